@@ -1,0 +1,98 @@
+"""What holds for every test: the event loop, deadlines, skips in continuous integration, real services."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import os
+from collections.abc import Awaitable, Callable, Generator
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import pytest
+
+from tests.services import find_service, service_table
+from tests.services.found import CHROMIUM
+
+DEADLINE_S = 60.0
+"""An async test that waits for something that never comes ends here; far above what any test needs."""
+
+# Shared machines are slow at random, so an example's duration says nothing.
+hypothesis.settings.register_profile(
+    "project",
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("project")
+
+
+def pytest_report_header() -> list[str]:
+    return ["services:", *service_table()]
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    """Async tests and fixtures run on asyncio with its debug mode on."""
+    return "asyncio", {"debug": True}
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Path:
+    """The path of a Chromium to drive; the test is skipped, with the reason, where there is none."""
+    found = find_service(CHROMIUM)
+    if found.path is None:
+        pytest.skip(found.reason)
+    return found.path
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    if isinstance(item, pytest.Function):
+        marker = item.get_closest_marker("deadline")
+        deadline_s = float(marker.args[0]) if marker else DEADLINE_S
+        property_test = getattr(item.obj, "hypothesis", None)
+        if property_test is not None and inspect.iscoroutinefunction(property_test.inner_test):
+            property_test.inner_test = _with_deadline(property_test.inner_test, deadline_s)
+        elif inspect.iscoroutinefunction(item.obj):
+            item.obj = _with_deadline(item.obj, deadline_s)
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail"):
+        _fail_where_skips_are_forbidden(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    if report.skipped:
+        _fail_where_skips_are_forbidden(report)
+    return report
+
+
+def _fail_where_skips_are_forbidden(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """With CI=true nothing may stay untested without anybody noticing."""
+    if os.environ.get("CI", "").lower() in ("true", "1"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which CI=true forbids: {reason}"
+
+
+def _with_deadline(test: Callable[..., Awaitable[None]], deadline_s: float) -> Callable[..., Awaitable[None]]:
+    @functools.wraps(test)
+    async def bounded(*args: Any, **kwargs: Any) -> None:
+        async with asyncio.timeout(deadline_s):
+            await test(*args, **kwargs)
+
+    return bounded
