@@ -1,0 +1,122 @@
+"""A batch inside the hub: columnar from its acceptance to the store and the browser."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import TYPE_CHECKING, NamedTuple
+
+from wire.codec import Format
+from wire.model import MetricType, Value
+
+if TYPE_CHECKING:
+    from numpy import float64, int64
+    from numpy.typing import NDArray
+
+
+class Series:
+    """One (device, metric) with its small integer id, the same for the life of the data directory.
+
+    There is one object per series in a hub; it compares by identity. `last_time_ns` is the newest accepted time, -1
+    before the first; acceptance keeps it so that two readings of a series never have the same time.
+    """
+
+    __slots__ = ("description", "device", "id", "last_time_ns", "live", "metric", "type", "unit")
+
+    def __init__(self, id: int, device: str, metric: str, type: MetricType, unit: str = "", description: str = "") -> None:
+        self.id = id
+        self.device = device
+        self.metric = metric
+        self.type: MetricType = type
+        self.unit = unit
+        self.description = description
+        self.last_time_ns = -1
+        self.live: object | None = None
+
+
+class Column(NamedTuple):
+    """The values of one series, as long as the batch's times.
+
+    A list has None where there is no value, and may hold ints for a float series; a float64 array (float series only) has NaN there.
+    """
+
+    series: Series
+    values: list[Value] | NDArray[float64]
+
+
+class Batch:
+    """The decoded content of a journal entry: rows are times, columns are series. `readings` counts values only."""
+
+    __slots__ = ("columns", "historical", "readings", "times")
+
+    def __init__(
+        self, times: list[int] | NDArray[int64], columns: Sequence[Column], *, readings: int, historical: bool = False
+    ) -> None:
+        self.times = times
+        self.columns = columns
+        self.readings = readings
+        self.historical = historical
+
+
+class EntryKind(IntEnum):
+    """What an entry of the journal is. The numbers are written to disk."""
+
+    BATCH = 1
+    """An accepted batch; the payload is the frame as it was received."""
+    GAP = 2
+    """The device declared the loss of some seqs; the payload is the gap message."""
+    QUARANTINE = 3
+    """A batch that cannot be accepted; the payload is the frame, the quarantine table has the reason."""
+
+
+class Entry:
+    """One entry of the journal. `offset` is set by the append; `seq` is the last one that the entry covers.
+
+    `payload` is the frame as it was received, in `format`. `batch` is its decoded content where it is at hand (BATCH
+    only); an entry that was read from the file has None there. `reason` is (code, message) of a QUARANTINE.
+    """
+
+    __slots__ = ("batch", "device", "epoch", "format", "kind", "offset", "payload", "reason", "received_ns", "seq")
+
+    def __init__(
+        self,
+        kind: EntryKind,
+        device: str,
+        epoch: str,
+        seq: int,
+        received_ns: int,
+        format: Format,
+        payload: bytes,
+        *,
+        batch: Batch | None = None,
+        reason: tuple[str, str] | None = None,
+        offset: int = 0,
+    ) -> None:
+        self.kind = kind
+        self.device = device
+        self.epoch = epoch
+        self.seq = seq
+        self.received_ns = received_ns
+        self.format: Format = format
+        self.payload = payload
+        self.batch = batch
+        self.reason = reason
+        self.offset = offset
+
+
+class Mark(NamedTuple):
+    """A device's high-water mark and its totals since the data directory was made, durable with the entries they count.
+
+    `batches` and `readings` count what was accepted, `duplicates` batches that came again, `quarantined` batches in
+    quarantine, `lost` batches in declared gaps, `moved` readings whose time was moved by 1 ns.
+    """
+
+    device: str
+    epoch: str
+    seq: int
+    batches: int = 0
+    readings: int = 0
+    duplicates: int = 0
+    quarantined: int = 0
+    lost: int = 0
+    moved: int = 0

@@ -1,0 +1,82 @@
+"""The journal's contract: the hub's durable, ordered log of accepted batches. Acknowledgements come from here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from hub.contract.batch import Entry, Mark
+
+
+class JournalError(Exception):
+    """The journal could not do what was asked; nothing of the request is stored."""
+
+
+class JournalFull(JournalError):
+    """There is no room on the disk: refuse new data, keep serving reads, try again. The journal resumes by itself."""
+
+
+class JournalFailed(JournalError):
+    """The disk reported an I/O error: what it holds is not certain any more. The journal takes nothing more until restarted."""
+
+
+class JournalTrimmed(JournalError):
+    """The entries asked for are deleted already. `first` is the oldest offset that is still there."""
+
+    def __init__(self, first: int) -> None:
+        super().__init__(f"the journal begins at offset {first}")
+        self.first = first
+
+
+class ConsumerState(NamedTuple):
+    """A consumer's durable cursor: it has dealt with all up to `offset`."""
+
+    name: str
+    offset: int
+
+
+class Journal(Protocol):
+    """Entries have offsets 1, 2, 3, … without holes; the same in every run."""
+
+    @property
+    def id(self) -> str:
+        """A random id of this journal's life: offsets of another journal mean nothing here."""
+
+    @property
+    def first_offset(self) -> int:
+        """The oldest entry's offset; last_offset + 1 when there is none."""
+
+    @property
+    def last_offset(self) -> int:
+        """The newest durable entry's offset, 0 before the first."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes on disk."""
+
+    def marks(self) -> dict[str, Mark]:
+        """Each device's durable mark, as read when the journal was opened (later ones are the caller's own)."""
+
+    async def append(self, entries: Sequence[Entry], marks: Sequence[Mark]) -> int:
+        """Entries and marks in one transaction, durable when this returns; sets each entry's offset, returns the last.
+
+        Concurrent calls share a commit. Raises JournalFull or JournalFailed; then nothing of the call is stored.
+        """
+
+    async def read(self, after: int, *, max_entries: int = 1000, max_bytes: int = 1 << 20) -> list[Entry]:
+        """The entries after offset `after`, in order, at least one if there is any, within the bounds.
+
+        Those that are still in memory come with their decoded batch. Raises JournalTrimmed.
+        """
+
+    async def wait(self, after: int) -> None:
+        """Returns when there is an entry after this offset."""
+
+    def consumer(self, name: str) -> ConsumerState:
+        """The consumer's cursor; a new consumer begins before the oldest entry. From now on trimming waits for it."""
+
+    def advance(self, name: str, offset: int) -> None:
+        """The consumer has durably dealt with all up to `offset`. On disk with the next commit (or at close)."""
+
+    def consumers(self) -> list[ConsumerState]:
+        """Every known consumer."""

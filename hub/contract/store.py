@@ -1,0 +1,107 @@
+"""The store's contract: where history lives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+
+from hub.contract.batch import Entry, Series
+from wire.model import Value
+
+if TYPE_CHECKING:
+    from numpy import int64
+    from numpy.typing import NDArray
+
+
+class StoreError(Exception):
+    """The store refused or failed; the message says what to do."""
+
+
+class StoreUnavailable(StoreError):
+    """The store cannot be reached or used just now: try again later. Nothing of the request is stored."""
+
+
+class Cursor(NamedTuple):
+    """Up to which offset of which journal the store holds everything; written in the same transaction as the rows."""
+
+    journal: str
+    offset: int
+
+
+class Query(NamedTuple):
+    """Which readings: from `start_ns` (included) to `end_ns` (not included), at most about `points` a series.
+
+    With `points` None every reading is returned. Otherwise, where there are more, each interval gives its minimum and its
+    maximum at their own times, so no peak is lost; strings and booleans give their first and last.
+    """
+
+    series: Sequence[Series]
+    start_ns: int
+    end_ns: int
+    points: int | None
+
+
+class SeriesHistory(NamedTuple):
+    """The readings of one series in order of time: int64 nanoseconds and values (an array, or a list for strings).
+
+    `resolution` says whether they are raw readings or reduced to the number of points asked for.
+    """
+
+    series: Series
+    times_ns: NDArray[int64]
+    values: Sequence[Value]
+    resolution: Literal["raw", "reduced"]
+
+
+class History(NamedTuple):
+    """The answer to a query, and the cursor it is true for: it holds exactly the entries up to that offset."""
+
+    cursor: Cursor
+    series: list[SeriesHistory]
+
+
+class Latest(NamedTuple):
+    """The newest reading of a series."""
+
+    time_ns: int
+    value: Value
+
+
+class Description(NamedTuple):
+    """What the store says of itself. `readings` counts all it has stored since it was made."""
+
+    kind: str
+    location: str
+    readings: int
+    size_bytes: int
+    oldest_ns: int | None
+    newest_ns: int | None
+
+
+class Store(Protocol):
+    """Implementations pass one contract test suite."""
+
+    @property
+    def cursor(self) -> Cursor:
+        """The durable cursor."""
+
+    async def write(self, entries: Sequence[Entry], cursor: Cursor) -> int:
+        """Stores the batches of these entries (each has its decoded batch) and the cursor, all or nothing.
+
+        Returns the number of readings stored. Raises StoreUnavailable.
+        """
+
+    async def query(self, query: Query) -> History:
+        """The readings asked for. Raises StoreUnavailable."""
+
+    async def latest(self, series: Sequence[Series]) -> dict[int, Latest]:
+        """The newest reading of each series that has one, by series id; historical readings count like others here."""
+
+    async def counts(self) -> dict[int, int]:
+        """How many readings of each series are stored, by series id."""
+
+    async def delete_before(self, time_ns: int) -> int:
+        """Deletes readings older than this; returns how many."""
+
+    async def describe(self) -> Description:
+        """What there is."""

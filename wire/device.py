@@ -1,0 +1,136 @@
+"""The messages of the device protocol, /v1/device: agent to hub and hub to agent.
+
+Each is a frozen struct tagged by `type`; an invalid one cannot be made by decoding. The same structs are used in JSON
+(text frames) and msgpack (binary frames).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct, field
+
+from wire import limits
+from wire.errors import Code
+from wire.model import DeviceId, Epoch, Metric, MetricName, Seq, TimeNs
+
+PROTOCOL_JSON = "telemetry.v1.json"
+PROTOCOL_MSGPACK = "telemetry.v1.msgpack"
+
+Times = list[TimeNs] | bytes
+"""A time column: integers, or packed little-endian int64 (bin in msgpack, base64 in JSON)."""
+Column = list[float | int | bool | str | None] | bytes
+"""A value column: values with None for "no value", or packed little-endian float64 with NaN for "no value"."""
+Tags = Annotated[
+    dict[
+        Annotated[str, Meta(min_length=1, max_length=limits.MAX_TAG_KEY)],
+        Annotated[str, Meta(max_length=limits.MAX_TAG_VALUE)],
+    ],
+    Meta(max_length=limits.MAX_TAGS),
+]
+Metrics = Annotated[list[Metric], Meta(max_length=limits.MAX_METRICS)]
+Sentence = Annotated[str, Meta(max_length=limits.MAX_MESSAGE)]
+
+
+class Hello(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="hello"):
+    """Agent → hub, first: who it is and where its spool stands.
+
+    `next_seq` is the number that the spool will give to its next new batch; `durable` says whether the spool outlives
+    its process. `time` is the device's clock. `token` is for clients that cannot set an Authorization header.
+    """
+
+    device: DeviceId
+    epoch: Epoch
+    next_seq: Seq
+    durable: bool
+    time: TimeNs
+    metrics: Metrics = []
+    tags: Tags = {}
+    agent: Annotated[str, Meta(max_length=limits.MAX_TAG_VALUE)] = ""
+    token: Annotated[str, Meta(max_length=limits.MAX_TOKEN)] | None = None
+
+
+class Declare(Struct, frozen=True, forbid_unknown_fields=True, tag="declare"):
+    """Agent → hub: metrics that are new since the hello; before the first batch that uses them."""
+
+    metrics: Metrics
+
+
+class Data(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="data"):
+    """Agent → hub: a batch. Every value column is as long as the time column.
+
+    `historical` marks backfill: stored, and never shown as the latest value.
+    """
+
+    seq: Seq
+    time: Times
+    values: Annotated[dict[MetricName, Column], Meta(max_length=limits.MAX_METRICS)]
+    historical: bool = False
+
+
+class Gap(Struct, frozen=True, forbid_unknown_fields=True, tag="gap"):
+    """Agent → hub: the batches `from` to `to` (both included) are lost on the device's side, and why."""
+
+    from_seq: Seq = field(name="from")
+    to: Seq
+    reason: Annotated[str, Meta(max_length=limits.MAX_REASON)]
+
+
+class TimeReply(Struct, frozen=True, forbid_unknown_fields=True, tag="time_reply"):
+    """Agent → hub: the answer to a time probe; `hub_time` given back, `device_time` read when the probe arrived."""
+
+    hub_time: TimeNs
+    device_time: TimeNs
+
+
+AgentMessage = Hello | Declare | Data | Gap | TimeReply
+
+
+class Welcome(Struct, frozen=True, forbid_unknown_fields=True, tag="welcome"):
+    """Hub → agent: all up to `acked` of this epoch is on disk (0: nothing yet); go on with `acked + 1`.
+
+    `window` is the number of batches that may be unacknowledged, `time` the hub's clock, `retry_ms` the upper bound of
+    the first reconnect delay.
+    """
+
+    hub: str
+    acked: Annotated[int, Meta(ge=0, le=limits.MAX_SEQ)]
+    window: Annotated[int, Meta(ge=1)]
+    max_batch_bytes: Annotated[int, Meta(ge=1)]
+    time: TimeNs
+    retry_ms: Annotated[int, Meta(ge=0)]
+
+
+class Ack(Struct, frozen=True, forbid_unknown_fields=True, tag="ack"):
+    """Hub → agent: every batch up to `seq` is on disk, or durably in quarantine, or a declared gap."""
+
+    seq: Seq
+
+
+class Reject(Struct, frozen=True, forbid_unknown_fields=True, tag="reject"):
+    """Hub → agent: batch `seq` is in quarantine with this reason; it will be acknowledged like the others."""
+
+    seq: Seq
+    code: Code
+    message: Sentence
+
+
+class Error(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="error"):
+    """Hub → agent: the connection is closed right after this, and why.
+
+    `expected` is the seq the hub expected, where that was the matter; `retry_ms` a time to wait before coming back.
+    """
+
+    code: Code
+    message: Sentence
+    expected: Seq | None = None
+    retry_ms: Annotated[int, Meta(ge=0)] | None = None
+
+
+class TimeProbe(Struct, frozen=True, forbid_unknown_fields=True, tag="time_probe"):
+    """Hub → agent: measures the offset of the device's clock; answered at once with a time reply."""
+
+    hub_time: TimeNs
+
+
+HubMessage = Welcome | Ack | Reject | Error | TimeProbe

@@ -1,0 +1,119 @@
+"""Error codes and close codes: the one list that both ends, the documentation and the dashboard share."""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+
+
+class Code(StrEnum):
+    """Why a message, a batch or a connection was refused. Stable: programs may match on them."""
+
+    BAD_MESSAGE = "bad_message"
+    """Not a message of this protocol: bad JSON or msgpack, an unknown type, an unknown field, a wrong type."""
+    WRONG_FRAME = "wrong_frame"
+    """A binary frame on a JSON connection or a text frame on a msgpack connection."""
+    TOO_LARGE = "too_large"
+    """A frame over the size that the welcome named."""
+    UNEXPECTED_MESSAGE = "unexpected_message"
+    """A message that this state of the conversation does not allow, for example data before hello."""
+    UNEXPECTED_SEQ = "unexpected_seq"
+    """A sequence number that is neither the next one nor one received before."""
+    WINDOW_EXCEEDED = "window_exceeded"
+    """More unacknowledged batches than the welcome allowed."""
+    ROLLED_BACK = "rolled_back"
+    """The hub has acknowledged what this spool has not written yet: it was restored from a copy. Begin a new epoch."""
+    NOT_AUTHENTICATED = "not_authenticated"
+    NOT_ALLOWED = "not_allowed"
+    REVOKED = "revoked"
+    SUPERSEDED = "superseded"
+    """Another connection of the same device took over."""
+    SHUTTING_DOWN = "shutting_down"
+    BUSY = "busy"
+    """The hub cannot take more connections or data just now; try again later."""
+    STORAGE_FULL = "storage_full"
+    STORAGE_FAILED = "storage_failed"
+
+    UNKNOWN_METRIC = "unknown_metric"
+    """A value for a metric that was not declared."""
+    TYPE_CONFLICT = "type_conflict"
+    """A metric declared with another type than the hub knows it by."""
+    WRONG_TYPE = "wrong_type"
+    """A value that is not of its metric's type."""
+    OUT_OF_RANGE = "out_of_range"
+    """An integer outside signed 64 bits, a time outside 1970 to 2262, a string that is too long."""
+    NOT_FINITE = "not_finite"
+    """NaN or infinity where a number was expected."""
+    LENGTH_MISMATCH = "length_mismatch"
+    """A value column that is not as long as the time column, or a packed column of a broken length."""
+    EMPTY = "empty"
+    """A batch without a reading."""
+
+    UNKNOWN_SUBSCRIPTION = "unknown_subscription"
+    DUPLICATE_SUBSCRIPTION = "duplicate_subscription"
+    TOO_MANY = "too_many"
+    """More subscriptions, metrics or tags than the limit."""
+    UNAVAILABLE = "unavailable"
+    """The store cannot answer just now; live updates go on."""
+
+
+class Close(IntEnum):
+    """WebSocket close codes. Below 4000 as the IANA registry of WebSocket close codes defines them (RFC 6455, 7.4)."""
+
+    NORMAL = 1000
+    GOING_AWAY = 1001
+    TOO_BIG = 1009
+    INTERNAL_ERROR = 1011
+    SERVICE_RESTART = 1012
+    TRY_AGAIN_LATER = 1013
+    BAD_MESSAGE = 4400
+    NOT_AUTHENTICATED = 4401
+    NOT_ALLOWED = 4403
+    SUPERSEDED = 4409
+
+
+CLOSE_FOR_CODE: dict[Code, Close] = {
+    Code.BAD_MESSAGE: Close.BAD_MESSAGE,
+    Code.WRONG_FRAME: Close.BAD_MESSAGE,
+    Code.TOO_LARGE: Close.TOO_BIG,
+    Code.UNEXPECTED_MESSAGE: Close.BAD_MESSAGE,
+    Code.UNEXPECTED_SEQ: Close.BAD_MESSAGE,
+    Code.WINDOW_EXCEEDED: Close.BAD_MESSAGE,
+    Code.ROLLED_BACK: Close.BAD_MESSAGE,
+    Code.TOO_MANY: Close.BAD_MESSAGE,
+    Code.NOT_AUTHENTICATED: Close.NOT_AUTHENTICATED,
+    Code.REVOKED: Close.NOT_AUTHENTICATED,
+    Code.NOT_ALLOWED: Close.NOT_ALLOWED,
+    Code.SUPERSEDED: Close.SUPERSEDED,
+    Code.SHUTTING_DOWN: Close.SERVICE_RESTART,
+    Code.BUSY: Close.TRY_AGAIN_LATER,
+    Code.STORAGE_FULL: Close.TRY_AGAIN_LATER,
+    Code.STORAGE_FAILED: Close.TRY_AGAIN_LATER,
+}
+"""The one place that maps errors which end a connection to the close code it ends with."""
+
+RETRYABLE_CLOSES = frozenset(
+    {
+        Close.NORMAL,
+        Close.GOING_AWAY,
+        1006,  # no close frame at all: the connection broke
+        Close.INTERNAL_ERROR,
+        Close.SERVICE_RESTART,
+        Close.TRY_AGAIN_LATER,
+        Close.BAD_MESSAGE,
+        Close.NOT_AUTHENTICATED,
+        Close.NOT_ALLOWED,
+    }
+)
+"""Closes after which an agent comes back by itself. 4401 and 4403 are among them, at the slowest pace: a token may be
+created after the agent was started, and giving up would lose data. Not among them: 4409, where coming back would make
+two agents with the same device id throw each other out for ever, and 1009, which the same frame would only cause again."""
+
+
+class WireError(Exception):
+    """A message that the protocol refuses: carries the stable code, a sentence, and the batch's seq where it is known."""
+
+    def __init__(self, code: Code, message: str, *, seq: int | None = None) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+        self.seq = seq

@@ -1,0 +1,128 @@
+"""Live updates as binary frames that a browser uses without parsing.
+
+Layout, all little-endian; the columns begin at a multiple of 8 so that `new Float64Array(frame, offset, length)` works:
+
+    bytes 0     format      1
+    bytes 1     kind        1 live, 2 history, 3 missed (after a reconnect), 4 snapshot
+    bytes 2-3   columns     uint16, how many columns follow (the text columns not counted)
+    bytes 4-7   schema      uint32
+    bytes 8-11  subscription uint32; 0: for every subscription of this schema
+    bytes 12-15 conflated   uint32, readings that this viewer was not sent one by one since the last frame
+    bytes 16-23 offset      float64, the cursor after this frame
+    bytes 24-27 text_bytes  uint32, length of the text columns at the end
+    bytes 28-31 zero
+    then per column: uint32 series (position in the schema), uint32 length
+    (no padding is needed: each head is 8 bytes)
+    then per column: float64[length] times in milliseconds since 1970 UTC, float64[length] values (NaN: no value)
+    then text_bytes of JSON: [[series, [time_ms, …], ["value", …]], …] for string metrics
+
+Integers and booleans (0 or 1) travel as float64 here; exact integers beyond 2^53 are had from the history API.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import NamedTuple
+
+import msgspec
+
+from wire.columns import ITEM_BYTES, unpack_floats
+from wire.errors import Code, WireError
+
+FORMAT = 1
+MAX_COLUMNS = 2**16 - 1
+"""Columns of one frame; the hub splits what has more."""
+
+_HEADER = struct.Struct("<BBHIIIdII")
+_COLUMN = struct.Struct("<II")
+HEADER_BYTES = _HEADER.size
+
+
+class Kind(IntEnum):
+    """Where the readings of a frame come from."""
+
+    LIVE = 1
+    HISTORY = 2
+    MISSED = 3
+    SNAPSHOT = 4
+
+
+class NumberColumn(NamedTuple):
+    """The readings of one numeric series: packed little-endian float64 of equal length, times in ms."""
+
+    series: int
+    times_ms: bytes
+    values: bytes
+
+
+class TextColumn(NamedTuple):
+    """The readings of one string series."""
+
+    series: int
+    times_ms: list[float]
+    values: list[str | None]
+
+
+class Update(NamedTuple):
+    """A decoded frame."""
+
+    kind: Kind
+    schema: int
+    subscription: int
+    conflated: int
+    offset: int
+    numbers: list[NumberColumn]
+    texts: list[TextColumn]
+
+
+_encode_json = msgspec.json.Encoder().encode
+_decode_texts = msgspec.json.Decoder(list[tuple[int, list[float], list[str | None]]]).decode
+
+
+def encode_update(
+    kind: Kind,
+    schema: int,
+    *,
+    offset: int,
+    numbers: Sequence[NumberColumn],
+    texts: Sequence[TextColumn] = (),
+    subscription: int = 0,
+    conflated: int = 0,
+) -> bytes:
+    """One frame with these columns; at most MAX_COLUMNS numeric ones."""
+    text = _encode_json(texts) if texts else b""
+    header = _HEADER.pack(
+        FORMAT, kind, len(numbers), schema, subscription, min(conflated, 2**32 - 1), offset, len(text), 0
+    )
+    heads = b"".join([_COLUMN.pack(series, len(times) // ITEM_BYTES) for series, times, _ in numbers])
+    body = b"".join([part for _, times, values in numbers for part in (times, values)])
+    return b"".join((header, heads, body, text))
+
+
+def decode_update(frame: bytes) -> Update:
+    """The columns of a frame. Raises WireError(BAD_MESSAGE) for anything that encode_update does not make."""
+    try:
+        format, kind, count, schema, subscription, conflated, offset, text_bytes, _ = _HEADER.unpack_from(frame)
+        heads = [_COLUMN.unpack_from(frame, HEADER_BYTES + i * _COLUMN.size) for i in range(count)]
+        position = HEADER_BYTES + count * _COLUMN.size
+        numbers = []
+        for series, length in heads:
+            size = length * ITEM_BYTES
+            times = frame[position : position + size]
+            values = frame[position + size : position + 2 * size]
+            numbers.append(NumberColumn(series, times, values))
+            position += 2 * size
+        if format != FORMAT or position + text_bytes != len(frame) or not float(offset).is_integer():
+            raise ValueError("format or length")
+        texts = [TextColumn(*text) for text in _decode_texts(frame[position:])] if text_bytes else []
+        return Update(Kind(kind), schema, subscription, conflated, int(offset), numbers, texts)
+    except (struct.error, ValueError, OverflowError, msgspec.DecodeError) as error:
+        raise WireError(Code.BAD_MESSAGE, f"not a live frame: {error}") from None
+
+
+def readings(column: NumberColumn) -> list[tuple[float, float | None]]:
+    """A column as (time_ms, value) pairs, None for "no value"."""
+    times = unpack_floats(column.times_ms)
+    return [(time or 0.0, value) for time, value in zip(times, unpack_floats(column.values), strict=True)]

@@ -1,0 +1,69 @@
+"""Every bound of the protocols, with its reason. What happens at a bound stands in docs/protocol.md."""
+
+from __future__ import annotations
+
+MAX_BATCH_BYTES = 256 * 1024
+"""Largest frame an agent may send. 10,000 readings packed are 160 kB; larger frames only add latency and memory:
+the hub holds at most one undecoded frame per connection."""
+
+MAX_HELLO_BYTES = MAX_BATCH_BYTES
+"""A hello declares at most MAX_METRICS metrics of about 200 bytes: the frame bound is enough."""
+
+MAX_LIVE_MESSAGE_BYTES = 64 * 1024
+"""Largest message from a dashboard: a subscription that names 1,000 devices of 64 characters."""
+
+MAX_METRICS = 1024
+"""Metrics of one device. A device with more is several devices; each metric costs the hub a series."""
+
+MAX_TAGS = 32
+"""Tags of one device: they become tags in InfluxDB, where each multiplies cardinality."""
+
+MAX_DEVICE_ID = 64
+MAX_METRIC_NAME = 128
+MAX_UNIT = 32
+MAX_DESCRIPTION = 256
+MAX_TAG_KEY = 64
+MAX_TAG_VALUE = 256
+MAX_REASON = 256
+MAX_MESSAGE = 512
+MAX_TOKEN = 256
+
+MAX_STRING_VALUE_BYTES = 64 * 1024
+"""Longest value of a string metric, in UTF-8 bytes; InfluxDB's own limit for a string field is 64 KiB."""
+
+MAX_TIMES = 65_536
+"""Rows of one batch; reached only by packed columns without values, since the frame bound comes first."""
+
+MAX_SEQ = 2**53 - 1
+"""Sequence numbers and offsets stay exact in a browser's float64."""
+
+MIN_INTEGER = -(2**63)
+MAX_INTEGER = 2**63 - 1
+"""Integers are stored as signed 64 bits in every store."""
+
+MAX_TIME_NS = 2**63 - 1
+"""Nanoseconds since 1970 UTC in a signed 64-bit integer: until the year 2262."""
+
+DEFAULT_WINDOW = 1024
+"""Unacknowledged batches per device. At 5 ms a commit and 60,000 frames/s some 300 are under way in all; 1,024 lets one
+device alone use the hub. The hub's memory for them is bounded by MAX_PENDING_BYTES besides."""
+
+MAX_PENDING_BYTES = 64 * 1024 * 1024
+"""Accepted and not yet durable, over all devices; beyond it the hub stops reading its sockets until the disk has caught up."""
+
+AUTHENTICATION_SECONDS = 5.0
+"""From the connection's opening to a valid token; an unauthenticated socket must not be worth holding open."""
+
+MAX_SUBSCRIPTIONS = 256
+"""Per dashboard connection: a wall of 4K holds fewer charts."""
+
+MAX_SELECTORS = 1024
+"""Device and metric patterns in one subscription."""
+
+MAX_HISTORY_POINTS = 4000
+"""Points of one series in a history; no screen has more columns."""
+
+MIN_PERIOD_MS = 20
+MAX_PERIOD_MS = 60_000
+"""A subscription's period: faster than 50 Hz no eye follows, slower than a minute is history."""
+

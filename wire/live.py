@@ -1,0 +1,178 @@
+"""The messages of the live protocol, /v1/live: viewer (dashboard) to hub and hub to viewer, as JSON text frames.
+
+Updates travel beside them in binary frames: see wire.frames.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from wire import limits
+from wire.errors import Code
+from wire.model import DeviceId, Epoch, MetricType, Offset, TimeNs
+
+SUBPROTOCOL = "telemetry.live.v1"
+
+Policy = Literal["every", "latest"]
+"""`every`: each reading, collected for at most period_ms. `latest`: the newest value of each changed series, once a period."""
+Selectors = Annotated[
+    list[Annotated[str, Meta(min_length=1, max_length=limits.MAX_METRIC_NAME)]],
+    Meta(min_length=1, max_length=limits.MAX_SELECTORS),
+]
+"""Names; `*` stands for any run of characters."""
+SubscriptionId = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+
+
+class Cursor(Struct, frozen=True, forbid_unknown_fields=True):
+    """A subscription's position: in which journal, and up to which offset all has been received."""
+
+    journal: Annotated[str, Meta(max_length=64)]
+    offset: Offset
+
+
+class History(Struct, frozen=True, forbid_unknown_fields=True):
+    """How much of the past comes first: the last `span_ms` milliseconds in at most `points` points a series."""
+
+    span_ms: Annotated[int, Meta(ge=1, le=10 * 366 * 86_400_000)]
+    points: Annotated[int, Meta(ge=2, le=limits.MAX_HISTORY_POINTS)] = 1000
+
+
+class Authenticate(Struct, frozen=True, forbid_unknown_fields=True, tag="authenticate"):
+    """Viewer → hub, first, from clients that have neither the cookie nor an Authorization header."""
+
+    token: Annotated[str, Meta(max_length=limits.MAX_TOKEN)]
+
+
+class Subscribe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="subscribe"):
+    """Viewer → hub: send the series of these devices and metrics, by this policy.
+
+    With `cursor`, all that came after it comes first; without it, or when that is no longer to be had (a `reset` says
+    so), `history` comes first. `id` is chosen by the viewer.
+    """
+
+    id: SubscriptionId
+    devices: Selectors
+    metrics: Selectors
+    policy: Policy = "every"
+    period_ms: Annotated[int, Meta(ge=limits.MIN_PERIOD_MS, le=limits.MAX_PERIOD_MS)] = 50
+    history: History | None = None
+    cursor: Cursor | None = None
+
+
+class Unsubscribe(Struct, frozen=True, forbid_unknown_fields=True, tag="unsubscribe"):
+    """Viewer → hub: end the subscription `id`."""
+
+    id: SubscriptionId
+
+
+class WatchFleet(Struct, frozen=True, forbid_unknown_fields=True, tag="watch_fleet"):
+    """Viewer → hub: send the fleet now and every change of a device's state from now on."""
+
+
+class Ping(Struct, frozen=True, forbid_unknown_fields=True, tag="ping"):
+    """Viewer → hub: browsers cannot see WebSocket pings, so the conversation has its own; `time_ms` comes back."""
+
+    time_ms: float
+
+
+ViewerMessage = Authenticate | Subscribe | Unsubscribe | WatchFleet | Ping
+
+
+class Welcome(Struct, frozen=True, forbid_unknown_fields=True, tag="welcome"):
+    """Hub → viewer, once authenticated: which hub and journal this is, the journal's newest offset, the hub's clock."""
+
+    hub: str
+    version: str
+    journal: str
+    offset: Offset
+    time: TimeNs
+    role: str
+
+
+class Series(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One (device, metric) of a schema; update frames name it by its position in the list."""
+
+    device: DeviceId
+    metric: str
+    type: MetricType = "float"
+    unit: str = ""
+    description: str = ""
+
+
+class Schema(Struct, frozen=True, forbid_unknown_fields=True, tag="schema"):
+    """Hub → viewer: the series behind `schema`, from position `first` on; sent once, and again only for additions."""
+
+    schema: Annotated[int, Meta(ge=1, le=2**32 - 1)]
+    first: Annotated[int, Meta(ge=0)]
+    series: list[Series]
+
+
+class Subscribed(Struct, frozen=True, forbid_unknown_fields=True, tag="subscribed"):
+    """Hub → viewer: subscription `id` receives the updates of `schema`.
+
+    `start` is where its data begin: `snapshot` (latest values, then live), `history` (stored points, then live) or
+    `cursor` (all that was missed, then live).
+    """
+
+    id: SubscriptionId
+    schema: Annotated[int, Meta(ge=1, le=2**32 - 1)]
+    start: Literal["snapshot", "history", "cursor"]
+
+
+class CaughtUp(Struct, frozen=True, forbid_unknown_fields=True, tag="caught_up"):
+    """Hub → viewer: subscription `id` has received all up to `offset`; from here on it is live."""
+
+    id: SubscriptionId
+    offset: Offset
+
+
+class Reset(Struct, frozen=True, forbid_unknown_fields=True, tag="reset"):
+    """Hub → viewer: the cursor of subscription `id` cannot be served; drop what you hold, history follows."""
+
+    id: SubscriptionId
+    reason: Literal["other_journal", "too_old", "too_much"]
+
+
+class DeviceState(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="device"):
+    """Hub → viewer: a device as the fleet list shows it. Times are 0 when there is none yet.
+
+    `since` is when it connected or disconnected, `seen` when its last batch was received, `clock_offset_ns` how far the
+    device's clock is ahead of the hub's and `clock_error_ns` by how much that may be wrong.
+    """
+
+    device: DeviceId
+    connected: bool
+    since: TimeNs = 0
+    seen: TimeNs = 0
+    epoch: Epoch | None = None
+    acked: Annotated[int, Meta(ge=0)] = 0
+    backlog: Annotated[int, Meta(ge=0)] = 0
+    agent: str = ""
+    tags: dict[str, str] = {}
+    clock_offset_ns: int | None = None
+    clock_error_ns: int | None = None
+
+
+class Fleet(Struct, frozen=True, forbid_unknown_fields=True, tag="fleet"):
+    """Hub → viewer: the whole fleet, the answer to watch_fleet."""
+
+    devices: list[DeviceState]
+
+
+class Pong(Struct, frozen=True, forbid_unknown_fields=True, tag="pong"):
+    """Hub → viewer: the answer to a ping."""
+
+    time_ms: float
+
+
+class Error(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="error"):
+    """Hub → viewer: what was wrong; with `id` it concerns that subscription only and the connection goes on."""
+
+    code: Code
+    message: str
+    id: SubscriptionId | None = None
+
+
+LiveMessage = Welcome | Schema | Subscribed | CaughtUp | Reset | Fleet | DeviceState | Pong | Error

@@ -1,0 +1,37 @@
+"""The words of the model: devices, metrics, values, and the constraints that make an invalid one impossible to decode."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from wire import limits
+
+MetricType = Literal["float", "integer", "boolean", "string"]
+
+Value = float | int | bool | str | None
+"""A reading's value; None means that the metric has no value at that time."""
+
+# \Z and not $: Python's $ also matches before a final newline.
+DeviceId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}\Z")]
+MetricName = Annotated[
+    str, Meta(min_length=1, max_length=limits.MAX_METRIC_NAME, pattern=r"^[^\x00-\x20\x7f]([^\x00-\x1f\x7f]*[^\x00-\x20\x7f])?\Z")
+]
+Epoch = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")]
+"""64 random bits in hexadecimal: the identity of one spool's life."""
+Seq = Annotated[int, Meta(ge=1, le=limits.MAX_SEQ)]
+"""A batch's number within its epoch, counted from 1 without holes."""
+Offset = Annotated[int, Meta(ge=0, le=limits.MAX_SEQ)]
+"""A batch's position in the journal, counted from 1; 0 is before the first."""
+TimeNs = Annotated[int, Meta(ge=0, le=limits.MAX_TIME_NS)]
+"""Nanoseconds since 1970-01-01 UTC."""
+
+
+class Metric(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A named quantity of a device: its name, type, unit (as shown, for example "°C") and description."""
+
+    name: MetricName
+    type: MetricType = "float"
+    unit: Annotated[str, Meta(max_length=limits.MAX_UNIT)] = ""
+    description: Annotated[str, Meta(max_length=limits.MAX_DESCRIPTION)] = ""
