@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-import os
 from collections.abc import Awaitable, Callable, Generator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 
 from tests.services import find_service, service_table
 from tests.services.found import CHROMIUM
+from tests.skips import skips_are_forbidden
 
 DEADLINE_S = 60.0
 """An async test that waits for something that never comes ends here; far above what any test needs."""
@@ -82,8 +82,7 @@ def pytest_make_collect_report(
 
 
 def _fail_where_skips_are_forbidden(report: pytest.TestReport | pytest.CollectReport) -> None:
-    """With CI=true nothing may stay untested without anybody noticing."""
-    if os.environ.get("CI", "").lower() in ("true", "1"):
+    if skips_are_forbidden():
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         report.outcome = "failed"
         report.longrepr = f"skipped, which CI=true forbids: {reason}"

@@ -53,12 +53,8 @@ def find_service(service: Service) -> FoundService:
     named = os.environ.get(service.variable)
     path = shutil.which(named) if named else _first_on_path(service.commands)
     if path is None:
-        missing = (
-            f"{service.variable}={named} is no program" if named else f"no {service.commands[0]} on the PATH"
-        )
-        return FoundService(
-            service, None, "", f"{missing}: {service.advice}, or name it in {service.variable}"
-        )
+        missing = f"{service.variable}={named} is no program" if named else f"no {service.commands[0]} on the PATH"
+        return FoundService(service, None, "", f"{missing}: {service.advice}, or name it in {service.variable}")
     try:
         asked = subprocess.run(
             [path, "--version"], capture_output=True, text=True, timeout=VERSION_TIMEOUT_S, check=True

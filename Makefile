@@ -1,0 +1,115 @@
+# Everything needs only make and a Python 3.11 or newer with venv. A set-up step leaves a stamp beside what it made, so
+# that it runs again only when its lock changed or its result was removed.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+DATA ?= ./data
+ARGS ?=
+
+VENV := .venv
+PY := $(VENV)/bin/python
+WEB := dashboards/web
+PAGE := hub/web/static/index.html
+
+# The first interpreter that is new enough and can make environments.
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& { echo $$python; break; }; done)
+
+# Node is taken from the machine where it is one that the dashboard's tools support, else from a package.
+NODE_IS_SUPPORTED := const [major, minor] = process.versions.node.split(".").map(Number); \
+	process.exit(major > 22 || (major === 22 && minor >= 12) || (major === 20 && minor >= 19) ? 0 : 1)
+ifeq ($(shell node -e '$(NODE_IS_SUPPORTED)' 2>/dev/null && npm --version >/dev/null 2>&1 && echo yes),yes)
+NODE_READY :=
+else
+NODE_READY := build/node/.ready
+export PATH := $(CURDIR)/build/node/bin:$(PATH)
+endif
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help run test check fmt bench lock upgrade dist setup clean
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+run: setup $(PAGE) ## start the hub with this computer's sensors and a simulated fleet; Ctrl-C stops it
+	@# On a terminal the hub gets the foreground to itself: Ctrl-C reaches the hub and not make, and what make
+	@# exits with is what the hub exited with. Elsewhere the hub takes the shell's place and gets make's signals.
+	@if [ -t 0 ]; then set -m; $(VENV)/bin/hub run --demo --data $(DATA) $(ARGS); \
+	else exec $(VENV)/bin/hub run --demo --data $(DATA) $(ARGS); fi
+
+test: setup $(PAGE) ## run every test: Python, TypeScript and the browser
+	@mkdir -p build; rm -f build/typescript-tests.json; status=0; \
+	$(PY) -m pytest $(ARGS) || status=1; \
+	npm --prefix $(WEB) test -- --reporter=default --reporter=json \
+		--outputFile.json=$(CURDIR)/build/typescript-tests.json || status=1; \
+	$(PY) -m tests.skips build/typescript-tests.json || status=1; \
+	exit $$status
+
+check: setup $(WEB)/node_modules/.ready ## check style, types and the borders between the rooms
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(VENV)/bin/lint-imports --cache-dir build/import-linter
+	npm --prefix $(WEB) run check
+
+fmt: setup $(WEB)/node_modules/.ready ## format everything and repair what can be repaired
+	$(PY) -m ruff check --fix-only .
+	$(PY) -m ruff format .
+	npm --prefix $(WEB) run fmt
+
+bench: setup $(PAGE) ## measure what the hub promises, into build/bench.json
+	@mkdir -p build
+	$(PY) -m bench $(ARGS)
+
+dist: setup $(PAGE) ## build the wheel and the source distribution into dist/
+	$(PY) -m build --no-isolation
+
+COMPILE = $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-header $(UPGRADE)
+
+lock: setup $(NODE_READY) ## bring the locks in line with what pyproject.toml and package.json ask for
+	$(COMPILE) pyproject.toml --extra hub --group dev --output-file requirements/dev.txt >/dev/null
+	$(COMPILE) --group pyproject.toml:web --output-file requirements/node.txt >/dev/null
+	cd $(WEB) && npm $(if $(UPGRADE),update,install) --package-lock-only
+
+upgrade: ## renew the locks: the newest version of everything that is still allowed
+	$(MAKE) lock UPGRADE=--upgrade
+
+setup: $(VENV)/.ready ## make .venv from the lock and install the project into it
+
+clean: ## remove everything that these commands made, but not ./data
+	rm -rf $(VENV) build dist $(WEB)/node_modules $(dir $(PAGE)) \
+		.mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find wire hub device_agent device_sim tests bench -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+# An environment that lost its interpreter (moved, or upgraded away) is made again.
+$(VENV)/.locked: requirements/dev.txt
+	@if ! $(PY) -c pass 2>/dev/null; then \
+		if [ -z "$(PYTHON)" ]; then echo "make: found no Python 3.11 or newer with venv (Debian: apt install python3-venv)" >&2; exit 1; fi; \
+		echo "making $(VENV) with $(PYTHON)"; $(PYTHON) -m venv --clear $(VENV); \
+	fi
+	$(PY) -m pip install --quiet --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/.ready: $(VENV)/.locked pyproject.toml
+	$(PY) -m pip install --quiet --no-build-isolation --no-deps -e .
+	@touch $@
+
+build/node/.ready: requirements/node.txt | $(VENV)/.locked
+	@echo "this machine has no Node that fits (20.19, or 22.12 and newer): taking it from a package"
+	$(PY) -m venv --clear build/node
+	build/node/bin/python -m pip install --quiet --require-hashes -r requirements/node.txt
+	@touch $@
+
+$(WEB)/node_modules/.ready: $(WEB)/package-lock.json $(WEB)/.npmrc $(NODE_READY)
+	npm --prefix $(WEB) ci
+	@touch $@
+
+$(PAGE): $(WEB)/node_modules/.ready $(shell find $(WEB) -type f -not -path '*/node_modules/*' 2>/dev/null)
+	npm --prefix $(WEB) run build
+	@touch $@

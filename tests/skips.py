@@ -1,0 +1,47 @@
+"""What a skipped test means: on a person's machine a note, in continuous integration (CI=true) a failure.
+
+As a program it applies the rule to the report that the TypeScript tests wrote: `python -m tests.skips FILE`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def skips_are_forbidden() -> bool:
+    """Whether CI is set to true: nothing may stay untested without anybody noticing."""
+    return os.environ.get("CI", "").lower() in ("true", "1")
+
+
+def skipped_tests(report: dict[str, Any]) -> list[str]:
+    """The full names of the tests that a Vitest JSON report lists and that did not run."""
+    return [
+        f"{Path(file['name']).name}: {test['fullName']}"
+        for file in report["testResults"]
+        for test in file["assertionResults"]
+        if test["status"] not in ("passed", "failed")
+    ]
+
+
+def main(path: Path) -> int:
+    """Print which TypeScript tests did not run; 1 where that is forbidden, or where there is no report."""
+    try:
+        report = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        print(f"the TypeScript tests wrote no {path}", file=sys.stderr)
+        return 1
+    skipped = skipped_tests(report)
+    for name in skipped:
+        print(f"skipped {name}", file=sys.stderr)
+    if skipped and skips_are_forbidden():
+        print("CI=true forbids skipped tests", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
