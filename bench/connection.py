@@ -1,0 +1,192 @@
+"""One device's connection: a raw socket after a real handshake, frames out in big pieces, acknowledgements in.
+
+The handshake is the websockets library's own; after it, ready-made frames are written as they are, and the hub's small
+unmasked frames are read in bulk.
+"""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import time
+from typing import NamedTuple
+
+from websockets.client import ClientProtocol
+from websockets.protocol import State
+from websockets.typing import Subprotocol
+from websockets.uri import parse_uri
+
+from bench.frames import BINARY, METRICS, TEXT, Frames, Shape, client_header
+from wire import device
+from wire.codec import AGENT_MESSAGES, HUB_MESSAGES, Format
+from wire.device import PROTOCOL_JSON, PROTOCOL_MSGPACK
+
+SEND_BYTES = 256 * 1024
+"""Handed to one send call: more than a socket's buffer takes at once."""
+RECEIVE_BYTES = 64 * 1024
+OPENING_SECONDS = 30.0
+"""For the handshake and the welcome; far above what a hub under load needs."""
+CLOSE, PING, PONG = 8, 9, 10
+
+
+class GeneratorError(Exception):
+    """The load cannot be made: the hub refused a connection, a message or a batch, or it went away."""
+
+
+class Peer(NamedTuple):
+    """Where the hub is, and the gateway token that opens it."""
+
+    host: str
+    port: int
+    token: str
+
+
+class Connection:
+    """A device's socket. `acked` and `sent` count frames; everything the hub says is decoded and judged."""
+
+    __slots__ = (
+        "_bytes_sent",
+        "_format",
+        "_frames",
+        "_inbox",
+        "_view",
+        "_window",
+        "acked",
+        "count",
+        "device",
+        "socket",
+    )
+
+    def __init__(self, device_id: str, peer: Peer, shape: Shape, frames: Frames) -> None:
+        self.device = device_id
+        self.count = frames.total
+        self.acked = 0
+        self._format: Format = shape.format
+        self._frames = frames
+        self._view = memoryview(frames.data)
+        self._bytes_sent = 0
+        self._inbox = b""
+        self._window = 0
+        self.socket = open_websocket(peer, PROTOCOL_JSON if shape.format == "json" else PROTOCOL_MSGPACK)
+        self._send_message(
+            device.Hello(
+                device_id,
+                secrets.token_hex(8),
+                next_seq=frames.total + 1,
+                durable=False,
+                time=time.time_ns(),
+                metrics=list(METRICS[: shape.metrics]),
+                tags={"type": "bench", "site": "loopback"},
+                agent="bench",
+            )
+        )
+        while not self._window:
+            self.receive()
+        self.socket.setblocking(False)
+
+    @property
+    def sent(self) -> int:
+        """Frames of which at least the first byte was sent."""
+        return -(-self._bytes_sent // self._frames.frame_bytes)
+
+    @property
+    def done(self) -> bool:
+        """Every frame is acknowledged."""
+        return self.acked == self.count
+
+    def send(self, up_to: int) -> bool:
+        """Sends on to frame number `up_to` as far as the window and the kernel allow; False: wait until writable."""
+        allowed = min(up_to, self.acked + self._window, self.count) * self._frames.frame_bytes
+        while self._bytes_sent < allowed:
+            piece = self._view[self._bytes_sent : min(allowed, self._bytes_sent + SEND_BYTES)]
+            try:
+                self._bytes_sent += self.socket.send(piece)
+            except BlockingIOError:
+                return False
+        return True
+
+    def receive(self) -> bool:
+        """Takes in what arrived; True when it acknowledged something. Raises GeneratorError for a refusal."""
+        try:
+            arrived = self.socket.recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            return False
+        if not arrived:
+            raise GeneratorError(f"the hub closed the connection of {self.device}")
+        buffer = self._inbox + arrived
+        position, before = 0, self.acked
+        while (frame := server_frame(buffer, position)) is not None:
+            opcode, start, position = frame
+            self._take(opcode, buffer[start:position])
+        self._inbox = buffer[position:]
+        return self.acked > before
+
+    def _take(self, opcode: int, payload: bytes) -> None:
+        if opcode == PING:
+            self._send_whole(client_header(PONG, len(payload)) + payload)
+            return
+        if opcode == CLOSE:
+            raise GeneratorError(f"the hub closed {self.device}: {payload[2:].decode(errors='replace')}")
+        match message := HUB_MESSAGES[self._format].decode(payload):
+            case device.Ack(seq=seq):
+                if not self.acked <= seq <= self.sent:
+                    raise GeneratorError(f"{self.device}: {seq} acknowledged after {self.acked} of {self.sent}")
+                self.acked = seq
+            case device.Welcome(window=window):
+                self._window = window
+            case device.TimeProbe(hub_time=hub_time):
+                self._send_message(device.TimeReply(hub_time, time.time_ns()))
+            case device.Reject() | device.Error():
+                raise GeneratorError(f"the hub refused {self.device}: {message.code}: {message.message}")
+
+    def _send_message(self, message: device.AgentMessage) -> None:
+        payload = AGENT_MESSAGES[self._format].encode(message)
+        self._send_whole(client_header(TEXT if self._format == "json" else BINARY, len(payload)) + payload)
+
+    def _send_whole(self, frame: bytes) -> None:
+        """A message of ours goes between two frames: first the rest of the frame that is under way."""
+        rest = -self._bytes_sent % self._frames.frame_bytes
+        self.socket.settimeout(OPENING_SECONDS)
+        self.socket.sendall(bytes(self._view[self._bytes_sent : self._bytes_sent + rest]) + frame)
+        self._bytes_sent += rest
+        if self._window:
+            self.socket.setblocking(False)
+
+
+def server_frame(buffer: bytes, position: int) -> tuple[int, int, int] | None:
+    """(opcode, start of the payload, end) of the frame at `position`, None while it is not all there (RFC 6455, 5.2)."""
+    if len(buffer) < position + 2:
+        return None
+    length = buffer[position + 1]
+    start = position + 2
+    if length >= 126:
+        size = 2 if length == 126 else 8
+        if len(buffer) < start + size:
+            return None
+        length = int.from_bytes(buffer[start : start + size], "big")
+        start += size
+    end = start + length
+    return (buffer[position] & 0x0F, start, end) if end <= len(buffer) else None
+
+
+def open_websocket(peer: Peer, subprotocol: str) -> socket.socket:
+    """A socket on /v1/device after the opening handshake (RFC 6455, 4.1). Raises GeneratorError when refused."""
+    protocol = ClientProtocol(
+        parse_uri(f"ws://{peer.host}:{peer.port}/v1/device"), subprotocols=[Subprotocol(subprotocol)]
+    )
+    request = protocol.connect()
+    request.headers["Authorization"] = f"Bearer {peer.token}"
+    protocol.send_request(request)
+    connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    connection.settimeout(OPENING_SECONDS)
+    connection.connect((peer.host, peer.port))
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for data in protocol.data_to_send():
+        connection.sendall(data)
+    while protocol.state is State.CONNECTING and protocol.handshake_exc is None:
+        protocol.receive_data(connection.recv(RECEIVE_BYTES))
+        protocol.events_received()
+    if protocol.handshake_exc is not None:
+        connection.close()
+        raise GeneratorError(f"the hub refused the connection: {protocol.handshake_exc}")
+    return connection

@@ -1,0 +1,141 @@
+"""A real hub in a process of its own, on one core: started, asked, measured and stopped from outside."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+import psutil
+
+COMMAND = (sys.executable, "-c", "from hub.commands import main; main()")
+"""What the installed `hub` script does, also where nothing is installed."""
+START_SECONDS = 30.0
+STOP_SECONDS = 60.0
+"""For an orderly end, which lets the store catch up; then the process is killed and the row fails."""
+LISTENING = "listening on "
+
+
+class HubError(Exception):
+    """The hub did not start, did not answer or did not stop in order."""
+
+
+class JournalBooks(msgspec.Struct, frozen=True):
+    """The journal's newest offset, as /api/v1/flow gives it."""
+
+    last_offset: int
+
+
+class ConsumerBooks(msgspec.Struct, frozen=True):
+    """How far a consumer of the journal is."""
+
+    name: str
+    offset: int
+
+
+class DeviceBooks(msgspec.Struct, frozen=True):
+    """What the hub counted of one device; `accepted` and `stored` are readings."""
+
+    device: str
+    accepted: int
+    stored: int
+    duplicate_batches: int
+    quarantined_batches: int
+    lost_batches: int
+
+
+class Books(msgspec.Struct, frozen=True):
+    """The part of /api/v1/flow that the rows are checked against."""
+
+    journal: JournalBooks
+    consumers: list[ConsumerBooks]
+    devices: list[DeviceBooks]
+
+    @property
+    def behind(self) -> int:
+        """Entries of the journal that the slowest consumer has not dealt with."""
+        return max((self.journal.last_offset - consumer.offset for consumer in self.consumers), default=0)
+
+
+class HubProcess:
+    """A running hub and what can be asked of it."""
+
+    def __init__(self, process: subprocess.Popen[str], data: Path, url: str) -> None:
+        self.url = url
+        self.host = urlsplit(url).hostname or ""
+        self.port = urlsplit(url).port or 0
+        self._data = data
+        self._process = psutil.Process(process.pid)
+        self._admin = self.token("admin")
+
+    def token(self, role: str) -> str:
+        """A new token of this role, for every device."""
+        devices = ("--devices", "*") if role == "gateway" else ()
+        made = subprocess.run(
+            [*COMMAND, "token", "create", "--data", str(self._data), "--role", role, *devices],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=START_SECONDS,
+        )
+        if made.returncode:
+            raise HubError(f"`hub token create` failed: {made.stderr.strip()}")
+        return made.stdout.strip()
+
+    def books(self) -> Books:
+        """What the hub has counted so far."""
+        request = urllib.request.Request(f"{self.url}/api/v1/flow", headers={"Authorization": f"Bearer {self._admin}"})
+        with urllib.request.urlopen(request, timeout=START_SECONDS) as answer:
+            return msgspec.json.decode(answer.read(), type=Books)
+
+    def cpu_s(self) -> float:
+        """Seconds of processor time of all its threads."""
+        times = self._process.cpu_times()
+        return float(times.user + times.system)
+
+    def memory_bytes(self) -> int:
+        """Memory that is the hub's alone (USS)."""
+        return int(self._process.memory_full_info().uss)
+
+
+@contextmanager
+def running_hub(data: Path, *, core: int, launcher: Sequence[str] = COMMAND) -> Iterator[HubProcess]:
+    """A hub on a free port of 127.0.0.1 with its data in `data`, pinned to `core`; stopped in order at the end."""
+    log = data.with_suffix(".log")
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(
+            [*launcher, "run", "--data", str(data), "--listen", "127.0.0.1:0"],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+        ) as process,
+    ):
+        try:
+            yield HubProcess(process, data, _listening_url(process, log))
+            process.terminate()
+            if process.wait(STOP_SECONDS):
+                raise HubError(f"the hub ended with {process.returncode}: {_tail(log)}")
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def _listening_url(process: subprocess.Popen[str], log: Path) -> str:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if LISTENING not in line:
+        process.wait(STOP_SECONDS)
+        raise HubError(f"the hub did not start: {line.strip()} {_tail(log)}")
+    return line[line.index(LISTENING) + len(LISTENING) :].split()[0]
+
+
+def _tail(log: Path) -> str:
+    return log.read_text(errors="replace")[-2000:].strip()

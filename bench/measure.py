@@ -1,0 +1,169 @@
+"""One run of one load against a hub: what went in, how long until it was acknowledged and stored, and who was busy."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from bench.connection import Peer
+from bench.dashboard import Dashboard
+from bench.frames import Shape
+from bench.generator import Line, Load, Progress, Ready, Result
+from bench.hub_process import Books, HubProcess
+
+ROOT = Path(__file__).resolve().parent.parent
+POLL_SECONDS = 0.02
+"""Between two looks at the hub's books while the store catches up: a percent of the shortest run."""
+STORE_SECONDS = 120.0
+
+
+class Failure(Exception):
+    """A run that proves nothing: something was lost, refused or doubled, or the generator gave up."""
+
+
+class Run(msgspec.Struct, frozen=True):
+    """What one run measured. Rates count from the first frame sent to the last one acknowledged, or stored."""
+
+    frames: int
+    readings: int
+    bytes: int
+    acked_s: float
+    stored_s: float
+    hub_cpu: float
+    generator_cpu: float
+    latency_ms: dict[str, float]
+    lag_ms: dict[str, float]
+    updates: int
+
+    @property
+    def frames_per_s(self) -> float:
+        """Frames acknowledged and stored a second."""
+        return self.frames / self.stored_s
+
+    @property
+    def readings_per_s(self) -> float:
+        """Readings acknowledged and stored a second."""
+        return self.readings / self.stored_s
+
+    @property
+    def acked_frames_per_s(self) -> float:
+        """Frames acknowledged a second, the store not waited for."""
+        return self.frames / self.acked_s
+
+
+def measure(
+    hub: HubProcess,
+    shape: Shape,
+    *,
+    prefix: str,
+    devices: int,
+    frames: int,
+    rate: float,
+    seed: int,
+    core: int,
+    progress: Callable[[float], None],
+) -> Run:
+    """Sends `frames` frames from each of `devices` devices and waits until the hub has stored them all.
+
+    `rate` is in frames/s over all devices, 0 for as fast as they are acknowledged. `progress` is told the share done.
+    Raises Failure when the books do not balance.
+    """
+    total = devices * frames
+    load = Load(Peer(hub.host, hub.port, hub.token("gateway")), prefix, devices, frames, shape, rate, seed, core)
+    with (
+        Dashboard(hub.host, hub.port, hub.token("viewer"), f"{prefix}-000") as dashboard,
+        subprocess.Popen(
+            [sys.executable, "-m", "bench.generator"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        ) as generator,
+    ):
+        try:
+            ready = _read(generator, load)
+            hub_cpu_s = hub.cpu_s()
+            result = _result(generator, total, progress)
+            books = _stored(hub)
+            stored_s = time.monotonic() - result.started_s
+            hub_cpu_s = hub.cpu_s() - hub_cpu_s
+        finally:
+            generator.kill()
+        updates = dashboard.updates
+    run = Run(
+        frames=total,
+        readings=total * shape.readings,
+        bytes=total * ready.frame_bytes,
+        acked_s=result.ended_s - result.started_s,
+        stored_s=stored_s,
+        hub_cpu=hub_cpu_s / stored_s,
+        generator_cpu=result.cpu_s / (result.ended_s - result.started_s),
+        latency_ms=result.latency_ms,
+        lag_ms=result.lag_ms,
+        updates=updates,
+    )
+    _balance(run, result, books, prefix)
+    return run
+
+
+def _read(generator: subprocess.Popen[str], load: Load) -> Ready:
+    assert generator.stdin is not None
+    generator.stdin.write(msgspec.json.encode(load).decode() + "\n")
+    generator.stdin.flush()
+    line = _line(generator)
+    if not isinstance(line, Ready):
+        raise Failure(f"the load generator said {line} before it was ready")
+    return line
+
+
+def _result(generator: subprocess.Popen[str], total: int, progress: Callable[[float], None]) -> Result:
+    assert generator.stdin is not None
+    generator.stdin.write("go\n")
+    generator.stdin.flush()
+    while not isinstance(line := _line(generator), Result):
+        if isinstance(line, Progress):
+            progress(line.acked / total)
+    return line
+
+
+def _line(generator: subprocess.Popen[str]) -> Line:
+    assert generator.stdout is not None
+    assert generator.stderr is not None
+    text = generator.stdout.readline()
+    if not text:
+        raise Failure(f"the load generator ended: {generator.stderr.read()[-2000:].strip()}")
+    line: Line = msgspec.json.decode(text, type=Line)
+    return line
+
+
+def _stored(hub: HubProcess) -> Books:
+    deadline_s = time.monotonic() + STORE_SECONDS
+    while (books := hub.books()).behind:
+        if time.monotonic() > deadline_s:
+            raise Failure(f"the store is still {books.behind} batches behind after {STORE_SECONDS:.0f} s")
+        time.sleep(POLL_SECONDS)
+    return books
+
+
+def _balance(run: Run, result: Result, books: Books, prefix: str) -> None:
+    mine = [device for device in books.devices if device.device.startswith(f"{prefix}-")]
+    figures = {
+        "frames sent": (result.sent, run.frames),
+        "frames acknowledged": (result.acked, run.frames),
+        "readings accepted": (sum(d.accepted for d in mine), run.readings),
+        "readings stored": (sum(d.stored for d in mine), run.readings),
+        "batches doubled": (sum(d.duplicate_batches for d in mine), 0),
+        "batches in quarantine": (sum(d.quarantined_batches for d in mine), 0),
+        "batches lost": (sum(d.lost_batches for d in mine), 0),
+    }
+    wrong = [f"{what}: {found}, not {wanted}" for what, (found, wanted) in figures.items() if found != wanted]
+    if not run.updates:
+        wrong.append("the dashboard was sent no update")
+    if wrong:
+        raise Failure("; ".join(wrong))

@@ -1,0 +1,222 @@
+"""The rows: what is measured, how, and what must hold. Each runs on a hub and a data directory of its own."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from bench.frames import Shape
+from bench.hub_process import COMMAND, running_hub
+from bench.idle import idle_bytes
+from bench.measure import Run, measure
+
+DEVICES = 20
+SLOW_FSYNC_MS = 5.0
+LATENCY_SECONDS = 8.0
+LATENCY_SHARE = 0.5
+"""Of the rate that row 1 achieved: a hub that is loaded and not saturated."""
+IDLE_CONNECTIONS = 3000
+IDLE_MUST_KB = 25.0
+LATENCY_MUST_MS = 20.0
+
+
+class Figure(msgspec.Struct, frozen=True):
+    """One line of build/bench.json. `must` is the bound, null for a figure that is only told; `ok`: it holds."""
+
+    name: str
+    value: float
+    unit: str
+    must: float | None
+    ok: bool
+
+
+class Outcome(NamedTuple):
+    """What a row gives: its figures, and the runs behind them in words."""
+
+    figures: list[Figure]
+    notes: list[str]
+
+
+@dataclass
+class Plan:
+    """How this call measures: on which cores, how often. `achieved` has each row's rate for those that refer to it."""
+
+    directory: Path
+    hub_core: int
+    load_core: int
+    repeats: int
+    scale: float
+    launcher: Sequence[str] = COMMAND
+    achieved: dict[str, float] = field(default_factory=dict)
+
+    def data(self, key: str) -> Path:
+        """An empty place on a real disk for one row's hub."""
+        data = self.directory / key
+        shutil.rmtree(data, ignore_errors=True)
+        data.parent.mkdir(parents=True, exist_ok=True)
+        return data
+
+
+Tell = Callable[[str, float], None]
+"""Told what is under way and which share of it is done."""
+
+
+class Throughput(NamedTuple):
+    """Frames of one shape, as fast as the hub acknowledges them, until the store holds them all."""
+
+    key: str
+    name: str
+    shape: Shape
+    frames: int
+    unit: Literal["frames/s", "readings/s"]
+    must: float | None
+    slow_fsync_ms: float = 0.0
+
+    def run(self, plan: Plan, tell: Tell) -> Outcome:
+        """Measures `plan.repeats` times on one hub, after a short warm-up; the median counts."""
+        launcher = plan.launcher
+        if self.slow_fsync_ms:
+            launcher = (sys.executable, "-m", "bench.slow_disk", str(self.slow_fsync_ms))
+        frames = max(100, round(self.frames * plan.scale))
+        with running_hub(plan.data(self.key), core=plan.hub_core, launcher=launcher) as hub:
+            runs: list[Run] = []
+            for repeat in range(plan.repeats + 1):
+                run = measure(
+                    hub,
+                    self.shape,
+                    prefix=f"bench-{repeat}",
+                    devices=DEVICES,
+                    frames=frames if repeat else max(10, frames // 20),
+                    rate=0,
+                    seed=repeat * DEVICES,
+                    core=plan.load_core,
+                    progress=partial(
+                        tell, f"{self.name}, {f'run {repeat} of {plan.repeats}' if repeat else 'warm-up'}"
+                    ),
+                )
+                if repeat:
+                    runs.append(run)
+        per_frame = 1 if self.unit == "frames/s" else self.shape.readings
+        stored = statistics.median(run.frames_per_s * per_frame for run in runs)
+        acked = statistics.median(run.acked_frames_per_s * per_frame for run in runs)
+        plan.achieved[self.key] = stored / per_frame
+        return Outcome(
+            [
+                at_least(f"{self.name}: acknowledged and stored", stored, self.unit, self.must),
+                at_least(f"{self.name}: acknowledged", acked, self.unit, None),
+            ],
+            [_in_words(run, per_frame, self.unit) for run in runs],
+        )
+
+
+class Latency(NamedTuple):
+    """From the intended time of a frame to its acknowledgement, at a share of what row 1 achieved."""
+
+    key: str
+    name: str
+    shape: Shape
+    of: str
+    otherwise: float
+
+    def run(self, plan: Plan, tell: Tell) -> Outcome:
+        """An open load: frames are due at fixed times, whatever the hub does; the median of the runs' p99 counts."""
+        rate = plan.achieved.get(self.of, self.otherwise) * LATENCY_SHARE
+        seconds = max(1.0, LATENCY_SECONDS * plan.scale)
+        with running_hub(plan.data(self.key), core=plan.hub_core, launcher=plan.launcher) as hub:
+            runs = [
+                measure(
+                    hub,
+                    self.shape,
+                    prefix=f"bench-{repeat}",
+                    devices=DEVICES,
+                    frames=round(rate * seconds / DEVICES),
+                    rate=rate,
+                    seed=repeat * DEVICES,
+                    core=plan.load_core,
+                    progress=partial(tell, f"{self.name}, run {repeat + 1} of {plan.repeats}"),
+                )
+                for repeat in range(plan.repeats)
+            ]
+        notes = [
+            f"at {rate:,.0f} frames/s: ack {_percentiles(run.latency_ms)} ms; the generator's own lag "
+            f"{_percentiles(run.lag_ms)} ms; hub {run.hub_cpu:.0%} of its core, generator {run.generator_cpu:.0%}"
+            for run in runs
+        ]
+        p99 = statistics.median(run.latency_ms["p99"] for run in runs)
+        p50 = statistics.median(run.latency_ms["p50"] for run in runs)
+        return Outcome(
+            [at_most(f"{self.name}: p99", p99, "ms", LATENCY_MUST_MS), at_most(f"{self.name}: p50", p50, "ms", None)],
+            notes,
+        )
+
+
+class Idle(NamedTuple):
+    """The hub's memory for connections that say nothing."""
+
+    key: str
+    name: str
+
+    def run(self, plan: Plan, tell: Tell) -> Outcome:
+        """Once: the hub's memory is no matter of chance."""
+        connections = max(200, round(IDLE_CONNECTIONS * plan.scale))
+        with running_hub(plan.data(self.key), core=plan.hub_core, launcher=plan.launcher) as hub:
+            value = idle_bytes(hub, connections, partial(tell, self.name)) / 1024
+        return Outcome([at_most(self.name, value, "KB", IDLE_MUST_KB)], [f"{connections} connections"])
+
+
+Row = Throughput | Latency | Idle
+
+ONE = Shape(metrics=1, times=1, format="json")
+ONE_PACKED = Shape(metrics=1, times=1, format="msgpack")
+FORTY = Shape(metrics=4, times=10, format="msgpack")
+FORTY_TEXT = Shape(metrics=4, times=10, format="json")
+FOUR_HUNDRED = Shape(metrics=4, times=100, format="msgpack")
+FOUR_HUNDRED_TEXT = Shape(metrics=4, times=100, format="json")
+
+MUSTS = (
+    Throughput("one", "frames of 1 reading (JSON)", ONE, 20_000, "frames/s", 60_000),
+    Throughput("forty", "frames of 40 readings (msgpack)", FORTY, 8_000, "readings/s", 1_000_000),
+    Throughput("four-hundred", "frames of 400 readings (msgpack)", FOUR_HUNDRED, 2_500, "readings/s", 3_000_000),
+)
+ROWS: tuple[Row, ...] = (
+    *MUSTS,
+    Latency("latency", "device to acknowledgement at half that load", ONE, "one", 60_000),
+    Idle("idle", "memory per idle device connection"),
+    Throughput("one-packed", "frames of 1 reading (msgpack)", ONE_PACKED, 20_000, "frames/s", None),
+    Throughput("forty-json", "frames of 40 readings (JSON)", FORTY_TEXT, 6_000, "readings/s", None),
+    Throughput("four-hundred-json", "frames of 400 readings (JSON)", FOUR_HUNDRED_TEXT, 1_500, "readings/s", None),
+    *(
+        Throughput(f"{key}-slow", f"{name}, every fsync 5 ms slower", shape, frames, unit, must, SLOW_FSYNC_MS)
+        for key, name, shape, frames, unit, must, _ in MUSTS
+    ),
+)
+
+
+def at_least(name: str, value: float, unit: str, must: float | None) -> Figure:
+    """A figure where more is better."""
+    return Figure(name, round(value, 2), unit, must, must is None or value >= must)
+
+
+def at_most(name: str, value: float, unit: str, must: float | None) -> Figure:
+    """A figure where less is better."""
+    return Figure(name, round(value, 2), unit, must, must is None or value <= must)
+
+
+def _in_words(run: Run, per_frame: int, unit: str) -> str:
+    return (
+        f"{run.frames_per_s * per_frame:,.0f} {unit} stored, {run.acked_frames_per_s * per_frame:,.0f} acknowledged; "
+        f"{run.readings:,} readings and {run.bytes / 1e6:.0f} MB in {run.stored_s:.1f} s; "
+        f"hub {run.hub_cpu:.0%} of its core, generator {run.generator_cpu:.0%}; {run.updates} updates to the dashboard"
+    )
+
+
+def _percentiles(values_ms: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.2f}" for name, value in values_ms.items())

@@ -1,0 +1,53 @@
+"""The hub's end of a device conversation and nothing else: it acknowledges what the session allows, keeps no data."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.typing import Subprotocol
+
+from wire import device, limits
+from wire.codec import AGENT_MESSAGES, FORMAT_OF_SUBPROTOCOL, HUB_MESSAGES
+from wire.device_session import HubDeviceSession
+
+
+async def converse(connection: ServerConnection, window: int) -> None:
+    """One conversation: every batch in its order is acknowledged at once, with a time probe now and then."""
+    spoken = FORMAT_OF_SUBPROTOCOL[connection.subprotocol or ""]
+    session = HubDeviceSession(window=window)
+    hello = AGENT_MESSAGES[spoken].decode(await connection.recv())
+    session.receive(hello)
+    session.welcome(acked=0, received=0)
+
+    async def send(message: device.HubMessage) -> None:
+        await connection.send(HUB_MESSAGES[spoken].encode(message), text=spoken == "json")
+
+    await send(device.Welcome("peer", 0, window, limits.MAX_BATCH_BYTES, 0, 0))
+    async for frame in connection:
+        message = AGENT_MESSAGES[spoken].decode(frame)
+        if not isinstance(message, device.Data):
+            session.receive(message)
+            continue
+        if session.take(message.seq, message.seq) and message.seq % 7 == 0:
+            await send(device.TimeProbe(message.seq))
+        if (ack := session.commit(message.seq)) is not None:
+            await send(ack)
+
+
+async def main(window: int) -> None:
+    """Listens on a free port, says which, and serves until it is stopped."""
+    async with serve(
+        lambda connection: converse(connection, window),
+        "127.0.0.1",
+        0,
+        compression=None,
+        subprotocols=[Subprotocol(device.PROTOCOL_JSON), Subprotocol(device.PROTOCOL_MSGPACK)],
+    ) as server:
+        print(server.sockets[0].getsockname()[1], flush=True)
+        await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1])))
