@@ -25,6 +25,7 @@ DUCKDB = "duckdb and pyarrow belong to hub.stores"
 FASTAPI = "fastapi, starlette and uvicorn belong to hub.web"
 APSW = "apsw belongs to hub.journal, hub.registry and device_agent.spool, which own a file each"
 SERIAL = "serial and psutil belong to device_agent.sources"
+SETTINGS = "pydantic_settings belongs to hub.settings, and typer to the commands"
 NUMPY = "numpy belongs to the rooms that work on columns"
 
 # The room that gets a module it must not have, what that module imports, and the contract that says so.
@@ -55,6 +56,9 @@ WRONG_IMPORTS = [
     ("device_sim", "sqlite3", APSW),
     ("device_agent", "serial", SERIAL),
     ("hub.web", "numpy", NUMPY),
+    ("hub.journal", "pydantic_settings", SETTINGS),
+    ("hub.web", "typer", SETTINGS),
+    ("hub.web", "hub.settings", LAYERS),
 ]
 
 
