@@ -20,6 +20,7 @@ from bench.frames import BINARY, METRICS, TEXT, Frames, Shape, client_header
 from wire import device
 from wire.codec import AGENT_MESSAGES, HUB_MESSAGES, Format
 from wire.device import PROTOCOL_JSON, PROTOCOL_MSGPACK
+from wire.errors import Close
 
 SEND_BYTES = 256 * 1024
 """Handed to one send call: more than a socket's buffer takes at once."""
@@ -121,6 +122,11 @@ class Connection:
         self._inbox = buffer[position:]
         return self.acked > before
 
+    def close(self) -> None:
+        """Says goodbye (RFC 6455, 5.5.1) and hangs up."""
+        with self.socket:
+            self._send_whole(client_header(CLOSE, 2) + Close.NORMAL.to_bytes(2, "big"))
+
     def _take(self, opcode: int, payload: bytes) -> None:
         if opcode == PING:
             self._send_whole(client_header(PONG, len(payload)) + payload)
@@ -154,7 +160,7 @@ class Connection:
 
 
 def server_frame(buffer: bytes, position: int) -> tuple[int, int, int] | None:
-    """(opcode, start of the payload, end) of the frame at `position`, None while it is not all there (RFC 6455, 5.2)."""
+    """(opcode, start of the payload, end) of the frame at `position`; None: not all there (RFC 6455, 5.2)."""
     if len(buffer) < position + 2:
         return None
     length = buffer[position + 1]

@@ -107,7 +107,7 @@ class Generator:
             self._flood()
         ended_s, cpu_s = time.monotonic(), time.process_time() - cpu_s
         for connection in self._connections:
-            connection.socket.close()
+            connection.close()
         return Result(
             started_s,
             ended_s,

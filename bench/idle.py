@@ -29,7 +29,7 @@ def idle_bytes(hub: HubProcess, connections: int, progress: Callable[[float], No
         return (hub.memory_bytes() - before) / connections
     finally:
         for connection in opened:
-            connection.socket.close()
+            connection.close()
 
 
 def allow_files(count: int) -> None:
