@@ -1,0 +1,69 @@
+"""Building the distributions as a release does, and installing the wheel into an empty environment."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import venv
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.metadata import Metadata
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.packaging.lock import PYTHON_LOCK, ROOT, needed_by, read_lock
+
+
+@dataclass(frozen=True)
+class Distributions:
+    """The files that `python -m build` makes."""
+
+    wheel: Path
+    source: Path
+
+
+@dataclass(frozen=True)
+class Installation:
+    """An environment that holds the wheel and its locked dependencies, and nothing else."""
+
+    folder: Path
+
+    def command(self, name: str) -> str:
+        """The path of one of the project's commands, as pip installed it."""
+        return str(self.folder / "bin" / name)
+
+
+def build_distributions(folder: Path) -> Distributions:
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT))
+    return Distributions(wheel=next(folder.glob("*.whl")), source=next(folder.glob("*.tar.gz")))
+
+
+def install(wheel: Path, folder: Path, *, extra: str = "") -> Installation:
+    """Install the wheel with one extra, or with none: locked versions only, each checked by its hash.
+
+    Nothing is resolved here, so `pip check` at the end proves that the lock is complete for this extra.
+    """
+    venv.create(folder, with_pip=False)
+    with zipfile.ZipFile(wheel) as archive:
+        metadata_file = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        metadata = Metadata.from_email(archive.read(metadata_file), validate=False)
+    own_name = canonicalize_name(metadata.name)
+    wanted = Requirement(f"{own_name}[{extra}]" if extra else own_name)
+    own_lines = [str(requirement) for requirement in metadata.requires_dist or []]
+    names = needed_by([wanted], not_installed={own_name: own_lines}) - {own_name}
+    lock = read_lock(PYTHON_LOCK)
+    requirements = folder / "requirements.txt"
+    requirements.write_text("\n".join(lock[name] for name in sorted(names)))
+    pip = (sys.executable, "-m", "pip", "--python", str(folder), "--quiet")
+    run(*pip, "install", "--no-deps", "--no-compile", "--require-hashes", "-r", str(requirements))
+    run(*pip, "install", "--no-deps", "--no-compile", str(wheel))
+    run(*pip, "check")
+    return Installation(folder)
+
+
+def run(*command: str) -> None:
+    """Run a program to its end; a failure shows what it printed."""
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, f"{' '.join(command)}\n{finished.stdout}{finished.stderr}"

@@ -1,0 +1,57 @@
+"""Reading requirements/dev.txt, and the part of it that one kind of installation needs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import NormalizedName, canonicalize_name
+
+ROOT = Path(__file__).parent.parent.parent
+PYTHON_LOCK = ROOT / "requirements" / "dev.txt"
+NODE_LOCK = ROOT / "requirements" / "node.txt"
+NPM_LOCK = ROOT / "dashboards" / "web" / "package-lock.json"
+
+Lock = dict[NormalizedName, str]
+"""Each locked distribution's name, with its lines: the pinned version and the hashes."""
+
+
+def read_lock(path: Path) -> Lock:
+    """The distributions that a lock written by `make lock` pins."""
+    entries = re.split(r"\n(?=[A-Za-z0-9])", path.read_text())
+    return {canonicalize_name(entry.partition("==")[0]): entry for entry in entries}
+
+
+def needed_by(
+    requirements: Iterable[Requirement], *, not_installed: Mapping[str, list[str]] | None = None
+) -> set[NormalizedName]:
+    """The distributions that these requirements need on this machine, with all that those need in turn.
+
+    What a distribution needs is read from the environment that runs the tests, which has the whole lock
+    installed; for one that it does not have, `not_installed` holds the requirement lines under its name.
+    """
+    lines_of = not_installed or {}
+    names: set[NormalizedName] = set()
+    seen: set[tuple[NormalizedName, frozenset[str]]] = set()
+    open_requirements = list(requirements)
+    while open_requirements:
+        requirement = open_requirements.pop()
+        name, extras = canonicalize_name(requirement.name), frozenset(requirement.extras)
+        if (name, extras) in seen:
+            continue
+        seen.add((name, extras))
+        names.add(name)
+        lines = lines_of[name] if name in lines_of else metadata.requires(name) or []
+        open_requirements += wanted_on_this_machine(lines, extras)
+    return names
+
+
+def wanted_on_this_machine(lines: Iterable[str], extras: frozenset[str]) -> Iterator[Requirement]:
+    """Those of a distribution's requirement lines whose marker holds here, with these extras."""
+    for requirement in map(Requirement, lines):
+        marker = requirement.marker
+        if marker is None or any(marker.evaluate({"extra": extra}) for extra in ("", *extras)):
+            yield requirement

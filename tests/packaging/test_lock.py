@@ -1,0 +1,78 @@
+"""The locks: complete, hashed, and free of any registry's address."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.packaging.lock import NODE_LOCK, NPM_LOCK, PYTHON_LOCK, ROOT, needed_by, read_lock
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+OWN_NAME = canonicalize_name(PROJECT["project"]["name"])
+ASKED = [
+    requirement
+    for requirement in map(
+        Requirement,
+        [
+            *PROJECT["project"]["dependencies"],
+            *PROJECT["project"]["optional-dependencies"]["hub"],
+            *PROJECT["project"]["optional-dependencies"]["sim"],
+            *PROJECT["dependency-groups"]["dev"],
+            *PROJECT["build-system"]["requires"],
+        ],
+    )
+    if canonicalize_name(requirement.name) != OWN_NAME
+]
+
+
+@pytest.mark.parametrize("path", [PYTHON_LOCK, NODE_LOCK], ids=lambda path: str(path.name))
+def test_every_locked_distribution_is_pinned_and_hashed(path: Path) -> None:
+    """A lock entry is one exact version with at least one sha256."""
+    for name, entry in read_lock(path).items():
+        assert re.match(r"[A-Za-z0-9._-]+(\[[a-z,]+\])?==\S+", entry), name
+        assert re.search(r"--hash=sha256:[0-9a-f]{64}", entry), name
+
+
+@pytest.mark.parametrize("requirement", ASKED, ids=str)
+def test_the_lock_satisfies_what_the_project_asks_for(requirement: Requirement) -> None:
+    """Everything that pyproject.toml asks for is locked, at a version that it allows."""
+    locked = read_lock(PYTHON_LOCK)[canonicalize_name(requirement.name)]
+    version = re.match(r"\S+==(\S+)", locked)
+    assert version is not None
+    assert requirement.specifier.contains(version[1]), locked.splitlines()[0]
+
+
+@pytest.mark.parametrize("path", [PYTHON_LOCK, NODE_LOCK, NPM_LOCK], ids=lambda path: str(path.name))
+def test_no_lock_names_a_registry(path: Path) -> None:
+    """A lock can be used with any registry or mirror: it holds no address to download from."""
+    text = path.read_text()
+    assert '"resolved"' not in text
+    assert "--index-url" not in text
+    assert "--find-links" not in text
+    assert not re.search(r"https?://\S+\.(tgz|whl|tar\.gz)", text)
+
+
+def test_the_npm_lock_knows_every_platform() -> None:
+    """Each optional package of a platform is in the npm lock, so that `npm ci` works on all of them.
+
+    npm leaves out what its registry did not have at that moment, and then `npm ci` fails everywhere.
+    """
+    packages = json.loads(NPM_LOCK.read_bytes())["packages"]
+    for place, package in packages.items():
+        for name in package.get("optionalDependencies", {}):
+            nested = f"{place}/node_modules/{name}"
+            assert nested in packages or f"node_modules/{name}" in packages, f"{place} wants {name}"
+            assert packages.get(nested, packages.get(f"node_modules/{name}")).get("version"), name
+
+
+def test_what_is_needed_includes_what_the_needed_ones_need() -> None:
+    """The part of the lock that an installation needs holds indirect dependencies, and nothing else."""
+    needed = needed_by([Requirement("fastapi")])
+    assert {"fastapi", "starlette", "pydantic-core"} <= needed
+    assert "duckdb" not in needed
