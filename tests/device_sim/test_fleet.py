@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import re
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from device_sim.fleet import make_fleet
+from device_sim.profiles import PROFILES
+from wire.model import DeviceId, Metric
+
+START_S = 1_800_000_000.0
+
+
+@pytest.mark.parametrize("name", PROFILES)
+@given(seed=st.integers(0, 2**32), step_s=st.floats(0.001, 4000))
+def test_a_device_gives_a_value_of_its_type_for_each_metric(name: str, seed: int, step_s: float) -> None:
+    """Every profile's model answers with exactly the declared metrics, finite and of the declared types."""
+    profile = PROFILES[name]
+    (device,) = make_fleet(1, seed=seed, profiles=[name])
+    python_type = {"float": float, "integer": int, "boolean": bool, "string": str}
+    for i in range(20):
+        values = device.model.at(START_S + i * step_s)
+        assert list(values) == [metric.name for metric in profile.metrics]
+        for metric in profile.metrics:
+            assert type(values[metric.name]) is python_type[metric.type], metric.name
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_the_same_seed_gives_the_same_device(name: str) -> None:
+    """A run can be repeated: the same seed, the same values; another seed, others."""
+
+    def values(seed: int) -> list[object]:
+        (device,) = make_fleet(1, seed=seed, profiles=[name])
+        return [dict(device.model.at(START_S + i)) for i in range(100)]
+
+    assert values(4) == values(4)
+    assert values(4) != values(5)
+
+
+def test_a_device_does_not_depend_on_the_size_of_its_fleet() -> None:
+    """pump-002 is the same among ten devices as among a hundred."""
+    small, large = make_fleet(10, seed=1), make_fleet(100, seed=1)
+    for one, other in zip(small, large, strict=False):
+        assert (one.id, one.tags) == (other.id, other.tags)
+        assert dict(one.model.at(START_S)) == dict(other.model.at(START_S))
+
+
+@given(count=st.integers(0, 300), prefix=st.sampled_from(["", "run-7"]))
+def test_ids_are_unique_and_allowed(count: int, prefix: str) -> None:
+    """Every device has an id of its own that the protocol takes, with the prefix where there is one."""
+    fleet = make_fleet(count, seed=1, prefix=prefix)
+    ids = [device.id for device in fleet]
+    assert len(set(ids)) == count
+    for each in ids:
+        msgspec.convert(each, DeviceId)
+        assert each.startswith(prefix)
+
+
+def test_profiles_take_turns() -> None:
+    """All profiles when none is asked for, else those asked for, numbered within each."""
+    assert [d.id for d in make_fleet(6, seed=1)] == [
+        "weather-001", "pump-001", "vehicle-001", "freezer-001", "machine-001", "weather-002",
+    ]  # fmt: skip
+    assert [d.id for d in make_fleet(3, seed=1, profiles=["pump", "freezer"])] == [
+        "pump-001",
+        "freezer-001",
+        "pump-002",
+    ]
+
+
+def test_an_unknown_profile_is_named() -> None:
+    """The error says which profile there is not, and which there are."""
+    with pytest.raises(ValueError, match=re.escape("'boiler'; there are weather, pump")):
+        make_fleet(1, seed=1, profiles=["boiler"])
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_declarations_are_valid_and_described(name: str) -> None:
+    """The metrics can be said on the wire, and each says what it is."""
+    for metric in PROFILES[name].metrics:
+        assert msgspec.convert(msgspec.to_builtins(metric), Metric) == metric
+        assert metric.description
+        assert metric.unit or metric.type in ("boolean", "string") or metric.name == "starts" or metric.name == "parts"
