@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 import venv
@@ -54,11 +55,11 @@ def install(wheel: Path, folder: Path, *, extra: str = "") -> Installation:
     own_lines = [str(requirement) for requirement in metadata.requires_dist or []]
     names = needed_by([wanted], not_installed={own_name: own_lines}) - {own_name}
     lock = read_lock(PYTHON_LOCK)
+    own_line = f"{own_name} @ {wheel.as_uri()} --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}"
     requirements = folder / "requirements.txt"
-    requirements.write_text("\n".join(lock[name] for name in sorted(names)))
+    requirements.write_text("\n".join([*(lock[name] for name in sorted(names)), own_line]))
     pip = (sys.executable, "-m", "pip", "--python", str(folder), "--quiet")
     run(*pip, "install", "--no-deps", "--no-compile", "--require-hashes", "-r", str(requirements))
-    run(*pip, "install", "--no-deps", "--no-compile", str(wheel))
     run(*pip, "check")
     return Installation(folder)
 
