@@ -1,0 +1,1 @@
+"""From a frame to an acknowledgement: acceptance (pure), the devices' state, the conversation, and the commit loop."""

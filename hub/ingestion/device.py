@@ -1,0 +1,72 @@
+"""What the hub knows of a device while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from hub.contract.batch import Mark, Series
+from wire.errors import WireError
+
+if TYPE_CHECKING:
+    from hub.ingestion.conversation import Conversation
+
+
+class Device:
+    """A device's numbers and its conversation. One object per device id for the life of the hub.
+
+    `received` is the highest seq taken in, durable or on its way; `durable` is the mark that is on disk. The totals count
+    what was taken in, and are set back to the durable ones when a commit fails.
+    """
+
+    __slots__ = (
+        "agent", "batches", "clock_error_ns", "clock_offset_ns", "conversation", "duplicates", "durable", "epoch", "id", "lost",
+        "metrics", "moved", "next_seq", "quarantined", "readings", "received", "seen_ns", "since_ns", "tags",
+    )  # fmt: skip
+
+    def __init__(self, id: str, mark: Mark | None = None) -> None:
+        self.id = id
+        self.durable = mark or Mark(id, "", 0)
+        self.metrics: Mapping[str, Series | WireError] = {}
+        self.conversation: Conversation | None = None
+        self.since_ns = 0
+        self.seen_ns = 0
+        self.next_seq = 1
+        self.tags: dict[str, str] = {}
+        self.agent = ""
+        self.clock_offset_ns: int | None = None
+        self.clock_error_ns: int | None = None
+        self.roll_back()
+
+    def roll_back(self) -> None:
+        """Forgets what was taken in and is not durable."""
+        mark = self.durable
+        self.epoch = mark.epoch
+        self.received = mark.seq
+        self.batches = mark.batches
+        self.readings = mark.readings
+        self.duplicates = mark.duplicates
+        self.quarantined = mark.quarantined
+        self.lost = mark.lost
+        self.moved = mark.moved
+
+    def begin_epoch(self, epoch: str) -> None:
+        """The device has a new spool: its numbers start again, its totals go on."""
+        self.epoch = epoch
+        self.received = 0
+
+    def mark(self) -> Mark:
+        """The mark that becomes durable together with everything taken in so far."""
+        return Mark(
+            self.id, self.epoch, self.received, self.batches, self.readings, self.duplicates, self.quarantined, self.lost, self.moved
+        )  # fmt: skip
+
+    @property
+    def acked(self) -> int:
+        """The highest durable seq of the current epoch."""
+        return self.durable.seq if self.durable.epoch == self.epoch else 0
+
+    @property
+    def backlog(self) -> int:
+        """Batches that the agent holds and the hub has not acknowledged, as far as the agent has told."""
+        return max(0, self.next_seq - 1 - self.acked)

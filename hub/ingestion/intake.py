@@ -1,0 +1,180 @@
+"""The commit loop: what the conversations took in becomes durable, then is acknowledged and shown.
+
+Natural group commit: while one commit runs, everything that arrives is collected for the next; there is no timer, so a
+lone batch is committed at once and a busy hub commits hundreds together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+
+import structlog
+
+from hub.contract.batch import Entry, EntryKind, Mark, Series
+from hub.contract.journal import Journal, JournalError, JournalFull
+from hub.ingestion.device import Device
+from wire import device as messages
+from wire import limits
+from wire.errors import Code, WireError
+from wire.model import DeviceId
+
+ACK_DELAY_S = 0.002
+"""Acknowledgements are cumulative and collected for this long: on a fast disk a busy hub commits a thousand times a
+second, and a frame per commit and device would cost it a fifth of its core. It adds 2 ms to an acknowledgement."""
+
+FULL_RETRY_S = 1.0
+"""While the disk is full, new data are refused without asking the disk again for this long."""
+
+log = structlog.get_logger(__name__)
+
+
+class Intake:
+    """Owns the devices, the entries on their way to the journal, and the loop that commits them.
+
+    At most MAX_PENDING_BYTES wait for the disk; beyond it `room()` holds the readers back, so the sockets' own flow control
+    reaches the agents.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        clock: Callable[[], int],
+        on_committed: Callable[[Sequence[Entry]], None],
+        on_device: Callable[[Device], None],
+        live_time: Callable[[Series], int],
+    ) -> None:
+        self.clock = clock
+        self.devices = {id: Device(id, mark) for id, mark in journal.marks().items()}
+        self.rejected: dict[str, int] = {}
+        self.bad_messages = 0
+        self._journal = journal
+        self._on_committed = on_committed
+        self.on_device = on_device
+        self._live_time = live_time
+        self._pending: list[Entry] = []
+        self._pending_bytes = 0
+        self._touched: set[Device] = set()
+        self._wake = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._unacked: set[Device] = set()
+        self._ack_timer: asyncio.TimerHandle | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.refusal: WireError | None = None
+        """Why no data are taken just now; None when they are."""
+        self._refused_at = 0.0
+
+    def device(self, id: DeviceId) -> Device:
+        """The device of this id; made on first sight."""
+        device = self.devices.get(id)
+        if device is None:
+            device = self.devices[id] = Device(id)
+        return device
+
+    def submit(self, device: Device, entry: Entry) -> None:
+        """Hands over an entry of `device`; it will be durable and acknowledged, or the conversation is closed."""
+        self._pending.append(entry)
+        self._touched.add(device)
+        self._pending_bytes += len(entry.payload)
+        if self._pending_bytes > limits.MAX_PENDING_BYTES:
+            self._room.clear()
+        self._wake.set()
+
+    async def room(self) -> None:
+        """Returns when there is room for more."""
+        await self._room.wait()
+
+    @property
+    def congested(self) -> bool:
+        """Whether readers have to wait for `room()`."""
+        return not self._room.is_set()
+
+    def check_open(self) -> None:
+        """Raises the WireError that tells an agent why no data are taken just now."""
+        if self.refusal is not None:
+            if self.refusal.code is Code.STORAGE_FULL:
+                if asyncio.get_running_loop().time() - self._refused_at > FULL_RETRY_S:
+                    self.refusal = None
+                    return
+            raise self.refusal
+
+    async def run(self) -> None:
+        """Commits until cancelled; a commit under way is finished first."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            if self._pending:
+                self._idle.clear()
+                entries, self._pending = self._pending, []
+                touched, self._touched = self._touched, set()
+                self._pending_bytes = 0
+                marks = [device.mark() for device in touched]
+                try:
+                    await self._journal.append(entries, marks)
+                except JournalError as error:
+                    self._failed(touched, error)
+                else:
+                    self._committed(entries, zip(touched, marks, strict=True))
+                if not self._room.is_set() and self._pending_bytes <= limits.MAX_PENDING_BYTES:
+                    self._room.set()
+                if not self._pending:
+                    self._idle.set()
+
+    async def drain(self) -> None:
+        """Returns when everything submitted is durable (or refused) and acknowledged."""
+        await self._idle.wait()
+        self._send_acks()
+
+    def _committed(self, entries: Sequence[Entry], marks: Iterable[tuple[Device, Mark]]) -> None:
+        self.refusal = None
+        self._on_committed(entries)
+        for entry in entries:
+            if entry.kind is EntryKind.QUARANTINE and entry.reason is not None:
+                self._reject(entry, entry.reason)
+        for device, mark in marks:
+            device.durable = mark
+            self._unacked.add(device)
+        if self._ack_timer is None:
+            self._ack_timer = asyncio.get_running_loop().call_later(ACK_DELAY_S, self._send_acks)
+
+    def acknowledge(self, device: Device) -> None:
+        """The device sent something again that is durable already; it wants its acknowledgement again."""
+        if device.conversation is not None:
+            device.conversation.acknowledge_again()
+
+    def _reject(self, entry: Entry, reason: tuple[str, str]) -> None:
+        code, message = reason
+        self.rejected[code] = self.rejected.get(code, 0) + 1
+        conversation = self.devices[entry.device].conversation
+        if conversation is not None and conversation.epoch == entry.epoch:
+            conversation.send(messages.Reject(entry.seq, Code(code), message))
+
+    def _send_acks(self) -> None:
+        self._ack_timer = None
+        unacked, self._unacked = self._unacked, set()
+        for device in unacked:
+            conversation = device.conversation
+            if conversation is not None and conversation.epoch == device.durable.epoch:
+                conversation.acknowledge(device.durable.seq)
+
+    def _failed(self, touched: set[Device], error: JournalError) -> None:
+        """Nothing of the group is stored: forget it and everything behind it, and tell the agents, who still have it."""
+        full = isinstance(error, JournalFull)
+        code = Code.STORAGE_FULL if full else Code.STORAGE_FAILED
+        self.refusal = WireError(code, str(error)[: limits.MAX_MESSAGE])
+        self._refused_at = asyncio.get_running_loop().time()
+        log.error("journal refused a commit", error=str(error), retryable=full)
+        touched |= self._touched
+        self._touched = set()
+        self._pending.clear()
+        self._pending_bytes = 0
+        for device in touched:
+            device.roll_back()
+            for series in device.metrics.values():
+                if isinstance(series, Series):
+                    series.last_time_ns = self._live_time(series)
+            if device.conversation is not None:
+                device.conversation.end(self.refusal)

@@ -1,0 +1,164 @@
+"""The hub's settings: read once, in one place, into frozen values.
+
+Command line > environment (`HUB_…`, nested with `__`) > TOML file > default. Unknown keys are errors that name the key. Every
+setting is described in docs/configuration.md; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from wire import limits
+
+GIB = 1024**3
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; the message names each key and says what is wrong with it."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Access(_Section):
+    """Who may come in, and how."""
+
+    behind_proxy: bool = Field(default=False, description="A reverse proxy in front of the hub terminates TLS.")
+    allowed_hosts: tuple[str, ...] = Field(default=(), description="Host names that the page may be opened under.")
+    allowed_origins: tuple[str, ...] = Field(
+        default=(), description="Other origins whose pages may use the hub's cookie."
+    )
+
+
+class Tls(_Section):
+    """TLS on the hub's own port."""
+
+    certificate: Path | None = Field(default=None, description="PEM file with the certificate chain.")
+    key: Path | None = Field(default=None, description="PEM file with the private key.")
+
+
+class Ingest(_Section):
+    """Taking in data."""
+
+    window: int = Field(
+        default=limits.DEFAULT_WINDOW, ge=1, le=65_536, description="Batches of one device that may be unacknowledged."
+    )
+
+
+class Journal(_Section):
+    """The durable log of accepted batches."""
+
+    keep_bytes: int = Field(
+        default=GIB, ge=0, description="Entries that every consumer is done with are kept up to this many bytes in all."
+    )
+    keep_seconds: float = Field(
+        default=86_400, ge=0, description="… and up to this age, for dashboards that come back."
+    )
+    max_bytes: int = Field(
+        default=32 * GIB, ge=1 << 20, description="At this size new data are refused until the store has caught up."
+    )
+
+
+class Store(_Section):
+    """Where history lives: DuckDB in the data directory."""
+
+    memory_limit: str = Field(default="1GB", description="Memory that DuckDB may use.")
+    threads: int = Field(default=1, ge=1, le=64, description="Threads that DuckDB may use for one query.")
+
+
+class Live(_Section):
+    """Updates to dashboards."""
+
+    compression: bool = Field(
+        default=False, description="Offer permessage-deflate; it costs the hub several times the work for each update."
+    )
+
+
+class Log(_Section):
+    """What the hub says of itself, on stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="The least that is said.")
+    format: Literal["auto", "console", "json"] = Field(
+        default="auto", description="`auto`: for people on a terminal, JSON lines elsewhere."
+    )
+
+
+class Settings(BaseSettings):
+    """All settings of a hub."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="HUB_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    name: str = Field(
+        default="Telemetry Hub", min_length=1, max_length=64, description="The hub's name, shown in the page."
+    )
+    data: Path = Field(default=Path("data"), description="The directory that holds everything the hub keeps.")
+    listen: str = Field(default="127.0.0.1:8600", description="Address and port; port 0 takes a free one.")
+    access: Access = Access()
+    tls: Tls = Tls()
+    ingest: Ingest = Ingest()
+    journal: Journal = Journal()
+    store: Store = Store()
+    live: Live = Live()
+    log: Log = Log()
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """`listen` as host and port. Raises SettingsError."""
+        host, separator, port = self.listen.rpartition(":")
+        if not separator or not port.isdigit() or int(port) > 65_535:
+            raise SettingsError(f"listen: expected HOST:PORT, for example 127.0.0.1:8600, got {self.listen!r}")
+        return host.strip("[]") or "0.0.0.0", int(port)
+
+
+def load_settings(config: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
+    """The settings from the file, the environment and the command line's values. Raises SettingsError."""
+    values: dict[str, Any] = {}
+    if config is not None:
+        try:
+            values = tomllib.loads(config.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise SettingsError(f"{config}: {error.strerror}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{config}: {error}") from None
+    source = _file_source(values)
+    try:
+        settings = source(**dict(overrides or {}))
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, e['loc']))}: {_explain(e['type'], e['msg'])}" for e in error.errors()]
+        raise SettingsError("; ".join(lines)) from None
+    _ = settings.address  # a wrong address is found now, and not when the hub starts to listen
+    return settings
+
+
+def _file_source(values: dict[str, Any]) -> type[Settings]:
+    """Settings with the file's values below the environment's."""
+
+    class WithFile(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            *sources: PydanticBaseSettingsSource,
+            **named: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            file = InitSettingsSource(settings_cls, init_kwargs=values)
+            return named["init_settings"], named["env_settings"], file
+
+    return WithFile
+
+
+def _explain(kind: str, message: str) -> str:
+    return "there is no such setting" if kind == "extra_forbidden" else message[:1].lower() + message[1:]
