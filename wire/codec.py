@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import math
 from typing import Generic, Literal, TypeVar
 
 import msgspec
 
-from wire import device, live
+from wire import device, limits, live
 from wire.errors import Code, WireError
-from wire.limits import MAX_SEQ
 
 Format = Literal["json", "msgpack"]
 Message = TypeVar("Message")
@@ -24,15 +25,25 @@ class Codec(Generic[Message]):
         self._encode = module.Encoder().encode
 
     def encode(self, message: Message) -> bytes:
-        """The message as one frame's bytes (UTF-8 for JSON)."""
-        frame: bytes = self._encode(message)
+        """The message as one frame's bytes (UTF-8 for JSON).
+
+        Constraints on fields are checked by decoding only; in JSON, NaN and infinity become null. Raises
+        WireError(BAD_MESSAGE) for text that is not Unicode (half of a surrogate pair), WireError(OUT_OF_RANGE) for an
+        integer that msgpack cannot hold.
+        """
+        try:
+            frame: bytes = self._encode(message)
+        except OverflowError:
+            raise WireError(Code.OUT_OF_RANGE, "msgpack has no integers of more than 64 bits") from None
+        except UnicodeError:
+            raise WireError(Code.BAD_MESSAGE, _HALF_A_PAIR) from None
         return frame
 
     def decode(self, frame: bytes | str) -> Message:
         """The message in a frame.
 
-        Raises WireError(BAD_MESSAGE) for anything else; its `seq` is set where the frame is a batch that only its
-        content makes invalid, so that the batch can be put in quarantine under its number.
+        Raises WireError for anything else, mostly BAD_MESSAGE. Its `seq` is set where the frame is a batch that only
+        its content makes invalid, so that the batch can be put in quarantine under its number.
         """
         try:
             message: Message = self._decode(frame)
@@ -41,24 +52,84 @@ class Codec(Generic[Message]):
         return message
 
 
-class _Envelope(msgspec.Struct, tag="data"):
-    """What must be readable of a batch to quarantine it under its number."""
+_HALF_A_PAIR = "a text is not Unicode: it holds half of a surrogate pair"
+_NOT_FINITE = "NaN and infinity are no numbers in JSON; null says that there is no value"
 
+
+class _Envelope(msgspec.Struct):
+    """What must be readable of a msgpack batch to quarantine it under its number."""
+
+    type: Literal["data"]
     seq: int
+    time: msgspec.Raw = msgspec.Raw()
 
 
 def _refusal(frame: bytes | str, format: Format, error: Exception) -> WireError:
-    decode = msgspec.json.decode if format == "json" else msgspec.msgpack.decode
-    seq = None
-    if isinstance(error, msgspec.ValidationError):
-        try:
-            seq = decode(frame, type=_Envelope).seq  # type: ignore[arg-type]
-        except (msgspec.DecodeError, UnicodeError, RecursionError):
-            seq = None
-    if seq is not None and not 1 <= seq <= MAX_SEQ:
-        seq = None
-    message = "the message nests too deeply" if isinstance(error, RecursionError) else str(error)
-    return WireError(Code.BAD_MESSAGE, message[:256], seq=seq)
+    """Why a frame was refused, as exactly as can be told. Slow, and never reached by a correct agent."""
+    code, sentence = Code.BAD_MESSAGE, str(error)
+    if isinstance(error, RecursionError):
+        sentence = "the message nests too deeply"
+    try:
+        if isinstance(frame, bytes) and format == "msgpack":
+            seq, times, finite = _read_msgpack(frame)
+        else:
+            seq, times, finite = _read_json(frame)
+    except (ValueError, RecursionError):
+        return WireError(code, sentence[: limits.MAX_MESSAGE])
+    if not finite:
+        code, sentence = Code.NOT_FINITE, _NOT_FINITE
+    elif not isinstance(error, msgspec.ValidationError) and format == "json":
+        sentence = _HALF_A_PAIR
+    elif isinstance(times, list) and any(type(time) is int and not 0 <= time <= limits.MAX_TIME_NS for time in times):
+        code = Code.OUT_OF_RANGE
+    return WireError(code, sentence[: limits.MAX_MESSAGE], seq=seq)
+
+
+def _read_msgpack(frame: bytes) -> tuple[int, object, bool]:
+    """The seq and the times of a batch, skipping over whatever else there is. Raises ValueError."""
+    envelope = msgspec.msgpack.decode(frame, type=_Envelope)
+    try:
+        times = msgspec.msgpack.decode(envelope.time)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        times = None
+    return _seq(envelope.seq), times, True
+
+
+def _read_json(frame: bytes | str) -> tuple[int, object, bool]:
+    """The seq and the times of a batch, and whether all numbers are finite. Raises ValueError.
+
+    Python's own reader takes what many writers of JSON make although it is none (NaN, half a surrogate pair): a batch
+    with that in it has to be refused under its number, since an agent would send it again for ever otherwise.
+    """
+    finite = True
+
+    def constant(_: str) -> float:
+        nonlocal finite
+        finite = False
+        return 0.0
+
+    def fraction(text: str) -> float:
+        nonlocal finite
+        number = float(text)
+        finite = finite and math.isfinite(number)
+        return number
+
+    text = frame if isinstance(frame, str) else frame.decode()
+    content = json.loads(text, parse_constant=constant, parse_float=fraction, parse_int=_whole)
+    if not isinstance(content, dict) or content.get("type") != "data":
+        raise ValueError("not a batch")
+    return _seq(content.get("seq")), content.get("time"), finite
+
+
+def _whole(text: str) -> int:
+    # Python refuses to read thousands of digits; beyond 64 bits it does not matter which number it is.
+    return int(text) if len(text) <= len(str(-(2**64))) else 2**64
+
+
+def _seq(seq: object) -> int:
+    if type(seq) is not int or not 1 <= seq <= limits.MAX_SEQ:
+        raise ValueError("no seq")
+    return seq
 
 
 AGENT_MESSAGES: dict[Format, Codec[device.AgentMessage]] = {

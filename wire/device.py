@@ -75,6 +75,10 @@ class Gap(Struct, frozen=True, forbid_unknown_fields=True, tag="gap"):
     to: Seq
     reason: Annotated[str, Meta(max_length=limits.MAX_REASON)]
 
+    def __post_init__(self) -> None:
+        if self.to < self.from_seq:
+            raise ValueError(f"a gap cannot go from {self.from_seq} back to {self.to}")
+
 
 class TimeReply(Struct, frozen=True, forbid_unknown_fields=True, tag="time_reply"):
     """Agent → hub: the answer to a time probe; `hub_time` given back, `device_time` read when the probe arrived."""

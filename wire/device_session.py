@@ -46,6 +46,10 @@ TRANSITIONS: dict[tuple[State, type[object]], State] = {
 """(state, message) → the state after it; the same table for both ends, each end receiving half of the messages."""
 
 
+_OPEN = State.OPEN
+"""For the two methods that run for every batch: in Python 3.11 State.OPEN is a slow look-up."""
+
+
 def _next_state(state: State, message: object) -> State:
     after = TRANSITIONS.get((state, type(message)))
     if after is None:
@@ -82,9 +86,10 @@ class HubDeviceSession:
             self.next_seq = message.next_seq
 
     def welcome(self, *, acked: int, received: int) -> None:
-        """The hub answers the hello: what is durable of this epoch, and what is on its way.
+        """The hub answers the hello: what is durable of this epoch, and what is on its way (from an older connection).
 
-        Raises WireError(ROLLED_BACK) when the agent's spool is older than what was acknowledged.
+        The commits of those on their way are this session's from now on: they are told to its `commit`, and when they
+        fail it has to end. Raises WireError(ROLLED_BACK) when the agent's spool is older than what was received.
         """
         if received >= self.next_seq:
             raise WireError(
@@ -99,24 +104,29 @@ class HubDeviceSession:
     def take(self, first: int, last: int) -> bool:
         """A batch (first = last) or a gap arrived. True: take it in; False: a duplicate, acknowledge it again.
 
-        Raises WireError when the conversation is not open, a seq was left out, or the window is exceeded.
+        Of a gap that begins before what is received only the rest is new: after `received` as it was before the call.
+        Raises WireError when the conversation is not open, a seq was left out (the error's `seq` is the one that was
+        expected), or the window is exceeded.
         """
-        if self.state is not State.OPEN:
-            raise WireError(Code.UNEXPECTED_MESSAGE, f"data is not allowed while the conversation is {self.state.value}")
-        if first == self.received + 1:
-            # A gap of any length is one entry to the hub and takes one place in the window.
-            if first - self.acked > self.window:
-                raise WireError(Code.WINDOW_EXCEEDED, f"more than {self.window} batches are not acknowledged yet")
-            self.received = last
-            return True
-        if last <= self.received:
+        if self.state is not _OPEN:
+            raise WireError(Code.UNEXPECTED_MESSAGE, f"no batches while the conversation is {self.state.value}")
+        received = self.received
+        if last <= received:
             self.duplicates += 1
             return False
-        raise WireError(Code.UNEXPECTED_SEQ, f"expected {self.received + 1}, got {first}", seq=self.received + 1)
+        if first > received + 1:
+            raise WireError(Code.UNEXPECTED_SEQ, f"expected {received + 1}, got {first}", seq=received + 1)
+        if received - self.acked >= self.window:
+            raise WireError(
+                Code.WINDOW_EXCEEDED,
+                f"{first} came while {self.acked + 1} to {received} are not acknowledged; the window is {self.window}",
+            )
+        self.received = last
+        return True
 
     def commit(self, seq: int) -> device.Ack | None:
         """All up to `seq` is durable: the acknowledgement to send, or None when it is sent already."""
-        if seq <= self.acked or self.state is not State.OPEN:
+        if seq <= self.acked or self.state is not _OPEN:
             return None
         self.acked = seq
         return device.Ack(seq)
@@ -129,7 +139,8 @@ class HubDeviceSession:
 class AgentDeviceSession:
     """The agent's end: knows what may be sent next and what may be trimmed from the spool.
 
-    `sent` is the highest seq sent on this connection (or acknowledged before it), `acked` the highest acknowledged.
+    `acked` is the highest seq acknowledged, `sent` the highest that was sent on this connection or needs no sending. An
+    acknowledgement can move `sent`, so what goes out next is always `sent + 1`, asked for anew each time.
     """
 
     __slots__ = ("acked", "max_batch_bytes", "next_seq", "retry_ms", "sent", "state", "window")
@@ -149,19 +160,27 @@ class AgentDeviceSession:
         match message:
             case device.Welcome():
                 if message.acked >= self.next_seq:
-                    raise WireError(Code.ROLLED_BACK, f"the hub holds {message.acked}, the next here is {self.next_seq}")
+                    raise WireError(
+                        Code.ROLLED_BACK,
+                        f"the hub holds batches up to {message.acked} of this epoch, but the spool's next is "
+                        f"{self.next_seq}",
+                    )
                 self.acked = self.sent = message.acked
                 self.window = message.window
                 self.max_batch_bytes = message.max_batch_bytes
                 self.retry_ms = message.retry_ms
             case device.Ack(seq=seq):
-                if seq > self.sent:
-                    raise WireError(Code.UNEXPECTED_SEQ, f"{seq} was acknowledged, but only {self.sent} was sent")
+                self._check_known(seq, "acknowledged")
                 self.acked = max(self.acked, seq)
+                # What an older connection sent may become durable only now: it need not be sent again.
+                self.sent = max(self.sent, seq)
             case device.Reject(seq=seq):
-                if seq > self.sent:
-                    raise WireError(Code.UNEXPECTED_SEQ, f"{seq} was rejected, but only {self.sent} was sent")
+                self._check_known(seq, "rejected")
         self.state = after
+
+    def _check_known(self, seq: int, done: str) -> None:
+        if seq >= self.next_seq:
+            raise WireError(Code.UNEXPECTED_SEQ, f"{seq} was {done}, but the newest batch is {self.next_seq - 1}")
 
     @property
     def room(self) -> int:
@@ -169,9 +188,19 @@ class AgentDeviceSession:
         return self.window - (self.sent - self.acked) if self.state is State.OPEN else 0
 
     def send(self, first: int, last: int) -> None:
-        """Notes that a batch (first = last) or a gap goes out. Raises WireError when it is not its turn."""
+        """Notes that a batch (first = last) or a gap goes out. Raises WireError when it is not its turn.
+
+        What is next is always `sent + 1`. Of a gap that began before that, the rest is sent. When the spool holds
+        nothing as old as that (the hub was restored from a copy and forgot what it had acknowledged), a gap up to the
+        oldest batch that is left is sent first.
+        """
         if self.room < 1:
-            raise WireError(Code.WINDOW_EXCEEDED, f"{self.sent - self.acked} batches are not acknowledged yet")
+            raise WireError(
+                Code.WINDOW_EXCEEDED,
+                f"{self.acked + 1} to {self.sent} are not acknowledged; the window is {self.window}"
+                if self.state is State.OPEN
+                else f"nothing can be sent while the conversation is {self.state.value}",
+            )
         if first != self.sent + 1 or last < first:
             raise WireError(Code.UNEXPECTED_SEQ, f"expected {self.sent + 1}, got {first} to {last}")
         self.sent = last

@@ -95,22 +95,28 @@ RETRYABLE_CLOSES = frozenset(
     {
         Close.NORMAL,
         Close.GOING_AWAY,
+        1005,  # a close frame without a code
         1006,  # no close frame at all: the connection broke
         Close.INTERNAL_ERROR,
         Close.SERVICE_RESTART,
         Close.TRY_AGAIN_LATER,
         Close.BAD_MESSAGE,
-        Close.NOT_AUTHENTICATED,
-        Close.NOT_ALLOWED,
     }
 )
-"""Closes after which an agent comes back by itself. 4401 and 4403 are among them, at the slowest pace: a token may be
-created after the agent was started, and giving up would lose data. Not among them: 4409, where coming back would make
-two agents with the same device id throw each other out for ever, and 1009, which the same frame would only cause again."""
+"""Closes after which an agent comes back at its usual pace. 4400 is among them: after it the order of the batches, or
+the epoch, is agreed upon anew, and where that does not help the backoff grows."""
+
+FINAL_CLOSES = frozenset({Close.SUPERSEDED})
+"""Closes after which an agent does not come back by itself: two agents with the same device id would throw each other
+out for ever. After any other close (4401, 4403, 1009, a code from something in between) it comes back at its slowest
+pace: a person may create the token or raise the limit later, and giving up would lose data."""
 
 
 class WireError(Exception):
-    """A message that the protocol refuses: carries the stable code, a sentence, and the batch's seq where it is known."""
+    """A message that the protocol refuses: the stable code, a sentence, and a seq where there is one.
+
+    `seq` is the batch's own number, so that it can be put in quarantine; with UNEXPECTED_SEQ, the number expected.
+    """
 
     def __init__(self, code: Code, message: str, *, seq: int | None = None) -> None:
         super().__init__(f"{code}: {message}")

@@ -8,7 +8,8 @@ Layout, all little-endian; the columns begin at a multiple of 8 so that `new Flo
     bytes 4-7   schema      uint32
     bytes 8-11  subscription uint32; 0: for every subscription of this schema
     bytes 12-15 conflated   uint32, readings that this viewer was not sent one by one since the last frame
-    bytes 16-23 offset      float64, the cursor after this frame
+    bytes 16-23 offset      float64, the cursor after this frame; 0: it does not move (history, all but the last of
+                            several frames that belong together)
     bytes 24-27 text_bytes  uint32, length of the text columns at the end
     bytes 28-31 zero
     then per column: uint32 series (position in the schema), uint32 length
@@ -16,7 +17,8 @@ Layout, all little-endian; the columns begin at a multiple of 8 so that `new Flo
     then per column: float64[length] times in milliseconds since 1970 UTC, float64[length] values (NaN: no value)
     then text_bytes of JSON: [[series, [time_ms, …], ["value", …]], …] for string metrics
 
-Integers and booleans (0 or 1) travel as float64 here; exact integers beyond 2^53 are had from the history API.
+Integers and booleans (0 or 1) travel as float64 here; exact integers beyond 2^53 are had from the history
+API.
 """
 
 from __future__ import annotations
@@ -24,12 +26,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 
 from wire.columns import ITEM_BYTES, unpack_floats
 from wire.errors import Code, WireError
+from wire.limits import MAX_SEQ
 
 FORMAT = 1
 MAX_COLUMNS = 2**16 - 1
@@ -78,7 +81,8 @@ class Update(NamedTuple):
 
 
 _encode_json = msgspec.json.Encoder().encode
-_decode_texts = msgspec.json.Decoder(list[tuple[int, list[float], list[str | None]]]).decode
+_Position = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
+_decode_texts = msgspec.json.Decoder(list[tuple[_Position, list[float], list[str | None]]]).decode
 
 
 def encode_update(
@@ -104,22 +108,32 @@ def encode_update(
 def decode_update(frame: bytes) -> Update:
     """The columns of a frame. Raises WireError(BAD_MESSAGE) for anything that encode_update does not make."""
     try:
-        format, kind, count, schema, subscription, conflated, offset, text_bytes, _ = _HEADER.unpack_from(frame)
-        heads = [_COLUMN.unpack_from(frame, HEADER_BYTES + i * _COLUMN.size) for i in range(count)]
-        position = HEADER_BYTES + count * _COLUMN.size
-        numbers = []
-        for series, length in heads:
-            size = length * ITEM_BYTES
-            times = frame[position : position + size]
-            values = frame[position + size : position + 2 * size]
-            numbers.append(NumberColumn(series, times, values))
-            position += 2 * size
-        if format != FORMAT or position + text_bytes != len(frame) or not float(offset).is_integer():
-            raise ValueError("format or length")
-        texts = [TextColumn(*text) for text in _decode_texts(frame[position:])] if text_bytes else []
-        return Update(Kind(kind), schema, subscription, conflated, int(offset), numbers, texts)
-    except (struct.error, ValueError, OverflowError, msgspec.DecodeError) as error:
+        return _decode_update(frame)
+    except (struct.error, ValueError, msgspec.DecodeError) as error:
         raise WireError(Code.BAD_MESSAGE, f"not a live frame: {error}") from None
+
+
+def _decode_update(frame: bytes) -> Update:
+    version, kind, count, schema, subscription, conflated, offset, text_bytes, spare = _HEADER.unpack_from(frame)
+    heads = [_COLUMN.unpack_from(frame, HEADER_BYTES + i * _COLUMN.size) for i in range(count)]
+    position = HEADER_BYTES + count * _COLUMN.size
+    numbers = []
+    for series, length in heads:
+        size = length * ITEM_BYTES
+        times = frame[position : position + size]
+        values = frame[position + size : position + 2 * size]
+        numbers.append(NumberColumn(series, times, values))
+        position += 2 * size
+    if version != FORMAT:
+        raise ValueError(f"format {version} is not known")
+    if position + text_bytes != len(frame):
+        raise ValueError(f"{position + text_bytes} bytes are announced, there are {len(frame)}")
+    if not schema or spare or not 0 <= offset <= MAX_SEQ or not offset.is_integer():
+        raise ValueError(f"schema {schema}, offset {offset}")
+    texts = [TextColumn(*text) for text in _decode_texts(frame[position:])] if text_bytes else []
+    if any(len(text.times_ms) != len(text.values) for text in texts):
+        raise ValueError("a text column has not as many values as times")
+    return Update(Kind(kind), schema, subscription, conflated, int(offset), numbers, texts)
 
 
 def readings(column: NumberColumn) -> list[tuple[float, float | None]]:

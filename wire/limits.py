@@ -49,7 +49,8 @@ DEFAULT_WINDOW = 1024
 device alone use the hub. The hub's memory for them is bounded by MAX_PENDING_BYTES besides."""
 
 MAX_PENDING_BYTES = 64 * 1024 * 1024
-"""Accepted and not yet durable, over all devices; beyond it the hub stops reading its sockets until the disk has caught up."""
+"""Accepted and not yet durable, over all devices; beyond it the hub stops reading its sockets until the disk has
+caught up."""
 
 AUTHENTICATION_SECONDS = 5.0
 """From the connection's opening to a valid token; an unauthenticated socket must not be worth holding open."""
@@ -66,4 +67,3 @@ MAX_HISTORY_POINTS = 4000
 MIN_PERIOD_MS = 20
 MAX_PERIOD_MS = 60_000
 """A subscription's period: faster than 50 Hz no eye follows, slower than a minute is history."""
-

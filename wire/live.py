@@ -16,12 +16,14 @@ from wire.model import DeviceId, Epoch, MetricType, Offset, TimeNs
 SUBPROTOCOL = "telemetry.live.v1"
 
 Policy = Literal["every", "latest"]
-"""`every`: each reading, collected for at most period_ms. `latest`: the newest value of each changed series, once a period."""
+"""`every`: each reading, collected for at most period_ms. `latest`: the newest value of each changed series, once a
+period."""
 Selectors = Annotated[
     list[Annotated[str, Meta(min_length=1, max_length=limits.MAX_METRIC_NAME)]],
     Meta(min_length=1, max_length=limits.MAX_SELECTORS),
 ]
 """Names; `*` stands for any run of characters."""
+ResetReason = Literal["other_journal", "too_old", "too_much"]
 SubscriptionId = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 
 
@@ -132,7 +134,7 @@ class Reset(Struct, frozen=True, forbid_unknown_fields=True, tag="reset"):
     """Hub → viewer: the cursor of subscription `id` cannot be served; drop what you hold, history follows."""
 
     id: SubscriptionId
-    reason: Literal["other_journal", "too_old", "too_much"]
+    reason: ResetReason
 
 
 class DeviceState(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="device"):

@@ -1,12 +1,14 @@
 """The live protocol's conversation as two pure state machines: the viewer's end and the hub's end.
 
-A connection is OPENING until the hub has welcomed it, then OPEN. Within it every subscription goes its own way:
+A connection is OPENING until the hub has welcomed it, then OPEN; what it allows is the table TRANSITIONS. Within it
+every subscription goes its own way, by the table PROGRESS; a pair that is missing in a table is a protocol error.
 
-    viewer end of one subscription            message               after it
-    ASKED       (subscribe sent)              subscribed            CATCHING_UP
-    CATCHING_UP (history or missed readings)  reset                 CATCHING_UP, all held so far is void
-    CATCHING_UP                               caught_up             LIVE
-    any                                       error with its id     ended
+    one subscription, at the viewer's end                message             after it
+    ASKED        subscribe went out, or will             subscribed          CATCHING_UP
+    CATCHING_UP  history, missed readings, a snapshot    caught_up           LIVE
+    CATCHING_UP  the way from the cursor is lost         reset               ASKED, all held so far is void
+    ASKED        the cursor cannot be served             reset               ASKED, all held so far is void
+    any          refused                                 error with its id   ended
 
 A frame that names a subscription is for that one; a frame for a whole schema is for its LIVE subscriptions only, since
 those that catch up receive the same readings on their own way.
@@ -38,12 +40,61 @@ class Progress(Enum):
     LIVE = "live"
 
 
+TRANSITIONS: dict[tuple[State, type[object]], State] = {
+    (State.OPENING, live.Authenticate): State.OPENING,
+    (State.OPENING, live.Welcome): State.OPEN,
+    (State.OPENING, live.Error): State.CLOSED,
+    (State.OPEN, live.Subscribe): State.OPEN,
+    (State.OPEN, live.Unsubscribe): State.OPEN,
+    (State.OPEN, live.WatchFleet): State.OPEN,
+    (State.OPEN, live.Ping): State.OPEN,
+    (State.OPEN, live.Schema): State.OPEN,
+    (State.OPEN, live.Subscribed): State.OPEN,
+    (State.OPEN, live.CaughtUp): State.OPEN,
+    (State.OPEN, live.Reset): State.OPEN,
+    (State.OPEN, live.Fleet): State.OPEN,
+    (State.OPEN, live.DeviceState): State.OPEN,
+    (State.OPEN, live.Pong): State.OPEN,
+    (State.OPEN, live.Error): State.CLOSED,
+}
+"""(state, message) → the state after it, at both ends. An error that carries an id leaves the connection OPEN."""
+
+PROGRESS: dict[tuple[Progress, type[object]], Progress] = {
+    (Progress.ASKED, live.Subscribed): Progress.CATCHING_UP,
+    (Progress.ASKED, live.Reset): Progress.ASKED,
+    (Progress.CATCHING_UP, live.Reset): Progress.ASKED,
+    (Progress.CATCHING_UP, live.CaughtUp): Progress.LIVE,
+}
+"""(progress, message) → the progress after it. Messages for a subscription that the viewer has ended are for nobody."""
+
+PROGRESS_OF_KIND: dict[Kind, Progress] = {
+    Kind.SNAPSHOT: Progress.CATCHING_UP,
+    Kind.HISTORY: Progress.CATCHING_UP,
+    Kind.MISSED: Progress.CATCHING_UP,
+    Kind.LIVE: Progress.LIVE,
+}
+"""When a subscription receives which frames."""
+
+_GOING_ON = frozenset({Code.UNAVAILABLE, Code.DUPLICATE_SUBSCRIPTION})
+"""Errors with an id that do not end the subscription of that id: its history cannot be had, but live goes on; or
+a second one wanted its id and was refused."""
+
+
+def _next_state(state: State, message: object) -> State:
+    after = TRANSITIONS.get((state, type(message)))
+    if after is None:
+        name = type(message).__name__
+        raise WireError(Code.UNEXPECTED_MESSAGE, f"{name} is not allowed while the connection is {state.value}")
+    return after
+
+
 class HubLiveSession:
     """The hub's end: which messages are allowed when, and which subscriptions there are."""
 
     def __init__(self) -> None:
         self.state = State.OPENING
         self.subscriptions: dict[int, live.Subscribe] = {}
+        self._newest_id = 0
 
     def open(self) -> None:
         """The viewer is authenticated and the welcome goes out."""
@@ -55,21 +106,30 @@ class HubLiveSession:
         self.subscriptions.clear()
 
     def receive(self, message: live.ViewerMessage) -> live.Error | None:
-        """Judges a message; an Error concerns its subscription only and is sent. Raises WireError to end the connection."""
-        opening = isinstance(message, live.Authenticate)
-        if self.state is not (State.OPENING if opening else State.OPEN):
-            name = type(message).__name__.lower()
-            raise WireError(Code.UNEXPECTED_MESSAGE, f"{name} is not allowed while the connection is {self.state.value}")
+        """Judges a message. An Error that is returned concerns its subscription only and is to be sent.
+
+        Raises WireError to end the connection.
+        """
+        self.state = _next_state(self.state, message)
         match message:
-            case live.Subscribe(id=id) if id in self.subscriptions:
-                return live.Error(Code.DUPLICATE_SUBSCRIPTION, f"subscription {id} exists already", id)
-            case live.Subscribe(id=id) if len(self.subscriptions) >= limits.MAX_SUBSCRIPTIONS:
-                return live.Error(Code.TOO_MANY, f"a connection has at most {limits.MAX_SUBSCRIPTIONS} subscriptions", id)
             case live.Subscribe(id=id):
-                self.subscriptions[id] = message
-            case live.Unsubscribe(id=id):
-                if self.subscriptions.pop(id, None) is None:
-                    return live.Error(Code.UNKNOWN_SUBSCRIPTION, f"there is no subscription {id}", id)
+                return self._subscribe(id, message)
+            case live.Unsubscribe(id=id) if self.subscriptions.pop(id, None) is None:
+                return live.Error(Code.UNKNOWN_SUBSCRIPTION, f"there is no subscription {id}", id)
+        return None
+
+    def _subscribe(self, id: int, asked: live.Subscribe) -> live.Error | None:
+        # An id that has ended must not come again: what is still on its way to the first would reach the second.
+        if id <= self._newest_id:
+            return live.Error(
+                Code.DUPLICATE_SUBSCRIPTION,
+                f"ids count up within a connection: {id} comes after {self._newest_id}",
+                id,
+            )
+        if len(self.subscriptions) >= limits.MAX_SUBSCRIPTIONS:
+            return live.Error(Code.TOO_MANY, f"a connection has at most {limits.MAX_SUBSCRIPTIONS} subscriptions", id)
+        self._newest_id = id
+        self.subscriptions[id] = asked
         return None
 
 
@@ -86,34 +146,46 @@ class Subscription:
 
 @dataclass(slots=True)
 class ViewerSession:
-    """The viewer's end: remembers subscriptions and cursors over reconnects, and says for whom each frame is."""
+    """The viewer's end: remembers subscriptions and cursors over reconnects, and says for whom each frame is.
+
+    What it refuses with a WireError changes nothing here.
+    """
 
     state: State = State.OPENING
     journal: str = ""
     subscriptions: dict[int, Subscription] = field(default_factory=dict)
     schemas: dict[int, list[live.Series]] = field(default_factory=dict)
+    _newest_id: int = 0
 
     def subscribe(self, asked: live.Subscribe) -> None:
-        """A new subscription; its message goes out with `opening_messages`, or now when the connection is open."""
-        if asked.id in self.subscriptions:
-            raise WireError(Code.DUPLICATE_SUBSCRIPTION, f"subscription {asked.id} exists already")
+        """A new subscription; its message goes out with `opening_messages`, or now when the connection is open.
+
+        Raises WireError(DUPLICATE_SUBSCRIPTION): ids count up within a connection.
+        """
+        if asked.id <= self._newest_id:
+            raise WireError(
+                Code.DUPLICATE_SUBSCRIPTION,
+                f"ids count up within a connection: {asked.id} comes after {self._newest_id}",
+            )
+        self._newest_id = asked.id
         self.subscriptions[asked.id] = Subscription(asked, cursor=asked.cursor)
 
-    def unsubscribe(self, id: int) -> live.Unsubscribe:
-        """Ends a subscription; returns the message that says so to the hub."""
-        del self.subscriptions[id]
-        return live.Unsubscribe(id)
+    def unsubscribe(self, id: int) -> live.Unsubscribe | None:
+        """Ends a subscription; returns the message that says so, or None when the hub knows nothing of it."""
+        known = self.subscriptions.pop(id, None) is not None
+        return live.Unsubscribe(id) if known and self.state is State.OPEN else None
 
     def reconnect(self) -> None:
         """A new connection begins: schemas are forgotten, cursors are kept."""
         self.state = State.OPENING
         self.schemas.clear()
+        self._newest_id = max(self.subscriptions, default=0)
         for subscription in self.subscriptions.values():
             subscription.progress = Progress.ASKED
             subscription.schema = 0
 
     def opening_messages(self) -> list[live.Subscribe]:
-        """What to send after the welcome: every subscription with its cursor."""
+        """What to send after the welcome: every subscription with its cursor, ids counting up."""
         return [
             live.Subscribe(
                 id=s.asked.id,
@@ -129,51 +201,81 @@ class ViewerSession:
 
     def receive(self, message: live.LiveMessage) -> None:
         """Follows any message of the hub. Raises WireError for one that a correct hub does not send."""
-        if isinstance(message, live.Error):
-            if message.id is not None:
-                self.subscriptions.pop(message.id, None)
-            return
-        if isinstance(message, live.Welcome) is not (self.state is State.OPENING):
-            raise WireError(Code.UNEXPECTED_MESSAGE, f"{type(message).__name__} while {self.state.value}")
+        after = _next_state(self.state, message)
         match message:
+            case live.Error(id=int(id)):
+                after = self.state
+                if message.code not in _GOING_ON:
+                    self.subscriptions.pop(id, None)
             case live.Welcome():
-                self.state = State.OPEN
                 self.journal = message.journal
             case live.Schema():
-                known = self.schemas.setdefault(message.schema, [])
+                known = self.schemas.get(message.schema, [])
                 if message.first > len(known):
-                    raise WireError(Code.UNEXPECTED_MESSAGE, f"schema {message.schema} leaves out {len(known)}")
-                known[message.first :] = message.series
-            case live.Subscribed() if (s := self.subscriptions.get(message.id)) is not None:
-                s.schema = message.schema
-                s.progress = Progress.CATCHING_UP
+                    raise WireError(
+                        Code.UNEXPECTED_MESSAGE,
+                        f"schema {message.schema} goes on at {message.first}, but only {len(known)} series are known",
+                    )
+                self.schemas[message.schema] = [*known[: message.first], *message.series]
+            case live.Subscribed() | live.Reset() | live.CaughtUp():
+                self._follow(message)
+        self.state = after
+
+    def _follow(self, message: live.Subscribed | live.Reset | live.CaughtUp) -> None:
+        subscription = self.subscriptions.get(message.id)
+        if subscription is None:
+            return
+        after = PROGRESS.get((subscription.progress, type(message)))
+        if after is None:
+            raise WireError(
+                Code.UNEXPECTED_MESSAGE,
+                f"{type(message).__name__} for subscription {message.id}, which is {subscription.progress.value}",
+            )
+        subscription.progress = after
+        match message:
+            case live.Subscribed():
+                subscription.schema = message.schema
                 if message.start != "cursor":
-                    s.cursor = None
-            case live.Reset() if (s := self.subscriptions.get(message.id)) is not None:
-                s.cursor = None
-            case live.CaughtUp() if (s := self.subscriptions.get(message.id)) is not None:
-                s.progress = Progress.LIVE
-                self._advance(s, message.offset)
+                    subscription.cursor = None
+            case live.Reset():
+                subscription.cursor = None
+            case live.CaughtUp():
+                self._advance(subscription, message.offset)
 
     def receive_update(self, update: Update) -> list[int]:
-        """For which subscriptions a frame is; their cursors move. Raises WireError for an unknown schema or series."""
+        """For which subscriptions a frame is; their cursors move. Raises WireError for one of an unknown schema or
+        series, or one that its subscription is not to receive now."""
         series = self.schemas.get(update.schema)
         columns = [column.series for column in update.numbers] + [column.series for column in update.texts]
         if series is None or any(column >= len(series) for column in columns):
-            raise WireError(Code.UNEXPECTED_MESSAGE, f"an update of schema {update.schema} came before its description")
-        if update.subscription:
-            named = self.subscriptions.get(update.subscription)
-            targets = [named] if named is not None else []
-        else:
-            targets = [
-                s for s in self.subscriptions.values() if s.schema == update.schema and s.progress is Progress.LIVE
-            ]
+            raise WireError(Code.UNEXPECTED_MESSAGE, f"a frame of schema {update.schema} came before its description")
+        targets = self._targets(update)
         for subscription in targets:
             subscription.conflated += update.conflated
-            if update.kind in (Kind.LIVE, Kind.MISSED):
+            # Of a frame in several parts only the last one has the offset: a cursor never runs ahead of its readings.
+            if update.offset and update.kind in (Kind.LIVE, Kind.MISSED):
                 self._advance(subscription, update.offset)
         return [subscription.asked.id for subscription in targets]
 
+    def _targets(self, update: Update) -> list[Subscription]:
+        due = PROGRESS_OF_KIND[update.kind]
+        if not update.subscription:
+            if due is not Progress.LIVE:
+                raise WireError(Code.UNEXPECTED_MESSAGE, f"a {update.kind.name.lower()} frame names no subscription")
+            return [s for s in self.subscriptions.values() if s.schema == update.schema and s.progress is due]
+        named = self.subscriptions.get(update.subscription)
+        if named is None:
+            return []
+        if named.schema != update.schema or named.progress is not due:
+            raise WireError(
+                Code.UNEXPECTED_MESSAGE,
+                f"a {update.kind.name.lower()} frame of schema {update.schema} for subscription {update.subscription}, "
+                f"which is {named.progress.value} with schema {named.schema}",
+            )
+        return [named]
+
     def _advance(self, subscription: Subscription, offset: int) -> None:
-        if subscription.cursor is None or offset > subscription.cursor.offset:
+        """Moves the cursor, never back within a journal."""
+        cursor = subscription.cursor
+        if cursor is None or cursor.journal != self.journal or offset > cursor.offset:
             subscription.cursor = live.Cursor(self.journal, offset)

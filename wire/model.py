@@ -1,4 +1,4 @@
-"""The words of the model: devices, metrics, values, and the constraints that make an invalid one impossible to decode."""
+"""The words of the model: devices, metrics, values, with constraints that keep an invalid one from being decoded."""
 
 from __future__ import annotations
 
@@ -16,8 +16,14 @@ Value = float | int | bool | str | None
 # \Z and not $: Python's $ also matches before a final newline.
 DeviceId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}\Z")]
 MetricName = Annotated[
-    str, Meta(min_length=1, max_length=limits.MAX_METRIC_NAME, pattern=r"^[^\x00-\x20\x7f]([^\x00-\x1f\x7f]*[^\x00-\x20\x7f])?\Z")
+    str,
+    Meta(
+        min_length=1,
+        max_length=limits.MAX_METRIC_NAME,
+        pattern=r"^[^\x00-\x20\x7f]([^\x00-\x1f\x7f]*[^\x00-\x20\x7f])?\Z",
+    ),
 ]
+"""Any text without control characters that neither begins nor ends with a space."""
 Epoch = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")]
 """64 random bits in hexadecimal: the identity of one spool's life."""
 Seq = Annotated[int, Meta(ge=1, le=limits.MAX_SEQ)]
