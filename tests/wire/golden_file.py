@@ -1,0 +1,20 @@
+"""Reads the golden files beside it; their format is told in golden/README.md."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def read_golden(file: str, section: str) -> list[Any]:
+    """The entries of one section of a golden file, none when the file does not have it."""
+    entries: list[Any] = json.loads((GOLDEN / file).read_text(encoding="utf-8")).get(section, [])
+    return entries
+
+
+def named(entry: Any) -> str:
+    """How pytest shows an entry."""
+    return str(entry["name"])
