@@ -37,8 +37,8 @@ help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 run: setup $(PAGE) ## start the hub with this computer's sensors and a simulated fleet; Ctrl-C stops it
-	@# On a terminal the hub gets the foreground to itself: Ctrl-C reaches the hub and not make, and what make
-	@# exits with is what the hub exited with. Elsewhere the hub takes the shell's place and gets make's signals.
+	@# On a terminal the hub gets the foreground to itself: Ctrl-C reaches the hub and not make, and make ends
+	@# well if the hub does. Elsewhere the hub takes the shell's place and gets the signals that make passes on.
 	@if [ -t 0 ]; then set -m; $(VENV)/bin/hub run --demo --data $(DATA) $(ARGS); \
 	else exec $(VENV)/bin/hub run --demo --data $(DATA) $(ARGS); fi
 
@@ -51,11 +51,14 @@ test: setup $(PAGE) ## run every test: Python, TypeScript and the browser
 	exit $$status
 
 check: setup $(WEB)/node_modules/.ready ## check style, types and the borders between the rooms
-	$(PY) -m ruff check .
-	$(PY) -m ruff format --check .
-	$(PY) -m mypy
-	$(VENV)/bin/lint-imports --cache-dir build/import-linter
-	npm --prefix $(WEB) run check
+	@# All of them run, so that one look shows everything there is to repair.
+	@status=0; \
+	$(PY) -m ruff check . || status=1; \
+	$(PY) -m ruff format --check . || status=1; \
+	$(PY) -m mypy || status=1; \
+	$(VENV)/bin/lint-imports --no-logo --cache-dir build/import-linter || status=1; \
+	npm --prefix $(WEB) run check || status=1; \
+	exit $$status
 
 fmt: setup $(WEB)/node_modules/.ready ## format everything and repair what can be repaired
 	$(PY) -m ruff check --fix-only .
