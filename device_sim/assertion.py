@@ -1,0 +1,168 @@
+"""`--assert`: one comparison over a report, such as `lost==0`, `ack.p99<100ms` or `stored==sent`. Pure.
+
+expression = operand ("==" | "!=" | "<=" | ">=" | "<" | ">") operand
+operand    = name | number [unit]
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+from device_sim.report import Distribution, Report, Verdict
+
+Dimension = Literal["count", "time", "rate", "share", "size"]
+
+UNITS: dict[str, tuple[Dimension, float]] = {
+    "us": ("time", 0.001),
+    "µs": ("time", 0.001),
+    "ms": ("time", 1.0),
+    "s": ("time", 1000.0),
+    "/s": ("rate", 1.0),
+    "%": ("share", 0.01),
+    "KB": ("size", 1e3),
+    "MB": ("size", 1e6),
+    "GB": ("size", 1e9),
+}
+"""Unit → what it measures, and its size in the dimension's own unit (milliseconds, a second's number, 1, bytes)."""
+
+NEEDS_UNIT = frozenset({"time", "size"})
+"""A bare number of these could mean anything."""
+
+COMPARISONS: dict[str, Callable[[float, float], bool]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<=": operator.le,
+    ">=": operator.ge,
+    "<": operator.lt,
+    ">": operator.gt,
+}
+
+_EXPRESSION = re.compile(r"\s*(.+?)\s*(==|!=|<=|>=|<|>)\s*(.+?)\s*")
+_NUMBER = re.compile(r"([0-9]+(?:\.[0-9]+)?(?:[eE][0-9]+)?)\s*([^0-9.\s].*)?")
+_NAME = re.compile(r"[a-z_]+(\.[a-z0-9]+)?")
+
+
+class AssertionSyntaxError(ValueError):
+    """The expression cannot mean anything; the message says which part of it, and what there is."""
+
+
+class Quantity(NamedTuple):
+    """A figure of the report that has a name here; None when this report does not have it."""
+
+    dimension: Dimension
+    of: Callable[[Report], float | None]
+
+
+def _percentiles(name: str, pick: Callable[[Report], Distribution]) -> dict[str, Quantity]:
+    def quantity(field: str) -> Quantity:
+        return Quantity("time", lambda report: getattr(pick(report), field) if pick(report).count else None)
+
+    return {f"{name}.{field}": quantity(field) for field in ("mean", "p50", "p90", "p95", "p99", "p999", "max")}
+
+
+QUANTITIES: dict[str, Quantity] = {
+    "sent": Quantity("count", lambda r: r.readings.sent),
+    "acked": Quantity("count", lambda r: r.readings.acked),
+    "waiting": Quantity("count", lambda r: r.readings.waiting),
+    "lost": Quantity("count", lambda r: r.readings.lost),
+    "accepted": Quantity("count", lambda r: None if r.hub is None else r.hub.accepted),
+    "stored": Quantity("count", lambda r: None if r.hub is None else r.hub.stored),
+    "duplicated": Quantity("count", lambda r: None if r.hub is None else r.hub.duplicated),
+    "batches.sent": Quantity("count", lambda r: r.batches.sent),
+    "batches.acked": Quantity("count", lambda r: r.batches.acked),
+    "batches.waiting": Quantity("count", lambda r: r.batches.waiting),
+    "batches.lost": Quantity("count", lambda r: r.batches.lost),
+    "batches.rejected": Quantity("count", lambda r: r.rejected_batches),
+    "batches.repeated": Quantity("count", lambda r: None if r.hub is None else r.hub.repeated_batches),
+    "batches.quarantined": Quantity("count", lambda r: None if r.hub is None else r.hub.quarantined_batches),
+    "devices": Quantity("count", lambda r: r.settings.devices),
+    "connected": Quantity("count", lambda r: r.devices.connected),
+    "failed": Quantity("count", lambda r: r.devices.failed),
+    "reconnects": Quantity("count", lambda r: r.devices.reconnects),
+    "rate": Quantity("rate", lambda r: r.acked_per_s),
+    "elapsed": Quantity("time", lambda r: r.elapsed_s * 1000),
+    "cpu": Quantity("share", lambda r: r.generator.cpu),
+    "rss": Quantity("size", lambda r: r.generator.rss_bytes),
+    **_percentiles("ack", lambda r: r.ack_ms),
+    **_percentiles("lag", lambda r: r.lag_ms),
+}
+
+
+class Assertion(NamedTuple):
+    """A parsed expression."""
+
+    expression: str
+    left: Quantity
+    compare: Callable[[float, float], bool]
+    right: Quantity
+
+    def judge(self, report: Report) -> Verdict:
+        """What it comes to in this report; it does not hold when the report lacks one of its figures."""
+        left, right = self.left.of(report), self.right.of(report)
+        if left is None or right is None:
+            return Verdict(self.expression, False, "not known")
+        return Verdict(self.expression, self.compare(left, right), _in_words(left, self.left.dimension))
+
+
+def parse_assertion(expression: str) -> Assertion:
+    """The assertion that an expression says. Raises AssertionSyntaxError."""
+    found = _EXPRESSION.fullmatch(expression)
+    if found is None:
+        raise AssertionSyntaxError(f"{expression!r} is no comparison; write for example lost==0 or ack.p99<100ms")
+    left, right = (_operand(expression, part) for part in found.group(1, 3))
+    if not isinstance(left, Quantity) and not isinstance(right, Quantity):
+        raise AssertionSyntaxError(f"{expression!r} compares two numbers and says nothing about the run")
+    if isinstance(left, _Number):
+        assert isinstance(right, Quantity)
+        left = left.as_quantity(expression, right)
+    elif isinstance(right, _Number):
+        right = right.as_quantity(expression, left)
+    elif left.dimension != right.dimension:
+        raise AssertionSyntaxError(f"{expression!r} compares a {left.dimension} with a {right.dimension}")
+    assert isinstance(right, Quantity)
+    return Assertion(expression, left, COMPARISONS[found.group(2)], right)
+
+
+class _Number(NamedTuple):
+    value: float
+    unit: str
+
+    def as_quantity(self, expression: str, beside: Quantity) -> Quantity:
+        """The number in the unit of what it is compared with. Raises AssertionSyntaxError."""
+        if not self.unit and beside.dimension in NEEDS_UNIT:
+            units = ", ".join(unit for unit, (dimension, _) in UNITS.items() if dimension == beside.dimension)
+            raise AssertionSyntaxError(f"{expression!r} lacks a unit: {self.value:g} what? There are {units}")
+        dimension, size = UNITS[self.unit] if self.unit else (beside.dimension, 1.0)
+        if dimension != beside.dimension:
+            raise AssertionSyntaxError(f"{expression!r} compares a {beside.dimension} with a {dimension} ({self.unit})")
+        value = self.value * size
+        return Quantity(dimension, lambda _: value)
+
+
+def _operand(expression: str, text: str) -> Quantity | _Number:
+    if (number := _NUMBER.fullmatch(text)) is not None:
+        unit = number.group(2) or ""
+        if unit and unit not in UNITS:
+            raise AssertionSyntaxError(f"{expression!r}: there is no unit {unit!r}; there are {', '.join(UNITS)}")
+        return _Number(float(number.group(1)), unit)
+    if _NAME.fullmatch(text) is None:
+        raise AssertionSyntaxError(f"{expression!r}: {text!r} is neither a name nor a number")
+    if text not in QUANTITIES:
+        raise AssertionSyntaxError(f"{expression!r}: there is no {text!r}; there are {', '.join(QUANTITIES)}")
+    return QUANTITIES[text]
+
+
+def _in_words(value: float, dimension: Dimension) -> str:
+    match dimension:
+        case "time":
+            return f"{value:.3f} ms"
+        case "rate":
+            return f"{value:,.1f}/s"
+        case "share":
+            return f"{value:.1%}"
+        case "size":
+            return f"{value / 1e6:,.1f} MB"
+    return f"{value:,.0f}"
