@@ -1,0 +1,38 @@
+"""Rules of selections: which names a subscription means."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hub.contract.batch import Series
+from hub.live.selection import matcher, matches, selection
+
+names = st.text(alphabet="ab.[]?\n", max_size=6)
+selectors = st.text(alphabet="ab.[]?\n*", min_size=1, max_size=6)
+
+
+def _translated(selector: str) -> str:
+    """The selector in fnmatch's language, where `*` is the only character with a meaning."""
+    return "".join(f"[{c}]" if c in "[?" else c for c in selector)
+
+
+@given(st.lists(selectors, min_size=1, max_size=4), names)
+def test_a_star_stands_for_any_run_of_characters_and_nothing_else_is_special(patterns: list[str], name: str) -> None:
+    """A name is selected exactly when one of the selectors matches it from end to end."""
+    assert matcher(patterns)(name) == any(fnmatchcase(name, _translated(p)) for p in patterns)
+
+
+def test_a_series_needs_both_its_device_and_its_metric() -> None:
+    """The selection is the cross product of devices and metrics."""
+    selected = matches(selection(["pump-*"], ["temperature", "pressure"]))
+    assert selected(Series(1, "pump-1", "pressure", "float"))
+    assert not selected(Series(2, "fan-1", "pressure", "float"))
+    assert not selected(Series(3, "pump-1", "speed", "float"))
+
+
+def test_the_order_of_selectors_does_not_matter() -> None:
+    """The same selection is the same value, so that its subscriptions share one group."""
+    assert selection(["b", "a", "a"], ["y", "x"]) == selection(["a", "b"], ["x", "y"])
