@@ -8,6 +8,8 @@ import sys
 import venv
 import zipfile
 from dataclasses import dataclass
+from importlib.metadata import distributions
+from itertools import chain
 from pathlib import Path
 
 from packaging.metadata import Metadata
@@ -44,7 +46,7 @@ def build_distributions(folder: Path) -> Distributions:
 def install(wheel: Path, folder: Path, *, extra: str = "") -> Installation:
     """Install the wheel with one extra, or with none: locked versions only, each checked by its hash.
 
-    Nothing is resolved here, so `pip check` at the end proves that the lock is complete for this extra.
+    Nothing is resolved here, so what is installed at the end proves that the lock is complete for this extra.
     """
     venv.create(folder, with_pip=False)
     with zipfile.ZipFile(wheel) as archive:
@@ -57,10 +59,13 @@ def install(wheel: Path, folder: Path, *, extra: str = "") -> Installation:
     lock = read_lock(PYTHON_LOCK)
     own_line = f"{own_name} @ {wheel.as_uri()} --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}"
     requirements = folder / "requirements.txt"
-    requirements.write_text("\n".join([*(lock[name] for name in sorted(names)), own_line]))
+    requirements.write_text("\n".join([*chain.from_iterable(lock[name] for name in sorted(names)), own_line]))
     pip = (sys.executable, "-m", "pip", "--python", str(folder), "--quiet")
     run(*pip, "install", "--no-deps", "--no-compile", "--require-hashes", "-r", str(requirements))
     run(*pip, "check")
+    places = [str(place) for place in folder.glob("lib/python*/site-packages")]
+    installed = {canonicalize_name(found.name) for found in distributions(path=places)}
+    assert installed == names | {own_name}
     return Installation(folder)
 
 

@@ -15,14 +15,19 @@ PYTHON_LOCK = ROOT / "requirements" / "dev.txt"
 NODE_LOCK = ROOT / "requirements" / "node.txt"
 NPM_LOCK = ROOT / "dashboards" / "web" / "package-lock.json"
 
-Lock = dict[NormalizedName, str]
-"""Each locked distribution's name, with its lines: the pinned version and the hashes."""
+Lock = dict[NormalizedName, list[str]]
+"""Each locked distribution's name, with its entries: the pinned version, where it holds, and the hashes.
+
+Most have one entry; one whose newest version left an older Python behind has one for each side.
+"""
 
 
 def read_lock(path: Path) -> Lock:
     """The distributions that a lock written by `make lock` pins."""
-    entries = re.split(r"\n(?=[A-Za-z0-9])", path.read_text())
-    return {canonicalize_name(entry.partition("==")[0]): entry for entry in entries}
+    lock: Lock = {}
+    for entry in re.split(r"\n(?=[A-Za-z0-9])", path.read_text()):
+        lock.setdefault(canonicalize_name(entry.partition("==")[0]), []).append(entry)
+    return lock
 
 
 def needed_by(
