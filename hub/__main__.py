@@ -1,0 +1,8 @@
+"""`python -m hub` is the `hub` command."""
+
+from __future__ import annotations
+
+from hub.commands import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,8 @@
+"""The one composition root: opens the rooms, joins them, runs them, and stops them in order."""
+
+from __future__ import annotations
+
+from hub.app.errors import HubError
+from hub.app.run import run_hub
+
+__all__ = ["HubError", "run_hub"]

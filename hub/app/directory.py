@@ -1,0 +1,74 @@
+"""What an agent's conversation asks of the registry, and what the other rooms have to learn from its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from hub.contract.batch import Series
+from hub.contract.identity import Identity
+from hub.live.live import Live
+from hub.registry.registry import Registry
+from wire import device as messages
+from wire.errors import Code, WireError
+from wire.model import Metric
+
+
+class AgentDirectory:
+    """Implements hub.ingestion.conversation.Directory for one connection.
+
+    `identity` is whom the connection's headers stand for; without one the hello has to bring a token. A connection that
+    brought headers with a token that is not valid has `refused`.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        live: Live,
+        *,
+        identity: Identity | None,
+        refused: bool,
+        clock: Callable[[], int],
+        on_identity: Callable[[Identity], None],
+    ) -> None:
+        self._registry = registry
+        self._live = live
+        self._identity = identity
+        self._refused = refused
+        self._clock = clock
+        self._on_identity = on_identity
+
+    async def allow(self, hello: messages.Hello) -> None:
+        """Raises WireError when the connection's credential may not write as this device."""
+        identity = self._identity
+        if identity is None and not self._refused and hello.token is not None:
+            identity = self._registry.verify(hello.token)
+            if identity is None:
+                # It may have been made a moment ago, by another process.
+                await self._registry.refresh()
+                identity = self._registry.verify(hello.token)
+        if identity is None:
+            raise WireError(
+                Code.NOT_AUTHENTICATED,
+                "no valid token: send it as Authorization: Bearer, or in the hello; `hub token create` makes one",
+            )
+        if not identity.may_write(hello.device):
+            bound = f" is for {identity.pattern!r}" if identity.pattern else ""
+            raise WireError(
+                Code.NOT_ALLOWED, f"the token (role {identity.role}){bound} and may not write as {hello.device!r}"
+            )
+        self._identity = identity
+        self._on_identity(identity)
+
+    async def declare(self, device: str, metrics: Sequence[Metric]) -> Mapping[str, Series | WireError]:
+        """All metrics of the device, durable when this returns; a WireError for each whose type conflicts."""
+        known = await self._registry.declare(device, metrics)
+        self._live.add_series([s for s in known.values() if isinstance(s, Series) and s.live is None])
+        return known
+
+    def record(self, device: str, kind: str, detail: str) -> None:
+        """Keeps an event of the device."""
+        self._registry.record_event(device, self._clock(), kind, detail)
+
+    def describe(self, device: str, *, tags: Mapping[str, str], agent: str) -> None:
+        """Keeps what the agent says of itself."""
+        self._registry.describe(device, tags=tags, agent=agent)

@@ -1,0 +1,167 @@
+"""Opens the rooms of a hub and joins them; the only place that knows which journal and which store it is."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from importlib.metadata import version
+from typing import NamedTuple
+
+from hub.app.directory import AgentDirectory
+from hub.app.past import JournalAndStore
+from hub.app.seed import seed
+from hub.contract.batch import Series
+from hub.contract.identity import Action, Identity
+from hub.contract.journal import Journal
+from hub.ingestion.device import Device
+from hub.ingestion.intake import Intake
+from hub.journal.sqlite_journal import SqliteJournal
+from hub.live.group import latest_of
+from hub.live.live import Live
+from hub.registry.registry import Registry
+from hub.settings import Settings
+from hub.stores.duckdb_store import DuckdbStore
+from hub.stores.writer import StoreWriter
+from hub.web.access import Access, find_credential
+from hub.web.application import make_application
+from hub.web.asgi import Endpoint, Scope
+from hub.web.connections import Connections
+from hub.web.device_endpoint import DeviceEndpoint, DirectoryFor
+from hub.web.live_endpoint import LiveEndpoint, Viewing
+from hub.web.overview import HubInfo, Overview, state_of
+from wire import live as live_messages
+from wire.errors import WireError
+
+
+class Rooms(NamedTuple):
+    """What runs, and what the running needs."""
+
+    registry: Registry
+    journal: Journal
+    writer: StoreWriter
+    intake: Intake
+    live: Live
+    connections: Connections
+    application: Endpoint
+
+
+@contextlib.asynccontextmanager
+async def open_rooms(settings: Settings, *, listening_on: str) -> AsyncIterator[Rooms]:
+    """Opens everything under the data directory, and closes it: the store first, then the journal, then the registry."""
+    started_ns = time.time_ns()
+    async with contextlib.AsyncExitStack() as stack:
+        registry = await stack.enter_async_context(Registry(settings.data / "registry.db"))
+        journal = await stack.enter_async_context(
+            SqliteJournal(
+                settings.data / "journal.db",
+                keep_bytes=settings.journal.keep_bytes,
+                keep_seconds=settings.journal.keep_seconds,
+                max_bytes=settings.journal.max_bytes,
+            )
+        )
+        store = await stack.enter_async_context(
+            DuckdbStore(
+                settings.data / "history.duckdb",
+                memory_limit=settings.store.memory_limit,
+                threads=settings.store.threads,
+            )
+        )
+        connections = Connections()
+
+        def metrics_of(device: str) -> dict[str, Series]:
+            known = registry.devices.get(device)
+            return known.series if known is not None else {}
+
+        past = JournalAndStore(journal, store, metrics_of)
+        live = Live(offset=journal.last_offset, fleet=lambda: overview.fleet())
+        intake = Intake(
+            journal,
+            clock=time.time_ns,
+            on_committed=live.apply,
+            on_device=lambda device: _device_changed(device, live, registry),
+            live_time=lambda series: latest_of(series).time_ns,
+        )
+        writer = StoreWriter(journal, store, decode=past.decode)
+        await seed(registry=registry, journal=journal, store=store, past=past, live=live, intake=intake)
+        info = HubInfo(registry.id, settings.name, version("telemetry-hub"), started_ns)
+        overview = Overview(
+            info,
+            intake=intake,
+            journal=journal,
+            store=store,
+            store_error=lambda: writer.state.last_error,
+            series=lambda: list(registry.series.values()),
+            series_of=lambda device: list(metrics_of(device).values()),
+        )
+        access = Access(
+            registry.verify,
+            registry.verify_session,
+            listen_host=listening_on,
+            hosts=settings.access.allowed_hosts,
+            origins=settings.access.allowed_origins,
+            behind_proxy=settings.access.behind_proxy,
+        )
+        application = make_application(
+            overview=overview,
+            registry=registry,
+            store=store,
+            access=access,
+            series=registry.series.values,
+            connections=connections,
+            device=DeviceEndpoint(
+                intake,
+                connections,
+                _directories(registry, live, access),
+                hub=registry.id,
+                window=settings.ingest.window,
+            ),
+            live=LiveEndpoint(
+                live,
+                past,
+                connections,
+                authenticate=lambda scope: _viewer(access.authenticate(scope)),
+                authenticate_token=lambda token: _viewer(registry.verify(token)),
+                welcome=lambda role: live_messages.Welcome(
+                    hub=registry.id,
+                    version=info.version,
+                    journal=journal.id,
+                    offset=live.offset,
+                    time=time.time_ns(),
+                    role=role,
+                ),
+            ),
+        )
+        yield Rooms(registry, journal, writer, intake, live, connections, application)
+
+
+def _device_changed(device: Device, live: Live, registry: Registry) -> None:
+    live.device_changed(state_of(device))
+    if device.seen_ns and device.id in registry.devices:
+        registry.seen(device.id, device.seen_ns)
+
+
+def _directories(registry: Registry, live: Live, access: Access) -> DirectoryFor:
+    def directory_for(scope: Scope, on_credential: Callable[[str], None]) -> AgentDirectory:
+        try:
+            identity = access.authenticate(scope)
+            refused = identity is None and find_credential(scope) is not None
+        except WireError:
+            identity, refused = None, True
+        return AgentDirectory(
+            registry,
+            live,
+            identity=identity,
+            refused=refused,
+            clock=time.time_ns,
+            on_identity=lambda found: on_credential(found.token_id),
+        )
+
+    return directory_for
+
+
+def _viewer(identity: Identity | None) -> Viewing | None:
+    """The right to watch; None for nobody and for those who only write."""
+    if identity is None or not identity.may(Action.READ):
+        return None
+    return Viewing(identity.token_id, identity.role)

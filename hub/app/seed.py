@@ -1,0 +1,59 @@
+"""What the hub has to know of the past before it takes in the first new batch."""
+
+from __future__ import annotations
+
+import structlog
+
+from hub.app.past import JournalAndStore
+from hub.contract.batch import EntryKind
+from hub.contract.journal import Journal, JournalTrimmed
+from hub.contract.store import Store, StoreError
+from hub.ingestion.intake import Intake
+from hub.live.live import Live
+from hub.registry.registry import Registry
+
+MAX_SEED_ENTRIES = 200_000
+"""Journal entries that the store has not got, read at the start for their latest values: a second or two. Where the store
+is further behind, only the newest are read."""
+
+log = structlog.get_logger(__name__)
+
+
+async def seed(
+    *, registry: Registry, journal: Journal, store: Store, past: JournalAndStore, live: Live, intake: Intake
+) -> None:
+    """Makes known devices, their series and the latest values known to live and ingestion."""
+    for remembered in registry.devices.values():
+        device = intake.device(remembered.id)
+        device.tags = dict(remembered.tags)
+        device.agent = remembered.agent
+        device.seen_ns = device.since_ns = remembered.last_seen_ns
+    series = registry.series
+    live.add_series(list(series.values()))
+    try:
+        for id, latest in (await store.latest(list(series.values()))).items():
+            live.seed(series[id], latest.time_ns, latest.value)
+        after = store.cursor.offset if store.cursor.journal == journal.id else 0
+    except StoreError as error:
+        log.warning("the store cannot tell the latest values", error=str(error))
+        after = 0
+    await _replay(journal, past, live, max(after, journal.first_offset - 1, journal.last_offset - MAX_SEED_ENTRIES))
+
+
+async def _replay(journal: Journal, past: JournalAndStore, live: Live, after: int) -> None:
+    """Applies what the journal has and the store has not."""
+    while after < journal.last_offset:
+        try:
+            entries = await journal.read(after, max_entries=5_000, max_bytes=4 << 20)
+        except JournalTrimmed as error:
+            after = error.first - 1
+            continue
+        for entry in entries:
+            if entry.kind is EntryKind.BATCH and entry.batch is None:
+                entry.batch = past.decode(entry)
+            if entry.batch is not None:
+                for column in entry.batch.columns:
+                    newest = int(max(entry.batch.times))
+                    column.series.last_time_ns = max(column.series.last_time_ns, newest)
+        live.apply(entries)
+        after = entries[-1].offset

@@ -1,0 +1,25 @@
+"""The command line of the hub."""
+
+from __future__ import annotations
+
+import sys
+
+NEEDED = frozenset(
+    {"duckdb", "fastapi", "numpy", "prometheus_client", "pydantic", "pydantic_settings", "pyarrow", "uvicorn"}
+)
+
+
+def main() -> None:
+    """The `hub` command. Without the server's libraries it says how to get them and exits with 2."""
+    try:
+        from hub.commands.application import app
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in NEEDED:
+            raise
+        print(
+            f"hub: the server's libraries are not installed ({error.name} is missing).\n"
+            "Install them with:  pip install 'telemetry-hub[hub]'",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    app()

@@ -1,0 +1,39 @@
+"""The `hub` command and its subcommands."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from hub.commands import config, run, token
+
+app = typer.Typer(
+    name="hub",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Telemetry Hub: takes in readings from devices, acknowledges what is on disk, stores it, and shows it live.",
+    epilog="First steps: `hub run --demo` shows it working; `hub token create --role device --device NAME` lets a device in.",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"telemetry-hub {version('telemetry-hub')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    wanted: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which version this is.")
+    ] = False,
+) -> None:
+    """Options of all subcommands."""
+
+
+app.command("run")(run.run)
+app.add_typer(config.app, name="config")
+app.add_typer(token.app, name="token")

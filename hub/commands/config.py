@@ -1,0 +1,39 @@
+"""`hub config`: check and show settings."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from hub.commands.options import Config, settings_or_exit
+
+app = typer.Typer(no_args_is_help=True, help="Check and show the settings that the hub would run with.")
+
+
+@app.command()
+def check(config: Config = None) -> None:
+    """Check the settings; exits with 2 and names each key that is wrong."""
+    settings_or_exit(config)
+    typer.echo("the settings are good")
+
+
+@app.command()
+def show(
+    config: Config = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Show the settings in effect: command line > environment (HUB_…) > file > default."""
+    values = settings_or_exit(config).model_dump(mode="json")
+    if as_json:
+        typer.echo(json.dumps(values))
+        return
+    for name, value in values.items():
+        if not isinstance(value, dict):
+            typer.echo(f"{name} = {json.dumps(value)}")
+    for name, value in values.items():
+        if isinstance(value, dict):
+            typer.echo(f"\n[{name}]")
+            for key, inner in value.items():
+                typer.echo(f"{'# ' if inner is None else ''}{key} = {json.dumps(inner)}")

@@ -1,0 +1,269 @@
+"""/api/v1: the HTTP API. Its OpenAPI 3.1 description is made from this code (/api/v1/openapi.json)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from http import HTTPStatus
+from typing import Annotated, Any, Literal, Protocol
+
+import msgspec
+from fastapi import Depends, FastAPI, Path, Query, Request
+from starlette.responses import Response, StreamingResponse
+
+from hub.contract import store as stores
+from hub.contract.batch import Series
+from hub.contract.identity import Action, Identity, Role
+from hub.live.selection import matcher
+from hub.web import history, problem, schemas
+from hub.web.overview import Overview
+from hub.web.problem import PROBLEMS, Refusal
+from wire import limits
+from wire.errors import WireError
+
+encode = msgspec.json.Encoder().encode
+
+DEFAULT_SPAN_NS = 3600 * 1_000_000_000
+DEFAULT_POINTS = 1_000
+
+
+class Event(Protocol):
+    """An event as the registry has it."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def time_ns(self) -> int: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def detail(self) -> str: ...
+
+
+class Token(Protocol):
+    """A token as the registry has it, without its secret."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def role(self) -> Role: ...
+    @property
+    def pattern(self) -> str: ...
+    @property
+    def label(self) -> str: ...
+    @property
+    def created_ns(self) -> int: ...
+    @property
+    def used_ns(self) -> int | None: ...
+    @property
+    def expires_ns(self) -> int | None: ...
+
+
+class NewToken(Protocol):
+    """A token that was just made."""
+
+    @property
+    def token(self) -> Token: ...
+    @property
+    def text(self) -> str: ...
+
+
+class Registrar(Protocol):
+    """What the API asks of the registry."""
+
+    def tokens(self) -> Sequence[Token]: ...
+    async def create_token(self, role: Role, *, pattern: str = "", label: str = "") -> NewToken: ...
+    async def revoke(self, ids: Iterable[str]) -> Sequence[str]: ...
+    async def events(
+        self, device: str | None = None, *, limit: int = 100, before: int | None = None
+    ) -> Sequence[Event]: ...
+
+
+class Question:
+    """The series and the stretch of time that a history is asked for."""
+
+    def __init__(
+        self,
+        request: Request,
+        device: Annotated[list[str], Query(description="Device ids; `*` stands for any run of characters.")],
+        metric: Annotated[list[str] | None, Query(description="Metric names, likewise; all without it.")] = None,
+        start: Annotated[
+            str | None,
+            Query(alias="from", description="First time: nanoseconds since 1970, or RFC 3339. An hour before `to`."),
+        ] = None,
+        end: Annotated[
+            str | None, Query(alias="to", description="End, not included: nanoseconds or RFC 3339. Without it, now.")
+        ] = None,
+        points: Annotated[
+            int | None,
+            Query(ge=2, le=limits.MAX_HISTORY_POINTS, description="At most about so many points a series; 0: all."),
+        ] = DEFAULT_POINTS,
+    ) -> None:
+        try:
+            self.end_ns = history.parse_time(end) if end is not None else None
+            self.start_ns = history.parse_time(start) if start is not None else None
+        except ValueError as error:
+            raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, f"from, to: {error}") from None
+        self.devices = device
+        self.metrics = metric or ["*"]
+        self.points = points
+
+
+def make_api(
+    overview: Overview,
+    registrar: Registrar,
+    store: stores.Store,
+    *,
+    identify: Callable[[Request], Identity],
+    series: Callable[[], Iterable[Series]],
+    version: str,
+) -> FastAPI:
+    """The API under /api/v1. `identify` gives the caller's identity or raises Refusal."""
+    api = FastAPI(
+        title="Telemetry Hub",
+        version=version,
+        openapi_url="/api/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        description="Times are integer nanoseconds since 1970 UTC. Sign in with `Authorization: Bearer TOKEN`.",
+    )
+    problem.install(api)
+
+    def reader(request: Request) -> Identity:
+        return _allowed(identify(request), Action.READ)
+
+    def admin(request: Request) -> Identity:
+        return _allowed(identify(request), Action.ADMINISTER)
+
+    Reader = Annotated[Identity, Depends(reader)]
+    Admin = Annotated[Identity, Depends(admin)]
+    Caller = Annotated[Identity, Depends(identify)]
+    DeviceId = Annotated[str, Path(max_length=limits.MAX_DEVICE_ID)]
+
+    @api.get("/api/v1/hub", response_model=schemas.Hub, responses=PROBLEMS)
+    async def hub(caller: Caller) -> Response:
+        """Which hub and journal this is, and your role."""
+        return _json(overview.hub(caller.role))
+
+    @api.get("/api/v1/devices", response_model=schemas.Devices, responses=PROBLEMS)
+    async def devices(_: Reader) -> Response:
+        """The fleet: every device with its state, its metrics and their latest values."""
+        return _json({"devices": overview.devices()})
+
+    @api.get("/api/v1/devices/{device}", response_model=schemas.Device, responses=PROBLEMS)
+    async def device(_: Reader, device: DeviceId) -> Response:
+        """One device."""
+        return _json(_found(overview.device(device), device))
+
+    @api.get("/api/v1/devices/{device}/metrics", response_model=schemas.Metrics, responses=PROBLEMS)
+    async def metrics(_: Reader, device: DeviceId) -> Response:
+        """A device's metrics and their latest values."""
+        return _json({"metrics": _found(overview.device(device), device)["metrics"]})
+
+    @api.get("/api/v1/devices/{device}/events", response_model=schemas.Events, responses=PROBLEMS)
+    async def events(
+        _: Reader, device: DeviceId, limit: Annotated[int, Query(ge=1, le=1000)] = 100, before: int | None = None
+    ) -> Response:
+        """A device's recent events, newest first; with `before`, an event's id, only older ones."""
+        _found(overview.device(device), device)
+        found = await registrar.events(device, limit=limit, before=before)
+        return _json(
+            {"events": [{"id": e.id, "time_ns": e.time_ns, "kind": e.kind, "detail": e.detail} for e in found]}
+        )
+
+    @api.get("/api/v1/latest", response_model=schemas.Latest, responses=PROBLEMS)
+    async def latest(
+        _: Reader,
+        device: Annotated[list[str] | None, Query()] = None,
+        metric: Annotated[list[str] | None, Query()] = None,
+    ) -> Response:
+        """The latest reading of each metric of these devices (all without any)."""
+        return _json({"latest": overview.latest(set(device or ()), set(metric or ()))})
+
+    @api.get(
+        "/api/v1/history",
+        response_model=schemas.History,
+        responses={**PROBLEMS, 200: {"content": {"text/csv": {}}}},
+    )
+    async def stored(
+        _: Reader,
+        question: Annotated[Question, Depends()],
+        format: Literal["json", "csv"] = "json",
+    ) -> Response:
+        """Stored readings, reduced to the number of points asked for so that minima and maxima stay."""
+        end_ns = overview.now_ns() + 1 if question.end_ns is None else question.end_ns
+        start_ns = max(0, end_ns - DEFAULT_SPAN_NS) if question.start_ns is None else question.start_ns
+        if start_ns >= end_ns:
+            raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "from has to be before to")
+        device, metric = matcher(question.devices), matcher(question.metrics)
+        wanted = [s for s in series() if device(s.device) and metric(s.metric)]
+        if len(wanted) > history.MAX_SERIES:
+            detail = (
+                f"{len(wanted)} series match, at most {history.MAX_SERIES} are answered at once: name fewer devices"
+            )
+            raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
+        try:
+            answer = await store.query(stores.Query(wanted, start_ns, end_ns, question.points))
+        except stores.StoreError as error:
+            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(error), {"Retry-After": "5"}) from None
+        if format == "csv":
+            return StreamingResponse(history.as_csv(answer), media_type="text/csv; charset=utf-8")
+        return _json(history.as_json(answer))
+
+    @api.get("/api/v1/flow", response_model=schemas.Flow, responses=PROBLEMS)
+    async def flow(caller: Caller) -> Response:
+        """The books: where every batch and reading is. Device and gateway tokens see their own devices."""
+        return _json(await overview.flow(caller))
+
+    @api.get("/api/v1/tokens", response_model=schemas.Tokens, responses=PROBLEMS)
+    async def tokens(_: Admin) -> Response:
+        """All tokens, without their secrets."""
+        return _json({"tokens": [_token(token) for token in registrar.tokens()]})
+
+    @api.post("/api/v1/tokens", status_code=201, response_model=schemas.MadeToken, responses=PROBLEMS)
+    async def create_token(_: Admin, asked: schemas.NewToken) -> Response:
+        """Make a token. Its text is in this answer and nowhere else."""
+        pattern = asked.device or asked.devices or ""
+        try:
+            made = await registrar.create_token(Role(asked.role), pattern=pattern, label=asked.label)
+        except WireError as error:
+            raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, error.message) from None
+        return _json({"id": made.token.id, "token": made.text}, HTTPStatus.CREATED)
+
+    @api.delete("/api/v1/tokens/{id}", status_code=204, responses=PROBLEMS)
+    async def revoke_token(_: Admin, id: str) -> Response:
+        """Revoke a token; connections that were opened with it are closed at once."""
+        if not await registrar.revoke([id]):
+            raise Refusal(HTTPStatus.NOT_FOUND, f"there is no token {id}")
+        return Response(status_code=HTTPStatus.NO_CONTENT)
+
+    return api
+
+
+def _json(answer: object, status: HTTPStatus = HTTPStatus.OK) -> Response:
+    return Response(
+        encode(answer), status_code=status, media_type="application/json", headers={"Cache-Control": "no-store"}
+    )
+
+
+def _allowed(identity: Identity, action: Action) -> Identity:
+    if not identity.may(action):
+        raise Refusal(HTTPStatus.FORBIDDEN, f"a token of role {identity.role} may not {action}")
+    return identity
+
+
+def _found(device: dict[str, Any] | None, id: str) -> dict[str, Any]:
+    if device is None:
+        raise Refusal(HTTPStatus.NOT_FOUND, f"there is no device {id}")
+    return device
+
+
+def _token(token: Token) -> dict[str, Any]:
+    return {
+        "id": token.id,
+        "role": token.role,
+        "pattern": token.pattern,
+        "label": token.label,
+        "created_ns": token.created_ns,
+        "last_used_ns": token.used_ns,
+        "expires_ns": token.expires_ns,
+    }

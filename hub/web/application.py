@@ -1,0 +1,76 @@
+"""The application behind the port: which path is whose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from typing import Protocol
+
+from fastapi import FastAPI, Request
+from starlette.responses import Response
+
+from hub.contract.batch import Series
+from hub.contract.identity import Identity
+from hub.contract.store import Store
+from hub.web import api, operations, session
+from hub.web.access import Access
+from hub.web.asgi import Endpoint
+from hub.web.connections import Connections
+from hub.web.overview import Overview
+from hub.web.page import Page
+from hub.web.problem import Refusal, problem
+from hub.web.server import Router
+from wire.errors import Code, WireError
+
+
+class Registry(api.Registrar, session.Sessions, Protocol):
+    """What the HTTP side asks of the registry."""
+
+
+def make_application(
+    *,
+    overview: Overview,
+    registry: Registry,
+    store: Store,
+    access: Access,
+    series: Callable[[], Iterable[Series]],
+    connections: Connections,
+    device: Endpoint,
+    live: Endpoint,
+) -> Router:
+    """Endpoints, API, operations, sessions and page in one ASGI application."""
+
+    def identify(request: Request) -> Identity:
+        identity = access.authenticate(request.scope)
+        if identity is None:
+            raise Refusal(
+                HTTPStatus.UNAUTHORIZED,
+                "sign in, or send a token as Authorization: Bearer; `hub token create --role viewer` makes one",
+                {"WWW-Authenticate": "Bearer"},
+            )
+        return identity
+
+    http = api.make_api(overview, registry, store, identify=identify, series=series, version=overview.info.version)
+    operations.install(http, overview, lambda: len(connections))
+    session.install(http, registry, access)
+    _translate_errors(http)
+
+    @http.get("/api/{rest:path}", include_in_schema=False)
+    async def unknown(rest: str) -> Response:
+        return problem(HTTPStatus.NOT_FOUND, f"there is no /api/{rest}; /api/v1/openapi.json describes what there is")
+
+    http.mount("/", Page())
+    return Router({"/v1/device": device, "/v1/live": live}, http, check=access.check_host)
+
+
+def _translate_errors(http: FastAPI) -> None:
+    statuses = {
+        Code.NOT_ALLOWED: HTTPStatus.FORBIDDEN,
+        Code.NOT_AUTHENTICATED: HTTPStatus.UNAUTHORIZED,
+        Code.BAD_MESSAGE: HTTPStatus.UNPROCESSABLE_ENTITY,
+        Code.TOO_MANY: HTTPStatus.CONFLICT,
+    }
+
+    @http.exception_handler(WireError)
+    async def refused(_: Request, error: WireError) -> Response:
+        return problem(statuses.get(error.code, HTTPStatus.SERVICE_UNAVAILABLE), error.message)

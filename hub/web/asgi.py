@@ -1,0 +1,41 @@
+"""The shapes of ASGI, as far as the endpoints use them (ASGI specification 3.0, "websocket" 2.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+def header(scope: Scope, name: bytes) -> bytes | None:
+    """The first header of this (lower-case) name."""
+    for key, value in scope["headers"]:
+        if key == name:
+            return bytes(value)
+    return None
+
+
+async def refuse(send: Send, status: int, text: str) -> None:
+    """Answers a WebSocket upgrade with an HTTP status instead (extension websocket.http.response)."""
+    body = f"{text}\n".encode()
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": body})
+
+
+def why_closed(message: Message) -> str:
+    """A disconnect message in words."""
+    code = message.get("code", 1005)
+    reason = message.get("reason") or ""
+    names = {
+        1000: "closed by the agent",
+        1001: "the agent went away",
+        1005: "the connection broke",
+        1006: "the connection broke",
+    }
+    return f"{names.get(code, f'closed with {code}')}{f': {reason}' if reason else ''}"

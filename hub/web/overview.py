@@ -1,0 +1,225 @@
+"""What the hub knows of itself, as dashboards and scripts are told: the fleet, the flow of the data, whether it is ready."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from hub.contract.batch import Series
+from hub.contract.identity import Action, Identity
+from hub.contract.journal import Journal
+from hub.contract.store import Store, StoreError
+from hub.ingestion.device import Device
+from hub.ingestion.intake import Intake
+from hub.live.group import latest_of
+from wire import live as messages
+
+
+class Event(NamedTuple):
+    """Something that happened to a device (or to the hub)."""
+
+    time_ns: int
+    kind: str
+    detail: str
+
+
+class HubInfo(NamedTuple):
+    """Which hub this is."""
+
+    id: str
+    name: str
+    version: str
+    started_ns: int
+
+
+class Overview:
+    """Reads what the other rooms know; changes nothing."""
+
+    def __init__(
+        self,
+        info: HubInfo,
+        *,
+        intake: Intake,
+        journal: Journal,
+        store: Store,
+        store_error: Callable[[], str | None],
+        series: Callable[[], Sequence[Series]],
+        series_of: Callable[[str], Sequence[Series]],
+    ) -> None:
+        self.info = info
+        self._intake = intake
+        self._journal = journal
+        self._store = store
+        self._store_error = store_error
+        self._series = series
+        self._series_of = series_of
+
+    def hub(self, role: str) -> dict[str, Any]:
+        """Which hub and journal this is, and the caller's role."""
+        return {
+            "hub": self.info.id,
+            "name": self.info.name,
+            "version": self.info.version,
+            "journal": self._journal.id,
+            "started_ns": self.info.started_ns,
+            "time_ns": self._intake.clock(),
+            "role": role,
+        }
+
+    def fleet(self) -> list[messages.DeviceState]:
+        """Every device's state."""
+        return [state_of(device) for device in self._intake.devices.values()]
+
+    def devices(self) -> list[dict[str, Any]]:
+        """Every device with its metrics and their latest values."""
+        return [self._device(device) for device in self._intake.devices.values()]
+
+    def device(self, id: str) -> dict[str, Any] | None:
+        """One device with its metrics; None when there is none of this id."""
+        device = self._intake.devices.get(id)
+        return None if device is None else self._device(device)
+
+    def _device(self, device: Device) -> dict[str, Any]:
+        state = state_of(device)
+        described = {name: getattr(state, name) for name in state.__struct_fields__}
+        return {**described, "metrics": [metric_of(series) for series in self._series_of(device.id)]}
+
+    async def flow(self, identity: Identity) -> dict[str, Any]:
+        """The books: where every batch and reading is. Who only writes sees its own devices."""
+        stored = await self._stored()
+        everything = identity.may(Action.READ)
+        journal = self._journal
+        devices = [
+            self._flow_of(device, stored)
+            for device in self._intake.devices.values()
+            if everything or identity.may_write(device.id)
+        ]
+        totals = {name: sum(device[name] or 0 for device in devices) for name in COUNTS}
+        if stored is None:
+            totals["stored"] = None
+        return {
+            "journal": {
+                "id": journal.id,
+                "first_offset": journal.first_offset,
+                "last_offset": journal.last_offset,
+                "size_bytes": journal.size_bytes,
+            },
+            "consumers": [
+                {"name": c.name, "offset": c.offset, "lag": max(0, journal.last_offset - c.offset)}
+                for c in journal.consumers()
+            ],
+            "totals": totals,
+            "bad_messages": self._intake.bad_messages,
+            "devices": devices,
+        }
+
+    def _flow_of(self, device: Device, stored: dict[int, int] | None) -> dict[str, Any]:
+        mark = device.durable
+        return {
+            "device": device.id,
+            "epoch": mark.epoch,
+            "acked": mark.seq,
+            "accepted_batches": mark.batches,
+            "accepted": mark.readings,
+            "duplicate_batches": device.duplicates,
+            "rejected_batches": mark.quarantined,
+            "quarantined_batches": mark.quarantined,
+            "lost_batches": mark.lost,
+            "moved": mark.moved,
+            "stored": None if stored is None else sum(stored.get(s.id, 0) for s in self._series_of(device.id)),
+        }
+
+    async def _stored(self) -> dict[int, int] | None:
+        try:
+            return await self._store.counts()
+        except StoreError:
+            return None
+
+    def now_ns(self) -> int:
+        """The hub's clock."""
+        return self._intake.clock()
+
+    def counters(self) -> list[tuple[str, str, int]]:
+        """(name, what it counts, value) since the data directory was made."""
+        devices = self._intake.devices.values()
+        return [
+            ("accepted_batches", "Batches accepted", sum(d.durable.batches for d in devices)),
+            ("accepted_readings", "Readings accepted", sum(d.durable.readings for d in devices)),
+            ("duplicate_batches", "Batches that came again", sum(d.duplicates for d in devices)),
+            ("lost_batches", "Batches in declared gaps", sum(d.durable.lost for d in devices)),
+            ("moved_readings", "Readings moved by 1 ns", sum(d.durable.moved for d in devices)),
+            ("bad_messages", "Messages that ended their connection", self._intake.bad_messages),
+        ]
+
+    def gauges(self) -> list[tuple[str, str, float]]:
+        """(name, what it is, value) now."""
+        devices = self._intake.devices.values()
+        return [
+            ("devices", "Devices known", len(devices)),
+            ("devices_connected", "Devices connected", sum(d.conversation is not None for d in devices)),
+            ("journal_bytes", "Size of the journal on disk", self._journal.size_bytes),
+            ("journal_offset", "Newest offset of the journal", self._journal.last_offset),
+            ("ready", "1 when data are taken in and stored", float(not self.problems())),
+        ]
+
+    def rejected(self) -> dict[str, int]:
+        """Batches put in quarantine since the start, by code."""
+        return dict(self._intake.rejected)
+
+    def lags(self) -> dict[str, int]:
+        """Journal entries that each consumer has still to do."""
+        last = self._journal.last_offset
+        return {consumer.name: max(0, last - consumer.offset) for consumer in self._journal.consumers()}
+
+    def problems(self) -> dict[str, str]:
+        """What keeps the hub from being ready, by part; empty when it is."""
+        problems = {}
+        if self._intake.refusal is not None:
+            problems["journal"] = self._intake.refusal.message
+        error = self._store_error()
+        if error is not None:
+            problems["store"] = error
+        return problems
+
+    def latest(self, devices: set[str], metrics: set[str]) -> list[dict[str, Any]]:
+        """The latest readings of these devices and metrics; an empty set means all."""
+        return [
+            {"device": series.device, **metric_of(series)}
+            for series in self._series()
+            if (not devices or series.device in devices) and (not metrics or series.metric in metrics)
+        ]
+
+
+COUNTS = (
+    "accepted_batches", "accepted", "duplicate_batches", "rejected_batches", "quarantined_batches", "lost_batches", "moved",
+    "stored",
+)  # fmt: skip
+
+
+def state_of(device: Device) -> messages.DeviceState:
+    """A device's state as dashboards know it."""
+    return messages.DeviceState(
+        device=device.id,
+        connected=device.conversation is not None,
+        since=device.since_ns,
+        seen=device.seen_ns,
+        epoch=device.epoch or None,
+        acked=device.acked,
+        backlog=device.backlog,
+        agent=device.agent,
+        tags=device.tags,
+        clock_offset_ns=device.clock_offset_ns,
+        clock_error_ns=device.clock_error_ns,
+    )
+
+
+def metric_of(series: Series) -> dict[str, Any]:
+    """A metric with its latest reading."""
+    latest = latest_of(series)
+    return {
+        "metric": series.metric,
+        "type": series.type,
+        "unit": series.unit,
+        "description": series.description,
+        "latest": None if latest.value is None else {"time_ns": int(latest.time_ns), "value": latest.value},
+    }

@@ -1,0 +1,218 @@
+"""The shapes of the HTTP API's answers, for its OpenAPI description; the answers themselves are encoded by msgspec."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+TimeNs = int
+MetricType = Literal["float", "integer", "boolean", "string"]
+
+
+class Problem(BaseModel):
+    """What went wrong and what to do (RFC 9457)."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+
+
+class Hub(BaseModel):
+    """Which hub and journal this is, and the caller's role."""
+
+    hub: str
+    name: str
+    version: str
+    journal: str
+    started_ns: TimeNs
+    time_ns: TimeNs
+    role: str
+
+
+class Reading(BaseModel):
+    """A value at a time (nanoseconds since 1970 UTC)."""
+
+    time_ns: TimeNs
+    value: float | int | bool | str
+
+
+class Metric(BaseModel):
+    """A metric and its latest reading."""
+
+    metric: str
+    type: MetricType
+    unit: str
+    description: str
+    latest: Reading | None
+
+
+class Device(BaseModel):
+    """A device as the fleet shows it; times are 0 when there is none yet."""
+
+    device: str
+    connected: bool
+    since: TimeNs
+    seen: TimeNs
+    epoch: str | None
+    acked: int
+    backlog: int
+    agent: str
+    tags: dict[str, str]
+    clock_offset_ns: int | None
+    clock_error_ns: int | None
+    metrics: list[Metric]
+
+
+class Devices(BaseModel):
+    """The fleet."""
+
+    devices: list[Device]
+
+
+class Metrics(BaseModel):
+    """A device's metrics."""
+
+    metrics: list[Metric]
+
+
+class LatestReading(Metric):
+    """A metric of a device and its latest reading."""
+
+    device: str
+
+
+class Latest(BaseModel):
+    """Latest readings."""
+
+    latest: list[LatestReading]
+
+
+class Event(BaseModel):
+    """Something that happened to a device."""
+
+    id: int
+    time_ns: TimeNs
+    kind: str
+    detail: str
+
+
+class Events(BaseModel):
+    """A device's recent events, newest first."""
+
+    events: list[Event]
+
+
+class SeriesHistory(BaseModel):
+    """The readings of one series, in order of time."""
+
+    device: str
+    metric: str
+    type: MetricType
+    unit: str
+    resolution: Literal["raw", "reduced"]
+    time_ns: list[TimeNs]
+    values: list[float | int | bool | str]
+
+
+class History(BaseModel):
+    """Stored readings; they hold exactly what the journal has up to `offset`."""
+
+    offset: int
+    series: list[SeriesHistory]
+
+
+class JournalState(BaseModel):
+    """Where the journal stands."""
+
+    id: str
+    first_offset: int
+    last_offset: int
+    size_bytes: int
+
+
+class ConsumerState(BaseModel):
+    """How far a consumer of the journal has come; `lag` counts the entries it has still to do."""
+
+    name: str
+    offset: int
+    lag: int
+
+
+class Counts(BaseModel):
+    """Totals since the data directory was made. `accepted`, `moved` and `stored` count readings."""
+
+    accepted_batches: int
+    accepted: int
+    duplicate_batches: int
+    rejected_batches: int
+    quarantined_batches: int
+    lost_batches: int
+    moved: int
+    stored: int | None = Field(description="null while the store cannot answer")
+
+
+class DeviceFlow(Counts):
+    """A device's books: its epoch, what is acknowledged of it, and its totals."""
+
+    device: str
+    epoch: str
+    acked: int
+
+
+class Flow(BaseModel):
+    """Where every batch and reading is."""
+
+    journal: JournalState
+    consumers: list[ConsumerState]
+    totals: Counts
+    bad_messages: int
+    devices: list[DeviceFlow]
+
+
+class NewToken(BaseModel):
+    """A token to make: a device's with `device`, a gateway's with `devices` (a pattern), others with neither."""
+
+    role: Literal["device", "gateway", "viewer", "operator", "admin"]
+    device: str | None = None
+    devices: str | None = None
+    label: str = Field(default="", max_length=128)
+
+
+class MadeToken(BaseModel):
+    """A token that was made; `token` is told this once and never again."""
+
+    id: str
+    token: str
+
+
+class Token(BaseModel):
+    """A token, without its secret."""
+
+    id: str
+    role: str
+    pattern: str
+    label: str
+    created_ns: TimeNs
+    last_used_ns: TimeNs | None
+    expires_ns: TimeNs | None
+
+
+class Tokens(BaseModel):
+    """All tokens that are not revoked."""
+
+    tokens: list[Token]
+
+
+class SignIn(BaseModel):
+    """A token to sign in with."""
+
+    token: str = Field(max_length=256)
+
+
+class Readiness(BaseModel):
+    """Whether the hub can do its work, and what is in the way, by part."""
+
+    ready: bool
+    problems: dict[str, str]

@@ -1,0 +1,147 @@
+"""A real hub in a process of its own, for tests that kill it, restart it and ask it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+COMMAND = (sys.executable, "-W", "error", "-m", "hub")
+LISTENING = "listening on "
+START_S = 30.0
+STOP_S = 40.0
+
+
+class Hub:
+    """A hub with its data directory. Started again, it listens on the same port."""
+
+    def __init__(self, data: Path, *, options: Sequence[str] = (), launcher: Sequence[str] = COMMAND) -> None:
+        self.data = data
+        self.url = ""
+        self.said: list[str] = []
+        self._options = options
+        self._launcher = launcher
+        self._port = 0
+        self._process: asyncio.subprocess.Process | None = None
+        self._admin: str | None = None
+        self._log = data.with_suffix(".log")
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def ws_url(self) -> str:
+        return self.url.replace("http", "ws", 1)
+
+    async def start(self) -> None:
+        """Returns when it listens."""
+        with self._log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._launcher,
+                "run",
+                "--data",
+                str(self.data),
+                "--listen",
+                f"127.0.0.1:{self._port}",
+                *self._options,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+            )
+        self.url = (await self.line(LISTENING)).removeprefix(LISTENING)
+        self._port = int(self.url.rpartition(":")[2])
+
+    async def line(self, beginning: str) -> str:
+        """The next line on stdout that begins so."""
+        assert self._process is not None and self._process.stdout is not None
+        async with asyncio.timeout(START_S):
+            while True:
+                line = (await self._process.stdout.readline()).decode().rstrip()
+                assert line or not self._process.stdout.at_eof(), f"the hub ended: {self.log()[-3000:]}"
+                self.said.append(line)
+                if line.startswith(beginning):
+                    return line
+
+    async def kill(self) -> None:
+        """kill -9."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGKILL)
+        await self._process.wait()
+
+    async def stop(self) -> int:
+        """SIGTERM; returns the exit code."""
+        assert self._process is not None
+        if self._process.returncode is None:
+            self._process.terminate()
+        try:
+            async with asyncio.timeout(STOP_S):
+                return await self._process.wait()
+        except TimeoutError:
+            self._process.kill()
+            raise
+
+    def log(self) -> str:
+        """All it has said on stderr."""
+        return self._log.read_text(errors="replace")
+
+    async def token(self, role: str, *options: str) -> str:
+        """A new token, made by the command line."""
+        return await self.run("token", "create", "--data", str(self.data), "--role", role, *options)
+
+    async def run(self, *arguments: str) -> str:
+        """Another `hub` command, which must succeed; what it printed."""
+        process = await asyncio.create_subprocess_exec(*COMMAND, *arguments, stdout=asyncio.subprocess.PIPE)
+        out, _ = await process.communicate()
+        assert process.returncode == 0
+        return out.decode().strip()
+
+    async def admin(self) -> str:
+        """An admin token, made on first use."""
+        if self._admin is None:
+            self._admin = await self.token("admin")
+        return self._admin
+
+    async def get(self, path: str, **query: Any) -> Any:
+        """The JSON answer of the API to an admin."""
+        headers = {"Authorization": f"Bearer {await self.admin()}"}
+        async with httpx.AsyncClient(base_url=self.url, headers=headers, timeout=30) as client:
+            answer = await client.get(path, params=query)
+            assert answer.status_code == 200, f"{path}: {answer.status_code} {answer.text}"
+            return answer.json()
+
+    async def settled(self) -> dict[str, Any]:
+        """The books once the store has all that the journal has."""
+        async with asyncio.timeout(START_S):
+            while True:
+                flow: dict[str, Any] = await self.get("/api/v1/flow")
+                if all(consumer["lag"] == 0 for consumer in flow["consumers"]):
+                    return flow
+                await asyncio.sleep(0.05)
+
+    def memory_bytes(self) -> int:
+        """Its resident memory."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS"))
+
+
+@contextlib.asynccontextmanager
+async def running_hub(
+    data: Path, *, options: Sequence[str] = (), launcher: Sequence[str] = COMMAND
+) -> AsyncIterator[Hub]:
+    """A hub that is stopped in order at the end, which must succeed."""
+    hub = Hub(data, options=options, launcher=launcher)
+    await hub.start()
+    try:
+        yield hub
+        assert await hub.stop() == 0, hub.log()[-3000:]
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(hub.pid, signal.SIGKILL)

@@ -1,0 +1,269 @@
+"""Whatever is sent gets its documented answer, the hub goes on, and nothing that was acknowledged is lost."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from tests.end_to_end.hub import Hub, running_hub
+from wire.limits import MAX_BATCH_BYTES
+
+EPOCH = "00000000000000aa"
+METRICS = [
+    {"name": "f", "type": "float"},
+    {"name": "i", "type": "integer"},
+    {"name": "b", "type": "boolean"},
+    {"name": "s", "type": "string"},
+]
+SUBPROTOCOL = {"json": "telemetry.v1.json", "msgpack": "telemetry.v1.msgpack"}
+
+
+def hello(device: str = "d", **other: Any) -> dict[str, Any]:
+    return {
+        "type": "hello", "device": device, "epoch": EPOCH, "next_seq": 1000, "durable": True, "time": 1, "metrics": METRICS,
+        **other,
+    }  # fmt: skip
+
+
+def data(seq: int, values: dict[str, Any] | None = None, time: Any = None) -> dict[str, Any]:
+    return {"type": "data", "seq": seq, "time": [seq] if time is None else time, "values": values or {"f": [1.0]}}
+
+
+class Agent(NamedTuple):
+    """A connection that says exactly what it is told to."""
+
+    ws: ClientConnection
+    format: str
+
+    async def send(self, message: Any) -> None:
+        if isinstance(message, str | bytes):
+            await self.ws.send(message)
+        elif self.format == "json":
+            await self.ws.send(json.dumps(message))
+        else:
+            await self.ws.send(msgspec.msgpack.encode(message))
+
+    async def receive(self) -> dict[str, Any]:
+        """The next message but time probes."""
+        while True:
+            frame = await self.ws.recv()
+            message = json.loads(frame) if self.format == "json" else msgspec.msgpack.decode(frame)
+            if message["type"] != "time_probe":
+                return dict(message)
+
+    async def closed(self) -> int:
+        """Reads to the end; the close code."""
+        try:
+            while True:
+                await self.ws.recv()
+        except ConnectionClosed as closed:
+            return closed.rcvd.code if closed.rcvd else 1006
+
+
+async def agent(hub: Hub, token: str | None, format: str = "json") -> Agent:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    ws = await connect(
+        f"{hub.ws_url}/v1/device",
+        additional_headers=headers,
+        subprotocols=[SUBPROTOCOL[format]],  # type: ignore[list-item]
+        proxy=None,
+        compression=None,
+        max_size=None,
+    )
+    return Agent(ws, format)
+
+
+async def greeted(hub: Hub, token: str, format: str = "json") -> tuple[Agent, int]:
+    """A connection after its welcome, and what was acknowledged."""
+    connection = await agent(hub, token, format)
+    await connection.send(hello())
+    welcome = await connection.receive()
+    assert welcome["type"] == "welcome", welcome
+    return connection, int(welcome["acked"])
+
+
+REJECTED: list[tuple[str, dict[str, Any], str]] = [
+    ("a string for a float", {"values": {"f": ["warm"]}}, "wrong_type"),
+    ("a float for an integer", {"values": {"i": [1.5]}}, "wrong_type"),
+    ("a number for a boolean", {"values": {"b": [1]}}, "wrong_type"),
+    ("a number for a string", {"values": {"s": [1]}}, "wrong_type"),
+    ("an object as value", {"values": {"f": [{}]}}, "bad_message"),
+    ("2^63", {"values": {"i": [2**63]}}, "out_of_range"),
+    ("a time of 2^63", {"time": [2**63]}, "bad_message"),
+    ("a negative time", {"time": [-1]}, "bad_message"),
+    ("a time as text", {"time": ["now"]}, "bad_message"),
+    ("an undeclared metric", {"values": {"x": [1.0]}}, "unknown_metric"),
+    ("columns of different length", {"values": {"f": [1.0, 2.0]}}, "length_mismatch"),
+    ("no reading", {"values": {"f": [None]}}, "empty"),
+    ("an unknown field", {"colour": "red"}, "bad_message"),
+    ("a long string", {"values": {"s": ["x" * 70_000]}}, "out_of_range"),
+]
+
+
+@pytest.mark.parametrize("format", ["json", "msgpack"])
+async def test_a_bad_batch_is_rejected_by_name_kept_in_quarantine_and_the_stream_goes_on(
+    tmp_path: Path, format: str
+) -> None:
+    """Every kind of bad content is answered by a reject with its code, then acknowledged like its neighbours."""
+    async with running_hub(tmp_path / "data") as hub:
+        token = await hub.token("device", "--device", "d")
+        connection, seq = await greeted(hub, token, format)
+        cases = list(REJECTED)
+        if format == "msgpack":
+            nan = {"values": {"f": [float("nan")]}}
+            infinite = {"values": {"f": struct.pack("<d", float("inf"))}}
+            cases += [("NaN in a list", nan, "not_finite"), ("a packed infinity", infinite, "not_finite")]
+        for name, changes, code in cases:
+            seq += 1
+            try:
+                await connection.send({**data(seq), **changes})
+            except OverflowError:
+                seq -= 1  # msgpack has no integer of this size: it cannot be sent
+                continue
+            answer = await connection.receive()
+            assert (answer["type"], answer["seq"], answer["code"]) == ("reject", seq, code), name
+            assert (await connection.receive()) == {"type": "ack", "seq": seq}, name
+        rejected = seq
+        await connection.send(data(seq + 1))
+        assert (await connection.receive()) == {"type": "ack", "seq": seq + 1}
+        await connection.ws.close()
+        flow = await hub.settled()
+        assert flow["devices"][0]["quarantined_batches"] == rejected
+        assert flow["devices"][0]["accepted_batches"] == 1
+        assert flow["devices"][0]["stored"] == 1
+
+
+class Ending(NamedTuple):
+    """What ends a connection: what is sent after the welcome, the error's code and the close code."""
+
+    name: str
+    message: Any
+    code: str | None
+    close: int
+    format: str = "json"
+
+
+ENDINGS = [
+    Ending("bad JSON", "{", "bad_message", 4400),
+    Ending("no object", "[1]", "bad_message", 4400),
+    Ending("an unknown type", '{"type":"shout"}', "bad_message", 4400),
+    Ending("NaN in JSON", '{"type":"data","seq":2,"time":[1],"values":{"f":[NaN]}}', "bad_message", 4400),
+    Ending("deep nesting", '{"type":"data","seq":2,"time":[1],"values":' + '{"a":' * 40_000, "bad_message", 4400),
+    Ending(
+        "a lone surrogate", '{"type":"data","seq":2,"time":[1],"values":{"s":["\\ud800"]}}', "bad_message", 4400
+    ),
+    Ending("bad msgpack", b"\xc1", "bad_message", 4400, "msgpack"),
+    Ending("a seq left out", data(3), "unexpected_seq", 4400),
+    Ending("seq 0", data(0), "bad_message", 4400),
+    Ending("a second hello", hello(), "unexpected_message", 4400),
+    Ending("a hub's message", {"type": "ack", "seq": 1}, "bad_message", 4400),
+    Ending("binary on a JSON connection", b"{}", "wrong_frame", 4400),
+    Ending("text on a msgpack connection", "{}", "wrong_frame", 4400, "msgpack"),
+    Ending("1 MB", "x" * 1_000_000, None, 1009),
+    Ending("one byte too many", "x" * (MAX_BATCH_BYTES + 1), None, 1009),
+]
+
+
+async def test_what_cannot_be_a_batch_ends_the_connection_with_its_code(tmp_path: Path) -> None:
+    """Each is answered by an error and its close code; what was acknowledged before is there, and the hub goes on."""
+    async with running_hub(tmp_path / "data") as hub:
+        token = await hub.token("device", "--device", "d")
+        first, _ = await greeted(hub, token)
+        await first.send(data(1))
+        assert (await first.receive()) == {"type": "ack", "seq": 1}
+        await first.ws.close()
+        for ending in ENDINGS:
+            connection, acked = await greeted(hub, token, ending.format)
+            assert acked == 1
+            await connection.send(ending.message)
+            if ending.code is not None:
+                answer = await connection.receive()
+                assert (answer["type"], answer["code"]) == ("error", ending.code), ending.name
+                assert answer["message"], ending.name
+                if ending.code == "unexpected_seq":
+                    assert answer["expected"] == 2
+            assert await connection.closed() == ending.close, ending.name
+        # 1e999 is a number that no float can hold: its batch can be named, so it goes to quarantine.
+        connection, _ = await greeted(hub, token)
+        await connection.send('{"type":"data","seq":2,"time":[1],"values":{"f":[1e999]}}')
+        assert (await connection.receive())["code"] == "bad_message"
+        assert (await connection.receive()) == {"type": "ack", "seq": 2}
+        await connection.send(data(2))
+        assert (await connection.receive()) == {"type": "ack", "seq": 2}
+        await connection.ws.close()
+        flow = await hub.settled()
+        books = flow["devices"][0]
+        assert (books["acked"], books["accepted"], books["stored"], books["duplicate_batches"]) == (2, 1, 1, 1)
+
+
+async def test_who_may_not_come_in_is_told_so(tmp_path: Path) -> None:
+    """No token, a wrong one, one of another device, a revoked one, and data before hello."""
+    async with running_hub(tmp_path / "data") as hub:
+        token = await hub.token("device", "--device", "d")
+        for name, credential, greeting, code, close in [
+            ("no token", None, hello(), "not_authenticated", 4401),
+            ("a wrong token", "hub_device_nobody_knows", hello(), "not_authenticated", 4401),
+            ("a wrong token in the hello", None, hello(token="nonsense"), "not_authenticated", 4401),
+            ("another device", token, hello("e"), "not_allowed", 4403),
+            ("an admin", await hub.admin(), hello(), "not_allowed", 4403),
+            ("data before hello", token, data(1), "unexpected_message", 4400),
+            ("a bad device id", token, hello("a/b"), "bad_message", 4400),
+        ]:
+            connection = await agent(hub, credential)
+            await connection.send(greeting)
+            answer = await connection.receive()
+            assert (answer["type"], answer["code"]) == ("error", code), name
+            assert await connection.closed() == close, name
+        by_hello = await agent(hub, None)
+        await by_hello.send(hello(token=token))
+        assert (await by_hello.receive())["type"] == "welcome"
+
+
+async def test_the_newest_connection_of_a_device_wins(tmp_path: Path) -> None:
+    """The older connection is told and closed with 4409; the newer one goes on where it was."""
+    async with running_hub(tmp_path / "data") as hub:
+        token = await hub.token("device", "--device", "d")
+        older, _ = await greeted(hub, token)
+        await older.send(data(1))
+        assert (await older.receive())["type"] == "ack"
+        newer, acked = await greeted(hub, token)
+        assert acked == 1
+        assert (await older.receive())["code"] == "superseded"
+        assert await older.closed() == 4409
+        await newer.send(data(2))
+        assert (await newer.receive()) == {"type": "ack", "seq": 2}
+
+
+async def test_a_rolled_back_spool_is_told_to_begin_a_new_epoch(tmp_path: Path) -> None:
+    """A spool whose next number was acknowledged already cannot go on under this epoch."""
+    async with running_hub(tmp_path / "data") as hub:
+        token = await hub.token("device", "--device", "d")
+        first, _ = await greeted(hub, token)
+        await first.send(data(1))
+        assert (await first.receive())["type"] == "ack"
+        await first.ws.close()
+        restored = await agent(hub, token)
+        await restored.send(hello(next_seq=1))
+        assert (await restored.receive())["code"] == "rolled_back"
+
+
+async def test_revoking_a_token_closes_its_connections(tmp_path: Path) -> None:
+    """A token revoked by the command line ends the open connection with 4401."""
+    async with running_hub(tmp_path / "data") as hub:
+        token = await hub.token("device", "--device", "d")
+        connection, _ = await greeted(hub, token)
+        tokens = (await hub.get("/api/v1/tokens"))["tokens"]
+        id = next(t["id"] for t in tokens if t["pattern"] == "d")
+        await hub.run("token", "revoke", "--data", str(hub.data), id)
+        assert (await connection.receive())["code"] == "revoked"
+        assert await connection.closed() == 4401
+        again = await agent(hub, token)
+        await again.send(hello())
+        assert (await again.receive())["code"] == "not_authenticated"
