@@ -89,15 +89,15 @@ async def greeted(hub: Hub, token: str, format: str = "json") -> tuple[Agent, in
     return connection, int(welcome["acked"])
 
 
-REJECTED: list[tuple[str, dict[str, Any], str]] = [
+REJECTED: list[tuple[str, Any, str]] = [
     ("a string for a float", {"values": {"f": ["warm"]}}, "wrong_type"),
     ("a float for an integer", {"values": {"i": [1.5]}}, "wrong_type"),
     ("a number for a boolean", {"values": {"b": [1]}}, "wrong_type"),
     ("a number for a string", {"values": {"s": [1]}}, "wrong_type"),
     ("an object as value", {"values": {"f": [{}]}}, "bad_message"),
     ("2^63", {"values": {"i": [2**63]}}, "out_of_range"),
-    ("a time of 2^63", {"time": [2**63]}, "bad_message"),
-    ("a negative time", {"time": [-1]}, "bad_message"),
+    ("a time of 2^63", {"time": [2**63]}, "out_of_range"),
+    ("a negative time", {"time": [-1]}, "out_of_range"),
     ("a time as text", {"time": ["now"]}, "bad_message"),
     ("an undeclared metric", {"values": {"x": [1.0]}}, "unknown_metric"),
     ("columns of different length", {"values": {"f": [1.0, 2.0]}}, "length_mismatch"),
@@ -116,14 +116,22 @@ async def test_a_bad_batch_is_rejected_by_name_kept_in_quarantine_and_the_stream
         token = await hub.token("device", "--device", "d")
         connection, seq = await greeted(hub, token, format)
         cases = list(REJECTED)
-        if format == "msgpack":
+        if format == "json":
+            raw = '{{"type":"data","seq":SEQ,"time":[1],"values":{{"{}":[{}]}}}}'.format
+            cases += [
+                ("NaN", raw("f", "NaN"), "not_finite"),
+                ("1e999", raw("f", "1e999"), "not_finite"),
+                ("half a surrogate pair", raw("s", '"\\ud800"'), "bad_message"),
+            ]
+        else:
             nan = {"values": {"f": [float("nan")]}}
             infinite = {"values": {"f": struct.pack("<d", float("inf"))}}
             cases += [("NaN in a list", nan, "not_finite"), ("a packed infinity", infinite, "not_finite")]
         for name, changes, code in cases:
             seq += 1
             try:
-                await connection.send({**data(seq), **changes})
+                whole = isinstance(changes, str)
+                await connection.send(changes.replace("SEQ", str(seq)) if whole else {**data(seq), **changes})
             except OverflowError:
                 seq -= 1  # msgpack has no integer of this size: it cannot be sent
                 continue
@@ -154,11 +162,7 @@ ENDINGS = [
     Ending("bad JSON", "{", "bad_message", 4400),
     Ending("no object", "[1]", "bad_message", 4400),
     Ending("an unknown type", '{"type":"shout"}', "bad_message", 4400),
-    Ending("NaN in JSON", '{"type":"data","seq":2,"time":[1],"values":{"f":[NaN]}}', "bad_message", 4400),
     Ending("deep nesting", '{"type":"data","seq":2,"time":[1],"values":' + '{"a":' * 40_000, "bad_message", 4400),
-    Ending(
-        "a lone surrogate", '{"type":"data","seq":2,"time":[1],"values":{"s":["\\ud800"]}}', "bad_message", 4400
-    ),
     Ending("bad msgpack", b"\xc1", "bad_message", 4400, "msgpack"),
     Ending("a seq left out", data(3), "unexpected_seq", 4400),
     Ending("seq 0", data(0), "bad_message", 4400),
@@ -190,11 +194,7 @@ async def test_what_cannot_be_a_batch_ends_the_connection_with_its_code(tmp_path
                 if ending.code == "unexpected_seq":
                     assert answer["expected"] == 2
             assert await connection.closed() == ending.close, ending.name
-        # 1e999 is a number that no float can hold: its batch can be named, so it goes to quarantine.
         connection, _ = await greeted(hub, token)
-        await connection.send('{"type":"data","seq":2,"time":[1],"values":{"f":[1e999]}}')
-        assert (await connection.receive())["code"] == "bad_message"
-        assert (await connection.receive()) == {"type": "ack", "seq": 2}
         await connection.send(data(2))
         assert (await connection.receive()) == {"type": "ack", "seq": 2}
         await connection.ws.close()
