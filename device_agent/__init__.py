@@ -1,0 +1,32 @@
+"""The device's side: source → spool → uplink. Usable as a library:
+
+async with Agent("ws://127.0.0.1:8600", device="boiler-1", token=token, spool="boiler.spool") as agent:
+    await agent.send({"temperature": 21.5})
+"""
+
+from __future__ import annotations
+
+from device_agent.agent import Agent
+from device_agent.errors import AgentError, ReadingError, SpoolError, SpoolFailed, UplinkStopped
+from device_agent.spool import MemorySpool, Spool, SqliteSpool
+from device_agent.tally import Count, Counts
+from device_agent.uplink import Link, Surroundings
+from wire.model import Metric, Value
+
+__all__ = [
+    "Agent",
+    "AgentError",
+    "Count",
+    "Counts",
+    "Link",
+    "MemorySpool",
+    "Metric",
+    "ReadingError",
+    "Spool",
+    "SpoolError",
+    "SpoolFailed",
+    "SqliteSpool",
+    "Surroundings",
+    "UplinkStopped",
+    "Value",
+]

@@ -1,0 +1,162 @@
+"""Batches on the device's side: from rows to columns to bytes that are sent under any number without encoding again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, cast
+
+import msgspec
+
+from wire.codec import Format
+from wire.columns import pack_floats, pack_times, unpack_floats, unpack_times
+from wire.device import Column, Times
+from wire.model import Metric, Seq, Value
+
+PACK_FROM_ROWS = 8
+"""Columns of as many rows travel packed. The size is the same either way; below it a list costs the hub less."""
+
+ENVELOPE_BYTES = 64
+"""More than a frame needs besides its two columns: the keys, the number and the flag are 40 bytes in JSON."""
+
+_ENCODE: dict[Format, Callable[[object], bytes]] = {
+    "json": msgspec.json.Encoder().encode,
+    "msgpack": msgspec.msgpack.Encoder().encode,
+}
+
+
+class Columns(NamedTuple):
+    """Readings of one device: a time in nanoseconds per row, and per metric a value per row, None for no value."""
+
+    times: list[int]
+    values: dict[str, list[Value]]
+    historical: bool = False
+
+
+class EncodedBatch(NamedTuple):
+    """A batch without its number: the time column and the value columns, each encoded in `format`.
+
+    `readings` counts the values that are not None.
+    """
+
+    format: Format
+    historical: bool
+    readings: int
+    time: bytes
+    values: bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes of the two columns."""
+        return len(self.time) + len(self.values)
+
+
+class _Frame(msgspec.Struct, frozen=True, omit_defaults=True, tag="data"):
+    """wire.device.Data whose columns are encoded already; tests hold the two to the same bytes."""
+
+    seq: Seq
+    time: msgspec.Raw
+    values: msgspec.Raw
+    historical: bool = False
+
+
+def encode_row(time_ns: int, values: Mapping[str, Value], *, historical: bool, format: Format) -> EncodedBatch:
+    """A batch of one row; no value is None."""
+    encode = _ENCODE[format]
+    columns = {name: (value,) for name, value in values.items()}
+    return EncodedBatch(format, historical, len(values), encode((time_ns,)), encode(columns))
+
+
+def encode_batch(columns: Columns, metrics: Mapping[str, Metric], format: Format) -> EncodedBatch:
+    """The columns as bytes: packed in msgpack from PACK_FROM_ROWS rows on, lists otherwise (JSON is to be readable)."""
+    encode = _ENCODE[format]
+    packed = format == "msgpack" and len(columns.times) >= PACK_FROM_ROWS
+    time: Times = pack_times(columns.times) if packed else columns.times
+    values: dict[str, Column] = {
+        name: pack_floats(cast("list[float | None]", column)) if packed and metrics[name].type == "float" else column
+        for name, column in columns.values.items()
+    }
+    readings = sum(len(column) - column.count(None) for column in columns.values.values())
+    return EncodedBatch(format, columns.historical, readings, encode(time), encode(values))
+
+
+def encode_frame(seq: int, batch: EncodedBatch) -> bytes:
+    """The data message of this batch under this number, in the batch's own format."""
+    frame = _Frame(seq, msgspec.Raw(batch.time), msgspec.Raw(batch.values), batch.historical)
+    return _ENCODE[batch.format](frame)
+
+
+def decode_batch(batch: EncodedBatch) -> Columns:
+    """The columns of an encoded batch. Raises msgspec.DecodeError for bytes that encode_batch does not make."""
+    decode = msgspec.json.decode if batch.format == "json" else msgspec.msgpack.decode
+    time = decode(batch.time)
+    values = decode(batch.values)
+    return Columns(
+        unpack_times(time) if isinstance(time, bytes) else time,
+        {
+            name: cast("list[Value]", unpack_floats(column)) if isinstance(column, bytes) else column
+            for name, column in values.items()
+        },
+        batch.historical,
+    )
+
+
+def columns_of_rows(rows: Sequence[tuple[int, Mapping[str, Value]]], *, historical: bool) -> Columns:
+    """Rows of (time_ns, values) as columns, None where a row has no value of a metric."""
+    values: dict[str, list[Value]] = {}
+    for position, (_, row) in enumerate(rows):
+        for name, value in row.items():
+            column = values.get(name)
+            if column is None:
+                column = values[name] = [None] * len(rows)
+            column[position] = value
+    return Columns([time_ns for time_ns, _ in rows], values, historical)
+
+
+def split(columns: Columns) -> tuple[Columns, Columns] | None:
+    """Two batches with the same readings: halves of the rows, or of the metrics of a single row; None: indivisible."""
+    times, values, historical = columns
+    if len(times) > 1:
+        middle = len(times) // 2
+        halves = (slice(None, middle), slice(middle, None))
+        first, second = (
+            Columns(times[part], _without_empty({name: column[part] for name, column in values.items()}), historical)
+            for part in halves
+        )
+        return first, second
+    if len(values) > 1:
+        names = list(values)
+        middle = len(names) // 2
+        first, second = (
+            Columns(times, {name: values[name] for name in part}, historical)
+            for part in (names[:middle], names[middle:])
+        )
+        return first, second
+    return None
+
+
+def encode_within(
+    columns: Columns, metrics: Mapping[str, Metric], format: Format, *, max_bytes: int, max_rows: int
+) -> list[EncodedBatch]:
+    """The readings in as many batches as the bounds ask for, in order; a single value over the bound is left out.
+
+    No frame is larger than `max_bytes`. A single value can only be over it when a hub's bound is below
+    MAX_STRING_VALUE_BYTES.
+    """
+    if not columns.values:
+        return []
+    if len(columns.times) <= max_rows:
+        batch = encode_batch(columns, metrics, format)
+        if batch.size + ENVELOPE_BYTES <= max_bytes:
+            return [batch]
+    parts = split(columns)
+    if parts is None:
+        return []
+    return [
+        batch
+        for part in parts
+        for batch in encode_within(part, metrics, format, max_bytes=max_bytes, max_rows=max_rows)
+    ]
+
+
+def _without_empty(values: dict[str, list[Value]]) -> dict[str, list[Value]]:
+    return {name: column for name, column in values.items() if column.count(None) < len(column)}

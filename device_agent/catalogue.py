@@ -1,0 +1,194 @@
+"""The metrics of one device, and the check that every reading passes before it reaches the spool.
+
+What the hub would refuse is refused here, where the caller still has it in hand. A metric that nobody declared gets the
+type of its first value; int and float are both "float", so that a sensor whose first value happens to be 20 can say
+20.5 next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from math import isfinite
+from numbers import Integral, Real
+from types import NoneType
+from typing import Any
+
+import msgspec
+
+from device_agent.errors import ReadingError
+from wire import limits
+from wire.errors import Code
+from wire.model import Metric, MetricType, Value
+
+
+class Catalogue:
+    """The known metrics by name. `revision` grows with each change, so that a change is noticed without comparing."""
+
+    def __init__(self, metrics: Iterable[Metric] = ()) -> None:
+        self._metrics: dict[str, Metric] = {}
+        self.revision = 0
+        for metric in metrics:
+            self.declare(metric)
+
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        """The known metrics by name, in the order of their first appearance."""
+        return self._metrics
+
+    def declare(self, metric: Metric) -> None:
+        """Makes a metric known, or changes its unit and description.
+
+        Raises ReadingError when it is not a valid metric, changes a type, or is one too many (MAX_METRICS).
+        """
+        known = self._metrics.get(metric.name)
+        if known == metric:
+            return
+        if known is None:
+            _check_definition(metric)
+            if len(self._metrics) >= limits.MAX_METRICS:
+                raise ReadingError(Code.TOO_MANY, metric.name, f"a device has at most {limits.MAX_METRICS} metrics")
+        else:
+            _check_definition(metric)
+            if known.type != metric.type:
+                raise ReadingError(
+                    Code.TYPE_CONFLICT, metric.name, f"declared as {metric.type}, but it is known as {known.type}"
+                )
+        self._metrics[metric.name] = metric
+        self.revision += 1
+
+    def check_row(self, values: Mapping[str, Value]) -> dict[str, Value]:
+        """The values of one time as they travel, without those that are None. Raises ReadingError."""
+        row: dict[str, Value] = {}
+        fresh: list[Metric] = []
+        metrics = self._metrics
+        for name, value in values.items():
+            if value is None:
+                continue
+            metric = metrics.get(name)
+            if metric is None:
+                metric = _infer(name, value)
+                fresh.append(metric)
+            if type(value) is float and metric.type == "float" and isfinite(value):
+                row[name] = value
+            else:
+                row[name] = _checked(metric, value)
+        if not row:
+            raise ReadingError(Code.EMPTY, "", "there is no value in it")
+        for metric in fresh:
+            self.declare(metric)
+        return row
+
+    def check_columns(self, values: Mapping[str, Sequence[Value]], rows: int) -> dict[str, list[Value]]:
+        """The value columns of a batch as they travel; a column without any value is left out. Raises ReadingError."""
+        columns: dict[str, list[Value]] = {}
+        fresh: list[Metric] = []
+        for name, given in values.items():
+            column = list(given)
+            if len(column) != rows:
+                raise ReadingError(Code.LENGTH_MISMATCH, name, f"{len(column)} values for {rows} times")
+            first = next((value for value in column if value is not None), None)
+            if first is None:
+                continue
+            metric = self._metrics.get(name)
+            if metric is None:
+                metric = _infer(name, first)
+                fresh.append(metric)
+            if not (metric.type == "float" and _are_finite_floats(column)):
+                column = [None if value is None else _checked(metric, value) for value in column]
+            columns[name] = column
+        if not columns:
+            raise ReadingError(Code.EMPTY, "", "there is no value in it")
+        for metric in fresh:
+            self.declare(metric)
+        return columns
+
+
+def check_time(time_ns: Any) -> int:
+    """The time, when it is nanoseconds between 1970 and 2262. Raises ReadingError."""
+    if not _is_number(time_ns, Integral):
+        raise ReadingError(Code.WRONG_TYPE, "", f"a time is an integer of nanoseconds, not {type(time_ns).__name__}")
+    if not 0 <= time_ns <= limits.MAX_TIME_NS:
+        raise ReadingError(Code.OUT_OF_RANGE, "", f"{time_ns} ns is not between 1970 and 2262")
+    return int(time_ns)
+
+
+def _check_definition(metric: Metric) -> None:
+    try:
+        # A struct's constructor checks nothing; decoding does.
+        msgspec.convert(msgspec.to_builtins(metric), Metric)
+        for text in (metric.name, metric.unit, metric.description):
+            text.encode()
+    except (msgspec.ValidationError, UnicodeError) as error:
+        raise ReadingError(Code.BAD_MESSAGE, str(metric.name), f"not a valid metric: {error}") from None
+
+
+def _infer(name: str, value: object) -> Metric:
+    """The metric that a first value makes."""
+    metric = Metric(name, _type_of(name, value))
+    _check_definition(metric)
+    return metric
+
+
+def _type_of(name: str, value: object) -> MetricType:
+    match value:
+        case bool():
+            return "boolean"
+        case str():
+            return "string"
+        case Real():
+            return "float"
+    raise ReadingError(Code.WRONG_TYPE, name, f"{type(value).__name__} is not a number, a boolean or a string")
+
+
+def _checked(metric: Metric, value: object) -> Value:
+    """The value as its metric's type. Raises ReadingError."""
+    match metric.type:
+        case "boolean" if isinstance(value, bool):
+            return value
+        case "string" if isinstance(value, str):
+            return _string(metric, value)
+        case "integer" if _is_number(value, Integral):
+            return _integer(metric, value)
+        case "float" if _is_number(value, Real):
+            return _float(metric, value)
+    raise ReadingError(Code.WRONG_TYPE, metric.name, f"{type(value).__name__} given, but the metric is {metric.type}")
+
+
+def _are_finite_floats(column: list[Any]) -> bool:
+    """Whether nothing in it needs a look of its own; the usual case, at a tenth of the cost."""
+    return set(map(type, column)) <= {float, NoneType} and all(isfinite(value) for value in column if value is not None)
+
+
+def _is_number(value: object, kind: type[Integral] | type[Real]) -> bool:
+    """Whether it is, or registers itself as, such a number, as numpy's scalars do; a boolean is none."""
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _integer(metric: Metric, value: Any) -> int:
+    integer = int(value)
+    if not limits.MIN_INTEGER <= integer <= limits.MAX_INTEGER:
+        raise ReadingError(Code.OUT_OF_RANGE, metric.name, "the integer needs more than 64 bits")
+    return integer
+
+
+def _float(metric: Metric, value: Any) -> float:
+    try:
+        number = float(value)
+    except OverflowError:
+        raise ReadingError(Code.OUT_OF_RANGE, metric.name, "the number is too large for a float") from None
+    if not isfinite(number):
+        message = f"{number} is not a finite number; leave it out or give None"
+        raise ReadingError(Code.NOT_FINITE, metric.name, message)
+    return number
+
+
+def _string(metric: Metric, value: str) -> str:
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        message = "the string holds a lone surrogate, which is not Unicode text"
+        raise ReadingError(Code.BAD_MESSAGE, metric.name, message) from None
+    if size > limits.MAX_STRING_VALUE_BYTES:
+        message = f"a string of {size} bytes; at most {limits.MAX_STRING_VALUE_BYTES} are taken"
+        raise ReadingError(Code.OUT_OF_RANGE, metric.name, message)
+    return str(value)
