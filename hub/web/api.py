@@ -108,6 +108,28 @@ class Question:
         self.points = points
 
 
+def caller(request: Request) -> Identity:
+    """Whoever asks. Raises Refusal for nobody."""
+    identity: Identity = request.app.state.identify(request)
+    return identity
+
+
+def reader(request: Request) -> Identity:
+    """Whoever asks, if it may read."""
+    return _allowed(caller(request), Action.READ)
+
+
+def admin(request: Request) -> Identity:
+    """Whoever asks, if it may administer."""
+    return _allowed(caller(request), Action.ADMINISTER)
+
+
+Caller = Annotated[Identity, Depends(caller)]
+Reader = Annotated[Identity, Depends(reader)]
+Admin = Annotated[Identity, Depends(admin)]
+DeviceId = Annotated[str, Path(max_length=limits.MAX_DEVICE_ID)]
+
+
 def make_api(
     overview: Overview,
     registrar: Registrar,
@@ -128,21 +150,12 @@ def make_api(
     )
     problem.install(api)
 
-    def reader(request: Request) -> Identity:
-        return _allowed(identify(request), Action.READ)
-
-    def admin(request: Request) -> Identity:
-        return _allowed(identify(request), Action.ADMINISTER)
-
-    Reader = Annotated[Identity, Depends(reader)]
-    Admin = Annotated[Identity, Depends(admin)]
-    Caller = Annotated[Identity, Depends(identify)]
-    DeviceId = Annotated[str, Path(max_length=limits.MAX_DEVICE_ID)]
+    api.state.identify = identify
 
     @api.get("/api/v1/hub", response_model=schemas.Hub, responses=PROBLEMS)
-    async def hub(caller: Caller) -> Response:
+    async def hub(asks: Caller) -> Response:
         """Which hub and journal this is, and your role."""
-        return _json(overview.hub(caller.role))
+        return _json(overview.hub(asks.role))
 
     @api.get("/api/v1/devices", response_model=schemas.Devices, responses=PROBLEMS)
     async def devices(_: Reader) -> Response:
@@ -210,9 +223,9 @@ def make_api(
         return _json(history.as_json(answer))
 
     @api.get("/api/v1/flow", response_model=schemas.Flow, responses=PROBLEMS)
-    async def flow(caller: Caller) -> Response:
+    async def flow(asks: Caller) -> Response:
         """The books: where every batch and reading is. Device and gateway tokens see their own devices."""
-        return _json(await overview.flow(caller))
+        return _json(await overview.flow(asks))
 
     @api.get("/api/v1/tokens", response_model=schemas.Tokens, responses=PROBLEMS)
     async def tokens(_: Admin) -> Response:
