@@ -12,9 +12,12 @@ from wire import device, limits
 from wire.codec import AGENT_MESSAGES, FORMAT_OF_SUBPROTOCOL, HUB_MESSAGES
 from wire.device_session import HubDeviceSession
 
+ACKNOWLEDGED_EVERY = 10
+PONG_SECONDS = 5.0
+
 
 async def converse(connection: ServerConnection, window: int) -> None:
-    """One conversation: every batch in its order is acknowledged at once, with a time probe now and then."""
+    """One conversation: every tenth batch is acknowledged, after a time probe; the first waits for a pong."""
     spoken = FORMAT_OF_SUBPROTOCOL[connection.subprotocol or ""]
     session = HubDeviceSession(window=window)
     hello = AGENT_MESSAGES[spoken].decode(await connection.recv())
@@ -30,9 +33,12 @@ async def converse(connection: ServerConnection, window: int) -> None:
         if not isinstance(message, device.Data):
             session.receive(message)
             continue
-        if session.take(message.seq, message.seq) and message.seq % 7 == 0:
+        if message.seq == 1:
+            async with asyncio.timeout(PONG_SECONDS):
+                await (await connection.ping())
+        session.take(message.seq, message.seq)
+        if message.seq % ACKNOWLEDGED_EVERY == 0 and (ack := session.commit(message.seq)) is not None:
             await send(device.TimeProbe(message.seq))
-        if (ack := session.commit(message.seq)) is not None:
             await send(ack)
 
 

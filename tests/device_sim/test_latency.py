@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from device_sim.latency import LONGEST_US, Latencies
@@ -14,6 +14,7 @@ def test_nothing_recorded_is_all_zero() -> None:
     assert Latencies().percentile_ms(99) == 0
 
 
+@settings(max_examples=20)  # a histogram is half a megabyte to make
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=200))
 def test_percentiles_are_those_of_the_values(durations_s: list[float]) -> None:
     """Within the histogram's resolution the figures are what sorting gives."""

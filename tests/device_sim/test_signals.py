@@ -97,7 +97,7 @@ def test_inertia_draws_towards_its_target_and_never_beyond(start: float, target:
 @given(seed=st.integers(0, 2**32), times=rising_times(), load=st.floats(0, 1))
 def test_vibration_is_within_what_sensors_measure(seed: int, times: list[float], load: float) -> None:
     """Neither wear nor bursts leave the range of the sensor."""
-    signal = Vibration(Random(seed), floor=1.2, wear_s=600)
+    signal = Vibration(Random(seed), floor=12, wear_s=600)
     assert all(0 <= signal.at(time_s, load) <= Vibration.HIGH for time_s in times)
 
 

@@ -1,0 +1,259 @@
+"""A fleet that runs: joins, reads by its schedule, drains, and gives a report."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+
+import psutil
+from rich.console import Console
+
+from device_agent import Link
+from device_agent.tally import Counts
+from device_sim.books import Books, BooksError, read_books, settled_books
+from device_sim.display import Snapshot
+from device_sim.fleet import SimulatedDevice
+from device_sim.latency import Latencies
+from device_sim.progress import show_progress
+from device_sim.report import Amounts, Devices, Generator, HubBooks, Report, Settings
+from device_sim.schedule import Schedule
+from device_sim.unit import Totals, Unit
+
+CONNECTS_PER_S = 500
+"""Without a ramp devices join no faster: a hub accepts some 1,000 connections a second on one core."""
+CONNECT_SECONDS = 15.0
+"""How long the readings wait for the last device to be connected; then the rest has to catch up."""
+DRAIN_SECONDS = 10.0
+"""How long the end waits for the last acknowledgements; then what is missing is reported as waiting."""
+CLOSE_AT_ONCE = 200
+"""Agents closed together: each waits for its closing handshake."""
+ROWS_IN_A_ROW = 100
+"""Readings made without giving way, when the generator is late: the agents have to send them, too."""
+SHOWN_PROBLEMS = 10
+STOPPING = f"Stopping: waiting for acknowledgements, at most {DRAIN_SECONDS:.0f} s (stop again not to wait)."
+
+
+class Simulation:
+    """The running fleet. An async context manager; leaving it closes every agent."""
+
+    def __init__(self, settings: Settings, fleet: Sequence[SimulatedDevice], *, token: str) -> None:
+        self.settings = settings
+        self._totals = Totals()
+        self._ack_latencies = Latencies()
+        self._lags = Latencies()
+        self.units = [
+            Unit(
+                device,
+                hub=settings.hub,
+                token=token,
+                batch_rows=settings.batch_rows,
+                totals=self._totals,
+                latencies=self._ack_latencies,
+            )
+            for device in fleet
+        ]
+        self._schedule = Schedule(settings.devices, settings.rate_hz, settings.ramp_up_s, settings.duration_s)
+        self._process = psutil.Process()
+        self._cpu_began_s = time.process_time()
+        self._began_s = self._started_s = time.monotonic()
+        self._started_ns = time.time_ns()
+        self._last = (self._began_s, 0, 0)
+        self._elapsed_s = 0.0
+
+    async def __aenter__(self) -> Simulation:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for i in range(0, len(self.units), CLOSE_AT_ONCE):
+            await asyncio.gather(*(unit.close() for unit in self.units[i : i + CLOSE_AT_ONCE]))
+
+    async def run(self, stop: asyncio.Event, *, on_stop: Callable[[], None]) -> None:
+        """Joins, reads until the schedule's end or `stop`, and drains until that is done or `stop` is set again.
+
+        `on_stop` is called between the two when it was `stop`.
+        """
+        await _until(self._join_and_read(), stop)
+        if stop.is_set():
+            stop.clear()
+            on_stop()
+        await _until(self._drain(), stop)
+        self._elapsed_s = time.monotonic() - self._started_s
+
+    def snapshot(self) -> Snapshot:
+        """Where things stand; rates are those since the last snapshot."""
+        now_s, totals = time.monotonic(), self._totals
+        then_s, sent, acked = self._last
+        self._last = (now_s, totals.sent, totals.acked)
+        passed_s = max(now_s - then_s, 1e-9)
+        lost = sum(unit.agent.spool.lost.readings for unit in self.units)
+        return Snapshot(
+            elapsed_s=now_s - self._began_s,
+            duration_s=self.settings.duration_s,
+            devices=len(self.units),
+            connected=sum(unit.agent.state is Link.ONLINE for unit in self.units),
+            sent=totals.sent,
+            acked=totals.acked,
+            waiting=max(0, totals.sent - totals.acked - lost),
+            lost=lost,
+            sent_per_s=(totals.sent - sent) / passed_s,
+            acked_per_s=(totals.acked - acked) / passed_s,
+            p50_ms=self._ack_latencies.percentile_ms(50),
+            p99_ms=self._ack_latencies.percentile_ms(99),
+            lag_p99_ms=self._lags.percentile_ms(99),
+        )
+
+    def report(self, hub: HubBooks | None, problems: Sequence[str]) -> Report:
+        """The report, once `run` is through."""
+        counts = [unit.agent.counts for unit in self.units]
+        connected = sum(each.connections > 0 for each in counts)
+        acked = sum(each.acknowledged.readings for each in counts)
+        own = [unit.problem for unit in self.units if unit.problem is not None]
+        if len(own) > SHOWN_PROBLEMS:
+            own = [*own[:SHOWN_PROBLEMS], f"and {len(own) - SHOWN_PROBLEMS} more devices had problems"]
+        return Report(
+            started_ns=self._started_ns,
+            elapsed_s=round(self._elapsed_s, 3),
+            settings=self.settings,
+            devices=Devices(
+                connected=connected,
+                failed=len(counts) - connected,
+                reconnects=sum(max(0, each.connections - 1) for each in counts),
+            ),
+            batches=_batches(counts),
+            readings=_readings(counts),
+            rejected_batches=sum(each.rejected.batches for each in counts),
+            hub=hub,
+            ack_ms=self._ack_latencies.distribution(),
+            lag_ms=self._lags.distribution(),
+            acked_per_s=round(acked / self._elapsed_s, 1) if self._elapsed_s else 0.0,
+            generator=Generator(
+                cpu=round((time.process_time() - self._cpu_began_s) / (time.monotonic() - self._began_s), 4),
+                rss_bytes=self._process.memory_info().rss,
+            ),
+            problems=[*own, *problems],
+        )
+
+    @property
+    def acked(self) -> int:
+        """Readings that the hub has acknowledged."""
+        return sum(unit.agent.counts.acknowledged.readings for unit in self.units)
+
+    async def _join_and_read(self) -> None:
+        if self.settings.ramp_up_s:
+            self._started_s, self._started_ns = time.monotonic(), time.time_ns()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._join())
+                tasks.create_task(self._read())
+            return
+        await self._join_at_once()
+        self._started_s, self._started_ns = time.monotonic(), time.time_ns()
+        await self._read()
+
+    async def _join(self) -> None:
+        """Each device in its turn of the ramp."""
+        for i, unit in enumerate(self.units):
+            await asyncio.sleep(max(0.0, self._started_s + self._schedule.joins_s(i) - time.monotonic()))
+            await unit.open()
+
+    async def _join_at_once(self) -> None:
+        """All devices, and then until they are connected: what is measured is readings, not the rush at the door."""
+        deadline_s = time.monotonic() + CONNECT_SECONDS + len(self.units) / CONNECTS_PER_S
+        for i, unit in enumerate(self.units):
+            await asyncio.sleep(max(0.0, self._began_s + i / CONNECTS_PER_S - time.monotonic()))
+            await unit.open()
+        await asyncio.gather(*(unit.connected(deadline_s) for unit in self.units))
+
+    async def _read(self) -> None:
+        """Every reading when it is due, or as soon after as possible; none is left out."""
+        in_a_row = 0
+        for due_s, device, _ in self._schedule.in_order():
+            wait_s = self._started_s + due_s - time.monotonic()
+            if wait_s > 0:
+                await asyncio.sleep(wait_s)
+                in_a_row = 0
+            elif in_a_row >= ROWS_IN_A_ROW:
+                await asyncio.sleep(0)
+                in_a_row = 0
+            in_a_row += 1
+            await self.units[device].read(self._started_ns + round(due_s * 1e9), self._started_s + due_s)
+            self._lags.record(time.monotonic() - self._started_s - due_s)
+        if self.settings.duration_s is not None:
+            await asyncio.sleep(max(0.0, self._started_s + self.settings.duration_s - time.monotonic()))
+
+    async def _drain(self) -> None:
+        now_s = time.monotonic()
+        for unit in self.units:
+            await unit.flush(now_s)
+        await asyncio.gather(*(unit.drain(DRAIN_SECONDS) for unit in self.units))
+
+
+async def simulate(settings: Settings, token: str, fleet: Sequence[SimulatedDevice], console: Console) -> Report:
+    """Runs a fleet to its end, or to SIGINT or SIGTERM (twice: without waiting for acknowledgements), and reports."""
+    names = [device.id for device in fleet]
+    problems: list[str] = []
+    before: Books | None = None
+    try:
+        before = await read_books(settings.hub, token, names)
+    except BooksError as error:
+        problems.append(str(error))
+    stop = asyncio.Event()
+    async with Simulation(settings, fleet, token=token) as simulation:
+        with _stopped_by_signals(stop):
+            showing = asyncio.create_task(show_progress(console, simulation.snapshot))
+            try:
+                await simulation.run(stop, on_stop=lambda: console.print(STOPPING))
+            finally:
+                showing.cancel()
+                await asyncio.gather(showing, return_exceptions=True)
+            hub: HubBooks | None = None
+            if before is not None:
+                try:
+                    hub = await settled_books(settings.hub, token, before, names, simulation.acked)
+                except BooksError as error:
+                    problems.append(str(error))
+        return simulation.report(hub, problems)
+
+
+async def _until(work: Coroutine[None, None, None], stop: asyncio.Event) -> None:
+    """Does the work until it is done or `stop` is set; raises what it raised."""
+    working = asyncio.create_task(work)
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+        working.cancel()
+        _, outcome = await asyncio.gather(stopping, working, return_exceptions=True)
+    if isinstance(outcome, BaseException) and not isinstance(outcome, asyncio.CancelledError):
+        raise outcome
+
+
+@contextmanager
+def _stopped_by_signals(stop: asyncio.Event) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+def _batches(counts: Sequence[Counts]) -> Amounts:
+    return Amounts(
+        sent=sum(each.sent.batches for each in counts),
+        acked=sum(each.acknowledged.batches for each in counts),
+        waiting=sum(each.waiting for each in counts),
+        lost=sum(each.lost.batches for each in counts),
+    )
+
+
+def _readings(counts: Sequence[Counts]) -> Amounts:
+    sent = sum(each.sent.readings for each in counts)
+    acked = sum(each.acknowledged.readings for each in counts)
+    lost = sum(each.lost.readings for each in counts)
+    return Amounts(sent, acked, max(0, sent - acked - lost), lost)
