@@ -1,7 +1,7 @@
 """The hub's settings: read once, in one place, into frozen values.
 
-Command line > environment (`HUB_…`, nested with `__`) > TOML file > default. Unknown keys are errors that name the key. Every
-setting is described in docs/configuration.md; a test compares the two.
+Command line > environment (`HUB_…`, nested with `__`) > TOML file > default. Unknown keys are errors that name the key.
+Every setting is described in docs/configuration.md; a test compares the two.
 """
 
 from __future__ import annotations

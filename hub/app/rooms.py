@@ -48,7 +48,8 @@ class Rooms(NamedTuple):
 
 @contextlib.asynccontextmanager
 async def open_rooms(settings: Settings, *, listening_on: str) -> AsyncIterator[Rooms]:
-    """Opens everything under the data directory, and closes it: the store first, then the journal, then the registry."""
+    """Opens everything under the data directory, and closes it: the store first, then the journal, then the
+    registry."""
     started_ns = time.time_ns()
     async with contextlib.AsyncExitStack() as stack:
         registry = await stack.enter_async_context(Registry(settings.data / "registry.db"))

@@ -32,7 +32,8 @@ CLOSING_S = 5.0
 """Connections get this long to take their last messages."""
 
 DRAIN_S = 20.0
-"""The store gets this long to take what the journal has; the rest stays in the journal and is stored at the next start."""
+"""The store gets this long to take what the journal has; the rest stays in the journal and is stored at the next
+start."""
 
 DEMO_LABEL = "demo"
 

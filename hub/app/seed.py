@@ -13,8 +13,8 @@ from hub.live.live import Live
 from hub.registry.registry import Registry
 
 MAX_SEED_ENTRIES = 200_000
-"""Journal entries that the store has not got, read at the start for their latest values: a second or two. Where the store
-is further behind, only the newest are read."""
+"""Journal entries that the store has not got, read at the start for their latest values: a second or two. Where the
+store is further behind, only the newest are read."""
 
 log = structlog.get_logger(__name__)
 

@@ -15,7 +15,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Telemetry Hub: takes in readings from devices, acknowledges what is on disk, stores it, and shows it live.",
-    epilog="First steps: `hub run --demo` shows it working; `hub token create --role device --device NAME` lets a device in.",
+    epilog="First steps: `hub run --demo` shows it; `hub token create --role device --device NAME` lets a device in.",
 )
 
 

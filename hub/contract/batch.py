@@ -23,7 +23,9 @@ class Series:
 
     __slots__ = ("description", "device", "id", "last_time_ns", "live", "metric", "type", "unit")
 
-    def __init__(self, id: int, device: str, metric: str, type: MetricType, unit: str = "", description: str = "") -> None:
+    def __init__(
+        self, id: int, device: str, metric: str, type: MetricType, unit: str = "", description: str = ""
+    ) -> None:
         self.id = id
         self.device = device
         self.metric = metric
@@ -37,7 +39,8 @@ class Series:
 class Column(NamedTuple):
     """The values of one series, as long as the batch's times.
 
-    A list has None where there is no value, and may hold ints for a float series; a float64 array (float series only) has NaN there.
+    A list has None where there is no value, and may hold ints for a float series; a float64 array (float series only)
+    has NaN there.
     """
 
     series: Series

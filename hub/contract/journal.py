@@ -17,7 +17,8 @@ class JournalFull(JournalError):
 
 
 class JournalFailed(JournalError):
-    """The disk reported an I/O error: what it holds is not certain any more. The journal takes nothing more until restarted."""
+    """The disk reported an I/O error: what it holds is not certain any more. The journal takes nothing more until
+    restarted."""
 
 
 class JournalTrimmed(JournalError):

@@ -31,8 +31,8 @@ class Cursor(NamedTuple):
 class Query(NamedTuple):
     """Which readings: from `start_ns` (included) to `end_ns` (not included), at most about `points` a series.
 
-    With `points` None every reading is returned. Otherwise, where there are more, each interval gives its minimum and its
-    maximum at their own times, so no peak is lost; strings and booleans give their first and last.
+    With `points` None every reading is returned. Otherwise, where there are more, each interval gives its minimum and
+    its maximum at their own times, so no peak is lost; strings and booleans give their first and last.
     """
 
     series: Sequence[Series]

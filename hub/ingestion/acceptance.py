@@ -160,11 +160,9 @@ def _check_list(name: str, series: Series, values: list[Value]) -> tuple[list[Va
     elif expected == "string":
         for value in values:
             # A character is at most 4 bytes, so most strings are cleared by their length alone.
-            if isinstance(value, str) and len(value) * 4 > limits.MAX_STRING_VALUE_BYTES:
-                if len(value.encode()) > limits.MAX_STRING_VALUE_BYTES:
-                    raise WireError(
-                        Code.OUT_OF_RANGE, f"{name} has a string over {limits.MAX_STRING_VALUE_BYTES} bytes"
-                    )
+            is_long = isinstance(value, str) and len(value) * 4 > limits.MAX_STRING_VALUE_BYTES
+            if is_long and len(str(value).encode()) > limits.MAX_STRING_VALUE_BYTES:
+                raise WireError(Code.OUT_OF_RANGE, f"{name} has a string over {limits.MAX_STRING_VALUE_BYTES} bytes")
     return values, count
 
 

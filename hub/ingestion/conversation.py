@@ -1,12 +1,12 @@
 """One agent's conversation: the hub's end of the device protocol, joined to the commit loop.
 
-No sockets here: frames come in by `receive`, messages go out by the `send` it was given, and `end` tells the connection's
-edge to close with an error.
+No sockets here: frames come in by `receive`, messages go out by the `send` it was given, and `end` tells the
+connection's edge to close with an error.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from hub.contract.batch import Batch, Entry, EntryKind, Series

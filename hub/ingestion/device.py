@@ -15,14 +15,31 @@ if TYPE_CHECKING:
 class Device:
     """A device's numbers and its conversation. One object per device id for the life of the hub.
 
-    `received` is the highest seq taken in, durable or on its way; `durable` is the mark that is on disk. The totals count
-    what was taken in, and are set back to the durable ones when a commit fails.
+    `received` is the highest seq taken in, durable or on its way; `durable` is the mark that is on disk. The totals
+    count what was taken in, and are set back to the durable ones when a commit fails.
     """
 
     __slots__ = (
-        "agent", "batches", "clock_error_ns", "clock_offset_ns", "conversation", "duplicates", "durable", "epoch", "id", "lost",
-        "metrics", "moved", "next_seq", "quarantined", "readings", "received", "seen_ns", "since_ns", "tags",
-    )  # fmt: skip
+        "agent",
+        "batches",
+        "clock_error_ns",
+        "clock_offset_ns",
+        "conversation",
+        "duplicates",
+        "durable",
+        "epoch",
+        "id",
+        "lost",
+        "metrics",
+        "moved",
+        "next_seq",
+        "quarantined",
+        "readings",
+        "received",
+        "seen_ns",
+        "since_ns",
+        "tags",
+    )
 
     def __init__(self, id: str, mark: Mark | None = None) -> None:
         self.id = id
@@ -58,7 +75,8 @@ class Device:
     def mark(self) -> Mark:
         """The mark that becomes durable together with everything taken in so far."""
         return Mark(
-            self.id, self.epoch, self.received, self.batches, self.readings, self.duplicates, self.quarantined, self.lost, self.moved
+            self.id, self.epoch, self.received, self.batches, self.readings, self.duplicates, self.quarantined,
+            self.lost, self.moved
         )  # fmt: skip
 
     @property
@@ -69,4 +87,4 @@ class Device:
     @property
     def backlog(self) -> int:
         """Batches that the agent holds and the hub has not acknowledged, as far as the agent has told."""
-        return max(0, self.next_seq - 1 - self.acked)
+        return max(0, max(self.next_seq - 1, self.received) - self.acked)

@@ -32,8 +32,8 @@ log = structlog.get_logger(__name__)
 class Intake:
     """Owns the devices, the entries on their way to the journal, and the loop that commits them.
 
-    At most MAX_PENDING_BYTES wait for the disk; beyond it `room()` holds the readers back, so the sockets' own flow control
-    reaches the agents.
+    At most MAX_PENDING_BYTES wait for the disk; beyond it `room()` holds the readers back, so the sockets' own flow
+    control reaches the agents.
     """
 
     def __init__(
@@ -94,12 +94,14 @@ class Intake:
 
     def check_open(self) -> None:
         """Raises the WireError that tells an agent why no data are taken just now."""
-        if self.refusal is not None:
-            if self.refusal.code is Code.STORAGE_FULL:
-                if asyncio.get_running_loop().time() - self._refused_at > FULL_RETRY_S:
-                    self.refusal = None
-                    return
-            raise self.refusal
+        if self.refusal is None:
+            return
+        waited_s = asyncio.get_running_loop().time() - self._refused_at
+        if self.refusal.code is Code.STORAGE_FULL and waited_s > FULL_RETRY_S:
+            # Somebody has to try whether there is room now: whoever comes first.
+            self.refusal = None
+            return
+        raise self.refusal
 
     async def run(self) -> None:
         """Commits until cancelled; a commit under way is finished first."""
@@ -161,7 +163,8 @@ class Intake:
                 conversation.acknowledge(device.durable.seq)
 
     def _failed(self, touched: set[Device], error: JournalError) -> None:
-        """Nothing of the group is stored: forget it and everything behind it, and tell the agents, who still have it."""
+        """Nothing of the group is stored: forget it and everything behind it, and tell the agents, who still have
+        it."""
         full = isinstance(error, JournalFull)
         code = Code.STORAGE_FULL if full else Code.STORAGE_FAILED
         self.refusal = WireError(code, str(error)[: limits.MAX_MESSAGE])

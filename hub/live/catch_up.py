@@ -25,8 +25,8 @@ from wire.errors import Code
 from wire.frames import Kind
 
 MAX_MISSED_ENTRIES = 500_000
-"""Journal entries read for one dashboard that comes back: some seconds of reading. Beyond it a reset and history from the
-store are quicker, for the dashboard too."""
+"""Journal entries read for one dashboard that comes back: some seconds of reading. Beyond it a reset and history from
+the store are quicker, for the dashboard too."""
 
 READ_ENTRIES = 5_000
 READ_BYTES = 4 << 20
@@ -127,7 +127,8 @@ async def _read_missed(live: Live, past: Past, group: Group, member: Member) -> 
 async def _send_history(
     live: Live, past: Past, group: Group, member: Member, asked: messages.Subscribe, now_ns: int
 ) -> bool:
-    """Sends stored points; the member's offset is then the one they are true for. False: the store cannot answer now."""
+    """Sends stored points; the member's offset is then the one they are true for. False: the store cannot answer
+    now."""
     assert asked.history is not None
     start = max(0, now_ns - asked.history.span_ms * 1_000_000)
     _tell(member, messages.Subscribed(asked.id, group.schema, "history"))

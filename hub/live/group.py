@@ -42,8 +42,9 @@ class Latest:
 class Member:
     """One subscription of one connection within its group.
 
-    While it catches up it takes no shared frames; `offset` is then how far it has come. Once `live` it shares the group's
-    frames. What did not fit its outbox is remembered as positions in `lagging`, bounded by the schema, and `conflated`.
+    While it catches up it takes no shared frames; `offset` is then how far it has come. Once `live` it shares the
+    group's frames. What did not fit its outbox is remembered as positions in `lagging`, bounded by the schema, and
+    `conflated`.
     """
 
     __slots__ = ("conflated", "id", "lagging", "live", "offset", "outbox")
@@ -60,7 +61,8 @@ class Member:
 class Group:
     """Collects the readings of its series and sends them to its members, encoded once.
 
-    `flushed` is the offset up to which everything was sent: the seam between what a joining member fetches and what it shares.
+    `flushed` is the offset up to which everything was sent: the seam between what a joining member fetches and what it
+    shares.
     """
 
     def __init__(self, key: Key, schema: int, *, offset: int, schedule: Callable[[Group], None]) -> None:

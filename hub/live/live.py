@@ -1,4 +1,5 @@
-"""The live side of the hub: fed with every committed batch, it keeps latest values and drives the subscriptions' groups."""
+"""The live side of the hub: fed with every committed batch, it keeps latest values and drives the subscriptions'
+groups."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from hub.live.columns import Times
 
 FLEET_PERIOD_S = 0.25
-"""Changes of devices' states are collected for this long: 10,000 agents coming back are a few frames, not 10,000 wakeups."""
+"""Changes of devices' states are collected for this long: 10,000 agents coming back are a few frames, not 10,000
+wakeups."""
 
 
 class Live:
@@ -44,7 +46,8 @@ class Live:
         return len(self._groups)
 
     def add_series(self, series: Sequence[Series]) -> None:
-        """New series exist; groups whose selection matches take them in. Series are matched here and never per reading."""
+        """New series exist; groups whose selection matches take them in. Series are matched here and never per
+        reading."""
         self._series.extend(series)
         for one in series:
             latest_of(one)

@@ -1,4 +1,5 @@
-"""What waits to be sent to one dashboard: in order, bounded, data conflated when it does not read, control never dropped."""
+"""What waits to be sent to one dashboard: in order, bounded, data conflated when it does not read, control never
+dropped."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ from collections.abc import Callable
 
 MAX_DATA_BYTES = 512 * 1024
 """Data that wait for one dashboard: about a second of a wall of charts. At the bound a frame is not taken; its
-subscription keeps which series changed and how many readings that were, and sends the latest values when there is room."""
+subscription keeps which series changed and how many readings that were, and sends the latest values when there is
+room."""
 
 MAX_CONTROL_FRAMES = 20_000
 """Control frames that wait: the states of a fleet of 10,000 that disconnects and comes back. They are never dropped; a

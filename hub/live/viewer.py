@@ -37,7 +37,8 @@ class Viewer:
         self._tell(welcome)
 
     def receive(self, frame: str | bytes) -> messages.Authenticate | None:
-        """Takes in one message; an Authenticate is given back for the edge to judge. Raises WireError to end the connection."""
+        """Takes in one message; an Authenticate is given back for the edge to judge. Raises WireError to end the
+        connection."""
         if isinstance(frame, bytes):
             raise WireError(Code.WRONG_FRAME, "the live protocol is JSON in text frames")
         message = VIEWER_MESSAGES.decode(frame)
@@ -59,7 +60,8 @@ class Viewer:
         return None
 
     def serve_lagging(self) -> None:
-        """The connection took some frames: subscriptions that fell behind get their latest values when there is room."""
+        """The connection took some frames: subscriptions that fell behind get their latest values when there is
+        room."""
         if self.outbox.has_room:
             for group, member, _ in self._subscriptions.values():
                 if member.lagging:

@@ -1,4 +1,5 @@
-"""All open WebSocket connections, by the credential they were opened with: so that revoking and shutting down reach them."""
+"""All open WebSocket connections, by the credential they were opened with: so that revoking and shutting down reach
+them."""
 
 from __future__ import annotations
 

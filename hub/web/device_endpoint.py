@@ -22,7 +22,8 @@ CLOSING_S = 5.0
 """An agent that does not take what is still to be sent to it is cut off after this long."""
 
 MAX_WAITING_FRAMES = 2 * limits.DEFAULT_WINDOW
-"""Frames that wait for one agent: rejects, at most a window of them, and a few more. Who reads none of them is closed."""
+"""Frames that wait for one agent: rejects, at most a window of them, and a few more. Who reads none of them is
+closed."""
 
 log = structlog.get_logger(__name__)
 

@@ -1,4 +1,5 @@
-"""What the hub knows of itself, as dashboards and scripts are told: the fleet, the flow of the data, whether it is ready."""
+"""What the hub knows of itself, as dashboards and scripts are told: the fleet, the flow of the data, whether it is
+ready."""
 
 from __future__ import annotations
 
@@ -191,9 +192,15 @@ class Overview:
 
 
 COUNTS = (
-    "accepted_batches", "accepted", "duplicate_batches", "rejected_batches", "quarantined_batches", "lost_batches", "moved",
+    "accepted_batches",
+    "accepted",
+    "duplicate_batches",
+    "rejected_batches",
+    "quarantined_batches",
+    "lost_batches",
+    "moved",
     "stored",
-)  # fmt: skip
+)
 
 
 def state_of(device: Device) -> messages.DeviceState:

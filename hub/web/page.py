@@ -1,4 +1,5 @@
-"""The built dashboard: hashed assets for ever, the page itself always fresh, and the page for every route of its own."""
+"""The built dashboard: hashed assets for ever, the page itself always fresh, and the page for every route of its
+own."""
 
 from __future__ import annotations
 

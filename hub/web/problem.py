@@ -13,7 +13,6 @@ from starlette.responses import Response
 
 from hub.web import schemas
 
-
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": schemas.Problem, "content": {"application/problem+json": {}}} for status in (401, 403, 422)
 }

@@ -18,8 +18,8 @@ from wire.errors import WireError
 
 PING_INTERVAL_S = 20.0
 PING_TIMEOUT_S = 60.0
-"""A peer that answers no ping for a minute is gone. Longer than the usual 20 s, because a dashboard in a hidden tab or a
-slow one that is reading what waits for it keeps its socket; a device that comes back takes over at once anyway."""
+"""A peer that answers no ping for a minute is gone. Longer than the usual 20 s, because a dashboard in a hidden tab or
+a slow one that is reading what waits for it keeps its socket; a device that comes back takes over at once anyway."""
 
 BACKLOG = 4096
 """Connections that wait to be accepted: a fleet of thousands comes back within a second."""

@@ -61,7 +61,8 @@ class Hub:
 
     async def line(self, beginning: str) -> str:
         """The next line on stdout that begins so."""
-        assert self._process is not None and self._process.stdout is not None
+        assert self._process is not None
+        assert self._process.stdout is not None
         async with asyncio.timeout(START_S):
             while True:
                 line = (await self._process.stdout.readline()).decode().rstrip()

@@ -27,9 +27,15 @@ SUBPROTOCOL = {"json": "telemetry.v1.json", "msgpack": "telemetry.v1.msgpack"}
 
 def hello(device: str = "d", **other: Any) -> dict[str, Any]:
     return {
-        "type": "hello", "device": device, "epoch": EPOCH, "next_seq": 1000, "durable": True, "time": 1, "metrics": METRICS,
+        "type": "hello",
+        "device": device,
+        "epoch": EPOCH,
+        "next_seq": 1000,
+        "durable": True,
+        "time": 1,
+        "metrics": METRICS,
         **other,
-    }  # fmt: skip
+    }
 
 
 def data(seq: int, values: dict[str, Any] | None = None, time: Any = None) -> dict[str, Any]:
@@ -54,7 +60,7 @@ class Agent(NamedTuple):
         """The next message but time probes."""
         while True:
             frame = await self.ws.recv()
-            message = json.loads(frame) if self.format == "json" else msgspec.msgpack.decode(frame)
+            message = json.loads(frame) if isinstance(frame, str) else msgspec.msgpack.decode(frame)
             if message["type"] != "time_probe":
                 return dict(message)
 

@@ -50,7 +50,7 @@ VALUES = {
 def data(draw: st.DrawFn) -> Data:
     times = draw(st.lists(st.integers(0, 50), min_size=1, max_size=40))
     names = draw(st.lists(st.sampled_from(sorted(METRICS)), min_size=1, unique=True))
-    values = {
+    values: dict[str, Any] = {
         name: draw(st.lists(st.none() | VALUES[name], min_size=len(times), max_size=len(times))) for name in names
     }
     return Data(1, times, values)
@@ -71,7 +71,7 @@ def test_every_value_is_kept_under_a_time_of_its_own(batches: list[Data]) -> Non
             continue
         kept = rows(accepted.batch)
         assert sorted((name, repr(float(v) if name == "f" else v)) for name, _, v in kept) == sorted(
-            (name, repr(float(v) if name == "f" else v)) for name, v in present  # type: ignore[arg-type]
+            (name, repr(float(v) if name == "f" else v)) for name, v in present
         )
         assert accepted.batch.readings == len(present)
         assert len({(name, time) for name, time, _ in kept}) == len(kept)
@@ -79,7 +79,8 @@ def test_every_value_is_kept_under_a_time_of_its_own(batches: list[Data]) -> Non
 
 @given(data())
 def test_what_goes_on_disk_decodes_to_what_was_accepted(batch: Data) -> None:
-    """Reading an accepted batch back from the journal gives the very readings that were accepted, moved times included."""
+    """Reading an accepted batch back from the journal gives the very readings that were accepted, moved times
+    included."""
     metrics = series()
     try:
         accepted = accept(batch, metrics)
@@ -92,10 +93,12 @@ def test_what_goes_on_disk_decodes_to_what_was_accepted(batch: Data) -> None:
 def test_packed_columns_mean_the_same_as_lists(values: list[float | None]) -> None:
     """A packed batch is accepted like the same batch in lists, and refused like it."""
     times = list(range(1000, 1000 + len(values)))
-    outcomes = []
-    for time, column in ((times, list(values)), (pack_times(times), pack_floats(values))):
+    outcomes: list[Any] = []
+    columns: list[tuple[Any, Any]] = [(times, list(values)), (pack_times(times), pack_floats(values))]
+    for time, column in columns:
         try:
-            outcomes.append([(n, t, float(v)) for n, t, v in rows(accept(Data(1, time, {"f": column}), series()).batch)])
+            batch = accept(Data(1, time, {"f": column}), series()).batch
+            outcomes.append([(n, t, float(v)) for n, t, v in rows(batch)])
         except WireError as refusal:
             outcomes.append(refusal.code)
     assert outcomes[0] == outcomes[1]

@@ -114,7 +114,8 @@ async def test_a_series_that_appears_later_is_described_before_its_first_update(
 
 async def test_a_dashboard_that_does_not_read_is_bounded_and_told_what_was_conflated() -> None:
     """While it does not read, its outbox stays within its bound and the other dashboard gets everything; afterwards the
-    readings it was sent and those it was told of as conflated are all there were, and the newest value is among them."""
+    readings it was sent and those it was told of as conflated are all there were, and the newest value is among
+    them."""
     series = Series(1, "d", TEMPERATURE, "float")
     live = make(series)
     slow, quick = Dashboard(live), Dashboard(live)
