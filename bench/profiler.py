@@ -28,6 +28,7 @@ class Sampler(threading.Thread):
 
     def __init__(self) -> None:
         super().__init__(name="sampler", daemon=True)
+        self.taken = 0
         self._ended = threading.Event()
         self._inner: dict[str, Counter[str]] = {}
         self._any: dict[str, Counter[str]] = {}
@@ -40,6 +41,7 @@ class Sampler(threading.Thread):
                 thread = threads.get(ident)
                 if thread is not None and thread is not self:
                     self._count(thread, frame)
+            self.taken += 1
 
     def stop(self) -> None:
         """Takes no more samples and notes how busy each thread that still lives was."""

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import threading
+
+from bench.profiler import Sampler
+
+
+def spin(ended: threading.Event) -> int:
+    """Uses the processor until it is told to end."""
+    turns = 0
+    while not ended.is_set():
+        turns += 1
+    return turns
+
+
+def test_the_report_names_what_was_busy() -> None:
+    """A thread that spins is in the report with its function; a sampler never reports itself."""
+    sampler, ended = Sampler(), threading.Event()
+    spinner = threading.Thread(target=spin, args=(ended,), name="spinner")
+    spinner.start()
+    sampler.start()
+    while sampler.taken < 3:
+        threading.Event().wait(0.01)
+    sampler.stop()
+    ended.set()
+    spinner.join()
+    report = sampler.report()
+    assert "thread spinner" in report
+    assert "bench/test_profiler.py spin" in report
+    assert "thread sampler" not in report
