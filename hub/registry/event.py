@@ -1,0 +1,112 @@
+"""Events: what happened to a device, or to the hub itself, kept in a bounded history."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import apsw
+
+from wire.limits import MAX_MESSAGE
+
+MAX_EVENTS_PER_DEVICE = 200
+"""A device that reconnects all the time has its last 200 events, and costs the others none of theirs."""
+
+MAX_EVENTS = 500_000
+"""Over all devices, about 100 MB on disk; beyond it the oldest go, whosesoever they are."""
+
+MAX_PENDING_EVENTS = 20_000
+"""Waiting to be written: what 10,000 devices cause by coming back within the second between two writes. Reached
+only while the disk refuses; then the oldest that wait are dropped, and counted."""
+
+MAX_PAGE = 1_000
+"""Events in one answer."""
+
+MAX_KIND = 64
+
+
+class Event(NamedTuple):
+    """Something that happened at `time_ns` to `device`, or to the hub itself (None). `id` grows with every event."""
+
+    id: int
+    device: str | None
+    time_ns: int
+    kind: str
+    detail: str
+
+
+class PendingEvents:
+    """Events that are not written yet, in order."""
+
+    def __init__(self, max_events: int = MAX_PENDING_EVENTS) -> None:
+        self._events: deque[Event] = deque(maxlen=max_events)
+        self.dropped = 0
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def add(self, device: str | None, time_ns: int, kind: str, detail: str) -> None:
+        """Takes an event in; text that is too long is cut. At the bound the oldest is dropped and counted."""
+        self.dropped += len(self._events) == self._events.maxlen
+        self._events.append(Event(0, device, time_ns, kind[:MAX_KIND], detail[:MAX_MESSAGE]))
+
+    def take(self) -> list[Event]:
+        """All of them, to be written."""
+        events = list(self._events)
+        self._events.clear()
+        return events
+
+    def give_back(self, events: Sequence[Event]) -> None:
+        """They could not be written: they come before those that arrived since, as far as there is room."""
+        later = self.take()
+        self.dropped += max(0, len(events) + len(later) - (self._events.maxlen or 0))
+        self._events.extend(events)
+        self._events.extend(later)
+
+
+def insert_events(
+    connection: apsw.Connection,
+    events: Sequence[Event],
+    *,
+    max_per_device: int = MAX_EVENTS_PER_DEVICE,
+    max_in_all: int = MAX_EVENTS,
+) -> None:
+    """Writes events (their ids are ignored) and deletes what is beyond the bounds; inside a transaction.
+
+    The hub's own events count as those of one device.
+    """
+    connection.executemany(
+        "INSERT INTO events (device, time_ns, kind, detail) VALUES (?, ?, ?, ?)", [event[1:] for event in events]
+    )
+    for device in {event.device for event in events}:
+        connection.execute(
+            "DELETE FROM events WHERE device IS ?1 AND id <= "
+            "(SELECT id FROM events WHERE device IS ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+            (device, max_per_device),
+        )
+    # Counting half a million rows takes 2 ms, and is needed only where ids have run that far.
+    newest = connection.execute("SELECT coalesce(max(id), 0) FROM events").get
+    if newest > max_in_all:
+        surplus = connection.execute("SELECT count(*) FROM events").get - max_in_all
+        if surplus > 0:
+            connection.execute("DELETE FROM events WHERE id IN (SELECT id FROM events ORDER BY id LIMIT ?)", (surplus,))
+
+
+def select_events(
+    connection: apsw.Connection, device: str | None = None, *, limit: int = 100, before: int | None = None
+) -> list[Event]:
+    """The newest events first, of one device or (None) of all and the hub; at most `limit` (and MAX_PAGE).
+
+    With `before`, an event's id, only older ones: the next page.
+    """
+    conditions: Iterable[tuple[str, str | int]] = [
+        *([("device = ?", device)] if device is not None else []),
+        *([("id < ?", before)] if before is not None else []),
+    ]
+    where = " AND ".join(condition for condition, _ in conditions) or "TRUE"
+    rows = connection.execute(
+        f"SELECT id, device, time_ns, kind, detail FROM events WHERE {where} ORDER BY id DESC LIMIT ?",
+        (*(value for _, value in conditions), max(0, min(limit, MAX_PAGE))),
+    )
+    return [Event(*row) for row in rows]

@@ -1,0 +1,236 @@
+"""Devices and their series: in memory whole, on disk before anybody is told of a new one.
+
+The memory belongs to the event loop, the statements to the writer's thread; what goes from one to the other are rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from sys import intern
+from typing import NamedTuple, get_args
+
+import apsw
+import msgspec
+
+from hub.contract.batch import Series
+from hub.registry.errors import RegistryError
+from hub.registry.token import SECOND_NS
+from wire.errors import Code, WireError
+from wire.limits import MAX_METRICS
+from wire.model import Metric, MetricType
+
+MAX_DEVICES = 100_000
+"""Ten times the fleet that one hub is measured with. A gateway may name devices as it likes, so somebody has to count:
+more are refused with TOO_MANY."""
+
+MAX_SERIES = 1_000_000
+"""Over all devices. In memory a series costs about 500 bytes, its device included; more are refused with TOO_MANY."""
+
+SEEN_RESOLUTION_NS = 60 * SECOND_NS
+"""When a device was seen last is written at most once a minute: not one write per batch. A hub that was killed knows
+it to the minute; one that was stopped knows it exactly."""
+
+_TYPES: dict[str, MetricType] = {name: name for name in get_args(MetricType)}
+_SERIES = "id, metric, type, unit, description"
+
+
+class Device:
+    """A device as the hub remembers it; one object per device. Read it, never write it.
+
+    `series` has every metric that was ever declared, by name. Times in nanoseconds since 1970 UTC.
+    """
+
+    __slots__ = ("agent", "first_seen_ns", "id", "last_seen_ns", "row", "series", "stored_seen_ns", "tags")
+
+    def __init__(
+        self, row: int, id: str, tags: Mapping[str, str], agent: str, first_seen_ns: int, last_seen_ns: int
+    ) -> None:
+        self.row = row
+        self.id = id
+        self.tags = tags
+        self.agent = agent
+        self.first_seen_ns = first_seen_ns
+        self.last_seen_ns = self.stored_seen_ns = last_seen_ns
+        self.series: dict[str, Series] = {}
+
+
+class SeriesRow(NamedTuple):
+    """A series as it is on disk."""
+
+    id: int
+    metric: str
+    type: MetricType
+    unit: str
+    description: str
+
+
+class DeclaredRows(NamedTuple):
+    """What is on disk of a declaration: (row, id, first seen) of the device, and a row for each of the metrics."""
+
+    device: tuple[int, str, int]
+    series: list[SeriesRow]
+
+
+class DeviceFacts(NamedTuple):
+    """A device's facts on their way to the disk."""
+
+    tags: str
+    agent: str
+    last_seen_ns: int
+    row: int
+
+
+class Fleet:
+    """Every device and series of the hub, in memory."""
+
+    def __init__(self) -> None:
+        self.devices: dict[str, Device] = {}
+        self.series: dict[int, Series] = {}
+        self._changed: set[Device] = set()
+
+    def news(self, device: str, metrics: Sequence[Metric]) -> list[Metric] | None:
+        """Those of the metrics that have to be written: new ones, new units and descriptions. None: nothing has to be.
+
+        An empty list says that only the device itself is new.
+        """
+        known = self.devices.get(device)
+        if known is None:
+            return list(metrics)
+        names = {metric.name for metric in metrics if _is_news(known.series.get(metric.name), metric)}
+        # By name: where one is declared twice, both are written, and the last one counts.
+        return [metric for metric in metrics if metric.name in names] or None
+
+    def answer(self, device: str, metrics: Iterable[Metric]) -> dict[str, Series | WireError]:
+        """Every metric of a known device by name; of these, one declared with another type is a WireError instead."""
+        answer: dict[str, Series | WireError] = dict(self.devices[device].series)
+        for metric in metrics:
+            series = self.devices[device].series[metric.name]
+            if series.type != metric.type:
+                answer[metric.name] = WireError(
+                    Code.TYPE_CONFLICT,
+                    f"{metric.name} is declared {metric.type}, but the hub knows it as {series.type}",
+                )
+        return answer
+
+    def apply(self, rows: DeclaredRows) -> None:
+        """Takes over what is on disk now."""
+        row, name, first_seen_ns = rows.device
+        device = self.devices.get(name)
+        if device is None:
+            device = self.devices[name] = Device(row, name, {}, "", first_seen_ns, first_seen_ns)
+        for stored in rows.series:
+            series = device.series.get(stored.metric)
+            if series is None:
+                _add_series(self, device, stored)
+            else:
+                series.unit, series.description = stored.unit, stored.description
+
+    def describe(self, device: str, tags: Mapping[str, str], agent: str) -> None:
+        """Keeps what the agent says of itself. KeyError for a device that was not declared."""
+        known = self.devices[device]
+        if known.tags != tags or known.agent != agent:
+            known.tags, known.agent = dict(tags), agent
+            self._changed.add(known)
+
+    def seen(self, device: str, time_ns: int) -> None:
+        """The device was there at this time. KeyError for one that was not declared."""
+        known = self.devices[device]
+        if time_ns > known.last_seen_ns:
+            known.last_seen_ns = time_ns
+            if time_ns - known.stored_seen_ns >= SEEN_RESOLUTION_NS:
+                self._changed.add(known)
+
+    def take_facts(self, *, to_the_end: bool = False) -> list[DeviceFacts]:
+        """What is worth writing down of devices; `to_the_end` for everything that is not on disk."""
+        if to_the_end:
+            self._changed.update(
+                device for device in self.devices.values() if device.last_seen_ns > device.stored_seen_ns
+            )
+        facts = []
+        for device in self._changed:
+            device.stored_seen_ns = device.last_seen_ns
+            facts.append(
+                DeviceFacts(msgspec.json.encode(device.tags).decode(), device.agent, device.last_seen_ns, device.row)
+            )
+        self._changed.clear()
+        return facts
+
+    def give_back(self, facts: Sequence[DeviceFacts]) -> None:
+        """They could not be written: the next time."""
+        rows = {fact.row for fact in facts}
+        self._changed.update(device for device in self.devices.values() if device.row in rows)
+
+
+def _is_news(known: Series | None, metric: Metric) -> bool:
+    if known is None:
+        return True
+    return known.type == metric.type and (known.unit, known.description) != (metric.unit, metric.description)
+
+
+def _add_series(fleet: Fleet, device: Device, stored: SeriesRow) -> None:
+    # Ten thousand devices of one make say the same words: each is kept once.
+    metric, unit, description = intern(stored.metric), intern(stored.unit), intern(stored.description)
+    series = Series(stored.id, device.id, metric, _TYPES[stored.type], unit, description)
+    device.series[metric] = fleet.series[stored.id] = series
+
+
+def declare(connection: apsw.Connection, device: str, metrics: Sequence[Metric], now_ns: int) -> DeclaredRows:
+    """Writes what is new of a declaration, inside a transaction. Raises RegistryError(TOO_MANY).
+
+    The numbers come from the file, so that two processes could not give the same one twice.
+    """
+    row = connection.execute("SELECT id, name, first_seen_ns FROM devices WHERE name = ?", (device,)).fetchone()
+    if row is None:
+        if connection.execute("SELECT coalesce(max(id), 0) FROM devices").get >= MAX_DEVICES:
+            raise RegistryError(Code.TOO_MANY, f"the hub knows {MAX_DEVICES} devices and takes no more")
+        connection.execute(
+            "INSERT INTO devices (name, first_seen_ns, last_seen_ns) VALUES (?, ?, ?)", (device, now_ns, now_ns)
+        )
+        row = (connection.last_insert_rowid(), device, now_ns)
+    before = connection.execute("SELECT coalesce(max(id), 0) FROM series").get
+    series = [_declare_series(connection, row[0], metric) for metric in metrics]
+    after = connection.execute("SELECT coalesce(max(id), 0) FROM series").get
+    if after > before:
+        _check_bounds(connection, row[0], device, after)
+    return DeclaredRows(row, series)
+
+
+def _declare_series(connection: apsw.Connection, device: int, metric: Metric) -> SeriesRow:
+    # Where the type differs, nothing changes: the first type stays, and its unit with it.
+    row = connection.execute(
+        "INSERT INTO series (device, metric, type, unit, description) VALUES (?, ?, ?, ?, ?) "
+        "ON CONFLICT (device, metric) DO UPDATE SET unit = excluded.unit, description = excluded.description "
+        f"WHERE type = excluded.type RETURNING {_SERIES}",
+        (device, metric.name, metric.type, metric.unit, metric.description),
+    ).get
+    if row is None:
+        row = connection.execute(
+            f"SELECT {_SERIES} FROM series WHERE device = ? AND metric = ?", (device, metric.name)
+        ).get
+    return SeriesRow(*row)
+
+
+def _check_bounds(connection: apsw.Connection, row: int, device: str, series_in_all: int) -> None:
+    if connection.execute("SELECT count(*) FROM series WHERE device = ?", (row,)).get > MAX_METRICS:
+        raise RegistryError(Code.TOO_MANY, f"{device} has declared more than {MAX_METRICS} metrics")
+    if series_in_all > MAX_SERIES:
+        raise RegistryError(Code.TOO_MANY, f"the hub knows {MAX_SERIES} series and takes no more")
+
+
+def select_fleet(connection: apsw.Connection) -> Fleet:
+    """Everything the file holds of devices and series."""
+    fleet = Fleet()
+    by_row: dict[int, Device] = {}
+    for row, name, tags, agent, first_seen_ns, last_seen_ns in connection.execute(
+        "SELECT id, name, tags, agent, first_seen_ns, last_seen_ns FROM devices ORDER BY id"
+    ):
+        decoded = {} if tags == "{}" else msgspec.json.decode(tags, type=dict[str, str])
+        by_row[row] = fleet.devices[name] = Device(row, name, decoded, agent, first_seen_ns, last_seen_ns)
+    for row, *stored in connection.execute(f"SELECT device, {_SERIES} FROM series ORDER BY id"):
+        _add_series(fleet, by_row[row], SeriesRow(*stored))
+    return fleet
+
+
+def update_facts(connection: apsw.Connection, facts: Sequence[DeviceFacts]) -> None:
+    """Writes the facts of devices, inside a transaction."""
+    connection.executemany("UPDATE devices SET tags = ?, agent = ?, last_seen_ns = ? WHERE id = ?", facts)

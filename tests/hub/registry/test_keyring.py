@@ -1,0 +1,182 @@
+"""Judging credentials in memory: the same answers as the file would give."""
+
+from __future__ import annotations
+
+import apsw
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+
+from hub.contract.identity import Identity, Role
+from hub.registry import token
+from hub.registry.database import SCHEMA
+from hub.registry.keyring import USED_RESOLUTION_NS, Keyring
+from hub.registry.secret import digest, new_code, new_token
+from hub.registry.token import NewToken, Session, Token
+
+MINUTE_NS = 60 * 1_000_000_000
+
+
+def made(role: Role = Role.VIEWER, pattern: str = "", expires_ns: int | None = None) -> NewToken:
+    secret = new_token(role)
+    return NewToken(Token(secret.id, role, pattern, "", 0, None, expires_ns), secret.text, secret.digest)
+
+
+def keyring_of(*tokens: NewToken) -> Keyring:
+    keyring = Keyring()
+    for new in tokens:
+        keyring.add(new.token, new.digest)
+    return keyring
+
+
+def test_a_token_stands_for_its_identity() -> None:
+    """Id, role and pattern come from what is stored, not from what the token says."""
+    new = made(Role.DEVICE, "boiler")
+    assert keyring_of(new).verify(new.text, 0) == Identity(new.token.id, Role.DEVICE, "boiler")
+
+
+def test_every_character_of_a_token_counts() -> None:
+    """A token with anything changed, added or missing is none; neither is one with the id of another."""
+    new, other = made(), made()
+    keyring = keyring_of(new, other)
+    swapped = new.text.replace(new.token.id, other.token.id)
+    wrong = [new.text[:n] + ("a" if new.text[n] != "a" else "b") + new.text[n + 1 :] for n in range(len(new.text))]
+    for text in [*wrong, swapped, new.text + "a", new.text[:-1], new.text.upper(), "", "_", "hub___", new.token.id]:
+        assert keyring.verify(text, 0) is None, text
+
+
+def test_a_token_is_valid_until_it_expires() -> None:
+    """Not from the nanosecond of its expiry on; it is then told once, and its sessions are worth nothing."""
+    new = made(expires_ns=100)
+    keyring = keyring_of(new, made(), made(expires_ns=200))
+    code = new_code()
+    keyring.add_session(Session(code.digest, new.token.id, 1_000))
+    assert keyring.verify(new.text, 99)
+    assert keyring.take_ended(99) == frozenset()
+    assert keyring.verify(new.text, 100) is None
+    assert keyring.verify_session(code.text, 100) is None
+    assert keyring.take_ended(100) == {new.token.id}
+    assert keyring.take_ended(101) == frozenset()
+
+
+def test_an_expiry_is_told_when_a_later_one_is_planned_already() -> None:
+    """The order in which tokens are made says nothing about the order in which they expire."""
+    late, early = made(expires_ns=200), made(expires_ns=100)
+    keyring = keyring_of(late, early)
+    assert keyring.take_ended(150) == {early.token.id}
+    assert keyring.take_ended(250) == {late.token.id}
+
+
+def test_what_is_gone_from_the_file_has_ended() -> None:
+    """Tokens that another process revoked are told once; those that stay are not, nor are those that expired before."""
+    kept, gone, expired = made(), made(), made(expires_ns=5)
+    keyring = keyring_of(kept, gone, expired)
+    assert keyring.take_ended(10) == {expired.token.id}
+    keyring.replace([(kept.token, kept.digest), (expired.token, expired.digest)], [])
+    assert keyring.take_ended(10) == {gone.token.id}
+    assert keyring.take_ended(10) == frozenset()
+
+
+def test_an_admin_is_one_that_can_be_used() -> None:
+    """First run lasts until there is a token of role admin that has not expired."""
+    assert not keyring_of(made(Role.OPERATOR)).has_admin(0)
+    keyring = keyring_of(made(Role.ADMIN, expires_ns=10))
+    assert keyring.has_admin(9)
+    assert not keyring.has_admin(10)
+
+
+def test_the_last_use_is_kept_to_the_minute() -> None:
+    """The first use is worth writing, the next one only after a minute; a list shows it to the nanosecond."""
+    new = made()
+    keyring = keyring_of(new)
+    start = USED_RESOLUTION_NS
+    keyring.verify(new.text, start)
+    assert keyring.take_used() == [(new.token.id, start)]
+    keyring.verify(new.text, start + USED_RESOLUTION_NS - 1)
+    assert keyring.take_used() == []
+    assert keyring.tokens()[0].used_ns == start + USED_RESOLUTION_NS - 1
+    keyring.verify(new.text, start + USED_RESOLUTION_NS)
+    assert keyring.take_used() == [(new.token.id, start + USED_RESOLUTION_NS)]
+
+
+def test_a_failed_attempt_is_no_use() -> None:
+    """Whoever only knows a token's id does not make it look used."""
+    new = made()
+    keyring = keyring_of(new)
+    keyring.verify(new.text[:-1] + "!", USED_RESOLUTION_NS)
+    assert keyring.take_used() == []
+
+
+class FollowingTheFile(RuleBasedStateMachine):
+    """A keyring that is told every change judges like one that has just read the file, whatever was done."""
+
+    tokens = Bundle("tokens")
+    cookies = Bundle("cookies")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.connection = apsw.Connection(":memory:")
+        self.connection.pragma("foreign_keys", True)
+        self.connection.execute(SCHEMA)
+        self.keyring = Keyring()
+        self.now_ns = MINUTE_NS
+        self.texts: list[str] = []
+        self.values: list[str] = []
+        self.alive: set[str] = set()
+
+    @rule(target=tokens, life=st.none() | st.integers(1, 5))
+    def create(self, life: int | None) -> str:
+        expires_ns = None if life is None else self.now_ns + life * MINUTE_NS
+        new = token.insert_token(self.connection, Role.VIEWER, self.now_ns, expires_ns=expires_ns)
+        self.keyring.add(new.token, new.digest)
+        self.texts.append(new.text)
+        self.alive.add(new.token.id)
+        return new.token.id
+
+    @rule(ids=st.lists(tokens, max_size=3))
+    def revoke(self, ids: list[str]) -> None:
+        self.keyring.remove(token.delete_tokens(self.connection, ids, self.now_ns))
+
+    @rule(ids=st.lists(tokens, max_size=3))
+    def revoke_elsewhere(self, ids: list[str]) -> None:
+        token.delete_tokens(self.connection, ids, self.now_ns)
+        self.keyring.replace(token.select_tokens(self.connection), token.select_sessions(self.connection))
+
+    @rule(target=cookies, id=tokens)
+    def log_in(self, id: str) -> str:
+        if all(held.id != id for held, _ in token.select_tokens(self.connection)):
+            return ""
+        code = token.insert_login_code(self.connection, id, self.now_ns)
+        redeemed = token.redeem_login_code(self.connection, code, self.now_ns)
+        assert redeemed is not None
+        self.keyring.add_session(redeemed[1])
+        self.values.append(redeemed[0].text)
+        return redeemed[0].text
+
+    @rule(value=cookies)
+    def log_out(self, value: str) -> None:
+        token.delete_session(self.connection, digest(value))
+        self.keyring.remove_session(digest(value))
+
+    @rule(minutes=st.integers(1, 3))
+    def wait(self, minutes: int) -> None:
+        self.now_ns += minutes * MINUTE_NS
+
+    @invariant()
+    def judges_like_the_file(self) -> None:
+        fresh = Keyring()
+        fresh.replace(token.select_tokens(self.connection), token.select_sessions(self.connection))
+        for text in self.texts:
+            assert self.keyring.verify(text, self.now_ns) == fresh.verify(text, self.now_ns)
+        for value in self.values:
+            assert self.keyring.verify_session(value, self.now_ns) == fresh.verify_session(value, self.now_ns)
+
+    @invariant()
+    def tells_each_end(self) -> None:
+        self.alive -= self.keyring.take_ended(self.now_ns)
+        usable = {held.id for held, _ in token.select_tokens(self.connection) if held.usable(self.now_ns)}
+        assert self.alive == usable
+
+
+TestFollowingTheFile = FollowingTheFile.TestCase
+TestFollowingTheFile.settings = settings(max_examples=40, stateful_step_count=20)

@@ -1,0 +1,338 @@
+"""The registry as the hub uses it: credentials, devices, events, other processes, crashes, a full disk."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from hub.contract.batch import Series
+from hub.contract.identity import Role
+from hub.registry import Registry, RegistryError, open_token_file
+from hub.registry import registry as registries
+from hub.registry.database import data_version, open_database
+from hub.registry.token import SECOND_NS, SESSION_SECONDS
+from wire.errors import Code, WireError
+from wire.model import Metric
+
+REVOKE = """
+import sys
+from pathlib import Path
+from hub.registry import open_token_file
+with open_token_file(Path(sys.argv[1])) as file:
+    file.revoke(sys.argv[2:])
+"""
+
+DECLARE = """
+import asyncio, sys
+from pathlib import Path
+from hub.registry import Registry
+from wire.model import Metric
+
+async def main():
+    async with Registry(Path(sys.argv[1])) as registry:
+        number = 0
+        while True:
+            group = [registry.declare(f"d{number + n}", [Metric("t")]) for n in range(20)]
+            for known in await asyncio.gather(*group):
+                print(known["t"].device, known["t"].id, flush=True)
+            number += 20
+
+asyncio.run(main())
+"""
+
+
+class Clock:
+    """A clock that stands where it is put."""
+
+    def __init__(self) -> None:
+        self.now_ns = 1_000 * SECOND_NS
+
+    def __call__(self) -> int:
+        return self.now_ns
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "registry.db"
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def registry(path: Path, clock: Clock) -> AsyncIterator[Registry]:
+    async with Registry(path, clock=clock) as registry:
+        yield registry
+
+
+@contextlib.asynccontextmanager
+async def running(registry: Registry) -> AsyncIterator[asyncio.Queue[frozenset[str]]]:
+    """The registry's task; what it tells of ended tokens comes in the queue."""
+    ended: asyncio.Queue[frozenset[str]] = asyncio.Queue()
+    task = asyncio.create_task(registry.run(ended.put_nowait))
+    try:
+        yield ended
+    finally:
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+async def test_the_hub_keeps_its_id(path: Path) -> None:
+    """Opening again is the same hub."""
+    async with Registry(path) as registry:
+        id = registry.id
+    async with Registry(path) as registry:
+        assert registry.id == id
+    assert len(bytes.fromhex(id)) == 16
+
+
+async def test_the_first_run_ends_with_an_admin(registry: Registry, path: Path) -> None:
+    """The admin's token is made once; its text is known then and never again."""
+    before = registry.first_run
+    made = await registry.ensure_admin()
+    assert (before, registry.first_run) == (True, False)
+    assert made.text is not None
+    identity = registry.verify(made.text)
+    assert identity is not None
+    assert identity.role is Role.ADMIN
+    assert await registry.ensure_admin() == (made.token_id, None)
+    async with Registry(path) as again:
+        assert not again.first_run
+
+
+async def test_a_browser_logs_in_once_and_out(registry: Registry, clock: Clock) -> None:
+    """Code → cookie → identity, for SESSION_SECONDS at most, until it logs out."""
+    admin = await registry.ensure_admin()
+    code = await registry.create_login_code(admin.token_id)
+    login = await registry.redeem(code)
+    assert login is not None
+    assert login.identity == (admin.token_id, Role.ADMIN, "")
+    assert login.max_age_s == SESSION_SECONDS
+    assert registry.verify_session(login.value) == login.identity
+    assert registry.verify(login.value) is None
+    assert await registry.redeem(code) is None
+    other = await registry.redeem(await registry.create_login_code(admin.token_id))
+    assert other is not None
+    await registry.end_session(login.value)
+    assert registry.verify_session(login.value) is None
+    assert registry.verify_session(other.value) == other.identity
+    clock.now_ns += SESSION_SECONDS * SECOND_NS
+    assert registry.verify_session(other.value) is None
+
+
+async def test_sessions_outlive_the_process(path: Path) -> None:
+    """A restarted hub does not sign its pages out."""
+    async with Registry(path) as registry:
+        login = await registry.redeem(await registry.create_login_code((await registry.ensure_admin()).token_id))
+    assert login is not None
+    async with Registry(path) as registry:
+        assert registry.verify_session(login.value) == login.identity
+
+
+async def test_revoking_here_is_noticed_at_once(registry: Registry) -> None:
+    """The token is refused when `revoke` returns, its sessions too, and its connections are told to end."""
+    new = await registry.create_token(Role.VIEWER)
+    login = await registry.redeem(await registry.create_login_code(new.token.id))
+    assert login is not None
+    async with running(registry) as ended:
+        assert await registry.revoke([new.token.id, "unknown"]) == [new.token.id]
+        assert registry.verify(new.text) is None
+        assert registry.verify_session(login.value) is None
+        assert await ended.get() == {new.token.id}
+
+
+async def test_another_process_s_revocation_is_noticed(registry: Registry, path: Path) -> None:
+    """`hub token revoke` beside a running hub: the connections are told to end, the token is refused."""
+    kept, gone = await registry.create_token(Role.VIEWER), await registry.create_token(Role.VIEWER)
+    async with running(registry) as ended:
+        command = await asyncio.create_subprocess_exec(sys.executable, "-c", REVOKE, str(path), gone.token.id)
+        assert await ended.get() == {gone.token.id}
+        assert await command.wait() == 0
+        assert registry.verify(gone.text) is None
+        assert registry.verify(kept.text) is not None
+        assert ended.empty()
+
+
+async def test_another_process_s_token_is_known_after_a_refresh(registry: Registry, path: Path) -> None:
+    """So that a token can be used the moment that it is printed."""
+    with open_token_file(path) as file:
+        new = file.create_token(Role.VIEWER)
+    assert registry.verify(new.text) is None
+    await registry.refresh()
+    assert registry.verify(new.text) is not None
+
+
+async def test_an_expiry_ends_connections(registry: Registry, clock: Clock) -> None:
+    """Like a revocation."""
+    new = await registry.create_token(Role.VIEWER, expires_ns=clock.now_ns + 1)
+    async with running(registry) as ended:
+        assert registry.verify(new.text) is not None
+        clock.now_ns += 1
+        assert await ended.get() == {new.token.id}
+        assert registry.verify(new.text) is None
+
+
+async def test_a_cancelled_revocation_holds(registry: Registry) -> None:
+    """Whoever asked may be gone: what is revoked on disk is refused in memory."""
+    new = await registry.create_token(Role.VIEWER)
+    request = asyncio.create_task(registry.revoke([new.token.id]))
+    await asyncio.sleep(0)
+    request.cancel()
+    await registry.refresh()
+    assert registry.verify(new.text) is None
+
+
+async def test_the_last_use_survives(path: Path, clock: Clock) -> None:
+    """What was used is written at the latest on closing."""
+    async with Registry(path, clock=clock) as registry:
+        new = await registry.create_token(Role.VIEWER)
+        registry.verify(new.text)
+    with open_token_file(path) as file:
+        assert file.tokens()[0].used_ns == clock.now_ns
+
+
+async def test_a_declaration_is_durable_when_it_returns(path: Path) -> None:
+    """kill -9 at a random moment: every series that was handed out is there again, under its number."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", DECLARE, str(path), stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    lines = [await process.stdout.readline() for _ in range(300)]
+    process.send_signal(signal.SIGKILL)
+    lines += (await process.stdout.read()).splitlines(keepends=True)
+    await process.wait()
+    told = [line.split() for line in lines if line.endswith(b"\n")]
+    async with Registry(path) as registry:
+        for device, id in told:
+            series = registry.devices[device.decode()].series["t"]
+            assert series.id == int(id)
+            assert registry.series[series.id] is series
+
+
+async def test_an_unchanged_declaration_costs_no_write(registry: Registry, path: Path) -> None:
+    """Nothing is committed when everything is known."""
+    metrics = [Metric("t", unit="°C"), Metric("n", "integer")]
+    await registry.declare("a", metrics)
+    watcher = open_database(path)
+    before = data_version(watcher)
+    await registry.declare("a", metrics)
+    await registry.declare("a", metrics[:1])
+    assert data_version(watcher) == before
+    await registry.declare("a", [Metric("t", unit="K")])
+    assert data_version(watcher) != before
+
+
+async def test_declaring_at_once_gives_one_object_a_series(registry: Registry) -> None:
+    """Two connections of one device, also with one of them cancelled, share the series."""
+    requests = [asyncio.create_task(registry.declare("a", [Metric("t")])) for _ in range(3)]
+    await asyncio.sleep(0)
+    requests[1].cancel()
+    first, cancelled, third = await asyncio.gather(*requests, return_exceptions=True)
+    assert isinstance(first, dict)
+    assert isinstance(third, dict)
+    assert isinstance(cancelled, asyncio.CancelledError)
+    assert first["t"] is third["t"] is registry.series[1]
+
+
+async def test_a_type_conflict_is_in_the_answer(registry: Registry) -> None:
+    """So that ingestion can put the batches of this metric in quarantine; the first type stays over a restart."""
+    await registry.declare("a", [Metric("t", "float")])
+    conflict = (await registry.declare("a", [Metric("t", "string")]))["t"]
+    assert isinstance(conflict, WireError)
+    assert conflict.code is Code.TYPE_CONFLICT
+    assert registry.series[1].type == "float"
+
+
+async def test_the_fleet_survives(path: Path) -> None:
+    """Devices, their tags, agents and times are there again after a restart."""
+    async with Registry(path, clock=lambda: 5) as registry:
+        await registry.declare("a", [Metric("t", unit="°C")])
+        registry.describe("a", tags={"room": "cellar"}, agent="agent 1")
+        registry.seen("a", 9)
+    async with Registry(path) as registry:
+        device = registry.devices["a"]
+        assert (device.tags, device.agent) == ({"room": "cellar"}, "agent 1")
+        assert (device.first_seen_ns, device.last_seen_ns) == (5, 9)
+        assert isinstance(device.series["t"], Series)
+
+
+async def test_an_event_is_found_at_once_and_after_a_restart(path: Path) -> None:
+    """Whoever asks sees what was recorded just before, and closing writes the rest."""
+    async with Registry(path) as registry:
+        registry.record_event("a", 1, "connected", "agent 1")
+        assert [event.kind for event in await registry.events("a")] == ["connected"]
+        registry.record_event(None, 2, "hub_stopped")
+    async with Registry(path) as registry:
+        assert [(event.device, event.kind) for event in await registry.events()] == [
+            (None, "hub_stopped"),
+            ("a", "connected"),
+        ]
+
+
+async def test_events_are_written_while_the_hub_runs(registry: Registry, path: Path) -> None:
+    """A hub that is killed loses about a second of them."""
+    watcher = open_database(path)
+    async with running(registry):
+        registry.record_event("a", 1, "connected")
+        while watcher.execute("SELECT count(*) FROM events").get == 0:  # the deadline of the test ends this
+            await registry.refresh()
+
+
+async def test_a_full_disk_does_not_take_the_hub_down(
+    path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """New devices are refused with STORAGE_FULL; known ones, credentials and reading go on, and it is said once."""
+    # Many attempts to write while it is full, and looks between them: saying it each time would show.
+    monkeypatch.setattr(registries, "FLUSH_SECONDS", 0.005)
+    monkeypatch.setattr(registries, "POLL_SECONDS", 0.001)
+    async with Registry(path, max_bytes=160 * 1024) as registry:
+        new = await registry.create_token(Role.VIEWER)
+        known = 0
+        refused = None
+        while refused is None:
+            try:
+                await registry.declare(f"d{known}", [Metric("m" * 100)])
+                known += 1
+            except RegistryError as error:
+                refused = error
+        assert refused.code is Code.STORAGE_FULL
+        assert known == len(registry.devices) > 100
+        await registry.declare("d0", [Metric("m" * 100)])
+        with caplog.at_level(logging.ERROR):
+            for number in range(300):
+                registry.record_event("d0", number, "gap", "x" * 20)
+            assert await registry.events("d0") == []
+            async with running(registry) as ended:
+                while not caplog.records:  # the deadline of the test ends this
+                    await registry.refresh()
+                for _ in range(300):
+                    await registry.refresh()
+                assert registry.verify(new.text) is not None
+                # Room again, made by someone else: what waited is written.
+                other = open_database(path)
+                other.execute("DELETE FROM series")
+                other.close()
+                while len(events := await registry.events("d0", limit=1_000)) == 0:
+                    await registry.refresh()
+                assert ended.empty()
+        assert [event.time_ns for event in events] == list(range(299, 99, -1))
+        assert registry.dropped_events == 0
+        assert len(caplog.records) == 1
+        assert "no room" in caplog.text
+
+
+async def test_a_file_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
+    """The hub says what is wrong instead of starting half."""
+    with pytest.raises(RegistryError, match="nowhere"):
+        async with Registry(tmp_path / "nowhere" / "registry.db"):
+            pass
