@@ -97,6 +97,7 @@ class Agent:
         )
         self._collector = Collector(self._intake, flush_ms=flush_ms)
         self._open = False
+        self._closing = asyncio.Event()
         self._failure: AgentError | None = None
         self._failure_told = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -116,6 +117,7 @@ class Agent:
 
     async def __aexit__(self, exc_type: object, *rest: object) -> None:
         self._open = False
+        self._closing.set()
         try:
             await self._collector.flush()
             await self._drain_for(self._drain_s)
@@ -232,12 +234,15 @@ class Agent:
     async def _wait_room(self, size_bytes: int) -> None:
         """Waits for acknowledgements to make room, or for the news that none will come."""
         room = asyncio.create_task(self.spool.wait_room(size_bytes))
+        closing = asyncio.create_task(self._closing.wait())
         try:
-            await asyncio.wait((room, self._tasks[0]), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((room, closing, self._tasks[0]), return_when=asyncio.FIRST_COMPLETED)
         finally:
             room.cancel()
-        if self._failure is not None:
-            self._check_open()
+            closing.cancel()
+        if self._closing.is_set():
+            raise SpoolError("the spool is full, and the agent is closed")
+        self._check_open()
 
     def _fill_catalogue(self) -> None:
         """What is known from earlier runs, whose types hold, and what is declared now."""

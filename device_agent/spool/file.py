@@ -27,6 +27,9 @@ from wire.model import Metric
 WAL_LIMIT_BYTES = 4 * 1024 * 1024
 """What the log is cut back to after a checkpoint: it grows while a large backlog is written, and would stay so."""
 
+_STATUS_SECONDS = 0.2
+"""Somebody who only asks for the spool's status holds its lock for less."""
+
 _INSERT = "INSERT INTO batch (seq, format, historical, readings, size, time, value) VALUES (?, ?, ?, ?, ?, ?, ?)"
 _UPSERT_METRIC = (
     "INSERT INTO metric (name, type, unit, description) VALUES (?, ?, ?, ?) ON CONFLICT (name) "
@@ -278,7 +281,11 @@ def _lock(path: Path) -> int:
     except OSError as error:
         raise SpoolError(f"the spool {path} cannot be opened: {error.strerror}") from None
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            time.sleep(_STATUS_SECONDS)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         holder = os.read(lock, 32).decode("ascii", "replace").strip() or "unknown"
         os.close(lock)

@@ -1,0 +1,1 @@
+"""Where readings come from. A source has `readings()`, an asynchronous iterator."""

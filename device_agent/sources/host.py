@@ -1,0 +1,180 @@
+"""This computer's own sensors, by psutil: processors, memory, disks, networks, temperatures, fans, battery."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import time
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import psutil
+
+from device_agent.episode import Episode
+from device_agent.schedule import ticks
+from device_agent.sources.reading import Reading
+from wire.model import Metric, MetricType, Value
+
+INTERVAL_SECONDS = 1.0
+"""A live chart moves every second; a sample costs some milliseconds."""
+
+_LOOPBACKS = frozenset({"lo", "lo0"})
+
+_IGNORED_INTERFACES = ("veth", "ifb")
+"""By their beginning: the ends of containers' cables, which come and go with new names."""
+
+_IGNORED_FILE_SYSTEMS = frozenset({"squashfs", "iso9660", "udf", "cramfs", "erofs"})
+"""Always full by their nature."""
+
+_log = logging.getLogger(__name__)
+
+
+class Sample(NamedTuple):
+    """A value and what it is."""
+
+    metric: Metric
+    value: Value
+
+
+class HostSource:
+    """Readings of this computer, one every `interval_seconds` on a schedule without drift."""
+
+    def __init__(self, *, interval_seconds: float = INTERVAL_SECONDS, include_loopback: bool = False) -> None:
+        self._interval_seconds = interval_seconds
+        self._ignored = frozenset() if include_loopback else _LOOPBACKS
+        self._rates = Rates()
+        groups: tuple[Callable[[], Iterable[Sample]], ...] = (
+            _cpu, _load, _memory, self._disks, self._networks, _temperatures, _fans, _battery, _system,
+        )  # fmt: skip
+        self._groups = [(group, Episode(_log, f"cannot read {group.__name__.strip('_')}")) for group in groups]
+        self._known: set[Metric] = set()
+
+    async def readings(self) -> AsyncGenerator[Reading, None]:
+        """Readings for ever. The first has no rates, which need two looks."""
+        psutil.cpu_percent(percpu=True)  # the first call has nothing to compare with
+        async for _ in ticks(self._interval_seconds):
+            # Some of psutil reads many files, and a disk can take its time to say how full it is.
+            yield await asyncio.to_thread(self.sample)
+
+    def sample(self) -> Reading:
+        """What the sensors say now; a sensor that cannot be read is left out."""
+        self._rates.now = time.monotonic()
+        time_ns = time.time_ns()
+        values: dict[str, Value] = {}
+        fresh: list[Metric] = []
+        for group, episode in self._groups:
+            try:
+                samples = list(group())
+                episode.fine()
+            except (psutil.Error, OSError, AttributeError, NotImplementedError) as error:
+                episode.trouble(error)  # AttributeError: psutil has not every function on every system
+                continue
+            for metric, value in samples:
+                if value is not None and metric.name not in values:
+                    values[metric.name] = value
+                    if metric not in self._known:
+                        self._known.add(metric)
+                        fresh.append(metric)
+        return Reading(values, time_ns, tuple(fresh))
+
+    def _disks(self) -> Iterator[Sample]:
+        seen: set[str] = set()
+        for partition in sorted(psutil.disk_partitions(all=False), key=lambda each: len(each.mountpoint)):
+            if partition.device in seen or partition.fstype in _IGNORED_FILE_SYSTEMS:
+                continue
+            seen.add(partition.device)
+            usage = psutil.disk_usage(partition.mountpoint)
+            where = _word(partition.mountpoint.strip("/").replace("/", ".")) or "root"
+            yield _sample(f"disk.{where}.used_percent", usage.percent, "%", f"{partition.mountpoint} in use")
+            yield _sample(f"disk.{where}.free", float(usage.free), "B", f"{partition.mountpoint} free")
+        counters = psutil.disk_io_counters()
+        if counters is not None:
+            read, written = self._rates.of("disk", counters.read_bytes, counters.write_bytes)
+            yield _sample("disk.read_rate", read, "B/s", "read from all disks")
+            yield _sample("disk.write_rate", written, "B/s", "written to all disks")
+
+    def _networks(self) -> Iterator[Sample]:
+        for name, counters in psutil.net_io_counters(pernic=True).items():
+            if name not in self._ignored and not name.startswith(_IGNORED_INTERFACES):
+                received, sent = self._rates.of(f"network {name}", counters.bytes_recv, counters.bytes_sent)
+                yield _sample(f"network.{_word(name)}.receive_rate", received, "B/s", f"received on {name}")
+                yield _sample(f"network.{_word(name)}.send_rate", sent, "B/s", f"sent on {name}")
+
+
+class Rates:
+    """Counters per second, between one look and the next. `now` is set before each look, in seconds."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._before: dict[str, tuple[float, tuple[int, ...]]] = {}
+
+    def of(self, what: str, *counters: int) -> tuple[float | None, ...]:
+        """The rates of these counters; None at the first look, and for one that went back (it was reset)."""
+        before = self._before.get(what)
+        self._before[what] = self.now, counters
+        if before is None or self.now <= before[0]:
+            return (None,) * len(counters)
+        seconds = self.now - before[0]
+        return tuple(
+            (new - old) / seconds if new >= old else None for new, old in zip(counters, before[1], strict=True)
+        )
+
+
+def _cpu() -> Iterator[Sample]:
+    cores = psutil.cpu_percent(percpu=True)
+    yield _sample("cpu.total", sum(cores) / len(cores), "%", "all processors in use")
+    for number, percent in enumerate(cores):
+        yield _sample(f"cpu.{number}", percent, "%", f"processor {number} in use")
+
+
+def _load() -> Iterator[Sample]:
+    for minutes, load in zip((1, 5, 15), os.getloadavg(), strict=True):
+        yield _sample(f"load.{minutes}m", load, "", f"processes that run or wait, over {minutes} min")
+
+
+def _memory() -> Iterator[Sample]:
+    memory, swap = psutil.virtual_memory(), psutil.swap_memory()
+    yield _sample("memory.used_percent", memory.percent, "%", "memory in use")
+    yield _sample("memory.used", float(memory.used), "B", "memory in use")
+    yield _sample("memory.available", float(memory.available), "B", "memory that programs could get")
+    if swap.total:
+        yield _sample("swap.used_percent", swap.percent, "%", "swap in use")
+
+
+def _temperatures() -> Iterator[Sample]:
+    for chip, sensors in psutil.sensors_temperatures().items():
+        for number, sensor in enumerate(sensors):
+            yield _sample(_sensor_name("temperature", chip, sensor.label, number), sensor.current, "°C", sensor.label)
+
+
+def _fans() -> Iterator[Sample]:
+    for chip, sensors in psutil.sensors_fans().items():
+        for number, sensor in enumerate(sensors):
+            yield _sample(_sensor_name("fan", chip, sensor.label, number), float(sensor.current), "rpm", sensor.label)
+
+
+def _battery() -> Iterator[Sample]:
+    battery = psutil.sensors_battery()
+    if battery is not None:
+        yield _sample("battery.charge", float(battery.percent), "%", "charge of the battery")
+        yield _sample("battery.plugged_in", battery.power_plugged, "", "whether mains power is there", "boolean")
+
+
+def _system() -> Iterator[Sample]:
+    yield _sample("system.uptime", time.time() - psutil.boot_time(), "s", "since the computer started")
+    yield _sample("system.processes", len(psutil.pids()), "", "processes", "integer")
+
+
+def _sample(name: str, value: Value, unit: str, description: str, type: MetricType = "float") -> Sample:
+    return Sample(Metric(name, type, unit, description), value)
+
+
+def _sensor_name(kind: str, chip: str, label: str, number: int) -> str:
+    return ".".join((kind, _word(chip), _word(label) or str(number)))
+
+
+def _word(text: str) -> str:
+    """A part of a metric's name from what a system calls something."""
+    return re.sub(r"[^\w.+-]+", "_", text.strip().lower()).strip("_")[:40]
