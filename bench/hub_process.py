@@ -44,7 +44,7 @@ class DeviceBooks(msgspec.Struct, frozen=True):
 
     device: str
     accepted: int
-    stored: int
+    stored: int | None
     duplicate_batches: int
     quarantined_batches: int
     lost_batches: int

@@ -157,7 +157,7 @@ def _balance(run: Run, result: Result, books: Books, prefix: str) -> None:
         "frames sent": (result.sent, run.frames),
         "frames acknowledged": (result.acked, run.frames),
         "readings accepted": (sum(d.accepted for d in mine), run.readings),
-        "readings stored": (sum(d.stored for d in mine), run.readings),
+        "readings stored": (sum(d.stored or 0 for d in mine), run.readings),
         "batches doubled": (sum(d.duplicate_batches for d in mine), 0),
         "batches in quarantine": (sum(d.quarantined_batches for d in mine), 0),
         "batches lost": (sum(d.lost_batches for d in mine), 0),

@@ -28,11 +28,14 @@ class BooksError(Exception):
 
 
 class DeviceBooks(msgspec.Struct, frozen=True):
-    """What the hub has counted of one device since ever; `accepted` and `stored` are readings."""
+    """What the hub has counted of one device since ever; `accepted` and `stored` are readings.
+
+    `stored` is None while the hub cannot ask its store.
+    """
 
     device: str
     accepted: int = 0
-    stored: int = 0
+    stored: int | None = 0
     duplicate_batches: int = 0
     quarantined_batches: int = 0
     lost_batches: int = 0
@@ -67,7 +70,10 @@ async def read_books(hub_url: str, token: str, devices: Collection[str]) -> Book
         reason = error.reason if isinstance(error, urllib.error.HTTPError) else error
         raise BooksError(f"the hub's books could not be read: {reason}") from error
     wanted = set(devices)
-    return {books.device: books for books in flow.devices if books.device in wanted}
+    found = {books.device: books for books in flow.devices if books.device in wanted}
+    if any(books.stored is None for books in found.values()):
+        raise BooksError("the hub's store is not available just now")
+    return found
 
 
 def difference(before: Books, after: Books) -> HubBooks:
@@ -75,11 +81,12 @@ def difference(before: Books, after: Books) -> HubBooks:
     changes = []
     for device, now in after.items():
         was = before.get(device, DeviceBooks(device))
+        accepted, stored = now.accepted - was.accepted, (now.stored or 0) - (was.stored or 0)
         changes.append(
             HubBooks(
-                accepted=now.accepted - was.accepted,
-                stored=now.stored - was.stored,
-                duplicated=max(0, (now.stored - was.stored) - (now.accepted - was.accepted)),
+                accepted=accepted,
+                stored=stored,
+                duplicated=max(0, stored - accepted),
                 repeated_batches=now.duplicate_batches - was.duplicate_batches,
                 quarantined_batches=now.quarantined_batches - was.quarantined_batches,
                 lost_batches=now.lost_batches - was.lost_batches,

@@ -70,6 +70,8 @@ async def test_a_hub_that_refuses_or_is_gone_gives_one_error() -> None:
         await read_books(url, "wrong", [])
     with pytest.raises(BooksError, match="refused"):
         await read_books(url, "secret", [])
+    with hub_that_says([flow({"device": "a", "stored": None})]) as url, pytest.raises(BooksError, match="store"):
+        await read_books(url, "secret", ["a"])
     with hub_that_says([["nonsense"]]) as url, pytest.raises(BooksError, match="could not be read"):
         await read_books(url, "secret", [])
 

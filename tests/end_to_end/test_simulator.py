@@ -1,0 +1,89 @@
+"""A simulated fleet against a real hub."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+from device_sim.report import Report, decode_report
+from tests.end_to_end.hub import Hub, running_hub
+
+
+async def simulate(hub: Hub, *arguments: str) -> tuple[int, Report]:
+    """`device-sim run` with these arguments against the hub: its exit code and its report."""
+    process = await start(hub, *arguments)
+    out, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, decode_report(out)
+
+
+async def start(hub: Hub, *arguments: str) -> asyncio.subprocess.Process:
+    """The same, begun."""
+    token = await hub.token("gateway", "--devices", "*")
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-W", "error", "-m", "device_sim", "run", "--json", "-", *arguments,
+        env={**os.environ, "HUB_URL": hub.url, "HUB_TOKEN": token},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+async def test_twenty_devices_deliver_every_reading_once(tmp_path: Path) -> None:
+    """Sent, acknowledged and stored agree between the agents' books and the hub's, and the API shows the fleet."""
+    async with running_hub(tmp_path / "data") as hub:
+        code, report = await simulate(
+            hub, "--devices", "20", "--rate", "10", "--duration", "3", "--assert", "lost==0", "--assert", "stored==sent"
+        )  # fmt: skip
+        flow = await hub.settled()
+    assert code == 0
+    assert report.ok
+    assert report.devices.connected == 20
+    assert report.batches.sent == 20 * 10 * 3
+    assert report.readings.sent == report.readings.acked
+    assert report.hub is not None
+    assert report.hub.stored == report.hub.accepted == report.readings.sent
+    assert report.hub.duplicated == report.hub.quarantined_batches == report.rejected_batches == 0
+    assert flow["totals"]["stored"] == report.readings.sent
+    assert {device["device"] for device in flow["devices"]} >= {"pump-001", "machine-004"}
+
+
+async def test_a_second_run_counts_only_its_own_readings(tmp_path: Path) -> None:
+    """The hub's totals are since ever; a report is about its own run, also with the same devices in larger batches."""
+    async with running_hub(tmp_path / "data") as hub:
+        arguments = ("--devices", "4", "--rate", "20", "--duration", "1", "--batch", "5")
+        first_code, first = await simulate(hub, *arguments)
+        second_code, second = await simulate(hub, *arguments)
+    assert (first_code, second_code) == (0, 0)
+    assert first.batches.sent == second.batches.sent == 4 * 4
+    assert second.hub is not None
+    assert second.hub.accepted == second.readings.sent == first.readings.sent
+
+
+async def test_a_fleet_lives_through_a_hub_that_is_killed(tmp_path: Path) -> None:
+    """kill -9 in the middle of a run: the agents come back, and at the end nothing is lost or stored twice."""
+    async with running_hub(tmp_path / "data") as hub:
+        process = await start(hub, "--devices", "10", "--rate", "20", "--duration", "6")
+        async with asyncio.timeout(30):
+            while (await hub.get("/api/v1/flow"))["totals"]["accepted"] < 1000:
+                await asyncio.sleep(0.05)
+        await hub.kill()
+        await hub.start()
+        out, _ = await process.communicate()
+        report = decode_report(out)
+    assert process.returncode == 0, report
+    assert report.ok
+    assert report.devices.reconnects >= 10
+    assert report.hub is not None
+    assert report.hub.stored == report.readings.sent
+    assert report.hub.duplicated == 0
+
+
+async def test_an_assertion_that_fails_is_the_exit_code(tmp_path: Path) -> None:
+    """A script sees by the exit code, and the report says, which assertion did not hold."""
+    async with running_hub(tmp_path / "data") as hub:
+        code, report = await simulate(hub, "--devices", "2", "--duration", "1", "--assert", "sent>1000000")
+    assert code == 1
+    assert report.complete
+    assert [verdict.holds for verdict in report.assertions] == [False]
