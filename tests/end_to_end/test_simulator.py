@@ -66,7 +66,10 @@ async def test_a_fleet_lives_through_a_hub_that_is_killed(tmp_path: Path) -> Non
     async with running_hub(tmp_path / "data") as hub:
         process = await start(hub, "--devices", "10", "--rate", "20", "--duration", "6")
         async with asyncio.timeout(30):
-            while (await hub.get("/api/v1/flow"))["totals"]["accepted"] < 1000:
+            while True:
+                flow = await hub.get("/api/v1/flow")
+                if flow["totals"]["accepted"] >= 1000:
+                    break
                 await asyncio.sleep(0.05)
         await hub.kill()
         await hub.start()
