@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from hub.contract.batch import Series
 from hub.contract.identity import Identity
@@ -16,8 +16,7 @@ from wire.model import Metric
 class AgentDirectory:
     """Implements hub.ingestion.conversation.Directory for one connection.
 
-    `identity` is whom the connection's headers stand for; without one the hello has to bring a token. A connection that
-    brought headers with a token that is not valid has `refused`.
+    `identify` finds whom the connection's headers stand for, or else the token of its hello.
     """
 
     def __init__(
@@ -25,27 +24,19 @@ class AgentDirectory:
         registry: Registry,
         live: Live,
         *,
-        identity: Identity | None,
-        refused: bool,
+        identify: Callable[[str | None], Awaitable[Identity | None]],
         clock: Callable[[], int],
         on_identity: Callable[[Identity], None],
     ) -> None:
         self._registry = registry
         self._live = live
-        self._identity = identity
-        self._refused = refused
+        self._identify = identify
         self._clock = clock
         self._on_identity = on_identity
 
     async def allow(self, hello: messages.Hello) -> None:
         """Raises WireError when the connection's credential may not write as this device."""
-        identity = self._identity
-        if identity is None and not self._refused and hello.token is not None:
-            identity = self._registry.verify(hello.token)
-            if identity is None:
-                # It may have been made a moment ago, by another process.
-                await self._registry.refresh()
-                identity = self._registry.verify(hello.token)
+        identity = await self._identify(hello.token)
         if identity is None:
             raise WireError(
                 Code.NOT_AUTHENTICATED,
@@ -56,7 +47,6 @@ class AgentDirectory:
             raise WireError(
                 Code.NOT_ALLOWED, f"the token (role {identity.role}){bound} and may not write as {hello.device!r}"
             )
-        self._identity = identity
         self._on_identity(identity)
 
     async def declare(self, device: str, metrics: Sequence[Metric]) -> Mapping[str, Series | WireError]:

@@ -12,7 +12,7 @@ from hub.app.directory import AgentDirectory
 from hub.app.past import JournalAndStore
 from hub.app.seed import seed
 from hub.contract.batch import Series
-from hub.contract.identity import Action, Identity
+from hub.contract.identity import Identity
 from hub.contract.journal import Journal
 from hub.ingestion.device import Device
 from hub.ingestion.intake import Intake
@@ -28,10 +28,10 @@ from hub.web.application import make_application
 from hub.web.asgi import Endpoint, Scope
 from hub.web.connections import Connections
 from hub.web.device_endpoint import DeviceEndpoint, DirectoryFor
-from hub.web.live_endpoint import LiveEndpoint, Viewing
+from hub.web.door import Door
+from hub.web.live_endpoint import LiveEndpoint
 from hub.web.overview import HubInfo, Overview, state_of
 from wire import live as live_messages
-from wire.errors import WireError
 
 
 class Rooms(NamedTuple):
@@ -103,17 +103,18 @@ async def open_rooms(settings: Settings, *, listening_on: str) -> AsyncIterator[
             origins=settings.access.allowed_origins,
             behind_proxy=settings.access.behind_proxy,
         )
+        door = Door(access, registry.refresh)
         application = make_application(
             overview=overview,
             registry=registry,
             store=store,
-            access=access,
+            door=door,
             series=registry.series.values,
             connections=connections,
             device=DeviceEndpoint(
                 intake,
                 connections,
-                _directories(registry, live, access),
+                _directories(registry, live, door),
                 hub=registry.id,
                 window=settings.ingest.window,
             ),
@@ -121,8 +122,7 @@ async def open_rooms(settings: Settings, *, listening_on: str) -> AsyncIterator[
                 live,
                 past,
                 connections,
-                authenticate=lambda scope: _viewer(access.authenticate(scope)),
-                authenticate_token=lambda token: _viewer(registry.verify(token)),
+                door,
                 welcome=lambda role: live_messages.Welcome(
                     hub=registry.id,
                     version=info.version,
@@ -142,27 +142,19 @@ def _device_changed(device: Device, live: Live, registry: Registry) -> None:
         registry.seen(device.id, device.seen_ns)
 
 
-def _directories(registry: Registry, live: Live, access: Access) -> DirectoryFor:
+def _directories(registry: Registry, live: Live, door: Door) -> DirectoryFor:
     def directory_for(scope: Scope, on_credential: Callable[[str], None]) -> AgentDirectory:
-        try:
-            identity = access.authenticate(scope)
-            refused = identity is None and find_credential(scope) is not None
-        except WireError:
-            identity, refused = None, True
+        async def identify(token: str | None) -> Identity | None:
+            if find_credential(scope) is not None or token is None:
+                return await door.identify(scope)
+            return await door.identify_token(scope, token)
+
         return AgentDirectory(
             registry,
             live,
-            identity=identity,
-            refused=refused,
+            identify=identify,
             clock=time.time_ns,
             on_identity=lambda found: on_credential(found.token_id),
         )
 
     return directory_for
-
-
-def _viewer(identity: Identity | None) -> Viewing | None:
-    """The right to watch; None for nobody and for those who only write."""
-    if identity is None or not identity.may(Action.READ):
-        return None
-    return Viewing(identity.token_id, identity.role)

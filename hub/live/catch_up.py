@@ -137,7 +137,7 @@ async def _send_history(
         try:
             history = await past.query(Query(known, start, 2**63 - 1, asked.history.points))
         except StoreUnavailable as error:
-            _tell(member, messages.Error(Code.UNAVAILABLE, f"no history now: {error}"))
+            _tell(member, messages.Error(Code.UNAVAILABLE, f"no history now: {error}", member.id))
             return False
         # A series that appeared meanwhile may have readings before the offset this answer is true for.
         if len(known) == len(group.series):
@@ -150,7 +150,8 @@ async def _send_history(
             await _send(member, frame)
     member.offset = history.cursor.offset if history.cursor.journal == past.journal_id else 0
     if live.offset - member.offset > MAX_MISSED_ENTRIES:
-        _tell(member, messages.Error(Code.UNAVAILABLE, f"the store is {live.offset - member.offset} batches behind"))
+        behind = live.offset - member.offset
+        _tell(member, messages.Error(Code.UNAVAILABLE, f"the store is {behind} batches behind", member.id))
         return False
     return True
 

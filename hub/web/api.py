@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from http import HTTPStatus
 from typing import Annotated, Any, Literal, Protocol
 
@@ -94,8 +94,8 @@ class Question:
             str | None, Query(alias="to", description="End, not included: nanoseconds or RFC 3339. Without it, now.")
         ] = None,
         points: Annotated[
-            int | None,
-            Query(ge=2, le=limits.MAX_HISTORY_POINTS, description="At most about so many points a series; 0: all."),
+            int,
+            Query(ge=0, le=limits.MAX_HISTORY_POINTS, description="At most so many points a series; 0: every reading."),
         ] = DEFAULT_POINTS,
     ) -> None:
         try:
@@ -105,26 +105,28 @@ class Question:
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, f"from, to: {error}") from None
         self.devices = device
         self.metrics = metric or ["*"]
-        self.points = points
+        self.points = points or None
 
 
-def caller(request: Request) -> Identity:
+async def caller(request: Request) -> Identity:
     """Whoever asks. Raises Refusal for nobody."""
-    identity: Identity = request.app.state.identify(request)
+    identity: Identity = await request.app.state.identify(request)
     return identity
 
 
-def reader(request: Request) -> Identity:
-    """Whoever asks, if it may read."""
-    return _allowed(caller(request), Action.READ)
-
-
-def admin(request: Request) -> Identity:
-    """Whoever asks, if it may administer."""
-    return _allowed(caller(request), Action.ADMINISTER)
-
-
 Caller = Annotated[Identity, Depends(caller)]
+
+
+async def reader(asks: Caller) -> Identity:
+    """Whoever asks, if it may read."""
+    return _allowed(asks, Action.READ)
+
+
+async def admin(asks: Caller) -> Identity:
+    """Whoever asks, if it may administer."""
+    return _allowed(asks, Action.ADMINISTER)
+
+
 Reader = Annotated[Identity, Depends(reader)]
 Admin = Annotated[Identity, Depends(admin)]
 DeviceId = Annotated[str, Path(max_length=limits.MAX_DEVICE_ID)]
@@ -135,7 +137,7 @@ def make_api(
     registrar: Registrar,
     store: stores.Store,
     *,
-    identify: Callable[[Request], Identity],
+    identify: Callable[[Request], Awaitable[Identity]],
     series: Callable[[], Iterable[Series]],
     version: str,
 ) -> FastAPI:

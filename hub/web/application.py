@@ -13,9 +13,9 @@ from hub.contract.batch import Series
 from hub.contract.identity import Identity
 from hub.contract.store import Store
 from hub.web import api, operations, session
-from hub.web.access import Access
 from hub.web.asgi import Endpoint
 from hub.web.connections import Connections
+from hub.web.door import Door
 from hub.web.overview import Overview
 from hub.web.page import Page
 from hub.web.problem import Refusal, problem
@@ -32,7 +32,7 @@ def make_application(
     overview: Overview,
     registry: Registry,
     store: Store,
-    access: Access,
+    door: Door,
     series: Callable[[], Iterable[Series]],
     connections: Connections,
     device: Endpoint,
@@ -40,8 +40,8 @@ def make_application(
 ) -> Router:
     """Endpoints, API, operations, sessions and page in one ASGI application."""
 
-    def identify(request: Request) -> Identity:
-        identity = access.authenticate(request.scope)
+    async def identify(request: Request) -> Identity:
+        identity = await door.identify(request.scope)
         if identity is None:
             raise Refusal(
                 HTTPStatus.UNAUTHORIZED,
@@ -52,7 +52,7 @@ def make_application(
 
     http = api.make_api(overview, registry, store, identify=identify, series=series, version=overview.info.version)
     operations.install(http, overview, lambda: len(connections))
-    session.install(http, registry, access)
+    session.install(http, registry, door)
     _translate_errors(http)
 
     @http.get("/api/{rest:path}", include_in_schema=False)
@@ -60,11 +60,12 @@ def make_application(
         return problem(HTTPStatus.NOT_FOUND, f"there is no /api/{rest}; /api/v1/openapi.json describes what there is")
 
     http.mount("/", Page())
-    return Router({"/v1/device": device, "/v1/live": live}, http, check=access.check_host)
+    return Router({"/v1/device": device, "/v1/live": live}, http, check=door.access.check_host)
 
 
 def _translate_errors(http: FastAPI) -> None:
     statuses = {
+        Code.BUSY: HTTPStatus.TOO_MANY_REQUESTS,
         Code.NOT_ALLOWED: HTTPStatus.FORBIDDEN,
         Code.NOT_AUTHENTICATED: HTTPStatus.UNAUTHORIZED,
         Code.BAD_MESSAGE: HTTPStatus.UNPROCESSABLE_ENTITY,

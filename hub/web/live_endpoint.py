@@ -4,30 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import NamedTuple
 
 import structlog
 
+from hub.contract.identity import Action, Identity
 from hub.live.catch_up import Past
 from hub.live.live import Live
 from hub.live.viewer import Viewer
 from hub.web.asgi import Receive, Scope, Send, refuse
 from hub.web.connections import Connections
+from hub.web.door import Door
 from wire import limits
 from wire import live as messages
 from wire.codec import LIVE_MESSAGES
 from wire.errors import CLOSE_FOR_CODE, Close, Code, WireError
 
+_NOBODY = WireError(Code.NOT_AUTHENTICATED, "no valid token; say authenticate first, or sign in")
 _NOT_READING = WireError(Code.BUSY, "the dashboard does not read what it is sent")
 
 log = structlog.get_logger(__name__)
-
-
-class Viewing(NamedTuple):
-    """A viewer's right to be here: the credential's id, and its role."""
-
-    credential: str
-    role: str
 
 
 class LiveEndpoint:
@@ -38,16 +33,14 @@ class LiveEndpoint:
         live: Live,
         past: Past,
         connections: Connections,
+        door: Door,
         *,
-        authenticate: Callable[[Scope], Viewing | None],
-        authenticate_token: Callable[[str], Viewing | None],
         welcome: Callable[[str], messages.Welcome],
     ) -> None:
         self._live = live
         self._past = past
         self._connections = connections
-        self._authenticate = authenticate
-        self._authenticate_token = authenticate_token
+        self._door = door
         self._welcome = welcome
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -58,7 +51,7 @@ class LiveEndpoint:
             await refuse(send, 400, f"subprotocol spoken here: {messages.SUBPROTOCOL}")
             return
         try:
-            access = self._authenticate(scope)
+            identity = await self._door.identify(scope)
         except WireError as error:
             await refuse(send, 403, error.message)
             return
@@ -69,7 +62,7 @@ class LiveEndpoint:
             async with asyncio.TaskGroup() as tasks:
                 viewer = Viewer(self._live, self._past, tasks, on_overflow=lambda: ending.end(_NOT_READING))
                 own = [
-                    tasks.create_task(self._read(viewer, access, receive, ending), name="viewer read"),
+                    tasks.create_task(self._read(viewer, scope, identity, receive, ending), name="viewer read"),
                     tasks.create_task(_pump(viewer, send), name="viewer send"),
                     tasks.create_task(ending.asked(), name="viewer end"),
                 ]
@@ -82,14 +75,15 @@ class LiveEndpoint:
         if ending.error is not None:
             await _say_goodbye(send, ending.error)
 
-    async def _read(self, viewer: Viewer, access: Viewing | None, receive: Receive, ending: _Ending) -> None:
+    async def _read(
+        self, viewer: Viewer, scope: Scope, identity: Identity | None, receive: Receive, ending: _Ending
+    ) -> None:
         loop = asyncio.get_running_loop()
-        missing = WireError(Code.NOT_AUTHENTICATED, "no valid token; say authenticate first, or sign in")
-        timeout = loop.call_later(limits.AUTHENTICATION_SECONDS, ending.end, missing)
-        if access is not None:
-            timeout.cancel()
-            self._admit(viewer, access, ending)
+        timeout = loop.call_later(limits.AUTHENTICATION_SECONDS, ending.end, _NOBODY)
         try:
+            if identity is not None:
+                timeout.cancel()
+                self._admit(viewer, identity, ending)
             while True:
                 event = await receive()
                 if event["type"] != "websocket.receive":
@@ -99,19 +93,21 @@ class LiveEndpoint:
                     raise WireError(Code.TOO_LARGE, f"a message has at most {limits.MAX_LIVE_MESSAGE_BYTES} bytes")
                 authenticate = viewer.receive(event["bytes"] if frame is None else frame)
                 if authenticate is not None:
-                    access = self._authenticate_token(authenticate.token)
-                    if access is None:
-                        raise missing
+                    identity = await self._door.identify_token(scope, authenticate.token)
                     timeout.cancel()
-                    self._admit(viewer, access, ending)
+                    self._admit(viewer, identity, ending)
         except WireError as error:
             ending.end(error)
         finally:
             timeout.cancel()
 
-    def _admit(self, viewer: Viewer, access: Viewing, ending: _Ending) -> None:
-        self._connections.add(ending, access.credential)
-        viewer.open(self._welcome(access.role))
+    def _admit(self, viewer: Viewer, identity: Identity | None, ending: _Ending) -> None:
+        if identity is None:
+            raise _NOBODY
+        if not identity.may(Action.READ):
+            raise WireError(Code.NOT_ALLOWED, f"a token of role {identity.role} may not watch")
+        self._connections.add(ending, identity.token_id)
+        viewer.open(self._welcome(identity.role))
 
 
 class _Ending:

@@ -8,9 +8,10 @@ from typing import Protocol
 from fastapi import FastAPI, Request
 from starlette.responses import RedirectResponse, Response
 
-from hub.contract.identity import Action, Identity
+from hub.contract.identity import Action
 from hub.web import schemas
-from hub.web.access import Access, ended_session_cookie, find_credential, session_cookie
+from hub.web.access import ended_session_cookie, find_credential, session_cookie
+from hub.web.door import Door
 from hub.web.problem import PROBLEMS, Refusal, problem
 
 
@@ -26,14 +27,12 @@ class Login(Protocol):
 class Sessions(Protocol):
     """What signing in asks of the registry."""
 
-    def verify(self, text: str) -> Identity | None: ...
-    async def refresh(self) -> None: ...
     async def create_login_code(self, token_id: str) -> str: ...
     async def redeem(self, code: str) -> Login | None: ...
     async def end_session(self, value: str) -> None: ...
 
 
-def install(api: FastAPI, sessions: Sessions, access: Access) -> None:
+def install(api: FastAPI, sessions: Sessions, door: Door) -> None:
     """Adds signing in and out to the application."""
 
     @api.get("/open/{code}", include_in_schema=False)
@@ -52,12 +51,7 @@ def install(api: FastAPI, sessions: Sessions, access: Access) -> None:
     @api.post("/api/v1/session", status_code=204, responses=PROBLEMS)
     async def sign_in(request: Request, asked: schemas.SignIn) -> Response:
         """Sign a browser in with a token; the answer sets a cookie."""
-        token = asked.token.strip()
-        identity = sessions.verify(token)
-        if identity is None:
-            # It may have been made a moment ago, by another process.
-            await sessions.refresh()
-            identity = sessions.verify(token)
+        identity = await door.identify_token(request.scope, asked.token.strip())
         if identity is None:
             raise Refusal(HTTPStatus.UNAUTHORIZED, "this token is not known here, was revoked or has expired")
         if not identity.may(Action.READ):
@@ -74,7 +68,7 @@ def install(api: FastAPI, sessions: Sessions, access: Access) -> None:
     @api.delete("/api/v1/session", status_code=204)
     async def sign_out(request: Request) -> Response:
         """Sign the browser out."""
-        access.authenticate(request.scope)
+        await door.identify(request.scope)
         credential = find_credential(request.scope)
         if credential is not None and credential.kind == "session":
             await sessions.end_session(credential.value)
@@ -83,7 +77,7 @@ def install(api: FastAPI, sessions: Sessions, access: Access) -> None:
         return response
 
     def _is_secure(request: Request) -> bool:
-        return access.is_secure(request.scope)
+        return door.access.is_secure(request.scope)
 
 
 def _set_cookie(response: Response, header: tuple[bytes, bytes]) -> None:

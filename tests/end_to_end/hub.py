@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -72,9 +71,10 @@ class Hub:
                     return line
 
     async def kill(self) -> None:
-        """kill -9."""
+        """kill -9; nothing when it has ended already."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGKILL)
+        if self._process.returncode is None:
+            self._process.send_signal(signal.SIGKILL)
         await self._process.wait()
 
     async def stop(self) -> int:
@@ -144,5 +144,4 @@ async def running_hub(
         yield hub
         assert await hub.stop() == 0, hub.log()[-3000:]
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(hub.pid, signal.SIGKILL)
+        await hub.kill()

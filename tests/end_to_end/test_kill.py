@@ -1,0 +1,90 @@
+"""kill -9: what was acknowledged is stored, once; the hub accepts again soon; the agents lose nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from device_agent import Agent, Metric
+from tests.end_to_end.hub import Hub
+
+AGENTS = 20
+KILLS = 20
+ACCEPTING_S = 5.0
+"""The promise: from the start of a killed hub to its accepting again."""
+
+
+async def _send(agent: Agent, stop: asyncio.Event) -> int:
+    """Sends 1, 2, 3, … until told to stop; returns the last number that the spool took."""
+    number = 0
+    while not stop.is_set():
+        number += 1
+        await agent.send({"number": number, "half": number / 2})
+        await asyncio.sleep(0.002)
+    return number
+
+
+async def _accepts(hub: Hub, acked: dict[str, int]) -> None:
+    """Returns when a batch was acknowledged that was not when it began."""
+    before = sum(acked.values())
+    while sum(acked.values()) == before:
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.deadline(300)
+async def test_what_was_acknowledged_is_stored_exactly_once_however_often_the_hub_is_killed(tmp_path: Path) -> None:
+    """20 times kill -9 at random moments under load from 20 agents: every acknowledged batch is there once, nothing twice,
+    nothing lost, and each time the hub acknowledges again within 5 s."""
+    hub = Hub(tmp_path / "data")
+    await hub.start()
+    token = await hub.token("gateway", "--devices", "agent-*")
+    moments = random.Random(3)
+    acked = {f"agent-{n}": 0 for n in range(AGENTS)}
+    metrics = [Metric("number", "integer"), Metric("half")]
+    stop = asyncio.Event()
+    slowest = 0.0
+    try:
+        async with contextlib.AsyncExitStack() as stack:
+            agents = [
+                await stack.enter_async_context(
+                    Agent(hub.url, device=name, token=token, metrics=metrics, on_ack=_noting(acked, name))
+                )
+                for name in acked
+            ]
+            sending = [asyncio.create_task(_send(agent, stop)) for agent in agents]
+            await _accepts(hub, acked)
+            for _ in range(KILLS):
+                await asyncio.sleep(moments.uniform(0.0, 0.4))  # the random moment; nothing is waited for
+                await hub.kill()
+                started = time.monotonic()
+                await hub.start()
+                await _accepts(hub, acked)
+                slowest = max(slowest, time.monotonic() - started)
+            stop.set()
+            sent = await asyncio.gather(*sending)
+            for agent in agents:
+                await agent.drain(60)
+        flow = await hub.settled()
+        books = {device["device"]: device for device in flow["devices"]}
+        for name, last in zip(acked, sent, strict=True):
+            answer = await hub.get("/api/v1/history", device=name, metric="number", points=0, **{"from": "0"})
+            assert answer["series"][0]["values"] == list(range(1, last + 1)), name
+            assert (books[name]["accepted_batches"], books[name]["lost_batches"]) == (last, 0), name
+            assert books[name]["stored"] == books[name]["accepted"] == 2 * last, name
+        assert slowest < ACCEPTING_S
+        print(f"{sum(sent)} batches, {KILLS} kills, accepting again after at most {slowest:.2f} s")
+        assert await hub.stop() == 0
+    finally:
+        await hub.kill()
+
+
+def _noting(acked: dict[str, int], name: str):  # type: ignore[no-untyped-def]
+    def note(seq: int) -> None:
+        acked[name] = seq
+
+    return note
