@@ -8,12 +8,13 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from hub.contract.identity import Identity
+from hub.web.asgi import Scope
 from wire.errors import Code, WireError
 
 SESSION_COOKIE = "telemetry_hub_session"
@@ -25,8 +26,6 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 
 _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?")
 _WILDCARDS = frozenset({"", "0.0.0.0", "::"})
-
-Scope = Mapping[str, Any]
 
 
 class Credential(NamedTuple):
@@ -135,7 +134,7 @@ class Access:
 
     def __post_init__(self) -> None:
         for host in self.hosts:
-            if parse_authority(host) is None:
+            if _name(host) is None:
                 raise ValueError(f"access.allowed_hosts: {host!r} is not a host name")
         for origin in self.origins:
             if parse_origin(origin) is None:
