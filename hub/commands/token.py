@@ -20,6 +20,7 @@ from rich.text import Text
 from hub.commands.options import MISUSE, Config, Data, settings_or_exit
 from hub.contract.identity import Role, pattern_problem
 from hub.registry import FILE_NAME, RegistryError, Token, TokenFile, open_token_file
+from hub.settings import Settings
 from wire.errors import Code
 
 FAILED = 1
@@ -128,6 +129,40 @@ def revoke(
     unknown = [named for named in dict.fromkeys(ids) if named not in revoked]
     if unknown:
         _fail(f"there is no token {', '.join(unknown)}; `hub token list` shows the ids")
+
+
+@app.command(
+    epilog=("Examples:\n\n  hub token url\n\n  hub token url --token k3vq7m2xw5tz4ahd --hub https://hub.example")
+)
+def url(
+    token_id: Annotated[
+        str | None,
+        typer.Option("--token", metavar="ID", help="Whose rights the page gets. Without it, those of the first admin."),
+    ] = None,
+    hub: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="How the browser reaches the hub. Without it, the address it listens on."),
+    ] = None,
+    config: Config = None,
+    data: Data = None,
+) -> None:
+    """Print a one-time URL that signs a browser in.
+
+    It works once, within 15 minutes, while the hub runs. The page then stays signed in until the token is revoked, at
+    most 30 days.
+    """
+    settings = settings_or_exit(config, data=data)
+    with _token_file(settings.data) as file:
+        code = file.create_login_code(token_id)
+    typer.echo(f"{(hub or _address(settings)).rstrip('/')}/open/{code}")
+
+
+def _address(settings: Settings) -> str:
+    """Where a browser on this machine reaches the hub."""
+    host, port = settings.address
+    if host in ("0.0.0.0", "::"):
+        host = "localhost"
+    return f"{'https' if settings.tls.certificate else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _pattern(role: Role, device: str | None, devices: str | None) -> str:

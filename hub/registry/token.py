@@ -132,12 +132,16 @@ def update_used(connection: apsw.Connection, used: Iterable[tuple[str, int]]) ->
     connection.executemany("UPDATE tokens SET used_ns = ? WHERE id = ?", [(at_ns, used_id) for used_id, at_ns in used])
 
 
+def find_admin(connection: apsw.Connection, now_ns: int) -> Token | None:
+    """The oldest token of role admin that has not expired."""
+    admins = (held for held, _ in select_tokens(connection) if held.role is Role.ADMIN and held.usable(now_ns))
+    return next(admins, None)
+
+
 def ensure_admin(connection: apsw.Connection, now_ns: int) -> Token | NewToken:
     """The oldest token of role admin that has not expired; made when there is none."""
-    for held, _ in select_tokens(connection):
-        if held.role is Role.ADMIN and held.usable(now_ns):
-            return held
-    return insert_token(connection, Role.ADMIN, now_ns, label="made at the first start")
+    found = find_admin(connection, now_ns)
+    return found or insert_token(connection, Role.ADMIN, now_ns, label="made at the first start")
 
 
 def insert_login_code(connection: apsw.Connection, token_id: str, now_ns: int) -> str:

@@ -12,7 +12,8 @@ import apsw
 from hub.contract.identity import Role
 from hub.registry import token
 from hub.registry.database import open_database, transaction
-from hub.registry.errors import translated
+from hub.registry.errors import RegistryError, translated
+from wire.errors import Code
 
 
 class TokenFile:
@@ -40,6 +41,20 @@ class TokenFile:
         """Revokes tokens and all that hangs on them; returns the ids of those that there were."""
         with transaction(self._connection):
             return token.delete_tokens(self._connection, ids, self._clock())
+
+    def create_login_code(self, token_id: str | None = None) -> str:
+        """A code that logs one browser in, once, with the rights of this token, or (None) of the oldest admin token.
+
+        Raises RegistryError(BAD_MESSAGE) when there is no such token.
+        """
+        with transaction(self._connection):
+            now_ns = self._clock()
+            if token_id is None:
+                admin = token.find_admin(self._connection, now_ns)
+                if admin is None:
+                    raise RegistryError(Code.BAD_MESSAGE, "there is no admin token that has not expired; create one")
+                token_id = admin.id
+            return token.insert_login_code(self._connection, token_id, now_ns)
 
 
 @contextmanager

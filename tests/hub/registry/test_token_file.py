@@ -43,6 +43,18 @@ def test_a_refused_token_leaves_nothing(path: Path) -> None:
         assert file.tokens() == []
 
 
+async def test_a_command_signs_a_browser_in(path: Path) -> None:
+    """With the rights of the token that was named, else of the first admin; never with those of nobody."""
+    with open_token_file(path) as file:
+        viewer = file.create_token(Role.VIEWER).token.id
+        with pytest.raises(RegistryError, match="no admin token"):
+            file.create_login_code()
+        async with Registry(path) as registry:
+            admin = file.create_token(Role.ADMIN).token.id
+            logins = [await registry.redeem(file.create_login_code(named)) for named in (None, viewer)]
+    assert [login.identity.token_id for login in logins if login is not None] == [admin, viewer]
+
+
 def test_a_missing_directory_is_told(tmp_path: Path) -> None:
     """STORAGE_FAILED with the path."""
     with pytest.raises(RegistryError, match="nowhere"), open_token_file(tmp_path / "nowhere" / "registry.db"):
