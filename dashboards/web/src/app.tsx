@@ -1,0 +1,38 @@
+/** Which page is shown. */
+
+import { hub } from "./data/hub";
+import { DevicePage } from "./pages/device/page";
+import { FleetPage } from "./pages/fleet/page";
+import { SignInPage } from "./pages/sign_in";
+import { route } from "./ui/route";
+import { Shell } from "./ui/shell";
+
+export function App() {
+  const session = hub.session.value;
+  if (session === "out") return <SignInPage />;
+  const shown = route.value;
+  return (
+    <Shell>
+      {session === "unreachable" && hub.info.value === null ? (
+        <div class="message">
+          <h2>The hub does not answer</h2>
+          <p>Devices keep their readings until it is back. This page tries again by itself.</p>
+        </div>
+      ) : (
+        <>
+          {shown.page === "fleet" && <FleetPage />}
+          {shown.page === "device" && <DevicePage key={shown.device} device={shown.device} />}
+          {shown.page === "unknown" && (
+            <div class="message">
+              <h2>There is no such page</h2>
+              <p>The address may be from another version of the hub.</p>
+              <a class="button" href="/">
+                Go to the fleet
+              </a>
+            </div>
+          )}
+        </>
+      )}
+    </Shell>
+  );
+}

@@ -1,0 +1,357 @@
+/** One chart as it is seen: the moving sheet, and what lies over it: gaps, late marks, live dots, value tags, crosshair. */
+
+import type { Interval } from "../data/feed";
+import { type Columns, lowerBound, upperBound } from "../data/series_buffer";
+import { between, compose, nearest } from "./compose";
+import type { Budget, Conductor, Player } from "./conductor";
+import { clipGaps, extent } from "./envelope";
+import { commonGaps, findGaps, type Gap, gapThreshold } from "./gaps";
+import { Marks } from "./marks";
+import { AXIS_HEIGHT, Sheet, type SheetSeries } from "./sheet";
+import { themeVersion } from "./theme_colours";
+import type { Stretch } from "./view";
+import { SteadyRange, type YRange } from "./y_range";
+
+/** The sheet is this much wider than what is seen, in parts of it; at least MIN_MARGIN_PX. */
+const MARGIN = 0.15;
+const MIN_MARGIN_PX = 64;
+/** A dense chart is drawn anew at most this often. */
+const DENSE_EVERY_MS = 1000;
+/** The data's extent is looked at this often, to let the range shrink. */
+const EXTENT_EVERY_MS = 1000;
+
+export interface StageSeries {
+  metric: string;
+  colour: number;
+}
+
+/** What the rest of the chart shows of a moment: the readings at the pointer, or the newest ones. */
+export interface Readout {
+  time: number | null;
+  values: (number | null)[];
+  /** The newest readings of the series that are drawn, while the chart is live. */
+  last: { colour: number; value: number }[];
+}
+
+export interface StageOptions {
+  conductor: Conductor;
+  viewport: HTMLElement;
+  series: StageSeries[];
+  /** What is to be said of a moment: its time, or why nothing is there. */
+  describe(time: number): string;
+  onReadout(readout: Readout): void;
+  onRange(range: YRange): void;
+}
+
+interface Held {
+  columns: Columns;
+  revision: number;
+  length: number;
+  lastTime: number;
+  window: number;
+  threshold: number;
+  drawnTo: number;
+}
+
+export class Stage implements Player {
+  visible = false;
+  /** Which series are drawn; all when null. */
+  private isolated: ReadonlySet<string> | null = null;
+  private readonly options: StageOptions;
+  private readonly layer: HTMLElement;
+  private readonly sheet: Sheet;
+  private readonly marks: Marks;
+  private readonly range = new SteadyRange();
+  private held: (Held | null)[];
+  private width = 0;
+  private height = 0;
+  private feed: object | null = null;
+  private feedVersion = -1;
+  private windowVersion = -1;
+  private theme = -1;
+  private dirty = true;
+  private paintedAt = 0;
+  private extentAt = 0;
+  private shift = "";
+  private pointerSeen: object | null = null;
+  private readonly remove: () => void;
+
+  constructor(options: StageOptions) {
+    this.options = options;
+    this.held = options.series.map(() => null);
+    this.layer = document.createElement("div");
+    this.layer.className = "sheet";
+    options.viewport.prepend(this.layer);
+    this.sheet = new Sheet(this.layer);
+    this.marks = new Marks(options.viewport, this.layer);
+    this.remove = options.conductor.add(this);
+  }
+
+  close(): void {
+    this.remove();
+    this.sheet.destroy();
+    this.layer.remove();
+    this.marks.close();
+  }
+
+  resize(width: number, height: number): void {
+    if (width === this.width && height === this.height) return;
+    this.width = width;
+    this.height = height;
+    this.dirty = true;
+    this.options.conductor.request();
+  }
+
+  isolate(metrics: ReadonlySet<string> | null): void {
+    this.isolated = metrics;
+    this.range.reset();
+    this.dirty = true;
+    this.options.conductor.request();
+  }
+
+  /** The gap at this time, when all that is shown has none there. */
+  gapAt(time: number): Gap | null {
+    return this.marks.gaps.find((gap) => time > gap.from && time < gap.to) ?? null;
+  }
+
+  lateAt(time: number): Interval | null {
+    return this.options.conductor.feed.late.find((late) => time >= late.from && time <= late.to) ?? null;
+  }
+
+  frame(stretch: Stretch, budget: Budget): boolean {
+    if (this.width <= 0) return false;
+    const live = this.options.conductor.view.peek().mode === "live";
+    this.takeChanges(stretch);
+    if (!live) this.wantHistory(stretch);
+    const plan = this.sheet.plan;
+    const late = plan === null || this.dirty || this.theme !== themeVersion || !this.fits(stretch);
+    const painted = late && budget.take();
+    if (painted) this.paint(stretch, live);
+    this.move(stretch);
+    this.readout(stretch, live);
+    return late && !painted;
+  }
+
+  /** Whether the sheet covers what is to be seen at the scale it was drawn for. */
+  private fits({ from, to }: Stretch): boolean {
+    const { plan } = this.sheet;
+    if (plan === null) return false;
+    const scale = (plan.to - plan.from) / plan.width / ((to - from) / this.width);
+    return from >= plan.from && to <= plan.to && Math.abs(scale - 1) < 1e-3;
+  }
+
+  private takeChanges(stretch: Stretch): void {
+    const { feed, window } = this.options.conductor;
+    if (this.feed !== feed) {
+      this.feed = feed;
+      this.held.fill(null);
+      this.dirty = true;
+    }
+    const now = performance.now();
+    const changed = this.feedVersion !== feed.version || this.windowVersion !== window.version;
+    if (changed) {
+      this.feedVersion = feed.version;
+      this.windowVersion = window.version;
+      this.options.series.forEach((_, index) => {
+        this.takeSeries(index, now);
+      });
+    }
+    if (changed ? !this.dirty : now - this.extentAt > EXTENT_EVERY_MS) {
+      this.followExtent(stretch, now);
+      // Silence is seen when nothing comes.
+      this.marks.stale = true;
+    }
+  }
+
+  private takeSeries(index: number, now: number): void {
+    const { feed, window } = this.options.conductor;
+    const { metric } = this.options.series[index];
+    const buffer = feed.series.get(metric)?.buffer;
+    const before = this.held[index];
+    if (buffer === undefined) return;
+    const windowed = window.series.get(metric);
+    const shownTo = this.sheet.plan?.to ?? Number.POSITIVE_INFINITY;
+    // What is newer than all that is on the sheet changes nothing of it.
+    if (
+      windowed !== undefined &&
+      before?.window === window.version &&
+      before.revision === buffer.revision &&
+      before.lastTime > shownTo &&
+      !this.dirty
+    )
+      return;
+    const windowKey = windowed === undefined ? -1 : window.version;
+    const appended =
+      before !== null &&
+      before.revision === buffer.revision &&
+      before.window === windowKey &&
+      windowed === undefined &&
+      !this.dirty;
+    const columns = windowed === undefined ? buffer : compose(buffer, windowed);
+    const { times } = columns;
+    const grew =
+      before === null || buffer.length > before.length * 1.25 || before.revision !== buffer.revision;
+    const held: Held = {
+      columns: { times, values: columns.values },
+      revision: buffer.revision,
+      length: grew ? buffer.length : before.length,
+      lastTime: buffer.lastTime,
+      window: windowKey,
+      threshold: grew || before.window !== windowKey ? gapThreshold(times) : before.threshold,
+      drawnTo: before?.drawnTo ?? Number.NEGATIVE_INFINITY,
+    };
+    this.held[index] = held;
+    if (!appended) this.dirty = true;
+    else if (held.lastTime > held.drawnTo) this.append(index, held, now);
+  }
+
+  private append(index: number, held: Held, now: number): void {
+    if (this.sheet.isDense(index)) {
+      if (now - this.paintedAt > DENSE_EVERY_MS) this.dirty = true;
+      return;
+    }
+    const first = upperBound(held.columns.times, held.drawnTo);
+    this.sheet.add(index, held.columns, first);
+    held.drawnTo = held.lastTime;
+    this.marks.stale = true;
+  }
+
+  private isShown(index: number): boolean {
+    return this.isolated === null || this.isolated.has(this.options.series[index].metric);
+  }
+
+  private followExtent(stretch: Stretch, now: number): void {
+    this.extentAt = now;
+    let low = Number.POSITIVE_INFINITY;
+    let high = Number.NEGATIVE_INFINITY;
+    this.held.forEach((held, index) => {
+      if (held === null || !this.isShown(index)) return;
+      const { times, values } = held.columns;
+      const seen = extent(values.subarray(lowerBound(times, stretch.from), upperBound(times, stretch.to)));
+      if (seen === null) return;
+      low = Math.min(low, seen[0]);
+      high = Math.max(high, seen[1]);
+    });
+    if (low > high) return;
+    const before = this.range.current;
+    const after = this.range.follow(low, high, now, this.lines());
+    if (before !== after) this.dirty = true;
+  }
+
+  private lines(): number {
+    return Math.max(2, Math.round((this.height - AXIS_HEIGHT) / 44));
+  }
+
+  private wantHistory({ from, to }: Stretch): void {
+    const { feed, window } = this.options.conductor;
+    for (const { metric } of this.options.series) {
+      if (feed.holds(metric, from, (to - from) / this.width)) continue;
+      window.want(metric, { from, to, width_px: this.width });
+    }
+  }
+
+  private paint(stretch: Stretch, live: boolean): void {
+    this.followExtent(stretch, performance.now());
+    const margin = Math.max(MIN_MARGIN_PX, Math.round(this.width * MARGIN));
+    const msPerPx = (stretch.to - stretch.from) / this.width;
+    // What is live moves one way only; what stands still may be dragged both ways.
+    const from = live ? stretch.from : stretch.from - margin * msPerPx;
+    const to = from + (this.width + 2 * margin) * msPerPx;
+    const series = this.held.map((held, index): SheetSeries => {
+      const columns = held?.columns ?? { times: new Float64Array(0), values: new Float64Array(0) };
+      if (held !== null) held.drawnTo = held.lastTime;
+      return {
+        colour: this.options.series[index].colour,
+        shown: held !== null && this.isShown(index),
+        columns: between(columns, from, to),
+        threshold: held?.threshold ?? Number.POSITIVE_INFINITY,
+      };
+    });
+    const y = this.range.current ?? { min: 0, max: 1, step: 0.25 };
+    this.layer.style.width = `${this.width + 2 * margin}px`;
+    this.sheet.paint({ from, to, width: this.width + 2 * margin, height: this.height, y, series });
+    this.options.onRange(y);
+    this.dirty = false;
+    this.theme = themeVersion;
+    this.paintedAt = performance.now();
+    this.shift = "";
+    this.marks.stale = true;
+  }
+
+  /** Puts the sheet where its time is now, in whole device pixels so that lines and letters stay sharp. */
+  private move(stretch: Stretch): void {
+    const { plan } = this.sheet;
+    if (plan === null) return;
+    const pxPerMs = this.width / (stretch.to - stretch.from);
+    const scale = ((plan.to - plan.from) * pxPerMs) / plan.width;
+    const ratio = window.devicePixelRatio;
+    const x = Math.round((plan.from - stretch.from) * pxPerMs * ratio) / ratio;
+    const shift =
+      Math.abs(scale - 1) < 1e-3 ? `translate3d(${x}px,0,0)` : `translate3d(${x}px,0,0) scaleX(${scale})`;
+    if (shift === this.shift) return;
+    this.shift = shift;
+    this.layer.style.transform = shift;
+  }
+
+  private readout(stretch: Stretch, live: boolean): void {
+    const { pointer, feed } = this.options.conductor;
+    const moved = pointer !== this.pointerSeen || (pointer !== null && live);
+    if (!this.marks.stale && !moved) return;
+    this.pointerSeen = pointer;
+    const ends = this.ends();
+    if (this.marks.stale) {
+      this.marks.stale = false;
+      this.marks.show(this.sheet, ends, { gaps: this.currentGaps(), late: feed.late, live });
+    }
+    const time = pointer === null ? null : stretch.from + pointer.part * (stretch.to - stretch.from);
+    const own = pointer?.source === this && time !== null;
+    this.marks.point(
+      pointer === null ? null : pointer.part * this.width,
+      own ? this.options.describe(time) : null,
+    );
+    const msPerPx = (stretch.to - stretch.from) / this.width;
+    const values = this.held.map((held): number | null => {
+      if (held === null || held.columns.times.length === 0) return null;
+      const { times, values: all } = held.columns;
+      if (time === null) {
+        const last = live ? times.length - 1 : upperBound(times, stretch.to) - 1;
+        return last < 0 || Number.isNaN(all[last]) ? null : all[last];
+      }
+      const index = nearest(times, time, Math.max(8 * msPerPx, Math.min(held.threshold, 60_000)));
+      return index < 0 || Number.isNaN(all[index]) ? null : all[index];
+    });
+    const last = live ? ends.filter(({ value }) => !Number.isNaN(value)) : [];
+    this.options.onReadout({ time, values, last });
+  }
+
+  private ends(): { colour: number; time: number; value: number }[] {
+    return this.held.flatMap((held, index) => {
+      if (held === null || !this.isShown(index) || held.columns.times.length === 0) return [];
+      const { times, values } = held.columns;
+      return [
+        {
+          colour: this.options.series[index].colour,
+          time: times[times.length - 1],
+          value: values[values.length - 1],
+        },
+      ];
+    });
+  }
+
+  private currentGaps(): Gap[] {
+    const { plan } = this.sheet;
+    if (plan === null) return [];
+    const now = this.options.conductor.now();
+    const lists = this.held.flatMap((held, index) => {
+      if (held === null || !this.isShown(index) || held.columns.times.length === 0) return [];
+      const { times } = held.columns;
+      const first = Math.max(0, lowerBound(times, plan.from) - 1);
+      const gaps = findGaps(times.subarray(first, upperBound(times, plan.to) + 1), held.threshold);
+      const last = times[times.length - 1];
+      // Silence up to now is a gap that goes on.
+      if (now - last > held.threshold) gaps.push({ from: last, to: Math.max(plan.to, now) });
+      return [clipGaps(gaps, plan.from, plan.to)];
+    });
+    return commonGaps(lists);
+  }
+}

@@ -1,0 +1,159 @@
+/** The hub's HTTP API, /api/v1, as this application uses it. Times are nanoseconds since 1970 UTC. */
+
+import type { DeviceState, MetricType } from "../wire/live";
+
+export interface HubInfo {
+  hub: string;
+  name: string;
+  version: string;
+  journal: string;
+  started_ns: number;
+  time_ns: number;
+  role: Role;
+}
+
+export type Role = "viewer" | "operator" | "admin" | string;
+
+export interface MetricInfo {
+  metric: string;
+  type: MetricType;
+  unit: string;
+  description: string;
+  latest: { time_ns: number; value: number | boolean | string | null } | null;
+}
+
+export interface DeviceInfo extends DeviceState {
+  metrics: MetricInfo[];
+}
+
+export interface DeviceEvent {
+  time_ns: number;
+  kind: string;
+  detail: unknown;
+}
+
+export interface SeriesHistory {
+  device: string;
+  metric: string;
+  type: MetricType;
+  unit: string;
+  resolution: "raw" | "reduced";
+  time_ns: number[];
+  values: (number | boolean | string | null)[];
+}
+
+export interface History {
+  offset: number;
+  series: SeriesHistory[];
+}
+
+/** The hub refused or failed; `detail` is its own sentence. Status 0: no answer at all. */
+export class ApiError extends Error {
+  readonly status: number;
+  constructor(status: number, detail: string) {
+    super(detail);
+    this.name = "ApiError";
+    this.status = status;
+  }
+}
+
+const BASE = "/api/v1";
+
+async function request<T>(method: string, path: string, body?: object, signal?: AbortSignal): Promise<T> {
+  let response: Response;
+  try {
+    response = await fetch(`${BASE}${path}`, {
+      method,
+      signal,
+      credentials: "same-origin",
+      headers: body === undefined ? { accept: "application/json" } : { "content-type": "application/json" },
+      body: body === undefined ? undefined : JSON.stringify(body),
+    });
+  } catch (error) {
+    if (error instanceof DOMException && error.name === "AbortError") throw error;
+    throw new ApiError(0, "The hub does not answer.");
+  }
+  if (!response.ok) throw new ApiError(response.status, await problemOf(response));
+  return (response.status === 204 ? undefined : await response.json()) as T;
+}
+
+async function problemOf(response: Response): Promise<string> {
+  try {
+    const problem = (await response.json()) as { detail?: unknown; title?: unknown };
+    for (const text of [problem.detail, problem.title])
+      if (typeof text === "string" && text !== "") return text;
+  } catch {
+    // Not JSON: the status says what there is to say.
+  }
+  return `The hub answered with status ${response.status}.`;
+}
+
+/** Milliseconds as whole nanoseconds in digits: a number would be written with an exponent or lose its end. */
+export function nanosecondsOf(time_ms: number): string {
+  return String(BigInt(Math.round(time_ms * 1000)) * 1000n);
+}
+
+export function fetchHub(): Promise<HubInfo> {
+  return request("GET", "/hub");
+}
+
+export async function fetchDevices(): Promise<DeviceInfo[]> {
+  return (await request<{ devices: DeviceInfo[] }>("GET", "/devices")).devices;
+}
+
+export function fetchDevice(device: string): Promise<DeviceInfo> {
+  return request("GET", `/devices/${encodeURIComponent(device)}`);
+}
+
+export async function fetchEvents(device: string, limit: number): Promise<DeviceEvent[]> {
+  const path = `/devices/${encodeURIComponent(device)}/events?limit=${limit}`;
+  return (await request<{ events: DeviceEvent[] }>("GET", path)).events;
+}
+
+export function historyPath(
+  device: string,
+  metrics: string[],
+  from_ms: number,
+  to_ms: number,
+): URLSearchParams {
+  const query = new URLSearchParams({ device });
+  for (const metric of metrics) query.append("metric", metric);
+  query.set("from", nanosecondsOf(from_ms));
+  query.set("to", nanosecondsOf(to_ms));
+  return query;
+}
+
+export function fetchHistory(
+  device: string,
+  metrics: string[],
+  range: { from_ms: number; to_ms: number; points: number },
+  signal?: AbortSignal,
+): Promise<History> {
+  const query = historyPath(device, metrics, range.from_ms, range.to_ms);
+  query.set("points", String(Math.round(range.points)));
+  return request("GET", `/history?${query}`, undefined, signal);
+}
+
+/** Where a spreadsheet gets these readings, every one of them. */
+export function csvUrl(device: string, metrics: string[], from_ms: number, to_ms: number): string {
+  const query = historyPath(device, metrics, from_ms, to_ms);
+  query.set("format", "csv");
+  return `${BASE}/history?${query}`;
+}
+
+export function signIn(token: string): Promise<void> {
+  return request("POST", "/session", { token });
+}
+
+export function signOut(): Promise<void> {
+  return request("DELETE", "/session");
+}
+
+export function createToken(body: {
+  role: string;
+  device?: string;
+  devices?: string;
+  label: string;
+}): Promise<{ token: string; id: string }> {
+  return request("POST", "/tokens", body);
+}

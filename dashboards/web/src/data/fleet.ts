@@ -1,0 +1,124 @@
+/** The fleet as the page knows it: every device's state as the hub tells it, and its metrics. */
+
+import { type Signal, signal } from "@preact/signals";
+import type { DeviceState } from "../wire/live";
+import { type DeviceInfo, fetchDevice, fetchDevices, type MetricInfo } from "./api";
+import { hubNow } from "./hub_clock";
+
+export interface DeviceRecord {
+  readonly device: string;
+  readonly state: Signal<DeviceState>;
+  /** null until the hub has told them. */
+  readonly metrics: Signal<MetricInfo[] | null>;
+  /** When a reading of it reached this page or, before that, the hub; by the hub's clock in milliseconds, 0: never. */
+  heard: number;
+  /** Since when this page receives its readings, so that silence can be told; 0: it does not. */
+  watchedSince: number;
+}
+
+export type Condition = "online" | "silent" | "offline";
+
+/** A connected device without a reading for this long is silent. */
+export const SILENT_AFTER_MS = 60_000;
+/** More devices than this whose metrics are not known are asked for in one request. */
+const ONE_BY_ONE = 8;
+/** A device that has just connected tells its metrics in the same moment; they are asked for a little later. */
+const METRICS_AFTER_MS = 400;
+
+export class FleetStore {
+  readonly records = new Map<string, DeviceRecord>();
+  /** Counts devices that come or go, and changes of their state. */
+  readonly version = signal(0);
+  readonly loaded = signal(false);
+  private readonly unknown = new Set<string>();
+  private timer = 0;
+
+  /** Asks the hub for all there is. Throws ApiError. */
+  async load(): Promise<void> {
+    for (const info of await fetchDevices()) this.takeInfo(info);
+    this.loaded.value = true;
+    this.version.value++;
+  }
+
+  /** The whole fleet, as the live connection tells it. */
+  fleet(states: DeviceState[]): void {
+    const present = new Set(states.map((state) => state.device));
+    for (const device of this.records.keys()) if (!present.has(device)) this.records.delete(device);
+    for (const state of states) this.takeState(state);
+    this.loaded.value = true;
+    this.version.value++;
+  }
+
+  device(state: DeviceState): void {
+    const before = this.records.get(state.device)?.state.peek();
+    this.takeState(state);
+    // With a new connection a device may have declared other metrics.
+    if (state.connected && before !== undefined && before.since !== state.since)
+      this.askMetrics(state.device);
+    this.version.value++;
+  }
+
+  /** A reading of a device has reached the page. */
+  heard(device: string): void {
+    const record = this.records.get(device);
+    if (record !== undefined) record.heard = hubNow();
+  }
+
+  /** The device, asked for when it is not known yet; null when the hub does not know it either. Throws ApiError. */
+  async find(device: string): Promise<DeviceRecord> {
+    const known = this.records.get(device);
+    if (known?.metrics.peek()) return known;
+    return this.takeInfo(await fetchDevice(device));
+  }
+
+  askMetrics(device: string): void {
+    this.unknown.add(device);
+    clearTimeout(this.timer);
+    this.timer = window.setTimeout(() => void this.fetchUnknown(), METRICS_AFTER_MS);
+  }
+
+  private async fetchUnknown(): Promise<void> {
+    const devices = [...this.unknown];
+    this.unknown.clear();
+    try {
+      if (devices.length > ONE_BY_ONE) for (const info of await fetchDevices()) this.takeInfo(info);
+      else for (const info of await Promise.all(devices.map(fetchDevice))) this.takeInfo(info);
+      this.version.value++;
+    } catch {
+      // The hub is away just now: the next connection brings the fleet anew.
+    }
+  }
+
+  private takeInfo({ metrics, ...state }: DeviceInfo): DeviceRecord {
+    const record = this.takeState(state);
+    record.metrics.value = metrics;
+    const newest = metrics.reduce((latest, { latest: at }) => Math.max(latest, (at?.time_ns ?? 0) / 1e6), 0);
+    record.heard = Math.max(record.heard, Math.min(newest, hubNow()));
+    return record;
+  }
+
+  private takeState(state: DeviceState): DeviceRecord {
+    let record = this.records.get(state.device);
+    if (record === undefined) {
+      record = {
+        device: state.device,
+        state: signal(state),
+        metrics: signal(null),
+        heard: 0,
+        watchedSince: 0,
+      };
+      this.records.set(state.device, record);
+      if (this.loaded.peek()) this.askMetrics(state.device);
+    } else record.state.value = state;
+    record.heard = Math.max(record.heard, (state.seen ?? 0) / 1e6);
+    return record;
+  }
+}
+
+/** What a device's state is, in a word. A device is silent only when this page would have received its readings. */
+export function conditionOf(record: DeviceRecord, now: number): Condition {
+  const state = record.state.value;
+  if (!state.connected) return "offline";
+  const since = Math.max(record.heard, record.watchedSince, (state.since ?? 0) / 1e6);
+  return record.watchedSince > 0 && now - since > SILENT_AFTER_MS ? "silent" : "online";
+}

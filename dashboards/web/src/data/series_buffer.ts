@@ -1,0 +1,267 @@
+/**
+ * The readings of one series that the page holds: times in milliseconds and values as float64 columns in order of time.
+ * Strings are held as numbers too: positions in the series' own list of distinct texts.
+ */
+
+/** Per series. A chart of a 4K screen shows less than half of it; at 16 bytes a point 1,000 series stay under 350 MB.
+ * Beyond it the older half is thinned: peaks of numbers and changes of states stay. */
+export const MAX_POINTS = 20_000;
+
+const FIRST_CAPACITY = 256;
+
+export class SeriesBuffer {
+  private allTimes = new Float64Array(FIRST_CAPACITY);
+  private allValues = new Float64Array(FIRST_CAPACITY);
+  private start = 0;
+  private end = 0;
+  private readonly maxPoints: number;
+  private readonly thinning: (times: Float64Array, values: Float64Array) => Columns;
+  private texts: string[] = [];
+  private codes = new Map<string, number>();
+  /** Counts every change that is not an append at the end: what was drawn from older data is void. */
+  revision = 0;
+
+  constructor(options: { states?: boolean; maxPoints?: number } = {}) {
+    this.maxPoints = options.maxPoints ?? MAX_POINTS;
+    this.thinning = options.states === true ? keepChanges : keepPeaks;
+  }
+
+  get length(): number {
+    return this.end - this.start;
+  }
+
+  /** A view of the times, valid until the next change. */
+  get times(): Float64Array {
+    return this.allTimes.subarray(this.start, this.end);
+  }
+
+  /** A view of the values, NaN where there is none, valid until the next change. */
+  get values(): Float64Array {
+    return this.allValues.subarray(this.start, this.end);
+  }
+
+  get firstTime(): number {
+    return this.length === 0 ? Number.NaN : this.allTimes[this.start];
+  }
+
+  get lastTime(): number {
+    return this.length === 0 ? Number.NaN : this.allTimes[this.end - 1];
+  }
+
+  get lastValue(): number {
+    return this.length === 0 ? Number.NaN : this.allValues[this.end - 1];
+  }
+
+  /** The number that stands for a text in this series. */
+  codeOf(text: string): number {
+    let code = this.codes.get(text);
+    if (code === undefined) {
+      code = this.texts.length;
+      this.texts.push(text);
+      this.codes.set(text, code);
+    }
+    return code;
+  }
+
+  textOf(code: number): string | null {
+    return this.texts[code] ?? null;
+  }
+
+  /** Takes readings in; they are spliced in order. Returns true when all came after what was held. */
+  add(times: ArrayLike<number>, values: ArrayLike<number>, options: { once?: boolean } = {}): boolean {
+    const count = times.length;
+    if (count === 0) return true;
+    const appended =
+      isAscending(times) && !(times[0] < this.lastTime) && !(options.once && times[0] === this.lastTime);
+    if (appended) {
+      this.reserve(count);
+      this.allTimes.set(times, this.end);
+      this.allValues.set(values, this.end);
+      this.end += count;
+    } else {
+      this.assign(merge(this.times, this.values, ascending(times, values), options.once === true));
+    }
+    if (this.length > this.maxPoints) this.thin();
+    return appended;
+  }
+
+  /** Puts these readings in the place of all that were held from `from` up to and including `to`. */
+  replace(from: number, to: number, times: ArrayLike<number>, values: ArrayLike<number>): void {
+    const first = lowerBound(this.times, from);
+    const last = upperBound(this.times, to);
+    const fresh = ascending(times, values);
+    this.assign({
+      times: concat(this.times.subarray(0, first), fresh.times, this.times.subarray(last)),
+      values: concat(this.values.subarray(0, first), fresh.values, this.values.subarray(last)),
+    });
+  }
+
+  /** Forgets what is older, but for the last reading before `time`: the line goes on to the edge. */
+  dropBefore(time: number): void {
+    const first = lowerBound(this.times, time) - 1;
+    if (first > 0) this.start += first;
+  }
+
+  clear(): void {
+    this.start = 0;
+    this.end = 0;
+    this.revision++;
+  }
+
+  private thin(): void {
+    const half = this.length >> 1;
+    const thinned = this.thinning(this.times.subarray(0, half), this.values.subarray(0, half));
+    this.assign({
+      times: concat(thinned.times, this.times.subarray(half)),
+      values: concat(thinned.values, this.values.subarray(half)),
+    });
+    // States that change at every reading leave nothing to thin.
+    if (this.length > this.maxPoints) this.start = this.end - this.maxPoints;
+  }
+
+  private assign(columns: Columns): void {
+    this.start = 0;
+    this.end = 0;
+    this.reserve(columns.times.length);
+    this.allTimes.set(columns.times);
+    this.allValues.set(columns.values);
+    this.end = columns.times.length;
+    this.revision++;
+  }
+
+  private reserve(count: number): void {
+    const needed = this.length + count;
+    if (this.end + count <= this.allTimes.length) return;
+    if (needed * 2 <= this.allTimes.length) {
+      this.allTimes.copyWithin(0, this.start, this.end);
+      this.allValues.copyWithin(0, this.start, this.end);
+    } else {
+      const capacity = Math.max(needed + (needed >> 1), FIRST_CAPACITY);
+      this.allTimes = concat(this.times, new Float64Array(capacity - this.length));
+      this.allValues = concat(this.values, new Float64Array(capacity - this.length));
+    }
+    this.end = this.length;
+    this.start = 0;
+  }
+}
+
+export interface Columns {
+  times: Float64Array;
+  values: Float64Array;
+}
+
+/** The position of the first time that is not before `time`. */
+export function lowerBound(times: ArrayLike<number>, time: number): number {
+  let low = 0;
+  let high = times.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (times[middle] < time) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+/** The position of the first time that is after `time`. */
+export function upperBound(times: ArrayLike<number>, time: number): number {
+  let low = 0;
+  let high = times.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (times[middle] <= time) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+function isAscending(times: ArrayLike<number>): boolean {
+  for (let i = 1; i < times.length; i++) if (times[i] < times[i - 1]) return false;
+  return true;
+}
+
+function ascending(times: ArrayLike<number>, values: ArrayLike<number>): Columns {
+  if (isAscending(times)) return { times: Float64Array.from(times), values: Float64Array.from(values) };
+  const order = Array.from(times, (_, index) => index).sort((a, b) => times[a] - times[b] || a - b);
+  return {
+    times: Float64Array.from(order, (index) => times[index]),
+    values: Float64Array.from(order, (index) => values[index]),
+  };
+}
+
+/** Both in order of time, what was held first at equal times; with `once`, a reading that is held already is left out. */
+function merge(times: Float64Array, values: Float64Array, fresh: Columns, once: boolean): Columns {
+  const total = times.length + fresh.times.length;
+  const mergedTimes = new Float64Array(total);
+  const mergedValues = new Float64Array(total);
+  let held = 0;
+  let count = 0;
+  for (let i = 0; i < fresh.times.length; i++) {
+    const time = fresh.times[i];
+    while (held < times.length && times[held] <= time) {
+      mergedTimes[count] = times[held];
+      mergedValues[count++] = values[held++];
+    }
+    if (once && holdsAtEnd(mergedTimes, mergedValues, count, time, fresh.values[i])) continue;
+    mergedTimes[count] = time;
+    mergedValues[count++] = fresh.values[i];
+  }
+  mergedTimes.set(times.subarray(held), count);
+  mergedValues.set(values.subarray(held), count);
+  count += times.length - held;
+  return { times: mergedTimes.subarray(0, count), values: mergedValues.subarray(0, count) };
+}
+
+function holdsAtEnd(
+  times: Float64Array,
+  values: Float64Array,
+  count: number,
+  time: number,
+  value: number,
+): boolean {
+  for (let i = count - 1; i >= 0 && times[i] === time; i--) if (Object.is(values[i], value)) return true;
+  return false;
+}
+
+/** Of each four readings the smallest and the largest, at their own times; "no value" is kept. */
+function keepPeaks(times: Float64Array, values: Float64Array): Columns {
+  const kept: number[] = [];
+  for (let i = 0; i < times.length; i += 4) {
+    let low = i;
+    let high = i;
+    for (let j = i; j < Math.min(i + 4, times.length); j++) {
+      if (Number.isNaN(values[j])) kept.push(j);
+      else {
+        if (!(values[j] >= values[low])) low = j;
+        if (!(values[j] <= values[high])) high = j;
+      }
+    }
+    kept.push(low, high);
+  }
+  return pick(times, values, kept);
+}
+
+/** Only readings that differ from the one before. */
+function keepChanges(times: Float64Array, values: Float64Array): Columns {
+  const kept: number[] = [];
+  for (let i = 0; i < times.length; i++)
+    if (i === 0 || i === times.length - 1 || !Object.is(values[i], values[i - 1])) kept.push(i);
+  return pick(times, values, kept);
+}
+
+function pick(times: Float64Array, values: Float64Array, indexes: number[]): Columns {
+  const unique = [...new Set(indexes)].sort((a, b) => a - b);
+  return {
+    times: Float64Array.from(unique, (index) => times[index]),
+    values: Float64Array.from(unique, (index) => values[index]),
+  };
+}
+
+function concat(...parts: Float64Array[]): Float64Array<ArrayBuffer> {
+  const whole = new Float64Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let position = 0;
+  for (const part of parts) {
+    whole.set(part, position);
+    position += part.length;
+  }
+  return whole;
+}

@@ -1,0 +1,23 @@
+import "uplot/dist/uPlot.min.css";
+import "./styles/tokens.css";
+import "./styles/fonts.css";
+import "./styles/base.css";
+import "./styles/shell.css";
+import "./styles/fleet.css";
+import "./styles/device.css";
+import "./styles/chart.css";
+import "./styles/overlay.css";
+import { render } from "preact";
+import { App } from "./app";
+import { hub } from "./data/hub";
+import { exposeTestHook } from "./test_hook";
+import { startRouting } from "./ui/route";
+import { startTheme } from "./ui/theme";
+import { startTicking } from "./ui/tick";
+
+startTheme();
+startRouting();
+startTicking();
+exposeTestHook();
+void hub.open();
+render(<App />, document.getElementById("app") as HTMLElement);

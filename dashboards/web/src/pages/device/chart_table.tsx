@@ -1,0 +1,67 @@
+/** A chart's readings as a table: for reading exactly, and for those who cannot see the chart. */
+
+import { stretchOf } from "../../chart/view";
+import type { DeviceData } from "../../data/device_data";
+import type { ChartGroup } from "../../data/metrics";
+import { formatValue } from "../../data/number_format";
+import { lowerBound, upperBound } from "../../data/series_buffer";
+import { moment } from "../../data/time_format";
+import { now } from "../../ui/tick";
+
+const ROWS = 100;
+/** Columns beyond these are left out: the CSV has them all. */
+const COLUMNS = 12;
+
+export function ChartTable({ data, group }: { data: DeviceData; group: ChartGroup }) {
+  const { conductor } = data;
+  const { from, to } = stretchOf(conductor.view.value, now.value + conductor.ahead_ms);
+  const columns = group.metrics.slice(0, COLUMNS).flatMap(({ metric, unit, type }) => {
+    const buffer = conductor.feed.series.get(metric)?.buffer;
+    const columns = data.columnsOf(metric);
+    if (buffer === undefined || columns === null) return [];
+    const first = lowerBound(columns.times, from);
+    const end = upperBound(columns.times, to);
+    const start = Math.max(first, end - ROWS);
+    return [
+      {
+        metric,
+        format: data.formats.of(metric, unit, buffer, type === "integer"),
+        byTime: new Map(
+          Array.from(columns.times.subarray(start, end), (time, i) => [time, columns.values[start + i]]),
+        ),
+      },
+    ];
+  });
+  const times = [...new Set(columns.flatMap(({ byTime }) => [...byTime.keys()]))]
+    .sort((a, b) => b - a)
+    .slice(0, ROWS);
+  return (
+    <section class="chart-table" tabIndex={0} aria-label="Readings, newest first">
+      <table>
+        <thead>
+          <tr>
+            <th scope="col">Time</th>
+            {columns.map(({ metric, format }) => (
+              <th scope="col" key={metric}>
+                {metric}
+                {format.unit !== "" && <span class="unit">{format.unit}</span>}
+              </th>
+            ))}
+          </tr>
+        </thead>
+        <tbody>
+          {times.map((time) => (
+            <tr key={time}>
+              <td class="number">{moment(time, now.value)}</td>
+              {columns.map(({ metric, format, byTime }) => (
+                <td class="number" key={metric}>
+                  {formatValue(byTime.get(time), format)}
+                </td>
+              ))}
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </section>
+  );
+}

@@ -1,0 +1,95 @@
+/** The names and values of a chart's series. Values change many times a second: they are written without any framework. */
+
+import { formatValue, type NumberFormat } from "../../data/number_format";
+
+export interface LegendSeries {
+  metric: string;
+  label: string;
+  colour: number;
+}
+
+export type LegendOrder = "name" | "value";
+
+export class Legend {
+  private readonly host: HTMLElement;
+  private readonly series: LegendSeries[];
+  private readonly items: HTMLButtonElement[];
+  private readonly cells: Text[];
+  private readonly shownTexts: string[];
+  private chosen = new Set<string>();
+  private order: LegendOrder = "name";
+  private values: (number | null)[] = [];
+  private readonly onIsolate: (metrics: ReadonlySet<string> | null) => void;
+
+  constructor(
+    host: HTMLElement,
+    series: LegendSeries[],
+    onIsolate: (metrics: ReadonlySet<string> | null) => void,
+  ) {
+    this.host = host;
+    this.series = series;
+    this.onIsolate = onIsolate;
+    this.cells = series.map(() => document.createTextNode("–"));
+    this.shownTexts = series.map(() => "–");
+    this.items = series.map((one, index) => this.makeItem(one, index));
+    host.append(...this.items);
+  }
+
+  close(): void {
+    this.host.replaceChildren();
+  }
+
+  show(values: (number | null)[], format: NumberFormat): void {
+    this.values = values;
+    values.forEach((value, index) => {
+      const text = formatValue(value, format);
+      if (text === this.shownTexts[index]) return;
+      this.shownTexts[index] = text;
+      this.cells[index].data = text;
+    });
+  }
+
+  /** By name, or by value with the largest first, as the values are at this moment. */
+  sort(order: LegendOrder): void {
+    this.order = order;
+    const positions = this.series.map((_, index) => index);
+    if (this.order === "value")
+      positions.sort((a, b) => (this.values[b] ?? -Infinity) - (this.values[a] ?? -Infinity) || a - b);
+    this.host.replaceChildren(...positions.map((index) => this.items[index]));
+  }
+
+  private makeItem({ metric, label, colour }: LegendSeries, index: number): HTMLButtonElement {
+    const item = document.createElement("button");
+    item.type = "button";
+    item.className = "legend-item";
+    item.title = `${metric}: click to see it alone, with Ctrl to add it`;
+    item.dataset.metric = metric;
+    const swatch = document.createElement("span");
+    swatch.className = `swatch series-${(colour % 8) + 1}`;
+    const name = document.createElement("span");
+    name.className = "ellipsis";
+    name.textContent = label;
+    const value = document.createElement("span");
+    value.className = "number";
+    value.append(this.cells[index]);
+    item.append(swatch, name, value);
+    item.addEventListener("click", (event) =>
+      this.choose(metric, event.ctrlKey || event.metaKey || event.shiftKey),
+    );
+    return item;
+  }
+
+  private choose(metric: string, more: boolean): void {
+    const alone = this.chosen.size === 1 && this.chosen.has(metric);
+    if (alone) this.chosen.clear();
+    else if (more) {
+      if (!this.chosen.delete(metric)) this.chosen.add(metric);
+    } else this.chosen = new Set([metric]);
+    this.series.forEach(({ metric: other }, index) => {
+      const shown = this.chosen.size === 0 || this.chosen.has(other);
+      this.items[index].classList.toggle("off", !shown);
+      this.items[index].setAttribute("aria-pressed", String(this.chosen.has(other)));
+    });
+    this.onIsolate(this.chosen.size === 0 ? null : new Set(this.chosen));
+  }
+}

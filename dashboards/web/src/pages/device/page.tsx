@@ -1,0 +1,237 @@
+/** One device: what it measures now and has measured. */
+
+import { type Signal, signal } from "@preact/signals";
+import { useEffect, useMemo, useState } from "preact/hooks";
+import { DEFAULT_SPAN_MS, fromQuery, RANGES, toQuery, type View } from "../../chart/view";
+import { ApiError, type MetricInfo } from "../../data/api";
+import { DeviceData } from "../../data/device_data";
+import type { DeviceRecord } from "../../data/fleet";
+import { hub } from "../../data/hub";
+import { hubNow } from "../../data/hub_clock";
+import { chartSections, isState } from "../../data/metrics";
+import { count } from "../../data/number_format";
+import { observe } from "../../test_hook";
+import { pageActions } from "../../ui/palette";
+import { remember } from "../../ui/recent";
+import { pageView } from "../../ui/shell";
+import { read, write } from "../../ui/theme";
+import { ChartCard } from "./chart_card";
+import { Events, Tags } from "./events";
+import { DeviceHead } from "./head";
+import { StateTimeline } from "./state_timeline";
+import { Values } from "./values";
+
+const TOGETHER_KEY = "charts-together";
+/** The address follows the view when a gesture has ended. */
+const ADDRESS_AFTER_MS = 300;
+
+const together = signal(read(TOGETHER_KEY) === "yes");
+
+export function DevicePage({ device }: { device: string }) {
+  void hub.fleet.version.value;
+  const record = hub.fleet.records.get(device);
+  const [missing, setMissing] = useState(false);
+  useEffect(() => {
+    setMissing(false);
+    if (hub.fleet.records.has(device)) return;
+    hub.fleet.find(device).then(
+      () => {
+        hub.fleet.version.value++;
+      },
+      (error: unknown) => setMissing(error instanceof ApiError && error.status === 404),
+    );
+  }, [device]);
+  if (record === undefined) return missing ? <Missing device={device} /> : <div aria-busy="true" />;
+  return <KnownDevice key={device} record={record} />;
+}
+
+function KnownDevice({ record }: { record: DeviceRecord }) {
+  const view = useView();
+  const { device } = record;
+  const [data, setData] = useState<DeviceData | null>(null);
+  useEffect(() => {
+    const made = new DeviceData(hub, device, view);
+    record.watchedSince = hubNow();
+    setData(made);
+    const forget = observe(device, made);
+    remember(device);
+    return () => {
+      forget();
+      made.close();
+    };
+  }, [device, view, record]);
+  const metrics = useMetrics(record, data);
+  return (
+    <>
+      <DeviceHead record={record} />
+      {data !== null && metrics !== null && <Measured data={data} metrics={metrics} />}
+      {data !== null && (
+        <div class="panels">
+          <Events events={data.events.value} />
+          <Tags tags={record.state.value.tags ?? {}} />
+        </div>
+      )}
+      {data !== null && <Summarised data={data} />}
+    </>
+  );
+}
+
+function Measured({ data, metrics }: { data: DeviceData; metrics: MetricInfo[] }) {
+  const sections = useMemo(() => chartSections(metrics, together.value), [metrics, together.value]);
+  const states = metrics.filter((head) => isState(head.type));
+  const charts = sections.reduce((sum, section) => sum + section.charts.length, 0);
+  const problem = data.conductor.window.problem;
+  if (metrics.length === 0)
+    return (
+      <div class="message">
+        <h2>No metrics yet</h2>
+        <p>
+          The device is known, but has not declared what it measures. Its charts appear with its first
+          readings.
+        </p>
+      </div>
+    );
+  return (
+    <>
+      <Values data={data} metrics={metrics} />
+      <div class="section-bar">
+        <h2>Charts</h2>
+        <span class="muted">{count(metrics.length)} metrics</span>
+        {problem !== null && <span class="muted">The past cannot be shown: {problem}</span>}
+        <fieldset class="segments" aria-label="Charts">
+          {[false, true].map((value) => (
+            <button
+              key={String(value)}
+              type="button"
+              aria-pressed={together.value === value}
+              data-testid={value ? "per-unit" : "per-metric"}
+              onClick={() => {
+                together.value = value;
+                write(TOGETHER_KEY, value ? "yes" : "no");
+              }}
+            >
+              {value ? "Per unit" : "Per metric"}
+            </button>
+          ))}
+        </fieldset>
+      </div>
+      {states.length > 0 && (
+        <section>
+          <h2 class="section-title">States</h2>
+          <div class="timelines">
+            {states.map((head) => (
+              <StateTimeline key={head.metric} data={data} head={head} />
+            ))}
+          </div>
+        </section>
+      )}
+      {charts > 0 &&
+        sections.map((section) => (
+          <section key={section.unit}>
+            <h2 class="section-title">
+              {section.unit === "" ? "Without unit" : section.unit}
+              <span class="muted">
+                {amount(section.charts.reduce((sum, chart) => sum + chart.metrics.length, 0))}
+              </span>
+            </h2>
+            <div class="charts">
+              {section.charts.map((group) => (
+                <ChartCard
+                  key={group.metrics.map(({ metric }) => metric).join("\n")}
+                  data={data}
+                  group={group}
+                  heads={metrics}
+                />
+              ))}
+            </div>
+          </section>
+        ))}
+    </>
+  );
+}
+
+function amount(metrics: number): string {
+  return metrics === 1 ? "1 metric" : `${count(metrics)} metrics`;
+}
+
+/** The device's metrics: as the hub listed them, and those that came with live readings since. */
+function useMetrics(record: DeviceRecord, data: DeviceData | null): MetricInfo[] | null {
+  const listed = record.metrics.value;
+  const changed = data?.conductor.changed.value ?? 0;
+  return useMemo(() => {
+    if (listed === null) return null;
+    const known = new Set(listed.map(({ metric }) => metric));
+    const fresh = [...(data?.conductor.feed.series.values() ?? [])].filter(
+      ({ info }) => !known.has(info.metric),
+    );
+    if (fresh.length === 0) return listed;
+    hub.fleet.askMetrics(record.device);
+    const plain = fresh.map(({ info }) => ({
+      type: "float" as const,
+      unit: "",
+      description: "",
+      ...info,
+      latest: null,
+    }));
+    return [...listed, ...plain];
+  }, [listed, changed, data, record]);
+}
+
+/** The view of this page: from the address when it names one, and written there when it changes. */
+function useView(): Signal<View> {
+  const view = useMemo(
+    () => signal<View>(fromQuery(window.location.search) ?? { mode: "live", span_ms: DEFAULT_SPAN_MS }),
+    [],
+  );
+  useEffect(() => {
+    pageView.value = view;
+    pageActions.value = RANGES.map((range) => ({
+      text: `Show the last ${range.label}`,
+      hint: "Time range",
+      icon: "range" as const,
+      run: () => {
+        view.value = { mode: "live", span_ms: range.span_ms };
+      },
+    }));
+    let timer = 0;
+    const stop = view.subscribe((shown) => {
+      clearTimeout(timer);
+      timer = window.setTimeout(() => {
+        history.replaceState(null, "", `${window.location.pathname}?${toQuery(shown)}`);
+      }, ADDRESS_AFTER_MS);
+    });
+    return () => {
+      stop();
+      clearTimeout(timer);
+      pageView.value = null;
+      pageActions.value = [];
+    };
+  }, [view]);
+  return view;
+}
+
+function Summarised({ data }: { data: DeviceData }) {
+  const notice = data.notice.value;
+  if (notice === null) return null;
+  return (
+    <p class="notice" role="status" data-testid="conflated">
+      {notice.fetched
+        ? `${count(notice.readings)} summarised readings were fetched again`
+        : `${count(notice.readings)} readings were summarised, the connection is slow`}
+    </p>
+  );
+}
+
+function Missing({ device }: { device: string }) {
+  return (
+    <div class="message">
+      <h2>No such device</h2>
+      <p>
+        The hub knows no device called <code>{device}</code>. A device appears with its first connection.
+      </p>
+      <a class="button" href="/">
+        Back to the fleet
+      </a>
+    </div>
+  );
+}

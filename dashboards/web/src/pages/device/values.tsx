@@ -1,0 +1,87 @@
+/** The values that matter most, large enough to be read from across a room. */
+
+import { useEffect, useRef } from "preact/hooks";
+import type { Budget, Player } from "../../chart/conductor";
+import type { Stretch } from "../../chart/view";
+import type { MetricInfo } from "../../data/api";
+import type { DeviceData } from "../../data/device_data";
+import { leadingMetrics } from "../../data/metrics";
+import { formatFor, formatValue } from "../../data/number_format";
+
+const TILES = 6;
+/** Longer numbers are set smaller. */
+const LONG = 9;
+/** Nobody reads a number that changes more often. */
+const EVERY_MS = 200;
+
+export function Values({ data, metrics }: { data: DeviceData; metrics: MetricInfo[] }) {
+  return (
+    <div class="values" data-testid="values">
+      {leadingMetrics(metrics, TILES).map((head) => (
+        <ValueTile key={head.metric} data={data} head={head} />
+      ))}
+    </div>
+  );
+}
+
+function ValueTile({ data, head }: { data: DeviceData; head: MetricInfo }) {
+  const big = useRef<HTMLParagraphElement>(null);
+  const number = useRef<HTMLSpanElement>(null);
+  const unit = useRef<HTMLSpanElement>(null);
+  useEffect(() => {
+    let shown = "";
+    let at = 0;
+    const show = (text: string, unitText: string) => {
+      if (text === shown || number.current === null || unit.current === null) return;
+      shown = text;
+      number.current.textContent = text;
+      unit.current.textContent = unitText;
+      big.current?.classList.toggle("long", text.length > LONG);
+    };
+    show(...latestOf(head));
+    const player: Player = {
+      visible: true,
+      frame: (_stretch: Stretch, _budget: Budget) => {
+        const now = performance.now();
+        if (now - at < EVERY_MS) return false;
+        at = now;
+        const reading = newest(data, head);
+        if (reading !== null) show(...reading);
+        return false;
+      },
+    };
+    return data.conductor.add(player);
+  }, [data, head]);
+  return (
+    <div class="value-tile" data-testid="value" data-metric={head.metric}>
+      <p class="label ellipsis" title={head.description || head.metric}>
+        {head.metric}
+      </p>
+      <p class="big number" ref={big}>
+        <span ref={number}>–</span>
+        <span class="unit" ref={unit} />
+      </p>
+    </div>
+  );
+}
+
+/** The newest live reading as number and unit, null while there is none. */
+function newest(data: DeviceData, head: MetricInfo): [string, string] | null {
+  const buffer = data.conductor.feed.series.get(head.metric)?.buffer;
+  if (buffer === undefined || buffer.length === 0) return null;
+  const value = buffer.lastValue;
+  if (head.type === "boolean") return [Number.isNaN(value) ? "–" : value > 0 ? "on" : "off", ""];
+  if (head.type === "string") return [buffer.textOf(value) ?? "–", ""];
+  const format = data.formats.of(head.metric, head.unit, buffer, head.type === "integer");
+  return [formatValue(value, format), format.unit];
+}
+
+/** What the hub's list said, until the live readings are here. */
+function latestOf({ latest, type, unit }: MetricInfo): [string, string] {
+  const value = latest?.value ?? null;
+  if (value === null) return ["–", ""];
+  if (typeof value === "boolean") return [value ? "on" : "off", ""];
+  if (typeof value === "string") return [value, ""];
+  const format = formatFor([value], unit, { integer: type === "integer" });
+  return [formatValue(value, format), format.unit];
+}

@@ -1,0 +1,85 @@
+/** No device yet: how the first one is connected, in two commands. */
+
+import { useState } from "preact/hooks";
+import { createToken } from "../../data/api";
+import { hub } from "../../data/hub";
+import { Command } from "../../ui/copy_button";
+
+const DEVICE = "my-device";
+const PLACEHOLDER = "YOUR-TOKEN";
+
+export function EmptyFleet() {
+  const [token, setToken] = useState<string | null>(null);
+  const [problem, setProblem] = useState<string | null>(null);
+  const admin = hub.info.value?.role === "admin";
+  const make = async () => {
+    try {
+      const made = await createToken({ role: "device", device: DEVICE, label: "First device" });
+      setToken(made.token);
+      setProblem(null);
+    } catch (error) {
+      setProblem(error instanceof Error ? error.message : String(error));
+    }
+  };
+  const url = window.location.origin;
+  return (
+    <section class="teach" data-testid="empty-fleet">
+      <h2>Connect the first device</h2>
+      <p>This hub is ready and has no device yet. A device sends readings with a token of its own.</p>
+      <ol>
+        <li>
+          <span class="step">1</span>
+          <div>
+            <h3>Make a token for the device</h3>
+            {admin ? (
+              <>
+                <p>It is shown here once, inside the command below.</p>
+                <button
+                  type="button"
+                  class="button primary"
+                  onClick={() => void make()}
+                  disabled={token !== null}
+                >
+                  {token === null ? "Create a token" : "Token created"}
+                </button>
+                {problem !== null && <p class="problem">{problem}</p>}
+              </>
+            ) : (
+              <>
+                <p>Your role may look, but not make tokens. On the machine of the hub:</p>
+                <Command text={`hub token create --role device --device ${DEVICE}`} />
+              </>
+            )}
+          </div>
+        </li>
+        <li>
+          <span class="step">2</span>
+          <div>
+            <h3>Run the agent on the device</h3>
+            <p>It sends this computer's own sensors; a serial line or your own program work likewise.</p>
+            <Command text={`pip install telemetry-hub`} />
+            <Command
+              text={`HUB_TOKEN=${token ?? PLACEHOLDER} device-agent run --hub ${url} --device ${DEVICE}`}
+            />
+          </div>
+        </li>
+      </ol>
+      <p class="waiting">
+        <span class="condition online">
+          <svg class="shape" viewBox="0 0 10 10" aria-hidden="true">
+            <circle
+              cx="5"
+              cy="5"
+              r="3.6"
+              fill="none"
+              stroke="currentColor"
+              stroke-width="1.8"
+              stroke-dasharray="3 2"
+            />
+          </svg>
+        </span>
+        Waiting for the first reading. The device appears here by itself.
+      </p>
+    </section>
+  );
+}

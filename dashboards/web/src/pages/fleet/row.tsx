@@ -1,0 +1,178 @@
+/** One device in the fleet list: its state, what it measures just now, and how fresh that is. */
+
+import { signal } from "@preact/signals";
+import { memo } from "preact/compat";
+import { useEffect, useMemo } from "preact/hooks";
+import type { MetricInfo } from "../../data/api";
+import { Feed } from "../../data/feed";
+import { conditionOf, type DeviceRecord } from "../../data/fleet";
+import { Formats } from "../../data/formats";
+import { hub } from "../../data/hub";
+import { colourOf, isState, leadingMetrics } from "../../data/metrics";
+import { count, formatFor, formatValue } from "../../data/number_format";
+import type { SeriesBuffer } from "../../data/series_buffer";
+import { age } from "../../data/time_format";
+import { ConditionMark } from "../../ui/condition";
+import { devicePath } from "../../ui/route";
+import { now } from "../../ui/tick";
+import { typeOf } from "./order";
+import { Sparkline } from "./sparkline";
+
+export const SPARKLINE_SPAN_MS = 5 * 60_000;
+const SPARKLINE_POINTS = 150;
+const PERIOD_MS = 1000;
+const METRICS = 3;
+/** Rows that only flash by while scrolling ask for nothing. */
+const SUBSCRIBE_AFTER_MS = 120;
+/** A connected device's last reading older than this is worth a look. */
+const OLD_MS = 30_000;
+
+const PLACES = ["first", "second", "third"] as const;
+
+function RowOf({ record, top }: { record: DeviceRecord; top: number }) {
+  const metrics = record.metrics.value;
+  const leading = useMemo(() => leadingMetrics(metrics ?? [], METRICS), [metrics]);
+  const names = leading.map(({ metric }) => metric).join("\n");
+  const live = useFeed(record, names);
+  const condition = conditionOf(record, now.value);
+  const state = record.state.value;
+  const age_ms = record.heard === 0 ? null : now.value - record.heard;
+  const backlog = state.backlog ?? 0;
+  void live.version.value;
+  return (
+    <li
+      class={`fleet-row ${condition}`}
+      style={{ transform: `translateY(${top}px)` }}
+      data-testid="fleet-row"
+      data-device={record.device}
+    >
+      <ConditionMark condition={condition} />
+      <span class="who">
+        <a class="name mono ellipsis" href={devicePath(record.device)} title={record.device}>
+          {record.device}
+        </a>
+        <span class="kind ellipsis">{typeOf(record) || state.agent || " "}</span>
+      </span>
+      {PLACES.map((place, position) => (
+        <MetricCell
+          key={place}
+          place={place}
+          head={leading[position]}
+          colour={leading[position] === undefined ? 0 : colourOf(metrics ?? [], leading[position].metric)}
+          live={live}
+        />
+      ))}
+      <span class={`age number ${condition === "online" && age_ms !== null && age_ms > OLD_MS ? "old" : ""}`}>
+        {age_ms === null ? "–" : age(age_ms)}
+      </span>
+      <span class={`backlog number ${backlog > 0 ? "some" : "muted"}`}>
+        {backlog > 0 ? count(backlog) : "0"}
+      </span>
+    </li>
+  );
+}
+
+export const FleetRow = memo(RowOf);
+
+interface Live {
+  feed: Feed | null;
+  version: { value: number };
+  formats: Formats;
+}
+
+/** The live readings of a row's metrics, from shortly after it comes into view until it leaves. */
+function useFeed(record: DeviceRecord, names: string): Live {
+  const live = useMemo(
+    () => ({ feed: null as Feed | null, version: signal(0), formats: new Formats() }),
+    [record],
+  );
+  useEffect(() => {
+    if (names === "") return;
+    let frame = 0;
+    const timer = setTimeout(() => {
+      const feed = new Feed(hub.connection, {
+        device: record.device,
+        metrics: names.split("\n"),
+        policy: "latest",
+        period_ms: PERIOD_MS,
+        span_ms: SPARKLINE_SPAN_MS,
+        points: SPARKLINE_POINTS,
+      });
+      feed.onHeard = () => hub.fleet.heard(record.device);
+      feed.onChange = () => {
+        if (frame === 0)
+          frame = requestAnimationFrame(() => {
+            frame = 0;
+            feed.dropBefore(now.peek() - SPARKLINE_SPAN_MS);
+            live.version.value++;
+          });
+      };
+      live.feed = feed;
+      record.watchedSince = now.peek();
+    }, SUBSCRIBE_AFTER_MS);
+    return () => {
+      clearTimeout(timer);
+      cancelAnimationFrame(frame);
+      live.feed?.close();
+      live.feed = null;
+      record.watchedSince = 0;
+    };
+  }, [record, names, live]);
+  return live;
+}
+
+interface CellProps {
+  place: string;
+  head: MetricInfo | undefined;
+  colour: number;
+  live: Live;
+}
+
+function MetricCell({ place, head, colour, live }: CellProps) {
+  if (head === undefined) return <span class={`metric-cell ${place}`} />;
+  const buffer = live.feed?.series.get(head.metric)?.buffer;
+  const { text, unit } = reading(head, buffer, live.formats);
+  return (
+    <span class={`metric-cell ${place}`}>
+      <span class="reading">
+        <span class="label ellipsis" title={head.metric}>
+          {head.metric}
+        </span>
+        <span class="value number ellipsis">
+          {text}
+          {unit !== "" && <span class="unit">{unit}</span>}
+        </span>
+      </span>
+      <Sparkline
+        buffer={buffer}
+        colour={colour}
+        span_ms={SPARKLINE_SPAN_MS}
+        to={Math.max(now.value, buffer?.lastTime ?? 0)}
+        version={live.version.value}
+        states={isState(head.type)}
+      />
+    </span>
+  );
+}
+
+/** The newest reading as text, from the live readings or, before they come, from the hub's list. */
+function reading(
+  head: MetricInfo,
+  buffer: SeriesBuffer | undefined,
+  formats: Formats,
+): { text: string; unit: string } {
+  if (buffer !== undefined && buffer.length > 0) {
+    const value = buffer.lastValue;
+    if (head.type === "boolean")
+      return { text: Number.isNaN(value) ? "–" : value > 0 ? "on" : "off", unit: "" };
+    if (head.type === "string") return { text: buffer.textOf(value) ?? "–", unit: "" };
+    const format = formats.of(head.metric, head.unit, buffer, head.type === "integer");
+    return { text: formatValue(value, format), unit: format.unit };
+  }
+  const value = head.latest?.value;
+  if (value === null || value === undefined) return { text: "–", unit: "" };
+  if (typeof value === "boolean") return { text: value ? "on" : "off", unit: "" };
+  if (typeof value === "string") return { text: value, unit: "" };
+  const format = formatFor([value], head.unit, { integer: head.type === "integer" });
+  return { text: formatValue(value, format), unit: format.unit };
+}

@@ -1,0 +1,111 @@
+/** The last minutes of a metric as a line, as small as a word. */
+
+import { useEffect, useRef } from "preact/hooks";
+import { DENSE, envelope, extent } from "../../chart/envelope";
+import { gapThreshold } from "../../chart/gaps";
+import { bandPath, linePath, type Mapping } from "../../chart/line_path";
+import { SERIES_COLOURS, themeColours, withAlpha } from "../../chart/theme_colours";
+import type { SeriesBuffer } from "../../data/series_buffer";
+import { colours } from "../../ui/theme";
+
+export interface SparklineProps {
+  buffer: SeriesBuffer | undefined;
+  colour: number;
+  span_ms: number;
+  /** The right edge. */
+  to: number;
+  /** Draws anew when it changes. */
+  version: number;
+  states: boolean;
+}
+
+const PADDING = 3;
+
+export function Sparkline({ buffer, colour, span_ms, to, version, states }: SparklineProps) {
+  const canvas = useRef<HTMLCanvasElement>(null);
+  const theme = colours.value;
+  useEffect(() => {
+    if (canvas.current !== null) draw(canvas.current, { buffer, colour, span_ms, to, version, states });
+  }, [buffer, colour, span_ms, to, version, states, theme]);
+  return <canvas ref={canvas} class="sparkline" />;
+}
+
+function draw(canvas: HTMLCanvasElement, { buffer, colour, span_ms, to, states }: SparklineProps): void {
+  const ratio = window.devicePixelRatio;
+  const width = Math.round(canvas.clientWidth * ratio);
+  const height = Math.round(canvas.clientHeight * ratio);
+  if (width === 0) return;
+  if (canvas.width !== width || canvas.height !== height) {
+    canvas.width = width;
+    canvas.height = height;
+  }
+  const context = canvas.getContext("2d");
+  if (context === null) return;
+  context.clearRect(0, 0, width, height);
+  if (buffer === undefined || buffer.length === 0) return;
+  const { times, values } = buffer;
+  const stroke = themeColours().series[colour % SERIES_COLOURS];
+  const [low, high] = extent(values) ?? [0, 1];
+  const flat = high - low <= Math.abs(high) * 1e-9;
+  const padding = PADDING * ratio;
+  const right = width - padding;
+  const usable = height - 2 * padding;
+  const mapping: Mapping = {
+    x0: 0,
+    from: to - span_ms,
+    xPerMs: right / span_ms,
+    y0: flat ? height / 2 : height - padding,
+    min: low,
+    yPerUnit: flat ? 0 : usable / (high - low),
+    bottom: height,
+  };
+  const threshold = gapThreshold(times);
+  const columns = Math.floor(right / ratio);
+  if (states) drawStates(context, times, values, mapping, right);
+  else {
+    const dense = times.length > columns * DENSE;
+    const path = dense
+      ? bandPath(
+          envelope(times, values, to - span_ms, to, columns),
+          mapping,
+          Math.max(threshold, (span_ms / columns) * 2.5),
+        )
+      : linePath({ times, values }, mapping, threshold, true);
+    if (path.fill !== null) {
+      context.fillStyle = withAlpha(stroke, dense ? 0.15 : 0.06);
+      context.fill(path.fill);
+    }
+    context.strokeStyle = stroke;
+    context.lineWidth = 1.5 * ratio;
+    context.lineJoin = "round";
+    context.stroke(path.stroke);
+    const y = mapping.y0 - (buffer.lastValue - mapping.min) * mapping.yPerUnit;
+    const x = Math.min(right, (buffer.lastTime - mapping.from) * mapping.xPerMs);
+    if (x > 0 && !Number.isNaN(y)) {
+      context.fillStyle = stroke;
+      context.beginPath();
+      context.arc(x, y, 2 * ratio, 0, 2 * Math.PI);
+      context.fill();
+    }
+  }
+}
+
+/** States have no height: each is a block of its own colour. */
+function drawStates(
+  context: CanvasRenderingContext2D,
+  times: Float64Array,
+  values: Float64Array,
+  mapping: Mapping,
+  right: number,
+): void {
+  const colours_ = themeColours().series;
+  const top = mapping.bottom * 0.3;
+  for (let i = 0; i < times.length; i++) {
+    if (Number.isNaN(values[i])) continue;
+    const from = Math.max(0, (times[i] - mapping.from) * mapping.xPerMs);
+    const to = i + 1 < times.length ? (times[i + 1] - mapping.from) * mapping.xPerMs : right;
+    if (to <= from) continue;
+    context.fillStyle = withAlpha(colours_[values[i] % SERIES_COLOURS], 0.55);
+    context.fillRect(from, top, to - from, mapping.bottom * 0.4);
+  }
+}

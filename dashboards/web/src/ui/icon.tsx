@@ -1,0 +1,48 @@
+/** The few icons of the interface, drawn on a 16 px grid. */
+
+const PATHS = {
+  fleet: "M2.5 4h11M2.5 8h11M2.5 12h11M5 2.8v2.4M10 6.8v2.4M7 10.8v2.4",
+  search: "M7 12a5 5 0 1 0 0-10 5 5 0 0 0 0 10ZM10.7 10.7 14 14",
+  system: "M2 3h12v8H2zM6 14h4M8 11v3",
+  light:
+    "M8 11a3 3 0 1 0 0-6 3 3 0 0 0 0 6ZM8 1.5v1M8 13.5v1M1.5 8h1M13.5 8h1M3.4 3.4l.7.7M11.9 11.9l.7.7M12.6 3.4l-.7.7M4.1 11.9l-.7.7",
+  dark: "M13.5 9.6A5.8 5.8 0 0 1 6.4 2.5a5.8 5.8 0 1 0 7.1 7.1Z",
+  leave: "M6.5 2.5h-4v11h4M10 11l3.5-3L10 5M13 8H6",
+  copy: "M5.5 5.5v-3h8v8h-3M2.5 5.5h8v8h-8z",
+  done: "m3 8.5 3.2 3.2L13 5",
+  back: "M9.5 3.5 5 8l4.5 4.5",
+  up: "M8 12.5v-9M4.5 7 8 3.5 11.5 7",
+  down: "M8 3.5v9M4.5 9 8 12.5 11.5 9",
+  table: "M2.5 3h11v10h-11zM2.5 6.5h11M2.5 9.8h11M6.5 6.5V13",
+  download: "M8 2.5v7.5M5 7.5l3 3 3-3M2.5 13.5h11",
+  warning: "M8 2 1.8 13.2h12.4L8 2ZM8 6.5v3.2M8 11.4v.1",
+  follow: "M2 8h7M9 4.5 12.5 8 9 11.5M14 3.5v9",
+  device: "M4.5 2.5h7v11h-7zM7 11.5h2",
+  range: "M8 14A6 6 0 1 0 8 2a6 6 0 0 0 0 12ZM8 4.8V8l2.2 1.4",
+} as const;
+
+export type IconName = keyof typeof PATHS;
+
+export function Icon({ name }: { name: IconName }) {
+  return (
+    <svg class="icon" viewBox="0 0 16 16" aria-hidden="true">
+      <path d={PATHS[name]} />
+    </svg>
+  );
+}
+
+/** A pulse between two lines: what comes in goes on. */
+export function Logo() {
+  return (
+    <svg class="logo" viewBox="0 0 24 24" fill="none" aria-hidden="true">
+      <rect x="1" y="1" width="22" height="22" rx="6" fill="currentColor" />
+      <path
+        d="M4.5 12.5h3.2l2.1-6 3.6 11 2.3-7.2 1.1 2.2h2.7"
+        stroke="var(--on-accent)"
+        stroke-width="1.8"
+        stroke-linecap="round"
+        stroke-linejoin="round"
+      />
+    </svg>
+  );
+}

@@ -1,0 +1,180 @@
+/** The frame around every page: the rail, the header and what says how the page is connected. */
+
+import { type Signal, signal } from "@preact/signals";
+import type { ComponentChildren } from "preact";
+import { useEffect } from "preact/hooks";
+import type { View } from "../chart/view";
+import { signOut } from "../data/api";
+import { conditionOf } from "../data/fleet";
+import { hub } from "../data/hub";
+import { Shape } from "./condition";
+import { Icon, Logo } from "./icon";
+import { LinkBanner, LinkState } from "./link_state";
+import { Palette, paletteOpen } from "./palette";
+import { recent } from "./recent";
+import { devicePath, type Route, route } from "./route";
+import { nextTheme, theme } from "./theme";
+import { now } from "./tick";
+import { TimeRange } from "./time_range";
+
+/** The view of the charts of the page that is shown, null when it has none. */
+export const pageView = signal<Signal<View> | null>(null);
+
+export function Shell({ children }: { children: ComponentChildren }) {
+  useEffect(() => {
+    document.addEventListener("keydown", onKeyDown);
+    return () => document.removeEventListener("keydown", onKeyDown);
+  }, []);
+  return (
+    <div class="app">
+      <Rail />
+      <div class="side">
+        <Header />
+        <LinkBanner />
+        <main class="content">{children}</main>
+      </div>
+      <Palette />
+    </div>
+  );
+}
+
+function onKeyDown(event: KeyboardEvent): void {
+  if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k") {
+    event.preventDefault();
+    paletteOpen.value = !paletteOpen.value;
+    return;
+  }
+  const typing = event.target instanceof Element && event.target.closest("input, textarea, select") !== null;
+  if (event.key !== "/" || typing || event.ctrlKey || event.metaKey || event.altKey || paletteOpen.value)
+    return;
+  event.preventDefault();
+  const field = document.querySelector<HTMLInputElement>("[data-search]");
+  if (field !== null) field.focus();
+  else paletteOpen.value = true;
+}
+
+function Rail() {
+  const { page } = route.value;
+  const name = hub.info.value?.name ?? "";
+  return (
+    <nav class="rail" aria-label="Pages">
+      <div class="rail-hub">
+        <Logo />
+        <span class="name ellipsis" data-testid="hub-name">
+          {name}
+        </span>
+      </div>
+      <a class="rail-item" href="/" aria-current={page === "fleet" ? "page" : undefined}>
+        <Icon name="fleet" />
+        Fleet
+      </a>
+      <RecentDevices />
+      <div class="rail-foot">
+        <button
+          type="button"
+          class="rail-item"
+          onClick={() => {
+            paletteOpen.value = true;
+          }}
+        >
+          <Icon name="search" />
+          Search
+        </button>
+        <button
+          type="button"
+          class="rail-item"
+          onClick={nextTheme}
+          data-testid="theme"
+          aria-label={`Theme: ${theme.value}`}
+        >
+          <Icon name={theme.value} />
+          {{ system: "System", light: "Light", dark: "Dark" }[theme.value]}
+        </button>
+        <button type="button" class="rail-item" onClick={() => void leave()}>
+          <Icon name="leave" />
+          Sign out
+        </button>
+        <p class="rail-version">Version {hub.info.value?.version ?? ""}</p>
+      </div>
+    </nav>
+  );
+}
+
+async function leave(): Promise<void> {
+  try {
+    await signOut();
+  } finally {
+    window.location.assign("/");
+  }
+}
+
+function RecentDevices() {
+  const shown = route.value;
+  void hub.fleet.version.value;
+  const records = recent.value.flatMap((device) => hub.fleet.records.get(device) ?? []);
+  if (records.length === 0) return null;
+  return (
+    <>
+      <p class="rail-title">Recent</p>
+      <div class="rail-recent">
+        {records.map((record) => (
+          <a
+            key={record.device}
+            class="rail-item"
+            href={devicePath(record.device)}
+            aria-current={isShown(shown, record.device) ? "page" : undefined}
+            title={record.device}
+          >
+            <span class={`condition ${conditionOf(record, now.value)}`}>
+              <Shape condition={conditionOf(record, now.value)} />
+            </span>
+            <span class="mono ellipsis">{record.device}</span>
+          </a>
+        ))}
+      </div>
+    </>
+  );
+}
+
+function isShown(shown: Route, device: string): boolean {
+  return shown.page === "device" && shown.device === device;
+}
+
+function Header() {
+  const shown = route.value;
+  const view = pageView.value;
+  return (
+    <header class="header">
+      <div class="crumbs">
+        {shown.page === "fleet" && <span>Fleet</span>}
+        {shown.page === "unknown" && <span>Not found</span>}
+        {shown.page === "device" && (
+          <>
+            <a class="back" href="/" aria-label="Back to the fleet">
+              <Icon name="back" />
+            </a>
+            <a href="/">Fleet</a>
+            <span class="separator">/</span>
+            <span class="ellipsis mono" title={shown.device}>
+              {shown.device}
+            </span>
+          </>
+        )}
+      </div>
+      {view !== null && <TimeRange view={view} />}
+      <LinkState />
+      <button
+        type="button"
+        class="button search-button"
+        aria-label="Search"
+        onClick={() => {
+          paletteOpen.value = true;
+        }}
+      >
+        <Icon name="search" />
+        <span class="word">Search</span>
+        <kbd>Ctrl K</kbd>
+      </button>
+    </header>
+  );
+}

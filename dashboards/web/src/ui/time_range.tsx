@@ -1,0 +1,67 @@
+/** Which time the charts show: ranges that follow the clock, or a stretch that a gesture chose. */
+
+import type { Signal } from "@preact/signals";
+import { DEFAULT_SPAN_MS, RANGES, spanOf, type View } from "../chart/view";
+import { duration, moment } from "../data/time_format";
+import { Icon } from "./icon";
+import { now } from "./tick";
+
+export function TimeRange({ view }: { view: Signal<View> }) {
+  const shown = view.value;
+  const live = shown.mode === "live";
+  const chosen = RANGES.find((range) => live && range.span_ms === shown.span_ms);
+  const choose = (span_ms: number) => {
+    view.value = { mode: "live", span_ms };
+  };
+  const nearest = RANGES.find((range) => range.span_ms >= spanOf(shown)) ?? RANGES[RANGES.length - 1];
+  return (
+    <div class="time-range" data-testid="time-range">
+      {shown.mode === "fixed" && (
+        <span class="stretch" data-testid="stretch">
+          {moment(shown.from, now.value)} – {moment(shown.to, now.value)}
+        </span>
+      )}
+      {live && chosen === undefined && <span class="stretch">Last {duration(shown.span_ms)}</span>}
+      <fieldset class="segments" aria-label="Time range">
+        {RANGES.map((range) => (
+          <button
+            key={range.name}
+            type="button"
+            aria-pressed={chosen === range}
+            data-testid={`range-${range.name}`}
+            onClick={() => choose(range.span_ms)}
+          >
+            {range.label}
+          </button>
+        ))}
+      </fieldset>
+      <select
+        class="field"
+        aria-label="Time range"
+        value={chosen?.name ?? ""}
+        onChange={(event) => {
+          const range = RANGES.find(({ name }) => name === event.currentTarget.value);
+          choose(range?.span_ms ?? DEFAULT_SPAN_MS);
+        }}
+      >
+        {chosen === undefined && <option value="">Custom</option>}
+        {RANGES.map((range) => (
+          <option key={range.name} value={range.name}>
+            {range.label}
+          </option>
+        ))}
+      </select>
+      <button
+        type="button"
+        class="button follow"
+        aria-pressed={live}
+        data-testid="follow"
+        title={live ? "The charts follow the newest readings" : "Back to the newest readings"}
+        onClick={() => choose(chosen?.span_ms ?? nearest.span_ms)}
+      >
+        <Icon name="follow" />
+        Live
+      </button>
+    </div>
+  );
+}
