@@ -6,7 +6,7 @@ A batch is accepted or refused whole: half a batch would be a loss that nobody w
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from msgspec.structs import replace
@@ -20,6 +20,9 @@ from wire.model import MetricType, Value
 
 ARRAY_FROM = 16
 """Lists of at least this many values become arrays at once; below, the list is cheaper (an array costs about 1 µs)."""
+
+_new: Any = tuple.__new__
+"""Named tuples without their Python constructors: 0.1 µs instead of 0.25 µs, twice a frame."""
 
 _ALLOWED: dict[MetricType, frozenset[type]] = {
     "float": frozenset({float, int, type(None)}),
@@ -50,18 +53,21 @@ def accept(data: device.Data, metrics: Mapping[str, Series | WireError]) -> Acce
         raise WireError(refusal.code, refusal.message, seq=data.seq) from None
     batch = Batch(times, columns, readings=readings, historical=data.historical)
     first = times[0]
-    if len(times) == 1:
-        if all(first > column.series.last_time_ns for column in columns):
-            for column in columns:
-                column.series.last_time_ns = first
-            return Accepted(batch, data, 0)
-    else:
+    last = first
+    rising = True
+    if len(times) > 1:
         array = batch.times = np.asarray(times, dtype=np.int64)
-        if (array[1:] > array[:-1]).all() and all(first > column.series.last_time_ns for column in columns):
-            last = int(array[-1])
+        rising = bool((array[1:] > array[:-1]).all())
+        last = int(array[-1])
+    if rising:
+        for column in columns:
+            if first <= column.series.last_time_ns:
+                break
+        else:
             for column in columns:
                 column.series.last_time_ns = last
-            return Accepted(batch, data, 0)
+            accepted: Accepted = _new(Accepted, (batch, data, 0))
+            return accepted
     return _with_distinct_times(batch, data)
 
 
@@ -112,13 +118,13 @@ def _columns(
                 raise WireError(Code.LENGTH_MISMATCH, f"{name} has {len(column)} values for {rows} times")
             if rows == 1:
                 count = _check_one(name, series, column[0])
-                columns.append(Column(series, column))
+                columns.append(_new(Column, (series, column)))
             else:
                 checked, count = _check_list(name, series, column)
-                columns.append(Column(series, checked))
+                columns.append(_new(Column, (series, checked)))
         else:
             array, count = _check_packed(name, series, column, rows)
-            columns.append(Column(series, array))
+            columns.append(_new(Column, (series, array)))
         readings += count
     if not readings:
         raise WireError(Code.EMPTY, "the batch has no reading")
