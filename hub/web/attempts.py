@@ -29,7 +29,7 @@ that many addresses is not slowed down, and nobody else is locked out."""
 
 
 class Penalty(NamedTuple):
-    """What follows a failure: wait `delay_s` before the answer; or, with `close`, do not answer but close at once."""
+    """What follows a failure: wait `delay_s` before the answer; or, with `close`, end it at once, as cheaply as can be."""
 
     delay_s: float
     close: bool
