@@ -29,7 +29,7 @@ that many addresses is not slowed down, and nobody else is locked out."""
 
 
 class Penalty(NamedTuple):
-    """What follows a failure: wait `delay_s` before the answer; or, with `close`, end it at once, as cheaply as can be."""
+    """What follows a failure: wait `delay_s` before the answer, or, with `close`, end it at once and cheaply."""
 
     delay_s: float
     close: bool
