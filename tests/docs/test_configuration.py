@@ -1,0 +1,76 @@
+"""docs/configuration.md and the settings say the same."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from hub.settings import Settings, SettingsError, load_settings
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
+ROW = re.compile(r"^\| `([a-z_.]+)` \| `(HUB_[A-Z_]+)` \| `(.*)` \| (.+) \|$", re.MULTILINE)
+
+
+def settings(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
+    """(name, environment variable, default, description) of every setting."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from settings(field.annotation, f"{prefix}{name}.")
+        else:
+            default = list(field.default) if isinstance(field.default, tuple) else field.default
+            variable = f"HUB_{prefix}{name}".upper().replace(".", "__")
+            yield f"{prefix}{name}", variable, str(default), field.description or ""
+
+
+def test_every_setting_is_documented_with_its_default_and_nothing_else_is() -> None:
+    """The table has one row a setting, with the variable, default and sentence of the code."""
+    assert ROW.findall(DOCUMENT.read_text()) == list(settings())
+
+
+def test_the_example_file_of_the_document_is_accepted(tmp_path: Path) -> None:
+    """What people copy from the document works."""
+    example = re.search(r"```toml\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    assert example is not None
+    file = tmp_path / "hub.toml"
+    file.write_text(example[1])
+    assert load_settings(file).name == "Plant 3"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("lisen = '127.0.0.1:1'", "lisen: there is no such setting"),
+        ("[journal]\nkeep = 3", "journal.keep: there is no such setting"),
+        ("[journal]\nmax_bytes = 'much'", "journal.max_bytes: input should be a valid integer"),
+        ("listen = 'here'", "listen: expected HOST:PORT"),
+        ("listen = ", "Invalid value"),
+    ],
+)
+def test_a_wrong_setting_is_named(tmp_path: Path, text: str, message: str) -> None:
+    """Unknown keys, wrong values and broken files are told by name."""
+    file = tmp_path / "hub.toml"
+    file.write_text(text)
+    with pytest.raises(SettingsError, match=message) as error:
+        load_settings(file)
+    assert "\n" not in str(error.value)
+
+
+def test_the_command_line_wins_over_the_environment_and_that_over_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each level overrides the one below, also inside a section."""
+    file = tmp_path / "hub.toml"
+    file.write_text("name = 'file'\nlisten = '127.0.0.1:1'\n[store]\nthreads = 2\nmemory_limit = '2GB'\n")
+    monkeypatch.setenv("HUB_LISTEN", "127.0.0.1:2")
+    monkeypatch.setenv("HUB_STORE__THREADS", "3")
+    loaded = load_settings(file, {"listen": "127.0.0.1:3"})
+    assert (loaded.name, loaded.address, loaded.store.threads, loaded.store.memory_limit) == (
+        "file",
+        ("127.0.0.1", 3),
+        3,
+        "2GB",
+    )
