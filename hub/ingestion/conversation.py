@@ -93,7 +93,7 @@ class Conversation:
             case messages.Hello():
                 await self._receive_hello(message)
             case messages.Declare() if self.device is not None:
-                self.device.metrics = await self._directory.declare(self.device.id, message.metrics)
+                await self._receive_declare(self.device, message)
             case messages.Gap() if self.device is not None:
                 self._receive_gap(self.device, message, _bytes(frame))
             case messages.TimeReply() if self.device is not None:
@@ -169,6 +169,12 @@ class Conversation:
         self.probe_clock()
         self._directory.record(device.id, "connected", hello.agent)
         self._intake.on_device(device)
+
+    async def _receive_declare(self, device: Device, declare: messages.Declare) -> None:
+        """Conflicts of earlier declarations stay until the metric is declared again as the hub knows it."""
+        now = {metric.name for metric in declare.metrics}
+        conflicts = {n: e for n, e in device.metrics.items() if isinstance(e, WireError) and n not in now}
+        device.metrics = {**await self._directory.declare(device.id, declare.metrics), **conflicts}
 
     def _receive_gap(self, device: Device, gap: messages.Gap, frame: bytes) -> None:
         before = device.received

@@ -274,3 +274,22 @@ async def test_revoking_a_token_closes_its_connections(tmp_path: Path) -> None:
         again = await agent(hub, token)
         await again.send(hello())
         assert (await again.receive())["code"] == "not_authenticated"
+
+
+async def test_a_metric_of_another_type_is_in_conflict_until_it_is_declared_right(tmp_path: Path) -> None:
+    """The hub keeps the first type; batches of the wrong one go to quarantine even when their values would fit, other
+    declarations do not change that, and the right declaration ends it."""
+    async with running_hub(tmp_path / "data") as hub:
+        token = await hub.token("device", "--device", "d")
+        first, _ = await greeted(hub, token)
+        await first.ws.close()
+        connection = await agent(hub, token)
+        await connection.send(hello(metrics=[{"name": "i", "type": "float"}]))
+        assert (await connection.receive())["type"] == "welcome"
+        await connection.send({"type": "declare", "metrics": [{"name": "new"}]})
+        await connection.send(data(1, {"i": [1]}))
+        assert (await connection.receive())["code"] == "type_conflict"
+        assert (await connection.receive())["type"] == "ack"
+        await connection.send({"type": "declare", "metrics": [{"name": "i", "type": "integer"}]})
+        await connection.send(data(2, {"i": [1], "new": [1.5]}))
+        assert (await connection.receive()) == {"type": "ack", "seq": 2}
