@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from hub.contract.batch import Entry, Series
 from wire.model import Value
@@ -28,11 +28,16 @@ class Cursor(NamedTuple):
     offset: int
 
 
+MIN_POINTS = 2
+"""Of a query: a minimum and a maximum."""
+
+
 class Query(NamedTuple):
-    """Which readings: from `start_ns` (included) to `end_ns` (not included), at most about `points` a series.
+    """Which readings: from `start_ns` (included) to `end_ns` (not included), at most `points` a series.
 
     With `points` None every reading is returned. Otherwise, where there are more, each interval gives its minimum and
-    its maximum at their own times, so no peak is lost; strings and booleans give their first and last.
+    its maximum at their own times, so no peak is lost; strings and booleans give their first and last. Less points than
+    MIN_POINTS are a ValueError.
     """
 
     series: Sequence[Series]
@@ -49,7 +54,7 @@ class SeriesHistory(NamedTuple):
 
     series: Series
     times_ns: NDArray[int64]
-    values: Sequence[Value]
+    values: list[Value] | NDArray[Any]
     resolution: Literal["raw", "reduced"]
 
 
@@ -81,14 +86,18 @@ class Description(NamedTuple):
 class Store(Protocol):
     """Implementations pass one contract test suite."""
 
+    async def open(self) -> Cursor:
+        """Makes the store ready where it is not; returns the durable cursor. Raises StoreUnavailable."""
+
     @property
     def cursor(self) -> Cursor:
-        """The durable cursor."""
+        """The durable cursor; of no journal before the store was open."""
 
     async def write(self, entries: Sequence[Entry], cursor: Cursor) -> int:
         """Stores the batches of these entries (each has its decoded batch) and the cursor, all or nothing.
 
-        Returns the number of readings stored. Raises StoreUnavailable.
+        What is not beyond the durable cursor is there already and is left out; the cursor of another journal counts as
+        0. Returns the number of readings stored. Raises StoreUnavailable: then `open` says up to where the store is.
         """
 
     async def query(self, query: Query) -> History:

@@ -1,0 +1,243 @@
+"""History in a DuckDB file."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import shutil
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import ParamSpec, Self, TypeVar
+
+import duckdb
+import structlog
+
+from hub.contract.batch import Entry, Series
+from hub.contract.store import Cursor, Description, History, Latest, Query, StoreUnavailable
+from hub.stores import schema
+from hub.stores.database import Database, Reader, explain, size_bytes
+from hub.stores.history import read_history
+from hub.stores.summary import Span
+from hub.stores.tables import Tables
+
+READERS = 2
+"""Queries that are answered at the same time: a slow one does not hold up the others, and several slow ones leave the
+processor to those who take in data."""
+
+MAX_WAITING = 1024
+"""Queries under way or waiting; beyond them callers are told that the store is busy. Each dashboard connection asks for
+one at a time."""
+
+MIN_FREE_BYTES = 64_000_000
+"""Free room on the disk below which nothing is written: twice the write-ahead log, which has to fit into the file as
+well. DuckDB gives up its open file when a checkpoint finds the disk full, and reads with it."""
+
+log = structlog.get_logger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class DuckdbStore:
+    """Implements hub.contract.store.Store; an async context manager.
+
+    Entering begins to open the file and does not wait for it: the hub takes in data meanwhile, and where opening fails,
+    too. `open` tries again; it is the writer's to call. Readings wait for an opening under way, and where there is
+    none they raise StoreUnavailable with the reason.
+
+    One thread writes, READERS threads read, each with its own connection.
+    """
+
+    def __init__(
+        self, path: Path, *, memory_limit: str = "1GB", threads: int = 1, min_free_bytes: int = MIN_FREE_BYTES
+    ) -> None:
+        self._path = path
+        self._memory_limit = memory_limit
+        self._threads = threads
+        self._min_free_bytes = min_free_bytes
+        self._writer = ThreadPoolExecutor(1, "store-writer")
+        self._readers = ThreadPoolExecutor(READERS, "store-reader")
+        self._opening: asyncio.Future[Cursor] | None = None
+        self._waiting = 0
+        # Set by the writer's thread, together: both or none.
+        self._opened: tuple[Database, Tables] | None = None
+        self._trouble = "the store is not open yet"
+
+    async def __aenter__(self) -> Self:
+        self._begin_opening()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Finishes a write under way, interrupts readings, saves and closes the file."""
+        try:
+            await self._in_writer(self._close)
+        finally:
+            self._writer.shutdown(wait=False)
+            self._readers.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def cursor(self) -> Cursor:
+        """The durable cursor; of no journal before the store was open."""
+        return Cursor("", 0) if self._opened is None else self._opened[1].cursor
+
+    async def open(self) -> Cursor:
+        """Opens the file where it is not open. Raises StoreUnavailable."""
+        if self._opened is not None:
+            return self._opened[1].cursor
+        return await asyncio.shield(self._begin_opening())
+
+    async def write(self, entries: Sequence[Entry], cursor: Cursor) -> int:
+        """Stores readings and cursor in one transaction. Raises StoreUnavailable."""
+        return await self._in_writer(self._write, entries, cursor)
+
+    async def query(self, query: Query) -> History:
+        """The readings asked for. Cancelling interrupts the query. Raises StoreUnavailable."""
+        _, tables = await self._ready()
+        spans: dict[int, Span] = {}
+        for summary in tables.summaries.values():
+            spans |= summary.spans(query.series)
+        return await self._read(lambda reader: read_history(reader, query, spans))
+
+    async def latest(self, series: Sequence[Series]) -> dict[int, Latest]:
+        """The newest reading of each series that has one, by id; from memory. Raises StoreUnavailable."""
+        _, tables = await self._ready()
+        found: dict[int, Latest] = {}
+        for summary in tables.summaries.values():
+            found |= summary.latest(series)
+        return found
+
+    async def counts(self) -> dict[int, int]:
+        """How many readings of each series are stored, by id; from memory. Raises StoreUnavailable."""
+        _, tables = await self._ready()
+        counts: dict[int, int] = {}
+        for summary in tables.summaries.values():
+            counts |= summary.counts()
+        return counts
+
+    async def delete_before(self, time_ns: int) -> int:
+        """Deletes readings older than this; returns how many. Raises StoreUnavailable."""
+        return await self._in_writer(self._change, lambda tables: tables.delete_before(time_ns))
+
+    async def describe(self) -> Description:
+        """What there is. Raises StoreUnavailable."""
+        return await self._read(self._describe)
+
+    def _begin_opening(self) -> asyncio.Future[Cursor]:
+        if self._opening is None or self._opening.done():
+            self._opening = asyncio.ensure_future(self._in_writer(self._open))
+            # Nobody may be waiting for it; the reason is kept besides.
+            self._opening.add_done_callback(lambda opening: opening.cancelled() or opening.exception())
+        return self._opening
+
+    async def _ready(self) -> tuple[Database, Tables]:
+        if self._opened is None and self._opening is not None and not self._opening.done():
+            await asyncio.wait([self._opening])
+        if self._opened is None:
+            raise StoreUnavailable(self._trouble)
+        return self._opened
+
+    async def _in_writer(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._writer, functools.partial(call, *args, **kwargs))
+
+    async def _read(self, read: Callable[[Reader], T]) -> T:
+        database, _ = await self._ready()
+        if self._waiting >= MAX_WAITING:
+            raise StoreUnavailable(f"the store is busy: {self._waiting} queries are waiting")
+        stopped = threading.Event()
+        began: list[Reader] = []
+
+        def answer() -> T:
+            with database.reader() as reader:
+                # One of the two sees the other: this the stop, or the stop this reader.
+                began.append(reader)
+                if stopped.is_set():
+                    reader.stop()
+                return read(reader)
+
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._readers, answer)
+        except asyncio.CancelledError:
+            stopped.set()
+            for reader in began:
+                reader.stop()
+            raise
+        except duckdb.Error as error:
+            raise explain(error, self._path) from error
+        finally:
+            self._waiting -= 1
+
+    # The rest runs in the writer's thread.
+
+    def _open(self) -> Cursor:
+        if self._opened is not None:
+            return self._opened[1].cursor
+        try:
+            database = Database(self._path, memory_limit=self._memory_limit, threads=self._threads)
+            try:
+                tables = Tables(database.writer)
+            except BaseException:
+                database.close()
+                raise
+        except (duckdb.Error, StoreUnavailable) as error:
+            trouble = error if isinstance(error, StoreUnavailable) else explain(error, self._path)
+            self._trouble = str(trouble)
+            raise trouble from error
+        self._opened = database, tables
+        return tables.cursor
+
+    def _write(self, entries: Sequence[Entry], cursor: Cursor) -> int:
+        free = shutil.disk_usage(self._path.parent).free
+        if free < self._min_free_bytes:
+            raise StoreUnavailable(
+                f"no room on the disk of {self._path}: make room, and the hub goes on by itself "
+                f"({free // 1_000_000} MB are free)"
+            )
+        return self._change(lambda tables: tables.append(entries, cursor))
+
+    def _change(self, change: Callable[[Tables], T]) -> T:
+        if self._opened is None:
+            raise StoreUnavailable(self._trouble)
+        database, tables = self._opened
+        try:
+            return change(tables)
+        except duckdb.Error as error:
+            trouble = explain(error, self._path)
+            try:
+                tables.load()
+            except (duckdb.Error, StoreUnavailable):
+                # After some errors DuckDB wants its file to be opened anew.
+                self._trouble = str(trouble)
+                self._opened = None
+                database.close()
+            raise trouble from error
+
+    def _describe(self, reader: Reader) -> Description:
+        readings = reader.fetch(schema.READ_STORE)["readings"]
+        ends = reader.fetch(schema.READ_ENDS)
+        there = bool(len(ends["oldest_ns"]))
+        return Description(
+            kind="duckdb",
+            location=str(self._path),
+            readings=int(readings[0]),
+            size_bytes=size_bytes(self._path),
+            oldest_ns=int(ends["oldest_ns"].min()) if there else None,
+            newest_ns=int(ends["newest_ns"].max()) if there else None,
+        )
+
+    def _close(self) -> None:
+        if self._opened is not None:
+            database, tables = self._opened
+            self._opened = None
+            self._trouble = "the hub is stopping"
+            try:
+                tables.save()
+            except duckdb.Error as error:
+                # Costs the next opening some time, nothing else.
+                log.warning("the store's summaries are not saved", error=str(error))
+            database.close()

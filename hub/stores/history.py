@@ -1,0 +1,187 @@
+"""Readings out of the tables: raw where they are few, else reduced so that every minimum and maximum stays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from hub.contract.batch import Series
+from hub.contract.store import MIN_POINTS, Cursor, History, Query, SeriesHistory
+from hub.stores import schema
+from hub.stores.columns import DTYPES, Array
+from hub.stores.database import Reader
+from hub.stores.summary import Span
+from wire.limits import MAX_TIME_NS
+from wire.model import MetricType, Value
+
+MIN_POINTS_WITH_ENDS = 4
+"""From here on a series' first and last reading are among its points, so that a line ends where its data end."""
+
+# Interval `part` of a series; what lies outside of its intervals belongs to the nearest one.
+PART = "greatest(0, least(intervals - 1, (time_ns - from_ns) // width_ns))"
+
+ENDS = (
+    "min(time_ns) AS first_ns, arg_min(value, time_ns) AS first_value, "
+    "max(time_ns) AS last_ns, arg_max(value, time_ns) AS last_value"
+)
+PEAKS = (
+    "min(value) AS low_value, arg_min(time_ns, value) AS low_ns, "
+    "max(value) AS high_value, arg_max(time_ns, value) AS high_ns"
+)
+
+Found = dict[int, SeriesHistory]
+
+
+class _Range(NamedTuple):
+    """From the first to the last nanosecond, both included."""
+
+    first_ns: int
+    last_ns: int
+
+
+def read_history(reader: Reader, query: Query, spans: Mapping[int, Span]) -> History:
+    """Answers a query from the reader's snapshot. Raises ValueError for less than MIN_POINTS.
+
+    `spans` is what is known of the series. It may be older or newer than the snapshot, since it only decides where the
+    intervals lie and which way is tried first.
+    """
+    if query.points is not None and query.points < MIN_POINTS:
+        raise ValueError(f"a query asks for at least {MIN_POINTS} points")
+    within = _Range(max(query.start_ns, 0), min(query.end_ns - 1, MAX_TIME_NS))
+    row = reader.fetch(schema.READ_CURSOR)
+    cursor = Cursor(str(row["journal"][0]), int(row["position"][0]))
+    found: Found = {}
+    if within.first_ns <= within.last_ns:
+        for type in schema.TYPES:
+            wanted = {series.id: series for series in query.series if series.type == type}
+            if wanted:
+                reading = _Reading(reader, type, within)
+                found |= reading.all(wanted) if query.points is None else reading.some(wanted, query.points, spans)
+    return History(cursor, [found.get(series.id) or _nothing(series) for series in query.series])
+
+
+class _Reading(NamedTuple):
+    """One type's part of a query. Series without a reading in the range are not in the answers."""
+
+    reader: Reader
+    type: MetricType
+    within: _Range
+
+    def some(self, wanted: Mapping[int, Series], points: int, spans: Mapping[int, Span]) -> Found:
+        """At most so many points of each series."""
+        # The scan is the work, so each series' readings are found once: as they are where few are expected.
+        few = {id: series for id, series in wanted.items() if self._expected(spans.get(id)) <= points}
+        many = {id: series for id, series in wanted.items() if id not in few}
+        found: Found = {}
+        if few:
+            limit = points * len(few)
+            whole = self.all(few, limit + 1)
+            if sum(len(part.times_ns) for part in whole.values()) <= limit:
+                found = {id: part for id, part in whole.items() if len(part.times_ns) <= points}
+                many |= {id: few[id] for id in whole if id not in found}
+            else:
+                many |= few
+        if many:
+            reduced, small = self._reduced(many, points, spans)
+            found |= reduced
+            if small:
+                found |= self.all(small)
+        return found
+
+    def all(self, wanted: Mapping[int, Series], limit: int | None = None) -> Found:
+        """Every reading; with a limit, any so many of them."""
+        self.reader.offer("wanted", {"id": np.array(sorted(wanted), np.int32)})
+        columns = self.reader.fetch(
+            f"SELECT * FROM (SELECT series, time_ns, value FROM {schema.raw(self.type)} JOIN wanted ON series = id "
+            f"WHERE time_ns BETWEEN ? AND ? {'' if limit is None else f'LIMIT {limit}'}) ORDER BY series, time_ns",
+            *self.within,
+        )
+        times_ns, values = columns["time_ns"], columns["value"]
+        return {
+            id: SeriesHistory(wanted[id], times_ns[part], _plain(self.type, values[part]), "raw")
+            for id, part in _parts(columns["series"])
+        }
+
+    def _reduced(
+        self, wanted: Mapping[int, Series], points: int, spans: Mapping[int, Span]
+    ) -> tuple[Found, dict[int, Series]]:
+        """Reduced series, and those that have no more readings than points."""
+        peaks = self.type in ("float", "integer")
+        ends = peaks and points >= MIN_POINTS_WITH_ENDS
+        intervals = (points - 2 if ends else points) // 2
+        ids = sorted(wanted)
+        starts, widths = zip(*(self._intervals(spans.get(id), intervals) for id in ids), strict=True)
+        self.reader.offer(
+            "wanted",
+            {
+                "id": np.array(ids, np.int32),
+                "from_ns": np.array(starts, np.int64),
+                "width_ns": np.array(widths, np.int64),
+            },
+        )
+        columns = self.reader.fetch(
+            f"SELECT series, {PART.replace('intervals', str(intervals))} AS part, count(*) AS readings, "
+            f"{ENDS}{f', {PEAKS}' if peaks else ''} FROM {schema.raw(self.type)} JOIN wanted ON series = id "
+            "WHERE time_ns BETWEEN ? AND ? GROUP BY series, part ORDER BY series, part",
+            *self.within,
+        )
+        found: Found = {}
+        small = {}
+        for id, part in _parts(columns["series"]):
+            if columns["readings"][part].sum() <= points:
+                small[id] = wanted[id]
+                continue
+            found[id] = SeriesHistory(wanted[id], *self._points(columns, part, ends=ends), "reduced")
+        return found, small
+
+    def _points(self, columns: Mapping[str, Array], part: slice, *, ends: bool) -> tuple[Array, list[Value] | Array]:
+        """The points of one series' intervals, in order of time."""
+        names = ("low", "high") if "low_ns" in columns else ("first", "last")
+        (early_ns, early), (late_ns, late) = (
+            (columns[f"{name}_ns"][part], columns[f"{name}_value"][part]) for name in names
+        )
+        swapped = early_ns > late_ns
+        times_ns = np.stack([np.where(swapped, late_ns, early_ns), np.where(swapped, early_ns, late_ns)], 1).ravel()
+        values = np.stack([np.where(swapped, late, early), np.where(swapped, early, late)], 1).ravel()
+        if ends:
+            begin, end = part.start, part.stop - 1
+            times_ns = np.concatenate([columns["first_ns"][[begin]], times_ns, columns["last_ns"][[end]]])
+            values = np.concatenate([columns["first_value"][[begin]], values, columns["last_value"][[end]]])
+        # One reading may be an interval's minimum and its maximum, and an end besides.
+        new = np.ones(len(times_ns), np.bool_)
+        new[1:] = (times_ns[1:] != times_ns[:-1]) | (values[1:] != values[:-1])
+        return times_ns[new], _plain(self.type, values[new])
+
+    def _expected(self, span: Span | None) -> float:
+        """About how many readings of a series are in the range, if they came evenly."""
+        if span is None:
+            return 0
+        common_ns = min(self.within.last_ns, span.newest_ns) - max(self.within.first_ns, span.oldest_ns) + 1
+        return span.readings * max(0, common_ns) / (span.newest_ns - span.oldest_ns + 1)
+
+    def _intervals(self, span: Span | None, intervals: int) -> tuple[int, int]:
+        """Where a series' intervals begin and how long they are: they divide the part of the range that has data."""
+        first_ns, last_ns = self.within
+        if span is not None and span.newest_ns >= first_ns and span.oldest_ns <= last_ns:
+            first_ns, last_ns = max(first_ns, span.oldest_ns), min(last_ns, span.newest_ns)
+        return first_ns, (last_ns - first_ns) // intervals + 1
+
+
+def _parts(series: Array) -> Iterator[tuple[int, slice]]:
+    """Each id and where it is, in a column where equal ones are together."""
+    ends = [*np.flatnonzero(np.diff(series)) + 1, len(series)] if len(series) else []
+    for begin, end in zip([0, *ends], ends, strict=False):
+        yield int(series[begin]), slice(begin, end)
+
+
+def _nothing(series: Series) -> SeriesHistory:
+    return SeriesHistory(series, np.empty(0, np.int64), _plain(series.type, np.empty(0, DTYPES[series.type])), "raw")
+
+
+def _plain(type: MetricType, values: Array) -> list[Value] | Array:
+    if type != "string":
+        return values
+    strings: list[Value] = values.tolist()
+    return strings

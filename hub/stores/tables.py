@@ -1,0 +1,170 @@
+"""What the store's one writing thread does with the tables: read their state, append, save summaries, delete."""
+
+from __future__ import annotations
+
+import contextlib
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from operator import attrgetter
+from typing import Any
+
+import duckdb
+import structlog
+
+from hub.contract.batch import Entry
+from hub.contract.store import Cursor, StoreUnavailable
+from hub.stores import schema
+from hub.stores.columns import Array, Touched, gather, touched_by
+from hub.stores.summary import Summary
+from wire.model import MetricType
+
+SAVE_ROWS = 8_000_000
+"""Rows after which the summaries are saved. Opening summarises the rows since: 0.16 s at most, at 20 ns a row. To save
+those of 1,000 series takes 3 ms, of 100,000 series 60 ms."""
+
+log = structlog.get_logger(__name__)
+
+
+class Tables:
+    """The tables of an open database, for the thread that writes.
+
+    `cursor`, `readings` (stored since the file was made) and `summaries` are as the last commit left them. When a call
+    failed, `load` says what holds: a commit may report an error after it was written.
+    """
+
+    cursor: Cursor
+    readings: int
+    summaries: Mapping[MetricType, Summary]
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, *, save_rows: int = SAVE_ROWS) -> None:
+        """Reads the state. Raises StoreUnavailable for another version of the layout."""
+        self._connection = connection
+        self._save_rows = save_rows
+        self.load()
+
+    def load(self) -> None:
+        """Reads the cursor, the saved summaries, and the rows that they do not have yet."""
+        version, journal, position, readings, *tails = self._row(schema.READ_STORE)
+        if version != schema.VERSION:
+            raise StoreUnavailable(f"the store's layout is version {version}; this hub knows {schema.VERSION}")
+        self._tails = dict(zip(schema.TYPES, tails, strict=True))
+        self.summaries = {type: self._summary(type, tail) for type, tail in self._tails.items()}
+        self.cursor, self.readings = Cursor(journal, position), readings
+
+    def append(self, entries: Sequence[Entry], cursor: Cursor) -> int:
+        """Appends what is beyond the cursor, and moves it, in one transaction. Returns the number of readings."""
+        held = self.cursor.offset if self.cursor.journal == cursor.journal else 0
+        if cursor.offset <= held:
+            return 0
+        rows = gather(entries[bisect_right(entries, held, key=attrgetter("offset")) :])
+        touched = {type: touched_by(rows_of_type) for type, rows_of_type in rows.items()}
+        counts = {type: len(rows[type].series) if type in rows else 0 for type in schema.TYPES}
+        added = sum(counts.values())
+        # Saved as they are before this write, whose rows then are the ones that the saved summaries do not have.
+        save = sum(self._tails.values()) + added > self._save_rows
+        tails = counts if save else {type: tail + counts[type] for type, tail in self._tails.items()}
+        incoming = {
+            schema.raw(type): {"series": part.series, "time_ns": part.times_ns, "value": part.values}
+            for type, part in rows.items()
+        }
+        with self._transaction(incoming, save=save):
+            self._update(cursor, self.readings + added, tails)
+        self.cursor, self.readings, self._tails = cursor, self.readings + added, tails
+        for type, touched_of_type in touched.items():
+            self.summaries[type].add(touched_of_type)
+        return added
+
+    def delete_before(self, time_ns: int) -> int:
+        """Deletes readings older than this. Returns how many."""
+        count_by_series = "SELECT series, count(*) AS readings FROM {} WHERE time_ns < ? GROUP BY series"
+        deleted = {type: self._columns(count_by_series.format(schema.raw(type)), time_ns) for type in schema.TYPES}
+        count = sum(int(columns["readings"].sum()) for columns in deleted.values())
+        if not count:
+            return 0
+        for type, columns in deleted.items():
+            self.summaries[type].delete(columns["series"], columns["readings"], time_ns)
+        # Summaries are saved with every deletion: the rows that they do not have are then always the tables' last ones,
+        # with no deleted row between them.
+        none = dict.fromkeys(schema.TYPES, 0)
+        with self._transaction({}, save=True):
+            for type in schema.TYPES:
+                self._connection.execute(f"DELETE FROM {schema.raw(type)} WHERE time_ns < ?", [time_ns])
+            self._update(self.cursor, self.readings, none)
+        self._tails = none
+        return count
+
+    def save(self) -> None:
+        """Saves the summaries, so that the next opening has nothing to compute."""
+        if any(self._tails.values()):
+            none = dict.fromkeys(schema.TYPES, 0)
+            with self._transaction({}, save=True):
+                self._update(self.cursor, self.readings, none)
+            self._tails = none
+
+    @contextlib.contextmanager
+    def _transaction(self, incoming: dict[str, dict[str, Array]], *, save: bool) -> Iterator[None]:
+        """Appends the incoming columns to their tables, and what the block does, or nothing of it."""
+        connection = self._connection
+        saved = {schema.saved(type): self._saved_columns(summary) for type, summary in self.summaries.items() if save}
+        offered = {f"new_{table}": columns for table, columns in (incoming | saved).items() if len(columns["series"])}
+        try:
+            # A registration is a statement, too: in the transaction it would be undone with it.
+            for name, columns in offered.items():
+                connection.register(name, columns)
+            connection.execute("BEGIN")
+            for table in saved:
+                connection.execute(f"DELETE FROM {table}")
+            for name in offered:
+                connection.execute(f"INSERT INTO {name.removeprefix('new_')} SELECT * FROM {name}")
+            yield
+            connection.execute("COMMIT")
+        except BaseException:
+            # A failed commit has ended its transaction itself.
+            with contextlib.suppress(duckdb.Error):
+                connection.execute("ROLLBACK")
+            raise
+        finally:
+            with contextlib.suppress(duckdb.Error):
+                for name in offered:
+                    connection.unregister(name)
+
+    def _update(self, cursor: Cursor, readings: int, tails: Mapping[MetricType, int]) -> None:
+        self._connection.execute(schema.UPDATE_STORE, [*cursor, readings, *(tails[type] for type in schema.TYPES)])
+
+    @staticmethod
+    def _saved_columns(summary: Summary) -> dict[str, Array]:
+        known = summary.everything()
+        return {
+            "series": known.series,
+            "readings": known.readings,
+            "oldest_ns": known.oldest_ns,
+            "newest_ns": known.newest_ns,
+            "value": known.values,
+        }
+
+    def _summary(self, type: MetricType, tail: int) -> Summary:
+        summary = Summary(type)
+        (rows,) = self._row(f"SELECT count(*) FROM {schema.raw(type)}")
+        summary.add(self._touched(f"SELECT * FROM {schema.saved(type)} ORDER BY series"))
+        if tail:
+            (last,) = self._row(f"SELECT max(rowid) FROM {schema.raw(type)}")
+            summary.add(self._touched(schema.summarise(type, f"WHERE rowid > {last - tail}")))
+        counted = sum(summary.counts().values())
+        if counted != rows:
+            log.error("saved summaries were wrong: reading all", table=schema.raw(type), rows=rows, counted=counted)
+            summary = Summary(type)
+            summary.add(self._touched(schema.summarise(type, "")))
+        return summary
+
+    def _touched(self, sql: str) -> Touched:
+        columns = self._columns(sql)
+        return Touched(*(columns[name] for name in ("series", "readings", "oldest_ns", "newest_ns", "value")))
+
+    def _columns(self, sql: str, *parameters: object) -> dict[str, Array]:
+        columns: dict[str, Array] = self._connection.execute(sql, parameters).fetchnumpy()
+        return columns
+
+    def _row(self, sql: str) -> tuple[Any, ...]:
+        row: tuple[Any, ...] | None = self._connection.execute(sql).fetchone()
+        assert row is not None
+        return row

@@ -1,0 +1,221 @@
+"""The store's consumer of the journal: what is accepted gets stored, once, however long it takes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import structlog
+
+from hub.contract.batch import Batch, Entry, EntryKind
+from hub.contract.journal import Journal, JournalError, JournalTrimmed
+from hub.contract.store import Cursor, Store, StoreError
+from wire.errors import WireError
+
+CONSUMER = "store"
+
+WRITE_EVERY_S = 0.25
+"""While it keeps up, the writer begins a write at most so often. A write costs DuckDB 3 ms whatever its size, 1 % of a
+core in this way; at 0.5 M readings/s and more a write fills whole row groups, which go into the file at once and not
+through the write-ahead log: 110 ns a row instead of 175. Live updates do not wait for it, only history does."""
+
+MAX_ENTRIES = 16_384
+"""Entries of one write: what 60,000 batches/s bring in WRITE_EVERY_S. Behind by more, it writes without a pause."""
+
+MAX_BYTES = 8 << 20
+"""Payload of one write: some 800,000 packed readings, which need 60 MB of memory on their way."""
+
+FIRST_RETRY_S = 0.5
+MAX_RETRY_S = 30.0
+"""Between two tries of a store that is not available: a random part of a bound that doubles from first to last."""
+
+log = structlog.get_logger(__name__)
+
+
+Phase = Literal["opening", "running", "waiting"]
+
+
+class WriterState(NamedTuple):
+    """Where the writer stands, for /ready and /flow.
+
+    `since_ns` is when this state began. `offset` is the last entry that is stored, `lag` how many the journal has after
+    it. `last_error` says what is the matter while waiting. `missed` counts entries that the journal had deleted before
+    the store had them, which happens only where one of the two was put back from a copy.
+    """
+
+    phase: Phase
+    since_ns: int
+    offset: int
+    lag: int
+    last_error: str | None
+    missed: int
+
+
+class StoreWriter:
+    """Feeds a store from a journal.
+
+    The cursor is the store's own, in the same transaction as the readings; the journal is told afterwards, so that it
+    may delete. A store that is down is tried again, for ever: nothing is dropped, the journal holds it meanwhile.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        store: Store,
+        *,
+        decode: Callable[[Entry], Batch],
+        now_ns: Callable[[], int] = time.time_ns,
+        jitter: Callable[[], float] = random.random,
+        write_every_s: float = WRITE_EVERY_S,
+    ) -> None:
+        """`decode` gives the batch of an entry that comes from the journal's file: in a thread, off the event loop. It
+        may raise WireError. `jitter` gives numbers from 0 to 1."""
+        self._journal = journal
+        self._store = store
+        self._decode = decode
+        self._now_ns = now_ns
+        self._jitter = jitter
+        self._write_every_s = write_every_s
+        self._phase: Phase = "opening"
+        self._since_ns = now_ns()
+        self._last_error: str | None = None
+        self._offset = 0
+        self._missed = 0
+        self._tries = 0
+        self._next_write_s = 0.0
+        self._read_all = True
+        self._started = False
+        # Set where the journal was put back: it will use offsets again that the store takes for stored.
+        self._put_back: StoreError | None = None
+        self._draining = asyncio.Event()
+        self._moved = asyncio.Condition()
+
+    @property
+    def state(self) -> WriterState:
+        """Where the writer stands."""
+        lag = max(0, self._journal.last_offset - self._offset)
+        return WriterState(self._phase, self._since_ns, self._offset, lag, self._last_error, self._missed)
+
+    async def run(self) -> None:
+        """Stores what the journal has and gets, until cancelled; a write under way is finished first."""
+        self._offset = self._journal.consumer(CONSUMER).offset
+        while True:
+            try:
+                await self._find_offset()
+                while True:
+                    await self._store_next()
+                    self._tries = 0
+                    self._enter("running")
+            except (StoreError, JournalError) as error:
+                self._tries += 1
+                self._enter("waiting", str(error))
+                await self._pause_before_retry()
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Stores what the journal has now, without pauses, while `run` runs. False where that took too long."""
+        target = self._journal.last_offset
+        self._draining.set()
+        try:
+            async with asyncio.timeout(timeout_s), self._moved:
+                await self._moved.wait_for(lambda: self._offset >= target)
+        except TimeoutError:
+            return False
+        finally:
+            self._draining.clear()
+        return True
+
+    async def _find_offset(self) -> None:
+        """Opens the store and goes where it is."""
+        cursor = await self._store.open()
+        journal = self._journal
+        known = cursor.journal == journal.id
+        if not self._started:
+            self._started = True
+            if known and cursor.offset > journal.last_offset:
+                self._put_back = StoreError(
+                    f"the journal ends at offset {journal.last_offset}, the store has {cursor.offset} of it already: "
+                    "the journal was put back from a copy. Put back the store's copy of the same time, or move the "
+                    "journal away so that a new one begins, and restart the hub"
+                )
+        if self._put_back is not None:
+            raise self._put_back
+        self._move(cursor.offset if known else journal.first_offset - 1)
+        if not self._tries or self._offset >= journal.last_offset:
+            self._enter("running")
+
+    async def _store_next(self) -> None:
+        """Waits for entries and stores those that are there, within the bounds of one write."""
+        journal = self._journal
+        await journal.wait(self._offset)
+        if self._read_all and journal.last_offset - self._offset < MAX_ENTRIES:
+            await self._pause(self._next_write_s - asyncio.get_running_loop().time())
+        self._next_write_s = asyncio.get_running_loop().time() + self._write_every_s
+        end = journal.last_offset
+        try:
+            entries = await journal.read(self._offset, max_entries=MAX_ENTRIES, max_bytes=MAX_BYTES)
+        except JournalTrimmed as error:
+            missed = error.first - 1 - self._offset
+            log.error("the journal has deleted entries that the store does not have", entries=missed, first=error.first)
+            self._missed += missed
+            self._move(error.first - 1)
+            return
+        if not entries:
+            return
+        cold = [entry for entry in entries if entry.kind is EntryKind.BATCH and entry.batch is None]
+        if cold:
+            await asyncio.to_thread(self._decode_all, cold)
+        last = entries[-1].offset
+        self._read_all = last >= end
+        await self._write(entries, Cursor(journal.id, last))
+        async with self._moved:
+            self._moved.notify_all()
+
+    async def _write(self, entries: list[Entry], cursor: Cursor) -> None:
+        write = asyncio.ensure_future(self._store.write(entries, cursor))
+        try:
+            await asyncio.shield(write)
+        except asyncio.CancelledError:
+            await asyncio.wait([write])
+            if not write.cancelled() and write.exception() is None:
+                self._move(cursor.offset)
+            raise
+        self._move(cursor.offset)
+
+    def _decode_all(self, entries: list[Entry]) -> None:
+        for entry in entries:
+            try:
+                entry.batch = self._decode(entry)
+            except WireError as error:
+                raise StoreError(f"entry {entry.offset} of the journal cannot be decoded: {error}") from error
+
+    def _move(self, offset: int) -> None:
+        self._offset = offset
+        self._journal.advance(CONSUMER, offset)
+
+    def _enter(self, phase: Phase, error: str | None = None) -> None:
+        if phase != self._phase:
+            self._phase = phase
+            self._since_ns = self._now_ns()
+            if error is not None:
+                log.warning("the store is not available; the journal keeps everything", error=error)
+            elif self._last_error is not None:
+                log.info("the store is available again")
+        self._last_error = error
+
+    async def _pause_before_retry(self) -> None:
+        bound_s = min(MAX_RETRY_S, FIRST_RETRY_S * 2 ** min(self._tries - 1, 16))
+        if self._draining.is_set():
+            await asyncio.sleep(self._jitter() * FIRST_RETRY_S)
+        else:
+            await self._pause(self._jitter() * bound_s)
+
+    async def _pause(self, seconds: float) -> None:
+        """Waits, unless there is a drain."""
+        if seconds > 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._draining.wait()

@@ -1,0 +1,291 @@
+"""What every store does, whichever it is."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hub.contract.batch import Batch, EntryKind, Series
+from hub.contract.store import MIN_POINTS, Cursor, Latest, Query, Store
+from tests.hub.stores.implementations import IMPLEMENTATIONS, OpenStore, plain
+from tests.hub.stores.readings import SERIES, Reading, batch, batches, entries, entry, exactly, readings_of
+from wire.model import Value
+
+pytestmark = pytest.mark.parametrize("open_store", IMPLEMENTATIONS.values(), ids=IMPLEMENTATIONS.keys())
+
+ALL = list(SERIES.values())
+EVER = (0, 2**63)
+JOURNAL = "journal-a"
+# Each example is a store of its own, some 50 ms.
+ENOUGH_ANSWERS = 25
+"""True for as many different offsets."""
+
+examples = settings(max_examples=20)
+
+
+@asynccontextmanager
+async def new_store(open_store: OpenStore) -> AsyncIterator[Store]:
+    with tempfile.TemporaryDirectory() as directory:
+        async with open_store(Path(directory)) as store:
+            await store.open()
+            yield store
+
+
+async def write(store: Store, batches: Sequence[Batch], *, first: int = 1) -> int:
+    given = entries(batches, first)
+    return await store.write(given, Cursor(JOURNAL, given[-1].offset))
+
+
+async def everything(store: Store) -> dict[int, list[tuple[int, bytes]]]:
+    history = await store.query(Query(ALL, *EVER, None))
+    return {id: [(time, exactly(value)) for time, value in part] for id, part in plain(history).items()}
+
+
+def expected(batches: Sequence[Batch]) -> dict[int, list[tuple[int, bytes]]]:
+    return {id: [(time, exactly(value)) for time, value in part] for id, part in readings_of(batches).items()}
+
+
+async def test_a_new_store_has_nothing(open_store: OpenStore, tmp_path: Path) -> None:
+    """A new store holds nothing of any journal."""
+    async with open_store(tmp_path) as store:
+        assert await store.open() == store.cursor == Cursor("", 0)
+        assert await everything(store) == {}
+        assert await store.latest(ALL) == {}
+        assert await store.counts() == {}
+        description = await store.describe()
+        assert (description.readings, description.oldest_ns, description.newest_ns) == (0, None, None)
+
+
+@examples
+@given(st.lists(st.lists(batches(ALL), min_size=1, max_size=5), min_size=1, max_size=4))
+async def test_what_is_written_is_read_exactly(open_store: OpenStore, writes: list[list[Batch]]) -> None:
+    """Raw history is what was written, to the bit, in order of time; missing values are not there."""
+    async with new_store(open_store) as store:
+        first = 1
+        for given in writes:
+            stored = await write(store, given, first=first)
+            assert stored == sum(len(part) for part in readings_of(given).values())
+            first += len(given)
+        together = [content for given in writes for content in given]
+        assert await everything(store) == expected(together)
+        assert store.cursor == Cursor(JOURNAL, first - 1)
+        readings = readings_of(together)
+        assert await store.counts() == {id: len(part) for id, part in readings.items()}
+        assert (await store.describe()).readings == sum(len(part) for part in readings.values())
+
+
+@examples
+@given(st.lists(batches(ALL), min_size=1, max_size=12), st.data())
+async def test_what_is_stored_is_not_stored_again(
+    open_store: OpenStore, given: list[Batch], data: st.DataObject
+) -> None:
+    """However entries are delivered again, each is stored once."""
+    async with new_store(open_store) as store:
+        all_entries = entries(given)
+        while (held := store.cursor.offset) < len(given):
+            start = data.draw(st.integers(0, held))
+            end = data.draw(st.integers(start + 1, len(given)))
+            await store.write(all_entries[start:end], Cursor(JOURNAL, end))
+            assert store.cursor.offset == max(held, end)
+        assert await everything(store) == expected(given)
+
+
+@examples
+@given(st.lists(batches(ALL), min_size=1, max_size=6))
+async def test_all_is_there_after_reopening(open_store: OpenStore, given: list[Batch]) -> None:
+    """A store that was closed opens with its cursor, readings, counts and latest values."""
+    with tempfile.TemporaryDirectory() as directory:
+        async with open_store(Path(directory)) as store:
+            await store.open()
+            await write(store, given)
+            latest = await store.latest(ALL)
+        async with open_store(Path(directory)) as store:
+            assert await store.open() == Cursor(JOURNAL, len(given))
+            assert await everything(store) == expected(given)
+            assert await store.latest(ALL) == latest
+            assert await store.counts() == {id: len(part) for id, part in readings_of(given).items()}
+
+
+async def test_entries_without_readings_move_the_cursor(open_store: OpenStore, tmp_path: Path) -> None:
+    """Gaps and quarantined batches are dealt with, too."""
+    async with open_store(tmp_path) as store:
+        await store.open()
+        given = [entry(1, None, EntryKind.GAP), entry(2, None, EntryKind.QUARANTINE)]
+        assert await store.write(given, Cursor(JOURNAL, 2)) == 0
+        assert store.cursor == Cursor(JOURNAL, 2)
+        assert (await store.query(Query(ALL, *EVER, None))).cursor == Cursor(JOURNAL, 2)
+
+
+async def test_another_journal_begins_at_its_beginning(open_store: OpenStore, tmp_path: Path) -> None:
+    """Offsets of a new journal have nothing to do with those of the old one."""
+    async with open_store(tmp_path) as store:
+        await store.open()
+        old, new = (batch([time], {SERIES["integer"]: [time]}) for time in (1, 2))
+        await write(store, [old, old, old])
+        assert await store.write([entry(1, new)], Cursor("journal-b", 1)) == 1
+        assert store.cursor == Cursor("journal-b", 1)
+        assert await store.counts() == {SERIES["integer"].id: 4}
+
+
+async def test_a_range_has_its_start_and_not_its_end(open_store: OpenStore, tmp_path: Path) -> None:
+    """Queries of neighbouring ranges share no reading and miss none."""
+    async with open_store(tmp_path) as store:
+        await store.open()
+        series = SERIES["integer"]
+        await write(store, [batch([1, 2, 3, 2**63 - 1], {series: [1, 2, 3, 4]})])
+        ranges = [(1, 3), (3, 4), (4, 2**63 - 1), (4, 2**63), (3, 3), (-5, 2)]
+        for points in (None, 100):
+            found = [
+                [value for _, value in plain(await store.query(Query([series], *range, points))).get(series.id, [])]
+                for range in ranges
+            ]
+            assert found == [[1, 2], [3], [], [4], [], [1]]
+
+
+async def test_series_come_in_the_order_asked_for(open_store: OpenStore, tmp_path: Path) -> None:
+    """Every series asked for is in the answer, in its place, also one without readings."""
+    async with open_store(tmp_path) as store:
+        await store.open()
+        nobody = Series(999, "device", "nobody", "string")
+        await write(store, [batch([1], {series: [None] for series in ALL} | {SERIES["boolean"]: [True]})])
+        asked = [nobody, *reversed(ALL)]
+        for points in (None, 10):
+            history = await store.query(Query(asked, *EVER, points))
+            assert [part.series for part in history.series] == asked
+            assert [len(part.times_ns) for part in history.series] == [0, 0, 1, 0, 0]
+            assert isinstance(history.series[0].values, list)
+
+
+@examples
+@given(st.lists(batches(ALL, st.integers(0, 200)), min_size=1, max_size=30), st.integers(MIN_POINTS, 30), st.data())
+async def test_reduced_history_keeps_the_peaks(
+    open_store: OpenStore, given: list[Batch], points: int, data: st.DataObject
+) -> None:
+    """Never more than the points asked for, true readings only, the least and the greatest of the range among them."""
+    start = data.draw(st.integers(0, 100))
+    end = data.draw(st.integers(start, 201))
+    async with new_store(open_store) as store:
+        await write(store, given)
+        history = await store.query(Query(ALL, start, end, points))
+        resolutions = {part.series.id: part.resolution for part in history.series}
+        found = plain(history)
+        for id, readings in readings_of(given).items():
+            inside = [(time, value) for time, value in readings if start <= time < end]
+            part = found.get(id, [])
+            assert len(part) <= points
+            assert set(map(exactly_at, part)) <= set(map(exactly_at, inside))
+            if len(inside) <= points:
+                assert resolutions[id] == "raw"
+                assert list(map(exactly_at, part)) == list(map(exactly_at, inside))
+                continue
+            assert resolutions[id] == "reduced"
+            if id in (SERIES["float"].id, SERIES["integer"].id):
+                values = [value for _, value in part]
+                assert min(values) == min(value for _, value in inside)
+                assert max(values) == max(value for _, value in inside)
+            if points >= 4 or id in (SERIES["boolean"].id, SERIES["string"].id):
+                assert (part[0][0], part[-1][0]) == (inside[0][0], inside[-1][0])
+
+
+def exactly_at(reading: Reading) -> tuple[int, bytes]:
+    return reading[0], exactly(reading[1])
+
+
+async def test_too_few_points_are_refused(open_store: OpenStore, tmp_path: Path) -> None:
+    """One point cannot be a minimum and a maximum."""
+    async with open_store(tmp_path) as store:
+        await store.open()
+        with pytest.raises(ValueError, match="at least 2 points"):
+            await store.query(Query(ALL, *EVER, 1))
+
+
+@examples
+@given(st.lists(st.lists(batches(ALL), min_size=1, max_size=3), min_size=1, max_size=5))
+async def test_latest_is_the_newest_and_not_the_last(open_store: OpenStore, writes: list[list[Batch]]) -> None:
+    """A reading that comes late does not become the latest."""
+    async with new_store(open_store) as store:
+        first = 1
+        for given in writes:
+            await write(store, given, first=first)
+            first += len(given)
+        readings = readings_of([content for given in writes for content in given])
+        latest = await store.latest(ALL)
+        assert {id: newest.time_ns for id, newest in latest.items()} == {
+            id: part[-1][0] for id, part in readings.items()
+        }
+        for id, (time, value) in latest.items():
+            assert exactly_at((time, value)) in map(exactly_at, readings[id])
+
+
+async def test_latest_has_plain_values(open_store: OpenStore, tmp_path: Path) -> None:
+    """A latest value is a Python value, of its series' type."""
+    async with open_store(tmp_path) as store:
+        await store.open()
+        values: list[Value] = [1.5, 2, True, "on"]
+        await write(store, [batch([7], {series: [value] for series, value in zip(ALL, values, strict=True)})])
+        latest = await store.latest(ALL)
+        assert latest == {series.id: Latest(7, value) for series, value in zip(ALL, values, strict=True)}
+        assert [type(latest[series.id].value) for series in ALL] == [type(value) for value in values]
+
+
+@examples
+@given(st.lists(batches(ALL), min_size=1, max_size=8), st.integers(0, 2**63 - 1) | st.integers(0, 50))
+async def test_deleting_deletes_what_is_older(open_store: OpenStore, given: list[Batch], cut_ns: int) -> None:
+    """Afterwards counts, history and latest are as if the older readings had never been; the cursor stays."""
+    async with new_store(open_store) as store:
+        await write(store, given)
+        readings = readings_of(given)
+        kept = {id: [reading for reading in part if reading[0] >= cut_ns] for id, part in readings.items()}
+        kept = {id: part for id, part in kept.items() if part}
+        deleted = sum(map(len, readings.values())) - sum(map(len, kept.values()))
+        assert await store.delete_before(cut_ns) == deleted
+        assert await store.counts() == {id: len(part) for id, part in kept.items()}
+        assert {id: newest.time_ns for id, newest in (await store.latest(ALL)).items()} == {
+            id: part[-1][0] for id, part in kept.items()
+        }
+        assert await everything(store) == {id: list(map(exactly_at, part)) for id, part in kept.items()}
+        assert store.cursor == Cursor(JOURNAL, len(given))
+        description = await store.describe()
+        assert description.readings == deleted + sum(map(len, kept.values()))
+        times = [time for part in kept.values() for time, _ in part]
+        assert description.oldest_ns == (min(times) if times else None)
+        assert description.newest_ns == (max(times) if times else None)
+        assert await store.delete_before(cut_ns) == 0
+
+
+async def test_a_history_is_true_for_its_cursor(open_store: OpenStore, tmp_path: Path) -> None:
+    """While entries are written, every answer holds exactly those up to the offset that it names."""
+    series = [Series(id, "device", f"m{id}", "integer") for id in range(8)]
+    seen: dict[int | None, set[int]] = {None: set(), 6: set()}
+    async with open_store(tmp_path) as store:
+        await store.open()
+
+        async def write_on() -> None:
+            while min(map(len, seen.values())) < ENOUGH_ANSWERS:
+                first = store.cursor.offset + 1
+                given = [
+                    entry(offset, batch([offset], {series[offset % len(series)]: [offset]}))
+                    for offset in range(first, first + 40)
+                ]
+                await store.write(given, Cursor(JOURNAL, given[-1].offset))
+
+        async def query_on(points: int | None) -> None:
+            while not writing.done():
+                history = await store.query(Query(series, *EVER, points))
+                offset = history.cursor.offset
+                seen[points].add(offset)
+                if points is None:
+                    held = sorted(value for part in plain(history).values() for _, value in part)
+                    assert held == list(range(1, offset + 1))
+                for part in plain(history).values():
+                    assert offset - len(series) < part[-1][1] <= offset
+
+        writing = asyncio.ensure_future(write_on())
+        await asyncio.gather(writing, query_on(None), query_on(None), query_on(6))
