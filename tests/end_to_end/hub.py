@@ -41,8 +41,8 @@ class Hub:
     def ws_url(self) -> str:
         return self.url.replace("http", "ws", 1)
 
-    async def start(self) -> None:
-        """Returns when it listens."""
+    async def start(self, listen: str | None = None) -> None:
+        """Returns when it listens; AssertionError with what it said when it ends instead."""
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *self._launcher,
@@ -50,7 +50,7 @@ class Hub:
                 "--data",
                 str(self.data),
                 "--listen",
-                f"127.0.0.1:{self._port}",
+                listen or f"127.0.0.1:{self._port}",
                 *self._options,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
@@ -65,7 +65,9 @@ class Hub:
         async with asyncio.timeout(START_S):
             while True:
                 line = (await self._process.stdout.readline()).decode().rstrip()
-                assert line or not self._process.stdout.at_eof(), f"the hub ended: {self.log()[-3000:]}"
+                if not line and self._process.stdout.at_eof():
+                    await self._process.wait()
+                    raise AssertionError(f"the hub ended: {self.log()[-3000:]}")
                 self.said.append(line)
                 if line.startswith(beginning):
                     return line

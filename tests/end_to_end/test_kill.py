@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,22 +30,37 @@ async def _send(agent: Agent, stop: asyncio.Event) -> int:
     return number
 
 
-async def _accepts(hub: Hub, acked: dict[str, int]) -> None:
-    """Returns when a batch was acknowledged that was not when it began."""
-    before = sum(acked.values())
-    while sum(acked.values()) == before:
-        await asyncio.sleep(0.01)
+class Acknowledged(dict[str, int]):
+    """The highest acknowledged number of each agent, and a way to wait for the next acknowledgement."""
+
+    def __init__(self, names: list[str]) -> None:
+        super().__init__(dict.fromkeys(names, 0))
+        self._happened = asyncio.Event()
+
+    def noting(self, name: str) -> Callable[[int], None]:
+        """What an agent calls with each acknowledgement."""
+
+        def note(seq: int) -> None:
+            self[name] = seq
+            self._happened.set()
+
+        return note
+
+    async def next(self) -> None:
+        """Returns at the next acknowledgement."""
+        self._happened.clear()
+        await self._happened.wait()
 
 
 @pytest.mark.deadline(300)
 async def test_what_was_acknowledged_is_stored_exactly_once_however_often_the_hub_is_killed(tmp_path: Path) -> None:
-    """20 times kill -9 at random moments under load from 20 agents: every acknowledged batch is there once, nothing twice,
-    nothing lost, and each time the hub acknowledges again within 5 s."""
+    """20 times kill -9 at random moments under load from 20 agents: every acknowledged batch is there once, nothing
+    twice, nothing lost, and each time the hub acknowledges again within 5 s."""
     hub = Hub(tmp_path / "data")
     await hub.start()
     token = await hub.token("gateway", "--devices", "agent-*")
     moments = random.Random(3)
-    acked = {f"agent-{n}": 0 for n in range(AGENTS)}
+    acked = Acknowledged([f"agent-{n}" for n in range(AGENTS)])
     metrics = [Metric("number", "integer"), Metric("half")]
     stop = asyncio.Event()
     slowest = 0.0
@@ -52,18 +68,18 @@ async def test_what_was_acknowledged_is_stored_exactly_once_however_often_the_hu
         async with contextlib.AsyncExitStack() as stack:
             agents = [
                 await stack.enter_async_context(
-                    Agent(hub.url, device=name, token=token, metrics=metrics, on_ack=_noting(acked, name))
+                    Agent(hub.url, device=name, token=token, metrics=metrics, on_ack=acked.noting(name))
                 )
                 for name in acked
             ]
             sending = [asyncio.create_task(_send(agent, stop)) for agent in agents]
-            await _accepts(hub, acked)
+            await acked.next()
             for _ in range(KILLS):
                 await asyncio.sleep(moments.uniform(0.0, 0.4))  # the random moment; nothing is waited for
                 await hub.kill()
                 started = time.monotonic()
                 await hub.start()
-                await _accepts(hub, acked)
+                await acked.next()
                 slowest = max(slowest, time.monotonic() - started)
             stop.set()
             sent = await asyncio.gather(*sending)
@@ -81,10 +97,3 @@ async def test_what_was_acknowledged_is_stored_exactly_once_however_often_the_hu
         assert await hub.stop() == 0
     finally:
         await hub.kill()
-
-
-def _noting(acked: dict[str, int], name: str):  # type: ignore[no-untyped-def]
-    def note(seq: int) -> None:
-        acked[name] = seq
-
-    return note

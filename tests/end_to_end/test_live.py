@@ -46,7 +46,8 @@ async def test_history_comes_first_and_live_joins_it_without_hole_or_duplicate(t
 
 
 async def test_a_dashboard_that_comes_back_gets_all_that_it_missed(tmp_path: Path) -> None:
-    """With its cursor a dashboard goes on over its own disconnects and over kill -9 of the hub; nothing is sent twice."""
+    """With its cursor a dashboard goes on over its own disconnects and over kill -9 of the hub; nothing is sent
+    twice."""
     hub = Hub(tmp_path / "data")
     await hub.start()
     token = await hub.token("device", "--device", DEVICE)
@@ -98,8 +99,8 @@ async def test_a_cursor_of_another_journal_is_told_reset(tmp_path: Path) -> None
 
 @pytest.mark.deadline(180)
 async def test_a_dashboard_that_stops_reading_slows_nobody_and_is_told_what_was_conflated(tmp_path: Path) -> None:
-    """While one dashboard reads nothing for 30 s of heavy data, another gets every reading; the hub's memory stays within
-    its bounds; afterwards the slow one gets the newest values and the count of what was conflated."""
+    """While one dashboard reads nothing for 30 s of heavy data, another gets every reading; the hub's memory stays
+    within its bounds; afterwards the slow one gets the newest values and the count of what was conflated."""
     async with running_hub(tmp_path / "data") as hub:
         token = await hub.token("device", "--device", DEVICE)
         admin = await hub.admin()

@@ -10,7 +10,7 @@ from typing import Self
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from wire import live
+from wire import live as messages
 from wire.codec import LIVE_MESSAGES, VIEWER_MESSAGES
 from wire.frames import decode_update, readings
 from wire.live_session import Progress, ViewerSession
@@ -44,7 +44,7 @@ class Viewer:
         self._ws = await connect(
             self._url,
             additional_headers=self._headers,
-            subprotocols=[live.SUBPROTOCOL],  # type: ignore[list-item]
+            subprotocols=[messages.SUBPROTOCOL],  # type: ignore[list-item]
             proxy=None,
             compression=None,
             max_size=None,
@@ -75,7 +75,7 @@ class Viewer:
 
     async def subscribe(self, id: int, **how: object) -> None:
         """Asks for a subscription."""
-        asked = live.Subscribe(id=id, **{"devices": ["*"], "metrics": ["*"], **how})  # type: ignore[arg-type]
+        asked = messages.Subscribe(id=id, **{"devices": ["*"], "metrics": ["*"], **how})  # type: ignore[arg-type]
         self.session.subscribe(asked)
         await self._send(asked)
 
@@ -88,7 +88,7 @@ class Viewer:
         """Returns when the subscription has caught up."""
         await self.wait(lambda: self.session.subscriptions[id].progress is Progress.LIVE)
 
-    async def _send(self, message: live.ViewerMessage) -> None:
+    async def _send(self, message: messages.ViewerMessage) -> None:
         assert self._ws is not None
         await self._ws.send(VIEWER_MESSAGES.encode(message), text=True)
 
@@ -106,7 +106,7 @@ class Viewer:
         if isinstance(frame, str):
             message = LIVE_MESSAGES.decode(frame)
             self.session.receive(message)
-            if isinstance(message, live.Reset):
+            if isinstance(message, messages.Reset):
                 self.resets.append(message.reason)
                 self.points.clear()
             return

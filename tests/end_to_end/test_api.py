@@ -1,0 +1,211 @@
+"""The HTTP API of a real hub: its answers, its errors, and that they are what its description says."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from device_agent import Agent, Metric
+from hub.web import schemas
+from tests.end_to_end.hub import Hub, running_hub
+
+SECOND = 1_000_000_000
+BEGIN = 1_700_000_000 * SECOND
+METRICS = [
+    Metric("temperature", unit="°C", description="of the bearing"),
+    Metric("count", "integer"),
+    Metric("open", "boolean"),
+    Metric("state", "string"),
+]
+
+
+@pytest.fixture(scope="module")
+async def hub(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hub]:
+    """A hub with two devices; `pump` has 100 rows."""
+    async with running_hub(tmp_path_factory.mktemp("api") / "data") as hub:
+        token = await hub.token("gateway", "--devices", "*")
+        async with (
+            Agent(hub.url, device="pump", token=token, metrics=METRICS, tags={"site": "hall 3"}) as pump,
+            Agent(hub.url, device="fan", token=token) as fan,
+        ):
+            times = [BEGIN + row * SECOND for row in range(100)]
+            await pump.send_columns(
+                times,
+                {
+                    "temperature": [20 + row / 10 for row in range(100)],
+                    "count": [2**62 + row for row in range(100)],
+                    "open": [row % 2 == 0 for row in range(100)],
+                    "state": [f'say "{row}", now' for row in range(100)],
+                },
+            )
+            await fan.send({"speed": 900.0})
+            await pump.drain(30)
+            await fan.drain(30)
+            await hub.settled()
+            yield hub
+
+
+async def ask(hub: Hub, path: str, token: str | None = None, method: str = "GET", **more: Any) -> httpx.Response:
+    headers = {"Authorization": f"Bearer {await hub.admin() if token is None else token}"} if token != "" else {}
+    async with httpx.AsyncClient(base_url=hub.url, headers=headers, timeout=30) as client:
+        return await client.request(method, path, **more)
+
+
+async def test_every_answer_is_what_the_description_says(hub: Hub) -> None:
+    """The answers fit the models that the OpenAPI description is made from."""
+    schemas.Hub.model_validate(await hub.get("/api/v1/hub"))
+    schemas.Devices.model_validate(await hub.get("/api/v1/devices"))
+    schemas.Device.model_validate(await hub.get("/api/v1/devices/pump"))
+    schemas.Metrics.model_validate(await hub.get("/api/v1/devices/pump/metrics"))
+    schemas.Events.model_validate(await hub.get("/api/v1/devices/pump/events"))
+    schemas.Latest.model_validate(await hub.get("/api/v1/latest"))
+    schemas.History.model_validate(await hub.get("/api/v1/history", device="*"))
+    schemas.Flow.model_validate(await hub.get("/api/v1/flow"))
+    schemas.Tokens.model_validate(await hub.get("/api/v1/tokens"))
+    schemas.Readiness.model_validate(await hub.get("/ready"))
+
+
+async def test_the_description_is_openapi_3_1_and_names_every_path(hub: Hub) -> None:
+    """Scripts can be generated from /api/v1/openapi.json."""
+    description = (await ask(hub, "/api/v1/openapi.json", "")).json()
+    assert description["openapi"].startswith("3.1")
+    for path in ("devices", "devices/{device}", "devices/{device}/events", "latest", "history", "flow", "tokens"):
+        assert f"/api/v1/{path}" in description["paths"]
+
+
+async def test_a_device_tells_its_state_tags_metrics_and_latest_values(hub: Hub) -> None:
+    """What was declared and sent last is there, exactly, integers beyond 2^53 too."""
+    device = await hub.get("/api/v1/devices/pump")
+    assert (device["connected"], device["tags"], device["acked"]) == (True, {"site": "hall 3"}, 1)
+    latest = {metric["metric"]: metric["latest"]["value"] for metric in device["metrics"]}
+    assert latest == {"temperature": 29.9, "count": 2**62 + 99, "open": False, "state": 'say "99", now'}
+    temperature = next(metric for metric in device["metrics"] if metric["metric"] == "temperature")
+    assert (temperature["unit"], temperature["description"]) == ("°C", "of the bearing")
+
+
+async def test_history_is_the_same_in_json_and_csv(hub: Hub) -> None:
+    """Every stored reading, in order, with its exact time and value; `from` is included and `to` is not."""
+    query = {"device": "pump", "from": str(BEGIN), "to": "2023-11-14T22:14:20Z", "points": 0}
+    answer = await hub.get("/api/v1/history", **query)
+    by_metric = {series["metric"]: series for series in answer["series"]}
+    assert by_metric["count"]["values"] == [2**62 + row for row in range(60)]
+    assert by_metric["state"]["time_ns"] == [BEGIN + row * SECOND for row in range(60)]
+    text = (await ask(hub, "/api/v1/history", params={**query, "format": "csv"})).text
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert len(rows) == 240
+    from_csv = [(int(row["time_ns"]), row["value"]) for row in rows if row["metric"] == "state"]
+    assert from_csv == list(zip(by_metric["state"]["time_ns"], by_metric["state"]["values"], strict=True))
+    assert [int(row["time_ns"]) for row in rows] == sorted(int(row["time_ns"]) for row in rows)
+    assert rows[0]["time"] == "2023-11-14T22:13:20.000000000Z"
+
+
+async def test_history_is_reduced_to_the_points_asked_for_and_keeps_extremes(hub: Hub) -> None:
+    """At most that many points, with the lowest and the highest value among them."""
+    answer = await hub.get("/api/v1/history", device="pump", metric="temperature", points=10, **{"from": str(BEGIN)})
+    series = answer["series"][0]
+    assert series["resolution"] == "reduced"
+    assert len(series["values"]) <= 10
+    assert (min(series["values"]), max(series["values"])) == (20.0, 29.9)
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "status", "says"),
+    [
+        ("/api/v1/devices/nobody", {}, 404, "no device nobody"),
+        ("/api/v1/nothing", {}, 404, "openapi.json"),
+        ("/api/v1/history", {}, 422, "device"),
+        ("/api/v1/history", {"device": "pump", "points": 1_000_000}, 422, "points"),
+        ("/api/v1/history", {"device": "pump", "from": "yesterday"}, 422, "from, to"),
+        ("/api/v1/history", {"device": "pump", "from": "2024-01-01T00:00:00"}, 422, "time zone"),
+        ("/api/v1/history", {"device": "pump", "from": "5", "to": "5"}, 422, "before"),
+        ("/api/v1/history", {"device": "pump", "from": str(2**63)}, 422, "2262"),
+        ("/api/v1/history", {"device": "pump", "format": "xml"}, 422, "format"),
+    ],
+)
+async def test_a_wrong_request_is_a_problem_that_says_what_is_wrong(
+    hub: Hub, path: str, query: dict[str, Any], status: int, says: str
+) -> None:
+    """Errors are application/problem+json with the status and a sentence."""
+    answer = await ask(hub, path, params=query)
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    assert says in answer.json()["detail"]
+    assert answer.json()["status"] == status
+
+
+async def test_each_role_reaches_what_it_may_and_nothing_else(hub: Hub) -> None:
+    """Nobody: 401. A viewer reads and does not administer; a device reads its own books only."""
+    viewer = await hub.token("viewer")
+    device = await hub.token("device", "--device", "fan")
+    for token, path, status in [
+        ("", "/api/v1/devices", 401),
+        ("wrong", "/api/v1/devices", 401),
+        (viewer, "/api/v1/devices", 200),
+        (viewer, "/api/v1/tokens", 403),
+        (device, "/api/v1/devices", 403),
+        (device, "/api/v1/flow", 200),
+    ]:
+        answer = await ask(hub, path, token)
+        assert answer.status_code == status, (path, answer.text)
+    assert [d["device"] for d in (await ask(hub, "/api/v1/flow", device)).json()["devices"]] == ["fan"]
+
+
+async def test_a_token_is_made_used_and_revoked_over_the_api(hub: Hub) -> None:
+    """Its text is told once; revoked, it opens nothing."""
+    made = (await ask(hub, "/api/v1/tokens", method="POST", json={"role": "viewer", "label": "wall"})).json()
+    assert (await ask(hub, "/api/v1/hub", made["token"])).json()["role"] == "viewer"
+    listed = next(token for token in (await hub.get("/api/v1/tokens"))["tokens"] if token["id"] == made["id"])
+    assert listed["label"] == "wall"
+    assert made["token"] not in str(listed)
+    assert (await ask(hub, f"/api/v1/tokens/{made['id']}", method="DELETE")).status_code == 204
+    assert (await ask(hub, "/api/v1/hub", made["token"])).status_code == 401
+    assert (await ask(hub, f"/api/v1/tokens/{made['id']}", method="DELETE")).status_code == 404
+
+
+async def test_a_one_time_url_signs_a_browser_in_once(hub: Hub) -> None:
+    """The URL becomes a cookie that reads; a second opening is refused; signing out ends it; other sites' pages cannot
+    use it."""
+    url = await hub.run("token", "url", "--data", str(hub.data))
+    path = "/open/" + url.rpartition("/open/")[2].split()[0]
+    async with httpx.AsyncClient(base_url=hub.url, timeout=30) as browser:
+        assert (await browser.get(path)).status_code == 303
+        assert (await browser.get("/api/v1/hub")).json()["role"] == "admin"
+        foreign = await browser.post(
+            "/api/v1/tokens", json={"role": "admin"}, headers={"Origin": "https://evil.example"}
+        )
+        assert foreign.status_code == 403
+        assert (await browser.post("/api/v1/tokens", json={"role": "admin"})).status_code == 403
+        own = await browser.post("/api/v1/tokens", json={"role": "viewer"}, headers={"Origin": hub.url})
+        assert own.status_code == 201
+        assert (await browser.delete("/api/v1/session", headers={"Origin": hub.url})).status_code == 204
+        assert (await browser.get("/api/v1/hub")).status_code == 401
+    assert (await ask(hub, path, "")).status_code == 403
+
+
+async def test_health_ready_and_metrics_are_open_and_true(hub: Hub) -> None:
+    """Operations need no token; the metrics parse, count what was accepted, and have no device as a label."""
+    assert (await ask(hub, "/health", "")).text == "ok\n"
+    assert (await ask(hub, "/ready", "")).json() == {"ready": True, "problems": {}}
+    families = {f.name: f for f in text_string_to_metric_families((await ask(hub, "/metrics", "")).text)}
+    assert families["hub_accepted_readings"].samples[0].value == 401
+    assert families["hub_devices_connected"].samples[0].value == 2
+    assert not any("pump" in str(sample.labels) for family in families.values() for sample in family.samples)
+
+
+async def test_another_host_name_is_refused(hub: Hub) -> None:
+    """A page of another site whose name points here (DNS rebinding) reaches nothing."""
+    answer = await ask(hub, "/health", "", headers={"Host": "evil.example"})
+    assert answer.status_code == 403
+
+
+async def test_listening_off_loopback_needs_tls(tmp_path: Path) -> None:
+    """The hub refuses to start, and says what to do."""
+    hub = Hub(tmp_path / "data")
+    with pytest.raises(AssertionError, match=r"refusing to listen on .* without TLS"):
+        await hub.start(listen="0.0.0.0:0")
