@@ -9,6 +9,10 @@ import type { HistoryWindow } from "../data/history_window";
 import { hubNow } from "../data/hub_clock";
 import { type Stretch, stretchOf, type View } from "./view";
 
+/** Room right of the live edge, for the dots that stand on it. */
+export const EDGE_PX = 8;
+/** What changes this soon is for the next frame. */
+const SOON_MS = 24;
 /** Drawing done in one frame; the rest of its 16 ms is the browser's own. */
 const BUDGET_MS = 6;
 
@@ -29,8 +33,8 @@ export class Budget {
 export interface Player {
   /** Whether any of it can be seen. */
   visible: boolean;
-  /** Brings what is shown up to now; returns true when it wants another frame soon. */
-  frame(stretch: Stretch, budget: Budget): boolean;
+  /** Brings what is shown up to now; returns in how many milliseconds it next changes by itself. */
+  frame(stretch: Stretch, budget: Budget): number;
 }
 
 /** Where the pointer is, as a part of every chart's width: the same time on all of them. */
@@ -51,6 +55,7 @@ export class Conductor {
   private readonly players = new Set<Player>();
   private turn = 0;
   private scheduled = 0;
+  private timer = 0;
 
   constructor(device: string, view: Signal<View>, feed: Feed, window: HistoryWindow) {
     this.device = device;
@@ -64,6 +69,7 @@ export class Conductor {
   close(): void {
     document.removeEventListener("visibilitychange", this.request);
     cancelAnimationFrame(this.scheduled);
+    clearTimeout(this.timer);
     this.players.clear();
   }
 
@@ -92,17 +98,25 @@ export class Conductor {
       this.scheduled = requestAnimationFrame(this.tick);
   };
 
+  /** Between two pixels nothing moves: a frame for nothing would only cost the browser's work for it. */
+  private wait(wait_ms: number): void {
+    clearTimeout(this.timer);
+    if (wait_ms < SOON_MS) this.request();
+    else if (wait_ms < Number.POSITIVE_INFINITY)
+      this.timer = window.setTimeout(this.request, wait_ms - SOON_MS / 2);
+  }
+
   private readonly tick = (): void => {
     this.scheduled = 0;
     const budget = new Budget(performance.now());
     const stretch = this.stretch();
     const players = [...this.players].filter((player) => player.visible);
-    let again = this.view.peek().mode === "live" && players.length > 0;
+    let wait = Number.POSITIVE_INFINITY;
     // Each frame begins with another chart, so that a small budget is shared fairly.
     this.turn = players.length > 0 ? (this.turn + 1) % players.length : 0;
     for (let i = 0; i < players.length; i++)
-      if (players[(this.turn + i) % players.length].frame(stretch, budget)) again = true;
+      wait = Math.min(wait, players[(this.turn + i) % players.length].frame(stretch, budget));
     if (this.view.peek().mode === "live") this.window.rest();
-    if (again) this.request();
+    this.wait(wait);
   };
 }

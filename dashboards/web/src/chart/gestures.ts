@@ -1,6 +1,6 @@
 /** How people move through time on a chart: drag, pinch, wheel, keys; and where their pointer is. */
 
-import type { Conductor } from "./conductor";
+import { type Conductor, EDGE_PX } from "./conductor";
 import { DEFAULT_SPAN_MS, pan, RANGES, spanOf, stretchOf, type View, zoom } from "./view";
 
 /** A press that moves less than this is a click. */
@@ -17,8 +17,9 @@ export function attachGestures(viewport: HTMLElement, conductor: Conductor, sour
   let origin: View | null = null;
   let dragging = false;
 
-  const width = () => viewport.clientWidth || 1;
-  const partOf = (clientX: number) => (clientX - viewport.getBoundingClientRect().left) / width();
+  const width = () => Math.max(1, viewport.clientWidth - EDGE_PX);
+  const partOf = (clientX: number) =>
+    Math.min(1, Math.max(0, (clientX - viewport.getBoundingClientRect().left) / width()));
   const set = (next: View) => {
     view.value = next;
     conductor.request();

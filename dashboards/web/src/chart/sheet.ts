@@ -6,20 +6,25 @@
  */
 
 import uPlot from "uplot";
+import { hubNow } from "../data/hub_clock";
 import type { Columns } from "../data/series_buffer";
 import { DENSE, envelope } from "./envelope";
 import { bandPath, type LinePath, linePath, type Mapping, xOf, yOf } from "./line_path";
-import { SERIES_COLOURS, themeColours, withAlpha } from "./theme_colours";
+import { rem, SERIES_COLOURS, themeColours, withAlpha } from "./theme_colours";
+import { timeLabels } from "./time_labels";
 import { ticks, type YRange } from "./y_range";
 
 export const LINE_WIDTH = 1.5;
 const AREA_ALPHA = 0.06;
 const BAND_ALPHA = 0.15;
-/** Height of the time axis below the plot. */
-export const AXIS_HEIGHT = 20;
-const AXIS_FONT = '11px "Inter Variable", system-ui, sans-serif';
+const AXIS_FONT = '"Inter Variable", system-ui, sans-serif';
 /** Room above the plot so that a line along the upper edge is not cut. */
 export const TOP_PADDING = 6;
+
+/** Height of the time axis below the plot, 1.25 rem; in the style sheet, too. */
+export function axisHeight(): number {
+  return 1.25 * rem();
+}
 
 export interface SheetSeries {
   colour: number;
@@ -36,17 +41,6 @@ export interface SheetPlan {
   y: YRange;
   series: SheetSeries[];
 }
-
-/** The time axis: seconds only where they fit, and the day wherever it changes. */
-const TIME_VALUES: (string | number | null)[][] = [
-  [3600 * 24 * 365, "{YYYY}", null, null, null, null, null, null, 1],
-  [3600 * 24 * 28, "{MMM}", "\n{YYYY}", null, null, null, null, null, 1],
-  [3600 * 24, "{D} {MMM}", null, null, null, null, null, null, 1],
-  [3600, "{HH}:{mm}", null, null, "{D} {MMM}", null, null, null, 1],
-  [60, "{HH}:{mm}", null, null, "{D} {MMM}", null, null, null, 1],
-  [1, "{HH}:{mm}:{ss}", null, null, "{D} {MMM}", null, null, null, 1],
-  [0.001, ":{ss}.{fff}", null, null, "{D} {MMM}", null, "{HH}:{mm}:{ss}", null, 1],
-].map((row) => [(row[0] as number) * 1000, ...row.slice(1)]);
 
 export class Sheet {
   plan: SheetPlan | null = null;
@@ -78,7 +72,6 @@ export class Sheet {
     plot.batch(() => {
       plot.setScale("x", { min: plan.from, max: plan.to });
       plot.setScale("y", { min: plan.y.min, max: plan.y.max });
-      plot.redraw(true, true);
     });
   }
 
@@ -169,14 +162,14 @@ export class Sheet {
         axes: [
           {
             scale: "x",
-            size: AXIS_HEIGHT,
+            size: axisHeight(),
             gap: 4,
-            space: 84,
-            font: AXIS_FONT,
+            space: 5.25 * rem(),
+            font: `${0.6875 * rem()}px ${AXIS_FONT}`,
             stroke: axisColour,
             grid: { stroke: gridColour, width: 1 },
             ticks: { show: false },
-            values: TIME_VALUES as uPlot.Axis.Values,
+            values: (_, times, _axis, _space, step) => timeLabels(times, step, hubNow()),
           },
           {
             scale: "y",

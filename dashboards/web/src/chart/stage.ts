@@ -3,12 +3,12 @@
 import type { Interval } from "../data/feed";
 import { type Columns, lowerBound, upperBound } from "../data/series_buffer";
 import { between, compose, nearest } from "./compose";
-import type { Budget, Conductor, Player } from "./conductor";
+import { type Budget, type Conductor, EDGE_PX, type Player } from "./conductor";
 import { clipGaps, extent } from "./envelope";
 import { commonGaps, findGaps, type Gap, gapThreshold } from "./gaps";
 import { Marks } from "./marks";
-import { AXIS_HEIGHT, Sheet, type SheetSeries } from "./sheet";
-import { themeVersion } from "./theme_colours";
+import { axisHeight, Sheet, type SheetSeries } from "./sheet";
+import { rem, themeVersion } from "./theme_colours";
 import type { Stretch } from "./view";
 import { SteadyRange, type YRange } from "./y_range";
 
@@ -95,8 +95,9 @@ export class Stage implements Player {
   }
 
   resize(width: number, height: number): void {
-    if (width === this.width && height === this.height) return;
-    this.width = width;
+    const plotted = Math.max(0, width - EDGE_PX);
+    if (plotted === this.width && height === this.height) return;
+    this.width = plotted;
     this.height = height;
     this.dirty = true;
     this.options.conductor.request();
@@ -118,9 +119,14 @@ export class Stage implements Player {
     return this.options.conductor.feed.late.find((late) => time >= late.from && time <= late.to) ?? null;
   }
 
-  frame(stretch: Stretch, budget: Budget): boolean {
-    if (this.width <= 0) return false;
+  frame(exact: Stretch, budget: Budget): number {
+    if (this.width <= 0) return Number.POSITIVE_INFINITY;
     const live = this.options.conductor.view.peek().mode === "live";
+    const step = (exact.to - exact.from) / (this.width * window.devicePixelRatio);
+    // Whole device pixels, counted from the same zero on every chart: lines and letters stay sharp, and charts of the same
+    // width all move in the same frame.
+    const from = live ? Math.floor(exact.from / step) * step : exact.from;
+    const stretch = { from, to: from + exact.to - exact.from };
     this.takeChanges(stretch);
     if (!live) this.wantHistory(stretch);
     const plan = this.sheet.plan;
@@ -129,7 +135,8 @@ export class Stage implements Player {
     if (painted) this.paint(stretch, live);
     this.move(stretch);
     this.readout(stretch, live);
-    return late && !painted;
+    if (late && !painted) return 0;
+    return live ? Math.min(EXTENT_EVERY_MS, from + step - exact.from) : Number.POSITIVE_INFINITY;
   }
 
   /** Whether the sheet covers what is to be seen at the scale it was drawn for. */
@@ -239,7 +246,7 @@ export class Stage implements Player {
   }
 
   private lines(): number {
-    return Math.max(2, Math.round((this.height - AXIS_HEIGHT) / 44));
+    return Math.max(2, Math.round((this.height - axisHeight()) / (2.75 * rem())));
   }
 
   private wantHistory({ from, to }: Stretch): void {
@@ -255,7 +262,8 @@ export class Stage implements Player {
     const margin = Math.max(MIN_MARGIN_PX, Math.round(this.width * MARGIN));
     const msPerPx = (stretch.to - stretch.from) / this.width;
     // What is live moves one way only; what stands still may be dragged both ways.
-    const from = live ? stretch.from : stretch.from - margin * msPerPx;
+    // Whole milliseconds: uPlot counts its grid from there.
+    const from = Math.floor(live ? stretch.from : stretch.from - margin * msPerPx);
     const to = from + (this.width + 2 * margin) * msPerPx;
     const series = this.held.map((held, index): SheetSeries => {
       const columns = held?.columns ?? { times: new Float64Array(0), values: new Float64Array(0) };
@@ -278,7 +286,7 @@ export class Stage implements Player {
     this.marks.stale = true;
   }
 
-  /** Puts the sheet where its time is now, in whole device pixels so that lines and letters stay sharp. */
+  /** Puts the sheet where its time is now. */
   private move(stretch: Stretch): void {
     const { plan } = this.sheet;
     if (plan === null) return;

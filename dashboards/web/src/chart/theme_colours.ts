@@ -14,9 +14,18 @@ let resolved: ThemeColours | null = null;
 /** Counts theme changes; who drew with an older one draws again. */
 export let themeVersion = 0;
 
+let remPx = 0;
+
+/** Pixels of one rem: what is drawn grows with what is written. */
+export function rem(): number {
+  if (remPx === 0) remPx = Number.parseFloat(getComputedStyle(document.documentElement).fontSize) || 16;
+  return remPx;
+}
+
 /** The theme has changed: colours are read anew. */
 export function forgetColours(): void {
   resolved = null;
+  remPx = 0;
   themeVersion++;
 }
 

@@ -123,6 +123,7 @@ export class DeviceData {
     feed.onSeries = () => {
       this.conductor.changed.value++;
     };
+    feed.onChange = () => this.conductor.request();
     feed.onHeard = () => this.hub.fleet.heard(this.device);
     return feed;
   }

@@ -147,7 +147,7 @@ export class Feed {
     if (last > this.lastTime || Number.isNaN(this.lastTime)) this.lastTime = last;
     this.version++;
     this.onChange?.();
-    if (update.kind === Kind.LIVE) this.onHeard?.();
+    if (update.kind === Kind.LIVE && Number.isFinite(last)) this.onHeard?.();
   }
 
   private add(held: FeedSeries, times: ArrayLike<number>, values: ArrayLike<number>, once: boolean): void {

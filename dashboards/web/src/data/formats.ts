@@ -1,6 +1,6 @@
 /** How each metric's numbers are shown, found from its own readings and kept steady. */
 
-import { formatFor, type NumberFormat } from "./number_format";
+import { formatFor, isScaled, type NumberFormat } from "./number_format";
 import type { SeriesBuffer } from "./series_buffer";
 
 /** The newest readings that tell a metric's resolution. */
@@ -18,8 +18,10 @@ export class Formats {
   /** The format of one metric; looked at again when its readings have become a quarter more. */
   of(metric: string, unit: string, buffer: SeriesBuffer, integer: boolean): NumberFormat {
     const before = this.kept.get(metric);
-    if (before !== undefined && before.buffer === buffer && buffer.length < before.readings * 1.25)
-      return before.format;
+    if (before !== undefined && before.buffer === buffer && buffer.length < before.readings * 1.25) {
+      const outgrown = isScaled(unit) && Math.abs(buffer.lastValue) * before.format.scale >= 1000;
+      if (!outgrown) return before.format;
+    }
     const values = buffer.values.subarray(Math.max(0, buffer.length - SAMPLE));
     const format = formatFor(values, unit, { integer, before: before?.format });
     this.kept.set(metric, { format, buffer, readings: Math.max(4, buffer.length) });

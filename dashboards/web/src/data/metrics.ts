@@ -17,11 +17,6 @@ export interface ChartGroup {
   metrics: MetricHead[];
 }
 
-export interface UnitSection {
-  unit: string;
-  charts: ChartGroup[];
-}
-
 /** Said by people first when they are asked how a thing is doing; earlier ones matter more. */
 const TELLING = [
   /temp/i,
@@ -54,13 +49,16 @@ export function leadingMetrics<T extends MetricHead>(metrics: readonly T[], coun
     .sort((a, b) => a.score - b.score)
     .map(({ head }) => head);
   const chosen: T[] = [];
-  for (const distinct of [true, false])
-    for (const head of ranked) {
-      if (chosen.length >= count) break;
-      if (chosen.includes(head)) continue;
-      if (distinct && chosen.some((other) => other.unit === head.unit)) continue;
-      chosen.push(head);
-    }
+  // First one of each unit, then one of each numbered kind, then whatever there is.
+  const alike: ((a: T, b: T) => boolean)[] = [
+    (a, b) => a.unit === b.unit,
+    (a, b) => stem(a.metric) !== null && stem(a.metric) === stem(b.metric),
+    () => false,
+  ];
+  for (const same of alike)
+    for (const head of ranked)
+      if (chosen.length < count && !chosen.includes(head) && !chosen.some((other) => same(other, head)))
+        chosen.push(head);
   return chosen;
 }
 
@@ -81,32 +79,25 @@ function stem(metric: string): string | null {
 }
 
 /**
- * The charts of a device: numbered metrics of one kind share a chart, any other has its own; in order of unit. With
+ * The charts of a device, those of one unit side by side: numbered metrics of one kind share a chart, any other has its own. With
  * `together`, all metrics of a unit share one.
  */
-export function chartSections(metrics: readonly MetricHead[], together: boolean): UnitSection[] {
-  const sections = new Map<string, UnitSection>();
-  const groups = new Map<string, ChartGroup>();
+export function chartGroups(metrics: readonly MetricHead[], together: boolean): ChartGroup[] {
+  const units = new Map<string, Map<string, ChartGroup>>();
   for (const head of metrics) {
     if (isState(head.type)) continue;
-    let section = sections.get(head.unit);
-    if (section === undefined) {
-      section = { unit: head.unit, charts: [] };
-      sections.set(head.unit, section);
+    let groups = units.get(head.unit);
+    if (groups === undefined) {
+      groups = new Map();
+      units.set(head.unit, groups);
     }
     const common = together ? "" : stem(head.metric);
-    const key = common === null ? `one ${head.metric}` : `many ${head.unit} ${common}`;
+    const key = common === null ? `one ${head.metric}` : `many ${common}`;
     const group = groups.get(key);
     if (group !== undefined) group.metrics.push(head);
-    else {
-      const made: ChartGroup = { title: common || head.metric, unit: head.unit, metrics: [head] };
-      groups.set(key, made);
-      section.charts.push(made);
-    }
+    else groups.set(key, { title: common ?? "", unit: head.unit, metrics: [head] });
   }
-  for (const group of groups.values()) {
-    if (group.metrics.length === 1) group.title = group.metrics[0].metric;
-    else if (together) group.title = "";
-  }
-  return [...sections.values()];
+  const all = [...units.values()].flatMap((groups) => [...groups.values()]);
+  for (const group of all) if (group.metrics.length === 1) group.title = group.metrics[0].metric;
+  return all;
 }

@@ -11,6 +11,8 @@ export interface NumberFormat {
 const MAX_DECIMALS = 6;
 /** A value's spread is worth at most about this many steps of the last digit. */
 const USEFUL_STEPS = 500;
+const SCALED_STEPS = 50;
+const MAX_SCALED_DECIMALS = 4;
 /** How many of the values may need more decimals than are shown. */
 const SAMPLE = 256;
 
@@ -60,7 +62,7 @@ export function formatFor(
   const scaling = scalingFor(largest, unit, options.before);
   if (needed.length === 0) return { decimals: options.before?.decimals ?? 0, ...scaling };
   let decimals = 0;
-  if (scaling.scale !== 1) decimals = largest * scaling.scale >= 100 ? 1 : 2;
+  if (scaling.scale !== 1) decimals = scaledDecimals(largest * scaling.scale, (high - low) * scaling.scale);
   else if (options.integer !== true) {
     const exact = needed.reduce((most, value) => Math.max(most, decimalsOf(value)), 0);
     const spread = high - low > largest * 1e-6 ? high - low : largest;
@@ -70,6 +72,18 @@ export function formatFor(
   const { before } = options;
   const kept = before !== undefined && before.scale === scaling.scale ? before.decimals : 0;
   return { decimals: Math.max(decimals, kept), ...scaling };
+}
+
+/** Two or one, and more while the values differ by less than that. */
+function scaledDecimals(largest: number, spread: number): number {
+  const usual = largest >= 100 ? 1 : 2;
+  if (!(spread > 0)) return usual;
+  return Math.min(MAX_SCALED_DECIMALS, Math.max(usual, Math.ceil(Math.log10(SCALED_STEPS / spread))));
+}
+
+/** Whether a unit is shown with prefixes. */
+export function isScaled(unit: string): boolean {
+  return Object.hasOwn(SCALED_UNITS, unit);
 }
 
 function scalingFor(

@@ -45,9 +45,10 @@ function pair(span: number, large: number, largeName: string, small: number, sma
   return `${Math.floor(span / large)} ${largeName}${rest > 0 ? ` ${rest} ${smallName}` : ""}`;
 }
 
-/** How long ago, in one unit. */
+/** How long ago, in one unit; "now" for what has just come. */
 export function age(span_ms: number): string {
   const span = Math.max(0, span_ms);
+  if (span < 2 * SECOND) return "now";
   if (span < MINUTE) return `${Math.floor(span / SECOND)} s`;
   if (span < HOUR) return `${Math.floor(span / MINUTE)} min`;
   if (span < DAY) return `${Math.floor(span / HOUR)} h`;

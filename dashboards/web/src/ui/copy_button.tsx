@@ -14,7 +14,9 @@ export function Command({ text }: { text: string }) {
   };
   return (
     <div class="command">
-      <code data-testid="command">{text}</code>
+      <code data-testid="command">
+        {text.split(" ").map((word, index) => [index > 0 && " ", <span key={word}>{word}</span>])}
+      </code>
       <button
         type="button"
         class="button"

@@ -56,11 +56,12 @@ export function TimeRange({ view }: { view: Signal<View> }) {
         class="button follow"
         aria-pressed={live}
         data-testid="follow"
+        aria-label="Follow"
         title={live ? "The charts follow the newest readings" : "Back to the newest readings"}
         onClick={() => choose(chosen?.span_ms ?? nearest.span_ms)}
       >
         <Icon name="follow" />
-        Live
+        <span class="word">Follow</span>
       </button>
     </div>
   );

@@ -3,6 +3,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { attachGestures } from "../../chart/gestures";
 import { Stage } from "../../chart/stage";
+import type { YRange } from "../../chart/y_range";
 import { csvUrl } from "../../data/api";
 import type { DeviceData } from "../../data/device_data";
 import { common } from "../../data/formats";
@@ -43,6 +44,7 @@ export function ChartCard({ data, group, heads }: ChartCardProps) {
     const series = group.metrics.map(({ metric }) => ({ metric, colour: colourOf(heads, metric) }));
     const valueAxis = new ValueAxis(axis.current);
     let format = formatOf(data, group);
+    let shownRange: YRange | null = null;
     const names =
       legendHost.current === null
         ? null
@@ -64,11 +66,13 @@ export function ChartCard({ data, group, heads }: ChartCardProps) {
         return stage.lateAt(time) === null ? clock(time) : `${clock(time)} · arrived late`;
       },
       onRange: (range) => {
-        format = formatOf(data, group);
+        shownRange = range;
         valueAxis.showRange(range, format);
       },
       onReadout: ({ time, values, last }) => {
-        format = formatOf(data, group);
+        const next = formatOf(data, group);
+        if (next.scale !== format.scale && shownRange !== null) valueAxis.showRange(shownRange, next);
+        format = next;
         names?.show(values, format);
         valueAxis.showLast(last, format);
         if (readout.current !== null && !many) write(readout.current, formatValue(values[0], format));
@@ -110,7 +114,7 @@ export function ChartCard({ data, group, heads }: ChartCardProps) {
     setOrder(next);
     legend.current?.sort(next);
   };
-  const title = group.title || "All metrics";
+  const title = group.title || (group.unit === "" ? "Without unit" : `All in ${group.unit}`);
   const { from, to } = conductor.stretch();
   return (
     <section

@@ -37,9 +37,7 @@ export function DeviceHead({ record }: { record: DeviceRecord }) {
         <Fact name={state.connected ? "Connected for" : "Offline since"}>
           <Since record={record} />
         </Fact>
-        <Fact name="Last reading">
-          {record.heard === 0 ? "never" : `${age(now.value - record.heard)} ago`}
-        </Fact>
+        <Fact name="Last reading">{record.heard === 0 ? "never" : ago(now.value - record.heard)}</Fact>
         <Fact name="Clock offset">
           <ClockOffset offset_ns={state.clock_offset_ns ?? null} error_ns={state.clock_error_ns ?? null} />
         </Fact>
@@ -57,6 +55,11 @@ export function DeviceHead({ record }: { record: DeviceRecord }) {
       </dl>
     </>
   );
+}
+
+function ago(span_ms: number): string {
+  const text = age(span_ms);
+  return text === "now" ? "just now" : `${text} ago`;
 }
 
 function Fact({

@@ -8,6 +8,10 @@ export interface LegendSeries {
   colour: number;
 }
 
+const LONG_NAME = 10;
+/** In a longer list, only the numbers that can be seen are written. */
+const ALL_WRITTEN = 16;
+
 export type LegendOrder = "name" | "value";
 
 export class Legend {
@@ -19,6 +23,10 @@ export class Legend {
   private chosen = new Set<string>();
   private order: LegendOrder = "name";
   private values: (number | null)[] = [];
+  private format: NumberFormat | null = null;
+  /** Which items can be seen; all of them when null. */
+  private seen: Set<number> | null = null;
+  private sight: IntersectionObserver | null = null;
   private readonly onIsolate: (metrics: ReadonlySet<string> | null) => void;
 
   constructor(
@@ -33,20 +41,42 @@ export class Legend {
     this.shownTexts = series.map(() => "–");
     this.items = series.map((one, index) => this.makeItem(one, index));
     host.append(...this.items);
+    if (this.items.length > ALL_WRITTEN) {
+      this.seen = new Set();
+      this.sight = new IntersectionObserver((entries) => this.see(entries), { root: host });
+      for (const item of this.items) this.sight.observe(item);
+    }
+  }
+
+  private see(entries: IntersectionObserverEntry[]): void {
+    for (const { target, isIntersecting } of entries) {
+      const index = this.items.indexOf(target as HTMLButtonElement);
+      if (!isIntersecting) this.seen?.delete(index);
+      else {
+        this.seen?.add(index);
+        this.write(index);
+      }
+    }
   }
 
   close(): void {
+    this.sight?.disconnect();
     this.host.replaceChildren();
   }
 
   show(values: (number | null)[], format: NumberFormat): void {
     this.values = values;
-    values.forEach((value, index) => {
-      const text = formatValue(value, format);
-      if (text === this.shownTexts[index]) return;
-      this.shownTexts[index] = text;
-      this.cells[index].data = text;
-    });
+    this.format = format;
+    if (this.seen === null) for (let index = 0; index < values.length; index++) this.write(index);
+    else for (const index of this.seen) this.write(index);
+  }
+
+  private write(index: number): void {
+    if (this.format === null) return;
+    const text = formatValue(this.values[index], this.format);
+    if (text === this.shownTexts[index]) return;
+    this.shownTexts[index] = text;
+    this.cells[index].data = text;
   }
 
   /** By name, or by value with the largest first, as the values are at this moment. */
@@ -67,7 +97,8 @@ export class Legend {
     const swatch = document.createElement("span");
     swatch.className = `swatch series-${(colour % 8) + 1}`;
     const name = document.createElement("span");
-    name.className = "ellipsis";
+    // Each clipped box is a layer to the browser: only names that need it are clipped.
+    if (label.length > LONG_NAME) name.className = "ellipsis";
     name.textContent = label;
     const value = document.createElement("span");
     value.className = "number";

@@ -8,7 +8,7 @@ import { DeviceData } from "../../data/device_data";
 import type { DeviceRecord } from "../../data/fleet";
 import { hub } from "../../data/hub";
 import { hubNow } from "../../data/hub_clock";
-import { chartSections, isState } from "../../data/metrics";
+import { chartGroups, isState } from "../../data/metrics";
 import { count } from "../../data/number_format";
 import { observe } from "../../test_hook";
 import { pageActions } from "../../ui/palette";
@@ -77,9 +77,8 @@ function KnownDevice({ record }: { record: DeviceRecord }) {
 }
 
 function Measured({ data, metrics }: { data: DeviceData; metrics: MetricInfo[] }) {
-  const sections = useMemo(() => chartSections(metrics, together.value), [metrics, together.value]);
+  const charts = useMemo(() => chartGroups(metrics, together.value), [metrics, together.value]);
   const states = metrics.filter((head) => isState(head.type));
-  const charts = sections.reduce((sum, section) => sum + section.charts.length, 0);
   const problem = data.conductor.window.problem;
   if (metrics.length === 0)
     return (
@@ -116,42 +115,24 @@ function Measured({ data, metrics }: { data: DeviceData; metrics: MetricInfo[] }
         </fieldset>
       </div>
       {states.length > 0 && (
-        <section>
-          <h2 class="section-title">States</h2>
-          <div class="timelines">
-            {states.map((head) => (
-              <StateTimeline key={head.metric} data={data} head={head} />
-            ))}
-          </div>
-        </section>
+        <div class="timelines">
+          {states.map((head) => (
+            <StateTimeline key={head.metric} data={data} head={head} />
+          ))}
+        </div>
       )}
-      {charts > 0 &&
-        sections.map((section) => (
-          <section key={section.unit}>
-            <h2 class="section-title">
-              {section.unit === "" ? "Without unit" : section.unit}
-              <span class="muted">
-                {amount(section.charts.reduce((sum, chart) => sum + chart.metrics.length, 0))}
-              </span>
-            </h2>
-            <div class="charts">
-              {section.charts.map((group) => (
-                <ChartCard
-                  key={group.metrics.map(({ metric }) => metric).join("\n")}
-                  data={data}
-                  group={group}
-                  heads={metrics}
-                />
-              ))}
-            </div>
-          </section>
+      <div class="charts">
+        {charts.map((group) => (
+          <ChartCard
+            key={group.metrics.map(({ metric }) => metric).join("\n")}
+            data={data}
+            group={group}
+            heads={metrics}
+          />
         ))}
+      </div>
     </>
   );
-}
-
-function amount(metrics: number): string {
-  return metrics === 1 ? "1 metric" : `${count(metrics)} metrics`;
 }
 
 /** The device's metrics: as the hub listed them, and those that came with live readings since. */

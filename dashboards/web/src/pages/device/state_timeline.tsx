@@ -1,18 +1,18 @@
 /** A state over time: coloured bands with their names, for strings and for what is on or off. */
 
 import { useEffect, useRef } from "preact/hooks";
-import type { Budget, Player } from "../../chart/conductor";
+import { type Budget, EDGE_PX, type Player } from "../../chart/conductor";
 import { gapThreshold } from "../../chart/gaps";
 import { attachGestures } from "../../chart/gestures";
 import { bandsOf } from "../../chart/state_bands";
-import { SERIES_COLOURS, themeColours, withAlpha } from "../../chart/theme_colours";
+import { rem, SERIES_COLOURS, themeColours, withAlpha } from "../../chart/theme_colours";
 import type { Stretch } from "../../chart/view";
 import type { DeviceData } from "../../data/device_data";
 import type { MetricHead } from "../../data/metrics";
 import { lowerBound, upperBound } from "../../data/series_buffer";
 import { colours } from "../../ui/theme";
 
-const FONT = '500 11px "Inter Variable", system-ui, sans-serif';
+const FONT = '"Inter Variable", system-ui, sans-serif';
 const LABEL_PADDING = 6;
 const BAND_ALPHA = 0.26;
 
@@ -93,10 +93,10 @@ class TimelinePlayer implements Player {
     this.show = show;
   }
 
-  frame(stretch: Stretch, budget: Budget): boolean {
+  frame(stretch: Stretch, budget: Budget): number {
     const { conductor } = this.data;
-    const width = this.canvas.clientWidth;
-    if (width === 0) return false;
+    const width = this.canvas.clientWidth - EDGE_PX;
+    if (width <= 0) return Number.POSITIVE_INFINITY;
     const msPerPx = (stretch.to - stretch.from) / width;
     const feed = conductor.feed;
     if (conductor.view.peek().mode === "fixed" && !feed.holds(this.head.metric, stretch.from, msPerPx))
@@ -113,7 +113,8 @@ class TimelinePlayer implements Player {
     const { pointer } = conductor;
     const time = pointer === null ? stretch.to : stretch.from + pointer.part * (stretch.to - stretch.from);
     this.show(this.stateAt(time), pointer === null ? null : pointer.part * width);
-    return late && !painted;
+    if (late && !painted) return 0;
+    return conductor.view.peek().mode === "live" ? msPerPx : Number.POSITIVE_INFINITY;
   }
 
   private stateAt(time: number): string {
@@ -131,15 +132,16 @@ class TimelinePlayer implements Player {
 
   private paint(stretch: Stretch): void {
     const ratio = window.devicePixelRatio;
-    const { clientWidth: width, clientHeight: height } = this.canvas;
-    this.canvas.width = Math.round(width * ratio);
+    const { clientWidth, clientHeight: height } = this.canvas;
+    const width = clientWidth - EDGE_PX;
+    this.canvas.width = Math.round(clientWidth * ratio);
     this.canvas.height = Math.round(height * ratio);
     const context = this.canvas.getContext("2d");
     const columns = this.data.columnsOf(this.head.metric);
     if (context === null || columns === null) return;
     context.scale(ratio, ratio);
     const theme = themeColours();
-    context.font = FONT;
+    context.font = `500 ${0.6875 * rem()}px ${FONT}`;
     context.textBaseline = "middle";
     const first = Math.max(0, lowerBound(columns.times, stretch.from) - 1);
     const end = upperBound(columns.times, stretch.to) + 1;

@@ -1,12 +1,13 @@
 /** The vertical axis: the grid's numbers, and tags with the newest values of a few series. */
 
-import { AXIS_HEIGHT, TOP_PADDING } from "../../chart/sheet";
+import { axisHeight, TOP_PADDING } from "../../chart/sheet";
+import { rem } from "../../chart/theme_colours";
 import { ticks, type YRange } from "../../chart/y_range";
 import { decimalsOf, fixed, formatValue, type NumberFormat } from "../../data/number_format";
 
 /** More tags than these would hide the axis. */
 const MAX_TAGS = 4;
-const TAG_PX = 18;
+const TAG_REM = 1.125;
 
 export interface LastValue {
   colour: number;
@@ -45,6 +46,7 @@ export class ValueAxis {
         const element = document.createElement("span");
         element.className = "tick";
         element.style.top = `${y}px`;
+        element.dataset.y = String(y);
         element.textContent = text;
         return element;
       }),
@@ -53,13 +55,21 @@ export class ValueAxis {
 
   showLast(values: LastValue[], format: NumberFormat): void {
     const shown = values.length <= MAX_TAGS ? values : [];
+    const tagHeight = TAG_REM * rem();
     const tops = apart(
-      shown.map(({ value }) => this.y(value) - TAG_PX / 2),
-      TAG_PX,
-      this.height - AXIS_HEIGHT,
+      shown.map(({ value }) => this.y(value) - tagHeight / 2),
+      tagHeight,
+      this.height - axisHeight(),
     );
     while (this.tagLayer.children.length > shown.length) this.tagLayer.lastElementChild?.remove();
     while (this.tagLayer.children.length < shown.length) this.tagLayer.append(document.createElement("span"));
+    for (const tick of this.tickLayer.children as HTMLCollectionOf<HTMLElement>) {
+      const y = Number(tick.dataset.y);
+      tick.classList.toggle(
+        "covered",
+        tops.some((top) => Math.abs(top + tagHeight / 2 - y) < tagHeight - 2),
+      );
+    }
     shown.forEach(({ colour, value }, index) => {
       const tag = this.tagLayer.children[index] as HTMLElement;
       tag.className = `last series-${(colour % 8) + 1}`;
@@ -71,7 +81,7 @@ export class ValueAxis {
 
   private y(value: number): number {
     if (this.range === null) return 0;
-    const usable = this.height - AXIS_HEIGHT - TOP_PADDING;
+    const usable = this.height - axisHeight() - TOP_PADDING;
     return TOP_PADDING + usable * (1 - (value - this.range.min) / (this.range.max - this.range.min));
   }
 }
@@ -79,6 +89,7 @@ export class ValueAxis {
 /** Large axis numbers are shortened: 1,250,000 does not fit beside a chart. */
 function label(value: number, decimals: number): string {
   const size = Math.abs(value);
+  if (size > 0 && size < 1e-4) return value.toExponential(1).replace("-", "−").replace("e-", "e−");
   if (size >= 1e15) return value.toExponential(1).replace("e+", "e");
   for (const [power, letter] of [
     [1e12, "T"],

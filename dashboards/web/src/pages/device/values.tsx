@@ -10,7 +10,7 @@ import { formatFor, formatValue } from "../../data/number_format";
 
 const TILES = 6;
 /** Longer numbers are set smaller. */
-const LONG = 9;
+const LONG = 10;
 /** Nobody reads a number that changes more often. */
 const EVERY_MS = 200;
 
@@ -36,18 +36,18 @@ function ValueTile({ data, head }: { data: DeviceData; head: MetricInfo }) {
       shown = text;
       number.current.textContent = text;
       unit.current.textContent = unitText;
-      big.current?.classList.toggle("long", text.length > LONG);
+      big.current?.classList.toggle("long", text.length + unitText.length / 2 > LONG);
     };
     show(...latestOf(head));
     const player: Player = {
       visible: true,
       frame: (_stretch: Stretch, _budget: Budget) => {
         const now = performance.now();
-        if (now - at < EVERY_MS) return false;
+        if (now - at < EVERY_MS) return EVERY_MS - (now - at);
         at = now;
         const reading = newest(data, head);
         if (reading !== null) show(...reading);
-        return false;
+        return Number.POSITIVE_INFINITY;
       },
     };
     return data.conductor.add(player);

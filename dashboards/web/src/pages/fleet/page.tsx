@@ -2,6 +2,7 @@
 
 import { type Signal, signal } from "@preact/signals";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { rem } from "../../chart/theme_colours";
 import type { Condition } from "../../data/fleet";
 import { hub } from "../../data/hub";
 import { hubNow } from "../../data/hub_clock";
@@ -13,8 +14,9 @@ import { EmptyFleet } from "./empty";
 import { arrange, type Shown, type Sorting, type SortKey } from "./order";
 import { FleetRow } from "./row";
 
-const ROW_PX = 56;
-const PHONE_ROW_PX = 88;
+/** Heights of a row in rem, as the style sheet has them. */
+const ROW_REM = 3.5;
+const PHONE_ROW_REM = 5.5;
 const PHONE = "(max-width: 760px)";
 /** The order is looked at this often: rows do not jump under the pointer at every message. */
 const ARRANGE_EVERY_MS = 1000;
@@ -203,7 +205,7 @@ function useRowHeight(): number {
     query.addEventListener("change", change);
     return () => query.removeEventListener("change", change);
   }, [query]);
-  return phone ? PHONE_ROW_PX : ROW_PX;
+  return (phone ? PHONE_ROW_REM : ROW_REM) * rem();
 }
 
 const view = signal({ top: 0, height: window.innerHeight });

@@ -1,7 +1,7 @@
 /** The last minutes of a metric as a line, as small as a word. */
 
 import { useEffect, useRef } from "preact/hooks";
-import { DENSE, envelope, extent } from "../../chart/envelope";
+import { envelope, extent } from "../../chart/envelope";
 import { gapThreshold } from "../../chart/gaps";
 import { bandPath, linePath, type Mapping } from "../../chart/line_path";
 import { SERIES_COLOURS, themeColours, withAlpha } from "../../chart/theme_colours";
@@ -63,7 +63,7 @@ function draw(canvas: HTMLCanvasElement, { buffer, colour, span_ms, to, states }
   const columns = Math.floor(right / ratio);
   if (states) drawStates(context, times, values, mapping, right);
   else {
-    const dense = times.length > columns * DENSE;
+    const dense = times.length > columns;
     const path = dense
       ? bandPath(
           envelope(times, values, to - span_ms, to, columns),
