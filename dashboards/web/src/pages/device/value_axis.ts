@@ -36,10 +36,10 @@ export class ValueAxis {
 
   showRange(range: YRange, format: NumberFormat): void {
     this.range = range;
-    const decimals = decimalsOf(range.step * format.scale);
+    const step = range.step * format.scale;
     const labels = ticks(range).map((tick) => ({
       y: this.y(tick),
-      text: label(tick * format.scale, decimals),
+      text: axisLabel(tick * format.scale, step),
     }));
     this.tickLayer.replaceChildren(
       ...labels.map(({ y, text }) => {
@@ -74,7 +74,9 @@ export class ValueAxis {
       const tag = this.tagLayer.children[index] as HTMLElement;
       tag.className = `last series-${(colour % 8) + 1}`;
       tag.style.top = `${tops[index]}px`;
-      const text = formatValue(value, format);
+      const whole = formatValue(value, format);
+      const step = (this.range?.step ?? 1) * format.scale;
+      const text = whole.length <= FITTING ? whole : axisLabel(value * format.scale, step, 1);
       if (tag.textContent !== text) tag.textContent = text;
     });
   }
@@ -86,21 +88,24 @@ export class ValueAxis {
   }
 }
 
-/** Large axis numbers are shortened: 1,250,000 does not fit beside a chart. */
-function label(value: number, decimals: number): string {
+const SHORTENED = [
+  [1e12, 1e12, " T"],
+  [1e9, 1e9, " G"],
+  [1e6, 1e6, " M"],
+  [1e5, 1e3, " k"],
+] as const;
+/** Characters that fit beside a chart. */
+const FITTING = 8;
+
+/** A number for the axis, where values are `step` apart. Large ones are shortened: 1,250,000 does not fit there. */
+export function axisLabel(value: number, step: number, extra = 0): string {
   const size = Math.abs(value);
-  if (size > 0 && size < 1e-4) return value.toExponential(1).replace("-", "−").replace("e-", "e−");
-  if (size >= 1e15) return value.toExponential(1).replace("e+", "e");
-  for (const [power, letter] of [
-    [1e12, "T"],
-    [1e9, "G"],
-    [1e6, "M"],
-    [1e5, "k"],
-  ] as const) {
-    const divisor = letter === "k" ? 1e3 : power;
-    if (size >= power) return `${fixed(value / divisor, Math.min(3, decimalsOf(value / divisor)))} ${letter}`;
-  }
-  return fixed(value, decimals);
+  if (size > 0 && size < 1e-4) return value.toExponential(1).replaceAll("-", "−");
+  if (size >= 1e15) return value.toExponential(1).replace("e+", "e").replaceAll("-", "−");
+  const [, divisor, letter] = SHORTENED.find(([from]) => size >= from) ?? [0, 1, ""];
+  const decimals = Math.min(5, decimalsOf(step / divisor));
+  const fine = `${fixed(value / divisor, decimals + extra)}${letter}`;
+  return fine.length <= FITTING || extra === 0 ? fine : axisLabel(value, step, extra - 1);
 }
 
 /** Moves positions apart so that none overlaps another, as little as needed; in the order that they were given. */

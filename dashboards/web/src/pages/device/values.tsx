@@ -10,7 +10,7 @@ import { formatFor, formatValue } from "../../data/number_format";
 
 const TILES = 6;
 /** Longer numbers are set smaller. */
-const LONG = 10;
+const LONG = 8;
 /** Nobody reads a number that changes more often. */
 const EVERY_MS = 200;
 

@@ -1,0 +1,48 @@
+import { describe, expect, it } from "vitest";
+import { clipGaps, envelope, extent } from "../../src/chart/envelope";
+
+describe("envelope", () => {
+  it("keeps every column's smallest and largest value", () => {
+    const times = Float64Array.from({ length: 1000 }, (_, i) => i);
+    const values = Float64Array.from(times, (time) => Math.sin(time) * time);
+    const { low, high, times: middles } = envelope(times, values, 0, 1000, 10);
+    expect(middles).toHaveLength(10);
+    for (let column = 0; column < 10; column++) {
+      const own = values.subarray(column * 100, column * 100 + 100);
+      expect(low[column]).toBe(Math.min(...own));
+      expect(high[column]).toBe(Math.max(...own));
+      expect(middles[column]).toBe(column * 100 + 50);
+    }
+  });
+
+  it("leaves out columns without a reading, and values that are missing", () => {
+    const { times, low } = envelope([1, 95, 96], [1, Number.NaN, 3], 0, 100, 10);
+    expect(Array.from(times)).toEqual([5, 95]);
+    expect(Array.from(low)).toEqual([1, 3]);
+  });
+});
+
+describe("extent", () => {
+  it("looks past missing values", () => {
+    expect(extent([Number.NaN, 2, -1])).toEqual([-1, 2]);
+    expect(extent([Number.NaN])).toBeNull();
+  });
+});
+
+describe("clipGaps", () => {
+  it("keeps the part of each gap that is seen", () => {
+    expect(
+      clipGaps(
+        [
+          { from: 0, to: 5 },
+          { from: 8, to: 20 },
+        ],
+        3,
+        10,
+      ),
+    ).toEqual([
+      { from: 3, to: 5 },
+      { from: 8, to: 10 },
+    ]);
+  });
+});

@@ -1,0 +1,56 @@
+import { describe, expect, it } from "vitest";
+import { compose } from "../../src/chart/compose";
+import { covers, windowOf } from "../../src/data/history_window";
+
+const answer = {
+  device: "d",
+  metric: "m",
+  type: "float" as const,
+  unit: "",
+  resolution: "reduced" as const,
+  time_ns: [10e6, 20e6, 30e6],
+  values: [1, null, 3],
+};
+
+describe("windowOf", () => {
+  it("turns nanoseconds into milliseconds and a missing value into NaN", () => {
+    const window = windowOf(answer, { from: 0, to: 40, step_ms: 10 });
+    expect(Array.from(window.times)).toEqual([10, 20, 30]);
+    expect(Array.from(window.values)).toEqual([1, Number.NaN, 3]);
+  });
+
+  it("turns texts into positions in a list", () => {
+    const window = windowOf(
+      { ...answer, type: "string", values: ["on", "off", "on"] },
+      { from: 0, to: 40, step_ms: 10 },
+    );
+    expect(Array.from(window.values)).toEqual([0, 1, 0]);
+    expect(window.texts).toEqual(["on", "off"]);
+  });
+});
+
+describe("covers", () => {
+  const window = windowOf(answer, { from: 0, to: 1000, step_ms: 10 });
+  it("is so within the stretch, while points are close enough to see", () => {
+    expect(covers(window, { from: 100, to: 900, width_px: 100 })).toBe(true);
+    expect(covers(window, { from: 100, to: 1100, width_px: 100 })).toBe(false);
+    expect(covers(window, { from: 100, to: 110, width_px: 100 })).toBe(false);
+    expect(covers({ ...window, resolution: "raw" }, { from: 100, to: 110, width_px: 100 })).toBe(true);
+    expect(covers(undefined, { from: 0, to: 1, width_px: 1 })).toBe(false);
+  });
+});
+
+describe("compose", () => {
+  it("puts the hub's answer in the place of the feed's readings within it, and keeps those around it", () => {
+    const recent = { times: Float64Array.of(5, 15, 25, 35, 45), values: Float64Array.of(5, 15, 25, 35, 45) };
+    const window = windowOf({ ...answer, values: [1, 2, 3] }, { from: 10, to: 40, step_ms: 10 });
+    const composed = compose(recent, window);
+    expect(Array.from(composed.times)).toEqual([5, 10, 20, 30, 35, 45]);
+    expect(Array.from(composed.values)).toEqual([5, 1, 2, 3, 35, 45]);
+  });
+
+  it("is the feed's readings where there is no answer", () => {
+    const recent = { times: Float64Array.of(1), values: Float64Array.of(1) };
+    expect(compose(recent, undefined)).toBe(recent);
+  });
+});

@@ -1,0 +1,73 @@
+import { describe, expect, it } from "vitest";
+import { chartGroups, colourOf, leadingMetrics, type MetricHead } from "../../src/data/metrics";
+
+const head = (metric: string, unit = "", type: MetricHead["type"] = "float"): MetricHead => ({
+  metric,
+  unit,
+  type,
+  description: "",
+});
+
+describe("leadingMetrics", () => {
+  it("puts telling quantities first and counters last, with different units where it can", () => {
+    const metrics = [
+      head("odometer", "m"),
+      head("state", "", "string"),
+      head("speed", "km/h"),
+      head("engine_temperature", "°C"),
+    ];
+    expect(leadingMetrics(metrics, 2).map(({ metric }) => metric)).toEqual(["engine_temperature", "speed"]);
+  });
+
+  it("takes one of many alike before a second of them", () => {
+    const metrics = [head("cpu.0", "%"), head("cpu.1", "%"), head("memory.used_percent", "%")];
+    expect(leadingMetrics(metrics, 2).map(({ metric }) => metric)).toEqual(["cpu.0", "memory.used_percent"]);
+  });
+
+  it("gives all there are when there are few", () => {
+    expect(leadingMetrics([head("a", "V"), head("b", "V")], 3)).toHaveLength(2);
+  });
+});
+
+describe("chartGroups", () => {
+  const metrics = [
+    head("cpu.0", "%"),
+    head("temperature", "°C"),
+    head("cpu.1", "%"),
+    head("load", "%"),
+    head("door", "", "boolean"),
+    head("accel_x", "g"),
+    head("accel_y", "g"),
+  ];
+
+  it("gives each metric a chart, those of a unit side by side, numbered ones together, and states none", () => {
+    const groups = chartGroups(metrics, false);
+    expect(groups.map((group) => [group.title, group.metrics.length])).toEqual([
+      ["cpu", 2],
+      ["load", 1],
+      ["temperature", 1],
+      ["accel", 2],
+    ]);
+  });
+
+  it("puts all metrics of a unit into one chart when asked", () => {
+    const groups = chartGroups(metrics, true);
+    expect(groups.map((group) => [group.unit, group.metrics.length])).toEqual([
+      ["%", 3],
+      ["°C", 1],
+      ["g", 2],
+    ]);
+  });
+
+  it("calls a chart of one metric by its whole name", () => {
+    expect(chartGroups([head("fan.1", "1/min")], false)[0].title).toBe("fan.1");
+  });
+});
+
+describe("colourOf", () => {
+  it("is the metric's place in the device's list, wherever it is shown", () => {
+    const metrics = [head("a"), head("b")];
+    expect(colourOf(metrics, "b")).toBe(1);
+    expect(colourOf(metrics, "unknown")).toBe(0);
+  });
+});
