@@ -116,10 +116,11 @@ class HubDeviceSession:
             return False
         if first > received + 1:
             raise WireError(Code.UNEXPECTED_SEQ, f"expected {received + 1}, got {first}", seq=received + 1)
-        if received - self.acked >= self.window:
+        # Judged by where it begins, as the agent sees it: it may not know of batches from an older connection.
+        if first - self.acked > self.window:
             raise WireError(
                 Code.WINDOW_EXCEEDED,
-                f"{first} came while {self.acked + 1} to {received} are not acknowledged; the window is {self.window}",
+                f"{first} came while {self.acked} is the last acknowledged; the window is {self.window}",
             )
         self.received = last
         return True

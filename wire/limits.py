@@ -9,8 +9,8 @@ the hub holds at most one undecoded frame per connection."""
 MAX_HELLO_BYTES = MAX_BATCH_BYTES
 """A hello declares at most MAX_METRICS metrics of about 200 bytes: the frame bound is enough."""
 
-MAX_LIVE_MESSAGE_BYTES = 64 * 1024
-"""Largest message from a dashboard: a subscription that names 1,000 devices of 64 characters."""
+MAX_LIVE_MESSAGE_BYTES = 128 * 1024
+"""Largest message from a dashboard: a subscription that names MAX_SELECTORS devices of 64 characters is 69 kB."""
 
 MAX_METRICS = 1024
 """Metrics of one device. A device with more is several devices; each metric costs the hub a series."""

@@ -275,7 +275,7 @@ class ViewerSession:
         return [named]
 
     def _advance(self, subscription: Subscription, offset: int) -> None:
-        """Moves the cursor, never back within a journal."""
+        """Moves the cursor, never back. One of another journal was voided by a reset before."""
         cursor = subscription.cursor
-        if cursor is None or cursor.journal != self.journal or offset > cursor.offset:
+        if cursor is None or offset > cursor.offset:
             subscription.cursor = live.Cursor(self.journal, offset)
