@@ -1,0 +1,92 @@
+"""Live updates as binary frames."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.wire.strategies import damaged, updates
+from wire.columns import ITEM_BYTES, pack_floats, unpack_floats
+from wire.errors import Code, WireError
+from wire.frames import HEADER_BYTES, Kind, NumberColumn, Update, decode_update, encode_update, readings
+
+
+def encoded(update: Update) -> bytes:
+    """The frame of an update."""
+    return encode_update(
+        update.kind,
+        update.schema,
+        offset=update.offset,
+        numbers=update.numbers,
+        texts=update.texts,
+        subscription=update.subscription,
+        conflated=update.conflated,
+    )
+
+
+@given(updates)
+def test_an_update_survives_its_way(update: Update) -> None:
+    """Whatever a frame can hold is decoded to what it held."""
+    assert decode_update(encoded(update)) == update
+
+
+@given(updates)
+def test_the_columns_are_aligned(update: Update) -> None:
+    """Each column begins at a multiple of 8 bytes, where a Float64Array can begin."""
+    frame = encoded(update)
+    position = HEADER_BYTES + 8 * len(update.numbers)
+    for column in update.numbers:
+        for part in (column.times_ms, column.values):
+            assert position % ITEM_BYTES == 0
+            assert frame[position : position + len(part)] == part
+            position += len(part)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_an_update_or_one_error(frame: bytes) -> None:
+    """No bytes at all get anything else out of the decoder."""
+    judge(frame)
+
+
+@given(damaged(updates.map(encoded)))
+def test_a_damaged_frame_is_an_update_or_one_error(frame: bytes) -> None:
+    """Nor do frames that are nearly right; what decodes holds what an encoder can say."""
+    judge(frame)
+
+
+@given(st.binary(min_size=HEADER_BYTES, max_size=HEADER_BYTES), st.integers(0, 40))
+def test_any_header_is_an_update_or_one_error(header: bytes, more: int) -> None:
+    """Nor do headers that announce anything."""
+    judge(b"\x01\x01" + header[2:] + bytes(more))
+
+
+def judge(frame: bytes) -> None:
+    """An update whose own frame decodes to the same, or one error."""
+    try:
+        update = decode_update(frame)
+    except WireError as refusal:
+        assert refusal.code is Code.BAD_MESSAGE
+        return
+    assert decode_update(encoded(update)) == update
+
+
+def test_a_count_that_does_not_fit_stays_at_its_bound() -> None:
+    """More conflated readings than 32 bits hold are told as the most that can be told."""
+    frame = encode_update(Kind.LIVE, 1, offset=1, numbers=[], conflated=2**40)
+    assert decode_update(frame).conflated == 2**32 - 1
+
+
+def test_columns_beyond_the_bound_are_refused_by_the_encoder() -> None:
+    """A frame holds at most 65,535 numeric columns; the hub splits what has more."""
+    with pytest.raises(struct.error):
+        encode_update(Kind.LIVE, 1, offset=1, numbers=[NumberColumn(0, b"", b"")] * 2**16)
+
+
+def test_readings_pair_times_with_values() -> None:
+    """A column as pairs, None for no value."""
+    column = NumberColumn(0, pack_floats([1.0, 2.5]), pack_floats([7.0, None]))
+    assert readings(column) == [(1.0, 7.0), (2.5, None)]
+    assert unpack_floats(column.times_ms) == [1.0, 2.5]

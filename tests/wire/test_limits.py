@@ -1,0 +1,101 @@
+"""The bounds of messages: what is at the bound is accepted, what is beyond it is refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from wire import limits
+from wire.codec import AGENT_MESSAGES, HUB_MESSAGES, VIEWER_MESSAGES, Codec
+from wire.errors import Code, WireError
+
+HELLO = {
+    "type": "hello",
+    "device": "pump-7",
+    "epoch": "0123456789abcdef",
+    "next_seq": 1,
+    "durable": True,
+    "time": 0,
+}
+SUBSCRIBE = {"type": "subscribe", "id": 1, "devices": ["*"], "metrics": ["*"]}
+
+
+def declare(**fields: Any) -> dict[str, Any]:
+    """A declaration of one metric."""
+    return {"type": "declare", "metrics": [{"name": "a", **fields}]}
+
+
+def metrics(count: int) -> list[dict[str, str]]:
+    """So many metrics."""
+    return [{"name": f"m{number}"} for number in range(count)]
+
+
+AGENT = [
+    ("device", lambda n: {**HELLO, "device": "d" * n}, limits.MAX_DEVICE_ID),
+    ("metrics of a hello", lambda n: {**HELLO, "metrics": metrics(n)}, limits.MAX_METRICS),
+    ("metrics of a declare", lambda n: {"type": "declare", "metrics": metrics(n)}, limits.MAX_METRICS),
+    ("tags", lambda n: {**HELLO, "tags": {f"k{number}": "" for number in range(n)}}, limits.MAX_TAGS),
+    ("tag key", lambda n: {**HELLO, "tags": {"k" * n: ""}}, limits.MAX_TAG_KEY),
+    ("tag value", lambda n: {**HELLO, "tags": {"k": "v" * n}}, limits.MAX_TAG_VALUE),
+    ("agent", lambda n: {**HELLO, "agent": "a" * n}, limits.MAX_TAG_VALUE),
+    ("token", lambda n: {**HELLO, "token": "t" * n}, limits.MAX_TOKEN),
+    ("time", lambda n: {**HELLO, "time": n}, limits.MAX_TIME_NS),
+    ("next_seq", lambda n: {**HELLO, "next_seq": n}, limits.MAX_SEQ),
+    ("metric name", lambda n: declare(name="é" * n), limits.MAX_METRIC_NAME),
+    ("unit", lambda n: declare(unit="°" * n), limits.MAX_UNIT),
+    ("description", lambda n: declare(description="d" * n), limits.MAX_DESCRIPTION),
+    ("reason", lambda n: {"type": "gap", "from": 1, "to": 1, "reason": "r" * n}, limits.MAX_REASON),
+    ("end of a gap", lambda n: {"type": "gap", "from": 1, "to": n, "reason": ""}, limits.MAX_SEQ),
+    ("seq", lambda n: {"type": "data", "seq": n, "time": [], "values": {}}, limits.MAX_SEQ),
+    ("a batch's time", lambda n: {"type": "data", "seq": 1, "time": [n], "values": {}}, limits.MAX_TIME_NS),
+    (
+        "columns",
+        lambda n: {"type": "data", "seq": 1, "time": [], "values": {f"m{number}": [] for number in range(n)}},
+        limits.MAX_METRICS,
+    ),
+]
+HUB = [
+    ("ack", lambda n: {"type": "ack", "seq": n}, limits.MAX_SEQ),
+    (
+        "message",
+        lambda n: {"type": "reject", "seq": 1, "code": "empty", "message": "m" * n},
+        limits.MAX_MESSAGE,
+    ),
+]
+VIEWER = [
+    ("token", lambda n: {"type": "authenticate", "token": "t" * n}, limits.MAX_TOKEN),
+    ("devices", lambda n: {**SUBSCRIBE, "devices": ["d"] * n}, limits.MAX_SELECTORS),
+    ("a selector", lambda n: {**SUBSCRIBE, "metrics": ["m" * n]}, limits.MAX_METRIC_NAME),
+    ("period", lambda n: {**SUBSCRIBE, "period_ms": n}, limits.MAX_PERIOD_MS),
+    ("points", lambda n: {**SUBSCRIBE, "history": {"span_ms": 1, "points": n}}, limits.MAX_HISTORY_POINTS),
+    ("id", lambda n: {**SUBSCRIBE, "id": n}, 2**31 - 1),
+    ("cursor", lambda n: {**SUBSCRIBE, "cursor": {"journal": "j", "offset": n}}, limits.MAX_SEQ),
+]
+CASES = [
+    *(pytest.param(AGENT_MESSAGES["json"], make, bound, id=f"agent: {name}") for name, make, bound in AGENT),
+    *(pytest.param(HUB_MESSAGES["json"], make, bound, id=f"hub: {name}") for name, make, bound in HUB),
+    *(pytest.param(VIEWER_MESSAGES, make, bound, id=f"viewer: {name}") for name, make, bound in VIEWER),
+]
+
+
+@pytest.mark.parametrize(("codec", "make", "bound"), CASES)
+def test_a_bound_is_the_last_that_is_accepted(codec: Codec[Any], make: Any, bound: int) -> None:
+    """Lengths are counted in characters, not in bytes."""
+    codec.decode(json.dumps(make(bound)))
+    with pytest.raises(WireError) as raised:
+        codec.decode(json.dumps(make(bound + 1)))
+    assert raised.value.code in (Code.BAD_MESSAGE, Code.OUT_OF_RANGE)
+
+
+def test_the_largest_hello_fits_its_frame() -> None:
+    """As many metrics as there may be, with names, units and descriptions of usual length."""
+    full = {"name": "m" * 40, "unit": "u" * 8, "type": "boolean", "description": "d" * 80}
+    assert len(json.dumps({**HELLO, "metrics": [full] * limits.MAX_METRICS})) < limits.MAX_HELLO_BYTES
+
+
+def test_a_subscription_of_the_most_devices_with_the_longest_ids_fits_its_frame() -> None:
+    """A wall may name every device it shows."""
+    devices = ["d" * limits.MAX_DEVICE_ID] * limits.MAX_SELECTORS
+    assert len(json.dumps({**SUBSCRIBE, "devices": devices})) < limits.MAX_LIVE_MESSAGE_BYTES

@@ -1,0 +1,46 @@
+"""What wire as a whole keeps to."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import wire
+
+MODULES = sorted(Path(wire.__file__).parent.glob("*.py"))
+PURE = {
+    "__future__",
+    "array",
+    "collections.abc",
+    "dataclasses",
+    "enum",
+    "json",
+    "math",
+    "msgspec",
+    "struct",
+    "sys",  # its byte order
+    "typing",
+    "wire",
+}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_a_module_imports_nothing_that_has_a_clock_a_file_or_a_socket(path: Path) -> None:
+    """Only wire itself and what computes."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            imported = {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported = {node.module or ""}
+        else:
+            continue
+        assert {name if name in PURE else name.split(".")[0] for name in imported} <= PURE
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_a_module_opens_and_prints_nothing(path: Path) -> None:
+    """The built-in functions that reach outside are not called."""
+    calls = [node.func for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    assert not {call.id for call in calls if isinstance(call, ast.Name)} & {"open", "print", "input", "exec", "eval"}
