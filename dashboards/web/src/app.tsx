@@ -15,7 +15,7 @@ export function App() {
     <Shell>
       {session === "unreachable" && hub.info.value === null ? (
         <div class="message">
-          <h2>The hub does not answer</h2>
+          <h1>The hub does not answer</h1>
           <p>Devices keep their readings until it is back. This page tries again by itself.</p>
         </div>
       ) : (
@@ -24,7 +24,7 @@ export function App() {
           {shown.page === "device" && <DevicePage key={shown.device} device={shown.device} />}
           {shown.page === "unknown" && (
             <div class="message">
-              <h2>There is no such page</h2>
+              <h1>There is no such page</h1>
               <p>The address may be from another version of the hub.</p>
               <a class="button" href="/">
                 Go to the fleet

@@ -166,14 +166,16 @@ function Header() {
       <button
         type="button"
         class="button search-button"
-        aria-label="Search"
+        aria-keyshortcuts="Control+K"
         onClick={() => {
           paletteOpen.value = true;
         }}
       >
         <Icon name="search" />
         <span class="word">Search</span>
-        <kbd>Ctrl K</kbd>
+        <span class="kbd" aria-hidden="true">
+          Ctrl K
+        </span>
       </button>
     </header>
   );

@@ -206,7 +206,7 @@ function Summarised({ data }: { data: DeviceData }) {
 function Missing({ device }: { device: string }) {
   return (
     <div class="message">
-      <h2>No such device</h2>
+      <h1>No such device</h1>
       <p>
         The hub knows no device called <code>{device}</code>. A device appears with its first connection.
       </p>

@@ -77,7 +77,11 @@ export class ValueAxis {
       const whole = formatValue(value, format);
       const step = (this.range?.step ?? 1) * format.scale;
       const text = whole.length <= FITTING ? whole : axisLabel(value * format.scale, step, 1);
-      if (tag.textContent !== text) tag.textContent = text;
+      if (tag.textContent !== text) {
+        const written = document.createElement("span");
+        written.textContent = text;
+        tag.replaceChildren(written);
+      }
     });
   }
 

@@ -24,13 +24,13 @@ export function EmptyFleet() {
   const url = window.location.origin;
   return (
     <section class="teach" data-testid="empty-fleet">
-      <h2>Connect the first device</h2>
+      <h1>Connect the first device</h1>
       <p>This hub is ready and has no device yet. A device sends readings with a token of its own.</p>
       <ol>
         <li>
           <span class="step">1</span>
           <div>
-            <h3>Make a token for the device</h3>
+            <h2>Make a token for the device</h2>
             {admin ? (
               <>
                 <p>It is shown here once, inside the command below.</p>
@@ -55,7 +55,7 @@ export function EmptyFleet() {
         <li>
           <span class="step">2</span>
           <div>
-            <h3>Run the agent on the device</h3>
+            <h2>Run the agent on the device</h2>
             <p>It sends this computer's own sensors; a serial line or your own program work likewise.</p>
             <Command text={`pip install telemetry-hub`} />
             <Command
