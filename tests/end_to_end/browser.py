@@ -1,0 +1,57 @@
+"""A real Chromium on a real hub's page."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from playwright.async_api import Browser, Page, async_playwright
+
+from tests.end_to_end.hub import Hub
+
+ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+PHONE = {"width": 360, "height": 780}
+SCREEN = {"width": 1440, "height": 900}
+
+
+@contextlib.asynccontextmanager
+async def open_browser(chromium: Path) -> AsyncIterator[Browser]:
+    """A Chromium with a fresh profile."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=str(chromium), args=ARGUMENTS)
+        try:
+            yield browser
+        finally:
+            await browser.close()
+
+
+async def open_page(browser: Browser, hub: Hub, path: str = "/", **context: Any) -> Page:
+    """A page that is signed in by a one-time URL, in a context of its own."""
+    created = await browser.new_context(**{"viewport": SCREEN, **context})
+    page = await created.new_page()
+    await page.goto(await one_time_url(hub))
+    if path != "/":
+        await page.goto(hub.url + path)
+    return page
+
+
+async def one_time_url(hub: Hub) -> str:
+    """A fresh one, as `hub token url` prints it."""
+    printed = await hub.run("token", "url", "--data", str(hub.data))
+    return f"{hub.url}/open/{printed.rpartition('/open/')[2].split()[0]}"
+
+
+async def held(page: Page, device: str, metric: str) -> list[tuple[float, Any]]:
+    """What the chart of a metric holds: (time in ms, value)."""
+    series = await page.evaluate("([d, m]) => window.__hub?.series(d, m) ?? null", [device, metric])
+    return [] if series is None else list(zip(series["times_ms"], series["values"], strict=True))

@@ -1,0 +1,154 @@
+"""The page in a real Chromium: it shows what was sent, over a killed hub too, and it looks as it should."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.async_api import ConsoleMessage, Page
+
+from device_agent import Agent, Metric
+from tests.end_to_end.browser import PHONE, held, open_browser, open_page
+from tests.end_to_end.hub import Hub, running_hub
+
+DEVICE = "pump-1"
+METRIC = "pressure"
+METRICS = [Metric(METRIC, unit="bar"), Metric("state", "string"), Metric("open", "boolean")]
+
+
+async def send_until(agent: Agent, stop: asyncio.Event) -> None:
+    """A reading every 50 ms."""
+    number = 0
+    while not stop.is_set():
+        await agent.send({METRIC: float(number), "state": "on" if number % 20 < 10 else "off", "open": number % 7 == 0})
+        number += 1
+        await asyncio.sleep(0.05)
+
+
+async def stored(hub: Hub) -> list[tuple[float, Any]]:
+    answer = await hub.get("/api/v1/history", device=DEVICE, metric=METRIC, points=0, **{"from": "0"})
+    series = answer["series"][0]
+    return [(time_ns / 1e6, value) for time_ns, value in zip(series["time_ns"], series["values"], strict=True)]
+
+
+async def grown(page: Page, beyond: int) -> None:
+    """Returns when the chart holds more points than this."""
+    await page.wait_for_function(
+        "([d, m, n]) => (window.__hub?.series(d, m)?.values.length ?? 0) > n", arg=[DEVICE, METRIC, beyond]
+    )
+
+
+@pytest.mark.deadline(180)
+async def test_the_chart_holds_every_point_after_the_hub_was_killed_under_an_open_page(
+    tmp_path: Path, chromium: Path
+) -> None:
+    """A page that stays open while the hub is killed and started again says so, comes back by itself, and then its
+    chart holds exactly the readings that the store has, with none missing from the time in between."""
+    hub = Hub(tmp_path / "data")
+    await hub.start()
+    token = await hub.token("device", "--device", DEVICE)
+    stop = asyncio.Event()
+    try:
+        async with (
+            Agent(hub.url, device=DEVICE, token=token, metrics=METRICS) as agent,
+            open_browser(chromium) as browser,
+        ):
+            sending = asyncio.create_task(send_until(agent, stop))
+            page = await open_page(browser, hub, f"/device/{DEVICE}")
+            await grown(page, 20)
+            for _ in range(2):
+                before = len(await held(page, DEVICE, METRIC))
+                await hub.kill()
+                await page.get_by_test_id("link-banner").wait_for()
+                await hub.start()
+                await page.get_by_test_id("link-banner").wait_for(state="hidden")
+                await grown(page, before + 20)
+            stop.set()
+            await sending
+            await agent.drain(60)
+            await hub.settled()
+            expected = await stored(hub)
+            await grown(page, len(expected) - 1)
+            shown = await held(page, DEVICE, METRIC)
+            assert [value for _, value in shown] == [value for _, value in expected]
+            assert [round(at, 3) for at, _ in shown] == [round(at, 3) for at, _ in expected]
+        assert await hub.stop() == 0
+    finally:
+        await hub.kill()
+
+
+async def test_live_values_appear_within_moments_of_opening_the_printed_url(tmp_path: Path, chromium: Path) -> None:
+    """The fleet is alive as soon as the page is there: rows with values that change by themselves."""
+    async with running_hub(tmp_path / "data") as hub:
+        token = await hub.token("device", "--device", DEVICE)
+        stop = asyncio.Event()
+        async with (
+            Agent(hub.url, device=DEVICE, token=token, metrics=METRICS) as agent,
+            open_browser(chromium) as browser,
+        ):
+            sending = asyncio.create_task(send_until(agent, stop))
+            began = time.monotonic()
+            page = await open_page(browser, hub)
+            row = page.get_by_test_id("fleet-row").filter(has_text=DEVICE)
+            await row.wait_for()
+            print(f"first row after {time.monotonic() - began:.2f} s, signing in included")
+            first = await row.inner_text()
+            await page.wait_for_function(
+                "before => document.querySelector('[data-testid=fleet-row]').innerText !== before", arg=first
+            )
+            stop.set()
+            await sending
+
+
+def _note_problems(page: Page, problems: list[str]) -> None:
+    def note(message: ConsoleMessage) -> None:
+        if message.type == "error":
+            problems.append(message.text)
+
+    page.on("console", note)
+    page.on("pageerror", lambda error: problems.append(str(error)))
+
+
+async def test_the_page_says_nothing_wrong_and_fits_a_phone(tmp_path: Path, chromium: Path) -> None:
+    """No error in the console, nothing that scrolls sideways at 360 px, in light and dark."""
+    async with running_hub(tmp_path / "data") as hub:
+        token = await hub.token("gateway", "--devices", "*")
+        long_id = "x" * 64
+        async with (
+            Agent(hub.url, device=DEVICE, token=token, metrics=METRICS) as agent,
+            Agent(hub.url, device=long_id, token=token, metrics=METRICS) as other,
+            open_browser(chromium) as browser,
+        ):
+            await agent.send({METRIC: 123_456_789_012.0, "state": "on", "open": True})
+            await other.send({METRIC: -0.000001, "state": "a very long state " * 10, "open": False})
+            await agent.drain(30)
+            await other.drain(30)
+            for scheme in ("light", "dark"):
+                problems: list[str] = []
+                page = await open_page(browser, hub, viewport=PHONE, color_scheme=scheme)
+                _note_problems(page, problems)
+                for path in ("/", f"/device/{DEVICE}", f"/device/{long_id}"):
+                    await page.goto(hub.url + path)
+                    await page.get_by_test_id("fleet-row" if path == "/" else "chart").first.wait_for()
+                    width = await page.evaluate("document.documentElement.scrollWidth")
+                    assert width <= PHONE["width"], (path, width)
+                assert problems == []
+
+
+async def test_a_hub_without_devices_teaches_the_first_command(tmp_path: Path, chromium: Path) -> None:
+    """The empty fleet shows a command with a fresh token, and that command's token lets a device in."""
+    async with running_hub(tmp_path / "data") as hub, open_browser(chromium) as browser:
+        page = await open_page(browser, hub)
+        await page.get_by_test_id("empty-fleet").wait_for()
+        command = await page.get_by_test_id("command").filter(has_text="hub_").inner_text()
+        token = next(word for word in command.replace("=", " ").replace('"', " ").split() if word.startswith("hub_"))
+        device = next(
+            t["pattern"] for t in (await hub.get("/api/v1/tokens"))["tokens"] if t["role"] in ("device", "gateway")
+        ).replace("*", "first")
+        async with Agent(hub.url, device=device, token=token) as agent:
+            await agent.send({"temperature": 21.5})
+            await agent.drain(30)
+            await page.get_by_test_id("fleet-row").first.wait_for()
