@@ -21,7 +21,14 @@ STOP_S = 40.0
 class Hub:
     """A hub with its data directory. Started again, it listens on the same port."""
 
-    def __init__(self, data: Path, *, options: Sequence[str] = (), launcher: Sequence[str] = COMMAND) -> None:
+    def __init__(
+        self,
+        data: Path,
+        *,
+        options: Sequence[str] = (),
+        launcher: Sequence[str] = COMMAND,
+        log: Path | None = None,
+    ) -> None:
         self.data = data
         self.url = ""
         self.said: list[str] = []
@@ -30,7 +37,7 @@ class Hub:
         self._port = 0
         self._process: asyncio.subprocess.Process | None = None
         self._admin: str | None = None
-        self._log = data.with_suffix(".log")
+        self._log = log or data.with_suffix(".log")
 
     @property
     def pid(self) -> int:
@@ -137,10 +144,10 @@ class Hub:
 
 @contextlib.asynccontextmanager
 async def running_hub(
-    data: Path, *, options: Sequence[str] = (), launcher: Sequence[str] = COMMAND
+    data: Path, *, options: Sequence[str] = (), launcher: Sequence[str] = COMMAND, log: Path | None = None
 ) -> AsyncIterator[Hub]:
     """A hub that is stopped in order at the end, which must succeed."""
-    hub = Hub(data, options=options, launcher=launcher)
+    hub = Hub(data, options=options, launcher=launcher, log=log)
     await hub.start()
     try:
         yield hub

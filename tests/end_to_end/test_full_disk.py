@@ -1,0 +1,68 @@
+"""A full disk: new data are refused and stay with the agents, reads go on, and the hub resumes by itself."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import httpx
+import pytest
+
+from device_agent import Agent
+from tests.end_to_end.hub import Hub, running_hub
+from tests.hub.stores.small_disk import SmallDisk
+
+DEVICE = "pump"
+DISK_BYTES = 64 << 20
+ROWS = 5_000
+
+
+async def ready(hub: Hub) -> httpx.Response:
+    async with httpx.AsyncClient(base_url=hub.url, timeout=30) as client:
+        return await client.get("/ready")
+
+
+@pytest.mark.deadline(180)
+async def test_a_full_disk_costs_nothing_and_the_hub_resumes_by_itself(tmp_path: Path) -> None:
+    """While there is no room the hub says so in /ready, answers queries, and acknowledges nothing it could lose; with
+    room again everything that was sent meanwhile arrives, once."""
+    mount = tmp_path / "disk"
+    mount.mkdir()
+    disk = SmallDisk(mount, DISK_BYTES)
+    try:
+        async with running_hub(mount / "data", log=tmp_path / "hub.log") as hub:
+            token = await hub.token("device", "--device", DEVICE)
+            await hub.admin()
+            async with Agent(hub.url, device=DEVICE, token=token) as agent:
+                sent = 0
+
+                async def send() -> None:
+                    nonlocal sent
+                    times = list(range(sent + 1, sent + 1 + ROWS))
+                    await agent.send_columns(times, {"number": [float(time) for time in times]})
+                    sent += ROWS
+
+                await send()
+                await agent.drain(30)
+                await hub.settled()
+                before = await hub.get("/api/v1/history", device=DEVICE, points=10, **{"from": "0"})
+                with disk.filled(leaving_bytes=0):
+                    while (await ready(hub)).status_code == 200:
+                        await send()
+                        await asyncio.sleep(0.05)
+                    problems = (await ready(hub)).json()["problems"]
+                    assert "journal" in problems or "store" in problems
+                    for _ in range(20):
+                        await send()
+                    assert await hub.get("/api/v1/devices")
+                    during = await hub.get("/api/v1/history", device=DEVICE, points=10, **{"from": "0"})
+                    assert during["offset"] >= before["offset"]
+                await agent.drain(90)
+                flow = await hub.settled()
+                books = flow["devices"][0]
+                assert (books["accepted"], books["stored"], books["lost_batches"]) == (sent, sent, 0)
+                answer = await hub.get("/api/v1/history", device=DEVICE, points=0, **{"from": "0"})
+                assert answer["series"][0]["time_ns"] == list(range(1, sent + 1))
+                assert (await ready(hub)).status_code == 200
+    finally:
+        disk.unmount()
