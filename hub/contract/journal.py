@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from hub.contract.batch import Entry, Mark
+from wire.limits import MAX_SEQ
 
 
 class JournalError(Exception):
@@ -77,7 +78,22 @@ class Journal(Protocol):
         """The consumer's cursor; a new consumer begins before the oldest entry. From now on trimming waits for it."""
 
     def advance(self, name: str, offset: int) -> None:
-        """The consumer has durably dealt with all up to `offset`. On disk with the next commit (or at close)."""
+        """The consumer has durably dealt with all up to `offset`. On disk soon, or at close.
+
+        May go back, for a consumer that lost what it had. ValueError for one whose cursor was never asked for.
+        """
+
+    def forget(self, name: str) -> None:
+        """There is no such consumer any more: trimming does not wait for it."""
 
     def consumers(self) -> list[ConsumerState]:
         """Every known consumer."""
+
+    async def quarantined(self, device: str | None = None, *, limit: int = 100, before: int = MAX_SEQ) -> list[Entry]:
+        """Entries in quarantine below offset `before`, the newest first; of one device, or of all.
+
+        The quarantine has bounds of its own; an entry may be here that the journal has trimmed.
+        """
+
+    def quarantine_totals(self) -> dict[str, int]:
+        """How many entries were ever put in quarantine, by code."""
