@@ -1,0 +1,143 @@
+"""The thread that reads the file for those that fell behind: on a connection of its own, and only what is asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import TypeVar
+
+import apsw
+
+from hub.contract.batch import Entry, EntryKind
+from hub.contract.journal import JournalError
+from hub.journal.block import BlockDamaged, decode_block, take
+from hub.journal.quarantine import Row
+from hub.journal.retention import TRIM_BLOCKS, OldBlock
+from hub.journal.schema import connect_reader
+from wire.codec import Format
+
+KEPT_BLOCKS = 4
+"""Decoded blocks that stay in memory because a read ended within them: as many readers can be behind at different
+places without decoding a block again for each portion. Some 3 MB each."""
+
+_READ_BLOCKS = """
+SELECT first_offset, checksum, entries FROM block
+WHERE first_offset >= (SELECT max(first_offset) FROM block WHERE first_offset <= ?) ORDER BY first_offset"""
+_READ_OLD_BLOCKS = """
+SELECT first_offset + count - 1, end_bytes, received_ns FROM block
+WHERE first_offset > ? ORDER BY first_offset LIMIT ?"""
+_READ_QUARANTINE = """
+SELECT offset, device, epoch, seq, received_ns, code, message, format, payload FROM quarantine
+WHERE offset < ?1 AND (?2 IS NULL OR device = ?2) ORDER BY offset DESC LIMIT ?3"""
+
+Answer = TypeVar("Answer")
+
+
+class Reader:
+    """One thread with a read-only connection; requests wait for each other there. Each is a short read transaction."""
+
+    def __init__(self, path: Path, *, vfs: str | None) -> None:
+        self._path = path
+        self._vfs = vfs
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal-reader")
+        self._connection: apsw.Connection | None = None
+        self._partly_read: OrderedDict[int, list[Entry]] = OrderedDict()
+
+    async def entries(self, after: int, up_to: int, *, max_entries: int, max_bytes: int) -> list[Entry]:
+        """The entries after `after` and not beyond `up_to`, within the bounds, at least one.
+
+        When the oldest of them are deleted already, it begins with one that is not; with none it is empty.
+        Raises JournalError.
+        """
+        return await self._run(lambda: self._entries(after, up_to, max_entries, max_bytes))
+
+    async def old_blocks(self, after: int) -> list[OldBlock]:
+        """The oldest blocks that begin after this offset. Raises JournalError."""
+        return await self._run(
+            lambda: [OldBlock(*row) for row in self._connect().execute(_READ_OLD_BLOCKS, (after, TRIM_BLOCKS))]
+        )
+
+    async def quarantined(self, device: str | None, limit: int, before: int) -> list[Entry]:
+        """Entries in quarantine below offset `before`, the newest first. Raises JournalError."""
+        return await self._run(
+            lambda: [_entry(Row(*row)) for row in self._connect().execute(_READ_QUARANTINE, (before, device, limit))]
+        )
+
+    async def close(self) -> None:
+        """Ends the thread, after the reads under way."""
+        await self._run(self._disconnect)
+        self._executor.shutdown()
+
+    async def _run(self, read: Callable[[], Answer]) -> Answer:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, read)
+        except BlockDamaged as error:
+            raise JournalError(f"the journal is damaged: {error}; restore {self._path} from a copy") from error
+        except apsw.Error as error:
+            raise JournalError(f"the journal cannot be read: {error}") from error
+
+    def _connect(self) -> apsw.Connection:
+        if self._connection is None:
+            self._connection = connect_reader(self._path, vfs=self._vfs)
+        return self._connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _entries(self, after: int, up_to: int, max_entries: int, max_bytes: int) -> list[Entry]:
+        found: list[Entry] = []
+        with closing(self._blocks(after + 1)) as blocks:
+            for first_offset, block in blocks:
+                skip = max(0, after + 1 - first_offset)
+                end = min(skip + max_entries - len(found), up_to + 1 - first_offset)
+                part, used = take(block[skip:end], max_bytes)
+                if not part or (found and used > max_bytes):
+                    break
+                found += part
+                after = part[-1].offset
+                max_bytes -= used
+                self._partly_read.pop(first_offset, None)
+                if part[-1] is not block[-1]:
+                    self._partly_read[first_offset] = block
+                    if len(self._partly_read) > KEPT_BLOCKS:
+                        self._partly_read.popitem(last=False)
+                    break
+                if len(found) >= max_entries or max_bytes <= 0:
+                    break
+        return found
+
+    def _blocks(self, offset: int) -> Generator[tuple[int, list[Entry]], None, None]:
+        """The blocks from the one with this offset on, each with its first offset."""
+        for first_offset, block in self._partly_read.items():
+            if first_offset <= offset < first_offset + len(block):
+                yield first_offset, block
+                offset = first_offset + len(block)
+                break
+        # Closed at the latest with the generator: an open cursor is an open transaction, which holds the log.
+        with closing(self._connect().execute(_READ_BLOCKS, (offset,))) as rows:
+            for first_offset, checksum, data in rows:
+                if zlib.crc32(data) != checksum:
+                    raise BlockDamaged(f"the entries from offset {first_offset} on differ from what was written")
+                yield first_offset, decode_block(data, first_offset)
+
+
+def _entry(row: Row) -> Entry:
+    format: Format = "msgpack" if row.format == "msgpack" else "json"
+    return Entry(
+        EntryKind.QUARANTINE,
+        row.device,
+        row.epoch,
+        row.seq,
+        row.received_ns,
+        format,
+        row.payload,
+        reason=(row.code, row.message),
+        offset=row.offset,
+    )

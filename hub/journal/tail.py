@@ -1,0 +1,87 @@
+"""The newest entries, in memory, so that readers that keep up touch no file. Pure."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from itertools import islice
+
+from hub.contract.batch import Entry
+from hub.journal.block import take
+
+TAIL_ENTRIES = 65_536
+"""One second at 60,000 frames/s, three times the longest a store's write takes; some 50 MB with their decoded batches.
+Older ones are read from the file."""
+
+TAIL_BYTES = 32 * 1024 * 1024
+"""The same bound for large frames: half a second of 400-reading frames at 3 M readings/s. Decoded to Python lists they
+take about five times as much memory."""
+
+MERGED_ENTRIES = 64
+"""Entries of smaller commits are joined up to this many, so that a trickle of commits of one does not become a long
+list of short ones."""
+
+
+class _Run:
+    __slots__ = ("entries", "first_offset", "size_bytes")
+
+    def __init__(self, first_offset: int, entries: list[Entry], size_bytes: int) -> None:
+        self.first_offset = first_offset
+        self.entries = entries
+        self.size_bytes = size_bytes
+
+
+class Tail:
+    """A bounded run of entries up to the newest one. At a bound the oldest leave.
+
+    `first_offset` is the oldest that is here; the next one to come when there is none.
+    """
+
+    def __init__(self, first_offset: int, *, max_entries: int = TAIL_ENTRIES, max_bytes: int = TAIL_BYTES) -> None:
+        self.first_offset = first_offset
+        self._next_offset = first_offset
+        self._max_entries = max_entries
+        self._max_bytes = max_bytes
+        self._size_bytes = 0
+        self._runs: deque[_Run] = deque()
+
+    def extend(self, entries: list[Entry], size_bytes: int) -> None:
+        """Adds the entries of a commit; their offsets follow on those that were here before."""
+        last = self._runs[-1] if self._runs else None
+        if last is not None and len(last.entries) + len(entries) <= MERGED_ENTRIES:
+            last.entries += entries
+            last.size_bytes += size_bytes
+        else:
+            self._runs.append(_Run(self._next_offset, entries, size_bytes))
+        self._next_offset += len(entries)
+        self._size_bytes += size_bytes
+        while self._runs and (
+            self._next_offset - self.first_offset > self._max_entries or self._size_bytes > self._max_bytes
+        ):
+            self._drop_oldest()
+
+    def drop(self, up_to: int) -> None:
+        """Lets go of entries that nobody who keeps up will ask for again."""
+        while self._runs and self._runs[0].first_offset + len(self._runs[0].entries) - 1 <= up_to:
+            self._drop_oldest()
+
+    def read(self, after: int, *, max_entries: int, max_bytes: int) -> list[Entry]:
+        """The very objects after offset `after`, which is at least first_offset - 1; at least one if there is any."""
+        found: list[Entry] = []
+        start = bisect_right(self._runs, after + 1, key=lambda run: run.first_offset) - 1
+        for run in islice(self._runs, max(start, 0), None):
+            skip = max(after + 1 - run.first_offset, 0)
+            part = run.entries[skip : skip + max_entries - len(found)]
+            fitting, used = take(part, max_bytes)
+            if found and used > max_bytes:
+                break
+            found += fitting
+            max_bytes -= used
+            if len(fitting) < len(part) or len(found) >= max_entries or max_bytes <= 0:
+                break
+        return found
+
+    def _drop_oldest(self) -> None:
+        run = self._runs.popleft()
+        self._size_bytes -= run.size_bytes
+        self.first_offset = run.first_offset + len(run.entries)
