@@ -27,6 +27,9 @@ INTERRUPT_S = 0.02
 """A query that was just about to start does not notice an interrupt: it is told again after this time."""
 
 
+UNREADABLE = ("not a valid DuckDB", "orrupt", "checksum", "WAL", "enough bytes", "orage version", "Extension")
+"""What DuckDB says of a file that is damaged, newer than itself, or another program's (it has extensions for some)."""
+
 Config = dict[str, str | bool | int | float | list[str]]
 
 
@@ -129,9 +132,7 @@ def explain(error: Exception, path: Path) -> StoreUnavailable:
         advice = "DuckDB's memory limit is too small for this: raise store.memory_limit"
     elif isinstance(error, duckdb.InterruptException):
         advice = "the reading was interrupted"
-    elif any(
-        sign in said for sign in ("not a valid DuckDB", "orrupt", "checksum", "WAL", "enough bytes", "orage version")
-    ):
+    elif any(sign in said for sign in UNREADABLE):
         advice = (
             f"{path} cannot be read: put a copy back, or move it and its .wal file away and restart the hub, "
             "which then begins a new one with what the journal still has"

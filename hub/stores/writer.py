@@ -90,9 +90,10 @@ class StoreWriter:
         self._read_all = True
         self._started = False
         # Set where the journal was put back: it will use offsets again that the store takes for stored.
-        self._put_back: StoreError | None = None
+        self._put_back: str | None = None
         self._draining = asyncio.Event()
-        self._moved = asyncio.Condition()
+        # Another one after each move.
+        self._moved = asyncio.Event()
 
     @property
     def state(self) -> WriterState:
@@ -117,16 +118,20 @@ class StoreWriter:
 
     async def drain(self, timeout_s: float) -> bool:
         """Stores what the journal has now, without pauses, while `run` runs. False where that took too long."""
-        target = self._journal.last_offset
         self._draining.set()
         try:
-            async with asyncio.timeout(timeout_s), self._moved:
-                await self._moved.wait_for(lambda: self._offset >= target)
+            async with asyncio.timeout(timeout_s):
+                await self.reached(self._journal.last_offset)
         except TimeoutError:
             return False
         finally:
             self._draining.clear()
         return True
+
+    async def reached(self, offset: int) -> None:
+        """Returns when all up to this offset is stored."""
+        while self._offset < offset:
+            await self._moved.wait()
 
     async def _find_offset(self) -> None:
         """Opens the store and goes where it is."""
@@ -136,13 +141,13 @@ class StoreWriter:
         if not self._started:
             self._started = True
             if known and cursor.offset > journal.last_offset:
-                self._put_back = StoreError(
+                self._put_back = (
                     f"the journal ends at offset {journal.last_offset}, the store has {cursor.offset} of it already: "
                     "the journal was put back from a copy. Put back the store's copy of the same time, or move the "
                     "journal away so that a new one begins, and restart the hub"
                 )
         if self._put_back is not None:
-            raise self._put_back
+            raise StoreError(self._put_back)
         self._move(cursor.offset if known else journal.first_offset - 1)
         if not self._tries or self._offset >= journal.last_offset:
             self._enter("running")
@@ -165,14 +170,15 @@ class StoreWriter:
             return
         if not entries:
             return
+        last = entries[-1].offset
+        if last - self._offset != len(entries):
+            # The store would take them as they are: rather nothing than something twice or not at all.
+            raise JournalError(f"the journal gave {len(entries)} entries for offsets {self._offset + 1} to {last}")
         cold = [entry for entry in entries if entry.kind is EntryKind.BATCH and entry.batch is None]
         if cold:
             await asyncio.to_thread(self._decode_all, cold)
-        last = entries[-1].offset
         self._read_all = last >= end
         await self._write(entries, Cursor(journal.id, last))
-        async with self._moved:
-            self._moved.notify_all()
 
     async def _write(self, entries: list[Entry], cursor: Cursor) -> None:
         write = asyncio.ensure_future(self._store.write(entries, cursor))
@@ -195,6 +201,8 @@ class StoreWriter:
     def _move(self, offset: int) -> None:
         self._offset = offset
         self._journal.advance(CONSUMER, offset)
+        self._moved.set()
+        self._moved = asyncio.Event()
 
     def _enter(self, phase: Phase, error: str | None = None) -> None:
         if phase != self._phase:
@@ -214,8 +222,7 @@ class StoreWriter:
             await self._pause(self._jitter() * bound_s)
 
     async def _pause(self, seconds: float) -> None:
-        """Waits, unless there is a drain."""
-        if seconds > 0:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await self._draining.wait()
+        """Waits, at least for one turn of the event loop, unless there is a drain."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0, seconds)):
+                await self._draining.wait()

@@ -23,11 +23,11 @@ pytestmark = pytest.mark.parametrize("open_store", IMPLEMENTATIONS.values(), ids
 ALL = list(SERIES.values())
 EVER = (0, 2**63)
 JOURNAL = "journal-a"
-# Each example is a store of its own, some 50 ms.
+# Each example is a store of its own, some 100 ms.
 ENOUGH_ANSWERS = 25
 """True for as many different offsets."""
 
-examples = settings(max_examples=20)
+examples = settings(max_examples=12)
 
 
 @asynccontextmanager

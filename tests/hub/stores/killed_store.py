@@ -1,0 +1,48 @@
+"""A process that writes to a store until it kills itself at a random moment."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+
+from hub.contract.batch import Batch, Column, Series
+from hub.contract.store import Cursor
+from hub.stores.duckdb_store import DuckdbStore
+from tests.hub.stores.readings import batch, entry
+
+FLOAT, STRING = Series(1, "device", "float", "float"), Series(2, "device", "string", "string")
+
+ROWS = (1, 3, 40, 700, 20, 20_000, 5, 125_000)
+"""Of the batches in turn: into the write-ahead log, and, where a write fills row groups, past it."""
+
+LONGEST_S = 0.5
+
+
+def content(offset: int) -> Batch:
+    """What the entry with this offset has, in every process."""
+    count = ROWS[offset % len(ROWS)]
+    times = offset * 1_000_000 + np.arange(count)
+    if count < 100:
+        return batch(times.tolist(), {FLOAT: (times / 8).tolist(), STRING: [f"{time}" for time in times.tolist()]})
+    return Batch(times, [Column(FLOAT, times / 8)], readings=count)
+
+
+async def write_on(directory: Path, chance: random.Random) -> None:
+    async with DuckdbStore(directory / "history.duckdb") as store:
+        last = (await store.open()).offset
+        threading.Timer(chance.uniform(0, LONGEST_S), os.kill, [os.getpid(), signal.SIGKILL]).start()
+        while True:
+            first, last = last + 1, last + chance.randint(1, 12)
+            given = [entry(offset, content(offset)) for offset in range(first, last + 1)]
+            await store.write(given, Cursor("journal", last))
+
+
+if __name__ == "__main__":
+    asyncio.run(write_on(Path(sys.argv[1]), random.Random(int(sys.argv[2]))))

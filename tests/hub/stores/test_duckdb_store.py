@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hub.contract.batch import Series
+from hub.contract.store import Cursor, Query, StoreUnavailable
+from hub.stores.database import Reader
+from hub.stores.duckdb_store import MAX_WAITING, READERS, DuckdbStore
+from tests.hub.stores.killed_store import FLOAT, STRING, content
+from tests.hub.stores.readings import SERIES, batch, entry
+from tests.hub.stores.small_disk import SmallDisk
+from tests.hub.stores.test_database import held_by_another_process
+
+KILLS = 9
+EVER = (0, 2**63)
+INTEGER = SERIES["integer"]
+
+
+async def fill(store: DuckdbStore, count: int) -> None:
+    """Adds so many entries of one reading each, with their offset as time and value."""
+    first = store.cursor.offset + 1
+    given = [entry(offset, batch([offset], {INTEGER: [offset]})) for offset in range(first, first + count)]
+    await store.write(given, Cursor("journal", given[-1].offset))
+
+
+async def held(store: DuckdbStore, series: Series = INTEGER) -> list[int]:
+    history = await store.query(Query([series], *EVER, None))
+    return [int(time) for time in history.series[0].times_ns]
+
+
+def endless(reader: Reader) -> object:
+    return reader.fetch("SELECT count(*) FROM range(10000000) a, range(10000000) b WHERE a.range % 3 = b.range % 7")
+
+
+async def test_a_store_that_cannot_open_comes_later(tmp_path: Path) -> None:
+    """While the file is in use, the store is entered and every call says why it has no answer; afterwards it opens."""
+    path = tmp_path / "history.duckdb"
+    async with DuckdbStore(path) as store:
+        await store.open()
+        await fill(store, 3)
+    with held_by_another_process(path):
+        store = await DuckdbStore(path).__aenter__()
+        for call in (held(store), store.latest([INTEGER]), store.counts(), store.describe(), store.open()):
+            with pytest.raises(StoreUnavailable, match="in use by another process"):
+                await call
+        with pytest.raises(StoreUnavailable, match="in use by another process"):
+            await store.write([], Cursor("journal", 9))
+        assert store.cursor == Cursor("", 0)
+    assert await store.open() == Cursor("journal", 3)
+    assert await held(store) == [1, 2, 3]
+    await store.__aexit__(None, None, None)
+    with pytest.raises(StoreUnavailable, match="stopping"):
+        await held(store)
+
+
+async def test_readings_wait_for_an_opening_under_way(tmp_path: Path) -> None:
+    """Right after entering, the first answers come when the file is open."""
+    async with DuckdbStore(tmp_path / "history.duckdb") as store:
+        assert await store.counts() == {}
+        assert await held(store) == []
+
+
+async def test_slow_queries_hold_up_neither_others_nor_writes(tmp_path: Path) -> None:
+    """Beside a query that does not end, others are answered and readings are written."""
+    async with DuckdbStore(tmp_path / "history.duckdb") as store:
+        await store.open()
+        slow = asyncio.ensure_future(store._read(endless))
+        await fill(store, 5)
+        assert await held(store) == [1, 2, 3, 4, 5]
+        assert await store.latest([INTEGER])
+        assert not slow.done()
+        slow.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await slow
+
+
+async def test_a_cancelled_query_gives_its_reader_back(tmp_path: Path) -> None:
+    """With every reader held by a query that does not end, cancelling them lets the waiting ones through."""
+    async with DuckdbStore(tmp_path / "history.duckdb") as store:
+        await store.open()
+        await fill(store, 5)
+        began = [asyncio.Event() for _ in range(READERS)]
+        loop = asyncio.get_running_loop()
+
+        def slow(event: asyncio.Event) -> asyncio.Task[object]:
+            def read(reader: Reader) -> object:
+                loop.call_soon_threadsafe(event.set)
+                return endless(reader)
+
+            return asyncio.create_task(store._read(read))
+
+        queries = [slow(event) for event in began]
+        for event in began:
+            await event.wait()
+        waiting, gone = asyncio.create_task(held(store)), asyncio.create_task(held(store))
+        await asyncio.sleep(0)
+        gone.cancel()
+        # One was told before it began its query, or in the middle of it: both end.
+        for query in queries:
+            query.cancel()
+        done = await asyncio.gather(*queries, gone, return_exceptions=True)
+        assert [type(error) for error in done] == [asyncio.CancelledError] * (READERS + 1)
+        assert await waiting == [1, 2, 3, 4, 5]
+
+
+async def test_too_many_queries_are_refused(tmp_path: Path) -> None:
+    """Beyond the bound a caller is told at once."""
+    async with DuckdbStore(tmp_path / "history.duckdb") as store:
+        await store.open()
+        queries = [asyncio.ensure_future(store._read(endless)) for _ in range(MAX_WAITING)]
+        await asyncio.sleep(0)
+        with pytest.raises(StoreUnavailable, match=f"busy: {MAX_WAITING} queries"):
+            await held(store)
+        for query in queries:
+            query.cancel()
+        await asyncio.wait(queries)
+        assert await held(store) == []
+
+
+async def test_closing_does_not_wait_for_queries(tmp_path: Path) -> None:
+    """A query that does not end is interrupted, and a write that has begun is finished."""
+    path = tmp_path / "history.duckdb"
+    async with DuckdbStore(path) as store:
+        await store.open()
+        slow = asyncio.ensure_future(store._read(endless))
+        writing = asyncio.ensure_future(fill(store, 100))
+        await asyncio.sleep(0)
+    await writing
+    with pytest.raises(StoreUnavailable, match="interrupted"):
+        await slow
+    async with DuckdbStore(path) as store:
+        assert await store.open() == Cursor("journal", 100)
+        assert await held(store) == list(range(1, 101))
+
+
+async def test_little_room_stops_writes_and_not_queries(small_disk: SmallDisk) -> None:
+    """Before the disk is full the store says so; with room again it goes on."""
+    async with DuckdbStore(small_disk.path / "history.duckdb", min_free_bytes=4_000_000) as store:
+        await store.open()
+        await fill(store, 10)
+        with small_disk.filled(leaving_bytes=3_000_000):
+            with pytest.raises(StoreUnavailable, match=r"no room on the disk of .*: make room"):
+                await fill(store, 10)
+            assert await held(store) == list(range(1, 11))
+        await fill(store, 10)
+        assert await held(store) == list(range(1, 21))
+
+
+async def test_a_full_disk_loses_nothing_and_doubles_nothing(small_disk: SmallDisk) -> None:
+    """Where the disk is full in the middle of a write or of a checkpoint, the cursor and the readings still agree."""
+    async with DuckdbStore(small_disk.path / "history.duckdb", min_free_bytes=0) as store:
+        await store.open()
+        refused = 0
+        offset = 0
+        while refused < 3:
+            offset = store.cursor.offset
+            noise = np.random.default_rng(offset).integers(0, 2**62, 20_000).tolist()
+            try:
+                await store.write([entry(offset + 1, batch(noise, {INTEGER: noise}))], Cursor("journal", offset + 1))
+            except StoreUnavailable as error:
+                refused += 1
+                assert "no room on the disk" in str(error)
+                assert (await store.open()).offset in (offset, offset + 1)
+                assert (await store.counts())[INTEGER.id] == 20_000 * store.cursor.offset
+                assert len(await held(store)) == 20_000 * store.cursor.offset
+        small_disk.resize(200_000_000)
+        offset = store.cursor.offset
+        await fill(store, 1)
+        assert store.cursor.offset == offset + 1
+        assert len(await held(store)) == 20_000 * offset + 1
+
+
+@pytest.mark.deadline(300)
+@pytest.mark.parametrize("seed", range(3))
+async def test_killed_at_any_moment_the_store_holds_what_its_cursor_says(tmp_path: Path, seed: int) -> None:
+    """After kill -9 the readings are exactly those up to the cursor, and the next process goes on from there."""
+    offset = 0
+    for kill in range(KILLS // 3):
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tests.hub.stores.killed_store", tmp_path, f"{seed * KILLS + kill}"
+        )
+        assert await child.wait() == -signal.SIGKILL
+        async with DuckdbStore(tmp_path / "history.duckdb") as store:
+            cursor = await store.open()
+            assert cursor.offset >= offset
+            offset = cursor.offset
+            history = await store.query(Query([FLOAT, STRING], *EVER, None))
+            assert history.cursor == cursor
+            expected = [content(number) for number in range(1, offset + 1)]
+            floats = np.concatenate([np.empty(0, np.int64), *(np.asarray(one.times) for one in expected)])
+            strings = [time for one in expected if len(one.columns) == 2 for time in one.times]
+            assert np.array_equal(history.series[0].times_ns, floats)
+            assert np.array_equal(np.asarray(history.series[0].values), floats / 8)
+            assert history.series[1].values == [f"{time}" for time in strings]
+            counts = {FLOAT.id: len(floats), STRING.id: len(strings)}
+            assert await store.counts() == {id: count for id, count in counts.items() if count}
+    assert offset > 0
