@@ -193,7 +193,6 @@ class Viewer {
       this.update(entry, Kind.LIVE, entry.sent + 1, now);
       entry.sent = now;
     }
-    conflate = 0;
   }
 
   private update(
@@ -219,6 +218,7 @@ class Viewer {
     }
     const offset = kind === Kind.HISTORY ? 0 : to + 1_000_000;
     const conflated = kind === Kind.LIVE ? conflate : 0;
+    if (kind === Kind.LIVE) conflate = 0;
     this.socket.send(
       encodeUpdate({ kind, schema: asked.id, subscription: asked.id, conflated, offset, numbers, texts }),
     );

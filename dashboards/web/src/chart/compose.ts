@@ -1,7 +1,7 @@
 /** Brings together what a chart has to draw: the feed's readings and, for the past, the hub's answer. */
 
 import type { WindowSeries } from "../data/history_window";
-import { type Columns, lowerBound, upperBound } from "../data/series_buffer";
+import { type Columns, lowerBound, type SeriesBuffer, upperBound } from "../data/series_buffer";
 
 /** The readings from `from` to `to`, and the next one beyond each side so that lines reach the edges. */
 export function between(columns: Columns, from: number, to: number): Columns {
@@ -27,6 +27,13 @@ export function compose(recent: Columns, window: WindowSeries | undefined): Colu
   times.set(recent.times.subarray(after), before + window.times.length);
   values.set(recent.values.subarray(after), before + window.times.length);
   return { times, values };
+}
+
+/** The window of a text metric with the numbers that the feed has for its texts: each answer of the hub numbers them anew. */
+export function inCodesOf(buffer: SeriesBuffer, window: WindowSeries | undefined): WindowSeries | undefined {
+  if (window === undefined || window.texts === null) return window;
+  const codes = window.texts.map((text) => buffer.codeOf(text));
+  return { ...window, values: window.values.map((code) => codes[code] ?? Number.NaN) };
 }
 
 /** The position of the reading nearest to `time`, -1 when none is within `within`. */

@@ -47,12 +47,17 @@ export interface SubscriptionListener {
   failed(error: LiveError): void;
 }
 
+/** Who gives series to those that ask for them. */
+export interface Subscriber {
+  subscribe(asked: Omit<Subscribe, "type" | "id">, listener: SubscriptionListener): () => void;
+}
+
 export interface FleetListener {
   fleet(devices: DeviceState[]): void;
   device(state: DeviceState): void;
 }
 
-export class LiveConnection {
+export class LiveConnection implements Subscriber {
   readonly status: Signal<Status> = signal({ state: "connecting", since: 0 });
   private readonly session = new ViewerSession();
   private readonly listeners = new Map<number, SubscriptionListener>();

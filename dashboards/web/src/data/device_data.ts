@@ -1,7 +1,7 @@
 /** What a device's page shows: the feed that fits the view, the past, events, and what was summarised. */
 
 import { effect, type Signal, signal, untracked } from "@preact/signals";
-import { compose } from "../chart/compose";
+import { compose, inCodesOf } from "../chart/compose";
 import { Conductor } from "../chart/conductor";
 import { RANGES, spanOf, type View } from "../chart/view";
 import { type DeviceEvent, fetchEvents, fetchHistory } from "./api";
@@ -93,7 +93,8 @@ export class DeviceData {
   /** What the charts have of a metric: the feed's readings and, in the past, the hub's answer. */
   columnsOf(metric: string): Columns | null {
     const buffer = this.feed.series.get(metric)?.buffer;
-    return buffer === undefined ? null : compose(buffer, this.conductor.window.series.get(metric));
+    if (buffer === undefined) return null;
+    return compose(buffer, inCodesOf(buffer, this.conductor.window.series.get(metric)));
   }
 
   close(): void {

@@ -3,7 +3,7 @@
  * sends a new beginning, what was held stays visible until the new data are complete.
  */
 
-import type { LiveConnection } from "../connection/live_connection";
+import type { Subscriber } from "../connection/live_connection";
 import { Kind, type Update } from "../wire/frames";
 import type { Policy, Series } from "../wire/live";
 import { SeriesBuffer } from "./series_buffer";
@@ -57,7 +57,7 @@ export class Feed {
   private readonly unsubscribe: () => void;
   private lastTime = Number.NaN;
 
-  constructor(connection: LiveConnection, options: FeedOptions) {
+  constructor(connection: Subscriber, options: FeedOptions) {
     this.options = options;
     const { device, metrics, policy, period_ms, span_ms, points } = options;
     this.unsubscribe = connection.subscribe(

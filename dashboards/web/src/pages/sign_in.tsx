@@ -57,12 +57,10 @@ export function SignInPage() {
           </button>
         </form>
         <div class="help">
-          <p>No token? Make one on the machine of the hub:</p>
+          <p>No token? On the machine of the hub, make one:</p>
           <Command text="hub token create --role viewer" />
-          <p>
-            <br />
-            The very first start prints a one-time URL that signs you in as admin.
-          </p>
+          <p>Or print a one-time URL that signs this browser in, as the very first start does:</p>
+          <Command text="hub token url" />
         </div>
       </section>
     </main>

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { compose } from "../../src/chart/compose";
+import { compose, inCodesOf } from "../../src/chart/compose";
 import { covers, windowOf } from "../../src/data/history_window";
+import { SeriesBuffer } from "../../src/data/series_buffer";
 
 const answer = {
   device: "d",
@@ -47,6 +48,16 @@ describe("compose", () => {
     const composed = compose(recent, window);
     expect(Array.from(composed.times)).toEqual([5, 10, 20, 30, 35, 45]);
     expect(Array.from(composed.values)).toEqual([5, 1, 2, 3, 35, 45]);
+  });
+
+  it("gives a text the number that the feed has for it", () => {
+    const buffer = new SeriesBuffer({ states: true });
+    const [off, on] = [buffer.codeOf("off"), buffer.codeOf("on")];
+    const window = windowOf(
+      { ...answer, type: "string", values: ["on", null, "off"] },
+      { from: 0, to: 40, step_ms: 10 },
+    );
+    expect(Array.from(inCodesOf(buffer, window)?.values ?? [])).toEqual([on, Number.NaN, off]);
   });
 
   it("is the feed's readings where there is no answer", () => {

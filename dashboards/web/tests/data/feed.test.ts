@@ -1,0 +1,143 @@
+import { beforeEach, describe, expect, it } from "vitest";
+import type { Subscriber, SubscriptionListener } from "../../src/connection/live_connection";
+import { type Conflated, Feed } from "../../src/data/feed";
+import { Kind, type Update } from "../../src/wire/frames";
+import type { Series } from "../../src/wire/live";
+
+/** Stands where the connection does, and lets the test say what the hub says. */
+class Hub implements Subscriber {
+  listener: SubscriptionListener | null = null;
+  ended = false;
+  subscribe(_asked: object, listener: SubscriptionListener): () => void {
+    this.listener = listener;
+    return () => {
+      this.ended = true;
+    };
+  }
+}
+
+const schema: Series[] = [
+  { device: "d", metric: "t" },
+  { device: "d", metric: "state", type: "string" },
+];
+
+function update(kind: Kind, times: number[], options: Partial<Update> = {}): Update {
+  const values = times.map((time) => time * 10);
+  const numbers = [{ series: 0, times_ms: Float64Array.from(times), values: Float64Array.from(values) }];
+  return { kind, schema: 1, subscription: 1, conflated: 0, offset: 1, numbers, texts: [], ...options };
+}
+
+describe("Feed", () => {
+  let hub: Hub;
+  let feed: Feed;
+  const say = () => hub.listener as SubscriptionListener;
+  const held = () => Array.from(feed.series.get("t")?.buffer.times ?? []);
+
+  beforeEach(() => {
+    hub = new Hub();
+    feed = new Feed(hub, {
+      device: "d",
+      metrics: ["*"],
+      policy: "every",
+      period_ms: 100,
+      span_ms: 60_000,
+      points: 1000,
+    });
+  });
+
+  it("shows the first history while it comes", () => {
+    say().started("history");
+    say().update(update(Kind.HISTORY, [1, 2]), schema);
+    expect(held()).toEqual([1, 2]);
+    expect(feed.live).toBe(false);
+    say().caughtUp();
+    expect(feed.live).toBe(true);
+  });
+
+  it("goes on after a reconnect with what was missed", () => {
+    say().started("history");
+    say().update(update(Kind.HISTORY, [1, 2]), schema);
+    say().caughtUp();
+    say().started("cursor");
+    say().update(update(Kind.MISSED, [3, 4]), [...schema]);
+    expect(held()).toEqual([1, 2, 3, 4]);
+  });
+
+  it("keeps what is shown until a new beginning is complete, and drops it then", () => {
+    say().started("history");
+    say().update(update(Kind.HISTORY, [1, 2, 3]), schema);
+    say().caughtUp();
+    say().reset("too_old");
+    say().started("history");
+    say().update(update(Kind.HISTORY, [2, 3]), schema);
+    expect(held()).toEqual([1, 2, 3]);
+    say().update(update(Kind.MISSED, [4]), schema);
+    say().caughtUp();
+    expect(held()).toEqual([2, 3, 4]);
+  });
+
+  it("begins anew when a history breaks off in the middle", () => {
+    say().started("history");
+    say().update(update(Kind.HISTORY, [1, 2]), schema);
+    say().started("history");
+    say().update(update(Kind.HISTORY, [1, 2, 3]), [...schema]);
+    say().caughtUp();
+    expect(held()).toEqual([1, 2, 3]);
+  });
+
+  it("splices late readings and remembers where they were", () => {
+    say().started("history");
+    say().caughtUp();
+    say().update(update(Kind.LIVE, [100_000, 200_000]), schema);
+    say().update(update(Kind.LIVE, [110_000, 111_000]), schema);
+    expect(held()).toEqual([100_000, 110_000, 111_000, 200_000]);
+    expect(feed.late).toEqual([{ from: 110_000, to: 111_000 }]);
+  });
+
+  it("tells which stretch the hub summarised", () => {
+    const told: Conflated[] = [];
+    feed.onConflated = (conflated) => told.push(conflated);
+    say().started("history");
+    say().caughtUp();
+    say().update(update(Kind.LIVE, [1000]), schema);
+    say().update(update(Kind.LIVE, [9000], { conflated: 70 }), schema);
+    expect(told).toEqual([{ from: 1000, to: 9000, readings: 70 }]);
+  });
+
+  it("holds texts as states", () => {
+    say().started("history");
+    const texts = [{ series: 1, times_ms: [1, 2, 3], values: ["on", null, "off"] }];
+    say().update(update(Kind.HISTORY, [], { texts }), schema);
+    const buffer = feed.series.get("state")?.buffer;
+    expect(Array.from(buffer?.values ?? [], (code) => buffer?.textOf(code) ?? null)).toEqual([
+      "on",
+      null,
+      "off",
+    ]);
+  });
+
+  it("tells when a reading was heard, not when a frame without any came", () => {
+    let heard = 0;
+    feed.onHeard = () => heard++;
+    say().started("snapshot");
+    say().caughtUp();
+    say().update(update(Kind.LIVE, []), schema);
+    expect(heard).toBe(0);
+    say().update(update(Kind.LIVE, [5]), schema);
+    expect(heard).toBe(1);
+  });
+
+  it("knows whether it holds a stretch finely enough", () => {
+    say().started("history");
+    say().update(update(Kind.HISTORY, [1000, 2000, 3000]), schema);
+    say().caughtUp();
+    expect(feed.holds("t", 1500, 1)).toBe(true);
+    expect(feed.holds("t", 500, 1)).toBe(false);
+    expect(feed.holds("other", 1500, 1)).toBe(false);
+  });
+
+  it("ends its subscription when it is closed", () => {
+    feed.close();
+    expect(hub.ended).toBe(true);
+  });
+});
