@@ -52,7 +52,7 @@ class Column(NamedTuple):
     values: list[Value] | NDArray[float64]
 
 
-class Batch(Struct, eq=False):
+class Batch(Struct, eq=False, gc=False):
     """The decoded content of a journal entry: rows are times, columns are series. `readings` counts values only."""
 
     times: list[int] | NDArray[int64]
@@ -72,7 +72,7 @@ class EntryKind(IntEnum):
     """A batch that cannot be accepted; the payload is the frame, the quarantine table has the reason."""
 
 
-class Entry(Struct, eq=False):
+class Entry(Struct, eq=False, gc=False):
     """One entry of the journal. `offset` is set by the append; `seq` is the last one that the entry covers.
 
     `payload` is the frame as it was received, in `format`. `batch` is its decoded content where it is at hand (BATCH
