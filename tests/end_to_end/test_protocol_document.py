@@ -1,0 +1,44 @@
+"""The small agent of docs/protocol.md does against the real hub what the page promises."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from tests.end_to_end.hub import running_hub
+from tests.wire import document
+
+BATCHES = 300
+
+
+async def test_the_small_agent_delivers_everything_once_over_a_restart(tmp_path: Path) -> None:
+    """Exactly as it stands on the page, over a kill of the hub, to the last reading."""
+    (block,) = document.blocks("python")
+    namespace: dict[str, Any] = {"__name__": "agent"}
+    exec(compile(block.content, "docs/protocol.md", "exec"), namespace)
+    async with running_hub(tmp_path / "data") as hub:
+        token = await hub.token("device", "--device", "pump-7")
+        metrics = [{"name": "temperature", "unit": "°C"}]
+        agent = namespace["Agent"](f"{hub.ws_url}/v1/device", token, "pump-7", metrics)
+        running = asyncio.create_task(agent.run())
+        for number in range(BATCHES // 2):
+            agent.put(temperature=20 + number)
+        await acknowledged(agent)
+        await hub.kill()
+        for number in range(BATCHES // 2):
+            agent.put(temperature=20.5 + number)
+        await hub.start()
+        await acknowledged(agent)
+        running.cancel()
+        flow = await hub.settled()
+        books = flow["devices"][0]
+        assert (books["device"], books["epoch"], books["acked"]) == ("pump-7", agent.epoch, BATCHES)
+        assert (books["accepted"], books["stored"], books["quarantined_batches"]) == (BATCHES, BATCHES, 0)
+
+
+async def acknowledged(agent: Any) -> None:
+    """Returns when the hub has everything on disk."""
+    while agent.spool:
+        agent.changed.clear()
+        await agent.changed.wait()
