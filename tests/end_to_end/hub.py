@@ -136,6 +136,23 @@ class Hub:
                     return flow
                 await asyncio.sleep(0.05)
 
+    async def problems(self) -> dict[str, str]:
+        """What /ready has against it; empty when it is ready."""
+        async with httpx.AsyncClient(base_url=self.url, timeout=30) as client:
+            answer = await client.get("/ready")
+        told: dict[str, str] = answer.json()["problems"]
+        assert answer.status_code == (503 if told else 200)
+        return told
+
+    async def in_trouble(self) -> dict[str, str]:
+        """What /ready has against it, as soon as there is anything."""
+        async with asyncio.timeout(START_S):
+            while True:
+                told = await self.problems()
+                if told:
+                    return told
+                await asyncio.sleep(0.05)
+
     def memory_bytes(self) -> int:
         """Its resident memory."""
         status = Path(f"/proc/{self.pid}/status").read_text()
