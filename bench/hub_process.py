@@ -66,11 +66,12 @@ class Books(msgspec.Struct, frozen=True):
 class HubProcess:
     """A running hub and what can be asked of it."""
 
-    def __init__(self, process: subprocess.Popen[str], data: Path, url: str) -> None:
+    def __init__(self, process: subprocess.Popen[str], data: Path, url: str, core: int) -> None:
         self.url = url
         self.host = urlsplit(url).hostname or ""
         self.port = urlsplit(url).port or 0
         self._data = data
+        self._core = core
         self._process = psutil.Process(process.pid)
         self._admin = self.token("admin")
 
@@ -99,6 +100,11 @@ class HubProcess:
         times = self._process.cpu_times()
         return float(times.user + times.system)
 
+    def core_busy_s(self) -> float:
+        """Seconds that the hub's core was busy, with whatever it was, or taken away from this machine."""
+        times = psutil.cpu_times(percpu=True)[self._core]
+        return float(sum(times) - times.idle - times.iowait)
+
     def memory_bytes(self) -> int:
         """Memory that is the hub's alone (USS)."""
         return int(self._process.memory_full_info().uss)
@@ -119,10 +125,14 @@ def running_hub(data: Path, *, core: int, launcher: Sequence[str] = COMMAND) -> 
         ) as process,
     ):
         try:
-            yield HubProcess(process, data, _listening_url(process, log))
+            yield HubProcess(process, data, _listening_url(process, log), core)
             process.terminate()
-            if process.wait(STOP_SECONDS):
-                raise HubError(f"the hub ended with {process.returncode}: {_tail(log)}")
+            try:
+                code = process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                raise HubError(f"the hub did not stop within {STOP_SECONDS:.0f} s: {_tail(log)}") from None
+            if code:
+                raise HubError(f"the hub ended with {code}: {_tail(log)}")
         finally:
             if process.poll() is None:
                 process.kill()

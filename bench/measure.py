@@ -27,7 +27,10 @@ class Failure(Exception):
 
 
 class Run(msgspec.Struct, frozen=True):
-    """What one run measured. Rates count from the first frame sent to the last one acknowledged, or stored."""
+    """What one run measured. Rates count from the first frame sent to the last one acknowledged, or stored.
+
+    `hub_cpu` and `others_cpu` are shares of the hub's core: the hub's, and what others took from it.
+    """
 
     frames: int
     readings: int
@@ -35,6 +38,7 @@ class Run(msgspec.Struct, frozen=True):
     acked_s: float
     stored_s: float
     hub_cpu: float
+    others_cpu: float
     generator_cpu: float
     latency_ms: dict[str, float]
     lag_ms: dict[str, float]
@@ -88,11 +92,11 @@ def measure(
     ):
         try:
             ready = _read(generator, load)
-            hub_cpu_s = hub.cpu_s()
+            hub_cpu_s, core_busy_s = hub.cpu_s(), hub.core_busy_s()
             result = _result(generator, total, progress)
             books = _stored(hub)
             stored_s = time.monotonic() - result.started_s
-            hub_cpu_s = hub.cpu_s() - hub_cpu_s
+            hub_cpu_s, core_busy_s = hub.cpu_s() - hub_cpu_s, hub.core_busy_s() - core_busy_s
         finally:
             generator.kill()
         updates = dashboard.updates
@@ -103,6 +107,7 @@ def measure(
         acked_s=result.ended_s - result.started_s,
         stored_s=stored_s,
         hub_cpu=hub_cpu_s / stored_s,
+        others_cpu=max(0.0, core_busy_s - hub_cpu_s) / stored_s,
         generator_cpu=result.cpu_s / (result.ended_s - result.started_s),
         latency_ms=result.latency_ms,
         lag_ms=result.lag_ms,

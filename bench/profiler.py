@@ -3,36 +3,34 @@
     python -m bench.profiler REPORT run --data DIR
 
 A sampler and no tracer: tracing doubles the cost of small functions and so tells where its own time goes. A sample
-is taken when the watching thread gets the interpreter's lock, so a long call into C counts for the line that called it.
+counts for the processor time that its thread used since the one before, so waiting counts for nothing. It is taken when
+the watching thread gets the interpreter's lock, so a long call into C counts for the line that called it.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import time
-from collections import Counter
 from pathlib import Path
 from types import FrameType
 
 PERIOD_SECONDS = 0.003
 SWITCH_SECONDS = 0.0005
 """How soon a busy thread hands the lock to the sampler; the usual 5 ms would be its period."""
-LINES = 25
-TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+LINES = 45
 
 
 class Sampler(threading.Thread):
-    """Counts, per thread, the innermost function of each sample and every function on its stack."""
+    """Adds up, per thread, the time of the innermost line of each sample and of every function on its stack."""
 
     def __init__(self) -> None:
         super().__init__(name="sampler", daemon=True)
         self.taken = 0
         self._ended = threading.Event()
-        self._inner: dict[str, Counter[str]] = {}
-        self._any: dict[str, Counter[str]] = {}
-        self._cpu_s: dict[str, float] = {}
+        self._used_s: dict[str, float] = {}
+        self._inner: dict[str, dict[str, float]] = {}
+        self._any: dict[str, dict[str, float]] = {}
 
     def run(self) -> None:
         while not self._ended.wait(PERIOD_SECONDS):
@@ -44,47 +42,46 @@ class Sampler(threading.Thread):
             self.taken += 1
 
     def stop(self) -> None:
-        """Takes no more samples and notes how busy each thread that still lives was."""
-        for thread in threading.enumerate():
-            if thread.native_id is not None:
-                self._cpu_s[thread.name] = _cpu_s(thread.native_id)
+        """Takes no more samples."""
         self._ended.set()
         self.join()
 
     def report(self) -> str:
-        """Per thread: processor time, then functions by their own share of its samples and by that with callees."""
+        """Per thread: processor time, then functions by their own share of it and by that with their callees."""
         lines = []
-        for name, inner in sorted(self._inner.items(), key=lambda item: -self._cpu_s.get(item[0], 0)):
-            total = inner.total()
-            lines.append(f"\nthread {name}: {self._cpu_s.get(name, 0):.2f} s of processor time, {total} samples")
-            lines += [f"  {count / total:6.1%} own    {where}" for where, count in inner.most_common(LINES)]
-            lines += [f"  {count / total:6.1%} within {where}" for where, count in self._any[name].most_common(LINES)]
+        for name, used_s in sorted(self._used_s.items(), key=_by_share):
+            lines.append(f"\nthread {name}: {used_s:.2f} s of processor time")
+            for kind, shares in (("own   ", self._inner[name]), ("within", self._any[name])):
+                most = sorted(shares.items(), key=_by_share)[:LINES]
+                lines += [f"  {share_s / used_s:6.1%} {kind} {where}" for where, share_s in most if share_s]
         return "\n".join(lines) + "\n"
 
     def _count(self, thread: threading.Thread, frame: FrameType) -> None:
-        if thread.native_id is not None:
-            self._cpu_s[thread.name] = _cpu_s(thread.native_id)
-        self._inner.setdefault(thread.name, Counter())[_where(frame, line=True)] += 1
+        assert thread.ident is not None
+        name = thread.name
+        now_s = time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
+        used_s = now_s - self._used_s.get(name, 0.0)
+        self._used_s[name] = now_s
+        inner, within = self._inner.setdefault(name, {}), self._any.setdefault(name, {})
+        where = _where(frame, line=True)
+        inner[where] = inner.get(where, 0.0) + used_s
         seen = set()
         outer: FrameType | None = frame
         while outer is not None:
             seen.add(_where(outer, line=False))
             outer = outer.f_back
-        self._any.setdefault(thread.name, Counter()).update(seen)
+        for where in seen:
+            within[where] = within.get(where, 0.0) + used_s
+
+
+def _by_share(item: tuple[str, float]) -> float:
+    return -item[1]
 
 
 def _where(frame: FrameType, *, line: bool) -> str:
     code = frame.f_code
     place = "/".join(Path(code.co_filename).parts[-2:])
     return f"{place}:{frame.f_lineno} {code.co_qualname}" if line else f"{place} {code.co_qualname}"
-
-
-def _cpu_s(native_id: int) -> float:
-    try:
-        fields = Path(f"/proc/self/task/{native_id}/stat").read_text().rsplit(")", 1)[1].split()
-    except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 
 
 def main() -> None:
