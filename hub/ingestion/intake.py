@@ -97,11 +97,9 @@ class Intake:
         if self.refusal is None:
             return
         waited_s = asyncio.get_running_loop().time() - self._refused_at
-        if self.refusal.code is Code.STORAGE_FULL and waited_s > FULL_RETRY_S:
-            # Somebody has to try whether there is room now: whoever comes first.
-            self.refusal = None
-            return
-        raise self.refusal
+        # After a while somebody has to try whether there is room again. The refusal stands until a commit succeeds.
+        if self.refusal.code is not Code.STORAGE_FULL or waited_s < FULL_RETRY_S:
+            raise self.refusal
 
     async def run(self) -> None:
         """Commits until cancelled; a commit under way is finished first."""

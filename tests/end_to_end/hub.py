@@ -15,6 +15,7 @@ import httpx
 COMMAND = (sys.executable, "-W", "error", "-m", "hub")
 LISTENING = "listening on "
 START_S = 30.0
+SETTLED_S = 40.0
 STOP_S = 40.0
 
 
@@ -129,12 +130,15 @@ class Hub:
 
     async def settled(self) -> dict[str, Any]:
         """The books once the store has all that the journal has."""
-        async with asyncio.timeout(START_S):
-            while True:
-                flow: dict[str, Any] = await self.get("/api/v1/flow")
-                if all(consumer["lag"] == 0 for consumer in flow["consumers"]):
-                    return flow
-                await asyncio.sleep(0.05)
+        try:
+            async with asyncio.timeout(SETTLED_S):
+                while True:
+                    flow: dict[str, Any] = await self.get("/api/v1/flow")
+                    if all(consumer["lag"] == 0 for consumer in flow["consumers"]):
+                        return flow
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise AssertionError(f"the store does not catch up: {await self.problems()} {flow}") from None
 
     async def problems(self) -> dict[str, str]:
         """What /ready has against it; empty when it is ready."""

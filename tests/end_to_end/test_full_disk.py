@@ -12,7 +12,7 @@ from tests.end_to_end.hub import running_hub
 from tests.hub.stores.small_disk import SmallDisk
 
 DEVICE = "pump"
-DISK_BYTES = 64 << 20
+DISK_BYTES = 256 << 20
 ROWS = 5_000
 
 
