@@ -40,7 +40,7 @@ async def test_a_full_disk_costs_nothing_and_the_hub_resumes_by_itself(tmp_path:
                 await agent.drain(30)
                 await hub.settled()
                 before = await hub.get("/api/v1/history", device=DEVICE, points=10, **{"from": "0"})
-                with disk.filled(leaving_bytes=0):
+                with disk.filled(leaving_bytes=1 << 20):
                     while not await hub.problems():
                         await send()
                         await asyncio.sleep(0.05)
