@@ -1,11 +1,12 @@
 /** One chart as it is seen: the moving sheet, and what lies over it: gaps, late marks, live dots, value tags, crosshair. */
 
 import type { Interval } from "../data/feed";
-import { type Columns, lowerBound, upperBound } from "../data/series_buffer";
-import { between, compose, nearest } from "./compose";
+import { lowerBound, upperBound } from "../data/series_buffer";
+import { between, nearest } from "./compose";
 import { type Budget, type Conductor, EDGE_PX, type Player } from "./conductor";
 import { clipGaps, extent } from "./envelope";
-import { commonGaps, findGaps, type Gap, gapThreshold } from "./gaps";
+import { commonGaps, findGaps, type Gap } from "./gaps";
+import { type HeldSeries, look } from "./held_series";
 import { Marks } from "./marks";
 import { axisHeight, Sheet, type SheetSeries } from "./sheet";
 import { rem, themeVersion } from "./theme_colours";
@@ -43,16 +44,6 @@ export interface StageOptions {
   onRange(range: YRange): void;
 }
 
-interface Held {
-  columns: Columns;
-  revision: number;
-  length: number;
-  lastTime: number;
-  window: number;
-  threshold: number;
-  drawnTo: number;
-}
-
 export class Stage implements Player {
   visible = false;
   /** Which series are drawn; all when null. */
@@ -62,7 +53,7 @@ export class Stage implements Player {
   private readonly sheet: Sheet;
   private readonly marks: Marks;
   private readonly range = new SteadyRange();
-  private held: (Held | null)[];
+  private held: (HeldSeries | null)[];
   private width = 0;
   private height = 0;
   private feed: object | null = null;
@@ -73,6 +64,8 @@ export class Stage implements Player {
   private paintedAt = 0;
   private extentAt = 0;
   private shift = "";
+  /** Whether there is nothing to see in the stretch. */
+  private empty = false;
   private pointerSeen: object | null = null;
   private readonly remove: () => void;
 
@@ -174,53 +167,22 @@ export class Stage implements Player {
     const { feed, window } = this.options.conductor;
     const { metric } = this.options.series[index];
     const buffer = feed.series.get(metric)?.buffer;
-    const before = this.held[index];
     if (buffer === undefined) return;
-    const windowed = window.series.get(metric);
     const shownTo = this.sheet.plan?.to ?? Number.POSITIVE_INFINITY;
-    // What is newer than all that is on the sheet changes nothing of it.
-    if (
-      windowed !== undefined &&
-      before?.window === window.version &&
-      before.revision === buffer.revision &&
-      before.lastTime > shownTo &&
-      !this.dirty
-    )
-      return;
-    const windowKey = windowed === undefined ? -1 : window.version;
-    const appended =
-      before !== null &&
-      before.revision === buffer.revision &&
-      before.window === windowKey &&
-      windowed === undefined &&
-      !this.dirty;
-    const columns = windowed === undefined ? buffer : compose(buffer, windowed);
-    const { times } = columns;
-    const grew =
-      before === null || buffer.length > before.length * 1.25 || before.revision !== buffer.revision;
-    const held: Held = {
-      columns: { times, values: columns.values },
-      revision: buffer.revision,
-      length: grew ? buffer.length : before.length,
-      lastTime: buffer.lastTime,
-      window: windowKey,
-      threshold: grew || before.window !== windowKey ? gapThreshold(times) : before.threshold,
-      drawnTo: before?.drawnTo ?? Number.NEGATIVE_INFINITY,
-    };
+    const { held, change } = look(this.held[index], buffer, window.series.get(metric), shownTo);
     this.held[index] = held;
-    if (!appended) this.dirty = true;
-    else if (held.lastTime > held.drawnTo) this.append(index, held, now);
+    if (change === "replaced") this.dirty = true;
+    if (change === "appended" && !this.dirty) this.append(index, held, now);
   }
 
-  private append(index: number, held: Held, now: number): void {
+  private append(index: number, held: HeldSeries, now: number): void {
+    this.marks.stale = true;
     if (this.sheet.isDense(index)) {
       if (now - this.paintedAt > DENSE_EVERY_MS) this.dirty = true;
       return;
     }
-    const first = upperBound(held.columns.times, held.drawnTo);
-    this.sheet.add(index, held.columns, first);
+    this.sheet.add(index, held.columns, upperBound(held.columns.times, held.drawnTo));
     held.drawnTo = held.lastTime;
-    this.marks.stale = true;
   }
 
   private isShown(index: number): boolean {
@@ -239,7 +201,12 @@ export class Stage implements Player {
       low = Math.min(low, seen[0]);
       high = Math.max(high, seen[1]);
     });
-    if (low > high) return;
+    const empty = low > high;
+    if (empty !== this.empty) {
+      this.empty = empty;
+      this.options.viewport.parentElement?.classList.toggle("empty", empty);
+    }
+    if (empty) return;
     const before = this.range.current;
     const after = this.range.follow(low, high, now, this.lines());
     if (before !== after) this.dirty = true;

@@ -14,12 +14,19 @@ export interface DeviceRecord {
   heard: number;
   /** Since when this page receives its readings, so that silence can be told; 0: it does not. */
   watchedSince: number;
+  /** When the hub last told its newest reading, by the hub's clock in milliseconds; 0: never. */
+  told: number;
+  /** Its usual time between readings, as far as this page has heard; null: not known. */
+  interval_ms: number | null;
 }
 
 export type Condition = "online" | "silent" | "offline";
 
-/** A connected device without a reading for this long is silent. */
+/** A connected device is silent after some of its usual intervals without a reading, but not sooner than … */
 export const SILENT_AFTER_MS = 60_000;
+/** … and after this long while its usual interval is not known: many sensors report every few minutes. */
+export const SILENT_WHEN_UNKNOWN_MS = 10 * 60_000;
+const SILENT_INTERVALS = 5;
 /** More devices than this whose metrics are not known are asked for in one request. */
 const ONE_BY_ONE = 8;
 /** A device that has just connected tells its metrics in the same moment; they are asked for a little later. */
@@ -61,7 +68,12 @@ export class FleetStore {
   /** A reading of a device has reached the page. */
   heard(device: string): void {
     const record = this.records.get(device);
-    if (record !== undefined) record.heard = hubNow();
+    if (record === undefined) return;
+    const now = hubNow();
+    const interval = now - record.heard;
+    if (record.heard > 0 && record.watchedSince > 0 && record.heard >= record.watchedSince)
+      record.interval_ms = record.interval_ms === null ? interval : record.interval_ms * 0.8 + interval * 0.2;
+    record.heard = now;
   }
 
   /** The device, asked for when it is not known yet; null when the hub does not know it either. Throws ApiError. */
@@ -94,6 +106,7 @@ export class FleetStore {
     record.metrics.value = metrics;
     const newest = metrics.reduce((latest, { latest: at }) => Math.max(latest, (at?.time_ns ?? 0) / 1e6), 0);
     record.heard = Math.max(record.heard, Math.min(newest, hubNow()));
+    record.told = hubNow();
     return record;
   }
 
@@ -106,6 +119,8 @@ export class FleetStore {
         metrics: signal(null),
         heard: 0,
         watchedSince: 0,
+        told: 0,
+        interval_ms: null,
       };
       this.records.set(state.device, record);
       if (this.loaded.peek()) this.askMetrics(state.device);
@@ -115,10 +130,16 @@ export class FleetStore {
   }
 }
 
-/** What a device's state is, in a word. A device is silent only when this page would have received its readings. */
+/** What a device's state is, in a word. A device is silent only when this page would know of its readings. */
 export function conditionOf(record: DeviceRecord, now: number): Condition {
   const state = record.state.value;
   if (!state.connected) return "offline";
-  const since = Math.max(record.heard, record.watchedSince, (state.since ?? 0) / 1e6);
-  return record.watchedSince > 0 && now - since > SILENT_AFTER_MS ? "silent" : "online";
+  const limit =
+    record.interval_ms === null
+      ? SILENT_WHEN_UNKNOWN_MS
+      : Math.max(SILENT_AFTER_MS, SILENT_INTERVALS * record.interval_ms);
+  const last = Math.max(record.heard, (state.since ?? 0) / 1e6);
+  const watched = record.watchedSince > 0 && now - Math.max(last, record.watchedSince) > limit;
+  const told = record.told - last > limit;
+  return watched || told ? "silent" : "online";
 }

@@ -10,11 +10,13 @@ import { hub } from "../../data/hub";
 import { hubNow } from "../../data/hub_clock";
 import { chartGroups, isState } from "../../data/metrics";
 import { count } from "../../data/number_format";
+import { moment } from "../../data/time_format";
 import { observe } from "../../test_hook";
 import { pageActions } from "../../ui/palette";
 import { remember } from "../../ui/recent";
 import { pageView } from "../../ui/shell";
 import { read, write } from "../../ui/theme";
+import { now } from "../../ui/tick";
 import { ChartCard } from "./chart_card";
 import { Events, Tags } from "./events";
 import { DeviceHead } from "./head";
@@ -64,7 +66,7 @@ function KnownDevice({ record }: { record: DeviceRecord }) {
   return (
     <>
       <DeviceHead record={record} />
-      {data !== null && metrics !== null && <Measured data={data} metrics={metrics} />}
+      {data !== null && metrics !== null && <Measured data={data} metrics={metrics} record={record} />}
       {data !== null && (
         <div class="panels">
           <Events events={data.events.value} />
@@ -76,7 +78,38 @@ function KnownDevice({ record }: { record: DeviceRecord }) {
   );
 }
 
-function Measured({ data, metrics }: { data: DeviceData; metrics: MetricInfo[] }) {
+/** When nothing has come for longer than the charts show: when it last did, and the way there. */
+function LastReadings({ data, record }: { data: DeviceData; record: DeviceRecord }) {
+  const { view } = data.conductor;
+  const shown = view.value;
+  if (shown.mode === "fixed" || record.heard === 0 || now.value - record.heard < shown.span_ms) return null;
+  return (
+    <>
+      <span class="muted">No readings since {moment(record.heard, now.value)}</span>
+      <button
+        type="button"
+        class="button"
+        data-testid="show-last"
+        onClick={() => {
+          const span = shown.span_ms;
+          view.value = { mode: "fixed", from: record.heard - span * 0.8, to: record.heard + span * 0.2 };
+        }}
+      >
+        Show the last ones
+      </button>
+    </>
+  );
+}
+
+function Measured({
+  data,
+  metrics,
+  record,
+}: {
+  data: DeviceData;
+  metrics: MetricInfo[];
+  record: DeviceRecord;
+}) {
   const charts = useMemo(() => chartGroups(metrics, together.value), [metrics, together.value]);
   const states = metrics.filter((head) => isState(head.type));
   const problem = data.conductor.window.problem;
@@ -97,6 +130,7 @@ function Measured({ data, metrics }: { data: DeviceData; metrics: MetricInfo[] }
         <h2>Charts</h2>
         <span class="muted">{count(metrics.length)} metrics</span>
         {problem !== null && <span class="muted">The past cannot be shown: {problem}</span>}
+        <LastReadings data={data} record={record} />
         <fieldset class="segments" aria-label="Charts">
           {[false, true].map((value) => (
             <button

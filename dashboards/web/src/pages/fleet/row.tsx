@@ -143,14 +143,16 @@ function MetricCell({ place, head, colour, live }: CellProps) {
           {unit !== "" && <span class="unit">{unit}</span>}
         </span>
       </span>
-      <Sparkline
-        buffer={buffer}
-        colour={colour}
-        span_ms={SPARKLINE_SPAN_MS}
-        to={Math.max(now.value, buffer?.lastTime ?? 0)}
-        version={live.version.value}
-        states={isState(head.type)}
-      />
+      {buffer !== undefined && (
+        <Sparkline
+          buffer={buffer}
+          colour={colour}
+          span_ms={SPARKLINE_SPAN_MS}
+          to={Math.max(now.value, buffer.lastTime)}
+          version={live.version.value}
+          states={isState(head.type)}
+        />
+      )}
     </span>
   );
 }

@@ -9,7 +9,7 @@ import type { SeriesBuffer } from "../../data/series_buffer";
 import { colours } from "../../ui/theme";
 
 export interface SparklineProps {
-  buffer: SeriesBuffer | undefined;
+  buffer: SeriesBuffer;
   colour: number;
   span_ms: number;
   /** The right edge. */
@@ -42,7 +42,7 @@ function draw(canvas: HTMLCanvasElement, { buffer, colour, span_ms, to, states }
   const context = canvas.getContext("2d");
   if (context === null) return;
   context.clearRect(0, 0, width, height);
-  if (buffer === undefined || buffer.length === 0) return;
+  if (buffer.length === 0) return;
   const { times, values } = buffer;
   const stroke = themeColours().series[colour % SERIES_COLOURS];
   const [low, high] = extent(values) ?? [0, 1];
