@@ -80,17 +80,20 @@ async def catch_up(
             return
     if reason is not None:
         _tell(member, messages.Reset(asked.id, reason))
+    is_subscribed = asked.history is not None
     if asked.history is not None and await _send_history(live, past, group, member, asked, clock()):
         try:
             await _read_missed(live, past, group, member)
         except JournalTrimmed:
-            # The store is further behind than the journal reaches: impossible while the store is a consumer of it.
-            log.error("journal was trimmed before the store had read it", offset=member.offset)
+            # The journal keeps what the store has not got; only a store put back from an old copy leads here.
+            log.error("the journal was trimmed before the store had read it", offset=member.offset)
+            _tell(member, messages.Reset(asked.id, "too_old"))
+            is_subscribed = False
         else:
             return
     # From here to the end there is no await: nothing can come between the snapshot and the first shared frame.
     live.flush(group)
-    if asked.history is None:
+    if not is_subscribed:
         _tell(member, messages.Subscribed(asked.id, group.schema, "snapshot"))
     for frame in group.frames(Kind.SNAPSHOT, group.latest(), live.offset, subscription=asked.id):
         outbox.offer(frame)
