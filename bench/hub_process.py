@@ -148,4 +148,4 @@ def _listening_url(process: subprocess.Popen[str], log: Path) -> str:
 
 
 def _tail(log: Path) -> str:
-    return log.read_text(errors="replace")[-2000:].strip()
+    return log.read_text(errors="replace")[-500:].strip()

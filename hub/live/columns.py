@@ -33,8 +33,9 @@ class Columns:
     def add(self, position: int, series: Series, times_ns: Times, values: Values) -> None:
         """Adds the readings of the series at this position of the schema; rows without a value are left out."""
         if series.type == "string":
-            rows = [(float(time) / NS_PER_MS, str(v)) for time, v in zip(times_ns, values, strict=True) if v is not
-            None] if rows:
+            given = zip(times_ns, values, strict=True)
+            rows = [(float(time) / NS_PER_MS, str(text)) for time, text in given if text is not None]
+            if rows:
                 self.texts.append(TextColumn(position, [time for time, _ in rows], [text for _, text in rows]))
                 self.readings += len(rows)
             return
