@@ -7,7 +7,8 @@ import type { DeviceData } from "./data/device_data";
 
 export interface HeldSeries {
   times_ms: number[];
-  values: (number | boolean | string | null)[];
+  /** Numbers, texts of string metrics, 1 and 0 of booleans, null where there is no value. */
+  values: (number | string | null)[];
 }
 
 declare global {
@@ -30,15 +31,14 @@ export function exposeTestHook(): void {
   window.__hub = {
     series(device, metric) {
       const data = observed.get(device);
-      const columns = data?.columnsOf(metric);
-      if (data === undefined || columns === null || columns === undefined) return null;
-      const held = data.conductor.feed.series.get(metric);
-      const type = held?.info.type ?? "float";
+      const held = data?.conductor.feed.series.get(metric);
+      if (data === undefined || held === undefined) return null;
+      const columns = data.columnsOf(metric);
       return {
         times_ms: Array.from(columns.times),
         values: Array.from(columns.values, (value) => {
           if (Number.isNaN(value)) return null;
-          if (type === "string") return held?.buffer.textOf(value) ?? null;
+          if (held.info.type === "string") return held.buffer.textOf(value);
           return value;
         }),
       };

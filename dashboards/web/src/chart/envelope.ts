@@ -1,7 +1,5 @@
 /** Reduces a series that has more readings than the screen has columns to what can be seen of it. */
 
-import type { Gap } from "./gaps";
-
 /** Per column: its middle time, and the smallest and the largest value in it. */
 export interface Envelope {
   times: Float64Array;
@@ -58,11 +56,4 @@ export function extent(values: ArrayLike<number>): [number, number] | null {
     if (value > high) high = value;
   }
   return low <= high ? [low, high] : null;
-}
-
-/** The part of each gap that lies between `from` and `to`. */
-export function clipGaps(gaps: Gap[], from: number, to: number): Gap[] {
-  return gaps
-    .filter((gap) => gap.to > from && gap.from < to)
-    .map((gap) => ({ from: Math.max(gap.from, from), to: Math.min(gap.to, to) }));
 }

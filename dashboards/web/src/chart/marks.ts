@@ -49,10 +49,14 @@ export class Marks {
       ...shown.late.map((late) => ({ ...late, name: "late" })),
     ];
     const boxes = spans.flatMap(({ from, to, name }) => {
-      const left = sheet.position(from, 0)?.x ?? 0;
-      const right = sheet.position(to, 0)?.x ?? 0;
+      const end = sheet.plan?.width ?? 0;
+      // A gap may go on far beyond what is drawn.
+      const left = Math.max(0, sheet.position(from, 0)?.x ?? 0);
+      const right = Math.min(end, sheet.position(to, 0)?.x ?? 0);
       const least = name === "gap" ? MIN_GAP_PX : 0;
-      return right - left < least ? [] : [{ left, width: Math.max(2, right - left), name }];
+      return right <= 0 || left >= end || right - left < least
+        ? []
+        : [{ left, width: Math.max(2, right - left), name }];
     });
     match(this.gapLayer, boxes.length);
     boxes.forEach(({ left, width, name }, index) => {

@@ -165,7 +165,7 @@ export class Sheet {
             size: axisHeight(),
             gap: 4,
             // A narrow chart has its labels closer together, rather than one alone.
-            space: (_, _axis, _min, _max, width) => (width < 26 * rem() ? 3.75 : 5.25) * rem(),
+            space: (_, _axis, _min, _max, width) => (width < 26 * rem() ? 3 : 5.25) * rem(),
             font: `${0.6875 * rem()}px ${AXIS_FONT}`,
             stroke: axisColour,
             grid: { stroke: gridColour, width: 1 },

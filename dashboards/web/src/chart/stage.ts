@@ -4,7 +4,7 @@ import type { Interval } from "../data/feed";
 import { lowerBound, upperBound } from "../data/series_buffer";
 import { between, nearest } from "./compose";
 import { type Budget, type Conductor, EDGE_PX, type Player } from "./conductor";
-import { clipGaps, extent } from "./envelope";
+import { extent } from "./envelope";
 import { commonGaps, findGaps, type Gap } from "./gaps";
 import { type HeldSeries, look } from "./held_series";
 import { Marks } from "./marks";
@@ -166,8 +166,7 @@ export class Stage implements Player {
   private takeSeries(index: number, now: number): void {
     const { feed, window } = this.options.conductor;
     const { metric } = this.options.series[index];
-    const buffer = feed.series.get(metric)?.buffer;
-    if (buffer === undefined) return;
+    const buffer = feed.bufferOf(metric);
     const shownTo = this.sheet.plan?.to ?? Number.POSITIVE_INFINITY;
     const { held, change } = look(this.held[index], buffer, window.series.get(metric), shownTo);
     this.held[index] = held;
@@ -325,7 +324,7 @@ export class Stage implements Player {
       const last = times[times.length - 1];
       // Silence up to now is a gap that goes on.
       if (now - last > held.threshold) gaps.push({ from: last, to: Math.max(plan.to, now) });
-      return [clipGaps(gaps, plan.from, plan.to)];
+      return [gaps];
     });
     return commonGaps(lists);
   }

@@ -9,6 +9,8 @@ import { type Conflated, Feed } from "./feed";
 import { Formats } from "./formats";
 import { HistoryWindow, windowOf } from "./history_window";
 import type { Hub } from "./hub";
+import type { MetricHead } from "./metrics";
+import { formatFor, type NumberFormat } from "./number_format";
 import type { Columns } from "./series_buffer";
 
 /** Short spans come with every reading, up to 13 a second for five minutes. */
@@ -91,10 +93,17 @@ export class DeviceData {
   }
 
   /** What the charts have of a metric: the feed's readings and, in the past, the hub's answer. */
-  columnsOf(metric: string): Columns | null {
-    const buffer = this.feed.series.get(metric)?.buffer;
-    if (buffer === undefined) return null;
+  columnsOf(metric: string): Columns {
+    const buffer = this.feed.bufferOf(metric);
     return compose(buffer, inCodesOf(buffer, this.conductor.window.series.get(metric)));
+  }
+
+  /** How a metric's numbers are shown: from its live readings or, without any, from those of the past that is shown. */
+  formatOf({ metric, unit, type }: MetricHead): NumberFormat {
+    const integer = type === "integer";
+    const buffer = this.feed.bufferOf(metric);
+    if (buffer.length > 0) return this.formats.of(metric, unit, buffer, integer);
+    return formatFor(this.conductor.window.series.get(metric)?.values ?? [], unit, { integer });
   }
 
   close(): void {

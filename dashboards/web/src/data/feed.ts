@@ -52,6 +52,7 @@ export class Feed {
   /** A reading has just come. */
   onHeard: (() => void) | null = null;
   private reduced: ReadonlySet<string> = new Set();
+  private readonly silent = new Map<string, SeriesBuffer>();
   private incoming: Map<string, FeedSeries> | null = null;
   private bySeries = new WeakMap<Series, FeedSeries>();
   private readonly unsubscribe: () => void;
@@ -81,6 +82,15 @@ export class Feed {
     this.onSeries = null;
     this.onHeard = null;
     this.onChange = null;
+  }
+
+  /** The readings of a metric; an empty buffer while none has come, so that its past can be shown all the same. */
+  bufferOf(metric: string): SeriesBuffer {
+    const held = this.series.get(metric)?.buffer ?? this.silent.get(metric);
+    if (held !== undefined) return held;
+    const empty = new SeriesBuffer();
+    this.silent.set(metric, empty);
+    return empty;
   }
 
   /** Whether what is held shows a metric from `from` on at this resolution, so that the hub need not be asked. */

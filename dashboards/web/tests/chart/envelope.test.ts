@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { clipGaps, envelope, extent } from "../../src/chart/envelope";
+import { envelope, extent } from "../../src/chart/envelope";
 
 describe("envelope", () => {
   it("keeps every column's smallest and largest value", () => {
@@ -26,23 +26,5 @@ describe("extent", () => {
   it("looks past missing values", () => {
     expect(extent([Number.NaN, 2, -1])).toEqual([-1, 2]);
     expect(extent([Number.NaN])).toBeNull();
-  });
-});
-
-describe("clipGaps", () => {
-  it("keeps the part of each gap that is seen", () => {
-    expect(
-      clipGaps(
-        [
-          { from: 0, to: 5 },
-          { from: 8, to: 20 },
-        ],
-        3,
-        10,
-      ),
-    ).toEqual([
-      { from: 3, to: 5 },
-      { from: 8, to: 10 },
-    ]);
   });
 });

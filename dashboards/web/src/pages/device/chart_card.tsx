@@ -202,9 +202,5 @@ function shortName(metric: string, group: ChartGroup): string {
 }
 
 function formatOf(data: DeviceData, group: ChartGroup): NumberFormat {
-  const formats = group.metrics.flatMap(({ metric, unit, type }) => {
-    const buffer = data.conductor.feed.series.get(metric)?.buffer;
-    return buffer === undefined ? [] : [data.formats.of(metric, unit, buffer, type === "integer")];
-  });
-  return formats.length > 0 ? common(formats) : { decimals: 0, scale: 1, unit: group.unit };
+  return common(group.metrics.map((head) => data.formatOf(head)));
 }

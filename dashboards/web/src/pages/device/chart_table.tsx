@@ -15,22 +15,17 @@ const COLUMNS = 12;
 export function ChartTable({ data, group }: { data: DeviceData; group: ChartGroup }) {
   const { conductor } = data;
   const { from, to } = stretchOf(conductor.view.value, now.value + conductor.ahead_ms);
-  const columns = group.metrics.slice(0, COLUMNS).flatMap(({ metric, unit, type }) => {
-    const buffer = conductor.feed.series.get(metric)?.buffer;
+  const columns = group.metrics.slice(0, COLUMNS).map((head) => {
+    const { metric } = head;
     const columns = data.columnsOf(metric);
-    if (buffer === undefined || columns === null) return [];
     const first = lowerBound(columns.times, from);
     const end = upperBound(columns.times, to);
     const start = Math.max(first, end - ROWS);
-    return [
-      {
-        metric,
-        format: data.formats.of(metric, unit, buffer, type === "integer"),
-        byTime: new Map(
-          Array.from(columns.times.subarray(start, end), (time, i) => [time, columns.values[start + i]]),
-        ),
-      },
-    ];
+    const rows = Array.from(columns.times.subarray(start, end), (time, i): [number, number] => [
+      time,
+      columns.values[start + i],
+    ]);
+    return { metric, format: data.formatOf(head), byTime: new Map(rows) };
   });
   const times = [...new Set(columns.flatMap(({ byTime }) => [...byTime.keys()]))]
     .sort((a, b) => b - a)

@@ -119,7 +119,6 @@ class TimelinePlayer implements Player {
 
   private stateAt(time: number): string {
     const columns = this.data.columnsOf(this.head.metric);
-    if (columns === null) return "–";
     const index = upperBound(columns.times, time) - 1;
     return index < 0 ? "–" : this.name(columns.values[index]);
   }
@@ -127,7 +126,7 @@ class TimelinePlayer implements Player {
   private name(code: number): string {
     if (Number.isNaN(code)) return "–";
     if (this.head.type === "boolean") return code > 0 ? "on" : "off";
-    return this.data.conductor.feed.series.get(this.head.metric)?.buffer.textOf(code) ?? "–";
+    return this.data.conductor.feed.bufferOf(this.head.metric).textOf(code) ?? "–";
   }
 
   private paint(stretch: Stretch): void {
@@ -138,7 +137,7 @@ class TimelinePlayer implements Player {
     this.canvas.height = Math.round(height * ratio);
     const context = this.canvas.getContext("2d");
     const columns = this.data.columnsOf(this.head.metric);
-    if (context === null || columns === null) return;
+    if (context === null) return;
     context.scale(ratio, ratio);
     const theme = themeColours();
     context.font = `500 ${0.6875 * rem()}px ${FONT}`;
