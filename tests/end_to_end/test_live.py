@@ -137,6 +137,7 @@ async def test_a_dashboard_that_stops_reading_slows_nobody_and_is_told_what_was_
             slow.resume_reading()
             await slow.wait(lambda: slow.session.subscriptions[1].conflated > 0)
             await burst()
+            await quick.wait(lambda: len(quick.points[KEY]) >= total)
             await slow.wait(lambda: slow.points[KEY][-1] == quick.points[KEY][-1])
             conflated = slow.session.subscriptions[1].conflated
         assert len(quick.points[KEY]) == total
