@@ -138,7 +138,8 @@ class Committer:
             return
         self._under_way = commit
         self._settled.clear()
-        self._submit(Transaction(commit.statements, size_bytes, partial(self._ended, commit, calls)))
+        done = partial(self._ended, commit, calls)
+        self._submit(Transaction(commit.statements, size_bytes, done, makes_room=not calls))
 
     def _ended(self, commit: Commit, calls: list[_Call], error: JournalError | None) -> None:
         """The commit is durable, or nothing of it is."""
@@ -148,6 +149,9 @@ class Committer:
             self._ledger.done(commit)
             self._tail.extend(commit.entries, commit.size_bytes)
             self._tail.drop(self._ledger.cursors.passed(0))
+            if not calls and commit.piece is not None:
+                # The deletions that may make room wait for the marks of their blocks: fold them all.
+                self._commit([])
         else:
             self._ledger.put_back(commit)
             error = self._explained(error)
@@ -176,7 +180,7 @@ class Committer:
             return error
         slowest = self._ledger.cursors.slowest()
         if slowest is None or slowest.offset >= self._ledger.last_offset:
-            return JournalFull(f"{error}: let it keep less, or grow more")
+            return JournalFull(f"{error} and deletes what is not needed any more; if this lasts, raise the bound")
         behind = self._ledger.last_offset - slowest.offset
         return JournalFull(f"{error}, since {slowest.name} has not dealt with {behind} of its entries yet")
 

@@ -15,7 +15,7 @@ from hub.journal.block import encode_block, encode_marks, split
 from hub.journal.cursors import Cursors
 from hub.journal.fold import Fold, Piece
 from hub.journal.quarantine import Admission, Quarantine
-from hub.journal.retention import Retention, Trim
+from hub.journal.retention import OldBlock, Retention, Trim
 
 Statement = tuple[str, tuple[Any, ...]]
 
@@ -27,8 +27,7 @@ class Commit(NamedTuple):
     entries: list[Entry]
     marks: Sequence[Mark]
     size_bytes: int
-    blocks: int
-    end_bytes: int
+    blocks: list[OldBlock]
     cursors: dict[str, int | None]
     piece: Piece | None
     trim: Trim | None
@@ -52,6 +51,7 @@ class Ledger:
             first_offset=found.first_offset,
             begin_bytes=found.begin_bytes,
         )
+        self.retention.learn(found.oldest)
         self._fold = Fold(found.folded_offset, found.unfolded)
 
     def prepare(self, entries: list[Entry], marks: Sequence[Mark], *, size_bytes: int, now_ns: int) -> Commit:
@@ -59,7 +59,7 @@ class Ledger:
 
         Raises TypeError or ValueError for what cannot be written; then nothing is changed.
         """
-        inserts, end_bytes = self._blocks(entries, marks, size_bytes)
+        inserts, blocks = self._blocks(entries, marks, size_bytes)
         trim, piece = self._make_room(size_bytes, now_ns)
         cursors = self.cursors.take()
         admission = self.quarantine.admit(entries, self.last_offset + 1)
@@ -76,22 +76,24 @@ class Ledger:
         if marks and not entries:
             # After the piece's: these are newer.
             statements.append((schema.WRITE_MARKS, (_json(marks), self.last_offset)))
-        return Commit(statements, entries, marks, size_bytes, len(inserts), end_bytes, cursors, piece, trim, admission)
+        return Commit(statements, entries, marks, size_bytes, blocks, cursors, piece, trim, admission)
 
     def done(self, commit: Commit) -> None:
         """The commit is durable; its entries have their offsets from now on."""
         for offset, entry in enumerate(commit.entries, self.last_offset + 1):
             entry.offset = offset
-        self.last_offset += len(commit.entries)
-        size_bytes, self.end_bytes = commit.end_bytes - self.end_bytes, commit.end_bytes
-        if commit.piece is not None:
-            self._fold.done(commit.piece)
-        if commit.entries:
-            self._fold.add(commit.marks, blocks=commit.blocks, size_bytes=size_bytes)
-        else:
-            self._fold.written(commit.marks)
         if commit.trim is not None:
             self.retention.done(commit.trim)
+        if commit.piece is not None:
+            self._fold.done(commit.piece)
+        if commit.blocks:
+            end_bytes = commit.blocks[-1].end_bytes
+            self._fold.add(commit.marks, blocks=len(commit.blocks), size_bytes=end_bytes - self.end_bytes)
+            self.retention.added(self.last_offset + 1, commit.blocks)
+            self.end_bytes = end_bytes
+            self.last_offset += len(commit.entries)
+        else:
+            self._fold.written(commit.marks)
         if commit.admission is not None:
             self.quarantine.done(commit.admission)
 
@@ -114,8 +116,11 @@ class Ledger:
             trim = plan(passed=min(passed, folded))
         return trim, piece
 
-    def _blocks(self, entries: list[Entry], marks: Sequence[Mark], size_bytes: int) -> tuple[list[Statement], int]:
+    def _blocks(
+        self, entries: list[Entry], marks: Sequence[Mark], size_bytes: int
+    ) -> tuple[list[Statement], list[OldBlock]]:
         statements: list[Statement] = []
+        blocks: list[OldBlock] = []
         first_offset = self.last_offset + 1
         end_bytes = self.end_bytes
         last_offset = self.last_offset + len(entries)
@@ -125,10 +130,12 @@ class Ledger:
             is_last = first_offset + len(run) - 1 == last_offset
             block_marks = encode_marks(marks if is_last else ())
             end_bytes += len(data) + len(block_marks)
-            row = (first_offset, len(run), end_bytes, run[-1].received_ns, zlib.crc32(data), block_marks, data)
+            received_ns = run[-1].received_ns
+            row = (first_offset, len(run), end_bytes, received_ns, zlib.crc32(data), block_marks, data)
             statements.append((schema.INSERT_BLOCK, row))
             first_offset += len(run)
-        return statements, end_bytes
+            blocks.append(OldBlock(first_offset - 1, end_bytes, received_ns))
+        return statements, blocks
 
 
 def _cursor_statements(cursors: dict[str, int | None]) -> list[Statement]:

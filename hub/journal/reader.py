@@ -17,8 +17,8 @@ from hub.contract.batch import Entry, EntryKind
 from hub.contract.journal import JournalError
 from hub.journal.block import BlockDamaged, decode_block, take
 from hub.journal.quarantine import Row
-from hub.journal.retention import TRIM_BLOCKS, OldBlock
-from hub.journal.schema import connect_reader
+from hub.journal.retention import OldBlock
+from hub.journal.schema import connect_reader, read_old_blocks
 from wire.codec import Format
 
 KEPT_BLOCKS = 4
@@ -28,9 +28,6 @@ places without decoding a block again for each portion. Some 3 MB each."""
 _READ_BLOCKS = """
 SELECT first_offset, checksum, entries FROM block
 WHERE first_offset >= (SELECT max(first_offset) FROM block WHERE first_offset <= ?) ORDER BY first_offset"""
-_READ_OLD_BLOCKS = """
-SELECT first_offset + count - 1, end_bytes, received_ns FROM block
-WHERE first_offset > ? ORDER BY first_offset LIMIT ?"""
 _READ_QUARANTINE = """
 SELECT offset, device, epoch, seq, received_ns, code, message, format, payload FROM quarantine
 WHERE offset < ?1 AND (?2 IS NULL OR device = ?2) ORDER BY offset DESC LIMIT ?3"""
@@ -58,9 +55,7 @@ class Reader:
 
     async def old_blocks(self, after: int) -> list[OldBlock]:
         """The oldest blocks that begin after this offset. Raises JournalError."""
-        return await self._run(
-            lambda: [OldBlock(*row) for row in self._connect().execute(_READ_OLD_BLOCKS, (after, TRIM_BLOCKS))]
-        )
+        return await self._run(lambda: read_old_blocks(self._connect(), after))
 
     async def quarantined(self, device: str | None, limit: int, before: int) -> list[Entry]:
         """Entries in quarantine below offset `before`, the newest first. Raises JournalError."""

@@ -9,15 +9,16 @@ last offset through a restart.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 TRIM_BYTES = 4 * 1024 * 1024
 """Deleted with one commit, at most (one block at least): about 2 ms, so that no acknowledgement waits long. A commit
 that is larger deletes twice its own size, so that trimming always keeps up."""
 
-TRIM_BLOCKS = 256
-"""The same bound for small blocks, and how many of the oldest are known at a time."""
+KNOWN_BLOCKS = 256
+"""Of the oldest blocks, so many are known at a time; more are read from the file when those are gone. It bounds the
+blocks of one trim, too."""
 
 
 class OldBlock(NamedTuple):
@@ -58,6 +59,11 @@ class Retention:
     def learn(self, blocks: Iterable[OldBlock]) -> None:
         """These follow on those that are known."""
         self._oldest.extend(blocks)
+
+    def added(self, first_offset: int, blocks: Sequence[OldBlock]) -> None:
+        """These are the newest now, from `first_offset` on. Known when all are few; learnt later when not."""
+        if first_offset == self.known_up_to + 1 and len(self._oldest) + len(blocks) <= KNOWN_BLOCKS:
+            self._oldest.extend(blocks)
 
     def plan(self, *, passed: int, end_bytes: int, now_ns: int, commit_bytes: int) -> Trim | None:
         """What may go now: blocks up to the offset `passed`, beyond the tail that ends at `end_bytes` and `now_ns`."""

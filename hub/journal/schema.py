@@ -15,6 +15,7 @@ import apsw
 from hub.contract.batch import Mark
 from hub.contract.journal import JournalError
 from hub.journal.block import BlockDamaged, decode_marks
+from hub.journal.retention import KNOWN_BLOCKS, OldBlock
 
 PAGE_BYTES = 8192
 """Bytes of a page. Against SQLite's 4096 it takes a third off the cost of a large commit (1 MB: 3.6 → 2.4 ms of CPU);
@@ -95,6 +96,9 @@ WRITE_QUARANTINE_TOTALS = "INSERT OR REPLACE INTO quarantine_total SELECT key, v
 _READ_OLD_MARKS = f"SELECT {', '.join(Mark._fields)}, offset FROM mark"
 _READ_NEW_MARKS = "SELECT first_offset + count - 1, marks FROM block WHERE first_offset > ? ORDER BY first_offset"
 _READ_NEWEST = "SELECT first_offset + count - 1, end_bytes FROM block ORDER BY first_offset DESC LIMIT 1"
+_READ_OLD_BLOCKS = """
+SELECT first_offset + count - 1, end_bytes, received_ns FROM block
+WHERE first_offset > ? ORDER BY first_offset LIMIT ?"""
 _READ_OLDEST = (
     "SELECT first_offset, end_bytes - length(marks) - length(entries) FROM block ORDER BY first_offset LIMIT 1"
 )
@@ -103,7 +107,8 @@ _READ_OLDEST = (
 class Found(NamedTuple):
     """What the file held when it was opened.
 
-    `marks` are each device's newest; `unfolded` those of them that only the blocks after `folded_offset` have.
+    `oldest` are its first blocks. `marks` are each device's newest; `unfolded` those of them that only the blocks after
+    `folded_offset` have. `quarantine` is the offset and payload size of what is in it.
     """
 
     id: str
@@ -111,6 +116,7 @@ class Found(NamedTuple):
     last_offset: int
     begin_bytes: int
     end_bytes: int
+    oldest: list[OldBlock]
     marks: dict[str, Mark]
     unfolded: list[Mark]
     folded_offset: int
@@ -122,7 +128,7 @@ class Found(NamedTuple):
     @classmethod
     def nothing(cls) -> Found:
         """What a journal holds before it is open."""
-        return cls("", 1, 0, 0, 0, {}, [], 0, {}, [], {}, 0)
+        return cls("", 1, 0, 0, 0, [], {}, [], 0, {}, [], {}, 0)
 
 
 class Lock:
@@ -161,11 +167,16 @@ def connect_writer(path: Path, *, vfs: str | None, max_bytes: int) -> tuple[apsw
         try:
             connection.set_busy_timeout(BUSY_TIMEOUT_MS)
             _prepare(connection, path)
-            connection.pragma("max_page_count", max(1, max_bytes // PAGE_BYTES))
+            limit_pages(connection, max_bytes)
             return connection, _load(connection)
         except BaseException:
             connection.close()
             raise
+
+
+def limit_pages(connection: apsw.Connection, max_bytes: int) -> None:
+    """The database may not grow beyond this any more; SQLite never makes it less than it has."""
+    connection.pragma("max_page_count", max(1, max_bytes // PAGE_BYTES))
 
 
 def connect_reader(path: Path, *, vfs: str | None) -> apsw.Connection:
@@ -178,6 +189,11 @@ def connect_reader(path: Path, *, vfs: str | None) -> apsw.Connection:
 def wal_path(path: Path) -> Path:
     """Where SQLite keeps the write-ahead log of this file."""
     return path.with_name(path.name + "-wal")
+
+
+def read_old_blocks(connection: apsw.Connection, after: int) -> list[OldBlock]:
+    """The oldest blocks that begin after this offset, KNOWN_BLOCKS at most."""
+    return [OldBlock(*row) for row in connection.execute(_READ_OLD_BLOCKS, (after, KNOWN_BLOCKS))]
 
 
 @contextmanager
@@ -243,6 +259,7 @@ def _load(connection: apsw.Connection) -> Found:
         last_offset=last_offset,
         begin_bytes=begin_bytes,
         end_bytes=end_bytes,
+        oldest=read_old_blocks(connection, 0),
         marks=marks | unfolded,
         unfolded=list(unfolded.values()),
         folded_offset=folded_offset,

@@ -20,7 +20,7 @@ import structlog
 
 from hub.contract.journal import JournalError, JournalFailed, JournalFull
 from hub.journal.ledger import Statement
-from hub.journal.schema import BUSY_TIMEOUT_MS, MAX_WAL_BYTES, PAGE_BYTES, Found, connect_writer, wal_path
+from hub.journal.schema import BUSY_TIMEOUT_MS, MAX_WAL_BYTES, PAGE_BYTES, Found, connect_writer, limit_pages, wal_path
 
 CHECKPOINT_BYTES = 8 * 1024 * 1024
 """In the write-ahead log before a checkpoint moves them to the database. The time it takes (10 to 15 ms for 8 MiB) is
@@ -28,6 +28,10 @@ added to the acknowledgements that wait meanwhile; larger ones are rarer and lon
 
 CHECKPOINT_WAIT_MS = 50
 """How long a log that outgrew MAX_WAL_BYTES waits for its readers; ours take a few milliseconds each."""
+
+RESERVE_BYTES = 16 * 1024 * 1024
+"""Beyond the journal's bound, for what has to be written before anything can be deleted: the marks of 150,000
+devices."""
 
 LOW_FREE_BYTES = 512 * 1024 * 1024
 """Free space on the disk below which the log warns, looked at with each checkpoint: a minute of full load."""
@@ -43,11 +47,15 @@ class LimitReached(JournalFull):
 
 
 class Transaction(NamedTuple):
-    """Statements that are committed together. `done` is called on the event loop, with the error if there was one."""
+    """Statements that are committed together. `done` is called on the event loop, with the error if there was one.
+
+    One that `makes_room` has no entries, and may go beyond the journal's bound.
+    """
 
     statements: Sequence[Statement]
     size_bytes: int
     done: Callable[[JournalError | None], None]
+    makes_room: bool = False
 
 
 class Writer:
@@ -69,6 +77,7 @@ class Writer:
         self._failure: JournalFailed | None = None
         self._log_bytes = 0
         self._checkpoint_at = CHECKPOINT_BYTES
+        self._log_is_stuck = False
         self._space_was_low = False
 
     async def open(self) -> Found:
@@ -97,8 +106,9 @@ class Writer:
             while (transaction := self._queue.get()) is not None:
                 error_or_none = self._failure or self._commit(connection, transaction)
                 self._loop.call_soon_threadsafe(transaction.done, error_or_none)
-                # Only now: nobody waits for what was just committed any more.
-                if self._log_bytes >= self._checkpoint_at and self._failure is None:
+                # Only now: nobody waits for what was just committed any more. Without room, an emptied log is room.
+                is_full = isinstance(error_or_none, JournalFull) and self._log_bytes > 0
+                if (self._log_bytes >= self._checkpoint_at or is_full) and self._failure is None:
                     self._checkpoint(connection)
             # Closing the last connection checkpoints: not onto a disk that failed.
             connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, self._failure is not None)
@@ -108,6 +118,8 @@ class Writer:
 
     def _commit(self, connection: apsw.Connection, transaction: Transaction) -> JournalError | None:
         try:
+            if transaction.makes_room:
+                limit_pages(connection, self._max_bytes + RESERVE_BYTES)
             if len(transaction.statements) == 1:
                 connection.execute(*transaction.statements[0])  # is a transaction of its own
             else:
@@ -115,10 +127,13 @@ class Writer:
                 for sql, values in transaction.statements:
                     connection.execute(sql, values)
                 connection.execute("COMMIT")
-        except (apsw.Error, TypeError, ValueError, OverflowError) as error:
+        except Exception as error:  # noqa: BLE001 - the thread's edge: an append must not stay without an answer
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             return self._refusal(connection, transaction, error)
+        finally:
+            if transaction.makes_room:
+                limit_pages(connection, self._max_bytes)
         self._log_bytes += transaction.size_bytes + COMMIT_PAGES * PAGE_BYTES
         return None
 
@@ -133,9 +148,9 @@ class Writer:
             return JournalFull("another program holds the lock of the journal's file")
         if isinstance(error, apsw.NoMemError):
             return JournalFull("there is no memory to commit to the journal")
-        if isinstance(error, apsw.Error):
-            return self._fail(error)
-        return JournalError(f"the entries cannot be stored: {error}")
+        if isinstance(error, TypeError | ValueError | OverflowError):
+            return JournalError(f"the entries cannot be written: {error}")
+        return self._fail(error)
 
     def _is_at_limit(self, connection: apsw.Connection, size_bytes: int) -> bool:
         used_pages = connection.pragma("page_count") - connection.pragma("freelist_count")
@@ -151,9 +166,12 @@ class Writer:
             else:
                 frames, moved = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
             self._log_bytes = (frames - moved) * PAGE_BYTES
+            self._log_is_stuck = False
         except (apsw.BusyError, apsw.FullError) as error:
-            log.warning("the journal's write-ahead log could not be emptied", error=str(error))
-        except (apsw.Error, OSError) as error:
+            if not self._log_is_stuck:
+                log.warning("the journal's write-ahead log cannot be emptied", error=str(error))
+            self._log_is_stuck = True
+        except Exception as error:  # noqa: BLE001 - the thread's edge
             if not (isinstance(error, apsw.IOError) and _no_room(connection, error)):
                 self._fail(error)
         finally:

@@ -20,10 +20,15 @@ class _File(apsw.VFSFile):
         super().__init__(_SYSTEM, name, flags)
         self._disk = disk
         self._path = Path(name.filename() if isinstance(name, apsw.URIFilename) else str(name))
+        # SQLite's own files have their directory synced with their first sync.
+        self._is_new = not flags[0] & apsw.SQLITE_OPEN_MAIN_DB
 
     def xSync(self, flags: int) -> None:  # noqa: N802 - SQLite's name
         self._disk.before_sync()
         super().xSync(flags)
+        if self._is_new:
+            self._disk.after_directory_sync()
+            self._is_new = False
         self._disk.after_sync(self._path)
 
     def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802 - SQLite's name
@@ -42,22 +47,34 @@ class _File(apsw.VFSFile):
 class Disk(apsw.VFS):
     """A file system that counts syncs. `name` is what to give as `vfs`.
 
-    With `fails` every sync is an I/O error, with `is_full` every write finds no room. `synced` has, for each file, a
-    copy of what was last synced: all that a power cut would leave.
+    With `fails` every sync is an I/O error, with `fails_after` those after so many; with `is_full` every write finds no
+    room; with `breaks_with` a sync raises that. `synced` gets, for each file, a copy of what was last synced: all that
+    a power cut would leave.
     """
 
     def __init__(self, synced: Path | None = None) -> None:
         self.name = f"disk-{next(_numbers)}"
         super().__init__(self.name, _SYSTEM)
         self.fails = False
+        self.fails_after: int | None = None
         self.is_full = False
+        self.breaks_with: Exception | None = None
         self.syncs = 0
         self._synced = synced
+        self._deleted: set[str] = set()
+        self._ended = threading.Condition()
         self._may_sync = threading.Event()
         self._may_sync.set()
 
     def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> _File:  # noqa: N802 - SQLite's name
         return _File(self, name, flags)
+
+    def xDelete(self, filename: str, syncdir: bool) -> None:  # noqa: N802 - SQLite's name
+        """A deletion outlives a power cut once the directory is synced."""
+        super().xDelete(filename, syncdir)
+        self._deleted.add(Path(filename).name)
+        if syncdir:
+            self.after_directory_sync()
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
@@ -69,15 +86,36 @@ class Disk(apsw.VFS):
             self._may_sync.set()
 
     def before_sync(self) -> None:
-        """Waits, fails, counts."""
+        """Waits where it is stopped, fails where it shall."""
         self._may_sync.wait()
-        if self.fails:
+        if self.breaks_with is not None:
+            raise self.breaks_with
+        if self.fails or self.syncs == self.fails_after:
             raise apsw.exception_for(apsw.SQLITE_IOERR_FSYNC)
-        self.syncs += 1
 
     def after_sync(self, path: Path) -> None:
         """What is in the file now would be there after a power cut."""
-        if self._synced is not None:
-            copy = self._synced / path.name
-            shutil.copyfile(path, copy.with_suffix(".new"))
-            copy.with_suffix(".new").replace(copy)
+        with self._ended:
+            if self._synced is not None:
+                shutil.copyfile(path, self._synced / path.name)
+            self.syncs += 1
+            self._ended.notify_all()
+
+    def after_directory_sync(self) -> None:
+        """Which files there are now is what there would be after a power cut."""
+        with self._ended:
+            for name in self._deleted:
+                if self._synced is not None:
+                    (self._synced / name).unlink(missing_ok=True)
+            self._deleted.clear()
+
+    def wait_for_syncs(self, count: int) -> None:
+        """Blocks until there were so many."""
+        with self._ended:
+            self._ended.wait_for(lambda: self.syncs >= count)
+
+    def cut_power(self, directory: Path) -> None:
+        """Makes a directory that has what the disk would have, if the power went now."""
+        with self._ended:
+            assert self._synced is not None
+            shutil.copytree(self._synced, directory)

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import uuid
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from hub.contract.batch import EntryKind
 from hub.contract.journal import ConsumerState, Journal, JournalError, JournalTrimmed
@@ -27,6 +32,52 @@ async def trim(journal: Journal) -> None:
         await journal.append([make_entry()], [])
         for consumer in journal.consumers():
             journal.advance(consumer.name, journal.last_offset)
+
+
+operations = st.lists(
+    st.one_of(
+        st.tuples(st.just("append"), st.lists(st.integers(0, 30), min_size=1, max_size=30)),
+        st.tuples(st.just("advance"), st.floats(0, 1)),
+        st.tuples(st.just("read"), st.floats(0, 1)),
+        st.tuples(st.just("reopen"), st.none()),
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(operations, st.integers(0, 2000))
+async def test_what_is_appended_is_what_is_read(
+    open_journal: OpenJournal, operations: list[tuple[str, Any]], keep_bytes: int
+) -> None:
+    """Any sequence of appends, reads, advances and reopenings gives back the entries, in order, without a hole, and
+    none goes that the consumer has not dealt with."""
+    name = f"journal-{uuid.uuid4()}"
+    everything: list[tuple[object, ...]] = []
+    cursor = 0
+    async with contextlib.AsyncExitStack() as opened:
+        journal = await opened.enter_async_context(open_journal(name, keep_bytes=keep_bytes))
+        journal.consumer("store")
+        for operation, argument in [*operations, ("reopen", None), ("read", 0.0)]:
+            if operation == "append":
+                entries = [make_entry(seq, payload=bytes(size)) for seq, size in enumerate(argument, 1)]
+                await journal.append(entries, [make_mark(len(everything) + len(entries))])
+                everything += [content(entry) for entry in entries]
+            elif operation == "advance":
+                cursor += int(argument * (len(everything) - cursor))
+                journal.advance("store", cursor)
+            elif operation == "read":
+                first = journal.first_offset
+                after = first - 1 + int(argument * (len(everything) + 1 - first))
+                assert await read_all(journal, after) == everything[after:]
+            else:
+                await opened.aclose()
+                journal = await opened.enter_async_context(open_journal(name, keep_bytes=keep_bytes))
+            assert journal.last_offset == len(everything)
+            assert 1 <= journal.first_offset <= cursor + 1
+            assert journal.consumer("store").offset == cursor
+    async with open_journal(name) as journal:
+        assert journal.marks() == ({"a": make_mark(len(everything))} if everything else {})
 
 
 async def test_offsets_count_from_one_without_holes(open_journal: OpenJournal) -> None:

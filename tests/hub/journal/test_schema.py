@@ -72,9 +72,7 @@ def test_a_newer_journal_is_not_touched(path: Path) -> None:
         open_once(path)
 
 
-@pytest.mark.parametrize(
-    "statement", ["UPDATE block SET marks = x'c1'", "DELETE FROM fact", "DROP TABLE mark"]
-)
+@pytest.mark.parametrize("statement", ["UPDATE block SET marks = x'c1'", "DELETE FROM fact", "DROP TABLE mark"])
 def test_damage_is_told_with_what_to_do(path: Path, statement: str) -> None:
     """A journal that cannot be read is an error that names the file and the way on."""
     connection, _ = connect_writer(path, vfs=None, max_bytes=1 << 30)
