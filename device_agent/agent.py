@@ -110,7 +110,7 @@ class Agent:
         except BaseException:
             await self._resources.aclose()
             raise
-        for work in (self._uplink.run(), self._collector.run()):
+        for work in (self._uplink.run, self._collector.run):
             self._tasks.append(asyncio.create_task(self._watch(work), name=f"agent {self.device}"))
         self._open = True
         return self
@@ -159,7 +159,8 @@ class Agent:
     async def send(self, values: Mapping[str, Value], time_ns: int | None = None, *, historical: bool = False) -> int:
         """One row of values, at a time or now; in the spool when this returns its batch's number.
 
-        A None is no value. `historical` marks backfill. Raises ReadingError, SpoolError, and what stopped the uplink.
+        What was collected goes before it. A None is no value. `historical` marks backfill. Raises ReadingError,
+        SpoolError, and what stopped the uplink.
         """
         self._check_open()
         row = self._catalogue.check_row(values)
@@ -178,6 +179,7 @@ class Agent:
         checked = [(check_time(time_ns), self._catalogue.check_row(values)) for time_ns, values in rows]
         if not checked:
             raise ReadingError(Code.EMPTY, "", "there is no row")
+        await self._collector.flush()
         return await self._intake.put_columns(columns_of_rows(checked, historical=historical))
 
     async def send_columns(
@@ -187,6 +189,7 @@ class Agent:
         self._check_open()
         times = [check_time(time_ns) for time_ns in times_ns]
         columns = self._catalogue.check_columns(values, len(times))
+        await self._collector.flush()
         return await self._intake.put_columns(Columns(times, columns, historical))
 
     async def collect(
@@ -252,12 +255,15 @@ class Agent:
     def _limit_batches(self, max_batch_bytes: int) -> None:
         self._intake.max_batch_bytes = min(max_batch_bytes, MAX_BATCH_BYTES)
 
-    async def _watch(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _watch(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
-            await work
+            await work()
         except AgentError as error:
             self._failure = self._failure or error
-            self._uplink.wake()
+        except Exception as error:  # noqa: BLE001 - whoever uses the agent is told
+            _log.exception("a defect of the agent stopped it")
+            self._failure = AgentError(f"a defect of the agent stopped it: {error!r}")
+        self._uplink.wake()
 
     async def _drain_for(self, seconds: float) -> None:
         with suppress(TimeoutError):

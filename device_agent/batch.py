@@ -15,8 +15,8 @@ from wire.model import Metric, Seq, Value
 PACK_FROM_ROWS = 8
 """Columns of as many rows travel packed. The size is the same either way; below it a list costs the hub less."""
 
-ENVELOPE_BYTES = 64
-"""More than a frame needs besides its two columns: the keys, the number and the flag are 40 bytes in JSON."""
+ENVELOPE_BYTES = 80
+"""What a frame needs besides its two columns, at most: the keys, the longest number and the flag, in JSON."""
 
 _ENCODE: dict[Format, Callable[[object], bytes]] = {
     "json": msgspec.json.Encoder().encode,

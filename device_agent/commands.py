@@ -17,9 +17,7 @@ import typer
 from device_agent.agent import Agent
 from device_agent.endpoint import device_url
 from device_agent.errors import AgentError, SpoolError
-from device_agent.log import set_up_log
 from device_agent.pump import Deliver
-from device_agent.running import run_source, run_until_stopped
 from device_agent.sources.host import INTERVAL_SECONDS, HostSource
 from device_agent.sources.reading import Source
 from device_agent.sources.replay import ReplaySource
@@ -61,8 +59,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Sends a device's readings to a telemetry hub, and keeps them on disk until the hub has them.",
-    epilog="Examples: `device-agent run` for this computer's sensors; `device-agent serial /dev/ttyUSB0 --device boiler-1`"
-    " for a sensor that writes a JSON object a line; `device-agent replay log.jsonl --device boiler-1` for a log.",
+    epilog="Examples: `device-agent run` for this computer's sensors; `device-agent serial /dev/ttyUSB0 --device kiln`"
+    " for a sensor that writes a JSON object a line; `device-agent replay log.jsonl --device kiln` for a log.",
 )
 
 
@@ -215,6 +213,10 @@ def _stream(
     common: Common, log_level: str, make: Callable[[Agent], tuple[Source, Deliver]], *, is_finite: bool = False
 ) -> int | None:
     """Runs an agent with a source; exits with 1 or 2 where it cannot. None: it was stopped by a signal."""
+    # structlog and rich take a third of the time to start; asking for help or a status needs neither.
+    from device_agent.log import set_up_log
+    from device_agent.running import run_source, run_until_stopped
+
     log = set_up_log(log_level)
 
     async def work() -> int:

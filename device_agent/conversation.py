@@ -72,24 +72,28 @@ class Conversation:
         self._tally = tally
         self._events = events
         self._time_ns = time_ns
-        self._session = AgentDeviceSession(next_seq=spool.next_seq)
+        self._session = AgentDeviceSession(next_seq=spool.hello_seq)
         self._declared: dict[str, Metric] = {}
         self._revision = -1
         self._room = asyncio.Event()
+        self._failure: Exception | None = None
 
     async def run(self) -> Ending:
         """Says hello and goes on until the hub ends it. Raises ConnectionClosed, WireError, SpoolError."""
         ending = await self._greet()
         if ending is not None:
             return ending
+        # No TaskGroup: in Python 3.11 it forgets a cancellation that comes while it ends for another reason.
+        transmitting = asyncio.create_task(self._transmit())
         try:
-            async with asyncio.TaskGroup() as tasks:
-                transmitting = tasks.create_task(self._transmit())
-                ending = await self._listen()
-                transmitting.cancel()
-        except ExceptionGroup as failures:
-            raise failures.exceptions[0] from None
-        return ending
+            return await self._listen()
+        except ConnectionClosed:
+            if self._failure is not None:
+                raise self._failure from None
+            raise
+        finally:
+            transmitting.cancel()
+            await asyncio.wait((transmitting,))
 
     async def _greet(self) -> Ending | None:
         """Hello and welcome; None when the conversation is open."""
@@ -114,6 +118,7 @@ class Conversation:
             return Ending("the hub did not answer the hello")
         if isinstance(reply, device.Error):
             return _ending(reply)
+        await spool.confirm()
         self._acknowledge()
         self._events.welcomed(self._session)
         return None
@@ -153,6 +158,9 @@ class Conversation:
                 await self._send_entries(entries)
         except ConnectionClosed:
             return  # _listen says why
+        except Exception as error:  # noqa: BLE001 - run() raises it
+            self._failure = error
+            self._connection.transport.abort()  # which ends _listen
 
     async def _send_entries(self, entries: Iterable[Entry]) -> None:
         """Sends entries until one is not the next any more, which an acknowledgement or a split can bring about."""

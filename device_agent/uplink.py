@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Callable
 from enum import Enum
+from math import inf
 from typing import NamedTuple, NoReturn
 
 from websockets.asyncio.client import connect
@@ -36,6 +37,9 @@ CLOSE_SECONDS = 2.0
 
 PING_SECONDS = 20.0
 """Between pings, and for the answer to one: how a peer is noticed that vanished without a word."""
+
+STABLE_SECONDS = 30.0
+"""A connection that lasted so long, or brought an acknowledgement, was a good one: the backoff begins anew."""
 
 MIN_FIRST_DELAY_MS = 100
 """Least bound of the first delay, so that a hub that asks for none is not stormed."""
@@ -90,6 +94,7 @@ class Uplink:
         self._on_reject = on_reject
         self._surroundings = surroundings or Surroundings()
         self._first_delay_ms = FIRST_DELAY_MS
+        self._stable_from = inf
         self._codes_rejected: set[Code] = set()
         self._reported: tuple[object, ...] | None = None
         self._changed = asyncio.Event()
@@ -106,10 +111,9 @@ class Uplink:
         around = self._surroundings
         while True:
             self._set_state(Link.CONNECTING)
-            began, acknowledged = around.monotonic(), self.tally.acknowledged
+            acknowledged, self._stable_from = self.tally.acknowledged, inf
             ending = await self._converse()
-            lasted_ms = (around.monotonic() - began) * 1000
-            if self.tally.acknowledged != acknowledged or lasted_ms >= around.max_delay_ms:
+            if self.tally.acknowledged != acknowledged or around.monotonic() >= self._stable_from:
                 attempt, self._reported = 0, None
             if ending.error is Code.ROLLED_BACK:
                 ending = await self._begin_epoch(ending)
@@ -179,6 +183,7 @@ class Uplink:
                 return Ending(f"the conversation failed: {error.message}", error=error.code)
 
     def _welcomed(self, session: AgentDeviceSession) -> None:
+        self._stable_from = self._surroundings.monotonic() + STABLE_SECONDS
         self._first_delay_ms = max(session.retry_ms, MIN_FIRST_DELAY_MS)
         self.tally.connections += 1
         if self._on_welcome is not None:

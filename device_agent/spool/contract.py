@@ -52,6 +52,15 @@ class Spool(Protocol):
         """The number that the next batch gets."""
 
     @property
+    def hello_seq(self) -> int:
+        """What a hello says as next_seq: no batch from this number on was ever sent.
+
+        Until the first welcome of a run it is what next_seq was before that run. A spool that was restored from a copy
+        gives itself away by it: had it said a number that counts what was appended since, a hub could not tell those
+        new batches from the older ones that it has under the same numbers.
+        """
+
+    @property
     def acked(self) -> int:
         """All up to this number is acknowledged and gone from here; 0 before the first."""
 
@@ -108,6 +117,12 @@ class Spool(Protocol):
         """Puts smaller batches in the place of one that was never taken; the numbers after it move up.
 
         Without parts it becomes a gap with this reason. Nothing changes when the batch is not there any more.
+        """
+
+    async def confirm(self) -> None:
+        """A hub knows this spool as it is: from here on batches are sent, and hello_seq is next_seq. Durable on return.
+
+        Raises SpoolError.
         """
 
     async def begin_epoch(self) -> None:

@@ -52,7 +52,7 @@ class SpoolFile:
         self._failure: str | None = None
         self._lock = _lock(path)
         self._epoch, self._device = "", device
-        self._next_seq, self._acked, self._size_bytes = 1, 0, 0
+        self._next_seq, self._claim, self._acked, self._size_bytes = 1, 1, 0, 0
         self._gaps, self._lost = Gaps(), Lost()
         try:
             try:
@@ -75,7 +75,14 @@ class SpoolFile:
     def standing(self) -> Standing:
         """Where the spool stands."""
         return Standing(
-            self._epoch, self._device, self._next_seq, self._acked, self._size_bytes, tuple(self._gaps), self._lost
+            self._epoch,
+            self._device,
+            self._next_seq,
+            self._claim,
+            self._acked,
+            self._size_bytes,
+            tuple(self._gaps),
+            self._lost,
         )
 
     def metrics(self) -> list[Metric]:
@@ -147,6 +154,13 @@ class SpoolFile:
             self._write_gaps()
             self._write_life()
 
+    def confirm(self) -> None:
+        """From here on batches are sent; before that, this is on disk."""
+        if self._claim:
+            with self._transaction():
+                self._claim = 0
+                self._write_life()
+
     def begin_epoch(self, acked: int) -> None:
         """Trims to `acked`, takes a new epoch and numbers what is left from 1 on."""
         with self._transaction():
@@ -156,6 +170,7 @@ class SpoolFile:
             self._gaps.shift(0, by)
             self._next_seq += by
             self._acked = 0
+            self._claim = 1
             self._epoch = self._new_epoch()
             self._write_gaps()
             self._write_life()
@@ -173,6 +188,7 @@ class SpoolFile:
             elif connection.pragma("quick_check", 1) != "ok":
                 raise Damaged("SQLite's own check failed")
             self._take_standing(read_standing(connection))
+            self._claim = self._claim or self._next_seq  # written with the first batch
             if self._device != device:
                 raise SpoolError(
                     f"the spool {self.path} belongs to the device {self._device!r}; "
@@ -187,7 +203,9 @@ class SpoolFile:
         return connection
 
     def _take_standing(self, standing: Standing) -> None:
-        self._epoch, self._device, self._next_seq, self._acked, self._size_bytes, gaps, self._lost = standing
+        self._epoch, self._device, self._next_seq, self._claim, self._acked, self._size_bytes, gaps, self._lost = (
+            standing
+        )
         self._gaps = Gaps(gaps)
 
     @contextmanager
@@ -236,17 +254,19 @@ class SpoolFile:
         excess = self._size_bytes - self._max_bytes
         if excess <= 0:
             return
-        first = last = freed = 0
+        dropped: list[int] = []
+        freed = 0
         batches, readings = self._lost
         oldest = "SELECT seq, size, readings FROM batch WHERE seq < ? ORDER BY seq"
         for seq, size, count in self.connection.execute(oldest, (self._next_seq - 1,)):
             if freed >= excess:
                 break
-            first, last, freed = first or seq, seq, freed + size + ROW_BYTES
+            dropped.append(seq)
+            freed += size + ROW_BYTES
             batches, readings = batches + 1, readings + count
-        if last:
-            self.connection.execute("DELETE FROM batch WHERE seq <= ?", (last,))
-            self._gaps.add(first, last, OVERFLOW_REASON)
+        if dropped:
+            self.connection.execute("DELETE FROM batch WHERE seq <= ?", (dropped[-1],))
+            self._gaps.add_each(dropped, OVERFLOW_REASON)
             self._write_gaps()
             self._size_bytes -= freed
             self._lost = Lost(batches, readings)
@@ -261,7 +281,9 @@ class SpoolFile:
         self.connection.execute("UPDATE batch SET seq = -seq WHERE seq < 0")
 
     def _write_life(self) -> None:
-        self.connection.execute("UPDATE life SET epoch = ?, next_seq = ?", (self._epoch, self._next_seq))
+        self.connection.execute(
+            "UPDATE life SET epoch = ?, next_seq = ?, claim = ?", (self._epoch, self._next_seq, self._claim)
+        )
 
     def _write_gaps(self) -> None:
         self.connection.execute("DELETE FROM gap")

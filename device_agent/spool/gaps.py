@@ -23,11 +23,9 @@ class Gaps:
         return len(self._gaps)
 
     def add(self, first: int, last: int, reason: str) -> None:
-        """Declares these numbers lost; gaps within the range become part of it."""
+        """Declares these numbers lost, none of which was."""
         kept: list[Gap] = []
         for gap in self._gaps:
-            if first <= gap.from_seq and gap.to <= last:
-                continue
             if gap.reason == reason and gap.to == first - 1:
                 first = gap.from_seq
             elif gap.reason == reason and gap.from_seq == last + 1:
@@ -35,6 +33,17 @@ class Gaps:
             else:
                 kept.append(gap)
         self._gaps = sorted([*kept, Gap(first, last, reason)], key=_first)
+
+    def add_each(self, numbers: Iterable[int], reason: str) -> None:
+        """Declares each of these numbers lost; they come in order, and what is between them stays as it is."""
+        first = last = 0
+        for number in numbers:
+            if number != last + 1 and first:
+                self.add(first, last, reason)
+                first = 0
+            first, last = first or number, number
+        if first:
+            self.add(first, last, reason)
 
     def at(self, seq: int) -> Gap | None:
         """What is left of the gap that this number is in, from this number on."""

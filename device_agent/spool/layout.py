@@ -1,6 +1,6 @@
 """What is in a spool's file, and how it is recognised.
 
-life    epoch, next_seq, device     one row
+life    epoch, next_seq, claim, device     one row
 batch   seq → the encoded columns
 gap     the numbers that were lost
 metric  the definitions, so that a batch of an earlier run can be declared
@@ -25,7 +25,7 @@ APPLICATION_ID = 0x54485350
 SCHEMA_VERSION = 1
 
 _SCHEMA = """
-CREATE TABLE life (epoch TEXT NOT NULL, next_seq INTEGER NOT NULL, device TEXT NOT NULL) STRICT;
+CREATE TABLE life (epoch TEXT NOT NULL, next_seq INTEGER NOT NULL, claim INTEGER NOT NULL, device TEXT NOT NULL) STRICT;
 CREATE TABLE batch (
     seq INTEGER PRIMARY KEY, format TEXT NOT NULL, historical INTEGER NOT NULL, readings INTEGER NOT NULL,
     size INTEGER NOT NULL, time BLOB NOT NULL, value BLOB NOT NULL
@@ -42,11 +42,15 @@ class Damaged(Exception):
 
 
 class Standing(NamedTuple):
-    """What is known of a spool without reading its batches."""
+    """What is known of a spool without reading its batches.
+
+    `claim` is what next_seq was when the spool was opened, until a hub has confirmed it; 0 from then on.
+    """
 
     epoch: str
     device: str
     next_seq: int
+    claim: int
     acked: int
     size_bytes: int
     gaps: tuple[Gap, ...]
@@ -55,10 +59,10 @@ class Standing(NamedTuple):
 
 def read_standing(connection: apsw.Connection) -> Standing:
     """What a spool's file says of itself. Raises Damaged when its numbers have a hole."""
-    life = connection.execute("SELECT epoch, next_seq, device FROM life").fetchone()
+    life = connection.execute("SELECT epoch, next_seq, claim, device FROM life").fetchone()
     if life is None:
         raise Damaged("its first page is there, but not its life")
-    epoch, next_seq, device = cast("tuple[str, int, str]", life)
+    epoch, next_seq, claim, device = cast("tuple[str, int, int, str]", life)
     counted = connection.execute("SELECT count(*), min(seq), coalesce(sum(size), 0) FROM batch").fetchone()
     batches, first, size = cast("tuple[int, int | None, int]", counted)
     gaps = [
@@ -69,7 +73,7 @@ def read_standing(connection: apsw.Connection) -> Standing:
     acked = min(firsts, default=next_seq) - 1
     if batches + Gaps(gaps).count() != next_seq - 1 - acked:
         raise Damaged(f"of the numbers {acked + 1} to {next_seq - 1} some are missing")
-    return Standing(epoch, device, next_seq, acked, size + batches * ROW_BYTES, tuple(gaps), Lost())
+    return Standing(epoch, device, next_seq, claim, acked, size + batches * ROW_BYTES, tuple(gaps), Lost())
 
 
 def read_metrics(connection: apsw.Connection) -> list[Metric]:
@@ -96,7 +100,7 @@ def create(connection: apsw.Connection, device: str, epoch: str) -> None:
     """Makes an empty file a spool, all or nothing."""
     connection.execute("BEGIN IMMEDIATE")
     connection.execute(_SCHEMA)
-    connection.execute("INSERT INTO life (epoch, next_seq, device) VALUES (?, 1, ?)", (epoch, device))
+    connection.execute("INSERT INTO life (epoch, next_seq, claim, device) VALUES (?, 1, 1, ?)", (epoch, device))
     connection.pragma("application_id", APPLICATION_ID)
     connection.pragma("user_version", SCHEMA_VERSION)
     connection.execute("COMMIT")

@@ -50,6 +50,10 @@ class MemorySpool:
         self._open = False
 
     @property
+    def hello_seq(self) -> int:
+        return self.next_seq  # nobody has a copy of it
+
+    @property
     def metrics(self) -> Mapping[str, Metric]:
         return self._metrics
 
@@ -121,6 +125,9 @@ class MemorySpool:
             self._gaps.add(seq, seq, reason)
         self._wake()
 
+    async def confirm(self) -> None:
+        pass
+
     async def begin_epoch(self) -> None:
         by = -self.acked
         self._batches = {seq + by: batch for seq, batch in self._batches.items()}
@@ -132,7 +139,7 @@ class MemorySpool:
         self._wake()
 
     def _overflow(self) -> None:
-        first = last = 0
+        dropped: list[int] = []
         batches, readings = self.lost
         # The dictionary is not asked for its first key: after many removals that is a walk over all of them.
         seq = max(self._oldest, self.acked + 1)
@@ -140,13 +147,12 @@ class MemorySpool:
             batch = self._batches.pop(seq, None)
             if batch is not None:
                 self.size_bytes -= batch.size + ROW_BYTES
-                first, last = first or seq, seq
+                dropped.append(seq)
                 batches, readings = batches + 1, readings + batch.readings
             seq += 1
         self._oldest = seq
-        if last:
-            self._gaps.add(first, last, OVERFLOW_REASON)
-            self.lost = Lost(batches, readings)
+        self._gaps.add_each(dropped, OVERFLOW_REASON)
+        self.lost = Lost(batches, readings)
 
     def _wake(self) -> None:
         # Whoever waits now goes on and looks again; whoever comes later looks first.

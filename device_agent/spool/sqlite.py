@@ -65,7 +65,7 @@ class SqliteSpool:
         self.revision = 0
         self._device = device
         self._new_epoch = new_epoch
-        self._standing = Standing("", device, 1, 0, 0, (), Lost())
+        self._standing = Standing("", device, 1, 1, 0, 0, (), Lost())
         self._gaps = Gaps()
         self._acked = 0
         self._metrics: dict[str, Metric] = {}
@@ -113,6 +113,10 @@ class SqliteSpool:
     @property
     def next_seq(self) -> int:
         return self._standing.next_seq
+
+    @property
+    def hello_seq(self) -> int:
+        return self._standing.claim or self._standing.next_seq
 
     @property
     def acked(self) -> int:
@@ -172,6 +176,14 @@ class SqliteSpool:
         self._take(await self._in_thread(work))
         self._drop_tail(self.next_seq - 1)  # its numbers have moved
         self._wake()
+
+    async def confirm(self) -> None:
+        def work() -> Standing:
+            self._file.confirm()
+            return self._file.standing
+
+        if self._standing.claim:
+            self._take(await self._in_thread(work))
 
     async def begin_epoch(self) -> None:
         acked = self._acked

@@ -1,0 +1,299 @@
+"""A small hub for the agent's tests: real sockets, the machine that the hub itself uses, and a list for a journal.
+
+What a test can do to it: hold the commits (received, but not durable), drop the connections, crash (what was not
+durable is forgotten), reject batches, refuse upgrades, say any message, be away and come back on the same port.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import NamedTuple
+
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+from websockets.typing import Subprotocol
+
+from wire import device, limits
+from wire.codec import AGENT_MESSAGES, FORMAT_OF_SUBPROTOCOL, HUB_MESSAGES, Format
+from wire.columns import unpack_floats, unpack_times
+from wire.device_session import HubDeviceSession
+from wire.errors import CLOSE_FOR_CODE, Close, Code, WireError
+from wire.model import Metric, Value
+
+
+class Accepted(NamedTuple):
+    """An entry of the journal."""
+
+    device: str
+    epoch: str
+    first: int
+    last: int
+    message: device.Data | device.Gap
+
+
+class Mark:
+    """What the peer knows of one epoch of one device: durable up to `acked`, taken in up to `received`."""
+
+    def __init__(self) -> None:
+        self.acked = 0
+        self.received = 0
+
+
+class Link(NamedTuple):
+    """An open conversation."""
+
+    connection: ServerConnection
+    session: HubDeviceSession
+    hello: device.Hello
+    format: Format
+
+
+class Peer:
+    """An async context manager; `url` is where it listens, the same after a restart."""
+
+    def __init__(
+        self, *, window: int = 64, max_batch_bytes: int = limits.MAX_BATCH_BYTES, retry_ms: int = 1, port: int = 0
+    ) -> None:
+        self.window = window
+        self.max_batch_bytes = max_batch_bytes
+        self.retry_ms = retry_ms
+        self.port = port
+        self.journal: list[Accepted] = []
+        self.hellos: list[device.Hello] = []
+        self.metrics: dict[str, Metric] = {}
+        self.headers: list[dict[str, str]] = []
+        self.time_replies: list[device.TimeReply] = []
+        self.duplicates = 0
+        self.upgrades = 0
+        self.frames: list[bytes | str] = []
+        self.refusal: tuple[HTTPStatus, dict[str, str]] | None = None
+        self.greeting: device.Error | device.Welcome | None = None
+        self.rejects: Callable[[device.Data], Code | None] = lambda data: None
+        self.marks: dict[tuple[str, str], Mark] = {}
+        self.links: dict[str, Link] = {}
+        self._held = False
+        self._pending: list[Accepted] = []
+        self._changed = asyncio.Condition()
+        self._server: Server | None = None
+
+    @property
+    def url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}"
+
+    async def __aenter__(self) -> Peer:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Listens, on the port of the last time."""
+        self._server = await serve(
+            self._serve,
+            "127.0.0.1",
+            self.port,
+            subprotocols=[Subprotocol(device.PROTOCOL_MSGPACK), Subprotocol(device.PROTOCOL_JSON)],
+            process_request=self._admit,
+            compression=None,
+            max_size=None,
+            close_timeout=1,
+        )
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        """Goes away as a hub that restarts does."""
+        if self._server is not None:
+            # A connection that asyncio accepts and a server that closes in the same turn of the loop leave a socket
+            # behind that nobody reads: take no more, let those that are accepted begin, and close then.
+            for listener in self._server.sockets:
+                asyncio.get_running_loop().remove_reader(listener.fileno())
+            for _ in range(2):
+                await asyncio.sleep(0)
+            self._server.close(code=Close.SERVICE_RESTART)
+            await self._server.wait_closed()
+            self._server = None
+
+    async def crash(self) -> None:
+        """Breaks every connection and forgets what was not durable."""
+        for link in self.links.values():
+            link.session.close()  # what is still on its way in is not taken
+        self._pending.clear()
+        for mark in self.marks.values():
+            mark.received = mark.acked
+        await self.drop()
+
+    async def drop(self) -> None:
+        """Breaks every connection without a word; what was received stays under way to the disk."""
+        for link in list(self.links.values()):
+            link.connection.transport.abort()
+            await link.connection.wait_closed()
+
+    def hold(self) -> None:
+        """From now on what is received is not durable."""
+        self._held = True
+
+    async def release(self) -> None:
+        """The disk goes on."""
+        self._held = False
+        await self._commit()
+
+    async def say(self, name: str, message: device.HubMessage) -> None:
+        """Sends a message to a device that is connected."""
+        link = self.links[name]
+        await self._send(link.connection, link.format, message)
+
+    async def until(self, predicate: Callable[[], bool]) -> None:
+        """Returns when the predicate is true; it is asked after everything that happens here."""
+        async with self._changed:
+            await self._changed.wait_for(predicate)
+
+    @property
+    def received(self) -> int:
+        """Batches and gaps that were taken in, durable or not."""
+        return len(self.journal) + len(self._pending)
+
+    def values(self, metric: str) -> list[Value]:
+        """Every value of a metric in the journal, in order."""
+        found: list[Value] = []
+        for entry in self.journal:
+            if isinstance(entry.message, device.Data) and metric in entry.message.values:
+                column = entry.message.values[metric]
+                found += unpack_floats(column) if isinstance(column, bytes) else column
+        return [value for value in found if value is not None]
+
+    def rows(self) -> int:
+        """Rows in the journal."""
+        return sum(
+            len(unpack_times(time) if isinstance(time, bytes) else time)
+            for time in (entry.message.time for entry in self.journal if isinstance(entry.message, device.Data))
+        )
+
+    def check_order(self) -> None:
+        """Asserts that each epoch's numbers are in the journal once, in order, without a hole."""
+        newest: dict[tuple[str, str], int] = {}
+        for entry in self.journal:
+            key = entry.device, entry.epoch
+            assert entry.first == newest.get(key, 0) + 1, f"{entry.first} follows {newest.get(key, 0)}"
+            newest[key] = entry.last
+
+    async def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
+        self.upgrades += 1
+        self.headers.append(dict(request.headers.raw_items()))
+        response = None
+        if self.refusal is not None:
+            status, headers = self.refusal
+            response = connection.respond(status, "refused\n")
+            response.headers.update(headers)
+        elif request.path != "/v1/device":
+            response = connection.respond(HTTPStatus.NOT_FOUND, "not here\n")
+        await self._notify()
+        return response
+
+    async def _serve(self, connection: ServerConnection) -> None:
+        assert connection.subprotocol is not None
+        format = FORMAT_OF_SUBPROTOCOL[connection.subprotocol]
+        session = HubDeviceSession(window=self.window)
+        try:
+            link = await self._greet(connection, session, format)
+            while link is not None:
+                await self._take(link, await connection.recv())
+        except ConnectionClosed:
+            return
+        except WireError as error:
+            await self._refuse(connection, format, device.Error(error.code, error.message, expected=error.seq))
+        finally:
+            session.close()
+            for name, other in list(self.links.items()):
+                if other.connection is connection:
+                    del self.links[name]
+            await self._notify()
+
+    async def _greet(self, connection: ServerConnection, session: HubDeviceSession, format: Format) -> Link | None:
+        hello = AGENT_MESSAGES[format].decode(await connection.recv())
+        session.receive(hello)
+        assert isinstance(hello, device.Hello)
+        self.hellos.append(hello)
+        await self._notify()
+        if isinstance(self.greeting, device.Error):
+            await self._refuse(connection, format, self.greeting)
+            return None
+        if self.greeting is not None:
+            await self._send(connection, format, self.greeting)
+            await connection.wait_closed()
+            return None
+        older = self.links.pop(hello.device, None)
+        if older is not None:
+            older.session.close()
+            await self._refuse(older.connection, older.format, device.Error(Code.SUPERSEDED, "a newer connection"))
+        mark = self.marks.setdefault((hello.device, hello.epoch), Mark())
+        session.welcome(acked=mark.acked, received=mark.received)
+        self._declare(hello.metrics)
+        link = self.links[hello.device] = Link(connection, session, hello, format)
+        welcome = device.Welcome("peer", mark.acked, self.window, self.max_batch_bytes, 0, self.retry_ms)
+        await self._send(connection, format, welcome)
+        await self._notify()
+        return link
+
+    async def _take(self, link: Link, frame: str | bytes) -> None:
+        assert isinstance(frame, str) == (link.format == "json")
+        self.frames.append(frame)
+        assert len(frame) <= self.max_batch_bytes
+        message = AGENT_MESSAGES[link.format].decode(frame)
+        match message:
+            case device.Data(seq=seq):
+                assert set(message.values) <= set(self.metrics), "a metric was not declared"
+                await self._append(link, seq, seq, message)
+            case device.Gap(from_seq=first, to=last):
+                await self._append(link, first, last, message)
+            case _:
+                link.session.receive(message)
+                if isinstance(message, device.Declare):
+                    self._declare(message.metrics)
+                if isinstance(message, device.TimeReply):
+                    self.time_replies.append(message)
+        await self._notify()
+
+    async def _append(self, link: Link, first: int, last: int, message: device.Data | device.Gap) -> None:
+        hello, session = link.hello, link.session
+        received = session.received
+        if not session.take(first, last):
+            self.duplicates += 1
+            await self._send(link.connection, link.format, device.Ack(session.acked)) if session.acked else None
+            return
+        self.marks[hello.device, hello.epoch].received = last
+        self._pending.append(Accepted(hello.device, hello.epoch, max(first, received + 1), last, message))
+        if isinstance(message, device.Data) and (code := self.rejects(message)) is not None:
+            await self._send(link.connection, link.format, device.Reject(first, code, "not wanted"))
+        if not self._held:
+            await self._commit()
+
+    async def _commit(self) -> None:
+        pending, self._pending = self._pending, []
+        self.journal += pending
+        for entry in pending:
+            self.marks[entry.device, entry.epoch].acked = entry.last
+        for name, last in {(entry.device, entry.epoch): entry.last for entry in pending}.items():
+            link = self.links.get(name[0])
+            if link is not None and link.hello.epoch == name[1] and (ack := link.session.commit(last)) is not None:
+                await self._send(link.connection, link.format, ack)
+        await self._notify()
+
+    def _declare(self, metrics: list[Metric]) -> None:
+        self.metrics.update((metric.name, metric) for metric in metrics)
+
+    async def _refuse(self, connection: ServerConnection, format: Format, error: device.Error) -> None:
+        await self._send(connection, format, error)
+        await connection.close(CLOSE_FOR_CODE.get(error.code, Close.BAD_MESSAGE))
+
+    async def _send(self, connection: ServerConnection, format: Format, message: device.HubMessage) -> None:
+        with contextlib.suppress(ConnectionClosed):  # its own coroutine notices
+            await connection.send(HUB_MESSAGES[format].encode(message), text=format == "json")
+
+    async def _notify(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()

@@ -1,0 +1,206 @@
+"""The device-agent command, run as its users run it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import tty
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from device_agent import SqliteSpool
+from device_agent.commands import _id_of, app
+from tests.device_agent.batches import batch_of
+from tests.device_agent.peer import Peer
+
+
+@pytest.fixture
+async def peer() -> AsyncIterator[Peer]:
+    async with Peer() as peer:
+        yield peer
+
+
+async def start(*arguments: str, **environment: str) -> Process:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("HUB_", "XDG_"))}
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-W", "error", "-m", "device_agent", *arguments,
+        stdin=asyncio.subprocess.DEVNULL, stdout=PIPE, stderr=PIPE, env={**clean, **environment},
+    )  # fmt: skip
+
+
+@asynccontextmanager
+async def started(*arguments: str, **environment: str) -> AsyncIterator[Process]:
+    process = await start(*arguments, **environment)
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+
+
+async def run(*arguments: str, **environment: str) -> tuple[int | None, str, str]:
+    async with started(*arguments, **environment) as process:
+        output, errors = await process.communicate()
+        return process.returncode, output.decode(), errors.decode()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_run_streams_this_computer_until_it_is_stopped(
+    peer: Peer, tmp_path: Path, number: signal.Signals
+) -> None:
+    """Sensors arrive under the device's id with token and tags; a signal ends it in order, with 0 and JSON logs."""
+    options = ("--device", "this-computer", "--interval", "0.05", "--tag", "site=cellar")
+    async with started("run", *options, HUB_URL=peer.url, HUB_TOKEN="secret", XDG_STATE_HOME=str(tmp_path)) as process:
+        await peer.until(lambda: len(peer.values("cpu.total")) >= 3)
+        process.send_signal(number)
+        output, errors = await process.communicate()
+    assert (process.returncode, output) == (0, b"")
+    assert all(json.loads(line)["level"] for line in errors.decode().splitlines())
+    assert peer.headers[0]["Authorization"] == "Bearer secret"
+    hello = peer.hellos[0]
+    assert (hello.device, hello.tags, hello.durable) == ("this-computer", {"site": "cellar"}, True)
+    assert hello.agent.startswith("telemetry-hub-agent")
+    assert (tmp_path / "telemetry-hub" / "this-computer.spool").exists()
+    peer.check_order()
+
+
+async def test_serial_streams_a_port(peer: Peer, tmp_path: Path) -> None:
+    """Lines of a real tty arrive; the device's id is made from the port's name when none is given."""
+    end, port = os.openpty()
+    tty.setraw(port)
+    (tmp_path / "sensor-7").symlink_to(os.ttyname(port))
+    arguments = ("serial", str(tmp_path / "sensor-7"), "--baud", "9600", "--hub", peer.url, "--format", "json")
+    async with started(*arguments, XDG_STATE_HOME=str(tmp_path)) as process:
+        assert process.stderr is not None
+        while b"reading from" not in await process.stderr.readline():
+            pass
+        os.write(end, b'{"t": 21.5}\nnoise\n{"t": 22.5}\n')
+        await peer.until(lambda: peer.values("t") == [21.5, 22.5])
+        process.terminate()
+        await process.communicate()
+    os.close(end)
+    os.close(port)
+    assert process.returncode == 0
+    assert peer.hellos[0].device.endswith("-sensor-7")
+
+
+async def test_replay_sends_a_log_as_history(peer: Peer, tmp_path: Path) -> None:
+    """Everything is acknowledged when the command ends with 0; a small spool makes it wait and drops nothing."""
+    file = tmp_path / "january.jsonl"
+    file.write_text("".join(f'{{"time": {number}, "n": {number}, "text": "{"x" * 50}"}}\n' for number in range(5000)))
+    arguments = ("replay", str(file), "--hub", peer.url, "--spool", str(tmp_path / "s"), "--spool-bytes", "100000")
+    code, output, errors = await run(*arguments)
+    assert (code, output) == (0, ""), errors
+    assert peer.values("n") == list(range(5000))
+    assert all(getattr(entry.message, "historical", False) for entry in peer.journal)
+    assert peer.hellos[0].device == "january"
+
+
+async def test_replay_fails_where_lines_are_no_readings(peer: Peer, tmp_path: Path) -> None:
+    """Lines that could not be sent make exit code 1 and are counted; the others have arrived."""
+    file = tmp_path / "log.jsonl"
+    file.write_text('{"time": 1, "n": 1}\nnoise\n{"time": 2, "n": "one"}\n{"time": 3, "n": 3}\n')
+    code, _, errors = await run("replay", str(file), "--hub", peer.url, "--spool", str(tmp_path / "s"))
+    assert code == 1
+    assert errors.splitlines()[-1] == "device-agent: 1 lines are not readings, 1 readings were not taken"
+    assert peer.values("n") == [1, 3]
+
+
+async def test_a_superseded_agent_ends_with_its_reason(peer: Peer, tmp_path: Path) -> None:
+    """Two agents of one device: the older one ends with 1 and says why."""
+    options = ("run", "--device", "twin", "--hub", peer.url, "--spool")
+    async with started(*options, str(tmp_path / "older")) as older:
+        await peer.until(lambda: len(peer.hellos) == 1)
+        async with started(*options, str(tmp_path / "newer")):
+            _, errors = await older.communicate()
+    assert older.returncode == 1
+    assert errors.decode().splitlines()[-1] == "device-agent: a newer connection (superseded)"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(("run", "--hub", "boiler"), id="no URL"),
+        pytest.param(("run", "--device", "no spaces"), id="bad id"),
+        pytest.param(("run", "--tag", "site"), id="bad tag"),
+        pytest.param(("run", "--token-file", "nowhere"), id="no token file"),
+        pytest.param(("run", "--interval", "0"), id="bad interval"),
+        pytest.param(("run", "--format", "xml"), id="bad format"),
+        pytest.param(("serial",), id="no port"),
+        pytest.param(("replay", "nowhere.jsonl"), id="no file"),
+        pytest.param(("dance",), id="no such command"),
+    ],
+)
+def test_misuse_is_exit_code_2(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    """What was typed wrongly is told on standard error, before anything is done."""
+    result = CliRunner().invoke(app, arguments, env={"XDG_STATE_HOME": str(tmp_path)})
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_spool_that_cannot_be_had_is_exit_code_1(tmp_path: Path) -> None:
+    """A spool of another device is told, and left alone."""
+    async with SqliteSpool(tmp_path / "s", device="kettle") as spool:
+        await spool.append(batch_of(1))
+    code, _, errors = await run("run", "--device", "boiler", "--spool", str(tmp_path / "s"))
+    assert code == 1
+    assert "belongs to the device 'kettle'" in errors
+
+
+async def test_status_tells_what_a_spool_holds(tmp_path: Path) -> None:
+    """The status is the same whether or not the agent runs, but for that it says so."""
+    path = tmp_path / "s"
+
+    def status() -> dict[str, Any]:
+        result = CliRunner().invoke(app, ["status", "--spool", str(path), "--json"])
+        assert result.exit_code == 0
+        found: dict[str, Any] = json.loads(result.stdout)
+        return found
+
+    async with SqliteSpool(path, device="boiler") as spool:
+        for number in range(3):
+            await spool.append(batch_of(number))
+        running = status()
+    assert running["in_use"]
+    assert {name: running[name] for name in ("device", "epoch", "waiting", "next_seq")} == {
+        "device": "boiler", "epoch": spool.epoch, "waiting": 3, "next_seq": 4,
+    }  # fmt: skip
+    stopped = status()
+    assert not stopped["in_use"]
+    assert {name: stopped[name] for name in ("epoch", "waiting", "lost", "size_bytes")} == {
+        name: running[name] for name in ("epoch", "waiting", "lost", "size_bytes")
+    }
+    text = CliRunner().invoke(app, ["status", "--spool", str(path)])
+    assert (text.exit_code, "3 batches" in text.stdout, "not running" in text.stdout) == (0, True, True)
+    absent = CliRunner().invoke(app, ["status", "--spool", str(tmp_path / "nothing")])
+    assert (absent.exit_code, absent.stderr) == (1, f"device-agent: there is no spool {tmp_path / 'nothing'}\n")
+
+
+def test_help_has_examples() -> None:
+    """Each command shows how it is used."""
+    for command in ("run", "serial", "replay"):
+        result = CliRunner().invoke(app, [command, "--help"])
+        assert result.exit_code == 0
+        assert "Example: " in result.stdout
+    assert CliRunner().invoke(app, ["--version"]).stdout.startswith("telemetry-hub ")
+
+
+@pytest.mark.parametrize(
+    ("name", "device"),
+    [("raspberry", "raspberry"), ("the boss's laptop", "the-boss-s-laptop"), ("..", "device"), ("ü" * 3, "device")],
+)
+def test_any_name_makes_an_id(name: str, device: str) -> None:
+    """What a computer or a port is called becomes a device's id."""
+    assert _id_of(name) == device
+    assert _id_of("x" * 99) == "x" * 64

@@ -1,0 +1,29 @@
+"""A schedule without drift."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from device_agent.schedule import next_tick, ticks
+
+moments = st.floats(0, 1e6)
+
+
+@given(moments, st.floats(0.01, 3600), moments)
+def test_the_next_tick_is_the_first_after_now(start: float, period: float, later: float) -> None:
+    """It is after now and at most a period away, whatever was missed."""
+    now = start + later
+    tick = next_tick(start, period, now)
+    assert now - 1e-6 <= tick <= now + period * (1 + 1e-9) + 1e-6
+    whole = (tick - start) / period
+    assert abs(whole - round(whole)) < 1e-3
+
+
+async def test_a_schedule_begins_at_once() -> None:
+    """The first tick is not waited for."""
+    count = 0
+    async for _ in ticks(0.001):
+        count += 1
+        if count == 3:
+            break

@@ -1,0 +1,198 @@
+"""A sensor on a serial port: real ttys, of which the test holds the other end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import tty
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+
+import pytest
+import serial
+
+from device_agent.sources.line import MAX_LINE_BYTES
+from device_agent.sources.reading import Reading
+from device_agent.sources.serial import SerialSource
+
+
+class Wire:
+    """A device behind a path that stays the same, as under /dev/serial/by-id, while it is pulled and plugged in."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._end: int | None = None
+        self._port: int | None = None
+
+    def plug_in(self) -> None:
+        self._end, self._port = os.openpty()
+        tty.setraw(self._port)
+        self.path.symlink_to(os.ttyname(self._port))
+
+    def pull(self) -> None:
+        if self._end is not None and self._port is not None:
+            self.path.unlink()
+            os.close(self._end)
+            os.close(self._port)
+            self._end = self._port = None
+
+    async def write(self, data: bytes) -> None:
+        assert self._end is not None
+        while data:
+            written = await asyncio.to_thread(os.write, self._end, data[:1024])
+            data = data[written:]
+
+
+@pytest.fixture
+async def wire(tmp_path: Path) -> AsyncIterator[Wire]:
+    wire = Wire(tmp_path / "sensor")
+    yield wire
+    wire.pull()
+
+
+@asynccontextmanager
+async def reading_from(source: SerialSource) -> AsyncIterator[AsyncGenerator[Reading, None]]:
+    async with aclosing(source.readings()) as readings:
+        yield readings
+
+
+class Ear:
+    """Hears what the source logs."""
+
+    def __init__(self) -> None:
+        self.heard: list[logging.LogRecord] = []
+        self._changed = asyncio.Event()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        self.heard.append(record)
+        self._changed.set()
+        return True
+
+    async def until(self, text: str) -> None:
+        """Returns when something with this text was logged, and forgets all that was."""
+        while not any(text in record.getMessage() for record in self.heard):
+            self._changed.clear()
+            await self._changed.wait()
+        self.heard.clear()
+
+
+@pytest.fixture
+async def ear(caplog: pytest.LogCaptureFixture) -> AsyncIterator[Ear]:
+    caplog.set_level(logging.INFO, logger="device_agent")
+    logger = logging.getLogger("device_agent.sources.serial")
+    ear = Ear()
+    logger.addFilter(ear)
+    yield ear
+    logger.removeFilter(ear)
+
+
+async def next_values(readings: AsyncGenerator[Reading, None]) -> dict[str, object]:
+    return dict((await anext(readings)).values)
+
+
+async def test_lines_become_readings(wire: Wire, ear: Ear) -> None:
+    """Each line is a reading, wherever it is cut on its way; a time is taken along."""
+    wire.plug_in()
+    source = SerialSource(str(wire.path))
+    async with reading_from(source) as readings:
+        first = asyncio.ensure_future(anext(readings))
+        await ear.until("reading from")
+        await wire.write(b'{"t": 1}\r\n{"t": 2, "imu": {"x": 3}}\n{"t"')
+        assert (await first).values == {"t": 1}
+        assert await next_values(readings) == {"t": 2, "imu.x": 3}
+        await wire.write(b': 4, "time": 5}\n')
+        assert await anext(readings) == Reading({"t": 4}, 5)
+    assert source.bad_lines == 0
+
+
+async def test_the_rest_of_a_line_at_the_beginning_is_no_trouble(wire: Wire, ear: Ear) -> None:
+    """A port that is opened in the middle of a line begins with the next one, without a word."""
+    wire.plug_in()
+    source = SerialSource(str(wire.path))
+    async with reading_from(source) as readings:
+        first = asyncio.ensure_future(anext(readings))
+        await ear.until("reading from")
+        await wire.write(b'.5, "p": 3}\n{"t": 2}\n')
+        assert (await first).values == {"t": 2}
+    assert (source.bad_lines, ear.heard) == (0, [])
+
+
+async def test_noise_is_counted_and_told_once(wire: Wire, ear: Ear) -> None:
+    """Lines that are no objects, that never end, or are no text are passed over; one line of log says so."""
+    wire.plug_in()
+    source = SerialSource(str(wire.path))
+    async with reading_from(source) as readings:
+        first = asyncio.ensure_future(anext(readings))
+        await ear.until("reading from")
+        noise = b'{"t": 1}\nnoise\n[1]\n{"t": "\xff\xfe"}\n\n' + b"x" * (MAX_LINE_BYTES * 2) + b'\n{"t": 2}\n'
+        writing = asyncio.ensure_future(wire.write(noise))  # a tty holds little of it
+        assert (await first).values == {"t": 1}
+        assert await next_values(readings) == {"t": 2}
+        await writing
+        await wire.write(b'more noise\n{"t": 3}\n')
+        assert await next_values(readings) == {"t": 3}
+    assert source.bad_lines == 5
+    (told,) = ear.heard
+    assert (told.levelname, "lines that are not readings" in told.getMessage()) == ("WARNING", True)
+
+
+async def test_pulling_and_plugging_in_is_outlived(wire: Wire, ear: Ear) -> None:
+    """The source waits for a port that is not there yet, and again when it was pulled, and goes on with another tty."""
+    source = SerialSource(str(wire.path), retry_seconds=0.001)
+    async with reading_from(source) as readings:
+        for number in range(4):
+            coming = asyncio.ensure_future(anext(readings))
+            await ear.until("no connection")
+            wire.plug_in()
+            await ear.until("reading from")
+            await wire.write(b'{"n": %d}\n{"cut off": ' % number)
+            assert (await coming).values == {"n": number}
+            wire.pull()
+    assert source.bad_lines == 0
+
+
+async def test_an_absent_port_is_told_once(wire: Wire, ear: Ear) -> None:
+    """However often the source looks for a port, one line says that it is not there."""
+    source = SerialSource(str(wire.path), retry_seconds=0)
+    async with reading_from(source) as readings:
+        coming = asyncio.ensure_future(anext(readings))
+        while source._absence.total < 5:  # noqa: ASYNC110 - each look is a thread's
+            await asyncio.sleep(0)
+        coming.cancel()
+        await asyncio.gather(coming, return_exceptions=True)
+    assert [record.levelname for record in ear.heard] == ["WARNING"]
+
+
+async def test_a_port_has_one_reader(wire: Wire, ear: Ear) -> None:
+    """The port is locked for others while it is read, and free afterwards."""
+    wire.plug_in()
+    source = SerialSource(str(wire.path))
+    async with reading_from(source) as readings:
+        first = asyncio.ensure_future(anext(readings))
+        await ear.until("reading from")
+        with pytest.raises(serial.SerialException, match="exclusively"):
+            serial.Serial(str(wire.path), exclusive=True)
+        await wire.write(b'{"t": 1}\n')
+        await first
+    serial.Serial(str(wire.path), exclusive=True).close()
+
+
+async def test_a_reader_that_is_slow_does_not_spin(wire: Wire, ear: Ear) -> None:
+    """While nobody asks for the next reading the port is not watched, however much there is to read."""
+    wire.plug_in()
+    source = SerialSource(str(wire.path))
+    async with reading_from(source) as readings:
+        first = asyncio.ensure_future(anext(readings))
+        await ear.until("reading from")
+        await wire.write(b'{"n": 1}\n{"n": 2}\n')
+        await first
+        await wire.write(b'{"n": 3}\n')
+        assert watched_ttys() == []
+        assert [await next_values(readings) for _ in range(2)] == [{"n": 2}, {"n": 3}]
+
+
+def watched_ttys() -> list[int]:
+    selector = asyncio.get_running_loop()._selector  # type: ignore[attr-defined]
+    return [descriptor for descriptor in selector.get_map() if os.isatty(descriptor)]

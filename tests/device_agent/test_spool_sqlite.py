@@ -1,0 +1,335 @@
+"""What only the spool on disk has: a life beyond its process, and a disk that can fail."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import re
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import apsw
+import pytest
+
+from device_agent.errors import SpoolError, SpoolFailed
+from device_agent.spool import Entry, SqliteSpool, Stored
+from device_agent.spool.contract import ROW_BYTES
+from device_agent.spool.layout import APPLICATION_ID
+from device_agent.spool.sqlite import TAIL_BYTES
+from tests.device_agent.batches import NUMBER, batch_of, lost, numbers
+from wire.model import Metric
+
+ROW = batch_of(1.0).size + ROW_BYTES
+
+
+@asynccontextmanager
+async def opened(path: Path, *, device: str = "boiler", max_bytes: int = 1 << 20) -> AsyncIterator[SqliteSpool]:
+    async with SqliteSpool(path, device=device, max_bytes=max_bytes) as spool:
+        yield spool
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "boiler.spool"
+
+
+async def test_everything_is_there_again_after_a_restart(path: Path) -> None:
+    """Batches, gaps, numbers, definitions and the epoch outlive the process."""
+    async with opened(path, max_bytes=3 * ROW) as spool:
+        for number in range(6):
+            await spool.append(batch_of(number), [NUMBER])
+        spool.trim(1)
+        epoch, before = spool.epoch, await spool.read(0, max_batches=99)
+    assert re.fullmatch("[0-9a-f]{16}", epoch)
+    async with opened(path, max_bytes=3 * ROW) as spool:
+        assert (spool.epoch, spool.next_seq, spool.acked, spool.waiting) == (epoch, 7, 1, 3)
+        assert spool.size_bytes == 3 * ROW
+        assert list(spool.metrics.values()) == [NUMBER]
+        assert await spool.read(0, max_batches=99) == before
+        assert lost(before) == [(2, 3, "the spool was full")]
+
+
+async def test_numbers_go_on_after_everything_was_acknowledged(path: Path) -> None:
+    """An empty spool still knows its next number: no number is ever given twice in an epoch."""
+    async with opened(path) as spool:
+        for number in range(3):
+            await spool.append(batch_of(number))
+        spool.trim(3)
+    async with opened(path) as spool:
+        assert (spool.next_seq, spool.acked, spool.waiting) == (4, 3, 0)
+
+
+async def test_a_hello_claims_no_more_than_a_hub_was_told_of(path: Path) -> None:
+    """Until a hub has confirmed the spool, hello_seq is what next_seq was before it was opened, over any runs."""
+    async with opened(path) as spool:
+        await spool.append(batch_of(1))
+        assert spool.hello_seq == 1
+        await spool.confirm()
+        assert spool.hello_seq == spool.next_seq == 2
+        await spool.append(batch_of(2))
+        assert spool.hello_seq == 3
+    for _ in range(2):
+        async with opened(path) as spool:
+            await spool.append(batch_of(3))
+            assert spool.hello_seq == 3
+    async with opened(path) as spool:
+        await spool.begin_epoch()
+        assert (spool.hello_seq, spool.next_seq) == (1, 5)
+        await spool.confirm()
+    async with opened(path) as spool:
+        assert spool.hello_seq == 5
+
+
+async def test_a_new_spool_is_a_new_epoch(path: Path, tmp_path: Path) -> None:
+    """Epochs are random: two spools never share one."""
+    async with opened(path) as one, opened(tmp_path / "other") as other:
+        assert one.epoch != other.epoch
+
+
+async def test_appends_that_meet_share_a_commit(path: Path) -> None:
+    """While one commit runs, whatever arrives waits for the next one, and all of it is in that one."""
+    async with opened(path) as spool:
+        commits = 0
+
+        def count() -> bool:
+            nonlocal commits
+            commits += 1
+            return False
+
+        spool._file.connection.set_commit_hook(count)
+        await asyncio.gather(*(spool.append(batch_of(number)) for number in range(200)))
+        assert commits <= 3
+
+
+async def test_a_cancelled_append_is_still_stored(path: Path) -> None:
+    """Whoever stops waiting for an append takes nothing away from it, and harms no other."""
+    async with opened(path) as spool:
+        waiting = [asyncio.create_task(spool.append(batch_of(number))) for number in range(3)]
+        await asyncio.sleep(0)
+        waiting[1].cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        await spool.wait(2)
+        assert [entry.batch for entry in await spool.read(0, max_batches=9) if isinstance(entry, Stored)] == [
+            batch_of(number) for number in range(3)
+        ]
+
+
+async def test_closing_writes_what_was_appended(path: Path) -> None:
+    """An append that is under way when the spool is closed is stored."""
+    async with opened(path) as spool:
+        appending = asyncio.create_task(spool.append(batch_of(1)))
+        await asyncio.sleep(0)
+    assert await appending == 1
+    async with opened(path) as spool:
+        assert spool.waiting == 1
+
+
+async def test_a_backlog_is_read_from_the_file(path: Path) -> None:
+    """What is older than the part kept in memory is the same when it comes from the file, and the two parts join."""
+    padding = TAIL_BYTES // 20
+    async with opened(path, max_bytes=1 << 30) as spool:
+        for number in range(40):
+            await spool.append(batch_of(number, padding=padding))
+        entries: list[Entry] = []
+        while more := await spool.read(len(entries), max_batches=3):
+            entries += more
+        assert entries == [Stored(number + 1, batch_of(number, padding=padding)) for number in range(40)]
+        assert sum(batch.size for batch in spool._tail.values()) <= TAIL_BYTES
+
+
+async def test_an_acknowledgement_reaches_the_file_by_itself(path: Path) -> None:
+    """A trim is written although nothing is appended afterwards."""
+    async with opened(path) as spool:
+        await spool.append(batch_of(1))
+        spool.trim(1)
+        while spool.size_bytes:
+            await spool._changed.wait()
+        reader = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        assert reader.execute("SELECT count(*) FROM batch").fetchone() == (0,)
+        reader.close()
+
+
+def _hold(path: Path, held: multiprocessing.synchronize.Event, done: multiprocessing.synchronize.Event) -> None:
+    async def hold() -> None:
+        async with opened(path):
+            held.set()
+            await asyncio.to_thread(done.wait)
+
+    asyncio.run(hold())
+
+
+async def test_two_processes_cannot_use_one_spool(path: Path) -> None:
+    """The second one is told who has it, and the first one's end sets it free."""
+    context = multiprocessing.get_context("spawn")
+    held, done = context.Event(), context.Event()
+    process = context.Process(target=_hold, args=(path, held, done))
+    process.start()
+    await asyncio.to_thread(held.wait)
+    with pytest.raises(SpoolError, match=rf"in use by another agent \(process {process.pid}\)"):
+        async with opened(path):
+            pass
+    done.set()
+    await asyncio.to_thread(process.join)
+    async with opened(path) as spool:
+        assert spool.moved_to is None
+
+
+async def test_one_process_cannot_open_a_spool_twice(path: Path) -> None:
+    """The rule holds between two agents of one process as well."""
+    async with opened(path):
+        with pytest.raises(SpoolError, match="in use"):
+            async with opened(path):
+                pass
+
+
+async def test_a_spool_belongs_to_its_device(path: Path) -> None:
+    """Readings of one device are never sent as another's."""
+    async with opened(path, device="boiler") as spool:
+        await spool.append(batch_of(1))
+    with pytest.raises(SpoolError, match="belongs to the device 'boiler'"):
+        async with opened(path, device="kettle"):
+            pass
+    async with opened(path, device="boiler") as spool:
+        assert spool.waiting == 1
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda data: b"this is not a database" * 400, id="overwritten"),
+        pytest.param(lambda data: b"\0" * 4096 + data[4096:], id="first page lost"),
+        pytest.param(lambda data: data[:4096] + b"\xff" * (len(data) - 4096), id="all but the first page lost"),
+        pytest.param(lambda data: data[: len(data) // 2], id="cut short"),
+    ],
+)
+async def test_a_damaged_spool_is_put_aside(path: Path, damage: object) -> None:
+    """A file that cannot be trusted is kept under another name, and a new epoch begins."""
+    async with opened(path) as spool:
+        for number in range(50):
+            await spool.append(batch_of(number, padding=200))
+        epoch = spool.epoch
+    damaged = damage(path.read_bytes())  # type: ignore[operator]
+    path.write_bytes(damaged)
+    async with opened(path) as spool:
+        assert spool.epoch != epoch
+        assert (spool.next_seq, spool.waiting) == (1, 0)
+        assert spool.moved_to is not None
+        assert spool.moved_to.read_bytes() == damaged
+        assert spool.moved_to.name.startswith("boiler.spool.damaged-")
+        assert await spool.append(batch_of(1)) == 1
+
+
+async def test_a_spool_with_a_hole_is_damaged(path: Path) -> None:
+    """A number that is neither a batch nor lost cannot come from a spool, and is not passed over."""
+    async with opened(path) as spool:
+        for number in range(3):
+            await spool.append(batch_of(number))
+    with apsw.Connection(os.fspath(path)) as connection:
+        connection.execute("DELETE FROM batch WHERE seq = 2")
+    connection.close()
+    async with opened(path) as spool:
+        assert spool.moved_to is not None
+
+
+async def test_two_damaged_spools_are_both_kept(path: Path) -> None:
+    """A file that was put aside is never overwritten by the next one."""
+    kept = []
+    for content in (b"first" * 999, b"second" * 999):
+        path.write_bytes(content)
+        async with opened(path) as spool:
+            assert spool.moved_to is not None
+            kept.append(spool.moved_to)
+        path.unlink()
+    assert [file.read_bytes()[:5] for file in kept] == [b"first", b"secon"]
+
+
+async def test_a_database_of_another_program_is_left_alone(path: Path) -> None:
+    """A sound SQLite file that is no spool is refused, not moved."""
+    foreign = sqlite3.connect(path)
+    foreign.execute("CREATE TABLE accounts (name TEXT)")
+    foreign.commit()
+    foreign.close()
+    before = path.read_bytes()
+    with pytest.raises(SpoolError, match="another program"):
+        async with opened(path):
+            pass
+    assert path.read_bytes() == before
+
+
+async def test_a_spool_of_a_later_version_is_left_alone(path: Path) -> None:
+    """What a newer program wrote is refused with that reason."""
+    newer = sqlite3.connect(path)
+    newer.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    newer.execute("PRAGMA user_version = 99")
+    newer.close()
+    with pytest.raises(SpoolError, match="newer version"):
+        async with opened(path):
+            pass
+
+
+async def test_a_path_that_cannot_be_is_an_error(tmp_path: Path) -> None:
+    """A directory that does not exist is reported as what it is."""
+    with pytest.raises(SpoolError, match="cannot be opened"):
+        async with opened(tmp_path / "nowhere" / "boiler.spool"):
+            pass
+
+
+async def test_a_full_disk_refuses_and_recovers(path: Path) -> None:
+    """Without room an append fails and stores nothing; with room again, the numbers go on without a hole."""
+    async with opened(path) as spool:
+        await spool.append(batch_of(1))
+        connection = spool._file.connection
+        connection.pragma("max_page_count", connection.pragma("page_count"))
+        with pytest.raises(SpoolError, match="no room on the disk") as full:
+            await asyncio.gather(*(spool.append(batch_of(number, padding=20_000)) for number in range(3)))
+        assert not isinstance(full.value, SpoolFailed)
+        assert (spool.next_seq, spool.waiting) == (2, 1)
+        connection.pragma("max_page_count", 1 << 30)
+        assert await spool.append(batch_of(2), [Metric("n")]) == 2
+        assert numbers(await spool.read(0, max_batches=9)) == [(1, 1), (2, 2)]
+
+
+class BrokenDisk(apsw.VFS):
+    """The system's files, until an fsync fails."""
+
+    broken = False
+
+    def __init__(self) -> None:
+        super().__init__("broken disk", base="unix")
+
+    def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> apsw.VFSFile:  # noqa: N802 - SQLite's
+        return BrokenFile("unix", name, flags)
+
+
+class BrokenFile(apsw.VFSFile):
+    """A file of a BrokenDisk."""
+
+    def xSync(self, flags: int) -> None:  # noqa: N802 - SQLite's
+        if BrokenDisk.broken:
+            raise apsw.IOError("the cable is out")
+        super().xSync(flags)
+
+
+async def test_a_failed_disk_stops_the_spool(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an fsync that failed nothing is taken any more, even when the disk says it works again."""
+    disk = BrokenDisk()
+    monkeypatch.setattr(BrokenDisk, "broken", False)
+    apsw.set_default_vfs("broken disk")
+    try:
+        async with opened(path) as spool:
+            await spool.append(batch_of(1))
+            BrokenDisk.broken = True
+            with pytest.raises(SpoolFailed, match="the disk failed"):
+                await spool.append(batch_of(2))
+            BrokenDisk.broken = False
+            with pytest.raises(SpoolFailed):
+                await spool.append(batch_of(3))
+        async with opened(path) as spool:
+            assert spool.next_seq in (2, 3)
+            assert numbers(await spool.read(0, max_batches=9))[0] == (1, 1)
+    finally:
+        apsw.set_default_vfs("unix")
+        disk.unregister()
