@@ -147,8 +147,8 @@ class Generator:
                 before_acked = connection.acked
                 if events & ~select.EPOLLOUT and connection.receive():
                     self._log.append(_Acked(i, before_acked, connection.acked, time.monotonic()))
-                if events & select.EPOLLOUT:
-                    self._send(fd, (due - i + devices - 1) // devices)
+                # Also after an acknowledgement: it makes room in a window that was full.
+                self._send(fd, (due - i + devices - 1) // devices)
             reporter.report(now_s)
 
     def _send(self, fd: int, up_to: int) -> None:

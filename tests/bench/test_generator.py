@@ -73,6 +73,14 @@ def test_a_paced_load_takes_its_time_and_measures_every_frame() -> None:
     assert set(result.lag_ms) == set(result.latency_ms)
 
 
+def test_a_paced_load_goes_on_when_the_window_was_full() -> None:
+    """A rate that the window does not allow becomes latency, and still every frame arrives."""
+    with peer(window=10) as hub:
+        *_, result = generate(a_load(hub, "json", rate=1e6))
+    assert isinstance(result, Result)
+    assert result.acked == 900
+
+
 def test_a_hub_that_is_not_there_ends_the_generator() -> None:
     """A load that cannot be made ends with an error and says why."""
     with peer(window=1) as hub:
