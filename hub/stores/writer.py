@@ -19,9 +19,14 @@ from wire.errors import WireError
 CONSUMER = "store"
 
 WRITE_EVERY_S = 0.25
-"""While it keeps up, the writer begins a write at most so often. A write costs DuckDB 3 ms whatever its size, 1 % of a
-core in this way; at 0.5 M readings/s and more a write fills whole row groups, which go into the file at once and not
-through the write-ahead log: 110 ns a row instead of 175. Live updates do not wait for it, only history does."""
+"""While it keeps up, the writer begins a write at most so often. At half a million readings/s and more a write then
+fills row groups, which go into the file at once and not through the write-ahead log: 110 ns a row instead of 175. What
+comes in this time stays far below what the journal keeps in memory. Live does not wait for it, only history does."""
+
+ENOUGH_ENTRIES = 2_000
+LITTLE_EVERY_S = 1.0
+"""… and only so often where there are not enough entries: a write costs DuckDB 2 ms for each type of values, whatever
+its size, so that a hub with little to do spends 1 % of a core on it."""
 
 MAX_ENTRIES = 16_384
 """Entries of one write: what 60,000 batches/s bring in WRITE_EVERY_S. Behind by more, it writes without a pause."""
@@ -71,6 +76,7 @@ class StoreWriter:
         now_ns: Callable[[], int] = time.time_ns,
         jitter: Callable[[], float] = random.random,
         write_every_s: float = WRITE_EVERY_S,
+        little_every_s: float = LITTLE_EVERY_S,
     ) -> None:
         """`decode` gives the batch of an entry that comes from the journal's file: in a thread, off the event loop. It
         may raise WireError. `jitter` gives numbers from 0 to 1."""
@@ -80,13 +86,14 @@ class StoreWriter:
         self._now_ns = now_ns
         self._jitter = jitter
         self._write_every_s = write_every_s
+        self._little_every_s = little_every_s
         self._phase: Phase = "opening"
         self._since_ns = now_ns()
         self._last_error: str | None = None
         self._offset = 0
         self._missed = 0
         self._tries = 0
-        self._next_write_s = 0.0
+        self._began_s = 0.0
         self._read_all = True
         self._started = False
         # Set where the journal was put back: it will use offsets again that the store takes for stored.
@@ -157,8 +164,8 @@ class StoreWriter:
         journal = self._journal
         await journal.wait(self._offset)
         if self._read_all and journal.last_offset - self._offset < MAX_ENTRIES:
-            await self._pause(self._next_write_s - asyncio.get_running_loop().time())
-        self._next_write_s = asyncio.get_running_loop().time() + self._write_every_s
+            await self._wait_for_more()
+        self._began_s = asyncio.get_running_loop().time()
         end = journal.last_offset
         try:
             entries = await journal.read(self._offset, max_entries=MAX_ENTRIES, max_bytes=MAX_BYTES)
@@ -179,6 +186,21 @@ class StoreWriter:
             await asyncio.to_thread(self._decode_all, cold)
         self._read_all = last >= end
         await self._write(entries, Cursor(journal.id, last))
+
+    async def _wait_for_more(self) -> None:
+        """Waits until a write is worth its cost."""
+        clock = asyncio.get_running_loop().time
+        await self._pause(self._began_s + self._write_every_s - clock())
+        rest_s = self._began_s + self._little_every_s - clock()
+        if rest_s > 0 and not self._draining.is_set():
+            enough = asyncio.ensure_future(self._journal.wait(self._offset + ENOUGH_ENTRIES - 1))
+            hurry = asyncio.ensure_future(self._draining.wait())
+            try:
+                await asyncio.wait([enough, hurry], timeout=rest_s, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                enough.cancel()
+                hurry.cancel()
+                await asyncio.gather(enough, hurry, return_exceptions=True)
 
     async def _write(self, entries: list[Entry], cursor: Cursor) -> None:
         write = asyncio.ensure_future(self._store.write(entries, cursor))

@@ -69,7 +69,7 @@ async def fill_on(directory: Path, chance: random.Random) -> None:
     async with (
         open_journal(directory) as journal,
         DuckdbStore(directory / "history.duckdb") as store,
-        running(StoreWriter(journal, store, decode=decode, write_every_s=0.01)),
+        running(StoreWriter(journal, store, decode=decode, write_every_s=0.01, little_every_s=0.01)),
     ):
         threading.Timer(chance.uniform(0, LONGEST_S), os.kill, [os.getpid(), signal.SIGKILL]).start()
         while True:

@@ -152,28 +152,34 @@ async def test_little_room_stops_writes_and_not_queries(small_disk: SmallDisk) -
         assert await held(store) == list(range(1, 21))
 
 
-async def test_a_full_disk_loses_nothing_and_doubles_nothing(small_disk: SmallDisk) -> None:
+@pytest.mark.parametrize(("size_bytes", "while_doing"), [(20_000_000, "commit"), (50_000_000, "checkpoint")])
+async def test_a_full_disk_loses_nothing_and_doubles_nothing(
+    small_disk: SmallDisk, size_bytes: int, while_doing: str
+) -> None:
     """Where the disk is full in the middle of a write or of a checkpoint, the cursor and the readings still agree."""
+    small_disk.resize(size_bytes)
+    rows = 100_000
     async with DuckdbStore(small_disk.path / "history.duckdb", min_free_bytes=0) as store:
         await store.open()
-        refused = 0
-        offset = 0
-        while refused < 3:
+        refused: list[str] = []
+        while len(refused) < 3:
             offset = store.cursor.offset
-            noise = np.random.default_rng(offset).integers(0, 2**62, 20_000).tolist()
+            noise = np.random.default_rng(offset).integers(0, 2**62, rows).tolist()
             try:
                 await store.write([entry(offset + 1, batch(noise, {INTEGER: noise}))], Cursor("journal", offset + 1))
             except StoreUnavailable as error:
-                refused += 1
-                assert "no room on the disk" in str(error)
-                assert (await store.open()).offset in (offset, offset + 1)
-                assert (await store.counts())[INTEGER.id] == 20_000 * store.cursor.offset
-                assert len(await held(store)) == 20_000 * store.cursor.offset
+                refused.append(str(error))
+                held_offset = (await store.open()).offset
+                assert held_offset in (offset, offset + 1)
+                assert await store.counts() == {INTEGER.id: rows * held_offset}
+                assert len(await held(store)) == rows * held_offset
+        assert all("no room on the disk" in said for said in refused)
+        assert while_doing in refused[0]
         small_disk.resize(200_000_000)
         offset = store.cursor.offset
         await fill(store, 1)
         assert store.cursor.offset == offset + 1
-        assert len(await held(store)) == 20_000 * offset + 1
+        assert len(await held(store)) == rows * offset + 1
 
 
 @pytest.mark.deadline(300)

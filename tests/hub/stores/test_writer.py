@@ -13,7 +13,7 @@ from hub.contract.batch import Batch, Entry, EntryKind, Mark
 from hub.contract.store import Cursor, Query
 from hub.journal.sqlite_journal import SqliteJournal
 from hub.stores.duckdb_store import DuckdbStore
-from hub.stores.writer import CONSUMER, MAX_ENTRIES, StoreWriter
+from hub.stores.writer import CONSUMER, ENOUGH_ENTRIES, MAX_ENTRIES, StoreWriter
 from tests.hub.stores.killed_writer import INTEGER, STRING, append, decode, open_journal, running
 from tests.hub.stores.readings import entry
 from tests.hub.stores.small_disk import SmallDisk
@@ -34,10 +34,19 @@ def writer_of(
     *,
     decode: Callable[[Entry], Batch] = decode,
     write_every_s: float = 0,
+    little_every_s: float = 0,
     retries: Callable[[], float] = lambda: 0.0,
 ) -> StoreWriter:
     """A writer without pauses."""
-    return StoreWriter(journal, store, decode=decode, now_ns=lambda: 77, jitter=retries, write_every_s=write_every_s)
+    return StoreWriter(
+        journal,
+        store,
+        decode=decode,
+        now_ns=lambda: 77,
+        jitter=retries,
+        write_every_s=write_every_s,
+        little_every_s=little_every_s,
+    )
 
 
 async def numbers(store: DuckdbStore) -> list[int]:
@@ -119,9 +128,9 @@ async def test_gaps_and_quarantine_are_passed(tmp_path: Path) -> None:
 
 
 async def test_small_writes_are_put_together(tmp_path: Path) -> None:
-    """After a write the next one waits for its time; a drain does not."""
+    """After a write the next one waits for its time or for enough entries; a drain does not."""
     async with open_journal(tmp_path) as journal, open_store(tmp_path) as store:
-        async with running(writer_of(journal, store, write_every_s=FOR_EVER_S)) as writer:
+        async with running(writer_of(journal, store, little_every_s=FOR_EVER_S)) as writer:
             await append(journal, 1)
             await writer.reached(1)
             await append(journal, 5)
@@ -130,7 +139,12 @@ async def test_small_writes_are_put_together(tmp_path: Path) -> None:
             assert writer.state.lag == 5
             assert await writer.drain(FOR_EVER_S)
             assert writer.state.lag == 0
-        assert await numbers(store) == list(range(1, 7))
+            await append(journal, ENOUGH_ENTRIES - 1)
+            await journal.wait(ENOUGH_ENTRIES)
+            assert await numbers(store) == list(range(1, 7))
+            await append(journal, 1)
+            await writer.reached(ENOUGH_ENTRIES + 6)
+        assert await numbers(store) == list(range(1, ENOUGH_ENTRIES + 7))
 
 
 async def test_a_writer_that_is_behind_does_not_pause(tmp_path: Path) -> None:
@@ -138,7 +152,7 @@ async def test_a_writer_that_is_behind_does_not_pause(tmp_path: Path) -> None:
     async with (
         open_journal(tmp_path) as journal,
         open_store(tmp_path) as store,
-        running(writer_of(journal, store, write_every_s=FOR_EVER_S)) as writer,
+        running(writer_of(journal, store, write_every_s=FOR_EVER_S, little_every_s=FOR_EVER_S)) as writer,
     ):
         await append(journal, 2 * MAX_ENTRIES + 10)
         await writer.reached(2 * MAX_ENTRIES)
