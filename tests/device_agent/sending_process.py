@@ -11,11 +11,16 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from pathlib import Path
 
 from device_agent import Agent, Surroundings
 
 SENDERS = 4
 DEVICE = "killed"
+NUMBERS_OF_A_RUN = 1_000_000
+"""More than a run sends: the next one begins with a multiple of it."""
+
+_ROOT = Path(__file__).parents[2]
 
 
 async def send(agent: Agent, sender: int, first: int) -> None:
@@ -41,6 +46,20 @@ async def main(url: str, spool: str, first: int, token: str | None) -> None:
     async with agent, asyncio.TaskGroup() as senders:
         for sender in range(SENDERS):
             senders.create_task(send(agent, sender, first))
+
+
+async def killed_run(url: str, spool: Path, first: int, lines: int, token: str | None = None) -> list[int]:
+    """Lets an agent send until it has said so many numbers; kills it; returns all that it said."""
+    arguments = (url, str(spool), str(first), *([token] if token else []))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.device_agent.sending_process", *arguments,
+        stdout=asyncio.subprocess.PIPE, cwd=_ROOT,
+    )  # fmt: skip
+    assert process.stdout is not None
+    said = [await process.stdout.readline() for _ in range(lines)]
+    process.kill()
+    said += (await process.communicate())[0].splitlines(keepends=True)
+    return [int(line) for line in said if line.endswith(b"\n")]
 
 
 if __name__ == "__main__":

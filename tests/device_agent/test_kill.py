@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import secrets
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -13,24 +11,9 @@ import pytest
 
 from device_agent import Agent, Surroundings
 from tests.device_agent.peer import Peer
-from tests.device_agent.sending_process import DEVICE, SENDERS
+from tests.device_agent.sending_process import DEVICE, NUMBERS_OF_A_RUN, SENDERS, killed_run
 
 KILLS = 20
-NUMBERS_OF_A_RUN = 1_000_000
-ROOT = Path(__file__).parents[2]
-
-
-async def killed_run(url: str, spool: Path, first: int, lines: int) -> list[int]:
-    """Lets an agent send until it has said so many numbers; kills it; returns all that it said."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.device_agent.sending_process", url, str(spool), str(first),
-        stdout=asyncio.subprocess.PIPE, cwd=ROOT,
-    )  # fmt: skip
-    assert process.stdout is not None
-    said = [await process.stdout.readline() for _ in range(lines)]
-    process.kill()
-    said += (await process.communicate())[0].splitlines(keepends=True)
-    return [int(line) for line in said if line.endswith(b"\n")]
 
 
 @pytest.mark.deadline(300)
