@@ -33,7 +33,7 @@ class SqliteJournal:
 
     `path` is the database file, in a directory that exists. The kept tail is the newest `keep_bytes`, not older than
     `keep_seconds`; beyond it, what all consumers have dealt with is deleted. The database grows to `max_bytes` at most
-    (and a write-ahead log of some 20 MB beside it): then append raises JournalFull, which names the consumer that is
+    (and a write-ahead log of some 16 MB beside it): then append raises JournalFull, which names the consumer that is
     behind. `clock` gives nanoseconds since 1970, `vfs` names an SQLite VFS other than the system's.
     """
 
