@@ -101,7 +101,7 @@ class Store(Protocol):
         """
 
     async def query(self, query: Query) -> History:
-        """The readings asked for. Raises StoreUnavailable."""
+        """The readings asked for. Raises StoreUnavailable, and StoreError where they are too many for one answer."""
 
     async def latest(self, series: Sequence[Series]) -> dict[int, Latest]:
         """The newest reading of each series that has one, by series id; historical readings count like others here."""

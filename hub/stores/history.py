@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hub.contract.batch import Series
-from hub.contract.store import MIN_POINTS, Cursor, History, Query, SeriesHistory
+from hub.contract.store import MIN_POINTS, Cursor, History, Query, SeriesHistory, StoreError
 from hub.stores import schema
 from hub.stores.columns import DTYPES, Array
 from hub.stores.database import Reader
@@ -18,6 +18,10 @@ from wire.model import MetricType, Value
 
 MIN_POINTS_WITH_ENDS = 4
 """From here on a series' first and last reading are among its points, so that a line ends where its data end."""
+
+MAX_READINGS = 10_000_000
+"""Of one answer with all readings: 200 MB while it is made. Beyond it the query is refused; who wants more asks for one
+stretch of time after the other."""
 
 # Interval `part` of a series; what lies outside of its intervals belongs to the nearest one.
 PART = "greatest(0, least(intervals - 1, (time_ns - from_ns) // width_ns))"
@@ -41,8 +45,12 @@ class _Range(NamedTuple):
     last_ns: int
 
 
-def read_history(reader: Reader, query: Query, spans: Mapping[int, Span]) -> History:
-    """Answers a query from the reader's snapshot. Raises ValueError for less than MIN_POINTS.
+def read_history(
+    reader: Reader, query: Query, spans: Mapping[int, Span], *, max_readings: int = MAX_READINGS
+) -> History:
+    """Answers a query from the reader's snapshot.
+
+    Raises ValueError for less points than MIN_POINTS, and StoreError for more than `max_readings` without points.
 
     `spans` is what is known of the series. It may be older or newer than the snapshot, since it only decides where the
     intervals lie and which way is tried first.
@@ -58,7 +66,14 @@ def read_history(reader: Reader, query: Query, spans: Mapping[int, Span]) -> His
             wanted = {series.id: series for series in query.series if series.type == type}
             if wanted:
                 reading = _Reading(reader, type, within)
-                found |= reading.all(wanted) if query.points is None else reading.some(wanted, query.points, spans)
+                if query.points is None:
+                    found |= reading.all(wanted, max_readings + 1)
+                else:
+                    found |= reading.some(wanted, query.points, spans)
+        if query.points is None and sum(len(part.times_ns) for part in found.values()) > max_readings:
+            raise StoreError(
+                f"more than {max_readings} readings: ask for a shorter range, fewer series or a number of points"
+            )
     return History(cursor, [found.get(series.id) or _nothing(series) for series in query.series])
 
 

@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.contract.batch import Series
-from hub.contract.store import Cursor, Query
+from hub.contract.store import Cursor, Query, StoreError
 from hub.stores.database import Database
 from hub.stores.history import MIN_POINTS_WITH_ENDS, read_history
 from hub.stores.summary import Span
@@ -28,7 +29,7 @@ class Histories:
     """A database to which examples add series of their own."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        self.database = database
         self._tables = Tables(database.writer)
         self._ids = itertools.count(1)
 
@@ -48,7 +49,7 @@ class Histories:
         """The answer for the query's only series."""
         if spans is None:
             spans = self._tables.summaries[query.series[0].type].spans(query.series)
-        with self._database.reader() as reader:
+        with self.database.reader() as reader:
             history = read_history(reader, query, spans)
         return plain(history).get(query.series[0].id, []), history.series[0].resolution
 
@@ -159,6 +160,18 @@ def test_equal_readings_are_points_once(tmp_path: Path) -> None:
         assert (answer[0], answer[-1]) == ((0, 1.0), (99, 1.0))
 
 
+def test_an_answer_has_a_bound(tmp_path: Path) -> None:
+    """A query for all readings that would need too much memory is refused, and says how to ask instead."""
+    with histories(tmp_path) as held:
+        series = held.series("string")
+        held.write(series, [(time, "on") for time in range(11)])
+        query = Query([series], 0, 100, None)
+        with held.database.reader() as reader:
+            assert len(read_history(reader, query, {}, max_readings=11).series[0].times_ns) == 11
+            with pytest.raises(StoreError, match="more than 10 readings: ask for a shorter range"):
+                read_history(reader, query, {}, max_readings=10)
+
+
 def test_two_readings_at_one_time_are_both_kept(tmp_path: Path) -> None:
     """A minimum and a maximum of the same moment are two points."""
     with histories(tmp_path) as held:
@@ -175,7 +188,7 @@ def test_series_with_few_and_with_many_readings_share_a_query(tmp_path: Path) ->
             made = {"float": 0.5, "integer": 7, "string": "on", "boolean": True}[series.type]
             held.write(series, [(time, made) for time in range(count)])
         spans = {series.id: Span(10, 0, 10) for series in asked}
-        with held._database.reader() as reader:
+        with held.database.reader() as reader:
             parts = read_history(reader, Query(asked, 0, 1000, 10), spans).series
         assert [part.resolution for part in parts] == ["raw", "reduced", "reduced", "reduced", "raw"]
         assert all(2 <= len(part.times_ns) <= 10 for part in parts)
