@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 import sys
 import time
@@ -28,6 +29,9 @@ SWITCH_INTERVAL_S = 0.0005
 """How long a thread may hold the interpreter while another waits. The journal's writer takes it back after each step of
 a commit; at Python's default of 5 ms a busy event loop would make a commit of four steps last 20 ms."""
 
+GC_THRESHOLD = 50_000
+"""Objects made and not freed before the garbage collector looks at the young ones."""
+
 CLOSING_S = 5.0
 """Connections get this long to take their last messages."""
 
@@ -43,6 +47,10 @@ log = structlog.get_logger(__name__)
 async def run_hub(settings: Settings, *, demo: bool, say: Callable[[str], None]) -> None:
     """Runs a hub until SIGINT or SIGTERM. `say` is given the lines for people. Raises HubError."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    # What was imported is never garbage, and batches are not the collector's work (hub.contract.batch): at Python's
+    # thresholds it still took a fifth of the time of each frame, 23 µs instead of 17 µs, to find nothing.
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD, *gc.get_threshold()[1:])
     host, port = settings.address
     try:
         check_listen(host, tls=settings.tls.certificate is not None, behind_proxy=settings.access.behind_proxy)
