@@ -67,6 +67,7 @@ class Peer:
         self.metrics: dict[str, Metric] = {}
         self.headers: list[dict[str, str]] = []
         self.time_replies: list[device.TimeReply] = []
+        self.problems: list[str] = []
         self.duplicates = 0
         self.upgrades = 0
         self.frames: list[bytes | str] = []
@@ -90,6 +91,7 @@ class Peer:
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.stop()
+        assert self.problems == [], "an agent broke the protocol"
 
     async def start(self) -> None:
         """Listens, on the port of the last time."""
@@ -204,6 +206,9 @@ class Peer:
                 await self._take(link, await connection.recv())
         except ConnectionClosed:
             return
+        except AssertionError as error:
+            self.problems.append(str(error))
+            raise
         except WireError as error:
             await self._refuse(connection, format, device.Error(error.code, error.message, expected=error.seq))
         finally:

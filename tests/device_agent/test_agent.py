@@ -330,7 +330,9 @@ async def test_waiting_for_room_ends_when_the_agent_does(peer: Peer) -> None:
 async def test_a_declaration_can_come_later_and_change(peer: Peer) -> None:
     """declare() takes effect with the next batch, a changed unit as well."""
     async with agent_of(peer) as agent:
+        await peer.until(lambda: len(peer.links) == 1)
         await agent.send({"n": 1})
+        await agent.drain(10)
         agent.declare([Metric("n", unit="kg"), Metric("on", "boolean", description="a switch")])
         await agent.send({"n": 2})
         await agent.drain(10)

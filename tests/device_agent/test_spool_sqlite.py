@@ -292,6 +292,20 @@ async def test_a_full_disk_refuses_and_recovers(path: Path) -> None:
         assert numbers(await spool.read(0, max_batches=9)) == [(1, 1), (2, 2)]
 
 
+async def test_a_commit_that_fails_leaves_no_trace(path: Path) -> None:
+    """When only the commit fails, the numbers, the size and the gaps are what they were before."""
+    async with opened(path, max_bytes=2 * ROW) as spool:
+        await spool.append(batch_of(1))
+        connection = spool._file.connection
+        connection.set_commit_hook(lambda: True)
+        with pytest.raises(SpoolError):
+            await asyncio.gather(*(spool.append(batch_of(number)) for number in range(5)))
+        connection.set_commit_hook(None)
+        assert await spool.append(batch_of(2)) == 2
+        assert numbers(await spool.read(0, max_batches=9)) == [(1, 1), (2, 2)]
+        assert (spool.size_bytes, spool.lost.batches) == (2 * ROW, 0)
+
+
 class BrokenDisk(apsw.VFS):
     """The system's files, until an fsync fails."""
 
