@@ -12,7 +12,7 @@ import structlog
 
 from hub.contract.batch import Entry, Mark
 from hub.contract.journal import JournalError, JournalFailed, JournalFull
-from hub.journal.block import size_of
+from hub.journal.block import ENTRY_BYTES, size_of
 from hub.journal.ledger import Commit, Ledger
 from hub.journal.reader import Reader
 from hub.journal.tail import Tail
@@ -33,7 +33,7 @@ class _Call(NamedTuple):
     """An append that waits."""
 
     entries: list[Entry]
-    marks: Sequence[Mark]
+    marks: list[Mark]
     size_bytes: int
     durable: asyncio.Future[int]
 
@@ -83,7 +83,7 @@ class Committer:
         if not entries and not marks:
             return self._ledger.last_offset
         durable: asyncio.Future[int] = self._loop.create_future()
-        self._calls.append(_Call(list(entries), marks, size_of(entries), durable))
+        self._calls.append(_Call(list(entries), list(marks), size_of(entries), durable))
         if self._under_way is None:
             self._commit_waiting()
         return await durable
@@ -147,7 +147,7 @@ class Committer:
         offset = self._ledger.last_offset
         if error is None:
             self._ledger.done(commit)
-            self._tail.extend(commit.entries, commit.size_bytes)
+            self._tail.extend(commit.entries, commit.size_bytes - ENTRY_BYTES * len(commit.entries))
             self._tail.drop(self._ledger.cursors.passed(0))
             if not calls and commit.piece is not None:
                 # The deletions that may make room wait for the marks of their blocks: fold them all.

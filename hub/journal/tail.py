@@ -46,7 +46,7 @@ class Tail:
         self._runs: deque[_Run] = deque()
 
     def extend(self, entries: list[Entry], size_bytes: int) -> None:
-        """Adds the entries of a commit; their offsets follow on those that were here before."""
+        """Adds the entries of a commit, with so many bytes of payload; their offsets follow on those before."""
         last = self._runs[-1] if self._runs else None
         if last is not None and len(last.entries) + len(entries) <= MERGED_ENTRIES:
             last.entries += entries
@@ -72,7 +72,10 @@ class Tail:
         for run in islice(self._runs, max(start, 0), None):
             skip = max(after + 1 - run.first_offset, 0)
             part = run.entries[skip : skip + max_entries - len(found)]
-            fitting, used = take(part, max_bytes)
+            if len(part) == len(run.entries) and run.size_bytes <= max_bytes:
+                fitting, used = part, run.size_bytes  # the whole run, without adding up its entries
+            else:
+                fitting, used = take(part, max_bytes)
             if found and used > max_bytes:
                 break
             found += fitting

@@ -20,7 +20,7 @@ operations = st.lists(
 @given(operations, st.integers(0, 1000), st.data())
 def test_a_tail_is_the_end_of_all_entries(operations: list[tuple[str, int]], before: int, data: st.DataObject) -> None:
     """Whatever was added and dropped, a read gives the very entries that follow on the offset, within its bounds."""
-    tail = Tail(before + 1, max_entries=200, max_bytes=2000)
+    tail = Tail(before + 1, max_entries=200, max_bytes=1400)
     everything: list[Entry] = []
     for operation, number in operations:
         if operation == "extend":
@@ -28,7 +28,7 @@ def test_a_tail_is_the_end_of_all_entries(operations: list[tuple[str, int]], bef
             for offset, entry in enumerate(entries, before + len(everything) + 1):
                 entry.offset = offset
             everything += entries
-            tail.extend(list(entries), 10 * number)
+            tail.extend(list(entries), 7 * number)
         elif operation == "drop":
             oldest = tail.first_offset
             tail.drop(before + number)
