@@ -54,7 +54,9 @@ class Reader:
     def stop(self) -> None:
         """Interrupts the query under way and refuses later ones; from any thread."""
         self._stopped = True
-        self._connection.interrupt()
+        # A reader that is done may be closed already: then there is nothing to interrupt.
+        with contextlib.suppress(duckdb.ConnectionException):
+            self._connection.interrupt()
 
 
 class Database:

@@ -154,6 +154,17 @@ def test_closing_interrupts_readers(tmp_path: Path) -> None:
         pass
 
 
+def test_a_reader_may_be_stopped_after_its_end(tmp_path: Path) -> None:
+    """Who interrupts a reader cannot know that it is done by now."""
+    database = opened(tmp_path / "history.duckdb")
+    with database.reader() as reader:
+        pass
+    reader.stop()
+    with pytest.raises(duckdb.InterruptException):
+        reader.fetch("SELECT 1")
+    database.close()
+
+
 def test_a_full_disk_is_told(tmp_path: Path) -> None:
     """Whatever DuckDB was doing when the disk was full, the operator reads what to do."""
     error = duckdb.IOException('Could not write file "/data/h.duckdb": No space left on device\nmore')
