@@ -146,8 +146,12 @@ def _directories(registry: Registry, live: Live, door: Door) -> DirectoryFor:
     def directory_for(scope: Scope, on_credential: Callable[[str], None]) -> AgentDirectory:
         async def identify(token: str | None) -> Identity | None:
             if find_credential(scope) is not None or token is None:
-                return await door.identify(scope)
-            return await door.identify_token(scope, token)
+                identity = await door.identify(scope)
+            else:
+                identity = await door.identify_token(scope, token)
+            # They are of no use any more, and would be kept as long as the connection: about 1 kB.
+            scope["headers"] = []
+            return identity
 
         return AgentDirectory(
             registry,

@@ -54,12 +54,16 @@ class Column(NamedTuple):
 
 
 class Batch(Struct, eq=False, gc=False):
-    """The decoded content of a journal entry: rows are times, columns are series. `readings` counts values only."""
+    """The decoded content of a journal entry: rows are times, columns are series. `readings` counts values only.
+
+    `rising`: the times are known to rise from row to row, so the last one is the newest.
+    """
 
     times: list[int] | NDArray[int64]
     columns: Sequence[Column]
     readings: int
     historical: bool = False
+    rising: bool = False
 
 
 class EntryKind(IntEnum):

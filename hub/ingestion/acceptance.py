@@ -21,6 +21,10 @@ from wire.model import MetricType, Value
 ARRAY_FROM = 16
 """Lists of at least this many values become arrays at once; below, the list is cheaper (an array costs about 1 µs)."""
 
+INT64 = np.dtype("<i8")
+FLOAT64 = np.dtype("<f8")
+"""Packed columns' items; naming them by a text each time costs a look-up."""
+
 _new: Any = tuple.__new__
 """Named tuples without their Python constructors: 0.1 µs instead of 0.25 µs, twice a frame."""
 
@@ -58,7 +62,7 @@ def accept(data: device.Data, metrics: Mapping[str, Series | WireError]) -> Acce
     if len(times) > 1:
         array = batch.times = np.asarray(times, dtype=np.int64)
         rising = bool((array[1:] > array[:-1]).all())
-        last = int(array[-1])
+        first, last = array.item(0), array.item(-1)
     if rising:
         for column in columns:
             if first <= column.series.last_time_ns:
@@ -66,6 +70,7 @@ def accept(data: device.Data, metrics: Mapping[str, Series | WireError]) -> Acce
         else:
             for column in columns:
                 column.series.last_time_ns = last
+            batch.rising = True
             accepted: Accepted = _new(Accepted, (batch, data, 0))
             return accepted
     return _with_distinct_times(batch, data)
@@ -96,7 +101,7 @@ def _times(times: device.Times) -> list[int] | NDArray[np.int64]:
         )
     if not times:
         raise WireError(Code.EMPTY, "the time column is empty")
-    array = np.frombuffer(times, dtype="<i8")
+    array = np.frombuffer(times, INT64)
     if array.min() < 0:
         raise WireError(Code.OUT_OF_RANGE, "a time before 1970")
     if len(array) > limits.MAX_TIMES:
@@ -107,6 +112,8 @@ def _times(times: device.Times) -> list[int] | NDArray[np.int64]:
 def _columns(
     values: dict[str, device.Column], rows: int, metrics: Mapping[str, Series | WireError]
 ) -> tuple[list[Column], int]:
+    if rows > 1 and (matrix := _packed_matrix(values, rows, metrics)) is not None:
+        return matrix, rows * len(matrix)
     columns = []
     readings = 0
     for name, column in values.items():
@@ -129,6 +136,28 @@ def _columns(
     if not readings:
         raise WireError(Code.EMPTY, "the batch has no reading")
     return columns, readings
+
+
+def _packed_matrix(
+    values: dict[str, device.Column], rows: int, metrics: Mapping[str, Series | WireError]
+) -> list[Column] | None:
+    """All columns at once where all are packed, whole and for float series; None where any needs a closer look.
+
+    One conversion and one check a frame instead of one a column: each call of numpy costs about 1 µs here.
+    """
+    found = []
+    size = rows * ITEM_BYTES
+    for name, column in values.items():
+        series = metrics.get(name)
+        if type(column) is not bytes or len(column) != size or type(series) is not Series or series.type != "float":
+            return None
+        found.append(series)
+    if not found:
+        return None
+    matrix = np.frombuffer(b"".join(values.values()), FLOAT64).reshape(len(found), rows)  # type: ignore[arg-type]
+    if not np.isfinite(matrix).all():
+        return None
+    return [_new(Column, pair) for pair in zip(found, matrix, strict=True)]
 
 
 def _unknown(name: str) -> WireError:
@@ -177,7 +206,7 @@ def _check_packed(name: str, series: Series, packed: bytes, rows: int) -> tuple[
         raise WireError(Code.WRONG_TYPE, f"{name} is declared {series.type}; packed columns are for float metrics")
     if len(packed) != rows * ITEM_BYTES:
         raise WireError(Code.LENGTH_MISMATCH, f"{name} has {len(packed)} bytes for {rows} times of 8 bytes each")
-    array = np.frombuffer(packed, dtype="<f8")
+    array = np.frombuffer(packed, FLOAT64)
     count = int(np.isfinite(array).sum())
     if count != rows and np.isinf(array).any():
         raise WireError(Code.NOT_FINITE, f"{name} has an infinity")

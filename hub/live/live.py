@@ -64,14 +64,16 @@ class Live:
                 continue
             times = batch.times
             historical = batch.historical
+            rising = batch.rising
             for column in batch.columns:
                 latest = column.series.live
                 if type(latest) is not Latest:
                     latest = latest_of(column.series)
                 if not historical:
                     values = column.values
-                    if type(values) is list and len(values) == 1:
-                        time, value = times[0], values[0]
+                    value = values[-1] if isinstance(values, list) else values.item(-1)
+                    if rising and value is not None and value == value:
+                        time = times[-1] if isinstance(times, list) else times.item(-1)
                     else:
                         time, value = _newest(times, values)
                     if time >= latest.time_ns and value is not None:
