@@ -80,6 +80,9 @@ async def run_hub(settings: Settings, *, demo: bool, say: Callable[[str], None])
                 await _serve(rooms, server, stop, url=url, data=settings.data, demo=demo, say=say)
     except (JournalError, StoreError, WireError) as error:
         raise HubError(str(error)) from None
+    finally:
+        # What is frozen is not freed at exit either, and DuckDB would report it as leaked.
+        gc.unfreeze()
 
 
 async def _serve(
