@@ -6,7 +6,8 @@ connection's edge to close with an error.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 from hub.contract.batch import Batch, Entry, EntryKind, Series
@@ -22,6 +23,10 @@ from wire.model import Metric
 
 CLOCK_SAMPLES_KEPT_NS = 600 * 1_000_000_000
 """The best clock exchange counts for ten minutes; a quartz clock drifts by about 10 ms in that time."""
+
+
+Step = Callable[[], Awaitable[None]]
+"""Something that has to wait for the hub's registry or for room."""
 
 
 class Writer(Protocol):
@@ -72,8 +77,11 @@ class Conversation:
         self.device: Device | None = None
         self.epoch = ""
 
-    async def receive(self, frame: bytes | str) -> None:
-        """Takes in one frame. Raises WireError when the connection has to end."""
+    def receive(self, frame: bytes) -> Step | None:
+        """Takes in one frame, and returns what is left to be done before the next one: nothing, for a batch.
+
+        Raises WireError, as the step does, when the connection has to end.
+        """
         try:
             message = self._decode(frame)
         except WireError as refusal:
@@ -81,25 +89,26 @@ class Conversation:
                 self._intake.bad_messages += 1
                 raise
             if self._session.take(refusal.seq, refusal.seq):
-                self._quarantine(self.device, refusal.seq, _bytes(frame), refusal)
+                self._quarantine(self.device, refusal.seq, frame, refusal)
             else:
                 self._intake.acknowledge(self.device)
-            return
+            return None
         if type(message) is messages.Data:
             self._receive_data(message, frame)
-            return
+            return None
         self._session.receive(message)
         match message:
             case messages.Hello():
-                await self._receive_hello(message)
+                return partial(self._receive_hello, message)
             case messages.Declare() if self.device is not None:
-                await self._receive_declare(self.device, message)
+                return partial(self._receive_declare, self.device, message)
             case messages.Gap() if self.device is not None:
-                self._receive_gap(self.device, message, _bytes(frame))
+                self._receive_gap(self.device, message, frame)
             case messages.TimeReply() if self.device is not None:
                 self._receive_time(self.device, message)
+        return None
 
-    def _receive_data(self, data: messages.Data, frame: bytes | str) -> None:
+    def _receive_data(self, data: messages.Data, frame: bytes) -> None:
         device = self.device
         seq = data.seq
         if not self._session.take(seq, seq) or device is None:
@@ -110,7 +119,7 @@ class Conversation:
         try:
             accepted = accept(data, device.metrics)
         except WireError as refusal:
-            self._quarantine(device, seq, _bytes(frame), refusal)
+            self._quarantine(device, seq, frame, refusal)
             return
         batch = accepted.batch
         device.received = seq
@@ -122,7 +131,7 @@ class Conversation:
         device.seen_ns = now = self._clock()
         self._intake.submit(
             device,
-            Entry(EntryKind.BATCH, device.id, self.epoch, seq, now, self._format, _bytes(frame), batch=batch),
+            Entry(EntryKind.BATCH, device.id, self.epoch, seq, now, self._format, frame, batch=batch),
         )
 
     def _quarantine(self, device: Device, seq: int, frame: bytes, refusal: WireError) -> None:
@@ -243,7 +252,3 @@ def decode_entry(entry: Entry, metrics: Mapping[str, Series | WireError]) -> Bat
     if not isinstance(message, messages.Data):
         raise WireError(Code.BAD_MESSAGE, f"offset {entry.offset} is not a batch")
     return decode(message, metrics)
-
-
-def _bytes(frame: bytes | str) -> bytes:
-    return frame.encode() if isinstance(frame, str) else frame

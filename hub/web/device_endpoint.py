@@ -1,4 +1,5 @@
-"""/v1/device: agents. A plain ASGI callable, without an object per message; the rules are in hub.ingestion."""
+"""/v1/device: agents. A plain ASGI callable whose messages come by a direct call each; the rules are in
+hub.ingestion."""
 
 from __future__ import annotations
 
@@ -8,10 +9,11 @@ from typing import Protocol
 
 import structlog
 
-from hub.ingestion.conversation import Conversation, Directory
+from hub.ingestion.conversation import Conversation, Directory, Step
 from hub.ingestion.intake import Intake
 from hub.web.asgi import Message, Receive, Scope, Send, refuse, why_closed
 from hub.web.connections import Connections
+from hub.web.direct import Direct, direct_of
 from wire import device as messages
 from wire import limits
 from wire.codec import FORMAT_OF_SUBPROTOCOL, HUB_MESSAGES, Format
@@ -20,9 +22,9 @@ from wire.errors import CLOSE_FOR_CODE, Close, Code, WireError
 CLOSING_S = 5.0
 """An agent that does not take what is still to be sent to it is cut off after this long."""
 
-MAX_WAITING_FRAMES = 2 * limits.DEFAULT_WINDOW
-"""Frames that wait for one agent: rejects, at most a window of them, and a few more. Who reads none of them is
-closed."""
+WINDOWS_WAITING = 2
+"""Frames that wait for one agent: rejects, at most a window of them, and a few more; this many windows are room enough.
+Who reads none of them is closed."""
 
 log = structlog.get_logger(__name__)
 
@@ -30,11 +32,14 @@ log = structlog.get_logger(__name__)
 class AgentConnection:
     """Sends to one agent. A task exists only while there is something to send: an idle connection costs none."""
 
-    __slots__ = ("_ack", "_ending", "_format", "_frames", "_send", "_task")
+    __slots__ = ("_ack", "_direct", "_ending", "_format", "_frames", "_is_text", "_max_frames", "_send", "_task")
 
-    def __init__(self, send: Send, format: Format) -> None:
+    def __init__(self, send: Send, direct: Direct, format: Format, *, window: int) -> None:
         self._send = send
+        self._direct = direct
         self._format: Format = format
+        self._is_text = format == "json"
+        self._max_frames = max(16, WINDOWS_WAITING * window)
         # A list, although it is taken from in front: it is nearly always empty, and an empty deque has 0.7 kB.
         self._frames: list[bytes] = []
         self._ack: bytes | None = None
@@ -48,7 +53,7 @@ class AgentConnection:
 
     def send(self, frame: bytes) -> None:
         """Sends a frame after those that wait already."""
-        if len(self._frames) >= MAX_WAITING_FRAMES:
+        if len(self._frames) >= self._max_frames:
             self.end(WireError(Code.BUSY, "the agent does not read what it is sent"))
             return
         self._frames.append(frame)
@@ -56,6 +61,8 @@ class AgentConnection:
 
     def send_ack(self, frame: bytes) -> None:
         """Sends an acknowledgement after the other frames; one that still waits is replaced."""
+        if self._task is None and self._direct.write(frame, self._is_text):
+            return
         self._ack = frame
         self._start()
 
@@ -101,7 +108,7 @@ class AgentConnection:
         await self._send({"type": "websocket.close", "code": int(code), "reason": error.code.value})
 
     def _message(self, frame: bytes) -> Message:
-        if self._format == "json":
+        if self._is_text:
             return {"type": "websocket.send", "text": frame.decode()}
         return {"type": "websocket.send", "bytes": frame}
 
@@ -133,43 +140,114 @@ class DeviceEndpoint:
             await refuse(send, 400, f"subprotocols spoken here: {', '.join(FORMAT_OF_SUBPROTOCOL)}")
             return
         format = FORMAT_OF_SUBPROTOCOL[chosen] if chosen else "json"
-        await send({"type": "websocket.accept", "subprotocol": chosen})
-        connection = AgentConnection(send, format)
-        self._connections.add(connection)
-        why = "the hub stopped"
+        direct = direct_of(scope)
+        connection = AgentConnection(send, direct, format, window=self._window)
         directory = self._directory_for(scope, lambda credential: self._connections.add(connection, credential))
         conversation = Conversation(
             self._intake, directory, connection, format=format, hub=self._hub, window=self._window
         )
+        self._connections.add(connection)
         timeout = asyncio.get_running_loop().call_later(limits.AUTHENTICATION_SECONDS, _check_hello, conversation)
+        why = "the hub stopped"
         try:
-            why = await self._converse(conversation, connection, receive, format)
+            async with asyncio.TaskGroup() as tasks:
+                reading = _Reading(conversation, connection, direct, self._intake, tasks, is_text=format == "json")
+                direct.attach(reading.take)
+                await send({"type": "websocket.accept", "subprotocol": chosen})
+                while (event := await receive())["type"] == "websocket.receive":
+                    pass  # never: all messages are taken directly
+                reading.stop()
+            why = why_closed(event)
         finally:
             timeout.cancel()
             self._connections.remove(connection)
             conversation.close(why)
             await connection.close()
 
-    async def _converse(
-        self, conversation: Conversation, connection: AgentConnection, receive: Receive, format: Format
-    ) -> str:
-        kind = "text" if format == "json" else "bytes"
-        intake = self._intake
-        while True:
-            event = await receive()
-            if event["type"] != "websocket.receive":
-                return why_closed(event)
-            if connection.ending:
-                continue
-            frame = event.get(kind)
+
+class _Reading:
+    """Gives a connection's messages to its conversation, one after the other, as they are read.
+
+    A step that has to wait (who the agent is, new metrics, room for more) holds the reading back. What was read by then
+    is kept meanwhile; it is at most what the system gave at once, a few hundred kilobytes.
+    """
+
+    __slots__ = ("_behind", "_connection", "_conversation", "_direct", "_intake", "_is_text", "_task", "_tasks")
+
+    def __init__(
+        self,
+        conversation: Conversation,
+        connection: AgentConnection,
+        direct: Direct,
+        intake: Intake,
+        tasks: asyncio.TaskGroup,
+        *,
+        is_text: bool,
+    ) -> None:
+        self._conversation = conversation
+        self._connection = connection
+        self._direct = direct
+        self._intake = intake
+        self._tasks = tasks
+        self._is_text = is_text
+        self._behind: list[tuple[bytes, bool]] = []
+        self._task: asyncio.Task[None] | None = None
+
+    def take(self, frame: bytes, is_text: bool) -> None:
+        """One message."""
+        if self._task is not None:
+            self._behind.append((frame, is_text))
+            return
+        step = self._begin(frame, is_text)
+        if step is not None:
+            self._direct.hold()
+            self._task = self._tasks.create_task(self._wait(step))
+
+    def stop(self) -> None:
+        """The connection is gone: what waits is given up, nothing of it was acknowledged."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def _begin(self, frame: bytes, is_text: bool) -> Step | None:
+        """Takes in a message, or as much of it as needs no waiting; the rest is what it returns."""
+        if self._connection.ending:
+            return None
+        try:
+            if is_text is not self._is_text:
+                kind = "text" if self._is_text else "binary"
+                raise WireError(Code.WRONG_FRAME, f"this conversation is in {kind} frames only")
+            step = self._conversation.receive(frame)
+        except WireError as error:
+            self._end(error, frame, is_text)
+            return None
+        if step is None and self._intake.congested:
+            return self._intake.room
+        return step
+
+    async def _wait(self, step: Step | None) -> None:
+        done = 0
+        while step is not None:
             try:
-                if frame is None:
-                    raise WireError(Code.WRONG_FRAME, f"this conversation is in {format}: {kind} frames only")
-                await conversation.receive(frame)
+                await step()
             except WireError as error:
-                conversation.end(error)
-            if intake.congested:
-                await intake.room()
+                self._conversation.end(error)
+            step = None
+            while step is None and done < len(self._behind):
+                step = self._begin(*self._behind[done])
+                done += 1
+        self._behind.clear()
+        self._task = None
+        self._direct.release()
+
+    def _end(self, error: WireError, frame: bytes, is_text: bool) -> None:
+        """Ends the conversation; text that is not UTF-8 ends it one layer below."""
+        if is_text:
+            try:
+                frame.decode()
+            except UnicodeDecodeError:
+                self._direct.refuse_text()
+                return
+        self._conversation.end(error)
 
 
 def _check_hello(conversation: Conversation) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import uvicorn
 
 from hub.web.asgi import Endpoint, Receive, Scope, Send, refuse
+from hub.web.direct import DirectWebSocket
 from hub.web.problem import problem
 from wire import limits
 from wire.errors import WireError
@@ -88,7 +89,7 @@ class Server:
     ) -> None:
         config = uvicorn.Config(
             application,
-            ws="websockets-sansio",
+            ws=DirectWebSocket,
             ws_max_size=limits.MAX_BATCH_BYTES,
             ws_ping_interval=PING_INTERVAL_S,
             ws_ping_timeout=PING_TIMEOUT_S,
