@@ -1,7 +1,7 @@
 """The commit loop: what the conversations took in becomes durable, then is acknowledged and shown.
 
-Natural group commit: while one commit runs, everything that arrives is collected for the next; there is no timer, so a
-lone batch is committed at once and a busy hub commits hundreds together.
+Natural group commit: while one commit runs, everything that arrives is collected for the next. A lone batch is
+committed and acknowledged at once; a busy hub commits hundreds together.
 """
 
 from __future__ import annotations
@@ -12,16 +12,17 @@ from collections.abc import Callable, Iterable, Sequence
 import structlog
 
 from hub.contract.batch import Entry, EntryKind, Mark, Series
-from hub.contract.journal import Journal, JournalError, JournalFull
+from hub.contract.journal import Journal, JournalError, JournalFailed, JournalFull
 from hub.ingestion.device import Device
 from wire import device as messages
 from wire import limits
 from wire.errors import Code, WireError
 from wire.model import DeviceId
 
-ACK_DELAY_S = 0.002
-"""Acknowledgements are cumulative and collected for this long: on a fast disk a busy hub commits a thousand times a
-second, and a frame per commit and device would cost it a fifth of its core. It adds 2 ms to an acknowledgement."""
+COMMIT_EVERY_S = 0.002
+"""A commit begins at most so often: on a fast disk a busy hub would commit a thousand times a second, and each commit,
+with an acknowledgement for every device in it, costs 0.4 ms of its core whatever its size. It adds at most 2 ms to an
+acknowledgement, and nothing to that of a lone batch."""
 
 FULL_RETRY_S = 1.0
 """While the disk is full, new data are refused without asking the disk again for this long."""
@@ -59,8 +60,6 @@ class Intake:
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
-        self._unacked: set[Device] = set()
-        self._ack_timer: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
         self._idle.set()
         self.refusal: WireError | None = None
@@ -103,8 +102,14 @@ class Intake:
 
     async def run(self) -> None:
         """Commits until cancelled; a commit under way is finished first."""
+        clock = asyncio.get_running_loop().time
+        began_s = -COMMIT_EVERY_S
         while True:
             await self._wake.wait()
+            early_s = began_s + COMMIT_EVERY_S - clock()
+            if early_s > 0:
+                await asyncio.sleep(early_s)
+            began_s = clock()
             self._wake.clear()
             if self._pending:
                 self._idle.clear()
@@ -126,7 +131,6 @@ class Intake:
     async def drain(self) -> None:
         """Returns when everything submitted is durable (or refused) and acknowledged."""
         await self._idle.wait()
-        self._send_acks()
 
     def _committed(self, entries: Sequence[Entry], marks: Iterable[tuple[Device, Mark]]) -> None:
         self.refusal = None
@@ -136,9 +140,9 @@ class Intake:
                 self._reject(entry, entry.reason)
         for device, mark in marks:
             device.durable = mark
-            self._unacked.add(device)
-        if self._ack_timer is None:
-            self._ack_timer = asyncio.get_running_loop().call_later(ACK_DELAY_S, self._send_acks)
+            conversation = device.conversation
+            if conversation is not None and conversation.epoch == mark.epoch:
+                conversation.acknowledge(mark.seq)
 
     def acknowledge(self, device: Device) -> None:
         """The device sent something again that is durable already; it wants its acknowledgement again."""
@@ -152,22 +156,15 @@ class Intake:
         if conversation is not None and conversation.epoch == entry.epoch:
             conversation.send(messages.Reject(entry.seq, Code(code), message))
 
-    def _send_acks(self) -> None:
-        self._ack_timer = None
-        unacked, self._unacked = self._unacked, set()
-        for device in unacked:
-            conversation = device.conversation
-            if conversation is not None and conversation.epoch == device.durable.epoch:
-                conversation.acknowledge(device.durable.seq)
-
     def _failed(self, touched: set[Device], error: JournalError) -> None:
         """Nothing of the group is stored: forget it and everything behind it, and tell the agents, who still have
-        it."""
-        full = isinstance(error, JournalFull)
-        code = Code.STORAGE_FULL if full else Code.STORAGE_FAILED
-        self.refusal = WireError(code, str(error)[: limits.MAX_MESSAGE])
-        self._refused_at = asyncio.get_running_loop().time()
-        log.error("journal refused a commit", error=str(error), retryable=full)
+        it. Only a disk that is full or fails concerns what comes after it."""
+        code = Code.STORAGE_FULL if isinstance(error, JournalFull) else Code.STORAGE_FAILED
+        refusal = WireError(code, str(error)[: limits.MAX_MESSAGE])
+        if isinstance(error, JournalFull | JournalFailed):
+            self.refusal = refusal
+            self._refused_at = asyncio.get_running_loop().time()
+        log.error("journal refused a commit", error=str(error), code=code.value)
         touched |= self._touched
         self._touched = set()
         self._pending.clear()
@@ -178,4 +175,4 @@ class Intake:
                 if isinstance(series, Series):
                     series.last_time_ns = self._live_time(series)
             if device.conversation is not None:
-                device.conversation.end(self.refusal)
+                device.conversation.end(refusal)
