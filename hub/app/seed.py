@@ -52,8 +52,8 @@ async def _replay(journal: Journal, past: JournalAndStore, live: Live, after: in
             if entry.kind is EntryKind.BATCH and entry.batch is None:
                 entry.batch = past.decode(entry)
             if entry.batch is not None:
-                for column in entry.batch.columns:
-                    newest = int(max(entry.batch.times))
-                    column.series.last_time_ns = max(column.series.last_time_ns, newest)
+                newest = int(max(entry.batch.times))
+                for series, _ in entry.batch.columns:
+                    series.last_time_ns = max(series.last_time_ns, newest)
         live.apply(entries)
         after = entries[-1].offset

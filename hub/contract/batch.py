@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from msgspec import Struct
 
@@ -42,15 +42,12 @@ class Series:
         self.live: object | None = None
 
 
-class Column(NamedTuple):
-    """The values of one series, as long as the batch's times.
+Column: TypeAlias = "tuple[Series, list[Value] | NDArray[float64]]"
+"""The values of one series, as long as the batch's times. A plain pair: one with names costs 0.5 µs a column.
 
-    A list has None where there is no value, and may hold ints for a float series; a float64 array (float series only)
-    has NaN there.
-    """
-
-    series: Series
-    values: list[Value] | NDArray[float64]
+A list has None where there is no value, and may hold ints for a float series; a float64 array (float series only) has
+NaN there.
+"""
 
 
 class Batch(Struct, eq=False, gc=False):
@@ -100,7 +97,8 @@ class Mark(NamedTuple):
     """A device's high-water mark and its totals since the data directory was made, durable with the entries they count.
 
     `batches` and `readings` count what was accepted, `duplicates` batches that came again, `quarantined` batches in
-    quarantine, `lost` batches in declared gaps, `moved` readings whose time was moved by 1 ns.
+    quarantine, `lost` batches in declared gaps, `moved` readings whose time was moved by 1 ns. `earlier` has the
+    highest seq of epochs before this one, as `epoch:seq epoch:seq …`, the newest first.
     """
 
     device: str
@@ -112,3 +110,4 @@ class Mark(NamedTuple):
     quarantined: int = 0
     lost: int = 0
     moved: int = 0
+    earlier: str = ""

@@ -6,6 +6,8 @@ A batch is accepted or refused whole: half a batch would be a loss that nobody w
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import lt
+from struct import Struct
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,14 +21,19 @@ from wire.errors import Code, WireError
 from wire.model import MetricType, Value
 
 ARRAY_FROM = 16
-"""Lists of at least this many values become arrays at once; below, the list is cheaper (an array costs about 1 µs)."""
+"""Columns of at least this many rows become arrays at once, however they came; shorter ones are lists. An array costs
+0.3 to 1 µs, and as much again for each thing that is asked of it: a batch of 4 packed columns of 10 rows takes 11 µs as
+lists where it takes 17 µs as arrays."""
+
+_LONGS = [Struct(f"<{rows}q") for rows in range(ARRAY_FROM)]
+_DOUBLES = [Struct(f"<{rows}d") for rows in range(ARRAY_FROM)]
 
 INT64 = np.dtype("<i8")
 FLOAT64 = np.dtype("<f8")
 """Packed columns' items; naming them by a text each time costs a look-up."""
 
 _new: Any = tuple.__new__
-"""Named tuples without their Python constructors: 0.1 µs instead of 0.25 µs, twice a frame."""
+"""Named tuples without their Python constructors: 0.1 µs instead of 0.25 µs, once a frame."""
 
 _ALLOWED: dict[MetricType, frozenset[type]] = {
     "float": frozenset({float, int, type(None)}),
@@ -34,6 +41,8 @@ _ALLOWED: dict[MetricType, frozenset[type]] = {
     "boolean": frozenset({bool, type(None)}),
     "string": frozenset({str, type(None)}),
 }
+
+_FLOATS = {float}
 
 
 class Accepted(NamedTuple):
@@ -59,17 +68,20 @@ def accept(data: device.Data, metrics: Mapping[str, Series | WireError]) -> Acce
     first = times[0]
     last = first
     rising = True
-    if len(times) > 1:
-        array = batch.times = np.asarray(times, dtype=np.int64)
-        rising = bool((array[1:] > array[:-1]).all())
-        first, last = array.item(0), array.item(-1)
+    if not isinstance(times, list):
+        # numpy's all() costs 2 µs, ten times as much as this.
+        rising = np.count_nonzero(times[1:] > times[:-1]) == len(times) - 1
+        first, last = times.item(0), times.item(-1)
+    elif len(times) > 1:
+        rising = all(map(lt, times, times[1:]))
+        last = times[-1]
     if rising:
-        for column in columns:
-            if first <= column.series.last_time_ns:
+        for series, _ in columns:
+            if first <= series.last_time_ns:
                 break
         else:
-            for column in columns:
-                column.series.last_time_ns = last
+            for series, _ in columns:
+                series.last_time_ns = last
             batch.rising = True
             accepted: Accepted = _new(Accepted, (batch, data, 0))
             return accepted
@@ -80,41 +92,34 @@ def decode(data: device.Data, metrics: Mapping[str, Series | WireError]) -> Batc
     """The batch of a message that was accepted before, as it was then; used for what is read back from the journal."""
     times = _times(data.time)
     columns, readings = _columns(data.values, len(times), metrics)
-    return Batch(
-        times if len(times) == 1 else np.asarray(times, dtype=np.int64),
-        columns,
-        readings=readings,
-        historical=data.historical,
-    )
+    return Batch(times, columns, readings=readings, historical=data.historical)
 
 
 def _times(times: device.Times) -> list[int] | NDArray[np.int64]:
-    if isinstance(times, list):
-        if not times:
-            raise WireError(Code.EMPTY, "the time column is empty")
-        if len(times) > limits.MAX_TIMES:
-            raise WireError(Code.TOO_MANY, f"a batch has at most {limits.MAX_TIMES} times, this one has {len(times)}")
-        return times
-    if len(times) % ITEM_BYTES:
+    """The times as a list where they are few, else as an array. A list comes from a codec, which has judged it."""
+    rows, rest = (len(times), 0) if isinstance(times, list) else divmod(len(times), ITEM_BYTES)
+    if rest:
         raise WireError(
             Code.LENGTH_MISMATCH, f"a packed column is made of 8-byte items, this one has {len(times)} bytes"
         )
-    if not times:
+    if not rows:
         raise WireError(Code.EMPTY, "the time column is empty")
-    array = np.frombuffer(times, INT64)
-    if array.min() < 0:
+    if rows > limits.MAX_TIMES:
+        raise WireError(Code.TOO_MANY, f"a batch has at most {limits.MAX_TIMES} times, this one has {rows}")
+    if isinstance(times, list):
+        return times if rows < ARRAY_FROM else np.array(times, dtype=np.int64)
+    found = list(_LONGS[rows].unpack(times)) if rows < ARRAY_FROM else np.frombuffer(times, INT64)
+    if min(found) < 0 if isinstance(found, list) else found.min() < 0:
         raise WireError(Code.OUT_OF_RANGE, "a time before 1970")
-    if len(array) > limits.MAX_TIMES:
-        raise WireError(Code.TOO_MANY, f"a batch has at most {limits.MAX_TIMES} times, this one has {len(array)}")
-    return array
+    return found
 
 
 def _columns(
     values: dict[str, device.Column], rows: int, metrics: Mapping[str, Series | WireError]
 ) -> tuple[list[Column], int]:
-    if rows > 1 and (matrix := _packed_matrix(values, rows, metrics)) is not None:
+    if rows >= ARRAY_FROM and (matrix := _packed_matrix(values, rows, metrics)) is not None:
         return matrix, rows * len(matrix)
-    columns = []
+    columns: list[Column] = []
     readings = 0
     for name, column in values.items():
         series = metrics.get(name)
@@ -125,13 +130,13 @@ def _columns(
                 raise WireError(Code.LENGTH_MISMATCH, f"{name} has {len(column)} values for {rows} times")
             if rows == 1:
                 count = _check_one(name, series, column[0])
-                columns.append(_new(Column, (series, column)))
+                columns.append((series, column))
             else:
                 checked, count = _check_list(name, series, column)
-                columns.append(_new(Column, (series, checked)))
+                columns.append((series, checked))
         else:
-            array, count = _check_packed(name, series, column, rows)
-            columns.append(_new(Column, (series, array)))
+            packed, count = _check_packed(name, series, column, rows)
+            columns.append((series, packed))
         readings += count
     if not readings:
         raise WireError(Code.EMPTY, "the batch has no reading")
@@ -155,9 +160,9 @@ def _packed_matrix(
     if not found:
         return None
     matrix = np.frombuffer(b"".join(values.values()), FLOAT64).reshape(len(found), rows)  # type: ignore[arg-type]
-    if not np.isfinite(matrix).all():
+    if np.count_nonzero(np.isfinite(matrix)) != matrix.size:
         return None
-    return [_new(Column, pair) for pair in zip(found, matrix, strict=True)]
+    return list(zip(found, matrix, strict=True))
 
 
 def _unknown(name: str) -> WireError:
@@ -177,7 +182,10 @@ def _check_one(name: str, series: Series, value: Value) -> int:
 
 def _check_list(name: str, series: Series, values: list[Value]) -> tuple[list[Value] | NDArray[np.float64], int]:
     expected = series.type
-    extra = set(map(type, values)) - _ALLOWED[expected]
+    kinds = set(map(type, values))
+    if kinds == _FLOATS and expected == "float" and len(values) < ARRAY_FROM and _all_finite(values):
+        return values, len(values)
+    extra = kinds - _ALLOWED[expected]
     if extra:
         got = ", ".join(sorted(kind.__name__ for kind in extra))
         raise WireError(Code.WRONG_TYPE, f"{name} is declared {expected} but has {got}")
@@ -185,7 +193,7 @@ def _check_list(name: str, series: Series, values: list[Value]) -> tuple[list[Va
     count = len(values) - nulls
     if expected == "float":
         array = np.array(values, dtype=np.float64)
-        if int(np.isfinite(array).sum()) != count:
+        if np.count_nonzero(np.isfinite(array)) != count:
             raise WireError(Code.NOT_FINITE, f"{name} has a value that is not a finite number")
         return (array if len(values) >= ARRAY_FROM else values), count
     if expected == "integer" and count:
@@ -201,16 +209,26 @@ def _check_list(name: str, series: Series, values: list[Value]) -> tuple[list[Va
     return values, count
 
 
-def _check_packed(name: str, series: Series, packed: bytes, rows: int) -> tuple[NDArray[np.float64], int]:
+def _check_packed(name: str, series: Series, packed: bytes, rows: int) -> tuple[list[Value] | NDArray[np.float64], int]:
     if series.type != "float":
         raise WireError(Code.WRONG_TYPE, f"{name} is declared {series.type}; packed columns are for float metrics")
     if len(packed) != rows * ITEM_BYTES:
         raise WireError(Code.LENGTH_MISMATCH, f"{name} has {len(packed)} bytes for {rows} times of 8 bytes each")
+    if rows < ARRAY_FROM:
+        values: list[Value] = list(_DOUBLES[rows].unpack(packed))
+        if _all_finite(values):
+            return values, rows
     array = np.frombuffer(packed, FLOAT64)
-    count = int(np.isfinite(array).sum())
+    count = int(np.count_nonzero(np.isfinite(array)))
     if count != rows and np.isinf(array).any():
         raise WireError(Code.NOT_FINITE, f"{name} has an infinity")
     return array, count
+
+
+def _all_finite(values: list[Value]) -> bool:
+    """Whether floats are finite for certain: their sum is only where all of them are (and it does not overflow)."""
+    total: float = sum(values)  # type: ignore[arg-type]
+    return total - total == 0.0
 
 
 def _with_distinct_times(batch: Batch, data: device.Data) -> Accepted:
@@ -219,7 +237,7 @@ def _with_distinct_times(batch: Batch, data: device.Data) -> Accepted:
     A row has one time for all its series, so where one of them has to move the row moves. Only the newest stored time
     of a series is known here: a late row that equals an older stored one is not found, and both stay as they are.
     """
-    newest = {column.series.last_time_ns for column in batch.columns}
+    newest = {series.last_time_ns for series, _ in batch.columns}
     taken = set(newest)
     times = [int(time) for time in batch.times]
     moved_rows = []
@@ -234,12 +252,12 @@ def _with_distinct_times(batch: Batch, data: device.Data) -> Accepted:
             moved_rows.append(row)
         taken.add(moved)
     last = max(times)
-    for column in batch.columns:
-        column.series.last_time_ns = max(column.series.last_time_ns, last)
+    for series, _ in batch.columns:
+        series.last_time_ns = max(series.last_time_ns, last)
     if not moved_rows:
         return Accepted(batch, data, 0)
     moved_readings = sum(
-        1 for row in moved_rows for column in batch.columns if (v := column.values[row]) is not None and v == v
+        1 for row in moved_rows for _, values in batch.columns if (v := values[row]) is not None and v == v
     )
     batch.times = times if len(times) == 1 else np.array(times, dtype=np.int64)
     packed = isinstance(data.time, bytes)

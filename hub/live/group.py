@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from hub.contract.batch import Batch, Column, Series
+from hub.contract.batch import Batch, Series
 from hub.live.columns import Columns
 from hub.live.outbox import Outbox
 from hub.live.selection import Selection, matches
@@ -97,11 +97,11 @@ class Group:
         series = [messages.Series(s.device, s.metric, s.type, s.unit, s.description) for s in self.series[first:]]
         return messages.Schema(self.schema, first, series)
 
-    def collect(self, position: int, batch: Batch, column: Column) -> None:
+    def collect(self, position: int, times: Times, values: Values) -> None:
         """Readings of one of the series arrived."""
         if self._every:
-            self._pending.setdefault(position, []).append((batch.times, column.values))
-            self._pending_readings += len(batch.times)
+            self._pending.setdefault(position, []).append((times, values))
+            self._pending_readings += len(times)
         else:
             self._pending[position] = []
         if not self.scheduled or self._pending_readings >= MAX_PENDING_READINGS:
@@ -146,10 +146,10 @@ class Group:
         """The readings of the group's series in these batches."""
         chunks: dict[int, list[tuple[Times, Values]]] = {}
         for batch in batches:
-            for column in batch.columns:
-                position = self.positions.get(column.series.id)
+            for series, values in batch.columns:
+                position = self.positions.get(series.id)
                 if position is not None:
-                    chunks.setdefault(position, []).append((batch.times, column.values))
+                    chunks.setdefault(position, []).append((batch.times, values))
         return self._columns(chunks) if self._every else self._last(chunks)
 
     def frames(self, kind: Kind, columns: Columns, offset: int, *, subscription: int) -> list[bytes]:

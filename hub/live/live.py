@@ -65,12 +65,11 @@ class Live:
             times = batch.times
             historical = batch.historical
             rising = batch.rising
-            for column in batch.columns:
-                latest = column.series.live
+            for series, values in batch.columns:
+                latest = series.live
                 if type(latest) is not Latest:
-                    latest = latest_of(column.series)
+                    latest = latest_of(series)
                 if not historical:
-                    values = column.values
                     value = values[-1] if isinstance(values, list) else values.item(-1)
                     if rising and value is not None and value == value:
                         time = times[-1] if isinstance(times, list) else times.item(-1)
@@ -81,7 +80,7 @@ class Live:
                         latest.value = value
                 for group, position in latest.groups:
                     if not historical or group.key.policy == "every":
-                        group.collect(position, batch, column)
+                        group.collect(position, times, values)
         self.offset = offset
         self._applied.set()
 

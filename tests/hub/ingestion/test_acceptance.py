@@ -31,9 +31,9 @@ def series() -> dict[str, Series | WireError]:
 
 def rows(batch: Any) -> list[tuple[str, int, Any]]:
     return [
-        (column.series.metric, int(time), value.item() if hasattr(value, "item") else value)
-        for column in batch.columns
-        for time, value in zip(batch.times, column.values, strict=True)
+        (series.metric, int(time), value.item() if hasattr(value, "item") else value)
+        for series, values in batch.columns
+        for time, value in zip(batch.times, values, strict=True)
         if value is not None and value == value
     ]
 
@@ -166,5 +166,5 @@ def test_long_float_columns_become_arrays_at_once() -> None:
     """From the frame on, long columns stay arrays up to the store."""
     times = list(range(64))
     batch = accept(Data(1, times, {"f": [float(t) for t in times]}), series()).batch
-    assert isinstance(batch.columns[0].values, np.ndarray)
+    assert isinstance(batch.columns[0][1], np.ndarray)
     assert isinstance(batch.times, np.ndarray)

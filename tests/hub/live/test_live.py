@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from hub.contract.batch import Batch, Column, Entry, EntryKind, Series
+from hub.contract.batch import Batch, Entry, EntryKind, Series
 from hub.live.group import Group, Key, Member, latest_of
 from hub.live.live import Live
 from hub.live.outbox import MAX_DATA_BYTES, Outbox
@@ -19,7 +19,7 @@ TEMPERATURE = "temperature"
 
 
 def entry(offset: int, series: Series, times: list[int], values: list[Value], *, historical: bool = False) -> Entry:
-    batch = Batch(times, [Column(series, values)], readings=len(values), historical=historical)
+    batch = Batch(times, [(series, values)], readings=len(values), historical=historical)
     made = Entry(EntryKind.BATCH, series.device, "0" * 16, offset, 0, "json", b"", batch=batch)
     made.offset = offset
     return made
@@ -207,6 +207,6 @@ def test_member_and_group_start_without_sharing() -> None:
     group.members.append(Member(1, outbox))
     made = entry(1, series, [1], [1.0])
     assert made.batch is not None
-    group.collect(0, made.batch, made.batch.columns[0])
+    group.collect(0, made.batch.times, made.batch.columns[0][1])
     group.flush(1)
     assert outbox.data_bytes == 0

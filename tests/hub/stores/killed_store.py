@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hub.contract.batch import Batch, Column, Series
+from hub.contract.batch import Batch, Series
 from hub.contract.store import Cursor
 from hub.stores.duckdb_store import DuckdbStore
 from tests.hub.stores.readings import batch, entry
@@ -31,7 +31,7 @@ def content(offset: int) -> Batch:
     times = offset * 1_000_000 + np.arange(count)
     if count < 100:
         return batch(times.tolist(), {FLOAT: (times / 8).tolist(), STRING: [f"{time}" for time in times.tolist()]})
-    return Batch(times, [Column(FLOAT, times / 8)], readings=count)
+    return Batch(times, [(FLOAT, times / 8)], readings=count)
 
 
 async def write_on(directory: Path, chance: random.Random) -> None:

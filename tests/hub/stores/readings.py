@@ -10,7 +10,7 @@ from typing import Any
 import hypothesis.strategies as st
 import numpy as np
 
-from hub.contract.batch import Batch, Column, Entry, EntryKind, Series
+from hub.contract.batch import Batch, Entry, EntryKind, Series
 from wire.model import MetricType, Value
 
 Reading = tuple[int, Any]
@@ -39,7 +39,7 @@ def batch(times: Sequence[int], columns: Mapping[Series, Sequence[Value]], *, pa
     for series, values in columns.items():
         assert len(values) == len(times)
         as_array = packed and series.type == "float"
-        made.append(Column(series, np.array(values, np.float64) if as_array else list(values)))
+        made.append((series, np.array(values, np.float64) if as_array else list(values)))
     readings = sum(value is not None for values in columns.values() for value in values)
     return Batch(np.array(times, np.int64) if packed else list(times), made, readings=readings)
 

@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from structlog.testing import capture_logs
 
-from hub.contract.batch import Batch, Column, Series
+from hub.contract.batch import Batch, Series
 from hub.contract.store import Cursor, StoreUnavailable
 from hub.stores import schema
 from hub.stores.database import Database
@@ -108,7 +108,7 @@ def database(tmp_path: Path) -> Database:
 
 def packed(series: Series, times: range) -> Batch:
     values = np.arange(len(times), dtype=np.float64)
-    return Batch(np.arange(times.start, times.stop), [Column(series, values)], readings=len(times))
+    return Batch(np.arange(times.start, times.stop), [(series, values)], readings=len(times))
 
 
 def test_the_last_rows_are_found_when_whole_row_groups_were_deleted(database: Database) -> None:
