@@ -12,6 +12,12 @@ if TYPE_CHECKING:
     from hub.ingestion.conversation import Conversation
 
 
+EPOCHS_KEPT = 8
+"""Epochs before a device's current one whose numbers are remembered, so that an agent that comes back with one of them
+(two agents took turns under one id, a spool was put back) goes on where it was. Of an older one the hub would take what
+comes again for new."""
+
+
 class Device:
     """A device's numbers and its conversation. One object per device id for the life of the hub.
 
@@ -27,6 +33,7 @@ class Device:
         "conversation",
         "duplicates",
         "durable",
+        "earlier",
         "epoch",
         "id",
         "lost",
@@ -60,6 +67,7 @@ class Device:
         mark = self.durable
         self.epoch = mark.epoch
         self.received = mark.seq
+        self.earlier = mark.earlier
         self.batches = mark.batches
         self.readings = mark.readings
         self.duplicates = mark.duplicates
@@ -68,23 +76,31 @@ class Device:
         self.moved = mark.moved
 
     def begin_epoch(self, epoch: str) -> None:
-        """The device has a new spool: its numbers start again, its totals go on."""
+        """The device has another spool: a new one, whose numbers start again, or one of before. Its totals go on."""
+        known = {self.epoch: self.received, **_parse(self.earlier)} if self.epoch else {}
         self.epoch = epoch
-        self.received = 0
+        self.received = known.pop(epoch, 0)
+        self.earlier = " ".join(f"{epoch}:{seq}" for epoch, seq in list(known.items())[:EPOCHS_KEPT])
 
     def mark(self) -> Mark:
         """The mark that becomes durable together with everything taken in so far."""
         return Mark(
             self.id, self.epoch, self.received, self.batches, self.readings, self.duplicates, self.quarantined,
-            self.lost, self.moved
+            self.lost, self.moved, self.earlier
         )  # fmt: skip
 
     @property
     def acked(self) -> int:
         """The highest durable seq of the current epoch."""
-        return self.durable.seq if self.durable.epoch == self.epoch else 0
+        mark = self.durable
+        return mark.seq if mark.epoch == self.epoch else _parse(mark.earlier).get(self.epoch, 0)
 
     @property
     def backlog(self) -> int:
         """Batches that the agent holds and the hub has not acknowledged, as far as the agent has told."""
         return max(0, max(self.next_seq - 1, self.received) - self.acked)
+
+
+def _parse(earlier: str) -> dict[str, int]:
+    """The epochs and numbers of Mark.earlier."""
+    return {epoch: int(seq) for epoch, _, seq in (one.partition(":") for one in earlier.split())}

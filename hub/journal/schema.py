@@ -59,6 +59,7 @@ CREATE TABLE mark (
   quarantined INTEGER NOT NULL,
   lost INTEGER NOT NULL,
   moved INTEGER NOT NULL,
+  earlier TEXT NOT NULL,
   offset INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 

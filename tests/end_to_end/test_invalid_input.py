@@ -248,6 +248,32 @@ async def test_the_newest_connection_of_a_device_wins(tmp_path: Path) -> None:
         assert (await newer.receive()) == {"type": "ack", "seq": 2}
 
 
+async def test_agents_that_take_turns_under_one_id_go_on_where_each_was(tmp_path: Path) -> None:
+    """Two spools are two epochs: the batches of neither are taken for the other, for lost, or for new.
+
+    Also when they come again, and when the hub was killed in between.
+    """
+    async with running_hub(tmp_path / "data") as hub:
+        token = await hub.token("device", "--device", "d")
+        last = {"00000000000000aa": 0, "00000000000000bb": 0}
+        for turn in range(4):
+            epoch = sorted(last)[turn % 2]
+            connection = await agent(hub, token)
+            await connection.send(hello(epoch=epoch))
+            assert (await connection.receive())["acked"] == last[epoch]
+            # The newest one comes again, as after a connection that broke before its acknowledgement.
+            for seq in range(max(1, last[epoch]), last[epoch] + 3):
+                await connection.send(data(seq, time=[turn * 10 + seq]))
+                assert await connection.receive() == {"type": "ack", "seq": max(seq, last[epoch])}
+            last[epoch] += 2
+            await connection.ws.close()
+            if turn == 1:
+                await hub.kill()
+                await hub.start()
+        books = (await hub.settled())["devices"][0]
+        assert (books["accepted"], books["stored"], books["lost_batches"], books["duplicate_batches"]) == (8, 8, 0, 2)
+
+
 async def test_a_rolled_back_spool_is_told_to_begin_a_new_epoch(tmp_path: Path) -> None:
     """A spool whose next number was acknowledged already cannot go on under this epoch."""
     async with running_hub(tmp_path / "data") as hub:
