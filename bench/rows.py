@@ -196,7 +196,7 @@ ROWS: tuple[Row, ...] = (
     Throughput("forty-json", "frames of 40 readings (JSON)", FORTY_TEXT, 6_000, "readings/s", None),
     Throughput("four-hundred-json", "frames of 400 readings (JSON)", FOUR_HUNDRED_TEXT, 1_500, "readings/s", None),
     *(
-        Throughput(f"{key}-slow", f"{name}, every fsync 5 ms slower", shape, frames, unit, must, SLOW_FSYNC_MS)
+        Throughput(f"{key}-slow", f"{name}, the journal's fsync 5 ms slower", shape, frames, unit, must, SLOW_FSYNC_MS)
         for key, name, shape, frames, unit, must, _ in MUSTS
     ),
 )

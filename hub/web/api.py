@@ -218,8 +218,10 @@ def make_api(
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
         try:
             answer = await store.query(stores.Query(wanted, start_ns, end_ns, question.points))
-        except stores.StoreError as error:
+        except stores.StoreUnavailable as error:
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(error), {"Retry-After": "5"}) from None
+        except stores.StoreError as error:
+            raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
         if format == "csv":
             return StreamingResponse(history.as_csv(answer), media_type="text/csv; charset=utf-8")
         return _json(history.as_json(answer))

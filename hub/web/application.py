@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import Protocol
 
 from fastapi import FastAPI, Request
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import Response
 
 from hub.contract.batch import Series
@@ -21,6 +22,9 @@ from hub.web.page import Page
 from hub.web.problem import Refusal, problem
 from hub.web.server import Router
 from wire.errors import Code, WireError
+
+SMALL_BYTES = 1024
+"""Files of the page below this size are as quick uncompressed; the others shrink to a third."""
 
 
 class Registry(api.Registrar, session.Sessions, Protocol):
@@ -59,7 +63,7 @@ def make_application(
     async def unknown(rest: str) -> Response:
         return problem(HTTPStatus.NOT_FOUND, f"there is no /api/{rest}; /api/v1/openapi.json describes what there is")
 
-    http.mount("/", Page())
+    http.mount("/", GZipMiddleware(Page(), minimum_size=SMALL_BYTES))
     return Router({"/v1/device": device, "/v1/live": live}, http, check=door.access.check_host)
 
 

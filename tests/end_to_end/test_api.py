@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -196,6 +197,17 @@ async def test_health_ready_and_metrics_are_open_and_true(hub: Hub) -> None:
     assert families["hub_accepted_readings"].samples[0].value == 401
     assert families["hub_devices_connected"].samples[0].value == 2
     assert not any("pump" in str(sample.labels) for family in families.values() for sample in family.samples)
+
+
+async def test_the_page_comes_compressed_and_may_only_use_its_own(hub: Hub) -> None:
+    """Its script is a third of its size on the way, and no other site's, nor one in the page's text, is run."""
+    page = await ask(hub, "/", "")
+    assert "unsafe" not in page.headers["content-security-policy"]
+    script = re.findall(r'src="(/assets/[^"]+\.js)"', page.text)
+    assert script, "the dashboard is not built: run `make test`"
+    answer = await ask(hub, script[0], "")
+    assert answer.headers["content-encoding"] == "gzip"
+    assert answer.num_bytes_downloaded * 2 < len(answer.content)
 
 
 async def test_another_host_name_is_refused(hub: Hub) -> None:
