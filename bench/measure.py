@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import statistics
 import subprocess
 import sys
 import time
@@ -20,6 +22,9 @@ ROOT = Path(__file__).resolve().parent.parent
 POLL_SECONDS = 0.02
 """Between two looks at the hub's books while the store catches up: a percent of the shortest run."""
 STORE_SECONDS = 120.0
+SPEED_STEPS = 200_000
+SPEED_TRIES = 9
+"""Together some 0.1 s."""
 
 
 class Failure(Exception):
@@ -43,6 +48,8 @@ class Run(msgspec.Struct, frozen=True):
     latency_ms: dict[str, float]
     lag_ms: dict[str, float]
     updates: int
+    core_speed: float
+    """How fast the hub's core was before and after the run, in million steps of core_speed()."""
 
     @property
     def frames_per_s(self) -> float:
@@ -70,6 +77,7 @@ def measure(
     rate: float,
     seed: int,
     core: int,
+    hub_core: int,
     progress: Callable[[float], None],
 ) -> Run:
     """Sends `frames` frames from each of `devices` devices and waits until the hub has stored them all.
@@ -78,6 +86,7 @@ def measure(
     Raises Failure when the books do not balance.
     """
     total = devices * frames
+    speed = core_speed(hub_core)
     load = Load(Peer(hub.host, hub.port, hub.token("gateway")), prefix, devices, frames, shape, rate, seed, core)
     with (
         Dashboard(hub.host, hub.port, hub.token("viewer"), f"{prefix}-000") as dashboard,
@@ -112,9 +121,32 @@ def measure(
         latency_ms=result.latency_ms,
         lag_ms=result.lag_ms,
         updates=updates,
+        core_speed=(speed + core_speed(hub_core)) / 2,
     )
     _balance(run, result, books, prefix)
     return run
+
+
+def core_speed(core: int) -> float:
+    """Million steps a second of a simple loop in Python on this core, the median of some tries.
+
+    A virtual machine's core may be half as fast from one minute to the next, when its neighbours are busy; a hub's
+    figures are to be compared only where this one is about the same.
+    """
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        return SPEED_STEPS / statistics.median(_loop_s() for _ in range(SPEED_TRIES)) / 1e6
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def _loop_s() -> float:
+    started_s = time.perf_counter()
+    total = 0
+    for step in range(SPEED_STEPS):
+        total += step & 3
+    return time.perf_counter() - started_s
 
 
 def _read(generator: subprocess.Popen[str], load: Load) -> Ready:

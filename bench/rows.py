@@ -100,6 +100,7 @@ class Throughput(NamedTuple):
                     rate=0,
                     seed=repeat * DEVICES,
                     core=plan.load_core,
+                    hub_core=plan.hub_core,
                     progress=partial(
                         tell, f"{self.name}, {f'run {repeat} of {plan.repeats}' if repeat else 'warm-up'}"
                     ),
@@ -143,6 +144,7 @@ class Latency(NamedTuple):
                     rate=rate,
                     seed=repeat * DEVICES,
                     core=plan.load_core,
+                    hub_core=plan.hub_core,
                     progress=partial(tell, f"{self.name}, run {repeat + 1} of {plan.repeats}"),
                 )
                 for repeat in range(plan.repeats)
@@ -223,7 +225,10 @@ def _in_words(run: Run, per_frame: int, unit: str) -> str:
 def _shares(run: Run) -> str:
     """Who used which share of a core; a hub that others disturbed would have been faster alone."""
     disturbed = f" (disturbed: others took {run.others_cpu:.0%})" if run.others_cpu > DISTURBED else ""
-    return f"hub {run.hub_cpu:.0%} of its core{disturbed}, generator {run.generator_cpu:.0%} of the other"
+    return (
+        f"hub {run.hub_cpu:.0%} of its core{disturbed} (which did {run.core_speed:.1f} M steps/s), "
+        f"generator {run.generator_cpu:.0%} of the other"
+    )
 
 
 def _percentiles(values_ms: dict[str, float]) -> str:
