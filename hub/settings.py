@@ -9,14 +9,18 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from wire import limits
 
 GIB = 1024**3
+
+EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})
+"""Addresses to listen on that no browser can open."""
 
 
 class SettingsError(Exception):
@@ -27,7 +31,7 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Access(_Section):
+class AccessSettings(_Section):
     """Who may come in, and how."""
 
     behind_proxy: bool = Field(default=False, description="A reverse proxy in front of the hub terminates TLS.")
@@ -37,14 +41,20 @@ class Access(_Section):
     )
 
 
-class Tls(_Section):
+class TlsSettings(_Section):
     """TLS on the hub's own port."""
 
     certificate: Path | None = Field(default=None, description="PEM file with the certificate chain.")
     key: Path | None = Field(default=None, description="PEM file with the private key.")
 
+    @model_validator(mode="after")
+    def _are_both_or_neither(self) -> Self:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key need each other: give both or neither")
+        return self
 
-class Ingest(_Section):
+
+class IngestSettings(_Section):
     """Taking in data."""
 
     window: int = Field(
@@ -52,28 +62,42 @@ class Ingest(_Section):
     )
 
 
-class Journal(_Section):
+class JournalSettings(_Section):
     """The durable log of accepted batches."""
 
     keep_bytes: int = Field(
         default=GIB, ge=0, description="Entries that every consumer is done with are kept up to this many bytes in all."
     )
     keep_seconds: float = Field(
-        default=86_400, ge=0, description="… and up to this age, for dashboards that come back."
+        default=86_400,
+        ge=0,
+        allow_inf_nan=False,
+        description="… and up to this age, for dashboards that come back.",
     )
     max_bytes: int = Field(
         default=32 * GIB, ge=1 << 20, description="At this size new data are refused until the store has caught up."
     )
 
+    @model_validator(mode="after")
+    def _leave_room(self) -> Self:
+        if self.keep_bytes > self.max_bytes // 2:
+            raise ValueError(
+                f"keep_bytes ({self.keep_bytes}) may be half of max_bytes ({self.max_bytes}) at most: what is kept "
+                "must leave room for what the store has not got yet"
+            )
+        return self
 
-class Store(_Section):
+
+class StoreSettings(_Section):
     """Where history lives: DuckDB in the data directory."""
 
-    memory_limit: str = Field(default="1GB", description="Memory that DuckDB may use.")
+    memory_limit: str = Field(
+        default="1GB", pattern=r"^(?i)[0-9]+(\.[0-9]+)? ?[KMGT]i?B$", description="Memory that DuckDB may use."
+    )
     threads: int = Field(default=1, ge=1, le=64, description="Threads that DuckDB may use for one query.")
 
 
-class Live(_Section):
+class LiveSettings(_Section):
     """Updates to dashboards."""
 
     compression: bool = Field(
@@ -81,7 +105,7 @@ class Live(_Section):
     )
 
 
-class Log(_Section):
+class LogSettings(_Section):
     """What the hub says of itself, on stderr."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="The least that is said.")
@@ -106,21 +130,28 @@ class Settings(BaseSettings):
     )
     data: Path = Field(default=Path("data"), description="The directory that holds everything the hub keeps.")
     listen: str = Field(default="127.0.0.1:8600", description="Address and port; port 0 takes a free one.")
-    access: Access = Access()
-    tls: Tls = Tls()
-    ingest: Ingest = Ingest()
-    journal: Journal = Journal()
-    store: Store = Store()
-    live: Live = Live()
-    log: Log = Log()
+    access: AccessSettings = AccessSettings()
+    tls: TlsSettings = TlsSettings()
+    ingest: IngestSettings = IngestSettings()
+    journal: JournalSettings = JournalSettings()
+    store: StoreSettings = StoreSettings()
+    live: LiveSettings = LiveSettings()
+    log: LogSettings = LogSettings()
 
     @property
     def address(self) -> tuple[str, int]:
         """`listen` as host and port. Raises SettingsError."""
         host, separator, port = self.listen.rpartition(":")
-        if not separator or not port.isdigit() or int(port) > 65_535:
+        if not separator or not port.isdecimal() or int(port) > 65_535:
             raise SettingsError(f"listen: expected HOST:PORT, for example 127.0.0.1:8600, got {self.listen!r}")
         return host.strip("[]") or "0.0.0.0", int(port)
+
+
+def browser_url(host: str, port: int, *, tls: bool) -> str:
+    """Where a browser on this machine reaches a hub that listens there."""
+    if host in EVERY_ADDRESS:
+        host = "localhost"
+    return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def load_settings(config: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
@@ -137,7 +168,7 @@ def load_settings(config: Path | None = None, overrides: Mapping[str, Any] | Non
     try:
         settings = source(**dict(overrides or {}))
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, e['loc']))}: {_explain(e['type'], e['msg'])}" for e in error.errors()]
+        lines = [f"{'.'.join(map(str, e['loc']))}: {_explain(e)}" for e in error.errors()]
         raise SettingsError("; ".join(lines)) from None
     _ = settings.address  # a wrong address is found now, and not when the hub starts to listen
     return settings
@@ -160,5 +191,9 @@ def _file_source(values: dict[str, Any]) -> type[Settings]:
     return WithFile
 
 
-def _explain(kind: str, message: str) -> str:
-    return "there is no such setting" if kind == "extra_forbidden" else message[:1].lower() + message[1:]
+def _explain(error: ErrorDetails) -> str:
+    if error["type"] == "extra_forbidden":
+        return "there is no such setting"
+    # What our own checks say is said as it is; pydantic would put "Value error, " before it.
+    message = str(error["ctx"]["error"]) if error["type"] == "value_error" else error["msg"]
+    return message[:1].lower() + message[1:]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from hub.contract.batch import Batch, Entry, Series
 from hub.contract.journal import Journal
 from hub.contract.store import History, Query, Store
-from hub.ingestion.conversation import decode_entry
+from hub.ingestion.acceptance import decode_entry
 from wire.errors import WireError
 
 

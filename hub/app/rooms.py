@@ -19,7 +19,7 @@ from hub.ingestion.intake import Intake
 from hub.journal.sqlite_journal import SqliteJournal
 from hub.live.group import latest_of
 from hub.live.live import Live
-from hub.registry.registry import Registry
+from hub.registry import FILE_NAME, Registry
 from hub.settings import Settings
 from hub.stores.duckdb_store import DuckdbStore
 from hub.stores.writer import StoreWriter
@@ -52,7 +52,7 @@ async def open_rooms(settings: Settings, *, listening_on: str) -> AsyncIterator[
     registry."""
     started_ns = time.time_ns()
     async with contextlib.AsyncExitStack() as stack:
-        registry = await stack.enter_async_context(Registry(settings.data / "registry.db"))
+        registry = await stack.enter_async_context(Registry(settings.data / FILE_NAME))
         journal = await stack.enter_async_context(
             SqliteJournal(
                 settings.data / "journal.db",

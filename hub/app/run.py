@@ -13,6 +13,7 @@ from pathlib import Path
 
 import structlog
 
+from hub.app.check import check_settings
 from hub.app.demo import demo_fleet
 from hub.app.errors import HubError
 from hub.app.rooms import Rooms, open_rooms
@@ -20,8 +21,8 @@ from hub.contract.identity import Role
 from hub.contract.journal import JournalError
 from hub.contract.store import StoreError
 from hub.ingestion.clocks import probe_clocks
-from hub.settings import Settings
-from hub.web.access import check_listen
+from hub.registry import LOGIN_CODE_SECONDS
+from hub.settings import Settings, browser_url
 from hub.web.server import Server, listen
 from wire.errors import WireError
 
@@ -49,20 +50,20 @@ log = structlog.get_logger(__name__)
 
 async def run_hub(settings: Settings, *, demo: bool, say: Callable[[str], None]) -> None:
     """Runs a hub until SIGINT or SIGTERM. `say` is given the lines for people. Raises HubError."""
+    check_settings(settings)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    host, port = settings.address
+    try:
+        settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        listener = listen(host, port)
+    except UnicodeError:
+        raise HubError(f"listen: {host!r} is not a host name") from None
+    except OSError as error:
+        raise HubError(f"{error.filename or settings.listen}: {error.strerror}") from None
     # What was imported is never garbage, and batches are not the collector's work (hub.contract.batch): at Python's
     # thresholds it still took a fifth of the time of each frame, 23 µs instead of 17 µs, to find nothing.
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD, *gc.get_threshold()[1:])
-    host, port = settings.address
-    try:
-        check_listen(host, tls=settings.tls.certificate is not None, behind_proxy=settings.access.behind_proxy)
-        settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        listener = listen(host, port)
-    except ValueError as error:
-        raise HubError(str(error)) from None
-    except OSError as error:
-        raise HubError(f"{error.filename or settings.listen}: {error.strerror}") from None
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -79,7 +80,7 @@ async def run_hub(settings: Settings, *, demo: bool, say: Callable[[str], None])
                     behind_proxy=settings.access.behind_proxy,
                     compression=settings.live.compression,
                 )
-                url = f"{'https' if settings.tls.certificate else 'http'}://{_name(host)}:{port}"
+                url = browser_url(host, port, tls=settings.tls.certificate is not None)
                 await _serve(rooms, server, stop, url=url, data=settings.data, demo=demo, say=say)
     except (JournalError, StoreError, WireError) as error:
         raise HubError(str(error)) from None
@@ -110,7 +111,7 @@ async def _serve(
         admin = await registry.ensure_admin()
         if admin.text is not None or demo or sys.stdout.isatty():
             code = await registry.create_login_code(admin.token_id)
-            say(f"open {url}/open/{code} to sign in (once, within 15 minutes)")
+            say(f"open {url}/open/{code} to sign in (once, within {LOGIN_CODE_SECONDS // 60} minutes)")
         if demo:
             token = await running.enter_async_context(_demo_token(rooms))
             await running.enter_async_context(demo_fleet(url, token, data))
@@ -171,7 +172,3 @@ async def _demo_token(rooms: Rooms) -> AsyncIterator[str]:
     made = await rooms.registry.create_token(Role.GATEWAY, pattern="*", label=DEMO_LABEL)
     yield made.text
     await rooms.registry.revoke([made.token.id])
-
-
-def _name(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

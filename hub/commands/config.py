@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hub.commands.options import Config, settings_or_exit
+from hub.commands.options import MISUSE, Config, settings_or_exit
 
 app = typer.Typer(no_args_is_help=True, help="Check and show the settings that the hub would run with.")
 
@@ -15,7 +15,15 @@ app = typer.Typer(no_args_is_help=True, help="Check and show the settings that t
 @app.command()
 def check(config: Config = None) -> None:
     """Check the settings; exits with 2 and names each key that is wrong."""
-    settings_or_exit(config)
+    # Imported only here: it needs the server's libraries, and `show` does not.
+    from hub.app import HubError, check_settings
+
+    settings = settings_or_exit(config)
+    try:
+        check_settings(settings)
+    except HubError as error:
+        typer.echo(f"hub: {error}", err=True)
+        raise typer.Exit(MISUSE) from None
     typer.echo("the settings are good")
 
 

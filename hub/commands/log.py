@@ -8,10 +8,10 @@ import sys
 
 import structlog
 
-from hub.settings import Log
+from hub.settings import LogSettings
 
 
-def set_up(log: Log) -> None:
+def set_up(log: LogSettings) -> None:
     """Console lines for people, JSON lines for programs. NO_COLOR is honoured."""
     level = logging.getLevelNamesMapping()[log.level.upper()]
     console = log.format == "console" or (log.format == "auto" and sys.stderr.isatty())

@@ -19,8 +19,16 @@ from rich.text import Text
 
 from hub.commands.options import MISUSE, Config, Data, settings_or_exit
 from hub.contract.identity import Role, pattern_problem
-from hub.registry import FILE_NAME, RegistryError, Token, TokenFile, open_token_file
-from hub.settings import Settings
+from hub.registry import (
+    FILE_NAME,
+    LOGIN_CODE_SECONDS,
+    SESSION_SECONDS,
+    RegistryError,
+    Token,
+    TokenFile,
+    open_token_file,
+)
+from hub.settings import browser_url
 from wire.errors import Code
 
 FAILED = 1
@@ -132,7 +140,12 @@ def revoke(
 
 
 @app.command(
-    epilog=("Examples:\n\n  hub token url\n\n  hub token url --token k3vq7m2xw5tz4ahd --hub https://hub.example")
+    help=(
+        "Print a one-time URL that signs a browser in.\n\n"
+        f"It works once, within {LOGIN_CODE_SECONDS // 60} minutes, while the hub runs. The page then stays signed in "
+        f"until the token is revoked, at most {SESSION_SECONDS // 86_400} days."
+    ),
+    epilog=("Examples:\n\n  hub token url\n\n  hub token url --token k3vq7m2xw5tz4ahd --hub https://hub.example"),
 )
 def url(
     token_id: Annotated[
@@ -146,23 +159,12 @@ def url(
     config: Config = None,
     data: Data = None,
 ) -> None:
-    """Print a one-time URL that signs a browser in.
-
-    It works once, within 15 minutes, while the hub runs. The page then stays signed in until the token is revoked, at
-    most 30 days.
-    """
+    """Print a one-time URL that signs a browser in."""
     settings = settings_or_exit(config, data=data)
     with _token_file(settings.data) as file:
         code = file.create_login_code(token_id)
-    typer.echo(f"{(hub or _address(settings)).rstrip('/')}/open/{code}")
-
-
-def _address(settings: Settings) -> str:
-    """Where a browser on this machine reaches the hub."""
-    host, port = settings.address
-    if host in ("0.0.0.0", "::"):
-        host = "localhost"
-    return f"{'https' if settings.tls.certificate else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+    reached = hub or browser_url(*settings.address, tls=settings.tls.certificate is not None)
+    typer.echo(f"{reached.rstrip('/')}/open/{code}")
 
 
 def _pattern(role: Role, device: str | None, devices: str | None) -> str:

@@ -10,11 +10,13 @@ from hub.registry.errors import RegistryError
 from hub.registry.event import Event
 from hub.registry.fleet import Device
 from hub.registry.registry import Login, Registry
-from hub.registry.token import Admin, NewToken, Token
+from hub.registry.token import LOGIN_CODE_SECONDS, SESSION_SECONDS, Admin, NewToken, Token
 from hub.registry.token_file import TokenFile, open_token_file
 
 __all__ = [
     "FILE_NAME",
+    "LOGIN_CODE_SECONDS",
+    "SESSION_SECONDS",
     "Admin",
     "Device",
     "Event",
