@@ -91,7 +91,9 @@ async def open_rooms(settings: Settings, *, listening_on: str) -> AsyncIterator[
             intake=intake,
             journal=journal,
             store=store,
-            store_error=lambda: writer.state.last_error,
+            store_state=lambda: writer.state,
+            quarantine_dropped=lambda: journal.quarantine_dropped,
+            dropped_events=lambda: registry.dropped_events,
             series=lambda: list(registry.series.values()),
             series_of=lambda device: list(metrics_of(device).values()),
         )

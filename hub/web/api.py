@@ -13,6 +13,7 @@ from starlette.responses import Response, StreamingResponse
 from hub.contract import store as stores
 from hub.contract.batch import Series
 from hub.contract.identity import Action, Identity, Role
+from hub.contract.journal import JournalError
 from hub.live.selection import matcher
 from hub.web import history, problem, schemas
 from hub.web.overview import Overview
@@ -24,6 +25,10 @@ encode = msgspec.json.Encoder().encode
 
 DEFAULT_SPAN_NS = 3600 * 1_000_000_000
 DEFAULT_POINTS = 1_000
+
+
+MAX_QUARANTINE_PAGE = 100
+"""Of one answer: 26 MB where each is as large as a batch may be."""
 
 
 class Event(Protocol):
@@ -95,7 +100,11 @@ class Question:
         ] = None,
         points: Annotated[
             int,
-            Query(ge=0, le=limits.MAX_HISTORY_POINTS, description="At most so many points a series; 0: every reading."),
+            Query(
+                ge=0,
+                le=limits.MAX_HISTORY_POINTS,
+                description=f"At most so many points a series, {stores.MIN_POINTS} or more; 0: every reading.",
+            ),
         ] = DEFAULT_POINTS,
     ) -> None:
         try:
@@ -103,6 +112,9 @@ class Question:
             self.start_ns = history.parse_time(start) if start is not None else None
         except ValueError as error:
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, f"from, to: {error}") from None
+        if 0 < points < stores.MIN_POINTS:
+            detail = f"points: {stores.MIN_POINTS} or more (a lowest and a highest), or 0 for every reading"
+            raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
         self.devices = device
         self.metrics = metric or ["*"]
         self.points = points or None
@@ -230,6 +242,24 @@ def make_api(
     async def flow(asks: Caller) -> Response:
         """The books: where every batch and reading is. Device and gateway tokens see their own devices."""
         return _json(await overview.flow(asks))
+
+    @api.get("/api/v1/quarantine", response_model=schemas.Quarantine, responses=PROBLEMS)
+    async def quarantine(
+        asks: Caller,
+        device: Annotated[str | None, Query(max_length=limits.MAX_DEVICE_ID)] = None,
+        limit: Annotated[int, Query(ge=1, le=MAX_QUARANTINE_PAGE)] = 20,
+        before: Annotated[int, Query(ge=1, le=limits.MAX_SEQ)] = limits.MAX_SEQ,
+    ) -> Response:
+        """Batches in quarantine, newest first; with `before`, an offset, only older ones. Device and gateway tokens
+        have to name one of their own devices."""
+        if not asks.may(Action.READ) and (device is None or not asks.may_write(device)):
+            detail = f"a token of role {asks.role} sees the quarantine of its own devices: name one with device"
+            raise Refusal(HTTPStatus.FORBIDDEN, detail)
+        try:
+            found = await overview.quarantine(device, limit=limit, before=before)
+        except JournalError as error:
+            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from None
+        return _json({"quarantine": found})
 
     @api.get("/api/v1/tokens", response_model=schemas.Tokens, responses=PROBLEMS)
     async def tokens(_: Admin) -> Response:

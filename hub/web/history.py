@@ -59,7 +59,7 @@ def as_json(history: History) -> dict[str, Any]:
 
 
 def as_csv(history: History) -> Iterator[str]:
-    """Rows of time, time_ns, device, metric, value in order of time, in pieces of some hundred rows."""
+    """Rows of time, time_ns, device, metric, unit, value in order of time, in pieces of CSV_FLUSH_ROWS."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(["time", "time_ns", "device", "metric", "unit", "value"])

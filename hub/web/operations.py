@@ -60,10 +60,10 @@ class _HubCollector(Collector):
             gauge = GaugeMetricFamily(f"hub_{name}", help_text)
             gauge.add_metric([], amount)
             yield gauge
-        rejected = CounterMetricFamily("hub_rejected_batches", "Batches put in quarantine", labels=["code"])
-        for code, count in self._overview.rejected().items():
-            rejected.add_metric([code], count)
-        yield rejected
+        quarantined = CounterMetricFamily("hub_quarantined_batches", "Batches put in quarantine", labels=["code"])
+        for code, count in self._overview.quarantined_batches().items():
+            quarantined.add_metric([code], count)
+        yield quarantined
         lag = GaugeMetricFamily("hub_consumer_lag_entries", "Journal entries still to do", labels=["consumer"])
         for name, entries in self._overview.lags().items():
             lag.add_metric([name], entries)

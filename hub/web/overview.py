@@ -3,10 +3,11 @@ ready."""
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from hub.contract.batch import Series
+from hub.contract.batch import Entry, Series
 from hub.contract.identity import Action, Identity
 from hub.contract.journal import Journal
 from hub.contract.store import Store, StoreError
@@ -16,14 +17,6 @@ from hub.live.group import latest_of
 from wire import live as messages
 
 
-class Event(NamedTuple):
-    """Something that happened to a device (or to the hub)."""
-
-    time_ns: int
-    kind: str
-    detail: str
-
-
 class HubInfo(NamedTuple):
     """Which hub this is."""
 
@@ -31,6 +24,20 @@ class HubInfo(NamedTuple):
     name: str
     version: str
     started_ns: int
+
+
+class StoreState(Protocol):
+    """Where the store's writer stands. `missed` counts entries that the journal had deleted before the store got them:
+    that happens only where one of the two was put back from a copy."""
+
+    @property
+    def phase(self) -> str: ...
+    @property
+    def since_ns(self) -> int: ...
+    @property
+    def last_error(self) -> str | None: ...
+    @property
+    def missed(self) -> int: ...
 
 
 class Overview:
@@ -43,7 +50,9 @@ class Overview:
         intake: Intake,
         journal: Journal,
         store: Store,
-        store_error: Callable[[], str | None],
+        store_state: Callable[[], StoreState],
+        quarantine_dropped: Callable[[], int],
+        dropped_events: Callable[[], int],
         series: Callable[[], Sequence[Series]],
         series_of: Callable[[str], Sequence[Series]],
     ) -> None:
@@ -51,7 +60,9 @@ class Overview:
         self._intake = intake
         self._journal = journal
         self._store = store
-        self._store_error = store_error
+        self._store_state = store_state
+        self._quarantine_dropped = quarantine_dropped
+        self._dropped_events = dropped_events
         self._series = series
         self._series_of = series_of
 
@@ -90,6 +101,7 @@ class Overview:
         stored = await self._stored()
         everything = identity.may(Action.READ)
         journal = self._journal
+        store = self._store_state()
         devices = [
             self._flow_of(device, stored)
             for device in self._intake.devices.values()
@@ -109,7 +121,15 @@ class Overview:
                 {"name": c.name, "offset": c.offset, "lag": max(0, journal.last_offset - c.offset)}
                 for c in journal.consumers()
             ],
+            "store": {
+                "phase": store.phase,
+                "since_ns": store.since_ns,
+                "error": store.last_error,
+                "missed": store.missed,
+            },
             "totals": totals,
+            "quarantine_dropped": self._quarantine_dropped(),
+            "dropped_events": self._dropped_events(),
             "bad_messages": self._intake.bad_messages,
             "devices": devices,
         }
@@ -123,7 +143,6 @@ class Overview:
             "accepted_batches": mark.batches,
             "accepted": mark.readings,
             "duplicate_batches": device.duplicates,
-            "rejected_batches": mark.quarantined,
             "quarantined_batches": mark.quarantined,
             "lost_batches": mark.lost,
             "moved": mark.moved,
@@ -141,7 +160,7 @@ class Overview:
         return self._intake.clock()
 
     def counters(self) -> list[tuple[str, str, int]]:
-        """(name, what it counts, value) since the data directory was made."""
+        """(name, what it counts, value); since the data directory was made where it does not say otherwise."""
         devices = self._intake.devices.values()
         return [
             ("accepted_batches", "Batches accepted", sum(d.durable.batches for d in devices)),
@@ -149,7 +168,10 @@ class Overview:
             ("duplicate_batches", "Batches that came again", sum(d.duplicates for d in devices)),
             ("lost_batches", "Batches in declared gaps", sum(d.durable.lost for d in devices)),
             ("moved_readings", "Readings moved by 1 ns", sum(d.durable.moved for d in devices)),
-            ("bad_messages", "Messages that ended their connection", self._intake.bad_messages),
+            ("quarantine_dropped", "Batches that left the quarantine at its bound", self._quarantine_dropped()),
+            ("missed_entries", "Journal entries the store can never get, since the start", self._store_state().missed),
+            ("dropped_events", "Events lost to a disk that refused them, since the start", self._dropped_events()),
+            ("bad_messages", "Frames that were no message of an agent's, since the start", self._intake.bad_messages),
         ]
 
     def gauges(self) -> list[tuple[str, str, float]]:
@@ -163,9 +185,13 @@ class Overview:
             ("ready", "1 when data are taken in and stored", float(not self.problems())),
         ]
 
-    def rejected(self) -> dict[str, int]:
-        """Batches put in quarantine since the start, by code."""
-        return dict(self._intake.rejected)
+    def quarantined_batches(self) -> dict[str, int]:
+        """Batches put in quarantine since the data directory was made, by code."""
+        return self._journal.quarantine_totals()
+
+    async def quarantine(self, device: str | None, *, limit: int, before: int) -> list[dict[str, Any]]:
+        """What is in quarantine, the newest first, as the API's Quarantined. Raises JournalError."""
+        return [_quarantined(entry) for entry in await self._journal.quarantined(device, limit=limit, before=before)]
 
     def lags(self) -> dict[str, int]:
         """Journal entries that each consumer has still to do."""
@@ -177,7 +203,7 @@ class Overview:
         problems = {}
         if self._intake.refusal is not None:
             problems["journal"] = self._intake.refusal.message
-        error = self._store_error()
+        error = self._store_state().last_error
         if error is not None:
             problems["store"] = error
         return problems
@@ -195,7 +221,6 @@ COUNTS = (
     "accepted_batches",
     "accepted",
     "duplicate_batches",
-    "rejected_batches",
     "quarantined_batches",
     "lost_batches",
     "moved",
@@ -218,6 +243,23 @@ def state_of(device: Device) -> messages.DeviceState:
         clock_offset_ns=device.clock_offset_ns,
         clock_error_ns=device.clock_error_ns,
     )
+
+
+def _quarantined(entry: Entry) -> dict[str, Any]:
+    code, message = entry.reason or ("", "")
+    return {
+        "offset": entry.offset,
+        "device": entry.device,
+        "epoch": entry.epoch,
+        "seq": entry.seq,
+        "received_ns": entry.received_ns,
+        "code": code,
+        "message": message,
+        "format": entry.format,
+        "payload": entry.payload.decode(errors="replace")
+        if entry.format == "json"
+        else b64encode(entry.payload).decode(),
+    }
 
 
 def metric_of(series: Series) -> dict[str, Any]:

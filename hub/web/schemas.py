@@ -140,13 +140,24 @@ class ConsumerState(BaseModel):
     lag: int
 
 
+class StoreState(BaseModel):
+    """Where the store stands: its phase, since when, what is the matter while it waits."""
+
+    phase: Literal["opening", "running", "waiting"]
+    since_ns: TimeNs
+    error: str | None
+    missed: int = Field(
+        description="Journal entries that were deleted before the store got them, since the hub started: only where "
+        "the journal or the store was put back from a copy."
+    )
+
+
 class Counts(BaseModel):
     """Totals since the data directory was made. `accepted`, `moved` and `stored` count readings."""
 
     accepted_batches: int
     accepted: int
     duplicate_batches: int
-    rejected_batches: int
     quarantined_batches: int
     lost_batches: int
     moved: int
@@ -166,9 +177,35 @@ class Flow(BaseModel):
 
     journal: JournalState
     consumers: list[ConsumerState]
+    store: StoreState
     totals: Counts
-    bad_messages: int
+    quarantine_dropped: int = Field(description="Batches that left the quarantine at its bound, the oldest first.")
+    dropped_events: int = Field(description="Events lost to a disk that refused them, since the hub started.")
+    bad_messages: int = Field(
+        description="Frames that were no message of the device protocol and ended their connection, since the hub "
+        "started. A batch that is wrong in itself is in quarantine instead."
+    )
     devices: list[DeviceFlow]
+
+
+class Quarantined(BaseModel):
+    """A batch that could not be accepted, with its reason."""
+
+    offset: int
+    device: str
+    epoch: str
+    seq: int
+    received_ns: TimeNs
+    code: str
+    message: str
+    format: Literal["json", "msgpack"]
+    payload: str = Field(description="The frame as it came: its text where the format is json, in base64 elsewhere.")
+
+
+class Quarantine(BaseModel):
+    """What is in quarantine, the newest first."""
+
+    quarantine: list[Quarantined]
 
 
 class NewToken(BaseModel):

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
+import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from websockets import Subprotocol
+from websockets.asyncio.client import connect
 
 from device_agent import Agent, Metric
 from hub.web import schemas
@@ -25,6 +30,7 @@ METRICS = [
     Metric("open", "boolean"),
     Metric("state", "string"),
 ]
+WRONG_BATCH = {"type": "data", "seq": 1, "time": [1], "values": {"level": ["high"]}}
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +75,7 @@ async def test_every_answer_is_what_the_description_says(hub: Hub) -> None:
     schemas.Latest.model_validate(await hub.get("/api/v1/latest"))
     schemas.History.model_validate(await hub.get("/api/v1/history", device="*"))
     schemas.Flow.model_validate(await hub.get("/api/v1/flow"))
+    schemas.Quarantine.model_validate(await hub.get("/api/v1/quarantine"))
     schemas.Tokens.model_validate(await hub.get("/api/v1/tokens"))
     schemas.Readiness.model_validate(await hub.get("/ready"))
 
@@ -77,7 +84,9 @@ async def test_the_description_is_openapi_3_1_and_names_every_path(hub: Hub) -> 
     """Scripts can be generated from /api/v1/openapi.json."""
     description = (await ask(hub, "/api/v1/openapi.json", "")).json()
     assert description["openapi"].startswith("3.1")
-    for path in ("devices", "devices/{device}", "devices/{device}/events", "latest", "history", "flow", "tokens"):
+    for path in (
+        "devices", "devices/{device}", "devices/{device}/events", "latest", "history", "flow", "quarantine", "tokens"
+    ):  # fmt: skip
         assert f"/api/v1/{path}" in description["paths"]
 
 
@@ -123,6 +132,9 @@ async def test_history_is_reduced_to_the_points_asked_for_and_keeps_extremes(hub
         ("/api/v1/nothing", {}, 404, "openapi.json"),
         ("/api/v1/history", {}, 422, "device"),
         ("/api/v1/history", {"device": "pump", "points": 1_000_000}, 422, "points"),
+        ("/api/v1/history", {"device": "pump", "points": 1}, 422, "points: 2 or more"),
+        ("/api/v1/quarantine", {"limit": 101}, 422, "limit"),
+        ("/api/v1/quarantine", {"before": 0}, 422, "before"),
         ("/api/v1/history", {"device": "pump", "from": "yesterday"}, 422, "from, to"),
         ("/api/v1/history", {"device": "pump", "from": "2024-01-01T00:00:00"}, 422, "time zone"),
         ("/api/v1/history", {"device": "pump", "from": "5", "to": "5"}, 422, "before"),
@@ -145,6 +157,11 @@ async def test_each_role_reaches_what_it_may_and_nothing_else(hub: Hub) -> None:
     viewer = await hub.token("viewer")
     device = await hub.token("device", "--device", "fan")
     for token, path, status in [
+        ("", "/api/v1/quarantine", 401),
+        (viewer, "/api/v1/quarantine", 200),
+        (device, "/api/v1/quarantine", 403),
+        (device, "/api/v1/quarantine?device=pump", 403),
+        (device, "/api/v1/quarantine?device=fan", 200),
         ("", "/api/v1/devices", 401),
         ("wrong", "/api/v1/devices", 401),
         (viewer, "/api/v1/devices", 200),
@@ -155,6 +172,58 @@ async def test_each_role_reaches_what_it_may_and_nothing_else(hub: Hub) -> None:
         answer = await ask(hub, path, token)
         assert answer.status_code == status, (path, answer.text)
     assert [d["device"] for d in (await ask(hub, "/api/v1/flow", device)).json()["devices"]] == ["fan"]
+
+
+async def send_wrong(hub: Hub, device: str, subprotocol: str, encode: Callable[[Any], str | bytes]) -> None:
+    """An agent that sends one batch with a word where a number belongs, and waits for its rejection."""
+    token = await hub.token("device", "--device", device)
+    hello = {
+        "type": "hello",
+        "device": device,
+        "epoch": "00000000000000aa",
+        "next_seq": 1,
+        "durable": True,
+        "time": 1,
+        "metrics": [{"name": "level", "type": "float"}],
+    }
+    async with connect(
+        f"{hub.ws_url}/v1/device",
+        additional_headers={"Authorization": f"Bearer {token}"},
+        subprotocols=[Subprotocol(subprotocol)],
+        proxy=None,
+    ) as socket:
+        await socket.send(encode(hello))
+        await socket.send(encode(WRONG_BATCH))
+        async for frame in socket:
+            if "reject" in str(frame):
+                return
+
+
+async def test_the_quarantine_shows_what_was_refused_and_why(tmp_path: Path) -> None:
+    """Newest first, a page at a time, of one device or of all, frames as they came; books and metrics count the same,
+    also after a restart."""
+    async with running_hub(tmp_path / "data") as hub:
+        await send_wrong(hub, "a", "telemetry.v1.json", lambda message: json.dumps(message))
+        await send_wrong(hub, "b", "telemetry.v1.msgpack", msgspec.msgpack.encode)
+        await hub.stop()
+        await hub.start()
+        answer = await hub.get("/api/v1/quarantine")
+        schemas.Quarantine.model_validate(answer)
+        b, a = answer["quarantine"]
+        assert [(one["device"], one["seq"], one["code"]) for one in (b, a)] == [
+            ("b", 1, "wrong_type"),
+            ("a", 1, "wrong_type"),
+        ]
+        assert json.loads(a["payload"]) == msgspec.msgpack.decode(base64.b64decode(b["payload"])) == WRONG_BATCH
+        assert "level" in a["message"]
+        assert (await hub.get("/api/v1/quarantine", limit=1))["quarantine"] == [b]
+        assert (await hub.get("/api/v1/quarantine", before=b["offset"]))["quarantine"] == [a]
+        assert (await hub.get("/api/v1/quarantine", device="a"))["quarantine"] == [a]
+        assert (await hub.get("/api/v1/flow"))["totals"]["quarantined_batches"] == 2
+        families = {f.name: f for f in text_string_to_metric_families((await ask(hub, "/metrics", "")).text)}
+        assert [(sample.labels, sample.value) for sample in families["hub_quarantined_batches"].samples] == [
+            ({"code": "wrong_type"}, 2)
+        ]
 
 
 async def test_a_token_is_made_used_and_revoked_over_the_api(hub: Hub) -> None:
@@ -187,6 +256,16 @@ async def test_a_one_time_url_signs_a_browser_in_once(hub: Hub) -> None:
         assert (await browser.delete("/api/v1/session", headers={"Origin": hub.url})).status_code == 204
         assert (await browser.get("/api/v1/hub")).status_code == 401
     assert (await ask(hub, path, "")).status_code == 403
+
+
+async def test_what_is_lost_is_told_also_where_it_is_nothing(hub: Hub) -> None:
+    """Each counter of a loss is in the books and in the metrics, at zero from the start, so that it can be watched."""
+    flow = await hub.get("/api/v1/flow")
+    assert (flow["store"]["phase"], flow["store"]["error"], flow["store"]["missed"]) == ("running", None, 0)
+    assert (flow["quarantine_dropped"], flow["dropped_events"], flow["bad_messages"]) == (0, 0, 0)
+    families = {f.name: f for f in text_string_to_metric_families((await ask(hub, "/metrics", "")).text)}
+    for name in ("missed_entries", "quarantine_dropped", "dropped_events", "bad_messages"):
+        assert [sample.value for sample in families[f"hub_{name}"].samples] == [0]
 
 
 async def test_health_ready_and_metrics_are_open_and_true(hub: Hub) -> None:
