@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import ConsoleMessage, Page
+from playwright.async_api import ConsoleMessage, Download, Page
 
 from device_agent import Agent, Metric
 from tests.end_to_end.browser import PHONE, held, open_browser, open_page
@@ -101,6 +102,42 @@ async def test_live_values_appear_within_moments_of_opening_the_printed_url(tmp_
             )
             stop.set()
             await sending
+
+
+async def test_a_download_has_every_reading_or_says_why_there_is_none(tmp_path: Path, chromium: Path) -> None:
+    """The CSV of a chart holds each stored reading, more of them than any chart has points; it reaches up to the moment
+    of the click, and where the hub gives no readings the page says so and saves nothing."""
+    async with running_hub(tmp_path / "data") as hub:
+        token = await hub.token("device", "--device", DEVICE)
+        async with (
+            Agent(hub.url, device=DEVICE, token=token, metrics=METRICS) as agent,
+            open_browser(chromium) as browser,
+        ):
+            page = await open_page(browser, hub, f"/device/{DEVICE}")
+            button = page.get_by_role("button", name=f"Download {METRIC} as CSV")
+            await agent.send({METRIC: 0.0})
+            await button.wait_for()
+            for number in range(1, 5000):
+                await agent.send({METRIC: float(number)})
+            await agent.drain(60)
+            await hub.settled()
+            async with page.expect_download() as started:
+                await button.click()
+            download = await started.value
+            assert download.suggested_filename == f"{DEVICE} {METRIC}.csv"
+            rows = list(csv.DictReader((await download.path()).read_text().splitlines()))
+            assert [float(row["value"]) for row in rows] == list(range(5000))
+            saved: list[Download] = []
+            page.on("download", lambda download: saved.append(download))
+            await hub.kill()
+            await button.click()
+            problem = page.get_by_test_id("download-problem")
+            assert await problem.inner_text() == "Nothing was downloaded: The hub does not answer."
+            assert saved == []
+            await hub.start()
+            async with page.expect_download():
+                await button.click()
+            assert await problem.count() == 0
 
 
 def _note_problems(page: Page, problems: list[str]) -> None:

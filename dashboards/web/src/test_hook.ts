@@ -3,7 +3,7 @@
  * open, null for any other. It only reads.
  */
 
-import type { DeviceData } from "./data/device_data";
+import type { DeviceData } from "./pages/device/device_data";
 
 export interface HeldSeries {
   times_ms: number[];

@@ -7,7 +7,8 @@ import { type Signal, signal } from "@preact/signals";
 import type { Feed } from "../data/feed";
 import type { HistoryWindow } from "../data/history_window";
 import { hubNow } from "../data/hub_clock";
-import { type Stretch, stretchOf, type View } from "./view";
+import type { Stretch } from "../data/stretch";
+import { stretchOf, type View } from "./view";
 
 /** Room right of the live edge, for the dots that stand on it. */
 export const EDGE_PX = 8;

@@ -1,9 +1,6 @@
 /** Where a series has no readings although it usually would. */
 
-export interface Gap {
-  from: number;
-  to: number;
-}
+import type { Stretch } from "../data/stretch";
 
 /** Distances looked at to tell a series' usual interval. */
 const SAMPLE = 400;
@@ -35,18 +32,18 @@ export function gapThreshold(times: ArrayLike<number>): number {
 }
 
 /** The gaps among these times, in order. */
-export function findGaps(times: ArrayLike<number>, threshold: number): Gap[] {
-  const gaps: Gap[] = [];
+export function findGaps(times: ArrayLike<number>, threshold: number): Stretch[] {
+  const gaps: Stretch[] = [];
   for (let i = 1; i < times.length; i++)
     if (times[i] - times[i - 1] > threshold) gaps.push({ from: times[i - 1], to: times[i] });
   return gaps;
 }
 
 /** What is a gap in all of these lists: where a chart shows nothing at all. */
-export function commonGaps(lists: Gap[][]): Gap[] {
+export function commonGaps(lists: Stretch[][]): Stretch[] {
   if (lists.length === 0) return [];
   return lists.reduce((common, list) => {
-    const both: Gap[] = [];
+    const both: Stretch[] = [];
     let i = 0;
     let j = 0;
     while (i < common.length && j < list.length) {

@@ -1,8 +1,8 @@
 /** What lies on and over a chart's sheet besides its lines: hatched gaps, late marks, live dots and the crosshair. */
 
-import type { Interval } from "../data/feed";
-import type { Gap } from "./gaps";
+import type { Stretch } from "../data/stretch";
 import type { Sheet } from "./sheet";
+import { seriesClass } from "./theme_colours";
 
 /** More lines than these, and their dots and value tags would hide each other. */
 export const MAX_DOTS = 8;
@@ -19,7 +19,7 @@ interface LiveEnd {
 
 export class Marks {
   /** The gaps that are shown, in time. */
-  gaps: Gap[] = [];
+  gaps: Stretch[] = [];
   /** Set when what is drawn has changed; who draws clears it. */
   stale = true;
   private readonly gapLayer = layer("gaps");
@@ -42,7 +42,7 @@ export class Marks {
     this.crosshair.remove();
   }
 
-  show(sheet: Sheet, ends: LiveEnd[], shown: { gaps: Gap[]; late: Interval[]; live: boolean }): void {
+  show(sheet: Sheet, ends: LiveEnd[], shown: { gaps: Stretch[]; late: Stretch[]; live: boolean }): void {
     this.gaps = shown.gaps;
     const spans = [
       ...shown.gaps.slice(-MAX_GAPS).map((gap) => ({ ...gap, name: "gap" })),
@@ -73,7 +73,7 @@ export class Marks {
     dots.forEach(({ colour, time, value }, index) => {
       const dot = this.dotLayer.children[index] as HTMLElement;
       const at = sheet.position(time, value);
-      dot.className = `dot series-${(colour % 8) + 1}`;
+      dot.className = `dot ${seriesClass(colour)}`;
       dot.hidden = at === null || Number.isNaN(value);
       if (at !== null) dot.style.transform = `translate(${at.x}px, ${at.y}px)`;
     });

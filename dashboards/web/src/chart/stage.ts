@@ -1,16 +1,15 @@
 /** One chart as it is seen: the moving sheet, and what lies over it: gaps, late marks, live dots, value tags, crosshair. */
 
-import type { Interval } from "../data/feed";
 import { lowerBound, upperBound } from "../data/series_buffer";
+import type { Stretch } from "../data/stretch";
 import { between, nearest } from "./compose";
 import { type Budget, type Conductor, EDGE_PX, type Player } from "./conductor";
 import { extent } from "./envelope";
-import { commonGaps, findGaps, type Gap } from "./gaps";
+import { commonGaps, findGaps } from "./gaps";
 import { type HeldSeries, look } from "./held_series";
 import { Marks } from "./marks";
 import { axisHeight, Sheet, type SheetSeries } from "./sheet";
 import { rem, themeVersion } from "./theme_colours";
-import type { Stretch } from "./view";
 import { SteadyRange, type YRange } from "./y_range";
 
 /** The sheet is this much wider than what is seen, in parts of it; at least MIN_MARGIN_PX. */
@@ -104,11 +103,11 @@ export class Stage implements Player {
   }
 
   /** The gap at this time, when all that is shown has none there. */
-  gapAt(time: number): Gap | null {
+  gapAt(time: number): Stretch | null {
     return this.marks.gaps.find((gap) => time > gap.from && time < gap.to) ?? null;
   }
 
-  lateAt(time: number): Interval | null {
+  lateAt(time: number): Stretch | null {
     return this.options.conductor.feed.late.find((late) => time >= late.from && time <= late.to) ?? null;
   }
 
@@ -312,7 +311,7 @@ export class Stage implements Player {
     });
   }
 
-  private currentGaps(): Gap[] {
+  private currentGaps(): Stretch[] {
     const { plan } = this.sheet;
     if (plan === null) return [];
     const now = this.options.conductor.now();

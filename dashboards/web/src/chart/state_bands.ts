@@ -1,10 +1,9 @@
 /** The bands of a state timeline: from when to when a state lasted. */
 
 import type { Columns } from "../data/series_buffer";
+import type { Stretch } from "../data/stretch";
 
-export interface Band {
-  from: number;
-  to: number;
+export interface Band extends Stretch {
   value: number;
 }
 
@@ -12,7 +11,7 @@ export interface Band {
  * Neighbouring readings of the same state are one band; it lasts until the next state, until a value is missing, or into a silence of at
  * most `threshold`. The last band goes on to the end of the stretch unless it has been silent for longer.
  */
-export function bandsOf(columns: Columns, stretch: { from: number; to: number; threshold: number }): Band[] {
+export function bandsOf(columns: Columns, stretch: Stretch & { threshold: number }): Band[] {
   const { times, values } = columns;
   const bands: Band[] = [];
   let open: Band | null = null;

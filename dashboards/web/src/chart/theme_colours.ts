@@ -10,6 +10,11 @@ export interface ThemeColours {
 
 export const SERIES_COLOURS = 8;
 
+/** The style sheet's class for a series of this colour; beyond the last colour they begin again. */
+export function seriesClass(colour: number): string {
+  return `series-${(colour % SERIES_COLOURS) + 1}`;
+}
+
 let resolved: ThemeColours | null = null;
 /** Counts theme changes; who drew with an older one draws again. */
 export let themeVersion = 0;

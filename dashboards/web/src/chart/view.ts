@@ -1,12 +1,9 @@
 /** What stretch of time the charts of a page show, and how gestures change it. */
 
+import type { Stretch } from "../data/stretch";
+
 /** `live`: the newest `span_ms`, moving with the clock. `fixed`: a stretch that stays. */
 export type View = { mode: "live"; span_ms: number } | { mode: "fixed"; from: number; to: number };
-
-export interface Stretch {
-  from: number;
-  to: number;
-}
 
 export const MIN_SPAN_MS = 1000;
 export const MAX_SPAN_MS = 366 * 86_400_000;

@@ -1,6 +1,7 @@
 /** The hub's HTTP API, /api/v1, as this application uses it. Times are nanoseconds since 1970 UTC. */
 
 import type { DeviceState, MetricType } from "../wire/live";
+import type { Stretch } from "./stretch";
 
 export interface HubInfo {
   hub: string;
@@ -60,6 +61,11 @@ export class ApiError extends Error {
 const BASE = "/api/v1";
 
 async function request<T>(method: string, path: string, body?: object, signal?: AbortSignal): Promise<T> {
+  const response = await ask(method, path, body, signal);
+  return (response.status === 204 ? undefined : await response.json()) as T;
+}
+
+async function ask(method: string, path: string, body?: object, signal?: AbortSignal): Promise<Response> {
   let response: Response;
   try {
     response = await fetch(`${BASE}${path}`, {
@@ -74,7 +80,7 @@ async function request<T>(method: string, path: string, body?: object, signal?: 
     throw new ApiError(0, "The hub does not answer.");
   }
   if (!response.ok) throw new ApiError(response.status, await problemOf(response));
-  return (response.status === 204 ? undefined : await response.json()) as T;
+  return response;
 }
 
 async function problemOf(response: Response): Promise<string> {
@@ -110,35 +116,38 @@ export async function fetchEvents(device: string, limit: number): Promise<Device
   return (await request<{ events: DeviceEvent[] }>("GET", path)).events;
 }
 
+/** Where the history of these metrics is. With 0 points it is every reading of the stretch; the hub refuses too many. */
 export function historyPath(
   device: string,
   metrics: string[],
-  from_ms: number,
-  to_ms: number,
-): URLSearchParams {
+  { from, to, points, format }: Stretch & { points: number; format?: "csv" },
+): string {
   const query = new URLSearchParams({ device });
   for (const metric of metrics) query.append("metric", metric);
-  query.set("from", nanosecondsOf(from_ms));
-  query.set("to", nanosecondsOf(to_ms));
-  return query;
+  query.set("from", nanosecondsOf(from));
+  query.set("to", nanosecondsOf(to));
+  query.set("points", String(Math.round(points)));
+  if (format !== undefined) query.set("format", format);
+  return `/history?${query}`;
 }
 
 export function fetchHistory(
   device: string,
   metrics: string[],
-  range: { from_ms: number; to_ms: number; points: number },
+  range: Stretch & { points: number },
   signal?: AbortSignal,
 ): Promise<History> {
-  const query = historyPath(device, metrics, range.from_ms, range.to_ms);
-  query.set("points", String(Math.round(range.points)));
-  return request("GET", `/history?${query}`, undefined, signal);
+  return request("GET", historyPath(device, metrics, range), undefined, signal);
 }
 
-/** Where a spreadsheet gets these readings, every one of them. */
-export function csvUrl(device: string, metrics: string[], from_ms: number, to_ms: number): string {
-  const query = historyPath(device, metrics, from_ms, to_ms);
-  query.set("format", "csv");
-  return `${BASE}/history?${query}`;
+/** These readings for a spreadsheet, every one of them. Throws ApiError, also when they do not come to their end. */
+export async function fetchCsv(device: string, metrics: string[], stretch: Stretch): Promise<Blob> {
+  const response = await ask("GET", historyPath(device, metrics, { ...stretch, points: 0, format: "csv" }));
+  try {
+    return await response.blob();
+  } catch {
+    throw new ApiError(0, "The connection broke before all of it was here.");
+  }
 }
 
 export function signIn(token: string): Promise<void> {

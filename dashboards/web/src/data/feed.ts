@@ -7,6 +7,7 @@ import type { Subscriber } from "../connection/live_connection";
 import { Kind, type Update } from "../wire/frames";
 import type { Policy, Series } from "../wire/live";
 import { SeriesBuffer } from "./series_buffer";
+import type { Stretch } from "./stretch";
 
 export interface FeedOptions {
   device: string;
@@ -22,13 +23,8 @@ export interface FeedSeries {
   buffer: SeriesBuffer;
 }
 
-export interface Interval {
-  from: number;
-  to: number;
-}
-
 /** A stretch that the hub summarised because this page's connection was slow. */
-export interface Conflated extends Interval {
+export interface Conflated extends Stretch {
   readings: number;
 }
 
@@ -44,7 +40,7 @@ export class Feed {
   version = 0;
   /** Whether history is here and updates are live. */
   live = false;
-  late: Interval[] = [];
+  late: Stretch[] = [];
   onLive: (() => void) | null = null;
   onConflated: ((conflated: Conflated) => void) | null = null;
   onSeries: (() => void) | null = null;

@@ -1,19 +1,15 @@
 /** Why there are no readings: what the events around a gap tell. */
 
 import type { DeviceEvent } from "./api";
+import type { Stretch } from "./stretch";
 import { duration } from "./time_format";
 
 /** Events this close to a gap's edges belong to it. */
 const NEAR_MS = 15_000;
 
-export interface Silence {
-  from: number;
-  to: number;
-}
-
 /** A sentence on why a stretch is empty. `hubStarted_ms` is when the hub that answers was started. */
 export function gapReason(
-  gap: Silence,
+  gap: Stretch,
   events: readonly DeviceEvent[],
   hubStarted_ms: number | null,
 ): string {

@@ -5,11 +5,10 @@
 
 import { fetchHistory, type SeriesHistory } from "./api";
 import type { Columns } from "./series_buffer";
+import type { Stretch } from "./stretch";
 
-export interface WindowSeries extends Columns {
+export interface WindowSeries extends Columns, Stretch {
   resolution: "raw" | "reduced";
-  from: number;
-  to: number;
   /** Distance of two points that the hub was asked for; a raw answer is finer. */
   step_ms: number;
   texts: string[] | null;
@@ -24,9 +23,7 @@ const MARGIN = 0.5;
 /** Points further apart than this many pixels are too coarse. */
 const MAX_COARSE = 3;
 
-export interface Wanted {
-  from: number;
-  to: number;
+export interface Wanted extends Stretch {
   width_px: number;
 }
 
@@ -95,15 +92,14 @@ export class HistoryWindow {
   private async fetchSome(wanted: [string, Wanted][], signal: AbortSignal): Promise<void> {
     const { from, to, width_px } = wanted[0][1];
     const margin = (to - from) * MARGIN;
-    const from_ms = Math.max(0, from - margin);
-    const to_ms = to + margin;
+    const asked = { from: Math.max(0, from - margin), to: to + margin };
     const points = Math.min(4000, Math.max(200, Math.ceil(width_px * 2 * (1 + 2 * MARGIN))));
     const metrics = wanted.map(([metric]) => metric);
-    const history = await fetchHistory(this.device, metrics, { from_ms, to_ms, points }, signal);
-    const step_ms = (to_ms - from_ms) / (points / 2);
+    const history = await fetchHistory(this.device, metrics, { ...asked, points }, signal);
+    const step_ms = (asked.to - asked.from) / (points / 2);
     for (const metric of metrics) {
       const answer = history.series.find((series) => series.metric === metric);
-      this.series.set(metric, windowOf(answer, { from: from_ms, to: to_ms, step_ms }));
+      this.series.set(metric, windowOf(answer, { ...asked, step_ms }));
       const pending = this.pending.get(metric);
       if (pending?.from === from && pending.to === to) this.pending.delete(metric);
     }
@@ -122,7 +118,7 @@ export function covers(held: WindowSeries | undefined, wanted: Wanted): boolean 
 /** An answer of the history API as columns; strings become positions in a list of texts. */
 export function windowOf(
   answer: SeriesHistory | undefined,
-  stretch: { from: number; to: number; step_ms: number },
+  stretch: Stretch & { step_ms: number },
 ): WindowSeries {
   const times = Float64Array.from(answer?.time_ns ?? [], (time) => time / 1e6);
   const texts: string[] | null = answer?.type === "string" ? [] : null;

@@ -18,6 +18,7 @@ const PATHS = {
   warning: "M8 2 1.8 13.2h12.4L8 2ZM8 6.5v3.2M8 11.4v.1",
   follow: "M2 8h7M9 4.5 12.5 8 9 11.5M14 3.5v9",
   device: "M4.5 2.5h7v11h-7zM7 11.5h2",
+  close: "m4 4 8 8M12 4l-8 8",
   range: "M8 14A6 6 0 1 0 8 2a6 6 0 0 0 0 12ZM8 4.8V8l2.2 1.4",
 } as const;
 

@@ -3,9 +3,9 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { attachGestures } from "../../chart/gestures";
 import { Stage } from "../../chart/stage";
+import { seriesClass } from "../../chart/theme_colours";
 import type { YRange } from "../../chart/y_range";
-import { csvUrl } from "../../data/api";
-import type { DeviceData } from "../../data/device_data";
+import { ApiError, fetchCsv } from "../../data/api";
 import { common } from "../../data/formats";
 import { gapReason } from "../../data/gap_reason";
 import { hub } from "../../data/hub";
@@ -13,8 +13,10 @@ import { type ChartGroup, colourOf, type MetricHead } from "../../data/metrics";
 import { formatValue, type NumberFormat } from "../../data/number_format";
 import { clock } from "../../data/time_format";
 import { Icon } from "../../ui/icon";
+import { saveFile } from "../../ui/save_file";
 import { colours } from "../../ui/theme";
 import { ChartTable } from "./chart_table";
+import type { DeviceData } from "./device_data";
 import { Legend, type LegendOrder } from "./legend";
 import { ValueAxis } from "./value_axis";
 
@@ -36,6 +38,7 @@ export function ChartCard({ data, group, heads }: ChartCardProps) {
   const legend = useRef<Legend | null>(null);
   const [order, setOrder] = useState<LegendOrder>("name");
   const [table, setTable] = useState(false);
+  const [download, setDownload] = useState<"running" | ApiError | null>(null);
   const many = group.metrics.length > 1;
   const key = group.metrics.map(({ metric }) => metric).join("\n");
 
@@ -115,7 +118,21 @@ export function ChartCard({ data, group, heads }: ChartCardProps) {
     legend.current?.sort(next);
   };
   const title = group.title || (group.unit === "" ? "Without unit" : `All in ${group.unit}`);
-  const { from, to } = conductor.stretch();
+  const save = async () => {
+    setDownload("running");
+    try {
+      // What is shown at this moment: a live chart has moved on since it was put on the page.
+      const metrics = group.metrics.map(({ metric }) => metric);
+      saveFile(
+        await fetchCsv(conductor.device, metrics, conductor.stretch()),
+        `${conductor.device} ${title}.csv`,
+      );
+      setDownload(null);
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      setDownload(error);
+    }
+  };
   return (
     <section
       class={`chart ${many ? "many" : ""}`}
@@ -124,7 +141,7 @@ export function ChartCard({ data, group, heads }: ChartCardProps) {
       data-metric={group.metrics[0].metric}
     >
       <header class="chart-head">
-        {!many && <span class={`swatch series-${(colourOf(heads, group.metrics[0].metric) % 8) + 1}`} />}
+        {!many && <span class={`swatch ${seriesClass(colourOf(heads, group.metrics[0].metric))}`} />}
         <h3 class="ellipsis" title={title}>
           {title}
         </h3>
@@ -141,19 +158,16 @@ export function ChartCard({ data, group, heads }: ChartCardProps) {
           >
             <Icon name="table" />
           </button>
-          <a
-            href={csvUrl(
-              conductor.device,
-              group.metrics.map(({ metric }) => metric),
-              from,
-              to,
-            )}
-            download={`${conductor.device} ${title}.csv`}
+          <button
+            type="button"
+            disabled={download === "running"}
             aria-label={`Download ${title} as CSV`}
-            title="Download as CSV"
+            title={download === "running" ? "Downloading" : "Download as CSV"}
+            data-testid="download"
+            onClick={() => void save()}
           >
             <Icon name="download" />
-          </a>
+          </button>
         </div>
         <span class="readout number">
           {!many && <span ref={readout}>–</span>}
@@ -162,6 +176,14 @@ export function ChartCard({ data, group, heads }: ChartCardProps) {
           </span>
         </span>
       </header>
+      {download instanceof ApiError && (
+        <p class="chart-problem" role="alert" data-testid="download-problem">
+          <span>Nothing was downloaded: {download.message}</span>
+          <button type="button" aria-label="Dismiss" onClick={() => setDownload(null)}>
+            <Icon name="close" />
+          </button>
+        </p>
+      )}
       {table ? (
         <ChartTable data={data} group={group} />
       ) : (

@@ -1,15 +1,15 @@
 /** A chart's readings as a table: for reading exactly, and for those who cannot see the chart. */
 
 import { stretchOf } from "../../chart/view";
-import type { DeviceData } from "../../data/device_data";
 import type { ChartGroup } from "../../data/metrics";
 import { formatValue } from "../../data/number_format";
 import { lowerBound, upperBound } from "../../data/series_buffer";
 import { moment } from "../../data/time_format";
 import { now } from "../../ui/tick";
+import type { DeviceData } from "./device_data";
 
 const ROWS = 100;
-/** Columns beyond these are left out: the CSV has them all. */
+/** Columns beyond these are left out; the download has them all, and every reading. */
 const COLUMNS = 12;
 
 export function ChartTable({ data, group }: { data: DeviceData; group: ChartGroup }) {

@@ -6,11 +6,11 @@ import { gapThreshold } from "../../chart/gaps";
 import { attachGestures } from "../../chart/gestures";
 import { bandsOf } from "../../chart/state_bands";
 import { rem, SERIES_COLOURS, themeColours, withAlpha } from "../../chart/theme_colours";
-import type { Stretch } from "../../chart/view";
-import type { DeviceData } from "../../data/device_data";
 import type { MetricHead } from "../../data/metrics";
 import { lowerBound, upperBound } from "../../data/series_buffer";
+import type { Stretch } from "../../data/stretch";
 import { colours } from "../../ui/theme";
+import type { DeviceData } from "./device_data";
 
 const FONT = '"Inter Variable", system-ui, sans-serif';
 const LABEL_PADDING = 6;

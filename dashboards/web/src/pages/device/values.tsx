@@ -2,11 +2,11 @@
 
 import { useEffect, useRef } from "preact/hooks";
 import type { Budget, Player } from "../../chart/conductor";
-import type { Stretch } from "../../chart/view";
 import type { MetricInfo } from "../../data/api";
-import type { DeviceData } from "../../data/device_data";
 import { leadingMetrics } from "../../data/metrics";
 import { formatFor, formatValue } from "../../data/number_format";
+import type { Stretch } from "../../data/stretch";
+import type { DeviceData } from "./device_data";
 
 const TILES = 6;
 /** Longer numbers are set smaller. */

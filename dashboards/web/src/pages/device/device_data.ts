@@ -1,17 +1,17 @@
 /** What a device's page shows: the feed that fits the view, the past, events, and what was summarised. */
 
 import { effect, type Signal, signal, untracked } from "@preact/signals";
-import { compose, inCodesOf } from "../chart/compose";
-import { Conductor } from "../chart/conductor";
-import { RANGES, spanOf, type View } from "../chart/view";
-import { type DeviceEvent, fetchEvents, fetchHistory } from "./api";
-import { type Conflated, Feed } from "./feed";
-import { Formats } from "./formats";
-import { HistoryWindow, windowOf } from "./history_window";
-import type { Hub } from "./hub";
-import type { MetricHead } from "./metrics";
-import { formatFor, type NumberFormat } from "./number_format";
-import type { Columns } from "./series_buffer";
+import { compose, inCodesOf } from "../../chart/compose";
+import { Conductor } from "../../chart/conductor";
+import { RANGES, spanOf, type View } from "../../chart/view";
+import { type DeviceEvent, fetchEvents, fetchHistory } from "../../data/api";
+import { type Conflated, Feed } from "../../data/feed";
+import { Formats } from "../../data/formats";
+import { HistoryWindow, windowOf } from "../../data/history_window";
+import type { Hub } from "../../data/hub";
+import type { MetricHead } from "../../data/metrics";
+import { formatFor, type NumberFormat } from "../../data/number_format";
+import type { Columns } from "../../data/series_buffer";
 
 /** Short spans come with every reading, up to 13 a second for five minutes. */
 const SHORT_SPAN_MS = 15 * 60_000;
@@ -195,7 +195,7 @@ export class DeviceData {
     this.conflated = null;
     const metrics = [...feed.series.keys()];
     try {
-      const range = { from_ms: stretch.from, to_ms: stretch.to + 1, points: SHORT_POINTS };
+      const range = { from: stretch.from, to: stretch.to + 1, points: SHORT_POINTS };
       const answer = await fetchHistory(this.device, metrics, range);
       for (const part of answer.series) {
         const held = feed.series.get(part.metric);
