@@ -1,5 +1,6 @@
 /** The names and values of a chart's series. Values change many times a second: they are written without any framework. */
 
+import { seriesClass } from "../../chart/theme_colours";
 import { formatValue, type NumberFormat } from "../../data/number_format";
 
 export interface LegendSeries {
@@ -95,7 +96,7 @@ export class Legend {
     item.title = `${metric}: click to see it alone, with Ctrl to add it`;
     item.dataset.metric = metric;
     const swatch = document.createElement("span");
-    swatch.className = `swatch series-${(colour % 8) + 1}`;
+    swatch.className = `swatch ${seriesClass(colour)}`;
     const name = document.createElement("span");
     // Each clipped box is a layer to the browser: only names that need it are clipped.
     if (label.length > LONG_NAME) name.className = "ellipsis";

@@ -1,7 +1,7 @@
 /** The vertical axis: the grid's numbers, and tags with the newest values of a few series. */
 
 import { axisHeight, TOP_PADDING } from "../../chart/sheet";
-import { rem } from "../../chart/theme_colours";
+import { rem, seriesClass } from "../../chart/theme_colours";
 import { ticks, type YRange } from "../../chart/y_range";
 import { decimalsOf, fixed, formatValue, type NumberFormat } from "../../data/number_format";
 
@@ -72,7 +72,7 @@ export class ValueAxis {
     }
     shown.forEach(({ colour, value }, index) => {
       const tag = this.tagLayer.children[index] as HTMLElement;
-      tag.className = `last series-${(colour % 8) + 1}`;
+      tag.className = `last ${seriesClass(colour)}`;
       tag.style.top = `${tops[index]}px`;
       const whole = formatValue(value, format);
       const step = (this.range?.step ?? 1) * format.scale;
