@@ -4,7 +4,6 @@ import { type Signal, signal } from "@preact/signals";
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { DEFAULT_SPAN_MS, fromQuery, RANGES, toQuery, type View } from "../../chart/view";
 import { ApiError, type MetricInfo } from "../../data/api";
-import { DeviceData } from "../../data/device_data";
 import type { DeviceRecord } from "../../data/fleet";
 import { hub } from "../../data/hub";
 import { hubNow } from "../../data/hub_clock";
@@ -18,6 +17,7 @@ import { pageView } from "../../ui/shell";
 import { read, write } from "../../ui/theme";
 import { now } from "../../ui/tick";
 import { ChartCard } from "./chart_card";
+import { DeviceData } from "./device_data";
 import { Events, Tags } from "./events";
 import { DeviceHead } from "./head";
 import { StateTimeline } from "./state_timeline";
@@ -128,7 +128,9 @@ function Measured({
       <Values data={data} metrics={metrics} />
       <div class="section-bar">
         <h2>Charts</h2>
-        <span class="muted">{count(metrics.length)} metrics</span>
+        <span class="muted">
+          {count(metrics.length)} {metrics.length === 1 ? "metric" : "metrics"}
+        </span>
         {problem !== null && <span class="muted">The past cannot be shown: {problem}</span>}
         <LastReadings data={data} record={record} />
         <fieldset class="segments" aria-label="Charts">
