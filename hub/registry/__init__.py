@@ -8,7 +8,7 @@ from __future__ import annotations
 from hub.registry.database import FILE_NAME
 from hub.registry.errors import RegistryError
 from hub.registry.event import Event
-from hub.registry.fleet import Device
+from hub.registry.fleet import KnownDevice
 from hub.registry.registry import Login, Registry
 from hub.registry.token import LOGIN_CODE_SECONDS, SESSION_SECONDS, Admin, NewToken, Token
 from hub.registry.token_file import TokenFile, open_token_file
@@ -18,8 +18,8 @@ __all__ = [
     "LOGIN_CODE_SECONDS",
     "SESSION_SECONDS",
     "Admin",
-    "Device",
     "Event",
+    "KnownDevice",
     "Login",
     "NewToken",
     "Registry",

@@ -34,7 +34,7 @@ _TYPES: dict[str, MetricType] = {name: name for name in get_args(MetricType)}
 _SERIES = "id, metric, type, unit, description"
 
 
-class Device:
+class KnownDevice:
     """A device as the hub remembers it; one object per device. Read it, never write it.
 
     `series` has every metric that was ever declared, by name. Times in nanoseconds since 1970 UTC.
@@ -84,9 +84,9 @@ class Fleet:
     """Every device and series of the hub, in memory."""
 
     def __init__(self) -> None:
-        self.devices: dict[str, Device] = {}
+        self.devices: dict[str, KnownDevice] = {}
         self.series: dict[int, Series] = {}
-        self._changed: set[Device] = set()
+        self._changed: set[KnownDevice] = set()
 
     def news(self, device: str, metrics: Sequence[Metric]) -> list[Metric] | None:
         """Those of the metrics that have to be written: new ones, new units and descriptions. None: nothing has to be.
@@ -117,7 +117,7 @@ class Fleet:
         row, name, first_seen_ns = rows.device
         device = self.devices.get(name)
         if device is None:
-            device = self.devices[name] = Device(row, name, {}, "", first_seen_ns, first_seen_ns)
+            device = self.devices[name] = KnownDevice(row, name, {}, "", first_seen_ns, first_seen_ns)
         for stored in rows.series:
             series = device.series.get(stored.metric)
             if series is None:
@@ -167,7 +167,7 @@ def _is_news(known: Series | None, metric: Metric) -> bool:
     return known.type == metric.type and (known.unit, known.description) != (metric.unit, metric.description)
 
 
-def _add_series(fleet: Fleet, device: Device, stored: SeriesRow) -> None:
+def _add_series(fleet: Fleet, device: KnownDevice, stored: SeriesRow) -> None:
     # Ten thousand devices of one make say the same words: each is kept once.
     metric, unit, description = intern(stored.metric), intern(stored.unit), intern(stored.description)
     series = Series(stored.id, device.id, metric, _TYPES[stored.type], unit, description)
@@ -220,12 +220,12 @@ def _check_bounds(connection: apsw.Connection, row: int, device: str, series_in_
 def select_fleet(connection: apsw.Connection) -> Fleet:
     """Everything the file holds of devices and series."""
     fleet = Fleet()
-    by_row: dict[int, Device] = {}
+    by_row: dict[int, KnownDevice] = {}
     for row, name, tags, agent, first_seen_ns, last_seen_ns in connection.execute(
         "SELECT id, name, tags, agent, first_seen_ns, last_seen_ns FROM devices ORDER BY id"
     ):
         decoded = {} if tags == "{}" else msgspec.json.decode(tags, type=dict[str, str])
-        by_row[row] = fleet.devices[name] = Device(row, name, decoded, agent, first_seen_ns, last_seen_ns)
+        by_row[row] = fleet.devices[name] = KnownDevice(row, name, decoded, agent, first_seen_ns, last_seen_ns)
     for row, *stored in connection.execute(f"SELECT device, {_SERIES} FROM series ORDER BY id"):
         _add_series(fleet, by_row[row], SeriesRow(*stored))
     return fleet

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Iterable
 
-from hub.contract.identity import Identity, Role
+from hub.contract.identity import Identity
 from hub.registry.secret import digest, token_id
 from hub.registry.token import SECOND_NS, Session, Token
 from wire.limits import MAX_TOKEN
@@ -67,10 +67,6 @@ class Keyring:
         """Every token, the oldest first, with its last use as known here."""
         keys = sorted(self._keys.values(), key=lambda key: (key.token.created_ns, key.token.id))
         return [key.token._replace(used_ns=key.used_ns or None) for key in keys]
-
-    def has_admin(self, now_ns: int) -> bool:
-        """Whether there is a token of role admin that has not expired."""
-        return any(key.token.role is Role.ADMIN and key.token.usable(now_ns) for key in self._keys.values())
 
     def replace(self, tokens: Iterable[tuple[Token, bytes]], sessions: Iterable[Session]) -> None:
         """Takes over all that the file holds. Tokens that are not in it any more have ended."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -13,13 +12,14 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 import apsw
+import structlog
 
 from hub.contract.batch import Series
 from hub.contract.identity import Identity, Role
 from hub.registry import event, fleet, token
 from hub.registry.database import MAX_BYTES, data_version, hub_id, open_database
 from hub.registry.errors import RegistryError
-from hub.registry.fleet import Device, Fleet
+from hub.registry.fleet import Fleet, KnownDevice
 from hub.registry.keyring import Keyring
 from hub.registry.secret import Secret, digest
 from hub.registry.token import Admin, Keys, NewToken, Session, Token
@@ -34,15 +34,14 @@ sockets within 5 s, and a new token should work by the time that the command whi
 FLUSH_SECONDS = 1.0
 """How long events and last-seen times may wait to be written: at most one fsync a second for all of them."""
 
-_log = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 
 class Login(NamedTuple):
-    """A browser that has just logged in: what its cookie is to hold, for how long, and who it is."""
+    """A browser that has just logged in: what its cookie is to hold, and for how long."""
 
     value: str
     max_age_s: int
-    identity: Identity
 
 
 class _Loaded(NamedTuple):
@@ -97,7 +96,7 @@ class Registry:
         try:
             await self._flush(to_the_end=True)
         except RegistryError as failure:
-            _log.error("%d events were lost when the registry was closed: %s", len(self._events), failure.message)
+            log.error("events were lost when the registry was closed", events=len(self._events), error=failure.message)
         finally:
             await self._writer.close()
 
@@ -119,7 +118,7 @@ class Registry:
             except RegistryError as error:
                 # Nothing is lost yet: what waits is kept and tried again. Said once, not every quarter of a second.
                 if not self._is_failing:
-                    _log.error("the registry cannot be read or written: %s", error.message)
+                    log.error("the registry cannot be read or written", error=error.message)
                 self._is_failing = True
             ended = self._keyring.take_ended(self._clock())
             if ended:
@@ -142,11 +141,6 @@ class Registry:
     async def refresh(self) -> None:
         """Takes over now what other processes have changed; worth a try before a token is refused."""
         await self._writer.read(self._read_changed, self._take_over)
-
-    @property
-    def first_run(self) -> bool:
-        """Whether nobody can administer the hub yet."""
-        return not self._keyring.has_admin(self._clock())
 
     def tokens(self) -> list[Token]:
         """Every token, the oldest first, with its last use as known in this process."""
@@ -194,11 +188,11 @@ class Registry:
         if redeemed is None:
             return None
         value = redeemed[0].text
-        identity = self.verify_session(value)
-        if identity is None:  # its token may be one that another process made just now
+        if self.verify_session(value) is None:  # its token may be one that another process made just now
             await self.refresh()
-            identity = self.verify_session(value)
-        return None if identity is None else Login(value, token.SESSION_SECONDS, identity)
+            if self.verify_session(value) is None:
+                return None
+        return Login(value, token.SESSION_SECONDS)
 
     async def end_session(self, value: str) -> None:
         """Logs a browser out."""
@@ -211,7 +205,7 @@ class Registry:
     # What there is.
 
     @property
-    def devices(self) -> Mapping[str, Device]:
+    def devices(self) -> Mapping[str, KnownDevice]:
         """Every device that was ever declared, by id; live, only to be read."""
         return self._fleet.devices
 

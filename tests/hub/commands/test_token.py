@@ -175,7 +175,9 @@ async def test_a_url_signs_one_browser_in(
     async with Registry(data / FILE_NAME) as registry:
         login = await registry.redeem(code)
         assert login is not None
-        assert login.identity.role is Role.ADMIN
+        identity = registry.verify_session(login.value)
+        assert identity is not None
+        assert identity.role is Role.ADMIN
         assert await registry.redeem(code) is None
 
 

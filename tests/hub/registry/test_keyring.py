@@ -77,14 +77,6 @@ def test_what_is_gone_from_the_file_has_ended() -> None:
     assert keyring.take_ended(10) == frozenset()
 
 
-def test_an_admin_is_one_that_can_be_used() -> None:
-    """First run lasts until there is a token of role admin that has not expired."""
-    assert not keyring_of(made(Role.OPERATOR)).has_admin(0)
-    keyring = keyring_of(made(Role.ADMIN, expires_ns=10))
-    assert keyring.has_admin(9)
-    assert not keyring.has_admin(10)
-
-
 def test_the_last_use_is_kept_to_the_minute() -> None:
     """The first use is worth writing, the next one only after a minute; a list shows it to the nanosecond."""
     new = made()
