@@ -28,8 +28,8 @@ class Key(NamedTuple):
     period_ms: int
 
 
-class Latest:
-    """The newest reading of a series, and the groups that want to know; hangs on Series.live."""
+class LiveSeries:
+    """A series as live knows it: its newest reading, and the groups that want to know; hangs on Series.live."""
 
     __slots__ = ("groups", "time_ns", "value")
 
@@ -192,11 +192,11 @@ class Group:
         ]
 
 
-def latest_of(series: Series) -> Latest:
+def latest_of(series: Series) -> LiveSeries:
     """The live side of a series."""
     latest = series.live
-    if not isinstance(latest, Latest):
-        latest = series.live = Latest()
+    if not isinstance(latest, LiveSeries):
+        latest = series.live = LiveSeries()
     return latest
 
 

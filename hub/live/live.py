@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from hub.contract.batch import Entry, Series
-from hub.live.group import Group, Key, Latest, Member, latest_of
+from hub.live.group import Group, Key, LiveSeries, Member, latest_of
 from hub.live.outbox import Outbox
 from wire import live as messages
 from wire.codec import LIVE_MESSAGES
@@ -40,11 +40,6 @@ class Live:
         self._fleet_timer: asyncio.TimerHandle | None = None
         self._applied = asyncio.Event()
 
-    @property
-    def groups(self) -> int:
-        """How many groups there are."""
-        return len(self._groups)
-
     def add_series(self, series: Sequence[Series]) -> None:
         """New series exist; groups whose selection matches take them in. Series are matched here and never per
         reading."""
@@ -67,7 +62,7 @@ class Live:
             rising = batch.rising
             for series, values in batch.columns:
                 latest = series.live
-                if type(latest) is not Latest:
+                if type(latest) is not LiveSeries:
                     latest = latest_of(series)
                 if not historical:
                     value = values[-1] if isinstance(values, list) else values.item(-1)
