@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
 import time
 from collections.abc import Callable
@@ -23,16 +24,21 @@ WRITE_EVERY_S = 0.08
 processor; where there is only one, that is how long it can hold up acknowledgements. Live does not wait for writes,
 only history does."""
 
+ROW_GROUP_READINGS = 122_880
+"""A row group of DuckDB. A write that fills one goes into the file at once and not through the write-ahead log: 110 ns
+a row instead of 175."""
+
 FILL_EVERY_S = 0.25
-FILLED = 122_880
-"""… and only so often where that fills a row group of DuckDB, which goes into the file at once and not through the
-write-ahead log: 110 ns a row instead of 175. What comes in this time stays far below what the journal keeps in
-memory."""
+"""How often a write begins where so much comes that it fills a row group in this time. What comes meanwhile stays far
+below what the journal keeps in memory, so that nothing has to be read and decoded again."""
+
+LITTLE_EVERY_S = 1.0
+"""How often a write begins where little comes: it costs DuckDB 2 ms for each type of values, whatever its size, so that
+a hub with little to do spends 1 % of a core on it."""
 
 ENOUGH_ENTRIES = 2_000
-LITTLE_EVERY_S = 1.0
-"""… and only so often where there are not enough entries: a write costs DuckDB 2 ms for each type of values, whatever
-its size, so that a hub with little to do spends 1 % of a core on it."""
+"""With so many entries a write does not wait for LITTLE_EVERY_S: spread over them, its fixed cost is some microseconds
+an entry."""
 
 MAX_ENTRIES = 16_384
 """Entries of one write: what 60,000 batches/s bring in WRITE_EVERY_S. Behind by more, it writes without a pause."""
@@ -99,7 +105,7 @@ class StoreWriter:
         self._offset = 0
         self._missed = 0
         self._tries = 0
-        self._began_s = 0.0
+        self._began_s = -math.inf
         self._read_all = True
         # Of the newest write: readings for each second since the write before began.
         self._readings_per_s = 0.0
@@ -199,7 +205,7 @@ class StoreWriter:
     async def _wait_for_more(self) -> None:
         """Waits until a write is worth its cost."""
         clock = asyncio.get_running_loop().time
-        fills = self._readings_per_s * FILL_EVERY_S >= FILLED
+        fills = self._readings_per_s * FILL_EVERY_S >= ROW_GROUP_READINGS
         every_s = max(self._write_every_s, FILL_EVERY_S if fills else 0.0)
         await self._pause(self._began_s + every_s - clock())
         rest_s = self._began_s + self._little_every_s - clock()

@@ -148,14 +148,19 @@ async def test_small_writes_are_put_together(tmp_path: Path) -> None:
 
 
 async def test_a_writer_that_is_behind_does_not_pause(tmp_path: Path) -> None:
-    """As long as a whole write's worth of entries is there, one write follows the other."""
-    async with (
-        open_journal(tmp_path) as journal,
-        open_store(tmp_path) as store,
-        running(writer_of(journal, store, write_every_s=FOR_EVER_S, little_every_s=FOR_EVER_S)) as writer,
-    ):
-        await append(journal, 2 * MAX_ENTRIES + 10)
-        await writer.reached(2 * MAX_ENTRIES)
+    """One write follows the other, each as large as it may be, until one has taken all there was; then it pauses."""
+    async with open_journal(tmp_path) as journal, open_store(tmp_path) as store:
+        await append(journal, behind := 2 * MAX_ENTRIES + 10)
+        async with running(writer_of(journal, store, write_every_s=FOR_EVER_S, little_every_s=FOR_EVER_S)) as writer:
+            written = [0]
+            while written[-1] < behind:
+                await writer.reached(written[-1] + 1)
+                written.append(writer.state.offset)
+            assert written == [0, MAX_ENTRIES, 2 * MAX_ENTRIES, behind]
+            await append(journal, 1)
+            await journal.wait(behind)
+            assert await store.counts() == {INTEGER.id: behind, STRING.id: behind}
+            assert writer.state.lag == 1
 
 
 async def test_a_store_that_comes_later_gets_everything(tmp_path: Path) -> None:
