@@ -23,7 +23,7 @@ import msgspec
 from device_agent.batch import Columns, columns_of_rows
 from device_agent.catalogue import Catalogue, check_time
 from device_agent.collector import FLUSH_MS, Collector, Row
-from device_agent.conversation import Identity
+from device_agent.conversation import Introduction
 from device_agent.endpoint import AGENT_NAME, Endpoint, device_url
 from device_agent.errors import AgentError, ReadingError, SpoolError
 from device_agent.intake import Intake
@@ -84,7 +84,7 @@ class Agent:
         self._surroundings = surroundings or Surroundings()
         self._uplink = Uplink(
             Endpoint(device_url(url), token, format, proxy),
-            Identity(device, tags, AGENT_NAME),
+            Introduction(device, tags, AGENT_NAME),
             self.spool,
             on_welcome=self._limit_batches,
             on_ack=on_ack,

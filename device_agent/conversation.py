@@ -35,7 +35,7 @@ FORGOTTEN_REASON = "acknowledged before, and unknown to this hub"
 _log = logging.getLogger(__name__)
 
 
-class Identity(NamedTuple):
+class Introduction(NamedTuple):
     """What a hello says of the agent besides its spool."""
 
     device: str
@@ -59,7 +59,7 @@ class Conversation:
         connection: ClientConnection,
         spool: Spool,
         *,
-        identity: Identity,
+        introduction: Introduction,
         format: Format,
         tally: Tally,
         events: Events,
@@ -67,7 +67,7 @@ class Conversation:
     ) -> None:
         self._connection = connection
         self._spool = spool
-        self._identity = identity
+        self._introduction = introduction
         self._format = format
         self._tally = tally
         self._events = events
@@ -99,16 +99,16 @@ class Conversation:
         """Hello and welcome; None when the conversation is open."""
         metrics = next(_portions(self._undeclared()), [])
         self._declared.update((metric.name, metric) for metric in metrics)
-        spool, identity = self._spool, self._identity
+        spool, introduction = self._spool, self._introduction
         hello = device.Hello(
-            identity.device,
+            introduction.device,
             spool.epoch,
             self._session.next_seq,
             spool.durable,
             self._time_ns(),
             metrics=metrics,
-            tags=dict(identity.tags),
-            agent=identity.agent,
+            tags=dict(introduction.tags),
+            agent=introduction.agent,
         )
         await self._say(hello)
         try:

@@ -17,7 +17,7 @@ from websockets.http11 import Response
 from websockets.typing import Subprotocol
 
 from device_agent.backoff import FIRST_DELAY_MS, MAX_DELAY_MS, Ending, delay_ms
-from device_agent.conversation import Conversation, Events, Identity
+from device_agent.conversation import Conversation, Events, Introduction
 from device_agent.endpoint import SUBPROTOCOLS, Endpoint
 from device_agent.errors import SpoolError, SpoolFailed, UplinkStopped
 from device_agent.spool import Spool
@@ -76,7 +76,7 @@ class Uplink:
     def __init__(
         self,
         endpoint: Endpoint,
-        identity: Identity,
+        introduction: Introduction,
         spool: Spool,
         *,
         on_welcome: Callable[[int], None] | None = None,
@@ -87,7 +87,7 @@ class Uplink:
         self.state = Link.CONNECTING
         self.tally = Tally()
         self._endpoint = endpoint
-        self._identity = identity
+        self._introduction = introduction
         self._spool = spool
         self._on_welcome = on_welcome
         self._on_ack = on_ack
@@ -145,7 +145,7 @@ class Uplink:
                 endpoint.url,
                 subprotocols=[Subprotocol(SUBPROTOCOLS[endpoint.format])],
                 additional_headers=endpoint.headers,
-                user_agent_header=self._identity.agent or None,
+                user_agent_header=self._introduction.agent or None,
                 proxy=endpoint.proxy,
                 compression=None,
                 open_timeout=OPEN_SECONDS,
@@ -164,7 +164,7 @@ class Uplink:
             conversation = Conversation(
                 connection,
                 self._spool,
-                identity=self._identity,
+                introduction=self._introduction,
                 format=endpoint.format,
                 tally=self.tally,
                 events=Events(self._welcomed, self._acknowledged, self._rejected),
