@@ -33,18 +33,6 @@ class Schedule(NamedTuple):
         """
         return self.joins_s(device) + (device / self.devices + row) / self.rate_hz
 
-    def rows(self, device: int) -> int | None:
-        """How many readings the device makes in all; None: no end."""
-        if self.duration_s is None:
-            return None
-        first_s = self.due_s(device, 0)
-        rows = max(0, round((self.duration_s - first_s) * self.rate_hz))
-        while rows and self.due_s(device, rows - 1) >= self.duration_s:
-            rows -= 1
-        while self.due_s(device, rows) < self.duration_s:
-            rows += 1
-        return rows
-
     def in_order(self) -> Iterator[tuple[float, int, int]]:
         """Every (due_s, device, row), the next one first."""
         waiting = [(self.due_s(device, 0), device, 0) for device in range(self.devices)]

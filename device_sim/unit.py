@@ -16,12 +16,11 @@ from wire.model import Value
 class Totals:
     """What the whole fleet did so far, in readings; counted as it happens, so that looking costs nothing."""
 
-    __slots__ = ("acked", "rejected_batches", "sent")
+    __slots__ = ("acked", "sent")
 
     def __init__(self) -> None:
         self.sent = 0
         self.acked = 0
-        self.rejected_batches = 0
 
 
 class Unit:
@@ -46,7 +45,6 @@ class Unit:
             # The fleet is drained as a whole before it is closed.
             drain_seconds=0,
             on_ack=self._acknowledged,
-            on_reject=self._rejected,
         )
         self._batch_rows = batch_rows
         self._totals = totals
@@ -131,9 +129,6 @@ class Unit:
             _, due_s, readings = under_way.popleft()
             self._latencies.record(now_s - due_s)
             self._totals.acked += readings
-
-    def _rejected(self, _: object) -> None:
-        self._totals.rejected_batches += 1
 
     def _fail(self, error: AgentError) -> None:
         self.problem = self.problem or f"{self.device.id}: {error}"
