@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,10 +22,14 @@ def test_the_next_tick_is_the_first_after_now(start: float, period: float, later
     assert abs(whole - round(whole)) < 1e-3
 
 
-async def test_a_schedule_begins_at_once() -> None:
-    """The first tick is not waited for."""
-    count = 0
-    async for _ in ticks(0.001):
-        count += 1
-        if count == 3:
-            break
+async def test_a_schedule_begins_at_once_and_keeps_its_times() -> None:
+    """The first tick is not waited for; each of the others comes a period later, and none before its time."""
+    clock = asyncio.get_running_loop().time
+    period_s = 0.01
+    began_s = clock()
+    schedule = ticks(period_s)
+    async with asyncio.timeout(0):  # ends whatever waits, were it for a turn of the loop
+        await anext(schedule)
+    for number in range(1, 4):
+        await anext(schedule)
+        assert clock() - began_s >= number * period_s - 1e-6
