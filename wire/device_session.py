@@ -65,14 +65,13 @@ class HubDeviceSession:
     to the disk. `received` may be ahead of `acked` from the start, when an older connection's batches are on their way.
     """
 
-    __slots__ = ("acked", "duplicates", "epoch", "next_seq", "received", "state", "window")
+    __slots__ = ("acked", "epoch", "next_seq", "received", "state", "window")
 
     def __init__(self, *, window: int) -> None:
         self.state = State.GREETING
         self.window = window
         self.acked = 0
         self.received = 0
-        self.duplicates = 0
         self.epoch = ""
         self.next_seq = 1
 
@@ -112,7 +111,6 @@ class HubDeviceSession:
             raise WireError(Code.UNEXPECTED_MESSAGE, f"no batches while the conversation is {self.state.value}")
         received = self.received
         if last <= received:
-            self.duplicates += 1
             return False
         if first > received + 1:
             raise WireError(Code.UNEXPECTED_SEQ, f"expected {received + 1}, got {first}", seq=received + 1)

@@ -14,8 +14,9 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from hub.contract.batch import Batch, Column, Series
+from hub.contract.batch import Batch, Column, Entry, Series
 from wire import device, limits
+from wire.codec import AGENT_MESSAGES
 from wire.columns import ITEM_BYTES
 from wire.errors import Code, WireError
 from wire.model import MetricType, Value
@@ -95,23 +96,45 @@ def decode(data: device.Data, metrics: Mapping[str, Series | WireError]) -> Batc
     return Batch(times, columns, readings=readings, historical=data.historical)
 
 
+def decode_entry(entry: Entry, metrics: Mapping[str, Series | WireError]) -> Batch:
+    """The batch of a BATCH entry that was read back from the journal's file."""
+    message = AGENT_MESSAGES[entry.format].decode(entry.payload)
+    if not isinstance(message, device.Data):
+        raise WireError(Code.BAD_MESSAGE, f"offset {entry.offset} is not a batch")
+    return decode(message, metrics)
+
+
 def _times(times: device.Times) -> list[int] | NDArray[np.int64]:
-    """The times as a list where they are few, else as an array. A list comes from a codec, which has judged it."""
-    rows, rest = (len(times), 0) if isinstance(times, list) else divmod(len(times), ITEM_BYTES)
+    """The times as a list where they are few, else as an array."""
+    if isinstance(times, list):
+        # The codec has judged each of them.
+        _check_rows(len(times))
+        return times if len(times) < ARRAY_FROM else np.array(times, dtype=np.int64)
+    rows, rest = divmod(len(times), ITEM_BYTES)
     if rest:
         raise WireError(
             Code.LENGTH_MISMATCH, f"a packed column is made of 8-byte items, this one has {len(times)} bytes"
         )
+    _check_rows(rows)
+    if rows < ARRAY_FROM:
+        listed = list(_LONGS[rows].unpack(times))
+        _check_oldest(min(listed))
+        return listed
+    array = np.frombuffer(times, INT64)
+    _check_oldest(array.min())
+    return array
+
+
+def _check_rows(rows: int) -> None:
     if not rows:
         raise WireError(Code.EMPTY, "the time column is empty")
     if rows > limits.MAX_TIMES:
         raise WireError(Code.TOO_MANY, f"a batch has at most {limits.MAX_TIMES} times, this one has {rows}")
-    if isinstance(times, list):
-        return times if rows < ARRAY_FROM else np.array(times, dtype=np.int64)
-    found = list(_LONGS[rows].unpack(times)) if rows < ARRAY_FROM else np.frombuffer(times, INT64)
-    if min(found) < 0 if isinstance(found, list) else found.min() < 0:
+
+
+def _check_oldest(time_ns: int) -> None:
+    if time_ns < 0:
         raise WireError(Code.OUT_OF_RANGE, "a time before 1970")
-    return found
 
 
 def _columns(

@@ -1,6 +1,6 @@
 """One agent's conversation: the hub's end of the device protocol, joined to the commit loop.
 
-No sockets here: frames come in by `receive`, messages go out by the `send` it was given, and `end` tells the
+No sockets here: frames come in by `receive`, messages go out by the Outlet it was given, whose `end` tells the
 connection's edge to close with an error.
 """
 
@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
-from hub.contract.batch import Batch, Entry, EntryKind, Series
-from hub.ingestion.acceptance import accept, decode
+from hub.contract.batch import Entry, EntryKind, Series
+from hub.ingestion.acceptance import accept
 from hub.ingestion.device import Device
 from hub.ingestion.intake import Intake
 from wire import device as messages
@@ -25,11 +25,14 @@ CLOCK_SAMPLES_KEPT_NS = 600 * 1_000_000_000
 """The best clock exchange counts for ten minutes; a quartz clock drifts by about 10 ms in that time."""
 
 
+RETRY_MS = 1000
+"""The upper bound of an agent's first reconnect delay: 10,000 agents come back at 10,000 a second at most."""
+
 Step = Callable[[], Awaitable[None]]
 """Something that has to wait for the hub's registry or for room."""
 
 
-class Writer(Protocol):
+class Outlet(Protocol):
     """The connection's edge, as the conversation sees it. None of these waits."""
 
     def send(self, frame: bytes) -> None:
@@ -62,11 +65,11 @@ class Conversation:
     """The hub's end for one connection of one agent."""
 
     def __init__(
-        self, intake: Intake, directory: Directory, writer: Writer, *, format: Format, hub: str, window: int
+        self, intake: Intake, directory: Directory, outlet: Outlet, *, format: Format, hub: str, window: int
     ) -> None:
         self._intake = intake
         self._directory = directory
-        self._writer = writer
+        self._outlet = outlet
         self._format: Format = format
         self._hub = hub
         self._session = HubDeviceSession(window=window)
@@ -91,7 +94,7 @@ class Conversation:
             if self._session.take(refusal.seq, refusal.seq):
                 self._quarantine(self.device, refusal.seq, frame, refusal)
             else:
-                self._intake.acknowledge(self.device)
+                self._acknowledge_duplicate(self.device)
             return None
         if type(message) is messages.Data:
             self._receive_data(message, frame)
@@ -113,8 +116,7 @@ class Conversation:
         seq = data.seq
         if not self._session.take(seq, seq) or device is None:
             if device is not None:
-                device.duplicates += 1
-                self._intake.acknowledge(device)
+                self._acknowledge_duplicate(device)
             return
         try:
             accepted = accept(data, device.metrics)
@@ -133,6 +135,12 @@ class Conversation:
             device,
             Entry(EntryKind.BATCH, device.id, self.epoch, seq, now, self._format, frame, batch=batch),
         )
+
+    def _acknowledge_duplicate(self, device: Device) -> None:
+        """Something came again that is durable, or on its way there: it is counted and left out."""
+        device.duplicates += 1
+        if self._session.acked:
+            self._outlet.send_ack(self._encode(messages.Ack(self._session.acked)))
 
     def _quarantine(self, device: Device, seq: int, frame: bytes, refusal: WireError) -> None:
         device.received = seq
@@ -188,7 +196,7 @@ class Conversation:
     def _receive_gap(self, device: Device, gap: messages.Gap, frame: bytes) -> None:
         before = device.received
         if not self._session.take(gap.from_seq, gap.to):
-            self._intake.acknowledge(device)
+            self._acknowledge_duplicate(device)
             return
         device.received = gap.to
         device.lost += gap.to - before
@@ -213,23 +221,18 @@ class Conversation:
 
     def send(self, message: messages.HubMessage) -> None:
         """Sends a message to the agent."""
-        self._writer.send(self._encode(message))
+        self._outlet.send(self._encode(message))
 
     def acknowledge(self, seq: int) -> None:
         """All up to `seq` is durable."""
         ack = self._session.commit(seq)
         if ack is not None:
-            self._writer.send_ack(self._encode(ack))
-
-    def acknowledge_again(self) -> None:
-        """Repeats the newest acknowledgement."""
-        if self._session.acked:
-            self._writer.send_ack(self._encode(messages.Ack(self._session.acked)))
+            self._outlet.send_ack(self._encode(ack))
 
     def end(self, error: WireError) -> None:
         """Ends the conversation: the device's next connection starts from what is durable."""
         self._session.close()
-        self._writer.end(error)
+        self._outlet.end(error)
 
     def close(self, why: str) -> None:
         """The connection is gone."""
@@ -240,15 +243,3 @@ class Conversation:
             device.since_ns = self._clock()
             self._directory.record(device.id, "disconnected", why)
             self._intake.on_device(device)
-
-
-RETRY_MS = 1000
-"""The upper bound of an agent's first reconnect delay: 10,000 agents come back at 10,000 a second at most."""
-
-
-def decode_entry(entry: Entry, metrics: Mapping[str, Series | WireError]) -> Batch:
-    """The batch of a BATCH entry that was read back from the journal's file."""
-    message = AGENT_MESSAGES[entry.format].decode(entry.payload)
-    if not isinstance(message, messages.Data):
-        raise WireError(Code.BAD_MESSAGE, f"offset {entry.offset} is not a batch")
-    return decode(message, metrics)

@@ -21,8 +21,9 @@ comes again for new."""
 class Device:
     """A device's numbers and its conversation. One object per device id for the life of the hub.
 
-    `received` is the highest seq taken in, durable or on its way; `durable` is the mark that is on disk. The totals
-    count what was taken in, and are set back to the durable ones when a commit fails.
+    `received` is the highest seq of `epoch` taken in, durable or on its way, `earlier` those of the epochs before it;
+    `durable` is the mark that is on disk. The totals count what was taken in, and are set back to the durable ones when
+    a commit fails.
     """
 
     __slots__ = (
@@ -77,10 +78,10 @@ class Device:
 
     def begin_epoch(self, epoch: str) -> None:
         """The device has another spool: a new one, whose numbers start again, or one of before. Its totals go on."""
-        known = {self.epoch: self.received, **_parse(self.earlier)} if self.epoch else {}
+        known = dict(((self.epoch, self.received), *self.earlier)) if self.epoch else {}
         self.epoch = epoch
         self.received = known.pop(epoch, 0)
-        self.earlier = " ".join(f"{epoch}:{seq}" for epoch, seq in list(known.items())[:EPOCHS_KEPT])
+        self.earlier = tuple(known.items())[:EPOCHS_KEPT]
 
     def mark(self) -> Mark:
         """The mark that becomes durable together with everything taken in so far."""
@@ -93,14 +94,9 @@ class Device:
     def acked(self) -> int:
         """The highest durable seq of the current epoch."""
         mark = self.durable
-        return mark.seq if mark.epoch == self.epoch else _parse(mark.earlier).get(self.epoch, 0)
+        return mark.seq if mark.epoch == self.epoch else dict(mark.earlier).get(self.epoch, 0)
 
     @property
     def backlog(self) -> int:
         """Batches that the agent holds and the hub has not acknowledged, as far as the agent has told."""
         return max(0, max(self.next_seq - 1, self.received) - self.acked)
-
-
-def _parse(earlier: str) -> dict[str, int]:
-    """The epochs and numbers of Mark.earlier."""
-    return {epoch: int(seq) for epoch, _, seq in (one.partition(":") for one in earlier.split())}

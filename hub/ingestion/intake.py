@@ -75,6 +75,7 @@ class Intake:
 
     def submit(self, device: Device, entry: Entry) -> None:
         """Hands over an entry of `device`; it will be durable and acknowledged, or the conversation is closed."""
+        self._idle.clear()
         self._pending.append(entry)
         self._touched.add(device)
         self._pending_bytes += len(entry.payload)
@@ -112,10 +113,9 @@ class Intake:
             began_s = clock()
             self._wake.clear()
             if self._pending:
-                self._idle.clear()
                 entries, self._pending = self._pending, []
                 touched, self._touched = self._touched, set()
-                self._pending_bytes = 0
+                size_bytes = self._pending_bytes
                 marks = [device.mark() for device in touched]
                 try:
                     await self._journal.append(entries, marks)
@@ -123,6 +123,8 @@ class Intake:
                     self._failed(touched, error)
                 else:
                     self._committed(entries, zip(touched, marks, strict=True))
+                # What is being committed counts, too: it is not durable before.
+                self._pending_bytes = max(0, self._pending_bytes - size_bytes)
                 if not self._room.is_set() and self._pending_bytes <= limits.MAX_PENDING_BYTES:
                     self._room.set()
                 if not self._pending:
@@ -143,11 +145,6 @@ class Intake:
             conversation = device.conversation
             if conversation is not None and conversation.epoch == mark.epoch:
                 conversation.acknowledge(mark.seq)
-
-    def acknowledge(self, device: Device) -> None:
-        """The device sent something again that is durable already; it wants its acknowledgement again."""
-        if device.conversation is not None:
-            device.conversation.acknowledge_again()
 
     def _reject(self, entry: Entry, reason: tuple[str, str]) -> None:
         code, message = reason

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import apsw
+import msgspec
 
 from hub.contract.batch import Mark
 from hub.contract.journal import JournalError
@@ -34,7 +35,7 @@ a second, what an outage of the store had made it grow to."""
 APPLICATION_ID = 0x54484A4C
 """Marks the file as a journal ("THJL")."""
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _SCHEMA = """
 CREATE TABLE fact (name TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
@@ -93,6 +94,8 @@ DELETE_CONSUMERS = "DELETE FROM consumer WHERE name IN (SELECT value FROM json_e
 INSERT_QUARANTINE = "INSERT INTO quarantine VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 DELETE_QUARANTINE = "DELETE FROM quarantine WHERE offset < ?"
 WRITE_QUARANTINE_TOTALS = "INSERT OR REPLACE INTO quarantine_total SELECT key, value FROM json_each(?)"
+
+_decode_earlier = msgspec.json.Decoder(tuple[tuple[str, int], ...]).decode
 
 _READ_OLD_MARKS = f"SELECT {', '.join(Mark._fields)}, offset FROM mark"
 _READ_NEW_MARKS = "SELECT first_offset + count - 1, marks FROM block WHERE first_offset > ? ORDER BY first_offset"
@@ -229,8 +232,13 @@ def _prepare(connection: apsw.Connection, path: Path) -> None:
             connection.pragma("user_version", SCHEMA_VERSION)
     if connection.pragma("application_id") != APPLICATION_ID:
         raise JournalError(f"{path} is a database of another program: choose another data directory, or move it away")
-    if connection.pragma("user_version") != SCHEMA_VERSION:
-        raise JournalError(f"{path} was written by a newer version of the hub: install that version again")
+    version = connection.pragma("user_version")
+    if version != SCHEMA_VERSION:
+        other = "a newer" if version > SCHEMA_VERSION else "an older"
+        raise JournalError(
+            f"{path} was written by {other} version of the hub: install that version again, or move the data directory "
+            "away so that a new one begins"
+        )
     page_count, free_count = connection.pragma("page_count"), connection.pragma("freelist_count")
     if free_count * PAGE_BYTES > RECLAIM_BYTES > (page_count - free_count) * PAGE_BYTES:
         # Without room for the copy the file stays as it is: its free pages are used again all the same.
@@ -246,8 +254,8 @@ def _load(connection: apsw.Connection) -> Found:
     folded_offset = facts.get("folded_offset", 0)
     marks: dict[str, Mark] = {}
     marked_at: dict[str, int] = {}
-    for *columns, offset in execute(_READ_OLD_MARKS):
-        mark = Mark(*columns)
+    for *columns, earlier, offset in execute(_READ_OLD_MARKS):
+        mark = Mark(*columns)._replace(earlier=_decode_earlier(earlier))
         marks[mark.device], marked_at[mark.device] = mark, offset
     unfolded: dict[str, Mark] = {}
     for offset, data in execute(_READ_NEW_MARKS, (folded_offset,)):

@@ -38,7 +38,7 @@ def make_entries(count: int, *, first_seq: int = 1, size_bytes: int = 7) -> list
 def make_mark(seq: int, *, device: str = "a") -> Mark:
     """A mark whose other numbers follow from seq."""
     batches, readings, duplicates, quarantined, lost, moved = (seq * factor for factor in range(1, 7))
-    return Mark(device, EPOCH, seq, batches, readings, duplicates, quarantined, lost, moved, f"{EPOCH[::-1]}:{seq}")
+    return Mark(device, EPOCH, seq, batches, readings, duplicates, quarantined, lost, moved, ((EPOCH[::-1], seq),))
 
 
 def content(entry: Entry) -> tuple[Any, ...]:
@@ -69,5 +69,9 @@ entries = st.builds(
     reason=st.none() | st.tuples(st.text(max_size=5), st.text(max_size=5)),
 )
 marks = st.builds(
-    Mark, st.sampled_from("abcdef"), st.text(max_size=5), *[st.integers(0, 2**53 - 1)] * 7, st.text(max_size=5)
+    Mark,
+    st.sampled_from("abcdef"),
+    st.text(max_size=5),
+    *[st.integers(0, 2**53 - 1)] * 7,
+    st.just(()) | st.tuples(st.tuples(st.text(max_size=5), st.integers(0, 2**53 - 1))),
 )

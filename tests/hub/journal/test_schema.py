@@ -63,12 +63,13 @@ def test_another_programs_database_is_left_alone(path: Path) -> None:
         open_once(path)
 
 
-def test_a_newer_journal_is_not_touched(path: Path) -> None:
+@pytest.mark.parametrize(("step", "which"), [(1, "a newer"), (-1, "an older")])
+def test_another_versions_journal_is_not_touched(path: Path, step: int, which: str) -> None:
     """A file of a later version says so instead of being misread."""
     connection, _ = connect_writer(path, vfs=None, max_bytes=1 << 30)
-    connection.pragma("user_version", schema.SCHEMA_VERSION + 1)
+    connection.pragma("user_version", schema.SCHEMA_VERSION + step)
     connection.close()
-    with pytest.raises(JournalError, match="newer version"):
+    with pytest.raises(JournalError, match=f"{which} version"):
         open_once(path)
 
 
