@@ -16,6 +16,7 @@ from hub.contract.store import Store
 from hub.web import api, operations, session
 from hub.web.asgi import Endpoint
 from hub.web.connections import Connections
+from hub.web.direct import DEVICE_PATH
 from hub.web.door import Door
 from hub.web.overview import Overview
 from hub.web.page import Page
@@ -64,7 +65,7 @@ def make_application(
         return problem(HTTPStatus.NOT_FOUND, f"there is no /api/{rest}; /api/v1/openapi.json describes what there is")
 
     http.mount("/", GZipMiddleware(Page(), minimum_size=SMALL_BYTES))
-    return Router({"/v1/device": device, "/v1/live": live}, http, check=door.access.check_host)
+    return Router({DEVICE_PATH: device, "/v1/live": live}, http, check=door.access.check_host)
 
 
 def _translate_errors(http: FastAPI) -> None:

@@ -26,16 +26,3 @@ async def refuse(send: Send, status: int, text: str) -> None:
     headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
     await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": body})
-
-
-def why_closed(message: Message) -> str:
-    """A disconnect message in words."""
-    code = message.get("code", 1005)
-    reason = message.get("reason") or ""
-    names = {
-        1000: "closed by the agent",
-        1001: "the agent went away",
-        1005: "the connection broke",
-        1006: "the connection broke",
-    }
-    return f"{names.get(code, f'closed with {code}')}{f': {reason}' if reason else ''}"

@@ -11,7 +11,7 @@ import structlog
 
 from hub.ingestion.conversation import Conversation, Directory, Step
 from hub.ingestion.intake import Intake
-from hub.web.asgi import Message, Receive, Scope, Send, refuse, why_closed
+from hub.web.asgi import Message, Receive, Scope, Send, refuse
 from hub.web.connections import Connections
 from hub.web.direct import Direct, direct_of
 from wire import device as messages
@@ -74,9 +74,10 @@ class AgentConnection:
 
     async def close(self) -> None:
         """Returns when nothing is being sent any more, at most CLOSING_S later."""
-        if self._task is not None:
-            await asyncio.wait([self._task], timeout=CLOSING_S)
-            self._task.cancel()
+        task = self._task
+        if task is not None:
+            await asyncio.wait([task], timeout=CLOSING_S)
+            task.cancel()
 
     def _start(self) -> None:
         if self._task is None:
@@ -155,9 +156,9 @@ class DeviceEndpoint:
                 direct.attach(reading.take)
                 await send({"type": "websocket.accept", "subprotocol": chosen})
                 while (event := await receive())["type"] == "websocket.receive":
-                    pass  # never: all messages are taken directly
+                    raise RuntimeError("a message came the long way: hub.web.direct does not fit this uvicorn")
                 reading.stop()
-            why = why_closed(event)
+            why = _why_closed(event)
         finally:
             timeout.cancel()
             self._connections.remove(connection)
@@ -255,3 +256,16 @@ def _check_hello(conversation: Conversation) -> None:
         conversation.end(
             WireError(Code.NOT_AUTHENTICATED, f"no hello with a token within {limits.AUTHENTICATION_SECONDS:g} s")
         )
+
+
+def _why_closed(message: Message) -> str:
+    """A disconnect message in words."""
+    code = message.get("code", 1005)
+    reason = message.get("reason") or ""
+    names = {
+        1000: "closed by the agent",
+        1001: "the agent went away",
+        1005: "the connection broke",
+        1006: "the connection broke",
+    }
+    return f"{names.get(code, f'closed with {code}')}{f': {reason}' if reason else ''}"

@@ -3,6 +3,9 @@
 ASGI gives a message to the application through a queue, a dictionary and a task that wakes up: 4 µs of the 14 µs that a
 batch of one reading costs in all, and twice that where messages come singly. An application that can deal with a
 message at once asks for calls instead, through an extension of the scope (ASGI specification, "extensions").
+
+This follows uvicorn 0.54, whose class gives names to what happens but does not promise them: pyproject.toml keeps to
+that version, and the device endpoint ends a connection whose messages come another way.
 """
 
 from __future__ import annotations
@@ -17,6 +20,10 @@ from websockets.http11 import Request
 from hub.web.asgi import Scope
 
 EXTENSION = "telemetry.direct"
+
+DEVICE_PATH = "/v1/device"
+"""Agents' messages are never compressed, whatever dashboards are offered: it would cost the hub more than all else that
+it does with them, and one frame read could become a thousand times its size."""
 
 Take = Callable[[bytes, bool], None]
 """Is given each message's payload and whether it came as text, which is not yet known to be UTF-8. Must not wait."""
@@ -54,6 +61,8 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
 
     def handle_connect(self, event: Request) -> None:
         """The opening handshake; the application's task begins with the loop's next turn."""
+        if event.path.partition("?")[0] == DEVICE_PATH:
+            self.conn.available_extensions = []
         super().handle_connect(event)
         if not self.close_sent:
             extensions: dict[str, object] = self.scope["extensions"]  # type: ignore[assignment]

@@ -89,7 +89,7 @@ class LiveEndpoint:
                 if event["type"] != "websocket.receive":
                     return
                 frame = event.get("text")
-                if frame is not None and len(frame) > limits.MAX_LIVE_MESSAGE_BYTES:
+                if frame is not None and len(frame.encode()) > limits.MAX_LIVE_MESSAGE_BYTES:
                     raise WireError(Code.TOO_LARGE, f"a message has at most {limits.MAX_LIVE_MESSAGE_BYTES} bytes")
                 authenticate = viewer.receive(event["bytes"] if frame is None else frame)
                 if authenticate is not None:

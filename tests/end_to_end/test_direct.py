@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from websockets.asyncio.client import connect
 
 from tests.end_to_end.hub import running_hub
 from tests.end_to_end.test_invalid_input import METRICS, agent, data, greeted, hello
@@ -49,3 +50,15 @@ async def test_text_that_is_not_unicode_closes_with_1007(tmp_path: Path, inside:
         assert await connection.closed() == 1007
         _, acked = await greeted(hub, token)
         assert acked == 1
+
+
+async def test_dashboards_may_be_compressed_and_agents_never(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One setting turns compression on for dashboards; an agent that offers it is answered without."""
+    monkeypatch.setenv("HUB_LIVE__COMPRESSION", "true")
+    async with running_hub(tmp_path / "data") as hub:
+        headers = {"Authorization": f"Bearer {await hub.admin()}"}
+        used = {}
+        for path in ("/v1/device", "/v1/live"):
+            async with connect(f"{hub.ws_url}{path}", additional_headers=headers, proxy=None) as ws:
+                used[path] = bool(ws.protocol.extensions)
+        assert used == {"/v1/device": False, "/v1/live": True}
