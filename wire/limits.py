@@ -6,11 +6,9 @@ MAX_BATCH_BYTES = 256 * 1024
 """Largest frame an agent may send. 10,000 readings packed are 160 kB; larger frames only add latency and memory:
 the hub holds at most one undecoded frame per connection."""
 
-MAX_HELLO_BYTES = MAX_BATCH_BYTES
-"""A hello declares at most MAX_METRICS metrics of about 200 bytes: the frame bound is enough."""
-
-MAX_LIVE_MESSAGE_BYTES = 128 * 1024
-"""Largest message from a dashboard: a subscription that names MAX_SELECTORS devices of 64 characters is 69 kB."""
+MAX_LIVE_MESSAGE_BYTES = 160 * 1024
+"""Largest message from a dashboard: a subscription of MAX_SELECTORS devices with the longest ids fits, or of as many
+metrics. One that names both in such numbers has to be split."""
 
 MAX_METRICS = 1024
 """Metrics of one device. A device with more is several devices; each metric costs the hub a series."""
@@ -59,6 +57,9 @@ AUTHENTICATION_SECONDS = 5.0
 
 MAX_SUBSCRIPTIONS = 256
 """Per dashboard connection: a wall of 4K holds fewer charts."""
+
+MAX_HISTORY_SPAN_MS = 10 * 366 * 86_400_000
+"""Ten years: what a chart may ask of the past at once; more is the API's work."""
 
 MAX_SELECTORS = 1024
 """Device and metric patterns in one subscription."""

@@ -37,7 +37,7 @@ class Cursor(Struct, frozen=True, forbid_unknown_fields=True):
 class History(Struct, frozen=True, forbid_unknown_fields=True):
     """How much of the past comes first: the last `span_ms` milliseconds in at most `points` points a series."""
 
-    span_ms: Annotated[int, Meta(ge=1, le=10 * 366 * 86_400_000)]
+    span_ms: Annotated[int, Meta(ge=1, le=limits.MAX_HISTORY_SPAN_MS)]
     points: Annotated[int, Meta(ge=2, le=limits.MAX_HISTORY_POINTS)] = 1000
 
 

@@ -92,7 +92,7 @@ def test_a_bound_is_the_last_that_is_accepted(codec: Codec[Any], make: Any, boun
 def test_the_largest_hello_fits_its_frame() -> None:
     """As many metrics as there may be, with names, units and descriptions of usual length."""
     full = {"name": "m" * 40, "unit": "u" * 8, "type": "boolean", "description": "d" * 80}
-    assert len(json.dumps({**HELLO, "metrics": [full] * limits.MAX_METRICS})) < limits.MAX_HELLO_BYTES
+    assert len(json.dumps({**HELLO, "metrics": [full] * limits.MAX_METRICS})) < limits.MAX_BATCH_BYTES
 
 
 def test_a_subscription_of_the_most_devices_with_the_longest_ids_fits_its_frame() -> None:

@@ -222,7 +222,10 @@ class Pair(RuleBasedStateMachine):
             update = decode_update(frame)
             for number in self.viewer.receive_update(update):
                 for column in update.numbers:
-                    self.held[number] += [int(value or 0) for value in unpack_floats(column.values)]
+                    came = [int(value or 0) for value in unpack_floats(column.values)]
+                    # A connection that breaks between the frames of one flush: the first of them come again.
+                    again = set(self.held[number]) if update.kind is Kind.MISSED else set()
+                    self.held[number] += [entry for entry in came if entry not in again]
             return
         message = LIVE_MESSAGES.decode(frame)
         self.viewer.receive(message)
