@@ -63,8 +63,6 @@ def test_a_python_test_that_is_skipped_fails_ci(ci: str, outcome: str, tmp_path:
             "-m",
             "pytest",
             "-ra",
-            "-p",
-            "no:schemathesis",
             "--continue-on-collection-errors",
             str(tmp_path),
         ],
