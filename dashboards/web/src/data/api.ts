@@ -30,7 +30,7 @@ export interface DeviceInfo extends DeviceState {
 export interface DeviceEvent {
   time_ns: number;
   kind: string;
-  detail: unknown;
+  detail: string;
 }
 
 export interface SeriesHistory {

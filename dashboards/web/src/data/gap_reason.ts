@@ -7,7 +7,10 @@ import { duration } from "./time_format";
 /** Events this close to a gap's edges belong to it. */
 const NEAR_MS = 15_000;
 
-/** A sentence on why a stretch is empty. `hubStarted_ms` is when the hub that answers was started. */
+/**
+ * A sentence on why a stretch is empty. `hubStarted_ms` is when the hub that answers was started. Events are told apart by their kind
+ * alone: their detail may hold an agent's own words.
+ */
 export function gapReason(
   gap: Stretch,
   events: readonly DeviceEvent[],
@@ -18,28 +21,21 @@ export function gapReason(
     const time = event.time_ns / 1e6;
     return time >= gap.from - NEAR_MS && time <= gap.to + NEAR_MS;
   });
-  const declared = within.find((event) => /gap|lost/i.test(event.kind));
-  if (declared !== undefined)
-    return `${length}. The device says: ${detailText(declared.detail) || "readings lost"}`;
+  const find = (kind: string) => within.find((event) => event.kind === kind);
+  const declared = find("gap");
+  if (declared !== undefined) return `${length}. The device says: ${declared.detail}`;
   if (hubStarted_ms !== null && hubStarted_ms > gap.from && hubStarted_ms <= gap.to + NEAR_MS)
     return `${length}. The hub was off`;
-  const gone = within.find((event) => /disconnect|offline|closed/i.test(event.kind));
-  if (gone !== undefined) {
-    const why = detailText(gone.detail);
-    return /shut|restart|hub/i.test(why)
+  const gone = find("disconnected");
+  if (gone !== undefined)
+    return isHubStop(gone.detail)
       ? `${length}. The hub was off`
-      : `${length}. The device was offline${why === "" ? "" : ` (${why})`}`;
-  }
-  if (within.some((event) => /connect/i.test(event.kind))) return `${length}. The device was offline`;
+      : `${length}. The device was offline (${gone.detail})`;
+  if (find("connected") !== undefined) return `${length}. The device was offline`;
   return `${length}. The device sent none`;
 }
 
-/** An event's detail as text, whatever the hub put there. */
-export function detailText(detail: unknown): string {
-  if (detail === null || detail === undefined) return "";
-  if (typeof detail === "string") return detail;
-  if (typeof detail !== "object") return String(detail);
-  return Object.entries(detail)
-    .map(([key, value]) => `${key.replaceAll("_", " ")} ${String(value)}`)
-    .join(", ");
+/** Whether a connection ended because the hub did: cut off, or closed with the code of a restarting service. */
+function isHubStop(detail: string): boolean {
+  return detail === "the hub stopped" || /^closed with 1012\b/.test(detail);
 }

@@ -1,7 +1,6 @@
 /** What happened to the device, newest first; and its tags. */
 
 import type { DeviceEvent } from "../../data/api";
-import { detailText } from "../../data/gap_reason";
 import { moment } from "../../data/time_format";
 import { now } from "../../ui/tick";
 
@@ -19,7 +18,7 @@ export function Events({ events }: { events: DeviceEvent[] }) {
                 {moment(event.time_ns / 1e6, now.value)}
               </time>
               <span>{sentence(event.kind)}</span>
-              <span class="detail">{detailText(event.detail)}</span>
+              <span class="detail">{event.detail}</span>
             </li>
           ))}
         </ol>
@@ -29,8 +28,7 @@ export function Events({ events }: { events: DeviceEvent[] }) {
 }
 
 function sentence(kind: string): string {
-  const words = kind.replaceAll("_", " ");
-  return words.charAt(0).toUpperCase() + words.slice(1);
+  return kind.charAt(0).toUpperCase() + kind.slice(1);
 }
 
 export function Tags({ tags }: { tags: Record<string, string> }) {
