@@ -21,6 +21,9 @@ const AXIS_FONT = '"Inter Variable", system-ui, sans-serif';
 /** Room above the plot so that a line along the upper edge is not cut. */
 export const TOP_PADDING = 6;
 
+/** A sheet up to this wide belongs to a phone's chart: 26 rem of it are seen, the rest is margin. */
+const NARROW_REM = 34;
+
 /** Height of the time axis below the plot, 1.25 rem; in the style sheet, too. */
 export function axisHeight(): number {
   return 1.25 * rem();
@@ -165,7 +168,7 @@ export class Sheet {
             size: axisHeight(),
             gap: 4,
             // A narrow chart has its labels closer together, rather than one alone.
-            space: (_, _axis, _min, _max, width) => (width < 26 * rem() ? 3 : 5.25) * rem(),
+            space: (_, _axis, _min, _max, width) => (width < NARROW_REM * rem() ? 3 : 5.25) * rem(),
             font: `${0.6875 * rem()}px ${AXIS_FONT}`,
             stroke: axisColour,
             grid: { stroke: gridColour, width: 1 },
