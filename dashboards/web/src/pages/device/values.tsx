@@ -4,7 +4,7 @@ import { useEffect, useRef } from "preact/hooks";
 import type { Budget, Player } from "../../chart/conductor";
 import type { MetricInfo } from "../../data/api";
 import { leadingMetrics } from "../../data/metrics";
-import { formatFor, formatValue } from "../../data/number_format";
+import { newestReading, type ReadingText } from "../../data/reading_text";
 import type { Stretch } from "../../data/stretch";
 import type { DeviceData } from "./device_data";
 
@@ -31,22 +31,23 @@ function ValueTile({ data, head }: { data: DeviceData; head: MetricInfo }) {
   useEffect(() => {
     let shown = "";
     let at = 0;
-    const show = (text: string, unitText: string) => {
+    const show = ({ text, unit: unitText }: ReadingText) => {
       if (text === shown || number.current === null || unit.current === null) return;
       shown = text;
       number.current.textContent = text;
       unit.current.textContent = unitText;
       big.current?.classList.toggle("long", text.length + unitText.length / 2 > LONG);
     };
-    show(...latestOf(head));
+    show(newestReading(head, undefined, data.formats));
     const player: Player = {
       visible: true,
       frame: (_stretch: Stretch, _budget: Budget) => {
         const now = performance.now();
         if (now - at < EVERY_MS) return EVERY_MS - (now - at);
         at = now;
-        const reading = newest(data, head);
-        if (reading !== null) show(...reading);
+        const buffer = data.conductor.feed.series.get(head.metric)?.buffer;
+        // A feed that has none any more, of a shorter span, does not make what is shown older.
+        if (buffer !== undefined && buffer.length > 0) show(newestReading(head, buffer, data.formats));
         return Number.POSITIVE_INFINITY;
       },
     };
@@ -63,25 +64,4 @@ function ValueTile({ data, head }: { data: DeviceData; head: MetricInfo }) {
       </p>
     </div>
   );
-}
-
-/** The newest live reading as number and unit, null while there is none. */
-function newest(data: DeviceData, head: MetricInfo): [string, string] | null {
-  const buffer = data.conductor.feed.series.get(head.metric)?.buffer;
-  if (buffer === undefined || buffer.length === 0) return null;
-  const value = buffer.lastValue;
-  if (head.type === "boolean") return [Number.isNaN(value) ? "–" : value > 0 ? "on" : "off", ""];
-  if (head.type === "string") return [buffer.textOf(value) ?? "–", ""];
-  const format = data.formats.of(head.metric, head.unit, buffer, head.type === "integer");
-  return [formatValue(value, format), format.unit];
-}
-
-/** What the hub's list said, until the live readings are here. */
-function latestOf({ latest, type, unit }: MetricInfo): [string, string] {
-  const value = latest?.value ?? null;
-  if (value === null) return ["–", ""];
-  if (typeof value === "boolean") return [value ? "on" : "off", ""];
-  if (typeof value === "string") return [value, ""];
-  const format = formatFor([value], unit, { integer: type === "integer" });
-  return [formatValue(value, format), format.unit];
 }

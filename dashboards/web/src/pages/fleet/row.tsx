@@ -9,8 +9,8 @@ import { conditionOf, type DeviceRecord } from "../../data/fleet";
 import { Formats } from "../../data/formats";
 import { hub } from "../../data/hub";
 import { colourOf, isState, leadingMetrics } from "../../data/metrics";
-import { count, formatFor, formatValue } from "../../data/number_format";
-import type { SeriesBuffer } from "../../data/series_buffer";
+import { count } from "../../data/number_format";
+import { newestReading } from "../../data/reading_text";
 import { age } from "../../data/time_format";
 import { ConditionMark } from "../../ui/condition";
 import { devicePath } from "../../ui/route";
@@ -131,7 +131,7 @@ interface CellProps {
 function MetricCell({ place, head, colour, live }: CellProps) {
   if (head === undefined) return <span class={`metric-cell ${place}`} />;
   const buffer = live.feed?.series.get(head.metric)?.buffer;
-  const { text, unit } = reading(head, buffer, live.formats);
+  const { text, unit } = newestReading(head, buffer, live.formats);
   return (
     <span class={`metric-cell ${place}`}>
       <span class="reading">
@@ -155,26 +155,4 @@ function MetricCell({ place, head, colour, live }: CellProps) {
       )}
     </span>
   );
-}
-
-/** The newest reading as text, from the live readings or, before they come, from the hub's list. */
-function reading(
-  head: MetricInfo,
-  buffer: SeriesBuffer | undefined,
-  formats: Formats,
-): { text: string; unit: string } {
-  if (buffer !== undefined && buffer.length > 0) {
-    const value = buffer.lastValue;
-    if (head.type === "boolean")
-      return { text: Number.isNaN(value) ? "–" : value > 0 ? "on" : "off", unit: "" };
-    if (head.type === "string") return { text: buffer.textOf(value) ?? "–", unit: "" };
-    const format = formats.of(head.metric, head.unit, buffer, head.type === "integer");
-    return { text: formatValue(value, format), unit: format.unit };
-  }
-  const value = head.latest?.value;
-  if (value === null || value === undefined) return { text: "–", unit: "" };
-  if (typeof value === "boolean") return { text: value ? "on" : "off", unit: "" };
-  if (typeof value === "string") return { text: value, unit: "" };
-  const format = formatFor([value], head.unit, { integer: head.type === "integer" });
-  return { text: formatValue(value, format), unit: format.unit };
 }
