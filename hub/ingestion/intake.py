@@ -48,7 +48,6 @@ class Intake:
     ) -> None:
         self.clock = clock
         self.devices = {id: Device(id, mark) for id, mark in journal.marks().items()}
-        self.rejected: dict[str, int] = {}
         self.bad_messages = 0
         self._journal = journal
         self._on_committed = on_committed
@@ -148,7 +147,6 @@ class Intake:
 
     def _reject(self, entry: Entry, reason: tuple[str, str]) -> None:
         code, message = reason
-        self.rejected[code] = self.rejected.get(code, 0) + 1
         conversation = self.devices[entry.device].conversation
         if conversation is not None and conversation.epoch == entry.epoch:
             conversation.send(messages.Reject(entry.seq, Code(code), message))

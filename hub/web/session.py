@@ -42,7 +42,7 @@ def install(api: FastAPI, sessions: Sessions, door: Door) -> None:
         if login is None:
             return problem(
                 HTTPStatus.FORBIDDEN,
-                "this URL was opened before, or is older than 15 minutes; `hub token url` prints a new one",
+                "this URL was opened before, or is too old; `hub token url` prints a new one",
             )
         response = RedirectResponse("/", status_code=HTTPStatus.SEE_OTHER, headers={"Cache-Control": "no-store"})
         _set_cookie(response, session_cookie(login.value, max_age_s=login.max_age_s, secure=_is_secure(request)))

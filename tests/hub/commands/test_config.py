@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,34 +15,25 @@ from hub.commands import config
 
 ROOT = Path(__file__).parents[3]
 
-# Made for this test alone, for a name that belongs to nobody.
-CERTIFICATE = """\
------BEGIN CERTIFICATE-----
-MIIBhDCCASmgAwIBAgIUGaA9A3qeStfixIEpHUd+miAvr9YwCgYIKoZIzj0EAwIw
-FjEUMBIGA1UEAwwLaHViLmV4YW1wbGUwIBcNMjYxMTIzMTYxNTU1WhgPMjEyNjEw
-MzAxNjE1NTVaMBYxFDASBgNVBAMMC2h1Yi5leGFtcGxlMFkwEwYHKoZIzj0CAQYI
-KoZIzj0DAQcDQgAEsAbIb2aOcahzBtnOzYCfpxYe3UQMv5i/8sLiMf2WBAg6ZVfb
-hggJ5DmybF5k7w6Rv4SfmVPV7zshK4nK6d0lN6NTMFEwHQYDVR0OBBYEFBw1/8Ji
-KkgqE2sH1dSe8zkeCKmtMB8GA1UdIwQYMBaAFBw1/8JiKkgqE2sH1dSe8zkeCKmt
-MA8GA1UdEwEB/wQFMAMBAf8wCgYIKoZIzj0EAwIDSQAwRgIhAN9RMkl/rCnVEHla
-Hi+8S0ZXlDrkvbFbZycv4Yv8fXTRAiEAnAp6ocgERf+TpB4+pbcnwG0OifWZtKY9
-c5uPbyjE3zY=
------END CERTIFICATE-----
-"""
-KEY = """\
------BEGIN PRIVATE KEY-----
-MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgt8LsYp7X/8IdrKMp
-W4G+ELHn86w4SlbtA6UjCYppQe+hRANCAASwBshvZo5xqHMG2c7NgJ+nFh7dRAy/
-mL/ywuIx/ZYECDplV9uGCAnkObJsXmTvDpG/hJ+ZU9XvOyEricrp3SU3
------END PRIVATE KEY-----
-"""
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """A certificate and its key, made for this run."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not installed")
+    directory = tmp_path_factory.mktemp("certificate")
+    made = directory / "certificate.pem", directory / "key.pem"
+    command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    subprocess.run([*command, "-subj", "/CN=hub.example", "-out", made[0], "-keyout", made[1]], check=True)
+    return made[0].read_text(), made[1].read_text()
 
 
 @pytest.fixture
-def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, certificate: tuple[str, str]) -> Path:
     """Where the file is, with a certificate, its key, and what is neither."""
-    (tmp_path / "certificate.pem").write_text(CERTIFICATE)
-    (tmp_path / "key.pem").write_text(KEY)
+    for name, text in zip(("certificate.pem", "key.pem"), certificate, strict=True):
+        (tmp_path / name).write_text(text)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
