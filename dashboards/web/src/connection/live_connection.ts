@@ -57,6 +57,8 @@ export interface FleetListener {
   device(state: DeviceState): void;
 }
 
+type Timer = ReturnType<typeof setTimeout> | undefined;
+
 export class LiveConnection implements Subscriber {
   readonly status: Signal<Status> = signal({ state: "connecting", since: 0 });
   private readonly session = new ViewerSession();
@@ -69,12 +71,15 @@ export class LiveConnection implements Subscriber {
   private attempt = 0;
   /** When the page was last live; the time that "offline since" tells. */
   private lostAt = 0;
-  private retryTimer = 0;
-  private pingTimer = 0;
-  private pongTimer = 0;
+  private retryTimer: Timer;
+  private pingTimer: Timer;
+  private pongTimer: Timer;
+  private readonly random: () => number;
 
-  constructor(url: string) {
+  /** `random` gives numbers from 0 to 1: which part of its longest wait each attempt waits. */
+  constructor(url: string, random: () => number = Math.random) {
     this.url = url;
+    this.random = random;
   }
 
   /** Connects and stays connected until `close`. */
@@ -82,15 +87,10 @@ export class LiveConnection implements Subscriber {
     this.welcomed = welcomed;
     this.fleetListener = fleet;
     this.lostAt = performance.now();
-    window.addEventListener("online", this.wake);
-    document.addEventListener("visibilitychange", this.wake);
     this.connect();
   }
 
   close(): void {
-    window.removeEventListener("online", this.wake);
-    document.removeEventListener("visibilitychange", this.wake);
-    clearTimeout(this.retryTimer);
     this.fleetListener = null;
     this.socket?.close(Close.NORMAL);
     clearTimeout(this.retryTimer);
@@ -116,11 +116,11 @@ export class LiveConnection implements Subscriber {
     this.connect();
   }
 
-  private readonly wake = () => {
-    if (document.visibilityState === "hidden") return;
+  /** Somebody looks again, or the network is back: finds out at once whether the connection holds. */
+  wake(): void {
     if (this.session.state === "open") this.ping();
     else this.retry();
-  };
+  }
 
   private connect(): void {
     this.session.reconnect();
@@ -145,9 +145,9 @@ export class LiveConnection implements Subscriber {
       this.status.value = { state: "signed_out" };
       return;
     }
-    const wait = backoff(this.attempt++, Math.random());
+    const wait = backoff(this.attempt++, this.random());
     this.status.value = { state: "waiting", since: this.lostAt, retryAt: performance.now() + wait };
-    this.retryTimer = window.setTimeout(() => this.connect(), wait);
+    this.retryTimer = setTimeout(() => this.connect(), wait);
   }
 
   /** A message that a correct hub does not send ends the connection; the next one begins anew. */
@@ -205,13 +205,13 @@ export class LiveConnection implements Subscriber {
 
   private schedulePing(): void {
     clearTimeout(this.pingTimer);
-    this.pingTimer = window.setTimeout(() => this.ping(), PING_EVERY_MS);
+    this.pingTimer = setTimeout(() => this.ping(), PING_EVERY_MS);
   }
 
   private ping(): void {
     this.send({ type: "ping", time_ms: Date.now() });
     clearTimeout(this.pongTimer);
-    this.pongTimer = window.setTimeout(() => this.socket?.close(Close.NORMAL), PONG_WITHIN_MS);
+    this.pongTimer = setTimeout(() => this.socket?.close(Close.NORMAL), PONG_WITHIN_MS);
     this.schedulePing();
   }
 

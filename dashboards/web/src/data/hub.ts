@@ -39,6 +39,11 @@ export class Hub {
       // A hub that was started anew has another version or start time: the header tells them.
       void this.refresh();
     }, this.fleet);
+    const wake = () => {
+      if (document.visibilityState === "visible") this.connection.wake();
+    };
+    window.addEventListener("online", wake);
+    document.addEventListener("visibilitychange", wake);
     effect(() => {
       if (this.connection.status.value.state === "signed_out") this.session.value = "out";
     });

@@ -1,33 +1,11 @@
 /** How the page is connected to the hub: quiet in the header while all is well, a banner when it is not. */
 
-import type { Status } from "../connection/live_connection";
 import { hub } from "../data/hub";
 import { hubNow } from "../data/hub_clock";
 import { moment } from "../data/time_format";
 import { Icon } from "./icon";
+import { linkWords, offlineFor } from "./link_words";
 import { now, pageNow } from "./tick";
-
-/** Shorter breaks do not deserve a banner. */
-const BANNER_AFTER_MS = 2500;
-
-function secondsUntil(time: number): number {
-  return Math.max(0, Math.ceil((time - pageNow.value) / 1000));
-}
-
-function words(status: Status): string {
-  switch (status.state) {
-    case "live":
-      return "Live";
-    case "waiting": {
-      const seconds = secondsUntil(status.retryAt);
-      return seconds > 0 ? `Reconnecting in ${seconds} s` : "Reconnecting";
-    }
-    case "connecting":
-      return "Connecting";
-    case "signed_out":
-      return "Signed out";
-  }
-}
 
 export function LinkState() {
   const status = hub.connection.status.value;
@@ -53,16 +31,14 @@ export function LinkState() {
           />
         )}
       </svg>
-      {words(status)}
+      {linkWords(status, pageNow.value)}
     </span>
   );
 }
 
 export function LinkBanner() {
-  const status = hub.connection.status.value;
-  if (status.state === "live" || status.state === "signed_out") return null;
-  const offline_ms = pageNow.value - status.since;
-  if (offline_ms < BANNER_AFTER_MS) return null;
+  const offline_ms = offlineFor(hub.connection.status.value, pageNow.value);
+  if (offline_ms === null) return null;
   const since = hubNow() - offline_ms;
   return (
     <div class="banner" role="alert" data-testid="link-banner">

@@ -1,0 +1,270 @@
+import type { AddressInfo } from "node:net";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { WebSocket as NodeSocket, WebSocketServer } from "ws";
+import { FIRST_CEILING_MS } from "../../src/connection/backoff";
+import { LiveConnection, type Status, type SubscriptionListener } from "../../src/connection/live_connection";
+import { BANNER_AFTER_MS, linkWords, offlineFor } from "../../src/ui/link_words";
+import { encodeUpdate, Kind } from "../../src/wire/frames";
+import {
+  decodeViewerMessage,
+  encodeMessage,
+  type LiveMessage,
+  type Start,
+  SUBPROTOCOL,
+  type Subscribe,
+  type ViewerMessage,
+} from "../../src/wire/live";
+
+/** What stands in for the browser's WebSocket in Node 20, which has none: a failed attempt is told by its close alone. */
+class PageSocket extends NodeSocket {
+  constructor(url: string, subprotocol: string) {
+    super(url, subprotocol);
+    this.on("error", () => {});
+  }
+}
+globalThis.WebSocket ??= PageSocket as unknown as typeof globalThis.WebSocket;
+
+/** A value for each who waits, in order; whoever comes first waits for the other. */
+class Line<T> {
+  private readonly values: T[] = [];
+  private readonly waiting: ((value: T) => void)[] = [];
+
+  put(value: T): void {
+    const next = this.waiting.shift();
+    if (next !== undefined) next(value);
+    else this.values.push(value);
+  }
+
+  take(): Promise<T> {
+    if (this.values.length > 0) return Promise.resolve(this.values.shift() as T);
+    return new Promise((resolve) => this.waiting.push(resolve));
+  }
+}
+
+/** The hub's end of one connection, as the test has it speak. */
+class Caller {
+  readonly closed: Promise<number>;
+  private readonly messages = new Line<ViewerMessage>();
+  private readonly socket: NodeSocket;
+
+  constructor(socket: NodeSocket) {
+    this.socket = socket;
+    socket.on("message", (frame) => this.messages.put(decodeViewerMessage(String(frame))));
+    this.closed = new Promise((resolve) => socket.on("close", resolve));
+  }
+
+  say(message: LiveMessage): void {
+    this.socket.send(encodeMessage(message));
+  }
+
+  welcome(journal: string): void {
+    this.say({ type: "welcome", hub: "h", version: "1", journal, offset: 0, time: 1, role: "viewer" });
+  }
+
+  /** Answers a subscription up to `caught_up` at this offset. */
+  serve(id: number, start: Start, offset: number): void {
+    const series = [{ device: "d", metric: "t", type: "float", unit: "" } as const];
+    this.say({ type: "schema", schema: 1, first: 0, series: [...series] });
+    this.say({ type: "subscribed", id, schema: 1, start });
+    this.say({ type: "caught_up", id, offset });
+  }
+
+  reading(offset: number): void {
+    const numbers = [{ series: 0, times_ms: Float64Array.of(offset), values: Float64Array.of(offset) }];
+    const head = { kind: Kind.LIVE, schema: 1, subscription: 0, conflated: 0, offset };
+    this.socket.send(encodeUpdate({ ...head, numbers, texts: [] }));
+  }
+
+  async subscribe(): Promise<Subscribe> {
+    for (;;) {
+      const message = await this.messages.take();
+      if (message.type === "subscribe") return message;
+    }
+  }
+
+  breakOff(): void {
+    this.socket.terminate();
+  }
+
+  close(code: number): void {
+    this.socket.close(code);
+  }
+}
+
+class Server {
+  readonly callers = new Line<Caller>();
+  port = 0;
+  private server: WebSocketServer | null = null;
+
+  async start(): Promise<void> {
+    const server = new WebSocketServer({
+      host: "127.0.0.1",
+      port: this.port,
+      handleProtocols: () => SUBPROTOCOL,
+    });
+    this.server = server;
+    server.on("connection", (socket) => this.callers.put(new Caller(socket)));
+    await new Promise((resolve) => server.on("listening", resolve));
+    this.port = (server.address() as AddressInfo).port;
+  }
+
+  async stop(): Promise<void> {
+    for (const socket of this.server?.clients ?? []) socket.terminate();
+    await new Promise((resolve) => (this.server === null ? resolve(null) : this.server.close(resolve)));
+    this.server = null;
+  }
+}
+
+/** What a subscription's listener heard, in order. */
+function heard(): { listener: SubscriptionListener; events: Line<string> } {
+  const events = new Line<string>();
+  const listener: SubscriptionListener = {
+    started: (start) => events.put(`started from ${start}`),
+    reset: (reason) => events.put(`reset: ${reason}`),
+    update: (update) => events.put(`update ${update.offset}`),
+    caughtUp: () => events.put("caught up"),
+    failed: (error) => events.put(`failed: ${error.code}`),
+  };
+  return { listener, events };
+}
+
+const asked = {
+  devices: ["d"],
+  metrics: ["t"],
+  policy: "every",
+  period_ms: 100,
+  history: { span_ms: 60_000, points: 100 },
+} as const;
+
+describe("LiveConnection", () => {
+  const server = new Server();
+  let connection: LiveConnection;
+  /** The part of the longest wait that each attempt waits. */
+  let part = 0;
+
+  const reached = <State extends Status["state"]>(state: State): Promise<Status & { state: State }> =>
+    new Promise((resolve) => {
+      const { status } = connection;
+      const stop = status.subscribe((now) => {
+        if (now.state !== state) return;
+        queueMicrotask(() => stop());
+        resolve(now as Status & { state: State });
+      });
+    });
+
+  beforeEach(async () => {
+    part = 0;
+    await server.start();
+    connection = new LiveConnection(`ws://127.0.0.1:${server.port}/v1/live`, () => part);
+    connection.open(() => {}, { fleet: () => {}, device: () => {} });
+  });
+
+  afterEach(async () => {
+    connection.close();
+    await server.stop();
+    server.port = 0;
+  });
+
+  it("comes back by itself and goes on from its cursor", async () => {
+    const { listener, events } = heard();
+    connection.subscribe({ ...asked, devices: ["d"], metrics: ["t"] }, listener);
+    const first = await server.callers.take();
+    first.welcome("j1");
+    const subscribe = await first.subscribe();
+    expect(subscribe.cursor).toBeUndefined();
+    first.serve(subscribe.id, "history", 7);
+    first.reading(9);
+    for (const event of ["started from history", "caught up", "update 9"])
+      expect(await events.take()).toBe(event);
+    first.breakOff();
+
+    const second = await server.callers.take();
+    second.welcome("j1");
+    const again = await second.subscribe();
+    expect(again).toEqual({ ...subscribe, cursor: { journal: "j1", offset: 9 } });
+    second.serve(again.id, "cursor", 12);
+    expect(await events.take()).toBe("started from cursor");
+    expect(await events.take()).toBe("caught up");
+  });
+
+  it("tells of a reset, and keeps the cursor of what began anew", async () => {
+    const { listener, events } = heard();
+    connection.subscribe({ ...asked, devices: ["d"], metrics: ["t"] }, listener);
+    const first = await server.callers.take();
+    first.welcome("j1");
+    const { id } = await first.subscribe();
+    first.serve(id, "history", 7);
+    expect(await events.take()).toBe("started from history");
+    expect(await events.take()).toBe("caught up");
+    first.breakOff();
+
+    const second = await server.callers.take();
+    second.welcome("j2");
+    expect((await second.subscribe()).cursor).toEqual({ journal: "j1", offset: 7 });
+    second.say({ type: "reset", id, reason: "other_journal" });
+    second.serve(id, "history", 3);
+    for (const event of ["reset: other_journal", "started from history", "caught up"])
+      expect(await events.take()).toBe(event);
+    second.breakOff();
+
+    const third = await server.callers.take();
+    third.welcome("j2");
+    expect((await third.subscribe()).cursor).toEqual({ journal: "j2", offset: 3 });
+  });
+
+  it("asks no more for what was ended while it was away", async () => {
+    const end = connection.subscribe({ ...asked, devices: ["gone"], metrics: ["t"] }, heard().listener);
+    connection.subscribe({ ...asked, devices: ["kept"], metrics: ["t"] }, heard().listener);
+    end();
+    const caller = await server.callers.take();
+    caller.welcome("j1");
+    expect((await caller.subscribe()).devices).toEqual(["kept"]);
+  });
+
+  it("says how long the hub has been away, over attempts that fail, until it is back", async () => {
+    (await server.callers.take()).welcome("j1");
+    const live = await reached("live");
+    expect(linkWords(live, live.since)).toBe("Live");
+    expect(offlineFor(live, live.since + 60_000)).toBeNull();
+
+    part = 1;
+    await server.stop();
+    const waiting = await reached("waiting");
+    expect(waiting.since).toBeGreaterThanOrEqual(live.since);
+    expect(linkWords(waiting, waiting.retryAt - FIRST_CEILING_MS)).toBe("Reconnecting in 1 s");
+    expect(linkWords(waiting, waiting.retryAt)).toBe("Reconnecting");
+    expect(offlineFor(waiting, waiting.since + BANNER_AFTER_MS - 1)).toBeNull();
+    expect(offlineFor(waiting, waiting.since + BANNER_AFTER_MS)).toBe(BANNER_AFTER_MS);
+
+    connection.retry();
+    const connecting = await reached("connecting");
+    expect(linkWords(connecting, connecting.since)).toBe("Connecting");
+    const later = await reached("waiting");
+    expect(later.since).toBe(waiting.since);
+    expect(later.retryAt - performance.now()).toBeGreaterThan(FIRST_CEILING_MS);
+
+    await server.start();
+    connection.wake();
+    (await server.callers.take()).welcome("j1");
+    expect(offlineFor(await reached("live"), later.since + 60_000)).toBeNull();
+  });
+
+  it("does not come back by itself when it was signed out", async () => {
+    (await server.callers.take()).close(4401);
+    const out = await reached("signed_out");
+    expect(linkWords(out, 0)).toBe("Signed out");
+    expect(offlineFor(out, 60_000)).toBeNull();
+    connection.retry();
+    expect(connection.status.peek().state).toBe("signed_out");
+  });
+
+  it("ends a conversation that is none and begins another", async () => {
+    const caller = await server.callers.take();
+    caller.welcome("j1");
+    caller.say({ type: "caught_up", id: 1, offset: 1 });
+    caller.welcome("j1");
+    expect(await caller.closed).toBe(4400);
+    (await server.callers.take()).welcome("j1");
+    await reached("live");
+  });
+});
