@@ -2,6 +2,7 @@
 
 import type { Stretch } from "../data/stretch";
 import type { Sheet } from "./sheet";
+import type { LiveEnd } from "./shown_series";
 import { seriesClass } from "./theme_colours";
 
 /** More lines than these, and their dots and value tags would hide each other. */
@@ -10,12 +11,6 @@ export const MAX_DOTS = 8;
 const MIN_GAP_PX = 3;
 /** Gaps drawn at most; with more, a chart is zoomed out so far that they are narrower than a pixel. */
 const MAX_GAPS = 200;
-
-interface LiveEnd {
-  colour: number;
-  time: number;
-  value: number;
-}
 
 export class Marks {
   /** The gaps that are shown, in time. */

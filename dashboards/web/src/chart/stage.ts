@@ -1,14 +1,13 @@
 /** One chart as it is seen: the moving sheet, and what lies over it: gaps, late marks, live dots, value tags, crosshair. */
 
-import { lowerBound, upperBound } from "../data/series_buffer";
+import { upperBound } from "../data/series_buffer";
 import type { Stretch } from "../data/stretch";
-import { between, nearest } from "./compose";
+import { between } from "./compose";
 import { type Budget, type Conductor, EDGE_PX, type Player } from "./conductor";
-import { extent } from "./envelope";
-import { commonGaps, findGaps } from "./gaps";
-import { type HeldSeries, look } from "./held_series";
+import type { HeldSeries } from "./held_series";
 import { Marks } from "./marks";
 import { axisHeight, Sheet, type SheetSeries } from "./sheet";
+import { type ChartSeries, ShownSeries } from "./shown_series";
 import { rem, themeVersion } from "./theme_colours";
 import { SteadyRange, type YRange } from "./y_range";
 
@@ -19,11 +18,6 @@ const MIN_MARGIN_PX = 64;
 const DENSE_EVERY_MS = 1000;
 /** The data's extent is looked at this often, to let the range shrink. */
 const EXTENT_EVERY_MS = 1000;
-
-export interface StageSeries {
-  metric: string;
-  colour: number;
-}
 
 /** What the rest of the chart shows of a moment: the readings at the pointer, or the newest ones. */
 export interface Readout {
@@ -36,7 +30,7 @@ export interface Readout {
 export interface StageOptions {
   conductor: Conductor;
   viewport: HTMLElement;
-  series: StageSeries[];
+  series: ChartSeries[];
   /** What is to be said of a moment: its time, or why nothing is there. */
   describe(time: number): string;
   onReadout(readout: Readout): void;
@@ -45,14 +39,12 @@ export interface StageOptions {
 
 export class Stage implements Player {
   visible = false;
-  /** Which series are drawn; all when null. */
-  private isolated: ReadonlySet<string> | null = null;
   private readonly options: StageOptions;
   private readonly layer: HTMLElement;
   private readonly sheet: Sheet;
   private readonly marks: Marks;
   private readonly range = new SteadyRange();
-  private held: (HeldSeries | null)[];
+  private readonly series: ShownSeries;
   private width = 0;
   private height = 0;
   private feed: object | null = null;
@@ -70,7 +62,7 @@ export class Stage implements Player {
 
   constructor(options: StageOptions) {
     this.options = options;
-    this.held = options.series.map(() => null);
+    this.series = new ShownSeries(options.series);
     this.layer = document.createElement("div");
     this.layer.className = "sheet";
     options.viewport.prepend(this.layer);
@@ -96,7 +88,7 @@ export class Stage implements Player {
   }
 
   isolate(metrics: ReadonlySet<string> | null): void {
-    this.isolated = metrics;
+    this.series.isolate(metrics);
     this.range.reset();
     this.dirty = true;
     this.options.conductor.request();
@@ -143,7 +135,7 @@ export class Stage implements Player {
     const { feed, window } = this.options.conductor;
     if (this.feed !== feed) {
       this.feed = feed;
-      this.held.fill(null);
+      this.series.forget();
       this.dirty = true;
     }
     const now = performance.now();
@@ -151,9 +143,7 @@ export class Stage implements Player {
     if (changed) {
       this.feedVersion = feed.version;
       this.windowVersion = window.version;
-      this.options.series.forEach((_, index) => {
-        this.takeSeries(index, now);
-      });
+      for (const index of this.series.all.keys()) this.takeSeries(index, now);
     }
     if (changed ? !this.dirty : now - this.extentAt > EXTENT_EVERY_MS) {
       this.followExtent(stretch, now);
@@ -164,11 +154,8 @@ export class Stage implements Player {
 
   private takeSeries(index: number, now: number): void {
     const { feed, window } = this.options.conductor;
-    const { metric } = this.options.series[index];
-    const buffer = feed.bufferOf(metric);
     const shownTo = this.sheet.plan?.to ?? Number.POSITIVE_INFINITY;
-    const { held, change } = look(this.held[index], buffer, window.series.get(metric), shownTo);
-    this.held[index] = held;
+    const { held, change } = this.series.look(index, feed, window, shownTo);
     if (change === "replaced") this.dirty = true;
     if (change === "appended" && !this.dirty) this.append(index, held, now);
   }
@@ -183,30 +170,17 @@ export class Stage implements Player {
     held.drawnTo = held.lastTime;
   }
 
-  private isShown(index: number): boolean {
-    return this.isolated === null || this.isolated.has(this.options.series[index].metric);
-  }
-
   private followExtent(stretch: Stretch, now: number): void {
     this.extentAt = now;
-    let low = Number.POSITIVE_INFINITY;
-    let high = Number.NEGATIVE_INFINITY;
-    this.held.forEach((held, index) => {
-      if (held === null || !this.isShown(index)) return;
-      const { times, values } = held.columns;
-      const seen = extent(values.subarray(lowerBound(times, stretch.from), upperBound(times, stretch.to)));
-      if (seen === null) return;
-      low = Math.min(low, seen[0]);
-      high = Math.max(high, seen[1]);
-    });
-    const empty = low > high;
+    const seen = this.series.extent(stretch);
+    const empty = seen === null;
     if (empty !== this.empty) {
       this.empty = empty;
       this.options.viewport.parentElement?.classList.toggle("empty", empty);
     }
-    if (empty) return;
+    if (seen === null) return;
     const before = this.range.current;
-    const after = this.range.follow(low, high, now, this.lines());
+    const after = this.range.follow(seen[0], seen[1], now, this.lines());
     if (before !== after) this.dirty = true;
   }
 
@@ -216,7 +190,7 @@ export class Stage implements Player {
 
   private wantHistory({ from, to }: Stretch): void {
     const { feed, window } = this.options.conductor;
-    for (const { metric } of this.options.series) {
+    for (const { metric } of this.series.all) {
       if (feed.holds(metric, from, (to - from) / this.width)) continue;
       window.want(metric, { from, to, width_px: this.width });
     }
@@ -230,12 +204,12 @@ export class Stage implements Player {
     // Whole milliseconds: uPlot counts its grid from there.
     const from = Math.floor(live ? stretch.from : stretch.from - margin * msPerPx);
     const to = from + (this.width + 2 * margin) * msPerPx;
-    const series = this.held.map((held, index): SheetSeries => {
+    const series = this.series.held.map((held, index): SheetSeries => {
       const columns = held?.columns ?? { times: new Float64Array(0), values: new Float64Array(0) };
       if (held !== null) held.drawnTo = held.lastTime;
       return {
-        colour: this.options.series[index].colour,
-        shown: held !== null && this.isShown(index),
+        colour: this.series.all[index].colour,
+        shown: held !== null && this.series.isShown(index),
         columns: between(columns, from, to),
         threshold: held?.threshold ?? Number.POSITIVE_INFINITY,
       };
@@ -271,7 +245,7 @@ export class Stage implements Player {
     const moved = pointer !== this.pointerSeen || (pointer !== null && live);
     if (!this.marks.stale && !moved) return;
     this.pointerSeen = pointer;
-    const ends = this.ends();
+    const ends = this.series.ends();
     if (this.marks.stale) {
       this.marks.stale = false;
       this.marks.show(this.sheet, ends, { gaps: this.currentGaps(), late: feed.late, live });
@@ -283,48 +257,16 @@ export class Stage implements Player {
       own ? this.options.describe(time) : null,
     );
     const msPerPx = (stretch.to - stretch.from) / this.width;
-    const values = this.held.map((held): number | null => {
-      if (held === null || held.columns.times.length === 0) return null;
-      const { times, values: all } = held.columns;
-      if (time === null) {
-        const last = live ? times.length - 1 : upperBound(times, stretch.to) - 1;
-        return last < 0 || Number.isNaN(all[last]) ? null : all[last];
-      }
-      const index = nearest(times, time, Math.max(8 * msPerPx, Math.min(held.threshold, 60_000)));
-      return index < 0 || Number.isNaN(all[index]) ? null : all[index];
-    });
+    const values =
+      time === null
+        ? this.series.valuesUpTo(live ? Number.POSITIVE_INFINITY : stretch.to)
+        : this.series.valuesNear(time, msPerPx);
     const last = live ? ends.filter(({ value }) => !Number.isNaN(value)) : [];
     this.options.onReadout({ time, values, last });
   }
 
-  private ends(): { colour: number; time: number; value: number }[] {
-    return this.held.flatMap((held, index) => {
-      if (held === null || !this.isShown(index) || held.columns.times.length === 0) return [];
-      const { times, values } = held.columns;
-      return [
-        {
-          colour: this.options.series[index].colour,
-          time: times[times.length - 1],
-          value: values[values.length - 1],
-        },
-      ];
-    });
-  }
-
   private currentGaps(): Stretch[] {
     const { plan } = this.sheet;
-    if (plan === null) return [];
-    const now = this.options.conductor.now();
-    const lists = this.held.flatMap((held, index) => {
-      if (held === null || !this.isShown(index) || held.columns.times.length === 0) return [];
-      const { times } = held.columns;
-      const first = Math.max(0, lowerBound(times, plan.from) - 1);
-      const gaps = findGaps(times.subarray(first, upperBound(times, plan.to) + 1), held.threshold);
-      const last = times[times.length - 1];
-      // Silence up to now is a gap that goes on.
-      if (now - last > held.threshold) gaps.push({ from: last, to: Math.max(plan.to, now) });
-      return [gaps];
-    });
-    return commonGaps(lists);
+    return plan === null ? [] : this.series.gaps(plan, this.options.conductor.now());
   }
 }
