@@ -170,7 +170,7 @@ export function ChartCard({ data, group, heads }: ChartCardProps) {
           </button>
         </div>
         <span class="readout number">
-          {!many && <span ref={readout}>–</span>}
+          {!many && !table && <span ref={readout}>–</span>}
           <span class="unit" ref={unit}>
             {group.unit}
           </span>
