@@ -6,13 +6,17 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable, Mapping
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
+import h11
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from hub.web.asgi import Endpoint, Receive, Scope, Send, refuse
-from hub.web.direct import DirectWebSocket
+from hub.web.asgi import Endpoint, Message, Receive, Scope, Send, header, refuse
+from hub.web.direct import DEVICE_PATH, DirectWebSocket
 from hub.web.problem import problem
 from wire import limits
 from wire.errors import WireError
@@ -27,6 +31,97 @@ BACKLOG = 4096
 
 SHUTDOWN_S = 5
 """Requests under way at shutdown get this long."""
+
+MAX_BODY_BYTES = 64 * 1024
+"""Of a request, told before anybody is known to have sent it. The longest that is of use makes a token: 1 kB."""
+
+REQUEST_SECONDS = 20.0
+"""A request's head has to be there this long after its connection or its first byte, and its body this long after its
+head. A phone in a tunnel sends 64 KiB in that time; who sends a byte now and then would hold the socket for ever."""
+
+
+class _Http(H11Protocol):
+    """uvicorn's HTTP, which waits for the rest of a request's head no longer than it is given.
+
+    The class's names are uvicorn 0.54's, which does not promise them: see hub.web.direct.
+    """
+
+    def __init__(self, *arguments: Any, patience_s: float, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._patience_s = patience_s
+        self._hurry: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """The first head is waited for from now on."""
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        """A part of a request. After it the connection waits for the rest of the next head, or for something else."""
+        super().data_received(data)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing is waited for any more."""
+        self._unwatch()
+        super().connection_lost(exc)
+
+    def _watch(self) -> None:
+        if self.conn.their_state is not h11.IDLE:
+            self._unwatch()
+        elif self._hurry is None:
+            self._hurry = self.loop.call_later(self._patience_s, self.transport.abort)
+
+    def _unwatch(self) -> None:
+        if self._hurry is not None:
+            self._hurry.cancel()
+            self._hurry = None
+
+
+class BoundedBody:
+    """Collects each request's body before its application sees anything of it, and refuses one that is too large (413)
+    or too slow (408). What is refused is not read to its end: its connection is closed."""
+
+    def __init__(self, application: Endpoint, *, patience_s: float = REQUEST_SECONDS) -> None:
+        self._application = application
+        self._patience_s = patience_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One connection or request."""
+        if scope["type"] != "http":
+            await self._application(scope, receive, send)
+            return
+        body = bytearray()
+        # h11 has made sure that a length is a number.
+        too_large = int(header(scope, b"content-length") or 0) > MAX_BODY_BYTES
+        is_complete = False
+        try:
+            async with asyncio.timeout(self._patience_s):
+                while not (is_complete or too_large):
+                    message = await receive()
+                    if message["type"] != "http.request":
+                        return
+                    body += message.get("body", b"")
+                    is_complete = not message.get("more_body", False)
+                    too_large = len(body) > MAX_BODY_BYTES
+        except TimeoutError:
+            detail = f"the body of a request has to be there within {self._patience_s:g} seconds"
+            await _refuse_body(HTTPStatus.REQUEST_TIMEOUT, detail, scope, receive, send)
+            return
+        if too_large:
+            detail = f"the body of a request has at most {MAX_BODY_BYTES} bytes here; readings go to {DEVICE_PATH}"
+            await _refuse_body(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail, scope, receive, send)
+            return
+        waiting: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
+
+        async def collected() -> Message:
+            return waiting.pop() if waiting else await receive()
+
+        await self._application(scope, collected, send)
+
+
+async def _refuse_body(status: HTTPStatus, detail: str, scope: Scope, receive: Receive, send: Send) -> None:
+    await problem(status, detail, {"Connection": "close"})(scope, receive, send)
 
 
 class Router:
@@ -86,9 +181,13 @@ class Server:
         key: Path | None = None,
         behind_proxy: bool = False,
         compression: bool = False,
+        patience_s: float = REQUEST_SECONDS,
     ) -> None:
+        # Connections are not limited in number: uvicorn's limit_concurrency counts WebSockets too: a fleet that is
+        # connected would lock out the page and the API. What one costs that nobody is known on is bounded instead.
         config = uvicorn.Config(
-            application,
+            BoundedBody(application, patience_s=patience_s),
+            http=partial(_Http, patience_s=patience_s),  # type: ignore[arg-type]  # a class with its last argument
             ws=DirectWebSocket,
             ws_max_size=limits.MAX_BATCH_BYTES,
             ws_ping_interval=PING_INTERVAL_S,
