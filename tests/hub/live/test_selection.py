@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,6 +24,30 @@ def _translated(selector: str) -> str:
 def test_a_star_stands_for_any_run_of_characters_and_nothing_else_is_special(patterns: list[str], name: str) -> None:
     """A name is selected exactly when one of the selectors matches it from end to end."""
     assert matcher(patterns)(name) == any(fnmatchcase(name, _translated(p)) for p in patterns)
+
+
+def _matches_slowly(selector: str, name: str) -> bool:
+    """The definition of a selector, tried in every way there is."""
+    if not selector:
+        return not name
+    if selector[0] == "*":
+        return any(_matches_slowly(selector[1:], name[skipped:]) for skipped in range(len(name) + 1))
+    return name[:1] == selector[0] and _matches_slowly(selector[1:], name[1:])
+
+
+parts = st.lists(st.sampled_from(["", "a", "b", "ab", "ba", "aa"]), min_size=2, max_size=5)
+
+
+@given(parts.map("*".join), st.text(alphabet="ab", max_size=6))
+def test_stars_between_repeated_parts_find_every_way_to_match(selector: str, name: str) -> None:
+    """Where parts of a selector occur many times in a name, it is selected exactly when there is any way at all."""
+    assert matcher([selector])(name) == _matches_slowly(selector, name)
+
+
+@pytest.mark.parametrize("stars", [11, 500])
+def test_no_selector_takes_long(stars: int) -> None:
+    """Stars that could match in a great many ways, and do not, are as quick as any."""
+    assert not matcher(["*0" * stars + "*x"])("0" * 127 + "1")
 
 
 def test_a_series_needs_both_its_device_and_its_metric() -> None:
