@@ -29,12 +29,10 @@ from hub.registry import (
     open_token_file,
 )
 from hub.settings import browser_url
+from hub.web.schemas import MAX_TOKEN_LIFE_S
 from wire.errors import Code
 
 FAILED = 1
-
-MAX_LIFE_S = 100 * 366 * 86_400
-"""A token that is to live for longer has no expiry."""
 
 WIDE = 400
 RFC_3339 = "%Y-%m-%dT%H:%M:%SZ"
@@ -53,7 +51,7 @@ def life_ns(text: str) -> int:
     """A duration like 90s, 15m, 12h, 30d or 4w in nanoseconds. Raises typer.BadParameter."""
     match = re.fullmatch(r"([0-9]{1,10})([smhdw])", text.strip())
     seconds = int(match[1]) * SECONDS[match[2]] if match else 0
-    if not 1 <= seconds <= MAX_LIFE_S:
+    if not 1 <= seconds <= MAX_TOKEN_LIFE_S:
         raise typer.BadParameter(f"{text!r} is not a duration like 12h, 30d or 4w")
     return seconds * 1_000_000_000
 

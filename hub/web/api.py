@@ -14,7 +14,7 @@ from hub.contract import store as stores
 from hub.contract.batch import Series
 from hub.contract.identity import Action, Identity, Role
 from hub.contract.journal import JournalError
-from hub.live.selection import matcher
+from hub.live.selection import matches, selection
 from hub.web import history, problem, schemas
 from hub.web.overview import Overview
 from hub.web.problem import PROBLEMS, Refusal
@@ -26,9 +26,14 @@ encode = msgspec.json.Encoder().encode
 DEFAULT_SPAN_NS = 3600 * 1_000_000_000
 DEFAULT_POINTS = 1_000
 
+DEVICE_SELECTORS = "Device ids; `*` stands for any run of characters."
+METRIC_SELECTORS = "Metric names, likewise; all without it."
 
 MAX_QUARANTINE_PAGE = 100
 """Of one answer: 26 MB where each is as large as a batch may be."""
+
+MAX_EVENT_ID = 2**63 - 1
+"""What SQLite, which counts the events, can count to."""
 
 
 class Event(Protocol):
@@ -76,7 +81,9 @@ class Registrar(Protocol):
     """What the API asks of the registry."""
 
     def tokens(self) -> Sequence[Token]: ...
-    async def create_token(self, role: Role, *, pattern: str = "", label: str = "") -> NewToken: ...
+    async def create_token(
+        self, role: Role, *, pattern: str = "", label: str = "", expires_ns: int | None = None
+    ) -> NewToken: ...
     async def revoke(self, ids: Iterable[str]) -> Sequence[str]: ...
     async def events(
         self, device: str | None = None, *, limit: int = 100, before: int | None = None
@@ -89,8 +96,8 @@ class Question:
     def __init__(
         self,
         request: Request,
-        device: Annotated[list[str], Query(description="Device ids; `*` stands for any run of characters.")],
-        metric: Annotated[list[str] | None, Query(description="Metric names, likewise; all without it.")] = None,
+        device: Annotated[list[str], Query(description=DEVICE_SELECTORS)],
+        metric: Annotated[list[str] | None, Query(description=METRIC_SELECTORS)] = None,
         start: Annotated[
             str | None,
             Query(alias="from", description="First time: nanoseconds since 1970, or RFC 3339. An hour before `to`."),
@@ -107,11 +114,8 @@ class Question:
             ),
         ] = DEFAULT_POINTS,
     ) -> None:
-        try:
-            self.end_ns = history.parse_time(end) if end is not None else None
-            self.start_ns = history.parse_time(start) if start is not None else None
-        except ValueError as error:
-            raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, f"from, to: {error}") from None
+        self.start_ns = _time("from", start)
+        self.end_ns = _time("to", end)
         if 0 < points < stores.MIN_POINTS:
             detail = f"points: {stores.MIN_POINTS} or more (a lowest and a highest), or 0 for every reading"
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
@@ -188,7 +192,10 @@ def make_api(
 
     @api.get("/api/v1/devices/{device}/events", response_model=schemas.Events, responses=PROBLEMS)
     async def events(
-        _: Reader, device: DeviceId, limit: Annotated[int, Query(ge=1, le=1000)] = 100, before: int | None = None
+        _: Reader,
+        device: DeviceId,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        before: Annotated[int | None, Query(ge=1, le=MAX_EVENT_ID)] = None,
     ) -> Response:
         """A device's recent events, newest first; with `before`, an event's id, only older ones."""
         _found(overview.device(device), device)
@@ -200,11 +207,11 @@ def make_api(
     @api.get("/api/v1/latest", response_model=schemas.Latest, responses=PROBLEMS)
     async def latest(
         _: Reader,
-        device: Annotated[list[str] | None, Query()] = None,
-        metric: Annotated[list[str] | None, Query()] = None,
+        device: Annotated[list[str] | None, Query(description=f"{DEVICE_SELECTORS} All without it.")] = None,
+        metric: Annotated[list[str] | None, Query(description=METRIC_SELECTORS)] = None,
     ) -> Response:
-        """The latest reading of each metric of these devices (all without any)."""
-        return _json({"latest": overview.latest(set(device or ()), set(metric or ()))})
+        """The latest reading of each metric of these devices."""
+        return _json({"latest": overview.latest(device or ["*"], metric or ["*"])})
 
     @api.get(
         "/api/v1/history",
@@ -221,8 +228,7 @@ def make_api(
         start_ns = max(0, end_ns - DEFAULT_SPAN_NS) if question.start_ns is None else question.start_ns
         if start_ns >= end_ns:
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "from has to be before to")
-        device, metric = matcher(question.devices), matcher(question.metrics)
-        wanted = [s for s in series() if device(s.device) and metric(s.metric)]
+        wanted = [*filter(matches(selection(question.devices, question.metrics)), series())]
         if len(wanted) > history.MAX_SERIES:
             detail = (
                 f"{len(wanted)} series match, at most {history.MAX_SERIES} are answered at once: name fewer devices"
@@ -269,9 +275,16 @@ def make_api(
     @api.post("/api/v1/tokens", status_code=201, response_model=schemas.MadeToken, responses=PROBLEMS)
     async def create_token(_: Admin, asked: schemas.NewToken) -> Response:
         """Make a token. Its text is in this answer and nowhere else."""
-        pattern = asked.device or asked.devices or ""
+        role = Role(asked.role)
+        for name, given, of in (("device", asked.device, Role.DEVICE), ("devices", asked.devices, Role.GATEWAY)):
+            if given is not None and role is not of:
+                detail = f"{name}: a token of role {role} takes none; {name} is for role {of}"
+                raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
+        expires_ns = None if asked.expires_in_s is None else overview.now_ns() + asked.expires_in_s * history.NS_PER_S
         try:
-            made = await registrar.create_token(Role(asked.role), pattern=pattern, label=asked.label)
+            made = await registrar.create_token(
+                role, pattern=asked.device or asked.devices or "", label=asked.label, expires_ns=expires_ns
+            )
         except WireError as error:
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, error.message) from None
         return _json({"id": made.token.id, "token": made.text}, HTTPStatus.CREATED)
@@ -284,6 +297,13 @@ def make_api(
         return Response(status_code=HTTPStatus.NO_CONTENT)
 
     return api
+
+
+def _time(name: str, text: str | None) -> int | None:
+    try:
+        return None if text is None else history.parse_time(text)
+    except ValueError as error:
+        raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, f"{name}: {error}") from None
 
 
 def _json(answer: object, status: HTTPStatus = HTTPStatus.OK) -> Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from heapq import merge
@@ -17,15 +18,27 @@ MAX_SERIES = 2_000
 NS_PER_S = 1_000_000_000
 CSV_FLUSH_ROWS = 1_000
 
+EXAMPLE = "2026-01-31T12:00:00Z"
+MAX_SHOWN = 40
+"""Characters of a wrong time that are repeated to whoever asked: any right one is shorter."""
+
+_NANOSECONDS = re.compile(r"-?[0-9]{1,20}")
+"""A few more digits than the year 2262 has, which is then said to be too late."""
+
 
 def parse_time(text: str) -> int:
-    """Nanoseconds since 1970 UTC from an integer of nanoseconds or an RFC 3339 time. Raises ValueError."""
-    if text.lstrip("-").isdigit():
+    """Nanoseconds since 1970 UTC from an integer of nanoseconds or an RFC 3339 time. Raises ValueError, whose text is a
+    sentence for whoever asked."""
+    if _NANOSECONDS.fullmatch(text):
         time_ns = int(text)
     else:
-        moment = datetime.fromisoformat(text)
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            shown = text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
+            raise ValueError(f"{shown!r} is no time: write nanoseconds since 1970, or {EXAMPLE}") from None
         if moment.tzinfo is None:
-            raise ValueError(f"{text} has no time zone: write for example {text}Z")
+            raise ValueError(f"{text} has no time zone: write for example {moment.isoformat()}Z")
         delta = moment - datetime(1970, 1, 1, tzinfo=UTC)
         time_ns = (delta.days * 86_400 + delta.seconds) * NS_PER_S + delta.microseconds * 1_000
     if not 0 <= time_ns < 2**63:

@@ -14,6 +14,7 @@ from hub.contract.store import Store, StoreError
 from hub.ingestion.device import Device
 from hub.ingestion.intake import Intake
 from hub.live.group import latest_of
+from hub.live.selection import matches, selection
 from wire import live as messages
 
 
@@ -208,13 +209,10 @@ class Overview:
             problems["store"] = error
         return problems
 
-    def latest(self, devices: set[str], metrics: set[str]) -> list[dict[str, Any]]:
-        """The latest readings of these devices and metrics; an empty set means all."""
-        return [
-            {"device": series.device, **metric_of(series)}
-            for series in self._series()
-            if (not devices or series.device in devices) and (not metrics or series.metric in metrics)
-        ]
+    def latest(self, devices: Sequence[str], metrics: Sequence[str]) -> list[dict[str, Any]]:
+        """The latest readings of the series that these selectors mean."""
+        selected = matches(selection(devices, metrics))
+        return [{"device": series.device, **metric_of(series)} for series in self._series() if selected(series)]
 
 
 COUNTS = (

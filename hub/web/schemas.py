@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 TimeNs = int
 MetricType = Literal["float", "integer", "boolean", "string"]
+
+MAX_TOKEN_LIFE_S = 100 * 366 * 86_400
+"""A token that is to live for longer has no expiry."""
 
 
 class Problem(BaseModel):
@@ -211,10 +214,15 @@ class Quarantine(BaseModel):
 class NewToken(BaseModel):
     """A token to make: a device's with `device`, a gateway's with `devices` (a pattern), others with neither."""
 
+    model_config = ConfigDict(extra="forbid")
+
     role: Literal["device", "gateway", "viewer", "operator", "admin"]
     device: str | None = None
     devices: str | None = None
     label: str = Field(default="", max_length=128)
+    expires_in_s: int | None = Field(
+        default=None, ge=1, le=MAX_TOKEN_LIFE_S, description="Seconds that it is valid for; without it, until revoked."
+    )
 
 
 class MadeToken(BaseModel):
@@ -244,6 +252,8 @@ class Tokens(BaseModel):
 
 class SignIn(BaseModel):
     """A token to sign in with."""
+
+    model_config = ConfigDict(extra="forbid")
 
     token: str = Field(max_length=256)
 

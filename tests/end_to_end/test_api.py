@@ -135,7 +135,18 @@ async def test_history_is_reduced_to_the_points_asked_for_and_keeps_extremes(hub
         ("/api/v1/history", {"device": "pump", "points": 1}, 422, "points: 2 or more"),
         ("/api/v1/quarantine", {"limit": 101}, 422, "limit"),
         ("/api/v1/quarantine", {"before": 0}, 422, "before"),
-        ("/api/v1/history", {"device": "pump", "from": "yesterday"}, 422, "from, to"),
+        (
+            "/api/v1/history",
+            {"device": "pump", "from": "yesterday"},
+            422,
+            "from: 'yesterday' is no time: write nanoseconds",
+        ),
+        ("/api/v1/history", {"device": "pump", "to": "1e9"}, 422, "to: '1e9' is no time"),
+        ("/api/v1/history", {"device": "pump", "from": "²"}, 422, "from: '²' is no time"),
+        ("/api/v1/history", {"device": "pump", "from": "5" * 5000}, 422, f"from: '{'5' * 40}…' is no time"),
+        ("/api/v1/history", {"device": "pump", "from": "2026-01-01"}, 422, "for example 2026-01-01T00:00:00Z"),
+        ("/api/v1/devices/pump/events", {"before": 10**23}, 422, "before"),
+        ("/api/v1/devices/pump/events", {"before": -1}, 422, "before"),
         ("/api/v1/history", {"device": "pump", "from": "2024-01-01T00:00:00"}, 422, "time zone"),
         ("/api/v1/history", {"device": "pump", "from": "5", "to": "5"}, 422, "before"),
         ("/api/v1/history", {"device": "pump", "from": str(2**63)}, 422, "2262"),
@@ -236,6 +247,51 @@ async def test_a_token_is_made_used_and_revoked_over_the_api(hub: Hub) -> None:
     assert (await ask(hub, f"/api/v1/tokens/{made['id']}", method="DELETE")).status_code == 204
     assert (await ask(hub, "/api/v1/hub", made["token"])).status_code == 401
     assert (await ask(hub, f"/api/v1/tokens/{made['id']}", method="DELETE")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"role": "viewer", "colour": "red"}, "body.colour"),
+        ({"role": "gateway", "device": "pump", "devices": "p*"}, "device: a token of role gateway takes none"),
+        ({"role": "device", "device": "pump", "devices": "p*"}, "devices: a token of role device takes none"),
+        ({"role": "viewer", "devices": "*"}, "devices: a token of role viewer takes none"),
+        ({"role": "gateway"}, "a gateway token needs a pattern"),
+        ({"role": "viewer", "expires_in_s": 0}, "body.expires_in_s"),
+        ({"role": "viewer", "expires_in_s": 10**12}, "body.expires_in_s"),
+    ],
+)
+async def test_a_token_that_cannot_be_is_not_made(hub: Hub, asked: dict[str, Any], says: str) -> None:
+    """What would be ignored is refused, so that nobody takes a token for one that is bound or expires."""
+    before = await hub.get("/api/v1/tokens")
+    answer = await ask(hub, "/api/v1/tokens", method="POST", json=asked)
+    assert answer.status_code == 422
+    assert says in answer.json()["detail"]
+    assert len((await hub.get("/api/v1/tokens"))["tokens"]) == len(before["tokens"])
+
+
+async def test_a_token_may_expire(hub: Hub) -> None:
+    """It lives for the seconds that were asked for, counted from when it was made."""
+    made = (await ask(hub, "/api/v1/tokens", method="POST", json={"role": "viewer", "expires_in_s": 3600})).json()
+    listed = next(token for token in (await hub.get("/api/v1/tokens"))["tokens"] if token["id"] == made["id"])
+    assert abs(listed["expires_ns"] - listed["created_ns"] - 3600 * SECOND) < SECOND
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ({}, {"pump", "fan"}),
+        ({"device": "p*"}, {"pump"}),
+        ({"device": ["fan", "p*"], "metric": "spe*"}, {"fan"}),
+        ({"device": "q*"}, set()),
+    ],
+)
+async def test_latest_and_history_select_alike(hub: Hub, query: dict[str, Any], expected: set[str]) -> None:
+    """The same patterns mean the same devices and metrics."""
+    latest = (await hub.get("/api/v1/latest", **query))["latest"]
+    assert {one["device"] for one in latest} == expected
+    past = await hub.get("/api/v1/history", **{"device": "*", "from": "0", **query})
+    assert {(one["device"], one["metric"]) for one in past["series"]} == {(o["device"], o["metric"]) for o in latest}
 
 
 async def test_a_one_time_url_signs_a_browser_in_once(hub: Hub) -> None:
