@@ -25,10 +25,11 @@ class Series:
     """One (device, metric) with its small integer id, the same for the life of the data directory.
 
     There is one object per series in a hub; it compares by identity. `last_time_ns` is the newest accepted time, -1
-    before the first; acceptance keeps it so that two readings of a series never have the same time.
+    before the first, and `run_ns` the first of the times that lead up to it by steps of 1 ns: acceptance keeps them so
+    that two readings of a series never have the same time.
     """
 
-    __slots__ = ("description", "device", "id", "last_time_ns", "live", "metric", "type", "unit")
+    __slots__ = ("description", "device", "id", "last_time_ns", "live", "metric", "run_ns", "type", "unit")
 
     def __init__(
         self, id: int, device: str, metric: str, type: MetricType, unit: str = "", description: str = ""
@@ -40,7 +41,13 @@ class Series:
         self.unit = unit
         self.description = description
         self.last_time_ns = -1
+        self.run_ns = -1
         self.live: object | None = None
+
+    def reach(self, time_ns: int) -> None:
+        """A reading of this time is stored; nothing happens when there is a newer one."""
+        if time_ns > self.last_time_ns:
+            self.last_time_ns = self.run_ns = time_ns
 
 
 Column: TypeAlias = "tuple[Series, list[Value] | NDArray[float64]]"

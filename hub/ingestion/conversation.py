@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
+import structlog
+
 from hub.contract.batch import Entry, EntryKind, Series
 from hub.ingestion.acceptance import accept
 from hub.ingestion.device import Device
@@ -30,6 +32,9 @@ RETRY_MS = 1000
 
 Step = Callable[[], Awaitable[None]]
 """Something that has to wait for the hub's registry or for room."""
+
+
+log = structlog.get_logger(__name__)
 
 
 class Outlet(Protocol):
@@ -122,6 +127,13 @@ class Conversation:
             accepted = accept(data, device.metrics)
         except WireError as refusal:
             self._quarantine(device, seq, frame, refusal)
+            return
+        except Exception:
+            # A mistake of ours about one batch must cost that batch, and not the device's stream for ever.
+            log.exception("a batch could not be judged", device=device.id, seq=seq)
+            self._quarantine(
+                device, seq, frame, WireError(Code.BAD_MESSAGE, "the hub cannot judge it; its log says why")
+            )
             return
         batch = accepted.batch
         device.received = seq

@@ -102,6 +102,13 @@ class Intake:
 
     async def run(self) -> None:
         """Commits until cancelled; a commit under way is finished first."""
+        try:
+            await self._run()
+        finally:
+            # Nothing more will be committed, and nobody shall wait for it.
+            self._idle.set()
+
+    async def _run(self) -> None:
         clock = asyncio.get_running_loop().time
         began_s = -COMMIT_EVERY_S
         while True:
@@ -168,6 +175,6 @@ class Intake:
             device.roll_back()
             for series in device.metrics.values():
                 if isinstance(series, Series):
-                    series.last_time_ns = self._live_time(series)
+                    series.last_time_ns = series.run_ns = self._live_time(series)
             if device.conversation is not None:
                 device.conversation.end(refusal)

@@ -32,7 +32,18 @@ log = structlog.get_logger(__name__)
 class AgentConnection:
     """Sends to one agent. A task exists only while there is something to send: an idle connection costs none."""
 
-    __slots__ = ("_ack", "_direct", "_ending", "_format", "_frames", "_is_text", "_max_frames", "_send", "_task")
+    __slots__ = (
+        "_ack",
+        "_cut",
+        "_direct",
+        "_ending",
+        "_format",
+        "_frames",
+        "_is_text",
+        "_max_frames",
+        "_send",
+        "_task",
+    )
 
     def __init__(self, send: Send, direct: Direct, format: Format, *, window: int) -> None:
         self._send = send
@@ -44,6 +55,7 @@ class AgentConnection:
         self._frames: list[bytes] = []
         self._ack: bytes | None = None
         self._ending: WireError | None = None
+        self._cut: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -70,10 +82,13 @@ class AgentConnection:
         """Sends the error and closes with the code that belongs to it."""
         if self._ending is None:
             self._ending = error
+            self._cut = asyncio.get_running_loop().call_later(CLOSING_S, self._direct.abort)
             self._start()
 
     async def close(self) -> None:
         """Returns when nothing is being sent any more, at most CLOSING_S later."""
+        if self._cut is not None:
+            self._cut.cancel()
         task = self._task
         if task is not None:
             await asyncio.wait([task], timeout=CLOSING_S)
@@ -85,7 +100,7 @@ class AgentConnection:
 
     async def _drain(self) -> None:
         try:
-            while True:
+            while self._direct.is_open:
                 if self._frames:
                     frame = self._frames.pop(0)
                 elif self._ack is not None:
@@ -93,7 +108,7 @@ class AgentConnection:
                 else:
                     break
                 await self._send(self._message(frame))
-            if self._ending is not None:
+            if self._ending is not None and self._direct.is_open:
                 await self._say_goodbye(self._ending)
         except OSError:
             # The peer is gone (uvicorn raises ClientDisconnected, an OSError); the reader sees it too.
@@ -106,7 +121,8 @@ class AgentConnection:
         expected = error.seq if error.code is Code.UNEXPECTED_SEQ else None
         message = messages.Error(error.code, error.message[: limits.MAX_MESSAGE], expected=expected)
         await self._send(self._message(HUB_MESSAGES[self._format].encode(message)))
-        await self._send({"type": "websocket.close", "code": int(code), "reason": error.code.value})
+        if self._direct.is_open:
+            await self._send({"type": "websocket.close", "code": int(code), "reason": error.code.value})
 
     def _message(self, frame: bytes) -> Message:
         if self._is_text:
@@ -143,7 +159,12 @@ class DeviceEndpoint:
         format = FORMAT_OF_SUBPROTOCOL[chosen] if chosen else "json"
         direct = direct_of(scope)
         connection = AgentConnection(send, direct, format, window=self._window)
-        directory = self._directory_for(scope, lambda credential: self._connections.add(connection, credential))
+
+        def known(credential: str) -> None:
+            timeout.cancel()
+            self._connections.add(connection, credential)
+
+        directory = self._directory_for(scope, known)
         conversation = Conversation(
             self._intake, directory, connection, format=format, hub=self._hub, window=self._window
         )
@@ -156,7 +177,9 @@ class DeviceEndpoint:
                 direct.attach(reading.take)
                 await send({"type": "websocket.accept", "subprotocol": chosen})
                 while (event := await receive())["type"] == "websocket.receive":
-                    raise RuntimeError("a message came the long way: hub.web.direct does not fit this uvicorn")
+                    # Only what an agent sent before its upgrade was answered comes the long way.
+                    text = event.get("text")
+                    reading.take(event["bytes"] if text is None else text.encode(), text is not None)
                 reading.stop()
             why = _why_closed(event)
         finally:

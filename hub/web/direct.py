@@ -5,7 +5,7 @@ batch of one reading costs in all, and twice that where messages come singly. An
 message at once asks for calls instead, through an extension of the scope (ASGI specification, "extensions").
 
 This follows uvicorn 0.54, whose class gives names to what happens but does not promise them: pyproject.toml keeps to
-that version, and the device endpoint ends a connection whose messages come another way.
+that version.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode
 from websockets.http11 import Request
+from websockets.protocol import State
 
 from hub.web.asgi import Scope
 
@@ -37,6 +38,13 @@ class Direct(Protocol):
 
     def write(self, payload: bytes, is_text: bool) -> bool:
         """Sends a message now, where the connection is open and the peer takes what it is sent; False where not."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something can be sent: neither side has closed."""
+
+    def abort(self) -> None:
+        """Cuts the connection off."""
 
     def hold(self) -> None:
         """Reads nothing more for now; what was read already still comes."""
@@ -85,12 +93,32 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
 
     def write(self, payload: bytes, is_text: bool) -> bool:
         """See Direct."""
-        if self.close_sent or self.disconnected or not self.handshake_complete or not self.writable.is_set():
+        if not self.is_open or not self.writable.is_set():
             return False
         conn = self.conn
         (conn.send_text if is_text else conn.send_binary)(payload)
         self.transport.write(b"".join(conn.data_to_send()))
         return True
+
+    @property
+    def is_open(self) -> bool:
+        """See Direct."""
+        # Closing counts from the moment that the peer's close frame was read, and a connection that was cut may be
+        # closed before it is told so: nothing may be sent after either.
+        open = self.conn.state is State.OPEN and self.handshake_complete and not self.close_sent
+        return open and not self.transport.is_closing()
+
+    def abort(self) -> None:
+        """See Direct."""
+        self.transport.abort()
+
+    def handle_ping(self) -> None:
+        """Answers a ping, unless the peer does not read: then pongs would pile up, and may be left out (RFC 6455,
+        5.5.3)."""
+        if self.writable.is_set():
+            super().handle_ping()
+        else:
+            self.conn.data_to_send()
 
     def hold(self) -> None:
         """See Direct."""
@@ -106,6 +134,6 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
 
     def refuse_text(self) -> None:
         """See Direct."""
-        if not self.close_sent:
+        if self.is_open:
             self.conn.send_close(CloseCode.INVALID_DATA)
             self.handle_parser_exception()

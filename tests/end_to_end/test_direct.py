@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+import socket
 from pathlib import Path
 
+import psutil
 import pytest
 from websockets.asyncio.client import connect
+from websockets.frames import Frame, Opcode
 
+from bench.connection import Peer, open_websocket
 from tests.end_to_end.hub import running_hub
 from tests.end_to_end.test_invalid_input import METRICS, agent, data, greeted, hello
 
@@ -36,6 +42,55 @@ async def test_a_message_in_fragments_is_one_message(tmp_path: Path) -> None:
         text = json.dumps(data(1))
         await connection.ws.send([text[:9], text[9:30], text[30:]])
         assert await connection.receive() == {"type": "ack", "seq": 1}
+
+
+async def test_agents_that_come_and_go_do_the_hub_no_harm(tmp_path: Path) -> None:
+    """They close, or cut, while acknowledgements are on their way to them; the hub goes on, and ends well."""
+    rounds, batches = 25, 4
+    async with running_hub(tmp_path / "data") as hub:
+        token = await hub.token("gateway", "--devices", "*")
+
+        async def come_and_go(device: str) -> None:
+            for turn in range(rounds):
+                connection = await agent(hub, token)
+                await connection.send(hello(device))
+                acked = int((await connection.receive())["acked"])
+                for seq in range(acked + 1, acked + 1 + batches):
+                    await connection.send(data(seq))
+                if turn % 5 == 4:
+                    connection.ws.transport.abort()
+                await connection.ws.close()
+
+        await asyncio.gather(*(come_and_go(f"d{number}") for number in range(6)))
+        last, _ = await greeted(hub, token)
+        await last.send(data(1))
+        assert await last.receive() == {"type": "ack", "seq": 1}
+        assert len((await hub.settled())["devices"]) == 7
+        assert await hub.stop() == 0
+    assert "Traceback" not in hub.log()
+
+
+async def test_who_pings_and_does_not_read_is_not_answered_for_ever(tmp_path: Path) -> None:
+    """Pongs that nobody takes do not pile up in the hub's memory, and who says no hello is cut off all the same."""
+    async with running_hub(tmp_path / "data") as hub:
+        peer = Peer("127.0.0.1", int(hub.url.rpartition(":")[2]), await hub.token("gateway", "--devices", "*"))
+        before = psutil.Process(hub.pid).memory_info().rss
+        sent = await asyncio.to_thread(ping_without_reading, open_websocket(peer, "telemetry.v1.json"))
+        grown = psutil.Process(hub.pid).memory_info().rss - before
+        assert 2 * grown < sent, (grown, sent)
+        last, _ = await greeted(hub, await hub.token("device", "--device", "d"))
+        await last.ws.close()
+
+
+def ping_without_reading(connection: socket.socket) -> int:
+    """Until the hub cuts it off, or long enough; how many bytes went out."""
+    pings = Frame(Opcode.PING, bytes(125)).serialize(mask=True) * 1000
+    sent = 0
+    with connection, contextlib.suppress(OSError):
+        while sent < 60_000_000:
+            connection.sendall(pings)
+            sent += len(pings)
+    return sent
 
 
 @pytest.mark.parametrize("inside", [b'"\xff"', b"\xed\xa0\x80"])

@@ -15,7 +15,7 @@ from hub.ingestion.acceptance import accept, decode
 from wire.columns import pack_floats, pack_times
 from wire.device import Data
 from wire.errors import Code, WireError
-from wire.limits import MAX_INTEGER, MAX_STRING_VALUE_BYTES, MAX_TIME_NS, MIN_INTEGER
+from wire.limits import MAX_INTEGER, MAX_STRING_VALUE_BYTES, MAX_TIME_NS, MAX_TIMES, MIN_INTEGER
 
 METRICS = {"f": "float", "i": "integer", "b": "boolean", "s": "string"}
 
@@ -128,6 +128,8 @@ def test_packed_columns_mean_the_same_as_lists(values: list[float | None]) -> No
         ([MAX_TIME_NS, MAX_TIME_NS], {"f": [1.0, 2.0]}, Code.OUT_OF_RANGE),
         ([1], {"f": [math.nan]}, Code.NOT_FINITE),
         ([1], {"f": [math.inf]}, Code.NOT_FINITE),
+        ([1], {"f": [10**400]}, Code.OUT_OF_RANGE),
+        ([1, 2], {"f": [1.0, -(10**400)]}, Code.OUT_OF_RANGE),
         ([1, 2], {"f": [1.0, math.nan]}, Code.NOT_FINITE),
         ([1, 2], {"f": pack_floats([1.0, -math.inf])}, Code.NOT_FINITE),
         ([1, 2], {"f": [1.0]}, Code.LENGTH_MISMATCH),
@@ -152,6 +154,33 @@ def test_the_second_reading_of_a_time_is_moved_by_one_nanosecond_and_counted() -
     third = accept(Data(3, [200, 200, 200], {"f": [1.0, None, 3.0], "i": [1, 2, None]}), metrics)
     assert rows(third.batch) == [("f", 200, 1.0), ("f", 202, 3.0), ("i", 200, 1), ("i", 201, 2)]
     assert third.moved == 2
+
+
+@pytest.mark.parametrize("rows_each", [1, 2, 20])
+def test_any_number_of_readings_of_one_time_are_all_kept_apart(rows_each: int) -> None:
+    """A sensor whose clock has whole seconds sends several a second, in one batch or in several."""
+    metrics = series()
+    seen: list[int] = []
+    for _ in range(5):
+        batch = accept(Data(1, [7] * rows_each, {"f": [1.0] * rows_each}), metrics).batch
+        seen += [time for _, time, _ in rows(batch)]
+    assert seen == list(range(7, 7 + 5 * rows_each))
+
+
+def test_a_clock_that_stands_still_costs_no_more_than_one_that_goes() -> None:
+    """As many rows of one time as a batch may have; stepping up from each would take minutes."""
+    times = [0] * MAX_TIMES
+    accepted = accept(Data(1, times, {"f": [1.0] * len(times)}), series())
+    assert [int(time) for time in accepted.batch.times] == list(range(len(times)))
+    assert accepted.moved == len(times) - 1
+
+
+def test_a_series_without_a_value_has_not_reached_the_time() -> None:
+    """Its first reading of that time keeps it, in the next batch."""
+    metrics = series()
+    assert accept(Data(1, [100], {"f": [1.0], "i": [None]}), metrics).moved == 0
+    assert accept(Data(2, [100], {"i": [5]}), metrics).moved == 0
+    assert accept(Data(3, [100], {"i": [6]}), metrics).moved == 1
 
 
 def test_an_older_reading_keeps_its_time() -> None:
