@@ -158,7 +158,7 @@ class Uplink:
             return _refused(refusal.response)
         except (OSError, InvalidHandshake) as error:
             return Ending(f"no connection: {error}")
-        async with connection:
+        try:
             if connection.subprotocol is None:
                 return Ending("what answers there does not speak the device protocol", status=101)
             conversation = Conversation(
@@ -181,6 +181,9 @@ class Uplink:
             except WireError as error:
                 await connection.close(CLOSE_FOR_CODE.get(error.code, Close.BAD_MESSAGE), error.code)
                 return Ending(f"the conversation failed: {error.message}", error=error.code)
+        finally:
+            # Also when the agent is stopped: `async with` would then say that something failed (1011).
+            await connection.close()
 
     def _welcomed(self, session: AgentDeviceSession) -> None:
         self._stable_from = self._surroundings.monotonic() + STABLE_SECONDS
