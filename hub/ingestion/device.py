@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from hub.contract.batch import Mark, Series
+from wire import device as messages
 from wire.errors import WireError
 
-if TYPE_CHECKING:
-    from hub.ingestion.conversation import Conversation
+
+class Connected(Protocol):
+    """A device's conversation, as the rest of the hub uses it. None of these waits."""
+
+    @property
+    def epoch(self) -> str:
+        """Of the spool that the agent said hello with."""
+
+    def send(self, message: messages.HubMessage) -> None:
+        """Sends a message to the agent."""
+
+    def acknowledge(self, seq: int) -> None:
+        """All up to `seq` is durable."""
+
+    def probe_clock(self) -> None:
+        """Measures the device's clock once."""
+
+    def end(self, error: WireError) -> None:
+        """Ends the conversation: the device's next connection starts from what is durable."""
 
 
 EPOCHS_KEPT = 8
@@ -53,7 +71,7 @@ class Device:
         self.id = id
         self.durable = mark or Mark(id, "", 0)
         self.metrics: Mapping[str, Series | WireError] = {}
-        self.conversation: Conversation | None = None
+        self.conversation: Connected | None = None
         self.since_ns = 0
         self.seen_ns = 0
         self.next_seq = 1
