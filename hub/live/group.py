@@ -143,25 +143,21 @@ class Group:
         return columns
 
     def select(self, batches: Iterable[Batch]) -> Columns:
-        """The readings of the group's series in these batches."""
+        """What these batches, which were missed, have for the group: their readings, or with policy latest the latest
+        values, as of now, of the series that they are of."""
         chunks: dict[int, list[tuple[Times, Values]]] = {}
         for batch in batches:
+            if batch.historical and not self._every:
+                continue
             for series, values in batch.columns:
                 position = self.positions.get(series.id)
                 if position is not None:
                     chunks.setdefault(position, []).append((batch.times, values))
-        return self._columns(chunks) if self._every else self._last(chunks)
+        return self._columns(chunks)
 
     def frames(self, kind: Kind, columns: Columns, offset: int, *, subscription: int) -> list[bytes]:
         """Frames for one subscription; the last one carries the offset, so a cursor never runs ahead of the data."""
         return [frame for _, frame in self._frames(kind, columns, offset, subscription=subscription)]
-
-    def _last(self, chunks: dict[int, list[tuple[Times, Values]]]) -> Columns:
-        columns = Columns()
-        for position, parts in chunks.items():
-            times, values = parts[-1]
-            columns.add(position, self.series[position], times[-1:], values[-1:])
-        return columns
 
     def _columns(self, pending: dict[int, list[tuple[Times, Values]]]) -> Columns:
         if not self._every:

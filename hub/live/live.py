@@ -4,8 +4,11 @@ groups."""
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from hub.contract.batch import Entry, Series
 from hub.live.group import Group, Key, LiveSeries, Member, latest_of
@@ -24,13 +27,24 @@ FLEET_PERIOD_S = 0.25
 """Changes of devices' states are collected for this long: 10,000 agents coming back are a few frames, not 10,000
 wakeups."""
 
+FUTURE_NS = 10_000_000_000
+"""A latest reading that is further than this ahead of the hub's clock gives way to any that comes after it: one wrong
+time must not hide a series until that time is there. Clocks that are set by a network differ by less."""
+
 
 class Live:
     """Latest values, groups and fleet watchers. `offset` is the last journal entry that was applied."""
 
-    def __init__(self, *, offset: int, fleet: Callable[[], list[messages.DeviceState]]) -> None:
+    def __init__(
+        self,
+        *,
+        offset: int,
+        fleet: Callable[[], list[messages.DeviceState]],
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
         self.offset = offset
         self._fleet = fleet
+        self._clock = clock
         self._series: list[Series] = []
         self._groups: dict[Key, Group] = {}
         self._schemas = 0
@@ -67,11 +81,11 @@ class Live:
                 if not historical:
                     value = values[-1] if isinstance(values, list) else values.item(-1)
                     if rising and value is not None and value == value:
-                        time = times[-1] if isinstance(times, list) else times.item(-1)
+                        time_ns = times[-1] if isinstance(times, list) else times.item(-1)
                     else:
-                        time, value = _newest(times, values)
-                    if time >= latest.time_ns and value is not None:
-                        latest.time_ns = time
+                        time_ns, value = _newest(times, values, rising=rising)
+                    if value is not None and (time_ns >= latest.time_ns or latest.time_ns > self._clock() + FUTURE_NS):
+                        latest.time_ns = time_ns
                         latest.value = value
                 for group, position in latest.groups:
                     if not historical or group.key.policy == "every":
@@ -85,7 +99,7 @@ class Live:
         if time_ns > latest.time_ns:
             latest.time_ns = time_ns
             latest.value = value
-        series.last_time_ns = max(series.last_time_ns, time_ns)
+        series.reach(time_ns)
 
     async def reached(self, offset: int) -> None:
         """Returns when everything up to this offset was applied."""
@@ -159,17 +173,18 @@ class Live:
                 outbox.control(frame)
 
 
-def _newest(times: Times, values: list[Value] | NDArray[float64]) -> tuple[int, Value]:
-    """The newest reading of a column that has a value there."""
+def _newest(times: Times, values: list[Value] | NDArray[float64], *, rising: bool) -> tuple[int, Value]:
+    """The newest reading of a column that has a value there; of several at that time the last."""
     if not isinstance(values, list):
         values = values.tolist()
+    if not isinstance(times, list):
+        times = np.asarray(times).tolist()
     best_time = -1
     best_value: Value = None
-    # Times nearly always rise, so the first value met from the end is the newest; only disorder looks at all rows.
     for index in range(len(times) - 1, -1, -1):
         value = values[index]
         if value is not None and value == value and times[index] > best_time:
-            best_time, best_value = int(times[index]), value
-            if index == 0 or times[index - 1] < best_time:
+            best_time, best_value = times[index], value
+            if rising:
                 break
     return best_time, best_value

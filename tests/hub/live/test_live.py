@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
 
 from hub.contract.batch import Batch, Entry, EntryKind, Series
 from hub.live.group import Group, Key, Member, latest_of
-from hub.live.live import Live
+from hub.live.live import FUTURE_NS, Live
 from hub.live.outbox import MAX_DATA_BYTES, Outbox
 from hub.live.selection import selection
 from wire import live as messages
@@ -18,8 +21,16 @@ from wire.model import Value
 TEMPERATURE = "temperature"
 
 
-def entry(offset: int, series: Series, times: list[int], values: list[Value], *, historical: bool = False) -> Entry:
-    batch = Batch(times, [(series, values)], readings=len(values), historical=historical)
+def entry(
+    offset: int,
+    series: Series,
+    times: list[int],
+    values: list[Value],
+    *,
+    historical: bool = False,
+    rising: bool = False,
+) -> Entry:
+    batch = Batch(times, [(series, values)], readings=len(values), historical=historical, rising=rising)
     made = Entry(EntryKind.BATCH, series.device, "0" * 16, offset, 0, "json", b"", batch=batch)
     made.offset = offset
     return made
@@ -46,8 +57,11 @@ class Dashboard:
         return (await self.updates(1))[0]
 
 
+NOW_NS = 1_700_000_000 * 1_000_000_000
+
+
 def make(*series: Series) -> Live:
-    live = Live(offset=0, fleet=list)
+    live = Live(offset=0, fleet=list, clock=lambda: NOW_NS)
     live.add_series(series)
     return live
 
@@ -86,6 +100,64 @@ async def test_historical_readings_reach_charts_and_not_latest_values() -> None:
     live.apply([entry(1, series, [5_000_000], [5.0]), entry(2, series, [9_000_000], [9.0], historical=True)])
     assert points(await dashboard.update()) == [(5.0, 5.0), (9.0, 9.0)]
     assert latest_of(series).value == 5.0
+
+
+@pytest.mark.parametrize("as_column", [list, np.array], ids=["list", "array"])
+@pytest.mark.parametrize(
+    ("times", "values", "newest"),
+    [
+        ([100, 50, 60], [1.0, 2.0, 3.0], (100, 1.0)),
+        ([50, 100, 60], [1.0, 2.0, 3.0], (100, 2.0)),
+        ([50, 60, 100], [1.0, 2.0, float("nan")], (60, 2.0)),
+        ([60, 60, 50], [1.0, 2.0, 3.0], (60, 2.0)),
+    ],
+)
+def test_the_latest_value_is_the_newest_whatever_the_order(
+    as_column: Callable[[list[float]], list[Value]], times: list[int], values: list[float], newest: tuple[int, float]
+) -> None:
+    """Rows of a batch may come in any order of time, and some have no value."""
+    series = Series(1, "d", TEMPERATURE, "float")
+    live = make(series)
+    rising = times == sorted(set(times))
+    live.apply([entry(1, series, times, as_column(values), rising=rising)])
+    assert (latest_of(series).time_ns, latest_of(series).value) == newest
+
+
+def test_an_older_reading_that_comes_later_is_not_the_latest() -> None:
+    """Within what clocks differ by, the time decides and not the order of arrival."""
+    series = Series(1, "d", TEMPERATURE, "float")
+    live = make(series)
+    live.apply([entry(1, series, [NOW_NS + FUTURE_NS], [1.0]), entry(2, series, [NOW_NS], [2.0])])
+    assert latest_of(series).value == 1.0
+
+
+def test_a_reading_from_the_future_hides_nothing_that_comes_after_it() -> None:
+    """A wrong time is the latest until the next reading comes; from then on times decide again."""
+    series = Series(1, "d", TEMPERATURE, "float")
+    live = make(series)
+    live.apply([entry(1, series, [NOW_NS + FUTURE_NS + 1], [1.0])])
+    assert latest_of(series).value == 1.0
+    live.apply([entry(2, series, [NOW_NS], [2.0]), entry(3, series, [NOW_NS - 1], [3.0])])
+    assert (latest_of(series).time_ns, latest_of(series).value) == (NOW_NS, 2.0)
+
+
+async def test_what_policy_latest_missed_is_the_newest_of_each_series_that_was_touched() -> None:
+    """Where the last row has no value an earlier one counts; backfill brings nothing, and series that nothing came of
+    neither."""
+    touched, null, still = (Series(id, "d", name, "float") for id, name in enumerate("abc", 1))
+    live = make(touched, null, still)
+    dashboard = Dashboard(live, "latest")
+    entries = [
+        entry(1, still, [1_000_000], [9.0]),
+        entry(2, touched, [2_000_000, 3_000_000], [1.0, 2.0]),
+        entry(3, null, [2_000_000, 4_000_000], [3.0, None]),
+        entry(4, touched, [4_000_000, 5_000_000], [4.0, None]),
+        entry(5, still, [6_000_000], [5.0], historical=True),
+        entry(6, touched, [7_000_000], [6.0], historical=True),
+    ]
+    live.apply(entries)
+    columns = dashboard.group.select([each.batch for each in entries[1:] if each.batch is not None])
+    assert {column.series: readings(column) for column in columns.numbers} == {0: [(4.0, 4.0)], 1: [(2.0, 3.0)]}
 
 
 async def test_strings_travel_as_text_columns() -> None:
