@@ -27,6 +27,7 @@ from device_agent.spool.sqlite import DEFAULT_MAX_BYTES
 from device_agent.spool.status import SpoolStatus, read_status
 from wire.codec import Format
 from wire.limits import MAX_DEVICE_ID
+from wire.model import device_id_problem
 
 FAILED = 1
 MISUSE = 2
@@ -35,7 +36,6 @@ DEFAULT_HUB = "http://127.0.0.1:8600"
 
 MIN_INTERVAL_SECONDS = 0.05
 """A sample of the host's sensors costs some milliseconds of a processor."""
-
 
 Hub = Annotated[str, typer.Option(envvar="HUB_URL", help="The hub, for example https://hub.example:8600.")]
 Device = Annotated[str, typer.Option(help="The device's id. Without it: made from this computer's name.")]
@@ -246,6 +246,8 @@ def _common(
         if token_file is not None:
             token = token_file.read_text().strip()
         device_url(hub)
+        if problem := device_id_problem(device):
+            raise AgentError(problem)
         common = Common(
             hub,
             device,

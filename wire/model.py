@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, ValidationError, convert
 
 from wire import limits
 
@@ -14,7 +14,8 @@ Value = float | int | bool | str | None
 """A reading's value; None means that the metric has no value at that time."""
 
 # \Z and not $: Python's $ also matches before a final newline.
-DeviceId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}\Z")]
+DeviceId = Annotated[str, Meta(pattern=r"^(?!\.\.?\Z)[A-Za-z0-9_.-]{1,64}\Z")]
+"""It is a segment of URLs, where "." and ".." mean other places: no device has these two names."""
 MetricName = Annotated[
     str,
     Meta(
@@ -41,3 +42,15 @@ class Metric(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     type: MetricType = "float"
     unit: Annotated[str, Meta(max_length=limits.MAX_UNIT)] = ""
     description: Annotated[str, Meta(max_length=limits.MAX_DESCRIPTION)] = ""
+
+
+def device_id_problem(text: str) -> str | None:
+    """Why this is no device id, as a sentence; None when it is one."""
+    try:
+        convert(text, DeviceId)
+    except ValidationError:
+        pass
+    else:
+        return None
+    allowed = f"1 to {limits.MAX_DEVICE_ID} letters, digits, '.', '_' or '-', and neither '.' nor '..'"
+    return f"{text!r} is no device id: {allowed}; for example boiler-1"

@@ -132,6 +132,7 @@ async def test_a_superseded_agent_ends_with_its_reason(peer: Peer, tmp_path: Pat
     [
         pytest.param(("run", "--hub", "boiler"), id="no URL"),
         pytest.param(("run", "--device", "no spaces"), id="bad id"),
+        pytest.param(("run", "--device", ".."), id="id of dots"),
         pytest.param(("run", "--tag", "site"), id="bad tag"),
         pytest.param(("run", "--token-file", "nowhere"), id="no token file"),
         pytest.param(("run", "--interval", "0"), id="bad interval"),
@@ -147,6 +148,15 @@ def test_misuse_is_exit_code_2(arguments: tuple[str, ...], tmp_path: Path) -> No
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_device_id_is_told_in_a_sentence() -> None:
+    """It says what an id is made of, with one that works, and shows nothing of how it is checked."""
+    result = CliRunner().invoke(app, ["run", "--device", "a b"])
+    assert result.stderr == (
+        "device-agent: 'a b' is no device id: 1 to 64 letters, digits, '.', '_' or '-', and neither '.' nor '..'; "
+        "for example boiler-1\n"
+    )
 
 
 async def test_a_spool_that_cannot_be_had_is_exit_code_1(tmp_path: Path) -> None:

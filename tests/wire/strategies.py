@@ -13,7 +13,9 @@ from wire.frames import Kind, NumberColumn, TextColumn, Update
 from wire.model import Metric
 
 TYPES = st.sampled_from(["float", "integer", "boolean", "string"])
-device_ids = st.text("abcXYZ019_.-", min_size=1, max_size=limits.MAX_DEVICE_ID)
+device_ids = st.text("abcXYZ019_.-", min_size=1, max_size=limits.MAX_DEVICE_ID).filter(
+    lambda text: text not in (".", "..")
+)
 # Up to U+FFFF and beyond, but no control characters; never a space at either end.
 metric_names = st.text(
     st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=limits.MAX_METRIC_NAME
