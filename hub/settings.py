@@ -6,12 +6,15 @@ Every setting is described in docs/configuration.md; a test compares the two.
 
 from __future__ import annotations
 
+import os
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -21,6 +24,17 @@ GIB = 1024**3
 
 EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})
 """Addresses to listen on that no browser can open."""
+
+
+ENVIRONMENT_PREFIX = "HUB_"
+
+OTHER_VARIABLES = frozenset({"HUB_CONFIG", "HUB_URL", "HUB_TOKEN", "HUB_NPM"})
+"""Variables with our prefix that are no settings: the file's name, what agents and simulators read, the build's npm."""
+
+_OTHERS = re.compile(r"HUB_TEST_.+|HUB_SERVICE_.+|HUB_PORT(_.+)?")
+"""More of them: the tests', and those that Kubernetes gives to every container beside a service that is called hub."""
+
+_SIZE = re.compile(r"[0-9]+(\.[0-9]+)? ?[KMGT]i?B", re.IGNORECASE)
 
 
 class SettingsError(Exception):
@@ -91,10 +105,15 @@ class JournalSettings(_Section):
 class StoreSettings(_Section):
     """Where history lives: DuckDB in the data directory."""
 
-    memory_limit: str = Field(
-        default="1GB", pattern=r"^(?i)[0-9]+(\.[0-9]+)? ?[KMGT]i?B$", description="Memory that DuckDB may use."
-    )
+    memory_limit: str = Field(default="1GB", description="Memory that DuckDB may use.")
     threads: int = Field(default=1, ge=1, le=64, description="Threads that DuckDB may use for one query.")
+
+    @field_validator("memory_limit")
+    @classmethod
+    def _is_size(cls, text: str) -> str:
+        if not _SIZE.fullmatch(text):
+            raise ValueError(f"{text!r} is no size: a number and KB, MB, GB or TB (or KiB …), for example 4GB")
+        return text
 
 
 class LiveSettings(_Section):
@@ -118,7 +137,7 @@ class Settings(BaseSettings):
     """All settings of a hub."""
 
     model_config = SettingsConfigDict(
-        env_prefix="HUB_",
+        env_prefix=ENVIRONMENT_PREFIX,
         env_nested_delimiter="__",
         extra="forbid",
         frozen=True,
@@ -164,6 +183,9 @@ def load_settings(config: Path | None = None, overrides: Mapping[str, Any] | Non
             raise SettingsError(f"{config}: {error.strerror}") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise SettingsError(f"{config}: {error}") from None
+    unknown = [f"{name}: {_nearest(name)}" for name in os.environ if not _is_known(name.upper())]
+    if unknown:
+        raise SettingsError("; ".join(unknown))
     source = _file_source(values)
     try:
         settings = source(**dict(overrides or {}))
@@ -172,6 +194,27 @@ def load_settings(config: Path | None = None, overrides: Mapping[str, Any] | Non
         raise SettingsError("; ".join(lines)) from None
     _ = settings.address  # a wrong address is found now, and not when the hub starts to listen
     return settings
+
+
+def _is_known(variable: str) -> bool:
+    if not variable.startswith(ENVIRONMENT_PREFIX) or variable in OTHER_VARIABLES or _OTHERS.fullmatch(variable):
+        return True
+    # What is inside a section is judged with the section, which may also come as a whole.
+    section = variable.removeprefix(ENVIRONMENT_PREFIX).partition("__")[0].lower()
+    return section in Settings.model_fields
+
+
+def _nearest(variable: str) -> str:
+    found = get_close_matches(variable.upper(), [*_variables(Settings), *sorted(OTHER_VARIABLES)], n=1)
+    return f"there is no such setting{f'; there is {found[0]}' if found else ''}"
+
+
+def _variables(model: type[BaseModel], prefix: str = ENVIRONMENT_PREFIX) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _variables(field.annotation, f"{prefix}{name.upper()}__")
+        else:
+            yield f"{prefix}{name.upper()}"
 
 
 def _file_source(values: dict[str, Any]) -> type[Settings]:

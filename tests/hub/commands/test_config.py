@@ -66,7 +66,7 @@ def test_good_settings_are_good(directory: Path, text: str) -> None:
     [
         ("[journal]\nmax_bytes = 1073741824", "journal: keep_bytes (1073741824) may be half of max_bytes"),
         ("[journal]\nkeep_seconds = inf", "journal.keep_seconds: input should be a finite number"),
-        ("[store]\nmemory_limit = 'much'", "store.memory_limit: "),
+        ("[store]\nmemory_limit = 'much'", "store.memory_limit: 'much' is no size: a number and KB, MB, GB or TB"),
         ("[access]\nallowed_origins = ['hub.example']", "access.allowed_origins: 'hub.example' is not an origin"),
         ("[access]\nallowed_hosts = ['https://hub.example']", "access.allowed_hosts: 'https://hub.example' is not"),
         ("listen = '127.0.0.1:²'", "listen: expected HOST:PORT"),
@@ -86,6 +86,45 @@ def test_settings_that_no_hub_could_run_with_are_told_in_one_line(directory: Pat
     assert says in result.stderr
     assert result.stderr.startswith("hub: ")
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("variable", "says"),
+    [
+        ("HUB_LISTN", "HUB_LISTN: there is no such setting; there is HUB_LISTEN"),
+        ("hub_listn", "hub_listn: there is no such setting; there is HUB_LISTEN"),
+        ("HUB_STORE_THREADS", "HUB_STORE_THREADS: there is no such setting; there is HUB_STORE__THREADS"),
+        ("HUB_STORE__THREAD", "store.thread: there is no such setting"),
+        ("HUB_XYZZY_PLUGH", "HUB_XYZZY_PLUGH: there is no such setting"),
+    ],
+)
+def test_a_variable_that_is_no_setting_is_told(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, variable: str, says: str
+) -> None:
+    """What would be ignored in the environment is named, with what was likely meant."""
+    monkeypatch.setenv(variable, "5")
+    result = check(directory, "")
+    assert (result.exit_code, result.stdout, result.stderr) == (2, "", f"hub: {says}\n")
+
+
+@pytest.mark.parametrize(
+    "variable", ["HUB_TOKEN", "HUB_URL", "HUB_NPM", "HUB_TEST_CHROMIUM", "HUB_PORT_8600_TCP", "HUB_SERVICE_HOST"]
+)
+def test_variables_of_others_are_left_alone(directory: Path, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    """Those of agents, of the build and the tests, and of Kubernetes beside a service that is called hub."""
+    monkeypatch.setenv(variable, "5")
+    assert check(directory, "").exit_code == 0
+
+
+def test_sizes_in_the_environment_are_told_with_an_example_that_works(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sentence's own example is accepted."""
+    monkeypatch.setenv("HUB_STORE__MEMORY_LIMIT", "lots")
+    told = check(directory, "").stderr
+    assert told.startswith("hub: store.memory_limit: 'lots' is no size: ")
+    monkeypatch.setenv("HUB_STORE__MEMORY_LIMIT", told.split()[-1])
+    assert check(directory, "").exit_code == 0
 
 
 def test_the_hub_itself_says_the_same_and_opens_nothing(directory: Path) -> None:
