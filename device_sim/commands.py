@@ -78,14 +78,16 @@ def run(
         fleet = make_fleet(devices, seed=seed, profiles=settings.profiles, prefix=prefix)
     except (AssertionSyntaxError, AgentError, ValueError) as error:
         _misuse(str(error))
+    if json is not None:
+        _open(json)
     try:
         report = asyncio.run(simulate(settings, token, fleet, console))
     except SimulatorError as error:
         _misuse(str(error))
     report = _judged(report, assertions)
+    console.print(report_table([("", report)]))
     if json is not None:
         _write(encode_report(report), json)
-    console.print(report_table([("", report)]))
     raise typer.Exit(0 if report.ok else FAILED)
 
 
@@ -108,12 +110,26 @@ def _judged(report: Report, assertions: list[Assertion]) -> Report:
     return msgspec.structs.replace(report, assertions=[assertion.judge(report) for assertion in assertions])
 
 
+def _open(to: Path) -> None:
+    """Makes sure that the report can be written there, before a run that would be for nothing; what is there stays."""
+    if to == Path("-"):
+        return
+    try:
+        to.open("ab").close()
+    except OSError as error:
+        _misuse(f"{to} cannot be written: {error.strerror}")
+
+
 def _write(text: bytes, to: Path) -> None:
     if to == Path("-"):
         sys.stdout.buffer.write(text)
         sys.stdout.flush()
-    else:
+        return
+    try:
         to.write_bytes(text)
+    except OSError as error:
+        typer.echo(f"device-sim: {to} cannot be written: {error.strerror}", err=True)
+        raise typer.Exit(FAILED) from None
 
 
 def _misuse(message: str) -> None:

@@ -48,6 +48,10 @@ def test_what_is_not_a_report_is_named(tmp_path: Path) -> None:
         (["--hub", "ftp://x"], "not the URL of a hub"),
         (["--assert", "lots==0"], "there is no 'lots'"),
         (["--profile", "boiler"], "there is no profile 'boiler'"),
+        (["--json", "/nowhere/report.json"], "/nowhere/report.json cannot be written: No such file or directory"),
+        (["--json", "/"], "/ cannot be written: Is a directory"),
+        (["--prefix", "a b"], "'a b-weather-001' is no device id"),
+        (["--prefix", "p" * 60], "is no device id: 1 to 64 letters"),
         (["--devices", "0"], "Invalid value for '--devices'"),
     ],
 )
