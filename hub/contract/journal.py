@@ -74,6 +74,13 @@ class Journal(Protocol):
     async def wait(self, after: int) -> None:
         """Returns when there is an entry after this offset."""
 
+    @property
+    def highest_series(self) -> int:
+        """The highest series id that the journal was told of, in any run."""
+
+    async def tell_series(self, highest: int) -> None:
+        """Series up to this id are given out; durable when this returns. Raises JournalFull or JournalFailed."""
+
     def consumer(self, name: str) -> ConsumerState:
         """The consumer's cursor; a new consumer begins before the oldest entry. From now on trimming waits for it."""
 

@@ -84,6 +84,7 @@ CREATE TABLE quarantine_total (code TEXT PRIMARY KEY, total INTEGER NOT NULL) ST
 
 INSERT_BLOCK = "INSERT INTO block VALUES (?, ?, ?, ?, ?, ?, ?)"
 DELETE_BLOCKS = "DELETE FROM block WHERE first_offset < ?"
+HIGHEST_SERIES = "highest_series"
 WRITE_FACT = "INSERT OR REPLACE INTO fact VALUES (?, ?)"
 # One statement for any number of rows: after each statement a busy event loop may keep the thread waiting.
 WRITE_MARKS = f"""
@@ -128,11 +129,12 @@ class Found(NamedTuple):
     quarantine: list[tuple[int, int]]
     quarantine_totals: dict[str, int]
     quarantine_dropped: int
+    highest_series: int
 
     @classmethod
     def nothing(cls) -> Found:
         """What a journal holds before it is open."""
-        return cls("", 1, 0, 0, 0, [], {}, [], 0, {}, [], {}, 0)
+        return cls("", 1, 0, 0, 0, [], {}, [], 0, {}, [], {}, 0, 0)
 
 
 class Lock:
@@ -276,4 +278,5 @@ def _load(connection: apsw.Connection) -> Found:
         quarantine=list(execute("SELECT offset, length(payload) FROM quarantine ORDER BY offset")),
         quarantine_totals=dict(execute("SELECT code, total FROM quarantine_total")),
         quarantine_dropped=facts.get("quarantine_dropped", 0),
+        highest_series=facts.get(HIGHEST_SERIES, 0),
     )

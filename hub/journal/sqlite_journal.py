@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
 from hub.contract.batch import Entry, Mark
 from hub.contract.journal import ConsumerState, JournalError, JournalFailed, JournalTrimmed
+from hub.journal import schema
 from hub.journal.committer import Committer
 from hub.journal.ledger import Ledger
 from hub.journal.reader import Reader
 from hub.journal.schema import Found, Lock, wal_path
 from hub.journal.tail import Tail
-from hub.journal.writer import Writer, free_bytes
+from hub.journal.writer import Transaction, Writer, free_bytes
 from wire.limits import MAX_SEQ
 
 
 class _Open(NamedTuple):
     """What an open journal consists of; `exits` closes it in the right order, whatever goes wrong on the way."""
 
+    writer: Writer
     committer: Committer
     reader: Reader
     exits: AsyncExitStack
@@ -60,6 +64,9 @@ class SqliteJournal:
         self._found = Found.nothing()
         self._ledger = Ledger(self._found, keep_bytes=keep_bytes, keep_seconds=keep_seconds)
         self._tail = Tail(1)
+        self._highest_series = 0
+        self._series_to_tell = 0
+        self._telling = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         """Opens the file. Raises JournalError, with what to do."""
@@ -74,7 +81,8 @@ class SqliteJournal:
             exits.push_async_callback(reader.close)
             committer = Committer(self._ledger, self._tail, reader, writer.submit, clock=self._clock)
             exits.push_async_callback(committer.close)
-            self._open = _Open(committer, reader, exits.pop_all())
+            self._highest_series = self._found.highest_series
+            self._open = _Open(writer, committer, reader, exits.pop_all())
         return self
 
     async def __aexit__(
@@ -153,6 +161,27 @@ class SqliteJournal:
         while self.last_offset <= after:
             await self._opened().committer.grown.wait()
 
+    @property
+    def highest_series(self) -> int:
+        """The highest series id that the journal was told of, in any run."""
+        return self._highest_series
+
+    async def tell_series(self, highest: int) -> None:
+        """Series up to this id are given out; durable when this returns. Those who wait meanwhile share a commit.
+
+        Raises JournalFull, JournalFailed, and JournalError when the journal is closed.
+        """
+        self._series_to_tell = max(self._series_to_tell, highest)
+        async with self._telling:
+            if self._highest_series >= highest:
+                return
+            told = self._series_to_tell
+            durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            statement = (schema.WRITE_FACT, (schema.HIGHEST_SERIES, told))
+            self._opened().writer.submit(Transaction([statement], 0, partial(_settle, durable)))
+            await durable
+            self._highest_series = told
+
     def consumer(self, name: str) -> ConsumerState:
         """The consumer's cursor; a new consumer begins before the oldest entry. From now on trimming waits for it."""
         committer = self._opened().committer
@@ -198,3 +227,12 @@ class SqliteJournal:
     def _fail(self, failure: JournalFailed) -> None:
         if self._open is not None:
             self._open.committer.fail(failure)
+
+
+def _settle(durable: asyncio.Future[None], error: JournalError | None) -> None:
+    if durable.done():
+        return
+    if error is None:
+        durable.set_result(None)
+    else:
+        durable.set_exception(error)

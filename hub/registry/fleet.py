@@ -33,6 +33,14 @@ it to the minute; one that was stopped knows it exactly."""
 _TYPES: dict[str, MetricType] = {name: name for name in get_args(MetricType)}
 _SERIES = "id, metric, type, unit, description"
 
+RESERVED = "reserved_series"
+"""The fact that no series has an id up to this, but for those that are there."""
+
+_HIGHEST_SERIES = (
+    "SELECT max((SELECT coalesce(max(id), 0) FROM series), "
+    f"(SELECT coalesce(max(CAST(value AS INTEGER)), 0) FROM facts WHERE name = '{RESERVED}'))"
+)
+
 
 class KnownDevice:
     """A device as the hub remembers it; one object per device. Read it, never write it.
@@ -187,9 +195,9 @@ def declare(connection: apsw.Connection, device: str, metrics: Sequence[Metric],
             "INSERT INTO devices (name, first_seen_ns, last_seen_ns) VALUES (?, ?, ?)", (device, now_ns, now_ns)
         )
         row = (connection.last_insert_rowid(), device, now_ns)
-    before = connection.execute("SELECT coalesce(max(id), 0) FROM series").get
+    before = connection.execute(_HIGHEST_SERIES).get
     series = [_declare_series(connection, row[0], metric) for metric in metrics]
-    after = connection.execute("SELECT coalesce(max(id), 0) FROM series").get
+    after = connection.execute(_HIGHEST_SERIES).get
     if after > before:
         _check_bounds(connection, row[0], device, after)
     return DeclaredRows(row, series)
@@ -198,7 +206,8 @@ def declare(connection: apsw.Connection, device: str, metrics: Sequence[Metric],
 def _declare_series(connection: apsw.Connection, device: int, metric: Metric) -> SeriesRow:
     # Where the type differs, nothing changes: the first type stays, and its unit with it.
     row = connection.execute(
-        "INSERT INTO series (device, metric, type, unit, description) VALUES (?, ?, ?, ?, ?) "
+        "INSERT INTO series (id, device, metric, type, unit, description) "
+        f"VALUES (({_HIGHEST_SERIES}) + 1, ?, ?, ?, ?, ?) "
         "ON CONFLICT (device, metric) DO UPDATE SET unit = excluded.unit, description = excluded.description "
         f"WHERE type = excluded.type RETURNING {_SERIES}",
         (device, metric.name, metric.type, metric.unit, metric.description),
@@ -208,6 +217,12 @@ def _declare_series(connection: apsw.Connection, device: int, metric: Metric) ->
             f"SELECT {_SERIES} FROM series WHERE device = ? AND metric = ?", (device, metric.name)
         ).get
     return SeriesRow(*row)
+
+
+def reserve_series(connection: apsw.Connection, highest: int) -> None:
+    """No series gets this id or a lower one any more, inside a transaction."""
+    if highest > connection.execute(_HIGHEST_SERIES).get:
+        connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (RESERVED, str(highest)))
 
 
 def _check_bounds(connection: apsw.Connection, row: int, device: str, series_in_all: int) -> None:

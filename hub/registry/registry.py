@@ -229,6 +229,11 @@ class Registry:
             )
         return self._fleet.answer(device, metrics)
 
+    async def reserve_series(self, highest: int) -> None:
+        """Gives out no series id up to this one any more; durable when this returns. Raises RegistryError."""
+        if highest > max(self._fleet.series, default=0):
+            await self._writer.write(lambda connection: fleet.reserve_series(connection, highest))
+
     def describe(self, device: str, *, tags: Mapping[str, str], agent: str) -> None:
         """Keeps what an agent says of itself. KeyError for a device that was not declared."""
         self._fleet.describe(device, tags, agent)

@@ -349,3 +349,15 @@ async def test_what_cannot_be_written_is_refused_alone(open_journal: OpenJournal
         with pytest.raises(JournalError, match="cannot be written"):
             await journal.append([make_entry(device="\ud800")], [])
         assert await journal.append([make_entry()], []) == 1
+
+
+async def test_the_highest_series_is_remembered(open_journal: OpenJournal) -> None:
+    """In every later run, whoever asked at the same time or came with a lower one."""
+    async with open_journal() as journal:
+        assert journal.highest_series == 0
+        await asyncio.gather(*(journal.tell_series(id) for id in (3, 9, 4)))
+        assert journal.highest_series == 9
+    async with open_journal() as journal:
+        assert journal.highest_series == 9
+        await journal.tell_series(2)
+        assert journal.highest_series == 9

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from hub.contract.batch import Series
 from hub.registry import fleet as fleets
-from hub.registry.database import SCHEMA, open_database
+from hub.registry.database import SCHEMA, open_database, transaction
 from hub.registry.errors import RegistryError
-from hub.registry.fleet import SEEN_RESOLUTION_NS, Fleet, declare, select_fleet, update_facts
+from hub.registry.fleet import SEEN_RESOLUTION_NS, Fleet, declare, reserve_series, select_fleet, update_facts
 from wire.errors import Code, WireError
 from wire.limits import MAX_METRICS
 from wire.model import Metric, MetricType
@@ -186,3 +186,14 @@ def test_only_declared_devices_have_facts(use: object) -> None:
     """A device that nobody declared is a mistake of the caller's."""
     with pytest.raises(KeyError):
         use(Fleet())  # type: ignore[operator]
+
+
+def test_reserved_ids_are_given_to_nobody(connection: apsw.Connection) -> None:
+    """New series come after what is reserved, in every later run; what is known stays as it is."""
+    fleet = Fleet()
+    say(connection, fleet, "a", Metric("t"))
+    with transaction(connection):
+        reserve_series(connection, 7)
+        reserve_series(connection, 3)
+    answer = say(connection, select_fleet(connection), "a", Metric("t"), Metric("p"), Metric("q"))
+    assert [series.id for series in answer.values() if isinstance(series, Series)] == [1, 8, 9]
