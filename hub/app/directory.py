@@ -6,10 +6,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from hub.contract.batch import Series
 from hub.contract.identity import Identity
+from hub.contract.journal import Journal, JournalError, JournalFull
 from hub.live.live import Live
 from hub.registry.registry import Registry
 from wire import device as messages
 from wire.errors import Code, WireError
+from wire.limits import MAX_MESSAGE
 from wire.model import Metric
 
 
@@ -22,6 +24,7 @@ class AgentDirectory:
     def __init__(
         self,
         registry: Registry,
+        journal: Journal,
         live: Live,
         *,
         identify: Callable[[str | None], Awaitable[Identity | None]],
@@ -29,6 +32,7 @@ class AgentDirectory:
         on_identity: Callable[[Identity], None],
     ) -> None:
         self._registry = registry
+        self._journal = journal
         self._live = live
         self._identify = identify
         self._clock = clock
@@ -52,7 +56,16 @@ class AgentDirectory:
     async def declare(self, device: str, metrics: Sequence[Metric]) -> Mapping[str, Series | WireError]:
         """All metrics of the device, durable when this returns; a WireError for each whose type conflicts."""
         known = await self._registry.declare(device, metrics)
-        self._live.add_series([s for s in known.values() if isinstance(s, Series) and s.live is None])
+        series = [s for s in known.values() if isinstance(s, Series)]
+        highest = max([s.id for s in series], default=0)
+        if highest > self._journal.highest_series:
+            # Before the first reading: a registry that is put back from a copy must not give these ids out again.
+            try:
+                await self._journal.tell_series(highest)
+            except JournalError as error:
+                code = Code.STORAGE_FULL if isinstance(error, JournalFull) else Code.STORAGE_FAILED
+                raise WireError(code, str(error)[:MAX_MESSAGE]) from error
+        self._live.add_series([s for s in series if s.live is None])
         return known
 
     def record(self, device: str, kind: str, detail: str) -> None:

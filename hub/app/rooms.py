@@ -11,9 +11,10 @@ from typing import NamedTuple
 from hub.app.directory import AgentDirectory
 from hub.app.past import JournalAndStore
 from hub.app.seed import seed
-from hub.contract.batch import Series
+from hub.contract.batch import Batch, Entry, Series
 from hub.contract.identity import Identity
 from hub.contract.journal import Journal
+from hub.ingestion.acceptance import decode_entry
 from hub.ingestion.device import Device
 from hub.ingestion.intake import Intake
 from hub.journal.sqlite_journal import SqliteJournal
@@ -64,6 +65,7 @@ async def open_rooms(settings: Settings, *, listening_on: str) -> AsyncIterator[
         store = await stack.enter_async_context(
             DuckdbStore(
                 settings.data / "history.duckdb",
+                registry=registry.id,
                 memory_limit=settings.store.memory_limit,
                 threads=settings.store.threads,
             )
@@ -74,7 +76,10 @@ async def open_rooms(settings: Settings, *, listening_on: str) -> AsyncIterator[
             known = registry.devices.get(device)
             return known.series if known is not None else {}
 
-        past = JournalAndStore(journal, store, metrics_of)
+        def decode(entry: Entry) -> Batch:
+            return decode_entry(entry, metrics_of(entry.device))
+
+        past = JournalAndStore(journal, store, decode=decode)
         live = Live(offset=journal.last_offset, fleet=lambda: overview.fleet())
         intake = Intake(
             journal,
@@ -83,7 +88,7 @@ async def open_rooms(settings: Settings, *, listening_on: str) -> AsyncIterator[
             on_device=lambda device: _device_changed(device, live, registry),
             live_time=lambda series: latest_of(series).time_ns,
         )
-        writer = StoreWriter(journal, store, decode=past.decode)
+        writer = StoreWriter(journal, store, decode=decode, on_quarantined=live.apply)
         await seed(registry=registry, journal=journal, store=store, past=past, live=live, intake=intake)
         info = HubInfo(registry.id, settings.name, version("telemetry-hub"), started_ns)
         overview = Overview(
@@ -116,7 +121,7 @@ async def open_rooms(settings: Settings, *, listening_on: str) -> AsyncIterator[
             device=DeviceEndpoint(
                 intake,
                 connections,
-                _directories(registry, live, door),
+                _directories(registry, journal, live, door),
                 hub=registry.id,
                 window=settings.ingest.window,
             ),
@@ -144,7 +149,7 @@ def _device_changed(device: Device, live: Live, registry: Registry) -> None:
         registry.seen(device.id, device.seen_ns)
 
 
-def _directories(registry: Registry, live: Live, door: Door) -> DirectoryFor:
+def _directories(registry: Registry, journal: Journal, live: Live, door: Door) -> DirectoryFor:
     def directory_for(scope: Scope, on_credential: Callable[[str], None]) -> AgentDirectory:
         async def identify(token: str | None) -> Identity | None:
             if find_credential(scope) is not None or token is None:
@@ -157,6 +162,7 @@ def _directories(registry: Registry, live: Live, door: Door) -> DirectoryFor:
 
         return AgentDirectory(
             registry,
+            journal,
             live,
             identify=identify,
             clock=time.time_ns,

@@ -37,7 +37,25 @@ async def seed(
     except StoreError as error:
         log.warning("the store cannot tell the latest values", error=str(error))
         after = 0
+    await _reserve_series(registry, journal, store)
     await _replay(journal, past, live, max(after, journal.first_offset - 1, journal.last_offset - MAX_SEED_ENTRIES))
+
+
+async def _reserve_series(registry: Registry, journal: Journal, store: Store) -> None:
+    """Keeps a registry that is older than what it is put back beside from giving out the ids of others' readings."""
+    try:
+        stored = await store.counts()
+    except StoreError:
+        # What the store will turn out to have, the journal was told of.
+        stored = {}
+    nameless = stored.keys() - registry.series.keys()
+    if nameless:
+        log.warning(
+            "the store has readings of series that registry.db does not know: it was put back from a copy. Nobody sees "
+            "these readings until the registry.db that knows them is back",
+            series=len(nameless),
+        )
+    await registry.reserve_series(max([journal.highest_series, *stored]))
 
 
 async def _replay(journal: Journal, past: JournalAndStore, live: Live, after: int) -> None:
@@ -51,9 +69,9 @@ async def _replay(journal: Journal, past: JournalAndStore, live: Live, after: in
         for entry in entries:
             if entry.kind is EntryKind.BATCH and entry.batch is None:
                 entry.batch = past.decode(entry)
-            if entry.batch is not None:
+            if entry.batch is not None and entry.batch.readings:
                 newest = int(max(entry.batch.times))
                 for series, _ in entry.batch.columns:
-                    series.last_time_ns = max(series.last_time_ns, newest)
+                    series.reach(newest)
         live.apply(entries)
         after = entries[-1].offset

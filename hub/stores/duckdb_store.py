@@ -48,13 +48,21 @@ class DuckdbStore:
     too. `open` tries again; it is the writer's to call. Readings wait for an opening under way, and where there is
     none they raise StoreUnavailable with the reason.
 
-    One thread writes, READERS threads read, each with its own connection.
+    `registry` is the id of the registry that gives the series their ids; a file that was filled with those of another
+    one stays closed. One thread writes, READERS threads read, each with its own connection.
     """
 
     def __init__(
-        self, path: Path, *, memory_limit: str = "1GB", threads: int = 1, min_free_bytes: int = MIN_FREE_BYTES
+        self,
+        path: Path,
+        *,
+        registry: str,
+        memory_limit: str = "1GB",
+        threads: int = 1,
+        min_free_bytes: int = MIN_FREE_BYTES,
     ) -> None:
         self._path = path
+        self._registry = registry
         self._memory_limit = memory_limit
         self._threads = threads
         self._min_free_bytes = min_free_bytes
@@ -180,7 +188,7 @@ class DuckdbStore:
         try:
             database = Database(self._path, memory_limit=self._memory_limit, threads=self._threads)
             try:
-                tables = Tables(database.writer)
+                tables = Tables(database.writer, registry=self._registry)
             except BaseException:
                 database.close()
                 raise

@@ -1,6 +1,7 @@
 """The layout of the DuckDB file, and the statements that every write uses.
 
-    store           one row: the cursor, and what is needed to open the file again without reading it all
+    store           one row: the registry that the series' ids are from, the cursor, and what is needed to open the file
+                    again without reading it all
     raw_TYPE        the readings of each metric type, in order of arrival
     series_TYPE     a summary of each series, saved now and then: counts, ends, the newest value
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 from wire.model import MetricType
 
-VERSION = 1
+VERSION = 2
 """Of this layout; a file with another version is refused."""
 
 TYPES: dict[MetricType, str] = {"float": "DOUBLE", "integer": "BIGINT", "boolean": "BOOLEAN", "string": "VARCHAR"}
@@ -31,10 +32,10 @@ def saved(type: MetricType) -> str:
 
 
 CREATE = [
-    "CREATE TABLE store (version INTEGER, journal VARCHAR, position BIGINT, readings BIGINT, "
+    "CREATE TABLE store (version INTEGER, registry VARCHAR, journal VARCHAR, position BIGINT, readings BIGINT, "
     + ", ".join(f"tail_{type} BIGINT" for type in TYPES)
     + ")",
-    f"INSERT INTO store VALUES ({VERSION}, '', 0, 0, {', '.join('0' for _ in TYPES)})",
+    f"INSERT INTO store VALUES ({VERSION}, '', '', 0, 0, {', '.join('0' for _ in TYPES)})",
     *(f"CREATE TABLE {raw(type)} (series INTEGER, time_ns BIGINT, value {sql})" for type, sql in TYPES.items()),
     *(
         f"CREATE TABLE {saved(type)} (series INTEGER, readings BIGINT, oldest_ns BIGINT, newest_ns BIGINT, value {sql})"
@@ -42,9 +43,15 @@ CREATE = [
     ),
 ]
 
+READ_VERSION = "SELECT version FROM store"
+
+READ_REGISTRY = "SELECT registry FROM store"
+
+UPDATE_REGISTRY = "UPDATE store SET registry = ?"
+
 READ_CURSOR = "SELECT journal, position FROM store"
 
-READ_STORE = f"SELECT version, journal, position, readings, {', '.join(f'tail_{type}' for type in TYPES)} FROM store"
+READ_STORE = f"SELECT journal, position, readings, {', '.join(f'tail_{type}' for type in TYPES)} FROM store"
 
 READ_ENDS = " UNION ALL ".join(
     f"SELECT min(time_ns) AS oldest_ns, max(time_ns) AS newest_ns FROM raw_{type} HAVING count(*) > 0" for type in TYPES

@@ -36,17 +36,25 @@ class Tables:
     readings: int
     summaries: Mapping[MetricType, Summary]
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, *, save_rows: int = SAVE_ROWS) -> None:
-        """Reads the state. Raises StoreUnavailable for another version of the layout."""
+    def __init__(self, connection: duckdb.DuckDBPyConnection, *, registry: str, save_rows: int = SAVE_ROWS) -> None:
+        """Reads the state; new tables are this registry's from now on.
+
+        Raises StoreUnavailable for another version of the layout, and where the tables are another registry's.
+        """
         self._connection = connection
         self._save_rows = save_rows
+        (version,) = self._row(schema.READ_VERSION)
+        if version != schema.VERSION:
+            raise StoreUnavailable(
+                f"the store's layout is version {version}, this hub knows {schema.VERSION}: move its file away, so "
+                "that a new one begins"
+            )
+        self._belong_to(registry)
         self.load()
 
     def load(self) -> None:
         """Reads the cursor, the saved summaries, and the rows that they do not have yet."""
-        version, journal, position, readings, *tails = self._row(schema.READ_STORE)
-        if version != schema.VERSION:
-            raise StoreUnavailable(f"the store's layout is version {version}; this hub knows {schema.VERSION}")
+        journal, position, readings, *tails = self._row(schema.READ_STORE)
         self._tails = dict(zip(schema.TYPES, tails, strict=True))
         self.summaries = {type: self._summary(type, tail) for type, tail in self._tails.items()}
         self.cursor, self.readings = Cursor(journal, position), readings
@@ -100,6 +108,19 @@ class Tables:
             with self._transaction({}, save=True):
                 self._update(self.cursor, self.readings, none)
             self._tails = none
+
+    def _belong_to(self, registry: str) -> None:
+        # The series' ids are small numbers that every registry gives out anew: in another registry's hands the readings
+        # would be those of other devices.
+        (owner,) = self._row(schema.READ_REGISTRY)
+        if not owner:
+            self._connection.execute(schema.UPDATE_REGISTRY, [registry])
+        elif owner != registry:
+            raise StoreUnavailable(
+                f"history was stored with another registry.db (of hub {owner}, this is hub {registry}) and cannot be "
+                "read without it: stop the hub and put back the registry.db of the same time, or move the store's file "
+                "and its .wal file away, so that a new history begins"
+            )
 
     @contextlib.contextmanager
     def _transaction(self, incoming: dict[str, dict[str, Array]], *, save: bool) -> Iterator[None]:

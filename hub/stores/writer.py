@@ -7,7 +7,7 @@ import contextlib
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import structlog
@@ -15,6 +15,7 @@ import structlog
 from hub.contract.batch import Batch, Entry, EntryKind
 from hub.contract.journal import Journal, JournalError, JournalTrimmed
 from hub.contract.store import Cursor, Store, StoreError
+from wire import limits
 from wire.errors import WireError
 
 CONSUMER = "store"
@@ -60,8 +61,9 @@ class WriterState(NamedTuple):
     """Where the writer stands, for /ready and /flow.
 
     `since_ns` is when this state began. `offset` is the last entry that is stored, `lag` how many the journal has after
-    it. `last_error` says what is the matter while waiting. `missed` counts entries that the journal had deleted before
-    the store had them, which happens only where one of the two was put back from a copy.
+    it. `last_error` says what is the matter while waiting. `missed` counts entries that the store can never get: the
+    journal had deleted them before, or they cannot be decoded any more. Both happen only where a file of the data
+    directory was lost, or put back from a copy.
     """
 
     phase: Phase
@@ -76,7 +78,9 @@ class StoreWriter:
     """Feeds a store from a journal.
 
     The cursor is the store's own, in the same transaction as the readings; the journal is told afterwards, so that it
-    may delete. A store that is down is tried again, for ever: nothing is dropped, the journal holds it meanwhile.
+    may delete. A store that is down is tried again, for ever: nothing is dropped, the journal holds it meanwhile. An
+    entry that cannot be decoded is put in quarantine and passed over: waiting would not help it, and everything behind
+    it would wait, too.
     """
 
     def __init__(
@@ -85,16 +89,19 @@ class StoreWriter:
         store: Store,
         *,
         decode: Callable[[Entry], Batch],
+        on_quarantined: Callable[[Sequence[Entry]], None],
         now_ns: Callable[[], int] = time.time_ns,
         jitter: Callable[[], float] = random.random,
         write_every_s: float = WRITE_EVERY_S,
         little_every_s: float = LITTLE_EVERY_S,
     ) -> None:
         """`decode` gives the batch of an entry that comes from the journal's file: in a thread, off the event loop. It
-        may raise WireError. `jitter` gives numbers from 0 to 1."""
+        may raise WireError. `on_quarantined` is given what the writer itself appends to the journal, once that is
+        durable. `jitter` gives numbers from 0 to 1."""
         self._journal = journal
         self._store = store
         self._decode = decode
+        self._on_quarantined = on_quarantined
         self._now_ns = now_ns
         self._jitter = jitter
         self._write_every_s = write_every_s
@@ -104,6 +111,8 @@ class StoreWriter:
         self._last_error: str | None = None
         self._offset = 0
         self._missed = 0
+        # Up to here everything that cannot be decoded is in quarantine; after a restart some may be put there again.
+        self._judged = 0
         self._tries = 0
         self._began_s = -math.inf
         self._read_all = True
@@ -197,7 +206,9 @@ class StoreWriter:
             raise JournalError(f"the journal gave {len(entries)} entries for offsets {self._offset + 1} to {last}")
         cold = [entry for entry in entries if entry.kind is EntryKind.BATCH and entry.batch is None]
         if cold:
-            await asyncio.to_thread(self._decode_all, cold)
+            refused = await asyncio.to_thread(self._decode_all, cold)
+            await self._put_in_quarantine([entry for entry in refused if entry.offset > self._judged])
+            self._judged = max(self._judged, last)
         self._read_all = last >= end
         readings = await self._write(entries, Cursor(journal.id, last))
         self._readings_per_s = readings / max(self._began_s - before_s, WRITE_EVERY_S)
@@ -231,12 +242,35 @@ class StoreWriter:
         self._move(cursor.offset)
         return readings
 
-    def _decode_all(self, entries: list[Entry]) -> None:
+    def _decode_all(self, entries: list[Entry]) -> list[Entry]:
+        """Decodes; those that cannot be get an empty batch, and their reason."""
+        refused = []
         for entry in entries:
             try:
                 entry.batch = self._decode(entry)
             except WireError as error:
-                raise StoreError(f"entry {entry.offset} of the journal cannot be decoded: {error}") from error
+                entry.batch = Batch([], [], readings=0)
+                entry.reason = error.code.value, f"cannot be stored: {error.message}"[: limits.MAX_MESSAGE]
+                refused.append(entry)
+        return refused
+
+    async def _put_in_quarantine(self, refused: list[Entry]) -> None:
+        if not refused:
+            return
+        entries = [
+            Entry(EntryKind.QUARANTINE, e.device, e.epoch, e.seq, e.received_ns, e.format, e.payload, reason=e.reason)
+            for e in refused
+        ]
+        await self._journal.append(entries, [])
+        self._on_quarantined(entries)
+        self._missed += len(refused)
+        log.error(
+            "accepted batches cannot be decoded any more and are in quarantine instead of in the store; "
+            "was registry.db lost, or put back from a copy?",
+            batches=len(refused),
+            first=refused[0].offset,
+            reason=": ".join(refused[0].reason or ()),
+        )
 
     def _move(self, offset: int) -> None:
         self._offset = offset

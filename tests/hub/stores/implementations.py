@@ -8,11 +8,13 @@ from pathlib import Path
 
 from hub.contract.store import History, Store
 from hub.stores.duckdb_store import DuckdbStore
-from tests.hub.stores.readings import Reading, order
+from tests.hub.stores.readings import REGISTRY, Reading, order
 
 OpenStore = Callable[[Path], AbstractAsyncContextManager[Store]]
 
-IMPLEMENTATIONS: dict[str, OpenStore] = {"duckdb": lambda directory: DuckdbStore(directory / "history.duckdb")}
+IMPLEMENTATIONS: dict[str, OpenStore] = {
+    "duckdb": lambda directory: DuckdbStore(directory / "history.duckdb", registry=REGISTRY)
+}
 """Each opens the store of a directory: a new one, or the one that was there before."""
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from hub.contract.batch import Batch, Series
 from hub.contract.store import Cursor
 from hub.stores.duckdb_store import DuckdbStore
-from tests.hub.stores.readings import batch, entry
+from tests.hub.stores.readings import REGISTRY, batch, entry
 
 FLOAT, STRING = Series(1, "device", "float", "float"), Series(2, "device", "string", "string")
 
@@ -35,7 +35,7 @@ def content(offset: int) -> Batch:
 
 
 async def write_on(directory: Path, chance: random.Random) -> None:
-    async with DuckdbStore(directory / "history.duckdb") as store:
+    async with DuckdbStore(directory / "history.duckdb", registry=REGISTRY) as store:
         last = (await store.open()).offset
         threading.Timer(chance.uniform(0, LONGEST_S), os.kill, [os.getpid(), signal.SIGKILL]).start()
         while True:

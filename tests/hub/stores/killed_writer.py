@@ -16,7 +16,7 @@ from hub.contract.batch import Batch, Entry, EntryKind, Mark
 from hub.journal.sqlite_journal import SqliteJournal
 from hub.stores.duckdb_store import DuckdbStore
 from hub.stores.writer import StoreWriter
-from tests.hub.stores.readings import SERIES, batch
+from tests.hub.stores.readings import REGISTRY, SERIES, batch
 from wire.codec import AGENT_MESSAGES
 from wire.device import Data
 
@@ -68,8 +68,12 @@ async def running(writer: StoreWriter) -> AsyncIterator[StoreWriter]:
 async def fill_on(directory: Path, chance: random.Random) -> None:
     async with (
         open_journal(directory) as journal,
-        DuckdbStore(directory / "history.duckdb") as store,
-        running(StoreWriter(journal, store, decode=decode, write_every_s=0.01, little_every_s=0.01)),
+        DuckdbStore(directory / "history.duckdb", registry=REGISTRY) as store,
+        running(
+            StoreWriter(
+                journal, store, decode=decode, on_quarantined=lambda _: None, write_every_s=0.01, little_every_s=0.01
+            )
+        ),
     ):
         threading.Timer(chance.uniform(0, LONGEST_S), os.kill, [os.getpid(), signal.SIGKILL]).start()
         while True:

@@ -20,6 +20,9 @@ TYPES: tuple[MetricType, ...] = ("float", "integer", "boolean", "string")
 SERIES: dict[MetricType, Series] = {type: Series(id, "device", type, type) for id, type in enumerate(TYPES, start=1)}
 """One series of each type."""
 
+REGISTRY = "a" * 32
+"""The registry whose series these are."""
+
 TIMES = st.integers(0, 2**63 - 1) | st.integers(0, 50)
 
 VALUES: dict[MetricType, st.SearchStrategy[Any]] = {

@@ -13,7 +13,7 @@ from hub.contract.store import Cursor, Query, StoreUnavailable
 from hub.stores.database import Reader
 from hub.stores.duckdb_store import MAX_WAITING, READERS, DuckdbStore
 from tests.hub.stores.killed_store import FLOAT, STRING, content
-from tests.hub.stores.readings import SERIES, batch, entry
+from tests.hub.stores.readings import REGISTRY, SERIES, batch, entry
 from tests.hub.stores.small_disk import SmallDisk
 from tests.hub.stores.test_database import held_by_another_process
 
@@ -41,11 +41,11 @@ def endless(reader: Reader) -> object:
 async def test_a_store_that_cannot_open_comes_later(tmp_path: Path) -> None:
     """While the file is in use, the store is entered and every call says why it has no answer; afterwards it opens."""
     path = tmp_path / "history.duckdb"
-    async with DuckdbStore(path) as store:
+    async with DuckdbStore(path, registry=REGISTRY) as store:
         await store.open()
         await fill(store, 3)
     with held_by_another_process(path):
-        store = await DuckdbStore(path).__aenter__()
+        store = await DuckdbStore(path, registry=REGISTRY).__aenter__()
         for call in (held(store), store.latest([INTEGER]), store.counts(), store.describe(), store.open()):
             with pytest.raises(StoreUnavailable, match="in use by another process"):
                 await call
@@ -61,14 +61,14 @@ async def test_a_store_that_cannot_open_comes_later(tmp_path: Path) -> None:
 
 async def test_readings_wait_for_an_opening_under_way(tmp_path: Path) -> None:
     """Right after entering, the first answers come when the file is open."""
-    async with DuckdbStore(tmp_path / "history.duckdb") as store:
+    async with DuckdbStore(tmp_path / "history.duckdb", registry=REGISTRY) as store:
         assert await store.counts() == {}
         assert await held(store) == []
 
 
 async def test_slow_queries_hold_up_neither_others_nor_writes(tmp_path: Path) -> None:
     """Beside a query that does not end, others are answered and readings are written."""
-    async with DuckdbStore(tmp_path / "history.duckdb") as store:
+    async with DuckdbStore(tmp_path / "history.duckdb", registry=REGISTRY) as store:
         await store.open()
         slow = asyncio.ensure_future(store._read(endless))
         await fill(store, 5)
@@ -82,7 +82,7 @@ async def test_slow_queries_hold_up_neither_others_nor_writes(tmp_path: Path) ->
 
 async def test_a_cancelled_query_gives_its_reader_back(tmp_path: Path) -> None:
     """With every reader held by a query that does not end, cancelling them lets the waiting ones through."""
-    async with DuckdbStore(tmp_path / "history.duckdb") as store:
+    async with DuckdbStore(tmp_path / "history.duckdb", registry=REGISTRY) as store:
         await store.open()
         await fill(store, 5)
         began = [asyncio.Event() for _ in range(READERS)]
@@ -111,7 +111,7 @@ async def test_a_cancelled_query_gives_its_reader_back(tmp_path: Path) -> None:
 
 async def test_too_many_queries_are_refused(tmp_path: Path) -> None:
     """Beyond the bound a caller is told at once."""
-    async with DuckdbStore(tmp_path / "history.duckdb") as store:
+    async with DuckdbStore(tmp_path / "history.duckdb", registry=REGISTRY) as store:
         await store.open()
         queries = [asyncio.ensure_future(store._read(endless)) for _ in range(MAX_WAITING)]
         await asyncio.sleep(0)
@@ -126,7 +126,7 @@ async def test_too_many_queries_are_refused(tmp_path: Path) -> None:
 async def test_closing_does_not_wait_for_queries(tmp_path: Path) -> None:
     """A query that does not end is interrupted, and a write that has begun is finished."""
     path = tmp_path / "history.duckdb"
-    async with DuckdbStore(path) as store:
+    async with DuckdbStore(path, registry=REGISTRY) as store:
         await store.open()
         slow = asyncio.ensure_future(store._read(endless))
         writing = asyncio.ensure_future(fill(store, 100))
@@ -134,14 +134,14 @@ async def test_closing_does_not_wait_for_queries(tmp_path: Path) -> None:
     await writing
     with pytest.raises(StoreUnavailable, match="interrupted"):
         await slow
-    async with DuckdbStore(path) as store:
+    async with DuckdbStore(path, registry=REGISTRY) as store:
         assert await store.open() == Cursor("journal", 100)
         assert await held(store) == list(range(1, 101))
 
 
 async def test_little_room_stops_writes_and_not_queries(small_disk: SmallDisk) -> None:
     """Before the disk is full the store says so; with room again it goes on."""
-    async with DuckdbStore(small_disk.path / "history.duckdb", min_free_bytes=4_000_000) as store:
+    async with DuckdbStore(small_disk.path / "history.duckdb", registry=REGISTRY, min_free_bytes=4_000_000) as store:
         await store.open()
         await fill(store, 10)
         with small_disk.filled(leaving_bytes=3_000_000):
@@ -159,7 +159,7 @@ async def test_a_full_disk_loses_nothing_and_doubles_nothing(
     """Where the disk is full in the middle of a write or of a checkpoint, the cursor and the readings still agree."""
     small_disk.resize(size_bytes)
     rows = 100_000
-    async with DuckdbStore(small_disk.path / "history.duckdb", min_free_bytes=0) as store:
+    async with DuckdbStore(small_disk.path / "history.duckdb", registry=REGISTRY, min_free_bytes=0) as store:
         await store.open()
         refused: list[str] = []
         while len(refused) < 3:
@@ -192,7 +192,7 @@ async def test_killed_at_any_moment_the_store_holds_what_its_cursor_says(tmp_pat
             sys.executable, "-m", "tests.hub.stores.killed_store", tmp_path, f"{seed * KILLS + kill}"
         )
         assert await child.wait() == -signal.SIGKILL
-        async with DuckdbStore(tmp_path / "history.duckdb") as store:
+        async with DuckdbStore(tmp_path / "history.duckdb", registry=REGISTRY) as store:
             cursor = await store.open()
             assert cursor.offset >= offset
             offset = cursor.offset

@@ -18,7 +18,7 @@ from hub.stores.history import MIN_POINTS_WITH_ENDS, read_history
 from hub.stores.summary import Span
 from hub.stores.tables import Tables
 from tests.hub.stores.implementations import plain
-from tests.hub.stores.readings import Reading, batch, entries
+from tests.hub.stores.readings import REGISTRY, Reading, batch, entries
 from wire.model import MetricType
 
 TIMES = st.integers(0, 1000) | st.sampled_from([0, 2**62, 2**63 - 1])
@@ -30,7 +30,7 @@ class Histories:
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self._tables = Tables(database.writer)
+        self._tables = Tables(database.writer, registry=REGISTRY)
         self._ids = itertools.count(1)
 
     def series(self, type: MetricType) -> Series:

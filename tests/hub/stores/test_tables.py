@@ -17,7 +17,7 @@ from hub.stores import schema
 from hub.stores.database import Database
 from hub.stores.summary import Span
 from hub.stores.tables import Tables
-from tests.hub.stores.readings import SERIES, Reading, batch, batches, entries, entry, order, readings_of
+from tests.hub.stores.readings import REGISTRY, SERIES, Reading, batch, batches, entries, entry, order, readings_of
 
 ALL = list(SERIES.values())
 MEMORY = "200MB"
@@ -37,7 +37,7 @@ class KeptBooks(RuleBasedStateMachine):
     def _open(self) -> None:
         self.database = Database(Path(self.directory.name) / "history.duckdb", memory_limit=MEMORY, threads=1)
         with capture_logs() as logs:
-            self.tables = Tables(self.database.writer, save_rows=self.save_rows)
+            self.tables = Tables(self.database.writer, registry=REGISTRY, save_rows=self.save_rows)
         assert logs == []
 
     @rule(given=st.lists(batches(ALL, st.integers(0, 60)), min_size=1, max_size=4))
@@ -114,7 +114,7 @@ def packed(series: Series, times: range) -> Batch:
 def test_the_last_rows_are_found_when_whole_row_groups_were_deleted(database: Database) -> None:
     """A checkpoint that drops and joins what deletions left does not confuse which rows the saved summaries lack."""
     series = SERIES["float"]
-    tables = Tables(database.writer)
+    tables = Tables(database.writer, registry=REGISTRY)
     first, offset = 0, 0
     for cut in (150_000, 301_000, 500_123):
         for count in (300_000, 50_000):
@@ -135,7 +135,7 @@ def test_the_last_rows_are_found_when_whole_row_groups_were_deleted(database: Da
 
 def test_wrong_saved_summaries_are_noticed(database: Database) -> None:
     """Where the saved summaries do not add up, they are computed from the readings, and this is said."""
-    tables = Tables(database.writer)
+    tables = Tables(database.writer, registry=REGISTRY)
     tables.append([entry(1, batch([3, 4], {SERIES["string"]: ["a", "b"]}))], Cursor("journal", 1))
     tables.save()
     database.writer.execute(f"UPDATE {schema.saved('string')} SET readings = 5")
@@ -148,7 +148,7 @@ def test_wrong_saved_summaries_are_noticed(database: Database) -> None:
 
 def test_a_failed_write_leaves_nothing(database: Database) -> None:
     """A write that fails half way is undone, and the next one goes on from the same cursor."""
-    tables = Tables(database.writer)
+    tables = Tables(database.writer, registry=REGISTRY)
     good, bad = (batch([1, 2], {SERIES["integer"]: [1, 2], SERIES["string"]: ["a", text]}) for text in ("b", "\ud800"))
     with pytest.raises(duckdb.Error):
         tables.append([entry(1, bad)], Cursor("journal", 1))
@@ -163,5 +163,13 @@ def test_another_layout_is_refused(database: Database) -> None:
     """A file of a later version is not touched."""
     database.writer.execute("UPDATE store SET version = 99")
     with pytest.raises(StoreUnavailable, match="version 99"):
-        Tables(database.writer)
+        Tables(database.writer, registry=REGISTRY)
+
+
+def test_tables_belong_to_the_registry_that_filled_them_first(database: Database) -> None:
+    """Another registry's series have the same numbers: it is refused, with what to do, and the first one is not."""
+    Tables(database.writer, registry=REGISTRY)
+    with pytest.raises(StoreUnavailable, match=r"another registry\.db .* put back the registry\.db of the same time"):
+        Tables(database.writer, registry="b" * 32)
+    Tables(database.writer, registry=REGISTRY)
     database.close()

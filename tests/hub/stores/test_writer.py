@@ -4,7 +4,7 @@ import asyncio
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from hub.journal.sqlite_journal import SqliteJournal
 from hub.stores.duckdb_store import DuckdbStore
 from hub.stores.writer import CONSUMER, ENOUGH_ENTRIES, MAX_ENTRIES, StoreWriter
 from tests.hub.stores.killed_writer import INTEGER, STRING, append, decode, open_journal, running
-from tests.hub.stores.readings import entry
+from tests.hub.stores.readings import REGISTRY, entry
 from tests.hub.stores.small_disk import SmallDisk
 from tests.hub.stores.test_database import held_by_another_process
 from wire.errors import Code, WireError
@@ -25,7 +25,7 @@ KILLS = 5
 
 
 def open_store(directory: Path) -> DuckdbStore:
-    return DuckdbStore(directory / "history.duckdb")
+    return DuckdbStore(directory / "history.duckdb", registry=REGISTRY)
 
 
 def writer_of(
@@ -36,12 +36,14 @@ def writer_of(
     write_every_s: float = 0,
     little_every_s: float = 0,
     retries: Callable[[], float] = lambda: 0.0,
+    on_quarantined: Callable[[Sequence[Entry]], None] = lambda _: None,
 ) -> StoreWriter:
     """A writer without pauses."""
     return StoreWriter(
         journal,
         store,
         decode=decode,
+        on_quarantined=on_quarantined,
         now_ns=lambda: 77,
         jitter=retries,
         write_every_s=write_every_s,
@@ -192,7 +194,10 @@ async def test_a_store_that_comes_later_gets_everything(tmp_path: Path) -> None:
 async def test_a_full_disk_delays_and_drops_nothing(tmp_path: Path, small_disk: SmallDisk) -> None:
     """While the store's disk is full the journal takes in entries and keeps them; with room again all are stored."""
     path = small_disk.path / "history.duckdb"
-    async with open_journal(tmp_path) as journal, DuckdbStore(path, min_free_bytes=4_000_000) as store:
+    async with (
+        open_journal(tmp_path) as journal,
+        DuckdbStore(path, registry=REGISTRY, min_free_bytes=4_000_000) as store,
+    ):
         async with running(writer_of(journal, store, retries=(retries := Retries()))) as writer:
             await append(journal, 10)
             await writer.reached(10)
@@ -289,22 +294,50 @@ async def test_a_journal_put_back_is_noticed(tmp_path: Path) -> None:
         assert await numbers(store) == list(range(1, 11))
 
 
-async def test_an_entry_that_cannot_be_decoded_is_not_passed_over(tmp_path: Path) -> None:
-    """The writer waits in front of it and names it."""
+async def test_an_entry_that_cannot_be_decoded_is_quarantined_and_passed_over(tmp_path: Path) -> None:
+    """What is behind it is stored; it is kept with its frame and its reason, counted, and everybody is told of it."""
+    async with open_journal(tmp_path) as journal:
+        await append(journal, 3)
+
+    def refuse(cold: Entry) -> Batch:
+        if cold.offset == 2:
+            raise WireError(Code.UNKNOWN_METRIC, "nobody knows it")
+        return decode(cold)
+
+    async with open_journal(tmp_path) as journal, open_store(tmp_path) as store:
+        told: list[Entry] = []
+        async with running(writer_of(journal, store, decode=refuse, on_quarantined=told.extend)) as writer:
+            await writer.reached(4)
+            assert writer.state.missed == 1
+        assert await numbers(store) == [1, 3]
+        (kept,) = await journal.quarantined()
+        (lost,) = await journal.read(1, max_entries=1)
+        assert (kept.device, kept.epoch, kept.seq, kept.payload) == (lost.device, lost.epoch, lost.seq, lost.payload)
+        assert kept.reason == ("unknown_metric", "cannot be stored: nobody knows it")
+        assert [entry.offset for entry in told] == [kept.offset] == [4]
+
+
+async def test_an_entry_is_quarantined_once_while_the_store_is_tried_again(
+    tmp_path: Path, small_disk: SmallDisk
+) -> None:
+    """A write that fails is made again with all its entries: what is in quarantine already is not put there again."""
     async with open_journal(tmp_path) as journal:
         await append(journal, 3)
 
     def refuse(cold: Entry) -> Batch:
         raise WireError(Code.UNKNOWN_METRIC, "nobody knows it")
 
-    async with open_journal(tmp_path) as journal, open_store(tmp_path) as store:
-        async with running(writer_of(journal, store, decode=refuse, retries=(retries := Retries()))) as writer:
-            await retries.again()
-            await retries.again()
-            assert "entry 1 of the journal cannot be decoded: unknown_metric" in str(writer.state.last_error)
-        assert store.cursor.offset == 0
-        async with running(writer_of(journal, store)) as writer:
-            await writer.reached(3)
+    small = DuckdbStore(small_disk.path / "history.duckdb", registry=REGISTRY, min_free_bytes=4_000_000)
+    async with open_journal(tmp_path) as journal, small as store:
+        await store.open()
+        with small_disk.filled(leaving_bytes=1_000_000):
+            retries = Retries()
+            async with running(writer_of(journal, store, decode=refuse, retries=retries)) as writer:
+                await retries.again()
+                await retries.again()
+                assert "no room" in str(writer.state.last_error)
+        assert journal.quarantine_totals() == {"unknown_metric": 3}
+        assert journal.last_offset == 6
 
 
 @pytest.mark.deadline(300)

@@ -1,0 +1,167 @@
+"""A file of the data directory is lost, or put back from a copy: nobody is shown another device's readings."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from device_agent import Agent, Metric
+from tests.end_to_end.hub import Hub, running_hub
+from tests.hub.stores.test_database import held_by_another_process
+
+BOILER = {"temperature": [101.0, 102.0, 103.0]}
+FRIDGE = {"humidity": [41.0, 42.0]}
+
+
+async def send(hub: Hub, device: str, readings: dict[str, list[float]]) -> None:
+    """The device's readings, acknowledged. Their times are 1, 2, 3, …"""
+    token = await hub.token("device", "--device", device)
+    async with Agent(hub.url, device=device, token=token, metrics=[Metric(name) for name in readings]) as agent:
+        times = list(range(1, 1 + len(next(iter(readings.values())))))
+        await agent.send_columns(times, readings)
+        await agent.drain(30)
+
+
+async def history(hub: Hub) -> httpx.Response:
+    """What the hub answers of everything that is stored."""
+    # Not the one that was made with a registry that is gone.
+    headers = {"Authorization": f"Bearer {await hub.token('admin')}"}
+    async with httpx.AsyncClient(base_url=hub.url, headers=headers, timeout=30) as client:
+        return await client.get("/api/v1/history", params={"device": "*", "from": "0", "points": "0"})
+
+
+async def stored(hub: Hub) -> dict[tuple[str, str], Any]:
+    """The values of every series that has any."""
+    answer = await history(hub)
+    assert answer.status_code == 200, answer.text
+    return {(one["device"], one["metric"]): one["values"] for one in answer.json()["series"] if one["values"]}
+
+
+def copy_registry(source: Path, target: Path) -> None:
+    """A copy as a backup makes it, with what the write-ahead log has."""
+    with sqlite3.connect(source) as database:
+        database.execute("VACUUM INTO ?", [str(target)])
+    database.close()
+
+
+def remove_registry(data: Path) -> None:
+    for file in data.glob("registry.db*"):
+        file.unlink()
+
+
+async def test_a_lost_registry_shows_nobody_the_readings_of_another_device(tmp_path: Path) -> None:
+    """The store stays closed and /ready says why and what to do; with the registry back all is there, and what was
+    acknowledged meanwhile of devices that it does not know is in quarantine."""
+    data, copy = tmp_path / "data", tmp_path / "registry.copy"
+    async with running_hub(data) as hub:
+        await send(hub, "boiler", BOILER)
+        await hub.settled()
+    copy_registry(data / "registry.db", copy)
+    remove_registry(data)
+    hub = Hub(data)
+    await hub.start()
+    try:
+        await send(hub, "fridge", FRIDGE)
+        problem = (await hub.in_trouble())["store"]
+        assert "another registry.db" in problem
+        assert "put back the registry.db of the same time" in problem
+        answer = await history(hub)
+        assert answer.status_code == 503
+        assert "another registry.db" in answer.text
+    finally:
+        await hub.kill()
+    remove_registry(data)
+    copy.replace(data / "registry.db")
+    async with running_hub(data) as hub:
+        await hub.settled()
+        assert await hub.problems() == {}
+        assert await stored(hub) == {("boiler", "temperature"): BOILER["temperature"]}
+        (kept,) = (await hub.get("/api/v1/quarantine"))["quarantine"]
+        assert (kept["device"], kept["code"]) == ("fridge", "unknown_metric")
+
+
+async def test_a_lost_registry_and_a_new_history(tmp_path: Path) -> None:
+    """The advice holds: with the store moved away the hub goes on, and what the journal has of devices that nobody
+    knows any more is in quarantine."""
+    data = tmp_path / "data"
+    async with running_hub(data) as hub:
+        await send(hub, "boiler", BOILER)
+        await hub.settled()
+    remove_registry(data)
+    for file in data.glob("history.duckdb*"):
+        file.rename(tmp_path / file.name)
+    async with running_hub(data) as hub:
+        await send(hub, "fridge", FRIDGE)
+        await hub.settled()
+        assert await hub.problems() == {}
+        assert await stored(hub) == {("fridge", "humidity"): FRIDGE["humidity"]}
+        (kept,) = (await hub.get("/api/v1/quarantine"))["quarantine"]
+        assert (kept["device"], kept["code"]) == ("boiler", "unknown_metric")
+        assert "cannot be stored" in kept["message"]
+
+
+async def test_a_registry_put_back_from_an_older_copy_gives_out_no_id_twice(tmp_path: Path) -> None:
+    """A device that is new to the copy gets an id that no reading has; the others' history is as it was."""
+    data, copy = tmp_path / "data", tmp_path / "registry.copy"
+    async with running_hub(data) as hub:
+        await send(hub, "pump", {"flow": [1.0]})
+        await hub.settled()
+        copy_registry(data / "registry.db", copy)
+        await send(hub, "boiler", BOILER)
+        await hub.settled()
+    remove_registry(data)
+    copy.replace(data / "registry.db")
+    async with running_hub(data) as hub:
+        await send(hub, "fridge", FRIDGE)
+        await hub.settled()
+        assert await hub.problems() == {}
+        assert await stored(hub) == {("pump", "flow"): [1.0], ("fridge", "humidity"): FRIDGE["humidity"]}
+        assert "registry.db does not know" in hub.log()
+
+
+async def test_the_journal_knows_which_ids_are_given_out_while_the_store_is_closed(tmp_path: Path) -> None:
+    """The same, where the store cannot be asked when the older copy is put back."""
+    data, copy = tmp_path / "data", tmp_path / "registry.copy"
+    async with running_hub(data) as hub:
+        await hub.admin()
+        copy_registry(data / "registry.db", copy)
+        await send(hub, "boiler", BOILER)
+        await hub.settled()
+    remove_registry(data)
+    copy.replace(data / "registry.db")
+    with held_by_another_process(data / "history.duckdb"):
+        hub = Hub(data)
+        await hub.start()
+        await send(hub, "fridge", FRIDGE)
+        await hub.kill()
+    async with running_hub(data) as hub:
+        await hub.settled()
+        assert await stored(hub) == {("fridge", "humidity"): FRIDGE["humidity"]}
+
+
+async def test_what_cannot_be_decoded_any_more_keeps_nothing_from_being_stored(tmp_path: Path) -> None:
+    """Entries that wait in the journal and whose metric the registry does not know: the hub starts, puts them in
+    quarantine, says so, and stores what is behind them."""
+    data, copy = tmp_path / "data", tmp_path / "registry.copy"
+    async with running_hub(data) as hub:
+        await hub.admin()
+        copy_registry(data / "registry.db", copy)
+    with held_by_another_process(data / "history.duckdb"):
+        hub = Hub(data)
+        await hub.start()
+        await send(hub, "boiler", BOILER)
+        await hub.kill()
+    remove_registry(data)
+    copy.replace(data / "registry.db")
+    async with running_hub(data) as hub:
+        await send(hub, "fridge", FRIDGE)
+        await hub.settled()
+        assert await hub.problems() == {}
+        assert await stored(hub) == {("fridge", "humidity"): FRIDGE["humidity"]}
+        (kept,) = (await hub.get("/api/v1/quarantine", device="boiler"))["quarantine"]
+        assert kept["code"] == "unknown_metric"
+        assert "temperature was not declared" in kept["message"]
+        assert "cannot be decoded any more" in hub.log()
