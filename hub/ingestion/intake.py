@@ -74,13 +74,14 @@ class Intake:
 
     def submit(self, device: Device, entry: Entry) -> None:
         """Hands over an entry of `device`; it will be durable and acknowledged, or the conversation is closed."""
-        self._idle.clear()
+        if not self._pending:
+            self._idle.clear()
+            self._wake.set()
         self._pending.append(entry)
         self._touched.add(device)
         self._pending_bytes += len(entry.payload)
         if self._pending_bytes > limits.MAX_PENDING_BYTES:
             self._room.clear()
-        self._wake.set()
 
     async def room(self) -> None:
         """Returns when there is room for more."""
