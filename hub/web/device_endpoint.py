@@ -192,11 +192,22 @@ class DeviceEndpoint:
 class _Reading:
     """Gives a connection's messages to its conversation, one after the other, as they are read.
 
-    A step that has to wait (who the agent is, new metrics, room for more) holds the reading back. What was read by then
-    is kept meanwhile; it is at most what the system gave at once, a few hundred kilobytes.
+    What was taken in rests until it is durable, so that many short reads become few longer ones; acknowledgements come
+    no later. A step that has to wait (who the agent is, new metrics, room for more) holds the reading back, too. What
+    was read by then is kept meanwhile; it is at most what the system gave at once, a few hundred kilobytes.
     """
 
-    __slots__ = ("_behind", "_connection", "_conversation", "_direct", "_intake", "_is_text", "_task", "_tasks")
+    __slots__ = (
+        "_behind",
+        "_connection",
+        "_conversation",
+        "_direct",
+        "_intake",
+        "_is_text",
+        "_resting",
+        "_task",
+        "_tasks",
+    )
 
     def __init__(
         self,
@@ -213,6 +224,7 @@ class _Reading:
         self._direct = direct
         self._intake = intake
         self._tasks = tasks
+        self._resting = False
         self._is_text = is_text
         self._behind: list[tuple[bytes, bool]] = []
         self._task: asyncio.Task[None] | None = None
@@ -226,6 +238,15 @@ class _Reading:
         if step is not None:
             self._direct.hold()
             self._task = self._tasks.create_task(self._wait(step))
+        elif not self._resting and self._intake.pending:
+            self._resting = True
+            self._direct.hold()
+            self._intake.rest(self._rested)
+
+    def _rested(self) -> None:
+        self._resting = False
+        if self._task is None:
+            self._direct.release()
 
     def stop(self) -> None:
         """The connection is gone: what waits is given up, nothing of it was acknowledged."""
@@ -261,7 +282,8 @@ class _Reading:
                 done += 1
         self._behind.clear()
         self._task = None
-        self._direct.release()
+        if not self._resting:
+            self._direct.release()
 
     def _end(self, error: WireError, frame: bytes, is_text: bool) -> None:
         """Ends the conversation; text that is not UTF-8 ends it one layer below."""
