@@ -77,6 +77,24 @@ async def test_what_is_being_committed_counts_as_not_durable(tmp_path: Path) -> 
         assert not loop.intake.congested
 
 
+async def test_who_rests_goes_on_when_what_it_submitted_is_durable(tmp_path: Path) -> None:
+    """Once, and also when the loop ends before."""
+    async with running(tmp_path / "journal.db") as loop:
+        device = loop.intake.device("d")
+        device.begin_epoch("a")
+        found = []
+        loop.submit(device, 1)
+        assert loop.intake.pending
+        loop.intake.rest(lambda: found.append(device.durable.seq))
+        await loop.intake.drain()
+        assert (found, loop.intake.pending) == ([1], False)
+        loop.submit(device, 2)
+        await loop.intake.drain()
+        assert found == [1]
+        loop.intake.rest(lambda: found.append(-1))
+    assert found == [1, -1]
+
+
 async def test_a_device_remembers_where_its_earlier_epochs_ended(tmp_path: Path) -> None:
     """Over a restart, too, and only so many of them."""
     path = tmp_path / "journal.db"
