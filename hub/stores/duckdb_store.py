@@ -20,7 +20,7 @@ import structlog
 from hub.contract.batch import Entry, Series
 from hub.contract.store import Cursor, Description, History, Latest, Query, StoreUnavailable
 from hub.stores import schema
-from hub.stores.database import Database, Reader, explain, size_bytes
+from hub.stores.database import INTERRUPT_S, Database, Reader, explain, size_bytes
 from hub.stores.history import read_history
 from hub.stores.summary import Span
 from hub.stores.tables import Tables
@@ -163,24 +163,34 @@ class DuckdbStore:
         database, _ = await self._ready()
         if self._waiting >= MAX_WAITING:
             raise StoreUnavailable(f"the store is busy: {self._waiting} queries are waiting")
-        stopped = threading.Event()
+        loop = asyncio.get_running_loop()
+        stopped, ended = threading.Event(), threading.Event()
         began: list[Reader] = []
 
         def answer() -> T:
-            with database.reader() as reader:
-                # One of the two sees the other: this the stop, or the stop this reader.
-                began.append(reader)
-                if stopped.is_set():
-                    reader.stop()
-                return read(reader)
+            try:
+                with database.reader() as reader:
+                    # One of the two sees the other: this the stop, or the stop this reader.
+                    began.append(reader)
+                    if stopped.is_set():
+                        reader.stop()
+                    return read(reader)
+            finally:
+                ended.set()
 
-        self._waiting += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._readers, answer)
-        except asyncio.CancelledError:
+        def stop() -> None:
             stopped.set()
             for reader in began:
                 reader.stop()
+            if began and not ended.is_set():
+                # A query that was just about to start has not noticed.
+                loop.call_later(INTERRUPT_S, stop)
+
+        self._waiting += 1
+        try:
+            return await loop.run_in_executor(self._readers, answer)
+        except asyncio.CancelledError:
+            stop()
             raise
         except duckdb.Error as error:
             raise explain(error, self._path) from error
