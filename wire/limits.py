@@ -44,7 +44,7 @@ MAX_TIME_NS = 2**63 - 1
 
 DEFAULT_WINDOW = 256
 """Unacknowledged batches per device. What all devices may send at once is what one turn of the hub's loop works off:
-with 20 devices and 13 µs a batch 70 ms, during which nobody else is served. One device alone gets 256 batches through
+with 20 devices and 14 µs a batch 70 ms, during which nobody else is served. One device alone gets 256 batches through
 in each round trip and commit: 4,000/s at 50 ms, more than any sensor, and a backlog of a million in four minutes. The
 hub's memory for them is bounded by MAX_PENDING_BYTES besides."""
 

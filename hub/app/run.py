@@ -61,7 +61,7 @@ async def run_hub(settings: Settings, *, demo: bool, say: Callable[[str], None])
     except OSError as error:
         raise HubError(f"{error.filename or settings.listen}: {error.strerror}") from None
     # What was imported is never garbage, and batches are not the collector's work (hub.contract.batch): at Python's
-    # thresholds it still took a fifth of the time of each frame, 23 µs instead of 17 µs, to find nothing.
+    # thresholds it still took a quarter of the time of each frame, to find nothing.
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD, *gc.get_threshold()[1:])
     stop = asyncio.Event()

@@ -42,7 +42,7 @@ ENOUGH_ENTRIES = 2_000
 an entry."""
 
 MAX_ENTRIES = 16_384
-"""Entries of one write: what 60,000 batches/s bring in WRITE_EVERY_S. Behind by more, it writes without a pause."""
+"""Entries of one write: what 60,000 batches/s bring in FILL_EVERY_S. Behind by more, it writes without a pause."""
 
 MAX_BYTES = 8 << 20
 """Payload of one write: some 800,000 packed readings, which need 60 MB of memory on their way."""

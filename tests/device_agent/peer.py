@@ -10,13 +10,14 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
+from device_agent import Agent, Surroundings
 from wire import device, limits
 from wire.codec import AGENT_MESSAGES, FORMAT_OF_SUBPROTOCOL, HUB_MESSAGES, Format
 from wire.columns import unpack_floats, unpack_times
@@ -302,3 +303,12 @@ class Peer:
     async def _notify(self) -> None:
         async with self._changed:
             self._changed.notify_all()
+
+
+QUICK = Surroundings(max_delay_ms=20)
+"""An agent in these comes back at once."""
+
+
+def agent_of(peer: Peer, **options: Any) -> Agent:
+    """An agent of the peer, with what a test does not care about."""
+    return Agent(peer.url, **{"device": "boiler-1", "surroundings": QUICK, **options})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +23,10 @@ from device_agent import (
 )
 from device_agent.spool.contract import ROW_BYTES
 from tests.device_agent.batches import batch_of
-from tests.device_agent.peer import Peer
+from tests.device_agent.peer import Peer, agent_of
 from tests.device_agent.records import agent_records
 from wire.device import Data, Gap, Reject
 from wire.errors import Code
-
-QUICK = Surroundings(max_delay_ms=20)
-
-
-def agent_of(peer: Peer, **options: Any) -> Agent:
-    return Agent(peer.url, **{"device": "boiler-1", "surroundings": QUICK, **options})
-
-
-@pytest.fixture
-async def peer() -> AsyncIterator[Peer]:
-    async with Peer() as peer:
-        yield peer
 
 
 async def test_a_reading_arrives_with_its_definition(peer: Peer, tmp_path: Path) -> None:

@@ -23,12 +23,6 @@ from tests.device_agent.batches import batch_of
 from tests.device_agent.peer import Peer
 
 
-@pytest.fixture
-async def peer() -> AsyncIterator[Peer]:
-    async with Peer() as peer:
-        yield peer
-
-
 async def start(*arguments: str, **environment: str) -> Process:
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("HUB_", "XDG_"))}
     return await asyncio.create_subprocess_exec(

@@ -9,6 +9,7 @@ import tty
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import serial
@@ -88,52 +89,58 @@ async def ear(caplog: pytest.LogCaptureFixture) -> AsyncIterator[Ear]:
     logger.removeFilter(ear)
 
 
+class Plugged(NamedTuple):
+    """A source that reads from its wire by now, what it gives, and the first reading to come."""
+
+    source: SerialSource
+    readings: AsyncGenerator[Reading, None]
+    first: asyncio.Future[Reading]
+
+
+@asynccontextmanager
+async def plugged_in(wire: Wire, ear: Ear) -> AsyncIterator[Plugged]:
+    wire.plug_in()
+    source = SerialSource(str(wire.path))
+    async with reading_from(source) as readings:
+        first = asyncio.ensure_future(anext(readings))
+        await ear.until("reading from")
+        yield Plugged(source, readings, first)
+
+
 async def next_values(readings: AsyncGenerator[Reading, None]) -> dict[str, object]:
     return dict((await anext(readings)).values)
 
 
 async def test_lines_become_readings(wire: Wire, ear: Ear) -> None:
     """Each line is a reading, wherever it is cut on its way; a time is taken along."""
-    wire.plug_in()
-    source = SerialSource(str(wire.path))
-    async with reading_from(source) as readings:
-        first = asyncio.ensure_future(anext(readings))
-        await ear.until("reading from")
+    async with plugged_in(wire, ear) as plugged:
         await wire.write(b'{"t": 1}\r\n{"t": 2, "imu": {"x": 3}}\n{"t"')
-        assert (await first).values == {"t": 1}
-        assert await next_values(readings) == {"t": 2, "imu.x": 3}
+        assert (await plugged.first).values == {"t": 1}
+        assert await next_values(plugged.readings) == {"t": 2, "imu.x": 3}
         await wire.write(b': 4, "time": 5}\n')
-        assert await anext(readings) == Reading({"t": 4}, 5)
-    assert source.bad_lines == 0
+        assert await anext(plugged.readings) == Reading({"t": 4}, 5)
+    assert plugged.source.bad_lines == 0
 
 
 async def test_the_rest_of_a_line_at_the_beginning_is_no_trouble(wire: Wire, ear: Ear) -> None:
     """A port that is opened in the middle of a line begins with the next one, without a word."""
-    wire.plug_in()
-    source = SerialSource(str(wire.path))
-    async with reading_from(source) as readings:
-        first = asyncio.ensure_future(anext(readings))
-        await ear.until("reading from")
+    async with plugged_in(wire, ear) as plugged:
         await wire.write(b'.5, "p": 3}\n{"t": 2}\n')
-        assert (await first).values == {"t": 2}
-    assert (source.bad_lines, ear.heard) == (0, [])
+        assert (await plugged.first).values == {"t": 2}
+    assert (plugged.source.bad_lines, ear.heard) == (0, [])
 
 
 async def test_noise_is_counted_and_told_once(wire: Wire, ear: Ear) -> None:
     """Lines that are no objects, that never end, or are no text are passed over; one line of log says so."""
-    wire.plug_in()
-    source = SerialSource(str(wire.path))
-    async with reading_from(source) as readings:
-        first = asyncio.ensure_future(anext(readings))
-        await ear.until("reading from")
+    async with plugged_in(wire, ear) as plugged:
         noise = b'{"t": 1}\nnoise\n[1]\n{"t": "\xff\xfe"}\n\n' + b"x" * (MAX_LINE_BYTES * 2) + b'\n{"t": 2}\n'
         writing = asyncio.ensure_future(wire.write(noise))  # a tty holds little of it
-        assert (await first).values == {"t": 1}
-        assert await next_values(readings) == {"t": 2}
+        assert (await plugged.first).values == {"t": 1}
+        assert await next_values(plugged.readings) == {"t": 2}
         await writing
         await wire.write(b'more noise\n{"t": 3}\n')
-        assert await next_values(readings) == {"t": 3}
-    assert source.bad_lines == 5
+        assert await next_values(plugged.readings) == {"t": 3}
+    assert plugged.source.bad_lines == 5
     (told,) = ear.heard
     assert (told.levelname, "lines that are not readings" in told.getMessage()) == ("WARNING", True)
 
@@ -167,30 +174,22 @@ async def test_an_absent_port_is_told_once(wire: Wire, ear: Ear) -> None:
 
 async def test_a_port_has_one_reader(wire: Wire, ear: Ear) -> None:
     """The port is locked for others while it is read, and free afterwards."""
-    wire.plug_in()
-    source = SerialSource(str(wire.path))
-    async with reading_from(source) as readings:
-        first = asyncio.ensure_future(anext(readings))
-        await ear.until("reading from")
+    async with plugged_in(wire, ear) as plugged:
         with pytest.raises(serial.SerialException, match="exclusively"):
             serial.Serial(str(wire.path), exclusive=True)
         await wire.write(b'{"t": 1}\n')
-        await first
+        await plugged.first
     serial.Serial(str(wire.path), exclusive=True).close()
 
 
 async def test_a_reader_that_is_slow_does_not_spin(wire: Wire, ear: Ear) -> None:
     """While nobody asks for the next reading the port is not watched, however much there is to read."""
-    wire.plug_in()
-    source = SerialSource(str(wire.path))
-    async with reading_from(source) as readings:
-        first = asyncio.ensure_future(anext(readings))
-        await ear.until("reading from")
+    async with plugged_in(wire, ear) as plugged:
         await wire.write(b'{"n": 1}\n{"n": 2}\n')
-        await first
+        await plugged.first
         await wire.write(b'{"n": 3}\n')
         assert watched_ttys() == []
-        assert [await next_values(readings) for _ in range(2)] == [{"n": 2}, {"n": 3}]
+        assert [await next_values(plugged.readings) for _ in range(2)] == [{"n": 2}, {"n": 3}]
 
 
 def watched_ttys() -> list[int]:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import AsyncIterator
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
 
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
@@ -16,24 +14,12 @@ from websockets.asyncio.server import ServerConnection, serve
 from device_agent import Agent, Count, Link, MemorySpool, Metric, SqliteSpool, Surroundings, Value
 from device_agent.batch import Columns, encode_batch
 from device_agent.conversation import DECLARE_BYTES, FORGOTTEN_REASON
-from tests.device_agent.peer import Peer
+from tests.device_agent.peer import QUICK, Peer, agent_of
 from tests.device_agent.records import agent_records
 from wire import device
 from wire.codec import Format
 from wire.errors import Code
 from wire.limits import MAX_DESCRIPTION, MAX_METRICS
-
-QUICK = Surroundings(max_delay_ms=20)
-
-
-def agent_of(peer: Peer, **options: Any) -> Agent:
-    return Agent(peer.url, **{"device": "boiler-1", "surroundings": QUICK, **options})
-
-
-@pytest.fixture
-async def peer() -> AsyncIterator[Peer]:
-    async with Peer() as peer:
-        yield peer
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
