@@ -105,7 +105,7 @@ class Mark(NamedTuple):
     """A device's high-water mark and its totals since the data directory was made, durable with the entries they count.
 
     `batches` and `readings` count what was accepted, `duplicates` batches that came again, `quarantined` batches in
-    quarantine, `lost` batches in declared gaps, `moved` readings whose time was moved by 1 ns. `earlier` has the
+    quarantine, `lost` batches in declared gaps, `moved` readings whose time was taken already. `earlier` has the
     highest seq of each epoch before this one, the newest first.
     """
 

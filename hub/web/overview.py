@@ -28,8 +28,8 @@ class HubInfo(NamedTuple):
 
 
 class StoreState(Protocol):
-    """Where the store's writer stands. `missed` counts entries that the journal had deleted before the store got them:
-    that happens only where one of the two was put back from a copy."""
+    """Where the store's writer stands. `missed` counts entries that the store can never get: deleted before, or not to
+    be decoded any more, because a file was lost or put back from a copy."""
 
     @property
     def phase(self) -> str: ...
@@ -168,7 +168,7 @@ class Overview:
             ("accepted_readings", "Readings accepted", sum(d.durable.readings for d in devices)),
             ("duplicate_batches", "Batches that came again", sum(d.duplicates for d in devices)),
             ("lost_batches", "Batches in declared gaps", sum(d.durable.lost for d in devices)),
-            ("moved_readings", "Readings moved by 1 ns", sum(d.durable.moved for d in devices)),
+            ("moved_readings", "Readings moved to the next free nanosecond", sum(d.durable.moved for d in devices)),
             ("quarantine_dropped", "Batches that left the quarantine at its bound", self._quarantine_dropped()),
             ("missed_entries", "Journal entries the store can never get, since the start", self._store_state().missed),
             ("dropped_events", "Events lost to a disk that refused them, since the start", self._dropped_events()),
