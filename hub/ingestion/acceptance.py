@@ -62,22 +62,13 @@ def accept(data: device.Data, metrics: Mapping[str, Series | WireError]) -> Acce
     `metrics` has the device's declared metrics; a WireError in it is why that metric's batches are refused.
     """
     try:
-        times = _times(data.time)
+        times, rising = _times(data.time)
         columns, readings = _columns(data.values, len(times), metrics)
     except WireError as refusal:
         raise WireError(refusal.code, refusal.message, seq=data.seq) from None
     batch = Batch(times, columns, readings=readings, historical=data.historical)
-    first = times[0]
-    last = first
-    rising = True
-    if not isinstance(times, list):
-        # numpy's all() costs 2 µs, ten times as much as this.
-        rising = np.count_nonzero(times[1:] > times[:-1]) == len(times) - 1
-        first, last = times.item(0), times.item(-1)
-    elif len(times) > 1:
-        rising = all(map(lt, times, times[1:]))
-        last = times[-1]
     if rising:
+        first, last = (times[0], times[-1]) if isinstance(times, list) else (times.item(0), times.item(-1))
         for series, _ in columns:
             if first <= series.last_time_ns:
                 break
@@ -98,7 +89,7 @@ def accept(data: device.Data, metrics: Mapping[str, Series | WireError]) -> Acce
 
 def decode(data: device.Data, metrics: Mapping[str, Series | WireError]) -> Batch:
     """The batch of a message that was accepted before, as it was then; used for what is read back from the journal."""
-    times = _times(data.time)
+    times, _ = _times(data.time)
     columns, readings = _columns(data.values, len(times), metrics)
     return Batch(times, columns, readings=readings, historical=data.historical)
 
@@ -111,12 +102,16 @@ def decode_entry(entry: Entry, metrics: Mapping[str, Series | WireError]) -> Bat
     return decode(message, metrics)
 
 
-def _times(times: device.Times) -> list[int] | NDArray[np.int64]:
-    """The times as a list where they are few, else as an array."""
+def _times(times: device.Times) -> tuple[list[int] | NDArray[np.int64], bool]:
+    """The times as a list where they are few, else as an array; and whether they rise from row to row."""
     if isinstance(times, list):
         # The codec has judged each of them.
-        _check_rows(len(times))
-        return times if len(times) < ARRAY_FROM else np.array(times, dtype=np.int64)
+        rows = len(times)
+        _check_rows(rows)
+        if rows < ARRAY_FROM:
+            return times, rows == 1 or all(map(lt, times, times[1:]))
+        array = np.array(times, dtype=np.int64)
+        return array, _rises(array)
     rows, rest = divmod(len(times), ITEM_BYTES)
     if rest:
         raise WireError(
@@ -126,10 +121,17 @@ def _times(times: device.Times) -> list[int] | NDArray[np.int64]:
     if rows < ARRAY_FROM:
         listed = list(_LONGS[rows].unpack(times))
         _check_oldest(min(listed))
-        return listed
+        return listed, rows == 1 or all(map(lt, listed, listed[1:]))
     array = np.frombuffer(times, INT64)
-    _check_oldest(array.min())
-    return array
+    rising = _rises(array)
+    # Where they rise, as they nearly always do, the first is the oldest: to search costs 1.4 µs.
+    _check_oldest(array.item(0) if rising else array.min())
+    return array, rising
+
+
+def _rises(times: NDArray[np.int64]) -> bool:
+    # numpy's all() costs 2 µs, ten times as much as this.
+    return bool(np.count_nonzero(times[1:] > times[:-1]) == len(times) - 1)
 
 
 def _check_rows(rows: int) -> None:

@@ -2,7 +2,8 @@
 
 ASGI gives a message to the application through a queue, a dictionary and a task that wakes up: 4 µs of the 14 µs that a
 batch of one reading costs in all, and twice that where messages come singly. An application that can deal with a
-message at once asks for calls instead, through an extension of the scope (ASGI specification, "extensions").
+message at once asks for calls instead, through an extension of the scope (ASGI specification, "extensions"). websockets
+is then given what is not a whole message in one frame: see hub.web.frames.
 
 This follows uvicorn 0.54, whose class gives names to what happens but does not promise them: pyproject.toml keeps to
 that version.
@@ -19,6 +20,7 @@ from websockets.http11 import Request
 from websockets.protocol import State
 
 from hub.web.asgi import Scope
+from hub.web.frames import REFUSED, frame_end, take_messages
 
 EXTENSION = "telemetry.direct"
 
@@ -66,6 +68,20 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
     """Implements Direct. Everything but the way of a message to its application is uvicorn's."""
 
     _take: Take | None = None
+    # Whether the stream is cut into frames here: what websockets gets then ends where a frame ends.
+    _cuts = True
+    # The beginning of a frame, and how long it has to be before another look is worth it.
+    _rest: bytearray | None = None
+    _needed = 0
+
+    def data_received(self, data: bytes) -> None:
+        """Something was read."""
+        if self._cuts and self._take is not None and self.handshake_complete:
+            self._cut(data, self._take)
+        else:
+            # What comes before the handshake is answered may end within a frame, which is websockets' from there on.
+            self._cuts = not self.handshake_initiated
+            super().data_received(data)
 
     def handle_connect(self, event: Request) -> None:
         """The opening handshake; the application's task begins with the loop's next turn."""
@@ -90,6 +106,41 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
     def attach(self, take: Take) -> None:
         """See Direct."""
         self._take = take
+
+    def _cut(self, data: bytes, take: Take) -> None:
+        """Messages go to `take`, whole frames of other kinds to websockets; the beginning of one waits for its end."""
+        if self._rest is not None:
+            self._rest += data
+            if len(self._rest) < self._needed:
+                return
+            data, self._rest = bytes(self._rest), None
+        conn = self.conn
+        limit = self.config.ws_max_size
+        at = 0
+        end = 0
+        while end <= len(data):
+            # Between the frames of one message, any other data frame is an error that websockets finds.
+            if conn.current_size is None and not self._ends:
+                messages, at = take_messages(data, at, limit)
+                for payload, is_text in messages:
+                    if not self.close_sent:
+                        take(payload, is_text)
+            end = REFUSED if self._ends else frame_end(data, at, limit)
+            if end == REFUSED:
+                self._cuts = False
+                if not self.transport.is_closing():
+                    super().data_received(data[at:])
+                return
+            if end <= len(data):
+                super().data_received(data[at:end])
+                at = end
+        if at < len(data):
+            self._rest, self._needed = bytearray(data[at:]), end - at
+
+    @property
+    def _ends(self) -> bool:
+        # From then on websockets reads what comes, for the answer to its close frame alone.
+        return self.close_sent or self.conn.state is not State.OPEN
 
     def write(self, payload: bytes, is_text: bool) -> bool:
         """See Direct."""
