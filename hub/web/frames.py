@@ -1,13 +1,14 @@
 """The frames of an agent's stream that carry a whole message each: told from all others, and unmasked. Pure.
 
 An agent sends hardly anything else: one final, masked data frame a message, without extensions (RFC 6455, 5.2).
-websockets reads a stream with generators and makes an object of each frame: 4.7 µs of the 20 µs that a batch of one
-reading costs in all, where this takes 1.6 on the same core. Everything else in the stream stays for websockets.
+websockets reads a stream with generators and makes an object of each frame: 5.8 µs of the 20 µs that a batch of one
+reading costs in all, where this takes 0.9 on the same core. Everything else in the stream stays for websockets.
 """
 
 from __future__ import annotations
 
-from websockets.utils import apply_mask
+# The one in C where there is one; websockets.utils has the one in Python.
+from websockets.frames import apply_mask  # type: ignore[attr-defined]
 
 TEXT, BINARY = 0x81, 0x82
 """First bytes of final frames without reserved bits: FIN and the opcode."""
