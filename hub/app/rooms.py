@@ -22,7 +22,7 @@ from hub.live.group import latest_of
 from hub.live.live import Live
 from hub.registry import FILE_NAME, Registry
 from hub.settings import Settings
-from hub.stores.duckdb_store import DuckdbStore
+from hub.stores.duckdb.store import DuckdbStore
 from hub.stores.writer import StoreWriter
 from hub.web.access import Access, find_credential
 from hub.web.application import make_application

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-from hub.contract.batch import Entry, Series
+from hub.contract.batch import Batch, Entry, Series
 from wire.model import Value
 
 if TYPE_CHECKING:
@@ -28,8 +28,33 @@ class Cursor(NamedTuple):
     offset: int
 
 
+class Refused(NamedTuple):
+    """Readings that a store will never take, as a batch of their own, with the entry they came in and the reason."""
+
+    entry: Entry
+    batch: Batch
+    code: str
+    message: str
+
+
+class Written(NamedTuple):
+    """What became of a write: how many readings are stored now that were not, and those that were refused for good."""
+
+    readings: int
+    refused: Sequence[Refused] = ()
+
+
+class Counts(NamedTuple):
+    """Of a series: readings that are stored now, and those that a retention deleted since the store was made."""
+
+    stored: int
+    expired: int
+
+
 MIN_POINTS = 2
 """Of a query: a minimum and a maximum."""
+
+Aggregate = Literal["minmax", "avg", "min", "max", "first", "last", "count"]
 
 
 class Query(NamedTuple):
@@ -38,24 +63,28 @@ class Query(NamedTuple):
     With `points` None every reading is returned. Otherwise, where there are more, each interval gives its minimum and
     its maximum at their own times, so no peak is lost; strings and booleans give their first and last. Less points than
     MIN_POINTS are a ValueError.
+
+    With another `aggregate` than minmax, `points` equal intervals that begin at `start_ns` give one value each, at the
+    interval's begin; those without a reading give none. avg (a float), min and max are for floats and integers only.
     """
 
     series: Sequence[Series]
     start_ns: int
     end_ns: int
     points: int | None
+    aggregate: Aggregate = "minmax"
 
 
 class SeriesHistory(NamedTuple):
     """The readings of one series in order of time: int64 nanoseconds and values (an array, or a list for strings).
 
-    `resolution` says whether they are raw readings or reduced to the number of points asked for.
+    `resolution` says what they are: every reading there is, or points made of readings, of minutes or of hours.
     """
 
     series: Series
     times_ns: NDArray[int64]
     values: list[Value] | NDArray[Any]
-    resolution: Literal["raw", "reduced"]
+    resolution: Literal["raw", "reduced", "minute", "hour"]
 
 
 class History(NamedTuple):
@@ -93,11 +122,11 @@ class Store(Protocol):
     def cursor(self) -> Cursor:
         """The durable cursor; of no journal before the store was open."""
 
-    async def write(self, entries: Sequence[Entry], cursor: Cursor) -> int:
-        """Stores the batches of these entries (each has its decoded batch) and the cursor, all or nothing.
+    async def write(self, entries: Sequence[Entry], cursor: Cursor) -> Written:
+        """Stores the batches of these entries (each has its decoded batch) and the cursor, but for what it refuses.
 
         What is not beyond the durable cursor is there already and is left out; the cursor of another journal counts as
-        0. Returns the number of readings stored. Raises StoreUnavailable: then `open` says up to where the store is.
+        0. Raises StoreUnavailable: then `open` says up to where the store is.
         """
 
     async def query(self, query: Query) -> History:
@@ -106,8 +135,8 @@ class Store(Protocol):
     async def latest(self, series: Sequence[Series]) -> dict[int, Latest]:
         """The newest reading of each series that has one, by series id; historical readings count like others here."""
 
-    async def counts(self) -> dict[int, int]:
-        """How many readings of each series are stored, by series id."""
+    async def counts(self) -> dict[int, Counts]:
+        """What became of each series' readings, by series id; as durable as the readings."""
 
     async def delete_before(self, time_ns: int) -> int:
         """Deletes readings older than this; returns how many."""

@@ -14,7 +14,7 @@ import structlog
 
 from hub.contract.batch import Batch, Entry, EntryKind
 from hub.contract.journal import Journal, JournalError, JournalTrimmed
-from hub.contract.store import Cursor, Store, StoreError
+from hub.contract.store import Cursor, Store, StoreError, Written
 from wire import limits
 from wire.errors import WireError
 
@@ -210,8 +210,8 @@ class StoreWriter:
             await self._put_in_quarantine([entry for entry in refused if entry.offset > self._judged])
             self._judged = max(self._judged, last)
         self._read_all = last >= end
-        readings = await self._write(entries, Cursor(journal.id, last))
-        self._readings_per_s = readings / max(self._began_s - before_s, WRITE_EVERY_S)
+        written = await self._write(entries, Cursor(journal.id, last))
+        self._readings_per_s = written.readings / max(self._began_s - before_s, WRITE_EVERY_S)
 
     async def _wait_for_more(self) -> None:
         """Waits until a write is worth its cost."""
@@ -230,17 +230,17 @@ class StoreWriter:
                 hurry.cancel()
                 await asyncio.gather(enough, hurry, return_exceptions=True)
 
-    async def _write(self, entries: list[Entry], cursor: Cursor) -> int:
+    async def _write(self, entries: list[Entry], cursor: Cursor) -> Written:
         write = asyncio.ensure_future(self._store.write(entries, cursor))
         try:
-            readings = await asyncio.shield(write)
+            written = await asyncio.shield(write)
         except asyncio.CancelledError:
             await asyncio.wait([write])
             if not write.cancelled() and write.exception() is None:
                 self._move(cursor.offset)
             raise
         self._move(cursor.offset)
-        return readings
+        return written
 
     def _decode_all(self, entries: list[Entry]) -> list[Entry]:
         """Decodes; those that cannot be get an empty batch, and their reason."""

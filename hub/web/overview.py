@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 from hub.contract.batch import Entry, Series
 from hub.contract.identity import Action, Identity
 from hub.contract.journal import Journal
-from hub.contract.store import Store, StoreError
+from hub.contract.store import Counts, Store, StoreError
 from hub.ingestion.device import Device
 from hub.ingestion.intake import Intake
 from hub.live.group import latest_of
@@ -135,7 +135,7 @@ class Overview:
             "devices": devices,
         }
 
-    def _flow_of(self, device: Device, stored: dict[int, int] | None) -> dict[str, Any]:
+    def _flow_of(self, device: Device, stored: dict[int, Counts] | None) -> dict[str, Any]:
         mark = device.durable
         return {
             "device": device.id,
@@ -147,10 +147,12 @@ class Overview:
             "quarantined_batches": mark.quarantined,
             "lost_batches": mark.lost,
             "moved": mark.moved,
-            "stored": None if stored is None else sum(stored.get(s.id, 0) for s in self._series_of(device.id)),
+            "stored": None
+            if stored is None
+            else sum(stored[s.id].stored for s in self._series_of(device.id) if s.id in stored),
         }
 
-    async def _stored(self) -> dict[int, int] | None:
+    async def _stored(self) -> dict[int, Counts] | None:
         try:
             return await self._store.counts()
         except StoreError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,8 @@ from tests.end_to_end.hub import Hub
 
 AGENTS = 20
 KILLS = 20
+ACCEPTING_AGAIN_S = 5.0
+"""What is promised: the hub's process begins, finds what its disk holds, and acknowledges a new agent's first batch."""
 PACE_S = 0.02
 """Between two batches of an agent: 1,000 batches a second in all."""
 
@@ -63,7 +66,7 @@ async def test_what_was_acknowledged_is_stored_exactly_once_however_often_the_hu
     acked = Acknowledged([f"agent-{n}" for n in range(AGENTS)])
     metrics = [Metric("number", "integer"), Metric("half")]
     stop = asyncio.Event()
-    slowest = 0.0
+    took: list[float] = []
     try:
         async with contextlib.AsyncExitStack() as stack:
             agents = [
@@ -82,7 +85,7 @@ async def test_what_was_acknowledged_is_stored_exactly_once_however_often_the_hu
                 async with Agent(hub.url, device="agent-new", token=token) as newcomer:
                     await newcomer.send({"number": 1.0})
                     await newcomer.drain(30)
-                slowest = max(slowest, time.monotonic() - started)
+                took.append(time.monotonic() - started)
             stop.set()
             sent = await asyncio.gather(*sending)
             for agent in agents:
@@ -94,8 +97,10 @@ async def test_what_was_acknowledged_is_stored_exactly_once_however_often_the_hu
             assert answer["series"][0]["values"] == list(range(1, last + 1)), name
             assert (books[name]["accepted_batches"], books[name]["lost_batches"]) == (last, 0), name
             assert books[name]["stored"] == books[name]["accepted"] == 2 * last, name
-        # The promise is 5 s; how long a process takes to start is the machine's matter, so it is told and not asserted.
-        print(f"{sum(sent)} batches, {KILLS} kills, accepting again after at most {slowest:.2f} s")
+        # The middle one: a machine that is busy with something else may hold up any single start.
+        middle = statistics.median(took)
+        print(f"{sum(sent)} batches, {KILLS} kills, accepting again after {middle:.2f} s, {max(took):.2f} s at most")
+        assert middle <= ACCEPTING_AGAIN_S
         assert await hub.stop() == 0
     finally:
         await hub.kill()

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from hub.contract.store import History, Store
-from hub.stores.duckdb_store import DuckdbStore
+from hub.stores.duckdb.store import DuckdbStore
 from tests.hub.stores.readings import REGISTRY, Reading, order
 
 OpenStore = Callable[[Path], AbstractAsyncContextManager[Store]]

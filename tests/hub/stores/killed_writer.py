@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hub.contract.batch import Batch, Entry, EntryKind, Mark
 from hub.journal.sqlite_journal import SqliteJournal
-from hub.stores.duckdb_store import DuckdbStore
+from hub.stores.duckdb.store import DuckdbStore
 from hub.stores.writer import StoreWriter
 from tests.hub.stores.readings import REGISTRY, SERIES, batch
 from wire.codec import AGENT_MESSAGES

@@ -11,6 +11,7 @@ import hypothesis.strategies as st
 import numpy as np
 
 from hub.contract.batch import Batch, Entry, EntryKind, Series
+from hub.contract.store import Store
 from wire.model import MetricType, Value
 
 Reading = tuple[int, Any]
@@ -82,6 +83,11 @@ def readings_of(batches: Iterable[Batch]) -> dict[int, list[Reading]]:
                     plain = float(value) if series.type == "float" else value
                     found.setdefault(series.id, []).append((int(time), plain))
     return {id: sorted(readings, key=order) for id, readings in found.items()}
+
+
+async def stored(store: Store) -> dict[int, int]:
+    """How many readings of each series a store has, by id."""
+    return {id: counts.stored for id, counts in (await store.counts()).items()}
 
 
 def order(reading: Reading) -> tuple[int, bytes]:

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub.contract.batch import Batch, EntryKind, Series
-from hub.contract.store import MIN_POINTS, Cursor, Latest, Query, Store
+from hub.contract.store import MIN_POINTS, Cursor, Latest, Query, Store, Written
 from tests.hub.stores.implementations import IMPLEMENTATIONS, OpenStore, plain
-from tests.hub.stores.readings import SERIES, Reading, batch, batches, entries, entry, exactly, readings_of
+from tests.hub.stores.readings import SERIES, Reading, batch, batches, entries, entry, exactly, readings_of, stored
 from wire.model import Value
 
 pytestmark = pytest.mark.parametrize("open_store", IMPLEMENTATIONS.values(), ids=IMPLEMENTATIONS.keys())
@@ -40,7 +40,7 @@ async def new_store(open_store: OpenStore) -> AsyncIterator[Store]:
 
 async def write(store: Store, batches: Sequence[Batch], *, first: int = 1) -> int:
     given = entries(batches, first)
-    return await store.write(given, Cursor(JOURNAL, given[-1].offset))
+    return (await store.write(given, Cursor(JOURNAL, given[-1].offset))).readings
 
 
 async def everything(store: Store) -> dict[int, list[tuple[int, bytes]]]:
@@ -58,7 +58,7 @@ async def test_a_new_store_has_nothing(open_store: OpenStore, tmp_path: Path) ->
         assert await store.open() == store.cursor == Cursor("", 0)
         assert await everything(store) == {}
         assert await store.latest(ALL) == {}
-        assert await store.counts() == {}
+        assert await stored(store) == {}
         description = await store.describe()
         assert (description.readings, description.oldest_ns, description.newest_ns) == (0, None, None)
 
@@ -70,14 +70,14 @@ async def test_what_is_written_is_read_exactly(open_store: OpenStore, writes: li
     async with new_store(open_store) as store:
         first = 1
         for given in writes:
-            stored = await write(store, given, first=first)
-            assert stored == sum(len(part) for part in readings_of(given).values())
+            added = await write(store, given, first=first)
+            assert added == sum(len(part) for part in readings_of(given).values())
             first += len(given)
         together = [content for given in writes for content in given]
         assert await everything(store) == expected(together)
         assert store.cursor == Cursor(JOURNAL, first - 1)
         readings = readings_of(together)
-        assert await store.counts() == {id: len(part) for id, part in readings.items()}
+        assert await stored(store) == {id: len(part) for id, part in readings.items()}
         assert (await store.describe()).readings == sum(len(part) for part in readings.values())
 
 
@@ -110,7 +110,7 @@ async def test_all_is_there_after_reopening(open_store: OpenStore, given: list[B
             assert await store.open() == Cursor(JOURNAL, len(given))
             assert await everything(store) == expected(given)
             assert await store.latest(ALL) == latest
-            assert await store.counts() == {id: len(part) for id, part in readings_of(given).items()}
+            assert await stored(store) == {id: len(part) for id, part in readings_of(given).items()}
 
 
 async def test_entries_without_readings_move_the_cursor(open_store: OpenStore, tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ async def test_entries_without_readings_move_the_cursor(open_store: OpenStore, t
     async with open_store(tmp_path) as store:
         await store.open()
         given = [entry(1, None, EntryKind.GAP), entry(2, None, EntryKind.QUARANTINE)]
-        assert await store.write(given, Cursor(JOURNAL, 2)) == 0
+        assert await store.write(given, Cursor(JOURNAL, 2)) == Written(0)
         assert store.cursor == Cursor(JOURNAL, 2)
         assert (await store.query(Query(ALL, *EVER, None))).cursor == Cursor(JOURNAL, 2)
 
@@ -129,9 +129,9 @@ async def test_another_journal_begins_at_its_beginning(open_store: OpenStore, tm
         await store.open()
         old, new = (batch([time], {SERIES["integer"]: [time]}) for time in (1, 2))
         await write(store, [old, old, old])
-        assert await store.write([entry(1, new)], Cursor("journal-b", 1)) == 1
+        assert await store.write([entry(1, new)], Cursor("journal-b", 1)) == Written(1)
         assert store.cursor == Cursor("journal-b", 1)
-        assert await store.counts() == {SERIES["integer"].id: 4}
+        assert await stored(store) == {SERIES["integer"].id: 4}
 
 
 async def test_a_range_has_its_start_and_not_its_end(open_store: OpenStore, tmp_path: Path) -> None:
@@ -246,7 +246,7 @@ async def test_deleting_deletes_what_is_older(open_store: OpenStore, given: list
         kept = {id: part for id, part in kept.items() if part}
         deleted = sum(map(len, readings.values())) - sum(map(len, kept.values()))
         assert await store.delete_before(cut_ns) == deleted
-        assert await store.counts() == {id: len(part) for id, part in kept.items()}
+        assert await stored(store) == {id: len(part) for id, part in kept.items()}
         assert {id: newest.time_ns for id, newest in (await store.latest(ALL)).items()} == {
             id: part[-1][0] for id, part in kept.items()
         }

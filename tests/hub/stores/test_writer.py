@@ -12,12 +12,12 @@ import pytest
 from hub.contract.batch import Batch, Entry, EntryKind, Mark
 from hub.contract.store import Cursor, Query
 from hub.journal.sqlite_journal import SqliteJournal
-from hub.stores.duckdb_store import DuckdbStore
+from hub.stores.duckdb.store import DuckdbStore
 from hub.stores.writer import CONSUMER, ENOUGH_ENTRIES, MAX_ENTRIES, StoreWriter
+from tests.hub.stores.duckdb.test_database import held_by_another_process
 from tests.hub.stores.killed_writer import INTEGER, STRING, append, decode, open_journal, running
-from tests.hub.stores.readings import REGISTRY, entry
+from tests.hub.stores.readings import REGISTRY, entry, stored
 from tests.hub.stores.small_disk import SmallDisk
-from tests.hub.stores.test_database import held_by_another_process
 from wire.errors import Code, WireError
 
 FOR_EVER_S = 3600.0
@@ -137,7 +137,7 @@ async def test_small_writes_are_put_together(tmp_path: Path) -> None:
             await writer.reached(1)
             await append(journal, 5)
             await journal.wait(5)
-            assert await store.counts() == {INTEGER.id: 1, STRING.id: 1}
+            assert await stored(store) == {INTEGER.id: 1, STRING.id: 1}
             assert writer.state.lag == 5
             assert await writer.drain(FOR_EVER_S)
             assert writer.state.lag == 0
@@ -161,7 +161,7 @@ async def test_a_writer_that_is_behind_does_not_pause(tmp_path: Path) -> None:
             assert written == [0, MAX_ENTRIES, 2 * MAX_ENTRIES, behind]
             await append(journal, 1)
             await journal.wait(behind)
-            assert await store.counts() == {INTEGER.id: behind, STRING.id: behind}
+            assert await stored(store) == {INTEGER.id: behind, STRING.id: behind}
             assert writer.state.lag == 1
 
 

@@ -13,10 +13,10 @@ from structlog.testing import capture_logs
 
 from hub.contract.batch import Batch, Series
 from hub.contract.store import Cursor, StoreUnavailable
-from hub.stores import schema
-from hub.stores.database import Database
-from hub.stores.summary import Span
-from hub.stores.tables import Tables
+from hub.stores.duckdb import schema
+from hub.stores.duckdb.database import Database
+from hub.stores.duckdb.summary import Span
+from hub.stores.duckdb.tables import Tables
 from tests.hub.stores.readings import REGISTRY, SERIES, Reading, batch, batches, entries, entry, order, readings_of
 
 ALL = list(SERIES.values())

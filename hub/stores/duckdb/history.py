@@ -9,10 +9,10 @@ import numpy as np
 
 from hub.contract.batch import Series
 from hub.contract.store import MIN_POINTS, Cursor, History, Query, SeriesHistory, StoreError
-from hub.stores import schema
-from hub.stores.columns import DTYPES, Array
-from hub.stores.database import Reader
-from hub.stores.summary import Span
+from hub.stores.duckdb import schema
+from hub.stores.duckdb.columns import DTYPES, Array
+from hub.stores.duckdb.database import Reader
+from hub.stores.duckdb.summary import Span
 from wire.limits import MAX_TIME_NS
 from wire.model import MetricType, Value
 

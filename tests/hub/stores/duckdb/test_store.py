@@ -11,12 +11,12 @@ import pytest
 
 from hub.contract.batch import Series
 from hub.contract.store import Cursor, Query, StoreUnavailable
-from hub.stores.database import Reader
-from hub.stores.duckdb_store import MAX_WAITING, READERS, DuckdbStore
-from tests.hub.stores.killed_store import FLOAT, STRING, content
-from tests.hub.stores.readings import REGISTRY, SERIES, batch, entry
+from hub.stores.duckdb.database import Reader
+from hub.stores.duckdb.store import MAX_WAITING, READERS, DuckdbStore
+from tests.hub.stores.duckdb.killed_store import FLOAT, STRING, content
+from tests.hub.stores.duckdb.test_database import held_by_another_process
+from tests.hub.stores.readings import REGISTRY, SERIES, batch, entry, stored
 from tests.hub.stores.small_disk import SmallDisk
-from tests.hub.stores.test_database import held_by_another_process
 
 KILLS = 9
 EVER = (0, 2**63)
@@ -66,7 +66,7 @@ async def test_a_store_that_cannot_open_comes_later(tmp_path: Path) -> None:
 async def test_readings_wait_for_an_opening_under_way(tmp_path: Path) -> None:
     """Right after entering, the first answers come when the file is open."""
     async with DuckdbStore(tmp_path / "history.duckdb", registry=REGISTRY) as store:
-        assert await store.counts() == {}
+        assert await stored(store) == {}
         assert await held(store) == []
 
 
@@ -199,7 +199,7 @@ async def test_a_full_disk_loses_nothing_and_doubles_nothing(
                 refused.append(str(error))
                 held_offset = (await store.open()).offset
                 assert held_offset in (offset, offset + 1)
-                assert await store.counts() == {INTEGER.id: rows * held_offset}
+                assert await stored(store) == {INTEGER.id: rows * held_offset}
                 assert len(await held(store)) == rows * held_offset
         assert all("no room on the disk" in said for said in refused)
         assert while_doing in refused[0]
@@ -217,7 +217,7 @@ async def test_killed_at_any_moment_the_store_holds_what_its_cursor_says(tmp_pat
     offset = 0
     for kill in range(KILLS // 3):
         child = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.hub.stores.killed_store", tmp_path, f"{seed * KILLS + kill}"
+            sys.executable, "-m", "tests.hub.stores.duckdb.killed_store", tmp_path, f"{seed * KILLS + kill}"
         )
         assert await child.wait() == -signal.SIGKILL
         async with DuckdbStore(tmp_path / "history.duckdb", registry=REGISTRY) as store:
@@ -233,5 +233,5 @@ async def test_killed_at_any_moment_the_store_holds_what_its_cursor_says(tmp_pat
             assert np.array_equal(np.asarray(history.series[0].values), floats / 8)
             assert history.series[1].values == [f"{time}" for time in strings]
             counts = {FLOAT.id: len(floats), STRING.id: len(strings)}
-            assert await store.counts() == {id: count for id, count in counts.items() if count}
+            assert await stored(store) == {id: count for id, count in counts.items() if count}
     assert offset > 0

@@ -12,7 +12,7 @@ import duckdb
 import pytest
 
 from hub.contract.store import StoreUnavailable
-from hub.stores.database import Database, explain, size_bytes
+from hub.stores.duckdb.database import Database, explain, size_bytes
 
 HOLDER = "import sys, duckdb; held = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
 

@@ -13,9 +13,9 @@ import structlog
 
 from hub.contract.batch import Entry
 from hub.contract.store import Cursor, StoreUnavailable
-from hub.stores import schema
-from hub.stores.columns import Array, Touched, gather, touched_by
-from hub.stores.summary import Summary
+from hub.stores.duckdb import schema
+from hub.stores.duckdb.columns import Array, Touched, gather, touched_by
+from hub.stores.duckdb.summary import Summary
 from wire.model import MetricType
 
 SAVE_ROWS = 8_000_000

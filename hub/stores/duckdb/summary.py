@@ -10,7 +10,7 @@ import numpy as np
 
 from hub.contract.batch import Series
 from hub.contract.store import Latest
-from hub.stores.columns import DTYPES, Array, Touched
+from hub.stores.duckdb.columns import DTYPES, Array, Touched
 from wire.model import MetricType
 
 FIRST_SIZE = 1024

@@ -14,7 +14,7 @@ import numpy as np
 
 from hub.contract.batch import Batch, Series
 from hub.contract.store import Cursor
-from hub.stores.duckdb_store import DuckdbStore
+from hub.stores.duckdb.store import DuckdbStore
 from tests.hub.stores.readings import REGISTRY, batch, entry
 
 FLOAT, STRING = Series(1, "device", "float", "float"), Series(2, "device", "string", "string")

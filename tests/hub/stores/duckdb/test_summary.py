@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from hub.contract.batch import Series
 from hub.contract.store import Latest
-from hub.stores.columns import Touched
-from hub.stores.summary import FIRST_SIZE, Span, Summary
+from hub.stores.duckdb.columns import Touched
+from hub.stores.duckdb.summary import FIRST_SIZE, Span, Summary
 
 IDS = st.sampled_from([0, 1, 5, FIRST_SIZE - 1, FIRST_SIZE, 3 * FIRST_SIZE])
 TIMES = st.integers(0, 2**63 - 1)

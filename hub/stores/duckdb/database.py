@@ -12,8 +12,8 @@ from pathlib import Path
 import duckdb
 
 from hub.contract.store import StoreUnavailable
-from hub.stores import schema
-from hub.stores.columns import Array
+from hub.stores.duckdb import schema
+from hub.stores.duckdb.columns import Array
 
 WAL_BYTES = 32_000_000
 """The write-ahead log's size at which a write also brings it into the file. Measured on one core with writes of 15,000

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.contract.batch import Batch, EntryKind, Series
-from hub.stores.columns import DTYPES, SLICE_ROWS, gather, touched_by
+from hub.stores.duckdb.columns import DTYPES, SLICE_ROWS, gather, touched_by
 from tests.hub.stores.readings import SERIES, TYPES, Reading, batch, batches, entries, entry, order, readings_of
 from wire.model import MetricType, Value
 

@@ -18,12 +18,12 @@ import duckdb
 import structlog
 
 from hub.contract.batch import Entry, Series
-from hub.contract.store import Cursor, Description, History, Latest, Query, StoreUnavailable
-from hub.stores import schema
-from hub.stores.database import INTERRUPT_S, Database, Reader, explain, size_bytes
-from hub.stores.history import read_history
-from hub.stores.summary import Span
-from hub.stores.tables import Tables
+from hub.contract.store import Counts, Cursor, Description, History, Latest, Query, StoreUnavailable, Written
+from hub.stores.duckdb import schema
+from hub.stores.duckdb.database import INTERRUPT_S, Database, Reader, explain, size_bytes
+from hub.stores.duckdb.history import read_history
+from hub.stores.duckdb.summary import Span
+from hub.stores.duckdb.tables import Tables
 
 READERS = 2
 """Queries that are answered at the same time: a slow one does not hold up the others, and several slow ones leave the
@@ -106,9 +106,9 @@ class DuckdbStore:
             return self._opened[1].cursor
         return await asyncio.shield(self._begin_opening())
 
-    async def write(self, entries: Sequence[Entry], cursor: Cursor) -> int:
-        """Stores readings and cursor in one transaction. Raises StoreUnavailable."""
-        return await self._in_writer(self._write, entries, cursor)
+    async def write(self, entries: Sequence[Entry], cursor: Cursor) -> Written:
+        """Stores readings and cursor in one transaction; refuses nothing. Raises StoreUnavailable."""
+        return Written(await self._in_writer(self._write, entries, cursor))
 
     async def query(self, query: Query) -> History:
         """The readings asked for. Cancelling interrupts the query. Raises StoreUnavailable."""
@@ -126,12 +126,12 @@ class DuckdbStore:
             found |= summary.latest(series)
         return found
 
-    async def counts(self) -> dict[int, int]:
-        """How many readings of each series are stored, by id; from memory. Raises StoreUnavailable."""
+    async def counts(self) -> dict[int, Counts]:
+        """What became of each series' readings, by id; from memory. Raises StoreUnavailable."""
         _, tables = await self._ready()
-        counts: dict[int, int] = {}
+        counts: dict[int, Counts] = {}
         for summary in tables.summaries.values():
-            counts |= summary.counts()
+            counts |= {id: Counts(readings, 0) for id, readings in summary.counts().items()}
         return counts
 
     async def delete_before(self, time_ns: int) -> int:
