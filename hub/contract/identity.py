@@ -80,7 +80,10 @@ def pattern_problem(role: Role, pattern: str) -> str | None:
     """
     if role is Role.DEVICE:
         if not _DEVICE_ID.match(pattern):
-            return f"a device token needs a device id: 1 to {MAX_DEVICE_ID} letters, digits, '.', '_' or '-'"
+            return (
+                f"a device token needs a device id: 1 to {MAX_DEVICE_ID} letters, digits, '.', '_' or '-', and neither "
+                "'.' nor '..'"
+            )
     elif role is Role.GATEWAY:
         if not _DEVICE_PATTERN.fullmatch(pattern):
             return (
