@@ -5,7 +5,17 @@ from __future__ import annotations
 import sys
 
 NEEDED = frozenset(
-    {"duckdb", "fastapi", "numpy", "prometheus_client", "pydantic", "pydantic_settings", "pyarrow", "uvicorn"}
+    {
+        "duckdb",
+        "fastapi",
+        "influxdb_client",
+        "numpy",
+        "prometheus_client",
+        "pyarrow",
+        "pydantic",
+        "pydantic_settings",
+        "uvicorn",
+    }
 )
 
 
