@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from hub.contract.batch import Batch, Entry, Series
@@ -45,11 +45,16 @@ class Written(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """Of a series: readings that are stored now, and those that a retention deleted since the store was made."""
+    """Of a series: readings that are stored now; of all since the store was made, those that a retention deleted and
+    those that it refused."""
 
     stored: int
     expired: int
+    refused: int = 0
 
+
+SCAN_READINGS = 65_536
+"""Of one piece of a scan: 1 MB of numbers, few enough that whoever encodes it stays a good neighbour."""
 
 MIN_POINTS = 2
 """Of a query: a minimum and a maximum."""
@@ -65,7 +70,9 @@ class Query(NamedTuple):
     MIN_POINTS are a ValueError.
 
     With another `aggregate` than minmax, `points` equal intervals that begin at `start_ns` give one value each, at the
-    interval's begin; those without a reading give none. avg (a float), min and max are for floats and integers only.
+    interval's begin; those without a reading give none. Their width is (end - start) / points, rounded up. avg (a
+    float), min and max are for floats and integers only. An average that is no number (of opposite infinities) is left
+    out.
     """
 
     series: Sequence[Series]
@@ -130,7 +137,20 @@ class Store(Protocol):
         """
 
     async def query(self, query: Query) -> History:
-        """The readings asked for. Raises StoreUnavailable, and StoreError where they are too many for one answer."""
+        """The readings asked for.
+
+        Raises StoreUnavailable, and StoreError where they are too many for one answer, or of a type that the aggregate
+        is not for.
+        """
+
+    def scan(self, series: Sequence[Series], start_ns: int, end_ns: int) -> AsyncGenerator[SeriesHistory, None]:
+        """Every reading from `start_ns` (included) to `end_ns` (not included): one series after the other in the order
+        asked for, each in order of time, in pieces of SCAN_READINGS at most.
+
+        All pieces are of one moment: readings that are written or deleted meanwhile make no difference. Readings of one
+        time all come. Memory is bounded, however much there is. Who stops before the end calls `aclose`. Raises
+        StoreUnavailable, also where too many scans are under way.
+        """
 
     async def latest(self, series: Sequence[Series]) -> dict[int, Latest]:
         """The newest reading of each series that has one, by series id; historical readings count like others here."""
