@@ -9,6 +9,7 @@ NEEDED = frozenset(
         "duckdb",
         "fastapi",
         "influxdb_client",
+        "line_protocol_parser",
         "numpy",
         "prometheus_client",
         "pyarrow",
