@@ -77,6 +77,8 @@ COMPILE = $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 -
 
 lock: setup $(NODE_READY) ## bring the locks in line with what pyproject.toml and package.json ask for
 	$(COMPILE) pyproject.toml --extra hub --group dev --output-file requirements/dev.txt >/dev/null
+	$(COMPILE) pyproject.toml --extra hub --constraints requirements/dev.txt --output-file requirements/hub.txt >/dev/null
+	$(COMPILE) --group pyproject.toml:build --constraints requirements/dev.txt --output-file requirements/build.txt >/dev/null
 	$(COMPILE) --group pyproject.toml:web --output-file requirements/node.txt >/dev/null
 	cd $(WEB) && npm $(if $(UPGRADE),update,install) --package-lock-only
 

@@ -12,6 +12,9 @@ from packaging.utils import NormalizedName, canonicalize_name
 
 ROOT = Path(__file__).parent.parent.parent
 PYTHON_LOCK = ROOT / "requirements" / "dev.txt"
+HUB_LOCK = ROOT / "requirements" / "hub.txt"
+"""What an image of the hub installs, and BUILD_LOCK what builds its wheel: parts of PYTHON_LOCK."""
+BUILD_LOCK = ROOT / "requirements" / "build.txt"
 NODE_LOCK = ROOT / "requirements" / "node.txt"
 NPM_LOCK = ROOT / "dashboards" / "web" / "package-lock.json"
 

@@ -12,7 +12,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.packaging.lock import NODE_LOCK, NPM_LOCK, PYTHON_LOCK, ROOT, needed_by, read_lock
+from tests.packaging.lock import BUILD_LOCK, HUB_LOCK, NODE_LOCK, NPM_LOCK, PYTHON_LOCK, ROOT, needed_by, read_lock
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PINNED = re.compile(r"[A-Za-z0-9._-]+(\[[a-z,]+\])?==(?P<version>\S+)")
@@ -33,7 +33,7 @@ ASKED = [
 ]
 
 
-@pytest.mark.parametrize("path", [PYTHON_LOCK, NODE_LOCK], ids=lambda path: str(path.name))
+@pytest.mark.parametrize("path", [PYTHON_LOCK, HUB_LOCK, BUILD_LOCK, NODE_LOCK], ids=lambda path: str(path.name))
 def test_every_locked_distribution_is_pinned_and_hashed(path: Path) -> None:
     """A lock entry is one exact version with at least one sha256."""
     for entry in chain.from_iterable(read_lock(path).values()):
@@ -50,7 +50,9 @@ def test_the_lock_satisfies_what_the_project_asks_for(requirement: Requirement) 
         assert requirement.specifier.contains(pinned["version"]), entry.splitlines()[0]
 
 
-@pytest.mark.parametrize("path", [PYTHON_LOCK, NODE_LOCK, NPM_LOCK], ids=lambda path: str(path.name))
+@pytest.mark.parametrize(
+    "path", [PYTHON_LOCK, HUB_LOCK, BUILD_LOCK, NODE_LOCK, NPM_LOCK], ids=lambda path: str(path.name)
+)
 def test_no_lock_names_a_registry(path: Path) -> None:
     """A lock can be used with any registry or mirror: it holds no address to download from."""
     text = path.read_text()
@@ -78,3 +80,26 @@ def test_what_is_needed_includes_what_the_needed_ones_need() -> None:
     needed = needed_by([Requirement("fastapi")])
     assert {"fastapi", "starlette", "pydantic-core"} <= needed
     assert "duckdb" not in needed
+
+
+def pins(entries: list[str]) -> set[str]:
+    """The versions and hashes, without who asked for them and where they hold."""
+    lines = (line.strip() for entry in entries for line in entry.splitlines())
+    return {line.partition(" ;")[0].removesuffix(" \\") for line in lines if not line.startswith("#")}
+
+
+@pytest.mark.parametrize("path", [HUB_LOCK, BUILD_LOCK], ids=lambda path: str(path.name))
+def test_what_the_image_installs_is_what_the_tests_ran_with(path: Path) -> None:
+    """The image's locks are parts of the one that everything is tested with."""
+    tested, image = read_lock(PYTHON_LOCK), read_lock(path)
+    assert {name: pins(image[name]) for name in image} == {name: pins(tested[name]) for name in image}
+
+
+def test_the_image_s_lock_is_complete() -> None:
+    """It holds everything that the hub needs, and so nothing is looked for while an image is built."""
+    extras = PROJECT["project"]["optional-dependencies"]
+    asked = [*PROJECT["project"]["dependencies"], *extras["hub"], *extras["sim"]]
+    wanted = [r for r in map(Requirement, asked) if canonicalize_name(r.name) != OWN_NAME]
+    assert needed_by(wanted) - read_lock(HUB_LOCK).keys() == set()
+    assert needed_by(map(Requirement, PROJECT["dependency-groups"]["build"])) - read_lock(BUILD_LOCK).keys() == set()
+    assert PROJECT["dependency-groups"]["build"] == PROJECT["build-system"]["requires"]
