@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from http import HTTPStatus
+from operator import attrgetter, itemgetter
 from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
@@ -15,8 +16,11 @@ from hub.contract.batch import Series
 from hub.contract.identity import Action, Identity, Role
 from hub.contract.journal import JournalError
 from hub.live.selection import matches, selection
-from hub.web import history, problem, schemas
-from hub.web.overview import Overview
+from hub.web import history, paging, problem, schemas
+from hub.web.caller import Admin, Caller, Reader
+from hub.web.overview import Overview, metric_of
+from hub.web.paging import take_page
+from hub.web.parameters import known_parameters
 from hub.web.problem import PROBLEMS, Refusal
 from wire import limits
 from wire.errors import WireError
@@ -32,8 +36,8 @@ METRIC_SELECTORS = "Metric names, likewise; all without it."
 MAX_QUARANTINE_PAGE = 100
 """Of one answer: 26 MB where each is as large as a batch may be."""
 
-MAX_EVENT_ID = 2**63 - 1
-"""What SQLite, which counts the events, can count to."""
+MAX_EVENT_PAGE = 200
+"""A device has no more of them, as the registry keeps them."""
 
 
 class Event(Protocol):
@@ -124,27 +128,6 @@ class Question:
         self.points = points or None
 
 
-async def caller(request: Request) -> Identity:
-    """Whoever asks. Raises Refusal for nobody."""
-    identity: Identity = await request.app.state.identify(request)
-    return identity
-
-
-Caller = Annotated[Identity, Depends(caller)]
-
-
-async def reader(asks: Caller) -> Identity:
-    """Whoever asks, if it may read."""
-    return _allowed(asks, Action.READ)
-
-
-async def admin(asks: Caller) -> Identity:
-    """Whoever asks, if it may administer."""
-    return _allowed(asks, Action.ADMINISTER)
-
-
-Reader = Annotated[Identity, Depends(reader)]
-Admin = Annotated[Identity, Depends(admin)]
 DeviceId = Annotated[str, Path(max_length=limits.MAX_DEVICE_ID)]
 
 
@@ -161,7 +144,8 @@ def make_api(
     api = FastAPI(
         title="Telemetry Hub",
         version=version,
-        openapi_url="/api/v1/openapi.json",
+        openapi_url=None,
+        dependencies=[Depends(known_parameters)],
         docs_url=None,
         redoc_url=None,
         description="Times are integer nanoseconds since 1970 UTC. Sign in with `Authorization: Bearer TOKEN`.",
@@ -170,15 +154,24 @@ def make_api(
 
     api.state.identify = identify
 
+    @api.get("/api/v1/openapi.json", include_in_schema=False)
+    async def description() -> Response:
+        document = api.openapi()
+        problem.describe(document)
+        return _json(document)
+
     @api.get("/api/v1/hub", response_model=schemas.Hub, responses=PROBLEMS)
     async def hub(asks: Caller) -> Response:
         """Which hub and journal this is, and your role."""
         return _json(overview.hub(asks.role))
 
     @api.get("/api/v1/devices", response_model=schemas.Devices, responses=PROBLEMS)
-    async def devices(_: Reader) -> Response:
-        """The fleet: every device with its state, its metrics and their latest values."""
-        return _json({"devices": overview.devices()})
+    async def devices(
+        _: Reader, limit: paging.Limit = paging.DEFAULT_LIMIT, cursor: paging.CursorText = None
+    ) -> Response:
+        """The fleet: every device with its state, its metrics and their latest values, in order of ids."""
+        page = take_page(overview.device_ids(), str, list_name="devices", limit=limit, cursor=cursor, kind=str)
+        return _json({"devices": [*filter(None, map(overview.device, page.items))], "next": page.next})
 
     @api.get("/api/v1/devices/{device}", response_model=schemas.Device, responses=PROBLEMS)
     async def device(_: Reader, device: DeviceId) -> Response:
@@ -186,32 +179,41 @@ def make_api(
         return _json(_found(overview.device(device), device))
 
     @api.get("/api/v1/devices/{device}/metrics", response_model=schemas.Metrics, responses=PROBLEMS)
-    async def metrics(_: Reader, device: DeviceId) -> Response:
-        """A device's metrics and their latest values."""
-        return _json({"metrics": _found(overview.device(device), device)["metrics"]})
+    async def metrics(
+        _: Reader, device: DeviceId, limit: paging.Limit = paging.DEFAULT_LIMIT, cursor: paging.CursorText = None
+    ) -> Response:
+        """A device's metrics and their latest values, in order of names."""
+        known: list[dict[str, Any]] = _found(overview.device(device), device)["metrics"]
+        page = take_page(known, itemgetter("metric"), list_name="metrics", limit=limit, cursor=cursor, kind=str)
+        return _json({"metrics": page.items, "next": page.next})
 
     @api.get("/api/v1/devices/{device}/events", response_model=schemas.Events, responses=PROBLEMS)
     async def events(
         _: Reader,
         device: DeviceId,
-        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-        before: Annotated[int | None, Query(ge=1, le=MAX_EVENT_ID)] = None,
+        limit: Annotated[int, Query(ge=1, le=MAX_EVENT_PAGE, description=paging.LIMIT)] = 100,
+        cursor: paging.CursorText = None,
     ) -> Response:
-        """A device's recent events, newest first; with `before`, an event's id, only older ones."""
+        """A device's recent events, newest first."""
         _found(overview.device(device), device)
-        found = await registrar.events(device, limit=limit, before=before)
-        return _json(
-            {"events": [{"id": e.id, "time_ns": e.time_ns, "kind": e.kind, "detail": e.detail} for e in found]}
-        )
+        before = None if cursor is None else paging.read_cursor(cursor, "events", int)
+        found = await registrar.events(device, limit=limit + 1, before=before)
+        page = paging.end_page([*found], attrgetter("id"), list_name="events", limit=limit)
+        events = [{"id": e.id, "time_ns": e.time_ns, "kind": e.kind, "detail": e.detail} for e in page.items]
+        return _json({"events": events, "next": page.next})
 
     @api.get("/api/v1/latest", response_model=schemas.Latest, responses=PROBLEMS)
     async def latest(
         _: Reader,
         device: Annotated[list[str] | None, Query(description=f"{DEVICE_SELECTORS} All without it.")] = None,
         metric: Annotated[list[str] | None, Query(description=METRIC_SELECTORS)] = None,
+        limit: paging.Limit = paging.DEFAULT_LIMIT,
+        cursor: paging.CursorText = None,
     ) -> Response:
-        """The latest reading of each metric of these devices."""
-        return _json({"latest": overview.latest(device or ["*"], metric or ["*"])})
+        """The latest reading of each metric of these devices, in order of devices and metrics."""
+        chosen = filter(matches(selection(device or ["*"], metric or ["*"])), series())
+        page = take_page(chosen, _name, list_name="latest", limit=limit, cursor=cursor, kind=tuple[str, str])
+        return _json({"latest": [{"device": s.device, **metric_of(s)} for s in page.items], "next": page.next})
 
     @api.get(
         "/api/v1/history",
@@ -268,9 +270,14 @@ def make_api(
         return _json({"quarantine": found})
 
     @api.get("/api/v1/tokens", response_model=schemas.Tokens, responses=PROBLEMS)
-    async def tokens(_: Admin) -> Response:
-        """All tokens, without their secrets."""
-        return _json({"tokens": [_token(token) for token in registrar.tokens()]})
+    async def tokens(
+        _: Admin, limit: paging.Limit = paging.DEFAULT_LIMIT, cursor: paging.CursorText = None
+    ) -> Response:
+        """All tokens, without their secrets, in the order in which they were made."""
+        page = take_page(
+            registrar.tokens(), _made, list_name="tokens", limit=limit, cursor=cursor, kind=tuple[int, str]
+        )
+        return _json({"tokens": [_token(token) for token in page.items], "next": page.next})
 
     @api.post("/api/v1/tokens", status_code=201, response_model=schemas.MadeToken, responses=PROBLEMS)
     async def create_token(_: Admin, asked: schemas.NewToken) -> Response:
@@ -312,16 +319,18 @@ def _json(answer: object, status: HTTPStatus = HTTPStatus.OK) -> Response:
     )
 
 
-def _allowed(identity: Identity, action: Action) -> Identity:
-    if not identity.may(action):
-        raise Refusal(HTTPStatus.FORBIDDEN, f"a token of role {identity.role} may not {action}")
-    return identity
-
-
 def _found(device: dict[str, Any] | None, id: str) -> dict[str, Any]:
     if device is None:
         raise Refusal(HTTPStatus.NOT_FOUND, f"there is no device {id}")
     return device
+
+
+def _name(series: Series) -> tuple[str, str]:
+    return series.device, series.metric
+
+
+def _made(token: Token) -> tuple[int, str]:
+    return token.created_ns, token.id
 
 
 def _token(token: Token) -> dict[str, Any]:

@@ -7,8 +7,10 @@ from http import HTTPStatus
 from typing import Protocol
 
 from fastapi import FastAPI, Request
+from fastapi.routing import APIRoute
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import Response
+from starlette.routing import Match
 
 from hub.contract.batch import Series
 from hub.contract.identity import Identity
@@ -26,6 +28,9 @@ from wire.errors import Code, WireError
 
 SMALL_BYTES = 1024
 """Files of the page below this size are as quick uncompressed; the others shrink to a third."""
+
+
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
 class Registry(api.Registrar, session.Sessions, Protocol):
@@ -60,12 +65,27 @@ def make_application(
     session.install(http, registry, door)
     _translate_errors(http)
 
-    @http.get("/api/{rest:path}", include_in_schema=False)
-    async def unknown(rest: str) -> Response:
+    # Behind all others; without it the page's files would answer for the API.
+    @http.api_route("/api/{rest:path}", methods=METHODS, include_in_schema=False)
+    async def unknown(request: Request, rest: str) -> Response:
+        others = _methods_of(http, request)
+        if others:
+            detail = f"/api/{rest} takes {' and '.join(others)}, not {request.method}"
+            return problem(HTTPStatus.METHOD_NOT_ALLOWED, detail, {"Allow": ", ".join(others)})
         return problem(HTTPStatus.NOT_FOUND, f"there is no /api/{rest}; /api/v1/openapi.json describes what there is")
 
     http.mount("/", GZipMiddleware(Page(), minimum_size=SMALL_BYTES))
     return Router({DEVICE_PATH: device, "/v1/live": live}, http, check=door.access.check_host)
+
+
+def _methods_of(http: FastAPI, request: Request) -> list[str]:
+    """The methods that this request's path takes."""
+    return sorted(
+        method
+        for route in http.routes
+        if isinstance(route, APIRoute) and route.include_in_schema and route.matches(request.scope)[0] is Match.PARTIAL
+        for method in route.methods or ()
+    )
 
 
 def _translate_errors(http: FastAPI) -> None:

@@ -4,7 +4,7 @@ ready."""
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from hub.contract.batch import Entry, Series
@@ -14,7 +14,6 @@ from hub.contract.store import Counts, Store, StoreError
 from hub.ingestion.device import Device
 from hub.ingestion.intake import Intake
 from hub.live.group import latest_of
-from hub.live.selection import matches, selection
 from wire import live as messages
 
 
@@ -83,9 +82,9 @@ class Overview:
         """Every device's state."""
         return [state_of(device) for device in self._intake.devices.values()]
 
-    def devices(self) -> list[dict[str, Any]]:
-        """Every device with its metrics and their latest values."""
-        return [self._device(device) for device in self._intake.devices.values()]
+    def device_ids(self) -> Iterable[str]:
+        """Every device's id."""
+        return self._intake.devices.keys()
 
     def device(self, id: str) -> dict[str, Any] | None:
         """One device with its metrics; None when there is none of this id."""
@@ -210,11 +209,6 @@ class Overview:
         if error is not None:
             problems["store"] = error
         return problems
-
-    def latest(self, devices: Sequence[str], metrics: Sequence[str]) -> list[dict[str, Any]]:
-        """The latest readings of the series that these selectors mean."""
-        selected = matches(selection(devices, metrics))
-        return [{"device": series.device, **metric_of(series)} for series in self._series() if selected(series)]
 
 
 COUNTS = (

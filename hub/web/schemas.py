@@ -16,10 +16,11 @@ MAX_TOKEN_LIFE_S = 100 * 366 * 86_400
 class Problem(BaseModel):
     """What went wrong and what to do (RFC 9457)."""
 
-    type: str = "about:blank"
-    title: str
+    type: str = Field(description="`urn:telemetry-hub:problem:` and the code.")
+    title: str = Field(description="The status in words.")
     status: int
-    detail: str
+    detail: str = Field(description="What is wrong with this request, and what to do.")
+    code: str = Field(description="What went wrong, for programs; its meaning never changes.")
 
 
 class Hub(BaseModel):
@@ -68,13 +69,19 @@ class Device(BaseModel):
     metrics: list[Metric]
 
 
-class Devices(BaseModel):
+class Page(BaseModel):
+    """A part of a list, in the list's order."""
+
+    next: str | None = Field(description="Given back as `cursor`, it gets the part that follows; null at the end.")
+
+
+class Devices(Page):
     """The fleet."""
 
     devices: list[Device]
 
 
-class Metrics(BaseModel):
+class Metrics(Page):
     """A device's metrics."""
 
     metrics: list[Metric]
@@ -86,7 +93,7 @@ class LatestReading(Metric):
     device: str
 
 
-class Latest(BaseModel):
+class Latest(Page):
     """Latest readings."""
 
     latest: list[LatestReading]
@@ -101,7 +108,7 @@ class Event(BaseModel):
     detail: str
 
 
-class Events(BaseModel):
+class Events(Page):
     """A device's recent events, newest first."""
 
     events: list[Event]
@@ -135,8 +142,20 @@ class JournalState(BaseModel):
     size_bytes: int
 
 
-class ConsumerState(BaseModel):
-    """How far a consumer of the journal has come; `lag` counts the entries it has still to do."""
+class Balance(BaseModel):
+    """What became of the accepted readings: `accepted` = `stored` + `waiting` + `refused` + `expired`."""
+
+    stored: int | None = Field(description="In the store. null while it has not been open since the start")
+    waiting: int | None = Field(description="In the journal, for the store. null while they are being counted")
+    refused: int | None = Field(description="In quarantine, since the store will never take them")
+    expired: int | None = Field(description="Deleted from the store when they were old enough")
+    difference: int | None = Field(
+        description="`accepted` less the other four: 0 where the books balance. null while one of them is not known"
+    )
+
+
+class ConsumerState(Balance):
+    """How far a consumer of the journal has come, and its books. `lag` counts the entries it has still to do."""
 
     name: str
     offset: int
@@ -155,8 +174,8 @@ class StoreState(BaseModel):
     )
 
 
-class Counts(BaseModel):
-    """Totals since the data directory was made. `accepted`, `moved` and `stored` count readings."""
+class Counts(Balance):
+    """Totals since the data directory was made. `accepted`, `moved` and the balance count readings."""
 
     accepted_batches: int
     accepted: int
@@ -164,7 +183,6 @@ class Counts(BaseModel):
     quarantined_batches: int
     lost_batches: int
     moved: int
-    stored: int | None = Field(description="null while the store cannot answer")
 
 
 class DeviceFlow(Counts):
@@ -244,7 +262,7 @@ class Token(BaseModel):
     expires_ns: TimeNs | None
 
 
-class Tokens(BaseModel):
+class Tokens(Page):
     """All tokens that are not revoked."""
 
     tokens: list[Token]
