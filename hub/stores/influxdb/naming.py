@@ -1,0 +1,143 @@
+"""Where a series lives in InfluxDB: its measurement, tags and field, by templates. Pure.
+
+A template is text with placeholders: {device}, {metric}, {type} and {unit} of the metric, and {tag.NAME} for a tag that
+the device tells of itself. What is behind a bar stands in where there is nothing: {tag.type|telemetry}.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+from hub.contract.batch import Series
+
+MEASUREMENT = "{tag.type|telemetry}"
+"""Devices of one kind share a measurement, as people who make charts expect it."""
+
+TAGS = ("*",)
+"""All of the device's own tags."""
+
+FIELD = "{metric}"
+"""One field for each metric, so that the metrics of one moment are one point."""
+
+DEVICE_TAG = "device"
+"""The tag that every point has; history is read by it and by the field."""
+
+UNNAMED = "telemetry"
+"""The measurement where a template comes to nothing."""
+
+RESERVED_TAGS = frozenset({DEVICE_TAG, "time", "_field", "_measurement", "_start", "_stop", "_time", "_value"})
+"""Names that a device's own tag cannot have beside InfluxDB's columns and ours: it gets an underscore at its end."""
+
+_PLACEHOLDER = re.compile(r"\{([^{}|]*)(?:\|([^{}]*))?\}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
+_OF_SERIES = ("device", "metric", "type", "unit")
+_OF_TAG = "tag."
+
+
+class Place(NamedTuple):
+    """Where the readings of a series go. `tags` are in order of their names, as InfluxDB likes them."""
+
+    measurement: str
+    tags: tuple[tuple[str, str], ...]
+    field: str
+
+
+class Naming:
+    """The templates, and the device's tags that they need.
+
+    `tags` has patterns of the device's own tags to keep (`*`, `site`, `room_*`) and tags made by a template
+    (`plant=north`, `site={tag.site|none}`); the tag `device` is always there. `tags_of` gives the tags that a device
+    told of itself. Raises ValueError for templates that cannot work.
+    """
+
+    def __init__(
+        self,
+        *,
+        measurement: str = MEASUREMENT,
+        tags: Sequence[str] = TAGS,
+        field: str = FIELD,
+        tags_of: Callable[[str], Mapping[str, str]],
+    ) -> None:
+        check_templates(measurement=measurement, tags=tags, field=field)
+        self._measurement = measurement
+        self._field = field
+        self._patterns = [item for item in tags if "=" not in item]
+        self._made = [(name, template) for name, is_made, template in (item.partition("=") for item in tags) if is_made]
+        self._tags_of = tags_of
+
+    def tags_of(self, device: str) -> Mapping[str, str]:
+        """The tags that a device told of itself; another object as soon as they are others."""
+        return self._tags_of(device)
+
+    def place(self, series: Series) -> Place:
+        """Where the readings of a series go, with the tags that its device has now."""
+        own = self._tags_of(series.device)
+        tags = {
+            f"{name}_" if name in RESERVED_TAGS else name: value
+            for name, value in own.items()
+            if any(fnmatchcase(name, pattern) for pattern in self._patterns)
+        }
+        tags |= {name: _fill(template, series, own) for name, template in self._made}
+        tags[DEVICE_TAG] = series.device
+        cleaned = {clean(name): clean(value) for name, value in tags.items()}
+        measurement = clean(_fill(self._measurement, series, own)) or UNNAMED
+        if measurement.startswith("#"):
+            # A line that begins like this is a comment.
+            measurement = f"_{measurement}"
+        return Place(
+            measurement,
+            tuple(sorted((name, value) for name, value in cleaned.items() if name and value)),
+            _fill(self._field, series, own),
+        )
+
+
+def clean(text: str) -> str:
+    """A name of a measurement or tag as the line protocol can say it: no control characters, no backslash at its end.
+
+    These names are for people; no reading is lost or mixed up where two become one.
+    """
+    return _CONTROL.sub(" ", text).rstrip("\\")
+
+
+def check_templates(*, measurement: str, tags: Sequence[str], field: str) -> None:
+    """Raises ValueError where the templates name something unknown, or would put two metrics into one field."""
+    for what, template in (("measurement", measurement), ("field", field)):
+        _check(what, template)
+        if not template:
+            raise ValueError(f"{what}: a template must not be empty")
+    if "metric" not in _placeholders(measurement) + _placeholders(field):
+        raise ValueError("field: {metric} must be in the template of the field or of the measurement, else metrics mix")
+    for item in tags:
+        name, is_made, template = item.partition("=")
+        if not name:
+            raise ValueError(f"tags: {item!r} has no name: write NAME={{template}}, or a pattern such as *")
+        if is_made:
+            if name in RESERVED_TAGS:
+                raise ValueError(f"tags: {name!r} is taken: give the tag another name")
+            _check("tags", template)
+
+
+def _check(what: str, template: str) -> None:
+    for name in _placeholders(template):
+        if name not in _OF_SERIES and not (name.startswith(_OF_TAG) and len(name) > len(_OF_TAG)):
+            known = ", ".join(f"{{{known}}}" for known in (*_OF_SERIES, "tag.NAME"))
+            raise ValueError(f"{what}: there is no {{{name}}}; there are {known}")
+    rest = _PLACEHOLDER.sub("", template)
+    if "{" in rest or "}" in rest:
+        raise ValueError(f"{what}: {template!r} has a brace without its other half")
+
+
+def _placeholders(template: str) -> list[str]:
+    return [match[1] for match in _PLACEHOLDER.finditer(template)]
+
+
+def _fill(template: str, series: Series, tags: Mapping[str, str]) -> str:
+    def value(match: re.Match[str]) -> str:
+        name, default = match[1], match[2] or ""
+        found = tags.get(name.removeprefix(_OF_TAG), "") if name.startswith(_OF_TAG) else str(getattr(series, name))
+        return found or default
+
+    return _PLACEHOLDER.sub(value, template)
