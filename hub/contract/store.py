@@ -18,11 +18,18 @@ class StoreError(Exception):
 
 
 class StoreUnavailable(StoreError):
-    """The store cannot be reached or used just now: try again later. Nothing of the request is stored."""
+    """The store cannot be reached or used just now: try again later, after `retry_after_s` where the store names it.
+
+    What part of a write was stored all the same is written again, and is there once.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class Cursor(NamedTuple):
-    """Up to which offset of which journal the store holds everything; written in the same transaction as the rows."""
+    """Up to which offset of which journal the store holds everything."""
 
     journal: str
     offset: int
@@ -123,17 +130,24 @@ class Store(Protocol):
     """Implementations pass one contract test suite."""
 
     async def open(self) -> Cursor:
-        """Makes the store ready where it is not; returns the durable cursor. Raises StoreUnavailable."""
+        """Makes the store ready where it is not; returns up to where it is. Raises StoreUnavailable."""
 
     @property
     def cursor(self) -> Cursor:
-        """The durable cursor; of no journal before the store was open."""
+        """The durable cursor, never beyond what `open` says; of no journal before the store was open."""
 
     async def write(self, entries: Sequence[Entry], cursor: Cursor) -> Written:
         """Stores the batches of these entries (each has its decoded batch) and the cursor, but for what it refuses.
 
         What is not beyond the durable cursor is there already and is left out; the cursor of another journal counts as
-        0. Raises StoreUnavailable: then `open` says up to where the store is.
+        0. Raises StoreUnavailable: then `open` says up to where the store is. What it refuses is the caller's to keep:
+        until `save` or the next write says that this is done, the write is not durable where anything was refused.
+        """
+
+    async def save(self) -> Cursor:
+        """Makes the cursor of the newest write durable where `write` left that for later; returns it.
+
+        Raises StoreUnavailable.
         """
 
     async def query(self, query: Query) -> History:
@@ -147,9 +161,9 @@ class Store(Protocol):
         """Every reading from `start_ns` (included) to `end_ns` (not included): one series after the other in the order
         asked for, each in order of time, in pieces of SCAN_READINGS at most.
 
-        All pieces are of one moment: readings that are written or deleted meanwhile make no difference. Readings of one
-        time all come. Memory is bounded, however much there is. Who stops before the end calls `aclose`. Raises
-        StoreUnavailable, also where too many scans are under way.
+        What is there all the while comes once; of what is written or deleted meanwhile DuckDB gives what was there when
+        the scan began. Readings of one time all come. Memory is bounded, however much there is. Who stops before the
+        end calls `aclose`. Raises StoreUnavailable, also where too many scans are under way.
         """
 
     async def latest(self, series: Sequence[Series]) -> dict[int, Latest]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import os
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -18,10 +19,22 @@ import duckdb
 import structlog
 
 from hub.contract.batch import Entry, Series
-from hub.contract.store import Counts, Cursor, Description, History, Latest, Query, StoreUnavailable, Written
+from hub.contract.store import (
+    Counts,
+    Cursor,
+    Description,
+    History,
+    Latest,
+    Query,
+    SeriesHistory,
+    StoreUnavailable,
+    Written,
+)
 from hub.stores.duckdb import schema
+from hub.stores.duckdb.answer import range_of
 from hub.stores.duckdb.database import INTERRUPT_S, Database, Reader, explain, size_bytes
 from hub.stores.duckdb.history import read_history
+from hub.stores.duckdb.scan import scan_history
 from hub.stores.duckdb.summary import Span
 from hub.stores.duckdb.tables import Tables
 
@@ -32,6 +45,10 @@ processor to those who take in data."""
 MAX_WAITING = 1024
 """Queries under way or waiting; beyond them callers are told that the store is busy. Each dashboard connection asks for
 one at a time."""
+
+MAX_SCANS = 4
+"""Scans under way; beyond them callers are told that the store is busy. Each has 128 MB in memory, and holds on to the
+tables as they were when it began."""
 
 MIN_FREE_BYTES = 64_000_000
 """Free room on the disk below which nothing is written: twice the write-ahead log, which has to fit into the file as
@@ -77,6 +94,7 @@ class DuckdbStore:
         self._readers = ThreadPoolExecutor(READERS, "store-reader", initializer=_give_way)
         self._opening: asyncio.Future[Cursor] | None = None
         self._waiting = 0
+        self._scans = 0
         # Set by the writer's thread, together: both or none.
         self._opened: tuple[Database, Tables] | None = None
         self._trouble = "the store is not open yet"
@@ -110,6 +128,10 @@ class DuckdbStore:
         """Stores readings and cursor in one transaction; refuses nothing. Raises StoreUnavailable."""
         return Written(await self._in_writer(self._write, entries, cursor))
 
+    async def save(self) -> Cursor:
+        """The durable cursor; there is nothing left to do."""
+        return self.cursor
+
     async def query(self, query: Query) -> History:
         """The readings asked for. Cancelling interrupts the query. Raises StoreUnavailable."""
         _, tables = await self._ready()
@@ -117,6 +139,31 @@ class DuckdbStore:
         for summary in tables.summaries.values():
             spans |= summary.spans(query.series)
         return await self._read(lambda reader: read_history(reader, query, spans))
+
+    async def scan(self, series: Sequence[Series], start_ns: int, end_ns: int) -> AsyncGenerator[SeriesHistory, None]:
+        """Every reading, one series after the other, in pieces of SCAN_READINGS. Raises StoreUnavailable."""
+        database, _ = await self._ready()
+        if self._scans >= MAX_SCANS:
+            raise StoreUnavailable(f"the store is busy: {self._scans} scans are under way")
+        within = range_of(start_ns, end_ns)
+        stop = _Stop()
+
+        def scanned() -> Generator[SeriesHistory, None, None]:
+            with stop.reader_of(database) as reader:
+                yield from scan_history(reader, series, within)
+
+        pieces = scanned()
+        self._scans += 1
+        try:
+            while (
+                await self._ready() and (piece := await self._in_reader(lambda: next(pieces, None), stop)) is not None
+            ):
+                yield piece
+        finally:
+            self._scans -= 1
+            # A piece that was cancelled may still be read: then the generator ends in its thread.
+            if not stop.called:
+                pieces.close()
 
     async def latest(self, series: Sequence[Series]) -> dict[int, Latest]:
         """The newest reading of each series that has one, by id; from memory. Raises StoreUnavailable."""
@@ -131,7 +178,7 @@ class DuckdbStore:
         _, tables = await self._ready()
         counts: dict[int, Counts] = {}
         for summary in tables.summaries.values():
-            counts |= {id: Counts(readings, 0) for id, readings in summary.counts().items()}
+            counts |= summary.counts()
         return counts
 
     async def delete_before(self, time_ns: int) -> int:
@@ -161,36 +208,37 @@ class DuckdbStore:
 
     async def _read(self, read: Callable[[Reader], T]) -> T:
         database, _ = await self._ready()
+        stop = _Stop()
+
+        def answer() -> T:
+            with stop.reader_of(database) as reader:
+                return read(reader)
+
+        return await self._in_reader(answer, stop)
+
+    async def _in_reader(self, read: Callable[[], T], stop: _Stop) -> T:
+        """Runs a reading in one of the threads for that; interrupts it where it is cancelled."""
         if self._waiting >= MAX_WAITING:
             raise StoreUnavailable(f"the store is busy: {self._waiting} queries are waiting")
         loop = asyncio.get_running_loop()
-        stopped, ended = threading.Event(), threading.Event()
-        began: list[Reader] = []
+        ended = threading.Event()
 
-        def answer() -> T:
+        def run() -> T:
             try:
-                with database.reader() as reader:
-                    # One of the two sees the other: this the stop, or the stop this reader.
-                    began.append(reader)
-                    if stopped.is_set():
-                        reader.stop()
-                    return read(reader)
+                return read()
             finally:
                 ended.set()
 
-        def stop() -> None:
-            stopped.set()
-            for reader in began:
-                reader.stop()
-            if began and not ended.is_set():
+        def interrupt() -> None:
+            if stop() and not ended.is_set():
                 # A query that was just about to start has not noticed.
-                loop.call_later(INTERRUPT_S, stop)
+                loop.call_later(INTERRUPT_S, interrupt)
 
         self._waiting += 1
         try:
-            return await loop.run_in_executor(self._readers, answer)
+            return await loop.run_in_executor(self._readers, run)
         except asyncio.CancelledError:
-            stop()
+            interrupt()
             raise
         except duckdb.Error as error:
             raise explain(error, self._path) from error
@@ -266,6 +314,32 @@ class DuckdbStore:
                 # Costs the next opening some time, nothing else.
                 log.warning("the store's summaries are not saved", error=str(error))
             database.close()
+
+
+class _Stop:
+    """Called from the event loop, it stops a reading in a thread: under way, or not begun yet."""
+
+    def __init__(self) -> None:
+        self.called = False
+        self._reader: Reader | None = None
+
+    def __call__(self) -> bool:
+        """Tells whether the reading had begun."""
+        self.called = True
+        if self._reader is None:
+            return False
+        self._reader.stop()
+        return True
+
+    @contextlib.contextmanager
+    def reader_of(self, database: Database) -> Iterator[Reader]:
+        """The reader that can be stopped."""
+        with database.reader() as reader:
+            # One of the two sees the other: this the call, or the call this reader.
+            self._reader = reader
+            if self.called:
+                reader.stop()
+            yield reader
 
 
 def _give_way() -> None:
