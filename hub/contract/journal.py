@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from hub.contract.batch import Entry, Mark
@@ -37,6 +37,23 @@ class ConsumerState(NamedTuple):
     offset: int
 
 
+class Held(NamedTuple):
+    """An entry that is in quarantine, without its payload, which has `size_bytes`."""
+
+    offset: int
+    device: str
+    code: str
+    received_ns: int
+    size_bytes: int
+
+
+class Verdict(NamedTuple):
+    """What became of an entry in quarantine: the reason (code, message) why it stays, None when it leaves."""
+
+    offset: int
+    reason: tuple[str, str] | None = None
+
+
 class Journal(Protocol):
     """Entries have offsets 1, 2, 3, … without holes; the same in every run."""
 
@@ -59,8 +76,9 @@ class Journal(Protocol):
     def marks(self) -> dict[str, Mark]:
         """Each device's durable mark, as read when the journal was opened (later ones are the caller's own)."""
 
-    async def append(self, entries: Sequence[Entry], marks: Sequence[Mark]) -> int:
-        """Entries and marks in one transaction, durable when this returns; sets each entry's offset, returns the last.
+    async def append(self, entries: Sequence[Entry], marks: Sequence[Mark], verdicts: Sequence[Verdict] = ()) -> int:
+        """Entries, marks and verdicts in one transaction, durable when this returns; sets each entry's offset, returns
+        the last.
 
         Concurrent calls share a commit. Raises JournalFull or JournalFailed; then nothing of the call is stored.
         """
@@ -96,11 +114,31 @@ class Journal(Protocol):
     def consumers(self) -> list[ConsumerState]:
         """Every known consumer."""
 
-    async def quarantined(self, device: str | None = None, *, limit: int = 100, before: int = MAX_SEQ) -> list[Entry]:
-        """Entries in quarantine below offset `before`, the newest first; of one device, or of all.
+    async def quarantined(
+        self,
+        device: str | None = None,
+        *,
+        code: str | None = None,
+        limit: int = 100,
+        max_bytes: int = 1 << 30,
+        before: int = MAX_SEQ,
+    ) -> list[Entry]:
+        """Entries in quarantine below offset `before`, the newest first, within the bounds, at least one if there is
+        any; of one device, or of all, and of one reason's code, or of all.
 
         The quarantine has bounds of its own; an entry may be here that the journal has trimmed.
         """
 
+    async def quarantined_at(self, offsets: Sequence[int]) -> list[Entry]:
+        """Those of these entries that are in quarantine, the oldest first."""
+
+    @property
+    def held(self) -> Mapping[int, Held]:
+        """All that is in quarantine, by offset, the oldest first; it changes with each commit."""
+
     def quarantine_totals(self) -> dict[str, int]:
         """How many entries were ever put in quarantine, by code."""
+
+    @property
+    def quarantine_dropped(self) -> int:
+        """How many of them had to leave, because the quarantine is bounded."""

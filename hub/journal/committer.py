@@ -11,7 +11,7 @@ from typing import NamedTuple
 import structlog
 
 from hub.contract.batch import Entry, Mark
-from hub.contract.journal import JournalError, JournalFailed, JournalFull
+from hub.contract.journal import JournalError, JournalFailed, JournalFull, Verdict
 from hub.journal.block import ENTRY_BYTES, size_of
 from hub.journal.ledger import Commit, Ledger
 from hub.journal.reader import Reader
@@ -34,6 +34,7 @@ class _Call(NamedTuple):
 
     entries: list[Entry]
     marks: list[Mark]
+    verdicts: list[Verdict]
     size_bytes: int
     durable: asyncio.Future[int]
 
@@ -76,14 +77,14 @@ class Committer:
         trim = self._under_way.trim if self._under_way is not None else None
         return trim.first_offset if trim is not None else self._ledger.retention.first_offset
 
-    async def append(self, entries: Sequence[Entry], marks: Sequence[Mark]) -> int:
+    async def append(self, entries: Sequence[Entry], marks: Sequence[Mark], verdicts: Sequence[Verdict] = ()) -> int:
         """Returns the last offset when they are durable. Raises JournalError."""
         if self._failure is not None:
             raise JournalFailed(str(self._failure))
-        if not entries and not marks:
+        if not entries and not marks and not verdicts:
             return self._ledger.last_offset
         durable: asyncio.Future[int] = self._loop.create_future()
-        self._calls.append(_Call(list(entries), list(marks), size_of(entries), durable))
+        self._calls.append(_Call(list(entries), list(marks), list(verdicts), size_of(entries), durable))
         if self._under_way is None:
             self._commit_waiting()
         return await durable
@@ -127,14 +128,18 @@ class Committer:
         # Usually there is one: the hub's intake collects for itself.
         entries = calls[0].entries if len(calls) == 1 else [entry for call in calls for entry in call.entries]
         marks = calls[0].marks if len(calls) == 1 else [mark for call in calls for mark in call.marks]
+        verdicts = [verdict for call in calls for verdict in call.verdicts]
         size_bytes = sum(call.size_bytes for call in calls)
         try:
-            commit = self._ledger.prepare(entries, marks, size_bytes=size_bytes, now_ns=self._clock())
+            commit = self._ledger.prepare(entries, marks, verdicts, size_bytes=size_bytes, now_ns=self._clock())
         except (TypeError, ValueError, OverflowError) as error:
             _refuse(calls, JournalError(f"the entries cannot be written: {error}"))
             return
         self._disarm()
         if not commit.statements:
+            # Verdicts only, on what is not in quarantine any more.
+            for call in calls:
+                call.durable.set_result(self._ledger.last_offset)
             return
         self._under_way = commit
         self._settled.clear()

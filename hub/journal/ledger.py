@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from hub.contract.batch import Entry, Mark
+from hub.contract.journal import Verdict
 from hub.journal import schema
 from hub.journal.block import encode_block, encode_marks, split
 from hub.journal.cursors import Cursors
@@ -54,15 +55,24 @@ class Ledger:
         self.retention.learn(found.oldest)
         self._fold = Fold(found.folded_offset, found.unfolded)
 
-    def prepare(self, entries: list[Entry], marks: Sequence[Mark], *, size_bytes: int, now_ns: int) -> Commit:
-        """The commit of these entries (size_bytes is their size_of) and marks, and of everything that is due with it.
+    def prepare(
+        self,
+        entries: list[Entry],
+        marks: Sequence[Mark],
+        verdicts: Sequence[Verdict] = (),
+        *,
+        size_bytes: int,
+        now_ns: int,
+    ) -> Commit:
+        """The commit of these entries (size_bytes is their size_of), marks and verdicts, and of everything that is due
+        with it.
 
         Raises TypeError or ValueError for what cannot be written; then nothing is changed.
         """
         inserts, blocks = self._blocks(entries, marks, size_bytes)
         trim, piece = self._make_room(size_bytes, now_ns)
         cursors = self.cursors.take()
-        admission = self.quarantine.admit(entries, self.last_offset + 1)
+        admission = self.quarantine.admit(entries, self.last_offset + 1, verdicts)
         statements: list[Statement] = []
         # What makes room comes first: at its bound the file has only the pages that this frees.
         if trim is not None:
@@ -163,8 +173,12 @@ def _admission_statements(admission: Admission) -> list[Statement]:
     if admission.first_kept is not None:
         statements.append((schema.DELETE_QUARANTINE, (admission.first_kept,)))
         statements.append((schema.WRITE_FACT, ("quarantine_dropped", admission.dropped)))
+    if admission.settled:
+        statements.append((schema.SETTLE_QUARANTINE, (_json(admission.settled),)))
+    statements += [(schema.RENAME_QUARANTINE, (offset, *(reason or ()))) for offset, reason in admission.renamed]
     statements += [(schema.INSERT_QUARANTINE, row) for row in admission.rows]
-    statements.append((schema.WRITE_QUARANTINE_TOTALS, (_json(admission.totals),)))
+    if admission.rows:
+        statements.append((schema.WRITE_QUARANTINE_TOTALS, (_json(admission.totals),)))
     return statements
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
 import apsw
+import msgspec
 
 from hub.contract.batch import Entry, EntryKind
 from hub.contract.journal import JournalError
@@ -30,7 +31,10 @@ SELECT first_offset, checksum, entries FROM block
 WHERE first_offset >= (SELECT max(first_offset) FROM block WHERE first_offset <= ?) ORDER BY first_offset"""
 _READ_QUARANTINE = """
 SELECT offset, device, epoch, seq, received_ns, code, message, format, payload FROM quarantine
-WHERE offset < ?1 AND (?2 IS NULL OR device = ?2) ORDER BY offset DESC LIMIT ?3"""
+WHERE offset < ?1 AND (?2 IS NULL OR device = ?2) AND (?3 IS NULL OR code = ?3) ORDER BY offset DESC LIMIT ?4"""
+_READ_QUARANTINE_AT = """
+SELECT offset, device, epoch, seq, received_ns, code, message, format, payload FROM quarantine
+WHERE offset IN (SELECT value FROM json_each(?)) ORDER BY offset"""
 
 Answer = TypeVar("Answer")
 
@@ -57,10 +61,33 @@ class Reader:
         """The oldest blocks that begin after this offset. Raises JournalError."""
         return await self._run(lambda: read_old_blocks(self._connect(), after))
 
-    async def quarantined(self, device: str | None, limit: int, before: int) -> list[Entry]:
-        """Entries in quarantine below offset `before`, the newest first. Raises JournalError."""
+    async def quarantined(
+        self, device: str | None, code: str | None, *, limit: int, max_bytes: int, before: int
+    ) -> list[Entry]:
+        """Entries in quarantine below offset `before`, the newest first, within the bounds, at least one.
+
+        Raises JournalError.
+        """
+
+        def read() -> list[Entry]:
+            found: list[Entry] = []
+            size_bytes = 0
+            with closing(self._connect().execute(_READ_QUARANTINE, (before, device, code, limit))) as rows:
+                for row in rows:
+                    entry = _entry(Row(*row))
+                    size_bytes += len(entry.payload)
+                    if found and size_bytes > max_bytes:
+                        break
+                    found.append(entry)
+            return found
+
+        return await self._run(read)
+
+    async def quarantined_at(self, offsets: Sequence[int]) -> list[Entry]:
+        """Those of these entries that are in quarantine, the oldest first. Raises JournalError."""
+        wanted = msgspec.json.encode(offsets).decode()
         return await self._run(
-            lambda: [_entry(Row(*row)) for row in self._connect().execute(_READ_QUARANTINE, (before, device, limit))]
+            lambda: [_entry(Row(*row)) for row in self._connect().execute(_READ_QUARANTINE_AT, (wanted,))]
         )
 
     async def close(self) -> None:

@@ -14,7 +14,7 @@ import apsw
 import msgspec
 
 from hub.contract.batch import Mark
-from hub.contract.journal import JournalError
+from hub.contract.journal import Held, JournalError
 from hub.journal.block import BlockDamaged, decode_marks
 from hub.journal.retention import KNOWN_BLOCKS, OldBlock
 
@@ -94,6 +94,8 @@ WRITE_CONSUMERS = "INSERT OR REPLACE INTO consumer SELECT key, value FROM json_e
 DELETE_CONSUMERS = "DELETE FROM consumer WHERE name IN (SELECT value FROM json_each(?))"
 INSERT_QUARANTINE = "INSERT INTO quarantine VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 DELETE_QUARANTINE = "DELETE FROM quarantine WHERE offset < ?"
+SETTLE_QUARANTINE = "DELETE FROM quarantine WHERE offset IN (SELECT value FROM json_each(?))"
+RENAME_QUARANTINE = "UPDATE quarantine SET code = ?2, message = ?3 WHERE offset = ?1"
 WRITE_QUARANTINE_TOTALS = "INSERT OR REPLACE INTO quarantine_total SELECT key, value FROM json_each(?)"
 
 _decode_earlier = msgspec.json.Decoder(tuple[tuple[str, int], ...]).decode
@@ -101,6 +103,7 @@ _decode_earlier = msgspec.json.Decoder(tuple[tuple[str, int], ...]).decode
 _READ_OLD_MARKS = f"SELECT {', '.join(Mark._fields)}, offset FROM mark"
 _READ_NEW_MARKS = "SELECT first_offset + count - 1, marks FROM block WHERE first_offset > ? ORDER BY first_offset"
 _READ_NEWEST = "SELECT first_offset + count - 1, end_bytes FROM block ORDER BY first_offset DESC LIMIT 1"
+_READ_HELD = "SELECT offset, device, code, received_ns, length(payload) FROM quarantine ORDER BY offset"
 _READ_OLD_BLOCKS = """
 SELECT first_offset + count - 1, end_bytes, received_ns FROM block
 WHERE first_offset > ? ORDER BY first_offset LIMIT ?"""
@@ -113,7 +116,7 @@ class Found(NamedTuple):
     """What the file held when it was opened.
 
     `oldest` are its first blocks. `marks` are each device's newest; `unfolded` those of them that only the blocks after
-    `folded_offset` have. `quarantine` is the offset and payload size of what is in it.
+    `folded_offset` have. `quarantine` is what is in it, in order.
     """
 
     id: str
@@ -126,7 +129,7 @@ class Found(NamedTuple):
     unfolded: list[Mark]
     folded_offset: int
     cursors: dict[str, int]
-    quarantine: list[tuple[int, int]]
+    quarantine: list[Held]
     quarantine_totals: dict[str, int]
     quarantine_dropped: int
     highest_series: int
@@ -275,7 +278,7 @@ def _load(connection: apsw.Connection) -> Found:
         unfolded=list(unfolded.values()),
         folded_offset=folded_offset,
         cursors=dict(execute("SELECT name, offset FROM consumer")),
-        quarantine=list(execute("SELECT offset, length(payload) FROM quarantine ORDER BY offset")),
+        quarantine=[Held(*row) for row in execute(_READ_HELD)],
         quarantine_totals=dict(execute("SELECT code, total FROM quarantine_total")),
         quarantine_dropped=facts.get("quarantine_dropped", 0),
         highest_series=facts.get(HIGHEST_SERIES, 0),

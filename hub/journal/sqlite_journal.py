@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from hub.contract.batch import Entry, Mark
-from hub.contract.journal import ConsumerState, JournalError, JournalFailed, JournalTrimmed
+from hub.contract.journal import ConsumerState, Held, JournalError, JournalFailed, JournalTrimmed, Verdict
 from hub.journal import schema
 from hub.journal.committer import Committer
 from hub.journal.ledger import Ledger
@@ -129,13 +129,13 @@ class SqliteJournal:
         """Each device's durable mark when the journal was opened."""
         return dict(self._found.marks)
 
-    async def append(self, entries: Sequence[Entry], marks: Sequence[Mark]) -> int:
-        """Entries and marks in one transaction, durable when this returns; see the contract.
+    async def append(self, entries: Sequence[Entry], marks: Sequence[Mark], verdicts: Sequence[Verdict] = ()) -> int:
+        """Entries, marks and verdicts in one transaction, durable when this returns; see the contract.
 
         A caller that is cancelled does not know whether they are stored. Raises JournalFull, JournalFailed, and
         JournalError for what cannot be written or when the journal is closed.
         """
-        return await self._opened().committer.append(entries, marks)
+        return await self._opened().committer.append(entries, marks, verdicts)
 
     async def read(self, after: int, *, max_entries: int = 1000, max_bytes: int = 1 << 20) -> list[Entry]:
         """The entries after offset `after`, in order, at least one if there is any, within the bounds.
@@ -203,12 +203,31 @@ class SqliteJournal:
         """Every known consumer."""
         return self._ledger.cursors.states()
 
-    async def quarantined(self, device: str | None = None, *, limit: int = 100, before: int = MAX_SEQ) -> list[Entry]:
-        """Entries in quarantine below offset `before`, the newest first; of one device, or of all.
+    async def quarantined(
+        self,
+        device: str | None = None,
+        *,
+        code: str | None = None,
+        limit: int = 100,
+        max_bytes: int = 1 << 30,
+        before: int = MAX_SEQ,
+    ) -> list[Entry]:
+        """Entries in quarantine below offset `before`, the newest first, within the bounds, at least one if there is
+        any; of one device, or of all, and of one reason's code, or of all.
 
         The bounds of the quarantine are hub.journal.quarantine's; trimming leaves it alone. Raises JournalError.
         """
-        return await self._opened().reader.quarantined(device, limit, before)
+        reader = self._opened().reader
+        return await reader.quarantined(device, code, limit=limit, max_bytes=max_bytes, before=before)
+
+    async def quarantined_at(self, offsets: Sequence[int]) -> list[Entry]:
+        """Those of these entries that are in quarantine, the oldest first. Raises JournalError."""
+        return await self._opened().reader.quarantined_at(offsets)
+
+    @property
+    def held(self) -> Mapping[int, Held]:
+        """All that is in quarantine, by offset, the oldest first; it changes with each commit."""
+        return self._ledger.quarantine.kept
 
     def quarantine_totals(self) -> dict[str, int]:
         """How many entries were ever put in quarantine, by code."""

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from hub.contract.batch import EntryKind
-from hub.contract.journal import ConsumerState, Journal, JournalError, JournalTrimmed
+from hub.contract.journal import ConsumerState, Journal, JournalError, JournalTrimmed, Verdict
 from tests.hub.journal.conftest import OpenJournal
 from tests.hub.journal.entries import content, make_entries, make_entry, make_mark
 
@@ -341,6 +342,39 @@ async def check_quarantine(journal: Journal, refused: list[tuple[object, ...]]) 
     assert [content(entry) for entry in await journal.quarantined(limit=1)] == [refused[2]]
     assert [content(entry) for entry in await journal.quarantined(before=4)] == [refused[1], refused[0]]
     assert journal.quarantine_totals() == {"not_finite": 2, "out_of_range": 1}
+
+
+async def test_a_verdict_is_durable_with_the_entry_that_comes_in_its_place(open_journal: OpenJournal) -> None:
+    """One leaves the quarantine in the transaction that accepts it, one stays with its newest reason; a verdict on what
+    is not there, alone too, changes nothing."""
+    async with open_journal() as journal:
+        refused = [make_entry(seq, kind=EntryKind.QUARANTINE, reason=("empty", "nothing")) for seq in (1, 2, 3)]
+        await journal.append(refused, [])
+        accepted = make_entry(1)
+        verdicts = [Verdict(1), Verdict(2, ("not_finite", "NaN")), Verdict(77), Verdict(78, ("empty", ""))]
+        assert await journal.append([accepted], [], verdicts) == 4
+        assert await journal.append([], [], [Verdict(1), Verdict(4, ("empty", ""))]) == 4
+    for _ in range(2):
+        async with open_journal() as journal:
+            assert [content(entry) for entry in await journal.read(3)] == [content(accepted)]
+            left = [content(entry) for entry in await journal.quarantined()]
+            renamed = content(replace(refused[1], reason=("not_finite", "NaN")))
+            assert left == [content(refused[2]), renamed]
+            assert [(held.offset, held.code) for held in journal.held.values()] == [(2, "not_finite"), (3, "empty")]
+            assert [content(entry) for entry in await journal.quarantined_at([3, 1, 2])] == left[::-1]
+            assert [content(entry) for entry in await journal.quarantined(code="empty")] == left[:1]
+            assert [content(entry) for entry in await journal.quarantined(max_bytes=1)] == left[:1]
+            assert journal.quarantine_totals() == {"empty": 3}
+            assert journal.quarantine_dropped == 0
+
+
+async def test_verdicts_on_all_that_there_is(open_journal: OpenJournal) -> None:
+    """Nothing waits for ever where there is nothing to write."""
+    async with open_journal() as journal:
+        assert await journal.append([], [], [Verdict(1)]) == 0
+        await journal.append([make_entry(1, kind=EntryKind.QUARANTINE, reason=("empty", ""))], [])
+        await asyncio.gather(*(journal.append([], [], [Verdict(1)]) for _ in range(3)))
+        assert (dict(journal.held), await journal.quarantined()) == ({}, [])
 
 
 async def test_what_cannot_be_written_is_refused_alone(open_journal: OpenJournal) -> None:
