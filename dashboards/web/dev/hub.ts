@@ -292,7 +292,7 @@ function answer(path: string, query: URLSearchParams, scenario: string): [number
         role: "admin",
       },
     ];
-  if (path === "/api/v1/devices") return [200, { devices: fleet.map(infoOf) }];
+  if (path === "/api/v1/devices") return [200, { devices: fleet.map(infoOf), next: null }];
   if (path === "/api/v1/history") return [200, history(fleet, query)];
   if (path === "/api/v1/tokens") return [201, { id: "1", token: "hub_device_3Jm9example0000000000000000" }];
   if (path === "/api/v1/session") return [204, {}];

@@ -33,6 +33,11 @@ export interface DeviceEvent {
   detail: string;
 }
 
+/** A part of a list; `next` is the cursor of the part that follows. */
+export interface Page {
+  next: string | null;
+}
+
 export interface SeriesHistory {
   device: string;
   metric: string;
@@ -103,8 +108,17 @@ export function fetchHub(): Promise<HubInfo> {
   return request("GET", "/hub");
 }
 
+/** The whole fleet, page after page. */
 export async function fetchDevices(): Promise<DeviceInfo[]> {
-  return (await request<{ devices: DeviceInfo[] }>("GET", "/devices")).devices;
+  const devices: DeviceInfo[] = [];
+  let cursor: string | null = null;
+  do {
+    const query: string = cursor === null ? "" : `?${new URLSearchParams({ cursor })}`;
+    const page: Page & { devices: DeviceInfo[] } = await request("GET", `/devices${query}`);
+    devices.push(...page.devices);
+    cursor = page.next;
+  } while (cursor !== null);
+  return devices;
 }
 
 export function fetchDevice(device: string): Promise<DeviceInfo> {
