@@ -38,18 +38,19 @@ class Reader:
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
+        self._busy = threading.Lock()
         self._stopped = False
 
     def offer(self, name: str, columns: Mapping[str, Array]) -> None:
         """Makes arrays readable as a table."""
-        self._connection.register(name, dict(columns))
+        with self._querying():
+            self._connection.register(name, dict(columns))
 
     def fetch(self, sql: str, *parameters: object) -> dict[str, Array]:
         """The columns of the answer."""
-        if self._stopped:
-            raise duckdb.InterruptException
-        columns: dict[str, Array] = self._connection.execute(sql, parameters).fetchnumpy()
-        return columns
+        with self._querying():
+            columns: dict[str, Array] = self._connection.execute(sql, parameters).fetchnumpy()
+            return columns
 
     def stop(self) -> None:
         """Interrupts the query under way and refuses later ones; from any thread."""
@@ -57,6 +58,23 @@ class Reader:
         # A reader that is done may be closed already: then there is nothing to interrupt.
         with contextlib.suppress(duckdb.ConnectionException):
             self._connection.interrupt()
+
+    def end(self) -> bool:
+        """Lets go of the snapshot where no query is under way; from any thread, after `stop`. Tells whether it did."""
+        if not self._busy.acquire(blocking=False):
+            return False
+        try:
+            self._connection.close()
+        finally:
+            self._busy.release()
+        return True
+
+    @contextlib.contextmanager
+    def _querying(self) -> Iterator[None]:
+        with self._busy:
+            if self._stopped:
+                raise duckdb.InterruptException
+            yield
 
 
 class Database:
@@ -113,6 +131,8 @@ class Database:
             while self._readers and time.monotonic() < end:
                 for reader in self._readers:
                     reader.stop()
+                # Between two pieces of a scan nobody is there who could end its reader.
+                self._readers = {reader for reader in self._readers if not reader.end()}
                 self._changed.wait(INTERRUPT_S)
         self.writer.close()
         self._root.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -10,10 +10,11 @@ import numpy as np
 from hub.contract.batch import Series
 from hub.contract.store import MIN_POINTS, Cursor, History, Query, SeriesHistory, StoreError
 from hub.stores.duckdb import schema
-from hub.stores.duckdb.columns import DTYPES, Array
+from hub.stores.duckdb.aggregate import read_aggregate, refuse_others
+from hub.stores.duckdb.answer import Found, Range, nothing, parts, plain, range_of
+from hub.stores.duckdb.columns import Array
 from hub.stores.duckdb.database import Reader
 from hub.stores.duckdb.summary import Span
-from wire.limits import MAX_TIME_NS
 from wire.model import MetricType, Value
 
 MIN_POINTS_WITH_ENDS = 4
@@ -35,29 +36,23 @@ PEAKS = (
     "max(value) AS high_value, arg_max(time_ns, value) AS high_ns"
 )
 
-Found = dict[int, SeriesHistory]
-
-
-class _Range(NamedTuple):
-    """From the first to the last nanosecond, both included."""
-
-    first_ns: int
-    last_ns: int
-
 
 def read_history(
     reader: Reader, query: Query, spans: Mapping[int, Span], *, max_readings: int = MAX_READINGS
 ) -> History:
     """Answers a query from the reader's snapshot.
 
-    Raises ValueError for less points than MIN_POINTS, and StoreError for more than `max_readings` without points.
+    Raises ValueError for less points than MIN_POINTS, and StoreError for more than `max_readings` without points and
+    for an aggregate that is not for the type of one of the series.
 
     `spans` is what is known of the series. It may be older or newer than the snapshot, since it only decides where the
     intervals lie and which way is tried first.
     """
     if query.points is not None and query.points < MIN_POINTS:
         raise ValueError(f"a query asks for at least {MIN_POINTS} points")
-    within = _Range(max(query.start_ns, 0), min(query.end_ns - 1, MAX_TIME_NS))
+    if query.points is not None:
+        refuse_others(query)
+    within = range_of(query.start_ns, query.end_ns)
     row = reader.fetch(schema.READ_CURSOR)
     cursor = Cursor(str(row["journal"][0]), int(row["position"][0]))
     found: Found = {}
@@ -68,13 +63,15 @@ def read_history(
                 reading = _Reading(reader, type, within)
                 if query.points is None:
                     found |= reading.all(wanted, max_readings + 1)
+                elif query.aggregate != "minmax":
+                    found |= read_aggregate(reader, type, wanted, query, within, query.points)
                 else:
                     found |= reading.some(wanted, query.points, spans)
         if query.points is None and sum(len(part.times_ns) for part in found.values()) > max_readings:
             raise StoreError(
                 f"more than {max_readings} readings: ask for a shorter range, fewer series or a number of points"
             )
-    return History(cursor, [found.get(series.id) or _nothing(series) for series in query.series])
+    return History(cursor, [found.get(series.id) or nothing(series) for series in query.series])
 
 
 class _Reading(NamedTuple):
@@ -82,7 +79,7 @@ class _Reading(NamedTuple):
 
     reader: Reader
     type: MetricType
-    within: _Range
+    within: Range
 
     def some(self, wanted: Mapping[int, Series], points: int, spans: Mapping[int, Span]) -> Found:
         """At most so many points of each series."""
@@ -115,8 +112,8 @@ class _Reading(NamedTuple):
         )
         times_ns, values = columns["time_ns"], columns["value"]
         return {
-            id: SeriesHistory(wanted[id], times_ns[part], _plain(self.type, values[part]), "raw")
-            for id, part in _parts(columns["series"])
+            id: SeriesHistory(wanted[id], times_ns[part], plain(self.type, values[part]), "raw")
+            for id, part in parts(columns["series"])
         }
 
     def _reduced(
@@ -144,7 +141,7 @@ class _Reading(NamedTuple):
         )
         found: Found = {}
         small = {}
-        for id, part in _parts(columns["series"]):
+        for id, part in parts(columns["series"]):
             if columns["readings"][part].sum() <= points:
                 small[id] = wanted[id]
                 continue
@@ -167,7 +164,7 @@ class _Reading(NamedTuple):
         # One reading may be an interval's minimum and its maximum, and an end besides.
         new = np.ones(len(times_ns), np.bool_)
         new[1:] = (times_ns[1:] != times_ns[:-1]) | (values[1:] != values[:-1])
-        return times_ns[new], _plain(self.type, values[new])
+        return times_ns[new], plain(self.type, values[new])
 
     def _expected(self, span: Span | None) -> float:
         """About how many readings of a series are in the range, if they came evenly."""
@@ -182,21 +179,3 @@ class _Reading(NamedTuple):
         if span is not None and span.newest_ns >= first_ns and span.oldest_ns <= last_ns:
             first_ns, last_ns = max(first_ns, span.oldest_ns), min(last_ns, span.newest_ns)
         return first_ns, (last_ns - first_ns) // intervals + 1
-
-
-def _parts(series: Array) -> Iterator[tuple[int, slice]]:
-    """Each id and where it is, in a column where equal ones are together."""
-    ends = [*np.flatnonzero(np.diff(series)) + 1, len(series)] if len(series) else []
-    for begin, end in zip([0, *ends], ends, strict=False):
-        yield int(series[begin]), slice(begin, end)
-
-
-def _nothing(series: Series) -> SeriesHistory:
-    return SeriesHistory(series, np.empty(0, np.int64), _plain(series.type, np.empty(0, DTYPES[series.type])), "raw")
-
-
-def _plain(type: MetricType, values: Array) -> list[Value] | Array:
-    if type != "string":
-        return values
-    strings: list[Value] = values.tolist()
-    return strings

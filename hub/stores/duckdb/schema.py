@@ -3,7 +3,8 @@
     store           one row: the registry that the series' ids are from, the cursor, and what is needed to open the file
                     again without reading it all
     raw_TYPE        the readings of each metric type, in order of arrival
-    series_TYPE     a summary of each series, saved now and then: counts, ends, the newest value
+    series_TYPE     a summary of each series, saved now and then: counts, ends, the newest value, and how many
+                    readings a retention deleted
 
 `tail_TYPE` in `store` is the number of rows at the end of raw_TYPE that the saved summaries do not have yet. Readings
 reduced to minutes and hours belong beside raw_TYPE as minute_TYPE and hour_TYPE.
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 from wire.model import MetricType
 
-VERSION = 2
+VERSION = 3
 """Of this layout; a file with another version is refused."""
 
 TYPES: dict[MetricType, str] = {"float": "DOUBLE", "integer": "BIGINT", "boolean": "BOOLEAN", "string": "VARCHAR"}
@@ -38,7 +39,8 @@ CREATE = [
     f"INSERT INTO store VALUES ({VERSION}, '', '', 0, 0, {', '.join('0' for _ in TYPES)})",
     *(f"CREATE TABLE {raw(type)} (series INTEGER, time_ns BIGINT, value {sql})" for type, sql in TYPES.items()),
     *(
-        f"CREATE TABLE {saved(type)} (series INTEGER, readings BIGINT, oldest_ns BIGINT, newest_ns BIGINT, value {sql})"
+        f"CREATE TABLE {saved(type)} (series INTEGER, readings BIGINT, oldest_ns BIGINT, newest_ns BIGINT, "
+        f"value {sql}, expired BIGINT)"
         for type, sql in TYPES.items()
     ),
 ]

@@ -155,9 +155,11 @@ class DuckdbStore:
         pieces = scanned()
         self._scans += 1
         try:
-            while (
-                await self._ready() and (piece := await self._in_reader(lambda: next(pieces, None), stop)) is not None
-            ):
+            while True:
+                await self._ready()
+                piece = await self._in_reader(lambda: next(pieces, None), stop)
+                if piece is None:
+                    return
                 yield piece
         finally:
             self._scans -= 1

@@ -9,12 +9,12 @@ from typing import NamedTuple
 import numpy as np
 
 from hub.contract.batch import Series
-from hub.contract.store import Latest
+from hub.contract.store import Counts, Latest
 from hub.stores.duckdb.columns import DTYPES, Array, Touched
 from wire.model import MetricType
 
 FIRST_SIZE = 1024
-"""Series that the arrays have room for at first; they double from there. A series costs 32 bytes."""
+"""Series that the arrays have room for at first; they double from there. A series costs 40 bytes."""
 
 
 class Span(NamedTuple):
@@ -34,6 +34,7 @@ class Summary:
     def __init__(self, type: MetricType) -> None:
         self._lock = threading.Lock()
         self._readings: Array = np.zeros(FIRST_SIZE, np.int64)
+        self._expired: Array = np.zeros(FIRST_SIZE, np.int64)
         self._oldest_ns: Array = np.zeros(FIRST_SIZE, np.int64)
         self._newest_ns: Array = np.zeros(FIRST_SIZE, np.int64)
         self._values: Array = np.zeros(FIRST_SIZE, DTYPES[type])
@@ -54,23 +55,31 @@ class Summary:
             self._readings[ids] += touched.readings
 
     def delete(self, series: Array, readings: Array, before_ns: int) -> None:
-        """Counts out rows older than `before_ns`: so many of each of these series."""
+        """Counts out rows older than `before_ns`, which are expired: so many of each of these series."""
         with self._lock:
             self._readings[series] -= readings
+            self._expired[series] += readings
             self._oldest_ns[series] = np.maximum(self._oldest_ns[series], before_ns)
 
-    def everything(self) -> Touched:
-        """All series that have readings."""
+    def everything(self) -> tuple[Touched, Array]:
+        """All series that have or had readings; and how many of each are expired."""
         with self._lock:
-            ids = np.flatnonzero(self._readings).astype(np.int32)
+            ids = np.flatnonzero(self._readings + self._expired).astype(np.int32)
             columns = (self._readings, self._oldest_ns, self._newest_ns, self._values)
-            return Touched(ids, *(column[ids] for column in columns))
+            return Touched(ids, *(column[ids] for column in columns)), self._expired[ids]
 
-    def counts(self) -> dict[int, int]:
-        """Readings of each series that has any, by id."""
+    def restore(self, touched: Touched, expired: Array) -> None:
+        """Puts what `everything` gave into a new summary."""
+        self.add(touched)
         with self._lock:
-            ids = np.flatnonzero(self._readings)
-            return dict(zip(ids.tolist(), self._readings[ids].tolist(), strict=True))
+            self._expired[touched.series] = expired
+
+    def counts(self) -> dict[int, Counts]:
+        """What became of the readings of each series that has or had any, by id."""
+        with self._lock:
+            ids = np.flatnonzero(self._readings + self._expired)
+            columns = (self._readings[ids].tolist(), self._expired[ids].tolist())
+        return dict(zip(ids.tolist(), map(Counts, *columns), strict=True))
 
     def latest(self, series: Sequence[Series]) -> dict[int, Latest]:
         """The newest reading of each series that has one, by id."""
@@ -94,6 +103,6 @@ class Summary:
     def _make_room(self, size: int) -> None:
         if size > (old := len(self._readings)):
             more = max(size, 2 * old) - old
-            for name in ("_readings", "_oldest_ns", "_newest_ns", "_values"):
+            for name in ("_readings", "_expired", "_oldest_ns", "_newest_ns", "_values"):
                 column = getattr(self, name)
                 setattr(self, name, np.concatenate([column, np.zeros(more, column.dtype)]))

@@ -9,6 +9,7 @@ from operator import attrgetter
 from typing import Any
 
 import duckdb
+import numpy as np
 import structlog
 
 from hub.contract.batch import Entry
@@ -154,32 +155,32 @@ class Tables:
 
     @staticmethod
     def _saved_columns(summary: Summary) -> dict[str, Array]:
-        known = summary.everything()
+        known, expired = summary.everything()
         return {
             "series": known.series,
             "readings": known.readings,
             "oldest_ns": known.oldest_ns,
             "newest_ns": known.newest_ns,
             "value": known.values,
+            "expired": expired,
         }
 
     def _summary(self, type: MetricType, tail: int) -> Summary:
         summary = Summary(type)
         (rows,) = self._row(f"SELECT count(*) FROM {schema.raw(type)}")
-        summary.add(self._touched(f"SELECT * FROM {schema.saved(type)} ORDER BY series"))
+        saved = self._columns(f"SELECT * FROM {schema.saved(type)} ORDER BY series")
+        summary.restore(_touched(saved), saved["expired"])
         if tail:
             (last,) = self._row(f"SELECT max(rowid) FROM {schema.raw(type)}")
-            summary.add(self._touched(schema.summarise(type, f"WHERE rowid > {last - tail}")))
-        counted = sum(summary.counts().values())
+            summary.add(_touched(self._columns(schema.summarise(type, f"WHERE rowid > {last - tail}"))))
+        counted = sum(counts.stored for counts in summary.counts().values())
         if counted != rows:
             log.error("saved summaries were wrong: reading all", table=schema.raw(type), rows=rows, counted=counted)
             summary = Summary(type)
-            summary.add(self._touched(schema.summarise(type, "")))
+            # Nothing else knows what is expired.
+            summary.restore(_touched(saved)._replace(readings=np.zeros_like(saved["readings"])), saved["expired"])
+            summary.add(_touched(self._columns(schema.summarise(type, ""))))
         return summary
-
-    def _touched(self, sql: str) -> Touched:
-        columns = self._columns(sql)
-        return Touched(*(columns[name] for name in ("series", "readings", "oldest_ns", "newest_ns", "value")))
 
     def _columns(self, sql: str, *parameters: object) -> dict[str, Array]:
         columns: dict[str, Array] = self._connection.execute(sql, parameters).fetchnumpy()
@@ -189,3 +190,7 @@ class Tables:
         row: tuple[Any, ...] | None = self._connection.execute(sql).fetchone()
         assert row is not None
         return row
+
+
+def _touched(columns: Mapping[str, Array]) -> Touched:
+    return Touched(*(columns[name] for name in ("series", "readings", "oldest_ns", "newest_ns", "value")))

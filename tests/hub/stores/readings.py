@@ -86,8 +86,8 @@ def readings_of(batches: Iterable[Batch]) -> dict[int, list[Reading]]:
 
 
 async def stored(store: Store) -> dict[int, int]:
-    """How many readings of each series a store has, by id."""
-    return {id: counts.stored for id, counts in (await store.counts()).items()}
+    """How many readings of each series a store has, by id; without those that have none."""
+    return {id: counts.stored for id, counts in (await store.counts()).items() if counts.stored}
 
 
 def order(reading: Reading) -> tuple[int, bytes]:

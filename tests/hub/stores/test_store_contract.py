@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub.contract.batch import Batch, EntryKind, Series
-from hub.contract.store import MIN_POINTS, Cursor, Latest, Query, Store, Written
+from hub.contract.store import (
+    MIN_POINTS,
+    SCAN_READINGS,
+    Aggregate,
+    Counts,
+    Cursor,
+    Latest,
+    Query,
+    Store,
+    StoreError,
+    Written,
+)
 from tests.hub.stores.implementations import IMPLEMENTATIONS, OpenStore, plain
 from tests.hub.stores.readings import SERIES, Reading, batch, batches, entries, entry, exactly, readings_of, stored
-from wire.model import Value
+from wire.model import MetricType, Value
 
 pytestmark = pytest.mark.parametrize("open_store", IMPLEMENTATIONS.values(), ids=IMPLEMENTATIONS.keys())
 
@@ -206,6 +219,115 @@ async def test_too_few_points_are_refused(open_store: OpenStore, tmp_path: Path)
             await store.query(Query(ALL, *EVER, 1))
 
 
+NUMBERS = [SERIES["float"], SERIES["integer"]]
+FINITE: dict[MetricType, st.SearchStrategy[Any]] = {
+    "float": st.floats(-1e12, 1e12, allow_nan=False),
+    "integer": st.integers(-(2**40), 2**40),
+    "boolean": st.booleans(),
+    "string": st.text("abc", max_size=3),
+}
+
+
+@st.composite
+def finite_batches(draw: st.DrawFn) -> Batch:
+    """All types at different times, with values whose sums are exact enough to compare."""
+    times = draw(st.lists(st.integers(0, 200), min_size=1, max_size=12, unique=True))
+    return batch(
+        times, {one: draw(st.lists(FINITE[one.type], min_size=len(times), max_size=len(times))) for one in ALL}
+    )
+
+
+AGGREGATES: dict[Aggregate, Callable[[list[Reading]], Any]] = {
+    "avg": lambda readings: math.fsum(value for _, value in readings) / len(readings),
+    "min": lambda readings: min(value for _, value in readings),
+    "max": lambda readings: max(value for _, value in readings),
+    "first": lambda readings: readings[0][1],
+    "last": lambda readings: readings[-1][1],
+    "count": len,
+}
+
+
+@examples
+@given(
+    st.lists(finite_batches(), min_size=1, max_size=4),
+    st.sampled_from(sorted(AGGREGATES)),
+    st.integers(-100, 100),
+    st.integers(0, 150),
+    st.integers(MIN_POINTS, 30),
+)
+async def test_an_aggregate_is_one_value_an_interval(
+    open_store: OpenStore, given: list[Batch], aggregate: Aggregate, start: int, length: int, points: int
+) -> None:
+    """Equal intervals from the start of the range on; those with readings give one value at their begin."""
+    # No time twice, across batches either: which of two readings of one time comes first is nobody's promise.
+    for number, content in enumerate(given):
+        content.times = [int(time) * len(given) + number for time in content.times]
+    end = start + length
+    width = max(1, math.ceil(length / points))
+    asked = NUMBERS if aggregate in ("avg", "min", "max") else ALL
+    async with new_store(open_store) as store:
+        await write(store, given)
+        history = await store.query(Query(asked, start, end, points, aggregate))
+        found = plain(history)
+        readings = readings_of(given)
+        for series in asked:
+            intervals: dict[int, list[Reading]] = {}
+            for reading in readings[series.id]:
+                if start <= reading[0] < end:
+                    intervals.setdefault((reading[0] - start) // width, []).append(reading)
+            expected = [(start + part * width, AGGREGATES[aggregate](inside)) for part, inside in intervals.items()]
+            answer = found.get(series.id, [])
+            assert len(answer) <= points
+            if aggregate == "avg":
+                assert [time for time, _ in answer] == [time for time, _ in expected]
+                assert [value for _, value in answer] == pytest.approx([value for _, value in expected], abs=0.01)
+            else:
+                assert answer == expected
+            assert [type(value) for _, value in answer] == [type(value) for _, value in expected]
+        assert all(part.resolution == "reduced" for part in history.series if len(part.times_ns))
+
+
+async def test_aggregates_of_texts_are_refused(open_store: OpenStore, tmp_path: Path) -> None:
+    """There is no average of strings: the error names the series, and says what to ask for."""
+    numbers_only: tuple[Aggregate, ...] = ("avg", "min", "max")
+    async with open_store(tmp_path) as store:
+        await store.open()
+        for aggregate in numbers_only:
+            with pytest.raises(StoreError, match=r"device boolean.*device string.*ask for first"):
+                await store.query(Query(ALL, 0, 100, 10, aggregate))
+
+
+@examples
+@given(
+    st.lists(st.lists(batches(ALL, st.integers(0, 20)), min_size=1, max_size=5), min_size=1, max_size=3),
+    st.integers(-5, 10),
+    st.integers(10, 25),
+)
+async def test_a_scan_gives_every_reading(
+    open_store: OpenStore, writes: list[list[Batch]], start: int, end: int
+) -> None:
+    """One series after the other as asked, each in order of time, pieces within their bound, equal times all there."""
+    async with new_store(open_store) as store:
+        first = 1
+        for given in writes:
+            await write(store, given, first=first)
+            first += len(given)
+        asked = list(reversed(ALL))
+        found: dict[int, list[Reading]] = {}
+        async for piece in store.scan(asked, start, end):
+            assert 0 < len(piece.times_ns) == len(piece.values) <= SCAN_READINGS
+            assert piece.resolution == "raw"
+            assert list(found)[-1:] in ([], [piece.series.id]) or piece.series.id not in found
+            values = piece.values if isinstance(piece.values, list) else piece.values.tolist()
+            found.setdefault(piece.series.id, []).extend(zip(piece.times_ns.tolist(), values, strict=True))
+        readings = readings_of([content for given in writes for content in given])
+        inside = {id: [one for one in part if start <= one[0] < end] for id, part in readings.items()}
+        assert list(found) == [series.id for series in asked if inside.get(series.id)]
+        for id, part in found.items():
+            assert [time for time, _ in part] == [time for time, _ in inside[id]]
+            assert sorted(map(exactly_at, part)) == list(map(exactly_at, inside[id]))
+
+
 @examples
 @given(st.lists(st.lists(batches(ALL), min_size=1, max_size=3), min_size=1, max_size=5))
 async def test_latest_is_the_newest_and_not_the_last(open_store: OpenStore, writes: list[list[Batch]]) -> None:
@@ -247,6 +369,9 @@ async def test_deleting_deletes_what_is_older(open_store: OpenStore, given: list
         deleted = sum(map(len, readings.values())) - sum(map(len, kept.values()))
         assert await store.delete_before(cut_ns) == deleted
         assert await stored(store) == {id: len(part) for id, part in kept.items()}
+        assert await store.counts() == {
+            id: Counts(len(kept.get(id, [])), len(part) - len(kept.get(id, []))) for id, part in readings.items()
+        }
         assert {id: newest.time_ns for id, newest in (await store.latest(ALL)).items()} == {
             id: part[-1][0] for id, part in kept.items()
         }
@@ -258,6 +383,22 @@ async def test_deleting_deletes_what_is_older(open_store: OpenStore, given: list
         assert description.oldest_ns == (min(times) if times else None)
         assert description.newest_ns == (max(times) if times else None)
         assert await store.delete_before(cut_ns) == 0
+
+
+async def test_what_is_expired_is_known_after_reopening(open_store: OpenStore, tmp_path: Path) -> None:
+    """The count of deleted readings is as durable as the readings, also for a series that has none left."""
+    integer, string = SERIES["integer"], SERIES["string"]
+    async with open_store(tmp_path) as store:
+        await store.open()
+        await write(store, [batch([1, 2], {integer: [1, 2], string: ["a", "b"]}), batch([3], {integer: [3]})])
+        assert await store.delete_before(3) == 4
+        assert await store.counts() == {integer.id: Counts(1, 2), string.id: Counts(0, 2)}
+    async with open_store(tmp_path) as store:
+        await store.open()
+        assert await store.counts() == {integer.id: Counts(1, 2), string.id: Counts(0, 2)}
+        await write(store, [batch([5], {string: ["c"]})], first=3)
+        assert await store.delete_before(4) == 1
+        assert await store.counts() == {integer.id: Counts(0, 3), string.id: Counts(1, 2)}
 
 
 async def test_a_history_is_true_for_its_cursor(open_store: OpenStore, tmp_path: Path) -> None:

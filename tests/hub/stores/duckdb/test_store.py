@@ -4,15 +4,16 @@ import asyncio
 import signal
 import sys
 import threading
+from contextlib import aclosing
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from hub.contract.batch import Series
-from hub.contract.store import Cursor, Query, StoreUnavailable
+from hub.contract.store import SCAN_READINGS, Cursor, Query, StoreUnavailable
 from hub.stores.duckdb.database import Reader
-from hub.stores.duckdb.store import MAX_WAITING, READERS, DuckdbStore
+from hub.stores.duckdb.store import MAX_SCANS, MAX_WAITING, READERS, DuckdbStore
 from tests.hub.stores.duckdb.killed_store import FLOAT, STRING, content
 from tests.hub.stores.duckdb.test_database import held_by_another_process
 from tests.hub.stores.readings import REGISTRY, SERIES, batch, entry, stored
@@ -111,6 +112,54 @@ async def test_a_cancelled_query_gives_its_reader_back(tmp_path: Path) -> None:
         done = await asyncio.gather(*queries, gone, return_exceptions=True)
         assert [type(error) for error in done] == [asyncio.CancelledError] * (READERS + 1)
         assert await waiting == [1, 2, 3, 4, 5]
+
+
+async def test_a_scan_is_of_one_moment(tmp_path: Path) -> None:
+    """What is written and deleted while a scan is under way makes no difference to it; it may be left early."""
+    series = [Series(id, "device", f"m{id}", "integer") for id in range(3)]
+    times = list(range(SCAN_READINGS + 1))
+    async with DuckdbStore(tmp_path / "history.duckdb", registry=REGISTRY) as store:
+        await store.open()
+        await store.write([entry(1, batch(times, dict.fromkeys(series, times)))], Cursor("journal", 1))
+        async with aclosing(store.scan(series, *EVER)) as left:
+            await anext(left)
+        scan = store.scan(series, *EVER)
+        pieces = [await anext(scan)]
+        await store.delete_before(SCAN_READINGS)
+        await store.write([entry(2, batch([7], {series[2]: [7]}))], Cursor("journal", 2))
+        pieces += [piece async for piece in scan]
+        assert [(piece.series, len(piece.times_ns)) for piece in pieces] == [
+            (one, count) for one in series for count in (SCAN_READINGS, 1)
+        ]
+
+
+async def test_too_many_scans_are_refused(tmp_path: Path) -> None:
+    """Beyond the bound a caller is told at once; one that ended makes room."""
+    async with DuckdbStore(tmp_path / "history.duckdb", registry=REGISTRY) as store:
+        await store.open()
+        await fill(store, 1)
+        scans = [store.scan([INTEGER], *EVER) for _ in range(MAX_SCANS + 1)]
+        for scan in scans[:-1]:
+            await anext(scan)
+        with pytest.raises(StoreUnavailable, match=f"busy: {MAX_SCANS} scans"):
+            await anext(scans[-1])
+        await scans[0].aclose()
+        assert [piece async for piece in store.scan([INTEGER], *EVER)]
+        for scan in scans[1:-1]:
+            await scan.aclose()
+
+
+async def test_closing_ends_scans(tmp_path: Path) -> None:
+    """A scan that nobody goes on with does not keep the store from closing; who does go on is told."""
+    async with DuckdbStore(tmp_path / "history.duckdb", registry=REGISTRY) as store:
+        await store.open()
+        await fill(store, 1)
+        scan = store.scan([INTEGER, SERIES["float"]], *EVER)
+        await anext(scan)
+    with pytest.raises(StoreUnavailable):
+        await anext(scan)
+    async with DuckdbStore(tmp_path / "history.duckdb", registry=REGISTRY) as store:
+        assert (await store.open()).offset == 1
 
 
 async def test_too_many_queries_are_refused(tmp_path: Path) -> None:

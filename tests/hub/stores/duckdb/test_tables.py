@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from structlog.testing import capture_logs
 
 from hub.contract.batch import Batch, Series
-from hub.contract.store import Cursor, StoreUnavailable
+from hub.contract.store import Counts, Cursor, StoreUnavailable
 from hub.stores.duckdb import schema
 from hub.stores.duckdb.database import Database
 from hub.stores.duckdb.summary import Span
@@ -31,6 +31,7 @@ class KeptBooks(RuleBasedStateMachine):
         self.directory = tempfile.TemporaryDirectory()
         self.save_rows = save_rows
         self.readings: dict[int, list[Reading]] = {}
+        self.expired: dict[int, int] = {}
         self.stored = 0
         self._open()
 
@@ -53,6 +54,8 @@ class KeptBooks(RuleBasedStateMachine):
     @rule(time_ns=st.integers(0, 70))
     def delete(self, time_ns: int) -> None:
         kept = {id: [one for one in part if one[0] >= time_ns] for id, part in self.readings.items()}
+        for id, part in self.readings.items():
+            self.expired[id] = self.expired.get(id, 0) + len(part) - len(kept[id])
         deleted = sum(map(len, self.readings.values())) - sum(map(len, kept.values()))
         self.readings = {id: part for id, part in kept.items() if part}
         assert self.tables.delete_before(time_ns) == deleted
@@ -79,14 +82,17 @@ class KeptBooks(RuleBasedStateMachine):
         if not hasattr(self, "tables"):
             return
         assert self.tables.readings == self.stored
-        counts: dict[int, int] = {}
+        counts: dict[int, Counts] = {}
         newest: dict[int, int] = {}
         spans: dict[int, Span] = {}
         for summary in self.tables.summaries.values():
             counts |= summary.counts()
             newest |= {id: latest.time_ns for id, latest in summary.latest(ALL).items()}
             spans |= summary.spans(ALL)
-        assert counts == {id: len(part) for id, part in self.readings.items()}
+        assert counts == {
+            id: Counts(len(self.readings.get(id, [])), self.expired.get(id, 0))
+            for id in self.readings.keys() | {id for id, count in self.expired.items() if count}
+        }
         assert newest == {id: part[-1][0] for id, part in self.readings.items()}
         assert all(spans[id].oldest_ns <= part[0][0] for id, part in self.readings.items())
         assert all(spans[id].newest_ns == part[-1][0] for id, part in self.readings.items())
@@ -129,7 +135,7 @@ def test_the_last_rows_are_found_when_whole_row_groups_were_deleted(database: Da
         with capture_logs() as logs:
             tables.load()
         assert logs == []
-        assert tables.summaries["float"].counts() == {series.id: first - cut}
+        assert tables.summaries["float"].counts() == {series.id: Counts(first - cut, cut)}
     database.close()
 
 
@@ -142,7 +148,7 @@ def test_wrong_saved_summaries_are_noticed(database: Database) -> None:
     with capture_logs() as logs:
         tables.load()
     assert [log["log_level"] for log in logs] == ["error"]
-    assert tables.summaries["string"].counts() == {SERIES["string"].id: 2}
+    assert tables.summaries["string"].counts() == {SERIES["string"].id: Counts(2, 0)}
     database.close()
 
 
