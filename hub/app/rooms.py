@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from importlib.metadata import version
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from hub.contract.batch import Batch, Entry, Series
 from hub.contract.identity import Identity
 from hub.contract.journal import Journal
 from hub.ingestion.acceptance import decode_entry
+from hub.ingestion.count import count_readings
 from hub.ingestion.device import Device
 from hub.ingestion.intake import Intake
 from hub.journal.sqlite_journal import SqliteJournal
@@ -22,6 +23,7 @@ from hub.live.group import latest_of
 from hub.live.live import Live
 from hub.registry import FILE_NAME, Registry
 from hub.settings import Settings
+from hub.stores.bookkeeper import Bookkeeper
 from hub.stores.duckdb.store import DuckdbStore
 from hub.stores.writer import StoreWriter
 from hub.web.access import Access, find_credential
@@ -40,6 +42,7 @@ class Rooms(NamedTuple):
 
     registry: Registry
     journal: Journal
+    books: Bookkeeper
     writer: StoreWriter
     intake: Intake
     live: Live
@@ -81,21 +84,27 @@ async def open_rooms(settings: Settings, *, listening_on: str) -> AsyncIterator[
 
         past = JournalAndStore(journal, store, decode=decode)
         live = Live(offset=journal.last_offset, fleet=lambda: overview.fleet())
+        books = Bookkeeper(journal, store, count=count_readings, series=lambda: registry.series)
+
+        def committed(entries: Sequence[Entry]) -> None:
+            books.committed(entries)
+            live.apply(entries)
+
         intake = Intake(
             journal,
             clock=time.time_ns,
-            on_committed=live.apply,
+            on_committed=committed,
             on_device=lambda device: _device_changed(device, live, registry),
             live_time=lambda series: latest_of(series).time_ns,
         )
-        writer = StoreWriter(journal, store, decode=decode, on_quarantined=live.apply)
+        writer = StoreWriter(journal, store, books=books, decode=decode, on_quarantined=committed)
         await seed(registry=registry, journal=journal, store=store, past=past, live=live, intake=intake)
         info = HubInfo(registry.id, settings.name, version("telemetry-hub"), started_ns)
         overview = Overview(
             info,
             intake=intake,
             journal=journal,
-            store=store,
+            books=books,
             store_state=lambda: writer.state,
             quarantine_dropped=lambda: journal.quarantine_dropped,
             dropped_events=lambda: registry.dropped_events,
@@ -140,7 +149,7 @@ async def open_rooms(settings: Settings, *, listening_on: str) -> AsyncIterator[
                 ),
             ),
         )
-        yield Rooms(registry, journal, writer, intake, live, connections, application)
+        yield Rooms(registry, journal, books, writer, intake, live, connections, application)
 
 
 def _device_changed(device: Device, live: Live, registry: Registry) -> None:

@@ -100,6 +100,7 @@ async def _serve(
         await running.enter_async_context(
             failed.running(registry.run(lambda ids: rooms.connections.revoke(set(ids))), "registry")
         )
+        await running.enter_async_context(failed.running(rooms.books.run(), "books"))
         await running.enter_async_context(failed.running(rooms.writer.run(), "store writer"))
         running.push_async_callback(_drain_store, rooms)
         await running.enter_async_context(failed.running(rooms.intake.run(), "commits"))

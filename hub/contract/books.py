@@ -60,7 +60,6 @@ class Books:
         self._begun = False
         # The backlog is counted up to `_front` and ends at `_end`; what comes after it is counted as it is committed.
         self._front = self._end = last_offset
-        self._offset = 0
         self._stored: dict[str, int] = {}
         self._refused: dict[str, int] = {}
         self._expired: dict[str, int] = {}
@@ -72,7 +71,7 @@ class Books:
         Also where it goes on from another offset than the one it came to by writing.
         """
         self._begun = True
-        self._offset = self._front = offset
+        self._front = offset
         self._end = self._last
         self._stored = defaultdict(int, {device: count.stored for device, count in counts.items()})
         self._refused = defaultdict(int, {device: count.refused for device, count in counts.items()})
@@ -92,12 +91,14 @@ class Books:
             if batch is not None:
                 waiting[entry.device] += batch.readings
 
-    def written(self, entries: Sequence[Entry], offset: int, refused: Iterable[Refused] = ()) -> None:
-        """The consumer has dealt with these entries, up to `offset`, but for what it refused.
+    def written(self, entries: Sequence[Entry], offset: int, refused: Iterable[Refused] = ()) -> int:
+        """The consumer has dealt with these entries, up to `offset`, but for what it refused. Returns how many readings
+        that makes stored.
 
-        The readings of an entry that has a reason are in quarantine, and stored nowhere.
+        An entry that has a reason could not be given to it: its readings are stored nowhere, which is a difference.
         """
         waiting, stored, front, end = self._waiting, self._stored, self._front, self._end
+        added = 0
         for entry in entries:
             batch = entry.batch
             if batch is None or not batch.readings:
@@ -106,16 +107,20 @@ class Books:
                 waiting[entry.device] -= batch.readings
             if entry.reason is None:
                 stored[entry.device] += batch.readings
+                added += batch.readings
         for one in refused:
             stored[one.entry.device] -= one.batch.readings
             self._refused[one.entry.device] += one.batch.readings
-        self._offset = offset
+            added -= one.batch.readings
         self._front = max(front, offset)
+        return added
 
     def expire(self, expired: Mapping[str, int]) -> None:
         """A retention has deleted so many readings of each device since the store was made."""
+        if not self._begun:
+            return
         for device, total in expired.items():
-            gone = total - self._expired[device]
+            gone = max(0, total - self._expired[device])
             self._expired[device] += gone
             self._stored[device] -= gone
 

@@ -15,10 +15,9 @@ import structlog
 from hub.contract.batch import Batch, Entry, EntryKind
 from hub.contract.journal import Journal, JournalError, JournalTrimmed
 from hub.contract.store import Cursor, Store, StoreError, Written
+from hub.stores.bookkeeper import CONSUMER, Bookkeeper
 from wire import limits
 from wire.errors import WireError
-
-CONSUMER = "store"
 
 WRITE_EVERY_S = 0.08
 """While it keeps up, the writer begins a write at most so often. At 35,000 batches/s a write then takes 10 ms of the
@@ -88,6 +87,7 @@ class StoreWriter:
         journal: Journal,
         store: Store,
         *,
+        books: Bookkeeper,
         decode: Callable[[Entry], Batch],
         on_quarantined: Callable[[Sequence[Entry]], None],
         now_ns: Callable[[], int] = time.time_ns,
@@ -100,6 +100,7 @@ class StoreWriter:
         durable. `jitter` gives numbers from 0 to 1."""
         self._journal = journal
         self._store = store
+        self._books = books
         self._decode = decode
         self._on_quarantined = on_quarantined
         self._now_ns = now_ns
@@ -185,6 +186,7 @@ class StoreWriter:
     async def _store_next(self) -> None:
         """Waits for entries and stores those that are there, within the bounds of one write."""
         journal = self._journal
+        await self._books.begin(self._offset)
         await journal.wait(self._offset)
         if self._read_all and journal.last_offset - self._offset < MAX_ENTRIES:
             await self._wait_for_more()
@@ -237,10 +239,14 @@ class StoreWriter:
         except asyncio.CancelledError:
             await asyncio.wait([write])
             if not write.cancelled() and write.exception() is None:
-                self._move(cursor.offset)
+                self._stored(entries, cursor, write.result())
             raise
-        self._move(cursor.offset)
+        self._stored(entries, cursor, written)
         return written
+
+    def _stored(self, entries: list[Entry], cursor: Cursor, written: Written) -> None:
+        self._books.written(entries, cursor.offset, written)
+        self._move(cursor.offset)
 
     def _decode_all(self, entries: list[Entry]) -> list[Entry]:
         """Decodes; those that cannot be get an empty batch, and their reason."""
@@ -249,7 +255,7 @@ class StoreWriter:
             try:
                 entry.batch = self._decode(entry)
             except WireError as error:
-                entry.batch = Batch([], [], readings=0)
+                entry.batch = Batch([], [], readings=self._books.readings_of(entry))
                 entry.reason = error.code.value, f"cannot be stored: {error.message}"[: limits.MAX_MESSAGE]
                 refused.append(entry)
         return refused

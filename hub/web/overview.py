@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from hub.contract.batch import Entry, Series
+from hub.contract.books import Balance
 from hub.contract.identity import Action, Identity
 from hub.contract.journal import Journal
-from hub.contract.store import Counts, Store, StoreError
 from hub.ingestion.device import Device
 from hub.ingestion.intake import Intake
 from hub.live.group import latest_of
@@ -40,6 +40,15 @@ class StoreState(Protocol):
     def missed(self) -> int: ...
 
 
+class Books(Protocol):
+    """The books of a consumer of the journal."""
+
+    @property
+    def consumer(self) -> str: ...
+    async def refresh(self) -> None: ...
+    def of(self, device: str) -> Balance: ...
+
+
 class Overview:
     """Reads what the other rooms know; changes nothing."""
 
@@ -49,7 +58,7 @@ class Overview:
         *,
         intake: Intake,
         journal: Journal,
-        store: Store,
+        books: Books,
         store_state: Callable[[], StoreState],
         quarantine_dropped: Callable[[], int],
         dropped_events: Callable[[], int],
@@ -59,7 +68,7 @@ class Overview:
         self.info = info
         self._intake = intake
         self._journal = journal
-        self._store = store
+        self._books = books
         self._store_state = store_state
         self._quarantine_dropped = quarantine_dropped
         self._dropped_events = dropped_events
@@ -98,18 +107,16 @@ class Overview:
 
     async def flow(self, identity: Identity) -> dict[str, Any]:
         """The books: where every batch and reading is. Who only writes sees its own devices."""
-        stored = await self._stored()
+        await self._books.refresh()
         everything = identity.may(Action.READ)
         journal = self._journal
         store = self._store_state()
         devices = [
-            self._flow_of(device, stored)
+            self._flow_of(device)
             for device in self._intake.devices.values()
             if everything or identity.may_write(device.id)
         ]
-        totals = {name: sum(device[name] or 0 for device in devices) for name in COUNTS}
-        if stored is None:
-            totals["stored"] = None
+        totals = {name: _sum([device[name] for device in devices]) for name in COUNTS}
         return {
             "journal": {
                 "id": journal.id,
@@ -118,7 +125,12 @@ class Overview:
                 "size_bytes": journal.size_bytes,
             },
             "consumers": [
-                {"name": c.name, "offset": c.offset, "lag": max(0, journal.last_offset - c.offset)}
+                {
+                    "name": c.name,
+                    "offset": c.offset,
+                    "lag": max(0, journal.last_offset - c.offset),
+                    **{name: totals[name] if c.name == self._books.consumer else None for name in BALANCE},
+                }
                 for c in journal.consumers()
             ],
             "store": {
@@ -134,8 +146,9 @@ class Overview:
             "devices": devices,
         }
 
-    def _flow_of(self, device: Device, stored: dict[int, Counts] | None) -> dict[str, Any]:
+    def _flow_of(self, device: Device) -> dict[str, Any]:
         mark = device.durable
+        balance = self._books.of(device.id)
         return {
             "device": device.id,
             "epoch": mark.epoch,
@@ -146,16 +159,9 @@ class Overview:
             "quarantined_batches": mark.quarantined,
             "lost_batches": mark.lost,
             "moved": mark.moved,
-            "stored": None
-            if stored is None
-            else sum(stored[s.id].stored for s in self._series_of(device.id) if s.id in stored),
+            **balance._asdict(),
+            "difference": balance.difference(mark.readings),
         }
-
-    async def _stored(self) -> dict[int, Counts] | None:
-        try:
-            return await self._store.counts()
-        except StoreError:
-            return None
 
     def now_ns(self) -> int:
         """The hub's clock."""
@@ -211,6 +217,8 @@ class Overview:
         return problems
 
 
+BALANCE = ("stored", "waiting", "refused", "expired", "difference")
+
 COUNTS = (
     "accepted_batches",
     "accepted",
@@ -218,8 +226,14 @@ COUNTS = (
     "quarantined_batches",
     "lost_batches",
     "moved",
-    "stored",
+    *BALANCE,
 )
+
+
+def _sum(numbers: Sequence[int | None]) -> int | None:
+    """None where one of them is not known."""
+    known = [number for number in numbers if number is not None]
+    return sum(known) if len(known) == len(numbers) else None
 
 
 def state_of(device: Device) -> messages.DeviceState:

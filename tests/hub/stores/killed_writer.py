@@ -13,7 +13,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from hub.contract.batch import Batch, Entry, EntryKind, Mark
+from hub.contract.store import Store
+from hub.ingestion.count import count_readings
 from hub.journal.sqlite_journal import SqliteJournal
+from hub.stores.bookkeeper import Bookkeeper
 from hub.stores.duckdb.store import DuckdbStore
 from hub.stores.writer import StoreWriter
 from tests.hub.stores.readings import REGISTRY, SERIES, batch
@@ -52,6 +55,13 @@ def open_journal(directory: Path, *, keep_bytes: int = 1 << 20) -> SqliteJournal
     return SqliteJournal(directory / "journal.db", keep_bytes=keep_bytes, keep_seconds=3600, max_bytes=1 << 30)
 
 
+def books_of(journal: SqliteJournal, store: Store) -> Bookkeeper:
+    """The books of a writer."""
+    return Bookkeeper(
+        journal, store, count=count_readings, series=lambda: {series.id: series for series in SERIES.values()}
+    )
+
+
 @asynccontextmanager
 async def running(writer: StoreWriter) -> AsyncIterator[StoreWriter]:
     """The writer at work; cancelled at the end."""
@@ -71,7 +81,13 @@ async def fill_on(directory: Path, chance: random.Random) -> None:
         DuckdbStore(directory / "history.duckdb", registry=REGISTRY) as store,
         running(
             StoreWriter(
-                journal, store, decode=decode, on_quarantined=lambda _: None, write_every_s=0.01, little_every_s=0.01
+                journal,
+                store,
+                books=books_of(journal, store),
+                decode=decode,
+                on_quarantined=lambda _: None,
+                write_every_s=0.01,
+                little_every_s=0.01,
             )
         ),
     ):

@@ -12,10 +12,11 @@ import pytest
 from hub.contract.batch import Batch, Entry, EntryKind, Mark
 from hub.contract.store import Cursor, Query
 from hub.journal.sqlite_journal import SqliteJournal
+from hub.stores.bookkeeper import CONSUMER
 from hub.stores.duckdb.store import DuckdbStore
-from hub.stores.writer import CONSUMER, ENOUGH_ENTRIES, MAX_ENTRIES, StoreWriter
+from hub.stores.writer import ENOUGH_ENTRIES, MAX_ENTRIES, StoreWriter
 from tests.hub.stores.duckdb.test_database import held_by_another_process
-from tests.hub.stores.killed_writer import INTEGER, STRING, append, decode, open_journal, running
+from tests.hub.stores.killed_writer import INTEGER, STRING, append, books_of, decode, open_journal, running
 from tests.hub.stores.readings import REGISTRY, entry, stored
 from tests.hub.stores.small_disk import SmallDisk
 from wire.errors import Code, WireError
@@ -42,6 +43,7 @@ def writer_of(
     return StoreWriter(
         journal,
         store,
+        books=books_of(journal, store),
         decode=decode,
         on_quarantined=on_quarantined,
         now_ns=lambda: 77,
