@@ -1,0 +1,119 @@
+"""The Dockerfile: what it is built from, and as whom it runs."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from fnmatch import fnmatch
+from pathlib import PurePosixPath
+
+from deploy import first_start
+from hub.settings import load_settings
+from tests.deploy.compose import DOCKERFILE, PINNED, ROOT, read_dockerfile
+
+STAGES = read_dockerfile(DOCKERFILE.read_text())
+LAST = STAGES[-1]
+NAMES = {stage[0].rest.partition(" AS ")[2] for stage in STAGES} - {""}
+BUILT = "/source/hub/web/static"
+"""What one stage makes and another takes; everything else that is copied is in the tree, or was installed."""
+
+
+def rests(word: str) -> list[str]:
+    """What stands behind a word in the last stage."""
+    return [instruction.rest for instruction in LAST if instruction.word == word]
+
+
+def sources() -> list[str]:
+    """What is copied from the tree, in any stage."""
+    found = []
+    for instruction in (i for stage in STAGES for i in stage if i.word == "COPY"):
+        *given, _ = instruction.rest.split()
+        if given[0].startswith("--from="):
+            assert given[0].removeprefix("--from=") in NAMES
+        else:
+            found += given
+    return found
+
+
+def is_sent(path: str) -> bool:
+    """Whether the build sees a path of the tree: the last line of .dockerignore that fits it counts."""
+    sent = True
+    for line in (ROOT / ".dockerignore").read_text().split("\n"):
+        pattern = line.strip().removeprefix("!")
+        if not pattern or pattern.startswith("#"):
+            continue
+        above = [path, *map(str, PurePosixPath(path).parents)]
+        names = [pattern, pattern.removeprefix("**/")]
+        if any(fnmatch(place, name) for place in above for name in names):
+            sent = line.startswith("!")
+    return sent
+
+
+def test_every_base_is_pinned() -> None:
+    """Each stage begins with one exact version of an image."""
+    bases = [stage[0].rest.partition(" AS ")[0] for stage in STAGES]
+    assert [base for base in bases if not PINNED.fullmatch(base)] == []
+    assert bases[-1] == bases[-2], "what is installed in one is copied into the other"
+
+
+def test_what_is_copied_is_there_and_sent_to_the_build() -> None:
+    """Every source is in the tree, and .dockerignore lets it through."""
+    for source in sources():
+        assert (ROOT / source).exists(), source
+        assert is_sent(source), source
+
+
+def test_nothing_else_of_the_tree_is_sent_to_the_build() -> None:
+    """Data, environments, a page that was built here and secrets stay out."""
+    places = ("data/registry.db", ".env", ".git/config", ".venv/bin/python", "hub/web/static/index.html", "build/x")
+    assert [path for path in places if is_sent(path)] == []
+    assert not is_sent("dashboards/web/node_modules/vite/package.json")
+    assert not is_sent("hub/__pycache__/settings.cpython-311.pyc")
+    assert is_sent("hub/settings.py")
+
+
+def test_everything_that_the_wheel_needs_is_copied() -> None:
+    """The packages, and the files that the build's description names."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    needed = {*project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"], project["project"]["readme"]}
+    needed |= {*project["project"]["license-files"], "pyproject.toml", "hatch_build.py"}
+    assert needed <= set(sources())
+
+
+def test_only_locked_packages_are_installed() -> None:
+    """Each installation checks hashes, but that of the wheel which was just built; npm keeps to its lock."""
+    commands = [c.strip() for s in STAGES for i in s if i.word == "RUN" for c in i.rest.split("&&")]
+    installing = [
+        command for command in commands if re.search(r"\bpip .*install\b|\bnpm (install|i|ci)\b|apt", command)
+    ]
+    assert len(installing) == 4
+    for command in installing:
+        locked = "--require-hashes" in command or command == "npm ci"
+        assert locked or ("--no-deps" in command and command.endswith("dist/*.whl")), command
+
+
+def test_it_runs_as_its_own_user_with_its_own_directory() -> None:
+    """Not as root, and as the user that the secrets are made for."""
+    assert rests("USER") == ["hub"]
+    made = " ".join(rests("RUN"))
+    assert f"--uid {first_start.HUB.uid} --gid hub" in made
+    assert "install -d -o hub -g hub -m 0700 /data" in made
+    assert rests("VOLUME") == ["/data"]
+
+
+def test_it_says_what_it_is_and_whether_it_is_well() -> None:
+    """Labels with the project's version and licence, a port, a check, a signal to stop, and the command."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    labels = dict(re.findall(r'org\.opencontainers\.image\.(\w+)="([^"]+)"', " ".join(rests("LABEL"))))
+    assert (labels["version"], labels["licenses"]) == (project["version"], project["license"])
+    assert rests("EXPOSE") == ["8600"]
+    assert json.loads(rests("HEALTHCHECK")[0].partition(" CMD ")[2]) == ["python", "-S", "/opt/telemetry-hub/health.py"]
+    assert rests("STOPSIGNAL") == ["SIGTERM"]
+    assert (rests("ENTRYPOINT"), rests("CMD")) == (['["hub"]'], ['["run"]'])
+
+
+def test_alone_it_refuses_to_listen_in_clear_text() -> None:
+    """The image does not claim that there is a proxy: whoever starts it says how it is protected."""
+    assert "BEHIND_PROXY" not in DOCKERFILE.read_text()
+    assert not load_settings().access.behind_proxy

@@ -1,0 +1,73 @@
+"""deploy/health.py, the image's check of its health."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.compose import ROOT
+from tests.end_to_end.hub import running_hub
+
+
+def check(listen: str) -> subprocess.CompletedProcess[str]:
+    """The check as the image runs it, with a proxy in the environment as Docker may set one."""
+    return subprocess.run(
+        [sys.executable, "-S", str(ROOT / "deploy" / "health.py")],
+        env={
+            **os.environ,
+            "HUB_LISTEN": listen,
+            "http_proxy": "http://127.0.0.1:9",
+            "https_proxy": "http://127.0.0.1:9",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """A certificate for another name than the check asks, and its key."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not installed")
+    made = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    subprocess.run(
+        [*command, "-subj", "/CN=hub.example", "-out", made[0], "-keyout", made[1]], check=True, capture_output=True
+    )
+    return made
+
+
+async def test_a_hub_that_answers_is_well(tmp_path: Path) -> None:
+    """Exit code 0 from a hub in clear text."""
+    async with running_hub(tmp_path / "data") as hub:
+        found = check(f"0.0.0.0:{hub.url.rpartition(':')[2]}")
+    assert (found.returncode, found.stderr) == (0, "")
+
+
+async def test_a_hub_with_tls_is_well_under_any_name(
+    tmp_path: Path, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 0 from a hub whose certificate is for its public name."""
+    monkeypatch.setenv("HUB_TLS__CERTIFICATE", str(certificate[0]))
+    monkeypatch.setenv("HUB_TLS__KEY", str(certificate[1]))
+    async with running_hub(tmp_path / "data") as hub:
+        assert hub.url.startswith("https:")
+        found = check(f"0.0.0.0:{hub.url.rpartition(':')[2]}")
+    assert (found.returncode, found.stderr) == (0, "")
+
+
+def test_a_hub_that_does_not_answer_is_not() -> None:
+    """Exit code 1 and the reason where nobody listens, or somebody says nothing useful."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    found = check(f"0.0.0.0:{port}")
+    assert found.returncode == 1
+    assert "refused" in found.stderr
