@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 import structlog
 
 from hub.contract.batch import Entry, EntryKind, Mark, Series
-from hub.contract.journal import Journal, JournalError, JournalFailed, JournalFull
+from hub.contract.journal import Journal, JournalError, JournalFailed, JournalFull, Verdict
 from hub.ingestion.device import Device
 from wire import device as messages
 from wire import limits
@@ -29,6 +29,9 @@ FULL_RETRY_S = 1.0
 """While the disk is full, new data are refused without asking the disk again for this long."""
 
 log = structlog.get_logger(__name__)
+
+Settled = Callable[[JournalError | None], None]
+"""Is called once: with None when a verdict is durable, with why it is not otherwise."""
 
 
 class Intake:
@@ -57,6 +60,7 @@ class Intake:
         self._pending: list[Entry] = []
         self._pending_bytes = 0
         self._touched: set[Device] = set()
+        self._settling: list[tuple[Verdict, Settled]] = []
         self._resting: list[Callable[[], None]] = []
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
@@ -84,6 +88,11 @@ class Intake:
         self._pending_bytes += len(entry.payload)
         if self._pending_bytes > limits.MAX_PENDING_BYTES:
             self._room.clear()
+
+    def settle(self, device: Device, entry: Entry, verdict: Verdict, done: Settled) -> None:
+        """Hands over an entry of `device` that was in quarantine, with the verdict that is durable together with it."""
+        self._settling.append((verdict, done))
+        self.submit(device, entry)
 
     @property
     def pending(self) -> bool:
@@ -119,6 +128,7 @@ class Intake:
         finally:
             # Nothing more will be committed, and nobody shall wait for it.
             self._idle.set()
+            _tell(self._settling, JournalError("the hub stops"))
             self._resume()
 
     async def _run(self) -> None:
@@ -136,12 +146,18 @@ class Intake:
                 touched, self._touched = self._touched, set()
                 size_bytes = self._pending_bytes
                 marks = [device.mark() for device in touched]
+                settling, self._settling = self._settling, []
                 try:
-                    await self._journal.append(entries, marks)
+                    await self._journal.append(entries, marks, [verdict for verdict, _ in settling])
                 except JournalError as error:
                     self._failed(touched, error)
+                    _tell(settling, error)
+                except asyncio.CancelledError:
+                    _tell(settling, JournalError("the hub stops"))
+                    raise
                 else:
                     self._committed(entries, zip(touched, marks, strict=True))
+                    _tell(settling, None)
                 self._resume()
                 # What is being committed counts, too: it is not durable before.
                 self._pending_bytes = max(0, self._pending_bytes - size_bytes)
@@ -190,6 +206,7 @@ class Intake:
         self._touched = set()
         self._pending.clear()
         self._pending_bytes = 0
+        _tell(self._settling, error)
         for device in touched:
             device.roll_back()
             for series in device.metrics.values():
@@ -197,3 +214,11 @@ class Intake:
                     series.last_time_ns = series.run_ns = self._live_time(series)
             if device.conversation is not None:
                 device.conversation.end(refusal)
+
+
+def _tell(settling: list[tuple[Verdict, Settled]], error: JournalError | None) -> None:
+    """Tells those that wait for a verdict, who may come with another one at once."""
+    waiting = settling.copy()
+    settling.clear()
+    for _, done in waiting:
+        done(error)
