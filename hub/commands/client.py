@@ -208,22 +208,45 @@ def hub_client(
     """The hub that a command's options mean. A RequestFailed from inside ends the command with a sentence and 1, or 2
     where the hub did not understand what was asked.
 
-    `command` is its name for messages ("hub flow"). Without a token one of `role` is made in the data directory for as
-    long as this lasts, which only works for a hub on this machine.
+    For the options see `hub_address`.
     """
     with ExitStack() as stack:
+        address = hub_address(command, url=url, token=token, config=config, data=data, role=role)
         try:
-            if url is None or token is None:
-                settings = settings_or_exit(config, data=data)
-                url = url or browser_url(*settings.address, tls=settings.tls.certificate is not None)
-                token = token or stack.enter_context(_borrowed(command, url, settings.data, role))
-            client = stack.enter_context(HubClient(url, token))
+            client = stack.enter_context(HubClient(*stack.enter_context(address)))
         except ValueError as error:
             fail(command, str(error), MISUSE)
         try:
             yield client
         except RequestFailed as failure:
             fail(command, str(failure), MISUSE if failure.status == HTTPStatus.UNPROCESSABLE_ENTITY else FAILED)
+
+
+@contextmanager
+def hub_address(
+    command: str,
+    *,
+    url: str | None,
+    token: str | None,
+    config: Path | None = None,
+    data: Path | None = None,
+    role: Role = Role.VIEWER,
+) -> Iterator[tuple[str, str]]:
+    """The URL and the token that a command's options mean.
+
+    `command` is its name for messages ("hub flow"). Without a token one of `role` (a gateway's: for all devices) is
+    made in the data directory for as long as this lasts, which only works for a hub on this machine.
+    """
+    if url is not None and token is not None:
+        yield url, token
+        return
+    settings = settings_or_exit(config, data=data)
+    url = url or browser_url(*settings.address, tls=settings.tls.certificate is not None)
+    if token is not None:
+        yield url, token
+        return
+    with _borrowed(command, url, settings.data, role) as borrowed:
+        yield url, borrowed
 
 
 def fail(command: str, message: str, status: int = FAILED) -> NoReturn:
@@ -243,8 +266,11 @@ def _borrowed(command: str, url: str, directory: Path, role: Role) -> Iterator[s
             "machine of the hub, say where its data are with --data or HUB_DATA",
         )
     try:
+        pattern = "*" if role is Role.GATEWAY else ""
         with open_token_file(path) as tokens:
-            made = tokens.create_token(role, label=command, expires_ns=time.time_ns() + BORROWED_SECONDS * 10**9)
+            made = tokens.create_token(
+                role, pattern=pattern, label=command, expires_ns=time.time_ns() + BORROWED_SECONDS * 10**9
+            )
             try:
                 yield made.text
             finally:
