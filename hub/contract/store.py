@@ -35,6 +35,10 @@ class Cursor(NamedTuple):
     offset: int
 
 
+STORE_REFUSED = "store_refused"
+"""The code of readings that a store does not take for a reason of its own; the message has the store's words."""
+
+
 class Refused(NamedTuple):
     """Readings that a store will never take, as a batch of their own, with the entry they came in and the reason."""
 
