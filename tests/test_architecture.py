@@ -21,7 +21,8 @@ DEVICE_LAYERS = "the device's side: device_sim above device_agent above wire"
 PURE_WIRE = "wire is pure: no input, no output, no clock, no randomness, no event loop"
 LAYERS = "inside the hub imports go down only, and rooms of one layer do not know each other"
 QUIET_ROOMS = "live and ingestion touch no sockets and no files"
-DUCKDB = "duckdb and pyarrow belong to hub.stores"
+DUCKDB = "duckdb belongs to hub.stores"
+PYARROW = "pyarrow belongs to those who hand whole columns on: a store, the API's tables and the file of an export"
 FASTAPI = "fastapi, starlette and uvicorn belong to hub.web"
 APSW = "apsw belongs to hub.journal, hub.registry and device_agent.spool, which own a file each"
 SERIAL = "serial and psutil belong to device_agent.sources"
@@ -49,7 +50,8 @@ WRONG_IMPORTS = [
     ("hub.ingestion", "socket", QUIET_ROOMS),
     ("hub.live", "pathlib", QUIET_ROOMS),
     ("hub.web", "duckdb", DUCKDB),
-    ("device_agent", "pyarrow", DUCKDB),
+    ("device_agent", "pyarrow", PYARROW),
+    ("hub.web", "pyarrow", PYARROW),
     ("hub.ingestion", "starlette", FASTAPI),
     ("hub.commands", "uvicorn", FASTAPI),
     ("hub.stores", "apsw", APSW),

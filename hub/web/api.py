@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from http import HTTPStatus
 from operator import attrgetter, itemgetter
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Protocol
 
 import msgspec
 from fastapi import Depends, FastAPI, Path, Query, Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from hub.contract import store as stores
 from hub.contract.batch import Series
@@ -18,20 +18,16 @@ from hub.contract.journal import JournalError
 from hub.live.selection import matches, selection
 from hub.web import history, paging, problem, schemas
 from hub.web.caller import Admin, Caller, Reader
+from hub.web.instant import NS_PER_S
 from hub.web.overview import Overview, metric_of
 from hub.web.paging import take_page
 from hub.web.parameters import known_parameters
 from hub.web.problem import PROBLEMS, Refusal
+from hub.web.question import DEVICE_SELECTORS, METRIC_SELECTORS
 from wire import limits
 from wire.errors import WireError
 
 encode = msgspec.json.Encoder().encode
-
-DEFAULT_SPAN_NS = 3600 * 1_000_000_000
-DEFAULT_POINTS = 1_000
-
-DEVICE_SELECTORS = "Device ids; `*` stands for any run of characters."
-METRIC_SELECTORS = "Metric names, likewise; all without it."
 
 MAX_QUARANTINE_PAGE = 100
 """Of one answer: 26 MB where each is as large as a batch may be."""
@@ -92,40 +88,6 @@ class Registrar(Protocol):
     async def events(
         self, device: str | None = None, *, limit: int = 100, before: int | None = None
     ) -> Sequence[Event]: ...
-
-
-class Question:
-    """The series and the stretch of time that a history is asked for."""
-
-    def __init__(
-        self,
-        request: Request,
-        device: Annotated[list[str], Query(description=DEVICE_SELECTORS)],
-        metric: Annotated[list[str] | None, Query(description=METRIC_SELECTORS)] = None,
-        start: Annotated[
-            str | None,
-            Query(alias="from", description="First time: nanoseconds since 1970, or RFC 3339. An hour before `to`."),
-        ] = None,
-        end: Annotated[
-            str | None, Query(alias="to", description="End, not included: nanoseconds or RFC 3339. Without it, now.")
-        ] = None,
-        points: Annotated[
-            int,
-            Query(
-                ge=0,
-                le=limits.MAX_HISTORY_POINTS,
-                description=f"At most so many points a series, {stores.MIN_POINTS} or more; 0: every reading.",
-            ),
-        ] = DEFAULT_POINTS,
-    ) -> None:
-        self.start_ns = _time("from", start)
-        self.end_ns = _time("to", end)
-        if 0 < points < stores.MIN_POINTS:
-            detail = f"points: {stores.MIN_POINTS} or more (a lowest and a highest), or 0 for every reading"
-            raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
-        self.devices = device
-        self.metrics = metric or ["*"]
-        self.points = points or None
 
 
 DeviceId = Annotated[str, Path(max_length=limits.MAX_DEVICE_ID)]
@@ -215,37 +177,6 @@ def make_api(
         page = take_page(chosen, _name, list_name="latest", limit=limit, cursor=cursor, kind=tuple[str, str])
         return _json({"latest": [{"device": s.device, **metric_of(s)} for s in page.items], "next": page.next})
 
-    @api.get(
-        "/api/v1/history",
-        response_model=schemas.History,
-        responses={**PROBLEMS, 200: {"content": {"text/csv": {}}}},
-    )
-    async def stored(
-        _: Reader,
-        question: Annotated[Question, Depends()],
-        format: Literal["json", "csv"] = "json",
-    ) -> Response:
-        """Stored readings, reduced to the number of points asked for so that minima and maxima stay."""
-        end_ns = overview.now_ns() + 1 if question.end_ns is None else question.end_ns
-        start_ns = max(0, end_ns - DEFAULT_SPAN_NS) if question.start_ns is None else question.start_ns
-        if start_ns >= end_ns:
-            raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "from has to be before to")
-        wanted = [*filter(matches(selection(question.devices, question.metrics)), series())]
-        if len(wanted) > history.MAX_SERIES:
-            detail = (
-                f"{len(wanted)} series match, at most {history.MAX_SERIES} are answered at once: name fewer devices"
-            )
-            raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
-        try:
-            answer = await store.query(stores.Query(wanted, start_ns, end_ns, question.points))
-        except stores.StoreUnavailable as error:
-            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(error), {"Retry-After": "5"}) from None
-        except stores.StoreError as error:
-            raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
-        if format == "csv":
-            return StreamingResponse(history.as_csv(answer), media_type="text/csv; charset=utf-8")
-        return _json(history.as_json(answer))
-
     @api.get("/api/v1/flow", response_model=schemas.Flow, responses=PROBLEMS)
     async def flow(asks: Caller) -> Response:
         """The books: where every batch and reading is. Device and gateway tokens see their own devices."""
@@ -287,7 +218,7 @@ def make_api(
             if given is not None and role is not of:
                 detail = f"{name}: a token of role {role} takes none; {name} is for role {of}"
                 raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
-        expires_ns = None if asked.expires_in_s is None else overview.now_ns() + asked.expires_in_s * history.NS_PER_S
+        expires_ns = None if asked.expires_in_s is None else overview.now_ns() + asked.expires_in_s * NS_PER_S
         try:
             made = await registrar.create_token(
                 role, pattern=asked.device or asked.devices or "", label=asked.label, expires_ns=expires_ns
@@ -303,14 +234,8 @@ def make_api(
             raise Refusal(HTTPStatus.NOT_FOUND, f"there is no token {id}")
         return Response(status_code=HTTPStatus.NO_CONTENT)
 
+    history.install(api, store, series=series, clock=overview.now_ns)
     return api
-
-
-def _time(name: str, text: str | None) -> int | None:
-    try:
-        return None if text is None else history.parse_time(text)
-    except ValueError as error:
-        raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, f"{name}: {error}") from None
 
 
 def _json(answer: object, status: HTTPStatus = HTTPStatus.OK) -> Response:

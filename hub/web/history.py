@@ -1,99 +1,185 @@
-"""/api/v1/history: its question, and its answers as JSON and CSV."""
+"""/api/v1/history: stored readings in one answer; /api/v1/export: every reading of any stretch of time, as a stream."""
 
 from __future__ import annotations
 
-import csv
-import io
-import re
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
-from heapq import merge
-from typing import Any
+from collections.abc import AsyncGenerator, Callable, Iterable
+from http import HTTPStatus
+from typing import Annotated, Any, Literal, get_args
 
-from hub.contract.store import History, SeriesHistory
+import msgspec
+from fastapi import Depends, FastAPI, Query
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from hub.contract import store as stores
+from hub.contract.batch import Series
+from hub.web import schemas
+from hub.web.caller import Reader
+from hub.web.media import MEDIA_TYPES, choose_format
+from hub.web.problem import ProblemCode, Refusal, problems
+from hub.web.question import DEFAULT_SPAN_NS, Clock, Question
+from hub.web.stream import Stream, encode
+from hub.web.table import WRITERS, Layout, Table, type_of
+from wire import limits
 
 MAX_SERIES = 2_000
-"""Series of one answer: with 4,000 points each it is 8 million readings, as much as a browser can hold."""
+"""Series of one history: with 4,000 points each it is 8 million readings, as much as a browser can hold."""
 
-NS_PER_S = 1_000_000_000
-CSV_FLUSH_ROWS = 1_000
+MAX_EXPORT_SERIES = 100_000
+"""Series of one export; their names, which are held while it lasts, come to some 20 MB."""
 
-EXAMPLE = "2026-01-31T12:00:00Z"
-MAX_SHOWN = 40
-"""Characters of a wrong time that are repeated to whoever asked: any right one is shorter."""
+DEFAULT_POINTS = 1_000
 
-_NANOSECONDS = re.compile(r"-?[0-9]{1,20}")
-"""A few more digits than the year 2262 has, which is then said to be too late."""
+RETRY = {"Retry-After": "5"}
+
+HistoryFormat = Literal["json", "csv", "arrow"]
+ExportFormat = Literal["csv", "line", "arrow"]
+
+FORMAT = "Without it, what the Accept header asks for, else {}."
 
 
-def parse_time(text: str) -> int:
-    """Nanoseconds since 1970 UTC from an integer of nanoseconds or an RFC 3339 time. Raises ValueError, whose text is a
-    sentence for whoever asked."""
-    if _NANOSECONDS.fullmatch(text):
-        time_ns = int(text)
-    else:
+def install(api: FastAPI, store: stores.Store, *, series: Callable[[], Iterable[Series]], clock: Clock) -> None:
+    """Adds the two to the application."""
+
+    @api.get(
+        "/api/v1/history",
+        response_model=schemas.History,
+        responses={**problems(406, 503), 200: {"content": _content(HistoryFormat)}},
+    )
+    async def history(
+        _: Reader,
+        question: Annotated[Question, Depends()],
+        points: Annotated[
+            int,
+            Query(
+                ge=0,
+                le=limits.MAX_HISTORY_POINTS,
+                description=f"At most so many points a series, {stores.MIN_POINTS} or more; 0: every reading.",
+            ),
+        ] = DEFAULT_POINTS,
+        aggregate: Annotated[
+            stores.Aggregate,
+            Query(
+                description="What becomes of the readings of an interval: `minmax` keeps the lowest and the highest at "
+                "their own times; the others give one value at its begin."
+            ),
+        ] = "minmax",
+        format: Annotated[HistoryFormat | None, Query(description=FORMAT.format("json"))] = None,
+    ) -> Response:
+        """Stored readings, reduced to the number of points asked for. The last hour without `from`."""
+        answer_format = choose_format(format, question.accept, _offered(HistoryFormat))
+        selected = question.select(series(), clock(), default_span_ns=DEFAULT_SPAN_NS)
+        _check_number(selected.series, MAX_SERIES, "name fewer devices or metrics, or take /api/v1/export")
+        _check_points(points, aggregate)
+        query = stores.Query(*selected, points or None, aggregate)
         try:
-            moment = datetime.fromisoformat(text)
-        except ValueError:
-            shown = text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
-            raise ValueError(f"{shown!r} is no time: write nanoseconds since 1970, or {EXAMPLE}") from None
-        if moment.tzinfo is None:
-            raise ValueError(f"{text} has no time zone: write for example {moment.isoformat()}Z")
-        delta = moment - datetime(1970, 1, 1, tzinfo=UTC)
-        time_ns = (delta.days * 86_400 + delta.seconds) * NS_PER_S + delta.microseconds * 1_000
-    if not 0 <= time_ns < 2**63:
-        raise ValueError(f"{text} is not between 1970 and 2262")
-    return time_ns
+            answer = await store.query(query)
+        except stores.StoreError as error:
+            raise _refusal(error) from None
+        if answer_format == "json":
+            body = await run_in_threadpool(_as_json, answer, aggregate)
+            return Response(body, media_type="application/json", headers={"Cache-Control": "no-store"})
+        layout = Layout(selected.series, zone=question.zone, aggregate=aggregate)
+
+        async def tables() -> AsyncGenerator[Table, None]:
+            yield await run_in_threadpool(layout.in_order_of_time, answer.series)
+
+        return await _stream(tables(), layout, answer_format, file="history")
+
+    @api.get(
+        "/api/v1/export",
+        response_class=Response,
+        responses={**problems(406, 503), 200: {"content": _content(ExportFormat)}},
+    )
+    async def export(
+        _: Reader,
+        question: Annotated[Question, Depends()],
+        format: Annotated[ExportFormat | None, Query(description=FORMAT.format("csv"))] = None,
+    ) -> Response:
+        """Every stored reading, however many: one series after the other, each in order of time. From the first
+        reading without `from`. A broken connection means that not all of it came."""
+        answer_format = choose_format(format, question.accept, _offered(ExportFormat))
+        selected = question.select(series(), clock(), default_span_ns=None)
+        _check_number(selected.series, MAX_EXPORT_SERIES, "name fewer devices or metrics")
+        layout = Layout(selected.series, zone=question.zone)
+
+        async def tables() -> AsyncGenerator[Table, None]:
+            pieces = store.scan(*selected)
+            try:
+                async for piece in pieces:
+                    yield layout.table(piece)
+            finally:
+                await pieces.aclose()
+
+        return await _stream(tables(), layout, answer_format, file="export")
 
 
-def format_time(time_ns: int) -> str:
-    """RFC 3339 in UTC with nanoseconds: nothing of a time is lost."""
-    seconds, rest = divmod(time_ns, NS_PER_S)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
+async def _stream(tables: AsyncGenerator[Table, None], layout: Layout, format: str, *, file: str) -> Response:
+    """The tables in a format, once the store has begun to answer."""
+
+    async def parts() -> AsyncGenerator[bytes, None]:
+        try:
+            async for part in encode(tables, writer):
+                yield part
+        finally:
+            await tables.aclose()
+
+    try:
+        writer = WRITERS[format](layout)
+        begun = parts()
+        first = await anext(begun, b"")
+    except ValueError as error:
+        raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
+    except stores.StoreError as error:
+        raise _refusal(error) from None
+    media_type = MEDIA_TYPES[format]
+    name = f"{file}.{format}"
+    headers = {"Cache-Control": "no-store", "Content-Disposition": f'attachment; filename="{name}"'}
+    return Stream(first, begun, media_type=media_type, headers=headers)
 
 
-def as_json(history: History) -> dict[str, Any]:
+def _as_json(history: stores.History, aggregate: stores.Aggregate) -> bytes:
     """The answer as the API's History."""
-    return {
-        "offset": history.cursor.offset,
-        "series": [
-            {
-                "device": part.series.device,
-                "metric": part.series.metric,
-                "type": part.series.type,
-                "unit": part.series.unit,
-                "resolution": part.resolution,
-                "time_ns": part.times_ns.tolist(),
-                "values": _plain(part.values),
-            }
-            for part in history.series
-        ],
-    }
+    parts = [
+        {
+            "device": part.series.device,
+            "metric": part.series.metric,
+            "type": type_of(part.series, aggregate),
+            "unit": part.series.unit,
+            "resolution": part.resolution,
+            "time_ns": part.times_ns.tolist(),
+            "values": part.values if isinstance(part.values, list) else part.values.tolist(),
+        }
+        for part in history.series
+    ]
+    return msgspec.json.encode({"offset": history.cursor.offset, "series": parts})
 
 
-def as_csv(history: History) -> Iterator[str]:
-    """Rows of time, time_ns, device, metric, unit, value in order of time, in pieces of CSV_FLUSH_ROWS."""
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(["time", "time_ns", "device", "metric", "unit", "value"])
-    rows = merge(*(_rows(part) for part in history.series), key=lambda row: row[0])
-    for count, (time_ns, part, value) in enumerate(rows, start=1):
-        shown = str(value).lower() if isinstance(value, bool) else value
-        series = part.series
-        writer.writerow([format_time(time_ns), time_ns, series.device, series.metric, series.unit, shown])
-        if count % CSV_FLUSH_ROWS == 0:
-            yield text.getvalue()
-            text.seek(0)
-            text.truncate()
-    yield text.getvalue()
+def _check_number(series: list[Series], most: int, remedy: str) -> None:
+    if len(series) > most:
+        detail = f"{len(series)} series match, at most {most} are answered at once: {remedy}"
+        raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, detail, code=ProblemCode.TOO_MANY_SERIES)
 
 
-def _rows(part: SeriesHistory) -> Iterator[tuple[int, SeriesHistory, Any]]:
-    for time_ns, value in zip(part.times_ns.tolist(), _plain(part.values), strict=True):
-        yield time_ns, part, value
+def _check_points(points: int, aggregate: stores.Aggregate) -> None:
+    if 0 < points < stores.MIN_POINTS:
+        detail = f"points: {stores.MIN_POINTS} or more (a lowest and a highest), or 0 for every reading"
+        raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
+    if points == 0 and aggregate != "minmax":
+        detail = f"aggregate: {aggregate} needs a number of points, one for each interval"
+        raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
 
 
-def _plain(values: Any) -> Sequence[Any]:
-    """Values as Python objects, whether they came as an array or a list."""
-    plain: Sequence[Any] = values if isinstance(values, list) else values.tolist()
-    return plain
+def _refusal(error: stores.StoreError) -> Refusal:
+    if isinstance(error, stores.StoreUnavailable):
+        return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(error), RETRY, code=ProblemCode.STORE_UNAVAILABLE)
+    return Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, str(error), code=ProblemCode.STORE_REFUSED)
+
+
+def _offered(formats: Any) -> dict[str, str]:
+    return {format: MEDIA_TYPES[format] for format in get_args(formats)}
+
+
+def _content(formats: Any) -> dict[str, Any]:
+    """The media types of these formats, for the description; the shape of JSON is told by the model."""
+    return {media_type: {} for media_type in _offered(formats).values()}

@@ -121,7 +121,9 @@ class SeriesHistory(BaseModel):
     metric: str
     type: MetricType
     unit: str
-    resolution: Literal["raw", "reduced"]
+    resolution: Literal["raw", "reduced", "minute", "hour"] = Field(
+        description="Every reading there is, or points made of readings, of minutes or of hours."
+    )
     time_ns: list[TimeNs]
     values: list[float | int | bool | str]
 
