@@ -30,6 +30,10 @@ Notice = Callable[[int], None]
 _NOTICE_ROWS = 1024
 
 
+def _unnoticed(position: int) -> None:
+    """For who does not want to know."""
+
+
 class Survey:
     """What one file holds: filled by the first reading."""
 
@@ -71,12 +75,12 @@ class Survey:
         self.digest = self.file.digest
         self.catalogue.close()
 
-    def batches(self, notice: Notice) -> Generator[list[list[Batch]], None, None]:
+    def batches(self) -> Generator[list[list[Batch]], None, None]:
         """A second reading: the batches slice by slice, a list for each device. Raises FileError when it changed."""
         numbering = Numbering()
         rows = (
             row
-            for row in self._rows(self.file.lines(), notice)
+            for row in self._rows(self.file.lines(), _unnoticed)
             if isinstance(row, Row) and self.catalogue.judge(row) is None
         )
         for portion in slices(rows):

@@ -27,13 +27,11 @@ T = TypeVar("T")
 
 class Events(NamedTuple):
     """Who is told: of readings that are on the hub's disk now (how many; and whether they were there before this run),
-    of a batch that the hub put in quarantine, of trouble that is waited for ("" when it is over), of how far the file
-    is read."""
+    of a batch that the hub put in quarantine, of trouble that is waited for ("" when it is over)."""
 
     stored: Callable[[int, bool], None]
     rejected: Callable[[Batch, messages.Reject], None]
     trouble: Callable[[str], None]
-    read: Callable[[int], None]
 
 
 class Upload:
@@ -60,7 +58,7 @@ class Upload:
 
     async def run(self) -> None:
         """Returns when all of the file is acknowledged. Waits for a hub that is away. Raises ImportingError."""
-        portions = self._survey.batches(self._events.read)
+        portions = self._survey.batches()
         ahead = asyncio.create_task(_next(portions))
         try:
             while (portion := await ahead) is not None:
