@@ -44,6 +44,7 @@ run: setup $(PAGE) ## start the hub with this computer's sensors and a simulated
 
 test: setup $(PAGE) ## run every test: Python, TypeScript and the browser
 	@mkdir -p build; rm -f build/typescript-tests.json; status=0; \
+	$(PY) -m tests.services || status=1; \
 	$(PY) -m pytest $(ARGS) || status=1; \
 	npm --prefix $(WEB) test -- --reporter=default --reporter=json \
 		--outputFile.json=$(CURDIR)/build/typescript-tests.json || status=1; \

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
 
-from tests.services import find_service, service_table
-from tests.services.found import CHROMIUM
+from tests.services import Service, find_service, service_table
+from tests.services.found import CHROMIUM, INFLUXDB1, INFLUXDB2
+from tests.services.influxdb import Influxdb1, Influxdb2, InfluxdbServer
 from tests.skips import skips_are_forbidden
 
 DEADLINE_S = 60.0
@@ -42,7 +43,25 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 @pytest.fixture(scope="session")
 def chromium() -> Path:
     """The path of a Chromium to drive; the test is skipped, with the reason, where there is none."""
-    found = find_service(CHROMIUM)
+    return _program(CHROMIUM)
+
+
+@pytest.fixture(scope="session")
+def influxdb1(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InfluxdbServer]:
+    """InfluxDB 1.8, running; the test is skipped, with the reason, where there is none."""
+    with InfluxdbServer(_program(INFLUXDB1), tmp_path_factory.mktemp("influxdb1"), Influxdb1()) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def influxdb2(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InfluxdbServer]:
+    """InfluxDB 2.7, running; the test is skipped, with the reason, where there is none."""
+    with InfluxdbServer(_program(INFLUXDB2), tmp_path_factory.mktemp("influxdb2"), Influxdb2()) as server:
+        yield server
+
+
+def _program(service: Service) -> Path:
+    found = find_service(service)
     if found.path is None:
         pytest.skip(found.reason)
     return found.path

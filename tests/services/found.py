@@ -6,8 +6,14 @@ import functools
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+
+from tests.services.built import INFLUXDB1 as INFLUXDB1_SOURCE
+from tests.services.built import INFLUXDB2 as INFLUXDB2_SOURCE
+from tests.services.built import Source, built_path
 
 VERSION_TIMEOUT_S = 30
 """A browser's first start on a busy machine takes seconds; past this the program counts as broken."""
@@ -18,13 +24,15 @@ class Service:
     """A program that tests start: what it is called, and how a person gets it.
 
     `variable` is the environment variable that names the program's path and wins over the search for
-    `commands` on the PATH.
+    `commands` on the PATH; a service with a `source` is not searched for there, but built.
     """
 
     name: str
     commands: tuple[str, ...]
     variable: str
     advice: str
+    source: Source | None = None
+    ask_version: str = "--version"
 
 
 @dataclass(frozen=True)
@@ -44,32 +52,58 @@ CHROMIUM = Service(
     advice="install the distribution's package chromium",
 )
 
-SERVICES = (CHROMIUM,)
+INFLUXDB1 = Service(
+    name="influxdb1",
+    commands=(),
+    variable="HUB_TEST_INFLUXDB1",
+    advice="run `python -m tests.services`",
+    source=INFLUXDB1_SOURCE,
+    ask_version="version",
+)
+
+INFLUXDB2 = Service(
+    name="influxdb2",
+    commands=(),
+    variable="HUB_TEST_INFLUXDB2",
+    advice="run `python -m tests.services`",
+    source=INFLUXDB2_SOURCE,
+    ask_version="version",
+)
+
+SERVICES = (CHROMIUM, INFLUXDB1, INFLUXDB2)
 
 
 @functools.cache
 def find_service(service: Service) -> FoundService:
-    """Look for a service once per run: its variable first, then each of its commands on the PATH."""
+    """Look for a service once per run: its variable first, then each of its commands on the PATH, or what was built."""
     named = os.environ.get(service.variable)
-    path = shutil.which(named) if named else _first_on_path(service.commands)
+    if named:
+        path, missing = shutil.which(named), f"{service.variable}={named} is no program"
+    elif service.source is not None:
+        path, missing = shutil.which(built_path(service.source)), f"version {service.source.version} is not built yet"
+    else:
+        path, missing = _first_on_path(service.commands), f"no {service.commands[0]} on the PATH"
     if path is None:
-        missing = f"{service.variable}={named} is no program" if named else f"no {service.commands[0]} on the PATH"
         return FoundService(service, None, "", f"{missing}: {service.advice}, or name it in {service.variable}")
     try:
         asked = subprocess.run(
-            [path, "--version"], capture_output=True, text=True, timeout=VERSION_TIMEOUT_S, check=True
+            [path, service.ask_version], capture_output=True, text=True, timeout=VERSION_TIMEOUT_S, check=True
         )
     except (OSError, subprocess.SubprocessError) as error:
         return FoundService(service, None, "", f"{path} does not start: {error}")
     return FoundService(service, Path(path), asked.stdout.strip(), "")
 
 
-def service_table() -> list[str]:
-    """One line per service: its name, its version and path, or why it is missing."""
+def service_table(reasons: Mapping[str, str] = MappingProxyType({})) -> list[str]:
+    """One line per service: its name, its version and path, or why it is missing; `reasons` by name know better."""
     width = max(len(service.name) for service in SERVICES)
     lines = []
     for found in map(find_service, SERVICES):
-        state = f"{found.version}  ({found.path})" if found.path else f"missing: {found.reason}"
+        state = (
+            f"{found.version}  ({found.path})"
+            if found.path
+            else f"missing: {reasons.get(found.service.name, found.reason)}"
+        )
         lines.append(f"  {found.service.name:<{width}}  {state}")
     return lines
 

@@ -1,0 +1,38 @@
+"""`python -m tests.services`: builds the servers that are not there yet, and prints what there is and what is missing.
+
+Ends with 1 where something is missing and CI=true forbids that tests are skipped.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from tests.services.built import BuildError, build, built_path
+from tests.services.found import SERVICES, find_service, service_table
+from tests.skips import skips_are_forbidden
+
+
+def main() -> int:
+    reasons = {}
+    for service in SERVICES:
+        source = service.source
+        if source is None or service.variable in os.environ or find_service(service).path is not None:
+            continue
+        print(f"building {service.name} {source.version} into {built_path(source).parent}", flush=True)
+        begun = time.monotonic()
+        try:
+            build(source)
+        except BuildError as error:
+            reasons[service.name] = str(error)
+        else:
+            print(f"built {service.name} {source.version} in {time.monotonic() - begun:.0f} s", flush=True)
+    find_service.cache_clear()
+    print("services:", *service_table(reasons), sep="\n")
+    missing = any(find_service(service).path is None for service in SERVICES)
+    return 1 if missing and skips_are_forbidden() else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,158 @@
+"""Building the real servers that no package has in the version that tests need.
+
+Each has a Go module of its own in this folder, which pins it and all it is made of by hash. What was built stays in a
+folder of the user's cache, so that it is built once for all checkouts and for ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+BUILD_TIMEOUT_S = 3600
+"""Of one step of a build; InfluxDB 2.7 takes 5 to 15 minutes where nothing is cached, and hangs where this is over."""
+
+NICENESS = 5
+"""Of builds: whoever works on the machine meanwhile goes before."""
+
+TOLD_LINES = 5
+"""Of a failed build's output; the rest is in its log."""
+
+FORGIVING_COMPILER = '#!/bin/sh\nexec "$@" --cap-lints warn\n'
+"""Called by cargo with the Rust compiler's command. The libraries of InfluxDB 2.7 forbid themselves all warnings, and a
+compiler that is newer than they are has some that they do not know."""
+
+
+class BuildError(Exception):
+    """A server could not be built; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a server comes from: the Go module `folder` beside this file, and the `package` in it that is a program.
+
+    `rust` says that parts of it are written in Rust, which Go reaches through the module's own pkg-config.
+    """
+
+    folder: str
+    package: str
+    version: str
+    tags: tuple[str, ...] = ()
+    rust: bool = False
+
+    @property
+    def tools(self) -> dict[str, str]:
+        """The programs that a build needs, each with where it comes from."""
+        needed = {"go": "install Go 1.24 or newer (go.dev/dl)", "cc": "install the distribution's package gcc"}
+        if self.rust:
+            needed |= {
+                "cargo": "install Rust (rustup.rs)",
+                "pkg-config": "install the distribution's package pkg-config",
+            }
+        return needed
+
+
+INFLUXDB1 = Source("influxdb1", "github.com/influxdata/influxdb/cmd/influxd", "1.8.10")
+INFLUXDB2 = Source(
+    "influxdb2",
+    "github.com/influxdata/influxdb/v2/cmd/influxd",
+    "2.7.12",
+    tags=("sqlite_foreign_keys", "sqlite_json"),
+    rust=True,
+)
+
+
+def built_path(source: Source) -> Path:
+    """Where the program is when it is built: the folder's name tells the version and the hashes of all its parts."""
+    module = HERE / source.folder
+    parts = hashlib.sha256((module / "go.mod").read_bytes() + (module / "go.sum").read_bytes()).hexdigest()
+    return _cache() / f"{source.folder}-{source.version}-{parts[:12]}" / "influxd"
+
+
+def build(source: Source) -> Path:
+    """The program, built where it is not there yet; another process that builds it is waited for.
+
+    Raises BuildError where a tool is missing or the build fails.
+    """
+    path = built_path(source)
+    if path.exists():
+        return path
+    for tool, advice in source.tools.items():
+        if shutil.which(tool) is None:
+            raise BuildError(f"no {tool} on the PATH, which builds it: {advice}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(path.with_name("lock")):
+        if not path.exists():
+            _build(source, path)
+    return path
+
+
+def _build(source: Source, path: Path) -> None:
+    log = path.with_name("build.log")
+    log.unlink(missing_ok=True)
+    environment = _with_rust(path.parent, log) if source.rust else {}
+    unfinished = path.with_name("unfinished")
+    options = [f"-tags={','.join(source.tags)}", f"-ldflags=-s -w -X main.version={source.version}"]
+    _run(["go", "build", "-o", str(unfinished), *options, source.package], source.folder, environment, log)
+    unfinished.rename(path)
+
+
+def _with_rust(folder: Path, log: Path) -> dict[str, str]:
+    """The environment in which Go finds the parts that are written in Rust."""
+    pkg_config, compiler = folder / "pkg-config", folder / "compiler"
+    _run(["go", "build", "-o", str(pkg_config), "github.com/influxdata/pkg-config"], INFLUXDB2.folder, {}, log)
+    compiler.write_text(FORGIVING_COMPILER)
+    compiler.chmod(0o755)
+    environment = {"PKG_CONFIG": str(pkg_config), "RUSTC_WRAPPER": str(compiler)}
+    if shutil.which("rustup"):
+        # The sources name an older compiler, which rustup would try to install.
+        asked = subprocess.run(
+            ["rustup", "show", "active-toolchain"], cwd=folder, capture_output=True, text=True, check=False
+        )
+        if asked.returncode or not asked.stdout.split():
+            raise BuildError("rustup has no active toolchain: run `rustup default stable`")
+        environment["RUSTUP_TOOLCHAIN"] = asked.stdout.split()[0]
+    return environment
+
+
+def _run(command: list[str], folder: str, environment: Mapping[str, str], log: Path) -> None:
+    with log.open("a+b") as output:
+        try:
+            ran = subprocess.run(
+                command,
+                cwd=HERE / folder,
+                env={**os.environ, **environment},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                timeout=BUILD_TIMEOUT_S,
+                check=False,
+                preexec_fn=functools.partial(os.nice, NICENESS),
+            )
+        except subprocess.TimeoutExpired as error:
+            raise BuildError(f"the build did not end in {BUILD_TIMEOUT_S} s, see {log}") from error
+        if ran.returncode:
+            output.seek(0)
+            told = output.read().decode(errors="replace").splitlines()[-TOLD_LINES:]
+            raise BuildError(f"the build failed, see {log}: {' | '.join(told)}")
+
+
+@contextlib.contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Waits until no other process builds the same; the lock ends with the process that has it."""
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "telemetry-hub-tests"
