@@ -18,6 +18,7 @@ from hub.ingestion.acceptance import decode_entry
 from hub.ingestion.count import count_readings
 from hub.ingestion.device import Device
 from hub.ingestion.intake import Intake
+from hub.ingestion.retry import QuarantineWork
 from hub.journal.sqlite_journal import SqliteJournal
 from hub.live.group import latest_of
 from hub.live.live import Live
@@ -127,6 +128,8 @@ async def open_rooms(settings: Settings, *, listening_on: str) -> AsyncIterator[
             door=door,
             series=registry.series.values,
             connections=connections,
+            journal=journal,
+            quarantine_work=QuarantineWork(journal, intake, metrics_of=metrics_of, record=registry.record_event),
             device=DeviceEndpoint(
                 intake,
                 connections,

@@ -34,7 +34,7 @@ class Action(StrEnum):
     READ = "read"
     """See the fleet, live updates, history, events and counters."""
     COMMAND = "command"
-    """Send commands to devices, deal with alarms."""
+    """Send commands to devices, deal with alarms and with the quarantine."""
     ADMINISTER = "administer"
     """Make and revoke tokens, delete data, change what the hub keeps."""
 

@@ -13,8 +13,7 @@ from starlette.responses import Response
 
 from hub.contract import store as stores
 from hub.contract.batch import Series
-from hub.contract.identity import Action, Identity, Role
-from hub.contract.journal import JournalError
+from hub.contract.identity import Identity, Role
 from hub.live.selection import matches, selection
 from hub.web import history, paging, problem, schemas
 from hub.web.caller import Admin, Caller, Reader
@@ -28,9 +27,6 @@ from wire import limits
 from wire.errors import WireError
 
 encode = msgspec.json.Encoder().encode
-
-MAX_QUARANTINE_PAGE = 100
-"""Of one answer: 26 MB where each is as large as a batch may be."""
 
 MAX_EVENT_PAGE = 200
 """A device has no more of them, as the registry keeps them."""
@@ -181,24 +177,6 @@ def make_api(
     async def flow(asks: Caller) -> Response:
         """The books: where every batch and reading is. Device and gateway tokens see their own devices."""
         return _json(await overview.flow(asks))
-
-    @api.get("/api/v1/quarantine", response_model=schemas.Quarantine, responses=PROBLEMS)
-    async def quarantine(
-        asks: Caller,
-        device: Annotated[str | None, Query(max_length=limits.MAX_DEVICE_ID)] = None,
-        limit: Annotated[int, Query(ge=1, le=MAX_QUARANTINE_PAGE)] = 20,
-        before: Annotated[int, Query(ge=1, le=limits.MAX_SEQ)] = limits.MAX_SEQ,
-    ) -> Response:
-        """Batches in quarantine, newest first; with `before`, an offset, only older ones. Device and gateway tokens
-        have to name one of their own devices."""
-        if not asks.may(Action.READ) and (device is None or not asks.may_write(device)):
-            detail = f"a token of role {asks.role} sees the quarantine of its own devices: name one with device"
-            raise Refusal(HTTPStatus.FORBIDDEN, detail)
-        try:
-            found = await overview.quarantine(device, limit=limit, before=before)
-        except JournalError as error:
-            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from None
-        return _json({"quarantine": found})
 
     @api.get("/api/v1/tokens", response_model=schemas.Tokens, responses=PROBLEMS)
     async def tokens(

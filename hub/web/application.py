@@ -14,8 +14,10 @@ from starlette.routing import Match
 
 from hub.contract.batch import Series
 from hub.contract.identity import Identity
+from hub.contract.journal import Journal
 from hub.contract.store import Store
-from hub.web import api, operations, session
+from hub.ingestion.retry import QuarantineWork
+from hub.web import api, operations, quarantine, session
 from hub.web.asgi import Endpoint
 from hub.web.connections import Connections
 from hub.web.direct import DEVICE_PATH
@@ -45,6 +47,8 @@ def make_application(
     door: Door,
     series: Callable[[], Iterable[Series]],
     connections: Connections,
+    journal: Journal,
+    quarantine_work: QuarantineWork,
     device: Endpoint,
     live: Endpoint,
 ) -> Router:
@@ -61,6 +65,7 @@ def make_application(
         return identity
 
     http = api.make_api(overview, registry, store, identify=identify, series=series, version=overview.info.version)
+    quarantine.install(http, journal, quarantine_work)
     operations.install(http, overview, lambda: len(connections))
     session.install(http, registry, door)
     _translate_errors(http)

@@ -25,12 +25,18 @@ async def reader(asks: Caller) -> Identity:
     return _allowed(asks, Action.READ)
 
 
+async def operator(asks: Caller) -> Identity:
+    """Whoever asks, if it may decide about the quarantine and the devices."""
+    return _allowed(asks, Action.COMMAND)
+
+
 async def admin(asks: Caller) -> Identity:
     """Whoever asks, if it may administer."""
     return _allowed(asks, Action.ADMINISTER)
 
 
 Reader = Annotated[Identity, Depends(reader)]
+Operator = Annotated[Identity, Depends(operator)]
 Admin = Annotated[Identity, Depends(admin)]
 
 

@@ -3,11 +3,10 @@ ready."""
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from hub.contract.batch import Entry, Series
+from hub.contract.batch import Series
 from hub.contract.books import Balance
 from hub.contract.identity import Action, Identity
 from hub.contract.journal import Journal
@@ -197,10 +196,6 @@ class Overview:
         """Batches put in quarantine since the data directory was made, by code."""
         return self._journal.quarantine_totals()
 
-    async def quarantine(self, device: str | None, *, limit: int, before: int) -> list[dict[str, Any]]:
-        """What is in quarantine, the newest first, as the API's Quarantined. Raises JournalError."""
-        return [_quarantined(entry) for entry in await self._journal.quarantined(device, limit=limit, before=before)]
-
     def lags(self) -> dict[str, int]:
         """Journal entries that each consumer has still to do."""
         last = self._journal.last_offset
@@ -251,23 +246,6 @@ def state_of(device: Device) -> messages.DeviceState:
         clock_offset_ns=device.clock_offset_ns,
         clock_error_ns=device.clock_error_ns,
     )
-
-
-def _quarantined(entry: Entry) -> dict[str, Any]:
-    code, message = entry.reason or ("", "")
-    return {
-        "offset": entry.offset,
-        "device": entry.device,
-        "epoch": entry.epoch,
-        "seq": entry.seq,
-        "received_ns": entry.received_ns,
-        "code": code,
-        "message": message,
-        "format": entry.format,
-        "payload": entry.payload.decode(errors="replace")
-        if entry.format == "json"
-        else b64encode(entry.payload).decode(),
-    }
 
 
 def metric_of(series: Series) -> dict[str, Any]:

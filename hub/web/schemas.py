@@ -211,26 +211,6 @@ class Flow(BaseModel):
     devices: list[DeviceFlow]
 
 
-class Quarantined(BaseModel):
-    """A batch that could not be accepted, with its reason."""
-
-    offset: int
-    device: str
-    epoch: str
-    seq: int
-    received_ns: TimeNs
-    code: str
-    message: str
-    format: Literal["json", "msgpack"]
-    payload: str = Field(description="The frame as it came: its text where the format is json, in base64 elsewhere.")
-
-
-class Quarantine(BaseModel):
-    """What is in quarantine, the newest first."""
-
-    quarantine: list[Quarantined]
-
-
 class NewToken(BaseModel):
     """A token to make: a device's with `device`, a gateway's with `devices` (a pattern), others with neither."""
 

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import io
-import json
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
-import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from websockets import Subprotocol
-from websockets.asyncio.client import connect
 
 from device_agent import Agent, Metric
 from hub.web import schemas
@@ -30,7 +25,6 @@ METRICS = [
     Metric("open", "boolean"),
     Metric("state", "string"),
 ]
-WRONG_BATCH = {"type": "data", "seq": 1, "time": [1], "values": {"level": ["high"]}}
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +69,6 @@ async def test_every_answer_is_what_the_description_says(hub: Hub) -> None:
     schemas.Latest.model_validate(await hub.get("/api/v1/latest"))
     schemas.History.model_validate(await hub.get("/api/v1/history", device="*"))
     schemas.Flow.model_validate(await hub.get("/api/v1/flow"))
-    schemas.Quarantine.model_validate(await hub.get("/api/v1/quarantine"))
     schemas.Tokens.model_validate(await hub.get("/api/v1/tokens"))
     schemas.Readiness.model_validate(await hub.get("/ready"))
 
@@ -134,7 +127,9 @@ async def test_history_is_reduced_to_the_points_asked_for_and_keeps_extremes(hub
         ("/api/v1/history", {"device": "pump", "points": 1_000_000}, 422, "points"),
         ("/api/v1/history", {"device": "pump", "points": 1}, 422, "points: 2 or more"),
         ("/api/v1/quarantine", {"limit": 101}, 422, "limit"),
-        ("/api/v1/quarantine", {"before": 0}, 422, "before"),
+        ("/api/v1/quarantine", {"before": 1}, 422, "before: there is no such parameter here"),
+        ("/api/v1/quarantine", {"cursor": "x"}, 422, "this is no cursor of quarantine"),
+        ("/api/v1/quarantine/7", {}, 404, "7 is not in quarantine"),
         (
             "/api/v1/history",
             {"device": "pump", "from": "yesterday"},
@@ -183,58 +178,6 @@ async def test_each_role_reaches_what_it_may_and_nothing_else(hub: Hub) -> None:
         answer = await ask(hub, path, token)
         assert answer.status_code == status, (path, answer.text)
     assert [d["device"] for d in (await ask(hub, "/api/v1/flow", device)).json()["devices"]] == ["fan"]
-
-
-async def send_wrong(hub: Hub, device: str, subprotocol: str, encode: Callable[[Any], str | bytes]) -> None:
-    """An agent that sends one batch with a word where a number belongs, and waits for its rejection."""
-    token = await hub.token("device", "--device", device)
-    hello = {
-        "type": "hello",
-        "device": device,
-        "epoch": "00000000000000aa",
-        "next_seq": 1,
-        "durable": True,
-        "time": 1,
-        "metrics": [{"name": "level", "type": "float"}],
-    }
-    async with connect(
-        f"{hub.ws_url}/v1/device",
-        additional_headers={"Authorization": f"Bearer {token}"},
-        subprotocols=[Subprotocol(subprotocol)],
-        proxy=None,
-    ) as socket:
-        await socket.send(encode(hello))
-        await socket.send(encode(WRONG_BATCH))
-        async for frame in socket:
-            if "reject" in str(frame):
-                return
-
-
-async def test_the_quarantine_shows_what_was_refused_and_why(tmp_path: Path) -> None:
-    """Newest first, a page at a time, of one device or of all, frames as they came; books and metrics count the same,
-    also after a restart."""
-    async with running_hub(tmp_path / "data") as hub:
-        await send_wrong(hub, "a", "telemetry.v1.json", lambda message: json.dumps(message))
-        await send_wrong(hub, "b", "telemetry.v1.msgpack", msgspec.msgpack.encode)
-        await hub.stop()
-        await hub.start()
-        answer = await hub.get("/api/v1/quarantine")
-        schemas.Quarantine.model_validate(answer)
-        b, a = answer["quarantine"]
-        assert [(one["device"], one["seq"], one["code"]) for one in (b, a)] == [
-            ("b", 1, "wrong_type"),
-            ("a", 1, "wrong_type"),
-        ]
-        assert json.loads(a["payload"]) == msgspec.msgpack.decode(base64.b64decode(b["payload"])) == WRONG_BATCH
-        assert "level" in a["message"]
-        assert (await hub.get("/api/v1/quarantine", limit=1))["quarantine"] == [b]
-        assert (await hub.get("/api/v1/quarantine", before=b["offset"]))["quarantine"] == [a]
-        assert (await hub.get("/api/v1/quarantine", device="a"))["quarantine"] == [a]
-        assert (await hub.get("/api/v1/flow"))["totals"]["quarantined_batches"] == 2
-        families = {f.name: f for f in text_string_to_metric_families((await ask(hub, "/metrics", "")).text)}
-        assert [(sample.labels, sample.value) for sample in families["hub_quarantined_batches"].samples] == [
-            ({"code": "wrong_type"}, 2)
-        ]
 
 
 async def test_a_token_is_made_used_and_revoked_over_the_api(hub: Hub) -> None:

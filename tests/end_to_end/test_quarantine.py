@@ -1,0 +1,144 @@
+"""The quarantine of a real hub: what is refused is read, put right and retried, once, or deleted."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import struct
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from hub.web import quarantine_schemas as schemas
+from tests.end_to_end.hub import Hub, running_hub
+from tests.end_to_end.quarantined import LEVEL, send_batches
+
+SPEED = {"name": "speed", "type": "float"}
+
+
+def unknown(number: int) -> dict[str, Any]:
+    return {"time": [number], "values": {"speed": [float(number)]}}
+
+
+WRONG = {"time": [1], "values": {"level": ["high"]}}
+
+
+async def ask(hub: Hub, method: str, path: str, token: str | None = None, **more: Any) -> httpx.Response:
+    headers = {"Authorization": f"Bearer {token or await hub.admin()}"}
+    async with httpx.AsyncClient(base_url=hub.url, headers=headers, timeout=30) as client:
+        return await client.request(method, f"/api/v1/quarantine{path}", **more)
+
+
+async def test_what_was_refused_is_read_counted_retried_and_deleted(tmp_path: Path) -> None:
+    """The whole way of the API, each answer as it is described; books and metrics count the same, restarted or not."""
+    async with running_hub(tmp_path / "data") as hub:
+        packed = {"time": struct.pack("<2q", 5, 6), "values": {"speed": struct.pack("<2d", 1.5, float("nan"))}}
+        await send_batches(hub, "a", [WRONG, unknown(3)])
+        await send_batches(hub, "b", [packed], format="msgpack")
+        await hub.stop()
+        await hub.start()
+
+        page = await hub.get("/api/v1/quarantine", limit=2)
+        schemas.Quarantine.model_validate(page)
+        newest = page["quarantine"]
+        assert [(one["device"], one["seq"], one["code"]) for one in newest] == [
+            ("b", 1, "unknown_metric"),
+            ("a", 2, "unknown_metric"),
+        ]
+        last = await hub.get("/api/v1/quarantine", limit=2, cursor=page["next"])
+        assert ([one["code"] for one in last["quarantine"]], last["next"]) == (["wrong_type"], None)
+        assert (await hub.get("/api/v1/quarantine", device="b"))["quarantine"] == newest[:1]
+        assert (await hub.get("/api/v1/quarantine", code="wrong_type"))["quarantine"] == last["quarantine"]
+
+        counts = await hub.get("/api/v1/quarantine/counts")
+        schemas.QuarantineCounts.model_validate(counts)
+        assert [(c["code"], c["entries"], c["devices"]) for c in counts["codes"]] == [
+            ("unknown_metric", 2, 2),
+            ("wrong_type", 1, 1),
+        ]
+        assert counts["newest"] == newest[0]["offset"]
+        one = await hub.get(f"/api/v1/quarantine/{newest[0]['offset']}")
+        schemas.QuarantinedMessage.model_validate(one)
+        assert json.loads(one["text"])["values"] == {"speed": [1.5, None]}
+        assert (one["shortened"], "declare it" in one["advice"]) == (False, True)
+        raw = await ask(hub, "GET", f"/{newest[1]['offset']}/payload")
+        assert json.loads(raw.content) == {"type": "data", "seq": 2, **unknown(3)}
+
+        viewer = await hub.token("viewer")
+        assert (await ask(hub, "POST", "/retry", viewer, json={})).status_code == 403
+        assert (await ask(hub, "DELETE", f"/{newest[0]['offset']}", viewer)).status_code == 403
+        stays = (await ask(hub, "POST", "/retry", json={})).json()
+        schemas.Retried.model_validate(stays)
+        assert (stays["accepted"], stays["reasons"]) == (0, {"unknown_metric": 2, "wrong_type": 1})
+
+        await send_batches(hub, "a", [], metrics=[LEVEL, SPEED])
+        await send_batches(hub, "b", [], metrics=[SPEED])
+        operator = await hub.token("operator")
+        accepted = await ask(hub, "POST", f"/{newest[0]['offset']}/retry", operator)
+        assert accepted.json() == {"accepted": True, "readings": 1, "code": None, "message": None}
+        assert (await ask(hub, "POST", f"/{newest[0]['offset']}/retry", operator)).status_code == 404
+        done = (await ask(hub, "POST", "/retry", operator, json={"device": "a", "code": "unknown_metric"})).json()
+        assert (done["accepted"], done["readings"], done["next"]) == (1, 1, None)
+        refused = await ask(hub, "DELETE", "", operator)
+        assert (refused.status_code, "all=true" in refused.json()["detail"]) == (422, True)
+        assert (await ask(hub, "DELETE", "?all=true", operator)).json() == {"deleted": 1}
+        assert (await ask(hub, "DELETE", "/1", operator)).status_code == 404
+
+        books = await hub.settled()
+        assert (books["totals"]["accepted"], books["totals"]["stored"]) == (2, 2)
+        assert books["totals"]["quarantined_batches"] == 3
+        history = await hub.get("/api/v1/history", device="*", metric="speed", points=0, **{"from": "0"})
+        assert [(s["device"], s["time_ns"], s["values"]) for s in history["series"]] == [
+            ("a", [3], [3.0]),
+            ("b", [5], [1.5]),
+        ]
+        latest = await hub.get("/api/v1/latest", device="a", metric="speed")
+        assert latest["latest"][0]["latest"] is None
+        kinds = [event["kind"] for event in (await hub.get("/api/v1/devices/a/events"))["events"]]
+        assert {"quarantine_retried", "quarantine_deleted"} <= set(kinds)
+        async with httpx.AsyncClient(base_url=hub.url) as client:
+            families = {f.name: f for f in text_string_to_metric_families((await client.get("/metrics")).text)}
+        assert {s.labels["code"]: s.value for s in families["hub_quarantined_batches"].samples} == {
+            "unknown_metric": 2,
+            "wrong_type": 1,
+        }
+
+
+@pytest.mark.deadline(120)
+async def test_a_retry_is_done_once_though_the_hub_is_killed(tmp_path: Path) -> None:
+    """kill -9 at any moment of it: each batch is either in quarantine still or accepted, and in the end stored once."""
+    count = 400
+    hub = Hub(tmp_path / "data")
+    await hub.start()
+    try:
+        await send_batches(hub, "d", [unknown(number) for number in range(1, count + 1)])
+        await send_batches(hub, "d", [], metrics=[SPEED])
+        for delay_s in (0.0, random.uniform(0, 0.02), random.uniform(0, 0.05)):
+            retry = asyncio.create_task(retry_all(hub))
+            await asyncio.wait([retry], timeout=delay_s)
+            await hub.kill()
+            await asyncio.wait([retry])
+            retry.exception()
+            await hub.start()
+            left = (await hub.get("/api/v1/quarantine/counts"))["entries"]
+            accepted = (await hub.get("/api/v1/flow"))["totals"]["accepted"]
+            assert left + accepted == count
+        await retry_all(hub)
+        books = await hub.settled()
+        assert (books["totals"]["accepted"], books["totals"]["stored"]) == (count, count)
+        history = await hub.get("/api/v1/history", device="d", metric="speed", points=0, **{"from": "0"})
+        assert history["series"][0]["time_ns"] == list(range(1, count + 1))
+        assert await hub.stop() == 0
+    finally:
+        await hub.kill()
+
+
+async def retry_all(hub: Hub) -> None:
+    """In small steps, so that a kill comes between some of them."""
+    for first in range(0, 2_000, 40):
+        answer = await ask(hub, "POST", "/retry", json={"after": first, "up_to": first + 40})
+        assert answer.status_code == 200
