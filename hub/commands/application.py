@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hub.commands import config, import_, run, token
+from hub.commands import config, export, import_, run, token
 
 app = typer.Typer(
     name="hub",
@@ -35,6 +35,7 @@ def options(
 
 
 app.command("run")(run.run)
+app.command("export")(export.export)
 app.command("import")(import_.import_files)
 app.add_typer(config.app, name="config")
 app.add_typer(token.app, name="token")

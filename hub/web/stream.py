@@ -26,8 +26,10 @@ log = structlog.get_logger(__name__)
 
 
 async def encode(tables: AsyncIterator[Table], writer: Writer) -> AsyncGenerator[bytes, None]:
-    """The file of all tables, in parts that are not empty. The first comes when there is a table, or when there is
-    certainly none: until then an error can still be told."""
+    """The file of all tables, in parts that are not empty; none has rows of two tables.
+
+    The first comes when there is a table, or when there is certainly none: until then an error can still be told.
+    """
     head = await asyncio.to_thread(writer.begin)
     async for table in tables:
         for start in range(0, table.num_rows, ROWS):

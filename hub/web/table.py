@@ -203,6 +203,19 @@ WRITERS: dict[str, type[CsvWriter] | type[LineWriter] | type[ArrowWriter]] = {
 }
 
 
+def read_export(batch: Any) -> tuple[Layout, Table]:
+    """A record batch of an export, which is never empty and has one series, as the table inside that it came from."""
+    device, metric, unit = (batch.column(name)[0].as_py() for name in ("device", "metric", "unit"))
+    type = next(type for type in TYPES if type in batch.schema.names and not batch.column(type).null_count)
+    layout = Layout([Series(0, device, metric, type, unit)], zone=batch.schema.field("time").type.tz)
+    columns = {
+        "time_ns": batch.column("time").cast(pa.int64()),
+        "series": pa.repeat(pa.scalar(0, pa.int32()), batch.num_rows),
+        type: batch.column(type),
+    }
+    return layout, pa.table(columns)
+
+
 class _Sink:
     """A file that is taken away as it is written."""
 
