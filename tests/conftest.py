@@ -13,7 +13,7 @@ import hypothesis
 import pytest
 
 from tests.services import Service, find_service, service_table
-from tests.services.found import CHROMIUM, INFLUXDB1, INFLUXDB2
+from tests.services.found import CHROMIUM, COMPOSE, INFLUXDB1, INFLUXDB2, MOSQUITTO
 from tests.services.influxdb import Influxdb1, Influxdb2, InfluxdbServer
 from tests.skips import skips_are_forbidden
 
@@ -58,6 +58,18 @@ def influxdb2(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InfluxdbServ
     """InfluxDB 2.7, running; the test is skipped, with the reason, where there is none."""
     with InfluxdbServer(_program(INFLUXDB2), tmp_path_factory.mktemp("influxdb2"), Influxdb2()) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def compose_program() -> Path:
+    """The path of the program that reads Compose files; the test is skipped, with the reason, where there is none."""
+    return _program(COMPOSE)
+
+
+@pytest.fixture(scope="session")
+def mosquitto_program() -> Path:
+    """The path of Mosquitto; the test is skipped, with the reason, where there is none."""
+    return _program(MOSQUITTO)
 
 
 def _program(service: Service) -> Path:

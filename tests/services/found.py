@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from tests.services.built import COMPOSE as COMPOSE_SOURCE
 from tests.services.built import INFLUXDB1 as INFLUXDB1_SOURCE
 from tests.services.built import INFLUXDB2 as INFLUXDB2_SOURCE
 from tests.services.built import Source, built_path
@@ -24,7 +25,8 @@ class Service:
     """A program that tests start: what it is called, and how a person gets it.
 
     `variable` is the environment variable that names the program's path and wins over the search for
-    `commands` on the PATH; a service with a `source` is not searched for there, but built.
+    `commands` on the PATH; a service with a `source` is not searched for there, but built. `ask_version` is what makes
+    it say its version and end with `exit_code`.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Service:
     advice: str
     source: Source | None = None
     ask_version: str = "--version"
+    exit_code: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,25 @@ INFLUXDB2 = Service(
     ask_version="version",
 )
 
-SERVICES = (CHROMIUM, INFLUXDB1, INFLUXDB2)
+COMPOSE = Service(
+    name="compose",
+    commands=(),
+    variable="HUB_TEST_COMPOSE",
+    advice="run `python -m tests.services`",
+    source=COMPOSE_SOURCE,
+    ask_version="-help",
+)
+
+MOSQUITTO = Service(
+    name="mosquitto",
+    commands=("mosquitto", "/usr/sbin/mosquitto"),
+    variable="HUB_TEST_MOSQUITTO",
+    advice="install the distribution's package mosquitto",
+    ask_version="-h",
+    exit_code=3,
+)
+
+SERVICES = (CHROMIUM, COMPOSE, INFLUXDB1, INFLUXDB2, MOSQUITTO)
 
 
 @functools.cache
@@ -87,11 +108,15 @@ def find_service(service: Service) -> FoundService:
         return FoundService(service, None, "", f"{missing}: {service.advice}, or name it in {service.variable}")
     try:
         asked = subprocess.run(
-            [path, service.ask_version], capture_output=True, text=True, timeout=VERSION_TIMEOUT_S, check=True
+            [path, service.ask_version], capture_output=True, text=True, timeout=VERSION_TIMEOUT_S, check=False
         )
     except (OSError, subprocess.SubprocessError) as error:
         return FoundService(service, None, "", f"{path} does not start: {error}")
-    return FoundService(service, Path(path), asked.stdout.strip(), "")
+    if asked.returncode != service.exit_code:
+        return FoundService(service, None, "", f"{path} {service.ask_version} ended with {asked.returncode}")
+    # One that does not tell its version was built from a source that does.
+    told = asked.stdout.strip().partition("\n")[0] or (service.source.version if service.source else "")
+    return FoundService(service, Path(path), told, "")
 
 
 def service_table(reasons: Mapping[str, str] = MappingProxyType({})) -> list[str]:
