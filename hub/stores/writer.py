@@ -14,8 +14,9 @@ import structlog
 
 from hub.contract.batch import Batch, Entry, EntryKind
 from hub.contract.journal import Journal, JournalError, JournalTrimmed
-from hub.contract.store import Cursor, Store, StoreError, Written
+from hub.contract.store import Cursor, Store, StoreError, StoreUnavailable, Written
 from hub.stores.bookkeeper import CONSUMER, Bookkeeper
+from hub.stores.refusals import Refusals
 from wire import limits
 from wire.errors import WireError
 
@@ -50,6 +51,13 @@ FIRST_RETRY_S = 0.5
 MAX_RETRY_S = 30.0
 """Between two tries of a store that is not available: a random part of a bound that doubles from first to last."""
 
+SAVE_AFTER_S = 1.0
+"""After the last of many writes the store is asked to make its cursor durable, where it has left that for later."""
+
+FINISH_S = 10.0
+"""A write under way gets this long when the writer is stopped. What a server that hangs has not answered by then is
+written again at the next start."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -76,10 +84,10 @@ class WriterState(NamedTuple):
 class StoreWriter:
     """Feeds a store from a journal.
 
-    The cursor is the store's own, in the same transaction as the readings; the journal is told afterwards, so that it
-    may delete. A store that is down is tried again, for ever: nothing is dropped, the journal holds it meanwhile. An
-    entry that cannot be decoded is put in quarantine and passed over: waiting would not help it, and everything behind
-    it would wait, too.
+    The cursor is the store's own; the journal is told when it is durable, so that it may delete. A store that is down
+    is tried again, for ever: nothing is dropped, the journal holds it meanwhile. What cannot be decoded, and what the
+    store will never take, is put in quarantine and passed over: waiting would not help it, and everything behind it
+    would wait, too.
     """
 
     def __init__(
@@ -112,7 +120,8 @@ class StoreWriter:
         self._last_error: str | None = None
         self._offset = 0
         self._missed = 0
-        # Up to here everything that cannot be decoded is in quarantine; after a restart some may be put there again.
+        self._refusals = Refusals(journal)
+        # Up to here everything that cannot be decoded is in quarantine.
         self._judged = 0
         self._tries = 0
         self._began_s = -math.inf
@@ -145,7 +154,7 @@ class StoreWriter:
             except (StoreError, JournalError) as error:
                 self._tries += 1
                 self._enter("waiting", str(error))
-                await self._pause_before_retry()
+                await self._pause_before_retry(error)
 
     async def drain(self, timeout_s: float) -> bool:
         """Stores what the journal has now, without pauses, while `run` runs. False where that took too long."""
@@ -187,6 +196,7 @@ class StoreWriter:
         """Waits for entries and stores those that are there, within the bounds of one write."""
         journal = self._journal
         await self._books.begin(self._offset)
+        await self._save_when_idle()
         await journal.wait(self._offset)
         if self._read_all and journal.last_offset - self._offset < MAX_ENTRIES:
             await self._wait_for_more()
@@ -232,21 +242,40 @@ class StoreWriter:
                 hurry.cancel()
                 await asyncio.gather(enough, hurry, return_exceptions=True)
 
-    async def _write(self, entries: list[Entry], cursor: Cursor) -> Written:
-        write = asyncio.ensure_future(self._store.write(entries, cursor))
-        try:
-            written = await asyncio.shield(write)
-        except asyncio.CancelledError:
-            await asyncio.wait([write])
-            if not write.cancelled() and write.exception() is None:
-                self._stored(entries, cursor, write.result())
-            raise
-        self._stored(entries, cursor, written)
-        return written
+    async def _save_when_idle(self) -> None:
+        """Where nothing comes for a while, makes durable what the store has left for later."""
+        if self._store.cursor == Cursor(self._journal.id, self._offset):
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SAVE_AFTER_S):
+                await self._journal.wait(self._offset)
+                return
+        await self._store.save()
+        self._tell_journal()
 
-    def _stored(self, entries: list[Entry], cursor: Cursor, written: Written) -> None:
+    async def _write(self, entries: list[Entry], cursor: Cursor) -> Written:
+        """Writes, and puts what the store refuses in quarantine; cancelled, it finishes that first."""
+        write = asyncio.ensure_future(self._write_all(entries, cursor))
+        try:
+            return await asyncio.shield(write)
+        except asyncio.CancelledError:
+            await asyncio.wait([write], timeout=FINISH_S)
+            write.cancel()
+            await asyncio.gather(write, return_exceptions=True)
+            raise
+
+    async def _write_all(self, entries: list[Entry], cursor: Cursor) -> Written:
+        written = await self._store.write(entries, cursor)
+        if written.refused:
+            # Before the store's cursor is durable, so that a crash leaves nothing that is in neither of them.
+            added = await self._refusals.keep(written.refused)
+            self._on_quarantined(added)
         self._books.written(entries, cursor.offset, written)
         self._move(cursor.offset)
+        if written.refused:
+            await self._store.save()
+            self._tell_journal()
+        return written
 
     def _decode_all(self, entries: list[Entry]) -> list[Entry]:
         """Decodes; those that cannot be get an empty batch, and their reason."""
@@ -267,8 +296,7 @@ class StoreWriter:
             Entry(EntryKind.QUARANTINE, e.device, e.epoch, e.seq, e.received_ns, e.format, e.payload, reason=e.reason)
             for e in refused
         ]
-        await self._journal.append(entries, [])
-        self._on_quarantined(entries)
+        self._on_quarantined(await self._refusals.put(entries, first_offset=refused[0].offset))
         self._missed += len(refused)
         log.error(
             "accepted batches cannot be decoded any more and are in quarantine instead of in the store; "
@@ -280,26 +308,34 @@ class StoreWriter:
 
     def _move(self, offset: int) -> None:
         self._offset = offset
-        self._journal.advance(CONSUMER, offset)
+        self._tell_journal()
         self._moved.set()
         self._moved = asyncio.Event()
 
+    def _tell_journal(self) -> None:
+        """What the store has for good, the journal may delete."""
+        cursor = self._store.cursor
+        durable = cursor.offset if cursor.journal == self._journal.id else 0
+        self._journal.advance(CONSUMER, min(self._offset, max(durable, self._journal.first_offset - 1)))
+
     def _enter(self, phase: Phase, error: str | None = None) -> None:
+        if error is not None and error != self._last_error:
+            log.error("the store is not available; the journal keeps everything", error=error)
         if phase != self._phase:
             self._phase = phase
             self._since_ns = self._now_ns()
-            if error is not None:
-                log.warning("the store is not available; the journal keeps everything", error=error)
-            elif self._last_error is not None:
+            if error is None and self._last_error is not None:
                 log.info("the store is available again")
         self._last_error = error
 
-    async def _pause_before_retry(self) -> None:
+    async def _pause_before_retry(self, error: Exception) -> None:
+        named_s = error.retry_after_s if isinstance(error, StoreUnavailable) else None
         bound_s = min(MAX_RETRY_S, FIRST_RETRY_S * 2 ** min(self._tries - 1, 16))
         if self._draining.is_set():
             await asyncio.sleep(self._jitter() * FIRST_RETRY_S)
         else:
-            await self._pause(self._jitter() * bound_s)
+            # A store that names a time is not asked before, and not by all hubs at once after it.
+            await self._pause((named_s or 0.0) + self._jitter() * bound_s)
 
     async def _pause(self, seconds: float) -> None:
         """Waits, at least for one turn of the event loop, unless there is a drain."""
