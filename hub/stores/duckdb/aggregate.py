@@ -9,19 +9,29 @@ import numpy as np
 from hub.contract.batch import Series
 from hub.contract.store import Aggregate, Query, SeriesHistory, StoreError
 from hub.stores.duckdb import schema
-from hub.stores.duckdb.answer import Found, Range, parts, plain
-from hub.stores.duckdb.database import Reader
+from hub.stores.duckdb.answer import Found, Range, parts, plain, resolution_name
+from hub.stores.duckdb.plan import plan, resolution_for
+from hub.stores.duckdb.sources import Sources
 from wire.model import MetricType
 
 NUMBERS_ONLY = ("avg", "min", "max")
 
-VALUES: dict[Aggregate, str] = {
+OF_READINGS: dict[Aggregate, str] = {
     "avg": "avg(value)",
     "min": "min(value)",
     "max": "max(value)",
     "first": "arg_min(value, time_ns)",
     "last": "arg_max(value, time_ns)",
     "count": "count(*)",
+}
+
+OF_PIECES: dict[Aggregate, str] = {
+    "avg": "sum(sum) / sum(readings)",
+    "min": "min(low)",
+    "max": "max(high)",
+    "first": "arg_min(first, first_ns)",
+    "last": "arg_max(last, last_ns)",
+    "count": "sum(readings)::BIGINT",
 }
 
 RESULTS: dict[Aggregate, MetricType] = {"avg": "float", "count": "integer"}
@@ -31,9 +41,7 @@ RESULTS: dict[Aggregate, MetricType] = {"avg": "float", "count": "integer"}
 def refuse_others(query: Query) -> None:
     """Raises StoreError where the aggregate is not for the type of one of the series."""
     if query.aggregate in NUMBERS_ONLY:
-        others = [
-            f"{one.device} {one.metric} ({one.type})" for one in query.series if one.type in ("boolean", "string")
-        ]
+        others = [f"{one.device} {one.metric} ({one.type})" for one in query.series if one.type not in schema.NUMBERS]
         if others:
             raise StoreError(
                 f"{query.aggregate} is for float and integer series only, not for {', '.join(others)}: ask for first, "
@@ -42,22 +50,36 @@ def refuse_others(query: Query) -> None:
 
 
 def read_aggregate(
-    reader: Reader, type: MetricType, wanted: Mapping[int, Series], query: Query, within: Range, points: int
+    sources: Sources, type: MetricType, wanted: Mapping[int, Series], query: Query, within: Range, points: int
 ) -> Found:
-    """The points of series of one type."""
+    """The points of series of one type.
+
+    From a rollup, a bucket counts to the interval that it begins in; one that the range begins in, to the first.
+    """
     width_ns = -((query.start_ns - query.end_ns) // points)
-    reader.offer("wanted", {"id": np.array(sorted(wanted), np.int32)})
+    resolution = resolution_for(width_ns, query.start_ns)
+    planned = plan(within, resolution, sources.held)
+    sources.reader.offer("wanted", {"id": np.array(sorted(wanted), np.int32)})
+    if [part.table for part in planned] == ["raw"]:
+        values, relation = OF_READINGS, sources.readings(type, planned)
+    else:
+        values, relation = OF_PIECES, sources.pieces(type, planned)
     # A range that begins before 1970 may be longer than 63 bits of nanoseconds.
     time_ns = "time_ns" if query.start_ns >= 0 else "time_ns::HUGEINT"
-    columns = reader.fetch(
-        f"SELECT series, (({time_ns} - ?) // ?)::INTEGER AS part, {VALUES[query.aggregate]} AS result "
-        f"FROM {schema.raw(type)} JOIN wanted ON series = id WHERE time_ns BETWEEN ? AND ? "
-        f"GROUP BY series, part {'HAVING NOT isnan(result)' if query.aggregate == 'avg' else ''} ORDER BY series, part",
-        *(query.start_ns, width_ns, *within),
+    columns = sources.reader.fetch(
+        f"SELECT series, greatest(0, ({time_ns} - ?) // ?)::INTEGER AS part, {values[query.aggregate]} AS result, "
+        f"max(resolution) AS resolution FROM ({relation}) GROUP BY series, part "
+        f"{'HAVING NOT isnan(result)' if query.aggregate == 'avg' else ''} ORDER BY series, part",
+        *(query.start_ns, width_ns),
     )
     times_ns = query.start_ns + columns["part"].astype(np.int64) * width_ns
     result = RESULTS.get(query.aggregate, type)
     return {
-        id: SeriesHistory(wanted[id], times_ns[part], plain(result, columns["result"][part]), "reduced")
+        id: SeriesHistory(
+            wanted[id],
+            times_ns[part],
+            plain(result, columns["result"][part]),
+            resolution_name(columns["resolution"][part]),
+        )
         for id, part in parts(columns["series"])
     }

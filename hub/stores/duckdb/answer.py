@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -42,6 +42,12 @@ def plain(type: MetricType, values: Array) -> list[Value] | Array:
         return values
     strings: list[Value] = values.tolist()
     return strings
+
+
+def resolution_name(resolutions: Array) -> Literal["reduced", "minute", "hour"]:
+    """What points are made of: of the coarsest that is among their resolutions (0 raw, 1 minutes, 2 hours)."""
+    names: tuple[Literal["reduced", "minute", "hour"], ...] = ("reduced", "minute", "hour")
+    return names[int(resolutions.max())]
 
 
 def nothing(series: Series) -> SeriesHistory:

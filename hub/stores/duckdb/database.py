@@ -138,6 +138,20 @@ class Database:
         self._root.close()
 
 
+@contextlib.contextmanager
+def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """What the block does is committed, or nothing of it."""
+    connection.execute("BEGIN")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        # A failed commit has ended its transaction itself.
+        with contextlib.suppress(duckdb.Error):
+            connection.execute("ROLLBACK")
+        raise
+
+
 def size_bytes(path: Path) -> int:
     """Bytes on disk, with the write-ahead log."""
     return sum(part.stat().st_size for part in (path, _wal(path)) if part.exists())

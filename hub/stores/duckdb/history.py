@@ -11,10 +11,13 @@ from hub.contract.batch import Series
 from hub.contract.store import MIN_POINTS, Cursor, History, Query, SeriesHistory, StoreError
 from hub.stores.duckdb import schema
 from hub.stores.duckdb.aggregate import read_aggregate, refuse_others
-from hub.stores.duckdb.answer import Found, Range, nothing, parts, plain, range_of
+from hub.stores.duckdb.answer import Found, Range, nothing, parts, plain, range_of, resolution_name
 from hub.stores.duckdb.columns import Array
 from hub.stores.duckdb.database import Reader
+from hub.stores.duckdb.plan import Resolution, plan, resolution_for
+from hub.stores.duckdb.sources import Sources, find_sources
 from hub.stores.duckdb.summary import Span
+from wire.limits import MAX_TIME_NS
 from wire.model import MetricType, Value
 
 MIN_POINTS_WITH_ENDS = 4
@@ -53,6 +56,7 @@ def read_history(
     if query.points is not None:
         refuse_others(query)
     within = range_of(query.start_ns, query.end_ns)
+    sources = find_sources(reader)
     row = reader.fetch(schema.READ_CURSOR)
     cursor = Cursor(str(row["journal"][0]), int(row["position"][0]))
     found: Found = {}
@@ -60,11 +64,11 @@ def read_history(
         for type in schema.TYPES:
             wanted = {series.id: series for series in query.series if series.type == type}
             if wanted:
-                reading = _Reading(reader, type, within)
+                reading = _Reading(sources, type, within)
                 if query.points is None:
                     found |= reading.all(wanted, max_readings + 1)
                 elif query.aggregate != "minmax":
-                    found |= read_aggregate(reader, type, wanted, query, within, query.points)
+                    found |= read_aggregate(sources, type, wanted, query, within, query.points)
                 else:
                     found |= reading.some(wanted, query.points, spans)
         if query.points is None and sum(len(part.times_ns) for part in found.values()) > max_readings:
@@ -77,12 +81,14 @@ def read_history(
 class _Reading(NamedTuple):
     """One type's part of a query. Series without a reading in the range are not in the answers."""
 
-    reader: Reader
+    sources: Sources
     type: MetricType
     within: Range
 
     def some(self, wanted: Mapping[int, Series], points: int, spans: Mapping[int, Span]) -> Found:
         """At most so many points of each series."""
+        if self.within.first_ns < self.sources.held.raw_from_ns:
+            return self._without_raw(wanted, points)
         # The scan is the work, so each series' readings are found once: as they are where few are expected.
         few = {id: series for id, series in wanted.items() if self._expected(spans.get(id)) <= points}
         many = {id: series for id, series in wanted.items() if id not in few}
@@ -95,17 +101,38 @@ class _Reading(NamedTuple):
                 many |= {id: few[id] for id in whole if id not in found}
             else:
                 many |= few
-        if many:
-            reduced, small = self._reduced(many, points, spans)
+        placed: dict[Resolution, dict[int, tuple[int, int]]] = {}
+        for id in many:
+            start_ns, width_ns = self._intervals(spans.get(id), self._parts(points))
+            placed.setdefault(resolution_for(width_ns, None), {})[id] = start_ns, width_ns
+        for resolution, intervals in placed.items():
+            reduced, small = self._reduced(many, points, intervals, resolution)
             found |= reduced
             if small:
                 found |= self.all(small)
         return found
 
+    def _without_raw(self, wanted: Mapping[int, Series], points: int) -> Found:
+        """At most so many points of each series, where the range begins before the raw readings do."""
+        ids = np.array(sorted(wanted), np.int32)
+        self.sources.reader.offer("wanted", {"id": ids})
+        relation = self.sources.pieces(self.type, plan(self.within, "hour", self.sources.held))
+        ends = self.sources.reader.fetch(
+            f"SELECT series, min(first_ns) AS oldest, max(last_ns) AS newest FROM ({relation}) GROUP BY series"
+        )
+        placed: dict[Resolution, dict[int, tuple[int, int]]] = {}
+        for id, oldest_ns, newest_ns in zip(*(column.tolist() for column in ends.values()), strict=True):
+            start_ns, width_ns = self._intervals(Span(0, oldest_ns, newest_ns), self._parts(points))
+            placed.setdefault(resolution_for(width_ns, None), {})[id] = start_ns, width_ns
+        found: Found = {}
+        for resolution, intervals in placed.items():
+            found |= self._reduced(wanted, points, intervals, resolution)[0]
+        return found
+
     def all(self, wanted: Mapping[int, Series], limit: int | None = None) -> Found:
         """Every reading; with a limit, any so many of them."""
-        self.reader.offer("wanted", {"id": np.array(sorted(wanted), np.int32)})
-        columns = self.reader.fetch(
+        self.sources.reader.offer("wanted", {"id": np.array(sorted(wanted), np.int32)})
+        columns = self.sources.reader.fetch(
             f"SELECT * FROM (SELECT series, time_ns, value FROM {schema.raw(self.type)} JOIN wanted ON series = id "
             f"WHERE time_ns BETWEEN ? AND ? {'' if limit is None else f'LIMIT {limit}'}) ORDER BY series, time_ns",
             *self.within,
@@ -117,15 +144,19 @@ class _Reading(NamedTuple):
         }
 
     def _reduced(
-        self, wanted: Mapping[int, Series], points: int, spans: Mapping[int, Span]
+        self,
+        wanted: Mapping[int, Series],
+        points: int,
+        intervals: Mapping[int, tuple[int, int]],
+        resolution: Resolution,
     ) -> tuple[Found, dict[int, Series]]:
-        """Reduced series, and those that have no more readings than points."""
-        peaks = self.type in ("float", "integer")
-        ends = peaks and points >= MIN_POINTS_WITH_ENDS
-        intervals = (points - 2 if ends else points) // 2
-        ids = sorted(wanted)
-        starts, widths = zip(*(self._intervals(spans.get(id), intervals) for id in ids), strict=True)
-        self.reader.offer(
+        """Reduced series, by where their intervals begin and how long they are; and those that have no more raw
+        readings than points."""
+        peaks = self.type in schema.NUMBERS
+        planned = plan(self.within, resolution, self.sources.held)
+        ids = sorted(intervals)
+        starts, widths = zip(*(intervals[id] for id in ids), strict=True)
+        self.sources.reader.offer(
             "wanted",
             {
                 "id": np.array(ids, np.int32),
@@ -133,20 +164,29 @@ class _Reading(NamedTuple):
                 "width_ns": np.array(widths, np.int64),
             },
         )
-        columns = self.reader.fetch(
-            f"SELECT series, {PART.replace('intervals', str(intervals))} AS part, count(*) AS readings, "
-            f"{ENDS}{f', {PEAKS}' if peaks else ''} FROM {schema.raw(self.type)} JOIN wanted ON series = id "
+        columns = self.sources.reader.fetch(
+            f"SELECT series, {PART.replace('intervals', str(self._parts(points)))} AS part, count(*) AS readings, "
+            f"max(resolution) AS resolution, {ENDS}{f', {PEAKS}' if peaks else ''} "
+            f"FROM ({self.sources.readings(self.type, planned)}) JOIN wanted ON series = id "
             "WHERE time_ns BETWEEN ? AND ? GROUP BY series, part ORDER BY series, part",
             *self.within,
         )
         found: Found = {}
         small = {}
         for id, part in parts(columns["series"]):
-            if columns["readings"][part].sum() <= points:
+            made_of = resolution_name(columns["resolution"][part])
+            if made_of == "reduced" and columns["readings"][part].sum() <= points:
                 small[id] = wanted[id]
                 continue
-            found[id] = SeriesHistory(wanted[id], *self._points(columns, part, ends=ends), "reduced")
+            found[id] = SeriesHistory(
+                wanted[id], *self._points(columns, part, ends=peaks and points >= MIN_POINTS_WITH_ENDS), made_of
+            )
         return found, small
+
+    def _parts(self, points: int) -> int:
+        """The number of intervals: each gives two points, and ends may need two more."""
+        ends = self.type in schema.NUMBERS and points >= MIN_POINTS_WITH_ENDS
+        return (points - 2 if ends else points) // 2
 
     def _points(self, columns: Mapping[str, Array], part: slice, *, ends: bool) -> tuple[Array, list[Value] | Array]:
         """The points of one series' intervals, in order of time."""
@@ -178,4 +218,5 @@ class _Reading(NamedTuple):
         first_ns, last_ns = self.within
         if span is not None and span.newest_ns >= first_ns and span.oldest_ns <= last_ns:
             first_ns, last_ns = max(first_ns, span.oldest_ns), min(last_ns, span.newest_ns)
-        return first_ns, (last_ns - first_ns) // intervals + 1
+        # All time in one interval would be one nanosecond too long; what it leaves over belongs to it all the same.
+        return first_ns, min((last_ns - first_ns) // intervals + 1, MAX_TIME_NS)

@@ -293,7 +293,7 @@ class DuckdbStore:
             raise trouble from error
 
     def _describe(self, reader: Reader) -> Description:
-        readings = reader.fetch(schema.READ_STORE)["readings"]
+        readings = reader.fetch(schema.READ_READINGS)["readings"]
         ends = reader.fetch(schema.READ_ENDS)
         there = bool(len(ends["oldest_ns"]))
         return Description(

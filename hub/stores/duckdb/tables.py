@@ -16,6 +16,9 @@ from hub.contract.batch import Entry
 from hub.contract.store import Cursor, StoreUnavailable
 from hub.stores.duckdb import schema
 from hub.stores.duckdb.columns import Array, Touched, gather, touched_by
+from hub.stores.duckdb.database import transaction
+from hub.stores.duckdb.plan import Held
+from hub.stores.duckdb.rollup import Rollups, last_row
 from hub.stores.duckdb.summary import Summary
 from wire.model import MetricType
 
@@ -23,19 +26,28 @@ SAVE_ROWS = 8_000_000
 """Rows after which the summaries are saved. Opening summarises the rows since: 0.16 s at most, at 20 ns a row. To save
 those of 1,000 series takes 3 ms, of 100,000 series 60 ms."""
 
+STEP_READINGS = 4_000_000
+"""Readings that one step rolls up, in 0.3 s: as long as a write can have to wait for it. Of 100,000 series that come at
+the same pace a step then still has 40 of each."""
+
+STEP_PIECES = 2_000_000
+"""Pieces of minutes that one step folds into hours, in 0.3 s."""
+
 log = structlog.get_logger(__name__)
 
 
 class Tables:
     """The tables of an open database, for the thread that writes.
 
-    `cursor`, `readings` (stored since the file was made) and `summaries` are as the last commit left them. When a call
-    failed, `load` says what holds: a commit may report an error after it was written.
+    `cursor`, `stored` (readings since the file was made), `summaries`, `rollups` and `held` are as the last commit left
+    them. When a call failed, `load` says what holds: a commit may report an error after it was written.
     """
 
     cursor: Cursor
-    readings: int
+    stored: dict[MetricType, int]
     summaries: Mapping[MetricType, Summary]
+    rollups: Rollups
+    held: Held
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, *, registry: str, save_rows: int = SAVE_ROWS) -> None:
         """Reads the state; new tables are this registry's from now on.
@@ -54,11 +66,14 @@ class Tables:
         self.load()
 
     def load(self) -> None:
-        """Reads the cursor, the saved summaries, and the rows that they do not have yet."""
-        journal, position, readings, *tails = self._row(schema.READ_STORE)
-        self._tails = dict(zip(schema.TYPES, tails, strict=True))
+        """Reads the cursor, the saved summaries and the rows that they do not have yet, and how far the rollups are."""
+        journal, position, *counts = self._row(schema.READ_STORE)
+        self._tails = dict(zip(schema.TYPES, counts[::2], strict=True))
+        self.stored = dict(zip(schema.TYPES, counts[1::2], strict=True))
         self.summaries = {type: self._summary(type, tail) for type, tail in self._tails.items()}
-        self.cursor, self.readings = Cursor(journal, position), readings
+        self.rollups = Rollups(self._connection)
+        self.held = Held(*self._row(schema.READ_TIERS)[:2])
+        self.cursor = Cursor(journal, position)
 
     def append(self, entries: Sequence[Entry], cursor: Cursor) -> int:
         """Appends what is beyond the cursor, and moves it, in one transaction. Returns the number of readings."""
@@ -76,15 +91,20 @@ class Tables:
             schema.raw(type): {"series": part.series, "time_ns": part.times_ns, "value": part.values}
             for type, part in rows.items()
         }
+        stored = {type: self.stored[type] + count for type, count in counts.items()}
         with self._transaction(incoming, save=save):
-            self._update(cursor, self.readings + added, tails)
-        self.cursor, self.readings, self._tails = cursor, self.readings + added, tails
+            self._update(cursor, stored, tails)
+        self.cursor, self.stored, self._tails = cursor, stored, tails
+        self.rollups.appended(counts)
         for type, touched_of_type in touched.items():
             self.summaries[type].add(touched_of_type)
         return added
 
     def delete_before(self, time_ns: int) -> int:
-        """Deletes readings older than this. Returns how many."""
+        """Deletes readings older than this, once they are in the rollups. Returns how many."""
+        for type in schema.TYPES:
+            while self.rollups.roll_up(type, STEP_READINGS):
+                pass
         count_by_series = "SELECT series, count(*) AS readings FROM {} WHERE time_ns < ? GROUP BY series"
         deleted = {type: self._columns(count_by_series.format(schema.raw(type)), time_ns) for type in schema.TYPES}
         count = sum(int(columns["readings"].sum()) for columns in deleted.values())
@@ -98,16 +118,30 @@ class Tables:
         with self._transaction({}, save=True):
             for type in schema.TYPES:
                 self._connection.execute(f"DELETE FROM {schema.raw(type)} WHERE time_ns < ?", [time_ns])
-            self._update(self.cursor, self.readings, none)
+            self._update(self.cursor, self.stored, none)
+            self._connection.execute("UPDATE tiers SET raw_from_ns = greatest(raw_from_ns, ?)", [time_ns])
         self._tails = none
+        self.held = self.held._replace(raw_from_ns=max(self.held.raw_from_ns, time_ns))
         return count
+
+    def delete_rollups_before(self, tier: schema.Tier, time_ns: int) -> None:
+        """Deletes buckets that begin before this, once they are in the next rollup."""
+        if tier == "minute":
+            for type in schema.TYPES:
+                while self.rollups.fold(type, STEP_PIECES):
+                    pass
+        with transaction(self._connection):
+            for type in schema.TYPES:
+                self._connection.execute(f"DELETE FROM {schema.rolled(tier, type)} WHERE time_ns < ?", [time_ns])
+            self._connection.execute(f"UPDATE tiers SET {tier}_from_ns = greatest({tier}_from_ns, ?)", [time_ns])
+        self.held = Held(*self._row(schema.READ_TIERS)[:2])
 
     def save(self) -> None:
         """Saves the summaries, so that the next opening has nothing to compute."""
         if any(self._tails.values()):
             none = dict.fromkeys(schema.TYPES, 0)
             with self._transaction({}, save=True):
-                self._update(self.cursor, self.readings, none)
+                self._update(self.cursor, self.stored, none)
             self._tails = none
 
     def _belong_to(self, registry: str) -> None:
@@ -133,25 +167,20 @@ class Tables:
             # A registration is a statement, too: in the transaction it would be undone with it.
             for name, columns in offered.items():
                 connection.register(name, columns)
-            connection.execute("BEGIN")
-            for table in saved:
-                connection.execute(f"DELETE FROM {table}")
-            for name in offered:
-                connection.execute(f"INSERT INTO {name.removeprefix('new_')} SELECT * FROM {name}")
-            yield
-            connection.execute("COMMIT")
-        except BaseException:
-            # A failed commit has ended its transaction itself.
-            with contextlib.suppress(duckdb.Error):
-                connection.execute("ROLLBACK")
-            raise
+            with transaction(connection):
+                for table in saved:
+                    connection.execute(f"DELETE FROM {table}")
+                for name in offered:
+                    connection.execute(f"INSERT INTO {name.removeprefix('new_')} SELECT * FROM {name}")
+                yield
         finally:
             with contextlib.suppress(duckdb.Error):
                 for name in offered:
                     connection.unregister(name)
 
-    def _update(self, cursor: Cursor, readings: int, tails: Mapping[MetricType, int]) -> None:
-        self._connection.execute(schema.UPDATE_STORE, [*cursor, readings, *(tails[type] for type in schema.TYPES)])
+    def _update(self, cursor: Cursor, stored: Mapping[MetricType, int], tails: Mapping[MetricType, int]) -> None:
+        counts = [count for type in schema.TYPES for count in (tails[type], stored[type])]
+        self._connection.execute(schema.UPDATE_STORE, [*cursor, *counts])
 
     @staticmethod
     def _saved_columns(summary: Summary) -> dict[str, Array]:
@@ -171,7 +200,7 @@ class Tables:
         saved = self._columns(f"SELECT * FROM {schema.saved(type)} ORDER BY series")
         summary.restore(_touched(saved), saved["expired"])
         if tail:
-            (last,) = self._row(f"SELECT max(rowid) FROM {schema.raw(type)}")
+            last = last_row(self._connection, schema.raw(type))
             summary.add(_touched(self._columns(schema.summarise(type, f"WHERE rowid > {last - tail}"))))
         counted = sum(counts.stored for counts in summary.counts().values())
         if counted != rows:
@@ -187,9 +216,10 @@ class Tables:
         return columns
 
     def _row(self, sql: str) -> tuple[Any, ...]:
-        row: tuple[Any, ...] | None = self._connection.execute(sql).fetchone()
-        assert row is not None
-        return row
+        # All of them: what is not fetched to its end keeps the connection busy.
+        (row,) = self._connection.execute(sql).fetchall()
+        found: tuple[Any, ...] = row
+        return found
 
 
 def _touched(columns: Mapping[str, Array]) -> Touched:

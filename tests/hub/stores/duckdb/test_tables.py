@@ -81,7 +81,7 @@ class KeptBooks(RuleBasedStateMachine):
     def the_books_are_right(self) -> None:
         if not hasattr(self, "tables"):
             return
-        assert self.tables.readings == self.stored
+        assert sum(self.tables.stored.values()) == self.stored
         counts: dict[int, Counts] = {}
         newest: dict[int, int] = {}
         spans: dict[int, Span] = {}
@@ -159,7 +159,7 @@ def test_a_failed_write_leaves_nothing(database: Database) -> None:
     with pytest.raises(duckdb.Error):
         tables.append([entry(1, bad)], Cursor("journal", 1))
     tables.load()
-    assert (tables.cursor, tables.readings) == (Cursor("", 0), 0)
+    assert (tables.cursor, sum(tables.stored.values())) == (Cursor("", 0), 0)
     assert tables.append([entry(1, good)], Cursor("journal", 1)) == 4
     assert database.writer.execute(f"SELECT count(*) FROM {schema.raw('integer')}").fetchone() == (2,)
     database.close()
