@@ -1,0 +1,287 @@
+"""Every reading leaves a real hub as CSV, line protocol, Arrow and Parquet, whatever there is, and whoever takes it."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from line_protocol_parser import parse_line
+
+from device_agent import Agent, Metric
+from hub.stores.duckdb.store import MAX_SCANS
+from tests.end_to_end.cut_line import cut_line
+from tests.end_to_end.hub import COMMAND, Hub, running_hub
+
+SECOND = 1_000_000_000
+BEGIN = 1_700_000_000 * SECOND
+ROWS = 100_000
+"""Of one metric: more than a piece of a scan."""
+STATE = 'the state, "now"'
+METRICS = [Metric("level", unit="m"), Metric("count", "integer"), Metric("open", "boolean"), Metric(STATE, "string")]
+COLUMNS: dict[str, list[Any]] = {"count": [2**63 - 1, -1], "open": [True, False], STATE: ['say "x",\\', ""]}
+
+BIG_METRICS = 25
+BIG_ROWS = 100_000
+"""Of each of them: 2.5 million readings, 200 MB as CSV."""
+
+MAX_GROWTH_BYTES = 400_000_000
+"""Of the hub while it exports: 128 MB that a scan takes out of the tables at once, as much again while they are sorted,
+and DuckDB's blocks of the file. It does not grow with the number of readings; as lists of Python's it would be 1 GB."""
+
+
+@pytest.fixture(scope="module")
+async def hub(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hub]:
+    """A hub with `tank`, which has a long metric and a short one of each other type, and `big`."""
+    async with running_hub(tmp_path_factory.mktemp("export") / "data") as hub:
+        token = await hub.token("gateway", "--devices", "*")
+        async with Agent(hub.url, device="tank", token=token, metrics=METRICS) as tank:
+            for start in range(0, ROWS, 10_000):
+                rows = range(start, start + 10_000)
+                await tank.send_columns([BEGIN + row * SECOND for row in rows], {"level": [row / 8 for row in rows]})
+            await tank.send_columns([BEGIN + 123_456_789, BEGIN + SECOND], COLUMNS)
+            await tank.drain(30)
+        names = [f"m{number}" for number in range(BIG_METRICS)]
+        async with Agent(hub.url, device="big", token=token, metrics=[Metric(name) for name in names]) as big:
+            for start in range(0, BIG_ROWS, 500):
+                column = [row / 8 for row in range(start, start + 500)]
+                times = [BEGIN + row * SECOND for row in range(start, start + 500)]
+                await big.send_columns(times, dict.fromkeys(names, column))
+                if start % 10_000 == 0:
+                    await big.drain(30)
+            await big.drain(30)
+        flow = await hub.settled()
+        assert sum(device["lost_batches"] for device in flow["devices"]) == 0
+        yield hub
+
+
+async def client(hub: Hub) -> httpx.AsyncClient:
+    return httpx.AsyncClient(base_url=hub.url, headers={"Authorization": f"Bearer {await hub.admin()}"}, timeout=30)
+
+
+async def export(hub: Hub, *arguments: str, url: str | None = None) -> tuple[int, bytes, str]:
+    """`hub export` with these arguments: its exit code, what it printed, and what it said."""
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND,
+        "export",
+        *arguments,
+        *("--url", url or hub.url, "--token", await hub.admin()),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, said = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out, said.decode()
+
+
+def readings_of(table: pa.Table) -> list[tuple[str, str, str, int, Any]]:
+    """(device, metric, unit, time_ns, value) of an export's Arrow table."""
+    columns = [table[name].to_pylist() for name in ("device", "metric", "unit")]
+    columns.append(table["time"].cast(pa.int64()).to_pylist())
+    values = zip(*(table[type].to_pylist() for type in ("float", "integer", "boolean", "string")), strict=True)
+    columns.append([next(value for value in row if value is not None) for row in values])
+    return list(zip(*columns, strict=True))
+
+
+def expected() -> list[tuple[str, str, str, int, Any]]:
+    short = [
+        ("tank", name, "", time_ns, value)
+        for name in ("count", "open", STATE)
+        for time_ns, value in zip([BEGIN + 123_456_789, BEGIN + SECOND], COLUMNS[name], strict=True)
+    ]
+    levels = [("tank", "level", "m", BEGIN + row * SECOND, row / 8) for row in range(ROWS)]
+    return [*short[:2], *levels, *short[2:]]
+
+
+async def test_an_export_has_every_reading_in_every_format(hub: Hub) -> None:
+    """Series after series, in order of time; the same in CSV, in line protocol and in Arrow, exactly."""
+    async with await client(hub) as http:
+        answers = {
+            format: await http.get("/api/v1/export", params={"device": "tank", "format": format})
+            for format in ("csv", "line", "arrow")
+        }
+    arrow = readings_of(pa.ipc.open_stream(answers["arrow"].content).read_all())
+    assert arrow == expected()
+    rows = list(csv.DictReader(io.StringIO(answers["csv"].text, newline="")))
+    assert [(row["device"], row["metric"], row["unit"], int(row["time_ns"])) for row in rows] == [
+        reading[:4] for reading in arrow
+    ]
+    assert [float(row["value"]) for row in rows if row["metric"] == "level"] == [row / 8 for row in range(ROWS)]
+    assert [row["value"] for row in rows if row["metric"] in COLUMNS] == [
+        *("9223372036854775807", "-1"), *("true", "false"), *COLUMNS[STATE]
+    ]  # fmt: skip
+    lines = [parse_line(line) for line in answers["line"].text.splitlines()]
+    assert [(line["tags"]["device"], *line["fields"].items(), line["time"]) for line in lines] == [
+        (device, (metric, value), time_ns) for device, metric, _, time_ns, value in arrow
+    ]
+
+
+async def test_times_are_told_in_the_zone_that_is_asked_for(hub: Hub) -> None:
+    """With its offset and all nine digits; the moment stays the same."""
+    query = {"device": "tank", "metric": "count", "tz": "Asia/Kolkata", "to": "2023-11-15T03:43:21+05:30"}
+    async with await client(hub) as http:
+        text = (await http.get("/api/v1/export", params=query)).text
+        assert text.splitlines()[1:] == [
+            f"2023-11-15T03:43:20.123456789+05:30,{BEGIN + 123_456_789},tank,count,,9223372036854775807"
+        ]
+        past = await http.get("/api/v1/history", params={**query, "from": "0"}, headers={"Accept": "text/csv"})
+        assert past.text == text
+
+
+async def test_intervals_have_one_value_each(hub: Hub) -> None:
+    """Averages and counts of equal intervals from the first time on, for several devices at once, and with the type
+    that they have."""
+    query: dict[str, Any] = {"device": ["tank", "big"], "metric": ["level", "m1", "count"], "points": 10}
+    stretch = {"from": str(BEGIN), "to": str(BEGIN + 100 * SECOND)}
+    async with await client(hub) as http:
+        answer = (await http.get("/api/v1/history", params={**query, **stretch, "aggregate": "count"})).json()
+        assert [(one["device"], one["metric"], one["type"], one["values"]) for one in answer["series"]] == [
+            ("big", "m1", "integer", [10] * 10),
+            ("tank", "count", "integer", [2]),
+            ("tank", "level", "integer", [10] * 10),
+        ]
+        assert answer["series"][0]["time_ns"] == [BEGIN + part * 10 * SECOND for part in range(10)]
+        query["aggregate"] = "avg"
+        text = (await http.get("/api/v1/history", params={**query, **stretch, "format": "csv", "metric": "level"})).text
+        rows = list(csv.DictReader(io.StringIO(text)))
+        assert [float(row["value"]) for row in rows] == [(4.5 + 10 * part) / 8 for part in range(10)]
+        refused = await http.get("/api/v1/history", params={**query, **stretch, "metric": STATE})
+        assert (refused.status_code, refused.json()["code"]) == (422, "store_refused")
+
+
+@pytest.mark.parametrize(
+    ("query", "accept", "status", "code", "says"),
+    [
+        ({"tz": "Mars/North"}, None, 422, "wrong_request", "tz: there is no time zone 'Mars/North'"),
+        ({"tz": "../../etc/passwd"}, None, 422, "wrong_request", "tz: there is no time zone"),
+        ({"from": "2023-11-14T22:13:20 01:00"}, None, 422, "wrong_request", "a + is written %2B"),
+        ({"from": "-1h", "to": "-2h"}, None, 422, "wrong_request", "from has to be before to"),
+        ({"format": "parquet"}, None, 422, "wrong_request", "format"),
+        ({"points": 5}, None, 422, "wrong_request", "points: there is no such parameter here"),
+        ({}, "image/png", 406, "not_acceptable", "text/csv"),
+    ],
+)
+async def test_a_wrong_export_is_refused_before_it_begins(
+    hub: Hub, query: dict[str, Any], accept: str | None, status: int, code: str, says: str
+) -> None:
+    """With a code for programs and a sentence for people."""
+    async with await client(hub) as http:
+        headers = {} if accept is None else {"Accept": accept}
+        answer = await http.get("/api/v1/export", params={"device": "tank", **query}, headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert answer.json()["type"] == f"urn:telemetry-hub:problem:{code}"
+    assert says in answer.json()["detail"]
+
+
+async def test_the_memory_of_an_export_does_not_grow_with_it(hub: Hub) -> None:
+    """Two and a half million readings go out while the hub grows by less than MAX_GROWTH_BYTES."""
+    before = largest = hub.memory_bytes()
+    size, lines = 0, 0
+    async with await client(hub) as http, http.stream("GET", "/api/v1/export", params={"device": "big"}) as answer:
+        async for part in answer.aiter_raw():
+            size += len(part)
+            lines += part.count(b"\n")
+            largest = max(largest, hub.memory_bytes())
+    assert lines == BIG_METRICS * BIG_ROWS + 1
+    assert largest - before < MAX_GROWTH_BYTES, f"{(largest - before) / 1e6:.0f} MB for {size / 1e6:.0f} MB"
+
+
+async def test_who_does_not_read_holds_a_scan_and_who_leaves_gives_it_back(hub: Hub) -> None:
+    """As many exports as the store has scans wait for their readers; another is told that the store is busy, until one
+    of them is gone."""
+    query = {"device": "big"}
+    async with await client(hub) as http:
+        resting = [
+            await http.send(http.build_request("GET", "/api/v1/export", params=query), stream=True)
+            for _ in range(MAX_SCANS)
+        ]
+        assert {answer.status_code for answer in resting} == {200}
+        refused = await http.get("/api/v1/export", params=query)
+        assert (refused.status_code, refused.json()["code"]) == (503, "store_unavailable")
+        assert refused.headers["retry-after"]
+        await resting.pop().aclose()
+        await served(http)
+        for answer in resting:
+            await answer.aclose()
+        await served(http)
+
+
+async def served(http: httpx.AsyncClient) -> None:
+    """Returns when the store has a scan to spare."""
+    while True:
+        answer = await http.get("/api/v1/export", params={"device": "tank", "metric": "count"})
+        if answer.status_code != 503:
+            assert answer.status_code == 200
+            return
+        await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("format", ["parquet", "arrow", "csv", "line"])
+async def test_the_command_writes_every_reading(hub: Hub, tmp_path: Path, format: str) -> None:
+    """Into a file whose name says what it is, and whose format is the API's."""
+    file = tmp_path / f"tank.{format}"
+    code, _, said = await export(hub, "tank", "-o", str(file), "--tz", "Europe/Berlin")
+    assert (code, said.startswith(f"{ROWS + 6:,} readings")) == (0, True), said
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
+    match format:
+        case "parquet":
+            assert readings_of(pq.read_table(file)) == expected()
+            assert str(pq.read_schema(file).field("time").type) == "timestamp[ns, tz=Europe/Berlin]"
+        case "arrow":
+            assert readings_of(pa.ipc.open_stream(file.read_bytes()).read_all()) == expected()
+        case _:
+            async with await client(hub) as http:
+                query = {"device": "tank", "format": format, "tz": "Europe/Berlin"}
+                assert file.read_bytes() == (await http.get("/api/v1/export", params=query)).content
+
+
+async def test_the_command_pipes(hub: Hub) -> None:
+    """CSV goes to stdout where no file is named, and nothing else does."""
+    code, out, _ = await export(hub, "tank", "--metric", "o*", "--metric", "count", "-o", "-")
+    assert (code, len(out.decode().splitlines())) == (0, 5)
+
+
+async def test_a_broken_export_is_no_file(hub: Hub, tmp_path: Path) -> None:
+    """Cut in the middle it fails, says what to do, and leaves nothing that looks whole."""
+    file = tmp_path / "big.parquet"
+    async with cut_line(hub.url, 1_000_000) as url:
+        code, _, said = await export(hub, "big", "-o", str(file), url=url)
+    assert (code, list(tmp_path.iterdir())) == (1, [])
+    assert "broke off" in said
+    assert "was not written" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["tank", "-o", "tank.txt"], "give --format"),
+        (["tank", "-o", "there.csv"], "there.csv exists"),
+        (["tank", "-o", "new.csv", "--from", "yesterday"], "from: 'yesterday' is no time"),
+        (["tank", "-o", "new.csv", "--tz", "Mars"], "no time zone 'Mars'"),
+        (["tank", "-o", "new.csv", "--format", "xml"], "xml"),
+    ],
+)
+async def test_misuse_is_told_with_2(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], says: str
+) -> None:
+    """And no file is begun or touched."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there.csv").write_text("mine")
+    code, _, said = await export(hub, *arguments)
+    assert (code, says in said) == (2, True), said
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("there.csv", "mine")]
+
+
+async def test_an_existing_file_is_written_over_where_that_is_said(hub: Hub, tmp_path: Path) -> None:
+    """With --force."""
+    file = tmp_path / "count.csv"
+    file.write_text("old")
+    code, _, _ = await export(hub, "tank", "--metric", "count", "-o", str(file), "--force")
+    assert (code, len(file.read_text().splitlines())) == (0, 3)
