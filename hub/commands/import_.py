@@ -179,7 +179,7 @@ def _survey(file: Path, told: dict[str, Any], report: ImportReport, rejects: Rej
         show_survey(survey, report)
     elif isinstance(survey.mapping, TableMapping) and survey.local_times and not survey.mapping.zone:
         raise MappingError(
-            f"the times in {file.name} do not say which zone they are of: say it with --zone Europe/Berlin, or --zone UTC"
+            f"the times in {file.name} do not say which zone they are of: say --zone Europe/Berlin, or --zone UTC"
         )
     return survey
 

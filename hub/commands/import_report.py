@@ -56,6 +56,8 @@ class Progress:
             transient=True,
             disable=not console.is_terminal,
         )
+        self._console = console
+        self._trouble = ""
         self._task: TaskID = self._bar.add_task(what, total=total, trouble="")
 
     def __enter__(self) -> Self:
@@ -70,7 +72,10 @@ class Progress:
         self._bar.update(self._task, completed=amount)
 
     def trouble(self, sentence: str) -> None:
-        """What is waited for; "" when it is over."""
+        """What is waited for, once per episode; "" when it is over."""
+        if sentence and not self._trouble and not self._console.is_terminal:
+            self._console.print(f"hub import: {sentence}; waiting", markup=False, highlight=False, soft_wrap=True)
+        self._trouble = sentence
         self._bar.update(self._task, trouble=sentence)
 
 

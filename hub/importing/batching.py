@@ -20,8 +20,8 @@ from wire.model import MetricType, Value
 SLICE_BYTES = 8 << 20
 """Of the file's text in one slice. Two are in memory, one being read and one being sent."""
 
-SLICE_READINGS = 200_000
-"""Readings of one slice: about 20 MB as Python's objects."""
+SLICE_READINGS = 100_000
+"""Readings of one slice: about 10 MB as Python's objects, and a thousand readings in a batch of a hundred devices."""
 
 BATCH_BYTES = 64 << 10
 """A batch's size: large enough that its frame costs nothing beside its readings, small beside what a hub takes."""

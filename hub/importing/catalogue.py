@@ -19,7 +19,8 @@ MAX_DEVICES = 100_000
 """As many as one hub knows at most; a file that names more has something else in its device column."""
 
 _KIND: dict[type, MetricType] = {bool: "boolean", int: "integer", float: "float", str: "string"}
-_NUMBERS = ("integer", "float")
+_SMALL = -(2**53)
+"""Integers up to this size need no closer look; nearly all are."""
 
 
 class Catalogue:
@@ -55,7 +56,7 @@ class Catalogue:
             kind = _KIND[type(value)]
             expected = known.get(name)
             if expected == kind or (expected == "float" and kind == "integer"):
-                if kind == "integer" or kind == "string":
+                if kind == "string" or (kind == "integer" and not _SMALL <= value <= -_SMALL):  # type: ignore[operator]
                     refusal = _value_problem(row, name, value)
                     if refusal is not None:
                         return refusal

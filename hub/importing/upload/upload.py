@@ -19,7 +19,7 @@ MAX_CONNECTIONS = 256
 """Devices that are connected at a time. More, mixed in one file, take turns: each change costs the hub a hello."""
 
 FIRST_DELAY_S = 1.0
-MAX_DELAY_S = 30.0
+MAX_DELAY_S = 5.0
 """Bounds of the delays before coming back: the first, and the longest after they have doubled again and again."""
 
 T = TypeVar("T")

@@ -1,0 +1,134 @@
+"""`hub import` against a real hub: whatever is killed in the middle, every reading of the file is stored once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.end_to_end.hub import COMMAND, Hub, running_hub
+
+DEVICES = 30
+FIELDS = 10
+LINES = 30_000
+START_NS = 1_451_606_400_000_000_000
+STEP_NS = 10_000_000_000
+
+
+def hosts_file(path: Path, *, lines: int, seed: int = 1) -> None:
+    """What collectors of hosts' metrics write: the hosts take turns, each line has all fields of one."""
+    values = random.Random(seed)
+    with path.open("w") as file:
+        for number in range(lines):
+            turn, host = divmod(number, DEVICES)
+            fields = ",".join(f"usage_{field}={values.randrange(1000)}i" for field in range(FIELDS))
+            file.write(f"cpu,hostname=host_{host},region=eu-central-1 {fields} {START_NS + turn * STEP_NS}\n")
+
+
+async def start_import(hub: Hub, token: str, *arguments: str) -> asyncio.subprocess.Process:
+    """A `hub import` that runs."""
+    return await asyncio.create_subprocess_exec(
+        *COMMAND,
+        "import",
+        *arguments,
+        "--url",
+        hub.url,
+        "--token",
+        token,
+        "--json",
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+async def ended(process: asyncio.subprocess.Process) -> tuple[int | None, dict[str, Any], str]:
+    """Its exit code, its report and what it said besides."""
+    out, err = await process.communicate()
+    return process.returncode, json.loads(out), err.decode()
+
+
+async def accepted(hub: Hub) -> int:
+    """Readings that the hub has taken in so far."""
+    flow = await hub.get("/api/v1/flow")
+    return sum(device["accepted"] for device in flow["devices"])
+
+
+async def reach(hub: Hub, readings: int) -> int:
+    """Returns once the hub has taken in so many, or more."""
+    while (found := await accepted(hub)) < readings:
+        await asyncio.sleep(0.01)
+    return found
+
+
+async def history(hub: Hub, device: str, metric: str) -> Sequence[Any]:
+    """Every stored value, in order of time."""
+    answer = await hub.get("/api/v1/history", device=device, metric=metric, points=0, **{"from": "0"})
+    values: Sequence[Any] = answer["series"][0]["values"]
+    return values
+
+
+@pytest.mark.deadline(180)
+async def test_a_file_is_stored_once_whoever_is_killed_in_the_middle(tmp_path: Path) -> None:
+    """kill -9 of the import, twice, and of the hub: the same command goes on, and in the end each reading is there
+    once, in its place."""
+    file = tmp_path / "hosts.lp"
+    hosts_file(file, lines=LINES)
+    readings = LINES * FIELDS
+    hub = Hub(tmp_path / "data")
+    await hub.start()
+    try:
+        token = await hub.token("gateway", "--devices", "host_*")
+        for least in (1, readings // 4):
+            running = await start_import(hub, token, str(file))
+            there = await reach(hub, least)
+            running.send_signal(signal.SIGKILL)
+            await running.communicate()
+            assert there < readings
+        running = await start_import(hub, token, str(file))
+        there = await reach(hub, readings // 2)
+        await hub.kill()
+        assert there < readings
+        await hub.start()
+        status, report, said = await ended(running)
+        assert status == 0, said
+        flow = await hub.settled()
+        books = {device["device"]: device for device in flow["devices"]}
+        assert len(books) == DEVICES
+        each = readings // DEVICES
+        assert {(book["accepted"], book["stored"]) for book in books.values()} == {(each, each)}
+        (part_told,) = report["files"]
+        assert part_told["stored"] + part_told["stored_before"] == part_told["readings"] == readings
+        assert part_told["stored_before"] > 0
+        values = random.Random(1)
+        written = [[values.randrange(1000) for _ in range(FIELDS)] for _ in range(LINES)]
+        for host in (0, DEVICES - 1):
+            assert await history(hub, f"host_{host}", "usage_3") == [line[3] for line in written[host::DEVICES]]
+        assert await hub.stop() == 0
+    finally:
+        await hub.kill()
+
+
+async def test_an_import_that_is_stopped_says_how_to_go_on_and_stores_nothing_twice(tmp_path: Path) -> None:
+    """Ctrl-C: exit code 1, a sentence; the same command again takes the rest; once more, there is nothing to do."""
+    file = tmp_path / "hosts.lp"
+    hosts_file(file, lines=LINES)
+    async with running_hub(tmp_path / "data") as hub:
+        token = await hub.token("gateway", "--devices", "host_*")
+        running = await start_import(hub, token, str(file))
+        await reach(hub, 1)
+        running.send_signal(signal.SIGINT)
+        status, report, said = await ended(running)
+        assert (status, report["ok"]) == (1, False)
+        assert "the same command goes on" in said
+        for stored in (True, False):
+            status, report, said = await ended(await start_import(hub, token, str(file)))
+            assert (status, report["ok"]) == (0, True), said
+            assert (report["files"][0]["stored"] > 0) is stored
+        flow = await hub.settled()
+        assert sum(device["stored"] for device in flow["devices"]) == LINES * FIELDS
