@@ -145,6 +145,16 @@ class Overview:
             "devices": devices,
         }
 
+    def _balance(self) -> tuple[Balance, int | None]:
+        """The books of all devices, and their difference."""
+        devices = self._intake.devices.values()
+        books = (
+            Balance(*map(_sum, zip(*[self._books.of(device.id) for device in devices], strict=True)))
+            if devices
+            else NONE
+        )
+        return books, books.difference(sum(device.durable.readings for device in devices))
+
     def _flow_of(self, device: Device) -> dict[str, Any]:
         mark = device.durable
         balance = self._books.of(device.id)
@@ -169,10 +179,19 @@ class Overview:
     def counters(self) -> list[tuple[str, str, int]]:
         """(name, what it counts, value); since the data directory was made where it does not say otherwise."""
         devices = self._intake.devices.values()
+        books, _ = self._balance()
         return [
             ("accepted_batches", "Batches accepted", sum(d.durable.batches for d in devices)),
             ("accepted_readings", "Readings accepted", sum(d.durable.readings for d in devices)),
             ("duplicate_batches", "Batches that came again", sum(d.duplicates for d in devices)),
+            *(
+                (f"{name}_readings", help_text, value)
+                for name, help_text, value in (
+                    ("refused", "Readings that the store will never take", books.refused),
+                    ("expired", "Readings deleted from the store when they were old enough", books.expired),
+                )
+                if value is not None
+            ),
             ("lost_batches", "Batches in declared gaps", sum(d.durable.lost for d in devices)),
             ("moved_readings", "Readings moved to the next free nanosecond", sum(d.durable.moved for d in devices)),
             ("quarantine_dropped", "Batches that left the quarantine at its bound", self._quarantine_dropped()),
@@ -184,9 +203,20 @@ class Overview:
     def gauges(self) -> list[tuple[str, str, float]]:
         """(name, what it is, value) now."""
         devices = self._intake.devices.values()
+        books, difference = self._balance()
         return [
             ("devices", "Devices known", len(devices)),
             ("devices_connected", "Devices connected", sum(d.conversation is not None for d in devices)),
+            *(
+                (f"{name}_readings", help_text, value)
+                for name, help_text, value in (
+                    ("stored", "Readings in the store", books.stored),
+                    ("waiting", "Readings in the journal that wait for the store", books.waiting),
+                    ("unbalanced", "Accepted readings that are in no place: 0 where the books balance", difference),
+                )
+                # What is not known just now has no sample: 0 would be a lie.
+                if value is not None
+            ),
             ("journal_bytes", "Size of the journal on disk", self._journal.size_bytes),
             ("journal_offset", "Newest offset of the journal", self._journal.last_offset),
             ("ready", "1 when data are taken in and stored", float(not self.problems())),
@@ -211,6 +241,8 @@ class Overview:
             problems["store"] = error
         return problems
 
+
+NONE = Balance(0, 0, 0, 0)
 
 BALANCE = ("stored", "waiting", "refused", "expired", "difference")
 

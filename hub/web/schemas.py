@@ -211,6 +211,25 @@ class Flow(BaseModel):
     devices: list[DeviceFlow]
 
 
+class AuditedMetric(BaseModel):
+    """A metric's readings: by the books between the two numbers, of which the second is another one only where
+    readings were written or deleted meanwhile; and as counted in the store."""
+
+    metric: str
+    type: MetricType
+    stored_least: int
+    stored_most: int
+    counted: int
+    expired: int
+    refused: int
+
+
+class Audit(DeviceFlow):
+    """A device's books beside what the store has of it."""
+
+    metrics: list[AuditedMetric]
+
+
 class NewToken(BaseModel):
     """A token to make: a device's with `device`, a gateway's with `devices` (a pattern), others with neither."""
 
