@@ -6,6 +6,7 @@ Every setting is described in docs/configuration.md; a test compares the two.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import tomllib
@@ -13,14 +14,19 @@ from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from hub.stores.influxdb.naming import FIELD, MEASUREMENT, TAGS, check_templates
 from wire import limits
 
 GIB = 1024**3
+
+MAX_DAYS = 36_500
+"""Of a retention: a hundred years; longer is for ever."""
 
 EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})
 """Addresses to listen on that no browser can open."""
@@ -33,6 +39,14 @@ OTHER_VARIABLES = frozenset({"HUB_CONFIG", "HUB_URL", "HUB_TOKEN", "HUB_NPM"})
 
 _OTHERS = re.compile(r"HUB_TEST_.+|HUB_SERVICE_.+|HUB_PORT(_.+)?")
 """More of them: the tests', and those that Kubernetes gives to every container beside a service that is called hub."""
+
+INFLUXDB_VARIABLES = {
+    f"INFLUXDB_{name.upper()}": name for name in ("url", "token", "org", "bucket", "user", "password")
+}
+"""The names that InfluxDB's own tools and images use, for the settings of the store that they mean."""
+
+MAX_SECRET_BYTES = 64 * 1024
+"""Of a file that holds one setting; a larger one is some other file."""
 
 _SIZE = re.compile(r"[0-9]+(\.[0-9]+)? ?[KMGT]i?B", re.IGNORECASE)
 
@@ -103,10 +117,65 @@ class JournalSettings(_Section):
 
 
 class StoreSettings(_Section):
-    """Where history lives: DuckDB in the data directory."""
+    """Where history lives: DuckDB in the data directory, or InfluxDB where there is a `url`."""
 
+    url: str | None = Field(default=None, description="InfluxDB's address; without one, DuckDB is the store.")
+    token: SecretStr | None = Field(default=None, description="Token that may read and write the bucket (InfluxDB 2).")
+    org: str = Field(default="", description="InfluxDB's organisation (InfluxDB 2).")
+    bucket: str = Field(
+        default="", description="InfluxDB's bucket; of InfluxDB 1 the database, or DATABASE/RETENTION_POLICY."
+    )
+    user: str = Field(default="", description="User of the database (InfluxDB 1).")
+    password: SecretStr | None = Field(default=None, description="The user's password (InfluxDB 1).")
+    gzip: bool = Field(default=False, description="Compress what is sent to InfluxDB; for thin lines.")
+    measurement: str = Field(default=MEASUREMENT, description="Template of the measurement in InfluxDB.")
+    tags: tuple[str, ...] = Field(default=TAGS, description="Which tags points have in InfluxDB, beside `device`.")
+    field: str = Field(default=FIELD, description="Template of the field in InfluxDB.")
+    max_series_per_device: int = Field(
+        default=2_048, ge=1, le=1_000_000, description="Series that one device may have in InfluxDB."
+    )
     memory_limit: str = Field(default="1GB", description="Memory that DuckDB may use.")
     threads: int = Field(default=1, ge=1, le=64, description="Threads that DuckDB may use for one query.")
+    keep_raw: float = Field(
+        default=0, ge=0, le=MAX_DAYS, description="Days that DuckDB keeps every reading; 0 is for ever."
+    )
+    keep_minutes: float = Field(
+        default=0, ge=0, le=MAX_DAYS, description="Days that it keeps minutes of them, from least to greatest."
+    )
+    keep_hours: float = Field(default=0, ge=0, le=MAX_DAYS, description="Days that it keeps hours of them.")
+
+    @field_validator("url")
+    @classmethod
+    def _is_url(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        try:
+            parts = urlsplit(url)
+            is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            is_address = False
+        if not is_address:
+            raise ValueError("expected InfluxDB's address, for example http://localhost:8086")
+        if parts.username or parts.password or parts.query or parts.fragment:
+            raise ValueError("expected only the address; a token, or user and password, are settings of their own")
+        return url.rstrip("/")
+
+    @model_validator(mode="after")
+    def _are_of_influxdb(self) -> Self:
+        if self.url is None:
+            if self.token or self.org or self.bucket or self.user or self.password:
+                raise ValueError("url is missing: what is set is for InfluxDB, so say where it is")
+        elif not self.bucket.partition("/")[0]:
+            raise ValueError("bucket is missing: say which one of InfluxDB to write to")
+        if bool(self.user) != (self.password is not None):
+            raise ValueError("user and password need each other: give both or neither")
+        if self.token is not None:
+            if self.user:
+                raise ValueError("token is for InfluxDB 2, user and password for InfluxDB 1: give one of them")
+            if not self.org:
+                raise ValueError("org is missing: a token belongs to an organisation")
+        check_templates(measurement=self.measurement, tags=self.tags, field=self.field)
+        return self
 
     @field_validator("memory_limit")
     @classmethod
@@ -114,6 +183,17 @@ class StoreSettings(_Section):
         if not _SIZE.fullmatch(text):
             raise ValueError(f"{text!r} is no size: a number and KB, MB, GB or TB (or KiB …), for example 4GB")
         return text
+
+    @model_validator(mode="after")
+    def _keep_the_coarse_longer(self) -> Self:
+        for finer, coarser in (("keep_raw", "keep_minutes"), ("keep_minutes", "keep_hours")):
+            longest, shortest = (getattr(self, name) or math.inf for name in (coarser, finer))
+            if shortest > longest:
+                raise ValueError(
+                    f"{coarser} ({getattr(self, coarser):g}) must be {finer} ({getattr(self, finer):g}) at least, or 0 "
+                    "for ever: what is coarser answers when the finer is gone"
+                )
+        return self
 
 
 class LiveSettings(_Section):
@@ -186,7 +266,7 @@ def load_settings(config: Path | None = None, overrides: Mapping[str, Any] | Non
     unknown = [f"{name}: {_nearest(name)}" for name in os.environ if not _is_known(name.upper())]
     if unknown:
         raise SettingsError("; ".join(unknown))
-    source = _file_source(values)
+    source = _file_source(values, {"store": _influxdb_values()})
     try:
         settings = source(**dict(overrides or {}))
     except ValidationError as error:
@@ -217,8 +297,41 @@ def _variables(model: type[BaseModel], prefix: str = ENVIRONMENT_PREFIX) -> Iter
             yield f"{prefix}{name.upper()}"
 
 
-def _file_source(values: dict[str, Any]) -> type[Settings]:
-    """Settings with the file's values below the environment's."""
+def _influxdb_values() -> dict[str, str]:
+    """The store's settings from the names of InfluxDB's own tools. Raises SettingsError where two disagree."""
+    found: dict[str, str] = {}
+    for variable, name in INFLUXDB_VARIABLES.items():
+        # A variable without a value is one that was left open, as Compose files do it.
+        value, path = os.environ.get(variable) or None, os.environ.get(f"{variable}_FILE") or None
+        if value is not None and path is not None:
+            raise SettingsError(f"{variable} and {variable}_FILE: give one of them")
+        if path is not None:
+            value = _read_secret(f"{variable}_FILE", Path(path))
+        if value is None:
+            continue
+        ours = f"{ENVIRONMENT_PREFIX}STORE__{name.upper()}"
+        if os.environ.get(ours, value) != value:
+            raise SettingsError(f"{ours} and {variable} say different things: give one of them")
+        found[name] = value
+    return found
+
+
+def _read_secret(variable: str, path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_SECRET_BYTES + 1)
+        text = content.decode().strip()
+    except OSError as error:
+        raise SettingsError(f"{variable}: {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{variable}: {path} is no text") from None
+    if not text or len(content) > MAX_SECRET_BYTES:
+        raise SettingsError(f"{variable}: {path} is {'empty' if not text else 'too large to hold one setting'}")
+    return text
+
+
+def _file_source(values: dict[str, Any], environment: dict[str, Any]) -> type[Settings]:
+    """Settings with the file's values below the environment's, of which `environment` are more."""
 
     class WithFile(Settings):
         @classmethod
@@ -229,7 +342,8 @@ def _file_source(values: dict[str, Any]) -> type[Settings]:
             **named: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
             file = InitSettingsSource(settings_cls, init_kwargs=values)
-            return named["init_settings"], named["env_settings"], file
+            more = InitSettingsSource(settings_cls, init_kwargs=environment)
+            return named["init_settings"], named["env_settings"], more, file
 
     return WithFile
 

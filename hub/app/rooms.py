@@ -26,6 +26,7 @@ from hub.registry import FILE_NAME, Registry
 from hub.settings import Settings
 from hub.stores.bookkeeper import Bookkeeper
 from hub.stores.duckdb.store import DuckdbStore
+from hub.stores.duckdb.upkeep import Keep
 from hub.stores.writer import StoreWriter
 from hub.web.access import Access, find_credential
 from hub.web.application import make_application
@@ -72,6 +73,7 @@ async def open_rooms(settings: Settings, *, listening_on: str) -> AsyncIterator[
                 registry=registry.id,
                 memory_limit=settings.store.memory_limit,
                 threads=settings.store.threads,
+                keep=Keep(settings.store.keep_raw, settings.store.keep_minutes, settings.store.keep_hours),
             )
         )
         connections = Connections()

@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 import threading
+import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -37,6 +38,7 @@ from hub.stores.duckdb.history import read_history
 from hub.stores.duckdb.scan import scan_history
 from hub.stores.duckdb.summary import Span
 from hub.stores.duckdb.tables import Tables
+from hub.stores.duckdb.upkeep import Keep, Upkeep
 
 READERS = 2
 """Queries that are answered at the same time: a slow one does not hold up the others, and several slow ones leave the
@@ -53,6 +55,12 @@ tables as they were when it began."""
 MIN_FREE_BYTES = 64_000_000
 """Free room on the disk below which nothing is written: twice the write-ahead log, which has to fit into the file as
 well. DuckDB gives up its open file when a checkpoint finds the disk full, and reads with it."""
+
+UPKEEP_EVERY_S = 5.0
+"""Between two looks at what is to be rolled up or is too old."""
+
+STEP_REST_S = 0.6
+"""After a step of rolling up or deleting, which is 0.3 s at most: a third of the thread's time while it catches up."""
 
 NICENESS = 5
 """Of the store's threads, where a thread has a priority of its own (Linux): where there is one core, commits and
@@ -73,7 +81,8 @@ class DuckdbStore:
     none they raise StoreUnavailable with the reason.
 
     `registry` is the id of the registry that gives the series their ids; a file that was filled with those of another
-    one stays closed. One thread writes, READERS threads read, each with its own connection.
+    one stays closed. `keep` says how long readings and their rollups are kept; without it, for ever. One thread writes,
+    READERS threads read, each with its own connection.
     """
 
     def __init__(
@@ -83,6 +92,7 @@ class DuckdbStore:
         registry: str,
         memory_limit: str = "1GB",
         threads: int = 1,
+        keep: Keep | None = None,
         min_free_bytes: int = MIN_FREE_BYTES,
     ) -> None:
         self._path = path
@@ -90,6 +100,8 @@ class DuckdbStore:
         self._memory_limit = memory_limit
         self._threads = threads
         self._min_free_bytes = min_free_bytes
+        self._upkeep = Upkeep(keep or Keep())
+        self._upkeeping: asyncio.Task[None] | None = None
         self._writer = ThreadPoolExecutor(1, "store-writer", initializer=_give_way)
         self._readers = ThreadPoolExecutor(READERS, "store-reader", initializer=_give_way)
         self._opening: asyncio.Future[Cursor] | None = None
@@ -101,12 +113,17 @@ class DuckdbStore:
 
     async def __aenter__(self) -> Self:
         self._begin_opening()
+        self._upkeeping = asyncio.create_task(self._keep_up(), name="store upkeep")
+        self._upkeeping.add_done_callback(_report)
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Finishes a write under way, interrupts readings, saves and closes the file."""
+        if self._upkeeping is not None:
+            self._upkeeping.cancel()
+            await asyncio.wait([self._upkeeping])
         try:
             await self._in_writer(self._close)
         finally:
@@ -205,6 +222,17 @@ class DuckdbStore:
             raise StoreUnavailable(self._trouble)
         return self._opened
 
+    async def _keep_up(self) -> None:
+        """Rolls up and deletes what is too old, step by step, for as long as the store is entered."""
+        while True:
+            try:
+                done = await self._in_writer(self._step)
+            except StoreUnavailable as error:
+                log.warning("the store's rollups and retentions wait", error=str(error))
+                done = False
+            # Also between two steps others come first.
+            await asyncio.sleep(STEP_REST_S if done else UPKEEP_EVERY_S)
+
     async def _in_writer(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._writer, functools.partial(call, *args, **kwargs))
 
@@ -275,6 +303,11 @@ class DuckdbStore:
             )
         return self._change(lambda tables: tables.append(entries, cursor))
 
+    def _step(self) -> bool:
+        if self._opened is None or shutil.disk_usage(self._path.parent).free < self._min_free_bytes:
+            return False
+        return self._change(lambda tables: self._upkeep.step(tables, now_ns=time.time_ns(), now_s=time.monotonic()))
+
     def _change(self, change: Callable[[Tables], T]) -> T:
         if self._opened is None:
             raise StoreUnavailable(self._trouble)
@@ -342,6 +375,11 @@ class _Stop:
             if self.called:
                 reader.stop()
             yield reader
+
+
+def _report(upkeep: asyncio.Task[None]) -> None:
+    if not upkeep.cancelled() and (error := upkeep.exception()) is not None:
+        log.error("the store rolls up and deletes nothing any more, restart the hub", exc_info=error)
 
 
 def _give_way() -> None:

@@ -136,6 +136,10 @@ class Tables:
             self._connection.execute(f"UPDATE tiers SET {tier}_from_ns = greatest({tier}_from_ns, ?)", [time_ns])
         self.held = Held(*self._row(schema.READ_TIERS)[:2])
 
+    def oldest_ns(self) -> int | None:
+        """The oldest reading's time."""
+        return min((int(oldest) for oldest in self._columns(schema.READ_ENDS)["oldest_ns"]), default=None)
+
     def save(self) -> None:
         """Saves the summaries, so that the next opening has nothing to compute."""
         if any(self._tails.values()):
