@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hub.commands import config, export, import_, run, token
+from hub.commands import audit, config, export, flow, import_, quarantine, run, token
 
 app = typer.Typer(
     name="hub",
@@ -35,7 +35,10 @@ def options(
 
 
 app.command("run")(run.run)
+app.command("flow")(flow.flow)
+app.command("audit")(audit.audit)
 app.command("export")(export.export)
 app.command("import")(import_.import_files)
 app.add_typer(config.app, name="config")
+app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(token.app, name="token")

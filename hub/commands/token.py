@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hub.commands.options import MISUSE, Config, Data, settings_or_exit
+from hub.commands.terminal import WIDE
 from hub.contract.identity import Role, pattern_problem
 from hub.registry import (
     FILE_NAME,
@@ -34,7 +35,6 @@ from wire.errors import Code
 
 FAILED = 1
 
-WIDE = 400
 RFC_3339 = "%Y-%m-%dT%H:%M:%SZ"
 MINUTES = "%Y-%m-%d %H:%M"
 DATE_WIDTH = 10

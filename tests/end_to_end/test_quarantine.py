@@ -12,11 +12,14 @@ from typing import Any
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from typer.testing import CliRunner, Result
 
+from hub.commands import quarantine
 from hub.web import quarantine_schemas as schemas
 from tests.end_to_end.hub import Hub, running_hub
 from tests.end_to_end.quarantined import LEVEL, send_batches
 
+BATCHES = 200
 SPEED = {"name": "speed", "type": "float"}
 
 
@@ -108,16 +111,70 @@ async def test_what_was_refused_is_read_counted_retried_and_deleted(tmp_path: Pa
         }
 
 
+async def test_the_command_line_shows_retries_and_deletes(tmp_path: Path) -> None:
+    """Tables for people, JSON for programs; 0 when all went well, 1 when something stays, 2 for what nobody means."""
+    async with running_hub(tmp_path / "data") as hub:
+        hostile = {"time": [1], "values": {"[red]": [1.0]}}
+        await send_batches(hub, "pump", [*map(unknown, range(1, 131)), hostile, WRONG])
+        token = await hub.token("operator")
+
+        async def run(*arguments: str) -> Result:
+            options = ["--url", hub.url, "--token", token]
+            return await asyncio.to_thread(CliRunner().invoke, quarantine.app, [*arguments, *options])
+
+        listed = json.loads((await run("list", "--limit", "120", "--json")).stdout)
+        assert [one["seq"] for one in listed] == list(range(132, 12, -1))
+        table = await run("list", "--limit", "2")
+        assert "unknown_metric" in table.stdout
+        assert "[red]" in table.stdout
+        assert "there are more" in table.stderr
+        counted = await run("count")
+        assert [line.split()[:2] for line in counted.stdout.splitlines()[1:]] == [
+            ["unknown_metric", "131"],
+            ["wrong_type", "1"],
+        ]
+        assert "pump" in (await run("count", "--by", "device")).stdout
+        newest = str(listed[0]["offset"])
+        shown = (await run("show", newest)).stdout
+        assert "wrong_type: level" in shown
+        assert '"level": ["high"]' in shown
+        assert json.loads((await run("show", newest, "--raw")).stdout) == {"type": "data", "seq": 132, **WRONG}
+
+        for wrong in (["retry"], ["retry", newest, "--all"], ["delete", "--all"], ["show", "0"]):
+            assert (await run(*wrong)).exit_code == 2, wrong
+        gone = await run("show", "999999")
+        assert (gone.exit_code, "not in quarantine" in gone.stderr) == (1, True)
+
+        await send_batches(hub, "pump", [], metrics=[LEVEL, SPEED])
+        one = await run("retry", str(listed[-1]["offset"]), "--json")
+        assert (one.exit_code, json.loads(one.stdout)["accepted"]) == (0, 1)
+        some = await run("retry", "--all")
+        assert (some.exit_code, some.stdout) == (1, "accepted 129 with 129 readings\n")
+        assert "1 stay: unknown_metric" in some.stderr
+        assert (await run("delete", newest, "--yes")).stdout == "deleted 1\n"
+        rest = await run("delete", "--all", "--yes", "--json")
+        assert json.loads(rest.stdout) == {"deleted": 1}
+        empty = await run("list")
+        assert (empty.exit_code, empty.stderr) == (0, "nothing is in quarantine\n")
+        refused = await asyncio.to_thread(
+            CliRunner().invoke, quarantine.app, ["list", "--url", hub.url, "--token", "hub_viewer_a_b"]
+        )
+        assert (refused.exit_code, "hub quarantine list: " in refused.stderr) == (1, True)
+        local = await asyncio.to_thread(
+            CliRunner().invoke, quarantine.app, ["retry", "--all", "--url", hub.url, "--data", str(hub.data)]
+        )
+        assert (local.exit_code, local.stdout) == (0, "accepted 0 with 0 readings\n")
+
+
 @pytest.mark.deadline(120)
 async def test_a_retry_is_done_once_though_the_hub_is_killed(tmp_path: Path) -> None:
     """kill -9 at any moment of it: each batch is either in quarantine still or accepted, and in the end stored once."""
-    count = 400
     hub = Hub(tmp_path / "data")
     await hub.start()
     try:
-        await send_batches(hub, "d", [unknown(number) for number in range(1, count + 1)])
+        await send_batches(hub, "d", [unknown(number) for number in range(1, BATCHES + 1)])
         await send_batches(hub, "d", [], metrics=[SPEED])
-        for delay_s in (0.0, random.uniform(0, 0.02), random.uniform(0, 0.05)):
+        for delay_s in (random.uniform(0, 0.03), random.uniform(0, 0.1)):
             retry = asyncio.create_task(retry_all(hub))
             await asyncio.wait([retry], timeout=delay_s)
             await hub.kill()
@@ -126,12 +183,12 @@ async def test_a_retry_is_done_once_though_the_hub_is_killed(tmp_path: Path) -> 
             await hub.start()
             left = (await hub.get("/api/v1/quarantine/counts"))["entries"]
             accepted = (await hub.get("/api/v1/flow"))["totals"]["accepted"]
-            assert left + accepted == count
+            assert left + accepted == BATCHES
         await retry_all(hub)
         books = await hub.settled()
-        assert (books["totals"]["accepted"], books["totals"]["stored"]) == (count, count)
+        assert (books["totals"]["accepted"], books["totals"]["stored"]) == (BATCHES, BATCHES)
         history = await hub.get("/api/v1/history", device="d", metric="speed", points=0, **{"from": "0"})
-        assert history["series"][0]["time_ns"] == list(range(1, count + 1))
+        assert history["series"][0]["time_ns"] == list(range(1, BATCHES + 1))
         assert await hub.stop() == 0
     finally:
         await hub.kill()
@@ -139,6 +196,8 @@ async def test_a_retry_is_done_once_though_the_hub_is_killed(tmp_path: Path) -> 
 
 async def retry_all(hub: Hub) -> None:
     """In small steps, so that a kill comes between some of them."""
-    for first in range(0, 2_000, 40):
-        answer = await ask(hub, "POST", "/retry", json={"after": first, "up_to": first + 40})
-        assert answer.status_code == 200
+    headers = {"Authorization": f"Bearer {await hub.admin()}"}
+    async with httpx.AsyncClient(base_url=hub.url, headers=headers, timeout=30) as client:
+        for first in range(0, 2 * BATCHES, 25):
+            answer = await client.post("/api/v1/quarantine/retry", json={"after": first, "up_to": first + 25})
+            assert answer.status_code == 200
