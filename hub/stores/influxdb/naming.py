@@ -1,7 +1,7 @@
 """Where a series lives in InfluxDB: its measurement, tags and field, by templates. Pure.
 
 A template is text with placeholders: {device}, {metric}, {type} and {unit} of the metric, and {tag.NAME} for a tag that
-the device tells of itself. What is behind a bar stands in where there is nothing: {tag.type|telemetry}.
+the device tells of itself. What is behind a colon stands in where there is nothing: {tag.type:telemetry}.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from hub.contract.batch import Series
 
-MEASUREMENT = "{tag.type|telemetry}"
+MEASUREMENT = "{tag.type:telemetry}"
 """Devices of one kind share a measurement, as people who make charts expect it."""
 
 TAGS = ("*",)
@@ -31,10 +31,12 @@ UNNAMED = "telemetry"
 RESERVED_TAGS = frozenset({DEVICE_TAG, "time", "_field", "_measurement", "_start", "_stop", "_time", "_value"})
 """Names that a device's own tag cannot have beside InfluxDB's columns and ours: it gets an underscore at its end."""
 
-_PLACEHOLDER = re.compile(r"\{([^{}|]*)(?:\|([^{}]*))?\}")
+_PLACEHOLDER = re.compile(r"\{([^{}:]*)(?::([^{}]*))?\}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 _OF_SERIES = ("device", "metric", "type", "unit")
 _OF_TAG = "tag."
+_ANYTHING = "\0"
+_BACKSLASH = "\\"
 
 
 class Place(NamedTuple):
@@ -49,7 +51,7 @@ class Naming:
     """The templates, and the device's tags that they need.
 
     `tags` has patterns of the device's own tags to keep (`*`, `site`, `room_*`) and tags made by a template
-    (`plant=north`, `site={tag.site|none}`); the tag `device` is always there. `tags_of` gives the tags that a device
+    (`plant=north`, `site={tag.site:none}`); the tag `device` is always there. `tags_of` gives the tags that a device
     told of itself. Raises ValueError for templates that cannot work.
     """
 
@@ -92,6 +94,17 @@ class Naming:
             tuple(sorted((name, value) for name, value in cleaned.items() if name and value)),
             _fill(self._field, series, own),
         )
+
+    def measurements(self, series: Series) -> str | None:
+        """A regular expression (RE2) of the measurements in which a series may have been before its device told other
+        tags; None where its measurement depends on no tag."""
+        if not any(name.startswith(_OF_TAG) for name in _placeholders(self._measurement)):
+            return None
+        filled = _PLACEHOLDER.sub(
+            lambda match: _ANYTHING if match[1].startswith(_OF_TAG) else _fill(match[0], series, {}), self._measurement
+        )
+        *parts, last = (_CONTROL.sub(" ", part) for part in filled.split(_ANYTHING))
+        return f"^(?:_?{'.*'.join(map(re.escape, [*parts, last.rstrip(_BACKSLASH)]))}|{UNNAMED})$"
 
 
 def clean(text: str) -> str:

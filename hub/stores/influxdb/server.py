@@ -61,6 +61,10 @@ class Version(NamedTuple):
     text: str
 
 
+class AnswerTooLarge(StoreError):
+    """An answer is larger than whoever asked can take: ask for less at once."""
+
+
 class Server:
     """One InfluxDB server and the bucket on it; an async context manager that holds its connections."""
 
@@ -136,7 +140,7 @@ class Server:
     ) -> Response:
         """Any answer, of whatever status; `form` goes into the body as a browser's would, a mapping as JSON.
 
-        Raises StoreUnavailable where there is no answer, and StoreError for one over `max_bytes`.
+        Raises StoreUnavailable where there is no answer, and AnswerTooLarge for one over `max_bytes`.
         """
         if self._client is None:
             raise StoreUnavailable("the store is not open")
@@ -179,7 +183,7 @@ async def _read(answer: aiohttp.ClientResponse, max_bytes: int) -> bytes:
     async for piece in answer.content.iter_any():
         body += piece
         if len(body) > max_bytes:
-            raise StoreError(f"InfluxDB's answer is larger than {max_bytes} bytes: ask for less at once")
+            raise AnswerTooLarge(f"InfluxDB's answer is larger than {max_bytes} bytes: ask for less at once")
     return bytes(body)
 
 

@@ -1,0 +1,332 @@
+"""History out of an InfluxDB server: the server reduces it to the points asked for, and answers in InfluxQL's JSON.
+
+Two things there are not as they seem. A minimum or maximum of an interval comes at the interval's begin; only top and
+bottom come at their own times. And of strings and booleans there is no top: the times of their first and last readings
+are asked for as the least and greatest time since the first reading of all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from http import HTTPStatus
+from typing import Literal
+
+import numpy as np
+
+from hub.contract.batch import Series
+from hub.contract.store import (
+    MIN_POINTS,
+    Aggregate,
+    Latest,
+    Query,
+    SeriesHistory,
+    StoreError,
+    StoreUnavailable,
+)
+from hub.stores.duckdb.aggregate import refuse_others
+from hub.stores.influxdb.answer import words_of
+from hub.stores.influxdb.influxql import EVER, Group, Intervals, Range, Statement, divided, groups_of
+from hub.stores.influxdb.naming import Naming
+from hub.stores.influxdb.reducing import Ends, Points, combined, ends_of, highest, joined, lowest, woven
+from hub.stores.influxdb.rows import DTYPES, Rows, take_apart
+from hub.stores.influxdb.server import AnswerTooLarge, Server
+from wire.model import MetricType
+
+MAX_ANSWER_BYTES = 64_000_000
+"""Of one answer: the parts of a query are made so that numbers stay far below, and long strings are asked for again in
+smaller parts."""
+
+MAX_ROWS = 200_000
+"""That the statements of one request may give: 6 MB, half a second of a server's and 30 ms of the hub's time."""
+
+MAX_STATEMENTS = 500
+"""Of one request: some 100 kB of text."""
+
+REQUESTS = 4
+"""Of one query at the same time."""
+
+PAGE_READINGS = 16_384
+"""Of a page of raw readings: 5 ms of the hub's time each, so that whoever shares it waits no longer."""
+
+MAX_READINGS = 10_000_000
+"""Of one answer with all readings: 200 MB while it is made. Beyond it the query is refused; who wants more asks for one
+stretch of time after the other."""
+
+MIN_POINTS_WITH_ENDS = 4
+"""From here on a series' first and last reading are among its points, so that a line ends where its data end."""
+
+Found = list[dict[int, list[Rows]]]
+"""The answers to statements, each by series id."""
+
+
+class Reading:
+    """Asks one server for history; `naming` says where the series are."""
+
+    def __init__(self, server: Server, naming: Naming) -> None:
+        self._server = server
+        self._naming = naming
+
+    async def query(self, query: Query) -> list[SeriesHistory]:
+        """The history of each series asked for, as hub.contract.store.Store.query gives it.
+
+        Raises ValueError for less points than MIN_POINTS, StoreUnavailable, and StoreError where the readings are too
+        many for one answer, or of a type that the aggregate is not for.
+        """
+        if query.points is not None and query.points < MIN_POINTS:
+            raise ValueError(f"a query asks for at least {MIN_POINTS} points")
+        if query.points is not None:
+            refuse_others(query)
+        within = range_of(query.start_ns, query.end_ns)
+        found: Mapping[int, SeriesHistory] = {}
+        if within.first_ns <= within.last_ns:
+            if query.points is None:
+                found = await self._all(query.series, within)
+            elif query.aggregate == "minmax":
+                found = await self._some(query.series, within, query.points)
+            else:
+                found = await self._aggregate(query, within, query.points, query.aggregate)
+        return [found.get(one.id) or nothing(one) for one in query.series]
+
+    async def scan(self, series: Sequence[Series], start_ns: int, end_ns: int) -> AsyncGenerator[SeriesHistory, None]:
+        """Every reading, one series after the other in order of time, in pieces. Raises as `query` does."""
+        within = range_of(start_ns, end_ns)
+        for one in series:
+            async for points in self._pages(one, within):
+                yield history(one, points, "raw")
+
+    async def latest(self, series: Sequence[Series]) -> dict[int, Latest]:
+        """The newest reading of each series that has one, by series id."""
+        groups = groups_of(series, self._naming)
+        newest = [Statement("last(#)", group, EVER, group.type) for group in groups]
+        found: dict[int, Latest] = {}
+        for answer in await self._ask(newest, rows=MAX_ROWS // MAX_STATEMENTS):
+            for id, rows in answer.items():
+                points = joined(rows)
+                found[id] = Latest(int(points.times_ns[-1]), points.values[-1:].tolist()[0])
+        return found
+
+    async def _all(self, series: Sequence[Series], within: Range) -> dict[int, SeriesHistory]:
+        """Every reading of each series."""
+        found: dict[int, SeriesHistory] = {}
+        count = 0
+        for one in series:
+            pages: list[Points] = []
+            async for page in self._pages(one, within):
+                pages.append(page)
+                count += len(page.times_ns)
+                if count > MAX_READINGS:
+                    raise StoreError(
+                        f"more than {MAX_READINGS} readings: ask for a shorter range, fewer series or a number of "
+                        "points"
+                    )
+            if pages:
+                found[one.id] = history(one, Points(*map(np.concatenate, zip(*pages, strict=True))), "raw")
+        return found
+
+    async def _pages(self, series: Series, within: Range) -> AsyncGenerator[Points, None]:
+        """Every reading of one series in order of time; a page begins with the time at which the one before ended."""
+        (group,) = groups_of([series], self._naming)
+        limit = PAGE_READINGS
+        while within.first_ns <= within.last_ns:
+            statement = Statement("#", group, within, series.type, limit=limit)
+            try:
+                (answer,) = await self._ask([statement], rows=limit)
+            except AnswerTooLarge:
+                if limit == 1:
+                    raise
+                limit //= 2
+                continue
+            rows = answer.get(series.id, [])
+            # What is behind the end of a full page of one measurement is not known yet.
+            ends = [int(part.times_ns[-1]) for part in rows if len(part.times_ns) >= limit]
+            points = joined(rows) if rows else Points(np.empty(0, np.int64), np.empty(0))
+            if not ends:
+                if rows:
+                    yield points
+                return
+            known = int(np.searchsorted(points.times_ns, min(ends)))
+            if known == 0:
+                # Readings of one time fill the page.
+                limit *= 2
+                continue
+            yield Points(*(column[:known] for column in points))
+            within = Range(min(ends), within.last_ns)
+
+    async def _some(self, series: Sequence[Series], within: Range, points: int) -> dict[int, SeriesHistory]:
+        """At most so many points of each series, the minimum and maximum of each interval among them."""
+        groups = groups_of(series, self._naming)
+        raw = [Statement("#", group, within, group.type, limit=points + 1) for group in groups]
+        found: dict[int, SeriesHistory] = {}
+        many: dict[int, tuple[Group, Points]] = {}
+        for group, answer in zip(groups, await self._ask(raw, rows=points + 1), strict=True):
+            by_id = {one.id: one for one in group.series}
+            for id, rows in answer.items():
+                part = joined(rows)
+                if len(part.times_ns) <= points:
+                    found[id] = history(by_id[id], part, "raw")
+                else:
+                    many[id] = group._replace(series=(by_id[id],)), part
+        if many:
+            found |= await self._reduced(many, within, points)
+        return found
+
+    async def _reduced(
+        self, many: Mapping[int, tuple[Group, Points]], within: Range, points: int
+    ) -> dict[int, SeriesHistory]:
+        """Series that have more readings than points, each with the first of them."""
+        newest = [Statement("last(#)", group, within, group.type) for group, _ in many.values()]
+        oldest = [Statement("first(#)", group, EVER, group.type) for group, _ in many.values()]
+        latest = [Statement("last(#)", group, EVER, group.type) for group, _ in many.values()]
+        spans = await self._ask([*newest, *oldest, *latest], rows=1)
+        statements: list[Statement] = []
+        plans: list[tuple[int, Group, Ends, Intervals]] = []
+        for place, (id, (group, begin)) in enumerate(many.items()):
+            last, ever_first, ever_last = (joined(spans[place + turn * len(many)][id]) for turn in range(3))
+            ends = Ends(Points(*(column[:1] for column in begin)), Points(*(column[-1:] for column in last)))
+            span = Range(
+                max(within.first_ns, int(ever_first.times_ns[0])), min(within.last_ns, int(ever_last.times_ns[-1]))
+            )
+            intervals = _intervals(group.type, span, points)
+            plans.append((id, group, ends, intervals))
+            statements += _selections(group, within, intervals)
+        answers = iter(await self._ask(statements, rows=points))
+        found: dict[int, SeriesHistory] = {}
+        for id, group, ends, intervals in plans:
+            parts = [next(answers).get(id, []) for _ in _selections(group, within, intervals)]
+            if group.type in ("float", "integer"):
+                low, high = lowest(parts[0], intervals), highest(parts[1], intervals)
+                reduced = woven(low, high, ends if points >= MIN_POINTS_WITH_ENDS else None)
+            else:
+                of_each = ends_of(
+                    parts[0], values=(parts[1], parts[2]), moments=(parts[3], parts[4]), intervals=intervals
+                )
+                reduced = woven(of_each.first, of_each.last)
+            found[id] = history(group.series[0], reduced, "reduced")
+        return found
+
+    async def _aggregate(
+        self, query: Query, within: Range, points: int, aggregate: Aggregate
+    ) -> dict[int, SeriesHistory]:
+        """One value for each interval that has readings."""
+        groups = groups_of(query.series, self._naming)
+        intervals = Intervals(query.start_ns, -((query.start_ns - query.end_ns) // points))
+        function = {"avg": "mean(#)", "count": "count(#)"}.get(aggregate, f"{aggregate}(#)")
+        types: dict[str, MetricType] = {"avg": "float", "count": "integer"}
+        statements = [
+            Statement(function, group, within, types.get(aggregate, group.type), intervals) for group in groups
+        ]
+        counts = [Statement("count(#)", group, within, "integer", intervals) for group in groups if aggregate == "avg"]
+        answers = await self._ask([*statements, *counts], rows=points)
+        found: dict[int, SeriesHistory] = {}
+        for place, group in enumerate(groups):
+            for one in group.series:
+                rows = answers[place].get(one.id)
+                if rows is None:
+                    continue
+                if len(rows) > 1 and aggregate in ("first", "last"):
+                    reduced = await self._end(group._replace(series=(one,)), within, intervals, aggregate)
+                else:
+                    weights = answers[place + len(groups)][one.id] if aggregate == "avg" else ()
+                    reduced = combined(rows, aggregate, weights)
+                begins = query.start_ns + (reduced.times_ns - query.start_ns) // intervals.width_ns * intervals.width_ns
+                found[one.id] = history(one, Points(begins, reduced.values), "reduced")
+        return found
+
+    async def _end(self, group: Group, within: Range, intervals: Intervals, aggregate: Aggregate) -> Points:
+        """The first or the last of each interval, of a series that was in several measurements."""
+        selections = _end_selections(group, within, intervals)
+        begin, *rest = (answer[group.series[0].id] for answer in await self._ask(selections, rows=len(selections)))
+        ends = ends_of(begin, values=(rest[0], rest[1]), moments=(rest[2], rest[3]), intervals=intervals)
+        return ends.first if aggregate == "first" else ends.last
+
+    async def _ask(self, statements: Sequence[Statement], *, rows: int) -> Found:
+        """The answers to all statements; each gives about so many rows for each of its series."""
+        requests: list[list[Statement]] = []
+        room = 0
+        for statement in statements:
+            weight = rows * len(statement.group.series)
+            if not requests or weight > room or len(requests[-1]) >= MAX_STATEMENTS:
+                requests.append([])
+                room = MAX_ROWS
+            requests[-1].append(statement)
+            room -= weight
+        free = asyncio.Semaphore(REQUESTS)
+
+        async def ask(request: Sequence[Statement]) -> Found:
+            async with free:
+                return await self._ask_once(request)
+
+        async with asyncio.TaskGroup() as tasks:
+            asked = [tasks.create_task(ask(request)) for request in requests]
+        return [answer for task in asked for answer in task.result()]
+
+    async def _ask_once(self, statements: Sequence[Statement]) -> Found:
+        """The answers to statements that are asked in one request, and in parts where they are too large for it."""
+        target = self._server.target
+        given = [("db", target.database), ("rp", target.retention_policy), ("epoch", "ns")]
+        text = ";".join(statement.text() for statement in statements)
+        try:
+            response = await self._server.request(
+                "POST",
+                "/query",
+                params=[(name, value) for name, value in given if value],
+                form=[("q", text)],
+                max_bytes=MAX_ANSWER_BYTES,
+            )
+        except AnswerTooLarge:
+            if len(statements) > 1:
+                middle = len(statements) // 2
+                return [*await self._ask_once(statements[:middle]), *await self._ask_once(statements[middle:])]
+            halves = divided(statements[0])
+            if len(halves) == 1:
+                raise
+            return [{id: rows for half in halves for part in await self._ask_once([half]) for id, rows in part.items()}]
+        if response.status != HTTPStatus.OK:
+            raise StoreUnavailable(
+                f"InfluxDB at {target.url} does not answer questions about {target.bucket}: "
+                f"{words_of(response.status, response.body)}. Do the credentials allow to read it?"
+            )
+        return take_apart(statements, response.body)
+
+
+def range_of(start_ns: int, end_ns: int) -> Range:
+    """The part of [start, end) in which there can be readings; it may be empty: then the first is after the last."""
+    return Range(max(start_ns, EVER.first_ns), min(end_ns - 1, EVER.last_ns))
+
+
+def history(series: Series, points: Points, resolution: Literal["raw", "reduced"]) -> SeriesHistory:
+    """Points as the contract has them: strings in a list, others in an array."""
+    values = points.values.tolist() if points.values.dtype == object else points.values
+    return SeriesHistory(series, points.times_ns, values, resolution)
+
+
+def nothing(series: Series) -> SeriesHistory:
+    """The answer for a series without readings."""
+    return history(series, Points(np.empty(0, np.int64), np.empty(0, DTYPES[series.type])), "raw")
+
+
+def _intervals(type: MetricType, span: Range, points: int) -> Intervals:
+    """As many as there can be with two points each, and two more for the ends; they divide the part that has data."""
+    ends = type in ("float", "integer") and points >= MIN_POINTS_WITH_ENDS
+    number = (points - 2 if ends else points) // 2
+    return Intervals(span.first_ns, (span.last_ns - span.first_ns) // number + 1)
+
+
+def _selections(group: Group, within: Range, intervals: Intervals) -> list[Statement]:
+    """What a reduced series is made of."""
+    if group.type in ("float", "integer"):
+        return [Statement(f"{function}(#, 1)", group, within, group.type, intervals) for function in ("bottom", "top")]
+    return _end_selections(group, within, intervals)
+
+
+def _end_selections(group: Group, within: Range, intervals: Intervals) -> list[Statement]:
+    """The first reading; values of the first and last of each interval; and their times."""
+    return [
+        Statement("first(#)", group, within, group.type),
+        *(Statement(f"{function}(#)", group, within, group.type, intervals) for function in ("first", "last")),
+        *(
+            Statement(f"{function}(#, 1)", group, within, "integer", intervals, moments=True)
+            for function in ("bottom", "top")
+        ),
+    ]
