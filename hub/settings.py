@@ -147,7 +147,7 @@ class StoreSettings(_Section):
     @field_validator("url")
     @classmethod
     def _is_url(cls, url: str | None) -> str | None:
-        if url is None:
+        if not url:
             return None
         try:
             parts = urlsplit(url)
@@ -167,9 +167,9 @@ class StoreSettings(_Section):
                 raise ValueError("url is missing: what is set is for InfluxDB, so say where it is")
         elif not self.bucket.partition("/")[0]:
             raise ValueError("bucket is missing: say which one of InfluxDB to write to")
-        if bool(self.user) != (self.password is not None):
+        if bool(self.user) != bool(self.password):
             raise ValueError("user and password need each other: give both or neither")
-        if self.token is not None:
+        if self.token:
             if self.user:
                 raise ValueError("token is for InfluxDB 2, user and password for InfluxDB 1: give one of them")
             if not self.org:

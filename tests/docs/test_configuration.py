@@ -48,6 +48,15 @@ def test_the_example_file_of_the_document_is_accepted(tmp_path: Path) -> None:
         ("[journal]\nmax_bytes = 'much'", "journal.max_bytes: input should be a valid integer"),
         ("listen = 'here'", "listen: expected HOST:PORT"),
         ("listen = ", "Invalid value"),
+        ("[store]\nurl = 'influxdb:8086'\nbucket = 'b'", "store.url: expected InfluxDB's address"),
+        ("[store]\nurl = 'http://u:p@influxdb'\nbucket = 'b'", "store.url: expected only the address"),
+        ("[store]\nurl = 'http://influxdb:8086'", "store: bucket is missing"),
+        ("[store]\ntoken = 't'\norg = 'o'", "store: url is missing"),
+        ("[store]\nurl = 'http://influxdb'\nbucket = 'b'\ntoken = 't'", "store: org is missing"),
+        ("[store]\nurl = 'http://influxdb'\nbucket = 'b'\nuser = 'u'", "store: user and password need each other"),
+        ("[store]\nfield = 'value'", "store: field: {metric} must be in the template"),
+        ("[store]\nmeasurement = '{devise}'", r"store: measurement: there is no {devise}; there are {device}"),
+        ("[store]\ntags = ['device=x']", "store: tags: 'device' is taken"),
     ],
 )
 def test_a_wrong_setting_is_named(tmp_path: Path, text: str, message: str) -> None:
@@ -74,3 +83,45 @@ def test_the_command_line_wins_over_the_environment_and_that_over_the_file(
         3,
         "2GB",
     )
+
+
+def test_the_names_of_influxdbs_own_tools_mean_the_stores_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As variables, or as files that hold the value; they win over the file, and one without a value is not given."""
+    secret = tmp_path / "token"
+    secret.write_text("very secret\n")
+    file = tmp_path / "hub.toml"
+    file.write_text("[store]\nbucket = 'of the file'\norg = 'plant'\n")
+    monkeypatch.setenv("INFLUXDB_URL", "http://influxdb:8086/")
+    monkeypatch.setenv("INFLUXDB_TOKEN_FILE", str(secret))
+    monkeypatch.setenv("INFLUXDB_BUCKET", "telemetry")
+    monkeypatch.setenv("INFLUXDB_ORG", "")
+    store = load_settings(file).store
+    assert store.token is not None
+    assert (store.url, store.token.get_secret_value(), store.org, store.bucket) == (
+        "http://influxdb:8086",
+        "very secret",
+        "plant",
+        "telemetry",
+    )
+    assert "very secret" not in f"{store!r} {load_settings(file).model_dump(mode='json')}"
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"INFLUXDB_TOKEN": "a", "INFLUXDB_TOKEN_FILE": "b"}, "INFLUXDB_TOKEN and INFLUXDB_TOKEN_FILE: give one"),
+        ({"INFLUXDB_ORG": "a", "HUB_STORE__ORG": "b"}, "HUB_STORE__ORG and INFLUXDB_ORG say different things"),
+        ({"INFLUXDB_TOKEN_FILE": "/nowhere/token"}, "INFLUXDB_TOKEN_FILE: /nowhere/token: No such file"),
+        ({"INFLUXDB_PASSWORD_FILE": "/dev/null"}, "INFLUXDB_PASSWORD_FILE: /dev/null is empty"),
+    ],
+)
+def test_settings_of_influxdb_that_contradict_each_other_are_told(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], message: str
+) -> None:
+    """Nobody has to guess which one counted."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=message):
+        load_settings()
