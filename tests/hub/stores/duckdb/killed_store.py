@@ -8,6 +8,7 @@ import random
 import signal
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 from hub.contract.batch import Batch, Series
 from hub.contract.store import Cursor
 from hub.stores.duckdb.store import DuckdbStore
+from hub.stores.duckdb.tables import Tables
 from tests.hub.stores.readings import REGISTRY, batch, entry
 
 FLOAT, STRING = Series(1, "device", "float", "float"), Series(2, "device", "string", "string")
@@ -34,6 +36,13 @@ def content(offset: int) -> Batch:
     return Batch(times, [(FLOAT, times / 8)], readings=count)
 
 
+def roll_up(tables: Tables, most: int) -> int:
+    """Steps of rolling up, of any size, as the store does them beside its writing."""
+    return sum(
+        tables.rollups.roll_up(type, most) + tables.rollups.fold(type, most) for type in (FLOAT.type, STRING.type)
+    )
+
+
 async def write_on(directory: Path, chance: random.Random) -> None:
     async with DuckdbStore(directory / "history.duckdb", registry=REGISTRY) as store:
         last = (await store.open()).offset
@@ -42,6 +51,7 @@ async def write_on(directory: Path, chance: random.Random) -> None:
             first, last = last + 1, last + chance.randint(1, 12)
             given = [entry(offset, content(offset)) for offset in range(first, last + 1)]
             await store.write(given, Cursor("journal", last))
+            await store._in_writer(store._change, partial(roll_up, most=chance.randint(1, 200_000)))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import pytest
 from hub.contract.batch import Series
 from hub.contract.store import SCAN_READINGS, Cursor, Query, StoreUnavailable
 from hub.stores.duckdb.database import Reader
+from hub.stores.duckdb.plan import HOUR_NS
 from hub.stores.duckdb.store import MAX_SCANS, MAX_WAITING, READERS, DuckdbStore
 from tests.hub.stores.duckdb.killed_store import FLOAT, STRING, content
 from tests.hub.stores.duckdb.test_database import held_by_another_process
@@ -281,6 +282,9 @@ async def test_killed_at_any_moment_the_store_holds_what_its_cursor_says(tmp_pat
             assert np.array_equal(history.series[0].times_ns, floats)
             assert np.array_equal(np.asarray(history.series[0].values), floats / 8)
             assert history.series[1].values == [f"{time}" for time in strings]
+            # Each reading is once in an hour, in a minute that no hour has yet, or raw and in no minute yet.
+            hours = await store.query(Query([FLOAT, STRING], 0, 24 * HOUR_NS, 24, "count"))
+            assert [int(sum(part.values)) for part in hours.series] == [len(floats), len(strings)]
             counts = {FLOAT.id: len(floats), STRING.id: len(strings)}
             assert await stored(store) == {id: count for id, count in counts.items() if count}
     assert offset > 0
