@@ -120,12 +120,13 @@ class Latest(NamedTuple):
 
 
 class Description(NamedTuple):
-    """What the store says of itself. `readings` counts all it has stored since it was made."""
+    """What the store says of itself. `readings` counts all it has stored since it was made; None is what only a server
+    knows."""
 
     kind: str
     location: str
     readings: int
-    size_bytes: int
+    size_bytes: int | None
     oldest_ns: int | None
     newest_ns: int | None
 
@@ -177,7 +178,10 @@ class Store(Protocol):
         """What became of each series' readings, by series id; as durable as the readings."""
 
     async def delete_before(self, time_ns: int) -> int:
-        """Deletes readings older than this; returns how many."""
+        """Deletes readings older than this; returns how many.
+
+        Raises StoreUnavailable, and StoreError where a server deletes by a retention of its own.
+        """
 
     async def describe(self) -> Description:
         """What there is."""

@@ -1,12 +1,13 @@
-"""History in an InfluxDB server: writing. What is read goes through hub.stores.influxdb.reading."""
+"""History in an InfluxDB server. What is read goes through hub.stores.influxdb.reading."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -14,15 +15,28 @@ from typing import NamedTuple, ParamSpec, Self, TypeVar
 
 import structlog
 
-from hub.contract.batch import Entry
-from hub.contract.store import Counts, Cursor, StoreUnavailable, Written
+from hub.contract.batch import Entry, Series
+from hub.contract.store import (
+    Counts,
+    Cursor,
+    Description,
+    History,
+    Latest,
+    Query,
+    SeriesHistory,
+    StoreError,
+    StoreUnavailable,
+    Written,
+)
 from hub.stores.influxdb.answer import Answer, Refused, Stored, Target, TooLarge, Unavailable
 from hub.stores.influxdb.names import Names, Reason
 from hub.stores.influxdb.naming import Naming
 from hub.stores.influxdb.plan import Cell, Plan, Point, Request, encode_points, make_plan, points_of
+from hub.stores.influxdb.reading import Reading
 from hub.stores.influxdb.refusal import Found, find_refused, refusals
 from hub.stores.influxdb.server import Credentials, Server
 from hub.stores.influxdb.state import FILE_NAME, State, Totals, encode_state, read_state, write_state
+from hub.stores.influxdb.turns import Turns
 
 IN_FLIGHT = 4
 """Requests under way: the server works on one while others are on the line. More of them only fill its queue."""
@@ -75,6 +89,8 @@ class InfluxdbStore:
         self._max_series_per_device = max_series_per_device
         self._clock = clock
         self._server = Server(target, credentials, compress=compress)
+        self._reading = Reading(self._server, naming)
+        self._turns = Turns()
         # One thread: it encodes what is written, and writes the state.
         self._thread = ThreadPoolExecutor(1, "influxdb-writer")
         self._opened: tuple[State, Names] | None = None
@@ -129,11 +145,12 @@ class InfluxdbStore:
             return Written(0)
         new = [entry for entry in entries if entry.offset > held]
         plan = await self._in_thread(make_plan, new, names, self._words.copy())
-        refused = [*plan.refused, *await self._send_all(plan, names)]
-        stored = plan.readings
-        for cell, _ in refused[len(plan.refused) :]:
-            stored[cell.series.id] -= 1
-        self._held = _Change(cursor, stored, Counter(cell.series.id for cell, _ in refused))
+        async with self._turns.alone():
+            refused = [*plan.refused, *await self._send_all(plan, names)]
+            stored = plan.readings
+            for cell, _ in refused[len(plan.refused) :]:
+                stored[cell.series.id] -= 1
+            self._held = _Change(cursor, stored, Counter(cell.series.id for cell, _ in refused))
         if not refused:
             self._settle()
             if self._clock() - self._saved_s >= SAVE_EVERY_S:
@@ -145,6 +162,35 @@ class InfluxdbStore:
         self._settle()
         await self._save()
         return self._saved
+
+    async def query(self, query: Query) -> History:
+        """The readings asked for; nothing is written meanwhile. Raises StoreUnavailable and StoreError."""
+        async with self._turns.shared():
+            state, _ = self._ready()
+            cursor = state.cursor if self._held is None else self._held.cursor
+            return History(cursor, await self._reading.query(query))
+
+    async def scan(self, series: Sequence[Series], start_ns: int, end_ns: int) -> AsyncGenerator[SeriesHistory, None]:
+        """Every reading, one series after the other, in pieces. Raises StoreUnavailable and StoreError."""
+        self._ready()
+        async with contextlib.aclosing(self._reading.scan(series, start_ns, end_ns)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def latest(self, series: Sequence[Series]) -> dict[int, Latest]:
+        """The newest reading of each series that has one. Raises StoreUnavailable and StoreError."""
+        self._ready()
+        return await self._reading.latest(series)
+
+    async def delete_before(self, time_ns: int) -> int:
+        """Raises StoreError: what is in InfluxDB is deleted by its bucket's retention."""
+        raise StoreError("InfluxDB deletes what is older than its bucket's retention: set that with `hub store setup`")
+
+    async def describe(self) -> Description:
+        """What is known here; what the server holds in all is the server's to say. Raises StoreUnavailable."""
+        target = self._server.target
+        readings = sum(counts.stored + counts.expired for counts in (await self.counts()).values())
+        return Description("influxdb", f"{target.bucket} at {target.url}", readings, None, None, None)
 
     async def counts(self) -> dict[int, Counts]:
         """What became of each series' readings, by id; from memory. Raises StoreUnavailable."""
