@@ -174,9 +174,20 @@ def make_api(
         return _json({"latest": [{"device": s.device, **metric_of(s)} for s in page.items], "next": page.next})
 
     @api.get("/api/v1/flow", response_model=schemas.Flow, responses=PROBLEMS)
-    async def flow(asks: Caller) -> Response:
+    async def flow(
+        asks: Caller,
+        limit: Annotated[
+            int | None,
+            Query(
+                ge=0,
+                le=limits.MAX_SEQ,
+                description="At most so many devices: those that do not balance, then those with most waiting. All "
+                "without it; the totals are of all in any case.",
+            ),
+        ] = None,
+    ) -> Response:
         """The books: where every batch and reading is. Device and gateway tokens see their own devices."""
-        return _json(await overview.flow(asks))
+        return _json(await overview.flow(asks, limit=limit))
 
     @api.get("/api/v1/tokens", response_model=schemas.Tokens, responses=PROBLEMS)
     async def tokens(

@@ -3,6 +3,7 @@ ready."""
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -104,8 +105,12 @@ class Overview:
         described = {name: getattr(state, name) for name in state.__struct_fields__}
         return {**described, "metrics": [metric_of(series) for series in self._series_of(device.id)]}
 
-    async def flow(self, identity: Identity) -> dict[str, Any]:
-        """The books: where every batch and reading is. Who only writes sees its own devices."""
+    async def flow(self, identity: Identity, *, limit: int | None = None) -> dict[str, Any]:
+        """The books: where every batch and reading is. Who only writes sees its own devices.
+
+        With a limit so many devices are told: those that do not balance first, then those with most waiting. The totals
+        are of all.
+        """
         await self._books.refresh()
         everything = identity.may(Action.READ)
         journal = self._journal
@@ -142,7 +147,7 @@ class Overview:
             "quarantine_dropped": self._quarantine_dropped(),
             "dropped_events": self._dropped_events(),
             "bad_messages": self._intake.bad_messages,
-            "devices": devices,
+            "devices": devices if limit is None else heapq.nsmallest(limit, devices, key=_urgency),
         }
 
     def _balance(self) -> tuple[Balance, int | None]:
@@ -255,6 +260,10 @@ COUNTS = (
     "moved",
     *BALANCE,
 )
+
+
+def _urgency(device: dict[str, Any]) -> tuple[bool, int, str]:
+    return not device["difference"], -(device["waiting"] or 0), device["device"]
 
 
 def _sum(numbers: Sequence[int | None]) -> int | None:
