@@ -84,6 +84,8 @@ def _time(name: str, text: str, now_ns: int) -> int:
 
 
 def _zone(name: str) -> str:
+    if name == UTC:
+        return name  # also where a system has no files of zones
     try:
         # A name is looked up as a file, so there are many ways in which it can be none.
         return ZoneInfo(name).key

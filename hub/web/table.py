@@ -8,7 +8,9 @@ occurs, null where a row is of another type.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeAlias, cast
+from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -39,6 +41,10 @@ CSV_END = "\r\n"
 
 MEASUREMENT = "telemetry"
 """Of every line in line protocol; the device is a tag and the metric a field."""
+
+
+ZONE_STEP_S = 30
+"""Since 1970 no zone has changed its offset but at a multiple of so many seconds."""
 
 
 def type_of(series: Series, aggregate: Aggregate = "minmax") -> MetricType:
@@ -247,18 +253,25 @@ def _local_times(times_ns: Any, zone: str) -> Any:
         text = times_ns.cast(pa.timestamp("ns")).cast(TEXT)
         return _element_wise(pc.replace_substring(text, " ", "T", max_replacements=1), "Z")
     # In seconds: the last hours that 64 bits of nanoseconds hold have local times that they do not.
-    seconds = pc.divide(times_ns, NS_PER_S)
-    local = pc.local_timestamp(seconds.cast(pa.timestamp("s", zone)))
-    text = pc.replace_substring(local.cast(TEXT), " ", "T", max_replacements=1)
+    seconds = pc.divide(times_ns, NS_PER_S).combine_chunks()
     rest = pc.subtract(times_ns, pc.multiply(seconds, NS_PER_S)).cast(TEXT)
-    offsets = pc.subtract(local.cast(pa.int64()), seconds).combine_chunks().dictionary_encode()
-    shown = pa.array([_offset(seconds) for seconds in offsets.dictionary.to_pylist()], TEXT)
-    return _element_wise(text, ".", pc.utf8_lpad(rest, 9, "0"), pc.take(shown, offsets.indices))
+    # By Python's zones: Arrow's own do not know the rules behind the last change that a zone's file lists, which in
+    # some systems' files was long ago.
+    steps = pc.divide(seconds, ZONE_STEP_S).dictionary_encode()
+    known = ZoneInfo(zone)
+    moments = [datetime.fromtimestamp(step * ZONE_STEP_S, known) for step in steps.dictionary.to_pylist()]
+    offsets = [moment.utcoffset() or timedelta() for moment in moments]
+    local = pc.add(seconds, pc.take(pa.array([offset // timedelta(seconds=1) for offset in offsets]), steps.indices))
+    shown = pa.array([_offset(offset) for offset in offsets], TEXT)
+    text = pc.replace_substring(local.cast(pa.timestamp("s")).cast(TEXT), " ", "T", max_replacements=1)
+    return _element_wise(text, ".", pc.utf8_lpad(rest, 9, "0"), pc.take(shown, steps.indices))
 
 
-def _offset(seconds: int) -> str:
-    sign, minutes = "-" if seconds < 0 else "+", abs(seconds) // 60
-    return f"{sign}{minutes // 60:02d}:{minutes % 60:02d}"
+def _offset(offset: timedelta) -> str:
+    """As ±hours:minutes; there were seconds, too, in Monrovia until 1972."""
+    sign, seconds = "-" if offset < timedelta() else "+", abs(offset) // timedelta(seconds=1)
+    told = f"{sign}{seconds // 3600:02d}:{seconds // 60 % 60:02d}"
+    return f"{told}:{seconds % 60:02d}" if seconds % 60 else told
 
 
 def _quoted(strings: Any, mark: str, replacement: str) -> Any:
