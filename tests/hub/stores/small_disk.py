@@ -23,14 +23,21 @@ class SmallDisk:
     @contextmanager
     def filled(self, *, leaving_bytes: int) -> Iterator[None]:
         """Another file takes the room, but for so much."""
-        ballast = self.path / "ballast"
-        with ballast.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(self.path).free - leaving_bytes)
-        yield
-        ballast.unlink()
+        with filled(self.path, leaving_bytes=leaving_bytes):
+            yield
 
     def unmount(self) -> None:
         subprocess.run(["umount", self.path], check=True)
 
     def _mount(self, options: str) -> None:
         subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", self.path], check=True)
+
+
+@contextmanager
+def filled(disk: Path, *, leaving_bytes: int) -> Iterator[None]:
+    """Another file takes the room of the disk that this directory is the top of, but for so much."""
+    ballast = disk / "ballast"
+    with ballast.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(disk).free - leaving_bytes)
+    yield
+    ballast.unlink()

@@ -1,0 +1,135 @@
+"""The store is away for as much data as 1,000 devices send in 10 minutes, and the hub is killed meanwhile: agents are
+acknowledged all the while, and once the store is back everything is there once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from device_agent import Agent
+from tests.end_to_end.flow_watch import watching_flow
+from tests.end_to_end.hub import Hub
+from tests.hub.stores.duckdb.test_database import held_by_another_process
+from tests.hub.stores.small_disk import SmallDisk, filled
+
+DEVICES = 40
+ROWS = 1_000
+"""Of one batch."""
+BATCHES = 15
+READINGS = DEVICES * ROWS * BATCHES
+assert READINGS == 1_000 * 600
+
+BEFORE, DURING = 1, 7
+"""Batches of each device that are sent before the outage, and in each of its two halves."""
+assert BEFORE + 2 * DURING == BATCHES
+
+DISK_BYTES = 384 << 20
+LEFT_BYTES = 60_000_000
+"""Free while the disk is as good as full: too little for the store, which says so, and enough for the journal."""
+
+
+class Outage(NamedTuple):
+    """`away(hub)` takes the store away for as long as it lasts; `said` is what /ready then says of it. `options` of the
+    hub choose the store."""
+
+    away: Callable[[Hub], AbstractAsyncContextManager[None]]
+    said: str
+    options: tuple[str, ...] = ()
+
+
+@contextlib.asynccontextmanager
+async def file_locked(hub: Hub) -> AsyncIterator[None]:
+    """Another process has the file. It gets it while the hub is not there."""
+    await hub.kill()
+    with held_by_another_process(hub.data / "history.duckdb"):
+        await hub.start()
+        yield
+
+
+@contextlib.asynccontextmanager
+async def disk_full(hub: Hub) -> AsyncIterator[None]:
+    """The disk is full, but for what the journal needs."""
+    with filled(hub.data.parent, leaving_bytes=LEFT_BYTES):
+        yield
+
+
+OUTAGES = {
+    "duckdb, file locked": Outage(file_locked, "in use by another process"),
+    "duckdb, disk full": Outage(disk_full, "no room on the disk"),
+}
+
+
+@pytest.fixture(params=OUTAGES)
+def outage(request: pytest.FixtureRequest) -> Outage:
+    found: Outage = OUTAGES[request.param]
+    return found
+
+
+@pytest.fixture
+def data(outage: Outage, tmp_path: Path) -> Iterator[Path]:
+    """The hub's data directory; on a disk that can be filled where it has to be."""
+    if outage.away is not disk_full:
+        yield tmp_path / "data"
+        return
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small disk")
+    mount = tmp_path / "disk"
+    mount.mkdir()
+    disk = SmallDisk(mount, DISK_BYTES)
+    yield mount / "data"
+    disk.unmount()
+
+
+async def send(agents: list[Agent], first: int, batches: int) -> None:
+    """Sends batches of each device, of which `first` were sent; returns when all are acknowledged."""
+    for batch in range(first, first + batches):
+        times = list(range(batch * ROWS + 1, (batch + 1) * ROWS + 1))
+        values = [float(time) for time in times]
+        for agent in agents:
+            await agent.send_columns(times, {"number": values})
+    for agent in agents:
+        await agent.drain(60)
+
+
+@pytest.mark.deadline(240)
+async def test_a_store_that_is_away_costs_nothing(outage: Outage, data: Path, tmp_path: Path) -> None:
+    """Everything sent is acknowledged while the store is away, also after kill -9, and the hub says what is the matter;
+    with the store back each reading is there exactly once, and at no moment did the books not balance."""
+    hub = Hub(data, options=outage.options, log=tmp_path / "hub.log")
+    await hub.start()
+    try:
+        token = await hub.token("gateway", "--devices", "*")
+        async with watching_flow(hub) as watch, contextlib.AsyncExitStack() as stack:
+            agents = [
+                await stack.enter_async_context(Agent(hub.url, device=f"device-{n}", token=token))
+                for n in range(DEVICES)
+            ]
+            await send(agents, 0, BEFORE)
+            await hub.settled()
+            async with outage.away(hub):
+                await send(agents, BEFORE, DURING)
+                assert outage.said in (await hub.in_trouble())["store"]
+                await hub.kill()
+                await hub.start()
+                await send(agents, BEFORE + DURING, DURING)
+                assert outage.said in (await hub.in_trouble())["store"]
+            flow = await hub.settled()
+        totals = flow["totals"]
+        assert (totals["accepted"], totals["stored"], totals["waiting"]) == (READINGS, READINGS, 0)
+        assert (totals["difference"], totals["lost_batches"]) == (0, 0)
+        assert watch.whole > 0
+        expected = list(range(1, ROWS * BATCHES + 1))
+        for n in range(DEVICES):
+            answer = await hub.get("/api/v1/history", device=f"device-{n}", points=0, **{"from": "0"})
+            (series,) = answer["series"]
+            assert series["time_ns"] == series["values"] == expected
+        assert await hub.problems() == {}
+        assert await hub.stop() == 0
+    finally:
+        await hub.kill()
