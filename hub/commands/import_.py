@@ -34,6 +34,10 @@ FORM = "The form of the file"
 MEANING = "What the columns, tags and times mean"
 
 
+class _Stopped(Exception):
+    """A signal stopped the import."""
+
+
 def import_files(
     files: Annotated[
         list[Path], typer.Argument(metavar="FILE…", help="InfluxDB line protocol or CSV; gzip is unpacked.")
@@ -149,11 +153,10 @@ def import_files(
                 _stoppable(check(target))
                 for file in files:
                     survey = _survey(file, told, report, refused, dry_run=False)
-                    if not _stoppable(_upload(target, survey, report, refused)):
-                        break
+                    _stoppable(_upload(target, survey, report, refused))
         except (MappingError, Interrupted) as error:
             fail(COMMAND, str(error), MISUSE if isinstance(error, MappingError) else FAILED)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, _Stopped):
             report.stopped = True
         except (ImportingError, OSError) as error:
             report.trouble = str(error)
@@ -184,8 +187,8 @@ def _survey(file: Path, told: dict[str, Any], report: ImportReport, rejects: Rej
     return survey
 
 
-async def _upload(target: Target, survey: Survey, report: ImportReport, rejects: Rejects) -> bool:
-    """The second reading of a file, on its way to the hub. True when all of it is acknowledged."""
+async def _upload(target: Target, survey: Survey, report: ImportReport, rejects: Rejects) -> None:
+    """The second reading of a file, on its way to the hub. Returns when all of it is acknowledged."""
     part = report.parts[-1]
     with Progress(report.console, f"sending {survey.file.path.name}", survey.readings) as progress:
 
@@ -201,11 +204,10 @@ async def _upload(target: Target, survey: Survey, report: ImportReport, rejects:
         async with Upload(target, survey, Events(stored, rejected, progress.trouble)) as upload:
             await upload.run()
     part.complete = True
-    return True
 
 
 def _stoppable(work: Coroutine[Any, Any, Result]) -> Result:
-    """Runs it in a new event loop. KeyboardInterrupt when a signal stopped it."""
+    """Runs it in a new event loop. Raises _Stopped when a signal stopped it."""
 
     async def main() -> Result:
         task = asyncio.create_task(work)
@@ -215,7 +217,7 @@ def _stoppable(work: Coroutine[Any, Any, Result]) -> Result:
         try:
             return await task
         except asyncio.CancelledError:
-            raise KeyboardInterrupt from None
+            raise _Stopped from None
 
     return asyncio.run(main())
 

@@ -50,6 +50,7 @@ async def start_import(hub: Hub, token: str, *arguments: str) -> asyncio.subproc
 async def ended(process: asyncio.subprocess.Process) -> tuple[int | None, dict[str, Any], str]:
     """Its exit code, its report and what it said besides."""
     out, err = await process.communicate()
+    assert out, err.decode()
     return process.returncode, json.loads(out), err.decode()
 
 
@@ -61,9 +62,11 @@ async def accepted(hub: Hub) -> int:
 
 async def reach(hub: Hub, readings: int) -> int:
     """Returns once the hub has taken in so many, or more."""
-    while (found := await accepted(hub)) < readings:
+    while True:
+        found = await accepted(hub)
+        if found >= readings:
+            return found
         await asyncio.sleep(0.01)
-    return found
 
 
 async def history(hub: Hub, device: str, metric: str) -> Sequence[Any]:
