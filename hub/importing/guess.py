@@ -33,9 +33,9 @@ def guess(head: Sequence[Line], told: Fields[str, Any]) -> Mapping:
 
 
 def _is_line_protocol(head: Iterable[Line]) -> bool:
-    """Whether the first line that is no comment is line protocol, and more of the first ten than are not."""
+    """Whether most of the first ten lines that are no comments are line protocol; no header of a table is."""
     found = [_point(line) is not None for line in head if line.raw.strip() and not line.raw.startswith(b"#")][:10]
-    return bool(found) and found[0] and sum(found) * 2 > len(found)
+    return sum(found) * 2 > len(found)
 
 
 def _guess_line(head: Iterable[Line], told: Fields[str, Any]) -> dict[str, Any]:

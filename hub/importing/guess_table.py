@@ -172,17 +172,18 @@ def _time_columns(columns: dict[str, list[str]]) -> list[str]:
 
 
 def _time_format(cells: Sequence[str]) -> str:
-    """How these times are written; "" where that cannot be told."""
+    """How most of these times are written; "" where that cannot be told."""
     filled = [cell for cell in cells if cell]
-    if not filled:
-        return ""
-    if all(cell.replace(".", "", 1).isdecimal() for cell in filled):
-        digits = max(len(cell.partition(".")[0]) for cell in filled)
+    counts = [cell.partition(".")[0] for cell in filled if cell.replace(".", "", 1).isdecimal()]
+    if filled and len(counts) * 2 > len(filled):
+        digits = max(map(len, counts))
         return next((count for least, count in _COUNTS if digits >= least), "")
-    if all(_fits(cell, None) for cell in filled):
-        return "iso"
-    fitting = [pattern for pattern in PATTERNS if all(_fits(cell, pattern) for cell in filled)]
-    return fitting[0] if len(fitting) == 1 or (fitting and fitting[0][:5] == fitting[1][:5]) else ""
+    fitting = {"iso": sum(_fits(cell, None) for cell in filled)}
+    fitting |= {pattern: sum(_fits(cell, pattern) for cell in filled) for pattern in PATTERNS}
+    most = max(fitting.values())
+    best = [pattern for pattern, count in fitting.items() if count == most]
+    is_clear = most * 2 > len(filled) and len({pattern[:5] for pattern in best}) == 1
+    return best[0] if is_clear else ""
 
 
 def _fits(cell: str, pattern: str | None) -> bool:
