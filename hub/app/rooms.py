@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import NamedTuple
 
 from hub.app.directory import AgentDirectory
 from hub.app.past import JournalAndStore
 from hub.app.seed import seed
+from hub.app.store import open_store
 from hub.contract.batch import Batch, Entry, Series
 from hub.contract.identity import Identity
 from hub.contract.journal import Journal
@@ -25,8 +26,6 @@ from hub.live.live import Live
 from hub.registry import FILE_NAME, Registry
 from hub.settings import Settings
 from hub.stores.bookkeeper import Bookkeeper
-from hub.stores.duckdb.store import DuckdbStore
-from hub.stores.duckdb.upkeep import Keep
 from hub.stores.writer import StoreWriter
 from hub.web.access import Access, find_credential
 from hub.web.application import make_application
@@ -68,13 +67,7 @@ async def open_rooms(settings: Settings, *, listening_on: str) -> AsyncIterator[
             )
         )
         store = await stack.enter_async_context(
-            DuckdbStore(
-                settings.data / "history.duckdb",
-                registry=registry.id,
-                memory_limit=settings.store.memory_limit,
-                threads=settings.store.threads,
-                keep=Keep(settings.store.keep_raw, settings.store.keep_minutes, settings.store.keep_hours),
-            )
+            open_store(settings, registry=registry.id, tags_of=lambda device: _tags_of(device, registry))
         )
         connections = Connections()
 
@@ -161,6 +154,11 @@ def _device_changed(device: Device, live: Live, registry: Registry) -> None:
     live.device_changed(state_of(device))
     if device.seen_ns and device.id in registry.devices:
         registry.seen(device.id, device.seen_ns)
+
+
+def _tags_of(device: str, registry: Registry) -> Mapping[str, str]:
+    known = registry.devices.get(device)
+    return known.tags if known is not None else {}
 
 
 def _directories(registry: Registry, journal: Journal, live: Live, door: Door) -> DirectoryFor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import structlog
 
 from hub.app.past import JournalAndStore
@@ -15,6 +17,9 @@ from hub.registry.registry import Registry
 MAX_SEED_ENTRIES = 200_000
 """Journal entries that the store has not got, read at the start for their latest values: a second or two. Where the
 store is further behind, only the newest are read."""
+
+STORE_S = 20.0
+"""The store gets this long to tell the latest values: a server that hangs must not keep the hub from taking in data."""
 
 log = structlog.get_logger(__name__)
 
@@ -31,11 +36,13 @@ async def seed(
     series = registry.series
     live.add_series(list(series.values()))
     try:
-        for id, latest in (await store.latest(list(series.values()))).items():
+        async with asyncio.timeout(STORE_S):
+            found = await store.latest(list(series.values()))
+        for id, latest in found.items():
             live.seed(series[id], latest.time_ns, latest.value)
         after = store.cursor.offset if store.cursor.journal == journal.id else 0
-    except StoreError as error:
-        log.warning("the store cannot tell the latest values", error=str(error))
+    except (StoreError, TimeoutError) as error:
+        log.warning("the store cannot tell the latest values", error=str(error) or f"no answer within {STORE_S:g} s")
         after = 0
     await _reserve_series(registry, journal, store)
     await _replay(journal, past, live, max(after, journal.first_offset - 1, journal.last_offset - MAX_SEED_ENTRIES))

@@ -1,0 +1,78 @@
+"""Which store a hub has, by its settings: InfluxDB where there is a store.url, else DuckDB in the data directory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from hub.contract.store import Store
+from hub.settings import Settings, StoreSettings
+from hub.stores.duckdb.store import DuckdbStore
+from hub.stores.duckdb.upkeep import Keep
+
+if TYPE_CHECKING:
+    from hub.stores.influxdb.answer import Target
+    from hub.stores.influxdb.server import Credentials
+
+
+@asynccontextmanager
+async def open_store(
+    settings: Settings, *, registry: str, tags_of: Callable[[str], Mapping[str, str]]
+) -> AsyncIterator[Store]:
+    """The store, being opened; closed at the end.
+
+    `registry` is the id of the registry that gives the series their ids, `tags_of` gives the tags that a device told.
+    """
+    if settings.store.url is None:
+        async with open_duckdb(settings, registry=registry) as store:
+            yield store
+    else:
+        async with open_influxdb(settings, registry=registry, tags_of=tags_of) as store:
+            yield store
+
+
+@asynccontextmanager
+async def open_duckdb(settings: Settings, *, registry: str) -> AsyncIterator[Store]:
+    """History in the data directory."""
+    async with DuckdbStore(
+        settings.data / "history.duckdb",
+        registry=registry,
+        memory_limit=settings.store.memory_limit,
+        threads=settings.store.threads,
+        keep=Keep(settings.store.keep_raw, settings.store.keep_minutes, settings.store.keep_hours),
+    ) as store:
+        yield store
+
+
+@asynccontextmanager
+async def open_influxdb(
+    settings: Settings, *, registry: str, tags_of: Callable[[str], Mapping[str, str]]
+) -> AsyncIterator[Store]:
+    """History in the bucket that the settings name."""
+    # Imported only here: its client takes a second to import.
+    from hub.stores.influxdb.influxdb_store import InfluxdbStore
+    from hub.stores.influxdb.naming import Naming
+
+    store = settings.store
+    target, credentials = influxdb_connection(store)
+    async with InfluxdbStore(
+        settings.data,
+        target=target,
+        credentials=credentials,
+        naming=Naming(measurement=store.measurement, tags=store.tags, field=store.field, tags_of=tags_of),
+        registry=registry,
+        max_series_per_device=store.max_series_per_device,
+        compress=store.gzip,
+    ) as opened:
+        yield opened
+
+
+def influxdb_connection(store: StoreSettings) -> tuple[Target, Credentials]:
+    """Which bucket of which server, and who asks for it. The settings have a url."""
+    from hub.stores.influxdb.answer import Target
+    from hub.stores.influxdb.server import Credentials
+
+    token = store.token.get_secret_value() if store.token is not None else ""
+    password = store.password.get_secret_value() if store.password is not None else ""
+    return Target(store.url or "", store.org, store.bucket), Credentials(token, store.user, password)
