@@ -104,7 +104,6 @@ async def open_rooms(settings: Settings, *, listening_on: str) -> AsyncIterator[
             store_state=lambda: writer.state,
             quarantine_dropped=lambda: journal.quarantine_dropped,
             dropped_events=lambda: registry.dropped_events,
-            series=lambda: list(registry.series.values()),
             series_of=lambda device: list(metrics_of(device).values()),
         )
         access = Access(

@@ -62,7 +62,6 @@ class Overview:
         store_state: Callable[[], StoreState],
         quarantine_dropped: Callable[[], int],
         dropped_events: Callable[[], int],
-        series: Callable[[], Sequence[Series]],
         series_of: Callable[[str], Sequence[Series]],
     ) -> None:
         self.info = info
@@ -72,7 +71,6 @@ class Overview:
         self._store_state = store_state
         self._quarantine_dropped = quarantine_dropped
         self._dropped_events = dropped_events
-        self._series = series
         self._series_of = series_of
 
     def hub(self, role: str) -> dict[str, Any]:
