@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hub.commands import audit, config, export, flow, import_, quarantine, run, token
+from hub.commands import audit, config, export, flow, import_, quarantine, run, store, token
 
 app = typer.Typer(
     name="hub",
@@ -41,4 +41,5 @@ app.command("export")(export.export)
 app.command("import")(import_.import_files)
 app.add_typer(config.app, name="config")
 app.add_typer(quarantine.app, name="quarantine")
+app.add_typer(store.app, name="store")
 app.add_typer(token.app, name="token")

@@ -157,6 +157,21 @@ def size_bytes(path: Path) -> int:
     return sum(part.stat().st_size for part in (path, _wal(path)) if part.exists())
 
 
+def remove(path: Path) -> None:
+    """Removes a file that was being made, with its write-ahead log."""
+    path.unlink(missing_ok=True)
+    _wal(path).unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Brings a file, or what a directory says of its files, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def explain(error: Exception, path: Path) -> StoreUnavailable:
     """What an error of DuckDB or the system means for the operator, and what to do."""
     said = str(error).partition("\n")[0]
@@ -183,17 +198,12 @@ def _create(path: Path, config: Config) -> None:
     if _wal(path).exists():
         raise StoreUnavailable(f"{_wal(path)} is without its {path.name}: put that back, or move the .wal file away")
     making = path.with_name(path.name + ".new")
-    making.unlink(missing_ok=True)
-    _wal(making).unlink(missing_ok=True)
+    remove(making)
     with duckdb.connect(making, config=config) as connection:
         for statement in schema.CREATE:
             connection.execute(statement)
     making.rename(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    sync(path.parent)
 
 
 def _wal(path: Path) -> Path:

@@ -144,6 +144,22 @@ def fold(type: MetricType) -> str:
     )
 
 
+def merge(tier: Tier, type: MetricType) -> str:
+    """One piece for each bucket out of those that there are; {} stands for which."""
+    extremes = (
+        "sum(piece.sum) AS sum, min(piece.low) AS low, arg_min(piece.low_ns, piece.low) AS low_ns, "
+        "max(piece.high) AS high, arg_max(piece.high_ns, piece.high) AS high_ns, "
+        if type in NUMBERS
+        else ""
+    )
+    return (
+        f"SELECT series, time_ns, sum(piece.readings) AS readings, {extremes}"
+        "arg_min(piece.first, piece.first_ns) AS first, min(piece.first_ns) AS first_ns, "
+        "arg_max(piece.last, piece.last_ns) AS last, max(piece.last_ns) AS last_ns "
+        f"FROM {rolled(tier, type)} AS piece WHERE {{}} GROUP BY series, time_ns"
+    )
+
+
 def bucket(tier: Tier) -> str:
     """The begin of the bucket that `time_ns` is in."""
     return f"time_ns - time_ns % {TIERS[tier]}"

@@ -1,0 +1,10 @@
+"""`hub store`: what there is to do with the store itself."""
+
+from __future__ import annotations
+
+import typer
+
+from hub.commands.store import compact
+
+app = typer.Typer(no_args_is_help=True, help="Look after where history lives.")
+app.command("compact")(compact.compact_store)

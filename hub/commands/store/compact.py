@@ -1,0 +1,44 @@
+"""`hub store compact`: gives the room that deletions left in DuckDB's file back to the disk."""
+
+from __future__ import annotations
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from hub.commands.client import fail
+from hub.commands.options import Config, Data, settings_or_exit
+from hub.commands.terminal import bytes_text
+from hub.contract.store import StoreError
+
+COMMAND = "hub store compact"
+
+
+def compact_store(config: Config = None, data: Data = None) -> None:
+    """Write DuckDB's file anew: as large as what is in it, and sorted, so that old days are found faster.
+
+    The hub must not run. The new file is written beside the old one, which needs as much room again, and takes its
+    place when it is complete and has every reading; when that is interrupted, nothing has happened.
+    """
+    # Imported only here: the other subcommands do not need DuckDB.
+    from hub.stores.duckdb.compact import compact
+
+    settings = settings_or_exit(config, data=data)
+    console = Console(stderr=True)
+    columns = (TextColumn("compacting"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    try:
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+            task = progress.add_task("", total=1.0)
+            compacted = compact(
+                settings.data / "history.duckdb",
+                memory_limit=settings.store.memory_limit,
+                threads=settings.store.threads,
+                tell=lambda share: progress.update(task, completed=share),
+            )
+    except StoreError as error:
+        fail(COMMAND, str(error))
+    given_back = compacted.before_bytes - compacted.after_bytes
+    typer.echo(
+        f"{bytes_text(compacted.before_bytes)} before, {bytes_text(compacted.after_bytes)} now: "
+        f"{bytes_text(max(0, given_back))} given back"
+    )
