@@ -21,9 +21,11 @@ COPY device_agent device_agent
 COPY device_sim device_sim
 COPY hub hub
 COPY --from=page /source/hub/web/static hub/web/static
-# What is compiled here is not looked at again: the image's root may be read-only, and the same sources give the same bytes.
+# What packages bring for their own tests and for compilers goes. What is compiled here is not looked at again: the image's
+# root may be read-only, and the same sources give the same bytes.
 RUN pip wheel --no-build-isolation --no-deps --wheel-dir dist . \
     && pip --python /opt/telemetry-hub install --no-compile --no-deps dist/*.whl \
+    && find /opt/telemetry-hub/lib -depth -type d \( -name tests -o -path '*/pyarrow/include' \) -exec rm -r {} + \
     && python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/telemetry-hub/lib
 
 

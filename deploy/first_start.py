@@ -20,6 +20,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Sequence
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,12 +69,15 @@ def make_secrets(root: Path) -> list[str]:
 def make_tokens(root: Path, url: str, org: str, bucket: str) -> list[str]:
     """Makes the two tokens where there are none, or none that InfluxDB knows; returns the files that were written."""
     admin = (root / INFLUXDB.folder / "admin-token").read_text()
-    found = _ask(url, admin, f"/api/v2/buckets?{urllib.parse.urlencode({'org': org, 'name': bucket})}")
-    if not found.get("buckets"):
+    try:
+        found = _ask(url, admin, f"/api/v2/buckets?{urllib.parse.urlencode({'org': org, 'name': bucket})}")
+    except StartError as error:
+        if _status(error) != HTTPStatus.NOT_FOUND:
+            raise
         raise StartError(
             f"InfluxDB has no bucket {bucket!r} in {org!r}: INFLUXDB_ORG and INFLUXDB_BUCKET count when its volume is "
             "made, and name what is there afterwards"
-        )
+        ) from error
     place = found["buckets"][0]
     made = []
     for consumer, actions in ((HUB, ("read", "write")), (GRAFANA, ("read",))):
@@ -138,10 +142,15 @@ def _is_known(url: str, token: str) -> bool:
     try:
         _ask(url, token, "/api/v2/buckets?limit=1")
     except StartError as error:
-        if isinstance(error.__cause__, urllib.error.HTTPError) and error.__cause__.code == 401:
+        if _status(error) == HTTPStatus.UNAUTHORIZED:
             return False
         raise
     return True
+
+
+def _status(error: StartError) -> int | None:
+    """What InfluxDB answered, where it was reached."""
+    return error.__cause__.code if isinstance(error.__cause__, urllib.error.HTTPError) else None
 
 
 def _ask(url: str, token: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:

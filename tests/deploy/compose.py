@@ -24,9 +24,9 @@ class ComposeError(Exception):
 
 
 def read_compose(program: Path, folder: Path, environment: Mapping[str, str] | None = None) -> Model:
-    """The file as Compose understands it, in `folder`, where no .env can change it. Raises ComposeError."""
+    """The file as Compose understands it, asked from `folder`. Raises ComposeError."""
     asked = subprocess.run(
-        [program, "-format", "json", "-no-path-resolution", FILE],
+        [program, FILE],
         cwd=folder,
         env={"PATH": os.environ["PATH"], **(environment or {})},
         capture_output=True,

@@ -70,14 +70,15 @@ INFLUXDB2 = Source(
     tags=("sqlite_foreign_keys", "sqlite_json"),
     rust=True,
 )
-COMPOSE = Source("compose", "github.com/compose-spec/compose-go/v2/cmd", "2.16.2")
-"""The reader of Compose files that `docker compose` is made of, as a program that checks one."""
+COMPOSE = Source("compose", "telemetry-hub/tests/services/compose", "2.16.2")
+"""A few lines around the library that `docker compose` reads its files with, and of which this is the version."""
 
 
 def built_path(source: Source) -> Path:
     """Where the program is when it is built: the folder's name tells the version and the hashes of all its parts."""
     module = HERE / source.folder
-    parts = hashlib.sha256((module / "go.mod").read_bytes() + (module / "go.sum").read_bytes()).hexdigest()
+    files = [module / "go.mod", module / "go.sum", *sorted(module.glob("*.go"))]
+    parts = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
     return _cache() / f"{source.folder}-{source.version}-{parts[:12]}" / source.package.rpartition("/")[2]
 
 

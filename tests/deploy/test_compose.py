@@ -1,0 +1,173 @@
+"""docker-compose.yml: what Compose, a reader of its settings, and a stranger on the network find there."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from deploy import first_start
+from hub.app.run import CLOSING_S, DRAIN_S
+from hub.settings import load_settings
+from tests.deploy.compose import DOCKERFILE, FILE, PINNED, ROOT, VARIABLE, Model, read_compose, read_dockerfile
+
+PROFILES = {"mosquitto": ["mqtt"], "grafana": ["grafana"]}
+ONCE = {"secrets", "tokens"}
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+DOCUMENTED = re.compile(r"^\| `([A-Z_]+)` \| `([^`]*)` \|", re.MULTILINE)
+SECRET = re.compile(r"PASSWORD|TOKEN|SECRET|(^|_)KEY(_|$)")
+
+
+def defaults() -> dict[str, str]:
+    """Every variable of the file with the value that counts without it."""
+    found: dict[str, str] = {}
+    for name, operator, default in VARIABLE.findall(FILE.read_text()):
+        assert operator == ":-", f"{name}: an empty variable must not take a default away"
+        assert found.setdefault(name, default) == default, f"{name} has two defaults"
+    return found
+
+
+def seconds(duration: str) -> float:
+    """A duration of Compose, `45s` or `1m0s`."""
+    return sum(float(number) * {"m": 60, "s": 1}[unit] for number, unit in re.findall(r"([\d.]+)([ms])", duration))
+
+
+def test_the_file_is_a_compose_file(model: Model) -> None:
+    """Compose's own reader takes it, with every service."""
+    assert model["services"].keys() == {*ONCE, *PROFILES, "hub", "influxdb"}
+
+
+def test_a_broker_and_grafana_only_come_when_they_are_asked_for(model: Model) -> None:
+    """Each has a profile; everything else starts by itself."""
+    assert {name: s["profiles"] for name, s in model["services"].items() if "profiles" in s} == PROFILES
+
+
+def test_every_image_is_pinned(model: Model) -> None:
+    """A version to the last number, the same for one image everywhere; the hub's is the project's."""
+    images = {name: service["image"] for name, service in model["services"].items()}
+    assert images["hub"] == f"telemetry-hub:{VERSION}"
+    assert [image for image in images.values() if not PINNED.fullmatch(image)] == []
+    base = read_dockerfile(DOCKERFILE.read_text())[-1][0].rest
+    assert {images[name] for name in ONCE} == {base}
+
+
+def test_every_variable_is_documented_with_its_default() -> None:
+    """.env.example has a line, and docs/operations.md a row, for each variable of the file and for no other."""
+    example = (ROOT / ".env.example").read_text()
+    assert dict(re.findall(r"^#([A-Z_]+)=(.*)$", example, re.MULTILINE)) == defaults()
+    assert dict(DOCUMENTED.findall((ROOT / "docs" / "operations.md").read_text())) == defaults()
+
+
+def test_the_hub_s_environment_is_settings(model: Model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The hub takes what the file and the image set, and stores in InfluxDB with the token it finds."""
+    token = tmp_path / "influxdb-token"
+    token.write_text("made at the first start")
+    image = " ".join(i.rest for i in read_dockerfile(DOCKERFILE.read_text())[-1] if i.word == "ENV")
+    environment = model["services"]["hub"]["environment"]
+    for name, value in {**dict(re.findall(r"(HUB_\w+)=(\S+)", image)), **environment}.items():
+        monkeypatch.setenv(name, str(token) if name == "INFLUXDB_TOKEN_FILE" else value)
+    settings = load_settings()
+    assert (settings.address, settings.data) == (("0.0.0.0", 8600), Path("/data"))
+    assert settings.access.behind_proxy
+    assert settings.store.url == environment["INFLUXDB_URL"]
+    assert (settings.store.org, settings.store.bucket) == ("telemetry", "telemetry")
+    assert settings.store.token is not None
+    assert settings.store.token.get_secret_value() == token.read_text()
+
+
+def test_no_secret_is_in_the_file(model: Model) -> None:
+    """A password or a token is named as a file in the volume of its service, never given, and no variable gives one."""
+    assert [name for name in defaults() if SECRET.search(name)] == []
+    for service, content in model["services"].items():
+        for name, value in content.get("environment", {}).items():
+            if SECRET.search(name):
+                assert name.endswith("_FILE"), name
+                assert value.startswith(f"/run/secrets/{service}/"), value
+
+
+def test_a_service_sees_its_own_secrets_only(model: Model) -> None:
+    """Each volume of secrets is mounted into its service, for reading, and besides only where secrets are made."""
+    for service in (first_start.HUB, first_start.INFLUXDB, first_start.GRAFANA, first_start.MOSQUITTO):
+        mounted = {
+            name: (volume["target"], volume.get("read_only", False))
+            for name, content in model["services"].items()
+            for volume in content["volumes"]
+            if volume["source"] == f"{service.folder}-secrets" and name not in ONCE
+        }
+        assert mounted == {service.folder: (f"/run/secrets/{service.folder}", True)}
+    for name in ONCE:
+        for volume in model["services"][name]["volumes"]:
+            if volume["type"] == "volume":
+                assert volume["target"] == f"/secrets/{volume['source'].removesuffix('-secrets')}"
+
+
+def test_ports_are_published_to_this_machine_alone(model: Model) -> None:
+    """The hub's port, the broker's that asks for a password, and Grafana's; InfluxDB has none."""
+    published = {
+        name: [(port["host_ip"], port["published"], port["target"]) for port in service["ports"]]
+        for name, service in model["services"].items()
+        if "ports" in service
+    }
+    assert published == {
+        "hub": [("127.0.0.1", "8600", 8600)],
+        "mosquitto": [("127.0.0.1", "1883", 1884)],
+        "grafana": [("127.0.0.1", "3000", 3000)],
+    }
+
+
+def test_a_variable_changes_where_the_hub_is_published(compose_program: Path, tmp_path: Path) -> None:
+    """PUBLISH_HUB takes an address and a port."""
+    model = read_compose(compose_program, tmp_path, {"PUBLISH_HUB": "0.0.0.0:443"})
+    port = model["services"]["hub"]["ports"][0]
+    assert (port["host_ip"], port["published"], port["target"]) == ("0.0.0.0", "443", 8600)
+
+
+@pytest.mark.parametrize("name", ["hub", "influxdb", "mosquitto", "grafana"])
+def test_what_runs_is_watched_bounded_and_ended_in_order(name: str, model: Model) -> None:
+    """A check of its health, a restart, an end that is waited for, bounds on memory, processes and logs."""
+    service = model["services"][name]
+    # The hub's check is in its image.
+    assert "healthcheck" in service or "HEALTHCHECK" in DOCKERFILE.read_text().split("FROM ")[-1]
+    assert service["restart"] == "unless-stopped"
+    assert service["init"]
+    assert service["mem_limit"]
+    assert service["pids_limit"]
+    assert service["logging"]["options"].keys() == {"max-size", "max-file"}
+    assert seconds(service["stop_grace_period"]) >= 15
+
+
+def test_the_hub_gets_the_time_to_store_what_it_has(model: Model) -> None:
+    """Docker kills it no earlier than it would end by itself."""
+    assert seconds(model["services"]["hub"]["stop_grace_period"]) > CLOSING_S + DRAIN_S + 10
+
+
+def test_secrets_come_first_then_influxdb_then_its_tokens_then_who_needs_them(model: Model) -> None:
+    """Nothing starts before what it needs has been made, or is healthy."""
+    order = {
+        name: {needed: rule["condition"] for needed, rule in service.get("depends_on", {}).items()}
+        for name, service in model["services"].items()
+    }
+    made, healthy = "service_completed_successfully", "service_healthy"
+    assert order == {
+        "secrets": {},
+        "influxdb": {"secrets": made},
+        "tokens": {"influxdb": healthy},
+        "hub": {"tokens": made},
+        "grafana": {"tokens": made},
+        "mosquitto": {"secrets": made},
+    }
+
+
+def test_what_is_mounted_is_there(model: Model) -> None:
+    """Files come from this tree, for reading; data are in named volumes, each in use."""
+    used = set()
+    for service in model["services"].values():
+        for volume in service["volumes"]:
+            if volume["type"] == "bind":
+                assert (ROOT / volume["source"]).exists(), volume["source"]
+                assert volume["read_only"], volume["source"]
+            else:
+                used.add(volume["source"])
+    assert used == model["volumes"].keys()
