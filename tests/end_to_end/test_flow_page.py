@@ -1,0 +1,71 @@
+"""The page Flow of a real hub: what it draws is what the books say, in red where something is the matter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Page
+
+from device_agent import Agent
+from tests.end_to_end.browser import PHONE, open_browser, open_page
+from tests.end_to_end.hub import Hub
+from tests.hub.stores.duckdb.test_database import held_by_another_process
+
+AXE = Path(__file__).parents[2] / "dashboards" / "web" / "node_modules" / "axe-core" / "axe.min.js"
+LONG = "x" * 64
+ROWS = 1_234
+
+
+async def send(hub: Hub, token: str, device: str, first: int) -> None:
+    async with Agent(hub.url, device=device, token=token) as agent:
+        times = list(range(first, first + ROWS))
+        await agent.send_columns(times, {"number": [float(time) for time in times]})
+        await agent.drain(30)
+
+
+async def says(page: Page, test_id: str, words: str) -> None:
+    """Returns when an element says this."""
+    await page.get_by_test_id(test_id).filter(has_text=words).wait_for()
+
+
+async def check_looks(page: Page) -> None:
+    """Nothing that scrolls sideways, nothing that axe finds."""
+    assert await page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    if AXE.exists():
+        await page.evaluate(AXE.read_text())
+        assert await page.evaluate("axe.run().then(r => r.violations.map(v => v.id + ': ' + v.nodes[0].html))") == []
+
+
+@pytest.mark.deadline(120)
+async def test_the_page_draws_what_the_books_say(tmp_path: Path, chromium: Path) -> None:
+    """Totals are those of the API and go on by themselves; a store that is away is told where it stands, in words and
+    with what waits for it, and is well again by itself; in light, dark and on a phone."""
+    hub = Hub(tmp_path / "data")
+    await hub.start()
+    try:
+        token = await hub.token("gateway", "--devices", "*")
+        await send(hub, token, "pump", 1)
+        await send(hub, token, LONG, 1)
+        await hub.settled()
+        async with open_browser(chromium) as browser:
+            page = await open_page(browser, hub, "/flow")
+            await says(page, "flow-verdict", "Balanced")
+            await says(page, "flow-sum", f"{2 * ROWS:,}")
+            await send(hub, token, "pump", ROWS + 1)
+            await says(page, "flow-sum", f"{3 * ROWS:,}")
+            await check_looks(page)
+            await hub.kill()
+            with held_by_another_process(hub.data / "history.duckdb"):
+                await hub.start()
+                await says(page, "flow-store", "in use by another process")
+                await says(page, "flow-verdict", "not known yet")
+                for scheme in ("light", "dark"):
+                    phone = await open_page(browser, hub, "/flow", viewport=PHONE, color_scheme=scheme)
+                    await says(phone, "flow-store", "Not available")
+                    await check_looks(phone)
+            await says(page, "flow-verdict", "Balanced")
+            await says(page, "flow-store", "Running")
+        assert await hub.stop() == 0
+    finally:
+        await hub.kill()
