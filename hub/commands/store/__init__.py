@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from hub.commands.store import compact
+from hub.commands.store import compact, copy
 
 app = typer.Typer(no_args_is_help=True, help="Look after where history lives.")
 app.command("compact")(compact.compact_store)
+app.command("copy")(copy.copy)
