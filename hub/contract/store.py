@@ -106,7 +106,10 @@ class SeriesHistory(NamedTuple):
 
 
 class History(NamedTuple):
-    """The answer to a query, and the cursor it is true for: it holds exactly the entries up to that offset."""
+    """The answer to a query, and the cursor it is true for: it holds exactly the entries up to that offset.
+
+    After a write to InfluxDB that failed half-way it holds some of those beyond, until they are written again.
+    """
 
     cursor: Cursor
     series: list[SeriesHistory]
@@ -147,6 +150,10 @@ class Store(Protocol):
         What is not beyond the durable cursor is there already and is left out; the cursor of another journal counts as
         0. Raises StoreUnavailable: then `open` says up to where the store is. What it refuses is the caller's to keep:
         until `save` or the next write says that this is done, the write is not durable where anything was refused.
+
+        Readings of one series have times of their own, acceptance sees to that: of two of one time InfluxDB keeps the
+        later. It refuses infinities and the last nanosecond of 2262, which it has not, and what its field's type is not
+        for; DuckDB takes everything.
         """
 
     async def save(self) -> Cursor:

@@ -31,6 +31,9 @@ TOLD_LINES = 20
 TRIES = 3
 """To start on a port that was free; another process may take it first."""
 
+SHARD_DAYS = 7
+"""What InfluxDB takes itself where readings are kept for ever."""
+
 USER = "tester"
 
 
@@ -61,7 +64,7 @@ class _Version(Protocol):
     def set_up(self, http: httpx.Client) -> None:
         """Makes the first user of a new server."""
 
-    def make(self, http: httpx.Client, bucket: str) -> Access:
+    def make(self, http: httpx.Client, bucket: str, shard_days: int) -> Access:
         """Makes an empty bucket or database."""
 
 
@@ -104,10 +107,10 @@ class InfluxdbServer:
     ) -> None:
         self.stop()
 
-    def fresh(self) -> Access:
-        """An empty bucket or database of its own."""
+    def fresh(self, *, shard_days: int = SHARD_DAYS) -> Access:
+        """An empty bucket or database of its own, with files for so many days each."""
         with self._http() as http:
-            return self._version.make(http, f"test-{next(self._names)}-{secrets.token_hex(3)}")
+            return self._version.make(http, f"test-{next(self._names)}-{secrets.token_hex(3)}", shard_days)
 
     def start(self) -> None:
         """Starts the server on its port; returns when it listens. Raises RuntimeError with what it printed."""
@@ -217,9 +220,9 @@ class Influxdb1:
         # Without any user the server lets everybody make the first one.
         _ask(http, f"CREATE USER {USER} WITH PASSWORD '{self._password}' WITH ALL PRIVILEGES")
 
-    def make(self, http: httpx.Client, bucket: str) -> Access:
+    def make(self, http: httpx.Client, bucket: str, shard_days: int) -> Access:
         http.auth = httpx.BasicAuth(USER, self._password)
-        _ask(http, f'CREATE DATABASE "{bucket}"')
+        _ask(http, f'CREATE DATABASE "{bucket}" WITH SHARD DURATION {shard_days}d')
         return Access(1, str(http.base_url), bucket, user=USER, password=self._password)
 
 
@@ -245,12 +248,12 @@ class Influxdb2:
         first = {"username": USER, "password": secrets.token_urlsafe(), "org": self._org, "bucket": "first"}
         http.post("/api/v2/setup", json={**first, "token": self._token}).raise_for_status()
 
-    def make(self, http: httpx.Client, bucket: str) -> Access:
+    def make(self, http: httpx.Client, bucket: str, shard_days: int) -> Access:
         http.headers["Authorization"] = f"Token {self._token}"
         found = http.get("/api/v2/orgs", params={"org": self._org}).raise_for_status()
-        http.post(
-            "/api/v2/buckets", json={"orgID": found.json()["orgs"][0]["id"], "name": bucket, "retentionRules": []}
-        ).raise_for_status()
+        org = found.json()["orgs"][0]["id"]
+        rule = {"type": "expire", "everySeconds": 0, "shardGroupDurationSeconds": shard_days * 86_400}
+        http.post("/api/v2/buckets", json={"orgID": org, "name": bucket, "retentionRules": [rule]}).raise_for_status()
         return Access(2, str(http.base_url), bucket, org=self._org, token=self._token)
 
 

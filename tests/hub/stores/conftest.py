@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.hub.stores.implementations import Implementation, duckdb, influxdb
 from tests.hub.stores.small_disk import SmallDisk
+
+
+@pytest.fixture(scope="session", params=["duckdb", "influxdb1", "influxdb2"])
+def implementation(request: pytest.FixtureRequest) -> Implementation:
+    """Each store that there is."""
+    name: str = request.param
+    return duckdb() if name == "duckdb" else influxdb(name, request.getfixturevalue(name))
 
 
 @pytest.fixture

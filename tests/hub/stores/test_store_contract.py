@@ -25,13 +25,10 @@ from hub.contract.store import (
     Query,
     Store,
     StoreError,
-    Written,
 )
-from tests.hub.stores.implementations import IMPLEMENTATIONS, OpenStore, plain
-from tests.hub.stores.readings import SERIES, Reading, batch, batches, entries, entry, exactly, readings_of, stored
+from tests.hub.stores.implementations import Implementation, duckdb, plain
+from tests.hub.stores.readings import SERIES, Reading, batch, batches, entries, entry, exactly, stored
 from wire.model import MetricType, Value
-
-pytestmark = pytest.mark.parametrize("open_store", IMPLEMENTATIONS.values(), ids=IMPLEMENTATIONS.keys())
 
 ALL = list(SERIES.values())
 EVER = (0, 2**63)
@@ -41,19 +38,29 @@ ENOUGH_ANSWERS = 25
 """True for as many different offsets."""
 
 examples = settings(max_examples=12)
+deleting = pytest.mark.parametrize("implementation", [duckdb()], ids=["duckdb"])
+"""For tests of stores that delete when they are asked to."""
 
 
 @asynccontextmanager
-async def new_store(open_store: OpenStore) -> AsyncIterator[Store]:
+async def new_store(implementation: Implementation) -> AsyncIterator[Store]:
     with tempfile.TemporaryDirectory() as directory:
-        async with open_store(Path(directory)) as store:
+        async with implementation.open(Path(directory)) as store:
             await store.open()
             yield store
 
 
 async def write(store: Store, batches: Sequence[Batch], *, first: int = 1) -> int:
     given = entries(batches, first)
-    return (await store.write(given, Cursor(JOURNAL, given[-1].offset))).readings
+    written = await store.write(given, Cursor(JOURNAL, given[-1].offset))
+    await store.save()
+    return written.readings
+
+
+def apart(implementation: Implementation, writes: list[list[Batch]]) -> list[list[Batch]]:
+    """As Implementation.apart has it, over all writes."""
+    together = iter(implementation.apart([content for given in writes for content in given]))
+    return [[next(together) for _ in given] for given in writes]
 
 
 async def everything(store: Store) -> dict[int, list[tuple[int, bytes]]]:
@@ -61,13 +68,15 @@ async def everything(store: Store) -> dict[int, list[tuple[int, bytes]]]:
     return {id: [(time, exactly(value)) for time, value in part] for id, part in plain(history).items()}
 
 
-def expected(batches: Sequence[Batch]) -> dict[int, list[tuple[int, bytes]]]:
-    return {id: [(time, exactly(value)) for time, value in part] for id, part in readings_of(batches).items()}
+def expected(implementation: Implementation, batches: Sequence[Batch]) -> dict[int, list[tuple[int, bytes]]]:
+    return {
+        id: [(time, exactly(value)) for time, value in part] for id, part in implementation.readings_of(batches).items()
+    }
 
 
-async def test_a_new_store_has_nothing(open_store: OpenStore, tmp_path: Path) -> None:
+async def test_a_new_store_has_nothing(implementation: Implementation, tmp_path: Path) -> None:
     """A new store holds nothing of any journal."""
-    async with open_store(tmp_path) as store:
+    async with implementation.open(tmp_path) as store:
         assert await store.open() == store.cursor == Cursor("", 0)
         assert await everything(store) == {}
         assert await store.latest(ALL) == {}
@@ -78,18 +87,19 @@ async def test_a_new_store_has_nothing(open_store: OpenStore, tmp_path: Path) ->
 
 @examples
 @given(st.lists(st.lists(batches(ALL), min_size=1, max_size=5), min_size=1, max_size=4))
-async def test_what_is_written_is_read_exactly(open_store: OpenStore, writes: list[list[Batch]]) -> None:
+async def test_what_is_written_is_read_exactly(implementation: Implementation, writes: list[list[Batch]]) -> None:
     """Raw history is what was written, to the bit, in order of time; missing values are not there."""
-    async with new_store(open_store) as store:
+    writes = apart(implementation, writes)
+    async with new_store(implementation) as store:
         first = 1
         for given in writes:
             added = await write(store, given, first=first)
-            assert added == sum(len(part) for part in readings_of(given).values())
+            assert added == sum(len(part) for part in implementation.readings_of(given).values())
             first += len(given)
         together = [content for given in writes for content in given]
-        assert await everything(store) == expected(together)
+        assert await everything(store) == expected(implementation, together)
         assert store.cursor == Cursor(JOURNAL, first - 1)
-        readings = readings_of(together)
+        readings = implementation.readings_of(together)
         assert await stored(store) == {id: len(part) for id, part in readings.items()}
         assert (await store.describe()).readings == sum(len(part) for part in readings.values())
 
@@ -97,63 +107,68 @@ async def test_what_is_written_is_read_exactly(open_store: OpenStore, writes: li
 @examples
 @given(st.lists(batches(ALL), min_size=1, max_size=12), st.data())
 async def test_what_is_stored_is_not_stored_again(
-    open_store: OpenStore, given: list[Batch], data: st.DataObject
+    implementation: Implementation, given: list[Batch], data: st.DataObject
 ) -> None:
     """However entries are delivered again, each is stored once."""
-    async with new_store(open_store) as store:
+    given = implementation.apart(given)
+    async with new_store(implementation) as store:
         all_entries = entries(given)
         while (held := store.cursor.offset) < len(given):
             start = data.draw(st.integers(0, held))
             end = data.draw(st.integers(start + 1, len(given)))
             await store.write(all_entries[start:end], Cursor(JOURNAL, end))
+            await store.save()
             assert store.cursor.offset == max(held, end)
-        assert await everything(store) == expected(given)
+        assert await everything(store) == expected(implementation, given)
 
 
 @examples
 @given(st.lists(batches(ALL), min_size=1, max_size=6))
-async def test_all_is_there_after_reopening(open_store: OpenStore, given: list[Batch]) -> None:
+async def test_all_is_there_after_reopening(implementation: Implementation, given: list[Batch]) -> None:
     """A store that was closed opens with its cursor, readings, counts and latest values."""
+    given = implementation.apart(given)
     with tempfile.TemporaryDirectory() as directory:
-        async with open_store(Path(directory)) as store:
+        async with implementation.open(Path(directory)) as store:
             await store.open()
             await write(store, given)
             latest = await store.latest(ALL)
-        async with open_store(Path(directory)) as store:
+        async with implementation.open(Path(directory)) as store:
             assert await store.open() == Cursor(JOURNAL, len(given))
-            assert await everything(store) == expected(given)
+            assert await everything(store) == expected(implementation, given)
             assert await store.latest(ALL) == latest
-            assert await stored(store) == {id: len(part) for id, part in readings_of(given).items()}
+            assert await stored(store) == {id: len(part) for id, part in implementation.readings_of(given).items()}
 
 
-async def test_entries_without_readings_move_the_cursor(open_store: OpenStore, tmp_path: Path) -> None:
+async def test_entries_without_readings_move_the_cursor(implementation: Implementation, tmp_path: Path) -> None:
     """Gaps and quarantined batches are dealt with, too."""
-    async with open_store(tmp_path) as store:
+    async with implementation.open(tmp_path) as store:
         await store.open()
         given = [entry(1, None, EntryKind.GAP), entry(2, None, EntryKind.QUARANTINE)]
-        assert await store.write(given, Cursor(JOURNAL, 2)) == Written(0)
-        assert store.cursor == Cursor(JOURNAL, 2)
+        written = await store.write(given, Cursor(JOURNAL, 2))
+        assert (written.readings, list(written.refused)) == (0, [])
+        assert await store.save() == store.cursor == Cursor(JOURNAL, 2)
         assert (await store.query(Query(ALL, *EVER, None))).cursor == Cursor(JOURNAL, 2)
 
 
-async def test_another_journal_begins_at_its_beginning(open_store: OpenStore, tmp_path: Path) -> None:
+async def test_another_journal_begins_at_its_beginning(implementation: Implementation, tmp_path: Path) -> None:
     """Offsets of a new journal have nothing to do with those of the old one."""
-    async with open_store(tmp_path) as store:
+    async with implementation.open(tmp_path) as store:
         await store.open()
         old, new = (batch([time], {SERIES["integer"]: [time]}) for time in (1, 2))
         await write(store, [old, old, old])
-        assert await store.write([entry(1, new)], Cursor("journal-b", 1)) == Written(1)
-        assert store.cursor == Cursor("journal-b", 1)
+        assert (await store.write([entry(1, new)], Cursor("journal-b", 1))).readings == 1
+        assert await store.save() == store.cursor == Cursor("journal-b", 1)
         assert await stored(store) == {SERIES["integer"].id: 4}
 
 
-async def test_a_range_has_its_start_and_not_its_end(open_store: OpenStore, tmp_path: Path) -> None:
+async def test_a_range_has_its_start_and_not_its_end(implementation: Implementation, tmp_path: Path) -> None:
     """Queries of neighbouring ranges share no reading and miss none."""
-    async with open_store(tmp_path) as store:
+    async with implementation.open(tmp_path) as store:
         await store.open()
         series = SERIES["integer"]
-        await write(store, [batch([1, 2, 3, 2**63 - 1], {series: [1, 2, 3, 4]})])
-        ranges = [(1, 3), (3, 4), (4, 2**63 - 1), (4, 2**63), (3, 3), (-5, 2)]
+        newest = implementation.newest_ns
+        await write(store, [batch([1, 2, 3, newest], {series: [1, 2, 3, 4]})])
+        ranges = [(1, 3), (3, 4), (4, newest), (4, 2**63), (3, 3), (-5, 2)]
         for points in (None, 100):
             found = [
                 [value for _, value in plain(await store.query(Query([series], *range, points))).get(series.id, [])]
@@ -162,9 +177,9 @@ async def test_a_range_has_its_start_and_not_its_end(open_store: OpenStore, tmp_
             assert found == [[1, 2], [3], [], [4], [], [1]]
 
 
-async def test_series_come_in_the_order_asked_for(open_store: OpenStore, tmp_path: Path) -> None:
+async def test_series_come_in_the_order_asked_for(implementation: Implementation, tmp_path: Path) -> None:
     """Every series asked for is in the answer, in its place, also one without readings."""
-    async with open_store(tmp_path) as store:
+    async with implementation.open(tmp_path) as store:
         await store.open()
         nobody = Series(999, "device", "nobody", "string")
         await write(store, [batch([1], {series: [None] for series in ALL} | {SERIES["boolean"]: [True]})])
@@ -179,17 +194,18 @@ async def test_series_come_in_the_order_asked_for(open_store: OpenStore, tmp_pat
 @examples
 @given(st.lists(batches(ALL, st.integers(0, 200)), min_size=1, max_size=30), st.integers(MIN_POINTS, 30), st.data())
 async def test_reduced_history_keeps_the_peaks(
-    open_store: OpenStore, given: list[Batch], points: int, data: st.DataObject
+    implementation: Implementation, given: list[Batch], points: int, data: st.DataObject
 ) -> None:
     """Never more than the points asked for, true readings only, the least and the greatest of the range among them."""
     start = data.draw(st.integers(0, 100))
     end = data.draw(st.integers(start, 201))
-    async with new_store(open_store) as store:
+    given = implementation.apart(given)
+    async with new_store(implementation) as store:
         await write(store, given)
         history = await store.query(Query(ALL, start, end, points))
         resolutions = {part.series.id: part.resolution for part in history.series}
         found = plain(history)
-        for id, readings in readings_of(given).items():
+        for id, readings in implementation.readings_of(given).items():
             inside = [(time, value) for time, value in readings if start <= time < end]
             part = found.get(id, [])
             assert len(part) <= points
@@ -211,9 +227,9 @@ def exactly_at(reading: Reading) -> tuple[int, bytes]:
     return reading[0], exactly(reading[1])
 
 
-async def test_too_few_points_are_refused(open_store: OpenStore, tmp_path: Path) -> None:
+async def test_too_few_points_are_refused(implementation: Implementation, tmp_path: Path) -> None:
     """One point cannot be a minimum and a maximum."""
-    async with open_store(tmp_path) as store:
+    async with implementation.open(tmp_path) as store:
         await store.open()
         with pytest.raises(ValueError, match="at least 2 points"):
             await store.query(Query(ALL, *EVER, 1))
@@ -256,7 +272,7 @@ AGGREGATES: dict[Aggregate, Callable[[list[Reading]], Any]] = {
     st.integers(MIN_POINTS, 30),
 )
 async def test_an_aggregate_is_one_value_an_interval(
-    open_store: OpenStore, given: list[Batch], aggregate: Aggregate, start: int, length: int, points: int
+    implementation: Implementation, given: list[Batch], aggregate: Aggregate, start: int, length: int, points: int
 ) -> None:
     """Equal intervals from the start of the range on; those with readings give one value at their begin."""
     # No time twice, across batches either: which of two readings of one time comes first is nobody's promise.
@@ -265,11 +281,11 @@ async def test_an_aggregate_is_one_value_an_interval(
     end = start + length
     width = max(1, math.ceil(length / points))
     asked = NUMBERS if aggregate in ("avg", "min", "max") else ALL
-    async with new_store(open_store) as store:
+    async with new_store(implementation) as store:
         await write(store, given)
         history = await store.query(Query(asked, start, end, points, aggregate))
         found = plain(history)
-        readings = readings_of(given)
+        readings = implementation.readings_of(given)
         for series in asked:
             intervals: dict[int, list[Reading]] = {}
             for reading in readings[series.id]:
@@ -287,10 +303,10 @@ async def test_an_aggregate_is_one_value_an_interval(
         assert all(part.resolution == "reduced" for part in history.series if len(part.times_ns))
 
 
-async def test_aggregates_of_texts_are_refused(open_store: OpenStore, tmp_path: Path) -> None:
+async def test_aggregates_of_texts_are_refused(implementation: Implementation, tmp_path: Path) -> None:
     """There is no average of strings: the error names the series, and says what to ask for."""
     numbers_only: tuple[Aggregate, ...] = ("avg", "min", "max")
-    async with open_store(tmp_path) as store:
+    async with implementation.open(tmp_path) as store:
         await store.open()
         for aggregate in numbers_only:
             with pytest.raises(StoreError, match=r"device boolean.*device string.*ask for first"):
@@ -304,10 +320,11 @@ async def test_aggregates_of_texts_are_refused(open_store: OpenStore, tmp_path: 
     st.integers(10, 25),
 )
 async def test_a_scan_gives_every_reading(
-    open_store: OpenStore, writes: list[list[Batch]], start: int, end: int
+    implementation: Implementation, writes: list[list[Batch]], start: int, end: int
 ) -> None:
     """One series after the other as asked, each in order of time, pieces within their bound, equal times all there."""
-    async with new_store(open_store) as store:
+    writes = apart(implementation, writes)
+    async with new_store(implementation) as store:
         first = 1
         for given in writes:
             await write(store, given, first=first)
@@ -320,7 +337,7 @@ async def test_a_scan_gives_every_reading(
             assert list(found)[-1:] in ([], [piece.series.id]) or piece.series.id not in found
             values = piece.values if isinstance(piece.values, list) else piece.values.tolist()
             found.setdefault(piece.series.id, []).extend(zip(piece.times_ns.tolist(), values, strict=True))
-        readings = readings_of([content for given in writes for content in given])
+        readings = implementation.readings_of([content for given in writes for content in given])
         inside = {id: [one for one in part if start <= one[0] < end] for id, part in readings.items()}
         assert list(found) == [series.id for series in asked if inside.get(series.id)]
         for id, part in found.items():
@@ -330,14 +347,15 @@ async def test_a_scan_gives_every_reading(
 
 @examples
 @given(st.lists(st.lists(batches(ALL), min_size=1, max_size=3), min_size=1, max_size=5))
-async def test_latest_is_the_newest_and_not_the_last(open_store: OpenStore, writes: list[list[Batch]]) -> None:
+async def test_latest_is_the_newest_and_not_the_last(implementation: Implementation, writes: list[list[Batch]]) -> None:
     """A reading that comes late does not become the latest."""
-    async with new_store(open_store) as store:
+    writes = apart(implementation, writes)
+    async with new_store(implementation) as store:
         first = 1
         for given in writes:
             await write(store, given, first=first)
             first += len(given)
-        readings = readings_of([content for given in writes for content in given])
+        readings = implementation.readings_of([content for given in writes for content in given])
         latest = await store.latest(ALL)
         assert {id: newest.time_ns for id, newest in latest.items()} == {
             id: part[-1][0] for id, part in readings.items()
@@ -346,9 +364,9 @@ async def test_latest_is_the_newest_and_not_the_last(open_store: OpenStore, writ
             assert exactly_at((time, value)) in map(exactly_at, readings[id])
 
 
-async def test_latest_has_plain_values(open_store: OpenStore, tmp_path: Path) -> None:
+async def test_latest_has_plain_values(implementation: Implementation, tmp_path: Path) -> None:
     """A latest value is a Python value, of its series' type."""
-    async with open_store(tmp_path) as store:
+    async with implementation.open(tmp_path) as store:
         await store.open()
         values: list[Value] = [1.5, 2, True, "on"]
         await write(store, [batch([7], {series: [value] for series, value in zip(ALL, values, strict=True)})])
@@ -357,13 +375,25 @@ async def test_latest_has_plain_values(open_store: OpenStore, tmp_path: Path) ->
         assert [type(latest[series.id].value) for series in ALL] == [type(value) for value in values]
 
 
+async def test_a_server_deletes_by_its_own_retention(implementation: Implementation, tmp_path: Path) -> None:
+    """Who asks the hub to do it is told where that is set."""
+    async with implementation.open(tmp_path) as store:
+        await store.open()
+        if implementation.remote:
+            with pytest.raises(StoreError, match="retention"):
+                await store.delete_before(1)
+        else:
+            assert await store.delete_before(1) == 0
+
+
+@deleting
 @examples
 @given(st.lists(batches(ALL), min_size=1, max_size=8), st.integers(0, 2**63 - 1) | st.integers(0, 50))
-async def test_deleting_deletes_what_is_older(open_store: OpenStore, given: list[Batch], cut_ns: int) -> None:
+async def test_deleting_deletes_what_is_older(implementation: Implementation, given: list[Batch], cut_ns: int) -> None:
     """Afterwards counts, history and latest are as if the older readings had never been; the cursor stays."""
-    async with new_store(open_store) as store:
+    async with new_store(implementation) as store:
         await write(store, given)
-        readings = readings_of(given)
+        readings = implementation.readings_of(given)
         kept = {id: [reading for reading in part if reading[0] >= cut_ns] for id, part in readings.items()}
         kept = {id: part for id, part in kept.items() if part}
         deleted = sum(map(len, readings.values())) - sum(map(len, kept.values()))
@@ -385,15 +415,16 @@ async def test_deleting_deletes_what_is_older(open_store: OpenStore, given: list
         assert await store.delete_before(cut_ns) == 0
 
 
-async def test_what_is_expired_is_known_after_reopening(open_store: OpenStore, tmp_path: Path) -> None:
+@deleting
+async def test_what_is_expired_is_known_after_reopening(implementation: Implementation, tmp_path: Path) -> None:
     """The count of deleted readings is as durable as the readings, also for a series that has none left."""
     integer, string = SERIES["integer"], SERIES["string"]
-    async with open_store(tmp_path) as store:
+    async with implementation.open(tmp_path) as store:
         await store.open()
         await write(store, [batch([1, 2], {integer: [1, 2], string: ["a", "b"]}), batch([3], {integer: [3]})])
         assert await store.delete_before(3) == 4
         assert await store.counts() == {integer.id: Counts(1, 2), string.id: Counts(0, 2)}
-    async with open_store(tmp_path) as store:
+    async with implementation.open(tmp_path) as store:
         await store.open()
         assert await store.counts() == {integer.id: Counts(1, 2), string.id: Counts(0, 2)}
         await write(store, [batch([5], {string: ["c"]})], first=3)
@@ -401,16 +432,16 @@ async def test_what_is_expired_is_known_after_reopening(open_store: OpenStore, t
         assert await store.counts() == {integer.id: Counts(0, 3), string.id: Counts(1, 2)}
 
 
-async def test_a_history_is_true_for_its_cursor(open_store: OpenStore, tmp_path: Path) -> None:
+async def test_a_history_is_true_for_its_cursor(implementation: Implementation, tmp_path: Path) -> None:
     """While entries are written, every answer holds exactly those up to the offset that it names."""
     series = [Series(id, "device", f"m{id}", "integer") for id in range(8)]
     seen: dict[int | None, set[int]] = {None: set(), 6: set()}
-    async with open_store(tmp_path) as store:
+    async with implementation.open(tmp_path) as store:
         await store.open()
 
         async def write_on() -> None:
             while min(map(len, seen.values())) < ENOUGH_ANSWERS:
-                first = store.cursor.offset + 1
+                first = (await store.save()).offset + 1
                 given = [
                     entry(offset, batch([offset], {series[offset % len(series)]: [offset]}))
                     for offset in range(first, first + 40)
