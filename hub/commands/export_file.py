@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hub.commands.export import Format
-from hub.web.table import CsvWriter, Layout, LineWriter, read_export
+from hub.web.table import Layout, read_export
+from hub.web.writers import CsvWriter, LineWriter
 
 GROUP_READINGS = 500_000
 """Of one row group of a Parquet file: some 15 MB in memory. Readers skip whole groups by their times, and ones of this

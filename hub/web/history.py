@@ -19,7 +19,8 @@ from hub.web.media import MEDIA_TYPES, choose_format
 from hub.web.problem import ProblemCode, Refusal, problems
 from hub.web.question import DEFAULT_SPAN_NS, Clock, Question
 from hub.web.stream import Stream, encode
-from hub.web.table import WRITERS, Layout, Table, type_of
+from hub.web.table import Layout, Table, type_of
+from hub.web.writers import WRITERS
 from wire import limits
 
 MAX_SERIES = 2_000

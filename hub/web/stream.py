@@ -11,7 +11,8 @@ from starlette.responses import StreamingResponse
 
 from hub.contract.store import StoreError
 from hub.web.asgi import Send
-from hub.web.table import Table, Writer
+from hub.web.table import Table
+from hub.web.writers import Writer
 
 ROWS = 8_192
 """Encoded at once: 0.7 MB of CSV, made in 10 ms."""

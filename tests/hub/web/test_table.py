@@ -17,7 +17,8 @@ from line_protocol_parser import parse_line
 
 from hub.contract.batch import Series
 from hub.contract.store import SeriesHistory
-from hub.web.table import UTC, ArrowWriter, CsvWriter, Layout, LineWriter, Writer, read_export
+from hub.web.table import UTC, Layout, read_export
+from hub.web.writers import ArrowWriter, CsvWriter, LineWriter, Writer
 from wire.limits import MAX_INTEGER, MAX_TIME_NS, MIN_INTEGER
 from wire.model import MetricType
 
