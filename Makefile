@@ -31,10 +31,10 @@ endif
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run test check fmt bench lock upgrade dist setup clean
+.PHONY: help run test check fmt bench bench-billion lock upgrade dist setup clean
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 run: setup $(PAGE) ## start the hub with this computer's sensors and a simulated fleet; Ctrl-C stops it
 	@# On a terminal the hub gets the foreground to itself: Ctrl-C reaches the hub and not make, and make ends
@@ -69,6 +69,10 @@ fmt: setup $(WEB)/node_modules/.ready ## format everything and repair what can b
 bench: setup $(PAGE) ## measure what the hub promises, into build/bench.json
 	@mkdir -p build
 	$(PY) -m bench $(ARGS)
+
+bench-billion: setup ## measure a day of one metric out of a billion stored readings: 15 GB of disk, some 10 minutes
+	@mkdir -p build
+	$(PY) -m bench --row billion $(ARGS)
 
 dist: setup $(PAGE) ## build the wheel and the source distribution into dist/
 	$(PY) -m build --no-isolation

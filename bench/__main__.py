@@ -13,16 +13,17 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from bench.figure import Figure, Outcome, Plan
 from bench.hub_process import HubError
 from bench.idle import allow_files
 from bench.measure import Failure
-from bench.rows import IDLE_CONNECTIONS, ROWS, Figure, Outcome, Plan, Row
+from bench.rows import IDLE_CONNECTIONS, LONG_ROWS, ROWS, Row
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "build" / "bench.json"
 SOME = ROOT / "build" / "bench-rows.json"
 """What `--row` measured: a run of some rows leaves the file of all as it is."""
-KEYS = [row.key for row in ROWS]
+KEYS = [row.key for row in (*ROWS, *LONG_ROWS)]
 
 
 def bench(
@@ -49,9 +50,7 @@ def bench(
     plan = Plan(out.parent / "bench", hub_core, load_core, repeats, scale)
     figures: list[Figure] = []
     failed = False
-    for each in ROWS:
-        if row and each.key not in row:
-            continue
+    for each in [each for each in (*ROWS, *LONG_ROWS) if each.key in row] if row else ROWS:
         if profile:
             report = plan.directory / f"{each.key}.profile.txt"
             plan.launcher = (sys.executable, "-m", "bench.profiler", str(report))

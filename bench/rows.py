@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 import statistics
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Literal, NamedTuple
 
-import msgspec
-
+from bench.figure import Outcome, Plan, Tell, at_least, at_most
 from bench.frames import Shape
-from bench.hub_process import COMMAND, running_hub
+from bench.history import HistoryRow
+from bench.hub_process import running_hub
 from bench.idle import idle_bytes
 from bench.measure import Run, measure
 
@@ -30,47 +26,6 @@ IDLE_MUST_KB = 25.0
 LATENCY_MUST_MS = 20.0
 DISTURBED = 0.05
 """Share of the hub's core that others may take before a run's note says so."""
-
-
-class Figure(msgspec.Struct, frozen=True):
-    """One line of build/bench.json. `must` is the bound, null for a figure that is only told; `ok`: it holds."""
-
-    name: str
-    value: float
-    unit: str
-    must: float | None
-    ok: bool
-
-
-class Outcome(NamedTuple):
-    """What a row gives: its figures, and the runs behind them in words."""
-
-    figures: list[Figure]
-    notes: list[str]
-
-
-@dataclass
-class Plan:
-    """How this call measures: on which cores, how often. `achieved` has each row's rate for those that refer to it."""
-
-    directory: Path
-    hub_core: int
-    load_core: int
-    repeats: int
-    scale: float
-    launcher: Sequence[str] = COMMAND
-    achieved: dict[str, float] = field(default_factory=dict)
-
-    def data(self, key: str) -> Path:
-        """An empty place on a real disk for one row's hub."""
-        data = self.directory / key
-        shutil.rmtree(data, ignore_errors=True)
-        data.parent.mkdir(parents=True, exist_ok=True)
-        return data
-
-
-Tell = Callable[[str, float], None]
-"""Told what is under way and which share of it is done."""
 
 
 class Throughput(NamedTuple):
@@ -180,7 +135,7 @@ class Idle(NamedTuple):
         return Outcome([at_most(self.name, value, "KB", IDLE_MUST_KB)], [f"{connections} connections"])
 
 
-Row = Throughput | Latency | Idle
+Row = Throughput | Latency | Idle | HistoryRow
 
 ONE = Shape(metrics=1, times=1, format="json")
 ONE_PACKED = Shape(metrics=1, times=1, format="msgpack")
@@ -210,17 +165,10 @@ ROWS: tuple[Row, ...] = (
         Throughput(f"{key}-slow", f"{name}, the journal's fsync 5 ms slower", shape, frames, unit, must, SLOW_FSYNC_MS)
         for key, name, shape, frames, unit, must, _ in MUSTS
     ),
+    HistoryRow("history", "history", 100_000_000, compacted=True),
 )
-
-
-def at_least(name: str, value: float, unit: str, must: float | None) -> Figure:
-    """A figure where more is better."""
-    return Figure(name, round(value, 2), unit, must, must is None or value >= must)
-
-
-def at_most(name: str, value: float, unit: str, must: float | None) -> Figure:
-    """A figure where less is better."""
-    return Figure(name, round(value, 2), unit, must, must is None or value <= must)
+LONG_ROWS: tuple[Row, ...] = (HistoryRow("billion", "history of a billion", 1_000_000_000, compacted=False),)
+"""Only where they are asked for."""
 
 
 def _in_words(run: Run, per_frame: int, unit: str) -> str:

@@ -5,7 +5,8 @@ from collections import Counter
 import msgspec
 import pytest
 
-from bench.rows import ROWS, Figure, Latency, Throughput, at_least, at_most
+from bench.figure import Figure, at_least, at_most
+from bench.rows import ROWS, Latency, Throughput
 
 
 @pytest.mark.parametrize(("value", "ok"), [(59_999.99, False), (60_000.0, True), (60_000.01, True)])

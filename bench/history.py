@@ -1,0 +1,208 @@
+"""The row of what history costs: how long queries take by range and tier, and the bytes of a reading on disk."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.figure import Figure, Outcome, Plan, Tell, at_most
+from bench.measure import Failure
+from hub.contract.batch import Batch, Entry, EntryKind, Series
+from hub.contract.store import Cursor, Query, SeriesHistory
+from hub.stores.duckdb.compact import compact
+from hub.stores.duckdb.database import Database, size_bytes
+from hub.stores.duckdb.history import read_history
+from hub.stores.duckdb.tables import STEP_PIECES, STEP_READINGS, Tables
+
+SERIES = 1_000
+ASKED = 5
+"""Of these series each range is asked for, `Plan.repeats` times; the median counts."""
+
+SECOND_NS = 1_000_000_000
+HOUR_S, DAY_S = 3_600, 86_400
+SLOW_DAYS = 29
+SLOW_EVERY_S = 180
+"""The fleet reported every three minutes for the first days, and every second since."""
+
+WRITE_READINGS = 250
+"""Of each series in one write: 250,000 in all, as many as a flood brings in FILL_EVERY_S or more."""
+
+BEGIN_NS = 1_767_225_600 * SECOND_NS
+"""2026-01-01."""
+
+DAY_MUST_MS = 50.0
+MEMORY_LIMIT = "1GB"
+REGISTRY = "b" * 32
+
+
+class Range(NamedTuple):
+    """A question that people ask: the last so many seconds, in so many points; `tier` is what should answer."""
+
+    name: str
+    seconds: int
+    points: int
+    tier: str
+    must_ms: float | None = None
+
+
+RANGES = (
+    Range("an hour, 1,000 points", HOUR_S, 1_000, "reduced"),
+    Range("six hours, 1,000 points", 6 * HOUR_S, 1_000, "reduced"),
+    Range("a day, 4,000 points, from readings", DAY_S, 4_000, "reduced"),
+    Range("a day, 1,000 points, from minutes", DAY_S, 1_000, "minute", DAY_MUST_MS),
+    Range("30 days, 1,000 points, from hours", 30 * DAY_S, 1_000, "hour"),
+)
+
+
+class HistoryRow(NamedTuple):
+    """Queries on so many readings of 1,000 series, in order of arrival and, where `compacted`, sorted as well."""
+
+    key: str
+    name: str
+    readings: int
+    compacted: bool
+
+    def run(self, plan: Plan, tell: Tell) -> Outcome:
+        """Fills a store through its own write path, asks, and checks each answer against the readings themselves."""
+        path = plan.data(self.key) / "history.duckdb"
+        path.parent.mkdir(parents=True)
+        fleet = Fleet(max(SERIES * 1_000, round(self.readings * plan.scale)))
+        try:
+            figures, notes = self._measured(path, fleet, plan, tell)
+        finally:
+            shutil.rmtree(path.parent)
+        return Outcome(figures, notes)
+
+    def _measured(self, path: Path, fleet: Fleet, plan: Plan, tell: Tell) -> tuple[list[Figure], list[str]]:
+        database = Database(path, memory_limit=MEMORY_LIMIT, threads=1)
+        try:
+            tables = Tables(database.writer, registry=REGISTRY)
+            notes = [_filled(tables, fleet, lambda share: tell(f"{self.name}: storing", share))]
+            notes.append(_rolled_up(tables, lambda share: tell(f"{self.name}: rolling up", share)))
+            database.writer.execute("CHECKPOINT")
+            figures = _answers(database, tables, fleet, plan, f"history of {fleet.readings:,} readings, ")
+        finally:
+            database.close()
+        figures.append(_bytes(path, fleet, f"history of {fleet.readings:,} readings"))
+        if self.compacted:
+            began = time.perf_counter()
+            compact(
+                path, memory_limit=MEMORY_LIMIT, threads=1, tell=lambda share: tell(f"{self.name}: compacting", share)
+            )
+            notes.append(f"compacted in {time.perf_counter() - began:.0f} s")
+            database = Database(path, memory_limit=MEMORY_LIMIT, threads=1)
+            try:
+                tables = Tables(database.writer, registry=REGISTRY)
+                figures += _answers(database, tables, fleet, plan, "the same compacted, ")
+            finally:
+                database.close()
+            figures.append(_bytes(path, fleet, "the same compacted"))
+        return figures, notes
+
+
+class Fleet:
+    """What is stored: random walks with two digits behind the point. Some of the series are remembered."""
+
+    def __init__(self, readings: int) -> None:
+        slow = SLOW_DAYS * DAY_S // SLOW_EVERY_S
+        each = readings // SERIES
+        # Of a small store the slow days are as large a part.
+        slow = min(slow, each // 7)
+        end_ns = BEGIN_NS + (SLOW_DAYS * DAY_S + max(each - slow, DAY_S)) * SECOND_NS
+        fast_ns = end_ns - np.arange(each - slow, 0, -1) * SECOND_NS
+        slow_ns = fast_ns[0] - np.arange(slow, 0, -1) * SLOW_EVERY_S * SECOND_NS
+        self.times_ns: NDArray[np.int64] = np.concatenate([slow_ns, fast_ns])
+        self.end_ns = int(self.times_ns[-1]) + 1
+        self.readings = each * SERIES
+        self.series = [Series(id, f"device-{id // 10}", f"metric-{id % 10}", "float") for id in range(SERIES)]
+        self.asked = self.series[:: SERIES // ASKED]
+        self.values: dict[int, NDArray[np.float64]] = {one.id: np.empty(each) for one in self.asked}
+
+    def batches(self) -> Iterator[Batch]:
+        """All of it, in order of arrival."""
+        chance = np.random.default_rng(1)
+        level = chance.normal(20.0, 5.0, SERIES)
+        for first in range(0, len(self.times_ns), WRITE_READINGS):
+            times_ns = self.times_ns[first : first + WRITE_READINGS]
+            walk = level[:, None] + np.cumsum(chance.normal(0.0, 0.05, (SERIES, len(times_ns))), axis=1)
+            level = walk[:, -1]
+            rounded = walk.round(2)
+            for one in self.asked:
+                self.values[one.id][first : first + WRITE_READINGS] = rounded[one.id]
+            yield Batch(times_ns, list(zip(self.series, rounded, strict=True)), readings=rounded.size)
+
+
+def _filled(tables: Tables, fleet: Fleet, tell: Callable[[float], None]) -> str:
+    spent, stored = 0.0, 0
+    for offset, batch in enumerate(fleet.batches(), start=1):
+        entry = Entry(EntryKind.BATCH, "device", "0" * 16, offset, 0, "msgpack", b"", batch=batch, offset=offset)
+        began = time.perf_counter()
+        tables.append([entry], Cursor("journal", offset))
+        spent += time.perf_counter() - began
+        stored += batch.readings
+        tell(stored / fleet.readings)
+    return f"stored at {stored / spent / 1e6:.1f} M readings/s"
+
+
+def _rolled_up(tables: Tables, tell: Callable[[float], None]) -> str:
+    began = time.perf_counter()
+    rolled = 0
+    while count := tables.rollups.roll_up("float", STEP_READINGS):
+        rolled += count
+        tell(rolled / tables.stored["float"])
+    minutes_s = time.perf_counter() - began
+    pieces = tables.rollups.behind["float"].minutes
+    while tables.rollups.fold("float", STEP_PIECES):
+        pass
+    spent = time.perf_counter() - began
+    return (
+        f"rolled up at {rolled / minutes_s / 1e6:.1f} M readings/s to {pieces:,} pieces of minutes, "
+        f"which took {spent - minutes_s:.1f} s to fold into hours"
+    )
+
+
+def _answers(database: Database, tables: Tables, fleet: Fleet, plan: Plan, name: str) -> list[Figure]:
+    figures = []
+    for range in RANGES:
+        took_ms = []
+        for _ in [0] * plan.repeats:
+            for series in fleet.asked:
+                query = Query([series], fleet.end_ns - range.seconds * SECOND_NS, fleet.end_ns, range.points)
+                began = time.perf_counter()
+                spans = tables.summaries["float"].spans([series])
+                with database.reader() as reader:
+                    (answer,) = read_history(reader, query, spans).series
+                took_ms.append((time.perf_counter() - began) * 1e3)
+                _check(answer, query, fleet, range)
+        figures.append(at_most(f"{name}{range.name}", statistics.median(took_ms), "ms", range.must_ms))
+    return figures
+
+
+def _check(answer: SeriesHistory, query: Query, fleet: Fleet, range: Range) -> None:
+    """The answer holds true readings only, the ends and the extremes of the range among them."""
+    within = slice(*np.searchsorted(fleet.times_ns, [query.start_ns, query.end_ns]))
+    times_ns, values = fleet.times_ns[within], fleet.values[answer.series.id][within]
+    found = np.asarray(answer.values)
+    places = np.searchsorted(times_ns, answer.times_ns)
+    right = (
+        len(found) <= range.points
+        and np.array_equal(times_ns[places], answer.times_ns)
+        and np.array_equal(values[places], found)
+        and (found.min(), found.max()) == (values.min(), values.max())
+        and (answer.times_ns[0], answer.times_ns[-1]) == (times_ns[0], times_ns[-1])
+    )
+    if not right:
+        raise Failure(f"{range.name}: the answer for {answer.series.device} is not what was stored")
+    if len(times_ns) > range.points and fleet.readings >= SERIES * DAY_S and answer.resolution != range.tier:
+        raise Failure(f"{range.name}: answered from {answer.resolution}, not from {range.tier}")
+
+
+def _bytes(path: Path, fleet: Fleet, name: str) -> Figure:
+    return at_most(f"{name}: on disk, with its rollups", size_bytes(path) / fleet.readings, "B/reading", None)
