@@ -1,0 +1,44 @@
+"""deploy/telemetry-hub.service, which a hub without containers is run by."""
+
+from __future__ import annotations
+
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from hub.app.run import CLOSING_S, DRAIN_S
+from hub.commands.application import app
+from tests.deploy.compose import ROOT
+
+
+@pytest.fixture(scope="module")
+def service() -> dict[str, str]:
+    """The unit's section for the service; names keep their case."""
+    unit = ConfigParser(interpolation=None, strict=True)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read(ROOT / "deploy" / "telemetry-hub.service")
+    return dict(unit["Service"])
+
+
+def test_the_hub_gets_the_time_to_store_what_it_has(service: dict[str, str]) -> None:
+    """systemd kills it no earlier than it would end by itself."""
+    assert float(service["TimeoutStopSec"]) > CLOSING_S + DRAIN_S + 10
+
+
+def test_it_owns_its_data_and_may_write_nothing_else(service: dict[str, str]) -> None:
+    """No root, no capability, a system that cannot be written, and the directory that the command names."""
+    assert service["ExecStart"].endswith(f" --data /var/lib/{service['StateDirectory']}")
+    assert (service["DynamicUser"], service["ProtectSystem"], service["CapabilityBoundingSet"]) == ("yes", "strict", "")
+
+
+def test_its_commands_are_the_hub_s(service: dict[str, str], tmp_path: Path) -> None:
+    """Settings are checked with the same file that the hub then runs with."""
+    program, *checking = service["ExecStartPre"].split()
+    assert service["ExecStart"].split()[:2] == [program, "run"]
+    assert service["ExecStart"].split()[2:4] == checking[2:]
+    file = tmp_path / "hub.toml"
+    file.write_text("")
+    checked = CliRunner().invoke(app, [*checking[:-1], str(file)])
+    assert (checked.exit_code, checked.output) == (0, "the settings are good\n")
