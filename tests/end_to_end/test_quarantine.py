@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 
 from hub.commands import quarantine
 from hub.web import quarantine_schemas as schemas
+from tests.end_to_end.browser import PHONE, SCREEN, open_browser, open_page
 from tests.end_to_end.hub import Hub, running_hub
 from tests.end_to_end.quarantined import LEVEL, send_batches
 
@@ -164,6 +165,57 @@ async def test_the_command_line_shows_retries_and_deletes(tmp_path: Path) -> Non
             CliRunner().invoke, quarantine.app, ["retry", "--all", "--url", hub.url, "--data", str(hub.data)]
         )
         assert (local.exit_code, local.stdout) == (0, "accepted 0 with 0 readings\n")
+
+
+async def test_the_page_reads_retries_and_deletes(tmp_path: Path, chromium: Path) -> None:
+    """Reasons with counts, the messages behind them, readable; an operator retries them once they can be accepted, and
+    deletes the rest. A viewer may look. It fits a phone, and finds out by itself what changed."""
+    async with running_hub(tmp_path / "data") as hub, open_browser(chromium) as browser:
+        page = await open_page(browser, hub, "/quarantine")
+        await page.get_by_test_id("empty-quarantine").wait_for()
+        await send_batches(hub, "x" * 64, [*map(unknown, range(1, 121)), WRONG])
+        await page.reload()
+        reasons = page.get_by_test_id("reason")
+        await reasons.nth(1).wait_for()
+        assert await reasons.nth(1).get_attribute("data-code") == "wrong_type"
+        assert "120" in await reasons.first.inner_text()
+        rows = page.get_by_test_id("message")
+        assert await rows.count() == 50
+        await page.get_by_test_id("more").click()
+        await rows.nth(99).wait_for()
+        await rows.first.get_by_role("button").press("Enter")
+        opened = page.get_by_test_id("opened")
+        await opened.get_by_text('"level": ["high"]').wait_for()
+        assert "Correct the device's program" in await opened.inner_text()
+        await page.set_viewport_size(PHONE)
+        assert await page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+        await page.set_viewport_size(SCREEN)
+
+        await send_batches(hub, "x" * 64, [], metrics=[LEVEL, SPEED])
+        await reasons.first.get_by_role("button", name="Retry all").click()
+        await page.get_by_test_id("confirm").click()
+        await page.get_by_text("120 messages accepted, with 120 readings.").wait_for()
+        assert (await hub.get("/api/v1/flow"))["totals"]["accepted"] == 120
+        await page.get_by_test_id("delete").click()
+        await page.get_by_role("button", name="Cancel").click()
+        assert (await hub.get("/api/v1/quarantine/counts"))["entries"] == 1
+        await page.get_by_test_id("retry").click()
+        await page.get_by_text("1 message stays: wrong_type").wait_for()
+        await page.get_by_test_id("delete").click()
+        await page.get_by_test_id("confirm").click()
+        await page.get_by_test_id("empty-quarantine").wait_for()
+
+        viewer = await (await browser.new_context()).new_page()
+        await viewer.goto(f"{hub.url}/quarantine")
+        await viewer.get_by_role("textbox").fill(await hub.token("viewer"))
+        await viewer.get_by_role("textbox").press("Enter")
+        await viewer.get_by_test_id("empty-quarantine").wait_for()
+        await send_batches(hub, "later", [WRONG])
+        await viewer.get_by_test_id("message").wait_for()
+        await viewer.get_by_test_id("message").get_by_role("button").click()
+        await viewer.get_by_text('"level": ["high"]').wait_for()
+        assert await viewer.get_by_test_id("retry").count() == 0
+        assert await viewer.get_by_role("button", name="Retry all").count() == 0
 
 
 @pytest.mark.deadline(120)

@@ -3,6 +3,8 @@
 import { hub } from "./data/hub";
 import { DevicePage } from "./pages/device/page";
 import { FleetPage } from "./pages/fleet/page";
+import { FlowPage } from "./pages/flow/page";
+import { QuarantinePage } from "./pages/quarantine/page";
 import { SignInPage } from "./pages/sign_in";
 import { route } from "./ui/route";
 import { Shell } from "./ui/shell";
@@ -21,7 +23,9 @@ export function App() {
       ) : (
         <>
           {shown.page === "fleet" && <FleetPage />}
+          {shown.page === "flow" && <FlowPage />}
           {shown.page === "device" && <DevicePage key={shown.device} device={shown.device} />}
+          {shown.page === "quarantine" && <QuarantinePage />}
           {shown.page === "unknown" && (
             <div class="message">
               <h1>There is no such page</h1>

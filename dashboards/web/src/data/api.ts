@@ -53,6 +53,31 @@ export interface History {
   series: SeriesHistory[];
 }
 
+/** What became of accepted readings: accepted = stored + waiting + refused + expired. Null where it is not known. */
+export interface Balance {
+  stored: number | null;
+  waiting: number | null;
+  refused: number | null;
+  expired: number | null;
+  difference: number | null;
+}
+
+export interface Books extends Balance {
+  accepted: number;
+  accepted_batches: number;
+  duplicate_batches: number;
+  quarantined_batches: number;
+  lost_batches: number;
+}
+
+export interface Flow {
+  journal: { id: string; first_offset: number; last_offset: number; size_bytes: number };
+  consumers: (Balance & { name: string; offset: number; lag: number })[];
+  store: { phase: "opening" | "running" | "waiting"; since_ns: number; error: string | null; missed: number };
+  totals: Books;
+  devices: (Books & { device: string })[];
+}
+
 /** The hub refused or failed; `detail` is its own sentence. Status 0: no answer at all. */
 export class ApiError extends Error {
   readonly status: number;
@@ -65,7 +90,13 @@ export class ApiError extends Error {
 
 const BASE = "/api/v1";
 
-async function request<T>(method: string, path: string, body?: object, signal?: AbortSignal): Promise<T> {
+/** One call of the API, for the modules that speak to a part of it. Throws ApiError. */
+export async function request<T>(
+  method: string,
+  path: string,
+  body?: object,
+  signal?: AbortSignal,
+): Promise<T> {
   const response = await ask(method, path, body, signal);
   return (response.status === 204 ? undefined : await response.json()) as T;
 }
@@ -119,6 +150,11 @@ export async function fetchDevices(): Promise<DeviceInfo[]> {
     cursor = page.next;
   } while (cursor !== null);
   return devices;
+}
+
+/** The books, with so many devices at most: those that do not balance first. */
+export function fetchFlow(devices: number): Promise<Flow> {
+  return request("GET", `/flow?limit=${devices}`);
 }
 
 export function fetchDevice(device: string): Promise<DeviceInfo> {

@@ -2,6 +2,7 @@
 
 const PATHS = {
   fleet: "M2.5 4h11M2.5 8h11M2.5 12h11M5 2.8v2.4M10 6.8v2.4M7 10.8v2.4",
+  flow: "M2 8h3M11 8h3M5 5.5h6v5H5zM12 6l2 2-2 2",
   search: "M7 12a5 5 0 1 0 0-10 5 5 0 0 0 0 10ZM10.7 10.7 14 14",
   system: "M2 3h12v8H2zM6 14h4M8 11v3",
   light:
@@ -17,6 +18,11 @@ const PATHS = {
   download: "M8 2.5v7.5M5 7.5l3 3 3-3M2.5 13.5h11",
   warning: "M8 2 1.8 13.2h12.4L8 2ZM8 6.5v3.2M8 11.4v.1",
   follow: "M2 8h7M9 4.5 12.5 8 9 11.5M14 3.5v9",
+  quarantine: "M8 1.8 13 3.6v4.2c0 3-2 5.2-5 6.4-3-1.2-5-3.4-5-6.4V3.6L8 1.8ZM8 5.2v3.2M8 10.4v.1",
+  opened: "m4 6 4 4 4-4",
+  closed: "m6 4 4 4-4 4",
+  retry: "M13 8a5 5 0 1 1-1.6-3.7M13 2.5v3h-3",
+  remove: "M3 4.5h10M6.5 4.5v-2h3v2M4.5 4.5l.6 9h5.8l.6-9",
   device: "M4.5 2.5h7v11h-7zM7 11.5h2",
   close: "m4 4 8 8M12 4l-8 8",
   range: "M8 14A6 6 0 1 0 8 2a6 6 0 0 0 0 12ZM8 4.8V8l2.2 1.4",

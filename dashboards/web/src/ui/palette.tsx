@@ -29,6 +29,8 @@ export const pageActions = signal<Omit<Entry, "key" | "device">[]>([]);
 function allEntries(): Entry[] {
   const actions: Omit<Entry, "key" | "device">[] = [
     { text: "Go to the fleet", hint: "Page", icon: "fleet", run: () => navigate("/") },
+    { text: "Go to the flow", hint: "Page", icon: "flow", run: () => navigate("/flow") },
+    { text: "Go to the quarantine", hint: "Page", icon: "quarantine", run: () => navigate("/quarantine") },
     ...pageActions.value,
     ...(["system", "light", "dark"] as const).map((name) => ({
       text: `Theme: ${name}`,

@@ -2,13 +2,20 @@
 
 import { type ReadonlySignal, signal } from "@preact/signals";
 
-export type Route = { page: "fleet" } | { page: "device"; device: string } | { page: "unknown" };
+export type Route =
+  | { page: "fleet" }
+  | { page: "flow" }
+  | { page: "device"; device: string }
+  | { page: "quarantine" }
+  | { page: "unknown" };
 
 const current = signal<Route>(routeOf(window.location.pathname));
 export const route: ReadonlySignal<Route> = current;
 
 export function routeOf(path: string): Route {
   if (path === "/" || path === "/index.html") return { page: "fleet" };
+  if (/^\/flow\/?$/.test(path)) return { page: "flow" };
+  if (/^\/quarantine\/?$/.test(path)) return { page: "quarantine" };
   const device = /^\/device\/([^/]+)\/?$/.exec(path)?.[1];
   if (device === undefined) return { page: "unknown" };
   try {

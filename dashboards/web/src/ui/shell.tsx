@@ -68,6 +68,14 @@ function Rail() {
         <Icon name="fleet" />
         Fleet
       </a>
+      <a class="rail-item" href="/flow" aria-current={page === "flow" ? "page" : undefined}>
+        <Icon name="flow" />
+        Flow
+      </a>
+      <a class="rail-item" href="/quarantine" aria-current={page === "quarantine" ? "page" : undefined}>
+        <Icon name="quarantine" />
+        Quarantine
+      </a>
       <RecentDevices />
       <div class="rail-foot">
         <button
@@ -147,6 +155,8 @@ function Header() {
     <header class="header">
       <div class="crumbs">
         {shown.page === "fleet" && <span>Fleet</span>}
+        {shown.page === "flow" && <span>Flow</span>}
+        {shown.page === "quarantine" && <span>Quarantine</span>}
         {shown.page === "unknown" && <span>Not found</span>}
         {shown.page === "device" && (
           <>

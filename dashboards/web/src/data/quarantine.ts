@@ -1,0 +1,239 @@
+/** What the hub could not accept or store: its API, and the list that the page shows of it. */
+
+import { type Signal, signal } from "@preact/signals";
+import { ApiError, request } from "./api";
+
+export interface Message {
+  offset: number;
+  device: string;
+  epoch: string;
+  seq: number;
+  received_ns: number;
+  code: string;
+  message: string;
+  format: "json" | "msgpack";
+  size_bytes: number;
+}
+
+export interface ReadMessage extends Message {
+  text: string;
+  shortened: boolean;
+  advice: string;
+}
+
+export interface CodeCount {
+  code: string;
+  entries: number;
+  devices: number;
+  size_bytes: number;
+  oldest_ns: number;
+  newest_ns: number;
+  advice: string;
+}
+
+export interface Counts {
+  entries: number;
+  size_bytes: number;
+  /** The newest offset, 0 for none. */
+  newest: number;
+  dropped: number;
+  codes: CodeCount[];
+  devices: { code: string; device: string; entries: number; newest_ns: number }[];
+  left_out: number;
+}
+
+/** Which messages: null stands for all. */
+export interface Filter {
+  device: string | null;
+  code: string | null;
+}
+
+/** What a retry did, in one round or in all of them. */
+export interface Retried {
+  accepted: number;
+  readings: number;
+  refused: number;
+  reasons: Record<string, number>;
+}
+
+const PAGE = 50;
+/** The hub tells so many at most at once. */
+const MAX_PAGE = 100;
+
+function listPath(filter: Filter, limit: number, cursor: string | null): string {
+  const query = new URLSearchParams({ limit: String(limit) });
+  if (filter.device !== null) query.set("device", filter.device);
+  if (filter.code !== null) query.set("code", filter.code);
+  if (cursor !== null) query.set("cursor", cursor);
+  return `/quarantine?${query}`;
+}
+
+export function fetchMessage(offset: number): Promise<ReadMessage> {
+  return request("GET", `/quarantine/${offset}`);
+}
+
+/** Where the message is as it came, byte by byte. */
+export function payloadUrl(offset: number): string {
+  return `/api/v1/quarantine/${offset}/payload`;
+}
+
+/** The whole text of what a retry did, for people. */
+export function retriedText({ accepted, readings, refused, reasons }: Retried): string {
+  const parts = [];
+  if (accepted > 0)
+    parts.push(`${plural(accepted, "message")} accepted, with ${plural(readings, "reading")}`);
+  for (const [code, count] of Object.entries(reasons))
+    parts.push(`${plural(count, "message")} ${count === 1 ? "stays" : "stay"}: ${code}`);
+  return accepted + refused === 0 ? "There was nothing left to retry." : `${parts.join("; ")}.`;
+}
+
+export function plural(count: number, word: string): string {
+  return `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
+}
+
+/** Whether a list that was made for `before` may differ from what there is `now`. */
+export function hasChanged(before: Counts | null, now: Counts): boolean {
+  if (before === null || before.newest !== now.newest || before.entries !== now.entries) return true;
+  const known = new Map(before.codes.map(({ code, entries }) => [code, entries]));
+  return now.codes.some(({ code, entries }) => known.get(code) !== entries);
+}
+
+/** The quarantine as one page looks at it. */
+export class QuarantineList {
+  readonly counts: Signal<Counts | null> = signal(null);
+  readonly messages: Signal<Message[]> = signal([]);
+  readonly filter: Signal<Filter> = signal({ device: null, code: null });
+  /** More than are loaded. */
+  readonly hasMore = signal(false);
+  /** There are others now than the ones in the long list that somebody is reading. */
+  readonly isBehind = signal(false);
+  readonly problem: Signal<string | null> = signal(null);
+  private cursor: string | null = null;
+  /** Answers to what was asked before the last filter come too late. */
+  private asked = 0;
+
+  /** Counts, and loads the list again where it can have changed. */
+  async refresh(): Promise<void> {
+    try {
+      const counts: Counts = await request("GET", "/quarantine/counts");
+      const changed = hasChanged(this.counts.peek(), counts);
+      this.counts.value = counts;
+      this.problem.value = null;
+      if (!changed) return;
+      if (this.messages.peek().length > MAX_PAGE) this.isBehind.value = true;
+      else await this.load();
+    } catch (error) {
+      this.tell(error);
+      throw error;
+    }
+  }
+
+  /** Shows others, from the newest on. */
+  async choose(filter: Filter): Promise<void> {
+    this.filter.value = filter;
+    this.messages.value = [];
+    await this.restart();
+  }
+
+  /** Begins with the newest again. */
+  async restart(): Promise<void> {
+    this.asked += 1;
+    this.messages.value = this.messages.peek().slice(0, PAGE);
+    this.isBehind.value = false;
+    try {
+      await this.load();
+    } catch (error) {
+      this.tell(error);
+    }
+  }
+
+  /** The next part of the list. */
+  async loadMore(): Promise<void> {
+    const asked = this.asked;
+    if (this.cursor === null) return;
+    try {
+      const page = await this.page(PAGE, this.cursor);
+      if (asked !== this.asked) return;
+      const known = new Set(this.messages.peek().map(({ offset }) => offset));
+      this.messages.value = [
+        ...this.messages.peek(),
+        ...page.quarantine.filter(({ offset }) => !known.has(offset)),
+      ];
+      this.follow(page.next);
+    } catch (error) {
+      this.tell(error);
+    }
+  }
+
+  /** Retries one. */
+  async retryOne(offset: number): Promise<Retried> {
+    const one: { accepted: boolean; readings: number; code: string | null; message: string | null } =
+      await request("POST", `/quarantine/${offset}/retry`);
+    return {
+      accepted: one.accepted ? 1 : 0,
+      readings: one.readings,
+      refused: one.accepted ? 0 : 1,
+      reasons: one.accepted ? {} : { [`${one.code}, ${one.message}`]: 1 },
+    };
+  }
+
+  /** Retries all that match now, a round at a time; `told` is given how many are done. */
+  async retryAll(filter: Filter, told: (done: number) => void): Promise<Retried> {
+    const total: Retried = { accepted: 0, readings: 0, refused: 0, reasons: {} };
+    const up_to = this.counts.peek()?.newest ?? 0;
+    let after: number | null = 0;
+    while (after !== null) {
+      const round: Retried & { next: number | null } = await request("POST", "/quarantine/retry", {
+        device: filter.device,
+        code: filter.code,
+        after,
+        up_to,
+      });
+      total.accepted += round.accepted;
+      total.readings += round.readings;
+      total.refused += round.refused;
+      for (const [code, count] of Object.entries(round.reasons))
+        total.reasons[code] = (total.reasons[code] ?? 0) + count;
+      told(total.accepted + total.refused);
+      after = round.next;
+    }
+    return total;
+  }
+
+  deleteOne(offset: number): Promise<void> {
+    return request("DELETE", `/quarantine/${offset}`);
+  }
+
+  /** Deletes all that match and were there when they were counted last. */
+  async deleteAll(filter: Filter): Promise<number> {
+    const query = new URLSearchParams({ up_to: String(this.counts.peek()?.newest ?? 0), all: "true" });
+    if (filter.device !== null) query.set("device", filter.device);
+    if (filter.code !== null) query.set("code", filter.code);
+    return (await request<{ deleted: number }>("DELETE", `/quarantine?${query}`)).deleted;
+  }
+
+  private async load(): Promise<void> {
+    const asked = this.asked;
+    const page = await this.page(Math.min(MAX_PAGE, Math.max(PAGE, this.messages.peek().length)), null);
+    if (asked !== this.asked) return;
+    this.messages.value = page.quarantine;
+    this.follow(page.next);
+  }
+
+  private page(
+    limit: number,
+    cursor: string | null,
+  ): Promise<{ quarantine: Message[]; next: string | null }> {
+    return request("GET", listPath(this.filter.peek(), limit, cursor));
+  }
+
+  private follow(next: string | null): void {
+    this.cursor = next;
+    this.hasMore.value = next !== null;
+    this.problem.value = null;
+  }
+
+  private tell(error: unknown): void {
+    this.problem.value = error instanceof ApiError ? error.message : String(error);
+  }
+}

@@ -1,0 +1,215 @@
+/** The messages in quarantine, the newest first; one that is opened is shown whole. */
+
+import { useEffect, useState } from "preact/hooks";
+import { count } from "../../data/number_format";
+import {
+  type Counts,
+  fetchMessage,
+  type Message,
+  payloadUrl,
+  plural,
+  type QuarantineList,
+  type ReadMessage,
+} from "../../data/quarantine";
+import { moment } from "../../data/time_format";
+import { Icon } from "../../ui/icon";
+import { devicePath } from "../../ui/route";
+import { now } from "../../ui/tick";
+import type { Actions } from "./page";
+
+interface Shown {
+  list: QuarantineList;
+  counts: Counts;
+  actions: Actions | null;
+}
+
+export function Messages({ list, counts, actions }: Shown) {
+  const [open, setOpen] = useState<number | null>(null);
+  const messages = list.messages.value;
+  return (
+    <section class="quarantine-messages" aria-label="Messages">
+      <Bar list={list} counts={counts} actions={actions} />
+      {list.isBehind.value && (
+        <button type="button" class="button quarantine-more" onClick={() => void list.restart()}>
+          There are others now. Show the newest
+        </button>
+      )}
+      <ol class="quarantine-list">
+        {messages.map((message) => (
+          <Row
+            key={message.offset}
+            message={message}
+            actions={actions}
+            open={open === message.offset}
+            toggle={() => setOpen(open === message.offset ? null : message.offset)}
+          />
+        ))}
+      </ol>
+      {messages.length === 0 && <p class="fleet-none">No message fits.</p>}
+      {list.hasMore.value && (
+        <button
+          type="button"
+          class="button quarantine-more"
+          data-testid="more"
+          onClick={() => void list.loadMore()}
+        >
+          Show more
+        </button>
+      )}
+    </section>
+  );
+}
+
+function Bar({ list, counts, actions }: Shown) {
+  const filter = list.filter.value;
+  const fitting = counts.devices.filter(({ code }) => filter.code === null || code === filter.code);
+  const byDevice = new Map<string, number>();
+  for (const { device, entries } of fitting) byDevice.set(device, (byDevice.get(device) ?? 0) + entries);
+  const number =
+    filter.device !== null
+      ? (byDevice.get(filter.device) ?? 0)
+      : fitting.reduce((sum, { entries }) => sum + entries, 0);
+  return (
+    <div class="quarantine-bar">
+      <h2>
+        {plural(number, "message")}
+        {filter.code !== null && <span class="tag mono">{filter.code}</span>}
+      </h2>
+      <select
+        class="field"
+        aria-label="Device"
+        value={filter.device ?? ""}
+        onChange={(event) =>
+          void list.choose({
+            ...filter,
+            device: event.currentTarget.value === "" ? null : event.currentTarget.value,
+          })
+        }
+      >
+        <option value="">All devices</option>
+        {[...byDevice].map(([device, entries]) => (
+          <option key={device} value={device}>
+            {device} ({count(entries)})
+          </option>
+        ))}
+      </select>
+      {actions !== null && filter.device !== null && number > 0 && (
+        <>
+          <button type="button" class="button" onClick={() => actions.retryAll(filter, number)}>
+            <Icon name="retry" />
+            Retry these
+          </button>
+          <button type="button" class="button plain" onClick={() => actions.deleteAll(filter, number)}>
+            <Icon name="remove" />
+            Delete these
+          </button>
+        </>
+      )}
+    </div>
+  );
+}
+
+interface RowOf {
+  message: Message;
+  actions: Actions | null;
+  open: boolean;
+  toggle: () => void;
+}
+
+function Row({ message, actions, open, toggle }: RowOf) {
+  const { offset } = message;
+  return (
+    <li class={`quarantine-row ${open ? "open" : ""}`} data-testid="message" data-offset={offset}>
+      <button
+        type="button"
+        class="quarantine-line"
+        aria-expanded={open}
+        aria-controls={open ? `message-${offset}` : undefined}
+        onClick={toggle}
+      >
+        <Icon name={open ? "opened" : "closed"} />
+        <time class="number" dateTime={new Date(message.received_ns / 1e6).toISOString()}>
+          {moment(message.received_ns / 1e6, now.value)}
+        </time>
+        <span class="mono ellipsis device" title={message.device}>
+          {message.device}
+        </span>
+        <span class="mono ellipsis code">{message.code}</span>
+        <span class="ellipsis why">{message.message}</span>
+      </button>
+      {open && <Opened message={message} actions={actions} />}
+    </li>
+  );
+}
+
+function Opened({ message, actions }: { message: Message; actions: Actions | null }) {
+  const { offset } = message;
+  const [read, setRead] = useState<ReadMessage | string | null>(null);
+  useEffect(() => {
+    let current = true;
+    fetchMessage(offset).then(
+      (answer) => current && setRead(answer),
+      (error: unknown) => current && setRead(error instanceof Error ? error.message : String(error)),
+    );
+    return () => {
+      current = false;
+    };
+    // The reason may be another one after a retry.
+  }, [offset, message.code, message.message]);
+  const whole = typeof read === "object" ? read : null;
+  return (
+    <div class="quarantine-opened" id={`message-${offset}`} data-testid="opened">
+      <p class="why">{message.message}</p>
+      <p class="muted">{whole?.advice ?? "\u00a0"}</p>
+      <dl class="quarantine-facts">
+        <dt>Device</dt>
+        <dd>
+          <a class="mono link" href={devicePath(message.device)}>
+            {message.device}
+          </a>
+        </dd>
+        <dt>Batch</dt>
+        <dd class="mono">
+          {message.seq} of epoch {message.epoch}
+        </dd>
+        <dt>Offset</dt>
+        <dd class="mono">{offset}</dd>
+        <dt>Size</dt>
+        <dd>
+          {count(message.size_bytes)} bytes, {message.format}
+        </dd>
+      </dl>
+      <section class="quarantine-text" tabIndex={0} aria-label="The message" aria-busy={read === null}>
+        <pre class="mono">{typeof read === "string" ? read : (whole?.text ?? "")}</pre>
+      </section>
+      <div class="quarantine-actions">
+        {actions !== null && (
+          <>
+            <button
+              type="button"
+              class="button primary"
+              data-testid="retry"
+              onClick={() => actions.retryOne(offset)}
+            >
+              <Icon name="retry" />
+              Retry
+            </button>
+            <button
+              type="button"
+              class="button"
+              data-testid="delete"
+              onClick={() => actions.deleteOne(offset)}
+            >
+              <Icon name="remove" />
+              Delete
+            </button>
+          </>
+        )}
+        <a class="button plain" href={payloadUrl(offset)} download>
+          <Icon name="download" />
+          {whole?.shortened ? "Download all of it" : "Download as it came"}
+        </a>
+      </div>
+    </div>
+  );
+}

@@ -1,0 +1,170 @@
+import { afterEach, describe, expect, it, vi } from "vitest";
+import {
+  type Counts,
+  hasChanged,
+  type Message,
+  QuarantineList,
+  retriedText,
+} from "../../src/data/quarantine";
+
+function message(offset: number, code = "empty"): Message {
+  return {
+    offset,
+    device: "d",
+    epoch: "e",
+    seq: offset,
+    received_ns: offset,
+    code,
+    message: "",
+    format: "json",
+    size_bytes: 1,
+  };
+}
+
+function countsOf(messages: Message[]): Counts {
+  const codes = [...new Set(messages.map(({ code }) => code))].map((code) => {
+    const entries = messages.filter((one) => one.code === code).length;
+    return { code, entries, devices: 1, size_bytes: entries, oldest_ns: 0, newest_ns: 0, advice: "" };
+  });
+  return {
+    entries: messages.length,
+    size_bytes: messages.length,
+    newest: Math.max(0, ...messages.map(({ offset }) => offset)),
+    dropped: 0,
+    codes,
+    devices: [],
+    left_out: 0,
+  };
+}
+
+/** A hub with these messages in quarantine, the newest first; accepts those with an even offset. */
+function serve(all: Message[]) {
+  const asked: string[] = [];
+  vi.stubGlobal("fetch", async (input: string, init: RequestInit) => {
+    const url = new URL(input, "http://hub");
+    asked.push(`${init.method} ${url.pathname}${url.search}`);
+    const code = url.searchParams.get("code");
+    if (url.pathname.endsWith("/counts")) return Response.json(countsOf(all));
+    if (url.pathname.endsWith("/retry")) {
+      const { after, up_to } = JSON.parse(String(init.body)) as { after: number; up_to: number };
+      const meant = all
+        .filter(({ offset }) => offset > after && offset <= up_to)
+        .sort((a, b) => a.offset - b.offset);
+      const round = meant.slice(0, 30);
+      const accepted = round.filter(({ offset }) => offset % 2 === 0);
+      for (const one of accepted) all.splice(all.indexOf(one), 1);
+      const refused = round.length - accepted.length;
+      return Response.json({
+        accepted: accepted.length,
+        readings: accepted.length,
+        refused,
+        reasons: refused > 0 ? { empty: refused } : {},
+        next: meant.length > round.length ? round[round.length - 1].offset : null,
+      });
+    }
+    const before = Number(url.searchParams.get("cursor") ?? Number.MAX_SAFE_INTEGER);
+    const fitting = all.filter((one) => one.offset < before && (code === null || one.code === code));
+    const page = fitting.slice(0, Number(url.searchParams.get("limit")));
+    const next = fitting.length > page.length ? String(page[page.length - 1].offset) : null;
+    return Response.json({ quarantine: page, next });
+  });
+  return asked;
+}
+
+const some = (count: number) => Array.from({ length: count }, (_, index) => message(count - index));
+const offsets = (list: QuarantineList) => list.messages.value.map(({ offset }) => offset);
+
+afterEach(() => vi.unstubAllGlobals());
+
+describe("QuarantineList", () => {
+  it("reads the list again only when something changed", async () => {
+    const all = some(3);
+    const asked = serve(all);
+    const list = new QuarantineList();
+    await list.refresh();
+    await list.refresh();
+    expect(asked).toEqual([
+      "GET /api/v1/quarantine/counts",
+      "GET /api/v1/quarantine?limit=50",
+      "GET /api/v1/quarantine/counts",
+    ]);
+    all.unshift(message(4));
+    await list.refresh();
+    expect(offsets(list)).toEqual([4, 3, 2, 1]);
+  });
+
+  it("goes through all of it a page at a time, each message once", async () => {
+    serve(some(10_000));
+    const list = new QuarantineList();
+    await list.refresh();
+    expect(list.messages.value.length).toBe(50);
+    while (list.hasMore.value) await list.loadMore();
+    expect(offsets(list)).toEqual(Array.from({ length: 10_000 }, (_, index) => 10_000 - index));
+  });
+
+  it("leaves a long list alone that somebody reads, and says that there are others", async () => {
+    const all = some(300);
+    serve(all);
+    const list = new QuarantineList();
+    await list.refresh();
+    await list.loadMore();
+    await list.loadMore();
+    all.unshift(message(301));
+    await list.refresh();
+    expect([list.messages.value[0].offset, list.isBehind.value]).toEqual([300, true]);
+    await list.restart();
+    expect([list.messages.value[0].offset, list.isBehind.value]).toEqual([301, false]);
+  });
+
+  it("shows only what is chosen, also when an older answer comes late", async () => {
+    const all = [message(3, "not_finite"), message(2), message(1, "not_finite")];
+    serve(all);
+    const list = new QuarantineList();
+    const late = list.refresh();
+    await list.choose({ code: "not_finite", device: null });
+    await late;
+    expect(offsets(list)).toEqual([3, 1]);
+  });
+
+  it("retries in rounds until all were tried once, and adds them up", async () => {
+    const all = some(100);
+    serve(all);
+    const list = new QuarantineList();
+    await list.refresh();
+    all.unshift(message(102)); // came after the question: not meant
+    const told: number[] = [];
+    const done = await list.retryAll({ code: null, device: null }, (count) => told.push(count));
+    expect(done).toEqual({ accepted: 50, readings: 50, refused: 50, reasons: { empty: 50 } });
+    expect(told).toEqual([30, 60, 90, 100]);
+    expect(all.map(({ offset }) => offset)).toContain(102);
+  });
+
+  it("keeps what it shows when the hub does not answer, and says so", async () => {
+    serve(some(2));
+    const list = new QuarantineList();
+    await list.refresh();
+    vi.stubGlobal("fetch", async () => Promise.reject(new TypeError("no network")));
+    await expect(list.refresh()).rejects.toThrow("The hub does not answer.");
+    expect([offsets(list), list.problem.value]).toEqual([[2, 1], "The hub does not answer."]);
+  });
+});
+
+describe("hasChanged", () => {
+  it("finds a message that has another reason now", () => {
+    const before = countsOf([message(1, "empty"), message(2, "empty")]);
+    expect(hasChanged(before, before)).toBe(false);
+    expect(hasChanged(before, countsOf([message(1, "not_finite"), message(2, "empty")]))).toBe(true);
+    expect(hasChanged(null, before)).toBe(true);
+  });
+});
+
+describe("retriedText", () => {
+  it("says what was accepted and why others stay", () => {
+    expect(retriedText({ accepted: 1, readings: 1200, refused: 2, reasons: { empty: 2 } })).toBe(
+      "1 message accepted, with 1,200 readings; 2 messages stay: empty.",
+    );
+    expect(retriedText({ accepted: 0, readings: 0, refused: 0, reasons: {} })).toBe(
+      "There was nothing left to retry.",
+    );
+  });
+});
