@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hub.contract.batch import Series
-from hub.contract.store import MIN_POINTS, Cursor, History, Query, SeriesHistory, StoreError
+from hub.contract.store import MIN_POINTS, History, Query, SeriesHistory, StoreError
 from hub.stores.duckdb import schema
 from hub.stores.duckdb.aggregate import read_aggregate, refuse_others
 from hub.stores.duckdb.answer import Found, Range, nothing, parts, plain, range_of, resolution_name
@@ -57,8 +57,6 @@ def read_history(
         refuse_others(query)
     within = range_of(query.start_ns, query.end_ns)
     sources = find_sources(reader)
-    row = reader.fetch(schema.READ_CURSOR)
-    cursor = Cursor(str(row["journal"][0]), int(row["position"][0]))
     found: Found = {}
     if within.first_ns <= within.last_ns:
         for type in schema.TYPES:
@@ -75,7 +73,7 @@ def read_history(
             raise StoreError(
                 f"more than {max_readings} readings: ask for a shorter range, fewer series or a number of points"
             )
-    return History(cursor, [found.get(series.id) or nothing(series) for series in query.series])
+    return History(sources.cursor, [found.get(series.id) or nothing(series) for series in query.series])
 
 
 class _Reading(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from hub.contract.store import Cursor
 from hub.stores.duckdb import schema
 from hub.stores.duckdb.database import Reader
 from hub.stores.duckdb.plan import Held, Part, Resolution
@@ -16,9 +17,11 @@ RESOLUTIONS: tuple[Resolution, ...] = ("raw", "minute", "hour")
 
 
 class Sources(NamedTuple):
-    """What the reader's snapshot holds: from when on, and how many rows at the end of each table no rollup has yet."""
+    """What the reader's snapshot holds: up to which entry, from when on, and how many rows at the end of each table no
+    rollup has yet."""
 
     reader: Reader
+    cursor: Cursor
     held: Held
     behind: Mapping[str, Behind]
 
@@ -76,13 +79,14 @@ class Sources(NamedTuple):
 
 def find_sources(reader: Reader) -> Sources:
     """What this reader's snapshot has."""
-    held = reader.fetch(schema.READ_TIERS)
-    behind = reader.fetch(schema.READ_BEHIND)
+    rows = reader.fetch(schema.READ_SOURCES)
+    names = ("type", "readings", "minutes")
     return Sources(
         reader,
-        Held(int(held["raw_from_ns"][0]), int(held["minute_from_ns"][0])),
+        Cursor(str(rows["journal"][0]), int(rows["position"][0])),
+        Held(int(rows["raw_from_ns"][0]), int(rows["minute_from_ns"][0])),
         {
             str(type): Behind(int(readings), int(minutes))
-            for type, readings, minutes in zip(*(behind[name] for name in ("type", "readings", "minutes")), strict=True)
+            for type, readings, minutes in zip(*(rows[name] for name in names), strict=True)
         },
     )

@@ -72,7 +72,7 @@ class Tables:
         self.stored = dict(zip(schema.TYPES, counts[1::2], strict=True))
         self.summaries = {type: self._summary(type, tail) for type, tail in self._tails.items()}
         self.rollups = Rollups(self._connection)
-        self.held = Held(*self._row(schema.READ_TIERS)[:2])
+        self.held = Held(*self._row(schema.READ_TIERS))
         self.cursor = Cursor(journal, position)
 
     def append(self, entries: Sequence[Entry], cursor: Cursor) -> int:
@@ -134,7 +134,7 @@ class Tables:
             for type in schema.TYPES:
                 self._connection.execute(f"DELETE FROM {schema.rolled(tier, type)} WHERE time_ns < ?", [time_ns])
             self._connection.execute(f"UPDATE tiers SET {tier}_from_ns = greatest({tier}_from_ns, ?)", [time_ns])
-        self.held = Held(*self._row(schema.READ_TIERS)[:2])
+        self.held = Held(*self._row(schema.READ_TIERS))
 
     def oldest_ns(self) -> int | None:
         """The oldest reading's time."""
