@@ -17,12 +17,15 @@ from hub.commands.client import FAILED, AsJson, Token, Url, fail, hub_address
 from hub.commands.import_report import ImportReport, Progress, Rejects, show_survey
 from hub.commands.options import MISUSE, Config, Data
 from hub.contract.identity import Role
+from hub.importing.batching import Batch
 from hub.importing.errors import ImportingError, MappingError
-from hub.importing.mapping import Ambiguous, Precision, TableMapping, check_mapping, read_mapping_file
+from hub.importing.mapping import Ambiguous, Precision, TableMapping, read_mapping_file
+from hub.importing.row import Refusal
 from hub.importing.survey import Survey
 from hub.importing.upload.address import device_url
 from hub.importing.upload.delivery import Interrupted, Target
 from hub.importing.upload.upload import Events, Upload, check
+from wire import device as messages
 from wire.model import MetricType
 
 COMMAND = "hub import"
@@ -143,16 +146,21 @@ def import_files(
     with ExitStack() as stack:
         refused = stack.enter_context(Rejects(rejects, files[0]))
         try:
+            surveys = [Survey(file, told) for file in files]
             if dry_run:
-                for file in files:
-                    _survey(file, told, report, refused, dry_run=True)
+                for survey in surveys:
+                    _survey(survey, report, refused)
+                    show_survey(survey, report)
             else:
+                for survey in surveys:
+                    survey.check()
                 address = hub_address(COMMAND, url=url, token=token, config=config, data=data, role=Role.GATEWAY)
                 hub, secret = stack.enter_context(address)
                 target = Target(device_url(hub), secret, f"telemetry-hub-import/{version('telemetry-hub')}")
                 _stoppable(check(target))
-                for file in files:
-                    survey = _survey(file, told, report, refused, dry_run=False)
+                for survey in surveys:
+                    _survey(survey, report, refused)
+                    survey.check_zone()
                     _stoppable(_upload(target, survey, report, refused))
         except (MappingError, Interrupted) as error:
             fail(COMMAND, str(error), MISUSE if isinstance(error, MappingError) else FAILED)
@@ -164,27 +172,18 @@ def import_files(
     raise typer.Exit(0 if report.ok else FAILED)
 
 
-def _survey(file: Path, told: dict[str, Any], report: ImportReport, rejects: Rejects, *, dry_run: bool) -> Survey:
+def _survey(survey: Survey, report: ImportReport, rejects: Rejects) -> None:
     """The first reading of a file."""
-    survey = Survey(file, told)
-    if not dry_run:
-        check_mapping(survey.mapping)
     rejects.header = survey.header
     part = report.begin(survey)
-    with Progress(report.console, f"reading {file.name}", survey.file.size_bytes, in_bytes=True) as progress:
+    name, size_bytes = survey.file.path.name, survey.file.size_bytes
+    with Progress(report.console, f"reading {name}", size_bytes, in_bytes=True) as progress:
 
-        def refuse(refusal: Any) -> None:
+        def refuse(refusal: Refusal) -> None:
             part.refuse(refusal)
             rejects.write(refusal.raw)
 
         survey.read(refuse, progress.reach)
-    if dry_run:
-        show_survey(survey, report)
-    elif isinstance(survey.mapping, TableMapping) and survey.local_times and not survey.mapping.zone:
-        raise MappingError(
-            f"the times in {file.name} do not say which zone they are of: say --zone Europe/Berlin, or --zone UTC"
-        )
-    return survey
 
 
 async def _upload(target: Target, survey: Survey, report: ImportReport, rejects: Rejects) -> None:
@@ -196,7 +195,7 @@ async def _upload(target: Target, survey: Survey, report: ImportReport, rejects:
             part.store(readings, before=before)
             progress.reach(part.acknowledged)
 
-        def rejected(batch: Any, reject: Any) -> None:
+        def rejected(batch: Batch, reject: messages.Reject) -> None:
             part.reject(batch, reject)
             for row in batch.rows:
                 rejects.write(row.raw)

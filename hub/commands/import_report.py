@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+import msgspec
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -162,6 +163,7 @@ class Part:
         return {
             "file": str(survey.file.path),
             "format": "csv" if isinstance(survey.mapping, TableMapping) else "line",
+            "mapping": msgspec.to_builtins(survey.mapping),
             "epoch": survey.epoch,
             "lines": survey.lines,
             "devices": len(survey.numbering.batches),

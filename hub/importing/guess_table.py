@@ -13,7 +13,7 @@ from typing import Any
 
 from hub.importing.cell import TRUTHS, Cells
 from hub.importing.errors import MappingError
-from hub.importing.mapping import TableMapping
+from hub.importing.mapping import TableMapping, check_form
 from hub.importing.table import Record, column_names, records
 from hub.importing.text import Line
 from wire.limits import MAX_UNIT
@@ -43,6 +43,7 @@ _GROUPED = re.compile(r"[+-]?\d{1,3}(\.\d{3})+,\d+")
 
 def guess_table(head: Sequence[Line], told: Fields[str, Any]) -> dict[str, Any]:
     """The fields of a TableMapping for a file that begins so. Raises MappingError."""
+    check_form(told.get("delimiter", ","), told.get("encoding", "utf-8"))
     guessed: dict[str, Any] = {"encoding": told.get("encoding") or _encoding(head)}
     guessed["delimiter"] = told.get("delimiter") or _delimiter(head, guessed["encoding"])
     found = _records(head, guessed["delimiter"], guessed["encoding"])

@@ -131,19 +131,22 @@ def check_mapping(mapping: Mapping) -> None:
         raise MappingError(
             "which columns hold values? Say --column COLUMN=METRIC, or --metric-column and --value-column"
         )
-    if len(mapping.delimiter) != 1 or mapping.delimiter in '"\r\n':
-        raise MappingError(
-            f"{mapping.delimiter!r} separates nothing: a delimiter is one character, a tab is given as it is"
-        )
+    check_form(mapping.delimiter, mapping.encoding)
     if mapping.delimiter == mapping.decimal == ",":
         raise MappingError("a comma cannot separate cells and be the decimal point as well")
     if mapping.thousands and (len(mapping.thousands) != 1 or mapping.thousands in (mapping.decimal, mapping.delimiter)):
         raise MappingError("what separates thousands is one character, and neither the decimal point nor the delimiter")
-    try:
-        "".encode(mapping.encoding)
-    except LookupError:
-        raise MappingError(f"there is no encoding {mapping.encoding!r}; common ones are utf-8 and cp1252") from None
     zone_of(mapping.zone)
+
+
+def check_form(delimiter: str, encoding: str) -> None:
+    """Raises MappingError where no table can be read with these."""
+    if len(delimiter) != 1 or delimiter in '"\r\n':
+        raise MappingError(f"{delimiter!r} separates nothing: a delimiter is one character; a tab is written \\t")
+    try:
+        "".encode(encoding)
+    except LookupError:
+        raise MappingError(f"there is no encoding {encoding!r}; common ones are utf-8 and cp1252") from None
 
 
 def zone_of(name: str) -> ZoneInfo | None:

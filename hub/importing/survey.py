@@ -13,10 +13,10 @@ from typing import Any
 
 from hub.importing.batching import Batch, Numbering, slices
 from hub.importing.catalogue import Catalogue
-from hub.importing.errors import FileError
+from hub.importing.errors import FileError, MappingError
 from hub.importing.guess import guess
 from hub.importing.line import read_line_protocol
-from hub.importing.mapping import LineMapping, Mapping, epoch_of
+from hub.importing.mapping import LineMapping, Mapping, TableMapping, check_mapping, epoch_of
 from hub.importing.row import Refusal, Row, Why
 from hub.importing.table import Table, records
 from hub.importing.text import Line, TextFile
@@ -67,6 +67,21 @@ class Survey:
             return b""
         found = records(self.file.head(), delimiter=mapping.delimiter, encoding=mapping.encoding)
         return next((record.raw for record in found if not record.problem), b"")
+
+    def check(self) -> None:
+        """Raises MappingError where something has to be told before the file can be imported, by its beginning."""
+        check_mapping(self.mapping)
+        for _ in self._rows(self.file.head(), _unnoticed):
+            pass
+        self.check_zone()
+
+    def check_zone(self) -> None:
+        """Raises MappingError where times that were read do not say which zone they are of, and nobody told."""
+        if isinstance(self.mapping, TableMapping) and self.local_times and not self.mapping.zone:
+            raise MappingError(
+                f"the times in {self.file.path.name} do not say which zone they are of: say --zone Europe/Berlin, or "
+                "--zone UTC"
+            )
 
     def read(self, on_refused: Callable[[Refusal], None], notice: Notice) -> None:
         """The first reading. Raises FileError, MappingError."""
