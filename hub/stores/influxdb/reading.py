@@ -7,9 +7,7 @@ are asked for as the least and greatest time since the first reading of all.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from http import HTTPStatus
 from typing import Literal
 
 import numpy as np
@@ -22,29 +20,15 @@ from hub.contract.store import (
     Query,
     SeriesHistory,
     StoreError,
-    StoreUnavailable,
 )
 from hub.stores.duckdb.aggregate import refuse_others
-from hub.stores.influxdb.answer import words_of
-from hub.stores.influxdb.influxql import EVER, Group, Intervals, Range, Statement, divided, groups_of
+from hub.stores.influxdb.asking import LIGHT_ROWS, Questions
+from hub.stores.influxdb.influxql import EVER, Group, Intervals, Range, Statement, groups_of
 from hub.stores.influxdb.naming import Naming
 from hub.stores.influxdb.reducing import Ends, Points, combined, ends_of, highest, joined, lowest, woven
-from hub.stores.influxdb.rows import DTYPES, Rows, take_apart
+from hub.stores.influxdb.rows import DTYPES, Rows
 from hub.stores.influxdb.server import AnswerTooLarge, Server
 from wire.model import MetricType
-
-MAX_ANSWER_BYTES = 64_000_000
-"""Of one answer: the parts of a query are made so that numbers stay far below, and long strings are asked for again in
-smaller parts."""
-
-MAX_ROWS = 200_000
-"""That the statements of one request may give: 6 MB, half a second of a server's and 30 ms of the hub's time."""
-
-MAX_STATEMENTS = 500
-"""Of one request: some 100 kB of text."""
-
-REQUESTS = 4
-"""Of one query at the same time."""
 
 PAGE_READINGS = 16_384
 """Of a page of raw readings: 5 ms of the hub's time each, so that whoever shares it waits no longer."""
@@ -56,15 +40,12 @@ stretch of time after the other."""
 MIN_POINTS_WITH_ENDS = 4
 """From here on a series' first and last reading are among its points, so that a line ends where its data end."""
 
-Found = list[dict[int, list[Rows]]]
-"""The answers to statements, each by series id."""
-
 
 class Reading:
     """Asks one server for history; `naming` says where the series are."""
 
     def __init__(self, server: Server, naming: Naming) -> None:
-        self._server = server
+        self._questions = Questions(server)
         self._naming = naming
 
     async def query(self, query: Query) -> list[SeriesHistory]:
@@ -100,7 +81,7 @@ class Reading:
         groups = groups_of(series, self._naming)
         newest = [Statement("last(#)", group, EVER, group.type) for group in groups]
         found: dict[int, Latest] = {}
-        for answer in await self._ask(newest, rows=MAX_ROWS // MAX_STATEMENTS):
+        for answer in await self._questions.ask(newest, rows=LIGHT_ROWS):
             for id, rows in answer.items():
                 points = joined(rows)
                 found[id] = Latest(int(points.times_ns[-1]), points.values[-1:].tolist()[0])
@@ -131,7 +112,7 @@ class Reading:
         while within.first_ns <= within.last_ns:
             statement = Statement("#", group, within, series.type, limit=limit)
             try:
-                (answer,) = await self._ask([statement], rows=limit)
+                (answer,) = await self._questions.ask([statement], rows=limit)
             except AnswerTooLarge:
                 if limit == 1:
                     raise
@@ -159,7 +140,7 @@ class Reading:
         raw = [Statement("#", group, within, group.type, limit=points + 1) for group in groups]
         found: dict[int, SeriesHistory] = {}
         many: dict[int, tuple[Group, Points]] = {}
-        for group, answer in zip(groups, await self._ask(raw, rows=points + 1), strict=True):
+        for group, answer in zip(groups, await self._questions.ask(raw, rows=points + 1), strict=True):
             by_id = {one.id: one for one in group.series}
             for id, rows in answer.items():
                 part = joined(rows)
@@ -178,7 +159,7 @@ class Reading:
         newest = [Statement("last(#)", group, within, group.type) for group, _ in many.values()]
         oldest = [Statement("first(#)", group, EVER, group.type) for group, _ in many.values()]
         latest = [Statement("last(#)", group, EVER, group.type) for group, _ in many.values()]
-        spans = await self._ask([*newest, *oldest, *latest], rows=1)
+        spans = await self._questions.ask([*newest, *oldest, *latest], rows=1)
         statements: list[Statement] = []
         plans: list[tuple[int, Group, Ends, Intervals]] = []
         for place, (id, (group, begin)) in enumerate(many.items()):
@@ -190,7 +171,7 @@ class Reading:
             intervals = _intervals(group.type, span, points)
             plans.append((id, group, ends, intervals))
             statements += _selections(group, within, intervals)
-        answers = iter(await self._ask(statements, rows=points))
+        answers = iter(await self._questions.ask(statements, rows=points))
         found: dict[int, SeriesHistory] = {}
         for id, group, ends, intervals in plans:
             parts = [next(answers).get(id, []) for _ in _selections(group, within, intervals)]
@@ -198,9 +179,7 @@ class Reading:
                 low, high = lowest(parts[0], intervals), highest(parts[1], intervals)
                 reduced = woven(low, high, ends if points >= MIN_POINTS_WITH_ENDS else None)
             else:
-                of_each = ends_of(
-                    parts[0], values=(parts[1], parts[2]), moments=(parts[3], parts[4]), intervals=intervals
-                )
+                of_each = _ends(parts, intervals)
                 reduced = woven(of_each.first, of_each.last)
             found[id] = history(group.series[0], reduced, "reduced")
         return found
@@ -217,7 +196,7 @@ class Reading:
             Statement(function, group, within, types.get(aggregate, group.type), intervals) for group in groups
         ]
         counts = [Statement("count(#)", group, within, "integer", intervals) for group in groups if aggregate == "avg"]
-        answers = await self._ask([*statements, *counts], rows=points)
+        answers = await self._questions.ask([*statements, *counts], rows=points)
         found: dict[int, SeriesHistory] = {}
         for place, group in enumerate(groups):
             for one in group.series:
@@ -225,7 +204,7 @@ class Reading:
                 if rows is None:
                     continue
                 if len(rows) > 1 and aggregate in ("first", "last"):
-                    reduced = await self._end(group._replace(series=(one,)), within, intervals, aggregate)
+                    reduced = await self._end(group._replace(series=(one,)), within, intervals, points, aggregate)
                 else:
                     weights = answers[place + len(groups)][one.id] if aggregate == "avg" else ()
                     reduced = combined(rows, aggregate, weights)
@@ -233,61 +212,14 @@ class Reading:
                 found[one.id] = history(one, Points(begins, reduced.values), "reduced")
         return found
 
-    async def _end(self, group: Group, within: Range, intervals: Intervals, aggregate: Aggregate) -> Points:
+    async def _end(
+        self, group: Group, within: Range, intervals: Intervals, points: int, aggregate: Aggregate
+    ) -> Points:
         """The first or the last of each interval, of a series that was in several measurements."""
         selections = _end_selections(group, within, intervals)
-        begin, *rest = (answer[group.series[0].id] for answer in await self._ask(selections, rows=len(selections)))
-        ends = ends_of(begin, values=(rest[0], rest[1]), moments=(rest[2], rest[3]), intervals=intervals)
+        answers = await self._questions.ask(selections, rows=points)
+        ends = _ends([answer.get(group.series[0].id, []) for answer in answers], intervals)
         return ends.first if aggregate == "first" else ends.last
-
-    async def _ask(self, statements: Sequence[Statement], *, rows: int) -> Found:
-        """The answers to all statements; each gives about so many rows for each of its series."""
-        requests: list[list[Statement]] = []
-        room = 0
-        for statement in statements:
-            weight = rows * len(statement.group.series)
-            if not requests or weight > room or len(requests[-1]) >= MAX_STATEMENTS:
-                requests.append([])
-                room = MAX_ROWS
-            requests[-1].append(statement)
-            room -= weight
-        free = asyncio.Semaphore(REQUESTS)
-
-        async def ask(request: Sequence[Statement]) -> Found:
-            async with free:
-                return await self._ask_once(request)
-
-        async with asyncio.TaskGroup() as tasks:
-            asked = [tasks.create_task(ask(request)) for request in requests]
-        return [answer for task in asked for answer in task.result()]
-
-    async def _ask_once(self, statements: Sequence[Statement]) -> Found:
-        """The answers to statements that are asked in one request, and in parts where they are too large for it."""
-        target = self._server.target
-        given = [("db", target.database), ("rp", target.retention_policy), ("epoch", "ns")]
-        text = ";".join(statement.text() for statement in statements)
-        try:
-            response = await self._server.request(
-                "POST",
-                "/query",
-                params=[(name, value) for name, value in given if value],
-                form=[("q", text)],
-                max_bytes=MAX_ANSWER_BYTES,
-            )
-        except AnswerTooLarge:
-            if len(statements) > 1:
-                middle = len(statements) // 2
-                return [*await self._ask_once(statements[:middle]), *await self._ask_once(statements[middle:])]
-            halves = divided(statements[0])
-            if len(halves) == 1:
-                raise
-            return [{id: rows for half in halves for part in await self._ask_once([half]) for id, rows in part.items()}]
-        if response.status != HTTPStatus.OK:
-            raise StoreUnavailable(
-                f"InfluxDB at {target.url} does not answer questions about {target.bucket}: "
-                f"{words_of(response.status, response.body)}. Do the credentials allow to read it?"
-            )
-        return take_apart(statements, response.body)
 
 
 def range_of(start_ns: int, end_ns: int) -> Range:
@@ -330,3 +262,9 @@ def _end_selections(group: Group, within: Range, intervals: Intervals) -> list[S
             for function in ("bottom", "top")
         ),
     ]
+
+
+def _ends(answers: Sequence[Sequence[Rows]], intervals: Intervals) -> Ends:
+    """Out of the answers to `_end_selections`."""
+    begin, first, last, first_moments, last_moments = answers
+    return ends_of(begin, values=(first, last), moments=(first_moments, last_moments), intervals=intervals)

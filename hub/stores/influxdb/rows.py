@@ -26,6 +26,18 @@ class Rows(NamedTuple):
     values: Array
 
 
+class Refusal(Exception):
+    """A statement was refused or failed, in the server's words.
+
+    `hidden`: they only say that it was not executed. Of several statements whose first one fails, a server tells that
+    of the first as well.
+    """
+
+    @property
+    def hidden(self) -> bool:
+        return str(self) == "not executed"
+
+
 class _Series(msgspec.Struct):
     """Of one answer; `values` are rows of a time and a value. `partial`: the server has left the rest out."""
 
@@ -56,13 +68,13 @@ _ROWS: dict[MetricType, msgspec.json.Decoder[Any]] = {
 def take_apart(statements: Sequence[Statement], body: bytes) -> list[dict[int, list[Rows]]]:
     """The answers to statements: rows by series id, those of each measurement apart.
 
-    Raises StoreError for an answer that cannot be understood, or that is not whole, with the server's words.
+    Raises Refusal where one has none, and StoreError for an answer that cannot be understood, or that is not whole.
     """
     try:
         results = _ANSWER.decode(body).results
         for result in results:
             if result.error:
-                raise StoreError(f"InfluxDB cannot answer: {result.error}")
+                raise Refusal(result.error)
         if len(results) != len(statements):
             raise StoreError(f"InfluxDB gave {len(results)} answers to {len(statements)} questions")
         return [_by_series(*pair) for pair in zip(statements, results, strict=True)]
