@@ -32,7 +32,7 @@ Texts = list[str | None]
 
 
 def prefix_of(place: Place) -> str:
-    """Measurement and tags, which begin each point of a series. They are as `Naming.place` leaves them."""
+    """Measurement and tags, which begin each point of a series. These names are as `Naming.place` leaves them."""
     tags = "".join(f",{_key(name)}={_key(value)}" for name, value in place.tags)
     return _IN_MEASUREMENT.sub(_escaped, place.measurement) + tags
 
@@ -40,15 +40,6 @@ def prefix_of(place: Place) -> str:
 def field_of(place: Place) -> str:
     """The field's name with its equals sign."""
     return f"{_key(place.field)}="
-
-
-def field_problem(field: str) -> str | None:
-    """Why there can be no field of this name, as a sentence; None when there can."""
-    if field.endswith("\\"):
-        return f"InfluxDB's line protocol has no way to say a field name that ends with a backslash: {field!r}"
-    if field == "time":
-        return "InfluxDB has no field 'time', that is the name of its own column: give the metric another name"
-    return None
 
 
 def value_text(type: MetricType, value: Value) -> str | None:

@@ -7,8 +7,7 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from hub.contract.batch import Series
-from hub.contract.store import STORE_REFUSED
-from hub.stores.influxdb.line import MAX_KEY_BYTES, field_of, field_problem, prefix_of
+from hub.stores.influxdb.line import MAX_KEY_BYTES, field_of, prefix_of
 from hub.stores.influxdb.naming import Naming
 from hub.stores.influxdb.state import DIGEST_BYTES
 from wire.errors import Code
@@ -62,12 +61,9 @@ class Names:
     def _make(self, series: Series, tags: Mapping[str, str]) -> Name:
         place = self._naming.place(series)
         prefix, field = prefix_of(place), field_of(place)
-        return Name(prefix, field, self._problem(series, prefix, field, place.field), tags)
+        return Name(prefix, field, self._problem(series, prefix, field), tags)
 
-    def _problem(self, series: Series, prefix: str, field: str, plain_field: str) -> Reason | None:
-        problem = field_problem(plain_field)
-        if problem is not None:
-            return Reason(STORE_REFUSED, problem)
+    def _problem(self, series: Series, prefix: str, field: str) -> Reason | None:
         if len(prefix.encode()) + len(field.encode()) > MAX_KEY_BYTES:
             return Reason(Code.OUT_OF_RANGE.value, f"the device's tags are longer than {MAX_KEY_BYTES} bytes in all")
         digest = blake2b(f"{prefix} {field}".encode(), digest_size=DIGEST_BYTES).digest()

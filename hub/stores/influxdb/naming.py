@@ -32,11 +32,13 @@ RESERVED_TAGS = frozenset({DEVICE_TAG, "time", "_field", "_measurement", "_start
 """Names that a device's own tag cannot have beside InfluxDB's columns and ours: it gets an underscore at its end."""
 
 _PLACEHOLDER = re.compile(r"\{([^{}:]*)(?::([^{}]*))?\}")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_AMBIGUOUS = re.compile(r"(\\_*)(?=[,= ]|\Z)")
+_COMMENT = re.compile(r"_*#")
+_TIME = re.compile(r"time_*")
 _OF_SERIES = ("device", "metric", "type", "unit")
 _OF_TAG = "tag."
 _ANYTHING = "\0"
-_BACKSLASH = "\\"
 
 
 class Place(NamedTuple):
@@ -84,15 +86,11 @@ class Naming:
         }
         tags |= {name: _fill(template, series, own) for name, template in self._made}
         tags[DEVICE_TAG] = series.device
-        cleaned = {clean(name): clean(value) for name, value in tags.items()}
-        measurement = clean(_fill(self._measurement, series, own)) or UNNAMED
-        if measurement.startswith("#"):
-            # A line that begins like this is a comment.
-            measurement = f"_{measurement}"
+        said = {sayable(name): sayable(value) for name, value in tags.items()}
         return Place(
-            measurement,
-            tuple(sorted((name, value) for name, value in cleaned.items() if name and value)),
-            _fill(self._field, series, own),
+            sayable_measurement(_fill(self._measurement, series, own)) or UNNAMED,
+            tuple(sorted((name, value) for name, value in said.items() if name and value)),
+            sayable_field(_fill(self._field, series, own)),
         )
 
     def measurements(self, series: Series) -> str | None:
@@ -103,16 +101,32 @@ class Naming:
         filled = _PLACEHOLDER.sub(
             lambda match: _ANYTHING if match[1].startswith(_OF_TAG) else _fill(match[0], series, {}), self._measurement
         )
-        *parts, last = (_CONTROL.sub(" ", part) for part in filled.split(_ANYTHING))
-        return f"^(?:_?{'.*'.join(map(re.escape, [*parts, last.rstrip(_BACKSLASH)]))}|{UNNAMED})$"
+        *parts, last = filled.split(_ANYTHING)
+        # What a tag begins with may change how the text before it ends, but only by what stands for anything anyway.
+        said = [sayable(f"{part}x")[:-1] for part in parts]
+        return f"^(?:_?{'.*'.join(map(re.escape, [*said, sayable(last)]))}|{UNNAMED})$"
 
 
-def clean(text: str) -> str:
-    """A name of a measurement or tag as the line protocol can say it: no control characters, no backslash at its end.
+def sayable(name: str) -> str:
+    """A name as the line protocol can say it: a backslash before a comma, a space, an equals sign or the end would be
+    taken for part of what it is before.
 
-    These names are for people; no reading is lost or mixed up where two become one.
+    An underscore comes between, and so one more where there was one: no two names become one. Control characters, which
+    no metric's name has, become spaces.
     """
-    return _CONTROL.sub(" ", text).rstrip("\\")
+    return _AMBIGUOUS.sub(r"\1_", _CONTROL.sub(" ", name))
+
+
+def sayable_measurement(name: str) -> str:
+    """A measurement's name, which does not begin a comment."""
+    name = sayable(name)
+    return f"_{name}" if _COMMENT.match(name) else name
+
+
+def sayable_field(name: str) -> str:
+    """A field's name, which is not that of InfluxDB's own column."""
+    name = sayable(name)
+    return f"{name}_" if _TIME.fullmatch(name) else name
 
 
 def check_templates(*, measurement: str, tags: Sequence[str], field: str) -> None:
