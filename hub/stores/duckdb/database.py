@@ -157,6 +157,11 @@ def size_bytes(path: Path) -> int:
     return sum(part.stat().st_size for part in (path, _wal(path)) if part.exists())
 
 
+def wal_bytes(path: Path) -> int:
+    """Bytes of the write-ahead log."""
+    return _wal(path).stat().st_size if _wal(path).exists() else 0
+
+
 def remove(path: Path) -> None:
     """Removes a file that was being made, with its write-ahead log."""
     path.unlink(missing_ok=True)

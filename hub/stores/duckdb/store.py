@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import os
 import shutil
 import sys
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -33,9 +32,10 @@ from hub.contract.store import (
 )
 from hub.stores.duckdb import schema
 from hub.stores.duckdb.answer import range_of
-from hub.stores.duckdb.database import INTERRUPT_S, Database, Reader, explain, size_bytes
+from hub.stores.duckdb.database import INTERRUPT_S, Database, Reader, explain, size_bytes, wal_bytes
 from hub.stores.duckdb.history import read_history
 from hub.stores.duckdb.scan import scan_history
+from hub.stores.duckdb.stop import Stop
 from hub.stores.duckdb.summary import Span
 from hub.stores.duckdb.tables import Tables
 from hub.stores.duckdb.upkeep import Keep, Upkeep
@@ -52,9 +52,18 @@ MAX_SCANS = 4
 """Scans under way; beyond them callers are told that the store is busy. Each has 128 MB in memory, and holds on to the
 tables as they were when it began."""
 
+SCAN_WAL_BYTES = 512_000_000
+"""While a scan holds on to the tables, what comes in stays in the write-ahead log and in memory: DuckDB brings it into
+the file afterwards. At this size scans are ended: 30 million readings that came singly have come by then."""
+
 MIN_FREE_BYTES = 64_000_000
 """Free room on the disk below which nothing is written: twice the write-ahead log, which has to fit into the file as
 well. DuckDB gives up its open file when a checkpoint finds the disk full, and reads with it."""
+
+LONG_SCAN = (
+    "this reading took so long that too much came in meanwhile: take a shorter stretch of time or fewer series at "
+    "once, or try again when less comes in"
+)
 
 UPKEEP_EVERY_S = 5.0
 """Between two looks at what is to be rolled up or is too old."""
@@ -94,19 +103,21 @@ class DuckdbStore:
         threads: int = 1,
         keep: Keep | None = None,
         min_free_bytes: int = MIN_FREE_BYTES,
+        scan_wal_bytes: int = SCAN_WAL_BYTES,
     ) -> None:
         self._path = path
         self._registry = registry
         self._memory_limit = memory_limit
         self._threads = threads
         self._min_free_bytes = min_free_bytes
+        self._scan_wal_bytes = scan_wal_bytes
         self._upkeep = Upkeep(keep or Keep())
         self._upkeeping: asyncio.Task[None] | None = None
         self._writer = ThreadPoolExecutor(1, "store-writer", initializer=_give_way)
         self._readers = ThreadPoolExecutor(READERS, "store-reader", initializer=_give_way)
         self._opening: asyncio.Future[Cursor] | None = None
         self._waiting = 0
-        self._scans = 0
+        self._scans: set[Stop] = set()
         # Set by the writer's thread, together: both or none.
         self._opened: tuple[Database, Tables] | None = None
         self._trouble = "the store is not open yet"
@@ -160,17 +171,17 @@ class DuckdbStore:
     async def scan(self, series: Sequence[Series], start_ns: int, end_ns: int) -> AsyncGenerator[SeriesHistory, None]:
         """Every reading, one series after the other, in pieces of SCAN_READINGS. Raises StoreUnavailable."""
         database, _ = await self._ready()
-        if self._scans >= MAX_SCANS:
-            raise StoreUnavailable(f"the store is busy: {self._scans} scans are under way")
+        if len(self._scans) >= MAX_SCANS:
+            raise StoreUnavailable(f"the store is busy: {len(self._scans)} scans are under way")
         within = range_of(start_ns, end_ns)
-        stop = _Stop()
+        stop = Stop()
 
         def scanned() -> Generator[SeriesHistory, None, None]:
             with stop.reader_of(database) as reader:
                 yield from scan_history(reader, series, within)
 
         pieces = scanned()
-        self._scans += 1
+        self._scans.add(stop)
         try:
             while True:
                 await self._ready()
@@ -179,7 +190,7 @@ class DuckdbStore:
                     return
                 yield piece
         finally:
-            self._scans -= 1
+            self._scans.discard(stop)
             # A piece that was cancelled may still be read: then the generator ends in its thread.
             if not stop.called:
                 pieces.close()
@@ -225,6 +236,7 @@ class DuckdbStore:
     async def _keep_up(self) -> None:
         """Rolls up and deletes what is too old, step by step, for as long as the store is entered."""
         while True:
+            self._end_long_scans()
             try:
                 done = await self._in_writer(self._step)
             except StoreUnavailable as error:
@@ -233,12 +245,17 @@ class DuckdbStore:
             # Also between two steps others come first.
             await asyncio.sleep(STEP_REST_S if done else UPKEEP_EVERY_S)
 
+    def _end_long_scans(self) -> None:
+        if self._scans and wal_bytes(self._path) > self._scan_wal_bytes:
+            for stop in self._scans:
+                stop(LONG_SCAN)
+
     async def _in_writer(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._writer, functools.partial(call, *args, **kwargs))
 
     async def _read(self, read: Callable[[Reader], T]) -> T:
         database, _ = await self._ready()
-        stop = _Stop()
+        stop = Stop()
 
         def answer() -> T:
             with stop.reader_of(database) as reader:
@@ -246,7 +263,7 @@ class DuckdbStore:
 
         return await self._in_reader(answer, stop)
 
-    async def _in_reader(self, read: Callable[[], T], stop: _Stop) -> T:
+    async def _in_reader(self, read: Callable[[], T], stop: Stop) -> T:
         """Runs a reading in one of the threads for that; interrupts it where it is cancelled."""
         if self._waiting >= MAX_WAITING:
             raise StoreUnavailable(f"the store is busy: {self._waiting} queries are waiting")
@@ -271,7 +288,7 @@ class DuckdbStore:
             interrupt()
             raise
         except duckdb.Error as error:
-            raise explain(error, self._path) from error
+            raise (StoreUnavailable(stop.reason) if stop.reason else explain(error, self._path)) from error
         finally:
             self._waiting -= 1
 
@@ -349,32 +366,6 @@ class DuckdbStore:
                 # Costs the next opening some time, nothing else.
                 log.warning("the store's summaries are not saved", error=str(error))
             database.close()
-
-
-class _Stop:
-    """Called from the event loop, it stops a reading in a thread: under way, or not begun yet."""
-
-    def __init__(self) -> None:
-        self.called = False
-        self._reader: Reader | None = None
-
-    def __call__(self) -> bool:
-        """Tells whether the reading had begun."""
-        self.called = True
-        if self._reader is None:
-            return False
-        self._reader.stop()
-        return True
-
-    @contextlib.contextmanager
-    def reader_of(self, database: Database) -> Iterator[Reader]:
-        """The reader that can be stopped."""
-        with database.reader() as reader:
-            # One of the two sees the other: this the call, or the call this reader.
-            self._reader = reader
-            if self.called:
-                reader.stop()
-            yield reader
 
 
 def _report(upkeep: asyncio.Task[None]) -> None:

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hub.contract.batch import Series
+from hub.contract.batch import Batch, Series
 from hub.contract.store import SCAN_READINGS, Cursor, Query, StoreUnavailable
-from hub.stores.duckdb.database import Reader
+from hub.stores.duckdb.database import Reader, wal_bytes
 from hub.stores.duckdb.plan import HOUR_NS
+from hub.stores.duckdb.scan import ROW_BYTES, SCAN_BYTES
 from hub.stores.duckdb.store import MAX_SCANS, MAX_WAITING, READERS, DuckdbStore
 from tests.hub.stores.duckdb.killed_store import FLOAT, STRING, content
 from tests.hub.stores.duckdb.test_database import held_by_another_process
@@ -148,6 +149,27 @@ async def test_too_many_scans_are_refused(tmp_path: Path) -> None:
         assert [piece async for piece in store.scan([INTEGER], *EVER)]
         for scan in scans[1:-1]:
             await scan.aclose()
+
+
+async def test_a_scan_does_not_hold_on_to_the_tables_for_ever(tmp_path: Path) -> None:
+    """When too much came in meanwhile it is ended, with what to do, and the write-ahead log goes into the file."""
+    path = tmp_path / "history.duckdb"
+    async with DuckdbStore(path, registry=REGISTRY, scan_wal_bytes=1000) as store:
+        await store.open()
+        await fill(store, 10)
+        much = np.arange(SCAN_BYTES // ROW_BYTES + 1)
+        floats = Batch(much, [(SERIES["float"], much / 8)], readings=len(much))
+        await store.write([entry(11, floats)], Cursor("journal", 11))
+        scan = store.scan([INTEGER, SERIES["float"]], *EVER)
+        store._end_long_scans()
+        assert (await anext(scan)).series is INTEGER
+        await fill(store, 100)
+        assert wal_bytes(path) > 1000
+        store._end_long_scans()
+        with pytest.raises(StoreUnavailable, match="take a shorter stretch"):
+            await anext(scan)
+        await store._in_writer(store._change, lambda tables: tables._connection.execute("CHECKPOINT"))
+        assert wal_bytes(path) == 0
 
 
 async def test_closing_ends_scans(tmp_path: Path) -> None:
