@@ -36,7 +36,9 @@ class Hello(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True,
     """Agent → hub, first: who it is and where its spool stands.
 
     `next_seq` is the number that the spool will give to its next new batch; `durable` says whether the spool outlives
-    its process. `time` is the device's clock. `token` is for clients that cannot set an Authorization header.
+    its process. `time` is the device's clock. `token` is for clients that cannot set an Authorization header. A `guest`
+    is another program that speaks for the device, to bring its past: it is turned away while the device itself is
+    connected, and what the device said of itself stays.
     """
 
     device: DeviceId
@@ -48,6 +50,7 @@ class Hello(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True,
     tags: Tags = {}
     agent: Annotated[str, Meta(max_length=limits.MAX_TAG_VALUE)] = ""
     token: Annotated[str, Meta(max_length=limits.MAX_TOKEN)] | None = None
+    guest: bool = False
 
 
 class Declare(Struct, frozen=True, forbid_unknown_fields=True, tag="declare"):

@@ -166,9 +166,12 @@ class Conversation:
         await self._directory.allow(hello)
         self._intake.check_open()
         metrics = await self._directory.declare(hello.device, hello.metrics)
-        self._directory.describe(hello.device, tags=hello.tags, agent=hello.agent)
         device = self._intake.device(hello.device)
         older = device.conversation
+        if not hello.guest:
+            self._directory.describe(hello.device, tags=hello.tags, agent=hello.agent)
+        elif older is not None:
+            raise WireError(Code.BUSY, f"{hello.device} is connected itself; stop its agent for as long as this takes")
         if device.epoch != hello.epoch:
             device.begin_epoch(hello.epoch)
         # Judged before anything is taken over: a spool that is refused must not throw out one that is not.
@@ -178,8 +181,9 @@ class Conversation:
             self._directory.record(device.id, "superseded", "a newer connection took over")
         device.conversation = self
         device.metrics = metrics
-        device.tags = hello.tags
-        device.agent = hello.agent
+        if not hello.guest:
+            device.tags = hello.tags
+            device.agent = hello.agent
         device.next_seq = hello.next_seq
         device.since_ns = now = self._clock()
         device.clock_offset_ns = device.clock_error_ns = None

@@ -175,7 +175,14 @@ class Delivery:
         await connection.send(
             _encode(
                 messages.Hello(
-                    device, epoch, batches + 1, True, time.time_ns(), metrics=first, agent=self._target.agent
+                    device,
+                    epoch,
+                    batches + 1,
+                    True,
+                    time.time_ns(),
+                    metrics=first,
+                    agent=self._target.agent,
+                    guest=True,
                 )
             )
         )
@@ -206,7 +213,8 @@ class Delivery:
                 self._on_reject(reject)
             case messages.Error() as error:
                 close = CLOSE_FOR_CODE.get(error.code, Close.INTERNAL_ERROR)
-                if close in RETRYABLE_CLOSES and close is not Close.BAD_MESSAGE:
+                # Superseded: the device itself came; as a guest this waits until it is gone.
+                if close is Close.SUPERSEDED or (close in RETRYABLE_CLOSES and close is not Close.BAD_MESSAGE):
                     raise Interrupted(error.message, error.retry_ms)
                 raise UploadError(f"{error.message} ({error.code})")
 
