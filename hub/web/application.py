@@ -85,12 +85,15 @@ def make_application(
 
 
 def _methods_of(http: FastAPI, request: Request) -> list[str]:
-    """The methods that this request's path takes."""
-    return sorted(
-        method
+    """The methods that this request's path takes; a path without parameters counts before one that they fit."""
+    routes = [
+        route
         for route in http.routes
         if isinstance(route, APIRoute) and route.include_in_schema and route.matches(request.scope)[0] is Match.PARTIAL
-        for method in route.methods or ()
+    ]
+    fewest = min((len(route.param_convertors) for route in routes), default=0)
+    return sorted(
+        {method for route in routes if len(route.param_convertors) == fewest for method in route.methods or ()}
     )
 
 

@@ -60,6 +60,9 @@ CODES = {
 }
 """The code of each status, where nothing more precise is said."""
 
+PROBLEM = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+"""The content of an answer that is a problem, in an OpenAPI document."""
+
 JSON_EXAMPLE = 'send JSON, with the header "Content-Type: application/json"'
 
 
@@ -138,11 +141,14 @@ def install(api: FastAPI) -> None:
 
 
 def describe(document: dict[str, Any]) -> None:
-    """Puts the shape of problems under their own media type in an OpenAPI document: the framework files every model
-    under application/json."""
-    for operations in document["paths"].values():
+    """Makes an OpenAPI document tell the problems of each operation: those that follow from what it takes, and their
+    shape under their own media type, where the framework files every model under application/json."""
+    for path, operations in document["paths"].items():
         for operation in operations.values():
-            for response in operation["responses"].values():
+            responses = operation["responses"]
+            for status in (*((404,) if "{" in path else ()), *((400, 413, 415) if "requestBody" in operation else ())):
+                responses.setdefault(str(status), {"description": HTTPStatus(status).phrase, "content": PROBLEM})
+            for response in responses.values():
                 content = response.get("content", {})
                 if MEDIA_TYPE in content and "application/json" in content:
                     content[MEDIA_TYPE] = content.pop("application/json")
