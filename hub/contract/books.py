@@ -116,11 +116,14 @@ class Books:
         return added
 
     def expire(self, expired: Mapping[str, int]) -> None:
-        """A retention has deleted so many readings of each device since the store was made."""
+        """A retention has deleted so many readings of each device since the store was made.
+
+        It may have been quicker than the news that they were written: then the rest is told again later.
+        """
         if not self._begun:
             return
         for device, total in expired.items():
-            gone = max(0, total - self._expired[device])
+            gone = max(0, min(total - self._expired[device], self._stored[device]))
             self._expired[device] += gone
             self._stored[device] -= gone
 

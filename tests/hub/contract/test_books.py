@@ -56,6 +56,18 @@ def test_what_is_in_no_place_is_a_difference() -> None:
     assert books.of("a").difference(3) == -1
 
 
+def test_a_retention_may_be_quicker_than_the_news_of_a_write() -> None:
+    """Nothing is less than 0 meanwhile, and the next look makes it right."""
+    books = Books(0)
+    books.begin(0, {})
+    books.committed([one := entry(1, "a", 3)])
+    books.expire({"a": 2})
+    assert books.of("a") == Balance(0, 3, 0, 0)
+    books.written([one], 1)
+    books.expire({"a": 2})
+    assert books.of("a") == Balance(1, 0, 0, 2)
+
+
 @settings(max_examples=100, stateful_step_count=40)
 class Flow(RuleBasedStateMachine):
     """A journal, a consumer with its durable state, and the books, in any order of what can happen to them.
