@@ -277,6 +277,49 @@ function history(fleet: DevDevice[], query: URLSearchParams): object {
   return { offset: secondNow() + 1_000_000, series };
 }
 
+/** The books of a store that writes once in three seconds; a device that is not connected is two readings off. */
+function flow(fleet: DevDevice[], limit: number): object {
+  const written = secondNow() - (secondNow() % 3);
+  const books = fleet.map((device) => {
+    const rate = device.metrics.length;
+    const accepted = (48_211 + secondNow()) * rate;
+    const waiting = (secondNow() - written) * rate;
+    const difference = device.connected ? 0 : 2;
+    const expired = 12_000 * rate;
+    const stored = accepted - waiting - difference - expired;
+    return { device: device.device, accepted, stored, waiting, refused: 0, expired, difference };
+  });
+  const sum = (name: "accepted" | "stored" | "waiting" | "expired" | "difference") =>
+    books.reduce((total, book) => total + book[name], 0);
+  const balance = {
+    stored: sum("stored"),
+    waiting: sum("waiting"),
+    refused: 0,
+    expired: sum("expired"),
+    difference: sum("difference"),
+  };
+  const last = 1_000_000 + secondNow() * fleet.length;
+  const lag = (secondNow() - written) * fleet.length;
+  const totals = {
+    ...balance,
+    accepted: sum("accepted"),
+    accepted_batches: last,
+    duplicate_batches: 12,
+    quarantined_batches: 3,
+    lost_batches: 0,
+  };
+  return {
+    journal: { id: JOURNAL, first_offset: 1, last_offset: last, size_bytes: 1_288_490_188 },
+    consumers: [{ name: "store", offset: last - lag, lag, ...balance }],
+    store: { phase: "running", since_ns: STARTED_MS * 1e6, error: null, missed: 0 },
+    totals,
+    devices: books
+      .sort((a, b) => b.difference - a.difference || b.waiting - a.waiting)
+      .slice(0, limit)
+      .map((book) => ({ ...totals, ...book })),
+  };
+}
+
 function answer(path: string, query: URLSearchParams, scenario: string): [number, object] {
   const fleet = fleetOf(scenario);
   if (path === "/api/v1/hub")
@@ -293,6 +336,7 @@ function answer(path: string, query: URLSearchParams, scenario: string): [number
       },
     ];
   if (path === "/api/v1/devices") return [200, { devices: fleet.map(infoOf), next: null }];
+  if (path === "/api/v1/flow") return [200, flow(fleet, Number(query.get("limit") ?? fleet.length))];
   if (path === "/api/v1/history") return [200, history(fleet, query)];
   if (path === "/api/v1/tokens") return [201, { id: "1", token: "hub_device_3Jm9example0000000000000000" }];
   if (path === "/api/v1/session") return [204, {}];
