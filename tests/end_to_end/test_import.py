@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from device_agent import Agent
 from tests.end_to_end.hub import COMMAND, Hub, running_hub
 
 DEVICES = 30
@@ -135,3 +136,30 @@ async def test_an_import_that_is_stopped_says_how_to_go_on_and_stores_nothing_tw
             assert (report["files"][0]["stored"] > 0) is stored
         flow = await hub.settled()
         assert sum(device["stored"] for device in flow["devices"]) == LINES * FIELDS
+
+
+async def test_a_device_that_is_connected_itself_is_not_thrown_out(tmp_path: Path) -> None:
+    """The import waits, and says for what; when the agent is gone it goes on. What the device said of itself stays, and
+    so does its latest value."""
+    file = tmp_path / "past.lp"
+    file.write_text(f"m,device=boiler x=1 {START_NS}\n")
+    async with running_hub(tmp_path / "data") as hub:
+        token = await hub.token("gateway", "--devices", "*")
+        async with Agent(hub.url, device="boiler", token=token, tags={"site": "north"}) as agent:
+            await agent.send({"x": 2.0})
+            await agent.drain(30)
+            running = await start_import(hub, token, str(file))
+            assert running.stderr is not None
+            said = (await running.stderr.readline()).decode()
+            assert "boiler is connected itself; stop its agent" in said
+            await agent.send({"x": 3.0})
+            await agent.drain(30)
+        status, report, _ = await ended(running)
+        assert (status, report["files"][0]["stored"]) == (0, 1)
+        await hub.settled()
+        assert await history(hub, "boiler", "x") == [1.0, 2.0, 3.0]
+        (device,) = (await hub.get("/api/v1/devices"))["devices"]
+        assert device["tags"] == {"site": "north"}
+        latest = await hub.get("/api/v1/latest")
+        assert "3.0" in json.dumps(latest)
+        assert "1.0" not in json.dumps(latest)
