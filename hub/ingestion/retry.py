@@ -27,17 +27,20 @@ from wire.errors import Code, WireError
 from wire.limits import MAX_SEQ
 
 RETRY_ENTRIES = 1_000
-"""Batches of one call: judging as many small ones takes the event loop 0.1 s in all, in turns with everything else."""
+"""Batches of one call: it answers within a second or two, and whoever retries all sees how far that is."""
 
 RETRY_BYTES = 8 * 1024 * 1024
 """Their payload: what one commit of the journal takes."""
 
+COMMITTED_ENTRIES = 64
+"""Batches that are handed over before their commit is waited for: devices' batches share it, and wait for it."""
+
+JUDGED_ENTRIES = 16
+"""Batches judged before others get their turn of the event loop: 2 ms of small ones."""
+
 DELETE_ENTRIES = 500
 DELETE_BYTES = 8 * 1024 * 1024
 """Of one commit, so that acknowledgements do not wait for the deletion of all that there is."""
-
-JUDGED_ENTRIES = 16
-"""Batches judged before others get their turn of the event loop."""
 
 log = structlog.get_logger(__name__)
 
@@ -139,6 +142,12 @@ class QuarantineWork:
 
     async def _retry(self, entries: Sequence[Entry], outcomes: list[Outcome]) -> bool:
         """Adds what became of each entry; False where only the first of them could be tried."""
+        for first in range(0, len(entries), COMMITTED_ENTRIES):
+            if not await self._retry_part(entries[first : first + COMMITTED_ENTRIES], outcomes):
+                return False
+        return True
+
+    async def _retry_part(self, entries: Sequence[Entry], outcomes: list[Outcome]) -> bool:
         renamed: list[Verdict] = []
         waiting: list[asyncio.Future[Outcome]] = []
         is_complete = True
@@ -219,8 +228,8 @@ class QuarantineWork:
 def judge(entry: Entry, metrics: Mapping[str, Series]) -> Accepted:
     """The batch of an entry in quarantine as a historical one. Raises WireError for one that still cannot be accepted.
 
-    What was refused at the door has never been given times of its own. What the store refused has, and keeps them: a
-    store that gets it twice must find it to be the same.
+    What was refused at the door has never been given times of its own. What the store refused has, and keeps them: they
+    are the newest that its series know, and nothing else is stored there.
     """
     message = AGENT_MESSAGES[entry.format].decode(entry.payload)
     if not isinstance(message, messages.Data):
@@ -228,7 +237,9 @@ def judge(entry: Entry, metrics: Mapping[str, Series]) -> Accepted:
     data = replace(message, historical=True)
     code = entry.reason[0] if entry.reason is not None else ""
     if code not in _DOOR_CODES:
-        return Accepted(decode(data, metrics), data, 0)
+        batch = decode(data, metrics)
+        if len({int(time) for time in batch.times}) == len(batch.times):
+            return Accepted(batch, data, 0)
     try:
         return accept(data, metrics)
     except WireError:
@@ -250,4 +261,5 @@ def first_that_fit(held: Iterable[Held], max_entries: int, max_bytes: int) -> li
     return chosen
 
 
-_DOOR_CODES = frozenset(code.value for code in Code)
+_DOOR_CODES = frozenset(code.value for code in Code) - {Code.TYPE_CONFLICT, Code.TOO_LARGE}
+"""Those of a batch that was never accepted. A conflict of types may also be the store's; whose it is, nothing says."""

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import msgspec
 from fastapi import FastAPI, Path, Query
@@ -43,13 +43,22 @@ Offset = Annotated[int, Path(ge=1, le=limits.MAX_SEQ)]
 ONE = problems(404, 503)
 
 
-class _Group(NamedTuple):
+class _Group:
     """Entries that are counted together."""
 
-    entries: int
-    size_bytes: int
-    oldest_ns: int
-    newest_ns: int
+    __slots__ = ("entries", "newest_ns", "oldest_ns", "size_bytes")
+
+    def __init__(self, received_ns: int) -> None:
+        self.entries = self.size_bytes = 0
+        self.oldest_ns = self.newest_ns = received_ns
+
+    def add(self, received_ns: int, size_bytes: int) -> None:
+        self.entries += 1
+        self.size_bytes += size_bytes
+        if received_ns > self.newest_ns:
+            self.newest_ns = received_ns
+        elif received_ns < self.oldest_ns:
+            self.oldest_ns = received_ns
 
 
 def install(api: FastAPI, journal: Journal, work: QuarantineWork) -> None:
@@ -75,8 +84,7 @@ def install(api: FastAPI, journal: Journal, work: QuarantineWork) -> None:
     async def counts(asks: Caller, device: OfDevice = None, code: OfCode = None) -> Response:
         """How much is in quarantine, by reason and by device, with what to do about each reason."""
         _allow_reading(asks, device)
-        held = [*Selection(device, code).of(journal.held)]
-        return _json({**count(held), "dropped": journal.quarantine_dropped})
+        return _json({**count(Selection(device, code).of(journal.held)), "dropped": journal.quarantine_dropped})
 
     @api.get("/api/v1/quarantine/{offset}", response_model=schemas.QuarantinedMessage, responses=ONE)
     async def one(asks: Caller, offset: Offset) -> Response:
@@ -160,22 +168,15 @@ def install(api: FastAPI, journal: Journal, work: QuarantineWork) -> None:
 
 
 def count(held: Iterable[Held]) -> dict[str, Any]:
-    """How much there is by code, and by code and device, the most first."""
+    """How much there is by code, and by code and device, the most first; of entries in order of their offsets."""
     groups: dict[tuple[str, str], _Group] = {}
     newest = 0
-    for one in held:
-        newest = one.offset
-        known = groups.get((one.code, one.device))
-        groups[one.code, one.device] = (
-            _Group(1, one.size_bytes, one.received_ns, one.received_ns)
-            if known is None
-            else _Group(
-                known.entries + 1,
-                known.size_bytes + one.size_bytes,
-                min(known.oldest_ns, one.received_ns),
-                max(known.newest_ns, one.received_ns),
-            )
-        )
+    for offset, device, code, received_ns, size_bytes in held:
+        newest = offset
+        group = groups.get((code, device))
+        if group is None:
+            group = groups[code, device] = _Group(received_ns)
+        group.add(received_ns, size_bytes)
     by_code: dict[str, list[_Group]] = {}
     for (code, _), group in groups.items():
         by_code.setdefault(code, []).append(group)

@@ -136,13 +136,14 @@ async def test_a_batch_is_accepted_once_whoever_asks(tmp_path: Path) -> None:
 async def test_what_the_store_refused_keeps_its_times(tmp_path: Path) -> None:
     """A store that gets such a reading twice finds it to be the same; at the door a time that is taken is moved."""
     async with open_desk(tmp_path) as desk:
-        await desk.refuse("level", code="store_type_conflict")
+        await desk.refuse("level", code="store_refused")
+        await desk.refuse("level", code="type_conflict")
         await desk.refuse("level", code="unknown_metric")
         desk.declare("level")
         desk.metrics["level"].reach(5)
         await desk.work.retry(ALL, OPERATOR)
         times = [decode_entry(entry, desk.metrics).times for entry in desk.shown]
-        assert times == [[5], [6]]
+        assert times == [[5], [5], [6]]
         assert desk.intake.devices["d"].durable.moved == 1
 
 

@@ -162,22 +162,30 @@ function Opened({ message, actions }: { message: Message; actions: Actions | nul
       <p class="why">{message.message}</p>
       <p class="muted">{whole?.advice ?? "\u00a0"}</p>
       <dl class="quarantine-facts">
-        <dt>Device</dt>
-        <dd>
-          <a class="mono link" href={devicePath(message.device)}>
-            {message.device}
-          </a>
-        </dd>
-        <dt>Batch</dt>
-        <dd class="mono">
-          {message.seq} of epoch {message.epoch}
-        </dd>
-        <dt>Offset</dt>
-        <dd class="mono">{offset}</dd>
-        <dt>Size</dt>
-        <dd>
-          {count(message.size_bytes)} bytes, {message.format}
-        </dd>
+        <div>
+          <dt>Device</dt>
+          <dd>
+            <a class="mono link" href={devicePath(message.device)}>
+              {message.device}
+            </a>
+          </dd>
+        </div>
+        <div>
+          <dt>Batch</dt>
+          <dd class="mono">
+            {message.seq} of epoch {message.epoch}
+          </dd>
+        </div>
+        <div>
+          <dt>Offset</dt>
+          <dd class="mono">{offset}</dd>
+        </div>
+        <div>
+          <dt>Size</dt>
+          <dd>
+            {count(message.size_bytes)} bytes, {message.format}
+          </dd>
+        </div>
       </dl>
       <section class="quarantine-text" tabIndex={0} aria-label="The message" aria-busy={read === null}>
         <pre class="mono">{typeof read === "string" ? read : (whole?.text ?? "")}</pre>
