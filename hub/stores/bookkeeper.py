@@ -51,6 +51,7 @@ class Bookkeeper:
         self._books = Books(journal.last_offset)
         self._offset = -1
         self._to_count = asyncio.Event()
+        self._counted = asyncio.Event()
 
     def committed(self, entries: Sequence[Entry]) -> None:
         """New entries, in the turn of the event loop in which their devices' marks become the durable ones."""
@@ -65,6 +66,7 @@ class Bookkeeper:
         counts = await self._counts()
         self._books.begin(offset, counts)
         self._offset = offset
+        self._counted.clear()
         self._to_count.set()
 
     def written(self, entries: Sequence[Entry], offset: int, written: Written) -> None:
@@ -96,6 +98,10 @@ class Bookkeeper:
         """Where a device's readings are."""
         return self._books.of(device)
 
+    async def counted(self) -> None:
+        """Returns when the backlog is counted, or cannot be, while `run` runs."""
+        await self._counted.wait()
+
     async def run(self) -> None:
         """Counts the backlog when there is one, until cancelled."""
         clock = asyncio.get_running_loop().time
@@ -110,6 +116,7 @@ class Bookkeeper:
                     log.error("what waits for the store cannot be counted", after=stretch.after, error=str(error))
                     break
                 await asyncio.sleep((clock() - began_s) * REST)
+            self._counted.set()
 
     async def _count_some(self, stretch: Stretch) -> None:
         try:
