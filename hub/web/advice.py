@@ -10,8 +10,8 @@ _ADVICE: dict[str, str] = {
         "retry."
     ),
     Code.TYPE_CONFLICT: (
-        "The hub, or the store, knows the metric with another type, as the reason says. Give the metric its old type, or "
-        "another name, in the device's program, or remove the old values from the store. A retry takes what fits then."
+        "The hub, or the store, knows the metric with another type, as the reason says. Give the metric its old type "
+        "or another name in the device's program, or remove the old values from the store. A retry takes what fits."
     ),
     Code.WRONG_TYPE: (
         "A value is not of the type that its metric was declared with. Correct the device's program. A retry helps "
