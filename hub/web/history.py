@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from http import HTTPStatus
 from typing import Annotated, Any, Literal, get_args
 
-import msgspec
 from fastapi import Depends, FastAPI, Query
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
@@ -15,11 +14,12 @@ from hub.contract import store as stores
 from hub.contract.batch import Series
 from hub.web import schemas
 from hub.web.caller import Reader
+from hub.web.history_json import history_json
 from hub.web.media import MEDIA_TYPES, choose_format
 from hub.web.problem import ProblemCode, Refusal, problems
 from hub.web.question import DEFAULT_SPAN_NS, Clock, Question
 from hub.web.stream import Stream, encode
-from hub.web.table import Layout, Table, type_of
+from hub.web.table import Layout, Table
 from hub.web.writers import WRITERS
 from wire import limits
 
@@ -31,6 +31,7 @@ MAX_EXPORT_SERIES = 100_000
 
 DEFAULT_POINTS = 1_000
 
+NO_STORE = {"Cache-Control": "no-store"}
 RETRY = {"Retry-After": "5"}
 
 HistoryFormat = Literal["json", "csv", "arrow"]
@@ -78,8 +79,7 @@ def install(api: FastAPI, store: stores.Store, *, series: Callable[[], Iterable[
         except stores.StoreError as error:
             raise _refusal(error) from None
         if answer_format == "json":
-            body = await run_in_threadpool(_as_json, answer, aggregate)
-            return Response(body, media_type="application/json", headers={"Cache-Control": "no-store"})
+            return await _json(history_json(answer, aggregate))
         layout = Layout(selected.series, zone=question.zone, aggregate=aggregate)
 
         async def tables() -> AsyncGenerator[Table, None]:
@@ -135,25 +135,22 @@ async def _stream(tables: AsyncGenerator[Table, None], layout: Layout, format: s
         raise _refusal(error) from None
     media_type = MEDIA_TYPES[format]
     name = f"{file}.{format}"
-    headers = {"Cache-Control": "no-store", "Content-Disposition": f'attachment; filename="{name}"'}
+    headers = {**NO_STORE, "Content-Disposition": f'attachment; filename="{name}"'}
     return Stream(first, begun, media_type=media_type, headers=headers)
 
 
-def _as_json(history: stores.History, aggregate: stores.Aggregate) -> bytes:
-    """The answer as the API's History."""
-    parts = [
-        {
-            "device": part.series.device,
-            "metric": part.series.metric,
-            "type": type_of(part.series, aggregate),
-            "unit": part.series.unit,
-            "resolution": part.resolution,
-            "time_ns": part.times_ns.tolist(),
-            "values": part.values if isinstance(part.values, list) else part.values.tolist(),
-        }
-        for part in history.series
-    ]
-    return msgspec.json.encode({"offset": history.cursor.offset, "series": parts})
+async def _json(parts: Iterator[bytes]) -> Response:
+    first, second = await run_in_threadpool(next, parts), await run_in_threadpool(next, parts, b"")
+    if not second:
+        return Response(first, media_type=MEDIA_TYPES["json"], headers=NO_STORE)
+
+    async def rest() -> AsyncGenerator[bytes, None]:
+        part = second
+        while part:
+            yield part
+            part = await run_in_threadpool(next, parts, b"")
+
+    return Stream(first, rest(), media_type=MEDIA_TYPES["json"], headers=NO_STORE)
 
 
 def _check_number(series: list[Series], most: int, remedy: str) -> None:
