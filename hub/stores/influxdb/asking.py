@@ -26,7 +26,7 @@ REQUESTS = 4
 """Of one query at the same time."""
 
 LIGHT_ROWS = MAX_ROWS // MAX_STATEMENTS
-"""What the newest reading of a series counts for: it is one row, but has to be looked for in every file of the server."""
+"""What the newest reading of a series counts for: it is one row, but has to be looked for in every file there."""
 
 Found = list[dict[int, list[Rows]]]
 """The answers to statements, each by series id."""
