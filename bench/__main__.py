@@ -87,7 +87,7 @@ def _table(figures: list[Figure]) -> Table:
     for figure in figures:
         value = f"{figure.value:,.0f}" if figure.value >= 1000 else f"{figure.value:,.2f}"
         verdict = "" if figure.must is None else "[green]holds[/green]" if figure.ok else "[red]does not hold[/red]"
-        table.add_row(figure.name, value, figure.unit, "" if figure.must is None else f"{figure.must:,.0f}", verdict)
+        table.add_row(figure.name, value, figure.unit, "" if figure.must is None else f"{figure.must:,g}", verdict)
     return table
 
 

@@ -6,9 +6,10 @@ import os
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 import msgspec
@@ -111,8 +112,13 @@ class HubProcess:
 
 
 @contextmanager
-def running_hub(data: Path, *, core: int, launcher: Sequence[str] = COMMAND) -> Iterator[HubProcess]:
-    """A hub on a free port of 127.0.0.1 with its data in `data`, pinned to `core`; stopped in order at the end."""
+def running_hub(
+    data: Path, *, core: int, launcher: Sequence[str] = COMMAND, environment: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[HubProcess]:
+    """A hub on a free port of 127.0.0.1 with its data in `data`, pinned to `core`; stopped in order at the end.
+
+    `environment` has settings besides those two.
+    """
     log = data.with_suffix(".log")
     with (
         log.open("w") as errors,
@@ -121,6 +127,7 @@ def running_hub(data: Path, *, core: int, launcher: Sequence[str] = COMMAND) -> 
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
+            env={**os.environ, **environment},
             preexec_fn=lambda: os.sched_setaffinity(0, {core}),
         ) as process,
     ):

@@ -13,6 +13,7 @@ from bench.history import HistoryRow
 from bench.hub_process import running_hub
 from bench.idle import idle_bytes
 from bench.measure import Run, measure
+from bench.stores import STORE_ROWS, StoreRow
 
 DEVICES = 20
 SLOW_FSYNC_MS = 5.0
@@ -135,7 +136,7 @@ class Idle(NamedTuple):
         return Outcome([at_most(self.name, value, "KB", IDLE_MUST_KB)], [f"{connections} connections"])
 
 
-Row = Throughput | Latency | Idle | HistoryRow
+Row = Throughput | Latency | Idle | HistoryRow | StoreRow
 
 ONE = Shape(metrics=1, times=1, format="json")
 ONE_PACKED = Shape(metrics=1, times=1, format="msgpack")
@@ -165,6 +166,7 @@ ROWS: tuple[Row, ...] = (
         Throughput(f"{key}-slow", f"{name}, the journal's fsync 5 ms slower", shape, frames, unit, must, SLOW_FSYNC_MS)
         for key, name, shape, frames, unit, must, _ in MUSTS
     ),
+    *STORE_ROWS,
     HistoryRow("history", "history", 100_000_000, compacted=True),
 )
 LONG_ROWS: tuple[Row, ...] = (HistoryRow("billion", "history of a billion", 1_000_000_000, compacted=False),)

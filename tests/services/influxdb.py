@@ -11,10 +11,10 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Protocol, Self
 
 import httpx
@@ -227,11 +227,15 @@ class Influxdb1:
 
 
 class Influxdb2:
-    """InfluxDB 2.7 with the token of its first user, which may do everything in its organisation."""
+    """InfluxDB 2.7 with the token of its first user, which may do everything in its organisation.
+
+    `options` are its own, by their names without the dashes.
+    """
 
     name = "influxdb2"
 
-    def __init__(self) -> None:
+    def __init__(self, options: Mapping[str, str] = MappingProxyType({})) -> None:
+        self._options = options
         self._org = "tests"
         self._token = secrets.token_urlsafe()
 
@@ -241,6 +245,7 @@ class Influxdb2:
             "bolt-path": folder / "influxd.bolt",
             "sqlite-path": folder / "influxd.sqlite",
             "engine-path": folder / "engine",
+            **self._options,
         }
         return [str(program), "--reporting-disabled", *(f"--{name}={value}" for name, value in options.items())]
 
