@@ -17,10 +17,10 @@ from tests.end_to_end.test_invalid_input import agent as raw_agent
 from tests.end_to_end.test_invalid_input import data, hello
 from tests.hub.stores.duckdb.test_database import held_by_another_process
 
-AGENTS = 6
+AGENTS = 4
 KILLS = 2
-PACE_S = 0.005
-"""Between two rows of an agent: some 1,000 a second in all."""
+PACE_S = 0.01
+"""Between two rows of an agent: some 400 a second in all."""
 KEPT_DAYS = 1
 """The readings are of 1970: a retention, which runs as a hub starts, finds all of them too old."""
 METRICS = [Metric("number", "integer"), Metric("half")]
@@ -58,7 +58,7 @@ async def fill_quarantine(hub: Hub, token: str) -> None:
 
 @pytest.mark.deadline(180)
 async def test_the_books_balance_over_kills_a_locked_store_and_a_full_quarantine(tmp_path: Path) -> None:
-    """Under load from 6 agents the hub is killed at random moments, its store is held by another process over a
+    """Under load from 4 agents the hub is killed at random moments, its store is held by another process over a
     restart, its quarantine is filled beyond its bound, and what is stored is so old that retentions delete it: no
     answer of /api/v1/flow has a difference, for any device or in all, and in the end every reading sent is accepted,
     and stored or expired."""

@@ -4,6 +4,7 @@ acknowledged all the while, and once the store is back everything is there once.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
@@ -17,15 +18,16 @@ from tests.end_to_end.flow_watch import watching_flow
 from tests.end_to_end.hub import Hub
 from tests.hub.stores.duckdb.test_database import held_by_another_process
 from tests.hub.stores.small_disk import SmallDisk, filled
+from tests.services.influxdb import InfluxdbServer
 
 DEVICES = 40
-ROWS = 1_000
+ROWS = 3_000
 """Of one batch."""
-BATCHES = 15
+BATCHES = 5
 READINGS = DEVICES * ROWS * BATCHES
 assert READINGS == 1_000 * 600
 
-BEFORE, DURING = 1, 7
+BEFORE, DURING = 1, 2
 """Batches of each device that are sent before the outage, and in each of its two halves."""
 assert BEFORE + 2 * DURING == BATCHES
 
@@ -59,14 +61,33 @@ async def disk_full(hub: Hub) -> AsyncIterator[None]:
         yield
 
 
+def server_down(server: InfluxdbServer, settings: Path) -> Outage:
+    """The server of the store is killed."""
+
+    @contextlib.asynccontextmanager
+    async def away(hub: Hub) -> AsyncIterator[None]:
+        with server.down(kill=True):
+            yield
+
+    access = server.fresh()
+    names = ("url", "token", "org", "bucket", "user", "password")
+    given = {name: getattr(access, name) for name in names if getattr(access, name)}
+    settings.write_text("[store]\n" + "".join(f"{name} = {json.dumps(value)}\n" for name, value in given.items()))
+    return Outage(away, "does not answer", ("--config", str(settings)))
+
+
 OUTAGES = {
     "duckdb, file locked": Outage(file_locked, "in use by another process"),
     "duckdb, disk full": Outage(disk_full, "no room on the disk"),
 }
 
+SERVERS = ("influxdb2",)
 
-@pytest.fixture(params=OUTAGES)
-def outage(request: pytest.FixtureRequest) -> Outage:
+
+@pytest.fixture(params=[*OUTAGES, *SERVERS])
+def outage(request: pytest.FixtureRequest, tmp_path: Path) -> Outage:
+    if request.param in SERVERS:
+        return server_down(request.getfixturevalue(request.param), tmp_path / "hub.toml")
     found: Outage = OUTAGES[request.param]
     return found
 
