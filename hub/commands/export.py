@@ -100,7 +100,7 @@ def export(
         except OSError as error:
             fail(COMMAND, f"{error.filename or output}: {error.strerror}; {output} was not written")
     size = "" if size_bytes is None else f", {size_bytes:,} bytes in {output}"
-    nothing = "" if readings else "; `hub watch` and the page show which devices and metrics there are"
+    nothing = "" if readings else ": GET /api/v1/latest and the page tell which devices and metrics there are"
     typer.echo(f"{readings:,} readings{size}{nothing}", err=True)
 
 
