@@ -23,6 +23,9 @@ LAYERS = "inside the hub imports go down only, and rooms of one layer do not kno
 QUIET_ROOMS = "live and ingestion touch no sockets and no files"
 DUCKDB = "duckdb belongs to hub.stores"
 PYARROW = "pyarrow belongs to those who hand whole columns on: a store, the API's tables and the file of an export"
+INFLUXDB = "influxdb_client belongs to hub.stores.influxdb"
+LINE_PROTOCOL = "line_protocol_parser belongs to hub.importing"
+QUIET_IMPORTING = "what a file means is decided without sockets and without an event loop"
 FASTAPI = "fastapi, starlette and uvicorn belong to hub.web"
 APSW = "apsw belongs to hub.journal, hub.registry and device_agent.spool, which own a file each"
 SERIAL = "serial and psutil belong to device_agent.sources"
@@ -52,6 +55,11 @@ WRONG_IMPORTS = [
     ("hub.web", "duckdb", DUCKDB),
     ("device_agent", "pyarrow", PYARROW),
     ("hub.web", "pyarrow", PYARROW),
+    ("hub.web", "influxdb_client", INFLUXDB),
+    ("hub.web", "line_protocol_parser", LINE_PROTOCOL),
+    ("hub.importing", "asyncio", QUIET_IMPORTING),
+    ("hub.importing", "websockets", QUIET_IMPORTING),
+    ("hub.importing", "hub.web", LAYERS),
     ("hub.ingestion", "starlette", FASTAPI),
     ("hub.commands", "uvicorn", FASTAPI),
     ("hub.stores", "apsw", APSW),
