@@ -12,14 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.contract.batch import Entry, EntryKind, Series
+from hub.contract.batch import Batch, Entry, EntryKind, Series
 from hub.contract.identity import Identity, Role
 from hub.contract.journal import Held
+from hub.contract.store import STORE_REFUSED, Refused
 from hub.ingestion.acceptance import decode_entry
 from hub.ingestion.intake import Intake
 from hub.ingestion.retry import QuarantineWork, Selection, first_that_fit
 from hub.journal.sqlite_journal import SqliteJournal
+from hub.stores.refusals import Refusals
 from wire.errors import Code, WireError
+from wire.model import MetricType, Value
 
 OPERATOR = Identity("k3vq", Role.OPERATOR)
 ALL = Selection()
@@ -205,3 +208,25 @@ def test_a_call_takes_what_fits(sizes: list[int], max_entries: int, max_bytes: i
     assert (
         len(following) > max_entries or len(chosen) == len(held) or sum(one.size_bytes for one in following) > max_bytes
     )
+
+
+async def test_readings_that_a_store_refused_are_accepted_as_they_were(tmp_path: Path) -> None:
+    """Of every type, with holes, the whole of an integer and the exact time."""
+    async with open_desk(tmp_path) as desk:
+        types: dict[str, MetricType] = {"f": "float", "i": "integer", "b": "boolean", "s": "string"}
+        desk.metrics = {name: Series(id, "d", name, type) for id, (name, type) in enumerate(types.items(), 1)}
+        values: dict[str, list[Value]] = {
+            "f": [0.1, None],
+            "i": [2**63 - 1, 1],
+            "b": [None, True],
+            "s": ["", "a\n\U0001f600"],
+        }
+        batch = Batch([7, 2**62 + 1], [(desk.metrics[name], column) for name, column in values.items()], readings=6)
+        entry = Entry(EntryKind.BATCH, "d", "e", 4, 1, "msgpack", b"", batch=batch, offset=1)
+        await Refusals(desk.journal).keep([Refused(entry, batch, STORE_REFUSED, "no room for this")])
+        done = await desk.work.retry(ALL, OPERATOR)
+        assert [outcome.readings for outcome in done.outcomes] == [6]
+        (again,) = await desk.journal.read(1)
+        decoded = decode_entry(again, desk.metrics)
+        assert (list(decoded.times), decoded.historical, again.seq) == ([7, 2**62 + 1], True, 4)
+        assert {series.metric: list(column) for series, column in decoded.columns} == values
