@@ -88,14 +88,16 @@ async def test_a_file_is_stored_once_whoever_is_killed_in_the_middle(tmp_path: P
     await hub.start()
     try:
         token = await hub.token("gateway", "--devices", "host_*")
+        there = 0
         for least in (1, readings // 4):
             running = await start_import(hub, token, str(file))
-            there = await reach(hub, least)
+            there = await reach(hub, max(there + 1, least))
             running.send_signal(signal.SIGKILL)
             await running.communicate()
             assert there < readings
         running = await start_import(hub, token, str(file))
-        there = await reach(hub, readings // 2)
+        # More than there was: so this import has begun to send.
+        there = await reach(hub, max(there + 1, readings // 2))
         await hub.kill()
         assert there < readings
         await hub.start()
