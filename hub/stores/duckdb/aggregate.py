@@ -7,14 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from hub.contract.batch import Series
-from hub.contract.store import Aggregate, Query, SeriesHistory, StoreError
-from hub.stores.duckdb import schema
+from hub.contract.store import Aggregate, Query, SeriesHistory
 from hub.stores.duckdb.answer import Found, Range, parts, plain, resolution_name
 from hub.stores.duckdb.plan import plan, resolution_for
 from hub.stores.duckdb.sources import Sources
 from wire.model import MetricType
-
-NUMBERS_ONLY = ("avg", "min", "max")
 
 OF_READINGS: dict[Aggregate, str] = {
     "avg": "avg(value)",
@@ -36,17 +33,6 @@ OF_PIECES: dict[Aggregate, str] = {
 
 RESULTS: dict[Aggregate, MetricType] = {"avg": "float", "count": "integer"}
 """The types of values that are not of the series' own type."""
-
-
-def refuse_others(query: Query) -> None:
-    """Raises StoreError where the aggregate is not for the type of one of the series."""
-    if query.aggregate in NUMBERS_ONLY:
-        others = [f"{one.device} {one.metric} ({one.type})" for one in query.series if one.type not in schema.NUMBERS]
-        if others:
-            raise StoreError(
-                f"{query.aggregate} is for float and integer series only, not for {', '.join(others)}: ask for first, "
-                "last or count"
-            )
 
 
 def read_aggregate(

@@ -8,24 +8,18 @@ from typing import NamedTuple
 import numpy as np
 
 from hub.contract.batch import Series
-from hub.contract.store import MIN_POINTS, History, Query, SeriesHistory, StoreError
+from hub.contract.store import History, Query, SeriesHistory
 from hub.stores.duckdb import schema
-from hub.stores.duckdb.aggregate import read_aggregate, refuse_others
+from hub.stores.duckdb.aggregate import read_aggregate
 from hub.stores.duckdb.answer import Found, Range, nothing, parts, plain, range_of, resolution_name
 from hub.stores.duckdb.columns import Array
 from hub.stores.duckdb.database import Reader
 from hub.stores.duckdb.plan import Resolution, plan, resolution_for
 from hub.stores.duckdb.sources import Sources, find_sources
 from hub.stores.duckdb.summary import Span
+from hub.stores.question import MAX_READINGS, MIN_POINTS_WITH_ENDS, check, too_many
 from wire.limits import MAX_TIME_NS
 from wire.model import MetricType, Value
-
-MIN_POINTS_WITH_ENDS = 4
-"""From here on a series' first and last reading are among its points, so that a line ends where its data end."""
-
-MAX_READINGS = 10_000_000
-"""Of one answer with all readings: 200 MB while it is made. Beyond it the query is refused; who wants more asks for one
-stretch of time after the other."""
 
 # Interval `part` of a series; what lies outside of its intervals belongs to the nearest one.
 PART = "greatest(0, least(intervals - 1, (time_ns - from_ns) // width_ns))"
@@ -51,10 +45,7 @@ def read_history(
     `spans` is what is known of the series. It may be older or newer than the snapshot, since it only decides where the
     intervals lie and which way is tried first.
     """
-    if query.points is not None and query.points < MIN_POINTS:
-        raise ValueError(f"a query asks for at least {MIN_POINTS} points")
-    if query.points is not None:
-        refuse_others(query)
+    check(query)
     within = range_of(query.start_ns, query.end_ns)
     sources = find_sources(reader)
     found: Found = {}
@@ -70,9 +61,7 @@ def read_history(
                 else:
                     found |= reading.some(wanted, query.points, spans)
         if query.points is None and sum(len(part.times_ns) for part in found.values()) > max_readings:
-            raise StoreError(
-                f"more than {max_readings} readings: ask for a shorter range, fewer series or a number of points"
-            )
+            raise too_many(max_readings)
     return History(sources.cursor, [found.get(series.id) or nothing(series) for series in query.series])
 
 

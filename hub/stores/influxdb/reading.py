@@ -14,31 +14,22 @@ import numpy as np
 
 from hub.contract.batch import Series
 from hub.contract.store import (
-    MIN_POINTS,
     Aggregate,
     Latest,
     Query,
     SeriesHistory,
-    StoreError,
 )
-from hub.stores.duckdb.aggregate import refuse_others
 from hub.stores.influxdb.asking import LIGHT_ROWS, Questions
 from hub.stores.influxdb.influxql import EVER, Group, Intervals, Range, Statement, groups_of
 from hub.stores.influxdb.naming import Naming
 from hub.stores.influxdb.reducing import Ends, Points, combined, ends_of, highest, joined, lowest, woven
 from hub.stores.influxdb.rows import DTYPES, Rows
 from hub.stores.influxdb.server import AnswerTooLarge, Server
+from hub.stores.question import MAX_READINGS, MIN_POINTS_WITH_ENDS, check, too_many
 from wire.model import MetricType
 
 PAGE_READINGS = 16_384
 """Of a page of raw readings: 5 ms of the hub's time each, so that whoever shares it waits no longer."""
-
-MAX_READINGS = 10_000_000
-"""Of one answer with all readings: 200 MB while it is made. Beyond it the query is refused; who wants more asks for one
-stretch of time after the other."""
-
-MIN_POINTS_WITH_ENDS = 4
-"""From here on a series' first and last reading are among its points, so that a line ends where its data end."""
 
 
 class Reading:
@@ -54,10 +45,7 @@ class Reading:
         Raises ValueError for less points than MIN_POINTS, StoreUnavailable, and StoreError where the readings are too
         many for one answer, or of a type that the aggregate is not for.
         """
-        if query.points is not None and query.points < MIN_POINTS:
-            raise ValueError(f"a query asks for at least {MIN_POINTS} points")
-        if query.points is not None:
-            refuse_others(query)
+        check(query)
         within = range_of(query.start_ns, query.end_ns)
         found: Mapping[int, SeriesHistory] = {}
         if within.first_ns <= within.last_ns:
@@ -97,10 +85,7 @@ class Reading:
                 pages.append(page)
                 count += len(page.times_ns)
                 if count > MAX_READINGS:
-                    raise StoreError(
-                        f"more than {MAX_READINGS} readings: ask for a shorter range, fewer series or a number of "
-                        "points"
-                    )
+                    raise too_many()
             if pages:
                 found[one.id] = history(one, Points(*map(np.concatenate, zip(*pages, strict=True))), "raw")
         return found

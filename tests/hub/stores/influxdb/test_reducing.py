@@ -16,8 +16,10 @@ from hub.stores.influxdb.rows import Rows
 
 Readings = dict[int, int]
 
+NUMBERS = st.integers(-(2**63), 2**63 - 1) | st.sampled_from([-(2**63), 2**63 - 1])
+
 PLACES = st.lists(
-    st.dictionaries(st.integers(0, 60), st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=20),
+    st.dictionaries(st.integers(0, 60), NUMBERS, min_size=1, max_size=20),
     min_size=1,
     max_size=3,
 ).map(lambda places: [{time * 3 + place: value for time, value in part.items()} for place, part in enumerate(places)])

@@ -1,0 +1,38 @@
+"""Which questions make sense, whatever store they are for. Pure."""
+
+from __future__ import annotations
+
+from hub.contract.store import MIN_POINTS, Query, StoreError
+
+NUMBERS_ONLY = ("avg", "min", "max")
+"""Aggregates that texts and booleans do not have."""
+
+MIN_POINTS_WITH_ENDS = 4
+"""From here on a series' first and last reading are among its points, so that a line ends where its data end."""
+
+MAX_READINGS = 10_000_000
+"""Of one answer with all readings: 200 MB while it is made. Beyond it the query is refused; who wants more asks for one
+stretch of time after the other."""
+
+
+def check(query: Query) -> None:
+    """Raises ValueError for less points than MIN_POINTS, and StoreError where the aggregate is not for the type of one
+    of the series."""
+    if query.points is None:
+        return
+    if query.points < MIN_POINTS:
+        raise ValueError(f"a query asks for at least {MIN_POINTS} points")
+    if query.aggregate in NUMBERS_ONLY:
+        others = [
+            f"{one.device} {one.metric} ({one.type})" for one in query.series if one.type not in ("float", "integer")
+        ]
+        if others:
+            raise StoreError(
+                f"{query.aggregate} is for float and integer series only, not for {', '.join(others)}: ask for first, "
+                "last or count"
+            )
+
+
+def too_many(max_readings: int = MAX_READINGS) -> StoreError:
+    """For an answer of more readings than that."""
+    return StoreError(f"more than {max_readings} readings: ask for a shorter range, fewer series or a number of points")
