@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from hub.contract.batch import Series
 from hub.contract.store import Cursor, Query, StoreError
 from hub.stores.duckdb.database import Database
-from hub.stores.duckdb.history import MIN_POINTS_WITH_ENDS, read_history
+from hub.stores.duckdb.history import read_history
 from hub.stores.duckdb.summary import Span
 from hub.stores.duckdb.tables import Tables
+from hub.stores.question import MIN_POINTS_WITH_ENDS
 from tests.hub.stores.implementations import plain
 from tests.hub.stores.readings import REGISTRY, Reading, batch, entries
 from wire.model import MetricType
