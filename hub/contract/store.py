@@ -152,7 +152,7 @@ class Store(Protocol):
         until `save` or the next write says that this is done, the write is not durable where anything was refused.
 
         Readings of one series have times of their own, acceptance sees to that: of two of one time InfluxDB keeps the
-        later. It refuses infinities and the last nanosecond of 2262, which it has not, and what its field's type is not
+        later. It refuses infinities and the last nanosecond of 64 bits, which it has not, and what its field's type is not
         for; DuckDB takes everything.
         """
 
