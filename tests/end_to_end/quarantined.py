@@ -28,7 +28,6 @@ async def send_batches(
     """Batches ({"time": …, "values": …}) of a spool that is new; returns when they are acknowledged."""
     token = await hub.token("device", "--device", device)
     encode = ENCODE[format]
-    decode = msgspec.msgpack.decode if format == "msgpack" else msgspec.json.decode
     hello = {
         "type": "hello", "device": device, "epoch": secrets.token_hex(8), "next_seq": 1, "durable": True, "time": 1,
         "metrics": list(metrics),
@@ -43,7 +42,8 @@ async def send_batches(
         window = 0
         acked = sent = 0
         while acked < len(batches) or not window:
-            answer = decode(await socket.recv())
+            frame = await socket.recv()
+            answer = msgspec.msgpack.decode(frame) if isinstance(frame, bytes) else msgspec.json.decode(frame)
             if answer["type"] == "welcome":
                 window = answer["window"]
             elif answer["type"] == "ack":
