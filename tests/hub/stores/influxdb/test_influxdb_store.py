@@ -10,16 +10,17 @@ from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, given, settings
 
 from hub.contract.batch import Batch, Series
-from hub.contract.store import Counts, Cursor, Query, Written
+from hub.contract.store import Counts, Cursor, Query, StoreUnavailable, Written
 from hub.stores.influxdb.influxdb_store import InfluxdbStore
 from hub.stores.influxdb.line import MAX_TIME_NS
 from hub.stores.influxdb.naming import Naming
+from hub.stores.influxdb.state import FILE_NAME
 from tests.hub.stores.implementations import plain
 from tests.hub.stores.influxdb.bucket import store_of
-from tests.hub.stores.readings import batch, entries, exactly
+from tests.hub.stores.readings import REGISTRY, batch, entries, exactly
 from tests.services.influxdb import Access, InfluxdbServer
 from wire.model import MetricType, Value
 
@@ -152,7 +153,6 @@ HOSTILE = ["a\\", "a\\_", "time", "time_", "\\,", "\\_,", "a\\ b\\=", "\\\\, x",
 
 @pytest.mark.deadline(120)
 @given(metrics=METRICS, tags=TAGS)
-@example(metrics={name: ("string", name) for name in HOSTILE}, tags={"a\\": "\\", "type": "#\\,"})
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 async def test_hostile_names_and_values_come_back(
     server: InfluxdbServer, metrics: dict[str, tuple[MetricType, Value]], tags: dict[str, str]
@@ -173,6 +173,62 @@ async def test_hostile_names_and_values_come_back(
             written = await write(store, [batch([T0], {one: [value] for one, value in series.items()})])
             assert (written.readings, written.refused) == (len(series), [])
             assert await read(store, *series) == {one.id: exact([(T0, value)]) for one, value in series.items()}
+
+
+async def test_names_that_line_protocol_cannot_say_have_readings_all_the_same(
+    server: InfluxdbServer, tmp_path: Path
+) -> None:
+    """Each has a field of its own, also beside those whose names theirs become."""
+    series = {Series(place, "device", name, "string"): name for place, name in enumerate(HOSTILE, 1)}
+    async with store_of(tmp_path, server.fresh(), tags={"a\\": "\\", "time": "x", "type": "#\\,"}) as store:
+        await store.open()
+        written = await write(store, [batch([T0], {one: [name] for one, name in series.items()})])
+        assert (written.readings, written.refused) == (len(HOSTILE), [])
+        assert await read(store, *series) == {one.id: exact([(T0, name)]) for one, name in series.items()}
+
+
+async def test_what_nobody_took_care_of_is_refused_again(server: InfluxdbServer, tmp_path: Path) -> None:
+    """Where the caller could not keep what was refused, `open` says so: written again, it is counted once."""
+    infinite = [batch([T0, T0 + 1], {FLOAT: [0.5, float("inf")]})]
+    access = server.fresh()
+    async with store_of(tmp_path, access) as store:
+        assert await store.open() == Cursor("", 0)
+        for _ in range(2):
+            assert len((await write(store, infinite)).refused) == 1
+            assert await store.counts() == {FLOAT.id: Counts(1, 0, 1)}
+            assert await store.open() == Cursor("", 0)
+            assert await store.counts() == {}
+        assert len((await write(store, infinite)).refused) == 1
+    async with store_of(tmp_path, access) as store:
+        assert await store.open() == Cursor("", 0)
+        await write(store, infinite)
+        assert await store.save() == Cursor(JOURNAL, 1)
+    async with store_of(tmp_path, access) as store:
+        assert store.cursor == await store.open() == Cursor(JOURNAL, 1)
+        assert await store.counts() == {FLOAT.id: Counts(1, 0, 1)}
+
+
+async def test_the_state_belongs_to_a_bucket_and_a_registry(server: InfluxdbServer, tmp_path: Path) -> None:
+    """Another bucket begins anew; another registry's ids, or a damaged file, are told and nothing is written."""
+    access = server.fresh()
+    async with store_of(tmp_path, access) as store:
+        await store.open()
+        await write(store, [batch([T0], {FLOAT: [0.5]})])
+    async with store_of(tmp_path, server.fresh()) as store:
+        assert await store.open() == Cursor("", 0)
+    state = tmp_path / FILE_NAME
+    content = state.read_bytes()
+    for damaged, words in (
+        (content.replace(REGISTRY.encode(), b"b" * 32), "another registry"),
+        (b"nonsense", "is damaged"),
+    ):
+        state.write_bytes(damaged)
+        async with store_of(tmp_path, access) as store:
+            with pytest.raises(StoreUnavailable, match=words):
+                await store.open()
+            with pytest.raises(StoreUnavailable, match=words):
+                await write(store, [batch([T0], {FLOAT: [0.5]})])
+        assert state.read_bytes() == damaged
 
 
 @functools.cache
