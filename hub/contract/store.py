@@ -152,8 +152,8 @@ class Store(Protocol):
         until `save` or the next write says that this is done, the write is not durable where anything was refused.
 
         Readings of one series have times of their own, acceptance sees to that: of two of one time InfluxDB keeps the
-        later. It refuses infinities and the last nanosecond of 64 bits, which it has not, and what its field's type is not
-        for; DuckDB takes everything.
+        later. It refuses infinities and the last nanosecond of 64 bits, which it has not, and what its field's type is
+        not for; DuckDB takes everything.
         """
 
     async def save(self) -> Cursor:
