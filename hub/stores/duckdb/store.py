@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import os
 import shutil
-import sys
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
@@ -39,6 +37,7 @@ from hub.stores.duckdb.stop import Stop
 from hub.stores.duckdb.summary import Span
 from hub.stores.duckdb.tables import Tables
 from hub.stores.duckdb.upkeep import Keep, Upkeep
+from hub.stores.priority import give_way
 
 READERS = 2
 """Queries that are answered at the same time: a slow one does not hold up the others, and several slow ones leave the
@@ -70,11 +69,6 @@ UPKEEP_EVERY_S = 5.0
 
 STEP_REST_S = 0.6
 """After a step of rolling up or deleting, which is 0.3 s at most: a third of the thread's time while it catches up."""
-
-NICENESS = 5
-"""Of the store's threads, where a thread has a priority of its own (Linux): where there is one core, commits and
-acknowledgements of what comes in go before the store's work, which still gets a quarter of it. At 30,000 batches/s that
-takes the 99th percentile of acknowledgements from some 65 to 40 ms on a core that is then 90 % busy."""
 
 log = structlog.get_logger(__name__)
 
@@ -113,8 +107,8 @@ class DuckdbStore:
         self._scan_wal_bytes = scan_wal_bytes
         self._upkeep = Upkeep(keep or Keep())
         self._upkeeping: asyncio.Task[None] | None = None
-        self._writer = ThreadPoolExecutor(1, "store-writer", initializer=_give_way)
-        self._readers = ThreadPoolExecutor(READERS, "store-reader", initializer=_give_way)
+        self._writer = ThreadPoolExecutor(1, "store-writer", initializer=give_way)
+        self._readers = ThreadPoolExecutor(READERS, "store-reader", initializer=give_way)
         self._opening: asyncio.Future[Cursor] | None = None
         self._waiting = 0
         self._scans: set[Stop] = set()
@@ -371,8 +365,3 @@ class DuckdbStore:
 def _report(upkeep: asyncio.Task[None]) -> None:
     if not upkeep.cancelled() and (error := upkeep.exception()) is not None:
         log.error("the store rolls up and deletes nothing any more, restart the hub", exc_info=error)
-
-
-def _give_way() -> None:
-    if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

@@ -37,6 +37,7 @@ from hub.stores.influxdb.refusal import Found, find_refused, refusals
 from hub.stores.influxdb.server import Credentials, Server
 from hub.stores.influxdb.state import FILE_NAME, State, Totals, encode_state, read_state, write_state
 from hub.stores.influxdb.turns import Turns
+from hub.stores.priority import give_way
 
 IN_FLIGHT = 4
 """Requests under way: the server works on one while others are on the line. More of them only fill its queue."""
@@ -92,7 +93,7 @@ class InfluxdbStore:
         self._reading = Reading(self._server, naming)
         self._turns = Turns()
         # One thread: it encodes what is written, and writes the state.
-        self._thread = ThreadPoolExecutor(1, "influxdb-writer")
+        self._thread = ThreadPoolExecutor(1, "influxdb-writer", initializer=give_way)
         self._opened: tuple[State, Names] | None = None
         self._held: _Change | None = None
         self._saved = Cursor("", 0)

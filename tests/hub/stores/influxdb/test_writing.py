@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import re
 import signal
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +37,7 @@ FOR_EVER_S = 3600.0
 KILLS = 2
 SERVER_KILLS = 2
 NARROW_BYTES = 4_000
+OFTEN = 20
 
 
 @pytest.fixture(params=["influxdb1", "influxdb2"])
@@ -236,3 +240,39 @@ async def test_a_device_that_invents_series_is_stopped(server: InfluxdbServer, t
         await opened.open()
         content = batch([T0 + 7], {series[0]: [0.5]})
         assert (await opened.write([entry(3, content)], Cursor("journal-a", 3))).readings == 0
+
+
+async def test_a_server_that_names_a_time_is_not_asked_before(tmp_path: Path) -> None:
+    """While one writer tries again and again, the one that was told to come back in an hour does not."""
+    asked: Counter[str] = Counter()
+    often = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                length = re.search(r"(?i)content-length: (\d+)", head)
+                await reader.readexactly(int(length[1]) if length else 0)
+                bucket = re.search(r"bucket=(\w+)", head)
+                status = "204 No Content\r\nX-Influxdb-Version: v2.7.12"
+                if bucket:
+                    asked[bucket[1]] += 1
+                    status = "503 Service Unavailable" + ("\r\nRetry-After: 3600" if bucket[1] == "named" else "")
+                    if asked["named"] and asked["unnamed"] >= OFTEN:
+                        often.set()
+                writer.write(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode())
+        writer.close()
+
+    async with contextlib.AsyncExitStack() as stack:
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        stack.callback(server.close)
+        port = server.sockets[0].getsockname()[1]
+        for bucket in ("named", "unnamed"):
+            directory = tmp_path / bucket
+            directory.mkdir()
+            journal = await stack.enter_async_context(open_journal(directory))
+            access = Access(2, f"http://127.0.0.1:{port}", bucket, org="o", token="t")
+            opened = await stack.enter_async_context(store(directory, access))
+            await stack.enter_async_context(running(writer_of(journal, opened, retries=lambda: 0.0)))
+        await often.wait()
+        assert asked["named"] == 1
