@@ -18,8 +18,8 @@ from tests.end_to_end.hub import COMMAND, Hub, running_hub
 DEVICES = 30
 FIELDS = 10
 LINES = 120_000
-"""An import of 1.2 million readings takes some seconds, and a look at the hub some hundredths of one: it is caught in the
-middle however the two are slowed down together."""
+"""An import of 1.2 million readings takes some seconds, and a look at the hub some hundredths of one: it is caught in
+the middle, however slow a machine makes both of them."""
 START_NS = 1_451_606_400_000_000_000
 STEP_NS = 10_000_000_000
 
