@@ -61,14 +61,15 @@ class Upload:
         portions = self._survey.batches()
         ahead = asyncio.create_task(_next(portions))
         try:
-            while (portion := await ahead) is not None:
+            # Shielded: a thread cannot be stopped in the middle, and who is cancelled here has to wait for it below.
+            while (portion := await asyncio.shield(ahead)) is not None:
                 # The next slice is parsed while this one is on its way.
                 ahead = asyncio.create_task(_next(portions))
                 await self._send(portion)
         finally:
-            # A thread cannot be stopped in the middle; a slice takes it a second or two.
+            # A slice takes the thread a second or two.
             await asyncio.wait([ahead])
-            if ahead.cancelled() or ahead.exception() is None:
+            if ahead.exception() is None:
                 portions.close()
 
     async def _send(self, portion: Sequence[Sequence[Batch]]) -> None:
