@@ -18,6 +18,7 @@ from bench.hub_process import HubError
 from bench.idle import allow_files
 from bench.measure import Failure
 from bench.rows import IDLE_CONNECTIONS, LONG_ROWS, ROWS, Row
+from bench.slow_disk import NoCompiler
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "build" / "bench.json"
@@ -56,7 +57,7 @@ def bench(
             plan.launcher = (sys.executable, "-m", "bench.profiler", str(report))
         try:
             outcome = _measured(each, plan, console)
-        except (Failure, HubError) as error:
+        except (Failure, HubError, NoCompiler) as error:
             console.print(f"[red]{each.name}: {error}[/red]", highlight=False)
             failed = True
             continue

@@ -1,62 +1,27 @@
-"""`hub` with a slower disk: every fsync of an SQLite file takes some milliseconds more, and nothing else changes.
-
-    python -m bench.slow_disk 5 run --data DIR
-
-The first argument is the milliseconds, the rest is hub's own command line.
-"""
+"""A slower disk for one program: each fsync and fdatasync takes some milliseconds more, and nothing else changes."""
 
 from __future__ import annotations
 
-import sys
-import time
+import subprocess
+from pathlib import Path
 
-import apsw
-
-SYSTEM_VFS = apsw.vfs_names()[0]
-"""The default VFS before there was another: by its name, since an empty name means whichever is the default now."""
+SOURCE = Path(__file__).with_suffix(".c")
 
 
-class SlowFile(apsw.VFSFile):
-    """A file of the system's own VFS whose sync takes longer."""
-
-    def __init__(self, name: str | apsw.URIFilename | None, flags: list[int], delay_s: float) -> None:
-        super().__init__(SYSTEM_VFS, name, flags)
-        self._delay_s = delay_s
-
-    def xSync(self, flags: int) -> None:  # noqa: N802 - SQLite's name
-        """The delay comes before the real sync, without the interpreter's lock, as a slow disk would."""
-        time.sleep(self._delay_s)
-        super().xSync(flags)
-
-    def xLock(self, level: int) -> None:  # noqa: N802 - SQLite's name
-        """A read-only connection tries for an exclusive lock when it closes and does not mind the refusal; only here
-        the refusal would surface as an exception, unless it is a "busy"."""
-        try:
-            super().xLock(level)
-        except apsw.IOError as error:
-            raise apsw.BusyError(str(error)) from error
+class NoCompiler(Exception):
+    """There is no C compiler to make the slower disk with."""
 
 
-class SlowDisk(apsw.VFS):
-    """The default VFS from now on, as long as the object lives."""
+def slow_disk(directory: Path, delay_ms: float) -> dict[str, str]:
+    """The environment of a program whose every fsync is to take so much longer, of SQLite's files and of DuckDB's.
 
-    def __init__(self, delay_s: float) -> None:
-        super().__init__("slow_disk", SYSTEM_VFS, makedefault=True)
-        self._delay_s = delay_s
-
-    def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> SlowFile:  # noqa: N802 - SQLite's name
-        return SlowFile(name, flags, self._delay_s)
-
-
-def main() -> None:
-    """Makes the disk slow and hands over to hub."""
-    delay_s = float(sys.argv.pop(1)) / 1000
-    disk = SlowDisk(delay_s)
-    from hub.commands import main as hub
-
-    hub()
-    del disk
-
-
-if __name__ == "__main__":
-    main()
+    `directory` is where the library that does it is built. Raises NoCompiler.
+    """
+    library = directory / "slow_disk.so"
+    command = ["cc", "-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-o", str(library), str(SOURCE), "-ldl"]
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        subprocess.run(command, check=True)
+    except FileNotFoundError:
+        raise NoCompiler("a slower disk needs a C compiler: install gcc") from None
+    return {"LD_PRELOAD": str(library.resolve()), "FSYNC_DELAY_US": str(round(delay_ms * 1000))}

@@ -25,6 +25,9 @@ hypothesis.settings.register_profile(
     "project",
     deadline=None,
     print_blob=True,
+    # Where a change is judged, red has to mean that change: there the examples are the same each time. On a person's
+    # machine they are new ones, and what they find becomes an example.
+    derandomize=skips_are_forbidden(),
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("project")

@@ -89,7 +89,11 @@ def accept(data: device.Data, metrics: Mapping[str, Series | WireError]) -> Acce
 
 def decode(data: device.Data, metrics: Mapping[str, Series | WireError]) -> Batch:
     """The batch of a message that was accepted before, as it was then; used for what is read back from the journal."""
-    times, _ = _times(data.time)
+    if isinstance(data.time, bytes) and len(data.time) >= ARRAY_FROM * ITEM_BYTES:
+        # Accepted times need no second look: that would be a fifth of the work.
+        times: list[int] | NDArray[np.int64] = np.frombuffer(data.time, INT64)
+    else:
+        times, _ = _times(data.time)
     columns, readings = _columns(data.values, len(times), metrics)
     return Batch(times, columns, readings=readings, historical=data.historical)
 
