@@ -53,20 +53,25 @@ class Sources(NamedTuple):
         return self._union(type, parts, raw, columns)
 
     def _union(self, type: MetricType, parts: Sequence[Part], raw: str, piece: str) -> str:
-        selects = []
+        # Parts of one table are one scan: each begins with a look at the bounds of all row groups, which is half of the
+        # work where there are a billion rows.
+        scans: dict[tuple[Resolution, bool], list[str]] = {}
         for part in parts:
-            is_raw = part.table == "raw"
-            table = schema.raw(type) if is_raw else schema.rolled(part.table, type)  # type: ignore[arg-type]
+            within = f"time_ns BETWEEN {part.within.first_ns} AND {part.within.last_ns}"
+            scans.setdefault((part.table, part.behind), []).append(within)
+        selects = []
+        for (name, behind), ranges in scans.items():
+            is_raw = name == "raw"
+            table = schema.raw(type) if is_raw else schema.rolled(name, type)  # type: ignore[arg-type]
             rows = ""
-            if part.behind:
-                behind = self.behind[type].readings if is_raw else self.behind[type].minutes
-                if not behind:
+            if behind:
+                count = self.behind[type].readings if is_raw else self.behind[type].minutes
+                if not count:
                     continue
-                rows = f" AND source.rowid > {self._last_row(table) - behind}"
+                rows = f" AND source.rowid > {self._last_row(table) - count}"
             selects.append(
-                f"SELECT {raw if is_raw else piece}, {RESOLUTIONS.index(part.table)} AS resolution "
-                f"FROM {table} AS source JOIN wanted ON series = id "
-                f"WHERE time_ns BETWEEN {part.within.first_ns} AND {part.within.last_ns}{rows}"
+                f"SELECT {raw if is_raw else piece}, {RESOLUTIONS.index(name)} AS resolution "
+                f"FROM {table} AS source JOIN wanted ON series = id WHERE ({' OR '.join(ranges)}){rows}"
             )
         return " UNION ALL ".join(selects)
 
