@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from hub.commands.client import FAILED, AsJson, Token, Url, hub_client
-from hub.commands.options import Config, Data
+from hub.commands.access import hub_client
+from hub.commands.exit import FAILED
+from hub.commands.options import AsJson, Config, Data, HubOptions, Token, Url
+from hub.commands.terminal import plain_table, stdout_console
 
 COMMAND = "hub audit"
-WIDE = 160
+NUMBERS = ("accepted", "waiting", "refused", "expired", "stored", "counted")
 
 Told = Mapping[str, Any]
 
@@ -65,7 +64,7 @@ def audit(
 
     Example:  hub audit boiler-1
     """
-    with hub_client(COMMAND, url=url, token=token, config=config, data=data) as client:
+    with hub_client(COMMAND, HubOptions(url, token, config, data)) as client:
         told = client.get(f"/api/v1/devices/{quote(device, safe='')}/audit")
     found = findings(told)
     if as_json:
@@ -77,11 +76,8 @@ def audit(
 
 
 def _print(told: Told, found: list[str]) -> None:
-    console = Console(width=None if sys.stdout.isatty() else WIDE)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("metric", overflow="fold")
-    for name in ("accepted", "waiting", "refused", "expired", "stored", "counted"):
-        table.add_column(name, justify="right", no_wrap=True)
+    console = stdout_console()
+    table = plain_table("metric", *NUMBERS, numbers=NUMBERS)
     for metric in told["metrics"]:
         least, most, counted = metric["stored_least"], metric["stored_most"], metric["counted"]
         agrees = least <= counted <= most

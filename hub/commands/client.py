@@ -1,4 +1,4 @@
-"""A running hub over HTTP, for the commands that ask it: one connection, errors as sentences that say what to do."""
+"""A running hub over HTTP: one connection, errors as sentences that say what to do."""
 
 from __future__ import annotations
 
@@ -6,51 +6,14 @@ import http.client
 import io
 import json
 import ssl
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
-from pathlib import Path
-from typing import IO, Annotated, Any, NoReturn, Self
+from typing import IO, Any, Self
 from urllib.parse import urlencode, urlsplit
-
-import typer
-
-from hub.commands.options import MISUSE, settings_or_exit
-from hub.contract.identity import Role
-from hub.registry import FILE_NAME, RegistryError, open_token_file
-from hub.settings import browser_url
-
-FAILED = 1
 
 TIMEOUT_S = 30.0
 """Silence of the hub after which a command gives up: twice what the slowest query of a busy hub takes."""
-
-BORROWED_SECONDS = 86_400
-"""Life of the token that a command makes for itself. It is revoked when the command ends; one that was killed leaves it
-behind, until then at most."""
-
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
-
-Url = Annotated[
-    str | None,
-    typer.Option(
-        "--url",
-        envvar="HUB_URL",
-        metavar="URL",
-        help="The hub. Without it, the address the settings say it listens on.",
-    ),
-]
-Token = Annotated[
-    str | None,
-    typer.Option(
-        "--token",
-        envvar="HUB_TOKEN",
-        metavar="TOKEN",
-        help="Better given as HUB_TOKEN. On the hub's own machine none is needed: the data directory lets you in.",
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
 
 Query = Mapping[str, str | int | Sequence[str] | None]
 """Parameters of a request; None leaves one out, a sequence repeats it."""
@@ -193,90 +156,6 @@ class _Body(io.RawIOBase):
         if size == 0 and self._response.length:
             raise RequestFailed(f"the hub's answer broke off, {self._response.length} bytes early; try again")
         return size
-
-
-@contextmanager
-def hub_client(
-    command: str,
-    *,
-    url: str | None,
-    token: str | None,
-    config: Path | None = None,
-    data: Path | None = None,
-    role: Role = Role.VIEWER,
-) -> Iterator[HubClient]:
-    """The hub that a command's options mean. A RequestFailed from inside ends the command with a sentence and 1, or 2
-    where the hub did not understand what was asked.
-
-    For the options see `hub_address`.
-    """
-    with ExitStack() as stack:
-        address = hub_address(command, url=url, token=token, config=config, data=data, role=role)
-        try:
-            client = stack.enter_context(HubClient(*stack.enter_context(address)))
-        except ValueError as error:
-            fail(command, str(error), MISUSE)
-        try:
-            yield client
-        except RequestFailed as failure:
-            fail(command, str(failure), MISUSE if failure.status == HTTPStatus.UNPROCESSABLE_ENTITY else FAILED)
-
-
-@contextmanager
-def hub_address(
-    command: str,
-    *,
-    url: str | None,
-    token: str | None,
-    config: Path | None = None,
-    data: Path | None = None,
-    role: Role = Role.VIEWER,
-) -> Iterator[tuple[str, str]]:
-    """The URL and the token that a command's options mean.
-
-    `command` is its name for messages ("hub flow"). Without a token one of `role` (a gateway's: for all devices) is
-    made in the data directory for as long as this lasts, which only works for a hub on this machine.
-    """
-    if url is not None and token is not None:
-        yield url, token
-        return
-    settings = settings_or_exit(config, data=data)
-    url = url or browser_url(*settings.address, tls=settings.tls.certificate is not None)
-    if token is not None:
-        yield url, token
-        return
-    with _borrowed(command, url, settings.data, role) as borrowed:
-        yield url, borrowed
-
-
-def fail(command: str, message: str, status: int = FAILED) -> NoReturn:
-    """Ends a command with a sentence on stderr."""
-    typer.echo(f"{command}: {message}", err=True)
-    raise typer.Exit(status)
-
-
-@contextmanager
-def _borrowed(command: str, url: str, directory: Path, role: Role) -> Iterator[str]:
-    """A token of the data directory's, revoked in the end."""
-    path = directory / FILE_NAME
-    if urlsplit(url).hostname not in LOOPBACK or not path.exists():
-        fail(
-            command,
-            f"no token for {url}: give one with HUB_TOKEN (`hub token create --role {role}` makes it), or, on the "
-            "machine of the hub, say where its data are with --data or HUB_DATA",
-        )
-    try:
-        pattern = "*" if role is Role.GATEWAY else ""
-        with open_token_file(path) as tokens:
-            made = tokens.create_token(
-                role, pattern=pattern, label=command, expires_ns=time.time_ns() + BORROWED_SECONDS * 10**9
-            )
-            try:
-                yield made.text
-            finally:
-                tokens.revoke([made.token.id])
-    except RegistryError as error:
-        fail(command, error.message)
 
 
 def _detail(response: http.client.HTTPResponse, body: bytes) -> str:

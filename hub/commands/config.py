@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
 
 import typer
 
-from hub.commands.options import MISUSE, Config, settings_or_exit
+from hub.commands.exit import MISUSE, fail
+from hub.commands.options import AsJson, Config, settings_or_exit
 
 app = typer.Typer(no_args_is_help=True, help="Check and show the settings that the hub would run with.")
 
@@ -22,16 +22,12 @@ def check(config: Config = None) -> None:
     try:
         check_settings(settings)
     except HubError as error:
-        typer.echo(f"hub: {error}", err=True)
-        raise typer.Exit(MISUSE) from None
+        fail("hub", str(error), MISUSE)
     typer.echo("the settings are good")
 
 
 @app.command()
-def show(
-    config: Config = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
-) -> None:
+def show(config: Config = None, as_json: AsJson = False) -> None:
     """Show the settings in effect: command line > environment (HUB_…) > file > default."""
     values = settings_or_exit(config).model_dump(mode="json")
     if as_json:

@@ -13,8 +13,10 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from hub.commands.client import FAILED, HubClient, Query, RequestFailed, Token, Url, fail, hub_client
-from hub.commands.options import MISUSE, Config, Data
+from hub.commands.access import hub_client
+from hub.commands.client import HubClient, Query, RequestFailed
+from hub.commands.exit import FAILED, MISUSE, fail
+from hub.commands.options import Config, Data, HubOptions, Token, Url
 
 Format: TypeAlias = Literal["parquet", "csv", "line", "arrow"]
 
@@ -75,7 +77,7 @@ def export(
         fail(COMMAND, f"{chosen} is nothing for a terminal: name a file with --output", MISUSE)
     query: Query = {"device": devices, "metric": metric, "from": start or "0", "to": end}
     console = Console(stderr=True)
-    with hub_client(COMMAND, url=url, token=token, config=config, data=data) as client:
+    with hub_client(COMMAND, HubOptions(url, token, config, data)) as client:
         # Counting is half the work of a short export, and only a bar needs it.
         total = _total(client, query) if console.is_terminal else None
         try:

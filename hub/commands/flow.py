@@ -12,24 +12,24 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from rich.console import Console, Group
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
-from hub.commands.client import AsJson, HubClient, RequestFailed, Token, Url, hub_client
-from hub.commands.options import Config, Data
+from hub.commands.access import hub_client
+from hub.commands.client import HubClient, RequestFailed
+from hub.commands.options import AsJson, Config, Data, HubOptions, Token, Url
+from hub.commands.terminal import plain_table, stdout_console
 
 COMMAND = "hub flow"
 PERIOD_S = 1.0
 """Between two looks at the books."""
 
-WIDE = 160
 LINES_AROUND = 8
 """Lines of a terminal that the table of devices does not get."""
 
 FEW_LINES = 5
 
 Row = Mapping[str, Any]
-NUMBERS = ("accepted", "stored", "waiting", "refused", "expired", "difference")
+COLUMNS = ("accepted", "/s", "stored", "/s", "waiting", "refused", "expired", "difference", "quarantined")
 
 
 class Rates(NamedTuple):
@@ -80,8 +80,8 @@ def flow(
 
     Examples:  hub flow  ·  hub flow --once --json | jq .totals
     """
-    console = Console(width=None if sys.stdout.isatty() else WIDE)
-    with hub_client(COMMAND, url=url, token=token, config=config, data=data) as client:
+    console = stdout_console()
+    with hub_client(COMMAND, HubOptions(url, token, config, data)) as client:
         if as_json:
             _print_json(client, once=once)
         elif once or not sys.stdout.isatty():
@@ -127,10 +127,7 @@ def _shown(told: Row, before: Row | None, seconds: float, *, lines: int | None) 
     rate_of = {row["device"]: rates(old.get(row["device"]), row, seconds) for row in told["devices"]}
     devices = urgent_first(told["devices"], rate_of)
     room = len(devices) if lines is None else max(FEW_LINES, lines - LINES_AROUND - len(told["consumers"]))
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("device", overflow="fold")
-    for name in ("accepted", "/s", "stored", "/s", "waiting", "refused", "expired", "difference", "quarantined"):
-        table.add_column(name, justify="right", no_wrap=True)
+    table = plain_table("device", *COLUMNS, numbers=COLUMNS)
     for row in devices[:room]:
         table.add_row(Text(row["device"]), *_cells(row, rate_of[row["device"]]))
     if len(devices) > room:

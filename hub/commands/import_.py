@@ -13,9 +13,10 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 import typer
 from rich.console import Console
 
-from hub.commands.client import FAILED, AsJson, Token, Url, fail, hub_address
+from hub.commands.access import hub_address
+from hub.commands.exit import FAILED, MISUSE, fail
 from hub.commands.import_report import ImportReport, Progress, Rejects, show_survey
-from hub.commands.options import MISUSE, Config, Data
+from hub.commands.options import AsJson, Config, Data, HubOptions, Token, Url
 from hub.contract.identity import Role
 from hub.importing.batching import Batch
 from hub.importing.errors import ImportingError, MappingError
@@ -154,8 +155,8 @@ def import_files(
             else:
                 for survey in surveys:
                     survey.check()
-                address = hub_address(COMMAND, url=url, token=token, config=config, data=data, role=Role.GATEWAY)
-                hub, secret = stack.enter_context(address)
+                options = HubOptions(url, token, config, data)
+                hub, secret = stack.enter_context(hub_address(COMMAND, options, role=Role.GATEWAY))
                 target = Target(device_url(hub), secret, f"telemetry-hub-import/{version('telemetry-hub')}")
                 _stoppable(check(target))
                 for survey in surveys:

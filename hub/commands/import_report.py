@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,11 +21,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress import Progress as Bar
-from rich.table import Table
 from rich.text import Text
 
-from hub.commands.client import fail
-from hub.commands.options import MISUSE
+from hub.commands.exit import MISUSE, fail
+from hub.commands.terminal import plain_table, stdout_console
 from hub.importing.batching import Batch
 from hub.importing.mapping import TableMapping, mapping_text
 from hub.importing.row import Refusal
@@ -37,7 +35,7 @@ MAX_TOLD = 1000
 """Refusals that are kept to be told one by one in JSON; more are counted. All their lines are in the --rejects file."""
 
 MAX_SHOWN = 10
-"""Of those, shown to a person at the end; a dry run shows ten times as many."""
+"""Of those, of each file, shown to a person at the end."""
 
 MAX_DEVICES_SHOWN = 20
 
@@ -246,20 +244,16 @@ def show_survey(survey: Survey, report: ImportReport) -> None:
     """What would be stored: the mapping as a file, the first rows, the devices, and what is not as it should be."""
     if not report.for_people:
         return
-    console = Console(width=None if sys.stdout.isatty() else 200)
+    console = stdout_console()
     print(f"# {survey.file.path}: this is what it is taken for; kept in a file, --mapping FILE gives it back")
     print(mapping_text(survey.mapping))
-    rows = Table(box=None, pad_edge=False)
-    for name in ("line", "time (UTC)", "device", "metric", "value"):
-        rows.add_column(name, overflow="fold")
+    rows = plain_table("line", "time (UTC)", "device", "metric", "value")
     for row in survey.first_rows:
         for metric, value in row.values.items():
             cells = (str(row.line), _time(row.time_ns) or "", row.device, metric, json.dumps(value, ensure_ascii=False))
             rows.add_row(*map(Text, cells))
     console.print(rows)
-    devices = Table(box=None, pad_edge=False)
-    for name in ("device", "batches", "metrics"):
-        devices.add_column(name, overflow="fold")
+    devices = plain_table("device", "batches", "metrics")
     for device in list(survey.numbering.batches)[:MAX_DEVICES_SHOWN]:
         metrics = ", ".join(
             f"{m.name} ({m.type}{' ' + m.unit if m.unit else ''})" for m in survey.catalogue.metrics(device)

@@ -6,18 +6,18 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Annotated, Any, Literal, NamedTuple
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from hub.commands.client import FAILED, AsJson, HubClient, Token, Url, fail, hub_client
-from hub.commands.options import MISUSE, Config, Data
-from hub.commands.terminal import WIDE, bytes_text, printable, time_text
+from hub.commands.access import hub_client
+from hub.commands.client import HubClient
+from hub.commands.exit import FAILED, MISUSE, fail
+from hub.commands.options import AsJson, Config, Data, HubOptions, Token, Url
+from hub.commands.terminal import bytes_text, plain_table, printable, progress_bar, stdout_console, time_text
 from hub.contract.identity import Role
 
 PATH = "/api/v1/quarantine"
@@ -61,7 +61,7 @@ def list_messages(
     """List what is in quarantine, the newest first."""
     found: list[dict[str, Any]] = []
     cursor: str | None = None
-    with hub_client("hub quarantine list", url=url, token=token, config=config, data=data) as client:
+    with hub_client("hub quarantine list", HubOptions(url, token, config, data)) as client:
         while len(found) < limit:
             part = min(PAGE, limit - len(found))
             page = client.get(PATH, {"device": device, "code": code, "limit": part, "cursor": cursor})
@@ -72,7 +72,7 @@ def list_messages(
     if as_json:
         typer.echo(json.dumps(found))
     elif found:
-        _console().print(_table_of_messages(found))
+        stdout_console().print(_table_of_messages(found))
         if cursor is not None:
             typer.echo("there are more: --limit shows them, `hub quarantine count` counts them", err=True)
     else:
@@ -90,7 +90,7 @@ def show(
     data: Data = None,
 ) -> None:
     """Show one message with its reason, and what can be done about it."""
-    with hub_client("hub quarantine show", url=url, token=token, config=config, data=data) as client:
+    with hub_client("hub quarantine show", HubOptions(url, token, config, data)) as client:
         if raw:
             with client.stream(f"{PATH}/{offset}/payload") as body:
                 sys.stdout.buffer.write(body.read())
@@ -111,7 +111,7 @@ def show(
     table = Table.grid(padding=(0, 2))
     for name, value in facts.items():
         table.add_row(Text(name, style="dim"), Text(printable(value)))
-    console = _console()
+    console = stdout_console()
     console.print(table)
     console.print()
     console.print(Text(printable(one["text"])), soft_wrap=True)
@@ -131,7 +131,7 @@ def count(
     data: Data = None,
 ) -> None:
     """Count what is in quarantine by reason, or by device and reason."""
-    with hub_client("hub quarantine count", url=url, token=token, config=config, data=data) as client:
+    with hub_client("hub quarantine count", HubOptions(url, token, config, data)) as client:
         counts = client.get(f"{PATH}/counts", {"device": device, "code": code})
     if as_json:
         typer.echo(json.dumps(counts))
@@ -139,7 +139,7 @@ def count(
     if not counts["entries"]:
         _say_empty(device, code)
         return
-    _console().print(_table_of_codes(counts["codes"]) if by == "code" else _table_of_devices(counts["devices"]))
+    stdout_console().print(_table_of_codes(counts["codes"]) if by == "code" else _table_of_devices(counts["devices"]))
     if by == "device" and counts["left_out"]:
         typer.echo(f"{counts['left_out']} more pairs of device and reason are not shown", err=True)
     if counts["dropped"]:
@@ -167,7 +167,7 @@ def retry(
     choice = _choice(command, offsets, device, code, everything=everything)
     total: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
-    with hub_client(command, url=url, token=token, config=config, data=data, role=Role.OPERATOR) as client:
+    with hub_client(command, HubOptions(url, token, config, data), role=Role.OPERATOR) as client:
         for round_ in _rounds(client, choice):
             total += Counter({name: round_[name] for name in ("accepted", "readings", "refused")})
             reasons += Counter(round_["reasons"])
@@ -200,7 +200,7 @@ def delete(
     choice = _choice(command, offsets, device, code, everything=everything)
     if not yes and not sys.stdin.isatty():
         fail(command, "this deletes for good: say --yes where nobody can be asked", MISUSE)
-    with hub_client(command, url=url, token=token, config=config, data=data, role=Role.OPERATOR) as client:
+    with hub_client(command, HubOptions(url, token, config, data), role=Role.OPERATOR) as client:
         counts = _counts(client, choice)
         number = len(choice.offsets) or counts["entries"]
         if not yes and not typer.confirm(f"Delete {number:,} of the quarantine for good?", err=True):
@@ -237,7 +237,9 @@ def _counts(client: HubClient, choice: Choice) -> dict[str, Any]:
 def _rounds(client: HubClient, choice: Choice) -> Iterator[dict[str, Any]]:
     """Retries all that is meant, a part at a time; what comes meanwhile is left alone."""
     counts = _counts(client, choice)
-    with _progress(counts["entries"]) as (progress, task):
+    columns = (TextColumn("retrying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with progress_bar(*columns, worth_it=counts["entries"] > 1) as progress:
+        task = progress.add_task("", total=counts["entries"])
         if choice.offsets:
             for offset in choice.offsets:
                 one = client.send("POST", f"{PATH}/{offset}/retry")
@@ -258,27 +260,13 @@ def _rounds(client: HubClient, choice: Choice) -> Iterator[dict[str, Any]]:
             after = done["next"]
 
 
-@contextmanager
-def _progress(total: int) -> Iterator[tuple[Progress, TaskID]]:
-    """A bar on a terminal, where there is more than one to do."""
-    console = Console(stderr=True)
-    columns = (TextColumn("retrying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=total < 2 or not console.is_terminal) as progress:
-        yield progress, progress.add_task("", total=total)
-
-
-def _console() -> Console:
-    # Off a terminal nothing is to be folded to a width that nobody sees.
-    return Console(width=None if sys.stdout.isatty() else WIDE)
-
-
 def _say_empty(device: str | None, code: str | None) -> None:
     filtered = " of that kind" if device is not None or code is not None else ""
     typer.echo(f"nothing{filtered} is in quarantine", err=True)
 
 
 def _table_of_messages(found: Sequence[dict[str, Any]]) -> Table:
-    table = _table("offset", "received", "device", "code", "message", right=("offset",))
+    table = plain_table("offset", "received", "device", "code", "message", numbers=("offset",))
     for one in found:
         time = time_text(one["received_ns"])
         table.add_row(*_cells(str(one["offset"]), time, one["device"], one["code"], one["message"]))
@@ -286,7 +274,9 @@ def _table_of_messages(found: Sequence[dict[str, Any]]) -> Table:
 
 
 def _table_of_codes(codes: Sequence[dict[str, Any]]) -> Table:
-    table = _table("code", "messages", "devices", "size", "newest", "what to do", right=("messages", "devices", "size"))
+    table = plain_table(
+        "code", "messages", "devices", "size", "newest", "what to do", numbers=("messages", "devices", "size")
+    )
     for one in codes:
         size, newest = bytes_text(one["size_bytes"]), time_text(one["newest_ns"])
         table.add_row(*_cells(one["code"], one["entries"], one["devices"], size, newest, one["advice"]))
@@ -294,16 +284,9 @@ def _table_of_codes(codes: Sequence[dict[str, Any]]) -> Table:
 
 
 def _table_of_devices(devices: Sequence[dict[str, Any]]) -> Table:
-    table = _table("device", "code", "messages", "newest", right=("messages",))
+    table = plain_table("device", "code", "messages", "newest", numbers=("messages",))
     for one in devices:
         table.add_row(*_cells(one["device"], one["code"], one["entries"], time_text(one["newest_ns"])))
-    return table
-
-
-def _table(*names: str, right: Sequence[str]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for name in names:
-        table.add_column(name, justify="right" if name in right else "left", overflow="fold")
     return table
 
 

@@ -2,12 +2,40 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Collection
 from datetime import UTC, datetime
 
+from rich.console import Console
+from rich.progress import Progress, ProgressColumn
+from rich.table import Table
+
 WIDE = 400
-"""Columns of a table that goes into a file or a pipe."""
+"""Columns of what goes into a file or a pipe, where nothing is to be folded to a width that nobody sees."""
 
 SECONDS = "%Y-%m-%d %H:%M:%S"
+
+
+def stdout_console() -> Console:
+    """Where answers are printed: as wide as the terminal, or WIDE where there is none."""
+    return Console(width=None if sys.stdout.isatty() else WIDE)
+
+
+def progress_bar(*columns: str | ProgressColumn, worth_it: bool = True) -> Progress:
+    """A bar on stderr that leaves nothing behind; shown on a terminal only, and where it is worth it."""
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, transient=True, disable=not (worth_it and console.is_terminal))
+
+
+def plain_table(*names: str, numbers: Collection[str] = ()) -> Table:
+    """A table without lines. `numbers` are the columns that are aligned right and never folded."""
+    table = Table(box=None, pad_edge=False)
+    for name in names:
+        if name in numbers:
+            table.add_column(name, justify="right", no_wrap=True)
+        else:
+            table.add_column(name, overflow="fold")
+    return table
 
 
 def printable(text: str) -> str:

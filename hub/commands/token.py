@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hub.commands.options import MISUSE, Config, Data, settings_or_exit
-from hub.commands.terminal import WIDE
+from hub.commands.exit import FAILED, MISUSE, fail
+from hub.commands.options import AsJson, Config, Data, settings_or_exit
+from hub.commands.terminal import stdout_console
 from hub.contract.identity import Role, pattern_problem
 from hub.registry import (
     FILE_NAME,
@@ -33,7 +32,7 @@ from hub.settings import browser_url
 from hub.web.schemas import MAX_TOKEN_LIFE_S
 from wire.errors import Code
 
-FAILED = 1
+COMMAND = "hub token"
 
 RFC_3339 = "%Y-%m-%dT%H:%M:%SZ"
 MINUTES = "%Y-%m-%d %H:%M"
@@ -96,7 +95,7 @@ def create(
 
 @app.command("list")
 def list_tokens(
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+    as_json: AsJson = False,
     config: Config = None,
     data: Data = None,
 ) -> None:
@@ -110,8 +109,7 @@ def list_tokens(
     if as_json:
         typer.echo(json.dumps([_facts(token, now_ns) for token in tokens]))
     elif tokens:
-        # Off a terminal nothing is to be folded to a width that nobody sees.
-        Console(width=None if sys.stdout.isatty() else WIDE).print(_table(tokens, now_ns))
+        stdout_console().print(_table(tokens, now_ns))
     else:
         typer.echo("no tokens yet; `hub token create --help` shows how to make one", err=True)
 
@@ -134,7 +132,7 @@ def revoke(
             typer.echo(f"revoked {gone}")
     unknown = [named for named in dict.fromkeys(ids) if named not in revoked]
     if unknown:
-        _fail(f"there is no token {', '.join(unknown)}; `hub token list` shows the ids")
+        fail(COMMAND, f"there is no token {', '.join(unknown)}; `hub token list` shows the ids")
 
 
 @app.command(
@@ -188,18 +186,13 @@ def _token_file(directory: Path, *, create: bool = False) -> Iterator[TokenFile]
         if create:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         elif not path.exists():
-            _fail(f"there is no hub in {directory}; say where its data are with --data or HUB_DATA")
+            fail(COMMAND, f"there is no hub in {directory}; say where its data are with --data or HUB_DATA")
         with open_token_file(path) as tokens:
             yield tokens
     except RegistryError as error:
-        _fail(error.message, MISUSE if error.code is Code.BAD_MESSAGE else FAILED)
+        fail(COMMAND, error.message, MISUSE if error.code is Code.BAD_MESSAGE else FAILED)
     except OSError as error:
-        _fail(f"{directory}: {error.strerror}")
-
-
-def _fail(message: str, status: int = FAILED) -> NoReturn:
-    typer.echo(f"hub token: {message}", err=True)
-    raise typer.Exit(status)
+        fail(COMMAND, f"{directory}: {error.strerror}")
 
 
 def _facts(token: Token, now_ns: int) -> dict[str, Any]:

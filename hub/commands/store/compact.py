@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from hub.commands.client import fail
+from hub.commands.exit import fail
 from hub.commands.options import Config, Data, settings_or_exit
-from hub.commands.terminal import bytes_text
+from hub.commands.terminal import bytes_text, progress_bar
 from hub.contract.store import StoreError
 
 COMMAND = "hub store compact"
@@ -24,10 +23,9 @@ def compact_store(config: Config = None, data: Data = None) -> None:
     from hub.stores.duckdb.compact import compact
 
     settings = settings_or_exit(config, data=data)
-    console = Console(stderr=True)
     columns = (TextColumn("compacting"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     try:
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        with progress_bar(*columns) as progress:
             task = progress.add_task("", total=1.0)
             compacted = compact(
                 settings.data / "history.duckdb",

@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from hub.commands.client import FAILED, AsJson, fail
-from hub.commands.options import Config, Data, settings_or_exit
+from hub.commands.exit import fail
+from hub.commands.options import AsJson, Config, Data, settings_or_exit
+from hub.commands.terminal import plain_table, progress_bar
 from hub.contract.journal import JournalError
 from hub.contract.store import StoreError
 from hub.registry import RegistryError
@@ -47,7 +47,6 @@ def copy(
     from hub.app.copy import copy_history
 
     settings = settings_or_exit(config, data=data)
-    console = Console(stderr=True)
     columns = (
         TextColumn("copying and comparing"),
         BarColumn(),
@@ -55,7 +54,7 @@ def copy(
         TimeRemainingColumn(),
     )
     try:
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        with progress_bar(*columns) as progress:
             task = progress.add_task("", total=0)
             report = asyncio.run(
                 copy_history(
@@ -92,13 +91,9 @@ def copy(
         )
     if different:
         if not as_json:
-            table = Table(box=None, pad_edge=False)
-            for name in ("device", "metric"):
-                table.add_column(name, overflow="fold")
-            for name in ("source", "target"):
-                table.add_column(name, justify="right")
+            table = plain_table("device", "metric", "source", "target", numbers=("source", "target"))
             for one in different[:MAX_SHOWN]:
                 cells = (one.series.device, one.series.metric, f"{one.source:,}", f"{one.target:,}")
                 table.add_row(*map(Text, cells))
-            console.print(table)
-        fail(COMMAND, f"{len(different):,} series differ, in number or in content; the source is as it was", FAILED)
+            Console(stderr=True).print(table)
+        fail(COMMAND, f"{len(different):,} series differ, in number or in content; the source is as it was")

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from hub.commands.client import fail
-from hub.commands.options import MISUSE, Config, settings_or_exit
+from hub.commands.exit import MISUSE, fail
+from hub.commands.options import Config, settings_or_exit
 from hub.contract.store import StoreError
 from hub.settings import MAX_DAYS, StoreSettings
 
