@@ -17,7 +17,7 @@ from bench.measure import Failure
 from hub.contract.batch import Batch, Entry, EntryKind, Series
 from hub.contract.store import Cursor, Query, SeriesHistory
 from hub.stores.duckdb.compact import compact
-from hub.stores.duckdb.database import Database, size_bytes
+from hub.stores.duckdb.database import FILE_NAME, Database, size_bytes
 from hub.stores.duckdb.history import read_history
 from hub.stores.duckdb.tables import STEP_PIECES, STEP_READINGS, Tables
 
@@ -71,7 +71,7 @@ class HistoryRow(NamedTuple):
 
     def run(self, plan: Plan, tell: Tell) -> Outcome:
         """Fills a store through its own write path, asks, and checks each answer against the readings themselves."""
-        path = plan.data(self.key) / "history.duckdb"
+        path = plan.data(self.key) / FILE_NAME
         path.parent.mkdir(parents=True)
         fleet = Fleet(max(SERIES * 1_000, round(self.readings * plan.scale)))
         try:

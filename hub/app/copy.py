@@ -8,17 +8,21 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hub.app.errors import HubError
-from hub.app.store import open_influxdb
+from hub.app.journal import open_journal
+from hub.app.store import open_duckdb, open_influxdb
 from hub.contract.batch import Series
 from hub.contract.store import Store
-from hub.journal.sqlite_journal import SqliteJournal
-from hub.registry import FILE_NAME, Registry
+from hub.registry import FILE_NAME as REGISTRY_FILE
+from hub.registry import Registry
 from hub.settings import Settings
 from hub.stores.copying import Copied, Difference, Tell, copy_store, differences
-from hub.stores.duckdb.store import DuckdbStore
+from hub.stores.duckdb.database import FILE_NAME as DUCKDB_FILE
 
 DUCKDB = "duckdb"
 INFLUXDB = "influxdb"
+
+PASSES = 3
+"""Times that a reading is gone through: copied, then compared in the one store and in the other."""
 
 
 class CopyReport(NamedTuple):
@@ -32,26 +36,20 @@ class CopyReport(NamedTuple):
 async def copy_history(settings: Settings, *, source: str, target: str, total: Tell, tell: Tell) -> CopyReport:
     """Copies and compares. A store is DUCKDB (of the data directory), INFLUXDB (of the settings), or a DuckDB file.
 
-    `total` is told how many readings there are to copy, `tell` how many are done; of the comparison, which reads both
-    stores, they are told more. Raises HubError, JournalError while a hub
-    runs, RegistryError, StoreError.
+    `total` is told how many readings there are to go through, `tell` how many are done: each is copied once and, to be
+    compared, read from both stores. Raises HubError, JournalError while a hub runs, RegistryError, StoreError.
     """
-    if not (settings.data / FILE_NAME).exists():
+    if not (settings.data / REGISTRY_FILE).exists():
         raise HubError(f"there is no hub in {settings.data}; say where its data are with --data or HUB_DATA")
-    if _place(settings, source) == _place(settings, target):
+    begin, end = _place(settings, source), _place(settings, target)
+    if begin == end:
         raise HubError("source and target are the same store")
-    path = _place(settings, source)
-    if isinstance(path, Path) and not path.exists():
-        raise HubError(f"there is no DuckDB file {path} to copy from")
+    if isinstance(begin, Path) and not begin.exists():
+        raise HubError(f"there is no DuckDB file {begin} to copy from")
     async with (
         # Nothing is read from it: while it is open no hub can run, and nothing comes into the stores.
-        SqliteJournal(
-            settings.data / "journal.db",
-            keep_bytes=settings.journal.keep_bytes,
-            keep_seconds=settings.journal.keep_seconds,
-            max_bytes=settings.journal.max_bytes,
-        ),
-        Registry(settings.data / FILE_NAME) as registry,
+        open_journal(settings),
+        Registry(settings.data / REGISTRY_FILE) as registry,
     ):
         series: list[Series] = sorted(registry.series.values(), key=lambda one: one.id)
 
@@ -59,22 +57,16 @@ async def copy_history(settings: Settings, *, source: str, target: str, total: T
             known = registry.devices.get(device)
             return {} if known is None else known.tags
 
-        def store(name: str) -> AbstractAsyncContextManager[Store]:
-            place = _place(settings, name)
+        def open_at(place: Path | str) -> AbstractAsyncContextManager[Store]:
             if isinstance(place, str):
                 return open_influxdb(settings, registry=registry.id, tags_of=tags_of)
             # Without a retention: what is there is copied, and the hub deletes what is too old when it runs again.
-            return DuckdbStore(
-                place,
-                registry=registry.id,
-                memory_limit=settings.store.memory_limit,
-                threads=settings.store.threads,
-            )
+            return open_duckdb(settings, place, registry=registry.id)
 
-        async with store(source) as from_store, store(target) as to_store:
+        async with open_at(begin) as from_store, open_at(end) as to_store:
             await from_store.open()
             readings = sum(counts.stored for counts in (await from_store.counts()).values())
-            total(readings * 3)
+            total(readings * PASSES)
             copied = await copy_store(from_store, to_store, series, tell)
             found = await differences(from_store, to_store, series, lambda done: tell(readings + done))
     return CopyReport(copied, found, len(series))
@@ -86,4 +78,4 @@ def _place(settings: Settings, store: str) -> Path | str:
         if settings.store.url is None:
             raise HubError("which InfluxDB? Set store.url, or INFLUXDB_URL, and what belongs to it")
         return settings.store.url
-    return (settings.data / "history.duckdb" if store == DUCKDB else Path(store)).resolve()
+    return (settings.data / DUCKDB_FILE if store == DUCKDB else Path(store)).resolve()

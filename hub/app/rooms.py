@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import NamedTuple
 
 from hub.app.directory import AgentDirectory
+from hub.app.journal import open_journal
 from hub.app.past import JournalAndStore
 from hub.app.seed import seed
 from hub.app.store import open_store
@@ -20,7 +21,6 @@ from hub.ingestion.count import count_readings
 from hub.ingestion.device import Device
 from hub.ingestion.intake import Intake
 from hub.ingestion.retry import QuarantineWork
-from hub.journal.sqlite_journal import SqliteJournal
 from hub.live.group import latest_of
 from hub.live.live import Live
 from hub.registry import FILE_NAME, Registry
@@ -58,14 +58,7 @@ async def open_rooms(settings: Settings, *, listening_on: str) -> AsyncIterator[
     started_ns = time.time_ns()
     async with contextlib.AsyncExitStack() as stack:
         registry = await stack.enter_async_context(Registry(settings.data / FILE_NAME))
-        journal = await stack.enter_async_context(
-            SqliteJournal(
-                settings.data / "journal.db",
-                keep_bytes=settings.journal.keep_bytes,
-                keep_seconds=settings.journal.keep_seconds,
-                max_bytes=settings.journal.max_bytes,
-            )
-        )
+        journal = await stack.enter_async_context(open_journal(settings))
         store = await stack.enter_async_context(
             open_store(settings, registry=registry.id, tags_of=lambda device: _tags_of(device, registry))
         )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hub.contract.store import Store
 from hub.settings import Settings, StoreSettings
+from hub.stores.duckdb.database import FILE_NAME
 from hub.stores.duckdb.store import DuckdbStore
 from hub.stores.duckdb.upkeep import Keep
 
@@ -25,7 +27,8 @@ async def open_store(
     `registry` is the id of the registry that gives the series their ids, `tags_of` gives the tags that a device told.
     """
     if settings.store.url is None:
-        async with open_duckdb(settings, registry=registry) as store:
+        keep = Keep(settings.store.keep_raw, settings.store.keep_minutes, settings.store.keep_hours)
+        async with open_duckdb(settings, settings.data / FILE_NAME, registry=registry, keep=keep) as store:
             yield store
     else:
         async with open_influxdb(settings, registry=registry, tags_of=tags_of) as store:
@@ -33,14 +36,16 @@ async def open_store(
 
 
 @asynccontextmanager
-async def open_duckdb(settings: Settings, *, registry: str) -> AsyncIterator[Store]:
-    """History in the data directory."""
+async def open_duckdb(
+    settings: Settings, path: Path, *, registry: str, keep: Keep | None = None
+) -> AsyncIterator[Store]:
+    """History in a file. Without `keep` nothing of it expires."""
     async with DuckdbStore(
-        settings.data / "history.duckdb",
+        path,
         registry=registry,
         memory_limit=settings.store.memory_limit,
         threads=settings.store.threads,
-        keep=Keep(settings.store.keep_raw, settings.store.keep_minutes, settings.store.keep_hours),
+        keep=keep,
     ) as store:
         yield store
 

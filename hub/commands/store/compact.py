@@ -21,6 +21,7 @@ def compact_store(config: Config = None, data: Data = None) -> None:
     """
     # Imported only here: the other subcommands do not need DuckDB.
     from hub.stores.duckdb.compact import compact
+    from hub.stores.duckdb.database import FILE_NAME
 
     settings = settings_or_exit(config, data=data)
     columns = (TextColumn("compacting"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
@@ -28,7 +29,7 @@ def compact_store(config: Config = None, data: Data = None) -> None:
         with progress_bar(*columns) as progress:
             task = progress.add_task("", total=1.0)
             compacted = compact(
-                settings.data / "history.duckdb",
+                settings.data / FILE_NAME,
                 memory_limit=settings.store.memory_limit,
                 threads=settings.store.threads,
                 tell=lambda share: progress.update(task, completed=share),

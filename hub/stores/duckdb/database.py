@@ -15,6 +15,9 @@ from hub.contract.store import StoreUnavailable
 from hub.stores.duckdb import schema
 from hub.stores.duckdb.columns import Array
 
+FILE_NAME = "history.duckdb"
+"""In the data directory."""
+
 WAL_BYTES = 32_000_000
 """The write-ahead log's size at which a write also brings it into the file. Measured on one core with writes of 15,000
 rows: 128 ms at 16 MB, 250 ms at 32 MB, 380 ms at 64 MB for that write alone, while queries went on (13 ms at most); the
@@ -25,7 +28,6 @@ CLOSE_S = 10.0
 
 INTERRUPT_S = 0.02
 """A query that was just about to start does not notice an interrupt: it is told again after this time."""
-
 
 UNREADABLE = ("not a valid DuckDB", "orrupt", "checksum", "WAL", "enough bytes", "orage version", "Extension")
 """What DuckDB says of a file that is damaged, newer than itself, or another program's (it has extensions for some)."""
