@@ -55,32 +55,22 @@ CHROMIUM = Service(
     advice="install the distribution's package chromium",
 )
 
-INFLUXDB1 = Service(
-    name="influxdb1",
-    commands=(),
-    variable="HUB_TEST_INFLUXDB1",
-    advice="run `python -m tests.services`",
-    source=INFLUXDB1_SOURCE,
-    ask_version="version",
-)
 
-INFLUXDB2 = Service(
-    name="influxdb2",
-    commands=(),
-    variable="HUB_TEST_INFLUXDB2",
-    advice="run `python -m tests.services`",
-    source=INFLUXDB2_SOURCE,
-    ask_version="version",
-)
+def _built(name: str, source: Source, ask_version: str) -> Service:
+    """A service that no package has in the version that tests need."""
+    return Service(
+        name=name,
+        commands=(),
+        variable=f"HUB_TEST_{name.upper()}",
+        advice="run `python -m tests.services`",
+        source=source,
+        ask_version=ask_version,
+    )
 
-COMPOSE = Service(
-    name="compose",
-    commands=(),
-    variable="HUB_TEST_COMPOSE",
-    advice="run `python -m tests.services`",
-    source=COMPOSE_SOURCE,
-    ask_version="-help",
-)
+
+COMPOSE = _built("compose", COMPOSE_SOURCE, "-help")
+INFLUXDB1 = _built("influxdb1", INFLUXDB1_SOURCE, "version")
+INFLUXDB2 = _built("influxdb2", INFLUXDB2_SOURCE, "version")
 
 MOSQUITTO = Service(
     name="mosquitto",
