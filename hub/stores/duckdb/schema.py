@@ -6,7 +6,7 @@
     series_TYPE     a summary of each series, saved now and then: counts, ends, the newest value, and how many
                     readings a retention deleted
     rollup          a row for each type: how far its rollups are
-    tiers           one row: what a retention deleted, from when on each tier has what was stored
+    tiers           one row: from when on each tier has what was stored, and how far the retentions' clock is
     minute_TYPE     readings rolled up by minute: pieces, each of the readings of one series in one minute that one
                     step rolled up. A minute has more of them where it was rolled up in several steps
     hour_TYPE       the same by hour, rolled up from the pieces of minutes
@@ -25,7 +25,7 @@ from typing import Literal
 
 from wire.model import MetricType
 
-VERSION = 4
+VERSION = 5
 """Of this layout; a file with another version is refused."""
 
 TYPES: dict[MetricType, str] = {"float": "DOUBLE", "integer": "BIGINT", "boolean": "BOOLEAN", "string": "VARCHAR"}
@@ -75,8 +75,8 @@ CREATE = [
     ),
     "CREATE TABLE rollup (type VARCHAR, rolled BIGINT, made BIGINT, folded BIGINT)",
     *(f"INSERT INTO rollup VALUES ('{type}', 0, 0, 0)" for type in TYPES),
-    "CREATE TABLE tiers (raw_from_ns BIGINT, minute_from_ns BIGINT, hour_from_ns BIGINT)",
-    "INSERT INTO tiers VALUES (0, 0, 0)",
+    "CREATE TABLE tiers (raw_from_ns BIGINT, minute_from_ns BIGINT, hour_from_ns BIGINT, clock_ns BIGINT)",
+    "INSERT INTO tiers VALUES (0, 0, 0, 0)",
     *(f"CREATE TABLE {rolled(tier, type)} ({_piece(type, sql)})" for tier in TIERS for type, sql in TYPES.items()),
 ]
 
@@ -99,6 +99,10 @@ UPDATE_STORE = "UPDATE store SET journal = ?, position = ?, " + ", ".join(
 )
 
 READ_TIERS = "SELECT raw_from_ns, minute_from_ns FROM tiers"
+
+READ_CLOCK = "SELECT clock_ns FROM tiers"
+
+UPDATE_CLOCK = "UPDATE tiers SET clock_ns = ?"
 
 _BEHIND = (
     "CASE type "

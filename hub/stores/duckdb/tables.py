@@ -136,6 +136,15 @@ class Tables:
             self._connection.execute(f"UPDATE tiers SET {tier}_from_ns = greatest({tier}_from_ns, ?)", [time_ns])
         self.held = Held(*self._row(schema.READ_TIERS))
 
+    def clock_ns(self) -> int:
+        """The time up to which the retentions have come; 0 before the first of them looked."""
+        (clock_ns,) = self._row(schema.READ_CLOCK)
+        return int(clock_ns)
+
+    def save_clock(self, clock_ns: int) -> None:
+        """Keeps that time."""
+        self._connection.execute(schema.UPDATE_CLOCK, [clock_ns])
+
     def oldest_ns(self) -> int | None:
         """The oldest reading's time."""
         return min((int(oldest) for oldest in self._columns(schema.READ_ENDS)["oldest_ns"]), default=None)

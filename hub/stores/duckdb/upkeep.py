@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import structlog
+
 from hub.stores.duckdb import schema
 from hub.stores.duckdb.plan import HOUR_NS
 from hub.stores.duckdb.tables import STEP_PIECES, STEP_READINGS, Tables
@@ -27,12 +29,27 @@ EXPIRE_EVERY_S = 3_600.0
 EXPIRE_NS = HOUR_NS
 """Of the oldest readings, one step deletes so much time."""
 
+CATCH_UP = 12
+"""Retentions count from a time of their own, which follows the hub's clock at most so many times as fast as it runs: a
+clock that leaps a year ahead costs half a day of the oldest readings in an hour, and somebody has time to see it. What
+a hub was off for is caught up as well: a month in two and a half days, in which a little more is kept than was asked
+for."""
+
+CATCH_UP_AT_START_NS = HOUR_NS
+"""How far that time comes with the first look after a start, so that a hub that never runs for long gets on, too."""
+
+LEAP_NS = DAY_NS
+"""By which the clock is ahead of that time before the log says so."""
+
 BUSY_READINGS_PER_S = 1_000_000
 """From here on rolling up waits: it would take 7 % of a core that has none to spare."""
 
 MAX_BEHIND = 100_000_000
 """Readings that wait for it at most; a query of a day of one series then takes 300 ms. Beyond it rolling up goes on
 whatever comes in."""
+
+
+log = structlog.get_logger(__name__)
 
 
 class Keep(NamedTuple):
@@ -43,11 +60,40 @@ class Keep(NamedTuple):
     hour_days: float = 0
 
 
+class RetentionClock:
+    """The time that retentions count from: the hub's, but for leaps ahead, which it follows at CATCH_UP only."""
+
+    def __init__(self) -> None:
+        self._last_s: float | None = None
+        self._told = False
+
+    def advance(self, clock_ns: int, *, now_ns: int, now_s: float) -> int:
+        """Where it comes from `clock_ns`, where it was before; 0 is a new store's, which has nothing to lose yet.
+
+        `now_ns` is the time of day, `now_s` a clock that only runs forward.
+        """
+        passed_ns = CATCH_UP_AT_START_NS
+        if self._last_s is not None:
+            passed_ns = round((now_s - self._last_s) * CATCH_UP * 10**9)
+        self._last_s = now_s
+        reached_ns = min(now_ns, clock_ns + passed_ns) if clock_ns else now_ns
+        leapt = now_ns - reached_ns > LEAP_NS
+        if leapt and not self._told:
+            log.warning(
+                "the hub's clock is far ahead of where the store's retentions are: they follow it slowly. If it is "
+                "wrong, set it right before more is deleted",
+                ahead_days=round((now_ns - reached_ns) / DAY_NS, 1),
+            )
+        self._told = leapt
+        return reached_ns
+
+
 class Upkeep:
     """Decides what is due. Times are given, so that it has no clock of its own."""
 
     def __init__(self, keep: Keep) -> None:
         self._keep = keep
+        self._clock = RetentionClock()
         self._seen: tuple[float, int] | None = None
         self._rolled_s = self._folded_s = self._expired_s = float("-inf")
 
@@ -86,6 +132,10 @@ class Upkeep:
 
     def _expire(self, tables: Tables, now_ns: int, now_s: float) -> bool:
         """Whole hours, so that rollups begin where a bucket begins."""
+        before_ns = tables.clock_ns()
+        now_ns = self._clock.advance(before_ns, now_ns=now_ns, now_s=now_s)
+        if now_ns != before_ns:
+            tables.save_clock(now_ns)
         cut_ns = _cut(now_ns, self._keep.raw_days)
         oldest_ns = tables.oldest_ns()
         if oldest_ns is not None and oldest_ns < cut_ns:

@@ -100,6 +100,40 @@ def test_each_tier_has_its_retention(database: Database) -> None:
     assert tables.summaries["float"].counts() == {FLOAT.id: Counts(500, 1500)}
 
 
+def test_a_clock_that_leaps_ahead_deletes_little(database: Database) -> None:
+    """Ten years ahead, at most CATCH_UP hours of readings are deleted in each hour, also when the hub is started anew;
+    with the clock put right it goes on as if nothing had been."""
+    tables = Tables(database.writer, registry=REGISTRY)
+    write(tables, NOW - 10 * DAY_NS, NOW - 1, 240)
+    keep = Keep(raw_days=10)
+    upkeep = Upkeep(keep)
+    finish(upkeep, tables, NOW, 0)
+    before = tables.summaries["float"].counts()[FLOAT.id].stored
+    assert before >= 239
+    wrong_ns = NOW + 3_650 * DAY_NS
+    for looks in range(1, 3):
+        finish(upkeep, tables, wrong_ns, looks * (EXPIRE_EVERY_S + 1))
+        assert before - tables.summaries["float"].counts()[FLOAT.id].stored in range(11 * looks, 14 * looks)
+    upkeep = Upkeep(keep)
+    finish(upkeep, tables, wrong_ns, 0)
+    left = tables.summaries["float"].counts()[FLOAT.id].stored
+    assert before - left <= 27
+    finish(upkeep, tables, NOW + HOUR_NS, EXPIRE_EVERY_S + 1)
+    assert tables.summaries["float"].counts()[FLOAT.id].stored == left
+    assert tables.clock_ns() == NOW + HOUR_NS
+
+
+def test_a_long_pause_is_caught_up(database: Database) -> None:
+    """A hub that was off for a month has deleted what is too old some days later."""
+    tables = Tables(database.writer, registry=REGISTRY)
+    write(tables, NOW - DAY_NS, NOW - 1, 24)
+    finish(Upkeep(Keep(raw_days=10)), tables, NOW, 0)
+    upkeep = Upkeep(Keep(raw_days=10))
+    for hour in range(61):
+        finish(upkeep, tables, NOW + 30 * DAY_NS + hour * HOUR_NS, hour * EXPIRE_EVERY_S)
+    assert tables.summaries["float"].counts() == {FLOAT.id: Counts(0, 24)}
+
+
 def test_an_old_outlier_does_not_take_a_step_for_every_hour(database: Database) -> None:
     """One reading of 1970 and a thousand days of nothing are one step."""
     tables = Tables(database.writer, registry=REGISTRY)
