@@ -245,6 +245,7 @@ def judge(entry: Entry, metrics: Mapping[str, Series]) -> Accepted:
     except WireError:
         raise
     except Exception:
+        # It is in quarantine because the hub could not judge it once already: it must not end the retry of the others.
         log.exception("a batch in quarantine could not be judged", device=entry.device, offset=entry.offset)
         raise WireError(Code.BAD_MESSAGE, "the hub cannot judge it; its log says why") from None
 
@@ -261,5 +262,5 @@ def first_that_fit(held: Iterable[Held], max_entries: int, max_bytes: int) -> li
     return chosen
 
 
-_DOOR_CODES = frozenset(code.value for code in Code) - {Code.TYPE_CONFLICT, Code.TOO_LARGE}
-"""Those of a batch that was never accepted. A conflict of types may also be the store's; whose it is, nothing says."""
+_DOOR_CODES = frozenset(code.value for code in Code) - {Code.TOO_LARGE}
+"""Those of a batch that was never accepted. What is too large is the store's: at the door it ends the connection."""

@@ -155,6 +155,7 @@ class Delivery:
             await self.close()
             raise UploadError(f"the conversation about {self._consignment.device} failed: {error}") from None
         except BaseException:
+            # Also when it is cancelled: a conversation that was left in the middle cannot be gone on with.
             await self.close()
             raise
 

@@ -296,6 +296,7 @@ class DuckdbStore:
             try:
                 tables = Tables(database.writer, registry=self._registry)
             except BaseException:
+                # Whatever it was: a file that stays open is locked, and no later try could open it.
                 database.close()
                 raise
         except (duckdb.Error, StoreUnavailable) as error:
