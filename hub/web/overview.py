@@ -74,7 +74,7 @@ class Overview:
         self._series_of = series_of
 
     def hub(self, role: str) -> dict[str, Any]:
-        """Which hub and journal this is, and the caller's role."""
+        """Which hub and journal this is, the caller's role, and what keeps the hub from being ready."""
         return {
             "hub": self.info.id,
             "name": self.info.name,
@@ -83,6 +83,7 @@ class Overview:
             "started_ns": self.info.started_ns,
             "time_ns": self._intake.clock(),
             "role": role,
+            "problems": self.problems(),
         }
 
     def fleet(self) -> list[messages.DeviceState]:

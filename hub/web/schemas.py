@@ -24,7 +24,7 @@ class Problem(BaseModel):
 
 
 class Hub(BaseModel):
-    """Which hub and journal this is, and the caller's role."""
+    """Which hub and journal this is, the caller's role, and what is in the way of the hub's work, as /ready has it."""
 
     hub: str
     name: str
@@ -33,6 +33,7 @@ class Hub(BaseModel):
     started_ns: TimeNs
     time_ns: TimeNs
     role: str
+    problems: dict[str, str]
 
 
 class Reading(BaseModel):

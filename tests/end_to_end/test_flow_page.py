@@ -59,6 +59,8 @@ async def test_the_page_draws_what_the_books_say(tmp_path: Path, chromium: Path)
             with held_by_another_process(hub.data / "history.duckdb"):
                 await hub.start()
                 await says(page, "flow-store", "in use by another process")
+                await says(page, "trouble", "Nothing is stored.")
+                await says(page, "trouble", "in use by another process")
                 await says(page, "flow-verdict", "not known yet")
                 for scheme in ("light", "dark"):
                     phone = await open_page(browser, hub, "/flow", viewport=PHONE, color_scheme=scheme)
@@ -66,6 +68,7 @@ async def test_the_page_draws_what_the_books_say(tmp_path: Path, chromium: Path)
                     await check_looks(phone)
             await says(page, "flow-verdict", "Balanced")
             await says(page, "flow-store", "Running")
+            await page.get_by_test_id("trouble").wait_for(state="detached")
         assert await hub.stop() == 0
     finally:
         await hub.kill()

@@ -11,6 +11,8 @@ export interface HubInfo {
   started_ns: number;
   time_ns: number;
   role: Role;
+  /** What keeps the hub from its work, by part: a sentence each that says what to do. */
+  problems: Record<string, string>;
 }
 
 export type Role = "viewer" | "operator" | "admin" | string;

@@ -6,6 +6,7 @@ import { liveUrl } from "../connection/socket";
 import { ApiError, fetchHub, type HubInfo } from "./api";
 import { FleetStore } from "./fleet";
 import { setHubTime } from "./hub_clock";
+import { poll } from "./polling";
 
 /** `asking`: not known yet. `out`: nobody is signed in. `unreachable`: the page is here, the hub is not. */
 export type Session = "asking" | "in" | "out" | "unreachable";
@@ -47,7 +48,14 @@ export class Hub {
     effect(() => {
       if (this.connection.status.value.state === "signed_out") this.session.value = "out";
     });
+    poll(() => this.look());
     await this.load();
+  }
+
+  /** Whether the hub can do its work. */
+  private async look(): Promise<void> {
+    if (this.connection.status.value.state !== "live") return;
+    this.info.value = await fetchHub();
   }
 
   private async refresh(): Promise<void> {

@@ -16,6 +16,7 @@ import { devicePath, type Route, route } from "./route";
 import { nextTheme, theme } from "./theme";
 import { now } from "./tick";
 import { TimeRange } from "./time_range";
+import { TroubleBanner } from "./trouble";
 
 /** The view of the charts of the page that is shown, null when it has none. */
 export const pageView = signal<Signal<View> | null>(null);
@@ -31,6 +32,7 @@ export function Shell({ children }: { children: ComponentChildren }) {
       <div class="side">
         <Header />
         <LinkBanner />
+        <TroubleBanner />
         <main class="content">{children}</main>
       </div>
       <Palette />
