@@ -41,8 +41,9 @@ def findings(told: Told) -> list[str]:
         name, counted = f"{device} {metric['metric']}", metric["counted"]
         if counted < metric["stored_least"]:
             found.append(
-                f"{name}: the store has {metric['stored_least'] - counted:,} readings less than the books say. Were "
-                "some deleted there, or written a second time for a time that was taken?"
+                f"{name}: the store has {metric['stored_least'] - counted:,} readings less than the books say. In "
+                "InfluxDB that is what the bucket's retention or somebody deleted, and late readings that came for "
+                "times that were taken: it keeps the later one, the books count both. In DuckDB it must not be"
             )
         elif counted > metric["stored_most"]:
             found.append(f"{name}: the store has {counted - metric['stored_most']:,} readings more than the books say")

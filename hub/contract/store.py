@@ -39,6 +39,11 @@ STORE_REFUSED = "store_refused"
 """The code of readings that a store does not take for a reason of its own; the message has the store's words."""
 
 
+FIELD_CONFLICT = "field_conflict"
+"""The code of readings that a store does not take because the field they go into has another type there. What an agent
+declares with another type than the hub knows is a type_conflict, told at the door."""
+
+
 class Refused(NamedTuple):
     """Readings that a store will never take, as a batch of their own, with the entry they came in and the reason."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hub.contract.store import FIELD_CONFLICT
 from wire.errors import Code
 
 _ADVICE: dict[str, str] = {
@@ -10,8 +11,13 @@ _ADVICE: dict[str, str] = {
         "retry."
     ),
     Code.TYPE_CONFLICT: (
-        "The hub, or the store, knows the metric with another type, as the reason says. Give the metric its old type "
-        "or another name in the device's program, or remove the old values from the store. A retry takes what fits."
+        "The hub knows the metric with another type, as the reason says. Give the metric its old type or another name "
+        "in the device's program. A retry takes what fits."
+    ),
+    FIELD_CONFLICT: (
+        "The store has values of another type in the field of this metric, of another device or of another program. "
+        "Let the devices have measurements of their own (store.measurement), or remove the old values from the store, "
+        "then retry."
     ),
     Code.WRONG_TYPE: (
         "A value is not of the type that its metric was declared with. Correct the device's program. A retry helps "

@@ -66,11 +66,11 @@ async def find_refused(
             by_id.setdefault(cell.series.id, []).append(cell)
         for id, refused in by_id.items():
             if len(by_id) == 1:
-                if reason.code == Code.TYPE_CONFLICT:
+                if reason.code == store.FIELD_CONFLICT:
                     words[id] = reason.message
                 found.append(Found(refused, reason, certain))
             elif id in words:
-                found.append(Found(refused, Reason(Code.TYPE_CONFLICT.value, words[id]), certain))
+                found.append(Found(refused, Reason(store.FIELD_CONFLICT, words[id]), certain))
             else:
                 # The words are of one of these series only.
                 todo.append([(cell,) for cell in refused])
@@ -81,7 +81,7 @@ def reason_of(answer: Refused | TooLarge) -> Reason:
     """The code and the words that people find in the quarantine."""
     if isinstance(answer, TooLarge):
         return Reason(Code.TOO_LARGE.value, answer.words)
-    code = Code.TYPE_CONFLICT.value if "field type conflict" in answer.words else store.STORE_REFUSED
+    code = store.FIELD_CONFLICT if "field type conflict" in answer.words else store.STORE_REFUSED
     return Reason(code, answer.words)
 
 

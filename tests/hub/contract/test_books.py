@@ -104,7 +104,7 @@ class Flow(RuleBasedStateMachine):
             no = min(refuse, readings)
             refuse -= no
             if no:
-                refused.append(Refused(one, Batch([], [], readings=no), "type_conflict", "it is an integer"))
+                refused.append(Refused(one, Batch([], [], readings=no), "field_conflict", "it is an integer"))
             counts[one.device][0] += readings - no
             counts[one.device][2] += no
         self.offset += number

@@ -140,7 +140,7 @@ async def test_what_the_store_refused_keeps_its_times(tmp_path: Path) -> None:
     """A store that gets such a reading twice finds it to be the same; at the door a time that is taken is moved."""
     async with open_desk(tmp_path) as desk:
         await desk.refuse("level", code="store_refused")
-        await desk.refuse("level", code="type_conflict")
+        await desk.refuse("level", code="field_conflict")
         await desk.refuse("level", code="unknown_metric")
         desk.declare("level")
         desk.metrics["level"].reach(5)

@@ -67,8 +67,8 @@ async def test_a_type_conflict_costs_the_readings_in_conflict_only(server: Influ
             )
             assert written.readings == 2
             assert [(one.entry.offset, one.code) for one in written.refused] == [
-                (first, "type_conflict"),
-                (first + 1, "type_conflict"),
+                (first, "field_conflict"),
+                (first + 1, "field_conflict"),
             ]
             for one, time in zip(written.refused, times, strict=True):
                 assert 'field type conflict: input field "level"' in one.message
@@ -99,7 +99,7 @@ async def test_one_bad_reading_among_thousands_is_found(server: InfluxdbServer, 
         written = await write(store, batches, first=2)
         assert written.readings == 4_000
         (refused,) = written.refused
-        assert (refused.entry.offset, refused.code) == (319, "type_conflict")
+        assert (refused.entry.offset, refused.code) == (319, "field_conflict")
         assert {id: counts.stored for id, counts in (await store.counts()).items() if counts.stored} == {
             one.id: 501 for one in series
         }

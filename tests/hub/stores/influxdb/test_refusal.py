@@ -90,7 +90,7 @@ async def test_exactly_the_bad_readings_are_found(case: Case, whole: bool, misco
     assert has_stored == bool(server.stored)
     for one in found:
         (id,) = {cell.series.id for cell in one.cells}
-        assert one.reason.code == "type_conflict"
+        assert one.reason.code == "field_conflict"
         assert f"m{id}" in one.reason.message
     made = refusals((cell, one.reason) for one in found for cell in one.cells)
     assert sum(one.batch.readings for one in made) == len(bad)

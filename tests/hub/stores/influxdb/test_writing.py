@@ -69,7 +69,7 @@ async def check(journal: SqliteJournal, opened: InfluxdbStore, last: int) -> Non
     for one in kept:
         assert (one.device, one.epoch, one.received_ns) == ("device", EPOCH, 1_000 + one.seq)
         assert one.reason is not None
-        assert one.reason[0] == "type_conflict"
+        assert one.reason[0] == "field_conflict"
         assert 'input field "bad"' in one.reason[1]
         assert AGENT_MESSAGES[one.format].decode(one.payload) == Data(one.seq, [T0 + one.seq], {"bad": [one.seq + 0.5]})
 
