@@ -1,0 +1,125 @@
+/** The HTTP API, as far as the page asks it. */
+
+import { HUB_AGE_MS, JOURNAL, lastAlive, readings, STARTED_MS, secondNow, stateOf, timeOf } from "./made_up";
+import type { DevDevice } from "./scenario";
+
+function infoOf(device: DevDevice): object {
+  const second = lastAlive(device);
+  return {
+    ...stateOf(device),
+    metrics: device.metrics.map(({ metric, type, unit, description, at }) => {
+      const value = at(timeOf(second) / 1000);
+      const latest = { time_ns: timeOf(second) * 1e6, value: type === "boolean" ? value === 1 : value };
+      return { metric, type, unit, description, latest };
+    }),
+  };
+}
+
+function eventsOf(device: DevDevice): object[] {
+  const events = [];
+  for (let second = secondNow(); second > -4000; second--) {
+    if (device.alive(second) === device.alive(second - 1)) continue;
+    events.push({
+      time_ns: timeOf(second) * 1e6,
+      kind: device.alive(second) ? "connected" : "disconnected",
+      detail: device.alive(second) ? device.agent : "the connection broke",
+    });
+  }
+  return [...events, { time_ns: (STARTED_MS - HUB_AGE_MS) * 1e6, kind: "connected", detail: device.agent }];
+}
+
+function history(fleet: DevDevice[], query: URLSearchParams): object {
+  const second = (name: string) => Math.floor((Number(query.get(name)) / 1e6 - STARTED_MS) / 1000);
+  const metrics = query.getAll("metric");
+  const points = Number(query.get("points") ?? 1000);
+  const oldest = Math.floor(-HUB_AGE_MS / 1000);
+  const series = fleet
+    .filter(({ device }) => device === query.get("device"))
+    .flatMap((device) =>
+      device.metrics
+        .filter(({ metric }) => metrics.length === 0 || metrics.includes(metric))
+        .map((metric) => {
+          const from = Math.max(oldest, second("from"));
+          const found = readings(device, metric, from, Math.min(secondNow(), second("to")), points);
+          return {
+            device: device.device,
+            metric: metric.metric,
+            type: metric.type,
+            unit: metric.unit,
+            resolution: found.reduced ? "reduced" : "raw",
+            time_ns: found.times.map((time) => Math.round(time) * 1e6),
+            values: found.values,
+          };
+        }),
+    );
+  return { offset: secondNow() + 1_000_000, series };
+}
+
+/** The books of a store that writes once in three seconds; a device that is not connected is two readings off. */
+function flow(fleet: DevDevice[], limit: number): object {
+  const written = secondNow() - (secondNow() % 3);
+  const books = fleet.map((device) => {
+    const rate = device.metrics.length;
+    const accepted = (48_211 + secondNow()) * rate;
+    const waiting = (secondNow() - written) * rate;
+    const difference = device.connected ? 0 : 2;
+    const expired = 12_000 * rate;
+    const stored = accepted - waiting - difference - expired;
+    return { device: device.device, accepted, stored, waiting, refused: 0, expired, difference };
+  });
+  const sum = (name: "accepted" | "stored" | "waiting" | "expired" | "difference") =>
+    books.reduce((total, book) => total + book[name], 0);
+  const balance = {
+    stored: sum("stored"),
+    waiting: sum("waiting"),
+    refused: 0,
+    expired: sum("expired"),
+    difference: sum("difference"),
+  };
+  const last = 1_000_000 + secondNow() * fleet.length;
+  const lag = (secondNow() - written) * fleet.length;
+  const totals = {
+    ...balance,
+    accepted: sum("accepted"),
+    accepted_batches: last,
+    duplicate_batches: 12,
+    quarantined_batches: 3,
+    lost_batches: 0,
+  };
+  return {
+    journal: { id: JOURNAL, first_offset: 1, last_offset: last, size_bytes: 1_288_490_188 },
+    consumers: [{ name: "store", offset: last - lag, lag, ...balance }],
+    store: { phase: "running", since_ns: STARTED_MS * 1e6, error: null, missed: 0 },
+    totals,
+    devices: books
+      .sort((a, b) => b.difference - a.difference || b.waiting - a.waiting)
+      .slice(0, limit)
+      .map((book) => ({ ...totals, ...book })),
+  };
+}
+
+/** Status and body. */
+export function answer(path: string, query: URLSearchParams, fleet: DevDevice[]): [number, object] {
+  if (path === "/api/v1/hub")
+    return [
+      200,
+      {
+        hub: "development",
+        name: "Plant north",
+        version: "0.1.0",
+        journal: JOURNAL,
+        started_ns: (STARTED_MS - HUB_AGE_MS) * 1e6,
+        time_ns: Date.now() * 1e6,
+        role: "admin",
+      },
+    ];
+  if (path === "/api/v1/devices") return [200, { devices: fleet.map(infoOf), next: null }];
+  if (path === "/api/v1/flow") return [200, flow(fleet, Number(query.get("limit") ?? fleet.length))];
+  if (path === "/api/v1/history") return [200, history(fleet, query)];
+  if (path === "/api/v1/tokens") return [201, { id: "1", token: "hub_device_3Jm9example0000000000000000" }];
+  if (path === "/api/v1/session") return [204, {}];
+  const [, id, events] = /^\/api\/v1\/devices\/([^/]+)(\/events)?$/.exec(path) ?? [];
+  const device = fleet.find((known) => known.device === decodeURIComponent(id ?? ""));
+  if (device === undefined) return [404, { title: "Not found", detail: `there is no device ${id}` }];
+  return [200, events === undefined ? infoOf(device) : { events: eventsOf(device) }];
+}
