@@ -1,77 +1,39 @@
-"""What every store does, whichever it is."""
+"""What every store does, whichever it is, with what is written to it."""
 
 from __future__ import annotations
 
 import asyncio
-import math
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
-import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.contract.batch import Batch, EntryKind, Series
 from hub.contract.store import (
-    MIN_POINTS,
     SCAN_READINGS,
-    Aggregate,
-    Counts,
     Cursor,
     Latest,
     Query,
-    Store,
-    StoreError,
 )
-from tests.hub.stores.implementations import Implementation, duckdb, plain
-from tests.hub.stores.readings import SERIES, Reading, batch, batches, entries, entry, exactly, stored
-from wire.model import MetricType, Value
+from tests.hub.stores.contract import (
+    ALL,
+    EVER,
+    JOURNAL,
+    apart,
+    everything,
+    exactly_at,
+    examples,
+    expected,
+    new_store,
+    write,
+)
+from tests.hub.stores.implementations import Implementation, plain
+from tests.hub.stores.readings import SERIES, Reading, batch, batches, entries, entry, stored
+from wire.model import Value
 
-ALL = list(SERIES.values())
-EVER = (0, 2**63)
-JOURNAL = "journal-a"
-# Each example is a store of its own, some 100 ms.
 ENOUGH_ANSWERS = 25
 """True for as many different offsets."""
-
-examples = settings(max_examples=12)
-deleting = pytest.mark.parametrize("implementation", [duckdb()], ids=["duckdb"])
-"""For tests of stores that delete when they are asked to."""
-
-
-@asynccontextmanager
-async def new_store(implementation: Implementation) -> AsyncIterator[Store]:
-    with tempfile.TemporaryDirectory() as directory:
-        async with implementation.open(Path(directory)) as store:
-            await store.open()
-            yield store
-
-
-async def write(store: Store, batches: Sequence[Batch], *, first: int = 1) -> int:
-    given = entries(batches, first)
-    written = await store.write(given, Cursor(JOURNAL, given[-1].offset))
-    await store.save()
-    return written.readings
-
-
-def apart(implementation: Implementation, writes: list[list[Batch]]) -> list[list[Batch]]:
-    """As Implementation.apart has it, over all writes."""
-    together = iter(implementation.apart([content for given in writes for content in given]))
-    return [[next(together) for _ in given] for given in writes]
-
-
-async def everything(store: Store) -> dict[int, list[tuple[int, bytes]]]:
-    history = await store.query(Query(ALL, *EVER, None))
-    return {id: [(time, exactly(value)) for time, value in part] for id, part in plain(history).items()}
-
-
-def expected(implementation: Implementation, batches: Sequence[Batch]) -> dict[int, list[tuple[int, bytes]]]:
-    return {
-        id: [(time, exactly(value)) for time, value in part] for id, part in implementation.readings_of(batches).items()
-    }
 
 
 async def test_a_new_store_has_nothing(implementation: Implementation, tmp_path: Path) -> None:
@@ -192,128 +154,6 @@ async def test_series_come_in_the_order_asked_for(implementation: Implementation
 
 
 @examples
-@given(st.lists(batches(ALL, st.integers(0, 200)), min_size=1, max_size=30), st.integers(MIN_POINTS, 30), st.data())
-async def test_reduced_history_keeps_the_peaks(
-    implementation: Implementation, given: list[Batch], points: int, data: st.DataObject
-) -> None:
-    """Never more than the points asked for, true readings only, the least and the greatest of the range among them."""
-    start = data.draw(st.integers(0, 100))
-    end = data.draw(st.integers(start, 201))
-    given = implementation.apart(given)
-    async with new_store(implementation) as store:
-        await write(store, given)
-        history = await store.query(Query(ALL, start, end, points))
-        resolutions = {part.series.id: part.resolution for part in history.series}
-        found = plain(history)
-        for id, readings in implementation.readings_of(given).items():
-            inside = [(time, value) for time, value in readings if start <= time < end]
-            part = found.get(id, [])
-            assert len(part) <= points
-            assert set(map(exactly_at, part)) <= set(map(exactly_at, inside))
-            if len(inside) <= points:
-                assert resolutions[id] == "raw"
-                assert list(map(exactly_at, part)) == list(map(exactly_at, inside))
-                continue
-            assert resolutions[id] == "reduced"
-            if id in (SERIES["float"].id, SERIES["integer"].id):
-                values = [value for _, value in part]
-                assert min(values) == min(value for _, value in inside)
-                assert max(values) == max(value for _, value in inside)
-            if points >= 4 or id in (SERIES["boolean"].id, SERIES["string"].id):
-                assert (part[0][0], part[-1][0]) == (inside[0][0], inside[-1][0])
-
-
-def exactly_at(reading: Reading) -> tuple[int, bytes]:
-    return reading[0], exactly(reading[1])
-
-
-async def test_too_few_points_are_refused(implementation: Implementation, tmp_path: Path) -> None:
-    """One point cannot be a minimum and a maximum."""
-    async with implementation.open(tmp_path) as store:
-        await store.open()
-        with pytest.raises(ValueError, match="at least 2 points"):
-            await store.query(Query(ALL, *EVER, 1))
-
-
-NUMBERS = [SERIES["float"], SERIES["integer"]]
-FINITE: dict[MetricType, st.SearchStrategy[Any]] = {
-    "float": st.floats(-1e12, 1e12, allow_nan=False),
-    "integer": st.integers(-(2**40), 2**40),
-    "boolean": st.booleans(),
-    "string": st.text("abc", max_size=3),
-}
-
-
-@st.composite
-def finite_batches(draw: st.DrawFn) -> Batch:
-    """All types at different times, with values whose sums are exact enough to compare."""
-    times = draw(st.lists(st.integers(0, 200), min_size=1, max_size=12, unique=True))
-    return batch(
-        times, {one: draw(st.lists(FINITE[one.type], min_size=len(times), max_size=len(times))) for one in ALL}
-    )
-
-
-AGGREGATES: dict[Aggregate, Callable[[list[Reading]], Any]] = {
-    "avg": lambda readings: math.fsum(value for _, value in readings) / len(readings),
-    "min": lambda readings: min(value for _, value in readings),
-    "max": lambda readings: max(value for _, value in readings),
-    "first": lambda readings: readings[0][1],
-    "last": lambda readings: readings[-1][1],
-    "count": len,
-}
-
-
-@examples
-@given(
-    st.lists(finite_batches(), min_size=1, max_size=4),
-    st.sampled_from(sorted(AGGREGATES)),
-    st.integers(-100, 100),
-    st.integers(0, 150),
-    st.integers(MIN_POINTS, 30),
-)
-async def test_an_aggregate_is_one_value_an_interval(
-    implementation: Implementation, given: list[Batch], aggregate: Aggregate, start: int, length: int, points: int
-) -> None:
-    """Equal intervals from the start of the range on; those with readings give one value at their begin."""
-    # No time twice, across batches either: which of two readings of one time comes first is nobody's promise.
-    for number, content in enumerate(given):
-        content.times = [int(time) * len(given) + number for time in content.times]
-    end = start + length
-    width = max(1, math.ceil(length / points))
-    asked = NUMBERS if aggregate in ("avg", "min", "max") else ALL
-    async with new_store(implementation) as store:
-        await write(store, given)
-        history = await store.query(Query(asked, start, end, points, aggregate))
-        found = plain(history)
-        readings = implementation.readings_of(given)
-        for series in asked:
-            intervals: dict[int, list[Reading]] = {}
-            for reading in readings[series.id]:
-                if start <= reading[0] < end:
-                    intervals.setdefault((reading[0] - start) // width, []).append(reading)
-            expected = [(start + part * width, AGGREGATES[aggregate](inside)) for part, inside in intervals.items()]
-            answer = found.get(series.id, [])
-            assert len(answer) <= points
-            if aggregate == "avg":
-                assert [time for time, _ in answer] == [time for time, _ in expected]
-                assert [value for _, value in answer] == pytest.approx([value for _, value in expected], abs=0.01)
-            else:
-                assert answer == expected
-            assert [type(value) for _, value in answer] == [type(value) for _, value in expected]
-        assert all(part.resolution == "reduced" for part in history.series if len(part.times_ns))
-
-
-async def test_aggregates_of_texts_are_refused(implementation: Implementation, tmp_path: Path) -> None:
-    """There is no average of strings: the error names the series, and says what to ask for."""
-    numbers_only: tuple[Aggregate, ...] = ("avg", "min", "max")
-    async with implementation.open(tmp_path) as store:
-        await store.open()
-        for aggregate in numbers_only:
-            with pytest.raises(StoreError, match=r"device boolean.*device string.*ask for first"):
-                await store.query(Query(ALL, 0, 100, 10, aggregate))
-
-
-@examples
 @given(
     st.lists(st.lists(batches(ALL, st.integers(0, 20)), min_size=1, max_size=5), min_size=1, max_size=3),
     st.integers(-5, 10),
@@ -373,63 +213,6 @@ async def test_latest_has_plain_values(implementation: Implementation, tmp_path:
         latest = await store.latest(ALL)
         assert latest == {series.id: Latest(7, value) for series, value in zip(ALL, values, strict=True)}
         assert [type(latest[series.id].value) for series in ALL] == [type(value) for value in values]
-
-
-async def test_a_server_deletes_by_its_own_retention(implementation: Implementation, tmp_path: Path) -> None:
-    """Who asks the hub to do it is told where that is set."""
-    async with implementation.open(tmp_path) as store:
-        await store.open()
-        if implementation.remote:
-            with pytest.raises(StoreError, match="retention"):
-                await store.delete_before(1)
-        else:
-            assert await store.delete_before(1) == 0
-
-
-@deleting
-@examples
-@given(st.lists(batches(ALL), min_size=1, max_size=8), st.integers(0, 2**63 - 1) | st.integers(0, 50))
-async def test_deleting_deletes_what_is_older(implementation: Implementation, given: list[Batch], cut_ns: int) -> None:
-    """Afterwards counts, history and latest are as if the older readings had never been; the cursor stays."""
-    async with new_store(implementation) as store:
-        await write(store, given)
-        readings = implementation.readings_of(given)
-        kept = {id: [reading for reading in part if reading[0] >= cut_ns] for id, part in readings.items()}
-        kept = {id: part for id, part in kept.items() if part}
-        deleted = sum(map(len, readings.values())) - sum(map(len, kept.values()))
-        assert await store.delete_before(cut_ns) == deleted
-        assert await stored(store) == {id: len(part) for id, part in kept.items()}
-        assert await store.counts() == {
-            id: Counts(len(kept.get(id, [])), len(part) - len(kept.get(id, []))) for id, part in readings.items()
-        }
-        assert {id: newest.time_ns for id, newest in (await store.latest(ALL)).items()} == {
-            id: part[-1][0] for id, part in kept.items()
-        }
-        assert await everything(store) == {id: list(map(exactly_at, part)) for id, part in kept.items()}
-        assert store.cursor == Cursor(JOURNAL, len(given))
-        description = await store.describe()
-        assert description.readings == deleted + sum(map(len, kept.values()))
-        times = [time for part in kept.values() for time, _ in part]
-        assert description.oldest_ns == (min(times) if times else None)
-        assert description.newest_ns == (max(times) if times else None)
-        assert await store.delete_before(cut_ns) == 0
-
-
-@deleting
-async def test_what_is_expired_is_known_after_reopening(implementation: Implementation, tmp_path: Path) -> None:
-    """The count of deleted readings is as durable as the readings, also for a series that has none left."""
-    integer, string = SERIES["integer"], SERIES["string"]
-    async with implementation.open(tmp_path) as store:
-        await store.open()
-        await write(store, [batch([1, 2], {integer: [1, 2], string: ["a", "b"]}), batch([3], {integer: [3]})])
-        assert await store.delete_before(3) == 4
-        assert await store.counts() == {integer.id: Counts(1, 2), string.id: Counts(0, 2)}
-    async with implementation.open(tmp_path) as store:
-        await store.open()
-        assert await store.counts() == {integer.id: Counts(1, 2), string.id: Counts(0, 2)}
-        await write(store, [batch([5], {string: ["c"]})], first=3)
-        assert await store.delete_before(4) == 1
-        assert await store.counts() == {integer.id: Counts(0, 3), string.id: Counts(1, 2)}
 
 
 async def test_a_history_is_true_for_its_cursor(implementation: Implementation, tmp_path: Path) -> None:
