@@ -10,9 +10,12 @@ NUMBERS_ONLY = ("avg", "min", "max")
 MIN_POINTS_WITH_ENDS = 4
 """From here on a series' first and last reading are among its points, so that a line ends where its data end."""
 
-MAX_READINGS = 10_000_000
-"""Of one answer with all readings: 200 MB while it is made. Beyond it the query is refused; who wants more asks for one
-stretch of time after the other."""
+MAX_READINGS = 2_000_000
+"""Of one answer with all readings, which is put in order of time in memory: 200 MB while it is made. Beyond it the
+query is refused; an export has no end."""
+
+MAX_TEXT_BYTES = 64_000_000
+"""Of the strings in one answer with all readings, of which there are some copies while it is made."""
 
 
 def check(query: Query) -> None:
@@ -35,4 +38,15 @@ def check(query: Query) -> None:
 
 def too_many(max_readings: int = MAX_READINGS) -> StoreError:
     """For an answer of more readings than that."""
-    return StoreError(f"more than {max_readings} readings: ask for a shorter range, fewer series or a number of points")
+    return StoreError(
+        f"more than {max_readings} readings: ask for a shorter range, fewer series or a number of points, or take them "
+        "all with /api/v1/export or `hub export`"
+    )
+
+
+def too_long() -> StoreError:
+    """For an answer whose strings are longer in all than MAX_TEXT_BYTES."""
+    return StoreError(
+        f"more than {MAX_TEXT_BYTES // 1_000_000} MB of text: ask for a shorter range, fewer series or a number of "
+        "points, or take it all with /api/v1/export or `hub export`"
+    )

@@ -17,7 +17,7 @@ from hub.stores.duckdb.database import Reader
 from hub.stores.duckdb.plan import Resolution, plan, resolution_for
 from hub.stores.duckdb.sources import Sources, find_sources
 from hub.stores.duckdb.summary import Span
-from hub.stores.question import MAX_READINGS, MIN_POINTS_WITH_ENDS, check, too_many
+from hub.stores.question import MAX_READINGS, MAX_TEXT_BYTES, MIN_POINTS_WITH_ENDS, check, too_long, too_many
 from wire.limits import MAX_TIME_NS
 from wire.model import MetricType, Value
 
@@ -55,6 +55,8 @@ def read_history(
             if wanted:
                 reading = _Reading(sources, type, within)
                 if query.points is None:
+                    if type == "string" and reading.text_bytes(wanted) > MAX_TEXT_BYTES:
+                        raise too_long()
                     found |= reading.all(wanted, max_readings + 1)
                 elif query.aggregate != "minmax":
                     found |= read_aggregate(sources, type, wanted, query, within, query.points)
@@ -115,6 +117,16 @@ class _Reading(NamedTuple):
         for resolution, intervals in placed.items():
             found |= self._reduced(wanted, points, intervals, resolution)[0]
         return found
+
+    def text_bytes(self, wanted: Mapping[int, Series]) -> int:
+        """The length of all strings."""
+        self.sources.reader.offer("wanted", {"id": np.array(sorted(wanted), np.int32)})
+        columns = self.sources.reader.fetch(
+            f"SELECT coalesce(sum(strlen(value)), 0)::BIGINT AS bytes FROM {schema.raw(self.type)} "
+            "JOIN wanted ON series = id WHERE time_ns BETWEEN ? AND ?",
+            *self.within,
+        )
+        return int(columns["bytes"][0])
 
     def all(self, wanted: Mapping[int, Series], limit: int | None = None) -> Found:
         """Every reading; with a limit, any so many of them."""

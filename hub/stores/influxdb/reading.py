@@ -25,7 +25,7 @@ from hub.stores.influxdb.naming import Naming
 from hub.stores.influxdb.reducing import Ends, Points, combined, ends_of, highest, joined, lowest, woven
 from hub.stores.influxdb.rows import DTYPES, Rows
 from hub.stores.influxdb.server import AnswerTooLarge, Server
-from hub.stores.question import MAX_READINGS, MIN_POINTS_WITH_ENDS, check, too_many
+from hub.stores.question import MAX_READINGS, MAX_TEXT_BYTES, MIN_POINTS_WITH_ENDS, check, too_long, too_many
 from wire.model import MetricType
 
 PAGE_READINGS = 16_384
@@ -78,7 +78,7 @@ class Reading:
     async def _all(self, series: Sequence[Series], within: Range) -> dict[int, SeriesHistory]:
         """Every reading of each series."""
         found: dict[int, SeriesHistory] = {}
-        count = 0
+        count = size_bytes = 0
         for one in series:
             pages: list[Points] = []
             async for page in self._pages(one, within):
@@ -86,6 +86,10 @@ class Reading:
                 count += len(page.times_ns)
                 if count > MAX_READINGS:
                     raise too_many()
+                if one.type == "string":
+                    size_bytes += sum(len(text.encode()) for text in page.values.tolist())
+                    if size_bytes > MAX_TEXT_BYTES:
+                        raise too_long()
             if pages:
                 found[one.id] = history(one, Points(*map(np.concatenate, zip(*pages, strict=True))), "raw")
         return found
