@@ -15,7 +15,7 @@ import { moment } from "../../data/time_format";
 import { Icon } from "../../ui/icon";
 import { devicePath } from "../../ui/route";
 import { now } from "../../ui/tick";
-import type { Actions } from "./page";
+import type { Actions } from "./actions";
 
 interface Shown {
   list: QuarantineList;

@@ -4,6 +4,7 @@ import { useEffect, useMemo, useState } from "preact/hooks";
 import { hub } from "../../data/hub";
 import { poll } from "../../data/polling";
 import { type Counts, type Filter, plural, QuarantineList, retriedText } from "../../data/quarantine";
+import type { Actions } from "./actions";
 import { Confirmation, type Question } from "./confirmation";
 import { EmptyQuarantine } from "./empty";
 import { Messages } from "./messages";
@@ -110,14 +111,6 @@ export function QuarantinePage() {
       {question !== null && <Confirmation question={question} close={() => setQuestion(null)} />}
     </>
   );
-}
-
-/** What an operator can have done; others get none of it. */
-export interface Actions {
-  retryOne: (offset: number) => void;
-  deleteOne: (offset: number) => void;
-  retryAll: (filter: Filter, count: number) => void;
-  deleteAll: (filter: Filter, count: number) => void;
 }
 
 function ofWhich({ device, code }: Filter): string {

@@ -5,7 +5,7 @@ import type { CodeCount, Counts, QuarantineList } from "../../data/quarantine";
 import { age } from "../../data/time_format";
 import { Icon } from "../../ui/icon";
 import { now } from "../../ui/tick";
-import type { Actions } from "./page";
+import type { Actions } from "./actions";
 
 export function Reasons({
   list,
