@@ -99,7 +99,12 @@ function flow(fleet: DevDevice[], limit: number): object {
 }
 
 /** Status and body. */
-export function answer(path: string, query: URLSearchParams, fleet: DevDevice[]): [number, object] {
+export function answer(
+  path: string,
+  query: URLSearchParams,
+  fleet: DevDevice[],
+  scenario: string,
+): [number, object] {
   if (path === "/api/v1/hub")
     return [
       200,
@@ -111,6 +116,7 @@ export function answer(path: string, query: URLSearchParams, fleet: DevDevice[])
         started_ns: (STARTED_MS - HUB_AGE_MS) * 1e6,
         time_ns: Date.now() * 1e6,
         role: "admin",
+        problems: scenario === "trouble" ? { store: "InfluxDB at http://influxdb:8086 does not answer" } : {},
       },
     ];
   if (path === "/api/v1/devices") return [200, { devices: fleet.map(infoOf), next: null }];

@@ -1,6 +1,6 @@
 /**
  * A development hub inside Vite's own server: speaks the live protocol and the HTTP API with made-up data, so that the page can be
- * worked on without anything else. The fleet is chosen by a cookie: scenario=fleet, empty, one, many, extremes, stress, signed-out.
+ * worked on without anything else. The fleet is chosen by a cookie: scenario=fleet, empty, one, many, extremes, stress, signed-out, trouble.
  */
 
 import type { IncomingMessage, ServerResponse } from "node:http";
@@ -45,7 +45,7 @@ function serve(request: IncomingMessage, response: ServerResponse, next: Connect
     return;
   }
   const scenario = scenarioOf(request);
-  let [status, body] = answer(url.pathname, url.searchParams, fleetOf(scenario));
+  let [status, body] = answer(url.pathname, url.searchParams, fleetOf(scenario), scenario);
   if (Date.now() < downUntil) [status, body] = [503, { detail: "down for development" }];
   else if (scenario === "signed-out")
     [status, body] = [401, { title: "Not authenticated", detail: "sign in" }];
