@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import NamedTuple
 
-from hub.app.directory import AgentDirectory
+from hub.app.agent_directory import AgentDirectory
 from hub.app.journal import open_journal
 from hub.app.past import JournalAndStore
 from hub.app.seed import seed
