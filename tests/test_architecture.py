@@ -61,7 +61,7 @@ WRONG_IMPORTS = [
     ("hub.web", "line_protocol_parser", LINE_PROTOCOL),
     ("hub.mqtt", "line_protocol_parser", LINE_PROTOCOL),
     ("hub.app", "paho", PAHO),
-    ("hub.mqtt", "google.protobuf", PROTOBUF),
+    ("hub.mqtt", "google", PROTOBUF),
     ("hub.mqtt", "hub.registry", LAYERS),
     ("hub.importing", "asyncio", QUIET_IMPORTING),
     ("hub.importing", "websockets", QUIET_IMPORTING),
