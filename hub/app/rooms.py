@@ -105,6 +105,7 @@ async def open_rooms(settings: Settings, *, listening_on: str) -> AsyncIterator[
             quarantine_dropped=lambda: journal.quarantine_dropped,
             dropped_events=lambda: registry.dropped_events,
             series_of=lambda device: list(metrics_of(device).values()),
+            bridges=list,
         )
         access = Access(
             registry.verify,
