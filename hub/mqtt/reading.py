@@ -68,7 +68,16 @@ class Publish(NamedTuple):
     retain: bool = False
 
 
-Found = Sample | Presence | Declared | Publish
+class Refused(NamedTuple):
+    """A message that cannot be understood, or only in part: it goes to quarantine. Undecodable says so of the message
+    at hand and of all of it; this one also says it of an earlier message, and beside what is found."""
+
+    message: Message
+    code: str
+    sentence: str
+
+
+Found = Sample | Presence | Declared | Publish | Refused
 """What a decoder finds in a message."""
 
 
