@@ -43,6 +43,18 @@ class Sample(NamedTuple):
     historical: bool = False
 
 
+class Row(NamedTuple):
+    """Readings of one device that share a time: what a flat JSON object is. `values` are Samples without more to say
+    of them (finite floats, bools and strs; every number a float), by legal names of metrics.
+
+    A message of forty values costs a third as much in this form as in forty Samples.
+    """
+
+    device: str
+    values: dict[str, float | bool | str]
+    time_ns: int | None = None
+
+
 class Presence(NamedTuple):
     """A device came or went: a birth, a last will, an availability topic."""
 
@@ -77,7 +89,7 @@ class Refused(NamedTuple):
     sentence: str
 
 
-Found = Sample | Presence | Declared | Publish | Refused
+Found = Sample | Row | Presence | Declared | Publish | Refused
 """What a decoder finds in a message."""
 
 
