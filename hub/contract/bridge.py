@@ -27,6 +27,8 @@ class Inward(NamedTuple):
 class Outward(NamedTuple):
     """What goes to the broker. Messages: `published` were handed to the connection, `acknowledged` by the broker (or,
     at QoS 0, by the socket), `in_flight` wait for that now. `passed_over` counts entries that no template is for.
+    Never to arrive: messages that are `too_large` for the broker's packets or were `refused` by it, and entries that
+    are `missed`, because the journal had deleted them or they cannot be decoded any more.
 
     `offset` is the journal's consumer's cursor, `lag` the entries that it has still to do.
     """
@@ -37,6 +39,9 @@ class Outward(NamedTuple):
     passed_over: int = 0
     offset: int = 0
     lag: int = 0
+    too_large: int = 0
+    refused: int = 0
+    missed: int = 0
 
 
 class BridgeState(NamedTuple):

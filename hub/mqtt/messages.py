@@ -173,11 +173,7 @@ def _rows(batch: Batch) -> Iterator[tuple[int, Cells]]:
     for place, time_ns in enumerate(times):
         yield (
             time_ns,
-            [
-                (series, value)
-                for series, values in columns
-                if (value := values[place]) is not None and value == value
-            ],
+            [(series, value) for series, values in columns if (value := values[place]) is not None and value == value],
         )
 
 
@@ -241,54 +237,6 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 PAYLOADS: dict[Payload, Callable[[int, Cells], bytes | None]] = {"value": _as_value, "json": _as_json, "line": _as_line}
-
-
-class Latest:
-    """The latest of what is published at a period: rows by topic, those that changed since the last `due`.
-
-    Values of one row come together from several batches: a device's state has all of its metrics. Bounded by the
-    series that the hub knows.
-    """
-
-    def __init__(self, encoder: Encoder) -> None:
-        self._encoder = encoder
-        self._rows: dict[str, tuple[int, dict[Series, Value], Origin]] = {}
-        self._changed: dict[str, None] = {}
-
-    @property
-    def waits(self) -> bool:
-        """Whether something changed."""
-        return bool(self._changed)
-
-    def take(self, entry: Entry, batch: Batch) -> bool:
-        """Takes in a batch; whether anything of it is to be published. What is older than what is known is not."""
-        if not self._encoder.takes(entry, batch):
-            return False
-        took = False
-        origin = Origin(entry.device, entry.epoch, entry.seq)
-        for topic, time_ns, cells in self._encoder.rows(entry, batch):
-            known = self._rows.get(topic)
-            if known is None:
-                self._rows[topic] = (time_ns, dict(cells), origin)
-            elif time_ns >= known[0]:
-                known[1].update(cells)
-                self._rows[topic] = (time_ns, known[1], origin)
-            else:
-                continue
-            self._changed[topic] = None
-            took = True
-        return took
-
-    def due(self) -> list[tuple[Origin, Publish]]:
-        """What changed, with the newest batch that is in it; from now on nothing has changed."""
-        found = []
-        for topic in self._changed:
-            time_ns, cells, origin = self._rows[topic]
-            message = self._encoder.message(Row(topic, time_ns, list(cells.items())))
-            if message is not None:
-                found.append((origin, message))
-        self._changed.clear()
-        return found
 
 
 def overlaps(publications: Sequence[Publication], filters: Sequence[str]) -> list[str]:
