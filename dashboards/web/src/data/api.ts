@@ -107,6 +107,10 @@ export interface Bridge {
     passed_over: number;
     offset: number;
     lag: number;
+    too_large: number;
+    refused: number;
+    /** Entries that the journal had deleted, or that cannot be decoded any more. */
+    missed: number;
   } | null;
 }
 

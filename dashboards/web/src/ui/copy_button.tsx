@@ -15,7 +15,15 @@ export function Command({ text }: { text: string }) {
   return (
     <div class="command">
       <code data-testid="command">
-        {text.split(" ").map((word, index) => [index > 0 && " ", <span key={word}>{word}</span>])}
+        {text.split("\n").map((line) => (
+          <div key={line}>
+            {line.split(" ").map((word, index) => [
+              index > 0 && " ",
+              // biome-ignore lint/suspicious/noArrayIndexKey: words may come twice, and never move
+              <span key={index}>{word}</span>,
+            ])}
+          </div>
+        ))}
       </code>
       <button
         type="button"

@@ -4,7 +4,17 @@ import { consequenceOf, protocolOf, ratesOf } from "../../src/data/bridges";
 import type { Look } from "../../src/data/looks";
 
 const IN = { received: 0, taken: 0, undecodable: 0, retained: 0, own: 0, accepted: 0, duplicates: 0 };
-const OUT = { published: 0, acknowledged: 0, in_flight: 0, passed_over: 0, offset: 0, lag: 0 };
+const OUT = {
+  published: 0,
+  acknowledged: 0,
+  in_flight: 0,
+  passed_over: 0,
+  offset: 0,
+  lag: 0,
+  too_large: 0,
+  refused: 0,
+  missed: 0,
+};
 
 function bridge(changed: Partial<Bridge>): Bridge {
   return {

@@ -75,7 +75,7 @@ function BridgeCard({ bridge, rates, since_ms }: { bridge: Bridge; rates: Bridge
       )}
       <div class="bridge-ways">
         {inward !== null && (
-          <Way title="In" rate={rates.received}>
+          <Way title="In" bridge={bridge.name} rate={rates.received}>
             <Fact name="Readings" value={rates.accepted} unit="/s" />
             <Fact name="Readings accepted" value={inward.accepted} />
             <Fact name="Messages received" value={inward.received} />
@@ -94,7 +94,7 @@ function BridgeCard({ bridge, rates, since_ms }: { bridge: Bridge; rates: Bridge
           </Way>
         )}
         {outward !== null && (
-          <Way title="Out" rate={rates.acknowledged}>
+          <Way title="Out" bridge={bridge.name} rate={rates.acknowledged}>
             <Fact
               name="Behind"
               value={outward.lag}
@@ -105,6 +105,13 @@ function BridgeCard({ bridge, rates, since_ms }: { bridge: Bridge; rates: Bridge
             <Fact name="Messages published" value={outward.published} />
             <Fact name="In flight" value={outward.in_flight} />
             <Fact name="Not for this broker" value={outward.passed_over} unit="batches" />
+            {outward.too_large > 0 && (
+              <Fact name="Too large for the broker" value={outward.too_large} wrong />
+            )}
+            {outward.refused > 0 && <Fact name="Refused by the broker" value={outward.refused} wrong />}
+            {outward.missed > 0 && (
+              <Fact name="Deleted before they went out" value={outward.missed} unit="batches" wrong />
+            )}
           </Way>
         )}
         {inward === null && outward === null && (
@@ -138,9 +145,16 @@ function Phase({ bridge, since_ms }: { bridge: Bridge; since_ms: number }) {
   );
 }
 
-function Way({ title, rate, children }: { title: string; rate: number | null; children: ComponentChildren }) {
+interface WayProps {
+  title: string;
+  bridge: string;
+  rate: number | null;
+  children: ComponentChildren;
+}
+
+function Way({ title, bridge, rate, children }: WayProps) {
   return (
-    <section class="bridge-way" aria-label={title}>
+    <section class="bridge-way" aria-label={`${title}: ${bridge}`}>
       <h3>
         {title}
         <span class="bridge-rate">
