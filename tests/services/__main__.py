@@ -1,6 +1,7 @@
 """`python -m tests.services`: builds the servers that are not there yet, and prints what there is and what is missing.
 
-Names after it are of programs that no test needs, which are built as well. Ends with 1 where something is missing and CI=true forbids that tests are skipped.
+Names after it are of programs that no test needs, which are built as well. Ends with 1 where something is missing and
+CI=true forbids that tests are skipped.
 """
 
 from __future__ import annotations
