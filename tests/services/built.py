@@ -94,7 +94,7 @@ def built_path(source: Source) -> Path:
         files = [module / "go.mod", module / "go.sum", *sorted(module.glob("*.go"))]
         contents = b"".join(file.read_bytes() for file in files)
     parts = hashlib.sha256(contents).hexdigest()
-    return _cache() / f"{source.folder}-{source.version}-{parts[:12]}" / source.package.rpartition("/")[2]
+    return cache_folder() / f"{source.folder}-{source.version}-{parts[:12]}" / source.package.rpartition("/")[2]
 
 
 def build(source: Source) -> Path:
@@ -109,7 +109,7 @@ def build(source: Source) -> Path:
         if shutil.which(tool) is None:
             raise BuildError(f"no {tool} on the PATH, which builds it: {advice}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(path.with_name("lock")):
+    with alone(path.with_name("lock")):
         if not path.exists():
             _build(source, path)
     return path
@@ -170,12 +170,13 @@ def _run(command: list[str], folder: str, environment: Mapping[str, str], log: P
 
 
 @contextlib.contextmanager
-def _alone(lock: Path) -> Iterator[None]:
+def alone(lock: Path) -> Iterator[None]:
     """Waits until no other process builds the same; the lock ends with the process that has it."""
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
-def _cache() -> Path:
+def cache_folder() -> Path:
+    """Where everything that was built stays, for all checkouts."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "telemetry-hub-tests"

@@ -127,12 +127,12 @@ def to_wire(datatype: int, value: Scalar) -> tuple[str, Scalar]:
         raise Unusable("unsupported_type")
     field = _FIELDS[DataType(datatype)]
     if kind == "integer" and type(value) is int:
-        bits = 64 if field == "long_value" else 32
         signed = _SIGNED_BITS.get(DataType(datatype))
         lowest, highest = (-(1 << signed - 1), (1 << signed - 1) - 1) if signed else _unsigned_range(datatype)
         if not lowest <= value <= highest:
             raise Unusable("out_of_range")
-        return field, value % (1 << bits)
+        # A sign fills the type's own bits and no more: other programs refuse an Int8 that has more of them.
+        return field, value % (1 << signed) if signed else value
     if kind == "float" and type(value) is float:
         return field, _single(value) if field == "float_value" else value
     if (kind == "boolean" and type(value) is bool) or (kind == "string" and type(value) is str):
