@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from hub.mqtt.presets import preset_decoder
 from hub.mqtt.topics import TopicTemplate
 from hub.settings.section import Section
 
@@ -159,6 +160,13 @@ class MqttSettings(Section):
         if parts.username or parts.password or parts.query or parts.fragment or parts.path.strip("/"):
             raise ValueError("expected only the address; user and password are settings of their own")
         return url.rstrip("/")
+
+    @field_validator("presets")
+    @classmethod
+    def _are_presets(cls, presets: tuple[str, ...]) -> tuple[str, ...]:
+        for text in presets:
+            preset_decoder(text)
+        return presets
 
     @field_validator("client_id", "share", "host_id")
     @classmethod

@@ -87,14 +87,15 @@ def test_the_example_file_of_the_document_is_accepted(tmp_path: Path) -> None:
         ("[[mqtt]]\nurl = 'mqtt://b'", "mqtt.0: nothing is subscribed to and nothing published"),
         ("[[mqtt]]\nurl = 'mqtt://b'\npresets = ['tasmota']\npassword = 'p'", "mqtt.0: user is missing"),
         ("[[mqtt]]\nurl = 'mqtt://b'\npresets = ['tasmota']\ntls_ca = 'p'", "mqtt.0: tls_ca and tls_certificate are"),
-        ("[[mqtt]]\nurl = 'mqtt://b'\nshare = 'a/b'\npresets = ['x']", "mqtt.0.share: 'a/b' is a level of topics"),
+        ("[[mqtt]]\nurl = 'mqtt://b'\nshare = 'a/b'\npresets = ['tasmota']", "mqtt.0.share: 'a/b' is a level of topics"),
         ("[[mqtt]]\nurl = 'mqtt://b'\nsubscribe = [{topic = 'a/{device'}]", "mqtt.0.subscribe.0: the level"),
         ("[[mqtt]]\nurl = 'mqtt://b'\nsubscribe = [{topic = 'a/+'}]", "mqtt.0.subscribe.0: .* needs {device}"),
         ("[[mqtt]]\nurl = 'mqtt://b'\nsubscribe = [{topic = 'a/{b}', device = '{c}'}]", "device: '{c}' may name only"),
+        ("[[mqtt]]\nurl = 'mqtt://b'\npresets = ['zigbee']", "there is no preset 'zigbee': it may be zigbee2mqtt"),
         ("[[mqtt]]\nurl = 'mqtt://b'\nsubscribe = [{topic = '{device}', payload = 'value'}]", "needs {metric}: a bare"),
         ("[[mqtt]]\nurl = 'mqtt://b'\npublish = [{topic = 'a/{device}'}]", "needs {metric}: a bare value"),
         ("[[mqtt]]\nurl = 'mqtt://b'\npublish = [{topic = '{device}/#'}]", "it may have no '\\+', no '#'"),
-        (2 * "[[mqtt]]\nurl = 'mqtt://b'\npresets = ['x']\n", "mqtt: two brokers are called 'mqtt'"),
+        (2 * "[[mqtt]]\nurl = 'mqtt://b'\npresets = ['tasmota']\n", "mqtt: two brokers are called 'mqtt'"),
     ],
 )
 def test_a_wrong_setting_is_named(tmp_path: Path, text: str, message: str) -> None:
