@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 
 from hub.mqtt.reading import Message, Publish
 from hub.mqtt.sparkplug.datatype import DataType, Scalar
