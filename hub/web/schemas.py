@@ -309,6 +309,9 @@ class BridgeOutward(BaseModel):
     passed_over: int = Field(description="Journal entries that no template is for.")
     offset: int
     lag: int = Field(description="Journal entries that it has still to do.")
+    too_large: int = Field(description="Messages passed over: larger than the broker's packets.")
+    refused: int = Field(description="Messages passed over: the broker refused them.")
+    missed: int = Field(description="Journal entries that were deleted, or cannot be decoded, before they went out.")
 
 
 class Bridge(BaseModel):
