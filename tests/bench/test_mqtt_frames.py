@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -53,22 +54,23 @@ def test_the_load_is_one_message_of_each_device_in_turn(readings: int) -> None:
         assert [*json.loads(message.payload)] == ["ts", *names(readings)]
 
 
-def test_mosquitto_understands_both_versions(mosquitto: Mosquitto) -> None:
+@pytest.mark.parametrize("level", [4, 5])
+def test_mosquitto_understands_both_versions(mosquitto_program: Path, tmp_path: Path, level: int) -> None:
     """What is published comes to who has subscribed, at QoS 1, and is acknowledged."""
-    for level in (4, 5):
-        with (
-            opened(mosquitto.port, mqtt.connect("listener", level=level)) as listener,
-            opened(mosquitto.port, mqtt.connect("publisher")) as publisher,
-        ):
-            listener.sendall(mqtt.subscribe(3, "a/+", 1, level=level))
-            _next(listener.recv(1_000), mqtt.SUBACK)
-            publisher.sendall(mqtt.publish("a/b", b"21.5", qos=1, packet_id=9))
-            acknowledged = publisher.recv(1_000)
-            assert mqtt.packet_id_of(acknowledged, _next(acknowledged, mqtt.PUBACK)) == 9
-            came = listener.recv(1_000)
-            message = mqtt.read_publish(came, _next(came, mqtt.PUBLISH), level=level)
-            assert (message.topic, message.payload, message.qos) == ("a/b", b"21.5", 1)
-            listener.sendall(mqtt.puback(message.id))
+    with (
+        Mosquitto(mosquitto_program, tmp_path / "broker") as mosquitto,
+        opened(mosquitto.port, mqtt.connect("listener", level=level)) as listener,
+        opened(mosquitto.port, mqtt.connect("publisher")) as publisher,
+    ):
+        listener.sendall(mqtt.subscribe(3, "a/+", 1, level=level))
+        _next(listener.recv(1_000), mqtt.SUBACK)
+        publisher.sendall(mqtt.publish("a/b", b"21.5", qos=1, packet_id=9))
+        acknowledged = publisher.recv(1_000)
+        assert mqtt.packet_id_of(acknowledged, _next(acknowledged, mqtt.PUBACK)) == 9
+        came = listener.recv(1_000)
+        message = mqtt.read_publish(came, _next(came, mqtt.PUBLISH), level=level)
+        assert (message.topic, message.payload, message.qos) == ("a/b", b"21.5", 1)
+        listener.sendall(mqtt.puback(message.id))
 
 
 def _next(buffer: bytes, type: int) -> mqtt.Packet:
