@@ -109,6 +109,16 @@ def test_a_filled_template_is_matched_back(data: st.DataObject, template: TopicT
         assert topic.count("/") == len(template.levels) - 1
 
 
+@pytest.mark.parametrize(
+    "value", ["$SYS", "a/b", "/", "+", "#", "100%", "%2F", "\0", "\x7f", "\ufffe", "\U0001ffff", "é"]
+)
+@pytest.mark.parametrize("text", ["{a}", "{a}/x", "x/{a}", "x{a}y/z", "{a#}", "x/{a#}"])
+def test_a_value_that_means_something_to_mqtt_is_matched_back(text: str, value: str) -> None:
+    """In every place: a topic that begins with "$" would be hidden from wildcards."""
+    template = TopicTemplate.parse(text)
+    assert template.match(template.fill({"a": value})) == {"a": value}
+
+
 def test_a_value_that_is_missing_is_told() -> None:
     """Nothing is published to a topic with a hole in it."""
     template = TopicTemplate.parse("hub/{site}/{device}")

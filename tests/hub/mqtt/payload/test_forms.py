@@ -145,6 +145,14 @@ def test_the_time_of_an_object_is_found(time: str, time_ns: int) -> None:
         assert abs(record.time_ns - time_ns) < 200
 
 
+@pytest.mark.parametrize("value", ["1e999999999", "nan", "Infinity", 1e300, 2**63, -1, True, None, "soon", ""])
+@pytest.mark.parametrize("format", ["auto", "iso8601", "s", "ms", "us", "ns", "%H:%M"])
+def test_what_is_no_time_is_told(format: str, value: object) -> None:
+    """In one way, however large it is or whatever else it is."""
+    with pytest.raises(ValueError, match=r"no time|no count|not of 1970"):
+        time_reader(format)(value)
+
+
 def test_what_only_sounds_like_a_time_stays_a_value() -> None:
     """A duration that is called time is no moment."""
     assert read_json(b'{"time": 12.5}') == [Record({"time": 12.5})]

@@ -104,6 +104,18 @@ def test_any_payload_is_understood_or_undecodable(name: str, data: st.DataObject
                 msgspec.convert(msgspec.to_builtins(list(found.metrics)), list[Metric])
 
 
+@pytest.mark.parametrize("number", [10**400, -(10**400), 2**63])
+def test_a_number_beyond_all_measure_is_no_strength(number: int) -> None:
+    """It is passed over, and the uplink is taken."""
+    uplink = {"rx_metadata": [{"rssi": number}, {"rssi": -40, "snr": number}], "f_cnt": number}
+    message = Message("v3/a/devices/b/up", json.dumps({"uplink_message": uplink}).encode())
+    _, *found = preset_decoder("the_things_stack").decode(message)
+    assert [(sample.metric, sample.value) for sample in found if isinstance(sample, Sample)] == [
+        ("lora.rssi", -40.0),
+        ("lora.gateways", 2.0),
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "topic"),
     [
