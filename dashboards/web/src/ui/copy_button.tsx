@@ -19,7 +19,6 @@ export function Command({ text }: { text: string }) {
           <div key={line}>
             {line.split(" ").map((word, index) => [
               index > 0 && " ",
-              // biome-ignore lint/suspicious/noArrayIndexKey: words may come twice, and never move
               <span key={index}>{word}</span>,
             ])}
           </div>
