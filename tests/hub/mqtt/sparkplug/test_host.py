@@ -22,6 +22,7 @@ from tests.hub.mqtt.sparkplug.edge import NS_PER_MS, Edge, Listener
 from wire.limits import MAX_METRICS
 
 VALUES = {"": {"load": 1.0}, "pump": {"speed": 10.0, "flow": 11.0}, "valve": {"position": 20.0}}
+NAMES = [(device, name) for device, metrics in VALUES.items() for name in metrics]
 NODE, PUMP, VALVE = "plant.edge", "plant.edge.pump", "plant.edge.valve"
 
 
@@ -127,10 +128,30 @@ def test_an_alias_is_never_taken_for_another_metric() -> None:
     joined.deliver(joined.edge.change("", "load", 2.0), joined.edge.change("", "load", 3.0))
     before = joined.listener.values()
     joined.edge.births()
-    joined.deliver(*(joined.edge.change(device, name, 99.0) for device, metrics in VALUES.items() for name in metrics))
+    for _ in range(3):
+        joined.deliver(*(joined.edge.change(device, name, 99.0) for device, name in NAMES))
     joined.pass_time(REORDER_MS)
     assert joined.listener.values() == before
     assert joined.listener.rebirths()
+
+
+def test_a_message_of_before_the_births_is_not_read_with_their_aliases(joined: Joined) -> None:
+    """It arrives after them with the very number that is waited for."""
+    late = joined.edge.change("pump", "flow", 99.0)
+    births = joined.edge.births()
+    joined.deliver(*births, late)
+    assert [refused.message for refused in joined.listener.refused] == [late]
+    joined.deliver(joined.edge.change("pump", "speed", 5.0))
+    assert joined.agrees()
+
+
+def test_a_rebirth_forgets_what_it_does_not_define(joined: Joined) -> None:
+    """A metric that the births no longer have is unknown, by name and by alias."""
+    del joined.edge.values["pump"]["flow"]
+    joined.deliver(*joined.edge.births())
+    gone = metric(DataType.DOUBLE, 1.0, name="flow", time_ms=joined.edge.now_ms)
+    joined.deliver(joined.edge.message("DDATA", "pump", [gone]))
+    assert [refused.code for refused in joined.listener.refused] == ["unknown_metric"]
 
 
 def test_a_device_birth_that_overtook_the_nodes_is_kept() -> None:
@@ -434,7 +455,6 @@ def test_device_ids_are_as_different_as_topics() -> None:
     assert len(ids) == 5
 
 
-NAMES = [(device, name) for device, metrics in VALUES.items() for name in metrics]
 CHANGES = st.tuples(st.sampled_from(NAMES), st.integers(0, 99).map(float), st.booleans())
 ACTIONS = st.lists(st.one_of(CHANGES, st.sampled_from(["rebirth", "reconnect", "wait"])), max_size=40)
 
