@@ -37,9 +37,9 @@ class Connection:
         self._client = client = paho.Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5)
         client.max_inflight_messages_set(0)
         client.on_socket_open = lambda c, _, sock: self._loop.add_reader(sock, c.loop_read)
-        client.on_socket_close = lambda c, _, sock: self._loop.remove_reader(sock)
+        client.on_socket_close = self._on_socket_close
         client.on_socket_register_write = lambda c, _, sock: self._loop.add_writer(sock, c.loop_write)
-        client.on_socket_unregister_write = lambda c, _, sock: self._loop.remove_writer(sock)
+        client.on_socket_unregister_write = self._on_written
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_publish = self._on_publish
@@ -83,6 +83,12 @@ class Connection:
         if self._outward is not None:
             self._outward.connected(self)
         self._ready.set()
+
+    def _on_socket_close(self, client: Any, _: Any, sock: Any) -> None:
+        self._loop.remove_reader(sock)
+
+    def _on_written(self, client: Any, _: Any, sock: Any) -> None:
+        self._loop.remove_writer(sock)
 
     def _on_disconnect(self, *_: Any) -> None:
         self.ended.set()

@@ -1,4 +1,4 @@
-"""A small broker that misbehaves as it is told: it acknowledges nothing, drops connections, refuses, names small bounds."""
+"""A small broker that misbehaves as it is told: acknowledges nothing, drops connections, refuses, names bounds."""
 
 from __future__ import annotations
 
