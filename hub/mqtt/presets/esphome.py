@@ -46,11 +46,11 @@ class EspHomeDecoder:
         self._statuses: dict[str, bool] = {}
 
     def takes(self, topic: str) -> bool:
-        """The states of components that ESPHome has, and status."""
+        """All that it is subscribed to, but for Home Assistant's entities; what is not ESPHome's is passed over."""
         names = self._state.match(topic)
         if names is not None:
-            return names["component"] in COMPONENTS and names["device"] != FOREIGN
-        return topic.endswith("/status") and (self._status.match(topic) or {}).get("device", FOREIGN) != FOREIGN
+            return names["device"] != FOREIGN
+        return self._status.match(topic) is not None
 
     def wants_retained(self, topic: str) -> bool:
         """Whether a node is there."""
@@ -61,6 +61,8 @@ class EspHomeDecoder:
         names = self._state.match(message.topic)
         if names is None:
             return self._presence(message)
+        if names["component"] not in COMPONENTS:
+            return []
         device = legal_device(names["device"])
         found: list[Found] = []
         if device not in self._nodes:
@@ -74,7 +76,7 @@ class EspHomeDecoder:
 
     def _presence(self, message: Message) -> list[Found]:
         names = self._status.match(message.topic)
-        if names is None or message.payload.lower() not in (b"online", b"offline"):
+        if names is None or names["device"] == FOREIGN or message.payload.lower() not in (b"online", b"offline"):
             # Another program's status, whatever it says.
             return []
         online = is_online(message.payload, b"online", b"offline")
@@ -93,8 +95,6 @@ def _values(component: str, object_id: str, payload: bytes) -> dict[str, Scalar]
     """The values of one component, under its object id."""
     if not payload:
         return {}
-    if component not in COMPONENTS:
-        raise Undecodable("component", f"{component[:80]!r} is no component that publishes a state")
     type = COMPONENTS[component]
     if type is None:
         content = parsed(payload)

@@ -70,15 +70,13 @@ class ShellyDecoder:
         self._notifying: set[str] = set()
 
     def takes(self, topic: str) -> bool:
-        """All below the base topic; of the rest what devices called shelly… publish, and notifications."""
+        """All that it is subscribed to; what is not a Shelly's is passed over."""
         levels = topic.split("/")
-        if topic.startswith(f"{self._base}/"):
-            return True
-        if topic.endswith("/events/rpc"):
-            return len(levels) == 3
-        if not levels[0].lower().startswith("shelly"):
-            return False
-        return (len(levels) == 3 and levels[1] == "status") or (len(levels) == 2 and levels[1] == "online")
+        return (
+            topic.startswith(f"{self._base}/")
+            or (len(levels) == 3 and (levels[1] == "status" or levels[1:] == ["events", "rpc"]))
+            or (len(levels) == 2 and levels[1] == "online")
+        )
 
     def wants_retained(self, topic: str) -> bool:
         """Whether a device is there."""
@@ -89,6 +87,8 @@ class ShellyDecoder:
         topic = message.topic.removeprefix(f"{self._base}/")
         name, _, rest = topic.partition("/")
         if not rest or not name or not message.payload:
+            return []
+        if topic == message.topic and rest != "events/rpc" and not name.lower().startswith("shelly"):
             return []
         device = legal_device(name)
         levels = rest.split("/")
