@@ -62,6 +62,7 @@ class Host:
         self._reorder_ns = reorder_ms * NS_PER_MS
         self._nodes: dict[tuple[str, str], Node] = {}
         self._connected_ms = 0
+        self._connected = True
         self._due_ns: int | None = None
 
     @property
@@ -99,7 +100,7 @@ class Host:
 
     def expire(self, now_ns: int) -> list[Found]:
         """What is to be done because time has passed, though nothing arrived."""
-        if self._due_ns is None or now_ns < self._due_ns:
+        if self._due_ns is None or now_ns < self._due_ns or not self._connected:
             return []
         self._due_ns = None
         found: list[Found] = []
@@ -117,10 +118,16 @@ class Host:
     def connected(self, now_ns: int) -> list[Found]:
         """The host is subscribed: it says that it is there, and asks the nodes it knows for their births."""
         state = self._state(online=True)
+        if not self._connected:
+            self._connected = True
+            for node in self._nodes.values():
+                node.regain()
+                self._note(node.due_ns)
         return [*([state] if state else []), *self.expire(now_ns)]
 
     def disconnected(self, now_ns: int) -> list[Found]:
-        """The connection is lost: nobody is known to be there until the next births."""
+        """The connection is lost: nobody is known to be there until the next births, and nobody can be asked."""
+        self._connected = False
         found: list[Found] = []
         for node in self._nodes.values():
             if node.online:

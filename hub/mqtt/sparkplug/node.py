@@ -121,6 +121,10 @@ class Node:
         self._rebirth.wanted = True
         return found
 
+    def regain(self) -> None:
+        """The broker is there again: what is wanted is asked for at once."""
+        self._rebirth.restart()
+
     def _begin(self, birth: Arrival) -> list[Found]:
         bd_seq, time_ms, received_ns = _bd_seq(birth.payload), birth.payload.time_ms, birth.message.received_ns
         if (

@@ -39,6 +39,10 @@ class Rebirth:
         self._pause_ns = min(max(2 * self._pause_ns, FIRST_PAUSE_NS), LONGEST_PAUSE_NS)
         return True
 
+    def restart(self) -> None:
+        """Requests of before went to another connection, and are none."""
+        self._asked_ns, self._pause_ns = None, 0
+
     def answered(self) -> None:
         """The births came; the next request keeps its distance from the last all the same."""
         self.wanted = False

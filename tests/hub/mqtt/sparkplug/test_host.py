@@ -307,6 +307,9 @@ def test_a_lost_broker_makes_everything_stale(joined: Joined) -> None:
     """What was missed meanwhile is unknown: the births of all nodes are asked for when the broker is back."""
     joined.listener.hear(joined.host.disconnected(joined.edge.now_ns))
     assert joined.listener.online == {NODE: False, PUMP: False, VALVE: False}
+    for _ in range(100):
+        joined.pass_time(60_000)
+    assert not joined.listener.published
     joined.listener.hear(joined.host.connected(joined.edge.now_ns))
     assert joined.listener.rebirths() == ["spBv1.0/plant/NCMD/edge"]
     joined.deliver(*joined.edge.births())
