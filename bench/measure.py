@@ -49,6 +49,8 @@ class Run(msgspec.Struct, frozen=True):
     latency_ms: dict[str, float]
     lag_ms: dict[str, float]
     updates: int
+    started_s: float
+    """When the first frame was due, by the monotonic clock."""
     core_speed: float
     """How fast the hub's core was before and after the run, in million steps of core_speed()."""
 
@@ -124,6 +126,7 @@ def measure(
         latency_ms=result.latency_ms,
         lag_ms=result.lag_ms,
         updates=updates,
+        started_s=result.started_s,
         core_speed=(speed + core_speed(hub_core)) / 2,
     )
     _balance(run, result, books, prefix, store_runs=store_runs)

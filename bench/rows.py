@@ -12,6 +12,7 @@ from bench.history import HistoryRow
 from bench.hub_process import running_hub
 from bench.idle import idle_bytes
 from bench.measure import Run, measure
+from bench.mqtt import MQTT_ROWS, MqttIn, MqttOut
 from bench.slow_disk import slow_disk
 from bench.stores import STORE_ROWS, StoreRow
 
@@ -134,7 +135,7 @@ class Idle(NamedTuple):
         return Outcome([at_most(self.name, value, "KB", IDLE_MUST_KB)], [f"{connections} connections"])
 
 
-Row = Throughput | Latency | Idle | HistoryRow | StoreRow
+Row = Throughput | Latency | Idle | HistoryRow | StoreRow | MqttIn | MqttOut
 
 ONE = Shape(metrics=1, times=1, format="json")
 ONE_PACKED = Shape(metrics=1, times=1, format="msgpack")
@@ -165,6 +166,7 @@ ROWS: tuple[Row, ...] = (
         for key, name, shape, frames, unit, _, _ in MUSTS
     ),
     *STORE_ROWS,
+    *MQTT_ROWS,
     HistoryRow("history", "history", 100_000_000, compacted=True),
 )
 LONG_ROWS: tuple[Row, ...] = (HistoryRow("billion", "history of a billion", 1_000_000_000, compacted=False),)

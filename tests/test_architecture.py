@@ -24,7 +24,9 @@ QUIET_ROOMS = "live and ingestion touch no sockets and no files"
 DUCKDB = "duckdb belongs to hub.stores"
 PYARROW = "pyarrow belongs to those who hand whole columns on: a store, the API's tables and the file of an export"
 INFLUXDB = "influxdb_client belongs to hub.stores.influxdb"
-LINE_PROTOCOL = "line_protocol_parser belongs to hub.importing"
+LINE_PROTOCOL = "line_protocol_parser belongs to those who read line protocol: a file's and a message's"
+PAHO = "paho belongs to hub.mqtt, which is the bridge to a broker"
+PROTOBUF = "google.protobuf belongs to hub.mqtt.sparkplug"
 QUIET_IMPORTING = "what a file means is decided without sockets and without an event loop"
 FASTAPI = "fastapi, starlette and uvicorn belong to hub.web"
 APSW = "apsw belongs to hub.journal, hub.registry and device_agent.spool, which own a file each"
@@ -57,6 +59,10 @@ WRONG_IMPORTS = [
     ("hub.web", "pyarrow", PYARROW),
     ("hub.web", "influxdb_client", INFLUXDB),
     ("hub.web", "line_protocol_parser", LINE_PROTOCOL),
+    ("hub.mqtt", "line_protocol_parser", LINE_PROTOCOL),
+    ("hub.app", "paho", PAHO),
+    ("hub.mqtt", "google", PROTOBUF),
+    ("hub.mqtt", "hub.registry", LAYERS),
     ("hub.importing", "asyncio", QUIET_IMPORTING),
     ("hub.importing", "websockets", QUIET_IMPORTING),
     ("hub.importing", "hub.web", LAYERS),

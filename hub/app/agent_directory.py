@@ -55,18 +55,7 @@ class AgentDirectory:
 
     async def declare(self, device: str, metrics: Sequence[Metric]) -> Mapping[str, Series | WireError]:
         """All metrics of the device, durable when this returns; a WireError for each whose type conflicts."""
-        known = await self._registry.declare(device, metrics)
-        series = [s for s in known.values() if isinstance(s, Series)]
-        highest = max([s.id for s in series], default=0)
-        if highest > self._journal.highest_series:
-            # Before the first reading: a registry that is put back from a copy must not give these ids out again.
-            try:
-                await self._journal.tell_series(highest)
-            except JournalError as error:
-                code = Code.STORAGE_FULL if isinstance(error, JournalFull) else Code.STORAGE_FAILED
-                raise WireError(code, str(error)[:MAX_MESSAGE]) from error
-        self._live.add_series([s for s in series if s.live is None])
-        return known
+        return await declare(self._registry, self._journal, self._live, device, metrics)
 
     def record(self, device: str, kind: str, detail: str) -> None:
         """Keeps an event of the device."""
@@ -75,3 +64,22 @@ class AgentDirectory:
     def describe(self, device: str, *, tags: Mapping[str, str], agent: str) -> None:
         """Keeps what the agent says of itself."""
         self._registry.describe(device, tags=tags, agent=agent)
+
+
+async def declare(
+    registry: Registry, journal: Journal, live: Live, device: str, metrics: Sequence[Metric]
+) -> Mapping[str, Series | WireError]:
+    """All metrics of the device, durable when this returns and known to live; a WireError for each whose type
+    conflicts."""
+    known = await registry.declare(device, metrics)
+    series = [s for s in known.values() if isinstance(s, Series)]
+    highest = max([s.id for s in series], default=0)
+    if highest > journal.highest_series:
+        # Before the first reading: a registry that is put back from a copy must not give these ids out again.
+        try:
+            await journal.tell_series(highest)
+        except JournalError as error:
+            code = Code.STORAGE_FULL if isinstance(error, JournalFull) else Code.STORAGE_FAILED
+            raise WireError(code, str(error)[:MAX_MESSAGE]) from error
+    live.add_series([s for s in series if s.live is None])
+    return known

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from hub.app.agent_directory import AgentDirectory
 from hub.app.journal import open_journal
+from hub.app.mqtt import open_bridges
 from hub.app.past import JournalAndStore
 from hub.app.seed import seed
 from hub.app.store import open_store
@@ -23,6 +24,7 @@ from hub.ingestion.intake import Intake
 from hub.ingestion.retry import QuarantineWork
 from hub.live.group import latest_of
 from hub.live.live import Live
+from hub.mqtt.bridge import Bridge
 from hub.registry import FILE_NAME, Registry
 from hub.settings import Settings
 from hub.stores.bookkeeper import Bookkeeper
@@ -48,6 +50,7 @@ class Rooms(NamedTuple):
     intake: Intake
     live: Live
     connections: Connections
+    bridges: Sequence[Bridge]
     application: Endpoint
 
 
@@ -88,6 +91,9 @@ async def open_rooms(settings: Settings, *, listening_on: str) -> AsyncIterator[
         )
         writer = StoreWriter(journal, store, books=books, decode=decode, on_quarantined=committed)
         await seed(registry=registry, journal=journal, store=store, past=past, live=live, intake=intake)
+        bridges = await open_bridges(
+            settings.mqtt, registry=registry, journal=journal, live=live, intake=intake, decode=decode
+        )
         info = HubInfo(registry.id, settings.name, version("telemetry-hub"), started_ns)
         overview = Overview(
             info,
@@ -98,6 +104,7 @@ async def open_rooms(settings: Settings, *, listening_on: str) -> AsyncIterator[
             quarantine_dropped=lambda: journal.quarantine_dropped,
             dropped_events=lambda: registry.dropped_events,
             series_of=lambda device: list(metrics_of(device).values()),
+            bridges=lambda: [bridge.state for bridge in bridges],
         )
         access = Access(
             registry.verify,
@@ -139,7 +146,7 @@ async def open_rooms(settings: Settings, *, listening_on: str) -> AsyncIterator[
                 ),
             ),
         )
-        yield Rooms(registry, journal, books, writer, intake, live, connections, application)
+        yield Rooms(registry, journal, books, writer, intake, live, connections, bridges, application)
 
 
 def _device_changed(device: Device, live: Live, registry: Registry) -> None:

@@ -95,7 +95,8 @@ async def _serve(
     registry = rooms.registry
     registry.record_event(None, time.time_ns(), "hub started", "")
     async with contextlib.AsyncExitStack() as running:
-        # In the order in which they start; they stop the other way round: agents, server, commits, store, registry.
+        # In the order in which they start; they stop the other way round: agents, bridges, server, commits, store,
+        # registry.
         failed = _Failure(stop)
         await running.enter_async_context(
             failed.running(registry.run(lambda ids: rooms.connections.revoke(set(ids))), "registry")
@@ -108,6 +109,8 @@ async def _serve(
         await running.enter_async_context(failed.running(probe_clocks(rooms.intake), "clocks"))
         await running.enter_async_context(failed.running(server.run(), "server"))
         running.push_async_callback(_close_connections, rooms)
+        for bridge in rooms.bridges:
+            await running.enter_async_context(failed.running(bridge.run(), f"mqtt {bridge.name}"))
         say(f"listening on {url}")
         admin = await registry.ensure_admin()
         if admin.text is not None or demo or sys.stdout.isatty():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import typer
 
@@ -34,10 +35,29 @@ def show(config: Config = None, as_json: AsJson = False) -> None:
         typer.echo(json.dumps(values))
         return
     for name, value in values.items():
-        if not isinstance(value, dict):
+        if not isinstance(value, dict) and name != "mqtt":
             typer.echo(f"{name} = {json.dumps(value)}")
     for name, value in values.items():
         if isinstance(value, dict):
-            typer.echo(f"\n[{name}]")
-            for key, inner in value.items():
-                typer.echo(f"{'# ' if inner is None else ''}{key} = {json.dumps(inner)}")
+            _show_table(f"[{name}]", value)
+    for broker in values["mqtt"]:
+        _show_table("[[mqtt]]", broker, "mqtt.")
+
+
+def _show_table(title: str, values: dict[str, Any], prefix: str = "") -> None:
+    """A table as TOML has it: first what is in it, then the tables within."""
+    inner = {key: value for key, value in values.items() if _is_table(value)}
+    typer.echo(f"\n{title}")
+    for key, value in values.items():
+        if key not in inner:
+            typer.echo(f"{'# ' if value is None else ''}{key} = {json.dumps(value)}")
+    for key, value in inner.items():
+        if isinstance(value, dict):
+            _show_table(f"[{prefix}{key}]", value)
+        else:
+            for one in value:
+                _show_table(f"[[{prefix}{key}]]", one)
+
+
+def _is_table(value: object) -> bool:
+    return isinstance(value, dict) or (isinstance(value, list) and bool(value) and isinstance(value[0], dict))

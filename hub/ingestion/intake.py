@@ -31,7 +31,7 @@ FULL_RETRY_S = 1.0
 log = structlog.get_logger(__name__)
 
 Settled = Callable[[JournalError | None], None]
-"""Is called once: with None when a verdict is durable, with why it is not otherwise."""
+"""Is called once: with None when what was handed over is durable, with why it is not otherwise."""
 
 
 class Intake:
@@ -60,7 +60,8 @@ class Intake:
         self._pending: list[Entry] = []
         self._pending_bytes = 0
         self._touched: set[Device] = set()
-        self._settling: list[tuple[Verdict, Settled]] = []
+        self._verdicts: list[Verdict] = []
+        self._settling: list[Settled] = []
         self._resting: list[Callable[[], None]] = []
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
@@ -91,8 +92,14 @@ class Intake:
 
     def settle(self, device: Device, entry: Entry, verdict: Verdict, done: Settled) -> None:
         """Hands over an entry of `device` that was in quarantine, with the verdict that is durable together with it."""
-        self._settling.append((verdict, done))
+        self._verdicts.append(verdict)
+        self.when_durable(done)
         self.submit(device, entry)
+
+    def when_durable(self, done: Settled) -> None:
+        """Tells when everything that was, or in this turn of the loop still is, submitted is durable, or is not."""
+        self._settling.append(done)
+        self._wake.set()
 
     @property
     def pending(self) -> bool:
@@ -141,14 +148,17 @@ class Intake:
                 await asyncio.sleep(early_s)
             began_s = clock()
             self._wake.clear()
-            if self._pending:
+            if not self._pending:
+                _tell(self._settling, None)
+            else:
                 entries, self._pending = self._pending, []
                 touched, self._touched = self._touched, set()
                 size_bytes = self._pending_bytes
                 marks = [device.mark() for device in touched]
+                verdicts, self._verdicts = self._verdicts, []
                 settling, self._settling = self._settling, []
                 try:
-                    await self._journal.append(entries, marks, [verdict for verdict, _ in settling])
+                    await self._journal.append(entries, marks, verdicts)
                 except JournalError as error:
                     self._failed(touched, error)
                     _tell(settling, error)
@@ -206,6 +216,7 @@ class Intake:
         self._touched = set()
         self._pending.clear()
         self._pending_bytes = 0
+        self._verdicts.clear()
         _tell(self._settling, error)
         for device in touched:
             device.roll_back()
@@ -216,9 +227,9 @@ class Intake:
                 device.conversation.end(refusal)
 
 
-def _tell(settling: list[tuple[Verdict, Settled]], error: JournalError | None) -> None:
-    """Tells those that wait for a verdict, who may come with another one at once."""
+def _tell(settling: list[Settled], error: JournalError | None) -> None:
+    """Tells those that wait, who may come with more at once."""
     waiting = settling.copy()
     settling.clear()
-    for _, done in waiting:
+    for done in waiting:
         done(error)

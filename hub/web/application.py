@@ -17,7 +17,7 @@ from hub.contract.identity import Identity
 from hub.contract.journal import Journal
 from hub.contract.store import Store
 from hub.ingestion.retry import QuarantineWork
-from hub.web import api, audit, operations, quarantine, session
+from hub.web import api, audit, mqtt, operations, quarantine, session
 from hub.web.asgi import Endpoint
 from hub.web.connections import Connections
 from hub.web.direct import DEVICE_PATH
@@ -67,6 +67,7 @@ def make_application(
     http = api.make_api(overview, registry, store, identify=identify, series=series, version=overview.info.version)
     quarantine.install(http, journal, quarantine_work)
     audit.install(http, overview, store, series)
+    mqtt.install(http, overview.bridges, now_ns=overview.now_ns)
     operations.install(http, overview, lambda: len(connections))
     session.install(http, registry, door)
     _translate_errors(http)

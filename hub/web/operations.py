@@ -12,7 +12,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 from starlette.responses import Response
 
-from hub.web import schemas
+from hub.web import mqtt, schemas
 from hub.web.overview import Overview
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -30,10 +30,12 @@ def install(api: FastAPI, overview: Overview, connections: Callable[[], int]) ->
 
     @api.get("/ready", response_model=schemas.Readiness, responses={503: {"model": schemas.Readiness}})
     async def ready() -> Response:
-        """Whether data are taken in and stored; 503 with the reasons where not."""
+        """Whether data are taken in and stored; 503 with the reasons where not. A broker that is away is told beside
+        it."""
         problems = overview.problems()
         status = HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK
-        body = msgspec.json.encode({"ready": not problems, "problems": problems})
+        warnings = mqtt.warnings(overview.bridges())
+        body = msgspec.json.encode({"ready": not problems, "problems": problems, "warnings": warnings})
         return Response(body, status_code=status, media_type="application/json")
 
     @api.get("/metrics", responses={200: {"content": {"text/plain": {}}}})
@@ -68,3 +70,4 @@ class _HubCollector(Collector):
         for name, entries in self._overview.lags().items():
             lag.add_metric([name], entries)
         yield lag
+        yield from mqtt.collect(self._overview.bridges())

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 from hub.contract.batch import Series
 from hub.contract.books import Balance
+from hub.contract.bridge import BridgeState
 from hub.contract.identity import Action, Identity
 from hub.contract.journal import Journal
 from hub.ingestion.device import Device
@@ -63,6 +64,7 @@ class Overview:
         quarantine_dropped: Callable[[], int],
         dropped_events: Callable[[], int],
         series_of: Callable[[str], Sequence[Series]],
+        bridges: Callable[[], Sequence[BridgeState]],
     ) -> None:
         self.info = info
         self._intake = intake
@@ -72,6 +74,7 @@ class Overview:
         self._quarantine_dropped = quarantine_dropped
         self._dropped_events = dropped_events
         self._series_of = series_of
+        self.bridges = bridges
 
     def hub(self, role: str) -> dict[str, Any]:
         """Which hub and journal this is, the caller's role, and what keeps the hub from being ready."""
@@ -84,6 +87,7 @@ class Overview:
             "time_ns": self._intake.clock(),
             "role": role,
             "problems": self.problems(),
+            "mqtt": bool(self.bridges()),
         }
 
     def fleet(self) -> list[messages.DeviceState]:

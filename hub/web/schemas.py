@@ -34,6 +34,7 @@ class Hub(BaseModel):
     time_ns: TimeNs
     role: str
     problems: dict[str, str]
+    mqtt: bool = Field(description="Whether it has a bridge to an MQTT broker.")
 
 
 class Reading(BaseModel):
@@ -283,3 +284,53 @@ class Readiness(BaseModel):
 
     ready: bool
     problems: dict[str, str]
+    warnings: dict[str, str] = Field(
+        description="What is the matter beside that, by part: a broker that is away leaves the hub ready."
+    )
+
+
+class BridgeInward(BaseModel):
+    """What came from a broker since the hub started."""
+
+    received: int = Field(description="Messages: those below, and those that are just being taken in.")
+    taken: int = Field(description="Messages whose readings are durable.")
+    undecodable: int = Field(description="Messages that are in quarantine, with their topics and payloads.")
+    retained: int = Field(description="Messages older than the subscription, which are no new readings.")
+    own: int = Field(description="Messages that this hub had published itself.")
+    accepted: int = Field(description="Readings that are durable.")
+    duplicates: int = Field(description="Readings that were there already: the broker sent them again.")
+
+
+class BridgeOutward(BaseModel):
+    """What went to a broker since the hub started, and how far the bridge has come in the journal."""
+
+    published: int = Field(description="Messages given to the connection.")
+    acknowledged: int = Field(description="Messages that the broker acknowledged, or the socket at QoS 0.")
+    in_flight: int = Field(description="Messages that wait for that now.")
+    passed_over: int = Field(description="Journal entries that no template is for.")
+    offset: int
+    lag: int = Field(description="Journal entries that it has still to do.")
+    too_large: int = Field(description="Messages passed over: larger than the broker's packets.")
+    refused: int = Field(description="Messages passed over: the broker refused them.")
+    missed: int = Field(description="Journal entries that were deleted, or cannot be decoded, before they went out.")
+
+
+class Bridge(BaseModel):
+    """A bridge to an MQTT broker. `inward` is null where it subscribes to nothing, `outward` where it publishes
+    nothing."""
+
+    name: str
+    address: str
+    version: str = Field(description="MQTT's version that was agreed: `5` or `3.1.1`; empty before the first time.")
+    phase: Literal["connecting", "connected", "waiting"]
+    since_ns: TimeNs
+    last_error: str | None = Field(description="What is the matter, and what to do; null while all is well.")
+    inward: BridgeInward | None
+    outward: BridgeOutward | None
+
+
+class Bridges(BaseModel):
+    """Every bridge to an MQTT broker, in the order of the settings."""
+
+    time_ns: TimeNs
+    bridges: list[Bridge]

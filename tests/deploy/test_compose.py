@@ -77,6 +77,15 @@ def test_the_hub_s_environment_is_settings(model: Model, monkeypatch: pytest.Mon
     assert settings.store.token.get_secret_value() == token.read_text()
 
 
+def test_the_broker_of_the_example_is_the_one_of_the_file(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The settings that .env.example shows for it are settings, of a service there is, on its port for neighbours."""
+    (example,) = re.findall(r"^# (\[\{.*\}\])$", (ROOT / ".env.example").read_text(), re.MULTILINE)
+    monkeypatch.setenv("HUB_MQTT", example)
+    (broker,) = load_settings().mqtt
+    assert broker.address.host in model["services"]
+    assert f"listener {broker.address.port}\nallow_anonymous true" in (ROOT / "deploy" / "mosquitto.conf").read_text()
+
+
 def test_no_secret_is_in_the_file(model: Model) -> None:
     """A password or a token is named as a file in the volume of its service, never given, and no variable gives one."""
     assert [name for name in defaults() if SECRET.search(name)] == []

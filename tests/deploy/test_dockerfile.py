@@ -70,7 +70,7 @@ def test_nothing_else_of_the_tree_is_sent_to_the_build() -> None:
     assert [path for path in places if is_sent(path)] == []
     assert not is_sent("dashboards/web/node_modules/vite/package.json")
     assert not is_sent("hub/__pycache__/settings.cpython-311.pyc")
-    assert is_sent("hub/settings.py")
+    assert is_sent("hub/settings/settings.py")
 
 
 def test_everything_that_the_wheel_needs_is_copied() -> None:

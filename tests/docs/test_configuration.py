@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydantic import BaseModel
 
-from hub.settings import Settings, SettingsError, load_settings
+from hub.settings import MqttSettings, Settings, SettingsError, load_settings
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
 ROW = re.compile(r"^\| `([a-z_.]+)` \| `(HUB_[A-Z_]+)` \| `(.*)` \| (.+) \|$", re.MULTILINE)
+
+BROKER_ROW = re.compile(r"^\| `([a-z0-9_.]+)` \| (?:`([^`]*)` )?\| ([^|]+) \|$", re.MULTILINE)
 
 
 def settings(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
@@ -20,10 +23,32 @@ def settings(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[tu
     for name, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from settings(field.annotation, f"{prefix}{name}.")
-        else:
+        elif (prefix, name) != ("", "mqtt"):
             default = list(field.default) if isinstance(field.default, tuple) else field.default
             variable = f"HUB_{prefix}{name}".upper().replace(".", "__")
             yield f"{prefix}{name}", variable, str(default), field.description or ""
+
+
+def settings_of_a_broker(model: type[BaseModel] = MqttSettings, prefix: str = "") -> Iterator[tuple[str, str, str]]:
+    """(name, default, description) of every setting in a table of [[mqtt]], the tables within it last."""
+    inner: dict[str, type[BaseModel]] = {}
+    for name, field in model.model_fields.items():
+        within = [kind for kind in (field.annotation, *get_args(field.annotation)) if isinstance(kind, type)]
+        tables = [kind for kind in within if issubclass(kind, BaseModel)]
+        if tables:
+            inner[name] = tables[0]
+        else:
+            default = list(field.default) if isinstance(field.default, tuple) else field.default
+            yield f"{prefix}{name}", "" if field.is_required() else str(default), field.description or ""
+    for name, table in inner.items():
+        yield from settings_of_a_broker(table, f"{prefix}{name}.")
+
+
+def test_every_setting_of_a_broker_is_documented_with_its_default_and_nothing_else_is() -> None:
+    """The table of [[mqtt]] has one row a setting, with the default and the sentence of the code."""
+    assert BROKER_ROW.findall(DOCUMENT.read_text().partition("## Settings of MQTT brokers")[2]) == list(
+        settings_of_a_broker()
+    )
 
 
 def test_every_setting_is_documented_with_its_default_and_nothing_else_is() -> None:
@@ -57,6 +82,23 @@ def test_the_example_file_of_the_document_is_accepted(tmp_path: Path) -> None:
         ("[store]\nfield = 'value'", "store: field: {metric} must be in the template"),
         ("[store]\nmeasurement = '{devise}'", r"store: measurement: there is no {devise}; there are {device}"),
         ("[store]\ntags = ['device=x']", "store: tags: 'device' is taken"),
+        ("[[mqtt]]\nurl = 'localhost:1883'\npresets = ['tasmota']", "mqtt.0.url: expected the broker's address"),
+        ("[[mqtt]]\nurl = 'mqtt://u:p@b'\npresets = ['tasmota']", "mqtt.0.url: expected only the address"),
+        ("[[mqtt]]\nurl = 'mqtt://b'", "mqtt.0: nothing is subscribed to and nothing published"),
+        ("[[mqtt]]\nurl = 'mqtt://b'\npresets = ['tasmota']\npassword = 'p'", "mqtt.0: user is missing"),
+        ("[[mqtt]]\nurl = 'mqtt://b'\npresets = ['tasmota']\ntls_ca = 'p'", "mqtt.0: tls_ca and tls_certificate are"),
+        (
+            "[[mqtt]]\nurl = 'mqtt://b'\nshare = 'a/b'\npresets = ['tasmota']",
+            "mqtt.0.share: 'a/b' is a level of topics",
+        ),
+        ("[[mqtt]]\nurl = 'mqtt://b'\nsubscribe = [{topic = 'a/{device'}]", "mqtt.0.subscribe.0: the level"),
+        ("[[mqtt]]\nurl = 'mqtt://b'\nsubscribe = [{topic = 'a/+'}]", "mqtt.0.subscribe.0: .* needs {device}"),
+        ("[[mqtt]]\nurl = 'mqtt://b'\nsubscribe = [{topic = 'a/{b}', device = '{c}'}]", "device: '{c}' may name only"),
+        ("[[mqtt]]\nurl = 'mqtt://b'\npresets = ['zigbee']", "there is no preset 'zigbee': it may be zigbee2mqtt"),
+        ("[[mqtt]]\nurl = 'mqtt://b'\nsubscribe = [{topic = '{device}', payload = 'value'}]", "needs {metric}: a bare"),
+        ("[[mqtt]]\nurl = 'mqtt://b'\npublish = [{topic = 'a/{device}'}]", "needs {metric}: a bare value"),
+        ("[[mqtt]]\nurl = 'mqtt://b'\npublish = [{topic = '{device}/#'}]", "it may have no '\\+', no '#'"),
+        (2 * "[[mqtt]]\nurl = 'mqtt://b'\npresets = ['tasmota']\n", "mqtt: two brokers are called 'mqtt'"),
     ],
 )
 def test_a_wrong_setting_is_named(tmp_path: Path, text: str, message: str) -> None:

@@ -70,6 +70,7 @@ async def test_every_answer_is_what_the_description_says(hub: Hub) -> None:
     schemas.History.model_validate(await hub.get("/api/v1/history", device="*"))
     schemas.Flow.model_validate(await hub.get("/api/v1/flow"))
     schemas.Tokens.model_validate(await hub.get("/api/v1/tokens"))
+    schemas.Bridges.model_validate(await hub.get("/api/v1/mqtt"))
     schemas.Readiness.model_validate(await hub.get("/ready"))
 
 
@@ -270,7 +271,7 @@ async def test_what_is_lost_is_told_also_where_it_is_nothing(hub: Hub) -> None:
 async def test_health_ready_and_metrics_are_open_and_true(hub: Hub) -> None:
     """Operations need no token; the metrics parse, count what was accepted, and have no device as a label."""
     assert (await ask(hub, "/health", "")).text == "ok\n"
-    assert (await ask(hub, "/ready", "")).json() == {"ready": True, "problems": {}}
+    assert (await ask(hub, "/ready", "")).json() == {"ready": True, "problems": {}, "warnings": {}}
     families = {f.name: f for f in text_string_to_metric_families((await ask(hub, "/metrics", "")).text)}
     assert families["hub_accepted_readings"].samples[0].value == 401
     assert families["hub_devices_connected"].samples[0].value == 2

@@ -1,7 +1,8 @@
 """Building the real servers that no package has in the version that tests need.
 
-Each has a Go module of its own in this folder, which pins it and all it is made of by hash. What was built stays in a
-folder of the user's cache, so that it is built once for all checkouts and for ever.
+Most have a Go module of their own in this folder, which pins them and all they are made of by hash; one that has not is
+taken at its version, as its own module pins its parts. What was built stays in a folder of the user's cache, so that it
+is built once for all checkouts and for ever.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ class BuildError(Exception):
 class Source:
     """Where a server comes from: the Go module `folder` beside this file, and the `package` in it that is a program.
 
-    `rust` says that parts of it are written in Rust, which Go reaches through the module's own pkg-config.
+    `rust` says that parts of it are written in Rust, which Go reaches through the module's own pkg-config. `whole` says
+    that there is no such folder: the program is a module's own, and `go install` takes it as that module would.
     """
 
     folder: str
@@ -49,6 +51,7 @@ class Source:
     version: str
     tags: tuple[str, ...] = ()
     rust: bool = False
+    whole: bool = False
 
     @property
     def tools(self) -> dict[str, str]:
@@ -72,14 +75,26 @@ INFLUXDB2 = Source(
 )
 COMPOSE = Source("compose", "telemetry-hub/tests/services/compose", "2.16.2")
 """A few lines around the library that `docker compose` reads its files with, and of which this is the version."""
+TELEGRAF = Source(
+    "telegraf",
+    "github.com/influxdata/telegraf/cmd/telegraf",
+    "1.37.2",
+    tags=("custom", "inputs.mqtt_consumer", "outputs.influxdb_v2", "parsers.json"),
+    whole=True,
+)
+"""With the few of its plugins that a comparison needs; with all of them it takes many times as long to build."""
 
 
 def built_path(source: Source) -> Path:
     """Where the program is when it is built: the folder's name tells the version and the hashes of all its parts."""
-    module = HERE / source.folder
-    files = [module / "go.mod", module / "go.sum", *sorted(module.glob("*.go"))]
-    parts = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-    return _cache() / f"{source.folder}-{source.version}-{parts[:12]}" / source.package.rpartition("/")[2]
+    if source.whole:
+        contents = repr(source).encode()
+    else:
+        module = HERE / source.folder
+        files = [module / "go.mod", module / "go.sum", *sorted(module.glob("*.go"))]
+        contents = b"".join(file.read_bytes() for file in files)
+    parts = hashlib.sha256(contents).hexdigest()
+    return cache_folder() / f"{source.folder}-{source.version}-{parts[:12]}" / source.package.rpartition("/")[2]
 
 
 def build(source: Source) -> Path:
@@ -94,7 +109,7 @@ def build(source: Source) -> Path:
         if shutil.which(tool) is None:
             raise BuildError(f"no {tool} on the PATH, which builds it: {advice}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(path.with_name("lock")):
+    with alone(path.with_name("lock")):
         if not path.exists():
             _build(source, path)
     return path
@@ -106,7 +121,12 @@ def _build(source: Source, path: Path) -> None:
     environment = _with_rust(path.parent, log) if source.rust else {}
     unfinished = path.with_name("unfinished")
     options = [f"-tags={','.join(source.tags)}", f"-ldflags=-s -w -X main.version={source.version}"]
-    _run(["go", "build", "-o", str(unfinished), *options, source.package], source.folder, environment, log)
+    if source.whole:
+        place = {"GOBIN": str(unfinished)}
+        _run(["go", "install", *options, f"{source.package}@v{source.version}"], "", environment | place, log)
+        unfinished = unfinished / path.name
+    else:
+        _run(["go", "build", "-o", str(unfinished), *options, source.package], source.folder, environment, log)
     unfinished.rename(path)
 
 
@@ -150,12 +170,13 @@ def _run(command: list[str], folder: str, environment: Mapping[str, str], log: P
 
 
 @contextlib.contextmanager
-def _alone(lock: Path) -> Iterator[None]:
+def alone(lock: Path) -> Iterator[None]:
     """Waits until no other process builds the same; the lock ends with the process that has it."""
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
-def _cache() -> Path:
+def cache_folder() -> Path:
+    """Where everything that was built stays, for all checkouts."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "telemetry-hub-tests"

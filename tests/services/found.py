@@ -6,7 +6,7 @@ import functools
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -14,6 +14,7 @@ from types import MappingProxyType
 from tests.services.built import COMPOSE as COMPOSE_SOURCE
 from tests.services.built import INFLUXDB1 as INFLUXDB1_SOURCE
 from tests.services.built import INFLUXDB2 as INFLUXDB2_SOURCE
+from tests.services.built import TELEGRAF as TELEGRAF_SOURCE
 from tests.services.built import Source, built_path
 
 VERSION_TIMEOUT_S = 30
@@ -83,6 +84,17 @@ MOSQUITTO = Service(
 
 SERVICES = (CHROMIUM, COMPOSE, INFLUXDB1, INFLUXDB2, MOSQUITTO)
 
+TELEGRAF = Service(
+    name="telegraf",
+    commands=(),
+    variable="HUB_TEST_TELEGRAF",
+    advice="run `python -m tests.services telegraf`",
+    source=TELEGRAF_SOURCE,
+)
+
+OTHERS = (TELEGRAF,)
+"""What no test needs: it is built where it is asked for by name."""
+
 
 @functools.cache
 def find_service(service: Service) -> FoundService:
@@ -109,11 +121,13 @@ def find_service(service: Service) -> FoundService:
     return FoundService(service, Path(path), told, "")
 
 
-def service_table(reasons: Mapping[str, str] = MappingProxyType({})) -> list[str]:
+def service_table(
+    reasons: Mapping[str, str] = MappingProxyType({}), services: Sequence[Service] = SERVICES
+) -> list[str]:
     """One line per service: its name, its version and path, or why it is missing; `reasons` by name know better."""
-    width = max(len(service.name) for service in SERVICES)
+    width = max(len(service.name) for service in services)
     lines = []
-    for found in map(find_service, SERVICES):
+    for found in map(find_service, services):
         state = (
             f"{found.version}  ({found.path})"
             if found.path

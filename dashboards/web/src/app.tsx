@@ -4,6 +4,7 @@ import { hub } from "./data/hub";
 import { DevicePage } from "./pages/device/page";
 import { FleetPage } from "./pages/fleet/page";
 import { FlowPage } from "./pages/flow/page";
+import { MqttPage } from "./pages/mqtt/page";
 import { QuarantinePage } from "./pages/quarantine/page";
 import { SignInPage } from "./pages/sign_in";
 import { route } from "./ui/route";
@@ -26,6 +27,7 @@ export function App() {
           {shown.page === "flow" && <FlowPage />}
           {shown.page === "device" && <DevicePage key={shown.device} device={shown.device} />}
           {shown.page === "quarantine" && <QuarantinePage />}
+          {shown.page === "mqtt" && <MqttPage />}
           {shown.page === "unknown" && (
             <div class="message">
               <h1>There is no such page</h1>

@@ -8,6 +8,7 @@ import "./styles/device.css";
 import "./styles/flow.css";
 import "./styles/chart.css";
 import "./styles/quarantine.css";
+import "./styles/mqtt.css";
 import "./styles/overlay.css";
 import { render } from "preact";
 import { App } from "./app";

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from hub.contract.batch import Entry, EntryKind
+from hub.contract.journal import JournalError
 from hub.ingestion.device import EPOCHS_KEPT, Device
 from hub.ingestion.intake import Intake
 from hub.journal.sqlite_journal import SqliteJournal
@@ -113,3 +114,25 @@ async def test_a_device_remembers_where_its_earlier_epochs_ended(tmp_path: Path)
             if epoch != device.epoch:
                 device.begin_epoch(epoch)
             assert (device.received, device.acked) == (last, last)
+
+
+async def test_who_submitted_learns_when_it_is_durable(tmp_path: Path) -> None:
+    """Once, after the commit; at once where nothing is on its way; with an error where the loop ends before."""
+    told: list[tuple[int, bool]] = []
+    async with running(tmp_path / "journal.db") as loop:
+        device = loop.intake.device("d")
+        device.begin_epoch("a")
+        loop.submit(device, 1)
+        durable = asyncio.Event()
+
+        def done(error: JournalError | None) -> None:
+            told.append((device.durable.seq, error is None))
+            durable.set()
+
+        loop.intake.when_durable(done)
+        await durable.wait()
+        durable.clear()
+        loop.intake.when_durable(done)
+        await durable.wait()
+        loop.intake.when_durable(done)
+    assert told == [(1, True), (1, True), (1, False)]

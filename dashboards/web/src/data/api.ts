@@ -13,6 +13,8 @@ export interface HubInfo {
   role: Role;
   /** What keeps the hub from its work, by part: a sentence each that says what to do. */
   problems: Record<string, string>;
+  /** Whether it has a bridge to an MQTT broker. */
+  mqtt: boolean;
 }
 
 export type Role = "viewer" | "operator" | "admin" | string;
@@ -78,6 +80,45 @@ export interface Flow {
   store: { phase: "opening" | "running" | "waiting"; since_ns: number; error: string | null; missed: number };
   totals: Books;
   devices: (Books & { device: string })[];
+}
+
+/** A bridge to an MQTT broker; counts are of messages since the hub started. Null: it does nothing of that kind. */
+export interface Bridge {
+  name: string;
+  address: string;
+  /** "5" or "3.1.1"; empty before the first connection. */
+  version: string;
+  phase: "connecting" | "connected" | "waiting";
+  since_ns: number;
+  last_error: string | null;
+  inward: {
+    received: number;
+    taken: number;
+    undecodable: number;
+    retained: number;
+    own: number;
+    /** Readings, as the next. */
+    accepted: number;
+    duplicates: number;
+  } | null;
+  outward: {
+    published: number;
+    acknowledged: number;
+    in_flight: number;
+    /** Entries of the journal, as the lag. */
+    passed_over: number;
+    offset: number;
+    lag: number;
+    too_large: number;
+    refused: number;
+    /** Entries that the journal had deleted, or that cannot be decoded any more. */
+    missed: number;
+  } | null;
+}
+
+export interface Bridges {
+  time_ns: number;
+  bridges: Bridge[];
 }
 
 /** The hub refused or failed; `detail` is its own sentence. Status 0: no answer at all. */
@@ -157,6 +198,10 @@ export async function fetchDevices(): Promise<DeviceInfo[]> {
 /** The books, with so many devices at most: those that do not balance first. */
 export function fetchFlow(devices: number): Promise<Flow> {
   return request("GET", `/flow?limit=${devices}`);
+}
+
+export function fetchBridges(): Promise<Bridges> {
+  return request("GET", "/mqtt");
 }
 
 export function fetchDevice(device: string): Promise<DeviceInfo> {

@@ -15,7 +15,9 @@ export function Command({ text }: { text: string }) {
   return (
     <div class="command">
       <code data-testid="command">
-        {text.split(" ").map((word, index) => [index > 0 && " ", <span key={word}>{word}</span>])}
+        {text.split("\n").map((line) => (
+          <div key={line}>{wordsOf(line)}</div>
+        ))}
       </code>
       <button
         type="button"
@@ -46,4 +48,14 @@ async function copyText(text: string): Promise<void> {
   area.select();
   document.execCommand("copy");
   area.remove();
+}
+
+/** Words that lines are broken between, and nowhere else. A key is where the word begins: words may come twice. */
+function wordsOf(line: string) {
+  let begin = 0;
+  return line.split(" ").map((word) => {
+    const key = begin;
+    begin += word.length + 1;
+    return [key > 0 && " ", <span key={key}>{word}</span>];
+  });
 }

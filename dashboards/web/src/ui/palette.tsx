@@ -26,11 +26,19 @@ interface Entry {
 /** Actions of the page that is shown, besides those that are always there. */
 export const pageActions = signal<Omit<Entry, "key" | "device">[]>([]);
 
+const MQTT = {
+  text: "Go to the MQTT brokers",
+  hint: "Page",
+  icon: "broker",
+  run: () => navigate("/mqtt"),
+} as const;
+
 function allEntries(): Entry[] {
   const actions: Omit<Entry, "key" | "device">[] = [
     { text: "Go to the fleet", hint: "Page", icon: "fleet", run: () => navigate("/") },
     { text: "Go to the flow", hint: "Page", icon: "flow", run: () => navigate("/flow") },
     { text: "Go to the quarantine", hint: "Page", icon: "quarantine", run: () => navigate("/quarantine") },
+    ...(hub.info.value?.mqtt === true ? [MQTT] : []),
     ...pageActions.value,
     ...(["system", "light", "dark"] as const).map((name) => ({
       text: `Theme: ${name}`,

@@ -7,6 +7,7 @@ export type Route =
   | { page: "flow" }
   | { page: "device"; device: string }
   | { page: "quarantine" }
+  | { page: "mqtt" }
   | { page: "unknown" };
 
 const current = signal<Route>(routeOf(window.location.pathname));
@@ -16,6 +17,7 @@ export function routeOf(path: string): Route {
   if (path === "/" || path === "/index.html") return { page: "fleet" };
   if (/^\/flow\/?$/.test(path)) return { page: "flow" };
   if (/^\/quarantine\/?$/.test(path)) return { page: "quarantine" };
+  if (/^\/mqtt\/?$/.test(path)) return { page: "mqtt" };
   const device = /^\/device\/([^/]+)\/?$/.exec(path)?.[1];
   if (device === undefined) return { page: "unknown" };
   try {

@@ -78,6 +78,12 @@ function Rail() {
         <Icon name="quarantine" />
         Quarantine
       </a>
+      {hub.info.value?.mqtt === true && (
+        <a class="rail-item" href="/mqtt" aria-current={page === "mqtt" ? "page" : undefined}>
+          <Icon name="broker" />
+          MQTT
+        </a>
+      )}
       <RecentDevices />
       <div class="rail-foot">
         <button
@@ -159,6 +165,7 @@ function Header() {
         {shown.page === "fleet" && <span>Fleet</span>}
         {shown.page === "flow" && <span>Flow</span>}
         {shown.page === "quarantine" && <span>Quarantine</span>}
+        {shown.page === "mqtt" && <span>MQTT</span>}
         {shown.page === "unknown" && <span>Not found</span>}
         {shown.page === "device" && (
           <>

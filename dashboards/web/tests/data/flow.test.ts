@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { Books, Flow } from "../../src/data/api";
-import { type Look, orderOf, ratesOf, recentLooks, verdictOf } from "../../src/data/flow";
+import { orderOf, ratesOf, verdictOf } from "../../src/data/flow";
+import type { Look } from "../../src/data/looks";
 
 function books(numbers: Partial<Books>): Books {
   return {
@@ -18,7 +19,7 @@ function books(numbers: Partial<Books>): Books {
   };
 }
 
-function look(at_ms: number, numbers: Partial<Books>, journal = "j"): Look {
+function look(at_ms: number, numbers: Partial<Books>, journal = "j"): Look<Flow> {
   const flow: Flow = {
     journal: { id: journal, first_offset: 1, last_offset: 1, size_bytes: 0 },
     consumers: [],
@@ -26,7 +27,7 @@ function look(at_ms: number, numbers: Partial<Books>, journal = "j"): Look {
     totals: books(numbers),
     devices: [],
   };
-  return { flow, at_ms };
+  return { told: flow, at_ms };
 }
 
 describe("ratesOf", () => {
@@ -45,15 +46,6 @@ describe("ratesOf", () => {
       accepted: 5,
       stored: null,
     });
-  });
-});
-
-describe("recentLooks", () => {
-  it("keeps one look from before the span, so that a rate is always taken over all of it", () => {
-    let looks: Look[] = [];
-    for (let at = 0; at <= 60_000; at += 1000) looks = recentLooks(looks, look(at, {}));
-    expect(looks.map(({ at_ms }) => at_ms)).toEqual([55_000, 56_000, 57_000, 58_000, 59_000, 60_000]);
-    expect(recentLooks(looks, look(200_000, {})).map(({ at_ms }) => at_ms)).toEqual([60_000, 200_000]);
   });
 });
 

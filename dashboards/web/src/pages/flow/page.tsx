@@ -2,15 +2,17 @@
 
 import { type ComponentChildren, Fragment } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import type { Balance, Books, Flow } from "../../data/api";
-import { FlowFeed, orderOf, type Rates, ratesOf, verdictOf } from "../../data/flow";
+import { type Balance, type Books, type Flow, fetchFlow } from "../../data/api";
+import { orderOf, type Rates, ratesOf, SHOWN_DEVICES, verdictOf } from "../../data/flow";
 import { hub } from "../../data/hub";
+import { Looks } from "../../data/looks";
 import { count, fixed, formatFor, formatValue } from "../../data/number_format";
 import { Icon } from "../../ui/icon";
 import { devicePath } from "../../ui/route";
 
-/** Names of the journal's consumers as people know them. */
-const SINKS: Record<string, string> = { store: "Store", mqtt: "Broker" };
+/** A consumer of the journal's name as people know it. */
+const sinkName = (consumer: string) =>
+  consumer === "store" ? "Store" : consumer.replace(/^mqtt:/, "Broker ");
 const PHASES: Record<Flow["store"]["phase"], string> = {
   opening: "Opening",
   running: "Running",
@@ -18,7 +20,7 @@ const PHASES: Record<Flow["store"]["phase"], string> = {
 };
 
 export function FlowPage() {
-  const [feed] = useState(() => new FlowFeed());
+  const [feed] = useState(() => new Looks(() => fetchFlow(SHOWN_DEVICES)));
   useEffect(() => {
     feed.start();
     return () => feed.stop();
@@ -39,9 +41,9 @@ export function FlowPage() {
         <div class="flow" aria-busy={problem === null} />
       ) : (
         <>
-          <Way flow={look.flow} rates={ratesOf(looks.length > 1 ? looks[0] : undefined, look)} />
-          <Sum books={look.flow.totals} />
-          <Devices flow={look.flow} />
+          <Way flow={look.told} rates={ratesOf(looks.length > 1 ? looks[0] : undefined, look)} />
+          <Sum books={look.told.totals} />
+          <Devices flow={look.told} />
         </>
       )}
     </>
@@ -99,12 +101,12 @@ function Sink({ flow, consumer, rates, wrong }: SinkProps) {
   const isStore = consumer.name === "store";
   const { phase, error } = flow.store;
   const down = isStore && error !== null;
-  const name = SINKS[consumer.name] ?? consumer.name;
+  const name = sinkName(consumer.name);
   return (
     <div class="flow-sink">
       <Arrow
         rate={isStore ? rates.stored : null}
-        label={`From the journal to the ${name.toLowerCase()}`}
+        label={`From the journal to: ${name}`}
         wrong={down || (isStore && wrong)}
       >
         {isStore && <Fact name="stored" value={consumer.stored} />}

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from hub.settings.mqtt import MqttSettings
+from hub.settings.section import Section
 from hub.stores.influxdb.naming import FIELD, MEASUREMENT, TAGS, check_templates
 from wire import limits
 
@@ -55,11 +57,7 @@ class SettingsError(Exception):
     """The settings cannot be used; the message names each key and says what is wrong with it."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class AccessSettings(_Section):
+class AccessSettings(Section):
     """Who may come in, and how."""
 
     behind_proxy: bool = Field(default=False, description="A reverse proxy in front of the hub terminates TLS.")
@@ -69,7 +67,7 @@ class AccessSettings(_Section):
     )
 
 
-class TlsSettings(_Section):
+class TlsSettings(Section):
     """TLS on the hub's own port."""
 
     certificate: Path | None = Field(default=None, description="PEM file with the certificate chain.")
@@ -82,7 +80,7 @@ class TlsSettings(_Section):
         return self
 
 
-class IngestSettings(_Section):
+class IngestSettings(Section):
     """Taking in data."""
 
     window: int = Field(
@@ -90,7 +88,7 @@ class IngestSettings(_Section):
     )
 
 
-class JournalSettings(_Section):
+class JournalSettings(Section):
     """The durable log of accepted batches."""
 
     keep_bytes: int = Field(
@@ -116,7 +114,7 @@ class JournalSettings(_Section):
         return self
 
 
-class StoreSettings(_Section):
+class StoreSettings(Section):
     """Where history lives: DuckDB in the data directory, or InfluxDB where there is a `url`."""
 
     url: str | None = Field(default=None, description="InfluxDB's address; without one, DuckDB is the store.")
@@ -196,7 +194,7 @@ class StoreSettings(_Section):
         return self
 
 
-class LiveSettings(_Section):
+class LiveSettings(Section):
     """Updates to dashboards."""
 
     compression: bool = Field(
@@ -204,7 +202,7 @@ class LiveSettings(_Section):
     )
 
 
-class LogSettings(_Section):
+class LogSettings(Section):
     """What the hub says of itself, on stderr."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="The least that is said.")
@@ -236,6 +234,16 @@ class Settings(BaseSettings):
     store: StoreSettings = StoreSettings()
     live: LiveSettings = LiveSettings()
     log: LogSettings = LogSettings()
+    mqtt: tuple[MqttSettings, ...] = Field(default=(), description="The MQTT brokers that the hub is bridged to.")
+
+    @field_validator("mqtt")
+    @classmethod
+    def _have_names(cls, brokers: tuple[MqttSettings, ...]) -> tuple[MqttSettings, ...]:
+        names = [broker.name for broker in brokers]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two brokers are called {name!r}: give each its name")
+        return brokers
 
     @property
     def address(self) -> tuple[str, int]:

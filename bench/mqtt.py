@@ -1,0 +1,252 @@
+"""The rows of MQTT: messages in and out, beside Telegraf with InfluxDB behind the same broker.
+
+Everything that takes messages in is on one core, the broker as well; the load, and who listens, on the other.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import msgspec
+import numpy as np
+
+from bench.figure import Figure, Outcome, Plan, Tell, at_least, at_most
+from bench.frames import METRICS, Shape
+from bench.hub_process import HubProcess, running_hub
+from bench.measure import POLL_SECONDS, STORE_SECONDS, Failure, Run, measure
+from bench.mqtt_load import DEVICES, TOPIC, Heard, Listening, Publishing, Sent, names, worker
+from bench.stores import on_core
+from bench.telegraf import running_telegraf
+from tests.services.found import MOSQUITTO, find_service
+from tests.services.mosquitto import Mosquitto
+
+OUT = "bench-out"
+OUT_MUST_PER_S = 7_000
+LATENCY_RATE = 2_000
+LATENCY_SECONDS = 5.0
+NODELAY = ("set_tcp_nodelay true",)
+"""For the broker: else a message waits for the acknowledgement of the one before."""
+
+ONE = Shape(metrics=1, times=1, format="msgpack")
+
+
+class MqttIn(NamedTuple):
+    """Messages of so many readings, as fast as they come: until the hub's store has them, then until InfluxDB has."""
+
+    key: str
+    name: str
+    readings: int
+    qos: Literal[0, 1]
+    messages: int
+    must: float | None
+
+    def run(self, plan: Plan, tell: Tell) -> Outcome:
+        """Both in turns, on servers of their own each time; the medians count."""
+        ours: list[float] = []
+        theirs: list[float] = []
+        notes = []
+        each = max(10, round(self.messages * plan.scale / DEVICES))
+        for repeat in range(plan.repeats):
+            tell(f"{self.name}, run {repeat + 1} of {plan.repeats}, hub", repeat / plan.repeats)
+            stored_s, sent = self._hub(plan, f"r{repeat}", each)
+            ours.append(each * DEVICES / stored_s)
+            tell(f"{self.name}, run {repeat + 1} of {plan.repeats}, Telegraf", (repeat + 0.5) / plan.repeats)
+            telegraf_s = self._telegraf(plan, f"r{repeat}", each)
+            theirs.append(each * DEVICES / telegraf_s)
+            notes.append(
+                f"hub {ours[-1]:,.0f} messages/s, Telegraf {theirs[-1]:,.0f}; {each * DEVICES:,} messages, "
+                f"{sent.bytes / 1e6:.0f} MB, which the broker had after {sent.ended_s - sent.started_s:.1f} s; "
+                f"publisher {sent.cpu_s / (sent.ended_s - sent.started_s):.0%} of its core"
+            )
+        hub, telegraf = statistics.median(ours), statistics.median(theirs)
+        ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+        return Outcome(
+            [
+                at_least(f"{self.name}: acknowledged and stored", hub, "messages/s", None),
+                at_least(f"{self.name}: Telegraf and InfluxDB", telegraf, "messages/s", None),
+                at_least(f"{self.name}: hub to Telegraf", ratio, "times", self.must),
+            ],
+            notes,
+        )
+
+    def _hub(self, plan: Plan, prefix: str, each: int) -> tuple[float, Sent]:
+        data = plan.data(self.key)
+        total = each * DEVICES
+        with running_broker(plan, self.key) as broker:
+            table = f'[[mqtt.subscribe]]\ntopic = "{TOPIC}/{{device}}"\nqos = {self.qos}\n'
+            with bridged_hub(plan, data, broker, table) as hub:
+                self._await_subscription(broker, hub, plan)
+                with worker(
+                    Publishing(broker.port, prefix, each, self.readings, self.qos, plan.load_core)
+                ) as publisher:
+                    publisher.go()
+                    sent = publisher.sent()
+                    ended_s = self._stored(hub, prefix, total)
+        if sent.acked != total:
+            raise Failure(f"the broker acknowledged {sent.acked} of {total} messages")
+        return ended_s - sent.started_s, sent
+
+    def _await_subscription(self, broker: Mosquitto, hub: HubProcess, plan: Plan) -> None:
+        """A first message of each device gets through, which also makes its metrics known."""
+        with worker(Publishing(broker.port, "first", 1, self.readings, 1, plan.load_core)) as publisher:
+            publisher.go()
+            publisher.sent()
+        self._stored(hub, "first", DEVICES)
+
+    def _stored(self, hub: HubProcess, prefix: str, messages: int) -> float:
+        """When the store had them all. Raises Failure where the books do not balance."""
+        wanted = messages * self.readings
+        deadline_s = time.monotonic() + STORE_SECONDS
+        while True:
+            books = hub.books()
+            ours = [device for device in books.devices if device.device.startswith(f"{prefix}-")]
+            accepted = sum(device.accepted for device in ours)
+            stored = sum(device.stored or 0 for device in ours)
+            if stored >= wanted and not books.behind:
+                break
+            if time.monotonic() > deadline_s:
+                raise Failure(f"readings accepted: {accepted}, stored: {stored}, not {wanted}")
+            time.sleep(POLL_SECONDS)
+        ended_s = time.monotonic()
+        bad = sum(d.duplicate_batches + d.quarantined_batches + d.lost_batches for d in ours)
+        if (accepted, stored, bad) != (wanted, wanted, 0):
+            raise Failure(f"readings accepted: {accepted}, stored: {stored}, not {wanted}; {bad} batches went wrong")
+        return ended_s
+
+    def _telegraf(self, plan: Plan, prefix: str, each: int) -> float:
+        with ExitStack() as stack:
+            broker = stack.enter_context(running_broker(plan, self.key))
+            folder = plan.data(f"{self.key}-telegraf")
+            telegraf = stack.enter_context(running_telegraf(folder, port=broker.port, qos=self.qos, core=plan.hub_core))
+            order = Publishing(broker.port, prefix, each, self.readings, self.qos, plan.load_core)
+            publisher = stack.enter_context(worker(order))
+            publisher.go()
+            sent = publisher.sent()
+            return telegraf.wait(each * DEVICES, names(self.readings)) - sent.started_s
+
+
+class MqttOut(NamedTuple):
+    """Batches of one reading from devices, each a message to a subscriber: as fast as they go, then at a fixed rate."""
+
+    key: str
+    name: str
+    qos: Literal[0, 1]
+    messages: int
+    must: float | None
+
+    def run(self, plan: Plan, tell: Tell) -> Outcome:
+        """The medians count."""
+        data = plan.data(self.key)
+        rates: list[float] = []
+        latencies: list[dict[str, float]] = []
+        notes = []
+        table = f'[[mqtt.publish]]\ntopic = "{OUT}/{{device}}/{{metric}}"\nqos = {self.qos}\n'
+        with running_broker(plan, self.key) as broker, bridged_hub(plan, data, broker, table) as hub:
+            for repeat in range(plan.repeats):
+                words = partial(tell, f"{self.name}, run {repeat + 1} of {plan.repeats}")
+                each = max(10, round(self.messages * plan.scale / DEVICES))
+                run, heard = self._measured(plan, hub, broker, f"flood-{repeat}", each, 0, words)
+                rates.append(each * DEVICES / (heard.ended_s - run.started_s))
+                each = max(10, round(LATENCY_RATE * LATENCY_SECONDS * plan.scale / DEVICES))
+                paced, times = self._measured(plan, hub, broker, f"paced-{repeat}", each, LATENCY_RATE, words)
+                latencies.append(latency_ms(paced, times, LATENCY_RATE))
+                notes.append(
+                    f"{rates[-1]:,.0f} messages/s, acknowledged to the devices at {run.acked_frames_per_s:,.0f}/s; hub "
+                    f"{run.hub_cpu:.0%} of its core, broker and others {run.others_cpu:.0%}, subscriber "
+                    f"{heard.cpu_s / (heard.ended_s - run.started_s):.0%} of the other; at {LATENCY_RATE:,}/s "
+                    f"acknowledged after {paced.latency_ms['p50']:.2f} ms, at the subscriber after "
+                    f"{latencies[-1]['p50']:.2f} ms"
+                )
+        figures: list[Figure] = [
+            at_least(f"{self.name}: device to subscriber", statistics.median(rates), "messages/s", self.must)
+        ]
+        figures += [
+            at_most(
+                f"{self.name}: device to subscriber, {name}",
+                statistics.median(run_ms[name] for run_ms in latencies),
+                "ms",
+                None,
+            )
+            for name in ("p50", "p99")
+        ]
+        return Outcome(figures, notes)
+
+    def _measured(
+        self, plan: Plan, hub: HubProcess, broker: Mosquitto, prefix: str, each: int, rate: float, tell: partial[None]
+    ) -> tuple[Run, Heard]:
+        order = Listening(
+            broker.port, f"{OUT}/+/{METRICS[0].name}", self.qos, each * DEVICES, plan.load_core, times=bool(rate)
+        )
+        with worker(order) as subscriber:
+            run = measure(
+                hub,
+                ONE,
+                prefix=prefix,
+                devices=DEVICES,
+                frames=each,
+                rate=rate,
+                seed=0,
+                core=plan.load_core,
+                hub_core=plan.hub_core,
+                progress=tell,
+            )
+            heard = subscriber.heard()
+        wrong = {topic: count for topic, count in heard.by_topic.items() if count != each}
+        if wrong or len(heard.by_topic) != DEVICES or heard.repeated or heard.disordered:
+            raise Failure(
+                f"the subscriber got {wrong or heard.by_topic} of {each} each, {heard.repeated} twice and "
+                f"{heard.disordered} out of order"
+            )
+        return run, heard
+
+
+def latency_ms(run: Run, heard: Heard, rate: float) -> dict[str, float]:
+    """From the intended time of each frame to its message at the subscriber: p50 and p99.
+
+    Frame k of a paced load belongs to device k mod n, and a device's messages come in order.
+    """
+    devices = len(heard.by_topic)
+    parts = []
+    for topic, times_s in heard.times_s.items():
+        device = int(topic.split("/")[1].rpartition("-")[2])
+        due_s = run.started_s + (np.arange(len(times_s)) * devices + device) / rate
+        parts.append(np.array(times_s) - due_s)
+    values = np.percentile(np.concatenate(parts), [50, 99]) * 1000
+    return {"p50": float(values[0]), "p99": float(values[1])}
+
+
+@contextmanager
+def running_broker(plan: Plan, key: str) -> Iterator[Mosquitto]:
+    """An empty Mosquitto on the hub's core. Raises Failure where there is none."""
+    found = find_service(MOSQUITTO)
+    if found.path is None:
+        raise Failure(found.reason)
+    with ExitStack() as stack:
+        with on_core(plan.hub_core):
+            broker = stack.enter_context(Mosquitto(found.path, plan.data(f"{key}-broker"), settings=NODELAY))
+        yield broker
+
+
+@contextmanager
+def bridged_hub(plan: Plan, data: Path, broker: Mosquitto, table: str) -> Iterator[HubProcess]:
+    """A hub with one broker; `table` says what for."""
+    config = data.with_suffix(".toml")
+    config.write_text(f"[[mqtt]]\nurl = {msgspec.json.encode(broker.url).decode()}\n{table}")
+    with running_hub(data, core=plan.hub_core, launcher=plan.launcher, environment={"HUB_CONFIG": str(config)}) as hub:
+        yield hub
+
+
+MQTT_ROWS = (
+    MqttIn("mqtt-in-one", "MQTT in, 1 reading, QoS 1", 1, 1, 100_000, 0.5),
+    MqttIn("mqtt-in-forty", "MQTT in, 40 readings, QoS 1", 40, 1, 40_000, 0.8),
+    MqttIn("mqtt-in-one-0", "MQTT in, 1 reading, QoS 0", 1, 0, 100_000, None),
+    MqttIn("mqtt-in-forty-0", "MQTT in, 40 readings, QoS 0", 40, 0, 40_000, None),
+    MqttOut("mqtt-out", "MQTT out, QoS 1", 1, 40_000, OUT_MUST_PER_S),
+    MqttOut("mqtt-out-0", "MQTT out, QoS 0", 0, 40_000, OUT_MUST_PER_S),
+)

@@ -1,0 +1,388 @@
+"""One broker: a connection with paho, run by the event loop, made again for as long as the hub runs.
+
+Each connection has a client of its own, so nothing is left over from the one before: what the broker keeps for the
+session comes again from it, and what was published and not acknowledged is published again by whoever keeps it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from hub.mqtt.packet import UserProperties
+from hub.mqtt.reading import Publish
+
+CONNECT_S = 10.0
+"""From the first packet to the broker's answer."""
+
+FIRST_RETRY_S = 0.5
+MAX_RETRY_S = 30.0
+"""Between two attempts: a random part of a bound that doubles, so that a broker that restarts is not met by all."""
+
+READ_BYTES = 64 * 1024
+"""Read at once: paho asks for each byte of a packet's head by itself."""
+
+UNSENT_BYTES = 256 * 1024
+"""Kept for a socket that takes no more; beyond it paho keeps its packets."""
+
+PACKETS_A_TURN = 256
+"""Taken in before others get their turn of the event loop: some 10 ms."""
+
+MAX_PACKET_BYTES = 1024 * 1024
+"""Of one message: four times what a batch may have, so that what is too large is seen, in quarantine."""
+
+TICK_S = 1.0
+"""How often the silence of the connection is looked into."""
+
+NEW_ONLY = 1
+"""Retain handling: retained messages come when the subscription is new, and not with each connection."""
+
+
+class BrokerError(Exception):
+    """The connection was not made or has ended; the sentence says why."""
+
+
+class Options(NamedTuple):
+    """How to reach a broker, and as whom. `will` is what it says when the hub is gone without a word."""
+
+    host: str
+    port: int
+    client_id: str
+    keepalive_s: int = 30
+    session_expiry_s: int = 0
+    receive_maximum: int = 1_000
+    user: str = ""
+    password: str = ""
+    tls: ssl.SSLContext | None = None
+
+
+class Listener(Protocol):
+    """What the connection tells; none of these waits."""
+
+    def will(self) -> Publish | None:
+        """What the broker is to say when this connection breaks."""
+
+    def farewell(self) -> Sequence[Publish]:
+        """What is said before the connection is ended in order."""
+
+    def connected(self, link: Link, *, is_resumed: bool) -> None:
+        """There is a connection; `is_resumed` says whether the broker still has the session."""
+
+    def arrived(self, link: Link, message: paho.MQTTMessage) -> None:
+        """A message came; at QoS 1 it has to be acknowledged on this link."""
+
+    def published(self, id: int, reason: int) -> None:
+        """A message that was published is acknowledged."""
+
+    def disconnected(self, why: str) -> None:
+        """It has ended, or was not made."""
+
+
+class _Buffered:
+    """A socket that reads much at a time and sends what comes together as one."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        self._read = b""
+        self._at = 0
+        self._unsent = bytearray()
+
+    def recv(self, size: int) -> bytes:
+        at = self._at
+        if at >= len(self._read):
+            self._read = self._inner.recv(READ_BYTES)
+            at = 0
+        data = self._read[at : at + size]
+        self._at = at + len(data)
+        return data
+
+    def pending(self) -> int:
+        """Bytes that are read and not taken."""
+        own = len(self._read) - self._at
+        return own or (self._inner.pending() if isinstance(self._inner, ssl.SSLSocket) else 0)
+
+    def send(self, data: bytes | bytearray) -> int:
+        if len(self._unsent) > UNSENT_BYTES:
+            raise BlockingIOError
+        self._unsent += data
+        return len(data)
+
+    def flush(self) -> bool:
+        """Sends what it can; whether that was all. Raises OSError."""
+        try:
+            while self._unsent:
+                del self._unsent[: self._inner.send(self._unsent)]
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return False
+        return True
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def fileno(self) -> int:
+        number: int = self._inner.fileno()
+        return number
+
+    def setblocking(self, flag: bool) -> None:
+        self._inner.setblocking(flag)
+
+
+class _Client(paho.Client):
+    """paho's client on a buffered socket: of 36 µs a message its single reads and sends were two thirds."""
+
+    buffered: _Buffered
+
+    def _create_socket(self) -> Any:
+        inner = super()._create_socket()
+        if isinstance(inner, socket.socket) and inner.family in (socket.AF_INET, socket.AF_INET6):
+            inner.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.buffered = _Buffered(inner)
+        return self.buffered
+
+
+class Link:
+    """One connection, from its first packet to its end. Implements hub.mqtt.outlet.Outlet."""
+
+    def __init__(self, options: Options, listener: Listener, *, mqtt5: bool) -> None:
+        self.mqtt5 = mqtt5
+        self.receive_maximum = 65_535
+        self.maximum_packet_size: int | None = None
+        self.user_properties = mqtt5
+        self.was_answered = False
+        self._options = options
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[str] = self._loop.create_future()
+        self._answer: asyncio.Future[bool] = self._loop.create_future()
+        self._is_open = self._is_paused = self._is_reading = self._is_writing = False
+        self._mid = 0
+        client = self._client = _Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=options.client_id,
+            protocol=MQTTProtocolVersion.MQTTv5 if mqtt5 else MQTTProtocolVersion.MQTTv311,
+            clean_session=None if mqtt5 else False,
+            manual_ack=True,
+            reconnect_on_failure=False,
+        )
+        client.max_inflight_messages_set(0)
+        if options.user:
+            client.username_pw_set(options.user, options.password)
+        if options.tls is not None:
+            client.tls_set_context(options.tls)
+        client.on_socket_register_write = self._wants_to_write
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_message = lambda _client, _data, message: listener.arrived(self, message)
+        client.on_publish = lambda _client, _data, mid, reason, _properties: listener.published(mid, reason.value)
+
+    async def open(self) -> bool:
+        """Connects; whether the broker still had the session. Raises BrokerError."""
+        options, properties = self._options, None
+        if self.mqtt5:
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            properties.SessionExpiryInterval = options.session_expiry_s
+            properties.ReceiveMaximum = options.receive_maximum
+            properties.MaximumPacketSize = MAX_PACKET_BYTES
+        will = self._listener.will()
+        if will is not None:
+            self._client.will_set(will.topic, will.payload, will.qos, will.retain)
+        self._client.connect_async(
+            options.host, options.port, options.keepalive_s, clean_start=False, properties=properties
+        )
+        try:
+            await asyncio.to_thread(self._client.reconnect)
+        except (OSError, ValueError) as error:
+            raise BrokerError(_in_words(error, options)) from None
+        self._is_open = True
+        self._loop.add_reader(self._client.buffered.fileno(), self._readable)
+        self._write()
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                return await self._answer
+        except TimeoutError:
+            raise BrokerError("the broker takes connections and does not answer") from None
+
+    async def closed(self) -> str:
+        """Why it ended, once it has."""
+        while not self._ended.done():
+            await asyncio.wait([self._ended], timeout=TICK_S)
+            if not self._ended.done():
+                self._client.loop_misc()
+        return self._ended.result()
+
+    def close(self) -> None:
+        """Ends it, with a word to the broker where there still is a connection."""
+        if self._is_open and self.was_answered:
+            for message in self._listener.farewell():
+                self._client.publish(message.topic, message.payload, message.qos, message.retain)
+            self._client.disconnect()
+            self._write()
+        self._end("closed")
+
+    def subscribe(self, filters: Sequence[tuple[str, int]]) -> None:
+        """Asks for messages, each filter with its QoS."""
+        if not filters:
+            return
+        if self.mqtt5:
+            self._client.subscribe(
+                [
+                    (
+                        filter,
+                        # A shared subscription with no-local is an error of the protocol (MQTT 5.0, 3.8.3.1).
+                        SubscribeOptions(qos, noLocal=not filter.startswith("$share/"), retainHandling=NEW_ONLY),
+                    )
+                    for filter, qos in filters
+                ]
+            )
+        else:
+            self._client.subscribe(list(filters))
+
+    def publish(self, message: Publish, properties: UserProperties | None = None) -> int:
+        """Hands a message to the connection; its id. Raises ConnectionError."""
+        if not self._is_open:
+            raise ConnectionError("the connection has ended")
+        info = self._client.publish(message.topic, message.payload, message.qos, message.retain, properties)
+        return info.mid
+
+    def ack(self, mid: int) -> None:
+        """The message with this id is durable; nothing where the connection has ended."""
+        if self._is_open:
+            self._client.ack(mid, 1)
+
+    def pause(self) -> None:
+        """Reads nothing more until `resume`."""
+        if self._is_open and not self._is_paused:
+            self._is_paused = True
+            self._loop.remove_reader(self._client.buffered.fileno())
+
+    def resume(self) -> None:
+        """Reads on."""
+        if self._is_open and self._is_paused:
+            self._is_paused = False
+            self._loop.add_reader(self._client.buffered.fileno(), self._readable)
+            self._read_on()
+
+    def _readable(self) -> None:
+        self._is_reading = False
+        for _ in range(PACKETS_A_TURN):
+            if not self._is_open or self._is_paused:
+                return
+            self._client.loop_read()
+            if not self._client.buffered.pending():
+                return
+        self._read_on()
+
+    def _read_on(self) -> None:
+        if not self._is_reading:
+            self._is_reading = True
+            self._loop.call_soon(self._readable)
+
+    def _wants_to_write(self, _client: object, _data: object, _socket: object) -> None:
+        if self._is_open and not self._is_writing:
+            self._is_writing = True
+            self._loop.call_soon(self._write)
+
+    def _write(self) -> None:
+        """Once for all that was handed over in this turn."""
+        self._is_writing = False
+        if not self._is_open:
+            return
+        buffered = self._client.buffered
+        try:
+            self._client.loop_write()
+            is_all = buffered.flush()
+        except OSError as error:
+            self._end(_in_words(error, self._options))
+            return
+        if buffered.fileno() < 0:
+            return
+        if is_all and not self._client.want_write():
+            self._loop.remove_writer(buffered.fileno())
+        else:
+            self._loop.add_writer(buffered.fileno(), self._write)
+
+    def _on_connect(self, _client: object, _data: object, flags: Any, reason: Any, properties: Any) -> None:
+        self.was_answered = not reason.is_failure
+        if self._answer.done():
+            return
+        if reason.is_failure:
+            self._answer.set_exception(BrokerError(f"the broker refuses the connection: {reason}"))
+            return
+        self.receive_maximum = getattr(properties, "ReceiveMaximum", self.receive_maximum)
+        self.maximum_packet_size = getattr(properties, "MaximumPacketSize", None)
+        self._answer.set_result(bool(flags.session_present))
+
+    def _on_disconnect(self, _client: object, _data: object, flags: Any, reason: Any, _properties: object) -> None:
+        by = "the broker ended the connection" if flags.is_disconnect_packet_from_server else "the connection broke"
+        self._end(f"{by}: {reason}")
+
+    def _end(self, why: str) -> None:
+        if not self._is_open:
+            return
+        self._is_open = False
+        number = self._client.buffered.fileno()
+        if number >= 0:
+            self._loop.remove_reader(number)
+            self._loop.remove_writer(number)
+        self._client.buffered.close()
+        if not self._answer.done():
+            self._answer.set_exception(BrokerError(why))
+        if not self._ended.done():
+            self._ended.set_result(why)
+
+
+class Broker:
+    """Connects, and connects again, until cancelled."""
+
+    def __init__(self, options: Options, listener: Listener, *, jitter: Callable[[], float] = random.random) -> None:
+        self._options = options
+        self._listener = listener
+        self._jitter = jitter
+        self._mqtt5 = True
+
+    async def run(self) -> None:
+        """Keeps a connection until cancelled; then ends it in order."""
+        tries = 0
+        while True:
+            link = Link(self._options, self._listener, mqtt5=self._mqtt5)
+            try:
+                is_resumed = await link.open()
+                tries = 0
+                self._listener.connected(link, is_resumed=is_resumed)
+                why = await link.closed()
+            except BrokerError as error:
+                why = str(error)
+                # A broker of MQTT 3.1.1 says so, or hangs up: then the other version is tried.
+                if link._is_open or "rotocol" in why or "broke" in why:
+                    self._mqtt5 = not self._mqtt5
+            finally:
+                link.close()
+            self._listener.disconnected(why)
+            tries += 1
+            await asyncio.sleep(self._jitter() * min(MAX_RETRY_S, FIRST_RETRY_S * 2 ** min(tries - 1, 16)))
+
+
+def _in_words(error: Exception, options: Options) -> str:
+    where = f"{options.host}:{options.port}"
+    match error:
+        case ssl.SSLCertVerificationError():
+            return f"{where}: the broker's certificate is not trusted: {error.verify_message}"
+        case ssl.SSLError():
+            return f"{where}: TLS failed: {error.reason or error}"
+        case socket.gaierror():
+            return f"{where}: there is no such host"
+        case TimeoutError():
+            return f"{where}: no answer"
+        case OSError():
+            return f"{where}: {error.strerror or error}"
+    return f"{where}: {error}"

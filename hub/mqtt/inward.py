@@ -1,0 +1,399 @@
+"""From a broker's messages to the intake: decoded as they come, stored together, acknowledged when they are on disk.
+
+What arrives while a commit runs is one round: it becomes few batches, is submitted when that commit has ended, and its
+messages are acknowledged, in the order in which they came, when its own has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import structlog
+
+from hub.contract import bridge
+from hub.contract.batch import Series
+from hub.contract.journal import JournalError
+from hub.ingestion.feed import Feed, FeedDirectory
+from hub.ingestion.intake import Intake
+from hub.mqtt.client import Link
+from hub.mqtt.reading import Declared, Decoder, Found, Message, Presence, Publish, Refused, Row, Sample, Undecodable
+from hub.mqtt.recent import Recent, Values
+from wire import device as messages
+from wire.columns import pack_floats, pack_times
+from wire.errors import Code, WireError
+from wire.model import Metric, MetricType
+
+MAX_WAITING = 4_096
+"""Messages that may wait for the round before; then the connection is not read. Those of QoS 1 are bounded by the
+receive maximum already; these may be of QoS 0, or of a broker that knows no such bound."""
+
+ROWS_A_BATCH = 1_000
+PACKED_FROM = 16
+"""Rows from which a column of floats goes packed: then acceptance makes arrays of all at once."""
+
+RETRY_S = 0.5
+"""While nothing can be stored, it is tried again so often; the broker keeps the rest."""
+
+TOPICS_KEPT = 10_000
+"""Topics whose decoder is remembered."""
+
+STORAGE = frozenset({Code.STORAGE_FULL, Code.STORAGE_FAILED, Code.BUSY, Code.SHUTTING_DOWN})
+
+log = structlog.get_logger(__name__)
+
+
+class _Line(NamedTuple):
+    """One row on its way: of which message, with the time that it has or is given."""
+
+    message: Message
+    time_ns: int
+    values: dict[str, float | int | bool | str]
+    has_time: bool
+    historical: bool
+
+
+class _Round:
+    """What arrived together."""
+
+    def __init__(self) -> None:
+        self.lines: dict[str, list[_Line]] = {}
+        self.metrics: dict[str, dict[str, Metric]] = {}
+        self.tags: dict[str, dict[str, str]] = {}
+        self.presence: dict[str, bool] = {}
+        self.refused: list[Refused] = []
+        self.acks: list[tuple[Link, int]] = []
+        self.count = 0
+        self.taken = 0
+
+
+class Inward:
+    """What comes from one broker. `said` is given what decoders want to be published."""
+
+    def __init__(
+        self,
+        intake: Intake,
+        directory: FeedDirectory,
+        decoders: Sequence[Decoder],
+        *,
+        name: str,
+        hub: str,
+        epoch: str,
+        receive_maximum: int,
+        recent: Recent,
+        said: Callable[[Publish], None],
+    ) -> None:
+        self._intake = intake
+        self._directory = directory
+        self._decoders = decoders
+        self._hub = hub
+        self._epoch = epoch
+        self._agent = f"mqtt:{name}"
+        self._own = f"mqtt.{name}"
+        self._said = said
+        self._recent = recent
+        self._feeds: dict[str, Feed] = {}
+        self._of_topic: dict[str, Decoder | None] = {}
+        self._round = _Round()
+        self._wake = asyncio.Event()
+        self._paused: Link | None = None
+        # What came and whose acknowledgement the broker may not have, by message id: it comes again as it was.
+        self._seen: OrderedDict[int, tuple[str, bytes, bool]] = OrderedDict()
+        self._max_seen = receive_maximum
+        self.received = self.taken = self.undecodable = self.retained = self.own = 0
+        self.accepted = self.duplicates = 0
+
+    @property
+    def state(self) -> bridge.Inward:
+        """Plain counts since the start."""
+        return bridge.Inward(
+            self.received, self.taken, self.undecodable, self.retained, self.own, self.accepted, self.duplicates
+        )
+
+    def connected(self, *, is_resumed: bool) -> None:
+        """A connection began; a new session knows nothing of the ids of the one before."""
+        if not is_resumed:
+            self._seen.clear()
+
+    def arrived(self, link: Link, message: Any) -> None:
+        """One message of paho's."""
+        self.received += 1
+        mid, qos = message.mid, message.qos
+        payload = bytes(message.payload)
+        round = self._round
+        try:
+            topic: str = message.topic
+        except UnicodeDecodeError:
+            topic = ""
+        if qos and self._is_repeated(mid, topic, payload, dup=message.dup):
+            # It is on its way to the disk in this round or before it: its turn comes with this one's.
+            self.duplicates += 1
+            self.taken += 1
+        else:
+            properties = message.properties
+            pairs = dict(getattr(properties, "UserProperty", ())) if properties is not None else {}
+            told = Message(
+                topic, payload, qos, bool(message.retain), bool(message.dup), self._intake.clock(), pairs,
+                getattr(properties, "ContentType", "") if properties is not None else "",
+            )  # fmt: skip
+            self._take(round, told)
+        if qos:
+            round.acks.append((link, mid))
+        round.count += 1
+        self._wake.set()
+        if round.count >= MAX_WAITING and self._paused is None:
+            self._paused = link
+            link.pause()
+
+    def found(self, found: Iterable[Found], message: Message) -> None:
+        """What a decoder tells by itself: a host application's time has run out, its connection began."""
+        self._add(self._round, message, found)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Stores what arrives until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            round, self._round = self._round, _Round()
+            if self._paused is not None:
+                self._paused.resume()
+                self._paused = None
+            await self._store(round)
+            self.taken += round.taken
+            for link, mid in round.acks:
+                link.ack(mid)
+
+    def disconnect(self, why: str) -> None:
+        """Nothing is known of the devices any more."""
+        for feed in self._feeds.values():
+            feed.disconnect(why)
+
+    def _is_repeated(self, mid: int, topic: str, payload: bytes, *, dup: bool) -> bool:
+        before = self._seen.pop(mid, None)
+        self._seen[mid] = (topic, payload, True)
+        if len(self._seen) > self._max_seen:
+            self._seen.popitem(last=False)
+        return dup and before is not None and before[:2] == (topic, payload)
+
+    def _take(self, round: _Round, message: Message) -> None:
+        if message.properties.get("hub-origin") == self._hub:
+            self.own += 1
+            return
+        topic = message.topic
+        try:
+            decoder = self._of_topic[topic]
+        except KeyError:
+            decoder = next((one for one in self._decoders if one.takes(topic)), None)
+            if len(self._of_topic) >= TOPICS_KEPT:
+                self._of_topic.clear()
+            self._of_topic[topic] = decoder
+        if message.retain and (decoder is None or not decoder.wants_retained(topic)):
+            self.retained += 1
+            return
+        try:
+            if decoder is None:
+                raise Undecodable("topic", "no subscription takes this topic")
+            self._add(round, message, decoder.decode(message))
+        except Undecodable as error:
+            round.refused.append(Refused(message, error.code, error.sentence))
+            return
+        except Exception as error:
+            # A decoder may be a user's: a mistake in it must cost its messages, and not the connection.
+            log.exception("a message could not be decoded", topic=topic)
+            round.refused.append(Refused(message, "decoder", f"the decoder failed: {type(error).__name__}: {error}"))
+            return
+        round.taken += 1
+
+    def _add(self, round: _Round, message: Message, found: Iterable[Found]) -> None:
+        last: tuple[str, int | None, bool] | None = None
+        for one in found:
+            if isinstance(one, Row):
+                time_ns = one.time_ns
+                line = _Line(
+                    message, message.received_ns if time_ns is None else time_ns, one.values, time_ns is not None, False
+                )
+                round.lines.setdefault(one.device, []).append(line)
+            elif isinstance(one, Sample):
+                kind = one.type or _type_of(one.value)
+                value = float(one.value) if kind == "float" and not isinstance(one.value, str) else one.value
+                if one.unit or kind == "integer":
+                    round.metrics.setdefault(one.device, {})[one.metric] = Metric(one.metric, kind, one.unit)
+                key = (one.device, one.time_ns, one.historical)
+                lines = round.lines.setdefault(one.device, [])
+                if last == key and one.metric not in lines[-1].values:
+                    lines[-1].values[one.metric] = value
+                else:
+                    time_ns = message.received_ns if one.time_ns is None else one.time_ns
+                    lines.append(_Line(message, time_ns, {one.metric: value}, one.time_ns is not None, one.historical))
+                last = key
+            elif isinstance(one, Declared):
+                metrics = round.metrics.setdefault(one.device, {})
+                metrics.update({metric.name: metric for metric in one.metrics})
+                round.tags.setdefault(one.device, {}).update(one.tags)
+            elif isinstance(one, Presence):
+                round.presence[one.device] = one.online
+            elif isinstance(one, Publish):
+                self._said(one)
+            else:
+                round.refused.append(one)
+
+    async def _store(self, round: _Round) -> None:
+        """Returns when the round is durable, however long the disk is full."""
+        is_told = False
+        while True:
+            remembered: list[tuple[str, int, Values]] = []
+            counts = (self.accepted, self.duplicates, self.undecodable)
+            try:
+                await self._intake.room()
+                self._intake.check_open()
+                refused = await self._declare(round)
+                self._submit(round, remembered, refused)
+                await self._durable()
+                return
+            except (WireError, JournalError) as error:
+                for device, time_ns, values in remembered:
+                    self._recent.remove(device, time_ns, values)
+                self.accepted, self.duplicates, self.undecodable = counts
+                if not is_told:
+                    log.warning("messages cannot be stored; the broker keeps them", error=str(error))
+                is_told = True
+                await asyncio.sleep(RETRY_S)
+
+    async def _durable(self) -> None:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def settled(error: JournalError | None) -> None:
+            if done.done():
+                return
+            if error is None:
+                done.set_result(None)
+            else:
+                done.set_exception(error)
+
+        self._intake.when_durable(settled)
+        await done
+
+    async def _declare(self, round: _Round) -> dict[str, WireError]:
+        """Makes devices and metrics known; why not, for those that cannot be. Raises WireError of the storage."""
+        refused: dict[str, WireError] = {}
+        ids = dict.fromkeys([*round.lines, *round.metrics, *round.tags, *round.presence])
+        for id in ids:
+            feed = self._feed(id)
+            known = feed.device.metrics
+            wanted: dict[str, Metric] = {}
+            for line in round.lines.get(id, ()):
+                for name, value in line.values.items():
+                    if name not in known and name not in wanted:
+                        wanted[name] = Metric(name, _type_of(value))
+            for name, metric in round.metrics.get(id, {}).items():
+                series = known.get(name)
+                if not isinstance(series, Series) or (series.type, series.unit) != (metric.type, metric.unit):
+                    wanted[name] = metric
+            tags = round.tags.get(id)
+            if feed.declared and not wanted and tags is None:
+                continue
+            try:
+                await feed.declare(list(wanted.values()), tags)
+            except WireError as error:
+                if error.code in STORAGE:
+                    raise
+                refused[id] = error
+        return refused
+
+    def _feed(self, id: str) -> Feed:
+        feed = self._feeds.get(id)
+        if feed is None:
+            feed = Feed(self._intake, self._directory, id, epoch=self._epoch, agent=self._agent)
+            self._feeds[id] = feed
+        return feed
+
+    def _submit(
+        self, round: _Round, remembered: list[tuple[str, int, Values]], refused: Mapping[str, WireError]
+    ) -> None:
+        for id, lines in round.lines.items():
+            feed = self._feed(id)
+            fresh = [line for line in (self._without_known(id, line, remembered) for line in lines) if line.values]
+            for batch in _batches(fresh):
+                self._submit_lines(feed, batch, refused.get(id))
+        for message, code, sentence in round.refused:
+            self._quarantine(None, message, code, sentence)
+        for id, online in round.presence.items():
+            feed = self._feed(id)
+            if not online:
+                feed.disconnect("the device is gone, as the broker tells")
+            elif not feed.is_taken:
+                feed.connect()
+
+    def _without_known(self, id: str, line: _Line, remembered: list[tuple[str, int, Values]]) -> _Line:
+        if not line.has_time:
+            return line
+        new = self._recent.new_of(id, line.time_ns, line.values)
+        self.duplicates += len(line.values) - len(new)
+        if new:
+            self._recent.add(id, line.time_ns, new)
+            remembered.append((id, line.time_ns, new))
+        return line if new is line.values else line._replace(values={name: line.values[name] for name in new})
+
+    def _submit_lines(self, feed: Feed, lines: Sequence[_Line], refusal: WireError | None) -> None:
+        if refusal is None:
+            try:
+                self.accepted += feed.submit(_data(lines))
+                return
+            except WireError as error:
+                refusal = error
+        if len(lines) > 1 and not feed.is_taken:
+            # One of them is to blame: the others are as good as ever.
+            half = len(lines) // 2
+            self._submit_lines(feed, lines[:half], None)
+            self._submit_lines(feed, lines[half:], None)
+            return
+        for line in lines:
+            self._quarantine(feed, line.message, refusal.code.value, refusal.message)
+
+    def _quarantine(self, feed: Feed | None, message: Message, code: str, sentence: str) -> None:
+        self.undecodable += 1
+        if feed is None or feed.is_taken:
+            feed = self._feed(self._own)
+        told = {"topic": message.topic, "payload_base64": base64.b64encode(message.payload).decode()}
+        feed.quarantine(json.dumps(told).encode(), (code, sentence))
+
+
+def _batches(lines: Sequence[_Line]) -> list[list[_Line]]:
+    """Rows of the same metrics together, as few batches as the order of each metric allows."""
+    made: list[list[_Line]] = []
+    open_: dict[tuple[object, ...], list[_Line]] = {}
+    last: dict[str, tuple[object, ...]] = {}
+    for line in lines:
+        key = (line.historical, *line.values)
+        batch = open_.get(key)
+        if batch is None or len(batch) >= ROWS_A_BATCH:
+            for name in line.values:
+                # What another batch has of this metric comes before; it takes nothing more.
+                if last.get(name) is not None:
+                    open_.pop(last[name], None)
+                last[name] = key
+            batch = open_[key] = []
+            made.append(batch)
+        batch.append(line)
+    return made
+
+
+def _data(lines: Sequence[_Line]) -> messages.Data:
+    first = lines[0]
+    times: Any = [line.time_ns for line in lines]
+    values: dict[str, Any] = {name: [line.values[name] for line in lines] for name in first.values}
+    if len(lines) >= PACKED_FROM and all(type(value) is float for column in values.values() for value in column):
+        times = pack_times(times)
+        values = {name: pack_floats(column) for name, column in values.items()}
+    return messages.Data(1, times, values, first.historical)
+
+
+def _type_of(value: float | int | bool | str) -> MetricType:
+    if isinstance(value, bool):
+        return "boolean"
+    return "string" if isinstance(value, str) else "float"

@@ -1,0 +1,126 @@
+"""A small broker that misbehaves as it is told: acknowledges nothing, drops connections, refuses, names bounds."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import NamedTuple
+
+CONNECT, PUBLISH, DISCONNECT = 1, 3, 14
+
+
+class Got(NamedTuple):
+    """A PUBLISH that came in, in the order of coming."""
+
+    topic: str
+    payload: bytes
+    qos: int
+    id: int
+
+
+class SmallBroker:
+    """MQTT 5 as far as a publisher needs it. `answer` gives the reason code of a PUBACK, None for none at all, and
+    raises ConnectionError to drop the connection. `properties` are those of CONNACK, packed."""
+
+    def __init__(self, answer: Callable[[Got], int | None], *, properties: bytes = b"") -> None:
+        self.answer = answer
+        self.got: list[Got] = []
+        self.unacknowledged = 0
+        self.most_unacknowledged = 0
+        self.connections = 0
+        self.port = 0
+        self._properties = properties
+        self._came = asyncio.Event()
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._waiting: list[tuple[asyncio.StreamWriter, int]] = []
+
+    async def count(self, count: int) -> list[Got]:
+        """What came, once it is so many."""
+        while len(self.got) < count:
+            self._came.clear()
+            await self._came.wait()
+        return self.got
+
+    def acknowledge_all(self) -> None:
+        """Sends the acknowledgements that were kept back."""
+        for writer, id in self._waiting:
+            self._acknowledge(writer, id, 0)
+        self._waiting.clear()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self._writers.add(writer)
+        self.unacknowledged = 0
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                kind, rest = await _packet(reader)
+                if kind >> 4 == CONNECT:
+                    writer.write(bytes([0x20, 3 + len(self._properties), 0, 0, len(self._properties)]))
+                    writer.write(self._properties)
+                elif kind >> 4 == PUBLISH:
+                    self._publish(writer, kind, rest)
+                elif kind >> 4 == DISCONNECT:
+                    break
+        self._writers.discard(writer)
+        writer.close()
+
+    def drop(self) -> None:
+        """Ends every connection."""
+        for writer in self._writers:
+            writer.close()
+
+    def _publish(self, writer: asyncio.StreamWriter, kind: int, rest: bytes) -> None:
+        qos = kind >> 1 & 3
+        end = 2 + int.from_bytes(rest[:2], "big")
+        topic = rest[2:end].decode()
+        id = int.from_bytes(rest[end : end + 2], "big") if qos else 0
+        end += 2 if qos else 0
+        length, shift = 0, 0
+        while True:
+            digit = rest[end]
+            end += 1
+            length |= (digit & 127) << shift
+            shift += 7
+            if digit < 128:
+                break
+        got = Got(topic, rest[end + length :], qos, id)
+        self.got.append(got)
+        self._came.set()
+        self.unacknowledged += 1
+        self.most_unacknowledged = max(self.most_unacknowledged, self.unacknowledged)
+        reason = self.answer(got)
+        if reason is None:
+            self._waiting.append((writer, id))
+        elif qos:
+            self._acknowledge(writer, id, reason)
+
+    def _acknowledge(self, writer: asyncio.StreamWriter, id: int, reason: int) -> None:
+        self.unacknowledged -= 1
+        ending = bytes([reason, 0]) if reason else b""
+        writer.write(bytes([0x40, 2 + len(ending)]) + id.to_bytes(2, "big") + ending)
+
+
+async def _packet(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    kind = (await reader.readexactly(1))[0]
+    length, shift = 0, 0
+    while True:
+        digit = (await reader.readexactly(1))[0]
+        length |= (digit & 127) << shift
+        shift += 7
+        if digit < 128:
+            return kind, await reader.readexactly(length)
+
+
+@contextlib.asynccontextmanager
+async def small_broker(answer: Callable[[Got], int | None], *, properties: bytes = b"") -> AsyncIterator[SmallBroker]:
+    """A broker on a free port."""
+    broker = SmallBroker(answer, properties=properties)
+    server = await asyncio.start_server(broker.serve, "127.0.0.1", 0)
+    broker.port = server.sockets[0].getsockname()[1]
+    try:
+        yield broker
+    finally:
+        server.close()
+        broker.drop()
+        await server.wait_closed()

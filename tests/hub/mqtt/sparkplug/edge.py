@@ -1,0 +1,125 @@
+"""An edge node by the rules of the specification, with aliases that are others at every birth; and who listens to a
+host."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from hub.mqtt.reading import Declared, Found, Message, Presence, Publish, Refused, Sample
+from hub.mqtt.sparkplug.datatype import DataType
+from hub.mqtt.sparkplug.payload import Metric, Payload, decode, encode, metric
+
+START_MS = 1_700_000_000_000
+NS_PER_MS = 1_000_000
+
+
+class Edge:
+    """`values` has the metrics of each device, "" being the node itself. Each message is 1 ms later than the last."""
+
+    def __init__(self, values: Mapping[str, Mapping[str, float]], *, group: str = "plant", name: str = "edge") -> None:
+        self.group = group
+        self.name = name
+        self.values = {device: dict(metrics) for device, metrics in values.items()}
+        self.now_ms = START_MS
+        self.bd_seq = -1
+        self.seq = 0
+        self._births = 0
+        self._aliases: dict[tuple[str, str], int] = {}
+
+    def connect(self) -> list[Message]:
+        """A new session."""
+        self.bd_seq = (self.bd_seq + 1) % 256
+        return self.births()
+
+    def births(self) -> list[Message]:
+        """All births of the session, as at its beginning and at each rebirth."""
+        self._births += 1
+        names = [(device, name) for device, metrics in self.values.items() for name in metrics]
+        # Turned by one at each birth, so that an alias of before means another metric.
+        self._aliases = {key: (place + self._births) % len(names) for place, key in enumerate(names)}
+        self.seq = 0
+        return [self.birth(device) for device in sorted(self.values)]
+
+    def birth(self, device: str) -> Message:
+        """The birth of one device, or of the node itself."""
+        metrics = [
+            metric(DataType.DOUBLE, value, name=name, alias=self._aliases[device, name], time_ms=self._tick())
+            for name, value in self.values[device].items()
+        ]
+        if not device:
+            metrics.append(metric(DataType.INT64, self.bd_seq, name="bdSeq"))
+        return self.message("DBIRTH" if device else "NBIRTH", device, metrics)
+
+    def change(self, device: str, name: str, value: float, *, by_name: bool = False) -> Message:
+        """A metric has another value."""
+        self.values[device][name] = value
+        told = metric(DataType.DOUBLE, value, time_ms=self._tick())._replace(datatype=None)
+        told = told._replace(name=name) if by_name else told._replace(alias=self._aliases[device, name])
+        return self.message("DDATA" if device else "NDATA", device, [told])
+
+    def die(self, device: str = "") -> Message:
+        """The death of a device, or the node's last will."""
+        if device:
+            return self.message("DDEATH", device, [])
+        will = Payload(self._tick(), None, (metric(DataType.INT64, self.bd_seq, name="bdSeq"),))
+        return Message(f"spBv1.0/{self.group}/NDEATH/{self.name}", encode(will), received_ns=self.now_ns)
+
+    def message(self, kind: str, device: str, metrics: Iterable[Metric]) -> Message:
+        """A message with the next number."""
+        payload = Payload(self._tick(), self.seq, tuple(metrics))
+        self.seq = (self.seq + 1) % 256
+        topic = f"spBv1.0/{self.group}/{kind}/{self.name}" + (f"/{device}" if device else "")
+        return Message(topic, encode(payload), received_ns=self.now_ns)
+
+    @property
+    def now_ns(self) -> int:
+        return self.now_ms * NS_PER_MS
+
+    def _tick(self) -> int:
+        self.now_ms += 1
+        return self.now_ms
+
+
+@dataclass
+class Listener:
+    """What a hub makes of what a host finds: the newest value of each metric, who is there, what was refused."""
+
+    newest: dict[tuple[str, str], tuple[int, object]] = field(default_factory=dict)
+    samples: list[Sample] = field(default_factory=list)
+    online: dict[str, bool] = field(default_factory=dict)
+    declared: dict[str, Declared] = field(default_factory=dict)
+    refused: list[Refused] = field(default_factory=list)
+    published: list[Publish] = field(default_factory=list)
+
+    def hear(self, found: Iterable[Found]) -> None:
+        for word in found:
+            match word:
+                case Sample(device, name, value, time_ns):
+                    self.samples.append(word)
+                    assert time_ns is not None
+                    if time_ns >= self.newest.get((device, name), (0, None))[0]:
+                        self.newest[device, name] = time_ns, value
+                case Presence(device, online):
+                    self.online[device] = online
+                case Declared(device):
+                    self.declared[device] = word
+                case Refused():
+                    self.refused.append(word)
+                case Publish():
+                    self.published.append(word)
+
+    def values(self) -> dict[tuple[str, str], object]:
+        return {key: value for key, (_, value) in self.newest.items()}
+
+    def rebirths(self) -> list[str]:
+        """The topics of the requests for births; each is checked to be one."""
+        topics = []
+        for publish in self.published:
+            payload = decode(publish.payload)
+            assert payload.seq is None
+            (command,) = payload.metrics
+            assert (command.name, command.datatype, command.raw) == ("Node Control/Rebirth", DataType.BOOLEAN, True)
+            assert (publish.qos, publish.retain) == (0, False)
+            topics.append(publish.topic)
+        return topics

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from hub.contract.batch import Series
+from hub.mqtt.discovery import Discovery, device_class
+from hub.mqtt.messages import Payload, Publication
+from hub.mqtt.reading import Message
+from hub.mqtt.topics import TopicTemplate
+
+HUB = "0123456789abcdef"
+CONFIG = "homeassistant/device/hub_01234567_boiler/config"
+
+
+class Fleet:
+    """A hub's devices, and Home Assistant's discovery of them."""
+
+    def __init__(
+        self, topic: str = "hub/{device}/{metric}", payload: Payload = "value", *, enabled: bool = True
+    ) -> None:
+        self.devices = {
+            "boiler": {
+                "temperature": Series(1, "boiler", "temperature", "float", "°C"),
+                "open": Series(2, "boiler", "open", "boolean"),
+            }
+        }
+        self.changes = 0
+        self.discovery = Discovery(
+            [Publication(TopicTemplate.parse(topic), payload, every_s=30.0)],
+            hub=HUB,
+            version="1.2",
+            devices=lambda: self.devices,
+            on_change=self.count,
+            availability="telemetry-hub/status",
+            enabled=enabled,
+        )
+
+    def count(self) -> None:
+        self.changes += 1
+
+
+def test_a_device_is_described_whole() -> None:
+    """Retained, with origin, unique ids, units, classes, availability and expiry."""
+    fleet = Fleet()
+    fleet.discovery.connected()
+    (message,) = fleet.discovery.take()
+    assert (message.topic, message.retain) == (CONFIG, True)
+    assert msgspec.json.decode(message.payload) == {
+        "device": {"identifiers": ["hub_01234567_boiler"], "name": "boiler"},
+        "origin": {"name": "Telemetry Hub", "sw_version": "1.2"},
+        "availability_topic": "telemetry-hub/status",
+        "components": {
+            "temperature": {
+                "platform": "sensor",
+                "unique_id": "hub_01234567_boiler_temperature",
+                "name": "temperature",
+                "state_topic": "hub/boiler/temperature",
+                "state_class": "measurement",
+                "device_class": "temperature",
+                "unit_of_measurement": "°C",
+                "expire_after": 90,
+            },
+            "open": {
+                "platform": "binary_sensor",
+                "unique_id": "hub_01234567_boiler_open",
+                "name": "open",
+                "state_topic": "hub/boiler/open",
+                "payload_on": "true",
+                "payload_off": "false",
+                "expire_after": 90,
+            },
+        },
+    }
+
+
+def test_json_is_read_by_a_template() -> None:
+    """Of the metric's own key."""
+    fleet = Fleet("hub/{device}/state", "json")
+    fleet.discovery.connected()
+    temperature = msgspec.json.decode(fleet.discovery.take()[0].payload)["components"]["temperature"]
+    assert temperature["state_topic"] == "hub/boiler/state"
+    assert temperature["value_template"] == '{{ value_json["temperature"] | default(this.state) }}'
+
+
+def test_only_what_changed_is_said_until_home_assistant_is_born_again() -> None:
+    """Its birth message asks for all of it."""
+    fleet = Fleet()
+    fleet.discovery.connected()
+    assert len(fleet.discovery.take()) == 1
+    fleet.discovery.changed()
+    assert fleet.discovery.take() == []
+    fleet.devices["pump"] = {"speed": Series(3, "pump", "speed", "float")}
+    fleet.discovery.changed()
+    assert [message.topic for message in fleet.discovery.take()] == ["homeassistant/device/hub_01234567_pump/config"]
+    fleet.discovery.decode(Message("homeassistant/status", b"offline"))
+    assert fleet.discovery.take() == []
+    fleet.discovery.decode(Message("homeassistant/status", b"online"))
+    assert len(fleet.discovery.take()) == 2
+    assert fleet.changes == 4
+
+
+def test_a_device_that_is_gone_is_taken_away() -> None:
+    """By an empty retained message, once."""
+    fleet = Fleet()
+    fleet.discovery.connected()
+    fleet.discovery.take()
+    fleet.devices.clear()
+    fleet.discovery.changed()
+    (message,) = fleet.discovery.take()
+    assert (message.topic, message.payload, message.retain) == (CONFIG, b"", True)
+    fleet.discovery.changed()
+    assert fleet.discovery.take() == []
+
+
+def test_what_an_earlier_run_described_is_taken_away_when_it_is_switched_off() -> None:
+    """The broker tells it; other hubs' devices are left alone."""
+    fleet = Fleet(enabled=False)
+    discovery = fleet.discovery
+    assert discovery.takes(CONFIG)
+    assert discovery.wants_retained(CONFIG)
+    assert not discovery.takes("homeassistant/device/hub_ffffffff_boiler/config")
+    discovery.connected()
+    assert discovery.take() == []
+    discovery.decode(Message(CONFIG, b"{}", retain=True))
+    assert [(message.topic, message.payload) for message in discovery.take()] == [(CONFIG, b"")]
+
+
+@pytest.mark.parametrize(
+    ("metric", "unit", "expected"),
+    [
+        ("t", "°C", "temperature"),
+        ("air humidity", "%", "humidity"),
+        ("load", "%", None),
+        ("co2", "ppm", "carbon_dioxide"),
+    ],
+)
+def test_classes_follow_unit_and_name(metric: str, unit: str, expected: str | None) -> None:
+    """Where a unit is of many quantities, the name decides."""
+    assert device_class(metric, unit) == expected
+
+
+def test_nothing_that_could_be_read_is_refused() -> None:
+    """Line protocol alone is nothing that Home Assistant reads."""
+    with pytest.raises(ValueError, match="as value or as json"):
+        Fleet("{device}", "line")

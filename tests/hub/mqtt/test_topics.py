@@ -1,0 +1,178 @@
+"""Topic templates: what they take, what they are filled to, and where two of them meet."""
+
+from __future__ import annotations
+
+import re
+from itertools import product
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from hub.mqtt.topics import MAX_TOPIC_BYTES, TopicTemplate, overlap, shared
+
+PIECES = ["a", "$a", "", "+", "{n}", "a{n}", "{n}b", "a{n}b"]
+"""Levels of the templates that are compared with a search over topics."""
+TOPIC_LEVELS = ["", "a", "b", "ab", "axb", "$a"]
+TOPICS = ["/".join(levels) for count in (1, 2, 3, 4) for levels in product(TOPIC_LEVELS, repeat=count)]
+
+
+@st.composite
+def templates(draw: st.DrawFn) -> TopicTemplate:
+    pieces = draw(st.lists(st.sampled_from(PIECES), max_size=3))
+    pieces += draw(st.sampled_from([[], [], ["#"], ["{rest#}"]]))
+    named = [piece.replace("{n}", f"{{n{place}}}") for place, piece in enumerate(pieces)]
+    text = "/".join(named)
+    return TopicTemplate.parse(text or "a")
+
+
+def values(template: TopicTemplate) -> st.SearchStrategy[dict[str, str]]:
+    texts = st.text(min_size=1, max_size=12) | st.sampled_from(
+        ["a/b", "+", "#", "$SYS", "100%", "%2F", "\0", "%%25", "/"]
+    )
+    return st.fixed_dictionaries(dict.fromkeys(template.names, texts))
+
+
+@pytest.mark.parametrize(
+    ("template", "filter", "topic", "found"),
+    [
+        (
+            "sensors/{site}/{device}/{metric}",
+            "sensors/+/+/+",
+            "sensors/a/b/c",
+            {"site": "a", "device": "b", "metric": "c"},
+        ),
+        ("sensors/{device}", "sensors/+", "sensors/a/b", None),
+        ("sensors/{device}", "sensors/+", "sensors/", None),
+        ("sensors/+/{device}", "sensors/+/+", "sensors//b", {"device": "b"}),
+        ("a/#", "a/#", "a", {}),
+        ("a/#", "a/#", "a/b/c", {}),
+        ("a/{all#}", "a/#", "a/b/c", {"all": "b/c"}),
+        ("a/{all#}", "a/#", "a", None),
+        ("shelly-{device}/status", "+/status", "shelly-4/status", {"device": "4"}),
+        ("shelly-{device}/status", "+/status", "other/status", None),
+        ("#", "#", "$SYS/uptime", None),
+        ("+/uptime", "+/uptime", "$SYS/uptime", None),
+        ("$SYS/{metric}", "$SYS/+", "$SYS/uptime", {"metric": "uptime"}),
+        ("$share/hub/a/{device}", "$share/hub/a/+", "a/b", {"device": "b"}),
+        ("{device}/a.b", "+/a.b", "x/aXb", None),
+        ("{device}", "+", "line\nbreak", {"device": "line\nbreak"}),
+    ],
+)
+def test_a_template_takes_topics_as_mqtt_does(
+    template: str, filter: str, topic: str, found: dict[str, str] | None
+) -> None:
+    """Wildcards as the standard has them; names on top of it."""
+    parsed = TopicTemplate.parse(template)
+    assert parsed.filter == filter
+    assert parsed.match(topic) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "empty"),
+        ("$share/hub/", "empty"),
+        ("$share//a", "group"),
+        ("$share/a+b/c", "group"),
+        ("a/#/b", "follow"),
+        ("a/{all#}/b", "follow"),
+        ("a+/b", "only a part"),
+        ("a{n#}", "stand alone"),
+        ("{a}{b}", "one place"),
+        ("{a", "one place"),
+        ("{a b}", "one place"),
+        ("{a}/{a}", "twice"),
+        ("$x{a}/b", "begins with '$'"),
+        ("a\0b", "NUL"),
+        ("a" * (MAX_TOPIC_BYTES + 1), "at most"),
+    ],
+)
+def test_what_is_no_template_is_told(text: str, why: str) -> None:
+    """A mistake in the settings is one sentence that says where it is."""
+    with pytest.raises(ValueError, match=re.escape(why)):
+        TopicTemplate.parse(text)
+
+
+@given(st.data(), templates())
+def test_a_filled_template_is_matched_back(data: st.DataObject, template: TopicTemplate) -> None:
+    """The values come out as they went in, and none of them can change what the topic is."""
+    filled = data.draw(values(template))
+    if any(level.wild and not level.name for level in template.levels):
+        with pytest.raises(ValueError, match="name them"):
+            template.fill(filled)
+        return
+    topic = template.fill(filled)
+    assert template.match(topic) == filled
+    assert not set(topic) & {"+", "#", "\0"}
+    if not any(level.rest for level in template.levels):
+        assert topic.count("/") == len(template.levels) - 1
+
+
+@pytest.mark.parametrize(
+    "value", ["$SYS", "a/b", "/", "+", "#", "100%", "%2F", "\0", "\x7f", "\ufffe", "\U0001ffff", "é"]
+)
+@pytest.mark.parametrize("text", ["{a}", "{a}/x", "x/{a}", "x{a}y/z", "{a#}", "x/{a#}"])
+def test_a_value_that_means_something_to_mqtt_is_matched_back(text: str, value: str) -> None:
+    """In every place: a topic that begins with "$" would be hidden from wildcards."""
+    template = TopicTemplate.parse(text)
+    assert template.match(template.fill({"a": value})) == {"a": value}
+
+
+def test_a_value_that_is_missing_is_told() -> None:
+    """Nothing is published to a topic with a hole in it."""
+    template = TopicTemplate.parse("hub/{site}/{device}")
+    with pytest.raises(ValueError, match="no value for 'site'"):
+        template.fill({"device": "a"})
+    with pytest.raises(ValueError, match="no value for 'site'"):
+        template.fill({"device": "a", "site": ""})
+    with pytest.raises(ValueError, match="at most"):
+        template.fill({"device": "a", "site": "b" * MAX_TOPIC_BYTES})
+
+
+def test_a_foreign_percent_sign_stays() -> None:
+    """Only what filling in would have escaped is turned back."""
+    template = TopicTemplate.parse("{device}")
+    assert template.match("a%41") == {"device": "a%41"}
+    assert template.match("a%FF") == {"device": "a%FF"}
+    assert template.match("a%2Fb") == {"device": "a/b"}
+
+
+@given(templates(), templates())
+@example(TopicTemplate.parse("a/{rest#}"), TopicTemplate.parse("a/"))
+@example(TopicTemplate.parse("a/{rest#}"), TopicTemplate.parse("a"))
+@example(TopicTemplate.parse("a/#"), TopicTemplate.parse("a"))
+@example(TopicTemplate.parse("{rest#}"), TopicTemplate.parse("$a/b"))
+@example(TopicTemplate.parse("{rest#}"), TopicTemplate.parse("/"))
+def test_two_templates_meet_exactly_where_a_topic_is_in_both(one: TopicTemplate, other: TopicTemplate) -> None:
+    """The example is a topic that both take; without one a search over many topics finds none either."""
+    topic = overlap(one, other)
+    assert (topic is None) == (overlap(other, one) is None)
+    if topic is None:
+        assert not [found for found in TOPICS if one.match(found) is not None and other.match(found) is not None]
+    else:
+        assert one.match(topic) is not None
+        assert other.match(topic) is not None
+
+
+@pytest.mark.parametrize(
+    ("subscribed", "published", "topic"),
+    [
+        ("sensors/+/+", "hub/{device}/{metric}", None),
+        ("#", "hub/{device}/{metric}", "hub/x/x"),
+        ("hub/+/state", "hub/{device}/{metric}", "hub/x/state"),
+        ("$share/g/hub/#", "hub/{device}/state", "hub/x/state"),
+        ("+/status", "$hub/status", None),
+    ],
+)
+def test_an_overlap_names_a_topic(subscribed: str, published: str, topic: str | None) -> None:
+    """Texts will do as well."""
+    assert overlap(subscribed, published) == topic
+
+
+def test_members_of_a_group_ask_for_a_share() -> None:
+    """Without a group it is the filter itself."""
+    assert shared("a/#", "") == "a/#"
+    assert shared("a/#", "hubs") == "$share/hubs/a/#"
+    with pytest.raises(ValueError, match="group"):
+        shared("a/#", "a/b")
