@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 
 from hub.app.agent_directory import declare
 from hub.app.errors import HubError
@@ -14,6 +15,7 @@ from hub.ingestion.intake import Intake
 from hub.live.live import Live
 from hub.mqtt.bridge import Bridge
 from hub.mqtt.client import Options
+from hub.mqtt.discovery import Discovery
 from hub.mqtt.inward import Inward
 from hub.mqtt.mapping import mapped
 from hub.mqtt.messages import Publication
@@ -93,6 +95,22 @@ async def _open(
             status_topic=settings.will_topic.replace("{client_id}", client_id),
             host=host,
         )
+        if settings.publish:
+            publications = [
+                Publication(
+                    topic=TopicTemplate.parse(one.topic), payload=one.payload, qos=one.qos, retain=one.retain,
+                    every_s=one.every, historical=one.historical, devices=one.devices,
+                )
+                for one in settings.publish
+            ]  # fmt: skip
+            discovery = _discovery(settings, publications, bridge, registry=registry, intake=intake, epoch=epoch)
+            decoders.append(discovery)
+            bridge.filters += [(filter, 1) for filter in discovery.filters]
+            bridge.outward = Outward(
+                journal, publications, name=settings.name, hub=registry.id, own_epoch=epoch, decode=decode,
+                description=discovery,
+            )  # fmt: skip
+            bridge.outward.begin()
         if decoders:
             recent = Recent()
             await _remember(recent, journal, epoch, decode)
@@ -107,21 +125,45 @@ async def _open(
                 recent=recent,
                 said=bridge.say,
             )
-        if settings.publish:
-            publications = [
-                Publication(
-                    topic=TopicTemplate.parse(one.topic), payload=one.payload, qos=one.qos, retain=one.retain,
-                    every_s=one.every, historical=one.historical, devices=one.devices,
-                )
-                for one in settings.publish
-            ]  # fmt: skip
-            bridge.outward = Outward(
-                journal, publications, name=settings.name, hub=registry.id, own_epoch=epoch, decode=decode
-            )
-            bridge.outward.begin()
     except (ValueError, OSError) as error:
         raise HubError(f"mqtt {settings.name}: {error}") from None
     return bridge
+
+
+def _discovery(
+    settings: MqttSettings,
+    publications: Sequence[Publication],
+    bridge: Bridge,
+    *,
+    registry: Registry,
+    intake: Intake,
+    epoch: str,
+) -> Discovery:
+    """What Home Assistant is told of the devices that go out; where it is switched off, what it was told is taken
+    back."""
+
+    def devices() -> Mapping[str, Mapping[str, Series]]:
+        return {
+            id: known.series
+            for id, known in registry.devices.items()
+            if (device := intake.devices.get(id)) is None or device.epoch != epoch
+        }
+
+    def changed() -> None:
+        if bridge.outward is not None:
+            bridge.outward.changed()
+
+    return Discovery(
+        publications,
+        hub=registry.id,
+        version=version("telemetry-hub"),
+        devices=devices,
+        count=lambda: len(registry.series),
+        on_change=changed,
+        availability=bridge.status_topic,
+        prefix=settings.discovery.prefix,
+        enabled=settings.discovery.enabled,
+    )
 
 
 def _subscriptions(settings: MqttSettings) -> tuple[list[Decoder], list[tuple[str, int]], Host | None]:

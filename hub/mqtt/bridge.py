@@ -43,8 +43,8 @@ class Bridge:
         self.outward: Outward | None = None
         self._broker = Broker(options, self)
         self._address = address
-        self._filters = filters
-        self._status_topic = status_topic
+        self.filters = list(filters)
+        self.status_topic = status_topic
         self._host = host
         self._link: Link | None = None
         self._version = ""
@@ -85,8 +85,8 @@ class Bridge:
     def will(self) -> Publish | None:
         """A host application's death, or that the hub is offline."""
         will = self._host.will(time.time_ns()) if self._host is not None else None
-        if will is None and self._status_topic:
-            will = Publish(self._status_topic, OFFLINE, 1, True)
+        if will is None and self.status_topic:
+            will = Publish(self.status_topic, OFFLINE, 1, True)
         return will
 
     def farewell(self) -> Sequence[Publish]:
@@ -101,11 +101,11 @@ class Bridge:
         self._turn("connected", None)
         if self.inward is not None:
             self.inward.connected(is_resumed=is_resumed)
-        link.subscribe(self._filters)
+        link.subscribe(self.filters)
         if self._host is not None:
             self._found(self._host.connected(time.time_ns()))
-        if self._status_topic:
-            self.say(Publish(self._status_topic, ONLINE, 1, True))
+        if self.status_topic:
+            self.say(Publish(self.status_topic, ONLINE, 1, True))
         if self.outward is not None:
             self.outward.connected(link)
 

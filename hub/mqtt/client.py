@@ -96,6 +96,8 @@ class _Buffered:
         self._read = b""
         self._at = 0
         self._unsent = bytearray()
+        self.before_close: Callable[[], None] | None = None
+        """The event loop has to let go of the socket first: its number may be another's a moment later."""
 
     def recv(self, size: int) -> bytes:
         at = self._at
@@ -127,6 +129,9 @@ class _Buffered:
         return True
 
     def close(self) -> None:
+        before, self.before_close = self.before_close, None
+        if before is not None:
+            before()
         self._inner.close()
 
     def fileno(self) -> int:
@@ -204,7 +209,15 @@ class Link:
         except (OSError, ValueError) as error:
             raise BrokerError(_in_words(error, options)) from None
         self._is_open = True
-        self._loop.add_reader(self._client.buffered.fileno(), self._readable)
+        buffered = self._client.buffered
+        number = buffered.fileno()
+
+        def let_go() -> None:
+            self._loop.remove_reader(number)
+            self._loop.remove_writer(number)
+
+        buffered.before_close = let_go
+        self._loop.add_reader(number, self._readable)
         self._write()
         try:
             async with asyncio.timeout(CONNECT_S):
@@ -330,10 +343,6 @@ class Link:
         if not self._is_open:
             return
         self._is_open = False
-        number = self._client.buffered.fileno()
-        if number >= 0:
-            self._loop.remove_reader(number)
-            self._loop.remove_writer(number)
         self._client.buffered.close()
         if not self._answer.done():
             self._answer.set_exception(BrokerError(why))
@@ -349,6 +358,7 @@ class Broker:
         self._listener = listener
         self._jitter = jitter
         self._mqtt5 = True
+        self._is_agreed = False
 
     async def run(self) -> None:
         """Keeps a connection until cancelled; then ends it in order."""
@@ -358,12 +368,14 @@ class Broker:
             try:
                 is_resumed = await link.open()
                 tries = 0
+                self._is_agreed = True
                 self._listener.connected(link, is_resumed=is_resumed)
                 why = await link.closed()
             except BrokerError as error:
                 why = str(error)
-                # A broker of MQTT 3.1.1 says so, or hangs up: then the other version is tried.
-                if link._is_open or "rotocol" in why or "broke" in why:
+                # A broker of MQTT 3.1.1 says so, or hangs up: then the other version is tried. One that has accepted a
+                # connection before is only away.
+                if not self._is_agreed and (link._is_open or "rotocol" in why or "broke" in why):
                     self._mqtt5 = not self._mqtt5
             finally:
                 link.close()

@@ -102,12 +102,14 @@ class Discovery:
         hub: str,
         version: str,
         devices: Callable[[], Mapping[str, Mapping[str, Series]]],
+        count: Callable[[], int],
         on_change: Callable[[], None],
         availability: str = "",
         prefix: str = "homeassistant",
         enabled: bool = True,
     ) -> None:
-        """`devices` gives each device's series by metric; `availability` is the topic where the bridge itself is
+        """`devices` gives each device's series by metric, `count` how many series there are: where that differs,
+        something is new or gone; `availability` is the topic where the bridge itself is
         `online` or `offline`. Raises ValueError where nothing is published that Home Assistant could read."""
         self._encoders = [Encoder(publication) for publication in publications if publication.payload != "line"]
         if enabled and not self._encoders:
@@ -118,6 +120,8 @@ class Discovery:
         self._node = f"hub_{hub[:8]}_"
         self._version = version
         self._devices = devices
+        self._count = count
+        self._counted = -1
         self._on_change = on_change
         self._availability = availability
         self._prefix = prefix
@@ -125,11 +129,13 @@ class Discovery:
         self._said: dict[str, bytes] = {}
         self._retained: set[str] = set()
         self._is_due = False
-        self.filters = (f"{prefix}/status", f"{prefix}/device/+/config")
+        self._birth = f"{prefix}/status"
+        # Retained messages come with a new subscription only: it is made when discovery is switched off.
+        self.filters = (self._birth if enabled else f"{prefix}/device/+/config",)
 
     def takes(self, topic: str) -> bool:
         """Whether it is Home Assistant's birth message, or a description."""
-        return topic == self.filters[0] or (
+        return topic == self._birth or (
             topic.startswith(f"{self._prefix}/device/{self._node}") and topic.endswith("/config")
         )
 
@@ -139,7 +145,7 @@ class Discovery:
 
     def decode(self, message: Message) -> list[Found]:
         """Nothing is read from it; there may be something to say after it."""
-        if message.topic != self.filters[0]:
+        if message.topic != self._birth:
             if message.payload and message.topic not in self._said:
                 self._retained.add(message.topic)
                 self.changed()
@@ -159,9 +165,10 @@ class Discovery:
 
     def take(self) -> list[Publish]:
         """What has changed since it was asked last."""
-        if not self._is_due:
+        count = self._count()
+        if not self._is_due and (count == self._counted or not self._enabled):
             return []
-        self._is_due = False
+        self._is_due, self._counted = False, count
         found: list[Publish] = []
         wanted: set[str] = set()
         for device, series in self._devices().items() if self._enabled else ():

@@ -1,0 +1,39 @@
+"""What comes again is known by its device, time and value."""
+
+from __future__ import annotations
+
+from hub.mqtt.recent import Recent
+
+
+def test_what_was_accepted_is_known() -> None:
+    """The same value of the same metric at the same time; anything else is new."""
+    recent = Recent()
+    recent.add("d", 5, {"a": 1.0, "b": True})
+    assert recent.new_of("d", 5, {"a": 1.0, "b": True}) == {}
+    assert recent.new_of("d", 5, {"a": 2.0, "b": True, "c": 1.0}) == {"a": 2.0, "c": 1.0}
+    assert recent.new_of("e", 5, {"a": 1.0}) == recent.new_of("d", 6, {"a": 1.0}) == {"a": 1.0}
+
+
+def test_what_was_moved_on_is_known_too() -> None:
+    """Of two values with one time the second is stored 1 ns later."""
+    recent = Recent()
+    recent.add("d", 5, {"a": 1.0})
+    recent.add("d", 6, {"a": 2.0})
+    assert recent.new_of("d", 5, {"a": 2.0}) == {}
+
+
+def test_what_is_taken_back_is_new_again() -> None:
+    """Nothing of it was stored."""
+    recent = Recent()
+    recent.add("d", 5, {"a": 1.0})
+    recent.remove("d", 5, {"a": 1.0})
+    assert recent.new_of("d", 5, {"a": 1.0}) == {"a": 1.0}
+
+
+def test_only_so_many_are_kept() -> None:
+    """The oldest go first."""
+    recent = Recent(2)
+    for time_ns in (1, 2, 3):
+        recent.add("d", time_ns, {"a": 1.0})
+    assert recent.new_of("d", 1, {"a": 1.0}) == {"a": 1.0}
+    assert recent.new_of("d", 2, {"a": 1.0}) == {}
