@@ -180,12 +180,12 @@ def _answers(database: Database, tables: Tables, fleet: Fleet, plan: Plan, name:
                 with database.reader() as reader:
                     (answer,) = read_history(reader, query, spans).series
                 took_ms.append((time.perf_counter() - began) * 1e3)
-                _check(answer, query, fleet, range)
+                check(answer, query, fleet, range)
         figures.append(at_most(f"{name}{range.name}", statistics.median(took_ms), "ms", range.must_ms))
     return figures
 
 
-def _check(answer: SeriesHistory, query: Query, fleet: Fleet, range: Range) -> None:
+def check(answer: SeriesHistory, query: Query, fleet: Fleet, range: Range) -> None:
     """The answer holds true readings only, the ends and the extremes of the range among them."""
     within = slice(*np.searchsorted(fleet.times_ns, [query.start_ns, query.end_ns]))
     times_ns, values = fleet.times_ns[within], fleet.values[answer.series.id][within]

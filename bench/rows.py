@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import statistics
+from contextlib import ExitStack
 from functools import partial
 from typing import Literal, NamedTuple
 
 from bench.figure import Outcome, Plan, Tell, at_least, at_most
 from bench.frames import Shape
 from bench.history import HistoryRow
+from bench.history_influxdb import InfluxdbHistoryRow
 from bench.hub_process import running_hub
 from bench.idle import idle_bytes
 from bench.measure import Run, measure
 from bench.mqtt import MQTT_ROWS, MqttIn, MqttOut
 from bench.slow_disk import slow_disk
-from bench.stores import STORE_ROWS, StoreRow
+from bench.stores import STORE_ROWS, StoreRow, Where, influxdb_bucket
 
 DEVICES = 20
 SLOW_FSYNC_MS = 5.0
@@ -31,7 +33,8 @@ DISTURBED = 0.05
 
 
 class Throughput(NamedTuple):
-    """Frames of one shape, as fast as the hub acknowledges them, until the store holds them all."""
+    """Frames of one shape, as fast as the hub acknowledges them, until the store holds them all: DuckDB, or InfluxDB
+    where `influxdb` says on whose core it runs."""
 
     key: str
     name: str
@@ -40,12 +43,18 @@ class Throughput(NamedTuple):
     unit: Literal["frames/s", "readings/s"]
     must: float | None
     slow_fsync_ms: float = 0.0
+    influxdb: Where | None = None
 
     def run(self, plan: Plan, tell: Tell) -> Outcome:
         """Measures `plan.repeats` times on one hub, after a short warm-up; the median counts."""
-        disk = slow_disk(plan.directory, self.slow_fsync_ms) if self.slow_fsync_ms else {}
+        environment = slow_disk(plan.directory, self.slow_fsync_ms) if self.slow_fsync_ms else {}
         frames = max(100, round(self.frames * plan.scale))
-        with running_hub(plan.data(self.key), core=plan.hub_core, launcher=plan.launcher, environment=disk) as hub:
+        with ExitStack() as stack:
+            if self.influxdb is not None:
+                environment |= stack.enter_context(influxdb_bucket(plan, self.key, self.influxdb)).environment
+            hub = stack.enter_context(
+                running_hub(plan.data(self.key), core=plan.hub_core, launcher=plan.launcher, environment=environment)
+            )
             runs: list[Run] = []
             for repeat in range(plan.repeats + 1):
                 run = measure(
@@ -135,7 +144,7 @@ class Idle(NamedTuple):
         return Outcome([at_most(self.name, value, "KB", IDLE_MUST_KB)], [f"{connections} connections"])
 
 
-Row = Throughput | Latency | Idle | HistoryRow | StoreRow | MqttIn | MqttOut
+Row = Throughput | Latency | Idle | HistoryRow | StoreRow | InfluxdbHistoryRow | MqttIn | MqttOut
 
 ONE = Shape(metrics=1, times=1, format="json")
 ONE_PACKED = Shape(metrics=1, times=1, format="msgpack")
@@ -148,6 +157,10 @@ MUSTS = (
     Throughput("one", "frames of 1 reading (JSON)", ONE, 20_000, "frames/s", MUST_FRAMES_PER_S),
     Throughput("forty", "frames of 40 readings (msgpack)", FORTY, 8_000, "readings/s", 1_000_000),
     Throughput("four-hundred", "frames of 400 readings (msgpack)", FOUR_HUNDRED, 2_500, "readings/s", 3_000_000),
+)
+INFLUXDB: tuple[tuple[str, str, Where], ...] = (
+    ("", "InfluxDB on another core", "load"),
+    ("-shared", "InfluxDB on the hub's core", "hub"),
 )
 ROWS: tuple[Row, ...] = (
     *MUSTS,
@@ -163,9 +176,15 @@ ROWS: tuple[Row, ...] = (
     Throughput("four-hundred-json", "frames of 400 readings (JSON)", FOUR_HUNDRED_TEXT, 1_500, "readings/s", None),
     *(
         Throughput(f"{key}-slow", f"{name}, each fsync 5 ms slower", shape, frames, unit, None, SLOW_FSYNC_MS)
-        for key, name, shape, frames, unit, _, _ in MUSTS
+        for key, name, shape, frames, unit, *_ in MUSTS
     ),
     *STORE_ROWS,
+    *(
+        Throughput(f"{key}-influxdb{end}", f"{name}, {words}", shape, frames, unit, None, influxdb=where)
+        for end, words, where in INFLUXDB
+        for (key, name, shape, _, unit, *_), frames in zip(MUSTS, (10_000, 1_500, 200), strict=True)
+    ),
+    InfluxdbHistoryRow("history-influxdb", "InfluxDB's history", 10_000_000),
     *MQTT_ROWS,
     HistoryRow("history", "history", 100_000_000, compacted=True),
 )

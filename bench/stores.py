@@ -89,7 +89,7 @@ class InfluxdbBucket:
         self._server = server
         self._engine = folder / "engine"
         self._core = core
-        access = server.fresh()
+        self.access = access = server.fresh()
         self.environment: Mapping[str, str] = {
             "INFLUXDB_URL": access.url,
             "INFLUXDB_ORG": access.org,
@@ -116,6 +116,24 @@ class InfluxdbBucket:
         return _folder_bytes(self._engine / "data")
 
 
+Where = Literal["hub", "load"]
+"""On whose core a server runs: the hub's, or that which the load comes from."""
+
+
+@contextmanager
+def influxdb_bucket(plan: Plan, key: str, where: Where) -> Iterator[InfluxdbBucket]:
+    """An empty bucket of an InfluxDB 2.7 that runs for one row. Raises Failure where there is none."""
+    found = find_service(INFLUXDB2)
+    if found.path is None:
+        raise Failure(found.reason)
+    folder = plan.data(f"{key}-server")
+    core = plan.hub_core if where == "hub" else plan.load_core
+    with ExitStack() as stack:
+        with on_core(core):
+            server = stack.enter_context(InfluxdbServer(found.path, folder, Influxdb2(SETTLE)))
+        yield InfluxdbBucket(server, folder, core)
+
+
 class StoreRow(NamedTuple):
     """One store: the hub acknowledges with it and without it, then it catches up with what the journal kept.
 
@@ -126,7 +144,7 @@ class StoreRow(NamedTuple):
     key: str
     name: str
     frames: int
-    store_core: Literal["hub", "load"] | None
+    store_core: Where | None
 
     def run(self, plan: Plan, tell: Tell) -> Outcome:
         """The median of the runs' p99 counts; the rest is measured once."""
@@ -164,16 +182,9 @@ class StoreRow(NamedTuple):
     def _server(self, plan: Plan, data: Path) -> Iterator[Server]:
         if self.store_core is None:
             yield DuckdbFile(data)
-            return
-        found = find_service(INFLUXDB2)
-        if found.path is None:
-            raise Failure(found.reason)
-        folder = plan.data(f"{self.key}-server")
-        core = plan.hub_core if self.store_core == "hub" else plan.load_core
-        with ExitStack() as stack:
-            with on_core(core):
-                server = stack.enter_context(InfluxdbServer(found.path, folder, Influxdb2(SETTLE)))
-            yield InfluxdbBucket(server, folder, core)
+        else:
+            with influxdb_bucket(plan, self.key, self.store_core) as bucket:
+                yield bucket
 
     def _hub(self, plan: Plan, data: Path, server: Server) -> AbstractContextManager[HubProcess]:
         return running_hub(data, core=plan.hub_core, launcher=plan.launcher, environment=server.environment)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bench.figure import Plan
-from bench.history import RANGES, SERIES, Fleet, HistoryRow, _check
+from bench.history import RANGES, SERIES, Fleet, HistoryRow, check
 from bench.measure import Failure
 from hub.contract.store import Query, SeriesHistory
 
@@ -32,7 +32,7 @@ def test_a_wrong_answer_is_a_failure() -> None:
     values = fleet.values[series.id].copy()
     query = Query([series], 0, fleet.end_ns, len(values))
     every = span._replace(points=len(values))
-    _check(SeriesHistory(series, fleet.times_ns, values, "raw"), query, fleet, every)
+    check(SeriesHistory(series, fleet.times_ns, values, "raw"), query, fleet, every)
     values[np.argsort(values)[500]] += 0.001
     with pytest.raises(Failure, match="not what was stored"):
-        _check(SeriesHistory(series, fleet.times_ns, values, "raw"), query, fleet, every)
+        check(SeriesHistory(series, fleet.times_ns, values, "raw"), query, fleet, every)
