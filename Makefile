@@ -31,7 +31,7 @@ endif
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run test check fmt bench bench-billion lock upgrade dist setup clean
+.PHONY: help run test check fmt bench bench-billion chaos lock upgrade dist setup clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -73,6 +73,9 @@ bench: setup $(PAGE) ## measure what the hub promises, into build/bench.json
 bench-billion: setup ## measure a day of one metric out of a billion stored readings: 15 GB of disk, some 10 minutes
 	@mkdir -p build
 	$(PY) -m bench --row billion $(ARGS)
+
+chaos: setup ## kill, cut and restart everything between 100,000 readings each way and MQTT
+	$(PY) -m pytest tests/end_to_end/mqtt_chaos.py $(ARGS)
 
 dist: setup $(PAGE) ## build the wheel and the source distribution into dist/
 	$(PY) -m build --no-isolation

@@ -1,0 +1,166 @@
+"""MQTT both ways while everything in between is killed, cut and restarted: nothing is lost, nothing is stored twice."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import secrets
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from bench.mqtt_frames import Published
+from device_agent import Agent, Metric
+from tests.end_to_end.hub import Hub
+from tests.end_to_end.mqtt_ends import Line, Publisher, Subscriber, line_to
+from tests.services.mosquitto import Mosquitto
+
+READINGS = int(os.environ.get("HUB_TEST_CHAOS_READINGS", "100000"))
+"""Each way."""
+
+KILLS, CUTS, RESTARTS = 10, 50, 5
+DEVICES = 4
+START_NS = 1_790_000_000_000_000_000
+STEP_NS = 1_000_000
+PER_MESSAGE = 4
+"""Readings of one time that a message holds, out and in."""
+ROWS_A_BATCH = 10
+METRICS = [f"m{i}" for i in range(PER_MESSAGE)]
+
+Fault = Literal["kill", "cut", "restart"]
+CONFIG = """
+[[mqtt]]
+url = "mqtt://127.0.0.1:{port}"
+[[mqtt.subscribe]]
+topic = "in/{{device}}"
+[[mqtt.publish]]
+topic = "out/{{device}}/state"
+payload = "json"
+"""
+
+
+class Books:
+    """What the subscriber got: by device the numbers in the order in which each came first, and how often any came."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[str, list[int]] = {f"out-{n}": [] for n in range(DEVICES)}
+        self.came: dict[tuple[str, int], tuple[str, str]] = {}
+        self.repeated = 0
+        self.wrong: list[str] = []
+
+    @property
+    def count(self) -> int:
+        return len(self.came)
+
+    def take(self, message: Published) -> None:
+        """Every row says its number in each metric; a repetition must name the batch that it came in before."""
+        device = message.topic.split("/")[1]
+        row = json.loads(message.payload)
+        number = int(row[METRICS[0]])
+        origin = message.properties["hub-epoch"], message.properties["hub-seq"]
+        if [row[metric] for metric in METRICS] != [number] * PER_MESSAGE or message.properties["hub-device"] != device:
+            self.wrong.append(f"{message}")
+        before = self.came.setdefault((device, number), origin)
+        if before != origin:
+            self.wrong.append(f"{device} {number} of {origin} came before in {before}")
+        if len(self.came) > sum(map(len, self.numbers.values())):
+            self.numbers[device].append(number)
+        else:
+            self.repeated += 1
+
+
+@contextlib.asynccontextmanager
+async def bridged_hub(folder: Path, port: int) -> AsyncIterator[Hub]:
+    config = folder / "hub.toml"
+    config.write_text(CONFIG.format(port=port))
+    hub = Hub(folder / "data", options=("--config", str(config)))
+    await hub.start()
+    try:
+        yield hub
+    finally:
+        await hub.kill()
+
+
+async def strike(fault: Fault, hub: Hub, line: Line, broker: Mosquitto) -> None:
+    match fault:
+        case "kill":
+            await hub.kill()
+            await hub.start()
+        case "cut":
+            await line.cut()
+        case "restart":
+            await asyncio.to_thread(broker.stop)
+            await asyncio.to_thread(broker.start)
+
+
+@pytest.mark.deadline(90 * max(1, READINGS // 100_000))
+async def test_nothing_is_lost_either_way_whatever_is_taken_away(mosquitto_program: Path, tmp_path: Path) -> None:
+    """The hub killed ten times, its connection cut fifty times, the broker restarted five times, in any order: every
+    reading of the devices comes to the subscriber, every one that was published is stored once, with its own time."""
+    seed = secrets.randbits(32)
+    chance = random.Random(seed)
+    faults: list[Fault] = [*["kill"] * KILLS, *["cut"] * CUTS, *["restart"] * RESTARTS]  # type: ignore[list-item]
+    chance.shuffle(faults)
+    rows = READINGS // PER_MESSAGE // DEVICES
+    steps = [rows * n // len(faults) for n in range(len(faults) + 1)]
+    books = Books()
+    async with contextlib.AsyncExitStack() as stack:
+        broker = stack.enter_context(Mosquitto(mosquitto_program, tmp_path / "broker"))
+        line = await stack.enter_async_context(line_to(broker.port))
+        hub = await stack.enter_async_context(bridged_hub(tmp_path, line.port))
+        token = await hub.token("gateway", "--devices", "out-*")
+        subscriber = await stack.enter_async_context(Subscriber(broker.port, "subscriber", "out/#", books.take))
+        publisher = await stack.enter_async_context(Publisher(broker.port, "publisher"))
+        agents = [
+            await stack.enter_async_context(
+                Agent(hub.url, device=name, token=token, metrics=[Metric(metric) for metric in METRICS])
+            )
+            for name in books.numbers
+        ]
+        for fault, begin, end in zip(faults, steps, steps[1:], strict=False):
+            for number in range(begin + 1, end + 1):
+                payload = json.dumps({"ts": START_NS + number * STEP_NS, **dict.fromkeys(METRICS, number)}).encode()
+                for n in range(DEVICES):
+                    publisher.publish(f"in/in-{n}", payload)
+            for first in range(begin + 1, end + 1, ROWS_A_BATCH):
+                rows_of_batch = [
+                    (START_NS + number * STEP_NS, dict.fromkeys(METRICS, float(number)))
+                    for number in range(first, min(first + ROWS_A_BATCH, end + 1))
+                ]
+                for agent in agents:
+                    await agent.send_rows(rows_of_batch)
+            reached = DEVICES * begin + chance.randint(1, DEVICES * (end - begin))
+            await subscriber.until(lambda reached=reached: books.count >= reached)  # type: ignore[misc]
+            await strike(fault, hub, line, broker)
+        await publisher.drain()
+        await subscriber.until(lambda: books.count >= DEVICES * rows)
+        await taken(hub, DEVICES * rows * PER_MESSAGE)
+        flow = await hub.settled()
+        print(f"seed {seed}: {books.repeated} messages came twice, {publisher.repeated} were published again")
+        assert books.wrong == [], f"seed {seed}"
+        for device, numbers in books.numbers.items():
+            assert numbers == [*range(1, rows + 1)], f"{device}, seed {seed}"
+        by_device = {device["device"]: device for device in flow["devices"]}
+        for n in range(DEVICES):
+            book = by_device[f"in-{n}"]
+            assert book["accepted"] == book["stored"] == rows * PER_MESSAGE, f"seed {seed}"
+            answer = await hub.get("/api/v1/history", device=f"in-{n}", points=0, **{"from": "0"})
+            assert len(answer["series"]) == PER_MESSAGE
+            for series in answer["series"]:
+                assert series["values"] == [*range(1, rows + 1)], f"seed {seed}"
+                assert series["time_ns"] == [START_NS + number * STEP_NS for number in range(1, rows + 1)]
+        assert await hub.stop() == 0
+
+
+async def taken(hub: Hub, readings: int) -> None:
+    """Returns when the hub has accepted so many readings from MQTT; the test's deadline ends the wait."""
+    while True:
+        flow = await hub.get("/api/v1/flow")
+        if sum(device["accepted"] for device in flow["devices"] if device["device"].startswith("in-")) >= readings:
+            return
+        await asyncio.sleep(0.05)
