@@ -24,6 +24,10 @@ FLOAT, STRING = Series(1, "device", "float", "float"), Series(2, "device", "stri
 ROWS = (1, 3, 40, 700, 20, 20_000, 5, 125_000)
 """Of the batches in turn: into the write-ahead log, and, where a write fills row groups, past it."""
 
+LAST = 100
+"""Offset of the last entry: all of them together stay below the readings that one query answers (2 million), however
+fast the machine writes. A process that has written it goes on rolling up until its end."""
+
 LONGEST_S = 0.5
 
 
@@ -48,9 +52,10 @@ async def write_on(directory: Path, chance: random.Random) -> None:
         last = (await store.open()).offset
         threading.Timer(chance.uniform(0, LONGEST_S), os.kill, [os.getpid(), signal.SIGKILL]).start()
         while True:
-            first, last = last + 1, last + chance.randint(1, 12)
-            given = [entry(offset, content(offset)) for offset in range(first, last + 1)]
-            await store.write(given, Cursor("journal", last))
+            first, last = last + 1, min(last + chance.randint(1, 12), LAST)
+            if first <= last:
+                given = [entry(offset, content(offset)) for offset in range(first, last + 1)]
+                await store.write(given, Cursor("journal", last))
             await store._in_writer(store._change, partial(roll_up, most=chance.randint(1, 200_000)))
 
 
