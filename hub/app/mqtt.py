@@ -6,10 +6,11 @@ import ssl
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 
-from hub.app.agent_directory import declare
+from hub.app.agent_directory import DeviceDirectory
 from hub.app.errors import HubError
-from hub.contract.batch import Batch, Entry, EntryKind, Series
-from hub.contract.journal import Journal, JournalTrimmed
+from hub.app.past import JournalAndStore
+from hub.contract.batch import Batch, Entry, Series
+from hub.contract.journal import Journal
 from hub.ingestion.feed import epoch_of
 from hub.ingestion.intake import Intake
 from hub.live.live import Live
@@ -18,42 +19,18 @@ from hub.mqtt.client import Options
 from hub.mqtt.discovery import Discovery
 from hub.mqtt.inward import Inward
 from hub.mqtt.mapping import mapped
-from hub.mqtt.messages import Publication
+from hub.mqtt.messages import Publication, overlaps
 from hub.mqtt.outward import Outward, forget_removed
 from hub.mqtt.presets import preset_decoder
 from hub.mqtt.reading import Decoder
 from hub.mqtt.recent import Recent
 from hub.mqtt.sparkplug.host import Host
-from hub.mqtt.topics import TopicTemplate, overlap, shared
+from hub.mqtt.topics import TopicTemplate, shared
 from hub.registry.registry import Registry
 from hub.settings import MqttSettings
-from wire.errors import WireError
-from wire.model import Metric
 
 SEED_ENTRIES = 50_000
 """Of the journal's tail, read at the start for what a broker may give again: a second at most."""
-
-
-class FeedDirectory:
-    """Implements hub.ingestion.feed.FeedDirectory."""
-
-    def __init__(self, registry: Registry, journal: Journal, live: Live, clock: Callable[[], int]) -> None:
-        self._registry = registry
-        self._journal = journal
-        self._live = live
-        self._clock = clock
-
-    async def declare(self, device: str, metrics: Sequence[Metric]) -> Mapping[str, Series | WireError]:
-        """All metrics of the device, durable when this returns; a WireError for each whose type conflicts."""
-        return await declare(self._registry, self._journal, self._live, device, metrics)
-
-    def record(self, device: str, kind: str, detail: str) -> None:
-        """Keeps an event of the device."""
-        self._registry.record_event(device, self._clock(), kind, detail)
-
-    def describe(self, device: str, *, tags: Mapping[str, str], agent: str) -> None:
-        """Keeps what is said of the device."""
-        self._registry.describe(device, tags=tags, agent=agent)
 
 
 async def open_bridges(
@@ -63,13 +40,16 @@ async def open_bridges(
     journal: Journal,
     live: Live,
     intake: Intake,
+    past: JournalAndStore,
     decode: Callable[[Entry], Batch],
 ) -> list[Bridge]:
     """The bridges, not yet running. Raises HubError for settings that cannot be."""
     forget_removed(journal, [one.name for one in settings if one.publish])
-    directory = FeedDirectory(registry, journal, live, intake.clock)
+    directory = DeviceDirectory(registry, journal, live, clock=intake.clock)
     return [
-        await _open(one, registry=registry, journal=journal, intake=intake, directory=directory, decode=decode)
+        await _open(
+            one, registry=registry, journal=journal, intake=intake, directory=directory, past=past, decode=decode
+        )
         for one in settings
     ]
 
@@ -80,7 +60,8 @@ async def _open(
     registry: Registry,
     journal: Journal,
     intake: Intake,
-    directory: FeedDirectory,
+    directory: DeviceDirectory,
+    past: JournalAndStore,
     decode: Callable[[Entry], Batch],
 ) -> Bridge:
     try:
@@ -106,6 +87,8 @@ async def _open(
             discovery = _discovery(settings, publications, bridge, registry=registry, intake=intake, epoch=epoch)
             decoders.append(discovery)
             bridge.filters += [(filter, 1) for filter in discovery.filters]
+            if circles := overlaps(publications, [filter for filter, _ in bridge.filters]):
+                raise ValueError("; ".join(circles))
             bridge.outward = Outward(
                 journal, publications, name=settings.name, hub=registry.id, own_epoch=epoch, decode=decode,
                 description=discovery,
@@ -113,7 +96,7 @@ async def _open(
             bridge.outward.begin()
         if decoders:
             recent = Recent()
-            await _remember(recent, journal, epoch, decode)
+            await _remember(recent, journal, past, epoch)
             bridge.inward = Inward(
                 intake,
                 directory,
@@ -186,14 +169,6 @@ def _subscriptions(settings: MqttSettings) -> tuple[list[Decoder], list[tuple[st
         host = Host(settings.host_id)
         decoders.append(host)
         filters.update(dict.fromkeys(host.filters, 1))
-    for published in settings.publish:
-        for filter in filters:
-            common = overlap(filter, published.topic)
-            if common is not None:
-                raise ValueError(
-                    f"what is published under {published.topic!r} would come back through {filter!r}, for example "
-                    f"{common!r}: give one of them another topic"
-                )
     asked = [(filter if TopicTemplate.parse(filter).share else shared(filter, settings.share), qos)
              for filter, qos in filters.items()]  # fmt: skip
     return decoders, asked, host
@@ -216,19 +191,11 @@ def _options(settings: MqttSettings, client_id: str) -> Options:
     )  # fmt: skip
 
 
-async def _remember(recent: Recent, journal: Journal, epoch: str, decode: Callable[[Entry], Batch]) -> None:
+async def _remember(recent: Recent, journal: Journal, past: JournalAndStore, epoch: str) -> None:
     """What the bridge had accepted before the hub was started, as far as the journal's tail goes."""
-    after = max(journal.first_offset - 1, journal.last_offset - SEED_ENTRIES)
-    while after < journal.last_offset:
-        try:
-            entries = await journal.read(after, max_entries=5_000, max_bytes=4 << 20)
-        except JournalTrimmed as error:
-            after = error.first - 1
-            continue
+    async for entries in past.replay(max(journal.first_offset - 1, journal.last_offset - SEED_ENTRIES)):
         for entry in entries:
-            if entry.kind is EntryKind.BATCH and entry.epoch == epoch:
-                batch = entry.batch or decode(entry)
-                columns = [(series.metric, list(values)) for series, values in batch.columns]
-                for row, time_ns in enumerate(batch.times):
+            if entry.batch is not None and entry.epoch == epoch:
+                columns = [(series.metric, list(values)) for series, values in entry.batch.columns]
+                for row, time_ns in enumerate(entry.batch.times):
                     recent.add(entry.device, int(time_ns), {name: values[row] for name, values in columns})
-        after = entries[-1].offset

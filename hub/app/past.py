@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
-from hub.contract.batch import Batch, Entry
-from hub.contract.journal import Journal
+from hub.contract.batch import Batch, Entry, EntryKind
+from hub.contract.journal import Journal, JournalTrimmed
 from hub.contract.store import History, Query, Store
 from wire.errors import WireError
 
@@ -40,3 +40,17 @@ class JournalAndStore:
             return self._decode(entry)
         except WireError:
             return Batch([], [], readings=0)
+
+    async def replay(self, after: int) -> AsyncIterator[list[Entry]]:
+        """What the journal has after an offset, decoded, piece by piece."""
+        while after < self._journal.last_offset:
+            try:
+                entries = await self._journal.read(after, max_entries=5_000, max_bytes=4 << 20)
+            except JournalTrimmed as error:
+                after = error.first - 1
+                continue
+            for entry in entries:
+                if entry.kind is EntryKind.BATCH and entry.batch is None:
+                    entry.batch = self.decode(entry)
+            yield entries
+            after = entries[-1].offset

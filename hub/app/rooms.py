@@ -92,7 +92,13 @@ async def open_rooms(settings: Settings, *, listening_on: str) -> AsyncIterator[
         writer = StoreWriter(journal, store, books=books, decode=decode, on_quarantined=committed)
         await seed(registry=registry, journal=journal, store=store, past=past, live=live, intake=intake)
         bridges = await open_bridges(
-            settings.mqtt, registry=registry, journal=journal, live=live, intake=intake, decode=decode
+            settings.mqtt,
+            registry=registry,
+            journal=journal,
+            live=live,
+            intake=intake,
+            past=past,
+            decode=decode,
         )
         info = HubInfo(registry.id, settings.name, version("telemetry-hub"), started_ns)
         overview = Overview(

@@ -7,8 +7,7 @@ import asyncio
 import structlog
 
 from hub.app.past import JournalAndStore
-from hub.contract.batch import EntryKind
-from hub.contract.journal import Journal, JournalTrimmed
+from hub.contract.journal import Journal
 from hub.contract.store import Store, StoreError
 from hub.ingestion.intake import Intake
 from hub.live.live import Live
@@ -45,7 +44,7 @@ async def seed(
         log.warning("the store cannot tell the latest values", error=str(error) or f"no answer within {STORE_S:g} s")
         after = 0
     await _reserve_series(registry, journal, store)
-    await _replay(journal, past, live, max(after, journal.first_offset - 1, journal.last_offset - MAX_SEED_ENTRIES))
+    await _replay(past, live, max(after, journal.first_offset - 1, journal.last_offset - MAX_SEED_ENTRIES))
 
 
 async def _reserve_series(registry: Registry, journal: Journal, store: Store) -> None:
@@ -65,20 +64,12 @@ async def _reserve_series(registry: Registry, journal: Journal, store: Store) ->
     await registry.reserve_series(max([journal.highest_series, *stored]))
 
 
-async def _replay(journal: Journal, past: JournalAndStore, live: Live, after: int) -> None:
+async def _replay(past: JournalAndStore, live: Live, after: int) -> None:
     """Applies what the journal has and the store has not."""
-    while after < journal.last_offset:
-        try:
-            entries = await journal.read(after, max_entries=5_000, max_bytes=4 << 20)
-        except JournalTrimmed as error:
-            after = error.first - 1
-            continue
+    async for entries in past.replay(after):
         for entry in entries:
-            if entry.kind is EntryKind.BATCH and entry.batch is None:
-                entry.batch = past.decode(entry)
             if entry.batch is not None and entry.batch.readings:
                 newest = int(max(entry.batch.times))
                 for series, _ in entry.batch.columns:
                     series.reach(newest)
         live.apply(entries)
-        after = entries[-1].offset
