@@ -15,7 +15,7 @@ from hub.mqtt.flight import Flight
 from hub.mqtt.latest import Sampler
 from hub.mqtt.messages import Encoder, Origin, Publication
 from hub.mqtt.outlet import Counts, Description, Nothing, Outlet
-from hub.mqtt.packet import UserProperties, packet_size
+from hub.mqtt.packet import UserProperties, packed_pairs, packet_size
 from hub.mqtt.reading import Publish
 from wire.errors import WireError
 
@@ -36,6 +36,9 @@ READ_BYTES = 1 << 20
 FIRST_RETRY_S = 0.5
 MAX_RETRY_S = 30.0
 """After a broker's "quota exceeded", or an error of the journal: a random part of a bound that doubles."""
+
+ORIGINS_KEPT = 10_000
+"""Devices whose part of the user properties is kept as it is sent: some 2 MB. At the bound all are made anew."""
 
 REFUSED = 0x80
 """Reason codes from here on say that the broker did not take the message (MQTT 5.0, section 2.4)."""
@@ -85,6 +88,7 @@ class Outward:
         self._every = [encoder for encoder in encoders if not encoder.publication.every_s]
         self._periodic = [encoder for encoder in encoders if encoder.publication.every_s]
         self._samplers: list[Sampler] = []
+        self._origins: dict[tuple[str, str], bytes] = {}
         self._outlet: Outlet | None = None
         self._retry_after = False
         self._tries = 0
@@ -319,14 +323,14 @@ class Outward:
                 log.error("an accepted batch cannot be decoded any more", offset=entry.offset, reason=error.message)
 
     def _properties(self, origin: Origin) -> UserProperties:
-        return UserProperties(
-            (
-                ("hub-device", origin.device),
-                ("hub-epoch", origin.epoch),
-                ("hub-seq", str(origin.seq)),
-                ("hub-origin", self._hub),
-            )
-        )
+        device, epoch, seq = origin
+        known = self._origins.get((device, epoch))
+        if known is None:
+            if len(self._origins) >= ORIGINS_KEPT:
+                self._origins.clear()
+            known = packed_pairs((("hub-origin", self._hub), ("hub-device", device), ("hub-epoch", epoch)))
+            self._origins[device, epoch] = known
+        return UserProperties(known + packed_pairs((("hub-seq", str(seq)),)))
 
     def _fits(self, outlet: Outlet, message: Publish, properties: UserProperties | None) -> bool:
         largest = outlet.maximum_packet_size

@@ -16,11 +16,15 @@ from hub.mqtt.reading import Publish
 USER_PROPERTY = b"\x26"
 
 
-class UserProperties(Properties):
-    """Pairs of texts to be sent along with a message, each of at most 65,535 bytes in UTF-8."""
+def packed_pairs(pairs: Iterable[tuple[str, str]]) -> bytes:
+    """Pairs of texts, each of at most 65,535 bytes in UTF-8, as they are in a packet."""
+    return b"".join(USER_PROPERTY + _text(name) + _text(value) for name, value in pairs)
 
-    def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
-        packed = b"".join(USER_PROPERTY + _text(name) + _text(value) for name, value in pairs)
+
+class UserProperties(Properties):
+    """Pairs of texts to be sent along with a message, given as `packed_pairs` makes them."""
+
+    def __init__(self, packed: bytes) -> None:
         # Its parent gives every attribute a meaning of the protocol's.
         object.__setattr__(self, "packed", _length(len(packed)) + packed)
 
