@@ -9,6 +9,11 @@ MAKEFLAGS += --no-print-directory
 DATA ?= ./data
 ARGS ?=
 
+# Tests wait more than they compute: one process more than there are processors. The tests of a file stay together, and
+# files keep their order, in which the long ones come early.
+JOBS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
+PYTEST = $(PY) -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
+
 VENV := .venv
 PY := $(VENV)/bin/python
 WEB := dashboards/web
@@ -45,7 +50,7 @@ run: setup $(PAGE) ## start the hub with this computer's sensors and a simulated
 test: setup $(PAGE) ## run every test: Python, TypeScript and the browser
 	@mkdir -p build; rm -f build/typescript-tests.json; status=0; \
 	$(PY) -m tests.services || status=1; \
-	$(PY) -m pytest $(ARGS) || status=1; \
+	$(PYTEST) $(ARGS) || status=1; \
 	npm --prefix $(WEB) test -- --reporter=default --reporter=json \
 		--outputFile.json=$(CURDIR)/build/typescript-tests.json || status=1; \
 	$(PY) -m tests.skips build/typescript-tests.json || status=1; \
@@ -74,8 +79,10 @@ bench-billion: setup ## measure a day of one metric out of a billion stored read
 	@mkdir -p build
 	$(PY) -m bench --row billion $(ARGS)
 
-chaos: setup ## kill, cut and restart everything between 100,000 readings each way and MQTT
-	$(PY) -m pytest tests/end_to_end/mqtt_chaos.py $(ARGS)
+READINGS ?= 1000000
+
+chaos: setup ## kill, cut and restart everything between a million readings each way and MQTT
+	HUB_TEST_CHAOS_READINGS=$(READINGS) $(PY) -m pytest -s tests/end_to_end/test_mqtt_chaos.py $(ARGS)
 
 dist: setup $(PAGE) ## build the wheel and the source distribution into dist/
 	$(PY) -m build --no-isolation
