@@ -6,6 +6,7 @@ import ssl
 from pathlib import Path
 
 from hub.app.errors import HubError
+from hub.app.mqtt import check_bridges
 from hub.contract.identity import Identity
 from hub.settings import Settings
 from hub.web.access import Access, check_listen
@@ -22,6 +23,7 @@ def check_settings(settings: Settings) -> None:
         raise HubError(str(error)) from None
     if certificate is not None and key is not None:
         _check_certificate(certificate, key)
+    check_bridges(settings.mqtt)
 
 
 def _check_certificate(certificate: Path, key: Path) -> None:

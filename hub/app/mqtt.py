@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
+from typing import NamedTuple
 
 from hub.app.agent_directory import DeviceDirectory
 from hub.app.errors import HubError
@@ -16,7 +17,7 @@ from hub.ingestion.intake import Intake
 from hub.live.live import Live
 from hub.mqtt.bridge import Bridge
 from hub.mqtt.client import Options
-from hub.mqtt.discovery import Discovery
+from hub.mqtt.discovery import Discovery, filters_of
 from hub.mqtt.inward import Inward
 from hub.mqtt.mapping import mapped
 from hub.mqtt.messages import Publication, overlaps
@@ -31,6 +32,22 @@ from hub.settings import MqttSettings
 
 SEED_ENTRIES = 50_000
 """Of the journal's tail, read at the start for what a broker may give again: a second at most."""
+
+
+class _Plan(NamedTuple):
+    """What a bridge is made of, as far as the settings alone tell."""
+
+    options: Options
+    decoders: list[Decoder]
+    filters: list[tuple[str, int]]
+    host: Host | None
+    publications: Sequence[Publication]
+
+
+def check_bridges(settings: Sequence[MqttSettings]) -> None:
+    """Raises HubError for settings of which no bridge could be made."""
+    for one in settings:
+        _plan(one, one.client_id)
 
 
 async def open_bridges(
@@ -64,53 +81,60 @@ async def _open(
     past: JournalAndStore,
     decode: Callable[[Entry], Batch],
 ) -> Bridge:
+    plan = _plan(settings, settings.client_id or f"telemetry-hub-{registry.id[:8]}")
+    decoders = plan.decoders
+    epoch = epoch_of(f"mqtt-{settings.name}")
+    bridge = Bridge(
+        plan.options,
+        name=settings.name,
+        address=settings.url,
+        filters=plan.filters,
+        status_topic=settings.will_topic.replace("{client_id}", plan.options.client_id),
+        host=plan.host,
+    )
+    if plan.publications:
+        discovery = _discovery(settings, plan.publications, bridge, registry=registry, intake=intake, epoch=epoch)
+        decoders.append(discovery)
+        bridge.outward = Outward(
+            journal, plan.publications, name=settings.name, hub=registry.id, own_epoch=epoch, decode=decode,
+            description=discovery,
+        )  # fmt: skip
+        bridge.outward.begin()
+    if decoders:
+        recent = Recent()
+        await _remember(recent, journal, past, epoch)
+        bridge.inward = Inward(
+            intake,
+            directory,
+            decoders,
+            name=settings.name,
+            hub=registry.id,
+            epoch=epoch,
+            receive_maximum=settings.receive_maximum,
+            recent=recent,
+            said=bridge.say,
+        )
+    return bridge
+
+
+def _plan(settings: MqttSettings, client_id: str) -> _Plan:
+    """Reads the files that the settings name. Raises HubError."""
     try:
         decoders, filters, host = _subscriptions(settings)
-        client_id = settings.client_id or f"telemetry-hub-{registry.id[:8]}"
-        epoch = epoch_of(f"mqtt-{settings.name}")
-        bridge = Bridge(
-            _options(settings, client_id),
-            name=settings.name,
-            address=settings.url,
-            filters=filters,
-            status_topic=settings.will_topic.replace("{client_id}", client_id),
-            host=host,
-        )
-        if settings.publish:
-            publications = [
-                Publication(
-                    topic=TopicTemplate.parse(one.topic), payload=one.payload, qos=one.qos, retain=one.retain,
-                    every_s=one.every, historical=one.historical, devices=one.devices,
-                )
-                for one in settings.publish
-            ]  # fmt: skip
-            discovery = _discovery(settings, publications, bridge, registry=registry, intake=intake, epoch=epoch)
-            decoders.append(discovery)
-            bridge.filters += [(filter, 1) for filter in discovery.filters]
-            if circles := overlaps(publications, [filter for filter, _ in bridge.filters]):
-                raise ValueError("; ".join(circles))
-            bridge.outward = Outward(
-                journal, publications, name=settings.name, hub=registry.id, own_epoch=epoch, decode=decode,
-                description=discovery,
-            )  # fmt: skip
-            bridge.outward.begin()
-        if decoders:
-            recent = Recent()
-            await _remember(recent, journal, past, epoch)
-            bridge.inward = Inward(
-                intake,
-                directory,
-                decoders,
-                name=settings.name,
-                hub=registry.id,
-                epoch=epoch,
-                receive_maximum=settings.receive_maximum,
-                recent=recent,
-                said=bridge.say,
+        publications = [
+            Publication(
+                topic=TopicTemplate.parse(one.topic), payload=one.payload, qos=one.qos, retain=one.retain,
+                every_s=one.every, historical=one.historical, devices=one.devices,
             )
+            for one in settings.publish
+        ]  # fmt: skip
+        if publications:
+            filters += [(filter, 1) for filter in filters_of(settings.discovery.prefix, settings.discovery.enabled)]
+        if circles := overlaps(publications, [filter for filter, _ in filters]):
+            raise ValueError("; ".join(circles))
+        return _Plan(_options(settings, client_id), decoders, filters, host, publications)
     except (ValueError, OSError) as error:
         raise HubError(f"mqtt {settings.name}: {error}") from None
-    return bridge
 
 
 def _discovery(

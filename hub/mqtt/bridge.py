@@ -119,6 +119,10 @@ class Bridge:
         if self.outward is not None:
             self.outward.arrived(id, reason)
 
+    def refused(self, filters: Sequence[str]) -> None:
+        """The broker keeps these messages from us: all others come."""
+        self._turn("connected", f"the broker refuses the subscription {', '.join(filters)}: this user may not read it")
+
     def disconnected(self, why: str) -> None:
         """The connection has ended, or was not made."""
         if self._link is not None:

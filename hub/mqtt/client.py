@@ -93,6 +93,9 @@ class Listener(Protocol):
     def published(self, id: int, reason: int) -> None:
         """A message that was published is acknowledged."""
 
+    def refused(self, filters: Sequence[str]) -> None:
+        """The broker does not let this client have the messages of these filters."""
+
     def disconnected(self, why: str) -> None:
         """It has ended, or was not made."""
 
@@ -192,7 +195,8 @@ class Link:
         self._ended: asyncio.Future[str] = self._loop.create_future()
         self._answer: asyncio.Future[bool] = self._loop.create_future()
         self._is_open = self._is_paused = self._is_reading = self._is_writing = False
-        self._mid = 0
+        # Of subscriptions that are not answered: their filters, by message id.
+        self._asked: dict[int, list[str]] = {}
         client = self._client = _Client(
             CallbackAPIVersion.VERSION2,
             client_id=options.client_id,
@@ -210,6 +214,7 @@ class Link:
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_message = lambda _client, _data, message: listener.arrived(self, message)
+        client.on_subscribe = self._on_subscribe
         client.on_publish = lambda _client, _data, mid, reason, _properties: listener.published(mid, reason.value)
 
     async def open(self) -> bool:
@@ -269,7 +274,7 @@ class Link:
         if not filters:
             return
         if self.mqtt5:
-            self._client.subscribe(
+            _, id = self._client.subscribe(
                 [
                     (
                         filter,
@@ -280,7 +285,9 @@ class Link:
                 ]
             )
         else:
-            self._client.subscribe(list(filters))
+            _, id = self._client.subscribe(list(filters))
+        if id is not None:
+            self._asked[id] = [filter for filter, _ in filters]
 
     def publish(self, message: Publish, properties: UserProperties | None = None) -> int:
         """Hands a message to the connection; its id. Raises ConnectionError."""
@@ -356,6 +363,12 @@ class Link:
         self.receive_maximum = getattr(properties, "ReceiveMaximum", self.receive_maximum)
         self.maximum_packet_size = getattr(properties, "MaximumPacketSize", None)
         self._answer.set_result(bool(flags.session_present))
+
+    def _on_subscribe(self, _client: object, _data: object, id: int, reasons: Sequence[Any], _props: object) -> None:
+        asked = self._asked.pop(id, [])
+        refused = [filter for filter, reason in zip(asked, reasons, strict=False) if reason.is_failure]
+        if refused:
+            self._listener.refused(refused)
 
     def _on_disconnect(self, _client: object, _data: object, flags: Any, reason: Any, _properties: object) -> None:
         by = "the broker ended the connection" if flags.is_disconnect_packet_from_server else "the connection broke"

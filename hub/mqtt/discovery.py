@@ -87,12 +87,19 @@ def object_id(text: str) -> str:
     return text if changed == text else f"{changed}-{sha256(text.encode()).hexdigest()[:6]}"
 
 
+def filters_of(prefix: str, enabled: bool) -> Sequence[str]:
+    """What is subscribed to. Retained messages come with a new subscription only: it is made when discovery is
+    switched off."""
+    return (f"{prefix}/status" if enabled else f"{prefix}/device/+/config",)
+
+
 class Discovery:
     """What Home Assistant is to be told now. Implements hub.mqtt.outlet.Description, and hub.mqtt.reading.Decoder for
     Home Assistant's birth message and for what the broker still has of an earlier run.
 
-    Of devices that are not described any more (retired, no publication, `enabled` off) the broker's retained messages
-    are emptied: they are told by the hub's id in their topic. What was said is kept by its hash: 100 bytes a device.
+    A device is described anew only where its series are others than before. Of devices that are not described any more
+    (retired, no publication, `enabled` off) the broker's retained messages are emptied: they are told by the hub's id
+    in their topic. What was said is kept by its hash: 200 bytes a device.
     """
 
     def __init__(
@@ -127,11 +134,12 @@ class Discovery:
         self._prefix = prefix
         self._enabled = enabled
         self._said: dict[str, bytes] = {}
+        # By topic, the hash of the series that it was last described with.
+        self._described: dict[str, int] = {}
         self._retained: set[str] = set()
         self._is_due = False
         self._birth = f"{prefix}/status"
-        # Retained messages come with a new subscription only: it is made when discovery is switched off.
-        self.filters = (self._birth if enabled else f"{prefix}/device/+/config",)
+        self.filters = filters_of(prefix, enabled)
 
     def takes(self, topic: str) -> bool:
         """Whether it is Home Assistant's birth message, or a description."""
@@ -156,6 +164,7 @@ class Discovery:
     def connected(self) -> None:
         """A connection begins, or Home Assistant does: all is said again."""
         self._said.clear()
+        self._described.clear()
         self.changed()
 
     def changed(self) -> None:
@@ -172,11 +181,16 @@ class Discovery:
         found: list[Publish] = []
         wanted: set[str] = set()
         for device, series in self._devices().items() if self._enabled else ():
+            topic = self.topic_of(device)
+            of_series = hash(tuple((one.id, one.type, one.unit) for one in series.values()))
+            if self._described.get(topic) == of_series:
+                wanted.add(topic)
+                continue
             description = self.describe(device, series.values())
             if description is None:
                 continue
-            topic = self.topic_of(device)
             wanted.add(topic)
+            self._described[topic] = of_series
             payload = msgspec.json.encode(description)
             digest = sha256(payload).digest()[:16]
             if self._said.get(topic) != digest:
@@ -184,6 +198,7 @@ class Discovery:
                 found.append(Publish(topic, payload, 1, retain=True))
         for topic in (self._said.keys() | self._retained) - wanted:
             self._said.pop(topic, None)
+            self._described.pop(topic, None)
             found.append(Publish(topic, b"", 1, retain=True))
         self._retained.clear()
         return found

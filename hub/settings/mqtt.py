@@ -185,6 +185,8 @@ class MqttSettings(Section):
             raise ValueError("tls_certificate and tls_key need each other: give both or neither")
         if (self.tls_ca or self.tls_certificate) and not self.address.tls:
             raise ValueError("tls_ca and tls_certificate are for mqtts://")
+        if self.discovery.enabled and not any(one.payload != "line" for one in self.publish):
+            raise ValueError("discovery is for what is published, as value or as json: add publish, or disable it")
         if not (self.subscribe or self.presets or self.publish or self.host_id):
             raise ValueError("nothing is subscribed to and nothing published: say what the broker is for")
         return self

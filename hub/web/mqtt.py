@@ -24,6 +24,8 @@ RECEIVED = {
 PUBLISHED = {
     "published": "Messages given to the connection",
     "acknowledged": "Messages that the broker acknowledged, or the socket at QoS 0",
+    "too_large": "Messages passed over since they are larger than the broker's packets",
+    "refused": "Messages passed over since the broker refused them",
 }
 
 
@@ -69,6 +71,9 @@ def collect(bridges: Sequence[BridgeState]) -> Iterator[Metric]:
     for field, help_text in PUBLISHED.items():
         yield _counter(f"{field}_messages", help_text, [(name, getattr(counts, field)) for name, counts in outward])
     yield _counter("passed_over_entries", "Entries that no template is for", [(n, c.passed_over) for n, c in outward])
+    yield _counter(
+        "missed_entries", "Entries deleted or not decodable before they went out", [(n, c.missed) for n, c in outward]
+    )
     in_flight = GaugeMetricFamily(
         "hub_mqtt_in_flight_messages", "Published messages that wait for their acknowledgement", labels=["bridge"]
     )

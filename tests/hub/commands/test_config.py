@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 from hub.commands import config
 
 ROOT = Path(__file__).parents[3]
+BROKER = "[[mqtt]]\nurl = 'mqtts://localhost'\n"
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +78,16 @@ def test_good_settings_are_good(directory: Path, text: str) -> None:
         ("[tls]\ncertificate = 'certificate.pem'\nkey = 'gone.pem'", "tls.key: gone.pem: No such file"),
         ("[tls]\ncertificate = 'certificate.pem'\nkey = 'certificate.pem'", "are no certificate with its key"),
         ("[tls]\ncertificate = 'hub.toml'\nkey = 'key.pem'", "are no certificate with its key"),
+        (
+            f"{BROKER}subscribe = [{{ topic = 'a', device = 'a', payload = 'function', function = 'gone.py' }}]",
+            "gone.py",
+        ),
+        (f"{BROKER}tls_ca = 'gone.pem'\nsubscribe = [{{ topic = '{{device}}' }}]", "mqtt mqtt: "),
+        (
+            f"{BROKER}publish = [{{ topic = 'a/{{device}}/{{metric}}' }}]\nsubscribe = [{{ topic = '{{device}}/#' }}]",
+            "would come back through '+/#'",
+        ),
+        (f"{BROKER}presets = ['tasmota']\n[mqtt.discovery]\nenabled = true", "discovery is for what is published"),
     ],
 )
 def test_settings_that_no_hub_could_run_with_are_told_in_one_line(directory: Path, text: str, says: str) -> None:

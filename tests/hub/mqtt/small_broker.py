@@ -1,13 +1,16 @@
-"""A small broker that misbehaves as it is told: acknowledges nothing, drops connections, refuses, names bounds."""
+"""A small broker that misbehaves as it is told: acknowledges nothing, drops connections, refuses, is an old one."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from typing import NamedTuple
 
-CONNECT, PUBLISH, DISCONNECT = 1, 3, 14
+CONNECT, PUBLISH, SUBSCRIBE, DISCONNECT = 1, 3, 8, 14
+
+WRONG_VERSION = bytes([0x20, 2, 0, 1])
+"""How a broker of MQTT 3.1.1 answers MQTT 5: its CONNACK, then it hangs up (MQTT 3.1.1, 3.1.2.2)."""
 
 
 class Got(NamedTuple):
@@ -20,11 +23,22 @@ class Got(NamedTuple):
 
 
 class SmallBroker:
-    """MQTT 5 as far as a publisher needs it. `answer` gives the reason code of a PUBACK, None for none at all, and
+    """MQTT as far as a publisher needs it, of one `version`: 5, or 4, which is 3.1.1. Of subscriptions it refuses those
+    whose filter is in `refused`. `answer` gives the reason code of a PUBACK, None for none at all, and
     raises ConnectionError to drop the connection. `properties` are those of CONNACK, packed."""
 
-    def __init__(self, answer: Callable[[Got], int | None], *, properties: bytes = b"") -> None:
+    def __init__(
+        self,
+        answer: Callable[[Got], int | None],
+        *,
+        properties: bytes = b"",
+        version: int = 5,
+        refused: Collection[str] = (),
+    ) -> None:
         self.answer = answer
+        self.versions: list[int] = []
+        self._version = version
+        self._refused = refused
         self.got: list[Got] = []
         self.unacknowledged = 0
         self.most_unacknowledged = 0
@@ -56,8 +70,18 @@ class SmallBroker:
             while True:
                 kind, rest = await _packet(reader)
                 if kind >> 4 == CONNECT:
-                    writer.write(bytes([0x20, 3 + len(self._properties), 0, 0, len(self._properties)]))
-                    writer.write(self._properties)
+                    # After the protocol's name, "MQTT" with its length.
+                    self.versions.append(rest[6])
+                    if rest[6] != self._version:
+                        writer.write(WRONG_VERSION)
+                        break
+                    if self._version == 5:
+                        writer.write(bytes([0x20, 3 + len(self._properties), 0, 0, len(self._properties)]))
+                        writer.write(self._properties)
+                    else:
+                        writer.write(bytes([0x20, 2, 0, 0]))
+                elif kind >> 4 == SUBSCRIBE:
+                    self._subscribe(writer, rest)
                 elif kind >> 4 == PUBLISH:
                     self._publish(writer, kind, rest)
                 elif kind >> 4 == DISCONNECT:
@@ -70,6 +94,16 @@ class SmallBroker:
         for writer in self._writers:
             writer.close()
 
+    def _subscribe(self, writer: asyncio.StreamWriter, rest: bytes) -> None:
+        refusal, place = (0x87, 3 + rest[2]) if self._version == 5 else (0x80, 2)
+        answers = bytearray()
+        while place < len(rest):
+            end = place + 2 + int.from_bytes(rest[place : place + 2], "big")
+            answers.append(refusal if rest[place + 2 : end].decode() in self._refused else rest[end] & 3)
+            place = end + 1
+        head = rest[:2] + (b"\0" if self._version == 5 else b"")
+        writer.write(bytes([0x90, len(head) + len(answers)]) + head + answers)
+
     def _publish(self, writer: asyncio.StreamWriter, kind: int, rest: bytes) -> None:
         qos = kind >> 1 & 3
         end = 2 + int.from_bytes(rest[:2], "big")
@@ -77,7 +111,7 @@ class SmallBroker:
         id = int.from_bytes(rest[end : end + 2], "big") if qos else 0
         end += 2 if qos else 0
         length, shift = 0, 0
-        while True:
+        while self._version == 5:
             digit = rest[end]
             end += 1
             length |= (digit & 127) << shift
@@ -113,9 +147,15 @@ async def _packet(reader: asyncio.StreamReader) -> tuple[int, bytes]:
 
 
 @contextlib.asynccontextmanager
-async def small_broker(answer: Callable[[Got], int | None], *, properties: bytes = b"") -> AsyncIterator[SmallBroker]:
+async def small_broker(
+    answer: Callable[[Got], int | None],
+    *,
+    properties: bytes = b"",
+    version: int = 5,
+    refused: Collection[str] = (),
+) -> AsyncIterator[SmallBroker]:
     """A broker on a free port."""
-    broker = SmallBroker(answer, properties=properties)
+    broker = SmallBroker(answer, properties=properties, version=version, refused=refused)
     server = await asyncio.start_server(broker.serve, "127.0.0.1", 0)
     broker.port = server.sockets[0].getsockname()[1]
     try:

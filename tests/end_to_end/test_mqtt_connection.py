@@ -1,0 +1,112 @@
+"""How a hub and a broker find each other: TLS, the hub's status there, groups, presence."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from bench.mqtt_frames import Published
+from tests.end_to_end.hub import Hub, running_hub
+from tests.end_to_end.mqtt_ends import Publisher, Subscriber
+from tests.end_to_end.test_mqtt import connected, once, publish, stored, taken
+from tests.services.mosquitto import Mosquitto, make_certificates
+
+VALUES = 'subscribe = [{ topic = "sensors/{device}/{metric}", payload = "value" }]'
+MESSAGES = 200
+
+
+@contextlib.asynccontextmanager
+async def bridged(folder: Path, broker: Mosquitto, rest: str) -> AsyncIterator[Hub]:
+    """A hub with its data in the folder, and one broker."""
+    folder.mkdir(exist_ok=True)
+    config = folder / "hub.toml"
+    config.write_text(f'[[mqtt]]\nurl = "{broker.url}"\n{rest}\n')
+    async with running_hub(folder / "data", options=["--config", str(config)]) as hub:
+        yield hub
+
+
+async def test_tls_with_certificates_of_both_sides(mosquitto_program: Path, tmp_path: Path) -> None:
+    """Both ways over it; a broker of another authority is told as what it is, and gets nothing."""
+    made = make_certificates(tmp_path / "certificates")
+    other = make_certificates(tmp_path / "others")
+    own = f'tls_certificate = "{made.client_certificate}"\ntls_key = "{made.client_key}"\n{VALUES}\n'
+    out = 'publish = [{ topic = "out/{device}/{metric}" }]'
+    with Mosquitto(mosquitto_program, tmp_path / "broker", certificates=made) as broker:
+        async with bridged(tmp_path / "a", broker, f'tls_ca = "{made.authority}"\n{own}{out}') as hub:
+            await connected(hub)
+            state = await once(hub, lambda bridge: bridge["outward"] is not None)
+            assert (state["version"], state["address"]) == ("5", broker.url)
+        async with bridged(tmp_path / "b", broker, f'tls_ca = "{other.authority}"\n{own}') as hub:
+            state = await once(hub, lambda bridge: bridge["last_error"] is not None)
+            assert "certificate is not trusted" in state["last_error"]
+            assert state["phase"] == "waiting"
+
+
+async def test_the_broker_says_whether_the_hub_is_there(mosquitto_program: Path, tmp_path: Path) -> None:
+    """Online while it is connected; offline when it has stopped, and when it was killed."""
+    said: list[bytes] = []
+
+    def take(message: Published) -> None:
+        said.append(message.payload)
+
+    with Mosquitto(mosquitto_program, tmp_path / "broker") as broker:
+        async with Subscriber(broker.port, "watcher", "hub-7/status", take) as watcher:
+            rest = f'client_id = "hub-7"\n{VALUES}'
+            async with bridged(tmp_path, broker, rest) as hub:
+                await watcher.until(lambda: len(said) == 1)
+                await hub.kill()
+                await watcher.until(lambda: len(said) == 2)
+                await hub.start()
+                await watcher.until(lambda: len(said) == 3)
+            await watcher.until(lambda: len(said) == 4)
+    assert said == [b"online", b"offline", b"online", b"offline"]
+
+
+async def test_hubs_of_a_group_divide_the_messages(mosquitto_program: Path, tmp_path: Path) -> None:
+    """Each message is one hub's; together they have all."""
+    with Mosquitto(mosquitto_program, tmp_path / "broker") as broker:
+        rest = f'share = "hubs"\n{VALUES}'
+        async with bridged(tmp_path / "a", broker, rest) as one, bridged(tmp_path / "b", broker, rest) as other:
+            await asyncio.gather(connected(one), connected(other))
+            messages = [(f"sensors/d{n % 10}/level", f"{n}") for n in range(MESSAGES)]
+            await asyncio.to_thread(publish, broker, messages)
+            while True:
+                counts = [await stored(hub) for hub in (one, other)]
+                if sum(counts) >= MESSAGES:
+                    break
+            assert sum(counts) == MESSAGES
+            assert min(counts) > 0
+
+
+async def test_what_a_preset_knows_of_presence_is_the_devices_state(mosquitto_program: Path, tmp_path: Path) -> None:
+    """zigbee2mqtt says when a device is gone, and when it is back."""
+    with Mosquitto(mosquitto_program, tmp_path / "broker") as broker:
+        async with bridged(tmp_path, broker, 'presets = ["zigbee2mqtt"]') as hub:
+            await connected(hub)
+
+            await asyncio.to_thread(publish, broker, [("zigbee2mqtt/lamp", '{"brightness": 7}')])
+            await taken(hub, 1)
+            for online in (True, False, True):
+                said = json.dumps({"state": "online" if online else "offline"})
+                await asyncio.to_thread(publish, broker, [("zigbee2mqtt/lamp/availability", said)])
+                while True:
+                    if (await hub.get("/api/v1/devices/lamp"))["connected"] is online:
+                        break
+
+
+async def test_a_publisher_is_not_held_up_by_a_hub_that_is_away(mosquitto_program: Path, tmp_path: Path) -> None:
+    """What was published meanwhile is stored when it is back: its session stays at the broker."""
+    with Mosquitto(mosquitto_program, tmp_path / "broker") as broker:
+        async with bridged(tmp_path, broker, VALUES) as hub:
+            await connected(hub)
+            assert await hub.stop() == 0
+            async with Publisher(broker.port, "publisher") as publisher:
+                for n in range(MESSAGES):
+                    publisher.publish(f"sensors/d{n % 10}/level", f"{n}".encode())
+                await publisher.drain()
+            await hub.start()
+            await taken(hub, MESSAGES)
+            assert await stored(hub) == MESSAGES
