@@ -1,0 +1,129 @@
+"""What the host application takes, what it leaves out, and where it ends."""
+
+from __future__ import annotations
+
+import pytest
+
+from hub.mqtt.reading import Message, Presence, Sample, Undecodable
+from hub.mqtt.sparkplug import host as host_module
+from hub.mqtt.sparkplug.datatype import DataType
+from hub.mqtt.sparkplug.host import Host
+from hub.mqtt.sparkplug.node import MAX_DEVICES
+from hub.mqtt.sparkplug.payload import Payload, encode, metric
+from tests.hub.mqtt.sparkplug.edge import NS_PER_MS, Edge, Listener
+from tests.hub.mqtt.sparkplug.joined import VALUES, of
+from wire.limits import MAX_METRICS
+
+
+@pytest.mark.parametrize(
+    ("topic", "taken"),
+    [
+        ("spBv1.0/g/NDATA/n", True),
+        ("spBv1.0/g/DDATA/n/d", True),
+        ("spBv1.0/g/NCMD/n", False),
+        ("spBv1.0/g/DDATA/n", False),
+        ("spBv1.0/g/NDATA/n/d", False),
+        ("spBv1.0/g/NDATA/", False),
+        ("spBv1.0/STATE/other", False),
+        ("spAv1.0/g/NDATA/n", False),
+    ],
+)
+def test_messages_of_edge_nodes_are_taken_and_no_others(topic: str, taken: bool) -> None:
+    """Commands and other hosts' states are not for this decoder."""
+    assert Host("hub").takes(topic) is taken
+
+
+def test_units_types_and_descriptions_come_from_the_birth() -> None:
+    """engUnit becomes the unit, and each type one of the hub's."""
+    _, (declared, _, *samples) = of(
+        [
+            metric(DataType.FLOAT, 1.5, name="t", properties={"engUnit": "°C"}, description="outside", time_ms=7),
+            metric(DataType.UINT16, 2, name="n", is_historical=True),
+            metric(DataType.BOOLEAN, True, name="b"),
+            metric(DataType.UUID, "x", name="u"),
+            metric(DataType.DATETIME, 1486144502122, name="d"),
+            metric(DataType.INT8, None, name="null"),
+        ]
+    )
+    assert [(told.name, told.type, told.unit, told.description) for told in declared.metrics] == [
+        ("t", "float", "°C", "outside"),
+        ("n", "integer", "", ""),
+        ("b", "boolean", "", ""),
+        ("u", "string", "", ""),
+        ("d", "integer", "ms", ""),
+        ("null", "integer", "", ""),
+    ]
+    assert samples[:2] == [
+        Sample("g.n", "t", 1.5, 7 * NS_PER_MS, "°C", "float"),
+        Sample("g.n", "n", 2, 5 * NS_PER_MS, "", "integer", historical=True),
+    ]
+    assert [sample.value for sample in samples[2:]] == [True, "x", 1486144502122]
+
+
+def test_what_is_left_out_is_counted_by_reason() -> None:
+    """Buttons, transient values, types without a place in the hub, bad quality: told, and never a reading."""
+    host, (declared, _, *samples) = of(
+        [
+            metric(DataType.INT64, 1, name="bdSeq"),
+            metric(DataType.BOOLEAN, False, name="Node Control/Rebirth"),
+            metric(DataType.DOUBLE, 1.0, name="seen once", is_transient=True),
+            metric(DataType.DOUBLE, 1.0, name="broken", properties={"Quality": 0}),
+            metric(DataType.DOUBLE, 1.0, name="fine", properties={"Quality": 192}),
+            metric(DataType.INT32, 1, name="table")._replace(datatype=DataType.DATASET, field="dataset_value", raw=b""),
+            metric(DataType.INT32, 1, name="far", time_ms=2**63),
+            metric(DataType.INT32, 1),
+        ]
+    )
+    assert [told.name for told in declared.metrics] == ["broken", "fine", "far"]
+    assert [sample.metric for sample in samples] == ["fine"]
+    assert host.counts == {
+        "control": 2, "transient": 1, "bad_quality": 1, "unsupported_type": 1, "out_of_range": 1, "no_name": 1
+    }  # fmt: skip
+
+
+def test_metrics_beyond_those_of_a_device_are_left_out() -> None:
+    """A device of the hub has a bounded number of metrics; the first ones are taken."""
+    host, (declared, _, *samples) = of(
+        metric(DataType.INT32, 1, name=f"m{number}") for number in range(MAX_METRICS + 3)
+    )
+    assert len(declared.metrics) == len(samples) == MAX_METRICS
+    assert host.counts["too_many_metrics"] == 3
+
+
+def test_devices_beyond_a_nodes_bound_are_refused() -> None:
+    """Their messages go to quarantine with what to do."""
+    edge = Edge({"": {"load": 1.0}, **{f"d{number:04}": {"m": 1.0} for number in range(MAX_DEVICES + 1)}})
+    host, listener = Host(), Listener()
+    for birth in edge.connect():
+        listener.hear(host.decode(birth))
+    assert [refused.code for refused in listener.refused] == ["too_many_devices"]
+
+
+def test_nodes_beyond_a_hosts_bound_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is dead makes room; where none is, the message is refused."""
+    monkeypatch.setattr(host_module, "MAX_NODES", 2)
+    host = Host()
+    first, second, third = (Edge(VALUES, name=name) for name in ("a", "b", "c"))
+    for edge in (first, second):
+        host.decode(edge.connect()[0])
+    births = third.connect()
+    with pytest.raises(Undecodable, match="too_many_nodes"):
+        host.decode(births[0])
+    host.decode(first.die())
+    assert host.decode(births[0])
+
+
+def test_a_sequence_number_over_255_is_undecodable() -> None:
+    """No edge node by the specification has it."""
+    with pytest.raises(Undecodable, match="bad_seq"):
+        Host().decode(Message("spBv1.0/g/NDATA/n", encode(Payload(1, 256))))
+
+
+def test_device_ids_are_as_different_as_topics() -> None:
+    """Names with dots cannot make one device of two."""
+    ids = set()
+    for group, node in (("a.b", "c"), ("a", "b.c"), ("a", "b c"), ("a", "b_c"), ("a", "b")):
+        (presence,) = Host().decode(Edge({"": {}}, group=group, name=node).die())
+        assert isinstance(presence, Presence)
+        ids.add(presence.device)
+    assert len(ids) == 5

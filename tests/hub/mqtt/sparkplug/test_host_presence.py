@@ -1,0 +1,130 @@
+"""The host application knows who is there: deaths, connections that end, its own state."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from hub.mqtt.reading import Message, Presence, Publish
+from hub.mqtt.sparkplug.host import Host
+from hub.mqtt.sparkplug.node import MAX_HELD
+from tests.hub.mqtt.sparkplug.joined import NODE, PUMP, VALVE, Joined
+
+
+def test_the_death_of_a_node_is_that_of_its_devices(joined: Joined) -> None:
+    """An NDEATH with the session's number makes everything stale."""
+    joined.deliver(joined.edge.die())
+    assert joined.listener.online == {NODE: False, PUMP: False, VALVE: False}
+    assert joined.host.due_ns is None
+    joined.deliver(*joined.edge.connect())
+    assert joined.listener.online == {NODE: True, PUMP: True, VALVE: True}
+
+
+def test_the_will_of_an_earlier_session_changes_nothing(joined: Joined) -> None:
+    """It comes late where the broker noticed late that the connection was lost."""
+    will = joined.edge.die()
+    joined.deliver(*joined.edge.connect())
+    joined.deliver(will)
+    assert joined.listener.online == {NODE: True, PUMP: True, VALVE: True}
+    assert joined.host.counts["late_death"] == 1
+
+
+def test_the_will_of_a_session_that_was_never_seen_counts(joined: Joined) -> None:
+    """Its births were lost: the session known is over all the same, and session numbers begin again after 255."""
+    for _ in range(2):
+        joined.edge.connect()
+    joined.deliver(joined.edge.die())
+    assert joined.listener.online[NODE] is False
+    joined.edge.bd_seq = 254
+    joined.deliver(*joined.edge.connect())
+    joined.edge.connect()
+    assert joined.edge.bd_seq == 0
+    joined.deliver(joined.edge.die())
+    assert joined.listener.online[NODE] is False
+
+
+def test_the_death_of_a_node_that_is_not_known_is_told() -> None:
+    """The hub may know the device from before it was started."""
+    joined = Joined()
+    joined.edge.connect()
+    assert joined.host.decode(joined.edge.die()) == [Presence(NODE, online=False)]
+
+
+def test_a_device_comes_and_goes_alone(joined: Joined) -> None:
+    """A DDEATH makes one device stale; its birth brings it back."""
+    joined.deliver(joined.edge.die("valve"))
+    assert joined.listener.online == {NODE: True, PUMP: True, VALVE: False}
+    joined.deliver(joined.edge.birth("valve"))
+    assert joined.listener.online[VALVE] is True
+
+
+def test_a_device_without_a_birth_in_a_new_session_is_gone(joined: Joined) -> None:
+    """All births come before the first data: who had none by then is no longer there."""
+    del joined.edge.values["valve"]
+    joined.deliver(*joined.edge.births())
+    assert joined.listener.online[VALVE] is True
+    joined.deliver(joined.edge.change("", "load", 3.0))
+    assert joined.listener.online == {NODE: True, PUMP: True, VALVE: False}
+
+
+def test_a_birth_that_comes_twice_does_not_begin_again() -> None:
+    """A copy of the node's birth between its messages is passed over."""
+    joined = Joined()
+    births = joined.edge.connect()
+    joined.deliver(*births, *births, joined.edge.change("pump", "speed", 4.0), births[0])
+    assert joined.agrees()
+    assert joined.host.due_ns is None
+    assert joined.host.counts["duplicate"] == len(births) + 1
+
+
+def test_too_many_kept_messages_end_the_wait(joined: Joined) -> None:
+    """What is kept is bounded by number, too."""
+    joined.edge.change("pump", "speed", 1.0)
+    joined.deliver(*(joined.edge.change("pump", "flow", 1.0) for _ in range(MAX_HELD)))
+    assert not joined.listener.refused
+    joined.deliver(joined.edge.change("pump", "flow", 1.0))
+    assert len(joined.listener.refused) == MAX_HELD + 1
+    joined.deliver(*(joined.edge.change("pump", "flow", 1.0) for _ in range(MAX_HELD + 5)))
+    assert len(joined.listener.refused) == MAX_HELD + 6
+
+
+def test_a_lost_broker_makes_everything_stale(joined: Joined) -> None:
+    """What was missed meanwhile is unknown: the births of all nodes are asked for when the broker is back."""
+    joined.listener.hear(joined.host.disconnected(joined.edge.now_ns))
+    assert joined.listener.online == {NODE: False, PUMP: False, VALVE: False}
+    for _ in range(100):
+        joined.pass_time(60_000)
+    assert not joined.listener.published
+    joined.listener.hear(joined.host.connected(joined.edge.now_ns))
+    assert joined.listener.rebirths() == ["spBv1.0/plant/NCMD/edge"]
+    joined.deliver(*joined.edge.births())
+    assert joined.agrees()
+    assert joined.listener.online == {NODE: True, PUMP: True, VALVE: True}
+
+
+def test_the_state_of_the_host_is_told_with_one_time() -> None:
+    """Will and birth are retained, of QoS 1 and of the time of the connection."""
+    host = Host("hub-1")
+    will = host.will(1_500_000_000)
+    assert will is not None
+    (birth,) = host.connected(9_000_000_000)
+    assert isinstance(birth, Publish)
+    for state, online in ((will, False), (birth, True)):
+        assert (state.topic, state.qos, state.retain) == ("spBv1.0/STATE/hub-1", 1, True)
+        assert json.loads(state.payload) == {"online": online, "timestamp": 1500}
+    assert "spBv1.0/STATE/hub-1" in host.filters
+    assert host.wants_retained(birth.topic)
+    assert host.decode(Message(birth.topic, birth.payload)) == []
+    assert host.decode(Message(will.topic, will.payload)) == [birth]
+    assert host.decode(Message(will.topic, b"OFFLINE")) == [birth]
+
+
+def test_a_host_without_an_id_has_no_state() -> None:
+    """It listens and asks for rebirths; no edge node waits for it."""
+    host = Host()
+    assert host.will(1) is None
+    assert host.connected(1) == []
+    assert not any("STATE" in filter for filter in host.filters)
+    with pytest.raises(ValueError, match="host id"):
+        Host("a/b")
