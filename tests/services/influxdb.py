@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-import collections
-import contextlib
 import itertools
-import os
 import secrets
-import signal
-import socket
-import subprocess
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import Any, Protocol, Self
 
 import httpx
 
-START_TIMEOUT_S = 60
-"""Until a server listens; it takes a second, more where the machine is busy."""
-
-STOP_TIMEOUT_S = 30
-"""Until a server that was asked to end has ended; then it is killed."""
-
-TOLD_LINES = 20
-"""Of what a server printed before it failed to start."""
-
-TRIES = 3
-"""To start on a port that was free; another process may take it first."""
+from tests.services.server import START_TIMEOUT_S, Server
 
 SHARD_DAYS = 7
 """What InfluxDB takes itself where readings are kept for ever."""
@@ -68,117 +51,44 @@ class _Version(Protocol):
         """Makes an empty bucket or database."""
 
 
-class InfluxdbServer:
-    """A server on a free port of 127.0.0.1 with its data in `folder`; a context manager.
+class InfluxdbServer(Server):
+    """A server on a free port of 127.0.0.1.
 
-    It keeps its port and its data when it is stopped and started again. It belongs to the whole run: a test that stops
-    it uses `down`, which starts it again.
+    It belongs to the whole run: a test that stops it uses `down`, which starts it again.
     """
 
     def __init__(self, program: Path, folder: Path, version: _Version) -> None:
+        super().__init__(folder)
+        self.name = version.name
         self._program = program
-        self._folder = folder
         self._version = version
-        self._port = 0
-        self._process: subprocess.Popen[bytes] | None = None
-        self._reader: threading.Thread | None = None
         self._names = itertools.count(1)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
+        return f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Self:
-        for tries in range(1, TRIES + 1):
-            self._port = _free_port()
-            try:
-                self.start()
-            except RuntimeError:
-                if tries == TRIES:
-                    raise
-            else:
-                break
+        super().__enter__()
         with self._http() as http:
             self._version.set_up(http)
         return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def fresh(self, *, shard_days: int = SHARD_DAYS) -> Access:
         """An empty bucket or database of its own, with files for so many days each."""
         with self._http() as http:
             return self._version.make(http, f"test-{next(self._names)}-{secrets.token_hex(3)}", shard_days)
 
-    def start(self) -> None:
-        """Starts the server on its port; returns when it listens. Raises RuntimeError with what it printed."""
-        if self._process is not None:
-            return
-        self._folder.mkdir(parents=True, exist_ok=True)
-        # Settings of whoever runs the tests are not for this server.
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("INFLUX")}
-        process = subprocess.Popen(
-            self._version.command(self._program, self._folder, self._port),
-            env={**environment, "HOME": str(self._folder)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        told: collections.deque[str] = collections.deque(maxlen=TOLD_LINES)
-        known = threading.Event()
-        listening = threading.Event()
-        port = f":{self._port}"
+    def command(self) -> Sequence[str]:
+        return self._version.command(self._program, self.folder, self.port)
 
-        def read() -> None:
-            assert process.stdout is not None
-            with process.stdout as lines:
-                for line in lines:
-                    text = line.decode(errors="replace")
-                    told.append(text)
-                    if "Listening" in text and port in text:
-                        listening.set()
-                        known.set()
-            known.set()
+    def environment(self) -> dict[str, str]:
+        """Settings of whoever runs the tests are not for this server."""
+        own = {name: value for name, value in super().environment().items() if not name.startswith("INFLUX")}
+        return {**own, "HOME": str(self.folder)}
 
-        self._process = process
-        self._reader = threading.Thread(target=read, name=f"{self._version.name}-output")
-        self._reader.start()
-        known.wait(START_TIMEOUT_S)
-        if not listening.is_set():
-            self.kill()
-            raise RuntimeError(f"{self._version.name} did not start:\n{''.join(told)}")
-
-    def stop(self) -> None:
-        """Ends the server as an operator does (SIGTERM)."""
-        self._end(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """Ends the server as a crash does (SIGKILL)."""
-        self._end(signal.SIGKILL)
-
-    @contextlib.contextmanager
-    def down(self, *, kill: bool = False) -> Iterator[None]:
-        """The server is down inside the block, and listens again at its end."""
-        self.kill() if kill else self.stop()
-        try:
-            yield
-        finally:
-            self.start()
-
-    def _end(self, how: signal.Signals) -> None:
-        process, reader, self._process, self._reader = self._process, self._reader, None, None
-        if process is None:
-            return
-        process.send_signal(how)
-        try:
-            process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        assert reader is not None
-        reader.join()
+    def is_listening(self, line: str) -> bool:
+        return "Listening" in line and f":{self.port}" in line
 
     def _http(self) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=START_TIMEOUT_S, trust_env=False)
@@ -267,10 +177,3 @@ def _ask(http: httpx.Client, statement: str) -> None:
     for result in answer["results"]:
         if "error" in result:
             raise RuntimeError(f"{statement.split()[0]} was refused: {result['error']}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

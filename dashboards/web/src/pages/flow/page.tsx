@@ -1,13 +1,12 @@
 /** The way of the data, as it is: where every reading is, how fast it goes on, and what does not add up. */
 
 import { type ComponentChildren, Fragment } from "preact";
-import { useEffect, useState } from "preact/hooks";
 import { type Balance, type Books, type Flow, fetchFlow } from "../../data/api";
 import { orderOf, type Rates, ratesOf, SHOWN_DEVICES, verdictOf } from "../../data/flow";
 import { hub } from "../../data/hub";
-import { Looks } from "../../data/looks";
 import { count, fixed, formatFor, formatValue } from "../../data/number_format";
 import { Icon } from "../../ui/icon";
+import { StaleNote, useLooks } from "../../ui/looks";
 import { devicePath } from "../../ui/route";
 
 /** A consumer of the journal's name as people know it. */
@@ -20,28 +19,16 @@ const PHASES: Record<Flow["store"]["phase"], string> = {
 };
 
 export function FlowPage() {
-  const [feed] = useState(() => new Looks(() => fetchFlow(SHOWN_DEVICES)));
-  useEffect(() => {
-    feed.start();
-    return () => feed.stop();
-  }, [feed]);
-  const looks = feed.looks.value;
-  const look = looks.at(-1);
-  const problem = feed.problem.value;
+  const { look, before, problem } = useLooks(() => fetchFlow(SHOWN_DEVICES));
   return (
     <>
       <h1 class="hidden-text">Flow</h1>
-      {problem !== null && (
-        <p class="flow-problem" role="status">
-          <Icon name="warning" />
-          {problem} The numbers are of the last answer; this page asks again by itself.
-        </p>
-      )}
+      <StaleNote problem={problem} />
       {look === undefined ? (
         <div class="flow" aria-busy={problem === null} />
       ) : (
         <>
-          <Way flow={look.told} rates={ratesOf(looks.length > 1 ? looks[0] : undefined, look)} />
+          <Way flow={look.told} rates={ratesOf(before, look)} />
           <Sum books={look.told.totals} />
           <Devices flow={look.told} />
         </>

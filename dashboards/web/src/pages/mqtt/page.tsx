@@ -1,35 +1,21 @@
 /** The bridges to MQTT brokers: how each is connected, what comes in and goes out, and what is the matter. */
 
 import type { ComponentChildren } from "preact";
-import { useEffect, useState } from "preact/hooks";
 import { type Bridge, fetchBridges } from "../../data/api";
 import { type BridgeRates, consequenceOf, protocolOf, ratesOf } from "../../data/bridges";
-import { Looks } from "../../data/looks";
 import { count, fixed } from "../../data/number_format";
 import { duration } from "../../data/time_format";
 import { Shape } from "../../ui/condition";
 import { Icon } from "../../ui/icon";
+import { StaleNote, useLooks } from "../../ui/looks";
 import { EmptyMqtt } from "./empty";
 
 export function MqttPage() {
-  const [feed] = useState(() => new Looks(fetchBridges));
-  useEffect(() => {
-    feed.start();
-    return () => feed.stop();
-  }, [feed]);
-  const looks = feed.looks.value;
-  const look = looks.at(-1);
-  const problem = feed.problem.value;
-  const before = looks.length > 1 ? looks[0] : undefined;
+  const { look, before, problem } = useLooks(fetchBridges);
   return (
     <>
       <h1 class="hidden-text">MQTT</h1>
-      {problem !== null && (
-        <p class="flow-problem" role="status">
-          <Icon name="warning" />
-          {problem} The numbers are of the last answer; this page asks again by itself.
-        </p>
-      )}
+      <StaleNote problem={problem} />
       {look === undefined ? (
         <div class="bridges" aria-busy={problem === null} />
       ) : look.told.bridges.length === 0 ? (

@@ -1,0 +1,151 @@
+"""A server in a process of its own, on a port that was free: started, its output read, stopped and started again."""
+
+from __future__ import annotations
+
+import abc
+import collections
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+START_TIMEOUT_S = 60
+"""Until a server listens; it takes a second at most, more where the machine is busy."""
+
+STOP_TIMEOUT_S = 30
+"""Until a server that was asked to end has written what it keeps; then it is killed."""
+
+TOLD_LINES = 200
+"""Of what a server said last."""
+
+TRIES = 3
+"""To start on a port that was free; another process may take it first."""
+
+
+class Server(abc.ABC):
+    """A server with its data in `folder`; a context manager. It keeps port and data when it is stopped and started."""
+
+    name: str
+    """Of the program, for errors."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = 0
+        self._process: subprocess.Popen[bytes] | None = None
+        self._reader: threading.Thread | None = None
+        self._told: collections.deque[str] = collections.deque(maxlen=TOLD_LINES)
+
+    @abc.abstractmethod
+    def command(self) -> Sequence[str | Path]:
+        """The command that starts the server on its port, and what it needs in its folder."""
+
+    @abc.abstractmethod
+    def is_listening(self, line: str) -> bool:
+        """Whether this line of its output says that it listens."""
+
+    def environment(self) -> dict[str, str]:
+        """The variables that it gets."""
+        return dict(os.environ)
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def __enter__(self) -> Self:
+        for tries in range(1, TRIES + 1):
+            self.port = _free_port()
+            try:
+                self.start()
+            except RuntimeError:
+                if tries == TRIES:
+                    raise
+            else:
+                break
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Starts the server on its port; returns when it listens. Raises RuntimeError with what it said."""
+        if self._process is not None:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        process = subprocess.Popen(
+            self.command(),
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        known = threading.Event()
+        listening = threading.Event()
+
+        def read() -> None:
+            assert process.stdout is not None
+            with process.stdout as lines:
+                for line in lines:
+                    text = line.decode(errors="replace")
+                    self._told.append(text)
+                    if self.is_listening(text):
+                        listening.set()
+                        known.set()
+            known.set()
+
+        self._process = process
+        self._reader = threading.Thread(target=read, name=f"{self.name}-output")
+        self._reader.start()
+        known.wait(START_TIMEOUT_S)
+        if not listening.is_set():
+            self.kill()
+            raise RuntimeError(f"{self.name} did not start:\n{self.log()}")
+
+    def stop(self) -> None:
+        """Ends it as an operator does (SIGTERM): it writes down what it keeps."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Ends it as a crash does (SIGKILL)."""
+        self._end(signal.SIGKILL)
+
+    @contextlib.contextmanager
+    def down(self, *, kill: bool = False) -> Iterator[None]:
+        """It is down inside the block, and listens again at its end."""
+        self.kill() if kill else self.stop()
+        try:
+            yield
+        finally:
+            self.start()
+
+    def log(self) -> str:
+        """What it said of itself last."""
+        return "".join(self._told)
+
+    def _end(self, how: signal.Signals) -> None:
+        process, reader, self._process, self._reader = self._process, self._reader, None, None
+        if process is None:
+            return
+        process.send_signal(how)
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        assert reader is not None
+        reader.join()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
