@@ -13,9 +13,20 @@ TAIL_ENTRIES = 65_536
 """One second at 60,000 frames/s, three times the longest a store's write takes; some 50 MB with their decoded batches.
 Older ones are read from the file."""
 
-TAIL_BYTES = 32 * 1024 * 1024
-"""The same bound for large frames: half a second of 400-reading frames at 3 M readings/s. Decoded to Python lists they
-take about five times as much memory."""
+TAIL_MEMORY_BYTES = 192 * 1024 * 1024
+"""The same bound for large frames, with their decoded batches: three seconds of packed 400-reading frames at 3 M
+readings/s. To read and decode an entry again costs the store a quarter more a reading."""
+
+LARGE_ENTRY_BYTES = 512
+"""Where the payloads of a commit are larger than this on average, its memory is added up; that of smaller ones is taken
+to be SMALL_FACTOR times their payload: TAIL_ENTRIES bounds them anyway, and adding up costs 0.2 µs an entry."""
+
+SMALL_FACTOR = 6
+"""Payload, and lists of Python values, which take about five times as much."""
+
+ITEM_BYTES = 8
+LISTED_BYTES = 60
+"""Of a value in an array; of one in a list, with its object."""
 
 MERGED_ENTRIES = 64
 """Entries of smaller commits are joined up to this many, so that a trickle of commits of one does not become a long
@@ -23,12 +34,25 @@ list of short ones."""
 
 
 class _Run:
-    __slots__ = ("entries", "first_offset", "size_bytes")
+    __slots__ = ("entries", "first_offset", "memory_bytes", "size_bytes")
 
-    def __init__(self, first_offset: int, entries: list[Entry], size_bytes: int) -> None:
+    def __init__(self, first_offset: int, entries: list[Entry], size_bytes: int, memory_bytes: int) -> None:
         self.first_offset = first_offset
         self.entries = entries
         self.size_bytes = size_bytes
+        self.memory_bytes = memory_bytes
+
+
+def memory_of(entry: Entry) -> int:
+    """Bytes of memory that an entry takes with its decoded batch, about."""
+    # The text of strings is in the payload, and once more in the batch.
+    memory_bytes = 2 * len(entry.payload)
+    batch = entry.batch
+    if batch is not None:
+        memory_bytes += len(batch.times) * (LISTED_BYTES if isinstance(batch.times, list) else ITEM_BYTES)
+        for _, values in batch.columns:
+            memory_bytes += len(values) * (LISTED_BYTES if isinstance(values, list) else ITEM_BYTES)
+    return memory_bytes
 
 
 class Tail:
@@ -37,26 +61,33 @@ class Tail:
     `first_offset` is the oldest that is here; the next one to come when there is none.
     """
 
-    def __init__(self, first_offset: int, *, max_entries: int = TAIL_ENTRIES, max_bytes: int = TAIL_BYTES) -> None:
+    def __init__(
+        self, first_offset: int, *, max_entries: int = TAIL_ENTRIES, max_memory_bytes: int = TAIL_MEMORY_BYTES
+    ) -> None:
         self.first_offset = first_offset
         self._next_offset = first_offset
         self._max_entries = max_entries
-        self._max_bytes = max_bytes
-        self._size_bytes = 0
+        self._max_memory_bytes = max_memory_bytes
+        self._memory_bytes = 0
         self._runs: deque[_Run] = deque()
 
     def extend(self, entries: list[Entry], size_bytes: int) -> None:
         """Adds the entries of a commit, with so many bytes of payload; their offsets follow on those before."""
+        if size_bytes > LARGE_ENTRY_BYTES * len(entries):
+            memory_bytes = sum(map(memory_of, entries))
+        else:
+            memory_bytes = SMALL_FACTOR * size_bytes
         last = self._runs[-1] if self._runs else None
         if last is not None and len(last.entries) + len(entries) <= MERGED_ENTRIES:
             last.entries += entries
             last.size_bytes += size_bytes
+            last.memory_bytes += memory_bytes
         else:
-            self._runs.append(_Run(self._next_offset, entries, size_bytes))
+            self._runs.append(_Run(self._next_offset, entries, size_bytes, memory_bytes))
         self._next_offset += len(entries)
-        self._size_bytes += size_bytes
+        self._memory_bytes += memory_bytes
         while self._runs and (
-            self._next_offset - self.first_offset > self._max_entries or self._size_bytes > self._max_bytes
+            self._next_offset - self.first_offset > self._max_entries or self._memory_bytes > self._max_memory_bytes
         ):
             self._drop_oldest()
 
@@ -86,5 +117,5 @@ class Tail:
 
     def _drop_oldest(self) -> None:
         run = self._runs.popleft()
-        self._size_bytes -= run.size_bytes
+        self._memory_bytes -= run.memory_bytes
         self.first_offset = run.first_offset + len(run.entries)

@@ -193,7 +193,8 @@ def _array(values: list[Any], dtype: type[np.generic]) -> Array:
 
 def _ordered(type: MetricType, rows: Rows, arrays: _Arrays) -> Rows:
     if arrays.columns:
-        rows = Rows(*map(np.concatenate, zip(rows, arrays.rows(), strict=True)))
+        came = arrays.rows()
+        rows = Rows(*map(np.concatenate, zip(rows, came, strict=True))) if len(rows.series) else came
     if type == "float" and (missing := np.isnan(rows.values)).any():
         rows = _take(rows, ~missing)
     # In order by now, but for readings that came late and for series that came both as lists and as arrays.

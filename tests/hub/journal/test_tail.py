@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.contract.batch import Entry
-from hub.journal.tail import MERGED_ENTRIES, Tail
+from hub.contract.batch import Batch, Entry, Series
+from hub.journal.tail import MERGED_ENTRIES, SMALL_FACTOR, Tail, memory_of
 from tests.hub.journal.entries import make_entries
+from wire.model import Value
 
 operations = st.lists(
     st.tuples(st.just("extend"), st.integers(0, 100) | st.integers(0, 3))
@@ -20,7 +24,7 @@ operations = st.lists(
 @given(operations, st.integers(0, 1000), st.data())
 def test_a_tail_is_the_end_of_all_entries(operations: list[tuple[str, int]], before: int, data: st.DataObject) -> None:
     """Whatever was added and dropped, a read gives the very entries that follow on the offset, within its bounds."""
-    tail = Tail(before + 1, max_entries=200, max_bytes=1400)
+    tail = Tail(before + 1, max_entries=200, max_memory_bytes=1400 * SMALL_FACTOR)
     everything: list[Entry] = []
     for operation, number in operations:
         if operation == "extend":
@@ -44,7 +48,7 @@ def test_a_tail_is_the_end_of_all_entries(operations: list[tuple[str, int]], bef
 
 def test_the_bounds_hold_for_count_and_bytes() -> None:
     """Beyond either bound the oldest entries leave; a commit larger than a bound leaves nothing."""
-    tail = Tail(1, max_entries=100, max_bytes=1000)
+    tail = Tail(1, max_entries=100, max_memory_bytes=1000 * SMALL_FACTOR)
     for first in range(1, 300, 2):
         entries = make_entries(2)
         for offset, entry in enumerate(entries, first):
@@ -52,8 +56,25 @@ def test_the_bounds_hold_for_count_and_bytes() -> None:
         tail.extend(entries, 40)
     assert 300 - 100 <= tail.first_offset - 1 <= 300 - 50 + MERGED_ENTRIES
     assert tail.first_offset >= 301 - 1000 // 20
-    tail.extend(make_entries(1), 2000)
+    (large,) = make_entries(1)
+    large.payload = bytes(1000 * SMALL_FACTOR)
+    tail.extend([large], len(large.payload))
     assert tail.first_offset == 302
+
+
+@given(st.integers(1, 50), st.integers(1, 50))
+def test_memory_is_that_of_what_was_decoded(rows: int, metrics: int) -> None:
+    """Arrays take less of it than the same values as lists, and never less than they have."""
+    (listed,), (packed,) = make_entries(1), make_entries(1)
+    series = [Series(number, "device", f"m{number}", "float") for number in range(metrics)]
+    values = np.arange(rows, dtype=np.float64)
+    times = np.arange(rows)
+    packed.batch = Batch(times, [(one, values) for one in series], readings=rows * metrics)
+    objects: list[Value] = values.tolist()
+    listed.batch = Batch(times.tolist(), [(one, objects) for one in series], readings=rows * metrics)
+    arrays = times.nbytes + metrics * values.nbytes
+    assert arrays < memory_of(packed) < memory_of(listed)
+    assert memory_of(listed) > (metrics + 1) * (sys.getsizeof(objects) - sys.getsizeof([]))
 
 
 def test_commits_of_one_do_not_become_a_long_list() -> None:
