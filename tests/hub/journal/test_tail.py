@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.contract.batch import Batch, Entry, Series
+from hub.contract.batch import Batch, Column, Entry, Series
 from hub.journal.tail import MERGED_ENTRIES, SMALL_FACTOR, Tail, memory_of
 from tests.hub.journal.entries import make_entries
 from wire.model import Value
@@ -71,7 +71,8 @@ def test_memory_is_that_of_what_was_decoded(rows: int, metrics: int) -> None:
     times = np.arange(rows)
     packed.batch = Batch(times, [(one, values) for one in series], readings=rows * metrics)
     objects: list[Value] = values.tolist()
-    listed.batch = Batch(times.tolist(), [(one, objects) for one in series], readings=rows * metrics)
+    columns: list[Column] = [(one, objects) for one in series]
+    listed.batch = Batch(times.tolist(), columns, readings=rows * metrics)
     arrays = times.nbytes + metrics * values.nbytes
     assert arrays < memory_of(packed) < memory_of(listed)
     assert memory_of(listed) > (metrics + 1) * (sys.getsizeof(objects) - sys.getsizeof([]))
