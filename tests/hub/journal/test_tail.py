@@ -69,12 +69,12 @@ def test_memory_is_that_of_what_was_decoded(rows: int, metrics: int) -> None:
     series = [Series(number, "device", f"m{number}", "float") for number in range(metrics)]
     values = np.arange(rows, dtype=np.float64)
     times = np.arange(rows)
-    packed.batch = Batch(times, [(one, values) for one in series], readings=rows * metrics)
+    arrays: list[Column] = [(one, values) for one in series]
+    packed.batch = Batch(times, arrays, readings=rows * metrics)
     objects: list[Value] = values.tolist()
-    columns: list[Column] = [(one, objects) for one in series]
-    listed.batch = Batch(times.tolist(), columns, readings=rows * metrics)
-    arrays = times.nbytes + metrics * values.nbytes
-    assert arrays < memory_of(packed) < memory_of(listed)
+    lists: list[Column] = [(one, objects) for one in series]
+    listed.batch = Batch(times.tolist(), lists, readings=rows * metrics)
+    assert times.nbytes + metrics * values.nbytes < memory_of(packed) < memory_of(listed)
     assert memory_of(listed) > (metrics + 1) * (sys.getsizeof(objects) - sys.getsizeof([]))
 
 
