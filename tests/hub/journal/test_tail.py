@@ -71,7 +71,7 @@ def test_memory_is_that_of_what_was_decoded(rows: int, metrics: int) -> None:
     times = np.arange(rows)
     arrays: list[Column] = [(one, values) for one in series]
     packed.batch = Batch(times, arrays, readings=rows * metrics)
-    objects: list[Value] = values.tolist()
+    objects: list[Value] = [*values.tolist()]
     lists: list[Column] = [(one, objects) for one in series]
     listed.batch = Batch(times.tolist(), lists, readings=rows * metrics)
     assert times.nbytes + metrics * values.nbytes < memory_of(packed) < memory_of(listed)
