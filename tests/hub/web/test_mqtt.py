@@ -16,7 +16,9 @@ from hub.contract.identity import Identity, Role
 from hub.web import mqtt, problem, schemas
 
 IN = Inward(received=20, taken=11, undecodable=2, retained=3, own=4, accepted=40, duplicates=5)
-OUT = Outward(published=9, acknowledged=6, in_flight=3, passed_over=2, offset=70, lag=8, too_large=1, refused=4, missed=5)
+OUT = Outward(
+    published=9, acknowledged=6, in_flight=3, passed_over=2, offset=70, lag=8, too_large=1, refused=4, missed=5
+)
 BOTH = BridgeState("plant", "mqtts://broker:8883", "5", "connected", 7, None, IN, OUT)
 AWAY = BridgeState("cabin", "mqtt://cabin:1883", "", "waiting", 8, "it refuses connections", None, Outward())
 ONLY_IN = BridgeState("field", "mqtt://field:1883", "3.1.1", "connecting", 9, None, Inward(), None)
