@@ -22,7 +22,7 @@ from hub.mqtt.inward import Inward
 from hub.mqtt.mapping import mapped
 from hub.mqtt.messages import Publication, overlaps
 from hub.mqtt.outward import Outward, forget_removed
-from hub.mqtt.presets import preset_decoder
+from hub.mqtt.presets import in_order, preset_decoder
 from hub.mqtt.reading import Decoder
 from hub.mqtt.recent import Recent
 from hub.mqtt.sparkplug.host import Host
@@ -95,6 +95,7 @@ async def _open(
     if plan.publications:
         discovery = _discovery(settings, plan.publications, bridge, registry=registry, intake=intake, epoch=epoch)
         decoders.append(discovery)
+        bridge.discovery = discovery
         bridge.outward = Outward(
             journal, plan.publications, name=settings.name, hub=registry.id, own_epoch=epoch, decode=decode,
             description=discovery,
@@ -156,6 +157,10 @@ def _discovery(
             if (device := intake.devices.get(id)) is None or device.epoch != epoch
         }
 
+    def is_online(id: str) -> bool:
+        device = intake.devices.get(id)
+        return device is not None and device.conversation is not None
+
     def changed() -> None:
         if bridge.outward is not None:
             bridge.outward.changed()
@@ -166,6 +171,7 @@ def _discovery(
         version=version("telemetry-hub"),
         devices=devices,
         count=lambda: len(registry.series),
+        is_online=is_online,
         on_change=changed,
         availability=bridge.status_topic,
         prefix=settings.discovery.prefix,
@@ -185,7 +191,7 @@ def _subscriptions(settings: MqttSettings) -> tuple[list[Decoder], list[tuple[st
         )
         decoders.append(decoder)
         filters.update(dict.fromkeys(decoder.filters, one.qos))
-    for name in settings.presets:
+    for name in in_order(settings.presets):
         preset = preset_decoder(name)
         decoders.append(preset)
         filters.update(dict.fromkeys(preset.filters, 1))

@@ -76,6 +76,7 @@ async def open_rooms(settings: Settings, *, listening_on: str) -> AsyncIterator[
 
         past = JournalAndStore(journal, store, decode=decode)
         live = Live(offset=journal.last_offset, fleet=lambda: overview.fleet())
+        bridges: list[Bridge] = []
         books = Bookkeeper(journal, store, count=count_readings, series=lambda: registry.series)
 
         def committed(entries: Sequence[Entry]) -> None:
@@ -86,12 +87,12 @@ async def open_rooms(settings: Settings, *, listening_on: str) -> AsyncIterator[
             journal,
             clock=time.time_ns,
             on_committed=committed,
-            on_device=lambda device: _device_changed(device, live, registry),
+            on_device=lambda device: _device_changed(device, live, registry, bridges),
             live_time=lambda series: latest_of(series).time_ns,
         )
         writer = StoreWriter(journal, store, books=books, decode=decode, on_quarantined=committed)
         await seed(registry=registry, journal=journal, store=store, past=past, live=live, intake=intake)
-        bridges = await open_bridges(
+        bridges += await open_bridges(
             settings.mqtt,
             registry=registry,
             journal=journal,
@@ -155,8 +156,10 @@ async def open_rooms(settings: Settings, *, listening_on: str) -> AsyncIterator[
         yield Rooms(registry, journal, books, writer, intake, live, connections, bridges, application)
 
 
-def _device_changed(device: Device, live: Live, registry: Registry) -> None:
+def _device_changed(device: Device, live: Live, registry: Registry, bridges: Sequence[Bridge]) -> None:
     live.device_changed(state_of(device))
+    for bridge in bridges:
+        bridge.presence_changed(device.id)
     if device.seen_ns and device.id in registry.devices:
         registry.seen(device.id, device.seen_ns)
 

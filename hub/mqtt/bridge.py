@@ -12,12 +12,11 @@ import structlog
 
 from hub.contract.bridge import BridgeState, Phase
 from hub.mqtt.client import Broker, Link, Options
+from hub.mqtt.discovery import OFFLINE, ONLINE, Discovery
 from hub.mqtt.inward import Inward
 from hub.mqtt.outward import Outward
 from hub.mqtt.reading import Message, Publish
 from hub.mqtt.sparkplug.host import Host
-
-ONLINE, OFFLINE = b"online", b"offline"
 
 TICK_S = 1.0
 """How often a host application's deadlines are looked at."""
@@ -41,6 +40,7 @@ class Bridge:
         self.name = name
         self.inward: Inward | None = None
         self.outward: Outward | None = None
+        self.discovery: Discovery | None = None
         self._broker = Broker(options, self)
         self._address = address
         self.filters = list(filters)
@@ -75,6 +75,11 @@ class Bridge:
         finally:
             if self.inward is not None:
                 self.inward.disconnect("the hub stops")
+
+    def presence_changed(self, device: str) -> None:
+        """A device came to the hub, or went."""
+        if self.discovery is not None:
+            self.discovery.presence_changed(device)
 
     def say(self, message: Publish) -> None:
         """Publishes what a decoder wants to be said; nothing while there is no connection."""

@@ -1,7 +1,8 @@
 """Home Assistant's device-based discovery: what is said of a device so that it appears there by itself. Pure.
 
 Follows Home Assistant's documentation of its MQTT integration ("Device discovery payload"): one retained message for
-each device at `<prefix>/device/<object id>/config`, an empty one to take it away.
+each device at `<prefix>/device/<object id>/config`, an empty one to take it away. Beside it, at `…/availability`,
+stands whether the device is connected.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from hub.mqtt.messages import OTHER_TIME_KEY, TIME_KEY, Encoder, Publication
 from hub.mqtt.reading import Found, Message, Publish
 
 ORIGIN_NAME = "Telemetry Hub"
+
+ONLINE, OFFLINE = b"online", b"offline"
+"""Home Assistant's own words for an availability topic, where a description names no others."""
 
 MIN_EXPIRE_S = 60
 """An entity that is published at a period is unavailable after three of them without a message, and not before this."""
@@ -93,6 +97,11 @@ def filters_of(prefix: str, enabled: bool) -> Sequence[str]:
     return (f"{prefix}/status" if enabled else f"{prefix}/device/+/config",)
 
 
+def _availability_of(topic: str) -> str:
+    """Where it stands whether the device that is described under this topic is connected."""
+    return f"{topic.removesuffix('config')}availability"
+
+
 class Discovery:
     """What Home Assistant is to be told now. Implements hub.mqtt.outlet.Description, and hub.mqtt.reading.Decoder for
     Home Assistant's birth message and for what the broker still has of an earlier run.
@@ -100,6 +109,8 @@ class Discovery:
     A device is described anew only where its series are others than before. Of devices that are not described any more
     (retired, no publication, `enabled` off) the broker's retained messages are emptied: they are told by the hub's id
     in their topic. What was said is kept by its hash: 200 bytes a device.
+
+    A device is available while it is connected to the hub, and the hub to the broker.
     """
 
     def __init__(
@@ -110,14 +121,16 @@ class Discovery:
         version: str,
         devices: Callable[[], Mapping[str, Mapping[str, Series]]],
         count: Callable[[], int],
+        is_online: Callable[[str], bool],
         on_change: Callable[[], None],
         availability: str = "",
         prefix: str = "homeassistant",
         enabled: bool = True,
     ) -> None:
         """`devices` gives each device's series by metric, `count` how many series there are: where that differs,
-        something is new or gone; `availability` is the topic where the bridge itself is
-        `online` or `offline`. Raises ValueError where nothing is published that Home Assistant could read."""
+        something is new or gone; `is_online` says whether a device is connected; `availability` is the topic where the
+        bridge itself is `online` or `offline`. Raises ValueError where nothing is published that Home Assistant could
+        read."""
         self._encoders = [Encoder(publication) for publication in publications if publication.payload != "line"]
         if enabled and not self._encoders:
             raise ValueError("Home Assistant is to discover what is published, but nothing is, as value or as json")
@@ -129,6 +142,7 @@ class Discovery:
         self._devices = devices
         self._count = count
         self._counted = -1
+        self._is_online = is_online
         self._on_change = on_change
         self._availability = availability
         self._prefix = prefix
@@ -136,6 +150,9 @@ class Discovery:
         self._said: dict[str, bytes] = {}
         # By topic, the hash of the series that it was last described with.
         self._described: dict[str, int] = {}
+        # By topic, whether the device was said to be online; and the devices of which that may have changed.
+        self._told: dict[str, bool] = {}
+        self._moved: set[str] = set()
         self._retained: set[str] = set()
         self._is_due = False
         self._birth = f"{prefix}/status"
@@ -165,6 +182,7 @@ class Discovery:
         """A connection begins, or Home Assistant does: all is said again."""
         self._said.clear()
         self._described.clear()
+        self._told.clear()
         self.changed()
 
     def changed(self) -> None:
@@ -172,12 +190,22 @@ class Discovery:
         self._is_due = True
         self._on_change()
 
+    def presence_changed(self, device: str) -> None:
+        """A device came or went."""
+        if self._enabled and self._told.get(self.topic_of(device)) != self._is_online(device):
+            self._moved.add(device)
+            self._on_change()
+
     def take(self) -> list[Publish]:
         """What has changed since it was asked last."""
         count = self._count()
-        if not self._is_due and (count == self._counted or not self._enabled):
-            return []
-        self._is_due, self._counted = False, count
+        found: list[Publish] = []
+        if self._is_due or (count != self._counted and self._enabled):
+            self._is_due, self._counted = False, count
+            found = self._take_descriptions()
+        return found + self._take_presence()
+
+    def _take_descriptions(self) -> list[Publish]:
         found: list[Publish] = []
         wanted: set[str] = set()
         for device, series in self._devices().items() if self._enabled else ():
@@ -196,11 +224,23 @@ class Discovery:
             if self._said.get(topic) != digest:
                 self._said[topic] = digest
                 found.append(Publish(topic, payload, 1, retain=True))
+                self._moved.add(device)
         for topic in (self._said.keys() | self._retained) - wanted:
             self._said.pop(topic, None)
             self._described.pop(topic, None)
-            found.append(Publish(topic, b"", 1, retain=True))
+            self._told.pop(topic, None)
+            found += [Publish(gone, b"", 1, retain=True) for gone in (topic, _availability_of(topic))]
         self._retained.clear()
+        return found
+
+    def _take_presence(self) -> list[Publish]:
+        found: list[Publish] = []
+        for device in self._moved:
+            topic, online = self.topic_of(device), self._is_online(device)
+            if topic in self._said and self._told.get(topic) != online:
+                self._told[topic] = online
+                found.append(Publish(_availability_of(topic), ONLINE if online else OFFLINE, 1, retain=True))
+        self._moved.clear()
         return found
 
     def topic_of(self, device: str) -> str:
@@ -216,14 +256,15 @@ class Discovery:
                 components[object_id(one.metric)] = component
         if not components:
             return None
-        described: dict[str, Any] = {
+        topics = [self._availability] if self._availability else []
+        topics.append(_availability_of(self.topic_of(device)))
+        return {
             "device": {"identifiers": [f"{self._node}{device}"], "name": device},
             "origin": {"name": ORIGIN_NAME, "sw_version": self._version},
+            "availability": [{"topic": topic} for topic in topics],
+            "availability_mode": "all",
             "components": components,
         }
-        if self._availability:
-            described["availability_topic"] = self._availability
-        return described
 
     def _component(self, series: Series) -> dict[str, Any] | None:
         encoder = next((one for one in self._encoders if one.publication.takes(series.device)), None)

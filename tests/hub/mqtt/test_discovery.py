@@ -6,11 +6,12 @@ import pytest
 from hub.contract.batch import Series
 from hub.mqtt.discovery import Discovery, device_class
 from hub.mqtt.messages import Payload, Publication
-from hub.mqtt.reading import Message
+from hub.mqtt.reading import Message, Publish
 from hub.mqtt.topics import TopicTemplate
 
 HUB = "0123456789abcdef"
 CONFIG = "homeassistant/device/hub_01234567_boiler/config"
+AVAILABILITY = "homeassistant/device/hub_01234567_boiler/availability"
 
 
 class Fleet:
@@ -26,12 +27,14 @@ class Fleet:
             }
         }
         self.changes = 0
+        self.online = {"boiler"}
         self.discovery = Discovery(
             [Publication(TopicTemplate.parse(topic), payload, every_s=30.0)],
             hub=HUB,
             version="1.2",
             devices=lambda: self.devices,
             count=lambda: sum(map(len, self.devices.values())),
+            is_online=lambda device: device in self.online,
             on_change=self.count,
             availability="telemetry-hub/status",
             enabled=enabled,
@@ -45,12 +48,14 @@ def test_a_device_is_described_whole() -> None:
     """Retained, with origin, unique ids, units, classes, availability and expiry."""
     fleet = Fleet()
     fleet.discovery.connected()
-    (message,) = fleet.discovery.take()
+    message, availability = fleet.discovery.take()
+    assert availability == Publish(AVAILABILITY, b"online", 1, retain=True)
     assert (message.topic, message.retain) == (CONFIG, True)
     assert msgspec.json.decode(message.payload) == {
         "device": {"identifiers": ["hub_01234567_boiler"], "name": "boiler"},
         "origin": {"name": "Telemetry Hub", "sw_version": "1.2"},
-        "availability_topic": "telemetry-hub/status",
+        "availability": [{"topic": "telemetry-hub/status"}, {"topic": AVAILABILITY}],
+        "availability_mode": "all",
         "components": {
             "temperature": {
                 "platform": "sensor",
@@ -88,15 +93,16 @@ def test_only_what_changed_is_said_until_home_assistant_is_born_again() -> None:
     """Its birth message asks for all of it."""
     fleet = Fleet()
     fleet.discovery.connected()
-    assert len(fleet.discovery.take()) == 1
+    assert len(fleet.discovery.take()) == 2
     fleet.discovery.changed()
     assert fleet.discovery.take() == []
     fleet.devices["pump"] = {"speed": Series(3, "pump", "speed", "float")}
-    assert [message.topic for message in fleet.discovery.take()] == ["homeassistant/device/hub_01234567_pump/config"]
+    pump = "homeassistant/device/hub_01234567_pump"
+    assert [message.topic for message in fleet.discovery.take()] == [f"{pump}/config", f"{pump}/availability"]
     fleet.discovery.decode(Message("homeassistant/status", b"offline"))
     assert fleet.discovery.take() == []
     fleet.discovery.decode(Message("homeassistant/status", b"online"))
-    assert len(fleet.discovery.take()) == 2
+    assert len(fleet.discovery.take()) == 4
     assert fleet.changes == 3
 
 
@@ -107,8 +113,7 @@ def test_a_device_that_is_gone_is_taken_away() -> None:
     fleet.discovery.take()
     fleet.devices.clear()
     fleet.discovery.changed()
-    (message,) = fleet.discovery.take()
-    assert (message.topic, message.payload, message.retain) == (CONFIG, b"", True)
+    assert fleet.discovery.take() == [Publish(topic, b"", 1, retain=True) for topic in (CONFIG, AVAILABILITY)]
     fleet.discovery.changed()
     assert fleet.discovery.take() == []
 
@@ -123,7 +128,25 @@ def test_what_an_earlier_run_described_is_taken_away_when_it_is_switched_off() -
     discovery.connected()
     assert discovery.take() == []
     discovery.decode(Message(CONFIG, b"{}", retain=True))
-    assert [(message.topic, message.payload) for message in discovery.take()] == [(CONFIG, b"")]
+    assert [(message.topic, message.payload) for message in discovery.take()] == [(CONFIG, b""), (AVAILABILITY, b"")]
+
+
+def test_a_device_is_available_while_it_is_connected() -> None:
+    """Each change is said once; of what is not described, nothing."""
+    fleet = Fleet()
+    fleet.online.clear()
+    fleet.discovery.connected()
+    assert fleet.discovery.take()[1] == Publish(AVAILABILITY, b"offline", 1, retain=True)
+    fleet.discovery.presence_changed("boiler")
+    assert (fleet.discovery.take(), fleet.changes) == ([], 1)
+    fleet.online.update(("boiler", "pump"))
+    fleet.discovery.presence_changed("boiler")
+    fleet.discovery.presence_changed("pump")
+    assert fleet.discovery.take() == [Publish(AVAILABILITY, b"online", 1, retain=True)]
+    fleet.online.clear()
+    fleet.discovery.presence_changed("boiler")
+    fleet.online.add("boiler")  # it is back before anything was said
+    assert fleet.discovery.take() == []
 
 
 @pytest.mark.parametrize(

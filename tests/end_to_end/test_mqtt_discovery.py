@@ -1,0 +1,96 @@
+"""What Home Assistant is told by a real hub through a real Mosquitto, from a device's first reading to its end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.mqtt_frames import Published
+from device_agent import Agent, Metric
+from tests.end_to_end.hub import running_hub
+from tests.end_to_end.mqtt_ends import Subscriber
+from tests.end_to_end.test_mqtt import connected, publish
+from tests.services.mosquitto import Mosquitto
+
+SETTINGS = """
+[[mqtt]]
+url = "{url}"
+client_id = "hub-7"
+publish = [{{ topic = "hub/{{device}}/{{metric}}" }}]
+discovery = {{ enabled = {enabled} }}
+"""
+
+
+class HomeAssistant:
+    """All that it hears: the last message of each topic, and what came under `topic`."""
+
+    def __init__(self) -> None:
+        self.retained: dict[str, bytes] = {}
+        self.heard: list[tuple[str, bytes]] = []
+
+    def take(self, message: Published) -> None:
+        self.retained[message.topic] = message.payload
+        self.heard.append((message.topic, message.payload))
+
+    def described(self) -> list[dict[str, Any]]:
+        """The descriptions that stand."""
+        return [json.loads(said) for topic, said in self.retained.items() if topic.endswith("/config") and said]
+
+    def is_available(self, described: dict[str, Any]) -> bool:
+        """As Home Assistant decides it with the mode `all`."""
+        assert described["availability_mode"] == "all"
+        return all(self.retained.get(one["topic"]) == b"online" for one in described["availability"])
+
+    def times(self, topic: str) -> int:
+        """How often something came there."""
+        return sum(heard == topic for heard, _ in self.heard)
+
+
+@pytest.mark.deadline(120)
+async def test_a_device_appears_is_available_while_it_is_there_and_is_taken_away(
+    mosquitto_program: Path, tmp_path: Path
+) -> None:
+    """It is announced with its first reading, unavailable when its agent or the hub is gone, announced again when Home
+    Assistant is born, and gone when discovery is switched off."""
+    settings = tmp_path / "hub.toml"
+    home = HomeAssistant()
+    with Mosquitto(mosquitto_program, tmp_path / "broker") as broker:
+        options = ["--config", str(settings)]
+        async with Subscriber(broker.port, "home-assistant", "#", home.take) as ear:
+            settings.write_text(SETTINGS.format(url=broker.url, enabled="true"))
+            async with running_hub(tmp_path / "data", options=options) as hub:
+                await connected(hub)
+                token = await hub.token("gateway", "--devices", "*")
+                metrics = [Metric("temperature", unit="°C")]
+                async with Agent(hub.url, device="boiler.1", token=token, metrics=metrics) as agent:
+                    await agent.send({"temperature": 21.5})
+                    await agent.drain(30)
+                    await ear.until(lambda: bool(home.described()) and home.is_available(home.described()[0]))
+                    (described,) = home.described()
+                    assert described["device"]["name"] == "boiler.1"
+                    (component,) = described["components"].values()
+                    assert (component["device_class"], component["unit_of_measurement"]) == ("temperature", "°C")
+                    await ear.until(lambda: home.retained.get(component["state_topic"]) == b"21.5")
+                    (config,) = (topic for topic in home.retained if topic.endswith("/config"))
+                    assert home.times(config) == 1
+                    publish(broker, [("homeassistant/status", "online")])
+                    await ear.until(lambda: home.times(config) == 2)
+                await ear.until(lambda: not home.is_available(described))
+                assert home.retained["hub-7/status"] == b"online"
+                async with Agent(hub.url, device="boiler.1", token=token, metrics=metrics):
+                    await ear.until(lambda: home.is_available(described))
+                    await hub.kill()
+                    await ear.until(lambda: not home.is_available(described))
+                    assert home.described() == [described]
+                    await hub.start()
+                    await ear.until(lambda: home.is_available(described))
+            settings.write_text(SETTINGS.format(url=broker.url, enabled="false"))
+            async with running_hub(tmp_path / "data", options=options):
+                await ear.until(lambda: not home.described())
+                own = config.removesuffix("config")
+                await ear.until(
+                    lambda: {said for topic, said in home.retained.items() if topic.startswith(own)} == {b""}
+                )
