@@ -19,12 +19,13 @@ class FlowWatch:
     """`answers` counts what was answered, `whole` those in which nothing was unknown; `wrong` has what did not
     balance."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, pause_s: float) -> None:
         self.answers = 0
         self.whole = 0
         self.wrong: list[dict[str, Any]] = []
         self.most_waiting = 0
         self._hub = hub
+        self._pause_s = pause_s
 
     async def run(self) -> None:
         """One question after the other, until cancelled; a hub that does not answer is asked again."""
@@ -38,7 +39,7 @@ class FlowWatch:
                 else:
                     assert answer.status_code == 200, answer.text
                     self._judge(answer.json())
-                await asyncio.sleep(PAUSE_S)
+                await asyncio.sleep(self._pause_s)
 
     def _judge(self, flow: dict[str, Any]) -> None:
         self.answers += 1
@@ -53,9 +54,9 @@ class FlowWatch:
 
 
 @contextlib.asynccontextmanager
-async def watching_flow(hub: Hub) -> AsyncIterator[FlowWatch]:
+async def watching_flow(hub: Hub, pause_s: float = PAUSE_S) -> AsyncIterator[FlowWatch]:
     """A watch over the books for as long as this lasts; AssertionError in the end where anything was wrong."""
-    watch = FlowWatch(hub)
+    watch = FlowWatch(hub, pause_s)
     task = asyncio.create_task(watch.run())
     try:
         yield watch
