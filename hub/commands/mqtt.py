@@ -134,11 +134,11 @@ def _look(broker: MqttSettings, seconds: float) -> dict[str, Any]:
 def _subscriptions(broker: MqttSettings) -> list[Subscription]:
     """What the settings subscribe to, as the bridge would. Raises ValueError, OSError."""
     from hub.mqtt.mapping import mapped
-    from hub.mqtt.presets import preset_decoder
+    from hub.mqtt.presets import in_order, preset_decoder
     from hub.mqtt.sparkplug.host import Host
     from hub.mqtt.survey import Subscription
 
-    found = [Subscription(f"preset {name}", preset_decoder(name)) for name in broker.presets]
+    found = [Subscription(f"preset {name}", preset_decoder(name)) for name in in_order(broker.presets)]
     has_sparkplug = bool(broker.host_id)
     for one in broker.subscribe:
         if one.payload == "sparkplug":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from hub.mqtt.presets import esphome, home_assistant, shelly, tasmota, the_things_stack, zigbee2mqtt
 from hub.mqtt.presets.preset import Preset
 from hub.mqtt.reading import Decoder
@@ -15,6 +17,15 @@ PRESETS: dict[str, Preset] = {
     "home_assistant": home_assistant.PRESET,
     "the_things_stack": the_things_stack.PRESET,
 }
+
+
+def in_order(texts: Iterable[str]) -> list[str]:
+    """Presets as they stand in the settings, in the order in which their decoders are to be asked for a topic.
+
+    The first that takes it has it: those come last whose topics have a form that others' have, too. A door sensor of
+    Shelly's has shellies/<device>/sensor/state, which could be a node of ESPHome's named "shellies".
+    """
+    return sorted(texts, key=lambda text: PRESETS[text.partition("=")[0]].reach)
 
 
 def preset_decoder(text: str) -> Decoder:

@@ -55,7 +55,7 @@ class HomeAssistantDecoder:
             return []
         device, what = legal_device(f"{names['domain']}.{names['object']}"), names["what"]
         if what == STATE:
-            return self._state(device, names["domain"], text_of(message.payload))
+            return self._state(device, names["domain"], _text(message.payload))
         if what in TIMES:
             return []
         value = parsed(message.payload)
@@ -80,6 +80,15 @@ class HomeAssistantDecoder:
         if text.lower() not in NO_STATES:
             found.extend(row(device, {STATE: _value(domain, text)}))
         return found
+
+
+def _text(payload: bytes) -> str:
+    """A state as it is, or as a JSON string: the documentation says that it comes so."""
+    text = text_of(payload)
+    if text.startswith('"'):
+        content = parsed(payload)
+        return content if isinstance(content, str) else text
+    return text
 
 
 def _value(domain: str, text: str) -> Scalar:

@@ -16,10 +16,14 @@ MAX_DEVICES = 10_000
 
 
 class Preset(NamedTuple):
-    """A ready-made subscription. `base` is the topic that it is under unless another is given."""
+    """A ready-made subscription. `base` is the topic that it is under unless another is given.
+
+    `reach`: 0 where all of its topics are under the base; the more, the more topics of others have the same form.
+    """
 
     base: str
     decoder: Callable[[str], Decoder]
+    reach: int = 0
 
 
 def switched(value: Scalar) -> Scalar:

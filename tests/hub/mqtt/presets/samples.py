@@ -22,7 +22,10 @@ class Told(NamedTuple):
 
 
 class Golden(NamedTuple):
-    """One file: the preset as it stands in the settings, the page that the messages were written from, and these."""
+    """One file: the preset as it stands in the settings, the pages that the messages were written from, and these.
+
+    `source` has their titles and addresses: "Title (https://...); Title (https://...)".
+    """
 
     preset: str
     source: str

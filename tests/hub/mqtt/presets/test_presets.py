@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.mqtt.presets import PRESETS, preset_decoder
+from hub.mqtt.presets import PRESETS, in_order, preset_decoder
 from hub.mqtt.reading import Declared, Message, Presence, Row, Sample, Undecodable
 from hub.mqtt.topics import TopicTemplate
 from tests.hub.mqtt.presets.samples import FILES, GOLDEN, read, told
@@ -131,6 +131,33 @@ def test_a_preset_may_be_under_another_topic(text: str, topic: str) -> None:
     """The base topic stands behind '='."""
     assert preset_decoder(text).takes(topic)
     assert not preset_decoder(text).takes("elsewhere/x")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(GOLDEN)))
+def test_no_preset_keeps_another_from_its_messages(path: Path) -> None:
+    """In their order, the one that a message was written for is the first that takes it, though others would, too."""
+    golden = read(path)
+    others = [name for name in PRESETS if name != golden.preset.partition("=")[0]]
+    decoders = {text: preset_decoder(text) for text in in_order([*others, golden.preset])}
+    for message, expected in golden.messages:
+        if expected:
+            assert next(text for text, decoder in decoders.items() if decoder.takes(message.topic)) == golden.preset
+
+
+@pytest.mark.parametrize(
+    "topic", ["homeassistant/sensor/x/state", "shellies/shellygas-1/valve/0/state", "elsewhere/thing/x/state"]
+)
+def test_what_only_looks_like_a_node_is_passed_over(topic: str) -> None:
+    """It comes, since ESPHome's topics have no level of their own, and is neither stored nor refused."""
+    decoder = preset_decoder("esphome")
+    assert decoder.takes(topic)
+    assert decoder.decode(Message(topic, b"1")) == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(GOLDEN)))
+def test_samples_name_the_pages_that_they_follow(path: Path) -> None:
+    """Each with its address."""
+    assert all(" (https://" in page and page.endswith(")") for page in read(path).source.split("; "))
 
 
 @pytest.mark.parametrize("text", ["zigbee", "tasmota=", "esphome=a+", "home_assistant={x", ""])
