@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import statistics
 import time
 from pathlib import Path
 from typing import NamedTuple
 
 from bench.figure import Figure, Outcome, Plan, Tell, at_least, at_most
-from bench.history import RANGES, REGISTRY, SECOND_NS, Fleet, check
+from bench.history import REGISTRY, Fleet, ask_all
 from bench.measure import Failure
 from bench.stores import influxdb_bucket
 from hub.contract.batch import Entry, EntryKind
-from hub.contract.store import Cursor, Query
+from hub.contract.store import Cursor, Query, SeriesHistory
 from hub.stores.influxdb.answer import Target
 from hub.stores.influxdb.influxdb_store import InfluxdbStore
 from hub.stores.influxdb.naming import FIELD, MEASUREMENT, TAGS, Naming
@@ -65,16 +64,12 @@ class InfluxdbHistoryRow(NamedTuple):
             return Outcome([*figures, *await self._answers(store, fleet, plan)], [f"{stored:,} readings"])
 
     async def _answers(self, store: InfluxdbStore, fleet: Fleet, plan: Plan) -> list[Figure]:
-        figures = []
-        for range in RANGES:
-            took_ms = []
-            for _ in [0] * plan.repeats:
-                for series in fleet.asked:
-                    query = Query([series], fleet.end_ns - range.seconds * SECOND_NS, fleet.end_ns, range.points)
-                    began = time.perf_counter()
-                    (answer,) = (await store.query(query)).series
-                    took_ms.append((time.perf_counter() - began) * 1e3)
-                    check(answer, query, fleet, range)
-            name = f"{self.name} of {fleet.readings:,} readings, {range.name.partition(', from')[0]}"
-            figures.append(at_most(name, statistics.median(took_ms), "ms", None))
-        return figures
+        async def ask(query: Query) -> SeriesHistory:
+            (answer,) = (await store.query(query)).series
+            return answer
+
+        name = f"{self.name} of {fleet.readings:,} readings"
+        return [
+            at_most(f"{name}, {range.name.partition(', from')[0]}", took_ms, "ms", None)
+            for range, took_ms in (await ask_all(fleet, plan.repeats, ask)).items()
+        ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import NamedTuple
@@ -53,13 +52,9 @@ async def copy_history(settings: Settings, *, source: str, target: str, total: T
     ):
         series: list[Series] = sorted(registry.series.values(), key=lambda one: one.id)
 
-        def tags_of(device: str) -> Mapping[str, str]:
-            known = registry.devices.get(device)
-            return {} if known is None else known.tags
-
         def open_at(place: Path | str) -> AbstractAsyncContextManager[Store]:
             if isinstance(place, str):
-                return open_influxdb(settings, registry=registry.id, tags_of=tags_of)
+                return open_influxdb(settings, registry=registry.id, tags_of=registry.tags_of)
             # Without a retention: what is there is copied, and the hub deletes what is too old when it runs again.
             return open_duckdb(settings, place, registry=registry.id)
 

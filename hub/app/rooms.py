@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from importlib.metadata import version
 from typing import NamedTuple
 
@@ -62,9 +62,7 @@ async def open_rooms(settings: Settings, *, listening_on: str) -> AsyncIterator[
     async with contextlib.AsyncExitStack() as stack:
         registry = await stack.enter_async_context(Registry(settings.data / FILE_NAME))
         journal = await stack.enter_async_context(open_journal(settings))
-        store = await stack.enter_async_context(
-            open_store(settings, registry=registry.id, tags_of=lambda device: _tags_of(device, registry))
-        )
+        store = await stack.enter_async_context(open_store(settings, registry=registry.id, tags_of=registry.tags_of))
         connections = Connections()
 
         def metrics_of(device: str) -> dict[str, Series]:
@@ -162,11 +160,6 @@ def _device_changed(device: Device, live: Live, registry: Registry, bridges: Seq
         bridge.presence_changed(device.id)
     if device.seen_ns and device.id in registry.devices:
         registry.seen(device.id, device.seen_ns)
-
-
-def _tags_of(device: str, registry: Registry) -> Mapping[str, str]:
-    known = registry.devices.get(device)
-    return known.tags if known is not None else {}
 
 
 def _directories(registry: Registry, journal: Journal, live: Live, door: Door) -> DirectoryFor:

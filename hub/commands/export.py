@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Annotated, Literal, TypeAlias
+from typing import IO, Annotated
 
 import typer
 from rich.console import Console
@@ -16,24 +16,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from hub.commands.access import hub_client
 from hub.commands.client import HubClient, Query, RequestFailed
 from hub.commands.exit import FAILED, MISUSE, fail
+from hub.commands.export_format import ENDINGS, TEXT_FORMATS, Format
 from hub.commands.options import Config, Data, HubOptions, Token, Url
-
-Format: TypeAlias = Literal["parquet", "csv", "line", "arrow"]
 
 COMMAND = "hub export"
 STDOUT = "-"
-
-ENDINGS: dict[str, Format] = {
-    ".parquet": "parquet",
-    ".csv": "csv",
-    ".line": "line",
-    ".lp": "line",
-    ".arrow": "arrow",
-    ".arrows": "arrow",
-}
-"""What a file's name says of its format."""
-
-TEXT_FORMATS = frozenset({"csv", "line"})
 
 COUNT_POINTS = 2
 """Intervals in which the hub counts what there is to export: as few as it takes."""

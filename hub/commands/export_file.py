@@ -9,7 +9,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hub.commands.export import Format
+from hub.commands.export_format import Format
 from hub.web.table import Layout, read_export
 from hub.web.writers import CsvWriter, LineWriter
 

@@ -214,6 +214,11 @@ class Registry:
         """Every series by its id; live, only to be read."""
         return self._fleet.series
 
+    def tags_of(self, device: str) -> Mapping[str, str]:
+        """What the device's agent said of it, as it is now; nothing of a device that was never declared."""
+        known = self._fleet.devices.get(device)
+        return known.tags if known is not None else {}
+
     async def declare(self, device: str, metrics: Sequence[Metric]) -> dict[str, Series | WireError]:
         """All metrics of the device, what is new among these durable when this returns; no write when nothing is.
 
