@@ -56,7 +56,7 @@ OWN = frozenset(("wifi", "sys", "cloud", "mqtt", "ws", "ble", "bthome", "eth", "
 
 _COMPONENT = re.compile(r"[a-z][a-z0-9_]*(:\d+)?")
 _UNSTEADY = re.compile(
-    r"id|source|.*\b(by_minute\.\d+|minute_ts)|([abcn]_)?errors\.\d+|user_calibrated_phase\.\d+|"
+    r"id|source|.*\b(by_minute\.\d+|minute_ts)|([abcn]_)?(errors|flags)\.\d+|user_calibrated_phase\.\d+|"
     r"(has_)?timer.*|move_.*|transition\..*"
 )
 """Fields that are no measurement, or come and go."""
