@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -69,7 +70,11 @@ def bench(
     console.print(_table(figures))
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_bytes(msgspec.json.format(msgspec.json.encode(figures)) + b"\n")
-    console.print(f"written to {os.path.relpath(out)}; load average {os.getloadavg()[0]:.1f}", highlight=False)
+    console.print(
+        f"written to {os.path.relpath(out)}; Python {platform.python_version()} of {os.path.realpath(sys.executable)}; "
+        f"load average {os.getloadavg()[0]:.1f}",
+        highlight=False,
+    )
     raise typer.Exit(1 if failed or not all(figure.ok for figure in figures) else 0)
 
 
