@@ -228,4 +228,4 @@ async def _remember(recent: Recent, journal: Journal, past: JournalAndStore, epo
             if entry.batch is not None and entry.epoch == epoch:
                 columns = [(series.metric, list(values)) for series, values in entry.batch.columns]
                 for row, time_ns in enumerate(entry.batch.times):
-                    recent.add(entry.device, int(time_ns), {name: values[row] for name, values in columns})
+                    recent.add_stored(entry.device, int(time_ns), {name: values[row] for name, values in columns})

@@ -15,11 +15,21 @@ def test_what_was_accepted_is_known() -> None:
 
 
 def test_what_was_moved_on_is_known_too() -> None:
-    """Of two values with one time the second is stored 1 ns later."""
+    """Of values with one time the second is stored 1 ns later, the third 2 ns."""
     recent = Recent()
-    recent.add("d", 5, {"a": 1.0})
-    recent.add("d", 6, {"a": 2.0})
-    assert recent.new_of("d", 5, {"a": 2.0}) == {}
+    for time_ns, value in ((5, 1.0), (6, 2.0), (7, 3.0)):
+        recent.add_stored("d", time_ns, {"a": value})
+    assert recent.new_of("d", 5, {"a": 3.0}) == recent.new_of("d", 7, {"a": 3.0}) == {}
+    assert recent.new_of("d", 5, {"a": 4.0}) == recent.new_of("d", 8, {"a": 3.0}) | {"a": 4.0}
+
+
+def test_many_values_of_one_time_are_bounded_too() -> None:
+    """A device whose clock stands still says all of its readings at one time."""
+    recent = Recent(100)
+    for value in range(1_000):
+        recent.add("d", 5, {"a": float(value)})
+    known = sum(not recent.new_of("d", 5, {"a": float(value)}) for value in range(1_000))
+    assert 0 < known <= 100
 
 
 def test_what_is_taken_back_is_new_again() -> None:
