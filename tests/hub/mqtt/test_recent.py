@@ -20,7 +20,8 @@ def test_what_was_moved_on_is_known_too() -> None:
     for time_ns, value in ((5, 1.0), (6, 2.0), (7, 3.0)):
         recent.add_stored("d", time_ns, {"a": value})
     assert recent.new_of("d", 5, {"a": 3.0}) == recent.new_of("d", 7, {"a": 3.0}) == {}
-    assert recent.new_of("d", 5, {"a": 4.0}) == recent.new_of("d", 8, {"a": 3.0}) | {"a": 4.0}
+    assert recent.new_of("d", 5, {"a": 4.0}) == {"a": 4.0}
+    assert recent.new_of("d", 8, {"a": 3.0}) == {"a": 3.0}
 
 
 def test_many_values_of_one_time_are_bounded_too() -> None:
