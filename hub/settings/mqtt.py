@@ -115,7 +115,9 @@ class MqttSettings(Section):
     password: SecretStr | None = Field(default=None, description="The user's password.")
     password_file: Path | None = Field(default=None, description="File that holds the password.")
     client_id: str = Field(
-        default="", max_length=128, description="The hub's id at the broker; empty: telemetry-hub- and its own id."
+        default="",
+        max_length=128,
+        description="The hub's id at the broker; empty: telemetry-hub-, its own id and the bridge's name.",
     )
     keepalive: int = Field(default=30, ge=5, le=3_600, description="Seconds after which silence is looked into.")
     session_expiry: int = Field(
@@ -167,6 +169,13 @@ class MqttSettings(Section):
         for text in presets:
             preset_decoder(text)
         return presets
+
+    @field_validator("will_topic")
+    @classmethod
+    def _is_topic(cls, topic: str) -> str:
+        if any(character in topic for character in "+#\0") or "{" in topic.replace("{client_id}", ""):
+            raise ValueError(f"{topic!r} is to be published to: it may have {{client_id}}, and no '+' or '#'")
+        return topic
 
     @field_validator("client_id", "share", "host_id")
     @classmethod

@@ -243,6 +243,13 @@ class Settings(BaseSettings):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two brokers are called {name!r}: give each its name")
+        clients = [(broker.address, broker.client_id) for broker in brokers if broker.client_id]
+        for address, client_id in clients:
+            if clients.count((address, client_id)) > 1:
+                raise ValueError(
+                    f"two bridges are {client_id!r} at {address.host}: a broker throws out the one that was there "
+                    "first. Leave client_id out, or give each its own"
+                )
         return brokers
 
     @property
