@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from importlib.metadata import version
+from pathlib import Path
 from typing import NamedTuple
 
 from hub.app.agent_directory import DeviceDirectory
@@ -12,13 +13,12 @@ from hub.app.errors import HubError
 from hub.app.past import JournalAndStore
 from hub.contract.batch import Batch, Entry, Series
 from hub.contract.journal import Journal
-from hub.ingestion.feed import epoch_of
 from hub.ingestion.intake import Intake
 from hub.live.live import Live
 from hub.mqtt.bridge import Bridge
 from hub.mqtt.client import Options
-from hub.mqtt.discovery import Discovery, filters_of
-from hub.mqtt.inward import Inward
+from hub.mqtt.discovery import Discovery, subscriptions_of
+from hub.mqtt.inward import Epochs, Inward
 from hub.mqtt.mapping import mapped
 from hub.mqtt.messages import Publication, overlaps
 from hub.mqtt.outward import Outward, forget_removed
@@ -26,6 +26,7 @@ from hub.mqtt.presets import in_order, preset_decoder
 from hub.mqtt.reading import Decoder
 from hub.mqtt.recent import Recent
 from hub.mqtt.sparkplug.host import Host
+from hub.mqtt.subscriptions import AskedBefore, Subscription, Subscriptions
 from hub.mqtt.topics import TopicTemplate, shared
 from hub.registry.registry import Registry
 from hub.settings import MqttSettings
@@ -39,7 +40,7 @@ class _Plan(NamedTuple):
 
     options: Options
     decoders: list[Decoder]
-    filters: list[tuple[str, int]]
+    subscriptions: list[Subscription]
     host: Host | None
     publications: Sequence[Publication]
 
@@ -53,6 +54,7 @@ def check_bridges(settings: Sequence[MqttSettings]) -> None:
 async def open_bridges(
     settings: Sequence[MqttSettings],
     *,
+    data: Path,
     registry: Registry,
     journal: Journal,
     live: Live,
@@ -63,9 +65,18 @@ async def open_bridges(
     """The bridges, not yet running. Raises HubError for settings that cannot be."""
     forget_removed(journal, [one.name for one in settings if one.publish])
     directory = DeviceDirectory(registry, journal, live, clock=intake.clock)
+    relayed = {Epochs.of(one.name).relayed for one in settings}
     return [
         await _open(
-            one, registry=registry, journal=journal, intake=intake, directory=directory, past=past, decode=decode
+            one,
+            data=data,
+            registry=registry,
+            journal=journal,
+            intake=intake,
+            directory=directory,
+            past=past,
+            decode=decode,
+            relayed=relayed,
         )
         for one in settings
     ]
@@ -74,44 +85,56 @@ async def open_bridges(
 async def _open(
     settings: MqttSettings,
     *,
+    data: Path,
     registry: Registry,
     journal: Journal,
     intake: Intake,
     directory: DeviceDirectory,
     past: JournalAndStore,
     decode: Callable[[Entry], Batch],
+    relayed: Set[str],
 ) -> Bridge:
-    plan = _plan(settings, settings.client_id or f"telemetry-hub-{registry.id[:8]}")
+    plan = _plan(settings, settings.client_id or f"telemetry-hub-{registry.id[:8]}-{settings.name}")
     decoders = plan.decoders
-    epoch = epoch_of(f"mqtt-{settings.name}")
+    epochs = Epochs.of(settings.name)
+    # What came from this broker does not go back to it, and what any hub has published goes nowhere: else hubs that
+    # are joined by two brokers would hand it round for ever.
+    kept = {*relayed, epochs.own}
+    subscriptions = Subscriptions(plan.subscriptions)
+    is_host = plan.host is not None and plan.host.state_topic
     bridge = Bridge(
         plan.options,
         name=settings.name,
         address=settings.url,
-        filters=plan.filters,
-        status_topic=settings.will_topic.replace("{client_id}", plan.options.client_id),
+        subscriptions=subscriptions,
+        asked_before=AskedBefore(data / f"mqtt-{settings.name}.json"),
+        # A connection has one will, and a host application's has to be its own.
+        status_topic="" if is_host else settings.will_topic.replace("{client_id}", plan.options.client_id),
         host=plan.host,
     )
     if plan.publications:
-        discovery = _discovery(settings, plan.publications, bridge, registry=registry, intake=intake, epoch=epoch)
-        decoders.append(discovery)
+        discovery = _discovery(settings, plan.publications, bridge, registry=registry, intake=intake, kept=kept)
+        # Before presets that would take Home Assistant's birth message for a node's.
+        decoders.insert(0, discovery)
         bridge.discovery = discovery
         bridge.outward = Outward(
-            journal, plan.publications, name=settings.name, hub=registry.id, own_epoch=epoch, decode=decode,
+            journal, plan.publications, name=settings.name, hub=registry.id, kept_epochs=kept, decode=decode,
             description=discovery,
         )  # fmt: skip
         bridge.outward.begin()
     if decoders:
         recent = Recent()
-        await _remember(recent, journal, past, epoch)
+        await _remember(recent, journal, past, epochs)
         bridge.inward = Inward(
             intake,
             directory,
             decoders,
             name=settings.name,
             hub=registry.id,
-            epoch=epoch,
+            epochs=epochs,
+            subscriptions=subscriptions,
             receive_maximum=settings.receive_maximum,
+            keepalive_s=settings.keepalive,
             recent=recent,
             said=bridge.say,
         )
@@ -121,7 +144,7 @@ async def _open(
 def _plan(settings: MqttSettings, client_id: str) -> _Plan:
     """Reads the files that the settings name. Raises HubError."""
     try:
-        decoders, filters, host = _subscriptions(settings)
+        decoders, subscriptions, host = _subscriptions(settings)
         publications = [
             Publication(
                 topic=TopicTemplate.parse(one.topic), payload=one.payload, qos=one.qos, retain=one.retain,
@@ -130,10 +153,10 @@ def _plan(settings: MqttSettings, client_id: str) -> _Plan:
             for one in settings.publish
         ]  # fmt: skip
         if publications:
-            filters += [(filter, 1) for filter in filters_of(settings.discovery.prefix, settings.discovery.enabled)]
-        if circles := overlaps(publications, [filter for filter, _ in filters]):
+            subscriptions += subscriptions_of(settings.discovery.prefix, settings.discovery.enabled)
+        if circles := overlaps(publications, [one.filter for one in subscriptions]):
             raise ValueError("; ".join(circles))
-        return _Plan(_options(settings, client_id), decoders, filters, host, publications)
+        return _Plan(_options(settings, client_id), decoders, subscriptions, host, publications)
     except (ValueError, OSError) as error:
         raise HubError(f"mqtt {settings.name}: {error}") from None
 
@@ -145,7 +168,7 @@ def _discovery(
     *,
     registry: Registry,
     intake: Intake,
-    epoch: str,
+    kept: Set[str],
 ) -> Discovery:
     """What Home Assistant is told of the devices that go out; where it is switched off, what it was told is taken
     back."""
@@ -154,7 +177,7 @@ def _discovery(
         return {
             id: known.series
             for id, known in registry.devices.items()
-            if (device := intake.devices.get(id)) is None or device.epoch != epoch
+            if (device := intake.devices.get(id)) is None or device.epoch not in kept
         }
 
     def is_online(id: str) -> bool:
@@ -173,13 +196,13 @@ def _discovery(
         count=lambda: len(registry.series),
         is_online=is_online,
         on_change=changed,
-        availability=bridge.status_topic,
+        availability=bridge.availability,
         prefix=settings.discovery.prefix,
         enabled=settings.discovery.enabled,
     )
 
 
-def _subscriptions(settings: MqttSettings) -> tuple[list[Decoder], list[tuple[str, int]], Host | None]:
+def _subscriptions(settings: MqttSettings) -> tuple[list[Decoder], list[Subscription], Host | None]:
     decoders: list[Decoder] = []
     filters: dict[str, int] = {}
     host: Host | None = None
@@ -199,8 +222,10 @@ def _subscriptions(settings: MqttSettings) -> tuple[list[Decoder], list[tuple[st
         host = Host(settings.host_id)
         decoders.append(host)
         filters.update(dict.fromkeys(host.filters, 1))
-    asked = [(filter if TopicTemplate.parse(filter).share else shared(filter, settings.share), qos)
-             for filter, qos in filters.items()]  # fmt: skip
+    asked = [
+        Subscription(filter if TopicTemplate.parse(filter).share else shared(filter, settings.share), qos)
+        for filter, qos in filters.items()
+    ]
     return decoders, asked, host
 
 
@@ -221,11 +246,11 @@ def _options(settings: MqttSettings, client_id: str) -> Options:
     )  # fmt: skip
 
 
-async def _remember(recent: Recent, journal: Journal, past: JournalAndStore, epoch: str) -> None:
+async def _remember(recent: Recent, journal: Journal, past: JournalAndStore, epochs: Epochs) -> None:
     """What the bridge had accepted before the hub was started, as far as the journal's tail goes."""
     async for entries in past.replay(max(journal.first_offset - 1, journal.last_offset - SEED_ENTRIES)):
         for entry in entries:
-            if entry.batch is not None and entry.epoch == epoch:
+            if entry.batch is not None and entry.epoch in epochs:
                 columns = [(series.metric, list(values)) for series, values in entry.batch.columns]
                 for row, time_ns in enumerate(entry.batch.times):
                     recent.add_stored(entry.device, int(time_ns), {name: values[row] for name, values in columns})

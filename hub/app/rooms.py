@@ -92,6 +92,7 @@ async def open_rooms(settings: Settings, *, listening_on: str) -> AsyncIterator[
         await seed(registry=registry, journal=journal, store=store, past=past, live=live, intake=intake)
         bridges += await open_bridges(
             settings.mqtt,
+            data=settings.data,
             registry=registry,
             journal=journal,
             live=live,

@@ -8,11 +8,12 @@ Phase = Literal["connecting", "connected", "waiting"]
 
 
 class Inward(NamedTuple):
-    """What came from the broker. Messages: `received` = `taken` + `undecodable` + `retained` + `own` + those at work.
+    """What came from the broker. Messages: `received` = `taken` + `undecodable` + `retained` + `own` + `copies` + those
+    at work.
 
     `taken` were decoded and their readings are durable, `undecodable` are in quarantine, `retained` are values older
-    than the subscription and no new readings, `own` were published by this very hub. Readings: `accepted` are durable,
-    `duplicates` were durable already.
+    than the subscription and no new readings, `own` were published by this very hub, `copies` came by more than one
+    subscription. Readings: `accepted` are durable, `duplicates` were durable already.
     """
 
     received: int = 0
@@ -20,6 +21,7 @@ class Inward(NamedTuple):
     undecodable: int = 0
     retained: int = 0
     own: int = 0
+    copies: int = 0
     accepted: int = 0
     duplicates: int = 0
 

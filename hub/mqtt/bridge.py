@@ -17,6 +17,7 @@ from hub.mqtt.inward import Inward
 from hub.mqtt.outward import Outward
 from hub.mqtt.reading import Message, Publish
 from hub.mqtt.sparkplug.host import Host
+from hub.mqtt.subscriptions import AskedBefore, Subscriptions
 
 TICK_S = 1.0
 """How often a host application's deadlines are looked at."""
@@ -25,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 
 class Bridge:
-    """Implements hub.mqtt.client.Listener. `filters` are what the broker is asked for, each with its QoS."""
+    """Implements hub.mqtt.client.Listener."""
 
     def __init__(
         self,
@@ -33,7 +34,8 @@ class Bridge:
         *,
         name: str,
         address: str,
-        filters: Sequence[tuple[str, int]],
+        subscriptions: Subscriptions,
+        asked_before: AskedBefore,
         status_topic: str = "",
         host: Host | None = None,
     ) -> None:
@@ -43,7 +45,8 @@ class Bridge:
         self.discovery: Discovery | None = None
         self._broker = Broker(options, self)
         self._address = address
-        self.filters = list(filters)
+        self.subscriptions = subscriptions
+        self._asked_before = asked_before
         self.status_topic = status_topic
         self._host = host
         self._link: Link | None = None
@@ -76,6 +79,14 @@ class Bridge:
             if self.inward is not None:
                 self.inward.disconnect("the hub stops")
 
+    @property
+    def availability(self) -> dict[str, str] | None:
+        """Where it stands whether the bridge is there, as Home Assistant is told; None for nowhere."""
+        if self._host is not None and self._host.state_topic:
+            template = "{{ 'online' if value_json.online else 'offline' }}"
+            return {"topic": self._host.state_topic, "value_template": template}
+        return {"topic": self.status_topic} if self.status_topic else None
+
     def presence_changed(self, device: str) -> None:
         """A device came to the hub, or went."""
         if self.discovery is not None:
@@ -88,16 +99,16 @@ class Bridge:
                 self._link.publish(message)
 
     def will(self) -> Publish | None:
-        """A host application's death, or that the hub is offline."""
+        """A host application's death, or that the hub is offline: a connection has one will only."""
         will = self._host.will(time.time_ns()) if self._host is not None else None
-        if will is None and self.status_topic:
-            will = Publish(self.status_topic, OFFLINE, 1, True)
-        return will
+        return will or self._status(OFFLINE)
+
+    def _status(self, said: bytes) -> Publish | None:
+        return Publish(self.status_topic, said, 1, True) if self.status_topic else None
 
     def farewell(self) -> Sequence[Publish]:
         """What the will would say, since it is not said after a connection that ends in order."""
-        will = self.will()
-        return [will] if will is not None else []
+        return [said for said in (self.will(),) if said is not None]
 
     def connected(self, link: Link, *, is_resumed: bool) -> None:
         """Subscribes, and says that the hub is there."""
@@ -106,11 +117,11 @@ class Bridge:
         self._turn("connected", None)
         if self.inward is not None:
             self.inward.connected(is_resumed=is_resumed)
-        link.subscribe(self.filters)
+        self._subscribe(link, is_resumed=is_resumed)
         if self._host is not None:
             self._found(self._host.connected(time.time_ns()))
-        if self.status_topic:
-            self.say(Publish(self.status_topic, ONLINE, 1, True))
+        if status := self._status(ONLINE):
+            self.say(status)
         if self.outward is not None:
             self.outward.connected(link)
 
@@ -124,9 +135,36 @@ class Bridge:
         if self.outward is not None:
             self.outward.arrived(id, reason)
 
-    def refused(self, filters: Sequence[str]) -> None:
-        """The broker keeps these messages from us: all others come."""
-        self._turn("connected", f"the broker refuses the subscription {', '.join(filters)}: this user may not read it")
+    def _subscribe(self, link: Link, *, is_resumed: bool) -> None:
+        wanted = [one.filter for one in self.subscriptions]
+        gone = self._asked_before.others_than(wanted) if is_resumed else []
+        self._remember([*wanted, *gone])
+        link.unsubscribe(gone)
+        link.subscribe([*self.subscriptions])
+
+    def _remember(self, filters: Sequence[str]) -> None:
+        try:
+            self._asked_before.keep(filters)
+        except OSError as error:
+            # Of a disk that is full the hub speaks elsewhere; what is forgotten here costs messages nobody wants.
+            log.warning("subscriptions cannot be remembered", bridge=self.name, error=str(error))
+
+    def subscribed(self, refused: Sequence[str], lowered: Sequence[str]) -> None:
+        """The broker keeps some messages from us, or may lose them on the way: all others come."""
+        self.subscriptions.granted(refused)
+        told = []
+        if refused:
+            told.append(f"the broker refuses the subscription {', '.join(refused)}: this user may not read it")
+        if lowered:
+            told.append(
+                f"the broker gives {', '.join(lowered)} at QoS 0 only: what is on its way when something breaks is lost"
+            )
+        if told:
+            self._turn("connected", "; ".join(told))
+
+    def unsubscribed(self) -> None:
+        """What was asked for in earlier settings is gone."""
+        self._remember([one.filter for one in self.subscriptions])
 
     def disconnected(self, why: str) -> None:
         """The connection has ended, or was not made."""

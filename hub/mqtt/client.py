@@ -22,6 +22,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from hub.mqtt.packet import UserProperties
 from hub.mqtt.reading import Publish
+from hub.mqtt.subscriptions import Subscription
 
 CONNECT_S = 10.0
 """From the first packet to the broker's answer."""
@@ -39,8 +40,9 @@ UNSENT_BYTES = 256 * 1024
 PACKETS_A_TURN = 256
 """Taken in before others get their turn of the event loop: some 10 ms."""
 
-MAX_PACKET_BYTES = 1024 * 1024
-"""Of one message: four times what a batch may have, so that what is too large is seen, in quarantine."""
+MAX_PACKET_BYTES = 16 * 1024 * 1024
+"""Of one message: a broker does not send a larger one, and says nothing of it. What Zigbee2MQTT tells of 2,000 devices
+has as much."""
 
 TICK_S = 1.0
 """How often the silence of the connection is looked into."""
@@ -57,8 +59,24 @@ NEW_ONLY = 1
 """Retain handling: retained messages come when the subscription is new, and not with each connection."""
 
 
+SEND_ALWAYS = 0
+"""They come with each connection."""
+
+WRONG_VERSION, NO_RETAIN, NO_QOS = 0x84, 0x9A, 0x9B
+"""Reason codes of CONNACK (MQTT 5.0, table 3-1): paho tells a 3.1.1 broker's answers by the same."""
+
+STABLE_S = 10.0
+"""A connection that lasts so long, or that brought something, is a good one: the next attempt comes soon."""
+
+
 class BrokerError(Exception):
-    """The connection was not made or has ended; the sentence says why."""
+    """The connection was not made or has ended; the sentence says why. `code` is the broker's reason, where it gave
+    one; `is_away`: there was nobody to speak to."""
+
+    def __init__(self, why: str, code: int | None = None, *, is_away: bool = False) -> None:
+        super().__init__(why)
+        self.code = code
+        self.is_away = is_away
 
 
 class Options(NamedTuple):
@@ -93,8 +111,12 @@ class Listener(Protocol):
     def published(self, id: int, reason: int) -> None:
         """A message that was published is acknowledged."""
 
-    def refused(self, filters: Sequence[str]) -> None:
-        """The broker does not let this client have the messages of these filters."""
+    def subscribed(self, refused: Sequence[str], lowered: Sequence[str]) -> None:
+        """The broker does not let this client have the messages of the filters `refused`, and those of `lowered` at a
+        lower QoS only."""
+
+    def unsubscribed(self) -> None:
+        """The broker has forgotten what it was to forget."""
 
     def disconnected(self, why: str) -> None:
         """It has ended, or was not made."""
@@ -183,20 +205,29 @@ class _Client(paho.Client):
 class Link:
     """One connection, from its first packet to its end. Implements hub.mqtt.outlet.Outlet."""
 
-    def __init__(self, options: Options, listener: Listener, *, mqtt5: bool) -> None:
+    def __init__(
+        self, options: Options, listener: Listener, *, mqtt5: bool, max_qos: int = 1, may_retain: bool = True
+    ) -> None:
+        """`max_qos` and `may_retain` are what is known of the broker already."""
         self.mqtt5 = mqtt5
         self.receive_maximum = 65_535
         self.maximum_packet_size: int | None = None
         self.user_properties = mqtt5
         self.was_answered = False
+        self.is_good = False
+        self._max_qos = max_qos
+        self._may_retain = may_retain
+        self._has_identifiers = mqtt5
         self._options = options
         self._listener = listener
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[str] = self._loop.create_future()
         self._answer: asyncio.Future[bool] = self._loop.create_future()
         self._is_open = self._is_paused = self._is_reading = self._is_writing = False
-        # Of subscriptions that are not answered: their filters, by message id.
-        self._asked: dict[int, list[str]] = {}
+        # Of subscriptions that are not answered, by message id; and what came of those that are.
+        self._asked: dict[int, list[Subscription]] = {}
+        self._refused: list[str] = []
+        self._lowered: list[str] = []
         client = self._client = _Client(
             CallbackAPIVersion.VERSION2,
             client_id=options.client_id,
@@ -213,9 +244,10 @@ class Link:
         client.on_socket_register_write = self._wants_to_write
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
-        client.on_message = lambda _client, _data, message: listener.arrived(self, message)
+        client.on_message = self._on_message
         client.on_subscribe = self._on_subscribe
-        client.on_publish = lambda _client, _data, mid, reason, _properties: listener.published(mid, reason.value)
+        client.on_unsubscribe = lambda *_: listener.unsubscribed()
+        client.on_publish = self._on_publish
 
     async def open(self) -> bool:
         """Connects; whether the broker still had the session. Raises BrokerError."""
@@ -227,14 +259,16 @@ class Link:
             properties.MaximumPacketSize = MAX_PACKET_BYTES
         will = self._listener.will()
         if will is not None:
-            self._client.will_set(will.topic, will.payload, will.qos, will.retain)
+            self._client.will_set(
+                will.topic, will.payload, min(will.qos, self._max_qos), will.retain and self._may_retain
+            )
         self._client.connect_async(
             options.host, options.port, options.keepalive_s, clean_start=False, properties=properties
         )
         try:
             await asyncio.to_thread(self._client.reconnect)
         except (OSError, ValueError) as error:
-            raise BrokerError(_in_words(error, options)) from None
+            raise BrokerError(_in_words(error, options), is_away=True) from None
         self._is_open = True
         buffered = self._client.buffered
         number = buffered.fileno()
@@ -264,37 +298,54 @@ class Link:
         """Ends it, with a word to the broker where there still is a connection."""
         if self._is_open and self.was_answered:
             for message in self._listener.farewell():
-                self._client.publish(message.topic, message.payload, message.qos, message.retain)
+                self.publish(message)
             self._client.disconnect()
             self._write()
         self._end("closed")
 
-    def subscribe(self, filters: Sequence[tuple[str, int]]) -> None:
-        """Asks for messages, each filter with its QoS."""
-        if not filters:
+    def subscribe(self, subscriptions: Sequence[Subscription]) -> None:
+        """Asks for messages; those that overlap with identifiers, each in a packet of its own, where the broker knows
+        them."""
+        identified = [one for one in subscriptions if one.overlaps and self._has_identifiers]
+        self._subscribe([one for one in subscriptions if one not in identified], None)
+        for one in identified:
+            properties = Properties(PacketTypes.SUBSCRIBE)  # type: ignore[no-untyped-call]
+            properties.SubscriptionIdentifier = one.identifier
+            self._subscribe([one], properties)
+
+    def _subscribe(self, subscriptions: list[Subscription], properties: Properties | None) -> None:
+        if not subscriptions:
             return
+        asked: list[tuple[str, Any]] = [(one.filter, one.qos) for one in subscriptions]
         if self.mqtt5:
-            _, id = self._client.subscribe(
-                [
-                    (
-                        filter,
-                        # A shared subscription with no-local is an error of the protocol (MQTT 5.0, 3.8.3.1).
-                        SubscribeOptions(qos, noLocal=not filter.startswith("$share/"), retainHandling=NEW_ONLY),
-                    )
-                    for filter, qos in filters
-                ]
-            )
-        else:
-            _, id = self._client.subscribe(list(filters))
+            asked = [
+                (
+                    one.filter,
+                    SubscribeOptions(
+                        one.qos,
+                        # A shared subscription with no-local is an error of the protocol (MQTT 5.0, 3.8.3.1); and what
+                        # is asked for always may be what this client has retained itself.
+                        noLocal=not (one.always or one.filter.startswith("$share/")),
+                        retainHandling=SEND_ALWAYS if one.always else NEW_ONLY,
+                    ),
+                )
+                for one in subscriptions
+            ]
+        _, id = self._client.subscribe(asked, properties=properties)
         if id is not None:
-            self._asked[id] = [filter for filter, _ in filters]
+            self._asked[id] = subscriptions
+
+    def unsubscribe(self, filters: Sequence[str]) -> None:
+        """Asks for messages of these filters no more."""
+        if filters:
+            self._client.unsubscribe(list(filters))
 
     def publish(self, message: Publish, properties: UserProperties | None = None) -> int:
         """Hands a message to the connection; its id. Raises ConnectionError."""
         if not self._is_open:
             raise ConnectionError("the connection has ended")
-        info = self._client.publish(message.topic, message.payload, message.qos, message.retain, properties)
-        return info.mid
+        qos, retain = min(message.qos, self._max_qos), message.retain and self._may_retain
+        return self._client.publish(message.topic, message.payload, qos, retain, properties).mid
 
     def ack(self, mid: int) -> None:
         """The message with this id is durable; nothing where the connection has ended."""
@@ -358,17 +409,31 @@ class Link:
         if self._answer.done():
             return
         if reason.is_failure:
-            self._answer.set_exception(BrokerError(f"the broker refuses the connection: {reason}"))
+            self._answer.set_exception(BrokerError(f"the broker refuses the connection: {reason}", reason.value))
             return
         self.receive_maximum = getattr(properties, "ReceiveMaximum", self.receive_maximum)
         self.maximum_packet_size = getattr(properties, "MaximumPacketSize", None)
+        self._max_qos = min(self._max_qos, getattr(properties, "MaximumQoS", 1))
+        self._may_retain = self._may_retain and bool(getattr(properties, "RetainAvailable", True))
+        self._has_identifiers = self.mqtt5 and bool(getattr(properties, "SubscriptionIdentifierAvailable", True))
         self._answer.set_result(bool(flags.session_present))
 
+    def _on_message(self, _client: object, _data: object, message: paho.MQTTMessage) -> None:
+        self.is_good = True
+        self._listener.arrived(self, message)
+
+    def _on_publish(self, _client: object, _data: object, mid: int, reason: Any, _properties: object) -> None:
+        self.is_good = True
+        self._listener.published(mid, reason.value)
+
     def _on_subscribe(self, _client: object, _data: object, id: int, reasons: Sequence[Any], _props: object) -> None:
-        asked = self._asked.pop(id, [])
-        refused = [filter for filter, reason in zip(asked, reasons, strict=False) if reason.is_failure]
-        if refused:
-            self._listener.refused(refused)
+        for one, reason in zip(self._asked.pop(id, []), reasons, strict=False):
+            if reason.is_failure:
+                self._refused.append(one.filter)
+            elif reason.value < one.qos:
+                self._lowered.append(one.filter)
+        if not self._asked:
+            self._listener.subscribed(self._refused, self._lowered)
 
     def _on_disconnect(self, _client: object, _data: object, flags: Any, reason: Any, _properties: object) -> None:
         by = "the broker ended the connection" if flags.is_disconnect_packet_from_server else "the connection broke"
@@ -394,29 +459,44 @@ class Broker:
         self._jitter = jitter
         self._mqtt5 = True
         self._is_agreed = False
+        self._max_qos = 1
+        self._may_retain = True
 
     async def run(self) -> None:
         """Keeps a connection until cancelled; then ends it in order."""
         tries = 0
+        clock = asyncio.get_running_loop().time
         while True:
-            link = Link(self._options, self._listener, mqtt5=self._mqtt5)
+            link = Link(
+                self._options, self._listener, mqtt5=self._mqtt5, max_qos=self._max_qos, may_retain=self._may_retain
+            )
+            began_s = clock()
             try:
                 is_resumed = await link.open()
-                tries = 0
                 self._is_agreed = True
                 self._listener.connected(link, is_resumed=is_resumed)
                 why = await link.closed()
+                if link.is_good or clock() - began_s >= STABLE_S:
+                    tries = 0
             except BrokerError as error:
                 why = str(error)
-                # A broker of MQTT 3.1.1 says so, or hangs up: then the other version is tried. One that has accepted a
-                # connection before is only away.
-                if not self._is_agreed and (link._is_open or "rotocol" in why or "broke" in why):
-                    self._mqtt5 = not self._mqtt5
+                self._learn(error)
             finally:
                 link.close()
             self._listener.disconnected(why)
             tries += 1
             await asyncio.sleep(self._jitter() * min(MAX_RETRY_S, FIRST_RETRY_S * 2 ** min(tries - 1, 16)))
+
+    def _learn(self, error: BrokerError) -> None:
+        """What an attempt that failed tells of the broker."""
+        if error.code == NO_QOS:
+            self._max_qos = 0
+        elif error.code == NO_RETAIN:
+            self._may_retain = False
+        elif not self._is_agreed and error.code in (None, WRONG_VERSION) and not error.is_away:
+            # A broker of MQTT 3.1.1 says so, or hangs up: then the other version is tried. One that has accepted a
+            # connection before is only away.
+            self._mqtt5 = not self._mqtt5
 
 
 def _in_words(error: Exception, options: Options) -> str:

@@ -17,6 +17,7 @@ import msgspec
 from hub.contract.batch import Series
 from hub.mqtt.messages import OTHER_TIME_KEY, TIME_KEY, Encoder, Publication
 from hub.mqtt.reading import Found, Message, Publish
+from hub.mqtt.subscriptions import Subscription
 
 ORIGIN_NAME = "Telemetry Hub"
 
@@ -91,10 +92,11 @@ def object_id(text: str) -> str:
     return text if changed == text else f"{changed}-{sha256(text.encode()).hexdigest()[:6]}"
 
 
-def filters_of(prefix: str, enabled: bool) -> Sequence[str]:
-    """What is subscribed to. Retained messages come with a new subscription only: it is made when discovery is
-    switched off."""
-    return (f"{prefix}/status" if enabled else f"{prefix}/device/+/config",)
+def subscriptions_of(prefix: str, enabled: bool) -> list[Subscription]:
+    """What is subscribed to: Home Assistant's birth messages, and with each connection all that the broker still has of
+    descriptions."""
+    found = [Subscription(f"{prefix}/device/+/config", always=True)]
+    return [Subscription(f"{prefix}/status"), *found] if enabled else found
 
 
 def _availability_of(topic: str) -> str:
@@ -123,14 +125,14 @@ class Discovery:
         count: Callable[[], int],
         is_online: Callable[[str], bool],
         on_change: Callable[[], None],
-        availability: str = "",
+        availability: Mapping[str, str] | None = None,
         prefix: str = "homeassistant",
         enabled: bool = True,
     ) -> None:
         """`devices` gives each device's series by metric, `count` how many series there are: where that differs,
-        something is new or gone; `is_online` says whether a device is connected; `availability` is the topic where the
-        bridge itself is `online` or `offline`. Raises ValueError where nothing is published that Home Assistant could
-        read."""
+        something is new or gone; `is_online` says whether a device is connected; `availability` says, in Home
+        Assistant's words, where it stands whether the bridge itself is there. Raises ValueError where nothing is
+        published that Home Assistant could read."""
         self._encoders = [Encoder(publication) for publication in publications if publication.payload != "line"]
         if enabled and not self._encoders:
             raise ValueError("Home Assistant is to discover what is published, but nothing is, as value or as json")
@@ -156,13 +158,11 @@ class Discovery:
         self._retained: set[str] = set()
         self._is_due = False
         self._birth = f"{prefix}/status"
-        self.filters = filters_of(prefix, enabled)
+        self.filters = [one.filter for one in subscriptions_of(prefix, enabled)]
 
     def takes(self, topic: str) -> bool:
-        """Whether it is Home Assistant's birth message, or a description."""
-        return topic == self._birth or (
-            topic.startswith(f"{self._prefix}/device/{self._node}") and topic.endswith("/config")
-        )
+        """Whether it is Home Assistant's birth message, or a description, also one of somebody else's device."""
+        return topic == self._birth or (topic.startswith(f"{self._prefix}/device/") and topic.endswith("/config"))
 
     def wants_retained(self, topic: str) -> bool:
         """All of these."""
@@ -171,7 +171,8 @@ class Discovery:
     def decode(self, message: Message) -> list[Found]:
         """Nothing is read from it; there may be something to say after it."""
         if message.topic != self._birth:
-            if message.payload and message.topic not in self._said:
+            is_own = message.topic.startswith(f"{self._prefix}/device/{self._node}")
+            if is_own and message.payload and message.topic not in self._said:
                 self._retained.add(message.topic)
                 self.changed()
         elif message.payload == b"online":
@@ -256,12 +257,11 @@ class Discovery:
                 components[object_id(one.metric)] = component
         if not components:
             return None
-        topics = [self._availability] if self._availability else []
-        topics.append(_availability_of(self.topic_of(device)))
+        own = {"topic": _availability_of(self.topic_of(device))}
         return {
             "device": {"identifiers": [f"{self._node}{device}"], "name": device},
             "origin": {"name": ORIGIN_NAME, "sw_version": self._version},
-            "availability": [{"topic": topic} for topic in topics],
+            "availability": [own] if self._availability is None else [self._availability, own],
             "availability_mode": "all",
             "components": components,
         }

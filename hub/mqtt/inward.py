@@ -18,23 +18,25 @@ import structlog
 from hub.contract import bridge
 from hub.contract.batch import Series
 from hub.contract.journal import JournalError
-from hub.ingestion.feed import Feed, FeedDirectory
+from hub.ingestion.feed import Feed, FeedDirectory, epoch_of
 from hub.ingestion.intake import Intake
 from hub.mqtt.client import Link
 from hub.mqtt.reading import Declared, Decoder, Found, Message, Presence, Publish, Refused, Row, Sample, Undecodable
 from hub.mqtt.recent import Recent, Values
-from wire import device as messages
-from wire.columns import pack_floats, pack_times
+from hub.mqtt.round import Line, Round, batches_of, data_of, type_of
+from hub.mqtt.subscriptions import Subscriptions
 from wire.errors import Code, WireError
-from wire.model import Metric, MetricType
+from wire.model import Metric
 
 MAX_WAITING = 4_096
 """Messages that may wait for the round before; then the connection is not read. Those of QoS 1 are bounded by the
 receive maximum already; these may be of QoS 0, or of a broker that knows no such bound."""
 
-ROWS_A_BATCH = 1_000
-PACKED_FROM = 16
-"""Rows from which a column of floats goes packed: then acceptance makes arrays of all at once."""
+MAX_WAITING_BYTES = 16 * 1024 * 1024
+"""Of their payloads: with a round that is being stored, and what becomes of both, some 150 MB."""
+
+MAX_QUARANTINED_BYTES = 1024 * 1024
+"""Of a payload in quarantine: four times what a batch may have. What is longer is cut."""
 
 RETRY_S = 0.5
 """While nothing can be stored, it is tried again so often; the broker keeps the rest."""
@@ -42,33 +44,25 @@ RETRY_S = 0.5
 TOPICS_KEPT = 10_000
 """Topics whose decoder is remembered."""
 
+SILENCES = 2
+"""Keepalive times within which a broker that hears nothing more ends the connection (MQTT 5.0, section 3.1.2.10: one
+and a half): an acknowledgement that was sent before is read, or the connection has ended."""
+
 STORAGE = frozenset({Code.STORAGE_FULL, Code.STORAGE_FAILED, Code.BUSY, Code.SHUTTING_DOWN})
 
 log = structlog.get_logger(__name__)
 
 
-class _Line(NamedTuple):
-    """One row on its way: of which message, with the time that it has or is given."""
+class Epochs(NamedTuple):
+    """The epochs of what comes from one broker: from devices, and from other hubs."""
 
-    message: Message
-    time_ns: int
-    values: dict[str, float | int | bool | str]
-    has_time: bool
-    historical: bool
+    own: str
+    relayed: str
 
-
-class _Round:
-    """What arrived together."""
-
-    def __init__(self) -> None:
-        self.lines: dict[str, list[_Line]] = {}
-        self.metrics: dict[str, dict[str, Metric]] = {}
-        self.tags: dict[str, dict[str, str]] = {}
-        self.presence: dict[str, bool] = {}
-        self.refused: list[Refused] = []
-        self.acks: list[tuple[Link, int]] = []
-        self.count = 0
-        self.taken = 0
+    @classmethod
+    def of(cls, name: str) -> Epochs:
+        """Those of the bridge of this name."""
+        return cls(epoch_of(f"mqtt-{name}"), epoch_of(f"mqtt-{name}-relayed"))
 
 
 class Inward:
@@ -82,8 +76,10 @@ class Inward:
         *,
         name: str,
         hub: str,
-        epoch: str,
+        epochs: Epochs,
+        subscriptions: Subscriptions,
         receive_maximum: int,
+        keepalive_s: int,
         recent: Recent,
         said: Callable[[Publish], None],
     ) -> None:
@@ -91,27 +87,37 @@ class Inward:
         self._directory = directory
         self._decoders = decoders
         self._hub = hub
-        self._epoch = epoch
+        self._epochs = epochs
+        self._subscriptions = subscriptions
         self._agent = f"mqtt:{name}"
         self._own = f"mqtt.{name}"
         self._said = said
         self._recent = recent
         self._feeds: dict[str, Feed] = {}
         self._of_topic: dict[str, Decoder | None] = {}
-        self._round = _Round()
+        self._round: Round[Link] = Round()
         self._wake = asyncio.Event()
         self._paused: Link | None = None
-        # What came and whose acknowledgement the broker may not have, by message id: it comes again as it was.
-        self._seen: OrderedDict[int, tuple[str, bytes, bool]] = OrderedDict()
+        # What came and whose acknowledgement the broker may not have, by message id, with the time: it comes again as
+        # it was. A broker that has said something since has read what was sent to it before.
+        self._seen: OrderedDict[int, tuple[str, bytes, float]] = OrderedDict()
         self._max_seen = receive_maximum
-        self.received = self.taken = self.undecodable = self.retained = self.own = 0
+        self._seen_s = SILENCES * keepalive_s
+        self.received = self.taken = self.undecodable = self.retained = self.own = self.copies = 0
         self.accepted = self.duplicates = 0
 
     @property
     def state(self) -> bridge.Inward:
         """Plain counts since the start."""
         return bridge.Inward(
-            self.received, self.taken, self.undecodable, self.retained, self.own, self.accepted, self.duplicates
+            self.received,
+            self.taken,
+            self.undecodable,
+            self.retained,
+            self.own,
+            self.copies,
+            self.accepted,
+            self.duplicates,
         )
 
     def connected(self, *, is_resumed: bool) -> None:
@@ -133,6 +139,8 @@ class Inward:
             # It is on its way to the disk in this round or before it: its turn comes with this one's.
             self.duplicates += 1
             self.taken += 1
+        elif self._subscriptions.is_copy(topic, getattr(message.properties, "SubscriptionIdentifier", ())):
+            self.copies += 1
         else:
             properties = message.properties
             pairs = dict(getattr(properties, "UserProperty", ())) if properties is not None else {}
@@ -144,8 +152,9 @@ class Inward:
         if qos:
             round.acks.append((link, mid))
         round.count += 1
+        round.size_bytes += len(payload)
         self._wake.set()
-        if round.count >= MAX_WAITING and self._paused is None:
+        if (round.count >= MAX_WAITING or round.size_bytes >= MAX_WAITING_BYTES) and self._paused is not link:
             self._paused = link
             link.pause()
 
@@ -159,7 +168,7 @@ class Inward:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            round, self._round = self._round, _Round()
+            round, self._round = self._round, Round()
             if self._paused is not None:
                 self._paused.resume()
                 self._paused = None
@@ -174,13 +183,14 @@ class Inward:
             feed.disconnect(why)
 
     def _is_repeated(self, mid: int, topic: str, payload: bytes, *, dup: bool) -> bool:
+        now_s = asyncio.get_running_loop().time()
         before = self._seen.pop(mid, None)
-        self._seen[mid] = (topic, payload, True)
+        self._seen[mid] = (topic, payload, now_s)
         if len(self._seen) > self._max_seen:
             self._seen.popitem(last=False)
-        return dup and before is not None and before[:2] == (topic, payload)
+        return dup and before is not None and before[:2] == (topic, payload) and now_s - before[2] <= self._seen_s
 
-    def _take(self, round: _Round, message: Message) -> None:
+    def _take(self, round: Round[Link], message: Message) -> None:
         if message.properties.get("hub-origin") == self._hub:
             self.own += 1
             return
@@ -209,17 +219,17 @@ class Inward:
             return
         round.taken += 1
 
-    def _add(self, round: _Round, message: Message, found: Iterable[Found]) -> None:
+    def _add(self, round: Round[Link], message: Message, found: Iterable[Found]) -> None:
         last: tuple[str, int | None, bool] | None = None
+        relayed = "hub-origin" in message.properties
         for one in found:
             if isinstance(one, Row):
-                time_ns = one.time_ns
-                line = _Line(
-                    message, message.received_ns if time_ns is None else time_ns, one.values, time_ns is not None, False
-                )
+                has_time = one.time_ns is not None
+                time_ns = message.received_ns if one.time_ns is None else one.time_ns
+                line = Line(message, time_ns, one.values, has_time, False, relayed)
                 round.lines.setdefault(one.device, []).append(line)
             elif isinstance(one, Sample):
-                kind = one.type or _type_of(one.value)
+                kind = one.type or type_of(one.value)
                 value = float(one.value) if kind == "float" and not isinstance(one.value, str) else one.value
                 if one.unit or kind == "integer":
                     round.metrics.setdefault(one.device, {})[one.metric] = Metric(one.metric, kind, one.unit)
@@ -229,7 +239,9 @@ class Inward:
                     lines[-1].values[one.metric] = value
                 else:
                     time_ns = message.received_ns if one.time_ns is None else one.time_ns
-                    lines.append(_Line(message, time_ns, {one.metric: value}, one.time_ns is not None, one.historical))
+                    lines.append(
+                        Line(message, time_ns, {one.metric: value}, one.time_ns is not None, one.historical, relayed)
+                    )
                 last = key
             elif isinstance(one, Declared):
                 metrics = round.metrics.setdefault(one.device, {})
@@ -242,7 +254,7 @@ class Inward:
             else:
                 round.refused.append(one)
 
-    async def _store(self, round: _Round) -> None:
+    async def _store(self, round: Round[Link]) -> None:
         """Returns when the round is durable, however long the disk is full."""
         is_told = False
         while True:
@@ -278,7 +290,7 @@ class Inward:
         self._intake.when_durable(settled)
         await done
 
-    async def _declare(self, round: _Round) -> dict[str, WireError]:
+    async def _declare(self, round: Round[Link]) -> dict[str, WireError]:
         """Makes devices and metrics known; why not, for those that cannot be. Raises WireError of the storage."""
         refused: dict[str, WireError] = {}
         ids = dict.fromkeys([*round.lines, *round.metrics, *round.tags, *round.presence])
@@ -289,7 +301,7 @@ class Inward:
             for line in round.lines.get(id, ()):
                 for name, value in line.values.items():
                     if name not in known and name not in wanted:
-                        wanted[name] = Metric(name, _type_of(value))
+                        wanted[name] = Metric(name, type_of(value))
             for name, metric in round.metrics.get(id, {}).items():
                 series = known.get(name)
                 if not isinstance(series, Series) or (series.type, series.unit) != (metric.type, metric.unit):
@@ -308,17 +320,17 @@ class Inward:
     def _feed(self, id: str) -> Feed:
         feed = self._feeds.get(id)
         if feed is None:
-            feed = Feed(self._intake, self._directory, id, epoch=self._epoch, agent=self._agent)
+            feed = Feed(self._intake, self._directory, id, epoch=self._epochs.own, agent=self._agent)
             self._feeds[id] = feed
         return feed
 
     def _submit(
-        self, round: _Round, remembered: list[tuple[str, int, Values]], refused: Mapping[str, WireError]
+        self, round: Round[Link], remembered: list[tuple[str, int, Values]], refused: Mapping[str, WireError]
     ) -> None:
         for id, lines in round.lines.items():
             feed = self._feed(id)
             fresh = [line for line in (self._without_known(id, line, remembered) for line in lines) if line.values]
-            for batch in _batches(fresh):
+            for batch in batches_of(fresh):
                 self._submit_lines(feed, batch, refused.get(id))
         for message, code, sentence in round.refused:
             self._quarantine(None, message, code, sentence)
@@ -329,7 +341,7 @@ class Inward:
             elif not feed.is_taken:
                 feed.connect()
 
-    def _without_known(self, id: str, line: _Line, remembered: list[tuple[str, int, Values]]) -> _Line:
+    def _without_known(self, id: str, line: Line, remembered: list[tuple[str, int, Values]]) -> Line:
         if not line.has_time:
             return line
         new = self._recent.new_of(id, line.time_ns, line.values)
@@ -339,10 +351,12 @@ class Inward:
             remembered.append((id, line.time_ns, new))
         return line if new is line.values else line._replace(values={name: line.values[name] for name in new})
 
-    def _submit_lines(self, feed: Feed, lines: Sequence[_Line], refusal: WireError | None) -> None:
+    def _submit_lines(self, feed: Feed, lines: Sequence[Line], refusal: WireError | None) -> None:
         if refusal is None:
+            # What a hub relays has an epoch of its own, by which those that publish know it.
+            feed.epoch = self._epochs.relayed if lines[0].relayed else self._epochs.own
             try:
-                self.accepted += feed.submit(_data(lines))
+                self.accepted += feed.submit(data_of(lines))
                 return
             except WireError as error:
                 refusal = error
@@ -359,41 +373,8 @@ class Inward:
         self.undecodable += 1
         if feed is None or feed.is_taken:
             feed = self._feed(self._own)
-        told = {"topic": message.topic, "payload_base64": base64.b64encode(message.payload).decode()}
+        kept = message.payload[:MAX_QUARANTINED_BYTES]
+        told: dict[str, object] = {"topic": message.topic, "payload_base64": base64.b64encode(kept).decode()}
+        if len(kept) < len(message.payload):
+            told["payload_bytes"] = len(message.payload)
         feed.quarantine(json.dumps(told).encode(), (code, sentence))
-
-
-def _batches(lines: Sequence[_Line]) -> list[list[_Line]]:
-    """Rows of the same metrics together, as few batches as the order of each metric allows."""
-    made: list[list[_Line]] = []
-    open_: dict[tuple[object, ...], list[_Line]] = {}
-    last: dict[str, tuple[object, ...]] = {}
-    for line in lines:
-        key = (line.historical, *line.values)
-        batch = open_.get(key)
-        if batch is None or len(batch) >= ROWS_A_BATCH:
-            for name in line.values:
-                # What another batch has of this metric comes before; it takes nothing more.
-                if last.get(name) is not None:
-                    open_.pop(last[name], None)
-                last[name] = key
-            batch = open_[key] = []
-            made.append(batch)
-        batch.append(line)
-    return made
-
-
-def _data(lines: Sequence[_Line]) -> messages.Data:
-    first = lines[0]
-    times: Any = [line.time_ns for line in lines]
-    values: dict[str, Any] = {name: [line.values[name] for line in lines] for name in first.values}
-    if len(lines) >= PACKED_FROM and all(type(value) is float for column in values.values() for value in column):
-        times = pack_times(times)
-        values = {name: pack_floats(column) for name, column in values.items()}
-    return messages.Data(1, times, values, first.historical)
-
-
-def _type_of(value: float | int | bool | str) -> MetricType:
-    if isinstance(value, bool):
-        return "boolean"
-    return "string" if isinstance(value, str) else "float"

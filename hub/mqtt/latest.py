@@ -11,35 +11,43 @@ from wire.model import Value
 class Latest:
     """The latest of what is published at a period: rows by topic, those that changed since the last `due`.
 
-    Values of one row come together from several batches: a device's state has all of its metrics. Bounded by the
-    series that the hub knows.
+    Values of one row come together from several batches: a device's state has all of its metrics, also those that came
+    on an earlier connection. Bounded by the series that the hub knows.
     """
 
     def __init__(self, encoder: Encoder) -> None:
-        self._encoder = encoder
+        self.encoder = encoder
         self._rows: dict[str, tuple[int, dict[Series, Value], Origin]] = {}
         self._changed: dict[str, None] = {}
+        self._newest_offset = self._repeated_to = 0
 
     @property
     def waits(self) -> bool:
         """Whether something changed."""
         return bool(self._changed)
 
+    def begin(self) -> None:
+        """A connection begins: all from the cursor on is taken in again."""
+        self._changed.clear()
+        self._repeated_to = self._newest_offset
+
     def take(self, entry: Entry, batch: Batch) -> bool:
         """Takes in a batch; whether anything of it is to be published. What is older than what is known is not."""
-        if not self._encoder.takes(entry, batch):
+        if not self.encoder.takes(entry, batch):
             return False
         took = False
+        self._newest_offset = max(self._newest_offset, entry.offset)
         origin = Origin(entry.device, entry.epoch, entry.seq)
-        for topic, time_ns, cells in self._encoder.rows(entry, batch):
+        for topic, time_ns, cells in self.encoder.rows(entry, batch):
             known = self._rows.get(topic)
             if known is None:
                 self._rows[topic] = (time_ns, dict(cells), origin)
             elif time_ns >= known[0]:
                 known[1].update(cells)
                 self._rows[topic] = (time_ns, known[1], origin)
-            else:
+            elif entry.offset > self._repeated_to:
                 continue
+            # Else it was taken in before, and may never have arrived: what is known by now goes out for it.
             self._changed[topic] = None
             took = True
         return took
@@ -49,7 +57,7 @@ class Latest:
         found = []
         for topic in self._changed:
             time_ns, cells, origin = self._rows[topic]
-            message = self._encoder.message(Row(topic, time_ns, list(cells.items())))
+            message = self.encoder.message(Row(topic, time_ns, list(cells.items())))
             if message is not None:
                 found.append((origin, message))
         self._changed.clear()
@@ -63,9 +71,11 @@ class Sampler:
     where nothing waits to be published.
     """
 
-    def __init__(self, encoder: Encoder, now_s: float) -> None:
-        self._latest = Latest(encoder)
-        self._every_s = encoder.publication.every_s
+    def __init__(self, latest: Latest, now_s: float) -> None:
+        """For one connection."""
+        latest.begin()
+        self._latest = latest
+        self._every_s = latest.encoder.publication.every_s
         self.due_s = now_s
         self.hold: int | None = None
 

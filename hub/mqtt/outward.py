@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 
 import structlog
 
@@ -12,7 +12,7 @@ from hub.contract.batch import Batch, Entry, EntryKind
 from hub.contract.bridge import Outward as OutwardState
 from hub.contract.journal import Journal, JournalError, JournalTrimmed
 from hub.mqtt.flight import Flight
-from hub.mqtt.latest import Sampler
+from hub.mqtt.latest import Latest, Sampler
 from hub.mqtt.messages import Encoder, Origin, Publication
 from hub.mqtt.outlet import Counts, Description, Nothing, Outlet
 from hub.mqtt.packet import UserProperties, packed_pairs, packet_size
@@ -68,25 +68,25 @@ class Outward:
         *,
         name: str,
         hub: str,
-        own_epoch: str,
+        kept_epochs: Set[str],
         decode: Callable[[Entry], Batch],
         description: Description | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """`name` is the bridge's, `hub` the hub's id, `own_epoch` that of devices that came in through this very
-        bridge: they do not go out again. `decode` gives the batch of an entry that was read from the file, in a thread;
-        it may raise WireError. Raises ValueError for a publication that cannot be.
+        """`name` is the bridge's, `hub` the hub's id, `kept_epochs` those of what does not go out: it came in through
+        this very bridge, or from another hub. `decode` gives the batch of an entry that was read from the file, in a
+        thread; it may raise WireError. Raises ValueError for a publication that cannot be.
         """
         self._journal = journal
         self._consumer = CONSUMER_PREFIX + name
         self._hub = hub
-        self._own_epoch = own_epoch
+        self._kept_epochs = kept_epochs
         self._decode = decode
         self._description: Description = description or Nothing()
         self._jitter = jitter
         encoders = [Encoder(publication) for publication in publications]
         self._every = [encoder for encoder in encoders if not encoder.publication.every_s]
-        self._periodic = [encoder for encoder in encoders if encoder.publication.every_s]
+        self._latest = [Latest(encoder) for encoder in encoders if encoder.publication.every_s]
         self._samplers: list[Sampler] = []
         self._origins: dict[tuple[str, str], bytes] = {}
         self._outlet: Outlet | None = None
@@ -198,7 +198,7 @@ class Outward:
         """From the cursor on. Raises _Lost."""
         now_s = asyncio.get_running_loop().time()
         self._flight = Flight(self._offset)
-        self._samplers = [Sampler(encoder, now_s) for encoder in self._periodic]
+        self._samplers = [Sampler(latest, now_s) for latest in self._latest]
         self._limit = max(1, min(MAX_IN_FLIGHT, outlet.receive_maximum))
         # As soon as there is room: our packets carry the TCP acknowledgement that a broker with Nagle's algorithm waits
         # for with its next PUBACK. Waiting for half of them cost 40 ms each time.
@@ -213,7 +213,7 @@ class Outward:
             self._settle()
 
     async def _publish_entry(self, outlet: Outlet, entry: Entry) -> None:
-        if entry.batch is None or entry.epoch == self._own_epoch:
+        if entry.batch is None or entry.epoch in self._kept_epochs:
             self._counts.passed_over += 1
         else:
             properties = None
@@ -291,7 +291,7 @@ class Outward:
         cold = [
             entry
             for entry in entries
-            if entry.kind is EntryKind.BATCH and entry.batch is None and entry.epoch != self._own_epoch
+            if entry.kind is EntryKind.BATCH and entry.batch is None and entry.epoch not in self._kept_epochs
         ]
         if cold:
             await asyncio.to_thread(self._decode_all, cold)

@@ -20,6 +20,7 @@ RECEIVED = {
     "undecodable": "Messages put in quarantine",
     "retained": "Retained messages older than the subscription, which are no new readings",
     "own": "Messages that this hub had published itself",
+    "copies": "Messages that came once more, by another subscription",
 }
 PUBLISHED = {
     "published": "Messages given to the connection",

@@ -297,6 +297,7 @@ class BridgeInward(BaseModel):
     undecodable: int = Field(description="Messages that are in quarantine, with their topics and payloads.")
     retained: int = Field(description="Messages older than the subscription, which are no new readings.")
     own: int = Field(description="Messages that this hub had published itself.")
+    copies: int = Field(description="Messages that came once more, by another subscription that takes their topic.")
     accepted: int = Field(description="Readings that are durable.")
     duplicates: int = Field(description="Readings that were there already: the broker sent them again.")
 

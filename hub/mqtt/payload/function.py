@@ -29,7 +29,7 @@ def load_function(path: Path) -> Function:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit, GeneratorExit) as error:
         raise ValueError(f"{path} cannot be loaded: {_sentence(error)}") from error
     function = getattr(module, NAME, None)
     if not callable(function):
@@ -42,7 +42,8 @@ def read_function(function: Function, topic: str, payload: bytes, time: TimeFiel
     """What the function makes of a message. Raises Undecodable, for whatever the function raises, too."""
     try:
         content = function(topic, payload)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        # Also what would end the hub: it is the function's mistake, and costs its message.
         raise Undecodable("function", f"{NAME}() failed: {_sentence(error)}") from error
     if content is None:
         return []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from typing import NamedTuple
 
 CONNECT, PUBLISH, SUBSCRIBE, DISCONNECT = 1, 3, 8, 14
@@ -25,7 +25,8 @@ class Got(NamedTuple):
 class SmallBroker:
     """MQTT as far as a publisher needs it, of one `version`: 5, or 4, which is 3.1.1. Of subscriptions it refuses those
     whose filter is in `refused`. `answer` gives the reason code of a PUBACK, None for none at all, and
-    raises ConnectionError to drop the connection. `properties` are those of CONNACK, packed."""
+    raises ConnectionError to drop the connection. `properties` are those of CONNACK, packed; `reasons` are the reason
+    codes of the first ones. `versions` and `flags` are those of every CONNECT."""
 
     def __init__(
         self,
@@ -34,9 +35,12 @@ class SmallBroker:
         properties: bytes = b"",
         version: int = 5,
         refused: Collection[str] = (),
+        reasons: Sequence[int] = (),
     ) -> None:
         self.answer = answer
         self.versions: list[int] = []
+        self.flags: list[int] = []
+        self._reasons = list(reasons)
         self._version = version
         self._refused = refused
         self.got: list[Got] = []
@@ -75,8 +79,10 @@ class SmallBroker:
                     if rest[6] != self._version:
                         writer.write(WRONG_VERSION)
                         break
+                    self.flags.append(rest[7])
                     if self._version == 5:
-                        writer.write(bytes([0x20, 3 + len(self._properties), 0, 0, len(self._properties)]))
+                        reason = self._reasons.pop(0) if self._reasons else 0
+                        writer.write(bytes([0x20, 3 + len(self._properties), 0, reason, len(self._properties)]))
                         writer.write(self._properties)
                     else:
                         writer.write(bytes([0x20, 2, 0, 0]))
@@ -153,9 +159,10 @@ async def small_broker(
     properties: bytes = b"",
     version: int = 5,
     refused: Collection[str] = (),
+    reasons: Sequence[int] = (),
 ) -> AsyncIterator[SmallBroker]:
     """A broker on a free port."""
-    broker = SmallBroker(answer, properties=properties, version=version, refused=refused)
+    broker = SmallBroker(answer, properties=properties, version=version, refused=refused, reasons=reasons)
     server = await asyncio.start_server(broker.serve, "127.0.0.1", 0)
     broker.port = server.sockets[0].getsockname()[1]
     try:

@@ -12,6 +12,7 @@ import pytest
 
 from hub.mqtt.client import Broker, Link, Options
 from hub.mqtt.reading import Publish
+from hub.mqtt.subscriptions import Subscription
 from tests.hub.mqtt.small_broker import Got, SmallBroker, small_broker
 from tests.services.mosquitto import Mosquitto
 
@@ -23,6 +24,7 @@ class Recorder:
         self.links: list[Link] = []
         self.ends: list[str] = []
         self.refusals: list[str] = []
+        self.lowered: list[str] = []
         self.acknowledged: list[tuple[int, int]] = []
         self._told = asyncio.Event()
 
@@ -32,7 +34,7 @@ class Recorder:
             await self._told.wait()
 
     def will(self) -> Publish | None:
-        return None
+        return Publish("status", b"offline", 1, retain=True)
 
     def farewell(self) -> Sequence[Publish]:
         return []
@@ -48,9 +50,13 @@ class Recorder:
         self.acknowledged.append((id, reason))
         self._told.set()
 
-    def refused(self, filters: Sequence[str]) -> None:
-        self.refusals += filters
+    def subscribed(self, refused: Sequence[str], lowered: Sequence[str]) -> None:
+        self.refusals += refused
+        self.lowered += lowered
         self._told.set()
+
+    def unsubscribed(self) -> None:
+        raise AssertionError("nothing was subscribed to before")
 
     def disconnected(self, why: str) -> None:
         self.ends.append(why)
@@ -106,9 +112,33 @@ async def test_subscriptions_that_are_refused_are_told(version: int) -> None:
         connecting(broker.port) as told,
     ):
         await told.until(lambda: bool(told.links))
-        told.links[0].subscribe([("open/#", 1), ("secret/#", 1), ("b", 0), ("more/+", 1)])
+        asked = [("open/#", 1), ("secret/#", 1), ("b", 0), ("more/+", 1)]
+        told.links[0].subscribe([Subscription(filter, qos) for filter, qos in asked])
         await told.until(lambda: bool(told.refusals))
         assert told.refusals == ["secret/#", "more/+"]
+
+
+WILL, WILL_QOS_1, WILL_RETAIN = 0x04, 0x08, 0x20
+"""Flags of CONNECT (MQTT 5.0, section 3.1.2.3)."""
+
+
+async def test_a_broker_that_lets_nobody_in_is_asked_in_the_same_version() -> None:
+    """Its answer says that it speaks it."""
+    async with small_broker(take, reasons=[0x87, 0x86, 0x88]) as broker, connecting(broker.port) as told:
+        await told.until(lambda: bool(told.links))
+        assert broker.versions == [5, 5, 5, 5]
+
+
+async def test_a_broker_that_has_no_qos_1_and_keeps_nothing_gets_what_it_can_have() -> None:
+    """First of the will, which it says by refusing the connection; then of everything, which it says by accepting."""
+    limits = bytes([0x24, 0, 0x25, 0])
+    async with small_broker(take, reasons=[0x9B, 0x9A], properties=limits) as broker, connecting(broker.port) as told:
+        await told.until(lambda: bool(told.links))
+        wills = [flags & (WILL | WILL_QOS_1 | WILL_RETAIN) for flags in broker.flags]
+        assert wills == [WILL | WILL_QOS_1 | WILL_RETAIN, WILL | WILL_RETAIN, WILL]
+        told.links[0].publish(Publish("a", b"1", 1, retain=True))
+        (got,) = await broker.count(1)
+        assert (got.topic, got.qos) == ("a", 0)
 
 
 @pytest.mark.parametrize("reason", [0x00, 0x10, 0x87, 0x97])

@@ -36,7 +36,7 @@ class Fleet:
             count=lambda: sum(map(len, self.devices.values())),
             is_online=lambda device: device in self.online,
             on_change=self.count,
-            availability="telemetry-hub/status",
+            availability={"topic": "telemetry-hub/status"},
             enabled=enabled,
         )
 
@@ -119,13 +119,16 @@ def test_a_device_that_is_gone_is_taken_away() -> None:
 
 
 def test_what_an_earlier_run_described_is_taken_away_when_it_is_switched_off() -> None:
-    """The broker tells it; other hubs' devices are left alone."""
+    """The broker tells it; other hubs' devices are taken note of, and left alone."""
     fleet = Fleet(enabled=False)
     discovery = fleet.discovery
     assert discovery.takes(CONFIG)
     assert discovery.wants_retained(CONFIG)
-    assert not discovery.takes("homeassistant/device/hub_ffffffff_boiler/config")
+    assert discovery.takes("homeassistant/device/hub_ffffffff_boiler/config")
+    assert not discovery.takes("homeassistant/sensor/hub_01234567_boiler/config")
     discovery.connected()
+    assert discovery.take() == []
+    discovery.decode(Message("homeassistant/device/hub_ffffffff_boiler/config", b"{}", retain=True))
     assert discovery.take() == []
     discovery.decode(Message(CONFIG, b"{}", retain=True))
     assert [(message.topic, message.payload) for message in discovery.take()] == [(CONFIG, b""), (AVAILABILITY, b"")]

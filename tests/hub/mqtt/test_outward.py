@@ -57,7 +57,7 @@ def outward_of(
         publications or [EVERY],
         name="home",
         hub=HUB,
-        own_epoch=OWN,
+        kept_epochs={OWN},
         decode=decode,
         jitter=lambda: 0.0,
     )
@@ -387,7 +387,7 @@ async def test_a_description_is_said_at_each_connection_and_when_it_changes(tmp_
 
     words = Words()
     async with small_broker(lambda _: 0) as broker, open_journal(tmp_path) as journal:
-        outward = Outward(journal, [EVERY], name="home", hub=HUB, own_epoch=OWN, decode=decode, description=words)
+        outward = Outward(journal, [EVERY], name="home", hub=HUB, kept_epochs={OWN}, decode=decode, description=words)
         outward.begin()
         async with running(outward), connected(broker.port, outward):
             await broker.count(1)

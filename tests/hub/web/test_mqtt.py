@@ -15,7 +15,7 @@ from hub.contract.bridge import BridgeState, Inward, Outward
 from hub.contract.identity import Identity, Role
 from hub.web import mqtt, problem, schemas
 
-IN = Inward(received=20, taken=11, undecodable=2, retained=3, own=4, accepted=40, duplicates=5)
+IN = Inward(received=20, taken=11, undecodable=2, retained=3, own=4, copies=6, accepted=40, duplicates=5)
 OUT = Outward(
     published=9, acknowledged=6, in_flight=3, passed_over=2, offset=70, lag=8, too_large=1, refused=4, missed=5
 )
@@ -87,6 +87,7 @@ def test_prometheus_gets_each_count_with_the_name_of_its_bridge() -> None:
         "undecodable_messages_total": 2,
         "retained_messages_total": 3,
         "own_messages_total": 4,
+        "copies_messages_total": 6,
         "accepted_readings_total": 40,
         "duplicate_readings_total": 5,
         "published_messages_total": 9,

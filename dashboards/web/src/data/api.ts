@@ -97,6 +97,7 @@ export interface Bridge {
     undecodable: number;
     retained: number;
     own: number;
+    copies: number;
     /** Readings, as the next. */
     accepted: number;
     duplicates: number;

@@ -66,6 +66,7 @@ function BridgeCard({ bridge, rates, since_ms }: { bridge: Bridge; rates: Bridge
             <Fact name="Readings accepted" value={inward.accepted} />
             <Fact name="Messages received" value={inward.received} />
             <Fact name="Came again" value={inward.duplicates} unit="readings" hint="Stored already" />
+            <Fact name="Copies" value={inward.copies} hint="By another subscription of the same topic" />
             <Fact name="Older than the subscription" value={inward.retained} hint="Retained values" />
             <Fact
               name="Of this hub's own"

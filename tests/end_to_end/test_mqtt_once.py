@@ -1,0 +1,110 @@
+"""A message is one message, however many subscriptions, hubs and earlier settings there are."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+from tests.end_to_end.hub import Hub
+from tests.end_to_end.test_mqtt import connected, once, publish, stored, taken
+from tests.end_to_end.test_mqtt_connection import bridged
+from tests.services.mosquitto import Mosquitto
+
+MESSAGES = 50
+
+
+async def test_a_message_of_several_subscriptions_is_stored_once(mosquitto_program: Path, tmp_path: Path) -> None:
+    """Templates that overlap, and presets whose topics do: the broker delivers a copy for each."""
+    templates = ", ".join(
+        f'{{ topic = "{topic}", payload = "value", device = "{{device}}" }}'
+        for topic in ("s/{device}/{metric}", "s/{device}/{metric#}", "{kind}/{device}/{metric}")
+    )
+    with Mosquitto(mosquitto_program, tmp_path / "broker") as broker:
+        rest = f'subscribe = [{templates}]\npresets = ["shelly", "esphome"]'
+        async with bridged(tmp_path, broker, rest) as hub:
+            await connected(hub)
+            await asyncio.to_thread(publish, broker, [(f"s/d{n % 5}/level", f"{n}") for n in range(MESSAGES)])
+            inward = (await once(hub, lambda bridge: bridge["inward"]["received"] >= 3 * MESSAGES))["inward"]
+            assert await stored(hub) == MESSAGES
+            assert (inward["copies"], inward["undecodable"]) == (2 * MESSAGES, 0)
+
+
+async def test_a_subscription_that_is_in_the_settings_no_more_is_taken_back(
+    mosquitto_program: Path, tmp_path: Path
+) -> None:
+    """The broker keeps a session with it: what it had kept is no failure, and nothing more comes."""
+    old, new = VALUES.replace("s/", "old/"), VALUES.replace("s/", "new/")
+    with Mosquitto(mosquitto_program, tmp_path / "broker") as broker:
+        async with bridged(tmp_path, broker, f"{old}\nclient_id = 'hub'") as hub:
+            await connected(hub)
+            await asyncio.to_thread(publish, broker, [("old/d/level", "1")])
+            await taken(hub, 1)
+        async with bridged(tmp_path, broker, f"{new}\nclient_id = 'hub'") as hub:
+            await connected(hub)
+            file = tmp_path / "data" / "mqtt-mqtt.json"
+            await told(file, ["new/+/+"])
+            await asyncio.to_thread(publish, broker, [("old/d/level", "2"), ("new/d/level", "3")])
+            inward = await taken(hub, 1)
+            assert (inward["received"], inward["taken"]) == (1, 1)
+            assert await stored(hub) == 2
+
+
+async def told(file: Path, filters: list[str]) -> None:
+    """Returns when the file has these filters."""
+    while json.loads(await asyncio.to_thread(file.read_bytes)) != filters:
+        pass
+
+
+async def test_a_long_description_comes(mosquitto_program: Path, tmp_path: Path) -> None:
+    """Zigbee2MQTT tells all of its devices in one retained message, of megabytes where they are many."""
+    about = {"type": "numeric", "unit": "W", "access": 1, "description": "d" * 200}
+    exposes = [{**about, "name": f"p{n}", "property": f"p{n}"} for n in range(40)]
+    devices = [{"friendly_name": f"lamp{n}", "type": "Router", "definition": {"exposes": exposes}} for n in range(300)]
+    told = json.dumps(devices)
+    assert len(told) > 2_000_000
+    with Mosquitto(mosquitto_program, tmp_path / "broker") as broker:
+        await asyncio.to_thread(publish, broker, [("zigbee2mqtt/bridge/devices", told)], retain=True)
+        async with bridged(tmp_path, broker, 'presets = ["zigbee2mqtt"]') as hub:
+            await connected(hub)
+            await taken(hub, 1)
+            metrics = (await hub.get("/api/v1/devices/lamp299"))["metrics"]
+            assert {metric["unit"] for metric in metrics} == {"W"}
+
+
+async def test_hubs_that_are_joined_by_two_brokers_do_not_hand_a_message_round(
+    mosquitto_program: Path, tmp_path: Path
+) -> None:
+    """Each takes from one broker and gives to the other: what one has published the other stores, and keeps."""
+    with Mosquitto(mosquitto_program, tmp_path / "x") as x, Mosquitto(mosquitto_program, tmp_path / "y") as y:
+
+        def between(source: Mosquitto, target: Mosquitto) -> str:
+            return (
+                f'name = "in"\n{VALUES}\n[[mqtt]]\nname = "out"\nurl = "{target.url}"\n'
+                'publish = [{ topic = "s/{device}/{metric}" }]'
+            )
+
+        async with (
+            bridged(tmp_path / "a", x, between(x, y)) as one,
+            bridged(tmp_path / "b", y, between(y, x)) as other,
+        ):
+            await asyncio.gather(both(one), both(other))
+            await asyncio.to_thread(publish, x, [("s/d/level", "1")])
+            await taken(other, 1)
+            # Now it would be on its way back. What is published after it shows that nothing came before that.
+            await asyncio.to_thread(publish, x, [("s/d/level", "2")])
+            await taken(other, 2)
+            assert (await taken(one, 2))["received"] == 2
+            assert [await stored(hub) for hub in (one, other)] == [2, 2]
+
+
+VALUES = 'subscribe = [{ topic = "s/{device}/{metric}", payload = "value" }]'
+
+
+async def both(hub: Hub) -> None:
+    """Returns when both bridges are connected."""
+    while True:
+        bridges = (await hub.get("/api/v1/mqtt"))["bridges"]
+        if all(bridge["phase"] == "connected" for bridge in bridges):
+            return
+        await asyncio.sleep(0.05)
