@@ -3,7 +3,16 @@ import type { Bridge, Bridges } from "../../src/data/api";
 import { consequenceOf, protocolOf, ratesOf } from "../../src/data/bridges";
 import type { Look } from "../../src/data/looks";
 
-const IN = { received: 0, taken: 0, undecodable: 0, retained: 0, own: 0, copies: 0, accepted: 0, duplicates: 0 };
+const IN = {
+  received: 0,
+  taken: 0,
+  undecodable: 0,
+  retained: 0,
+  own: 0,
+  copies: 0,
+  accepted: 0,
+  duplicates: 0,
+};
 const OUT = {
   published: 0,
   acknowledged: 0,
