@@ -102,6 +102,7 @@ def _named(
 def _look(broker: MqttSettings, seconds: float) -> dict[str, Any]:
     from hub.mqtt.listening import CannotListen, Target, listen
     from hub.mqtt.survey import Survey, loops
+    from hub.mqtt.topics import unshared
 
     told: dict[str, Any] = {"name": broker.name, "url": broker.url, "version": "", "broker": "", "error": None}
     try:
@@ -111,7 +112,7 @@ def _look(broker: MqttSettings, seconds: float) -> dict[str, Any]:
         if broker.password_file is not None:
             password = broker.password_file.read_text(encoding="utf-8").strip()
         target = Target(*broker.address, broker.user, password, broker.tls_ca, broker.tls_certificate, broker.tls_key)
-        filters = [filter for one in subscriptions for filter in one.decoder.filters]
+        filters = [unshared(filter) for one in subscriptions for filter in one.decoder.filters]
         heard = listen(target, filters, seconds, survey.add)
     except (CannotListen, ValueError) as error:
         return {**told, "error": str(error)}

@@ -186,6 +186,9 @@ class _Listener:
 
 
 def _context(target: Target) -> ssl.SSLContext:
+    for path in (target.ca, target.certificate, target.key):
+        if path is not None and not path.is_file():
+            raise CannotListen(f"{path}: there is no such file")
     context = ssl.create_default_context(cafile=target.ca)
     if target.certificate is not None:
         context.load_cert_chain(target.certificate, target.key)
@@ -198,9 +201,8 @@ def _name(target: Target) -> str:
 
 def _refusal(target: Target, answer: ReasonCode | None) -> str:
     if answer is None:
-        return (
-            f"{_name(target)} ended the connection at once: does the port speak "
-            f"{'MQTT without TLS (mqtt://)' if target.tls else 'TLS (mqtts://)'}?"
+        return f"{_name(target)} ended the connection at once: " + (
+            "does it ask for a certificate of ours (tls_certificate)?" if target.tls else "does the port speak TLS?"
         )
     if answer.value in WRONG_CREDENTIALS:
         what = "lets nobody in without user and password" if not target.user else "refuses this user and password"

@@ -124,6 +124,12 @@ def shared(filter: str, group: str) -> str:
     return f"{SHARED}{group}/{filter}"
 
 
+def unshared(filter: str) -> str:
+    """The filter as who is in no group asks for it: in a group he would get messages instead of another member."""
+    group, plain = _share(filter)
+    return plain if group else filter
+
+
 def overlap(one: TopicTemplate | str, other: TopicTemplate | str) -> str | None:
     """A topic that both take; None where there is none.
 

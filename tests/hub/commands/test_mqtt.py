@@ -96,3 +96,17 @@ def test_a_wrong_password_is_told_as_one(mosquitto_program: Path, tmp_path: Path
 def test_what_makes_no_sense_ends_with_2(given: list[str]) -> None:
     """Before anything is connected to."""
     assert check(*given).exit_code == 2
+
+
+def test_a_look_takes_nothing_from_a_group_of_hubs(broker: Mosquitto) -> None:
+    """It listens beside the group, and so is told what is retained, which no group is."""
+    done = check("--url", broker.url, "--topic", "$share/hubs/sensors/{site}/{device}/{metric}", "--json")
+    (told,) = json.loads(done.stdout)["brokers"]
+    assert (told["filters"], told["messages"]) == (["sensors/+/+/+"], 2)
+
+
+def test_a_file_that_is_missing_is_named(broker: Mosquitto, tmp_path: Path) -> None:
+    """And not the broker."""
+    done = check("--url", broker.url.replace("mqtt:", "mqtts:"), "--ca", str(tmp_path / "no.pem"))
+    assert done.exit_code == 1
+    assert f"{tmp_path / 'no.pem'}: there is no such file" in done.stdout.replace("\n", "")
