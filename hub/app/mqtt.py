@@ -100,14 +100,15 @@ async def _open(
     # What came from this broker does not go back to it, and what any hub has published goes nowhere: else hubs that
     # are joined by two brokers would hand it round for ever.
     kept = {*relayed, epochs.own}
-    subscriptions = Subscriptions(plan.subscriptions)
+    asked_before = AskedBefore(data / f"mqtt-{settings.name}.json")
+    subscriptions = Subscriptions(plan.subscriptions, asked_before.refused)
     is_host = plan.host is not None and plan.host.state_topic
     bridge = Bridge(
         plan.options,
         name=settings.name,
         address=settings.url,
         subscriptions=subscriptions,
-        asked_before=AskedBefore(data / f"mqtt-{settings.name}.json"),
+        asked_before=asked_before,
         # A connection has one will, and a host application's has to be its own.
         status_topic="" if is_host else settings.will_topic.replace("{client_id}", plan.options.client_id),
         host=plan.host,
@@ -205,6 +206,8 @@ def _discovery(
 def _subscriptions(settings: MqttSettings) -> tuple[list[Decoder], list[Subscription], Host | None]:
     decoders: list[Decoder] = []
     filters: dict[str, int] = {}
+    # What a preset is told of its devices is retained, and only kept while the hub runs.
+    described: set[str] = set()
     host: Host | None = None
     for one in settings.subscribe:
         if one.payload == "sparkplug":
@@ -218,12 +221,15 @@ def _subscriptions(settings: MqttSettings) -> tuple[list[Decoder], list[Subscrip
         preset = preset_decoder(name)
         decoders.append(preset)
         filters.update(dict.fromkeys(preset.filters, 1))
+        described.update(preset.filters)
     if settings.host_id or any(one.payload == "sparkplug" for one in settings.subscribe):
         host = Host(settings.host_id)
         decoders.append(host)
         filters.update(dict.fromkeys(host.filters, 1))
     asked = [
-        Subscription(filter if TopicTemplate.parse(filter).share else shared(filter, settings.share), qos)
+        Subscription(
+            filter if TopicTemplate.parse(filter).share else shared(filter, settings.share), qos, filter in described
+        )
         for filter, qos in filters.items()
     ]
     return decoders, asked, host

@@ -47,6 +47,8 @@ class Bridge:
         self._address = address
         self.subscriptions = subscriptions
         self._asked_before = asked_before
+        # Of this connection: whether the broker gives other subscriptions than before, and was asked for them anew.
+        self._is_news = self._has_asked_again = False
         self.status_topic = status_topic
         self._host = host
         self._link: Link | None = None
@@ -113,6 +115,7 @@ class Bridge:
     def connected(self, link: Link, *, is_resumed: bool) -> None:
         """Subscribes, and says that the hub is there."""
         self._link = link
+        self._is_news = self._has_asked_again = False
         self._version = "5" if link.mqtt5 else "3.1.1"
         self._turn("connected", None)
         if self.inward is not None:
@@ -144,14 +147,22 @@ class Bridge:
 
     def _remember(self, filters: Sequence[str]) -> None:
         try:
-            self._asked_before.keep(filters)
+            self._asked_before.keep(filters, self.subscriptions.refused)
         except OSError as error:
             # Of a disk that is full the hub speaks elsewhere; what is forgotten here costs messages nobody wants.
             log.warning("subscriptions cannot be remembered", bridge=self.name, error=str(error))
 
-    def subscribed(self, refused: Sequence[str], lowered: Sequence[str]) -> None:
+    def subscribed(self, refused: Sequence[str], lowered: Sequence[str], *, complete: bool) -> None:
         """The broker keeps some messages from us, or may lose them on the way: all others come."""
-        self.subscriptions.granted(refused)
+        known = self.subscriptions.refused
+        self._is_news |= self.subscriptions.learn(refused if complete else known.union(refused))
+        if complete and self._is_news and not self._has_asked_again and self._link is not None:
+            # Once a connection: a broker that changes its mind each time would be asked for ever.
+            self._has_asked_again = True
+            gone = self._asked_before.others_than(one.filter for one in self.subscriptions)
+            self._remember([*(one.filter for one in self.subscriptions), *gone])
+            self._link.subscribe([*self.subscriptions])
+            return
         told = []
         if refused:
             told.append(f"the broker refuses the subscription {', '.join(refused)}: this user may not read it")

@@ -111,9 +111,9 @@ class Listener(Protocol):
     def published(self, id: int, reason: int) -> None:
         """A message that was published is acknowledged."""
 
-    def subscribed(self, refused: Sequence[str], lowered: Sequence[str]) -> None:
+    def subscribed(self, refused: Sequence[str], lowered: Sequence[str], *, complete: bool) -> None:
         """The broker does not let this client have the messages of the filters `refused`, and those of `lowered` at a
-        lower QoS only."""
+        lower QoS only; `complete`: it has answered to all that was asked."""
 
     def unsubscribed(self) -> None:
         """The broker has forgotten what it was to forget."""
@@ -304,9 +304,10 @@ class Link:
         self._end("closed")
 
     def subscribe(self, subscriptions: Sequence[Subscription]) -> None:
-        """Asks for messages; those that overlap with identifiers, each in a packet of its own, where the broker knows
-        them."""
-        identified = [one for one in subscriptions if one.overlaps and self._has_identifiers]
+        """Asks for messages; with identifiers, each in a packet of its own, where the broker knows them."""
+        self._refused.clear()
+        self._lowered.clear()
+        identified = [one for one in subscriptions if one.identifier and self._has_identifiers]
         self._subscribe([one for one in subscriptions if one not in identified], None)
         for one in identified:
             properties = Properties(PacketTypes.SUBSCRIBE)  # type: ignore[no-untyped-call]
@@ -432,8 +433,8 @@ class Link:
                 self._refused.append(one.filter)
             elif reason.value < one.qos:
                 self._lowered.append(one.filter)
-        if not self._asked:
-            self._listener.subscribed(self._refused, self._lowered)
+        # At once: messages that count on what was refused may be next.
+        self._listener.subscribed(self._refused, self._lowered, complete=not self._asked)
 
     def _on_disconnect(self, _client: object, _data: object, flags: Any, reason: Any, _properties: object) -> None:
         by = "the broker ended the connection" if flags.is_disconnect_packet_from_server else "the connection broke"

@@ -25,47 +25,59 @@ TOPICS_KEPT = 10_000
 
 class Subscription(NamedTuple):
     """A filter with its QoS. `always`: retained messages come with each connection, and not only with the first.
-    `overlaps`: another subscription takes some of its topics, too."""
+    `identifier`: what the broker sends along with its messages; 0 for none."""
 
     filter: str
     qos: int = 1
     always: bool = False
-    overlaps: bool = False
-
-    @property
-    def identifier(self) -> int:
-        """Always the same for a filter, so that what the broker has kept meanwhile is known, too."""
-        return zlib.crc32(self.filter.encode()) % MAX_IDENTIFIER + 1
+    identifier: int = 0
 
 
 class Subscriptions:
-    """All subscriptions of one connection, those of the highest QoS first."""
+    """All subscriptions of one connection, those of the highest QoS first.
 
-    def __init__(self, subscriptions: Iterable[Subscription]) -> None:
+    They are to be asked for in this order: the first that matches a topic is there before a later one counts on it. An
+    identifier is made of all filters that count on each other: what the broker kept under other settings has other
+    identifiers, and is taken, rather twice than not at all.
+    """
+
+    def __init__(self, subscriptions: Iterable[Subscription], refused: Iterable[str] = ()) -> None:
+        """`refused` are the filters that the broker is known not to give."""
         asked = sorted(subscriptions, key=lambda one: -one.qos)
         # An identifier costs paho a tenth of the time of a message: only those have one that need it.
-        self._all = [
-            one._replace(overlaps=any(one is not other and overlap(one.filter, other.filter) for other in asked))
-            for one in asked
-        ]
+        self._asked = {
+            one: any(one is not other and overlap(one.filter, other.filter) for other in asked) for one in asked
+        }
+        self.refused: frozenset[str] = frozenset()
         self._of_topic: dict[str, int] = {}
-        self.granted()
+        self._identify(frozenset(refused))
 
     def __iter__(self) -> Iterator[Subscription]:
         return iter(self._all)
 
-    def granted(self, refused: Sequence[str] = ()) -> None:
-        """The broker gives all but these filters."""
-        self._granted = [
-            (TopicTemplate.parse(one.filter), one.identifier) for one in self._all if one.filter not in refused
+    def learn(self, refused: Iterable[str]) -> bool:
+        """The broker gives all but these filters; whether that is news, so that all have to be asked for anew."""
+        now = frozenset(refused)
+        if now == self.refused:
+            return False
+        self._identify(now)
+        return True
+
+    def _identify(self, refused: frozenset[str]) -> None:
+        self.refused = refused
+        granted = [one for one, overlaps in self._asked.items() if overlaps and one.filter not in refused]
+        together = "\n".join(f"{one.qos} {one.filter}" for one in granted)
+        self._all = [
+            one._replace(identifier=_identifier(one.filter, together)) if one in granted else one for one in self._asked
         ]
+        self._granted = [(TopicTemplate.parse(one.filter), one.identifier) for one in self._all if one.identifier]
         self._identifiers = {identifier for _, identifier in self._granted}
         self._of_topic.clear()
 
     def is_copy(self, topic: str, identifiers: Sequence[int]) -> bool:
         """Whether this message comes, or came, by another subscription as well.
 
-        What comes without an identifier, or with that of a subscription of earlier settings, is none.
+        What comes without an identifier, or with one of earlier settings, is none.
         """
         if not self._identifiers.intersection(identifiers):
             return False
@@ -78,26 +90,40 @@ class Subscriptions:
         return own not in identifiers
 
 
+def _identifier(filter: str, together: str) -> int:
+    return zlib.crc32(f"{filter}\n{together}".encode()) % MAX_IDENTIFIER + 1
+
+
+class _Kept(msgspec.Struct):
+    filters: list[str] = []
+    refused: list[str] = []
+
+
 class AskedBefore:
-    """The filters that the broker may still have for this client, in a file: it keeps a session longer than the hub
-    keeps its settings. A file that is missing or cannot be read is one without filters."""
+    """The filters that the broker may still have for this client, and those that it refused, in a file: it keeps a
+    session longer than the hub keeps its settings. A file that is missing or cannot be read is one without filters."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            self._filters: list[str] = msgspec.json.decode(path.read_bytes(), type=list[str])
+            self._kept = msgspec.json.decode(path.read_bytes(), type=_Kept)
         except (OSError, msgspec.DecodeError):
-            self._filters = []
+            self._kept = _Kept()
+
+    @property
+    def refused(self) -> list[str]:
+        """What the broker did not give."""
+        return self._kept.refused
 
     def others_than(self, filters: Iterable[str]) -> list[str]:
         """Those that are asked for no more."""
-        return sorted({*self._filters} - {*filters})
+        return sorted({*self._kept.filters} - {*filters})
 
-    def keep(self, filters: Iterable[str]) -> None:
+    def keep(self, filters: Iterable[str], refused: Iterable[str] = ()) -> None:
         """The broker may have these from now on. Raises OSError."""
-        wanted = sorted({*filters})
-        if wanted != self._filters:
+        kept = _Kept(sorted({*filters}), sorted({*refused}))
+        if kept != self._kept:
             part = self._path.with_suffix(".part")
-            part.write_bytes(msgspec.json.encode(wanted))
+            part.write_bytes(msgspec.json.encode(kept))
             part.replace(self._path)
-            self._filters = wanted
+            self._kept = kept

@@ -52,8 +52,30 @@ async def test_a_subscription_that_is_in_the_settings_no_more_is_taken_back(
 
 async def told(file: Path, filters: list[str]) -> None:
     """Returns when the file has these filters."""
-    while json.loads(await asyncio.to_thread(file.read_bytes)) != filters:
+    while json.loads(await asyncio.to_thread(file.read_bytes))["filters"] != filters:
         pass
+
+
+async def test_what_waits_at_the_broker_is_stored_whatever_the_settings_are_by_then(
+    mosquitto_program: Path, tmp_path: Path
+) -> None:
+    """A subscription came before those that the messages waited for: none of them is taken for a copy of its own."""
+    wide = '{ topic = "s/{device}/{metric#}", payload = "value" }'
+    narrow = '{ topic = "s/{device}/{metric}", payload = "value" }'
+    other = '{ topic = "{kind}/{device}/{metric}", payload = "value" }'
+    with Mosquitto(mosquitto_program, tmp_path / "broker") as broker:
+
+        def settings(*templates: str) -> str:
+            return f"subscribe = [{', '.join(templates)}]\nclient_id = 'hub'"
+
+        async with bridged(tmp_path, broker, settings(wide, narrow)) as hub:
+            await connected(hub)
+        await asyncio.to_thread(publish, broker, [(f"s/d{n % 5}/level", f"{n}") for n in range(MESSAGES)])
+        async with bridged(tmp_path, broker, settings(other, wide, narrow)) as hub:
+            await connected(hub)
+            devices = await once(hub, lambda bridge: bridge["inward"]["accepted"] >= MESSAGES)
+            assert devices["inward"]["undecodable"] == 0
+            assert await stored(hub) >= MESSAGES
 
 
 async def test_a_long_description_comes(mosquitto_program: Path, tmp_path: Path) -> None:
@@ -70,6 +92,23 @@ async def test_a_long_description_comes(mosquitto_program: Path, tmp_path: Path)
             await taken(hub, 1)
             metrics = (await hub.get("/api/v1/devices/lamp299"))["metrics"]
             assert {metric["unit"] for metric in metrics} == {"W"}
+
+
+async def test_what_a_preset_was_told_of_its_devices_is_known_after_a_restart(
+    mosquitto_program: Path, tmp_path: Path
+) -> None:
+    """It is retained, and comes with each connection: an attribute is told by the device's name in it."""
+    about = {"friendly_name": "hall/plug", "type": "Router", "definition": {"exposes": []}}
+    with Mosquitto(mosquitto_program, tmp_path / "broker") as broker:
+        await asyncio.to_thread(publish, broker, [("zigbee2mqtt/bridge/devices", json.dumps([about]))], retain=True)
+        async with bridged(tmp_path, broker, 'presets = ["zigbee2mqtt"]') as hub:
+            await taken(hub, 1)
+            assert await hub.stop() == 0
+            await hub.start()
+            await taken(hub, 1)
+            await asyncio.to_thread(publish, broker, [("zigbee2mqtt/hall/plug/power", "7")])
+            assert (await taken(hub, 2))["undecodable"] == 0
+            assert await stored(hub) == 1
 
 
 async def test_hubs_that_are_joined_by_two_brokers_do_not_hand_a_message_round(

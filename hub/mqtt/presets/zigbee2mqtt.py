@@ -62,7 +62,7 @@ class Zigbee2MqttDecoder:
             if name.endswith(AVAILABILITY):
                 online = _state(message.payload)
                 return [] if online is None else [Presence(legal_device(name.removesuffix(AVAILABILITY)), online)]
-            if "/set" in name or "/get" in name:
+            if not {"set", "get"}.isdisjoint(name.split("/")[1:]):
                 # What others ask of a device is nothing that it says.
                 return []
             owner, _, attribute = name.rpartition("/")

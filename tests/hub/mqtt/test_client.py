@@ -50,9 +50,10 @@ class Recorder:
         self.acknowledged.append((id, reason))
         self._told.set()
 
-    def subscribed(self, refused: Sequence[str], lowered: Sequence[str]) -> None:
-        self.refusals += refused
-        self.lowered += lowered
+    def subscribed(self, refused: Sequence[str], lowered: Sequence[str], *, complete: bool) -> None:
+        if complete:
+            self.refusals += refused
+            self.lowered += lowered
         self._told.set()
 
     def unsubscribed(self) -> None:

@@ -26,50 +26,75 @@ def delivered_by(topic: str, filters: list[Subscription]) -> list[Subscription]:
     return [one for one in filters if matches(one.filter)]
 
 
-@given(TOPIC, st.lists(st.tuples(FILTER, st.integers(0, 1)), max_size=5, unique_by=lambda one: one[0]), st.booleans())
+ASKED = st.lists(st.tuples(FILTER, st.integers(0, 1)), max_size=5, unique_by=lambda one: one[0]).map(
+    lambda asked: [Subscription(*one) for one in asked]
+)
+
+
+@given(TOPIC, ASKED, st.sets(st.integers(0, 4)), st.booleans())
 def test_of_all_deliveries_of_a_message_one_is_no_copy(
-    topic: str, filters: list[tuple[str, int]], at_once: bool
+    topic: str, asked: list[Subscription], refused: set[int], at_once: bool
 ) -> None:
-    """Whether the broker delivers it for each subscription, or once for all; and it has the highest QoS of them."""
-    asked = [Subscription(filter, qos) for filter, qos in filters]
-    by = delivered_by(topic, asked)
+    """Whether the broker delivers it for each subscription, or once for all; and it has the highest QoS of them. What
+    it refuses delivers nothing."""
     subscriptions = Subscriptions(asked)
+    gone = [one.filter for place, one in enumerate(asked) if place in refused]
+    subscriptions.learn(gone)
+    by = delivered_by(topic, [one for one in subscriptions if one.filter not in gone])
     deliveries = [by] if at_once and by else [[one] for one in by]
-    taken = [one for one in deliveries if not subscriptions.is_copy(topic, [sub.identifier for sub in one])]
+    taken = [one for one in deliveries if not subscriptions.is_copy(topic, identifiers(one))]
     assert len(taken) == (1 if by else 0)
     assert not taken or max(one.qos for one in taken[0]) == max(one.qos for one in by)
 
 
-def test_what_no_identifier_tells_is_no_copy() -> None:
-    """A broker of MQTT 3.1.1 has none; that of a subscription of before is of what the broker had kept."""
-    subscriptions = Subscriptions([Subscription("a/+")])
-    assert not subscriptions.is_copy("a/b", [])
-    assert not subscriptions.is_copy("a/b", [Subscription("a/#").identifier])
+@given(TOPIC, ASKED, ASKED)
+def test_what_was_kept_under_other_settings_is_taken(
+    topic: str, before: list[Subscription], now: list[Subscription]
+) -> None:
+    """At least once: an owner of now had no part in it."""
+    by = delivered_by(topic, [*Subscriptions(before)])
+    subscriptions = Subscriptions(now)
+    taken = [one for one in by if not subscriptions.is_copy(topic, identifiers([one]))]
+    assert bool(taken) == bool(by)
 
 
-def test_a_subscription_that_is_refused_takes_nothing() -> None:
-    """What it would have brought comes by another one."""
-    first, second = Subscription("a/#"), Subscription("a/+")
-    subscriptions = Subscriptions([first, second])
-    assert subscriptions.is_copy("a/b", [second.identifier])
-    subscriptions.granted(["a/#"])
-    assert not subscriptions.is_copy("a/b", [second.identifier])
+def identifiers(delivered: list[Subscription]) -> list[int]:
+    return [one.identifier for one in delivered if one.identifier]
 
 
-@given(st.text(min_size=1))
-def test_identifiers_are_what_the_protocol_allows(filter: str) -> None:
+def test_only_what_overlaps_has_identifiers() -> None:
+    """They cost time."""
+    asked = [Subscription("a/#"), Subscription("a/+"), Subscription("b")]
+    assert [bool(one.identifier) for one in Subscriptions(asked)] == [True, True, False]
+
+
+def test_news_is_what_the_broker_gives_otherwise_than_before() -> None:
+    """Then the others count on each other anew."""
+    subscriptions = Subscriptions([Subscription("a/#"), Subscription("a/+"), Subscription("a/b")], ["a/#"])
+    before = [one.identifier for one in subscriptions]
+    assert before[0] == 0
+    assert not subscriptions.learn(["a/#"])
+    assert subscriptions.learn([])
+    assert not {*before}.intersection(one.identifier for one in subscriptions)
+
+
+@given(ASKED)
+def test_identifiers_are_what_the_protocol_allows(asked: list[Subscription]) -> None:
     """And always the same."""
-    assert 1 <= Subscription(filter).identifier == Subscription(filter, 0).identifier <= MAX_IDENTIFIER
+    found = [one.identifier for one in Subscriptions(asked)]
+    assert found == [one.identifier for one in Subscriptions(asked)]
+    assert all(0 <= identifier <= MAX_IDENTIFIER for identifier in found)
 
 
-@pytest.mark.parametrize("damaged", [None, b"", b"{}", b"[1]"])
+@pytest.mark.parametrize("damaged", [None, b"", b"[]", b'{"filters": 1}'])
 def test_the_filters_of_before_are_remembered(tmp_path: Path, damaged: bytes | None) -> None:
     """Over a restart; of a file that is damaged nothing is known."""
     path = tmp_path / "mqtt-home.json"
-    AskedBefore(path).keep(["b", "a"])
+    AskedBefore(path).keep(["b", "a"], ["c"])
     if damaged is not None:
         path.write_bytes(damaged)
     known = AskedBefore(path)
     assert known.others_than(["b"]) == ([] if damaged is not None else ["a"])
+    assert known.refused == ([] if damaged is not None else ["c"])
     known.keep(["b"])
     assert AskedBefore(path).others_than([]) == ["b"]
