@@ -65,6 +65,7 @@ class Disk(apsw.VFS):
         self._ended = threading.Condition()
         self._may_sync = threading.Event()
         self._may_sync.set()
+        self._waits = threading.Event()
 
     def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> _File:  # noqa: N802 - SQLite's name
         return _File(self, name, flags)
@@ -79,6 +80,7 @@ class Disk(apsw.VFS):
     @contextmanager
     def stopped(self) -> Iterator[None]:
         """No sync ends meanwhile."""
+        self._waits.clear()
         self._may_sync.clear()
         try:
             yield
@@ -87,6 +89,7 @@ class Disk(apsw.VFS):
 
     def before_sync(self) -> None:
         """Waits where it is stopped, fails where it shall."""
+        self._waits.set()
         self._may_sync.wait()
         if self.breaks_with is not None:
             raise self.breaks_with
@@ -108,6 +111,10 @@ class Disk(apsw.VFS):
                 if self._synced is not None:
                     (self._synced / name).unlink(missing_ok=True)
             self._deleted.clear()
+
+    def wait_for_stop(self) -> None:
+        """Blocks until a sync waits where it is stopped: what it is for is written."""
+        self._waits.wait()
 
     def wait_for_syncs(self, count: int) -> None:
         """Blocks until there were so many."""

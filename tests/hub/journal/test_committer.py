@@ -95,6 +95,7 @@ async def test_a_failed_commit_fails_its_own_calls(journal: SqliteJournal, disk:
         await begun(before)
         doomed = [call(journal, 3), call(journal, 2)]
         await begun(before, *doomed)
+        await asyncio.to_thread(disk.wait_for_stop)
         disk.is_full = True
     assert await before == 2
     for each in doomed:
