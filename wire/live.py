@@ -141,7 +141,8 @@ class DeviceState(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
     """Hub → viewer: a device as the fleet list shows it. Times are 0 when there is none yet.
 
     `since` is when it connected or disconnected, `seen` when its last batch was received, `clock_offset_ns` how far the
-    device's clock is ahead of the hub's and `clock_error_ns` by how much that may be wrong.
+    device's clock is ahead of the hub's and `clock_error_ns` by how much that may be wrong. One that is `retired` is no
+    part of the fleet any more, until it sends again.
     """
 
     device: DeviceId
@@ -155,6 +156,7 @@ class DeviceState(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
     tags: dict[str, str] = {}
     clock_offset_ns: int | None = None
     clock_error_ns: int | None = None
+    retired: bool = False
 
 
 class Fleet(Struct, frozen=True, forbid_unknown_fields=True, tag="fleet"):

@@ -178,7 +178,7 @@ def _discovery(
         return {
             id: known.series
             for id, known in registry.devices.items()
-            if (device := intake.devices.get(id)) is None or device.epoch not in kept
+            if known.retired_ns is None and ((device := intake.devices.get(id)) is None or device.epoch not in kept)
         }
 
     def is_online(id: str) -> bool:

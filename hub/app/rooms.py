@@ -12,6 +12,7 @@ from hub.app.agent_directory import AgentDirectory
 from hub.app.journal import open_journal
 from hub.app.mqtt import open_bridges
 from hub.app.past import JournalAndStore
+from hub.app.retirement import Retirement
 from hub.app.seed import seed
 from hub.app.store import open_store
 from hub.contract.batch import Batch, Entry, Series
@@ -85,9 +86,21 @@ async def open_rooms(settings: Settings, *, listening_on: str) -> AsyncIterator[
             journal,
             clock=time.time_ns,
             on_committed=committed,
-            on_device=lambda device: _device_changed(device, live, registry, bridges),
+            on_device=lambda device: device_changed(device),
             live_time=lambda series: latest_of(series).time_ns,
         )
+
+        def service_changed(device: Device) -> None:
+            live.device_changed(state_of(device))
+            for bridge in bridges:
+                bridge.service_changed()
+
+        retirement = Retirement(registry, intake, on_change=service_changed)
+
+        def device_changed(device: Device) -> None:
+            _device_changed(device, live, registry, bridges)
+            retirement.look(device)
+
         writer = StoreWriter(journal, store, books=books, decode=decode, on_quarantined=committed)
         await seed(registry=registry, journal=journal, store=store, past=past, live=live, intake=intake)
         bridges += await open_bridges(
@@ -110,6 +123,7 @@ async def open_rooms(settings: Settings, *, listening_on: str) -> AsyncIterator[
             quarantine_dropped=lambda: journal.quarantine_dropped,
             dropped_events=lambda: registry.dropped_events,
             series_of=lambda device: list(metrics_of(device).values()),
+            registry_fullness=lambda: registry.fullness,
             bridges=lambda: [bridge.state for bridge in bridges],
         )
         access = Access(
@@ -129,6 +143,7 @@ async def open_rooms(settings: Settings, *, listening_on: str) -> AsyncIterator[
             series=registry.series.values,
             connections=connections,
             journal=journal,
+            retirement=retirement,
             quarantine_work=QuarantineWork(journal, intake, metrics_of=metrics_of, record=registry.record_event),
             device=DeviceEndpoint(
                 intake,

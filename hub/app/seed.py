@@ -31,6 +31,7 @@ async def seed(
         device = intake.device(remembered.id)
         device.tags = dict(remembered.tags)
         device.agent = remembered.agent
+        device.retired = remembered.retired_ns is not None
         device.seen_ns = device.since_ns = remembered.last_seen_ns
     series = registry.series
     live.add_series(list(series.values()))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hub.commands import audit, config, export, flow, import_, mqtt, quarantine, run, store, token
+from hub.commands import audit, config, device, export, flow, import_, mqtt, quarantine, run, store, token
 
 app = typer.Typer(
     name="hub",
@@ -40,6 +40,7 @@ app.command("audit")(audit.audit)
 app.command("export")(export.export)
 app.command("import")(import_.import_files)
 app.add_typer(config.app, name="config")
+app.add_typer(device.app, name="device")
 app.add_typer(mqtt.app, name="mqtt")
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(store.app, name="store")

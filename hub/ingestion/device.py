@@ -41,7 +41,7 @@ class Device:
 
     `received` is the highest seq of `epoch` taken in, durable or on its way, `earlier` those of the epochs before it;
     `durable` is the mark that is on disk. The totals count what was taken in, and are set back to the durable ones when
-    a commit fails.
+    a commit fails. A device that is `retired` is in service again with the next that it sends.
     """
 
     __slots__ = (
@@ -62,6 +62,7 @@ class Device:
         "quarantined",
         "readings",
         "received",
+        "retired",
         "seen_ns",
         "since_ns",
         "tags",
@@ -74,6 +75,7 @@ class Device:
         self.conversation: Connected | None = None
         self.since_ns = 0
         self.seen_ns = 0
+        self.retired = False
         self.next_seq = 1
         self.tags: dict[str, str] = {}
         self.agent = ""

@@ -191,6 +191,9 @@ class Intake:
             conversation = device.conversation
             if conversation is not None and conversation.epoch == mark.epoch:
                 conversation.acknowledge(mark.seq)
+            if device.retired:
+                device.retired = False
+                self.on_device(device)
 
     def _resume(self) -> None:
         resting, self._resting = self._resting, []

@@ -94,6 +94,11 @@ class Bridge:
         if self.discovery is not None:
             self.discovery.presence_changed(device)
 
+    def service_changed(self) -> None:
+        """A device was retired, or is back."""
+        if self.discovery is not None:
+            self.discovery.changed()
+
     def say(self, message: Publish) -> None:
         """Publishes what a decoder wants to be said; nothing while there is no connection."""
         if self._link is not None:

@@ -30,7 +30,7 @@ MAX_WAL_BYTES = 16 << 20
 WAL_ATTEMPTS = 100
 """How often a new file is tried to be put in WAL mode while others do the same; each attempt waits for one of them."""
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 APPLICATION_ID = 0x54485247
 """Marks the file as ours ("THRG"), so that another SQLite file is never taken for a registry."""
 
@@ -67,8 +67,10 @@ CREATE TABLE devices (
   tags TEXT NOT NULL DEFAULT '{}',
   agent TEXT NOT NULL DEFAULT '',
   first_seen_ns INTEGER NOT NULL,
-  last_seen_ns INTEGER NOT NULL
+  last_seen_ns INTEGER NOT NULL,
+  retired_ns INTEGER
 ) STRICT;
+CREATE INDEX retired_devices ON devices (retired_ns) WHERE retired_ns IS NOT NULL;
 
 CREATE TABLE series (
   id INTEGER PRIMARY KEY,

@@ -20,8 +20,11 @@ from wire.limits import MAX_METRICS
 from wire.model import Metric, MetricType
 
 MAX_DEVICES = 100_000
-"""Ten times the fleet that one hub is measured with. A gateway may name devices as it likes, so somebody has to count:
-more are refused with TOO_MANY."""
+"""That are in service: ten times the fleet that one hub is measured with. A gateway may name devices as it likes, so
+somebody has to count: more are refused with TOO_MANY. Those that are retired do not count."""
+
+MAX_DEVICES_EVER = 1_000_000
+"""The retired ones included: their series stay readable, and in memory. As many as there may be series."""
 
 MAX_SERIES = 1_000_000
 """Over all devices. In memory a series costs about 500 bytes, its device included; more are refused with TOO_MANY."""
@@ -36,6 +39,11 @@ _SERIES = "id, metric, type, unit, description"
 RESERVED = "reserved_series"
 """The fact that no series has an id up to this, but for those that are there."""
 
+_DEVICES = (
+    "SELECT (SELECT coalesce(max(id), 0) FROM devices), (SELECT count(*) FROM devices WHERE retired_ns IS NOT NULL)"
+)
+"""How many there ever were, none of which was deleted, and how many of them are retired."""
+
 _HIGHEST_SERIES = (
     "SELECT max((SELECT coalesce(max(id), 0) FROM series), "
     f"(SELECT coalesce(max(CAST(value AS INTEGER)), 0) FROM facts WHERE name = '{RESERVED}'))"
@@ -45,13 +53,31 @@ _HIGHEST_SERIES = (
 class KnownDevice:
     """A device as the hub remembers it; one object per device. Read it, never write it.
 
-    `series` has every metric that was ever declared, by name. Times in nanoseconds since 1970 UTC.
+    `series` has every metric that was ever declared, by name. Times in nanoseconds since 1970 UTC; `retired_ns` is None
+    for one that is in service.
     """
 
-    __slots__ = ("agent", "first_seen_ns", "id", "last_seen_ns", "row", "series", "stored_seen_ns", "tags")
+    __slots__ = (
+        "agent",
+        "first_seen_ns",
+        "id",
+        "last_seen_ns",
+        "retired_ns",
+        "row",
+        "series",
+        "stored_seen_ns",
+        "tags",
+    )
 
     def __init__(
-        self, row: int, id: str, tags: Mapping[str, str], agent: str, first_seen_ns: int, last_seen_ns: int
+        self,
+        row: int,
+        id: str,
+        tags: Mapping[str, str],
+        agent: str,
+        first_seen_ns: int,
+        last_seen_ns: int,
+        retired_ns: int | None = None,
     ) -> None:
         self.row = row
         self.id = id
@@ -59,6 +85,7 @@ class KnownDevice:
         self.agent = agent
         self.first_seen_ns = first_seen_ns
         self.last_seen_ns = self.stored_seen_ns = last_seen_ns
+        self.retired_ns = retired_ns
         self.series: dict[str, Series] = {}
 
 
@@ -80,11 +107,12 @@ class DeclaredRows(NamedTuple):
 
 
 class DeviceFacts(NamedTuple):
-    """A device's facts on their way to the disk."""
+    """A device's facts on their way to the disk. `is_back`: it was retired, and is no more."""
 
     tags: str
     agent: str
     last_seen_ns: int
+    is_back: bool
     row: int
 
 
@@ -95,6 +123,13 @@ class Fleet:
         self.devices: dict[str, KnownDevice] = {}
         self.series: dict[int, Series] = {}
         self._changed: set[KnownDevice] = set()
+        self._retired = 0
+        self._back: set[int] = set()
+
+    @property
+    def in_service(self) -> int:
+        """Devices that are not retired."""
+        return len(self.devices) - self._retired
 
     def news(self, device: str, metrics: Sequence[Metric]) -> list[Metric] | None:
         """Those of the metrics that have to be written: new ones, new units and descriptions. None: nothing has to be.
@@ -148,6 +183,23 @@ class Fleet:
             if time_ns - known.stored_seen_ns >= SEEN_RESOLUTION_NS:
                 self._changed.add(known)
 
+    def retire(self, ids: Iterable[str], now_ns: int) -> None:
+        """Takes over that these are retired on disk."""
+        for id in ids:
+            known = self.devices[id]
+            self._retired += known.retired_ns is None
+            known.retired_ns = now_ns
+            self._back.discard(known.row)
+
+    def restore(self, device: str) -> None:
+        """The device is in service again. KeyError for one that was not declared."""
+        known = self.devices[device]
+        if known.retired_ns is not None:
+            known.retired_ns = None
+            self._retired -= 1
+            self._back.add(known.row)
+            self._changed.add(known)
+
     def take_facts(self, *, to_the_end: bool = False) -> list[DeviceFacts]:
         """What is worth writing down of devices; `to_the_end` for everything that is not on disk."""
         if to_the_end:
@@ -158,15 +210,27 @@ class Fleet:
         for device in self._changed:
             device.stored_seen_ns = device.last_seen_ns
             facts.append(
-                DeviceFacts(msgspec.json.encode(device.tags).decode(), device.agent, device.last_seen_ns, device.row)
+                DeviceFacts(
+                    msgspec.json.encode(device.tags).decode(),
+                    device.agent,
+                    device.last_seen_ns,
+                    device.row in self._back,
+                    device.row,
+                )
             )
         self._changed.clear()
+        self._back.clear()
         return facts
 
     def give_back(self, facts: Sequence[DeviceFacts]) -> None:
         """They could not be written: the next time."""
-        rows = {fact.row for fact in facts}
-        self._changed.update(device for device in self.devices.values() if device.row in rows)
+        written = {fact.row: fact for fact in facts}
+        for device in self.devices.values():
+            fact = written.get(device.row)
+            if fact is not None:
+                self._changed.add(device)
+                if fact.is_back and device.retired_ns is None:
+                    self._back.add(device.row)
 
 
 def _is_news(known: Series | None, metric: Metric) -> bool:
@@ -189,8 +253,9 @@ def declare(connection: apsw.Connection, device: str, metrics: Sequence[Metric],
     """
     row = connection.execute("SELECT id, name, first_seen_ns FROM devices WHERE name = ?", (device,)).fetchone()
     if row is None:
-        if connection.execute("SELECT coalesce(max(id), 0) FROM devices").get >= MAX_DEVICES:
-            raise RegistryError(Code.TOO_MANY, f"the hub knows {MAX_DEVICES} devices and takes no more")
+        ever, retired = connection.execute(_DEVICES).get
+        if ever - retired >= MAX_DEVICES or ever >= MAX_DEVICES_EVER:
+            raise RegistryError(Code.TOO_MANY, f"the hub knows {ever - retired} devices and takes no more")
         connection.execute(
             "INSERT INTO devices (name, first_seen_ns, last_seen_ns) VALUES (?, ?, ?)", (device, now_ns, now_ns)
         )
@@ -236,11 +301,13 @@ def select_fleet(connection: apsw.Connection) -> Fleet:
     """Everything the file holds of devices and series."""
     fleet = Fleet()
     by_row: dict[int, KnownDevice] = {}
-    for row, name, tags, agent, first_seen_ns, last_seen_ns in connection.execute(
-        "SELECT id, name, tags, agent, first_seen_ns, last_seen_ns FROM devices ORDER BY id"
+    for row, name, tags, *facts, retired_ns in connection.execute(
+        "SELECT id, name, tags, agent, first_seen_ns, last_seen_ns, retired_ns FROM devices ORDER BY id"
     ):
         decoded = {} if tags == "{}" else msgspec.json.decode(tags, type=dict[str, str])
-        by_row[row] = fleet.devices[name] = KnownDevice(row, name, decoded, agent, first_seen_ns, last_seen_ns)
+        by_row[row] = fleet.devices[name] = KnownDevice(row, name, decoded, *facts)
+        if retired_ns is not None:
+            fleet.retire([name], retired_ns)
     for row, *stored in connection.execute(f"SELECT device, {_SERIES} FROM series ORDER BY id"):
         _add_series(fleet, by_row[row], SeriesRow(*stored))
     return fleet
@@ -248,4 +315,12 @@ def select_fleet(connection: apsw.Connection) -> Fleet:
 
 def update_facts(connection: apsw.Connection, facts: Sequence[DeviceFacts]) -> None:
     """Writes the facts of devices, inside a transaction."""
-    connection.executemany("UPDATE devices SET tags = ?, agent = ?, last_seen_ns = ? WHERE id = ?", facts)
+    connection.executemany(
+        "UPDATE devices SET tags = ?, agent = ?, last_seen_ns = ?, retired_ns = iif(?, NULL, retired_ns) WHERE id = ?",
+        facts,
+    )
+
+
+def retire(connection: apsw.Connection, ids: Iterable[str], now_ns: int) -> None:
+    """Takes devices out of service, inside a transaction."""
+    connection.executemany("UPDATE devices SET retired_ns = ? WHERE name = ?", ((now_ns, id) for id in ids))

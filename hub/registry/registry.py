@@ -247,6 +247,29 @@ class Registry:
         """The device was there at this time, by the hub's clock. KeyError for one that was not declared."""
         self._fleet.seen(device, time_ns)
 
+    async def retire(self, devices: Sequence[str]) -> None:
+        """Takes devices out of service, durable when this returns: they do not count any more, all that was declared
+        stays known. KeyError for one that was not declared. Raises RegistryError."""
+        known, now_ns = [self._fleet.devices[id].id for id in devices], self._clock()
+        await self._writer.write(
+            lambda connection: fleet.retire(connection, known, now_ns), lambda _: self._fleet.retire(known, now_ns)
+        )
+
+    def restore(self, device: str) -> None:
+        """Puts a device back into service. KeyError for one that was not declared."""
+        self._fleet.restore(device)
+
+    @property
+    def fullness(self) -> str | None:
+        """What to do, once no new device or series can be declared; None while there is room."""
+        if self._fleet.in_service >= fleet.MAX_DEVICES:
+            return f"the hub knows {fleet.MAX_DEVICES} devices and takes no more: retire some with `hub device retire`"
+        if len(self._fleet.series) >= fleet.MAX_SERIES:
+            return f"the hub knows {fleet.MAX_SERIES} series and takes no more"
+        if len(self._fleet.devices) >= fleet.MAX_DEVICES_EVER:
+            return f"the hub remembers {fleet.MAX_DEVICES_EVER} devices and takes no more"
+        return None
+
     # What happened.
 
     def record_event(self, device: str | None, time_ns: int, kind: str, detail: str = "") -> None:

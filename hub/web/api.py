@@ -127,7 +127,7 @@ def make_api(
     async def devices(
         _: Reader, limit: paging.Limit = paging.DEFAULT_LIMIT, cursor: paging.CursorText = None
     ) -> Response:
-        """The fleet: every device with its state, its metrics and their latest values, in order of ids."""
+        """The fleet: every device in service with its state, its metrics and their latest values, in order of ids."""
         page = take_page(overview.device_ids(), str, list_name="devices", limit=limit, cursor=cursor, kind=str)
         return _json({"devices": [*filter(None, map(overview.device, page.items))], "next": page.next})
 
@@ -168,8 +168,10 @@ def make_api(
         limit: paging.Limit = paging.DEFAULT_LIMIT,
         cursor: paging.CursorText = None,
     ) -> Response:
-        """The latest reading of each metric of these devices, in order of devices and metrics."""
-        chosen = filter(matches(selection(device or ["*"], metric or ["*"])), series())
+        """The latest reading of each metric of these devices, as far as they are in service, in order of devices and
+        metrics."""
+        in_service = (one for one in series() if overview.is_in_service(one.device))
+        chosen = filter(matches(selection(device or ["*"], metric or ["*"])), in_service)
         page = take_page(chosen, _name, list_name="latest", limit=limit, cursor=cursor, kind=tuple[str, str])
         return _json({"latest": [{"device": s.device, **metric_of(s)} for s in page.items], "next": page.next})
 

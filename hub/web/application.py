@@ -18,6 +18,7 @@ from hub.contract.journal import Journal
 from hub.contract.store import Store
 from hub.ingestion.retry import QuarantineWork
 from hub.web import api, audit, mqtt, operations, quarantine, session
+from hub.web import retirement as retirements
 from hub.web.asgi import Endpoint
 from hub.web.connections import Connections
 from hub.web.direct import DEVICE_PATH
@@ -25,6 +26,7 @@ from hub.web.door import Door
 from hub.web.overview import Overview
 from hub.web.page import Page
 from hub.web.problem import Refusal, problem
+from hub.web.retirement import Retirement
 from hub.web.server import Router
 from wire.errors import Code, WireError
 
@@ -48,6 +50,7 @@ def make_application(
     series: Callable[[], Iterable[Series]],
     connections: Connections,
     journal: Journal,
+    retirement: Retirement,
     quarantine_work: QuarantineWork,
     device: Endpoint,
     live: Endpoint,
@@ -65,6 +68,7 @@ def make_application(
         return identity
 
     http = api.make_api(overview, registry, store, identify=identify, series=series, version=overview.info.version)
+    retirements.install(http, retirement)
     quarantine.install(http, journal, quarantine_work)
     audit.install(http, overview, store, series)
     mqtt.install(http, overview.bridges, now_ns=overview.now_ns)

@@ -30,12 +30,13 @@ def install(api: FastAPI, overview: Overview, connections: Callable[[], int]) ->
 
     @api.get("/ready", response_model=schemas.Readiness, responses={503: {"model": schemas.Readiness}})
     async def ready() -> Response:
-        """Whether data are taken in and stored; 503 with the reasons where not. A broker that is away is told beside
-        it."""
+        """Whether data are taken in and stored; 503 with the reasons where not. A broker that is away, and
+        a registry that is full, are told beside it."""
         problems = overview.problems()
         status = HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK
-        warnings = mqtt.warnings(overview.bridges())
-        body = msgspec.json.encode({"ready": not problems, "problems": problems, "warnings": warnings})
+        warnings = {**mqtt.warnings(overview.bridges()), **overview.warnings()}
+        told = {"ready": not problems, "problems": problems, "warnings": warnings}
+        body = msgspec.json.encode(told)
         return Response(body, status_code=status, media_type="application/json")
 
     @api.get("/metrics", responses={200: {"content": {"text/plain": {}}}})

@@ -4,7 +4,7 @@ ready."""
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from hub.contract.batch import Series
@@ -64,6 +64,7 @@ class Overview:
         quarantine_dropped: Callable[[], int],
         dropped_events: Callable[[], int],
         series_of: Callable[[str], Sequence[Series]],
+        registry_fullness: Callable[[], str | None],
         bridges: Callable[[], Sequence[BridgeState]],
     ) -> None:
         self.info = info
@@ -74,6 +75,7 @@ class Overview:
         self._quarantine_dropped = quarantine_dropped
         self._dropped_events = dropped_events
         self._series_of = series_of
+        self._registry_fullness = registry_fullness
         self.bridges = bridges
 
     def hub(self, role: str) -> dict[str, Any]:
@@ -91,15 +93,23 @@ class Overview:
         }
 
     def fleet(self) -> list[messages.DeviceState]:
-        """Every device's state."""
-        return [state_of(device) for device in self._intake.devices.values()]
+        """The state of every device that is in service."""
+        return [state_of(device) for device in self._in_service()]
 
     def device_ids(self) -> Iterable[str]:
-        """Every device's id."""
-        return self._intake.devices.keys()
+        """The id of every device that is in service."""
+        return [device.id for device in self._in_service()]
+
+    def _in_service(self) -> Iterator[Device]:
+        return (device for device in self._intake.devices.values() if not device.retired)
+
+    def is_in_service(self, id: str) -> bool:
+        """Whether the hub knows this device, and it is not retired."""
+        device = self._intake.devices.get(id)
+        return device is not None and not device.retired
 
     def device(self, id: str) -> dict[str, Any] | None:
-        """One device with its metrics; None when there is none of this id."""
+        """One device with its metrics, also a retired one; None when there is none of this id."""
         device = self._intake.devices.get(id)
         return None if device is None else self._device(device)
 
@@ -213,7 +223,7 @@ class Overview:
         devices = self._intake.devices.values()
         books, difference = self._balance()
         return [
-            ("devices", "Devices known", len(devices)),
+            ("devices", "Devices in service", sum(1 for _ in self._in_service())),
             ("devices_connected", "Devices connected", sum(d.conversation is not None for d in devices)),
             *(
                 (f"{name}_readings", help_text, value)
@@ -238,6 +248,11 @@ class Overview:
         """Journal entries that each consumer has still to do."""
         last = self._journal.last_offset
         return {consumer.name: max(0, last - consumer.offset) for consumer in self._journal.consumers()}
+
+    def warnings(self) -> dict[str, str]:
+        """What is the matter beside its bridges without keeping the hub from its work, by part."""
+        fullness = self._registry_fullness()
+        return {} if fullness is None else {"registry": fullness}
 
     def problems(self) -> dict[str, str]:
         """What keeps the hub from being ready, by part; empty when it is."""
@@ -289,6 +304,7 @@ def state_of(device: Device) -> messages.DeviceState:
         tags=device.tags,
         clock_offset_ns=device.clock_offset_ns,
         clock_error_ns=device.clock_error_ns,
+        retired=device.retired,
     )
 
 

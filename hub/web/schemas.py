@@ -68,6 +68,7 @@ class Device(BaseModel):
     tags: dict[str, str]
     clock_offset_ns: int | None
     clock_error_ns: int | None
+    retired: bool
     metrics: list[Metric]
 
 

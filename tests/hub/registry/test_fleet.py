@@ -141,6 +141,47 @@ def test_devices_and_series_are_bounded(
     say(connection, fleet, "a", Metric("t", unit="K"))
 
 
+def test_a_retired_device_makes_room_and_is_known(connection: apsw.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not count; its series stay, in memory and in the file; and back in service it counts again."""
+    monkeypatch.setattr(fleets, "MAX_DEVICES", 2)
+    fleet = Fleet()
+    before = [facts(say(connection, fleet, id, Metric("t"))["t"]) for id in ("a", "b")]  # type: ignore[arg-type]
+    fleets.retire(connection, ["a"], 7)
+    fleet.retire(["a"], 7)
+    assert fleet.in_service == 1
+    say(connection, fleet, "c", Metric("t"))
+    again = select_fleet(connection)
+    assert (again.devices["a"].retired_ns, again.in_service) == (7, 2)
+    assert [facts(again.devices[id].series["t"]) for id in ("a", "b")] == before
+    again.restore("a")
+    again.restore("b")
+    taken = again.take_facts()
+    again.give_back(taken)
+    assert again.take_facts() == taken
+    update_facts(connection, taken)
+    assert again.take_facts() == []
+    assert [select_fleet(connection).in_service, again.in_service] == [3, 3]
+    with pytest.raises(RegistryError):
+        say(connection, again, "d")
+
+
+def test_a_retirement_is_not_undone_by_facts_that_waited(connection: apsw.Connection) -> None:
+    """Only what came back afterwards is in service again."""
+    fleet = Fleet()
+    say(connection, fleet, "a")
+    fleet.describe("a", {"x": "y"}, "")
+    waiting = fleet.take_facts()
+    fleets.retire(connection, ["a"], 7)
+    fleet.retire(["a"], 7)
+    update_facts(connection, waiting)
+    assert select_fleet(connection).devices["a"].retired_ns == 7
+    fleet.restore("a")
+    fleets.retire(connection, ["a"], 9)
+    fleet.retire(["a"], 9)
+    update_facts(connection, fleet.take_facts())
+    assert select_fleet(connection).devices["a"].retired_ns == 9
+
+
 def test_what_an_agent_says_of_itself_is_kept(connection: apsw.Connection) -> None:
     """Tags and agent outlive the process; saying the same again is no reason to write."""
     fleet = Fleet()

@@ -209,6 +209,11 @@ export function fetchDevice(device: string): Promise<DeviceInfo> {
   return request("GET", `/devices/${encodeURIComponent(device)}`);
 }
 
+/** Takes a device out of service. Throws ApiError. */
+export function retireDevice(device: string): Promise<void> {
+  return request("POST", "/devices/retire", { devices: [device] });
+}
+
 export async function fetchEvents(device: string, limit: number): Promise<DeviceEvent[]> {
   const path = `/devices/${encodeURIComponent(device)}/events?limit=${limit}`;
   return (await request<{ events: DeviceEvent[] }>("GET", path)).events;

@@ -33,7 +33,10 @@ const ONE_BY_ONE = 8;
 const METRICS_AFTER_MS = 400;
 
 export class FleetStore {
+  /** Those in service. */
   readonly records = new Map<string, DeviceRecord>();
+  /** Those that are not, as far as somebody looks at them. */
+  private readonly retired = new Map<string, DeviceRecord>();
   /** Counts devices that come or go, and changes of their state. */
   readonly version = signal(0);
   readonly loaded = signal(false);
@@ -65,6 +68,11 @@ export class FleetStore {
     this.version.value++;
   }
 
+  /** The device, in service or not, as far as it is known here. */
+  known(device: string): DeviceRecord | undefined {
+    return this.records.get(device) ?? this.retired.get(device);
+  }
+
   /** A reading of a device has reached the page. */
   heard(device: string): void {
     const record = this.records.get(device);
@@ -78,7 +86,7 @@ export class FleetStore {
 
   /** The device, asked for when it is not known yet; null when the hub does not know it either. Throws ApiError. */
   async find(device: string): Promise<DeviceRecord> {
-    const known = this.records.get(device);
+    const known = this.known(device);
     if (known?.metrics.peek()) return known;
     return this.takeInfo(await fetchDevice(device));
   }
@@ -111,7 +119,7 @@ export class FleetStore {
   }
 
   private takeState(state: DeviceState): DeviceRecord {
-    let record = this.records.get(state.device);
+    let record = this.known(state.device);
     if (record === undefined) {
       record = {
         device: state.device,
@@ -122,9 +130,11 @@ export class FleetStore {
         told: 0,
         interval_ms: null,
       };
-      this.records.set(state.device, record);
       if (this.loaded.peek()) this.askMetrics(state.device);
     } else record.state.value = state;
+    const [to, from] = state.retired ? [this.retired, this.records] : [this.records, this.retired];
+    from.delete(state.device);
+    to.set(state.device, record);
     record.heard = Math.max(record.heard, (state.seen ?? 0) / 1e6);
     return record;
   }

@@ -113,6 +113,8 @@ export interface DeviceState {
   tags?: Record<string, string>;
   clock_offset_ns?: number | null;
   clock_error_ns?: number | null;
+  /** No part of the fleet any more, until it sends again. */
+  retired?: boolean;
 }
 
 export interface Fleet {
@@ -176,6 +178,7 @@ const deviceState: shape.Fields = {
   tags: optional(shape.dictionary(shape.text())),
   clock_offset_ns: optional(nanoseconds),
   clock_error_ns: optional(nanoseconds),
+  retired: optional(shape.boolean),
 };
 
 const VIEWER_MESSAGES: Record<ViewerMessage["type"], shape.Fields> = {

@@ -22,6 +22,7 @@ export function DeviceHead({ record }: { record: DeviceRecord }) {
           {record.device}
         </h1>
         <ConditionMark condition={conditionOf(record, now.value)} />
+        {state.retired && <span class="tag">retired</span>}
         <div class="device-tags">
           {tags.slice(0, TAGS).map(([key, value]) => (
             <span class="tag" key={key}>

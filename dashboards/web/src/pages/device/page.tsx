@@ -20,6 +20,7 @@ import { ChartCard } from "./chart_card";
 import { DeviceData } from "./device_data";
 import { Events, Tags } from "./events";
 import { DeviceHead } from "./head";
+import { Retirement } from "./retirement";
 import { StateTimeline } from "./state_timeline";
 import { Values } from "./values";
 
@@ -31,11 +32,11 @@ const together = signal(read(TOGETHER_KEY) === "yes");
 
 export function DevicePage({ device }: { device: string }) {
   void hub.fleet.version.value;
-  const record = hub.fleet.records.get(device);
+  const record = hub.fleet.known(device);
   const [missing, setMissing] = useState(false);
   useEffect(() => {
     setMissing(false);
-    if (hub.fleet.records.has(device)) return;
+    if (hub.fleet.known(device) !== undefined) return;
     hub.fleet.find(device).then(
       () => {
         hub.fleet.version.value++;
@@ -73,6 +74,7 @@ function KnownDevice({ record }: { record: DeviceRecord }) {
           <Tags tags={record.state.value.tags ?? {}} />
         </div>
       )}
+      <Retirement record={record} />
       {data !== null && <Summarised data={data} />}
     </>
   );

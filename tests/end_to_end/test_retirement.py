@@ -1,0 +1,101 @@
+"""A device that is gone for good leaves the fleet everywhere at once, keeps its past, and is back when it sends."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from device_agent import Agent
+from tests.end_to_end.hub import Hub, running_hub
+from tests.end_to_end.mqtt_ends import Subscriber
+from tests.end_to_end.test_mqtt import connected, publish
+from tests.end_to_end.test_mqtt_discovery import SETTINGS, HomeAssistant
+from tests.services.mosquitto import Mosquitto
+
+
+async def devices(hub: Hub) -> list[str]:
+    return [device["device"] for device in (await hub.get("/api/v1/devices"))["devices"]]
+
+
+async def send(hub: Hub, *names: str) -> None:
+    token = await hub.token("gateway", "--devices", "*")
+    for name in names:
+        async with Agent(hub.url, device=name, token=token) as agent:
+            await agent.send({"temperature": 21.5})
+            await agent.drain(30)
+
+
+async def test_a_retired_device_leaves_the_fleet_keeps_its_past_and_comes_back(tmp_path: Path) -> None:
+    """Also over a restart; and a retirement by pattern takes only what has not been seen for so long."""
+    async with running_hub(tmp_path / "data") as hub:
+        await send(hub, "boiler-1", "test-1", "test-2")
+        asked = ("--data", str(hub.data), "--url", hub.url)
+        told = json.loads(await hub.run("device", "retire", "test-*", "--yes", "--json", *asked))
+        assert told == {"count": 2, "devices": ["test-1", "test-2"], "connected": 0}
+        assert await devices(hub) == ["boiler-1"]
+        assert {one["device"] for one in (await hub.get("/api/v1/latest"))["latest"]} == {"boiler-1"}
+        assert "boiler-1" in await hub.run("device", "list", *asked)
+        await hub.kill()
+        await hub.start()
+        assert await devices(hub) == ["boiler-1"]
+        test_1 = await hub.get("/api/v1/devices/test-1")
+        assert (test_1["retired"], [metric["metric"] for metric in test_1["metrics"]]) == (True, ["temperature"])
+        history = await hub.get("/api/v1/history", device="test-1", **{"from": "-1h"}, points=0)
+        assert [len(one["values"]) for one in history["series"]] == [1]
+        assert {row["device"]: row["accepted"] for row in (await hub.settled())["devices"]} == {
+            "boiler-1": 1, "test-1": 1, "test-2": 1
+        }  # fmt: skip
+        await send(hub, "test-2")
+        assert await devices(hub) == ["boiler-1", "test-2"]
+        kinds = [event["kind"] for event in (await hub.get("/api/v1/devices/test-2/events"))["events"]]
+        assert {"retired", "back in service"} <= {*kinds}
+        await hub.stop()
+        await hub.start()
+        assert await devices(hub) == ["boiler-1", "test-2"]
+
+
+async def test_who_may_only_look_retires_nothing(tmp_path: Path) -> None:
+    """And what is asked for is checked."""
+    async with running_hub(tmp_path / "data") as hub:
+        await send(hub, "boiler-1")
+        answers = []
+        for role in ("viewer", "operator"):
+            headers = {"Authorization": f"Bearer {await hub.token(role)}"}
+            async with httpx.AsyncClient(base_url=hub.url, headers=headers) as client:
+                every: list[dict[str, Any]] = [
+                    {"devices": []},
+                    {"devices": ["*"], "unseen_since_ns": 1},
+                    {"devices": ["boiler-1"]},
+                ]
+                for asked in every:
+                    answer = await client.post("/api/v1/devices/retire", json=asked)
+                    answers.append((answer.status_code, answer.json().get("count")))
+        assert answers == [(403, None)] * 3 + [(422, None), (200, 0), (200, 1)]
+
+
+@pytest.mark.deadline(60)
+async def test_home_assistant_forgets_a_retired_device(mosquitto_program: Path, tmp_path: Path) -> None:
+    """What it was told is taken back from the broker, and told anew when the device is back."""
+    settings = tmp_path / "hub.toml"
+    home = HomeAssistant()
+    with Mosquitto(mosquitto_program, tmp_path / "broker") as broker:
+        settings.write_text(SETTINGS.format(url=broker.url, enabled="true"))
+        async with (
+            Subscriber(broker.port, "home-assistant", "#", home.take) as ear,
+            running_hub(tmp_path / "data", options=["--config", str(settings)]) as hub,
+        ):
+            await connected(hub)
+            await send(hub, "boiler-1", "boiler-2")
+            await ear.until(lambda: len(home.described()) == 2)
+            await hub.run("device", "retire", "boiler-2", "--yes", "--data", str(hub.data), "--url", hub.url)
+            await ear.until(lambda: [one["device"]["name"] for one in home.described()] == ["boiler-1"])
+            gone = [topic for topic, said in home.retained.items() if "boiler-2" in topic and "/device/" in topic]
+            await ear.until(lambda: {home.retained[topic] for topic in gone} == {b""})
+            assert len(gone) == 2
+            publish(broker, [("homeassistant/status", "online")])
+            await send(hub, "boiler-2")
+            await ear.until(lambda: len(home.described()) == 2)
