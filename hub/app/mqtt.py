@@ -11,6 +11,7 @@ from typing import NamedTuple
 from hub.app.agent_directory import DeviceDirectory
 from hub.app.errors import HubError
 from hub.app.past import JournalAndStore
+from hub.app.subscribing import takers_of
 from hub.contract.batch import Batch, Entry, Series
 from hub.contract.journal import Journal
 from hub.ingestion.intake import Intake
@@ -19,15 +20,13 @@ from hub.mqtt.bridge import Bridge
 from hub.mqtt.client import Options
 from hub.mqtt.discovery import Discovery, subscriptions_of
 from hub.mqtt.inward import Epochs, Inward
-from hub.mqtt.mapping import mapped
 from hub.mqtt.messages import Publication, overlaps
 from hub.mqtt.outward import Outward, forget_removed
-from hub.mqtt.presets import in_order, preset_decoder
 from hub.mqtt.reading import Decoder
 from hub.mqtt.recent import Recent
 from hub.mqtt.sparkplug.host import Host
 from hub.mqtt.subscriptions import AskedBefore, Subscription, Subscriptions
-from hub.mqtt.topics import TopicTemplate, shared
+from hub.mqtt.topics import TopicTemplate
 from hub.registry.registry import Registry
 from hub.settings import MqttSettings
 
@@ -120,7 +119,7 @@ async def _open(
         bridge.discovery = discovery
         bridge.outward = Outward(
             journal, plan.publications, name=settings.name, hub=registry.id, kept_epochs=kept, decode=decode,
-            description=discovery,
+            description=discovery, on_refused=bridge.refused,
         )  # fmt: skip
         bridge.outward.begin()
     if decoders:
@@ -145,7 +144,12 @@ async def _open(
 def _plan(settings: MqttSettings, client_id: str) -> _Plan:
     """Reads the files that the settings name. Raises HubError."""
     try:
-        decoders, subscriptions, host = _subscriptions(settings)
+        takers = takers_of(settings)
+        decoders = [one.decoder for one in takers]
+        host = next((decoder for decoder in decoders if isinstance(decoder, Host)), None)
+        # The same filter of several is asked for once, as the last of them wants it.
+        asked = {one.filter: one for taker in takers for one in taker.subscriptions}
+        subscriptions = [*asked.values()]
         publications = [
             Publication(
                 topic=TopicTemplate.parse(one.topic), payload=one.payload, qos=one.qos, retain=one.retain,
@@ -203,38 +207,6 @@ def _discovery(
     )
 
 
-def _subscriptions(settings: MqttSettings) -> tuple[list[Decoder], list[Subscription], Host | None]:
-    decoders: list[Decoder] = []
-    filters: dict[str, int] = {}
-    # What a preset is told of its devices is retained, and only kept while the hub runs.
-    described: set[str] = set()
-    host: Host | None = None
-    for one in settings.subscribe:
-        if one.payload == "sparkplug":
-            continue
-        decoder = mapped(
-            one.topic, one.payload, device=one.device, time=one.time, time_format=one.time_format, function=one.function
-        )
-        decoders.append(decoder)
-        filters.update(dict.fromkeys(decoder.filters, one.qos))
-    for name in in_order(settings.presets):
-        preset = preset_decoder(name)
-        decoders.append(preset)
-        filters.update(dict.fromkeys(preset.filters, 1))
-        described.update(preset.filters)
-    if settings.host_id or any(one.payload == "sparkplug" for one in settings.subscribe):
-        host = Host(settings.host_id)
-        decoders.append(host)
-        filters.update(dict.fromkeys(host.filters, 1))
-    asked = [
-        Subscription(
-            filter if TopicTemplate.parse(filter).share else shared(filter, settings.share), qos, filter in described
-        )
-        for filter, qos in filters.items()
-    ]
-    return decoders, asked, host
-
-
 def _options(settings: MqttSettings, client_id: str) -> Options:
     address = settings.address
     password = settings.password.get_secret_value() if settings.password is not None else ""
@@ -242,6 +214,9 @@ def _options(settings: MqttSettings, client_id: str) -> Options:
         password = settings.password_file.read_text().strip()
     context: ssl.SSLContext | None = None
     if address.tls:
+        for path in (settings.tls_ca, settings.tls_certificate, settings.tls_key):
+            if path is not None and not path.is_file():
+                raise ValueError(f"{path}: there is no such file")
         context = ssl.create_default_context(cafile=settings.tls_ca)
         if settings.tls_certificate is not None:
             context.load_cert_chain(settings.tls_certificate, settings.tls_key)

@@ -14,7 +14,6 @@ from hub.commands.options import AsJson, Config, settings_or_exit
 from hub.commands.terminal import printable
 
 if TYPE_CHECKING:
-    from hub.mqtt.survey import Subscription
     from hub.settings import MqttSettings
 
 COMMAND = "hub mqtt check"
@@ -100,13 +99,14 @@ def _named(
 
 
 def _look(broker: MqttSettings, seconds: float) -> dict[str, Any]:
+    from hub.app.subscribing import takers_of
     from hub.mqtt.listening import CannotListen, Target, listen
-    from hub.mqtt.survey import Survey, loops
+    from hub.mqtt.survey import Subscription, Survey, loops
     from hub.mqtt.topics import unshared
 
     told: dict[str, Any] = {"name": broker.name, "url": broker.url, "version": "", "broker": "", "error": None}
     try:
-        subscriptions = _subscriptions(broker)
+        subscriptions = [Subscription(one.label, one.decoder) for one in takers_of(broker)]
         survey = Survey(subscriptions)
         password = broker.password.get_secret_value() if broker.password is not None else ""
         if broker.password_file is not None:
@@ -130,33 +130,6 @@ def _look(broker: MqttSettings, seconds: float) -> dict[str, Any]:
         "topics": survey.told(),
         "loops": loops(subscriptions, [one.topic for one in broker.publish]),
     }
-
-
-def _subscriptions(broker: MqttSettings) -> list[Subscription]:
-    """What the settings subscribe to, as the bridge would. Raises ValueError, OSError."""
-    from hub.mqtt.mapping import mapped
-    from hub.mqtt.presets import in_order, preset_decoder
-    from hub.mqtt.sparkplug.host import Host
-    from hub.mqtt.survey import Subscription
-
-    found = [Subscription(f"preset {name}", preset_decoder(name)) for name in in_order(broker.presets)]
-    has_sparkplug = bool(broker.host_id)
-    for one in broker.subscribe:
-        if one.payload == "sparkplug":
-            has_sparkplug = True
-            continue
-        decoder = mapped(
-            one.topic,
-            one.payload,
-            device=one.device,
-            time=one.time,
-            time_format=one.time_format,
-            function=one.function,
-        )
-        found.append(Subscription(one.topic, decoder))
-    if has_sparkplug:
-        found.append(Subscription("Sparkplug B", Host(broker.host_id)))
-    return found
 
 
 def _print(told: dict[str, Any]) -> None:
@@ -183,7 +156,8 @@ def _print(told: dict[str, Any]) -> None:
         say()
         retained = f", {seen['retained']} retained (no new readings)" if seen["retained"] else ""
         say(f"  {seen['topic']}  {seen['messages']:,} messages{retained}")
-        say(f"    taken by {', '.join(seen['taken_by']) or 'nothing'}")
+        others = f"; {', '.join(seen['also_matches'])} would, too" if seen["also_matches"] else ""
+        say(f"    taken by {seen['taken_by'] or 'nothing'}{others}")
         for reading in seen["readings"][:SHOWN_READINGS]:
             unit = f" {reading['unit']}" if reading["unit"] else ""
             say(f"    {reading['device']}  {reading['metric']}  {reading['type']}  {reading['value']!r}{unit}")

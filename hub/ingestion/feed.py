@@ -88,7 +88,7 @@ class Feed:
         """The device is there. Raises WireError(BUSY) when it has another conversation."""
         device = self.device
         if self.is_taken:
-            raise WireError(Code.BUSY, f"{device.id} is connected itself, with an agent of its own")
+            raise WireError(Code.BUSY, f"{device.id} is connected already, through {device.agent or 'its agent'}")
         if device.epoch != self.epoch:
             device.begin_epoch(self.epoch)
         if device.conversation is None:

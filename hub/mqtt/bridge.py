@@ -11,13 +11,17 @@ from typing import Any
 import structlog
 
 from hub.contract.bridge import BridgeState, Phase
-from hub.mqtt.client import Broker, Link, Options
+from hub.mqtt.broker import Broker
+from hub.mqtt.client import Link, Options
 from hub.mqtt.discovery import OFFLINE, ONLINE, Discovery
 from hub.mqtt.inward import Inward
 from hub.mqtt.outward import Outward
 from hub.mqtt.reading import Message, Publish
 from hub.mqtt.sparkplug.host import Host
 from hub.mqtt.subscriptions import AskedBefore, Subscriptions
+
+NOT_AUTHORIZED = 0x87
+"""Reason code of PUBACK (MQTT 5.0, table 3-4)."""
 
 TICK_S = 1.0
 """How often a host application's deadlines are looked at."""
@@ -137,6 +141,11 @@ class Bridge:
         """A message of the broker's."""
         if self.inward is not None:
             self.inward.arrived(link, message)
+
+    def refused(self, reason: int) -> None:
+        """The broker has not taken a message: it is lost for those who listen there, so somebody has to be told."""
+        why = "this user may not publish there" if reason == NOT_AUTHORIZED else f"its reason is 0x{reason:02X}"
+        self._turn(self._phase, f"the broker refuses some of what is published, which is passed over: {why}")
 
     def published(self, id: int, reason: int) -> None:
         """An acknowledgement of the broker's."""

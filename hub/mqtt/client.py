@@ -1,41 +1,26 @@
-"""One broker: a connection with paho, run by the event loop, made again for as long as the hub runs.
-
-Each connection has a client of its own, so nothing is left over from the one before: what the broker keeps for the
-session comes again from it, and what was published and not acknowledged is published again by whoever keeps it.
-"""
+"""One connection to a broker, with paho, run by the event loop."""
 
 from __future__ import annotations
 
 import asyncio
-import random
 import socket
 import ssl
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
-from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from hub.mqtt.buffered import BufferedClient
 from hub.mqtt.packet import UserProperties
 from hub.mqtt.reading import Publish
 from hub.mqtt.subscriptions import Subscription
 
 CONNECT_S = 10.0
 """From the first packet to the broker's answer."""
-
-FIRST_RETRY_S = 0.5
-MAX_RETRY_S = 30.0
-"""Between two attempts: a random part of a bound that doubles, so that a broker that restarts is not met by all."""
-
-READ_BYTES = 64 * 1024
-"""Read at once: paho asks for each byte of a packet's head by itself."""
-
-UNSENT_BYTES = 256 * 1024
-"""Kept for a socket that takes no more; beyond it paho keeps its packets."""
 
 PACKETS_A_TURN = 256
 """Taken in before others get their turn of the event loop: some 10 ms."""
@@ -47,26 +32,12 @@ has as much."""
 TICK_S = 1.0
 """How often the silence of the connection is looked into."""
 
-PUBACK_REASONS = {
-    code: ReasonCode(PacketTypes.PUBACK, identifier=code)
-    for code in (0x00, 0x10, 0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99)
-}
-"""Of MQTT 5.0, table 3-4."""
-
-NO_PROPERTIES = Properties(PacketTypes.PUBACK)  # type: ignore[no-untyped-call]
-
 NEW_ONLY = 1
 """Retain handling: retained messages come when the subscription is new, and not with each connection."""
 
 
 SEND_ALWAYS = 0
 """They come with each connection."""
-
-WRONG_VERSION, NO_RETAIN, NO_QOS = 0x84, 0x9A, 0x9B
-"""Reason codes of CONNACK (MQTT 5.0, table 3-1): paho tells a 3.1.1 broker's answers by the same."""
-
-STABLE_S = 10.0
-"""A connection that lasts so long, or that brought something, is a good one: the next attempt comes soon."""
 
 
 class BrokerError(Exception):
@@ -122,86 +93,6 @@ class Listener(Protocol):
         """It has ended, or was not made."""
 
 
-class _Buffered:
-    """A socket that reads much at a time and sends what comes together as one."""
-
-    def __init__(self, inner: Any) -> None:
-        self._inner = inner
-        self._read = b""
-        self._at = 0
-        self._unsent = bytearray()
-        self.before_close: Callable[[], None] | None = None
-        """The event loop has to let go of the socket first: its number may be another's a moment later."""
-
-    def recv(self, size: int) -> bytes:
-        at = self._at
-        if at >= len(self._read):
-            self._read = self._inner.recv(READ_BYTES)
-            at = 0
-        data = self._read[at : at + size]
-        self._at = at + len(data)
-        return data
-
-    def pending(self) -> int:
-        """Bytes that are read and not taken."""
-        own = len(self._read) - self._at
-        return own or (self._inner.pending() if isinstance(self._inner, ssl.SSLSocket) else 0)
-
-    def send(self, data: bytes | bytearray) -> int:
-        if len(self._unsent) > UNSENT_BYTES:
-            raise BlockingIOError
-        self._unsent += data
-        return len(data)
-
-    def flush(self) -> bool:
-        """Sends what it can; whether that was all. Raises OSError."""
-        try:
-            while self._unsent:
-                del self._unsent[: self._inner.send(self._unsent)]
-        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            return False
-        return True
-
-    def close(self) -> None:
-        before, self.before_close = self.before_close, None
-        if before is not None:
-            before()
-        self._inner.close()
-
-    def fileno(self) -> int:
-        number: int = self._inner.fileno()
-        return number
-
-    def setblocking(self, flag: bool) -> None:
-        self._inner.setblocking(flag)
-
-
-class _Client(paho.Client):
-    """paho's client on a buffered socket: of 36 µs a message its single reads and sends were two thirds."""
-
-    buffered: _Buffered
-
-    def _create_socket(self) -> Any:
-        inner = super()._create_socket()
-        if isinstance(inner, socket.socket) and inner.family in (socket.AF_INET, socket.AF_INET6):
-            inner.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.buffered = _Buffered(inner)
-        return self.buffered
-
-    def _handle_pubackcomp(self, cmd: Literal["PUBACK", "PUBCOMP"]) -> MQTTErrorCode:
-        """An acknowledgement without properties, which nearly all are, at a third of the cost: of publishing, paho's
-        own decoding of it was a quarter, most of that for a reason and properties that it makes anew each time."""
-        packet = self._in_packet["packet"]
-        reason = PUBACK_REASONS.get(packet[2] if len(packet) == 3 else 0)
-        if cmd != "PUBACK" or len(packet) not in (2, 3) or reason is None:
-            return super()._handle_pubackcomp(cmd)
-        id = int.from_bytes(packet[:2], "big")
-        with self._out_message_mutex:
-            if id in self._out_messages:
-                return self._do_on_publish(id, reason, NO_PROPERTIES)
-        return MQTTErrorCode.MQTT_ERR_SUCCESS
-
-
 class Link:
     """One connection, from its first packet to its end. Implements hub.mqtt.outlet.Outlet."""
 
@@ -228,7 +119,7 @@ class Link:
         self._asked: dict[int, list[Subscription]] = {}
         self._refused: list[str] = []
         self._lowered: list[str] = []
-        client = self._client = _Client(
+        client = self._client = BufferedClient(
             CallbackAPIVersion.VERSION2,
             client_id=options.client_id,
             protocol=MQTTProtocolVersion.MQTTv5 if mqtt5 else MQTTProtocolVersion.MQTTv311,
@@ -449,55 +340,6 @@ class Link:
             self._answer.set_exception(BrokerError(why))
         if not self._ended.done():
             self._ended.set_result(why)
-
-
-class Broker:
-    """Connects, and connects again, until cancelled."""
-
-    def __init__(self, options: Options, listener: Listener, *, jitter: Callable[[], float] = random.random) -> None:
-        self._options = options
-        self._listener = listener
-        self._jitter = jitter
-        self._mqtt5 = True
-        self._is_agreed = False
-        self._max_qos = 1
-        self._may_retain = True
-
-    async def run(self) -> None:
-        """Keeps a connection until cancelled; then ends it in order."""
-        tries = 0
-        clock = asyncio.get_running_loop().time
-        while True:
-            link = Link(
-                self._options, self._listener, mqtt5=self._mqtt5, max_qos=self._max_qos, may_retain=self._may_retain
-            )
-            began_s = clock()
-            try:
-                is_resumed = await link.open()
-                self._is_agreed = True
-                self._listener.connected(link, is_resumed=is_resumed)
-                why = await link.closed()
-                if link.is_good or clock() - began_s >= STABLE_S:
-                    tries = 0
-            except BrokerError as error:
-                why = str(error)
-                self._learn(error)
-            finally:
-                link.close()
-            self._listener.disconnected(why)
-            tries += 1
-            await asyncio.sleep(self._jitter() * min(MAX_RETRY_S, FIRST_RETRY_S * 2 ** min(tries - 1, 16)))
-
-    def _learn(self, error: BrokerError) -> None:
-        """What an attempt that failed tells of the broker."""
-        if error.code == NO_QOS:
-            self._max_qos = 0
-        elif error.code == NO_RETAIN:
-            self._may_retain = False
-        elif not self._is_agreed and error.code in (None, WRONG_VERSION) and not error.is_away:
-            # A broker of MQTT 3.1.1 says so, or hangs up: then the other version is tried. One that has accepted a
-            # connection before is only away.
-            self._mqtt5 = not self._mqtt5
 
 
 def _in_words(error: Exception, options: Options) -> str:

@@ -16,7 +16,7 @@ import msgspec
 
 from hub.contract.batch import Series
 from hub.mqtt.messages import OTHER_TIME_KEY, TIME_KEY, Encoder, Publication
-from hub.mqtt.reading import Found, Message, Publish
+from hub.mqtt.reading import HASH_DIGITS, Found, Message, Publish
 from hub.mqtt.subscriptions import Subscription
 
 ORIGIN_NAME = "Telemetry Hub"
@@ -89,7 +89,7 @@ def device_class(metric: str, unit: str) -> str | None:
 def object_id(text: str) -> str:
     """The text as Home Assistant takes ids: letters, digits, "_" and "-"; a hash follows where it had to change."""
     changed = _NOT_IN_ID.sub("_", text)
-    return text if changed == text else f"{changed}-{sha256(text.encode()).hexdigest()[:6]}"
+    return text if changed == text else f"{changed}-{sha256(text.encode()).hexdigest()[:HASH_DIGITS]}"
 
 
 def subscriptions_of(prefix: str, enabled: bool) -> list[Subscription]:

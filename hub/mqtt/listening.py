@@ -12,10 +12,12 @@ from typing import Any, NamedTuple
 
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from hub.mqtt.reading import Message
+from hub.mqtt.subscriptions import Subscription, Subscriptions
 
 CONNECT_S = 10.0
 """A broker that has not answered by then is taken to be away."""
@@ -90,7 +92,10 @@ class _Listener:
         self, target: Target, filters: Sequence[str], take: Callable[[Message], None], version: MQTTProtocolVersion
     ) -> None:
         self._target = target
-        self._filters = [*dict.fromkeys([*filters, BROKER_VERSION])]
+        filters = [*dict.fromkeys([*filters, BROKER_VERSION])]
+        # A topic that several match comes once for each, of which MQTT 5 can tell.
+        self._subscriptions = Subscriptions(Subscription(filter) for filter in filters)
+        self._asked: dict[int | None, str] = {}
         self._take = take
         self._version = version
         self._answer: ReasonCode | None = None
@@ -147,8 +152,17 @@ class _Listener:
         self, client: paho.Client, userdata: Any, flags: Any, reason: ReasonCode, properties: Properties | None
     ) -> None:
         self._answer = reason
-        if not reason.is_failure:
-            client.subscribe([(filter, 1) for filter in self._filters])
+        if reason.is_failure:
+            return
+        is_known = self._version is MQTTProtocolVersion.MQTTv5
+        is_known = is_known and bool(getattr(properties, "SubscriptionIdentifierAvailable", True))
+        for one in self._subscriptions:
+            told = None
+            if one.identifier and is_known:
+                told = Properties(PacketTypes.SUBSCRIBE)  # type: ignore[no-untyped-call]
+                told.SubscriptionIdentifier = one.identifier
+            _, id = client.subscribe([(one.filter, one.qos)], properties=told)
+            self._asked[id] = one.filter
 
     def _on_disconnect(
         self, client: paho.Client, userdata: Any, flags: Any, reason: ReasonCode, properties: Properties | None
@@ -163,15 +177,17 @@ class _Listener:
         reasons: list[ReasonCode],
         properties: Properties | None,
     ) -> None:
-        self._refused = [
-            filter
-            for filter, reason in zip(self._filters, reasons, strict=False)
-            if reason.is_failure and filter != BROKER_VERSION
-        ]
+        filter = self._asked.pop(id, BROKER_VERSION)
+        if reasons[0].is_failure and filter != BROKER_VERSION:
+            self._refused.append(filter)
+            # What it would have brought comes by another one: from here on copies are not told apart.
+            self._subscriptions.learn(self._refused)
 
     def _on_message(self, client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:
         if message.topic == BROKER_VERSION:
             self._broker = message.payload.decode(errors="replace")
+            return
+        if self._subscriptions.is_copy(message.topic, getattr(message.properties, "SubscriptionIdentifier", ())):
             return
         self._take(
             Message(

@@ -35,6 +35,16 @@ MAX_KNOWN = 10_000
 
 _PLACE = re.compile(r"\{([^{}]+)\}")
 
+
+def places_of(template: str) -> frozenset[str]:
+    """The names in a template of a device or a metric. Raises ValueError for braces that are no place."""
+    names = _PLACE.findall(template)
+    rest = _PLACE.sub("", template)
+    if "{" in rest or "}" in rest:
+        raise ValueError(f"in {template!r} a brace stands alone")
+    return frozenset(names)
+
+
 Read = Callable[[Message], list[Record]]
 
 

@@ -71,11 +71,13 @@ class Outward:
         kept_epochs: Set[str],
         decode: Callable[[Entry], Batch],
         description: Description | None = None,
+        on_refused: Callable[[int], None] = lambda reason: None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         """`name` is the bridge's, `hub` the hub's id, `kept_epochs` those of what does not go out: it came in through
         this very bridge, or from another hub. `decode` gives the batch of an entry that was read from the file, in a
-        thread; it may raise WireError. Raises ValueError for a publication that cannot be.
+        thread; it may raise WireError. `on_refused` is told the broker's reason when it does not take a message.
+        Raises ValueError for a publication that cannot be.
         """
         self._journal = journal
         self._consumer = CONSUMER_PREFIX + name
@@ -83,6 +85,7 @@ class Outward:
         self._kept_epochs = kept_epochs
         self._decode = decode
         self._description: Description = description or Nothing()
+        self._on_refused = on_refused
         self._jitter = jitter
         encoders = [Encoder(publication) for publication in publications]
         self._every = [encoder for encoder in encoders if not encoder.publication.every_s]
@@ -151,6 +154,7 @@ class Outward:
             self._counts.refused += 1
             if self._counts.told(reason):
                 log.error("the broker refuses messages; they are passed over", code=f"0x{reason:02X}")
+            self._on_refused(reason)
         if len(self._flight) <= self._resume_at:
             self._wake.set()
         if not self._is_settling:

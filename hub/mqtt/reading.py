@@ -10,8 +10,9 @@ from typing import NamedTuple, Protocol
 from wire.limits import MAX_DEVICE_ID, MAX_METRIC_NAME
 from wire.model import Metric, MetricType
 
-HASH_DIGITS = 6
-"""Hexadecimal digits that a changed name is given, so that two of them never fall together: one in 16 million."""
+HASH_DIGITS = 12
+"""Hexadecimal digits that a changed name is given, so that two of them do not fall together: of 100,000 names that
+change to the same text, with one chance in 56,000."""
 
 
 class Message(NamedTuple):

@@ -46,7 +46,8 @@ class TopicSeen:
 
 
 class Survey:
-    """Looks at messages one after the other, as a bridge with these subscriptions would."""
+    """Looks at messages one after the other, as a bridge with these subscriptions would: the first that matches a topic
+    takes its messages."""
 
     def __init__(self, subscriptions: Sequence[Subscription]) -> None:
         self._subscriptions = subscriptions
@@ -68,12 +69,12 @@ class Survey:
             seen = self.topics[message.topic] = TopicSeen(message.topic, [one.label for one in takers])
         seen.messages += 1
         seen.retained += message.retain
-        for taker in takers:
+        if takers:
             try:
-                found = taker.decoder.decode(message)
+                found = takers[0].decoder.decode(message)
             except Undecodable as error:
                 seen.refused[error.code] = error.sentence
-                continue
+                return
             for reading in _readings(found):
                 self._note(seen, reading)
 
@@ -92,7 +93,8 @@ class Survey:
                 "topic": seen.topic,
                 "messages": seen.messages,
                 "retained": seen.retained,
-                "taken_by": seen.takers,
+                "taken_by": seen.takers[0] if seen.takers else None,
+                "also_matches": seen.takers[1:],
                 "readings": [reading._asdict() for _, reading in sorted(seen.readings.items())],
                 "refused": seen.refused,
             }

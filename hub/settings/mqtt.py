@@ -8,7 +8,9 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from hub.mqtt.mapping import places_of
 from hub.mqtt.presets import preset_decoder
+from hub.mqtt.sparkplug.host import group_of
 from hub.mqtt.topics import TopicTemplate
 from hub.settings.section import Section
 
@@ -48,6 +50,10 @@ class SubscribeSettings(Section):
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
         template = TopicTemplate.parse(self.topic)
+        if self.payload == "sparkplug":
+            group_of(self.topic)
+            if "qos" in self.model_fields_set:
+                raise ValueError("qos is not for Sparkplug, which says itself how its messages are published")
         if self.payload == "value" and "metric" not in template.names:
             raise ValueError(f"the topic {self.topic!r} needs {{metric}}: a bare value does not say what it is")
         if self.payload in ("json", "value", "senml") and not self.device and "device" not in template.names:
@@ -56,10 +62,8 @@ class SubscribeSettings(Section):
             )
         if (self.function is not None) != (self.payload == "function"):
             raise ValueError('function and payload = "function" need each other: give both or neither')
-        try:
-            self.device.format_map(dict.fromkeys(template.names, ""))
-        except (KeyError, ValueError, IndexError):
-            raise ValueError(f"device: {self.device!r} may name only what the topic names") from None
+        if not places_of(self.device) <= {*template.names}:
+            raise ValueError(f"device: {self.device!r} may name only what the topic names")
         return self
 
 
@@ -86,6 +90,8 @@ class PublishSettings(Section):
             raise ValueError(f"the topic {topic!r} needs {{device}}: devices would overwrite each other")
         if template.share or any(level.wild and not level.name for level in template.levels):
             raise ValueError(f"the topic {topic!r} is to be published to, so it may have no '+', no '#' and no group")
+        if topic.startswith("$"):
+            raise ValueError(f"the topic {topic!r} begins with '$': such topics are the broker's own")
         return topic
 
     @model_validator(mode="after")
@@ -100,6 +106,13 @@ class DiscoverySettings(Section):
 
     enabled: bool = Field(default=False, description="Announce the devices that are published to Home Assistant.")
     prefix: str = Field(default="homeassistant", min_length=1, description="Home Assistant's discovery prefix.")
+
+    @field_validator("prefix")
+    @classmethod
+    def _is_prefix(cls, prefix: str) -> str:
+        if any(character in prefix for character in "+#{}\0") or prefix.startswith("$") or not all(prefix.split("/")):
+            raise ValueError(f"{prefix!r} begins topics: it may not have '+', '#', nor a '/' at either end")
+        return prefix
 
 
 class MqttSettings(Section):
@@ -194,6 +207,12 @@ class MqttSettings(Section):
             raise ValueError("tls_certificate and tls_key need each other: give both or neither")
         if (self.tls_ca or self.tls_certificate) and not self.address.tls:
             raise ValueError("tls_ca and tls_certificate are for mqtts://")
+        is_sparkplug = bool(self.host_id) or any(one.payload == "sparkplug" for one in self.subscribe)
+        if is_sparkplug and self.share:
+            raise ValueError("share is not for Sparkplug: a host application needs every message of its edge nodes")
+        published = [(one.topic, one.devices) for one in self.publish]
+        if twice := next((topic for topic, devices in published if published.count((topic, devices)) > 1), None):
+            raise ValueError(f"two things are published to {twice!r}: give one of them another topic")
         if self.discovery.enabled and not any(one.payload != "line" for one in self.publish):
             raise ValueError("discovery is for what is published, as value or as json: add publish, or disable it")
         if not (self.subscribe or self.presets or self.publish or self.host_id):

@@ -65,6 +65,9 @@ def test_the_example_file_of_the_document_is_accepted(tmp_path: Path) -> None:
     assert load_settings(file).name == "Plant 3"
 
 
+GIVEN = "{topic = 'a/{device}/{metric}'}"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -98,6 +101,30 @@ def test_the_example_file_of_the_document_is_accepted(tmp_path: Path) -> None:
         ("[[mqtt]]\nurl = 'mqtt://b'\nsubscribe = [{topic = '{device}', payload = 'value'}]", "needs {metric}: a bare"),
         ("[[mqtt]]\nurl = 'mqtt://b'\npublish = [{topic = 'a/{device}'}]", "needs {metric}: a bare value"),
         ("[[mqtt]]\nurl = 'mqtt://b'\npublish = [{topic = '{device}/#'}]", "it may have no '\\+', no '#'"),
+        (
+            "[[mqtt]]\nurl = 'mqtt://b'\npublish = [{topic = '$a/{device}/{metric}'}]",
+            "such topics are the broker's own",
+        ),
+        (
+            f"[[mqtt]]\nurl = 'mqtt://b'\npublish = [{', '.join(2 * [GIVEN])}]",
+            "mqtt.0: two things are published to 'a/{device}/{metric}'",
+        ),
+        (f"[[mqtt]]\nurl = 'mqtt://b'\npublish = [{GIVEN}]\ndiscovery = {{prefix = 'ha/'}}", "'ha/' begins topics"),
+        (f"[[mqtt]]\nurl = 'mqtt://b'\npublish = [{GIVEN}]\ndiscovery = {{prefix = '+'}}", "'\\+' begins topics"),
+        ("[[mqtt]]\nurl = 'mqtt://b'\nhost_id = 'h'\nshare = 'g'", "mqtt.0: share is not for Sparkplug"),
+        (
+            "[[mqtt]]\nurl = 'mqtt://b'\nsubscribe = [{topic = 'spBv1.0/+/#', payload = 'sparkplug'}]",
+            "the topic 'spBv1.0/\\+/#' is none of Sparkplug",
+        ),
+        (
+            "[[mqtt]]\nurl = 'mqtt://b'\nsubscribe = [{topic = 'spBv1.0/#', payload = 'sparkplug', qos = 0}]",
+            "qos is not for Sparkplug",
+        ),
+        (
+            "[[mqtt]]\nurl = 'mqtt://b'\nsubscribe = [{topic = '{site}/#', device = '{site!r}'}]",
+            "device: '{site!r}' may name only",
+        ),
+        ("[[mqtt]]\nurl = 'mqtt://b'\nsubscribe = [{topic = '{a}/#', device = '{{a}'}]", "a brace stands alone"),
         (2 * "[[mqtt]]\nurl = 'mqtt://b'\npresets = ['tasmota']\n", "mqtt: two brokers are called 'mqtt'"),
     ],
 )

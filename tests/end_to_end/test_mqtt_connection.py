@@ -65,6 +65,32 @@ async def test_the_broker_says_whether_the_hub_is_there(mosquitto_program: Path,
     assert said == [b"online", b"offline", b"online", b"offline"]
 
 
+async def test_who_may_not_publish_is_told(mosquitto_program: Path, tmp_path: Path) -> None:
+    """The readings are passed over, so that others go on; /ready and the page say so until the next connection."""
+    access = tmp_path / "access"
+    access.write_text("topic readwrite hub-7/status\ntopic readwrite $SYS/#\npattern read #\ntopic write in/#\n")
+    access.chmod(0o600)
+    rest = 'client_id = "hub-7"\nsubscribe = [{ topic = "in/{device}/{metric}", payload = "value" }]\n'
+    out = '[[mqtt]]\nname = "out"\nurl = "URL"\nclient_id = "hub-8"\nwill_topic = ""\n'
+    out += 'publish = [{ topic = "out/{device}/{metric}" }]'
+    settings = [f"acl_file {access}"]
+    with (
+        Mosquitto(mosquitto_program, tmp_path / "other") as other,
+        Mosquitto(mosquitto_program, tmp_path / "broker", settings=settings) as broker,
+    ):
+        async with bridged(tmp_path / "a", other, f"{rest}{out}".replace("URL", broker.url)) as hub:
+            await connected(hub)
+            await asyncio.to_thread(publish, other, [("in/d/level", "1")])
+            while True:
+                bridge = (await hub.get("/api/v1/mqtt"))["bridges"][1]
+                if bridge["outward"]["refused"]:
+                    break
+            assert "this user may not publish there" in bridge["last_error"]
+            assert bridge["phase"] == "connected"
+            ready = await hub.get("/ready")
+            assert (ready["ready"], ready["warnings"]) == (True, {"mqtt:out": bridge["last_error"]})
+
+
 async def test_hubs_of_a_group_divide_the_messages(mosquitto_program: Path, tmp_path: Path) -> None:
     """Each message is one hub's; together they have all."""
     with Mosquitto(mosquitto_program, tmp_path / "broker") as broker:

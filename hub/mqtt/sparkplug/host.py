@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple, get_args
 
+from hub.mqtt.payload.json import parsed
 from hub.mqtt.reading import Found, Message, Publish, Undecodable
 from hub.mqtt.sparkplug.node import NAMESPACE, SEQS, Arrival, Kind, Node
 from hub.mqtt.sparkplug.part import NS_PER_MS
@@ -23,7 +24,16 @@ MAX_NODES = 4_096
 """Edge nodes of one broker that a host follows. One more takes the place of one that is dead, else it is refused."""
 
 _KINDS: dict[str, Kind] = {kind: kind for kind in get_args(Kind)}
-_FILTERS = [f"{NAMESPACE}/+/{kind}/+" + ("/+" if kind.startswith("D") else "") for kind in _KINDS]
+
+
+def group_of(topic: str) -> str:
+    """The group whose messages a topic filter takes, "" for all. Raises ValueError for a filter that takes a part of a
+    group: without its births the rest cannot be understood."""
+    namespace, _, rest = topic.partition("/")
+    group, _, others = rest.rpartition("/")
+    if namespace != NAMESPACE or others != "#" or any(character in group for character in "/+#{}"):
+        raise ValueError(f"the topic {topic!r} is none of Sparkplug: it is {NAMESPACE}/# or {NAMESPACE}/GROUP/#")
+    return group
 
 
 class Address(NamedTuple):
@@ -51,13 +61,15 @@ class Host:
 
     With a `host_id` it tells edge nodes whether it is there, for those that wait for it: `will` before it connects,
     `connected` when it is subscribed. Without one it only listens and asks for rebirths. `expire` is for when nothing
-    arrives; `due_ns` says when. Raises ValueError where `host_id` is no level of a topic.
+    arrives; `due_ns` says when. `groups` are those it listens to, all without any. Raises ValueError where `host_id` is
+    no level of a topic.
     """
 
-    def __init__(self, host_id: str = "", *, reorder_ms: int = REORDER_MS) -> None:
+    def __init__(self, host_id: str = "", groups: Sequence[str] = (), *, reorder_ms: int = REORDER_MS) -> None:
         if any(character in host_id for character in "/+#\0"):
             raise ValueError(f"{host_id!r} is no Sparkplug host id: it is one level of a topic, without / + #")
         self.state_topic = f"{NAMESPACE}/STATE/{host_id}" if host_id else ""
+        self._groups = frozenset(groups)
         self.counts: Counter[str] = Counter()
         self._reorder_ns = reorder_ms * NS_PER_MS
         self._nodes: dict[tuple[str, str], Node] = {}
@@ -67,12 +79,20 @@ class Host:
 
     @property
     def filters(self) -> Sequence[str]:
-        """All messages of edge nodes and devices, no commands, and the host's own state."""
-        return [*_FILTERS, *([self.state_topic] if self.state_topic else [])]
+        """All messages of edge nodes and devices of its groups, no commands, and the host's own state."""
+        found = [
+            f"{NAMESPACE}/{group}/{kind}/+" + ("/+" if kind.startswith("D") else "")
+            for group in sorted(self._groups) or ["+"]
+            for kind in _KINDS
+        ]
+        return [*found, *([self.state_topic] if self.state_topic else [])]
 
     def takes(self, topic: str) -> bool:
         """Whether a topic is one of an edge node, or the host's own state."""
-        return Address.parse(topic) is not None or (topic == self.state_topic != "")
+        address = Address.parse(topic)
+        if address is None:
+            return topic == self.state_topic != ""
+        return not self._groups or address.group in self._groups
 
     def wants_retained(self, topic: str) -> bool:
         """Nothing of edge nodes is retained by rights; the host's own state is."""
@@ -137,9 +157,10 @@ class Host:
 
     def _own_state(self, message: Message) -> list[Found]:
         try:
-            online = json.loads(message.payload)["online"]
-        except (ValueError, TypeError, KeyError):
-            online = None
+            told = parsed(message.payload)
+        except Undecodable:
+            told = None
+        online = told.get("online") if isinstance(told, dict) else None
         state = self._state(online=True)
         # An earlier connection's will may come after the present connection's birth.
         return [state] if online is not True and state else []

@@ -45,7 +45,8 @@ def test_it_tells_which_template_takes_what_and_what_would_be_stored_or_refused(
         "topic": "sensors/hall/pump/pressure",
         "messages": 1,
         "retained": 1,
-        "taken_by": ["sensors/{site}/{device}/{metric}"],
+        "taken_by": "sensors/{site}/{device}/{metric}",
+        "also_matches": [],
         "readings": [{"device": "pump", "metric": "pressure", "type": "float", "value": 3.5, "unit": ""}],
         "refused": {},
     }
@@ -53,6 +54,24 @@ def test_it_tells_which_template_takes_what_and_what_would_be_stored_or_refused(
     text = check(*given).stdout
     assert "pump  pressure  float  3.5" in text
     assert "refused, " in text
+
+
+def test_of_several_that_match_it_tells_the_one_that_the_hub_would_ask(broker: Mosquitto, tmp_path: Path) -> None:
+    """The first of the settings; a message is counted once, and only that one's readings are told."""
+    file = tmp_path / "hub.toml"
+    file.write_text(
+        f'[[mqtt]]\nurl = "{broker.url}"\npresets = ["esphome=sensors"]\nsubscribe = [\n'
+        '{ topic = "sensors/#", payload = "value", device = "all" },\n'.replace("#", "{site}/{device}/{metric}")
+        + '{ topic = "{kind}/{site}/{device}/{metric}", payload = "value", device = "{kind}" } ]\n'
+    )
+    done = check("--config", str(file), "--json")
+    (told,) = json.loads(done.stdout)["brokers"]
+    _, seen = told["topics"]
+    assert (seen["taken_by"], seen["also_matches"], seen["messages"]) == (
+        "sensors/{site}/{device}/{metric}", ["{kind}/{site}/{device}/{metric}"], 1
+    )  # fmt: skip
+    assert [reading["device"] for reading in seen["readings"]] == ["all"]
+    assert "taken by sensors/{site}/{device}/{metric}; {kind}/" in check("--config", str(file)).stdout
 
 
 def test_it_names_topics_that_would_run_in_a_circle(broker: Mosquitto, tmp_path: Path) -> None:

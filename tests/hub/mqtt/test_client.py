@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from hub.mqtt.client import Broker, Link, Options
+from hub.mqtt.broker import Broker
+from hub.mqtt.client import Link, Options
 from hub.mqtt.reading import Publish
 from hub.mqtt.subscriptions import Subscription
 from tests.hub.mqtt.small_broker import Got, SmallBroker, small_broker

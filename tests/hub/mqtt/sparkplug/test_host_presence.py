@@ -7,7 +7,7 @@ import json
 import pytest
 
 from hub.mqtt.reading import Message, Presence, Publish
-from hub.mqtt.sparkplug.host import Host
+from hub.mqtt.sparkplug.host import Host, group_of
 from hub.mqtt.sparkplug.node import MAX_HELD
 from tests.hub.mqtt.sparkplug.joined import NODE, PUMP, VALVE, Joined
 
@@ -42,6 +42,30 @@ def test_the_will_of_a_session_that_was_never_seen_counts(joined: Joined) -> Non
     assert joined.edge.bd_seq == 0
     joined.deliver(joined.edge.die())
     assert joined.listener.online[NODE] is False
+
+
+def test_only_the_groups_that_are_asked_for_are_listened_to() -> None:
+    """A host without groups listens to all; a part of a group cannot be understood."""
+    assert [group_of(topic) for topic in ("spBv1.0/#", "spBv1.0/Plant1/#")] == ["", "Plant1"]
+    for topic in ("spBv1.0", "a/#", "spBv1.0/+/#", "spBv1.0/Plant1/NDATA/#", "spBv1.0/Plant1/"):
+        with pytest.raises(ValueError, match="is none of Sparkplug"):
+            group_of(topic)
+    some, every = Host("hub", ["Plant1"]), Host()
+    topics = ["spBv1.0/Plant1/NBIRTH/n", "spBv1.0/Plant2/NBIRTH/n", "spBv1.0/STATE/hub"]
+    assert [some.takes(topic) for topic in topics] == [True, False, True]
+    assert [every.takes(topic) for topic in topics] == [True, True, False]
+    assert {filter.split("/")[1] for filter in some.filters} == {"Plant1", "STATE"}
+
+
+def test_what_is_no_state_of_the_host_is_corrected() -> None:
+    """Somebody has written there: too deep, no object, or another's word."""
+    host = Host("hub")
+    host.connected(5)
+    for payload in (b"[" * 100_000, b"1", b"\xff", b"{}", b'{"online":false}'):
+        (said,) = host.decode(Message("spBv1.0/STATE/hub", payload))
+        assert isinstance(said, Publish)
+        assert json.loads(said.payload)["online"] is True
+    assert host.decode(Message("spBv1.0/STATE/hub", b'{"online":true}')) == []
 
 
 def test_the_death_of_a_node_that_is_not_known_is_told() -> None:
