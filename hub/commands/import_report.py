@@ -295,7 +295,7 @@ def _sentence(part: Part) -> str:
     notes = "".join(f"; {note}" for note in _notes(survey))
     return (
         f"{survey.file.path.name}: {part.stored - part.quarantined:,} readings{whole} of "
-        f"{len(survey.numbering.batches):,} devices are stored{before}{quarantined}{notes}"
+        f"{len(survey.numbering.batches):,} devices are on the hub's disk{before}{quarantined}{notes}"
     )
 
 

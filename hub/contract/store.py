@@ -167,6 +167,11 @@ class Store(Protocol):
         Raises StoreUnavailable.
         """
 
+    async def carry(self, counts: Sequence[tuple[Series, Counts]]) -> None:
+        """Takes over the books of a store whose readings are moved here: of these series so many are expired and
+        refused. Durable with the next write, at the latest. Raises StoreUnavailable.
+        """
+
     async def query(self, query: Query) -> History:
         """The readings asked for.
 

@@ -2,7 +2,8 @@
 
 How far a copy is says the target itself, by its durable cursor: while copying, that is of a journal with the name of
 the copy, at an offset made of the series' place and how many of its readings are there. A copy that is cut off goes on
-there. With the last write the cursor becomes the source's, so that a hub goes on with the target where it stopped with
+there. What the source knew to be expired and refused goes along, so that the books balance with the target, too. With
+the last write the cursor becomes the source's, so that a hub goes on with the target where it stopped with
 the source.
 """
 
@@ -73,6 +74,10 @@ async def copy_store(source: Store, target: Store, series: Sequence[Series], tel
             "an empty one"
         )
     begun = progress.journal == name
+    if not begun:
+        # Once, into what is empty: what the target refuses itself is counted on top of it.
+        counts = await source.counts()
+        await target.carry([(one, counts[one.id]) for one in series if one.id in counts])
     place, skip = divmod(progress.offset, 1 << _SERIES_SHIFT) if begun else (0, 0)
     before = await _held(target)
     written = refused = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -92,7 +93,7 @@ async def open_connection(target: Target) -> ClientConnection:
         told = {401: "the hub does not know this token", 404: "there is no hub under this address"}
         raise UploadError(f"{told.get(status, 'the hub refused the connection')} (HTTP {status})") from None
     except (OSError, InvalidHandshake) as error:
-        raise Interrupted(f"{target.url} does not answer: {str(error) or type(error).__name__}") from None
+        raise Interrupted(f"{target.url} does not answer: {_reason(error)}") from None
     if connection.subprotocol is None:
         await connection.close()
         raise UploadError(f"what answers at {target.url} does not speak the device protocol")
@@ -232,3 +233,10 @@ def _portions(metrics: Sequence[Metric]) -> list[list[Metric]]:
         portions[-1].append(metric)
         size += weight
     return portions
+
+
+def _reason(error: Exception) -> str:
+    # asyncio has words of its own for a connection that is refused, with the address once more.
+    if isinstance(error, OSError) and error.errno and error.errno > 0:
+        return os.strerror(error.errno)
+    return str(error) or type(error).__name__

@@ -25,7 +25,7 @@ from typing import Literal
 
 from wire.model import MetricType
 
-VERSION = 5
+VERSION = 6
 """Of this layout; a file with another version is refused."""
 
 TYPES: dict[MetricType, str] = {"float": "DOUBLE", "integer": "BIGINT", "boolean": "BOOLEAN", "string": "VARCHAR"}
@@ -70,7 +70,7 @@ CREATE = [
     *(f"CREATE TABLE {raw(type)} (series INTEGER, time_ns BIGINT, value {sql})" for type, sql in TYPES.items()),
     *(
         f"CREATE TABLE {saved(type)} (series INTEGER, readings BIGINT, oldest_ns BIGINT, newest_ns BIGINT, "
-        f"value {sql}, expired BIGINT)"
+        f"value {sql}, expired BIGINT, refused BIGINT)"
         for type, sql in TYPES.items()
     ),
     "CREATE TABLE rollup (type VARCHAR, rolled BIGINT, made BIGINT, folded BIGINT)",

@@ -205,6 +205,10 @@ class DuckdbStore:
             counts |= summary.counts()
         return counts
 
+    async def carry(self, counts: Sequence[tuple[Series, Counts]]) -> None:
+        """Takes over what is expired and refused elsewhere. Raises StoreUnavailable."""
+        await self._in_writer(self._change, lambda tables: tables.carry(counts))
+
     async def delete_before(self, time_ns: int) -> int:
         """Deletes readings older than this; returns how many. Raises StoreUnavailable."""
         return await self._in_writer(self._change, lambda tables: tables.delete_before(time_ns))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ from hub.stores.duckdb.columns import DTYPES, Array, Touched
 from wire.model import MetricType
 
 FIRST_SIZE = 1024
-"""Series that the arrays have room for at first; they double from there. A series costs 40 bytes."""
+"""Series that the arrays have room for at first; they double from there. A series costs 48 bytes."""
 
 
 class Span(NamedTuple):
@@ -35,6 +35,7 @@ class Summary:
         self._lock = threading.Lock()
         self._readings: Array = np.zeros(FIRST_SIZE, np.int64)
         self._expired: Array = np.zeros(FIRST_SIZE, np.int64)
+        self._refused: Array = np.zeros(FIRST_SIZE, np.int64)
         self._oldest_ns: Array = np.zeros(FIRST_SIZE, np.int64)
         self._newest_ns: Array = np.zeros(FIRST_SIZE, np.int64)
         self._values: Array = np.zeros(FIRST_SIZE, DTYPES[type])
@@ -61,24 +62,34 @@ class Summary:
             self._expired[series] += readings
             self._oldest_ns[series] = np.maximum(self._oldest_ns[series], before_ns)
 
-    def everything(self) -> tuple[Touched, Array]:
-        """All series that have or had readings; and how many of each are expired."""
+    def carry(self, counts: Mapping[int, Counts]) -> None:
+        """Takes over what another store knew to be expired and refused, by id."""
+        if not counts:
+            return
         with self._lock:
-            ids = np.flatnonzero(self._readings + self._expired).astype(np.int32)
-            columns = (self._readings, self._oldest_ns, self._newest_ns, self._values)
-            return Touched(ids, *(column[ids] for column in columns)), self._expired[ids]
+            self._make_room(max(counts) + 1)
+            for id, (_, expired, refused) in counts.items():
+                self._expired[id], self._refused[id] = expired, refused
 
-    def restore(self, touched: Touched, expired: Array) -> None:
+    def everything(self) -> tuple[Touched, Array, Array]:
+        """All series that have or had readings; and how many of each are expired, and were refused elsewhere."""
+        with self._lock:
+            ids = self._ids().astype(np.int32)
+            columns = (self._readings, self._oldest_ns, self._newest_ns, self._values)
+            return Touched(ids, *(column[ids] for column in columns)), self._expired[ids], self._refused[ids]
+
+    def restore(self, touched: Touched, expired: Array, refused: Array) -> None:
         """Puts what `everything` gave into a new summary."""
         self.add(touched)
         with self._lock:
             self._expired[touched.series] = expired
+            self._refused[touched.series] = refused
 
     def counts(self) -> dict[int, Counts]:
         """What became of the readings of each series that has or had any, by id."""
         with self._lock:
-            ids = np.flatnonzero(self._readings + self._expired)
-            columns = (self._readings[ids].tolist(), self._expired[ids].tolist())
+            ids = self._ids()
+            columns = [column[ids].tolist() for column in (self._readings, self._expired, self._refused)]
         return dict(zip(ids.tolist(), map(Counts, *columns), strict=True))
 
     def latest(self, series: Sequence[Series]) -> dict[int, Latest]:
@@ -95,6 +106,9 @@ class Summary:
             columns = [column[ids].tolist() for column in (self._readings, self._oldest_ns, self._newest_ns)]
         return dict(zip(ids.tolist(), map(Span, *columns), strict=True))
 
+    def _ids(self) -> Array:
+        return np.flatnonzero(self._readings + self._expired + self._refused)
+
     def _known(self, series: Sequence[Series]) -> Array:
         size = len(self._readings)
         ids = np.array([one.id for one in series if one.id < size], np.int64)
@@ -103,6 +117,6 @@ class Summary:
     def _make_room(self, size: int) -> None:
         if size > (old := len(self._readings)):
             more = max(size, 2 * old) - old
-            for name in ("_readings", "_expired", "_oldest_ns", "_newest_ns", "_values"):
+            for name in ("_readings", "_expired", "_refused", "_oldest_ns", "_newest_ns", "_values"):
                 column = getattr(self, name)
                 setattr(self, name, np.concatenate([column, np.zeros(more, column.dtype)]))

@@ -12,8 +12,8 @@ import duckdb
 import numpy as np
 import structlog
 
-from hub.contract.batch import Entry
-from hub.contract.store import Cursor, StoreUnavailable
+from hub.contract.batch import Entry, Series
+from hub.contract.store import Counts, Cursor, StoreUnavailable
 from hub.stores.duckdb import schema
 from hub.stores.duckdb.columns import Array, Touched, gather, touched_by
 from hub.stores.duckdb.database import transaction
@@ -149,6 +149,15 @@ class Tables:
         """The oldest reading's time."""
         return min((int(oldest) for oldest in self._columns(schema.READ_ENDS)["oldest_ns"]), default=None)
 
+    def carry(self, counts: Sequence[tuple[Series, Counts]]) -> None:
+        """Takes over what another store knew to be expired and refused of series whose readings come here."""
+        for type, summary in self.summaries.items():
+            summary.carry({series.id: one for series, one in counts if series.type == type})
+        none = dict.fromkeys(schema.TYPES, 0)
+        with self._transaction({}, save=True):
+            self._update(self.cursor, self.stored, none)
+        self._tails = none
+
     def save(self) -> None:
         """Saves the summaries, so that the next opening has nothing to compute."""
         if any(self._tails.values()):
@@ -197,7 +206,7 @@ class Tables:
 
     @staticmethod
     def _saved_columns(summary: Summary) -> dict[str, Array]:
-        known, expired = summary.everything()
+        known, expired, refused = summary.everything()
         return {
             "series": known.series,
             "readings": known.readings,
@@ -205,13 +214,14 @@ class Tables:
             "newest_ns": known.newest_ns,
             "value": known.values,
             "expired": expired,
+            "refused": refused,
         }
 
     def _summary(self, type: MetricType, tail: int) -> Summary:
         summary = Summary(type)
         (rows,) = self._row(f"SELECT count(*) FROM {schema.raw(type)}")
         saved = self._columns(f"SELECT * FROM {schema.saved(type)} ORDER BY series")
-        summary.restore(_touched(saved), saved["expired"])
+        summary.restore(_touched(saved), saved["expired"], saved["refused"])
         if tail:
             last = last_row(self._connection, schema.raw(type))
             summary.add(_touched(self._columns(schema.summarise(type, f"WHERE rowid > {last - tail}"))))
@@ -219,8 +229,9 @@ class Tables:
         if counted != rows:
             log.error("saved summaries were wrong: reading all", table=schema.raw(type), rows=rows, counted=counted)
             summary = Summary(type)
-            # Nothing else knows what is expired.
-            summary.restore(_touched(saved)._replace(readings=np.zeros_like(saved["readings"])), saved["expired"])
+            # Nothing else knows what is expired, and what another store refused.
+            nothing = _touched(saved)._replace(readings=np.zeros_like(saved["readings"]))
+            summary.restore(nothing, saved["expired"], saved["refused"])
             summary.add(_touched(self._columns(schema.summarise(type, ""))))
         return summary
 

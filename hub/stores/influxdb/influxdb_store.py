@@ -187,6 +187,14 @@ class InfluxdbStore:
         """Raises StoreError: what is in InfluxDB is deleted by its bucket's retention."""
         raise StoreError("InfluxDB deletes what is older than its bucket's retention: set that with `hub store setup`")
 
+    async def carry(self, counts: Sequence[tuple[Series, Counts]]) -> None:
+        """Takes over what is expired and refused elsewhere. Raises StoreUnavailable."""
+        state, _ = self._ready()
+        for series, (_, expired, refused) in counts:
+            totals = state.totals.setdefault(series.id, Totals())
+            totals.expired, totals.refused = expired, refused
+        self._dirty = True
+
     async def describe(self) -> Description:
         """What is known here; what the server holds in all is the server's to say. Raises StoreUnavailable."""
         target = self._server.target

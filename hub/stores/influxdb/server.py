@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import os
 import re
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -189,5 +190,7 @@ async def _read(answer: aiohttp.ClientResponse, max_bytes: int) -> bytes:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorError):
-        return error.os_error.strerror or str(error.os_error)
+        # asyncio has words of its own for a connection that is refused, with the address once more.
+        number = error.os_error.errno
+        return os.strerror(number) if number else error.os_error.strerror or str(error.os_error)
     return str(error) or type(error).__name__

@@ -18,6 +18,10 @@ DAY_S = 86_400
 DEFAULT_POLICY = "autogen"
 """The retention policy that InfluxDB 1 makes with a database."""
 
+UNKNOWN = frozenset({"unauthorized access", "authorization failed", "unable to parse authentication credentials"})
+"""What the servers, 2.7 and 1.8, say to credentials that they do not know; with the same status 2.7 tells a right that
+is missing."""
+
 _DURATION = re.compile(r"(\d+)h(\d+)m(\d+)s")
 """How InfluxDB 1 shows a retention."""
 
@@ -159,6 +163,11 @@ def _status(answer: Response) -> tuple[int, bytes]:
 
 
 def _refused(target: Target, right: str, words: str) -> StoreError:
+    if words in UNKNOWN:
+        return StoreError(
+            f"InfluxDB at {target.url} does not know these credentials: correct INFLUXDB_TOKEN (InfluxDB 1: store.user "
+            f"and INFLUXDB_PASSWORD). InfluxDB says: {words}"
+        )
     return StoreError(
         f"InfluxDB at {target.url} does not let these credentials deal with {target.bucket}: they need the permission "
         f"to {right}. InfluxDB says: {words}"

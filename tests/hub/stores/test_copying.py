@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub.contract.batch import Batch
-from hub.contract.store import Cursor, Store, StoreError
+from hub.contract.store import Counts, Cursor, Store, StoreError
 from hub.stores import copying
 from hub.stores.copying import copy_store, differences
 from hub.stores.duckdb.store import DuckdbStore
@@ -60,6 +60,26 @@ async def test_a_copy_holds_what_the_source_holds(content: list[Batch]) -> None:
             assert copied.written == sum(map(len, expected.values()))
             assert target.cursor == END
             assert await differences(source, target, ALL, nothing_told) == []
+
+
+async def test_a_copy_takes_the_books_along(tmp_path: Path) -> None:
+    """What is expired and refused is so in the target, also of series without a reading left; and after reopening."""
+    real, text = SERIES["float"], SERIES["string"]
+    async with open_store(tmp_path, "source") as source:
+        await fill(source, [batch([1, 2, 9], {real: [1.0, 2.0, 9.0]}), batch([1], {text: ["a"]})])
+        await source.carry([(real, Counts(0, 5, 7)), (SERIES["integer"], Counts(0, 0, 3))])
+        assert await source.delete_before(3) == 3
+        told = await source.counts()
+        assert told == {real.id: Counts(1, 7, 7), text.id: Counts(0, 1, 0), SERIES["integer"].id: Counts(0, 0, 3)}
+        for _ in range(2):
+            async with open_store(tmp_path, "target") as target:
+                await copy_store(source, target, ALL, nothing_told)
+                assert await target.counts() == told
+    async with open_store(tmp_path, "target") as target:
+        await target.open()
+        assert await target.counts() == told
+        await target.write(entries([batch([10], {real: [1.0]})], first=1_001), Cursor("journal", 1_001))
+        assert (await target.counts())[real.id] == Counts(2, 7, 7)
 
 
 async def test_a_copy_that_is_cut_off_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

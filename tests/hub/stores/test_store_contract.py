@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hub.contract.batch import Batch, EntryKind, Series
 from hub.contract.store import (
     SCAN_READINGS,
+    Counts,
     Cursor,
     Latest,
     Query,
@@ -244,3 +245,15 @@ async def test_a_history_is_true_for_its_cursor(implementation: Implementation, 
 
         writing = asyncio.ensure_future(write_on())
         await asyncio.gather(writing, query_on(None), query_on(None), query_on(6))
+
+
+async def test_books_of_another_store_are_taken_over(implementation: Implementation, tmp_path: Path) -> None:
+    """They are counted beside its own, and are there after reopening."""
+    integer, string = SERIES["integer"], SERIES["string"]
+    async with implementation.open(tmp_path) as store:
+        await store.open()
+        await store.carry([(integer, Counts(9, 2, 3)), (string, Counts(0, 4, 0))])
+        await write(store, [batch([1], {integer: [1]})])
+    async with implementation.open(tmp_path) as store:
+        await store.open()
+        assert await store.counts() == {integer.id: Counts(1, 2, 3), string.id: Counts(0, 4, 0)}

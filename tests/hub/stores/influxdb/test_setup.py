@@ -50,7 +50,7 @@ async def test_what_is_missing_is_said(influxdb2: InfluxdbServer) -> None:
     """An organisation that is not there, a wrong token, and one that may do too little."""
     access = influxdb2.fresh()
     told = {
-        replace(access, token="wrong"): "unauthorized",
+        replace(access, token="wrong"): "does not know these credentials: correct INFLUXDB_TOKEN",
         replace(access, org="nobody"): "no organisation nobody",
         replace(access, token=await reading_token(access)): "give them permission to read and write it",
         replace(
@@ -70,6 +70,9 @@ async def test_a_user_who_is_no_administrator_is_told(influxdb1: InfluxdbServer)
     async with httpx.AsyncClient(base_url=access.url, auth=user, trust_env=False) as http:
         (await http.post("/query", data={"q": "CREATE USER plain WITH PASSWORD 'plain'"})).raise_for_status()
     target = target_of(replace(access, bucket="new"))
+    async with Server(target, Credentials("", "plain", "wrong")) as asked:
+        with pytest.raises(StoreError, match="does not know these credentials"):
+            await set_up(asked, keep_days=None)
     async with Server(target, Credentials("", "plain", "plain")) as asked:
         with pytest.raises(StoreError, match="they need the permission to"):
             await set_up(asked, keep_days=None)
