@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from device_agent import Agent
+from tests.end_to_end.browser import open_browser, open_page
 from tests.end_to_end.hub import Hub, running_hub
 from tests.end_to_end.mqtt_ends import Subscriber
 from tests.end_to_end.test_mqtt import connected, publish
@@ -99,3 +100,22 @@ async def test_home_assistant_forgets_a_retired_device(mosquitto_program: Path, 
             publish(broker, [("homeassistant/status", "online")])
             await send(hub, "boiler-2")
             await ear.until(lambda: len(home.described()) == 2)
+
+
+async def test_the_page_retires_a_device(chromium: Path, tmp_path: Path) -> None:
+    """It asks first; the device's page stays readable, the fleet is without it at once, and has it again when it
+    sends."""
+    async with running_hub(tmp_path / "data") as hub, open_browser(chromium) as browser:
+        await send(hub, "boiler-1", "boiler-2")
+        fleet = await open_page(browser, hub)
+        await fleet.get_by_text("boiler-2").first.wait_for()
+        page = await open_page(browser, hub, "/device/boiler-2")
+        await page.get_by_test_id("retire").click()
+        await page.get_by_test_id("confirm").click()
+        await page.get_by_test_id("retired").wait_for()
+        assert await page.get_by_test_id("device-name").inner_text() == "boiler-2"
+        await fleet.get_by_text("boiler-2").first.wait_for(state="detached")
+        assert await fleet.get_by_text("boiler-1").count() == 1
+        await send(hub, "boiler-2")
+        await fleet.get_by_text("boiler-2").first.wait_for()
+        await page.get_by_test_id("retire").wait_for()
