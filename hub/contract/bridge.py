@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 Phase = Literal["connecting", "connected", "waiting"]
@@ -51,7 +52,8 @@ class BridgeState(NamedTuple):
 
     `address` is the broker's URL without a password, `version` the protocol that was agreed ("5" or "3.1.1", "" while
     it was never connected), `since_ns` the time of the last change of phase. `last_error` says why it waits; None while
-    all is well. `inward` is None where nothing is subscribed to, `outward` where nothing is published.
+    all is well. `inward` is None where nothing is subscribed to, `outward` where nothing is published. `sparkplug` says
+    of a host application what was late, asked for again or left out, by reason; None where it is none.
     """
 
     name: str
@@ -62,3 +64,4 @@ class BridgeState(NamedTuple):
     last_error: str | None
     inward: Inward | None
     outward: Outward | None
+    sparkplug: Mapping[str, int] | None = None

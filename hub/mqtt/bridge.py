@@ -68,6 +68,7 @@ class Bridge:
             self.name, self._address, self._version, self._phase, self._since_ns, self._last_error,
             self.inward.state if self.inward is not None else None,
             self.outward.state if self.outward is not None else None,
+            self._host.counts if self._host is not None else None,
         )  # fmt: skip
 
     async def run(self) -> None:

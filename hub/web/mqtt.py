@@ -75,6 +75,13 @@ def collect(bridges: Sequence[BridgeState]) -> Iterator[Metric]:
     yield _counter(
         "missed_entries", "Entries deleted or not decodable before they went out", [(n, c.missed) for n, c in outward]
     )
+    sparkplug = CounterMetricFamily(
+        "hub_mqtt_sparkplug", "What a host application met, by reason, since the start", labels=["bridge", "reason"]
+    )
+    for bridge in bridges:
+        for reason, times in (bridge.sparkplug or {}).items():
+            sparkplug.add_metric([bridge.name, reason], times)
+    yield sparkplug
     in_flight = GaugeMetricFamily(
         "hub_mqtt_in_flight_messages", "Published messages that wait for their acknowledgement", labels=["bridge"]
     )

@@ -329,6 +329,9 @@ class Bridge(BaseModel):
     last_error: str | None = Field(description="What is the matter, and what to do; null while all is well.")
     inward: BridgeInward | None
     outward: BridgeOutward | None
+    sparkplug: dict[str, int] | None = Field(
+        description="Of a Sparkplug host application: what was late, asked for again or left out, by reason."
+    )
 
 
 class Bridges(BaseModel):

@@ -19,7 +19,7 @@ IN = Inward(received=20, taken=11, undecodable=2, retained=3, own=4, copies=6, a
 OUT = Outward(
     published=9, acknowledged=6, in_flight=3, passed_over=2, offset=70, lag=8, too_large=1, refused=4, missed=5
 )
-BOTH = BridgeState("plant", "mqtts://broker:8883", "5", "connected", 7, None, IN, OUT)
+BOTH = BridgeState("plant", "mqtts://broker:8883", "5", "connected", 7, None, IN, OUT, {"gap": 3})
 AWAY = BridgeState("cabin", "mqtt://cabin:1883", "", "waiting", 8, "it refuses connections", None, Outward())
 ONLY_IN = BridgeState("field", "mqtt://field:1883", "3.1.1", "connecting", 9, None, Inward(), None)
 
@@ -47,7 +47,8 @@ async def test_the_answer_has_every_count_and_fits_its_description() -> None:
         ("field", "connecting", None, False, True),
     ]
     plant = told.model_dump()["bridges"][0]
-    assert (plant["inward"], plant["outward"]) == (IN._asdict(), OUT._asdict())
+    assert (plant["inward"], plant["outward"], plant["sparkplug"]) == (IN._asdict(), OUT._asdict(), {"gap": 3})
+    assert told.bridges[1].sparkplug is None
 
 
 async def test_a_hub_without_a_bridge_says_so_and_a_device_is_told_nothing() -> None:
@@ -97,6 +98,7 @@ def test_prometheus_gets_each_count_with_the_name_of_its_bridge() -> None:
         "passed_over_entries_total": 2,
         "missed_entries_total": 5,
         "in_flight_messages": 3,
+        "sparkplug_total": 3,
     }
     assert ("received_messages_total", "cabin") not in found
     assert ("published_messages_total", "field") not in found

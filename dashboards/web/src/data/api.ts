@@ -115,6 +115,8 @@ export interface Bridge {
     /** Entries that the journal had deleted, or that cannot be decoded any more. */
     missed: number;
   } | null;
+  /** Of a Sparkplug host application: what was late, asked for again or left out, by reason. */
+  sparkplug: Record<string, number> | null;
 }
 
 export interface Bridges {

@@ -35,6 +35,7 @@ function bridge(changed: Partial<Bridge>): Bridge {
     last_error: null,
     inward: IN,
     outward: OUT,
+    sparkplug: null,
     ...changed,
   };
 }

@@ -78,6 +78,9 @@ function BridgeCard({ bridge, rates, since_ms }: { bridge: Bridge; rates: Bridge
               value={inward.undecodable}
               wrong={inward.undecodable > 0}
             />
+            {Object.entries(bridge.sparkplug ?? {}).map(([reason, times]) => (
+              <Fact key={reason} name={`Sparkplug: ${reason.replaceAll("_", " ")}`} value={times} />
+            ))}
           </Way>
         )}
         {outward !== null && (
