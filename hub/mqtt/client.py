@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
@@ -18,6 +17,7 @@ from hub.mqtt.buffered import BufferedClient
 from hub.mqtt.packet import UserProperties
 from hub.mqtt.reading import Publish
 from hub.mqtt.subscriptions import Subscription
+from hub.mqtt.trouble import in_words
 
 CONNECT_S = 10.0
 """From the first packet to the broker's answer."""
@@ -159,7 +159,9 @@ class Link:
         try:
             await asyncio.to_thread(self._client.reconnect)
         except (OSError, ValueError) as error:
-            raise BrokerError(_in_words(error, options), is_away=True) from None
+            raise BrokerError(
+                in_words(error, options.host, options.port, tls=options.tls is not None), is_away=True
+            ) from None
         self._is_open = True
         buffered = self._client.buffered
         number = buffered.fileno()
@@ -287,7 +289,8 @@ class Link:
             self._client.loop_write()
             is_all = buffered.flush()
         except OSError as error:
-            self._end(_in_words(error, self._options))
+            options = self._options
+            self._end(in_words(error, options.host, options.port, tls=options.tls is not None))
             return
         if buffered.fileno() < 0:
             return
@@ -340,19 +343,3 @@ class Link:
             self._answer.set_exception(BrokerError(why))
         if not self._ended.done():
             self._ended.set_result(why)
-
-
-def _in_words(error: Exception, options: Options) -> str:
-    where = f"{options.host}:{options.port}"
-    match error:
-        case ssl.SSLCertVerificationError():
-            return f"{where}: the broker's certificate is not trusted: {error.verify_message}"
-        case ssl.SSLError():
-            return f"{where}: TLS failed: {error.reason or error}"
-        case socket.gaierror():
-            return f"{where}: there is no such host"
-        case TimeoutError():
-            return f"{where}: no answer"
-        case OSError():
-            return f"{where}: {error.strerror or error}"
-    return f"{where}: {error}"

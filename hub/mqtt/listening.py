@@ -18,6 +18,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from hub.mqtt.reading import Message
 from hub.mqtt.subscriptions import Subscription, Subscriptions
+from hub.mqtt.trouble import broker_at, in_words
 
 CONNECT_S = 10.0
 """A broker that has not answered by then is taken to be away."""
@@ -69,7 +70,7 @@ def listen(target: Target, filters: Sequence[str], seconds: float, take: Callabl
         heard = _Listener(target, filters, take, version).run(seconds)
         if heard is not None:
             return heard
-    raise CannotListen(f"{_name(target)} speaks neither MQTT 5 nor MQTT 3.1.1")
+    raise CannotListen(f"{broker_at(target.host, target.port)} speaks neither MQTT 5 nor MQTT 3.1.1")
 
 
 class _Client(paho.Client):
@@ -123,19 +124,20 @@ class _Listener:
             self._turn(CONNECT_S, until_answered=True)
             answer = self._answer
             if answer is None and not self._lost:
-                raise CannotListen(f"{_name(target)} took the connection and does not answer: is it an MQTT broker?")
+                name = broker_at(target.host, target.port)
+                raise CannotListen(f"{name} took the connection and does not answer: is it an MQTT broker?")
             if answer is not None and answer.value in UNSUPPORTED and self._version is MQTTProtocolVersion.MQTTv5:
                 return None
             if answer is None or answer.is_failure:
                 raise CannotListen(_refusal(target, answer))
             self._turn(seconds)
         except OSError as error:
-            raise CannotListen(_unreachable(target, error)) from None
+            raise CannotListen(in_words(error, target.host, target.port, tls=target.tls)) from None
         finally:
             lost, self._lost = self._lost, ""
             client.disconnect()
         if lost:
-            raise CannotListen(f"{_name(target)} ended the connection: {lost.lower()}")
+            raise CannotListen(f"{broker_at(target.host, target.port)} ended the connection: {lost.lower()}")
         version = "5" if self._version is MQTTProtocolVersion.MQTTv5 else "3.1.1"
         return Heard(version, self._broker, self._refused)
 
@@ -211,34 +213,12 @@ def _context(target: Target) -> ssl.SSLContext:
     return context
 
 
-def _name(target: Target) -> str:
-    return f"the broker at {target.host}:{target.port}"
-
-
 def _refusal(target: Target, answer: ReasonCode | None) -> str:
     if answer is None:
-        return f"{_name(target)} ended the connection at once: " + (
+        return f"{broker_at(target.host, target.port)} ended the connection at once: " + (
             "does it ask for a certificate of ours (tls_certificate)?" if target.tls else "does the port speak TLS?"
         )
     if answer.value in WRONG_CREDENTIALS:
         what = "lets nobody in without user and password" if not target.user else "refuses this user and password"
-        return f"{_name(target)} {what} ({str(answer).lower()})"
-    return f"{_name(target)} refuses the connection: {str(answer).lower()}"
-
-
-def _unreachable(target: Target, error: OSError) -> str:
-    name = _name(target)
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"{name}: its certificate is not trusted ({error.verify_message}); name the authority's file in tls_ca"
-    if isinstance(error, ssl.SSLError | ConnectionResetError) and target.tls:
-        reason = getattr(error, "reason", None) or error.strerror or error
-        return f"{name}: TLS failed ({reason}); is it the port for TLS, and does it ask for a certificate?"
-    if isinstance(error, FileNotFoundError) and error.filename:
-        return f"{error.filename}: there is no such file"
-    if isinstance(error, ConnectionRefusedError):
-        return f"{name} refuses connections: is it running, and is the port right?"
-    if isinstance(error, socket.gaierror):
-        return f"{target.host}: there is no such host"
-    if isinstance(error, TimeoutError):
-        return f"{name} does not answer: is a firewall in the way?"
-    return f"{name} cannot be reached: {error.strerror or error}"
+        return f"{broker_at(target.host, target.port)} {what} ({str(answer).lower()})"
+    return f"{broker_at(target.host, target.port)} refuses the connection: {str(answer).lower()}"
