@@ -11,6 +11,7 @@ import base64
 import json
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import structlog
@@ -33,10 +34,14 @@ MAX_WAITING = 4_096
 receive maximum already; these may be of QoS 0, or of a broker that knows no such bound."""
 
 MAX_WAITING_BYTES = 16 * 1024 * 1024
-"""Of their payloads: with a round that is being stored, and what becomes of both, some 150 MB."""
+"""Of their payloads. With a round that is being stored, and what becomes of both, 300 MB at most were seen when 1,500
+messages of 1 MB each came and went into quarantine."""
 
 MAX_QUARANTINED_BYTES = 1024 * 1024
 """Of a payload in quarantine: four times what a batch may have. What is longer is cut."""
+
+SEEN_BYTES = 256
+"""Of a payload that is remembered as it is, so that it is known when it comes again; of a longer one a digest is."""
 
 RETRY_S = 0.5
 """While nothing can be stored, it is tried again so often; the broker keeps the rest."""
@@ -176,6 +181,8 @@ class Inward:
             self.taken += round.taken
             for link, mid in round.acks:
                 link.ack(mid)
+            # Else its messages would stay in memory until others come.
+            del round
 
     def disconnect(self, why: str) -> None:
         """Nothing is known of the devices any more."""
@@ -185,6 +192,8 @@ class Inward:
     def _is_repeated(self, mid: int, topic: str, payload: bytes, *, dup: bool) -> bool:
         now_s = asyncio.get_running_loop().time()
         before = self._seen.pop(mid, None)
+        # As many as may be on their way: whole, a thousand of the longest would be 16 GB.
+        payload = payload if len(payload) <= SEEN_BYTES else blake2b(payload, digest_size=16).digest()
         self._seen[mid] = (topic, payload, now_s)
         if len(self._seen) > self._max_seen:
             self._seen.popitem(last=False)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import tracemalloc
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -184,6 +185,24 @@ async def test_a_connection_is_not_read_while_too_much_waits(
         paused.append(other.is_paused)
         bench.arrive(other, 2, b"12")
         assert [*paused, other.is_paused] == [True, False, False]
+
+
+async def test_long_messages_are_known_again_and_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as a broker may give again would not fit into memory."""
+    monkeypatch.setattr(module, "MAX_QUARANTINED_BYTES", 4)
+    async with running(tmp_path) as bench:
+        connection = Connection()
+        tracemalloc.start()
+        try:
+            for mid in range(1, 10):
+                bench.arrive(connection, mid, b"\xff" + bytes([mid]) * 1_000_000)
+                bench.arrive(connection, mid, b"\xff" + bytes([mid]) * 1_000_000, dup=True)
+            await bench.until(connection, [mid for mid in range(1, 10) for _ in range(2)])
+            kept_bytes, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert kept_bytes < 2_000_000
+        assert (bench.inward.state.duplicates, bench.inward.state.undecodable) == (9, 9)
 
 
 async def test_a_long_message_is_cut_in_the_quarantine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
