@@ -19,8 +19,10 @@ COPY pyproject.toml hatch_build.py README.md CHANGELOG.md LICENSE ./
 COPY wire wire
 COPY device_agent device_agent
 COPY device_sim device_sim
+COPY agent_client agent_client
+COPY importer importer
 COPY hub hub
-COPY --from=page /source/hub/web/static hub/web/static
+COPY --from=page /source/hub/http/static hub/http/static
 # What packages bring for their own tests and for compilers goes. What is compiled here is not looked at again: the image's
 # root may be read-only, and the same sources give the same bytes.
 RUN pip wheel --no-build-isolation --no-deps --wheel-dir dist . \

@@ -17,7 +17,7 @@ PYTEST = $(PY) -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-r
 VENV := .venv
 PY := $(VENV)/bin/python
 WEB := dashboards/web
-PAGE := hub/web/static/index.html
+PAGE := hub/http/static/index.html
 
 # The first interpreter that is new enough and can make environments.
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -105,7 +105,7 @@ setup: $(VENV)/.ready ## make .venv from the lock and install the project into i
 clean: ## remove everything that these commands made, but not ./data
 	rm -rf $(VENV) build dist $(WEB)/node_modules $(dir $(PAGE)) \
 		.mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
-	find wire hub device_agent device_sim tests bench -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+	find wire hub agent_client importer device_agent device_sim tests bench -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 # An environment that lost its interpreter (moved, or upgraded away) is made again.
 $(VENV)/.locked: requirements/dev.txt

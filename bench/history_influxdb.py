@@ -11,12 +11,12 @@ from bench.figure import Figure, Outcome, Plan, Tell, at_least, at_most
 from bench.history import REGISTRY, Fleet, ask_all
 from bench.measure import Failure
 from bench.stores import influxdb_bucket
-from hub.contract.batch import Entry, EntryKind
-from hub.contract.store import Cursor, Query, SeriesHistory
-from hub.stores.influxdb.answer import Target
-from hub.stores.influxdb.influxdb_store import InfluxdbStore
-from hub.stores.influxdb.naming import FIELD, MEASUREMENT, TAGS, Naming
-from hub.stores.influxdb.server import Credentials
+from hub.model.batch import Entry, EntryKind
+from hub.model.store import Cursor, Query, SeriesHistory
+from hub.storage.influxdb.answer import Target
+from hub.storage.influxdb.influxdb_store import InfluxdbStore
+from hub.storage.influxdb.naming import FIELD, MEASUREMENT, TAGS, Naming
+from hub.storage.influxdb.server import Credentials
 from tests.services.influxdb import Access
 
 SERIES_PER_DEVICE = 1_000

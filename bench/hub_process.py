@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 import psutil
 
-COMMAND = (sys.executable, "-c", "from hub.commands import main; main()")
+COMMAND = (sys.executable, "-c", "from hub.cli import main; main()")
 """What the installed `hub` script does, also where nothing is installed."""
 START_SECONDS = 30.0
 STOP_SECONDS = 60.0

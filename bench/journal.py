@@ -16,8 +16,8 @@ from pathlib import Path
 
 import uvloop
 
-from hub.contract.batch import Entry, EntryKind, Mark
 from hub.journal.sqlite_journal import SqliteJournal
+from hub.model.batch import Entry, EntryKind, Mark
 
 DEVICES = 100
 PAYLOAD = b'{"type":"data","seq":1234567,"time":[1763900000000000000],"values":{"temperature":[21.5678]}}'.ljust(100)

@@ -88,7 +88,7 @@ def main() -> None:
     """Watches hub from its start to its end and writes the report."""
     report = Path(sys.argv.pop(1))
     sys.setswitchinterval(SWITCH_SECONDS)
-    from hub.commands import main as hub
+    from hub.cli import main as hub
 
     sampler = Sampler()
     sampler.start()

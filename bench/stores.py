@@ -17,7 +17,7 @@ from bench.figure import Outcome, Plan, Tell, at_least, at_most
 from bench.frames import Shape
 from bench.hub_process import HubProcess, running_hub
 from bench.measure import POLL_SECONDS, STORE_SECONDS, Failure, measure, stored_books
-from hub.stores.duckdb.database import FILE_NAME
+from hub.storage.duckdb.database import FILE_NAME
 from tests.services.found import INFLUXDB2, find_service
 from tests.services.influxdb import Influxdb2, InfluxdbServer
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from device_agent.backoff import Ending
+from agent_client.reconnect import Ending
 from device_agent.batch import EncodedBatch, decode_batch, encode_batch, encode_frame, encode_within
 from device_agent.spool import Entry, Spool
 from device_agent.tally import Tally

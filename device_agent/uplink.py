@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.http11 import Response
 from websockets.typing import Subprotocol
 
-from device_agent.backoff import FIRST_DELAY_MS, MAX_DELAY_MS, Ending, delay_ms
+from agent_client.reconnect import FIRST_DELAY_MS, MAX_DELAY_MS, Ending, delay_ms
 from device_agent.conversation import Conversation, Events, Introduction
 from device_agent.endpoint import SUBPROTOCOLS, Endpoint
 from device_agent.errors import SpoolError, SpoolFailed, UplinkStopped

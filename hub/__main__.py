@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hub.commands import main
+from hub.cli import main
 
 if __name__ == "__main__":
     main()

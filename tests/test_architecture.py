@@ -13,68 +13,71 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("wire", "hub", "device_agent", "device_sim")
+ROOMS = ("wire", "hub", "agent_client", "importer", "device_agent", "device_sim")
 
-SIDES = "the hub knows the device's side only over the wire"
-DEVICE_SIDE = "the device's side knows the hub only over the wire"
-DEVICE_LAYERS = "the device's side: device_sim above device_agent above wire"
+SIDES = "the hub reaches its clients only through the protocol; its command line starts the importer"
+DEVICE_SIDE = "the clients reach the hub only through the protocol"
+DEVICE_LAYERS = "the clients: device_sim above device_agent, both and importer above agent_client, all above wire"
 PURE_WIRE = "wire is pure: no input, no output, no clock, no randomness, no event loop"
 LAYERS = "inside the hub imports go down only, and rooms of one layer do not know each other"
-QUIET_ROOMS = "live and ingestion touch no sockets and no files"
-DUCKDB = "duckdb belongs to hub.stores"
+QUIET_ROOMS = "live and ingest use no sockets and no files"
+DUCKDB = "duckdb belongs to hub.storage"
 PYARROW = "pyarrow belongs to those who hand whole columns on: a store, the API's tables and the file of an export"
-INFLUXDB = "influxdb_client belongs to hub.stores.influxdb"
+INFLUXDB = "influxdb_client belongs to hub.storage.influxdb"
 LINE_PROTOCOL = "line_protocol_parser belongs to those who read line protocol: a file's and a message's"
 PAHO = "paho belongs to hub.mqtt, which is the bridge to a broker"
 PROTOBUF = "google.protobuf belongs to hub.mqtt.sparkplug"
 QUIET_IMPORTING = "what a file means is decided without sockets and without an event loop"
-FASTAPI = "fastapi, starlette and uvicorn belong to hub.web"
+FASTAPI = "fastapi, starlette and uvicorn belong to hub.http"
 APSW = "apsw belongs to hub.journal, hub.registry and device_agent.spool, which own a file each"
 SERIAL = "serial and psutil belong to device_agent.sources"
-SETTINGS = "pydantic_settings belongs to hub.settings, and typer to the commands"
+SETTINGS = "pydantic_settings belongs to hub.config, and typer to the commands"
 NUMPY = "numpy belongs to the rooms that work on columns"
 
 # The room that gets a module it must not have, what that module imports, and the contract that says so.
 WRONG_IMPORTS = [
-    ("wire", "hub.contract", DEVICE_SIDE),
+    ("wire", "hub.model", DEVICE_SIDE),
     ("wire", "device_agent", DEVICE_LAYERS),
     ("wire", "device_sim", SIDES),
     *(("wire", module, PURE_WIRE) for module in ("asyncio", "socket", "time", "random", "os", "pathlib")),
     ("hub", "device_agent", SIDES),
-    ("hub.web", "device_sim", SIDES),
-    ("device_agent", "hub.contract", DEVICE_SIDE),
+    ("hub.http", "device_sim", SIDES),
+    ("device_agent", "hub.model", DEVICE_SIDE),
     ("device_agent", "device_sim", DEVICE_LAYERS),
-    ("device_sim", "hub.commands", DEVICE_SIDE),
-    ("hub.web", "hub.commands", LAYERS),
-    ("hub.web", "hub.journal", LAYERS),
-    ("hub.journal", "hub.stores", LAYERS),
-    ("hub.stores", "hub.registry", LAYERS),
-    ("hub.live", "hub.web", LAYERS),
-    ("hub.live", "hub.ingestion", LAYERS),
-    ("hub.contract", "hub.live", LAYERS),
-    ("hub.ingestion", "socket", QUIET_ROOMS),
+    ("agent_client", "device_agent", DEVICE_LAYERS),
+    ("importer", "device_agent", DEVICE_LAYERS),
+    ("hub.http", "importer", SIDES),
+    ("device_sim", "hub.cli", DEVICE_SIDE),
+    ("hub.http", "hub.cli", LAYERS),
+    ("hub.http", "hub.journal", LAYERS),
+    ("hub.journal", "hub.storage", LAYERS),
+    ("hub.storage", "hub.registry", LAYERS),
+    ("hub.live", "hub.http", LAYERS),
+    ("hub.live", "hub.ingest", LAYERS),
+    ("hub.model", "hub.live", LAYERS),
+    ("hub.ingest", "socket", QUIET_ROOMS),
     ("hub.live", "pathlib", QUIET_ROOMS),
-    ("hub.web", "duckdb", DUCKDB),
+    ("hub.http", "duckdb", DUCKDB),
     ("device_agent", "pyarrow", PYARROW),
-    ("hub.web", "pyarrow", PYARROW),
-    ("hub.web", "influxdb_client", INFLUXDB),
-    ("hub.web", "line_protocol_parser", LINE_PROTOCOL),
+    ("hub.http", "pyarrow", PYARROW),
+    ("hub.http", "influxdb_client", INFLUXDB),
+    ("hub.http", "line_protocol_parser", LINE_PROTOCOL),
     ("hub.mqtt", "line_protocol_parser", LINE_PROTOCOL),
     ("hub.app", "paho", PAHO),
     ("hub.mqtt", "google", PROTOBUF),
     ("hub.mqtt", "hub.registry", LAYERS),
-    ("hub.importing", "asyncio", QUIET_IMPORTING),
-    ("hub.importing", "websockets", QUIET_IMPORTING),
-    ("hub.importing", "hub.web", LAYERS),
-    ("hub.ingestion", "starlette", FASTAPI),
-    ("hub.commands", "uvicorn", FASTAPI),
-    ("hub.stores", "apsw", APSW),
+    ("importer", "asyncio", QUIET_IMPORTING),
+    ("importer", "websockets", QUIET_IMPORTING),
+    ("importer", "hub.http", DEVICE_SIDE),
+    ("hub.ingest", "starlette", FASTAPI),
+    ("hub.cli", "uvicorn", FASTAPI),
+    ("hub.storage", "apsw", APSW),
     ("device_sim", "sqlite3", APSW),
     ("device_agent", "serial", SERIAL),
-    ("hub.web", "numpy", NUMPY),
+    ("hub.http", "numpy", NUMPY),
     ("hub.journal", "pydantic_settings", SETTINGS),
-    ("hub.web", "typer", SETTINGS),
-    ("hub.web", "hub.settings", LAYERS),
+    ("hub.http", "typer", SETTINGS),
+    ("hub.http", "hub.config", LAYERS),
 ]
 
 

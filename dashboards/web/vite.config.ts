@@ -18,7 +18,7 @@ export default defineConfig({
   plugins: [preloadFont()],
   oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
   build: {
-    outDir: "../../hub/web/static",
+    outDir: "../../hub/http/static",
     emptyOutDir: true,
     // Nothing inline: the page has a strict content security policy.
     assetsInlineLimit: 0,

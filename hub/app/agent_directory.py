@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from hub.contract.batch import Series
-from hub.contract.identity import Identity
-from hub.contract.journal import Journal, JournalError, JournalFull
 from hub.live.live import Live
+from hub.model.batch import Series
+from hub.model.identity import Identity
+from hub.model.journal import Journal, JournalError, JournalFull
 from hub.registry.registry import Registry
 from wire import device as messages
 from wire.errors import Code, WireError
@@ -16,7 +16,7 @@ from wire.model import Metric
 
 
 class DeviceDirectory:
-    """Implements hub.ingestion.feed.FeedDirectory: the hub's memory of devices, for those who may write."""
+    """Implements hub.ingest.feed.FeedDirectory: the hub's memory of devices, for those who may write."""
 
     def __init__(self, registry: Registry, journal: Journal, live: Live, *, clock: Callable[[], int]) -> None:
         self._registry = registry
@@ -49,7 +49,7 @@ class DeviceDirectory:
 
 
 class AgentDirectory(DeviceDirectory):
-    """Implements hub.ingestion.conversation.Directory for one connection.
+    """Implements hub.ingest.conversation.Directory for one connection.
 
     `identify` finds whom the connection's headers stand for, or else the token of its hello.
     """

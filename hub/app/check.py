@@ -7,9 +7,9 @@ from pathlib import Path
 
 from hub.app.errors import HubError
 from hub.app.mqtt import check_bridges
-from hub.contract.identity import Identity
-from hub.settings import Settings
-from hub.web.access import Access, check_listen
+from hub.config import Settings
+from hub.http.access import Access, check_listen
+from hub.model.identity import Identity
 
 
 def check_settings(settings: Settings) -> None:

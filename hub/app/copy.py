@@ -9,13 +9,13 @@ from typing import NamedTuple
 from hub.app.errors import HubError
 from hub.app.journal import open_journal
 from hub.app.store import open_duckdb, open_influxdb
-from hub.contract.batch import Series
-from hub.contract.store import Store
+from hub.config import Settings
+from hub.model.batch import Series
+from hub.model.store import Store
 from hub.registry import FILE_NAME as REGISTRY_FILE
 from hub.registry import Registry
-from hub.settings import Settings
-from hub.stores.copying import Copied, Difference, Tell, copy_store, differences
-from hub.stores.duckdb.database import FILE_NAME as DUCKDB_FILE
+from hub.storage.copying import Copied, Difference, Tell, copy_store, differences
+from hub.storage.duckdb.database import FILE_NAME as DUCKDB_FILE
 
 DUCKDB = "duckdb"
 INFLUXDB = "influxdb"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from hub.config import Settings
 from hub.journal.sqlite_journal import SqliteJournal
-from hub.settings import Settings
 
 FILE_NAME = "journal.db"
 

@@ -12,10 +12,11 @@ from hub.app.agent_directory import DeviceDirectory
 from hub.app.errors import HubError
 from hub.app.past import JournalAndStore
 from hub.app.subscribing import takers_of
-from hub.contract.batch import Batch, Entry, Series
-from hub.contract.journal import Journal
-from hub.ingestion.intake import Intake
+from hub.config import MqttSettings
+from hub.ingest.intake import Intake
 from hub.live.live import Live
+from hub.model.batch import Batch, Entry, Series
+from hub.model.journal import Journal
 from hub.mqtt.bridge import Bridge
 from hub.mqtt.client import Options
 from hub.mqtt.discovery import Discovery, subscriptions_of
@@ -28,7 +29,6 @@ from hub.mqtt.sparkplug.host import Host
 from hub.mqtt.subscriptions import AskedBefore, Subscription, Subscriptions
 from hub.mqtt.topics import TopicTemplate
 from hub.registry.registry import Registry
-from hub.settings import MqttSettings
 
 SEED_ENTRIES = 50_000
 """Of the journal's tail, read at the start for what a broker may give again: a second at most."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 
-from hub.contract.batch import Batch, Entry, EntryKind
-from hub.contract.journal import Journal, JournalTrimmed
-from hub.contract.store import History, Query, Store
+from hub.model.batch import Batch, Entry, EntryKind
+from hub.model.journal import Journal, JournalTrimmed
+from hub.model.store import History, Query, Store
 from wire.errors import WireError
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from hub.ingestion.device import Device
-from hub.ingestion.intake import Intake
+from hub.http.retirement import Chosen
+from hub.ingest.device import Device
+from hub.ingest.intake import Intake
 from hub.live.selection import matcher
 from hub.registry.registry import Registry
-from hub.web.retirement import Chosen
 
 
 class Retirement:
-    """Implements hub.web.retirement.Retirement. `on_change` is told of each device that goes or comes back."""
+    """Implements hub.http.retirement.Retirement. `on_change` is told of each device that goes or comes back."""
 
     def __init__(self, registry: Registry, intake: Intake, *, on_change: Callable[[Device], None]) -> None:
         self._registry = registry

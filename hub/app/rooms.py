@@ -15,29 +15,29 @@ from hub.app.past import JournalAndStore
 from hub.app.retirement import Retirement
 from hub.app.seed import seed
 from hub.app.store import open_store
-from hub.contract.batch import Batch, Entry, Series
-from hub.contract.identity import Identity
-from hub.contract.journal import Journal
-from hub.ingestion.acceptance import decode_entry
-from hub.ingestion.count import count_readings
-from hub.ingestion.device import Device
-from hub.ingestion.intake import Intake
-from hub.ingestion.retry import QuarantineWork
+from hub.config import Settings
+from hub.http.access import Access, find_credential
+from hub.http.application import make_application
+from hub.http.asgi import Endpoint, Scope
+from hub.http.connections import Connections
+from hub.http.device_endpoint import DeviceEndpoint, DirectoryFor
+from hub.http.door import Door
+from hub.http.live_endpoint import LiveEndpoint
+from hub.http.overview import HubInfo, Overview, state_of
+from hub.ingest.acceptance import decode_entry
+from hub.ingest.count import count_readings
+from hub.ingest.device import Device
+from hub.ingest.intake import Intake
+from hub.ingest.retry import QuarantineWork
 from hub.live.group import latest_of
 from hub.live.live import Live
+from hub.model.batch import Batch, Entry, Series
+from hub.model.identity import Identity
+from hub.model.journal import Journal
 from hub.mqtt.bridge import Bridge
 from hub.registry import FILE_NAME, Registry
-from hub.settings import Settings
-from hub.stores.bookkeeper import Bookkeeper
-from hub.stores.writer import StoreWriter
-from hub.web.access import Access, find_credential
-from hub.web.application import make_application
-from hub.web.asgi import Endpoint, Scope
-from hub.web.connections import Connections
-from hub.web.device_endpoint import DeviceEndpoint, DirectoryFor
-from hub.web.door import Door
-from hub.web.live_endpoint import LiveEndpoint
-from hub.web.overview import HubInfo, Overview, state_of
+from hub.storage.bookkeeper import Bookkeeper
+from hub.storage.writer import StoreWriter
 from wire import live as live_messages
 
 

@@ -17,13 +17,13 @@ from hub.app.check import check_settings
 from hub.app.demo import demo_fleet
 from hub.app.errors import HubError
 from hub.app.rooms import Rooms, open_rooms
-from hub.contract.identity import Role
-from hub.contract.journal import JournalError
-from hub.contract.store import StoreError
-from hub.ingestion.clocks import probe_clocks
+from hub.config import Settings, browser_url
+from hub.http.server import Server, listen
+from hub.ingest.clocks import probe_clocks
+from hub.model.identity import Role
+from hub.model.journal import JournalError
+from hub.model.store import StoreError
 from hub.registry import LOGIN_CODE_SECONDS
-from hub.settings import Settings, browser_url
-from hub.web.server import Server, listen
 from wire.errors import WireError
 
 SWITCH_INTERVAL_S = 0.0005
@@ -60,7 +60,7 @@ async def run_hub(settings: Settings, *, demo: bool, say: Callable[[str], None])
         raise HubError(f"listen: {host!r} is not a host name") from None
     except OSError as error:
         raise HubError(f"{error.filename or settings.listen}: {error.strerror}") from None
-    # What was imported is never garbage, and batches are not the collector's work (hub.contract.batch): at Python's
+    # What was imported is never garbage, and batches are not the collector's work (hub.model.batch): at Python's
     # thresholds it still took a quarter of the time of each frame, to find nothing.
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD, *gc.get_threshold()[1:])

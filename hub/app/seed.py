@@ -7,10 +7,10 @@ import asyncio
 import structlog
 
 from hub.app.past import JournalAndStore
-from hub.contract.journal import Journal
-from hub.contract.store import Store, StoreError
-from hub.ingestion.intake import Intake
+from hub.ingest.intake import Intake
 from hub.live.live import Live
+from hub.model.journal import Journal
+from hub.model.store import Store, StoreError
 from hub.registry.registry import Registry
 
 MAX_SEED_ENTRIES = 200_000

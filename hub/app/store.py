@@ -7,15 +7,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hub.contract.store import Store
-from hub.settings import Settings, StoreSettings
-from hub.stores.duckdb.database import FILE_NAME
-from hub.stores.duckdb.store import DuckdbStore
-from hub.stores.duckdb.upkeep import Keep
+from hub.config import Settings, StoreSettings
+from hub.model.store import Store
+from hub.storage.duckdb.database import FILE_NAME
+from hub.storage.duckdb.store import DuckdbStore
+from hub.storage.duckdb.upkeep import Keep
 
 if TYPE_CHECKING:
-    from hub.stores.influxdb.answer import Target
-    from hub.stores.influxdb.server import Credentials
+    from hub.storage.influxdb.answer import Target
+    from hub.storage.influxdb.server import Credentials
 
 
 @asynccontextmanager
@@ -56,8 +56,8 @@ async def open_influxdb(
 ) -> AsyncIterator[Store]:
     """History in the bucket that the settings name."""
     # Imported only here: its client takes a second to import.
-    from hub.stores.influxdb.influxdb_store import InfluxdbStore
-    from hub.stores.influxdb.naming import Naming
+    from hub.storage.influxdb.influxdb_store import InfluxdbStore
+    from hub.storage.influxdb.naming import Naming
 
     store = settings.store
     target, credentials = influxdb_connection(store)
@@ -75,8 +75,8 @@ async def open_influxdb(
 
 def influxdb_connection(store: StoreSettings) -> tuple[Target, Credentials]:
     """Which bucket of which server, and who asks for it. The settings have a url."""
-    from hub.stores.influxdb.answer import Target
-    from hub.stores.influxdb.server import Credentials
+    from hub.storage.influxdb.answer import Target
+    from hub.storage.influxdb.server import Credentials
 
     token = store.token.get_secret_value() if store.token is not None else ""
     password = store.password.get_secret_value() if store.password is not None else ""

@@ -6,13 +6,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from hub.config import MqttSettings
 from hub.mqtt.mapping import mapped
 from hub.mqtt.presets import in_order, preset_decoder
 from hub.mqtt.reading import Decoder
 from hub.mqtt.sparkplug.host import Host, group_of
 from hub.mqtt.subscriptions import Subscription
 from hub.mqtt.topics import TopicTemplate, shared
-from hub.settings import MqttSettings
 
 
 class Taker(NamedTuple):

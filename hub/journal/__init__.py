@@ -1,4 +1,4 @@
-"""The journal's room: the embedded implementation of hub.contract.journal, over SQLite through apsw.
+"""The journal's room: the embedded implementation of hub.model.journal, over SQLite through apsw.
 
 What stands where, from the pure middle outwards:
 

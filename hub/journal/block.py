@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from hub.contract.batch import Entry, EntryKind, Mark
+from hub.model.batch import Entry, EntryKind, Mark
 from wire.codec import Format
 
 BLOCK_BYTES = 1024 * 1024

@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 import structlog
 
-from hub.contract.batch import Entry, Mark
-from hub.contract.journal import JournalError, JournalFailed, JournalFull, Verdict
 from hub.journal.block import ENTRY_BYTES, size_of
 from hub.journal.ledger import Commit, Ledger
 from hub.journal.reader import Reader
 from hub.journal.tail import Tail
 from hub.journal.writer import LimitReached, Transaction
+from hub.model.batch import Entry, Mark
+from hub.model.journal import JournalError, JournalFailed, JournalFull, Verdict
 
 COMMIT_BYTES = 8 * 1024 * 1024
 """Of one commit; calls beyond it wait for the next, so that the first are not acknowledged as late as the last. A

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hub.contract.journal import ConsumerState
+from hub.model.journal import ConsumerState
 
 
 class Cursors:

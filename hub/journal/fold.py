@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import NamedTuple
 
-from hub.contract.batch import Mark
+from hub.model.batch import Mark
 
 FOLD_BYTES = 16 * 1024 * 1024
 """Blocks whose marks are not in the table yet: opening reads at most some 250,000 marks, 0.2 s."""

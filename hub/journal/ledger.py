@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from hub.contract.batch import Entry, Mark
-from hub.contract.journal import Verdict
 from hub.journal import schema
 from hub.journal.block import encode_block, encode_marks, split
 from hub.journal.cursors import Cursors
 from hub.journal.fold import Fold, Piece
 from hub.journal.quarantine import Admission, Quarantine
 from hub.journal.retention import OldBlock, Retention, Trim
+from hub.model.batch import Entry, Mark
+from hub.model.journal import Verdict
 
 Statement = tuple[str, tuple[Any, ...]]
 

@@ -8,8 +8,8 @@ from itertools import chain
 from types import MappingProxyType
 from typing import NamedTuple
 
-from hub.contract.batch import Entry, EntryKind
-from hub.contract.journal import Held, Verdict
+from hub.model.batch import Entry, EntryKind
+from hub.model.journal import Held, Verdict
 
 QUARANTINE_ENTRIES = 10_000
 """Kept for a person to look at: more than anybody reads. At this bound the oldest leave, and are counted."""

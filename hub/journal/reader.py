@@ -14,12 +14,12 @@ from typing import TypeVar
 import apsw
 import msgspec
 
-from hub.contract.batch import Entry, EntryKind
-from hub.contract.journal import JournalError
 from hub.journal.block import BlockDamaged, decode_block, take
 from hub.journal.quarantine import Row
 from hub.journal.retention import OldBlock
 from hub.journal.schema import connect_reader, read_old_blocks
+from hub.model.batch import Entry, EntryKind
+from hub.model.journal import JournalError
 from wire.codec import Format
 
 KEPT_BLOCKS = 4

@@ -13,10 +13,10 @@ from typing import NamedTuple
 import apsw
 import msgspec
 
-from hub.contract.batch import Mark
-from hub.contract.journal import Held, JournalError
 from hub.journal.block import BlockDamaged, decode_marks
 from hub.journal.retention import KNOWN_BLOCKS, OldBlock
+from hub.model.batch import Mark
+from hub.model.journal import Held, JournalError
 
 PAGE_BYTES = 8192
 """Bytes of a page. Against SQLite's 4096 it takes a third off the cost of a large commit (1 MB: 3.6 → 2.4 ms of CPU);

@@ -1,4 +1,4 @@
-"""The embedded journal: hub.contract.journal over one SQLite file."""
+"""The embedded journal: hub.model.journal over one SQLite file."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from hub.contract.batch import Entry, Mark
-from hub.contract.journal import ConsumerState, Held, JournalError, JournalFailed, JournalTrimmed, Verdict
 from hub.journal import schema
 from hub.journal.committer import Committer
 from hub.journal.ledger import Ledger
@@ -20,6 +18,8 @@ from hub.journal.reader import Reader
 from hub.journal.schema import Found, Lock, wal_path
 from hub.journal.tail import Tail
 from hub.journal.writer import Transaction, Writer, free_bytes
+from hub.model.batch import Entry, Mark
+from hub.model.journal import ConsumerState, Held, JournalError, JournalFailed, JournalTrimmed, Verdict
 from wire.limits import MAX_SEQ
 
 
@@ -33,7 +33,7 @@ class _Open(NamedTuple):
 
 
 class SqliteJournal:
-    """Implements hub.contract.journal.Journal; an async context manager, on one event loop.
+    """Implements hub.model.journal.Journal; an async context manager, on one event loop.
 
     `path` is the database file, in a directory that exists. The kept tail is the newest `keep_bytes`, not older than
     `keep_seconds`; beyond it, what all consumers have dealt with is deleted. The database grows to `max_bytes` at most

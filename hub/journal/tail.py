@@ -6,8 +6,8 @@ from bisect import bisect_right
 from collections import deque
 from itertools import islice
 
-from hub.contract.batch import Entry
 from hub.journal.block import take
+from hub.model.batch import Entry
 
 TAIL_ENTRIES = 65_536
 """One second at 60,000 frames/s, three times the longest a store's write takes; some 50 MB with their decoded batches.

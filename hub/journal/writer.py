@@ -18,9 +18,9 @@ from typing import NamedTuple
 import apsw
 import structlog
 
-from hub.contract.journal import JournalError, JournalFailed, JournalFull
 from hub.journal.ledger import Statement
 from hub.journal.schema import BUSY_TIMEOUT_MS, MAX_WAL_BYTES, PAGE_BYTES, Found, connect_writer, limit_pages, wal_path
+from hub.model.journal import JournalError, JournalFailed, JournalFull
 
 CHECKPOINT_BYTES = 4 * 1024 * 1024
 """In the write-ahead log before a checkpoint moves them to the database. The time it takes (8 ms for 4 MiB, 13 ms for

@@ -13,12 +13,12 @@ from typing import Protocol
 
 import structlog
 
-from hub.contract.batch import Batch, Entry, EntryKind
-from hub.contract.journal import JournalTrimmed
-from hub.contract.store import History, Query, StoreUnavailable
 from hub.live.columns import Columns
 from hub.live.group import Group, Member
 from hub.live.live import Live
+from hub.model.batch import Batch, Entry, EntryKind
+from hub.model.journal import JournalTrimmed
+from hub.model.store import History, Query, StoreUnavailable
 from wire import live as messages
 from wire.codec import LIVE_MESSAGES
 from wire.errors import Code

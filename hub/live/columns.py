@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hub.contract.batch import Series
+from hub.model.batch import Series
 from wire.frames import NumberColumn, TextColumn
 from wire.model import Value
 

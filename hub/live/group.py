@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from hub.contract.batch import Batch, Series
 from hub.live.columns import Columns
 from hub.live.outbox import Outbox
 from hub.live.selection import Selection, matches
+from hub.model.batch import Batch, Series
 from wire import live as messages
 from wire.codec import LIVE_MESSAGES
 from wire.frames import MAX_COLUMNS, Kind, encode_update

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hub.contract.batch import Entry, Series
 from hub.live.group import Group, Key, LiveSeries, Member, latest_of
 from hub.live.outbox import Outbox
+from hub.model.batch import Entry, Series
 from wire import live as messages
 from wire.codec import LIVE_MESSAGES
 from wire.model import Value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from hub.contract.batch import Series
+from hub.model.batch import Series
 
 Selection = tuple[tuple[str, ...], tuple[str, ...]]
 """(device selectors, metric selectors), each sorted: the same selection is the same value."""

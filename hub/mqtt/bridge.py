@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from hub.contract.bridge import BridgeState, Phase
+from hub.model.bridge import BridgeState, Phase
 from hub.mqtt.broker import Broker
 from hub.mqtt.client import Link, Options
 from hub.mqtt.discovery import OFFLINE, ONLINE, Discovery

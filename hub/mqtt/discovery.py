@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from hub.contract.batch import Series
+from hub.model.batch import Series
 from hub.mqtt.messages import OTHER_TIME_KEY, TIME_KEY, Encoder, Publication
 from hub.mqtt.reading import HASH_DIGITS, Found, Message, Publish
 from hub.mqtt.subscriptions import Subscription

@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from hub.contract import bridge
-from hub.contract.batch import Series
-from hub.contract.journal import JournalError
-from hub.ingestion.feed import Feed, FeedDirectory, epoch_of
-from hub.ingestion.intake import Intake
+from hub.ingest.feed import Feed, FeedDirectory, epoch_of
+from hub.ingest.intake import Intake
+from hub.model import bridge
+from hub.model.batch import Series
+from hub.model.journal import JournalError
 from hub.mqtt.client import Link
 from hub.mqtt.reading import Declared, Decoder, Found, Message, Presence, Publish, Refused, Row, Sample, Undecodable
 from hub.mqtt.recent import Recent, Values

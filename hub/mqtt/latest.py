@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hub.contract.batch import Batch, Entry, Series
+from hub.model.batch import Batch, Entry, Series
 from hub.mqtt.messages import Encoder, Origin, Row
 from hub.mqtt.reading import Publish
 from wire.model import Value

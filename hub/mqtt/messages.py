@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from hub.contract.batch import Batch, Entry, Series
+from hub.model.batch import Batch, Entry, Series
 from hub.mqtt.reading import Publish
 from hub.mqtt.topics import TopicTemplate, overlap
 from wire.limits import MAX_DEVICE_ID, MAX_METRIC_NAME

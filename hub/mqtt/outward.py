@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Sequence, Set
 
 import structlog
 
-from hub.contract.batch import Batch, Entry, EntryKind
-from hub.contract.bridge import Outward as OutwardState
-from hub.contract.journal import Journal, JournalError, JournalTrimmed
+from hub.model.batch import Batch, Entry, EntryKind
+from hub.model.bridge import Outward as OutwardState
+from hub.model.journal import Journal, JournalError, JournalTrimmed
 from hub.mqtt.flight import Flight
 from hub.mqtt.latest import Latest, Sampler
 from hub.mqtt.messages import Encoder, Origin, Publication

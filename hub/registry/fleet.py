@@ -12,7 +12,7 @@ from typing import NamedTuple, get_args
 import apsw
 import msgspec
 
-from hub.contract.batch import Series
+from hub.model.batch import Series
 from hub.registry.errors import RegistryError
 from hub.registry.token import SECOND_NS
 from wire.errors import Code, WireError

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Iterable
 
-from hub.contract.identity import Identity
+from hub.model.identity import Identity
 from hub.registry.secret import digest, token_id
 from hub.registry.token import SECOND_NS, Session, Token
 from wire.limits import MAX_TOKEN

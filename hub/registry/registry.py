@@ -14,8 +14,8 @@ from typing import NamedTuple, Self
 import apsw
 import structlog
 
-from hub.contract.batch import Series
-from hub.contract.identity import Identity, Role
+from hub.model.batch import Series
+from hub.model.identity import Identity, Role
 from hub.registry import event, fleet, token
 from hub.registry.database import MAX_BYTES, data_version, hub_id, open_database
 from hub.registry.errors import RegistryError

@@ -11,7 +11,7 @@ import hashlib
 import secrets
 from typing import NamedTuple
 
-from hub.contract.identity import Role
+from hub.model.identity import Role
 from wire.limits import MAX_TOKEN
 
 PREFIX = "hub"

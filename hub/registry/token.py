@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import apsw
 
-from hub.contract.identity import Role, pattern_problem
+from hub.model.identity import Role, pattern_problem
 from hub.registry.database import data_version
 from hub.registry.errors import RegistryError
 from hub.registry.event import Event, insert_events

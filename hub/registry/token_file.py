@@ -9,7 +9,7 @@ from pathlib import Path
 
 import apsw
 
-from hub.contract.identity import Role
+from hub.model.identity import Role
 from hub.registry import token
 from hub.registry.database import open_database, transaction
 from hub.registry.errors import RegistryError, translated

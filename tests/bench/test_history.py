@@ -8,7 +8,7 @@ import pytest
 from bench.figure import Plan
 from bench.history import RANGES, SERIES, Fleet, HistoryRow, check
 from bench.measure import Failure
-from hub.contract.store import Query, SeriesHistory
+from hub.model.store import Query, SeriesHistory
 
 
 def test_a_small_history_gives_every_figure(tmp_path: Path) -> None:

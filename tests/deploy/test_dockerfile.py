@@ -9,13 +9,13 @@ from fnmatch import fnmatch
 from pathlib import PurePosixPath
 
 from deploy import first_start
-from hub.settings import load_settings
+from hub.config import load_settings
 from tests.deploy.compose import DOCKERFILE, PINNED, ROOT, read_dockerfile
 
 STAGES = read_dockerfile(DOCKERFILE.read_text())
 LAST = STAGES[-1]
 NAMES = {stage[0].rest.partition(" AS ")[2] for stage in STAGES} - {""}
-BUILT = "/source/hub/web/static"
+BUILT = "/source/hub/http/static"
 """What one stage makes and another takes; everything else that is copied is in the tree, or was installed."""
 
 
@@ -66,11 +66,11 @@ def test_what_is_copied_is_there_and_sent_to_the_build() -> None:
 
 def test_nothing_else_of_the_tree_is_sent_to_the_build() -> None:
     """Data, environments, a page that was built here and secrets stay out."""
-    places = ("data/registry.db", ".env", ".git/config", ".venv/bin/python", "hub/web/static/index.html", "build/x")
+    places = ("data/registry.db", ".env", ".git/config", ".venv/bin/python", "hub/http/static/index.html", "build/x")
     assert [path for path in places if is_sent(path)] == []
     assert not is_sent("dashboards/web/node_modules/vite/package.json")
     assert not is_sent("hub/__pycache__/settings.cpython-311.pyc")
-    assert is_sent("hub/settings/settings.py")
+    assert is_sent("hub/config/settings.py")
 
 
 def test_everything_that_the_wheel_needs_is_copied() -> None:

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from hub.app.run import CLOSING_S, DRAIN_S
-from hub.commands.application import app
+from hub.cli.application import app
 from tests.deploy.compose import ROOT
 
 

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from device_agent import Agent, Metric
-from hub.web.problem import CODES, ProblemCode
+from hub.http.problem import CODES, ProblemCode
 from tests.end_to_end.hub import COMMAND, Hub, running_hub
 
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")

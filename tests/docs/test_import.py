@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from hub.importing.mapping import LineMapping, TableMapping
+from importer.mapping import LineMapping, TableMapping
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "import.md").read_text()
 

@@ -48,6 +48,6 @@ class FailingDisk(apsw.VFS):
 
 if __name__ == "__main__":
     disk = FailingDisk(Path(sys.argv.pop(1)))
-    from hub.commands import main
+    from hub.cli import main
 
     main()

@@ -14,7 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from device_agent import Agent, Metric
-from hub.web import schemas
+from hub.http import schemas
 from tests.end_to_end.hub import Hub, running_hub
 
 SECOND = 1_000_000_000

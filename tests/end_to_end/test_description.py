@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from device_agent import Agent, Metric
-from hub.web.problem import MEDIA_TYPE, TYPE_PREFIX, ProblemCode
+from hub.http.problem import MEDIA_TYPE, TYPE_PREFIX, ProblemCode
 from tests.end_to_end.hub import Hub, running_hub
 
 SKIPPED = {"/api/v1/session"}

@@ -16,7 +16,7 @@ import pytest
 from line_protocol_parser import parse_line
 
 from device_agent import Agent, Metric
-from hub.stores.duckdb.store import MAX_SCANS
+from hub.storage.duckdb.store import MAX_SCANS
 from tests.end_to_end.cut_line import cut_line
 from tests.end_to_end.hub import COMMAND, Hub, running_hub
 

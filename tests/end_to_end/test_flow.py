@@ -16,7 +16,7 @@ from tests.end_to_end.hub import Hub
 from tests.end_to_end.test_invalid_input import Agent as RawAgent
 from tests.end_to_end.test_invalid_input import agent as raw_agent
 from tests.end_to_end.test_invalid_input import data, hello
-from tests.hub.stores.duckdb.test_database import held_by_another_process
+from tests.hub.storage.duckdb.test_database import held_by_another_process
 
 AGENTS = 4
 KILLS = 2

@@ -10,7 +10,7 @@ from playwright.async_api import Page
 from device_agent import Agent
 from tests.end_to_end.browser import PHONE, open_browser, open_page
 from tests.end_to_end.hub import Hub
-from tests.hub.stores.duckdb.test_database import held_by_another_process
+from tests.hub.storage.duckdb.test_database import held_by_another_process
 
 AXE = Path(__file__).parents[2] / "dashboards" / "web" / "node_modules" / "axe-core" / "axe.min.js"
 LONG = "x" * 64

@@ -9,7 +9,7 @@ import pytest
 
 from device_agent import Agent
 from tests.end_to_end.hub import running_hub
-from tests.hub.stores.small_disk import SmallDisk
+from tests.hub.storage.small_disk import SmallDisk
 
 DEVICE = "pump"
 DISK_BYTES = 256 << 20

@@ -11,7 +11,7 @@ import pytest
 
 from tests.end_to_end.hub import running_hub
 from tests.end_to_end.test_mqtt import START_NS, connected, once, publish, stored
-from tests.hub.stores.small_disk import SmallDisk
+from tests.hub.storage.small_disk import SmallDisk
 from tests.services.mosquitto import Mosquitto
 
 DISK_BYTES = 256 << 20

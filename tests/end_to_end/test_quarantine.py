@@ -14,8 +14,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from typer.testing import CliRunner, Result
 
-from hub.commands import quarantine
-from hub.web import quarantine_schemas as schemas
+from hub.cli import quarantine
+from hub.http import quarantine_schemas as schemas
 from tests.end_to_end.browser import PHONE, SCREEN, open_browser, open_page
 from tests.end_to_end.hub import Hub, running_hub
 from tests.end_to_end.quarantined import LEVEL, send_batches

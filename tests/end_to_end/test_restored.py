@@ -10,7 +10,7 @@ import httpx
 
 from device_agent import Agent, Metric
 from tests.end_to_end.hub import Hub, running_hub
-from tests.hub.stores.duckdb.test_database import held_by_another_process
+from tests.hub.storage.duckdb.test_database import held_by_another_process
 
 BOILER = {"temperature": [101.0, 102.0, 103.0]}
 FRIDGE = {"humidity": [41.0, 42.0]}

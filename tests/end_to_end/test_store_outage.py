@@ -16,8 +16,8 @@ import pytest
 from device_agent import Agent
 from tests.end_to_end.flow_watch import watching_flow
 from tests.end_to_end.hub import Hub
-from tests.hub.stores.duckdb.test_database import held_by_another_process
-from tests.hub.stores.small_disk import SmallDisk, filled
+from tests.hub.storage.duckdb.test_database import held_by_another_process
+from tests.hub.storage.small_disk import SmallDisk, filled
 from tests.services.influxdb import InfluxdbServer
 
 DEVICES = 1_000

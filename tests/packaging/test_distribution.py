@@ -16,7 +16,7 @@ import pytest
 
 from tests.packaging.installation import Distributions, Installation, build_distributions, install
 
-PAGE = "hub/web/static/index.html"
+PAGE = "hub/http/static/index.html"
 SERVER_LIBRARIES = ("duckdb", "fastapi", "numpy", "pyarrow", "uvicorn")
 PAGE_URL = re.compile(r"http://127\.0\.0\.1:\d+/\S*\w\S*")
 """The one-time URL: with a path or a query, other than the hub's plain address."""
@@ -60,11 +60,11 @@ def test_the_wheel_holds_the_built_page_and_the_types(distributions: Distributio
         page = archive.read(PAGE).decode()
     scripts = re.findall(r'<script[^>]* src="/?([^"]+\.js)"', page)
     assert scripts
-    assert {f"hub/web/static/{script}" for script in scripts} <= names
+    assert {f"hub/http/static/{script}" for script in scripts} <= names
     assert {f"{package}/py.typed" for package in ("wire", "hub", "device_agent", "device_sim")} <= names
     assert any(name.endswith("/licenses/LICENSE") for name in names)
     tops = {PurePosixPath(name).parts[0] for name in names if ".dist-info/" not in name}
-    assert tops == {"wire", "hub", "device_agent", "device_sim"}
+    assert tops == {"wire", "hub", "agent_client", "importer", "device_agent", "device_sim"}
 
 
 def test_the_source_distribution_holds_the_built_page(distributions: Distributions) -> None:

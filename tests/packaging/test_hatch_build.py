@@ -14,7 +14,7 @@ from hatch_build import DashboardBuildHook
 
 NPM = """#!/bin/sh
 echo "$@" >> calls
-case "$*" in "run build") mkdir -p ../../hub/web/static && echo page > ../../hub/web/static/index.html;; esac
+case "$*" in "run build") mkdir -p ../../hub/http/static && echo page > ../../hub/http/static/index.html;; esac
 """
 
 
@@ -46,7 +46,7 @@ def test_a_missing_page_is_built_from_the_lock(tree: Path, monkeypatch: pytest.M
     """npm installs exactly what the lock says, then builds."""
     monkeypatch.setenv("HUB_NPM", str(tree / "npm"))
     hook_for(tree).initialize("standard", {})
-    assert (tree / "hub/web/static/index.html").read_text() == "page\n"
+    assert (tree / "hub/http/static/index.html").read_text() == "page\n"
     calls = (tree / "dashboards/web/calls").read_text().splitlines()
     assert [call.split()[0] for call in calls] == ["ci", "run"]
 
@@ -54,7 +54,7 @@ def test_a_missing_page_is_built_from_the_lock(tree: Path, monkeypatch: pytest.M
 def test_a_page_that_is_there_is_kept(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A built page is taken as it is, with no npm on the machine at all."""
     monkeypatch.setenv("PATH", "")
-    page = tree / "hub/web/static/index.html"
+    page = tree / "hub/http/static/index.html"
     page.parent.mkdir(parents=True)
     page.write_text("mine")
     hook = hook_for(tree)
@@ -88,7 +88,7 @@ def test_a_build_without_any_npm_fails_clearly(tree: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize(
     ("script", "complaint"),
-    [("#!/bin/sh\nexit 1\n", "npm ci failed"), ("#!/bin/sh\nexit 0\n", "made no hub/web/static/index.html")],
+    [("#!/bin/sh\nexit 1\n", "npm ci failed"), ("#!/bin/sh\nexit 0\n", "made no hub/http/static/index.html")],
     ids=["npm fails", "npm builds nothing"],
 )
 def test_a_failed_build_of_the_page_fails_the_distribution(

@@ -10,8 +10,8 @@ import random
 import sys
 from pathlib import Path
 
-from hub.contract.batch import Entry, EntryKind, Mark
 from hub.journal.sqlite_journal import SqliteJournal
+from hub.model.batch import Entry, EntryKind, Mark
 
 DEVICES = 7
 EPOCH = "00000000000000aa"

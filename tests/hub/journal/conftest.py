@@ -8,8 +8,8 @@ from typing import Protocol
 
 import pytest
 
-from hub.contract.journal import Journal
 from hub.journal.sqlite_journal import SqliteJournal
+from hub.model.journal import Journal
 
 
 class OpenJournal(Protocol):

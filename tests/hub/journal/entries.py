@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from hub.contract.batch import Batch, Entry, EntryKind, Mark
+from hub.model.batch import Batch, Entry, EntryKind, Mark
 from wire.codec import Format
 
 EPOCH = "00000000000000aa"

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.contract.batch import Entry, Mark
 from hub.journal.block import (
     BLOCK_BYTES,
     BLOCK_ENTRIES,
@@ -21,6 +20,7 @@ from hub.journal.block import (
     split,
     take,
 )
+from hub.model.batch import Entry, Mark
 from tests.hub.journal import entries as some
 from tests.hub.journal.entries import content, make_entries, make_entry
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from hub.contract.journal import JournalError, JournalFull
 from hub.journal import committer
 from hub.journal.sqlite_journal import SqliteJournal
+from hub.model.journal import JournalError, JournalFull
 from tests.hub.journal.disks import Disk
 from tests.hub.journal.entries import make_entries, make_entry, make_mark
 

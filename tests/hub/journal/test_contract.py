@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from hub.contract.batch import EntryKind
-from hub.contract.journal import ConsumerState, Journal, JournalError, JournalTrimmed, Verdict
+from hub.model.batch import EntryKind
+from hub.model.journal import ConsumerState, Journal, JournalError, JournalTrimmed, Verdict
 from tests.hub.journal.conftest import OpenJournal
 from tests.hub.journal.entries import content, make_entries, make_entry, make_mark
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.contract.journal import ConsumerState
 from hub.journal.cursors import Cursors
+from hub.model.journal import ConsumerState
 
 names = st.sampled_from(["store", "bridge", "other"])
 operations = st.lists(

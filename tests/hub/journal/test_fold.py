@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.contract.batch import Mark
 from hub.journal.fold import FOLD_BLOCKS, FOLD_BYTES, PIECE_MARKS, Fold
+from hub.model.batch import Mark
 from tests.hub.journal.entries import make_mark
 
 steps = st.lists(

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hub.contract.batch import Entry, EntryKind, Mark
 from hub.journal.block import size_of
 from hub.journal.ledger import Commit, Ledger
 from hub.journal.reader import Reader
 from hub.journal.schema import Found, connect_writer, read_old_blocks
+from hub.model.batch import Entry, EntryKind, Mark
 from tests.hub.journal import entries as some
 from tests.hub.journal.entries import content, make_entries, make_entry, make_mark
 

@@ -7,9 +7,9 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.contract.batch import Entry, EntryKind
-from hub.contract.journal import Held, Verdict
 from hub.journal.quarantine import ROW_BYTES, Quarantine
+from hub.model.batch import Entry, EntryKind
+from hub.model.journal import Held, Verdict
 from tests.hub.journal.entries import make_entry
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from hub.contract.journal import JournalError
 from hub.journal import schema
 from hub.journal.block import encode_marks, size_of
 from hub.journal.ledger import Ledger
 from hub.journal.reader import KEPT_BLOCKS, Reader
 from hub.journal.schema import connect_writer
+from hub.model.journal import JournalError
 from tests.hub.journal.entries import make_entries
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import apsw
 import pytest
 
-from hub.contract.journal import JournalError
 from hub.journal import schema
 from hub.journal.schema import Lock, connect_reader, connect_writer
+from hub.model.journal import JournalError
 from tests.hub.journal.entries import make_entries
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hub.contract.batch import Mark
-from hub.contract.journal import Journal, JournalError
 from hub.journal import writer
 from hub.journal.sqlite_journal import SqliteJournal
+from hub.model.batch import Mark
+from hub.model.journal import Journal, JournalError
 from tests.hub.journal.appender import DEVICES, EPOCH, entry_at, journal_at
 from tests.hub.journal.disks import Disk
 from tests.hub.journal.entries import content, make_entries, make_entry, make_mark

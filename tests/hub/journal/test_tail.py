@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.contract.batch import Batch, Column, Entry, Series
 from hub.journal.tail import MERGED_ENTRIES, SMALL_FACTOR, Tail, memory_of
+from hub.model.batch import Batch, Column, Entry, Series
 from tests.hub.journal.entries import make_entries
 from wire.model import Value
 

@@ -13,12 +13,12 @@ import apsw
 import pytest
 import structlog
 
-from hub.contract.batch import Entry
-from hub.contract.journal import JournalError, JournalFailed, JournalFull
 from hub.journal import writer
 from hub.journal.schema import MAX_WAL_BYTES, connect_reader, wal_path
 from hub.journal.sqlite_journal import SqliteJournal
 from hub.journal.writer import free_bytes
+from hub.model.batch import Entry
+from hub.model.journal import JournalError, JournalFailed, JournalFull
 from tests.hub.journal.disks import Disk
 from tests.hub.journal.entries import content, make_entries, make_entry, make_mark
 

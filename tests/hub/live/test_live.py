@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from hub.contract.batch import Batch, Entry, EntryKind, Series
 from hub.live.group import Group, Key, Member, latest_of
 from hub.live.live import FUTURE_NS, Live
 from hub.live.outbox import MAX_DATA_BYTES, Outbox
 from hub.live.selection import selection
+from hub.model.batch import Batch, Entry, EntryKind, Series
 from wire import live as messages
 from wire.codec import LIVE_MESSAGES
 from wire.frames import Kind, Update, decode_update, readings

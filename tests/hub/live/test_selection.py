@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.contract.batch import Series
 from hub.live.selection import matcher, matches, selection
+from hub.model.batch import Series
 
 names = st.text(alphabet="ab.[]?\n", max_size=6)
 selectors = st.text(alphabet="ab.[]?\n*", min_size=1, max_size=6)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from hub.contract.batch import Series
+from hub.model.batch import Series
 from hub.mqtt.discovery import Discovery, device_class
 from hub.mqtt.messages import Payload, Publication
 from hub.mqtt.reading import Message, Publish

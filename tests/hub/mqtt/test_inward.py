@@ -15,9 +15,9 @@ from typing import Any, cast
 import paho.mqtt.client as paho
 import pytest
 
-from hub.contract.batch import Entry, EntryKind, Series
-from hub.ingestion.intake import Intake
+from hub.ingest.intake import Intake
 from hub.journal.sqlite_journal import SqliteJournal
+from hub.model.batch import Entry, EntryKind, Series
 from hub.mqtt import inward as module
 from hub.mqtt.client import Link
 from hub.mqtt.inward import Epochs, Inward

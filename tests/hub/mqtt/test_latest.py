@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from hub.contract.batch import Batch, Entry, EntryKind, Series
+from hub.model.batch import Batch, Entry, EntryKind, Series
 from hub.mqtt.latest import Latest, Sampler
 from hub.mqtt.messages import Encoder, Publication
 from hub.mqtt.topics import TopicTemplate

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.contract.batch import Batch, Entry, EntryKind, Series
+from hub.model.batch import Batch, Entry, EntryKind, Series
 from hub.mqtt.latest import Latest
 from hub.mqtt.messages import Encoder, Payload, Publication, overlaps, publication_problem, time_text
 from hub.mqtt.topics import TopicTemplate

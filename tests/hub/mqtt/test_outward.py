@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hub.contract.batch import Batch, Entry, EntryKind, Mark, Series
 from hub.journal.sqlite_journal import SqliteJournal
+from hub.model.batch import Batch, Entry, EntryKind, Mark, Series
 from hub.mqtt.messages import Publication
 from hub.mqtt.outward import Outward, forget_removed
 from hub.mqtt.reading import Publish

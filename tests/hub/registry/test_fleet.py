@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.contract.batch import Series
+from hub.model.batch import Series
 from hub.registry import fleet as fleets
 from hub.registry.database import SCHEMA, open_database, transaction
 from hub.registry.errors import RegistryError

@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
-from hub.contract.identity import Identity, Role
+from hub.model.identity import Identity, Role
 from hub.registry import token
 from hub.registry.database import SCHEMA
 from hub.registry.keyring import USED_RESOLUTION_NS, Keyring

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from hub.contract.batch import Series
-from hub.contract.identity import Role
+from hub.model.batch import Series
+from hub.model.identity import Role
 from hub.registry import Registry, RegistryError, open_token_file
 from hub.registry import registry as registries
 from hub.registry.database import data_version, open_database

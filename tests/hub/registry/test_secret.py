@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.contract.identity import Role
+from hub.model.identity import Role
 from hub.registry.secret import digest, new_code, new_token, token_id
 from wire.limits import MAX_TOKEN
 

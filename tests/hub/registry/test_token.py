@@ -8,7 +8,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from hub.contract.identity import Role
+from hub.model.identity import Role
 from hub.registry import token
 from hub.registry.database import open_database
 from hub.registry.errors import RegistryError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.contract.identity import Role
+from hub.model.identity import Role
 from hub.registry import Registry, RegistryError, open_token_file
 from wire.errors import Code
 

@@ -1,0 +1,47 @@
+"""The `hub` command and its subcommands."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from hub.cli import audit, config, device, export, flow, import_, mqtt, quarantine, run, store, token
+
+app = typer.Typer(
+    name="hub",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Telemetry Hub: takes in readings from devices, acknowledges what is on disk, stores it, and shows it live.",
+    epilog="First steps: `hub run --demo` shows it; `hub token create --role device --device NAME` lets a device in.",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"telemetry-hub {version('telemetry-hub')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    wanted: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which version this is.")
+    ] = False,
+) -> None:
+    """Options of all subcommands."""
+
+
+app.command("run")(run.run)
+app.command("flow")(flow.flow)
+app.command("audit")(audit.audit)
+app.command("export")(export.export)
+app.command("import")(import_.import_files)
+app.add_typer(config.app, name="config")
+app.add_typer(device.app, name="device")
+app.add_typer(mqtt.app, name="mqtt")
+app.add_typer(quarantine.app, name="quarantine")
+app.add_typer(store.app, name="store")
+app.add_typer(token.app, name="token")

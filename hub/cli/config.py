@@ -1,0 +1,63 @@
+"""`hub config`: check and show settings."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import typer
+
+from hub.cli.exit import MISUSE, fail
+from hub.cli.options import AsJson, Config, settings_or_exit
+
+app = typer.Typer(no_args_is_help=True, help="Check and show the settings that the hub would run with.")
+
+
+@app.command()
+def check(config: Config = None) -> None:
+    """Check the settings; exits with 2 and names each key that is wrong."""
+    # Imported only here: it needs the server's libraries, and `show` does not.
+    from hub.app import HubError, check_settings
+
+    settings = settings_or_exit(config)
+    try:
+        check_settings(settings)
+    except HubError as error:
+        fail("hub", str(error), MISUSE)
+    typer.echo("the settings are good")
+
+
+@app.command()
+def show(config: Config = None, as_json: AsJson = False) -> None:
+    """Show the settings in effect: command line > environment (HUB_…) > file > default."""
+    values = settings_or_exit(config).model_dump(mode="json")
+    if as_json:
+        typer.echo(json.dumps(values))
+        return
+    for name, value in values.items():
+        if not isinstance(value, dict) and name != "mqtt":
+            typer.echo(f"{name} = {json.dumps(value)}")
+    for name, value in values.items():
+        if isinstance(value, dict):
+            _show_table(f"[{name}]", value)
+    for broker in values["mqtt"]:
+        _show_table("[[mqtt]]", broker, "mqtt.")
+
+
+def _show_table(title: str, values: dict[str, Any], prefix: str = "") -> None:
+    """A table as TOML has it: first what is in it, then the tables within."""
+    inner = {key: value for key, value in values.items() if _is_table(value)}
+    typer.echo(f"\n{title}")
+    for key, value in values.items():
+        if key not in inner:
+            typer.echo(f"{'# ' if value is None else ''}{key} = {json.dumps(value)}")
+    for key, value in inner.items():
+        if isinstance(value, dict):
+            _show_table(f"[{prefix}{key}]", value)
+        else:
+            for one in value:
+                _show_table(f"[[{prefix}{key}]]", one)
+
+
+def _is_table(value: object) -> bool:
+    return isinstance(value, dict) or (isinstance(value, list) and bool(value) and isinstance(value[0], dict))

@@ -1,0 +1,255 @@
+"""Who may come in, and from where: credentials, Host and Origin checks, the session's cookie, where the hub may listen.
+
+Pure functions over ASGI scopes; no framework, no clock, no disk. What an identity may do is in hub.model.identity.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Literal, NamedTuple
+
+from hub.http.asgi import Scope
+from hub.model.identity import Identity
+from wire.errors import Code, WireError
+
+SESSION_COOKIE = "telemetry_hub_session"
+
+SAFE_METHODS = frozenset({"GET", "HEAD"})
+"""They change nothing here, and another site's page cannot read the answer."""
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+_AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?")
+_WILDCARDS = frozenset({"", "0.0.0.0", "::"})
+
+
+class Credential(NamedTuple):
+    """What a request brought to prove who it is: a token, or the value of a page's cookie."""
+
+    kind: Literal["token", "session"]
+    value: str
+
+
+class Authority(NamedTuple):
+    """Host and port as in URLs; the name in lower case, an address in its shortest form. No port: the default one."""
+
+    name: str
+    port: int | None
+
+
+class Origin(NamedTuple):
+    """Where a page came from (RFC 6454)."""
+
+    scheme: str
+    name: str
+    port: int
+
+
+def find_credential(scope: Scope) -> Credential | None:
+    """The credential in the headers; None where there is none, or none that could be understood.
+
+    `Authorization: Bearer TOKEN`, `Token TOKEN` (InfluxDB 2 clients) or `Basic` with the token as the password
+    (InfluxDB 1 clients); else the cookie. Whoever sends an Authorization header means it: the cookie is then not looked
+    at. Never the query string, which ends up in logs and histories.
+    """
+    authorizations = _headers(scope, b"authorization")
+    if authorizations:
+        token = _token(authorizations[0]) if len(authorizations) == 1 else None
+        return Credential("token", token) if token else None
+    for header in _headers(scope, b"cookie"):
+        for pair in header.split(";"):
+            name, _, value = pair.strip().partition("=")
+            if name == SESSION_COOKIE and value:
+                return Credential("session", value)
+    return None
+
+
+def parse_authority(text: str) -> Authority | None:
+    """The host and port of a Host header or of a URL; None for what is neither."""
+    match = _AUTHORITY.fullmatch(text)
+    if match is None:
+        return None
+    name, port = match.groups()
+    number = int(port) if port else None
+    if number is not None and number > 65_535:
+        return None
+    if name.startswith("["):
+        address = _address(name[1:-1])
+        return Authority(str(address), number) if isinstance(address, IPv6Address) else None
+    # A final dot makes a name absolute; it is the same host.
+    return Authority(name.lower().removesuffix("."), number)
+
+
+def parse_origin(text: str) -> Origin | None:
+    """An origin of the web; None for anything else, and for the "null" of pages that come from nowhere."""
+    scheme, separator, rest = text.partition("://")
+    authority = parse_authority(rest)
+    if not separator or authority is None or scheme.lower() not in DEFAULT_PORTS:
+        return None
+    scheme = scheme.lower()
+    return Origin(scheme, authority.name, DEFAULT_PORTS[scheme] if authority.port is None else authority.port)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether the host (a name or an address) is certainly this machine, reachable from nowhere else."""
+    if host.lower() == "localhost":
+        return True
+    address = _address(host)
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return address is not None and address.is_loopback
+
+
+def check_listen(host: str, *, tls: bool, behind_proxy: bool) -> None:
+    """Raises ValueError where listening on this host would send tokens in clear text through a network."""
+    if is_loopback(host) or tls or behind_proxy:
+        return
+    raise ValueError(
+        f"refusing to listen on {host or 'every address'} without TLS: tokens and readings would cross the network in "
+        "clear text. Give tls.certificate and tls.key; or set access.behind_proxy = true where a proxy in front of the "
+        "hub does TLS; or listen on 127.0.0.1"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Judges requests. `verify_token` and `verify_session` find the identity behind a secret, without waiting.
+
+    `listen_host` is the address that the hub listens on; `hosts` the names it is also reached by (ports are not looked
+    at); `origins` other origins (`https://host[:port]`) whose pages may use the cookie. Raises ValueError where one of
+    these is wrong.
+    """
+
+    verify_token: Callable[[str], Identity | None]
+    verify_session: Callable[[str], Identity | None]
+    listen_host: str = "127.0.0.1"
+    hosts: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    behind_proxy: bool = False
+
+    def __post_init__(self) -> None:
+        for host in self.hosts:
+            if _name(host) is None:
+                raise ValueError(f"access.allowed_hosts: {host!r} is not a host name")
+        for origin in self.origins:
+            if parse_origin(origin) is None:
+                raise ValueError(
+                    f"access.allowed_origins: {origin!r} is not an origin like https://host or https://host:port"
+                )
+
+    def check_host(self, scope: Scope) -> None:
+        """For every request and upgrade: raises WireError(NOT_ALLOWED) when it asks for a host that this hub is not.
+
+        A page of another site can make its own name point to this machine (DNS rebinding) and is then of the same
+        origin as the hub. Its name in the Host header gives it away.
+        """
+        host = self._host(scope)
+        if host is None:
+            raise WireError(Code.NOT_ALLOWED, "the request needs one Host header")
+        if not self._is_mine(host.name):
+            raise WireError(
+                Code.NOT_ALLOWED, f"this hub is not known as {host.name!r}; if it is, add that to access.allowed_hosts"
+            )
+
+    def authenticate(self, scope: Scope) -> Identity | None:
+        """Who sends this request; None without a credential that is valid.
+
+        Raises WireError(NOT_ALLOWED) where the cookie came along with something that another site's page started.
+        """
+        credential = find_credential(scope)
+        if credential is None:
+            return None
+        if credential.kind == "token":
+            return self.verify_token(credential.value)
+        self._check_origin(scope)
+        return self.verify_session(credential.value)
+
+    def is_secure(self, scope: Scope) -> bool:
+        """Whether the browser reaches the hub by TLS, so that its cookie must not travel without."""
+        return self.behind_proxy or scope.get("scheme") in ("https", "wss")
+
+    def _check_origin(self, scope: Scope) -> None:
+        """Browsers send the cookie along whoever's page starts a request, and let any page open a WebSocket."""
+        if scope["type"] != "websocket" and scope["method"] in SAFE_METHODS:
+            return
+        origins = _headers(scope, b"origin")
+        origin = parse_origin(origins[0]) if len(origins) == 1 else None
+        if origin is None:
+            raise WireError(Code.NOT_ALLOWED, "a request with the cookie needs an Origin header; programs send a token")
+        if origin in {parse_origin(allowed) for allowed in self.origins}:
+            return
+        host = self._host(scope)
+        # The port that is not named is that of the origin's scheme: behind a proxy the hub does not know its own.
+        if host is None or (origin.name, origin.port) != (host.name, host.port or DEFAULT_PORTS[origin.scheme]):
+            raise WireError(
+                Code.NOT_ALLOWED,
+                f"the page comes from {origin.name!r}, not from this hub; if it may, add it to access.allowed_origins",
+            )
+        if scope.get("scheme") in ("https", "wss") and origin.scheme != "https":
+            raise WireError(Code.NOT_ALLOWED, "the page was loaded without TLS")
+
+    def _host(self, scope: Scope) -> Authority | None:
+        hosts = _headers(scope, b"host")
+        return parse_authority(hosts[0]) if len(hosts) == 1 else None
+
+    def _is_mine(self, name: str) -> bool:
+        if is_loopback(name) or any(name == _name(host) for host in self.hosts):
+            return True
+        if is_loopback(self.listen_host):
+            return False
+        if self.listen_host in _WILDCARDS:
+            # The machine's addresses are not known here. Rebinding needs a name: an address is no danger.
+            return _address(name) is not None
+        return name == _name(self.listen_host)
+
+
+def session_cookie(value: str, *, max_age_s: int, secure: bool) -> tuple[bytes, bytes]:
+    """The header that makes a browser keep a session.
+
+    SameSite=Lax and not Strict: the one-time URL may be opened from a mail or a chat, and a Strict cookie would not be
+    sent with the redirect that follows it. What Lax lets through are GETs, which change nothing.
+    """
+    attributes = f"Path=/; Max-Age={max_age_s}; HttpOnly; SameSite=Lax{'; Secure' if secure else ''}"
+    return b"set-cookie", f"{SESSION_COOKIE}={value}; {attributes}".encode()
+
+
+def ended_session_cookie(*, secure: bool) -> tuple[bytes, bytes]:
+    """The header that makes a browser forget its session."""
+    return session_cookie("", max_age_s=0, secure=secure)
+
+
+def _headers(scope: Scope, name: bytes) -> list[str]:
+    return [value.decode("latin-1") for key, value in scope["headers"] if key == name]
+
+
+def _token(authorization: str) -> str | None:
+    scheme, _, rest = authorization.strip().partition(" ")
+    rest = rest.strip()
+    match scheme.lower():
+        case "bearer" | "token":
+            return rest
+        case "basic":
+            try:
+                decoded = base64.b64decode(rest, validate=True).decode()
+            except (binascii.Error, ValueError):
+                return None
+            return decoded.partition(":")[2]
+    return None
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(text)
+    except ValueError:
+        return None
+
+
+def _name(host: str) -> str | None:
+    """A configured host as it would stand in a Host header; None for what is none."""
+    authority = parse_authority(f"[{host}]" if ":" in host and _address(host) is not None else host)
+    return None if authority is None else authority.name

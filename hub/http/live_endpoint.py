@@ -1,0 +1,150 @@
+"""/v1/live: dashboards. A plain ASGI callable; the rules are in hub.live."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from hub.http.asgi import Receive, Scope, Send, refuse
+from hub.http.connections import Connections
+from hub.http.door import Door
+from hub.live.catch_up import Past
+from hub.live.live import Live
+from hub.live.viewer import Viewer
+from hub.model.identity import Action, Identity
+from wire import limits
+from wire import live as messages
+from wire.codec import LIVE_MESSAGES
+from wire.errors import CLOSE_FOR_CODE, Close, Code, WireError
+
+_NOBODY = WireError(Code.NOT_AUTHENTICATED, "no valid token; say authenticate first, or sign in")
+_NOT_READING = WireError(Code.BUSY, "the dashboard does not read what it is sent")
+
+log = structlog.get_logger(__name__)
+
+
+class LiveEndpoint:
+    """Serves dashboards: one task reads, one sends, and the subscriptions' own bring them up to date."""
+
+    def __init__(
+        self,
+        live: Live,
+        past: Past,
+        connections: Connections,
+        door: Door,
+        *,
+        welcome: Callable[[str], messages.Welcome],
+    ) -> None:
+        self._live = live
+        self._past = past
+        self._connections = connections
+        self._door = door
+        self._welcome = welcome
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One dashboard, from the upgrade to the close."""
+        await receive()
+        offered: list[str] = scope["subprotocols"]
+        if offered and messages.SUBPROTOCOL not in offered:
+            await refuse(send, 400, f"subprotocol spoken here: {messages.SUBPROTOCOL}")
+            return
+        try:
+            identity = await self._door.identify(scope)
+        except WireError as error:
+            await refuse(send, 403, error.message)
+            return
+        await send({"type": "websocket.accept", "subprotocol": messages.SUBPROTOCOL if offered else None})
+        ending = _Ending()
+        self._connections.add(ending)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                viewer = Viewer(self._live, self._past, tasks, on_overflow=lambda: ending.end(_NOT_READING))
+                own = [
+                    tasks.create_task(self._read(viewer, scope, identity, receive, ending), name="viewer read"),
+                    tasks.create_task(_pump(viewer, send), name="viewer send"),
+                    tasks.create_task(ending.asked(), name="viewer end"),
+                ]
+                await asyncio.wait(own, return_when=asyncio.FIRST_COMPLETED)
+                viewer.close()
+                for task in own:
+                    task.cancel()
+        finally:
+            self._connections.remove(ending)
+        if ending.error is not None:
+            await _say_goodbye(send, ending.error)
+
+    async def _read(
+        self, viewer: Viewer, scope: Scope, identity: Identity | None, receive: Receive, ending: _Ending
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        timeout = loop.call_later(limits.AUTHENTICATION_SECONDS, ending.end, _NOBODY)
+        try:
+            if identity is not None:
+                timeout.cancel()
+                self._admit(viewer, identity, ending)
+            while True:
+                event = await receive()
+                if event["type"] != "websocket.receive":
+                    return
+                frame = event.get("text")
+                if frame is not None and len(frame.encode()) > limits.MAX_LIVE_MESSAGE_BYTES:
+                    raise WireError(Code.TOO_LARGE, f"a message has at most {limits.MAX_LIVE_MESSAGE_BYTES} bytes")
+                authenticate = viewer.receive(event["bytes"] if frame is None else frame)
+                if authenticate is not None:
+                    identity = await self._door.identify_token(scope, authenticate.token)
+                    timeout.cancel()
+                    self._admit(viewer, identity, ending)
+        except WireError as error:
+            ending.end(error)
+        finally:
+            timeout.cancel()
+
+    def _admit(self, viewer: Viewer, identity: Identity | None, ending: _Ending) -> None:
+        if identity is None:
+            raise _NOBODY
+        if not identity.may(Action.READ):
+            raise WireError(Code.NOT_ALLOWED, f"a token of role {identity.role} may not watch")
+        self._connections.add(ending, identity.token_id)
+        viewer.open(self._welcome(identity.role))
+
+
+class _Ending:
+    """How this side closes a dashboard's connection: the sender notices, and stops."""
+
+    def __init__(self) -> None:
+        self.error: WireError | None = None
+        self._asked = asyncio.Event()
+
+    def end(self, error: WireError) -> None:
+        if self.error is None:
+            self.error = error
+            self._asked.set()
+
+    async def asked(self) -> None:
+        await self._asked.wait()
+
+
+async def _pump(viewer: Viewer, send: Send) -> None:
+    """Sends what waits, as fast as the dashboard reads: `send` waits while the socket's buffer is full."""
+    outbox = viewer.outbox
+    try:
+        while True:
+            frame = await outbox.next_frame()
+            kind = "bytes" if isinstance(frame, bytes) else "text"
+            await send({"type": "websocket.send", kind: frame})
+            viewer.serve_lagging()
+    except OSError:
+        return  # the dashboard is gone; the reader sees it too
+
+
+async def _say_goodbye(send: Send, error: WireError) -> None:
+    code = CLOSE_FOR_CODE.get(error.code, Close.INTERNAL_ERROR)
+    frame = LIVE_MESSAGES.encode(messages.Error(error.code, error.message))
+    try:
+        async with asyncio.timeout(1.0):
+            await send({"type": "websocket.send", "text": frame.decode()})
+            await send({"type": "websocket.close", "code": int(code), "reason": error.code.value})
+    except (OSError, TimeoutError):
+        log.debug("a dashboard was gone before it could be told why", code=error.code.value)

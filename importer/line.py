@@ -1,0 +1,177 @@
+"""InfluxDB line protocol as rows. Follows InfluxDB's reference of the format ("Line protocol")."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from line_protocol_parser import LineFormatError, parse_line
+
+from importer.errors import MappingError
+from importer.mapping import NS_PER, LineMapping
+from importer.row import Refusal, Row
+from importer.text import MAX_LINE_BYTES, Line
+from wire.limits import MAX_STRING_VALUE_BYTES, MAX_TIME_NS
+from wire.model import Value
+
+MAX_STRING_LINES = 1024
+"""Lines over which one text may go: with the bound on its bytes, what a quote that is never closed can cost."""
+
+_PLACE = re.compile(r"\{([^{}]+)\}")
+
+
+def read_line_protocol(lines: Iterable[Line], mapping: LineMapping) -> Iterator[Row | Refusal]:
+    """Each record as a row, or as a refusal. Raises MappingError for a template that cannot be filled in."""
+    row_of = _RowMaker(mapping)
+    digits = 0
+    for number, raw, text in _records(lines):
+        if text is None:
+            yield Refusal(number, raw, "encoding", "the line is not UTF-8")
+            continue
+        try:
+            # Always a str: bytes that are not UTF-8 crash the parser's process.
+            point = parse_line(text)
+        except LineFormatError as error:
+            yield Refusal(number, raw, "syntax", _sentence(error))
+            continue
+        if point is None:
+            continue
+        if not raw.endswith(b"\n") and len(str(point["time"])) < digits:
+            yield Refusal(number, raw, "cut off", "the file ends in the middle of this line: its time is too short")
+            continue
+        digits = len(str(point["time"]))
+        yield row_of(number, raw, point)
+
+
+def _records(lines: Iterable[Line]) -> Iterator[tuple[int, bytes, str | None]]:
+    """Lines, those joined that a text in quotes goes over; blank ones left out."""
+    ahead: list[Line] = []
+    following = iter(lines)
+    while (line := ahead.pop(0) if ahead else next(following, None)) is not None:
+        number, raw = line
+        if raw.isspace():
+            continue
+        if len(raw) >= MAX_LINE_BYTES and not raw.endswith(b"\n"):
+            yield number, raw, ""
+            continue
+        text = _decoded(raw)
+        if text is not None and '"' in text and _quotes(text) % 2 and not _is_record(text):
+            joined = _joined(text, raw, ahead, following)
+            if joined is not None:
+                yield number, *joined
+                continue
+        yield number, raw, text
+
+
+def _joined(text: str, raw: bytes, ahead: list[Line], following: Iterator[Line]) -> tuple[bytes, str] | None:
+    """The record that begins with this line and goes on to the line with the next quote; None where there is none.
+
+    Lines that were looked at in vain are left in `ahead`.
+    """
+    seen = 0
+    while seen < MAX_STRING_LINES and len(raw) <= 2 * MAX_STRING_VALUE_BYTES:
+        if seen == len(ahead):
+            line = next(following, None)
+            if line is None:
+                return None
+            ahead.append(line)
+        more = _decoded(ahead[seen].raw)
+        if more is None:
+            return None
+        raw += ahead[seen].raw
+        text += more
+        seen += 1
+        if _quotes(more) % 2:
+            if not _is_record(text):
+                return None
+            del ahead[:seen]
+            return raw, text
+    return None
+
+
+def _is_record(text: str) -> bool:
+    try:
+        return parse_line(text) is not None
+    except LineFormatError:
+        return False
+
+
+def _quotes(text: str) -> int:
+    return text.count('"') - text.count('\\"')
+
+
+def _decoded(raw: bytes) -> str | None:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _sentence(error: Exception) -> str:
+    sentence = str(error).rstrip(".") or "it is not line protocol"
+    return sentence[:1].lower() + sentence[1:]
+
+
+class _RowMaker:
+    """Makes a row of each parsed point."""
+
+    def __init__(self, mapping: LineMapping) -> None:
+        self._mapping = mapping
+        self._factor = NS_PER[mapping.precision]
+        self._measurements = frozenset(mapping.measurements)
+        self._places = _PLACE.findall(mapping.metric)
+        self._name_of = _template(mapping.metric, self._places)
+        if "field" not in self._places:
+            raise MappingError(
+                f"the template {mapping.metric!r} has no {{field}} in it: all fields would be one metric"
+            )
+
+    def __call__(self, number: int, raw: bytes, point: dict[str, Any]) -> Row | Refusal:
+        mapping = self._mapping
+        measurement, tags = point["measurement"], point["tags"]
+        if self._measurements and measurement not in self._measurements:
+            return Refusal(
+                number,
+                raw,
+                "metric",
+                f"the measurement {measurement} is not one of {', '.join(mapping.measurements)}; say --metric "
+                "'{measurement}.{field}', so that fields of different ones stay apart",
+            )
+        device = mapping.device or tags.get(mapping.device_tag)
+        if device is None:
+            return Refusal(number, raw, "device", f"there is no tag {mapping.device_tag}, which names the device")
+        if point["time"] is None:
+            return Refusal(number, raw, "time", "there is no time, and history without one has no place")
+        time_ns = point["time"] * self._factor
+        if not 0 <= time_ns <= MAX_TIME_NS:
+            return Refusal(number, raw, "time", f"the time {point['time']} {mapping.precision} is not of 1970 to 2262")
+        name_of = self._name_of
+        fields: dict[str, Value] = point["fields"]
+        try:
+            # A parser's dictionary has the last field first.
+            values = {name_of(measurement, field, tags): fields[field] for field in reversed(fields)}
+        except KeyError as error:
+            return Refusal(number, raw, "metric", f"there is no tag {error.args[0]}, which is in the metric's name")
+        return Row(number, raw, device, measurement, time_ns, values)
+
+
+_NameOf = Callable[[str, str, dict[str, str]], str]
+
+
+def _template(template: str, places: list[str]) -> _NameOf:
+    """A function of measurement, field and tags; KeyError for a tag that is not there."""
+    if template == "{field}":
+        return lambda measurement, field, tags: field
+    if template == "{measurement}.{field}":
+        return lambda measurement, field, tags: f"{measurement}.{field}"
+    fixed = _PLACE.split(template)[::2]
+
+    def fill(measurement: str, field: str, tags: dict[str, str]) -> str:
+        known = {**tags, "measurement": measurement, "field": field}
+        return "".join(
+            text + (known[place] if place is not None else "")
+            for text, place in zip(fixed, [*places, None], strict=True)
+        )
+
+    return fill

@@ -1,0 +1,156 @@
+"""`hub config check`: it finds what would keep a hub with these settings from running."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from hub.cli import config
+
+ROOT = Path(__file__).parents[3]
+BROKER = "[[mqtt]]\nurl = 'mqtts://localhost'\n"
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """A certificate and its key, made for this run."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not installed")
+    directory = tmp_path_factory.mktemp("certificate")
+    made = directory / "certificate.pem", directory / "key.pem"
+    command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    subprocess.run([*command, "-subj", "/CN=hub.example", "-out", made[0], "-keyout", made[1]], check=True)
+    return made[0].read_text(), made[1].read_text()
+
+
+@pytest.fixture
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, certificate: tuple[str, str]) -> Path:
+    """Where the file is, with a certificate, its key, and what is neither."""
+    for name, text in zip(("certificate.pem", "key.pem"), certificate, strict=True):
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def check(directory: Path, text: str) -> Result:
+    (directory / "hub.toml").write_text(text)
+    return CliRunner().invoke(config.app, ["check", "--config", "hub.toml"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[journal]\nmax_bytes = 1073741824\nkeep_bytes = 536870912",
+        "[store]\nmemory_limit = '1.5 GiB'",
+        "[access]\nallowed_hosts = ['hub.example']\nallowed_origins = ['https://hub.example:8443']",
+        "listen = '0.0.0.0:8600'\n[tls]\ncertificate = 'certificate.pem'\nkey = 'key.pem'",
+        "listen = '0.0.0.0:8600'\n[access]\nbehind_proxy = true",
+    ],
+)
+def test_good_settings_are_good(directory: Path, text: str) -> None:
+    """They are accepted, and the directory for the data is not made yet."""
+    result = check(directory, text)
+    assert (result.exit_code, result.stdout) == (0, "the settings are good\n"), result.stderr
+    assert not (directory / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[journal]\nmax_bytes = 1073741824", "journal: keep_bytes (1073741824) may be half of max_bytes"),
+        ("[journal]\nkeep_seconds = inf", "journal.keep_seconds: input should be a finite number"),
+        ("[store]\nmemory_limit = 'much'", "store.memory_limit: 'much' is no size: a number and KB, MB, GB or TB"),
+        ("[access]\nallowed_origins = ['hub.example']", "access.allowed_origins: 'hub.example' is not an origin"),
+        ("[access]\nallowed_hosts = ['https://hub.example']", "access.allowed_hosts: 'https://hub.example' is not"),
+        ("listen = '127.0.0.1:²'", "listen: expected HOST:PORT"),
+        ("listen = '0.0.0.0:8600'", "refusing to listen on 0.0.0.0 without TLS"),
+        ("[tls]\ncertificate = 'certificate.pem'", "tls: certificate and key need each other"),
+        ("[tls]\nkey = 'key.pem'", "tls: certificate and key need each other"),
+        ("[tls]\ncertificate = 'gone.pem'\nkey = 'key.pem'", "tls.certificate: gone.pem: No such file"),
+        ("[tls]\ncertificate = 'certificate.pem'\nkey = 'gone.pem'", "tls.key: gone.pem: No such file"),
+        ("[tls]\ncertificate = 'certificate.pem'\nkey = 'certificate.pem'", "are no certificate with its key"),
+        ("[tls]\ncertificate = 'hub.toml'\nkey = 'key.pem'", "are no certificate with its key"),
+        (
+            f"{BROKER}subscribe = [{{ topic = 'a', device = 'a', payload = 'function', function = 'gone.py' }}]",
+            "gone.py",
+        ),
+        (f"{BROKER}tls_ca = 'gone.pem'\nsubscribe = [{{ topic = '{{device}}' }}]", "mqtt mqtt: "),
+        (
+            f"{BROKER}publish = [{{ topic = 'a/{{device}}/{{metric}}' }}]\nsubscribe = [{{ topic = '{{device}}/#' }}]",
+            "would come back through '+/#'",
+        ),
+        (f"{BROKER}presets = ['tasmota']\n[mqtt.discovery]\nenabled = true", "discovery is for what is published"),
+    ],
+)
+def test_settings_that_no_hub_could_run_with_are_told_in_one_line(directory: Path, text: str, says: str) -> None:
+    """The key is named, the exit code is 2, and nothing is a traceback."""
+    result = check(directory, text)
+    assert (result.exit_code, result.stdout) == (2, ""), result.stderr
+    assert says in result.stderr
+    assert result.stderr.startswith("hub: ")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("variable", "says"),
+    [
+        ("HUB_LISTN", "HUB_LISTN: there is no such setting; there is HUB_LISTEN"),
+        ("hub_listn", "hub_listn: there is no such setting; there is HUB_LISTEN"),
+        ("HUB_STORE_THREADS", "HUB_STORE_THREADS: there is no such setting; there is HUB_STORE__THREADS"),
+        ("HUB_STORE__THREAD", "store.thread: there is no such setting"),
+        ("HUB_XYZZY_PLUGH", "HUB_XYZZY_PLUGH: there is no such setting"),
+    ],
+)
+def test_a_variable_that_is_no_setting_is_told(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, variable: str, says: str
+) -> None:
+    """What would be ignored in the environment is named, with what was likely meant."""
+    monkeypatch.setenv(variable, "5")
+    result = check(directory, "")
+    assert (result.exit_code, result.stdout, result.stderr) == (2, "", f"hub: {says}\n")
+
+
+@pytest.mark.parametrize(
+    "variable", ["HUB_TOKEN", "HUB_URL", "HUB_NPM", "HUB_TEST_CHROMIUM", "HUB_PORT_8600_TCP", "HUB_SERVICE_HOST"]
+)
+def test_variables_of_others_are_left_alone(directory: Path, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    """Those of agents, of the build and the tests, and of Kubernetes beside a service that is called hub."""
+    monkeypatch.setenv(variable, "5")
+    assert check(directory, "").exit_code == 0
+
+
+def test_sizes_in_the_environment_are_told_with_an_example_that_works(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sentence's own example is accepted."""
+    monkeypatch.setenv("HUB_STORE__MEMORY_LIMIT", "lots")
+    told = check(directory, "").stderr
+    assert told.startswith("hub: store.memory_limit: 'lots' is no size: ")
+    monkeypatch.setenv("HUB_STORE__MEMORY_LIMIT", told.split()[-1])
+    assert check(directory, "").exit_code == 0
+
+
+def test_the_hub_itself_says_the_same_and_opens_nothing(directory: Path) -> None:
+    """`hub run` judges its settings as the check does."""
+    (directory / "hub.toml").write_text("[access]\nallowed_origins = ['hub.example']")
+    result = subprocess.run(
+        [sys.executable, "-m", "hub", "run", "--config", "hub.toml"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == (
+        "hub: access.allowed_origins: 'hub.example' is not an origin like https://host or https://host:port\n"
+    )
+    assert not (directory / "data").exists()

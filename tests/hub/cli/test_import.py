@@ -1,0 +1,112 @@
+"""`hub import` as a person meets it: what it shows, what it refuses, how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from hub.cli.application import app
+from tests.end_to_end.hub import COMMAND, running_hub
+
+TABLE = "time;temp [°C]\n01.02.2024 10:00;1,5\n15.02.2024 10:00;oops\n16.02.2024 10:00;2,5\n"
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["import", *arguments])
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "log.csv"
+    path.write_text(TABLE)
+    return path
+
+
+def test_a_dry_run_shows_what_would_be_stored_and_all_that_is_wrong(table: Path) -> None:
+    """The mapping, the first rows, devices and metrics, and the bad line; exit code 1 for that."""
+    result = run(str(table), "--dry-run", "--device", "boiler-1")
+    assert result.exit_code == 1
+    for shown in (
+        'decimal = ","',
+        "2024-02-01T10:00:00.000Z",
+        "temp (float °C)",
+        "2 readings of 1 devices",
+        "say --zone",
+    ):
+        assert shown in result.stdout, shown
+    assert "log.csv, line 3: temp: 'oops' is no number" in result.stderr
+    good = run(str(table), "--dry-run", "--device", "boiler-1", "--no-value", "oops", "--zone", "Europe/Berlin")
+    assert good.exit_code == 0
+    assert "2024-02-01T09:00:00.000Z" in good.stdout
+
+
+def test_what_a_dry_run_prints_is_a_mapping_file(table: Path, tmp_path: Path) -> None:
+    """It can be kept, changed and given back."""
+    shown = run(str(table), "--dry-run", "--device", "boiler-1").stdout
+    (tmp_path / "mapping.toml").write_text(shown.partition("\n\nline ")[0])
+    result = run(str(table), "--dry-run", "--mapping", str(tmp_path / "mapping.toml"), "--json")
+    (part,) = json.loads(result.stdout)["files"]
+    assert (part["readings"], part["refused"]) == (2, {"value": 1})
+
+
+def test_refused_lines_are_kept_as_a_file_that_can_be_mended(table: Path, tmp_path: Path) -> None:
+    """With the header, so that the mended file is imported with the same options."""
+    rejects = tmp_path / "rejects.csv"
+    assert run(str(table), "--dry-run", "--device", "a", "--rejects", str(rejects)).exit_code == 1
+    assert rejects.read_text() == "time;temp [°C]\n15.02.2024 10:00;oops\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ((), "--device"),
+        (("--device", "a b"), "no device id"),
+        (("--device", "a", "--time", "none"), "no column 'none'"),
+        (("--device", "a", "--zone", "Mars/Base"), "no time zone"),
+        (("--device", "a", "--type", "temp=number"), "no type"),
+        (("--device", "a", "--column", "temp"), "NAME=VALUE"),
+        (("--device", "a", "--delimiter", ",,"), "delimiter"),
+        (("--device", "a", "--mapping", "none.toml"), "cannot be read"),
+    ],
+)
+def test_misuse_is_told(table: Path, options: tuple[str, ...], said: str) -> None:
+    """Exit code 2 and a sentence that says what to do, before anything is asked of a hub."""
+    result = run(str(table), "--url", "http://127.0.0.1:9", "--token", "t", *options)
+    assert (result.exit_code, said in result.stderr) == (2, True), result.stderr
+
+
+def test_a_hub_that_is_not_there_is_told(table: Path) -> None:
+    """At once, and not when the file is read."""
+    result = run(str(table), "--url", "http://127.0.0.1:9", "--token", "t", "--device", "a", "--zone", "UTC")
+    assert result.exit_code == 1
+    assert "does not answer" in result.stderr
+
+
+async def test_on_the_hubs_own_machine_no_token_is_needed(table: Path, tmp_path: Path) -> None:
+    """One is borrowed; what the hub itself refuses is told with its lines, and is in its quarantine."""
+    other = tmp_path / "other.csv"
+    other.write_text("time,temp\n2024-03-01T00:00:00Z,on\n2024-03-01T00:00:01Z,off\n")
+    async with running_hub(tmp_path / "data") as hub:
+        data = ("--url", hub.url, "--data", str(hub.data))
+        first = await hub_import(str(table), "--device", "a", "--zone", "UTC", *data)
+        assert first["files"][0]["stored"] == 2
+        second = await hub_import(str(other), "--device", "a", "--type", "temp=string", *data)
+        (part,) = second["files"]
+        assert (part["stored"], part["quarantined"], part["refused"]) == (0, 2, {"hub": 2})
+        assert "temp is declared string" in part["refusals"][0]["message"]
+        flow = await hub.settled()
+        assert (flow["totals"]["stored"], flow["totals"]["quarantined_batches"]) == (2, 1)
+
+
+async def hub_import(*arguments: str) -> Any:
+    """The report of an import in a process of its own."""
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND, "import", *arguments, "--json", stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await process.communicate()
+    return json.loads(out)

@@ -1,0 +1,131 @@
+"""`hub mqtt check` on a real Mosquitto: what it explains, and what it says where a broker cannot be listened to."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from paho.mqtt import publish
+from typer.testing import CliRunner, Result
+
+from hub.cli.application import app
+from tests.services.mosquitto import Mosquitto
+
+
+@pytest.fixture
+def broker(mosquitto_program: Path, tmp_path: Path) -> Iterator[Mosquitto]:
+    with Mosquitto(mosquitto_program, tmp_path / "broker") as running:
+        messages: list[Any] = [
+            {"topic": "sensors/hall/pump/pressure", "payload": b"3.5", "retain": True, "qos": 1},
+            {"topic": "sensors/hall/pump/name", "payload": b"\x80", "retain": True, "qos": 1},
+            {"topic": "other", "payload": b"1", "retain": True, "qos": 1},
+        ]
+        publish.multiple(messages, hostname="127.0.0.1", port=running.port)
+        yield running
+
+
+def check(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["mqtt", "check", "--seconds", "0.5", *arguments])
+
+
+def test_it_tells_which_template_takes_what_and_what_would_be_stored_or_refused(broker: Mosquitto) -> None:
+    """Before anything is switched on."""
+    given = ["--url", broker.url, "--topic", "sensors/{site}/{device}/{metric}", "--payload", "value"]
+    done = check(*given, "--json")
+    assert done.exit_code == 0, done.output
+    (told,) = json.loads(done.stdout)["brokers"]
+    assert (told["version"], told["error"], told["messages"]) == ("5", None, 2)
+    assert "mosquitto" in told["broker"]
+    refused, stored = told["topics"]
+    assert stored == {
+        "topic": "sensors/hall/pump/pressure",
+        "messages": 1,
+        "retained": 1,
+        "taken_by": "sensors/{site}/{device}/{metric}",
+        "also_matches": [],
+        "readings": [{"device": "pump", "metric": "pressure", "type": "float", "value": 3.5, "unit": ""}],
+        "refused": {},
+    }
+    assert (refused["readings"], len(refused["refused"])) == ([], 1)
+    text = check(*given).stdout
+    assert "pump  pressure  float  3.5" in text
+    assert "refused, " in text
+
+
+def test_of_several_that_match_it_tells_the_one_that_the_hub_would_ask(broker: Mosquitto, tmp_path: Path) -> None:
+    """The first of the settings; a message is counted once, and only that one's readings are told."""
+    file = tmp_path / "hub.toml"
+    file.write_text(
+        f'[[mqtt]]\nurl = "{broker.url}"\npresets = ["esphome=sensors"]\nsubscribe = [\n'
+        '{ topic = "sensors/#", payload = "value", device = "all" },\n'.replace("#", "{site}/{device}/{metric}")
+        + '{ topic = "{kind}/{site}/{device}/{metric}", payload = "value", device = "{kind}" } ]\n'
+    )
+    done = check("--config", str(file), "--json")
+    (told,) = json.loads(done.stdout)["brokers"]
+    _, seen = told["topics"]
+    assert (seen["taken_by"], seen["also_matches"], seen["messages"]) == (
+        "sensors/{site}/{device}/{metric}", ["{kind}/{site}/{device}/{metric}"], 1
+    )  # fmt: skip
+    assert [reading["device"] for reading in seen["readings"]] == ["all"]
+    assert "taken by sensors/{site}/{device}/{metric}; {kind}/" in check("--config", str(file)).stdout
+
+
+def test_it_names_topics_that_would_run_in_a_circle(broker: Mosquitto, tmp_path: Path) -> None:
+    """By the settings, with both templates and a topic of both."""
+    file = tmp_path / "hub.toml"
+    file.write_text(
+        f'[[mqtt]]\nurl = "{broker.url}"\nsubscribe = [{{ topic = "a/{{device}}/#" }}]\n'
+        'publish = [{ topic = "a/{device}/{metric}" }]\n'
+    )
+    done = check("--config", str(file), "--json")
+    (told,) = json.loads(done.stdout)["brokers"]
+    (loop,) = told["loops"]
+    assert (loop["publish"], loop["subscribe"]) == ("a/{device}/{metric}", "a/{device}/#")
+
+
+def test_where_it_cannot_listen_it_says_why_and_ends_with_1(broker: Mosquitto) -> None:
+    """Nobody there, and no TLS where TLS was expected."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        done = check("--url", f"mqtt://127.0.0.1:{closed.getsockname()[1]}")
+    assert (done.exit_code, "refuses connections: is it running" in done.stdout) == (1, True)
+    done = check("--url", broker.url.replace("mqtt:", "mqtts:"))
+    assert done.exit_code == 1
+    assert "TLS" in done.stdout
+
+
+def test_a_wrong_password_is_told_as_one(mosquitto_program: Path, tmp_path: Path) -> None:
+    """And none at all as none."""
+    users = tmp_path / "users"
+    users.write_text("")
+    users.chmod(0o600)
+    settings = ["allow_anonymous false", f"password_file {users}"]
+    with Mosquitto(mosquitto_program, tmp_path / "broker", settings=settings) as running:
+        assert "lets nobody in without user and password" in check("--url", running.url).stdout
+        done = check("--url", running.url, "--user", "somebody", "--password", "wrong")
+    assert "refuses this user and password" in done.stdout
+    assert done.exit_code == 1
+
+
+@pytest.mark.parametrize("given", [["--topic", "a"], ["--url", "http://x"], ["--url", "mqtt://x", "--topic", "a/#/b"]])
+def test_what_makes_no_sense_ends_with_2(given: list[str]) -> None:
+    """Before anything is connected to."""
+    assert check(*given).exit_code == 2
+
+
+def test_a_look_takes_nothing_from_a_group_of_hubs(broker: Mosquitto) -> None:
+    """It listens beside the group, and so is told what is retained, which no group is."""
+    done = check("--url", broker.url, "--topic", "$share/hubs/sensors/{site}/{device}/{metric}", "--json")
+    (told,) = json.loads(done.stdout)["brokers"]
+    assert (told["filters"], told["messages"]) == (["sensors/+/+/+"], 2)
+
+
+def test_a_file_that_is_missing_is_named(broker: Mosquitto, tmp_path: Path) -> None:
+    """And not the broker."""
+    done = check("--url", broker.url.replace("mqtt:", "mqtts:"), "--ca", str(tmp_path / "no.pem"))
+    assert done.exit_code == 1
+    assert f"{tmp_path / 'no.pem'}: there is no such file" in done.stdout.replace("\n", "")

@@ -1,0 +1,242 @@
+"""`hub token`: what it prints, where, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer import BadParameter
+from typer.testing import CliRunner, Result
+
+from hub.cli import token
+from hub.model.identity import Role
+from hub.registry import FILE_NAME, Registry
+
+YEAR_S = 366 * 86_400
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HUB_DATA", str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(token.app, arguments)
+
+
+def made(*arguments: str) -> str:
+    result = run("create", *arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout.strip()
+
+
+def listed() -> list[dict[str, object]]:
+    result = run("list", "--json")
+    assert result.exit_code == 0, result.output
+    tokens: list[dict[str, object]] = json.loads(result.stdout)
+    return tokens
+
+
+def test_the_token_stands_alone_on_stdout(data: Path) -> None:
+    """`TOKEN=$(hub token create …)` works; what else there is to say goes to stderr, without the secret."""
+    result = run("create", "--role", "device", "--device", "boiler-1")
+    assert result.exit_code == 0
+    assert result.stdout.count("\n") == 1
+    text = result.stdout.strip()
+    assert text.startswith("hub_device_")
+    assert "boiler-1" in result.stderr
+    assert text.rpartition("_")[2] not in result.stderr
+
+
+async def test_what_was_made_lets_in(data: Path) -> None:
+    """Each role, with what it is bound to, as the hub judges it."""
+    device = made("--role", "device", "--device", "boiler-1")
+    gateway = made("--role", "gateway", "--devices", "plant-*")
+    viewer = made("--role", "viewer", "--label", "wall", "--expires-in", "30d")
+    async with Registry(data / FILE_NAME) as registry:
+        identities = [registry.verify(text) for text in (device, gateway, viewer)]
+    assert [(found.role, found.pattern) for found in identities if found is not None] == [
+        (Role.DEVICE, "boiler-1"),
+        (Role.GATEWAY, "plant-*"),
+        (Role.VIEWER, ""),
+    ]
+
+
+async def test_a_running_hub_learns_of_a_revocation(data: Path) -> None:
+    """The command in a process of its own: the hub tells which connections have to end."""
+    text = made("--role", "viewer")
+    async with Registry(data / FILE_NAME) as registry:
+        identity = registry.verify(text)
+        assert identity is not None
+        ended: asyncio.Queue[frozenset[str]] = asyncio.Queue()
+        running = asyncio.create_task(registry.run(ended.put_nowait))
+        arguments = ["-c", "from hub.cli.token import app; app()", "revoke", identity.token_id]
+        command = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=asyncio.subprocess.PIPE)
+        assert await ended.get() == {identity.token_id}
+        assert (await command.communicate())[0].decode() == f"revoked {identity.token_id}\n"
+        assert command.returncode == 0
+        assert registry.verify(text) is None
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+
+def test_a_list_has_everything_but_the_secrets(data: Path) -> None:
+    """As JSON and as a table; a label is shown as it was typed, and ids are whole even where nothing else fits."""
+    secrets = [
+        made("--role", "gateway", "--devices", "plant-*", "--label", "the [red] one", "--expires-in", "12h"),
+        made("--role", "admin"),
+    ]
+    gateway, admin = listed()
+    assert (gateway["role"], gateway["devices"], gateway["label"]) == ("gateway", "plant-*", "the [red] one")
+    assert (admin["devices"], admin["expires"], admin["last_used"], admin["expired"]) == (None, None, None, False)
+    assert str(gateway["expires"]) > str(gateway["created"])
+    table = run("list")
+    assert table.exit_code == 0
+    for text in (str(gateway["id"]), str(admin["id"]), "the [red] one", "plant-*", "never"):
+        assert text in table.stdout
+    for secret in secrets:
+        assert secret.rpartition("_")[2] not in table.stdout + json.dumps([gateway, admin])
+
+
+def test_an_empty_list_says_what_to_do(data: Path) -> None:
+    """On stderr, so that a program reads an empty list."""
+    made("--role", "viewer")
+    assert run("revoke", str(listed()[0]["id"])).exit_code == 0
+    assert listed() == []
+    table = run("list")
+    assert (table.stdout, table.exit_code) == ("", 0)
+    assert "hub token create" in table.stderr
+
+
+def test_revoking_what_is_not_there_fails_and_does_the_rest(data: Path) -> None:
+    """Exit 1 names the unknown ids; those that there were are revoked."""
+    made("--role", "viewer")
+    id = str(listed()[0]["id"])
+    result = run("revoke", "nobody", id, id)
+    assert result.exit_code == 1
+    assert result.stdout == f"revoked {id}\n"
+    assert "no token nobody" in result.stderr
+    assert listed() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--role", "device"], "--device ID"),
+        (["--role", "device", "--devices", "a*"], "--device ID"),
+        (["--role", "device", "--device", "a", "--devices", "a*"], "--device ID"),
+        (["--role", "device", "--device", "a*"], "device id"),
+        (["--role", "gateway"], "--devices PATTERN"),
+        (["--role", "gateway", "--device", "a"], "--devices PATTERN"),
+        (["--role", "gateway", "--devices", "a b"], "pattern"),
+        (["--role", "admin", "--device", "a"], "neither"),
+        (["--role", "viewer", "--devices", "*"], "neither"),
+        (["--role", "king"], "'admin'"),
+        (["--role", "viewer", "--expires-in", "soon"], "30d"),
+        (["--role", "viewer", "--label", "a\x1b[1m"], "printable"),
+        ([], "--role"),
+    ],
+)
+def test_misuse_exits_with_2(data: Path, arguments: list[str], says: str) -> None:
+    """Nothing is made, stdout stays empty, and stderr says what is wanted."""
+    result = run("create", *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert says in result.stderr
+    assert not (data / FILE_NAME).exists() or listed() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "listen", "base"),
+    [
+        ([], "127.0.0.1:8600", "http://127.0.0.1:8600"),
+        ([], "0.0.0.0:80", "http://localhost:80"),
+        ([], "[::1]:8600", "http://[::1]:8600"),
+        (["--hub", "https://hub.example/"], "127.0.0.1:8600", "https://hub.example"),
+    ],
+)
+async def test_a_url_signs_one_browser_in(
+    data: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], listen: str, base: str
+) -> None:
+    """Alone on stdout, at the address where the hub listens or at the one given; the code in it works once."""
+    monkeypatch.setenv("HUB_LISTEN", listen)
+    made("--role", "admin")
+    result = run("url", *arguments)
+    assert result.exit_code == 0
+    before, separator, code = result.stdout.strip().partition("/open/")
+    assert (before, separator) == (base, "/open/")
+    async with Registry(data / FILE_NAME) as registry:
+        login = await registry.redeem(code)
+        assert login is not None
+        identity = registry.verify_session(login.value)
+        assert identity is not None
+        assert identity.role is Role.ADMIN
+        assert await registry.redeem(code) is None
+
+
+def test_a_url_needs_a_token(data: Path) -> None:
+    """Without an admin, or with an id that there is not, it is told what is missing."""
+    made("--role", "viewer")
+    assert "no admin token" in run("url").stderr
+    result = run("url", "--token", "nobody")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "no token nobody" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["list", "--json"], ["revoke", "x"], ["url"]])
+def test_only_create_makes_a_data_directory(data: Path, arguments: list[str]) -> None:
+    """A mistyped directory is told (exit 1) and not made."""
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "--data" in result.stderr
+    assert not data.exists()
+
+
+def test_the_option_wins_over_the_environment(data: Path, tmp_path: Path) -> None:
+    """--data, then HUB_DATA."""
+    made("--role", "viewer", "--data", str(tmp_path / "other"))
+    assert (tmp_path / "other" / FILE_NAME).exists()
+    assert not data.exists()
+
+
+def test_a_directory_that_cannot_be_made_is_told(data: Path) -> None:
+    """Exit 1 and the path, no traceback."""
+    data.write_text("a file, not a directory")
+    result = run("create", "--role", "viewer")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert str(data) in result.stderr
+
+
+@pytest.mark.parametrize("command", [[], ["create"], ["list"], ["revoke"], ["url"]])
+def test_help_teaches(command: list[str]) -> None:
+    """Each command says what it does; those that need arguments show an example."""
+    result = run(*command, "--help")
+    assert result.exit_code == 0
+    assert "oken" in result.stdout
+    if command and command != ["list"]:
+        assert f"hub token {command[0]}" in result.stdout.partition("Example")[2]
+
+
+@given(st.integers(1, 10**6), st.sampled_from("smhdw"))
+def test_a_duration_is_a_number_and_a_unit(number: int, unit: str) -> None:
+    """Up to a hundred years; beyond that a token has no expiry."""
+    seconds = number * {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}[unit]
+    if seconds <= 100 * YEAR_S:
+        assert token.life_ns(f"{number}{unit}") == seconds * 10**9
+    else:
+        with pytest.raises(BadParameter):
+            token.life_ns(f"{number}{unit}")
+
+
+@pytest.mark.parametrize("text", ["", "0d", "-1d", "d", "1", "1.5h", "1 h", "1y", "１d", "1d1h", "99999999999s"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    """The message shows how one looks."""
+    with pytest.raises(BadParameter, match="like 12h"):
+        token.life_ns(text)

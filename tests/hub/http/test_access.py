@@ -1,0 +1,396 @@
+"""Credentials, Host and Origin, the cookie, where to listen."""
+
+from __future__ import annotations
+
+import base64
+from http.cookies import SimpleCookie
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hub.http.access import (
+    SESSION_COOKIE,
+    Access,
+    Authority,
+    Credential,
+    Origin,
+    check_listen,
+    ended_session_cookie,
+    find_credential,
+    is_loopback,
+    parse_authority,
+    parse_origin,
+    session_cookie,
+)
+from hub.model.identity import Identity, Role
+from wire.errors import Code, WireError
+
+DEVICE = Identity("d", Role.DEVICE, "boiler")
+ADMIN = Identity("a", Role.ADMIN)
+COOKIE = f"{SESSION_COOKIE}=page"
+
+labels = st.from_regex(r"[a-z][a-z0-9-]{0,10}", fullmatch=True)
+names = st.lists(labels, min_size=1, max_size=3).map(".".join)
+addresses = st.ip_addresses(v=4).map(str) | st.ip_addresses(v=6).map(lambda address: f"[{address}]")
+ports = st.none() | st.integers(1, 65_535)
+
+
+def scope(*headers: tuple[str, str], method: str = "GET", scheme: str = "http", **more: Any) -> dict[str, Any]:
+    """A request; with method "websocket" an upgrade."""
+    kind: dict[str, Any] = {"type": "websocket"} if method == "websocket" else {"type": "http", "method": method}
+    encoded = [(name.encode(), value.encode("latin-1")) for name, value in headers]
+    return {**kind, "scheme": scheme, "headers": encoded, **more}
+
+
+def access(**settings: Any) -> Access:
+    return Access({"token": DEVICE}.get, {"page": ADMIN}.get, **settings)
+
+
+def basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+@pytest.mark.parametrize(
+    ("headers", "found"),
+    [
+        ([("authorization", "Bearer token")], Credential("token", "token")),
+        ([("authorization", "bearer  token ")], Credential("token", "token")),
+        ([("authorization", "Token token")], Credential("token", "token")),
+        ([("authorization", basic("anyone", "token"))], Credential("token", "token")),
+        ([("authorization", basic("", "with:colon"))], Credential("token", "with:colon")),
+        ([("authorization", "Basic !!!")], None),
+        ([("authorization", "Basic " + base64.b64encode(b"\xff\xfe").decode())], None),
+        ([("authorization", basic("anyone", ""))], None),
+        ([("authorization", "Digest token")], None),
+        ([("authorization", "token")], None),
+        ([("authorization", "")], None),
+        ([("cookie", COOKIE)], Credential("session", "page")),
+        ([("cookie", f"other=1; {COOKIE}; x={COOKIE}")], Credential("session", "page")),
+        ([("cookie", "other=1"), ("cookie", COOKIE)], Credential("session", "page")),
+        ([("cookie", f"{SESSION_COOKIE}=")], None),
+        ([("cookie", f"x{COOKIE}")], None),
+        ([("cookie", "")], None),
+        ([("cookie", COOKIE), ("authorization", "Bearer token")], Credential("token", "token")),
+        ([("cookie", COOKIE), ("authorization", "Bearer")], None),
+        ([("authorization", "Bearer token"), ("authorization", "Bearer other")], None),
+        ([], None),
+    ],
+)
+def test_the_credential_is_found(headers: list[tuple[str, str]], found: Credential | None) -> None:
+    """One Authorization header, of three kinds, else the cookie; what cannot be understood is none."""
+    assert find_credential(scope(*headers)) == found
+
+
+@pytest.mark.parametrize("query", [b"token=token", b"u=a&p=token", b"access_token=token"])
+def test_a_token_in_the_url_is_not_looked_at(query: bytes) -> None:
+    """URLs end up in logs and histories."""
+    assert access().authenticate(scope(query_string=query, path="/?token=token")) is None
+
+
+@given(st.lists(st.tuples(st.sampled_from(["authorization", "cookie"]), st.text(st.characters(max_codepoint=255)))))
+def test_any_headers_are_judged_without_an_error(headers: list[tuple[str, str]]) -> None:
+    """Whatever bytes come, there is a credential or there is none."""
+    found = find_credential(scope(*headers))
+    assert found is None or found.value
+
+
+@given(st.text(st.characters(max_codepoint=255)))
+def test_any_authorization_keeps_the_cookie_out(value: str) -> None:
+    """Whoever sends an Authorization header means it, even a broken one."""
+    found = find_credential(scope(("authorization", value), ("cookie", COOKIE)))
+    assert found is None or found.kind == "token"
+
+
+def test_a_token_and_a_cookie_stand_for_their_identities() -> None:
+    """Each is judged by its own rule; a token is no cookie and a cookie no token."""
+    assert access().authenticate(scope(("authorization", "Bearer token"))) == DEVICE
+    assert access().authenticate(scope(("cookie", COOKIE))) == ADMIN
+    assert access().authenticate(scope(("authorization", "Bearer page"))) is None
+    assert access().authenticate(scope(("cookie", f"{SESSION_COOKIE}=token"))) is None
+
+
+# Origin: who started the request.
+
+SAME = [
+    ("127.0.0.1:8600", "http://127.0.0.1:8600", "http"),
+    ("localhost:8600", "http://localhost:8600", "http"),
+    ("LocalHost:8600", "http://localhost:8600", "http"),
+    ("[::1]:8600", "http://[::1]:8600", "http"),
+    ("[0:0::1]:8600", "http://[::1]:8600", "http"),
+    ("hub.example", "http://hub.example", "http"),
+    ("hub.example", "https://hub.example", "https"),
+    ("hub.example:443", "https://hub.example", "https"),
+    ("hub.example", "https://hub.example:443", "https"),
+    ("hub.example.", "https://hub.example", "https"),
+    ("hub.example", "https://hub.example", "http"),  # TLS ends at a proxy that keeps the Host header
+]
+OTHER = [
+    ("127.0.0.1:8600", "http://evil.example", "http"),
+    ("127.0.0.1:8600", "http://127.0.0.1:8601", "http"),
+    ("127.0.0.1:8600", "http://127.0.0.1", "http"),
+    ("127.0.0.1:8600", "http://localhost:8600", "http"),
+    ("hub.example", "http://hub.example.evil.example", "http"),
+    ("hub.example", "http://evilhub.example", "http"),
+    ("hub.example", "http://hub.example:8080", "http"),
+    ("hub.example", "http://hub.example", "https"),  # a page from the network may have been changed on its way
+    ("hub.example:443", "http://hub.example", "http"),
+    ("hub.example", "null", "http"),
+    ("hub.example", "", "http"),
+    ("hub.example", "hub.example", "http"),
+    ("hub.example", "file://hub.example", "http"),
+    ("hub.example", "https://hub.example/", "https"),
+    ("hub.example", "https://user@hub.example", "https"),
+    ("hub.example", "https://hub.example https://evil.example", "https"),
+]
+
+
+@pytest.mark.parametrize("method", ["websocket", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+@pytest.mark.parametrize(("host", "origin", "scheme"), SAME)
+def test_the_hub_s_own_page_may_use_the_cookie(method: str, host: str, origin: str, scheme: str) -> None:
+    """Origin and Host name the same host and port, spelled in whatever way."""
+    request = scope(("host", host), ("origin", origin), ("cookie", COOKIE), method=method, scheme=scheme)
+    assert access().authenticate(request) == ADMIN
+
+
+@pytest.mark.parametrize("method", ["websocket", "POST", "DELETE"])
+@pytest.mark.parametrize(("host", "origin", "scheme"), OTHER)
+def test_another_site_s_page_may_not(method: str, host: str, origin: str, scheme: str) -> None:
+    """The browser sends the cookie along, so the Origin decides; NOT_ALLOWED."""
+    request = scope(("host", host), ("origin", origin), ("cookie", COOKIE), method=method, scheme=scheme)
+    with pytest.raises(WireError) as caught:
+        access().authenticate(request)
+    assert caught.value.code is Code.NOT_ALLOWED
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [("host", "hub.example")],
+        [("host", "hub.example"), ("origin", "http://hub.example"), ("origin", "http://evil.example")],
+        [("origin", "http://hub.example")],
+        [("host", "hub.example"), ("host", "evil.example"), ("origin", "http://evil.example")],
+    ],
+)
+@pytest.mark.parametrize("method", ["websocket", "POST"])
+def test_a_cookie_without_one_origin_and_one_host_is_refused(method: str, headers: list[tuple[str, str]]) -> None:
+    """Browsers always send both, once; programs have tokens."""
+    with pytest.raises(WireError):
+        access().authenticate(scope(*headers, ("cookie", COOKIE), method=method))
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_reading_needs_no_origin(method: str) -> None:
+    """Browsers send none with a plain GET, and another site cannot read the answer."""
+    assert access().authenticate(scope(("host", "x"), ("cookie", COOKIE), method=method)) == ADMIN
+
+
+@pytest.mark.parametrize("method", ["websocket", "POST"])
+def test_a_header_token_needs_no_origin(method: str) -> None:
+    """No page of another site can know it; the origin is not even looked at."""
+    token = ("authorization", "Bearer token")
+    assert access().authenticate(scope(token, method=method)) == DEVICE
+    assert access().authenticate(scope(token, ("origin", "http://evil.example"), method=method)) == DEVICE
+
+
+def test_an_allowed_origin_may_use_the_cookie() -> None:
+    """Exactly it: scheme, host and port."""
+    judge = access(origins=("https://Grafana.example", "http://wall.example:3000"))
+
+    def allowed(origin: str) -> bool:
+        try:
+            request = scope(("host", "hub"), ("origin", origin), ("cookie", COOKIE), method="websocket")
+            return judge.authenticate(request) == ADMIN
+        except WireError:
+            return False
+
+    assert allowed("https://grafana.example")
+    assert allowed("http://wall.example:3000")
+    assert not allowed("http://grafana.example")
+    assert not allowed("https://grafana.example:8443")
+    assert not allowed("http://wall.example")
+
+
+@given(names | addresses, ports, names | addresses, ports, st.sampled_from(["http", "https"]))
+def test_two_hosts_are_the_same_or_not(
+    host: str, port: int | None, other: str, other_port: int | None, scheme: str
+) -> None:
+    """A page may use the cookie exactly where name and port agree, the default port being that of its scheme."""
+    default = {"http": 80, "https": 443}[scheme]
+
+    def at(name: str, number: int | None) -> str:
+        return name if number is None else f"{name}:{number}"
+
+    request = scope(
+        ("host", at(host, port)),
+        ("origin", f"{scheme}://{at(other, other_port)}"),
+        ("cookie", COOKIE),
+        method="websocket",
+    )
+    try:
+        allowed = access().authenticate(request) == ADMIN
+    except WireError:
+        allowed = False
+    assert allowed == ((host, port or default) == (other, other_port or default))
+
+
+# Host: whom the request is for.
+
+
+@pytest.mark.parametrize(
+    ("listen", "host", "mine"),
+    [
+        ("127.0.0.1", "127.0.0.1:8600", True),
+        ("127.0.0.1", "localhost", True),
+        ("127.0.0.1", "LOCALHOST.:8600", True),
+        ("127.0.0.1", "[::1]:8600", True),
+        ("127.0.0.1", "127.1.2.3", True),
+        ("127.0.0.1", "[::ffff:127.0.0.1]", True),
+        ("127.0.0.1", "hub.example:1", True),  # configured
+        ("127.0.0.1", "evil.example", False),
+        ("127.0.0.1", "localhost.evil.example", False),
+        ("127.0.0.1", "192.168.1.5", False),
+        ("127.0.0.1", "0.0.0.0", False),
+        ("127.0.0.1", "", False),
+        ("127.0.0.1", "localhost:port", False),
+        ("127.0.0.1", "localhost:99999", False),
+        ("127.0.0.1", "local host", False),
+        ("127.0.0.1", "localhost/", False),
+        ("127.0.0.1", "[127.0.0.1]", False),
+        ("127.0.0.1", "[fe80::1%eth0]", False),
+        ("localhost", "192.168.1.5", False),
+        ("::1", "localhost", True),
+        ("192.168.1.5", "192.168.1.5:8600", True),
+        ("192.168.1.5", "localhost:8600", True),
+        ("192.168.1.5", "192.168.1.6", False),
+        ("192.168.1.5", "evil.example", False),
+        ("fd00::5", "[FD00:0::5]:8600", True),
+        ("fd00::5", "[fd00::6]", False),
+        ("0.0.0.0", "192.168.1.5", True),
+        ("::", "[fd00::5]", True),
+        ("", "10.0.0.1", True),
+        ("0.0.0.0", "evil.example", False),
+        ("0.0.0.0", "hub.example", True),  # configured
+        ("hub.lan", "hub.lan:8600", True),
+        ("hub.lan", "evil.lan", False),
+    ],
+)
+def test_a_request_for_another_host_is_refused(listen: str, host: str, mine: bool) -> None:
+    """A name that was made to point here (DNS rebinding) is not one of the hub's."""
+    judge = access(listen_host=listen, hosts=("Hub.example:8443", "2001:db8::7"))
+    try:
+        judge.check_host(scope(("host", host)))
+        allowed = True
+    except WireError as error:
+        assert error.code is Code.NOT_ALLOWED
+        allowed = False
+    assert allowed == mine
+
+
+def test_a_configured_address_is_one_of_the_hub_s() -> None:
+    """Behind a port forwarding the hub is reached by an address that it does not have."""
+    access(hosts=("2001:db8::7",)).check_host(scope(("host", "[2001:db8:0::7]:8600")))
+
+
+@pytest.mark.parametrize("headers", [[], [("host", "localhost"), ("host", "localhost")]])
+def test_a_request_has_one_host(headers: list[tuple[str, str]]) -> None:
+    """None (HTTP/1.0) or two could mean anything."""
+    with pytest.raises(WireError):
+        access().check_host(scope(*headers))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"hosts": ("https://hub.example",)}, {"hosts": ("",)}, {"origins": ("hub.example",)}, {"origins": ("*",)}],
+)
+def test_a_wrong_setting_is_told(settings: dict[str, tuple[str, ...]]) -> None:
+    """An entry that could never match is a mistake; the message names the setting and the entry."""
+    with pytest.raises(ValueError, match=r"access\.allowed_(hosts|origins): '.*' is not"):
+        access(**settings)
+
+
+@given(names | addresses, ports)
+def test_an_authority_is_read_as_it_is_written(name: str, port: int | None) -> None:
+    """Name and port come out as they went in; an IPv6 address without its brackets."""
+    assert parse_authority(name if port is None else f"{name}:{port}") == Authority(name.strip("[]"), port)
+
+
+@given(st.text(max_size=30))
+def test_any_text_is_an_authority_or_none(text: str) -> None:
+    """Never an error, and never a name with anything in it that a host name cannot have."""
+    for found in (parse_authority(text), parse_origin(text), parse_origin(f"http://{text}")):
+        assert found is None or not set(found.name) & set("/@?# \\\r\n\0[]")
+
+
+def test_an_origin_has_its_scheme_s_port() -> None:
+    """Unless it says another."""
+    assert parse_origin("HTTPS://Hub.example") == Origin("https", "hub.example", 443)
+    assert parse_origin("http://hub.example:81") == Origin("http", "hub.example", 81)
+
+
+# The cookie, and where to listen.
+
+
+def test_the_cookie_is_kept_from_scripts_and_other_sites() -> None:
+    """HttpOnly, SameSite=Lax, for the whole hub, for so long; Secure where the browser came by TLS."""
+    name, value = session_cookie("secret", max_age_s=60, secure=True)
+    morsel = SimpleCookie(value.decode())[SESSION_COOKIE]
+    assert name == b"set-cookie"
+    assert morsel.value == "secret"
+    assert (morsel["httponly"], morsel["samesite"], morsel["secure"]) == (True, "Lax", True)
+    assert (morsel["path"], morsel["max-age"], morsel["domain"]) == ("/", "60", "")
+    assert not SimpleCookie(session_cookie("s", max_age_s=1, secure=False)[1].decode())[SESSION_COOKIE]["secure"]
+
+
+def test_what_is_written_is_read() -> None:
+    """The cookie that the browser gives back is the session."""
+    pair = session_cookie("secret", max_age_s=60, secure=False)[1].decode().partition(";")[0]
+    assert find_credential(scope(("cookie", f"a=b; {pair}"))) == Credential("session", "secret")
+
+
+def test_an_ended_cookie_is_forgotten() -> None:
+    """At once, and it stands for nothing meanwhile."""
+    value = ended_session_cookie(secure=False)[1].decode()
+    assert "Max-Age=0" in value
+    assert find_credential(scope(("cookie", value.partition(";")[0]))) is None
+
+
+@pytest.mark.parametrize(
+    ("scheme", "behind_proxy", "secure"),
+    [("http", False, False), ("https", False, True), ("wss", False, True), ("ws", False, False), ("http", True, True)],
+)
+def test_the_cookie_is_secure_where_there_is_tls(scheme: str, behind_proxy: bool, secure: bool) -> None:
+    """The hub's own, or that of the proxy in front of it."""
+    assert access(behind_proxy=behind_proxy).is_secure(scope(scheme=scheme)) == secure
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [
+        ("127.0.0.1", True),
+        ("127.8.9.10", True),
+        ("::1", True),
+        ("localhost", True),
+        ("LOCALHOST", True),
+        ("::ffff:127.0.0.1", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("", False),
+        ("192.168.1.5", False),
+        ("::ffff:192.168.1.5", False),
+        ("localhost.example", False),
+        ("127.1", False),
+        ("hub", False),
+    ],
+)
+def test_clear_text_stays_on_this_machine(host: str, loopback: bool) -> None:
+    """Off loopback the hub refuses to listen without TLS or a proxy that does it, and says what to do."""
+    assert is_loopback(host) == loopback
+    check_listen(host, tls=True, behind_proxy=False)
+    check_listen(host, tls=False, behind_proxy=True)
+    if loopback:
+        check_listen(host, tls=False, behind_proxy=False)
+    else:
+        with pytest.raises(ValueError, match=r"tls\.certificate .* access\.behind_proxy .* 127\.0\.0\.1"):
+            check_listen(host, tls=False, behind_proxy=False)

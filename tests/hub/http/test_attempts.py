@@ -1,0 +1,86 @@
+"""What failing to authenticate costs."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hub.http.attempts import CLOSE_FROM, FREE_FAILURES, FailedAttempts
+from wire.limits import AUTHENTICATION_SECONDS
+
+gaps_s = st.floats(0, 60)
+
+
+def test_a_loop_of_failures_is_slowed_down_and_then_closed() -> None:
+    """The first answers come at once, the next later and later, then there are none."""
+    failed = FailedAttempts()
+    penalties = [failed.fail("192.0.2.1", 0.0) for _ in range(3 * CLOSE_FROM)]
+    assert [penalty.delay_s for penalty in penalties[:FREE_FAILURES]] == [0.0] * FREE_FAILURES
+    delays = [penalty.delay_s for penalty in penalties[FREE_FAILURES - 1 : CLOSE_FROM - 1]]
+    assert all(later > earlier for earlier, later in pairwise(delays))
+    assert [penalty.close for penalty in penalties] == [False] * (CLOSE_FROM - 1) + [True] * (2 * CLOSE_FROM + 1)
+
+
+def test_each_address_pays_for_itself() -> None:
+    """Others get their answers at once."""
+    failed = FailedAttempts()
+    for _ in range(CLOSE_FROM):
+        failed.fail("192.0.2.1", 0.0)
+    assert failed.fail("192.0.2.2", 0.0) == (0.0, False)
+
+
+def test_failures_are_forgotten() -> None:
+    """Within a minute, however many there were."""
+    failed = FailedAttempts()
+    for _ in range(10_000):
+        failed.fail("192.0.2.1", 0.0)
+    assert failed.fail("192.0.2.1", 60.0) == (0.0, False)
+
+
+@given(st.lists(gaps_s, max_size=50))
+def test_no_answer_waits_longer_than_an_unauthenticated_connection(gaps: list[float]) -> None:
+    """Whatever the pattern of failures."""
+    failed = FailedAttempts()
+    now_s = 0.0
+    for gap_s in gaps:
+        now_s += gap_s
+        penalty = failed.fail("192.0.2.1", now_s)
+        assert 0.0 <= penalty.delay_s < AUTHENTICATION_SECONDS
+
+
+@given(st.lists(st.tuples(gaps_s, st.integers(0, 10)), max_size=60))
+def test_memory_is_bounded(failures: list[tuple[float, int]]) -> None:
+    """However many addresses there are; the one that was quiet for longest is forgotten first."""
+    failed = FailedAttempts(max_addresses=3)
+    now_s = 0.0
+    for gap_s, address in failures:
+        now_s += gap_s
+        failed.fail(f"192.0.2.{address}", now_s)
+        assert len(failed) <= 3
+
+
+def test_the_longest_quiet_address_is_forgotten_first() -> None:
+    """A loop cannot wash its own count away with one other address."""
+    failed = FailedAttempts(max_addresses=2)
+    for _ in range(CLOSE_FROM):
+        failed.fail("192.0.2.1", 0.0)
+        failed.fail("192.0.2.2", 0.0)
+    failed.fail("192.0.2.1", 0.0)
+    failed.fail("192.0.2.3", 0.0)
+    assert failed.fail("192.0.2.1", 0.0).close
+    assert failed.fail("192.0.2.2", 0.0) == (0.0, False)
+
+
+def test_one_machine_s_ipv6_addresses_are_one() -> None:
+    """A machine has a whole /64; an IPv4 address in IPv6 form is that IPv4 address; anything else is a name."""
+    failed = FailedAttempts()
+    for number in range(CLOSE_FROM):
+        failed.fail(f"2001:db8:0:1::{number:x}", 0.0)
+        failed.fail(("::ffff:192.0.2.1", "192.0.2.1")[number % 2], 0.0)
+        failed.fail("x" * 100 + str(number), 0.0)
+    assert failed.fail("2001:db8:0:1:ffff::1", 0.0).close
+    assert failed.fail("192.0.2.1", 0.0).close
+    assert failed.fail("2001:db8:0:2::1", 0.0) == (0.0, False)
+    assert len(failed) == 4

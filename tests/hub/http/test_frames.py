@@ -1,0 +1,189 @@
+"""Cutting an agent's stream into frames changes nothing but its cost: it is held to what websockets makes of it."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+from websockets.frames import Close, Frame, Opcode
+from websockets.server import ServerProtocol
+
+from hub.http.direct import DirectWebSocket
+from hub.http.frames import frame_end, take_messages
+
+LIMIT = 70_000
+"""Above 65,535, where a length takes eight bytes."""
+
+HANDSHAKE = (
+    b"GET /v1/device HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+class Wire(asyncio.Transport):
+    """A connection that keeps what is written to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.closing = False
+
+    def write(self, data: Any) -> None:
+        self.written += data
+
+    def close(self) -> None:
+        self.closing = True
+
+    abort = close
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+
+class Read(NamedTuple):
+    """What came of a stream."""
+
+    messages: list[tuple[bytes, bool]]
+    written: bytes
+    closed: bool
+    ended: list[Any]
+
+
+async def read(chunks: list[bytes], *, cuts: bool, refuse: int | None = None, early: bytes = b"") -> Read:
+    """Gives the chunks to a connection whose application takes messages, and refuses the one of number `refuse`."""
+    accepted = asyncio.Event()
+    ended: list[Any] = []
+    messages: list[tuple[bytes, bool]] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        direct = scope["extensions"]["telemetry.direct"]
+        assert (await receive())["type"] == "websocket.connect"
+
+        def take(payload: bytes, is_text: bool) -> None:
+            messages.append((payload, is_text))
+            if len(messages) == refuse:
+                direct.refuse_text()
+
+        direct.attach(take)
+        await send({"type": "websocket.accept"})
+        accepted.set()
+        ended.append(await receive())
+
+    config = Config(app, ws_max_size=LIMIT, ws_per_message_deflate=False)
+    config.load()
+    config.loaded_app = app
+    connection = DirectWebSocket(config, ServerState(), {})
+    wire = Wire()
+    connection.connection_made(wire)
+    connection.data_received(HANDSHAKE)
+    if early:
+        connection.data_received(early)
+    connection._cuts = connection._cuts and cuts
+    await accepted.wait()
+    begin = len(wire.written)
+    for chunk in chunks:
+        if not wire.closing:
+            connection.data_received(chunk)
+    closed = wire.closing
+    connection.connection_lost(None)
+    await asyncio.gather(*connection.tasks)
+    return Read(messages, wire.written[begin:], closed, ended)
+
+
+def masked(opcode: Opcode, payload: bytes, *, fin: bool = True) -> bytes:
+    """A frame as agents send them."""
+    return Frame(opcode, payload, fin).serialize(mask=True)
+
+
+payloads = st.one_of(st.binary(max_size=140), st.sampled_from([bytes(125), bytes(126), bytes(65_535), bytes(65_536)]))
+data_frames = st.builds(masked, st.sampled_from([Opcode.TEXT, Opcode.BINARY]), payloads)
+control_frames = st.builds(masked, st.sampled_from([Opcode.PING, Opcode.PONG]), st.binary(max_size=125))
+fragmented = st.builds(
+    lambda first, between, last: (
+        masked(Opcode.TEXT, first, fin=False) + between + masked(Opcode.CONT, b"more", fin=False) + last
+    ),
+    st.binary(max_size=20),
+    st.one_of(st.just(b""), control_frames, data_frames),
+    st.builds(masked, st.just(Opcode.CONT), st.binary(max_size=20)),
+)
+wrong = st.sampled_from(
+    [
+        masked(Opcode.BINARY, bytes(LIMIT + 1))[:40],
+        Frame(Opcode.TEXT, b"unmasked").serialize(mask=False),
+        bytes([0xC1, 0x80, 1, 2, 3, 4]),
+        bytes([0x83, 0x80, 1, 2, 3, 4]),
+        bytes([0x09, 0x80, 1, 2, 3, 4]),
+        masked(Opcode.CONT, b"of nothing"),
+        masked(Opcode.CLOSE, Close(1000, "bye").serialize()),
+        masked(Opcode.CLOSE, b"x"),
+    ]
+)
+frames = st.lists(st.one_of(data_frames, data_frames, control_frames, fragmented, wrong), max_size=8)
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> tuple[list[bytes], list[bytes]]:
+    """A stream frame by frame, and as the network may deliver it."""
+    parts = draw(frames)
+    whole = b"".join(parts)
+    places = sorted(draw(st.lists(st.integers(0, len(whole)), max_size=8)))
+    return parts, [whole[a:b] for a, b in pairwise([0, *places, len(whole)]) if a < b]
+
+
+@given(streams(), st.one_of(st.none(), st.integers(1, 3)))
+def test_the_same_comes_of_a_stream(stream: tuple[list[bytes], list[bytes]], refuse: int | None) -> None:
+    """Messages, answers and the end are those of websockets reading frame by frame, however the network cuts it."""
+    parts, chunks = stream
+    cut = asyncio.run(read(chunks, cuts=True, refuse=refuse))
+    assert cut == asyncio.run(read(parts, cuts=False, refuse=refuse))
+
+
+@given(st.integers(1, 20), st.binary(max_size=12))
+def test_what_comes_before_the_answer_to_the_handshake_is_read_by_websockets(early: int, payload: bytes) -> None:
+    """It may end within a frame: cutting would begin in the middle of one."""
+    stream = masked(Opcode.BINARY, payload) * 3
+    taken = asyncio.run(read([stream[early:]], cuts=True, early=stream[:early]))
+    assert taken == asyncio.run(read([stream[early:]], cuts=False, early=stream[:early]))
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 65_535, 65_536])
+def test_a_frame_ends_where_its_header_says(size: int) -> None:
+    """Also where only a part of the header is there: then the end is no further than it is."""
+    frame = masked(Opcode.BINARY, bytes(size))
+    assert frame_end(frame, 0, LIMIT) == len(frame)
+    for part in range(min(14, len(frame))):
+        assert part < frame_end(frame[:part], 0, LIMIT) <= len(frame)
+
+
+def test_messages_are_taken_until_something_else_comes() -> None:
+    """The rest begins exactly there."""
+    ordinary = masked(Opcode.TEXT, b"a") + masked(Opcode.BINARY, b"")
+    for rest in (masked(Opcode.PING, b""), masked(Opcode.TEXT, b"half", fin=False), masked(Opcode.TEXT, b"cut")[:-1]):
+        assert take_messages(ordinary + rest, 0, LIMIT) == ([(b"a", True), (b"", False)], len(ordinary))
+
+
+async def test_messages_do_not_pass_websockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shorter way is in use, also after frames that are not for it."""
+    passed: list[bytes] = []
+    receive = ServerProtocol.receive_data
+
+    def watch(protocol: ServerProtocol, data: bytes) -> None:
+        passed.append(data)
+        receive(protocol, data)
+
+    monkeypatch.setattr(ServerProtocol, "receive_data", watch)
+    others = masked(Opcode.PING, b"") + masked(Opcode.TEXT, b"a", fin=False) + masked(Opcode.CONT, b"b")
+    taken = await read([masked(Opcode.TEXT, b"x") + others, masked(Opcode.TEXT, b"y") * 2], cuts=True)
+    assert taken.messages == [(b"x", True), (b"ab", True), (b"y", True), (b"y", True)]
+    assert passed[0].startswith(b"GET")
+    assert b"".join(passed[1:]) == others

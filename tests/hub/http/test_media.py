@@ -1,0 +1,39 @@
+"""An answer has the format that is named, or the best that is accepted."""
+
+from __future__ import annotations
+
+import pytest
+
+from hub.http.media import ARROW, CSV, JSON, choose_format
+from hub.http.problem import Refusal
+
+OFFERED = {"json": JSON, "csv": CSV, "arrow": ARROW}
+
+
+@pytest.mark.parametrize(
+    ("named", "accept", "chosen"),
+    [
+        (None, None, "json"),
+        (None, "*/*", "json"),
+        (None, "text/csv", "csv"),
+        (None, "text/*", "csv"),
+        (None, "TEXT/CSV; charset=utf-8", "csv"),
+        (None, f"application/json;q=0.5, {ARROW}", "arrow"),
+        (None, "text/csv;q=0.2, */*;q=0.1", "csv"),
+        (None, "application/json;q=0, */*", "csv"),
+        (None, "application/*;q=0.3, text/csv;q=0.3", "json"),
+        ("csv", "application/json", "csv"),
+        ("csv", "image/png", "csv"),
+    ],
+)
+def test_the_best_format_is_chosen(named: str | None, accept: str | None, chosen: str) -> None:
+    """By name first, then by weight, the most precise range counting, then in the order of the offer."""
+    assert choose_format(named, accept, OFFERED) == chosen
+
+
+@pytest.mark.parametrize("accept", ["image/png", "text/html, image/*", "*/*;q=0", "text/csv;q=none", "", ";;,;q"])
+def test_where_nothing_is_accepted_it_is_told_what_there_is(accept: str) -> None:
+    """406, with the media types."""
+    with pytest.raises(Refusal, match="there is application/json, text/csv") as refusal:
+        choose_format(None, accept, OFFERED)
+    assert refusal.value.status == 406

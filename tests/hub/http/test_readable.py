@@ -1,0 +1,106 @@
+"""What is in quarantine as text for people: any bytes at all, and what a batch says in them."""
+
+from __future__ import annotations
+
+import json
+from array import array
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hub.http.readable import MAX_CHARACTERS, MAX_ITEMS, readable
+from wire.codec import Format
+
+scalars = (
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text(max_size=9)
+)
+contents = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4),
+    max_leaves=9,
+)
+ENCODE = {"json": msgspec.json.encode, "msgpack": msgspec.msgpack.encode}
+
+
+@given(contents.filter(lambda content: "inf" not in repr(content)), st.sampled_from(["json", "msgpack"]))
+def test_what_is_short_is_all_there(content: Any, format: Format) -> None:
+    """The text is JSON with the same content, whatever it came as."""
+    text, shortened = readable(ENCODE[format](content), format)
+    assert (json.loads(text), shortened) == (content, False)
+
+
+@given(st.binary(max_size=200), st.sampled_from(["json", "msgpack"]))
+def test_any_bytes_have_a_text(payload: bytes, format: Format) -> None:
+    """Which can be sent as UTF-8."""
+    readable(payload, format).text.encode()
+
+
+def test_packed_columns_are_read() -> None:
+    """Times are whole, a NaN is no value, an infinity is named, and what is not made of numbers is shown as bytes."""
+    batch = {
+        "type": "data",
+        "seq": 7,
+        "time": array("q", [2**62 + 1, 2]).tobytes(),
+        "values": {
+            "level": array("d", [1.5, float("nan")]).tobytes(),
+            "x": array("d", [float("inf")]).tobytes(),
+            "y": b"ab",
+        },
+    }
+    lines = [line.strip() for line in readable(msgspec.msgpack.encode(batch), "msgpack").text.splitlines()]
+    assert lines == [
+        "{",
+        '"type": "data",',
+        '"seq": 7,',
+        '"time": [4611686018427387905, 2],',
+        '"values": {',
+        '"level": [1.5, null],',
+        '"x": [inf],',
+        '"y": "2 bytes: 61 62"',
+        "}",
+        "}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("payload", "format", "says"),
+    [
+        (b'{"a": NaN}', "json", "nan"),
+        (b'{"a": "\\ud800"}', "json", '"\\ud800"'),
+        (b"{", "json", "{"),
+        (b"\xff{", "json", "\ufffd{"),
+        (b"\xc1\x02", "msgpack", "c1 02"),
+        (msgspec.msgpack.encode(msgspec.msgpack.Ext(5, b"\x01")), "msgpack", '"extension 5: 01"'),
+        (b"[" * 100 + b"]" * 100, "json", "…"),
+        (b"[" * 200_000, "json", "[[["),
+    ],
+)
+def test_what_is_wrong_is_shown_as_it_is(payload: bytes, format: Format, says: str) -> None:
+    """It is in quarantine because something about it is wrong."""
+    assert says in readable(payload, format).text
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        list(range(MAX_ITEMS + 5)),
+        {str(number): 0 for number in range(MAX_ITEMS + 5)},
+        array("d", range(MAX_ITEMS + 5)).tobytes(),
+    ],
+)
+def test_what_is_long_says_how_much_more_there_is(content: object) -> None:
+    """Rows beyond the bound are counted."""
+    text, shortened = readable(msgspec.msgpack.encode(content), "msgpack")
+    assert ("… 5 more" in text, shortened) == (True, True)
+
+
+def test_no_message_is_longer_than_a_page_can_show() -> None:
+    """The largest that an agent may send, and a text without an end."""
+    wide = {str(metric): [0.123456789] * MAX_ITEMS for metric in range(MAX_ITEMS)}
+    for content in (wide, "x" * 10**6, [["y" * 3_000] * 90]):
+        text, shortened = readable(msgspec.json.encode(content), "json")
+        assert len(text) <= MAX_CHARACTERS + 1
+        assert shortened

@@ -1,0 +1,148 @@
+"""What a connection may cost before anybody is known on it: the real server on a socket, asked byte by byte."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+import msgspec
+import pytest
+from websockets.asyncio.client import connect
+
+from hub.http.asgi import Receive, Scope, Send
+from hub.http.server import MAX_BODY_BYTES, Router, Server, listen
+
+HASTE_S = 0.2
+"""How long the server under test waits where it shall lose patience."""
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers with the length of the body that it was given."""
+    length, more = 0, True
+    while more:
+        message = await receive()
+        length += len(message.get("body", b""))
+        more = message.get("more_body", False)
+    body = str(length).encode()
+    headers = [(b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def quiet(_: Scope, receive: Receive, send: Send) -> None:
+    """A WebSocket that is accepted, and then waits for its end."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    await receive()
+
+
+@contextlib.asynccontextmanager
+async def serving(**how: float) -> AsyncIterator[int]:
+    """A server; its port."""
+    listener = listen("127.0.0.1", 0)
+    server = Server(Router({"/quiet": quiet}, echo, check=lambda scope: None), listener, **how)  # type: ignore[arg-type]
+    running = asyncio.create_task(server.run())
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+
+
+class Client(NamedTuple):
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def answer(self) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers and body of the next answer."""
+        head = (await self.reader.readuntil(b"\r\n\r\n")).decode()
+        status, *lines = head.split("\r\n")
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines if line)}
+        return int(status.split()[1]), headers, await self.reader.readexactly(int(headers["content-length"]))
+
+    async def is_closed(self) -> bool:
+        """Returns when the server has closed: True when it did so without a byte more."""
+        try:
+            return await self.reader.read() == b""
+        except ConnectionResetError:
+            return True
+
+
+@contextlib.asynccontextmanager
+async def calling(port: int) -> AsyncIterator[Client]:
+    client = Client(*await asyncio.open_connection("127.0.0.1", port))
+    try:
+        yield client
+    finally:
+        client.writer.transport.abort()
+
+
+def head(fields: str, method: str = "POST") -> bytes:
+    return f"{method} /x HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n\r\n".encode()
+
+
+async def test_a_body_up_to_the_bound_reaches_its_endpoint() -> None:
+    """With a length and in chunks, and then the next request on the same connection."""
+    async with serving() as port, calling(port) as client:
+        client.writer.write(head(f"Content-Length: {MAX_BODY_BYTES}") + bytes(MAX_BODY_BYTES))
+        assert (await client.answer())[::2] == (200, str(MAX_BODY_BYTES).encode())
+        client.writer.write(head("Transfer-Encoding: chunked") + b"3\r\nabc\r\n" + b"2\r\nde\r\n0\r\n\r\n")
+        assert (await client.answer())[::2] == (200, b"5")
+        client.writer.write(head("Accept: */*", "GET"))
+        assert (await client.answer())[::2] == (200, b"0")
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        head("Content-Length: 500000000"),
+        head("Content-Length: 500000000\r\nExpect: 100-continue"),
+        head("Content-Length: 500000000", "GET"),
+        head("Transfer-Encoding: chunked") + b"%x\r\n" % (1 << 20) + bytes(MAX_BODY_BYTES + 1),
+    ],
+    ids=["length", "continue", "get", "chunks"],
+)
+async def test_a_larger_body_is_refused_before_it_was_sent(sent: bytes) -> None:
+    """413 as a problem, while most of the body is still to come; and the connection is closed."""
+    async with serving() as port, calling(port) as client:
+        client.writer.write(sent)
+        status, headers, body = await client.answer()
+        assert (status, headers["content-type"], headers["connection"]) == (413, "application/problem+json", "close")
+        assert "at most 65536 bytes" in msgspec.json.decode(body)["detail"]
+        assert await client.is_closed()
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for() -> None:
+    """408 as a problem; and the connection is closed."""
+    async with serving(patience_s=HASTE_S) as port, calling(port) as client:
+        client.writer.write(head("Content-Length: 10") + b"abc")
+        status, headers, _ = await client.answer()
+        assert (status, headers["content-type"], headers["connection"]) == (408, "application/problem+json", "close")
+        assert await client.is_closed()
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET / HTTP/1.1\r\nHost: local"], ids=["nothing", "half"])
+async def test_a_head_that_does_not_come_is_not_waited_for(begun: bytes) -> None:
+    """The connection is closed, whether nothing or half a head came; also after a request that was served."""
+    async with serving(patience_s=HASTE_S) as port:
+        async with calling(port) as client:
+            client.writer.write(begun)
+            assert await client.is_closed()
+        async with calling(port) as client:
+            client.writer.write(head("Accept: */*", "GET"))
+            await client.answer()
+            client.writer.write(begun or b"G")
+            assert await client.is_closed()
+
+
+async def test_a_head_that_is_there_is_not_hurried() -> None:
+    """A WebSocket that says nothing stays open, when a connection that says nothing and is younger is closed."""
+    async with (
+        serving(patience_s=HASTE_S) as port,
+        connect(f"ws://127.0.0.1:{port}/quiet", proxy=None, ping_interval=None) as socket,
+    ):
+        async with calling(port) as client:
+            assert await client.is_closed()
+        await (await socket.ping())

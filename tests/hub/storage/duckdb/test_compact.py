@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hub.model.batch import Batch
+from hub.model.store import Aggregate, Cursor, Query, StoreError, StoreUnavailable
+from hub.storage.duckdb.compact import compact
+from hub.storage.duckdb.database import Database, size_bytes
+from hub.storage.duckdb.history import read_history
+from hub.storage.duckdb.plan import HOUR_NS
+from hub.storage.duckdb.tables import Tables
+from tests.hub.storage.duckdb.test_database import held_by_another_process
+from tests.hub.storage.readings import REGISTRY, SERIES, batch, entry
+from tests.hub.storage.small_disk import SmallDisk
+
+ALL = list(SERIES.values())
+DAYS = 5
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from hub.storage.duckdb.compact import compact
+def tell(share):
+    if share >= float(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+compact(Path(sys.argv[1]), memory_limit="400MB", threads=1, tell=tell)
+"""
+
+
+def opened(path: Path) -> tuple[Database, Tables]:
+    database = Database(path, memory_limit="400MB", threads=1)
+    return database, Tables(database.writer, registry=REGISTRY)
+
+
+def fill(path: Path, rows: int) -> None:
+    """Some days of readings of all types, some of them late, half of them deleted again."""
+    database, tables = opened(path)
+    chance = np.random.default_rng(7)
+    for number in range(1, 9):
+        times = (number % 4) * 30 * HOUR_NS + np.sort(chance.choice(24 * HOUR_NS, rows))
+        floats = Batch(times, [(SERIES["float"], chance.normal(size=rows))], readings=rows)
+        few = [int(time) for time in times[:50]]
+        others = batch(
+            few,
+            {
+                SERIES["integer"]: [number * 50 + place for place in range(50)],
+                SERIES["string"]: [f"{time}" for time in few],
+                SERIES["boolean"]: [time % 2 == 0 for time in few],
+            },
+        )
+        tables.append([entry(2 * number - 1, floats), entry(2 * number, others)], Cursor("journal", 2 * number))
+        tables.rollups.roll_up("float", rows // 3)
+        tables.rollups.fold("float", 500)
+    tables.delete_before(33 * HOUR_NS)
+    # What is folded on the way would be answered by the hour and not by the minute.
+    for one in ALL:
+        while tables.rollups.fold(one.type, 1000):
+            pass
+    database.close()
+
+
+def answers(path: Path) -> list[Any]:
+    """What the store has to say of everything."""
+    database, tables = opened(path)
+    # Intervals of whole buckets, so that it makes no difference how many pieces a bucket has.
+    of_buckets: tuple[Aggregate, ...] = ("count", "first", "last")
+    questions: list[tuple[int | None, Aggregate]] = [
+        (None, "minmax"),
+        *((DAYS * points, aggregate) for points in (24, 1440) for aggregate in of_buckets),
+    ]
+    found: list[Any] = [tables.cursor, dict(tables.stored), tables.held]
+    found += [summary.counts() for summary in tables.summaries.values()]
+    found += [summary.latest(ALL) for summary in tables.summaries.values()]
+    with database.reader() as reader:
+        for points, aggregate in questions:
+            spans = {id: span for summary in tables.summaries.values() for id, span in summary.spans(ALL).items()}
+            history = read_history(reader, Query(ALL, 0, DAYS * 24 * HOUR_NS, points, aggregate), spans)
+            found += [(list(part.times_ns), list(part.values), part.resolution) for part in history.series]
+    database.close()
+    return found
+
+
+def test_a_compacted_file_says_the_same_and_is_smaller(tmp_path: Path) -> None:
+    """Every answer is as before, with raw readings, rollups and what expired; the room of deleted readings is free."""
+    path = tmp_path / "history.duckdb"
+    fill(path, 200_000)
+    before = answers(path)
+    shares: list[float] = []
+    compacted = compact(path, memory_limit="400MB", threads=1, tell=shares.append)
+    assert answers(path) == before
+    assert compacted.after_bytes < 0.75 * compacted.before_bytes
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    assert [part.name for part in tmp_path.iterdir()] == ["history.duckdb"]
+    # It goes on as if nothing had been.
+    database, tables = opened(path)
+    tables.append([entry(17, batch([HOUR_NS], {SERIES["float"]: [1.0]}))], Cursor("journal", 17))
+    assert tables.rollups.roll_up("float", 100) == 1
+    assert tables.rollups.fold("float", 100) == 1
+    database.close()
+
+
+def test_rows_are_in_order_of_days_and_series(tmp_path: Path) -> None:
+    """What was written in order of arrival is together by series afterwards."""
+    path = tmp_path / "history.duckdb"
+    database, tables = opened(path)
+    series = [SERIES["float"], type(SERIES["float"])(99, "device", "other", "float")]
+    for offset in range(1, 30):
+        time = (offset * 7 % 30) * 2 * HOUR_NS
+        tables.append([entry(offset, batch([time], {one: [1.0] for one in series}))], Cursor("journal", offset))
+    database.close()
+    compact(path, memory_limit="400MB", threads=1, tell=lambda _: None)
+    database, _ = opened(path)
+    rows = database.writer.execute("SELECT time_ns, series FROM raw_float ORDER BY rowid").fetchall()
+    assert rows == sorted(rows, key=lambda row: (row[0] // (24 * HOUR_NS), row[1], row[0]))
+    database.close()
+
+
+@pytest.mark.parametrize("share", [0.3, 1.0])
+def test_killed_on_its_way_nothing_has_happened(tmp_path: Path, share: float) -> None:
+    """The old file is whole until the new one is in its place, and the next attempt starts over."""
+    path = tmp_path / "history.duckdb"
+    fill(path, 20_000)
+    before = answers(path)
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(path), str(share)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert answers(path) == before
+    compact(path, memory_limit="400MB", threads=1, tell=lambda _: None)
+    assert answers(path) == before
+    assert [part.name for part in tmp_path.iterdir()] == ["history.duckdb"]
+
+
+def test_a_file_in_use_is_not_compacted(tmp_path: Path) -> None:
+    """While a hub has it open, this is said, and the file stays as it is."""
+    path = tmp_path / "history.duckdb"
+    fill(path, 1000)
+    with held_by_another_process(path), pytest.raises(StoreUnavailable, match="in use by another process"):
+        compact(path, memory_limit="400MB", threads=1, tell=lambda _: None)
+    with pytest.raises(StoreError, match="nothing to compact"):
+        compact(tmp_path / "other.duckdb", memory_limit="400MB", threads=1, tell=lambda _: None)
+
+
+def test_too_little_room_is_said_before(small_disk: SmallDisk) -> None:
+    """Without room for the second file nothing is begun."""
+    path = small_disk.path / "history.duckdb"
+    fill(path, 60_000)
+    before = size_bytes(path)
+    with small_disk.filled(leaving_bytes=1_000_000), pytest.raises(StoreError, match="make room"):
+        compact(path, memory_limit="400MB", threads=1, tell=lambda _: None)
+    assert size_bytes(path) == before
+    assert not path.with_name("history.duckdb.compacted").exists()

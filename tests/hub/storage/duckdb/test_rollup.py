@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import itertools
+import math
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given, settings
+
+from hub.model.store import Aggregate, Cursor, Query, SeriesHistory
+from hub.storage.duckdb import schema
+from hub.storage.duckdb.database import Database
+from hub.storage.duckdb.history import read_history
+from hub.storage.duckdb.rollup import Behind
+from hub.storage.duckdb.summary import Span
+from hub.storage.duckdb.tables import Tables
+from tests.hub.storage.readings import REGISTRY, SERIES, Reading, batch, entry
+from wire.model import MetricType
+
+SECOND, MINUTE, HOUR = 1_000_000_000, 60_000_000_000, 3_600_000_000_000
+
+EXACT: dict[Aggregate, Callable[[list[Any]], Any]] = {
+    "avg": lambda values: sum(values) / len(values),
+    "min": min,
+    "max": max,
+    "first": lambda values: values[0],
+    "last": lambda values: values[-1],
+    "count": len,
+}
+
+
+class Tiers:
+    """A database, the readings that it was given, and what of them is raw."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.tables = Tables(database.writer, registry=REGISTRY)
+        self.given: dict[MetricType, list[Reading]] = {type: [] for type in SERIES}
+
+    def write(self, type: MetricType, readings: list[Reading]) -> None:
+        self.given[type] = sorted([*self.given[type], *readings])
+        times, values = [time for time, _ in readings], [value for _, value in readings]
+        offset = self.tables.cursor.offset + 1
+        self.tables.append([entry(offset, batch(times, {SERIES[type]: values}))], Cursor("journal", offset))
+
+    def query(
+        self, type: MetricType, start: int, end: int, points: int, aggregate: Aggregate = "minmax"
+    ) -> tuple[SeriesHistory, list[Reading]]:
+        """The answer as it is, and as readings."""
+        series = SERIES[type]
+        spans: dict[int, Span] = self.tables.summaries[type].spans([series])
+        with self.database.reader() as reader:
+            (answer,) = read_history(reader, Query([series], start, end, points, aggregate), spans).series
+        return answer, list(zip(answer.times_ns.tolist(), list(answer.values), strict=True))
+
+    def inside(self, type: MetricType, start: int, end: int) -> list[Reading]:
+        return [reading for reading in self.given[type] if start <= reading[0] < end]
+
+
+@contextmanager
+def tiers() -> Iterator[Tiers]:
+    with tempfile.TemporaryDirectory() as directory:
+        database = Database(Path(directory) / "history.duckdb", memory_limit="200MB", threads=1)
+        try:
+            yield Tiers(database)
+        finally:
+            database.close()
+
+
+VALUES: dict[MetricType, Callable[[int], Any]] = {
+    "float": lambda number: (number * 7919 % 1009) / 8,
+    "integer": lambda number: number * 7919 % 1009 - 500,
+    "boolean": lambda number: number % 3 == 0,
+    "string": lambda number: f"s{number % 17}",
+}
+
+# A time in some five hours, most of them in one of few minutes.
+TIMES = st.builds(
+    lambda minute, second: minute * MINUTE + second * SECOND,
+    st.sampled_from([*range(8), 59, 60, 61, 119, 299]),
+    st.integers(0, 59),
+)
+STEPS = st.lists(
+    st.tuples(st.just("write"), st.lists(TIMES, min_size=1, max_size=25))
+    | st.tuples(st.just("roll up"), st.integers(1, 40))
+    | st.tuples(st.just("fold"), st.integers(1, 20)),
+    min_size=2,
+    max_size=14,
+)
+
+
+def do(held: Tiers, type: MetricType, steps: list[tuple[str, Any]]) -> None:
+    """Writes readings of ever new times and values, and rolls up in between."""
+    numbers = itertools.count()
+    taken: set[int] = set()
+    for what, how_much in steps:
+        if what == "write":
+            readings = []
+            for time in how_much:
+                number = next(numbers)
+                free = next(moment for moment in itertools.count(time) if moment not in taken)
+                taken.add(free)
+                readings.append((free, VALUES[type](number)))
+            held.write(type, readings)
+        elif what == "roll up":
+            held.tables.rollups.roll_up(type, how_much)
+        else:
+            held.tables.rollups.fold(type, how_much)
+
+
+@settings(max_examples=40)
+@given(
+    st.sampled_from(sorted(SERIES)),
+    STEPS,
+    st.integers(0, 30),
+    st.sampled_from([(MINUTE, 60), (HOUR, 3), (7 * MINUTE, 20), (HOUR, 5), (2 * HOUR, 2)]),
+    st.booleans(),
+)
+def test_rollups_answer_like_the_readings(
+    type: MetricType, steps: list[tuple[str, Any]], start: int, intervals: tuple[int, int], reload: bool
+) -> None:
+    """Wherever rolling up stands, and however late readings came: aligned intervals have exactly their values."""
+    width, points = intervals
+    begin = start * MINUTE if width % HOUR else (start // 10) * HOUR
+    end = begin + width * points
+    with tiers() as held:
+        do(held, type, steps)
+        if reload:
+            held.tables.load()
+        aggregates = EXACT if type in schema.NUMBERS else {name: EXACT[name] for name in ("first", "last", "count")}
+        for aggregate, value_of in aggregates.items():
+            expected = [
+                (begin + part * width, value_of([value for _, value in group]))
+                for part, group in itertools.groupby(
+                    held.inside(type, begin, end), key=lambda reading: (reading[0] - begin) // width
+                )
+            ]
+            assert held.query(type, begin, end, points, aggregate)[1] == [
+                (time, pytest.approx(value) if aggregate == "avg" else value) for time, value in expected
+            ]
+
+
+@settings(max_examples=40)
+@given(st.sampled_from(sorted(SERIES)), STEPS, st.integers(0, 5 * 3600), st.integers(0, 5 * 3600), st.integers(4, 40))
+def test_peaks_from_rollups_are_true(
+    type: MetricType, steps: list[tuple[str, Any]], start: int, length: int, points: int
+) -> None:
+    """Points from any tier are readings at their own times, ends and extremes of the range among them."""
+    begin, end = start * SECOND, (start + length) * SECOND
+    with tiers() as held:
+        do(held, type, steps)
+        _, found = held.query(type, begin, end, points)
+        inside = held.inside(type, begin, end)
+        assert len(found) <= points
+        assert set(found) <= set(inside)
+        if len(inside) <= points:
+            assert len(found) == len(inside) or held.query(type, begin, end, points)[0].resolution != "raw"
+        if inside:
+            assert (found[0], found[-1]) == (inside[0], inside[-1])
+            if type in schema.NUMBERS:
+                values, all_values = [value for _, value in found], [value for _, value in inside]
+                assert (min(values), max(values)) == (min(all_values), max(all_values))
+
+
+def hours_of_readings(held: Tiers, type: MetricType = "float") -> None:
+    """Six hours of a reading every 10 s, rolled up and folded."""
+    held.write(type, [(number * 10 * SECOND, VALUES[type](number)) for number in range(6 * 360)])
+    while held.tables.rollups.roll_up(type, 500):
+        pass
+    while held.tables.rollups.fold(type, 100):
+        pass
+
+
+def test_a_query_takes_the_tier_that_fits_its_points() -> None:
+    """Raw for narrow intervals, minutes and hours for wide ones; the answer says which."""
+    with tiers() as held:
+        hours_of_readings(held)
+        assert held.query("float", 0, 6 * HOUR, 4000)[0].resolution == "raw"
+        assert held.query("float", 0, 6 * HOUR, 2000)[0].resolution == "reduced"
+        assert held.query("float", 0, 6 * HOUR, 400)[0].resolution == "minute"
+        assert held.query("float", 0, 6 * HOUR, 8)[0].resolution == "hour"
+        # Buckets that the intervals cut would belong to two of them.
+        assert held.query("float", 30 * SECOND, 6 * HOUR, 300, "count")[0].resolution == "reduced"
+        assert held.query("float", 0, 6 * HOUR, 360, "count")[0].resolution == "minute"
+        assert held.query("float", 0, 6 * HOUR, 6, "count")[0].resolution == "hour"
+
+
+@pytest.mark.parametrize("type", sorted(SERIES))
+def test_rollups_outlive_their_readings(type: MetricType) -> None:
+    """Where the raw readings are deleted, rollups answer; where minutes are deleted, hours; counts stay right."""
+    with tiers() as held:
+        hours_of_readings(held, type)
+        cut = 3 * HOUR + 17 * MINUTE + 5 * SECOND
+        assert held.tables.delete_before(cut) == math.ceil(cut / (10 * SECOND))
+        answer, found = held.query(type, 0, 6 * HOUR, 720)
+        assert answer.resolution == "minute"
+        assert set(found) <= set(held.given[type])
+        assert (found[0], found[-1]) == (held.given[type][0], held.given[type][-1])
+        assert held.query(type, 0, 6 * HOUR, 6, "count")[1] == [(hour * HOUR, 360) for hour in range(6)]
+        held.tables.delete_rollups_before("minute", 2 * HOUR)
+        assert held.query(type, 0, 6 * HOUR, 6, "count")[1] == [(hour * HOUR, 360) for hour in range(6)]
+        assert held.query(type, 2 * HOUR, 3 * HOUR, 60, "count")[1] == [
+            (2 * HOUR + minute * MINUTE, 6) for minute in range(60)
+        ]
+        # A reading that comes when its time is long past still counts.
+        held.write(type, [(HOUR + 1, VALUES[type](0)), (2 * HOUR + 1, VALUES[type](0))])
+        assert [count for _, count in held.query(type, 0, 6 * HOUR, 6, "count")[1]] == [360, 361, 361, 360, 360, 360]
+        held.tables.delete_rollups_before("hour", HOUR)
+        assert [count for _, count in held.query(type, 0, 6 * HOUR, 6, "count")[1]] == [361, 361, 360, 360, 360]
+
+
+def test_a_step_that_fails_leaves_nothing() -> None:
+    """A step is there whole or not at all, and the next one does it."""
+    with tiers() as held:
+        held.write("float", [(number * SECOND, float(number)) for number in range(100)])
+        held.database.writer.execute("ALTER TABLE rollup RENAME made TO gone")
+        with pytest.raises(duckdb.Error):
+            held.tables.rollups.roll_up("float", 1000)
+        held.database.writer.execute("ALTER TABLE rollup RENAME gone TO made")
+        held.tables.load()
+        assert held.tables.rollups.behind["float"] == Behind(100, 0)
+        assert held.tables.rollups.roll_up("float", 1000) == 100
+        assert held.tables.rollups.behind["float"] == Behind(0, 2)
+        assert held.query("float", 0, 2 * MINUTE, 2, "count")[1] == [(0, 60), (MINUTE, 40)]

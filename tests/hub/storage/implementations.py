@@ -1,0 +1,126 @@
+"""The stores that the contract's tests run against."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hub.model.batch import Batch, Series
+from hub.model.store import History, Store
+from hub.storage.duckdb.store import DuckdbStore
+from hub.storage.influxdb.answer import Target
+from hub.storage.influxdb.influxdb_store import InfluxdbStore
+from hub.storage.influxdb.line import MAX_TIME_NS
+from hub.storage.influxdb.naming import Naming
+from hub.storage.influxdb.server import Credentials
+from tests.hub.storage.readings import REGISTRY, Reading, batch, order, readings_of
+from tests.services.influxdb import Access, InfluxdbServer
+
+MAX_SERIES_PER_DEVICE = 1000
+"""Far more than any of these tests has."""
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """A store to test. `open` gives that of a directory: a new one, or the one that was there before.
+
+    `remote`: a server has the readings. It has one reading of a series at a time, no infinities and not the last
+    nanosecond of all; and it deletes by a retention of its own.
+    """
+
+    name: str
+    open: Callable[[Path], AbstractAsyncContextManager[Store]]
+    remote: bool = False
+
+    @property
+    def newest_ns(self) -> int:
+        """The last time that it takes."""
+        return MAX_TIME_NS if self.remote else 2**63 - 1
+
+    def takes(self, reading: Reading) -> bool:
+        """Whether it does not refuse this one."""
+        time, value = reading
+        return time <= self.newest_ns and (not self.remote or (not isinstance(value, float) or math.isfinite(value)))
+
+    def readings_of(self, batches: Iterable[Batch]) -> dict[int, list[Reading]]:
+        """Every reading of these that it takes, by series id, in order of time."""
+        taken = {id: list(filter(self.takes, part)) for id, part in readings_of(batches).items()}
+        return {id: part for id, part in taken.items() if part}
+
+    def apart(self, batches: Sequence[Batch]) -> list[Batch]:
+        """The same batches; without the rows of a time that a series has already, where there is one reading a time."""
+        return list(batches) if not self.remote else without_equal_times(batches)
+
+
+def duckdb() -> Implementation:
+    """History in a file of the directory."""
+    return Implementation("duckdb", lambda directory: DuckdbStore(directory / "history.duckdb", registry=REGISTRY))
+
+
+def influxdb(name: str, server: InfluxdbServer) -> Implementation:
+    """History in a bucket for each directory."""
+    buckets: dict[Path, Access] = {}
+
+    def open(directory: Path) -> InfluxdbStore:
+        if directory not in buckets:
+            # As long a time as there is goes into three files instead of 15,000.
+            buckets[directory] = server.fresh(shard_days=36_500)
+        return influxdb_store(directory, buckets[directory])
+
+    return Implementation(name, open, remote=True)
+
+
+def influxdb_store(directory: Path, access: Access) -> InfluxdbStore:
+    """A store in this bucket, for devices of two kinds with a tag besides."""
+    tags = {"type": "sensor", "site": "north"}
+    return InfluxdbStore(
+        directory,
+        target=Target(access.url, access.org, access.bucket),
+        credentials=Credentials(access.token, access.user, access.password),
+        naming=Naming(tags_of=lambda device: tags),
+        registry=REGISTRY,
+        max_series_per_device=MAX_SERIES_PER_DEVICE,
+    )
+
+
+def without_equal_times(batches: Iterable[Batch]) -> list[Batch]:
+    """Batches in which each time comes once for each series."""
+    seen: set[tuple[int, int]] = set()
+    found = []
+    for content in batches:
+        columns = {}
+        for series, values in content.columns:
+            kept = []
+            for time, value in zip(content.times, values, strict=True):
+                is_new = (series.id, int(time)) not in seen
+                kept.append(value if is_new else None)
+                if value is not None and value == value:
+                    seen.add((series.id, int(time)))
+            columns[series] = kept
+        found.append(_like(content, columns))
+    return found
+
+
+def _like(content: Batch, columns: dict[Series, list[object]]) -> Batch:
+    packed = isinstance(content.times, np.ndarray)
+    made = batch([int(time) for time in content.times], columns, packed=packed)  # type: ignore[arg-type]
+    made.readings = sum(value is not None and value == value for values in columns.values() for value in values)
+    return made
+
+
+def plain(history: History) -> dict[int, list[Reading]]:
+    """A history's readings by series id, as Python values; checks that they are in order of time."""
+    found = {}
+    for part in history.series:
+        times = part.times_ns.tolist()
+        values = part.values if isinstance(part.values, list) else part.values.tolist()
+        assert times == sorted(times)
+        assert len(times) == len(values)
+        if times:
+            found[part.series.id] = sorted(zip(times, values, strict=True), key=order)
+    return found

@@ -1,0 +1,278 @@
+"""The store's writer with real InfluxDB servers that refuse, are not there, or crash, and with a hub that does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import signal
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import msgspec
+import pytest
+
+from hub.journal.sqlite_journal import SqliteJournal
+from hub.model.batch import Series
+from hub.model.store import Counts, Cursor, Query, StoreUnavailable
+from hub.storage.influxdb.influxdb_store import InfluxdbStore
+from hub.storage.influxdb.server import Credentials, Server
+from tests.hub.storage.influxdb.bucket import credentials_of, store_of, target_of
+from tests.hub.storage.influxdb.killed_writer import BAD, CONFLICT, EPOCH, GOOD, T0, appender, store, writer_of
+from tests.hub.storage.killed_writer import open_journal, running
+from tests.hub.storage.readings import batch, entry
+from tests.hub.storage.test_writer import Retries
+from tests.services import find_service
+from tests.services.found import INFLUXDB1
+from tests.services.influxdb import Access, Influxdb1, InfluxdbServer
+from wire.codec import AGENT_MESSAGES
+from wire.device import Data
+from wire.model import Value
+
+FOR_EVER_S = 3600.0
+KILLS = 2
+SERVER_KILLS = 2
+NARROW_BYTES = 4_000
+OFTEN = 20
+
+
+@pytest.fixture(params=["influxdb1", "influxdb2"])
+def server(request: pytest.FixtureRequest) -> InfluxdbServer:
+    """One of the two versions."""
+    found: InfluxdbServer = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture
+async def bucket(server: InfluxdbServer) -> Access:
+    """A bucket that refuses half of what the writer writes."""
+    access = server.fresh()
+    async with Server(target_of(access), credentials_of(access)) as asked:
+        await asked.write(CONFLICT)
+    return access
+
+
+async def check(journal: SqliteJournal, opened: InfluxdbStore, last: int) -> None:
+    """What InfluxDB takes is there once, what it refuses is in quarantine once, and both are counted once."""
+    history = await opened.query(Query([GOOD, BAD], 0, 2**63, None))
+    good, bad = history.series
+    assert good.times_ns.tolist() == [T0 + number for number in range(1, last + 1)]
+    assert [int(str(value)) for value in good.values] == list(range(1, last + 1))
+    assert len(bad.times_ns) == 0
+    assert await opened.counts() == {GOOD.id: Counts(last, 0, 0), BAD.id: Counts(0, 0, last)}
+    kept = await journal.quarantined(limit=2 * last)
+    assert [one.seq for one in kept] == list(range(last, 0, -1))
+    for one in kept:
+        assert (one.device, one.epoch, one.received_ns) == ("device", EPOCH, 1_000 + one.seq)
+        assert one.reason is not None
+        assert one.reason[0] == "field_conflict"
+        assert 'input field "bad"' in one.reason[1]
+        assert AGENT_MESSAGES[one.format].decode(one.payload) == Data(one.seq, [T0 + one.seq], {"bad": [one.seq + 0.5]})
+
+
+async def test_what_is_refused_is_in_quarantine_and_the_rest_is_stored(bucket: Access, tmp_path: Path) -> None:
+    """In InfluxDB's own words, as a batch of its own, beside its neighbours that are stored."""
+    async with open_journal(tmp_path) as journal, store(tmp_path, bucket) as opened:
+        fill = appender(journal)
+        async with running(writer_of(journal, opened)) as writer:
+            for _ in range(5):
+                await fill.append(20)
+                assert await writer.drain(FOR_EVER_S)
+            assert writer.state.last_error is None
+        await check(journal, opened, 100)
+
+
+@pytest.mark.deadline(120)
+async def test_killed_at_any_moment_nothing_is_lost_or_there_twice(bucket: Access, tmp_path: Path) -> None:
+    """A hub that dies again and again: readings, quarantine and counts are those of one that never did."""
+    for kill in range(KILLS):
+        child = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "tests.hub.storage.influxdb.killed_writer",
+            tmp_path,
+            msgspec.json.encode(bucket).decode(),
+            f"{kill}",
+        )
+        assert await child.wait() == -signal.SIGKILL
+    async with open_journal(tmp_path, keep_bytes=0) as journal, store(tmp_path, bucket) as opened:
+        fill = appender(journal)
+        await fill.append(5)
+        async with running(writer_of(journal, opened)) as writer:
+            assert await writer.drain(FOR_EVER_S)
+            assert writer.state.missed == 0
+        await check(journal, opened, fill.last)
+
+
+@pytest.mark.deadline(120)
+async def test_a_server_that_crashes_gets_everything_once(
+    server: InfluxdbServer, bucket: Access, tmp_path: Path
+) -> None:
+    """Killed while it is written to, and back on its port: what it had not answered is written again."""
+    async with open_journal(tmp_path) as journal, store(tmp_path, bucket) as opened:
+        fill = appender(journal)
+        async with running(writer_of(journal, opened, retries=(retries := Retries()))) as writer:
+            for _ in range(SERVER_KILLS):
+                await fill.append(500)
+                await writer.reached(writer.state.offset + 1)
+                await asyncio.to_thread(server.kill)
+                await fill.append(50)
+                await retries.again()
+                assert "does not answer" in str(writer.state.last_error)
+                await asyncio.to_thread(server.start)
+            assert await writer.drain(FOR_EVER_S)
+        await check(journal, opened, fill.last)
+
+
+async def test_nothing_is_dropped_while_the_credentials_are_wrong(bucket: Access, tmp_path: Path) -> None:
+    """The writer waits and says what to do; with the right ones everything is stored."""
+    wrong = Credentials("wrong") if bucket.major == 2 else Credentials("", bucket.user, "wrong")
+    async with open_journal(tmp_path) as journal:
+        fill = appender(journal)
+        await fill.append(10)
+        async with store_of(tmp_path, bucket, credentials=wrong) as opened:
+            with pytest.raises(StoreUnavailable, match=r"does not accept the credentials: set store\.token"):
+                await opened.open()
+            async with running(writer_of(journal, opened, retries=(retries := Retries()))) as writer:
+                await retries.again()
+                assert "does not accept the credentials" in str(writer.state.last_error)
+        async with store(tmp_path, bucket) as opened:
+            async with running(writer_of(journal, opened)) as writer:
+                assert await writer.drain(FOR_EVER_S)
+            await check(journal, opened, 10)
+
+
+async def test_a_bucket_that_is_missing_is_waited_for(server: InfluxdbServer, tmp_path: Path) -> None:
+    """Missing from the start, or deleted while the hub runs."""
+    access = server.fresh()
+    missing = replace(access, bucket=f"{access.bucket}-missing")
+    async with store(tmp_path, missing) as opened:
+        with pytest.raises(StoreUnavailable, match="`hub store setup` makes it"):
+            await opened.open()
+    if access.major == 2:
+        async with store(tmp_path, access) as opened:
+            await opened.open()
+            headers = {"Authorization": f"Token {access.token}"}
+            async with httpx.AsyncClient(base_url=access.url, headers=headers, trust_env=False) as http:
+                found = (await http.get("/api/v2/buckets", params={"name": access.bucket})).json()["buckets"][0]
+                (await http.delete(f"/api/v2/buckets/{found['id']}")).raise_for_status()
+            async with open_journal(tmp_path) as journal:
+                await appender(journal).append(3)
+                async with running(writer_of(journal, opened, retries=(retries := Retries()))) as writer:
+                    await retries.again()
+                    assert "has no" in str(writer.state.last_error)
+                assert journal.quarantine_totals() == {}
+
+
+async def test_a_token_that_may_only_read_is_told_so(influxdb2: InfluxdbServer, tmp_path: Path) -> None:
+    """Which permission is missing is said in words."""
+    access = influxdb2.fresh()
+    headers = {"Authorization": f"Token {access.token}"}
+    async with httpx.AsyncClient(base_url=access.url, headers=headers, trust_env=False) as http:
+        found = (await http.get("/api/v2/buckets", params={"name": access.bucket})).json()["buckets"][0]
+        resource = {"type": "buckets", "id": found["id"], "orgID": found["orgID"]}
+        made = await http.post(
+            "/api/v2/authorizations",
+            json={"orgID": found["orgID"], "permissions": [{"action": "read", "resource": resource}]},
+        )
+    async with store_of(tmp_path, access, credentials=Credentials(made.json()["token"])) as opened:
+        with pytest.raises(StoreUnavailable, match="give them permission to read and write it"):
+            await opened.open()
+
+
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InfluxdbServer]:
+    """A server that takes small requests only."""
+    program = find_service(INFLUXDB1)
+    if program.path is None:
+        pytest.skip(program.reason)
+    with InfluxdbServer(
+        program.path, tmp_path_factory.mktemp("narrow"), Influxdb1(max_body_bytes=NARROW_BYTES)
+    ) as server:
+        yield server
+
+
+async def test_what_is_too_large_at_once_is_written_in_parts(narrow: InfluxdbServer, tmp_path: Path) -> None:
+    """A server's bound on requests costs more of them; only a single reading that is larger is refused."""
+    text = Series(1, "device", "text", "string")
+    async with store(tmp_path, narrow.fresh()) as opened:
+        await opened.open()
+        values: list[Value] = ["x" * 100] * 300
+        values[200] = "y" * NARROW_BYTES
+        content = batch([T0 + place for place in range(300)], {text: values})
+        written = await opened.write([entry(1, content)], Cursor("journal-a", 1))
+        assert written.readings == 299
+        (refused,) = written.refused
+        assert (refused.code, refused.batch.times) == ("too_large", [T0 + 200])
+        history = await opened.query(Query([text], 0, 2**63, None))
+        assert len(history.series[0].times_ns) == 299
+
+
+async def test_what_is_sent_can_be_compressed(server: InfluxdbServer, tmp_path: Path) -> None:
+    """By setting; the answers are the same."""
+    async with store_of(tmp_path, server.fresh(), compress=True) as opened:
+        await opened.open()
+        content = batch([T0, T0 + 1], {GOOD: [1, 2]})
+        assert (await opened.write([entry(1, content)], Cursor("journal-a", 1))).readings == 2
+        history = await opened.query(Query([GOOD], 0, 2**63, None))
+        assert history.series[0].times_ns.tolist() == [T0, T0 + 1]
+
+
+async def test_a_device_that_invents_series_is_stopped(server: InfluxdbServer, tmp_path: Path) -> None:
+    """Beyond its bound new series are refused, those that are there go on; also after a restart."""
+    series = [Series(place, "device", f"m{place}", "float") for place in range(1, 6)]
+    access = server.fresh()
+    for run in range(2):
+        async with store_of(tmp_path, access, max_series_per_device=3) as opened:
+            await opened.open()
+            content = batch([T0 + run], {one: [0.5] for one in series})
+            written = await opened.write([entry(run + 1, content)], Cursor("journal-a", run + 1))
+            assert written.readings == 3
+            (refused,) = written.refused
+            assert (refused.code, refused.batch.readings) == ("too_many", 2)
+            assert "device has 3 series in InfluxDB already" in refused.message
+            await opened.save()
+    async with store_of(tmp_path, access, max_series_per_device=3, tags={"boot": "1"}) as opened:
+        await opened.open()
+        content = batch([T0 + 7], {series[0]: [0.5]})
+        assert (await opened.write([entry(3, content)], Cursor("journal-a", 3))).readings == 0
+
+
+async def test_a_server_that_names_a_time_is_not_asked_before(tmp_path: Path) -> None:
+    """While one writer tries again and again, the one that was told to come back in an hour does not."""
+    asked: Counter[str] = Counter()
+    often = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                length = re.search(r"(?i)content-length: (\d+)", head)
+                await reader.readexactly(int(length[1]) if length else 0)
+                bucket = re.search(r"bucket=(\w+)", head)
+                status = "204 No Content\r\nX-Influxdb-Version: v2.7.12"
+                if bucket:
+                    asked[bucket[1]] += 1
+                    status = "503 Service Unavailable" + ("\r\nRetry-After: 3600" if bucket[1] == "named" else "")
+                    if asked["named"] and asked["unnamed"] >= OFTEN:
+                        often.set()
+                writer.write(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode())
+        writer.close()
+
+    async with contextlib.AsyncExitStack() as stack:
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        stack.callback(server.close)
+        port = server.sockets[0].getsockname()[1]
+        for bucket in ("named", "unnamed"):
+            directory = tmp_path / bucket
+            directory.mkdir()
+            journal = await stack.enter_async_context(open_journal(directory))
+            access = Access(2, f"http://127.0.0.1:{port}", bucket, org="o", token="t")
+            opened = await stack.enter_async_context(store(directory, access))
+            await stack.enter_async_context(running(writer_of(journal, opened, retries=lambda: 0.0)))
+        await often.wait()
+        assert asked["named"] == 1

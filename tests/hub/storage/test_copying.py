@@ -1,0 +1,136 @@
+"""Copying from store to store: everything once, however often it is cut off, and differences are seen."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hub.model.batch import Batch
+from hub.model.store import Counts, Cursor, Store, StoreError
+from hub.storage import copying
+from hub.storage.copying import copy_store, differences
+from hub.storage.duckdb.store import DuckdbStore
+from tests.hub.storage.readings import REGISTRY, SERIES, batch, batches, entries, order, readings_of
+from wire.limits import MAX_TIME_NS
+
+ALL = list(SERIES.values())
+END = Cursor("journal", 1_000)
+
+
+class CutOff(Exception):
+    """The copying program ends here."""
+
+
+def open_store(directory: str | Path, name: str) -> DuckdbStore:
+    return DuckdbStore(Path(directory) / f"{name}.duckdb", registry=REGISTRY)
+
+
+async def fill(store: Store, content: list[Batch]) -> None:
+    await store.open()
+    await store.write(entries(content), END)
+
+
+async def everything(store: Store) -> dict[int, list[Any]]:
+    found: dict[int, list[Any]] = {}
+    async for piece in store.scan(ALL, 0, MAX_TIME_NS + 1):
+        values = piece.values if isinstance(piece.values, list) else piece.values.tolist()
+        found.setdefault(piece.series.id, []).extend(zip(piece.times_ns.tolist(), values, strict=True))
+    return {id: sorted(readings, key=order) for id, readings in found.items()}
+
+
+def nothing_told(readings: int) -> None:
+    """For who does not want to know."""
+
+
+@settings(max_examples=20)
+@given(st.lists(batches(ALL), max_size=4))
+async def test_a_copy_holds_what_the_source_holds(content: list[Batch]) -> None:
+    """Every reading of every type to the bit, and the source's cursor, so that a hub goes on with it."""
+    with tempfile.TemporaryDirectory() as directory:
+        async with open_store(directory, "source") as source, open_store(directory, "target") as target:
+            await fill(source, content)
+            copied = await copy_store(source, target, ALL, nothing_told)
+            expected = readings_of(content)
+            assert await everything(target) == await everything(source)
+            assert copied.written == sum(map(len, expected.values()))
+            assert target.cursor == END
+            assert await differences(source, target, ALL, nothing_told) == []
+
+
+async def test_a_copy_takes_the_books_along(tmp_path: Path) -> None:
+    """What is expired and refused is so in the target, also of series without a reading left; and after reopening."""
+    real, text = SERIES["float"], SERIES["string"]
+    async with open_store(tmp_path, "source") as source:
+        await fill(source, [batch([1, 2, 9], {real: [1.0, 2.0, 9.0]}), batch([1], {text: ["a"]})])
+        await source.carry([(real, Counts(0, 5, 7)), (SERIES["integer"], Counts(0, 0, 3))])
+        assert await source.delete_before(3) == 3
+        told = await source.counts()
+        assert told == {real.id: Counts(1, 7, 7), text.id: Counts(0, 1, 0), SERIES["integer"].id: Counts(0, 0, 3)}
+        for _ in range(2):
+            async with open_store(tmp_path, "target") as target:
+                await copy_store(source, target, ALL, nothing_told)
+                assert await target.counts() == told
+    async with open_store(tmp_path, "target") as target:
+        await target.open()
+        assert await target.counts() == told
+        await target.write(entries([batch([10], {real: [1.0]})], first=1_001), Cursor("journal", 1_001))
+        assert (await target.counts())[real.id] == Counts(2, 7, 7)
+
+
+async def test_a_copy_that_is_cut_off_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After each write, with the target opened anew each time: in the end everything is there once."""
+    monkeypatch.setattr(copying, "WRITE_READINGS", 50_000)
+    content = [
+        batch(list(range(150_000)), {SERIES["float"]: [float(number) for number in range(150_000)]}),
+        batch([5] * 70_000, {SERIES["integer"]: list(range(70_000))}),
+        batch([1, 2], {SERIES["string"]: ["a", "b"]}),
+    ]
+    cuts = 0
+    async with open_store(tmp_path, "source") as source:
+        await fill(source, content)
+        for _ in range(20):
+            first: list[int] = []
+
+            def cut_off(readings: int, told: list[int] = first) -> None:
+                told.append(readings)
+                if len(told) > 1:
+                    raise CutOff
+
+            try:
+                async with open_store(tmp_path, "target") as target:
+                    copied = await copy_store(source, target, ALL, cut_off)
+            except CutOff:
+                cuts += 1
+                continue
+            break
+        assert cuts >= 3
+        assert copied.written == 0
+        async with open_store(tmp_path, "target") as target:
+            assert await copy_store(source, target, ALL, nothing_told) == (0, 220_002, 0)
+            assert await differences(source, target, ALL, nothing_told) == []
+            assert await everything(target) == await everything(source)
+
+
+async def test_a_target_that_holds_something_else_is_left_alone(tmp_path: Path) -> None:
+    """Also where it is the copy of what the source was before it went on."""
+    async with open_store(tmp_path, "source") as source, open_store(tmp_path, "target") as target:
+        await fill(source, [batch([1], {SERIES["float"]: [1.0]})])
+        await copy_store(source, target, ALL, nothing_told)
+        await source.write(entries([batch([2], {SERIES["float"]: [2.0]})], first=1_001), Cursor("journal", 1_001))
+        with pytest.raises(StoreError, match="empty one"):
+            await copy_store(source, target, ALL, nothing_told)
+        assert await everything(target) == {SERIES["float"].id: [(1, 1.0)]}
+
+
+async def test_differences_are_found_in_number_and_in_content(tmp_path: Path) -> None:
+    """One reading less, another value, another time."""
+    async with open_store(tmp_path, "source") as source, open_store(tmp_path, "target") as target:
+        await fill(source, [batch([1, 2], {SERIES["float"]: [1.0, 2.0], SERIES["string"]: ["a", "b"]})])
+        await fill(target, [batch([1], {SERIES["float"]: [1.0]}), batch([1, 3], {SERIES["string"]: ["a", "b"]})])
+        found = await differences(source, target, ALL, nothing_told)
+        assert [(one.series.type, one.source, one.target) for one in found] == [("float", 2, 1), ("string", 2, 2)]

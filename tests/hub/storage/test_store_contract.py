@@ -1,0 +1,259 @@
+"""What every store does, whichever it is, with what is written to it."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hub.model.batch import Batch, EntryKind, Series
+from hub.model.store import (
+    SCAN_READINGS,
+    Counts,
+    Cursor,
+    Latest,
+    Query,
+)
+from tests.hub.storage.contract import (
+    ALL,
+    EVER,
+    JOURNAL,
+    apart,
+    everything,
+    exactly_at,
+    examples,
+    expected,
+    new_store,
+    write,
+)
+from tests.hub.storage.implementations import Implementation, plain
+from tests.hub.storage.readings import SERIES, Reading, batch, batches, entries, entry, stored
+from wire.model import Value
+
+ENOUGH_ANSWERS = 25
+"""True for as many different offsets."""
+
+
+async def test_a_new_store_has_nothing(implementation: Implementation, tmp_path: Path) -> None:
+    """A new store holds nothing of any journal."""
+    async with implementation.open(tmp_path) as store:
+        assert await store.open() == store.cursor == Cursor("", 0)
+        assert await everything(store) == {}
+        assert await store.latest(ALL) == {}
+        assert await stored(store) == {}
+        description = await store.describe()
+        assert (description.readings, description.oldest_ns, description.newest_ns) == (0, None, None)
+
+
+@examples
+@given(st.lists(st.lists(batches(ALL), min_size=1, max_size=5), min_size=1, max_size=4))
+async def test_what_is_written_is_read_exactly(implementation: Implementation, writes: list[list[Batch]]) -> None:
+    """Raw history is what was written, to the bit, in order of time; missing values are not there."""
+    writes = apart(implementation, writes)
+    async with new_store(implementation) as store:
+        first = 1
+        for given in writes:
+            added = await write(store, given, first=first)
+            assert added == sum(len(part) for part in implementation.readings_of(given).values())
+            first += len(given)
+        together = [content for given in writes for content in given]
+        assert await everything(store) == expected(implementation, together)
+        assert store.cursor == Cursor(JOURNAL, first - 1)
+        readings = implementation.readings_of(together)
+        assert await stored(store) == {id: len(part) for id, part in readings.items()}
+        assert (await store.describe()).readings == sum(len(part) for part in readings.values())
+
+
+@examples
+@given(st.lists(batches(ALL), min_size=1, max_size=12), st.data())
+async def test_what_is_stored_is_not_stored_again(
+    implementation: Implementation, given: list[Batch], data: st.DataObject
+) -> None:
+    """However entries are delivered again, each is stored once."""
+    given = implementation.apart(given)
+    async with new_store(implementation) as store:
+        all_entries = entries(given)
+        while (held := store.cursor.offset) < len(given):
+            start = data.draw(st.integers(0, held))
+            end = data.draw(st.integers(start + 1, len(given)))
+            await store.write(all_entries[start:end], Cursor(JOURNAL, end))
+            await store.save()
+            assert store.cursor.offset == max(held, end)
+        assert await everything(store) == expected(implementation, given)
+
+
+@examples
+@given(st.lists(batches(ALL), min_size=1, max_size=6))
+async def test_all_is_there_after_reopening(implementation: Implementation, given: list[Batch]) -> None:
+    """A store that was closed opens with its cursor, readings, counts and latest values."""
+    given = implementation.apart(given)
+    with tempfile.TemporaryDirectory() as directory:
+        async with implementation.open(Path(directory)) as store:
+            await store.open()
+            await write(store, given)
+            latest = await store.latest(ALL)
+        async with implementation.open(Path(directory)) as store:
+            assert await store.open() == Cursor(JOURNAL, len(given))
+            assert await everything(store) == expected(implementation, given)
+            assert await store.latest(ALL) == latest
+            assert await stored(store) == {id: len(part) for id, part in implementation.readings_of(given).items()}
+
+
+async def test_entries_without_readings_move_the_cursor(implementation: Implementation, tmp_path: Path) -> None:
+    """Gaps and quarantined batches are dealt with, too."""
+    async with implementation.open(tmp_path) as store:
+        await store.open()
+        given = [entry(1, None, EntryKind.GAP), entry(2, None, EntryKind.QUARANTINE)]
+        written = await store.write(given, Cursor(JOURNAL, 2))
+        assert (written.readings, list(written.refused)) == (0, [])
+        assert await store.save() == store.cursor == Cursor(JOURNAL, 2)
+        assert (await store.query(Query(ALL, *EVER, None))).cursor == Cursor(JOURNAL, 2)
+
+
+async def test_another_journal_begins_at_its_beginning(implementation: Implementation, tmp_path: Path) -> None:
+    """Offsets of a new journal have nothing to do with those of the old one."""
+    async with implementation.open(tmp_path) as store:
+        await store.open()
+        old, new = (batch([time], {SERIES["integer"]: [time]}) for time in (1, 2))
+        await write(store, [old, old, old])
+        assert (await store.write([entry(1, new)], Cursor("journal-b", 1))).readings == 1
+        assert await store.save() == store.cursor == Cursor("journal-b", 1)
+        assert await stored(store) == {SERIES["integer"].id: 4}
+
+
+async def test_a_range_has_its_start_and_not_its_end(implementation: Implementation, tmp_path: Path) -> None:
+    """Queries of neighbouring ranges share no reading and miss none."""
+    async with implementation.open(tmp_path) as store:
+        await store.open()
+        series = SERIES["integer"]
+        newest = implementation.newest_ns
+        await write(store, [batch([1, 2, 3, newest], {series: [1, 2, 3, 4]})])
+        ranges = [(1, 3), (3, 4), (4, newest), (4, 2**63), (3, 3), (-5, 2)]
+        for points in (None, 100):
+            found = [
+                [value for _, value in plain(await store.query(Query([series], *range, points))).get(series.id, [])]
+                for range in ranges
+            ]
+            assert found == [[1, 2], [3], [], [4], [], [1]]
+
+
+async def test_series_come_in_the_order_asked_for(implementation: Implementation, tmp_path: Path) -> None:
+    """Every series asked for is in the answer, in its place, also one without readings."""
+    async with implementation.open(tmp_path) as store:
+        await store.open()
+        nobody = Series(999, "device", "nobody", "string")
+        await write(store, [batch([1], {series: [None] for series in ALL} | {SERIES["boolean"]: [True]})])
+        asked = [nobody, *reversed(ALL)]
+        for points in (None, 10):
+            history = await store.query(Query(asked, *EVER, points))
+            assert [part.series for part in history.series] == asked
+            assert [len(part.times_ns) for part in history.series] == [0, 0, 1, 0, 0]
+            assert isinstance(history.series[0].values, list)
+
+
+@examples
+@given(
+    st.lists(st.lists(batches(ALL, st.integers(0, 20)), min_size=1, max_size=5), min_size=1, max_size=3),
+    st.integers(-5, 10),
+    st.integers(10, 25),
+)
+async def test_a_scan_gives_every_reading(
+    implementation: Implementation, writes: list[list[Batch]], start: int, end: int
+) -> None:
+    """One series after the other as asked, each in order of time, pieces within their bound, equal times all there."""
+    writes = apart(implementation, writes)
+    async with new_store(implementation) as store:
+        first = 1
+        for given in writes:
+            await write(store, given, first=first)
+            first += len(given)
+        asked = list(reversed(ALL))
+        found: dict[int, list[Reading]] = {}
+        async for piece in store.scan(asked, start, end):
+            assert 0 < len(piece.times_ns) == len(piece.values) <= SCAN_READINGS
+            assert piece.resolution == "raw"
+            assert list(found)[-1:] in ([], [piece.series.id]) or piece.series.id not in found
+            values = piece.values if isinstance(piece.values, list) else piece.values.tolist()
+            found.setdefault(piece.series.id, []).extend(zip(piece.times_ns.tolist(), values, strict=True))
+        readings = implementation.readings_of([content for given in writes for content in given])
+        inside = {id: [one for one in part if start <= one[0] < end] for id, part in readings.items()}
+        assert list(found) == [series.id for series in asked if inside.get(series.id)]
+        for id, part in found.items():
+            assert [time for time, _ in part] == [time for time, _ in inside[id]]
+            assert sorted(map(exactly_at, part)) == list(map(exactly_at, inside[id]))
+
+
+@examples
+@given(st.lists(st.lists(batches(ALL), min_size=1, max_size=3), min_size=1, max_size=5))
+async def test_latest_is_the_newest_and_not_the_last(implementation: Implementation, writes: list[list[Batch]]) -> None:
+    """A reading that comes late does not become the latest."""
+    writes = apart(implementation, writes)
+    async with new_store(implementation) as store:
+        first = 1
+        for given in writes:
+            await write(store, given, first=first)
+            first += len(given)
+        readings = implementation.readings_of([content for given in writes for content in given])
+        latest = await store.latest(ALL)
+        assert {id: newest.time_ns for id, newest in latest.items()} == {
+            id: part[-1][0] for id, part in readings.items()
+        }
+        for id, (time, value) in latest.items():
+            assert exactly_at((time, value)) in map(exactly_at, readings[id])
+
+
+async def test_latest_has_plain_values(implementation: Implementation, tmp_path: Path) -> None:
+    """A latest value is a Python value, of its series' type."""
+    async with implementation.open(tmp_path) as store:
+        await store.open()
+        values: list[Value] = [1.5, 2, True, "on"]
+        await write(store, [batch([7], {series: [value] for series, value in zip(ALL, values, strict=True)})])
+        latest = await store.latest(ALL)
+        assert latest == {series.id: Latest(7, value) for series, value in zip(ALL, values, strict=True)}
+        assert [type(latest[series.id].value) for series in ALL] == [type(value) for value in values]
+
+
+async def test_a_history_is_true_for_its_cursor(implementation: Implementation, tmp_path: Path) -> None:
+    """While entries are written, every answer holds exactly those up to the offset that it names."""
+    series = [Series(id, "device", f"m{id}", "integer") for id in range(8)]
+    seen: dict[int | None, set[int]] = {None: set(), 6: set()}
+    async with implementation.open(tmp_path) as store:
+        await store.open()
+
+        async def write_on() -> None:
+            while min(map(len, seen.values())) < ENOUGH_ANSWERS:
+                first = (await store.save()).offset + 1
+                given = [
+                    entry(offset, batch([offset], {series[offset % len(series)]: [offset]}))
+                    for offset in range(first, first + 40)
+                ]
+                await store.write(given, Cursor(JOURNAL, given[-1].offset))
+
+        async def query_on(points: int | None) -> None:
+            while not writing.done():
+                history = await store.query(Query(series, *EVER, points))
+                offset = history.cursor.offset
+                seen[points].add(offset)
+                if points is None:
+                    held = sorted(value for part in plain(history).values() for _, value in part)
+                    assert held == list(range(1, offset + 1))
+                for part in plain(history).values():
+                    assert offset - len(series) < part[-1][1] <= offset
+
+        writing = asyncio.ensure_future(write_on())
+        await asyncio.gather(writing, query_on(None), query_on(None), query_on(6))
+
+
+async def test_books_of_another_store_are_taken_over(implementation: Implementation, tmp_path: Path) -> None:
+    """They are counted beside its own, and are there after reopening."""
+    integer, string = SERIES["integer"], SERIES["string"]
+    async with implementation.open(tmp_path) as store:
+        await store.open()
+        await store.carry([(integer, Counts(9, 2, 3)), (string, Counts(0, 4, 0))])
+        await write(store, [batch([1], {integer: [1]})])
+    async with implementation.open(tmp_path) as store:
+        await store.open()
+        assert await store.counts() == {integer.id: Counts(1, 2, 3), string.id: Counts(0, 4, 0)}

@@ -1,0 +1,107 @@
+"""Batches: the same for the same rows, none lost, none over the bounds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from importer import batching
+from importer.batching import Batch, Numbering, encode, slices
+from importer.row import Row
+from tests.importer.files import surveyed
+from wire import device, limits
+from wire.codec import AGENT_MESSAGES
+from wire.columns import unpack_floats, unpack_times
+from wire.model import MetricType, Value
+
+NAMES = {"f": "float", "i": "integer", "b": "boolean", "s": "string"}
+VALUES: dict[str, st.SearchStrategy[Value]] = {
+    "f": st.floats(allow_nan=False, allow_infinity=False),
+    "i": st.integers(limits.MIN_INTEGER, limits.MAX_INTEGER),
+    "b": st.booleans(),
+    "s": st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
+}
+ROWS = st.lists(
+    st.builds(
+        Row,
+        st.just(1),
+        st.just(b"x" * 30),
+        st.sampled_from(["a", "b"]),
+        st.sampled_from(["", "g"]),
+        st.integers(0, 2**40),
+        st.fixed_dictionaries({}, optional=VALUES).filter(bool),
+    ),
+    max_size=60,
+)
+
+
+def batches_of(rows: list[Row]) -> list[Batch]:
+    numbering = Numbering()
+    return [batch for portion in slices(rows) for batches in numbering.cut(portion) for batch in batches]
+
+
+def readings_of(batch: Batch) -> list[tuple[str, int, str, Value]]:
+    """What a hub reads from its frame."""
+    message = AGENT_MESSAGES["msgpack"].decode(encode(batch, cast("dict[str, MetricType]", NAMES)))
+    assert isinstance(message, device.Data)
+    assert message.historical
+    times = unpack_times(message.time) if isinstance(message.time, bytes) else message.time
+    return [
+        (batch.device, time, name, value)
+        for name, column in message.values.items()
+        for time, value in zip(times, unpack_floats(column) if isinstance(column, bytes) else column, strict=True)
+        if value is not None
+    ]
+
+
+@given(ROWS)
+def test_every_reading_is_in_one_batch_and_numbers_have_no_hole(rows: list[Row]) -> None:
+    """Whatever is mixed in the file; and once more it gives the same."""
+    batches = batches_of(rows)
+    expected = [(row.device, row.time_ns, name, value) for row in rows for name, value in row.values.items()]
+    found = [reading for batch in batches for reading in readings_of(batch)]
+    assert sorted(found, key=repr) == sorted(expected, key=repr)
+    for name in ("a", "b"):
+        numbers = [batch.seq for batch in batches if batch.device == name]
+        assert numbers == list(range(1, len(numbers) + 1))
+    assert batches_of(rows) == batches
+
+
+def test_no_frame_is_larger_than_what_a_hub_takes() -> None:
+    """Not for a device of a thousand metrics with the longest names, nor for the longest texts."""
+    wide: dict[str, Value] = {f"{number:04}{'€' * 124}": 1.5 for number in range(limits.MAX_METRICS)}
+    texts: dict[str, Value] = {f"t{number}": "ä" * (limits.MAX_STRING_VALUE_BYTES // 2) for number in range(9)}
+    types: dict[str, MetricType] = {**dict.fromkeys(wide, "float"), **dict.fromkeys(texts, "string")}
+    rows = [Row(1, b"", "a", "", time, wide if time % 2 else texts) for time in range(20)]
+    batches = batches_of(rows)
+    assert sum(batch.readings for batch in batches) == 10 * (len(wide) + len(texts))
+    assert max(len(encode(batch, types)) for batch in batches) <= limits.MAX_BATCH_BYTES
+
+
+@given(st.integers(1, 3000), st.integers(1, 12))
+def test_batches_are_filled(rows: int, metrics: int) -> None:
+    """All but the last one of a slice are nearly as large as meant, and none is larger."""
+    values: dict[str, Value] = {f"m{number}": 0.5 for number in range(metrics)}
+    types: dict[str, MetricType] = dict.fromkeys(values, "float")
+    batches = batches_of([Row(1, b"", "a", "", time, values) for time in range(rows)])
+    sizes = [len(encode(batch, types)) for batch in batches]
+    assert max(sizes) <= batching.BATCH_BYTES
+    assert all(size > batching.BATCH_BYTES * 0.8 for size in sizes[:-1])
+
+
+def test_the_first_reading_counts_what_the_second_sends(tmp_path: Path) -> None:
+    """In a file with several slices, many devices and lines that are refused."""
+    lines = [
+        f"m,device=d{number % 7} a={number},b={number}i {1_700_000_000 + number}\n" if number % 50 else "bad\n"
+        for number in range(60_000)
+    ]
+    survey, refused = surveyed(tmp_path / "a.lp", "".join(lines))
+    batches = [batch for portion in survey.batches() for one in portion for batch in one]
+    assert len(refused) == 1_200
+    assert len(batches) > 7
+    assert sum(batch.readings for batch in batches) == survey.readings == 2 * (60_000 - 1_200)
+    last = {batch.device: batch.seq for batch in batches}
+    assert last == survey.numbering.batches

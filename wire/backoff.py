@@ -1,0 +1,21 @@
+"""Full-jitter backoff, the one retry delay of the repository. Pure: the randomness is an argument.
+
+Source: Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+MAX_DOUBLINGS = 30
+"""Every bound is reached after this many doublings. The limit keeps the exponent small after weeks of retries."""
+
+
+def full_jitter(attempt: int, *, first: float, maximum: float, random: Callable[[], float]) -> float:
+    """Return the delay before retry number `attempt`, counted from 0, in the unit of `first` and `maximum`.
+
+    The delay is drawn evenly between zero and a bound. The bound starts at `first` and doubles with each attempt up to
+    `maximum`. Clients that failed at the same moment therefore do not return at the same moment. `random` returns
+    numbers from [0, 1).
+    """
+    return random() * min(maximum, first * 2.0 ** min(max(attempt, 0), MAX_DOUBLINGS))
