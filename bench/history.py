@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from bench.figure import Figure, Outcome, Plan, Tell, at_most
 from bench.measure import Failure
 from hub.model.batch import Batch, Entry, EntryKind, Series
-from hub.model.store import Cursor, Query, SeriesHistory
+from hub.model.store import HistoryQuery, SeriesHistory, StoreCursor
 from hub.storage.duckdb.compact import compact
 from hub.storage.duckdb.database import FILE_NAME, Database, size_bytes
 from hub.storage.duckdb.history import read_history
@@ -145,7 +145,7 @@ def _filled(tables: Tables, fleet: Fleet, tell: Callable[[float], None]) -> str:
     for offset, batch in enumerate(fleet.batches(), start=1):
         entry = Entry(EntryKind.BATCH, "device", "0" * 16, offset, 0, "msgpack", b"", batch=batch, offset=offset)
         began = time.perf_counter()
-        tables.append([entry], Cursor("journal", offset))
+        tables.append([entry], StoreCursor("journal", offset))
         spent += time.perf_counter() - began
         stored += batch.readings
         tell(stored / fleet.readings)
@@ -170,7 +170,7 @@ def _rolled_up(tables: Tables, tell: Callable[[float], None]) -> str:
 
 
 def _answers(database: Database, tables: Tables, fleet: Fleet, plan: Plan, name: str) -> list[Figure]:
-    async def ask(query: Query) -> SeriesHistory:
+    async def ask(query: HistoryQuery) -> SeriesHistory:
         spans = tables.summaries["float"].spans(query.series)
         with database.reader() as reader:
             (answer,) = read_history(reader, query, spans).series
@@ -182,13 +182,15 @@ def _answers(database: Database, tables: Tables, fleet: Fleet, plan: Plan, name:
     ]
 
 
-async def ask_all(fleet: Fleet, repeats: int, ask: Callable[[Query], Awaitable[SeriesHistory]]) -> dict[Range, float]:
+async def ask_all(
+    fleet: Fleet, repeats: int, ask: Callable[[HistoryQuery], Awaitable[SeriesHistory]]
+) -> dict[Range, float]:
     """Asks every range of several series, so many times, and checks each answer; the median in ms of each range."""
     found = {}
     for range in RANGES:
         took_ms = []
         for series in list(fleet.asked) * repeats:
-            query = Query([series], fleet.end_ns - range.seconds * SECOND_NS, fleet.end_ns, range.points)
+            query = HistoryQuery([series], fleet.end_ns - range.seconds * SECOND_NS, fleet.end_ns, range.points)
             began = time.perf_counter()
             answer = await ask(query)
             took_ms.append((time.perf_counter() - began) * 1e3)
@@ -197,7 +199,7 @@ async def ask_all(fleet: Fleet, repeats: int, ask: Callable[[Query], Awaitable[S
     return found
 
 
-def check(answer: SeriesHistory, query: Query, fleet: Fleet, range: Range) -> None:
+def check(answer: SeriesHistory, query: HistoryQuery, fleet: Fleet, range: Range) -> None:
     """The answer holds true readings only, the ends and the extremes of the range among them."""
     within = slice(*np.searchsorted(fleet.times_ns, [query.start_ns, query.end_ns]))
     times_ns, values = fleet.times_ns[within], fleet.values[answer.series.id][within]

@@ -12,7 +12,7 @@ from bench.history import REGISTRY, Fleet, ask_all
 from bench.measure import Failure
 from bench.stores import influxdb_bucket
 from hub.model.batch import Entry, EntryKind
-from hub.model.store import Cursor, Query, SeriesHistory
+from hub.model.store import HistoryQuery, SeriesHistory, StoreCursor
 from hub.storage.influxdb.answer import Target
 from hub.storage.influxdb.influxdb_store import InfluxdbStore
 from hub.storage.influxdb.naming import FIELD, MEASUREMENT, TAGS, Naming
@@ -54,7 +54,7 @@ class InfluxdbHistoryRow(NamedTuple):
                 entry = Entry(
                     EntryKind.BATCH, "device", "0" * 16, offset, 0, "msgpack", b"", batch=batch, offset=offset
                 )
-                written = await store.write([entry], Cursor("journal", offset))
+                written = await store.write([entry], StoreCursor("journal", offset))
                 if written.refused:
                     raise Failure(f"InfluxDB refused readings: {written.refused[0]}")
                 stored += written.readings
@@ -64,7 +64,7 @@ class InfluxdbHistoryRow(NamedTuple):
             return Outcome([*figures, *await self._answers(store, fleet, plan)], [f"{stored:,} readings"])
 
     async def _answers(self, store: InfluxdbStore, fleet: Fleet, plan: Plan) -> list[Figure]:
-        async def ask(query: Query) -> SeriesHistory:
+        async def ask(query: HistoryQuery) -> SeriesHistory:
             (answer,) = (await store.query(query)).series
             return answer
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 
 from hub.model.batch import Batch, Entry, EntryKind
 from hub.model.journal import Journal, JournalTrimmed
-from hub.model.store import History, Query, Store
+from hub.model.store import History, HistoryQuery, Store
 from wire.errors import WireError
 
 
@@ -27,7 +27,7 @@ class JournalAndStore:
         """Journal entries after an offset. Raises JournalTrimmed."""
         return await self._journal.read(after, max_entries=max_entries, max_bytes=max_bytes)
 
-    async def query(self, query: Query) -> History:
+    async def query(self, query: HistoryQuery) -> History:
         """Stored readings and the offset they are true for. Raises StoreUnavailable."""
         return await self._store.query(query)
 

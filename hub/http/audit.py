@@ -19,10 +19,10 @@ from hub.http.overview import Overview
 from hub.http.problem import Refusal, problems
 from hub.model.batch import Series
 from hub.model.identity import Identity
-from hub.model.store import Counts, Store, StoreError
+from hub.model.store import ReadingCounts, Store, StoreError
 from wire.limits import MAX_DEVICE_ID, MAX_TIME_NS
 
-NOTHING = Counts(0, 0)
+NOTHING = ReadingCounts(0, 0)
 
 
 def install(api: FastAPI, overview: Overview, store: Store, known: Callable[[], Iterable[Series]]) -> None:

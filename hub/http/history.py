@@ -73,7 +73,7 @@ def install(api: FastAPI, store: stores.Store, *, series: Callable[[], Iterable[
         selected = question.select(series(), clock(), default_span_ns=DEFAULT_SPAN_NS)
         _check_number(selected.series, MAX_SERIES, "name fewer devices or metrics, or take /api/v1/export")
         _check_points(points, aggregate)
-        query = stores.Query(*selected, points or None, aggregate)
+        query = stores.HistoryQuery(*selected, points or None, aggregate)
         try:
             answer = await store.query(query)
         except stores.StoreError as error:

@@ -18,7 +18,7 @@ from hub.live.group import Group, Member
 from hub.live.live import Live
 from hub.model.batch import Batch, Entry, EntryKind
 from hub.model.journal import JournalTrimmed
-from hub.model.store import History, Query, StoreUnavailable
+from hub.model.store import History, HistoryQuery, StoreUnavailable
 from wire import live as messages
 from wire.codec import LIVE_MESSAGES
 from wire.errors import Code
@@ -48,7 +48,7 @@ class Past(Protocol):
     async def read(self, after: int, *, max_entries: int, max_bytes: int) -> list[Entry]:
         """Journal entries after an offset. Raises JournalTrimmed."""
 
-    async def query(self, query: Query) -> History:
+    async def query(self, query: HistoryQuery) -> History:
         """Stored readings and the offset they are true for. Raises StoreUnavailable."""
 
     def decode(self, entry: Entry) -> Batch:
@@ -138,7 +138,7 @@ async def _send_history(
     while True:
         known = list(group.series)
         try:
-            history = await past.query(Query(known, start, 2**63 - 1, asked.history.points))
+            history = await past.query(HistoryQuery(known, start, 2**63 - 1, asked.history.points))
         except StoreUnavailable as error:
             _tell(member, messages.Error(Code.UNAVAILABLE, f"no history now: {error}", member.id))
             return False

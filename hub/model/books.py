@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from hub.model.batch import Entry
-from hub.model.store import Counts, Refused
+from hub.model.store import ReadingCounts, RefusedReadings
 
 
 class Counted(NamedTuple):
@@ -65,7 +65,7 @@ class Books:
         self._expired: dict[str, int] = {}
         self._waiting: dict[str, int] = {}
 
-    def begin(self, offset: int, counts: Mapping[str, Counts]) -> None:
+    def begin(self, offset: int, counts: Mapping[str, ReadingCounts]) -> None:
         """The consumer has dealt with all up to `offset`, which came to these counts by device; all else is forgotten.
 
         Also where it goes on from another offset than the one it came to by writing.
@@ -91,7 +91,7 @@ class Books:
             if batch is not None:
                 waiting[entry.device] += batch.readings
 
-    def written(self, entries: Sequence[Entry], offset: int, refused: Iterable[Refused] = ()) -> int:
+    def written(self, entries: Sequence[Entry], offset: int, refused: Iterable[RefusedReadings] = ()) -> int:
         """The consumer has dealt with these entries, up to `offset`, but for what it refused. Returns how many readings
         that makes stored.
 

@@ -1,4 +1,4 @@
-"""The store's contract: where history lives."""
+"""The contract of a history store."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 class StoreError(Exception):
-    """The store refused or failed; the message says what to do."""
+    """The store rejected a request or failed. The message says what to do."""
 
 
 class StoreUnavailable(StoreError):
-    """The store cannot be reached or used just now: try again later, after `retry_after_s` where the store names it.
+    """The store cannot be used now. Try again later, after `retry_after_s` if the store gives it.
 
-    What part of a write was stored all the same is written again, and is there once.
+    The part of a failed write that was stored is written again and exists once.
     """
 
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
@@ -28,24 +28,24 @@ class StoreUnavailable(StoreError):
         self.retry_after_s = retry_after_s
 
 
-class Cursor(NamedTuple):
-    """Up to which offset of which journal the store holds everything."""
+class StoreCursor(NamedTuple):
+    """The journal, and the last offset of it up to which the store holds every entry."""
 
     journal: str
     offset: int
 
 
 STORE_REFUSED = "store_refused"
-"""The code of readings that a store does not take for a reason of its own; the message has the store's words."""
+"""Error code of readings that the store refuses for its own reason. The message contains the store's words."""
 
 
 FIELD_CONFLICT = "field_conflict"
-"""The code of readings that a store does not take because the field they go into has another type there. What an agent
-declares with another type than the hub knows is a type_conflict, told at the door."""
+"""Error code of readings that the store refuses because their field has another type there. A metric that an agent
+declares with another type than the hub knows is a type_conflict, which the hub reports when the agent declares it."""
 
 
-class Refused(NamedTuple):
-    """Readings that a store will never take, as a batch of their own, with the entry they came in and the reason."""
+class RefusedReadings(NamedTuple):
+    """Readings that the store will never accept, as a separate batch, with their entry and the reason."""
 
     entry: Entry
     batch: Batch
@@ -53,16 +53,15 @@ class Refused(NamedTuple):
     message: str
 
 
-class Written(NamedTuple):
-    """What became of a write: how many readings are stored now that were not, and those that were refused for good."""
+class WriteResult(NamedTuple):
+    """The number of readings that a write added, and the readings that the store refused permanently."""
 
     readings: int
-    refused: Sequence[Refused] = ()
+    refused: Sequence[RefusedReadings] = ()
 
 
-class Counts(NamedTuple):
-    """Of a series: readings that are stored now; of all since the store was made, those that a retention deleted and
-    those that it refused."""
+class ReadingCounts(NamedTuple):
+    """Counts for one series: readings stored now, and readings ever deleted by a retention and ever refused."""
 
     stored: int
     expired: int
@@ -70,25 +69,25 @@ class Counts(NamedTuple):
 
 
 SCAN_READINGS = 65_536
-"""Of one piece of a scan: 1 MB of numbers, few enough that whoever encodes it stays a good neighbour."""
+"""Maximum readings in one piece of a scan: 1 MB of numbers. A caller that encodes one piece does not block others."""
 
 MIN_POINTS = 2
-"""Of a query: a minimum and a maximum."""
+"""Minimum points of a query: a minimum and a maximum."""
 
 Aggregate = Literal["minmax", "avg", "min", "max", "first", "last", "count"]
 
 
-class Query(NamedTuple):
-    """Which readings: from `start_ns` (included) to `end_ns` (not included), at most `points` a series.
+class HistoryQuery(NamedTuple):
+    """The readings from `start_ns` (included) to `end_ns` (excluded), at most `points` for each series.
 
-    With `points` None every reading is returned. Otherwise, where there are more, each interval gives its minimum and
-    its maximum at their own times, so no peak is lost; strings and booleans give their first and last. Less points than
-    MIN_POINTS are a ValueError.
+    If `points` is None, the answer contains every reading. Otherwise, a series with more readings is divided into
+    intervals. Each interval returns its minimum and its maximum at their own times, so no peak is lost. For strings
+    and booleans it returns the first and the last reading. Fewer points than MIN_POINTS raise ValueError.
 
-    With another `aggregate` than minmax, `points` equal intervals that begin at `start_ns` give one value each, at the
-    interval's begin; those without a reading give none. Their width is (end - start) / points, rounded up. avg (a
-    float), min and max are for floats and integers only. An average that is no number (of opposite infinities) is left
-    out.
+    If `aggregate` is not minmax, the range is divided into `points` equal intervals from `start_ns`. Each returns one
+    value at its begin; an interval without a reading returns none. The width is (end - start) / points, rounded up.
+    avg (a float), min and max apply to floats and integers only. An average that is not a number (of opposite
+    infinities) is left out.
     """
 
     series: Sequence[Series]
@@ -99,9 +98,9 @@ class Query(NamedTuple):
 
 
 class SeriesHistory(NamedTuple):
-    """The readings of one series in order of time: int64 nanoseconds and values (an array, or a list for strings).
+    """The readings of one series in time order: int64 nanoseconds, and values (an array, or a list of strings).
 
-    `resolution` says what they are: every reading there is, or points made of readings, of minutes or of hours.
+    `resolution` says whether they are all readings, or points computed from readings, minutes or hours.
     """
 
     series: Series
@@ -111,25 +110,24 @@ class SeriesHistory(NamedTuple):
 
 
 class History(NamedTuple):
-    """The answer to a query, and the cursor it is true for: it holds exactly the entries up to that offset.
+    """The answer to a query. It contains exactly the entries up to `cursor`.
 
-    After a write to InfluxDB that failed half-way it holds some of those beyond, until they are written again.
+    After a write to InfluxDB failed halfway, it also contains some later entries until they are written again.
     """
 
-    cursor: Cursor
+    cursor: StoreCursor
     series: list[SeriesHistory]
 
 
-class Latest(NamedTuple):
+class NewestReading(NamedTuple):
     """The newest reading of a series."""
 
     time_ns: int
     value: Value
 
 
-class Description(NamedTuple):
-    """What the store says of itself. `readings` counts all it has stored since it was made; None is what only a server
-    knows."""
+class StoreDescription(NamedTuple):
+    """Facts about the store. `readings` counts all readings ever stored. A value that only a server knows is None."""
 
     kind: str
     location: str
@@ -140,65 +138,67 @@ class Description(NamedTuple):
 
 
 class Store(Protocol):
-    """Implementations pass one contract test suite."""
+    """A history store. All implementations pass one contract test suite."""
 
-    async def open(self) -> Cursor:
-        """Makes the store ready where it is not; returns up to where it is. Raises StoreUnavailable."""
+    async def open(self) -> StoreCursor:
+        """Open the store if it is not open, and return its cursor. Raises StoreUnavailable."""
 
     @property
-    def cursor(self) -> Cursor:
-        """The durable cursor, never beyond what `open` says; of no journal before the store was open."""
+    def cursor(self) -> StoreCursor:
+        """The durable cursor, never beyond the one that `open` returns. Its journal is empty before the first open."""
 
-    async def write(self, entries: Sequence[Entry], cursor: Cursor) -> Written:
-        """Stores the batches of these entries (each has its decoded batch) and the cursor, but for what it refuses.
+    async def write(self, entries: Sequence[Entry], cursor: StoreCursor) -> WriteResult:
+        """Store the decoded batches of these entries and the cursor, except for readings that it refuses.
 
-        What is not beyond the durable cursor is there already and is left out; the cursor of another journal counts as
-        0. Raises StoreUnavailable: then `open` says up to where the store is. What it refuses is the caller's to keep:
-        until `save` or the next write says that this is done, the write is not durable where anything was refused.
+        Entries up to the durable cursor are stored already and are skipped. A cursor of another journal counts as 0.
+        Raises StoreUnavailable; after that, `open` returns how far the store is. The caller must keep what the store
+        refuses. If anything was refused, the write becomes durable with `save` or with the next write, which confirm
+        that the caller has kept it.
 
-        Readings of one series have times of their own, acceptance sees to that: of two of one time InfluxDB keeps the
-        later. It refuses infinities and the last nanosecond of 64 bits, which it has not, and what its field's type is
-        not for; DuckDB takes everything.
+        Two readings of one series have different times; ingest ensures that. Of two with one time, InfluxDB keeps the
+        later one. InfluxDB refuses infinities, the last nanosecond of a 64-bit time and values of another type than
+        their field; DuckDB accepts everything.
         """
 
-    async def save(self) -> Cursor:
-        """Makes the cursor of the newest write durable where `write` left that for later; returns it.
+    async def save(self) -> StoreCursor:
+        """Make the cursor of the newest write durable if `write` has deferred that, and return it.
 
         Raises StoreUnavailable.
         """
 
-    async def carry(self, counts: Sequence[tuple[Series, Counts]]) -> None:
-        """Takes over the books of a store whose readings are moved here: of these series so many are expired and
-        refused. Durable with the next write, at the latest. Raises StoreUnavailable.
+    async def import_counts(self, counts: Sequence[tuple[Series, ReadingCounts]]) -> None:
+        """Take over the expired and refused counts of the store from which the readings of these series are copied.
+
+        They are durable with the next write at the latest. Raises StoreUnavailable.
         """
 
-    async def query(self, query: Query) -> History:
-        """The readings asked for.
+    async def query(self, query: HistoryQuery) -> History:
+        """Return the requested readings.
 
-        Raises StoreUnavailable, and StoreError where they are too many for one answer, or of a type that the aggregate
-        is not for.
+        Raises StoreUnavailable, and StoreError if they are too many for one answer or if the aggregate does not apply
+        to their type.
         """
 
     def scan(self, series: Sequence[Series], start_ns: int, end_ns: int) -> AsyncGenerator[SeriesHistory, None]:
-        """Every reading from `start_ns` (included) to `end_ns` (not included): one series after the other in the order
-        asked for, each in order of time, in pieces of SCAN_READINGS at most.
+        """Yield every reading from `start_ns` (included) to `end_ns` (excluded) in pieces of at most SCAN_READINGS.
 
-        What is there all the while comes once; of what is written or deleted meanwhile DuckDB gives what was there when
-        the scan began. Readings of one time all come. Memory is bounded, however much there is. Who stops before the
-        end calls `aclose`. Raises StoreUnavailable, also where too many scans are under way.
+        Series follow each other in the given order, and the readings of each are in time order. A reading that exists
+        during the whole scan occurs once; readings of one time all occur. DuckDB reads a snapshot from the start of
+        the scan, so later writes and deletions do not change it. Memory is bounded. A caller that stops early calls
+        `aclose`. Raises StoreUnavailable, also if too many scans are in progress.
         """
 
-    async def latest(self, series: Sequence[Series]) -> dict[int, Latest]:
-        """The newest reading of each series that has one, by series id; historical readings count like others here."""
+    async def latest(self, series: Sequence[Series]) -> dict[int, NewestReading]:
+        """Return the newest reading of each series that has one, by series id. Historical readings count too."""
 
-    async def counts(self) -> dict[int, Counts]:
-        """What became of each series' readings, by series id; as durable as the readings."""
+    async def counts(self) -> dict[int, ReadingCounts]:
+        """Return the counts of each series by series id. They are as durable as the readings."""
 
     async def delete_before(self, time_ns: int) -> int:
-        """Deletes readings older than this; returns how many.
+        """Delete readings older than this and return their number.
 
-        Raises StoreUnavailable, and StoreError where a server deletes by a retention of its own.
+        Raises StoreUnavailable, and StoreError if the server deletes by its own retention.
         """
 
-    async def describe(self) -> Description:
-        """What there is."""
+    async def describe(self) -> StoreDescription:
+        """Return facts about the store."""

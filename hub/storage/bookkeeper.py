@@ -11,7 +11,7 @@ import structlog
 from hub.model.batch import Entry, Series
 from hub.model.books import Balance, Books, Counted, Stretch
 from hub.model.journal import Journal, JournalError, JournalTrimmed
-from hub.model.store import Counts, Store, StoreError, Written
+from hub.model.store import ReadingCounts, Store, StoreError, WriteResult
 
 COUNT_ENTRIES = 4_096
 COUNT_BYTES = 1 << 20
@@ -69,7 +69,7 @@ class Bookkeeper:
         self._counted.clear()
         self._to_count.set()
 
-    def written(self, entries: Sequence[Entry], offset: int, written: Written) -> None:
+    def written(self, entries: Sequence[Entry], offset: int, written: WriteResult) -> None:
         """The store has these entries, but for what it refused; called as the writer moves to `offset`."""
         counted = self._books.written(entries, offset, written.refused)
         self._offset = offset
@@ -135,7 +135,7 @@ class Bookkeeper:
     def _count_all(self, entries: Sequence[Entry]) -> list[Counted]:
         return [Counted(entry.offset, entry.device, self._count(entry)) for entry in entries]
 
-    async def _counts(self) -> dict[str, Counts]:
+    async def _counts(self) -> dict[str, ReadingCounts]:
         """What the store counts, by device. Series that nobody knows are nobody's."""
         series = self._series()
         sums: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
@@ -145,4 +145,4 @@ class Bookkeeper:
                 of_device = sums[known.device]
                 for place, number in enumerate(counts):
                     of_device[place] += number
-        return {device: Counts(*numbers) for device, numbers in sums.items()}
+        return {device: ReadingCounts(*numbers) for device, numbers in sums.items()}

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import numpy as np
 
 from hub.model.batch import Batch, Entry, EntryKind, Series
-from hub.model.store import Cursor, SeriesHistory, Store, StoreError
+from hub.model.store import SeriesHistory, Store, StoreCursor, StoreError
 from wire.limits import MAX_TIME_NS
 from wire.model import Value
 
@@ -77,13 +77,13 @@ async def copy_store(source: Store, target: Store, series: Sequence[Series], tel
     if not begun:
         # Once, into what is empty: what the target refuses itself is counted on top of it.
         counts = await source.counts()
-        await target.carry([(one, counts[one.id]) for one in series if one.id in counts])
+        await target.import_counts([(one, counts[one.id]) for one in series if one.id in counts])
     place, skip = divmod(progress.offset, 1 << _SERIES_SHIFT) if begun else (0, 0)
     before = await _held(target)
     written = refused = 0
     tell(before)
     async for entries, offset in _writes(source, series, place=place, skip=skip):
-        result = await target.write(entries, Cursor(name, offset))
+        result = await target.write(entries, StoreCursor(name, offset))
         written += result.readings
         refused += sum(one.batch.readings for one in result.refused)
         if result.refused:

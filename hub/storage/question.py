@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hub.model.store import MIN_POINTS, Query, StoreError
+from hub.model.store import MIN_POINTS, HistoryQuery, StoreError
 
 NUMBERS_ONLY = ("avg", "min", "max")
 """Aggregates that texts and booleans do not have."""
@@ -18,7 +18,7 @@ MAX_TEXT_BYTES = 64_000_000
 """Of the strings in one answer with all readings, of which there are some copies while it is made."""
 
 
-def check(query: Query) -> None:
+def check(query: HistoryQuery) -> None:
     """Raises ValueError for less points than MIN_POINTS, and StoreError where the aggregate is not for the type of one
     of the series."""
     if query.points is None:

@@ -9,7 +9,7 @@ import structlog
 
 from hub.model.batch import Batch, Entry, EntryKind
 from hub.model.journal import Journal
-from hub.model.store import Refused
+from hub.model.store import RefusedReadings
 from wire.codec import AGENT_MESSAGES
 from wire.device import Data
 
@@ -37,7 +37,7 @@ class Refusals:
         self._there: set[bytes] | None = None
         self._told: set[tuple[str, str]] = set()
 
-    async def keep(self, refused: Sequence[Refused]) -> list[Entry]:
+    async def keep(self, refused: Sequence[RefusedReadings]) -> list[Entry]:
         """Durable when this returns; gives what was put there. Raises JournalError."""
         entries = [(one.entry.offset, _entry(one)) for one in refused]
         added = await self.put([entry for _, entry in entries], first_offset=min(offset for offset, _ in entries))
@@ -78,7 +78,7 @@ class Refusals:
         return found
 
 
-def _entry(refused: Refused) -> Entry:
+def _entry(refused: RefusedReadings) -> Entry:
     """A message with only the refused readings, as the device might have sent it."""
     given = refused.entry
     return Entry(

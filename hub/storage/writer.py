@@ -14,7 +14,7 @@ import structlog
 
 from hub.model.batch import Batch, Entry, EntryKind
 from hub.model.journal import Journal, JournalError, JournalTrimmed
-from hub.model.store import Cursor, Store, StoreError, StoreUnavailable, Written
+from hub.model.store import Store, StoreCursor, StoreError, StoreUnavailable, WriteResult
 from hub.storage.bookkeeper import CONSUMER, Bookkeeper
 from hub.storage.refusals import Refusals
 from wire import limits
@@ -222,7 +222,7 @@ class StoreWriter:
             await self._put_in_quarantine([entry for entry in refused if entry.offset > self._judged])
             self._judged = max(self._judged, last)
         self._read_all = last >= end
-        written = await self._write(entries, Cursor(journal.id, last))
+        written = await self._write(entries, StoreCursor(journal.id, last))
         self._readings_per_s = written.readings / max(self._began_s - before_s, WRITE_EVERY_S)
 
     async def _wait_for_more(self) -> None:
@@ -244,7 +244,7 @@ class StoreWriter:
 
     async def _save_when_idle(self) -> None:
         """Where nothing comes for a while, makes durable what the store has left for later."""
-        if self._store.cursor == Cursor(self._journal.id, self._offset):
+        if self._store.cursor == StoreCursor(self._journal.id, self._offset):
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SAVE_AFTER_S):
@@ -253,7 +253,7 @@ class StoreWriter:
         await self._store.save()
         self._tell_journal()
 
-    async def _write(self, entries: list[Entry], cursor: Cursor) -> Written:
+    async def _write(self, entries: list[Entry], cursor: StoreCursor) -> WriteResult:
         """Writes, and puts what the store refuses in quarantine; cancelled, it finishes that first."""
         write = asyncio.ensure_future(self._write_all(entries, cursor))
         try:
@@ -264,7 +264,7 @@ class StoreWriter:
             await asyncio.gather(write, return_exceptions=True)
             raise
 
-    async def _write_all(self, entries: list[Entry], cursor: Cursor) -> Written:
+    async def _write_all(self, entries: list[Entry], cursor: StoreCursor) -> WriteResult:
         written = await self._store.write(entries, cursor)
         if written.refused:
             # Before the store's cursor is durable, so that a crash leaves nothing that is in neither of them.

@@ -8,7 +8,7 @@ import pytest
 from bench.figure import Plan
 from bench.history import RANGES, SERIES, Fleet, HistoryRow, check
 from bench.measure import Failure
-from hub.model.store import Query, SeriesHistory
+from hub.model.store import HistoryQuery, SeriesHistory
 
 
 def test_a_small_history_gives_every_figure(tmp_path: Path) -> None:
@@ -30,7 +30,7 @@ def test_a_wrong_answer_is_a_failure() -> None:
         pass
     series, span = fleet.asked[1], RANGES[0]
     values = fleet.values[series.id].copy()
-    query = Query([series], 0, fleet.end_ns, len(values))
+    query = HistoryQuery([series], 0, fleet.end_ns, len(values))
     every = span._replace(points=len(values))
     check(SeriesHistory(series, fleet.times_ns, values, "raw"), query, fleet, every)
     values[np.argsort(values)[500]] += 0.001

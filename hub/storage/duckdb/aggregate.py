@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from hub.model.batch import Series
-from hub.model.store import Aggregate, Query, SeriesHistory
+from hub.model.store import Aggregate, HistoryQuery, SeriesHistory
 from hub.storage.duckdb.answer import Found, Range, parts, plain, resolution_name
 from hub.storage.duckdb.plan import plan, resolution_for
 from hub.storage.duckdb.sources import Sources
@@ -36,7 +36,7 @@ RESULTS: dict[Aggregate, MetricType] = {"avg": "float", "count": "integer"}
 
 
 def read_aggregate(
-    sources: Sources, type: MetricType, wanted: Mapping[int, Series], query: Query, within: Range, points: int
+    sources: Sources, type: MetricType, wanted: Mapping[int, Series], query: HistoryQuery, within: Range, points: int
 ) -> Found:
     """The points of series of one type.
 

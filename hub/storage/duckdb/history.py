@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hub.model.batch import Series
-from hub.model.store import History, Query, SeriesHistory
+from hub.model.store import History, HistoryQuery, SeriesHistory
 from hub.storage.duckdb import schema
 from hub.storage.duckdb.aggregate import read_aggregate
 from hub.storage.duckdb.answer import Found, Range, nothing, parts, plain, range_of, resolution_name
@@ -35,7 +35,7 @@ PEAKS = (
 
 
 def read_history(
-    reader: Reader, query: Query, spans: Mapping[int, Span], *, max_readings: int = MAX_READINGS
+    reader: Reader, query: HistoryQuery, spans: Mapping[int, Span], *, max_readings: int = MAX_READINGS
 ) -> History:
     """Answers a query from the reader's snapshot.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from hub.model.store import Cursor
+from hub.model.store import StoreCursor
 from hub.storage.duckdb import schema
 from hub.storage.duckdb.database import Reader
 from hub.storage.duckdb.plan import Held, Part, Resolution
@@ -21,7 +21,7 @@ class Sources(NamedTuple):
     rollup has yet."""
 
     reader: Reader
-    cursor: Cursor
+    cursor: StoreCursor
     held: Held
     behind: Mapping[str, Behind]
 
@@ -88,7 +88,7 @@ def find_sources(reader: Reader) -> Sources:
     names = ("type", "readings", "minutes")
     return Sources(
         reader,
-        Cursor(str(rows["journal"][0]), int(rows["position"][0])),
+        StoreCursor(str(rows["journal"][0]), int(rows["position"][0])),
         Held(int(rows["raw_from_ns"][0]), int(rows["minute_from_ns"][0])),
         {
             str(type): Behind(int(readings), int(minutes))

@@ -18,15 +18,15 @@ import structlog
 
 from hub.model.batch import Entry, Series
 from hub.model.store import (
-    Counts,
-    Cursor,
-    Description,
     History,
-    Latest,
-    Query,
+    HistoryQuery,
+    NewestReading,
+    ReadingCounts,
     SeriesHistory,
+    StoreCursor,
+    StoreDescription,
     StoreUnavailable,
-    Written,
+    WriteResult,
 )
 from hub.storage.duckdb import schema
 from hub.storage.duckdb.answer import range_of
@@ -109,7 +109,7 @@ class DuckdbStore:
         self._upkeeping: asyncio.Task[None] | None = None
         self._writer = ThreadPoolExecutor(1, "store-writer", initializer=give_way)
         self._readers = ThreadPoolExecutor(READERS, "store-reader", initializer=give_way)
-        self._opening: asyncio.Future[Cursor] | None = None
+        self._opening: asyncio.Future[StoreCursor] | None = None
         self._waiting = 0
         self._scans: set[Stop] = set()
         # Set by the writer's thread, together: both or none.
@@ -136,25 +136,25 @@ class DuckdbStore:
             self._readers.shutdown(wait=False, cancel_futures=True)
 
     @property
-    def cursor(self) -> Cursor:
+    def cursor(self) -> StoreCursor:
         """The durable cursor; of no journal before the store was open."""
-        return Cursor("", 0) if self._opened is None else self._opened[1].cursor
+        return StoreCursor("", 0) if self._opened is None else self._opened[1].cursor
 
-    async def open(self) -> Cursor:
+    async def open(self) -> StoreCursor:
         """Opens the file where it is not open. Raises StoreUnavailable."""
         if self._opened is not None:
             return self._opened[1].cursor
         return await asyncio.shield(self._begin_opening())
 
-    async def write(self, entries: Sequence[Entry], cursor: Cursor) -> Written:
+    async def write(self, entries: Sequence[Entry], cursor: StoreCursor) -> WriteResult:
         """Stores readings and cursor in one transaction; refuses nothing. Raises StoreUnavailable."""
-        return Written(await self._in_writer(self._write, entries, cursor))
+        return WriteResult(await self._in_writer(self._write, entries, cursor))
 
-    async def save(self) -> Cursor:
+    async def save(self) -> StoreCursor:
         """The durable cursor; there is nothing left to do."""
         return self.cursor
 
-    async def query(self, query: Query) -> History:
+    async def query(self, query: HistoryQuery) -> History:
         """The readings asked for. Cancelling interrupts the query. Raises StoreUnavailable."""
         _, tables = await self._ready()
         spans: dict[int, Span] = {}
@@ -189,35 +189,35 @@ class DuckdbStore:
             if not stop.called:
                 pieces.close()
 
-    async def latest(self, series: Sequence[Series]) -> dict[int, Latest]:
+    async def latest(self, series: Sequence[Series]) -> dict[int, NewestReading]:
         """The newest reading of each series that has one, by id; from memory. Raises StoreUnavailable."""
         _, tables = await self._ready()
-        found: dict[int, Latest] = {}
+        found: dict[int, NewestReading] = {}
         for summary in tables.summaries.values():
             found |= summary.latest(series)
         return found
 
-    async def counts(self) -> dict[int, Counts]:
+    async def counts(self) -> dict[int, ReadingCounts]:
         """What became of each series' readings, by id; from memory. Raises StoreUnavailable."""
         _, tables = await self._ready()
-        counts: dict[int, Counts] = {}
+        counts: dict[int, ReadingCounts] = {}
         for summary in tables.summaries.values():
             counts |= summary.counts()
         return counts
 
-    async def carry(self, counts: Sequence[tuple[Series, Counts]]) -> None:
+    async def import_counts(self, counts: Sequence[tuple[Series, ReadingCounts]]) -> None:
         """Takes over what is expired and refused elsewhere. Raises StoreUnavailable."""
-        await self._in_writer(self._change, lambda tables: tables.carry(counts))
+        await self._in_writer(self._change, lambda tables: tables.import_counts(counts))
 
     async def delete_before(self, time_ns: int) -> int:
         """Deletes readings older than this; returns how many. Raises StoreUnavailable."""
         return await self._in_writer(self._change, lambda tables: tables.delete_before(time_ns))
 
-    async def describe(self) -> Description:
+    async def describe(self) -> StoreDescription:
         """What there is. Raises StoreUnavailable."""
         return await self._read(self._describe)
 
-    def _begin_opening(self) -> asyncio.Future[Cursor]:
+    def _begin_opening(self) -> asyncio.Future[StoreCursor]:
         if self._opening is None or self._opening.done():
             self._opening = asyncio.ensure_future(self._in_writer(self._open))
             # Nobody may be waiting for it; the reason is kept besides.
@@ -292,7 +292,7 @@ class DuckdbStore:
 
     # The rest runs in the writer's thread.
 
-    def _open(self) -> Cursor:
+    def _open(self) -> StoreCursor:
         if self._opened is not None:
             return self._opened[1].cursor
         try:
@@ -310,7 +310,7 @@ class DuckdbStore:
         self._opened = database, tables
         return tables.cursor
 
-    def _write(self, entries: Sequence[Entry], cursor: Cursor) -> int:
+    def _write(self, entries: Sequence[Entry], cursor: StoreCursor) -> int:
         free = shutil.disk_usage(self._path.parent).free
         if free < self._min_free_bytes:
             raise StoreUnavailable(
@@ -341,11 +341,11 @@ class DuckdbStore:
                 database.close()
             raise trouble from error
 
-    def _describe(self, reader: Reader) -> Description:
+    def _describe(self, reader: Reader) -> StoreDescription:
         readings = reader.fetch(schema.READ_READINGS)["readings"]
         ends = reader.fetch(schema.READ_ENDS)
         there = bool(len(ends["oldest_ns"]))
-        return Description(
+        return StoreDescription(
             kind="duckdb",
             location=str(self._path),
             readings=int(readings[0]),

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hub.model.batch import Series
-from hub.model.store import Counts, Latest
+from hub.model.store import NewestReading, ReadingCounts
 from hub.storage.duckdb.columns import DTYPES, Array, Touched
 from wire.model import MetricType
 
@@ -62,7 +62,7 @@ class Summary:
             self._expired[series] += readings
             self._oldest_ns[series] = np.maximum(self._oldest_ns[series], before_ns)
 
-    def carry(self, counts: Mapping[int, Counts]) -> None:
+    def import_counts(self, counts: Mapping[int, ReadingCounts]) -> None:
         """Takes over what another store knew to be expired and refused, by id."""
         if not counts:
             return
@@ -85,19 +85,21 @@ class Summary:
             self._expired[touched.series] = expired
             self._refused[touched.series] = refused
 
-    def counts(self) -> dict[int, Counts]:
+    def counts(self) -> dict[int, ReadingCounts]:
         """What became of the readings of each series that has or had any, by id."""
         with self._lock:
             ids = self._ids()
             columns = [column[ids].tolist() for column in (self._readings, self._expired, self._refused)]
-        return dict(zip(ids.tolist(), map(Counts, *columns), strict=True))
+        return dict(zip(ids.tolist(), map(ReadingCounts, *columns), strict=True))
 
-    def latest(self, series: Sequence[Series]) -> dict[int, Latest]:
+    def latest(self, series: Sequence[Series]) -> dict[int, NewestReading]:
         """The newest reading of each series that has one, by id."""
         with self._lock:
             ids = self._known(series)
             times, values = self._newest_ns[ids].tolist(), self._values[ids].tolist()
-        return {id: Latest(*newest) for id, newest in zip(ids.tolist(), zip(times, values, strict=True), strict=True)}
+        return {
+            id: NewestReading(*newest) for id, newest in zip(ids.tolist(), zip(times, values, strict=True), strict=True)
+        }
 
     def spans(self, series: Sequence[Series]) -> dict[int, Span]:
         """The span of each series that has readings, by id."""

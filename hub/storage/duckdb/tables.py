@@ -13,7 +13,7 @@ import numpy as np
 import structlog
 
 from hub.model.batch import Entry, Series
-from hub.model.store import Counts, Cursor, StoreUnavailable
+from hub.model.store import ReadingCounts, StoreCursor, StoreUnavailable
 from hub.storage.duckdb import schema
 from hub.storage.duckdb.columns import Array, Touched, gather, touched_by
 from hub.storage.duckdb.database import transaction
@@ -43,7 +43,7 @@ class Tables:
     them. When a call failed, `load` says what holds: a commit may report an error after it was written.
     """
 
-    cursor: Cursor
+    cursor: StoreCursor
     stored: dict[MetricType, int]
     summaries: Mapping[MetricType, Summary]
     rollups: Rollups
@@ -73,9 +73,9 @@ class Tables:
         self.summaries = {type: self._summary(type, tail) for type, tail in self._tails.items()}
         self.rollups = Rollups(self._connection)
         self.held = Held(*self._row(schema.READ_TIERS))
-        self.cursor = Cursor(journal, position)
+        self.cursor = StoreCursor(journal, position)
 
-    def append(self, entries: Sequence[Entry], cursor: Cursor) -> int:
+    def append(self, entries: Sequence[Entry], cursor: StoreCursor) -> int:
         """Appends what is beyond the cursor, and moves it, in one transaction. Returns the number of readings."""
         held = self.cursor.offset if self.cursor.journal == cursor.journal else 0
         if cursor.offset <= held:
@@ -149,10 +149,10 @@ class Tables:
         """The oldest reading's time."""
         return min((int(oldest) for oldest in self._columns(schema.READ_ENDS)["oldest_ns"]), default=None)
 
-    def carry(self, counts: Sequence[tuple[Series, Counts]]) -> None:
+    def import_counts(self, counts: Sequence[tuple[Series, ReadingCounts]]) -> None:
         """Takes over what another store knew to be expired and refused of series whose readings come here."""
         for type, summary in self.summaries.items():
-            summary.carry({series.id: one for series, one in counts if series.type == type})
+            summary.import_counts({series.id: one for series, one in counts if series.type == type})
         none = dict.fromkeys(schema.TYPES, 0)
         with self._transaction({}, save=True):
             self._update(self.cursor, self.stored, none)
@@ -200,7 +200,7 @@ class Tables:
                 for name in offered:
                     connection.unregister(name)
 
-    def _update(self, cursor: Cursor, stored: Mapping[MetricType, int], tails: Mapping[MetricType, int]) -> None:
+    def _update(self, cursor: StoreCursor, stored: Mapping[MetricType, int], tails: Mapping[MetricType, int]) -> None:
         counts = [count for type in schema.TYPES for count in (tails[type], stored[type])]
         self._connection.execute(schema.UPDATE_STORE, [*cursor, *counts])
 

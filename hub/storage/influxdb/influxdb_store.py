@@ -17,16 +17,16 @@ import structlog
 
 from hub.model.batch import Entry, Series
 from hub.model.store import (
-    Counts,
-    Cursor,
-    Description,
     History,
-    Latest,
-    Query,
+    HistoryQuery,
+    NewestReading,
+    ReadingCounts,
     SeriesHistory,
+    StoreCursor,
+    StoreDescription,
     StoreError,
     StoreUnavailable,
-    Written,
+    WriteResult,
 )
 from hub.storage.influxdb.answer import Answer, Refused, Stored, Target, TooLarge, Unavailable
 from hub.storage.influxdb.names import Names, Reason
@@ -60,7 +60,7 @@ T = TypeVar("T")
 class _Change(NamedTuple):
     """What a write adds to the state."""
 
-    cursor: Cursor
+    cursor: StoreCursor
     stored: Counter[int]
     refused: Counter[int]
 
@@ -96,7 +96,7 @@ class InfluxdbStore:
         self._thread = ThreadPoolExecutor(1, "influxdb-writer", initializer=give_way)
         self._opened: tuple[State, Names] | None = None
         self._held: _Change | None = None
-        self._saved = Cursor("", 0)
+        self._saved = StoreCursor("", 0)
         self._saved_s = -SAVE_EVERY_S
         self._dirty = False
         # The server's words for series that it refused, by id.
@@ -126,24 +126,24 @@ class InfluxdbStore:
             await self._server.__aexit__(kind, error, traceback)
 
     @property
-    def cursor(self) -> Cursor:
+    def cursor(self) -> StoreCursor:
         """The durable cursor; of no journal before the store was open."""
         return self._saved
 
-    async def open(self) -> Cursor:
+    async def open(self) -> StoreCursor:
         """Finds out whether the server takes writes. Raises StoreUnavailable with what to do."""
         self._held = None
         state, _ = await self._load()
         _raise_unavailable(await self._server.write(PROBE))
         return state.cursor
 
-    async def write(self, entries: Sequence[Entry], cursor: Cursor) -> Written:
+    async def write(self, entries: Sequence[Entry], cursor: StoreCursor) -> WriteResult:
         """Stores what the server takes, and says what it refused. Raises StoreUnavailable."""
         state, names = self._ready()
         self._settle()
         held = state.cursor.offset if state.cursor.journal == cursor.journal else 0
         if cursor.offset <= held:
-            return Written(0)
+            return WriteResult(0)
         new = [entry for entry in entries if entry.offset > held]
         plan = await self._in_thread(make_plan, new, names, self._words.copy())
         async with self._turns.alone():
@@ -156,15 +156,15 @@ class InfluxdbStore:
             self._settle()
             if self._clock() - self._saved_s >= SAVE_EVERY_S:
                 await self._save()
-        return Written(stored.total(), refusals(refused))
+        return WriteResult(stored.total(), refusals(refused))
 
-    async def save(self) -> Cursor:
+    async def save(self) -> StoreCursor:
         """Makes everything that was written durable. Raises StoreUnavailable."""
         self._settle()
         await self._save()
         return self._saved
 
-    async def query(self, query: Query) -> History:
+    async def query(self, query: HistoryQuery) -> History:
         """The readings asked for; nothing is written meanwhile. Raises StoreUnavailable and StoreError."""
         async with self._turns.shared():
             state, _ = self._ready()
@@ -178,7 +178,7 @@ class InfluxdbStore:
             async for piece in pieces:
                 yield piece
 
-    async def latest(self, series: Sequence[Series]) -> dict[int, Latest]:
+    async def latest(self, series: Sequence[Series]) -> dict[int, NewestReading]:
         """The newest reading of each series that has one. Raises StoreUnavailable and StoreError."""
         self._ready()
         return await self._reading.latest(series)
@@ -187,7 +187,7 @@ class InfluxdbStore:
         """Raises StoreError: what is in InfluxDB is deleted by its bucket's retention."""
         raise StoreError("InfluxDB deletes what is older than its bucket's retention: set that with `hub store setup`")
 
-    async def carry(self, counts: Sequence[tuple[Series, Counts]]) -> None:
+    async def import_counts(self, counts: Sequence[tuple[Series, ReadingCounts]]) -> None:
         """Takes over what is expired and refused elsewhere. Raises StoreUnavailable."""
         state, _ = self._ready()
         for series, (_, expired, refused) in counts:
@@ -195,20 +195,20 @@ class InfluxdbStore:
             totals.expired, totals.refused = expired, refused
         self._dirty = True
 
-    async def describe(self) -> Description:
+    async def describe(self) -> StoreDescription:
         """What is known here; what the server holds in all is the server's to say. Raises StoreUnavailable."""
         target = self._server.target
         readings = sum(counts.stored + counts.expired for counts in (await self.counts()).values())
-        return Description("influxdb", f"{target.bucket} at {target.url}", readings, None, None, None)
+        return StoreDescription("influxdb", f"{target.bucket} at {target.url}", readings, None, None, None)
 
-    async def counts(self) -> dict[int, Counts]:
+    async def counts(self) -> dict[int, ReadingCounts]:
         """What became of each series' readings, by id; from memory. Raises StoreUnavailable."""
         state, _ = self._ready()
         counts = {id: totals.counts() for id, totals in state.totals.items()}
         if self._held is not None:
             for id in self._held.stored.keys() | self._held.refused.keys():
-                stored, expired, refused = counts.get(id, Counts(0, 0))
-                counts[id] = Counts(stored + self._held.stored[id], expired, refused + self._held.refused[id])
+                stored, expired, refused = counts.get(id, ReadingCounts(0, 0))
+                counts[id] = ReadingCounts(stored + self._held.stored[id], expired, refused + self._held.refused[id])
         return counts
 
     async def _send_all(self, plan: Plan, names: Names) -> list[tuple[Cell, Reason]]:

@@ -15,8 +15,8 @@ import numpy as np
 from hub.model.batch import Series
 from hub.model.store import (
     Aggregate,
-    Latest,
-    Query,
+    HistoryQuery,
+    NewestReading,
     SeriesHistory,
 )
 from hub.storage.influxdb.asking import LIGHT_ROWS, Questions
@@ -39,7 +39,7 @@ class Reading:
         self._questions = Questions(server)
         self._naming = naming
 
-    async def query(self, query: Query) -> list[SeriesHistory]:
+    async def query(self, query: HistoryQuery) -> list[SeriesHistory]:
         """The history of each series asked for, as hub.model.store.Store.query gives it.
 
         Raises ValueError for less points than MIN_POINTS, StoreUnavailable, and StoreError where the readings are too
@@ -64,15 +64,15 @@ class Reading:
             async for points in self._pages(one, within):
                 yield history(one, points, "raw")
 
-    async def latest(self, series: Sequence[Series]) -> dict[int, Latest]:
+    async def latest(self, series: Sequence[Series]) -> dict[int, NewestReading]:
         """The newest reading of each series that has one, by series id."""
         groups = groups_of(series, self._naming)
         newest = [Statement("last(#)", group, EVER, group.type) for group in groups]
-        found: dict[int, Latest] = {}
+        found: dict[int, NewestReading] = {}
         for answer in await self._questions.ask(newest, rows=LIGHT_ROWS):
             for id, rows in answer.items():
                 points = joined(rows)
-                found[id] = Latest(int(points.times_ns[-1]), points.values[-1:].tolist()[0])
+                found[id] = NewestReading(int(points.times_ns[-1]), points.values[-1:].tolist()[0])
         return found
 
     async def _all(self, series: Sequence[Series], within: Range) -> dict[int, SeriesHistory]:
@@ -174,7 +174,7 @@ class Reading:
         return found
 
     async def _aggregate(
-        self, query: Query, within: Range, points: int, aggregate: Aggregate
+        self, query: HistoryQuery, within: Range, points: int, aggregate: Aggregate
     ) -> dict[int, SeriesHistory]:
         """One value for each interval that has readings."""
         groups = groups_of(query.series, self._naming)

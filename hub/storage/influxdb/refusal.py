@@ -85,7 +85,7 @@ def reason_of(answer: Refused | TooLarge) -> Reason:
     return Reason(code, answer.words)
 
 
-def refusals(found: Iterable[tuple[Cell, Reason]]) -> list[store.Refused]:
+def refusals(found: Iterable[tuple[Cell, Reason]]) -> list[store.RefusedReadings]:
     """One refusal for each entry and code, with the words of all its readings: in order of offsets, then of codes."""
     together: dict[tuple[int, str], list[tuple[Cell, Reason]]] = {}
     for cell, reason in found:
@@ -96,7 +96,9 @@ def refusals(found: Iterable[tuple[Cell, Reason]]) -> list[store.Refused]:
         # In order of the batch, so that the same refusal gives the same words each time.
         part.sort(key=lambda item: (item[0].column, item[0].row))
         message = "; ".join(dict.fromkeys(reason.message for _, reason in part))
-        made.append(store.Refused(entry, _batch_of(entry, [cell for cell, _ in part]), code, message[:MAX_MESSAGE]))
+        made.append(
+            store.RefusedReadings(entry, _batch_of(entry, [cell for cell, _ in part]), code, message[:MAX_MESSAGE])
+        )
     return made
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from hub.model.store import Counts, Cursor, StoreUnavailable
+from hub.model.store import ReadingCounts, StoreCursor, StoreUnavailable
 from hub.storage.influxdb.answer import Target
 
 VERSION = 1
@@ -30,9 +30,9 @@ class Totals(msgspec.Struct, array_like=True):
     expired: int = 0
     refused: int = 0
 
-    def counts(self) -> Counts:
+    def counts(self) -> ReadingCounts:
         """As the contract has them."""
-        return Counts(self.stored, self.expired, self.refused)
+        return ReadingCounts(self.stored, self.expired, self.refused)
 
 
 class State(msgspec.Struct):
@@ -40,7 +40,7 @@ class State(msgspec.Struct):
 
     registry: str
     target: Target
-    cursor: Cursor = Cursor("", 0)
+    cursor: StoreCursor = StoreCursor("", 0)
     totals: dict[int, Totals] = {}
     series: dict[str, bytes] = {}
     version: int = VERSION

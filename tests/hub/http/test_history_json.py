@@ -10,7 +10,7 @@ import pytest
 
 from hub.http.history_json import PART_BYTES, SLICE, history_json
 from hub.model.batch import Series
-from hub.model.store import Cursor, History, SeriesHistory
+from hub.model.store import History, SeriesHistory, StoreCursor
 
 
 @pytest.mark.parametrize("readings", [0, 1, SLICE, SLICE + 1, 10 * SLICE + 3])
@@ -24,7 +24,7 @@ def test_the_parts_are_one_document(readings: int) -> None:
         (Series(4, "b", "n", "integer"), times_ns, times_ns.tolist()),
     ]
     series = [SeriesHistory(one, times_ns, values, "raw") for one, values, _ in columns]
-    parts = list(history_json(History(Cursor("journal", 7), series), "minmax"))
+    parts = list(history_json(History(StoreCursor("journal", 7), series), "minmax"))
     assert all(PART_BYTES <= len(part) < 4 * PART_BYTES for part in parts[:-1])
     answer = json.loads(b"".join(parts))
     assert (list(answer), answer["offset"]) == (["offset", "series"], 7)
@@ -44,4 +44,4 @@ def test_the_parts_are_one_document(readings: int) -> None:
 
 def test_nothing_is_a_document_too() -> None:
     """No series at all."""
-    assert b"".join(history_json(History(Cursor("journal", 0), []), "avg")) == b'{"offset":0,"series":[]}'
+    assert b"".join(history_json(History(StoreCursor("journal", 0), []), "avg")) == b'{"offset":0,"series":[]}'

@@ -19,7 +19,7 @@ from hub.journal.sqlite_journal import SqliteJournal
 from hub.model.batch import Batch, Entry, EntryKind, Series
 from hub.model.identity import Identity, Role
 from hub.model.journal import Held
-from hub.model.store import STORE_REFUSED, Refused
+from hub.model.store import STORE_REFUSED, RefusedReadings
 from hub.storage.refusals import Refusals
 from wire.errors import Code, WireError
 from wire.model import MetricType, Value
@@ -223,7 +223,7 @@ async def test_readings_that_a_store_refused_are_accepted_as_they_were(tmp_path:
         }
         batch = Batch([7, 2**62 + 1], [(desk.metrics[name], column) for name, column in values.items()], readings=6)
         entry = Entry(EntryKind.BATCH, "d", "e", 4, 1, "msgpack", b"", batch=batch, offset=1)
-        await Refusals(desk.journal).keep([Refused(entry, batch, STORE_REFUSED, "no room for this")])
+        await Refusals(desk.journal).keep([RefusedReadings(entry, batch, STORE_REFUSED, "no room for this")])
         done = await desk.work.retry(ALL, OPERATOR)
         assert [outcome.readings for outcome in done.outcomes] == [6]
         (again,) = await desk.journal.read(1)

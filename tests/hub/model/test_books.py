@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from hub.model.batch import Batch, Entry, EntryKind
 from hub.model.books import UNKNOWN, Balance, Books, Counted, Stretch
-from hub.model.store import Counts, Refused
+from hub.model.store import ReadingCounts, RefusedReadings
 
 DEVICES = ("a", "b", "c")
 READINGS = st.lists(st.tuples(st.sampled_from(DEVICES), st.integers(0, 5)), min_size=1, max_size=6)
@@ -32,7 +32,7 @@ def test_nothing_is_known_before_the_consumer_begins() -> None:
     books.committed([entry(11, "a", 3)])
     assert books.of("a") == UNKNOWN
     assert books.of("a").difference(3) is None
-    books.begin(9, {"a": Counts(5, 2, 1)})
+    books.begin(9, {"a": ReadingCounts(5, 2, 1)})
     books.committed([entry(12, "a", 1)])
     assert left(books) == Stretch(9, 11)
     assert books.of("a") == Balance(5, None, 1, 2)
@@ -52,7 +52,7 @@ def test_what_is_in_no_place_is_a_difference() -> None:
     assert books.written([lost], 1) == 0
     assert books.of("a") == Balance(0, 0, 0, 0)
     assert books.of("a").difference(3) == 3
-    books.begin(1, {"a": Counts(4, 0)})
+    books.begin(1, {"a": ReadingCounts(4, 0)})
     assert books.of("a").difference(3) == -1
 
 
@@ -81,7 +81,7 @@ class Flow(RuleBasedStateMachine):
         self.accepted = dict.fromkeys(DEVICES, 0)
         # What the store has in memory, and what of it is on its disk.
         self.offset = 0
-        self.counts = dict.fromkeys(DEVICES, Counts(0, 0, 0))
+        self.counts = dict.fromkeys(DEVICES, ReadingCounts(0, 0, 0))
         self.durable = self.offset, self.counts
         self.piece: tuple[Stretch, list[Counted], int] | None = None
         self.books = Books(0)
@@ -95,7 +95,7 @@ class Flow(RuleBasedStateMachine):
         self.take(min(stored, len(past)), 0)
         self.crash(to_disk=True)
 
-    def take(self, number: int, refuse: int) -> list[Refused]:
+    def take(self, number: int, refuse: int) -> list[RefusedReadings]:
         """The store takes the next entries and refuses readings of the first of them."""
         refused = []
         counts = {device: list(count) for device, count in self.counts.items()}
@@ -104,11 +104,11 @@ class Flow(RuleBasedStateMachine):
             no = min(refuse, readings)
             refuse -= no
             if no:
-                refused.append(Refused(one, Batch([], [], readings=no), "field_conflict", "it is an integer"))
+                refused.append(RefusedReadings(one, Batch([], [], readings=no), "field_conflict", "it is an integer"))
             counts[one.device][0] += readings - no
             counts[one.device][2] += no
         self.offset += number
-        self.counts = {device: Counts(*count) for device, count in counts.items()}
+        self.counts = {device: ReadingCounts(*count) for device, count in counts.items()}
         return refused
 
     @rule(group=READINGS)
@@ -140,7 +140,7 @@ class Flow(RuleBasedStateMachine):
     def expire(self, data: st.DataObject, device: str) -> None:
         stored, expired, refused = self.counts[device]
         gone = data.draw(st.integers(0, stored))
-        self.counts = {**self.counts, device: Counts(stored - gone, expired + gone, refused)}
+        self.counts = {**self.counts, device: ReadingCounts(stored - gone, expired + gone, refused)}
         self.books.expire({device: expired + gone})
 
     @rule()

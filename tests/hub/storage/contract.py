@@ -11,9 +11,9 @@ from hypothesis import settings
 
 from hub.model.batch import Batch
 from hub.model.store import (
-    Cursor,
-    Query,
+    HistoryQuery,
     Store,
+    StoreCursor,
 )
 from tests.hub.storage.implementations import Implementation, plain
 from tests.hub.storage.readings import SERIES, Reading, entries, exactly
@@ -36,7 +36,7 @@ async def new_store(implementation: Implementation) -> AsyncIterator[Store]:
 
 async def write(store: Store, batches: Sequence[Batch], *, first: int = 1) -> int:
     given = entries(batches, first)
-    written = await store.write(given, Cursor(JOURNAL, given[-1].offset))
+    written = await store.write(given, StoreCursor(JOURNAL, given[-1].offset))
     await store.save()
     return written.readings
 
@@ -48,7 +48,7 @@ def apart(implementation: Implementation, writes: list[list[Batch]]) -> list[lis
 
 
 async def everything(store: Store) -> dict[int, list[tuple[int, bytes]]]:
-    history = await store.query(Query(ALL, *EVER, None))
+    history = await store.query(HistoryQuery(ALL, *EVER, None))
     return {id: [(time, exactly(value)) for time, value in part] for id, part in plain(history).items()}
 
 

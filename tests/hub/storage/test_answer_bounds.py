@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.model.store import Cursor, Query, StoreError
+from hub.model.store import HistoryQuery, StoreCursor, StoreError
 from tests.hub.storage.implementations import Implementation, plain
 from tests.hub.storage.readings import SERIES, batch, entries
 
@@ -22,8 +22,8 @@ async def test_all_readings_of_too_much_text_are_refused(
     text = SERIES["string"]
     async with implementation.open(tmp_path) as store:
         await store.open()
-        await store.write(entries([batch([1, 2, 3], {text: ["€" * 20, "€" * 13, "€"]})]), Cursor("journal", 1))
-        assert len(plain(await store.query(Query([text], 0, 3, None)))[text.id]) == 2
+        await store.write(entries([batch([1, 2, 3], {text: ["€" * 20, "€" * 13, "€"]})]), StoreCursor("journal", 1))
+        assert len(plain(await store.query(HistoryQuery([text], 0, 3, None)))[text.id]) == 2
         with pytest.raises(StoreError, match="hub export"):
-            await store.query(Query([text], *EVER, None))
-        assert len(plain(await store.query(Query([text], *EVER, 10)))[text.id]) == 3
+            await store.query(HistoryQuery([text], *EVER, None))
+        assert len(plain(await store.query(HistoryQuery([text], *EVER, 10)))[text.id]) == 3

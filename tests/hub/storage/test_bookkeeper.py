@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hub.journal.sqlite_journal import SqliteJournal
 from hub.model.books import Balance
-from hub.model.store import Written
+from hub.model.store import WriteResult
 from hub.storage import bookkeeper
 from hub.storage.bookkeeper import CONSUMER, Bookkeeper
 from tests.hub.storage.killed_writer import append, books_of, decode, open_journal
@@ -75,5 +75,5 @@ async def test_a_backlog_is_counted_while_it_is_written(tmp_path: Path) -> None:
                 for entry in entries:
                     entry.batch = decode(entry)
                 offset = entries[-1].offset
-                books.written(entries, offset, Written(EACH * len(entries)))
+                books.written(entries, offset, WriteResult(EACH * len(entries)))
             assert await counted(books) == Balance(EACH * offset, EACH * (BACKLOG - offset), 0, 0)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from hub.model.batch import Batch, Entry, Series
-from hub.model.store import Aggregate, Cursor, Query, SeriesHistory, Store
+from hub.model.store import Aggregate, HistoryQuery, SeriesHistory, Store, StoreCursor
 from tests.hub.storage.implementations import duckdb, influxdb
 from tests.hub.storage.readings import batch, entries
 from tests.services.influxdb import InfluxdbServer
@@ -80,7 +80,7 @@ def drawn(draw: random.Random, type: MetricType) -> Value:
             return draw.choice(["idle", "busy", "broken", ""])
 
 
-def questions(draw: random.Random) -> Iterator[Query]:
+def questions(draw: random.Random) -> Iterator[HistoryQuery]:
     """Some devices and metrics, over minutes, the hour or days, as charts and scripts ask for them."""
     for _ in range(QUERIES):
         aggregate: Aggregate = draw.choice(get_args(Aggregate))
@@ -91,7 +91,7 @@ def questions(draw: random.Random) -> Iterator[Query]:
         points = draw.choice([10, 100, 101, 1_000])
         whole = aggregate == "minmax" and draw.random() < 0.3
         series = [SERIES[device][metric] for device in dict.fromkeys(devices) for metric in metrics]
-        yield Query(series, end - length, end, None if whole else points, aggregate)
+        yield HistoryQuery(series, end - length, end, None if whole else points, aggregate)
 
 
 @pytest.mark.deadline(180)
@@ -109,7 +109,7 @@ async def test_stores_answer_alike(tmp_path: Path, influxdb1: InfluxdbServer, in
             await store.open()
             for start in range(0, len(given), BATCHES):
                 part = given[start : start + BATCHES]
-                written = await store.write(part, Cursor("journal-a", part[-1].offset))
+                written = await store.write(part, StoreCursor("journal-a", part[-1].offset))
                 assert (written.readings, list(written.refused)) == (readings_in(part), [])
         answered = 0
         for query in questions(random.Random(4)):

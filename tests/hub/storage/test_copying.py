@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub.model.batch import Batch
-from hub.model.store import Counts, Cursor, Store, StoreError
+from hub.model.store import ReadingCounts, Store, StoreCursor, StoreError
 from hub.storage import copying
 from hub.storage.copying import copy_store, differences
 from hub.storage.duckdb.store import DuckdbStore
@@ -19,7 +19,7 @@ from tests.hub.storage.readings import REGISTRY, SERIES, batch, batches, entries
 from wire.limits import MAX_TIME_NS
 
 ALL = list(SERIES.values())
-END = Cursor("journal", 1_000)
+END = StoreCursor("journal", 1_000)
 
 
 class CutOff(Exception):
@@ -67,10 +67,14 @@ async def test_a_copy_takes_the_books_along(tmp_path: Path) -> None:
     real, text = SERIES["float"], SERIES["string"]
     async with open_store(tmp_path, "source") as source:
         await fill(source, [batch([1, 2, 9], {real: [1.0, 2.0, 9.0]}), batch([1], {text: ["a"]})])
-        await source.carry([(real, Counts(0, 5, 7)), (SERIES["integer"], Counts(0, 0, 3))])
+        await source.import_counts([(real, ReadingCounts(0, 5, 7)), (SERIES["integer"], ReadingCounts(0, 0, 3))])
         assert await source.delete_before(3) == 3
         told = await source.counts()
-        assert told == {real.id: Counts(1, 7, 7), text.id: Counts(0, 1, 0), SERIES["integer"].id: Counts(0, 0, 3)}
+        assert told == {
+            real.id: ReadingCounts(1, 7, 7),
+            text.id: ReadingCounts(0, 1, 0),
+            SERIES["integer"].id: ReadingCounts(0, 0, 3),
+        }
         for _ in range(2):
             async with open_store(tmp_path, "target") as target:
                 await copy_store(source, target, ALL, nothing_told)
@@ -78,8 +82,8 @@ async def test_a_copy_takes_the_books_along(tmp_path: Path) -> None:
     async with open_store(tmp_path, "target") as target:
         await target.open()
         assert await target.counts() == told
-        await target.write(entries([batch([10], {real: [1.0]})], first=1_001), Cursor("journal", 1_001))
-        assert (await target.counts())[real.id] == Counts(2, 7, 7)
+        await target.write(entries([batch([10], {real: [1.0]})], first=1_001), StoreCursor("journal", 1_001))
+        assert (await target.counts())[real.id] == ReadingCounts(2, 7, 7)
 
 
 async def test_a_copy_that_is_cut_off_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +125,7 @@ async def test_a_target_that_holds_something_else_is_left_alone(tmp_path: Path) 
     async with open_store(tmp_path, "source") as source, open_store(tmp_path, "target") as target:
         await fill(source, [batch([1], {SERIES["float"]: [1.0]})])
         await copy_store(source, target, ALL, nothing_told)
-        await source.write(entries([batch([2], {SERIES["float"]: [2.0]})], first=1_001), Cursor("journal", 1_001))
+        await source.write(entries([batch([2], {SERIES["float"]: [2.0]})], first=1_001), StoreCursor("journal", 1_001))
         with pytest.raises(StoreError, match="empty one"):
             await copy_store(source, target, ALL, nothing_told)
         assert await everything(target) == {SERIES["float"].id: [(1, 1.0)]}

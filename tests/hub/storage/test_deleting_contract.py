@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from hub.model.batch import Batch
 from hub.model.store import (
-    Counts,
-    Cursor,
+    ReadingCounts,
+    StoreCursor,
     StoreError,
 )
 from tests.hub.storage.contract import (
@@ -55,13 +55,13 @@ async def test_deleting_deletes_what_is_older(implementation: Implementation, gi
         assert await store.delete_before(cut_ns) == deleted
         assert await stored(store) == {id: len(part) for id, part in kept.items()}
         assert await store.counts() == {
-            id: Counts(len(kept.get(id, [])), len(part) - len(kept.get(id, []))) for id, part in readings.items()
+            id: ReadingCounts(len(kept.get(id, [])), len(part) - len(kept.get(id, []))) for id, part in readings.items()
         }
         assert {id: newest.time_ns for id, newest in (await store.latest(ALL)).items()} == {
             id: part[-1][0] for id, part in kept.items()
         }
         assert await everything(store) == {id: list(map(exactly_at, part)) for id, part in kept.items()}
-        assert store.cursor == Cursor(JOURNAL, len(given))
+        assert store.cursor == StoreCursor(JOURNAL, len(given))
         description = await store.describe()
         assert description.readings == deleted + sum(map(len, kept.values()))
         times = [time for part in kept.values() for time, _ in part]
@@ -78,10 +78,10 @@ async def test_what_is_expired_is_known_after_reopening(implementation: Implemen
         await store.open()
         await write(store, [batch([1, 2], {integer: [1, 2], string: ["a", "b"]}), batch([3], {integer: [3]})])
         assert await store.delete_before(3) == 4
-        assert await store.counts() == {integer.id: Counts(1, 2), string.id: Counts(0, 2)}
+        assert await store.counts() == {integer.id: ReadingCounts(1, 2), string.id: ReadingCounts(0, 2)}
     async with implementation.open(tmp_path) as store:
         await store.open()
-        assert await store.counts() == {integer.id: Counts(1, 2), string.id: Counts(0, 2)}
+        assert await store.counts() == {integer.id: ReadingCounts(1, 2), string.id: ReadingCounts(0, 2)}
         await write(store, [batch([5], {string: ["c"]})], first=3)
         assert await store.delete_before(4) == 1
-        assert await store.counts() == {integer.id: Counts(0, 3), string.id: Counts(1, 2)}
+        assert await store.counts() == {integer.id: ReadingCounts(0, 3), string.id: ReadingCounts(1, 2)}

@@ -15,7 +15,7 @@ from hub.model.batch import Batch
 from hub.model.store import (
     MIN_POINTS,
     Aggregate,
-    Query,
+    HistoryQuery,
     StoreError,
 )
 from tests.hub.storage.contract import (
@@ -42,7 +42,7 @@ async def test_reduced_history_keeps_the_peaks(
     given = implementation.apart(given)
     async with new_store(implementation) as store:
         await write(store, given)
-        history = await store.query(Query(ALL, start, end, points))
+        history = await store.query(HistoryQuery(ALL, start, end, points))
         resolutions = {part.series.id: part.resolution for part in history.series}
         found = plain(history)
         for id, readings in implementation.readings_of(given).items():
@@ -68,7 +68,7 @@ async def test_too_few_points_are_refused(implementation: Implementation, tmp_pa
     async with implementation.open(tmp_path) as store:
         await store.open()
         with pytest.raises(ValueError, match="at least 2 points"):
-            await store.query(Query(ALL, *EVER, 1))
+            await store.query(HistoryQuery(ALL, *EVER, 1))
 
 
 NUMBERS = [SERIES["float"], SERIES["integer"]]
@@ -119,7 +119,7 @@ async def test_an_aggregate_is_one_value_an_interval(
     asked = NUMBERS if aggregate in ("avg", "min", "max") else ALL
     async with new_store(implementation) as store:
         await write(store, given)
-        history = await store.query(Query(asked, start, end, points, aggregate))
+        history = await store.query(HistoryQuery(asked, start, end, points, aggregate))
         found = plain(history)
         readings = implementation.readings_of(given)
         for series in asked:
@@ -146,4 +146,4 @@ async def test_aggregates_of_texts_are_refused(implementation: Implementation, t
         await store.open()
         for aggregate in numbers_only:
             with pytest.raises(StoreError, match=r"device boolean.*device string.*ask for first"):
-                await store.query(Query(ALL, 0, 100, 10, aggregate))
+                await store.query(HistoryQuery(ALL, 0, 100, 10, aggregate))

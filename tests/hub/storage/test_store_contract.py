@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from hub.model.batch import Batch, EntryKind, Series
 from hub.model.store import (
     SCAN_READINGS,
-    Counts,
-    Cursor,
-    Latest,
-    Query,
+    HistoryQuery,
+    NewestReading,
+    ReadingCounts,
+    StoreCursor,
 )
 from tests.hub.storage.contract import (
     ALL,
@@ -40,7 +40,7 @@ ENOUGH_ANSWERS = 25
 async def test_a_new_store_has_nothing(implementation: Implementation, tmp_path: Path) -> None:
     """A new store holds nothing of any journal."""
     async with implementation.open(tmp_path) as store:
-        assert await store.open() == store.cursor == Cursor("", 0)
+        assert await store.open() == store.cursor == StoreCursor("", 0)
         assert await everything(store) == {}
         assert await store.latest(ALL) == {}
         assert await stored(store) == {}
@@ -61,7 +61,7 @@ async def test_what_is_written_is_read_exactly(implementation: Implementation, w
             first += len(given)
         together = [content for given in writes for content in given]
         assert await everything(store) == expected(implementation, together)
-        assert store.cursor == Cursor(JOURNAL, first - 1)
+        assert store.cursor == StoreCursor(JOURNAL, first - 1)
         readings = implementation.readings_of(together)
         assert await stored(store) == {id: len(part) for id, part in readings.items()}
         assert (await store.describe()).readings == sum(len(part) for part in readings.values())
@@ -79,7 +79,7 @@ async def test_what_is_stored_is_not_stored_again(
         while (held := store.cursor.offset) < len(given):
             start = data.draw(st.integers(0, held))
             end = data.draw(st.integers(start + 1, len(given)))
-            await store.write(all_entries[start:end], Cursor(JOURNAL, end))
+            await store.write(all_entries[start:end], StoreCursor(JOURNAL, end))
             await store.save()
             assert store.cursor.offset == max(held, end)
         assert await everything(store) == expected(implementation, given)
@@ -96,7 +96,7 @@ async def test_all_is_there_after_reopening(implementation: Implementation, give
             await write(store, given)
             latest = await store.latest(ALL)
         async with implementation.open(Path(directory)) as store:
-            assert await store.open() == Cursor(JOURNAL, len(given))
+            assert await store.open() == StoreCursor(JOURNAL, len(given))
             assert await everything(store) == expected(implementation, given)
             assert await store.latest(ALL) == latest
             assert await stored(store) == {id: len(part) for id, part in implementation.readings_of(given).items()}
@@ -107,10 +107,10 @@ async def test_entries_without_readings_move_the_cursor(implementation: Implemen
     async with implementation.open(tmp_path) as store:
         await store.open()
         given = [entry(1, None, EntryKind.GAP), entry(2, None, EntryKind.QUARANTINE)]
-        written = await store.write(given, Cursor(JOURNAL, 2))
+        written = await store.write(given, StoreCursor(JOURNAL, 2))
         assert (written.readings, list(written.refused)) == (0, [])
-        assert await store.save() == store.cursor == Cursor(JOURNAL, 2)
-        assert (await store.query(Query(ALL, *EVER, None))).cursor == Cursor(JOURNAL, 2)
+        assert await store.save() == store.cursor == StoreCursor(JOURNAL, 2)
+        assert (await store.query(HistoryQuery(ALL, *EVER, None))).cursor == StoreCursor(JOURNAL, 2)
 
 
 async def test_another_journal_begins_at_its_beginning(implementation: Implementation, tmp_path: Path) -> None:
@@ -119,8 +119,8 @@ async def test_another_journal_begins_at_its_beginning(implementation: Implement
         await store.open()
         old, new = (batch([time], {SERIES["integer"]: [time]}) for time in (1, 2))
         await write(store, [old, old, old])
-        assert (await store.write([entry(1, new)], Cursor("journal-b", 1))).readings == 1
-        assert await store.save() == store.cursor == Cursor("journal-b", 1)
+        assert (await store.write([entry(1, new)], StoreCursor("journal-b", 1))).readings == 1
+        assert await store.save() == store.cursor == StoreCursor("journal-b", 1)
         assert await stored(store) == {SERIES["integer"].id: 4}
 
 
@@ -134,7 +134,10 @@ async def test_a_range_has_its_start_and_not_its_end(implementation: Implementat
         ranges = [(1, 3), (3, 4), (4, newest), (4, 2**63), (3, 3), (-5, 2)]
         for points in (None, 100):
             found = [
-                [value for _, value in plain(await store.query(Query([series], *range, points))).get(series.id, [])]
+                [
+                    value
+                    for _, value in plain(await store.query(HistoryQuery([series], *range, points))).get(series.id, [])
+                ]
                 for range in ranges
             ]
             assert found == [[1, 2], [3], [], [4], [], [1]]
@@ -148,7 +151,7 @@ async def test_series_come_in_the_order_asked_for(implementation: Implementation
         await write(store, [batch([1], {series: [None] for series in ALL} | {SERIES["boolean"]: [True]})])
         asked = [nobody, *reversed(ALL)]
         for points in (None, 10):
-            history = await store.query(Query(asked, *EVER, points))
+            history = await store.query(HistoryQuery(asked, *EVER, points))
             assert [part.series for part in history.series] == asked
             assert [len(part.times_ns) for part in history.series] == [0, 0, 1, 0, 0]
             assert isinstance(history.series[0].values, list)
@@ -212,7 +215,7 @@ async def test_latest_has_plain_values(implementation: Implementation, tmp_path:
         values: list[Value] = [1.5, 2, True, "on"]
         await write(store, [batch([7], {series: [value] for series, value in zip(ALL, values, strict=True)})])
         latest = await store.latest(ALL)
-        assert latest == {series.id: Latest(7, value) for series, value in zip(ALL, values, strict=True)}
+        assert latest == {series.id: NewestReading(7, value) for series, value in zip(ALL, values, strict=True)}
         assert [type(latest[series.id].value) for series in ALL] == [type(value) for value in values]
 
 
@@ -230,11 +233,11 @@ async def test_a_history_is_true_for_its_cursor(implementation: Implementation, 
                     entry(offset, batch([offset], {series[offset % len(series)]: [offset]}))
                     for offset in range(first, first + 40)
                 ]
-                await store.write(given, Cursor(JOURNAL, given[-1].offset))
+                await store.write(given, StoreCursor(JOURNAL, given[-1].offset))
 
         async def query_on(points: int | None) -> None:
             while not writing.done():
-                history = await store.query(Query(series, *EVER, points))
+                history = await store.query(HistoryQuery(series, *EVER, points))
                 offset = history.cursor.offset
                 seen[points].add(offset)
                 if points is None:
@@ -252,8 +255,8 @@ async def test_books_of_another_store_are_taken_over(implementation: Implementat
     integer, string = SERIES["integer"], SERIES["string"]
     async with implementation.open(tmp_path) as store:
         await store.open()
-        await store.carry([(integer, Counts(9, 2, 3)), (string, Counts(0, 4, 0))])
+        await store.import_counts([(integer, ReadingCounts(9, 2, 3)), (string, ReadingCounts(0, 4, 0))])
         await write(store, [batch([1], {integer: [1]})])
     async with implementation.open(tmp_path) as store:
         await store.open()
-        assert await store.counts() == {integer.id: Counts(1, 2, 3), string.id: Counts(0, 4, 0)}
+        assert await store.counts() == {integer.id: ReadingCounts(1, 2, 3), string.id: ReadingCounts(0, 4, 0)}

@@ -11,7 +11,7 @@ import pytest
 
 from hub.journal.sqlite_journal import SqliteJournal
 from hub.model.batch import Batch, Entry, EntryKind, Mark
-from hub.model.store import Cursor, Query
+from hub.model.store import HistoryQuery, StoreCursor
 from hub.storage.bookkeeper import CONSUMER
 from hub.storage.duckdb.store import DuckdbStore
 from hub.storage.writer import ENOUGH_ENTRIES, MAX_ENTRIES, StoreWriter
@@ -55,7 +55,7 @@ def writer_of(
 
 async def numbers(store: DuckdbStore) -> list[int]:
     """The numbers of the entries that are stored."""
-    history = await store.query(Query([INTEGER, STRING], 0, 2**63, None))
+    history = await store.query(HistoryQuery([INTEGER, STRING], 0, 2**63, None))
     integers, strings = (
         part.values if isinstance(part.values, list) else part.values.tolist() for part in history.series
     )
@@ -93,7 +93,7 @@ async def test_what_the_journal_has_is_stored_once(tmp_path: Path) -> None:
             for _ in range(20):
                 await append(journal, 7)
             await writer.reached(150)
-            assert store.cursor == Cursor(journal.id, 150)
+            assert store.cursor == StoreCursor(journal.id, 150)
             assert consumed(journal) == 150
             state = writer.state
             assert (state.phase, state.offset, state.lag, state.last_error) == ("running", 150, 0, None)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from hub.model.batch import Batch, Series
-from hub.model.store import Cursor
+from hub.model.store import StoreCursor
 from hub.storage.duckdb.store import DuckdbStore
 from hub.storage.duckdb.tables import Tables
 from tests.hub.storage.readings import REGISTRY, batch, entry
@@ -55,7 +55,7 @@ async def write_on(directory: Path, chance: random.Random) -> None:
             first, last = last + 1, min(last + chance.randint(1, 12), LAST)
             if first <= last:
                 given = [entry(offset, content(offset)) for offset in range(first, last + 1)]
-                await store.write(given, Cursor("journal", last))
+                await store.write(given, StoreCursor("journal", last))
             await store._in_writer(store._change, partial(roll_up, most=chance.randint(1, 200_000)))
 
 

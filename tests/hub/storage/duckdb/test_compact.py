@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hub.model.batch import Batch
-from hub.model.store import Aggregate, Cursor, Query, StoreError, StoreUnavailable
+from hub.model.store import Aggregate, HistoryQuery, StoreCursor, StoreError, StoreUnavailable
 from hub.storage.duckdb.compact import compact
 from hub.storage.duckdb.database import Database, size_bytes
 from hub.storage.duckdb.history import read_history
@@ -54,7 +54,7 @@ def fill(path: Path, rows: int) -> None:
                 SERIES["boolean"]: [time % 2 == 0 for time in few],
             },
         )
-        tables.append([entry(2 * number - 1, floats), entry(2 * number, others)], Cursor("journal", 2 * number))
+        tables.append([entry(2 * number - 1, floats), entry(2 * number, others)], StoreCursor("journal", 2 * number))
         tables.rollups.roll_up("float", rows // 3)
         tables.rollups.fold("float", 500)
     tables.delete_before(33 * HOUR_NS)
@@ -80,7 +80,7 @@ def answers(path: Path) -> list[Any]:
     with database.reader() as reader:
         for points, aggregate in questions:
             spans = {id: span for summary in tables.summaries.values() for id, span in summary.spans(ALL).items()}
-            history = read_history(reader, Query(ALL, 0, DAYS * 24 * HOUR_NS, points, aggregate), spans)
+            history = read_history(reader, HistoryQuery(ALL, 0, DAYS * 24 * HOUR_NS, points, aggregate), spans)
             found += [(list(part.times_ns), list(part.values), part.resolution) for part in history.series]
     database.close()
     return found
@@ -100,7 +100,7 @@ def test_a_compacted_file_says_the_same_and_is_smaller(tmp_path: Path) -> None:
     assert [part.name for part in tmp_path.iterdir()] == ["history.duckdb"]
     # It goes on as if nothing had been.
     database, tables = opened(path)
-    tables.append([entry(17, batch([HOUR_NS], {SERIES["float"]: [1.0]}))], Cursor("journal", 17))
+    tables.append([entry(17, batch([HOUR_NS], {SERIES["float"]: [1.0]}))], StoreCursor("journal", 17))
     assert tables.rollups.roll_up("float", 100) == 1
     assert tables.rollups.fold("float", 100) == 1
     database.close()
@@ -113,7 +113,7 @@ def test_rows_are_in_order_of_days_and_series(tmp_path: Path) -> None:
     series = [SERIES["float"], type(SERIES["float"])(99, "device", "other", "float")]
     for offset in range(1, 30):
         time = (offset * 7 % 30) * 2 * HOUR_NS
-        tables.append([entry(offset, batch([time], {one: [1.0] for one in series}))], Cursor("journal", offset))
+        tables.append([entry(offset, batch([time], {one: [1.0] for one in series}))], StoreCursor("journal", offset))
     database.close()
     compact(path, memory_limit="400MB", threads=1, tell=lambda _: None)
     database, _ = opened(path)

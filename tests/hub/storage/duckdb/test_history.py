@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.model.batch import Series
-from hub.model.store import Cursor, Query, StoreError
+from hub.model.store import HistoryQuery, StoreCursor, StoreError
 from hub.storage.duckdb.database import Database
 from hub.storage.duckdb.history import read_history
 from hub.storage.duckdb.summary import Span
@@ -44,9 +44,11 @@ class Histories:
             after = self._tables.cursor.offset
             times, values = [time for time, _ in part], [value for _, value in part]
             if part:
-                self._tables.append(entries([batch(times, {series: values})], after + 1), Cursor("journal", after + 1))
+                self._tables.append(
+                    entries([batch(times, {series: values})], after + 1), StoreCursor("journal", after + 1)
+                )
 
-    def query(self, query: Query, spans: dict[int, Span] | None = None) -> tuple[list[Reading], str]:
+    def query(self, query: HistoryQuery, spans: dict[int, Span] | None = None) -> tuple[list[Reading], str]:
         """The answer for the query's only series."""
         if spans is None:
             spans = self._tables.summaries[query.series[0].type].spans(query.series)
@@ -113,7 +115,7 @@ def test_reduced_history_is_what_it_says(tmp_path: Path) -> None:
             held.write(series, readings)
             peaks = type in ("float", "integer")
             expected = reduced_one_by_one(readings, start, end, points, peaks=peaks)
-            assert held.query(Query([series], start, end, points))[0] == expected
+            assert held.query(HistoryQuery([series], start, end, points))[0] == expected
 
         check()
 
@@ -134,7 +136,7 @@ def test_wrong_spans_cost_no_reading(tmp_path: Path) -> None:
             held.write(series, readings)
             inside = sorted(reading for reading in readings if start <= reading[0])
             answer, resolution = held.query(
-                Query([series], start, 2**63, points), {} if span is None else {series.id: span}
+                HistoryQuery([series], start, 2**63, points), {} if span is None else {series.id: span}
             )
             assert len(answer) <= points
             assert set(answer) <= set(inside)
@@ -155,7 +157,7 @@ def test_equal_readings_are_points_once(tmp_path: Path) -> None:
     with histories(tmp_path) as held:
         series = held.series("float")
         held.write(series, [(time, 1.0) for time in range(100)])
-        answer, resolution = held.query(Query([series], 0, 100, 12))
+        answer, resolution = held.query(HistoryQuery([series], 0, 100, 12))
         assert resolution == "reduced"
         assert len(answer) == len(set(answer)) <= 12
         assert (answer[0], answer[-1]) == ((0, 1.0), (99, 1.0))
@@ -166,7 +168,7 @@ def test_an_answer_has_a_bound(tmp_path: Path) -> None:
     with histories(tmp_path) as held:
         series = held.series("string")
         held.write(series, [(time, "on") for time in range(11)])
-        query = Query([series], 0, 100, None)
+        query = HistoryQuery([series], 0, 100, None)
         with held.database.reader() as reader:
             assert len(read_history(reader, query, {}, max_readings=11).series[0].times_ns) == 11
             with pytest.raises(StoreError, match="more than 10 readings: ask for a shorter range"):
@@ -178,7 +180,7 @@ def test_two_readings_at_one_time_are_both_kept(tmp_path: Path) -> None:
     with histories(tmp_path) as held:
         series = held.series("integer")
         held.write(series, [(5, -1), (5, 1), *((time, 0) for time in range(6, 30))])
-        assert {(5, -1), (5, 1)} <= set(held.query(Query([series], 0, 100, 4))[0])
+        assert {(5, -1), (5, 1)} <= set(held.query(HistoryQuery([series], 0, 100, 4))[0])
 
 
 def test_series_with_few_and_with_many_readings_share_a_query(tmp_path: Path) -> None:
@@ -190,6 +192,6 @@ def test_series_with_few_and_with_many_readings_share_a_query(tmp_path: Path) ->
             held.write(series, [(time, made) for time in range(count)])
         spans = {series.id: Span(10, 0, 10) for series in asked}
         with held.database.reader() as reader:
-            parts = read_history(reader, Query(asked, 0, 1000, 10), spans).series
+            parts = read_history(reader, HistoryQuery(asked, 0, 1000, 10), spans).series
         assert [part.resolution for part in parts] == ["raw", "reduced", "reduced", "reduced", "raw"]
         assert all(2 <= len(part.times_ns) <= 10 for part in parts)

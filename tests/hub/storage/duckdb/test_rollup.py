@@ -13,7 +13,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from hub.model.store import Aggregate, Cursor, Query, SeriesHistory
+from hub.model.store import Aggregate, HistoryQuery, SeriesHistory, StoreCursor
 from hub.storage.duckdb import schema
 from hub.storage.duckdb.database import Database
 from hub.storage.duckdb.history import read_history
@@ -47,7 +47,7 @@ class Tiers:
         self.given[type] = sorted([*self.given[type], *readings])
         times, values = [time for time, _ in readings], [value for _, value in readings]
         offset = self.tables.cursor.offset + 1
-        self.tables.append([entry(offset, batch(times, {SERIES[type]: values}))], Cursor("journal", offset))
+        self.tables.append([entry(offset, batch(times, {SERIES[type]: values}))], StoreCursor("journal", offset))
 
     def query(
         self, type: MetricType, start: int, end: int, points: int, aggregate: Aggregate = "minmax"
@@ -56,7 +56,7 @@ class Tiers:
         series = SERIES[type]
         spans: dict[int, Span] = self.tables.summaries[type].spans([series])
         with self.database.reader() as reader:
-            (answer,) = read_history(reader, Query([series], start, end, points, aggregate), spans).series
+            (answer,) = read_history(reader, HistoryQuery([series], start, end, points, aggregate), spans).series
         return answer, list(zip(answer.times_ns.tolist(), list(answer.values), strict=True))
 
     def inside(self, type: MetricType, start: int, end: int) -> list[Reading]:

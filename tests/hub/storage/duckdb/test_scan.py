@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub.model.batch import Series
-from hub.model.store import Cursor
+from hub.model.store import StoreCursor
 from hub.storage.duckdb.answer import range_of
 from hub.storage.duckdb.database import Database
 from hub.storage.duckdb.scan import scan_history
@@ -34,7 +34,7 @@ def test_however_much_fits_into_memory_the_answer_is_the_same(database: Database
         series = SERIES[(offset * 5) % 7]
         times = [(offset * 37) % 11, (offset * 53) % 11, 5]
         values = [f"{offset}" * (offset % 9) if series.type == "string" else offset * 10 + place for place in range(3)]
-        tables.append([entry(offset, batch(times, {series: values}))], Cursor("journal", offset))
+        tables.append([entry(offset, batch(times, {series: values}))], StoreCursor("journal", offset))
         # What one write brings is in order of time.
         brought = sorted(zip(times, values, strict=True), key=lambda reading: reading[0])
         expected.setdefault(series.id, []).extend(brought)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hub.model.batch import Batch, Series
-from hub.model.store import SCAN_READINGS, Cursor, Query, StoreUnavailable
+from hub.model.store import SCAN_READINGS, HistoryQuery, StoreCursor, StoreUnavailable
 from hub.storage.duckdb.database import Reader, wal_bytes
 from hub.storage.duckdb.plan import HOUR_NS
 from hub.storage.duckdb.scan import ROW_BYTES, SCAN_BYTES
@@ -30,11 +30,11 @@ async def fill(store: DuckdbStore, count: int) -> None:
     """Adds so many entries of one reading each, with their offset as time and value."""
     first = store.cursor.offset + 1
     given = [entry(offset, batch([offset], {INTEGER: [offset]})) for offset in range(first, first + count)]
-    await store.write(given, Cursor("journal", given[-1].offset))
+    await store.write(given, StoreCursor("journal", given[-1].offset))
 
 
 async def held(store: DuckdbStore, series: Series = INTEGER) -> list[int]:
-    history = await store.query(Query([series], *EVER, None))
+    history = await store.query(HistoryQuery([series], *EVER, None))
     return [int(time) for time in history.series[0].times_ns]
 
 
@@ -57,9 +57,9 @@ async def test_a_store_that_cannot_open_comes_later(tmp_path: Path) -> None:
             with pytest.raises(StoreUnavailable, match="in use by another process"):
                 await call
         with pytest.raises(StoreUnavailable, match="in use by another process"):
-            await store.write([], Cursor("journal", 9))
-        assert store.cursor == Cursor("", 0)
-    assert await store.open() == Cursor("journal", 3)
+            await store.write([], StoreCursor("journal", 9))
+        assert store.cursor == StoreCursor("", 0)
+    assert await store.open() == StoreCursor("journal", 3)
     assert await held(store) == [1, 2, 3]
     await store.__aexit__(None, None, None)
     with pytest.raises(StoreUnavailable, match="stopping"):
@@ -122,13 +122,13 @@ async def test_a_scan_is_of_one_moment(tmp_path: Path) -> None:
     times = list(range(SCAN_READINGS + 1))
     async with DuckdbStore(tmp_path / "history.duckdb", registry=REGISTRY) as store:
         await store.open()
-        await store.write([entry(1, batch(times, dict.fromkeys(series, times)))], Cursor("journal", 1))
+        await store.write([entry(1, batch(times, dict.fromkeys(series, times)))], StoreCursor("journal", 1))
         async with aclosing(store.scan(series, *EVER)) as left:
             await anext(left)
         scan = store.scan(series, *EVER)
         pieces = [await anext(scan)]
         await store.delete_before(SCAN_READINGS)
-        await store.write([entry(2, batch([7], {series[2]: [7]}))], Cursor("journal", 2))
+        await store.write([entry(2, batch([7], {series[2]: [7]}))], StoreCursor("journal", 2))
         pieces += [piece async for piece in scan]
         assert [(piece.series, len(piece.times_ns)) for piece in pieces] == [
             (one, count) for one in series for count in (SCAN_READINGS, 1)
@@ -159,7 +159,7 @@ async def test_a_scan_does_not_hold_on_to_the_tables_for_ever(tmp_path: Path) ->
         await fill(store, 10)
         much = np.arange(SCAN_BYTES // ROW_BYTES + 1)
         floats = Batch(much, [(SERIES["float"], much / 8)], readings=len(much))
-        await store.write([entry(11, floats)], Cursor("journal", 11))
+        await store.write([entry(11, floats)], StoreCursor("journal", 11))
         scan = store.scan([INTEGER, SERIES["float"]], *EVER)
         store._end_long_scans()
         assert (await anext(scan)).series is INTEGER
@@ -235,7 +235,7 @@ async def test_closing_does_not_wait_for_queries(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable, match="interrupted"):
         await slow
     async with DuckdbStore(path, registry=REGISTRY) as store:
-        assert await store.open() == Cursor("journal", 100)
+        assert await store.open() == StoreCursor("journal", 100)
         assert await held(store) == list(range(1, 101))
 
 
@@ -266,7 +266,9 @@ async def test_a_full_disk_loses_nothing_and_doubles_nothing(
             offset = store.cursor.offset
             noise = np.random.default_rng(offset).integers(0, 2**62, rows).tolist()
             try:
-                await store.write([entry(offset + 1, batch(noise, {INTEGER: noise}))], Cursor("journal", offset + 1))
+                await store.write(
+                    [entry(offset + 1, batch(noise, {INTEGER: noise}))], StoreCursor("journal", offset + 1)
+                )
             except StoreUnavailable as error:
                 refused.append(str(error))
                 held_offset = (await store.open()).offset
@@ -296,7 +298,7 @@ async def test_killed_at_any_moment_the_store_holds_what_its_cursor_says(tmp_pat
             cursor = await store.open()
             assert cursor.offset >= offset
             offset = cursor.offset
-            history = await store.query(Query([FLOAT, STRING], *EVER, None))
+            history = await store.query(HistoryQuery([FLOAT, STRING], *EVER, None))
             assert history.cursor == cursor
             expected = [content(number) for number in range(1, offset + 1)]
             floats = np.concatenate([np.empty(0, np.int64), *(np.asarray(one.times) for one in expected)])
@@ -305,7 +307,7 @@ async def test_killed_at_any_moment_the_store_holds_what_its_cursor_says(tmp_pat
             assert np.array_equal(np.asarray(history.series[0].values), floats / 8)
             assert history.series[1].values == [f"{time}" for time in strings]
             # Each reading is once in an hour, in a minute that no hour has yet, or raw and in no minute yet.
-            hours = await store.query(Query([FLOAT, STRING], 0, 24 * HOUR_NS, 24, "count"))
+            hours = await store.query(HistoryQuery([FLOAT, STRING], 0, 24 * HOUR_NS, 24, "count"))
             assert [int(sum(part.values)) for part in hours.series] == [len(floats), len(strings)]
             counts = {FLOAT.id: len(floats), STRING.id: len(strings)}
             assert await stored(store) == {id: count for id, count in counts.items() if count}

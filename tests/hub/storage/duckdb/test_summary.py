@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.model.batch import Series
-from hub.model.store import Counts, Latest
+from hub.model.store import NewestReading, ReadingCounts
 from hub.storage.duckdb.columns import Touched
 from hub.storage.duckdb.summary import FIRST_SIZE, Span, Summary
 
@@ -38,8 +38,8 @@ def test_a_summary_is_the_sum_of_what_was_added(writes: list[dict[int, list[int]
         for id, times in write.items():
             all_times.setdefault(id, []).extend(times)
     asked = series(0, 1, 5, FIRST_SIZE - 1, FIRST_SIZE, 3 * FIRST_SIZE, 10**6)
-    assert summary.counts() == {id: Counts(len(times), 0) for id, times in all_times.items()}
-    assert summary.latest(asked) == {id: Latest(max(times), max(times) // 2) for id, times in all_times.items()}
+    assert summary.counts() == {id: ReadingCounts(len(times), 0) for id, times in all_times.items()}
+    assert summary.latest(asked) == {id: NewestReading(max(times), max(times) // 2) for id, times in all_times.items()}
     assert summary.spans(asked) == {id: Span(len(times), min(times), max(times)) for id, times in all_times.items()}
     again = Summary("integer")
     again.restore(*summary.everything())
@@ -52,12 +52,12 @@ def test_deleting_counts_out() -> None:
     summary.add(touched({1: [10, 20], 2: [10, 20, 30]}))
     summary.delete(np.array([1, 2], np.int32), np.array([2, 2], np.int64), 25)
     assert summary.spans(series(1, 2)) == {2: Span(1, 25, 30)}
-    assert summary.counts() == {1: Counts(0, 2), 2: Counts(1, 2)}
+    assert summary.counts() == {1: ReadingCounts(0, 2), 2: ReadingCounts(1, 2)}
     again = Summary("integer")
     again.restore(*summary.everything())
     assert again.counts() == summary.counts()
     assert again.spans(series(1, 2)) == summary.spans(series(1, 2))
     summary.add(touched({1: [5]}))
-    assert summary.counts()[1] == Counts(1, 2)
+    assert summary.counts()[1] == ReadingCounts(1, 2)
     assert summary.spans(series(1)) == {1: Span(1, 5, 5)}
-    assert summary.latest(series(1)) == {1: Latest(5, 2)}
+    assert summary.latest(series(1)) == {1: NewestReading(5, 2)}

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from structlog.testing import capture_logs
 
 from hub.model.batch import Batch, Series
-from hub.model.store import Counts, Cursor, StoreUnavailable
+from hub.model.store import ReadingCounts, StoreCursor, StoreUnavailable
 from hub.storage.duckdb import schema
 from hub.storage.duckdb.database import Database
 from hub.storage.duckdb.summary import Span
@@ -44,7 +44,7 @@ class KeptBooks(RuleBasedStateMachine):
     @rule(given=st.lists(batches(ALL, st.integers(0, 60)), min_size=1, max_size=4))
     def append(self, given: list[Batch]) -> None:
         first = self.tables.cursor.offset + 1
-        added = self.tables.append(entries(given, first), Cursor("journal", first + len(given) - 1))
+        added = self.tables.append(entries(given, first), StoreCursor("journal", first + len(given) - 1))
         new = readings_of(given)
         assert added == sum(map(len, new.values()))
         self.stored += added
@@ -82,7 +82,7 @@ class KeptBooks(RuleBasedStateMachine):
         if not hasattr(self, "tables"):
             return
         assert sum(self.tables.stored.values()) == self.stored
-        counts: dict[int, Counts] = {}
+        counts: dict[int, ReadingCounts] = {}
         newest: dict[int, int] = {}
         spans: dict[int, Span] = {}
         for summary in self.tables.summaries.values():
@@ -90,7 +90,7 @@ class KeptBooks(RuleBasedStateMachine):
             newest |= {id: latest.time_ns for id, latest in summary.latest(ALL).items()}
             spans |= summary.spans(ALL)
         assert counts == {
-            id: Counts(len(self.readings.get(id, [])), self.expired.get(id, 0))
+            id: ReadingCounts(len(self.readings.get(id, [])), self.expired.get(id, 0))
             for id in self.readings.keys() | {id for id, count in self.expired.items() if count}
         }
         assert newest == {id: part[-1][0] for id, part in self.readings.items()}
@@ -125,30 +125,30 @@ def test_the_last_rows_are_found_when_whole_row_groups_were_deleted(database: Da
     for cut in (150_000, 301_000, 500_123):
         for count in (300_000, 50_000):
             offset += 1
-            tables.append([entry(offset, packed(series, range(first, first + count)))], Cursor("journal", offset))
+            tables.append([entry(offset, packed(series, range(first, first + count)))], StoreCursor("journal", offset))
             first += count
         tables.delete_before(cut)
         offset += 1
-        tables.append([entry(offset, packed(series, range(first, first + 10)))], Cursor("journal", offset))
+        tables.append([entry(offset, packed(series, range(first, first + 10)))], StoreCursor("journal", offset))
         first += 10
         database.writer.execute("CHECKPOINT")
         with capture_logs() as logs:
             tables.load()
         assert logs == []
-        assert tables.summaries["float"].counts() == {series.id: Counts(first - cut, cut)}
+        assert tables.summaries["float"].counts() == {series.id: ReadingCounts(first - cut, cut)}
     database.close()
 
 
 def test_wrong_saved_summaries_are_noticed(database: Database) -> None:
     """Where the saved summaries do not add up, they are computed from the readings, and this is said."""
     tables = Tables(database.writer, registry=REGISTRY)
-    tables.append([entry(1, batch([3, 4], {SERIES["string"]: ["a", "b"]}))], Cursor("journal", 1))
+    tables.append([entry(1, batch([3, 4], {SERIES["string"]: ["a", "b"]}))], StoreCursor("journal", 1))
     tables.save()
     database.writer.execute(f"UPDATE {schema.saved('string')} SET readings = 5")
     with capture_logs() as logs:
         tables.load()
     assert [log["log_level"] for log in logs] == ["error"]
-    assert tables.summaries["string"].counts() == {SERIES["string"].id: Counts(2, 0)}
+    assert tables.summaries["string"].counts() == {SERIES["string"].id: ReadingCounts(2, 0)}
     database.close()
 
 
@@ -157,10 +157,10 @@ def test_a_failed_write_leaves_nothing(database: Database) -> None:
     tables = Tables(database.writer, registry=REGISTRY)
     good, bad = (batch([1, 2], {SERIES["integer"]: [1, 2], SERIES["string"]: ["a", text]}) for text in ("b", "\ud800"))
     with pytest.raises(duckdb.Error):
-        tables.append([entry(1, bad)], Cursor("journal", 1))
+        tables.append([entry(1, bad)], StoreCursor("journal", 1))
     tables.load()
-    assert (tables.cursor, sum(tables.stored.values())) == (Cursor("", 0), 0)
-    assert tables.append([entry(1, good)], Cursor("journal", 1)) == 4
+    assert (tables.cursor, sum(tables.stored.values())) == (StoreCursor("", 0), 0)
+    assert tables.append([entry(1, good)], StoreCursor("journal", 1)) == 4
     assert database.writer.execute(f"SELECT count(*) FROM {schema.raw('integer')}").fetchone() == (2,)
     database.close()
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hub.model.batch import Batch
-from hub.model.store import Counts, Cursor
+from hub.model.store import ReadingCounts, StoreCursor
 from hub.storage.duckdb.database import Database, size_bytes
 from hub.storage.duckdb.plan import HOUR_NS
 from hub.storage.duckdb.rollup import Behind
@@ -40,7 +40,7 @@ def write(tables: Tables, first_ns: int, last_ns: int, count: int) -> None:
     times = np.linspace(first_ns, last_ns, count).astype(np.int64)
     offset = tables.cursor.offset + 1
     content = Batch(times, [(FLOAT, np.random.default_rng(offset).normal(size=count))], readings=count)
-    tables.append([entry(offset, content)], Cursor("journal", offset))
+    tables.append([entry(offset, content)], StoreCursor("journal", offset))
 
 
 def finish(upkeep: Upkeep, tables: Tables, now_ns: int, now_s: float) -> int:
@@ -86,7 +86,7 @@ def test_each_tier_has_its_retention(database: Database) -> None:
         write(tables, NOW - day * DAY_NS, NOW - day * DAY_NS + HOUR_NS, 500)
     upkeep = Upkeep(Keep(raw_days=2, minute_days=5, hour_days=20))
     finish(upkeep, tables, NOW, 0)
-    assert tables.summaries["float"].counts() == {FLOAT.id: Counts(500, 1500)}
+    assert tables.summaries["float"].counts() == {FLOAT.id: ReadingCounts(500, 1500)}
     assert tables.held.minute_from_ns == (NOW - 5 * DAY_NS) // HOUR_NS * HOUR_NS
     finish(upkeep, tables, NOW, ROLL_EVERY_S)
 
@@ -97,7 +97,7 @@ def test_each_tier_has_its_retention(database: Database) -> None:
     assert (counted("minute_float"), counted("hour_float")) == (1000, 1500)
     # An hour later the next look; nothing has reached its age since.
     finish(upkeep, tables, NOW, EXPIRE_EVERY_S + 1)
-    assert tables.summaries["float"].counts() == {FLOAT.id: Counts(500, 1500)}
+    assert tables.summaries["float"].counts() == {FLOAT.id: ReadingCounts(500, 1500)}
 
 
 def test_a_clock_that_leaps_ahead_deletes_little(database: Database) -> None:
@@ -131,7 +131,7 @@ def test_a_long_pause_is_caught_up(database: Database) -> None:
     upkeep = Upkeep(Keep(raw_days=10))
     for hour in range(61):
         finish(upkeep, tables, NOW + 30 * DAY_NS + hour * HOUR_NS, hour * EXPIRE_EVERY_S)
-    assert tables.summaries["float"].counts() == {FLOAT.id: Counts(0, 24)}
+    assert tables.summaries["float"].counts() == {FLOAT.id: ReadingCounts(0, 24)}
 
 
 def test_an_old_outlier_does_not_take_a_step_for_every_hour(database: Database) -> None:
@@ -140,7 +140,7 @@ def test_an_old_outlier_does_not_take_a_step_for_every_hour(database: Database) 
     write(tables, 5, 5, 1)
     write(tables, NOW - HOUR_NS, NOW, 10)
     assert finish(Upkeep(Keep(raw_days=1)), tables, NOW, 0) < 8
-    assert tables.summaries["float"].counts() == {FLOAT.id: Counts(10, 1)}
+    assert tables.summaries["float"].counts() == {FLOAT.id: ReadingCounts(10, 1)}
 
 
 def test_the_room_of_what_is_deleted_is_used_again(database: Database) -> None:

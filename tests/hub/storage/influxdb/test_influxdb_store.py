@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from hub.model.batch import Batch, Series
-from hub.model.store import Counts, Cursor, Query, StoreUnavailable, Written
+from hub.model.store import HistoryQuery, ReadingCounts, StoreCursor, StoreUnavailable, WriteResult
 from hub.storage.influxdb.influxdb_store import InfluxdbStore
 from hub.storage.influxdb.line import MAX_TIME_NS
 from hub.storage.influxdb.naming import Naming
@@ -41,13 +41,13 @@ def server(request: pytest.FixtureRequest) -> InfluxdbServer:
     return found
 
 
-async def write(store: InfluxdbStore, batches: Sequence[Batch], first: int = 1) -> Written:
+async def write(store: InfluxdbStore, batches: Sequence[Batch], first: int = 1) -> WriteResult:
     given = entries(batches, first)
-    return await store.write(given, Cursor(JOURNAL, given[-1].offset))
+    return await store.write(given, StoreCursor(JOURNAL, given[-1].offset))
 
 
 async def read(store: InfluxdbStore, *series: Series) -> dict[int, list[tuple[int, bytes]]]:
-    history = await store.query(Query(series, *EVER, None))
+    history = await store.query(HistoryQuery(series, *EVER, None))
     return {id: [(time, exactly(value)) for time, value in part] for id, part in plain(history).items()}
 
 
@@ -59,7 +59,7 @@ async def test_a_type_conflict_costs_the_readings_in_conflict_only(server: Influ
     """Floats in an integer's field are refused in InfluxDB's words; their neighbours in the same points are stored."""
     async with store_of(tmp_path, server.fresh()) as store:
         await store.open()
-        assert await write(store, [batch([T0], {INTEGER: [1]})]) == Written(1, [])
+        assert await write(store, [batch([T0], {INTEGER: [1]})]) == WriteResult(1, [])
         for first in (2, 4):
             times = [T0 + first, T0 + first + 1]
             written = await write(
@@ -80,9 +80,9 @@ async def test_a_type_conflict_costs_the_readings_in_conflict_only(server: Influ
             OTHER.id: exact([(T0 + late, (T0 + late) / 1e9) for late in range(2, 6)]),
         }
         assert await store.counts() == {
-            INTEGER.id: Counts(1, 0, 0),
-            FLOAT.id: Counts(0, 0, 4),
-            OTHER.id: Counts(4, 0, 0),
+            INTEGER.id: ReadingCounts(1, 0, 0),
+            FLOAT.id: ReadingCounts(0, 0, 4),
+            OTHER.id: ReadingCounts(4, 0, 0),
         }
 
 
@@ -192,20 +192,20 @@ async def test_what_nobody_took_care_of_is_refused_again(server: InfluxdbServer,
     infinite = [batch([T0, T0 + 1], {FLOAT: [0.5, float("inf")]})]
     access = server.fresh()
     async with store_of(tmp_path, access) as store:
-        assert await store.open() == Cursor("", 0)
+        assert await store.open() == StoreCursor("", 0)
         for _ in range(2):
             assert len((await write(store, infinite)).refused) == 1
-            assert await store.counts() == {FLOAT.id: Counts(1, 0, 1)}
-            assert await store.open() == Cursor("", 0)
+            assert await store.counts() == {FLOAT.id: ReadingCounts(1, 0, 1)}
+            assert await store.open() == StoreCursor("", 0)
             assert await store.counts() == {}
         assert len((await write(store, infinite)).refused) == 1
     async with store_of(tmp_path, access) as store:
-        assert await store.open() == Cursor("", 0)
+        assert await store.open() == StoreCursor("", 0)
         await write(store, infinite)
-        assert await store.save() == Cursor(JOURNAL, 1)
+        assert await store.save() == StoreCursor(JOURNAL, 1)
     async with store_of(tmp_path, access) as store:
-        assert store.cursor == await store.open() == Cursor(JOURNAL, 1)
-        assert await store.counts() == {FLOAT.id: Counts(1, 0, 1)}
+        assert store.cursor == await store.open() == StoreCursor(JOURNAL, 1)
+        assert await store.counts() == {FLOAT.id: ReadingCounts(1, 0, 1)}
 
 
 async def test_the_state_belongs_to_a_bucket_and_a_registry(server: InfluxdbServer, tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ async def test_the_state_belongs_to_a_bucket_and_a_registry(server: InfluxdbServ
         await store.open()
         await write(store, [batch([T0], {FLOAT: [0.5]})])
     async with store_of(tmp_path, server.fresh()) as store:
-        assert await store.open() == Cursor("", 0)
+        assert await store.open() == StoreCursor("", 0)
     state = tmp_path / FILE_NAME
     content = state.read_bytes()
     for damaged, words in (

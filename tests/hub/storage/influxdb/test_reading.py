@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from hub.model.batch import Series
-from hub.model.store import Aggregate, Query, StoreUnavailable
+from hub.model.store import Aggregate, HistoryQuery, StoreUnavailable
 from hub.storage.influxdb import asking, reading
 from hub.storage.influxdb.answer import Target
 from hub.storage.influxdb.line import value_text
@@ -86,7 +86,7 @@ async def reading_of(access: Access, tags: Mapping[str, str] | None = None) -> A
         yield Reading(server, Naming(tags_of=lambda _: tags or {}))
 
 
-async def ask(reading: Reading, query: Query) -> dict[int, list[tuple[int, Any]]]:
+async def ask(reading: Reading, query: HistoryQuery) -> dict[int, list[tuple[int, Any]]]:
     """The answer's readings by series id."""
     return {part.series.id: rows(part.times_ns, part.values) for part in await reading.query(query)}
 
@@ -95,7 +95,7 @@ def rows(times_ns: Any, values: Any) -> list[tuple[int, Any]]:
     return list(zip(times_ns.tolist(), values if isinstance(values, list) else values.tolist(), strict=True))
 
 
-def inside(readings: Readings, query: Query) -> list[tuple[int, Any]]:
+def inside(readings: Readings, query: HistoryQuery) -> list[tuple[int, Any]]:
     return [(time, value) for time, value in sorted(readings.items()) if query.start_ns <= time < query.end_ns]
 
 
@@ -105,7 +105,7 @@ async def test_a_device_that_changed_its_tags_has_one_history(moved: Moved, poin
     as if they had always been in one place."""
     async with reading_of(moved.access, {"type": "pump"}) as reading:
         for start, end in RANGES:
-            query = Query([*SERIES, NOBODY], start, end, points)
+            query = HistoryQuery([*SERIES, NOBODY], start, end, points)
             found = await ask(reading, query)
             assert found[NOBODY.id] == []
             for one in SERIES:
@@ -141,7 +141,7 @@ async def test_an_aggregate_is_over_all_places(moved: Moved, aggregate: Aggregat
         for start, end in RANGES:
             for points in (2, 7, 50):
                 series = NUMBERS if aggregate in ("avg", "min", "max") else SERIES
-                query = Query(series, start, end, points, aggregate)
+                query = HistoryQuery(series, start, end, points, aggregate)
                 found = await ask(reading, query)
                 width = -((start - end) // points)
                 for one in series:
@@ -173,7 +173,7 @@ async def test_a_scan_has_every_reading_whatever_its_pages(
     """Pages end where the slowest of the measurements ends, and the next begins there."""
     monkeypatch.setattr(reading, "PAGE_READINGS", size)
     found: dict[int, list[tuple[int, Any]]] = {}
-    query = Query(SERIES[:1] if size == 1 else SERIES, 50, 450, None)
+    query = HistoryQuery(SERIES[:1] if size == 1 else SERIES, 50, 450, None)
     async with reading_of(moved.access) as scanned:
         async for piece in scanned.scan(*query[:3]):
             found.setdefault(piece.series.id, []).extend(rows(piece.times_ns, piece.values))
@@ -184,7 +184,7 @@ async def test_a_template_without_tags_reads_one_measurement(moved: Moved) -> No
     """What lies elsewhere is not the device's."""
     async with server_of(moved.access) as server:
         alone = Reading(server, Naming(measurement="pump", tags_of=lambda _: {}))
-        found = await ask(alone, Query(SERIES[:1], *EVER, None))
+        found = await ask(alone, HistoryQuery(SERIES[:1], *EVER, None))
         assert 0 < len(found[1]) < len(moved.truth[1])
 
 
@@ -201,13 +201,13 @@ async def test_large_answers_are_asked_for_in_parts(server: InfluxdbServer, monk
     monkeypatch.setattr(asking, "MAX_ANSWER_BYTES", 50_000)
     async with reading_of(access) as reading_parts:
         everything = {one.id: sorted(texts.items()) for one in series}
-        assert await ask(reading_parts, Query(series, *EVER, None)) == everything
+        assert await ask(reading_parts, HistoryQuery(series, *EVER, None)) == everything
         assert {id: newest.value for id, newest in (await reading_parts.latest(series)).items()} == {
             one.id: texts[39] for one in series
         }
         monkeypatch.setattr(asking, "MAX_ANSWER_BYTES", 4_000)
         with pytest.raises(AnswerTooLarge, match="ask for less"):
-            await ask(reading_parts, Query(series, *EVER, None))
+            await ask(reading_parts, HistoryQuery(series, *EVER, None))
 
 
 async def test_a_server_that_refuses_to_be_read_is_named(server: InfluxdbServer) -> None:
@@ -220,19 +220,19 @@ async def test_a_server_that_refuses_to_be_read_is_named(server: InfluxdbServer)
     elsewhere = Access(**{**vars(access), "bucket": "nowhere"})
     async with reading_of(elsewhere) as lost:
         with pytest.raises(StoreUnavailable, match="nowhere"):
-            await lost.query(Query(SERIES, *EVER, 10))
+            await lost.query(HistoryQuery(SERIES, *EVER, 10))
     async with reading_of(access) as alone:
         with server.down(), pytest.raises(StoreUnavailable, match="does not answer"):
-            await alone.query(Query(SERIES, *EVER, 10))
+            await alone.query(HistoryQuery(SERIES, *EVER, 10))
         assert await alone.latest(SERIES) == {}
 
 
 async def test_a_query_that_is_cancelled_leaves_nothing_behind(moved: Moved) -> None:
     """Its request ends, and the connection serves the next one."""
     async with reading_of(moved.access) as reading:
-        asked = asyncio.create_task(reading.query(Query(SERIES, *EVER, 50)))
+        asked = asyncio.create_task(reading.query(HistoryQuery(SERIES, *EVER, 50)))
         await asyncio.sleep(0)
         asked.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asked
-        assert await ask(reading, Query(SERIES[:1], *EVER, None)) == {1: sorted(moved.truth[1].items())}
+        assert await ask(reading, HistoryQuery(SERIES[:1], *EVER, None)) == {1: sorted(moved.truth[1].items())}

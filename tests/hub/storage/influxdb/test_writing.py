@@ -18,7 +18,7 @@ import pytest
 
 from hub.journal.sqlite_journal import SqliteJournal
 from hub.model.batch import Series
-from hub.model.store import Counts, Cursor, Query, StoreUnavailable
+from hub.model.store import HistoryQuery, ReadingCounts, StoreCursor, StoreUnavailable
 from hub.storage.influxdb.influxdb_store import InfluxdbStore
 from hub.storage.influxdb.server import Credentials, Server
 from tests.hub.storage.influxdb.bucket import credentials_of, store_of, target_of
@@ -58,12 +58,12 @@ async def bucket(server: InfluxdbServer) -> Access:
 
 async def check(journal: SqliteJournal, opened: InfluxdbStore, last: int) -> None:
     """What InfluxDB takes is there once, what it refuses is in quarantine once, and both are counted once."""
-    history = await opened.query(Query([GOOD, BAD], 0, 2**63, None))
+    history = await opened.query(HistoryQuery([GOOD, BAD], 0, 2**63, None))
     good, bad = history.series
     assert good.times_ns.tolist() == [T0 + number for number in range(1, last + 1)]
     assert [int(str(value)) for value in good.values] == list(range(1, last + 1))
     assert len(bad.times_ns) == 0
-    assert await opened.counts() == {GOOD.id: Counts(last, 0, 0), BAD.id: Counts(0, 0, last)}
+    assert await opened.counts() == {GOOD.id: ReadingCounts(last, 0, 0), BAD.id: ReadingCounts(0, 0, last)}
     kept = await journal.quarantined(limit=2 * last)
     assert [one.seq for one in kept] == list(range(last, 0, -1))
     for one in kept:
@@ -204,11 +204,11 @@ async def test_what_is_too_large_at_once_is_written_in_parts(narrow: InfluxdbSer
         values: list[Value] = ["x" * 100] * 300
         values[200] = "y" * NARROW_BYTES
         content = batch([T0 + place for place in range(300)], {text: values})
-        written = await opened.write([entry(1, content)], Cursor("journal-a", 1))
+        written = await opened.write([entry(1, content)], StoreCursor("journal-a", 1))
         assert written.readings == 299
         (refused,) = written.refused
         assert (refused.code, refused.batch.times) == ("too_large", [T0 + 200])
-        history = await opened.query(Query([text], 0, 2**63, None))
+        history = await opened.query(HistoryQuery([text], 0, 2**63, None))
         assert len(history.series[0].times_ns) == 299
 
 
@@ -217,8 +217,8 @@ async def test_what_is_sent_can_be_compressed(server: InfluxdbServer, tmp_path: 
     async with store_of(tmp_path, server.fresh(), compress=True) as opened:
         await opened.open()
         content = batch([T0, T0 + 1], {GOOD: [1, 2]})
-        assert (await opened.write([entry(1, content)], Cursor("journal-a", 1))).readings == 2
-        history = await opened.query(Query([GOOD], 0, 2**63, None))
+        assert (await opened.write([entry(1, content)], StoreCursor("journal-a", 1))).readings == 2
+        history = await opened.query(HistoryQuery([GOOD], 0, 2**63, None))
         assert history.series[0].times_ns.tolist() == [T0, T0 + 1]
 
 
@@ -230,7 +230,7 @@ async def test_a_device_that_invents_series_is_stopped(server: InfluxdbServer, t
         async with store_of(tmp_path, access, max_series_per_device=3) as opened:
             await opened.open()
             content = batch([T0 + run], {one: [0.5] for one in series})
-            written = await opened.write([entry(run + 1, content)], Cursor("journal-a", run + 1))
+            written = await opened.write([entry(run + 1, content)], StoreCursor("journal-a", run + 1))
             assert written.readings == 3
             (refused,) = written.refused
             assert (refused.code, refused.batch.readings) == ("too_many", 2)
@@ -239,7 +239,7 @@ async def test_a_device_that_invents_series_is_stopped(server: InfluxdbServer, t
     async with store_of(tmp_path, access, max_series_per_device=3, tags={"boot": "1"}) as opened:
         await opened.open()
         content = batch([T0 + 7], {series[0]: [0.5]})
-        assert (await opened.write([entry(3, content)], Cursor("journal-a", 3))).readings == 0
+        assert (await opened.write([entry(3, content)], StoreCursor("journal-a", 3))).readings == 0
 
 
 async def test_a_server_that_names_a_time_is_not_asked_before(tmp_path: Path) -> None:
