@@ -18,15 +18,14 @@ from hub.live.live import Live
 from hub.model.batch import Batch, Entry, Series
 from hub.model.journal import Journal
 from hub.mqtt.bridge import Bridge
-from hub.mqtt.client import Options
+from hub.mqtt.connection import BrokerOptions
 from hub.mqtt.discovery import Discovery, subscriptions_of
-from hub.mqtt.inward import Epochs, Inward
-from hub.mqtt.messages import Publication, overlaps
-from hub.mqtt.outward import Outward, forget_removed
-from hub.mqtt.reading import Decoder
-from hub.mqtt.recent import Recent
-from hub.mqtt.sparkplug.host import Host
-from hub.mqtt.subscriptions import AskedBefore, Subscription, Subscriptions
+from hub.mqtt.inbound import BridgeEpochs, Inbound, RecentReadings
+from hub.mqtt.message import Decoder
+from hub.mqtt.outbound import Outbound, forget_removed
+from hub.mqtt.publication import Publication, overlaps
+from hub.mqtt.sparkplug.host import HostApplication
+from hub.mqtt.subscriptions import Subscription, Subscriptions, SubscriptionStore
 from hub.mqtt.topics import TopicTemplate
 from hub.registry.registry import Registry
 
@@ -37,10 +36,10 @@ SEED_ENTRIES = 50_000
 class _Plan(NamedTuple):
     """What a bridge is made of, as far as the settings alone tell."""
 
-    options: Options
+    options: BrokerOptions
     decoders: list[Decoder]
     subscriptions: list[Subscription]
-    host: Host | None
+    host: HostApplication | None
     publications: Sequence[Publication]
 
 
@@ -64,7 +63,7 @@ async def open_bridges(
     """The bridges, not yet running. Raises HubError for settings that cannot be."""
     forget_removed(journal, [one.name for one in settings if one.publish])
     directory = DeviceDirectory(registry, journal, live, clock=intake.clock)
-    relayed = {Epochs.of(one.name).relayed for one in settings}
+    relayed = {BridgeEpochs.of(one.name).relayed for one in settings}
     return [
         await _open(
             one,
@@ -95,11 +94,11 @@ async def _open(
 ) -> Bridge:
     plan = _plan(settings, settings.client_id or f"telemetry-hub-{registry.id[:8]}-{settings.name}")
     decoders = plan.decoders
-    epochs = Epochs.of(settings.name)
+    epochs = BridgeEpochs.of(settings.name)
     # What came from this broker does not go back to it, and what any hub has published goes nowhere: else hubs that
     # are joined by two brokers would hand it round for ever.
     kept = {*relayed, epochs.own}
-    asked_before = AskedBefore(data / f"mqtt-{settings.name}.json")
+    asked_before = SubscriptionStore(data / f"mqtt-{settings.name}.json")
     subscriptions = Subscriptions(plan.subscriptions, asked_before.refused)
     is_host = plan.host is not None and plan.host.state_topic
     bridge = Bridge(
@@ -117,15 +116,15 @@ async def _open(
         # Before presets that would take Home Assistant's birth message for a node's.
         decoders.insert(0, discovery)
         bridge.discovery = discovery
-        bridge.outward = Outward(
+        bridge.outward = Outbound(
             journal, plan.publications, name=settings.name, hub=registry.id, kept_epochs=kept, decode=decode,
             description=discovery, on_refused=bridge.refused,
         )  # fmt: skip
         bridge.outward.begin()
     if decoders:
-        recent = Recent()
+        recent = RecentReadings()
         await _remember(recent, journal, past, epochs)
-        bridge.inward = Inward(
+        bridge.inward = Inbound(
             intake,
             directory,
             decoders,
@@ -146,7 +145,7 @@ def _plan(settings: MqttSettings, client_id: str) -> _Plan:
     try:
         takers = takers_of(settings)
         decoders = [one.decoder for one in takers]
-        host = next((decoder for decoder in decoders if isinstance(decoder, Host)), None)
+        host = next((decoder for decoder in decoders if isinstance(decoder, HostApplication)), None)
         # The same filter of several is asked for once, as the last of them wants it.
         asked = {one.filter: one for taker in takers for one in taker.subscriptions}
         subscriptions = [*asked.values()]
@@ -207,7 +206,7 @@ def _discovery(
     )
 
 
-def _options(settings: MqttSettings, client_id: str) -> Options:
+def _options(settings: MqttSettings, client_id: str) -> BrokerOptions:
     address = settings.address
     password = settings.password.get_secret_value() if settings.password is not None else ""
     if settings.password_file is not None:
@@ -220,14 +219,14 @@ def _options(settings: MqttSettings, client_id: str) -> Options:
         context = ssl.create_default_context(cafile=settings.tls_ca)
         if settings.tls_certificate is not None:
             context.load_cert_chain(settings.tls_certificate, settings.tls_key)
-    return Options(
+    return BrokerOptions(
         address.host, address.port, client_id,
         keepalive_s=settings.keepalive, session_expiry_s=settings.session_expiry,
         receive_maximum=settings.receive_maximum, user=settings.user, password=password, tls=context,
     )  # fmt: skip
 
 
-async def _remember(recent: Recent, journal: Journal, past: JournalAndStore, epochs: Epochs) -> None:
+async def _remember(recent: RecentReadings, journal: Journal, past: JournalAndStore, epochs: BridgeEpochs) -> None:
     """What the bridge had accepted before the hub was started, as far as the journal's tail goes."""
     async for entries in past.replay(max(journal.first_offset - 1, journal.last_offset - SEED_ENTRIES)):
         for entry in entries:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from hub.config import MqttSettings
-from hub.mqtt.mapping import mapped
-from hub.mqtt.presets import in_order, preset_decoder
-from hub.mqtt.reading import Decoder
-from hub.mqtt.sparkplug.host import Host, group_of
+from hub.mqtt.decoders.configured import in_order, preset_decoder
+from hub.mqtt.decoders.mapping import mapped
+from hub.mqtt.message import Decoder
+from hub.mqtt.sparkplug.host import HostApplication, sparkplug_group
 from hub.mqtt.subscriptions import Subscription
 from hub.mqtt.topics import TopicTemplate, shared
 
@@ -32,7 +32,7 @@ def takers_of(settings: MqttSettings) -> list[Taker]:
     groups: list[str] = []
     for one in settings.subscribe:
         if one.payload == "sparkplug":
-            groups.append(group_of(one.topic))
+            groups.append(sparkplug_group(one.topic))
             continue
         decoder = mapped(
             one.topic, one.payload, device=one.device, time=one.time, time_format=one.time_format, function=one.function
@@ -44,7 +44,7 @@ def takers_of(settings: MqttSettings) -> list[Taker]:
         found.append(Taker(f"preset {name}", preset, _asked(settings, preset, 1, always=True)))
     if settings.host_id or groups:
         # The host id alone means all groups, and so does the topic that takes all.
-        host = Host(settings.host_id, [] if "" in groups else groups)
+        host = HostApplication(settings.host_id, [] if "" in groups else groups)
         found.append(Taker("Sparkplug B", host, _asked(settings, host, 1)))
     return found
 

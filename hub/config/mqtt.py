@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from hub.config.section import Section
-from hub.mqtt.mapping import places_of
-from hub.mqtt.presets import preset_decoder
-from hub.mqtt.sparkplug.host import group_of
+from hub.mqtt.decoders.configured import preset_decoder
+from hub.mqtt.decoders.mapping import places_of
+from hub.mqtt.sparkplug.host import sparkplug_group
 from hub.mqtt.topics import TopicTemplate
 
 PORTS = {"mqtt": 1883, "mqtts": 8883}
@@ -51,7 +51,7 @@ class SubscribeSettings(Section):
     def _fit_together(self) -> Self:
         template = TopicTemplate.parse(self.topic)
         if self.payload == "sparkplug":
-            group_of(self.topic)
+            sparkplug_group(self.topic)
             if "qos" in self.model_fields_set:
                 raise ValueError("qos is not for Sparkplug, which says itself how its messages are published")
         if self.payload == "value" and "metric" not in template.names:

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from hub.http import schemas
 from hub.http.caller import Reader
 from hub.http.problem import PROBLEMS
-from hub.model.bridge import BridgeState, Inward, Outward
+from hub.model.bridge import BridgeState, InboundCounts, OutboundCounts
 
 RECEIVED = {
     "received": "Messages received from the broker",
@@ -43,7 +43,7 @@ def install(api: FastAPI, bridges: Callable[[], Sequence[BridgeState]], *, now_n
 def _told(state: BridgeState) -> dict[str, object]:
     told = state._asdict()
     for direction in ("inward", "outward"):
-        counts: Inward | Outward | None = told[direction]
+        counts: InboundCounts | OutboundCounts | None = told[direction]
         told[direction] = None if counts is None else counts._asdict()
     return told
 

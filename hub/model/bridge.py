@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 Phase = Literal["connecting", "connected", "waiting"]
 
 
-class Inward(NamedTuple):
+class InboundCounts(NamedTuple):
     """What came from the broker. Messages: `received` = `taken` + `undecodable` + `retained` + `own` + `copies` + those
     at work.
 
@@ -27,7 +27,7 @@ class Inward(NamedTuple):
     duplicates: int = 0
 
 
-class Outward(NamedTuple):
+class OutboundCounts(NamedTuple):
     """What goes to the broker. Messages: `published` were handed to the connection, `acknowledged` by the broker (or,
     at QoS 0, by the socket), `in_flight` wait for that now. `passed_over` counts entries that no template is for.
     Never to arrive: messages that are `too_large` for the broker's packets or were `refused` by it, and entries that
@@ -62,6 +62,6 @@ class BridgeState(NamedTuple):
     phase: Phase
     since_ns: int
     last_error: str | None
-    inward: Inward | None
-    outward: Outward | None
+    inward: InboundCounts | None
+    outward: OutboundCounts | None
     sparkplug: Mapping[str, int] | None = None

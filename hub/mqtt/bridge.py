@@ -11,14 +11,13 @@ from typing import Any
 import structlog
 
 from hub.model.bridge import BridgeState, Phase
-from hub.mqtt.broker import Broker
-from hub.mqtt.client import Link, Options
+from hub.mqtt.connection import BrokerConnection, BrokerOptions, BrokerSession
 from hub.mqtt.discovery import OFFLINE, ONLINE, Discovery
-from hub.mqtt.inward import Inward
-from hub.mqtt.outward import Outward
-from hub.mqtt.reading import Message, Publish
-from hub.mqtt.sparkplug.host import Host
-from hub.mqtt.subscriptions import AskedBefore, Subscriptions
+from hub.mqtt.inbound import Inbound
+from hub.mqtt.message import Message, Publish
+from hub.mqtt.outbound import Outbound
+from hub.mqtt.sparkplug.host import HostApplication
+from hub.mqtt.subscriptions import Subscriptions, SubscriptionStore
 
 NOT_AUTHORIZED = 0x87
 """Reason code of PUBACK (MQTT 5.0, table 3-4)."""
@@ -30,24 +29,24 @@ log = structlog.get_logger(__name__)
 
 
 class Bridge:
-    """Implements hub.mqtt.client.Listener."""
+    """Implements hub.mqtt.connection.Listener."""
 
     def __init__(
         self,
-        options: Options,
+        options: BrokerOptions,
         *,
         name: str,
         address: str,
         subscriptions: Subscriptions,
-        asked_before: AskedBefore,
+        asked_before: SubscriptionStore,
         status_topic: str = "",
-        host: Host | None = None,
+        host: HostApplication | None = None,
     ) -> None:
         self.name = name
-        self.inward: Inward | None = None
-        self.outward: Outward | None = None
+        self.inward: Inbound | None = None
+        self.outward: Outbound | None = None
         self.discovery: Discovery | None = None
-        self._broker = Broker(options, self)
+        self._broker = BrokerSession(options, self)
         self._address = address
         self.subscriptions = subscriptions
         self._asked_before = asked_before
@@ -55,7 +54,7 @@ class Bridge:
         self._is_news = self._has_asked_again = False
         self.status_topic = status_topic
         self._host = host
-        self._link: Link | None = None
+        self._link: BrokerConnection | None = None
         self._version = ""
         self._phase: Phase = "connecting"
         self._since_ns = time.time_ns()
@@ -122,7 +121,7 @@ class Bridge:
         """What the will would say, since it is not said after a connection that ends in order."""
         return [said for said in (self.will(),) if said is not None]
 
-    def connected(self, link: Link, *, is_resumed: bool) -> None:
+    def connected(self, link: BrokerConnection, *, is_resumed: bool) -> None:
         """Subscribes, and says that the hub is there."""
         self._link = link
         self._is_news = self._has_asked_again = False
@@ -138,7 +137,7 @@ class Bridge:
         if self.outward is not None:
             self.outward.connected(link)
 
-    def arrived(self, link: Link, message: Any) -> None:
+    def arrived(self, link: BrokerConnection, message: Any) -> None:
         """A message of the broker's."""
         if self.inward is not None:
             self.inward.arrived(link, message)
@@ -153,7 +152,7 @@ class Bridge:
         if self.outward is not None:
             self.outward.arrived(id, reason)
 
-    def _subscribe(self, link: Link, *, is_resumed: bool) -> None:
+    def _subscribe(self, link: BrokerConnection, *, is_resumed: bool) -> None:
         wanted = [one.filter for one in self.subscriptions]
         gone = self._asked_before.others_than(wanted) if is_resumed else []
         self._remember([*wanted, *gone])
@@ -209,7 +208,7 @@ class Bridge:
                 self._since_ns = time.time_ns()
             self._phase, self._last_error = phase, error
 
-    async def _watch(self, host: Host) -> None:
+    async def _watch(self, host: HostApplication) -> None:
         while True:
             await asyncio.sleep(TICK_S)
             self._found(host.expire(time.time_ns()))

@@ -15,8 +15,8 @@ from typing import Any
 import msgspec
 
 from hub.model.batch import Series
-from hub.mqtt.messages import OTHER_TIME_KEY, TIME_KEY, Encoder, Publication
-from hub.mqtt.reading import HASH_DIGITS, Found, Message, Publish
+from hub.mqtt.message import HASH_DIGITS, Decoded, Message, Publish
+from hub.mqtt.publication import OTHER_TIME_KEY, TIME_KEY, Encoder, Publication
 from hub.mqtt.subscriptions import Subscription
 
 ORIGIN_NAME = "Telemetry Hub"
@@ -105,7 +105,7 @@ def _availability_of(topic: str) -> str:
 
 
 class Discovery:
-    """What Home Assistant is to be told now. Implements hub.mqtt.outlet.Description, and hub.mqtt.reading.Decoder for
+    """What Home Assistant is to be told now. Implements hub.mqtt.outbound.Description, and hub.mqtt.message.Decoder for
     Home Assistant's birth message and for what the broker still has of an earlier run.
 
     A device is described anew only where its series are others than before. Of devices that are not described any more
@@ -168,7 +168,7 @@ class Discovery:
         """All of these."""
         return True
 
-    def decode(self, message: Message) -> list[Found]:
+    def decode(self, message: Message) -> list[Decoded]:
         """Nothing is read from it; there may be something to say after it."""
         if message.topic != self._birth:
             is_own = message.topic.startswith(f"{self._prefix}/device/{self._node}")

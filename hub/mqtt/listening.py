@@ -16,9 +16,9 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from hub.mqtt.reading import Message
+from hub.mqtt.connection import broker_at, describe_error
+from hub.mqtt.message import Message
 from hub.mqtt.subscriptions import Subscription, Subscriptions
-from hub.mqtt.trouble import broker_at, in_words
 
 CONNECT_S = 10.0
 """A broker that has not answered by then is taken to be away."""
@@ -132,7 +132,7 @@ class _Listener:
                 raise CannotListen(_refusal(target, answer))
             self._turn(seconds)
         except OSError as error:
-            raise CannotListen(in_words(error, target.host, target.port, tls=target.tls)) from None
+            raise CannotListen(describe_error(error, target.host, target.port, tls=target.tls)) from None
         finally:
             lost, self._lost = self._lost, ""
             client.disconnect()

@@ -99,7 +99,7 @@ class _Kept(msgspec.Struct):
     refused: list[str] = []
 
 
-class AskedBefore:
+class SubscriptionStore:
     """The filters that the broker may still have for this client, and those that it refused, in a file: it keeps a
     session longer than the hub keeps its settings. A file that is missing or cannot be read is one without filters."""
 

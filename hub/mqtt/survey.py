@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from hub.mqtt.reading import Decoder, Found, Message, Row, Sample, Undecodable
+from hub.mqtt.message import Decoded, DecodedReading, DecodedRow, Decoder, Message, Undecodable
 from hub.mqtt.topics import overlap
 
 MAX_TOPICS = 2_000
@@ -114,11 +114,11 @@ def loops(subscriptions: Iterable[Subscription], published: Iterable[str]) -> li
     ]
 
 
-def _readings(found: Iterable[Found]) -> Iterator[Reading]:
+def _readings(found: Iterable[Decoded]) -> Iterator[Reading]:
     for one in found:
-        if isinstance(one, Sample):
+        if isinstance(one, DecodedReading):
             yield Reading(one.device, one.metric, one.type or _type_of(one.value), one.value, one.unit)
-        elif isinstance(one, Row):
+        elif isinstance(one, DecodedRow):
             values: Mapping[str, float | bool | str] = one.values
             for metric, value in values.items():
                 yield Reading(one.device, metric, _type_of(value), value, "")

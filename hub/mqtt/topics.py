@@ -24,7 +24,7 @@ escape, and what brokers refuse in a topic. The last range is looked at more clo
 _ESCAPED = re.compile("(?:%[0-9A-F]{2})+")
 
 
-class Level(NamedTuple):
+class TopicLevel(NamedTuple):
     """One level of a template: a plain text where `wild` is not set; else anything between `before` and `after`.
 
     `name` is empty for "+" and "#". `rest`: all levels that follow, too.
@@ -43,7 +43,7 @@ class TopicTemplate:
     The filter may take more than the template does: text around a place and empty levels are not known to MQTT.
     """
 
-    def __init__(self, text: str, share: str, levels: Sequence[Level]) -> None:
+    def __init__(self, text: str, share: str, levels: Sequence[TopicLevel]) -> None:
         """Use `parse`."""
         self.text = text
         self.share = share
@@ -183,9 +183,9 @@ def _check_group(group: str) -> None:
         )
 
 
-def _level(part: str, text: str) -> Level:
+def _level(part: str, text: str) -> TopicLevel:
     if part in ("+", "#"):
-        return Level("", wild=True, rest=part == "#")
+        return TopicLevel("", wild=True, rest=part == "#")
     place = _PLACE.fullmatch(part)
     if place is None:
         if "{" in part or "}" in part:
@@ -198,13 +198,13 @@ def _level(part: str, text: str) -> Level:
     if any(wildcard in before + after for wildcard in "+#"):
         raise ValueError(f"in the topic {text!r} '+' or '#' is only a part of the level {part!r}")
     if place is None:
-        return Level(before)
+        return TopicLevel(before)
     if place["rest"] and before + after:
         raise ValueError(f"in the topic {text!r} the place {{{place['name']}#}} has to stand alone between '/'")
-    return Level(before, after, wild=True, name=place["name"], rest=bool(place["rest"]))
+    return TopicLevel(before, after, wild=True, name=place["name"], rest=bool(place["rest"]))
 
 
-def _pattern(levels: Sequence[Level]) -> re.Pattern[str]:
+def _pattern(levels: Sequence[TopicLevel]) -> re.Pattern[str]:
     """The topics that the levels take, a group for each name."""
     parts = []
     for place, level in enumerate(levels):
@@ -229,7 +229,7 @@ _FILLER = "x"
 """What stands in an example topic where anything may."""
 
 
-def _common(one: Sequence[Level], other: Sequence[Level]) -> list[str] | None:
+def _common(one: Sequence[TopicLevel], other: Sequence[TopicLevel]) -> list[str] | None:
     """The levels of a topic that both take."""
     found: list[str] = []
     for place in range(max(len(one), len(other)) + 1):
@@ -249,7 +249,7 @@ def _common(one: Sequence[Level], other: Sequence[Level]) -> list[str] | None:
     return found
 
 
-def _with_rest(found: list[str], rest: Level, following: Sequence[Level]) -> list[str] | None:
+def _with_rest(found: list[str], rest: TopicLevel, following: Sequence[TopicLevel]) -> list[str] | None:
     """The topic that begins with `found`, which one side ends with all that follows, the other with these levels."""
     levels = [level.before + _FILLER + level.after if level.wild else level.before for level in following]
     if not found and levels and levels[0].startswith("$"):
@@ -260,7 +260,7 @@ def _with_rest(found: list[str], rest: Level, following: Sequence[Level]) -> lis
     return found + levels
 
 
-def _common_level(one: Level, other: Level) -> str | None:
+def _common_level(one: TopicLevel, other: TopicLevel) -> str | None:
     """A text that both of two levels, neither of them a rest, take."""
     if not one.wild and not other.wild:
         return one.before if one.before == other.before else None

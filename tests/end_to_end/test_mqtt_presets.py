@@ -10,7 +10,7 @@ import pytest
 
 from tests.end_to_end.hub import Hub, running_hub
 from tests.end_to_end.mqtt_ends import Publisher
-from tests.hub.mqtt.presets.samples import FILES, Golden, read
+from tests.hub.mqtt.decoders.samples import FILES, Golden, read
 from tests.services.mosquitto import Mosquitto
 
 CONNECTED_S = 30.0

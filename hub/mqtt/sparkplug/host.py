@@ -11,10 +11,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple, get_args
 
-from hub.mqtt.payload.json import parsed
-from hub.mqtt.reading import Found, Message, Publish, Undecodable
-from hub.mqtt.sparkplug.node import NAMESPACE, SEQS, Arrival, Kind, Node
-from hub.mqtt.sparkplug.part import NS_PER_MS
+from hub.mqtt.decoders.formats import parsed
+from hub.mqtt.message import Decoded, Message, Publish, Undecodable
+from hub.mqtt.sparkplug.device import NS_PER_MS
+from hub.mqtt.sparkplug.node import NAMESPACE, SEQS, EdgeNode, Kind, NodeMessage
 from hub.mqtt.sparkplug.payload import decode
 
 REORDER_MS = 2_000
@@ -26,7 +26,7 @@ MAX_NODES = 4_096
 _KINDS: dict[str, Kind] = {kind: kind for kind in get_args(Kind)}
 
 
-def group_of(topic: str) -> str:
+def sparkplug_group(topic: str) -> str:
     """The group whose messages a topic filter takes, "" for all. Raises ValueError for a filter that takes a part of a
     group: without its births the rest cannot be understood."""
     namespace, _, rest = topic.partition("/")
@@ -36,7 +36,7 @@ def group_of(topic: str) -> str:
     return group
 
 
-class Address(NamedTuple):
+class NodeTopic(NamedTuple):
     """Where a message comes from. `device` is empty where it speaks of the edge node itself."""
 
     group: str
@@ -45,7 +45,7 @@ class Address(NamedTuple):
     device: str
 
     @classmethod
-    def parse(cls, topic: str) -> Address | None:
+    def parse(cls, topic: str) -> NodeTopic | None:
         """The address in a topic; None where that is no topic of an edge node's messages."""
         namespace, *names = topic.split("/")
         if namespace != NAMESPACE or len(names) not in (3, 4) or not all(names):
@@ -56,7 +56,7 @@ class Address(NamedTuple):
         return cls(names[0], kind, names[2], names[3] if len(names) == 4 else "")
 
 
-class Host:
+class HostApplication:
     """A host application: the decoder of one broker's Sparkplug messages.
 
     With a `host_id` it tells edge nodes whether it is there, for those that wait for it: `will` before it connects,
@@ -72,7 +72,7 @@ class Host:
         self._groups = frozenset(groups)
         self.counts: Counter[str] = Counter()
         self._reorder_ns = reorder_ms * NS_PER_MS
-        self._nodes: dict[tuple[str, str], Node] = {}
+        self._nodes: dict[tuple[str, str], EdgeNode] = {}
         self._connected_ms = 0
         self._connected = True
         self._due_ns: int | None = None
@@ -89,7 +89,7 @@ class Host:
 
     def takes(self, topic: str) -> bool:
         """Whether a topic is one of an edge node, or the host's own state."""
-        address = Address.parse(topic)
+        address = NodeTopic.parse(topic)
         if address is None:
             return topic == self.state_topic != ""
         return not self._groups or address.group in self._groups
@@ -103,27 +103,27 @@ class Host:
         """When `expire` may have something to do, in the time of `received_ns`; None where nothing is waited for."""
         return self._due_ns
 
-    def decode(self, message: Message) -> list[Found]:
+    def decode(self, message: Message) -> list[Decoded]:
         """What a message tells, and what those tell that waited for it. Raises Undecodable."""
         if message.topic == self.state_topic:
             return self._own_state(message)
-        address = Address.parse(message.topic)
+        address = NodeTopic.parse(message.topic)
         if address is None:
             return []
         payload = decode(message.payload)
         if payload.seq is not None and payload.seq >= SEQS:
             raise Undecodable("bad_seq", f"a sequence number is 0 to {SEQS - 1}, this message has {payload.seq}")
         node = self._node(address)
-        found = node.take(Arrival(address.kind, address.device, payload, message))
+        found = node.take(NodeMessage(address.kind, address.device, payload, message))
         self._note(node.due_ns)
         return [*found, *self.expire(message.received_ns)]
 
-    def expire(self, now_ns: int) -> list[Found]:
+    def expire(self, now_ns: int) -> list[Decoded]:
         """What is to be done because time has passed, though nothing arrived."""
         if self._due_ns is None or now_ns < self._due_ns or not self._connected:
             return []
         self._due_ns = None
-        found: list[Found] = []
+        found: list[Decoded] = []
         for node in self._nodes.values():
             found += node.expire(now_ns)
             self._note(node.due_ns)
@@ -135,7 +135,7 @@ class Host:
         self._connected_ms = now_ns // NS_PER_MS
         return self._state(online=False)
 
-    def connected(self, now_ns: int) -> list[Found]:
+    def connected(self, now_ns: int) -> list[Decoded]:
         """The host is subscribed: it says that it is there, and asks the nodes it knows for their births."""
         state = self._state(online=True)
         if not self._connected:
@@ -145,17 +145,17 @@ class Host:
                 self._note(node.due_ns)
         return [*([state] if state else []), *self.expire(now_ns)]
 
-    def disconnected(self, now_ns: int) -> list[Found]:
+    def disconnected(self, now_ns: int) -> list[Decoded]:
         """The connection is lost: nobody is known to be there until the next births, and nobody can be asked."""
         self._connected = False
-        found: list[Found] = []
+        found: list[Decoded] = []
         for node in self._nodes.values():
             if node.online:
                 found += node.lose()
                 self._note(node.due_ns)
         return found
 
-    def _own_state(self, message: Message) -> list[Found]:
+    def _own_state(self, message: Message) -> list[Decoded]:
         try:
             told = parsed(message.payload)
         except Undecodable:
@@ -172,7 +172,7 @@ class Host:
         payload = json.dumps({"online": online, "timestamp": self._connected_ms}, separators=(",", ":"))
         return Publish(self.state_topic, payload.encode(), qos=1, retain=True)
 
-    def _node(self, address: Address) -> Node:
+    def _node(self, address: NodeTopic) -> EdgeNode:
         key = (address.group, address.node)
         node = self._nodes.get(key)
         if node is None:
@@ -182,7 +182,7 @@ class Host:
                     sentence = f"this hub follows at most {MAX_NODES} edge nodes of a broker; subscribe to fewer groups"
                     raise Undecodable("too_many_nodes", sentence)
                 del self._nodes[dead]
-            node = self._nodes[key] = Node(address.group, address.node, self.counts, self._reorder_ns)
+            node = self._nodes[key] = EdgeNode(address.group, address.node, self.counts, self._reorder_ns)
         return node
 
     def _note(self, due_ns: int | None) -> None:

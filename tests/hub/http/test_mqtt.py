@@ -12,16 +12,16 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from hub.http import mqtt, problem, schemas
-from hub.model.bridge import BridgeState, Inward, Outward
+from hub.model.bridge import BridgeState, InboundCounts, OutboundCounts
 from hub.model.identity import Identity, Role
 
-IN = Inward(received=20, taken=11, undecodable=2, retained=3, own=4, copies=6, accepted=40, duplicates=5)
-OUT = Outward(
+IN = InboundCounts(received=20, taken=11, undecodable=2, retained=3, own=4, copies=6, accepted=40, duplicates=5)
+OUT = OutboundCounts(
     published=9, acknowledged=6, in_flight=3, passed_over=2, offset=70, lag=8, too_large=1, refused=4, missed=5
 )
 BOTH = BridgeState("plant", "mqtts://broker:8883", "5", "connected", 7, None, IN, OUT, {"gap": 3})
-AWAY = BridgeState("cabin", "mqtt://cabin:1883", "", "waiting", 8, "it refuses connections", None, Outward())
-ONLY_IN = BridgeState("field", "mqtt://field:1883", "3.1.1", "connecting", 9, None, Inward(), None)
+AWAY = BridgeState("cabin", "mqtt://cabin:1883", "", "waiting", 8, "it refuses connections", None, OutboundCounts())
+ONLY_IN = BridgeState("field", "mqtt://field:1883", "3.1.1", "connecting", 9, None, InboundCounts(), None)
 
 
 async def answer(bridges: list[BridgeState], role: Role = Role.VIEWER) -> httpx.Response:

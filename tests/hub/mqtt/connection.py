@@ -12,17 +12,17 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from hub.mqtt.outward import Outward
-from hub.mqtt.packet import UserProperties
-from hub.mqtt.reading import Publish
+from hub.mqtt.message import Publish
+from hub.mqtt.outbound import Outbound
+from hub.mqtt.paho_client import UserProperties
 
 UNLIMITED = 65_535
 
 
 class Connection:
-    """Implements hub.mqtt.outlet.Outlet; counts the most messages that were ever in flight."""
+    """Implements hub.mqtt.outbound.Outlet; counts the most messages that were ever in flight."""
 
-    def __init__(self, outward: Outward | None = None) -> None:
+    def __init__(self, outward: Outbound | None = None) -> None:
         self.receive_maximum = UNLIMITED
         self.maximum_packet_size: int | None = None
         self.user_properties = True
@@ -106,7 +106,7 @@ class Connection:
 
 
 @contextlib.asynccontextmanager
-async def connected(port: int, outward: Outward | None = None) -> AsyncIterator[Connection]:
+async def connected(port: int, outward: Outbound | None = None) -> AsyncIterator[Connection]:
     """A connection, closed at the end."""
     connection = Connection(outward)
     await connection.open(port)

@@ -5,8 +5,8 @@ import pytest
 
 from hub.model.batch import Series
 from hub.mqtt.discovery import Discovery, device_class
-from hub.mqtt.messages import Payload, Publication
-from hub.mqtt.reading import Message, Publish
+from hub.mqtt.message import Message, Publish
+from hub.mqtt.publication import Payload, Publication
 from hub.mqtt.topics import TopicTemplate
 
 HUB = "0123456789abcdef"

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 from hub.model.batch import Batch, Entry, EntryKind, Series
-from hub.mqtt.latest import Latest, Sampler
-from hub.mqtt.messages import Encoder, Publication
+from hub.mqtt.publication import Encoder, LatestValues, Publication, Sampler
 from hub.mqtt.topics import TopicTemplate
 
 A, B = Series(1, "d", "a", "float"), Series(2, "d", "b", "float")
@@ -13,8 +12,8 @@ def entry(offset: int, time_ns: int, series: Series, value: float) -> tuple[Entr
     return Entry(EntryKind.BATCH, "d", "0" * 16, offset, 0, "msgpack", b"", batch=batch, offset=offset), batch
 
 
-def latest() -> Latest:
-    return Latest(Encoder(Publication(TopicTemplate.parse("{device}/state"), "json", every_s=10.0)))
+def latest() -> LatestValues:
+    return LatestValues(Encoder(Publication(TopicTemplate.parse("{device}/state"), "json", every_s=10.0)))
 
 
 def payloads(sampler: Sampler, now_s: float) -> list[bytes]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.mqtt.subscriptions import MAX_IDENTIFIER, AskedBefore, Subscription, Subscriptions
+from hub.mqtt.subscriptions import MAX_IDENTIFIER, Subscription, Subscriptions, SubscriptionStore
 
 LEVEL = st.sampled_from(["a", "b", "c"])
 TOPIC = st.lists(LEVEL, min_size=1, max_size=3).map("/".join)
@@ -90,11 +90,11 @@ def test_identifiers_are_what_the_protocol_allows(asked: list[Subscription]) -> 
 def test_the_filters_of_before_are_remembered(tmp_path: Path, damaged: bytes | None) -> None:
     """Over a restart; of a file that is damaged nothing is known."""
     path = tmp_path / "mqtt-home.json"
-    AskedBefore(path).keep(["b", "a"], ["c"])
+    SubscriptionStore(path).keep(["b", "a"], ["c"])
     if damaged is not None:
         path.write_bytes(damaged)
-    known = AskedBefore(path)
+    known = SubscriptionStore(path)
     assert known.others_than(["b"]) == ([] if damaged is not None else ["a"])
     assert known.refused == ([] if damaged is not None else ["c"])
     known.keep(["b"])
-    assert AskedBefore(path).others_than([]) == ["b"]
+    assert SubscriptionStore(path).others_than([]) == ["b"]

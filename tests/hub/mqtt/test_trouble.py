@@ -8,7 +8,7 @@ import ssl
 
 import pytest
 
-from hub.mqtt.trouble import in_words
+from hub.mqtt.connection import describe_error
 
 
 @pytest.mark.parametrize(
@@ -26,4 +26,4 @@ from hub.mqtt.trouble import in_words
 )
 def test_each_error_is_a_sentence(error: Exception, tls: bool, said: str) -> None:
     """With the broker's name, and what to look at where that is known."""
-    assert in_words(error, "b", 1, tls=tls).startswith(said)
+    assert describe_error(error, "b", 1, tls=tls).startswith(said)

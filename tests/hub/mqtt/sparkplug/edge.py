@@ -6,9 +6,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from hub.mqtt.reading import Declared, Found, Message, Presence, Publish, Refused, Sample
-from hub.mqtt.sparkplug.datatype import DataType
-from hub.mqtt.sparkplug.payload import Metric, Payload, decode, encode, metric
+from hub.mqtt.message import (
+    Decoded,
+    DecodedReading,
+    DeviceDeclaration,
+    DevicePresence,
+    Message,
+    Publish,
+    RejectedMessage,
+)
+from hub.mqtt.sparkplug.payload import DataType, SparkplugMetric, SparkplugPayload, decode, encode, metric
 
 START_MS = 1_700_000_000_000
 NS_PER_MS = 1_000_000
@@ -62,12 +69,12 @@ class Edge:
         """The death of a device, or the node's last will."""
         if device:
             return self.message("DDEATH", device, [])
-        will = Payload(self._tick(), None, (metric(DataType.INT64, self.bd_seq, name="bdSeq"),))
+        will = SparkplugPayload(self._tick(), None, (metric(DataType.INT64, self.bd_seq, name="bdSeq"),))
         return Message(f"spBv1.0/{self.group}/NDEATH/{self.name}", encode(will), received_ns=self.now_ns)
 
-    def message(self, kind: str, device: str, metrics: Iterable[Metric]) -> Message:
+    def message(self, kind: str, device: str, metrics: Iterable[SparkplugMetric]) -> Message:
         """A message with the next number."""
-        payload = Payload(self._tick(), self.seq, tuple(metrics))
+        payload = SparkplugPayload(self._tick(), self.seq, tuple(metrics))
         self.seq = (self.seq + 1) % 256
         topic = f"spBv1.0/{self.group}/{kind}/{self.name}" + (f"/{device}" if device else "")
         return Message(topic, encode(payload), received_ns=self.now_ns)
@@ -86,25 +93,25 @@ class Listener:
     """What a hub makes of what a host finds: the newest value of each metric, who is there, what was refused."""
 
     newest: dict[tuple[str, str], tuple[int, object]] = field(default_factory=dict)
-    samples: list[Sample] = field(default_factory=list)
+    samples: list[DecodedReading] = field(default_factory=list)
     online: dict[str, bool] = field(default_factory=dict)
-    declared: dict[str, Declared] = field(default_factory=dict)
-    refused: list[Refused] = field(default_factory=list)
+    declared: dict[str, DeviceDeclaration] = field(default_factory=dict)
+    refused: list[RejectedMessage] = field(default_factory=list)
     published: list[Publish] = field(default_factory=list)
 
-    def hear(self, found: Iterable[Found]) -> None:
+    def hear(self, found: Iterable[Decoded]) -> None:
         for word in found:
             match word:
-                case Sample(device, name, value, time_ns):
+                case DecodedReading(device, name, value, time_ns):
                     self.samples.append(word)
                     assert time_ns is not None
                     if time_ns >= self.newest.get((device, name), (0, None))[0]:
                         self.newest[device, name] = time_ns, value
-                case Presence(device, online):
+                case DevicePresence(device, online):
                     self.online[device] = online
-                case Declared(device):
+                case DeviceDeclaration(device):
                     self.declared[device] = word
-                case Refused():
+                case RejectedMessage():
                     self.refused.append(word)
                 case Publish():
                     self.published.append(word)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from hub.mqtt.reading import Message
-from hub.mqtt.sparkplug.host import Host
-from hub.mqtt.sparkplug.payload import Payload, encode
+from hub.mqtt.message import Message
+from hub.mqtt.sparkplug.host import HostApplication
+from hub.mqtt.sparkplug.payload import SparkplugPayload, encode
 from tests.hub.mqtt.sparkplug.edge import NS_PER_MS, Edge, Listener
 
 VALUES = {"": {"load": 1.0}, "pump": {"speed": 10.0, "flow": 11.0}, "valve": {"position": 20.0}}
@@ -20,7 +20,7 @@ class Joined:
 
     def __init__(self, **options: Any) -> None:
         self.edge = Edge(VALUES)
-        self.host = Host(**options)
+        self.host = HostApplication(**options)
         self.listener = Listener()
 
     def deliver(self, *messages: Message) -> None:
@@ -40,8 +40,8 @@ class Joined:
         }
 
 
-def of(metrics: Iterable[Any], **options: Any) -> tuple[Host, list[Any]]:
+def of(metrics: Iterable[Any], **options: Any) -> tuple[HostApplication, list[Any]]:
     """What a host finds in a node's birth with these metrics."""
-    host = Host()
-    born = Message("spBv1.0/g/NBIRTH/n", encode(Payload(5, 0, tuple(metrics))), received_ns=NS_PER_MS)
+    host = HostApplication()
+    born = Message("spBv1.0/g/NBIRTH/n", encode(SparkplugPayload(5, 0, tuple(metrics))), received_ns=NS_PER_MS)
     return host, host.decode(born)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from hub.mqtt.sparkplug.datatype import DataType
 from hub.mqtt.sparkplug.host import REORDER_MS
-from hub.mqtt.sparkplug.payload import metric
-from hub.mqtt.sparkplug.rebirth import FIRST_PAUSE_NS, LONGEST_PAUSE_NS
+from hub.mqtt.sparkplug.node import FIRST_PAUSE_NS, LONGEST_PAUSE_NS
+from hub.mqtt.sparkplug.payload import DataType, metric
 from tests.hub.mqtt.sparkplug.edge import NS_PER_MS
 from tests.hub.mqtt.sparkplug.joined import NAMES, NODE, PUMP, VALVE, Joined
 

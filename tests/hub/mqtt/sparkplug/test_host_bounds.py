@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from hub.mqtt.reading import Message, Presence, Sample, Undecodable
+from hub.mqtt.message import DecodedReading, DevicePresence, Message, Undecodable
 from hub.mqtt.sparkplug import host as host_module
-from hub.mqtt.sparkplug.datatype import DataType
-from hub.mqtt.sparkplug.host import Host
+from hub.mqtt.sparkplug.host import HostApplication
 from hub.mqtt.sparkplug.node import MAX_DEVICES
-from hub.mqtt.sparkplug.payload import Payload, encode, metric
+from hub.mqtt.sparkplug.payload import DataType, SparkplugPayload, encode, metric
 from tests.hub.mqtt.sparkplug.edge import NS_PER_MS, Edge, Listener
 from tests.hub.mqtt.sparkplug.joined import VALUES, of
 from wire.limits import MAX_METRICS
@@ -30,7 +29,7 @@ from wire.limits import MAX_METRICS
 )
 def test_messages_of_edge_nodes_are_taken_and_no_others(topic: str, taken: bool) -> None:
     """Commands and other hosts' states are not for this decoder."""
-    assert Host("hub").takes(topic) is taken
+    assert HostApplication("hub").takes(topic) is taken
 
 
 def test_units_types_and_descriptions_come_from_the_birth() -> None:
@@ -54,8 +53,8 @@ def test_units_types_and_descriptions_come_from_the_birth() -> None:
         ("null", "integer", "", ""),
     ]
     assert samples[:2] == [
-        Sample("g.n", "t", 1.5, 7 * NS_PER_MS, "°C", "float"),
-        Sample("g.n", "n", 2, 5 * NS_PER_MS, "", "integer", historical=True),
+        DecodedReading("g.n", "t", 1.5, 7 * NS_PER_MS, "°C", "float"),
+        DecodedReading("g.n", "n", 2, 5 * NS_PER_MS, "", "integer", historical=True),
     ]
     assert [sample.value for sample in samples[2:]] == [True, "x", 1486144502122]
 
@@ -93,7 +92,7 @@ def test_metrics_beyond_those_of_a_device_are_left_out() -> None:
 def test_devices_beyond_a_nodes_bound_are_refused() -> None:
     """Their messages go to quarantine with what to do."""
     edge = Edge({"": {"load": 1.0}, **{f"d{number:04}": {"m": 1.0} for number in range(MAX_DEVICES + 1)}})
-    host, listener = Host(), Listener()
+    host, listener = HostApplication(), Listener()
     for birth in edge.connect():
         listener.hear(host.decode(birth))
     assert [refused.code for refused in listener.refused] == ["too_many_devices"]
@@ -102,7 +101,7 @@ def test_devices_beyond_a_nodes_bound_are_refused() -> None:
 def test_nodes_beyond_a_hosts_bound_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that is dead makes room; where none is, the message is refused."""
     monkeypatch.setattr(host_module, "MAX_NODES", 2)
-    host = Host()
+    host = HostApplication()
     first, second, third = (Edge(VALUES, name=name) for name in ("a", "b", "c"))
     for edge in (first, second):
         host.decode(edge.connect()[0])
@@ -116,14 +115,14 @@ def test_nodes_beyond_a_hosts_bound_are_refused(monkeypatch: pytest.MonkeyPatch)
 def test_a_sequence_number_over_255_is_undecodable() -> None:
     """No edge node by the specification has it."""
     with pytest.raises(Undecodable, match="bad_seq"):
-        Host().decode(Message("spBv1.0/g/NDATA/n", encode(Payload(1, 256))))
+        HostApplication().decode(Message("spBv1.0/g/NDATA/n", encode(SparkplugPayload(1, 256))))
 
 
 def test_device_ids_are_as_different_as_topics() -> None:
     """Names with dots cannot make one device of two."""
     ids = set()
     for group, node in (("a.b", "c"), ("a", "b.c"), ("a", "b c"), ("a", "b_c"), ("a", "b")):
-        (presence,) = Host().decode(Edge({"": {}}, group=group, name=node).die())
-        assert isinstance(presence, Presence)
+        (presence,) = HostApplication().decode(Edge({"": {}}, group=group, name=node).die())
+        assert isinstance(presence, DevicePresence)
         ids.add(presence.device)
     assert len(ids) == 5

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from hub.mqtt.reading import Message, Presence, Publish
-from hub.mqtt.sparkplug.host import Host, group_of
+from hub.mqtt.message import DevicePresence, Message, Publish
+from hub.mqtt.sparkplug.host import HostApplication, sparkplug_group
 from hub.mqtt.sparkplug.node import MAX_HELD
 from tests.hub.mqtt.sparkplug.joined import NODE, PUMP, VALVE, Joined
 
@@ -46,11 +46,11 @@ def test_the_will_of_a_session_that_was_never_seen_counts(joined: Joined) -> Non
 
 def test_only_the_groups_that_are_asked_for_are_listened_to() -> None:
     """A host without groups listens to all; a part of a group cannot be understood."""
-    assert [group_of(topic) for topic in ("spBv1.0/#", "spBv1.0/Plant1/#")] == ["", "Plant1"]
+    assert [sparkplug_group(topic) for topic in ("spBv1.0/#", "spBv1.0/Plant1/#")] == ["", "Plant1"]
     for topic in ("spBv1.0", "a/#", "spBv1.0/+/#", "spBv1.0/Plant1/NDATA/#", "spBv1.0/Plant1/"):
         with pytest.raises(ValueError, match="is none of Sparkplug"):
-            group_of(topic)
-    some, every = Host("hub", ["Plant1"]), Host()
+            sparkplug_group(topic)
+    some, every = HostApplication("hub", ["Plant1"]), HostApplication()
     topics = ["spBv1.0/Plant1/NBIRTH/n", "spBv1.0/Plant2/NBIRTH/n", "spBv1.0/STATE/hub"]
     assert [some.takes(topic) for topic in topics] == [True, False, True]
     assert [every.takes(topic) for topic in topics] == [True, True, False]
@@ -59,7 +59,7 @@ def test_only_the_groups_that_are_asked_for_are_listened_to() -> None:
 
 def test_what_is_no_state_of_the_host_is_corrected() -> None:
     """Somebody has written there: too deep, no object, or another's word."""
-    host = Host("hub")
+    host = HostApplication("hub")
     host.connected(5)
     for payload in (b"[" * 100_000, b"1", b"\xff", b"{}", b'{"online":false}'):
         (said,) = host.decode(Message("spBv1.0/STATE/hub", payload))
@@ -72,7 +72,7 @@ def test_the_death_of_a_node_that_is_not_known_is_told() -> None:
     """The hub may know the device from before it was started."""
     joined = Joined()
     joined.edge.connect()
-    assert joined.host.decode(joined.edge.die()) == [Presence(NODE, online=False)]
+    assert joined.host.decode(joined.edge.die()) == [DevicePresence(NODE, online=False)]
 
 
 def test_a_device_comes_and_goes_alone(joined: Joined) -> None:
@@ -129,7 +129,7 @@ def test_a_lost_broker_makes_everything_stale(joined: Joined) -> None:
 
 def test_the_state_of_the_host_is_told_with_one_time() -> None:
     """Will and birth are retained, of QoS 1 and of the time of the connection."""
-    host = Host("hub-1")
+    host = HostApplication("hub-1")
     will = host.will(1_500_000_000)
     assert will is not None
     (birth,) = host.connected(9_000_000_000)
@@ -146,9 +146,9 @@ def test_the_state_of_the_host_is_told_with_one_time() -> None:
 
 def test_a_host_without_an_id_has_no_state() -> None:
     """It listens and asks for rebirths; no edge node waits for it."""
-    host = Host()
+    host = HostApplication()
     assert host.will(1) is None
     assert host.connected(1) == []
     assert not any("STATE" in filter for filter in host.filters)
     with pytest.raises(ValueError, match="host id"):
-        Host("a/b")
+        HostApplication("a/b")

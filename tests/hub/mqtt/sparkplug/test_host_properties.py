@@ -7,8 +7,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.mqtt.reading import Message, Undecodable
-from hub.mqtt.sparkplug.host import Host
+from hub.mqtt.message import Message, Undecodable
+from hub.mqtt.sparkplug.host import HostApplication
 from tests.hub.mqtt.sparkplug.edge import NS_PER_MS
 from tests.hub.mqtt.sparkplug.joined import NAMES, NODE, PUMP, VALUES, VALVE, Joined
 
@@ -72,7 +72,7 @@ def test_after_a_rebirth_the_host_has_the_nodes_values(
 )
 def test_any_messages_end_in_words_or_one_refusal(messages: list[tuple[str, bytes]]) -> None:
     """Nothing that a broker may deliver raises anything but Undecodable."""
-    host = Host()
+    host = HostApplication()
     for kind, payload in messages:
         try:
             host.decode(Message(f"spBv1.0/g/{kind}/n" + ("/d" if kind[0] == "D" else ""), payload))

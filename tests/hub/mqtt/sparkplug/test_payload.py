@@ -9,9 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.mqtt.reading import Undecodable
-from hub.mqtt.sparkplug.datatype import METRIC_TYPES, DataType, Scalar, Unusable, from_wire, to_wire
-from hub.mqtt.sparkplug.payload import Metric, Payload, decode, encode, metric
+from hub.mqtt.message import Undecodable
+from hub.mqtt.sparkplug.payload import (
+    METRIC_TYPES,
+    DataType,
+    Scalar,
+    SparkplugMetric,
+    SparkplugPayload,
+    Unusable,
+    decode,
+    encode,
+    from_wire,
+    metric,
+    to_wire,
+)
 from wire.limits import MAX_INTEGER, MAX_STRING_VALUE_BYTES
 
 UINT64 = st.integers(0, 2**64 - 1)
@@ -38,7 +49,7 @@ TYPED = st.sampled_from(list(VALUES)).flatmap(lambda datatype: st.tuples(st.just
 
 
 @st.composite
-def metrics(draw: st.DrawFn) -> Metric:
+def metrics(draw: st.DrawFn) -> SparkplugMetric:
     datatype, value = draw(TYPED)
     return metric(
         datatype,
@@ -56,7 +67,10 @@ def metrics(draw: st.DrawFn) -> Metric:
 
 
 PAYLOADS = st.builds(
-    Payload, time_ms=st.none() | UINT64, seq=st.none() | UINT64, metrics=st.lists(metrics(), max_size=4).map(tuple)
+    SparkplugPayload,
+    time_ms=st.none() | UINT64,
+    seq=st.none() | UINT64,
+    metrics=st.lists(metrics(), max_size=4).map(tuple),
 )
 
 
@@ -69,7 +83,7 @@ SPOILED = st.builds(_spoil, PAYLOADS.map(encode), st.integers(0, 200), st.intege
 
 
 @given(PAYLOADS)
-def test_what_is_encoded_comes_back(payload: Payload) -> None:
+def test_what_is_encoded_comes_back(payload: SparkplugPayload) -> None:
     """Nothing of a payload is lost or changed on its way."""
     assert decode(encode(payload)) == payload
 
@@ -171,8 +185,8 @@ def test_field_numbers_are_those_of_the_specification() -> None:
             b"\x18\x03",  # seq 3
         ]
     )
-    told = Metric("m", 7, 6, DataType.DOUBLE, "double_value", 1.5, is_historical=True)
-    assert decode(data) == Payload(5, 3, (told,))
+    told = SparkplugMetric("m", 7, 6, DataType.DOUBLE, "double_value", 1.5, is_historical=True)
+    assert decode(data) == SparkplugPayload(5, 3, (told,))
 
 
 def test_a_data_set_is_not_looked_into() -> None:

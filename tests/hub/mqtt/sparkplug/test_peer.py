@@ -12,10 +12,9 @@ import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from hub.mqtt.reading import Message, Publish
-from hub.mqtt.sparkplug.datatype import DataType, Scalar
-from hub.mqtt.sparkplug.host import Host
-from hub.mqtt.sparkplug.payload import Payload, decode, encode, metric
+from hub.mqtt.message import Message, Publish
+from hub.mqtt.sparkplug.host import HostApplication
+from hub.mqtt.sparkplug.payload import DataType, Scalar, SparkplugPayload, decode, encode, metric
 from tests.hub.mqtt.sparkplug.edge import Listener
 from tests.services.built import BuildError
 from tests.services.mosquitto import Mosquitto
@@ -88,7 +87,7 @@ def test_the_other_understands_what_the_hub_writes(peer: SparkplugPeer) -> None:
         metric(datatype, value, name=f"m{place}", alias=place, time_ms=place, is_historical=place == 3, description="d")
         for place, (datatype, value) in enumerate(VALUES)
     ]
-    read = peer.ask("decode", kind="NBirth", payload=encode(Payload(77, 3, tuple(written))).hex())
+    read = peer.ask("decode", kind="NBirth", payload=encode(SparkplugPayload(77, 3, tuple(written))).hex())
     assert (read["timestamp"], read["seq"]) == (77, 3)
     assert [
         (one["name"], one["alias"], one["timestamp"], one["datatype"], one["value"]) for one in read["metrics"]
@@ -101,7 +100,7 @@ class Connection:
     """A host behind a real connection to a broker. Where a message was lost on the way says `expire`."""
 
     def __init__(self, port: int) -> None:
-        self.host = Host("hub", reorder_ms=100)
+        self.host = HostApplication("hub", reorder_ms=100)
         self.listener = Listener()
         self._arrived: queue.Queue[Message] = queue.Queue()
         subscribed: queue.Queue[None] = queue.Queue()

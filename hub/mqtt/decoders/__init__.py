@@ -1,0 +1,1 @@
+"""Decoders: payload formats, presets and topic mappings that turn messages into readings."""

@@ -1,1 +1,0 @@
-"""What payloads say: values with names and times, in whatever form they are sent. Pure."""

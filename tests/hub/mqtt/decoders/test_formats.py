@@ -1,0 +1,279 @@
+"""Payloads of every form: what is in them comes out, and what is none of them is told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from hub.mqtt.decoders.formats import TimeField, load_function, read_function, read_json, read_line, read_senml
+from hub.mqtt.decoders.record import MAX_DEPTH, MAX_VALUES, PayloadRecord, read_value, time_reader
+from hub.mqtt.message import Undecodable
+
+NOW_NS = 1_700_000_000_000_000_000
+Read = Callable[[bytes], list[PayloadRecord]]
+FORMS: dict[str, Read] = {
+    "value": read_value,
+    "json": read_json,
+    "senml": lambda payload: read_senml(payload, NOW_NS),
+    "line": read_line,
+}
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3) | st.sampled_from("abt"), inner),
+    max_leaves=20,
+)
+LABELS = ["bn", "bt", "bu", "bv", "bs", "bver", "n", "u", "v", "vs", "vb", "vd", "s", "t", "x_"]
+PACKS = st.lists(st.dictionaries(st.sampled_from(LABELS), JSON | st.integers() | st.just("a")), max_size=4)
+LINES = st.text(st.sampled_from('m,=x1i.e" \\\n9'), max_size=30)
+PAYLOADS = (
+    st.binary(max_size=40)
+    | JSON.map(lambda content: json.dumps(content).encode())
+    | PACKS.map(lambda content: json.dumps(content).encode())
+    | LINES.map(str.encode)
+)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@given(payload=PAYLOADS)
+@example(payload=b"[" * 100_000)
+@example(payload=b'{"a":' * 500 + b"1" + b"}" * 500)
+@example(payload=b'{"a": ' + b"9" * 4000 + b"}")
+@example(payload=b'{"time": 1e300, "a": 1}')
+@example(payload=b'[{"n": "a", "v": 1, "t": 1e300}]')
+@example(payload=b'[{"n": "a", "v": 1, "t": -1e300}]')
+@example(payload=b"\xff\xfe")
+@example(payload=b'm x="\n\n')
+def test_any_bytes_give_records_or_are_undecodable(form: str, payload: bytes) -> None:
+    """Never another exception: it would end the bridge."""
+    try:
+        records = FORMS[form](payload)
+    except Undecodable as refused:
+        assert refused.code
+        assert refused.sentence
+    else:
+        for record in records:
+            assert record.values
+            assert all(type(value) in (float, int, bool, str) for value in record.values.values())
+
+
+@pytest.mark.parametrize(
+    ("payload", "value"),
+    [
+        (b"21.5", 21.5),
+        (b" -4\n", -4.0),
+        (b"1e3", 1000.0),
+        (b".5", 0.5),
+        (b"true", True),
+        (b"OFF", False),
+        (b"open", "open"),
+        (b"1_000", "1_000"),
+        ("21 °C".encode(), "21 °C"),
+        (b"infinity", "infinity"),
+    ],
+)
+def test_a_bare_value_is_what_it_looks_like(payload: bytes, value: object) -> None:
+    """Numbers are floats, a bare integer, too; words of truth are booleans; all else is a text."""
+    (record,) = read_value(payload)
+    assert record.values == {"value": value}
+    assert type(record.values["value"]) is type(value)
+
+
+@pytest.mark.parametrize("payload", [b"", b"nan", b"NaN", b"null", b"  "])
+def test_a_sensor_without_a_reading_says_nothing(payload: bytes) -> None:
+    """A cleared topic, and what devices send that could not measure."""
+    assert read_value(payload) == []
+
+
+def test_nested_names_are_joined() -> None:
+    """Objects and lists in objects become names with dots; null is no value."""
+    payload = b'{"a": {"b": 1, "c": {"d": true}}, "l": [1, "x"], "n": null, "s": "t", "e": {}}'
+    (record,) = read_json(payload)
+    assert record.values == {"a.b": 1, "a.c.d": True, "l.0": 1, "l.1": "x", "s": "t"}
+
+
+@pytest.mark.parametrize("payload", [b'{"a.b": 1, "a": {"b": 2}}', b'{"a": {"b": 2}, "a.b": 1}'])
+def test_two_values_of_one_name_are_refused(payload: bytes) -> None:
+    """Neither of them is the value."""
+    with pytest.raises(Undecodable, match="two values"):
+        read_json(payload)
+
+
+def test_the_bounds_of_json_hold() -> None:
+    """As many levels and values as are allowed are taken, and not one more."""
+    deepest = b'{"a":' * MAX_DEPTH + b"1" + b"}" * MAX_DEPTH
+    assert read_json(deepest)[0].values == {".".join("a" * MAX_DEPTH): 1}
+    with pytest.raises(Undecodable, match="levels"):
+        read_json(b'{"a":' + deepest + b"}")
+    most = {str(number): 1 for number in range(MAX_VALUES)}
+    assert len(read_json(json.dumps(most).encode())[0].values) == MAX_VALUES
+    with pytest.raises(Undecodable, match="at most"):
+        read_json(json.dumps([most, {"a": 1}]).encode())
+
+
+@pytest.mark.parametrize(
+    ("time", "time_ns"),
+    [
+        ("1700000000", NOW_NS),
+        ("1700000000.123456789", NOW_NS + 123_456_717),  # a float has no more digits
+        ("1700000000123", NOW_NS + 123_000_000),
+        ("1700000000123456", NOW_NS + 123_456_000),
+        ("1700000000123456789", NOW_NS + 123_456_789),
+        ('"1700000000.123456789"', NOW_NS + 123_456_789),
+        ('"2023-11-14T22:13:20Z"', NOW_NS),
+        ('"2023-11-14T23:13:20.5+01:00"', NOW_NS + 500_000_000),
+        ('"2023-11-14T22:13:20.123456789Z"', NOW_NS + 123_456_789),
+        ('"2023-11-14 22:13:20"', NOW_NS),
+    ],
+)
+def test_the_time_of_an_object_is_found(time: str, time_ns: int) -> None:
+    """Its unit is told by its size; it is no value of its own."""
+    for name in ("ts", "time", "timestamp"):
+        (record,) = read_json(f'{{"{name}": {time}, "a": 1}}'.encode())
+        assert record.values == {"a": 1}
+        assert record.time_ns is not None
+        assert abs(record.time_ns - time_ns) < 200
+
+
+@pytest.mark.parametrize("value", ["1e999999999", "nan", "Infinity", 1e300, 2**63, -1, True, None, "soon", ""])
+@pytest.mark.parametrize("format", ["auto", "iso8601", "s", "ms", "us", "ns", "%H:%M"])
+def test_what_is_no_time_is_told(format: str, value: object) -> None:
+    """In one way, however large it is or whatever else it is."""
+    with pytest.raises(ValueError, match=r"no time|no count|not of 1970"):
+        time_reader(format)(value)
+
+
+def test_what_only_sounds_like_a_time_stays_a_value() -> None:
+    """A duration that is called time is no moment."""
+    assert read_json(b'{"time": 12.5}') == [PayloadRecord({"time": 12.5})]
+    assert read_json(b'{"time": "fast enough"}') == [PayloadRecord({"time": "fast enough"})]
+
+
+def test_the_field_that_is_named_has_to_have_the_time() -> None:
+    """A setting is not a guess: what does not fit is told."""
+    field = TimeField("at.when", time_reader("ms"))
+    assert read_json(b'{"at": {"when": 1700000000000}, "time": 1.0}', field) == [PayloadRecord({"time": 1.0}, NOW_NS)]
+    for payload in (b'{"a": 1}', b'{"at": {"when": "soon"}}', b'{"at": {"when": -1}}', b'{"at": {"when": true}}'):
+        with pytest.raises(Undecodable) as refused:
+            read_json(payload, field)
+        assert refused.value.code == "time"
+    pattern = TimeField("t", time_reader("%d.%m.%Y %H:%M:%S"))
+    assert read_json(b'{"t": "14.11.2023 22:13:20", "a": 1}', pattern) == [PayloadRecord({"a": 1}, NOW_NS)]
+
+
+def test_senml_is_resolved() -> None:
+    """Base name, time, unit and value apply to the records that follow."""
+    payload = b"""[
+      {"bn": "urn:dev:ow:10e2073a0108006:", "bt": 1.7e9, "bu": "A", "n": "voltage", "u": "V", "v": 120.1},
+      {"n": "current", "t": -5, "v": 1.2}, {"n": "on", "vb": true}, {"n": "text", "vs": "x"},
+      {"n": "energy", "bv": 10, "v": 1, "s": 7, "u": "J"}]"""
+    voltage, current, on, text, energy, total = read_senml(payload, NOW_NS)
+    base = {"base": "urn:dev:ow:10e2073a0108006:"}
+    assert voltage == PayloadRecord({"voltage": 120.1}, NOW_NS, base, "V")
+    assert current == PayloadRecord({"current": 1.2}, NOW_NS - 5 * 10**9, base, "A")
+    assert (on.values, text.values) == ({"on": True}, {"text": "x"})
+    assert (energy.values, total.values) == ({"energy": 11}, {"energy.sum": 7})
+
+
+@pytest.mark.parametrize(
+    ("record", "base", "metric"),
+    [
+        ({"n": "urn:dev:ow:10e2073a01080063"}, "urn:dev:ow:10e2073a01080063", "value"),
+        ({"bn": "http://[2001:db8::1]/temperature"}, "http://[2001:db8::1]", "temperature"),
+        ({"bn": "room/", "n": "temp"}, "room/", "temp"),
+    ],
+)
+def test_the_name_of_a_record_is_divided(record: dict[str, object], base: str, metric: str) -> None:
+    """Into what it is of and what it is."""
+    payload = json.dumps([{**record, "v": 23.5, "u": "Cel"}]).encode()
+    assert read_senml(payload, NOW_NS) == [PayloadRecord({metric: 23.5}, None, {"base": base}, "°C")]
+
+
+@pytest.mark.parametrize(
+    ("pack", "code"),
+    [
+        ([{"n": "a", "v": 1, "x_": 2}], "label"),
+        ([{"bver": 11, "n": "a", "v": 1}], "version"),
+        ([{"n": "a", "v": 1, "vs": "x"}], "shape"),
+        ([{"v": 1}], "name"),
+        ([{"n": "a", "v": "1"}], "type"),
+        ([{"n": "a", "v": 1, "t": 1e12}], "time"),
+        ({"n": "a", "v": 1}, "shape"),
+    ],
+)
+def test_senml_that_must_not_be_guessed_at_is_refused(pack: object, code: str) -> None:
+    """A label that changes the meaning, a newer version, more than one value."""
+    with pytest.raises(Undecodable) as refused:
+        read_senml(json.dumps(pack).encode(), NOW_NS)
+    assert refused.value.code == code
+
+
+def test_line_protocol_keeps_its_types() -> None:
+    """Tags and the measurement are names, integers stay integers, a text may go over lines."""
+    payload = b'cpu,host=a,core=0 user=1,n=2i,ok=t,s="x\ny" 1700000000\r\n# comment\nmem,host=b used=3\n'
+    cpu, mem = read_line(payload, "s")
+    names = {"host": "a", "core": "0", "measurement": "cpu"}
+    assert cpu == PayloadRecord({"user": 1.0, "n": 2, "ok": True, "s": "x\ny"}, NOW_NS, names, typed=True)
+    assert mem == PayloadRecord({"used": 3.0}, None, {"host": "b", "measurement": "mem"}, typed=True)
+
+
+def test_one_wrong_line_refuses_the_message() -> None:
+    """Half a message would be a loss that nobody was told of."""
+    with pytest.raises(Undecodable, match="no line protocol"):
+        read_line(b"m x=1\nm x=one\n")
+
+
+def write(path: Path, content: str) -> Path:
+    path.write_text(content)
+    return path
+
+
+def test_a_function_of_the_user_reads_what_nothing_else_can(tmp_path: Path) -> None:
+    """It gives back what an object of JSON would be, a list of them, or nothing."""
+    path = write(
+        tmp_path / "mine.py",
+        "import struct\n"
+        "def decode(topic, payload):\n"
+        "    if not payload:\n"
+        "        return None\n"
+        "    low, high = struct.unpack('<hh', payload)\n"
+        "    return [{'low': low, 'in': {'high': high / 10}, 'ts': 1700000000}, {'topic': topic}]\n",
+    )
+    decode = load_function(path)
+    assert read_function(decode, "a/b", b"\x01\x00\x05\x00") == [
+        PayloadRecord({"low": 1, "in.high": 0.5}, NOW_NS),
+        PayloadRecord({"topic": "a/b"}),
+    ]
+    assert read_function(decode, "a/b", b"") == []
+    with pytest.raises(Undecodable, match=r"struct\.error|unpack"):
+        read_function(decode, "a/b", b"\x01")
+
+
+@pytest.mark.parametrize("expression", ["5", "'x'", "{1: 2}", "{'a': object()}", "{'a': b'x'}", "itself()", "exit(3)"])
+def test_what_a_function_must_not_give_back_is_told(tmp_path: Path, expression: str) -> None:
+    """A mistake in it is the message's, and never the hub's."""
+    path = write(
+        tmp_path / "mine.py",
+        "def itself():\n    a = {}\n    a['a'] = a\n    return a\n"
+        f"def decode(topic, payload):\n    return {expression}\n",
+    )
+    with pytest.raises(Undecodable):
+        read_function(load_function(path), "a", b"")
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [(None, "no file"), ("def decode(:", "SyntaxError"), ("x = 1", "no function"), ("1 / 0", "Zero")],
+)
+def test_a_file_without_the_function_is_told_at_once(tmp_path: Path, content: str | None, why: str) -> None:
+    """When the hub starts, and in one sentence."""
+    path = tmp_path / "mine.py"
+    if content is not None:
+        write(path, content)
+    with pytest.raises(ValueError, match=why):
+        load_function(path)

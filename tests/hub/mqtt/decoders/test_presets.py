@@ -1,0 +1,167 @@
+"""Ready-made subscriptions: the documented messages come out as they should, and nothing else brings them down."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hub.mqtt.decoders.configured import PRESETS, in_order, preset_decoder
+from hub.mqtt.message import DecodedReading, DecodedRow, DeviceDeclaration, DevicePresence, Message, Undecodable
+from hub.mqtt.topics import TopicTemplate
+from tests.hub.mqtt.decoders.samples import FILES, GOLDEN, read, told
+from wire.model import DeviceId, Metric, MetricName
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(GOLDEN)))
+def test_documented_messages_tell_what_they_mean(path: Path) -> None:
+    """Each of a file, in order, since a decoder may remember what the earlier ones told."""
+    golden = read(path)
+    assert golden.source
+    decoder = preset_decoder(golden.preset)
+    for message, expected in golden.messages:
+        taken = [told(found) for found in decoder.decode(message)] if decoder.takes(message.topic) else None
+        assert taken == expected, message.topic
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(GOLDEN)))
+def test_what_is_taken_is_subscribed_to(path: Path) -> None:
+    """A topic that no filter takes would never come."""
+    golden = read(path)
+    decoder = preset_decoder(golden.preset)
+    filters = [TopicTemplate.parse(filter) for filter in decoder.filters]
+    for message, expected in golden.messages:
+        if expected is not None:
+            assert any(filter.match(message.topic) is not None for filter in filters), message.topic
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(GOLDEN)))
+def test_retained_descriptions_are_wanted_and_readings_are_not(path: Path) -> None:
+    """What the samples mark as retained describes something; everything that is a reading is older than it seems."""
+    golden = read(path)
+    decoder = preset_decoder(golden.preset)
+    for message, expected in golden.messages:
+        if message.retain:
+            assert decoder.wants_retained(message.topic), message.topic
+        if any("row" in found or "sample" in found for found in expected or []):
+            assert not decoder.wants_retained(message.topic), message.topic
+
+
+def test_every_preset_has_samples() -> None:
+    """None is there without a proof that it does something."""
+    assert {path.parent.name for path in FILES} == set(PRESETS)
+
+
+TOPICS = [message.topic for path in FILES for message, expected in read(path).messages if expected is not None]
+CONTENTS = [json.loads(path.read_text()) for path in FILES]
+PAYLOADS = [entry["payload"] for content in CONTENTS for entry in content["messages"]]
+ODD: list[Any] = [None, True, -1, 1e308, 10**400, "", "x", [], [None], {}, {"a": None}, [[1]], "\ud800"]
+
+
+@st.composite
+def bent(draw: st.DrawFn) -> Any:
+    """A documented payload in which something is not what it was."""
+
+    def bend(content: Any) -> Any:
+        if draw(st.integers(0, 7)) == 0:
+            return draw(st.sampled_from(ODD))
+        if isinstance(content, dict):
+            return {name: bend(inner) for name, inner in content.items()}
+        return [bend(inner) for inner in content] if isinstance(content, list) else content
+
+    return bend(draw(st.sampled_from(PAYLOADS)))
+
+
+MESSAGES = st.binary(max_size=20) | bent().map(lambda content: json.dumps(content).encode())
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@given(data=st.data())
+def test_any_payload_is_understood_or_undecodable(name: str, data: st.DataObject) -> None:
+    """Never another exception, and whatever is found has legal names and values."""
+    decoder = preset_decoder(name)
+    topics = [topic for topic in TOPICS if decoder.takes(topic)]
+    for topic, payload in data.draw(st.lists(st.tuples(st.sampled_from(topics), MESSAGES), max_size=4)):
+        try:
+            everything = decoder.decode(Message(topic, payload))
+        except Undecodable:
+            continue
+        for found in everything:
+            assert isinstance(found, DecodedRow | DecodedReading | DeviceDeclaration | DevicePresence)
+            msgspec.convert(found.device, DeviceId)
+            if isinstance(found, DecodedRow):
+                msgspec.convert(list(found.values), list[MetricName])
+                assert {type(value) for value in found.values.values()} <= {float, bool, str}
+            elif isinstance(found, DecodedReading):
+                msgspec.convert({"name": found.metric, "unit": found.unit}, Metric)
+                assert type(found.value) in (float, bool, str)
+            elif isinstance(found, DeviceDeclaration):
+                msgspec.convert(msgspec.to_builtins(list(found.metrics)), list[Metric])
+
+
+@pytest.mark.parametrize("number", [10**400, -(10**400), 2**63])
+def test_a_number_beyond_all_measure_is_no_strength(number: int) -> None:
+    """It is passed over, and the uplink is taken."""
+    uplink = {"rx_metadata": [{"rssi": number}, {"rssi": -40, "snr": number}], "f_cnt": number}
+    message = Message("v3/a/devices/b/up", json.dumps({"uplink_message": uplink}).encode())
+    _, *found = preset_decoder("the_things_stack").decode(message)
+    assert [(sample.metric, sample.value) for sample in found if isinstance(sample, DecodedReading)] == [
+        ("lora.rssi", -40.0),
+        ("lora.gateways", 2.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "topic"),
+    [
+        ("zigbee2mqtt=home/z2m", "home/z2m/lamp"),
+        ("tasmota=plug/{device}/tele", "plug/lamp/tele/SENSOR"),
+        ("esphome=nodes", "nodes/lamp/sensor/x/state"),
+        ("shelly=home", "home/lamp/relay/0"),
+        ("home_assistant=ha", "ha/sensor/x/state"),
+        ("the_things_stack=v3", "v3/app/devices/lamp/up"),
+    ],
+)
+def test_a_preset_may_be_under_another_topic(text: str, topic: str) -> None:
+    """The base topic stands behind '='."""
+    assert preset_decoder(text).takes(topic)
+    assert not preset_decoder(text).takes("elsewhere/x")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(GOLDEN)))
+def test_no_preset_keeps_another_from_its_messages(path: Path) -> None:
+    """In their order, the one that a message was written for is the first that takes it, though others would, too."""
+    golden = read(path)
+    others = [name for name in PRESETS if name != golden.preset.partition("=")[0]]
+    decoders = {text: preset_decoder(text) for text in in_order([*others, golden.preset])}
+    for message, expected in golden.messages:
+        if expected:
+            assert next(text for text, decoder in decoders.items() if decoder.takes(message.topic)) == golden.preset
+
+
+@pytest.mark.parametrize(
+    "topic", ["homeassistant/sensor/x/state", "shellies/shellygas-1/valve/0/state", "elsewhere/thing/x/state"]
+)
+def test_what_only_looks_like_a_node_is_passed_over(topic: str) -> None:
+    """It comes, since ESPHome's topics have no level of their own, and is neither stored nor refused."""
+    decoder = preset_decoder("esphome")
+    assert decoder.takes(topic)
+    assert decoder.decode(Message(topic, b"1")) == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(GOLDEN)))
+def test_samples_name_the_pages_that_they_follow(path: Path) -> None:
+    """Each with its address."""
+    assert all(" (https://" in page and page.endswith(")") for page in read(path).source.split("; "))
+
+
+@pytest.mark.parametrize("text", ["zigbee", "tasmota=", "esphome=a+", "home_assistant={x", ""])
+def test_a_preset_that_is_none_is_told(text: str) -> None:
+    """With the names of those that are there."""
+    with pytest.raises(ValueError, match=r"."):
+        preset_decoder(text)

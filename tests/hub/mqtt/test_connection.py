@@ -1,0 +1,169 @@
+"""The connection to a broker, made, refused and ended, with brokers as they are."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hub.mqtt.connection import BrokerConnection, BrokerOptions, BrokerSession
+from hub.mqtt.message import Publish
+from hub.mqtt.subscriptions import Subscription
+from tests.hub.mqtt.small_broker import Got, SmallBroker, small_broker
+from tests.services.mosquitto import Mosquitto
+
+
+class Recorder:
+    """Implements hub.mqtt.connection.Listener: what it was told, in order."""
+
+    def __init__(self) -> None:
+        self.links: list[BrokerConnection] = []
+        self.ends: list[str] = []
+        self.refusals: list[str] = []
+        self.lowered: list[str] = []
+        self.acknowledged: list[tuple[int, int]] = []
+        self._told = asyncio.Event()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            self._told.clear()
+            await self._told.wait()
+
+    def will(self) -> Publish | None:
+        return Publish("status", b"offline", 1, retain=True)
+
+    def farewell(self) -> Sequence[Publish]:
+        return []
+
+    def connected(self, link: BrokerConnection, *, is_resumed: bool) -> None:
+        self.links.append(link)
+        self._told.set()
+
+    def arrived(self, link: BrokerConnection, message: Any) -> None:
+        raise AssertionError("nothing is subscribed to")
+
+    def published(self, id: int, reason: int) -> None:
+        self.acknowledged.append((id, reason))
+        self._told.set()
+
+    def subscribed(self, refused: Sequence[str], lowered: Sequence[str], *, complete: bool) -> None:
+        if complete:
+            self.refusals += refused
+            self.lowered += lowered
+        self._told.set()
+
+    def unsubscribed(self) -> None:
+        raise AssertionError("nothing was subscribed to before")
+
+    def disconnected(self, why: str) -> None:
+        self.ends.append(why)
+        self._told.set()
+
+
+@contextlib.asynccontextmanager
+async def connecting(port: int) -> AsyncIterator[Recorder]:
+    """A connection that is made again and again, at once."""
+    recorder = Recorder()
+    running = asyncio.create_task(
+        BrokerSession(BrokerOptions("127.0.0.1", port, "hub"), recorder, jitter=lambda: 0.0).run(), name="broker"
+    )
+    try:
+        yield recorder
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+def take(_: Got) -> int:
+    return 0
+
+
+async def test_an_old_broker_is_spoken_to_as_it_can() -> None:
+    """MQTT 5 is tried first; what goes out then has no properties, and is acknowledged."""
+    async with small_broker(take, version=4) as broker, connecting(broker.port) as told:
+        await told.until(lambda: bool(told.links))
+        link = told.links[0]
+        assert (broker.versions, link.mqtt5, link.user_properties) == ([5, 4], False, False)
+        id = link.publish(Publish("a/b", b"1", 1, False))
+        await told.until(lambda: bool(told.acknowledged))
+        assert told.acknowledged == [(id, 0)]
+        assert broker.got == [Got("a/b", b"1", 1, id)]
+
+
+async def test_a_broker_that_was_there_is_not_taken_for_an_old_one() -> None:
+    """It is only away: the version stays."""
+    async with small_broker(take) as broker, connecting(broker.port) as told:
+        for count in range(1, 4):
+            await told.until(lambda count=count: len(told.links) == count)  # type: ignore[misc]
+            broker.drop()
+        await told.until(lambda: len(told.links) == 4)
+        assert broker.versions == [5, 5, 5, 5]
+        assert len(told.ends) == 3
+
+
+@pytest.mark.parametrize("version", [5, 4])
+async def test_subscriptions_that_are_refused_are_told(version: int) -> None:
+    """Those only."""
+    async with (
+        small_broker(take, version=version, refused=["secret/#", "more/+"]) as broker,
+        connecting(broker.port) as told,
+    ):
+        await told.until(lambda: bool(told.links))
+        asked = [("open/#", 1), ("secret/#", 1), ("b", 0), ("more/+", 1)]
+        told.links[0].subscribe([Subscription(filter, qos) for filter, qos in asked])
+        await told.until(lambda: bool(told.refusals))
+        assert told.refusals == ["secret/#", "more/+"]
+
+
+WILL, WILL_QOS_1, WILL_RETAIN = 0x04, 0x08, 0x20
+"""Flags of CONNECT (MQTT 5.0, section 3.1.2.3)."""
+
+
+async def test_a_broker_that_lets_nobody_in_is_asked_in_the_same_version() -> None:
+    """Its answer says that it speaks it."""
+    async with small_broker(take, reasons=[0x87, 0x86, 0x88]) as broker, connecting(broker.port) as told:
+        await told.until(lambda: bool(told.links))
+        assert broker.versions == [5, 5, 5, 5]
+
+
+async def test_a_broker_that_has_no_qos_1_and_keeps_nothing_gets_what_it_can_have() -> None:
+    """First of the will, which it says by refusing the connection; then of everything, which it says by accepting."""
+    limits = bytes([0x24, 0, 0x25, 0])
+    async with small_broker(take, reasons=[0x9B, 0x9A], properties=limits) as broker, connecting(broker.port) as told:
+        await told.until(lambda: bool(told.links))
+        wills = [flags & (WILL | WILL_QOS_1 | WILL_RETAIN) for flags in broker.flags]
+        assert wills == [WILL | WILL_QOS_1 | WILL_RETAIN, WILL | WILL_RETAIN, WILL]
+        told.links[0].publish(Publish("a", b"1", 1, retain=True))
+        (got,) = await broker.count(1)
+        assert (got.topic, got.qos) == ("a", 0)
+
+
+@pytest.mark.parametrize("reason", [0x00, 0x10, 0x87, 0x97])
+async def test_acknowledgements_are_told_with_their_reason(reason: int) -> None:
+    """Without properties, as most are, and with them."""
+    async with small_broker(lambda _: reason) as broker, connecting(broker.port) as told:
+        await told.until(lambda: bool(told.links))
+        ids = [told.links[0].publish(Publish("a", b"1", 1, False)) for _ in range(3)]
+        await told.until(lambda: len(told.acknowledged) == 3)
+        assert told.acknowledged == [(id, reason) for id in ids]
+
+
+async def test_a_broker_that_wants_a_password_is_told_in_words(mosquitto_program: Path, tmp_path: Path) -> None:
+    """And is asked again, since somebody may mend it."""
+    passwords = tmp_path / "passwords"
+    passwords.write_text("")
+    # The last word on who may come in: nobody who does not say who they are.
+    settings = ["allow_anonymous false", f"password_file {passwords}"]
+    with Mosquitto(mosquitto_program, tmp_path / "broker", settings=settings) as broker:
+        async with connecting(broker.port) as told:
+            await told.until(lambda: len(told.ends) >= 2)
+            assert all("refuses the connection: Not authorized" in why for why in told.ends), told.ends
+
+
+def test_the_small_broker_speaks_the_versions_there_are() -> None:
+    """What the tests above stand on."""
+    assert SmallBroker(take, version=4).versions == []

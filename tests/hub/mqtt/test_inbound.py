@@ -1,0 +1,222 @@
+"""From messages to the intake, on a real journal: acknowledged when durable, once, and never more in memory than is
+said."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import tracemalloc
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import paho.mqtt.client as paho
+import pytest
+
+from hub.ingest.intake import Intake
+from hub.journal.sqlite_journal import SqliteJournal
+from hub.model.batch import Entry, EntryKind, Series
+from hub.mqtt import inbound as module
+from hub.mqtt.connection import BrokerConnection
+from hub.mqtt.decoders.mapping import mapped
+from hub.mqtt.inbound import BridgeEpochs, Inbound, RecentReadings
+from hub.mqtt.subscriptions import Subscriptions
+from wire.errors import WireError
+from wire.model import Metric
+
+KEEPALIVE_S = 30
+
+
+class Connection:
+    """What an Inward asks of a connection."""
+
+    def __init__(self) -> None:
+        self.acked: list[int] = []
+        self.is_paused = False
+
+    def ack(self, mid: int) -> None:
+        self.acked.append(mid)
+
+    def pause(self) -> None:
+        self.is_paused = True
+
+    def resume(self) -> None:
+        self.is_paused = False
+
+
+class Directory:
+    """The hub's memory of devices, as plain as it can be."""
+
+    def __init__(self) -> None:
+        self.series: dict[tuple[str, str], Series] = {}
+
+    async def declare(self, device: str, metrics: Sequence[Metric]) -> Mapping[str, Series | WireError]:
+        for metric in metrics:
+            key = (device, metric.name)
+            self.series.setdefault(key, Series(len(self.series) + 1, *key, metric.type))
+        return {name: series for (id, name), series in self.series.items() if id == device}
+
+    def record(self, device: str, kind: str, detail: str) -> None:
+        """Nobody asks for events here."""
+
+    def describe(self, device: str, *, tags: Mapping[str, str], agent: str) -> None:
+        """Nor for tags."""
+
+
+class Bench:
+    """An Inward on a running commit loop, and what has become durable."""
+
+    def __init__(self, journal: SqliteJournal) -> None:
+        self.journal = journal
+        self.durable: list[Entry] = []
+        self.intake = Intake(
+            journal, clock=lambda: 7, on_committed=self.durable.extend, on_device=lambda _: None, live_time=lambda _: -1
+        )
+        self.inward = Inbound(
+            self.intake,
+            Directory(),
+            [mapped("s/{device}/{metric}", "value")],
+            name="home",
+            hub="f" * 32,
+            epochs=BridgeEpochs.of("home"),
+            subscriptions=Subscriptions([]),
+            receive_maximum=10,
+            keepalive_s=KEEPALIVE_S,
+            recent=RecentReadings(),
+            said=lambda _: None,
+        )
+
+    def arrive(
+        self, connection: Connection, mid: int, payload: bytes = b"1", *, qos: int = 1, dup: bool = False
+    ) -> None:
+        message = paho.MQTTMessage(mid, b"s/d/level")
+        message.payload, message.qos, message.dup = payload, qos, dup
+        self.inward.arrived(cast("BrokerConnection", connection), message)
+
+    async def until(self, connection: Connection, acked: list[int]) -> None:
+        """Returns when so much is acknowledged."""
+        while connection.acked != acked:
+            assert len(connection.acked) <= len(acked)
+            await asyncio.sleep(0)
+
+    @property
+    def readings(self) -> list[Any]:
+        """The values that are durable."""
+        return [
+            value
+            for entry in self.durable
+            if entry.kind is EntryKind.BATCH and entry.batch is not None
+            for _, values in entry.batch.columns
+            for value in values
+        ]
+
+
+@asynccontextmanager
+async def running(directory: Path) -> AsyncIterator[Bench]:
+    path = directory / "journal.db"
+    async with SqliteJournal(path, keep_bytes=1 << 28, keep_seconds=60, max_bytes=1 << 30) as journal:
+        bench = Bench(journal)
+        tasks = [asyncio.create_task(run()) for run in (bench.intake.run, bench.inward.run)]
+        try:
+            yield bench
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+
+async def test_what_is_acknowledged_is_durable_and_in_order(tmp_path: Path) -> None:
+    """Of whatever rounds they were; QoS 0 has nothing to acknowledge."""
+    async with running(tmp_path) as bench:
+        connection = Connection()
+        for mid in range(1, 60):
+            bench.arrive(connection, mid, b"%d" % mid, qos=mid % 2)
+            if mid % 7 == 0:
+                await asyncio.sleep(0)
+            assert len(bench.readings) >= len(connection.acked)
+        await bench.until(connection, list(range(1, 60, 2)))
+        assert bench.readings == list(range(1, 60))
+
+
+async def test_a_message_that_comes_again_is_taken_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its id, while the broker may not have its acknowledgement; after that, and with other content or in a new
+    session, it is another message, whose publisher used DUP as well."""
+    async with running(tmp_path) as bench:
+        connection = Connection()
+        now_s = asyncio.get_running_loop().time()
+        bench.arrive(connection, 1, b"1")
+        bench.arrive(connection, 1, b"1", dup=True)
+        bench.arrive(connection, 1, b"2", dup=True)
+        await bench.until(connection, [1, 1, 1])
+        assert bench.readings == [1.0, 2.0]
+        monkeypatch.setattr(
+            asyncio.get_running_loop(), "time", lambda: now_s + module.SILENCES * KEEPALIVE_S + 60, raising=False
+        )
+        bench.arrive(connection, 1, b"2", dup=True)
+        monkeypatch.undo()
+        await bench.until(connection, [1] * 4)
+        bench.inward.connected(is_resumed=False)
+        bench.arrive(connection, 1, b"2", dup=True)
+        await bench.until(connection, [1] * 5)
+        assert bench.readings == [1.0, 2.0, 2.0, 2.0]
+        assert (bench.inward.state.duplicates, bench.inward.state.taken) == (1, 5)
+
+
+@pytest.mark.parametrize(("bound", "value"), [("MAX_WAITING", 3), ("MAX_WAITING_BYTES", 6)])
+async def test_a_connection_is_not_read_while_too_much_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: str, value: int
+) -> None:
+    """In number or in bytes; a connection that takes the place of another is bounded as well."""
+    monkeypatch.setattr(module, bound, value)
+    async with running(tmp_path) as bench:
+        one, other = Connection(), Connection()
+        paused = []
+        for mid in range(1, 4):
+            bench.arrive(one, mid, b"12")
+            paused.append(one.is_paused)
+        assert paused == [False, False, True]
+        bench.arrive(other, 1, b"12")
+        paused = [other.is_paused]
+        await bench.until(one, [1, 2, 3])
+        await bench.until(other, [1])
+        paused.append(other.is_paused)
+        bench.arrive(other, 2, b"12")
+        assert [*paused, other.is_paused] == [True, False, False]
+
+
+async def test_long_messages_are_known_again_and_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as a broker may give again would not fit into memory."""
+    monkeypatch.setattr(module, "MAX_QUARANTINED_BYTES", 4)
+    async with running(tmp_path) as bench:
+        connection = Connection()
+        tracemalloc.start()
+        try:
+            for mid in range(1, 10):
+                bench.arrive(connection, mid, b"\xff" + bytes([mid]) * 1_000_000)
+                bench.arrive(connection, mid, b"\xff" + bytes([mid]) * 1_000_000, dup=True)
+            await bench.until(connection, [mid for mid in range(1, 10) for _ in range(2)])
+            kept_bytes, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert kept_bytes < 2_000_000
+        assert (bench.inward.state.duplicates, bench.inward.state.undecodable) == (9, 9)
+
+
+async def test_a_long_message_is_cut_in_the_quarantine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its beginning is there, and how long it was; the messages of its round are stored."""
+    monkeypatch.setattr(module, "MAX_QUARANTINED_BYTES", 4)
+    async with running(tmp_path) as bench:
+        connection = Connection()
+        bench.arrive(connection, 1, b"1")
+        bench.arrive(connection, 2, b"\xffgarbage")
+        bench.arrive(connection, 3, b"3")
+        await bench.until(connection, [1, 2, 3])
+        assert bench.readings == [1.0, 3.0]
+        (entry,) = await bench.journal.quarantined(None, code=None, limit=10, before=1 << 50)
+        assert len(bench.journal.held) == 1
+        told = json.loads(entry.payload)
+        assert (told["topic"], base64.b64decode(told["payload_base64"]), told["payload_bytes"]) == (
+            "s/d/level", b"\xffgar", 8
+        )  # fmt: skip

@@ -1,0 +1,396 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from hub.journal.sqlite_journal import SqliteJournal
+from hub.model.batch import Batch, Entry, EntryKind, Mark, Series
+from hub.mqtt.message import Publish
+from hub.mqtt.outbound import Outbound, forget_removed
+from hub.mqtt.publication import Publication
+from hub.mqtt.topics import TopicTemplate
+from tests.hub.mqtt.connection import connected, properties_of
+from tests.hub.mqtt.small_broker import Got, small_broker
+from tests.services.mosquitto import Mosquitto
+from wire.codec import AGENT_MESSAGES
+from wire.device import Data
+from wire.errors import Code, WireError
+
+EPOCH = "00000000000000aa"
+OWN = "00000000000000bb"
+HUB = "f" * 32
+SERIES = {device: Series(number, device, "count", "integer") for number, device in enumerate("abc", start=1)}
+EVERY = Publication(TopicTemplate.parse("hub/{device}/{metric}"))
+
+
+def entry_of(number: int, *, device: str = "a", epoch: str = EPOCH, historical: bool = False) -> Entry:
+    """An entry with one reading that tells its number, as ingestion makes it."""
+    frame = AGENT_MESSAGES["json"].encode(Data(number, [number], {"count": [number]}, historical))
+    batch = Batch([number], [(SERIES[device], [number])], readings=1, historical=historical)
+    return Entry(EntryKind.BATCH, device, epoch, number, number, "json", frame, batch=batch)
+
+
+def decode(entry: Entry) -> Batch:
+    message = AGENT_MESSAGES[entry.format].decode(entry.payload)
+    assert isinstance(message, Data)
+    return entry_of(message.seq, device=entry.device).batch or Batch([], [], readings=0)
+
+
+def open_journal(directory: Path, *, keep_bytes: int = 1 << 20) -> SqliteJournal:
+    return SqliteJournal(directory / "journal.db", keep_bytes=keep_bytes, keep_seconds=3600, max_bytes=1 << 30)
+
+
+async def append(journal: SqliteJournal, numbers: range, *, device: str = "a") -> None:
+    entries = [entry_of(number, device=device) for number in numbers]
+    await journal.append(entries, [Mark(device, EPOCH, numbers[-1])])
+
+
+def outward_of(
+    journal: SqliteJournal, *publications: Publication, decode: Callable[[Entry], Batch] = decode
+) -> Outbound:
+    outward = Outbound(
+        journal,
+        publications or [EVERY],
+        name="home",
+        hub=HUB,
+        kept_epochs={OWN},
+        decode=decode,
+        jitter=lambda: 0.0,
+    )
+    outward.begin()
+    return outward
+
+
+@contextlib.asynccontextmanager
+async def running(outward: Outbound) -> AsyncIterator[Outbound]:
+    task = asyncio.create_task(outward.run())
+    try:
+        yield outward
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+    if not task.cancelled():
+        task.result()
+
+
+def consumed(journal: SqliteJournal) -> int:
+    return next(state.offset for state in journal.consumers() if state.name == "mqtt:home")
+
+
+@pytest.fixture
+def mosquitto(mosquitto_program: Path, tmp_path: Path) -> Iterator[Mosquitto]:
+    with Mosquitto(mosquitto_program, tmp_path / "mosquitto") as broker:
+        yield broker
+
+
+async def test_every_reading_is_published_once_and_in_order(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    """With its batch's numbers as user properties; the cursor stands at the end when all is acknowledged."""
+    async with open_journal(tmp_path) as journal, running(outward_of(journal)) as outward:
+        async with connected(mosquitto.port) as subscriber, connected(mosquitto.port, outward) as connection:
+            await subscriber.subscribe("hub/#")
+            await append(journal, range(1, 501))
+            await append(journal, range(1, 501), device="b")
+            await outward.reached(1000)
+            messages = await subscriber.got(1000)
+            for device in "ab":
+                mine = [message for message in messages if message.topic == f"hub/{device}/count"]
+                assert [int(message.payload) for message in mine] == list(range(1, 501))
+            assert properties_of(messages[6]) == {
+                "hub-device": "a", "hub-epoch": EPOCH, "hub-seq": "7", "hub-origin": HUB,
+            }  # fmt: skip
+            assert connection.most_in_flight <= connection.receive_maximum == 20
+        state = outward.state
+        assert (state.published, state.acknowledged, state.in_flight, state.offset, state.lag) == (
+            1000,
+            1000,
+            0,
+            1000,
+            0,
+        )
+        assert consumed(journal) == 1000
+
+
+async def test_a_broker_that_is_away_costs_journal_space_only(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    """Its restart, and the hub's, lose nothing: what was not acknowledged goes out again, from the file."""
+    async with open_journal(tmp_path) as journal, running(outward_of(journal)) as outward:
+        async with connected(mosquitto.port, outward):
+            await append(journal, range(1, 11))
+            await outward.reached(10)
+        mosquitto.stop()
+        await append(journal, range(11, 411))
+        assert outward.state.lag == 400
+    mosquitto.start()
+    async with (
+        open_journal(tmp_path) as journal,
+        running(outward_of(journal)) as outward,
+        connected(mosquitto.port) as subscriber,
+    ):
+        await subscriber.subscribe("hub/#")
+        async with connected(mosquitto.port, outward):
+            await outward.reached(410)
+            assert [int(message.payload) for message in await subscriber.got(400)] == list(range(11, 411))
+
+
+async def test_nothing_is_lost_when_connections_are_cut(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    """Messages come again, never in another order than the device's own."""
+    total = 2_000
+    async with (
+        open_journal(tmp_path) as journal,
+        running(outward_of(journal)) as outward,
+        connected(mosquitto.port) as subscriber,
+    ):
+        await subscriber.subscribe("hub/#")
+        await append(journal, range(1, total + 1))
+        for part in range(1, 5):
+            async with connected(mosquitto.port, outward):
+                await outward.reached(part * total // 5)
+        async with connected(mosquitto.port, outward):
+            await outward.reached(total)
+            # Some of them came twice.
+            count = total
+            while int((await subscriber.got(count))[-1].payload) < total:
+                count = len(subscriber.received) + 1
+        newest = 0
+        for message in subscriber.received:
+            assert int(message.payload) <= newest + 1
+            newest = max(newest, int(message.payload))
+        assert newest == total
+
+
+async def test_a_broker_that_never_acknowledges_moves_nothing(tmp_path: Path) -> None:
+    """It is given as much as it may be, and what it was given comes again on the next connection."""
+    receive_maximum = 7
+    properties = b"\x21" + receive_maximum.to_bytes(2, "big")
+    async with (
+        small_broker(lambda _: None, properties=properties) as broker,
+        open_journal(tmp_path) as journal,
+        running(outward_of(journal)) as outward,
+    ):
+        await append(journal, range(1, 101))
+        outward_offset = outward.state.offset
+        async with connected(broker.port, outward):
+            await broker.count(receive_maximum)
+            assert outward.state.in_flight == receive_maximum
+        assert outward.state.offset == consumed(journal) == outward_offset
+        broker.got.clear()
+        broker.answer = lambda _: 0
+        async with connected(broker.port, outward):
+            await outward.reached(100)
+        assert [int(got.payload) for got in broker.got] == list(range(1, 101))
+        assert broker.most_unacknowledged == receive_maximum
+
+
+async def test_a_broker_that_drops_the_connection_at_each_publish(tmp_path: Path) -> None:
+    """It gets the same message again and again, and all of them in order once it behaves."""
+
+    def drop(_: Got) -> int:
+        raise ConnectionResetError
+
+    async with (
+        small_broker(drop) as broker,
+        open_journal(tmp_path) as journal,
+        running(outward_of(journal)) as outward,
+    ):
+        await append(journal, range(1, 51))
+        for _ in range(3):
+            async with connected(broker.port, outward) as connection:
+                await connection.ended.wait()
+        assert outward.state.offset == 0
+        assert {int(got.payload) for got in broker.got} == {1}
+        broker.got.clear()
+        broker.answer = lambda _: 0
+        async with connected(broker.port, outward):
+            await outward.reached(50)
+        assert [int(got.payload) for got in broker.got] == list(range(1, 51))
+
+
+async def test_a_message_that_is_too_large_is_passed_over(tmp_path: Path, mosquitto_program: Path) -> None:
+    """It is counted, and those behind it go out."""
+    text = Series(9, "a", "text", "string")
+    async with open_journal(tmp_path) as journal, running(outward_of(journal)) as outward:
+        with Mosquitto(mosquitto_program, tmp_path / "broker", settings=["max_packet_size 1000"]) as mosquitto:
+            async with connected(mosquitto.port) as subscriber, connected(mosquitto.port, outward) as connection:
+                assert connection.maximum_packet_size == 1000
+                await subscriber.subscribe("hub/#")
+                for number, size in enumerate((1, 5_000, 2), start=1):
+                    batch = Batch([number], [(text, ["x" * size])], readings=1)
+                    entry = Entry(EntryKind.BATCH, "a", EPOCH, number, 1, "json", b"{}", batch=batch)
+                    await journal.append([entry], [Mark("a", EPOCH, number)])
+                await outward.reached(3)
+                assert [message.payload for message in await subscriber.got(2)] == [b"x", b"xx"]
+                assert not connection.ended.is_set()
+        assert (outward.state.too_large, outward.state.published) == (1, 2)
+
+
+async def test_what_the_broker_refuses_is_passed_over(tmp_path: Path) -> None:
+    """Not authorized is for ever."""
+    async with (
+        small_broker(lambda got: 0x87 if got.payload == b"2" else 0) as broker,
+        open_journal(tmp_path) as journal,
+        running(outward_of(journal)) as outward,
+        connected(broker.port, outward),
+    ):
+        await append(journal, range(1, 4))
+        await outward.reached(3)
+        assert (outward.state.refused, outward.state.acknowledged) == (1, 3)
+
+
+async def test_a_quota_that_is_exceeded_is_tried_again(tmp_path: Path) -> None:
+    """From the message on that the broker did not take."""
+    refusals = iter([0x97, 0x97])
+
+    def answer(got: Got) -> int:
+        return next(refusals, 0) if got.payload == b"2" else 0
+
+    async with (
+        small_broker(answer) as broker,
+        open_journal(tmp_path) as journal,
+        running(outward_of(journal)) as outward,
+        connected(broker.port, outward),
+    ):
+        await append(journal, range(1, 4))
+        await outward.reached(3)
+        assert [got.payload for got in broker.got].count(b"2") == 3
+        assert outward.state.refused == 0
+
+
+async def test_what_came_in_through_the_same_broker_does_not_go_out(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    """Nor does backfill where it was not asked for."""
+    asked = Publication(TopicTemplate.parse("past/{device}/{metric}"), historical=True, retain=True)
+    async with (
+        open_journal(tmp_path) as journal,
+        running(outward_of(journal, EVERY, asked)) as outward,
+        connected(mosquitto.port) as subscriber,
+        connected(mosquitto.port, outward),
+    ):
+        await subscriber.subscribe("#")
+        entries = [entry_of(1, epoch=OWN), entry_of(2, historical=True), entry_of(3)]
+        await journal.append(entries, [Mark("a", EPOCH, 3)])
+        await outward.reached(3)
+        messages = await subscriber.got(3)
+        assert sorted((message.topic, int(message.payload)) for message in messages) == [
+            ("hub/a/count", 3), ("past/a/count", 2), ("past/a/count", 3),
+        ]  # fmt: skip
+        assert outward.state.passed_over == 1
+        async with connected(mosquitto.port) as later:
+            await later.subscribe("#")
+            retained = [(message.topic, message.payload) for message in await later.got(1)]
+            assert retained == [("past/a/count", b"3")]
+
+
+async def test_the_latest_at_a_period_holds_the_cursor_until_it_is_out(tmp_path: Path) -> None:
+    """Of many readings between two periods one goes out, and the cursor passes them with its acknowledgement."""
+    latest = Publication(TopicTemplate.parse("hub/{device}/state"), "json", every_s=0.05)
+    async with (
+        small_broker(lambda _: None) as broker,
+        open_journal(tmp_path) as journal,
+        running(outward_of(journal, latest)) as outward,
+    ):
+        await append(journal, range(1, 101))
+        await append(journal, range(1, 51), device="b")
+        async with connected(broker.port, outward):
+            await broker.count(2)
+            assert outward.state.offset == 0
+            broker.acknowledge_all()
+            await outward.reached(150)
+        assert [(got.topic, got.payload.partition(b",")[2]) for got in broker.got] == [
+            ("hub/a/state", b'"count":100}'), ("hub/b/state", b'"count":50}'),
+        ]  # fmt: skip
+
+
+async def test_qos_0_is_done_when_the_socket_has_it(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    """The cursor moves with it."""
+    publication = EVERY._replace(qos=0)
+    async with (
+        open_journal(tmp_path) as journal,
+        running(outward_of(journal, publication)) as outward,
+        connected(mosquitto.port) as subscriber,
+        connected(mosquitto.port, outward),
+    ):
+        await subscriber.subscribe("hub/#")
+        await append(journal, range(1, 301))
+        await outward.reached(300)
+        assert [int(message.payload) for message in await subscriber.got(300)] == list(range(1, 301))
+
+
+async def test_what_the_journal_has_deleted_is_missed_and_told(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    """Where the cursor stands before the journal's beginning, it goes there, and counts what lies between."""
+    async with open_journal(tmp_path, keep_bytes=0) as journal:
+        outward_of(journal)
+        journal.consumer("store")
+        for first in range(1, 5_001, 500):
+            await append(journal, range(first, first + 500))
+        for name in ("store", "mqtt:home"):
+            journal.advance(name, 5_000)
+        await append(journal, range(5_001, 5_002))
+        journal.advance("store", 5_001)
+        while journal.first_offset == 1:
+            await append(journal, range(journal.last_offset + 1, journal.last_offset + 2))
+        first = journal.first_offset
+        journal.advance("mqtt:home", 0)
+        async with running(outward_of(journal)) as outward, connected(mosquitto.port, outward):
+            await outward.reached(journal.last_offset)
+            assert outward.state.missed == first - 1
+
+
+async def test_an_entry_that_cannot_be_decoded_is_missed_and_passed_over(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    """Those behind it go out."""
+
+    def decode_but_two(entry: Entry) -> Batch:
+        if entry.seq == 2:
+            raise WireError(Code.UNKNOWN_METRIC, "nobody knows it")
+        return decode(entry)
+
+    async with open_journal(tmp_path) as journal:
+        outward_of(journal)
+        await append(journal, range(1, 4))
+    async with open_journal(tmp_path) as journal, running(outward_of(journal, decode=decode_but_two)) as outward:
+        async with connected(mosquitto.port, outward):
+            await outward.reached(3)
+        assert (outward.state.missed, outward.state.published) == (1, 2)
+
+
+async def test_a_bridge_that_is_removed_is_waited_for_no_longer(tmp_path: Path) -> None:
+    """Only bridges' consumers are forgotten."""
+    async with open_journal(tmp_path) as journal:
+        journal.consumer("store")
+        outward_of(journal)
+        assert forget_removed(journal, ["home"]) == []
+        assert forget_removed(journal, ["garden"]) == ["home"]
+        assert [state.name for state in journal.consumers()] == ["store"]
+
+
+async def test_what_was_there_before_the_bridge_is_not_published(tmp_path: Path) -> None:
+    """A new consumer begins at the journal's end."""
+    async with open_journal(tmp_path) as journal:
+        await append(journal, range(1, 11))
+        assert outward_of(journal).state.offset == 10
+
+
+async def test_a_description_is_said_at_each_connection_and_when_it_changes(tmp_path: Path) -> None:
+    """It needs no entries, and holds no cursor."""
+
+    class Words:
+        def __init__(self) -> None:
+            self.due: list[Publish] = []
+
+        def take(self) -> list[Publish]:
+            taken, self.due = self.due, []
+            return taken
+
+        def connected(self) -> None:
+            self.due.append(Publish("about/a", b"first", 1, retain=True))
+
+    words = Words()
+    async with small_broker(lambda _: 0) as broker, open_journal(tmp_path) as journal:
+        outward = Outbound(journal, [EVERY], name="home", hub=HUB, kept_epochs={OWN}, decode=decode, description=words)
+        outward.begin()
+        async with running(outward), connected(broker.port, outward):
+            await broker.count(1)
+            words.due.append(Publish("about/a", b"second", 1, retain=True))
+            outward.changed()
+            assert [got.payload for got in await broker.count(2)] == [b"first", b"second"]
