@@ -9,11 +9,12 @@ from typing import Any
 from line_protocol_parser import LineFormatError, parse_line
 
 from importer.errors import MappingError
-from importer.mapping import NS_PER, LineMapping
+from importer.mapping import LineMapping
 from importer.row import Refusal, Row
 from importer.text import MAX_LINE_BYTES, Line
 from wire.limits import MAX_STRING_VALUE_BYTES, MAX_TIME_NS
 from wire.model import Value
+from wire.timestamp import NS_PER_UNIT
 
 MAX_STRING_LINES = 1024
 """Lines over which one text may go: with the bound on its bytes, what a quote that is never closed can cost."""
@@ -118,7 +119,7 @@ class _RowMaker:
 
     def __init__(self, mapping: LineMapping) -> None:
         self._mapping = mapping
-        self._factor = NS_PER[mapping.precision]
+        self._factor = NS_PER_UNIT[mapping.precision]
         self._measurements = frozenset(mapping.measurements)
         self._places = _PLACE.findall(mapping.metric)
         self._name_of = _template(mapping.metric, self._places)

@@ -34,7 +34,6 @@ LAYOUT = "telemetry-import-1"
 """Changes whenever the same file and mapping would be cut into other batches: it is part of the epoch."""
 
 Precision = Literal["ns", "us", "ms", "s"]
-NS_PER: dict[Precision, int] = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
 
 Ambiguous = Literal["order", "earlier", "later", "refuse"]
 """What a local time means that came twice, when clocks were put back. "order": of the times of one series the first is

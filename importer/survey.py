@@ -114,7 +114,7 @@ class Survey:
                 notice(self.file.position)
             yield row
         if table is not None:
-            self.ambiguous_times, self.local_times = table.moments.ambiguous, table.moments.local
+            self.ambiguous_times, self.local_times = table.times.ambiguous, table.times.local
         notice(self.file.position)
 
     def _admitted(self, on_refused: Callable[[Refusal], None], notice: Notice) -> Iterator[Row]:

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from importer.cell import Cells, Read
 from importer.errors import MappingError
+from importer.local_time import LocalTimes
 from importer.mapping import TableMapping, zone_of
-from importer.moment import Moments
 from importer.row import Refusal, Row
 from importer.text import Line
 from wire.model import Value
@@ -62,11 +62,11 @@ def column_names(cells: Sequence[str], *, header: bool) -> list[str]:
 
 
 class Table:
-    """Reads a table; its `moments` count what was special about the times."""
+    """Reads a table; its `times` count the local and the ambiguous times."""
 
     def __init__(self, mapping: TableMapping) -> None:
         self._mapping = mapping
-        self.moments = Moments(mapping.time_format, zone_of(mapping.zone), mapping.ambiguous)
+        self.times = LocalTimes(mapping.time_format, zone_of(mapping.zone), mapping.ambiguous)
         cells = Cells(mapping)
         self._readers: dict[str, Read] = {metric: cells.reader(type) for metric, type in mapping.types.items()}
         self._read_other = cells.reader(None if mapping.metric_column else "float")
@@ -108,7 +108,7 @@ class Table:
         if not values:
             return None
         try:
-            time_ns = self.moments.time_ns(" ".join(cells[place] for place in layout.time), (device, group))
+            time_ns = self.times.time_ns(" ".join(cells[place] for place in layout.time), (device, group))
         except ValueError as error:
             return Refusal(line, raw, "time", str(error))
         return Row(line, raw, device, group, time_ns, values)

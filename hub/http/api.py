@@ -13,7 +13,6 @@ from starlette.responses import Response
 
 from hub.http import history, paging, problem, schemas
 from hub.http.caller import Admin, Caller, Reader
-from hub.http.instant import NS_PER_S
 from hub.http.overview import Overview, metric_of
 from hub.http.paging import take_page
 from hub.http.parameters import known_parameters
@@ -25,6 +24,7 @@ from hub.model.batch import Series
 from hub.model.identity import Identity, Role
 from wire import limits
 from wire.errors import WireError
+from wire.timestamp import NS_PER_S
 
 encode = msgspec.json.Encoder().encode
 

@@ -9,14 +9,14 @@ from zoneinfo import ZoneInfo
 
 from fastapi import Query, Request
 
-from hub.http.instant import UNITS_NS, parse_time
 from hub.http.problem import Refusal
 from hub.http.table import UTC
 from hub.live.selection import matches, selection
 from hub.model.batch import Series
 from wire.limits import MAX_TIME_NS
+from wire.timestamp import DURATION_NS, parse_query_time
 
-DEFAULT_SPAN_NS = UNITS_NS["h"]
+DEFAULT_SPAN_NS = DURATION_NS["h"]
 
 DEVICE_SELECTORS = "Device ids; `*` stands for any run of characters."
 METRIC_SELECTORS = "Metric names, likewise; all without it."
@@ -78,7 +78,7 @@ Clock = Callable[[], int]
 
 def _time(name: str, text: str, now_ns: int) -> int:
     try:
-        return parse_time(text, now_ns)
+        return parse_query_time(text, now_ns)
     except ValueError as error:
         raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, f"{name}: {error}") from None
 

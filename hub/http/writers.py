@@ -10,10 +10,10 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hub.http.instant import NS_PER_S
 from hub.http.table import TEXT, TYPES, UTC, Layout, Table
 from hub.model.batch import Series
 from wire.model import MetricType
+from wire.timestamp import NS_PER_S
 
 CSV_HEADER = ["time", "time_ns", "device", "metric", "unit", "value"]
 CSV_END = "\r\n"

@@ -263,7 +263,7 @@ async def test_a_broken_export_is_no_file(hub: Hub, tmp_path: Path) -> None:
     [
         (["tank", "-o", "tank.txt"], "give --format"),
         (["tank", "-o", "there.csv"], "there.csv exists"),
-        (["tank", "-o", "new.csv", "--from", "yesterday"], "from: 'yesterday' is no time"),
+        (["tank", "-o", "new.csv", "--from", "yesterday"], "from: 'yesterday' is not a time"),
         (["tank", "-o", "new.csv", "--tz", "Mars"], "no time zone 'Mars'"),
         (["tank", "-o", "new.csv", "--format", "xml"], "xml"),
     ],

@@ -10,20 +10,10 @@ from typing import Any, NamedTuple
 import msgspec
 from line_protocol_parser import LineFormatError, parse_line
 
-from hub.mqtt.decoders.record import (
-    MAX_DEPTH,
-    NS_PER,
-    VALUE,
-    PayloadRecord,
-    ReadTime,
-    Scalar,
-    check_count,
-    looks_like_time,
-    text_of,
-    time_reader,
-)
+from hub.mqtt.decoders.record import MAX_DEPTH, VALUE, PayloadRecord, Scalar, check_count, text_of
 from hub.mqtt.message import Undecodable
 from wire.limits import MAX_TIME_NS
+from wire.timestamp import NS_PER_UNIT, ParseTime, looks_like_time, time_parser
 
 TIME_FIELDS = ("ts", "time", "timestamp")
 """Where a time is looked for when no field is named."""
@@ -35,7 +25,7 @@ class TimeField(NamedTuple):
     """Where an object has its time and how it is read; without a `name` the first of TIME_FIELDS."""
 
     name: str = ""
-    read: ReadTime = time_reader()
+    read: ParseTime = time_parser()
 
 
 ANY_TIME = TimeField()
@@ -141,7 +131,7 @@ UNITS = {"Cel": "°C", "%RH": "%", "%EL": "%", "Ohm": "Ω", "deg": "°", "/": ""
 
 _VALUES = ("v", "vs", "vb", "vd")
 _KNOWN = frozenset(("bn", "bt", "bu", "bv", "bs", "bver", "n", "u", "s", "t", "ut", *_VALUES))
-_seconds = time_reader("s")
+_seconds = time_parser("s")
 
 
 def read_senml(payload: bytes, received_ns: int) -> list[PayloadRecord]:
@@ -252,7 +242,7 @@ def read_line(payload: bytes, precision: str = "ns") -> list[PayloadRecord]:
 
     Raises Undecodable, and then no line is taken.
     """
-    factor = NS_PER[precision]
+    factor = NS_PER_UNIT[precision]
     found: list[PayloadRecord] = []
     count = 0
     for text in _lines(text_of(payload)):

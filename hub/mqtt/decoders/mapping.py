@@ -17,7 +17,7 @@ from hub.mqtt.decoders.formats import (
     read_line,
     read_senml,
 )
-from hub.mqtt.decoders.record import NS_PER, VALUE, PayloadRecord, Scalar, checked, read_value, time_reader
+from hub.mqtt.decoders.record import VALUE, PayloadRecord, Scalar, checked, read_value
 from hub.mqtt.message import (
     Decoded,
     DecodedReading,
@@ -30,6 +30,7 @@ from hub.mqtt.message import (
 )
 from hub.mqtt.topics import TopicTemplate
 from wire.limits import MAX_TAG_KEY, MAX_TAG_VALUE, MAX_UNIT
+from wire.timestamp import NS_PER_UNIT, time_parser
 
 Form = Literal["json", "value", "senml", "line", "function"]
 """What payloads hold."""
@@ -215,7 +216,7 @@ def mapped(
     a payload's fields or tags, and `field`, which is the name of the value. Raises ValueError with a sentence.
     """
     template = TopicTemplate.parse(topic)
-    field = TimeField(time, time_reader(time_format))
+    field = TimeField(time, time_parser(time_format))
     read: Read
     match payload:
         case "json":
@@ -226,7 +227,7 @@ def mapped(
             read = lambda message: read_senml(message.payload, message.received_ns)  # noqa: E731
         case "line":
             precision = time_format if time_format != "auto" else "ns"
-            if precision not in NS_PER:
+            if precision not in NS_PER_UNIT:
                 raise ValueError(f"the times of line protocol are in s, ms, us or ns, not in {time_format}")
             read = lambda message: read_line(message.payload, precision)  # noqa: E731
         case "function":

@@ -11,8 +11,9 @@ import re
 from typing import Any
 
 from hub.mqtt.decoders.formats import flat, parsed
-from hub.mqtt.decoders.record import MAX_DEVICES, Preset, Scalar, bare, is_online, samples, time_reader
+from hub.mqtt.decoders.record import MAX_DEVICES, Preset, Scalar, bare, is_online, samples
 from hub.mqtt.message import Decoded, DevicePresence, Message, Undecodable, legal_device
+from wire.timestamp import time_parser
 
 UNITS = {
     **dict.fromkeys(("power", "apower", "act_power", "overpower_value"), "W"),
@@ -60,7 +61,7 @@ _UNSTEADY = re.compile(
 """Fields that are no measurement, or come and go."""
 _PHASE = re.compile(r"([abcn]|total)_")
 """What stands before a quantity of one phase, of the neutral conductor, or of all of them."""
-_read_time = time_reader("s")
+_read_time = time_parser("s")
 
 
 class ShellyDecoder:

@@ -12,18 +12,10 @@ import re
 from collections.abc import Mapping
 
 from hub.mqtt.decoders.formats import flat, parsed
-from hub.mqtt.decoders.record import (
-    Preset,
-    Scalar,
-    has_offset,
-    is_online,
-    looks_like_time,
-    samples,
-    switched,
-    time_reader,
-)
+from hub.mqtt.decoders.record import Preset, Scalar, is_online, samples, switched
 from hub.mqtt.message import Decoded, DevicePresence, Message, Undecodable, legal_device
 from hub.mqtt.topics import TopicTemplate
+from wire.timestamp import has_offset, looks_like_time, time_parser
 
 TELEMETRY, RESULTS = "tele", "stat"
 """The prefixes that Tasmota has in the topics of what it measures and of what it was told to do."""
@@ -65,7 +57,7 @@ UNITS = {
 
 _SAME_UNIT = {"DewPoint": "Temperature", "HeatIndex": "Temperature", "SeaPressure": "Pressure"}
 _RELAY = re.compile(r"POWER\d*")
-_read_time = time_reader()
+_read_time = time_parser()
 
 
 class TasmotaDecoder:

@@ -9,13 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 from hub.mqtt.decoders.formats import flat, parsed
-from hub.mqtt.decoders.record import MAX_DEVICES, Preset, Scalar, samples, time_reader
+from hub.mqtt.decoders.record import MAX_DEVICES, Preset, Scalar, samples
 from hub.mqtt.message import Decoded, DeviceDeclaration, Message, Undecodable, legal_device
 from hub.mqtt.topics import TopicTemplate
 from wire.limits import MAX_TAG_VALUE
+from wire.timestamp import time_parser
 
 UNITS = {"lora.rssi": "dBm", "lora.snr": "dB"}
-_read_time = time_reader("iso8601")
+_read_time = time_parser("iso8601")
 
 
 class TheThingsStackDecoder:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hub.mqtt.decoders.formats import flat, parsed
-from hub.mqtt.decoders.record import MAX_DEVICES, Preset, Scalar, bare, is_online, row, switched, time_reader, under
+from hub.mqtt.decoders.record import MAX_DEVICES, Preset, Scalar, bare, is_online, row, switched, under
 from hub.mqtt.message import (
     Decoded,
     DeviceDeclaration,
@@ -21,6 +21,7 @@ from hub.mqtt.message import (
 )
 from wire.limits import MAX_DESCRIPTION, MAX_METRICS, MAX_TAG_VALUE, MAX_UNIT
 from wire.model import Metric, MetricType
+from wire.timestamp import time_parser
 
 AVAILABILITY = "/availability"
 BRIDGE = "bridge/"
@@ -31,7 +32,7 @@ PUBLISHED = 1
 MAX_FEATURES_DEPTH = 8
 """Features within features; devices have two levels."""
 
-_read_time = time_reader()
+_read_time = time_parser()
 
 
 class Zigbee2MqttDecoder:

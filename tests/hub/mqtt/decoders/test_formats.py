@@ -11,8 +11,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hub.mqtt.decoders.formats import TimeField, load_function, read_function, read_json, read_line, read_senml
-from hub.mqtt.decoders.record import MAX_DEPTH, MAX_VALUES, PayloadRecord, read_value, time_reader
+from hub.mqtt.decoders.record import MAX_DEPTH, MAX_VALUES, PayloadRecord, read_value
 from hub.mqtt.message import Undecodable
+from wire.timestamp import time_parser
 
 NOW_NS = 1_700_000_000_000_000_000
 Read = Callable[[bytes], list[PayloadRecord]]
@@ -140,14 +141,6 @@ def test_the_time_of_an_object_is_found(time: str, time_ns: int) -> None:
         assert abs(record.time_ns - time_ns) < 200
 
 
-@pytest.mark.parametrize("value", ["1e999999999", "nan", "Infinity", 1e300, 2**63, -1, True, None, "soon", ""])
-@pytest.mark.parametrize("format", ["auto", "iso8601", "s", "ms", "us", "ns", "%H:%M"])
-def test_what_is_no_time_is_told(format: str, value: object) -> None:
-    """In one way, however large it is or whatever else it is."""
-    with pytest.raises(ValueError, match=r"no time|no count|not of 1970"):
-        time_reader(format)(value)
-
-
 def test_what_only_sounds_like_a_time_stays_a_value() -> None:
     """A duration that is called time is no moment."""
     assert read_json(b'{"time": 12.5}') == [PayloadRecord({"time": 12.5})]
@@ -156,13 +149,13 @@ def test_what_only_sounds_like_a_time_stays_a_value() -> None:
 
 def test_the_field_that_is_named_has_to_have_the_time() -> None:
     """A setting is not a guess: what does not fit is told."""
-    field = TimeField("at.when", time_reader("ms"))
+    field = TimeField("at.when", time_parser("ms"))
     assert read_json(b'{"at": {"when": 1700000000000}, "time": 1.0}', field) == [PayloadRecord({"time": 1.0}, NOW_NS)]
     for payload in (b'{"a": 1}', b'{"at": {"when": "soon"}}', b'{"at": {"when": -1}}', b'{"at": {"when": true}}'):
         with pytest.raises(Undecodable) as refused:
             read_json(payload, field)
         assert refused.value.code == "time"
-    pattern = TimeField("t", time_reader("%d.%m.%Y %H:%M:%S"))
+    pattern = TimeField("t", time_parser("%d.%m.%Y %H:%M:%S"))
     assert read_json(b'{"t": "14.11.2023 22:13:20", "a": 1}', pattern) == [PayloadRecord({"a": 1}, NOW_NS)]
 
 
