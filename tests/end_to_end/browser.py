@@ -20,6 +20,7 @@ ARGUMENTS = [
     "--disable-sync",
     "--no-first-run",
 ]
+AXE = Path(__file__).parents[2] / "dashboards" / "web" / "node_modules" / "axe-core" / "axe.min.js"
 PHONE = {"width": 360, "height": 780}
 SCREEN = {"width": 1440, "height": 900}
 
@@ -55,3 +56,11 @@ async def held(page: Page, device: str, metric: str) -> list[tuple[float, Any]]:
     """What the chart of a metric holds: (time in ms, value)."""
     series = await page.evaluate("([d, m]) => window.__hub?.series(d, m) ?? null", [device, metric])
     return [] if series is None else list(zip(series["times_ms"], series["values"], strict=True))
+
+
+async def check_layout(page: Page) -> None:
+    """Check that the page does not scroll sideways and that axe finds no accessibility fault."""
+    assert await page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    if AXE.exists():
+        await page.evaluate(AXE.read_text())
+        assert await page.evaluate("axe.run().then(r => r.violations.map(v => v.id + ': ' + v.nodes[0].html))") == []

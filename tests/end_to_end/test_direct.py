@@ -15,13 +15,13 @@ from websockets.frames import Frame, Opcode
 
 from bench.connection import Peer, open_websocket
 from tests.end_to_end.hub import running_hub
-from tests.end_to_end.test_invalid_input import METRICS, agent, data, greeted, hello
+from tests.end_to_end.raw_agent import METRICS, connect_agent, data, greeted_agent, hello
 
 
 async def test_what_comes_in_one_segment_is_taken_in_order(tmp_path: Path) -> None:
     """A hello and a declaration have to wait for the disk; the batches that came along with them come after them."""
     async with running_hub(tmp_path / "data") as hub:
-        connection = await agent(hub, await hub.token("device", "--device", "d"))
+        connection = await connect_agent(hub, await hub.token("device", "--device", "d"))
         ws = connection.ws
         declare = {"type": "declare", "metrics": [*METRICS, {"name": "g", "type": "float"}]}
         for message in (hello(), data(1), declare, data(2, {"g": [2.0]}), data(3)):
@@ -38,7 +38,7 @@ async def test_what_comes_in_one_segment_is_taken_in_order(tmp_path: Path) -> No
 async def test_a_message_in_fragments_is_one_message(tmp_path: Path) -> None:
     """A batch that comes in three frames is one batch (RFC 6455, 5.4)."""
     async with running_hub(tmp_path / "data") as hub:
-        connection, _ = await greeted(hub, await hub.token("device", "--device", "d"))
+        connection, _ = await greeted_agent(hub, await hub.token("device", "--device", "d"))
         text = json.dumps(data(1))
         await connection.ws.send([text[:9], text[9:30], text[30:]])
         assert await connection.receive() == {"type": "ack", "seq": 1}
@@ -52,7 +52,7 @@ async def test_agents_that_come_and_go_do_the_hub_no_harm(tmp_path: Path) -> Non
 
         async def come_and_go(device: str) -> None:
             for turn in range(rounds):
-                connection = await agent(hub, token)
+                connection = await connect_agent(hub, token)
                 await connection.send(hello(device))
                 acked = int((await connection.receive())["acked"])
                 for seq in range(acked + 1, acked + 1 + batches):
@@ -62,7 +62,7 @@ async def test_agents_that_come_and_go_do_the_hub_no_harm(tmp_path: Path) -> Non
                 await connection.ws.close()
 
         await asyncio.gather(*(come_and_go(f"d{number}") for number in range(6)))
-        last, _ = await greeted(hub, token)
+        last, _ = await greeted_agent(hub, token)
         await last.send(data(1))
         assert await last.receive() == {"type": "ack", "seq": 1}
         assert len((await hub.settled())["devices"]) == 7
@@ -78,7 +78,7 @@ async def test_who_pings_and_does_not_read_is_not_answered_for_ever(tmp_path: Pa
         sent = await asyncio.to_thread(ping_without_reading, open_websocket(peer, "telemetry.v1.json"))
         grown = psutil.Process(hub.pid).memory_info().rss - before
         assert 2 * grown < sent, (grown, sent)
-        last, _ = await greeted(hub, await hub.token("device", "--device", "d"))
+        last, _ = await greeted_agent(hub, await hub.token("device", "--device", "d"))
         await last.ws.close()
 
 
@@ -98,12 +98,12 @@ async def test_text_that_is_not_unicode_closes_with_1007(tmp_path: Path, inside:
     """Text has to be UTF-8 (RFC 6455, 8.1); the batches before it are safe, and the hub goes on."""
     async with running_hub(tmp_path / "data") as hub:
         token = await hub.token("device", "--device", "d")
-        connection, _ = await greeted(hub, token)
+        connection, _ = await greeted_agent(hub, token)
         await connection.send(data(1))
         assert await connection.receive() == {"type": "ack", "seq": 1}
         await connection.ws.send(b'{"type":"data","seq":2,"time":[1],"values":{"s":[' + inside + b"]}}", text=True)
         assert await connection.closed() == 1007
-        _, acked = await greeted(hub, token)
+        _, acked = await greeted_agent(hub, token)
         assert acked == 1
 
 

@@ -13,10 +13,8 @@ import pytest
 from device_agent import Agent, Metric
 from tests.end_to_end.flow_watch import watching_flow
 from tests.end_to_end.hub import Hub
-from tests.end_to_end.test_invalid_input import Agent as RawAgent
-from tests.end_to_end.test_invalid_input import agent as raw_agent
-from tests.end_to_end.test_invalid_input import data, hello
-from tests.hub.storage.duckdb.test_database import held_by_another_process
+from tests.end_to_end.raw_agent import connect_agent, data, hello
+from tests.hub.storage.duckdb.locked_file import locked_by_another_process
 
 AGENTS = 4
 KILLS = 2
@@ -48,7 +46,7 @@ async def send(agent: Agent, stop: asyncio.Event) -> int:
 
 async def fill_quarantine(hub: Hub, token: str) -> None:
     """Sends what cannot be accepted, until every one of it was refused."""
-    sender: RawAgent = await raw_agent(hub, token)
+    sender = await connect_agent(hub, token)
     await sender.send(hello("bad"))
     assert (await sender.receive())["type"] == "welcome"
     for first in range(1, REFUSED, REFUSED_AT_ONCE):
@@ -95,7 +93,7 @@ async def test_the_books_balance_over_kills_a_locked_store_and_a_full_quarantine
                 await hub.kill()
                 await hub.start()
             await hub.kill()
-            with held_by_another_process(hub.data / "history.duckdb"):
+            with locked_by_another_process(hub.data / "history.duckdb"):
                 await hub.start()
                 assert "in use by another process" in (await hub.in_trouble())["store"]
                 await fill_quarantine(hub, token)

@@ -8,11 +8,10 @@ import pytest
 from playwright.async_api import Page
 
 from device_agent import Agent
-from tests.end_to_end.browser import PHONE, open_browser, open_page
+from tests.end_to_end.browser import PHONE, check_layout, open_browser, open_page
 from tests.end_to_end.hub import Hub
-from tests.hub.storage.duckdb.test_database import held_by_another_process
+from tests.hub.storage.duckdb.locked_file import locked_by_another_process
 
-AXE = Path(__file__).parents[2] / "dashboards" / "web" / "node_modules" / "axe-core" / "axe.min.js"
 LONG = "x" * 64
 ROWS = 1_234
 
@@ -27,14 +26,6 @@ async def send(hub: Hub, token: str, device: str, first: int) -> None:
 async def says(page: Page, test_id: str, words: str) -> None:
     """Returns when an element says this."""
     await page.get_by_test_id(test_id).filter(has_text=words).wait_for()
-
-
-async def check_looks(page: Page) -> None:
-    """Nothing that scrolls sideways, nothing that axe finds."""
-    assert await page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-    if AXE.exists():
-        await page.evaluate(AXE.read_text())
-        assert await page.evaluate("axe.run().then(r => r.violations.map(v => v.id + ': ' + v.nodes[0].html))") == []
 
 
 @pytest.mark.deadline(120)
@@ -54,9 +45,9 @@ async def test_the_page_draws_what_the_books_say(tmp_path: Path, chromium: Path)
             await says(page, "flow-sum", f"{2 * ROWS:,}")
             await send(hub, token, "pump", ROWS + 1)
             await says(page, "flow-sum", f"{3 * ROWS:,}")
-            await check_looks(page)
+            await check_layout(page)
             await hub.kill()
-            with held_by_another_process(hub.data / "history.duckdb"):
+            with locked_by_another_process(hub.data / "history.duckdb"):
                 await hub.start()
                 await says(page, "flow-store", "in use by another process")
                 await says(page, "trouble", "Nothing is stored.")
@@ -65,7 +56,7 @@ async def test_the_page_draws_what_the_books_say(tmp_path: Path, chromium: Path)
                 for scheme in ("light", "dark"):
                     phone = await open_page(browser, hub, "/flow", viewport=PHONE, color_scheme=scheme)
                     await says(phone, "flow-store", "Not available")
-                    await check_looks(phone)
+                    await check_layout(phone)
             await says(page, "flow-verdict", "Balanced")
             await says(page, "flow-store", "Running")
             await page.get_by_test_id("trouble").wait_for(state="detached")

@@ -6,14 +6,13 @@ import asyncio
 import json
 import random
 import signal
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from device_agent import Agent
-from tests.end_to_end.hub import COMMAND, Hub, running_hub
+from tests.end_to_end.hub import Hub, running_hub
+from tests.end_to_end.import_command import import_result, start_import, stored_values
 
 DEVICES = 30
 FIELDS = 10
@@ -34,29 +33,6 @@ def hosts_file(path: Path, *, lines: int, seed: int = 1) -> None:
             file.write(f"cpu,hostname=host_{host},region=eu-central-1 {fields} {START_NS + turn * STEP_NS}\n")
 
 
-async def start_import(hub: Hub, token: str, *arguments: str) -> asyncio.subprocess.Process:
-    """A `hub import` that runs."""
-    return await asyncio.create_subprocess_exec(
-        *COMMAND,
-        "import",
-        *arguments,
-        "--url",
-        hub.url,
-        "--token",
-        token,
-        "--json",
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-
-
-async def ended(process: asyncio.subprocess.Process) -> tuple[int | None, dict[str, Any], str]:
-    """Its exit code, its report and what it said besides."""
-    out, err = await process.communicate()
-    assert out, err.decode()
-    return process.returncode, json.loads(out), err.decode()
-
-
 async def accepted(hub: Hub) -> int:
     """Readings that the hub has taken in so far."""
     flow = await hub.get("/api/v1/flow")
@@ -70,13 +46,6 @@ async def reach(hub: Hub, readings: int) -> int:
         if found >= readings:
             return found
         await asyncio.sleep(0.01)
-
-
-async def history(hub: Hub, device: str, metric: str) -> Sequence[Any]:
-    """Every stored value, in order of time."""
-    answer = await hub.get("/api/v1/history", device=device, metric=metric, points=0, **{"from": "0"})
-    values: Sequence[Any] = answer["series"][0]["values"]
-    return values
 
 
 @pytest.mark.deadline(300)
@@ -103,7 +72,7 @@ async def test_a_file_is_stored_once_whoever_is_killed_in_the_middle(tmp_path: P
         await hub.kill()
         assert there < readings
         await hub.start()
-        status, report, said = await ended(running)
+        status, report, said = await import_result(running)
         assert status == 0, said
         flow = await hub.settled()
         books = {device["device"]: device for device in flow["devices"]}
@@ -116,7 +85,7 @@ async def test_a_file_is_stored_once_whoever_is_killed_in_the_middle(tmp_path: P
         values = random.Random(1)
         written = [[values.randrange(1000) for _ in range(FIELDS)] for _ in range(LINES)]
         for host in (0, DEVICES - 1):
-            assert await history(hub, f"host_{host}", "usage_3") == [line[3] for line in written[host::DEVICES]]
+            assert await stored_values(hub, f"host_{host}", "usage_3") == [line[3] for line in written[host::DEVICES]]
         assert await hub.stop() == 0
     finally:
         await hub.kill()
@@ -132,11 +101,11 @@ async def test_an_import_that_is_stopped_says_how_to_go_on_and_stores_nothing_tw
         running = await start_import(hub, token, str(file))
         await reach(hub, 1)
         running.send_signal(signal.SIGINT)
-        status, report, said = await ended(running)
+        status, report, said = await import_result(running)
         assert (status, report["ok"]) == (1, False)
         assert "the same command goes on" in said
         for stored in (True, False):
-            status, report, said = await ended(await start_import(hub, token, str(file)))
+            status, report, said = await import_result(await start_import(hub, token, str(file)))
             assert (status, report["ok"]) == (0, True), said
             assert (report["files"][0]["stored"] > 0) is stored
         flow = await hub.settled()
@@ -159,10 +128,10 @@ async def test_a_device_that_is_connected_itself_is_not_thrown_out(tmp_path: Pat
             assert "boiler is connected itself; stop its agent" in said
             await agent.send({"x": 3.0})
             await agent.drain(30)
-        status, report, _ = await ended(running)
+        status, report, _ = await import_result(running)
         assert (status, report["files"][0]["stored"]) == (0, 1)
         await hub.settled()
-        assert await history(hub, "boiler", "x") == [1.0, 2.0, 3.0]
+        assert await stored_values(hub, "boiler", "x") == [1.0, 2.0, 3.0]
         (device,) = (await hub.get("/api/v1/devices"))["devices"]
         assert device["tags"] == {"site": "north"}
         latest = await hub.get("/api/v1/latest")

@@ -2,98 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import struct
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
 import pytest
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
 
-from tests.end_to_end.hub import Hub, running_hub
+from tests.end_to_end.hub import running_hub
+from tests.end_to_end.raw_agent import connect_agent, data, greeted_agent, hello
 from wire.limits import MAX_BATCH_BYTES
-
-EPOCH = "00000000000000aa"
-METRICS = [
-    {"name": "f", "type": "float"},
-    {"name": "i", "type": "integer"},
-    {"name": "b", "type": "boolean"},
-    {"name": "s", "type": "string"},
-]
-SUBPROTOCOL = {"json": "telemetry.v1.json", "msgpack": "telemetry.v1.msgpack"}
-
-
-def hello(device: str = "d", **other: Any) -> dict[str, Any]:
-    return {
-        "type": "hello",
-        "device": device,
-        "epoch": EPOCH,
-        "next_seq": 1000,
-        "durable": True,
-        "time": 1,
-        "metrics": METRICS,
-        **other,
-    }
-
-
-def data(seq: int, values: dict[str, Any] | None = None, time: Any = None) -> dict[str, Any]:
-    return {"type": "data", "seq": seq, "time": [seq] if time is None else time, "values": values or {"f": [1.0]}}
-
-
-class Agent(NamedTuple):
-    """A connection that says exactly what it is told to."""
-
-    ws: ClientConnection
-    format: str
-
-    async def send(self, message: Any) -> None:
-        if isinstance(message, str | bytes):
-            await self.ws.send(message)
-        elif self.format == "json":
-            await self.ws.send(json.dumps(message))
-        else:
-            await self.ws.send(msgspec.msgpack.encode(message))
-
-    async def receive(self) -> dict[str, Any]:
-        """The next message but time probes."""
-        while True:
-            frame = await self.ws.recv()
-            message = json.loads(frame) if isinstance(frame, str) else msgspec.msgpack.decode(frame)
-            if message["type"] != "time_probe":
-                return dict(message)
-
-    async def closed(self) -> int:
-        """Reads to the end; the close code."""
-        try:
-            while True:
-                await self.ws.recv()
-        except ConnectionClosed as closed:
-            return closed.rcvd.code if closed.rcvd else 1006
-
-
-async def agent(hub: Hub, token: str | None, format: str = "json") -> Agent:
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    ws = await connect(
-        f"{hub.ws_url}/v1/device",
-        additional_headers=headers,
-        subprotocols=[SUBPROTOCOL[format]],  # type: ignore[list-item]
-        proxy=None,
-        compression=None,
-        max_size=None,
-    )
-    return Agent(ws, format)
-
-
-async def greeted(hub: Hub, token: str, format: str = "json") -> tuple[Agent, int]:
-    """A connection after its welcome, and what was acknowledged."""
-    connection = await agent(hub, token, format)
-    await connection.send(hello())
-    welcome = await connection.receive()
-    assert welcome["type"] == "welcome", welcome
-    return connection, int(welcome["acked"])
-
 
 REJECTED: list[tuple[str, Any, str]] = [
     ("a string for a float", {"values": {"f": ["warm"]}}, "wrong_type"),
@@ -120,7 +37,7 @@ async def test_a_bad_batch_is_rejected_by_name_kept_in_quarantine_and_the_stream
     """Every kind of bad content is answered by a reject with its code, then acknowledged like its neighbours."""
     async with running_hub(tmp_path / "data") as hub:
         token = await hub.token("device", "--device", "d")
-        connection, seq = await greeted(hub, token, format)
+        connection, seq = await greeted_agent(hub, token, format)
         cases = list(REJECTED)
         if format == "json":
             raw = '{{"type":"data","seq":SEQ,"time":[1],"values":{{"{}":[{}]}}}}'.format
@@ -185,12 +102,12 @@ async def test_what_cannot_be_a_batch_ends_the_connection_with_its_code(tmp_path
     """Each is answered by an error and its close code; what was acknowledged before is there, and the hub goes on."""
     async with running_hub(tmp_path / "data") as hub:
         token = await hub.token("device", "--device", "d")
-        first, _ = await greeted(hub, token)
+        first, _ = await greeted_agent(hub, token)
         await first.send(data(1))
         assert (await first.receive()) == {"type": "ack", "seq": 1}
         await first.ws.close()
         for ending in ENDINGS:
-            connection, acked = await greeted(hub, token, ending.format)
+            connection, acked = await greeted_agent(hub, token, ending.format)
             assert acked == 1
             await connection.send(ending.message)
             if ending.code is not None:
@@ -200,7 +117,7 @@ async def test_what_cannot_be_a_batch_ends_the_connection_with_its_code(tmp_path
                 if ending.code == "unexpected_seq":
                     assert answer["expected"] == 2
             assert await connection.closed() == ending.close, ending.name
-        connection, _ = await greeted(hub, token)
+        connection, _ = await greeted_agent(hub, token)
         for _ in range(2):
             await connection.send(data(2))
             assert (await connection.receive()) == {"type": "ack", "seq": 2}
@@ -223,12 +140,12 @@ async def test_who_may_not_come_in_is_told_so(tmp_path: Path) -> None:
             ("data before hello", token, data(1), "unexpected_message", 4400),
             ("a bad device id", token, hello("a/b"), "bad_message", 4400),
         ]:
-            connection = await agent(hub, credential)
+            connection = await connect_agent(hub, credential)
             await connection.send(greeting)
             answer = await connection.receive()
             assert (answer["type"], answer["code"]) == ("error", code), name
             assert await connection.closed() == close, name
-        by_hello = await agent(hub, None)
+        by_hello = await connect_agent(hub, None)
         await by_hello.send(hello(token=token))
         assert (await by_hello.receive())["type"] == "welcome"
 
@@ -237,10 +154,10 @@ async def test_the_newest_connection_of_a_device_wins(tmp_path: Path) -> None:
     """The older connection is told and closed with 4409; the newer one goes on where it was."""
     async with running_hub(tmp_path / "data") as hub:
         token = await hub.token("device", "--device", "d")
-        older, _ = await greeted(hub, token)
+        older, _ = await greeted_agent(hub, token)
         await older.send(data(1))
         assert (await older.receive())["type"] == "ack"
-        newer, acked = await greeted(hub, token)
+        newer, acked = await greeted_agent(hub, token)
         assert acked == 1
         assert (await older.receive())["code"] == "superseded"
         assert await older.closed() == 4409
@@ -258,7 +175,7 @@ async def test_agents_that_take_turns_under_one_id_go_on_where_each_was(tmp_path
         last = {"00000000000000aa": 0, "00000000000000bb": 0}
         for turn in range(4):
             epoch = sorted(last)[turn % 2]
-            connection = await agent(hub, token)
+            connection = await connect_agent(hub, token)
             await connection.send(hello(epoch=epoch))
             assert (await connection.receive())["acked"] == last[epoch]
             # The newest one comes again, as after a connection that broke before its acknowledgement.
@@ -278,11 +195,11 @@ async def test_a_rolled_back_spool_is_told_to_begin_a_new_epoch(tmp_path: Path) 
     """A spool whose next number was acknowledged already cannot go on under this epoch."""
     async with running_hub(tmp_path / "data") as hub:
         token = await hub.token("device", "--device", "d")
-        first, _ = await greeted(hub, token)
+        first, _ = await greeted_agent(hub, token)
         await first.send(data(1))
         assert (await first.receive())["type"] == "ack"
         await first.ws.close()
-        restored = await agent(hub, token)
+        restored = await connect_agent(hub, token)
         await restored.send(hello(next_seq=1))
         assert (await restored.receive())["code"] == "rolled_back"
 
@@ -291,13 +208,13 @@ async def test_revoking_a_token_closes_its_connections(tmp_path: Path) -> None:
     """A token revoked by the command line ends the open connection with 4401."""
     async with running_hub(tmp_path / "data") as hub:
         token = await hub.token("device", "--device", "d")
-        connection, _ = await greeted(hub, token)
+        connection, _ = await greeted_agent(hub, token)
         tokens = (await hub.get("/api/v1/tokens"))["tokens"]
         id = next(t["id"] for t in tokens if t["pattern"] == "d")
         await hub.run("token", "revoke", "--data", str(hub.data), id)
         assert (await connection.receive())["code"] == "revoked"
         assert await connection.closed() == 4401
-        again = await agent(hub, token)
+        again = await connect_agent(hub, token)
         await again.send(hello())
         assert (await again.receive())["code"] == "not_authenticated"
 
@@ -307,9 +224,9 @@ async def test_a_metric_of_another_type_is_in_conflict_until_it_is_declared_righ
     declarations do not change that, and the right declaration ends it."""
     async with running_hub(tmp_path / "data") as hub:
         token = await hub.token("device", "--device", "d")
-        first, _ = await greeted(hub, token)
+        first, _ = await greeted_agent(hub, token)
         await first.ws.close()
-        connection = await agent(hub, token)
+        connection = await connect_agent(hub, token)
         await connection.send(hello(metrics=[{"name": "i", "type": "float"}]))
         assert (await connection.receive())["type"] == "welcome"
         await connection.send({"type": "declare", "metrics": [{"name": "new"}]})

@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 from bench.mqtt_frames import Published
-from tests.end_to_end.hub import Hub, running_hub
+from tests.end_to_end.bridged_hub import bridge_when, bridged_hub, connected, publish, stored_readings, when_handled
 from tests.end_to_end.mqtt_ends import Publisher, Subscriber
-from tests.end_to_end.test_mqtt import connected, once, publish, stored, taken
 from tests.services.mosquitto import Mosquitto, make_certificates
 
 VALUES = 'subscribe = [{ topic = "sensors/{device}/{metric}", payload = "value" }]'
 MESSAGES = 200
-
-
-@contextlib.asynccontextmanager
-async def bridged(folder: Path, broker: Mosquitto, rest: str) -> AsyncIterator[Hub]:
-    """A hub with its data in the folder, and one broker."""
-    folder.mkdir(exist_ok=True)
-    config = folder / "hub.toml"
-    config.write_text(f'[[mqtt]]\nurl = "{broker.url}"\n{rest}\n')
-    async with running_hub(folder / "data", options=["--config", str(config)]) as hub:
-        yield hub
 
 
 async def test_tls_with_certificates_of_both_sides(mosquitto_program: Path, tmp_path: Path) -> None:
@@ -35,12 +22,12 @@ async def test_tls_with_certificates_of_both_sides(mosquitto_program: Path, tmp_
     own = f'tls_certificate = "{made.client_certificate}"\ntls_key = "{made.client_key}"\n{VALUES}\n'
     out = 'publish = [{ topic = "out/{device}/{metric}" }]'
     with Mosquitto(mosquitto_program, tmp_path / "broker", certificates=made) as broker:
-        async with bridged(tmp_path / "a", broker, f'tls_ca = "{made.authority}"\n{own}{out}') as hub:
+        async with bridged_hub(tmp_path / "a", broker, f'tls_ca = "{made.authority}"\n{own}{out}') as hub:
             await connected(hub)
-            state = await once(hub, lambda bridge: bridge["outward"] is not None)
+            state = await bridge_when(hub, lambda bridge: bridge["outward"] is not None)
             assert (state["version"], state["address"]) == ("5", broker.url)
-        async with bridged(tmp_path / "b", broker, f'tls_ca = "{other.authority}"\n{own}') as hub:
-            state = await once(hub, lambda bridge: bridge["last_error"] is not None)
+        async with bridged_hub(tmp_path / "b", broker, f'tls_ca = "{other.authority}"\n{own}') as hub:
+            state = await bridge_when(hub, lambda bridge: bridge["last_error"] is not None)
             assert "certificate is not trusted" in state["last_error"]
             assert state["phase"] == "waiting"
 
@@ -55,7 +42,7 @@ async def test_the_broker_says_whether_the_hub_is_there(mosquitto_program: Path,
     with Mosquitto(mosquitto_program, tmp_path / "broker") as broker:
         async with Subscriber(broker.port, "watcher", "hub-7/status", take) as watcher:
             rest = f'client_id = "hub-7"\n{VALUES}'
-            async with bridged(tmp_path, broker, rest) as hub:
+            async with bridged_hub(tmp_path, broker, rest) as hub:
                 await watcher.until(lambda: len(said) == 1)
                 await hub.kill()
                 await watcher.until(lambda: len(said) == 2)
@@ -78,7 +65,7 @@ async def test_who_may_not_publish_is_told(mosquitto_program: Path, tmp_path: Pa
         Mosquitto(mosquitto_program, tmp_path / "other") as other,
         Mosquitto(mosquitto_program, tmp_path / "broker", settings=settings) as broker,
     ):
-        async with bridged(tmp_path / "a", other, f"{rest}{out}".replace("URL", broker.url)) as hub:
+        async with bridged_hub(tmp_path / "a", other, f"{rest}{out}".replace("URL", broker.url)) as hub:
             await connected(hub)
             await asyncio.to_thread(publish, other, [("in/d/level", "1")])
             while True:
@@ -95,12 +82,12 @@ async def test_hubs_of_a_group_divide_the_messages(mosquitto_program: Path, tmp_
     """Each message is one hub's; together they have all."""
     with Mosquitto(mosquitto_program, tmp_path / "broker") as broker:
         rest = f'share = "hubs"\n{VALUES}'
-        async with bridged(tmp_path / "a", broker, rest) as one, bridged(tmp_path / "b", broker, rest) as other:
+        async with bridged_hub(tmp_path / "a", broker, rest) as one, bridged_hub(tmp_path / "b", broker, rest) as other:
             await asyncio.gather(connected(one), connected(other))
             messages = [(f"sensors/d{n % 10}/level", f"{n}") for n in range(MESSAGES)]
             await asyncio.to_thread(publish, broker, messages)
             while True:
-                counts = [await stored(hub) for hub in (one, other)]
+                counts = [await stored_readings(hub) for hub in (one, other)]
                 if sum(counts) >= MESSAGES:
                     break
             assert sum(counts) == MESSAGES
@@ -110,11 +97,11 @@ async def test_hubs_of_a_group_divide_the_messages(mosquitto_program: Path, tmp_
 async def test_what_a_preset_knows_of_presence_is_the_devices_state(mosquitto_program: Path, tmp_path: Path) -> None:
     """zigbee2mqtt says when a device is gone, and when it is back."""
     with Mosquitto(mosquitto_program, tmp_path / "broker") as broker:
-        async with bridged(tmp_path, broker, 'presets = ["zigbee2mqtt"]') as hub:
+        async with bridged_hub(tmp_path, broker, 'presets = ["zigbee2mqtt"]') as hub:
             await connected(hub)
 
             await asyncio.to_thread(publish, broker, [("zigbee2mqtt/lamp", '{"brightness": 7}')])
-            await taken(hub, 1)
+            await when_handled(hub, 1)
             for online in (True, False, True):
                 said = json.dumps({"state": "online" if online else "offline"})
                 await asyncio.to_thread(publish, broker, [("zigbee2mqtt/lamp/availability", said)])
@@ -126,7 +113,7 @@ async def test_what_a_preset_knows_of_presence_is_the_devices_state(mosquitto_pr
 async def test_a_publisher_is_not_held_up_by_a_hub_that_is_away(mosquitto_program: Path, tmp_path: Path) -> None:
     """What was published meanwhile is stored when it is back: its session stays at the broker."""
     with Mosquitto(mosquitto_program, tmp_path / "broker") as broker:
-        async with bridged(tmp_path, broker, VALUES) as hub:
+        async with bridged_hub(tmp_path, broker, VALUES) as hub:
             await connected(hub)
             assert await hub.stop() == 0
             async with Publisher(broker.port, "publisher") as publisher:
@@ -134,5 +121,5 @@ async def test_a_publisher_is_not_held_up_by_a_hub_that_is_away(mosquitto_progra
                     publisher.publish(f"sensors/d{n % 10}/level", f"{n}".encode())
                 await publisher.drain()
             await hub.start()
-            await taken(hub, MESSAGES)
-            assert await stored(hub) == MESSAGES
+            await when_handled(hub, MESSAGES)
+            assert await stored_readings(hub) == MESSAGES

@@ -2,51 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from bench.mqtt_frames import Published
 from device_agent import Agent, Metric
+from tests.end_to_end.bridged_hub import connected, publish
+from tests.end_to_end.home_assistant import SETTINGS, HomeAssistant
 from tests.end_to_end.hub import running_hub
 from tests.end_to_end.mqtt_ends import Subscriber
-from tests.end_to_end.test_mqtt import connected, publish
 from tests.services.mosquitto import Mosquitto
-
-SETTINGS = """
-[[mqtt]]
-url = "{url}"
-client_id = "hub-7"
-publish = [{{ topic = "hub/{{device}}/{{metric}}" }}]
-discovery = {{ enabled = {enabled} }}
-"""
-
-
-class HomeAssistant:
-    """All that it hears: the last message of each topic, and what came under `topic`."""
-
-    def __init__(self) -> None:
-        self.retained: dict[str, bytes] = {}
-        self.heard: list[tuple[str, bytes]] = []
-
-    def take(self, message: Published) -> None:
-        self.retained[message.topic] = message.payload
-        self.heard.append((message.topic, message.payload))
-
-    def described(self) -> list[dict[str, Any]]:
-        """The descriptions that stand."""
-        return [json.loads(said) for topic, said in self.retained.items() if topic.endswith("/config") and said]
-
-    def is_available(self, described: dict[str, Any]) -> bool:
-        """As Home Assistant decides it with the mode `all`."""
-        assert described["availability_mode"] == "all"
-        return all(self.retained.get(one["topic"]) == b"online" for one in described["availability"])
-
-    def times(self, topic: str) -> int:
-        """How often something came there."""
-        return sum(heard == topic for heard, _ in self.heard)
 
 
 @pytest.mark.deadline(120)
@@ -59,7 +24,7 @@ async def test_a_device_appears_is_available_while_it_is_there_and_is_taken_away
     home = HomeAssistant()
     with Mosquitto(mosquitto_program, tmp_path / "broker") as broker:
         options = ["--config", str(settings)]
-        async with Subscriber(broker.port, "home-assistant", "#", home.take) as ear:
+        async with Subscriber(broker.port, "home-assistant", "#", home.receive) as ear:
             settings.write_text(SETTINGS.format(url=broker.url, enabled="true"))
             async with running_hub(tmp_path / "data", options=options) as hub:
                 await connected(hub)
@@ -75,9 +40,9 @@ async def test_a_device_appears_is_available_while_it_is_there_and_is_taken_away
                     assert (component["device_class"], component["unit_of_measurement"]) == ("temperature", "°C")
                     await ear.until(lambda: home.retained.get(component["state_topic"]) == b"21.5")
                     (config,) = (topic for topic in home.retained if topic.endswith("/config"))
-                    assert home.times(config) == 1
+                    assert home.count(config) == 1
                     publish(broker, [("homeassistant/status", "online")])
-                    await ear.until(lambda: home.times(config) == 2)
+                    await ear.until(lambda: home.count(config) == 2)
                 await ear.until(lambda: not home.is_available(described))
                 assert home.retained["hub-7/status"] == b"online"
                 async with Agent(hub.url, device="boiler.1", token=token, metrics=metrics):

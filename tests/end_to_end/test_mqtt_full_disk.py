@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.end_to_end.bridged_hub import START_NS, bridge_when, connected, publish, stored_readings
 from tests.end_to_end.hub import running_hub
-from tests.end_to_end.test_mqtt import START_NS, connected, once, publish, stored
 from tests.hub.storage.small_disk import SmallDisk
 from tests.services.mosquitto import Mosquitto
 
@@ -57,13 +57,15 @@ async def test_a_full_disk_costs_no_message_and_the_bridge_resumes_by_itself(
                 with disk.filled(leaving_bytes=LEFT_BYTES):
                     await asyncio.to_thread(publish, broker, [message(number) for number in range(MESSAGES)])
                     assert {"journal", "store"} & (await hub.in_trouble()).keys()
-                    inward = (await once(hub, lambda b: b["inward"]["received"] > b["inward"]["taken"]))["inward"]
+                    inward = (await bridge_when(hub, lambda b: b["inward"]["received"] > b["inward"]["taken"]))[
+                        "inward"
+                    ]
                     assert inward["taken"] < MESSAGES
                     # Mosquitto 2.0.11 sends some more ahead than it was told it may, when others are acknowledged.
                     assert inward["received"] < MESSAGES
-                inward = (await once(hub, lambda bridge: bridge["inward"]["taken"] >= MESSAGES))["inward"]
+                inward = (await bridge_when(hub, lambda bridge: bridge["inward"]["taken"] >= MESSAGES))["inward"]
                 assert (inward["accepted"], inward["undecodable"]) == (2 * MESSAGES, 0)
-                assert await stored(hub) == 2 * MESSAGES
+                assert await stored_readings(hub) == 2 * MESSAGES
                 assert await hub.problems() == {}
     finally:
         disk.unmount()

@@ -6,9 +6,8 @@ import asyncio
 import json
 from pathlib import Path
 
+from tests.end_to_end.bridged_hub import bridge_when, bridged_hub, connected, publish, stored_readings, when_handled
 from tests.end_to_end.hub import Hub
-from tests.end_to_end.test_mqtt import connected, once, publish, stored, taken
-from tests.end_to_end.test_mqtt_connection import bridged
 from tests.services.mosquitto import Mosquitto
 
 MESSAGES = 50
@@ -22,15 +21,15 @@ async def test_a_message_of_several_subscriptions_is_stored_once(mosquitto_progr
     )
     with Mosquitto(mosquitto_program, tmp_path / "broker") as broker:
         rest = f'subscribe = [{templates}]\npresets = ["shelly", "esphome"]'
-        async with bridged(tmp_path, broker, rest) as hub:
+        async with bridged_hub(tmp_path, broker, rest) as hub:
             await connected(hub)
             await asyncio.to_thread(publish, broker, [(f"s/d{n % 5}/level", f"{n}") for n in range(MESSAGES)])
             # With the hub's own status, which has the form of a node's.
-            inward = (await once(hub, lambda bridge: bridge["inward"]["taken"] > MESSAGES))["inward"]
+            inward = (await bridge_when(hub, lambda bridge: bridge["inward"]["taken"] > MESSAGES))["inward"]
             assert inward["taken"] == MESSAGES + 1
-            inward = (await once(hub, lambda bridge: bridge["inward"]["received"] > 3 * MESSAGES))["inward"]
+            inward = (await bridge_when(hub, lambda bridge: bridge["inward"]["received"] > 3 * MESSAGES))["inward"]
             assert (inward["copies"], inward["undecodable"]) == (2 * MESSAGES, 0)
-            assert await stored(hub) == MESSAGES
+            assert await stored_readings(hub) == MESSAGES
 
 
 async def test_a_subscription_that_is_in_the_settings_no_more_is_taken_back(
@@ -39,18 +38,18 @@ async def test_a_subscription_that_is_in_the_settings_no_more_is_taken_back(
     """The broker keeps a session with it: what it had kept is no failure, and nothing more comes."""
     old, new = VALUES.replace("s/", "old/"), VALUES.replace("s/", "new/")
     with Mosquitto(mosquitto_program, tmp_path / "broker") as broker:
-        async with bridged(tmp_path, broker, f"{old}\nclient_id = 'hub'") as hub:
+        async with bridged_hub(tmp_path, broker, f"{old}\nclient_id = 'hub'") as hub:
             await connected(hub)
             await asyncio.to_thread(publish, broker, [("old/d/level", "1")])
-            await taken(hub, 1)
-        async with bridged(tmp_path, broker, f"{new}\nclient_id = 'hub'") as hub:
+            await when_handled(hub, 1)
+        async with bridged_hub(tmp_path, broker, f"{new}\nclient_id = 'hub'") as hub:
             await connected(hub)
             file = tmp_path / "data" / "mqtt-mqtt.json"
             await told(file, ["new/+/+"])
             await asyncio.to_thread(publish, broker, [("old/d/level", "2"), ("new/d/level", "3")])
-            inward = await taken(hub, 1)
+            inward = await when_handled(hub, 1)
             assert (inward["received"], inward["taken"]) == (1, 1)
-            assert await stored(hub) == 2
+            assert await stored_readings(hub) == 2
 
 
 async def told(file: Path, filters: list[str]) -> None:
@@ -71,14 +70,14 @@ async def test_what_waits_at_the_broker_is_stored_whatever_the_settings_are_by_t
         def settings(*templates: str) -> str:
             return f"subscribe = [{', '.join(templates)}]\nclient_id = 'hub'"
 
-        async with bridged(tmp_path, broker, settings(wide, narrow)) as hub:
+        async with bridged_hub(tmp_path, broker, settings(wide, narrow)) as hub:
             await connected(hub)
         await asyncio.to_thread(publish, broker, [(f"s/d{n % 5}/level", f"{n}") for n in range(MESSAGES)])
-        async with bridged(tmp_path, broker, settings(other, wide, narrow)) as hub:
+        async with bridged_hub(tmp_path, broker, settings(other, wide, narrow)) as hub:
             await connected(hub)
-            while await stored(hub) < MESSAGES:
+            while await stored_readings(hub) < MESSAGES:
                 pass
-            assert (await once(hub, lambda bridge: True))["inward"]["undecodable"] == 0
+            assert (await bridge_when(hub, lambda bridge: True))["inward"]["undecodable"] == 0
 
 
 async def test_a_long_description_comes(mosquitto_program: Path, tmp_path: Path) -> None:
@@ -90,9 +89,9 @@ async def test_a_long_description_comes(mosquitto_program: Path, tmp_path: Path)
     assert len(told) > 2_000_000
     with Mosquitto(mosquitto_program, tmp_path / "broker") as broker:
         await asyncio.to_thread(publish, broker, [("zigbee2mqtt/bridge/devices", told)], retain=True)
-        async with bridged(tmp_path, broker, 'presets = ["zigbee2mqtt"]') as hub:
+        async with bridged_hub(tmp_path, broker, 'presets = ["zigbee2mqtt"]') as hub:
             await connected(hub)
-            await taken(hub, 1)
+            await when_handled(hub, 1)
             metrics = (await hub.get("/api/v1/devices/lamp299"))["metrics"]
             assert {metric["unit"] for metric in metrics} == {"W"}
 
@@ -104,14 +103,14 @@ async def test_what_a_preset_was_told_of_its_devices_is_known_after_a_restart(
     about = {"friendly_name": "hall/plug", "type": "Router", "definition": {"exposes": []}}
     with Mosquitto(mosquitto_program, tmp_path / "broker") as broker:
         await asyncio.to_thread(publish, broker, [("zigbee2mqtt/bridge/devices", json.dumps([about]))], retain=True)
-        async with bridged(tmp_path, broker, 'presets = ["zigbee2mqtt"]') as hub:
-            await taken(hub, 1)
+        async with bridged_hub(tmp_path, broker, 'presets = ["zigbee2mqtt"]') as hub:
+            await when_handled(hub, 1)
             assert await hub.stop() == 0
             await hub.start()
-            await taken(hub, 1)
+            await when_handled(hub, 1)
             await asyncio.to_thread(publish, broker, [("zigbee2mqtt/hall/plug/power", "7")])
-            assert (await taken(hub, 2))["undecodable"] == 0
-            assert await stored(hub) == 1
+            assert (await when_handled(hub, 2))["undecodable"] == 0
+            assert await stored_readings(hub) == 1
 
 
 async def test_hubs_that_are_joined_by_two_brokers_do_not_hand_a_message_round(
@@ -127,17 +126,17 @@ async def test_hubs_that_are_joined_by_two_brokers_do_not_hand_a_message_round(
             )
 
         async with (
-            bridged(tmp_path / "a", x, between(x, y)) as one,
-            bridged(tmp_path / "b", y, between(y, x)) as other,
+            bridged_hub(tmp_path / "a", x, between(x, y)) as one,
+            bridged_hub(tmp_path / "b", y, between(y, x)) as other,
         ):
             await asyncio.gather(both(one), both(other))
             await asyncio.to_thread(publish, x, [("s/d/level", "1")])
-            await taken(other, 1)
+            await when_handled(other, 1)
             # Now it would be on its way back. What is published after it shows that nothing came before that.
             await asyncio.to_thread(publish, x, [("s/d/level", "2")])
-            await taken(other, 2)
-            assert (await taken(one, 2))["received"] == 2
-            assert [await stored(hub) for hub in (one, other)] == [2, 2]
+            await when_handled(other, 2)
+            assert (await when_handled(one, 2))["received"] == 2
+            assert [await stored_readings(hub) for hub in (one, other)] == [2, 2]
 
 
 VALUES = 'subscribe = [{ topic = "s/{device}/{metric}", payload = "value" }]'

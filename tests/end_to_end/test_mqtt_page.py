@@ -9,9 +9,8 @@ import pytest
 from paho.mqtt import publish
 from playwright.async_api import expect
 
-from tests.end_to_end.browser import PHONE, open_browser, open_page
+from tests.end_to_end.browser import PHONE, check_layout, open_browser, open_page
 from tests.end_to_end.hub import Hub
-from tests.end_to_end.test_flow_page import check_looks
 from tests.services.mosquitto import Mosquitto
 
 TIMEOUT_MS = 30_000
@@ -39,13 +38,13 @@ async def test_the_page_tells_how_each_broker_is(tmp_path: Path, chromium: Path,
                 await expect(card).to_contain_text("MQTT 5")
                 publish.single("sensors/pump/pressure", "3.5", qos=1, hostname="127.0.0.1", port=broker.port)
                 await expect(card).to_contain_text(re.compile("Readings accepted1"), timeout=TIMEOUT_MS)
-                await check_looks(page)
+                await check_layout(page)
                 broker.stop()
                 await expect(card).to_contain_text("What is to go out waits in the journal", timeout=TIMEOUT_MS)
                 assert (await page.request.get(hub.url + "/ready")).ok
                 phone = await open_page(browser, hub, "/mqtt", viewport=PHONE, color_scheme="dark")
                 await expect(phone.get_by_test_id("bridge-plant")).to_contain_text("Not connected", timeout=TIMEOUT_MS)
-                await check_looks(phone)
+                await check_layout(phone)
                 broker.start()
                 await expect(card.get_by_test_id("bridge-phase")).to_have_text("Connected", timeout=TIMEOUT_MS)
             assert await hub.stop() == 0

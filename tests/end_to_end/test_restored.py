@@ -10,7 +10,7 @@ import httpx
 
 from device_agent import Agent, Metric
 from tests.end_to_end.hub import Hub, running_hub
-from tests.hub.storage.duckdb.test_database import held_by_another_process
+from tests.hub.storage.duckdb.locked_file import locked_by_another_process
 
 BOILER = {"temperature": [101.0, 102.0, 103.0]}
 FRIDGE = {"humidity": [41.0, 42.0]}
@@ -132,7 +132,7 @@ async def test_the_journal_knows_which_ids_are_given_out_while_the_store_is_clos
         await hub.settled()
     remove_registry(data)
     copy.replace(data / "registry.db")
-    with held_by_another_process(data / "history.duckdb"):
+    with locked_by_another_process(data / "history.duckdb"):
         hub = Hub(data)
         await hub.start()
         await send(hub, "fridge", FRIDGE)
@@ -149,7 +149,7 @@ async def test_what_cannot_be_decoded_any_more_keeps_nothing_from_being_stored(t
     async with running_hub(data) as hub:
         await hub.admin()
         copy_registry(data / "registry.db", copy)
-    with held_by_another_process(data / "history.duckdb"):
+    with locked_by_another_process(data / "history.duckdb"):
         hub = Hub(data)
         await hub.start()
         await send(hub, "boiler", BOILER)

@@ -10,11 +10,11 @@ import httpx
 import pytest
 
 from device_agent import Agent
+from tests.end_to_end.bridged_hub import connected, publish
 from tests.end_to_end.browser import open_browser, open_page
+from tests.end_to_end.home_assistant import SETTINGS, HomeAssistant
 from tests.end_to_end.hub import Hub, running_hub
 from tests.end_to_end.mqtt_ends import Subscriber
-from tests.end_to_end.test_mqtt import connected, publish
-from tests.end_to_end.test_mqtt_discovery import SETTINGS, HomeAssistant
 from tests.services.mosquitto import Mosquitto
 
 
@@ -86,7 +86,7 @@ async def test_home_assistant_forgets_a_retired_device(mosquitto_program: Path, 
     with Mosquitto(mosquitto_program, tmp_path / "broker") as broker:
         settings.write_text(SETTINGS.format(url=broker.url, enabled="true"))
         async with (
-            Subscriber(broker.port, "home-assistant", "#", home.take) as ear,
+            Subscriber(broker.port, "home-assistant", "#", home.receive) as ear,
             running_hub(tmp_path / "data", options=["--config", str(settings)]) as hub,
         ):
             await connected(hub)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.end_to_end.hub import COMMAND, Hub
-from tests.end_to_end.test_import import ended, history, start_import
+from tests.end_to_end.import_command import import_result, start_import, stored_values
 from tests.services.influxdb import InfluxdbServer
 
 LINES = 3_000
@@ -38,7 +38,7 @@ def plant_file(path: Path, *, first: int) -> None:
 
 async def filled(hub: Hub, token: str, file: Path) -> None:
     """Imports the file, and returns when all of it is stored."""
-    status, _, said = await ended(await start_import(hub, token, str(file)))
+    status, _, said = await import_result(await start_import(hub, token, str(file)))
     assert status == 0, said
     await hub.settled()
 
@@ -73,7 +73,7 @@ async def test_history_moves_to_influxdb_and_back(
         flow = await hub.settled()
         assert flow["totals"]["stored"] == flow["totals"]["accepted"] == 8 * LINES
         assert flow["totals"]["difference"] == 0
-        assert await history(hub, "d1", "i") == list(range(1, 2 * LINES, 3))
+        assert await stored_values(hub, "d1", "i") == list(range(1, 2 * LINES, 3))
         assert await hub.stop() == 0
         status, report, said = await copied(data, "influxdb", str(tmp_path / "back.duckdb"))
         assert status == 0, said

@@ -16,7 +16,7 @@ import pytest
 from device_agent import Agent
 from tests.end_to_end.flow_watch import watching_flow
 from tests.end_to_end.hub import Hub
-from tests.hub.storage.duckdb.test_database import held_by_another_process
+from tests.hub.storage.duckdb.locked_file import locked_by_another_process
 from tests.hub.storage.small_disk import SmallDisk, filled
 from tests.services.influxdb import InfluxdbServer
 
@@ -56,7 +56,7 @@ class Outage(NamedTuple):
 async def file_locked(hub: Hub) -> AsyncIterator[None]:
     """Another process has the file. It gets it while the hub is not there."""
     await hub.kill()
-    with held_by_another_process(hub.data / "history.duckdb"):
+    with locked_by_another_process(hub.data / "history.duckdb"):
         await hub.start()
         yield
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
@@ -12,6 +13,7 @@ import numpy as np
 
 from hub.model.batch import Batch, Entry, EntryKind, Series
 from hub.model.store import Store
+from hub.storage.duckdb.store import DuckdbStore
 from wire.model import MetricType, Value
 
 Reading = tuple[int, Any]
@@ -35,6 +37,11 @@ VALUES: dict[MetricType, st.SearchStrategy[Any]] = {
     "string": st.text(st.characters(exclude_categories=["Cs"]))
     | st.sampled_from(["", "\0", "a\0b", "NULL", "nan", "'; DROP TABLE store", "\U0010ffff", "\ufeff", "x" * 70_000]),
 }
+
+
+def open_store(directory: Path) -> DuckdbStore:
+    """Return a DuckDB store of this registry in the directory, to be entered."""
+    return DuckdbStore(directory / "history.duckdb", registry=REGISTRY)
 
 
 def batch(times: Sequence[int], columns: Mapping[Series, Sequence[Value]], *, packed: bool = False) -> Batch:

@@ -13,7 +13,7 @@ from hub.model.store import WriteResult
 from hub.storage import bookkeeper
 from hub.storage.bookkeeper import CONSUMER, Bookkeeper
 from tests.hub.storage.killed_writer import append, books_of, decode, open_journal
-from tests.hub.storage.test_writer import open_store
+from tests.hub.storage.readings import open_store
 
 BACKLOG = 3 * bookkeeper.COUNT_ENTRIES + 17
 EACH = 2

@@ -15,18 +15,15 @@ from hub.model.store import HistoryQuery, StoreCursor
 from hub.storage.bookkeeper import CONSUMER
 from hub.storage.duckdb.store import DuckdbStore
 from hub.storage.writer import ENOUGH_ENTRIES, MAX_ENTRIES, StoreWriter
-from tests.hub.storage.duckdb.test_database import held_by_another_process
+from tests.hub.storage.duckdb.locked_file import locked_by_another_process
 from tests.hub.storage.killed_writer import INTEGER, STRING, append, books_of, decode, open_journal, running
-from tests.hub.storage.readings import REGISTRY, entry, stored
+from tests.hub.storage.readings import REGISTRY, entry, open_store, stored
+from tests.hub.storage.retries import Retries
 from tests.hub.storage.small_disk import SmallDisk
 from wire.errors import Code, WireError
 
 FOR_EVER_S = 3600.0
 KILLS = 5
-
-
-def open_store(directory: Path) -> DuckdbStore:
-    return DuckdbStore(directory / "history.duckdb", registry=REGISTRY)
 
 
 def writer_of(
@@ -65,24 +62,6 @@ async def numbers(store: DuckdbStore) -> list[int]:
 
 def consumed(journal: SqliteJournal) -> int:
     return next(state.offset for state in journal.consumers() if state.name == CONSUMER)
-
-
-class Retries:
-    """A writer's jitter: no pause, and it tells that the writer waits for its store."""
-
-    def __init__(self) -> None:
-        self.asked = 0
-        self._waiting = asyncio.Event()
-
-    def __call__(self) -> float:
-        self.asked += 1
-        self._waiting.set()
-        return 0.0
-
-    async def again(self) -> None:
-        """Returns when the writer waits the next time."""
-        self._waiting.clear()
-        await self._waiting.wait()
 
 
 async def test_what_the_journal_has_is_stored_once(tmp_path: Path) -> None:
@@ -172,7 +151,7 @@ async def test_a_store_that_comes_later_gets_everything(tmp_path: Path) -> None:
     async with open_store(tmp_path) as store:
         await store.open()
     async with open_journal(tmp_path) as journal:
-        with held_by_another_process(tmp_path / "history.duckdb"):
+        with locked_by_another_process(tmp_path / "history.duckdb"):
             store = await open_store(tmp_path).__aenter__()
             writer = writer_of(journal, store, retries=(retries := Retries()))
             state = writer.state

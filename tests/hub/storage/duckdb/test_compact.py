@@ -16,7 +16,7 @@ from hub.storage.duckdb.database import Database, size_bytes
 from hub.storage.duckdb.history import read_history
 from hub.storage.duckdb.plan import HOUR_NS
 from hub.storage.duckdb.tables import Tables
-from tests.hub.storage.duckdb.test_database import held_by_another_process
+from tests.hub.storage.duckdb.locked_file import locked_by_another_process
 from tests.hub.storage.readings import REGISTRY, SERIES, batch, entry
 from tests.hub.storage.small_disk import SmallDisk
 
@@ -140,7 +140,7 @@ def test_a_file_in_use_is_not_compacted(tmp_path: Path) -> None:
     """While a hub has it open, this is said, and the file stays as it is."""
     path = tmp_path / "history.duckdb"
     fill(path, 1000)
-    with held_by_another_process(path), pytest.raises(StoreUnavailable, match="in use by another process"):
+    with locked_by_another_process(path), pytest.raises(StoreUnavailable, match="in use by another process"):
         compact(path, memory_limit="400MB", threads=1, tell=lambda _: None)
     with pytest.raises(StoreError, match="nothing to compact"):
         compact(tmp_path / "other.duckdb", memory_limit="400MB", threads=1, tell=lambda _: None)

@@ -1,11 +1,8 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
@@ -13,24 +10,11 @@ import pytest
 
 from hub.model.store import StoreUnavailable
 from hub.storage.duckdb.database import Database, explain, size_bytes
-
-HOLDER = "import sys, duckdb; held = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
+from tests.hub.storage.duckdb.locked_file import locked_by_another_process
 
 
 def opened(path: Path) -> Database:
     return Database(path, memory_limit="200MB", threads=1)
-
-
-@contextmanager
-def held_by_another_process(path: Path) -> Iterator[None]:
-    """Another process has the file open."""
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == b"held\n"
-        yield
-        holder.communicate()
 
 
 def test_a_new_file_appears_complete(tmp_path: Path) -> None:
@@ -49,7 +33,7 @@ def test_a_file_in_use_says_by_whom(tmp_path: Path) -> None:
     path = tmp_path / "history.duckdb"
     opened(path).close()
     with (
-        held_by_another_process(path),
+        locked_by_another_process(path),
         pytest.raises(StoreUnavailable, match=r"in use by another process: end it.*PID \d+"),
     ):
         opened(path)

@@ -17,7 +17,7 @@ from hub.storage.duckdb.plan import HOUR_NS
 from hub.storage.duckdb.scan import ROW_BYTES, SCAN_BYTES
 from hub.storage.duckdb.store import MAX_SCANS, MAX_WAITING, READERS, DuckdbStore
 from tests.hub.storage.duckdb.killed_store import FLOAT, STRING, content
-from tests.hub.storage.duckdb.test_database import held_by_another_process
+from tests.hub.storage.duckdb.locked_file import locked_by_another_process
 from tests.hub.storage.readings import REGISTRY, SERIES, batch, entry, stored
 from tests.hub.storage.small_disk import SmallDisk
 
@@ -51,7 +51,7 @@ async def test_a_store_that_cannot_open_comes_later(tmp_path: Path) -> None:
     async with DuckdbStore(path, registry=REGISTRY) as store:
         await store.open()
         await fill(store, 3)
-    with held_by_another_process(path):
+    with locked_by_another_process(path):
         store = await DuckdbStore(path, registry=REGISTRY).__aenter__()
         for call in (held(store), store.latest([INTEGER]), store.counts(), store.describe(), store.open()):
             with pytest.raises(StoreUnavailable, match="in use by another process"):

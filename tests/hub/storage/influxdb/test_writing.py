@@ -25,7 +25,7 @@ from tests.hub.storage.influxdb.bucket import credentials_of, store_of, target_o
 from tests.hub.storage.influxdb.killed_writer import BAD, CONFLICT, EPOCH, GOOD, T0, appender, store, writer_of
 from tests.hub.storage.killed_writer import open_journal, running
 from tests.hub.storage.readings import batch, entry
-from tests.hub.storage.test_writer import Retries
+from tests.hub.storage.retries import Retries
 from tests.services import find_service
 from tests.services.found import INFLUXDB1
 from tests.services.influxdb import Access, Influxdb1, InfluxdbServer
