@@ -20,6 +20,7 @@ DEVICE_SIDE = "the clients reach the hub only through the protocol"
 DEVICE_LAYERS = "the clients: device_sim above device_agent, both and importer above agent_client, all above wire"
 PURE_WIRE = "wire is pure: no input, no output, no clock, no randomness, no event loop"
 LAYERS = "inside the hub imports go down only, and rooms of one layer do not know each other"
+CONFIG = "hub.config reads settings and loads no decoder, so that every command starts quickly"
 QUIET_ROOMS = "live and ingest use no sockets and no files"
 DUCKDB = "duckdb belongs to hub.storage"
 PYARROW = "pyarrow belongs to those who hand whole columns on: a store, the API's tables and the file of an export"
@@ -55,6 +56,8 @@ WRONG_IMPORTS = [
     ("hub.live", "hub.http", LAYERS),
     ("hub.live", "hub.ingest", LAYERS),
     ("hub.model", "hub.live", LAYERS),
+    ("hub.config", "hub.mqtt.decoders", CONFIG),
+    ("hub.config", "hub.mqtt.sparkplug", CONFIG),
     ("hub.ingest", "socket", QUIET_ROOMS),
     ("hub.live", "pathlib", QUIET_ROOMS),
     ("hub.http", "duckdb", DUCKDB),

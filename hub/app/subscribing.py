@@ -10,9 +10,9 @@ from hub.config import MqttSettings
 from hub.mqtt.decoders.configured import in_order, preset_decoder
 from hub.mqtt.decoders.mapping import mapped
 from hub.mqtt.message import Decoder
-from hub.mqtt.sparkplug.host import HostApplication, sparkplug_group
+from hub.mqtt.sparkplug.host import HostApplication
 from hub.mqtt.subscriptions import Subscription
-from hub.mqtt.topics import TopicTemplate, shared
+from hub.mqtt.topics import TopicTemplate, shared, sparkplug_group
 
 
 class Taker(NamedTuple):

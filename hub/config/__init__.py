@@ -1,20 +1,14 @@
-"""The hub's settings: read once, in one place, into frozen values."""
+"""The settings of the hub: read and checked once. No decoder and no protobuf is imported here."""
 
 from __future__ import annotations
 
-from hub.config.mqtt import DiscoverySettings, MqttSettings, PublishSettings, SubscribeSettings
-from hub.config.settings import (
-    MAX_DAYS,
-    LogSettings,
-    Settings,
-    SettingsError,
-    StoreSettings,
-    browser_url,
-    load_settings,
-)
+from hub.config.mqtt import PRESETS, DiscoverySettings, MqttSettings, PublishSettings, SubscribeSettings
+from hub.config.sections import MAX_DAYS, LogSettings, StoreSettings
+from hub.config.settings import Settings, SettingsError, browser_url, load_settings
 
 __all__ = [
     "MAX_DAYS",
+    "PRESETS",
     "DiscoverySettings",
     "LogSettings",
     "MqttSettings",

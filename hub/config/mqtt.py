@@ -1,4 +1,7 @@
-"""The settings of [[mqtt]]: a table for each broker that the hub is bridged to."""
+"""The settings of [[mqtt]]: one table for each MQTT broker.
+
+The checks here need no decoder. `hub.app.check` also builds the decoders, which reads the files that settings name.
+"""
 
 from __future__ import annotations
 
@@ -8,24 +11,24 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from hub.config.section import Section
-from hub.mqtt.decoders.configured import preset_decoder
-from hub.mqtt.decoders.mapping import places_of
-from hub.mqtt.sparkplug.host import sparkplug_group
-from hub.mqtt.topics import TopicTemplate
+from hub.config.sections import Section
+from hub.mqtt.topics import TopicTemplate, places_of, sparkplug_group
 
 PORTS = {"mqtt": 1883, "mqtts": 8883}
-"""Of an address that names none: what IANA has registered for MQTT, without and with TLS."""
+"""Ports of an address without a port: those that IANA has registered for MQTT without and with TLS."""
 
 MAX_PERIOD_S = 86_400
-"""Between two messages of one metric: a day."""
+"""Upper bound of the time between two messages of one metric."""
+
+PRESETS = ("zigbee2mqtt", "tasmota", "esphome", "shelly", "home_assistant", "the_things_stack")
+"""Names of the ready-made subscriptions. A test compares them with the decoders."""
 
 Payload = Literal["json", "value", "senml", "line", "sparkplug", "function"]
 TimeFormat = Literal["auto", "iso8601", "s", "ms", "us", "ns"]
 
 
-class Address(NamedTuple):
-    """Where a broker is."""
+class BrokerAddress(NamedTuple):
+    """Host, port and transport of a broker."""
 
     host: str
     port: int
@@ -33,17 +36,21 @@ class Address(NamedTuple):
 
 
 class SubscribeSettings(Section):
-    """What is taken from the broker: a topic, and what its messages hold."""
+    """A subscription at the broker: a topic, and the format of its messages."""
 
-    topic: str = Field(description="Template of the topics: `sensors/{site}/{device}/{metric}`; `+` and `#` elsewhere.")
-    payload: Payload = Field(
-        default="json", description="What messages hold: json, value, senml, line, sparkplug or function."
+    topic: str = Field(
+        description="Template of the topics: `sensors/{site}/{device}/{metric}`, with `+` and `#` for other levels."
     )
-    device: str = Field(default="", description="Template of the device, of the topic's names: `{site}-{device}`.")
-    qos: Literal[0, 1] = Field(default=1, description="Quality of service that the broker is asked for.")
-    time: str = Field(default="", description="Field of a JSON message with its time; empty: ts, time or timestamp.")
+    payload: Payload = Field(
+        default="json", description="Format of the messages: json, value, senml, line, sparkplug or function."
+    )
+    device: str = Field(
+        default="", description="Template of the device id, made of names in the topic: `{site}-{device}`."
+    )
+    qos: Literal[0, 1] = Field(default=1, description="Quality of service of the subscription.")
+    time: str = Field(default="", description="Field with the time in a JSON message; empty: ts, time or timestamp.")
     time_format: TimeFormat = Field(
-        default="auto", description="How that time is written: iso8601, s, ms, us or ns; auto tells by its size."
+        default="auto", description="Format of that time: iso8601, s, ms, us or ns; auto decides by its size."
     )
     function: Path | None = Field(default=None, description="Python file with `decode(topic, payload)`.")
 
@@ -53,112 +60,126 @@ class SubscribeSettings(Section):
         if self.payload == "sparkplug":
             sparkplug_group(self.topic)
             if "qos" in self.model_fields_set:
-                raise ValueError("qos is not for Sparkplug, which says itself how its messages are published")
+                raise ValueError("qos is not for Sparkplug: the specification defines how its messages are published")
         if self.payload == "value" and "metric" not in template.names:
-            raise ValueError(f"the topic {self.topic!r} needs {{metric}}: a bare value does not say what it is")
+            raise ValueError(f"the topic {self.topic!r} needs {{metric}}: a bare value does not name its metric")
         if self.payload in ("json", "value", "senml") and not self.device and "device" not in template.names:
             raise ValueError(
-                f"the topic {self.topic!r} needs {{device}}, or say with `device` whose messages these are"
+                f"the topic {self.topic!r} needs {{device}}; or set `device` to the device that the messages belong to"
             )
         if (self.function is not None) != (self.payload == "function"):
-            raise ValueError('function and payload = "function" need each other: give both or neither')
+            raise ValueError('function and payload = "function" belong together: set both or neither')
         if not places_of(self.device) <= {*template.names}:
-            raise ValueError(f"device: {self.device!r} may name only what the topic names")
+            raise ValueError(f"device: {self.device!r} may contain only names that the topic contains")
         return self
 
 
 class PublishSettings(Section):
-    """What is given to the broker: readings, under topics."""
+    """Readings published to the broker, and their topics."""
 
     topic: str = Field(description="Template of the topics: `hub/{device}/{metric}`, or `hub/{device}/state`.")
     payload: Literal["value", "json", "line"] = Field(
-        default="value", description="What messages hold: value (one reading each), json or line (all of a time)."
+        default="value",
+        description="Format of the messages: value (one reading each), json or line (all readings of one time).",
     )
-    devices: str = Field(default="*", min_length=1, description="Pattern of the devices whose readings go out.")
-    qos: Literal[0, 1] = Field(default=1, description="Quality of service that readings go out with.")
-    retain: bool = Field(default=False, description="The broker keeps the last message of each topic.")
+    devices: str = Field(default="*", min_length=1, description="Pattern of the devices whose readings are published.")
+    qos: Literal[0, 1] = Field(default=1, description="Quality of service of the messages.")
+    retain: bool = Field(default=False, description="Let the broker keep the last message of each topic.")
     every: float = Field(
-        default=0, ge=0, le=MAX_PERIOD_S, allow_inf_nan=False, description="Seconds between messages; 0: every reading."
+        default=0,
+        ge=0,
+        le=MAX_PERIOD_S,
+        allow_inf_nan=False,
+        description="Seconds between two messages of a metric; 0: every reading.",
     )
-    historical: bool = Field(default=False, description="Backfill goes out, too.")
+    historical: bool = Field(default=False, description="Publish historical readings too.")
 
     @field_validator("topic")
     @classmethod
     def _is_template(cls, topic: str) -> str:
         template = TopicTemplate.parse(topic)
         if "device" not in template.names:
-            raise ValueError(f"the topic {topic!r} needs {{device}}: devices would overwrite each other")
+            raise ValueError(f"the topic {topic!r} needs {{device}}: otherwise devices overwrite each other")
         if template.share or any(level.wild and not level.name for level in template.levels):
-            raise ValueError(f"the topic {topic!r} is to be published to, so it may have no '+', no '#' and no group")
+            raise ValueError(f"the topic {topic!r} is published to: it must not contain '+', '#' or a group")
         if topic.startswith("$"):
-            raise ValueError(f"the topic {topic!r} begins with '$': such topics are the broker's own")
+            raise ValueError(f"the topic {topic!r} begins with '$': such topics belong to the broker")
         return topic
 
     @model_validator(mode="after")
     def _names_the_metric(self) -> Self:
         if self.payload == "value" and "metric" not in TopicTemplate.parse(self.topic).names:
-            raise ValueError(f"the topic {self.topic!r} needs {{metric}}: a bare value does not say what it is")
+            raise ValueError(f"the topic {self.topic!r} needs {{metric}}: a bare value does not name its metric")
         return self
 
 
 class DiscoverySettings(Section):
-    """Devices announce themselves to Home Assistant."""
+    """Announcement of published devices to Home Assistant."""
 
-    enabled: bool = Field(default=False, description="Announce the devices that are published to Home Assistant.")
-    prefix: str = Field(default="homeassistant", min_length=1, description="Home Assistant's discovery prefix.")
+    enabled: bool = Field(default=False, description="Announce the published devices to Home Assistant.")
+    prefix: str = Field(default="homeassistant", min_length=1, description="Discovery prefix of Home Assistant.")
 
     @field_validator("prefix")
     @classmethod
     def _is_prefix(cls, prefix: str) -> str:
         if any(character in prefix for character in "+#{}\0") or prefix.startswith("$") or not all(prefix.split("/")):
-            raise ValueError(f"{prefix!r} begins topics: it may not have '+', '#', nor a '/' at either end")
+            raise ValueError(f"{prefix!r} begins topics: it must not contain '+' or '#', or '/' at either end")
         return prefix
 
 
 class MqttSettings(Section):
-    """One broker."""
+    """One broker: address, credentials, subscriptions and publications."""
 
     name: str = Field(
         default="mqtt",
         pattern=r"^[a-z0-9_-]{1,32}$",
-        description="Name of the bridge: small letters, digits, - and _.",
+        description="Name of the bridge: lower-case letters, digits, - and _.",
     )
-    url: str = Field(description="The broker's address: mqtt://HOST:PORT, or mqtts:// for TLS.")
-    user: str = Field(default="", description="User at the broker.")
+    url: str = Field(description="Address of the broker: mqtt://HOST:PORT, or mqtts:// for TLS.")
+    user: str = Field(default="", description="User name at the broker.")
     password: SecretStr | None = Field(default=None, description="The user's password.")
     password_file: Path | None = Field(default=None, description="File that holds the password.")
     client_id: str = Field(
         default="",
         max_length=128,
-        description="The hub's id at the broker; empty: telemetry-hub-, its own id and the bridge's name.",
+        description="MQTT client id; empty: telemetry-hub-, the id of the hub and the name of the bridge.",
     )
-    keepalive: int = Field(default=30, ge=5, le=3_600, description="Seconds after which silence is looked into.")
+    keepalive: int = Field(
+        default=30, ge=5, le=3_600, description="Seconds of silence after which the connection is checked."
+    )
     session_expiry: int = Field(
-        default=7 * 86_400, ge=0, le=2**32 - 1, description="Seconds that the broker keeps messages for an absent hub."
+        default=7 * 86_400,
+        ge=0,
+        le=2**32 - 1,
+        description="Seconds that the broker keeps messages while the hub is not connected.",
     )
     receive_maximum: int = Field(
-        default=1_000, ge=1, le=65_535, description="Messages that may be on their way to the disk."
+        default=1_000, ge=1, le=65_535, description="Messages that may be received before the first is on disk."
     )
-    share: str = Field(default="", max_length=64, description="Group of hubs that divide the messages among them.")
-    tls_ca: Path | None = Field(default=None, description="PEM file with the authority that signed the broker's.")
+    share: str = Field(default="", max_length=64, description="Group of hubs that share the messages.")
+    tls_ca: Path | None = Field(
+        default=None, description="PEM file with the authority that signed the broker's certificate."
+    )
     tls_certificate: Path | None = Field(default=None, description="PEM file with the hub's certificate.")
-    tls_key: Path | None = Field(default=None, description="PEM file with its private key.")
+    tls_key: Path | None = Field(default=None, description="PEM file with the hub's private key.")
     will_topic: str = Field(
-        default="{client_id}/status", description="Topic that says online or offline, retained; empty: none."
+        default="{client_id}/status", description="Topic with the retained status online or offline; empty: none."
     )
-    subscribe: tuple[SubscribeSettings, ...] = Field(default=(), description="What is taken from the broker.")
+    subscribe: tuple[SubscribeSettings, ...] = Field(default=(), description="Subscriptions at the broker.")
     presets: tuple[str, ...] = Field(
         default=(), description="Ready-made subscriptions: zigbee2mqtt, or zigbee2mqtt=BASE."
     )
-    host_id: str = Field(default="", description="Id as a Sparkplug host application; empty: it is none.")
-    publish: tuple[PublishSettings, ...] = Field(default=(), description="What is given to the broker.")
+    host_id: str = Field(
+        default="", description="Id of the hub as a Sparkplug host application; empty: no host application."
+    )
+    publish: tuple[PublishSettings, ...] = Field(default=(), description="Readings published to the broker.")
     discovery: DiscoverySettings = DiscoverySettings()
 
     @property
-    def address(self) -> Address:
-        """`url`, taken apart."""
+    def address(self) -> BrokerAddress:
+        """The parts of `url`."""
         parts = urlsplit(self.url)
-        return Address(parts.hostname or "", parts.port or PORTS[parts.scheme], parts.scheme == "mqtts")
+        return BrokerAddress(parts.hostname or "", parts.port or PORTS[parts.scheme], parts.scheme == "mqtts")
 
     @field_validator("url")
     @classmethod
@@ -173,48 +194,54 @@ class MqttSettings(Section):
                 "expected the broker's address, for example mqtt://localhost:1883 or mqtts://broker.example"
             )
         if parts.username or parts.password or parts.query or parts.fragment or parts.path.strip("/"):
-            raise ValueError("expected only the address; user and password are settings of their own")
+            raise ValueError("expected only the address; user and password have their own settings")
         return url.rstrip("/")
 
     @field_validator("presets")
     @classmethod
     def _are_presets(cls, presets: tuple[str, ...]) -> tuple[str, ...]:
         for text in presets:
-            preset_decoder(text)
+            name, is_given, base = text.partition("=")
+            if name not in PRESETS:
+                raise ValueError(f"there is no preset {name!r}: use {', '.join(PRESETS)}")
+            if is_given and not base.strip("/"):
+                raise ValueError(f"the preset {text!r} has no base topic after '='")
+            if is_given:
+                TopicTemplate.parse(base)
         return presets
 
     @field_validator("will_topic")
     @classmethod
     def _is_topic(cls, topic: str) -> str:
         if any(character in topic for character in "+#\0") or "{" in topic.replace("{client_id}", ""):
-            raise ValueError(f"{topic!r} is to be published to: it may have {{client_id}}, and no '+' or '#'")
+            raise ValueError(f"{topic!r} is published to: it may contain {{client_id}}, but not '+' or '#'")
         return topic
 
     @field_validator("client_id", "share", "host_id")
     @classmethod
     def _is_level(cls, text: str) -> str:
         if any(character in text for character in "/+#\0"):
-            raise ValueError(f"{text!r} is a level of topics: it may not have '/', '+' or '#'")
+            raise ValueError(f"{text!r} is one level of a topic: it must not contain '/', '+' or '#'")
         return text
 
     @model_validator(mode="after")
     def _belong_together(self) -> Self:
         if self.password is not None and self.password_file is not None:
-            raise ValueError("password and password_file: give one of them")
+            raise ValueError("password and password_file are both set: set one of them")
         if (self.password or self.password_file) and not self.user:
-            raise ValueError("user is missing: say whose password it is")
+            raise ValueError("user is missing: a password needs a user name")
         if (self.tls_certificate is None) != (self.tls_key is None):
-            raise ValueError("tls_certificate and tls_key need each other: give both or neither")
+            raise ValueError("tls_certificate and tls_key belong together: set both or neither")
         if (self.tls_ca or self.tls_certificate) and not self.address.tls:
-            raise ValueError("tls_ca and tls_certificate are for mqtts://")
-        is_sparkplug = bool(self.host_id) or any(one.payload == "sparkplug" for one in self.subscribe)
+            raise ValueError("tls_ca and tls_certificate are for mqtts:// only")
+        is_sparkplug = bool(self.host_id) or any(subscription.payload == "sparkplug" for subscription in self.subscribe)
         if is_sparkplug and self.share:
             raise ValueError("share is not for Sparkplug: a host application needs every message of its edge nodes")
-        published = [(one.topic, one.devices) for one in self.publish]
+        published = [(publication.topic, publication.devices) for publication in self.publish]
         if twice := next((topic for topic, devices in published if published.count((topic, devices)) > 1), None):
-            raise ValueError(f"two things are published to {twice!r}: give one of them another topic")
-        if self.discovery.enabled and not any(one.payload != "line" for one in self.publish):
-            raise ValueError("discovery is for what is published, as value or as json: add publish, or disable it")
+            raise ValueError(f"two tables of publish use the topic {twice!r}: change one of them")
+        if self.discovery.enabled and not any(publication.payload != "line" for publication in self.publish):
+            raise ValueError("discovery needs readings published as value or json: add publish, or disable discovery")
         if not (self.subscribe or self.presets or self.publish or self.host_id):
-            raise ValueError("nothing is subscribed to and nothing published: say what the broker is for")
+            raise ValueError("the broker is not used: set subscribe, presets, publish or host_id")
         return self

@@ -17,6 +17,12 @@ MAX_TOPIC_BYTES = 65_535
 
 SHARED = "$share/"
 
+SPARKPLUG = "spBv1.0"
+"""The first level of every Sparkplug B topic."""
+
+PLACE = re.compile(r"\{([^{}]+)\}")
+"""A name in a template of a device or a metric."""
+
 _PLACE = re.compile(r"(?P<before>[^{}]*)\{(?P<name>[a-z_][a-z0-9_]*)(?P<rest>#)?\}(?P<after>[^{}]*)", re.IGNORECASE)
 _RESERVED = re.compile("[%/+#$\x00-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff]|[\U0001fffe-\U0010ffff]")
 """What is escaped in values: MQTT's own characters, "$", which hides a topic from wildcards, "%", which begins an
@@ -111,6 +117,28 @@ class TopicTemplate:
         if len(topic.encode()) > MAX_TOPIC_BYTES:
             raise ValueError(f"a topic has at most {MAX_TOPIC_BYTES} bytes; {self.text!r} was filled with more")
         return topic
+
+
+def places_of(template: str) -> frozenset[str]:
+    """Return the names in a template of a device or a metric. Raises ValueError for a brace without a name."""
+    rest = PLACE.sub("", template)
+    if "{" in rest or "}" in rest:
+        raise ValueError(f"in {template!r} a brace stands alone")
+    return frozenset(PLACE.findall(template))
+
+
+def sparkplug_group(filter: str) -> str:
+    """Return the group whose messages a Sparkplug filter matches, "" for all groups.
+
+    Raises ValueError for a filter that matches only part of a group: without its births the rest has no meaning.
+    """
+    namespace, _, rest = filter.partition("/")
+    group, _, others = rest.rpartition("/")
+    if namespace != SPARKPLUG or others != "#" or any(character in group for character in "/+#{}"):
+        raise ValueError(
+            f"the topic {filter!r} does not belong to Sparkplug: write {SPARKPLUG}/# or {SPARKPLUG}/GROUP/#"
+        )
+    return group
 
 
 def shared(filter: str, group: str) -> str:

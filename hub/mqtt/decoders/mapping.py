@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -28,7 +27,7 @@ from hub.mqtt.message import (
     legal_device,
     legal_metric,
 )
-from hub.mqtt.topics import TopicTemplate
+from hub.mqtt.topics import PLACE, TopicTemplate
 from wire.limits import MAX_TAG_KEY, MAX_TAG_VALUE, MAX_UNIT
 from wire.timestamp import NS_PER_UNIT, time_parser
 
@@ -45,17 +44,6 @@ DEVICE_TAGS = ("device", "host")
 
 MAX_KNOWN = 10_000
 """Topics and devices that are remembered. One that is forgotten is taken apart again, and its tags are told again."""
-
-_PLACE = re.compile(r"\{([^{}]+)\}")
-
-
-def places_of(template: str) -> frozenset[str]:
-    """The names in a template of a device or a metric. Raises ValueError for braces that are no place."""
-    names = _PLACE.findall(template)
-    rest = _PLACE.sub("", template)
-    if "{" in rest or "}" in rest:
-        raise ValueError(f"in {template!r} a brace stands alone")
-    return frozenset(names)
 
 
 Read = Callable[[Message], list[PayloadRecord]]
@@ -108,7 +96,7 @@ class MappedDecoder:
         device = ""
         if not self._device:
             device = legal_device(names[DEVICE]) if DEVICE in names else ""
-        elif set(_PLACE.findall(self._device)) <= names.keys():
+        elif set(PLACE.findall(self._device)) <= names.keys():
             device = legal_device(_filled(self._device, names))
         tags = {
             name[:MAX_TAG_KEY]: value[:MAX_TAG_VALUE] for name, value in names.items() if name not in (DEVICE, METRIC)
@@ -158,7 +146,7 @@ class MappedDecoder:
                 template = "{device}"
             else:
                 raise Undecodable("device", f"neither the topic nor the payload names a {DEVICE}")
-        places = _PLACE.findall(template)
+        places = PLACE.findall(template)
         fields = {name: _text(record.values[name]) for name in places if name in record.values}
         try:
             device = _filled(template, {**fields, **record.names, **place.names})
@@ -240,7 +228,7 @@ def mapped(
 
 def _filled(template: str, values: Mapping[str, str]) -> str:
     """The template with these values. Raises KeyError for a name without one."""
-    return _PLACE.sub(lambda place: values[place[1]], template)
+    return PLACE.sub(lambda place: values[place[1]], template)
 
 
 def _text(value: Scalar) -> str:

@@ -14,8 +14,9 @@ from typing import NamedTuple, get_args
 from hub.mqtt.decoders.formats import parsed
 from hub.mqtt.message import Decoded, Message, Publish, Undecodable
 from hub.mqtt.sparkplug.device import NS_PER_MS
-from hub.mqtt.sparkplug.node import NAMESPACE, SEQS, EdgeNode, Kind, NodeMessage
+from hub.mqtt.sparkplug.node import SEQS, EdgeNode, Kind, NodeMessage
 from hub.mqtt.sparkplug.payload import decode
+from hub.mqtt.topics import SPARKPLUG
 
 REORDER_MS = 2_000
 """How long a message may wait for those before it; the specification calls a couple of seconds typical."""
@@ -24,16 +25,6 @@ MAX_NODES = 4_096
 """Edge nodes of one broker that a host follows. One more takes the place of one that is dead, else it is refused."""
 
 _KINDS: dict[str, Kind] = {kind: kind for kind in get_args(Kind)}
-
-
-def sparkplug_group(topic: str) -> str:
-    """The group whose messages a topic filter takes, "" for all. Raises ValueError for a filter that takes a part of a
-    group: without its births the rest cannot be understood."""
-    namespace, _, rest = topic.partition("/")
-    group, _, others = rest.rpartition("/")
-    if namespace != NAMESPACE or others != "#" or any(character in group for character in "/+#{}"):
-        raise ValueError(f"the topic {topic!r} is none of Sparkplug: it is {NAMESPACE}/# or {NAMESPACE}/GROUP/#")
-    return group
 
 
 class NodeTopic(NamedTuple):
@@ -48,7 +39,7 @@ class NodeTopic(NamedTuple):
     def parse(cls, topic: str) -> NodeTopic | None:
         """The address in a topic; None where that is no topic of an edge node's messages."""
         namespace, *names = topic.split("/")
-        if namespace != NAMESPACE or len(names) not in (3, 4) or not all(names):
+        if namespace != SPARKPLUG or len(names) not in (3, 4) or not all(names):
             return None
         kind = _KINDS.get(names[1])
         if kind is None or kind.startswith("D") != (len(names) == 4):
@@ -68,7 +59,7 @@ class HostApplication:
     def __init__(self, host_id: str = "", groups: Sequence[str] = (), *, reorder_ms: int = REORDER_MS) -> None:
         if any(character in host_id for character in "/+#\0"):
             raise ValueError(f"{host_id!r} is no Sparkplug host id: it is one level of a topic, without / + #")
-        self.state_topic = f"{NAMESPACE}/STATE/{host_id}" if host_id else ""
+        self.state_topic = f"{SPARKPLUG}/STATE/{host_id}" if host_id else ""
         self._groups = frozenset(groups)
         self.counts: Counter[str] = Counter()
         self._reorder_ns = reorder_ms * NS_PER_MS
@@ -81,7 +72,7 @@ class HostApplication:
     def filters(self) -> Sequence[str]:
         """All messages of edge nodes and devices of its groups, no commands, and the host's own state."""
         found = [
-            f"{NAMESPACE}/{group}/{kind}/+" + ("/+" if kind.startswith("D") else "")
+            f"{SPARKPLUG}/{group}/{kind}/+" + ("/+" if kind.startswith("D") else "")
             for group in sorted(self._groups) or ["+"]
             for kind in _KINDS
         ]

@@ -16,10 +16,10 @@ from typing import Literal, NamedTuple
 from hub.mqtt.message import Decoded, DevicePresence, Message, Publish, RejectedMessage
 from hub.mqtt.sparkplug.device import BD_SEQ, NS_PER_MS, REBIRTH, SparkplugDevice
 from hub.mqtt.sparkplug.payload import DataType, SparkplugPayload, encode, metric
+from hub.mqtt.topics import SPARKPLUG
 
 Kind = Literal["NBIRTH", "NDEATH", "NDATA", "DBIRTH", "DDEATH", "DDATA"]
 
-NAMESPACE = "spBv1.0"
 
 SEQS = 256
 """Numbers of messages, and of sessions, go from 0 to 255 and begin again."""
@@ -282,7 +282,7 @@ class EdgeNode:
         rebirth = metric(DataType.BOOLEAN, True, name=REBIRTH, time_ms=time_ms)
         # Commands have no number, and this metric no alias.
         return Publish(
-            f"{NAMESPACE}/{self._group}/NCMD/{self._name}", encode(SparkplugPayload(time_ms, None, (rebirth,)))
+            f"{SPARKPLUG}/{self._group}/NCMD/{self._name}", encode(SparkplugPayload(time_ms, None, (rebirth,)))
         )
 
 

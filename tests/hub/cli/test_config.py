@@ -67,13 +67,13 @@ def test_good_settings_are_good(directory: Path, text: str) -> None:
     [
         ("[journal]\nmax_bytes = 1073741824", "journal: keep_bytes (1073741824) may be half of max_bytes"),
         ("[journal]\nkeep_seconds = inf", "journal.keep_seconds: input should be a finite number"),
-        ("[store]\nmemory_limit = 'much'", "store.memory_limit: 'much' is no size: a number and KB, MB, GB or TB"),
+        ("[store]\nmemory_limit = 'much'", "store.memory_limit: 'much' is not a size: write a number and KB, MB"),
         ("[access]\nallowed_origins = ['hub.example']", "access.allowed_origins: 'hub.example' is not an origin"),
         ("[access]\nallowed_hosts = ['https://hub.example']", "access.allowed_hosts: 'https://hub.example' is not"),
         ("listen = '127.0.0.1:²'", "listen: expected HOST:PORT"),
         ("listen = '0.0.0.0:8600'", "refusing to listen on 0.0.0.0 without TLS"),
-        ("[tls]\ncertificate = 'certificate.pem'", "tls: certificate and key need each other"),
-        ("[tls]\nkey = 'key.pem'", "tls: certificate and key need each other"),
+        ("[tls]\ncertificate = 'certificate.pem'", "tls: certificate and key belong together"),
+        ("[tls]\nkey = 'key.pem'", "tls: certificate and key belong together"),
         ("[tls]\ncertificate = 'gone.pem'\nkey = 'key.pem'", "tls.certificate: gone.pem: No such file"),
         ("[tls]\ncertificate = 'certificate.pem'\nkey = 'gone.pem'", "tls.key: gone.pem: No such file"),
         ("[tls]\ncertificate = 'certificate.pem'\nkey = 'certificate.pem'", "are no certificate with its key"),
@@ -87,7 +87,7 @@ def test_good_settings_are_good(directory: Path, text: str) -> None:
             f"{BROKER}publish = [{{ topic = 'a/{{device}}/{{metric}}' }}]\nsubscribe = [{{ topic = '{{device}}/#' }}]",
             "would come back through '+/#'",
         ),
-        (f"{BROKER}presets = ['tasmota']\n[mqtt.discovery]\nenabled = true", "discovery is for what is published"),
+        (f"{BROKER}presets = ['tasmota']\n[mqtt.discovery]\nenabled = true", "discovery needs readings published"),
     ],
 )
 def test_settings_that_no_hub_could_run_with_are_told_in_one_line(directory: Path, text: str, says: str) -> None:
@@ -102,9 +102,9 @@ def test_settings_that_no_hub_could_run_with_are_told_in_one_line(directory: Pat
 @pytest.mark.parametrize(
     ("variable", "says"),
     [
-        ("HUB_LISTN", "HUB_LISTN: there is no such setting; there is HUB_LISTEN"),
-        ("hub_listn", "hub_listn: there is no such setting; there is HUB_LISTEN"),
-        ("HUB_STORE_THREADS", "HUB_STORE_THREADS: there is no such setting; there is HUB_STORE__THREADS"),
+        ("HUB_LISTN", "HUB_LISTN: there is no such setting; did you mean HUB_LISTEN?"),
+        ("hub_listn", "hub_listn: there is no such setting; did you mean HUB_LISTEN?"),
+        ("HUB_STORE_THREADS", "HUB_STORE_THREADS: there is no such setting; did you mean HUB_STORE__THREADS?"),
         ("HUB_STORE__THREAD", "store.thread: there is no such setting"),
         ("HUB_XYZZY_PLUGH", "HUB_XYZZY_PLUGH: there is no such setting"),
     ],
@@ -133,7 +133,7 @@ def test_sizes_in_the_environment_are_told_with_an_example_that_works(
     """The sentence's own example is accepted."""
     monkeypatch.setenv("HUB_STORE__MEMORY_LIMIT", "lots")
     told = check(directory, "").stderr
-    assert told.startswith("hub: store.memory_limit: 'lots' is no size: ")
+    assert told.startswith("hub: store.memory_limit: 'lots' is not a size: ")
     monkeypatch.setenv("HUB_STORE__MEMORY_LIMIT", told.split()[-1])
     assert check(directory, "").exit_code == 0
 

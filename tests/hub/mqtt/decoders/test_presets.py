@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hub.config import PRESETS as NAMES
 from hub.mqtt.decoders.configured import PRESETS, in_order, preset_decoder
 from hub.mqtt.message import DecodedReading, DecodedRow, DeviceDeclaration, DevicePresence, Message, Undecodable
 from hub.mqtt.topics import TopicTemplate
@@ -165,3 +166,8 @@ def test_a_preset_that_is_none_is_told(text: str) -> None:
     """With the names of those that are there."""
     with pytest.raises(ValueError, match=r"."):
         preset_decoder(text)
+
+
+def test_the_settings_accept_the_names_of_the_decoders() -> None:
+    """The settings keep a list of their own, because they load no decoder."""
+    assert tuple(PRESETS) == NAMES
