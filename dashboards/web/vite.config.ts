@@ -1,7 +1,7 @@
 import type { Plugin } from "vite";
 import { defineConfig } from "vitest/config";
 
-/** Has the browser fetch the one font file that every page needs before it has read the style sheet. */
+/** Preload the font file that every page needs, before the browser has read the style sheet. */
 function preloadFont(): Plugin {
   return {
     name: "preload-font",
@@ -20,7 +20,7 @@ export default defineConfig({
   build: {
     outDir: "../../hub/http/static",
     emptyOutDir: true,
-    // Nothing inline: the page has a strict content security policy.
+    // No inline content: the page has a strict content security policy.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
     target: ["es2022", "chrome123", "firefox121", "safari17.5"],

@@ -50,7 +50,7 @@ async def test_the_page_draws_what_the_books_say(tmp_path: Path, chromium: Path)
             with locked_by_another_process(hub.data / "history.duckdb"):
                 await hub.start()
                 await says(page, "flow-store", "in use by another process")
-                await says(page, "trouble", "Nothing is stored.")
+                await says(page, "trouble", "The hub does not store data.")
                 await says(page, "trouble", "in use by another process")
                 await says(page, "flow-verdict", "not known yet")
                 for scheme in ("light", "dark"):

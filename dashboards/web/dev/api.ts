@@ -1,4 +1,4 @@
-/** The HTTP API, as far as the page asks it. */
+/** HTTP API of the development hub. */
 
 import { HUB_AGE_MS, JOURNAL, lastAlive, readings, STARTED_MS, secondNow, stateOf, timeOf } from "./made_up";
 import type { DevDevice } from "./scenario";
@@ -55,7 +55,7 @@ function history(fleet: DevDevice[], query: URLSearchParams): object {
   return { offset: secondNow() + 1_000_000, series };
 }
 
-/** The books of a store that writes once in three seconds; a device that is not connected is two readings off. */
+/** Accounting of a store that writes every three seconds; a disconnected device is off by two readings. */
 function flow(fleet: DevDevice[], limit: number): object {
   const written = secondNow() - (secondNow() % 3);
   const books = fleet.map((device) => {
@@ -98,7 +98,7 @@ function flow(fleet: DevDevice[], limit: number): object {
   };
 }
 
-/** Status and body. */
+/** Return status and body. */
 export function answer(
   path: string,
   query: URLSearchParams,

@@ -1,6 +1,7 @@
 /**
- * A development hub inside Vite's own server: speaks the live protocol and the HTTP API with made-up data, so that the page can be
- * worked on without anything else. The fleet is chosen by a cookie: scenario=fleet, empty, one, many, extremes, stress, signed-out, trouble.
+ * Development hub inside the Vite server: implements the live protocol and the HTTP API with generated data, so
+ * that the page runs without Python. A cookie selects the fleet: scenario=fleet, empty, one, many, extremes,
+ * stress, signed-out, trouble.
  */
 
 import type { IncomingMessage, ServerResponse } from "node:http";
@@ -69,7 +70,7 @@ function upgrade(request: IncomingMessage, duplex: Duplex, head: Buffer): void {
   });
 }
 
-/** For `vite` and `vite preview`; the build has nothing of it. */
+/** Plugin for `vite` and `vite preview`; the build does not contain it. */
 export function developmentHub(): Plugin {
   return {
     name: "development-hub",

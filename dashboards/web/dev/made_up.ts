@@ -1,4 +1,4 @@
-/** What the made-up devices have been doing: their state and readings at any second since long before the start. */
+/** Generated state and readings of the development devices. */
 
 import type { DeviceState } from "../src/wire/live";
 import type { DevDevice, DevMetric } from "./scenario";
@@ -38,7 +38,10 @@ export interface Points {
   reduced: boolean;
 }
 
-/** Readings at every second from `from` up to and including `to`; with too many, each interval's minimum and maximum. */
+/**
+ * Return readings for every second from `from` to `to`, both included. With too many, return the minimum and
+ * maximum of each interval.
+ */
 export function readings(
   device: DevDevice,
   metric: DevMetric,

@@ -1,4 +1,4 @@
-/** Fleets to look at while there is no hub: made-up devices with believable signals. Development only. */
+/** Development fleets: generated devices with realistic signals. */
 
 import type { MetricType } from "../src/wire/live";
 
@@ -30,7 +30,7 @@ function noise(seed: number, step: number): number {
   return (x >>> 0) / 2 ** 32 - 0.5;
 }
 
-/** Slow waves and a little noise. */
+/** Slow waves with noise. */
 function wave(seed: number, middle: number, swing: number, decimals: number) {
   return (time_s: number): number => {
     const phase = noise(seed, 1) * 20;
@@ -132,7 +132,7 @@ function fleet(): DevDevice[] {
   devices[4] = make("weather-02", "weather", 5, { connected: false, alive: (second) => second < -340 });
   devices[7] = make("weather-03", "weather", 8, { alive: (second) => second < -90 });
   devices[9] = make("pump-04", "pump", 10, { backlog: 1204 });
-  // One that was off for a while, and one whose clock is wrong.
+  // One device with a past outage, and one with a wrong clock.
   devices[0] = make("pump-01", "pump", 1, { alive: (second) => second < -150 || second > -80 });
   devices[2] = make("machine-01", "machine", 3, { clock_offset_ns: 3.4e9 });
   return [make("this-computer", "computer", 77), ...devices];
@@ -175,7 +175,7 @@ function extremes(): DevDevice[] {
   return [wide, make("a", "weather", 2)];
 }
 
-/** 20 units of 50 metrics, one reading a second each: what the page must carry. */
+/** 20 units of 50 metrics at one reading per second: the load that the page must handle. */
 function stress(): DevDevice[] {
   const device = make("stress", "pump", 1);
   device.metrics = Array.from({ length: 1000 }, (_, index) => ({

@@ -1,4 +1,4 @@
-/** The live protocol's side of one page. */
+/** The live protocol for one page. */
 
 import type { WebSocket } from "ws";
 import { encodeUpdate, Kind } from "../src/wire/frames";
@@ -6,7 +6,7 @@ import { decodeViewerMessage, encodeMessage, type LiveMessage, type Subscribe } 
 import { JOURNAL, readings, secondNow, stateOf } from "./made_up";
 import type { DevDevice, DevMetric } from "./scenario";
 
-/** How many readings the next live update says that it stands for; set from outside, used once. */
+/** Number of conflated readings in the next live update; set by a request, used once. */
 export const conflation = { readings: 0 };
 
 const matches = (patterns: string[], name: string) =>

@@ -1,28 +1,28 @@
-/** How people move through time on a chart: drag, pinch, wheel, keys; and where their pointer is. */
+/** Gestures on a chart: drag, pinch, wheel and keys move through time; the pointer moves the crosshair. */
 
-import { type Conductor, EDGE_PX } from "./conductor";
-import { DEFAULT_SPAN_MS, pan, RANGES, spanOf, stretchOf, type View, zoom } from "./view";
+import { EDGE_PX, type FrameScheduler } from "./frame_scheduler";
+import { DEFAULT_SPAN_MS, pan, RANGES, spanOf, type TimeView, timeRangeOf, zoom } from "./time_view";
 
 /** A press that moves less than this is a click. */
 const CLICK_PX = 4;
-/** Span factor of one notch of a wheel. */
+/** Zoom factor of one wheel notch. */
 const NOTCH = 1.2;
 const NOTCH_PX = 100;
 const KEY_PAN = 0.2;
 
-/** Attaches all gestures to a chart's viewport; returns what detaches them. `source` is the chart. */
-export function attachGestures(viewport: HTMLElement, conductor: Conductor, source: object): () => void {
-  const { view } = conductor;
+/** Attach the gestures to a chart's viewport. Return the function that detaches them. `source` is the chart. */
+export function attachGestures(viewport: HTMLElement, scheduler: FrameScheduler, source: object): () => void {
+  const { view } = scheduler;
   const pointers = new Map<number, { x: number; start: number }>();
-  let origin: View | null = null;
+  let origin: TimeView | null = null;
   let dragging = false;
 
   const width = () => Math.max(1, viewport.clientWidth - EDGE_PX);
   const partOf = (clientX: number) =>
     Math.min(1, Math.max(0, (clientX - viewport.getBoundingClientRect().left) / width()));
-  const set = (next: View) => {
+  const set = (next: TimeView) => {
     view.value = next;
-    conductor.request();
+    scheduler.requestFrame();
   };
 
   const onPointerDown = (event: PointerEvent) => {
@@ -35,7 +35,7 @@ export function attachGestures(viewport: HTMLElement, conductor: Conductor, sour
   const onPointerMove = (event: PointerEvent) => {
     const pointer = pointers.get(event.pointerId);
     if (pointer === undefined) {
-      conductor.point({ part: partOf(event.clientX), source });
+      scheduler.setPointer({ fraction: partOf(event.clientX), source });
       return;
     }
     pointer.x = event.clientX;
@@ -49,15 +49,15 @@ export function attachGestures(viewport: HTMLElement, conductor: Conductor, sour
     if (!dragging || origin === null) return;
     const all = [...pointers.values()];
     if (all.length >= 2) pinch(all[0], all[1]);
-    else set(pan(origin, conductor.now(), (pointer.start - pointer.x) / width()));
-    conductor.point({ part: partOf(event.clientX), source });
+    else set(pan(origin, scheduler.now(), (pointer.start - pointer.x) / width()));
+    scheduler.setPointer({ fraction: partOf(event.clientX), source });
   };
 
   const pinch = (a: { x: number; start: number }, b: { x: number; start: number }) => {
     if (origin === null) return;
     const before = Math.max(20, Math.abs(a.start - b.start));
     const after = Math.max(20, Math.abs(a.x - b.x));
-    set(zoom(origin, conductor.now(), before / after, partOf((a.start + b.start) / 2)));
+    set(zoom(origin, scheduler.now(), before / after, partOf((a.start + b.start) / 2)));
   };
 
   const onPointerEnd = (event: PointerEvent) => {
@@ -65,23 +65,25 @@ export function attachGestures(viewport: HTMLElement, conductor: Conductor, sour
     origin = view.peek();
     for (const pointer of pointers.values()) pointer.start = pointer.x;
     if (pointers.size > 0) return;
-    if (!dragging && event.type === "pointerup") conductor.point({ part: partOf(event.clientX), source });
+    if (!dragging && event.type === "pointerup")
+      scheduler.setPointer({ fraction: partOf(event.clientX), source });
     dragging = false;
     viewport.classList.remove("dragging");
-    if (event.type === "pointercancel") conductor.point(null);
+    if (event.type === "pointercancel") scheduler.setPointer(null);
   };
 
   const onPointerLeave = (event: PointerEvent) => {
-    if (event.pointerType === "mouse" && !dragging) conductor.point(null);
+    if (event.pointerType === "mouse" && !dragging) scheduler.setPointer(null);
   };
 
   const onWheel = (event: WheelEvent) => {
-    // Sideways moves through time. Up and down scrolls the page, unless Ctrl is held (a pinch on a touchpad says the
-    // same) or this chart was clicked: a page full of charts must not catch every scroll.
+    // Horizontal scrolling moves through time. Vertical scrolling scrolls the page, unless Ctrl is held (touchpad
+    // pinch) or
+    // the chart has the focus: a page full of charts must not capture every scroll.
     const sideways = Math.abs(event.deltaX) > Math.abs(event.deltaY);
     if (sideways || event.shiftKey) {
       event.preventDefault();
-      set(pan(view.peek(), conductor.now(), (sideways ? event.deltaX : event.deltaY) / width()));
+      set(pan(view.peek(), scheduler.now(), (sideways ? event.deltaX : event.deltaY) / width()));
       return;
     }
     if (!event.ctrlKey && !event.metaKey && document.activeElement !== viewport) return;
@@ -89,7 +91,7 @@ export function attachGestures(viewport: HTMLElement, conductor: Conductor, sour
     const notches =
       (event.deltaMode === WheelEvent.DOM_DELTA_LINE ? event.deltaY * 33 : event.deltaY) / NOTCH_PX;
     const factor = NOTCH ** Math.max(-3, Math.min(3, event.ctrlKey ? notches * 2 : notches));
-    set(zoom(view.peek(), conductor.now(), factor, partOf(event.clientX)));
+    set(zoom(view.peek(), scheduler.now(), factor, partOf(event.clientX)));
   };
 
   const toLive = () => {
@@ -99,7 +101,7 @@ export function attachGestures(viewport: HTMLElement, conductor: Conductor, sour
   };
 
   const onKeyDown = (event: KeyboardEvent) => {
-    const now = conductor.now();
+    const now = scheduler.now();
     const keys: Record<string, () => void> = {
       ArrowLeft: () => set(pan(view.peek(), now, -KEY_PAN)),
       ArrowRight: () => set(pan(view.peek(), now, KEY_PAN)),
@@ -108,7 +110,7 @@ export function attachGestures(viewport: HTMLElement, conductor: Conductor, sour
       "-": () => set(zoom(view.peek(), now, 1.5, view.peek().mode === "live" ? 1 : 0.5)),
       End: toLive,
       Home: () => {
-        const { from, to } = stretchOf(view.peek(), now);
+        const { from, to } = timeRangeOf(view.peek(), now);
         set({ mode: "fixed", from: from - (to - from), to: from });
       },
       Escape: () => viewport.blur(),

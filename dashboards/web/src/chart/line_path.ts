@@ -1,9 +1,66 @@
-/** What one series looks like on a sheet: its line, broken at gaps, and the area or band that belongs to it. */
+/** Paths of a series: its line, broken at gaps, with an area, or a minimum and maximum band for dense series. */
 
 import type { Columns } from "../data/series_buffer";
-import type { Envelope } from "./envelope";
 
-/** Where a time and a value are on the canvas, in its own pixels. */
+/** Middle time, smallest value and largest value of each pixel column. */
+export interface Envelope {
+  times: Float64Array;
+  low: Float64Array;
+  high: Float64Array;
+}
+
+/** With more readings per column than this, the minimum and maximum band is drawn instead of a line. */
+export const DENSE = 1.5;
+
+/**
+ * Reduce the readings from `from` to `to` to at most `columns` columns. Columns without readings are omitted. A
+ * gap never lies inside a column: both of its ends start columns of their own.
+ */
+export function envelope(
+  times: ArrayLike<number>,
+  values: ArrayLike<number>,
+  from: number,
+  to: number,
+  columns: number,
+): Envelope {
+  const outTimes = new Float64Array(columns);
+  const low = new Float64Array(columns);
+  const high = new Float64Array(columns);
+  const width = (to - from) / columns;
+  let count = -1;
+  let column = -1;
+  for (let i = 0; i < times.length; i++) {
+    const value = values[i];
+    if (Number.isNaN(value)) continue;
+    const at = Math.min(columns - 1, Math.max(0, Math.floor((times[i] - from) / width)));
+    if (at !== column || count < 0) {
+      column = at;
+      count++;
+      outTimes[count] = from + (at + 0.5) * width;
+      low[count] = value;
+      high[count] = value;
+    } else {
+      if (value < low[count]) low[count] = value;
+      if (value > high[count]) high[count] = value;
+    }
+  }
+  count++;
+  return { times: outTimes.subarray(0, count), low: low.subarray(0, count), high: high.subarray(0, count) };
+}
+
+/** Return the smallest and largest value; null if there is none. */
+export function extent(values: ArrayLike<number>): [number, number] | null {
+  let low = Number.POSITIVE_INFINITY;
+  let high = Number.NEGATIVE_INFINITY;
+  for (let i = 0; i < values.length; i++) {
+    const value = values[i];
+    if (value < low) low = value;
+    if (value > high) high = value;
+  }
+  return low <= high ? [low, high] : null;
+}
+
+/** Mapping from times and values to canvas pixels. */
 export interface Mapping {
   x0: number;
   xPerMs: number;
@@ -14,11 +71,11 @@ export interface Mapping {
   bottom: number;
 }
 
-export function xOf(mapping: Mapping, time: number): number {
+export function toX(mapping: Mapping, time: number): number {
   return mapping.x0 + (time - mapping.from) * mapping.xPerMs;
 }
 
-export function yOf(mapping: Mapping, value: number): number {
+export function toY(mapping: Mapping, value: number): number {
   return mapping.y0 - (value - mapping.min) * mapping.yPerUnit;
 }
 
@@ -27,7 +84,7 @@ export interface LinePath {
   fill: Path2D | null;
 }
 
-/** A line through the readings, broken where a value is missing or the next one is further than `threshold`. */
+/** Return a line through the readings, broken at missing values and at distances above `threshold`. */
 export function linePath(columns: Columns, mapping: Mapping, threshold: number, area: boolean): LinePath {
   const { times, values } = columns;
   const stroke = new Path2D();
@@ -49,14 +106,14 @@ export function linePath(columns: Columns, mapping: Mapping, threshold: number, 
       continue;
     }
     if (pen && times[i] - lastTime > threshold) lift();
-    x = xOf(mapping, times[i]);
-    const y = yOf(mapping, value);
+    x = toX(mapping, times[i]);
+    const y = toY(mapping, value);
     if (pen) {
       stroke.lineTo(x, y);
       fill?.lineTo(x, y);
     } else {
       stroke.moveTo(x, y);
-      // A reading alone between two gaps is a point, not nothing.
+      // A single reading between two gaps is drawn as a point.
       stroke.lineTo(x + 0.5, y);
       fill?.moveTo(x, mapping.bottom);
       fill?.lineTo(x, y);
@@ -68,7 +125,7 @@ export function linePath(columns: Columns, mapping: Mapping, threshold: number, 
   return { stroke, fill };
 }
 
-/** The middle of the envelope as a line, and from its lowest to its highest values as a band. */
+/** Return the middle of the envelope as a line and its range as a band. */
 export function bandPath(envelope: Envelope, mapping: Mapping, threshold: number): LinePath {
   const { times, low, high } = envelope;
   const stroke = new Path2D();
@@ -78,18 +135,18 @@ export function bandPath(envelope: Envelope, mapping: Mapping, threshold: number
     let end = start + 1;
     while (end < times.length && times[end] - times[end - 1] <= threshold) end++;
     for (let i = start; i < end; i++) {
-      const x = xOf(mapping, times[i]);
-      const middle = yOf(mapping, (low[i] + high[i]) / 2);
+      const x = toX(mapping, times[i]);
+      const middle = toY(mapping, (low[i] + high[i]) / 2);
       if (i === start) {
         stroke.moveTo(x, middle);
         stroke.lineTo(x + 0.5, middle);
-        fill.moveTo(x, yOf(mapping, high[i]));
+        fill.moveTo(x, toY(mapping, high[i]));
       } else {
         stroke.lineTo(x, middle);
-        fill.lineTo(x, yOf(mapping, high[i]));
+        fill.lineTo(x, toY(mapping, high[i]));
       }
     }
-    for (let i = end - 1; i >= start; i--) fill.lineTo(xOf(mapping, times[i]), yOf(mapping, low[i]));
+    for (let i = end - 1; i >= start; i--) fill.lineTo(toX(mapping, times[i]), toY(mapping, low[i]));
     fill.closePath();
     start = end;
   }

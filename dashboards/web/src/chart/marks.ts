@@ -1,21 +1,21 @@
-/** What lies on and over a chart's sheet besides its lines: hatched gaps, late marks, live dots and the crosshair. */
+/** Overlays of a chart: hatched gaps, marks of late readings, live dots and the crosshair. */
 
-import type { Stretch } from "../data/stretch";
-import type { Sheet } from "./sheet";
-import type { LiveEnd } from "./shown_series";
+import type { TimeRange } from "../data/time";
+import type { LiveEnd } from "./chart_series";
+import type { PlotCanvas } from "./plot_canvas";
 import { seriesClass } from "./theme_colours";
 
-/** More lines than these, and their dots and value tags would hide each other. */
+/** With more lines, dots and value tags would hide each other. */
 export const MAX_DOTS = 8;
-/** Narrower than this nothing can be hatched. */
+/** Narrower gaps cannot be hatched. */
 const MIN_GAP_PX = 3;
-/** Gaps drawn at most; with more, a chart is zoomed out so far that they are narrower than a pixel. */
+/** Maximum number of gaps; with more, each is narrower than a pixel. */
 const MAX_GAPS = 200;
 
 export class Marks {
-  /** The gaps that are shown, in time. */
-  gaps: Stretch[] = [];
-  /** Set when what is drawn has changed; who draws clears it. */
+  /** The gaps that are shown. */
+  gaps: TimeRange[] = [];
+  /** Set when the drawing has changed; cleared by the chart view. */
   stale = true;
   private readonly gapLayer = layer("gaps");
   private readonly dotLayer = layer("dots");
@@ -23,10 +23,10 @@ export class Marks {
   private readonly label = document.createElement("span");
   private readonly viewport: HTMLElement;
 
-  constructor(viewport: HTMLElement, sheet: HTMLElement) {
+  constructor(viewport: HTMLElement, canvas: HTMLElement) {
     this.viewport = viewport;
-    sheet.prepend(this.gapLayer);
-    sheet.append(this.dotLayer);
+    canvas.prepend(this.gapLayer);
+    canvas.append(this.dotLayer);
     this.label.className = "crosshair-time";
     this.crosshair.append(this.label);
     this.crosshair.hidden = true;
@@ -37,23 +37,27 @@ export class Marks {
     this.crosshair.remove();
   }
 
-  show(sheet: Sheet, ends: LiveEnd[], shown: { gaps: Stretch[]; late: Stretch[]; live: boolean }): void {
+  show(
+    canvas: PlotCanvas,
+    ends: LiveEnd[],
+    shown: { gaps: TimeRange[]; late: TimeRange[]; live: boolean },
+  ): void {
     this.gaps = shown.gaps;
     const spans = [
       ...shown.gaps.slice(-MAX_GAPS).map((gap) => ({ ...gap, name: "gap" })),
       ...shown.late.map((late) => ({ ...late, name: "late" })),
     ];
     const boxes = spans.flatMap(({ from, to, name }) => {
-      const end = sheet.plan?.width ?? 0;
-      // A gap may go on far beyond what is drawn.
-      const left = Math.max(0, sheet.position(from, 0)?.x ?? 0);
-      const right = Math.min(end, sheet.position(to, 0)?.x ?? 0);
+      const end = canvas.layout?.width ?? 0;
+      // A gap may extend far beyond the canvas.
+      const left = Math.max(0, canvas.position(from, 0)?.x ?? 0);
+      const right = Math.min(end, canvas.position(to, 0)?.x ?? 0);
       const least = name === "gap" ? MIN_GAP_PX : 0;
       return right <= 0 || left >= end || right - left < least
         ? []
         : [{ left, width: Math.max(2, right - left), name }];
     });
-    match(this.gapLayer, boxes.length);
+    resizeLayer(this.gapLayer, boxes.length);
     boxes.forEach(({ left, width, name }, index) => {
       const box = this.gapLayer.children[index] as HTMLElement;
       if (box.className !== name) {
@@ -64,25 +68,25 @@ export class Marks {
       box.style.width = `${width}px`;
     });
     const dots = shown.live && ends.length <= MAX_DOTS ? ends : [];
-    match(this.dotLayer, dots.length);
+    resizeLayer(this.dotLayer, dots.length);
     dots.forEach(({ colour, time, value }, index) => {
       const dot = this.dotLayer.children[index] as HTMLElement;
-      const at = sheet.position(time, value);
+      const at = canvas.position(time, value);
       dot.className = `dot ${seriesClass(colour)}`;
       dot.hidden = at === null || Number.isNaN(value);
       if (at !== null) dot.style.transform = `translate(${at.x}px, ${at.y}px)`;
     });
   }
 
-  /** The crosshair at this pixel; what is to be said of it stands on the chart under the pointer only. */
-  point(x: number | null, text: string | null): void {
+  /** Move the crosshair to this pixel. Only the chart under the pointer shows a text. */
+  moveCrosshair(x: number | null, text: string | null): void {
     this.crosshair.hidden = x === null;
     if (x === null) return;
     this.crosshair.style.transform = `translateX(${Math.round(x)}px)`;
     this.label.hidden = text === null;
     if (text === null) return;
     if (this.label.textContent !== text) this.label.textContent = text;
-    this.label.classList.toggle("told", text.length > 20);
+    this.label.classList.toggle("explained", text.length > 20);
     this.label.classList.toggle("left", x > this.viewport.clientWidth / 2);
   }
 }
@@ -93,8 +97,8 @@ function layer(name: string): HTMLElement {
   return element;
 }
 
-/** Gives the layer this many children, keeping those it has. */
-function match(parent: HTMLElement, count: number): void {
+/** Set the number of children of a layer and keep the existing ones. */
+function resizeLayer(parent: HTMLElement, count: number): void {
   while (parent.children.length > count) parent.lastElementChild?.remove();
   while (parent.children.length < count) parent.append(document.createElement("div"));
 }

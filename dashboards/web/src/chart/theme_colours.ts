@@ -1,4 +1,4 @@
-/** The style sheet's colours as a canvas needs them: resolved for the theme that is shown. */
+/** Colours of the style sheet resolved for a canvas in the current theme. */
 
 export interface ThemeColours {
   series: string[];
@@ -10,25 +10,25 @@ export interface ThemeColours {
 
 export const SERIES_COLOURS = 8;
 
-/** The style sheet's class for a series of this colour; beyond the last colour they begin again. */
+/** Return the CSS class of a series colour. Colours repeat after the last one. */
 export function seriesClass(colour: number): string {
   return `series-${(colour % SERIES_COLOURS) + 1}`;
 }
 
 let resolved: ThemeColours | null = null;
-/** Counts theme changes; who drew with an older one draws again. */
+/** Counts theme changes; a chart drawn with an older version is drawn again. */
 export let themeVersion = 0;
 
 let remPx = 0;
 
-/** Pixels of one rem: what is drawn grows with what is written. */
+/** Return the pixels of one rem: drawings scale with the text. */
 export function rem(): number {
   if (remPx === 0) remPx = Number.parseFloat(getComputedStyle(document.documentElement).fontSize) || 16;
   return remPx;
 }
 
-/** The theme has changed: colours are read anew. */
-export function forgetColours(): void {
+/** Discard the resolved colours after a theme change. */
+export function resetThemeColours(): void {
   resolved = null;
   remPx = 0;
   themeVersion++;
@@ -54,7 +54,7 @@ export function themeColours(): ThemeColours {
   return resolved;
 }
 
-/** The same colour with this opacity. */
+/** Return a colour with an opacity. */
 export function withAlpha(colour: string, alpha: number): string {
   return `color-mix(in oklab, ${colour} ${alpha * 100}%, transparent)`;
 }

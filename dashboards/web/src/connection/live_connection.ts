@@ -1,10 +1,9 @@
 /**
- * The page's one conversation with the hub: reconnects by itself, asks for every subscription again with its cursor, and
- * gives each frame to those it is for. What they do with it is not known here.
+ * Live connection of the page: reconnects automatically, resumes every subscription from its cursor, and passes
+ * each frame to its listeners.
  */
 
 import { type Signal, signal } from "@preact/signals";
-import { Close, WireError } from "../wire/errors";
 import { decodeUpdate, type Update } from "../wire/frames";
 import {
   type DeviceState,
@@ -21,71 +20,127 @@ import {
   type Welcome,
 } from "../wire/live";
 import { ViewerSession } from "../wire/live_session";
-import { backoff } from "./backoff";
-import { openSocket, type Socket } from "./socket";
+import { Close, WireError } from "../wire/protocol";
 
-/** A ping this often; browsers do not let a page see the protocol's own. */
+export const FIRST_CEILING_MS = 500;
+export const MAX_CEILING_MS = 15_000;
+
+/**
+ * Return the delay before a reconnect attempt with full jitter, so that many pages do not reconnect at once.
+ * `attempt` counts from 0, `random` is between 0 and 1.
+ */
+export function reconnectDelay(attempt: number, random: number): number {
+  const ceiling = Math.min(MAX_CEILING_MS, FIRST_CEILING_MS * 2 ** Math.min(attempt, 16));
+  return Math.round(ceiling * random);
+}
+
+export interface SocketEvents {
+  text(frame: string): void;
+  binary(frame: ArrayBuffer): void;
+  /** Called once, however the connection ended; the code is 1006 for a handleClose connection. */
+  closed(code: number, reason: string): void;
+}
+
+export interface Socket {
+  send(frame: string): void;
+  /** Close the connection. `closed` follows immediately and does not wait for the peer. */
+  close(code: number): void;
+}
+
+export function openSocket(url: string, subprotocol: string, events: SocketEvents): Socket {
+  const socket = new WebSocket(url, subprotocol);
+  socket.binaryType = "arraybuffer";
+  let ended = false;
+  const end = (code: number, reason: string) => {
+    if (ended) return;
+    ended = true;
+    events.closed(code, reason);
+  };
+  socket.onclose = (event) => end(event.code, event.reason);
+  socket.onmessage = (event: MessageEvent<string | ArrayBuffer>) => {
+    if (ended) return;
+    if (typeof event.data === "string") events.text(event.data);
+    else events.binary(event.data);
+  };
+  return {
+    send: (frame) => {
+      if (socket.readyState === WebSocket.OPEN) socket.send(frame);
+    },
+    close: (code) => {
+      socket.close(code);
+      // A browser reports a handleClose connection only after about a minute.
+      end(code, "");
+    },
+  };
+}
+
+/** Return the address of the live endpoint on the server of this page. */
+export function liveUrl(location: Location): string {
+  return `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/v1/live`;
+}
+
+/** Interval of pings. Browsers do not expose the pings of the WebSocket protocol. */
 export const PING_EVERY_MS = 10_000;
-/** Nothing at all for this long after a ping: the connection is gone, whatever the socket says. */
+/** Without any frame for this time after a ping, the connection is considered handleClose. */
 export const PONG_WITHIN_MS = 8_000;
 
 /** Times are those of `performance.now()`. */
-export type Status =
+export type ConnectionStatus =
   | { state: "connecting"; since: number }
   | { state: "live"; since: number }
   | { state: "waiting"; since: number; retryAt: number }
   | { state: "signed_out" };
 
 export interface SubscriptionListener {
-  /** Data come now; unless they start at the cursor, all that is held is void. */
+  /** Data follow. Unless they start at the cursor, previous data are void. */
   started(start: Start): void;
-  /** The cursor could not be served: all that is held is void. */
+  /** The hub cannot serve the cursor: previous data are void. */
   reset(reason: ResetReason): void;
   update(update: Update, series: Series[]): void;
-  /** All up to now has been received; from here on it is live. */
+  /** The catch-up is complete; later updates are live. */
   caughtUp(): void;
   failed(error: LiveError): void;
 }
 
-/** Who gives series to those that ask for them. */
+/** Source of subscriptions to series. */
 export interface Subscriber {
-  subscribe(asked: Omit<Subscribe, "type" | "id">, listener: SubscriptionListener): () => void;
+  subscribe(request: Omit<Subscribe, "type" | "id">, listener: SubscriptionListener): () => void;
 }
 
 export interface FleetListener {
-  fleet(devices: DeviceState[]): void;
-  device(state: DeviceState): void;
+  receiveFleet(devices: DeviceState[]): void;
+  receiveDevice(state: DeviceState): void;
 }
 
 type Timer = ReturnType<typeof setTimeout> | undefined;
 
 export class LiveConnection implements Subscriber {
-  readonly status: Signal<Status> = signal({ state: "connecting", since: 0 });
+  readonly status: Signal<ConnectionStatus> = signal({ state: "connecting", since: 0 });
   private readonly session = new ViewerSession();
   private readonly listeners = new Map<number, SubscriptionListener>();
   private readonly url: string;
   private fleetListener: FleetListener | null = null;
-  private welcomed: ((welcome: Welcome) => void) | null = null;
+  private onWelcome: ((welcome: Welcome) => void) | null = null;
   private socket: Socket | null = null;
   private nextId = 1;
   private attempt = 0;
-  /** When the page was last live; the time that "offline since" tells. */
+  /** When the connection was handleClose; shown as "offline since". */
   private lostAt = 0;
   private retryTimer: Timer;
   private pingTimer: Timer;
   private pongTimer: Timer;
   private readonly random: () => number;
 
-  /** `random` gives numbers from 0 to 1: which part of its longest wait each attempt waits. */
+  /** `random` returns numbers from 0 to 1 for the jitter of the reconnect delay. */
   constructor(url: string, random: () => number = Math.random) {
     this.url = url;
     this.random = random;
   }
 
-  /** Connects and stays connected until `close`. */
-  open(welcomed: (welcome: Welcome) => void, fleet: FleetListener): void {
-    this.welcomed = welcomed;
-    this.fleetListener = fleet;
+  /** Connect and stay connected until `close`. */
+  open(onWelcome: (welcome: Welcome) => void, fleetListener: FleetListener): void {
+    this.onWelcome = onWelcome;
+    this.fleetListener = fleetListener;
     this.lostAt = performance.now();
     this.connect();
   }
@@ -96,28 +151,28 @@ export class LiveConnection implements Subscriber {
     clearTimeout(this.retryTimer);
   }
 
-  /** Asks for series; the listener hears of them until the returned function is called. */
-  subscribe(asked: Omit<Subscribe, "type" | "id">, listener: SubscriptionListener): () => void {
-    const message: Subscribe = { type: "subscribe", id: this.nextId++, ...asked };
+  /** Subscribe to series. The returned function ends the subscription. */
+  subscribe(request: Omit<Subscribe, "type" | "id">, listener: SubscriptionListener): () => void {
+    const message: Subscribe = { type: "subscribe", id: this.nextId++, ...request };
     this.session.subscribe(message);
     this.listeners.set(message.id, listener);
     if (this.session.state === "open") this.send(message);
     return () => {
       if (!this.listeners.delete(message.id)) return;
-      const ending = this.session.unsubscribe(message.id);
-      if (ending !== null) this.send(ending);
+      const unsubscribe = this.session.unsubscribe(message.id);
+      if (unsubscribe !== null) this.send(unsubscribe);
     };
   }
 
-  /** Tries again now instead of at the end of the wait. */
+  /** Reconnect now instead of after the delay. */
   retry(): void {
     if (this.status.peek().state !== "waiting") return;
     clearTimeout(this.retryTimer);
     this.connect();
   }
 
-  /** Somebody looks again, or the network is back: finds out at once whether the connection holds. */
-  wake(): void {
+  /** Check the connection immediately: the page became visible or the network returned. */
+  checkNow(): void {
     if (this.session.state === "open") this.ping();
     else this.retry();
   }
@@ -126,15 +181,14 @@ export class LiveConnection implements Subscriber {
     this.session.reconnect();
     this.status.value = { state: "connecting", since: this.lostAt };
     const socket = openSocket(this.url, SUBPROTOCOL, {
-      opened: () => {},
       text: (frame) => this.guard(() => this.receive(decodeLiveMessage(frame))),
       binary: (frame) => this.guard(() => this.receiveUpdate(decodeUpdate(frame))),
-      closed: (code) => this.lost(code),
+      closed: (code) => this.handleClose(code),
     });
     this.socket = socket;
   }
 
-  private lost(code: number): void {
+  private handleClose(code: number): void {
     clearTimeout(this.pingTimer);
     clearTimeout(this.pongTimer);
     this.socket = null;
@@ -145,16 +199,16 @@ export class LiveConnection implements Subscriber {
       this.status.value = { state: "signed_out" };
       return;
     }
-    const wait = backoff(this.attempt++, this.random());
+    const wait = reconnectDelay(this.attempt++, this.random());
     this.status.value = { state: "waiting", since: this.lostAt, retryAt: performance.now() + wait };
     this.retryTimer = setTimeout(() => this.connect(), wait);
   }
 
-  /** A message that a correct hub does not send ends the connection; the next one begins anew. */
-  private guard(work: () => void): void {
+  /** Close the connection after an invalid message; the next connection starts again. */
+  private guard(process: () => void): void {
     clearTimeout(this.pongTimer);
     try {
-      work();
+      process();
     } catch (error) {
       if (!(error instanceof WireError)) throw error;
       this.socket?.close(Close.BAD_MESSAGE);
@@ -167,16 +221,16 @@ export class LiveConnection implements Subscriber {
       case "welcome":
         this.attempt = 0;
         this.status.value = { state: "live", since: performance.now() };
-        this.welcomed?.(message);
+        this.onWelcome?.(message);
         if (this.fleetListener !== null) this.send({ type: "watch_fleet" });
         for (const subscribe of this.session.openingMessages()) this.send(subscribe);
         this.schedulePing();
         break;
       case "fleet":
-        this.fleetListener?.fleet(message.devices);
+        this.fleetListener?.receiveFleet(message.devices);
         break;
       case "device":
-        this.fleetListener?.device(message);
+        this.fleetListener?.receiveDevice(message);
         break;
       case "subscribed":
         this.listeners.get(message.id)?.started(message.start);

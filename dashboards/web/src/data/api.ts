@@ -1,7 +1,7 @@
-/** The hub's HTTP API, /api/v1, as this application uses it. Times are nanoseconds since 1970 UTC. */
+/** The HTTP API of the hub, /api/v1, as the page uses it. Times are nanoseconds since 1970 UTC. */
 
 import type { DeviceState, MetricType } from "../wire/live";
-import type { Stretch } from "./stretch";
+import type { TimeRange } from "./time";
 
 export interface HubInfo {
   hub: string;
@@ -124,7 +124,7 @@ export interface Bridges {
   bridges: Bridge[];
 }
 
-/** The hub refused or failed; `detail` is its own sentence. Status 0: no answer at all. */
+/** An error answer of the hub; `detail` is its explanation. Status 0: the hub did not respond. */
 export class ApiError extends Error {
   readonly status: number;
   constructor(status: number, detail: string) {
@@ -136,7 +136,7 @@ export class ApiError extends Error {
 
 const BASE = "/api/v1";
 
-/** One call of the API, for the modules that speak to a part of it. Throws ApiError. */
+/** Send one API request. Throws ApiError. */
 export async function request<T>(
   method: string,
   path: string,
@@ -171,12 +171,12 @@ async function problemOf(response: Response): Promise<string> {
     for (const text of [problem.detail, problem.title])
       if (typeof text === "string" && text !== "") return text;
   } catch {
-    // Not JSON: the status says what there is to say.
+    // Not JSON: the status is the explanation.
   }
   return `The hub answered with status ${response.status}.`;
 }
 
-/** Milliseconds as whole nanoseconds in digits: a number would be written with an exponent or lose its end. */
+/** Convert milliseconds to nanoseconds as digits: a number would lose precision or be written with an exponent. */
 export function nanosecondsOf(time_ms: number): string {
   return String(BigInt(Math.round(time_ms * 1000)) * 1000n);
 }
@@ -185,7 +185,7 @@ export function fetchHub(): Promise<HubInfo> {
   return request("GET", "/hub");
 }
 
-/** The whole fleet, page after page. */
+/** Load the whole fleet, page by page. */
 export async function fetchDevices(): Promise<DeviceInfo[]> {
   const devices: DeviceInfo[] = [];
   let cursor: string | null = null;
@@ -198,7 +198,7 @@ export async function fetchDevices(): Promise<DeviceInfo[]> {
   return devices;
 }
 
-/** The books, with so many devices at most: those that do not balance first. */
+/** Load the accounting of at most this many devices. Devices that do not balance come first. */
 export function fetchFlow(devices: number): Promise<Flow> {
   return request("GET", `/flow?limit=${devices}`);
 }
@@ -211,7 +211,7 @@ export function fetchDevice(device: string): Promise<DeviceInfo> {
   return request("GET", `/devices/${encodeURIComponent(device)}`);
 }
 
-/** Takes a device out of service. Throws ApiError. */
+/** Take a device out of service. Throws ApiError. */
 export function retireDevice(device: string): Promise<void> {
   return request("POST", "/devices/retire", { devices: [device] });
 }
@@ -221,11 +221,14 @@ export async function fetchEvents(device: string, limit: number): Promise<Device
   return (await request<{ events: DeviceEvent[] }>("GET", path)).events;
 }
 
-/** Where the history of these metrics is. With 0 points it is every reading of the stretch; the hub refuses too many. */
+/**
+ * Return the path of a history request. With 0 points the hub returns every reading of the range, or rejects the
+ * request if there are too many.
+ */
 export function historyPath(
   device: string,
   metrics: string[],
-  { from, to, points, format }: Stretch & { points: number; format?: "csv" },
+  { from, to, points, format }: TimeRange & { points: number; format?: "csv" },
 ): string {
   const query = new URLSearchParams({ device });
   for (const metric of metrics) query.append("metric", metric);
@@ -239,15 +242,15 @@ export function historyPath(
 export function fetchHistory(
   device: string,
   metrics: string[],
-  range: Stretch & { points: number },
+  range: TimeRange & { points: number },
   signal?: AbortSignal,
 ): Promise<History> {
   return request("GET", historyPath(device, metrics, range), undefined, signal);
 }
 
-/** These readings for a spreadsheet, every one of them. Throws ApiError, also when they do not come to their end. */
-export async function fetchCsv(device: string, metrics: string[], stretch: Stretch): Promise<Blob> {
-  const response = await ask("GET", historyPath(device, metrics, { ...stretch, points: 0, format: "csv" }));
+/** Load every reading of the range as CSV. Throws ApiError, also for an incomplete answer. */
+export async function fetchCsv(device: string, metrics: string[], timeRange: TimeRange): Promise<Blob> {
+  const response = await ask("GET", historyPath(device, metrics, { ...timeRange, points: 0, format: "csv" }));
   try {
     return await response.blob();
   } catch {

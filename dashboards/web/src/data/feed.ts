@@ -1,13 +1,13 @@
 /**
- * The readings of one device as they come: history, what was missed, and live, in one buffer per metric. While the hub
- * sends a new beginning, what was held stays visible until the new data are complete.
+ * Readings of one device in one buffer per metric: history, missed readings and live readings. After a reset the
+ * page keeps the previous data until the new data are complete.
  */
 
 import type { Subscriber } from "../connection/live_connection";
 import { Kind, type Update } from "../wire/frames";
 import type { Policy, Series } from "../wire/live";
 import { SeriesBuffer } from "./series_buffer";
-import type { Stretch } from "./stretch";
+import type { TimeRange } from "./time";
 
 export interface FeedOptions {
   device: string;
@@ -23,32 +23,32 @@ export interface FeedSeries {
   buffer: SeriesBuffer;
 }
 
-/** A stretch that the hub summarised because this page's connection was slow. */
-export interface Conflated extends Stretch {
+/** A time range that the hub summarised because the connection of this page is slow. */
+export interface Conflated extends TimeRange {
   readings: number;
 }
 
-/** Stretches of late readings kept for marking; the oldest are forgotten. */
+/** Ranges with late readings; beyond this number the oldest are removed. */
 const MAX_LATE = 64;
-/** Late stretches closer than this are one. */
+/** Late ranges closer than this are joined. */
 const LATE_JOIN_MS = 5000;
 
 export class Feed {
   readonly options: FeedOptions;
   series = new Map<string, FeedSeries>();
-  /** Counts every change; who draws compares it with what was drawn. */
+  /** Counts every change; a chart compares it with the version it has drawn. */
   version = 0;
-  /** Whether history is here and updates are live. */
+  /** True when the history is complete and updates are live. */
   live = false;
-  late: Stretch[] = [];
+  late: TimeRange[] = [];
   onLive: (() => void) | null = null;
   onConflated: ((conflated: Conflated) => void) | null = null;
   onSeries: (() => void) | null = null;
   onChange: (() => void) | null = null;
-  /** A reading has just come. */
-  onHeard: (() => void) | null = null;
+  /** Called for each live reading. */
+  onReading: (() => void) | null = null;
   private reduced: ReadonlySet<string> = new Set();
-  private readonly silent = new Map<string, SeriesBuffer>();
+  private readonly emptyBuffers = new Map<string, SeriesBuffer>();
   private incoming: Map<string, FeedSeries> | null = null;
   private bySeries = new WeakMap<Series, FeedSeries>();
   private readonly unsubscribe: () => void;
@@ -61,9 +61,9 @@ export class Feed {
       { devices: [device], metrics, policy, period_ms, history: { span_ms: Math.round(span_ms), points } },
       {
         started: (start) => {
-          if (start !== "cursor") this.beginAnew();
+          if (start !== "cursor") this.restart();
         },
-        reset: () => this.beginAnew(),
+        reset: () => this.restart(),
         update: (update, series) => this.update(update, series),
         caughtUp: () => this.caughtUp(),
         failed: () => {},
@@ -76,35 +76,38 @@ export class Feed {
     this.onLive = null;
     this.onConflated = null;
     this.onSeries = null;
-    this.onHeard = null;
+    this.onReading = null;
     this.onChange = null;
   }
 
-  /** The readings of a metric; an empty buffer while none has come, so that its past can be shown all the same. */
+  /**
+   * Return the readings of a metric. Before the first reading the buffer is empty, and the chart can still show
+   * its past.
+   */
   bufferOf(metric: string): SeriesBuffer {
-    const held = this.series.get(metric)?.buffer ?? this.silent.get(metric);
-    if (held !== undefined) return held;
+    const existing = this.series.get(metric)?.buffer ?? this.emptyBuffers.get(metric);
+    if (existing !== undefined) return existing;
     const empty = new SeriesBuffer();
-    this.silent.set(metric, empty);
+    this.emptyBuffers.set(metric, empty);
     return empty;
   }
 
-  /** Whether what is held shows a metric from `from` on at this resolution, so that the hub need not be asked. */
-  holds(metric: string, from: number, msPerPx: number): boolean {
-    const held = this.series.get(metric)?.buffer;
-    if (held === undefined || !(held.firstTime <= from)) return false;
+  /** Return whether the buffer shows a metric from `from` on at this resolution, without a request to the hub. */
+  covers(metric: string, from: number, msPerPx: number): boolean {
+    const buffer = this.series.get(metric)?.buffer;
+    if (buffer === undefined || !(buffer.firstTime <= from)) return false;
     const step = this.reduced.has(metric) ? this.options.span_ms / (this.options.points / 2) : 0;
     return step <= msPerPx * 3;
   }
 
-  /** Forgets what is older than the feed's span; called now and then by who draws. */
+  /** Remove readings older than `time`. The owner of the feed calls it periodically. */
   dropBefore(time: number): void {
     for (const { buffer } of this.series.values()) buffer.dropBefore(time);
   }
 
-  private beginAnew(): void {
+  private restart(): void {
     this.live = false;
-    // What is on the screen stays there until the new data are complete.
+    // The page shows the previous data until the new data are complete.
     this.incoming = this.series.size > 0 ? new Map() : null;
     this.bySeries = new WeakMap();
   }
@@ -117,7 +120,7 @@ export class Feed {
       this.onSeries?.();
     }
     this.live = true;
-    // With as many points as were asked for, the hub has most likely left some out.
+    // As many points as requested: the hub probably reduced the history.
     this.reduced = new Set(
       [...this.series]
         .filter(([, { buffer }]) => buffer.length >= this.options.points * 0.45)
@@ -130,20 +133,22 @@ export class Feed {
   private update(update: Update, series: Series[]): void {
     let first = Number.POSITIVE_INFINITY;
     let last = Number.NEGATIVE_INFINITY;
-    // Readings of the catching up may overlap at their seams; those of a live stream never do.
+    // Catch-up readings may overlap where their parts meet; live readings never do.
     const once = update.kind !== Kind.LIVE;
     for (const column of update.numbers) {
       if (column.times_ms.length === 0) continue;
-      const held = this.seriesOf(series[column.series]);
-      this.add(held, column.times_ms, column.values, once);
+      const feedSeries = this.seriesOf(series[column.series]);
+      this.add(feedSeries, column.times_ms, column.values, once);
       first = Math.min(first, column.times_ms[0]);
       last = Math.max(last, column.times_ms[column.times_ms.length - 1]);
     }
     for (const column of update.texts) {
       if (column.times_ms.length === 0) continue;
-      const held = this.seriesOf(series[column.series]);
-      const codes = column.values.map((text) => (text === null ? Number.NaN : held.buffer.codeOf(text)));
-      this.add(held, column.times_ms, codes, once);
+      const feedSeries = this.seriesOf(series[column.series]);
+      const codes = column.values.map((text) =>
+        text === null ? Number.NaN : feedSeries.buffer.codeOf(text),
+      );
+      this.add(feedSeries, column.times_ms, codes, once);
       last = Math.max(last, column.times_ms[column.times_ms.length - 1]);
     }
     if (update.conflated > 0 && this.options.policy === "every" && Number.isFinite(last)) {
@@ -153,12 +158,17 @@ export class Feed {
     if (last > this.lastTime || Number.isNaN(this.lastTime)) this.lastTime = last;
     this.version++;
     this.onChange?.();
-    if (update.kind === Kind.LIVE && Number.isFinite(last)) this.onHeard?.();
+    if (update.kind === Kind.LIVE && Number.isFinite(last)) this.onReading?.();
   }
 
-  private add(held: FeedSeries, times: ArrayLike<number>, values: ArrayLike<number>, once: boolean): void {
-    const newest = held.buffer.lastTime;
-    const appended = held.buffer.add(times, values, { once });
+  private add(
+    feedSeries: FeedSeries,
+    times: ArrayLike<number>,
+    values: ArrayLike<number>,
+    once: boolean,
+  ): void {
+    const newest = feedSeries.buffer.lastTime;
+    const appended = feedSeries.buffer.add(times, values, { once });
     if (!appended && this.live && times[0] < newest)
       this.markLate(times[0], Math.min(newest, times[times.length - 1]));
   }
@@ -177,15 +187,15 @@ export class Feed {
     const known = this.bySeries.get(info);
     if (known !== undefined) return known;
     const into = this.incoming ?? this.series;
-    let held = into.get(info.metric);
-    if (held === undefined) {
+    let feedSeries = into.get(info.metric);
+    if (feedSeries === undefined) {
       const states = info.type === "string" || info.type === "boolean";
-      held = { info, buffer: new SeriesBuffer({ states }) };
-      into.set(info.metric, held);
+      feedSeries = { info, buffer: new SeriesBuffer({ states }) };
+      into.set(info.metric, feedSeries);
       if (into === this.series) this.onSeries?.();
     }
-    held.info = info;
-    this.bySeries.set(info, held);
-    return held;
+    feedSeries.info = info;
+    this.bySeries.set(info, feedSeries);
+    return feedSeries;
   }
 }

@@ -1,26 +1,26 @@
-/** The one hub that this page belongs to: who we are to it, its fleet, and the live connection. */
+/** The hub that serves this page: the session, the fleet and the live connection. */
 
 import { effect, type Signal, signal } from "@preact/signals";
-import { LiveConnection } from "../connection/live_connection";
-import { liveUrl } from "../connection/socket";
+import { LiveConnection, liveUrl } from "../connection/live_connection";
 import { ApiError, fetchHub, type HubInfo } from "./api";
 import { FleetStore } from "./fleet";
-import { setHubTime } from "./hub_clock";
-import { poll } from "./polling";
+import { Poller } from "./poller";
+import { setHubTime } from "./time";
 
-/** `asking`: not known yet. `out`: nobody is signed in. `unreachable`: the page is here, the hub is not. */
-export type Session = "asking" | "in" | "out" | "unreachable";
+/** `unknown`: not known yet. `out`: not signed in. `unreachable`: the hub does not respond. */
+export type Session = "unknown" | "in" | "out" | "unreachable";
 
-const ASK_AGAIN_MS = 2000;
+const RETRY_MS = 2000;
+const INFO_PERIOD_MS = 5000;
 
 export class Hub {
-  readonly session: Signal<Session> = signal("asking");
+  readonly session: Signal<Session> = signal("unknown");
   readonly info: Signal<HubInfo | null> = signal(null);
   readonly fleet = new FleetStore();
   readonly connection = new LiveConnection(liveUrl(window.location));
   private opened = false;
 
-  /** Finds out who we are; signed in, the connection opens and stays open. */
+  /** Determine the session. After sign-in, open the live connection and keep it open. */
   async open(): Promise<void> {
     try {
       const info = await fetchHub();
@@ -30,30 +30,30 @@ export class Hub {
     } catch (error) {
       const refused = error instanceof ApiError && (error.status === 401 || error.status === 403);
       this.session.value = refused ? "out" : "unreachable";
-      if (!refused) window.setTimeout(() => void this.open(), ASK_AGAIN_MS);
+      if (!refused) window.setTimeout(() => void this.open(), RETRY_MS);
       return;
     }
     if (this.opened) return;
     this.opened = true;
     this.connection.open((welcome) => {
       setHubTime(welcome.time / 1e6);
-      // A hub that was started anew has another version or start time: the header tells them.
+      // A restarted hub may have another version or start time.
       void this.refresh();
     }, this.fleet);
-    const wake = () => {
-      if (document.visibilityState === "visible") this.connection.wake();
+    const checkNow = () => {
+      if (document.visibilityState === "visible") this.connection.checkNow();
     };
-    window.addEventListener("online", wake);
-    document.addEventListener("visibilitychange", wake);
+    window.addEventListener("online", checkNow);
+    document.addEventListener("visibilitychange", checkNow);
     effect(() => {
       if (this.connection.status.value.state === "signed_out") this.session.value = "out";
     });
-    poll(() => this.look());
+    new Poller(() => this.updateProblems(), INFO_PERIOD_MS).start();
     await this.load();
   }
 
-  /** Whether the hub can do its work. */
-  private async look(): Promise<void> {
+  /** Update the hub's problems. */
+  private async updateProblems(): Promise<void> {
     if (this.connection.status.value.state !== "live") return;
     this.info.value = await fetchHub();
   }
@@ -63,7 +63,7 @@ export class Hub {
       this.info.value = await fetchHub();
       await this.load();
     } catch {
-      // The connection broke again; its next welcome asks anew.
+      // The connection was lost again. The next welcome requests the state again.
     }
   }
 
@@ -71,7 +71,7 @@ export class Hub {
     try {
       await this.fleet.load();
     } catch {
-      // Without the list the live connection still brings every device's state.
+      // Without the list, the live connection still sends the state of every device.
     }
   }
 }

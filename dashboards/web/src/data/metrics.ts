@@ -1,4 +1,4 @@
-/** What is to be known of a device's metrics before their values: which matter most, which belong together, their colours. */
+/** Order, grouping and colours of a device's metrics. */
 
 import type { MetricType } from "../wire/live";
 
@@ -11,13 +11,13 @@ export interface MetricHead {
 
 /** Metrics that share a chart. */
 export interface ChartGroup {
-  /** What the chart is called: the metric's name, or what its names have in common. */
+  /** The metric's name, or the common part of the names. */
   title: string;
   unit: string;
   metrics: MetricHead[];
 }
 
-/** Said by people first when they are asked how a thing is doing; earlier ones matter more. */
+/** Quantities that describe a device best; earlier ones matter more. */
 const TELLING = [
   /temp/i,
   /cpu/i,
@@ -28,14 +28,14 @@ const TELLING = [
   /vibration/i,
   /battery|fuel|level/i,
 ];
-/** Counters and places say little in a list. */
+/** Counters and positions are less useful in a list. */
 const QUIET = /total|count|odometer|starts|uptime|latitude|longitude|heading|bytes_|packets/i;
 
 export function isState(type: MetricType): boolean {
   return type === "string" || type === "boolean";
 }
 
-/** The metrics to show of a device where there is room for `count`, most telling first; units differ where they can. */
+/** Return the `count` most informative metrics, with different units where possible. */
 export function leadingMetrics<T extends MetricHead>(metrics: readonly T[], count: number): T[] {
   const rank = (head: T, position: number): number => {
     const telling = TELLING.findIndex((pattern) => pattern.test(head.metric));
@@ -49,7 +49,7 @@ export function leadingMetrics<T extends MetricHead>(metrics: readonly T[], coun
     .sort((a, b) => a.score - b.score)
     .map(({ head }) => head);
   const chosen: T[] = [];
-  // First one of each unit, then one of each numbered kind, then whatever there is.
+  // First one metric per unit, then one per numbered group, then the rest.
   const alike: ((a: T, b: T) => boolean)[] = [
     (a, b) => a.unit === b.unit,
     (a, b) => stem(a.metric) !== null && stem(a.metric) === stem(b.metric),
@@ -62,7 +62,7 @@ export function leadingMetrics<T extends MetricHead>(metrics: readonly T[], coun
   return chosen;
 }
 
-/** A series' colour: its metric's place in the device's list, so that it is the same on every page. */
+/** Return the colour of a series: the position of its metric in the device's list, the same on every page. */
 export function colourOf(metrics: readonly { metric: string }[], metric: string): number {
   return Math.max(
     0,
@@ -70,7 +70,7 @@ export function colourOf(metrics: readonly { metric: string }[], metric: string)
   );
 }
 
-/** What a numbered metric's name has before its number or its last part: cpu.core3 → cpu.core, net.eth0.rx → null. */
+/** Return the name before a number or axis: cpu.core3 → cpu.core, accel.x → accel, net.eth0.rx → null. */
 function stem(metric: string): string | null {
   const numbered = /^(.*?)[._\-/ ]?\d+$/.exec(metric)?.[1];
   if (numbered !== undefined && numbered !== "") return numbered;
@@ -79,8 +79,8 @@ function stem(metric: string): string | null {
 }
 
 /**
- * The charts of a device, those of one unit side by side: numbered metrics of one kind share a chart, any other has its own. With
- * `together`, all metrics of a unit share one.
+ * Group metrics into charts, those of one unit side by side. Numbered metrics of one kind share a chart, any other
+ * metric has its own. With `together`, all metrics of a unit share one.
  */
 export function chartGroups(metrics: readonly MetricHead[], together: boolean): ChartGroup[] {
   const units = new Map<string, Map<string, ChartGroup>>();
@@ -91,11 +91,11 @@ export function chartGroups(metrics: readonly MetricHead[], together: boolean): 
       groups = new Map();
       units.set(head.unit, groups);
     }
-    const common = together ? "" : stem(head.metric);
-    const key = common === null ? `one ${head.metric}` : `many ${common}`;
+    const commonFormat = together ? "" : stem(head.metric);
+    const key = commonFormat === null ? `one ${head.metric}` : `many ${commonFormat}`;
     const group = groups.get(key);
     if (group !== undefined) group.metrics.push(head);
-    else groups.set(key, { title: common ?? "", unit: head.unit, metrics: [head] });
+    else groups.set(key, { title: commonFormat ?? "", unit: head.unit, metrics: [head] });
   }
   const all = [...units.values()].flatMap((groups) => [...groups.values()]);
   for (const group of all) if (group.metrics.length === 1) group.title = group.metrics[0].metric;

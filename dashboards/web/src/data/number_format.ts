@@ -1,19 +1,22 @@
-/** Numbers as people read them: fixed decimals per metric, from the metric's own resolution; large units scaled. */
+/** Number formatting: fixed decimals per metric from its own resolution, and large units with prefixes. */
+
+import type { MetricInfo } from "./api";
+import type { SeriesBuffer } from "./series_buffer";
 
 export interface NumberFormat {
   decimals: number;
-  /** What a value is multiplied with before it is shown. */
+  /** Factor applied before a value is shown. */
   scale: number;
-  /** The unit as shown, with its prefix. */
+  /** Unit as shown, with its prefix. */
   unit: string;
 }
 
 const MAX_DECIMALS = 6;
-/** A value's spread is worth at most about this many steps of the last digit. */
+/** The spread of the values is shown with at most about this many steps of the last digit. */
 const USEFUL_STEPS = 500;
 const SCALED_STEPS = 50;
 const MAX_SCALED_DECIMALS = 4;
-/** How many of the values may need more decimals than are shown. */
+/** Values that are examined for their decimals. */
 const SAMPLE = 256;
 
 const PREFIXES = ["", "k", "M", "G", "T", "P"];
@@ -32,7 +35,7 @@ const SCALED_UNITS: Record<string, string> = {
 };
 const SHOWN_UNITS: Record<string, string> = { percent: "%", celsius: "°C", degC: "°C", "1": "" };
 
-/** Decimals that show all of a value, up to MAX_DECIMALS. */
+/** Return the number of decimals that a value needs, at most MAX_DECIMALS. */
 export function decimalsOf(value: number): number {
   for (let decimals = 0; decimals < MAX_DECIMALS; decimals++) {
     const scaled = value * 10 ** decimals;
@@ -41,7 +44,7 @@ export function decimalsOf(value: number): number {
   return MAX_DECIMALS;
 }
 
-/** How to show a metric whose readings look like these; `before` keeps the decimals from going down. */
+/** Return the format for a metric with these readings. The decimals never fall below those of `before`. */
 export function formatFor(
   values: ArrayLike<number>,
   unit: string,
@@ -70,18 +73,18 @@ export function formatFor(
     decimals = Math.min(exact, useful, MAX_DECIMALS);
   }
   const { before } = options;
-  const kept = before !== undefined && before.scale === scaling.scale ? before.decimals : 0;
-  return { decimals: Math.max(decimals, kept), ...scaling };
+  const minimum = before !== undefined && before.scale === scaling.scale ? before.decimals : 0;
+  return { decimals: Math.max(decimals, minimum), ...scaling };
 }
 
-/** Two or one, and more while the values differ by less than that. */
+/** Return one or two decimals, or more if the values differ by less. */
 function scaledDecimals(largest: number, spread: number): number {
   const usual = largest >= 100 ? 1 : 2;
   if (!(spread > 0)) return usual;
   return Math.min(MAX_SCALED_DECIMALS, Math.max(usual, Math.ceil(Math.log10(SCALED_STEPS / spread))));
 }
 
-/** Whether a unit is shown with prefixes. */
+/** Return whether a unit is shown with prefixes. */
 export function isScaled(unit: string): boolean {
   return Object.hasOwn(SCALED_UNITS, unit);
 }
@@ -94,7 +97,7 @@ function scalingFor(
   const base = SCALED_UNITS[unit];
   if (base === undefined) return { scale: 1, unit: SHOWN_UNITS[unit] ?? unit };
   let power = Math.min(PREFIXES.length - 1, Math.max(0, Math.floor(Math.log10(Math.max(largest, 1)) / 3)));
-  // A value that moves about 1,000 would change its unit all the time: it goes down only when well below.
+  // A value near 1,000 would switch its unit repeatedly: the prefix changes back only well below it.
   if (before !== undefined) {
     const held = Math.round(-Math.log10(before.scale) / 3);
     if (held > power && largest >= 300 * 1000 ** (held - 1)) power = held;
@@ -104,7 +107,7 @@ function scalingFor(
 
 const formatters = new Map<number, Intl.NumberFormat>();
 
-/** A number with this many decimals, thousands grouped, with a real minus sign. */
+/** Return a number with fixed decimals, grouped thousands and a typographic minus sign. */
 export function fixed(value: number, decimals: number): string {
   let formatter = formatters.get(decimals);
   if (formatter === undefined) {
@@ -118,7 +121,7 @@ export function fixed(value: number, decimals: number): string {
   return text.startsWith("-") ? (/[1-9]/.test(text) ? `−${text.slice(1)}` : text.slice(1)) : text;
 }
 
-/** The value as the format shows it, without its unit. A value too large or too small for it is shown by its power. */
+/** Return a value without its unit. Very large and very small values use exponents. */
 export function formatValue(value: number | null | undefined, format: NumberFormat): string {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
   const scaled = value * format.scale;
@@ -128,7 +131,77 @@ export function formatValue(value: number | null | undefined, format: NumberForm
   return fixed(scaled, format.decimals);
 }
 
-/** A whole number, grouped. */
+/** Return an integer with grouped thousands. */
 export function count(value: number): string {
   return fixed(value, 0);
+}
+
+/** Newest readings that determine the resolution of a metric. */
+const RESOLUTION_SAMPLE = 240;
+
+interface CachedFormat {
+  format: NumberFormat;
+  buffer: SeriesBuffer;
+  readings: number;
+}
+
+export class FormatCache {
+  private readonly formats = new Map<string, CachedFormat>();
+
+  /** Return the format of a metric. It is computed again after the readings have grown by a quarter. */
+  get(metric: string, unit: string, buffer: SeriesBuffer, integer: boolean): NumberFormat {
+    const before = this.formats.get(metric);
+    if (before !== undefined && before.buffer === buffer && buffer.length < before.readings * 1.25) {
+      const outgrown = isScaled(unit) && Math.abs(buffer.lastValue) * before.format.scale >= 1000;
+      if (!outgrown) return before.format;
+    }
+    const values = buffer.values.subarray(Math.max(0, buffer.length - RESOLUTION_SAMPLE));
+    const format = formatFor(values, unit, { integer, before: before?.format });
+    this.formats.set(metric, { format, buffer, readings: Math.max(4, buffer.length) });
+    return format;
+  }
+}
+
+/** Return one format for the metrics of a chart: the most decimals, the largest unit. */
+export function commonFormat(formats: NumberFormat[]): NumberFormat {
+  const first = formats[0] ?? { decimals: 0, scale: 1, unit: "" };
+  const widest = formats.reduce(
+    (largest, format) => (format.scale < largest.scale ? format : largest),
+    first,
+  );
+  const decimals = formats.reduce(
+    (most, format) => (format.scale === widest.scale ? Math.max(most, format.decimals) : most),
+    0,
+  );
+  return { ...widest, decimals };
+}
+
+/** The newest reading of a metric as text. */
+export interface ReadingText {
+  text: string;
+  unit: string;
+}
+
+/** Return the newest reading of the buffer, or the one from the hub's list while the buffer is empty. */
+export function latestReading(
+  head: MetricInfo,
+  buffer: SeriesBuffer | undefined,
+  formats: FormatCache,
+): ReadingText {
+  const { metric, type, unit, latest } = head;
+  const integer = type === "integer";
+  if (buffer === undefined || buffer.length === 0) {
+    const value = latest?.value ?? null;
+    if (typeof value === "number") return toText(value, formatFor([value], unit, { integer }));
+    if (typeof value === "boolean") return { text: value ? "on" : "off", unit: "" };
+    return { text: value ?? "–", unit: "" };
+  }
+  const value = buffer.lastValue;
+  if (type === "string") return { text: buffer.textOf(value) ?? "–", unit: "" };
+  if (type === "boolean") return { text: Number.isNaN(value) ? "–" : value > 0 ? "on" : "off", unit: "" };
+  return toText(value, formats.get(metric, unit, buffer, integer));
+}
+
+function toText(value: number, format: NumberFormat): ReadingText {
+  return { text: formatValue(value, format), unit: format.unit };
 }

@@ -1,4 +1,4 @@
-/** What the hub could not accept or store: its API, and the list that the page shows of it. */
+/** The quarantine: its HTTP API and the list that the page shows. */
 
 import { type Signal, signal } from "@preact/signals";
 import { ApiError, request } from "./api";
@@ -42,14 +42,14 @@ export interface Counts {
   left_out: number;
 }
 
-/** Which messages: null stands for all. */
+/** null selects all. */
 export interface Filter {
   device: string | null;
   code: string | null;
 }
 
-/** What a retry did, in one round or in all of them. */
-export interface Retried {
+/** Result of one or more rounds of retries. */
+export interface RetryResult {
   accepted: number;
   readings: number;
   refused: number;
@@ -57,7 +57,7 @@ export interface Retried {
 }
 
 const PAGE = 50;
-/** The hub tells so many at most at once. */
+/** Limit of the hub per request. */
 const MAX_PAGE = 100;
 
 function listPath(filter: Filter, limit: number, cursor: string | null): string {
@@ -72,13 +72,13 @@ export function fetchMessage(offset: number): Promise<ReadMessage> {
   return request("GET", `/quarantine/${offset}`);
 }
 
-/** Where the message is as it came, byte by byte. */
+/** Return the address of the original message bytes. */
 export function payloadUrl(offset: number): string {
   return `/api/v1/quarantine/${offset}/payload`;
 }
 
-/** The whole text of what a retry did, for people. */
-export function retriedText({ accepted, readings, refused, reasons }: Retried): string {
+/** Return the result of a retry as a sentence. */
+export function describeRetry({ accepted, readings, refused, reasons }: RetryResult): string {
   const parts = [];
   if (accepted > 0)
     parts.push(`${plural(accepted, "message")} accepted, with ${plural(readings, "reading")}`);
@@ -91,28 +91,28 @@ export function plural(count: number, word: string): string {
   return `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
 }
 
-/** Whether a list that was made for `before` may differ from what there is `now`. */
+/** Return whether the list loaded for `before` may differ from the current one. */
 export function hasChanged(before: Counts | null, now: Counts): boolean {
   if (before === null || before.newest !== now.newest || before.entries !== now.entries) return true;
   const known = new Map(before.codes.map(({ code, entries }) => [code, entries]));
   return now.codes.some(({ code, entries }) => known.get(code) !== entries);
 }
 
-/** The quarantine as one page looks at it. */
+/** State of the quarantine page. */
 export class QuarantineList {
   readonly counts: Signal<Counts | null> = signal(null);
   readonly messages: Signal<Message[]> = signal([]);
   readonly filter: Signal<Filter> = signal({ device: null, code: null });
-  /** More than are loaded. */
+  /** More messages exist than are loaded. */
   readonly hasMore = signal(false);
-  /** There are others now than the ones in the long list that somebody is reading. */
+  /** The list has changed, but is not replaced while a person reads a long list. */
   readonly isBehind = signal(false);
   readonly problem: Signal<string | null> = signal(null);
   private cursor: string | null = null;
-  /** Answers to what was asked before the last filter come too late. */
+  /** Counts filter changes; answers to an earlier filter are ignored. */
   private asked = 0;
 
-  /** Counts, and loads the list again where it can have changed. */
+  /** Update the counts, and load the list again if it may have changed. */
   async refresh(): Promise<void> {
     try {
       const counts: Counts = await request("GET", "/quarantine/counts");
@@ -128,14 +128,14 @@ export class QuarantineList {
     }
   }
 
-  /** Shows others, from the newest on. */
+  /** Change the filter and load the newest messages. */
   async choose(filter: Filter): Promise<void> {
     this.filter.value = filter;
     this.messages.value = [];
     await this.restart();
   }
 
-  /** Begins with the newest again. */
+  /** Load the newest messages again. */
   async restart(): Promise<void> {
     this.asked += 1;
     this.messages.value = this.messages.peek().slice(0, PAGE);
@@ -147,7 +147,7 @@ export class QuarantineList {
     }
   }
 
-  /** The next part of the list. */
+  /** Load the next page. */
   async loadMore(): Promise<void> {
     const asked = this.asked;
     if (this.cursor === null) return;
@@ -165,8 +165,8 @@ export class QuarantineList {
     }
   }
 
-  /** Retries one. */
-  async retryOne(offset: number): Promise<Retried> {
+  /** Retry one message. */
+  async retryOne(offset: number): Promise<RetryResult> {
     const one: { accepted: boolean; readings: number; code: string | null; message: string | null } =
       await request("POST", `/quarantine/${offset}/retry`);
     return {
@@ -177,13 +177,13 @@ export class QuarantineList {
     };
   }
 
-  /** Retries all that match now, a round at a time; `told` is given how many are done. */
-  async retryAll(filter: Filter, told: (done: number) => void): Promise<Retried> {
-    const total: Retried = { accepted: 0, readings: 0, refused: 0, reasons: {} };
+  /** Retry all matching messages in rounds. `onProgress` receives the number of retried messages. */
+  async retryAll(filter: Filter, told: (done: number) => void): Promise<RetryResult> {
+    const total: RetryResult = { accepted: 0, readings: 0, refused: 0, reasons: {} };
     const up_to = this.counts.peek()?.newest ?? 0;
     let after: number | null = 0;
     while (after !== null) {
-      const round: Retried & { next: number | null } = await request("POST", "/quarantine/retry", {
+      const round: RetryResult & { next: number | null } = await request("POST", "/quarantine/retry", {
         device: filter.device,
         code: filter.code,
         after,
@@ -204,7 +204,7 @@ export class QuarantineList {
     return request("DELETE", `/quarantine/${offset}`);
   }
 
-  /** Deletes all that match and were there when they were counted last. */
+  /** Delete all matching messages that existed at the last count. */
   async deleteAll(filter: Filter): Promise<number> {
     const query = new URLSearchParams({ up_to: String(this.counts.peek()?.newest ?? 0), all: "true" });
     if (filter.device !== null) query.set("device", filter.device);

@@ -1,10 +1,12 @@
 /**
- * The readings of one series that the page holds: times in milliseconds and values as float64 columns in order of time.
- * Strings are held as numbers too: positions in the series' own list of distinct texts.
+ * Readings of one series: times in milliseconds and values as float64 columns in time order. Strings are stored as
+ * positions in the series' own list of distinct texts.
  */
 
-/** Per series. A chart of a 4K screen shows less than half of it; at 16 bytes a point 1,000 series stay under 350 MB.
- * Beyond it the older half is thinned: peaks of numbers and changes of states stay. */
+/**
+ * Limit per series. A chart on a 4K screen shows less than half of it; at 16 bytes per point 1,000 series stay
+ * below 350 MB. Beyond it the older half is thinned: peaks of numbers and changes of states remain.
+ */
 export const MAX_POINTS = 20_000;
 
 const FIRST_CAPACITY = 256;
@@ -18,7 +20,7 @@ export class SeriesBuffer {
   private readonly thinning: (times: Float64Array, values: Float64Array) => Columns;
   private texts: string[] = [];
   private codes = new Map<string, number>();
-  /** Counts every change that is not an append at the end: what was drawn from older data is void. */
+  /** Counts every change other than an append; drawings of older revisions are void. */
   revision = 0;
 
   constructor(options: { states?: boolean; maxPoints?: number } = {}) {
@@ -30,12 +32,12 @@ export class SeriesBuffer {
     return this.end - this.start;
   }
 
-  /** A view of the times, valid until the next change. */
+  /** View of the times, valid until the next change. */
   get times(): Float64Array {
     return this.allTimes.subarray(this.start, this.end);
   }
 
-  /** A view of the values, NaN where there is none, valid until the next change. */
+  /** View of the values, NaN for no value, valid until the next change. */
   get values(): Float64Array {
     return this.allValues.subarray(this.start, this.end);
   }
@@ -52,7 +54,7 @@ export class SeriesBuffer {
     return this.length === 0 ? Number.NaN : this.allValues[this.end - 1];
   }
 
-  /** The number that stands for a text in this series. */
+  /** Return the number of a text in this series. */
   codeOf(text: string): number {
     let code = this.codes.get(text);
     if (code === undefined) {
@@ -67,7 +69,10 @@ export class SeriesBuffer {
     return this.texts[code] ?? null;
   }
 
-  /** Takes readings in; they are spliced in order. Returns true when all came after what was held. */
+  /**
+   * Add readings in time order. Return true if all are newer than the existing ones. With `once`, skip existing
+   * readings.
+   */
   add(times: ArrayLike<number>, values: ArrayLike<number>, options: { once?: boolean } = {}): boolean {
     const count = times.length;
     if (count === 0) return true;
@@ -85,7 +90,7 @@ export class SeriesBuffer {
     return appended;
   }
 
-  /** Puts these readings in the place of all that were held from `from` up to and including `to`. */
+  /** Replace all readings between `from` and `to`, both included. */
   replace(from: number, to: number, times: ArrayLike<number>, values: ArrayLike<number>): void {
     const first = lowerBound(this.times, from);
     const last = upperBound(this.times, to);
@@ -96,7 +101,7 @@ export class SeriesBuffer {
     });
   }
 
-  /** Forgets what is older, but for the last reading before `time`: the line goes on to the edge. */
+  /** Remove readings before `time` except the last one: the line continues to the edge of the chart. */
   dropBefore(time: number): void {
     const first = lowerBound(this.times, time) - 1;
     if (first > 0) this.start += first;
@@ -115,7 +120,7 @@ export class SeriesBuffer {
       times: concat(thinned.times, this.times.subarray(half)),
       values: concat(thinned.values, this.values.subarray(half)),
     });
-    // States that change at every reading leave nothing to thin.
+    // States that change with every reading cannot be thinned.
     if (this.length > this.maxPoints) this.start = this.end - this.maxPoints;
   }
 
@@ -150,7 +155,7 @@ export interface Columns {
   values: Float64Array;
 }
 
-/** The position of the first time that is not before `time`. */
+/** Return the position of the first time at or after `time`. */
 export function lowerBound(times: ArrayLike<number>, time: number): number {
   let low = 0;
   let high = times.length;
@@ -162,7 +167,7 @@ export function lowerBound(times: ArrayLike<number>, time: number): number {
   return low;
 }
 
-/** The position of the first time that is after `time`. */
+/** Return the position of the first time after `time`. */
 export function upperBound(times: ArrayLike<number>, time: number): number {
   let low = 0;
   let high = times.length;
@@ -188,7 +193,7 @@ function ascending(times: ArrayLike<number>, values: ArrayLike<number>): Columns
   };
 }
 
-/** Both in order of time, what was held first at equal times; with `once`, a reading that is held already is left out. */
+/** Merge in time order, existing readings first at equal times. With `once`, skip readings that exist already. */
 function merge(times: Float64Array, values: Float64Array, fresh: Columns, once: boolean): Columns {
   const total = times.length + fresh.times.length;
   const mergedTimes = new Float64Array(total);
@@ -222,7 +227,7 @@ function holdsAtEnd(
   return false;
 }
 
-/** Of each four readings the smallest and the largest, at their own times; "no value" is kept. */
+/** Keep the smallest and largest of every four readings at their own times, and all missing values. */
 function keepPeaks(times: Float64Array, values: Float64Array): Columns {
   const kept: number[] = [];
   for (let i = 0; i < times.length; i += 4) {
@@ -240,7 +245,7 @@ function keepPeaks(times: Float64Array, values: Float64Array): Columns {
   return pick(times, values, kept);
 }
 
-/** Only readings that differ from the one before. */
+/** Keep readings that differ from the previous one. */
 function keepChanges(times: Float64Array, values: Float64Array): Columns {
   const kept: number[] = [];
   for (let i = 0; i < times.length; i++)

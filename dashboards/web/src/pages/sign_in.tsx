@@ -1,8 +1,8 @@
-/** Who are you? A token, and how one is had. */
+/** Sign-in page: accepts a token and explains how to create one. */
 
 import { useState } from "preact/hooks";
 import { ApiError, signIn } from "../data/api";
-import { Command } from "../ui/copy_button";
+import { CopyableCommand } from "../ui/controls";
 import { Logo } from "../ui/icon";
 
 export function SignInPage() {
@@ -58,9 +58,9 @@ export function SignInPage() {
         </form>
         <div class="help">
           <p>No token? On the machine of the hub, make one:</p>
-          <Command text="hub token create --role viewer" />
+          <CopyableCommand text="hub token create --role viewer" />
           <p>Or print a one-time URL that signs this browser in, as the very first start does:</p>
-          <Command text="hub token url" />
+          <CopyableCommand text="hub token url" />
         </div>
       </section>
     </main>

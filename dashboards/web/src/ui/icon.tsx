@@ -1,4 +1,6 @@
-/** The few icons of the interface, drawn on a 16 px grid. */
+/** Icons and status shapes, drawn on a 16 px grid. */
+
+import type { Condition } from "../data/fleet";
 
 const PATHS = {
   fleet: "M2.5 4h11M2.5 8h11M2.5 12h11M5 2.8v2.4M10 6.8v2.4M7 10.8v2.4",
@@ -40,7 +42,7 @@ export function Icon({ name }: { name: IconName }) {
   );
 }
 
-/** A pulse between two lines: what comes in goes on. */
+/** The logo: a pulse on a line. */
 export function Logo() {
   return (
     <svg class="logo" viewBox="0 0 24 24" fill="none" aria-hidden="true">
@@ -53,5 +55,51 @@ export function Logo() {
         stroke-linejoin="round"
       />
     </svg>
+  );
+}
+
+const CONDITION_TEXTS: Record<Condition, string> = { online: "Online", silent: "Silent", offline: "Offline" };
+
+/** Shape of a connection that is being established. */
+export function DashedCircle() {
+  return (
+    <svg class="shape" viewBox="0 0 10 10" aria-hidden="true">
+      <circle
+        cx="5"
+        cy="5"
+        r="3.6"
+        fill="none"
+        stroke="currentColor"
+        stroke-width="1.8"
+        stroke-dasharray="3 2"
+      />
+    </svg>
+  );
+}
+
+/** Shape of a condition: full for online, half for silent, a cross for offline. */
+export function Shape({ condition }: { condition: Condition }) {
+  return (
+    <svg class={`shape ${condition}`} viewBox="0 0 10 10" aria-hidden="true">
+      {condition === "online" && <circle cx="5" cy="5" r="4" fill="currentColor" />}
+      {condition === "silent" && (
+        <>
+          <circle cx="5" cy="5" r="4" fill="none" stroke="currentColor" stroke-width="1.6" />
+          <path d="M5 1a4 4 0 0 1 0 8z" fill="currentColor" />
+        </>
+      )}
+      {condition === "offline" && (
+        <path d="M2 2l6 6M8 2 2 8" stroke="currentColor" stroke-width="2.2" stroke-linecap="round" />
+      )}
+    </svg>
+  );
+}
+
+export function ConditionLabel({ condition }: { condition: Condition }) {
+  return (
+    <span class={`condition ${condition}`} data-testid="condition">
+      <Shape condition={condition} />
+      {CONDITION_TEXTS[condition]}
+    </span>
   );
 }

@@ -1,15 +1,14 @@
-/** Everything by keyboard: devices and actions, found by a few letters. */
+/** Command palette: finds devices and actions by a few letters. */
 
 import { signal } from "@preact/signals";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { conditionOf } from "../data/fleet";
 import { hub } from "../data/hub";
-import { hubNow } from "../data/hub_clock";
-import { Shape } from "./condition";
-import { Icon, type IconName } from "./icon";
-import { match } from "./match";
+import { hubNow } from "../data/time";
+import { Icon, type IconName, Shape } from "./icon";
+import { searchItems } from "./list";
+import { theme } from "./preferences";
 import { devicePath, navigate } from "./route";
-import { theme } from "./theme";
 
 export const paletteOpen = signal(false);
 const SHOWN = 40;
@@ -23,7 +22,7 @@ interface Entry {
   run(): void;
 }
 
-/** Actions of the page that is shown, besides those that are always there. */
+/** Additional actions of the current page. */
 export const pageActions = signal<Omit<Entry, "key" | "device">[]>([]);
 
 const MQTT = {
@@ -74,7 +73,7 @@ function OpenPalette() {
   const list = useRef<HTMLDivElement>(null);
   const version = hub.fleet.version.value;
   const found = useMemo(
-    () => match(allEntries(), words, (entry) => entry.text).slice(0, SHOWN),
+    () => searchItems(allEntries(), words, (entry) => entry.text).slice(0, SHOWN),
     [words, version],
   );
   const close = () => {

@@ -1,4 +1,4 @@
-/** Which page the address names. */
+/** Routes of the page: the address determines what is shown. */
 
 import { type ReadonlySignal, signal } from "@preact/signals";
 
@@ -37,7 +37,7 @@ export function navigate(path: string): void {
   window.scrollTo(0, 0);
 }
 
-/** Links within the application change the page without loading it anew. */
+/** Handle links within the application without loading the page again. */
 export function startRouting(): void {
   window.addEventListener("popstate", () => {
     current.value = routeOf(window.location.pathname);

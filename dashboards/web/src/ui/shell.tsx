@@ -1,25 +1,22 @@
-/** The frame around every page: the rail, the header and what says how the page is connected. */
+/** Frame of every page: navigation rail, header, connection indicator and banners. */
 
 import { type Signal, signal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { useEffect } from "preact/hooks";
-import type { View } from "../chart/view";
+import type { TimeView } from "../chart/time_view";
 import { signOut } from "../data/api";
 import { conditionOf } from "../data/fleet";
 import { hub } from "../data/hub";
-import { Shape } from "./condition";
-import { Icon, Logo } from "./icon";
-import { LinkBanner, LinkState } from "./link_state";
+import { now } from "../data/time";
+import { Icon, Logo, Shape } from "./icon";
 import { Palette, paletteOpen } from "./palette";
-import { recent } from "./recent";
+import { nextTheme, recentDevices, theme } from "./preferences";
 import { devicePath, type Route, route } from "./route";
-import { nextTheme, theme } from "./theme";
-import { now } from "./tick";
-import { TimeRange } from "./time_range";
-import { TroubleBanner } from "./trouble";
+import { ConnectionIndicator, OfflineBanner, ProblemBanner } from "./status";
+import { TimeRangePicker } from "./time_range_picker";
 
-/** The view of the charts of the page that is shown, null when it has none. */
-export const pageView = signal<Signal<View> | null>(null);
+/** Time view of the current page; null for a page without charts. */
+export const pageView = signal<Signal<TimeView> | null>(null);
 
 export function Shell({ children }: { children: ComponentChildren }) {
   useEffect(() => {
@@ -31,8 +28,8 @@ export function Shell({ children }: { children: ComponentChildren }) {
       <Rail />
       <div class="side">
         <Header />
-        <LinkBanner />
-        <TroubleBanner />
+        <OfflineBanner />
+        <ProblemBanner />
         <main class="content">{children}</main>
       </div>
       <Palette />
@@ -127,7 +124,7 @@ async function leave(): Promise<void> {
 function RecentDevices() {
   const shown = route.value;
   void hub.fleet.version.value;
-  const records = recent.value.flatMap((device) => hub.fleet.records.get(device) ?? []);
+  const records = recentDevices.value.flatMap((device) => hub.fleet.records.get(device) ?? []);
   if (records.length === 0) return null;
   return (
     <>
@@ -180,8 +177,8 @@ function Header() {
           </>
         )}
       </div>
-      {view !== null && <TimeRange view={view} />}
-      <LinkState />
+      {view !== null && <TimeRangePicker view={view} />}
+      <ConnectionIndicator />
       <button
         type="button"
         class="button search-button"

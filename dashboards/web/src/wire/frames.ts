@@ -1,28 +1,27 @@
 /**
- * Live updates as binary frames: the counterpart of wire/frames.py, which describes the layout. The columns of a
- * decoded frame are views of the frame itself; nothing is parsed or copied.
+ * Binary frames with live updates: the counterpart of wire/frames.py, which describes the layout. The columns of a
+ * decoded frame are views of the frame; nothing is parsed or copied.
  */
 
-import { WireError } from "./errors";
-import { MAX_SEQ } from "./limits";
+import { MAX_SEQ, WireError } from "./protocol";
 
 export const FORMAT = 1;
 export const HEADER_BYTES = 32;
 const HEAD_BYTES = 8;
 const ITEM_BYTES = 8;
 
-/** Where the readings of a frame come from. */
+/** Origin of the readings in a frame. */
 export const Kind = { LIVE: 1, HISTORY: 2, MISSED: 3, SNAPSHOT: 4 } as const;
 export type Kind = (typeof Kind)[keyof typeof Kind];
 
-/** The readings of one numeric series, times in milliseconds; NaN: no value. */
+/** Readings of one numeric series. Times are in milliseconds; NaN means no value. */
 export interface NumberColumn {
   series: number;
   times_ms: Float64Array;
   values: Float64Array;
 }
 
-/** The readings of one string series. */
+/** Readings of one string series. */
 export interface TextColumn {
   series: number;
   times_ms: number[];
@@ -34,7 +33,7 @@ export interface Update {
   schema: number;
   /** 0: for every live subscription of the schema. */
   subscription: number;
-  /** Readings that this viewer was not sent one by one since the last frame. */
+  /** Readings since the last frame that were summarised for this viewer. */
   conflated: number;
   /** The cursor after this frame. */
   offset: number;
@@ -75,26 +74,26 @@ export function encodeUpdate(update: Update): ArrayBuffer {
   return frame;
 }
 
-/** The columns of a frame. Throws WireError("bad_message") for anything that encodeUpdate does not make. */
+/** Decode the columns of a frame. Throws WireError("bad_message") for an invalid frame. */
 export function decodeUpdate(frame: ArrayBuffer): Update {
   const view = new DataView(frame);
-  if (frame.byteLength < HEADER_BYTES || view.getUint8(0) !== FORMAT) refuse("format or length");
+  if (frame.byteLength < HEADER_BYTES || view.getUint8(0) !== FORMAT) reject("format or length");
   const kind = view.getUint8(1);
-  if (kind < Kind.LIVE || kind > Kind.SNAPSHOT) refuse(`kind ${kind}`);
+  if (kind < Kind.LIVE || kind > Kind.SNAPSHOT) reject(`kind ${kind}`);
   const count = view.getUint16(2, true);
   const offset = view.getFloat64(16, true);
-  if (!Number.isInteger(offset) || offset < 0 || offset > MAX_SEQ) refuse("offset");
+  if (!Number.isInteger(offset) || offset < 0 || offset > MAX_SEQ) reject("offset");
   const schema = view.getUint32(4, true);
-  if (schema === 0) refuse("schema 0");
-  if (view.getUint32(28, true) !== 0) refuse("spare bytes");
+  if (schema === 0) reject("schema 0");
+  if (view.getUint32(28, true) !== 0) reject("spare bytes");
   const textBytes = view.getUint32(24, true);
   let position = HEADER_BYTES + count * HEAD_BYTES;
-  if (position > frame.byteLength) refuse("length");
+  if (position > frame.byteLength) reject("length");
   const numbers: NumberColumn[] = [];
   for (let i = 0; i < count; i++) {
     const head = HEADER_BYTES + i * HEAD_BYTES;
     const length = view.getUint32(head + 4, true);
-    if (position + 2 * ITEM_BYTES * length > frame.byteLength) refuse("length");
+    if (position + 2 * ITEM_BYTES * length > frame.byteLength) reject("length");
     numbers.push({
       series: view.getUint32(head, true),
       times_ms: new Float64Array(frame, position, length),
@@ -102,7 +101,7 @@ export function decodeUpdate(frame: ArrayBuffer): Update {
     });
     position += 2 * ITEM_BYTES * length;
   }
-  if (position + textBytes !== frame.byteLength) refuse("length");
+  if (position + textBytes !== frame.byteLength) reject("length");
   return {
     kind: kind as Kind,
     schema,
@@ -119,11 +118,11 @@ function decodeTexts(bytes: Uint8Array): TextColumn[] {
   try {
     columns = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
   } catch {
-    refuse("text columns");
+    reject("text columns");
   }
-  if (!Array.isArray(columns)) refuse("text columns");
+  if (!Array.isArray(columns)) reject("text columns");
   return columns.map((column) => {
-    if (!Array.isArray(column) || column.length !== 3) refuse("text column");
+    if (!Array.isArray(column) || column.length !== 3) reject("text column");
     const [series, times_ms, values] = column;
     const ok =
       Number.isInteger(series) &&
@@ -133,11 +132,11 @@ function decodeTexts(bytes: Uint8Array): TextColumn[] {
       times_ms.length === values.length &&
       times_ms.every((time) => typeof time === "number") &&
       values.every((value) => value === null || typeof value === "string");
-    if (!ok) refuse("text column");
+    if (!ok) reject("text column");
     return { series, times_ms, values };
   });
 }
 
-function refuse(what: string): never {
-  throw new WireError("bad_message", `not a live frame: ${what}`);
+function reject(part: string): never {
+  throw new WireError("bad_message", `not a live frame: ${part}`);
 }

@@ -1,7 +1,7 @@
-/** The messages of the live protocol, /v1/live, as JSON text frames: the counterpart of wire/live.py. */
+/** Messages of the live protocol, /v1/live, as JSON text frames: the counterpart of wire/live.py. */
 
-import { CODES, type Code, WireError } from "./errors";
-import * as limits from "./limits";
+import * as limits from "./protocol";
+import { CODES, type Code, WireError } from "./protocol";
 import * as shape from "./shape";
 
 export const SUBPROTOCOL = "telemetry.live.v1";
@@ -99,7 +99,7 @@ export interface Reset {
   reason: ResetReason;
 }
 
-/** A device as the fleet list shows it; times in nanoseconds, 0 when there is none yet. */
+/** State of a device in the fleet list. Times are in nanoseconds; 0 means unknown. */
 export interface DeviceState {
   type?: "device";
   device: string;
@@ -113,7 +113,7 @@ export interface DeviceState {
   tags?: Record<string, string>;
   clock_offset_ns?: number | null;
   clock_error_ns?: number | null;
-  /** No part of the fleet any more, until it sends again. */
+  /** The device is out of service until it sends again. */
   retired?: boolean;
 }
 
@@ -127,7 +127,7 @@ export interface Pong {
   time_ms: number;
 }
 
-/** Named LiveError because Error is JavaScript's own; on the wire its type is "error". */
+/** Named LiveError because Error is a JavaScript class; the message type is "error". */
 export interface LiveError {
   type: "error";
   code: Code;
@@ -233,12 +233,12 @@ const LIVE_MESSAGES: Record<LiveMessage["type"], shape.Fields> = {
   },
 };
 
-/** The hub's message in a text frame. Throws WireError("bad_message") for anything else. */
+/** Decode a text frame from the hub. Throws WireError("bad_message") for an invalid message. */
 export function decodeLiveMessage(frame: string): LiveMessage {
   return decode(frame, LIVE_MESSAGES) as LiveMessage;
 }
 
-/** The viewer's message in a text frame. Throws WireError("bad_message") for anything else. */
+/** Decode a text frame from a viewer. Throws WireError("bad_message") for an invalid message. */
 export function decodeViewerMessage(frame: string): ViewerMessage {
   return decode(frame, VIEWER_MESSAGES) as ViewerMessage;
 }
@@ -252,10 +252,10 @@ function decode(frame: string, messages: Record<string, shape.Fields>): unknown 
   try {
     value = JSON.parse(frame);
   } catch {
-    throw new WireError("bad_message", "this is not JSON");
+    throw new WireError("bad_message", "not JSON");
   }
   if (!shape.isObject(value) || typeof value.type !== "string" || !Object.hasOwn(messages, value.type))
-    throw new WireError("bad_message", "a message of an unknown type");
+    throw new WireError("bad_message", "unknown message type");
   const { type, ...fields } = value;
   shape.object(messages[type as string])(fields, "$");
   return value;

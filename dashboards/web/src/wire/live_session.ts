@@ -1,18 +1,19 @@
 /**
- * The viewer's end of the live protocol as a pure state machine: the counterpart of wire/live_session.py, which shows
+ * Viewer side of the live protocol as a pure state machine: the counterpart of wire/live_session.py, which shows
  * the transition table.
  */
 
-import { type Code, WireError } from "./errors";
 import { Kind, type Update } from "./frames";
 import type { Cursor, LiveMessage, Series, Subscribe, Unsubscribe } from "./live";
+import { type Code, WireError } from "./protocol";
 
 export type State = "opening" | "open" | "closed";
+/** The names are those of the shared golden conversations. */
 export type Progress = "asked" | "catching_up" | "live";
 
-/** The viewer's view of one subscription: what was asked, where it stands, and its cursor. */
+/** One subscription: the request, its progress and its cursor. */
 export interface Subscription {
-  asked: Subscribe;
+  request: Subscribe;
   progress: Progress;
   schema: number;
   cursor: Cursor | null;
@@ -20,9 +21,9 @@ export interface Subscription {
 }
 
 /** Errors that name a subscription without ending it. */
-const GOING_ON: ReadonlySet<Code> = new Set<Code>(["unavailable", "duplicate_subscription"]);
+const NON_FATAL: ReadonlySet<Code> = new Set<Code>(["unavailable", "duplicate_subscription"]);
 
-/** Remembers subscriptions and cursors over reconnects, and says for whom each frame is. */
+/** State machine that keeps subscriptions and cursors across reconnects and routes each frame. */
 export class ViewerSession {
   state: State = "opening";
   journal = "";
@@ -30,28 +31,28 @@ export class ViewerSession {
   readonly schemas = new Map<number, Series[]>();
   private newestId = 0;
 
-  /** A new subscription; its message goes out with `openingMessages`, or now when the connection is open. */
-  subscribe(asked: Subscribe): void {
-    // Late messages may still name an ended subscription, so ids count up within a connection.
-    if (asked.id <= this.newestId)
-      throw new WireError("duplicate_subscription", `${asked.id} does not come after ${this.newestId}`);
-    this.newestId = asked.id;
-    this.subscriptions.set(asked.id, {
-      asked,
+  /** Add a subscription. Its message is sent with `openingMessages`, or now if the connection is open. */
+  subscribe(request: Subscribe): void {
+    // Late messages may name an ended subscription, so ids increase within a connection.
+    if (request.id <= this.newestId)
+      throw new WireError("duplicate_subscription", `${request.id} does not come after ${this.newestId}`);
+    this.newestId = request.id;
+    this.subscriptions.set(request.id, {
+      request,
       progress: "asked",
       schema: 0,
-      cursor: asked.cursor ?? null,
+      cursor: request.cursor ?? null,
       conflated: 0,
     });
   }
 
-  /** Ends a subscription; returns the message that says so to the hub, null when the hub does not know of it. */
+  /** End a subscription. Return the message for the hub, or null if the hub does not know it. */
   unsubscribe(id: number): Unsubscribe | null {
     const existed = this.subscriptions.delete(id);
     return existed && this.state === "open" ? { type: "unsubscribe", id } : null;
   }
 
-  /** A new connection begins: schemas are forgotten, cursors are kept. */
+  /** Start a new connection: schemas are discarded, cursors are kept. */
   reconnect(): void {
     this.state = "opening";
     this.schemas.clear();
@@ -62,18 +63,18 @@ export class ViewerSession {
     }
   }
 
-  /** What to send after the welcome: every subscription with its cursor. */
+  /** Return the messages to send after the welcome: every subscription with its cursor. */
   openingMessages(): Subscribe[] {
-    return [...this.subscriptions.values()].map(({ asked, cursor }) => {
-      const { cursor: _asked, ...rest } = asked;
+    return [...this.subscriptions.values()].map(({ request, cursor }) => {
+      const { cursor: _requested, ...rest } = request;
       return cursor === null ? rest : { ...rest, cursor };
     });
   }
 
-  /** Follows any message of the hub. Throws WireError for one that a correct hub does not send. */
+  /** Process a message from the hub. Throws WireError for an unexpected message. */
   receive(message: LiveMessage): void {
-    const wanted = message.type === "welcome" ? "opening" : "open";
-    if (this.state !== wanted && !(message.type === "error" && this.state === "opening"))
+    const required = message.type === "welcome" ? "opening" : "open";
+    if (this.state !== required && !(message.type === "error" && this.state === "opening"))
       throw new WireError("unexpected_message", `${message.type} while ${this.state}`);
     switch (message.type) {
       case "welcome":
@@ -82,12 +83,12 @@ export class ViewerSession {
         break;
       case "error":
         if (message.id == null) this.state = "closed";
-        else if (!GOING_ON.has(message.code)) this.subscriptions.delete(message.id);
+        else if (!NON_FATAL.has(message.code)) this.subscriptions.delete(message.id);
         break;
       case "schema": {
         const known = this.schemas.get(message.schema) ?? [];
         if (message.first > known.length)
-          throw new WireError("unexpected_message", `schema ${message.schema} leaves out ${known.length}`);
+          throw new WireError("unexpected_message", `schema ${message.schema} skips series ${known.length}`);
         this.schemas.set(message.schema, [...known.slice(0, message.first), ...message.series]);
         break;
       }
@@ -118,7 +119,10 @@ export class ViewerSession {
     }
   }
 
-  /** For which subscriptions a frame is; their cursors move. Throws WireError for one that a correct hub does not send. */
+  /**
+   * Return the subscriptions that receive a frame, and advance their cursors. Throws WireError for an unexpected
+   * frame.
+   */
   receiveUpdate(update: Update): number[] {
     const series = this.schemas.get(update.schema);
     const beyond = (column: { series: number }) => series === undefined || column.series >= series.length;
@@ -130,16 +134,16 @@ export class ViewerSession {
     )
       throw new WireError(
         "unexpected_message",
-        `an update of schema ${update.schema} before its description`,
+        `an update for schema ${update.schema} before its description`,
       );
     const targets = this.targets(update);
     for (const subscription of targets) {
       subscription.conflated += update.conflated;
-      // Of a frame in several parts only the last one has the offset: a cursor never runs ahead of its readings.
+      // Only the last part of a split frame carries the offset, so a cursor never precedes its readings.
       if (update.offset > 0 && (update.kind === Kind.LIVE || update.kind === Kind.MISSED))
         this.advance(subscription, update.offset);
     }
-    return targets.map((subscription) => subscription.asked.id);
+    return targets.map((subscription) => subscription.request.id);
   }
 
   private targets(update: Update): Subscription[] {
@@ -147,7 +151,7 @@ export class ViewerSession {
     if (update.subscription !== 0) {
       const named = this.expect(update.subscription, "update", live ? "live" : "catching_up");
       if (named !== null && named.schema !== update.schema)
-        throw new WireError("unexpected_message", `an update of another schema than the subscription's`);
+        throw new WireError("unexpected_message", `an update for another schema than the subscription's`);
       return named === null ? [] : [named];
     }
     if (!live) throw new WireError("unexpected_message", "only live updates are for a whole schema");
@@ -156,7 +160,7 @@ export class ViewerSession {
     );
   }
 
-  /** The subscription, which must have come this far; null when the page has ended it meanwhile. */
+  /** Return the subscription after checking its progress; null if the page has ended it. */
   private expect(id: number, what: string, ...allowed: Progress[]): Subscription | null {
     const subscription = this.subscriptions.get(id);
     if (subscription === undefined) return null;

@@ -1,11 +1,11 @@
-/** Checks that a parsed JSON value has a message's shape: no unknown fields, no missing ones, each in its bounds. */
+/** Checks of parsed JSON values: no unknown field, no missing field, every value within its limits. */
 
-import { WireError } from "./errors";
+import { WireError } from "./protocol";
 
-/** Throws WireError("bad_message") when a value is not what it should be; `path` says where. */
+/** Throws WireError("bad_message") for an invalid value; `path` locates it. */
 export type Check = (value: unknown, path: string) => void;
 
-/** A field's check, and whether it may be missing. */
+/** The check of a field, and whether the field is optional. */
 interface Field {
   check: Check;
   optional: boolean;
@@ -13,7 +13,7 @@ interface Field {
 
 export type Fields = Record<string, Field>;
 
-function refuse(path: string, expected: string): never {
+function reject(path: string, expected: string): never {
   throw new WireError("bad_message", `expected ${expected} at ${path}`);
 }
 
@@ -22,42 +22,42 @@ export const optional = (check: Check): Field => ({ check, optional: true });
 
 const LONE_SURROGATE = /\p{Surrogate}/u;
 
-/** A string whose length is within the bounds, counted in code points as Python does. */
+/** Check a string and its length, counted in code points as in Python. */
 export function text(min = 0, max = Number.POSITIVE_INFINITY): Check {
   return (value, path) => {
-    // Half of a surrogate pair cannot be written as UTF-8.
-    if (typeof value !== "string" || LONE_SURROGATE.test(value)) refuse(path, "a string");
+    // Half a surrogate pair cannot be encoded as UTF-8.
+    if (typeof value !== "string" || LONE_SURROGATE.test(value)) reject(path, "a string");
     const length = value.length > min && value.length <= max ? value.length : [...value].length;
-    if (length < min || length > max) refuse(path, `a string of ${min} to ${max} characters`);
+    if (length < min || length > max) reject(path, `a string of ${min} to ${max} characters`);
   };
 }
 
 export function pattern(expression: RegExp): Check {
   return (value, path) => {
     if (typeof value !== "string" || !expression.test(value))
-      refuse(path, `a string like ${expression.source}`);
+      reject(path, `a string like ${expression.source}`);
   };
 }
 
 export function oneOf(...allowed: readonly string[]): Check {
   return (value, path) => {
-    if (typeof value !== "string" || !allowed.includes(value)) refuse(path, `one of ${allowed.join(", ")}`);
+    if (typeof value !== "string" || !allowed.includes(value)) reject(path, `one of ${allowed.join(", ")}`);
   };
 }
 
 export function integer(min: number, max: number): Check {
   return (value, path) => {
     if (typeof value !== "number" || !Number.isInteger(value) || value < min || value > max)
-      refuse(path, `an integer from ${min} to ${max}`);
+      reject(path, `an integer from ${min} to ${max}`);
   };
 }
 
 export const number: Check = (value, path) => {
-  if (typeof value !== "number" || !Number.isFinite(value)) refuse(path, "a number");
+  if (typeof value !== "number" || !Number.isFinite(value)) reject(path, "a number");
 };
 
 export const boolean: Check = (value, path) => {
-  if (typeof value !== "boolean") refuse(path, "true or false");
+  if (typeof value !== "boolean") reject(path, "true or false");
 };
 
 export function nullable(check: Check): Check {
@@ -69,25 +69,25 @@ export function nullable(check: Check): Check {
 export function list(check: Check, min = 0, max = Number.POSITIVE_INFINITY): Check {
   return (value, path) => {
     if (!Array.isArray(value) || value.length < min || value.length > max)
-      refuse(path, `a list of ${min} to ${max} items`);
+      reject(path, `a list of ${min} to ${max} items`);
     value.forEach((item, index) => {
       check(item, `${path}[${index}]`);
     });
   };
 }
 
-/** An object with any keys, each value checked. */
+/** Check an object with arbitrary keys. */
 export function dictionary(check: Check): Check {
   return (value, path) => {
-    if (!isObject(value)) refuse(path, "an object");
+    if (!isObject(value)) reject(path, "an object");
     for (const [key, item] of Object.entries(value)) check(item, `${path}.${key}`);
   };
 }
 
-/** An object with exactly these fields. */
+/** Check an object with exactly these fields. */
 export function object(fields: Fields): Check {
   return (value, path) => {
-    if (!isObject(value)) refuse(path, "an object");
+    if (!isObject(value)) reject(path, "an object");
     for (const key of Object.keys(value))
       if (!Object.hasOwn(fields, key)) throw new WireError("bad_message", `unknown field ${key} at ${path}`);
     for (const [key, field] of Object.entries(fields)) {

@@ -1,9 +1,15 @@
 import type { AddressInfo } from "node:net";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { WebSocket as NodeSocket, WebSocketServer } from "ws";
-import { FIRST_CEILING_MS } from "../../src/connection/backoff";
-import { LiveConnection, type Status, type SubscriptionListener } from "../../src/connection/live_connection";
-import { BANNER_AFTER_MS, linkWords, offlineFor } from "../../src/ui/link_words";
+import {
+  type ConnectionStatus,
+  FIRST_CEILING_MS,
+  LiveConnection,
+  MAX_CEILING_MS,
+  reconnectDelay,
+  type SubscriptionListener,
+} from "../../src/connection/live_connection";
+import { BANNER_AFTER_MS, connectionText, offlineDuration } from "../../src/ui/status_text";
 import { encodeUpdate, Kind } from "../../src/wire/frames";
 import {
   decodeViewerMessage,
@@ -15,7 +21,16 @@ import {
   type ViewerMessage,
 } from "../../src/wire/live";
 
-/** What stands in for the browser's WebSocket in Node 20, which has none: a failed attempt is told by its close alone. */
+describe("reconnectDelay", () => {
+  it("is between zero and a ceiling that doubles up to a limit", () => {
+    expect(reconnectDelay(0, 0)).toBe(0);
+    expect(reconnectDelay(0, 1)).toBe(FIRST_CEILING_MS);
+    expect(reconnectDelay(2, 1)).toBe(4 * FIRST_CEILING_MS);
+    expect(reconnectDelay(1000, 1)).toBe(MAX_CEILING_MS);
+  });
+});
+
+/** Replacement for the browser's WebSocket in Node 20, which has none. A failed attempt only emits a close. */
 class PageSocket extends NodeSocket {
   constructor(url: string, subprotocol: string) {
     super(url, subprotocol);
@@ -24,7 +39,7 @@ class PageSocket extends NodeSocket {
 }
 globalThis.WebSocket ??= PageSocket as unknown as typeof globalThis.WebSocket;
 
-/** A value for each who waits, in order; whoever comes first waits for the other. */
+/** Queue of values and waiters: each value resolves one waiter, in order. */
 class Line<T> {
   private readonly values: T[] = [];
   private readonly waiting: ((value: T) => void)[] = [];
@@ -41,7 +56,7 @@ class Line<T> {
   }
 }
 
-/** The hub's end of one connection, as the test has it speak. */
+/** Hub side of one connection, controlled by the test. */
 class Caller {
   readonly closed: Promise<number>;
   private readonly messages = new Line<ViewerMessage>();
@@ -61,7 +76,7 @@ class Caller {
     this.say({ type: "welcome", hub: "h", version: "1", journal, offset: 0, time: 1, role: "viewer" });
   }
 
-  /** Answers a subscription up to `caught_up` at this offset. */
+  /** Answer a subscription up to `caught_up` at this offset. */
   serve(id: number, start: Start, offset: number): void {
     const series = [{ device: "d", metric: "t", type: "float", unit: "" } as const];
     this.say({ type: "schema", schema: 1, first: 0, series: [...series] });
@@ -115,8 +130,8 @@ class Server {
   }
 }
 
-/** What a subscription's listener heard, in order. */
-function heard(): { listener: SubscriptionListener; events: Line<string> } {
+/** Record the calls of a subscription's listener in order. */
+function recordingListener(): { listener: SubscriptionListener; events: Line<string> } {
   const events = new Line<string>();
   const listener: SubscriptionListener = {
     started: (start) => events.put(`started from ${start}`),
@@ -128,7 +143,7 @@ function heard(): { listener: SubscriptionListener; events: Line<string> } {
   return { listener, events };
 }
 
-const asked = {
+const request = {
   devices: ["d"],
   metrics: ["t"],
   policy: "every",
@@ -139,16 +154,18 @@ const asked = {
 describe("LiveConnection", () => {
   const server = new Server();
   let connection: LiveConnection;
-  /** The part of the longest wait that each attempt waits. */
+  /** Fraction of the maximum delay for each attempt. */
   let part = 0;
 
-  const reached = <State extends Status["state"]>(state: State): Promise<Status & { state: State }> =>
+  const reached = <State extends ConnectionStatus["state"]>(
+    state: State,
+  ): Promise<ConnectionStatus & { state: State }> =>
     new Promise((resolve) => {
       const { status } = connection;
       const stop = status.subscribe((now) => {
         if (now.state !== state) return;
         queueMicrotask(() => stop());
-        resolve(now as Status & { state: State });
+        resolve(now as ConnectionStatus & { state: State });
       });
     });
 
@@ -156,7 +173,7 @@ describe("LiveConnection", () => {
     part = 0;
     await server.start();
     connection = new LiveConnection(`ws://127.0.0.1:${server.port}/v1/live`, () => part);
-    connection.open(() => {}, { fleet: () => {}, device: () => {} });
+    connection.open(() => {}, { receiveFleet: () => {}, receiveDevice: () => {} });
   });
 
   afterEach(async () => {
@@ -165,9 +182,9 @@ describe("LiveConnection", () => {
     server.port = 0;
   });
 
-  it("comes back by itself and goes on from its cursor", async () => {
-    const { listener, events } = heard();
-    connection.subscribe({ ...asked, devices: ["d"], metrics: ["t"] }, listener);
+  it("reconnects and resumes from its cursor", async () => {
+    const { listener, events } = recordingListener();
+    connection.subscribe({ ...request, devices: ["d"], metrics: ["t"] }, listener);
     const first = await server.callers.take();
     first.welcome("j1");
     const subscribe = await first.subscribe();
@@ -187,9 +204,9 @@ describe("LiveConnection", () => {
     expect(await events.take()).toBe("caught up");
   });
 
-  it("tells of a reset, and keeps the cursor of what began anew", async () => {
-    const { listener, events } = heard();
-    connection.subscribe({ ...asked, devices: ["d"], metrics: ["t"] }, listener);
+  it("reports a reset and uses the new cursor", async () => {
+    const { listener, events } = recordingListener();
+    connection.subscribe({ ...request, devices: ["d"], metrics: ["t"] }, listener);
     const first = await server.callers.take();
     first.welcome("j1");
     const { id } = await first.subscribe();
@@ -212,53 +229,56 @@ describe("LiveConnection", () => {
     expect((await third.subscribe()).cursor).toEqual({ journal: "j2", offset: 3 });
   });
 
-  it("asks no more for what was ended while it was away", async () => {
-    const end = connection.subscribe({ ...asked, devices: ["gone"], metrics: ["t"] }, heard().listener);
-    connection.subscribe({ ...asked, devices: ["kept"], metrics: ["t"] }, heard().listener);
+  it("does not resume a subscription that ended while it was offline", async () => {
+    const end = connection.subscribe(
+      { ...request, devices: ["gone"], metrics: ["t"] },
+      recordingListener().listener,
+    );
+    connection.subscribe({ ...request, devices: ["kept"], metrics: ["t"] }, recordingListener().listener);
     end();
     const caller = await server.callers.take();
     caller.welcome("j1");
     expect((await caller.subscribe()).devices).toEqual(["kept"]);
   });
 
-  it("says how long the hub has been away, over attempts that fail, until it is back", async () => {
+  it("reports the offline time across failed attempts until it reconnects", async () => {
     (await server.callers.take()).welcome("j1");
     const live = await reached("live");
-    expect(linkWords(live, live.since)).toBe("Live");
-    expect(offlineFor(live, live.since + 60_000)).toBeNull();
+    expect(connectionText(live, live.since)).toBe("Connected");
+    expect(offlineDuration(live, live.since + 60_000)).toBeNull();
 
     part = 1;
     await server.stop();
     const waiting = await reached("waiting");
     expect(waiting.since).toBeGreaterThanOrEqual(live.since);
-    expect(linkWords(waiting, waiting.retryAt - FIRST_CEILING_MS)).toBe("Reconnecting in 1 s");
-    expect(linkWords(waiting, waiting.retryAt)).toBe("Reconnecting");
-    expect(offlineFor(waiting, waiting.since + BANNER_AFTER_MS - 1)).toBeNull();
-    expect(offlineFor(waiting, waiting.since + BANNER_AFTER_MS)).toBe(BANNER_AFTER_MS);
+    expect(connectionText(waiting, waiting.retryAt - FIRST_CEILING_MS)).toBe("Reconnecting in 1 s");
+    expect(connectionText(waiting, waiting.retryAt)).toBe("Reconnecting");
+    expect(offlineDuration(waiting, waiting.since + BANNER_AFTER_MS - 1)).toBeNull();
+    expect(offlineDuration(waiting, waiting.since + BANNER_AFTER_MS)).toBe(BANNER_AFTER_MS);
 
     connection.retry();
     const connecting = await reached("connecting");
-    expect(linkWords(connecting, connecting.since)).toBe("Connecting");
+    expect(connectionText(connecting, connecting.since)).toBe("Connecting");
     const later = await reached("waiting");
     expect(later.since).toBe(waiting.since);
     expect(later.retryAt - performance.now()).toBeGreaterThan(FIRST_CEILING_MS);
 
     await server.start();
-    connection.wake();
+    connection.checkNow();
     (await server.callers.take()).welcome("j1");
-    expect(offlineFor(await reached("live"), later.since + 60_000)).toBeNull();
+    expect(offlineDuration(await reached("live"), later.since + 60_000)).toBeNull();
   });
 
-  it("does not come back by itself when it was signed out", async () => {
+  it("does not reconnect after sign-out", async () => {
     (await server.callers.take()).close(4401);
     const out = await reached("signed_out");
-    expect(linkWords(out, 0)).toBe("Signed out");
-    expect(offlineFor(out, 60_000)).toBeNull();
+    expect(connectionText(out, 0)).toBe("Signed out");
+    expect(offlineDuration(out, 60_000)).toBeNull();
     connection.retry();
     expect(connection.status.peek().state).toBe("signed_out");
   });
 
-  it("ends a conversation that is none and begins another", async () => {
+  it("closes a connection that violates the protocol and opens a new one", async () => {
     const caller = await server.callers.take();
     caller.welcome("j1");
     caller.say({ type: "caught_up", id: 1, offset: 1 });

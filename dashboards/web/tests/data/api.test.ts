@@ -8,11 +8,11 @@ function queryOf(path: string): URLSearchParams {
 }
 
 describe("historyPath", () => {
-  const stretch = { from: 1_700_000_000_000.25, to: 1_700_000_060_000 };
+  const timeRange = { from: 1_700_000_000_000.25, to: 1_700_000_060_000 };
 
-  it("asks for every reading with 0 points: without the number the hub would answer some of them", () => {
+  it("requests every reading with 0 points: without the parameter the hub reduces the answer", () => {
     const query = queryOf(
-      historyPath("pump-1", ["flow", "net/rx & tx"], { ...stretch, points: 0, format: "csv" }),
+      historyPath("pump-1", ["flow", "net/rx & tx"], { ...timeRange, points: 0, format: "csv" }),
     );
     expect(query.get("points")).toBe("0");
     expect(query.get("format")).toBe("csv");
@@ -20,14 +20,14 @@ describe("historyPath", () => {
     expect(query.getAll("metric")).toEqual(["flow", "net/rx & tx"]);
   });
 
-  it("writes times as whole nanoseconds, all digits", () => {
-    const query = queryOf(historyPath("d", ["m"], { ...stretch, points: 0 }));
+  it("writes times as integer nanoseconds with all digits", () => {
+    const query = queryOf(historyPath("d", ["m"], { ...timeRange, points: 0 }));
     expect(query.get("from")).toBe("1700000000000250000");
     expect(query.get("to")).toBe("1700000060000000000");
     expect(query.has("format")).toBe(false);
   });
 
-  it("asks for whole points", () => {
-    expect(queryOf(historyPath("d", ["m"], { ...stretch, points: 1440.4 })).get("points")).toBe("1440");
+  it("requests an integer number of points", () => {
+    expect(queryOf(historyPath("d", ["m"], { ...timeRange, points: 1440.4 })).get("points")).toBe("1440");
   });
 });

@@ -4,7 +4,7 @@ import { type Conflated, Feed } from "../../src/data/feed";
 import { Kind, type Update } from "../../src/wire/frames";
 import type { Series } from "../../src/wire/live";
 
-/** Stands where the connection does, and lets the test say what the hub says. */
+/** Fake connection: the test sends the messages of the hub. */
 class Hub implements Subscriber {
   listener: SubscriptionListener | null = null;
   ended = false;
@@ -45,7 +45,7 @@ describe("Feed", () => {
     });
   });
 
-  it("shows the first history while it comes", () => {
+  it("shows the first history while it arrives", () => {
     say().started("history");
     say().update(update(Kind.HISTORY, [1, 2]), schema);
     expect(held()).toEqual([1, 2]);
@@ -54,7 +54,7 @@ describe("Feed", () => {
     expect(feed.live).toBe(true);
   });
 
-  it("goes on after a reconnect with what was missed", () => {
+  it("resumes after a reconnect with the missed readings", () => {
     say().started("history");
     say().update(update(Kind.HISTORY, [1, 2]), schema);
     say().caughtUp();
@@ -63,7 +63,7 @@ describe("Feed", () => {
     expect(held()).toEqual([1, 2, 3, 4]);
   });
 
-  it("keeps what is shown until a new beginning is complete, and drops it then", () => {
+  it("keeps the shown readings until new ones are complete", () => {
     say().started("history");
     say().update(update(Kind.HISTORY, [1, 2, 3]), schema);
     say().caughtUp();
@@ -76,7 +76,7 @@ describe("Feed", () => {
     expect(held()).toEqual([2, 3, 4]);
   });
 
-  it("begins anew when a history breaks off in the middle", () => {
+  it("starts again when a history is interrupted", () => {
     say().started("history");
     say().update(update(Kind.HISTORY, [1, 2]), schema);
     say().started("history");
@@ -85,7 +85,7 @@ describe("Feed", () => {
     expect(held()).toEqual([1, 2, 3]);
   });
 
-  it("splices late readings and remembers where they were", () => {
+  it("inserts late readings and records their range", () => {
     say().started("history");
     say().caughtUp();
     say().update(update(Kind.LIVE, [100_000, 200_000]), schema);
@@ -94,7 +94,7 @@ describe("Feed", () => {
     expect(feed.late).toEqual([{ from: 110_000, to: 111_000 }]);
   });
 
-  it("tells which stretch the hub summarised", () => {
+  it("reports the range that the hub summarised", () => {
     const told: Conflated[] = [];
     feed.onConflated = (conflated) => told.push(conflated);
     say().started("history");
@@ -104,7 +104,7 @@ describe("Feed", () => {
     expect(told).toEqual([{ from: 1000, to: 9000, readings: 70 }]);
   });
 
-  it("holds texts as states", () => {
+  it("stores texts as states", () => {
     say().started("history");
     const texts = [{ series: 1, times_ms: [1, 2, 3], values: ["on", null, "off"] }];
     say().update(update(Kind.HISTORY, [], { texts }), schema);
@@ -116,27 +116,27 @@ describe("Feed", () => {
     ]);
   });
 
-  it("tells when a reading was heard, not when a frame without any came", () => {
-    let heard = 0;
-    feed.onHeard = () => heard++;
+  it("reports a reading, but not a frame without readings", () => {
+    let lastReading_ms = 0;
+    feed.onReading = () => lastReading_ms++;
     say().started("snapshot");
     say().caughtUp();
     say().update(update(Kind.LIVE, []), schema);
-    expect(heard).toBe(0);
+    expect(lastReading_ms).toBe(0);
     say().update(update(Kind.LIVE, [5]), schema);
-    expect(heard).toBe(1);
+    expect(lastReading_ms).toBe(1);
   });
 
-  it("knows whether it holds a stretch finely enough", () => {
+  it("reports whether it covers a range finely enough", () => {
     say().started("history");
     say().update(update(Kind.HISTORY, [1000, 2000, 3000]), schema);
     say().caughtUp();
-    expect(feed.holds("t", 1500, 1)).toBe(true);
-    expect(feed.holds("t", 500, 1)).toBe(false);
-    expect(feed.holds("other", 1500, 1)).toBe(false);
+    expect(feed.covers("t", 1500, 1)).toBe(true);
+    expect(feed.covers("t", 500, 1)).toBe(false);
+    expect(feed.covers("other", 1500, 1)).toBe(false);
   });
 
-  it("ends its subscription when it is closed", () => {
+  it("ends its subscription on close", () => {
     feed.close();
     expect(hub.ended).toBe(true);
   });

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { compose, inCodesOf } from "../../src/chart/compose";
-import { covers, windowOf } from "../../src/data/history_window";
+import { mergeColumns, recodeTexts } from "../../src/chart/chart_series";
+import { covers, toWindowSeries } from "../../src/data/history_window";
 import { SeriesBuffer } from "../../src/data/series_buffer";
 
 const answer = {
@@ -13,15 +13,15 @@ const answer = {
   values: [1, null, 3],
 };
 
-describe("windowOf", () => {
-  it("turns nanoseconds into milliseconds and a missing value into NaN", () => {
-    const window = windowOf(answer, { from: 0, to: 40, step_ms: 10 });
+describe("toWindowSeries", () => {
+  it("converts nanoseconds to milliseconds and a missing value to NaN", () => {
+    const window = toWindowSeries(answer, { from: 0, to: 40, step_ms: 10 });
     expect(Array.from(window.times)).toEqual([10, 20, 30]);
     expect(Array.from(window.values)).toEqual([1, Number.NaN, 3]);
   });
 
-  it("turns texts into positions in a list", () => {
-    const window = windowOf(
+  it("converts texts to positions in a list", () => {
+    const window = toWindowSeries(
       { ...answer, type: "string", values: ["on", "off", "on"] },
       { from: 0, to: 40, step_ms: 10 },
     );
@@ -31,8 +31,8 @@ describe("windowOf", () => {
 });
 
 describe("covers", () => {
-  const window = windowOf(answer, { from: 0, to: 1000, step_ms: 10 });
-  it("is so within the stretch, while points are close enough to see", () => {
+  const window = toWindowSeries(answer, { from: 0, to: 1000, step_ms: 10 });
+  it("is true within the range while the points are fine enough", () => {
     expect(covers(window, { from: 100, to: 900, width_px: 100 })).toBe(true);
     expect(covers(window, { from: 100, to: 1100, width_px: 100 })).toBe(false);
     expect(covers(window, { from: 100, to: 110, width_px: 100 })).toBe(false);
@@ -41,27 +41,27 @@ describe("covers", () => {
   });
 });
 
-describe("compose", () => {
-  it("puts the hub's answer in the place of the feed's readings within it, and keeps those around it", () => {
+describe("mergeColumns", () => {
+  it("replaces the feed's readings within the hub's answer and keeps those around it", () => {
     const recent = { times: Float64Array.of(5, 15, 25, 35, 45), values: Float64Array.of(5, 15, 25, 35, 45) };
-    const window = windowOf({ ...answer, values: [1, 2, 3] }, { from: 10, to: 40, step_ms: 10 });
-    const composed = compose(recent, window);
+    const window = toWindowSeries({ ...answer, values: [1, 2, 3] }, { from: 10, to: 40, step_ms: 10 });
+    const composed = mergeColumns(recent, window);
     expect(Array.from(composed.times)).toEqual([5, 10, 20, 30, 35, 45]);
     expect(Array.from(composed.values)).toEqual([5, 1, 2, 3, 35, 45]);
   });
 
-  it("gives a text the number that the feed has for it", () => {
+  it("converts a text to its number in the feed", () => {
     const buffer = new SeriesBuffer({ states: true });
     const [off, on] = [buffer.codeOf("off"), buffer.codeOf("on")];
-    const window = windowOf(
+    const window = toWindowSeries(
       { ...answer, type: "string", values: ["on", null, "off"] },
       { from: 0, to: 40, step_ms: 10 },
     );
-    expect(Array.from(inCodesOf(buffer, window)?.values ?? [])).toEqual([on, Number.NaN, off]);
+    expect(Array.from(recodeTexts(buffer, window)?.values ?? [])).toEqual([on, Number.NaN, off]);
   });
 
-  it("is the feed's readings where there is no answer", () => {
+  it("returns the feed's readings without an answer", () => {
     const recent = { times: Float64Array.of(1), values: Float64Array.of(1) };
-    expect(compose(recent, undefined)).toBe(recent);
+    expect(mergeColumns(recent, undefined)).toBe(recent);
   });
 });

@@ -9,7 +9,7 @@ const head = (metric: string, unit = "", type: MetricHead["type"] = "float"): Me
 });
 
 describe("leadingMetrics", () => {
-  it("puts telling quantities first and counters last, with different units where it can", () => {
+  it("puts informative quantities first and counters last, with different units where possible", () => {
     const metrics = [
       head("odometer", "m"),
       head("state", "", "string"),
@@ -19,12 +19,12 @@ describe("leadingMetrics", () => {
     expect(leadingMetrics(metrics, 2).map(({ metric }) => metric)).toEqual(["engine_temperature", "speed"]);
   });
 
-  it("takes one of many alike before a second of them", () => {
+  it("selects one metric per numbered group before a second one", () => {
     const metrics = [head("cpu.0", "%"), head("cpu.1", "%"), head("memory.used_percent", "%")];
     expect(leadingMetrics(metrics, 2).map(({ metric }) => metric)).toEqual(["cpu.0", "memory.used_percent"]);
   });
 
-  it("gives all there are when there are few", () => {
+  it("returns all metrics when there are few", () => {
     expect(leadingMetrics([head("a", "V"), head("b", "V")], 3)).toHaveLength(2);
   });
 });
@@ -40,7 +40,7 @@ describe("chartGroups", () => {
     head("accel_y", "g"),
   ];
 
-  it("gives each metric a chart, those of a unit side by side, numbered ones together, and states none", () => {
+  it("creates a chart per metric, ordered by unit, joins numbered metrics and omits states", () => {
     const groups = chartGroups(metrics, false);
     expect(groups.map((group) => [group.title, group.metrics.length])).toEqual([
       ["cpu", 2],
@@ -50,7 +50,7 @@ describe("chartGroups", () => {
     ]);
   });
 
-  it("puts all metrics of a unit into one chart when asked", () => {
+  it("joins all metrics of a unit on request", () => {
     const groups = chartGroups(metrics, true);
     expect(groups.map((group) => [group.unit, group.metrics.length])).toEqual([
       ["%", 3],
@@ -59,13 +59,13 @@ describe("chartGroups", () => {
     ]);
   });
 
-  it("calls a chart of one metric by its whole name", () => {
+  it("names a chart of one metric by its full name", () => {
     expect(chartGroups([head("fan.1", "1/min")], false)[0].title).toBe("fan.1");
   });
 });
 
 describe("colourOf", () => {
-  it("is the metric's place in the device's list, wherever it is shown", () => {
+  it("is the metric's position in the device's list on every page", () => {
     const metrics = [head("a"), head("b")];
     expect(colourOf(metrics, "b")).toBe(1);
     expect(colourOf(metrics, "unknown")).toBe(0);

@@ -1,10 +1,10 @@
 import { afterEach, describe, expect, it, vi } from "vitest";
 import {
   type Counts,
+  describeRetry,
   hasChanged,
   type Message,
   QuarantineList,
-  retriedText,
 } from "../../src/data/quarantine";
 
 function message(offset: number, code = "empty"): Message {
@@ -37,7 +37,7 @@ function countsOf(messages: Message[]): Counts {
   };
 }
 
-/** A hub with these messages in quarantine, the newest first; accepts those with an even offset. */
+/** Fake hub with these messages in quarantine, newest first. It accepts messages with an even offset. */
 function serve(all: Message[]) {
   const asked: string[] = [];
   vi.stubGlobal("fetch", async (input: string, init: RequestInit) => {
@@ -77,7 +77,7 @@ const offsets = (list: QuarantineList) => list.messages.value.map(({ offset }) =
 afterEach(() => vi.unstubAllGlobals());
 
 describe("QuarantineList", () => {
-  it("reads the list again only when something changed", async () => {
+  it("loads the list again only after a change", async () => {
     const all = some(3);
     const asked = serve(all);
     const list = new QuarantineList();
@@ -93,7 +93,7 @@ describe("QuarantineList", () => {
     expect(offsets(list)).toEqual([4, 3, 2, 1]);
   });
 
-  it("goes through all of it a page at a time, each message once", async () => {
+  it("loads page by page, each message once", async () => {
     serve(some(10_000));
     const list = new QuarantineList();
     await list.refresh();
@@ -102,7 +102,7 @@ describe("QuarantineList", () => {
     expect(offsets(list)).toEqual(Array.from({ length: 10_000 }, (_, index) => 10_000 - index));
   });
 
-  it("leaves a long list alone that somebody reads, and says that there are others", async () => {
+  it("does not replace a long list, but reports a change", async () => {
     const all = some(300);
     serve(all);
     const list = new QuarantineList();
@@ -116,7 +116,7 @@ describe("QuarantineList", () => {
     expect([list.messages.value[0].offset, list.isBehind.value]).toEqual([301, false]);
   });
 
-  it("shows only what is chosen, also when an older answer comes late", async () => {
+  it("shows only matching messages, even if an earlier answer arrives late", async () => {
     const all = [message(3, "not_finite"), message(2), message(1, "not_finite")];
     serve(all);
     const list = new QuarantineList();
@@ -126,12 +126,12 @@ describe("QuarantineList", () => {
     expect(offsets(list)).toEqual([3, 1]);
   });
 
-  it("retries in rounds until all were tried once, and adds them up", async () => {
+  it("retries in rounds until every message was tried once, and sums the results", async () => {
     const all = some(100);
     serve(all);
     const list = new QuarantineList();
     await list.refresh();
-    all.unshift(message(102)); // came after the question: not meant
+    all.unshift(message(102)); // arrived after the confirmation: not included
     const told: number[] = [];
     const done = await list.retryAll({ code: null, device: null }, (count) => told.push(count));
     expect(done).toEqual({ accepted: 50, readings: 50, refused: 50, reasons: { empty: 50 } });
@@ -139,7 +139,7 @@ describe("QuarantineList", () => {
     expect(all.map(({ offset }) => offset)).toContain(102);
   });
 
-  it("keeps what it shows when the hub does not answer, and says so", async () => {
+  it("keeps the shown list and reports an error if the hub does not respond", async () => {
     serve(some(2));
     const list = new QuarantineList();
     await list.refresh();
@@ -150,7 +150,7 @@ describe("QuarantineList", () => {
 });
 
 describe("hasChanged", () => {
-  it("finds a message that has another reason now", () => {
+  it("detects a changed reason", () => {
     const before = countsOf([message(1, "empty"), message(2, "empty")]);
     expect(hasChanged(before, before)).toBe(false);
     expect(hasChanged(before, countsOf([message(1, "not_finite"), message(2, "empty")]))).toBe(true);
@@ -158,12 +158,12 @@ describe("hasChanged", () => {
   });
 });
 
-describe("retriedText", () => {
-  it("says what was accepted and why others stay", () => {
-    expect(retriedText({ accepted: 1, readings: 1200, refused: 2, reasons: { empty: 2 } })).toBe(
+describe("describeRetry", () => {
+  it("reports what was accepted and why the rest stays", () => {
+    expect(describeRetry({ accepted: 1, readings: 1200, refused: 2, reasons: { empty: 2 } })).toBe(
       "1 message accepted, with 1,200 readings; 2 messages stay: empty.",
     );
-    expect(retriedText({ accepted: 0, readings: 0, refused: 0, reasons: {} })).toBe(
+    expect(describeRetry({ accepted: 0, readings: 0, refused: 0, reasons: {} })).toBe(
       "There was nothing left to retry.",
     );
   });

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { lowerBound, SeriesBuffer, upperBound } from "../../src/data/series_buffer";
 
-/** A small generator with a seed, so that a failure can be repeated. */
+/** Random generator with a seed, so that a failure is reproducible. */
 function random(seed: number): () => number {
   let state = seed;
   return () => {
@@ -13,7 +13,7 @@ function random(seed: number): () => number {
 const held = (buffer: SeriesBuffer) => Array.from(buffer.times, (time, i) => [time, buffer.values[i]]);
 
 describe("SeriesBuffer", () => {
-  it("appends in place: what was drawn stays valid", () => {
+  it("appends in place: drawings stay valid", () => {
     const buffer = new SeriesBuffer();
     expect(buffer.add([1, 2], [10, 20])).toBe(true);
     expect(buffer.add([3], [30])).toBe(true);
@@ -25,7 +25,7 @@ describe("SeriesBuffer", () => {
     ]);
   });
 
-  it("splices late readings in order of time, and says that what was drawn is void", () => {
+  it("inserts late readings in time order and changes its revision", () => {
     const buffer = new SeriesBuffer();
     buffer.add([10, 20, 30], [1, 2, 3]);
     expect(buffer.add([15, 5], [1.5, 0.5])).toBe(false);
@@ -39,7 +39,7 @@ describe("SeriesBuffer", () => {
     expect(buffer.revision).toBe(1);
   });
 
-  it("keeps every reading in order, however they arrive", () => {
+  it("keeps every reading in order, whatever the order of arrival", () => {
     for (let seed = 1; seed <= 50; seed++) {
       const next = random(seed);
       const buffer = new SeriesBuffer();
@@ -58,7 +58,7 @@ describe("SeriesBuffer", () => {
     }
   });
 
-  it("takes a reading that overlaps at a seam once, but two that differ both", () => {
+  it("stores an overlapping reading once, but keeps two different values", () => {
     const buffer = new SeriesBuffer();
     buffer.add([1, 2], [10, 20]);
     buffer.add([2, 2, 3], [20, 21, 30], { once: true });
@@ -70,7 +70,7 @@ describe("SeriesBuffer", () => {
     ]);
   });
 
-  it("never holds more than its bound, and keeps the peaks of what it thins", () => {
+  it("never exceeds its limit and keeps the peaks of thinned readings", () => {
     const buffer = new SeriesBuffer({ maxPoints: 1000 });
     const next = random(7);
     let highest = 0;
@@ -92,14 +92,14 @@ describe("SeriesBuffer", () => {
     expect(buffer.length).toBeLessThanOrEqual(100);
   });
 
-  it("stays within its bound when every state is another", () => {
+  it("stays within its limit when every state differs", () => {
     const buffer = new SeriesBuffer({ states: true, maxPoints: 100 });
     for (let time = 0; time < 1000; time++) buffer.add([time], [time]);
     expect(buffer.length).toBeLessThanOrEqual(100);
     expect(buffer.lastTime).toBe(999);
   });
 
-  it("replaces a stretch by what the hub has for it", () => {
+  it("replaces a range with readings of the hub", () => {
     const buffer = new SeriesBuffer();
     buffer.add([1, 2, 5, 9], [1, 2, 5, 9]);
     buffer.replace(2, 5, [2, 3, 4, 5], [20, 30, 40, 50]);
@@ -113,7 +113,7 @@ describe("SeriesBuffer", () => {
     ]);
   });
 
-  it("forgets what is old, but for the reading that the line comes from", () => {
+  it("removes old readings except the one where the line starts", () => {
     const buffer = new SeriesBuffer();
     buffer.add([1, 2, 3, 4], [1, 2, 3, 4]);
     buffer.dropBefore(3);
@@ -125,7 +125,7 @@ describe("SeriesBuffer", () => {
     expect(buffer.length).toBe(12);
   });
 
-  it("gives each distinct text one number", () => {
+  it("assigns one number to each distinct text", () => {
     const buffer = new SeriesBuffer({ states: true });
     expect([buffer.codeOf("on"), buffer.codeOf("off"), buffer.codeOf("on")]).toEqual([0, 1, 0]);
     expect(buffer.textOf(1)).toBe("off");
@@ -134,7 +134,7 @@ describe("SeriesBuffer", () => {
 });
 
 describe("bounds", () => {
-  it("find the first not before, and the first after a time", () => {
+  it("find the first position at or after, and the first after a time", () => {
     const times = [1, 2, 2, 2, 5];
     expect([lowerBound(times, 2), upperBound(times, 2)]).toEqual([1, 4]);
     expect([lowerBound(times, 0), upperBound(times, 9)]).toEqual([0, 5]);

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { WireError } from "../../src/wire/errors";
 import { decodeUpdate, encodeUpdate, Kind, type Update } from "../../src/wire/frames";
+import { WireError } from "../../src/wire/protocol";
 import { bytesOf, golden, hexOf } from "./golden";
 
 interface PlainUpdate {
@@ -39,7 +39,7 @@ describe("frames", () => {
   it.each(frames)("encodes: $name", ({ hex, update }) => {
     expect(hexOf(encodeUpdate(fromPlain(update)))).toBe(hex);
   });
-  it.each(invalid)("refuses: $name", ({ hex, code }) => {
+  it.each(invalid)("rejects: $name", ({ hex, code }) => {
     let refused = "accepted";
     try {
       decodeUpdate(bytesOf(hex));
@@ -49,7 +49,7 @@ describe("frames", () => {
     }
     expect(refused).toBe(code);
   });
-  it("gives columns that are views of the frame, not copies", () => {
+  it("returns columns that are views of the frame, not copies", () => {
     const frame = bytesOf(frames[0].hex);
     expect(decodeUpdate(frame).numbers[0].values.buffer).toBe(frame);
   });

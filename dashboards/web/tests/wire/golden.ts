@@ -1,4 +1,4 @@
-/** Reads the golden messages that every implementation of the protocols is proved against. */
+/** Reads the golden messages that every implementation of the protocols must pass. */
 
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { WireError } from "../../src/wire/errors";
 import { decodeLiveMessage, decodeViewerMessage, encodeMessage } from "../../src/wire/live";
+import { WireError } from "../../src/wire/protocol";
 import { golden } from "./golden";
 
 interface Messages {
@@ -26,7 +26,7 @@ for (const { file, decode } of directions) {
     it.each(messages.accepted ?? [])("accepts $name", ({ json, message }) => {
       expect(decode(json)).toMatchObject(message);
     });
-    it.each(messages.invalid)("refuses $name", ({ frame, code }) => {
+    it.each(messages.invalid)("rejects $name", ({ frame, code }) => {
       expect(refusal(() => decode(frame))).toBe(code);
     });
   });

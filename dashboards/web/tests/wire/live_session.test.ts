@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
-import { WireError } from "../../src/wire/errors";
 import { decodeUpdate } from "../../src/wire/frames";
 import type { LiveMessage, Subscribe } from "../../src/wire/live";
 import { ViewerSession } from "../../src/wire/live_session";
+import { WireError } from "../../src/wire/protocol";
 import { bytesOf, golden } from "./golden";
 
 interface Step {

@@ -1,20 +1,19 @@
-/** A chart with all that belongs to it: name, readout, axis, legend, table. */
+/** Chart card: title, current value, plot, value axis, legend and table. */
 
 import { useEffect, useRef, useState } from "preact/hooks";
+import type { YRange } from "../../chart/axes";
+import { ChartView } from "../../chart/chart_view";
 import { attachGestures } from "../../chart/gestures";
-import { Stage } from "../../chart/stage";
+import { gapReason } from "../../chart/intervals";
 import { seriesClass } from "../../chart/theme_colours";
-import type { YRange } from "../../chart/y_range";
 import { ApiError, fetchCsv } from "../../data/api";
-import { common } from "../../data/formats";
-import { gapReason } from "../../data/gap_reason";
 import { hub } from "../../data/hub";
 import { type ChartGroup, colourOf, type MetricHead } from "../../data/metrics";
-import { formatValue, type NumberFormat } from "../../data/number_format";
-import { clock } from "../../data/time_format";
+import { commonFormat, formatValue, type NumberFormat } from "../../data/number_format";
+import { clock } from "../../data/time";
+import { saveFile } from "../../ui/controls";
 import { Icon } from "../../ui/icon";
-import { saveFile } from "../../ui/save_file";
-import { colours } from "../../ui/theme";
+import { colourVersion } from "../../ui/preferences";
 import { ChartTable } from "./chart_table";
 import type { DeviceData } from "./device_data";
 import { Legend, type LegendOrder } from "./legend";
@@ -23,12 +22,12 @@ import { ValueAxis } from "./value_axis";
 export interface ChartCardProps {
   data: DeviceData;
   group: ChartGroup;
-  /** All metrics of the device: a series' colour is its place among them. */
+  /** All metrics of the device: the position of a metric determines its colour. */
   heads: readonly MetricHead[];
 }
 
 export function ChartCard({ data, group, heads }: ChartCardProps) {
-  const { conductor } = data;
+  const { scheduler } = data;
   const card = useRef<HTMLElement>(null);
   const viewport = useRef<HTMLDivElement>(null);
   const axis = useRef<HTMLDivElement>(null);
@@ -48,25 +47,25 @@ export function ChartCard({ data, group, heads }: ChartCardProps) {
     const valueAxis = new ValueAxis(axis.current);
     let format = formatOf(data, group);
     let shownRange: YRange | null = null;
-    const names =
+    const legendView =
       legendHost.current === null
         ? null
         : new Legend(
             legendHost.current,
-            series.map((one) => ({ ...one, label: shortName(one.metric, group) })),
-            (metrics) => stage.isolate(metrics),
+            series.map((entry) => ({ ...entry, label: shortName(entry.metric, group) })),
+            (metrics) => chart.isolate(metrics),
           );
-    legend.current = names;
-    const stage = new Stage({
-      conductor,
+    legend.current = legendView;
+    const chart = new ChartView({
+      scheduler,
       viewport: viewport.current,
       series,
       describe: (time) => {
-        const gap = stage.gapAt(time);
+        const gap = chart.gapAt(time);
         const started = hub.info.peek()?.started_ns;
         if (gap !== null)
           return gapReason(gap, data.events.peek(), started === undefined ? null : started / 1e6);
-        return stage.lateAt(time) === null ? clock(time) : `${clock(time)} · arrived late`;
+        return chart.lateAt(time) === null ? clock(time) : `${clock(time)} · arrived late`;
       },
       onRange: (range) => {
         shownRange = range;
@@ -76,41 +75,41 @@ export function ChartCard({ data, group, heads }: ChartCardProps) {
         const next = formatOf(data, group);
         if (next.scale !== format.scale && shownRange !== null) valueAxis.showRange(shownRange, next);
         format = next;
-        names?.show(values, format);
+        legendView?.show(values, format);
         valueAxis.showLast(last, format);
-        if (readout.current !== null && !many) write(readout.current, formatValue(values[0], format));
-        if (unit.current !== null) write(unit.current, format.unit);
+        if (readout.current !== null && !many) setText(readout.current, formatValue(values[0], format));
+        if (unit.current !== null) setText(unit.current, format.unit);
         readout.current?.classList.toggle("past", time !== null);
       },
     });
     const sizes = new ResizeObserver(([entry]) => {
       const { width, height } = entry.contentRect;
       valueAxis.resize(height);
-      stage.resize(Math.floor(width), Math.floor(height));
+      chart.resize(Math.floor(width), Math.floor(height));
     });
     sizes.observe(viewport.current);
     const sight = new IntersectionObserver(
       ([entry]) => {
-        stage.visible = entry.isIntersecting;
-        conductor.request();
+        chart.visible = entry.isIntersecting;
+        scheduler.requestFrame();
       },
       { rootMargin: "160px" },
     );
     sight.observe(card.current);
-    const detach = attachGestures(viewport.current, conductor, stage);
+    const detach = attachGestures(viewport.current, scheduler, chart);
     return () => {
       detach();
       sizes.disconnect();
       sight.disconnect();
-      stage.close();
-      names?.close();
+      chart.close();
+      legendView?.close();
       valueAxis.close();
       legend.current = null;
     };
   }, [data, key, table]);
 
-  const theme = colours.value;
-  useEffect(() => conductor.request(), [theme]);
+  const theme = colourVersion.value;
+  useEffect(() => scheduler.requestFrame(), [theme]);
 
   const sort = () => {
     const next = order === "name" ? "value" : "name";
@@ -121,11 +120,11 @@ export function ChartCard({ data, group, heads }: ChartCardProps) {
   const save = async () => {
     setDownload("running");
     try {
-      // What is shown at this moment: a live chart has moved on since it was put on the page.
+      // The range of this moment: a live chart has moved since it was rendered.
       const metrics = group.metrics.map(({ metric }) => metric);
       saveFile(
-        await fetchCsv(conductor.device, metrics, conductor.stretch()),
-        `${conductor.device} ${title}.csv`,
+        await fetchCsv(scheduler.device, metrics, scheduler.timeRange()),
+        `${scheduler.device} ${title}.csv`,
       );
       setDownload(null);
     } catch (error) {
@@ -207,7 +206,7 @@ export function ChartCard({ data, group, heads }: ChartCardProps) {
   );
 }
 
-function write(element: HTMLElement, text: string): void {
+function setText(element: HTMLElement, text: string): void {
   if (element.textContent !== text) element.textContent = text;
 }
 
@@ -217,12 +216,12 @@ function labelOf(group: ChartGroup): string {
   return `Chart of ${group.title || "all metrics"}${unit}, ${what}. Arrow keys move through time, plus and minus zoom, End goes live.`;
 }
 
-/** What a series' name has beyond its group's. */
+/** Return the part of a series' name that its group does not have. */
 function shortName(metric: string, group: ChartGroup): string {
   if (group.title === "" || !metric.startsWith(group.title)) return metric;
   return metric.slice(group.title.length).replace(/^[._\-/ ]+/, "") || metric;
 }
 
 function formatOf(data: DeviceData, group: ChartGroup): NumberFormat {
-  return common(group.metrics.map((head) => data.formatOf(head)));
+  return commonFormat(group.metrics.map((head) => data.formatOf(head)));
 }

@@ -1,20 +1,19 @@
-/** A chart's readings as a table: for reading exactly, and for those who cannot see the chart. */
+/** Readings of a chart as a table, for exact values and for screen readers. */
 
-import { stretchOf } from "../../chart/view";
+import { timeRangeOf } from "../../chart/time_view";
 import type { ChartGroup } from "../../data/metrics";
 import { formatValue } from "../../data/number_format";
 import { lowerBound, upperBound } from "../../data/series_buffer";
-import { moment } from "../../data/time_format";
-import { now } from "../../ui/tick";
+import { dateTime, now } from "../../data/time";
 import type { DeviceData } from "./device_data";
 
 const ROWS = 100;
-/** Columns beyond these are left out; the download has them all, and every reading. */
+/** Maximum number of columns; the CSV file contains all columns and readings. */
 const COLUMNS = 12;
 
 export function ChartTable({ data, group }: { data: DeviceData; group: ChartGroup }) {
-  const { conductor } = data;
-  const { from, to } = stretchOf(conductor.view.value, now.value + conductor.ahead_ms);
+  const { scheduler } = data;
+  const { from, to } = timeRangeOf(scheduler.view.value, now.value + scheduler.clockAhead_ms);
   const columns = group.metrics.slice(0, COLUMNS).map((head) => {
     const { metric } = head;
     const columns = data.columnsOf(metric);
@@ -47,7 +46,7 @@ export function ChartTable({ data, group }: { data: DeviceData; group: ChartGrou
         <tbody>
           {times.map((time) => (
             <tr key={time}>
-              <td class="number">{moment(time, now.value)}</td>
+              <td class="number">{dateTime(time, now.value)}</td>
               {columns.map(({ metric, format, byTime }) => (
                 <td class="number" key={metric}>
                   {formatValue(byTime.get(time), format)}

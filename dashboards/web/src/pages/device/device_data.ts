@@ -1,29 +1,28 @@
-/** What a device's page shows: the feed that fits the view, the past, events, and what was summarised. */
+/** Data of the device page: the feed for the shown span, history, events and summarised ranges. */
 
 import { effect, type Signal, signal, untracked } from "@preact/signals";
-import { compose, inCodesOf } from "../../chart/compose";
-import { Conductor } from "../../chart/conductor";
-import { RANGES, spanOf, type View } from "../../chart/view";
+import { mergeColumns, recodeTexts } from "../../chart/chart_series";
+import { FrameScheduler } from "../../chart/frame_scheduler";
+import { RANGES, spanOf, type TimeView } from "../../chart/time_view";
 import { type DeviceEvent, fetchEvents, fetchHistory } from "../../data/api";
 import { type Conflated, Feed } from "../../data/feed";
-import { Formats } from "../../data/formats";
-import { HistoryWindow, windowOf } from "../../data/history_window";
+import { HistoryWindow, toWindowSeries } from "../../data/history_window";
 import type { Hub } from "../../data/hub";
 import type { MetricHead } from "../../data/metrics";
-import { formatFor, type NumberFormat } from "../../data/number_format";
+import { FormatCache, formatFor, type NumberFormat } from "../../data/number_format";
 import type { Columns } from "../../data/series_buffer";
 
-/** Short spans come with every reading, up to 13 a second for five minutes. */
+/** Shorter spans show every reading, up to 13 per second for five minutes. */
 const SHORT_SPAN_MS = 15 * 60_000;
 const SHORT_POINTS = 4000;
 const LONG_POINTS = 3000;
 const PERIOD_MS = 100;
-/** Summarised stretches are asked for again once the connection has been quick for this long. */
+/** Summarised ranges are requested again after the connection has been fast for this long. */
 const REFETCH_AFTER_MS = 1500;
-/** How long it is told that readings were summarised, after they have been fetched. */
+/** The notice stays visible for this long after the readings were loaded. */
 const NOTICE_MS = 6000;
 const EVENTS = 100;
-/** Readings older than the feed's span are forgotten this often. */
+/** Interval at which readings older than the feed's span are removed. */
 const FORGET_EVERY_MS = 10_000;
 
 export interface Notice {
@@ -32,12 +31,12 @@ export interface Notice {
 }
 
 export class DeviceData {
-  readonly conductor: Conductor;
+  readonly scheduler: FrameScheduler;
   readonly events: Signal<DeviceEvent[]> = signal([]);
   readonly notice: Signal<Notice | null> = signal(null);
-  /** Whether the first data are here. */
+  /** True after the first data have arrived. */
   readonly ready = signal(false);
-  readonly formats = new Formats();
+  readonly formats = new FormatCache();
   private readonly hub: Hub;
   private readonly device: string;
   private feed: Feed;
@@ -46,38 +45,38 @@ export class DeviceData {
   private eventsKey = "";
   private refetchTimer = 0;
   private noticeTimer = 0;
-  private readonly forgetTimer: number;
-  private readonly stops: (() => void)[] = [];
+  private readonly dropTimer: number;
+  private readonly disposers: (() => void)[] = [];
 
-  constructor(hub: Hub, device: string, view: Signal<View>) {
+  constructor(hub: Hub, device: string, view: Signal<TimeView>) {
     this.hub = hub;
     this.device = device;
-    this.feed = this.makeFeed(feedSpan(spanOf(view.peek())));
+    this.feed = this.createFeed(feedSpan(spanOf(view.peek())));
     this.feed.onLive = () => {
       this.ready.value = true;
-      this.conductor.request();
+      this.scheduler.requestFrame();
     };
     const window_ = new HistoryWindow(device);
-    this.conductor = new Conductor(device, view, this.feed, window_);
-    this.forgetTimer = window.setInterval(() => this.forget(), FORGET_EVERY_MS);
-    this.stops.push(
+    this.scheduler = new FrameScheduler(device, view, this.feed, window_);
+    this.dropTimer = window.setInterval(() => this.dropOldReadings(), FORGET_EVERY_MS);
+    this.disposers.push(
       effect(() => {
         const shown = view.value;
-        if (shown.mode === "live") this.follow(feedSpan(shown.span_ms));
-        this.conductor.request();
+        if (shown.mode === "live") this.switchFeed(feedSpan(shown.span_ms));
+        this.scheduler.requestFrame();
       }),
       effect(() => {
         const state = hub.fleet.records.get(device)?.state.value;
         hub.fleet.version.value;
         const ahead_ns = state?.clock_offset_ns ?? 0;
         const error_ns = state?.clock_error_ns ?? 0;
-        // Within its error the offset is noise; beyond it the newest readings are where the device's clock is.
+        // An offset within its error is noise. Beyond it, the newest readings carry the device's time.
         untracked(() => {
-          this.conductor.ahead_ms = Math.abs(ahead_ns) > Math.max(error_ns, 1e9) ? ahead_ns / 1e6 : 0;
+          this.scheduler.clockAhead_ms = Math.abs(ahead_ns) > Math.max(error_ns, 1e9) ? ahead_ns / 1e6 : 0;
         });
       }),
       effect(() => {
-        // Connecting, disconnecting and a new session are events; the list is asked for again after each.
+        // A connection change and a new session are events, so the list is loaded again.
         const state = hub.fleet.records.get(device)?.state.value;
         void [hub.fleet.version.value, state?.since, state?.connected];
         const status = hub.connection.status.value.state;
@@ -92,34 +91,34 @@ export class DeviceData {
     );
   }
 
-  /** What the charts have of a metric: the feed's readings and, in the past, the hub's answer. */
+  /** Return the readings of a metric for the charts: those of the feed and, in the past, the hub's answer. */
   columnsOf(metric: string): Columns {
     const buffer = this.feed.bufferOf(metric);
-    return compose(buffer, inCodesOf(buffer, this.conductor.window.series.get(metric)));
+    return mergeColumns(buffer, recodeTexts(buffer, this.scheduler.window.series.get(metric)));
   }
 
-  /** How a metric's numbers are shown: from its live readings or, without any, from those of the past that is shown. */
+  /** Return the number format of a metric: from its live readings, or from the shown history without any. */
   formatOf({ metric, unit, type }: MetricHead): NumberFormat {
     const integer = type === "integer";
     const buffer = this.feed.bufferOf(metric);
-    if (buffer.length > 0) return this.formats.of(metric, unit, buffer, integer);
-    return formatFor(this.conductor.window.series.get(metric)?.values ?? [], unit, { integer });
+    if (buffer.length > 0) return this.formats.get(metric, unit, buffer, integer);
+    return formatFor(this.scheduler.window.series.get(metric)?.values ?? [], unit, { integer });
   }
 
   close(): void {
-    for (const stop of this.stops) stop();
-    clearInterval(this.forgetTimer);
+    for (const stop of this.disposers) stop();
+    clearInterval(this.dropTimer);
     clearTimeout(this.refetchTimer);
     clearTimeout(this.noticeTimer);
     this.feed.close();
     this.next?.close();
-    this.conductor.window.close();
-    this.conductor.close();
+    this.scheduler.window.close();
+    this.scheduler.close();
     const record = this.hub.fleet.records.get(this.device);
     if (record !== undefined) record.watchedSince = 0;
   }
 
-  private makeFeed(span_ms: number): Feed {
+  private createFeed(span_ms: number): Feed {
     const points = span_ms <= SHORT_SPAN_MS ? SHORT_POINTS : LONG_POINTS;
     const feed = new Feed(this.hub.connection, {
       device: this.device,
@@ -129,49 +128,49 @@ export class DeviceData {
       span_ms,
       points,
     });
-    feed.onConflated = (conflated) => this.takeConflated(conflated);
+    feed.onConflated = (conflated) => this.addConflated(conflated);
     feed.onSeries = () => {
-      this.conductor.changed.value++;
+      this.scheduler.seriesVersion.value++;
     };
-    feed.onChange = () => this.conductor.request();
-    feed.onHeard = () => this.hub.fleet.heard(this.device);
+    feed.onChange = () => this.scheduler.requestFrame();
+    feed.onReading = () => this.hub.fleet.recordReading(this.device);
     return feed;
   }
 
-  /** Goes over to a feed of this span; the one before is shown until the new one has its history. */
-  private follow(span_ms: number): void {
+  /** Switch to a feed with this span. The previous feed is shown until the new one has its history. */
+  private switchFeed(span_ms: number): void {
     const current = this.next ?? this.feed;
     if (current.options.span_ms === span_ms) return;
     this.next?.close();
     this.next = null;
     if (this.feed.options.span_ms === span_ms) return;
-    const next = this.makeFeed(span_ms);
+    const next = this.createFeed(span_ms);
     this.next = next;
     next.onLive = () => {
-      next.onLive = () => this.conductor.request();
+      next.onLive = () => this.scheduler.requestFrame();
       this.feed.close();
       this.feed = next;
       this.next = null;
-      this.conductor.feed = next;
-      this.conductor.changed.value++;
-      this.conductor.request();
+      this.scheduler.feed = next;
+      this.scheduler.seriesVersion.value++;
+      this.scheduler.requestFrame();
     };
   }
 
-  private forget(): void {
-    const before = this.conductor.now() - this.feed.options.span_ms * 1.2;
-    if (this.conductor.view.peek().mode === "live") this.feed.dropBefore(before);
+  private dropOldReadings(): void {
+    const before = this.scheduler.now() - this.feed.options.span_ms * 1.2;
+    if (this.scheduler.view.peek().mode === "live") this.feed.dropBefore(before);
   }
 
   private async loadEvents(): Promise<void> {
     try {
       this.events.value = await fetchEvents(this.device, EVENTS);
     } catch {
-      // Without events, gaps have no reason to tell; all else works.
+      // Without events, gaps have no explanation; everything else works.
     }
   }
 
-  private takeConflated(conflated: Conflated): void {
+  private addConflated(conflated: Conflated): void {
     const before = this.conflated;
     this.conflated =
       before === null
@@ -187,43 +186,88 @@ export class DeviceData {
     this.refetchTimer = window.setTimeout(() => void this.refetch(), REFETCH_AFTER_MS);
   }
 
-  /** Fetches what was summarised, and puts it where it belongs. */
+  /** Load the summarised readings and insert them. */
   private async refetch(): Promise<void> {
-    const stretch = this.conflated;
+    const timeRange = this.conflated;
     const feed = this.feed;
-    if (stretch === null) return;
+    if (timeRange === null) return;
     this.conflated = null;
     const metrics = [...feed.series.keys()];
     try {
-      const range = { from: stretch.from, to: stretch.to + 1, points: SHORT_POINTS };
+      const range = { from: timeRange.from, to: timeRange.to + 1, points: SHORT_POINTS };
       const answer = await fetchHistory(this.device, metrics, range);
       for (const part of answer.series) {
         const held = feed.series.get(part.metric);
         if (held === undefined || part.time_ns.length === 0) continue;
-        const window_ = windowOf(part, { from: stretch.from, to: stretch.to, step_ms: 1 });
+        const window_ = toWindowSeries(part, { from: timeRange.from, to: timeRange.to, step_ms: 1 });
         const { texts } = window_;
         const values =
           texts === null
             ? window_.values
             : window_.values.map((code) => held.buffer.codeOf(texts[code] ?? ""));
-        // The store may be a moment behind: what it does not have yet stays as it came.
-        held.buffer.replace(stretch.from, window_.times[window_.times.length - 1], window_.times, values);
+        // The store may lag behind the journal: newer readings stay unchanged.
+        held.buffer.replace(timeRange.from, window_.times[window_.times.length - 1], window_.times, values);
       }
       feed.version++;
-      this.notice.value = { readings: stretch.readings, fetched: true };
+      this.notice.value = { readings: timeRange.readings, fetched: true };
       this.noticeTimer = window.setTimeout(() => {
         this.notice.value = null;
       }, NOTICE_MS);
-      this.conductor.request();
+      this.scheduler.requestFrame();
     } catch {
-      this.conflated = stretch;
+      this.conflated = timeRange;
       this.refetchTimer = window.setTimeout(() => void this.refetch(), NOTICE_MS);
     }
   }
 }
 
-/** The span of the feed that a view needs: the next larger one of the ranges that are offered. */
+/** Return the span of the feed for a view: the next larger offered range. */
 export function feedSpan(span_ms: number): number {
   const range = RANGES.find((offered) => offered.span_ms >= span_ms * 0.999);
   return range?.span_ms ?? Math.ceil(span_ms / 86_400_000) * 86_400_000;
+}
+
+/**
+ * Test hook: `window.__hub.series(device, metric)` returns the readings of a metric on the open device page, or
+ * null. It is read-only.
+ */
+export interface SeriesState {
+  times_ms: number[];
+  /** Numbers, texts of string metrics, 1 and 0 for booleans, null for no value. */
+  values: (number | string | null)[];
+}
+
+declare global {
+  interface Window {
+    __hub?: { series(device: string, metric: string): SeriesState | null };
+  }
+}
+
+const observed = new Map<string, DeviceData>();
+
+/** Register the data of an open device page. Return the function that removes it. */
+export function observe(device: string, data: DeviceData): () => void {
+  observed.set(device, data);
+  return () => {
+    if (observed.get(device) === data) observed.delete(device);
+  };
+}
+
+export function exposeTestHook(): void {
+  window.__hub = {
+    series(device, metric) {
+      const data = observed.get(device);
+      const held = data?.scheduler.feed.series.get(metric);
+      if (data === undefined || held === undefined) return null;
+      const columns = data.columnsOf(metric);
+      return {
+        times_ms: Array.from(columns.times),
+        values: Array.from(columns.values, (value) => {
+          if (Number.isNaN(value)) return null;
+          if (held.info.type === "string") return held.buffer.textOf(value);
+          return value;
+        }),
+      };
+    },
+  };
 }

@@ -1,4 +1,4 @@
-/** The names and values of a chart's series. Values change many times a second: they are written without any framework. */
+/** Legend of a chart. Its values change many times per second, so they are written to the DOM directly. */
 
 import { seriesClass } from "../../chart/theme_colours";
 import { formatValue, type NumberFormat } from "../../data/number_format";
@@ -10,7 +10,7 @@ export interface LegendSeries {
 }
 
 const LONG_NAME = 10;
-/** In a longer list, only the numbers that can be seen are written. */
+/** In longer lists only visible values are written. */
 const ALL_WRITTEN = 16;
 
 export type LegendOrder = "name" | "value";
@@ -21,13 +21,13 @@ export class Legend {
   private readonly items: HTMLButtonElement[];
   private readonly cells: Text[];
   private readonly shownTexts: string[];
-  private chosen = new Set<string>();
+  private selected = new Set<string>();
   private order: LegendOrder = "name";
   private values: (number | null)[] = [];
   private format: NumberFormat | null = null;
-  /** Which items can be seen; all of them when null. */
-  private seen: Set<number> | null = null;
-  private sight: IntersectionObserver | null = null;
+  /** Indexes of visible items; null: all. */
+  private visible: Set<number> | null = null;
+  private observer: IntersectionObserver | null = null;
   private readonly onIsolate: (metrics: ReadonlySet<string> | null) => void;
 
   constructor(
@@ -40,36 +40,36 @@ export class Legend {
     this.onIsolate = onIsolate;
     this.cells = series.map(() => document.createTextNode("–"));
     this.shownTexts = series.map(() => "–");
-    this.items = series.map((one, index) => this.makeItem(one, index));
+    this.items = series.map((entry, index) => this.makeItem(entry, index));
     host.append(...this.items);
     if (this.items.length > ALL_WRITTEN) {
-      this.seen = new Set();
-      this.sight = new IntersectionObserver((entries) => this.see(entries), { root: host });
-      for (const item of this.items) this.sight.observe(item);
+      this.visible = new Set();
+      this.observer = new IntersectionObserver((entries) => this.updateVisibility(entries), { root: host });
+      for (const item of this.items) this.observer.observe(item);
     }
   }
 
-  private see(entries: IntersectionObserverEntry[]): void {
+  private updateVisibility(entries: IntersectionObserverEntry[]): void {
     for (const { target, isIntersecting } of entries) {
       const index = this.items.indexOf(target as HTMLButtonElement);
-      if (!isIntersecting) this.seen?.delete(index);
+      if (!isIntersecting) this.visible?.delete(index);
       else {
-        this.seen?.add(index);
+        this.visible?.add(index);
         this.write(index);
       }
     }
   }
 
   close(): void {
-    this.sight?.disconnect();
+    this.observer?.disconnect();
     this.host.replaceChildren();
   }
 
   show(values: (number | null)[], format: NumberFormat): void {
     this.values = values;
     this.format = format;
-    if (this.seen === null) for (let index = 0; index < values.length; index++) this.write(index);
-    else for (const index of this.seen) this.write(index);
+    if (this.visible === null) for (let index = 0; index < values.length; index++) this.write(index);
+    else for (const index of this.visible) this.write(index);
   }
 
   private write(index: number): void {
@@ -80,7 +80,7 @@ export class Legend {
     this.cells[index].data = text;
   }
 
-  /** By name, or by value with the largest first, as the values are at this moment. */
+  /** Sort by name, or by the current value, largest first. */
   sort(order: LegendOrder): void {
     this.order = order;
     const positions = this.series.map((_, index) => index);
@@ -93,12 +93,12 @@ export class Legend {
     const item = document.createElement("button");
     item.type = "button";
     item.className = "legend-item";
-    item.title = `${metric}: click to see it alone, with Ctrl to add it`;
+    item.title = `${metric}: click to updateVisibility it alone, with Ctrl to add it`;
     item.dataset.metric = metric;
     const swatch = document.createElement("span");
     swatch.className = `swatch ${seriesClass(colour)}`;
     const name = document.createElement("span");
-    // Each clipped box is a layer to the browser: only names that need it are clipped.
+    // Each clipped box is a layer in the browser: only long names are clipped.
     if (label.length > LONG_NAME) name.className = "ellipsis";
     name.textContent = label;
     const value = document.createElement("span");
@@ -106,22 +106,22 @@ export class Legend {
     value.append(this.cells[index]);
     item.append(swatch, name, value);
     item.addEventListener("click", (event) =>
-      this.choose(metric, event.ctrlKey || event.metaKey || event.shiftKey),
+      this.select(metric, event.ctrlKey || event.metaKey || event.shiftKey),
     );
     return item;
   }
 
-  private choose(metric: string, more: boolean): void {
-    const alone = this.chosen.size === 1 && this.chosen.has(metric);
-    if (alone) this.chosen.clear();
+  private select(metric: string, more: boolean): void {
+    const alone = this.selected.size === 1 && this.selected.has(metric);
+    if (alone) this.selected.clear();
     else if (more) {
-      if (!this.chosen.delete(metric)) this.chosen.add(metric);
-    } else this.chosen = new Set([metric]);
+      if (!this.selected.delete(metric)) this.selected.add(metric);
+    } else this.selected = new Set([metric]);
     this.series.forEach(({ metric: other }, index) => {
-      const shown = this.chosen.size === 0 || this.chosen.has(other);
+      const shown = this.selected.size === 0 || this.selected.has(other);
       this.items[index].classList.toggle("off", !shown);
-      this.items[index].setAttribute("aria-pressed", String(this.chosen.has(other)));
+      this.items[index].setAttribute("aria-pressed", String(this.selected.has(other)));
     });
-    this.onIsolate(this.chosen.size === 0 ? null : new Set(this.chosen));
+    this.onIsolate(this.selected.size === 0 ? null : new Set(this.selected));
   }
 }

@@ -1,43 +1,37 @@
-/** One device: what it measures now and has measured. */
+/** Device page: the current and past values of one device. */
 
 import { type Signal, signal } from "@preact/signals";
 import { useEffect, useMemo, useState } from "preact/hooks";
-import { DEFAULT_SPAN_MS, fromQuery, RANGES, toQuery, type View } from "../../chart/view";
+import { DEFAULT_SPAN_MS, fromQuery, RANGES, type TimeView, toQuery } from "../../chart/time_view";
 import { ApiError, type MetricInfo } from "../../data/api";
 import type { DeviceRecord } from "../../data/fleet";
 import { hub } from "../../data/hub";
-import { hubNow } from "../../data/hub_clock";
 import { chartGroups, isState } from "../../data/metrics";
 import { count } from "../../data/number_format";
-import { moment } from "../../data/time_format";
-import { observe } from "../../test_hook";
+import { dateTime, hubNow, now } from "../../data/time";
 import { pageActions } from "../../ui/palette";
-import { remember } from "../../ui/recent";
+import { addRecentDevice, readPreference, writePreference } from "../../ui/preferences";
 import { pageView } from "../../ui/shell";
-import { read, write } from "../../ui/theme";
-import { now } from "../../ui/tick";
 import { ChartCard } from "./chart_card";
-import { DeviceData } from "./device_data";
-import { Events, Tags } from "./events";
-import { DeviceHead } from "./head";
-import { Retirement } from "./retirement";
+import { DeviceHead, Events, Retirement, Tags } from "./details";
+import { DeviceData, observe } from "./device_data";
 import { StateTimeline } from "./state_timeline";
 import { Values } from "./values";
 
 const TOGETHER_KEY = "charts-together";
-/** The address follows the view when a gesture has ended. */
+/** The address is updated after a gesture has ended. */
 const ADDRESS_AFTER_MS = 300;
 
-const together = signal(read(TOGETHER_KEY) === "yes");
+const together = signal(readPreference(TOGETHER_KEY) === "yes");
 
 export function DevicePage({ device }: { device: string }) {
   void hub.fleet.version.value;
-  const record = hub.fleet.known(device);
+  const record = hub.fleet.get(device);
   const [missing, setMissing] = useState(false);
   useEffect(() => {
     setMissing(false);
-    if (hub.fleet.known(device) !== undefined) return;
-    hub.fleet.find(device).then(
+    if (hub.fleet.get(device) !== undefined) return;
+    hub.fleet.fetch(device).then(
       () => {
         hub.fleet.version.value++;
       },
@@ -57,7 +51,7 @@ function KnownDevice({ record }: { record: DeviceRecord }) {
     record.watchedSince = hubNow();
     setData(made);
     const forget = observe(device, made);
-    remember(device);
+    addRecentDevice(device);
     return () => {
       forget();
       made.close();
@@ -80,21 +74,30 @@ function KnownDevice({ record }: { record: DeviceRecord }) {
   );
 }
 
-/** When nothing has come for longer than the charts show: when it last did, and the way there. */
+/** Notice for a device without readings in the shown range, with a button to its last readings. */
 function LastReadings({ data, record }: { data: DeviceData; record: DeviceRecord }) {
-  const { view } = data.conductor;
+  const { view } = data.scheduler;
   const shown = view.value;
-  if (shown.mode === "fixed" || record.heard === 0 || now.value - record.heard < shown.span_ms) return null;
+  if (
+    shown.mode === "fixed" ||
+    record.lastReading_ms === 0 ||
+    now.value - record.lastReading_ms < shown.span_ms
+  )
+    return null;
   return (
     <>
-      <span class="muted">No readings since {moment(record.heard, now.value)}</span>
+      <span class="muted">No readings since {dateTime(record.lastReading_ms, now.value)}</span>
       <button
         type="button"
         class="button"
         data-testid="show-last"
         onClick={() => {
           const span = shown.span_ms;
-          view.value = { mode: "fixed", from: record.heard - span * 0.8, to: record.heard + span * 0.2 };
+          view.value = {
+            mode: "fixed",
+            from: record.lastReading_ms - span * 0.8,
+            to: record.lastReading_ms + span * 0.2,
+          };
         }}
       >
         Show the last ones
@@ -114,7 +117,7 @@ function Measured({
 }) {
   const charts = useMemo(() => chartGroups(metrics, together.value), [metrics, together.value]);
   const states = metrics.filter((head) => isState(head.type));
-  const problem = data.conductor.window.problem;
+  const problem = data.scheduler.window.problem;
   if (metrics.length === 0)
     return (
       <div class="message">
@@ -144,7 +147,7 @@ function Measured({
               data-testid={value ? "per-unit" : "per-metric"}
               onClick={() => {
                 together.value = value;
-                write(TOGETHER_KEY, value ? "yes" : "no");
+                writePreference(TOGETHER_KEY, value ? "yes" : "no");
               }}
             >
               {value ? "Per unit" : "Per metric"}
@@ -173,18 +176,18 @@ function Measured({
   );
 }
 
-/** The device's metrics: as the hub listed them, and those that came with live readings since. */
+/** Return the device's metrics: those that the hub listed, and new ones from live readings. */
 function useMetrics(record: DeviceRecord, data: DeviceData | null): MetricInfo[] | null {
   const listed = record.metrics.value;
-  const changed = data?.conductor.changed.value ?? 0;
+  const changed = data?.scheduler.seriesVersion.value ?? 0;
   return useMemo(() => {
     if (listed === null) return null;
     const known = new Set(listed.map(({ metric }) => metric));
-    const fresh = [...(data?.conductor.feed.series.values() ?? [])].filter(
+    const fresh = [...(data?.scheduler.feed.series.values() ?? [])].filter(
       ({ info }) => !known.has(info.metric),
     );
     if (fresh.length === 0) return listed;
-    hub.fleet.askMetrics(record.device);
+    hub.fleet.requestMetrics(record.device);
     const plain = fresh.map(({ info }) => ({
       type: "float" as const,
       unit: "",
@@ -196,10 +199,10 @@ function useMetrics(record: DeviceRecord, data: DeviceData | null): MetricInfo[]
   }, [listed, changed, data, record]);
 }
 
-/** The view of this page: from the address when it names one, and written there when it changes. */
-function useView(): Signal<View> {
+/** Return the time view of the page. It is read from the address and written back when it changes. */
+function useView(): Signal<TimeView> {
   const view = useMemo(
-    () => signal<View>(fromQuery(window.location.search) ?? { mode: "live", span_ms: DEFAULT_SPAN_MS }),
+    () => signal<TimeView>(fromQuery(window.location.search) ?? { mode: "live", span_ms: DEFAULT_SPAN_MS }),
     [],
   );
   useEffect(() => {

@@ -1,15 +1,14 @@
-/** A state over time: coloured bands with their names, for strings and for what is on or off. */
+/** State timeline: coloured bands for string and boolean metrics. */
 
 import { useEffect, useRef } from "preact/hooks";
-import { type Budget, EDGE_PX, type Player } from "../../chart/conductor";
-import { gapThreshold } from "../../chart/gaps";
+import { type Animated, EDGE_PX, type FrameBudget } from "../../chart/frame_scheduler";
 import { attachGestures } from "../../chart/gestures";
-import { bandsOf } from "../../chart/state_bands";
+import { gapThreshold, stateBands } from "../../chart/intervals";
 import { rem, SERIES_COLOURS, themeColours, withAlpha } from "../../chart/theme_colours";
 import type { MetricHead } from "../../data/metrics";
 import { lowerBound, upperBound } from "../../data/series_buffer";
-import type { Stretch } from "../../data/stretch";
-import { colours } from "../../ui/theme";
+import type { TimeRange } from "../../data/time";
+import { colourVersion } from "../../ui/preferences";
 import type { DeviceData } from "./device_data";
 
 const FONT = '"Inter Variable", system-ui, sans-serif';
@@ -22,25 +21,25 @@ export function StateTimeline({ data, head }: { data: DeviceData; head: MetricHe
   const canvas = useRef<HTMLCanvasElement>(null);
   const crosshair = useRef<HTMLDivElement>(null);
   const state = useRef<HTMLSpanElement>(null);
-  const theme = colours.value;
+  const theme = colourVersion.value;
   useEffect(() => {
     if (viewport.current === null || canvas.current === null || row.current === null) return;
-    const player = new TimelinePlayer(data, head, canvas.current, (text, pointerX) => {
+    const animated = new AnimatedTimeline(data, head, canvas.current, (text, pointerX) => {
       if (state.current !== null && state.current.textContent !== text) state.current.textContent = text;
       if (crosshair.current === null) return;
       crosshair.current.hidden = pointerX === null;
       if (pointerX !== null) crosshair.current.style.transform = `translateX(${Math.round(pointerX)}px)`;
     });
-    const remove = data.conductor.add(player);
-    const detach = attachGestures(viewport.current, data.conductor, player);
+    const remove = data.scheduler.add(animated);
+    const detach = attachGestures(viewport.current, data.scheduler, animated);
     const sight = new IntersectionObserver(([entry]) => {
-      player.visible = entry.isIntersecting;
-      data.conductor.request();
+      animated.visible = entry.isIntersecting;
+      data.scheduler.requestFrame();
     });
     sight.observe(row.current);
     const sizes = new ResizeObserver(() => {
-      player.dirty = true;
-      data.conductor.request();
+      animated.dirty = true;
+      data.scheduler.requestFrame();
     });
     sizes.observe(viewport.current);
     return () => {
@@ -72,7 +71,7 @@ export function StateTimeline({ data, head }: { data: DeviceData; head: MetricHe
   );
 }
 
-class TimelinePlayer implements Player {
+class AnimatedTimeline implements Animated {
   visible = false;
   dirty = true;
   private readonly data: DeviceData;
@@ -93,28 +92,29 @@ class TimelinePlayer implements Player {
     this.show = show;
   }
 
-  frame(stretch: Stretch, budget: Budget): number {
-    const { conductor } = this.data;
+  frame(timeRange: TimeRange, budget: FrameBudget): number {
+    const { scheduler } = this.data;
     const width = this.canvas.clientWidth - EDGE_PX;
     if (width <= 0) return Number.POSITIVE_INFINITY;
-    const msPerPx = (stretch.to - stretch.from) / width;
-    const feed = conductor.feed;
-    if (conductor.view.peek().mode === "fixed" && !feed.holds(this.head.metric, stretch.from, msPerPx))
-      conductor.window.want(this.head.metric, { ...stretch, width_px: width });
-    // Bands move in whole pixels: between two of them nothing changes.
-    const key = `${Math.floor(stretch.from / msPerPx)} ${msPerPx} ${feed.version} ${conductor.window.version}`;
-    const late = this.dirty || key !== this.drawn;
-    const painted = late && budget.take();
+    const msPerPx = (timeRange.to - timeRange.from) / width;
+    const feed = scheduler.feed;
+    if (scheduler.view.peek().mode === "fixed" && !feed.covers(this.head.metric, timeRange.from, msPerPx))
+      scheduler.window.request(this.head.metric, { ...timeRange, width_px: width });
+    // Bands move by whole pixels: between two pixels nothing changes.
+    const key = `${Math.floor(timeRange.from / msPerPx)} ${msPerPx} ${feed.version} ${scheduler.window.version}`;
+    const outdated = this.dirty || key !== this.drawn;
+    const painted = outdated && budget.allow();
     if (painted) {
       this.drawn = key;
       this.dirty = false;
-      this.paint(stretch);
+      this.paint(timeRange);
     }
-    const { pointer } = conductor;
-    const time = pointer === null ? stretch.to : stretch.from + pointer.part * (stretch.to - stretch.from);
-    this.show(this.stateAt(time), pointer === null ? null : pointer.part * width);
-    if (late && !painted) return 0;
-    return conductor.view.peek().mode === "live" ? msPerPx : Number.POSITIVE_INFINITY;
+    const { pointer } = scheduler;
+    const time =
+      pointer === null ? timeRange.to : timeRange.from + pointer.fraction * (timeRange.to - timeRange.from);
+    this.show(this.stateAt(time), pointer === null ? null : pointer.fraction * width);
+    if (outdated && !painted) return 0;
+    return scheduler.view.peek().mode === "live" ? msPerPx : Number.POSITIVE_INFINITY;
   }
 
   private stateAt(time: number): string {
@@ -126,10 +126,10 @@ class TimelinePlayer implements Player {
   private name(code: number): string {
     if (Number.isNaN(code)) return "–";
     if (this.head.type === "boolean") return code > 0 ? "on" : "off";
-    return this.data.conductor.feed.bufferOf(this.head.metric).textOf(code) ?? "–";
+    return this.data.scheduler.feed.bufferOf(this.head.metric).textOf(code) ?? "–";
   }
 
-  private paint(stretch: Stretch): void {
+  private paint(timeRange: TimeRange): void {
     const ratio = window.devicePixelRatio;
     const { clientWidth, clientHeight: height } = this.canvas;
     const width = clientWidth - EDGE_PX;
@@ -142,16 +142,16 @@ class TimelinePlayer implements Player {
     const theme = themeColours();
     context.font = `500 ${0.6875 * rem()}px ${FONT}`;
     context.textBaseline = "middle";
-    const first = Math.max(0, lowerBound(columns.times, stretch.from) - 1);
-    const end = upperBound(columns.times, stretch.to) + 1;
-    const bands = bandsOf(
+    const first = Math.max(0, lowerBound(columns.times, timeRange.from) - 1);
+    const end = upperBound(columns.times, timeRange.to) + 1;
+    const bands = stateBands(
       { times: columns.times.subarray(first, end), values: columns.values.subarray(first, end) },
-      { ...stretch, threshold: gapThreshold(columns.times) },
+      { ...timeRange, threshold: gapThreshold(columns.times) },
     );
-    const msPerPx = (stretch.to - stretch.from) / width;
+    const msPerPx = (timeRange.to - timeRange.from) / width;
     for (const { from, to, value } of bands) {
-      const x = Math.max(0, (from - stretch.from) / msPerPx);
-      const wide = Math.min(width, (to - stretch.from) / msPerPx) - x;
+      const x = Math.max(0, (from - timeRange.from) / msPerPx);
+      const wide = Math.min(width, (to - timeRange.from) / msPerPx) - x;
       const off = this.head.type === "boolean" && value === 0;
       const colour = off ? theme.axis : theme.series[this.colour(value)];
       context.fillStyle = withAlpha(colour, off ? 0.1 : BAND_ALPHA);

@@ -1,11 +1,11 @@
-/** The vertical axis: the grid's numbers, and tags with the newest values of a few series. */
+/** Value axis of a chart: grid labels, and tags with the newest values of a few series. */
 
-import { axisHeight, TOP_PADDING } from "../../chart/sheet";
+import { ticks, type YRange } from "../../chart/axes";
+import { axisHeight, TOP_PADDING } from "../../chart/plot_canvas";
 import { rem, seriesClass } from "../../chart/theme_colours";
-import { ticks, type YRange } from "../../chart/y_range";
 import { decimalsOf, fixed, formatValue, type NumberFormat } from "../../data/number_format";
 
-/** More tags than these would hide the axis. */
+/** More tags would hide the axis. */
 const MAX_TAGS = 4;
 const TAG_REM = 1.125;
 
@@ -56,7 +56,7 @@ export class ValueAxis {
   showLast(values: LastValue[], format: NumberFormat): void {
     const shown = values.length <= MAX_TAGS ? values : [];
     const tagHeight = TAG_REM * rem();
-    const tops = apart(
+    const tops = spreadApart(
       shown.map(({ value }) => this.y(value) - tagHeight / 2),
       tagHeight,
       this.height - axisHeight(),
@@ -101,7 +101,7 @@ const SHORTENED = [
 /** Characters that fit beside a chart. */
 const FITTING = 8;
 
-/** A number for the axis, where values are `step` apart. Large ones are shortened: 1,250,000 does not fit there. */
+/** Return a number for the axis, whose values are `step` apart. Large numbers are shortened. */
 export function axisLabel(value: number, step: number, extra = 0): string {
   const size = Math.abs(value);
   if (size > 0 && size < 1e-4) return value.toExponential(1).replaceAll("-", "−");
@@ -112,8 +112,8 @@ export function axisLabel(value: number, step: number, extra = 0): string {
   return fine.length <= FITTING || extra === 0 ? fine : axisLabel(value, step, extra - 1);
 }
 
-/** Moves positions apart so that none overlaps another, as little as needed; in the order that they were given. */
-export function apart(tops: number[], size: number, height: number): number[] {
+/** Move positions so that none overlap, as little as possible and in the given order. */
+export function spreadApart(tops: number[], size: number, height: number): number[] {
   const order = tops.map((_, index) => index).sort((a, b) => tops[a] - tops[b]);
   const moved = [...tops];
   let floor = 0;

@@ -1,17 +1,17 @@
-/** The values that matter most, large enough to be read from across a room. */
+/** Large tiles with the most informative values. */
 
 import { useEffect, useRef } from "preact/hooks";
-import type { Budget, Player } from "../../chart/conductor";
+import type { Animated, FrameBudget } from "../../chart/frame_scheduler";
 import type { MetricInfo } from "../../data/api";
 import { leadingMetrics } from "../../data/metrics";
-import { newestReading, type ReadingText } from "../../data/reading_text";
-import type { Stretch } from "../../data/stretch";
+import { latestReading, type ReadingText } from "../../data/number_format";
+import type { TimeRange } from "../../data/time";
 import type { DeviceData } from "./device_data";
 
 const TILES = 6;
-/** Longer numbers are set smaller. */
+/** Longer numbers use a smaller font. */
 const LONG = 8;
-/** Nobody reads a number that changes more often. */
+/** Numbers that change more often are unreadable. */
 const EVERY_MS = 200;
 
 export function Values({ data, metrics }: { data: DeviceData; metrics: MetricInfo[] }) {
@@ -38,20 +38,20 @@ function ValueTile({ data, head }: { data: DeviceData; head: MetricInfo }) {
       unit.current.textContent = unitText;
       big.current?.classList.toggle("long", text.length + unitText.length / 2 > LONG);
     };
-    show(newestReading(head, undefined, data.formats));
-    const player: Player = {
+    show(latestReading(head, undefined, data.formats));
+    const animated: Animated = {
       visible: true,
-      frame: (_stretch: Stretch, _budget: Budget) => {
+      frame: (_stretch: TimeRange, _budget: FrameBudget) => {
         const now = performance.now();
         if (now - at < EVERY_MS) return EVERY_MS - (now - at);
         at = now;
-        const buffer = data.conductor.feed.series.get(head.metric)?.buffer;
-        // A feed that has none any more, of a shorter span, does not make what is shown older.
-        if (buffer !== undefined && buffer.length > 0) show(newestReading(head, buffer, data.formats));
+        const buffer = data.scheduler.feed.series.get(head.metric)?.buffer;
+        // An empty buffer of a shorter feed does not replace a shown value.
+        if (buffer !== undefined && buffer.length > 0) show(latestReading(head, buffer, data.formats));
         return Number.POSITIVE_INFINITY;
       },
     };
-    return data.conductor.add(player);
+    return data.scheduler.add(animated);
   }, [data, head]);
   return (
     <div class="value-tile" data-testid="value" data-metric={head.metric}>

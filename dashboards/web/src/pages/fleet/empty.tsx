@@ -1,9 +1,10 @@
-/** No device yet: how the first one is connected, in two commands. */
+/** Instructions for the first device. */
 
 import { useState } from "preact/hooks";
 import { createToken } from "../../data/api";
 import { hub } from "../../data/hub";
-import { Command } from "../../ui/copy_button";
+import { CopyableCommand } from "../../ui/controls";
+import { DashedCircle } from "../../ui/icon";
 
 const DEVICE = "my-device";
 const PLACEHOLDER = "YOUR-TOKEN";
@@ -47,7 +48,7 @@ export function EmptyFleet() {
             ) : (
               <>
                 <p>Your role may look, but not make tokens. On the machine of the hub:</p>
-                <Command text={`hub token create --role device --device ${DEVICE}`} />
+                <CopyableCommand text={`hub token create --role device --device ${DEVICE}`} />
               </>
             )}
           </div>
@@ -57,8 +58,8 @@ export function EmptyFleet() {
           <div>
             <h2>Run the agent on the device</h2>
             <p>It sends this computer's own sensors; a serial line or your own program work likewise.</p>
-            <Command text={`pip install telemetry-hub`} />
-            <Command
+            <CopyableCommand text={`pip install telemetry-hub`} />
+            <CopyableCommand
               text={`HUB_TOKEN=${token ?? PLACEHOLDER} device-agent run --hub ${url} --device ${DEVICE}`}
             />
           </div>
@@ -66,17 +67,7 @@ export function EmptyFleet() {
       </ol>
       <p class="waiting">
         <span class="condition online">
-          <svg class="shape" viewBox="0 0 10 10" aria-hidden="true">
-            <circle
-              cx="5"
-              cy="5"
-              r="3.6"
-              fill="none"
-              stroke="currentColor"
-              stroke-width="1.8"
-              stroke-dasharray="3 2"
-            />
-          </svg>
+          <DashedCircle />
         </span>
         Waiting for the first reading. The device appears here by itself.
       </p>

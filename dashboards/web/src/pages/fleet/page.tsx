@@ -1,24 +1,22 @@
-/** All devices: what is wrong is on top, everything else is quiet. */
+/** Fleet page: the list of all devices, with problems first. */
 
 import { type Signal, signal } from "@preact/signals";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { rem } from "../../chart/theme_colours";
-import type { Condition } from "../../data/fleet";
+import { type Condition, conditionOf, type DeviceRecord } from "../../data/fleet";
 import { hub } from "../../data/hub";
-import { hubNow } from "../../data/hub_clock";
 import { count } from "../../data/number_format";
-import { Shape } from "../../ui/condition";
-import { Icon } from "../../ui/icon";
-import { virtualWindow } from "../../ui/virtual_window";
+import { hubNow } from "../../data/time";
+import { Icon, Shape } from "../../ui/icon";
+import { matchScore, virtualWindow } from "../../ui/list";
 import { EmptyFleet } from "./empty";
-import { arrange, type Shown, type Sorting, type SortKey } from "./order";
 import { FleetRow } from "./row";
 
-/** Heights of a row in rem, as the style sheet has them. */
+/** Row heights in rem, as in the style sheet. */
 const ROW_REM = 3.5;
 const PHONE_ROW_REM = 5.5;
 const PHONE = "(max-width: 760px)";
-/** The order is looked at this often: rows do not jump under the pointer at every message. */
+/** The order is updated this often: rows do not move with every message. */
 const ARRANGE_EVERY_MS = 1000;
 
 const words = signal("");
@@ -54,7 +52,7 @@ export function FleetPage() {
   );
 }
 
-/** The list in order; arranged at once when what is asked for changes, else once a second. */
+/** Return the sorted list: immediately after a change of the filter, otherwise once per second. */
 function useArranged(): Shown {
   const [shown, setShown] = useState<Shown>({ records: [], counts: { online: 0, silent: 0, offline: 0 } });
   const asked = { words: words.value, condition: condition.value, sorting: sorting.value };
@@ -63,13 +61,13 @@ function useArranged(): Shown {
   const arrangedAt = useRef(0);
   useLayoutEffect(() => {
     arrangedAt.current = performance.now();
-    setShown(arrange(hub.fleet.records.values(), { ...asked, now: hubNow() }));
+    setShown(filterAndSort(hub.fleet.records.values(), { ...asked, now: hubNow() }));
   }, [asked.words, asked.condition, asked.sorting, size]);
   useEffect(() => {
     const wait = Math.max(0, arrangedAt.current + ARRANGE_EVERY_MS - performance.now());
     const timer = setTimeout(() => {
       arrangedAt.current = performance.now();
-      setShown(arrange(hub.fleet.records.values(), { ...asked, now: hubNow() }));
+      setShown(filterAndSort(hub.fleet.records.values(), { ...asked, now: hubNow() }));
     }, wait);
     return () => clearTimeout(timer);
   }, [version]);
@@ -210,7 +208,7 @@ function useRowHeight(): number {
 
 const view = signal({ top: 0, height: window.innerHeight });
 
-/** Which part of the list is in the window. */
+/** Return the visible part of the list. */
 function useScroll(body: { current: HTMLElement | null }): Signal<{ top: number; height: number }> {
   useLayoutEffect(() => {
     const measure = () => {
@@ -227,4 +225,56 @@ function useScroll(body: { current: HTMLElement | null }): Signal<{ top: number;
     };
   }, [body]);
   return view;
+}
+
+export type SortKey = "state" | "name" | "type" | "age" | "backlog";
+
+export interface Sorting {
+  key: SortKey;
+  down: boolean;
+}
+
+export interface Shown {
+  records: DeviceRecord[];
+  /** Counts of all devices that match the search, whatever their condition. */
+  counts: Record<Condition, number>;
+}
+
+const SEVERITY: Record<Condition, number> = { offline: 0, silent: 1, online: 2 };
+const byName = new Intl.Collator("en", { numeric: true }).compare;
+
+export function typeOf(record: DeviceRecord): string {
+  return record.state.peek().tags?.type ?? "";
+}
+
+function textOf(record: DeviceRecord): string {
+  const tags = record.state.peek().tags ?? {};
+  return [record.device, ...Object.values(tags)].join(" ");
+}
+
+export function filterAndSort(
+  records: Iterable<DeviceRecord>,
+  options: { words: string; condition: Condition | null; sorting: Sorting; now: number },
+): Shown {
+  const { words, condition, sorting, now } = options;
+  const counts: Record<Condition, number> = { online: 0, silent: 0, offline: 0 };
+  const shown: { record: DeviceRecord; is: Condition }[] = [];
+  for (const record of records) {
+    if (words.trim() !== "" && matchScore(textOf(record), words) === null) continue;
+    const is = conditionOf(record, now);
+    counts[is]++;
+    if (condition === null || is === condition) shown.push({ record, is });
+  }
+  const direction = sorting.down ? -1 : 1;
+  shown.sort((a, b) => {
+    let order = 0;
+    if (sorting.key === "state") order = SEVERITY[a.is] - SEVERITY[b.is];
+    else if (sorting.key === "type") order = byName(typeOf(a.record), typeOf(b.record));
+    else if (sorting.key === "age") order = b.record.lastReading_ms - a.record.lastReading_ms;
+    else if (sorting.key === "backlog")
+      order = (a.record.state.peek().backlog ?? 0) - (b.record.state.peek().backlog ?? 0);
+    else order = byName(a.record.device, b.record.device);
+    return order * direction || byName(a.record.device, b.record.device);
+  });
+  return { records: shown.map(({ record }) => record), counts };
 }

@@ -1,4 +1,4 @@
-/** One device in the fleet list: its state, what it measures just now, and how fresh that is. */
+/** Row of the fleet list: state, leading metrics with sparklines, and age of the last reading. */
 
 import { signal } from "@preact/signals";
 import { memo } from "preact/compat";
@@ -6,25 +6,22 @@ import { useEffect, useMemo } from "preact/hooks";
 import type { MetricInfo } from "../../data/api";
 import { Feed } from "../../data/feed";
 import { conditionOf, type DeviceRecord } from "../../data/fleet";
-import { Formats } from "../../data/formats";
 import { hub } from "../../data/hub";
 import { colourOf, isState, leadingMetrics } from "../../data/metrics";
-import { count } from "../../data/number_format";
-import { newestReading } from "../../data/reading_text";
-import { age } from "../../data/time_format";
-import { ConditionMark } from "../../ui/condition";
+import { count, FormatCache, latestReading } from "../../data/number_format";
+import { age, now } from "../../data/time";
+import { ConditionLabel } from "../../ui/icon";
 import { devicePath } from "../../ui/route";
-import { now } from "../../ui/tick";
-import { typeOf } from "./order";
+import { typeOf } from "./page";
 import { Sparkline } from "./sparkline";
 
 export const SPARKLINE_SPAN_MS = 5 * 60_000;
 const SPARKLINE_POINTS = 150;
 const PERIOD_MS = 1000;
 const METRICS = 3;
-/** Rows that only flash by while scrolling ask for nothing. */
+/** Rows that pass by while scrolling send no request. */
 const SUBSCRIBE_AFTER_MS = 120;
-/** A connected device's last reading older than this is worth a look. */
+/** A connected device with an older last reading is highlighted. */
 const OLD_MS = 30_000;
 
 const PLACES = ["first", "second", "third"] as const;
@@ -36,7 +33,7 @@ function RowOf({ record, top }: { record: DeviceRecord; top: number }) {
   const live = useFeed(record, names);
   const condition = conditionOf(record, now.value);
   const state = record.state.value;
-  const age_ms = record.heard === 0 ? null : now.value - record.heard;
+  const age_ms = record.lastReading_ms === 0 ? null : now.value - record.lastReading_ms;
   const backlog = state.backlog ?? 0;
   void live.version.value;
   return (
@@ -46,7 +43,7 @@ function RowOf({ record, top }: { record: DeviceRecord; top: number }) {
       data-testid="fleet-row"
       data-device={record.device}
     >
-      <ConditionMark condition={condition} />
+      <ConditionLabel condition={condition} />
       <span class="who">
         <a class="name mono ellipsis" href={devicePath(record.device)} title={record.device}>
           {record.device}
@@ -77,13 +74,13 @@ export const FleetRow = memo(RowOf);
 interface Live {
   feed: Feed | null;
   version: { value: number };
-  formats: Formats;
+  formats: FormatCache;
 }
 
-/** The live readings of a row's metrics, from shortly after it comes into view until it leaves. */
+/** Subscribe to a row's metrics shortly after it becomes visible, until it disappears. */
 function useFeed(record: DeviceRecord, names: string): Live {
   const live = useMemo(
-    () => ({ feed: null as Feed | null, version: signal(0), formats: new Formats() }),
+    () => ({ feed: null as Feed | null, version: signal(0), formats: new FormatCache() }),
     [record],
   );
   useEffect(() => {
@@ -98,7 +95,7 @@ function useFeed(record: DeviceRecord, names: string): Live {
         span_ms: SPARKLINE_SPAN_MS,
         points: SPARKLINE_POINTS,
       });
-      feed.onHeard = () => hub.fleet.heard(record.device);
+      feed.onReading = () => hub.fleet.recordReading(record.device);
       feed.onChange = () => {
         if (frame === 0)
           frame = requestAnimationFrame(() => {
@@ -131,7 +128,7 @@ interface CellProps {
 function MetricCell({ place, head, colour, live }: CellProps) {
   if (head === undefined) return <span class={`metric-cell ${place}`} />;
   const buffer = live.feed?.series.get(head.metric)?.buffer;
-  const { text, unit } = newestReading(head, buffer, live.formats);
+  const { text, unit } = latestReading(head, buffer, live.formats);
   return (
     <span class={`metric-cell ${place}`}>
       <span class="reading">

@@ -1,20 +1,19 @@
-/** The last minutes of a metric as a line, as small as a word. */
+/** Sparkline: the last minutes of a metric. */
 
 import { useEffect, useRef } from "preact/hooks";
-import { envelope, extent } from "../../chart/envelope";
-import { gapThreshold } from "../../chart/gaps";
-import { bandPath, linePath, type Mapping } from "../../chart/line_path";
+import { gapThreshold } from "../../chart/intervals";
+import { bandPath, envelope, extent, linePath, type Mapping } from "../../chart/line_path";
 import { SERIES_COLOURS, themeColours, withAlpha } from "../../chart/theme_colours";
 import type { SeriesBuffer } from "../../data/series_buffer";
-import { colours } from "../../ui/theme";
+import { colourVersion } from "../../ui/preferences";
 
 export interface SparklineProps {
   buffer: SeriesBuffer;
   colour: number;
   span_ms: number;
-  /** The right edge. */
+  /** Time at the right edge. */
   to: number;
-  /** Draws anew when it changes. */
+  /** A new version draws again. */
   version: number;
   states: boolean;
 }
@@ -23,7 +22,7 @@ const PADDING = 3;
 
 export function Sparkline({ buffer, colour, span_ms, to, version, states }: SparklineProps) {
   const canvas = useRef<HTMLCanvasElement>(null);
-  const theme = colours.value;
+  const theme = colourVersion.value;
   useEffect(() => {
     if (canvas.current !== null) draw(canvas.current, { buffer, colour, span_ms, to, version, states });
   }, [buffer, colour, span_ms, to, version, states, theme]);

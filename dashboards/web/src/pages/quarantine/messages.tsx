@@ -1,9 +1,8 @@
-/** The messages in quarantine, the newest first; one that is opened is shown whole. */
-
 import { useEffect, useState } from "preact/hooks";
 import { count } from "../../data/number_format";
 import {
   type Counts,
+  type Filter,
   fetchMessage,
   type Message,
   payloadUrl,
@@ -11,11 +10,17 @@ import {
   type QuarantineList,
   type ReadMessage,
 } from "../../data/quarantine";
-import { moment } from "../../data/time_format";
+import { dateTime, now } from "../../data/time";
 import { Icon } from "../../ui/icon";
 import { devicePath } from "../../ui/route";
-import { now } from "../../ui/tick";
-import type { Actions } from "./actions";
+
+/** Actions of an operator; other roles have none. */
+export interface Actions {
+  retryOne: (offset: number) => void;
+  deleteOne: (offset: number) => void;
+  retryAll: (filter: Filter, count: number) => void;
+  deleteAll: (filter: Filter, count: number) => void;
+}
 
 interface Shown {
   list: QuarantineList;
@@ -129,7 +134,7 @@ function Row({ message, actions, open, toggle }: RowOf) {
       >
         <Icon name={open ? "opened" : "closed"} />
         <time class="number" dateTime={new Date(message.received_ns / 1e6).toISOString()}>
-          {moment(message.received_ns / 1e6, now.value)}
+          {dateTime(message.received_ns / 1e6, now.value)}
         </time>
         <span class="mono ellipsis device" title={message.device}>
           {message.device}
@@ -154,7 +159,7 @@ function Opened({ message, actions }: { message: Message; actions: Actions | nul
     return () => {
       current = false;
     };
-    // The reason may be another one after a retry.
+    // The reason may change after a retry.
   }, [offset, message.code, message.message]);
   const whole = typeof read === "object" ? read : null;
   return (

@@ -1,0 +1,211 @@
+/**
+ * Canvas of a chart, wider than its visible part: it moves with the time instead of being drawn 60 times per
+ * second. uPlot draws axes, grid and lines; later readings are appended to the drawing. Measured with 50 series of
+ * 300 readings and without a GPU: drawing takes about 20 ms, appending one reading to each series 0.4 ms.
+ */
+
+import uPlot from "uplot";
+import type { Columns } from "../data/series_buffer";
+import { hubNow } from "../data/time";
+import { ticks, timeLabels, type YRange } from "./axes";
+import { bandPath, DENSE, envelope, type LinePath, linePath, type Mapping, toX, toY } from "./line_path";
+import { rem, SERIES_COLOURS, themeColours, withAlpha } from "./theme_colours";
+
+export const LINE_WIDTH = 1.5;
+const AREA_ALPHA = 0.06;
+const BAND_ALPHA = 0.15;
+const AXIS_FONT = '"Inter Variable", system-ui, sans-serif';
+/** Space above the plot, so that a line at the upper edge is not clipped. */
+export const TOP_PADDING = 6;
+
+/** A canvas up to this width belongs to a phone: 26 rem of it are visible, the rest is margin. */
+const NARROW_REM = 34;
+
+/** Return the height of the time axis, 1.25 rem as in the style sheet. */
+export function axisHeight(): number {
+  return 1.25 * rem();
+}
+
+export interface PlotSeries {
+  colour: number;
+  shown: boolean;
+  columns: Columns;
+  threshold: number;
+}
+
+export interface PlotLayout {
+  from: number;
+  to: number;
+  width: number;
+  height: number;
+  y: YRange;
+  series: PlotSeries[];
+}
+
+export class PlotCanvas {
+  layout: PlotLayout | null = null;
+  private plot: uPlot | null = null;
+  private dense: boolean[] = [];
+  private readonly host: HTMLElement;
+
+  constructor(host: HTMLElement) {
+    this.host = host;
+  }
+
+  destroy(): void {
+    this.plot?.destroy();
+    this.plot = null;
+  }
+
+  /** Return whether a series has too many readings to append them one by one. */
+  isDense(index: number): boolean {
+    return this.dense[index] === true;
+  }
+
+  /** Draw everything. */
+  paint(layout: PlotLayout): void {
+    this.layout = layout;
+    this.plot ??= this.create(layout);
+    const plot = this.plot;
+    if (plot.width !== layout.width || plot.height !== layout.height)
+      plot.setSize({ width: layout.width, height: layout.height });
+    plot.batch(() => {
+      plot.setScale("x", { min: layout.from, max: layout.to });
+      plot.setScale("y", { min: layout.y.min, max: layout.y.max });
+    });
+  }
+
+  /** Append the readings from position `first` on to the line of a series. */
+  add(index: number, columns: Columns, first: number): void {
+    const { plot, layout } = this;
+    if (plot === null || layout === null || !layout.series[index].shown) return;
+    const start = Math.max(0, first - 1);
+    const tail = { times: columns.times.subarray(start), values: columns.values.subarray(start) };
+    const { area } = this.style(layout);
+    const path = linePath(tail, this.mapping(plot, layout), layout.series[index].threshold, area);
+    const { ctx } = plot;
+    ctx.save();
+    ctx.beginPath();
+    ctx.rect(plot.bbox.left, 0, plot.bbox.width, plot.bbox.top + plot.bbox.height);
+    ctx.clip();
+    this.stroke(ctx, index, path, AREA_ALPHA);
+    ctx.restore();
+  }
+
+  /** Return the position of a reading in CSS pixels from the upper left corner. */
+  position(time: number, value: number): { x: number; y: number } | null {
+    const { plot, layout } = this;
+    if (plot === null || layout === null) return null;
+    const mapping = this.mapping(plot, layout);
+    const ratio = window.devicePixelRatio;
+    return { x: toX(mapping, time) / ratio, y: toY(mapping, value) / ratio };
+  }
+
+  private style(layout: PlotLayout): { area: boolean } {
+    return { area: layout.series.filter((series) => series.shown).length === 1 };
+  }
+
+  private stroke(ctx: CanvasRenderingContext2D, index: number, path: LinePath, fillAlpha: number): void {
+    const layout = this.layout as PlotLayout;
+    const colour = themeColours().series[layout.series[index].colour % SERIES_COLOURS];
+    if (path.fill !== null) {
+      ctx.fillStyle = withAlpha(colour, fillAlpha);
+      ctx.fill(path.fill);
+    }
+    ctx.strokeStyle = colour;
+    ctx.lineWidth = LINE_WIDTH * window.devicePixelRatio;
+    ctx.lineJoin = "round";
+    ctx.lineCap = "round";
+    ctx.stroke(path.stroke);
+  }
+
+  private mapping(plot: uPlot, layout: PlotLayout): Mapping {
+    const { left, top, width, height } = plot.bbox;
+    return {
+      x0: left,
+      from: layout.from,
+      xPerMs: width / (layout.to - layout.from),
+      y0: top + height,
+      min: layout.y.min,
+      yPerUnit: height / (layout.y.max - layout.y.min),
+      bottom: top + height,
+    };
+  }
+
+  private pathOf(plot: uPlot, index: number): LinePath {
+    const layout = this.layout as PlotLayout;
+    const { columns, threshold } = layout.series[index];
+    const mapping = this.mapping(plot, layout);
+    const pixels = Math.max(1, Math.round(layout.width));
+    this.dense[index] = columns.times.length > pixels * DENSE;
+    if (!this.dense[index]) return linePath(columns, mapping, threshold, this.style(layout).area);
+    const reduced = envelope(columns.times, columns.values, layout.from, layout.to, pixels);
+    // Neighbouring columns are up to two columns apart.
+    return bandPath(reduced, mapping, Math.max(threshold, ((layout.to - layout.from) / pixels) * 2.5));
+  }
+
+  private create(layout: PlotLayout): uPlot {
+    const axisColour = () => themeColours().axis;
+    const gridColour = () => themeColours().grid;
+    return new uPlot(
+      {
+        width: layout.width,
+        height: layout.height,
+        ms: 1,
+        padding: [TOP_PADDING, 0, 0, 0],
+        cursor: { show: false },
+        legend: { show: false },
+        scales: {
+          x: { time: true, auto: false },
+          y: { auto: false },
+        },
+        axes: [
+          {
+            scale: "x",
+            size: axisHeight(),
+            gap: 4,
+            // Narrow charts place their labels closer together, so that there is more than one.
+            space: (_, _axis, _min, _max, width) => (width < NARROW_REM * rem() ? 3 : 5.25) * rem(),
+            font: `${0.6875 * rem()}px ${AXIS_FONT}`,
+            stroke: axisColour,
+            grid: { stroke: gridColour, width: 1 },
+            ticks: { show: false },
+            values: (_, times, _axis, _space, step) => timeLabels(times, step, hubNow()),
+          },
+          {
+            scale: "y",
+            size: 0,
+            splits: () => ticks((this.layout as PlotLayout).y),
+            values: () => [],
+            grid: { stroke: gridColour, width: 1 },
+            ticks: { show: false },
+          },
+        ],
+        // The draw hook draws the lines, the same way as appended readings; uPlot has one empty series.
+        series: [{}, { scale: "y", points: { show: false } }],
+        hooks: {
+          draw: [
+            (plot) => {
+              const { ctx, bbox } = plot;
+              ctx.save();
+              ctx.beginPath();
+              ctx.rect(bbox.left, 0, bbox.width, bbox.top + bbox.height);
+              ctx.clip();
+              (this.layout as PlotLayout).series.forEach((series, index) => {
+                if (!series.shown) return;
+                const path = this.pathOf(plot, index);
+                this.stroke(ctx, index, path, this.dense[index] ? BAND_ALPHA : AREA_ALPHA);
+              });
+              ctx.restore();
+            },
+          ],
+        },
+      },
+      [
+        [layout.from, layout.to],
+        [null, null],
+      ],
+      this.host,
+    );
+  }
+}

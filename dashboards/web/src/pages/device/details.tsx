@@ -1,0 +1,197 @@
+/** Details of a device: header, events, tags and retirement. */
+
+import type { JSX } from "preact";
+import { useState } from "preact/hooks";
+import { ApiError, type DeviceEvent, retireDevice } from "../../data/api";
+import { conditionOf, type DeviceRecord } from "../../data/fleet";
+import { hub } from "../../data/hub";
+import { count } from "../../data/number_format";
+import { age, clockOffset, dateTime, duration, now, shortDuration } from "../../data/time";
+import { Confirmation } from "../../ui/controls";
+import { ConditionLabel } from "../../ui/icon";
+
+/** A larger clock offset is shown as a warning. */
+const CLOCK_WARN_NS = 1e9;
+/** Tags in the header; the tag list contains all of them. */
+const TAGS = 4;
+
+export function DeviceHead({ record }: { record: DeviceRecord }) {
+  const state = record.state.value;
+  const tags = Object.entries(state.tags ?? {});
+  return (
+    <>
+      <div class="device-head">
+        <h1 class="mono" data-testid="device-name">
+          {record.device}
+        </h1>
+        <ConditionLabel condition={conditionOf(record, now.value)} />
+        {state.retired && <span class="tag">retired</span>}
+        <div class="device-tags">
+          {tags.slice(0, TAGS).map(([key, value]) => (
+            <span class="tag" key={key}>
+              <span class="ellipsis">
+                {key}
+                <b>{value}</b>
+              </span>
+            </span>
+          ))}
+        </div>
+      </div>
+      <dl class="facts">
+        <Fact name={state.connected ? "Connected for" : "Offline since"}>
+          <Since record={record} />
+        </Fact>
+        <Fact name="Last reading">
+          {record.lastReading_ms === 0 ? "never" : ago(now.value - record.lastReading_ms)}
+        </Fact>
+        <Fact name="Clock offset">
+          <ClockOffset offset_ns={state.clock_offset_ns ?? null} error_ns={state.clock_error_ns ?? null} />
+        </Fact>
+        <Fact name="Agent">{state.agent || "–"}</Fact>
+        <Fact name="Acknowledged up to">
+          <span data-testid="acked">{count(state.acked ?? 0)}</span>
+        </Fact>
+        <Fact name="Backlog">
+          {(state.backlog ?? 0) > 0 ? (
+            <span class="warn">{count(state.backlog ?? 0)} batches</span>
+          ) : (
+            <span class="muted">none</span>
+          )}
+        </Fact>
+      </dl>
+    </>
+  );
+}
+
+function ago(span_ms: number): string {
+  const text = age(span_ms);
+  return text === "now" ? "just now" : `${text} ago`;
+}
+
+function Fact({
+  name,
+  children,
+}: {
+  name: string;
+  children: JSX.Element | string | (JSX.Element | string)[];
+}) {
+  return (
+    <div class="fact">
+      <dt>{name}</dt>
+      <dd class="ellipsis">{children}</dd>
+    </div>
+  );
+}
+
+function Since({ record }: { record: DeviceRecord }) {
+  const { connected, since } = record.state.value;
+  const since_ms = (since ?? 0) / 1e6;
+  if (since_ms === 0) return <>{connected ? "just now" : "never seen"}</>;
+  if (connected) return <>{duration(now.value - since_ms)}</>;
+  return (
+    <>
+      {dateTime(since_ms, now.value)} <small>for {duration(now.value - since_ms)}</small>
+    </>
+  );
+}
+
+function ClockOffset({ offset_ns, error_ns }: { offset_ns: number | null; error_ns: number | null }) {
+  if (offset_ns === null) return <>–</>;
+  const wrong = Math.abs(offset_ns) > CLOCK_WARN_NS;
+  return (
+    <>
+      <span class={wrong ? "warn" : ""}>{clockOffset(offset_ns)}</span>
+      {error_ns !== null && <small> ± {shortDuration(error_ns / 1e6)}</small>}
+    </>
+  );
+}
+
+export function Events({ events }: { events: DeviceEvent[] }) {
+  return (
+    <section class="panel" data-testid="events">
+      <h2>Recent events</h2>
+      {events.length === 0 ? (
+        <p class="empty-note">Nothing has happened yet besides readings.</p>
+      ) : (
+        <ol class="events" tabIndex={0} aria-label="Recent events">
+          {events.map((event, index) => (
+            <li class="event" key={`${event.time_ns} ${index}`}>
+              <time dateTime={new Date(event.time_ns / 1e6).toISOString()}>
+                {dateTime(event.time_ns / 1e6, now.value)}
+              </time>
+              <span>{sentence(event.kind)}</span>
+              <span class="detail">{event.detail}</span>
+            </li>
+          ))}
+        </ol>
+      )}
+    </section>
+  );
+}
+
+function sentence(kind: string): string {
+  return kind.charAt(0).toUpperCase() + kind.slice(1);
+}
+
+export function Tags({ tags }: { tags: Record<string, string> }) {
+  const entries = Object.entries(tags);
+  return (
+    <section class="panel" data-testid="tags">
+      <h2>Tags</h2>
+      {entries.length === 0 ? (
+        <p class="empty-note">This device has no tags. Its agent sends them when it connects.</p>
+      ) : (
+        <dl class="tag-list">
+          {entries.map(([key, value]) => [
+            <dt key={`${key}-name`}>{key}</dt>,
+            <dd class="mono" key={`${key}-value`}>
+              {value}
+            </dd>,
+          ])}
+        </dl>
+      )}
+    </section>
+  );
+}
+
+export function Retirement({ record }: { record: DeviceRecord }) {
+  const [asks, setAsks] = useState(false);
+  const [problem, setProblem] = useState<string | null>(null);
+  const { device } = record;
+  const { connected, retired } = record.state.value;
+  const role = hub.info.value?.role;
+  if (retired)
+    return (
+      <p class="retirement" data-testid="retired">
+        Retired: its history is all here, and it is back with the next reading that it sends.
+      </p>
+    );
+  if (role !== "operator" && role !== "admin") return null;
+  const retire = () => {
+    setProblem(null);
+    retireDevice(device).catch((error: unknown) =>
+      setProblem(error instanceof ApiError ? error.message : String(error)),
+    );
+  };
+  return (
+    <p class="retirement">
+      <button type="button" class="button" data-testid="retire" onClick={() => setAsks(true)}>
+        Retire this device…
+      </button>
+      {problem !== null && <span class="problem">{problem}</span>}
+      {asks && (
+        <Confirmation
+          question={{
+            text: `Retire ${device}?`,
+            hint: `It leaves the fleet and Home Assistant. Its history stays. ${
+              connected ? "It is connected: it is" : "It is"
+            } back with the next reading that it sends.`,
+            action: "Retire",
+            yes: retire,
+          }}
+          close={() => setAsks(false)}
+        />
+      )}
+    </p>
+  );
+}

@@ -1,0 +1,101 @@
+/** Small controls: a confirmation dialog, a command with a copy button, and saving a file. */
+
+import { useEffect, useRef, useState } from "preact/hooks";
+import { Icon } from "./icon";
+
+export interface Question {
+  text: string;
+  hint: string;
+  action: string;
+  yes: () => void;
+}
+
+export function Confirmation({ question, close }: { question: Question; close: () => void }) {
+  const dialog = useRef<HTMLDialogElement>(null);
+  useEffect(() => dialog.current?.showModal(), []);
+  return (
+    <dialog class="confirmation" ref={dialog} aria-labelledby="confirmation-text" onClose={close}>
+      <form method="dialog">
+        <h2 id="confirmation-text">{question.text}</h2>
+        <p>{question.hint}</p>
+        <div class="confirmation-actions">
+          <button type="submit" class="button">
+            Cancel
+          </button>
+          <button type="submit" class="button primary" data-testid="confirm" onClick={question.yes}>
+            {question.action}
+          </button>
+        </div>
+      </form>
+    </dialog>
+  );
+}
+
+const COPIED_SHOWN_MS = 1600;
+
+export function CopyableCommand({ text }: { text: string }) {
+  const [copied, setCopied] = useState(false);
+  const copy = async () => {
+    await copyText(text);
+    setCopied(true);
+    setTimeout(() => setCopied(false), COPIED_SHOWN_MS);
+  };
+  return (
+    <div class="command">
+      <code data-testid="command">
+        {text.split("\n").map((line) => (
+          <div key={line}>{wordsOf(line)}</div>
+        ))}
+      </code>
+      <button
+        type="button"
+        class="button"
+        onClick={() => void copy()}
+        aria-label={copied ? "Copied" : "Copy the command"}
+      >
+        <Icon name={copied ? "done" : "copy"} />
+        {copied ? "Copied" : "Copy"}
+      </button>
+    </div>
+  );
+}
+
+/** Browsers restrict the clipboard API to secure origins. Otherwise a selection is copied. */
+async function copyText(text: string): Promise<void> {
+  if (navigator.clipboard !== undefined) {
+    try {
+      await navigator.clipboard.writeText(text);
+      return;
+    } catch {
+      // Denied: use the selection below.
+    }
+  }
+  const area = document.createElement("textarea");
+  area.value = text;
+  document.body.append(area);
+  area.select();
+  document.execCommand("copy");
+  area.remove();
+}
+
+/** Split a line into words, so that it breaks only between them. Keys are positions, because words may repeat. */
+function wordsOf(line: string) {
+  let begin = 0;
+  return line.split(" ").map((word) => {
+    const key = begin;
+    begin += word.length + 1;
+    return [key > 0 && " ", <span key={key}>{word}</span>];
+  });
+}
+
+/** Time for the browser to read the file. */
+const KEPT_MS = 60_000;
+
+export function saveFile(content: Blob, name: string): void {
+  const url = URL.createObjectURL(content);
+  const link = document.createElement("a");
+  link.href = url;
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(url), KEPT_MS);
+}

@@ -1,0 +1,67 @@
+/** Preferences that this browser remembers: the theme and the devices that were opened last. */
+
+import { effect, signal } from "@preact/signals";
+import { resetThemeColours } from "../chart/theme_colours";
+
+export type Theme = "system" | "light" | "dark";
+
+const THEMES: readonly Theme[] = ["system", "light", "dark"];
+const MAX_RECENT_DEVICES = 8;
+
+export const theme = signal<Theme>(THEMES.find((name) => name === readPreference("theme")) ?? "system");
+/** Counts every change of the visible colours, including a change of the system's theme. */
+export const colourVersion = signal(0);
+export const recentDevices = signal<string[]>(loadRecentDevices());
+
+export function nextTheme(): void {
+  theme.value = THEMES[(THEMES.indexOf(theme.value) + 1) % THEMES.length];
+}
+
+export function startTheme(): void {
+  effect(() => {
+    if (theme.value === "system") delete document.documentElement.dataset.theme;
+    else document.documentElement.dataset.theme = theme.value;
+    writePreference("theme", theme.value);
+    updateColours();
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", updateColours);
+}
+
+function updateColours(): void {
+  resetThemeColours();
+  colourVersion.value = colourVersion.peek() + 1;
+}
+
+function loadRecentDevices(): string[] {
+  try {
+    const saved: unknown = JSON.parse(readPreference("recent") ?? "[]");
+    if (!Array.isArray(saved)) return [];
+    return saved.filter((device) => typeof device === "string").slice(0, MAX_RECENT_DEVICES);
+  } catch {
+    return [];
+  }
+}
+
+/** Add an opened device. A device that is already listed keeps its place, so that no entry moves. */
+export function addRecentDevice(device: string): void {
+  if (recentDevices.peek().includes(device)) return;
+  recentDevices.value = [device, ...recentDevices.peek()].slice(0, MAX_RECENT_DEVICES);
+  writePreference("recent", JSON.stringify(recentDevices.peek()));
+}
+
+/** Return a saved preference, or null. The browser may block its storage. */
+export function readPreference(key: string): string | null {
+  try {
+    return localStorage.getItem(`telemetry-hub.${key}`);
+  } catch {
+    return null;
+  }
+}
+
+export function writePreference(key: string, value: string): void {
+  try {
+    localStorage.setItem(`telemetry-hub.${key}`, value);
+  } catch {
+    // Without storage the next visit shows the defaults.
+  }
+}

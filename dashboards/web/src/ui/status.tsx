@@ -1,0 +1,92 @@
+/** State of the connection and of the hub: the indicator in the header, and banners while something is wrong. */
+
+import { useEffect, useState } from "preact/hooks";
+import { hub } from "../data/hub";
+import { Poller, type Sample } from "../data/poller";
+import { dateTime, hubNow, now, pageNow } from "../data/time";
+import { DashedCircle, Icon } from "./icon";
+import { connectionText, describeProblems, offlineDuration } from "./status_text";
+
+const POLL_PERIOD_MS = 1000;
+
+export function ConnectionIndicator() {
+  const status = hub.connection.status.value;
+  return (
+    <span
+      class={`link-state ${status.state}`}
+      role="status"
+      data-testid="link-state"
+      data-state={status.state}
+    >
+      {status.state === "live" ? (
+        <svg class="shape" viewBox="0 0 10 10" aria-hidden="true">
+          <circle cx="5" cy="5" r="4" fill="currentColor" />
+        </svg>
+      ) : (
+        <DashedCircle />
+      )}
+      {connectionText(status, pageNow.value)}
+    </span>
+  );
+}
+
+export function OfflineBanner() {
+  const offline_ms = offlineDuration(hub.connection.status.value, pageNow.value);
+  if (offline_ms === null) return null;
+  return (
+    <div class="banner" role="alert" data-testid="link-banner">
+      <Icon name="warning" />
+      <span>
+        <strong>Offline since {dateTime(hubNow() - offline_ms, now.value)}.</strong> This page shows the data
+        received before. Devices keep their readings; missed readings appear after the connection is restored.
+      </span>
+      <button type="button" class="button" onClick={() => hub.connection.retry()}>
+        Reconnect now
+      </button>
+    </div>
+  );
+}
+
+/** Problems of the hub, on every page. Nothing while the page is offline: the offline banner is shown then. */
+export function ProblemBanner() {
+  if (hub.connection.status.value.state !== "live") return null;
+  return describeProblems(hub.info.value?.problems ?? {}).map(({ part, title, detail, meaning }) => (
+    <div key={part} class="banner critical" role="alert" data-testid="trouble">
+      <Icon name="warning" />
+      <span class="trouble">
+        <strong>{title}</strong> {detail} {meaning}
+      </span>
+    </div>
+  ));
+}
+
+export interface Polled<T> {
+  /** The latest answer; undefined before the first one. */
+  latest: Sample<T> | undefined;
+  /** An earlier answer, to compute rates; undefined while there is only one. */
+  earlier: Sample<T> | undefined;
+  /** Why the last request failed; null after a successful one. */
+  problem: string | null;
+}
+
+/** Poll a resource of the hub while the component is mounted. */
+export function usePoller<T>(fetch: () => Promise<T>): Polled<T> {
+  const [poller] = useState(() => new Poller(fetch, POLL_PERIOD_MS));
+  useEffect(() => poller.start(), [poller]);
+  const samples = poller.samples.value;
+  return {
+    latest: samples.at(-1),
+    earlier: samples.length > 1 ? samples[0] : undefined,
+    problem: poller.problem.value,
+  };
+}
+
+export function StaleNotice({ problem }: { problem: string | null }) {
+  if (problem === null) return null;
+  return (
+    <p class="flow-problem" role="status">
+      <Icon name="warning" />
+      {problem} The numbers are from the last answer. This page retries automatically.
+    </p>
+  );
+}

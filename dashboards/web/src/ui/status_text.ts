@@ -1,0 +1,65 @@
+/** Texts for the state of the live connection and for problems of the hub. Times are those of `performance.now()`. */
+
+import type { ConnectionStatus } from "../connection/live_connection";
+
+/** Shorter interruptions show no banner. */
+export const BANNER_AFTER_MS = 2500;
+
+export function connectionText(status: ConnectionStatus, now: number): string {
+  switch (status.state) {
+    case "live":
+      return "Connected";
+    case "waiting": {
+      const seconds = Math.ceil((status.retryAt - now) / 1000);
+      return seconds > 0 ? `Reconnecting in ${seconds} s` : "Reconnecting";
+    }
+    case "connecting":
+      return "Connecting";
+    case "signed_out":
+      return "Signed out";
+  }
+}
+
+/** Return for how long the page has been offline; null when no banner is needed. */
+export function offlineDuration(status: ConnectionStatus, now: number): number | null {
+  if (status.state === "live" || status.state === "signed_out") return null;
+  const offline_ms = now - status.since;
+  return offline_ms < BANNER_AFTER_MS ? null : offline_ms;
+}
+
+/** A part of the hub that cannot work. */
+export interface Problem {
+  part: string;
+  title: string;
+  /** The hub's own sentence, which says what to do. */
+  detail: string;
+  /** What the problem means for the data. */
+  meaning: string;
+}
+
+const TEXTS: Record<string, { title: string; meaning: string }> = {
+  journal: {
+    title: "The hub does not accept data.",
+    meaning: "Devices keep their readings and send them after the problem is solved.",
+  },
+  store: {
+    title: "The hub does not store data.",
+    meaning: "The hub continues to accept readings: they wait in the journal and are shown live.",
+  },
+};
+
+/** Return a text for each problem, the most serious first. */
+export function describeProblems(problems: Record<string, string>): Problem[] {
+  return Object.keys(problems)
+    .sort()
+    .map((part) => ({
+      part,
+      detail: asSentence(problems[part]),
+      ...(TEXTS[part] ?? { title: "A part of the hub does not work.", meaning: "" }),
+    }));
+}
+
+function asSentence(text: string): string {
+  const capitalised = text.charAt(0).toUpperCase() + text.slice(1);
+  return /[.!?]$/.test(capitalised) ? capitalised : `${capitalised}.`;
+}
