@@ -6,19 +6,19 @@ async with Agent("ws://127.0.0.1:8600", device="boiler-1", token=token, spool="b
 
 from __future__ import annotations
 
-from device_agent.agent import Agent
+from agent_client.client import ConnectionState, Surroundings
+from device_agent.agent import Agent, Counts
 from device_agent.errors import AgentError, ReadingError, SpoolError, SpoolFailed, UplinkStopped
 from device_agent.spool import MemorySpool, Spool, SqliteSpool
-from device_agent.tally import Count, Counts
-from device_agent.uplink import Link, Surroundings
+from device_agent.uplink import Count
 from wire.model import Metric, Value
 
 __all__ = [
     "Agent",
     "AgentError",
+    "ConnectionState",
     "Count",
     "Counts",
-    "Link",
     "MemorySpool",
     "Metric",
     "ReadingError",

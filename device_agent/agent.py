@@ -15,21 +15,21 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NamedTuple, NoReturn
 
 import msgspec
 
+from agent_client.client import ConnectionState, Surroundings
+from agent_client.endpoint import AddressError, Endpoint, device_url
 from device_agent.batch import Columns, columns_of_rows
 from device_agent.catalogue import Catalogue, check_time
 from device_agent.collector import FLUSH_MS, Collector, Row
-from device_agent.conversation import Introduction
-from device_agent.endpoint import AGENT_NAME, Endpoint, device_url
 from device_agent.errors import AgentError, ReadingError, SpoolError
 from device_agent.intake import Intake
 from device_agent.spool import MemorySpool, Spool, SqliteSpool
-from device_agent.tally import Count, Counts
-from device_agent.uplink import Link, Surroundings, Uplink
+from device_agent.uplink import Count, Identity, Uplink
 from wire import device as messages
 from wire.codec import Format
 from wire.errors import Code
@@ -40,6 +40,35 @@ DRAIN_SECONDS = 5.0
 """How long leaving an agent waits for acknowledgements; what is left stays in a durable spool."""
 
 _log = logging.getLogger(__name__)
+
+
+def _agent_name() -> str:
+    try:
+        return f"telemetry-hub-agent/{version('telemetry-hub')}"
+    except PackageNotFoundError:
+        return "telemetry-hub-agent"
+
+
+AGENT_NAME = _agent_name()
+"""Name of this software in the hello and in the User-Agent header."""
+
+
+class Counts(NamedTuple):
+    """What happened since the agent was opened.
+
+    `sent` was stored in the spool by this agent. `acknowledged` was sent from here and is durable in the hub, batches
+    of earlier runs included; `rejected` of those are in the hub's quarantine. `lost` left the spool because it was
+    full. `waiting` is in the spool now, in batches. `transmissions` counts frames, repeated ones included;
+    `connections` counts welcomes.
+    """
+
+    sent: Count
+    acknowledged: Count
+    rejected: Count
+    lost: Count
+    waiting: int
+    transmissions: int
+    connections: int
 
 
 class Agent:
@@ -78,13 +107,17 @@ class Agent:
             tags = msgspec.convert(dict(tags or {}), messages.Tags)
         except msgspec.ValidationError as error:
             raise AgentError(f"the device {device!r} and its tags {tags!r} are not valid: {error}") from None
+        try:
+            endpoint = Endpoint(device_url(url), token, format, proxy)
+        except AddressError as error:
+            raise AgentError(str(error)) from None
         self.spool: Spool = _spool_at(spool, device)
         self._declared = list(metrics)
         self._drain_s = drain_seconds
         self._surroundings = surroundings or Surroundings()
         self._uplink = Uplink(
-            Endpoint(device_url(url), token, format, proxy),
-            Introduction(device, tags, AGENT_NAME),
+            endpoint,
+            Identity(device, tags, AGENT_NAME),
             self.spool,
             on_welcome=self._limit_batches,
             on_ack=on_ack,
@@ -133,7 +166,7 @@ class Agent:
             raise self._failure
 
     @property
-    def state(self) -> Link:
+    def state(self) -> ConnectionState:
         """Where the uplink is."""
         return self._uplink.state
 
@@ -273,7 +306,7 @@ class Agent:
 
     def _may_be_acknowledged(self) -> bool:
         if self.spool.durable:
-            return self._failure is None and self.state in (Link.CONNECTING, Link.ONLINE)
+            return self._failure is None and self.state in (ConnectionState.CONNECTING, ConnectionState.ONLINE)
         return self._failure is None
 
     def _tell_what_is_left(self) -> None:

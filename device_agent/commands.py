@@ -15,7 +15,6 @@ import msgspec
 import typer
 
 from device_agent.agent import Agent
-from device_agent.endpoint import device_url
 from device_agent.errors import AgentError, SpoolError
 from device_agent.pump import Deliver
 from device_agent.sources.host import INTERVAL_SECONDS, HostSource
@@ -245,7 +244,6 @@ def _common(
     try:
         if token_file is not None:
             token = token_file.read_text().strip()
-        device_url(hub)
         if problem := device_id_problem(device):
             raise AgentError(problem)
         common = Common(

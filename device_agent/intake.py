@@ -10,7 +10,7 @@ from device_agent.catalogue import Catalogue
 from device_agent.errors import ReadingError
 from device_agent.spool import Spool
 from device_agent.spool.contract import ROW_BYTES
-from device_agent.tally import Count
+from device_agent.uplink import Count
 from wire import limits
 from wire.codec import Format
 from wire.errors import Code

@@ -1,82 +1,236 @@
-"""The uplink: takes what waits in a spool to a hub, over one connection at a time, for as long as it runs."""
+"""The uplink: connects a spool to a hub, and counts and reports what happens to the batches."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import random
-import time
-from collections.abc import Callable
-from enum import Enum
-from math import inf
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple, NoReturn
 
-from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
-from websockets.http11 import Response
-from websockets.typing import Subprotocol
-
-from agent_client.reconnect import FIRST_DELAY_MS, MAX_DELAY_MS, Ending, delay_ms
-from device_agent.conversation import Conversation, Events, Introduction
-from device_agent.endpoint import SUBPROTOCOLS, Endpoint
+from agent_client.client import Client, ClientStopped, ConnectionState, Surroundings
+from agent_client.endpoint import Endpoint
+from agent_client.reconnect import Ending
+from agent_client.session import Frame, OutboxUnavailable
+from device_agent.batch import decode_batch, encode_batch, encode_frame, encode_within
 from device_agent.errors import SpoolError, SpoolFailed, UplinkStopped
-from device_agent.spool import Spool
-from device_agent.tally import Tally
-from wire import device
+from device_agent.spool import Entry, Spool, Stored
+from wire import device, limits
+from wire.codec import Format
 from wire.device_session import AgentDeviceSession
-from wire.errors import CLOSE_FOR_CODE, Close, Code, WireError
+from wire.errors import Code
+from wire.model import Metric
 
-MAX_HUB_MESSAGE_BYTES = 64 * 1024
-"""Largest message taken from a hub; an error with its sentence is under 4 kB."""
-
-OPEN_SECONDS = 10.0
-"""For the connection and the upgrade."""
-
-CLOSE_SECONDS = 2.0
-"""For the closing handshake; everything that counts is acknowledged or in the spool by then."""
-
-PING_SECONDS = 20.0
-"""Between pings, and for the answer to one: how a peer is noticed that vanished without a word."""
-
-STABLE_SECONDS = 30.0
-"""A connection that lasted so long, or brought an acknowledgement, was a good one: the backoff begins anew."""
-
-MIN_FIRST_DELAY_MS = 100
-"""Least bound of the first delay, so that a hub that asks for none is not stormed."""
+UNKNOWN_TO_HUB_REASON = "acknowledged before, and unknown to this hub"
 
 _log = logging.getLogger(__name__)
 
 
-class Link(Enum):
-    """Where the uplink is."""
+class Count(NamedTuple):
+    """An amount in batches and in readings."""
 
-    CONNECTING = "connecting"
-    ONLINE = "online"
-    WAITING = "waiting"
-    """The last attempt failed; the next comes after a delay."""
-    STOPPED = "stopped"
+    batches: int = 0
+    readings: int = 0
 
-
-class Surroundings(NamedTuple):
-    """What an uplink takes from outside: the device's clock, a clock for durations, randomness, the longest delay."""
-
-    time_ns: Callable[[], int] = time.time_ns
-    monotonic: Callable[[], float] = time.monotonic
-    random: Callable[[], float] = random.random
-    max_delay_ms: int = MAX_DELAY_MS
+    def plus(self, batches: int, readings: int) -> Count:
+        """Return the sum."""
+        return Count(self.batches + batches, self.readings + readings)
 
 
-class Uplink:
-    """Runs until it is cancelled, or stopped by what coming back would only repeat.
+class Tally:
+    """Counters of sent, acknowledged and rejected batches; each batch counts once, however often it is sent."""
 
-    `on_welcome` is called with the largest frame that the hub takes, `on_ack` with the highest acknowledged number,
+    def __init__(self) -> None:
+        self.acknowledged = Count()
+        self.rejected = Count()
+        self.transmissions = 0
+        self.connections = 0
+        self._in_flight: deque[tuple[int, int]] = deque()
+        self._newest = 0
+
+    def transmit(self, seq: int, readings: int) -> None:
+        """Count a batch that is sent."""
+        self.transmissions += 1
+        if seq > self._newest:
+            self._newest = seq
+            self._in_flight.append((seq, readings))
+
+    def acknowledge(self, acked: int) -> None:
+        """Count all batches up to this number as durable."""
+        in_flight = self._in_flight
+        batches = readings = 0
+        while in_flight and in_flight[0][0] <= acked:
+            batches += 1
+            readings += in_flight.popleft()[1]
+        if batches:
+            self.acknowledged = self.acknowledged.plus(batches, readings)
+
+    def reject(self, seq: int) -> None:
+        """Count a batch in quarantine. Its acknowledgement follows."""
+        readings = next((readings for number, readings in self._in_flight if number == seq), 0)
+        self.rejected = self.rejected.plus(1, readings)
+
+    def begin_epoch(self) -> None:
+        """Restart the numbers at 1."""
+        self._in_flight.clear()
+        self._newest = 0
+
+
+class Identity(NamedTuple):
+    """The device's name, tags and software, as the hello reports them."""
+
+    device: str
+    tags: Mapping[str, str] = {}
+    agent: str = ""
+
+
+class SpoolOutbox:
+    """A spool as the outbox of the client: encodes, splits and counts its batches.
+
+    `on_welcome` is called with the largest frame that the hub accepts, `on_ack` with the highest acknowledged number,
     `on_reject` with each batch that the hub put in quarantine.
     """
 
     def __init__(
         self,
+        spool: Spool,
+        identity: Identity,
         endpoint: Endpoint,
-        introduction: Introduction,
+        *,
+        on_welcome: Callable[[int], None] | None,
+        on_ack: Callable[[int], None] | None,
+        on_reject: Callable[[device.Reject], None] | None,
+    ) -> None:
+        self.tally = Tally()
+        self._spool = spool
+        self._identity = identity
+        self._url = endpoint.url
+        self._format: Format = endpoint.format
+        self._on_welcome = on_welcome
+        self._on_ack = on_ack
+        self._on_reject = on_reject
+        self._codes_rejected: set[Code] = set()
+
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        return self._spool.metrics
+
+    @property
+    def revision(self) -> int:
+        return self._spool.revision
+
+    def hello(self) -> device.Hello:
+        spool, identity = self._spool, self._identity
+        return device.Hello(
+            identity.device,
+            spool.epoch,
+            spool.hello_seq,
+            spool.durable,
+            0,
+            tags=dict(identity.tags),
+            agent=identity.agent,
+        )
+
+    async def connected(self, session: AgentDeviceSession) -> None:
+        with _translated():
+            await self._spool.confirm()
+        self.tally.connections += 1
+        if self._on_welcome is not None:
+            self._on_welcome(session.max_batch_bytes)
+        self.acknowledged(session.acked)
+        _log.info("connected to %s; %d batches wait", self._url, self._spool.waiting)
+
+    async def read(self, session: AgentDeviceSession) -> Sequence[Frame | device.Gap]:
+        spool = self._spool
+        while True:
+            sent = session.sent
+            if sent < spool.acked:
+                # The hub was restored from a copy, or is another hub. The batches that it lacks are not here any more.
+                return [device.Gap(sent + 1, spool.acked, UNKNOWN_TO_HUB_REASON)]
+            with _translated():
+                entries = await spool.read(sent, max_batches=session.room)
+            if not entries:
+                await spool.wait(sent)
+            elif frames := self._encode(entries, session.max_batch_bytes):
+                return frames
+            elif isinstance(first := entries[0], Stored) and first.seq == session.sent + 1:
+                await self._split(first, session.max_batch_bytes)
+
+    def transmitted(self, frame: Frame) -> None:
+        self.tally.transmit(frame.seq, frame.readings)
+
+    def acknowledged(self, acked: int) -> None:
+        self._spool.trim(acked)
+        self.tally.acknowledge(acked)
+        if self._on_ack is not None:
+            self._on_ack(acked)
+
+    def rejected(self, reject: device.Reject) -> None:
+        self.tally.reject(reject.seq)
+        level = logging.DEBUG if reject.code in self._codes_rejected else logging.WARNING
+        self._codes_rejected.add(reject.code)
+        _log.log(level, "the hub put batch %d in quarantine: %s (%s)", reject.seq, reject.message, reject.code)
+        if self._on_reject is not None:
+            self._on_reject(reject)
+
+    async def disconnected(self, ending: Ending) -> Ending:
+        """Begin a new epoch when the hub holds more batches of this epoch than the spool knows of."""
+        if ending.error is not Code.ROLLED_BACK:
+            return ending
+        spool = self._spool
+        before = spool.epoch
+        try:
+            await spool.begin_epoch()
+        except SpoolFailed:
+            raise
+        except SpoolError as error:
+            return Ending(str(error))  # the hub reports it again
+        self.tally.begin_epoch()
+        _log.warning(
+            "the spool is older than the hub's record of it (was it restored from a copy?): epoch %s follows %s, and "
+            "all waiting batches are sent in the new epoch",
+            spool.epoch,
+            before,
+        )
+        return ending
+
+    def _encode(self, entries: Sequence[Entry], max_bytes: int) -> list[Frame | device.Gap]:
+        """Return the entries as frames, up to the first that is too large."""
+        frames: list[Frame | device.Gap] = []
+        for entry in entries:
+            if isinstance(entry, device.Gap):
+                frames.append(entry)
+                continue
+            seq, batch = entry
+            if batch.format != self._format:
+                batch = encode_batch(decode_batch(batch), self._spool.metrics, self._format)
+            data = encode_frame(seq, batch)
+            if len(data) > max_bytes:
+                break
+            frames.append(Frame(seq, data, batch.readings))
+        return frames
+
+    async def _split(self, stored: Stored, limit: int) -> None:
+        """Replace a batch that is larger than this hub accepts by several."""
+        seq, batch = stored
+        parts = encode_within(
+            decode_batch(batch), self._spool.metrics, self._format, max_bytes=limit, max_rows=limits.MAX_TIMES
+        )
+        missing = batch.readings - sum(part.readings for part in parts)
+        if missing:
+            _log.error("%d readings are lost: each is larger than the %d bytes that the hub accepts", missing, limit)
+        with _translated():
+            await self._spool.replace(seq, parts, f"larger than the {limit} bytes that the hub accepts")
+
+
+class Uplink:
+    """Connects a spool to a hub until it is cancelled, or until reconnecting would only repeat the failure."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        identity: Identity,
         spool: Spool,
         *,
         on_welcome: Callable[[int], None] | None = None,
@@ -84,179 +238,66 @@ class Uplink:
         on_reject: Callable[[device.Reject], None] | None = None,
         surroundings: Surroundings | None = None,
     ) -> None:
-        self.state = Link.CONNECTING
-        self.tally = Tally()
-        self._endpoint = endpoint
-        self._introduction = introduction
-        self._spool = spool
-        self._on_welcome = on_welcome
-        self._on_ack = on_ack
-        self._on_reject = on_reject
-        self._surroundings = surroundings or Surroundings()
-        self._first_delay_ms = FIRST_DELAY_MS
-        self._stable_from = inf
-        self._codes_rejected: set[Code] = set()
+        def acknowledged(acked: int) -> None:
+            if on_ack is not None:
+                on_ack(acked)
+            self.wake()
+
+        outbox = SpoolOutbox(spool, identity, endpoint, on_welcome=on_welcome, on_ack=acknowledged, on_reject=on_reject)
+        self.tally = outbox.tally
+        self._client = Client(
+            endpoint,
+            outbox,
+            name=identity.agent,
+            on_change=self.wake,
+            on_wait=self._report,
+            surroundings=surroundings,
+        )
         self._reported: tuple[object, ...] | None = None
         self._changed = asyncio.Event()
 
-    async def run(self) -> NoReturn:
-        """Connects, transmits, comes back. Raises UplinkStopped, SpoolFailed."""
-        try:
-            await self._run()
-        finally:
-            self._set_state(Link.STOPPED)
+    @property
+    def state(self) -> ConnectionState:
+        """The state of the connection."""
+        return self._client.state
 
-    async def _run(self) -> NoReturn:
-        attempt = 0
-        around = self._surroundings
-        while True:
-            self._set_state(Link.CONNECTING)
-            acknowledged, self._stable_from = self.tally.acknowledged, inf
-            ending = await self._converse()
-            if self.tally.acknowledged != acknowledged or around.monotonic() >= self._stable_from:
-                attempt, self._reported = 0, None
-            if ending.error is Code.ROLLED_BACK:
-                ending = await self._begin_epoch(ending)
-            delay = delay_ms(
-                ending, attempt, first_ms=self._first_delay_ms, max_ms=around.max_delay_ms, random=around.random
-            )
-            self._report(ending, delay)
-            if delay is None:
-                raise UplinkStopped(ending.reason, ending.error)
-            self._set_state(Link.WAITING)
-            attempt += 1
-            await asyncio.sleep(delay / 1000)
+    async def run(self) -> NoReturn:
+        """Connect, transmit and reconnect. Raises UplinkStopped and SpoolFailed."""
+        try:
+            await self._client.run()
+        except ClientStopped as stopped:
+            _log.error("stopped: %s", stopped)
+            raise UplinkStopped(stopped.ending.reason, stopped.ending.error) from None
 
     async def wait_change(self) -> None:
-        """Returns at the next acknowledgement or change of state, or when it is woken."""
+        """Wait for the next acknowledgement, change of state, or call of `wake`."""
         await self._changed.wait()
 
     def wake(self) -> None:
-        """Ends every wait_change."""
-        # Whoever waits now goes on and looks again; whoever comes later looks first.
+        """End every `wait_change`."""
+        # Current waiters continue and check again; later waiters check before they wait.
         self._changed.set()
         self._changed.clear()
 
-    async def _converse(self) -> Ending:
-        """One connection, from the first packet to its end."""
-        endpoint = self._endpoint
-        try:
-            connection = await connect(
-                endpoint.url,
-                subprotocols=[Subprotocol(SUBPROTOCOLS[endpoint.format])],
-                additional_headers=endpoint.headers,
-                user_agent_header=self._introduction.agent or None,
-                proxy=endpoint.proxy,
-                compression=None,
-                open_timeout=OPEN_SECONDS,
-                close_timeout=CLOSE_SECONDS,
-                ping_interval=PING_SECONDS,
-                ping_timeout=PING_SECONDS,
-                max_size=MAX_HUB_MESSAGE_BYTES,
-            )
-        except InvalidStatus as refusal:
-            return _refused(refusal.response)
-        except (OSError, InvalidHandshake) as error:
-            return Ending(f"no connection: {error}")
-        try:
-            if connection.subprotocol is None:
-                return Ending("what answers there does not speak the device protocol", status=101)
-            conversation = Conversation(
-                connection,
-                self._spool,
-                introduction=self._introduction,
-                format=endpoint.format,
-                tally=self.tally,
-                events=Events(self._welcomed, self._acknowledged, self._rejected),
-                time_ns=self._surroundings.time_ns,
-            )
-            try:
-                return await conversation.run()
-            except ConnectionClosed as closed:
-                return _closed(closed)
-            except SpoolFailed:
-                raise
-            except SpoolError as error:
-                return Ending(str(error))
-            except WireError as error:
-                await connection.close(CLOSE_FOR_CODE.get(error.code, Close.BAD_MESSAGE), error.code)
-                return Ending(f"the conversation failed: {error.message}", error=error.code)
-        finally:
-            # Also when the agent is stopped: `async with` would then say that something failed (1011).
-            await connection.close()
-
-    def _welcomed(self, session: AgentDeviceSession) -> None:
-        self._stable_from = self._surroundings.monotonic() + STABLE_SECONDS
-        self._first_delay_ms = max(session.retry_ms, MIN_FIRST_DELAY_MS)
-        self.tally.connections += 1
-        if self._on_welcome is not None:
-            self._on_welcome(session.max_batch_bytes)
-        self._set_state(Link.ONLINE)
-        _log.info("connected to %s; %d batches wait", self._endpoint.url, self._spool.waiting)
-
-    def _acknowledged(self, acked: int) -> None:
-        if self._on_ack is not None:
-            self._on_ack(acked)
-        self.wake()
-
-    def _rejected(self, reject: device.Reject) -> None:
-        level = logging.DEBUG if reject.code in self._codes_rejected else logging.WARNING
-        self._codes_rejected.add(reject.code)
-        _log.log(level, "the hub put batch %d in quarantine: %s (%s)", reject.seq, reject.message, reject.code)
-        if self._on_reject is not None:
-            self._on_reject(reject)
-
-    async def _begin_epoch(self, ending: Ending) -> Ending:
-        before = self._spool.epoch
-        try:
-            await self._spool.begin_epoch()
-        except SpoolFailed:
-            raise
-        except SpoolError as error:
-            return Ending(str(error))  # the hub says it again
-        self.tally.begin_epoch()
-        _log.warning(
-            "the spool is older than what the hub holds of it (was it restored from a copy?): epoch %s follows %s, "
-            "and what waits is sent under it",
-            self._spool.epoch,
-            before,
-        )
-        return ending
-
-    def _report(self, ending: Ending, delay: float | None) -> None:
-        """Once per episode: the same trouble again is told only to who wants to know everything."""
+    def _report(self, ending: Ending, delay_s: float, attempt: int) -> None:
+        """Log a new problem as a warning, and its repetitions at debug level."""
         kind = (ending.status, ending.error, ending.close)
-        if delay is None:
-            _log.error("stopped: %s", ending.reason)
-            return
-        level = logging.DEBUG if kind == self._reported else logging.WARNING
+        repeated = attempt > 0 and kind == self._reported
         self._reported = kind
-        _log.log(level, "%s; readings stay in the spool, next attempt in %.1f s", ending.reason, delay / 1000)
-
-    def _set_state(self, state: Link) -> None:
-        self.state = state
-        self.wake()
-
-
-def _refused(response: Response) -> Ending:
-    """What an HTTP answer in place of an upgrade says."""
-    status = response.status_code
-    reason = {
-        401: "the hub does not know this token",
-        403: "this token may not write as this device",
-        404: "there is no hub under this address",
-        503: "the hub is busy",
-    }.get(status, "the connection was refused")
-    retry_after = response.headers.get("Retry-After", "")
-    return Ending(
-        f"{reason} (HTTP {status})",
-        status=status,
-        retry_ms=int(retry_after) * 1000 if retry_after.isdecimal() and len(retry_after) < 6 else None,
-    )
+        _log.log(
+            logging.DEBUG if repeated else logging.WARNING,
+            "%s; readings stay in the spool, next attempt in %.1f s",
+            ending.reason,
+            delay_s,
+        )
 
 
-def _closed(closed: ConnectionClosed) -> Ending:
-    if closed.rcvd is None:
-        return Ending(f"the connection broke: {closed.__cause__ or closed}", close=1006)
-    said = f": {closed.rcvd.reason}" if closed.rcvd.reason else ""
-    return Ending(f"the connection was closed ({closed.rcvd.code}){said}", close=closed.rcvd.code)
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn a SpoolError that may pass into OutboxUnavailable."""
+    try:
+        yield
+    except SpoolFailed:
+        raise
+    except SpoolError as error:
+        raise OutboxUnavailable(str(error)) from error

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
-from device_agent.endpoint import DEVICE_PATH
+from agent_client.endpoint import DEVICE_PATH
 from device_sim.report import HubBooks
 
 FLOW_PATH = "/api/v1/flow"

@@ -11,7 +11,7 @@ import msgspec
 import typer
 from rich.console import Console
 
-from device_agent.endpoint import device_url
+from agent_client.endpoint import device_url
 from device_agent.errors import AgentError
 from device_sim.assertion import Assertion, AssertionSyntaxError, parse_assertion
 from device_sim.display import report_table

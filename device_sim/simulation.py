@@ -12,8 +12,7 @@ from contextlib import contextmanager
 import psutil
 from rich.console import Console
 
-from device_agent import Link
-from device_agent.tally import Counts
+from device_agent import ConnectionState, Counts
 from device_sim.books import Books, BooksError, read_books, settled_books
 from device_sim.display import Snapshot
 from device_sim.fleet import SimulatedDevice
@@ -95,7 +94,7 @@ class Simulation:
             elapsed_s=now_s - self._began_s,
             duration_s=self.settings.duration_s,
             devices=len(self.units),
-            connected=sum(unit.agent.state is Link.ONLINE for unit in self.units),
+            connected=sum(unit.agent.state is ConnectionState.ONLINE for unit in self.units),
             sent=totals.sent,
             acked=totals.acked,
             waiting=max(0, totals.sent - totals.acked - lost),

@@ -28,7 +28,7 @@ INFLUXDB = "influxdb_client belongs to hub.storage.influxdb"
 LINE_PROTOCOL = "line_protocol_parser belongs to those who read line protocol: a file's and a message's"
 PAHO = "paho belongs to hub.mqtt, which is the bridge to a broker"
 PROTOBUF = "google.protobuf belongs to hub.mqtt.sparkplug"
-QUIET_IMPORTING = "what a file means is decided without sockets and without an event loop"
+QUIET_IMPORTING = "the importer uses sockets through agent_client only, and only in its upload"
 FASTAPI = "fastapi, starlette and uvicorn belong to hub.http"
 APSW = "apsw belongs to hub.journal, hub.registry and device_agent.spool, which own a file each"
 SERIAL = "serial and psutil belong to device_agent.sources"
@@ -71,6 +71,7 @@ WRONG_IMPORTS = [
     ("hub.mqtt", "hub.registry", LAYERS),
     ("importer", "asyncio", QUIET_IMPORTING),
     ("importer", "websockets", QUIET_IMPORTING),
+    ("importer", "agent_client.client", QUIET_IMPORTING),
     ("importer", "hub.http", DEVICE_SIDE),
     ("hub.ingest", "starlette", FASTAPI),
     ("hub.cli", "uvicorn", FASTAPI),

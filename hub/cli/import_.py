@@ -23,9 +23,7 @@ from importer.errors import ImportingError, MappingError
 from importer.mapping import Ambiguous, Precision, TableMapping, read_mapping_file
 from importer.row import Refusal
 from importer.survey import Survey
-from importer.upload.address import device_url
-from importer.upload.delivery import Interrupted, Target
-from importer.upload.upload import Events, Upload, check
+from importer.upload import Interrupted, Target, Upload, UploadEvents, check
 from wire import device as messages
 from wire.model import MetricType
 
@@ -157,7 +155,7 @@ def import_files(
                     survey.check()
                 options = HubOptions(url, token, config, data)
                 hub, secret = stack.enter_context(hub_address(COMMAND, options, role=Role.GATEWAY))
-                target = Target(device_url(hub), secret, f"telemetry-hub-import/{version('telemetry-hub')}")
+                target = Target.at(hub, secret, f"telemetry-hub-import/{version('telemetry-hub')}")
                 _stoppable(check(target))
                 for survey in surveys:
                     _survey(survey, report, refused)
@@ -201,7 +199,7 @@ async def _upload(target: Target, survey: Survey, report: ImportReport, rejects:
             for row in batch.rows:
                 rejects.write(row.raw)
 
-        async with Upload(target, survey, Events(stored, rejected, progress.trouble)) as upload:
+        async with Upload(target, survey, UploadEvents(stored, rejected, progress.trouble)) as upload:
             await upload.run()
     part.complete = True
 

@@ -12,8 +12,8 @@ import pytest
 from device_agent import (
     Agent,
     AgentError,
+    ConnectionState,
     Count,
-    Link,
     MemorySpool,
     Metric,
     ReadingError,
@@ -44,7 +44,7 @@ async def test_a_reading_arrives_with_its_definition(peer: Peer, tmp_path: Path)
         assert await agent.send({"on": True, "temperature": None}, 5, historical=True) == 2
         await agent.drain(10)
         assert agent.counts == (Count(2, 2), Count(2, 2), Count(), Count(), 0, 2, 1)
-        assert agent.state is Link.ONLINE
+        assert agent.state is ConnectionState.ONLINE
     assert peer.headers[0]["Authorization"] == "Bearer secret"
     hello = peer.hellos[0]
     assert (hello.device, hello.durable, hello.tags, hello.time) == (
@@ -177,7 +177,7 @@ async def test_an_agent_is_used_inside_its_context(peer: Peer) -> None:
     for _ in range(2):
         with pytest.raises(AgentError, match="not open"):
             await agent.send({"n": 1})
-        if agent.state is not Link.STOPPED:
+        if agent.state is not ConnectionState.STOPPED:
             async with agent:
                 pass
 
@@ -251,7 +251,7 @@ async def test_a_superseded_agent_stops(peer: Peer, tmp_path: Path) -> None:
                     await call
             await newer.send({"n": 2})
             await newer.drain(10)
-        assert older.state is Link.STOPPED
+        assert older.state is ConnectionState.STOPPED
     assert peer.values("n") == [2]
 
 
@@ -261,7 +261,7 @@ async def test_what_stopped_the_uplink_is_raised_at_the_end(peer: Peer) -> None:
     await older.__aenter__()
     await peer.until(lambda: len(peer.links) == 1)
     async with agent_of(peer):
-        while older.state is not Link.STOPPED:
+        while older.state is not ConnectionState.STOPPED:
             await older._uplink.wait_change()
     with pytest.raises(UplinkStopped):
         await older.__aexit__(None)

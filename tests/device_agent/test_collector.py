@@ -13,7 +13,7 @@ from device_agent.collector import MAX_COLLECTED_ROWS, Collector, Row
 from device_agent.errors import SpoolError, SpoolFailed
 from device_agent.intake import Intake
 from device_agent.spool import MemorySpool, SqliteSpool
-from device_agent.tally import Count
+from device_agent.uplink import Count
 
 ROW = {"n": 1.0}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from device_agent.tally import Count, Tally
+from device_agent.uplink import Count, Tally
 
 
 def test_a_batch_counts_once_however_often_it_is_sent() -> None:

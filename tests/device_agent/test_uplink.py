@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
-from device_agent import Agent, Count, Link, MemorySpool, Metric, SqliteSpool, Surroundings, Value
+from agent_client.session import DECLARE_BYTES
+from device_agent import Agent, ConnectionState, Count, MemorySpool, Metric, SqliteSpool, Surroundings, Value
 from device_agent.batch import Columns, encode_batch
-from device_agent.conversation import DECLARE_BYTES, FORGOTTEN_REASON
+from device_agent.uplink import UNKNOWN_TO_HUB_REASON
 from tests.device_agent.peer import QUICK, Peer, agent_of
 from tests.device_agent.records import agent_records
 from wire import device
@@ -79,7 +80,7 @@ async def test_a_restart_of_the_hub_is_waited_for(peer: Peer) -> None:
         await agent.drain(10)
         await peer.stop()
         await agent.send({"n": 1})
-        while agent.state is not Link.WAITING:
+        while agent.state is not ConnectionState.WAITING:
             await agent._uplink.wait_change()
         await peer.start()
         await agent.drain(10)
@@ -137,7 +138,7 @@ async def test_a_hub_that_forgot_is_told_of_the_gap(peer: Peer) -> None:
         await peer.drop()
         await agent.send({"n": 3})
         await agent.drain(10)
-    assert next(entry.message for entry in peer.journal) == device.Gap(1, 3, FORGOTTEN_REASON)
+    assert next(entry.message for entry in peer.journal) == device.Gap(1, 3, UNKNOWN_TO_HUB_REASON)
     assert peer.values("n") == [3]
     peer.check_order()
 
@@ -147,9 +148,9 @@ async def test_a_hub_that_forgot_is_told_of_the_gap(peer: Peer) -> None:
     [
         (HTTPStatus.UNAUTHORIZED, "the hub does not know this token (HTTP 401)"),
         (HTTPStatus.FORBIDDEN, "this token may not write as this device (HTTP 403)"),
-        (HTTPStatus.NOT_FOUND, "there is no hub under this address (HTTP 404)"),
+        (HTTPStatus.NOT_FOUND, "there is no hub at this address (HTTP 404)"),
         (HTTPStatus.SERVICE_UNAVAILABLE, "the hub is busy (HTTP 503)"),
-        (HTTPStatus.IM_A_TEAPOT, "the connection was refused (HTTP 418)"),
+        (HTTPStatus.IM_A_TEAPOT, "the hub refused the connection (HTTP 418)"),
     ],
 )
 async def test_a_refusal_is_told_once_and_outlived(
@@ -173,7 +174,7 @@ async def test_a_new_trouble_is_told(peer: Peer, caplog: pytest.LogCaptureFixtur
             peer.refusal = status, {}
             upgrades = peer.upgrades
             await peer.until(lambda upgrades=upgrades: peer.upgrades >= upgrades + 3)  # type: ignore[misc]
-        assert agent.state in (Link.WAITING, Link.CONNECTING)
+        assert agent.state in (ConnectionState.WAITING, ConnectionState.CONNECTING)
     assert ["401" in line for line in told(caplog)] == [True, False]
 
 
@@ -185,7 +186,7 @@ async def test_the_time_a_hub_asks_for_is_kept_to(peer: Peer) -> None:
     peer.refusal = None
     peer.greeting = device.Error(Code.BUSY, "too many at once", retry_ms=3_600_000)
     async with agent_of(peer) as agent:
-        while agent.state is not Link.WAITING:
+        while agent.state is not ConnectionState.WAITING:
             await agent._uplink.wait_change()
         assert (len(peer.hellos), peer.upgrades) == (1, 2)
         peer.greeting = None
@@ -243,7 +244,7 @@ async def test_a_server_that_is_no_hub_is_left(caplog: pytest.LogCaptureFixture)
             while connections < 3:
                 await agent._uplink.wait_change()
     (line,) = told(caplog)
-    assert line.startswith("what answers there does not speak the device protocol")
+    assert "does not speak the device protocol; readings stay" in line
 
 
 @pytest.mark.parametrize(("written", "sent"), [("json", "msgpack"), ("msgpack", "json"), ("json", "json")])
@@ -294,9 +295,9 @@ async def test_a_value_that_no_frame_can_hold_is_declared_lost(caplog: pytest.Lo
     async with Peer(max_batch_bytes=1024) as peer, agent_of(peer, spool=spool) as agent:
         await agent.send({"n": 1})
         await agent.drain(10)
-    assert peer.journal[0].message == device.Gap(1, 1, "larger than the 1024 bytes that the hub takes")
+    assert peer.journal[0].message == device.Gap(1, 1, "larger than the 1024 bytes that the hub accepts")
     assert peer.values("n") == [1]
-    assert any("1 readings are each larger" in line for line in told(caplog))
+    assert any("1 readings are lost: each is larger" in line for line in told(caplog))
 
 
 async def test_very_many_definitions_take_several_messages(peer: Peer) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from device_agent.endpoint import Endpoint, device_url
-from device_agent.errors import AgentError
+from agent_client.endpoint import AddressError, Endpoint, device_url
 
 
 @pytest.mark.parametrize(
@@ -30,7 +29,7 @@ def test_the_address_a_person_knows_is_enough(base: str, url: str) -> None:
 )
 def test_what_is_no_address_is_refused(base: str) -> None:
     """Anything that is not a hub's address is an error, credentials in it too."""
-    with pytest.raises(AgentError):
+    with pytest.raises(AddressError):
         device_url(base)
 
 

@@ -1,0 +1,227 @@
+"""The client of the device protocol: connects an outbox to a hub, and connects again when the connection ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import Callable
+from enum import Enum
+from math import inf
+from typing import NamedTuple, NoReturn
+
+from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.client import connect as open_websocket
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.http11 import Response
+from websockets.typing import Subprotocol
+
+from agent_client.endpoint import SUBPROTOCOLS, Endpoint
+from agent_client.reconnect import FIRST_DELAY_MS, MAX_DELAY_MS, Ending, delay_ms
+from agent_client.session import ClientSession, Outbox, OutboxUnavailable
+from wire.errors import CLOSE_FOR_CODE, Close, WireError
+
+MAX_HUB_MESSAGE_BYTES = 64 * 1024
+"""Largest message accepted from a hub; an error message is under 4 kB."""
+
+OPEN_SECONDS = 10.0
+"""Longest time for the connection and the upgrade."""
+
+CLOSE_SECONDS = 2.0
+"""Longest time for the closing handshake; everything that counts is acknowledged or in the outbox by then."""
+
+PING_SECONDS = 20.0
+"""Time between pings, and the time to answer one: detects a peer that disappeared without closing."""
+
+STABLE_SECONDS = 30.0
+"""A connection that lasted this long, or brought an acknowledgement, resets the backoff."""
+
+MIN_FIRST_DELAY_MS = 100
+"""Least bound of the first delay, so that agents do not flood a hub that asks for no delay."""
+
+
+class ConnectionState(Enum):
+    """State of the connection to the hub."""
+
+    CONNECTING = "connecting"
+    ONLINE = "online"
+    WAITING = "waiting"
+    """The last attempt failed; the next one follows after a delay."""
+    STOPPED = "stopped"
+
+
+class Surroundings(NamedTuple):
+    """Clocks, randomness and the longest delay of a client. Tests replace them."""
+
+    time_ns: Callable[[], int] = time.time_ns
+    monotonic: Callable[[], float] = time.monotonic
+    random: Callable[[], float] = random.random
+    max_delay_ms: int = MAX_DELAY_MS
+
+
+class ConnectFailed(Exception):
+    """The connection could not be opened; `ending` has the reason."""
+
+    def __init__(self, ending: Ending) -> None:
+        super().__init__(ending.reason)
+        self.ending = ending
+
+
+class ClientStopped(Exception):
+    """The connection ended for a reason that reconnecting would only repeat; `ending` has the reason."""
+
+    def __init__(self, ending: Ending) -> None:
+        super().__init__(ending.reason)
+        self.ending = ending
+
+
+async def connect(endpoint: Endpoint, *, name: str) -> ClientConnection:
+    """Open a connection that speaks the device protocol; `name` is the User-Agent. Raises ConnectFailed."""
+    url = endpoint.url
+    try:
+        connection = await open_websocket(
+            url,
+            subprotocols=[Subprotocol(SUBPROTOCOLS[endpoint.format])],
+            additional_headers=endpoint.headers,
+            user_agent_header=name or None,
+            proxy=endpoint.proxy,
+            compression=None,
+            open_timeout=OPEN_SECONDS,
+            close_timeout=CLOSE_SECONDS,
+            ping_interval=PING_SECONDS,
+            ping_timeout=PING_SECONDS,
+            max_size=MAX_HUB_MESSAGE_BYTES,
+        )
+    except InvalidStatus as refusal:
+        raise ConnectFailed(_refused(refusal.response)) from None
+    except (OSError, InvalidHandshake) as error:
+        raise ConnectFailed(Ending(f"{url} does not answer: {_reason(error)}")) from None
+    if connection.subprotocol is None:
+        await connection.close()
+        raise ConnectFailed(Ending(f"the server at {url} does not speak the device protocol", status=101))
+    return connection
+
+
+class Client:
+    """Sends what an outbox holds, over one connection at a time, until it is cancelled or stopped.
+
+    `on_change` is called when `state` changes. `on_wait` is called before each delay with the ending, the delay in
+    seconds, and how many attempts failed since the last progress.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        outbox: Outbox,
+        *,
+        name: str,
+        on_change: Callable[[], None] = lambda: None,
+        on_wait: Callable[[Ending, float, int], None] = lambda ending, delay_s, attempt: None,
+        surroundings: Surroundings | None = None,
+    ) -> None:
+        self.state = ConnectionState.CONNECTING
+        self._endpoint = endpoint
+        self._outbox = outbox
+        self._name = name
+        self._on_change = on_change
+        self._on_wait = on_wait
+        self._surroundings = surroundings or Surroundings()
+        self._first_delay_ms = FIRST_DELAY_MS
+        self._acked = 0
+
+    async def run(self) -> NoReturn:
+        """Connect, transmit and reconnect. Raises ClientStopped and what the outbox raises."""
+        surroundings = self._surroundings
+        attempt = 0
+        try:
+            while True:
+                self._set_state(ConnectionState.CONNECTING)
+                ending, progressed = await self._converse()
+                if progressed:
+                    attempt = 0
+                ending = await self._outbox.disconnected(ending)
+                delay = delay_ms(
+                    ending,
+                    attempt,
+                    first_ms=self._first_delay_ms,
+                    max_ms=surroundings.max_delay_ms,
+                    random=surroundings.random,
+                )
+                if delay is None:
+                    raise ClientStopped(ending)
+                self._on_wait(ending, delay / 1000, attempt)
+                self._set_state(ConnectionState.WAITING)
+                attempt += 1
+                await asyncio.sleep(delay / 1000)
+        finally:
+            self._set_state(ConnectionState.STOPPED)
+
+    async def _converse(self) -> tuple[Ending, bool]:
+        """Use one connection until it ends; return the reason, and whether the connection made progress."""
+        monotonic, stable_from = self._surroundings.monotonic, inf
+        acked_before = self._acked
+        try:
+            connection = await connect(self._endpoint, name=self._name)
+        except ConnectFailed as failure:
+            return failure.ending, False
+        session = ClientSession(
+            connection, self._outbox, format=self._endpoint.format, time_ns=self._surroundings.time_ns
+        )
+        state = session.state
+        try:
+            ending = await session.open()
+            if ending is None:
+                stable_from = monotonic() + STABLE_SECONDS
+                acked_before = min(acked_before, state.acked)
+                self._first_delay_ms = max(state.retry_ms, MIN_FIRST_DELAY_MS)
+                self._set_state(ConnectionState.ONLINE)
+                ending = await session.run()
+        except ConnectionClosed as closed:
+            ending = _closed(closed)
+        except OutboxUnavailable as error:
+            ending = Ending(str(error))
+        except WireError as error:
+            await connection.close(CLOSE_FOR_CODE.get(error.code, Close.BAD_MESSAGE), error.code)
+            ending = Ending(f"the conversation failed: {error.message}", error=error.code)
+        finally:
+            # Also when the client is cancelled: `async with` would then report a failure (1011).
+            await connection.close()
+        if stable_from < inf:
+            self._acked = state.acked
+        return ending, self._acked > acked_before or monotonic() >= stable_from
+
+    def _set_state(self, state: ConnectionState) -> None:
+        self.state = state
+        self._on_change()
+
+
+def _refused(response: Response) -> Ending:
+    """Return the ending for an HTTP answer in place of an upgrade."""
+    status = response.status_code
+    reason = {
+        401: "the hub does not know this token",
+        403: "this token may not write as this device",
+        404: "there is no hub at this address",
+        503: "the hub is busy",
+    }.get(status, "the hub refused the connection")
+    retry_after = response.headers.get("Retry-After", "")
+    return Ending(
+        f"{reason} (HTTP {status})",
+        status=status,
+        retry_ms=int(retry_after) * 1000 if retry_after.isdecimal() and len(retry_after) < 6 else None,
+    )
+
+
+def _closed(closed: ConnectionClosed) -> Ending:
+    if closed.rcvd is None:
+        return Ending(f"the connection broke: {closed.__cause__ or closed}", close=1006)
+    detail = f": {closed.rcvd.reason}" if closed.rcvd.reason else ""
+    return Ending(f"the hub closed the connection ({closed.rcvd.code}){detail}", close=closed.rcvd.code)
+
+
+def _reason(error: Exception) -> str:
+    # asyncio's text for a refused connection repeats the address; the system's text does not.
+    if isinstance(error, OSError) and error.errno and error.errno > 0:
+        return os.strerror(error.errno)
+    return str(error) or type(error).__name__

@@ -1,0 +1,219 @@
+"""One connection of a device to a hub, from the hello to its end.
+
+`wire.device_session` holds the rules of the protocol. This module passes it each message that arrives and sends what it
+allows. One task receives and one transmits. The next number to send is always the session's `sent + 1`, read again each
+time, because an acknowledgement can move it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+import msgspec
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
+
+from agent_client.reconnect import Ending
+from wire import device, limits
+from wire.codec import AGENT_MESSAGES, HUB_MESSAGES, Format
+from wire.device_session import AgentDeviceSession
+from wire.model import Metric
+
+WELCOME_SECONDS = 10.0
+"""Longest time from the hello to the welcome."""
+
+DECLARE_BYTES = limits.MAX_BATCH_BYTES // 2
+"""Definitions in one message; more are sent in several messages."""
+
+_log = logging.getLogger(__name__)
+
+
+class Frame(NamedTuple):
+    """An encoded data message, its number and how many readings it holds."""
+
+    seq: int
+    data: bytes
+    readings: int
+
+
+class OutboxUnavailable(Exception):
+    """The outbox cannot be read at the moment. The client reconnects later."""
+
+
+class Outbox(Protocol):
+    """Numbered batches of one device that wait for acknowledgement: the spool of an agent, or the batches of a file."""
+
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        """The definitions of all metrics that the batches use, by name."""
+
+    @property
+    def revision(self) -> int:
+        """A number that grows whenever a definition is added or changes."""
+
+    def hello(self) -> device.Hello:
+        """Return the first message of a connection; the session adds the metrics and the time."""
+
+    async def connected(self, session: AgentDeviceSession) -> None:
+        """Handle a welcome; all batches up to `session.acked` are acknowledged."""
+
+    async def read(self, session: AgentDeviceSession) -> Sequence[Frame | device.Gap]:
+        """Return the entries after `session.sent`, in order; wait until there is one.
+
+        No more than `session.room` entries, and no frame above `session.max_batch_bytes`. Raises OutboxUnavailable. Any
+        other exception ends the client.
+        """
+
+    def transmitted(self, frame: Frame) -> None:
+        """Record that a frame is sent, possibly not for the first time."""
+
+    def acknowledged(self, acked: int) -> None:
+        """Record that all batches up to this number are durable in the hub."""
+
+    def rejected(self, reject: device.Reject) -> None:
+        """Record that the hub put a batch in quarantine."""
+
+    async def disconnected(self, ending: Ending) -> Ending:
+        """Handle the end of a connection, or of an attempt, and return the ending that decides when to reconnect.
+
+        An exception ends the client.
+        """
+
+
+class ClientSession:
+    """The messages of one connection. Call `open` once, then `run` once."""
+
+    def __init__(
+        self, connection: ClientConnection, outbox: Outbox, *, format: Format, time_ns: Callable[[], int]
+    ) -> None:
+        self._connection = connection
+        self._outbox = outbox
+        self._format = format
+        self._time_ns = time_ns
+        self._hello = outbox.hello()
+        self.state = AgentDeviceSession(next_seq=self._hello.next_seq)
+        self._declared: dict[str, Metric] = {}
+        self._revision = -1
+        self._room = asyncio.Event()
+        self._failure: Exception | None = None
+
+    async def open(self) -> Ending | None:
+        """Send the hello and wait for the welcome; return None when batches may be sent."""
+        metrics = next(_split_definitions(self._undeclared()), [])
+        self._declared.update((metric.name, metric) for metric in metrics)
+        await self._send(msgspec.structs.replace(self._hello, metrics=metrics, time=self._time_ns()))
+        try:
+            async with asyncio.timeout(WELCOME_SECONDS):
+                reply = await self._receive()
+        except TimeoutError:
+            return Ending("the hub did not answer the hello")
+        if isinstance(reply, device.Error):
+            return _ending(reply)
+        await self._outbox.connected(self.state)
+        return None
+
+    async def run(self) -> Ending:
+        """Send and receive until the hub ends the connection.
+
+        Raises ConnectionClosed, WireError and what the outbox raises.
+        """
+        # No TaskGroup: in Python 3.11 it loses a cancellation that arrives while it ends for another reason.
+        transmitting = asyncio.create_task(self._transmit())
+        try:
+            return await self._listen()
+        except ConnectionClosed:
+            if self._failure is not None:
+                raise self._failure from None
+            raise
+        finally:
+            transmitting.cancel()
+            await asyncio.wait((transmitting,))
+
+    async def _listen(self) -> Ending:
+        while True:
+            match await self._receive():
+                case device.Ack():
+                    self._outbox.acknowledged(self.state.acked)
+                    self._room.set()
+                case device.TimeProbe(hub_time=hub_time):
+                    await self._send(device.TimeReply(hub_time, self._time_ns()))
+                case device.Reject() as reject:
+                    self._outbox.rejected(reject)
+                case device.Error() as error:
+                    return _ending(error)
+
+    async def _transmit(self) -> None:
+        """Send entries as far as the window allows, until the connection ends."""
+        state, outbox = self.state, self._outbox
+        try:
+            while True:
+                if state.room < 1:
+                    self._room.clear()
+                    await self._room.wait()
+                    continue
+                entries = await outbox.read(state)
+                if outbox.revision != self._revision:
+                    await self._declare()
+                await self._send_entries(entries)
+        except ConnectionClosed:
+            return  # _listen reports the reason
+        except Exception as error:  # noqa: BLE001 - run() raises it
+            self._failure = error
+            self._connection.transport.abort()  # ends _listen
+
+    async def _send_entries(self, entries: Iterable[Frame | device.Gap]) -> None:
+        """Send entries until one is not the next number any more, which an acknowledgement can cause."""
+        state = self.state
+        for entry in entries:
+            first = entry.from_seq if isinstance(entry, device.Gap) else entry.seq
+            if state.room < 1 or first != state.sent + 1:
+                return
+            if isinstance(entry, device.Gap):
+                state.send(first, entry.to)
+                _log.warning("batches %d to %d are declared lost: %s", first, entry.to, entry.reason)
+                await self._send(entry)
+            else:
+                state.send(first, first)
+                self._outbox.transmitted(entry)
+                await self._connection.send(entry.data, text=self._format == "json")
+
+    async def _declare(self) -> None:
+        # The revision is read before the metrics: a definition that is added in between is declared next time.
+        revision = self._outbox.revision
+        for metrics in _split_definitions(self._undeclared()):
+            self._declared.update((metric.name, metric) for metric in metrics)
+            await self._send(device.Declare(metrics))
+        self._revision = revision
+
+    def _undeclared(self) -> list[Metric]:
+        return [metric for metric in self._outbox.metrics.values() if self._declared.get(metric.name) != metric]
+
+    async def _send(self, message: device.AgentMessage) -> None:
+        await self._connection.send(AGENT_MESSAGES[self._format].encode(message), text=self._format == "json")
+
+    async def _receive(self) -> device.HubMessage:
+        message = HUB_MESSAGES[self._format].decode(await self._connection.recv(decode=False))
+        self.state.receive(message)
+        return message
+
+
+def _ending(error: device.Error) -> Ending:
+    return Ending(f"{error.message} ({error.code})", error=error.code, retry_ms=error.retry_ms)
+
+
+def _split_definitions(metrics: Iterable[Metric]) -> Iterator[list[Metric]]:
+    """Yield the definitions in lists that each fit into a message."""
+    portion: list[Metric] = []
+    size = 0
+    for metric in metrics:
+        weight = len(AGENT_MESSAGES["json"].encode(device.Declare([metric])))
+        if portion and size + weight > DECLARE_BYTES:
+            yield portion
+            portion, size = [], 0
+        portion.append(metric)
+        size += weight
+    if portion:
+        yield portion

@@ -1,1 +1,0 @@
-"""The way of an import's batches over the device protocol: many devices, a bounded number of connections."""
