@@ -140,7 +140,7 @@ def test_the_limits_are_all_told_with_their_values() -> None:
 
 def test_the_answers_name_codes_that_there_are() -> None:
     """Each answer's close code belongs to its code; a reject has none."""
-    answers = document.rows(document.section("## What the hub answers to what is wrong"))
+    answers = document.rows(document.section("## Errors"))
     assert len(answers) > 30
     told = set()
     for row in answers:
