@@ -1,4 +1,4 @@
-"""docs/api.md is true of a real hub: its commands give the answers that stand below them, and its tables are whole."""
+"""Tests that docs/api.md agrees with a real hub: its commands return the printed answers, its tables are complete."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ QUESTIONS = [
 ]
 EXPORTS = [command.strip() for label, command in BLOCKS if label == "sh" and command.startswith("hub export")]
 ANY = "…"
-"""In an answer on the page: something else each time."""
+"""Placeholder on the page for a value that differs each time."""
 BEGIN = 1_769_860_800_000_000_000
 
 
 @pytest.fixture(scope="module")
 async def hub(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hub]:
-    """A hub with the readings of the page."""
+    """Start a hub with the readings of the page."""
     async with running_hub(tmp_path_factory.mktemp("page") / "data") as hub:
         metrics = [Metric("pressure", unit="bar", description="at the outlet"), Metric("running", "boolean")]
         token = await hub.token("device", "--device", "pump")
@@ -46,19 +46,19 @@ async def hub(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hub]:
         yield hub
 
 
-def fits(said: Any, answer: Any) -> bool:
-    """Whether an answer is what the page says, but for what is something else each time."""
-    if said == ANY:
+def matches(expected: Any, answer: Any) -> bool:
+    """Return whether an answer equals the one on the page, placeholders aside."""
+    if expected == ANY:
         return answer is not None
-    if isinstance(said, dict) and isinstance(answer, dict):
-        return said.keys() == answer.keys() and all(fits(said[name], answer[name]) for name in said)
-    if isinstance(said, list) and isinstance(answer, list):
-        return len(said) == len(answer) and all(map(fits, said, answer))
-    return bool(said == answer)
+    if isinstance(expected, dict) and isinstance(answer, dict):
+        return expected.keys() == answer.keys() and all(matches(expected[name], answer[name]) for name in expected)
+    if isinstance(expected, list) and isinstance(answer, list):
+        return len(expected) == len(answer) and all(map(matches, expected, answer))
+    return bool(expected == answer)
 
 
 async def curl(hub: Hub, command: str) -> httpx.Response:
-    """Does what curl would do with these arguments."""
+    """Send the request that curl would send with these arguments."""
     text = command.replace("$HUB", hub.url).replace("$TOKEN", await hub.admin())
     _, *arguments = shlex.split(text)
     headers = dict(value.split(": ", 1) for flag, value in zip(arguments[:-1:2], arguments[1:-1:2], strict=True))
@@ -67,19 +67,19 @@ async def curl(hub: Hub, command: str) -> httpx.Response:
         return await client.get(arguments[-1], headers={"Accept": "*/*", **headers})
 
 
-@pytest.mark.parametrize(("command", "said"), QUESTIONS)
-async def test_a_command_of_the_page_is_answered_as_the_page_says(hub: Hub, command: str, said: str) -> None:
-    """JSON by its content, all else letter by letter."""
+@pytest.mark.parametrize(("command", "expected"), QUESTIONS)
+async def test_a_command_of_the_page_is_answered_as_the_page_says(hub: Hub, command: str, expected: str) -> None:
+    """JSON answers are compared by content, other answers character by character."""
     answer = await curl(hub, command)
     if answer.headers["content-type"].endswith("json"):
-        assert fits(json.loads(said), answer.json()), answer.text
+        assert matches(json.loads(expected), answer.json()), answer.text
     else:
-        assert answer.text.replace("\r\n", "\n") == said
+        assert answer.text.replace("\r\n", "\n") == expected
 
 
 @pytest.mark.parametrize("command", EXPORTS)
 async def test_an_export_of_the_page_works(hub: Hub, tmp_path: Path, command: str) -> None:
-    """It makes its file."""
+    """The command writes its file."""
     arguments = shlex.split(command)
     process = await asyncio.create_subprocess_exec(
         *COMMAND,
@@ -94,23 +94,23 @@ async def test_an_export_of_the_page_works(hub: Hub, tmp_path: Path, command: st
 
 
 async def test_the_page_names_every_operation_and_no_other(hub: Hub) -> None:
-    """As the hub's own description has them."""
+    """The table has the operations of the OpenAPI document."""
     description = await hub.get("/api/v1/openapi.json")
     described = {f"{method.upper()} {path}" for path, methods in description["paths"].items() for method in methods}
     assert set(re.findall(r"^\| `([A-Z]+ /[^`]+)` \|", PAGE, re.MULTILINE)) == described
 
 
 def test_the_page_says_what_to_do_about_every_code() -> None:
-    """With the status that it comes with."""
-    told = re.findall(r"^\| `(\w+)` \| (\d{3}) \| .+\. \|$", PAGE, re.MULTILINE)
-    assert sorted(code for code, _ in told) == sorted(ProblemCode)
-    assert {(code, int(status)) for code, status in told} >= {
+    """The table has every code with its status and a sentence."""
+    documented = re.findall(r"^\| `(\w+)` \| (\d{3}) \| .+\. \|$", PAGE, re.MULTILINE)
+    assert sorted(code for code, _ in documented) == sorted(ProblemCode)
+    assert {(code, int(status)) for code, status in documented} >= {
         (code.value, int(status)) for status, code in CODES.items() if status != 400
     }
 
 
 async def test_the_page_names_every_parameter_of_a_history_and_of_an_export(hub: Hub) -> None:
-    """In code style."""
+    """Each parameter is named in code style."""
     paths = (await hub.get("/api/v1/openapi.json"))["paths"]
     for path in ("/api/v1/history", "/api/v1/export"):
         for parameter in paths[path]["get"]["parameters"]:

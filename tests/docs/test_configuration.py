@@ -1,4 +1,4 @@
-"""docs/configuration.md and the settings say the same."""
+"""Tests that docs/configuration.md agrees with the settings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BROKER_ROW = re.compile(r"^\| `([a-z0-9_.]+)` \| (?:`([^`]*)` )?\| ([^|]+) \|$",
 
 
 def settings(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
-    """(name, environment variable, default, description) of every setting."""
+    """Yield name, environment variable, default and description of every setting."""
     for name, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from settings(field.annotation, f"{prefix}{name}.")
@@ -30,7 +30,7 @@ def settings(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[tu
 
 
 def settings_of_a_broker(model: type[BaseModel] = MqttSettings, prefix: str = "") -> Iterator[tuple[str, str, str]]:
-    """(name, default, description) of every setting in a table of [[mqtt]], the tables within it last."""
+    """Yield name, default and description of every setting of a table [[mqtt]]; its inner tables come last."""
     inner: dict[str, type[BaseModel]] = {}
     for name, field in model.model_fields.items():
         within = [kind for kind in (field.annotation, *get_args(field.annotation)) if isinstance(kind, type)]
@@ -45,19 +45,19 @@ def settings_of_a_broker(model: type[BaseModel] = MqttSettings, prefix: str = ""
 
 
 def test_every_setting_of_a_broker_is_documented_with_its_default_and_nothing_else_is() -> None:
-    """The table of [[mqtt]] has one row a setting, with the default and the sentence of the code."""
+    """The table of [[mqtt]] has one row per setting, with the default and the description of the code."""
     assert BROKER_ROW.findall(DOCUMENT.read_text().partition("## Settings of MQTT brokers")[2]) == list(
         settings_of_a_broker()
     )
 
 
 def test_every_setting_is_documented_with_its_default_and_nothing_else_is() -> None:
-    """The table has one row a setting, with the variable, default and sentence of the code."""
+    """The table has one row per setting, with the variable, default and description of the code."""
     assert ROW.findall(DOCUMENT.read_text()) == list(settings())
 
 
 def test_the_example_file_of_the_document_is_accepted(tmp_path: Path) -> None:
-    """What people copy from the document works."""
+    """The example can be copied and loads."""
     example = re.search(r"```toml\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
     assert example is not None
     file = tmp_path / "hub.toml"
@@ -129,7 +129,7 @@ GIVEN = "{topic = 'a/{device}/{metric}'}"
     ],
 )
 def test_a_wrong_setting_is_named(tmp_path: Path, text: str, message: str) -> None:
-    """Unknown keys, wrong values and broken files are told by name."""
+    """The error names an unknown key, a wrong value or a broken file, in one line."""
     file = tmp_path / "hub.toml"
     file.write_text(text)
     with pytest.raises(SettingsError, match=message) as error:
@@ -140,7 +140,7 @@ def test_a_wrong_setting_is_named(tmp_path: Path, text: str, message: str) -> No
 def test_the_command_line_wins_over_the_environment_and_that_over_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each level overrides the one below, also inside a section."""
+    """Each level overrides the one below, even inside a section."""
     file = tmp_path / "hub.toml"
     file.write_text("name = 'file'\nlisten = '127.0.0.1:1'\n[store]\nthreads = 2\nmemory_limit = '2GB'\n")
     monkeypatch.setenv("HUB_LISTEN", "127.0.0.1:2")
@@ -157,7 +157,7 @@ def test_the_command_line_wins_over_the_environment_and_that_over_the_file(
 def test_the_names_of_influxdbs_own_tools_mean_the_stores_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As variables, or as files that hold the value; they win over the file, and one without a value is not given."""
+    """`INFLUXDB_…` variables and their `_FILE` forms override the settings file; an empty variable is ignored."""
     secret = tmp_path / "token"
     secret.write_text("very secret\n")
     file = tmp_path / "hub.toml"
@@ -186,10 +186,10 @@ def test_the_names_of_influxdbs_own_tools_mean_the_stores_settings(
         ({"INFLUXDB_PASSWORD_FILE": "/dev/null"}, "INFLUXDB_PASSWORD_FILE: /dev/null is empty"),
     ],
 )
-def test_settings_of_influxdb_that_contradict_each_other_are_told(
+def test_contradicting_settings_of_influxdb_are_rejected(
     monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], message: str
 ) -> None:
-    """Nobody has to guess which one counted."""
+    """Two different values for one setting are an error that names both variables."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match=message):

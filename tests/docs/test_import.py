@@ -1,4 +1,4 @@
-"""docs/import.md describes every field of a mapping."""
+"""Tests that docs/import.md describes every field of a mapping."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DOCUMENT = (Path(__file__).parents[2] / "docs" / "import.md").read_text()
 
 @pytest.mark.parametrize(("mapping", "heading"), [(LineMapping, "### Line protocol"), (TableMapping, "### CSV")])
 def test_every_field_of_a_mapping_is_described(mapping: type[msgspec.Struct], heading: str) -> None:
-    """A row for each, and no row for what does not exist."""
+    """The table has one row for each field and no other row."""
     part = DOCUMENT.partition(heading)[2].partition("\n#")[0]
-    told = re.findall(r"^\| `(\w+)` \|", part, re.MULTILINE)
-    assert sorted(told) == sorted(field.name for field in msgspec.structs.fields(mapping))
+    documented = re.findall(r"^\| `(\w+)` \|", part, re.MULTILINE)
+    assert sorted(documented) == sorted(field.name for field in msgspec.structs.fields(mapping))
