@@ -1,8 +1,9 @@
 """Check that the words of the repository are plain technical English: `python -m tests.prose [PATH...]`.
 
-The check reads Python docstrings, comments, log events, error messages and help texts; Markdown documents; and
-TypeScript comments. It rejects the words of `BANNED` and texts that begin with a word of `FRAGMENTS`. Code in
-backticks, quoted words and identifiers do not count: a protocol may need any word.
+The check reads Python docstrings, comments, log events, error messages and help texts; Markdown documents; TypeScript
+comments, sentences and page text; and the comments of configuration files. It rejects the words of `BANNED` and texts
+that begin with a word of `FRAGMENTS`. Code in backticks, quoted words and identifiers do not count: a protocol may need
+any word.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-SUFFIXES = (".py", ".md", ".ts", ".tsx")
 SKIPPED_FOLDERS = {"node_modules", "build", "dist", "data", "static", "__pycache__"}
 
 BANNED = {
@@ -58,6 +58,8 @@ WORDS = {
 OPENING = re.compile(rf"\s*(?:[-*] )?({'|'.join(sorted(FRAGMENTS, key=len, reverse=True))})\b")
 QUOTED = re.compile(r"``.+?``|`[^`]*`|\"\w+\"|'\w+'|https?://\S+", re.DOTALL)
 FENCE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
+HASH_COMMENT = re.compile(r"(?:^|(?<=\s))#.*", re.MULTILINE)
+PAGE_TEXT = re.compile(r">([^<>{}]+)<")
 TYPESCRIPT = re.compile(
     r"(?P<comment>/\*.*?\*/|//[^\n]*)"
     r"|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'|`(?:\\.|[^`\\])*`"
@@ -123,21 +125,41 @@ def markdown_texts(source: str) -> Iterator[Text]:
 
 
 def typescript_texts(source: str) -> Iterator[Text]:
-    """Yield the comments of a TypeScript module; the opening of a `/**` comment is checked like a docstring's."""
+    """Yield the comments, the strings of several words and the JSX text of a TypeScript module.
+
+    The opening of a `/**` comment is checked like a docstring's.
+    """
     for token in TYPESCRIPT.finditer(source):
         if comment := token["comment"]:
             opens = comment.startswith("/**")
             content = comment.removeprefix("/**") if opens else comment
             yield Text(source.count("\n", 0, token.start()) + 1, content.replace("\n *", "\n  "), opens)
+        elif " " in token[0]:
+            yield Text(source.count("\n", 0, token.start()) + 1, token[0][1:-1])
+    for text in PAGE_TEXT.finditer(TYPESCRIPT.sub("", source)):
+        yield Text(source.count("\n", 0, source.find(text[1])) + 1, text[1])
 
 
-READERS = {".py": python_texts, ".md": markdown_texts, ".ts": typescript_texts, ".tsx": typescript_texts}
+def configuration_texts(source: str) -> Iterator[Text]:
+    """Yield the comments of a file whose comments begin with `#`."""
+    for comment in HASH_COMMENT.finditer(source):
+        yield Text(source.count("\n", 0, comment.start()) + 1, comment[0])
 
 
-def check(source: str, suffix: str) -> list[Finding]:
+READERS = {
+    ".py": python_texts,
+    ".md": markdown_texts,
+    ".ts": typescript_texts,
+    ".tsx": typescript_texts,
+    **dict.fromkeys((".toml", ".yml", ".conf", ".service", "Makefile", "Dockerfile", ".example"), configuration_texts),
+}
+"""Reader of each kind of file, by its suffix or, without one, its name."""
+
+
+def check(source: str, kind: str) -> list[Finding]:
     """Return the findings in one file's source, in the order of their lines."""
     findings: set[Finding] = set()
-    for text in READERS[suffix](source):
+    for text in READERS[kind](source):
         prose = QUOTED.sub(lambda quoted: "\n" * quoted[0].count("\n") + "§", text.content)
         if text.opens and (opening := OPENING.match(prose)):
             findings.add(Finding(text.line, opening[1], FRAGMENTS[opening[1]]))
@@ -154,7 +176,8 @@ def files_under(path: Path) -> list[Path]:
     return sorted(
         file
         for file in path.rglob("*")
-        if file.suffix in SUFFIXES
+        if file.is_file()
+        and (file.suffix or file.name) in READERS
         and not any(part in SKIPPED_FOLDERS or part.startswith(".") for part in file.relative_to(path).parts)
     )
 
@@ -163,7 +186,7 @@ def main(paths: list[Path]) -> int:
     """Print every finding below these paths, or below the working directory; return 1 if there is one."""
     count = 0
     for file in [file for path in paths or [Path()] for file in files_under(path)]:
-        for finding in check(file.read_text(encoding="utf-8"), file.suffix):
+        for finding in check(file.read_text(encoding="utf-8"), file.suffix or file.name):
             count += 1
             print(f"{file}:{finding.line}: '{finding.word}': write instead: {finding.plain}")
     if count:

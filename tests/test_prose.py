@@ -28,13 +28,13 @@ SAMPLES = [
 ]
 
 
-def words(source: str, suffix: str) -> list[str]:
-    return [finding.word for finding in check(source, suffix)]
+def words(source: str, kind: str) -> list[str]:
+    return [finding.word for finding in check(source, kind)]
 
 
 @pytest.mark.parametrize("sample", SAMPLES)
 @pytest.mark.parametrize(
-    ("frame", "suffix"),
+    ("frame", "kind"),
     [
         ('def f():\n    """Return nothing.\n\n    {}\n    """\n', ".py"),
         ("x = 1  # {}\n", ".py"),
@@ -46,16 +46,20 @@ def words(source: str, suffix: str) -> list[str]:
         ("| head |\n| --- |\n| {} |\n", ".md"),
         ("const x = 1; // {}\n", ".ts"),
         ("/**\n * Text.\n * {}\n */\n", ".tsx"),
+        ('const text = "{}";\n', ".ts"),
+        ("const text = <p className={{name}}>{}</p>;\n", ".tsx"),
+        ("[table]\nkey = 1  # {}\n", ".toml"),
+        ("# {}\nall:\n", "Makefile"),
     ],
 )
-def test_a_banned_word_is_found_wherever_people_read_it(sample: str, frame: str, suffix: str) -> None:
+def test_a_banned_word_is_found_wherever_people_read_it(sample: str, frame: str, kind: str) -> None:
     """Every banned word is found in every kind of text."""
-    assert words(frame.format(sample), suffix)
+    assert words(frame.format(sample), kind)
 
 
 @pytest.mark.parametrize("opening", FRAGMENTS)
 @pytest.mark.parametrize(
-    ("frame", "suffix"),
+    ("frame", "kind"),
     [
         ('"""{} a reader gets."""\n', ".py"),
         ('class A:\n    """{} a reader gets."""\n', ".py"),
@@ -66,13 +70,13 @@ def test_a_banned_word_is_found_wherever_people_read_it(sample: str, frame: str,
         ("/** {} a reader gets. */\n", ".ts"),
     ],
 )
-def test_a_fragment_is_found_by_its_opening(opening: str, frame: str, suffix: str) -> None:
+def test_a_fragment_is_found_by_its_opening(opening: str, frame: str, kind: str) -> None:
     """Every opening of a fragment is found in docstrings, documents and documentation comments."""
-    assert opening in words(frame.format(opening), suffix)
+    assert opening in words(frame.format(opening), kind)
 
 
 @pytest.mark.parametrize(
-    ("source", "suffix"),
+    ("source", "kind"),
     [
         ('"""Return the entries after `offset`, and wait for more."""\n', ".py"),
         ("position = file.tell()  # file.tell() counts bytes, judge_batch and tell=1 are names\n", ".py"),
@@ -82,13 +86,14 @@ def test_a_fragment_is_found_by_its_opening(opening: str, frame: str, suffix: st
         ('print("it goes on")\n', ".py"),
         ("# What to do next\n\nWhat is a device?\n\nUse `tell`:\n\n```\ntell whoever\n```\n\nDone.\n", ".md"),
         ('const url = "https://example/told"; const rule = /go on/; // It stops.\n', ".ts"),
-        ("const text = `whoever ${name} // is told`;\n// Whatever it is.\n", ".ts"),
+        ("const text = `whoever${name}`; // Whatever it is.\n", ".ts"),
+        ('key = "told #1"  # It stops.\n', ".toml"),
         ("// Where the sheet ends, draw it again.\n", ".ts"),
     ],
 )
-def test_plain_english_names_and_quoted_words_pass(source: str, suffix: str) -> None:
+def test_plain_english_names_and_quoted_words_pass(source: str, kind: str) -> None:
     """Identifiers, code, quoted words and strings that are not messages give no finding."""
-    assert check(source, suffix) == []
+    assert check(source, kind) == []
 
 
 def test_a_finding_has_its_line_and_its_replacement(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
