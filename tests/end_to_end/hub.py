@@ -31,6 +31,7 @@ class Hub:
         *,
         options: Sequence[str] = (),
         launcher: Sequence[str] = COMMAND,
+        command: Sequence[str] = COMMAND,
         log: Path | None = None,
     ) -> None:
         self.data = data
@@ -38,6 +39,7 @@ class Hub:
         self.said: list[str] = []
         self._options = options
         self._launcher = launcher
+        self._command = command
         self._port = 0
         self._process: asyncio.subprocess.Process | None = None
         self._admin: str | None = None
@@ -47,6 +49,11 @@ class Hub:
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process runs."""
+        return self._process is not None and self._process.returncode is None
 
     @property
     def ws_url(self) -> str:
@@ -112,7 +119,7 @@ class Hub:
 
     async def run(self, *arguments: str) -> str:
         """Another `hub` command, which must succeed; what it printed."""
-        process = await asyncio.create_subprocess_exec(*COMMAND, *arguments, stdout=asyncio.subprocess.PIPE)
+        process = await asyncio.create_subprocess_exec(*self._command, *arguments, stdout=asyncio.subprocess.PIPE)
         out, _ = await process.communicate()
         assert process.returncode == 0
         return out.decode().strip()
