@@ -55,7 +55,7 @@ async def test_the_page_draws_what_the_books_say(tmp_path: Path, chromium: Path)
                 await says(page, "flow-verdict", "not known yet")
                 for scheme in ("light", "dark"):
                     phone = await open_page(browser, hub, "/flow", viewport=PHONE, color_scheme=scheme)
-                    await says(phone, "flow-store", "Not available")
+                    await says(phone, "flow-store", "Unavailable")
                     await check_layout(phone)
             await says(page, "flow-verdict", "Balanced")
             await says(page, "flow-store", "Running")

@@ -40,10 +40,10 @@ async def test_the_page_tells_how_each_broker_is(tmp_path: Path, chromium: Path,
                 await expect(card).to_contain_text(re.compile("Readings accepted1"), timeout=TIMEOUT_MS)
                 await check_layout(page)
                 broker.stop()
-                await expect(card).to_contain_text("What is to go out waits in the journal", timeout=TIMEOUT_MS)
+                await expect(card).to_contain_text("Outgoing messages wait in the journal", timeout=TIMEOUT_MS)
                 assert (await page.request.get(hub.url + "/ready")).ok
                 phone = await open_page(browser, hub, "/mqtt", viewport=PHONE, color_scheme="dark")
-                await expect(phone.get_by_test_id("bridge-plant")).to_contain_text("Not connected", timeout=TIMEOUT_MS)
+                await expect(phone.get_by_test_id("bridge-plant")).to_contain_text("Reconnecting", timeout=TIMEOUT_MS)
                 await check_layout(phone)
                 broker.start()
                 await expect(card.get_by_test_id("bridge-phase")).to_have_text("Connected", timeout=TIMEOUT_MS)

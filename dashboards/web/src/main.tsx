@@ -20,9 +20,48 @@ import { FlowPage } from "./pages/flow";
 import { MqttPage } from "./pages/mqtt";
 import { QuarantinePage } from "./pages/quarantine/page";
 import { SignInPage } from "./pages/sign_in";
+import { PageMessage } from "./ui/controls";
 import { startTheme } from "./ui/preferences";
 import { route, startRouting } from "./ui/route";
 import { Shell } from "./ui/shell";
+
+function App() {
+  const session = hub.session.value;
+  if (session === "out") return <SignInPage />;
+  return (
+    <Shell>
+      {session === "unreachable" && hub.info.value === null ? (
+        <PageMessage title="The hub does not respond">
+          Devices keep their readings until the connection is restored. This page retries automatically.
+        </PageMessage>
+      ) : (
+        <Page />
+      )}
+    </Shell>
+  );
+}
+
+function Page() {
+  const shown = route.value;
+  switch (shown.page) {
+    case "fleet":
+      return <FleetPage />;
+    case "flow":
+      return <FlowPage />;
+    case "device":
+      return <DevicePage key={shown.device} device={shown.device} />;
+    case "quarantine":
+      return <QuarantinePage />;
+    case "mqtt":
+      return <MqttPage />;
+    case "unknown":
+      return (
+        <PageMessage title="Page not found" hasLink>
+          The address may belong to another version of the hub.
+        </PageMessage>
+      );
+  }
+}
 
 startTheme();
 startRouting();
@@ -30,36 +69,3 @@ startTicking();
 exposeTestHook();
 void hub.open();
 render(<App />, document.getElementById("app") as HTMLElement);
-
-export function App() {
-  const session = hub.session.value;
-  if (session === "out") return <SignInPage />;
-  const shown = route.value;
-  return (
-    <Shell>
-      {session === "unreachable" && hub.info.value === null ? (
-        <div class="message">
-          <h1>The hub does not answer</h1>
-          <p>Devices keep their readings until it is back. This page tries again by itself.</p>
-        </div>
-      ) : (
-        <>
-          {shown.page === "fleet" && <FleetPage />}
-          {shown.page === "flow" && <FlowPage />}
-          {shown.page === "device" && <DevicePage key={shown.device} device={shown.device} />}
-          {shown.page === "quarantine" && <QuarantinePage />}
-          {shown.page === "mqtt" && <MqttPage />}
-          {shown.page === "unknown" && (
-            <div class="message">
-              <h1>There is no such page</h1>
-              <p>The address may be from another version of the hub.</p>
-              <a class="button" href="/">
-                Go to the fleet
-              </a>
-            </div>
-          )}
-        </>
-      )}
-    </Shell>
-  );
-}

@@ -8,135 +8,176 @@ const CLICK_PX = 4;
 /** Zoom factor of one wheel notch. */
 const NOTCH = 1.2;
 const NOTCH_PX = 100;
+/** Height of one line for wheels that report lines. */
+const LINE_PX = 33;
 const KEY_PAN = 0.2;
+const KEY_ZOOM = 1.5;
+const MIN_PINCH_PX = 20;
+
+interface PressedPointer {
+  x: number;
+  start: number;
+}
 
 /** Attach the gestures to a chart's viewport. Return the function that detaches them. `source` is the chart. */
 export function attachGestures(viewport: HTMLElement, scheduler: FrameScheduler, source: object): () => void {
-  const { view } = scheduler;
-  const pointers = new Map<number, { x: number; start: number }>();
-  let origin: TimeView | null = null;
+  const controller = new AbortController();
+  const { signal } = controller;
+  const move = new TimeMover(viewport, scheduler);
+  attachPointer(viewport, scheduler, move, source, signal);
+  viewport.addEventListener("wheel", (event) => onWheel(event, viewport, move), { passive: false, signal });
+  viewport.addEventListener("dblclick", () => move.toLive(), { signal });
+  viewport.addEventListener("keydown", (event) => onKeyDown(event, viewport, move), { signal });
+  return () => controller.abort();
+}
+
+/** Changes the time view for positions on one viewport. */
+class TimeMover {
+  private readonly viewport: HTMLElement;
+  private readonly scheduler: FrameScheduler;
+
+  constructor(viewport: HTMLElement, scheduler: FrameScheduler) {
+    this.viewport = viewport;
+    this.scheduler = scheduler;
+  }
+
+  get view(): TimeView {
+    return this.scheduler.view.peek();
+  }
+
+  get width(): number {
+    return Math.max(1, this.viewport.clientWidth - EDGE_PX);
+  }
+
+  /** Return a horizontal position as a fraction of the width. */
+  fractionOf(clientX: number): number {
+    return Math.min(1, Math.max(0, (clientX - this.viewport.getBoundingClientRect().left) / this.width));
+  }
+
+  set(view: TimeView): void {
+    this.scheduler.view.value = view;
+    this.scheduler.requestFrame();
+  }
+
+  pan(fraction: number, from = this.view): void {
+    this.set(pan(from, this.scheduler.now(), fraction));
+  }
+
+  zoom(factor: number, anchor: number, from = this.view): void {
+    this.set(zoom(from, this.scheduler.now(), factor, anchor));
+  }
+
+  /** Follow the newest readings in the next larger range, or in the default range if the view is live already. */
+  toLive(): void {
+    const span = spanOf(this.view);
+    const range = RANGES.find(({ span_ms }) => span_ms >= span * 0.999);
+    this.set({
+      mode: "live",
+      span_ms: this.view.mode === "live" ? DEFAULT_SPAN_MS : (range?.span_ms ?? span),
+    });
+  }
+
+  toPrevious(): void {
+    const { from, to } = timeRangeOf(this.view, this.scheduler.now());
+    this.set({ mode: "fixed", from: from - (to - from), to: from });
+  }
+}
+
+function attachPointer(
+  viewport: HTMLElement,
+  scheduler: FrameScheduler,
+  move: TimeMover,
+  source: object,
+  signal: AbortSignal,
+): void {
+  const pressed = new Map<number, PressedPointer>();
+  let origin: TimeView = move.view;
   let dragging = false;
 
-  const width = () => Math.max(1, viewport.clientWidth - EDGE_PX);
-  const partOf = (clientX: number) =>
-    Math.min(1, Math.max(0, (clientX - viewport.getBoundingClientRect().left) / width()));
-  const set = (next: TimeView) => {
-    view.value = next;
-    scheduler.requestFrame();
+  const point = (event: PointerEvent) =>
+    scheduler.setPointer({ fraction: move.fractionOf(event.clientX), source });
+  const restart = () => {
+    origin = move.view;
+    for (const pointer of pressed.values()) pointer.start = pointer.x;
   };
-
-  const onPointerDown = (event: PointerEvent) => {
+  const drag = () => {
+    const [first, second] = pressed.values();
+    if (second === undefined) move.pan((first.start - first.x) / move.width, origin);
+    else {
+      const before = Math.max(MIN_PINCH_PX, Math.abs(first.start - second.start));
+      const after = Math.max(MIN_PINCH_PX, Math.abs(first.x - second.x));
+      move.zoom(before / after, move.fractionOf((first.start + second.start) / 2), origin);
+    }
+  };
+  const onDown = (event: PointerEvent) => {
     if (event.button !== 0) return;
-    pointers.set(event.pointerId, { x: event.clientX, start: event.clientX });
-    origin = view.peek();
-    for (const pointer of pointers.values()) pointer.start = pointer.x;
+    pressed.set(event.pointerId, { x: event.clientX, start: event.clientX });
+    restart();
   };
-
-  const onPointerMove = (event: PointerEvent) => {
-    const pointer = pointers.get(event.pointerId);
-    if (pointer === undefined) {
-      scheduler.setPointer({ fraction: partOf(event.clientX), source });
-      return;
+  const onMove = (event: PointerEvent) => {
+    const pointer = pressed.get(event.pointerId);
+    if (pointer !== undefined) {
+      pointer.x = event.clientX;
+      if (!dragging && Math.abs(pointer.x - pointer.start) > CLICK_PX) {
+        dragging = true;
+        viewport.classList.add("dragging");
+        viewport.setPointerCapture(event.pointerId);
+        restart();
+      }
+      if (!dragging) return;
+      drag();
     }
-    pointer.x = event.clientX;
-    if (!dragging && Math.abs(pointer.x - pointer.start) > CLICK_PX) {
-      dragging = true;
-      viewport.classList.add("dragging");
-      viewport.setPointerCapture(event.pointerId);
-      origin = view.peek();
-      for (const other of pointers.values()) other.start = other.x;
-    }
-    if (!dragging || origin === null) return;
-    const all = [...pointers.values()];
-    if (all.length >= 2) pinch(all[0], all[1]);
-    else set(pan(origin, scheduler.now(), (pointer.start - pointer.x) / width()));
-    scheduler.setPointer({ fraction: partOf(event.clientX), source });
+    point(event);
   };
-
-  const pinch = (a: { x: number; start: number }, b: { x: number; start: number }) => {
-    if (origin === null) return;
-    const before = Math.max(20, Math.abs(a.start - b.start));
-    const after = Math.max(20, Math.abs(a.x - b.x));
-    set(zoom(origin, scheduler.now(), before / after, partOf((a.start + b.start) / 2)));
-  };
-
-  const onPointerEnd = (event: PointerEvent) => {
-    pointers.delete(event.pointerId);
-    origin = view.peek();
-    for (const pointer of pointers.values()) pointer.start = pointer.x;
-    if (pointers.size > 0) return;
-    if (!dragging && event.type === "pointerup")
-      scheduler.setPointer({ fraction: partOf(event.clientX), source });
+  const onEnd = (event: PointerEvent) => {
+    pressed.delete(event.pointerId);
+    restart();
+    if (pressed.size > 0) return;
+    if (!dragging && event.type === "pointerup") point(event);
     dragging = false;
     viewport.classList.remove("dragging");
     if (event.type === "pointercancel") scheduler.setPointer(null);
   };
-
-  const onPointerLeave = (event: PointerEvent) => {
+  const onLeave = (event: PointerEvent) => {
     if (event.pointerType === "mouse" && !dragging) scheduler.setPointer(null);
   };
+  viewport.addEventListener("pointerdown", onDown, { signal });
+  viewport.addEventListener("pointermove", onMove, { signal });
+  viewport.addEventListener("pointerup", onEnd, { signal });
+  viewport.addEventListener("pointercancel", onEnd, { signal });
+  viewport.addEventListener("pointerleave", onLeave, { signal });
+}
 
-  const onWheel = (event: WheelEvent) => {
-    // Horizontal scrolling moves through time. Vertical scrolling scrolls the page, unless Ctrl is held (touchpad
-    // pinch) or
-    // the chart has the focus: a page full of charts must not capture every scroll.
-    const sideways = Math.abs(event.deltaX) > Math.abs(event.deltaY);
-    if (sideways || event.shiftKey) {
-      event.preventDefault();
-      set(pan(view.peek(), scheduler.now(), (sideways ? event.deltaX : event.deltaY) / width()));
-      return;
-    }
-    if (!event.ctrlKey && !event.metaKey && document.activeElement !== viewport) return;
-    event.preventDefault();
-    const notches =
-      (event.deltaMode === WheelEvent.DOM_DELTA_LINE ? event.deltaY * 33 : event.deltaY) / NOTCH_PX;
-    const factor = NOTCH ** Math.max(-3, Math.min(3, event.ctrlKey ? notches * 2 : notches));
-    set(zoom(view.peek(), scheduler.now(), factor, partOf(event.clientX)));
-  };
+function onWheel(event: WheelEvent, viewport: HTMLElement, move: TimeMover): void {
+  // Horizontal scrolling moves through time. Vertical scrolling scrolls the page, unless Ctrl is held (touchpad
+  // pinch) or the chart has the focus: a page full of charts must not capture every scroll.
+  const sideways = Math.abs(event.deltaX) > Math.abs(event.deltaY);
+  const pans = sideways || event.shiftKey;
+  if (!pans && !event.ctrlKey && !event.metaKey && document.activeElement !== viewport) return;
+  event.preventDefault();
+  if (pans) {
+    move.pan((sideways ? event.deltaX : event.deltaY) / move.width);
+    return;
+  }
+  const delta = event.deltaMode === WheelEvent.DOM_DELTA_LINE ? event.deltaY * LINE_PX : event.deltaY;
+  const notches = (event.ctrlKey ? 2 : 1) * (delta / NOTCH_PX);
+  move.zoom(NOTCH ** Math.max(-3, Math.min(3, notches)), move.fractionOf(event.clientX));
+}
 
-  const toLive = () => {
-    const span = spanOf(view.peek());
-    const range = RANGES.find((offered) => offered.span_ms >= span * 0.999);
-    set({ mode: "live", span_ms: view.peek().mode === "live" ? DEFAULT_SPAN_MS : (range?.span_ms ?? span) });
+function onKeyDown(event: KeyboardEvent, viewport: HTMLElement, move: TimeMover): void {
+  const zoomBy = (factor: number) => move.zoom(factor, move.view.mode === "live" ? 1 : 0.5);
+  const keys: Record<string, () => void> = {
+    ArrowLeft: () => move.pan(-KEY_PAN),
+    ArrowRight: () => move.pan(KEY_PAN),
+    "+": () => zoomBy(1 / KEY_ZOOM),
+    "=": () => zoomBy(1 / KEY_ZOOM),
+    "-": () => zoomBy(KEY_ZOOM),
+    End: () => move.toLive(),
+    Home: () => move.toPrevious(),
+    Escape: () => viewport.blur(),
   };
-
-  const onKeyDown = (event: KeyboardEvent) => {
-    const now = scheduler.now();
-    const keys: Record<string, () => void> = {
-      ArrowLeft: () => set(pan(view.peek(), now, -KEY_PAN)),
-      ArrowRight: () => set(pan(view.peek(), now, KEY_PAN)),
-      "+": () => set(zoom(view.peek(), now, 1 / 1.5, view.peek().mode === "live" ? 1 : 0.5)),
-      "=": () => set(zoom(view.peek(), now, 1 / 1.5, view.peek().mode === "live" ? 1 : 0.5)),
-      "-": () => set(zoom(view.peek(), now, 1.5, view.peek().mode === "live" ? 1 : 0.5)),
-      End: toLive,
-      Home: () => {
-        const { from, to } = timeRangeOf(view.peek(), now);
-        set({ mode: "fixed", from: from - (to - from), to: from });
-      },
-      Escape: () => viewport.blur(),
-    };
-    const action = event.ctrlKey || event.metaKey || event.altKey ? undefined : keys[event.key];
-    if (action === undefined) return;
-    event.preventDefault();
-    action();
-  };
-
-  viewport.addEventListener("pointerdown", onPointerDown);
-  viewport.addEventListener("pointermove", onPointerMove);
-  viewport.addEventListener("pointerup", onPointerEnd);
-  viewport.addEventListener("pointercancel", onPointerEnd);
-  viewport.addEventListener("pointerleave", onPointerLeave);
-  viewport.addEventListener("wheel", onWheel, { passive: false });
-  viewport.addEventListener("dblclick", toLive);
-  viewport.addEventListener("keydown", onKeyDown);
-  return () => {
-    viewport.removeEventListener("pointerdown", onPointerDown);
-    viewport.removeEventListener("pointermove", onPointerMove);
-    viewport.removeEventListener("pointerup", onPointerEnd);
-    viewport.removeEventListener("pointercancel", onPointerEnd);
-    viewport.removeEventListener("pointerleave", onPointerLeave);
-    viewport.removeEventListener("wheel", onWheel);
-    viewport.removeEventListener("dblclick", toLive);
-    viewport.removeEventListener("keydown", onKeyDown);
-  };
+  const action = event.ctrlKey || event.metaKey || event.altKey ? undefined : keys[event.key];
+  if (action === undefined) return;
+  event.preventDefault();
+  action();
 }

@@ -20,6 +20,9 @@ export interface DeviceRecord {
   interval_ms: number | null;
 }
 
+/** Compare device names; numbers in them are compared as numbers. */
+export const compareNames = new Intl.Collator("en", { numeric: true }).compare;
+
 export type Condition = "online" | "silent" | "offline";
 
 /** A connected device is silent after several usual intervals without a reading, but not before this time. */

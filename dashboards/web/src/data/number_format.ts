@@ -136,6 +136,11 @@ export function count(value: number): string {
   return fixed(value, 0);
 }
 
+/** Return a count with its noun: 1 batch, 2 batches. */
+export function plural(value: number, one: string, many = `${one}s`): string {
+  return `${count(value)} ${Math.abs(value) === 1 ? one : many}`;
+}
+
 /** Newest readings that determine the resolution of a metric. */
 const RESOLUTION_SAMPLE = 240;
 

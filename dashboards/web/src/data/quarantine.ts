@@ -2,6 +2,7 @@
 
 import { type Signal, signal } from "@preact/signals";
 import { ApiError, request } from "./api";
+import { plural } from "./number_format";
 
 export interface Message {
   offset: number;
@@ -84,11 +85,7 @@ export function describeRetry({ accepted, readings, refused, reasons }: RetryRes
     parts.push(`${plural(accepted, "message")} accepted, with ${plural(readings, "reading")}`);
   for (const [code, count] of Object.entries(reasons))
     parts.push(`${plural(count, "message")} ${count === 1 ? "stays" : "stay"}: ${code}`);
-  return accepted + refused === 0 ? "There was nothing left to retry." : `${parts.join("; ")}.`;
-}
-
-export function plural(count: number, word: string): string {
-  return `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
+  return accepted + refused === 0 ? "No message was left to retry." : `${parts.join("; ")}.`;
 }
 
 /** Return whether the list loaded for `before` may differ from the current one. */
@@ -110,7 +107,7 @@ export class QuarantineList {
   readonly problem: Signal<string | null> = signal(null);
   private cursor: string | null = null;
   /** Counts filter changes; answers to an earlier filter are ignored. */
-  private asked = 0;
+  private filterVersion = 0;
 
   /** Update the counts, and load the list again if it may have changed. */
   async refresh(): Promise<void> {
@@ -123,13 +120,13 @@ export class QuarantineList {
       if (this.messages.peek().length > MAX_PAGE) this.isBehind.value = true;
       else await this.load();
     } catch (error) {
-      this.tell(error);
+      this.showError(error);
       throw error;
     }
   }
 
   /** Change the filter and load the newest messages. */
-  async choose(filter: Filter): Promise<void> {
+  async setFilter(filter: Filter): Promise<void> {
     this.filter.value = filter;
     this.messages.value = [];
     await this.restart();
@@ -137,48 +134,48 @@ export class QuarantineList {
 
   /** Load the newest messages again. */
   async restart(): Promise<void> {
-    this.asked += 1;
+    this.filterVersion += 1;
     this.messages.value = this.messages.peek().slice(0, PAGE);
     this.isBehind.value = false;
     try {
       await this.load();
     } catch (error) {
-      this.tell(error);
+      this.showError(error);
     }
   }
 
   /** Load the next page. */
   async loadMore(): Promise<void> {
-    const asked = this.asked;
+    const version = this.filterVersion;
     if (this.cursor === null) return;
     try {
       const page = await this.page(PAGE, this.cursor);
-      if (asked !== this.asked) return;
+      if (version !== this.filterVersion) return;
       const known = new Set(this.messages.peek().map(({ offset }) => offset));
       this.messages.value = [
         ...this.messages.peek(),
         ...page.quarantine.filter(({ offset }) => !known.has(offset)),
       ];
-      this.follow(page.next);
+      this.setNext(page.next);
     } catch (error) {
-      this.tell(error);
+      this.showError(error);
     }
   }
 
   /** Retry one message. */
   async retryOne(offset: number): Promise<RetryResult> {
-    const one: { accepted: boolean; readings: number; code: string | null; message: string | null } =
+    const result: { accepted: boolean; readings: number; code: string | null; message: string | null } =
       await request("POST", `/quarantine/${offset}/retry`);
     return {
-      accepted: one.accepted ? 1 : 0,
-      readings: one.readings,
-      refused: one.accepted ? 0 : 1,
-      reasons: one.accepted ? {} : { [`${one.code}, ${one.message}`]: 1 },
+      accepted: result.accepted ? 1 : 0,
+      readings: result.readings,
+      refused: result.accepted ? 0 : 1,
+      reasons: result.accepted ? {} : { [`${result.code}, ${result.message}`]: 1 },
     };
   }
 
   /** Retry all matching messages in rounds. `onProgress` receives the number of retried messages. */
-  async retryAll(filter: Filter, told: (done: number) => void): Promise<RetryResult> {
+  async retryAll(filter: Filter, onProgress: (done: number) => void): Promise<RetryResult> {
     const total: RetryResult = { accepted: 0, readings: 0, refused: 0, reasons: {} };
     const up_to = this.counts.peek()?.newest ?? 0;
     let after: number | null = 0;
@@ -194,7 +191,7 @@ export class QuarantineList {
       total.refused += round.refused;
       for (const [code, count] of Object.entries(round.reasons))
         total.reasons[code] = (total.reasons[code] ?? 0) + count;
-      told(total.accepted + total.refused);
+      onProgress(total.accepted + total.refused);
       after = round.next;
     }
     return total;
@@ -213,11 +210,11 @@ export class QuarantineList {
   }
 
   private async load(): Promise<void> {
-    const asked = this.asked;
+    const version = this.filterVersion;
     const page = await this.page(Math.min(MAX_PAGE, Math.max(PAGE, this.messages.peek().length)), null);
-    if (asked !== this.asked) return;
+    if (version !== this.filterVersion) return;
     this.messages.value = page.quarantine;
-    this.follow(page.next);
+    this.setNext(page.next);
   }
 
   private page(
@@ -227,13 +224,13 @@ export class QuarantineList {
     return request("GET", listPath(this.filter.peek(), limit, cursor));
   }
 
-  private follow(next: string | null): void {
+  private setNext(next: string | null): void {
     this.cursor = next;
     this.hasMore.value = next !== null;
     this.problem.value = null;
   }
 
-  private tell(error: unknown): void {
+  private showError(error: unknown): void {
     this.problem.value = error instanceof ApiError ? error.message : String(error);
   }
 }

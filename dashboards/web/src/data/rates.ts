@@ -1,6 +1,7 @@
 /** Rates of the data flow, computed from two answers of the hub, and the status of its accounting. */
 
 import type { Books, Bridge, Bridges, Flow } from "./api";
+import { compareNames } from "./fleet";
 import type { Sample } from "./poller";
 
 /** Devices on the flow page. The hub sends devices whose accounting does not balance first. */
@@ -42,8 +43,6 @@ export function balanceStatus({ difference }: { difference: number | null }): Ba
   if (difference === null) return "counting";
   return difference === 0 ? "balanced" : "wrong";
 }
-
-const compareNames = new Intl.Collator("en", { numeric: true }).compare;
 
 /** Sort devices that do not balance first, then by name: rows keep their place while the numbers change. */
 export function sortDevices<T extends Books & { device: string }>(devices: T[]): T[] {

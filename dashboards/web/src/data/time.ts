@@ -92,7 +92,13 @@ export function age(span_ms: number): string {
   return `${Math.floor(span / DAY)} d`;
 }
 
-/** Return a clock clockOffset with its sign in a suitable unit: +2.1 ms, −3.4 s, +12 min. */
+/** Return an age in words: just now, 4 s ago. */
+export function ago(span_ms: number): string {
+  const text = age(span_ms);
+  return text === "now" ? "just now" : `${text} ago`;
+}
+
+/** Return a clock offset with its sign in a suitable unit: +2.1 ms, −3.4 s, +12 min. */
 export function clockOffset(offset_ns: number): string {
   const sign = offset_ns < 0 ? "−" : "+";
   return `${sign}${shortDuration(Math.abs(offset_ns) / 1e6)}`;

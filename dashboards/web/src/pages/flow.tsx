@@ -3,20 +3,19 @@
 import { type ComponentChildren, Fragment } from "preact";
 import { type Balance, type Books, type Flow, fetchFlow } from "../data/api";
 import { hub } from "../data/hub";
-import { count, fixed, formatFor, formatValue } from "../data/number_format";
+import { count, fixed, formatFor, formatValue, plural } from "../data/number_format";
 import { balanceStatus, type FlowRates, flowRates, SHOWN_DEVICES, sortDevices } from "../data/rates";
 import { Icon } from "../ui/icon";
 import { devicePath } from "../ui/route";
 import { StaleNotice, usePoller } from "../ui/status";
 
-/** Return the display name of a journal consumer. */
-const sinkName = (consumer: string) =>
-  consumer === "store" ? "Store" : consumer.replace(/^mqtt:/, "Broker ");
-const PHASES: Record<Flow["store"]["phase"], string> = {
+const STORE_PHASES: Record<Flow["store"]["phase"], string> = {
   opening: "Opening",
   running: "Running",
-  waiting: "Not available",
+  waiting: "Unavailable",
 };
+
+const orDash = (value: number | null) => (value === null ? "–" : count(value));
 
 export function FlowPage() {
   const { latest, earlier, problem } = usePoller(() => fetchFlow(SHOWN_DEVICES));
@@ -28,25 +27,27 @@ export function FlowPage() {
         <div class="flow" aria-busy={problem === null} />
       ) : (
         <>
-          <Way flow={latest.value} rates={flowRates(earlier, latest)} />
-          <Sum books={latest.value.totals} />
-          <Devices flow={latest.value} />
+          <DataPath flow={latest.value} rates={flowRates(earlier, latest)} />
+          <AccountingEquation totals={latest.value.totals} />
+          <DeviceTable flow={latest.value} />
         </>
       )}
     </>
   );
 }
 
-function Way({ flow, rates }: { flow: Flow; rates: FlowRates }) {
+function DataPath({ flow, rates }: { flow: Flow; rates: FlowRates }) {
   const { totals, journal } = flow;
-  const wrong = balanceStatus(totals) === "wrong";
   return (
-    <section class="flow" aria-label="The way of the data" data-testid="flow">
+    <section class="flow" aria-label="Path of the data" data-testid="flow">
       <DevicesNode flow={flow} />
       <Arrow rate={rates.accepted} label="From devices to the journal">
         <Fact name="accepted" value={totals.accepted} />
         {totals.duplicate_batches > 0 && (
-          <Fact name="came again" value={totals.duplicate_batches} unit="batches" />
+          <Fact
+            name={totals.duplicate_batches === 1 ? "duplicate batch" : "duplicate batches"}
+            value={totals.duplicate_batches}
+          />
         )}
       </Arrow>
       <Node title="Journal" detail={`Offset ${count(journal.last_offset)}`}>
@@ -54,9 +55,9 @@ function Way({ flow, rates }: { flow: Flow; rates: FlowRates }) {
       </Node>
       <div class="flow-sinks">
         {flow.consumers.map((consumer) => (
-          <Sink key={consumer.name} flow={flow} consumer={consumer} rates={rates} wrong={wrong} />
+          <Sink key={consumer.name} flow={flow} consumer={consumer} rates={rates} />
         ))}
-        <Dashboards />
+        <DashboardsNode />
       </div>
     </section>
   );
@@ -67,11 +68,12 @@ function DevicesNode({ flow }: { flow: Flow }) {
   const states = [...hub.fleet.records.values()].map((record) => record.state.value);
   const connected = states.filter((state) => state.connected).length;
   const backlog = states.reduce((sum, state) => sum + (state.backlog ?? 0), 0);
+  const quarantined = flow.totals.quarantined_batches;
   return (
     <Node title="Devices" detail={`${count(connected)} of ${count(states.length)} connected`}>
-      {backlog > 0 ? `${count(backlog)} batches on the way` : "Nothing held back"}
-      {flow.totals.quarantined_batches > 0 && (
-        <span class="flow-aside">{count(flow.totals.quarantined_batches)} batches to quarantine</span>
+      {backlog > 0 ? `Backlog: ${plural(backlog, "batch", "batches")}` : "No backlog"}
+      {quarantined > 0 && (
+        <span class="flow-aside">{plural(quarantined, "batch", "batches")} in quarantine</span>
       )}
     </Node>
   );
@@ -81,48 +83,56 @@ interface SinkProps {
   flow: Flow;
   consumer: Balance & { name: string; lag: number };
   rates: FlowRates;
-  wrong: boolean;
 }
 
-function Sink({ flow, consumer, rates, wrong }: SinkProps) {
-  const isStore = consumer.name === "store";
+/** The store or a broker, and the arrow that leads to it. */
+function Sink({ flow, consumer, rates }: SinkProps) {
+  if (consumer.name !== "store") {
+    const name = consumer.name.replace(/^mqtt:/, "Broker ");
+    return (
+      <div class="flow-sink">
+        <Arrow label={`From the journal to: ${name}`}>
+          <Lag lag={consumer.lag} />
+        </Arrow>
+        <Node title={name} detail="" />
+      </div>
+    );
+  }
   const { phase, error } = flow.store;
-  const down = isStore && error !== null;
-  const name = sinkName(consumer.name);
+  const wrong = error !== null;
   return (
     <div class="flow-sink">
       <Arrow
-        rate={isStore ? rates.stored : null}
-        label={`From the journal to: ${name}`}
-        wrong={down || (isStore && wrong)}
+        rate={rates.stored}
+        label="From the journal to: Store"
+        wrong={wrong || balanceStatus(flow.totals) === "wrong"}
       >
-        {isStore && <Fact name="stored" value={consumer.stored} />}
-        {isStore && <Fact name="waiting" value={consumer.waiting} />}
-        <Fact name="behind" value={consumer.lag} unit="batches" />
+        <Fact name="stored" value={consumer.stored} />
+        <Fact name="waiting" value={consumer.waiting} />
+        <Lag lag={consumer.lag} />
       </Arrow>
-      <Node
-        title={name}
-        detail={isStore ? PHASES[phase] : ""}
-        wrong={down}
-        testId={isStore ? "flow-store" : undefined}
-      >
-        {down ? error : null}
+      <Node title="Store" detail={STORE_PHASES[phase]} wrong={wrong} testId="flow-store">
+        {error}
       </Node>
     </div>
   );
 }
 
-function Dashboards() {
-  const live = hub.connection.status.value.state === "live";
+function Lag({ lag }: { lag: number }) {
+  return <Fact name={lag === 1 ? "batch behind" : "batches behind"} value={lag} />;
+}
+
+function DashboardsNode() {
+  const connected = hub.connection.status.value.state === "live";
   return (
     <div class="flow-sink">
-      <Arrow rate={undefined} label="From the journal to the dashboards" wrong={!live}>
-        <span class="flow-fact">fed after each commit</span>
+      <Arrow label="From the journal to the dashboards" wrong={!connected}>
+        <span class="flow-fact">after each commit</span>
       </Arrow>
       <Node
         title="Dashboards"
-        detail={live ? "This page is live" : "This page is not connected"}
-        wrong={!live}
+        detail={connected ? "This page is connected" : "This page is offline"}
+        wrong={!connected}
       />
     </div>
   );
@@ -144,14 +154,14 @@ function Node({ title, detail, wrong = false, testId, children }: NodeProps) {
         {wrong && <Icon name="warning" />}
         {detail}
       </p>
-      {children !== null && children !== undefined && <p class="flow-more">{children}</p>}
+      {children != null && <p class="flow-more">{children}</p>}
     </div>
   );
 }
 
 interface ArrowProps {
   /** Undefined for a step without its own rate. */
-  rate: number | null | undefined;
+  rate?: number | null;
   label: string;
   wrong?: boolean;
   children: ComponentChildren;
@@ -173,42 +183,44 @@ function Arrow({ rate, label, wrong = false, children }: ArrowProps) {
   );
 }
 
-function Fact({ name, value, unit = "" }: { name: string; value: number | null; unit?: string }) {
+function Fact({ name, value }: { name: string; value: number | null }) {
   return (
     <span class="flow-fact">
-      <span class="number">{value === null ? "–" : count(value)}</span> {unit} {name}
+      <span class="number">{orDash(value)}</span> {name}
     </span>
   );
 }
 
 const TERMS = [
-  ["stored", "Stored", "In the store now"],
-  ["waiting", "Waiting", "In the journal, for the store"],
-  ["refused", "Refused", "In quarantine: the store will never take them"],
-  ["expired", "Expired", "Deleted when they were old enough"],
+  ["stored", "Stored", "In the store"],
+  ["waiting", "Waiting", "In the journal, not yet in the store"],
+  ["refused", "Rejected", "In quarantine: the store cannot accept them"],
+  ["expired", "Expired", "Deleted by retention"],
 ] as const;
 
 /** The accounting equation with its numbers. */
-function Sum({ books }: { books: Books }) {
-  const verdict = balanceStatus(books);
+function AccountingEquation({ totals }: { totals: Books }) {
+  const status = balanceStatus(totals);
+  const icons = { balanced: "done", counting: "range", wrong: "warning" } as const;
   return (
-    <section class="flow-sum" aria-label="The books" data-testid="flow-sum">
-      <Term name="Accepted" value={books.accepted} title="Acknowledged: on the hub's disk" />
-      {TERMS.map(([key, name, title], place) => (
+    <section class="flow-sum" aria-label="Accounting" data-testid="flow-sum">
+      <Term name="Accepted" value={totals.accepted} title="Acknowledged and committed to the journal" />
+      {TERMS.map(([key, name, title], index) => (
         <Fragment key={key}>
           <span class="flow-sign" aria-hidden="true">
-            {place > 0 ? "+" : verdict === "wrong" ? "≠" : "="}
+            {index > 0 ? "+" : status === "wrong" ? "≠" : "="}
           </span>
-          <Term name={name} value={books[key]} title={title} />
+          <Term name={name} value={totals[key]} title={title} />
         </Fragment>
       ))}
-      <p class={`flow-verdict ${verdict}`} data-testid="flow-verdict">
-        <Icon name={verdict === "wrong" ? "warning" : verdict === "counting" ? "range" : "done"} />
-        {verdict === "balanced" && "Balanced: every accepted reading is in one place"}
-        {verdict === "counting" && "What waits for the store is not known yet"}
-        {verdict === "wrong" && (
+      <p class={`flow-verdict ${status}`} data-testid="flow-verdict">
+        <Icon name={icons[status]} />
+        {status === "balanced" && "Balanced: every accepted reading is accounted for"}
+        {status === "counting" && "The number of waiting readings is not known yet"}
+        {status === "wrong" && (
           <span>
-            Off by {count(books.difference ?? 0)} readings: <code>hub audit DEVICE</code> says where
+            The numbers differ by {plural(totals.difference ?? 0, "reading")}. Run{" "}
+            <code>hub audit DEVICE</code> to find the cause
           </span>
         )}
       </p>
@@ -220,16 +232,22 @@ function Term({ name, value, title }: { name: string; value: number | null; titl
   return (
     <div class="flow-term" title={title}>
       <span class="flow-term-name">{name}</span>
-      <span class="flow-term-value">{value === null ? "–" : count(value)}</span>
+      <span class="flow-term-value">{orDash(value)}</span>
     </div>
   );
 }
 
-const COLUMNS = ["accepted", "stored", "waiting", "refused", "expired", "difference"] as const;
+const COLUMNS = [
+  ["accepted", "Accepted"],
+  ["stored", "Stored"],
+  ["waiting", "Waiting"],
+  ["refused", "Rejected"],
+  ["expired", "Expired"],
+  ["difference", "Difference"],
+] as const;
 
-function Devices({ flow }: { flow: Flow }) {
-  const all = hub.fleet.records.size;
-  const more = Math.max(0, all - flow.devices.length);
+function DeviceTable({ flow }: { flow: Flow }) {
+  const more = Math.max(0, hub.fleet.records.size - flow.devices.length);
   if (flow.devices.length === 0) return null;
   return (
     // biome-ignore lint/a11y/useSemanticElements: it scrolls sideways on a phone, and by keyboard as well
@@ -238,8 +256,8 @@ function Devices({ flow }: { flow: Flow }) {
         <thead>
           <tr>
             <th scope="col">Device</th>
-            {COLUMNS.map((name) => (
-              <th key={name} scope="col" class="number">
+            {COLUMNS.map(([key, name]) => (
+              <th key={key} scope="col" class="number">
                 {name}
               </th>
             ))}
@@ -253,19 +271,19 @@ function Devices({ flow }: { flow: Flow }) {
                   {row.device}
                 </a>
               </th>
-              {COLUMNS.map((name) => (
+              {COLUMNS.map(([key]) => (
                 <td
-                  key={name}
-                  class={`number ${name === "difference" && balanceStatus(row) === "wrong" ? "off" : ""}`}
+                  key={key}
+                  class={`number ${key === "difference" && balanceStatus(row) === "wrong" ? "off" : ""}`}
                 >
-                  {row[name] === null ? "–" : count(row[name])}
+                  {orDash(row[key])}
                 </td>
               ))}
             </tr>
           ))}
         </tbody>
       </table>
-      {more > 0 && <p class="muted">{count(more)} more devices with less waiting.</p>}
+      {more > 0 && <p class="muted">{plural(more, "more device")} with fewer waiting readings.</p>}
     </div>
   );
 }

@@ -5,7 +5,7 @@ import { type Bridge, fetchBridges } from "../data/api";
 import { count, fixed } from "../data/number_format";
 import { type BridgeRates, bridgeImpact, bridgeRates, protocolName } from "../data/rates";
 import { duration } from "../data/time";
-import { CopyableCommand } from "../ui/controls";
+import { CopyableCommand, Step } from "../ui/controls";
 import { Icon, Shape } from "../ui/icon";
 import { StaleNotice, usePoller } from "../ui/status";
 
@@ -36,7 +36,6 @@ export function MqttPage() {
 }
 
 function BridgeCard({ bridge, rates, since_ms }: { bridge: Bridge; rates: BridgeRates; since_ms: number }) {
-  const { inward, outward } = bridge;
   return (
     <section class="bridge" aria-label={`Broker ${bridge.name}`} data-testid={`bridge-${bridge.name}`}>
       <header class="bridge-head">
@@ -59,54 +58,12 @@ function BridgeCard({ bridge, rates, since_ms }: { bridge: Bridge; rates: Bridge
         </div>
       )}
       <div class="bridge-ways">
-        {inward !== null && (
-          <Way title="In" bridge={bridge.name} rate={rates.received}>
-            <Fact name="Readings" value={rates.accepted} unit="/s" />
-            <Fact name="Readings accepted" value={inward.accepted} />
-            <Fact name="Messages received" value={inward.received} />
-            <Fact name="Came again" value={inward.duplicates} unit="readings" hint="Stored already" />
-            <Fact name="Copies" value={inward.copies} hint="By another subscription of the same topic" />
-            <Fact name="Older than the subscription" value={inward.retained} hint="Retained values" />
-            <Fact
-              name="Of this hub's own"
-              value={inward.own}
-              hint="Dropped, so that nothing runs in a circle"
-            />
-            <Fact
-              name={<a href="/quarantine">In quarantine</a>}
-              value={inward.undecodable}
-              wrong={inward.undecodable > 0}
-            />
-            {Object.entries(bridge.sparkplug ?? {}).map(([reason, times]) => (
-              <Fact key={reason} name={`Sparkplug: ${reason.replaceAll("_", " ")}`} value={times} />
-            ))}
-          </Way>
-        )}
-        {outward !== null && (
-          <Way title="Out" bridge={bridge.name} rate={rates.acknowledged}>
-            <Fact
-              name="Behind"
-              value={outward.lag}
-              unit="batches"
-              wrong={outward.lag > 0 && isDisconnected(bridge)}
-            />
-            <Fact name="Messages acknowledged" value={outward.acknowledged} />
-            <Fact name="Messages published" value={outward.published} />
-            <Fact name="In flight" value={outward.in_flight} />
-            <Fact name="Not for this broker" value={outward.passed_over} unit="batches" />
-            {outward.too_large > 0 && (
-              <Fact name="Too large for the broker" value={outward.too_large} wrong />
-            )}
-            {outward.refused > 0 && <Fact name="Refused by the broker" value={outward.refused} wrong />}
-            {outward.missed > 0 && (
-              <Fact name="Deleted before they went out" value={outward.missed} unit="batches" wrong />
-            )}
-          </Way>
-        )}
-        {inward === null && outward === null && (
+        <Inbound bridge={bridge} rates={rates} />
+        <Outbound bridge={bridge} rates={rates} />
+        {bridge.inward === null && bridge.outward === null && (
           <p class="bridge-idle">
-            Nothing is subscribed to and nothing published: the settings of this broker name no{" "}
-            <code>subscribe</code>, <code>presets</code> or <code>publish</code>.
+            This bridge does nothing. Set <code>subscribe</code>, <code>presets</code> or <code>publish</code>{" "}
+            in its settings.
           </p>
         )}
       </div>
@@ -114,9 +71,48 @@ function BridgeCard({ bridge, rates, since_ms }: { bridge: Bridge; rates: Bridge
   );
 }
 
-const isDisconnected = (bridge: Bridge) => bridge.phase !== "connected";
+function Inbound({ bridge, rates }: { bridge: Bridge; rates: BridgeRates }) {
+  const { inward, sparkplug } = bridge;
+  if (inward === null) return null;
+  return (
+    <Direction title="Inbound" bridge={bridge.name} rate={rates.received}>
+      <Fact name="Readings" value={rates.accepted} unit="/s" />
+      <Fact name="Readings accepted" value={inward.accepted} />
+      <Fact name="Messages received" value={inward.received} />
+      <Fact name="Duplicate readings" value={inward.duplicates} hint="Already stored" />
+      <Fact name="Copies" value={inward.copies} hint="Received by another subscription of the same topic" />
+      <Fact name="Retained values" value={inward.retained} hint="Older than the subscription" />
+      <Fact name="Own messages" value={inward.own} hint="Sent by this hub; ignored to prevent loops" />
+      <Fact
+        name={<a href="/quarantine">In quarantine</a>}
+        value={inward.undecodable}
+        wrong={inward.undecodable > 0}
+      />
+      {Object.entries(sparkplug ?? {}).map(([reason, times]) => (
+        <Fact key={reason} name={`Sparkplug: ${reason.replaceAll("_", " ")}`} value={times} />
+      ))}
+    </Direction>
+  );
+}
 
-const PHASES = { connecting: "Connecting", connected: "Connected", waiting: "Not connected" } as const;
+function Outbound({ bridge, rates }: { bridge: Bridge; rates: BridgeRates }) {
+  const { outward, phase } = bridge;
+  if (outward === null) return null;
+  return (
+    <Direction title="Outbound" bridge={bridge.name} rate={rates.acknowledged}>
+      <Fact name="Batches behind" value={outward.lag} wrong={outward.lag > 0 && phase !== "connected"} />
+      <Fact name="Messages acknowledged" value={outward.acknowledged} />
+      <Fact name="Messages published" value={outward.published} />
+      <Fact name="In flight" value={outward.in_flight} />
+      <Fact name="Batches not for this broker" value={outward.passed_over} />
+      {outward.too_large > 0 && <Fact name="Too large for the broker" value={outward.too_large} wrong />}
+      {outward.refused > 0 && <Fact name="Rejected by the broker" value={outward.refused} wrong />}
+      {outward.missed > 0 && <Fact name="Batches deleted before delivery" value={outward.missed} wrong />}
+    </Direction>
+  );
+}
+
+const PHASES = { connecting: "Connecting", connected: "Connected", waiting: "Reconnecting" } as const;
 const SHAPES = { connecting: "silent", connected: "online", waiting: "offline" } as const;
 
 function Phase({ bridge, since_ms }: { bridge: Bridge; since_ms: number }) {
@@ -134,14 +130,14 @@ function Phase({ bridge, since_ms }: { bridge: Bridge; since_ms: number }) {
   );
 }
 
-interface WayProps {
+interface DirectionProps {
   title: string;
   bridge: string;
   rate: number | null;
   children: ComponentChildren;
 }
 
-function Way({ title, bridge, rate, children }: WayProps) {
+function Direction({ title, bridge, rate, children }: DirectionProps) {
   return (
     <section class="bridge-way" aria-label={`${title}: ${bridge}`}>
       <h3>
@@ -185,38 +181,26 @@ presets = ["zigbee2mqtt"]
 subscribe = [{ topic = "sensors/{device}/{metric}", payload = "value" }]
 publish = [{ topic = "hub/{device}/{metric}" }]`;
 
-export function EmptyMqtt() {
+/** Instructions for the first broker. */
+function EmptyMqtt() {
   return (
     <section class="teach" data-testid="empty-mqtt">
-      <h1>Join a broker</h1>
+      <h1>Connect a broker</h1>
       <p>
-        What devices publish on MQTT becomes readings here, and what this hub has goes out to everyone who
-        listens there.
+        The hub stores readings that devices publish over MQTT, and publishes its own readings to the broker.
       </p>
       <ol>
-        <li>
-          <span class="step">1</span>
-          <div>
-            <h2>See what it would store</h2>
-            <p>It listens for some seconds, explains what it finds and stores nothing.</p>
-            <CopyableCommand text="hub mqtt check --url mqtt://localhost:1883 --topic '#'" />
-          </div>
-        </li>
-        <li>
-          <span class="step">2</span>
-          <div>
-            <h2>Say it in the settings</h2>
-            <p>Keep the lines that you need: a preset, topics that come in, topics that go out.</p>
-            <CopyableCommand text={SETTINGS} />
-          </div>
-        </li>
-        <li>
-          <span class="step">3</span>
-          <div>
-            <h2>Start the hub with them</h2>
-            <CopyableCommand text="hub run --config hub.toml" />
-          </div>
-        </li>
+        <Step number={1} title="Check the topics">
+          <p>The command subscribes for some seconds, explains what it decodes, and stores nothing.</p>
+          <CopyableCommand text="hub mqtt check --url mqtt://localhost:1883 --topic '#'" />
+        </Step>
+        <Step number={2} title="Add the broker to the settings">
+          <p>Keep the lines that you need: a preset, inbound topics, outbound topics.</p>
+          <CopyableCommand text={SETTINGS} />
+        </Step>
+        <Step number={3} title="Start the hub with these settings">
+          <CopyableCommand text="hub run --config hub.toml" />
+        </Step>
       </ol>
     </section>
   );

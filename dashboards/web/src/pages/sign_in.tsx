@@ -6,6 +6,25 @@ import { CopyableCommand } from "../ui/controls";
 import { Logo } from "../ui/icon";
 
 export function SignInPage() {
+  return (
+    <main class="alone">
+      <section class="card">
+        <Logo />
+        <h1>Sign in to the hub</h1>
+        <p>The token is stored in a cookie of this browser and nowhere else.</p>
+        <TokenForm />
+        <div class="help">
+          <p>No token? Create one on the machine of the hub:</p>
+          <CopyableCommand text="hub token create --role viewer" />
+          <p>Or print a one-time URL that signs this browser in, as the first start of the hub does:</p>
+          <CopyableCommand text="hub token url" />
+        </div>
+      </section>
+    </main>
+  );
+}
+
+function TokenForm() {
   const [token, setToken] = useState("");
   const [problem, setProblem] = useState<string | null>(null);
   const [busy, setBusy] = useState(false);
@@ -17,52 +36,34 @@ export function SignInPage() {
       await signIn(token.trim());
       window.location.reload();
     } catch (error) {
-      const refused = error instanceof ApiError && (error.status === 401 || error.status === 403);
-      setProblem(
-        refused
-          ? "The hub does not know this token, or it was revoked. Nothing was changed."
-          : error instanceof Error
-            ? error.message
-            : String(error),
-      );
+      const rejected = error instanceof ApiError && (error.status === 401 || error.status === 403);
+      const message = error instanceof Error ? error.message : String(error);
+      setProblem(rejected ? "The hub does not accept this token: it is unknown or revoked." : message);
       setBusy(false);
     }
   };
   return (
-    <main class="alone">
-      <section class="card">
-        <Logo />
-        <h1>Sign in to the hub</h1>
-        <p>The token becomes a cookie of this browser, and is kept nowhere else.</p>
-        <form onSubmit={(event) => void submit(event)}>
-          <label for="token">Token</label>
-          <input
-            id="token"
-            class="field"
-            type="password"
-            autocomplete="off"
-            spellcheck={false}
-            required
-            value={token}
-            aria-invalid={problem !== null}
-            onInput={(event) => setToken(event.currentTarget.value)}
-          />
-          {problem !== null && (
-            <p class="problem" role="alert">
-              {problem}
-            </p>
-          )}
-          <button type="submit" class="button primary" disabled={busy || token.trim() === ""}>
-            Sign in
-          </button>
-        </form>
-        <div class="help">
-          <p>No token? On the machine of the hub, make one:</p>
-          <CopyableCommand text="hub token create --role viewer" />
-          <p>Or print a one-time URL that signs this browser in, as the very first start does:</p>
-          <CopyableCommand text="hub token url" />
-        </div>
-      </section>
-    </main>
+    <form onSubmit={(event) => void submit(event)}>
+      <label for="token">Token</label>
+      <input
+        id="token"
+        class="field"
+        type="password"
+        autocomplete="off"
+        spellcheck={false}
+        required
+        value={token}
+        aria-invalid={problem !== null}
+        onInput={(event) => setToken(event.currentTarget.value)}
+      />
+      {problem !== null && (
+        <p class="problem" role="alert">
+          {problem}
+        </p>
+      )}
+      <button type="submit" class="button primary" disabled={busy || token.trim() === ""}>
+        Sign in
+      </button>
+    </form>
   );
 }

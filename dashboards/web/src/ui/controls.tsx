@@ -1,29 +1,30 @@
 /** Small controls: a confirmation dialog, a command with a copy button, and saving a file. */
 
+import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { Icon } from "./icon";
 
-export interface Question {
+export interface ConfirmationRequest {
   text: string;
   hint: string;
   action: string;
-  yes: () => void;
+  onConfirm: () => void;
 }
 
-export function Confirmation({ question, close }: { question: Question; close: () => void }) {
+export function Confirmation({ request, close }: { request: ConfirmationRequest; close: () => void }) {
   const dialog = useRef<HTMLDialogElement>(null);
   useEffect(() => dialog.current?.showModal(), []);
   return (
     <dialog class="confirmation" ref={dialog} aria-labelledby="confirmation-text" onClose={close}>
       <form method="dialog">
-        <h2 id="confirmation-text">{question.text}</h2>
-        <p>{question.hint}</p>
+        <h2 id="confirmation-text">{request.text}</h2>
+        <p>{request.hint}</p>
         <div class="confirmation-actions">
           <button type="submit" class="button">
             Cancel
           </button>
-          <button type="submit" class="button primary" data-testid="confirm" onClick={question.yes}>
-            {question.action}
+          <button type="submit" class="button primary" data-testid="confirm" onClick={request.onConfirm}>
+            {request.action}
           </button>
         </div>
       </form>
@@ -86,6 +87,46 @@ function wordsOf(line: string) {
     begin += word.length + 1;
     return [key > 0 && " ", <span key={key}>{word}</span>];
   });
+}
+
+/** A page that only shows a message. */
+export function PageMessage({ title, hasLink = false, children }: MessageProps) {
+  return (
+    <div class="message">
+      <h1>{title}</h1>
+      <p>{children}</p>
+      {hasLink && (
+        <a class="button" href="/">
+          Back to the fleet
+        </a>
+      )}
+    </div>
+  );
+}
+
+interface MessageProps {
+  title: string;
+  hasLink?: boolean;
+  children: ComponentChildren;
+}
+
+/** One step of the instructions on an empty page. */
+export function Step({ number, title, children }: StepProps) {
+  return (
+    <li>
+      <span class="step">{number}</span>
+      <div>
+        <h2>{title}</h2>
+        {children}
+      </div>
+    </li>
+  );
+}
+
+interface StepProps {
+  number: number;
+  title: string;
+  children: ComponentChildren;
 }
 
 /** Time for the browser to read the file. */

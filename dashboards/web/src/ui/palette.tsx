@@ -8,40 +8,48 @@ import { hubNow } from "../data/time";
 import { Icon, type IconName, Shape } from "./icon";
 import { searchItems } from "./list";
 import { theme } from "./preferences";
-import { devicePath, navigate } from "./route";
+import { devicePath, navigate, PAGES } from "./route";
+
+const MAX_RESULTS = 40;
 
 export const paletteOpen = signal(false);
-const SHOWN = 40;
 
-interface Entry {
-  key: string;
+export function openPalette(): void {
+  paletteOpen.value = true;
+}
+
+function closePalette(): void {
+  paletteOpen.value = false;
+}
+
+interface Action {
   text: string;
   hint: string;
-  icon: IconName | null;
-  device: string | null;
+  icon: IconName;
   run(): void;
 }
 
-/** Additional actions of the current page. */
-export const pageActions = signal<Omit<Entry, "key" | "device">[]>([]);
+interface Entry extends Action {
+  key: string;
+  device: string | null;
+}
 
-const MQTT = {
-  text: "Go to the MQTT brokers",
-  hint: "Page",
-  icon: "broker",
-  run: () => navigate("/mqtt"),
-} as const;
+/** Additional actions of the current page. */
+export const pageActions = signal<Action[]>([]);
 
 function allEntries(): Entry[] {
-  const actions: Omit<Entry, "key" | "device">[] = [
-    { text: "Go to the fleet", hint: "Page", icon: "fleet", run: () => navigate("/") },
-    { text: "Go to the flow", hint: "Page", icon: "flow", run: () => navigate("/flow") },
-    { text: "Go to the quarantine", hint: "Page", icon: "quarantine", run: () => navigate("/quarantine") },
-    ...(hub.info.value?.mqtt === true ? [MQTT] : []),
+  const pages = PAGES.filter(({ page }) => page !== "mqtt" || hub.info.value?.mqtt === true);
+  const actions: Action[] = [
+    ...pages.map(({ title, icon, path }) => ({
+      text: `Go to ${title}`,
+      hint: "Page",
+      icon,
+      run: () => navigate(path),
+    })),
     ...pageActions.value,
     ...(["system", "light", "dark"] as const).map((name) => ({
       text: `Theme: ${name}`,
-      hint: "Look",
+      hint: "Appearance",
       icon: name,
       run: () => {
         theme.value = name;
@@ -49,21 +57,20 @@ function allEntries(): Entry[] {
     })),
   ];
   const devices = [...hub.fleet.records.values()].map(
-    (record): Entry => ({
-      key: `device ${record.device}`,
-      text: record.device,
-      hint: record.state.value.tags?.type ?? "Device",
-      icon: null,
-      device: record.device,
-      run: () => navigate(devicePath(record.device)),
+    ({ device, state }): Entry => ({
+      key: `device ${device}`,
+      text: device,
+      hint: state.value.tags?.type ?? "Device",
+      icon: "device",
+      device,
+      run: () => navigate(devicePath(device)),
     }),
   );
   return [...actions.map((action) => ({ ...action, key: action.text, device: null })), ...devices];
 }
 
 export function Palette() {
-  if (!paletteOpen.value) return null;
-  return <OpenPalette />;
+  return paletteOpen.value ? <OpenPalette /> : null;
 }
 
 function OpenPalette() {
@@ -72,13 +79,10 @@ function OpenPalette() {
   const input = useRef<HTMLInputElement>(null);
   const list = useRef<HTMLDivElement>(null);
   const version = hub.fleet.version.value;
-  const found = useMemo(
-    () => searchItems(allEntries(), words, (entry) => entry.text).slice(0, SHOWN),
+  const results = useMemo(
+    () => searchItems(allEntries(), words, (entry) => entry.text).slice(0, MAX_RESULTS),
     [words, version],
   );
-  const close = () => {
-    paletteOpen.value = false;
-  };
   useEffect(() => {
     const before = document.activeElement;
     input.current?.focus();
@@ -86,34 +90,34 @@ function OpenPalette() {
       if (before instanceof HTMLElement) before.focus();
     };
   }, []);
+  const choose = (entry: Entry | undefined) => {
+    closePalette();
+    entry?.run();
+  };
   const select = (index: number) => {
-    const next = Math.max(0, Math.min(found.length - 1, index));
+    const next = Math.max(0, Math.min(results.length - 1, index));
     setSelected(next);
     list.current?.children[next]?.scrollIntoView({ block: "nearest" });
-  };
-  const choose = (entry: Entry | undefined) => {
-    close();
-    entry?.run();
   };
   const onKeyDown = (event: KeyboardEvent) => {
     if (event.key === "ArrowDown") select(selected + 1);
     else if (event.key === "ArrowUp") select(selected - 1);
-    else if (event.key === "Enter") choose(found[selected]);
-    else if (event.key === "Escape") close();
+    else if (event.key === "Enter") choose(results[selected]);
+    else if (event.key === "Escape") closePalette();
     else if (event.key !== "Tab") return;
     event.preventDefault();
   };
   return (
     // biome-ignore lint/a11y/noStaticElementInteractions: a click beside the dialog is a second way to close it
     // biome-ignore lint/a11y/useKeyWithClickEvents: Escape closes it
-    <div class="veil" onClick={(event) => event.target === event.currentTarget && close()}>
+    <div class="veil" onClick={(event) => event.target === event.currentTarget && closePalette()}>
       <div class="palette" role="dialog" aria-modal="true" aria-label="Search" data-testid="palette">
         <input
           ref={input}
           role="combobox"
           aria-expanded="true"
           aria-controls="palette-list"
-          aria-activedescendant={found.length > 0 ? `palette-${selected}` : undefined}
+          aria-activedescendant={results.length > 0 ? `palette-${selected}` : undefined}
           aria-label="Search devices and actions"
           placeholder="Search devices and actions"
           value={words}
@@ -123,24 +127,17 @@ function OpenPalette() {
           }}
           onKeyDown={onKeyDown}
         />
-        {found.length === 0 && <p class="nothing">Nothing is called “{words}”.</p>}
-        <div class="list" ref={list} id="palette-list" role="listbox" aria-label="Found">
-          {found.map((entry, index) => (
-            // biome-ignore lint/a11y/useKeyWithClickEvents: the input has the keyboard
-            <div
-              class="option"
+        {results.length === 0 && <p class="nothing">No results for “{words}”.</p>}
+        <div class="list" ref={list} id="palette-list" role="listbox" aria-label="Results">
+          {results.map((entry, index) => (
+            <Option
               key={entry.key}
-              id={`palette-${index}`}
-              role="option"
-              tabIndex={-1}
-              aria-selected={index === selected}
-              onMouseMove={() => index !== selected && setSelected(index)}
-              onClick={() => choose(entry)}
-            >
-              <EntryMark entry={entry} />
-              <span class={`ellipsis ${entry.device === null ? "" : "mono"}`}>{entry.text}</span>
-              <span class="hint">{entry.hint}</span>
-            </div>
+              entry={entry}
+              index={index}
+              selected={index === selected}
+              select={() => setSelected(index)}
+              choose={() => choose(entry)}
+            />
           ))}
         </div>
       </div>
@@ -148,8 +145,34 @@ function OpenPalette() {
   );
 }
 
-function EntryMark({ entry }: { entry: Entry }) {
+interface OptionProps {
+  entry: Entry;
+  index: number;
+  selected: boolean;
+  select: () => void;
+  choose: () => void;
+}
+
+function Option({ entry, index, selected, select, choose }: OptionProps) {
   const record = entry.device === null ? undefined : hub.fleet.records.get(entry.device);
-  if (record !== undefined) return <Shape condition={conditionOf(record, hubNow())} />;
-  return <Icon name={entry.icon ?? "device"} />;
+  return (
+    // biome-ignore lint/a11y/useKeyWithClickEvents: the input has the keyboard
+    <div
+      class="option"
+      id={`palette-${index}`}
+      role="option"
+      tabIndex={-1}
+      aria-selected={selected}
+      onMouseMove={() => !selected && select()}
+      onClick={choose}
+    >
+      {record === undefined ? (
+        <Icon name={entry.icon} />
+      ) : (
+        <Shape condition={conditionOf(record, hubNow())} />
+      )}
+      <span class={`ellipsis ${entry.device === null ? "" : "mono"}`}>{entry.text}</span>
+      <span class="hint">{entry.hint}</span>
+    </div>
+  );
 }

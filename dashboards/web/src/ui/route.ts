@@ -2,22 +2,26 @@
 
 import { type ReadonlySignal, signal } from "@preact/signals";
 
+/** Pages without parameters, with their titles and addresses. */
+export const PAGES = [
+  { page: "fleet", title: "Fleet", path: "/", icon: "fleet" },
+  { page: "flow", title: "Flow", path: "/flow", icon: "flow" },
+  { page: "quarantine", title: "Quarantine", path: "/quarantine", icon: "quarantine" },
+  { page: "mqtt", title: "MQTT", path: "/mqtt", icon: "broker" },
+] as const;
+
 export type Route =
-  | { page: "fleet" }
-  | { page: "flow" }
+  | { page: (typeof PAGES)[number]["page"] }
   | { page: "device"; device: string }
-  | { page: "quarantine" }
-  | { page: "mqtt" }
   | { page: "unknown" };
 
 const current = signal<Route>(routeOf(window.location.pathname));
 export const route: ReadonlySignal<Route> = current;
 
-export function routeOf(path: string): Route {
-  if (path === "/" || path === "/index.html") return { page: "fleet" };
-  if (/^\/flow\/?$/.test(path)) return { page: "flow" };
-  if (/^\/quarantine\/?$/.test(path)) return { page: "quarantine" };
-  if (/^\/mqtt\/?$/.test(path)) return { page: "mqtt" };
+function routeOf(path: string): Route {
+  const known = PAGES.find((page) => page.path === (path.replace(/\/$/, "") || "/"));
+  if (known !== undefined) return { page: known.page };
+  if (path === "/index.html") return { page: "fleet" };
   const device = /^\/device\/([^/]+)\/?$/.exec(path)?.[1];
   if (device === undefined) return { page: "unknown" };
   try {

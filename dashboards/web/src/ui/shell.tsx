@@ -9,9 +9,9 @@ import { conditionOf } from "../data/fleet";
 import { hub } from "../data/hub";
 import { now } from "../data/time";
 import { Icon, Logo, Shape } from "./icon";
-import { Palette, paletteOpen } from "./palette";
+import { openPalette, Palette, paletteOpen } from "./palette";
 import { nextTheme, recentDevices, theme } from "./preferences";
-import { devicePath, type Route, route } from "./route";
+import { devicePath, PAGES, route } from "./route";
 import { ConnectionIndicator, OfflineBanner, ProblemBanner } from "./status";
 import { TimeRangePicker } from "./time_range_picker";
 
@@ -49,47 +49,34 @@ function onKeyDown(event: KeyboardEvent): void {
   event.preventDefault();
   const field = document.querySelector<HTMLInputElement>("[data-search]");
   if (field !== null) field.focus();
-  else paletteOpen.value = true;
+  else openPalette();
 }
 
 function Rail() {
-  const { page } = route.value;
-  const name = hub.info.value?.name ?? "";
   return (
     <nav class="rail" aria-label="Pages">
       <div class="rail-hub">
         <Logo />
         <span class="name ellipsis" data-testid="hub-name">
-          {name}
+          {hub.info.value?.name ?? ""}
         </span>
       </div>
-      <a class="rail-item" href="/" aria-current={page === "fleet" ? "page" : undefined}>
-        <Icon name="fleet" />
-        Fleet
-      </a>
-      <a class="rail-item" href="/flow" aria-current={page === "flow" ? "page" : undefined}>
-        <Icon name="flow" />
-        Flow
-      </a>
-      <a class="rail-item" href="/quarantine" aria-current={page === "quarantine" ? "page" : undefined}>
-        <Icon name="quarantine" />
-        Quarantine
-      </a>
-      {hub.info.value?.mqtt === true && (
-        <a class="rail-item" href="/mqtt" aria-current={page === "mqtt" ? "page" : undefined}>
-          <Icon name="broker" />
-          MQTT
-        </a>
+      {PAGES.filter(({ page }) => page !== "mqtt" || hub.info.value?.mqtt === true).map(
+        ({ page, title, path, icon }) => (
+          <a
+            key={page}
+            class="rail-item"
+            href={path}
+            aria-current={route.value.page === page ? "page" : undefined}
+          >
+            <Icon name={icon} />
+            {title}
+          </a>
+        ),
       )}
       <RecentDevices />
       <div class="rail-foot">
-        <button
-          type="button"
-          class="rail-item"
-          onClick={() => {
-            paletteOpen.value = true;
-          }}
-        >
+        <button type="button" class="rail-item" onClick={openPalette}>
           <Icon name="search" />
           Search
         </button>
@@ -135,7 +122,7 @@ function RecentDevices() {
             key={record.device}
             class="rail-item"
             href={devicePath(record.device)}
-            aria-current={isShown(shown, record.device) ? "page" : undefined}
+            aria-current={shown.page === "device" && shown.device === record.device ? "page" : undefined}
             title={record.device}
           >
             <span class={`condition ${conditionOf(record, now.value)}`}>
@@ -149,22 +136,12 @@ function RecentDevices() {
   );
 }
 
-function isShown(shown: Route, device: string): boolean {
-  return shown.page === "device" && shown.device === device;
-}
-
 function Header() {
   const shown = route.value;
-  const view = pageView.value;
   return (
     <header class="header">
       <div class="crumbs">
-        {shown.page === "fleet" && <span>Fleet</span>}
-        {shown.page === "flow" && <span>Flow</span>}
-        {shown.page === "quarantine" && <span>Quarantine</span>}
-        {shown.page === "mqtt" && <span>MQTT</span>}
-        {shown.page === "unknown" && <span>Not found</span>}
-        {shown.page === "device" && (
+        {shown.page === "device" ? (
           <>
             <a class="back" href="/" aria-label="Back to the fleet">
               <Icon name="back" />
@@ -175,18 +152,13 @@ function Header() {
               {shown.device}
             </span>
           </>
+        ) : (
+          <span>{PAGES.find(({ page }) => page === shown.page)?.title ?? "Not found"}</span>
         )}
       </div>
-      {view !== null && <TimeRangePicker view={view} />}
+      {pageView.value !== null && <TimeRangePicker view={pageView.value} />}
       <ConnectionIndicator />
-      <button
-        type="button"
-        class="button search-button"
-        aria-keyshortcuts="Control+K"
-        onClick={() => {
-          paletteOpen.value = true;
-        }}
-      >
+      <button type="button" class="button search-button" aria-keyshortcuts="Control+K" onClick={openPalette}>
         <Icon name="search" />
         <span class="word">Search</span>
         <span class="kbd" aria-hidden="true">

@@ -121,7 +121,7 @@ describe("QuarantineList", () => {
     serve(all);
     const list = new QuarantineList();
     const late = list.refresh();
-    await list.choose({ code: "not_finite", device: null });
+    await list.setFilter({ code: "not_finite", device: null });
     await late;
     expect(offsets(list)).toEqual([3, 1]);
   });
@@ -132,10 +132,10 @@ describe("QuarantineList", () => {
     const list = new QuarantineList();
     await list.refresh();
     all.unshift(message(102)); // arrived after the confirmation: not included
-    const told: number[] = [];
-    const done = await list.retryAll({ code: null, device: null }, (count) => told.push(count));
+    const progress: number[] = [];
+    const done = await list.retryAll({ code: null, device: null }, (count) => progress.push(count));
     expect(done).toEqual({ accepted: 50, readings: 50, refused: 50, reasons: { empty: 50 } });
-    expect(told).toEqual([30, 60, 90, 100]);
+    expect(progress).toEqual([30, 60, 90, 100]);
     expect(all.map(({ offset }) => offset)).toContain(102);
   });
 
@@ -164,7 +164,7 @@ describe("describeRetry", () => {
       "1 message accepted, with 1,200 readings; 2 messages stay: empty.",
     );
     expect(describeRetry({ accepted: 0, readings: 0, refused: 0, reasons: {} })).toBe(
-      "There was nothing left to retry.",
+      "No message was left to retry.",
     );
   });
 });

@@ -1,8 +1,10 @@
 /** Chart card: title, current value, plot, value axis, legend and table. */
 
+import type { RefObject } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { YRange } from "../../chart/axes";
 import { ChartView } from "../../chart/chart_view";
+import type { FrameScheduler } from "../../chart/frame_scheduler";
 import { attachGestures } from "../../chart/gestures";
 import { gapReason } from "../../chart/intervals";
 import { seriesClass } from "../../chart/theme_colours";
@@ -28,114 +30,43 @@ export interface ChartCardProps {
 
 export function ChartCard({ data, group, heads }: ChartCardProps) {
   const { scheduler } = data;
-  const card = useRef<HTMLElement>(null);
-  const viewport = useRef<HTMLDivElement>(null);
-  const axis = useRef<HTMLDivElement>(null);
-  const readout = useRef<HTMLSpanElement>(null);
-  const unit = useRef<HTMLSpanElement>(null);
-  const legendHost = useRef<HTMLDivElement>(null);
-  const legend = useRef<Legend | null>(null);
+  const elements: ChartElements = {
+    card: useRef<HTMLElement>(null),
+    viewport: useRef<HTMLDivElement>(null),
+    axis: useRef<HTMLDivElement>(null),
+    readout: useRef<HTMLSpanElement>(null),
+    unit: useRef<HTMLSpanElement>(null),
+    legend: useRef<HTMLDivElement>(null),
+  };
+  const chart = useRef<MountedChart | null>(null);
   const [order, setOrder] = useState<LegendOrder>("name");
   const [table, setTable] = useState(false);
-  const [download, setDownload] = useState<"running" | ApiError | null>(null);
   const many = group.metrics.length > 1;
-  const key = group.metrics.map(({ metric }) => metric).join("\n");
+  const title = group.title || (group.unit === "" ? "Without unit" : `All in ${group.unit}`);
+  const download = useDownload(data, group, title);
 
   useEffect(() => {
-    if (table || viewport.current === null || axis.current === null || card.current === null) return;
-    const series = group.metrics.map(({ metric }) => ({ metric, colour: colourOf(heads, metric) }));
-    const valueAxis = new ValueAxis(axis.current);
-    let format = formatOf(data, group);
-    let shownRange: YRange | null = null;
-    const legendView =
-      legendHost.current === null
-        ? null
-        : new Legend(
-            legendHost.current,
-            series.map((entry) => ({ ...entry, label: shortName(entry.metric, group) })),
-            (metrics) => chart.isolate(metrics),
-          );
-    legend.current = legendView;
-    const chart = new ChartView({
-      scheduler,
-      viewport: viewport.current,
-      series,
-      describe: (time) => {
-        const gap = chart.gapAt(time);
-        const started = hub.info.peek()?.started_ns;
-        if (gap !== null)
-          return gapReason(gap, data.events.peek(), started === undefined ? null : started / 1e6);
-        return chart.lateAt(time) === null ? clock(time) : `${clock(time)} · arrived late`;
-      },
-      onRange: (range) => {
-        shownRange = range;
-        valueAxis.showRange(range, format);
-      },
-      onReadout: ({ time, values, last }) => {
-        const next = formatOf(data, group);
-        if (next.scale !== format.scale && shownRange !== null) valueAxis.showRange(shownRange, next);
-        format = next;
-        legendView?.show(values, format);
-        valueAxis.showLast(last, format);
-        if (readout.current !== null && !many) setText(readout.current, formatValue(values[0], format));
-        if (unit.current !== null) setText(unit.current, format.unit);
-        readout.current?.classList.toggle("past", time !== null);
-      },
-    });
-    const sizes = new ResizeObserver(([entry]) => {
-      const { width, height } = entry.contentRect;
-      valueAxis.resize(height);
-      chart.resize(Math.floor(width), Math.floor(height));
-    });
-    sizes.observe(viewport.current);
-    const sight = new IntersectionObserver(
-      ([entry]) => {
-        chart.visible = entry.isIntersecting;
-        scheduler.requestFrame();
-      },
-      { rootMargin: "160px" },
-    );
-    sight.observe(card.current);
-    const detach = attachGestures(viewport.current, scheduler, chart);
+    if (table) return;
+    const mounted = mountChart(elements, { data, group, heads });
+    chart.current = mounted;
     return () => {
-      detach();
-      sizes.disconnect();
-      sight.disconnect();
-      chart.close();
-      legendView?.close();
-      valueAxis.close();
-      legend.current = null;
+      mounted?.close();
+      chart.current = null;
     };
-  }, [data, key, table]);
+  }, [data, group.metrics.map(({ metric }) => metric).join("\n"), table]);
 
-  const theme = colourVersion.value;
-  useEffect(() => scheduler.requestFrame(), [theme]);
+  const colours = colourVersion.value;
+  useEffect(() => scheduler.requestFrame(), [colours]);
 
   const sort = () => {
     const next = order === "name" ? "value" : "name";
     setOrder(next);
-    legend.current?.sort(next);
-  };
-  const title = group.title || (group.unit === "" ? "Without unit" : `All in ${group.unit}`);
-  const save = async () => {
-    setDownload("running");
-    try {
-      // The range of this moment: a live chart has moved since it was rendered.
-      const metrics = group.metrics.map(({ metric }) => metric);
-      saveFile(
-        await fetchCsv(scheduler.device, metrics, scheduler.timeRange()),
-        `${scheduler.device} ${title}.csv`,
-      );
-      setDownload(null);
-    } catch (error) {
-      if (!(error instanceof ApiError)) throw error;
-      setDownload(error);
-    }
+    chart.current?.legend?.sort(next);
   };
   return (
     <section
       class={`chart ${many ? "many" : ""}`}
-      ref={card}
+      ref={elements.card}
       data-testid="chart"
       data-metric={group.metrics[0].metric}
     >
@@ -147,38 +78,18 @@ export function ChartCard({ data, group, heads }: ChartCardProps) {
         <span class="description ellipsis">
           {many ? `${group.metrics.length} series` : group.metrics[0].description}
         </span>
-        <div class="chart-tools">
-          <button
-            type="button"
-            aria-pressed={table}
-            aria-label={table ? `Show ${title} as a chart` : `Show ${title} as a table`}
-            title={table ? "As a chart" : "As a table"}
-            onClick={() => setTable(!table)}
-          >
-            <Icon name="table" />
-          </button>
-          <button
-            type="button"
-            disabled={download === "running"}
-            aria-label={`Download ${title} as CSV`}
-            title={download === "running" ? "Downloading" : "Download as CSV"}
-            data-testid="download"
-            onClick={() => void save()}
-          >
-            <Icon name="download" />
-          </button>
-        </div>
+        <ChartTools title={title} table={table} setTable={setTable} download={download} />
         <span class="readout number">
-          {!many && !table && <span ref={readout}>–</span>}
-          <span class="unit" ref={unit}>
+          {!many && !table && <span ref={elements.readout}>–</span>}
+          <span class="unit" ref={elements.unit}>
             {group.unit}
           </span>
         </span>
       </header>
-      {download instanceof ApiError && (
+      {download.problem !== null && (
         <p class="chart-problem" role="alert" data-testid="download-problem">
-          <span>Nothing was downloaded: {download.message}</span>
-          <button type="button" aria-label="Dismiss" onClick={() => setDownload(null)}>
+          <span>Nothing was downloaded: {download.problem}</span>
+          <button type="button" aria-label="Dismiss" onClick={download.dismiss}>
             <Icon name="close" />
           </button>
         </p>
@@ -187,8 +98,8 @@ export function ChartCard({ data, group, heads }: ChartCardProps) {
         <ChartTable data={data} group={group} />
       ) : (
         <div class="plot">
-          <div class="viewport" ref={viewport} role="img" tabIndex={0} aria-label={labelOf(group)} />
-          <div class="y-axis" ref={axis} aria-hidden="true" />
+          <div class="viewport" ref={elements.viewport} role="img" tabIndex={0} aria-label={labelOf(group)} />
+          <div class="y-axis" ref={elements.axis} aria-hidden="true" />
           {!data.ready.value && <p class="plot-note">Loading</p>}
         </div>
       )}
@@ -199,21 +110,182 @@ export function ChartCard({ data, group, heads }: ChartCardProps) {
               By {order}
             </button>
           </div>
-          <div class="legend-items" ref={legendHost} data-testid="legend" />
+          <div class="legend-items" ref={elements.legend} data-testid="legend" />
         </div>
       )}
     </section>
   );
 }
 
-function setText(element: HTMLElement, text: string): void {
-  if (element.textContent !== text) element.textContent = text;
+interface ToolsProps {
+  title: string;
+  table: boolean;
+  setTable: (table: boolean) => void;
+  download: Download;
+}
+
+function ChartTools({ title, table, setTable, download }: ToolsProps) {
+  return (
+    <div class="chart-tools">
+      <button
+        type="button"
+        aria-pressed={table}
+        aria-label={table ? `Show ${title} as a chart` : `Show ${title} as a table`}
+        title={table ? "As a chart" : "As a table"}
+        onClick={() => setTable(!table)}
+      >
+        <Icon name="table" />
+      </button>
+      <button
+        type="button"
+        disabled={download.running}
+        aria-label={`Download ${title} as CSV`}
+        title={download.running ? "Downloading" : "Download as CSV"}
+        data-testid="download"
+        onClick={() => void download.start()}
+      >
+        <Icon name="download" />
+      </button>
+    </div>
+  );
+}
+
+interface Download {
+  running: boolean;
+  problem: string | null;
+  start: () => Promise<void>;
+  dismiss: () => void;
+}
+
+/** Download the readings of a chart in its current range: a live chart has moved since it was rendered. */
+function useDownload({ scheduler }: DeviceData, group: ChartGroup, title: string): Download {
+  const [running, setRunning] = useState(false);
+  const [problem, setProblem] = useState<string | null>(null);
+  const start = async () => {
+    setRunning(true);
+    setProblem(null);
+    try {
+      const metrics = group.metrics.map(({ metric }) => metric);
+      const csv = await fetchCsv(scheduler.device, metrics, scheduler.timeRange());
+      saveFile(csv, `${scheduler.device} ${title}.csv`);
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      setProblem(error.message);
+    } finally {
+      setRunning(false);
+    }
+  };
+  return { running, problem, start, dismiss: () => setProblem(null) };
+}
+
+/** The DOM elements that a chart updates without rendering. */
+interface ChartElements {
+  card: RefObject<HTMLElement | null>;
+  viewport: RefObject<HTMLDivElement | null>;
+  axis: RefObject<HTMLDivElement | null>;
+  readout: RefObject<HTMLSpanElement | null>;
+  unit: RefObject<HTMLSpanElement | null>;
+  legend: RefObject<HTMLDivElement | null>;
+}
+
+interface MountedChart {
+  legend: Legend | null;
+  close: () => void;
+}
+
+/** Create the chart view, value axis and legend in their elements, and keep their sizes up to date. */
+function mountChart(elements: ChartElements, props: ChartCardProps): MountedChart | null {
+  const { data, group, heads } = props;
+  const [card, viewport, axis] = [elements.card.current, elements.viewport.current, elements.axis.current];
+  if (card === null || viewport === null || axis === null) return null;
+  const valueAxis = new ValueAxis(axis);
+  const series = group.metrics.map(({ metric }) => ({
+    metric,
+    colour: colourOf(heads, metric),
+    label: shortName(metric, group),
+  }));
+  const host = elements.legend.current;
+  const legend = host === null ? null : new Legend(host, series, (metrics) => chart.isolate(metrics));
+  let format = formatOf(data, group);
+  let shownRange: YRange | null = null;
+  const chart: ChartView = new ChartView({
+    scheduler: data.scheduler,
+    viewport,
+    series,
+    describe: (time) => describeTime(chart, data, time),
+    onRange: (range) => {
+      shownRange = range;
+      valueAxis.showRange(range, format);
+    },
+    onReadout: ({ time, values, last }) => {
+      const next = formatOf(data, group);
+      if (next.scale !== format.scale && shownRange !== null) valueAxis.showRange(shownRange, next);
+      format = next;
+      legend?.show(values, format);
+      valueAxis.showLast(last, format);
+      if (series.length === 1) setText(elements.readout.current, formatValue(values[0], format));
+      setText(elements.unit.current, format.unit);
+      elements.readout.current?.classList.toggle("past", time !== null);
+    },
+  });
+  const detachGestures = attachGestures(viewport, data.scheduler, chart);
+  const unobserve = observeLayout(card, viewport, data.scheduler, chart, valueAxis);
+  return {
+    legend,
+    close: () => {
+      detachGestures();
+      unobserve();
+      chart.close();
+      legend?.close();
+      valueAxis.close();
+    },
+  };
+}
+
+/** Observe the size of the plot and the visibility of the card. Return the function that stops it. */
+function observeLayout(
+  card: HTMLElement,
+  viewport: HTMLElement,
+  scheduler: FrameScheduler,
+  chart: ChartView,
+  axis: ValueAxis,
+): () => void {
+  const sizes = new ResizeObserver(([entry]) => {
+    const { width, height } = entry.contentRect;
+    axis.resize(height);
+    chart.resize(Math.floor(width), Math.floor(height));
+  });
+  sizes.observe(viewport);
+  const visibility = new IntersectionObserver(
+    ([entry]) => {
+      chart.visible = entry.isIntersecting;
+      scheduler.requestFrame();
+    },
+    { rootMargin: "160px" },
+  );
+  visibility.observe(card);
+  return () => {
+    sizes.disconnect();
+    visibility.disconnect();
+  };
+}
+
+/** Return the text under the crosshair: the time, a late reading, or the reason for a gap. */
+function describeTime(chart: ChartView, data: DeviceData, time: number): string {
+  const gap = chart.gapAt(time);
+  if (gap === null) return chart.lateAt(time) === null ? clock(time) : `${clock(time)} · arrived late`;
+  const started_ns = hub.info.peek()?.started_ns;
+  return gapReason(gap, data.events.peek(), started_ns === undefined ? null : started_ns / 1e6);
+}
+
+function setText(element: HTMLElement | null, text: string): void {
+  if (element !== null && element.textContent !== text) element.textContent = text;
 }
 
 function labelOf(group: ChartGroup): string {
-  const what = group.metrics.length > 1 ? `${group.metrics.length} series` : "one series";
+  const contents = group.metrics.length > 1 ? `${group.metrics.length} series` : "one series";
   const unit = group.unit === "" ? "" : ` in ${group.unit}`;
-  return `Chart of ${group.title || "all metrics"}${unit}, ${what}. Arrow keys move through time, plus and minus zoom, End goes live.`;
+  return `Chart of ${group.title || "all metrics"}${unit}, ${contents}. Arrow keys move through time, plus and minus zoom, End returns to the newest readings.`;
 }
 
 /** Return the part of a series' name that its group does not have. */

@@ -1,12 +1,12 @@
 /** Details of a device: header, events, tags and retirement. */
 
-import type { JSX } from "preact";
+import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 import { ApiError, type DeviceEvent, retireDevice } from "../../data/api";
 import { conditionOf, type DeviceRecord } from "../../data/fleet";
 import { hub } from "../../data/hub";
-import { count } from "../../data/number_format";
-import { age, clockOffset, dateTime, duration, now, shortDuration } from "../../data/time";
+import { count, plural } from "../../data/number_format";
+import { ago, clockOffset, dateTime, duration, now, shortDuration } from "../../data/time";
 import { Confirmation } from "../../ui/controls";
 import { ConditionLabel } from "../../ui/icon";
 
@@ -53,7 +53,7 @@ export function DeviceHead({ record }: { record: DeviceRecord }) {
         </Fact>
         <Fact name="Backlog">
           {(state.backlog ?? 0) > 0 ? (
-            <span class="warn">{count(state.backlog ?? 0)} batches</span>
+            <span class="warn">{plural(state.backlog ?? 0, "batch", "batches")}</span>
           ) : (
             <span class="muted">none</span>
           )}
@@ -63,18 +63,7 @@ export function DeviceHead({ record }: { record: DeviceRecord }) {
   );
 }
 
-function ago(span_ms: number): string {
-  const text = age(span_ms);
-  return text === "now" ? "just now" : `${text} ago`;
-}
-
-function Fact({
-  name,
-  children,
-}: {
-  name: string;
-  children: JSX.Element | string | (JSX.Element | string)[];
-}) {
+function Fact({ name, children }: { name: string; children: ComponentChildren }) {
   return (
     <div class="fact">
       <dt>{name}</dt>
@@ -111,7 +100,7 @@ export function Events({ events }: { events: DeviceEvent[] }) {
     <section class="panel" data-testid="events">
       <h2>Recent events</h2>
       {events.length === 0 ? (
-        <p class="empty-note">Nothing has happened yet besides readings.</p>
+        <p class="empty-note">No events yet.</p>
       ) : (
         <ol class="events" tabIndex={0} aria-label="Recent events">
           {events.map((event, index) => (
@@ -119,7 +108,7 @@ export function Events({ events }: { events: DeviceEvent[] }) {
               <time dateTime={new Date(event.time_ns / 1e6).toISOString()}>
                 {dateTime(event.time_ns / 1e6, now.value)}
               </time>
-              <span>{sentence(event.kind)}</span>
+              <span>{capitalise(event.kind)}</span>
               <span class="detail">{event.detail}</span>
             </li>
           ))}
@@ -129,7 +118,7 @@ export function Events({ events }: { events: DeviceEvent[] }) {
   );
 }
 
-function sentence(kind: string): string {
+function capitalise(kind: string): string {
   return kind.charAt(0).toUpperCase() + kind.slice(1);
 }
 
@@ -139,7 +128,7 @@ export function Tags({ tags }: { tags: Record<string, string> }) {
     <section class="panel" data-testid="tags">
       <h2>Tags</h2>
       {entries.length === 0 ? (
-        <p class="empty-note">This device has no tags. Its agent sends them when it connects.</p>
+        <p class="empty-note">This device has no tags. The agent sends tags when it connects.</p>
       ) : (
         <dl class="tag-list">
           {entries.map(([key, value]) => [
@@ -155,7 +144,7 @@ export function Tags({ tags }: { tags: Record<string, string> }) {
 }
 
 export function Retirement({ record }: { record: DeviceRecord }) {
-  const [asks, setAsks] = useState(false);
+  const [asking, setAsking] = useState(false);
   const [problem, setProblem] = useState<string | null>(null);
   const { device } = record;
   const { connected, retired } = record.state.value;
@@ -163,7 +152,7 @@ export function Retirement({ record }: { record: DeviceRecord }) {
   if (retired)
     return (
       <p class="retirement" data-testid="retired">
-        Retired: its history is all here, and it is back with the next reading that it sends.
+        This device is retired. Its history is kept, and it returns to the fleet with its next reading.
       </p>
     );
   if (role !== "operator" && role !== "admin") return null;
@@ -175,21 +164,21 @@ export function Retirement({ record }: { record: DeviceRecord }) {
   };
   return (
     <p class="retirement">
-      <button type="button" class="button" data-testid="retire" onClick={() => setAsks(true)}>
+      <button type="button" class="button" data-testid="retire" onClick={() => setAsking(true)}>
         Retire this device…
       </button>
-      {problem !== null && <span class="problem">{problem}</span>}
-      {asks && (
+      {problem !== null && <span class="problem">The device was not retired. {problem}</span>}
+      {asking && (
         <Confirmation
-          question={{
+          request={{
             text: `Retire ${device}?`,
-            hint: `It leaves the fleet and Home Assistant. Its history stays. ${
-              connected ? "It is connected: it is" : "It is"
-            } back with the next reading that it sends.`,
+            hint: `The hub removes it from the fleet and from Home Assistant. Its history is kept. ${
+              connected ? "It is connected: it returns" : "It returns"
+            } with its next reading.`,
             action: "Retire",
-            yes: retire,
+            onConfirm: retire,
           }}
-          close={() => setAsks(false)}
+          close={() => setAsking(false)}
         />
       )}
     </p>

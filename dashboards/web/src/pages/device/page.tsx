@@ -7,8 +7,9 @@ import { ApiError, type MetricInfo } from "../../data/api";
 import type { DeviceRecord } from "../../data/fleet";
 import { hub } from "../../data/hub";
 import { chartGroups, isState } from "../../data/metrics";
-import { count } from "../../data/number_format";
+import { plural } from "../../data/number_format";
 import { dateTime, hubNow, now } from "../../data/time";
+import { PageMessage } from "../../ui/controls";
 import { pageActions } from "../../ui/palette";
 import { addRecentDevice, readPreference, writePreference } from "../../ui/preferences";
 import { pageView } from "../../ui/shell";
@@ -38,8 +39,13 @@ export function DevicePage({ device }: { device: string }) {
       (error: unknown) => setMissing(error instanceof ApiError && error.status === 404),
     );
   }, [device]);
-  if (record === undefined) return missing ? <Missing device={device} /> : <div aria-busy="true" />;
-  return <KnownDevice key={device} record={record} />;
+  if (record !== undefined) return <KnownDevice key={device} record={record} />;
+  if (!missing) return <div aria-busy="true" />;
+  return (
+    <PageMessage title="Unknown device" hasLink>
+      The hub has no device with the id <code>{device}</code>. A device appears after its first connection.
+    </PageMessage>
+  );
 }
 
 function KnownDevice({ record }: { record: DeviceRecord }) {
@@ -47,21 +53,21 @@ function KnownDevice({ record }: { record: DeviceRecord }) {
   const { device } = record;
   const [data, setData] = useState<DeviceData | null>(null);
   useEffect(() => {
-    const made = new DeviceData(hub, device, view);
+    const created = new DeviceData(hub, device, view);
     record.watchedSince = hubNow();
-    setData(made);
-    const forget = observe(device, made);
+    setData(created);
+    const unobserve = observe(device, created);
     addRecentDevice(device);
     return () => {
-      forget();
-      made.close();
+      unobserve();
+      created.close();
     };
   }, [device, view, record]);
   const metrics = useMetrics(record, data);
   return (
     <>
       <DeviceHead record={record} />
-      {data !== null && metrics !== null && <Measured data={data} metrics={metrics} record={record} />}
+      {data !== null && metrics !== null && <Charts data={data} metrics={metrics} record={record} />}
       {data !== null && (
         <div class="panels">
           <Events events={data.events.value} />
@@ -69,92 +75,31 @@ function KnownDevice({ record }: { record: DeviceRecord }) {
         </div>
       )}
       <Retirement record={record} />
-      {data !== null && <Summarised data={data} />}
+      {data !== null && <SummaryNotice data={data} />}
     </>
   );
 }
 
-/** Notice for a device without readings in the shown range, with a button to its last readings. */
-function LastReadings({ data, record }: { data: DeviceData; record: DeviceRecord }) {
-  const { view } = data.scheduler;
-  const shown = view.value;
-  if (
-    shown.mode === "fixed" ||
-    record.lastReading_ms === 0 ||
-    now.value - record.lastReading_ms < shown.span_ms
-  )
-    return null;
-  return (
-    <>
-      <span class="muted">No readings since {dateTime(record.lastReading_ms, now.value)}</span>
-      <button
-        type="button"
-        class="button"
-        data-testid="show-last"
-        onClick={() => {
-          const span = shown.span_ms;
-          view.value = {
-            mode: "fixed",
-            from: record.lastReading_ms - span * 0.8,
-            to: record.lastReading_ms + span * 0.2,
-          };
-        }}
-      >
-        Show the last ones
-      </button>
-    </>
-  );
-}
-
-function Measured({
-  data,
-  metrics,
-  record,
-}: {
+interface ChartsProps {
   data: DeviceData;
   metrics: MetricInfo[];
   record: DeviceRecord;
-}) {
-  const charts = useMemo(() => chartGroups(metrics, together.value), [metrics, together.value]);
+}
+
+function Charts({ data, metrics, record }: ChartsProps) {
+  const groups = useMemo(() => chartGroups(metrics, together.value), [metrics, together.value]);
   const states = metrics.filter((head) => isState(head.type));
-  const problem = data.scheduler.window.problem;
   if (metrics.length === 0)
     return (
       <div class="message">
         <h2>No metrics yet</h2>
-        <p>
-          The device is known, but has not declared what it measures. Its charts appear with its first
-          readings.
-        </p>
+        <p>The device has not declared any metric yet. Charts appear with its first readings.</p>
       </div>
     );
   return (
     <>
       <Values data={data} metrics={metrics} />
-      <div class="section-bar">
-        <h2>Charts</h2>
-        <span class="muted">
-          {count(metrics.length)} {metrics.length === 1 ? "metric" : "metrics"}
-        </span>
-        {problem !== null && <span class="muted">The past cannot be shown: {problem}</span>}
-        <LastReadings data={data} record={record} />
-        <fieldset class="segments" aria-label="Charts">
-          {[false, true].map((value) => (
-            <button
-              key={String(value)}
-              type="button"
-              aria-pressed={together.value === value}
-              data-testid={value ? "per-unit" : "per-metric"}
-              onClick={() => {
-                together.value = value;
-                writePreference(TOGETHER_KEY, value ? "yes" : "no");
-              }}
-            >
-              {value ? "Per unit" : "Per metric"}
-            </button>
-          ))}
-        </fieldset>
-      </div>
+      <ChartBar data={data} metrics={metrics} record={record} />
       {states.length > 0 && (
         <div class="timelines">
           {states.map((head) => (
@@ -163,7 +108,7 @@ function Measured({
         </div>
       )}
       <div class="charts">
-        {charts.map((group) => (
+        {groups.map((group) => (
           <ChartCard
             key={group.metrics.map(({ metric }) => metric).join("\n")}
             data={data}
@@ -176,6 +121,53 @@ function Measured({
   );
 }
 
+function ChartBar({ data, metrics, record }: ChartsProps) {
+  const { problem } = data.scheduler.window;
+  return (
+    <div class="section-bar">
+      <h2>Charts</h2>
+      <span class="muted">{plural(metrics.length, "metric")}</span>
+      {problem !== null && <span class="muted">The history could not be loaded. {problem}</span>}
+      <LastReadings data={data} record={record} />
+      <fieldset class="segments" aria-label="Charts">
+        {[false, true].map((value) => (
+          <button
+            key={String(value)}
+            type="button"
+            aria-pressed={together.value === value}
+            data-testid={value ? "per-unit" : "per-metric"}
+            onClick={() => {
+              together.value = value;
+              writePreference(TOGETHER_KEY, value ? "yes" : "no");
+            }}
+          >
+            {value ? "Per unit" : "Per metric"}
+          </button>
+        ))}
+      </fieldset>
+    </div>
+  );
+}
+
+/** Notice for a device without readings in the shown range, with a button to its last readings. */
+function LastReadings({ data, record }: { data: DeviceData; record: DeviceRecord }) {
+  const { view } = data.scheduler;
+  const { lastReading_ms: last } = record;
+  if (view.value.mode === "fixed" || last === 0 || now.value - last < view.value.span_ms) return null;
+  const { span_ms } = view.value;
+  const showLast = () => {
+    view.value = { mode: "fixed", from: last - span_ms * 0.8, to: last + span_ms * 0.2 };
+  };
+  return (
+    <>
+      <span class="muted">No readings since {dateTime(last, now.value)}</span>
+      <button type="button" class="button" data-testid="show-last" onClick={showLast}>
+        Show the last readings
+      </button>
+    </>
+  );
+}
+
 /** Return the device's metrics: those that the hub listed, and new ones from live readings. */
 function useMetrics(record: DeviceRecord, data: DeviceData | null): MetricInfo[] | null {
   const listed = record.metrics.value;
@@ -183,19 +175,19 @@ function useMetrics(record: DeviceRecord, data: DeviceData | null): MetricInfo[]
   return useMemo(() => {
     if (listed === null) return null;
     const known = new Set(listed.map(({ metric }) => metric));
-    const fresh = [...(data?.scheduler.feed.series.values() ?? [])].filter(
+    const added = [...(data?.scheduler.feed.series.values() ?? [])].filter(
       ({ info }) => !known.has(info.metric),
     );
-    if (fresh.length === 0) return listed;
+    if (added.length === 0) return listed;
     hub.fleet.requestMetrics(record.device);
-    const plain = fresh.map(({ info }) => ({
+    const infos = added.map(({ info }) => ({
       type: "float" as const,
       unit: "",
       description: "",
       ...info,
       latest: null,
     }));
-    return [...listed, ...plain];
+    return [...listed, ...infos];
   }, [listed, changed, data, record]);
 }
 
@@ -232,28 +224,14 @@ function useView(): Signal<TimeView> {
   return view;
 }
 
-function Summarised({ data }: { data: DeviceData }) {
+function SummaryNotice({ data }: { data: DeviceData }) {
   const notice = data.notice.value;
   if (notice === null) return null;
   return (
     <p class="notice" role="status" data-testid="conflated">
       {notice.fetched
-        ? `${count(notice.readings)} summarised readings were fetched again`
-        : `${count(notice.readings)} readings were summarised, the connection is slow`}
+        ? `${plural(notice.readings, "summarised reading was", "summarised readings were")} loaded in full.`
+        : `The connection is slow: ${plural(notice.readings, "reading was", "readings were")} summarised.`}
     </p>
-  );
-}
-
-function Missing({ device }: { device: string }) {
-  return (
-    <div class="message">
-      <h1>No such device</h1>
-      <p>
-        The hub knows no device called <code>{device}</code>. A device appears with its first connection.
-      </p>
-      <a class="button" href="/">
-        Back to the fleet
-      </a>
-    </div>
   );
 }

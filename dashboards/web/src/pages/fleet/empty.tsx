@@ -3,7 +3,7 @@
 import { useState } from "preact/hooks";
 import { createToken } from "../../data/api";
 import { hub } from "../../data/hub";
-import { CopyableCommand } from "../../ui/controls";
+import { CopyableCommand, Step } from "../../ui/controls";
 import { DashedCircle } from "../../ui/icon";
 
 const DEVICE = "my-device";
@@ -11,66 +11,57 @@ const PLACEHOLDER = "YOUR-TOKEN";
 
 export function EmptyFleet() {
   const [token, setToken] = useState<string | null>(null);
-  const [problem, setProblem] = useState<string | null>(null);
-  const admin = hub.info.value?.role === "admin";
-  const make = async () => {
-    try {
-      const made = await createToken({ role: "device", device: DEVICE, label: "First device" });
-      setToken(made.token);
-      setProblem(null);
-    } catch (error) {
-      setProblem(error instanceof Error ? error.message : String(error));
-    }
-  };
   const url = window.location.origin;
   return (
     <section class="teach" data-testid="empty-fleet">
       <h1>Connect the first device</h1>
-      <p>This hub is ready and has no device yet. A device sends readings with a token of its own.</p>
+      <p>The hub is ready, but no device has connected yet. Each device needs its own token.</p>
       <ol>
-        <li>
-          <span class="step">1</span>
-          <div>
-            <h2>Make a token for the device</h2>
-            {admin ? (
-              <>
-                <p>It is shown here once, inside the command below.</p>
-                <button
-                  type="button"
-                  class="button primary"
-                  onClick={() => void make()}
-                  disabled={token !== null}
-                >
-                  {token === null ? "Create a token" : "Token created"}
-                </button>
-                {problem !== null && <p class="problem">{problem}</p>}
-              </>
-            ) : (
-              <>
-                <p>Your role may look, but not make tokens. On the machine of the hub:</p>
-                <CopyableCommand text={`hub token create --role device --device ${DEVICE}`} />
-              </>
-            )}
-          </div>
-        </li>
-        <li>
-          <span class="step">2</span>
-          <div>
-            <h2>Run the agent on the device</h2>
-            <p>It sends this computer's own sensors; a serial line or your own program work likewise.</p>
-            <CopyableCommand text={`pip install telemetry-hub`} />
-            <CopyableCommand
-              text={`HUB_TOKEN=${token ?? PLACEHOLDER} device-agent run --hub ${url} --device ${DEVICE}`}
-            />
-          </div>
-        </li>
+        <Step number={1} title="Create a token for the device">
+          {hub.info.value?.role === "admin" ? (
+            <CreateToken token={token} onCreated={setToken} />
+          ) : (
+            <>
+              <p>Your role cannot create tokens. Run this command on the machine of the hub:</p>
+              <CopyableCommand text={`hub token create --role device --device ${DEVICE}`} />
+            </>
+          )}
+        </Step>
+        <Step number={2} title="Run the agent on the device">
+          <p>The agent sends the sensors of that computer, a serial line, or the data of your program.</p>
+          <CopyableCommand text="pip install telemetry-hub" />
+          <CopyableCommand
+            text={`HUB_TOKEN=${token ?? PLACEHOLDER} device-agent run --hub ${url} --device ${DEVICE}`}
+          />
+        </Step>
       </ol>
       <p class="waiting">
         <span class="condition online">
           <DashedCircle />
         </span>
-        Waiting for the first reading. The device appears here by itself.
+        Waiting for the first reading. The device then appears on this page.
       </p>
     </section>
+  );
+}
+
+function CreateToken({ token, onCreated }: { token: string | null; onCreated: (token: string) => void }) {
+  const [problem, setProblem] = useState<string | null>(null);
+  const create = async () => {
+    try {
+      onCreated((await createToken({ role: "device", device: DEVICE, label: "First device" })).token);
+      setProblem(null);
+    } catch (error) {
+      setProblem(error instanceof Error ? error.message : String(error));
+    }
+  };
+  return (
+    <>
+      <p>The token is shown once, in the command below.</p>
+      <button type="button" class="button primary" onClick={() => void create()} disabled={token !== null}>
+        {token === null ? "Create a token" : "Token created"}
+      </button>
+      {problem !== null && <p class="problem">No token was created. {problem}</p>}
+    </>
   );
 }

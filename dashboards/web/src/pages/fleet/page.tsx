@@ -3,21 +3,34 @@
 import { type Signal, signal } from "@preact/signals";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { rem } from "../../chart/theme_colours";
-import { type Condition, conditionOf, type DeviceRecord } from "../../data/fleet";
+import { type Condition, compareNames, conditionOf, type DeviceRecord } from "../../data/fleet";
 import { hub } from "../../data/hub";
 import { count } from "../../data/number_format";
 import { hubNow } from "../../data/time";
 import { Icon, Shape } from "../../ui/icon";
 import { matchScore, virtualWindow } from "../../ui/list";
 import { EmptyFleet } from "./empty";
-import { FleetRow } from "./row";
+import { FleetRow, typeOf } from "./row";
 
 /** Row heights in rem, as in the style sheet. */
 const ROW_REM = 3.5;
 const PHONE_ROW_REM = 5.5;
 const PHONE = "(max-width: 760px)";
 /** The order is updated this often: rows do not move with every message. */
-const ARRANGE_EVERY_MS = 1000;
+const SORT_EVERY_MS = 1000;
+
+type SortKey = "state" | "name" | "type" | "age" | "backlog";
+
+interface Sorting {
+  key: SortKey;
+  down: boolean;
+}
+
+interface FleetList {
+  records: DeviceRecord[];
+  /** Counts of all devices that match the search, whatever their condition. */
+  counts: Record<Condition, number>;
+}
 
 const words = signal("");
 const condition = signal<Condition | null>(null);
@@ -32,7 +45,7 @@ const SORTS: Record<SortKey, string> = {
 };
 
 export function FleetPage() {
-  const shown = useArranged();
+  const shown = useFleetList();
   const total = hub.fleet.records.size;
   if (!hub.fleet.loaded.value) return <div class="fleet" aria-busy="true" />;
   if (total === 0) return <EmptyFleet />;
@@ -43,7 +56,7 @@ export function FleetPage() {
       <div class="fleet" data-testid="fleet">
         <FleetHead />
         {shown.records.length === 0 ? (
-          <p class="fleet-none">No device fits. Try fewer letters, or another state.</p>
+          <p class="fleet-none">No device matches the filter. Try fewer letters or another state.</p>
         ) : (
           <FleetBody shown={shown} />
         )}
@@ -53,28 +66,23 @@ export function FleetPage() {
 }
 
 /** Return the sorted list: immediately after a change of the filter, otherwise once per second. */
-function useArranged(): Shown {
-  const [shown, setShown] = useState<Shown>({ records: [], counts: { online: 0, silent: 0, offline: 0 } });
-  const asked = { words: words.value, condition: condition.value, sorting: sorting.value };
-  const size = hub.fleet.records.size;
+function useFleetList(): FleetList {
+  const [list, setList] = useState<FleetList>({ records: [], counts: { online: 0, silent: 0, offline: 0 } });
+  const sortedAt = useRef(0);
+  const update = () => {
+    sortedAt.current = performance.now();
+    setList(filterAndSort(words.value, condition.value, sorting.value));
+  };
+  useLayoutEffect(update, [words.value, condition.value, sorting.value, hub.fleet.records.size]);
   const version = hub.fleet.version.value;
-  const arrangedAt = useRef(0);
-  useLayoutEffect(() => {
-    arrangedAt.current = performance.now();
-    setShown(filterAndSort(hub.fleet.records.values(), { ...asked, now: hubNow() }));
-  }, [asked.words, asked.condition, asked.sorting, size]);
   useEffect(() => {
-    const wait = Math.max(0, arrangedAt.current + ARRANGE_EVERY_MS - performance.now());
-    const timer = setTimeout(() => {
-      arrangedAt.current = performance.now();
-      setShown(filterAndSort(hub.fleet.records.values(), { ...asked, now: hubNow() }));
-    }, wait);
+    const timer = setTimeout(update, Math.max(0, sortedAt.current + SORT_EVERY_MS - performance.now()));
     return () => clearTimeout(timer);
   }, [version]);
-  return shown;
+  return list;
 }
 
-function FleetBar({ shown }: { shown: Shown }) {
+function FleetBar({ shown }: { shown: FleetList }) {
   const { counts } = shown;
   const all = counts.online + counts.silent + counts.offline;
   return (
@@ -127,11 +135,11 @@ function FleetBar({ shown }: { shown: Shown }) {
 }
 
 function Chip({ label, amount, value }: { label: string; amount: number; value: Condition | null }) {
-  const look = { online: "", silent: "quiet", offline: "wrong" }[value ?? "online"];
+  const style = { online: "", silent: "quiet", offline: "wrong" }[value ?? "online"];
   return (
     <button
       type="button"
-      class={`chip ${look}`}
+      class={`chip ${style}`}
       aria-pressed={condition.value === value}
       data-testid={`chip-${value ?? "all"}`}
       onClick={() => {
@@ -149,7 +157,7 @@ function FleetHead() {
     <div class="fleet-head">
       <Sort by="state" />
       <Sort by="name" />
-      <span class="metrics">Now, and the last 5 minutes</span>
+      <span class="metrics">Current values and the last 5 minutes</span>
       <Sort by="age" right />
       <Sort by="backlog" right />
     </div>
@@ -176,7 +184,7 @@ function Sort({ by, right }: { by: SortKey; right?: boolean }) {
   );
 }
 
-function FleetBody({ shown }: { shown: Shown }) {
+function FleetBody({ shown }: { shown: FleetList }) {
   const body = useRef<HTMLUListElement>(null);
   const rowHeight = useRowHeight();
   const view = useScroll(body);
@@ -227,54 +235,33 @@ function useScroll(body: { current: HTMLElement | null }): Signal<{ top: number;
   return view;
 }
 
-export type SortKey = "state" | "name" | "type" | "age" | "backlog";
-
-export interface Sorting {
-  key: SortKey;
-  down: boolean;
-}
-
-export interface Shown {
-  records: DeviceRecord[];
-  /** Counts of all devices that match the search, whatever their condition. */
-  counts: Record<Condition, number>;
+interface Entry {
+  record: DeviceRecord;
+  condition: Condition;
 }
 
 const SEVERITY: Record<Condition, number> = { offline: 0, silent: 1, online: 2 };
-const byName = new Intl.Collator("en", { numeric: true }).compare;
+const ORDERS: Record<SortKey, (a: Entry, b: Entry) => number> = {
+  state: (a, b) => SEVERITY[a.condition] - SEVERITY[b.condition],
+  name: (a, b) => compareNames(a.record.device, b.record.device),
+  type: (a, b) => compareNames(typeOf(a.record), typeOf(b.record)),
+  age: (a, b) => b.record.lastReading_ms - a.record.lastReading_ms,
+  backlog: (a, b) => (a.record.state.peek().backlog ?? 0) - (b.record.state.peek().backlog ?? 0),
+};
 
-export function typeOf(record: DeviceRecord): string {
-  return record.state.peek().tags?.type ?? "";
-}
-
-function textOf(record: DeviceRecord): string {
-  const tags = record.state.peek().tags ?? {};
-  return [record.device, ...Object.values(tags)].join(" ");
-}
-
-export function filterAndSort(
-  records: Iterable<DeviceRecord>,
-  options: { words: string; condition: Condition | null; sorting: Sorting; now: number },
-): Shown {
-  const { words, condition, sorting, now } = options;
+/** Return the devices that match the search and the chosen condition, sorted. */
+function filterAndSort(words: string, chosen: Condition | null, { key, down }: Sorting): FleetList {
+  const now = hubNow();
   const counts: Record<Condition, number> = { online: 0, silent: 0, offline: 0 };
-  const shown: { record: DeviceRecord; is: Condition }[] = [];
-  for (const record of records) {
-    if (words.trim() !== "" && matchScore(textOf(record), words) === null) continue;
-    const is = conditionOf(record, now);
-    counts[is]++;
-    if (condition === null || is === condition) shown.push({ record, is });
+  const entries: Entry[] = [];
+  for (const record of hub.fleet.records.values()) {
+    const text = [record.device, ...Object.values(record.state.peek().tags ?? {})].join(" ");
+    if (words.trim() !== "" && matchScore(text, words) === null) continue;
+    const condition = conditionOf(record, now);
+    counts[condition]++;
+    if (chosen === null || condition === chosen) entries.push({ record, condition });
   }
-  const direction = sorting.down ? -1 : 1;
-  shown.sort((a, b) => {
-    let order = 0;
-    if (sorting.key === "state") order = SEVERITY[a.is] - SEVERITY[b.is];
-    else if (sorting.key === "type") order = byName(typeOf(a.record), typeOf(b.record));
-    else if (sorting.key === "age") order = b.record.lastReading_ms - a.record.lastReading_ms;
-    else if (sorting.key === "backlog")
-      order = (a.record.state.peek().backlog ?? 0) - (b.record.state.peek().backlog ?? 0);
-    else order = byName(a.record.device, b.record.device);
-    return order * direction || byName(a.record.device, b.record.device);
-  });
-  return { records: shown.map(({ record }) => record), counts };
+  const direction = down ? -1 : 1;
+  entries.sort((a, b) => ORDERS[key](a, b) * direction || ORDERS.name(a, b));
+  return { records: entries.map(({ record }) => record), counts };
 }

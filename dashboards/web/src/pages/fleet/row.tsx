@@ -12,7 +12,6 @@ import { count, FormatCache, latestReading } from "../../data/number_format";
 import { age, now } from "../../data/time";
 import { ConditionLabel } from "../../ui/icon";
 import { devicePath } from "../../ui/route";
-import { typeOf } from "./page";
 import { Sparkline } from "./sparkline";
 
 export const SPARKLINE_SPAN_MS = 5 * 60_000;
@@ -26,7 +25,12 @@ const OLD_MS = 30_000;
 
 const PLACES = ["first", "second", "third"] as const;
 
-function RowOf({ record, top }: { record: DeviceRecord; top: number }) {
+/** Return the device type from its tags. */
+export function typeOf(record: DeviceRecord): string {
+  return record.state.peek().tags?.type ?? "";
+}
+
+function FleetRowView({ record, top }: { record: DeviceRecord; top: number }) {
   const metrics = record.metrics.value;
   const leading = useMemo(() => leadingMetrics(metrics ?? [], METRICS), [metrics]);
   const names = leading.map(({ metric }) => metric).join("\n");
@@ -69,7 +73,7 @@ function RowOf({ record, top }: { record: DeviceRecord; top: number }) {
   );
 }
 
-export const FleetRow = memo(RowOf);
+export const FleetRow = memo(FleetRowView);
 
 interface Live {
   feed: Feed | null;

@@ -1,12 +1,14 @@
+/** Messages in quarantine, newest first. An opened message shows its whole content. */
+
+import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import { count } from "../../data/number_format";
+import { count, plural } from "../../data/number_format";
 import {
   type Counts,
   type Filter,
   fetchMessage,
   type Message,
   payloadUrl,
-  plural,
   type QuarantineList,
   type ReadMessage,
 } from "../../data/quarantine";
@@ -22,13 +24,13 @@ export interface Actions {
   deleteAll: (filter: Filter, count: number) => void;
 }
 
-interface Shown {
+interface ListProps {
   list: QuarantineList;
   counts: Counts;
   actions: Actions | null;
 }
 
-export function Messages({ list, counts, actions }: Shown) {
+export function Messages({ list, counts, actions }: ListProps) {
   const [open, setOpen] = useState<number | null>(null);
   const messages = list.messages.value;
   return (
@@ -36,7 +38,7 @@ export function Messages({ list, counts, actions }: Shown) {
       <Bar list={list} counts={counts} actions={actions} />
       {list.isBehind.value && (
         <button type="button" class="button quarantine-more" onClick={() => void list.restart()}>
-          There are others now. Show the newest
+          The list has changed. Show the newest messages
         </button>
       )}
       <ol class="quarantine-list">
@@ -50,7 +52,7 @@ export function Messages({ list, counts, actions }: Shown) {
           />
         ))}
       </ol>
-      {messages.length === 0 && <p class="fleet-none">No message fits.</p>}
+      {messages.length === 0 && <p class="fleet-none">No message matches the filter.</p>}
       {list.hasMore.value && (
         <button
           type="button"
@@ -65,19 +67,19 @@ export function Messages({ list, counts, actions }: Shown) {
   );
 }
 
-function Bar({ list, counts, actions }: Shown) {
+function Bar({ list, counts, actions }: ListProps) {
   const filter = list.filter.value;
-  const fitting = counts.devices.filter(({ code }) => filter.code === null || code === filter.code);
+  const matching = counts.devices.filter(({ code }) => filter.code === null || code === filter.code);
   const byDevice = new Map<string, number>();
-  for (const { device, entries } of fitting) byDevice.set(device, (byDevice.get(device) ?? 0) + entries);
-  const number =
+  for (const { device, entries } of matching) byDevice.set(device, (byDevice.get(device) ?? 0) + entries);
+  const total =
     filter.device !== null
       ? (byDevice.get(filter.device) ?? 0)
-      : fitting.reduce((sum, { entries }) => sum + entries, 0);
+      : matching.reduce((sum, { entries }) => sum + entries, 0);
   return (
     <div class="quarantine-bar">
       <h2>
-        {plural(number, "message")}
+        {plural(total, "message")}
         {filter.code !== null && <span class="tag mono">{filter.code}</span>}
       </h2>
       <select
@@ -85,7 +87,7 @@ function Bar({ list, counts, actions }: Shown) {
         aria-label="Device"
         value={filter.device ?? ""}
         onChange={(event) =>
-          void list.choose({
+          void list.setFilter({
             ...filter,
             device: event.currentTarget.value === "" ? null : event.currentTarget.value,
           })
@@ -98,13 +100,13 @@ function Bar({ list, counts, actions }: Shown) {
           </option>
         ))}
       </select>
-      {actions !== null && filter.device !== null && number > 0 && (
+      {actions !== null && filter.device !== null && total > 0 && (
         <>
-          <button type="button" class="button" onClick={() => actions.retryAll(filter, number)}>
+          <button type="button" class="button" onClick={() => actions.retryAll(filter, total)}>
             <Icon name="retry" />
             Retry these
           </button>
-          <button type="button" class="button plain" onClick={() => actions.deleteAll(filter, number)}>
+          <button type="button" class="button plain" onClick={() => actions.deleteAll(filter, total)}>
             <Icon name="remove" />
             Delete these
           </button>
@@ -114,14 +116,14 @@ function Bar({ list, counts, actions }: Shown) {
   );
 }
 
-interface RowOf {
+interface RowProps {
   message: Message;
   actions: Actions | null;
   open: boolean;
   toggle: () => void;
 }
 
-function Row({ message, actions, open, toggle }: RowOf) {
+function Row({ message, actions, open, toggle }: RowProps) {
   const { offset } = message;
   return (
     <li class={`quarantine-row ${open ? "open" : ""}`} data-testid="message" data-offset={offset}>
@@ -142,87 +144,87 @@ function Row({ message, actions, open, toggle }: RowOf) {
         <span class="mono ellipsis code">{message.code}</span>
         <span class="ellipsis why">{message.message}</span>
       </button>
-      {open && <Opened message={message} actions={actions} />}
+      {open && <OpenedMessage message={message} actions={actions} />}
     </li>
   );
 }
 
-function Opened({ message, actions }: { message: Message; actions: Actions | null }) {
+function OpenedMessage({ message, actions }: { message: Message; actions: Actions | null }) {
   const { offset } = message;
-  const [read, setRead] = useState<ReadMessage | string | null>(null);
+  const [content, setContent] = useState<ReadMessage | string | null>(null);
   useEffect(() => {
     let current = true;
     fetchMessage(offset).then(
-      (answer) => current && setRead(answer),
-      (error: unknown) => current && setRead(error instanceof Error ? error.message : String(error)),
+      (answer) => current && setContent(answer),
+      (error: unknown) => current && setContent(error instanceof Error ? error.message : String(error)),
     );
     return () => {
       current = false;
     };
     // The reason may change after a retry.
   }, [offset, message.code, message.message]);
-  const whole = typeof read === "object" ? read : null;
+  const loaded = typeof content === "object" ? content : null;
   return (
     <div class="quarantine-opened" id={`message-${offset}`} data-testid="opened">
       <p class="why">{message.message}</p>
-      <p class="muted">{whole?.advice ?? "\u00a0"}</p>
+      <p class="muted">{loaded?.advice ?? "\u00a0"}</p>
       <dl class="quarantine-facts">
-        <div>
-          <dt>Device</dt>
-          <dd>
-            <a class="mono link" href={devicePath(message.device)}>
-              {message.device}
-            </a>
-          </dd>
-        </div>
-        <div>
-          <dt>Batch</dt>
-          <dd class="mono">
+        <Fact name="Device">
+          <a class="mono link" href={devicePath(message.device)}>
+            {message.device}
+          </a>
+        </Fact>
+        <Fact name="Batch">
+          <span class="mono">
             {message.seq} of epoch {message.epoch}
-          </dd>
-        </div>
-        <div>
-          <dt>Offset</dt>
-          <dd class="mono">{offset}</dd>
-        </div>
-        <div>
-          <dt>Size</dt>
-          <dd>
-            {count(message.size_bytes)} bytes, {message.format}
-          </dd>
-        </div>
+          </span>
+        </Fact>
+        <Fact name="Offset">
+          <span class="mono">{offset}</span>
+        </Fact>
+        <Fact name="Size">
+          {plural(message.size_bytes, "byte")}, {message.format}
+        </Fact>
       </dl>
-      <section class="quarantine-text" tabIndex={0} aria-label="The message" aria-busy={read === null}>
-        <pre class="mono">{typeof read === "string" ? read : (whole?.text ?? "")}</pre>
+      <section class="quarantine-text" tabIndex={0} aria-label="Content" aria-busy={content === null}>
+        <pre class="mono">{typeof content === "string" ? content : (loaded?.text ?? "")}</pre>
       </section>
       <div class="quarantine-actions">
-        {actions !== null && (
-          <>
-            <button
-              type="button"
-              class="button primary"
-              data-testid="retry"
-              onClick={() => actions.retryOne(offset)}
-            >
-              <Icon name="retry" />
-              Retry
-            </button>
-            <button
-              type="button"
-              class="button"
-              data-testid="delete"
-              onClick={() => actions.deleteOne(offset)}
-            >
-              <Icon name="remove" />
-              Delete
-            </button>
-          </>
-        )}
+        {actions !== null && <MessageActions offset={offset} actions={actions} />}
         <a class="button plain" href={payloadUrl(offset)} download>
           <Icon name="download" />
-          {whole?.shortened ? "Download all of it" : "Download as it came"}
+          {loaded?.shortened ? "Download the whole message" : "Download the message"}
         </a>
       </div>
     </div>
+  );
+}
+
+function Fact({ name, children }: { name: string; children: ComponentChildren }) {
+  return (
+    <div>
+      <dt>{name}</dt>
+      <dd>{children}</dd>
+    </div>
+  );
+}
+
+function MessageActions({ offset, actions }: { offset: number; actions: Actions }) {
+  return (
+    <>
+      <button
+        type="button"
+        class="button primary"
+        data-testid="retry"
+        onClick={() => actions.retryOne(offset)}
+      >
+        <Icon name="retry" />
+        Retry
+      </button>
+      <button type="button" class="button" data-testid="delete" onClick={() => actions.deleteOne(offset)}>
+        <Icon name="remove" />
+        Delete
+      </button>
+    </>
   );
 }

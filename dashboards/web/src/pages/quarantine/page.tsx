@@ -2,222 +2,188 @@
 
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { hub } from "../../data/hub";
-import { count } from "../../data/number_format";
+import { count, plural } from "../../data/number_format";
 import { Poller } from "../../data/poller";
 import {
   type CodeCount,
   type Counts,
   describeRetry,
   type Filter,
-  plural,
   QuarantineList,
 } from "../../data/quarantine";
-import { age, now } from "../../data/time";
-import { Confirmation, type Question } from "../../ui/controls";
+import { ago, now } from "../../data/time";
+import { Confirmation, type ConfirmationRequest } from "../../ui/controls";
 import { Icon } from "../../ui/icon";
 import { type Actions, Messages } from "./messages";
 
-/** Progress or result of an action. */
-export interface ActionState {
-  /** Text while it runs. */
-  running: string | null;
-  result: string | null;
-  isProblem: boolean;
-}
-
 const POLL_PERIOD_MS = 5000;
-const NOTHING: ActionState = { running: null, result: null, isProblem: false };
+
+/** Progress or result of an action. */
+interface ActionState {
+  status: "running" | "finished" | "failed";
+  text: string;
+}
 
 export function QuarantinePage() {
   const list = useMemo(() => new QuarantineList(), []);
-  const [question, setQuestion] = useState<Question | null>(null);
-  const [doing, setDoing] = useState<ActionState>(NOTHING);
+  const [confirmation, setConfirmation] = useState<ConfirmationRequest | null>(null);
+  const [state, setState] = useState<ActionState | null>(null);
   useEffect(() => new Poller(() => list.refresh(), POLL_PERIOD_MS).start(), [list]);
   const counts = list.counts.value;
-  const role = hub.info.value?.role;
-  const canManage = role === "operator" || role === "admin";
-
-  /** Run an action and show its result. */
-  const run = async (running: string, work: () => Promise<string>) => {
-    setDoing({ running, result: null, isProblem: false });
-    try {
-      const result = await work();
-      setDoing({ running: null, result, isProblem: false });
-    } catch (error) {
-      const result = error instanceof Error ? error.message : String(error);
-      setDoing({ running: null, result, isProblem: true });
-    }
-    await list.refresh().catch(() => undefined);
-  };
-
-  const actions: Actions = {
-    retryOne: (offset) => void run("Retrying…", async () => describeRetry(await list.retryOne(offset))),
-    deleteOne: (offset) =>
-      setQuestion({
-        text: `Delete message ${offset} for good?`,
-        hint: "It cannot be brought back.",
-        action: "Delete",
-        yes: () =>
-          void run("Deleting…", async () => {
-            await list.deleteOne(offset);
-            return `Message ${offset} is deleted.`;
-          }),
-      }),
-    retryAll: (filter, number) =>
-      setQuestion({
-        text: `Retry ${plural(number, "message")}${ofWhich(filter)}?`,
-        hint: "They are judged with their devices' metrics of now. What is accepted is stored as historical data and leaves the quarantine; the rest stays.",
-        action: "Retry",
-        yes: () =>
-          void run(`Retrying ${plural(number, "message")}…`, async () => {
-            const told = (done: number) =>
-              setDoing({
-                running: `RetryResult ${done.toLocaleString("en")} of ${plural(number, "message")}…`,
-                result: null,
-                isProblem: false,
-              });
-            return describeRetry(await list.retryAll(filter, told));
-          }),
-      }),
-    deleteAll: (filter, number) =>
-      setQuestion({
-        text: `Delete ${plural(number, "message")}${ofWhich(filter)} for good?`,
-        hint: "They cannot be brought back.",
-        action: "Delete",
-        yes: () =>
-          void run("Deleting…", async () => `${plural(await list.deleteAll(filter), "message")} deleted.`),
-      }),
-  };
-
+  const problem = list.problem.value;
+  const canManage = hub.info.value?.role === "operator" || hub.info.value?.role === "admin";
   if (counts === null)
-    return list.problem.value === null ? (
+    return problem === null ? (
       <div class="quarantine" aria-busy="true" />
     ) : (
-      <p class="message problem">{list.problem.value}</p>
+      <p class="message problem">{problem}</p>
     );
+  const allowed = canManage && state?.status !== "running";
+  const actions = allowed ? createActions(list, setState, setConfirmation) : null;
+  const shown = state ?? (problem === null ? null : { status: "failed", text: problem });
   return (
     <>
       <h1 class="hidden-text">Quarantine</h1>
-      <ActionResult doing={doing} problem={list.problem.value} />
+      <p
+        class={`quarantine-said ${shown?.status === "failed" ? "problem" : ""}`}
+        role="status"
+        data-testid="quarantine-said"
+        hidden={shown === null}
+      >
+        {shown?.text}
+      </p>
       {counts.entries === 0 ? (
         <EmptyQuarantine dropped={counts.dropped} />
       ) : (
         <div class="quarantine" data-testid="quarantine">
           <Summary counts={counts} canManage={canManage} />
-          <Reasons
-            list={list}
-            counts={counts}
-            actions={canManage && doing.running === null ? actions : null}
-          />
-          <Messages
-            list={list}
-            counts={counts}
-            actions={canManage && doing.running === null ? actions : null}
-          />
+          <ul class="reasons" aria-label="Reasons">
+            {counts.codes.map((codeCount) => (
+              <Reason key={codeCount.code} list={list} codeCount={codeCount} actions={actions} />
+            ))}
+          </ul>
+          <Messages list={list} counts={counts} actions={actions} />
         </div>
       )}
-      {question !== null && <Confirmation question={question} close={() => setQuestion(null)} />}
+      {confirmation !== null && <Confirmation request={confirmation} close={() => setConfirmation(null)} />}
     </>
   );
 }
 
-function ofWhich({ device, code }: Filter): string {
-  return `${code === null ? "" : ` with ${code}`}${device === null ? "" : ` of ${device}`}`;
+/** Return the actions of an operator. Each one shows its progress and result. */
+function createActions(
+  list: QuarantineList,
+  setState: (state: ActionState) => void,
+  confirm: (request: ConfirmationRequest) => void,
+): Actions {
+  const run = async (text: string, action: () => Promise<string>) => {
+    setState({ status: "running", text });
+    try {
+      setState({ status: "finished", text: await action() });
+    } catch (error) {
+      setState({ status: "failed", text: error instanceof Error ? error.message : String(error) });
+    }
+    await list.refresh().catch(() => undefined);
+  };
+  const retryAll = (filter: Filter, total: number) =>
+    run(`Retrying ${plural(total, "message")}…`, async () => {
+      const onProgress = (done: number) =>
+        setState({ status: "running", text: `Retried ${count(done)} of ${plural(total, "message")}…` });
+      return describeRetry(await list.retryAll(filter, onProgress));
+    });
+  return {
+    retryOne: (offset) => void run("Retrying…", async () => describeRetry(await list.retryOne(offset))),
+    deleteOne: (offset) =>
+      confirm({
+        text: `Delete message ${offset} permanently?`,
+        hint: "It cannot be restored.",
+        action: "Delete",
+        onConfirm: () =>
+          void run("Deleting…", async () => {
+            await list.deleteOne(offset);
+            return `Message ${offset} was deleted.`;
+          }),
+      }),
+    retryAll: (filter, total) =>
+      confirm({
+        text: `Retry ${plural(total, "message")}${describeFilter(filter)}?`,
+        hint: "The hub validates them again with the current metrics of their devices. Accepted messages are stored as historical data and leave the quarantine; the others stay.",
+        action: "Retry",
+        onConfirm: () => void retryAll(filter, total),
+      }),
+    deleteAll: (filter, total) =>
+      confirm({
+        text: `Delete ${plural(total, "message")}${describeFilter(filter)} permanently?`,
+        hint: "They cannot be restored.",
+        action: "Delete",
+        onConfirm: () =>
+          void run("Deleting…", async () => `${plural(await list.deleteAll(filter), "message")} deleted.`),
+      }),
+  };
 }
 
-function ActionResult({ doing, problem }: { doing: ActionState; problem: string | null }) {
-  const text = doing.running ?? doing.result ?? problem;
-  const isProblem =
-    doing.running === null && (doing.isProblem || (doing.result === null && problem !== null));
-  return (
-    <p
-      class={`quarantine-said ${isProblem ? "problem" : ""}`}
-      role="status"
-      data-testid="quarantine-said"
-      hidden={text === null}
-    >
-      {text}
-    </p>
-  );
+function describeFilter({ device, code }: Filter): string {
+  return `${code === null ? "" : ` with ${code}`}${device === null ? "" : ` from ${device}`}`;
 }
 
 function Summary({ counts, canManage }: { counts: Counts; canManage: boolean }) {
   return (
     <p class="quarantine-summary">
-      <b>{plural(counts.entries, "message")}</b> could not be accepted or stored. Nothing of them is lost: put
-      right what is wrong and retry them{canManage ? "" : " (an operator can)"}.
-      {counts.dropped > 0 && ` ${plural(counts.dropped, "older message")} had to make room.`}
+      <b>{plural(counts.entries, "message")}</b> could not be accepted or stored. The quarantine keeps them:
+      correct the cause, then retry them{canManage ? "" : " (an operator can do this)"}.
+      {counts.dropped > 0 && ` ${dropped(counts.dropped)}`}
     </p>
   );
 }
 
-export function EmptyQuarantine({ dropped }: { dropped: number }) {
+function dropped(total: number): string {
+  return `${plural(total, "older message was", "older messages were")} deleted because the quarantine was full.`;
+}
+
+function EmptyQuarantine({ dropped: total }: { dropped: number }) {
   return (
     <section class="teach" data-testid="empty-quarantine">
       <h1 class="quarantine-empty">
-        <Icon name="done" /> Nothing is in quarantine
+        <Icon name="done" /> The quarantine is empty
       </h1>
       <p>
-        No batch waits for a decision. One that cannot be accepted or stored, because a metric was not
-        declared or a value is no number, is kept here with its reason: to be read, put right and retried, or
-        deleted.
+        The hub accepted and stored every batch. A batch that the hub rejects, for example because of an
+        undeclared metric or a wrong type, appears here with its reason. You can then correct the cause and
+        retry the batch, or delete it.
       </p>
-      {dropped > 0 && (
-        <p>{plural(dropped, "older message")} had to make room before, because the quarantine is bounded.</p>
-      )}
+      {total > 0 && <p>{dropped(total)}</p>}
     </section>
   );
 }
 
-export function Reasons({
-  list,
-  counts,
-  actions,
-}: {
+interface ReasonProps {
   list: QuarantineList;
-  counts: Counts;
+  codeCount: CodeCount;
   actions: Actions | null;
-}) {
-  return (
-    <ul class="reasons" aria-label="Reasons">
-      {counts.codes.map((code) => (
-        <Reason key={code.code} list={list} counted={code} actions={actions} />
-      ))}
-    </ul>
-  );
 }
 
-function Reason({
-  list,
-  counted,
-  actions,
-}: {
-  list: QuarantineList;
-  counted: CodeCount;
-  actions: Actions | null;
-}) {
-  const { code, entries } = counted;
-  const chosen = list.filter.value.code === code;
+function Reason({ list, codeCount, actions }: ReasonProps) {
+  const { code, entries, devices, newest_ns, advice } = codeCount;
+  const selected = list.filter.value.code === code;
   const filter = { code, device: null };
   return (
-    <li class={`reason ${chosen ? "chosen" : ""}`} data-testid="reason" data-code={code}>
+    <li class={`reason ${selected ? "chosen" : ""}`} data-testid="reason" data-code={code}>
       <button
         type="button"
         class="reason-head"
-        aria-pressed={chosen}
-        title={chosen ? "Show all reasons" : "Show only these"}
-        onClick={() => void list.choose({ code: chosen ? null : code, device: null })}
+        aria-pressed={selected}
+        title={selected ? "Show all reasons" : "Show only this reason"}
+        onClick={() => void list.setFilter({ code: selected ? null : code, device: null })}
       >
         <span class="reason-count number">{count(entries)}</span>
         <span class="reason-name">
           <span class="mono">{code === "" ? "no reason" : code}</span>
           <span class="muted">
-            {counted.devices === 1 ? "1 device" : `${count(counted.devices)} devices`}, newest{" "}
-            {age(now.value - counted.newest_ns / 1e6)} ago
+            {plural(devices, "device")}, newest {ago(now.value - newest_ns / 1e6)}
           </span>
         </span>
       </button>
-      <p class="reason-advice">{counted.advice}</p>
+      <p class="reason-advice">{advice}</p>
       {actions !== null && (
         <div class="reason-actions">
           <button type="button" class="button" onClick={() => actions.retryAll(filter, entries)}>
