@@ -175,7 +175,7 @@ def _device_changed(device: Device, live: Live, registry: Registry, bridges: Seq
     for bridge in bridges:
         bridge.presence_changed(device.id)
     if device.seen_ns and device.id in registry.devices:
-        registry.seen(device.id, device.seen_ns)
+        registry.record_contact(device.id, device.seen_ns)
 
 
 def _directories(registry: Registry, journal: Journal, live: Live, door: Door) -> DirectoryFor:

@@ -20,13 +20,12 @@ from hub.cli.options import AsJson, Config, Data, settings_or_exit
 from hub.cli.terminal import stdout_console
 from hub.config import browser_url
 from hub.http.schemas import MAX_TOKEN_LIFE_S
-from hub.model.identity import Role, pattern_problem
+from hub.model.identity import Role, Token, pattern_problem
 from hub.registry import (
     FILE_NAME,
     LOGIN_CODE_SECONDS,
     SESSION_SECONDS,
     RegistryError,
-    Token,
     TokenFile,
     open_token_file,
 )

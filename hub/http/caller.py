@@ -27,7 +27,7 @@ async def reader(asks: Caller) -> Identity:
 
 async def operator(asks: Caller) -> Identity:
     """Whoever asks, if it may decide about the quarantine and the devices."""
-    return _allowed(asks, Action.COMMAND)
+    return _allowed(asks, Action.OPERATE)
 
 
 async def admin(asks: Caller) -> Identity:

@@ -1,6 +1,6 @@
-"""Who a connection is and what it may do: the roles, their rights, and the devices that a credential stands for.
+"""Identities: tokens, their roles, the rights of a role, and the devices that a token may write as. Pure.
 
-Pure. The registry finds the identity that belongs to a token or a cookie; the endpoints ask it what is allowed.
+The registry finds the identity of a token or a cookie. The endpoints ask the identity what is allowed.
 """
 
 from __future__ import annotations
@@ -15,57 +15,57 @@ from wire.model import DeviceId
 
 
 class Role(StrEnum):
-    """What a token is for. The names are stored, printed in tokens and typed by people."""
+    """Role of a token. The names are stored, printed in tokens and typed by people."""
 
     DEVICE = "device"
-    """One device: writes as that device and as no other."""
+    """One device. It writes as that device only."""
     GATEWAY = "gateway"
-    """Something that speaks for many devices (a simulator, a bridge, a collector): those whose ids match a pattern."""
+    """A program that writes as many devices (a simulator, a bridge, a collector): those whose ids match a pattern."""
     VIEWER = "viewer"
     OPERATOR = "operator"
     ADMIN = "admin"
 
 
 class Action(StrEnum):
-    """What can be allowed."""
+    """A right that a role can have."""
 
     WRITE = "write"
-    """Send readings; as which devices says `Identity.may_write`."""
+    """Send readings. `Identity.may_write` decides for each device."""
     READ = "read"
     """See the fleet, live updates, history, events and counters."""
-    COMMAND = "command"
-    """Send commands to devices, deal with alarms and with the quarantine."""
+    OPERATE = "operate"
+    """Retry and delete quarantined messages, retire devices."""
     ADMINISTER = "administer"
-    """Make and revoke tokens, delete data, change what the hub keeps."""
+    """Create and revoke tokens."""
 
 
 ALLOWED: dict[Role, frozenset[Action]] = {
     Role.DEVICE: frozenset({Action.WRITE}),
     Role.GATEWAY: frozenset({Action.WRITE}),
     Role.VIEWER: frozenset({Action.READ}),
-    Role.OPERATOR: frozenset({Action.READ, Action.COMMAND}),
-    Role.ADMIN: frozenset({Action.READ, Action.COMMAND, Action.ADMINISTER}),
+    Role.OPERATOR: frozenset({Action.READ, Action.OPERATE}),
+    Role.ADMIN: frozenset({Action.READ, Action.OPERATE, Action.ADMINISTER}),
 }
-"""The whole of who may do what. Nobody but a device or its gateway may write: an admin's credential, too, would let its
-holder invent readings under any device's name."""
+"""Rights of each role. Only devices and gateways may write: with a token of an admin, too, its holder could invent
+readings under the name of any device."""
 
 _DEVICE_ID = re.compile(get_args(DeviceId)[1].pattern)
 _DEVICE_PATTERN = re.compile(rf"[A-Za-z0-9_.*?-]{{1,{MAX_DEVICE_ID}}}")
 
 
 class Identity(NamedTuple):
-    """Whom a valid credential stands for. `pattern` is a device id (role device), a pattern (gateway) or empty."""
+    """Holder of a valid credential. `pattern` is a device id (role device), a pattern (role gateway) or empty."""
 
     token_id: str
     role: Role
     pattern: str = ""
 
     def may(self, action: Action) -> bool:
-        """Whether the role allows the action at all."""
+        """Return whether the role has the right."""
         return action in ALLOWED[self.role]
 
     def may_write(self, device: str) -> bool:
-        """Whether readings of this device are taken from this credential; never for what is no device id."""
+        """Return whether the credential may write as this device. False for an invalid device id."""
         if Action.WRITE not in ALLOWED[self.role] or not _DEVICE_ID.match(device):
             return False
         if self.role is Role.DEVICE:
@@ -73,23 +73,54 @@ class Identity(NamedTuple):
         return fnmatchcase(device, self.pattern)
 
 
-def pattern_problem(role: Role, pattern: str) -> str | None:
-    """Why a token of this role cannot have this pattern, as a sentence; None when it can.
+class Token(NamedTuple):
+    """A token without its secret. Times in nanoseconds since 1970 UTC; `used_ns` is exact to a minute."""
 
-    A gateway's pattern is made of the characters of device ids, `*` (any run) and `?` (any one character).
+    id: str
+    role: Role
+    pattern: str
+    label: str
+    created_ns: int
+    used_ns: int | None
+    expires_ns: int | None
+
+    def usable(self, now_ns: int) -> bool:
+        """Return whether the token has not expired."""
+        return self.expires_ns is None or now_ns < self.expires_ns
+
+
+class NewToken(NamedTuple):
+    """A token that was created just now. `text` is the token itself; the hub keeps only its digest."""
+
+    token: Token
+    text: str
+    digest: bytes
+
+
+class NewSession(NamedTuple):
+    """A browser session that was created just now: the value of its cookie and its lifetime."""
+
+    value: str
+    max_age_s: int
+
+
+def pattern_problem(role: Role, pattern: str) -> str | None:
+    """Return why a token of this role cannot have this pattern, as a sentence, or None if it can.
+
+    The pattern of a gateway contains characters of device ids, `*` (any characters) and `?` (one character).
     """
     if role is Role.DEVICE:
         if not _DEVICE_ID.match(pattern):
             return (
-                f"a device token needs a device id: 1 to {MAX_DEVICE_ID} letters, digits, '.', '_' or '-', and neither "
-                "'.' nor '..'"
+                f"a device token needs a device id: 1 to {MAX_DEVICE_ID} letters, digits, '.', '_' or '-', except "
+                "'.' and '..'"
             )
     elif role is Role.GATEWAY:
         if not _DEVICE_PATTERN.fullmatch(pattern):
             return (
                 f"a gateway token needs a pattern of device ids: 1 to {MAX_DEVICE_ID} letters, digits, '.', '_', '-', "
-                "'*' (any run) or '?' (any one character)"
+                "'*' (any characters) or '?' (one character)"
             )
     elif pattern:
-        return f"a token of role {role} is not bound to devices"
+        return f"a token of role {role} takes no device and no pattern"
     return None

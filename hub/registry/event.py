@@ -1,43 +1,33 @@
-"""Events: what happened to a device, or to the hub itself, kept in a bounded history."""
+"""The bounded history of events: what happened to a device or to the hub itself."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 import apsw
 
+from hub.model.event import Event
 from wire.limits import MAX_MESSAGE
 
 MAX_EVENTS_PER_DEVICE = 200
-"""A device that reconnects all the time has its last 200 events, and costs the others none of theirs."""
+"""A device that reconnects all the time keeps its last 200 events and displaces no event of another device."""
 
 MAX_EVENTS = 500_000
-"""Over all devices, about 100 MB on disk; beyond it the oldest go, whosesoever they are."""
+"""Events of all devices, about 100 MB on disk. Beyond this the oldest are deleted."""
 
 MAX_PENDING_EVENTS = 20_000
-"""Waiting to be written: what 10,000 devices cause by coming back within the second between two writes. Reached
-only while the disk refuses; then the oldest that wait are dropped, and counted."""
+"""Events that wait to be written: as many as 10,000 devices cause that reconnect in the second between two writes. The
+bound is reached only while the disk fails; then the oldest waiting events are dropped and counted."""
 
 MAX_PAGE = 1_000
-"""Events in one answer."""
+"""Maximum number of events in one answer."""
 
 MAX_KIND = 64
 
 
-class Event(NamedTuple):
-    """Something that happened at `time_ns` to `device`, or to the hub itself (None). `id` grows with every event."""
-
-    id: int
-    device: str | None
-    time_ns: int
-    kind: str
-    detail: str
-
-
 class PendingEvents:
-    """Events that are not written yet, in order."""
+    """Bounded queue of events that are not written yet."""
 
     def __init__(self, max_events: int = MAX_PENDING_EVENTS) -> None:
         self._events: deque[Event] = deque(maxlen=max_events)
@@ -47,19 +37,19 @@ class PendingEvents:
         return len(self._events)
 
     def add(self, device: str | None, time_ns: int, kind: str, detail: str) -> None:
-        """Takes an event in; text that is too long is cut. At the bound the oldest is dropped and counted."""
+        """Append an event; text that is too long is cut. At the bound the oldest event is dropped and counted."""
         self.dropped += len(self._events) == self._events.maxlen
         self._events.append(Event(0, device, time_ns, kind[:MAX_KIND], detail[:MAX_MESSAGE]))
 
-    def take(self) -> list[Event]:
-        """All of them, to be written."""
+    def drain(self) -> list[Event]:
+        """Remove and return all events."""
         events = list(self._events)
         self._events.clear()
         return events
 
-    def give_back(self, events: Sequence[Event]) -> None:
-        """They could not be written: they come before those that arrived since, as far as there is room."""
-        later = self.take()
+    def restore(self, events: Sequence[Event]) -> None:
+        """Put back events that could not be written, before those that arrived since, as far as there is room."""
+        later = self.drain()
         self.dropped += max(0, len(events) + len(later) - (self._events.maxlen or 0))
         self._events.extend(events)
         self._events.extend(later)
@@ -72,9 +62,9 @@ def insert_events(
     max_per_device: int = MAX_EVENTS_PER_DEVICE,
     max_in_all: int = MAX_EVENTS,
 ) -> None:
-    """Writes events (their ids are ignored) and deletes what is beyond the bounds; inside a transaction.
+    """Write events (their ids are ignored) and delete those beyond the bounds, inside a transaction.
 
-    The hub's own events count as those of one device.
+    The events of the hub itself count as those of one device.
     """
     connection.executemany(
         "INSERT INTO events (device, time_ns, kind, detail) VALUES (?, ?, ?, ?)", [event[1:] for event in events]
@@ -85,7 +75,7 @@ def insert_events(
             "(SELECT id FROM events WHERE device IS ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
             (device, max_per_device),
         )
-    # Counting half a million rows takes 2 ms, and is needed only where ids have run that far.
+    # Counting half a million rows takes 2 ms and is needed only when the ids have reached the bound.
     newest = connection.execute("SELECT coalesce(max(id), 0) FROM events").get
     if newest > max_in_all:
         surplus = connection.execute("SELECT count(*) FROM events").get - max_in_all
@@ -96,9 +86,9 @@ def insert_events(
 def select_events(
     connection: apsw.Connection, device: str | None = None, *, limit: int = 100, before: int | None = None
 ) -> list[Event]:
-    """The newest events first, of one device or (None) of all and the hub; at most `limit` (and MAX_PAGE).
+    """Return events, the newest first, of one device or (None) of all devices and the hub.
 
-    With `before`, an event's id, only older ones: the next page.
+    Returns at most `limit` and MAX_PAGE events. `before` is the id of an event: only older events are returned.
     """
     conditions: Iterable[tuple[str, str | int]] = [
         *([("device = ?", device)] if device is not None else []),

@@ -1,6 +1,6 @@
-"""Devices and their series: in memory whole, on disk before anybody is told of a new one.
+"""Devices and their series: all in memory, and on disk before a new one is reported.
 
-The memory belongs to the event loop, the statements to the writer's thread; what goes from one to the other are rows.
+The event loop owns the memory, the registry's thread runs the statements; they exchange rows.
 """
 
 from __future__ import annotations
@@ -13,36 +13,37 @@ import apsw
 import msgspec
 
 from hub.model.batch import Series
-from hub.registry.errors import RegistryError
-from hub.registry.token import SECOND_NS
+from hub.registry.database import RegistryError
 from wire.errors import Code, WireError
 from wire.limits import MAX_METRICS
 from wire.model import Metric, MetricType
+from wire.timestamp import NS_PER_S
 
 MAX_DEVICES = 100_000
-"""That are in service: ten times the fleet that one hub is measured with. A gateway may name devices as it likes, so
-somebody has to count: more are refused with TOO_MANY. Those that are retired do not count."""
+"""Devices in service: ten times the fleet that one hub is measured with. A gateway chooses device ids freely, so there
+must be a bound: further devices are rejected with TOO_MANY. Retired devices do not count."""
 
 MAX_DEVICES_EVER = 1_000_000
-"""The retired ones included: their series stay readable, and in memory. As many as there may be series."""
+"""Devices including retired ones, whose series stay readable and in memory. As many as there may be series."""
 
 MAX_SERIES = 1_000_000
-"""Over all devices. In memory a series costs about 500 bytes, its device included; more are refused with TOO_MANY."""
+"""Series of all devices. A series takes about 500 bytes of memory, its device included. Further series are rejected
+with TOO_MANY."""
 
-SEEN_RESOLUTION_NS = 60 * SECOND_NS
-"""When a device was seen last is written at most once a minute: not one write per batch. A hub that was killed knows
-it to the minute; one that was stopped knows it exactly."""
+SEEN_RESOLUTION_NS = 60 * NS_PER_S
+"""The last contact of a device is stored at most once a minute, not with each batch. It is exact to the minute after
+the hub was killed, and exact after it was stopped."""
 
 _TYPES: dict[str, MetricType] = {name: name for name in get_args(MetricType)}
 _SERIES = "id, metric, type, unit, description"
 
 RESERVED = "reserved_series"
-"""The fact that no series has an id up to this, but for those that are there."""
+"""Name of the fact that holds the highest reserved series id. No new series gets this id or a lower one."""
 
 _DEVICES = (
     "SELECT (SELECT coalesce(max(id), 0) FROM devices), (SELECT count(*) FROM devices WHERE retired_ns IS NOT NULL)"
 )
-"""How many there ever were, none of which was deleted, and how many of them are retired."""
+"""The number of devices ever declared, none of which is ever deleted, and the number of retired ones."""
 
 _HIGHEST_SERIES = (
     "SELECT max((SELECT coalesce(max(id), 0) FROM series), "
@@ -51,10 +52,10 @@ _HIGHEST_SERIES = (
 
 
 class KnownDevice:
-    """A device as the hub remembers it; one object per device. Read it, never write it.
+    """A device that was declared at least once. One object per device; read only.
 
-    `series` has every metric that was ever declared, by name. Times in nanoseconds since 1970 UTC; `retired_ns` is None
-    for one that is in service.
+    `series` contains every metric that was ever declared, by name. Times in nanoseconds since 1970 UTC; `retired_ns` is
+    None for a device in service.
     """
 
     __slots__ = (
@@ -90,7 +91,7 @@ class KnownDevice:
 
 
 class SeriesRow(NamedTuple):
-    """A series as it is on disk."""
+    """A row of the table `series`."""
 
     id: int
     metric: str
@@ -100,14 +101,14 @@ class SeriesRow(NamedTuple):
 
 
 class DeclaredRows(NamedTuple):
-    """What is on disk of a declaration: (row, id, first seen) of the device, and a row for each of the metrics."""
+    """A stored declaration: (row, id, first contact) of the device, and one row for each metric."""
 
     device: tuple[int, str, int]
     series: list[SeriesRow]
 
 
 class DeviceFacts(NamedTuple):
-    """A device's facts on their way to the disk. `is_back`: it was retired, and is no more."""
+    """Facts of a device that wait to be stored. `is_back`: the device was retired and is in service again."""
 
     tags: str
     agent: str
@@ -117,7 +118,7 @@ class DeviceFacts(NamedTuple):
 
 
 class Fleet:
-    """Every device and series of the hub, in memory."""
+    """All devices and series of the hub in memory."""
 
     def __init__(self) -> None:
         self.devices: dict[str, KnownDevice] = {}
@@ -128,35 +129,35 @@ class Fleet:
 
     @property
     def in_service(self) -> int:
-        """Devices that are not retired."""
+        """Number of devices that are not retired."""
         return len(self.devices) - self._retired
 
-    def news(self, device: str, metrics: Sequence[Metric]) -> list[Metric] | None:
-        """Those of the metrics that have to be written: new ones, new units and descriptions. None: nothing has to be.
+    def undeclared(self, device: str, metrics: Sequence[Metric]) -> list[Metric] | None:
+        """Return the metrics to store: new ones, and new units and descriptions. None: there is nothing to store.
 
-        An empty list says that only the device itself is new.
+        An empty list means that only the device is new.
         """
         known = self.devices.get(device)
         if known is None:
             return list(metrics)
-        names = {metric.name for metric in metrics if _is_news(known.series.get(metric.name), metric)}
-        # By name: where one is declared twice, both are written, and the last one counts.
+        names = {metric.name for metric in metrics if _must_store(known.series.get(metric.name), metric)}
+        # By name: if a metric is declared twice, both are stored and the last one counts.
         return [metric for metric in metrics if metric.name in names] or None
 
-    def answer(self, device: str, metrics: Iterable[Metric]) -> dict[str, Series | WireError]:
-        """Every metric of a known device by name; of these, one declared with another type is a WireError instead."""
-        answer: dict[str, Series | WireError] = dict(self.devices[device].series)
+    def declared(self, device: str, metrics: Iterable[Metric]) -> dict[str, Series | WireError]:
+        """Return the series of a known device by metric. A metric declared with another type is a WireError instead."""
+        found: dict[str, Series | WireError] = dict(self.devices[device].series)
         for metric in metrics:
             series = self.devices[device].series[metric.name]
             if series.type != metric.type:
-                answer[metric.name] = WireError(
+                found[metric.name] = WireError(
                     Code.TYPE_CONFLICT,
-                    f"{metric.name} is declared {metric.type}, but the hub knows it as {series.type}",
+                    f"{metric.name} is declared as {metric.type}, but the hub stores it as {series.type}",
                 )
-        return answer
+        return found
 
     def apply(self, rows: DeclaredRows) -> None:
-        """Takes over what is on disk now."""
+        """Apply a stored declaration."""
         row, name, first_seen_ns = rows.device
         device = self.devices.get(name)
         if device is None:
@@ -169,14 +170,14 @@ class Fleet:
                 series.unit, series.description = stored.unit, stored.description
 
     def describe(self, device: str, tags: Mapping[str, str], agent: str) -> None:
-        """Keeps what the agent says of itself. KeyError for a device that was not declared."""
+        """Record the tags and the version of the agent. Raises KeyError for a device that was not declared."""
         known = self.devices[device]
         if known.tags != tags or known.agent != agent:
             known.tags, known.agent = dict(tags), agent
             self._changed.add(known)
 
-    def seen(self, device: str, time_ns: int) -> None:
-        """The device was there at this time. KeyError for one that was not declared."""
+    def record_contact(self, device: str, time_ns: int) -> None:
+        """Record a contact with the device. Raises KeyError for a device that was not declared."""
         known = self.devices[device]
         if time_ns > known.last_seen_ns:
             known.last_seen_ns = time_ns
@@ -184,7 +185,7 @@ class Fleet:
                 self._changed.add(known)
 
     def retire(self, ids: Iterable[str], now_ns: int) -> None:
-        """Takes over that these are retired on disk."""
+        """Apply the retirement of devices."""
         for id in ids:
             known = self.devices[id]
             self._retired += known.retired_ns is None
@@ -192,7 +193,7 @@ class Fleet:
             self._back.discard(known.row)
 
     def restore(self, device: str) -> None:
-        """The device is in service again. KeyError for one that was not declared."""
+        """Put a device back into service. Raises KeyError for a device that was not declared."""
         known = self.devices[device]
         if known.retired_ns is not None:
             known.retired_ns = None
@@ -200,9 +201,9 @@ class Fleet:
             self._back.add(known.row)
             self._changed.add(known)
 
-    def take_facts(self, *, to_the_end: bool = False) -> list[DeviceFacts]:
-        """What is worth writing down of devices; `to_the_end` for everything that is not on disk."""
-        if to_the_end:
+    def drain_facts(self, *, everything: bool = False) -> list[DeviceFacts]:
+        """Return and clear the facts to store; with `everything` also contacts within the resolution."""
+        if everything:
             self._changed.update(
                 device for device in self.devices.values() if device.last_seen_ns > device.stored_seen_ns
             )
@@ -222,8 +223,8 @@ class Fleet:
         self._back.clear()
         return facts
 
-    def give_back(self, facts: Sequence[DeviceFacts]) -> None:
-        """They could not be written: the next time."""
+    def restore_facts(self, facts: Sequence[DeviceFacts]) -> None:
+        """Put back facts that could not be stored."""
         written = {fact.row: fact for fact in facts}
         for device in self.devices.values():
             fact = written.get(device.row)
@@ -233,29 +234,32 @@ class Fleet:
                     self._back.add(device.row)
 
 
-def _is_news(known: Series | None, metric: Metric) -> bool:
+def _must_store(known: Series | None, metric: Metric) -> bool:
     if known is None:
         return True
     return known.type == metric.type and (known.unit, known.description) != (metric.unit, metric.description)
 
 
 def _add_series(fleet: Fleet, device: KnownDevice, stored: SeriesRow) -> None:
-    # Ten thousand devices of one make say the same words: each is kept once.
+    # Ten thousand devices of one model declare the same words: keep each word once.
     metric, unit, description = intern(stored.metric), intern(stored.unit), intern(stored.description)
     series = Series(stored.id, device.id, metric, _TYPES[stored.type], unit, description)
     device.series[metric] = fleet.series[stored.id] = series
 
 
 def declare(connection: apsw.Connection, device: str, metrics: Sequence[Metric], now_ns: int) -> DeclaredRows:
-    """Writes what is new of a declaration, inside a transaction. Raises RegistryError(TOO_MANY).
+    """Store the new part of a declaration, inside a transaction. Raises RegistryError(TOO_MANY).
 
-    The numbers come from the file, so that two processes could not give the same one twice.
+    The ids come from the file, so two processes never assign the same one.
     """
     row = connection.execute("SELECT id, name, first_seen_ns FROM devices WHERE name = ?", (device,)).fetchone()
     if row is None:
         ever, retired = connection.execute(_DEVICES).get
         if ever - retired >= MAX_DEVICES or ever >= MAX_DEVICES_EVER:
-            raise RegistryError(Code.TOO_MANY, f"the hub knows {ever - retired} devices and takes no more")
+            raise RegistryError(
+                Code.TOO_MANY,
+                f"the hub has {ever - retired} devices, the maximum: retire unused ones with `hub device retire`",
+            )
         connection.execute(
             "INSERT INTO devices (name, first_seen_ns, last_seen_ns) VALUES (?, ?, ?)", (device, now_ns, now_ns)
         )
@@ -269,7 +273,7 @@ def declare(connection: apsw.Connection, device: str, metrics: Sequence[Metric],
 
 
 def _declare_series(connection: apsw.Connection, device: int, metric: Metric) -> SeriesRow:
-    # Where the type differs, nothing changes: the first type stays, and its unit with it.
+    # If the type differs, nothing changes: the first type and its unit stay.
     row = connection.execute(
         "INSERT INTO series (id, device, metric, type, unit, description) "
         f"VALUES (({_HIGHEST_SERIES}) + 1, ?, ?, ?, ?, ?) "
@@ -285,7 +289,7 @@ def _declare_series(connection: apsw.Connection, device: int, metric: Metric) ->
 
 
 def reserve_series(connection: apsw.Connection, highest: int) -> None:
-    """No series gets this id or a lower one any more, inside a transaction."""
+    """Reserve this series id and all lower ones, inside a transaction."""
     if highest > connection.execute(_HIGHEST_SERIES).get:
         connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (RESERVED, str(highest)))
 
@@ -294,11 +298,13 @@ def _check_bounds(connection: apsw.Connection, row: int, device: str, series_in_
     if connection.execute("SELECT count(*) FROM series WHERE device = ?", (row,)).get > MAX_METRICS:
         raise RegistryError(Code.TOO_MANY, f"{device} has declared more than {MAX_METRICS} metrics")
     if series_in_all > MAX_SERIES:
-        raise RegistryError(Code.TOO_MANY, f"the hub knows {MAX_SERIES} series and takes no more")
+        raise RegistryError(
+            Code.TOO_MANY, f"the hub has {MAX_SERIES} series, the maximum: no new metric can be declared"
+        )
 
 
 def select_fleet(connection: apsw.Connection) -> Fleet:
-    """Everything the file holds of devices and series."""
+    """Return all devices and series in the file."""
     fleet = Fleet()
     by_row: dict[int, KnownDevice] = {}
     for row, name, tags, *facts, retired_ns in connection.execute(
@@ -314,7 +320,7 @@ def select_fleet(connection: apsw.Connection) -> Fleet:
 
 
 def update_facts(connection: apsw.Connection, facts: Sequence[DeviceFacts]) -> None:
-    """Writes the facts of devices, inside a transaction."""
+    """Store facts of devices, inside a transaction."""
     connection.executemany(
         "UPDATE devices SET tags = ?, agent = ?, last_seen_ns = ?, retired_ns = iif(?, NULL, retired_ns) WHERE id = ?",
         facts,
@@ -322,5 +328,5 @@ def update_facts(connection: apsw.Connection, facts: Sequence[DeviceFacts]) -> N
 
 
 def retire(connection: apsw.Connection, ids: Iterable[str], now_ns: int) -> None:
-    """Takes devices out of service, inside a transaction."""
+    """Retire devices, inside a transaction."""
     connection.executemany("UPDATE devices SET retired_ns = ? WHERE name = ?", ((now_ns, id) for id in ids))

@@ -1,89 +1,119 @@
-"""Tokens, page sessions and login codes as rows: the statements, used by the hub and by the commands alike.
+"""Tokens, page sessions and login codes: their secrets, their rows, and the file as a command uses it.
 
-Every function takes a connection; the writing ones must run inside a transaction. Nothing of a secret is in the file
-but its SHA-256. A revoked token is a row that is gone, and its sessions and codes with it: what is not there cannot be
-accepted by mistake. That it was revoked is told by an event.
+Secrets are random and never chosen by people, so a plain SHA-256 is enough: nobody guesses 160 bits, and a slow hash
+would only cost time at each connection. The file contains no secret, only its digest. A revoked token is a deleted row,
+and its sessions and codes are deleted with it; an event records the revocation.
+
+Every function that takes a connection and writes must run inside a transaction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import base64
+import hashlib
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 import apsw
 
-from hub.model.identity import Role, pattern_problem
-from hub.registry.database import data_version
-from hub.registry.errors import RegistryError
-from hub.registry.event import Event, insert_events
-from hub.registry.secret import Secret, digest, new_code, new_token
+from hub.model.event import Event
+from hub.model.identity import NewToken, Role, Token, pattern_problem
+from hub.registry.database import RegistryError, data_version, open_database, transaction, translated
+from hub.registry.event import insert_events
 from wire.errors import Code
+from wire.limits import MAX_TOKEN
+from wire.timestamp import NS_PER_S
+
+PREFIX = "hub"
+"""Scanners that search repositories and logs for leaked tokens find them by this prefix."""
+
+ID_BYTES = 10
+SECRET_BYTES = 20
+"""160 random bits, 32 characters of base32. None of them ends a word, so a double click selects the whole secret."""
 
 MAX_TOKENS = 100_000
-"""One for each of the devices that a hub may have (see MAX_DEVICES). More are refused: revoke some."""
+"""One for each device that a hub may have (see MAX_DEVICES). Further tokens are rejected with TOO_MANY."""
 
 MAX_LABEL = 128
 
 MAX_SESSIONS = 1_000
-"""Browsers that are logged in. The one that logged in first is logged out for the next."""
+"""Browsers that are logged in. At the bound the oldest session ends."""
 
 MAX_LOGIN_CODES = 32
-"""One-time URLs that were printed and not opened. The oldest stops working for the next."""
+"""One-time URLs that were printed and not opened. At the bound the oldest stops working."""
 
 SESSION_SECONDS = 30 * 86_400
-"""A page stays logged in for 30 days: a dashboard on a wall is not to ask for a new URL every morning."""
+"""A page stays logged in for 30 days: a dashboard on a wall must not need a new URL every morning."""
 
 LOGIN_CODE_SECONDS = 15 * 60
-"""From printing a one-time URL to opening it; what stays in a terminal's or a browser's history is soon worthless."""
-
-SECOND_NS = 1_000_000_000
+"""Validity of a one-time URL. A copy in the history of a terminal or a browser expires soon."""
 
 
-class Token(NamedTuple):
-    """What is known of a token. Times in nanoseconds since 1970 UTC; `used_ns` is true to a minute."""
+class Secret(NamedTuple):
+    """New secret. `text` is shown once, `digest` is kept. `id` names a token in lists and grants nothing."""
 
     id: str
-    role: Role
-    pattern: str
-    label: str
-    created_ns: int
-    used_ns: int | None
-    expires_ns: int | None
-
-    def usable(self, now_ns: int) -> bool:
-        """Whether it has not expired."""
-        return self.expires_ns is None or now_ns < self.expires_ns
-
-
-class NewToken(NamedTuple):
-    """A token that was just made: `text` is the token itself, which nobody can find out again."""
-
-    token: Token
     text: str
     digest: bytes
 
 
-class Admin(NamedTuple):
-    """The oldest token of role admin. `text` is the token itself when it was just made, None otherwise."""
+def new_token(role: Role) -> Secret:
+    """Return a new token: `hub_<role>_<id>_<secret>`."""
+    token_id = _random_text(ID_BYTES)
+    text = f"{PREFIX}_{role.value}_{token_id}_{_random_text(SECRET_BYTES)}"
+    return Secret(token_id, text, digest(text))
+
+
+def new_code() -> Secret:
+    """Return a new login code, or the value of a session cookie."""
+    text = _random_text(SECRET_BYTES)
+    return Secret("", text, digest(text))
+
+
+def token_id(text: str) -> str | None:
+    """Return the id in a text that looks like a token, or None. The id proves nothing."""
+    if len(text) > MAX_TOKEN:
+        return None
+    parts = text.split("_")
+    if len(parts) != 4 or parts[0] != PREFIX:
+        return None
+    return parts[2]
+
+
+def digest(text: str) -> bytes:
+    """Return the SHA-256 of a secret. Accepts any text, because clients send any text."""
+    return hashlib.sha256(text.encode(errors="replace")).digest()
+
+
+def _random_text(size: int) -> str:
+    return base64.b32encode(secrets.token_bytes(size)).decode().lower()
+
+
+class AdminToken(NamedTuple):
+    """The oldest token of role admin. `text` is the token itself if it was created just now, else None."""
 
     token_id: str
     text: str | None
 
 
-class Session(NamedTuple):
-    """A browser that is logged in: the digest of its cookie, the token it stands for, when it ends."""
+class PageSession(NamedTuple):
+    """A logged-in browser: the digest of its cookie, its token, and the end of the session."""
 
     digest: bytes
     token_id: str
     expires_ns: int
 
 
-class Keys(NamedTuple):
-    """All that the file holds of tokens and sessions, at this version of the file (see data_version)."""
+class Credentials(NamedTuple):
+    """All tokens and sessions in the file, with the version of the file (see data_version)."""
 
     version: int
     tokens: list[tuple[Token, bytes]]
-    sessions: list[Session]
+    sessions: list[PageSession]
 
 
 def insert_token(
@@ -95,12 +125,14 @@ def insert_token(
     label: str = "",
     expires_ns: int | None = None,
 ) -> NewToken:
-    """Makes a token. Raises RegistryError: BAD_MESSAGE for a wrong pattern or label, TOO_MANY."""
+    """Create a token. Raises RegistryError: BAD_MESSAGE for an invalid pattern or label, TOO_MANY."""
     problem = pattern_problem(role, pattern) or _label_problem(label)
     if problem is not None:
         raise RegistryError(Code.BAD_MESSAGE, problem)
     if connection.execute("SELECT count(*) FROM tokens").get >= MAX_TOKENS:
-        raise RegistryError(Code.TOO_MANY, f"there are {MAX_TOKENS} tokens; revoke some that are not used")
+        raise RegistryError(
+            Code.TOO_MANY, f"there are {MAX_TOKENS} tokens, the maximum: revoke unused ones with `hub token revoke`"
+        )
     secret = new_token(role)
     token = Token(secret.id, role, pattern, label, now_ns, None, expires_ns)
     connection.execute(
@@ -112,55 +144,55 @@ def insert_token(
 
 
 def delete_tokens(connection: apsw.Connection, ids: Iterable[str], now_ns: int) -> list[str]:
-    """Revokes the tokens with these ids; returns those that there were."""
+    """Revoke the tokens with these ids. Return the ids that existed."""
     revoked = []
-    for named in ids:
-        for row in connection.execute(f"DELETE FROM tokens WHERE id = ? RETURNING {_TOKEN}", (named,)):
-            revoked.append(named)
+    for id in ids:
+        for row in connection.execute(f"DELETE FROM tokens WHERE id = ? RETURNING {_TOKEN}", (id,)):
+            revoked.append(id)
             _record(connection, now_ns, "token_revoked", _token(*row))
     return revoked
 
 
 def select_tokens(connection: apsw.Connection) -> list[tuple[Token, bytes]]:
-    """Every token with its digest, the oldest first."""
+    """Return every token with its digest, the oldest first."""
     rows = connection.execute(f"SELECT {_TOKEN}, digest FROM tokens ORDER BY created_ns, id")
     return [(_token(*row[:-1]), row[-1]) for row in rows]
 
 
 def update_used(connection: apsw.Connection, used: Iterable[tuple[str, int]]) -> None:
-    """Keeps when tokens were used last: (id, time_ns)."""
-    connection.executemany("UPDATE tokens SET used_ns = ? WHERE id = ?", [(at_ns, used_id) for used_id, at_ns in used])
+    """Store the last use of tokens: (id, time_ns)."""
+    connection.executemany("UPDATE tokens SET used_ns = ? WHERE id = ?", [(used_ns, id) for id, used_ns in used])
 
 
 def find_admin(connection: apsw.Connection, now_ns: int) -> Token | None:
-    """The oldest token of role admin that has not expired."""
-    admins = (held for held, _ in select_tokens(connection) if held.role is Role.ADMIN and held.usable(now_ns))
+    """Return the oldest token of role admin that has not expired, or None."""
+    admins = (token for token, _ in select_tokens(connection) if token.role is Role.ADMIN and token.usable(now_ns))
     return next(admins, None)
 
 
 def ensure_admin(connection: apsw.Connection, now_ns: int) -> Token | NewToken:
-    """The oldest token of role admin that has not expired; made when there is none."""
+    """Return the oldest token of role admin that has not expired. Create one if there is none."""
     found = find_admin(connection, now_ns)
-    return found or insert_token(connection, Role.ADMIN, now_ns, label="made at the first start")
+    return found or insert_token(connection, Role.ADMIN, now_ns, label="created at the first start")
 
 
 def insert_login_code(connection: apsw.Connection, token_id: str, now_ns: int) -> str:
-    """Makes a one-time code for a session that stands for this token. Raises RegistryError(BAD_MESSAGE)."""
+    """Create a one-time code for a session with the rights of this token. Raises RegistryError(BAD_MESSAGE)."""
     if connection.execute("SELECT count(*) FROM tokens WHERE id = ?", (token_id,)).get == 0:
-        raise RegistryError(Code.BAD_MESSAGE, f"there is no token {token_id}")
+        raise RegistryError(Code.BAD_MESSAGE, f"there is no token {token_id}: `hub token list` shows the ids")
     code = new_code()
     connection.execute("DELETE FROM login_codes WHERE expires_ns <= ?", (now_ns,))
     _keep_newest(connection, "login_codes", "expires_ns", MAX_LOGIN_CODES - 1)
     connection.execute(
-        "INSERT INTO login_codes VALUES (?, ?, ?)", (code.digest, token_id, now_ns + LOGIN_CODE_SECONDS * SECOND_NS)
+        "INSERT INTO login_codes VALUES (?, ?, ?)", (code.digest, token_id, now_ns + LOGIN_CODE_SECONDS * NS_PER_S)
     )
     return code.text
 
 
-def redeem_login_code(connection: apsw.Connection, code: str, now_ns: int) -> tuple[Secret, Session] | None:
-    """Uses the code up and makes a session; None for a code that is unknown, used or too old.
+def redeem_login_code(connection: apsw.Connection, code: str, now_ns: int) -> tuple[Secret, PageSession] | None:
+    """Use a code and create a session. Return None for a code that is unknown, used or expired.
 
-    Nothing is written for an unknown code, so guessing costs no disk.
+    An unknown code writes nothing, so guessing costs no disk.
     """
     used: tuple[str, int] | None = connection.execute(
         "DELETE FROM login_codes WHERE digest = ? RETURNING token, expires_ns", (digest(code),)
@@ -170,25 +202,25 @@ def redeem_login_code(connection: apsw.Connection, code: str, now_ns: int) -> tu
     connection.execute("DELETE FROM sessions WHERE expires_ns <= ?", (now_ns,))
     _keep_newest(connection, "sessions", "created_ns", MAX_SESSIONS - 1)
     value = new_code()
-    session = Session(value.digest, used[0], now_ns + SESSION_SECONDS * SECOND_NS)
+    session = PageSession(value.digest, used[0], now_ns + SESSION_SECONDS * NS_PER_S)
     connection.execute("INSERT INTO sessions VALUES (?, ?, ?, ?)", (*session[:2], now_ns, session.expires_ns))
     return value, session
 
 
 def delete_session(connection: apsw.Connection, session_digest: bytes) -> None:
-    """Logs a browser out."""
+    """Log a browser out."""
     connection.execute("DELETE FROM sessions WHERE digest = ?", (session_digest,))
 
 
-def select_sessions(connection: apsw.Connection) -> list[Session]:
-    """Every session, expired ones too."""
-    return [Session(*row) for row in connection.execute("SELECT digest, token, expires_ns FROM sessions")]
+def select_sessions(connection: apsw.Connection) -> list[PageSession]:
+    """Return every session, including expired ones."""
+    return [PageSession(*row) for row in connection.execute("SELECT digest, token, expires_ns FROM sessions")]
 
 
-def select_keys(connection: apsw.Connection) -> Keys:
-    """Every token and session, and the version that says whether they are still all."""
-    # The version first: what another process changes while this reads is then read again.
-    return Keys(data_version(connection), select_tokens(connection), select_sessions(connection))
+def select_credentials(connection: apsw.Connection) -> Credentials:
+    """Return every token and session, and the version of the file that they belong to."""
+    # The version first: a change by another process during this read is then read again.
+    return Credentials(data_version(connection), select_tokens(connection), select_sessions(connection))
 
 
 _TOKEN = "id, role, pattern, label, created_ns, used_ns, expires_ns"
@@ -201,9 +233,9 @@ def _token(
 
 
 def _label_problem(label: str) -> str | None:
-    # It is shown in terminals: no control characters, no escape sequences.
+    # Terminals show the label: it must not contain control characters or escape sequences.
     if len(label) > MAX_LABEL or not label.isprintable():
-        return f"a label is at most {MAX_LABEL} printable characters"
+        return f"a label has at most {MAX_LABEL} printable characters"
     return None
 
 
@@ -217,3 +249,57 @@ def _keep_newest(connection: apsw.Connection, table: str, age: str, count: int) 
 def _record(connection: apsw.Connection, now_ns: int, kind: str, token: Token) -> None:
     detail = " ".join(part for part in (token.role.value, token.pattern, token.id, token.label) if part)
     insert_events(connection, [Event(0, None, now_ns, kind, detail)])
+
+
+class TokenFile:
+    """The tokens of a data directory for a command. A running hub applies changes within a second."""
+
+    def __init__(self, connection: apsw.Connection, clock: Callable[[], int]) -> None:
+        self._connection = connection
+        self._clock = clock
+
+    def tokens(self) -> list[Token]:
+        """Return every token, the oldest first."""
+        with translated():
+            return [token for token, _ in select_tokens(self._connection)]
+
+    def create_token(
+        self, role: Role, *, pattern: str = "", label: str = "", expires_ns: int | None = None
+    ) -> NewToken:
+        """Create a token. Raises RegistryError: BAD_MESSAGE (pattern or label), TOO_MANY."""
+        with transaction(self._connection):
+            return insert_token(
+                self._connection, role, self._clock(), pattern=pattern, label=label, expires_ns=expires_ns
+            )
+
+    def revoke(self, ids: Iterable[str]) -> list[str]:
+        """Revoke tokens with their sessions and codes. Return the ids that existed."""
+        with transaction(self._connection):
+            return delete_tokens(self._connection, ids, self._clock())
+
+    def create_login_code(self, token_id: str | None = None) -> str:
+        """Create a code that logs one browser in, once, with the rights of this token.
+
+        None stands for the oldest admin token. Raises RegistryError(BAD_MESSAGE) if there is no such token.
+        """
+        with transaction(self._connection):
+            now_ns = self._clock()
+            if token_id is None:
+                admin = find_admin(self._connection, now_ns)
+                if admin is None:
+                    raise RegistryError(
+                        Code.BAD_MESSAGE,
+                        "no admin token is valid: create one with `hub token create --role admin`",
+                    )
+                token_id = admin.id
+            return insert_login_code(self._connection, token_id, now_ns)
+
+
+@contextmanager
+def open_token_file(path: Path, *, clock: Callable[[], int] = time.time_ns) -> Iterator[TokenFile]:
+    """Open the tokens of the registry at this path, and create the file if it is missing. Raises RegistryError."""
+    connection = open_database(path)
+    try:
+        yield TokenFile(connection, clock)
+    finally:
+        connection.close()

@@ -98,7 +98,7 @@ async def test_on_the_hubs_own_machine_no_token_is_needed(table: Path, tmp_path:
         second = await hub_import(str(other), "--device", "a", "--type", "temp=string", *data)
         (part,) = second["files"]
         assert (part["stored"], part["quarantined"], part["refused"]) == (0, 2, {"hub": 2})
-        assert "temp is declared string" in part["refusals"][0]["message"]
+        assert "temp is declared as string" in part["refusals"][0]["message"]
         flow = await hub.settled()
         assert (flow["totals"]["stored"], flow["totals"]["quarantined_batches"]) == (2, 1)
 

@@ -17,7 +17,7 @@ patterns = st.text("ab.-*?", min_size=1, max_size=8)
 
 
 def matches(pattern: str, text: str) -> bool:
-    """What a pattern means, in the plainest words."""
+    """Return whether a pattern matches, by the plain definition."""
     if not pattern:
         return not text
     if pattern[0] == "*":
@@ -25,8 +25,8 @@ def matches(pattern: str, text: str) -> bool:
     return bool(text) and pattern[0] in ("?", text[0]) and matches(pattern[1:], text[1:])
 
 
-def test_each_role_may_do_what_the_security_page_says() -> None:
-    """The table of roles in docs/security.md is the one in the code."""
+def test_the_rights_equal_the_table_in_the_documentation() -> None:
+    """The table of roles in docs/security.md is compared with the code."""
     lines = (Path(__file__).parents[3] / "docs" / "security.md").read_text(encoding="utf-8").splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
     header = next(row for row in rows if row[0] == "role")
@@ -41,35 +41,35 @@ def test_each_role_may_do_what_the_security_page_says() -> None:
 
 @given(device_ids, device_ids)
 def test_a_device_writes_as_itself_only(own: str, other: str) -> None:
-    """A device token allows exactly the device that it names, whatever characters the name has."""
+    """A device token allows exactly the device that it names, whatever characters the name contains."""
     assert Identity("t", Role.DEVICE, own).may_write(other) == (own == other)
 
 
 @given(patterns, device_ids)
 def test_a_gateway_writes_as_the_devices_of_its_pattern(pattern: str, device: str) -> None:
-    """`*` stands for any run of characters, `?` for one, all others for themselves."""
+    """`*` matches any characters, `?` matches one, all others match themselves."""
     assert Identity("t", Role.GATEWAY, pattern).may_write(device) == matches(pattern, device)
 
 
 def test_a_dot_in_a_pattern_is_a_dot() -> None:
-    """Patterns are no regular expressions."""
+    """A pattern is not a regular expression."""
     assert not Identity("t", Role.GATEWAY, "plant.1").may_write("plant-1")
 
 
-def test_a_pattern_of_many_stars_is_matched_at_once() -> None:
-    """No pattern makes matching slow: an id is chosen by whoever connects. (Backtracking would outlive the test.)"""
+def test_a_pattern_of_many_stars_is_matched_quickly() -> None:
+    """A client chooses the id, so no pattern may be slow. (With backtracking this test would not end.)"""
     assert not Identity("t", Role.GATEWAY, "*a" * 32).may_write("a" * 31 + "b" * 33)
 
 
 @pytest.mark.parametrize("role", [Role.VIEWER, Role.OPERATOR, Role.ADMIN])
 def test_people_never_write_readings(role: Role) -> None:
-    """Not even an admin can put readings under a device's name."""
+    """Even an admin cannot write readings under the name of a device."""
     assert not Identity("t", role, "*").may_write("boiler")
 
 
 @pytest.mark.parametrize("device", ["", "a b", "a\n", "ü", "a" * 65, "a/b", "*", ".", ".."])
-def test_what_is_no_device_id_is_never_written_as(device: str) -> None:
-    """Even a pattern that matches everything allows device ids only."""
+def test_an_invalid_device_id_may_not_be_written(device: str) -> None:
+    """Even a pattern that matches everything allows valid device ids only."""
     assert not Identity("t", Role.GATEWAY, "*").may_write(device)
 
 
@@ -94,7 +94,7 @@ def test_what_is_no_device_id_is_never_written_as(device: str) -> None:
     ],
 )
 def test_a_pattern_fits_its_role(role: Role, pattern: str, accepted: bool) -> None:
-    """A device token names one device, a gateway's a pattern, the others nothing; a refusal says so in words."""
+    """A device token names one device, a gateway token a pattern, other tokens nothing; the error is a sentence."""
     problem = pattern_problem(role, pattern)
     assert (problem is None) == accepted
     assert problem is None or "token" in problem
@@ -102,6 +102,6 @@ def test_a_pattern_fits_its_role(role: Role, pattern: str, accepted: bool) -> No
 
 @given(st.text(ID_CHARACTERS, min_size=1, max_size=64))
 def test_every_device_id_can_have_a_token(device: str) -> None:
-    """What is a device id on the wire is one for a token."""
+    """Every device id of the protocol is valid for a token."""
     assert pattern_problem(Role.DEVICE, device) is None
     assert Identity("t", Role.DEVICE, device).may_write(device)

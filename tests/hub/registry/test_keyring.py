@@ -1,4 +1,4 @@
-"""Judging credentials in memory: the same answers as the file would give."""
+"""Verification in memory gives the same answers as the file."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
-from hub.model.identity import Identity, Role
+from hub.model.identity import Identity, NewToken, Role, Token
 from hub.registry import token
 from hub.registry.database import SCHEMA
 from hub.registry.keyring import USED_RESOLUTION_NS, Keyring
-from hub.registry.secret import digest, new_code, new_token
-from hub.registry.token import NewToken, Session, Token
+from hub.registry.token import PageSession, digest, new_code, new_token
 
 MINUTE_NS = 60 * 1_000_000_000
 
@@ -30,13 +29,13 @@ def keyring_of(*tokens: NewToken) -> Keyring:
 
 
 def test_a_token_stands_for_its_identity() -> None:
-    """Id, role and pattern come from what is stored, not from what the token says."""
+    """Id, role and pattern come from the stored row, not from the text of the token."""
     new = made(Role.DEVICE, "boiler")
     assert keyring_of(new).verify(new.text, 0) == Identity(new.token.id, Role.DEVICE, "boiler")
 
 
 def test_every_character_of_a_token_counts() -> None:
-    """A token with anything changed, added or missing is none; neither is one with the id of another."""
+    """A token with a changed, added or missing character is invalid, and so is one with the id of another."""
     new, other = made(), made()
     keyring = keyring_of(new, other)
     swapped = new.text.replace(new.token.id, other.token.id)
@@ -46,61 +45,61 @@ def test_every_character_of_a_token_counts() -> None:
 
 
 def test_a_token_is_valid_until_it_expires() -> None:
-    """Not from the nanosecond of its expiry on; it is then told once, and its sessions are worth nothing."""
+    """From the nanosecond of its expiry it is invalid, it is reported once, and its sessions end."""
     new = made(expires_ns=100)
     keyring = keyring_of(new, made(), made(expires_ns=200))
     code = new_code()
-    keyring.add_session(Session(code.digest, new.token.id, 1_000))
+    keyring.add_session(PageSession(code.digest, new.token.id, 1_000))
     assert keyring.verify(new.text, 99)
-    assert keyring.take_ended(99) == frozenset()
+    assert keyring.drain_ended(99) == frozenset()
     assert keyring.verify(new.text, 100) is None
     assert keyring.verify_session(code.text, 100) is None
-    assert keyring.take_ended(100) == {new.token.id}
-    assert keyring.take_ended(101) == frozenset()
+    assert keyring.drain_ended(100) == {new.token.id}
+    assert keyring.drain_ended(101) == frozenset()
 
 
-def test_an_expiry_is_told_when_a_later_one_is_planned_already() -> None:
-    """The order in which tokens are made says nothing about the order in which they expire."""
+def test_an_expiry_is_reported_before_a_later_one() -> None:
+    """Tokens may expire in another order than they are created."""
     late, early = made(expires_ns=200), made(expires_ns=100)
     keyring = keyring_of(late, early)
-    assert keyring.take_ended(150) == {early.token.id}
-    assert keyring.take_ended(250) == {late.token.id}
+    assert keyring.drain_ended(150) == {early.token.id}
+    assert keyring.drain_ended(250) == {late.token.id}
 
 
-def test_what_is_gone_from_the_file_has_ended() -> None:
-    """Tokens that another process revoked are told once; those that stay are not, nor are those that expired before."""
+def test_a_token_missing_in_the_file_has_ended() -> None:
+    """Tokens that another process revoked are reported once; others are not, nor earlier expiries."""
     kept, gone, expired = made(), made(), made(expires_ns=5)
     keyring = keyring_of(kept, gone, expired)
-    assert keyring.take_ended(10) == {expired.token.id}
+    assert keyring.drain_ended(10) == {expired.token.id}
     keyring.replace([(kept.token, kept.digest), (expired.token, expired.digest)], [])
-    assert keyring.take_ended(10) == {gone.token.id}
-    assert keyring.take_ended(10) == frozenset()
+    assert keyring.drain_ended(10) == {gone.token.id}
+    assert keyring.drain_ended(10) == frozenset()
 
 
-def test_the_last_use_is_kept_to_the_minute() -> None:
-    """The first use is worth writing, the next one only after a minute; a list shows it to the nanosecond."""
+def test_the_last_use_is_stored_to_the_minute() -> None:
+    """The first use is stored at once, the next one after a minute; a list shows it to the nanosecond."""
     new = made()
     keyring = keyring_of(new)
     start = USED_RESOLUTION_NS
     keyring.verify(new.text, start)
-    assert keyring.take_used() == [(new.token.id, start)]
+    assert keyring.drain_used() == [(new.token.id, start)]
     keyring.verify(new.text, start + USED_RESOLUTION_NS - 1)
-    assert keyring.take_used() == []
+    assert keyring.drain_used() == []
     assert keyring.tokens()[0].used_ns == start + USED_RESOLUTION_NS - 1
     keyring.verify(new.text, start + USED_RESOLUTION_NS)
-    assert keyring.take_used() == [(new.token.id, start + USED_RESOLUTION_NS)]
+    assert keyring.drain_used() == [(new.token.id, start + USED_RESOLUTION_NS)]
 
 
 def test_a_failed_attempt_is_no_use() -> None:
-    """Whoever only knows a token's id does not make it look used."""
+    """Knowledge of the id alone does not change the last use."""
     new = made()
     keyring = keyring_of(new)
     keyring.verify(new.text[:-1] + "!", USED_RESOLUTION_NS)
-    assert keyring.take_used() == []
+    assert keyring.drain_used() == []
 
 
-class FollowingTheFile(RuleBasedStateMachine):
-    """A keyring that is told every change judges like one that has just read the file, whatever was done."""
+class KeyringFollowsFile(RuleBasedStateMachine):
+    """A keyring that receives every change verifies like one that has just read the file."""
 
     tokens = Bundle("tokens")
     cookies = Bundle("cookies")
@@ -165,10 +164,10 @@ class FollowingTheFile(RuleBasedStateMachine):
 
     @invariant()
     def tells_each_end(self) -> None:
-        self.alive -= self.keyring.take_ended(self.now_ns)
+        self.alive -= self.keyring.drain_ended(self.now_ns)
         usable = {held.id for held, _ in token.select_tokens(self.connection) if held.usable(self.now_ns)}
         assert self.alive == usable
 
 
-TestFollowingTheFile = FollowingTheFile.TestCase
+TestFollowingTheFile = KeyringFollowsFile.TestCase
 TestFollowingTheFile.settings = settings(max_examples=40, stateful_step_count=20)

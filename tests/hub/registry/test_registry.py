@@ -17,9 +17,10 @@ from hub.model.identity import Role
 from hub.registry import Registry, RegistryError, open_token_file
 from hub.registry import registry as registries
 from hub.registry.database import data_version, open_database
-from hub.registry.token import SECOND_NS, SESSION_SECONDS
+from hub.registry.token import SESSION_SECONDS
 from wire.errors import Code, WireError
 from wire.model import Metric
+from wire.timestamp import NS_PER_S
 
 REVOKE = """
 import sys
@@ -48,11 +49,11 @@ asyncio.run(main())
 """
 
 
-class Clock:
-    """A clock that stands where it is put."""
+class SetClock:
+    """SetClock that shows the time that a test sets."""
 
     def __init__(self) -> None:
-        self.now_ns = 1_000 * SECOND_NS
+        self.now_ns = 1_000 * NS_PER_S
 
     def __call__(self) -> int:
         return self.now_ns
@@ -64,19 +65,19 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> SetClock:
+    return SetClock()
 
 
 @pytest.fixture
-async def registry(path: Path, clock: Clock) -> AsyncIterator[Registry]:
+async def registry(path: Path, clock: SetClock) -> AsyncIterator[Registry]:
     async with Registry(path, clock=clock) as registry:
         yield registry
 
 
 @contextlib.asynccontextmanager
 async def running(registry: Registry) -> AsyncIterator[asyncio.Queue[frozenset[str]]]:
-    """The registry's task; what it tells of ended tokens comes in the queue."""
+    """Run the registry's task; the queue receives the ended tokens."""
     ended: asyncio.Queue[frozenset[str]] = asyncio.Queue()
     task = asyncio.create_task(registry.run(ended.put_nowait))
     try:
@@ -88,7 +89,7 @@ async def running(registry: Registry) -> AsyncIterator[asyncio.Queue[frozenset[s
 
 
 async def test_the_hub_keeps_its_id(path: Path) -> None:
-    """Opening again is the same hub."""
+    """A reopened file has the same hub id."""
     async with Registry(path) as registry:
         id = registry.id
     async with Registry(path) as registry:
@@ -96,8 +97,8 @@ async def test_the_hub_keeps_its_id(path: Path) -> None:
     assert len(bytes.fromhex(id)) == 16
 
 
-async def test_the_first_admin_is_made_once(registry: Registry, path: Path) -> None:
-    """Its token's text is known then and never again, in this run or the next."""
+async def test_the_first_admin_is_created_once(registry: Registry, path: Path) -> None:
+    """The text of its token is known at creation and never again, in this run or the next."""
     assert registry.tokens() == []
     made = await registry.ensure_admin()
     assert made.text is not None
@@ -109,8 +110,8 @@ async def test_the_first_admin_is_made_once(registry: Registry, path: Path) -> N
         assert await again.ensure_admin() == (made.token_id, None)
 
 
-async def test_a_browser_logs_in_once_and_out(registry: Registry, clock: Clock) -> None:
-    """Code → cookie → identity, for SESSION_SECONDS at most, until it logs out."""
+async def test_a_browser_logs_in_once_and_out(registry: Registry, clock: SetClock) -> None:
+    """Code, cookie, identity: valid for SESSION_SECONDS at most, until logout."""
     admin = await registry.ensure_admin()
     code = await registry.create_login_code(admin.token_id)
     login = await registry.redeem(code)
@@ -124,12 +125,12 @@ async def test_a_browser_logs_in_once_and_out(registry: Registry, clock: Clock) 
     await registry.end_session(login.value)
     assert registry.verify_session(login.value) is None
     assert registry.verify_session(other.value) == (admin.token_id, Role.ADMIN, "")
-    clock.now_ns += SESSION_SECONDS * SECOND_NS
+    clock.now_ns += SESSION_SECONDS * NS_PER_S
     assert registry.verify_session(other.value) is None
 
 
 async def test_sessions_outlive_the_process(path: Path) -> None:
-    """A restarted hub does not sign its pages out."""
+    """A restart of the hub does not sign its pages out."""
     async with Registry(path) as registry:
         admin = await registry.ensure_admin()
         login = await registry.redeem(await registry.create_login_code(admin.token_id))
@@ -138,8 +139,8 @@ async def test_sessions_outlive_the_process(path: Path) -> None:
         assert registry.verify_session(login.value) == (admin.token_id, Role.ADMIN, "")
 
 
-async def test_revoking_here_is_noticed_at_once(registry: Registry) -> None:
-    """The token is refused when `revoke` returns, its sessions too, and its connections are told to end."""
+async def test_a_revocation_here_has_effect_at_once(registry: Registry) -> None:
+    """When `revoke` returns, the token and its sessions are rejected and its connections are reported."""
     new = await registry.create_token(Role.VIEWER)
     login = await registry.redeem(await registry.create_login_code(new.token.id))
     assert login is not None
@@ -150,8 +151,8 @@ async def test_revoking_here_is_noticed_at_once(registry: Registry) -> None:
         assert await ended.get() == {new.token.id}
 
 
-async def test_another_process_s_revocation_is_noticed(registry: Registry, path: Path) -> None:
-    """`hub token revoke` beside a running hub: the connections are told to end, the token is refused."""
+async def test_a_revocation_by_another_process_has_effect(registry: Registry, path: Path) -> None:
+    """After `hub token revoke` beside a running hub the connections are reported and the token is rejected."""
     kept, gone = await registry.create_token(Role.VIEWER), await registry.create_token(Role.VIEWER)
     async with running(registry) as ended:
         command = await asyncio.create_subprocess_exec(sys.executable, "-c", REVOKE, str(path), gone.token.id)
@@ -162,8 +163,8 @@ async def test_another_process_s_revocation_is_noticed(registry: Registry, path:
         assert ended.empty()
 
 
-async def test_another_process_s_token_is_known_after_a_refresh(registry: Registry, path: Path) -> None:
-    """So that a token can be used the moment that it is printed."""
+async def test_a_token_of_another_process_is_valid_after_a_refresh(registry: Registry, path: Path) -> None:
+    """A token can be used as soon as it is printed."""
     with open_token_file(path) as file:
         new = file.create_token(Role.VIEWER)
     assert registry.verify(new.text) is None
@@ -171,8 +172,8 @@ async def test_another_process_s_token_is_known_after_a_refresh(registry: Regist
     assert registry.verify(new.text) is not None
 
 
-async def test_an_expiry_ends_connections(registry: Registry, clock: Clock) -> None:
-    """Like a revocation."""
+async def test_an_expiry_ends_connections(registry: Registry, clock: SetClock) -> None:
+    """An expired token is reported like a revoked one."""
     new = await registry.create_token(Role.VIEWER, expires_ns=clock.now_ns + 1)
     async with running(registry) as ended:
         assert registry.verify(new.text) is not None
@@ -182,7 +183,7 @@ async def test_an_expiry_ends_connections(registry: Registry, clock: Clock) -> N
 
 
 async def test_a_cancelled_revocation_holds(registry: Registry) -> None:
-    """Whoever asked may be gone: what is revoked on disk is refused in memory."""
+    """A revocation on disk applies in memory even if the caller was cancelled."""
     new = await registry.create_token(Role.VIEWER)
     request = asyncio.create_task(registry.revoke([new.token.id]))
     await asyncio.sleep(0)
@@ -191,8 +192,8 @@ async def test_a_cancelled_revocation_holds(registry: Registry) -> None:
     assert registry.verify(new.text) is None
 
 
-async def test_the_last_use_survives(path: Path, clock: Clock) -> None:
-    """What was used is written at the latest on closing."""
+async def test_the_last_use_survives(path: Path, clock: SetClock) -> None:
+    """It is stored on closing at the latest."""
     async with Registry(path, clock=clock) as registry:
         new = await registry.create_token(Role.VIEWER)
         registry.verify(new.text)
@@ -201,7 +202,7 @@ async def test_the_last_use_survives(path: Path, clock: Clock) -> None:
 
 
 async def test_a_declaration_is_durable_when_it_returns(path: Path) -> None:
-    """kill -9 at a random moment: every series that was handed out is there again, under its number."""
+    """After kill -9 at a random moment every returned series exists with its id."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", DECLARE, str(path), stdout=asyncio.subprocess.PIPE
     )
@@ -210,16 +211,16 @@ async def test_a_declaration_is_durable_when_it_returns(path: Path) -> None:
     process.send_signal(signal.SIGKILL)
     lines += (await process.stdout.read()).splitlines(keepends=True)
     await process.wait()
-    told = [line.split() for line in lines if line.endswith(b"\n")]
+    declared = [line.split() for line in lines if line.endswith(b"\n")]
     async with Registry(path) as registry:
-        for device, id in told:
+        for device, id in declared:
             series = registry.devices[device.decode()].series["t"]
             assert series.id == int(id)
             assert registry.series[series.id] is series
 
 
 async def test_an_unchanged_declaration_costs_no_write(registry: Registry, path: Path) -> None:
-    """Nothing is committed when everything is known."""
+    """Nothing is committed if all metrics are stored already."""
     metrics = [Metric("t", unit="°C"), Metric("n", "integer")]
     await registry.declare("a", metrics)
     watcher = open_database(path)
@@ -231,8 +232,8 @@ async def test_an_unchanged_declaration_costs_no_write(registry: Registry, path:
     assert data_version(watcher) != before
 
 
-async def test_declaring_at_once_gives_one_object_a_series(registry: Registry) -> None:
-    """Two connections of one device, also with one of them cancelled, share the series."""
+async def test_concurrent_declarations_share_the_series(registry: Registry) -> None:
+    """Two connections of one device get the same objects, also if one of them is cancelled."""
     requests = [asyncio.create_task(registry.declare("a", [Metric("t")])) for _ in range(3)]
     await asyncio.sleep(0)
     requests[1].cancel()
@@ -244,7 +245,7 @@ async def test_declaring_at_once_gives_one_object_a_series(registry: Registry) -
 
 
 async def test_a_type_conflict_is_in_the_answer(registry: Registry) -> None:
-    """So that ingestion can put the batches of this metric in quarantine; the first type stays over a restart."""
+    """Ingestion quarantines batches with this metric; the first type survives a restart."""
     await registry.declare("a", [Metric("t", "float")])
     conflict = (await registry.declare("a", [Metric("t", "string")]))["t"]
     assert isinstance(conflict, WireError)
@@ -252,12 +253,12 @@ async def test_a_type_conflict_is_in_the_answer(registry: Registry) -> None:
     assert registry.series[1].type == "float"
 
 
-async def test_the_fleet_survives(path: Path) -> None:
-    """Devices, their tags, agents and times are there again after a restart."""
+async def test_the_fleet_survives_a_restart(path: Path) -> None:
+    """Devices, tags, agents and times are restored."""
     async with Registry(path, clock=lambda: 5) as registry:
         await registry.declare("a", [Metric("t", unit="°C")])
         registry.describe("a", tags={"room": "cellar"}, agent="agent 1")
-        registry.seen("a", 9)
+        registry.record_contact("a", 9)
     async with Registry(path) as registry:
         device = registry.devices["a"]
         assert (device.tags, device.agent) == ({"room": "cellar"}, "agent 1")
@@ -266,7 +267,7 @@ async def test_the_fleet_survives(path: Path) -> None:
 
 
 async def test_an_event_is_found_at_once_and_after_a_restart(path: Path) -> None:
-    """Whoever asks sees what was recorded just before, and closing writes the rest."""
+    """A query returns the latest event, and closing stores the rest."""
     async with Registry(path) as registry:
         registry.record_event("a", 1, "connected", "agent 1")
         assert [event.kind for event in await registry.events("a")] == ["connected"]
@@ -278,8 +279,8 @@ async def test_an_event_is_found_at_once_and_after_a_restart(path: Path) -> None
         ]
 
 
-async def test_events_are_written_while_the_hub_runs(registry: Registry, path: Path) -> None:
-    """A hub that is killed loses about a second of them."""
+async def test_events_are_stored_while_the_hub_runs(registry: Registry, path: Path) -> None:
+    """A killed hub loses about one second of events."""
     watcher = open_database(path)
     async with running(registry):
         registry.record_event("a", 1, "connected")
@@ -287,8 +288,8 @@ async def test_events_are_written_while_the_hub_runs(registry: Registry, path: P
             await registry.refresh()
 
 
-async def test_a_full_disk_does_not_take_the_hub_down(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """New devices are refused with STORAGE_FULL; known ones, credentials and reading go on, and it is said once."""
+async def test_a_full_disk_does_not_stop_the_hub(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """New devices get STORAGE_FULL; known ones, credentials and reads still work, and it is logged once."""
     # Many attempts to write while it is full, and looks between them: saying it each time would show.
     monkeypatch.setattr(registries, "FLUSH_SECONDS", 0.005)
     monkeypatch.setattr(registries, "POLL_SECONDS", 0.001)
@@ -325,11 +326,11 @@ async def test_a_full_disk_does_not_take_the_hub_down(path: Path, monkeypatch: p
         assert [event.time_ns for event in events] == list(range(299, 99, -1))
         assert registry.dropped_events == 0
         assert [entry["log_level"] for entry in logs] == ["error"]
-        assert "no room" in logs[0]["error"]
+        assert "disk is full" in logs[0]["error"]
 
 
-async def test_a_file_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
-    """The hub says what is wrong instead of starting half."""
+async def test_a_file_that_cannot_be_opened_is_reported(tmp_path: Path) -> None:
+    """The hub does not start half."""
     with pytest.raises(RegistryError, match="nowhere"):
         async with Registry(tmp_path / "nowhere" / "registry.db"):
             pass
