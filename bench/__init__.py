@@ -1,1 +1,1 @@
-"""What proves the hub's numbers: a real hub on one core, a load from the other, and the figures in build/bench.json."""
+"""Benchmarks of the hub: a real hub on one core, its load on the other, and the figures in build/bench.json."""

@@ -1,4 +1,4 @@
-"""`python -m bench`: measures the rows, shows them as a table, and writes them to build/bench.json."""
+"""Command line `python -m bench`: measures the rows, prints a table and writes build/bench.json."""
 
 from __future__ import annotations
 
@@ -15,51 +15,49 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from bench.figure import Figure, Outcome, Plan
-from bench.hub_process import HubError
-from bench.idle import allow_files
+from bench.hub_process import HubError, NoCompiler
 from bench.measure import Failure
-from bench.rows import IDLE_CONNECTIONS, LONG_ROWS, ROWS, Row
-from bench.slow_disk import NoCompiler
+from bench.rows import IDLE_CONNECTIONS, LONG_ROWS, ROWS, Row, allow_files
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "build" / "bench.json"
 SOME = ROOT / "build" / "bench-rows.json"
-"""What `--row` measured: a run of some rows leaves the file of all as it is."""
+"""Output of a run with `--row`. The file of a complete run stays unchanged."""
 KEYS = [row.key for row in (*ROWS, *LONG_ROWS)]
 
 
 def bench(
     row: Annotated[list[str] | None, typer.Option(help=f"Only this row (repeatable): {', '.join(KEYS)}.")] = None,
     repeats: Annotated[int, typer.Option(min=1, max=20, help="Runs of each row; the median counts.")] = 3,
-    scale: Annotated[float, typer.Option(min=0.01, max=20, help="Size of every load, 1 being a few seconds.")] = 1.0,
-    profile: Annotated[bool, typer.Option("--profile", help="Also say where the hub's time goes, per row.")] = False,
+    scale: Annotated[float, typer.Option(min=0.01, max=20, help="Size of every load; 1 is a few seconds.")] = 1.0,
+    profile: Annotated[bool, typer.Option("--profile", help="Also print where the hub spends its time.")] = False,
     out: Annotated[
-        Path | None, typer.Option(help=f"Where the figures go: build/{OUT.name}, or build/{SOME.name} of some rows.")
+        Path | None, typer.Option(help=f"File for the figures: build/{OUT.name}, or build/{SOME.name} with --row.")
     ] = None,
 ) -> None:
-    """Measures a real hub on one core under a load from the other. Exit code 1 when a must does not hold."""
+    """Measure a real hub on one core under a load from the other. Exit code 1 when a required bound does not hold."""
     console = Console()
     if unknown := set(row or []) - set(KEYS):
-        console.print(f"There is no row {', '.join(sorted(unknown))}; there are {', '.join(KEYS)}.")
+        console.print(f"Unknown rows: {', '.join(sorted(unknown))}. The rows are {', '.join(KEYS)}.")
         raise typer.Exit(2)
     cores = sorted(os.sched_getaffinity(0))
     hub_core, load_core = cores[0], cores[-1]
     if hub_core == load_core:
-        console.print("There is one core only: hub and load share it, and the figures are too low.")
+        console.print("This machine has one core: hub and load share it, and the figures are too low.")
     os.sched_setaffinity(0, {load_core})
     allow_files(IDLE_CONNECTIONS)
     out = out or (SOME if row else OUT)
     plan = Plan(out.parent / "bench", hub_core, load_core, repeats, scale)
     figures: list[Figure] = []
     failed = False
-    for each in [each for each in (*ROWS, *LONG_ROWS) if each.key in row] if row else ROWS:
+    for chosen in [known for known in (*ROWS, *LONG_ROWS) if known.key in row] if row else ROWS:
         if profile:
-            report = plan.directory / f"{each.key}.profile.txt"
+            report = plan.directory / f"{chosen.key}.profile.txt"
             plan.launcher = (sys.executable, "-m", "bench.profiler", str(report))
         try:
-            outcome = _measured(each, plan, console)
+            outcome = _measured(chosen, plan, console)
         except (Failure, HubError, NoCompiler) as error:
-            console.print(f"[red]{each.name}: {error}[/red]", highlight=False)
+            console.print(f"[red]{chosen.name}: {error}[/red]", highlight=False)
             failed = True
             continue
         figures += outcome.figures
@@ -83,7 +81,7 @@ def _measured(row: Row, plan: Plan, console: Console) -> Outcome:
         TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console, transient=True
     ) as progress:
         task = progress.add_task(row.name, total=1.0)
-        return row.run(plan, lambda what, share: progress.update(task, description=what, completed=share))
+        return row.run(plan, lambda step, share: progress.update(task, description=step, completed=share))
 
 
 def _table(figures: list[Figure]) -> Table:

@@ -1,7 +1,7 @@
-"""`python -m bench.broker_loss`: how many acknowledged messages Mosquitto loses when it is killed.
+"""Command line `python -m bench.broker_loss`: counts the acknowledged messages that Mosquitto loses when it ends.
 
-A subscriber with a session that is kept is away; a publisher sends at QoS 1 until the broker has acknowledged them all;
-the broker ends and is started again; the subscriber comes back and counts.
+A subscriber with a persistent session disconnects. A publisher sends at QoS 1 until the broker has acknowledged every
+message. The broker stops and starts again. The subscriber connects again and counts.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.services.mosquitto import Mosquitto
 MESSAGES = 20_000
 IN_FLIGHT = 200
 QUIET_SECONDS = 2.0
-"""Without a message for so long the broker has no more; it sends what it has within milliseconds."""
+"""Silence after which the broker has no more messages; it sends what it has within milliseconds."""
 SETTINGS: dict[str, Sequence[str]] = {
     "as installed (saves every 30 minutes)": (),
     "autosave_interval 1 (saves every second)": ("autosave_interval 1",),
@@ -30,11 +30,11 @@ SETTINGS: dict[str, Sequence[str]] = {
     "autosave_on_changes, every change": ("autosave_on_changes true", "autosave_interval 1"),
 }
 CHANGES_MESSAGES = 2_000
-"""Where it saves after every change, which is each time the whole of what it keeps."""
+"""Messages for the setting that writes the whole database after every change."""
 
 
 def lost(program: Path, settings: Sequence[str], *, kill: bool, messages: int) -> tuple[int, float]:
-    """Messages that were acknowledged and never came, and how many a second were acknowledged."""
+    """Return the number of acknowledged messages that never arrived, and the acknowledgements per second."""
     with (
         tempfile.TemporaryDirectory(prefix="broker-") as folder,
         Mosquitto(program, Path(folder), settings=settings) as broker,
@@ -95,7 +95,7 @@ def _count(line: socket.socket) -> int:
 
 
 def main() -> int:
-    """Prints a line for each setting, killed and ended in order."""
+    """Print a line for each setting, once with SIGTERM and once with SIGKILL."""
     found = find_service(MOSQUITTO)
     if found.path is None:
         print(found.reason)

@@ -1,7 +1,7 @@
-"""One device's connection: a raw socket after a real handshake, frames out in big pieces, acknowledgements in.
+"""Connection of one device: a raw socket that sends prepared frames in large pieces and reads acknowledgements.
 
-The handshake is the websockets library's own; after it, ready-made frames are written as they are, and the hub's small
-unmasked frames are read in bulk.
+The websockets library does the handshake. After it, frames are written as they are, and the small unmasked frames of
+the hub are read in bulk.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from wire.device import PROTOCOL_JSON, PROTOCOL_MSGPACK
 from wire.errors import Close
 
 SEND_BYTES = 256 * 1024
-"""Handed to one send call: more than a socket's buffer takes at once."""
+"""Size of one send call: more than the buffer of a socket accepts at once."""
 RECEIVE_BYTES = 64 * 1024
 OPENING_SECONDS = 30.0
-"""For the handshake and the welcome; far above what a hub under load needs."""
+"""Time limit of the handshake and the welcome, far above what a hub under load needs."""
 CLOSE, PING, PONG = 8, 9, 10
 
 
 class GeneratorError(Exception):
-    """The load cannot be made: the hub refused a connection, a message or a batch, or it went away."""
+    """The load cannot run: the hub closed a connection, or rejected a connection, a message or a batch."""
 
 
 class Peer(NamedTuple):
-    """Where the hub is, and the gateway token that opens it."""
+    """Address of the hub and a gateway token."""
 
     host: str
     port: int
@@ -43,7 +43,7 @@ class Peer(NamedTuple):
 
 
 class Connection:
-    """A device's socket. `acked` and `sent` count frames; everything the hub says is decoded and judged."""
+    """Socket of one device. `acked` and `sent` count frames; every message of the hub is decoded and checked."""
 
     __slots__ = (
         "_bytes_sent",
@@ -87,16 +87,17 @@ class Connection:
 
     @property
     def sent(self) -> int:
-        """Frames of which at least the first byte was sent."""
+        """Return the number of frames of which at least the first byte was sent."""
         return -(-self._bytes_sent // self._frames.frame_bytes)
 
     @property
-    def done(self) -> bool:
-        """Every frame is acknowledged."""
+    def is_complete(self) -> bool:
+        """Return whether every frame is acknowledged."""
         return self.acked == self.count
 
     def send(self, up_to: int) -> bool:
-        """Sends on to frame number `up_to` as far as the window and the kernel allow; False: wait until writable."""
+        """Send up to frame number `up_to`, as far as the window and the kernel allow; return False to wait until
+        writable."""
         allowed = min(up_to, self.acked + self._window, self.count) * self._frames.frame_bytes
         while self._bytes_sent < allowed:
             piece = self._view[self._bytes_sent : min(allowed, self._bytes_sent + SEND_BYTES)]
@@ -107,7 +108,8 @@ class Connection:
         return True
 
     def receive(self) -> bool:
-        """Takes in what arrived; True when it acknowledged something. Raises GeneratorError for a refusal."""
+        """Read what arrived; return True when it acknowledged something. Raise GeneratorError when the hub rejects
+        anything."""
         try:
             arrived = self.socket.recv(RECEIVE_BYTES)
         except BlockingIOError:
@@ -118,16 +120,16 @@ class Connection:
         position, before = 0, self.acked
         while (frame := server_frame(buffer, position)) is not None:
             opcode, start, position = frame
-            self._take(opcode, buffer[start:position])
+            self._handle_frame(opcode, buffer[start:position])
         self._inbox = buffer[position:]
         return self.acked > before
 
     def close(self) -> None:
-        """Says goodbye (RFC 6455, 5.5.1) and hangs up."""
+        """Send a close frame (RFC 6455, 5.5.1) and close the socket."""
         with self.socket:
             self._send_whole(client_header(CLOSE, 2) + Close.NORMAL.to_bytes(2, "big"))
 
-    def _take(self, opcode: int, payload: bytes) -> None:
+    def _handle_frame(self, opcode: int, payload: bytes) -> None:
         if opcode == PING:
             self._send_whole(client_header(PONG, len(payload)) + payload)
             return
@@ -150,7 +152,7 @@ class Connection:
         self._send_whole(client_header(TEXT if self._format == "json" else BINARY, len(payload)) + payload)
 
     def _send_whole(self, frame: bytes) -> None:
-        """A message of ours goes between two frames: first the rest of the frame that is under way."""
+        """Send a message between two frames: first the rest of the frame that is partly sent."""
         rest = -self._bytes_sent % self._frames.frame_bytes
         self.socket.settimeout(OPENING_SECONDS)
         self.socket.sendall(bytes(self._view[self._bytes_sent : self._bytes_sent + rest]) + frame)
@@ -160,7 +162,8 @@ class Connection:
 
 
 def server_frame(buffer: bytes, position: int) -> tuple[int, int, int] | None:
-    """(opcode, start of the payload, end) of the frame at `position`; None: not all there (RFC 6455, 5.2)."""
+    """Return (opcode, start of the payload, end) of the frame at `position`, or None when it is incomplete (RFC 6455,
+    5.2)."""
     if len(buffer) < position + 2:
         return None
     length = buffer[position + 1]
@@ -176,7 +179,7 @@ def server_frame(buffer: bytes, position: int) -> tuple[int, int, int] | None:
 
 
 def open_websocket(peer: Peer, subprotocol: str) -> socket.socket:
-    """A socket on /v1/device after the opening handshake (RFC 6455, 4.1). Raises GeneratorError when refused."""
+    """Return a socket on /v1/device after the opening handshake (RFC 6455, 4.1). Raise GeneratorError when rejected."""
     protocol = ClientProtocol(
         parse_uri(f"ws://{peer.host}:{peer.port}/v1/device"), subprotocols=[Subprotocol(subprotocol)]
     )

@@ -1,4 +1,4 @@
-"""What a row of the bench gives, and what it is given to measure with."""
+"""Input and output of a benchmark row."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from bench.hub_process import COMMAND
 
 
 class Figure(msgspec.Struct, frozen=True):
-    """One line of build/bench.json. `must` is the bound, null for a figure that is only told; `ok`: it holds."""
+    """One line of build/bench.json. `must` is the required bound, or null for a figure without one; `ok` says whether
+    it holds."""
 
     name: str
     value: float
@@ -24,7 +25,7 @@ class Figure(msgspec.Struct, frozen=True):
 
 
 class Outcome(NamedTuple):
-    """What a row gives: its figures, and the runs behind them in words."""
+    """Figures of a row, and a description of the runs behind them."""
 
     figures: list[Figure]
     notes: list[str]
@@ -32,7 +33,7 @@ class Outcome(NamedTuple):
 
 @dataclass
 class Plan:
-    """How this call measures: on which cores, how often. `achieved` has each row's rate for those that refer to it."""
+    """Cores, repeats and folders of this call. `achieved` holds the rate of each row for the rows that refer to it."""
 
     directory: Path
     hub_core: int
@@ -43,22 +44,22 @@ class Plan:
     achieved: dict[str, float] = field(default_factory=dict)
 
     def data(self, key: str) -> Path:
-        """An empty place on a real disk for one row's hub."""
+        """Return an empty folder on a real disk for the hub of one row."""
         data = self.directory / key
         shutil.rmtree(data, ignore_errors=True)
         data.parent.mkdir(parents=True, exist_ok=True)
         return data
 
 
-Tell = Callable[[str, float], None]
-"""Told what is under way and which share of it is done."""
+ReportProgress = Callable[[str, float], None]
+"""Callback that receives the current step and the completed share."""
 
 
 def at_least(name: str, value: float, unit: str, must: float | None) -> Figure:
-    """A figure where more is better."""
+    """Return a figure where more is better."""
     return Figure(name, round(value, 2), unit, must, must is None or value >= must)
 
 
 def at_most(name: str, value: float, unit: str, must: float | None) -> Figure:
-    """A figure where less is better."""
+    """Return a figure where less is better."""
     return Figure(name, round(value, 2), unit, must, must is None or value <= must)

@@ -1,6 +1,6 @@
-"""Data messages as ready-made WebSocket frames, all of one length, so that sending them costs the generator no thought.
+"""Data messages as prepared WebSocket frames of one length, which cost the generator almost no work to send.
 
-A client must mask its frames (RFC 6455, 5.3), but the key is its own choice; key zero leaves the payload as it is.
+A client must mask its frames (RFC 6455, 5.3) and chooses the key. Key zero leaves the payload as it is.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ METRICS = (
     Metric("voltage", unit="V"),
 )
 STEP_NS = 1_000_000
-"""Between two times of one device: a device at 1 kHz, so that a run's times span minutes and not years."""
+"""Interval between two times of one device: at 1 kHz, the times of a run span minutes."""
 FIN = 0x80
 MASKED = 0x80
 TEXT, BINARY = 1, 2
 _MASK_KEY = bytes(4)
 _MARKER_SEQ = 4_000_000_001
-"""A seq that takes five bytes in msgpack and occurs nowhere else: there each frame's own is put."""
+"""A seq that takes five bytes in msgpack and occurs nowhere else. Each frame's own seq replaces it."""
 
 
 class Shape(NamedTuple):
-    """What one frame holds: a value of each of the first `metrics` metrics at each of `times` times."""
+    """Content of one frame: a value of each of the first `metrics` metrics at each of `times` times."""
 
     metrics: int
     times: int
@@ -41,12 +41,12 @@ class Shape(NamedTuple):
 
     @property
     def readings(self) -> int:
-        """Readings in one frame."""
+        """Return the number of readings in one frame."""
         return self.metrics * self.times
 
 
 class Frames(NamedTuple):
-    """Frames one after the other, each `frame_bytes` long, with the seqs 1, 2, 3, …"""
+    """Consecutive frames, each `frame_bytes` long, with the seqs 1, 2, 3, …"""
 
     data: bytes
     frame_bytes: int
@@ -54,7 +54,7 @@ class Frames(NamedTuple):
 
 
 def client_header(opcode: int, payload_bytes: int) -> bytes:
-    """The header of a final, masked frame with mask key zero (RFC 6455, 5.2)."""
+    """Return the header of a final, masked frame with mask key zero (RFC 6455, 5.2)."""
     first = FIN | opcode
     if payload_bytes < 126:
         return struct.pack("!BB", first, MASKED | payload_bytes) + _MASK_KEY
@@ -64,7 +64,8 @@ def client_header(opcode: int, payload_bytes: int) -> bytes:
 
 
 def encode_frames(shape: Shape, count: int, *, start_ns: int, seed: int) -> Frames:
-    """`count` data messages of this shape from `start_ns` on, with values that wander with two decimals."""
+    """Return `count` data messages of this shape from `start_ns` on. Their values change randomly and have two
+    decimals."""
     generator = np.random.default_rng(seed)
     steps = generator.normal(0.0, 0.05, (count * shape.times, shape.metrics))
     values = np.round(50.0 + 25.0 * np.sin(np.cumsum(steps, axis=0) * 0.1), 2)
@@ -79,7 +80,7 @@ def encode_frames(shape: Shape, count: int, *, start_ns: int, seed: int) -> Fram
 
 
 def _packed(shape: Shape, times: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """msgpack with packed columns: one message made by the real codec, repeated with the changing bytes put in."""
+    """Return msgpack frames with packed columns: one message of the codec, repeated with the bytes that differ."""
     count = len(times)
     marker_times = columns.pack_times([2**62 + 1] * shape.times)
     markers = [columns.pack_floats([float(2**40 + i)] * shape.times) for i in range(shape.metrics)]
@@ -99,7 +100,8 @@ def _put(payloads: NDArray[np.uint8], position: int, items: NDArray[np.generic])
 
 
 def _text(shape: Shape, times: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """JSON with lists: seq right-aligned with spaces, which JSON allows, and values of five characters each."""
+    """Return JSON frames with lists: the seq is padded with spaces, which JSON allows, and each value has five
+    characters."""
     time = ",".join(["%d"] * shape.times)
     column = ",".join(["%5.2f"] * shape.times)
     named = ",".join(f'"{metric.name}":[{column}]' for metric in METRICS[: shape.metrics])

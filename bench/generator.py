@@ -1,7 +1,8 @@
-"""The load generator: a process of its own that streams ready-made frames over raw sockets and counts acknowledgements.
+"""Load generator: a process that sends prepared frames over raw sockets and counts acknowledgements.
 
-It reads one Load as JSON from its standard input and writes JSON lines to its standard output: `ready` when everything
-is connected and made, then waits for a line, then `progress` a few times a second, and at last one `result`.
+It reads one Load as JSON from standard input and writes JSON lines to standard output: `ready` when every device is
+connected and every frame is prepared. It then waits for a line, writes `progress` a few times a second, and ends with
+one `result`.
 """
 
 from __future__ import annotations
@@ -21,13 +22,15 @@ from bench.frames import STEP_NS, Frames, Shape, encode_frames
 
 PROGRESS_SECONDS = 0.2
 STALL_SECONDS = 60.0
-"""Without any acknowledgement for this long the hub is taken for dead."""
+"""Silence after which the hub counts as dead."""
 TICK_SECONDS = 0.001
-"""A paced load sends what is due this often; the wait counts as latency, since it begins at the intended time."""
+"""Interval at which a paced load sends what is due. The wait counts as latency, because latency begins at the intended
+time."""
 
 
 class Load(msgspec.Struct, frozen=True):
-    """What to send: `frames` frames from each device, at `rate` frames/s in all (0: as fast as acks come)."""
+    """Order to send `frames` frames from each device at `rate` frames/s in total; 0 means as fast as acknowledgements
+    come."""
 
     peer: Peer
     prefix: str
@@ -40,19 +43,20 @@ class Load(msgspec.Struct, frozen=True):
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
-    """Every device is connected and its frames are made."""
+    """Report that every device is connected and every frame is prepared."""
 
     frame_bytes: int
 
 
 class Progress(msgspec.Struct, frozen=True, tag="progress"):
-    """Frames acknowledged so far."""
+    """Report of the frames that are acknowledged so far."""
 
     acked: int
 
 
 class Result(msgspec.Struct, frozen=True, tag="result"):
-    """The load is through. Times are of the monotonic clock, which processes share; latency from the intended time."""
+    """Result of the load. Times are from the monotonic clock, which processes share; latency counts from the intended
+    time."""
 
     started_s: float
     ended_s: float
@@ -76,7 +80,7 @@ class _Acked(NamedTuple):
 
 
 class Generator:
-    """Runs one load. Sends on every device in turn; acks make room for more."""
+    """Runner of one load. It sends on each device in turn, and acknowledgements make room for more."""
 
     def __init__(self, load: Load) -> None:
         self._load = load
@@ -99,7 +103,7 @@ class Generator:
         self._lags_s: list[float] = []
 
     def run(self) -> Result:
-        """Sends everything and waits for every acknowledgement."""
+        """Send every frame and wait for every acknowledgement."""
         started_s, cpu_s = time.monotonic(), time.process_time()
         if self._load.rate:
             self._paced(started_s)
@@ -122,7 +126,7 @@ class Generator:
         for fd in self._by_fd:
             self._send(fd, self._load.frames)
         reporter = _Reporter(self._connections)
-        while not all(c.done for c in self._connections):
+        while not all(connection.is_complete for connection in self._connections):
             for fd, events in self._poll.poll(PROGRESS_SECONDS):
                 if events & ~select.EPOLLOUT:
                     self._by_fd[fd][1].receive()
@@ -130,12 +134,12 @@ class Generator:
             reporter.report(time.monotonic())
 
     def _paced(self, started_s: float) -> None:
-        """Frame k of the whole load belongs to device k mod n and is due at k / rate, whatever the hub does."""
+        """Send frame k of the whole load from device k mod n when it is due at k / rate, independent of the hub."""
         devices, rate = self._load.devices, self._load.rate
         total = devices * self._load.frames
         reporter = _Reporter(self._connections)
         due = 0
-        while not all(c.done for c in self._connections):
+        while not all(connection.is_complete for connection in self._connections):
             now_s = time.monotonic()
             before, due = due, min(total, int((now_s - started_s) * rate) + 1)
             if due > before:
@@ -147,7 +151,7 @@ class Generator:
                 before_acked = connection.acked
                 if events & ~select.EPOLLOUT and connection.receive():
                     self._log.append(_Acked(i, before_acked, connection.acked, time.monotonic()))
-                # Also after an acknowledgement: it makes room in a window that was full.
+                # An acknowledgement also makes room in a window that was full.
                 self._send(fd, (due - i + devices - 1) // devices)
             reporter.report(now_s)
 
@@ -167,7 +171,7 @@ class Generator:
 
 
 class _Reporter:
-    """Writes a progress line now and then, and gives up on a hub that acknowledges nothing any more."""
+    """Writer of regular progress lines; it gives up on a hub that no longer acknowledges."""
 
     def __init__(self, connections: list[Connection]) -> None:
         self._connections = connections
@@ -194,18 +198,18 @@ def _percentiles(seconds: np.ndarray[tuple[int], np.dtype[np.float64]]) -> dict[
 
 
 def write_line(line: Line) -> None:
-    """One line of this process's conversation."""
+    """Write one line to the process that started this one."""
     sys.stdout.write(msgspec.json.encode(line).decode() + "\n")
     sys.stdout.flush()
 
 
 def main() -> int:
-    """The process: one load, then the end."""
+    """Run one load and end."""
     load = msgspec.json.decode(sys.stdin.readline(), type=Load)
     os.sched_setaffinity(0, {load.core})
     try:
         generator = Generator(load)
-        # The frames are made: nothing that is alive now is garbage later, and a collection would be a pause.
+        # The frames are complete: nothing that is alive now becomes garbage later, and a collection would be a pause.
         gc.collect()
         gc.freeze()
         write_line(Ready(frame_bytes(load)))
@@ -218,7 +222,7 @@ def main() -> int:
 
 
 def frame_bytes(load: Load) -> int:
-    """The length of each of the load's frames."""
+    """Return the length of each frame of the load."""
     sample: Frames = encode_frames(load.shape, 1, start_ns=time.time_ns(), seed=0)
     return sample.frame_bytes
 

@@ -1,4 +1,4 @@
-"""A real hub in a process of its own, on one core: started, asked, measured and stopped from outside."""
+"""A real hub in a process of its own, on one core: started, queried, measured and stopped from outside."""
 
 from __future__ import annotations
 
@@ -16,32 +16,54 @@ import msgspec
 import psutil
 
 COMMAND = (sys.executable, "-c", "from hub.cli import main; main()")
-"""What the installed `hub` script does, also where nothing is installed."""
+"""Command of the installed `hub` script; it also works where nothing is installed."""
 START_SECONDS = 30.0
 STOP_SECONDS = 60.0
-"""For an orderly end, which lets the store catch up; then the process is killed and the row fails."""
+"""Time limit of an orderly stop, which lets the store catch up. After it the process is killed and the row fails."""
 LISTENING = "listening on "
+
+
+SLOW_DISK_SOURCE = Path(__file__).with_name("slow_disk.c")
+
+
+class NoCompiler(Exception):
+    """There is no C compiler to build the slower disk."""
+
+
+def slow_disk(directory: Path, delay_ms: float) -> dict[str, str]:
+    """Return the environment of a program whose every fsync takes this much longer, for the files of SQLite and DuckDB.
+
+    `directory` is where the library is built. Raise NoCompiler.
+    """
+    library = directory / "slow_disk.so"
+    command = ["cc", "-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-o", str(library), str(SLOW_DISK_SOURCE), "-ldl"]
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        subprocess.run(command, check=True)
+    except FileNotFoundError:
+        raise NoCompiler("a slower disk needs a C compiler: install gcc") from None
+    return {"LD_PRELOAD": str(library.resolve()), "FSYNC_DELAY_US": str(round(delay_ms * 1000))}
 
 
 class HubError(Exception):
     """The hub did not start, did not answer or did not stop in order."""
 
 
-class JournalBooks(msgspec.Struct, frozen=True):
-    """The journal's newest offset, as /api/v1/flow gives it."""
+class JournalPosition(msgspec.Struct, frozen=True):
+    """Newest offset of the journal, as /api/v1/flow reports it."""
 
     last_offset: int
 
 
-class ConsumerBooks(msgspec.Struct, frozen=True):
-    """How far a consumer of the journal is."""
+class ConsumerPosition(msgspec.Struct, frozen=True):
+    """Position of a journal consumer."""
 
     name: str
     offset: int
 
 
-class DeviceBooks(msgspec.Struct, frozen=True):
-    """What the hub counted of one device; `accepted` and `stored` are readings."""
+class DeviceAccounting(msgspec.Struct, frozen=True):
+    """Counts of one device; `accepted` and `stored` are readings."""
 
     device: str
     accepted: int
@@ -51,21 +73,21 @@ class DeviceBooks(msgspec.Struct, frozen=True):
     lost_batches: int
 
 
-class Books(msgspec.Struct, frozen=True):
+class Accounting(msgspec.Struct, frozen=True):
     """The part of /api/v1/flow that the rows are checked against."""
 
-    journal: JournalBooks
-    consumers: list[ConsumerBooks]
-    devices: list[DeviceBooks]
+    journal: JournalPosition
+    consumers: list[ConsumerPosition]
+    devices: list[DeviceAccounting]
 
     @property
     def behind(self) -> int:
-        """Entries of the journal that the slowest consumer has not dealt with."""
+        """Return the number of journal entries that the slowest consumer has not handled."""
         return max((self.journal.last_offset - consumer.offset for consumer in self.consumers), default=0)
 
 
 class HubProcess:
-    """A running hub and what can be asked of it."""
+    """A running hub and the queries that a row sends to it."""
 
     def __init__(self, process: subprocess.Popen[str], data: Path, url: str, core: int) -> None:
         self.url = url
@@ -77,7 +99,7 @@ class HubProcess:
         self._admin = self.token("admin")
 
     def token(self, role: str) -> str:
-        """A new token of this role, for every device."""
+        """Return a new token of this role for every device."""
         devices = ("--devices", "*") if role == "gateway" else ()
         made = subprocess.run(
             [*COMMAND, "token", "create", "--data", str(self._data), "--role", role, *devices],
@@ -90,24 +112,24 @@ class HubProcess:
             raise HubError(f"`hub token create` failed: {made.stderr.strip()}")
         return made.stdout.strip()
 
-    def books(self) -> Books:
-        """What the hub has counted so far."""
+    def accounting(self) -> Accounting:
+        """Return the current counts of the hub."""
         request = urllib.request.Request(f"{self.url}/api/v1/flow", headers={"Authorization": f"Bearer {self._admin}"})
         with urllib.request.urlopen(request, timeout=START_SECONDS) as answer:
-            return msgspec.json.decode(answer.read(), type=Books)
+            return msgspec.json.decode(answer.read(), type=Accounting)
 
     def cpu_s(self) -> float:
-        """Seconds of processor time of all its threads."""
+        """Return the processor time of all threads in seconds."""
         times = self._process.cpu_times()
         return float(times.user + times.system)
 
     def core_busy_s(self) -> float:
-        """Seconds that the hub's core was busy, with whatever it was, or taken away from this machine."""
+        """Return the seconds in which the hub's core was busy with anything, or was taken away from this machine."""
         times = psutil.cpu_times(percpu=True)[self._core]
         return float(sum(times) - times.idle - times.iowait)
 
     def memory_bytes(self) -> int:
-        """Memory that is the hub's alone (USS)."""
+        """Return the memory that belongs to the hub alone (USS)."""
         return int(self._process.memory_full_info().uss)
 
 
@@ -115,9 +137,9 @@ class HubProcess:
 def running_hub(
     data: Path, *, core: int, launcher: Sequence[str] = COMMAND, environment: Mapping[str, str] = MappingProxyType({})
 ) -> Iterator[HubProcess]:
-    """A hub on a free port of 127.0.0.1 with its data in `data`, pinned to `core`; stopped in order at the end.
+    """Run a hub on a free port of 127.0.0.1 with its data in `data`, pinned to `core`; stop it in order at the end.
 
-    `environment` has settings besides those two.
+    `environment` holds further settings.
     """
     log = data.with_suffix(".log")
     with (

@@ -1,8 +1,8 @@
-"""What the journal costs by itself: commits, catching up, and the file under steady load.
+"""Cost of the journal alone: commits, catching up, and the file size under steady load.
 
     python -m bench.journal [--data DIR]
 
-Prints a table. CPU time counts both threads of the process, and hardly depends on what else the machine does.
+Prints a table. CPU time counts both threads of the process, and hardly depends on other work of the machine.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MIB = 1024 * 1024
 
 
 def make_entries(count: int) -> list[Entry]:
-    """One-reading frames of 100 bytes, round robin over the devices."""
+    """Return frames of 100 bytes with one reading each, in turn from each device."""
     now_ns = time.time_ns()
     return [
         Entry(EntryKind.BATCH, f"device-{i % DEVICES}", f"{i % DEVICES:016x}", i, now_ns, "json", PAYLOAD)
@@ -34,17 +34,17 @@ def make_entries(count: int) -> list[Entry]:
 
 
 def make_marks(entries: Sequence[Entry]) -> list[Mark]:
-    """The marks that go with them."""
+    """Return the marks of the entries."""
     return list({entry.device: Mark(entry.device, entry.epoch, entry.seq) for entry in entries}.values())
 
 
 def journal(path: Path, *, keep_bytes: int = 1 << 30) -> SqliteJournal:
-    """A journal that keeps this much."""
+    """Return a journal that keeps this number of bytes."""
     return SqliteJournal(path, keep_bytes=keep_bytes, keep_seconds=3600, max_bytes=4 << 30)
 
 
 async def commits(path: Path, group: int, seconds: float) -> None:
-    """Groups one after the other: rate, CPU time an entry, and how long a commit takes."""
+    """Commit groups one after the other; print the rate, the CPU time of an entry and the duration of a commit."""
     prepared = [(entries := make_entries(group), make_marks(entries)) for _ in range(50)]
     async with journal(path) as target:
         await target.append(*prepared[0])
@@ -64,7 +64,7 @@ async def commits(path: Path, group: int, seconds: float) -> None:
 
 
 async def catch_up(path: Path, group: int, count: int) -> None:
-    """Everything that a consumer which was away missed, from the file."""
+    """Read everything that a consumer missed from the file; print the rate."""
     prepared = [(entries := make_entries(group), make_marks(entries)) for _ in range(10)]
     async with journal(path) as target:
         for number in range(count // group):
@@ -83,7 +83,7 @@ async def catch_up(path: Path, group: int, count: int) -> None:
 
 
 async def steady(path: Path, keep_bytes: int, total_bytes: int) -> None:
-    """A consumer that keeps up: how large the file gets, and what trimming adds."""
+    """Append while a consumer keeps up; print the largest file size and the cost of trimming."""
     prepared = [(entries := make_entries(1000), make_marks(entries)) for _ in range(10)]
     async with journal(path, keep_bytes=keep_bytes) as target:
         target.consumer("store")
@@ -107,7 +107,7 @@ async def steady(path: Path, keep_bytes: int, total_bytes: int) -> None:
 
 
 async def main(data: Path) -> None:
-    """All of it."""
+    """Run every measurement."""
     gc.disable()
     for group in (1, 100, 1000, 10_000):
         await commits(data / f"commits-{group}.db", group, 2.0)

@@ -1,4 +1,4 @@
-"""One run of one load against a hub: what went in, how long until it was acknowledged and stored, and who was busy."""
+"""One run of one load against a hub: what was sent, when it was acknowledged and stored, and who used the processor."""
 
 from __future__ import annotations
 
@@ -6,36 +6,44 @@ import os
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 
 import msgspec
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Subprotocol
 
 from bench.connection import Peer
-from bench.dashboard import Dashboard
 from bench.frames import Shape
 from bench.generator import Line, Load, Progress, Ready, Result
-from bench.hub_process import Books, HubProcess
+from bench.hub_process import Accounting, HubProcess
+from wire import live
+from wire.codec import LIVE_MESSAGES, VIEWER_MESSAGES
+from wire.frames import decode_update
+from wire.live_session import ViewerSession
 
 ROOT = Path(__file__).resolve().parent.parent
 POLL_SECONDS = 0.1
-"""Between two looks at the hub's books while the store catches up. Each look is 2 to 3 ms of the hub's work: at fifty a
-second it took a seventh of the core from what is measured."""
+"""Interval between two queries of the accounting while the store catches up. Each query costs the hub 2 to 3 ms: fifty
+a second took a seventh of the measured core."""
 STORE_SECONDS = 120.0
 SPEED_STEPS = 200_000
 SPEED_TRIES = 9
-"""Together some 0.1 s."""
+"""Together about 0.1 s."""
 
 
 class Failure(Exception):
-    """A run that proves nothing: something was lost, refused or doubled, or the generator gave up."""
+    """A run that proves nothing: readings are lost, rejected or duplicated, or the generator gave up."""
 
 
 class Run(msgspec.Struct, frozen=True):
-    """What one run measured. Rates count from the first frame sent to the last one acknowledged, or stored.
+    """Measurements of one run. Rates count from the first frame sent to the last one acknowledged, or stored.
 
-    `hub_cpu` and `others_cpu` are shares of the hub's core: the hub's, and what others took from it.
+    `hub_cpu` and `others_cpu` are shares of the hub's core: the share of the hub, and the share that others took.
     """
 
     frames: int
@@ -50,24 +58,66 @@ class Run(msgspec.Struct, frozen=True):
     lag_ms: dict[str, float]
     updates: int
     started_s: float
-    """When the first frame was due, by the monotonic clock."""
+    """Time on the monotonic clock when the first frame was due."""
     core_speed: float
-    """How fast the hub's core was before and after the run, in million steps of core_speed()."""
+    """Speed of the hub's core before and after the run, in million steps of core_speed()."""
 
     @property
     def frames_per_s(self) -> float:
-        """Frames acknowledged and stored a second."""
+        """Return the frames that were acknowledged and stored per second."""
         return self.frames / self.stored_s
 
     @property
     def readings_per_s(self) -> float:
-        """Readings acknowledged and stored a second."""
+        """Return the readings that were acknowledged and stored per second."""
         return self.readings / self.stored_s
 
     @property
     def acked_frames_per_s(self) -> float:
-        """Frames acknowledged a second, the store not waited for."""
+        """Return the frames that were acknowledged per second, without waiting for the store."""
         return self.frames / self.acked_s
+
+
+class Dashboard:
+    """Viewer of the metrics of one device with policy `latest`; `updates` counts the frames it received."""
+
+    def __init__(self, host: str, port: int, token: str, device: str) -> None:
+        self.updates = 0
+        self.error: str | None = None
+        self._session = ViewerSession()
+        self._session.subscribe(live.Subscribe(1, [device], ["*"], "latest"))
+        self._socket: ClientConnection = connect(
+            f"ws://{host}:{port}/v1/live",
+            additional_headers={"Authorization": f"Bearer {token}"},
+            subprotocols=[Subprotocol(live.SUBPROTOCOL)],
+            proxy=None,
+        )
+        self._thread = threading.Thread(target=self._read, name="dashboard")
+
+    def __enter__(self) -> Dashboard:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._socket.close()
+        self._thread.join()
+
+    def _read(self) -> None:
+        try:
+            for frame in self._socket:
+                if isinstance(frame, bytes):
+                    self._session.receive_update(decode_update(frame))
+                    self.updates += 1
+                    continue
+                message = LIVE_MESSAGES.decode(frame)
+                self._session.receive(message)
+                if isinstance(message, live.Welcome):
+                    for asked in self._session.opening_messages():
+                        self._socket.send(VIEWER_MESSAGES.encode(asked), text=True)
+                elif isinstance(message, live.Error):
+                    self.error = message.message
+        except ConnectionClosed as closed:
+            self.error = str(closed)
 
 
 def measure(
@@ -84,11 +134,11 @@ def measure(
     progress: Callable[[float], None],
     store_runs: bool = True,
 ) -> Run:
-    """Sends `frames` frames from each of `devices` devices and waits until the hub has stored them all.
+    """Send `frames` frames from each of `devices` devices and wait until the hub has stored them all.
 
-    `rate` is in frames/s over all devices, 0 for as fast as they are acknowledged. `progress` is told the share done.
-    Where the store does not run, nothing waits for it, and `stored_s` is the time until all was acknowledged.
-    Raises Failure when the books do not balance.
+    `rate` is in frames/s over all devices; 0 means as fast as they are acknowledged. `progress` receives the completed
+    share. Where the store does not run, nothing waits for it, and `stored_s` is the time until everything was
+    acknowledged. Raise Failure when the accounting does not balance.
     """
     total = devices * frames
     speed = core_speed(hub_core)
@@ -108,7 +158,7 @@ def measure(
             ready = _read(generator, load)
             hub_cpu_s, core_busy_s = hub.cpu_s(), hub.core_busy_s()
             result = _result(generator, total, progress)
-            books = stored_books(hub) if store_runs else hub.books()
+            accounting = wait_until_stored(hub) if store_runs else hub.accounting()
             stored_s = time.monotonic() - result.started_s
             hub_cpu_s, core_busy_s = hub.cpu_s() - hub_cpu_s, hub.core_busy_s() - core_busy_s
         finally:
@@ -129,15 +179,15 @@ def measure(
         started_s=result.started_s,
         core_speed=(speed + core_speed(hub_core)) / 2,
     )
-    _balance(run, result, books, prefix, store_runs=store_runs)
+    _balance(run, result, accounting, prefix, store_runs=store_runs)
     return run
 
 
 def core_speed(core: int) -> float:
-    """Million steps a second of a simple loop in Python on this core, the median of some tries.
+    """Return the million steps a second of a simple Python loop on this core, the median of several tries.
 
-    A virtual machine's core may be half as fast from one minute to the next, when its neighbours are busy; a hub's
-    figures are to be compared only where this one is about the same.
+    The core of a virtual machine can be half as fast from one minute to the next when its neighbours are busy. Compare
+    figures of the hub only where this speed is about the same.
     """
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})
@@ -185,18 +235,18 @@ def _line(generator: subprocess.Popen[str]) -> Line:
     return line
 
 
-def stored_books(hub: HubProcess) -> Books:
-    """The books once the store has everything. Raises Failure where that takes too long."""
+def wait_until_stored(hub: HubProcess) -> Accounting:
+    """Return the accounting as soon as the store has everything. Raise Failure where that takes too long."""
     deadline_s = time.monotonic() + STORE_SECONDS
-    while (books := hub.books()).behind:
+    while (accounting := hub.accounting()).behind:
         if time.monotonic() > deadline_s:
-            raise Failure(f"the store is still {books.behind} batches behind after {STORE_SECONDS:.0f} s")
+            raise Failure(f"the store is still {accounting.behind} batches behind after {STORE_SECONDS:.0f} s")
         time.sleep(POLL_SECONDS)
-    return books
+    return accounting
 
 
-def _balance(run: Run, result: Result, books: Books, prefix: str, *, store_runs: bool) -> None:
-    mine = [device for device in books.devices if device.device.startswith(f"{prefix}-")]
+def _balance(run: Run, result: Result, accounting: Accounting, prefix: str, *, store_runs: bool) -> None:
+    mine = [device for device in accounting.devices if device.device.startswith(f"{prefix}-")]
     figures = {
         "frames sent": (result.sent, run.frames),
         "frames acknowledged": (result.acked, run.frames),

@@ -1,6 +1,6 @@
-"""The rows of MQTT: messages in and out, beside Telegraf with InfluxDB behind the same broker.
+"""Rows of MQTT: messages in and out, beside Telegraf with InfluxDB behind the same broker.
 
-Everything that takes messages in is on one core, the broker as well; the load, and who listens, on the other.
+Every receiver of messages runs on one core, with the broker. The load and the subscribers run on the other.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Literal, NamedTuple
 import msgspec
 import numpy as np
 
-from bench.figure import Figure, Outcome, Plan, Tell, at_least, at_most
+from bench.figure import Figure, Outcome, Plan, ReportProgress, at_least, at_most
 from bench.frames import METRICS, Shape
 from bench.hub_process import HubProcess, running_hub
 from bench.measure import POLL_SECONDS, STORE_SECONDS, Failure, Run, measure
-from bench.mqtt_load import DEVICES, TOPIC, Heard, Listening, Publishing, Sent, names, worker
+from bench.mqtt_load import DEVICES, TOPIC, PublishOrder, PublishResult, SubscribeOrder, SubscribeResult, names, worker
 from bench.stores import on_core
 from bench.telegraf import running_telegraf
 from tests.services.found import MOSQUITTO, find_service
@@ -31,13 +31,14 @@ OUT_MUST_PER_S = 7_000
 LATENCY_RATE = 2_000
 LATENCY_SECONDS = 5.0
 NODELAY = ("set_tcp_nodelay true",)
-"""For the broker: else a message waits for the acknowledgement of the one before."""
+"""Setting of the broker; without it a message waits for the acknowledgement of the previous one."""
 
 ONE = Shape(metrics=1, times=1, format="msgpack")
 
 
 class MqttIn(NamedTuple):
-    """Messages of so many readings, as fast as they come: until the hub's store has them, then until InfluxDB has."""
+    """Messages of this number of readings, as fast as possible: until the hub's store has them, then until InfluxDB has
+    them."""
 
     key: str
     name: str
@@ -46,21 +47,21 @@ class MqttIn(NamedTuple):
     messages: int
     must: float | None
 
-    def run(self, plan: Plan, tell: Tell) -> Outcome:
-        """Both in turns, on servers of their own each time; the medians count."""
+    def run(self, plan: Plan, report: ReportProgress) -> Outcome:
+        """Measure both in turn, each time on new servers; the medians count."""
         ours: list[float] = []
         theirs: list[float] = []
         notes = []
-        each = max(10, round(self.messages * plan.scale / DEVICES))
+        per_device = max(10, round(self.messages * plan.scale / DEVICES))
         for repeat in range(plan.repeats):
-            tell(f"{self.name}, run {repeat + 1} of {plan.repeats}, hub", repeat / plan.repeats)
-            stored_s, sent = self._hub(plan, f"r{repeat}", each)
-            ours.append(each * DEVICES / stored_s)
-            tell(f"{self.name}, run {repeat + 1} of {plan.repeats}, Telegraf", (repeat + 0.5) / plan.repeats)
-            telegraf_s = self._telegraf(plan, f"r{repeat}", each)
-            theirs.append(each * DEVICES / telegraf_s)
+            report(f"{self.name}, run {repeat + 1} of {plan.repeats}, hub", repeat / plan.repeats)
+            stored_s, sent = self._hub(plan, f"r{repeat}", per_device)
+            ours.append(per_device * DEVICES / stored_s)
+            report(f"{self.name}, run {repeat + 1} of {plan.repeats}, Telegraf", (repeat + 0.5) / plan.repeats)
+            telegraf_s = self._telegraf(plan, f"r{repeat}", per_device)
+            theirs.append(per_device * DEVICES / telegraf_s)
             notes.append(
-                f"hub {ours[-1]:,.0f} messages/s, Telegraf {theirs[-1]:,.0f}; {each * DEVICES:,} messages, "
+                f"hub {ours[-1]:,.0f} messages/s, Telegraf {theirs[-1]:,.0f}; {per_device * DEVICES:,} messages, "
                 f"{sent.bytes / 1e6:.0f} MB, which the broker had after {sent.ended_s - sent.started_s:.1f} s; "
                 f"publisher {sent.cpu_s / (sent.ended_s - sent.started_s):.0%} of its core"
             )
@@ -75,15 +76,15 @@ class MqttIn(NamedTuple):
             notes,
         )
 
-    def _hub(self, plan: Plan, prefix: str, each: int) -> tuple[float, Sent]:
+    def _hub(self, plan: Plan, prefix: str, per_device: int) -> tuple[float, PublishResult]:
         data = plan.data(self.key)
-        total = each * DEVICES
+        total = per_device * DEVICES
         with running_broker(plan, self.key) as broker:
             table = f'[[mqtt.subscribe]]\ntopic = "{TOPIC}/{{device}}"\nqos = {self.qos}\n'
             with bridged_hub(plan, data, broker, table) as hub:
                 self._await_subscription(broker, hub, plan)
                 with worker(
-                    Publishing(broker.port, prefix, each, self.readings, self.qos, plan.load_core)
+                    PublishOrder(broker.port, prefix, per_device, self.readings, self.qos, plan.load_core)
                 ) as publisher:
                     publisher.go()
                     sent = publisher.sent()
@@ -93,22 +94,22 @@ class MqttIn(NamedTuple):
         return ended_s - sent.started_s, sent
 
     def _await_subscription(self, broker: Mosquitto, hub: HubProcess, plan: Plan) -> None:
-        """A first message of each device gets through, which also makes its metrics known."""
-        with worker(Publishing(broker.port, "first", 1, self.readings, 1, plan.load_core)) as publisher:
+        """Send a first message of each device, which also declares its metrics."""
+        with worker(PublishOrder(broker.port, "first", 1, self.readings, 1, plan.load_core)) as publisher:
             publisher.go()
             publisher.sent()
         self._stored(hub, "first", DEVICES)
 
     def _stored(self, hub: HubProcess, prefix: str, messages: int) -> float:
-        """When the store had them all. Raises Failure where the books do not balance."""
+        """Return the time when the store had every reading. Raise Failure where the accounting does not balance."""
         wanted = messages * self.readings
         deadline_s = time.monotonic() + STORE_SECONDS
         while True:
-            books = hub.books()
-            ours = [device for device in books.devices if device.device.startswith(f"{prefix}-")]
+            accounting = hub.accounting()
+            ours = [device for device in accounting.devices if device.device.startswith(f"{prefix}-")]
             accepted = sum(device.accepted for device in ours)
             stored = sum(device.stored or 0 for device in ours)
-            if stored >= wanted and not books.behind:
+            if stored >= wanted and not accounting.behind:
                 break
             if time.monotonic() > deadline_s:
                 raise Failure(f"readings accepted: {accepted}, stored: {stored}, not {wanted}")
@@ -119,20 +120,20 @@ class MqttIn(NamedTuple):
             raise Failure(f"readings accepted: {accepted}, stored: {stored}, not {wanted}; {bad} batches went wrong")
         return ended_s
 
-    def _telegraf(self, plan: Plan, prefix: str, each: int) -> float:
+    def _telegraf(self, plan: Plan, prefix: str, per_device: int) -> float:
         with ExitStack() as stack:
             broker = stack.enter_context(running_broker(plan, self.key))
             folder = plan.data(f"{self.key}-telegraf")
             telegraf = stack.enter_context(running_telegraf(folder, port=broker.port, qos=self.qos, core=plan.hub_core))
-            order = Publishing(broker.port, prefix, each, self.readings, self.qos, plan.load_core)
+            order = PublishOrder(broker.port, prefix, per_device, self.readings, self.qos, plan.load_core)
             publisher = stack.enter_context(worker(order))
             publisher.go()
             sent = publisher.sent()
-            return telegraf.wait(each * DEVICES, names(self.readings)) - sent.started_s
+            return telegraf.wait(per_device * DEVICES, names(self.readings)) - sent.started_s
 
 
 class MqttOut(NamedTuple):
-    """Batches of one reading from devices, each a message to a subscriber: as fast as they go, then at a fixed rate."""
+    """Batches of one reading, each a message to a subscriber: as fast as possible, then at a fixed rate."""
 
     key: str
     name: str
@@ -140,8 +141,8 @@ class MqttOut(NamedTuple):
     messages: int
     must: float | None
 
-    def run(self, plan: Plan, tell: Tell) -> Outcome:
-        """The medians count."""
+    def run(self, plan: Plan, report: ReportProgress) -> Outcome:
+        """Measure `plan.repeats` times; the medians count."""
         data = plan.data(self.key)
         rates: list[float] = []
         latencies: list[dict[str, float]] = []
@@ -149,12 +150,12 @@ class MqttOut(NamedTuple):
         table = f'[[mqtt.publish]]\ntopic = "{OUT}/{{device}}/{{metric}}"\nqos = {self.qos}\n'
         with running_broker(plan, self.key) as broker, bridged_hub(plan, data, broker, table) as hub:
             for repeat in range(plan.repeats):
-                words = partial(tell, f"{self.name}, run {repeat + 1} of {plan.repeats}")
-                each = max(10, round(self.messages * plan.scale / DEVICES))
-                run, heard = self._measured(plan, hub, broker, f"flood-{repeat}", each, 0, words)
-                rates.append(each * DEVICES / (heard.ended_s - run.started_s))
-                each = max(10, round(LATENCY_RATE * LATENCY_SECONDS * plan.scale / DEVICES))
-                paced, times = self._measured(plan, hub, broker, f"paced-{repeat}", each, LATENCY_RATE, words)
+                words = partial(report, f"{self.name}, run {repeat + 1} of {plan.repeats}")
+                per_device = max(10, round(self.messages * plan.scale / DEVICES))
+                run, heard = self._measured(plan, hub, broker, f"flood-{repeat}", per_device, 0, words)
+                rates.append(per_device * DEVICES / (heard.ended_s - run.started_s))
+                per_device = max(10, round(LATENCY_RATE * LATENCY_SECONDS * plan.scale / DEVICES))
+                paced, times = self._measured(plan, hub, broker, f"paced-{repeat}", per_device, LATENCY_RATE, words)
                 latencies.append(latency_ms(paced, times, LATENCY_RATE))
                 notes.append(
                     f"{rates[-1]:,.0f} messages/s, acknowledged to the devices at {run.acked_frames_per_s:,.0f}/s; hub "
@@ -178,10 +179,17 @@ class MqttOut(NamedTuple):
         return Outcome(figures, notes)
 
     def _measured(
-        self, plan: Plan, hub: HubProcess, broker: Mosquitto, prefix: str, each: int, rate: float, tell: partial[None]
-    ) -> tuple[Run, Heard]:
-        order = Listening(
-            broker.port, f"{OUT}/+/{METRICS[0].name}", self.qos, each * DEVICES, plan.load_core, times=bool(rate)
+        self,
+        plan: Plan,
+        hub: HubProcess,
+        broker: Mosquitto,
+        prefix: str,
+        per_device: int,
+        rate: float,
+        report: partial[None],
+    ) -> tuple[Run, SubscribeResult]:
+        order = SubscribeOrder(
+            broker.port, f"{OUT}/+/{METRICS[0].name}", self.qos, per_device * DEVICES, plan.load_core, times=bool(rate)
         )
         with worker(order) as subscriber:
             run = measure(
@@ -189,27 +197,27 @@ class MqttOut(NamedTuple):
                 ONE,
                 prefix=prefix,
                 devices=DEVICES,
-                frames=each,
+                frames=per_device,
                 rate=rate,
                 seed=0,
                 core=plan.load_core,
                 hub_core=plan.hub_core,
-                progress=tell,
+                progress=report,
             )
             heard = subscriber.heard()
-        wrong = {topic: count for topic, count in heard.by_topic.items() if count != each}
+        wrong = {topic: count for topic, count in heard.by_topic.items() if count != per_device}
         if wrong or len(heard.by_topic) != DEVICES or heard.repeated or heard.disordered:
             raise Failure(
-                f"the subscriber got {wrong or heard.by_topic} of {each} each, {heard.repeated} twice and "
+                f"the subscriber got {wrong or heard.by_topic} of {per_device} per device, {heard.repeated} twice and "
                 f"{heard.disordered} out of order"
             )
         return run, heard
 
 
-def latency_ms(run: Run, heard: Heard, rate: float) -> dict[str, float]:
-    """From the intended time of each frame to its message at the subscriber: p50 and p99.
+def latency_ms(run: Run, heard: SubscribeResult, rate: float) -> dict[str, float]:
+    """Return p50 and p99 from the intended time of each frame to its message at the subscriber.
 
-    Frame k of a paced load belongs to device k mod n, and a device's messages come in order.
+    Frame k of a paced load belongs to device k mod n, and the messages of a device arrive in order.
     """
     devices = len(heard.by_topic)
     parts = []
@@ -223,7 +231,7 @@ def latency_ms(run: Run, heard: Heard, rate: float) -> dict[str, float]:
 
 @contextmanager
 def running_broker(plan: Plan, key: str) -> Iterator[Mosquitto]:
-    """An empty Mosquitto on the hub's core. Raises Failure where there is none."""
+    """Run an empty Mosquitto on the hub's core. Raise Failure where there is none."""
     found = find_service(MOSQUITTO)
     if found.path is None:
         raise Failure(found.reason)
@@ -235,7 +243,7 @@ def running_broker(plan: Plan, key: str) -> Iterator[Mosquitto]:
 
 @contextmanager
 def bridged_hub(plan: Plan, data: Path, broker: Mosquitto, table: str) -> Iterator[HubProcess]:
-    """A hub with one broker; `table` says what for."""
+    """Run a hub with one broker; `table` is the rest of the broker's settings."""
     config = data.with_suffix(".toml")
     config.write_text(f"[[mqtt]]\nurl = {msgspec.json.encode(broker.url).decode()}\n{table}")
     with running_hub(data, core=plan.hub_core, launcher=plan.launcher, environment={"HUB_CONFIG": str(config)}) as hub:

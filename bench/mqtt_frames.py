@@ -1,7 +1,7 @@
-"""MQTT 3.1.1 as bytes: the few packets that a load generator and its counterpart need, made ahead and read in bulk.
+"""MQTT 3.1.1 packets as bytes: the few that a load generator and its counterpart need, prepared ahead and read in bulk.
 
-Follows MQTT 3.1.1, sections 2.2 and 3; with `level` 5 the same packets as MQTT 5.0 has them, with the properties that
-are used here. A client library spends more on a message than what is measured does, so there is none.
+Follows MQTT 3.1.1, sections 2.2 and 3. With `level` 5 the packets have the form of MQTT 5.0, with the properties that
+are used here. A client library spends more on a message than the measured hub, so none is used.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ SESSION_EXPIRY, RECEIVE_MAXIMUM, USER_PROPERTY = 0x11, 0x21, 0x26
 """Properties of MQTT 5.0, section 2.2.2.2."""
 
 FOR_EVER = 0xFFFF_FFFF
-"""Seconds of a session's life after its connection."""
+"""Seconds that a session stays after its connection ends."""
 
 MAX_PACKET_ID = 65_535
 
 
 class Packet(NamedTuple):
-    """One packet: the type and the flags of its first byte, and where in the buffer the rest of it is."""
+    """One packet: type and flags of its first byte, and the position of the rest in the buffer."""
 
     type: int
     flags: int
@@ -30,7 +30,7 @@ class Packet(NamedTuple):
 
 
 class Published(NamedTuple):
-    """A message that came. `id` is 0 at QoS 0; `properties` are MQTT 5's user properties."""
+    """A received message. `id` is 0 at QoS 0; `properties` are the user properties of MQTT 5."""
 
     topic: str
     payload: bytes
@@ -41,7 +41,7 @@ class Published(NamedTuple):
 
 
 def connect(client_id: str, *, level: int = 4, clean: bool = True, receive_maximum: int = MAX_PACKET_ID) -> bytes:
-    """CONNECT without a keepalive. Not `clean`: the session is kept for ever."""
+    """Return a CONNECT without keepalive. Without `clean`, the broker keeps the session without a time limit."""
     properties = b""
     if level == 5:
         expiry = 0 if clean else FOR_EVER
@@ -51,29 +51,29 @@ def connect(client_id: str, *, level: int = 4, clean: bool = True, receive_maxim
 
 
 def subscribe(packet_id: int, filter: str, qos: int, *, level: int = 4) -> bytes:
-    """SUBSCRIBE to one filter."""
+    """Return a SUBSCRIBE to one filter."""
     properties = b"\0" if level == 5 else b""
     return _packet(SUBSCRIBE, 2, struct.pack("!H", packet_id) + properties + _text(filter) + bytes((qos,)))
 
 
 def publish(topic: str, payload: bytes, *, qos: int = 0, packet_id: int = 0, dup: bool = False) -> bytes:
-    """PUBLISH of MQTT 3.1.1."""
+    """Return a PUBLISH of MQTT 3.1.1."""
     identified = struct.pack("!H", packet_id) if qos else b""
     return _packet(PUBLISH, dup << 3 | qos << 1, _text(topic) + identified + payload)
 
 
 def puback(packet_id: int) -> bytes:
-    """PUBACK: success."""
+    """Return a PUBACK that reports success."""
     return struct.pack("!BBH", PUBACK << 4, 2, packet_id)
 
 
 def disconnect() -> bytes:
-    """DISCONNECT: in order."""
+    """Return a DISCONNECT that ends the connection normally."""
     return _packet(DISCONNECT, 0, b"")
 
 
 def next_packet(buffer: bytes, position: int) -> Packet | None:
-    """The packet at `position`; None while it is not all there."""
+    """Return the packet at `position`, or None while it is incomplete."""
     length = shift = 0
     at = position + 1
     while True:
@@ -92,7 +92,7 @@ def next_packet(buffer: bytes, position: int) -> Packet | None:
 
 
 def read_publish(buffer: bytes, packet: Packet, *, level: int = 4) -> Published:
-    """The message of a PUBLISH."""
+    """Return the message of a PUBLISH."""
     length = int.from_bytes(buffer[packet.start : packet.start + 2], "big")
     at = packet.start + 2 + length
     topic = buffer[packet.start + 2 : at].decode()
@@ -108,14 +108,14 @@ def read_publish(buffer: bytes, packet: Packet, *, level: int = 4) -> Published:
 
 
 def packet_id_of(buffer: bytes, packet: Packet) -> int:
-    """The packet identifier of a PUBACK or SUBACK."""
+    """Return the packet identifier of a PUBACK or SUBACK."""
     return int.from_bytes(buffer[packet.start : packet.start + 2], "big")
 
 
 _NUMBERS = {0x01: 1, 0x02: 4, 0x23: 2}
-"""Bytes of the properties of a PUBLISH that are numbers: payload format, expiry, topic alias."""
+"""Lengths of the number properties of a PUBLISH: payload format, expiry, topic alias."""
 _TEXTS = frozenset({0x03, 0x08, 0x09})
-"""Those that are a text: content type, response topic, correlation data."""
+"""Text properties of a PUBLISH: content type, response topic, correlation data."""
 
 
 def _read_properties(buffer: bytes, at: int, found: dict[str, str]) -> int:

@@ -1,7 +1,7 @@
-"""Both ends of MQTT for a row of the bench: a publisher of ready-made messages, and a subscriber that keeps the books.
+"""Both ends of MQTT for a benchmark row: a publisher of prepared messages and a subscriber that counts them.
 
-Each is a process of its own that reads its order as JSON from standard input, writes `ready`, waits for a line (the
-subscriber for none), and writes one result. Both work on bytes: a client library would be slower than what is measured.
+Each is a process that reads its order as JSON from standard input, writes `ready` and then one result. The publisher
+waits for a line before it begins. Both work on bytes: a client library would be slower than what is measured.
 """
 
 from __future__ import annotations
@@ -26,17 +26,18 @@ ROOT = Path(__file__).resolve().parent.parent
 TOPIC = "bench-in"
 DEVICES = 20
 CONNECTIONS = 4
-"""Of the publisher; a fleet has more, and more of them cost the broker and not what it is compared with."""
+"""Connections of the publisher. A real fleet has more, but more would load the broker and not the programs that are
+compared."""
 IN_FLIGHT = 2_000
 """Messages of one connection that the broker has not acknowledged yet."""
 SEND_BYTES = RECEIVE_BYTES = 256 * 1024
 STEP_NS = 1_000_000
 STALL_SECONDS = 60.0
-"""Without anything to read for this long the other side is taken for dead."""
+"""Silence after which the other side counts as dead."""
 
 
-class Publishing(msgspec.Struct, frozen=True, tag="publish"):
-    """`messages` from each of DEVICES devices, with `readings` readings of their own time in each."""
+class PublishOrder(msgspec.Struct, frozen=True, tag="publish"):
+    """Order to publish `messages` messages of `readings` readings from each of DEVICES devices."""
 
     port: int
     prefix: str
@@ -46,8 +47,8 @@ class Publishing(msgspec.Struct, frozen=True, tag="publish"):
     core: int
 
 
-class Listening(msgspec.Struct, frozen=True, tag="listen"):
-    """`count` messages are waited for on `filter`; with `times` the arrival of each is told."""
+class SubscribeOrder(msgspec.Struct, frozen=True, tag="listen"):
+    """Order to wait for `count` messages on `filter`; with `times` the result has the arrival of each."""
 
     port: int
     filter: str
@@ -57,8 +58,8 @@ class Listening(msgspec.Struct, frozen=True, tag="listen"):
     times: bool = False
 
 
-class Sent(msgspec.Struct, frozen=True, tag="sent"):
-    """Times are of the monotonic clock. At QoS 0 `acked` is what was written."""
+class PublishResult(msgspec.Struct, frozen=True, tag="sent"):
+    """Result of the publisher. Times are from the monotonic clock. At QoS 0 `acked` is what was written."""
 
     started_s: float
     ended_s: float
@@ -67,8 +68,8 @@ class Sent(msgspec.Struct, frozen=True, tag="sent"):
     bytes: int
 
 
-class Heard(msgspec.Struct, frozen=True, tag="heard"):
-    """Messages by topic; `repeated` came a second time, `disordered` came after a later one of their topic."""
+class SubscribeResult(msgspec.Struct, frozen=True, tag="heard"):
+    """Messages by topic; `repeated` arrived a second time, `disordered` arrived after a later one of their topic."""
 
     ended_s: float
     cpu_s: float
@@ -79,20 +80,21 @@ class Heard(msgspec.Struct, frozen=True, tag="heard"):
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
-    """Connected, and everything is made."""
+    """Report that the process is connected and prepared."""
 
 
-Order = Publishing | Listening
-Answer = Ready | Sent | Heard
+Order = PublishOrder | SubscribeOrder
+Answer = Ready | PublishResult | SubscribeResult
 
 
 def names(readings: int) -> list[str]:
-    """The metrics of a message with so many readings."""
+    """Return the metrics of a message with this number of readings."""
     return [f"m{i:02}" for i in range(readings)]
 
 
-def frames(order: Publishing, devices: range, start_ns: int) -> bytes:
-    """All messages of these devices, in turn, as PUBLISH packets of one length with the ids 1, 2, 3, … 65535, 1, …"""
+def frames(order: PublishOrder, devices: range, start_ns: int) -> bytes:
+    """Return all messages of these devices, in turn, as PUBLISH packets of one length with the ids 1, 2, 3, … 65535, 1,
+    …"""
     # Fixed widths make every packet as long as the first.
     fields = ",".join(f'"{name}":%5.2f' for name in names(order.readings))
     template = f'{{"ts":%d,{fields}}}'
@@ -100,7 +102,7 @@ def frames(order: Publishing, devices: range, start_ns: int) -> bytes:
     for k in range(order.messages):
         for device in devices:
             packet_id = packet_id % mqtt.MAX_PACKET_ID + 1
-            # Two decimals that wander between 25 and 75, other ones for each metric.
+            # Two decimals that change randomly between 25 and 75, differently for each metric.
             values = [25 + (k * 7 + device * 131 + i * 17) % 5_000 / 100 for i in range(order.readings)]
             payload = (template % (start_ns + k * STEP_NS, *values)).encode()
             topic = f"{TOPIC}/{order.prefix}-{device:03}"
@@ -111,7 +113,7 @@ def frames(order: Publishing, devices: range, start_ns: int) -> bytes:
 class Outbound:
     """One connection of the publisher."""
 
-    def __init__(self, order: Publishing, devices: range, start_ns: int) -> None:
+    def __init__(self, order: PublishOrder, devices: range, start_ns: int) -> None:
         self.socket = opened(order.port, mqtt.connect(f"{order.prefix}-{devices.start}"))
         self.data = memoryview(frames(order, devices, start_ns))
         self.count = order.messages * len(devices)
@@ -123,11 +125,11 @@ class Outbound:
         self.socket.setblocking(False)
 
     @property
-    def done(self) -> bool:
+    def is_complete(self) -> bool:
         return self.acked == self.count
 
     def send(self) -> bool:
-        """Sends what it may; False: wait until writable."""
+        """Send what is allowed; return False to wait until writable."""
         most = self.count if not self._qos else min(self.count, self.acked + IN_FLIGHT)
         while self._sent < most * self._frame_bytes:
             try:
@@ -141,7 +143,7 @@ class Outbound:
         return True
 
     def receive(self) -> None:
-        """Nothing but PUBACKs comes, each of four bytes."""
+        """Count the acknowledgements; only PUBACKs of four bytes arrive."""
         arrived = self.socket.recv(RECEIVE_BYTES)
         if not arrived:
             raise Failure("the broker closed a publisher's connection")
@@ -150,8 +152,8 @@ class Outbound:
         self._odd %= 4
 
 
-def publish(order: Publishing) -> Iterator[Answer]:
-    """Makes everything, says so, and sends it when told."""
+def publish(order: PublishOrder) -> Iterator[Answer]:
+    """Prepare every packet, report ready, and publish after a line arrives."""
     share = DEVICES // CONNECTIONS
     start_ns = time.time_ns() - order.messages * STEP_NS
     ends = [Outbound(order, range(i * share, (i + 1) * share), start_ns) for i in range(CONNECTIONS)]
@@ -162,7 +164,7 @@ def publish(order: Publishing) -> Iterator[Answer]:
     started_s, cpu_s = time.monotonic(), time.process_time()
     for fd in by_fd:
         poll.register(fd, select.EPOLLIN | select.EPOLLOUT)
-    while not all(end.done for end in ends):
+    while not all(end.is_complete for end in ends):
         events = poll.poll(STALL_SECONDS)
         if not events:
             raise Failure(f"the broker has acknowledged nothing for {STALL_SECONDS:.0f} s")
@@ -176,11 +178,11 @@ def publish(order: Publishing) -> Iterator[Answer]:
         end.socket.setblocking(True)
         end.socket.sendall(mqtt.disconnect())
         end.socket.close()
-    yield Sent(started_s, ended_s, cpu_s, sum(end.acked for end in ends), sum(len(end.data) for end in ends))
+    yield PublishResult(started_s, ended_s, cpu_s, sum(end.acked for end in ends), sum(len(end.data) for end in ends))
 
 
-def listen(order: Listening) -> Iterator[Answer]:
-    """Subscribes, says so, and takes what comes until it has all."""
+def listen(order: SubscribeOrder) -> Iterator[Answer]:
+    """Subscribe, report ready, and read until every message has arrived."""
     line = opened(order.port, mqtt.connect(f"subscriber-{os.getpid()}", level=5))
     line.sendall(mqtt.subscribe(1, order.filter, order.qos, level=5))
     by_topic: dict[str, int] = {}
@@ -222,11 +224,11 @@ def listen(order: Listening) -> Iterator[Answer]:
         buffer = buffer[position:]
         if acks:
             line.sendall(b"".join(acks))
-    yield Heard(time.monotonic(), time.process_time() - cpu_s, by_topic, repeated, disordered, times_s)
+    yield SubscribeResult(time.monotonic(), time.process_time() - cpu_s, by_topic, repeated, disordered, times_s)
 
 
 def opened(port: int, connect: bytes) -> socket.socket:
-    """A connection that the broker has accepted."""
+    """Return a connection that the broker has accepted."""
     line = socket.create_connection(("127.0.0.1", port), STALL_SECONDS)
     line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     line.sendall(connect)
@@ -241,30 +243,30 @@ def opened(port: int, connect: bytes) -> socket.socket:
 
 
 class Worker:
-    """One of these processes, seen from the row that has it."""
+    """One of these processes, as the row sees it."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
     def order(self, order: Order) -> None:
-        """Returns when it is ready."""
+        """Send the order; return when the process is ready."""
         self._write(msgspec.json.encode(order).decode())
         self._answer()
 
     def go(self) -> None:
-        """The publisher begins."""
+        """Let the publisher begin."""
         self._write("go")
 
-    def sent(self) -> Sent:
-        """Waits for the publisher's end."""
+    def sent(self) -> PublishResult:
+        """Return the publisher's result when it ends."""
         answer = self._answer()
-        assert isinstance(answer, Sent)
+        assert isinstance(answer, PublishResult)
         return answer
 
-    def heard(self) -> Heard:
-        """Waits for the subscriber's last message."""
+    def heard(self) -> SubscribeResult:
+        """Return the subscriber's result when the last message has arrived."""
         answer = self._answer()
-        assert isinstance(answer, Heard)
+        assert isinstance(answer, SubscribeResult)
         return answer
 
     def _write(self, line: str) -> None:
@@ -284,7 +286,7 @@ class Worker:
 
 @contextmanager
 def worker(order: Order) -> Iterator[Worker]:
-    """A process that has this order and is ready."""
+    """Run a process that has this order and is ready."""
     with subprocess.Popen(
         [sys.executable, "-m", "bench.mqtt_load"],
         stdin=subprocess.PIPE,
@@ -294,20 +296,20 @@ def worker(order: Order) -> Iterator[Worker]:
         cwd=ROOT,
     ) as process:
         try:
-            one = Worker(process)
-            one.order(order)
-            yield one
+            started = Worker(process)
+            started.order(order)
+            yield started
         finally:
             process.kill()
 
 
 def main() -> int:
-    """The process: one order, then the end."""
+    """Run one order and end."""
     order: Order = msgspec.json.decode(sys.stdin.readline(), type=Order)
     os.sched_setaffinity(0, {order.core})
     gc.disable()
     try:
-        for answer in publish(order) if isinstance(order, Publishing) else listen(order):
+        for answer in publish(order) if isinstance(order, PublishOrder) else listen(order):
             sys.stdout.write(msgspec.json.encode(answer).decode() + "\n")
             sys.stdout.flush()
     except (Failure, OSError) as error:

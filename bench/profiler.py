@@ -1,10 +1,10 @@
-"""`hub` watched from inside: every thread's stack is looked at a few hundred times a second.
+"""Sampling profiler inside `hub`: reads the stack of every thread a few hundred times a second.
 
     python -m bench.profiler REPORT run --data DIR
 
-A sampler and no tracer: tracing doubles the cost of small functions and so tells where its own time goes. A sample
-counts for the processor time that its thread used since the one before, so waiting counts for nothing. It is taken when
-the watching thread gets the interpreter's lock, so a long call into C counts for the line that called it.
+A tracer would double the cost of small functions and so measure its own time. A sample counts for the processor time
+that its thread used since the previous sample, so waiting counts for nothing. The sampling thread needs the
+interpreter's lock, so a long call into C counts for the line that called it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from types import FrameType
 
 PERIOD_SECONDS = 0.003
 SWITCH_SECONDS = 0.0005
-"""How soon a busy thread hands the lock to the sampler; the usual 5 ms would be its period."""
+"""Interval after which a busy thread gives the lock to the sampler; the usual 5 ms would be the sampling period."""
 LINES = 45
 
 
@@ -42,12 +42,13 @@ class Sampler(threading.Thread):
             self.taken += 1
 
     def stop(self) -> None:
-        """Takes no more samples."""
+        """Stop sampling."""
         self._ended.set()
         self.join()
 
     def report(self) -> str:
-        """Per thread: processor time, then functions by their own share of it and by that with their callees."""
+        """Return per thread: processor time, then functions by their own share of it and by the share with their
+        callees."""
         lines = []
         for name, used_s in sorted(self._used_s.items(), key=_by_share):
             lines.append(f"\nthread {name}: {used_s:.2f} s of processor time")
@@ -85,7 +86,7 @@ def _where(frame: FrameType, *, line: bool) -> str:
 
 
 def main() -> None:
-    """Watches hub from its start to its end and writes the report."""
+    """Sample the hub from its start to its end and write the report."""
     report = Path(sys.argv.pop(1))
     sys.setswitchinterval(SWITCH_SECONDS)
     from hub.cli import main as hub

@@ -1,21 +1,21 @@
-"""The rows: what is measured, how, and what must hold. Each runs on a hub and a data directory of its own."""
+"""The benchmark rows. Each runs on a hub and a data directory of its own."""
 
 from __future__ import annotations
 
+import resource
 import statistics
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from typing import Literal, NamedTuple
 
-from bench.figure import Outcome, Plan, Tell, at_least, at_most
-from bench.frames import Shape
-from bench.history import HistoryRow
-from bench.history_influxdb import InfluxdbHistoryRow
-from bench.hub_process import running_hub
-from bench.idle import idle_bytes
+from bench.connection import Connection, Peer
+from bench.figure import Outcome, Plan, ReportProgress, at_least, at_most
+from bench.frames import Frames, Shape
+from bench.history import HistoryRow, InfluxdbHistoryRow
+from bench.hub_process import HubProcess, running_hub, slow_disk
 from bench.measure import Run, measure
 from bench.mqtt import MQTT_ROWS, MqttIn, MqttOut
-from bench.slow_disk import slow_disk
 from bench.stores import STORE_ROWS, StoreRow, Where, influxdb_bucket
 
 DEVICES = 20
@@ -23,18 +23,18 @@ SLOW_FSYNC_MS = 5.0
 LATENCY_SECONDS = 8.0
 MUST_FRAMES_PER_S = 60_000
 LATENCY_SHARE = 0.5
-"""Of the rate that frames of one reading must have, for the latency that must hold; and of the rate that they had, to
-tell what a faster hub does under more."""
+"""Share of the required rate of one-reading frames at which the latency bound must hold, and share of the measured rate
+that shows a faster hub under more load."""
 IDLE_CONNECTIONS = 3000
 IDLE_MUST_KB = 25.0
 LATENCY_MUST_MS = 20.0
 DISTURBED = 0.05
-"""Share of the hub's core that others may take before a run's note says so."""
+"""Share of the hub's core that other programs may take before the note of a run reports it."""
 
 
 class Throughput(NamedTuple):
-    """Frames of one shape, as fast as the hub acknowledges them, until the store holds them all: DuckDB, or InfluxDB
-    where `influxdb` says on whose core it runs."""
+    """Frames of one shape, as fast as the hub acknowledges them, until the store has them all: DuckDB, or InfluxDB
+    where `influxdb` names the core it runs on."""
 
     key: str
     name: str
@@ -45,8 +45,8 @@ class Throughput(NamedTuple):
     slow_fsync_ms: float = 0.0
     influxdb: Where | None = None
 
-    def run(self, plan: Plan, tell: Tell) -> Outcome:
-        """Measures `plan.repeats` times on one hub, after a short warm-up; the median counts."""
+    def run(self, plan: Plan, report: ReportProgress) -> Outcome:
+        """Measure `plan.repeats` times on one hub, after a short warm-up; the median counts."""
         environment = slow_disk(plan.directory, self.slow_fsync_ms) if self.slow_fsync_ms else {}
         frames = max(100, round(self.frames * plan.scale))
         with ExitStack() as stack:
@@ -68,7 +68,7 @@ class Throughput(NamedTuple):
                     core=plan.load_core,
                     hub_core=plan.hub_core,
                     progress=partial(
-                        tell, f"{self.name}, {f'run {repeat} of {plan.repeats}' if repeat else 'warm-up'}"
+                        report, f"{self.name}, {f'run {repeat} of {plan.repeats}' if repeat else 'warm-up'}"
                     ),
                 )
                 if repeat:
@@ -87,8 +87,8 @@ class Throughput(NamedTuple):
 
 
 class Latency(NamedTuple):
-    """From the intended time of a frame to its acknowledgement, at a share of a rate: the given one, or what the row
-    `of` achieved in this run, where it ran."""
+    """Time from the intended moment of a frame to its acknowledgement, at a share of a rate: the given one, or the rate
+    that the row `of` achieved in this run."""
 
     key: str
     name: str
@@ -97,8 +97,9 @@ class Latency(NamedTuple):
     must_ms: float | None
     of: str | None = None
 
-    def run(self, plan: Plan, tell: Tell) -> Outcome:
-        """An open load: frames are due at fixed times, whatever the hub does; the median of the runs' p99 counts."""
+    def run(self, plan: Plan, report: ReportProgress) -> Outcome:
+        """Send an open load, in which frames are due at fixed times independent of the hub; the median of the p99
+        counts."""
         rate = plan.achieved.get(self.of or "", self.rate) * LATENCY_SHARE
         seconds = max(1.0, LATENCY_SECONDS * plan.scale)
         with running_hub(plan.data(self.key), core=plan.hub_core, launcher=plan.launcher) as hub:
@@ -113,7 +114,7 @@ class Latency(NamedTuple):
                     seed=repeat * DEVICES,
                     core=plan.load_core,
                     hub_core=plan.hub_core,
-                    progress=partial(tell, f"{self.name}, run {repeat + 1} of {plan.repeats}"),
+                    progress=partial(report, f"{self.name}, run {repeat + 1} of {plan.repeats}"),
                 )
                 for repeat in range(plan.repeats)
             ]
@@ -130,17 +131,49 @@ class Latency(NamedTuple):
         )
 
 
+WARM_UP = 100
+"""Connections before the first measurement: one-time allocations of the hub belong to no connection."""
+SHAPE = Shape(metrics=4, times=1, format="msgpack")
+NO_FRAMES = Frames(b"", 1, 0)
+SPARE_FILES = 256
+
+
+def idle_bytes(hub: HubProcess, connections: int, progress: Callable[[float], None]) -> float:
+    """Return the hub's memory in bytes for each open connection of a device with four metrics and no readings."""
+    peer = Peer(hub.host, hub.port, hub.token("gateway"))
+    opened: list[Connection] = []
+    try:
+        opened.extend(Connection(f"warm-{i:05}", peer, SHAPE, NO_FRAMES) for i in range(WARM_UP))
+        before = hub.memory_bytes()
+        for i in range(connections):
+            opened.append(Connection(f"idle-{i:05}", peer, SHAPE, NO_FRAMES))
+            progress((i + 1) / connections)
+        return (hub.memory_bytes() - before) / connections
+    finally:
+        for connection in opened:
+            connection.close()
+
+
+def allow_files(count: int) -> None:
+    """Raise the limit of open files, also for the hub started from here. Raise ValueError when that is not allowed."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + SPARE_FILES
+    if hard != resource.RLIM_INFINITY and wanted > hard:
+        raise ValueError(f"{wanted} open files are needed, the system allows {hard}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 class Idle(NamedTuple):
-    """The hub's memory for connections that say nothing."""
+    """Memory of the hub for connections that send nothing."""
 
     key: str
     name: str
 
-    def run(self, plan: Plan, tell: Tell) -> Outcome:
-        """Once: the hub's memory is no matter of chance."""
+    def run(self, plan: Plan, report: ReportProgress) -> Outcome:
+        """Measure once: memory does not vary between runs."""
         connections = max(200, round(IDLE_CONNECTIONS * plan.scale))
         with running_hub(plan.data(self.key), core=plan.hub_core, launcher=plan.launcher) as hub:
-            value = idle_bytes(hub, connections, partial(tell, self.name)) / 1024
+            value = idle_bytes(hub, connections, partial(report, self.name)) / 1024
         return Outcome([at_most(self.name, value, "KB", IDLE_MUST_KB)], [f"{connections} connections"])
 
 
@@ -189,7 +222,7 @@ ROWS: tuple[Row, ...] = (
     HistoryRow("history", "history", 100_000_000, compacted=True),
 )
 LONG_ROWS: tuple[Row, ...] = (HistoryRow("billion", "history of a billion", 1_000_000_000, compacted=False),)
-"""Only where they are asked for."""
+"""Rows that run only when they are named."""
 
 
 def _in_words(run: Run, per_frame: int, unit: str) -> str:
@@ -201,7 +234,7 @@ def _in_words(run: Run, per_frame: int, unit: str) -> str:
 
 
 def _shares(run: Run) -> str:
-    """Who used which share of a core; a hub that others disturbed would have been faster alone."""
+    """Return the shares of the cores; a hub whose core was shared would have been faster alone."""
     disturbed = f" (disturbed: others took {run.others_cpu:.0%})" if run.others_cpu > DISTURBED else ""
     return (
         f"hub {run.hub_cpu:.0%} of its core{disturbed} (which did {run.core_speed:.1f} M steps/s), "

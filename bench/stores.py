@@ -1,4 +1,4 @@
-"""The rows of what a store costs and gives: acknowledgements with it and without it, catching up, bytes on disk."""
+"""Rows that measure a store: acknowledgements with it and without it, catching up, bytes on disk."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
-from bench.figure import Outcome, Plan, Tell, at_least, at_most
+from bench.figure import Outcome, Plan, ReportProgress, at_least, at_most
 from bench.frames import Shape
 from bench.hub_process import HubProcess, running_hub
-from bench.measure import POLL_SECONDS, STORE_SECONDS, Failure, measure, stored_books
+from bench.measure import POLL_SECONDS, STORE_SECONDS, Failure, measure, wait_until_stored
 from hub.storage.duckdb.database import FILE_NAME
 from tests.services.found import INFLUXDB2, find_service
 from tests.services.influxdb import Influxdb2, InfluxdbServer
@@ -26,39 +26,39 @@ FORTY = Shape(metrics=4, times=10, format="msgpack")
 
 DEVICES = 20
 RATE = 10_000
-"""Frames of one reading a second: what every store keeps up with, also on the hub's own core."""
+"""Frames of one reading a second: a rate that every store keeps up with, also on the hub's own core."""
 SECONDS = 8.0
 RATIO_MUST = 1.5
-"""An acknowledgement may take so much longer while the store is away."""
+"""Allowed ratio of the acknowledgement latency without the store to the latency with it."""
 
 SETTLE = {"storage-cache-snapshot-write-cold-duration": "1s"}
-"""InfluxDB writes what it has in its log into its files after ten quiet minutes; here after a second."""
+"""Interval after which InfluxDB moves its log into its files: one quiet second instead of ten minutes."""
 SETTLED_BYTES = 1 << 20
-"""Of its log, when that has happened."""
+"""Size of its log after that."""
 SETTLE_SECONDS = 60.0
 BLOCK_BYTES = 512
-"""Of stat's count of blocks (POSIX): InfluxDB makes files of 4 MiB that have next to nothing in them."""
+"""Unit of stat's block count (POSIX): InfluxDB allocates files of 4 MiB that are almost empty."""
 
 HOLD = "import sys, duckdb; held = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
 
 
 class Server(Protocol):
-    """Where history lives, as a row needs it: a hub that runs before, while and after it is away."""
+    """Where history is stored, as a row needs it: for a hub that runs before, during and after an outage."""
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """The hub's settings for it."""
+        """Return the hub's settings for this store."""
 
     @contextmanager
     def away(self) -> Iterator[None]:
-        """No hub gets at it inside the block."""
+        """Keep every hub from the store inside the block."""
 
     def size_bytes(self) -> int:
-        """What it takes on disk; no hub runs."""
+        """Return the bytes on disk; no hub runs."""
 
 
 class DuckdbFile:
-    """The file in the hub's data directory. It is away while another process has it open."""
+    """The file in the hub's data directory. It is unavailable while another process keeps it open."""
 
     environment: Mapping[str, str] = {}
 
@@ -83,7 +83,7 @@ class DuckdbFile:
 
 
 class InfluxdbBucket:
-    """A bucket of InfluxDB 2.7, whose server runs on `core`. It is away while that is down."""
+    """A bucket of InfluxDB 2.7, whose server runs on `core`. It is unavailable while the server is stopped."""
 
     def __init__(self, server: InfluxdbServer, folder: Path, core: int) -> None:
         self._server = server
@@ -107,7 +107,7 @@ class InfluxdbBucket:
                 self._server.start()
 
     def size_bytes(self) -> int:
-        """Raises Failure where it does not write its log into its files."""
+        """Raise Failure where the server does not move its log into its files."""
         deadline_s = time.monotonic() + SETTLE_SECONDS
         while _folder_bytes(self._engine / "wal") > SETTLED_BYTES:
             if time.monotonic() > deadline_s:
@@ -117,12 +117,12 @@ class InfluxdbBucket:
 
 
 Where = Literal["hub", "load"]
-"""On whose core a server runs: the hub's, or that which the load comes from."""
+"""Core of a server: the hub's core, or the core of the load."""
 
 
 @contextmanager
 def influxdb_bucket(plan: Plan, key: str, where: Where) -> Iterator[InfluxdbBucket]:
-    """An empty bucket of an InfluxDB 2.7 that runs for one row. Raises Failure where there is none."""
+    """Run an InfluxDB 2.7 with an empty bucket for one row. Raise Failure where there is none."""
     found = find_service(INFLUXDB2)
     if found.path is None:
         raise Failure(found.reason)
@@ -137,8 +137,8 @@ def influxdb_bucket(plan: Plan, key: str, where: Where) -> Iterator[InfluxdbBuck
 class StoreRow(NamedTuple):
     """One store: the hub acknowledges with it and without it, then it catches up with what the journal kept.
 
-    `frames` of 40 readings from each device are what it has to catch up with. `store_core` is where a server of its own
-    runs: on the hub's core, or on that which the load comes from; None for a store inside the hub.
+    `frames` frames of 40 readings from each device are what it has to catch up with. `store_core` is the core of a
+    separate server: the hub's core or the core of the load; None for a store inside the hub.
     """
 
     key: str
@@ -146,21 +146,21 @@ class StoreRow(NamedTuple):
     frames: int
     store_core: Where | None
 
-    def run(self, plan: Plan, tell: Tell) -> Outcome:
-        """The median of the runs' p99 counts; the rest is measured once."""
+    def run(self, plan: Plan, report: ReportProgress) -> Outcome:
+        """Return the median p99 of the runs; the rest is measured once."""
         data = plan.data(self.key)
         with self._server(plan, data) as server, ExitStack() as away:
             with self._hub(plan, data, server) as hub:
-                with_it = [self._latency_ms(hub, plan, f"with-{i}", tell) for i in range(plan.repeats)]
+                with_it = [self._latency_ms(hub, plan, f"with-{i}", report) for i in range(plan.repeats)]
             away.enter_context(server.away())
             with self._hub(plan, data, server) as hub:
                 without = [
-                    self._latency_ms(hub, plan, f"without-{i}", tell, store_runs=False) for i in range(plan.repeats)
+                    self._latency_ms(hub, plan, f"without-{i}", report, store_runs=False) for i in range(plan.repeats)
                 ]
-                self._flood(hub, plan, tell)
-                tell(f"{self.name}: catching up", 0.0)
+                self._flood(hub, plan, report)
+                report(f"{self.name}: catching up", 0.0)
                 caught_up = _catch_up(hub, away)
-                readings = sum(device.accepted for device in hub.books().devices)
+                readings = sum(device.accepted for device in hub.accounting().devices)
             bytes_per_reading = server.size_bytes() / readings
         running_ms, stopped_ms = statistics.median(with_it), statistics.median(without)
         note = (
@@ -189,7 +189,9 @@ class StoreRow(NamedTuple):
     def _hub(self, plan: Plan, data: Path, server: Server) -> AbstractContextManager[HubProcess]:
         return running_hub(data, core=plan.hub_core, launcher=plan.launcher, environment=server.environment)
 
-    def _latency_ms(self, hub: HubProcess, plan: Plan, prefix: str, tell: Tell, *, store_runs: bool = True) -> float:
+    def _latency_ms(
+        self, hub: HubProcess, plan: Plan, prefix: str, report: ReportProgress, *, store_runs: bool = True
+    ) -> float:
         run = measure(
             hub,
             ONE,
@@ -200,12 +202,12 @@ class StoreRow(NamedTuple):
             seed=0,
             core=plan.load_core,
             hub_core=plan.hub_core,
-            progress=partial(tell, f"{self.name}: acknowledgements {'with' if store_runs else 'without'} the store"),
+            progress=partial(report, f"{self.name}: acknowledgements {'with' if store_runs else 'without'} the store"),
             store_runs=store_runs,
         )
         return run.latency_ms["p99"]
 
-    def _flood(self, hub: HubProcess, plan: Plan, tell: Tell) -> None:
+    def _flood(self, hub: HubProcess, plan: Plan, report: ReportProgress) -> None:
         measure(
             hub,
             FORTY,
@@ -216,13 +218,13 @@ class StoreRow(NamedTuple):
             seed=0,
             core=plan.load_core,
             hub_core=plan.hub_core,
-            progress=partial(tell, f"{self.name}: filling the journal"),
+            progress=partial(report, f"{self.name}: filling the journal"),
             store_runs=False,
         )
 
 
 class CaughtUp(NamedTuple):
-    """How a store that came back caught up, counted from its first write on."""
+    """How a store caught up after an outage, counted from its first write."""
 
     readings: int
     seconds: float
@@ -234,20 +236,20 @@ class CaughtUp(NamedTuple):
 
 
 def _catch_up(hub: HubProcess, away: ExitStack) -> CaughtUp:
-    """Lets the store come back and waits until it has everything. Raises Failure where the books do not balance."""
-    behind = hub.books().behind
+    """End the outage and wait until the store has everything. Raise Failure where the accounting does not balance."""
+    behind = hub.accounting().behind
     away.close()
     back_s = time.monotonic()
-    while (books := hub.books()).behind == behind:
+    while (accounting := hub.accounting()).behind == behind:
         if time.monotonic() - back_s > STORE_SECONDS:
             raise Failure(f"the hub has not written to the store that is back for {STORE_SECONDS:.0f} s")
         time.sleep(POLL_SECONDS)
     begun_s = time.monotonic()
-    stored = sum(device.stored or 0 for device in books.devices)
-    books = stored_books(hub)
+    stored = sum(device.stored or 0 for device in accounting.devices)
+    accounting = wait_until_stored(hub)
     ended_s = time.monotonic()
-    in_all = sum(device.stored or 0 for device in books.devices)
-    accepted = sum(device.accepted for device in books.devices)
+    in_all = sum(device.stored or 0 for device in accounting.devices)
+    accepted = sum(device.accepted for device in accounting.devices)
     if in_all != accepted:
         raise Failure(f"readings stored: {in_all}, not {accepted}")
     return CaughtUp(in_all - stored, ended_s - begun_s, begun_s - back_s)
@@ -255,7 +257,7 @@ def _catch_up(hub: HubProcess, away: ExitStack) -> CaughtUp:
 
 @contextmanager
 def on_core(core: int) -> Iterator[None]:
-    """What is started inside runs on this core."""
+    """Start every process inside the block on this core."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})
     try:
@@ -270,7 +272,7 @@ def _folder_bytes(folder: Path) -> int:
         try:
             total += path.stat().st_blocks * BLOCK_BYTES if path.is_file() else 0
         except FileNotFoundError:
-            # A server that runs puts files together meanwhile.
+            # A running server merges files at the same time.
             continue
     return total
 

@@ -1,4 +1,4 @@
-"""Telegraf with InfluxDB behind it, for a row that is compared with them: MQTT in, points stored."""
+"""Telegraf with InfluxDB behind it, for comparison: MQTT messages in, points stored."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.services.influxdb import Access, Influxdb2, InfluxdbServer
 
 START_SECONDS = 30.0
 POLL_SECONDS = 0.1
-"""Between two counts, each some milliseconds of InfluxDB's work, as the hub's books are of the hub's."""
+"""Interval between two counts. A count costs InfluxDB some milliseconds, as a query of the accounting costs the hub."""
 
 CONFIG = """
 [agent]
@@ -49,17 +49,17 @@ CONFIG = """
   organization = "{org}"
   bucket = "{bucket}"
 """
-"""Set so that it is quick: batches and messages on their way are as many as it makes use of."""
+"""Settings for speed: batches and messages in flight are as many as Telegraf can use."""
 
 
 class Telegraf:
-    """A pair that runs, connected to the broker."""
+    """A running pair, connected to the broker."""
 
     def __init__(self, access: Access) -> None:
         self._access = access
 
     def stored(self, metrics: list[str]) -> dict[str, int]:
-        """Points that InfluxDB has, by metric."""
+        """Return the points that InfluxDB has, by metric."""
         counts = ",".join(f'COUNT("{name}") AS "{name}"' for name in metrics)
         answer = httpx.get(
             f"{self._access.url}/query",
@@ -72,7 +72,8 @@ class Telegraf:
         return dict(zip(metrics, series[0]["values"][0][1:], strict=True)) if series else dict.fromkeys(metrics, 0)
 
     def wait(self, messages: int, metrics: list[str]) -> float:
-        """When the last message was stored, by the monotonic clock. Raises Failure where one is missing or twice."""
+        """Return the time on the monotonic clock when the last message was stored. Raise Failure where one is missing
+        or duplicated."""
         deadline_s = time.monotonic() + STORE_SECONDS
         while self.stored(metrics[:1])[metrics[0]] < messages:
             if time.monotonic() > deadline_s:
@@ -87,9 +88,9 @@ class Telegraf:
 
 @contextmanager
 def running_telegraf(folder: Path, *, port: int, qos: int, core: int) -> Iterator[Telegraf]:
-    """Both on `core`, Telegraf subscribed to the broker on `port`."""
+    """Run both on `core`, with Telegraf subscribed to the broker on `port`."""
     telegraf, influxd = (
-        _program(*one) for one in ((TELEGRAF, TELEGRAF_SERVICE.variable), (INFLUXDB2, INFLUXDB2_SERVICE.variable))
+        _program(*source) for source in ((TELEGRAF, TELEGRAF_SERVICE.variable), (INFLUXDB2, INFLUXDB2_SERVICE.variable))
     )
     with ExitStack() as stack:
         with on_core(core):
@@ -129,21 +130,21 @@ def _read(process: subprocess.Popen[str], lines: queue.Queue[str | None]) -> Non
 
 
 def _wait_until_connected(lines: queue.Queue[str | None]) -> None:
-    told: list[str] = []
+    output: list[str] = []
     while True:
         try:
             line = lines.get(timeout=START_SECONDS)
         except queue.Empty:
-            raise Failure(f"Telegraf does not connect: {''.join(told)[-500:]}") from None
+            raise Failure(f"Telegraf does not connect: {''.join(output)[-500:]}") from None
         if line is None:
-            raise Failure(f"Telegraf ended: {''.join(told)[-500:]}")
-        told.append(line)
+            raise Failure(f"Telegraf ended: {''.join(output)[-500:]}")
+        output.append(line)
         if "Connected [" in line:
             return
 
 
 def _program(source: Source, variable: str) -> Path:
-    """Raises Failure where it is not there and cannot be built."""
+    """Return the program. Raise Failure where it is not installed and cannot be built."""
     named = os.environ.get(variable)
     if named:
         return Path(named)

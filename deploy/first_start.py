@@ -1,11 +1,11 @@
-"""Makes the secrets that the services of docker-compose.yml share, each once; what is there is left as it is.
+"""Create the secrets that the services of docker-compose.yml share; existing secrets stay unchanged.
 
     first_start.py secrets   before anything runs: passwords, and InfluxDB's first token
-    first_start.py tokens    once InfluxDB runs: a token for the hub (its bucket), one for Grafana (reads that bucket)
-    first_start.py show      prints what people sign in with
+    first_start.py tokens    after InfluxDB has started: a token for the hub (its bucket), one for Grafana (reads that bucket)
+    first_start.py show      prints the sign-in data for people
 
-It runs in a container of its own, as root, with the secrets' volumes under SECRETS (/secrets) and nothing but Python's
-standard library. Each volume is mounted, for reading, into the one service that it is for.
+It runs as root in a container of its own, with the volumes of the secrets under SECRETS (/secrets), and needs only
+Python's standard library. Each volume is mounted read-only into the one service that uses it.
 """
 
 from __future__ import annotations
@@ -25,19 +25,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 PASSWORD_BYTES = 24
-"""192 random bits; InfluxDB takes passwords of 8 to 72 characters."""
+"""192 random bits; InfluxDB accepts passwords of 8 to 72 characters."""
 
 MQTT_USER = "telemetry"
 
 MOSQUITTO_ITERATIONS = 10_000
-"""Of PBKDF2. The password is random and long, so slowness protects nothing; each connection costs the broker this."""
+"""Iterations of PBKDF2. The password is random and long, so slowness protects nothing, and each connection costs the
+broker this time."""
 
 ANSWER_S = 30.0
-"""For an answer of InfluxDB, which is healthy when it is asked."""
+"""Time limit of an answer of InfluxDB, which is healthy when it is queried."""
 
 
 class Consumer(NamedTuple):
-    """The user that a service runs as, in its image; it alone can read the service's secrets."""
+    """User that a service runs as in its image; only this user can read the service's secrets."""
 
     folder: str
     uid: int
@@ -50,11 +51,11 @@ MOSQUITTO = Consumer("mosquitto", 1883)
 
 
 class StartError(Exception):
-    """The secrets cannot be made; the message says what to do."""
+    """The secrets cannot be created; the message says what to do."""
 
 
 def make_secrets(root: Path) -> list[str]:
-    """Makes the passwords and InfluxDB's first token; returns the files that were not there."""
+    """Create the passwords and InfluxDB's first token; return the new files."""
     made = [
         _make(root, INFLUXDB, "admin-password", _password),
         _make(root, INFLUXDB, "admin-token", _password),
@@ -67,7 +68,7 @@ def make_secrets(root: Path) -> list[str]:
 
 
 def make_tokens(root: Path, url: str, org: str, bucket: str) -> list[str]:
-    """Makes the two tokens where there are none, or none that InfluxDB knows; returns the files that were written."""
+    """Create the two tokens where they are missing or unknown to InfluxDB; return the written files."""
     admin = (root / INFLUXDB.folder / "admin-token").read_text()
     try:
         found = _ask(url, admin, f"/api/v2/buckets?{urllib.parse.urlencode({'org': org, 'name': bucket})}")
@@ -96,7 +97,7 @@ def make_tokens(root: Path, url: str, org: str, bucket: str) -> list[str]:
 
 
 def show(root: Path) -> list[str]:
-    """What people sign in with, one line a service."""
+    """Return the sign-in data for people, one line for each service."""
     return [
         f"Grafana: user admin, password {(root / GRAFANA.folder / 'admin-password').read_text()}",
         f"InfluxDB: user admin, password {(root / INFLUXDB.folder / 'admin-password').read_text()}",
@@ -105,7 +106,7 @@ def show(root: Path) -> list[str]:
 
 
 def mosquitto_hash(password: str, salt: bytes | None = None) -> str:
-    """A password as Mosquitto's password file holds it: PBKDF2 with SHA-512, its `$7$`."""
+    """Return a password as Mosquitto's password file stores it: PBKDF2 with SHA-512, type `$7$`."""
     salt = salt or secrets.token_bytes(12)
     digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, MOSQUITTO_ITERATIONS)
     return f"$7${MOSQUITTO_ITERATIONS}${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"
@@ -124,7 +125,7 @@ def _make(root: Path, consumer: Consumer, name: str, content: Any) -> str:
 
 
 def _write(path: Path, content: str, uid: int) -> None:
-    """Whole or not at all: beside it first, on disk, then under its name."""
+    """Write the file completely or not at all: first to a neighbour on disk, then under its name."""
     beside = path.with_name(f".{path.name}.new")
     path.parent.mkdir(parents=True, exist_ok=True)
     beside.unlink(missing_ok=True)
@@ -138,7 +139,7 @@ def _write(path: Path, content: str, uid: int) -> None:
 
 
 def _is_known(url: str, token: str) -> bool:
-    """False where InfluxDB does not know the token, as after its volume was made anew."""
+    """Return False where InfluxDB does not know the token, for example after its volume was created anew."""
     try:
         _ask(url, token, "/api/v2/buckets?limit=1")
     except StartError as error:
@@ -149,19 +150,19 @@ def _is_known(url: str, token: str) -> bool:
 
 
 def _status(error: StartError) -> int | None:
-    """What InfluxDB answered, where it was reached."""
+    """Return InfluxDB's answer, where it was reached."""
     return error.__cause__.code if isinstance(error.__cause__, urllib.error.HTTPError) else None
 
 
 def _ask(url: str, token: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-    """One request to InfluxDB's HTTP API; a body makes it a POST."""
+    """Send one request to InfluxDB's HTTP API; a body makes it a POST."""
     request = urllib.request.Request(
         url.rstrip("/") + path,
         data=None if body is None else json.dumps(body).encode(),
         headers={"Authorization": f"Token {token}", "Content-Type": "application/json"},
     )
     try:
-        # Past any proxy that Docker was told to use: InfluxDB is a neighbour.
+        # Bypass any proxy that Docker is configured with: InfluxDB is a neighbour.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(request, timeout=ANSWER_S) as answer:
             found: dict[str, Any] = json.load(answer)
@@ -174,7 +175,7 @@ def _ask(url: str, token: str, path: str, body: dict[str, Any] | None = None) ->
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The program."""
+    """Run the command that the arguments name."""
     root = Path(os.environ.get("SECRETS", "/secrets"))
     try:
         match arguments:

@@ -1,7 +1,7 @@
-"""Whether the hub in this container answers: exit code 0 if it does, for the image's HEALTHCHECK.
+"""Health check of the image: exit code 0 when the hub in this container answers.
 
-It asks for /health and not for /ready: a hub whose store is down takes in data as before, and restarting it would not
-bring the store back.
+It requests /health and not /ready: a hub whose store is down still accepts data, and a restart would not bring the
+store back.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ import sys
 import urllib.request
 
 ANSWER_S = 4.0
-"""Less than the check's own timeout, so that the reason is printed."""
+"""Shorter than the check's own timeout, so that the reason is printed."""
 
 
 def main() -> int:
-    """Asks in clear text, then over TLS, whichever the hub speaks."""
+    """Request in clear text, then over TLS: the hub speaks one of the two."""
     port = os.environ.get("HUB_LISTEN", "127.0.0.1:8600").rpartition(":")[2]
     # The certificate is for the hub's public name, and this connection does not leave the container.
     unchecked = ssl.create_default_context()
     unchecked.check_hostname = False
     unchecked.verify_mode = ssl.CERT_NONE
-    # Nor does it go through a proxy that Docker was told to use.
+    # The connection also bypasses any proxy that Docker is configured with.
     opener = urllib.request.build_opener(
         urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=unchecked)
     )

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import mqtt_frames as mqtt
-from bench.mqtt_load import Publishing, frames, names, opened
+from bench.mqtt_load import PublishOrder, frames, names, opened
 from tests.services.mosquitto import Mosquitto
 
 
@@ -42,7 +42,7 @@ def test_a_packet_that_is_not_all_there_is_waited_for(payload: bytes, data: st.D
 @pytest.mark.parametrize("readings", [1, 40])
 def test_the_load_is_one_message_of_each_device_in_turn(readings: int) -> None:
     """All of one length, with their own times and as many readings as were asked for."""
-    data = frames(Publishing(0, "x", 3, readings, 1, 0), range(4, 6), 1_700_000_000_000_000_000)
+    data = frames(PublishOrder(0, "x", 3, readings, 1, 0), range(4, 6), 1_700_000_000_000_000_000)
     position, found = 0, []
     while (packet := mqtt.next_packet(data, position)) is not None:
         assert packet.end - position == len(data) // 6

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.slow_disk import slow_disk
+from bench.hub_process import slow_disk
 
 DELAY_MS = 50.0
 
