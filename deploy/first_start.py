@@ -1,7 +1,7 @@
 """Create the secrets that the services of docker-compose.yml share; existing secrets stay unchanged.
 
     first_start.py secrets   before anything runs: passwords, and InfluxDB's first token
-    first_start.py tokens    after InfluxDB has started: a token for the hub, and one with which Grafana reads the bucket
+    first_start.py tokens    after InfluxDB has started: a token for the hub, and one with which Grafana reads it
     first_start.py show      prints the sign-in data for people
 
 It runs as root in a container of its own, with the volumes of the secrets under SECRETS (/secrets), and needs only
