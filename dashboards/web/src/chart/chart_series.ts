@@ -33,11 +33,8 @@ export function mergeColumns(recent: Columns, window: WindowSeries | undefined):
 }
 
 /** Convert the texts of a window to the numbers that the feed uses: each answer of the hub numbers its texts from 0. */
-export function recodeTexts(
-  buffer: SeriesBuffer,
-  window: WindowSeries | undefined,
-): WindowSeries | undefined {
-  if (window === undefined || window.texts === null) return window;
+export function recodeTexts(buffer: SeriesBuffer, window: WindowSeries): WindowSeries {
+  if (window.texts === null) return window;
   const codes = window.texts.map((text) => buffer.codeOf(text));
   return { ...window, values: window.values.map((code) => codes[code] ?? Number.NaN) };
 }

@@ -1,7 +1,7 @@
 /** Gestures on a chart: drag, pinch, wheel and keys move through time; the pointer moves the crosshair. */
 
 import { EDGE_PX, type FrameScheduler } from "./frame_scheduler";
-import { DEFAULT_SPAN_MS, pan, RANGES, spanOf, type TimeView, timeRangeOf, zoom } from "./time_view";
+import { DEFAULT_SPAN_MS, pan, rangeOfAtLeast, spanOf, type TimeView, timeRangeOf, zoom } from "./time_view";
 
 /** A press that moves less than this is a click. */
 const CLICK_PX = 4;
@@ -70,7 +70,7 @@ class TimeMover {
   /** Follow the newest readings in the next larger range, or in the default range if the view is live already. */
   toLive(): void {
     const span = spanOf(this.view);
-    const range = RANGES.find(({ span_ms }) => span_ms >= span * 0.999);
+    const range = rangeOfAtLeast(span);
     this.set({
       mode: "live",
       span_ms: this.view.mode === "live" ? DEFAULT_SPAN_MS : (range?.span_ms ?? span),

@@ -19,6 +19,11 @@ export const RANGES = [
   { name: "7d", label: "7 d", span_ms: 7 * 86_400_000 },
 ] as const;
 
+/** Return the smallest offered range of at least this span. */
+export function rangeOfAtLeast(span_ms: number): (typeof RANGES)[number] | undefined {
+  return RANGES.find((range) => range.span_ms >= span_ms * 0.999);
+}
+
 export const DEFAULT_SPAN_MS = RANGES[0].span_ms;
 
 export function timeRangeOf(view: TimeView, now: number): TimeRange {

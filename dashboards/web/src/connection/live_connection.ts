@@ -34,46 +34,6 @@ export function reconnectDelay(attempt: number, random: number): number {
   return Math.round(ceiling * random);
 }
 
-export interface SocketEvents {
-  text(frame: string): void;
-  binary(frame: ArrayBuffer): void;
-  /** Called once, however the connection ended; the code is 1006 for a handleClose connection. */
-  closed(code: number, reason: string): void;
-}
-
-export interface Socket {
-  send(frame: string): void;
-  /** Close the connection. `closed` follows immediately and does not wait for the peer. */
-  close(code: number): void;
-}
-
-export function openSocket(url: string, subprotocol: string, events: SocketEvents): Socket {
-  const socket = new WebSocket(url, subprotocol);
-  socket.binaryType = "arraybuffer";
-  let ended = false;
-  const end = (code: number, reason: string) => {
-    if (ended) return;
-    ended = true;
-    events.closed(code, reason);
-  };
-  socket.onclose = (event) => end(event.code, event.reason);
-  socket.onmessage = (event: MessageEvent<string | ArrayBuffer>) => {
-    if (ended) return;
-    if (typeof event.data === "string") events.text(event.data);
-    else events.binary(event.data);
-  };
-  return {
-    send: (frame) => {
-      if (socket.readyState === WebSocket.OPEN) socket.send(frame);
-    },
-    close: (code) => {
-      socket.close(code);
-      // A browser reports a handleClose connection only after about a minute.
-      end(code, "");
-    },
-  };
-}
-
 /** Return the address of the live endpoint on the server of this page. */
 export function liveUrl(location: Location): string {
   return `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/v1/live`;
@@ -81,7 +41,7 @@ export function liveUrl(location: Location): string {
 
 /** Interval of pings. Browsers do not expose the pings of the WebSocket protocol. */
 export const PING_EVERY_MS = 10_000;
-/** Without any frame for this time after a ping, the connection is considered handleClose. */
+/** Without any frame for this time after a ping, the connection is considered lost. */
 export const PONG_WITHIN_MS = 8_000;
 
 /** Times are those of `performance.now()`. */
@@ -121,10 +81,10 @@ export class LiveConnection implements Subscriber {
   private readonly url: string;
   private fleetListener: FleetListener | null = null;
   private onWelcome: ((welcome: Welcome) => void) | null = null;
-  private socket: Socket | null = null;
+  private socket: WebSocket | null = null;
   private nextId = 1;
   private attempt = 0;
-  /** When the connection was handleClose; shown as "offline since". */
+  /** When the connection was lost; shown as "offline since". */
   private lostAt = 0;
   private retryTimer: Timer;
   private pingTimer: Timer;
@@ -147,7 +107,7 @@ export class LiveConnection implements Subscriber {
 
   close(): void {
     this.fleetListener = null;
-    this.socket?.close(Close.NORMAL);
+    this.disconnect(Close.NORMAL);
     clearTimeout(this.retryTimer);
   }
 
@@ -180,21 +140,28 @@ export class LiveConnection implements Subscriber {
   private connect(): void {
     this.session.reconnect();
     this.status.value = { state: "connecting", since: this.lostAt };
-    const socket = openSocket(this.url, SUBPROTOCOL, {
-      text: (frame) => this.guard(() => this.receive(decodeLiveMessage(frame))),
-      binary: (frame) => this.guard(() => this.receiveUpdate(decodeUpdate(frame))),
-      closed: (code) => this.handleClose(code),
-    });
+    const socket = new WebSocket(this.url, SUBPROTOCOL);
     this.socket = socket;
+    socket.binaryType = "arraybuffer";
+    socket.onclose = ({ code }) => this.handleClose(socket, code);
+    socket.onmessage = ({ data }: MessageEvent<string | ArrayBuffer>) => {
+      if (socket === this.socket) this.receiveFrame(data);
+    };
   }
 
-  private handleClose(code: number): void {
+  /** Close the connection without waiting for the peer: a browser reports a lost connection only after a minute. */
+  private disconnect(code: number): void {
+    this.socket?.close(code);
+    this.handleClose(this.socket, code);
+  }
+
+  private handleClose(socket: WebSocket | null, code: number): void {
+    if (socket === null || socket !== this.socket) return;
     clearTimeout(this.pingTimer);
     clearTimeout(this.pongTimer);
     this.socket = null;
     this.session.state = "closed";
-    const status = this.status.peek();
-    if (status.state === "live") this.lostAt = performance.now();
+    if (this.status.peek().state === "live") this.lostAt = performance.now();
     if (code === Close.NOT_AUTHENTICATED || code === Close.NOT_ALLOWED) {
       this.status.value = { state: "signed_out" };
       return;
@@ -204,14 +171,15 @@ export class LiveConnection implements Subscriber {
     this.retryTimer = setTimeout(() => this.connect(), wait);
   }
 
-  /** Close the connection after an invalid message; the next connection starts again. */
-  private guard(process: () => void): void {
+  /** Process a frame. An invalid one closes the connection; the next connection starts again. */
+  private receiveFrame(frame: string | ArrayBuffer): void {
     clearTimeout(this.pongTimer);
     try {
-      process();
+      if (typeof frame === "string") this.receive(decodeLiveMessage(frame));
+      else this.receiveUpdate(decodeUpdate(frame));
     } catch (error) {
       if (!(error instanceof WireError)) throw error;
-      this.socket?.close(Close.BAD_MESSAGE);
+      this.disconnect(Close.BAD_MESSAGE);
     }
   }
 
@@ -265,11 +233,11 @@ export class LiveConnection implements Subscriber {
   private ping(): void {
     this.send({ type: "ping", time_ms: Date.now() });
     clearTimeout(this.pongTimer);
-    this.pongTimer = setTimeout(() => this.socket?.close(Close.NORMAL), PONG_WITHIN_MS);
+    this.pongTimer = setTimeout(() => this.disconnect(Close.NORMAL), PONG_WITHIN_MS);
     this.schedulePing();
   }
 
   private send(message: ViewerMessage): void {
-    this.socket?.send(encodeMessage(message));
+    if (this.socket?.readyState === WebSocket.OPEN) this.socket.send(encodeMessage(message));
   }
 }

@@ -157,24 +157,21 @@ export interface Columns {
 
 /** Return the position of the first time at or after `time`. */
 export function lowerBound(times: ArrayLike<number>, time: number): number {
-  let low = 0;
-  let high = times.length;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (times[middle] < time) low = middle + 1;
-    else high = middle;
-  }
-  return low;
+  return firstPosition(times, (other) => other >= time);
 }
 
 /** Return the position of the first time after `time`. */
 export function upperBound(times: ArrayLike<number>, time: number): number {
+  return firstPosition(times, (other) => other > time);
+}
+
+function firstPosition(times: ArrayLike<number>, reached: (time: number) => boolean): number {
   let low = 0;
   let high = times.length;
   while (low < high) {
     const middle = (low + high) >> 1;
-    if (times[middle] <= time) low = middle + 1;
-    else high = middle;
+    if (reached(times[middle])) high = middle;
+    else low = middle + 1;
   }
   return low;
 }

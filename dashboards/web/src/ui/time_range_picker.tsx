@@ -1,7 +1,7 @@
 /** Time range picker: ranges that follow the clock, and the fixed range after a gesture. */
 
 import type { Signal } from "@preact/signals";
-import { DEFAULT_SPAN_MS, RANGES, spanOf, type TimeView } from "../chart/time_view";
+import { DEFAULT_SPAN_MS, RANGES, rangeOfAtLeast, spanOf, type TimeView } from "../chart/time_view";
 import { dateTime, duration, now } from "../data/time";
 import { Icon } from "./icon";
 
@@ -12,7 +12,7 @@ export function TimeRangePicker({ view }: { view: Signal<TimeView> }) {
   const choose = (span_ms: number) => {
     view.value = { mode: "live", span_ms };
   };
-  const nearestIndex = RANGES.find((range) => range.span_ms >= spanOf(shown)) ?? RANGES[RANGES.length - 1];
+  const next = rangeOfAtLeast(spanOf(shown)) ?? RANGES[RANGES.length - 1];
   return (
     <div class="time-range" data-testid="time-range">
       {shown.mode === "fixed" && (
@@ -56,8 +56,8 @@ export function TimeRangePicker({ view }: { view: Signal<TimeView> }) {
         aria-pressed={live}
         data-testid="follow"
         aria-label="Follow"
-        title={live ? "The charts follow the newest readings" : "Back to the newest readings"}
-        onClick={() => choose(chosen?.span_ms ?? nearestIndex.span_ms)}
+        title={live ? "The charts follow the newest readings" : "Show the newest readings"}
+        onClick={() => choose(chosen?.span_ms ?? next.span_ms)}
       >
         <Icon name="follow" />
         <span class="word">Follow</span>

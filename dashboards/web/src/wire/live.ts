@@ -1,203 +1,72 @@
-/** Messages of the live protocol, /v1/live, as JSON text frames: the counterpart of wire/live.py. */
+/**
+ * Messages of the live protocol, /v1/live, as JSON text frames: the counterpart of wire/live.py. The checks of the
+ * messages define their types.
+ */
 
-import * as limits from "./protocol";
-import { CODES, type Code, WireError } from "./protocol";
+import * as protocol from "./protocol";
+import { WireError } from "./protocol";
 import * as shape from "./shape";
 
 export const SUBPROTOCOL = "telemetry.live.v1";
 
-export type Policy = "every" | "latest";
-export type MetricType = "float" | "integer" | "boolean" | "string";
-
-export interface Cursor {
-  journal: string;
-  offset: number;
-}
-
-export interface History {
-  span_ms: number;
-  points?: number;
-}
-
-export interface Authenticate {
-  type: "authenticate";
-  token: string;
-}
-
-export interface Subscribe {
-  type: "subscribe";
-  id: number;
-  devices: string[];
-  metrics: string[];
-  policy?: Policy;
-  period_ms?: number;
-  history?: History | null;
-  cursor?: Cursor | null;
-}
-
-export interface Unsubscribe {
-  type: "unsubscribe";
-  id: number;
-}
-
-export interface WatchFleet {
-  type: "watch_fleet";
-}
-
-export interface Ping {
-  type: "ping";
-  time_ms: number;
-}
-
-export type ViewerMessage = Authenticate | Subscribe | Unsubscribe | WatchFleet | Ping;
-
-export interface Welcome {
-  type: "welcome";
-  hub: string;
-  version: string;
-  journal: string;
-  offset: number;
-  time: number;
-  role: string;
-}
-
-export interface Series {
-  device: string;
-  metric: string;
-  type?: MetricType;
-  unit?: string;
-  description?: string;
-}
-
-export interface Schema {
-  type: "schema";
-  schema: number;
-  first: number;
-  series: Series[];
-}
-
-export type Start = "snapshot" | "history" | "cursor";
-
-export interface Subscribed {
-  type: "subscribed";
-  id: number;
-  schema: number;
-  start: Start;
-}
-
-export interface CaughtUp {
-  type: "caught_up";
-  id: number;
-  offset: number;
-}
-
-export type ResetReason = "other_journal" | "too_old" | "too_much";
-
-export interface Reset {
-  type: "reset";
-  id: number;
-  reason: ResetReason;
-}
-
-/** State of a device in the fleet list. Times are in nanoseconds; 0 means unknown. */
-export interface DeviceState {
-  type?: "device";
-  device: string;
-  connected: boolean;
-  since?: number;
-  seen?: number;
-  epoch?: string | null;
-  acked?: number;
-  backlog?: number;
-  agent?: string;
-  tags?: Record<string, string>;
-  clock_offset_ns?: number | null;
-  clock_error_ns?: number | null;
-  /** The device is out of service until it sends again. */
-  retired?: boolean;
-}
-
-export interface Fleet {
-  type: "fleet";
-  devices: DeviceState[];
-}
-
-export interface Pong {
-  type: "pong";
-  time_ms: number;
-}
-
-/** Named LiveError because Error is a JavaScript class; the message type is "error". */
-export interface LiveError {
-  type: "error";
-  code: Code;
-  message: string;
-  id?: number | null;
-}
-
-export type LiveMessage =
-  | Welcome
-  | Schema
-  | Subscribed
-  | CaughtUp
-  | Reset
-  | Fleet
-  | (DeviceState & { type: "device" })
-  | Pong
-  | LiveError;
-
 const { required, optional } = shape;
 const subscriptionId = shape.integer(1, 2 ** 31 - 1);
 const schemaId = shape.integer(1, 2 ** 32 - 1);
-const offset = shape.integer(0, limits.MAX_SEQ);
-const time = shape.integer(0, limits.MAX_TIME_NS);
+const offset = shape.integer(0, protocol.MAX_SEQ);
+const time = shape.integer(0, protocol.MAX_TIME_NS);
+const count = shape.integer(0, Number.MAX_VALUE);
 const deviceId = shape.pattern(/^(?!\.\.?$)[A-Za-z0-9_.-]{1,64}$/);
-const selectors = shape.list(shape.text(1, limits.MAX_METRIC_NAME), 1, limits.MAX_SELECTORS);
-const nanoseconds = shape.nullable(shape.integer(-limits.MAX_TIME_NS, limits.MAX_TIME_NS));
-const cursor = shape.object({ journal: required(shape.text(0, 64)), offset: required(offset) });
+const selectors = shape.list(shape.text(1, protocol.MAX_METRIC_NAME), 1, protocol.MAX_SELECTORS);
+const nanoseconds = shape.nullable(shape.integer(-protocol.MAX_TIME_NS, protocol.MAX_TIME_NS));
+const metricType = shape.oneOf("float", "integer", "boolean", "string");
+const start = shape.oneOf("snapshot", "history", "cursor");
+const resetReason = shape.oneOf("other_journal", "too_old", "too_much");
+const cursor = { journal: required(shape.text(0, 64)), offset: required(offset) };
 const history = shape.object({
-  span_ms: required(shape.integer(1, limits.MAX_HISTORY_SPAN_MS)),
-  points: optional(shape.integer(2, limits.MAX_HISTORY_POINTS)),
+  span_ms: required(shape.integer(1, protocol.MAX_HISTORY_SPAN_MS)),
+  points: optional(shape.integer(2, protocol.MAX_HISTORY_POINTS)),
 });
-const series = shape.object({
+const series = {
   device: required(deviceId),
   metric: required(shape.text()),
-  type: optional(shape.oneOf("float", "integer", "boolean", "string")),
+  type: optional(metricType),
   unit: optional(shape.text()),
   description: optional(shape.text()),
-});
-const deviceState: shape.Fields = {
+};
+const deviceState = {
   device: required(deviceId),
   connected: required(shape.boolean),
   since: optional(time),
   seen: optional(time),
   epoch: optional(shape.nullable(shape.pattern(/^[0-9a-f]{16}$/))),
-  acked: optional(shape.integer(0, Number.MAX_VALUE)),
-  backlog: optional(shape.integer(0, Number.MAX_VALUE)),
+  acked: optional(count),
+  backlog: optional(count),
   agent: optional(shape.text()),
   tags: optional(shape.dictionary(shape.text())),
   clock_offset_ns: optional(nanoseconds),
   clock_error_ns: optional(nanoseconds),
+  /** The device is out of service until it sends again. */
   retired: optional(shape.boolean),
 };
+const listedState = { ...deviceState, type: optional(shape.oneOf("device")) };
 
-const VIEWER_MESSAGES: Record<ViewerMessage["type"], shape.Fields> = {
-  authenticate: { token: required(shape.text(0, limits.MAX_TOKEN)) },
+const VIEWER_MESSAGES = {
+  authenticate: { token: required(shape.text(0, protocol.MAX_TOKEN)) },
   subscribe: {
     id: required(subscriptionId),
     devices: required(selectors),
     metrics: required(selectors),
     policy: optional(shape.oneOf("every", "latest")),
-    period_ms: optional(shape.integer(limits.MIN_PERIOD_MS, limits.MAX_PERIOD_MS)),
+    period_ms: optional(shape.integer(protocol.MIN_PERIOD_MS, protocol.MAX_PERIOD_MS)),
     history: optional(shape.nullable(history)),
-    cursor: optional(shape.nullable(cursor)),
+    cursor: optional(shape.nullable(shape.object(cursor))),
   },
   unsubscribe: { id: required(subscriptionId) },
   watch_fleet: {},
   ping: { time_ms: required(shape.number) },
 };
 
-const LIVE_MESSAGES: Record<LiveMessage["type"], shape.Fields> = {
+const LIVE_MESSAGES = {
   welcome: {
     hub: required(shape.text()),
     version: required(shape.text()),
@@ -208,30 +77,40 @@ const LIVE_MESSAGES: Record<LiveMessage["type"], shape.Fields> = {
   },
   schema: {
     schema: required(schemaId),
-    first: required(shape.integer(0, Number.MAX_VALUE)),
-    series: required(shape.list(series)),
+    first: required(count),
+    series: required(shape.list(shape.object(series))),
   },
-  subscribed: {
-    id: required(subscriptionId),
-    schema: required(schemaId),
-    start: required(shape.oneOf("snapshot", "history", "cursor")),
-  },
+  subscribed: { id: required(subscriptionId), schema: required(schemaId), start: required(start) },
   caught_up: { id: required(subscriptionId), offset: required(offset) },
-  reset: {
-    id: required(subscriptionId),
-    reason: required(shape.oneOf("other_journal", "too_old", "too_much")),
-  },
-  fleet: {
-    devices: required(shape.list(shape.object({ ...deviceState, type: optional(shape.oneOf("device")) }))),
-  },
+  reset: { id: required(subscriptionId), reason: required(resetReason) },
+  fleet: { devices: required(shape.list(shape.object(listedState))) },
   device: deviceState,
   pong: { time_ms: required(shape.number) },
   error: {
-    code: required(shape.oneOf(...CODES)),
+    code: required(shape.oneOf(...protocol.CODES)),
     message: required(shape.text()),
     id: optional(shape.nullable(subscriptionId)),
   },
 };
+
+type Messages<M extends Record<string, shape.Fields>> = {
+  [Name in keyof M]: { type: Name } & shape.Infer<M[Name]>;
+};
+export type ViewerMessage = Messages<typeof VIEWER_MESSAGES>[keyof typeof VIEWER_MESSAGES];
+export type LiveMessage = Messages<typeof LIVE_MESSAGES>[keyof typeof LIVE_MESSAGES];
+export type Subscribe = Messages<typeof VIEWER_MESSAGES>["subscribe"];
+export type Unsubscribe = Messages<typeof VIEWER_MESSAGES>["unsubscribe"];
+export type Welcome = Messages<typeof LIVE_MESSAGES>["welcome"];
+/** Named LiveError because Error is a JavaScript class; the message type is "error". */
+export type LiveError = Messages<typeof LIVE_MESSAGES>["error"];
+export type Start = NonNullable<typeof start.type>;
+export type ResetReason = NonNullable<typeof resetReason.type>;
+export type MetricType = NonNullable<typeof metricType.type>;
+export type Policy = NonNullable<Subscribe["policy"]>;
+export type Cursor = shape.Infer<typeof cursor>;
+export type Series = shape.Infer<typeof series>;
+/** State of a device in the fleet list. Times are in nanoseconds; 0 means unknown. */
+export type DeviceState = shape.Infer<typeof listedState>;
 
 /** Decode a text frame from the hub. Throws WireError("bad_message") for an invalid message. */
 export function decodeLiveMessage(frame: string): LiveMessage {

@@ -3,7 +3,7 @@
 import { effect, type Signal, signal, untracked } from "@preact/signals";
 import { mergeColumns, recodeTexts } from "../../chart/chart_series";
 import { FrameScheduler } from "../../chart/frame_scheduler";
-import { RANGES, spanOf, type TimeView } from "../../chart/time_view";
+import { rangeOfAtLeast, spanOf, type TimeView } from "../../chart/time_view";
 import { type DeviceEvent, fetchEvents, fetchHistory } from "../../data/api";
 import { type Conflated, Feed } from "../../data/feed";
 import { HistoryWindow, toWindowSeries } from "../../data/history_window";
@@ -11,6 +11,7 @@ import type { Hub } from "../../data/hub";
 import type { MetricHead } from "../../data/metrics";
 import { FormatCache, formatFor, type NumberFormat } from "../../data/number_format";
 import type { Columns } from "../../data/series_buffer";
+import type { DeviceState } from "../../wire/live";
 
 /** Shorter spans show every reading, up to 13 per second for five minutes. */
 const SHORT_SPAN_MS = 15 * 60_000;
@@ -23,7 +24,7 @@ const REFETCH_AFTER_MS = 1500;
 const NOTICE_MS = 6000;
 const EVENTS = 100;
 /** Interval at which readings older than the feed's span are removed. */
-const FORGET_EVERY_MS = 10_000;
+const DROP_EVERY_MS = 10_000;
 
 export interface Notice {
   readings: number;
@@ -39,62 +40,60 @@ export class DeviceData {
   readonly formats = new FormatCache();
   private readonly hub: Hub;
   private readonly device: string;
-  private feed: Feed;
   private next: Feed | null = null;
   private conflated: Conflated | null = null;
   private eventsKey = "";
   private refetchTimer = 0;
   private noticeTimer = 0;
   private readonly dropTimer: number;
-  private readonly disposers: (() => void)[] = [];
+  private readonly disposers: (() => void)[];
 
   constructor(hub: Hub, device: string, view: Signal<TimeView>) {
     this.hub = hub;
     this.device = device;
-    this.feed = this.createFeed(feedSpan(spanOf(view.peek())));
-    this.feed.onLive = () => {
+    const feed = this.createFeed(feedSpan(spanOf(view.peek())));
+    this.scheduler = new FrameScheduler(device, view, feed, new HistoryWindow(device));
+    feed.onLive = () => {
       this.ready.value = true;
       this.scheduler.requestFrame();
     };
-    const window_ = new HistoryWindow(device);
-    this.scheduler = new FrameScheduler(device, view, this.feed, window_);
-    this.dropTimer = window.setInterval(() => this.dropOldReadings(), FORGET_EVERY_MS);
-    this.disposers.push(
+    this.dropTimer = window.setInterval(() => this.dropOldReadings(), DROP_EVERY_MS);
+    this.disposers = [
       effect(() => {
         const shown = view.value;
         if (shown.mode === "live") this.switchFeed(feedSpan(shown.span_ms));
         this.scheduler.requestFrame();
       }),
       effect(() => {
+        void hub.fleet.version.value;
         const state = hub.fleet.records.get(device)?.state.value;
-        hub.fleet.version.value;
-        const ahead_ns = state?.clock_offset_ns ?? 0;
-        const error_ns = state?.clock_error_ns ?? 0;
-        // An offset within its error is noise. Beyond it, the newest readings carry the device's time.
-        untracked(() => {
-          this.scheduler.clockAhead_ms = Math.abs(ahead_ns) > Math.max(error_ns, 1e9) ? ahead_ns / 1e6 : 0;
-        });
+        const connection = hub.connection.status.value.state;
+        untracked(() => this.followDevice(state, connection === "live"));
       }),
-      effect(() => {
-        // A connection change and a new session are events, so the list is loaded again.
-        const state = hub.fleet.records.get(device)?.state.value;
-        void [hub.fleet.version.value, state?.since, state?.connected];
-        const status = hub.connection.status.value.state;
-        untracked(() => {
-          const key = `${status} ${state?.since} ${state?.connected}`;
-          if (status === "live" && key !== this.eventsKey) {
-            this.eventsKey = key;
-            void this.loadEvents();
-          }
-        });
-      }),
-    );
+    ];
+  }
+
+  private get feed(): Feed {
+    return this.scheduler.feed;
+  }
+
+  /** Apply the clock offset, and load the events after a change: connection changes and new sessions are events. */
+  private followDevice(state: DeviceState | undefined, isLive: boolean): void {
+    const ahead_ns = state?.clock_offset_ns ?? 0;
+    // An offset within its error is noise. Beyond it, the newest readings carry the device's time.
+    const significant = Math.abs(ahead_ns) > Math.max(state?.clock_error_ns ?? 0, 1e9);
+    this.scheduler.clockAhead_ms = significant ? ahead_ns / 1e6 : 0;
+    const key = `${state?.since} ${state?.connected}`;
+    if (!isLive || key === this.eventsKey) return;
+    this.eventsKey = key;
+    void this.loadEvents();
   }
 
   /** Return the readings of a metric for the charts: those of the feed and, in the past, the hub's answer. */
   columnsOf(metric: string): Columns {
     const buffer = this.feed.bufferOf(metric);
-    return mergeColumns(buffer, recodeTexts(buffer, this.scheduler.window.series.get(metric)));
+    const window = this.scheduler.window.series.get(metric);
+    return mergeColumns(buffer, window && recodeTexts(buffer, window));
   }
 
   /** Return the number format of a metric: from its live readings, or from the shown history without any. */
@@ -149,7 +148,6 @@ export class DeviceData {
     next.onLive = () => {
       next.onLive = () => this.scheduler.requestFrame();
       this.feed.close();
-      this.feed = next;
       this.next = null;
       this.scheduler.feed = next;
       this.scheduler.seriesVersion.value++;
@@ -188,50 +186,43 @@ export class DeviceData {
 
   /** Load the summarised readings and insert them. */
   private async refetch(): Promise<void> {
-    const timeRange = this.conflated;
-    const feed = this.feed;
-    if (timeRange === null) return;
+    const { conflated, feed } = this;
+    if (conflated === null) return;
     this.conflated = null;
-    const metrics = [...feed.series.keys()];
+    const { from, to, readings } = conflated;
     try {
-      const range = { from: timeRange.from, to: timeRange.to + 1, points: SHORT_POINTS };
-      const answer = await fetchHistory(this.device, metrics, range);
-      for (const part of answer.series) {
-        const held = feed.series.get(part.metric);
-        if (held === undefined || part.time_ns.length === 0) continue;
-        const window_ = toWindowSeries(part, { from: timeRange.from, to: timeRange.to, step_ms: 1 });
-        const { texts } = window_;
-        const values =
-          texts === null
-            ? window_.values
-            : window_.values.map((code) => held.buffer.codeOf(texts[code] ?? ""));
+      const range = { from, to: to + 1, points: SHORT_POINTS };
+      const answer = await fetchHistory(this.device, [...feed.series.keys()], range);
+      for (const series of answer.series) {
+        const buffer = feed.series.get(series.metric)?.buffer;
+        if (buffer === undefined || series.time_ns.length === 0) continue;
+        const { times, values } = recodeTexts(buffer, toWindowSeries(series, { from, to, step_ms: 1 }));
         // The store may lag behind the journal: newer readings stay unchanged.
-        held.buffer.replace(timeRange.from, window_.times[window_.times.length - 1], window_.times, values);
+        buffer.replace(from, times[times.length - 1], times, values);
       }
       feed.version++;
-      this.notice.value = { readings: timeRange.readings, fetched: true };
+      this.notice.value = { readings, fetched: true };
       this.noticeTimer = window.setTimeout(() => {
         this.notice.value = null;
       }, NOTICE_MS);
       this.scheduler.requestFrame();
     } catch {
-      this.conflated = timeRange;
+      this.conflated = conflated;
       this.refetchTimer = window.setTimeout(() => void this.refetch(), NOTICE_MS);
     }
   }
 }
 
-/** Return the span of the feed for a view: the next larger offered range. */
-export function feedSpan(span_ms: number): number {
-  const range = RANGES.find((offered) => offered.span_ms >= span_ms * 0.999);
-  return range?.span_ms ?? Math.ceil(span_ms / 86_400_000) * 86_400_000;
+/** Return the span of the feed for a view: the next larger offered range, or whole days. */
+function feedSpan(span_ms: number): number {
+  return rangeOfAtLeast(span_ms)?.span_ms ?? Math.ceil(span_ms / 86_400_000) * 86_400_000;
 }
 
 /**
  * Test hook: `window.__hub.series(device, metric)` returns the readings of a metric on the open device page, or
  * null. It is read-only.
  */
-export interface SeriesState {
+interface ShownReadings {
   times_ms: number[];
   /** Numbers, texts of string metrics, 1 and 0 for booleans, null for no value. */
   values: (number | string | null)[];
@@ -239,7 +230,7 @@ export interface SeriesState {
 
 declare global {
   interface Window {
-    __hub?: { series(device: string, metric: string): SeriesState | null };
+    __hub?: { series(device: string, metric: string): ShownReadings | null };
   }
 }
 
@@ -257,14 +248,14 @@ export function exposeTestHook(): void {
   window.__hub = {
     series(device, metric) {
       const data = observed.get(device);
-      const held = data?.scheduler.feed.series.get(metric);
-      if (data === undefined || held === undefined) return null;
+      const series = data?.scheduler.feed.series.get(metric);
+      if (data === undefined || series === undefined) return null;
       const columns = data.columnsOf(metric);
       return {
         times_ms: Array.from(columns.times),
         values: Array.from(columns.values, (value) => {
           if (Number.isNaN(value)) return null;
-          if (held.info.type === "string") return held.buffer.textOf(value);
+          if (series.info.type === "string") return series.buffer.textOf(value);
           return value;
         }),
       };

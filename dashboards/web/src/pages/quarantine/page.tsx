@@ -147,7 +147,7 @@ function EmptyQuarantine({ dropped: total }: { dropped: number }) {
         <Icon name="done" /> The quarantine is empty
       </h1>
       <p>
-        The hub accepted and stored every batch. A batch that the hub rejects, for example because of an
+        No batch waits for a decision. A batch that the hub cannot accept or store, for example because of an
         undeclared metric or a wrong type, appears here with its reason. You can then correct the cause and
         retry the batch, or delete it.
       </p>
