@@ -1,4 +1,4 @@
-"""Tests of the links between the documents."""
+"""Tests of what the documents refer to: other documents, files and folders."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *PAGES, ROOT / "dashboards" / "web" / "README.md"]
+PATH = re.compile(
+    r"`((?:wire|hub|agent_client|importer|device_agent|device_sim|dashboards|deploy|bench|tests)/[\w./]*)`"
+)
+GENERATED = {"hub/http/static/"}
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
 
@@ -28,6 +32,13 @@ def test_every_link_leads_to_a_file_and_a_heading(document: Path) -> None:
         file = document.parent / path if path else document
         assert file.exists(), target
         assert not anchor or anchor in anchors(file), target
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: str(document.relative_to(ROOT)))
+def test_every_path_exists(document: Path) -> None:
+    """A file or folder of the repository that a document names in code style exists."""
+    for path in set(PATH.findall(document.read_text(encoding="utf-8"))) - GENERATED:
+        assert (ROOT / path).exists(), path
 
 
 def test_the_index_links_to_every_page() -> None:
