@@ -29,7 +29,7 @@ LINE_PROTOCOL = "line_protocol_parser belongs to those who read line protocol: a
 PAHO = "paho belongs to hub.mqtt, which is the bridge to a broker"
 PROTOBUF = "google.protobuf belongs to hub.mqtt.sparkplug"
 QUIET_IMPORTING = "the importer uses sockets through agent_client only, and only in its upload"
-FASTAPI = "fastapi, starlette and uvicorn belong to hub.http"
+STARLETTE = "starlette and uvicorn belong to hub.http"
 APSW = "apsw belongs to hub.journal, hub.registry and device_agent.spool, which own a file each"
 SERIAL = "serial and psutil belong to device_agent.sources"
 SETTINGS = "pydantic_settings belongs to hub.config, and typer to the commands"
@@ -73,8 +73,8 @@ WRONG_IMPORTS = [
     ("importer", "websockets", QUIET_IMPORTING),
     ("importer", "agent_client.client", QUIET_IMPORTING),
     ("importer", "hub.http", DEVICE_SIDE),
-    ("hub.ingest", "starlette", FASTAPI),
-    ("hub.cli", "uvicorn", FASTAPI),
+    ("hub.ingest", "starlette", STARLETTE),
+    ("hub.cli", "uvicorn", STARLETTE),
     ("hub.storage", "apsw", APSW),
     ("device_sim", "sqlite3", APSW),
     ("device_agent", "serial", SERIAL),

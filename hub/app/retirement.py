@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from hub.http.retirement import Chosen
 from hub.ingest.device import Device
 from hub.ingest.intake import Intake
 from hub.live.selection import matcher
@@ -12,14 +11,14 @@ from hub.registry.registry import Registry
 
 
 class Retirement:
-    """Implements hub.http.retirement.Retirement. `on_change` is told of each device that goes or comes back."""
+    """Implements hub.http.routes.devices.RetireDevices. `on_change` is told of each device that goes or comes back."""
 
     def __init__(self, registry: Registry, intake: Intake, *, on_change: Callable[[Device], None]) -> None:
         self._registry = registry
         self._intake = intake
         self._on_change = on_change
 
-    def choose(self, selectors: Sequence[str], unseen_since_ns: int | None) -> Chosen:
+    def choose(self, selectors: Sequence[str], unseen_since_ns: int | None) -> tuple[list[str], int]:
         """Those in service that are selected, in order; with a time only those that sent nothing since then."""
         is_meant = matcher(selectors)
         chosen = [
@@ -30,7 +29,7 @@ class Retirement:
             and is_meant(id)
             and (unseen_since_ns is None or device.seen_ns < unseen_since_ns)
         ]
-        return Chosen([device.id for device in chosen], sum(device.conversation is not None for device in chosen))
+        return [device.id for device in chosen], sum(device.conversation is not None for device in chosen)
 
     async def retire(self, devices: Sequence[str]) -> None:
         """Takes them out of service; durable when this returns. Raises RegistryError."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, MutableMapping, Sequence
 from importlib.metadata import version
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hub.app.agent_directory import AgentDirectory
 from hub.app.journal import open_journal
@@ -18,12 +18,18 @@ from hub.app.store import open_store
 from hub.config import Settings
 from hub.http.access import Access, find_credential
 from hub.http.application import make_application
-from hub.http.asgi import Endpoint, Scope
+from hub.http.authenticator import Authenticator
 from hub.http.connections import Connections
 from hub.http.device_endpoint import DeviceEndpoint, DirectoryFor
-from hub.http.door import Door
 from hub.http.live_endpoint import LiveEndpoint
-from hub.http.overview import HubInfo, Overview, state_of
+from hub.http.routes.devices import DeviceRoutes
+from hub.http.routes.history import HistoryRoutes
+from hub.http.routes.hub import HubRoutes
+from hub.http.routes.operations import OperationsRoutes
+from hub.http.routes.quarantine import QuarantineRoutes
+from hub.http.routes.tokens import TokenRoutes
+from hub.http.server import Router
+from hub.http.status import HubIdentity, Status, state_of
 from hub.ingest.acceptance import decode_entry
 from hub.ingest.count import count_readings
 from hub.ingest.device import Device
@@ -52,7 +58,7 @@ class Rooms(NamedTuple):
     live: Live
     connections: Connections
     bridges: Sequence[Bridge]
-    application: Endpoint
+    application: Router
 
 
 @contextlib.asynccontextmanager
@@ -74,7 +80,7 @@ async def open_rooms(settings: Settings, *, listening_on: str) -> AsyncIterator[
             return decode_entry(entry, metrics_of(entry.device))
 
         past = JournalAndStore(journal, store, decode=decode)
-        live = Live(offset=journal.last_offset, fleet=lambda: overview.fleet())
+        live = Live(offset=journal.last_offset, fleet=lambda: status.fleet())
         bridges: list[Bridge] = []
         books = Bookkeeper(journal, store, count=count_readings, series=lambda: registry.series)
 
@@ -113,14 +119,13 @@ async def open_rooms(settings: Settings, *, listening_on: str) -> AsyncIterator[
             past=past,
             decode=decode,
         )
-        info = HubInfo(registry.id, settings.name, version("telemetry-hub"), started_ns)
-        overview = Overview(
-            info,
+        identity = HubIdentity(registry.id, settings.name, version("telemetry-hub"), started_ns)
+        status = Status(
+            identity,
             intake=intake,
             journal=journal,
             books=books,
             store_state=lambda: writer.state,
-            quarantine_dropped=lambda: journal.quarantine_dropped,
             dropped_events=lambda: registry.dropped_events,
             series_of=lambda device: list(metrics_of(device).values()),
             registry_fullness=lambda: registry.fullness,
@@ -134,21 +139,25 @@ async def open_rooms(settings: Settings, *, listening_on: str) -> AsyncIterator[
             origins=settings.access.allowed_origins,
             behind_proxy=settings.access.behind_proxy,
         )
-        door = Door(access, registry.refresh)
+        authenticator = Authenticator(access, registry.refresh)
         application = make_application(
-            overview=overview,
-            registry=registry,
-            store=store,
-            door=door,
-            series=registry.series.values,
-            connections=connections,
-            journal=journal,
-            retirement=retirement,
-            quarantine_work=QuarantineWork(journal, intake, metrics_of=metrics_of, record=registry.record_event),
+            [
+                HubRoutes(status),
+                DeviceRoutes(
+                    status, store, series=registry.series.values, events=registry.events, retirement=retirement
+                ),
+                HistoryRoutes(store, series=registry.series.values, now_ns=status.now_ns),
+                TokenRoutes(registry, authenticator, now_ns=status.now_ns),
+                QuarantineRoutes(
+                    journal, QuarantineWork(journal, intake, metrics_of=metrics_of, record=registry.record_event)
+                ),
+                OperationsRoutes(status, connections=lambda: len(connections)),
+            ],
+            authenticator,
             device=DeviceEndpoint(
                 intake,
                 connections,
-                _directories(registry, journal, live, door),
+                _directories(registry, journal, live, authenticator),
                 hub=registry.id,
                 window=settings.ingest.window,
             ),
@@ -156,10 +165,10 @@ async def open_rooms(settings: Settings, *, listening_on: str) -> AsyncIterator[
                 live,
                 past,
                 connections,
-                door,
+                authenticator,
                 welcome=lambda role: live_messages.Welcome(
                     hub=registry.id,
-                    version=info.version,
+                    version=identity.version,
                     journal=journal.id,
                     offset=live.offset,
                     time=time.time_ns(),
@@ -178,13 +187,13 @@ def _device_changed(device: Device, live: Live, registry: Registry, bridges: Seq
         registry.record_contact(device.id, device.seen_ns)
 
 
-def _directories(registry: Registry, journal: Journal, live: Live, door: Door) -> DirectoryFor:
-    def directory_for(scope: Scope, on_credential: Callable[[str], None]) -> AgentDirectory:
+def _directories(registry: Registry, journal: Journal, live: Live, authenticator: Authenticator) -> DirectoryFor:
+    def directory_for(scope: MutableMapping[str, Any], on_credential: Callable[[str], None]) -> AgentDirectory:
         async def identify(token: str | None) -> Identity | None:
             if find_credential(scope) is not None or token is None:
-                identity = await door.identify(scope)
+                identity = await authenticator.identify(scope)
             else:
-                identity = await door.identify_token(scope, token)
+                identity = await authenticator.identify_token(scope, token)
             # They are of no use any more, and would be kept as long as the connection: about 1 kB.
             scope["headers"] = []
             return identity

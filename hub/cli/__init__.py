@@ -7,7 +7,7 @@ import sys
 NEEDED = frozenset(
     {
         "duckdb",
-        "fastapi",
+        "starlette",
         "influxdb_client",
         "line_protocol_parser",
         "numpy",

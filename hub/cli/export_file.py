@@ -10,8 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hub.cli.export_format import Format
-from hub.http.table import Layout, read_export
-from hub.http.writers import CsvWriter, LineWriter
+from hub.http.tables import CsvWriter, Layout, LineWriter, read_export
 
 GROUP_READINGS = 500_000
 """Of one row group of a Parquet file: some 15 MB in memory. Readers skip whole groups by their times, and ones of this

@@ -19,7 +19,7 @@ from hub.cli.exit import FAILED, MISUSE, fail
 from hub.cli.options import AsJson, Config, Data, settings_or_exit
 from hub.cli.terminal import stdout_console
 from hub.config import browser_url
-from hub.http.schemas import MAX_TOKEN_LIFE_S
+from hub.http.answers import MAX_TOKEN_LIFE_S
 from hub.model.identity import Role, Token, pattern_problem
 from hub.registry import (
     FILE_NAME,

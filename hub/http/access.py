@@ -1,6 +1,7 @@
-"""Who may come in, and from where: credentials, Host and Origin checks, the session's cookie, where the hub may listen.
+"""Access control: credentials, Host and Origin checks, the session cookie, and where the hub may listen.
 
-Pure functions over ASGI scopes; no framework, no clock, no disk. What an identity may do is in hub.model.identity.
+Pure functions over ASGI scopes, without a framework, a clock or a disk. The rights of an identity are in
+hub.model.identity.
 """
 
 from __future__ import annotations
@@ -13,14 +14,15 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Literal, NamedTuple
 
-from hub.http.asgi import Scope
+from starlette.types import Scope
+
 from hub.model.identity import Identity
 from wire.errors import Code, WireError
 
 SESSION_COOKIE = "telemetry_hub_session"
 
 SAFE_METHODS = frozenset({"GET", "HEAD"})
-"""They change nothing here, and another site's page cannot read the answer."""
+"""Methods that change nothing. Another site's page cannot read the answer."""
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -29,21 +31,21 @@ _WILDCARDS = frozenset({"", "0.0.0.0", "::"})
 
 
 class Credential(NamedTuple):
-    """What a request brought to prove who it is: a token, or the value of a page's cookie."""
+    """The credential of a request: a token, or the value of the session cookie."""
 
     kind: Literal["token", "session"]
     value: str
 
 
 class Authority(NamedTuple):
-    """Host and port as in URLs; the name in lower case, an address in its shortest form. No port: the default one."""
+    """Host and port as in URLs: the name in lower case, an address in its shortest form, None for the default port."""
 
     name: str
     port: int | None
 
 
-class Origin(NamedTuple):
-    """Where a page came from (RFC 6454)."""
+class WebOrigin(NamedTuple):
+    """The origin of a page (RFC 6454)."""
 
     scheme: str
     name: str
@@ -51,11 +53,11 @@ class Origin(NamedTuple):
 
 
 def find_credential(scope: Scope) -> Credential | None:
-    """The credential in the headers; None where there is none, or none that could be understood.
+    """Return the credential in the headers; None if there is none that can be parsed.
 
-    `Authorization: Bearer TOKEN`, `Token TOKEN` (InfluxDB 2 clients) or `Basic` with the token as the password
-    (InfluxDB 1 clients); else the cookie. Whoever sends an Authorization header means it: the cookie is then not looked
-    at. Never the query string, which ends up in logs and histories.
+    Accepts `Authorization: Bearer TOKEN`, `Token TOKEN` (InfluxDB 2 clients) or `Basic` with the token as the password
+    (InfluxDB 1 clients), else the cookie. With an Authorization header the cookie is ignored. The query string is never
+    used, because logs and browser histories contain it.
     """
     authorizations = _headers(scope, b"authorization")
     if authorizations:
@@ -70,7 +72,7 @@ def find_credential(scope: Scope) -> Credential | None:
 
 
 def parse_authority(text: str) -> Authority | None:
-    """The host and port of a Host header or of a URL; None for what is neither."""
+    """Return the host and port of a Host header or of a URL; None if the text is neither."""
     match = _AUTHORITY.fullmatch(text)
     if match is None:
         return None
@@ -85,18 +87,18 @@ def parse_authority(text: str) -> Authority | None:
     return Authority(name.lower().removesuffix("."), number)
 
 
-def parse_origin(text: str) -> Origin | None:
-    """An origin of the web; None for anything else, and for the "null" of pages that come from nowhere."""
+def parse_origin(text: str) -> WebOrigin | None:
+    """Return a web origin; None for anything else, including the "null" of pages without an origin."""
     scheme, separator, rest = text.partition("://")
     authority = parse_authority(rest)
     if not separator or authority is None or scheme.lower() not in DEFAULT_PORTS:
         return None
     scheme = scheme.lower()
-    return Origin(scheme, authority.name, DEFAULT_PORTS[scheme] if authority.port is None else authority.port)
+    return WebOrigin(scheme, authority.name, DEFAULT_PORTS[scheme] if authority.port is None else authority.port)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether the host (a name or an address) is certainly this machine, reachable from nowhere else."""
+    """Return whether the host (a name or an address) is certainly this machine and not reachable from elsewhere."""
     if host.lower() == "localhost":
         return True
     address = _address(host)
@@ -106,7 +108,7 @@ def is_loopback(host: str) -> bool:
 
 
 def check_listen(host: str, *, tls: bool, behind_proxy: bool) -> None:
-    """Raises ValueError where listening on this host would send tokens in clear text through a network."""
+    """Raise ValueError if listening on this host would send tokens through a network in clear text."""
     if is_loopback(host) or tls or behind_proxy:
         return
     raise ValueError(
@@ -118,11 +120,11 @@ def check_listen(host: str, *, tls: bool, behind_proxy: bool) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Judges requests. `verify_token` and `verify_session` find the identity behind a secret, without waiting.
+    """Checks of requests. `verify_token` and `verify_session` return the identity behind a secret, without waiting.
 
-    `listen_host` is the address that the hub listens on; `hosts` the names it is also reached by (ports are not looked
-    at); `origins` other origins (`https://host[:port]`) whose pages may use the cookie. Raises ValueError where one of
-    these is wrong.
+    `listen_host` is the address that the hub listens on. `hosts` are further names of the hub (ports are ignored).
+    `origins` are other origins (`https://host[:port]`) whose pages may use the cookie. Raises ValueError if one of
+    these is invalid.
     """
 
     verify_token: Callable[[str], Identity | None]
@@ -143,10 +145,10 @@ class Access:
                 )
 
     def check_host(self, scope: Scope) -> None:
-        """For every request and upgrade: raises WireError(NOT_ALLOWED) when it asks for a host that this hub is not.
+        """Raise WireError(NOT_ALLOWED) if a request or an upgrade is for another host than this hub.
 
-        A page of another site can make its own name point to this machine (DNS rebinding) and is then of the same
-        origin as the hub. Its name in the Host header gives it away.
+        A page of another site can make its own name point to this machine (DNS rebinding), and then has the same origin
+        as the hub. Its name in the Host header reveals it.
         """
         host = self._host(scope)
         if host is None:
@@ -157,9 +159,9 @@ class Access:
             )
 
     def authenticate(self, scope: Scope) -> Identity | None:
-        """Who sends this request; None without a credential that is valid.
+        """Return the sender of this request; None without a valid credential.
 
-        Raises WireError(NOT_ALLOWED) where the cookie came along with something that another site's page started.
+        Raises WireError(NOT_ALLOWED) for a cookie in a request that another site's page started.
         """
         credential = find_credential(scope)
         if credential is None:
@@ -170,11 +172,11 @@ class Access:
         return self.verify_session(credential.value)
 
     def is_secure(self, scope: Scope) -> bool:
-        """Whether the browser reaches the hub by TLS, so that its cookie must not travel without."""
+        """Return whether the browser reaches the hub by TLS. Its cookie must then never be sent without TLS."""
         return self.behind_proxy or scope.get("scheme") in ("https", "wss")
 
     def _check_origin(self, scope: Scope) -> None:
-        """Browsers send the cookie along whoever's page starts a request, and let any page open a WebSocket."""
+        """Check the origin: browsers send the cookie with requests of any page, and let any page open a WebSocket."""
         if scope["type"] != "websocket" and scope["method"] in SAFE_METHODS:
             return
         origins = _headers(scope, b"origin")
@@ -184,7 +186,7 @@ class Access:
         if origin in {parse_origin(allowed) for allowed in self.origins}:
             return
         host = self._host(scope)
-        # The port that is not named is that of the origin's scheme: behind a proxy the hub does not know its own.
+        # Without a port in the Host, it is that of the origin's scheme: behind a proxy the hub does not know its own.
         if host is None or (origin.name, origin.port) != (host.name, host.port or DEFAULT_PORTS[origin.scheme]):
             raise WireError(
                 Code.NOT_ALLOWED,
@@ -203,23 +205,23 @@ class Access:
         if is_loopback(self.listen_host):
             return False
         if self.listen_host in _WILDCARDS:
-            # The machine's addresses are not known here. Rebinding needs a name: an address is no danger.
+            # The machine's addresses are not known here. Rebinding needs a name, so any address is safe.
             return _address(name) is not None
         return name == _name(self.listen_host)
 
 
 def session_cookie(value: str, *, max_age_s: int, secure: bool) -> tuple[bytes, bytes]:
-    """The header that makes a browser keep a session.
+    """Return the header that makes a browser keep a session.
 
     SameSite=Lax and not Strict: the one-time URL may be opened from a mail or a chat, and a Strict cookie would not be
-    sent with the redirect that follows it. What Lax lets through are GETs, which change nothing.
+    sent with the redirect that follows it. Lax only permits GET requests, which change nothing.
     """
     attributes = f"Path=/; Max-Age={max_age_s}; HttpOnly; SameSite=Lax{'; Secure' if secure else ''}"
     return b"set-cookie", f"{SESSION_COOKIE}={value}; {attributes}".encode()
 
 
 def ended_session_cookie(*, secure: bool) -> tuple[bytes, bytes]:
-    """The header that makes a browser forget its session."""
+    """Return the header that makes a browser delete its session."""
     return session_cookie("", max_age_s=0, secure=secure)
 
 
@@ -250,6 +252,6 @@ def _address(text: str) -> IPv4Address | IPv6Address | None:
 
 
 def _name(host: str) -> str | None:
-    """A configured host as it would stand in a Host header; None for what is none."""
+    """Return a configured host in the form of a Host header; None if it is not a host."""
     authority = parse_authority(f"[{host}]" if ":" in host and _address(host) is not None else host)
     return None if authority is None else authority.name

@@ -1,116 +1,110 @@
-"""The application behind the port: which path is whose."""
+"""The application behind the port: the resources of the API, the page, and the WebSocket endpoints."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Protocol
+from pathlib import Path
 
-from fastapi import FastAPI, Request
-from fastapi.routing import APIRoute
+from starlette.applications import Starlette
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.responses import Response
-from starlette.routing import Match
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from hub.http import api, audit, mqtt, operations, quarantine, session
-from hub.http import retirement as retirements
-from hub.http.asgi import Endpoint
-from hub.http.connections import Connections
-from hub.http.direct import DEVICE_PATH
-from hub.http.door import Door
-from hub.http.overview import Overview
-from hub.http.page import Page
-from hub.http.problem import Refusal, problem
-from hub.http.retirement import Retirement
+from hub.http.authenticator import Authenticator
+from hub.http.openapi import DescriptionRoutes
+from hub.http.problem import HANDLERS, problem_response
+from hub.http.routes.devices import DeviceRoutes
+from hub.http.routes.history import HistoryRoutes
+from hub.http.routes.hub import HubRoutes
+from hub.http.routes.operations import OperationsRoutes
+from hub.http.routes.quarantine import QuarantineRoutes
+from hub.http.routes.tokens import TokenRoutes
+from hub.http.routing import methods_for, routes_of
 from hub.http.server import Router
-from hub.ingest.retry import QuarantineWork
-from hub.model.batch import Series
-from hub.model.identity import Identity
-from hub.model.journal import Journal
-from hub.model.store import Store
-from wire.errors import Code, WireError
+from hub.http.websocket import DEVICE_PATH
+
+RESOURCES = (HubRoutes, DeviceRoutes, HistoryRoutes, TokenRoutes, QuarantineRoutes, OperationsRoutes)
+"""Every resource of the API, in the order of the OpenAPI document."""
+
+LIVE_PATH = "/v1/live"
 
 SMALL_BYTES = 1024
 """Files of the page below this size are as quick uncompressed; the others shrink to a third."""
 
-
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
+STATIC = Path(__file__).with_name("static")
 
-class Registry(api.Registrar, session.Sessions, Protocol):
-    """What the HTTP side asks of the registry."""
+SECURITY_HEADERS = {
+    # Styles that scripts set on elements are no inline styles; only styles in the page's text would be.
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+NOT_BUILT = """<!doctype html><title>Telemetry Hub</title>
+<p>The hub is running, but the dashboard is not built. In the source tree, <code>make run</code> builds it.</p>"""
 
 
 def make_application(
-    *,
-    overview: Overview,
-    registry: Registry,
-    store: Store,
-    door: Door,
-    series: Callable[[], Iterable[Series]],
-    connections: Connections,
-    journal: Journal,
-    retirement: Retirement,
-    quarantine_work: QuarantineWork,
-    device: Endpoint,
-    live: Endpoint,
+    resources: Sequence[object], authenticator: Authenticator, *, device: ASGIApp, live: ASGIApp
 ) -> Router:
-    """Endpoints, API, operations, sessions and page in one ASGI application."""
-
-    async def identify(request: Request) -> Identity:
-        identity = await door.identify(request.scope)
-        if identity is None:
-            raise Refusal(
-                HTTPStatus.UNAUTHORIZED,
-                "sign in, or send a token as Authorization: Bearer; `hub token create --role viewer` makes one",
-                {"WWW-Authenticate": "Bearer"},
-            )
-        return identity
-
-    http = api.make_api(overview, registry, store, identify=identify, series=series, version=overview.info.version)
-    retirements.install(http, retirement)
-    quarantine.install(http, journal, quarantine_work)
-    audit.install(http, overview, store, series)
-    mqtt.install(http, overview.bridges, now_ns=overview.now_ns)
-    operations.install(http, overview, lambda: len(connections))
-    session.install(http, registry, door)
-    _translate_errors(http)
-
-    # Behind all others; without it the page's files would answer for the API.
-    @http.api_route("/api/{rest:path}", methods=METHODS, include_in_schema=False)
-    async def unknown(request: Request, rest: str) -> Response:
-        others = _methods_of(http, request)
-        if others:
-            detail = f"/api/{rest} takes {' and '.join(others)}, not {request.method}"
-            return problem(HTTPStatus.METHOD_NOT_ALLOWED, detail, {"Allow": ", ".join(others)})
-        return problem(HTTPStatus.NOT_FOUND, f"there is no /api/{rest}; /api/v1/openapi.json describes what there is")
-
-    http.mount("/", GZipMiddleware(Page(), minimum_size=SMALL_BYTES))
-    return Router({DEVICE_PATH: device, "/v1/live": live}, http, check=door.access.check_host)
-
-
-def _methods_of(http: FastAPI, request: Request) -> list[str]:
-    """The methods that this request's path takes; a path without parameters counts before one that they fit."""
+    """Return one ASGI application of the resources, the page, and the endpoints of devices and dashboards."""
     routes = [
-        route
-        for route in http.routes
-        if isinstance(route, APIRoute) and route.include_in_schema and route.matches(request.scope)[0] is Match.PARTIAL
+        route for resource in (*resources, DescriptionRoutes(RESOURCES)) for route in routes_of(resource, authenticator)
     ]
-    fewest = min((len(route.param_convertors) for route in routes), default=0)
-    return sorted(
-        {method for route in routes if len(route.param_convertors) == fewest for method in route.methods or ()}
-    )
+
+    async def unknown(request: Request) -> Response:
+        rest = request.path_params["rest"]
+        methods = methods_for(routes, request)
+        if methods:
+            detail = f"/api/{rest} takes {' and '.join(methods)}, not {request.method}"
+            return problem_response(HTTPStatus.METHOD_NOT_ALLOWED, detail, {"Allow": ", ".join(methods)})
+        detail = f"there is no /api/{rest}; /api/v1/openapi.json describes what there is"
+        return problem_response(HTTPStatus.NOT_FOUND, detail)
+
+    # After all others, and before the page, whose files would otherwise answer for the API.
+    rest = Route("/api/{rest:path}", unknown, methods=METHODS)
+    page = Mount("/", GZipMiddleware(StaticPage(), minimum_size=SMALL_BYTES))
+    api = Starlette(routes=[*routes, rest, page], exception_handlers=HANDLERS)
+    return Router({DEVICE_PATH: device, LIVE_PATH: live}, api, check=authenticator.access.check_host)
 
 
-def _translate_errors(http: FastAPI) -> None:
-    statuses = {
-        Code.BUSY: HTTPStatus.TOO_MANY_REQUESTS,
-        Code.NOT_ALLOWED: HTTPStatus.FORBIDDEN,
-        Code.NOT_AUTHENTICATED: HTTPStatus.UNAUTHORIZED,
-        Code.BAD_MESSAGE: HTTPStatus.UNPROCESSABLE_ENTITY,
-        Code.TOO_MANY: HTTPStatus.CONFLICT,
-    }
+class StaticPage:
+    """The built dashboard.
 
-    @http.exception_handler(WireError)
-    async def refused(_: Request, error: WireError) -> Response:
-        return problem(statuses.get(error.code, HTTPStatus.SERVICE_UNAVAILABLE), error.message)
+    Its hashed assets are cached forever, the page itself never. The page also answers for each of its own routes.
+    """
+
+    def __init__(self, root: Path = STATIC) -> None:
+        self._root = root
+        self._files = StaticFiles(directory=root, check_dir=False)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        response = await self._respond(scope)
+        response.headers.update(SECURITY_HEADERS)
+        await response(scope, receive, send)
+
+    async def _respond(self, scope: Scope) -> Response:
+        if scope["method"] not in ("GET", "HEAD"):
+            return Response(status_code=HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": "GET, HEAD"})
+        path = scope["path"].lstrip("/")
+        full, stat = self._files.lookup_path(path) if path else ("", None)
+        if stat is not None and Path(full).is_file():
+            response = self._files.file_response(full, stat, scope)
+            hashed = path.startswith("assets/")
+            response.headers["Cache-Control"] = "public, max-age=31536000, immutable" if hashed else "no-cache"
+            return response
+        if "." in path.rpartition("/")[2] and path.startswith("assets/"):
+            return Response(status_code=HTTPStatus.NOT_FOUND)
+        index = self._root / "index.html"
+        if not index.is_file():
+            return HTMLResponse(NOT_BUILT, status_code=HTTPStatus.SERVICE_UNAVAILABLE)
+        return FileResponse(index, headers={"Cache-Control": "no-cache"})

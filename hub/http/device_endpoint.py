@@ -1,17 +1,18 @@
-"""/v1/device: agents. A plain ASGI callable whose messages come by a direct call each; the rules are in
-hub.ingest."""
+"""The WebSocket endpoint of agents, /v1/device: a plain ASGI callable that receives each message by a direct call.
+
+The rules of the protocol are in hub.ingest.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
 
 import structlog
+from starlette.types import Message, Receive, Scope, Send
 
-from hub.http.asgi import Message, Receive, Scope, Send, refuse
-from hub.http.connections import Connections
-from hub.http.direct import Direct, direct_of
+from hub.http.connections import Connections, reject_upgrade
+from hub.http.websocket import DirectWebSocket, direct_of
 from hub.ingest.conversation import Conversation, Directory, Step
 from hub.ingest.intake import Intake
 from wire import device as messages
@@ -20,17 +21,17 @@ from wire.codec import FORMAT_OF_SUBPROTOCOL, HUB_MESSAGES, Format
 from wire.errors import CLOSE_FOR_CODE, Close, Code, WireError
 
 CLOSING_S = 5.0
-"""An agent that does not take what is still to be sent to it is cut off after this long."""
+"""An agent that does not read the last frames is disconnected after this time."""
 
 WINDOWS_WAITING = 2
-"""Frames that wait for one agent: rejects, at most a window of them, and a few more; this many windows are room enough.
-Who reads none of them is closed."""
+"""Frames that wait for one agent, in windows: rejects, at most a window of them, and a few others. An agent that reads
+none of them is disconnected."""
 
 log = structlog.get_logger(__name__)
 
 
 class AgentConnection:
-    """Sends to one agent. A task exists only while there is something to send: an idle connection costs none."""
+    """Sends to one agent. A task exists only while there is something to send: an idle connection has none."""
 
     __slots__ = (
         "_ack",
@@ -45,13 +46,13 @@ class AgentConnection:
         "_task",
     )
 
-    def __init__(self, send: Send, direct: Direct, format: Format, *, window: int) -> None:
+    def __init__(self, send: Send, direct: DirectWebSocket, format: Format, *, window: int) -> None:
         self._send = send
         self._direct = direct
         self._format: Format = format
         self._is_text = format == "json"
         self._max_frames = max(16, WINDOWS_WAITING * window)
-        # A list, although it is taken from in front: it is nearly always empty, and an empty deque has 0.7 kB.
+        # A list, although frames leave at the front: it is nearly always empty, and an empty deque takes 0.7 kB.
         self._frames: list[bytes] = []
         self._ack: bytes | None = None
         self._ending: WireError | None = None
@@ -60,33 +61,33 @@ class AgentConnection:
 
     @property
     def ending(self) -> bool:
-        """Whether the connection is being closed from this side."""
+        """Whether the hub is closing the connection."""
         return self._ending is not None
 
     def send(self, frame: bytes) -> None:
-        """Sends a frame after those that wait already."""
+        """Send a frame after the waiting ones."""
         if len(self._frames) >= self._max_frames:
-            self.end(WireError(Code.BUSY, "the agent does not read what it is sent"))
+            self.end(WireError(Code.BUSY, "the agent does not read the messages that it receives"))
             return
         self._frames.append(frame)
         self._start()
 
     def send_ack(self, frame: bytes) -> None:
-        """Sends an acknowledgement after the other frames; one that still waits is replaced."""
+        """Send an acknowledgement after the other frames. It replaces one that still waits."""
         if self._task is None and self._direct.write(frame, self._is_text):
             return
         self._ack = frame
         self._start()
 
     def end(self, error: WireError) -> None:
-        """Sends the error and closes with the code that belongs to it."""
+        """Send the error and close with its close code."""
         if self._ending is None:
             self._ending = error
             self._cut = asyncio.get_running_loop().call_later(CLOSING_S, self._direct.abort)
             self._start()
 
     async def close(self) -> None:
-        """Returns when nothing is being sent any more, at most CLOSING_S later."""
+        """Wait until everything is sent, at most CLOSING_S."""
         if self._cut is not None:
             self._cut.cancel()
         task = self._task
@@ -109,14 +110,14 @@ class AgentConnection:
                     break
                 await self._send(self._message(frame))
             if self._ending is not None and self._direct.is_open:
-                await self._say_goodbye(self._ending)
+                await self._send_end(self._ending)
         except OSError:
-            # The peer is gone (uvicorn raises ClientDisconnected, an OSError); the reader sees it too.
+            # The peer has disconnected (uvicorn raises ClientDisconnected, an OSError); the reader sees it too.
             pass
         finally:
             self._task = None
 
-    async def _say_goodbye(self, error: WireError) -> None:
+    async def _send_end(self, error: WireError) -> None:
         code = CLOSE_FOR_CODE.get(error.code, Close.INTERNAL_ERROR)
         expected = error.seq if error.code is Code.UNEXPECTED_SEQ else None
         message = messages.Error(error.code, error.message[: limits.MAX_MESSAGE], expected=expected)
@@ -130,14 +131,12 @@ class AgentConnection:
         return {"type": "websocket.send", "bytes": frame}
 
 
-class DirectoryFor(Protocol):
-    """Makes the directory of one connection from the credential in its headers."""
-
-    def __call__(self, scope: Scope, on_credential: Callable[[str], None]) -> Directory: ...
+DirectoryFor = Callable[[Scope, Callable[[str], None]], Directory]
+"""Makes the directory of one connection from its scope. The directory passes the credential's id to the callback."""
 
 
 class DeviceEndpoint:
-    """Serves agents."""
+    """Serves agents at /v1/device."""
 
     def __init__(
         self, intake: Intake, connections: Connections, directory_for: DirectoryFor, *, hub: str, window: int
@@ -149,12 +148,12 @@ class DeviceEndpoint:
         self._window = window
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One agent, from the upgrade to the close."""
+        """Serve one agent, from the upgrade to the close."""
         await receive()
         offered: list[str] = scope["subprotocols"]
         chosen = next((name for name in offered if name in FORMAT_OF_SUBPROTOCOL), None)
         if offered and chosen is None:
-            await refuse(send, 400, f"subprotocols spoken here: {', '.join(FORMAT_OF_SUBPROTOCOL)}")
+            await reject_upgrade(send, 400, f"subprotocols spoken here: {', '.join(FORMAT_OF_SUBPROTOCOL)}")
             return
         format = FORMAT_OF_SUBPROTOCOL[chosen] if chosen else "json"
         direct = direct_of(scope)
@@ -174,12 +173,12 @@ class DeviceEndpoint:
         try:
             async with asyncio.TaskGroup() as tasks:
                 reading = _Reading(conversation, connection, direct, self._intake, tasks, is_text=format == "json")
-                direct.attach(reading.take)
+                direct.attach(reading.receive)
                 await send({"type": "websocket.accept", "subprotocol": chosen})
                 while (event := await receive())["type"] == "websocket.receive":
-                    # Only what an agent sent before its upgrade was answered comes the long way.
+                    # Only messages that an agent sends before its upgrade is answered arrive here.
                     text = event.get("text")
-                    reading.take(event["bytes"] if text is None else text.encode(), text is not None)
+                    reading.receive(event["bytes"] if text is None else text.encode(), text is not None)
                 reading.stop()
             why = _why_closed(event)
         finally:
@@ -190,11 +189,11 @@ class DeviceEndpoint:
 
 
 class _Reading:
-    """Gives a connection's messages to its conversation, one after the other, as they are read.
+    """Passes a connection's messages to its conversation, one after the other.
 
-    What was taken in rests until it is durable, so that many short reads become few longer ones; acknowledgements come
-    no later. A step that has to wait (who the agent is, new metrics, room for more) holds the reading back, too. What
-    was read by then is kept meanwhile; it is at most what the system gave at once, a few hundred kilobytes.
+    Reading pauses until accepted batches are durable, so that many short reads become few longer ones; this delays no
+    acknowledgement. A step that has to wait (for authentication, new metrics, or room in the journal) also pauses it.
+    Messages that were read already are kept: at most what one read returns, a few hundred kilobytes.
     """
 
     __slots__ = (
@@ -213,7 +212,7 @@ class _Reading:
         self,
         conversation: Conversation,
         connection: AgentConnection,
-        direct: Direct,
+        direct: DirectWebSocket,
         intake: Intake,
         tasks: asyncio.TaskGroup,
         *,
@@ -229,8 +228,8 @@ class _Reading:
         self._behind: list[tuple[bytes, bool]] = []
         self._task: asyncio.Task[None] | None = None
 
-    def take(self, frame: bytes, is_text: bool) -> None:
-        """One message."""
+    def receive(self, frame: bytes, is_text: bool) -> None:
+        """Process one message, or keep it until the current step is finished."""
         if self._task is not None:
             self._behind.append((frame, is_text))
             return
@@ -249,12 +248,12 @@ class _Reading:
             self._direct.release()
 
     def stop(self) -> None:
-        """The connection is gone: what waits is given up, nothing of it was acknowledged."""
+        """Discard the waiting messages, none of which is acknowledged, because the connection is closed."""
         if self._task is not None:
             self._task.cancel()
 
     def _begin(self, frame: bytes, is_text: bool) -> Step | None:
-        """Takes in a message, or as much of it as needs no waiting; the rest is what it returns."""
+        """Process a message, and return the step that has to wait, if there is one."""
         if self._connection.ending:
             return None
         try:
@@ -286,7 +285,7 @@ class _Reading:
             self._direct.release()
 
     def _end(self, error: WireError, frame: bytes, is_text: bool) -> None:
-        """Ends the conversation; text that is not UTF-8 ends it one layer below."""
+        """End the conversation. A text that is not UTF-8 fails the WebSocket itself."""
         if is_text:
             try:
                 frame.decode()
@@ -304,7 +303,7 @@ def _check_hello(conversation: Conversation) -> None:
 
 
 def _why_closed(message: Message) -> str:
-    """A disconnect message in words."""
+    """Return the reason of a disconnect message."""
     code = message.get("code", 1005)
     reason = message.get("reason") or ""
     names = {

@@ -1,4 +1,4 @@
-"""/v1/live: dashboards. A plain ASGI callable; the rules are in hub.live."""
+"""The WebSocket endpoint of dashboards, /v1/live: a plain ASGI callable. The rules of the protocol are in hub.live."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Callable
 
 import structlog
+from starlette.types import Receive, Scope, Send
 
-from hub.http.asgi import Receive, Scope, Send, refuse
-from hub.http.connections import Connections
-from hub.http.door import Door
+from hub.http.authenticator import Authenticator
+from hub.http.connections import Connections, reject_upgrade
 from hub.live.catch_up import Past
 from hub.live.live import Live
 from hub.live.viewer import Viewer
@@ -19,41 +19,41 @@ from wire import live as messages
 from wire.codec import LIVE_MESSAGES
 from wire.errors import CLOSE_FOR_CODE, Close, Code, WireError
 
-_NOBODY = WireError(Code.NOT_AUTHENTICATED, "no valid token; say authenticate first, or sign in")
-_NOT_READING = WireError(Code.BUSY, "the dashboard does not read what it is sent")
+_NOT_AUTHENTICATED = WireError(Code.NOT_AUTHENTICATED, "no valid token: send authenticate first, or sign in")
+_NOT_READING = WireError(Code.BUSY, "the dashboard does not read the messages that it receives")
 
 log = structlog.get_logger(__name__)
 
 
 class LiveEndpoint:
-    """Serves dashboards: one task reads, one sends, and the subscriptions' own bring them up to date."""
+    """Serves dashboards: one task reads, one sends, and those of the subscriptions catch up."""
 
     def __init__(
         self,
         live: Live,
         past: Past,
         connections: Connections,
-        door: Door,
+        authenticator: Authenticator,
         *,
         welcome: Callable[[str], messages.Welcome],
     ) -> None:
         self._live = live
         self._past = past
         self._connections = connections
-        self._door = door
+        self._authenticator = authenticator
         self._welcome = welcome
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One dashboard, from the upgrade to the close."""
+        """Serve one dashboard, from the upgrade to the close."""
         await receive()
         offered: list[str] = scope["subprotocols"]
         if offered and messages.SUBPROTOCOL not in offered:
-            await refuse(send, 400, f"subprotocol spoken here: {messages.SUBPROTOCOL}")
+            await reject_upgrade(send, 400, f"subprotocol spoken here: {messages.SUBPROTOCOL}")
             return
         try:
-            identity = await self._door.identify(scope)
+            identity = await self._authenticator.identify(scope)
         except WireError as error:
-            await refuse(send, 403, error.message)
+            await reject_upgrade(send, 403, error.message)
             return
         await send({"type": "websocket.accept", "subprotocol": messages.SUBPROTOCOL if offered else None})
         ending = _Ending()
@@ -64,7 +64,7 @@ class LiveEndpoint:
                 own = [
                     tasks.create_task(self._read(viewer, scope, identity, receive, ending), name="viewer read"),
                     tasks.create_task(_pump(viewer, send), name="viewer send"),
-                    tasks.create_task(ending.asked(), name="viewer end"),
+                    tasks.create_task(ending.requested(), name="viewer end"),
                 ]
                 await asyncio.wait(own, return_when=asyncio.FIRST_COMPLETED)
                 viewer.close()
@@ -73,13 +73,13 @@ class LiveEndpoint:
         finally:
             self._connections.remove(ending)
         if ending.error is not None:
-            await _say_goodbye(send, ending.error)
+            await _send_end(send, ending.error)
 
     async def _read(
         self, viewer: Viewer, scope: Scope, identity: Identity | None, receive: Receive, ending: _Ending
     ) -> None:
         loop = asyncio.get_running_loop()
-        timeout = loop.call_later(limits.AUTHENTICATION_SECONDS, ending.end, _NOBODY)
+        timeout = loop.call_later(limits.AUTHENTICATION_SECONDS, ending.end, _NOT_AUTHENTICATED)
         try:
             if identity is not None:
                 timeout.cancel()
@@ -93,7 +93,7 @@ class LiveEndpoint:
                     raise WireError(Code.TOO_LARGE, f"a message has at most {limits.MAX_LIVE_MESSAGE_BYTES} bytes")
                 authenticate = viewer.receive(event["bytes"] if frame is None else frame)
                 if authenticate is not None:
-                    identity = await self._door.identify_token(scope, authenticate.token)
+                    identity = await self._authenticator.identify_token(scope, authenticate.token)
                     timeout.cancel()
                     self._admit(viewer, identity, ending)
         except WireError as error:
@@ -103,7 +103,7 @@ class LiveEndpoint:
 
     def _admit(self, viewer: Viewer, identity: Identity | None, ending: _Ending) -> None:
         if identity is None:
-            raise _NOBODY
+            raise _NOT_AUTHENTICATED
         if not identity.may(Action.READ):
             raise WireError(Code.NOT_ALLOWED, f"a token of role {identity.role} may not watch")
         self._connections.add(ending, identity.token_id)
@@ -111,23 +111,23 @@ class LiveEndpoint:
 
 
 class _Ending:
-    """How this side closes a dashboard's connection: the sender notices, and stops."""
+    """The request to close a dashboard's connection, for which the sender waits."""
 
     def __init__(self) -> None:
         self.error: WireError | None = None
-        self._asked = asyncio.Event()
+        self._requested = asyncio.Event()
 
     def end(self, error: WireError) -> None:
         if self.error is None:
             self.error = error
-            self._asked.set()
+            self._requested.set()
 
-    async def asked(self) -> None:
-        await self._asked.wait()
+    async def requested(self) -> None:
+        await self._requested.wait()
 
 
 async def _pump(viewer: Viewer, send: Send) -> None:
-    """Sends what waits, as fast as the dashboard reads: `send` waits while the socket's buffer is full."""
+    """Send waiting frames as fast as the dashboard reads: `send` waits while the socket's buffer is full."""
     outbox = viewer.outbox
     try:
         while True:
@@ -136,10 +136,10 @@ async def _pump(viewer: Viewer, send: Send) -> None:
             await send({"type": "websocket.send", kind: frame})
             viewer.serve_lagging()
     except OSError:
-        return  # the dashboard is gone; the reader sees it too
+        return  # the dashboard has disconnected; the reader sees it too
 
 
-async def _say_goodbye(send: Send, error: WireError) -> None:
+async def _send_end(send: Send, error: WireError) -> None:
     code = CLOSE_FOR_CODE.get(error.code, Close.INTERNAL_ERROR)
     frame = LIVE_MESSAGES.encode(messages.Error(error.code, error.message))
     try:
@@ -147,4 +147,4 @@ async def _say_goodbye(send: Send, error: WireError) -> None:
             await send({"type": "websocket.send", "text": frame.decode()})
             await send({"type": "websocket.close", "code": int(code), "reason": error.code.value})
     except (OSError, TimeoutError):
-        log.debug("a dashboard was gone before it could be told why", code=error.code.value)
+        log.debug("dashboard disconnected before the error was sent", code=error.code.value)

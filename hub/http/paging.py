@@ -1,7 +1,7 @@
-"""Lists that are answered a page at a time: `limit`, `cursor` and `next`, the same for all of them. Pure.
+"""Lists in pages: `limit`, `cursor` and `next`, the same for every list. Pure.
 
-A list has an order by keys that never change, and a cursor is the key of the last item that was told. So whatever is
-added or goes away between two pages, what was there all the time is told once.
+A list has an order by keys that never change, and a cursor is the key of the last item of a page. Items that are added
+or removed between two pages change nothing for the others: each of them is returned exactly once.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
-from typing import Annotated, Any, Generic, NamedTuple, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
-from fastapi import Query
+from msgspec import Meta, Struct
 
 from hub.http.problem import ProblemCode, Refusal
 from wire.limits import MAX_INTEGER
@@ -22,69 +22,62 @@ from wire.limits import MAX_INTEGER
 T = TypeVar("T")
 K = TypeVar("K", int, str, tuple[str, str], tuple[int, str])
 
-DEFAULT_LIMIT = 1_000
-"""Items of a page where nothing is said: all that most hubs have, in some 300 kB."""
-
 MAX_LIMIT = 1_000
-"""Items of a page: to make a thousand devices with their metrics takes the event loop some 10 ms."""
+"""Items of a page, also by default: all that most hubs have, in about 300 kB. To build a thousand devices with their
+metrics takes the event loop about 10 ms."""
 
 MAX_CURSOR = 512
-"""Characters; a device id and the longest metric name, both of four-byte characters, stay below it."""
+"""Characters. A device id and the longest metric name, both of four-byte characters, stay below it."""
 
 LIMIT = "At most so many in one answer."
 
-Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description=LIMIT)]
-CursorText = Annotated[
-    str | None,
-    Query(
-        alias="cursor",
-        max_length=MAX_CURSOR,
-        description="Where to go on: `next` of the answer before. Without it, from the beginning.",
-    ),
+Cursor = Annotated[
+    Annotated[str, Meta(max_length=MAX_CURSOR)] | None,
+    Meta(description="Where to continue: `next` of the answer before. Without it, from the beginning."),
 ]
 
 
-class Page(NamedTuple, Generic[T]):
-    """A part of a list, and the cursor of the part that follows; None at the end."""
+class PageQuery(Struct, frozen=True):
+    """The parameters of a list."""
 
-    items: list[T]
-    next: str | None
+    limit: Annotated[int, Meta(ge=1, le=MAX_LIMIT, description=LIMIT)] = MAX_LIMIT
+    cursor: Cursor = None
 
 
-def take_page(
-    items: Iterable[T], key: Callable[[T], K], *, list_name: str, limit: int, cursor: str | None, kind: type[K]
-) -> Page[T]:
-    """The first `limit` items beyond the cursor, in order of their keys, which are of type `kind`.
+def select_page(
+    items: Iterable[T], key: Callable[[T], K], query: PageQuery, *, list_name: str, kind: type[K]
+) -> tuple[list[T], str | None]:
+    """Return the first `limit` items after the cursor, in order of their keys, and the cursor of the next page.
 
-    Raises Refusal for a cursor that is none of this list's.
+    The keys are of type `kind`; the last page has no next one. Raises Refusal for a cursor of another list.
     """
-    after = None if cursor is None else read_cursor(cursor, list_name, kind)
-    beyond = items if after is None else (item for item in items if key(item) > after)
-    return end_page(heapq.nsmallest(limit + 1, beyond, key=key), key, list_name=list_name, limit=limit)
+    after = None if query.cursor is None else decode_cursor(query.cursor, list_name, kind)
+    candidates = items if after is None else (item for item in items if key(item) > after)
+    return end_page(heapq.nsmallest(query.limit + 1, candidates, key=key), key, list_name=list_name, limit=query.limit)
 
 
-def end_page(found: list[T], key: Callable[[T], Any], *, list_name: str, limit: int) -> Page[T]:
-    """The page of `limit` items, of a list that was read up to one more than that."""
+def end_page(found: list[T], key: Callable[[T], Any], *, list_name: str, limit: int) -> tuple[list[T], str | None]:
+    """Return `limit` items and the cursor of the next page, from a list that was read up to one item more."""
     if len(found) <= limit:
-        return Page(found, None)
+        return found, None
     items = found[:limit]
-    return Page(items, write_cursor(list_name, key(items[-1])))
+    return items, encode_cursor(list_name, key(items[-1]))
 
 
-def write_cursor(list_name: str, key: Any) -> str:
-    """The cursor behind the item with this key. Callers give it back as it is and do not look inside."""
+def encode_cursor(list_name: str, key: Any) -> str:
+    """Return the cursor after the item with this key. Clients return it unchanged and do not parse it."""
     return urlsafe_b64encode(msgspec.json.encode([list_name, key])).decode().rstrip("=")
 
 
-def read_cursor(cursor: str, list_name: str, kind: type[K]) -> K:
-    """The key in a cursor. Raises Refusal for what is no cursor of this list."""
+def decode_cursor(cursor: str, list_name: str, kind: type[K]) -> K:
+    """Return the key in a cursor. Raises Refusal for anything but a cursor of this list."""
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
-        name, told = msgspec.json.decode(urlsafe_b64decode(padded.encode("ascii")), type=tuple[str, Any])
-        # SQLite, which counts some of the keys, has 64 bits; no list gives another cursor.
-        if name == list_name and not (isinstance(told, int) and abs(told) > MAX_INTEGER):
-            return msgspec.convert(told, kind)
+        name, key = msgspec.json.decode(urlsafe_b64decode(padded.encode("ascii")), type=tuple[str, Any])
+        # SQLite, which counts some of the keys, has 64-bit integers; no list has a larger key.
+        if name == list_name and not (isinstance(key, int) and abs(key) > MAX_INTEGER):
+            return msgspec.convert(key, kind)
     except (Base64Error, UnicodeEncodeError, msgspec.DecodeError):
         pass
-    detail = f"cursor: this is no cursor of {list_name}; give back `next` as it came, or leave it out to begin anew"
+    detail = f"cursor: this is no cursor of {list_name}; send `next` unchanged, or leave it out to begin anew"
     raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, detail, code=ProblemCode.WRONG_CURSOR)

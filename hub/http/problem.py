@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from enum import StrEnum
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated
 
 import msgspec
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
+from msgspec import Meta, Struct
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import Response
 
-from hub.http import schemas
+from wire.errors import Code, WireError
 
 MEDIA_TYPE = "application/problem+json"
 
 TYPE_PREFIX = "urn:telemetry-hub:problem:"
-"""Of a problem's `type`, which is a URI: a name that stays the same wherever the hub and its documents are."""
+"""Prefix of a problem's `type`: a URI that does not depend on where the hub and its documents are."""
 
 
 class ProblemCode(StrEnum):
-    """What went wrong, for programs: a code never changes its meaning. docs/api.md says what to do about each."""
+    """Error codes for programs. A code never changes its meaning; docs/api.md says what to do about each."""
 
     WRONG_REQUEST = "wrong_request"
     NOT_AUTHENTICATED = "not_authenticated"
@@ -58,28 +58,32 @@ CODES = {
     HTTPStatus.INTERNAL_SERVER_ERROR: ProblemCode.INTERNAL,
     HTTPStatus.SERVICE_UNAVAILABLE: ProblemCode.UNAVAILABLE,
 }
-"""The code of each status, where nothing more precise is said."""
+"""The code of each status, unless a refusal names a more precise one."""
 
-PROBLEM = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-"""The content of an answer that is a problem, in an OpenAPI document."""
-
-JSON_EXAMPLE = 'send JSON, with the header "Content-Type: application/json"'
-
-
-def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The errors that an operation may answer with, for its description: these, and those that any may."""
-    model = {"model": schemas.Problem, "content": {MEDIA_TYPE: {}}}
-    return dict.fromkeys(sorted({401, 403, 422, 429, *statuses}), model)
+WIRE_STATUSES = {
+    Code.BUSY: HTTPStatus.TOO_MANY_REQUESTS,
+    Code.NOT_ALLOWED: HTTPStatus.FORBIDDEN,
+    Code.NOT_AUTHENTICATED: HTTPStatus.UNAUTHORIZED,
+    Code.BAD_MESSAGE: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Code.TOO_MANY: HTTPStatus.CONFLICT,
+}
+"""The status of an error that the registry or the journal raises; 503 for all others."""
 
 
-PROBLEMS = problems()
-"""The errors that any operation of the API may answer with, for its description."""
+class Problem(Struct, frozen=True):
+    """An error of the API and what to do about it (RFC 9457)."""
+
+    type: Annotated[str, Meta(description="`urn:telemetry-hub:problem:` and the code.")]
+    title: Annotated[str, Meta(description="The status in words.")]
+    status: int
+    detail: Annotated[str, Meta(description="What is wrong with this request, and what to do.")]
+    code: Annotated[str, Meta(description="The error, for programs; its meaning never changes.")]
 
 
 class Refusal(Exception):
-    """A request that is not served: the status, and a sentence that says what to do.
+    """A request that the hub rejects: the status, and a sentence that says what to do.
 
-    `code` is the status' own where nothing more precise is said.
+    `code` is the one of the status if the request has no more precise one.
     """
 
     def __init__(
@@ -97,63 +101,35 @@ class Refusal(Exception):
         self.code = code
 
 
-def problem(
+def problem_response(
     status: int, detail: str, headers: dict[str, str] | None = None, *, code: ProblemCode | None = None
 ) -> Response:
-    """A problem as a response."""
+    """Return a problem as a response."""
     known = HTTPStatus(status)
     named = code or CODES.get(known, ProblemCode.INTERNAL if known >= 500 else ProblemCode.WRONG_REQUEST)
-    body = msgspec.json.encode(
-        {
-            "type": f"{TYPE_PREFIX}{named}",
-            "title": known.phrase,
-            "status": int(known),
-            "detail": detail,
-            "code": named.value,
-        }
-    )
-    return Response(body, status_code=int(known), media_type=MEDIA_TYPE, headers=headers)
+    problem = Problem(f"{TYPE_PREFIX}{named}", known.phrase, int(known), detail, named.value)
+    return Response(msgspec.json.encode(problem), status_code=int(known), media_type=MEDIA_TYPE, headers=headers)
 
 
-def install(api: FastAPI) -> None:
-    """Makes every error of the API a problem."""
-
-    @api.exception_handler(Refusal)
-    async def refused(_: Request, refusal: Refusal) -> Response:
-        return problem(refusal.status, refusal.detail, refusal.headers, code=refusal.code)
-
-    @api.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> Response:
-        errors = error.errors()
-        if errors[0]["loc"][:1] == ("body",) and not _is_json(request):
-            return problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"this takes no other body than JSON: {JSON_EXAMPLE}")
-        details = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in errors]
-        return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "; ".join(details))
-
-    @api.exception_handler(HTTPException)
-    async def failed(_: Request, error: HTTPException) -> Response:
-        return problem(error.status_code, str(error.detail), dict(error.headers or {}))
-
-    @api.exception_handler(Exception)
-    async def broken(_: Request, __: Exception) -> Response:
-        # It is raised again after this answer, and logged with where it came from.
-        return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "the hub failed at this request; its log says where")
+async def _refused(_: Request, refusal: Exception) -> Response:
+    assert isinstance(refusal, Refusal)
+    return problem_response(refusal.status, refusal.detail, refusal.headers, code=refusal.code)
 
 
-def describe(document: dict[str, Any]) -> None:
-    """Makes an OpenAPI document tell the problems of each operation: those that follow from what it takes, and their
-    shape under their own media type, where the framework files every model under application/json."""
-    for path, operations in document["paths"].items():
-        for operation in operations.values():
-            responses = operation["responses"]
-            for status in (*((404,) if "{" in path else ()), *((400, 413, 415) if "requestBody" in operation else ())):
-                responses.setdefault(str(status), {"description": HTTPStatus(status).phrase, "content": PROBLEM})
-            for response in responses.values():
-                content = response.get("content", {})
-                if MEDIA_TYPE in content and "application/json" in content:
-                    content[MEDIA_TYPE] = content.pop("application/json")
+async def _rejected(_: Request, error: Exception) -> Response:
+    assert isinstance(error, WireError)
+    return problem_response(WIRE_STATUSES.get(error.code, HTTPStatus.SERVICE_UNAVAILABLE), error.message)
 
 
-def _is_json(request: Request) -> bool:
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    return media_type == "application/json" or media_type.endswith("+json")
+async def _failed(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return problem_response(error.status_code, str(error.detail), dict(error.headers or {}))
+
+
+async def _broken(_: Request, __: Exception) -> Response:
+    # Starlette raises the exception again after this answer; it is logged with its origin.
+    return problem_response(HTTPStatus.INTERNAL_SERVER_ERROR, "the hub failed at this request; its log says where")
+
+
+HANDLERS = {Refusal: _refused, WireError: _rejected, HTTPException: _failed, Exception: _broken}
+"""Exception handlers that make every error of the API a problem."""

@@ -1,40 +1,43 @@
-"""Answers without an end in sight: encoded a part at a time, as fast as whoever asked reads them."""
+"""Answers of any length: encoded in parts, at the speed at which the client reads them."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
+from typing import Any
 
 import structlog
 from starlette.responses import StreamingResponse
+from starlette.types import Message, Send
 
-from hub.http.asgi import Send
-from hub.http.table import Table
-from hub.http.writers import Writer
-from hub.model.store import StoreError
+from hub.http.routing import encode
+from hub.http.tables import Table, Writer, type_of
+from hub.model.store import Aggregate, History, StoreError
 
 ROWS = 8_192
-"""Encoded at once: 0.7 MB of CSV, made in 10 ms."""
+"""Rows encoded at once: 0.7 MB of CSV, made in 10 ms. In JSON, half a megabyte of objects for a moment."""
 
 CHUNK_BYTES = 128 * 1024
-"""Given to the connection at once. It takes the next when less than 64 KiB of it are waiting to be sent."""
+"""Bytes given to the connection at once. It accepts the next chunk when fewer than 64 KiB wait to be sent. A part of a
+JSON answer is at least as large, except for the last one: many small series make few parts."""
 
 PATIENCE_S = 60.0
-"""A chunk has to be taken within this time, which is 2 kB/s. Who takes none holds one of the store's few scans."""
+"""The client has to accept a chunk within this time, which is 2 kB/s. One that reads nothing holds one of the store's
+few scans."""
 
 log = structlog.get_logger(__name__)
 
 
-async def encode(tables: AsyncIterator[Table], writer: Writer) -> AsyncGenerator[bytes, None]:
-    """The file of all tables, in parts that are not empty; none has rows of two tables.
+async def encode_tables(tables: AsyncIterator[Table], writer: Writer) -> AsyncGenerator[bytes, None]:
+    """Yield the file of all tables in parts that are not empty. No part contains rows of two tables.
 
-    The first comes when there is a table, or when there is certainly none: until then an error can still be told.
+    The first part comes when there is a table, or certainly none: until then the answer can still be an error.
     """
     head = await asyncio.to_thread(writer.begin)
     async for table in tables:
         for start in range(0, table.num_rows, ROWS):
-            # In a thread, since it takes milliseconds; pyarrow lets go of the interpreter meanwhile.
+            # In a thread, since it takes milliseconds; pyarrow releases the interpreter meanwhile.
             yield head + await asyncio.to_thread(writer.rows, table.slice(start, ROWS))
             head = b""
     tail = head + await asyncio.to_thread(writer.end)
@@ -42,11 +45,48 @@ async def encode(tables: AsyncIterator[Table], writer: Writer) -> AsyncGenerator
         yield tail
 
 
-class Stream(StreamingResponse):
-    """Sends the parts of a file, the first of which is there already.
+def history_json(history: History, aggregate: Aggregate) -> Iterator[bytes]:
+    """Yield a history as HistoryAnswer in JSON, in parts of about CHUNK_BYTES."""
+    part = bytearray()
+    for piece in _json_pieces(history, aggregate):
+        part += piece
+        if len(part) >= CHUNK_BYTES:
+            yield bytes(part)
+            part.clear()
+    yield bytes(part)
 
-    The parts are closed when they have ended, when whoever asked is gone, or takes nothing for `patience_s`. Where the
-    store fails before the end, the connection is broken off: what came does then not look whole.
+
+def _json_pieces(history: History, aggregate: Aggregate) -> Iterator[bytes]:
+    yield b'{"offset":%d,"series":[' % history.cursor.offset
+    for number, part in enumerate(history.series):
+        series = part.series
+        head = {
+            "device": series.device,
+            "metric": series.metric,
+            "type": type_of(series, aggregate),
+            "unit": series.unit,
+            "resolution": part.resolution,
+        }
+        yield (b"," if number else b"") + encode(head)[:-1] + b',"time_ns":['
+        yield from _json_items(part.times_ns)
+        yield b'],"values":['
+        yield from _json_items(part.values)
+        yield b"]}"
+    yield b"]}"
+
+
+def _json_items(column: Any) -> Iterator[bytes]:
+    for start in range(0, len(column), ROWS):
+        piece = column[start : start + ROWS]
+        array = encode(piece if isinstance(piece, list) else piece.tolist())
+        yield (b"," if start else b"") + array[1:-1]
+
+
+class StreamedFile(StreamingResponse):
+    """Sends the parts of a file. The first part exists already.
+
+    The parts are closed at their end, when the client disconnects, or when it accepts nothing for `patience_s`. If the
+    store fails before the end, the connection is broken, so that the client does not take the answer for complete.
     """
 
     def __init__(
@@ -64,7 +104,7 @@ class Stream(StreamingResponse):
         self._patience_s = patience_s
 
     async def stream_response(self, send: Send) -> None:
-        """The whole answer, or as much of it as there can be."""
+        """Send the whole answer, or as much of it as possible."""
         async with aclosing(self._parts):
             try:
                 await self._send(send, {"type": "http.response.start", "status": 200, "headers": self.raw_headers})
@@ -73,9 +113,9 @@ class Stream(StreamingResponse):
                     await self._send_part(send, part)
                 await self._send(send, {"type": "http.response.body", "body": b"", "more_body": False})
             except StoreError as error:
-                log.warning("an answer was broken off: the store failed", error=str(error))
+                log.warning("answer ended early: the store failed", error=str(error))
             except TimeoutError:
-                log.info("an answer was broken off: nobody reads it", seconds=self._patience_s)
+                log.info("answer ended early: the client reads nothing", seconds=self._patience_s)
 
     async def _send_part(self, send: Send, part: bytes) -> None:
         view = memoryview(part)
@@ -83,6 +123,6 @@ class Stream(StreamingResponse):
             chunk = view[start : start + CHUNK_BYTES]
             await self._send(send, {"type": "http.response.body", "body": chunk, "more_body": True})
 
-    async def _send(self, send: Send, message: dict[str, object]) -> None:
+    async def _send(self, send: Send, message: Message) -> None:
         async with asyncio.timeout(self._patience_s):
             await send(message)

@@ -1,67 +1,67 @@
-"""What a bridge to an MQTT broker tells of itself: plain counts since the hub started, from which others make rates."""
+"""The state of a bridge to an MQTT broker, as the bridge reports it and the API returns it.
+
+The counts begin with the start of the hub; a reader computes rates from two of them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
 
 Phase = Literal["connecting", "connected", "waiting"]
 
 
-class InboundCounts(NamedTuple):
-    """What came from the broker. Messages: `received` = `taken` + `undecodable` + `retained` + `own` + `copies` + those
-    at work.
+class InboundCounts(Struct, frozen=True):
+    """The traffic from a broker since the hub started.
 
-    `taken` were decoded and their readings are durable, `undecodable` are in quarantine, `retained` are values older
-    than the subscription and no new readings, `own` were published by this very hub, `copies` came by more than one
-    subscription. Readings: `accepted` are durable, `duplicates` were durable already.
+    `received` = `taken` + `undecodable` + `retained` + `own` + `copies` + the messages in progress.
     """
 
-    received: int = 0
-    taken: int = 0
-    undecodable: int = 0
-    retained: int = 0
-    own: int = 0
-    copies: int = 0
-    accepted: int = 0
-    duplicates: int = 0
+    received: Annotated[int, Meta(description="All messages, including those in progress.")] = 0
+    taken: Annotated[int, Meta(description="Messages whose readings are durable.")] = 0
+    undecodable: Annotated[int, Meta(description="Messages in quarantine, with their topics and payloads.")] = 0
+    retained: Annotated[int, Meta(description="Messages older than the subscription, which are no new readings.")] = 0
+    own: Annotated[int, Meta(description="Messages that this hub had published itself.")] = 0
+    copies: Annotated[int, Meta(description="Further copies of a message, by another subscription to its topic.")] = 0
+    accepted: Annotated[int, Meta(description="Readings that are durable.")] = 0
+    duplicates: Annotated[int, Meta(description="Readings that were durable already: the broker redelivered them.")] = 0
 
 
-class OutboundCounts(NamedTuple):
-    """What goes to the broker. Messages: `published` were handed to the connection, `acknowledged` by the broker (or,
-    at QoS 0, by the socket), `in_flight` wait for that now. `passed_over` counts entries that no template is for.
-    Never to arrive: messages that are `too_large` for the broker's packets or were `refused` by it, and entries that
-    are `missed`, because the journal had deleted them or they cannot be decoded any more.
+class OutboundCounts(Struct, frozen=True):
+    """The traffic to a broker since the hub started, and the position of the bridge in the journal."""
 
-    `offset` is the journal's consumer's cursor, `lag` the entries that it has still to do.
-    """
-
-    published: int = 0
-    acknowledged: int = 0
-    in_flight: int = 0
-    passed_over: int = 0
-    offset: int = 0
-    lag: int = 0
-    too_large: int = 0
-    refused: int = 0
-    missed: int = 0
+    published: Annotated[int, Meta(description="Messages given to the connection.")] = 0
+    acknowledged: Annotated[int, Meta(description="Messages that the broker acknowledged, or at QoS 0 the socket.")] = 0
+    in_flight: Annotated[int, Meta(description="Messages that wait for their acknowledgement now.")] = 0
+    passed_over: Annotated[int, Meta(description="Journal entries that no template is for.")] = 0
+    offset: Annotated[int, Meta(description="The cursor of the bridge in the journal.")] = 0
+    lag: Annotated[int, Meta(description="Journal entries still to process.")] = 0
+    too_large: Annotated[int, Meta(description="Messages skipped because they exceed the broker's packet size.")] = 0
+    refused: Annotated[int, Meta(description="Messages skipped because the broker refused them.")] = 0
+    missed: Annotated[
+        int, Meta(description="Journal entries deleted, or not decodable, before they were published.")
+    ] = 0
 
 
-class BridgeState(NamedTuple):
+class BridgeState(Struct, frozen=True):
     """A bridge as it is now.
 
-    `address` is the broker's URL without a password, `version` the protocol that was agreed ("5" or "3.1.1", "" while
-    it was never connected), `since_ns` the time of the last change of phase. `last_error` says why it waits; None while
-    all is well. `inward` is None where nothing is subscribed to, `outward` where nothing is published. `sparkplug` says
-    of a host application what was late, asked for again or left out, by reason; None where it is none.
+    `inward` is null if the bridge subscribes to nothing, `outward` if it publishes nothing.
     """
 
     name: str
-    address: str
-    version: str
+    address: Annotated[str, Meta(description="The broker's URL without a password.")]
+    version: Annotated[
+        str, Meta(description="The negotiated version of MQTT: `5` or `3.1.1`; empty before the first connection.")
+    ]
     phase: Phase
-    since_ns: int
-    last_error: str | None
+    since_ns: Annotated[int, Meta(description="The time of the last change of phase.")]
+    last_error: Annotated[str | None, Meta(description="Why the bridge waits, and what to do; null if it does not.")]
     inward: InboundCounts | None
     outward: OutboundCounts | None
-    sparkplug: Mapping[str, int] | None = None
+    sparkplug: Annotated[
+        Mapping[str, int] | None,
+        Meta(description="Of a Sparkplug host application: what was late, requested again or omitted, by reason."),
+    ] = None

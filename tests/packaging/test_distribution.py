@@ -17,7 +17,7 @@ import pytest
 from tests.packaging.installation import Distributions, Installation, build_distributions, install
 
 PAGE = "hub/http/static/index.html"
-SERVER_LIBRARIES = ("duckdb", "fastapi", "numpy", "pyarrow", "uvicorn")
+SERVER_LIBRARIES = ("duckdb", "numpy", "pyarrow", "starlette", "uvicorn")
 PAGE_URL = re.compile(r"http://127\.0\.0\.1:\d+/\S*\w\S*")
 """The one-time URL: with a path or a query, other than the hub's plain address."""
 

@@ -15,7 +15,7 @@ from hub.http.access import (
     Access,
     Authority,
     Credential,
-    Origin,
+    WebOrigin,
     check_listen,
     ended_session_cookie,
     find_credential,
@@ -325,8 +325,8 @@ def test_any_text_is_an_authority_or_none(text: str) -> None:
 
 def test_an_origin_has_its_scheme_s_port() -> None:
     """Unless it says another."""
-    assert parse_origin("HTTPS://Hub.example") == Origin("https", "hub.example", 443)
-    assert parse_origin("http://hub.example:81") == Origin("http", "hub.example", 81)
+    assert parse_origin("HTTPS://Hub.example") == WebOrigin("https", "hub.example", 443)
+    assert parse_origin("http://hub.example:81") == WebOrigin("http", "hub.example", 81)
 
 
 # The cookie, and where to listen.

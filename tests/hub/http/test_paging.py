@@ -1,4 +1,4 @@
-"""Lists that are told a page at a time: everything once, whatever changes meanwhile."""
+"""Tests of lists in pages: every item is returned once, whatever changes meanwhile."""
 
 from __future__ import annotations
 
@@ -6,45 +6,44 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.http.paging import Page, read_cursor, take_page, write_cursor
+from hub.http.paging import PageQuery, decode_cursor, encode_cursor, select_page
 from hub.http.problem import ProblemCode, Refusal
 
 names = st.text(max_size=4)
 
 
-def page_of(items: set[str], limit: int, cursor: str | None) -> Page[str]:
-    return take_page(items, str, list_name="names", limit=limit, cursor=cursor, kind=str)
+def page_of(items: set[str], limit: int, cursor: str | None) -> tuple[list[str], str | None]:
+    return select_page(items, str, PageQuery(limit, cursor), list_name="names", kind=str)
 
 
 @given(st.sets(names), st.integers(1, 5), st.lists(st.tuples(st.booleans(), names)))
-def test_what_is_there_all_the_while_is_told_once_and_in_order(
+def test_an_item_that_stays_is_returned_once_and_in_order(
     items: set[str], limit: int, changes: list[tuple[bool, str]]
 ) -> None:
-    """Between two pages one item comes or goes; no page is larger than asked for, and only the last has no cursor."""
+    """Between two pages one item is added or removed. No page exceeds its limit, and only the last has no cursor."""
     lasting = set(items)
-    told: list[str] = []
+    returned: list[str] = []
     cursor = None
     while True:
-        page = page_of(items, limit, cursor)
-        told += page.items
-        assert len(page.items) <= limit
-        cursor = page.next
+        page, cursor = page_of(items, limit, cursor)
+        returned += page
+        assert len(page) <= limit
         if cursor is None:
             break
-        assert page.items
+        assert page
         if changes:
             is_new, name = changes.pop()
             (items.add if is_new else items.discard)(name)
             lasting &= items
-    assert told == sorted(set(told))
-    assert lasting <= set(told)
+    assert returned == sorted(set(returned))
+    assert lasting <= set(returned)
 
 
 @given(st.tuples(st.integers(0, 2**63 - 1), st.text()))
-def test_a_cursor_is_read_as_it_was_written(key: tuple[int, str]) -> None:
-    """Also keys of several parts; it can stand in a URL as it is."""
-    cursor = write_cursor("tokens", key)
-    assert read_cursor(cursor, "tokens", tuple[int, str]) == key
+def test_a_decoded_cursor_is_the_encoded_key(key: tuple[int, str]) -> None:
+    """A key may have several parts. A URL can contain the cursor unchanged."""
+    cursor = encode_cursor("tokens", key)
+    assert decode_cursor(cursor, "tokens", tuple[int, str]) == key
     assert cursor.replace("-", "").replace("_", "").isalnum()
 
 
@@ -56,13 +55,13 @@ def test_a_cursor_is_read_as_it_was_written(key: tuple[int, str]) -> None:
         "é",
         "====",
         "AAAA",
-        write_cursor("tokens", 3),
-        write_cursor("events", "3"),
-        write_cursor("events", 2**64),
+        encode_cursor("tokens", 3),
+        encode_cursor("events", "3"),
+        encode_cursor("events", 2**64),
     ],
 )
-def test_what_is_no_cursor_of_this_list_is_refused(cursor: str) -> None:
-    """Another list's, one with another key, one that nobody made."""
+def test_a_cursor_of_another_list_is_refused(cursor: str) -> None:
+    """Also one with another kind of key, and text that is no cursor."""
     with pytest.raises(Refusal, match="no cursor of events") as refusal:
-        read_cursor(cursor, "events", int)
+        decode_cursor(cursor, "events", int)
     assert (refusal.value.status, refusal.value.code) == (422, ProblemCode.WRONG_CURSOR)

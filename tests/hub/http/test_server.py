@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import msgspec
 import pytest
+from starlette.types import Receive, Scope, Send
 from websockets.asyncio.client import connect
 
-from hub.http.asgi import Receive, Scope, Send
 from hub.http.server import MAX_BODY_BYTES, Router, Server, listen
 
 HASTE_S = 0.2

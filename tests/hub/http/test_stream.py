@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator
 from typing import Any
 
+import numpy as np
 import pytest
 
-from hub.http.stream import CHUNK_BYTES, Stream
-from hub.model.store import StoreUnavailable
+from hub.http.stream import CHUNK_BYTES, ROWS, StreamedFile, history_json
+from hub.model.batch import Series
+from hub.model.store import History, SeriesHistory, StoreCursor, StoreUnavailable
 
 PART = bytes(3 * CHUNK_BYTES + 1)
 SCOPE = {"type": "http", "asgi": {"spec_version": "2.3"}}
@@ -58,9 +61,9 @@ class Reader:
         return b"".join(message["body"] for message in self.messages[1:])
 
 
-async def begun(source: Source, *, patience_s: float = 60) -> Stream:
+async def begun(source: Source, *, patience_s: float = 60) -> StreamedFile:
     parts = source.parts()
-    return Stream(await anext(parts), parts, media_type="text/csv", patience_s=patience_s)
+    return StreamedFile(await anext(parts), parts, media_type="text/csv", patience_s=patience_s)
 
 
 async def test_everything_is_sent_in_chunks() -> None:
@@ -101,3 +104,37 @@ async def test_an_answer_that_the_store_cannot_end_does_not_look_whole(parts: in
     assert reader.body() == PART * parts
     assert all(message["more_body"] for message in reader.messages[1:])
     assert source.closed.is_set()
+
+
+@pytest.mark.parametrize("readings", [0, 1, ROWS, ROWS + 1, 10 * ROWS + 3])
+def test_the_parts_of_a_history_are_one_document(readings: int) -> None:
+    """Every number is exact, and the parts are neither many nor large."""
+    times_ns = 2**62 + np.arange(readings)
+    columns: list[tuple[Series, Any, list[Any]]] = [
+        (Series(1, "a", "x", "float", "°C"), np.arange(readings) / 8, [number / 8 for number in range(readings)]),
+        (Series(2, "a", "y", "boolean"), np.arange(readings) % 2 == 0, [not number % 2 for number in range(readings)]),
+        (Series(3, "b", 'z"', "string"), texts := [f"é{number}," for number in range(readings)], texts),
+        (Series(4, "b", "n", "integer"), times_ns, times_ns.tolist()),
+    ]
+    series = [SeriesHistory(known, times_ns, values, "raw") for known, values, _ in columns]
+    parts = list(history_json(History(StoreCursor("journal", 7), series), "minmax"))
+    assert all(CHUNK_BYTES <= len(part) < 4 * CHUNK_BYTES for part in parts[:-1])
+    answer = json.loads(b"".join(parts))
+    assert (list(answer), answer["offset"]) == (["offset", "series"], 7)
+    assert answer["series"] == [
+        {
+            "device": known.device,
+            "metric": known.metric,
+            "type": known.type,
+            "unit": known.unit,
+            "resolution": "raw",
+            "time_ns": times_ns.tolist(),
+            "values": values,
+        }
+        for known, _, values in columns
+    ]
+
+
+def test_a_history_without_series_is_a_document() -> None:
+    """It has an empty list."""
+    assert b"".join(history_json(History(StoreCursor("journal", 0), []), "avg")) == b'{"offset":0,"series":[]}'

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.http.attempts import CLOSE_FROM, FREE_FAILURES, FailedAttempts
+from hub.http.authenticator import CLOSE_FROM, FREE_FAILURES, FailedAttempts
 from wire.limits import AUTHENTICATION_SECONDS
 
 gaps_s = st.floats(0, 60)
@@ -16,7 +16,7 @@ gaps_s = st.floats(0, 60)
 def test_a_loop_of_failures_is_slowed_down_and_then_closed() -> None:
     """The first answers come at once, the next later and later, then there are none."""
     failed = FailedAttempts()
-    penalties = [failed.fail("192.0.2.1", 0.0) for _ in range(3 * CLOSE_FROM)]
+    penalties = [failed.record_failure("192.0.2.1", 0.0) for _ in range(3 * CLOSE_FROM)]
     assert [penalty.delay_s for penalty in penalties[:FREE_FAILURES]] == [0.0] * FREE_FAILURES
     delays = [penalty.delay_s for penalty in penalties[FREE_FAILURES - 1 : CLOSE_FROM - 1]]
     assert all(later > earlier for earlier, later in pairwise(delays))
@@ -27,16 +27,16 @@ def test_each_address_pays_for_itself() -> None:
     """Others get their answers at once."""
     failed = FailedAttempts()
     for _ in range(CLOSE_FROM):
-        failed.fail("192.0.2.1", 0.0)
-    assert failed.fail("192.0.2.2", 0.0) == (0.0, False)
+        failed.record_failure("192.0.2.1", 0.0)
+    assert failed.record_failure("192.0.2.2", 0.0) == (0.0, False)
 
 
 def test_failures_are_forgotten() -> None:
     """Within a minute, however many there were."""
     failed = FailedAttempts()
     for _ in range(10_000):
-        failed.fail("192.0.2.1", 0.0)
-    assert failed.fail("192.0.2.1", 60.0) == (0.0, False)
+        failed.record_failure("192.0.2.1", 0.0)
+    assert failed.record_failure("192.0.2.1", 60.0) == (0.0, False)
 
 
 @given(st.lists(gaps_s, max_size=50))
@@ -46,7 +46,7 @@ def test_no_answer_waits_longer_than_an_unauthenticated_connection(gaps: list[fl
     now_s = 0.0
     for gap_s in gaps:
         now_s += gap_s
-        penalty = failed.fail("192.0.2.1", now_s)
+        penalty = failed.record_failure("192.0.2.1", now_s)
         assert 0.0 <= penalty.delay_s < AUTHENTICATION_SECONDS
 
 
@@ -57,7 +57,7 @@ def test_memory_is_bounded(failures: list[tuple[float, int]]) -> None:
     now_s = 0.0
     for gap_s, address in failures:
         now_s += gap_s
-        failed.fail(f"192.0.2.{address}", now_s)
+        failed.record_failure(f"192.0.2.{address}", now_s)
         assert len(failed) <= 3
 
 
@@ -65,22 +65,22 @@ def test_the_longest_quiet_address_is_forgotten_first() -> None:
     """A loop cannot wash its own count away with one other address."""
     failed = FailedAttempts(max_addresses=2)
     for _ in range(CLOSE_FROM):
-        failed.fail("192.0.2.1", 0.0)
-        failed.fail("192.0.2.2", 0.0)
-    failed.fail("192.0.2.1", 0.0)
-    failed.fail("192.0.2.3", 0.0)
-    assert failed.fail("192.0.2.1", 0.0).close
-    assert failed.fail("192.0.2.2", 0.0) == (0.0, False)
+        failed.record_failure("192.0.2.1", 0.0)
+        failed.record_failure("192.0.2.2", 0.0)
+    failed.record_failure("192.0.2.1", 0.0)
+    failed.record_failure("192.0.2.3", 0.0)
+    assert failed.record_failure("192.0.2.1", 0.0).close
+    assert failed.record_failure("192.0.2.2", 0.0) == (0.0, False)
 
 
 def test_one_machine_s_ipv6_addresses_are_one() -> None:
     """A machine has a whole /64; an IPv4 address in IPv6 form is that IPv4 address; anything else is a name."""
     failed = FailedAttempts()
     for number in range(CLOSE_FROM):
-        failed.fail(f"2001:db8:0:1::{number:x}", 0.0)
-        failed.fail(("::ffff:192.0.2.1", "192.0.2.1")[number % 2], 0.0)
-        failed.fail("x" * 100 + str(number), 0.0)
-    assert failed.fail("2001:db8:0:1:ffff::1", 0.0).close
-    assert failed.fail("192.0.2.1", 0.0).close
-    assert failed.fail("2001:db8:0:2::1", 0.0) == (0.0, False)
+        failed.record_failure(f"2001:db8:0:1::{number:x}", 0.0)
+        failed.record_failure(("::ffff:192.0.2.1", "192.0.2.1")[number % 2], 0.0)
+        failed.record_failure("x" * 100 + str(number), 0.0)
+    assert failed.record_failure("2001:db8:0:1:ffff::1", 0.0).close
+    assert failed.record_failure("192.0.2.1", 0.0).close
+    assert failed.record_failure("2001:db8:0:2::1", 0.0) == (0.0, False)
     assert len(failed) == 4

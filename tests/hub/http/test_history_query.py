@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from hub.http.media import ARROW, CSV, JSON, choose_format
+from hub.http.history_query import MEDIA_TYPES, choose_format, media_types
 from hub.http.problem import Refusal
 
-OFFERED = {"json": JSON, "csv": CSV, "arrow": ARROW}
+OFFERED = media_types(["json", "csv", "arrow"])
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ OFFERED = {"json": JSON, "csv": CSV, "arrow": ARROW}
         (None, "text/csv", "csv"),
         (None, "text/*", "csv"),
         (None, "TEXT/CSV; charset=utf-8", "csv"),
-        (None, f"application/json;q=0.5, {ARROW}", "arrow"),
+        (None, f"application/json;q=0.5, {MEDIA_TYPES['arrow']}", "arrow"),
         (None, "text/csv;q=0.2, */*;q=0.1", "csv"),
         (None, "application/json;q=0, */*", "csv"),
         (None, "application/*;q=0.3, text/csv;q=0.3", "json"),

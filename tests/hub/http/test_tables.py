@@ -16,8 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from line_protocol_parser import parse_line
 
-from hub.http.table import UTC, Layout, read_export
-from hub.http.writers import ArrowWriter, CsvWriter, LineWriter, Writer
+from hub.http.tables import UTC, ArrowWriter, CsvWriter, Layout, LineWriter, Writer, read_export
 from hub.model.batch import Series
 from hub.model.store import SeriesHistory
 from wire.limits import MAX_INTEGER, MAX_TIME_NS, MIN_INTEGER

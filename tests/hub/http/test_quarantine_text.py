@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.http.readable import MAX_CHARACTERS, MAX_ITEMS, readable
+from hub.http.quarantine_text import MAX_CHARACTERS, MAX_ITEMS, readable, remediation
 from wire.codec import Format
+from wire.errors import Code
 
 scalars = (
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text(max_size=9)
@@ -104,3 +105,16 @@ def test_no_message_is_longer_than_a_page_can_show() -> None:
         text, shortened = readable(msgspec.json.encode(content), "json")
         assert len(text) <= MAX_CHARACTERS + 1
         assert shortened
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        Code.BAD_MESSAGE, Code.UNKNOWN_METRIC, Code.TYPE_CONFLICT, Code.WRONG_TYPE, Code.OUT_OF_RANGE, Code.NOT_FINITE,
+        Code.LENGTH_MISMATCH, Code.EMPTY, Code.TOO_MANY,
+    ],
+)  # fmt: skip
+def test_each_reason_of_the_device_protocol_has_its_own_remediation(code: Code) -> None:
+    """Any other code comes from a store."""
+    assert remediation(code.value) != remediation("whatever the store says")
+    assert "store" in remediation("whatever the store says")

@@ -14,8 +14,7 @@ from uvicorn.server import ServerState
 from websockets.frames import Close, Frame, Opcode
 from websockets.server import ServerProtocol
 
-from hub.http.direct import DirectWebSocket
-from hub.http.frames import frame_end, take_messages
+from hub.http.websocket import DirectWebSocket, frame_end, split_messages
 
 LIMIT = 70_000
 """Above 65,535, where a length takes eight bytes."""
@@ -88,7 +87,7 @@ async def read(chunks: list[bytes], *, cuts: bool, refuse: int | None = None, ea
     connection.data_received(HANDSHAKE)
     if early:
         connection.data_received(early)
-    connection._cuts = connection._cuts and cuts
+    connection._splits = connection._splits and cuts
     await accepted.wait()
     begin = len(wire.written)
     for chunk in chunks:
@@ -169,7 +168,7 @@ def test_messages_are_taken_until_something_else_comes() -> None:
     """The rest begins exactly there."""
     ordinary = masked(Opcode.TEXT, b"a") + masked(Opcode.BINARY, b"")
     for rest in (masked(Opcode.PING, b""), masked(Opcode.TEXT, b"half", fin=False), masked(Opcode.TEXT, b"cut")[:-1]):
-        assert take_messages(ordinary + rest, 0, LIMIT) == ([(b"a", True), (b"", False)], len(ordinary))
+        assert split_messages(ordinary + rest, 0, LIMIT) == ([(b"a", True), (b"", False)], len(ordinary))
 
 
 async def test_messages_do_not_pass_websockets(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,460 @@
+"""The answers of the HTTP API and the bodies of its requests.
+
+These structs are the only definition: the hub encodes and validates with them, the OpenAPI document is made from them,
+and the page's TypeScript types are generated from that document. The states of MQTT bridges are in hub.model.bridge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from hub.model.bridge import BridgeState
+from wire import limits
+from wire.model import MetricType, Value
+
+TimeNs = int
+"""Nanoseconds since 1970 UTC; 0 where there is no such time yet."""
+
+DEVICE_SELECTORS = "Device ids; `*` stands for any run of characters."
+METRIC_SELECTORS = "Metric names, likewise; all without it."
+
+MAX_TOKEN_LIFE_S = 100 * 366 * 86_400
+"""A token that has to live longer needs no expiry."""
+
+MAX_TOKEN_LABEL = 128
+"""Characters."""
+
+MAX_CODE = 64
+"""Characters of a reason's code, including the codes of stores."""
+
+MAX_RETIRED = 1_000
+"""Devices that an answer lists by id. For more of them it contains only the count."""
+
+Selector = Annotated[str, Meta(min_length=1, max_length=limits.MAX_METRIC_NAME)]
+
+
+class Page(Struct, kw_only=True):
+    """A part of a list, in the order of the list."""
+
+    next: Annotated[str | None, Meta(description="The `cursor` of the next part; null at the end.")]
+
+
+# The hub, its devices and their readings.
+
+
+class HubDetails(Struct, frozen=True):
+    """The hub, its journal, the caller's role, and the problems that /ready reports."""
+
+    hub: str
+    name: str
+    version: str
+    journal: str
+    started_ns: TimeNs
+    time_ns: TimeNs
+    role: str
+    problems: Annotated[
+        Mapping[str, str], Meta(description="By part: a sentence that says what is wrong and what to do.")
+    ]
+    mqtt: Annotated[bool, Meta(description="Whether the hub has a bridge to an MQTT broker.")]
+
+
+class TimedValue(Struct, frozen=True):
+    """A value at a time (nanoseconds since 1970 UTC)."""
+
+    time_ns: TimeNs
+    value: Value
+
+
+class MetricDetails(Struct, frozen=True):
+    """A metric and its latest reading."""
+
+    metric: str
+    type: MetricType
+    unit: str
+    description: str
+    latest: TimedValue | None
+
+
+class DeviceDetails(Struct, frozen=True):
+    """A device as the fleet shows it; times are 0 when there is none yet."""
+
+    device: str
+    connected: bool
+    since: Annotated[TimeNs, Meta(description="When it connected or disconnected.")]
+    seen: Annotated[TimeNs, Meta(description="When the hub received its last batch.")]
+    epoch: str | None
+    acked: int
+    backlog: int
+    agent: str
+    tags: dict[str, str]
+    clock_offset_ns: int | None
+    clock_error_ns: int | None
+    retired: bool
+    metrics: Sequence[MetricDetails]
+
+
+class DevicesPage(Page):
+    """The fleet."""
+
+    devices: Sequence[DeviceDetails]
+
+
+class MetricsPage(Page):
+    """The metrics of a device."""
+
+    metrics: Sequence[MetricDetails]
+
+
+class LatestMetric(MetricDetails, frozen=True, kw_only=True):
+    """A metric of a device and its latest reading."""
+
+    device: str
+
+
+class LatestPage(Page):
+    """Latest readings."""
+
+    latest: Sequence[LatestMetric]
+
+
+class EventDetails(Struct, frozen=True):
+    """An event of a device."""
+
+    id: int
+    time_ns: TimeNs
+    kind: str
+    detail: str
+
+
+class EventsPage(Page):
+    """The recent events of a device, newest first."""
+
+    events: Sequence[EventDetails]
+
+
+class SeriesPoints(Struct, frozen=True):
+    """The readings of one series, in order of time."""
+
+    device: str
+    metric: str
+    type: MetricType
+    unit: str
+    resolution: Annotated[
+        Literal["raw", "reduced", "minute", "hour"],
+        Meta(description="Every stored reading, or points computed from readings, minutes or hours."),
+    ]
+    time_ns: list[TimeNs]
+    values: list[Value]
+
+
+class HistoryAnswer(Struct, frozen=True):
+    """Stored readings. They contain exactly the entries of the journal up to `offset`."""
+
+    offset: int
+    series: list[SeriesPoints]
+
+
+class RetireRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """The devices to retire."""
+
+    devices: Annotated[
+        list[Selector], Meta(min_length=1, max_length=limits.MAX_SELECTORS, description=DEVICE_SELECTORS)
+    ]
+    unseen_since_ns: Annotated[
+        TimeNs | None, Meta(description="Only devices that have sent nothing since this time. null: all.")
+    ] = None
+    dry_run: Annotated[bool, Meta(description="Only return the devices that would be retired.")] = False
+
+
+class RetireResult(Struct, frozen=True):
+    """The devices that were retired, or would be."""
+
+    count: int
+    devices: Annotated[Sequence[str], Meta(description=f"In order of ids, the first {MAX_RETIRED:,}.")]
+    connected: Annotated[
+        int, Meta(description="Of these, the connected ones. They return to service with their next batch.")
+    ]
+
+
+# The flow: the accounting of every batch and reading.
+
+
+class JournalDetails(Struct, frozen=True):
+    """The range and the size of the journal."""
+
+    id: str
+    first_offset: int
+    last_offset: int
+    size_bytes: int
+
+
+class ReadingBalance(Struct, frozen=True, kw_only=True):
+    """Where the accepted readings are: `accepted` = `stored` + `waiting` + `refused` + `expired`."""
+
+    stored: Annotated[int | None, Meta(description="In the store. null until the store is open.")]
+    waiting: Annotated[int | None, Meta(description="In the journal, for the store. null while they are counted.")]
+    refused: Annotated[int | None, Meta(description="In quarantine, because the store never takes them.")]
+    expired: Annotated[int | None, Meta(description="Deleted from the store by its retention.")]
+    difference: Annotated[
+        int | None,
+        Meta(description="`accepted` minus the other four: 0 if the accounting balances. null if one is not known."),
+    ]
+
+
+class ConsumerDetails(ReadingBalance, frozen=True, kw_only=True):
+    """A consumer of the journal: its offset, its lag in entries, and its accounting."""
+
+    name: str
+    offset: int
+    lag: int
+
+
+class StoreDetails(Struct, frozen=True):
+    """The state of the store: its phase, since when, and the error for which it waits."""
+
+    phase: Literal["opening", "running", "waiting"]
+    since_ns: TimeNs
+    error: str | None
+    missed: Annotated[
+        int,
+        Meta(
+            description="Journal entries that were deleted before the store got them, since the hub started. Not 0 "
+            "only if the journal or the store was restored from a copy."
+        ),
+    ]
+
+
+class FlowCounts(ReadingBalance, frozen=True, kw_only=True):
+    """Totals since the data directory was created. `accepted`, `moved` and the balance count readings."""
+
+    accepted_batches: int
+    accepted: int
+    duplicate_batches: int
+    quarantined_batches: int
+    lost_batches: int
+    moved: int
+
+
+class DeviceFlow(FlowCounts, frozen=True, kw_only=True):
+    """The accounting of a device: its epoch, its newest acknowledged batch, and its totals."""
+
+    device: str
+    epoch: str
+    acked: int
+
+
+class FlowDetails(Struct, frozen=True):
+    """Where every batch and reading is."""
+
+    journal: JournalDetails
+    consumers: list[ConsumerDetails]
+    store: StoreDetails
+    totals: FlowCounts
+    quarantine_dropped: Annotated[int, Meta(description="Batches that left the full quarantine, the oldest first.")]
+    dropped_events: Annotated[int, Meta(description="Events lost to a failing disk since the hub started.")]
+    bad_messages: Annotated[
+        int,
+        Meta(
+            description="Frames that were no message of the device protocol and ended their connection, since the hub "
+            "started. A batch with a wrong content is in quarantine instead."
+        ),
+    ]
+    devices: list[DeviceFlow]
+
+
+class AuditedMetric(Struct, frozen=True):
+    """The readings of a metric: by the accounting between the first two numbers, and as counted in the store.
+
+    The first two numbers differ only if readings were written or deleted during the count.
+    """
+
+    metric: str
+    type: MetricType
+    stored_least: int
+    stored_most: int
+    counted: int
+    expired: int
+    refused: int
+
+
+class DeviceAudit(DeviceFlow, frozen=True, kw_only=True):
+    """The accounting of a device, and what the store contains of it."""
+
+    metrics: list[AuditedMetric]
+
+
+# Tokens and sessions.
+
+
+class TokenRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """A token to create: for a device with `device`, for a gateway with `devices` (a pattern), else with neither."""
+
+    role: Literal["device", "gateway", "viewer", "operator", "admin"]
+    device: str | None = None
+    devices: str | None = None
+    label: Annotated[str, Meta(max_length=MAX_TOKEN_LABEL)] = ""
+    expires_in_s: Annotated[
+        Annotated[int, Meta(ge=1, le=MAX_TOKEN_LIFE_S)] | None,
+        Meta(description="Seconds for which it is valid; without it, until it is revoked."),
+    ] = None
+
+
+class CreatedToken(Struct, frozen=True):
+    """A created token. Only this answer contains the token itself."""
+
+    id: str
+    token: str
+
+
+class TokenDetails(Struct, frozen=True):
+    """A token, without its secret."""
+
+    id: str
+    role: str
+    pattern: str
+    label: str
+    created_ns: TimeNs
+    last_used_ns: TimeNs | None
+    expires_ns: TimeNs | None
+
+
+class TokensPage(Page):
+    """All tokens that are not revoked."""
+
+    tokens: list[TokenDetails]
+
+
+class SignIn(Struct, frozen=True, forbid_unknown_fields=True):
+    """A token to sign in with."""
+
+    token: Annotated[str, Meta(max_length=limits.MAX_TOKEN)]
+
+
+# Operations and MQTT.
+
+
+class Readiness(Struct, frozen=True):
+    """Whether the hub can do its work, and by part what prevents it."""
+
+    ready: bool
+    problems: Mapping[str, str]
+    warnings: Annotated[
+        Mapping[str, str],
+        Meta(description="Other problems by part. An unavailable broker, for example, leaves the hub ready."),
+    ]
+
+
+class BridgesAnswer(Struct, frozen=True):
+    """Every bridge to an MQTT broker, in the order of the settings."""
+
+    time_ns: TimeNs
+    bridges: Sequence[BridgeState]
+
+
+# The quarantine.
+
+
+class QuarantinedBatch(Struct, frozen=True):
+    """A batch that the hub could not accept, or readings that the store refused, and the reason."""
+
+    offset: int
+    device: str
+    epoch: str
+    seq: int
+    received_ns: TimeNs
+    code: str
+    message: str
+    format: Literal["json", "msgpack"]
+    size_bytes: int
+
+
+class QuarantinePage(Page):
+    """The batches in quarantine, newest first."""
+
+    quarantine: list[QuarantinedBatch]
+
+
+class QuarantinedMessage(QuarantinedBatch, frozen=True, kw_only=True):
+    """A batch in quarantine with its content, and with what a person can do about it."""
+
+    text: Annotated[
+        str,
+        Meta(description="The message as JSON, with packed columns as numbers. A `…` stands for omitted content."),
+    ]
+    shortened: Annotated[bool, Meta(description="Whether something is omitted from `text`.")]
+    advice: str
+
+
+class CodeCount(Struct, frozen=True):
+    """The batches in quarantine for one reason."""
+
+    code: str
+    entries: int
+    devices: int
+    size_bytes: int
+    oldest_ns: TimeNs
+    newest_ns: TimeNs
+    advice: str
+
+
+class DeviceCodeCount(Struct, frozen=True):
+    """The batches of one device in quarantine for one reason."""
+
+    code: str
+    device: str
+    entries: int
+    newest_ns: TimeNs
+
+
+class QuarantineCounts(Struct, frozen=True):
+    """The number of batches in quarantine by reason and by device, the largest numbers first."""
+
+    entries: int
+    size_bytes: int
+    newest: Annotated[int, Meta(description="The newest offset; 0 for none.")]
+    dropped: Annotated[
+        int, Meta(description="Batches that left the full quarantine, the oldest first, since the journal was created.")
+    ]
+    codes: list[CodeCount]
+    devices: list[DeviceCodeCount]
+    left_out: Annotated[int, Meta(description="Pairs of device and reason that `devices` omits, beyond its bound.")]
+
+
+class RetryRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """The batches to retry: all that match. Without any field, the whole quarantine."""
+
+    device: Annotated[str, Meta(max_length=limits.MAX_DEVICE_ID)] | None = None
+    code: Annotated[str, Meta(max_length=MAX_CODE)] | None = None
+    after: Annotated[
+        int,
+        Meta(ge=0, le=limits.MAX_SEQ, description="Only offsets after this one: the `next` of the answer before."),
+    ] = 0
+    up_to: Annotated[int, Meta(ge=0, le=limits.MAX_SEQ, description="Only offsets up to this one.")] = limits.MAX_SEQ
+
+
+class RetryResult(Struct, frozen=True):
+    """The result of a retry of at most 1,000 batches: repeat it with `after` = `next` until that is null."""
+
+    accepted: int
+    readings: Annotated[int, Meta(description="Readings in the accepted batches.")]
+    refused: int
+    reasons: Annotated[dict[str, int], Meta(description="The number of batches that stay, by the newest code.")]
+    next: int | None
+
+
+class RetriedBatch(Struct, frozen=True):
+    """The result of the retry of one batch; code and message say why it stays."""
+
+    accepted: bool
+    readings: int
+    code: str | None
+    message: str | None
+
+
+class DeletedCount(Struct, frozen=True):
+    """The number of deleted batches."""
+
+    deleted: int

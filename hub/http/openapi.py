@@ -1,0 +1,126 @@
+"""The OpenAPI 3.1 document of the HTTP API, made from its operations and their structs.
+
+`python -m hub.http.openapi` prints it without a running hub.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from functools import partial
+from http import HTTPStatus
+from importlib.metadata import version
+from typing import Any
+
+import msgspec
+from starlette.responses import Response
+
+from hub.http import problem
+from hub.http.problem import Problem
+from hub.http.routing import Operation, json_response, operation, operations_of
+
+DESCRIPTION = "Times are integer nanoseconds since 1970 UTC. Sign in with `Authorization: Bearer TOKEN`."
+
+ERRORS = (401, 403, 422, 429)
+"""Statuses that any operation for authenticated callers may answer with."""
+
+BODY_ERRORS = (400, 413, 415, 422)
+
+components_of = partial(msgspec.json.schema_components, ref_template="#/components/schemas/{name}")
+
+
+class DescriptionRoutes:
+    """The operation that answers with the document."""
+
+    def __init__(self, resources: Iterable[type]) -> None:
+        self._document = describe(resources)
+
+    @operation("GET", "/api/v1/openapi.json", described=False)
+    async def description(self) -> Response:
+        """Describe every operation."""
+        return json_response(self._document)
+
+
+def describe(resources: Iterable[type]) -> dict[str, Any]:
+    """Return the document of these resources."""
+    operations = [found for resource in resources for found in operations_of(resource) if found.described]
+    structs = {Problem, *filter(None, (kind for op in operations for kind in (op.hints.get("body"), op.answer)))}
+    _, schemas = components_of(sorted(structs, key=lambda struct: struct.__name__))
+    paths: dict[str, dict[str, Any]] = {}
+    for found in operations:
+        paths.setdefault(found.path, {})[found.method.lower()] = _operation(found)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Telemetry Hub", "description": DESCRIPTION, "version": version("telemetry-hub")},
+        "paths": paths,
+        "components": {"schemas": dict(sorted(schemas.items()))},
+    }
+
+
+def _operation(found: Operation) -> dict[str, Any]:
+    body = found.hints.get("body")
+    name = found.handler.__name__
+    described = {
+        "operationId": name,
+        "summary": name.replace("_", " ").capitalize(),
+        "description": " ".join((found.handler.__doc__ or "").split()),
+        "parameters": [*_path_parameters(found), *_query_parameters(found)],
+        "responses": _responses(found, takes_body=body is not None),
+    }
+    if body is not None:
+        described["requestBody"] = {"required": True, "content": _content(["application/json"], body)}
+    return described
+
+
+def _responses(found: Operation, *, takes_body: bool) -> dict[str, Any]:
+    json = ["application/json"] if found.answer is not None else []
+    content = {**_content(found.media_types, None), **_content(json, found.answer)}
+    statuses = {
+        *(ERRORS if found.is_protected else ()),
+        *(BODY_ERRORS if takes_body else ()),
+        *((404, 422) if found.path_types else ()),
+        *found.errors,
+    }
+    described = {status: _content([problem.MEDIA_TYPE], Problem) for status in statuses}
+    described.update(dict.fromkeys((found.status, *found.also), content))
+    return {
+        str(status): {"description": HTTPStatus(status).phrase, **({"content": content} if content else {})}
+        for status, content in sorted(described.items())
+    }
+
+
+def _content(media_types: Sequence[str], struct: Any) -> dict[str, Any]:
+    schema = {} if struct is None else {"schema": components_of([struct])[0][0]}
+    return dict.fromkeys(media_types, schema)
+
+
+def _path_parameters(found: Operation) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "in": "path", "required": True, "schema": msgspec.json.schema(kind)}
+        for name, kind in found.path_types.items()
+    ]
+
+
+def _query_parameters(found: Operation) -> list[dict[str, Any]]:
+    kind = found.hints.get("query")
+    if kind is None:
+        return []
+    schema = components_of([kind])[1][kind.__name__]
+    described = []
+    for name, field in schema["properties"].items():
+        parameter = {"name": name, "in": "query", "required": name in schema["required"], "schema": field}
+        if "description" in field:
+            parameter["description"] = field.pop("description")
+        described.append(parameter)
+    return described
+
+
+def main() -> None:
+    """Print the document."""
+    from hub.http.application import RESOURCES
+
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(describe(RESOURCES)), indent=2).decode() + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""The text about a message in quarantine for a person: its content, and what to do about the reason. Pure.
+
+The content is JSON, whatever the format of the message, and has a bounded length.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from struct import unpack
+from typing import Any, NamedTuple
+
+import msgspec
+
+from hub.model.store import FIELD_CONFLICT
+from wire.codec import Format
+from wire.columns import ITEM_BYTES
+from wire.errors import Code
+
+MAX_ITEMS = 200
+"""Items of each list and object: more rows of a batch than a person reads."""
+
+MAX_TEXT = 2_000
+"""Characters of one string."""
+
+MAX_DEPTH = 12
+"""Levels of lists within lists: a batch has three."""
+
+MAX_CHARACTERS = 64 * 1024
+"""Characters of the whole text: a page shows them without a pause."""
+
+INDENT = "  "
+
+OMITTED = "…"
+
+
+class Readable(NamedTuple):
+    """The text, and whether it omits something (marked by a `…`)."""
+
+    text: str
+    shortened: bool
+
+
+def readable(payload: bytes, format: Format) -> Readable:
+    """Return the message as JSON, with a line for each member of an object, and each list on one line.
+
+    Packed columns become numbers, and a NaN in them (no value) becomes null. Invalid JSON is returned unchanged, and
+    invalid msgpack in hexadecimal.
+    """
+    try:
+        content = json.loads(payload) if format == "json" else msgspec.msgpack.decode(payload, ext_hook=_extension)
+    except (ValueError, RecursionError, msgspec.DecodeError):
+        text = payload[: MAX_CHARACTERS + 1].decode(errors="replace") if format == "json" else payload.hex(" ")
+        return Readable(*_cut(text, MAX_CHARACTERS))
+    writer = _TextWriter()
+    # UTF-8 has no half of a surrogate pair; JSON can escape it, and the escape is kept.
+    text = writer.value(content, "", "").encode(errors="backslashreplace").decode()
+    short, is_cut = _cut(text, MAX_CHARACTERS)
+    return Readable(short, is_cut or writer.shortened)
+
+
+class _TextWriter:
+    """Writes values as JSON and records whether anything is omitted."""
+
+    def __init__(self) -> None:
+        self.shortened = False
+
+    def value(self, value: Any, name: str, indent: str) -> str:
+        """Return the text of a value: the member `name` of its object, indented by `indent`."""
+        if len(indent) > MAX_DEPTH * len(INDENT):
+            self.shortened = True
+            return OMITTED
+        match value:
+            case dict():
+                return self._object(value, indent)
+            case bytes():
+                return self._bytes(value, name, indent)
+            case list() | tuple():
+                return self._list(value, name, indent)
+            case str():
+                text, is_cut = _cut(value, MAX_TEXT)
+                self.shortened |= is_cut
+                return json.dumps(text, ensure_ascii=False)
+            case float() if not math.isfinite(value):
+                return str(value)
+        return json.dumps(value, default=str)
+
+    def _object(self, members: dict[Any, Any], indent: str) -> str:
+        inner = indent + INDENT
+        lines = [
+            f"{inner}{self.value(str(name), '', inner)}: {self.value(value, str(name), inner)}"
+            for name, value in [*members.items()][:MAX_ITEMS]
+        ]
+        if len(members) > MAX_ITEMS:
+            self.shortened = True
+            lines.append(f"{inner}{OMITTED} {len(members) - MAX_ITEMS} more")
+        body = ",\n".join(lines)
+        return f"{{\n{body}\n{indent}}}" if lines else "{}"
+
+    def _list(self, items: list[Any] | tuple[Any, ...], name: str, indent: str) -> str:
+        texts = [self.value(item, name, indent + INDENT) for item in items[:MAX_ITEMS]]
+        if len(items) > MAX_ITEMS:
+            self.shortened = True
+            texts.append(f"{OMITTED} {len(items) - MAX_ITEMS} more")
+        return f"[{', '.join(texts)}]"
+
+    def _bytes(self, packed: bytes, name: str, indent: str) -> str:
+        """Return a packed column as numbers: times are integers, all others floats. Other bytes are hexadecimal."""
+        rows, rest = divmod(len(packed), ITEM_BYTES)
+        if rest:
+            text, is_cut = _cut(packed.hex(" "), MAX_TEXT)
+            self.shortened |= is_cut
+            return json.dumps(f"{len(packed)} bytes: {text}", ensure_ascii=False)
+        shown = min(rows, MAX_ITEMS)
+        kind = "q" if name == "time" and len(indent) == len(INDENT) else "d"
+        numbers = unpack(f"<{shown}{kind}", packed[: shown * ITEM_BYTES])
+        column = [None if number != number else number for number in numbers]
+        texts = [self.value(number, name, indent + INDENT) for number in column]
+        if rows > shown:
+            self.shortened = True
+            texts.append(f"{OMITTED} {rows - shown} more")
+        return f"[{', '.join(texts)}]"
+
+
+def _cut(text: str, length: int) -> tuple[str, bool]:
+    return (f"{text[:length]}{OMITTED}", True) if len(text) > length else (text, False)
+
+
+def _extension(code: int, data: memoryview) -> str:
+    return f"extension {code}: {bytes(data).hex(' ')}"
+
+
+_REMEDIATIONS: dict[str, str] = {
+    Code.UNKNOWN_METRIC: (
+        "The device sent a metric that it had not declared. Have its agent declare it with name, unit and type, then "
+        "retry."
+    ),
+    Code.TYPE_CONFLICT: (
+        "The hub knows the metric with another type, which the reason names. Give the metric its old type or another "
+        "name in the device's program. A retry accepts the readings that fit."
+    ),
+    FIELD_CONFLICT: (
+        "The field of this metric in the store has values of another type, from another device or another program. "
+        "Give each device its own measurement (store.measurement), or delete the old values from the store, then retry."
+    ),
+    Code.WRONG_TYPE: (
+        "A value does not have the declared type of its metric. Correct the device's program. Retry if the metric was "
+        "wrong in the hub; delete the batch otherwise."
+    ),
+    Code.OUT_OF_RANGE: (
+        "A number, a time or a text is outside the range that can be stored. Check the device's clock and its sensor's "
+        "limits. The batch itself cannot be accepted: delete it when you no longer need it."
+    ),
+    Code.NOT_FINITE: (
+        "NaN and infinity are not valid readings. Change the device's program to omit a missing value. The batch "
+        "itself cannot be accepted: delete it when you no longer need it."
+    ),
+    Code.LENGTH_MISMATCH: (
+        "The columns of the batch have different lengths, so the times of its values are unknown. Correct the device's "
+        "program and delete the batch."
+    ),
+    Code.EMPTY: "The batch has no reading. Correct the device's program and delete the batch; no data is lost.",
+    Code.TOO_MANY: (
+        "The batch has more rows than the protocol allows. Have the device send smaller batches; delete this one."
+    ),
+    Code.BAD_MESSAGE: (
+        "The message does not follow the device protocol. Correct or update the device's program. A retry can help "
+        "after an update of the hub."
+    ),
+}
+
+_STORE_REMEDIATION = (
+    "The store refused these readings for the given reason. Correct its cause in the store or in the hub's settings, "
+    "then retry."
+)
+
+
+def remediation(code: str) -> str:
+    """Return what a person can do about this reason. A code that is not the device protocol's is a store's."""
+    return _REMEDIATIONS.get(code, _STORE_REMEDIATION)

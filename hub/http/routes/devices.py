@@ -1,0 +1,179 @@
+"""The devices: the fleet, metrics and latest readings, events, the audit of the store, and retirement."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import aclosing
+from http import HTTPStatus
+from operator import attrgetter
+from typing import Annotated, Protocol
+
+import msgspec
+from msgspec import Meta, Struct
+
+from hub.http import answers, paging
+from hub.http.answers import DEVICE_SELECTORS, METRIC_SELECTORS
+from hub.http.paging import PageQuery, select_page
+from hub.http.problem import Refusal
+from hub.http.routing import operation
+from hub.http.status import Status, details_of
+from hub.live.selection import matches, selection
+from hub.model.batch import Series
+from hub.model.event import Event
+from hub.model.identity import Action, Identity
+from hub.model.store import ReadingCounts, Store, StoreError
+from wire.limits import MAX_DEVICE_ID, MAX_TIME_NS
+
+MAX_EVENT_PAGE = 200
+"""The registry keeps no more events of a device."""
+
+NO_READINGS = ReadingCounts(0, 0)
+
+DeviceName = Annotated[str, Meta(max_length=MAX_DEVICE_ID)]
+
+
+class ReadEvents(Protocol):
+    """Reads the newest events of a device, those before the event `before`."""
+
+    async def __call__(
+        self, device: str | None = None, *, limit: int = 100, before: int | None = None
+    ) -> Sequence[Event]: ...
+
+
+class RetireDevices(Protocol):
+    """Takes devices out of service."""
+
+    def choose(self, selectors: Sequence[str], unseen_since_ns: int | None) -> tuple[Sequence[str], int]:
+        """Return the ids of these devices, and how many of them are connected."""
+
+    async def retire(self, devices: Sequence[str]) -> None: ...
+
+
+class EventsQuery(Struct, frozen=True):
+    """The parameters of a device's events."""
+
+    limit: Annotated[int, Meta(ge=1, le=MAX_EVENT_PAGE, description=paging.LIMIT)] = 100
+    cursor: paging.Cursor = None
+
+
+class LatestQuery(PageQuery, frozen=True):
+    """The parameters of the latest readings."""
+
+    device: Annotated[list[str] | None, Meta(description=f"{DEVICE_SELECTORS} All without it.")] = None
+    metric: Annotated[list[str] | None, Meta(description=METRIC_SELECTORS)] = None
+
+
+class DeviceRoutes:
+    """The operations about devices. `series` returns every series that the hub knows."""
+
+    def __init__(
+        self,
+        status: Status,
+        store: Store,
+        *,
+        series: Callable[[], Iterable[Series]],
+        events: ReadEvents,
+        retirement: RetireDevices,
+    ) -> None:
+        self._status = status
+        self._store = store
+        self._series = series
+        self._events = events
+        self._retirement = retirement
+
+    @operation("GET", "/api/v1/devices", may=Action.READ)
+    async def devices(self, query: PageQuery) -> answers.DevicesPage:
+        """Return the fleet in order of ids: every device in service with its state, metrics and latest values."""
+        ids, following = select_page(self._status.device_ids(), str, query, list_name="devices", kind=str)
+        devices = [device for device in map(self._status.device, ids) if device is not None]
+        return answers.DevicesPage(devices=devices, next=following)
+
+    @operation("GET", "/api/v1/devices/{device}", may=Action.READ)
+    async def device(self, device: DeviceName) -> answers.DeviceDetails:
+        """Return one device."""
+        return self._known(device)
+
+    @operation("GET", "/api/v1/devices/{device}/metrics", may=Action.READ)
+    async def metrics(self, device: DeviceName, query: PageQuery) -> answers.MetricsPage:
+        """Return a device's metrics and their latest values, in order of names."""
+        known = self._known(device).metrics
+        metrics, following = select_page(known, attrgetter("metric"), query, list_name="metrics", kind=str)
+        return answers.MetricsPage(metrics=metrics, next=following)
+
+    @operation("GET", "/api/v1/devices/{device}/events", may=Action.READ)
+    async def events(self, device: DeviceName, query: EventsQuery) -> answers.EventsPage:
+        """Return a device's recent events, newest first."""
+        self._known(device)
+        before = None if query.cursor is None else paging.decode_cursor(query.cursor, "events", int)
+        found = [*await self._events(device, limit=query.limit + 1, before=before)]
+        events, following = paging.end_page(found, attrgetter("id"), list_name="events", limit=query.limit)
+        return answers.EventsPage(
+            events=[answers.EventDetails(event.id, event.time_ns, event.kind, event.detail) for event in events],
+            next=following,
+        )
+
+    @operation("GET", "/api/v1/latest", may=Action.READ)
+    async def latest(self, query: LatestQuery) -> answers.LatestPage:
+        """Return the latest reading of each metric of these devices, as far as they are in service, in order of devices
+        and metrics."""
+        in_service = (series for series in self._series() if self._status.is_in_service(series.device))
+        chosen = filter(matches(selection(query.device or ["*"], query.metric or ["*"])), in_service)
+        page, following = select_page(chosen, _name, query, list_name="latest", kind=tuple[str, str])
+        latest = [
+            answers.LatestMetric(device=series.device, **msgspec.structs.asdict(details_of(series))) for series in page
+        ]
+        return answers.LatestPage(latest=latest, next=following)
+
+    @operation("GET", "/api/v1/devices/{device}/audit", may=Action.READ, errors=(503,))
+    async def audit(self, caller: Identity, device: DeviceName) -> answers.DeviceAudit:
+        """Return a device's accounting, and for each metric the number of stored readings by the accounting and as
+        counted in the store, reading by reading. To count a hundred million readings takes some seconds."""
+        self._known(device)
+        series = sorted((known for known in self._series() if known.device == device), key=attrgetter("metric"))
+        try:
+            before = await self._store.counts()
+            counted = await _count(self._store, series)
+            after = await self._store.counts()
+        except StoreError as error:
+            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(error), {"Retry-After": "5"}) from None
+        metrics = []
+        for known in series:
+            was, now = before.get(known.id, NO_READINGS), after.get(known.id, NO_READINGS)
+            # The count may or may not contain what was written and deleted during it.
+            least, most = sorted((was.stored, now.stored))
+            metrics.append(
+                answers.AuditedMetric(
+                    known.metric, known.type, least, most, counted[known.id], now.expired, now.refused
+                )
+            )
+        flow = await self._status.flow(caller)
+        accounting = next(found for found in flow.devices if found.device == device)
+        return answers.DeviceAudit(**msgspec.structs.asdict(accounting), metrics=metrics)
+
+    @operation("POST", "/api/v1/devices/retire", may=Action.OPERATE, errors=(503,))
+    async def retire(self, body: answers.RetireRequest) -> answers.RetireResult:
+        """Take devices out of service: they leave the fleet, the latest values and Home Assistant. Their history and
+        their accounting stay. A device that sends again returns to service."""
+        chosen, connected = self._retirement.choose(body.devices, body.unseen_since_ns)
+        if not body.dry_run:
+            await self._retirement.retire(chosen)
+        return answers.RetireResult(len(chosen), chosen[: answers.MAX_RETIRED], connected)
+
+    def _known(self, id: str) -> answers.DeviceDetails:
+        device = self._status.device(id)
+        if device is None:
+            raise Refusal(HTTPStatus.NOT_FOUND, f"there is no device {id}")
+        return device
+
+
+def _name(series: Series) -> tuple[str, str]:
+    return series.device, series.metric
+
+
+async def _count(store: Store, series: Sequence[Series]) -> Counter[int]:
+    counted: Counter[int] = Counter()
+    async with aclosing(store.scan(series, 0, MAX_TIME_NS + 1)) as pieces:
+        async for piece in pieces:
+            counted[piece.series.id] += len(piece.times_ns)
+    return counted

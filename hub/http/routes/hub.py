@@ -1,0 +1,47 @@
+"""The hub itself: what it is, the flow of the data through it, and its bridges to MQTT brokers."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from hub.http import answers
+from hub.http.routing import operation
+from hub.http.status import Status
+from hub.model.identity import Action, Identity
+from wire import limits
+
+
+class FlowQuery(Struct, frozen=True):
+    """The parameters of the flow."""
+
+    limit: Annotated[
+        Annotated[int, Meta(ge=0, le=limits.MAX_SEQ)] | None,
+        Meta(
+            description="At most so many devices: those that do not balance, then those with most waiting. All "
+            "without it. The totals are those of all devices in any case."
+        ),
+    ] = None
+
+
+class HubRoutes:
+    """The operations about the hub."""
+
+    def __init__(self, status: Status) -> None:
+        self._status = status
+
+    @operation("GET", "/api/v1/hub")
+    async def hub(self, caller: Identity) -> answers.HubDetails:
+        """Return which hub and journal this is, and the caller's role."""
+        return self._status.hub(caller.role)
+
+    @operation("GET", "/api/v1/flow")
+    async def flow(self, caller: Identity, query: FlowQuery) -> answers.FlowDetails:
+        """Return the accounting: where every batch and reading is. Device and gateway tokens see their own devices."""
+        return await self._status.flow(caller, limit=query.limit)
+
+    @operation("GET", "/api/v1/mqtt", may=Action.READ)
+    async def mqtt(self) -> answers.BridgesAnswer:
+        """Return how each bridge to an MQTT broker is connected, and its traffic since the hub started."""
+        return answers.BridgesAnswer(self._status.now_ns(), self._status.bridges())

@@ -1,0 +1,128 @@
+"""/health, /ready and /metrics for the operators of the hub. No metric has a device id as a label, so their number is
+bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from http import HTTPStatus
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from starlette.responses import Response
+
+from hub.http.answers import Readiness
+from hub.http.routing import json_response, operation
+from hub.http.status import Status
+from hub.model.bridge import BridgeState
+
+PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
+
+INBOUND = [
+    ("received_messages", "received", "Messages received from the broker"),
+    ("taken_messages", "taken", "Messages whose readings are durable"),
+    ("undecodable_messages", "undecodable", "Messages put in quarantine"),
+    ("retained_messages", "retained", "Retained messages older than the subscription, which are no new readings"),
+    ("own_messages", "own", "Messages that this hub had published itself"),
+    ("copies_messages", "copies", "Further copies of messages, by another subscription"),
+    ("accepted_readings", "accepted", "Readings made durable"),
+    ("duplicate_readings", "duplicates", "Readings that were durable already"),
+]
+OUTBOUND = [
+    ("published_messages", "published", "Messages given to the connection"),
+    ("acknowledged_messages", "acknowledged", "Messages that the broker acknowledged"),
+    ("too_large_messages", "too_large", "Messages skipped because they are larger than the broker's packets"),
+    ("refused_messages", "refused", "Messages skipped because the broker refused them"),
+    ("passed_over_entries", "passed_over", "Entries that no template is for"),
+    ("missed_entries", "missed", "Entries deleted or not decodable before they were published"),
+]
+"""Metric, count of the bridge's state, and help text."""
+
+
+class OperationsRoutes:
+    """The operations for monitoring. They need no token."""
+
+    def __init__(self, status: Status, *, connections: Callable[[], int]) -> None:
+        self._status = status
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(_HubCollector(status, connections))
+
+    @operation("GET", "/health", media_types=("text/plain",))
+    async def health(self) -> Response:
+        """Confirm that the process runs and answers."""
+        return Response("ok\n", media_type="text/plain")
+
+    @operation("GET", "/ready", also=(HTTPStatus.SERVICE_UNAVAILABLE,))
+    async def ready(self) -> Readiness | Response:
+        """Return whether the hub accepts and stores data; 503 with the reasons if it does not. An unavailable broker
+        and a full registry are warnings."""
+        problems = self._status.problems()
+        status = HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK
+        return json_response(Readiness(not problems, problems, self._status.warnings()), status)
+
+    @operation("GET", "/metrics", media_types=("text/plain",))
+    async def metrics(self) -> Response:
+        """Return the metrics as Prometheus text."""
+        return Response(generate_latest(self._registry), media_type=PROMETHEUS)
+
+
+class _HubCollector(Collector):
+    """Reads the hub's own counters on demand, so that counting costs the hot path nothing."""
+
+    def __init__(self, status: Status, connections: Callable[[], int]) -> None:
+        self._status = status
+        self._connections = connections
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics as of now."""
+        for name, help_text, value in self._status.counters():
+            yield _counter(name, help_text, [], [([], value)])
+        gauges = [*self._status.gauges(), ("connections", "Open WebSocket connections", self._connections())]
+        for name, help_text, value in gauges:
+            yield _gauge(name, help_text, [], [([], value)])
+        quarantined = [([code], count) for code, count in self._status.quarantined_batches().items()]
+        yield _counter("quarantined_batches", "Batches put in quarantine", ["code"], quarantined)
+        lags = [([name], entries) for name, entries in self._status.lags().items()]
+        yield _gauge("consumer_lag_entries", "Journal entries still to process", ["consumer"], lags)
+        yield from collect_bridges(self._status.bridges())
+
+
+def collect_bridges(bridges: Sequence[BridgeState]) -> Iterator[Metric]:
+    """Yield the metrics of the bridges, labelled with their names; their lags are those of the journal's consumers."""
+    if not bridges:
+        return
+    label = ["bridge"]
+    connected = [([bridge.name], float(bridge.phase == "connected")) for bridge in bridges]
+    yield _gauge("mqtt_connected", "1 while connected to the broker", label, connected)
+    inbound = [(bridge.name, bridge.inward) for bridge in bridges if bridge.inward is not None]
+    outbound = [(bridge.name, bridge.outward) for bridge in bridges if bridge.outward is not None]
+    for metrics, counted in ((INBOUND, inbound), (OUTBOUND, outbound)):
+        for name, field, help_text in metrics:
+            samples = [([bridge], getattr(counts, field)) for bridge, counts in counted]
+            yield _counter(f"mqtt_{name}", f"{help_text}, since the start", label, samples)
+    yield _counter(
+        "mqtt_sparkplug",
+        "Exceptions of a Sparkplug host application, by reason, since the start",
+        [*label, "reason"],
+        [([bridge.name, reason], count) for bridge in bridges for reason, count in (bridge.sparkplug or {}).items()],
+    )
+    in_flight = [([name], counts.in_flight) for name, counts in outbound]
+    yield _gauge("mqtt_in_flight_messages", "Published messages that wait for their acknowledgement", label, in_flight)
+
+
+Samples = Iterable[tuple[list[str], float]]
+"""The values of the labels, and the value, of each sample."""
+
+
+def _counter(name: str, help_text: str, labels: list[str], samples: Samples) -> Metric:
+    return _filled(CounterMetricFamily(f"hub_{name}", help_text, labels=labels), samples)
+
+
+def _gauge(name: str, help_text: str, labels: list[str], samples: Samples) -> Metric:
+    return _filled(GaugeMetricFamily(f"hub_{name}", help_text, labels=labels), samples)
+
+
+def _filled(family: CounterMetricFamily | GaugeMetricFamily, samples: Samples) -> Metric:
+    for labels, value in samples:
+        family.add_metric(labels, value)
+    return family

@@ -1,0 +1,268 @@
+"""The quarantine: the batches that the hub could not accept or store, the reasons, and the decisions about them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from operator import attrgetter
+from typing import Annotated
+
+from msgspec import Meta, Struct, field
+from msgspec.structs import asdict
+from starlette.responses import Response
+
+from hub.http import answers, paging
+from hub.http.problem import Refusal
+from hub.http.quarantine_text import readable, remediation
+from hub.http.routing import operation
+from hub.ingest.retry import QuarantineWork, Selection
+from hub.model.batch import Entry
+from hub.model.identity import Action, Identity
+from hub.model.journal import Held, Journal, JournalError
+from wire import limits
+from wire.errors import WireError
+
+MAX_PAGE = 100
+"""Messages of one answer. Their payloads are read for it: 26 MB if each is as large as a batch may be."""
+
+DEFAULT_PAGE = 20
+
+MAX_DEVICE_COUNTS = 1_000
+"""Pairs of device and reason in one answer. A script that needs more of them asks device by device."""
+
+LIST_NAME = "quarantine"
+
+Offset = Annotated[int, Meta(ge=1, le=limits.MAX_SEQ)]
+
+
+class SelectionQuery(Struct, frozen=True, kw_only=True):
+    """The parameters that select batches."""
+
+    device: Annotated[
+        Annotated[str, Meta(max_length=limits.MAX_DEVICE_ID)] | None, Meta(description="Only of this device.")
+    ] = None
+    code: Annotated[
+        Annotated[str, Meta(max_length=answers.MAX_CODE)] | None,
+        Meta(description="Only with this code as the reason."),
+    ] = None
+
+
+class QuarantineQuery(SelectionQuery, frozen=True, kw_only=True):
+    """The parameters of the list."""
+
+    limit: Annotated[int, Meta(ge=1, le=MAX_PAGE, description=paging.LIMIT)] = DEFAULT_PAGE
+    cursor: paging.Cursor = None
+
+
+class DeletionQuery(SelectionQuery, frozen=True, kw_only=True):
+    """The parameters of a deletion."""
+
+    up_to: Annotated[int, Meta(ge=0, le=limits.MAX_SEQ, description="Only offsets up to this one.")] = limits.MAX_SEQ
+    everything: Annotated[bool, Meta(description="Required if neither a device nor a code is named.")] = field(
+        name="all", default=False
+    )
+
+
+class QuarantineRoutes:
+    """The operations about the quarantine."""
+
+    def __init__(self, journal: Journal, work: QuarantineWork) -> None:
+        self._journal = journal
+        self._work = work
+
+    @operation("GET", "/api/v1/quarantine")
+    async def quarantine(self, caller: Identity, query: QuarantineQuery) -> answers.QuarantinePage:
+        """Return the batches in quarantine, newest first. Device and gateway tokens have to name one of their own
+        devices."""
+        _allow_reading(caller, query.device)
+        before = limits.MAX_SEQ if query.cursor is None else paging.decode_cursor(query.cursor, LIST_NAME, int)
+        async with _unavailable():
+            found = await self._journal.quarantined(query.device, code=query.code, limit=query.limit + 1, before=before)
+        entries, following = paging.end_page(found, attrgetter("offset"), list_name=LIST_NAME, limit=query.limit)
+        return answers.QuarantinePage(quarantine=[_batch(entry) for entry in entries], next=following)
+
+    @operation("GET", "/api/v1/quarantine/counts")
+    async def quarantine_counts(self, caller: Identity, query: SelectionQuery) -> answers.QuarantineCounts:
+        """Return the number of batches in quarantine by reason and by device, with what to do about each reason."""
+        _allow_reading(caller, query.device)
+        held = Selection(query.device, query.code).of(self._journal.held)
+        return count(held, dropped=self._journal.quarantine_dropped)
+
+    @operation("GET", "/api/v1/quarantine/{offset}", errors=(503,))
+    async def quarantined_message(self, caller: Identity, offset: Offset) -> answers.QuarantinedMessage:
+        """Return one batch with its content, and with what a person can do about it."""
+        entry = await self._entry(offset, caller)
+        batch = _batch(entry)
+        text, shortened = readable(entry.payload, entry.format)
+        return answers.QuarantinedMessage(
+            **asdict(batch), text=text, shortened=shortened, advice=remediation(batch.code)
+        )
+
+    @operation("GET", "/api/v1/quarantine/{offset}/payload", errors=(503,), media_types=("application/octet-stream",))
+    async def quarantined_payload(self, caller: Identity, offset: Offset) -> Response:
+        """Return the message as it was received, byte by byte."""
+        entry = await self._entry(offset, caller)
+        headers = {
+            "Cache-Control": "no-store",
+            "Content-Disposition": f'attachment; filename="batch-{offset}.{entry.format}"',
+            "X-Content-Type-Options": "nosniff",
+        }
+        return Response(entry.payload, media_type="application/octet-stream", headers=headers)
+
+    @operation("POST", "/api/v1/quarantine/retry", may=Action.OPERATE, errors=(503,))
+    async def retry_quarantine(self, caller: Identity, body: answers.RetryRequest) -> answers.RetryResult:
+        """Validate the matching batches again with the current metrics of their devices, the oldest first. Accepted
+        batches are stored as historical data and leave the quarantine; the others stay with the newest reason."""
+        async with _unavailable():
+            done = await self._work.retry(Selection(body.device, body.code, body.after, body.up_to), caller)
+        reasons = Counter(outcome.reason[0] for outcome in done.outcomes if outcome.reason is not None)
+        return answers.RetryResult(
+            accepted=sum(outcome.reason is None for outcome in done.outcomes),
+            readings=sum(outcome.readings for outcome in done.outcomes),
+            refused=reasons.total(),
+            reasons=reasons,
+            next=done.next,
+        )
+
+    @operation("POST", "/api/v1/quarantine/{offset}/retry", may=Action.OPERATE, errors=(503,))
+    async def retry_message(self, caller: Identity, offset: Offset) -> answers.RetriedBatch:
+        """Validate one batch again."""
+        async with _unavailable():
+            done = await self._work.retry(Selection(after=offset - 1, up_to=offset), caller)
+        if not done.outcomes:
+            raise _not_quarantined(offset)
+        outcome = done.outcomes[0]
+        code, message = outcome.reason or (None, None)
+        return answers.RetriedBatch(outcome.reason is None, outcome.readings, code, message)
+
+    @operation("DELETE", "/api/v1/quarantine", may=Action.OPERATE, errors=(503,))
+    async def delete_quarantine(self, caller: Identity, query: DeletionQuery) -> answers.DeletedCount:
+        """Delete the matching batches permanently."""
+        if query.device is None and query.code is None and not query.everything:
+            detail = "this would delete all of the quarantine: name a device or a code, or say all=true"
+            raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
+        async with _unavailable():
+            deleted = await self._work.delete(Selection(query.device, query.code, up_to=query.up_to), caller)
+        return answers.DeletedCount(deleted)
+
+    @operation(
+        "DELETE",
+        "/api/v1/quarantine/{offset}",
+        may=Action.OPERATE,
+        status=HTTPStatus.NO_CONTENT,
+        errors=(503,),
+    )
+    async def delete_message(self, caller: Identity, offset: Offset) -> None:
+        """Delete one batch permanently."""
+        async with _unavailable():
+            deleted = await self._work.delete(Selection(after=offset - 1, up_to=offset), caller)
+        if not deleted:
+            raise _not_quarantined(offset)
+
+    async def _entry(self, offset: int, caller: Identity) -> Entry:
+        async with _unavailable():
+            entries = await self._journal.quarantined_at([offset])
+        if not entries:
+            raise _not_quarantined(offset)
+        _allow_reading(caller, entries[0].device)
+        return entries[0]
+
+
+class _Group:
+    """Entries that are counted together."""
+
+    __slots__ = ("entries", "newest_ns", "oldest_ns", "size_bytes")
+
+    def __init__(self, received_ns: int) -> None:
+        self.entries = self.size_bytes = 0
+        self.oldest_ns = self.newest_ns = received_ns
+
+    def add(self, received_ns: int, size_bytes: int) -> None:
+        self.entries += 1
+        self.size_bytes += size_bytes
+        if received_ns > self.newest_ns:
+            self.newest_ns = received_ns
+        elif received_ns < self.oldest_ns:
+            self.oldest_ns = received_ns
+
+
+def count(held: Iterable[Held], *, dropped: int) -> answers.QuarantineCounts:
+    """Count entries, in order of their offsets, by code and by device, the largest numbers first."""
+    groups: dict[tuple[str, str], _Group] = {}
+    newest = 0
+    for offset, device, code, received_ns, size_bytes in held:
+        newest = offset
+        group = groups.get((code, device))
+        if group is None:
+            group = groups[code, device] = _Group(received_ns)
+        group.add(received_ns, size_bytes)
+    by_code: dict[str, list[_Group]] = {}
+    for (code, _), group in groups.items():
+        by_code.setdefault(code, []).append(group)
+    codes = [_code_count(code, found) for code, found in by_code.items()]
+    ranked = sorted(groups.items(), key=lambda item: (-item[1].entries, item[0]))
+    return answers.QuarantineCounts(
+        entries=sum(group.entries for group in groups.values()),
+        size_bytes=sum(group.size_bytes for group in groups.values()),
+        newest=newest,
+        dropped=dropped,
+        codes=sorted(codes, key=lambda counted: (-counted.entries, counted.code)),
+        devices=[
+            answers.DeviceCodeCount(code, device, group.entries, group.newest_ns)
+            for (code, device), group in ranked[:MAX_DEVICE_COUNTS]
+        ],
+        left_out=max(0, len(ranked) - MAX_DEVICE_COUNTS),
+    )
+
+
+def _code_count(code: str, groups: list[_Group]) -> answers.CodeCount:
+    return answers.CodeCount(
+        code=code,
+        entries=sum(group.entries for group in groups),
+        devices=len(groups),
+        size_bytes=sum(group.size_bytes for group in groups),
+        oldest_ns=min(group.oldest_ns for group in groups),
+        newest_ns=max(group.newest_ns for group in groups),
+        advice=remediation(code),
+    )
+
+
+def _allow_reading(caller: Identity, device: str | None) -> None:
+    if not caller.may(Action.READ) and (device is None or not caller.may_write(device)):
+        detail = f"a token of role {caller.role} sees the quarantine of its own devices: name one with device"
+        raise Refusal(HTTPStatus.FORBIDDEN, detail)
+
+
+def _not_quarantined(offset: int) -> Refusal:
+    detail = (
+        f"{offset} is not in quarantine (any more), or another request is deciding about it; request the list again"
+    )
+    return Refusal(HTTPStatus.NOT_FOUND, detail)
+
+
+@asynccontextmanager
+async def _unavailable() -> AsyncIterator[None]:
+    """Turn errors of the journal and of its commits into a refusal of the request."""
+    try:
+        yield
+    except JournalError as error:
+        raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from None
+    except WireError as error:
+        raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, error.message) from None
+
+
+def _batch(entry: Entry) -> answers.QuarantinedBatch:
+    code, message = entry.reason or ("", "")
+    return answers.QuarantinedBatch(
+        offset=entry.offset,
+        device=entry.device,
+        epoch=entry.epoch,
+        seq=entry.seq,
+        received_ns=entry.received_ns,
+        code=code,
+        message=message,
+        format=entry.format,
+        size_bytes=len(entry.payload),
+    )

@@ -1,0 +1,135 @@
+"""Access tokens, and the browser sessions that they open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from http import HTTPStatus
+from typing import Protocol
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from hub.http import answers
+from hub.http.access import ended_session_cookie, find_credential, session_cookie
+from hub.http.authenticator import Authenticator
+from hub.http.paging import PageQuery, select_page
+from hub.http.problem import Refusal, problem_response
+from hub.http.routing import NO_STORE, operation
+from hub.model.identity import Action, NewSession, NewToken, Role, Token
+from wire.errors import WireError
+from wire.timestamp import NS_PER_S
+
+
+class TokenRegistry(Protocol):
+    """The part of the registry that keeps tokens and sessions."""
+
+    def tokens(self) -> Sequence[Token]: ...
+    async def create_token(
+        self, role: Role, *, pattern: str = "", label: str = "", expires_ns: int | None = None
+    ) -> NewToken: ...
+    async def revoke(self, ids: Iterable[str]) -> Sequence[str]: ...
+    async def create_login_code(self, token_id: str) -> str: ...
+    async def redeem(self, code: str) -> NewSession | None: ...
+    async def end_session(self, value: str) -> None: ...
+
+
+class TokenRoutes:
+    """The operations about tokens and sessions."""
+
+    def __init__(self, registry: TokenRegistry, authenticator: Authenticator, *, now_ns: Callable[[], int]) -> None:
+        self._registry = registry
+        self._authenticator = authenticator
+        self._now_ns = now_ns
+
+    @operation("GET", "/api/v1/tokens", may=Action.ADMINISTER)
+    async def tokens(self, query: PageQuery) -> answers.TokensPage:
+        """Return all tokens, without their secrets, in the order of their creation."""
+        tokens, following = select_page(
+            self._registry.tokens(), _creation, query, list_name="tokens", kind=tuple[int, str]
+        )
+        return answers.TokensPage(tokens=[_details(token) for token in tokens], next=following)
+
+    @operation("POST", "/api/v1/tokens", may=Action.ADMINISTER, status=HTTPStatus.CREATED)
+    async def create_token(self, body: answers.TokenRequest) -> answers.CreatedToken:
+        """Create a token. Only this answer contains its text."""
+        role = Role(body.role)
+        for name, given, owner in (("device", body.device, Role.DEVICE), ("devices", body.devices, Role.GATEWAY)):
+            if given is not None and role is not owner:
+                detail = f"{name}: a token of role {role} takes none; {name} is for role {owner}"
+                raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
+        expires_ns = None if body.expires_in_s is None else self._now_ns() + body.expires_in_s * NS_PER_S
+        try:
+            created = await self._registry.create_token(
+                role, pattern=body.device or body.devices or "", label=body.label, expires_ns=expires_ns
+            )
+        except WireError as error:
+            raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, error.message) from None
+        return answers.CreatedToken(created.token.id, created.text)
+
+    @operation("DELETE", "/api/v1/tokens/{id}", may=Action.ADMINISTER, status=HTTPStatus.NO_CONTENT)
+    async def revoke_token(self, id: str) -> None:
+        """Revoke a token and close the connections that it opened."""
+        if not await self._registry.revoke([id]):
+            raise Refusal(HTTPStatus.NOT_FOUND, f"there is no token {id}")
+
+    @operation("GET", "/open/{code}", described=False)
+    async def open_page(self, request: Request, code: str) -> Response:
+        """Sign a browser in with the one-time URL that the hub prints."""
+        login = await self._registry.redeem(code)
+        if login is None:
+            return problem_response(
+                HTTPStatus.FORBIDDEN, "this URL was opened before, or is too old; `hub token url` prints a new one"
+            )
+        return self._signed_in(
+            request, login, RedirectResponse("/", status_code=HTTPStatus.SEE_OTHER, headers=NO_STORE)
+        )
+
+    @operation("POST", "/api/v1/session", status=HTTPStatus.NO_CONTENT, errors=(401, 403, 429))
+    async def sign_in(self, request: Request, body: answers.SignIn) -> Response:
+        """Sign a browser in with a token; the answer sets a cookie."""
+        identity = await self._authenticator.identify_token(request.scope, body.token.strip())
+        if identity is None:
+            raise Refusal(HTTPStatus.UNAUTHORIZED, "this token is unknown, revoked or expired")
+        if not identity.may(Action.READ):
+            raise Refusal(
+                HTTPStatus.FORBIDDEN, f"a token of role {identity.role} writes readings; the page needs a viewer's"
+            )
+        login = await self._registry.redeem(await self._registry.create_login_code(identity.token_id))
+        if login is None:
+            raise Refusal(HTTPStatus.UNAUTHORIZED, "the token was revoked just now")
+        return self._signed_in(request, login, Response(status_code=HTTPStatus.NO_CONTENT))
+
+    @operation("DELETE", "/api/v1/session", status=HTTPStatus.NO_CONTENT)
+    async def sign_out(self, request: Request) -> Response:
+        """Sign the browser out."""
+        await self._authenticator.identify(request.scope)
+        credential = find_credential(request.scope)
+        if credential is not None and credential.kind == "session":
+            await self._registry.end_session(credential.value)
+        response = Response(status_code=HTTPStatus.NO_CONTENT)
+        response.raw_headers.append(ended_session_cookie(secure=self._is_secure(request)))
+        return response
+
+    def _signed_in(self, request: Request, login: NewSession, response: Response) -> Response:
+        cookie = session_cookie(login.value, max_age_s=login.max_age_s, secure=self._is_secure(request))
+        response.raw_headers.append(cookie)
+        return response
+
+    def _is_secure(self, request: Request) -> bool:
+        return self._authenticator.access.is_secure(request.scope)
+
+
+def _creation(token: Token) -> tuple[int, str]:
+    return token.created_ns, token.id
+
+
+def _details(token: Token) -> answers.TokenDetails:
+    return answers.TokenDetails(
+        id=token.id,
+        role=token.role,
+        pattern=token.pattern,
+        label=token.label,
+        created_ns=token.created_ns,
+        last_used_ns=token.used_ns,
+        expires_ns=token.expires_ns,
+    )

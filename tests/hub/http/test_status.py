@@ -1,0 +1,40 @@
+"""Tests of the warnings and problems in the hub's status."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hub.http.status import HubIdentity, Status
+from hub.model.bridge import BridgeState
+from tests.hub.http.routes.bridge_states import BOTH, WAITING
+
+
+def status_with(bridges: list[BridgeState], fullness: str | None = None) -> Status:
+    unused: Any = None
+    return Status(
+        HubIdentity("h", "hub", "1", 0),
+        intake=unused,
+        journal=unused,
+        books=unused,
+        store_state=unused,
+        dropped_events=unused,
+        series_of=unused,
+        registry_fullness=lambda: fullness,
+        bridges=lambda: bridges,
+    )
+
+
+UNAVAILABLE = {"mqtt:cabin": "it refuses connections"}
+
+
+@pytest.mark.parametrize(("bridges", "warnings"), [([], {}), ([BOTH, WAITING], UNAVAILABLE)])
+def test_an_unavailable_broker_is_a_warning(bridges: list[BridgeState], warnings: dict[str, str]) -> None:
+    """It has the name of its bridge."""
+    assert status_with(bridges).warnings() == warnings
+
+
+def test_a_full_registry_is_a_warning() -> None:
+    """It comes beside those of the brokers."""
+    assert status_with([WAITING], "full").warnings() == {**UNAVAILABLE, "registry": "full"}
