@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import msgspec
 import typer
@@ -17,6 +17,7 @@ from device_sim.assertion import Assertion, AssertionSyntaxError, parse_assertio
 from device_sim.display import report_table
 from device_sim.errors import SimulatorError
 from device_sim.fleet import make_fleet
+from device_sim.past import parse_length
 from device_sim.profiles import PROFILES
 from device_sim.report import Report, Settings, decode_report, encode_report
 from device_sim.schedule import MAX_RATE_HZ
@@ -48,6 +49,10 @@ def run(
     profile: Annotated[list[str] | None, typer.Option(help=f"Kinds of device: {', '.join(PROFILES)} (all).")] = None,
     ramp_up: Annotated[float, typer.Option(min=0, help="Seconds over which the devices join.")] = 0.0,
     prefix: Annotated[str, typer.Option(help="Put before every device's id, to tell runs apart.")] = "",
+    past: Annotated[
+        str | None,
+        typer.Option(metavar="LENGTH", help="Also write this much history, such as 24h, for devices new to the hub."),
+    ] = None,
     json: Annotated[Path | None, typer.Option(help="Write the report here as JSON; - for standard output.")] = None,
     expect: Annotated[
         list[str] | None, typer.Option("--assert", help="Fail unless it holds: lost==0, ack.p99<100ms (repeatable).")
@@ -59,6 +64,10 @@ def run(
     """
     from device_sim.simulation import simulate
 
+    try:
+        past_s = parse_length(past) if past is not None else 0.0
+    except ValueError as error:
+        _misuse(str(error))
     settings = Settings(
         hub=hub,
         devices=devices,
@@ -69,6 +78,7 @@ def run(
         seed=seed,
         profiles=list(dict.fromkeys(profile or PROFILES)),
         prefix=prefix,
+        past_s=past_s,
     )
     # With the report on standard output everything else goes beside it.
     console = Console(stderr=json == Path("-"))
@@ -132,7 +142,7 @@ def _write(text: bytes, to: Path) -> None:
         raise typer.Exit(FAILED) from None
 
 
-def _misuse(message: str) -> None:
+def _misuse(message: str) -> NoReturn:
     typer.echo(f"device-sim: {message}", err=True)
     raise typer.Exit(MISUSE)
 

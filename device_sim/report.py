@@ -22,6 +22,7 @@ class Settings(msgspec.Struct, frozen=True):
     seed: int
     profiles: list[str]
     prefix: str
+    past_s: float = 0.0
 
 
 class Devices(msgspec.Struct, frozen=True):

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import signal
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 
 import psutil
@@ -17,6 +17,7 @@ from device_sim.books import Books, BooksError, read_books, settled_books
 from device_sim.display import Snapshot
 from device_sim.fleet import SimulatedDevice
 from device_sim.latency import Latencies
+from device_sim.past import make_past
 from device_sim.progress import show_progress
 from device_sim.report import Amounts, Devices, Generator, HubBooks, Report, Settings
 from device_sim.schedule import Schedule
@@ -32,6 +33,8 @@ CLOSE_AT_ONCE = 200
 """Agents closed together: each waits for its closing handshake."""
 ROWS_IN_A_ROW = 100
 """Readings made without giving way, when the generator is late: the agents have to send them, too."""
+LATE_SECONDS = 20.0
+"""Time from the start to the late reading of each past: late enough to be noticed by an open page."""
 SHOWN_PROBLEMS = 10
 STOPPING = f"Stopping: waiting for acknowledgements, at most {DRAIN_SECONDS:.0f} s (stop again not to wait)."
 
@@ -71,12 +74,14 @@ class Simulation:
         for i in range(0, len(self.units), CLOSE_AT_ONCE):
             await asyncio.gather(*(unit.close() for unit in self.units[i : i + CLOSE_AT_ONCE]))
 
-    async def run(self, stop: asyncio.Event, *, on_stop: Callable[[], None]) -> None:
-        """Joins, reads until the schedule's end or `stop`, and drains until that is done or `stop` is set again.
+    async def run(
+        self, stop: asyncio.Event, *, on_stop: Callable[[], None], without_past: Collection[str] = ()
+    ) -> None:
+        """Connect, read until the end of the schedule or `stop`, and drain until all is sent or `stop` is set again.
 
-        `on_stop` is called between the two when it was `stop`.
+        The devices `without_past` get one first. `on_stop` is called before the drain when it was `stop`.
         """
-        await _until(self._join_and_read(), stop)
+        await _until(self._run(without_past), stop)
         if stop.is_set():
             stop.clear()
             on_stop()
@@ -142,6 +147,25 @@ class Simulation:
         """Readings that the hub has acknowledged."""
         return sum(unit.agent.counts.acknowledged.readings for unit in self.units)
 
+    async def _run(self, without_past: Collection[str]) -> None:
+        units = [unit for unit in self.units if unit.device.id in without_past]
+        end_ns = time.time_ns()
+        for unit in units:
+            past = make_past(unit.device.id, unit.device.model, end_ns=end_ns, length_s=self.settings.past_s)
+            await unit.write_past(past)
+            await asyncio.sleep(0)  # lets the agent send it
+        sending_late = asyncio.create_task(self._send_late(units, LATE_SECONDS))
+        try:
+            await self._join_and_read()
+        finally:
+            sending_late.cancel()
+            await asyncio.gather(sending_late, return_exceptions=True)
+
+    async def _send_late(self, units: Sequence[Unit], after_s: float) -> None:
+        await asyncio.sleep(after_s)
+        for unit in units:
+            await unit.send_late()
+
     async def _join_and_read(self) -> None:
         if self.settings.ramp_up_s:
             self._started_s, self._started_ns = time.monotonic(), time.time_ns()
@@ -189,6 +213,7 @@ class Simulation:
 
     async def _drain(self) -> None:
         now_s = time.monotonic()
+        await self._send_late(self.units, 0)
         for unit in self.units:
             await unit.flush(now_s)
         await asyncio.gather(*(unit.drain(DRAIN_SECONDS) for unit in self.units))
@@ -203,12 +228,14 @@ async def simulate(settings: Settings, token: str, fleet: Sequence[SimulatedDevi
         before = await read_books(settings.hub, token, names)
     except BooksError as error:
         problems.append(str(error))
+    # Readings that the hub has are never followed by an invented past: it is written once.
+    without_past = [name for name in names if settings.past_s and before is not None and _is_unknown(before, name)]
     stop = asyncio.Event()
     async with Simulation(settings, fleet, token=token) as simulation:
         with _stopped_by_signals(stop):
             showing = asyncio.create_task(show_progress(console, simulation.snapshot))
             try:
-                await simulation.run(stop, on_stop=lambda: console.print(STOPPING))
+                await simulation.run(stop, on_stop=lambda: console.print(STOPPING), without_past=without_past)
             finally:
                 showing.cancel()
                 await asyncio.gather(showing, return_exceptions=True)
@@ -219,6 +246,10 @@ async def simulate(settings: Settings, token: str, fleet: Sequence[SimulatedDevi
                 except BooksError as error:
                     problems.append(str(error))
         return simulation.report(hub, problems)
+
+
+def _is_unknown(books: Books, device: str) -> bool:
+    return device not in books or not books[device].accepted
 
 
 async def _until(work: Coroutine[None, None, None], stop: asyncio.Event) -> None:

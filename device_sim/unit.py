@@ -7,10 +7,14 @@ import time
 from collections import deque
 from collections.abc import Mapping
 
-from device_agent import Agent, AgentError
+from device_agent import Agent, AgentError, MemorySpool
 from device_sim.fleet import SimulatedDevice
 from device_sim.latency import Latencies
+from device_sim.past import LOSS_REASON, Past, Row
 from wire.model import Value
+
+PAST_BATCH_ROWS = 500
+"""Rows of the past in one batch: the largest profile makes about 40 kB of them."""
 
 
 class Totals:
@@ -27,8 +31,8 @@ class Unit:
     """One device of a running fleet. `problem` says why it stopped, when it did."""
 
     __slots__ = (
-        "_acked_seq", "_batch_rows", "_latencies", "_opened", "_rows", "_totals", "_under_way", "_welcomed", "agent",
-        "device", "problem",
+        "_acked_seq", "_batch_rows", "_late", "_latencies", "_opened", "_rows", "_spool", "_totals", "_under_way",
+        "_welcomed", "agent", "device", "problem",
     )  # fmt: skip
 
     def __init__(
@@ -36,10 +40,12 @@ class Unit:
     ) -> None:
         self.device = device
         self.problem: str | None = None
+        self._spool = MemorySpool()
         self.agent = Agent(
             hub,
             device=device.id,
             token=token,
+            spool=self._spool,
             metrics=device.profile.metrics,
             tags=device.tags,
             # The fleet is drained as a whole before it is closed.
@@ -54,6 +60,7 @@ class Unit:
         self._rows: list[tuple[int, Mapping[str, Value]]] = []
         self._under_way: deque[tuple[int, float, int]] = deque()
         self._acked_seq = 0
+        self._late: Row | None = None
 
     async def open(self) -> None:
         """Starts the agent, which connects by itself; once."""
@@ -104,6 +111,28 @@ class Unit:
         readings = sum(len(values) for _, values in rows)
         self._totals.sent += readings
         self._under_way.append((seq, due_s, readings))
+
+    async def write_past(self, past: Past) -> None:
+        """Send the past as history, and a gap for the readings between it and now. The late reading is kept."""
+        await self.open()
+        self._late = past.late
+        try:
+            for first in range(0, len(past.rows), PAST_BATCH_ROWS):
+                await self.agent.send_rows(past.rows[first : first + PAST_BATCH_ROWS], historical=True)
+        except AgentError as error:
+            self._fail(error)
+            return
+        self._spool.lose(1, LOSS_REASON)
+
+    async def send_late(self) -> None:
+        """Send the late reading of the past, once."""
+        late, self._late = self._late, None
+        if late is None or self.problem is not None:
+            return
+        try:
+            await self.agent.send(late[1], late[0])
+        except AgentError as error:
+            self._fail(error)
 
     async def drain(self, seconds: float) -> None:
         """Waits until everything is acknowledged, at most so long; what is not stays in the agent's counts."""

@@ -76,6 +76,12 @@ class MemorySpool:
         self._wake()
         return seq
 
+    def lose(self, batches: int, reason: str) -> None:
+        """Declare the next numbers lost, for a source that knows that it lost readings."""
+        self._gaps.add(self.next_seq, self.next_seq + batches - 1, reason)
+        self.next_seq += batches
+        self._wake()
+
     async def read(self, after: int, *, max_batches: int, max_bytes: int = 1 << 18) -> list[Entry]:
         entries: list[Entry] = []
         seq = max(after, self.acked) + 1

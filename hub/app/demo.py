@@ -1,6 +1,6 @@
-"""`hub run --demo`: an agent for this computer's sensors and a simulated fleet, each in a process of its own.
+"""The fleet of `hub run --demo`: an agent for this computer's sensors and a simulated fleet, each in its own process.
 
-They are started by their command lines, as their users would start them; the hub knows them over the wire only.
+They are started by their command lines, as a user would start them; the hub knows them through the protocol only.
 """
 
 from __future__ import annotations
@@ -17,46 +17,54 @@ from pathlib import Path
 import structlog
 
 STOP_S = 10.0
-"""An agent that has not stopped this long after SIGTERM is killed: what it holds stays in its spool."""
+"""Time after SIGTERM after which an agent is killed; its readings stay in its spool."""
 
 SIMULATED_DEVICES = 20
+
+PAST = "24h"
+"""History of a simulated device that the hub does not know yet: the first charts are full. It is written once."""
+
+DESCRIPTION = f"this computer's sensors and {SIMULATED_DEVICES} simulated devices"
 
 log = structlog.get_logger(__name__)
 
 
 @contextlib.asynccontextmanager
 async def demo_fleet(url: str, token: str, data: Path) -> AsyncIterator[None]:
-    """Runs the two processes; stops them when the context ends, before the hub itself stops."""
-    (data / "demo").mkdir(exist_ok=True)
+    """Run the two processes until the context ends. They log to files in `data`/demo, overwritten at each start."""
+    folder = data / "demo"
+    folder.mkdir(exist_ok=True)
     commands = (
-        ("device_agent", "run", "--device", "this-computer", "--spool", str(data / "demo" / "this-computer.spool")),
-        ("device_sim", "run", "--devices", str(SIMULATED_DEVICES), "--rate", "1"),
+        ("device_agent", "run", "--device", "this-computer", "--spool", str(folder / "this-computer.spool")),
+        ("device_sim", "run", "--devices", str(SIMULATED_DEVICES), "--rate", "1", "--past", PAST),
     )
-    processes = [await _start(command, url, token) for command in commands]
+    processes = [await _start(command, url, token, folder / f"{command[0]}.log") for command in commands]
     try:
         yield
     finally:
         await asyncio.gather(*(_stop(process) for process in processes))
 
 
-async def _start(command: Sequence[str], url: str, token: str) -> asyncio.subprocess.Process:
-    # The token goes by the environment: command lines are seen by everyone on the machine. A session of its own keeps
-    # the terminal's Ctrl-C away: the hub stops its agents first and itself last.
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        *command,
-        env={**os.environ, "HUB_URL": url, "HUB_TOKEN": token},
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        start_new_session=True,
-        preexec_fn=_die_with_parent,
-    )
+async def _start(command: Sequence[str], url: str, token: str, log_file: Path) -> asyncio.subprocess.Process:
+    # The token is passed in the environment, because every user of the machine can see command lines. The new session
+    # keeps the terminal's Ctrl-C away from the agents: the hub stops them first and itself last.
+    with log_file.open("wb") as stderr:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            *command,
+            env={**os.environ, "HUB_URL": url, "HUB_TOKEN": token},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=stderr,
+            start_new_session=True,
+            preexec_fn=_die_with_parent,
+        )
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:
     if process.returncode is not None:
-        log.warning("a demo process had stopped by itself", pid=process.pid, exit_code=process.returncode)
+        log.warning("a demo process stopped by itself", pid=process.pid, exit_code=process.returncode)
         return
     process.terminate()
     try:
@@ -69,6 +77,6 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
 
 
 def _die_with_parent() -> None:
-    """Linux sends SIGTERM when the hub dies, however it dies (prctl(2), PR_SET_PDEATHSIG = 1)."""
+    """Make Linux send SIGTERM to this process when the hub dies (prctl(2), PR_SET_PDEATHSIG = 1)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)

@@ -14,7 +14,7 @@ from pathlib import Path
 import structlog
 
 from hub.app.check import check_settings
-from hub.app.demo import demo_fleet
+from hub.app.demo import DESCRIPTION, demo_fleet
 from hub.app.errors import HubError
 from hub.app.rooms import Rooms, open_rooms
 from hub.config import Settings, browser_url
@@ -111,11 +111,12 @@ async def _serve(
         running.push_async_callback(_close_connections, rooms)
         for bridge in rooms.bridges:
             await running.enter_async_context(failed.running(bridge.run(), f"mqtt {bridge.name}"))
-        say(f"listening on {url}")
+        say(f"listening on {url}" + (f" with {DESCRIPTION}" if demo else ""))
         admin = await registry.ensure_admin()
         if admin.text is not None or demo or sys.stdout.isatty():
             code = await registry.create_login_code(admin.token_id)
             say(f"open {url}/open/{code} to sign in (once, within {LOGIN_CODE_SECONDS // 60} minutes)")
+            say("press Ctrl-C to stop")
         if demo:
             token = await running.enter_async_context(_demo_token(rooms))
             await running.enter_async_context(demo_fleet(url, token, data))

@@ -17,6 +17,7 @@ from websockets.typing import Subprotocol
 
 from wire import device, limits
 from wire.codec import AGENT_MESSAGES, FORMAT_OF_SUBPROTOCOL, HUB_MESSAGES
+from wire.columns import unpack_floats, unpack_times
 from wire.device_session import HubDeviceSession
 from wire.errors import Close, Code
 
@@ -32,6 +33,8 @@ class Book:
     declared: list[str] = field(default_factory=list)
     tags: dict[str, str] = field(default_factory=dict)
     times: list[int] = field(default_factory=list)
+    historical: int = 0
+    gaps: list[device.Gap] = field(default_factory=list)
 
 
 @dataclass
@@ -81,11 +84,20 @@ class Peer:
             message = AGENT_MESSAGES[spoken].decode(frame)
             if isinstance(message, device.Declare):
                 book.declared += [metric.name for metric in message.metrics]
+            if isinstance(message, device.Gap):
+                session.take(message.from_seq, message.to)
+                book.gaps.append(message)
+                session.commit(message.to)
             if not isinstance(message, device.Data):
                 continue
             if session.take(message.seq, message.seq):
-                book.readings += sum(len(column) for column in message.values.values())
-                book.times += message.time if isinstance(message.time, list) else []
+                times = unpack_times(message.time) if isinstance(message.time, bytes) else message.time
+                book.readings += sum(
+                    len(unpack_floats(column) if isinstance(column, bytes) else column)
+                    for column in message.values.values()
+                )
+                book.times += times
+                book.historical += len(times) if message.historical else 0
             else:
                 book.duplicates += 1
             batches += 1

@@ -52,6 +52,7 @@ def test_what_is_not_a_report_is_named(tmp_path: Path) -> None:
         (["--json", "/"], "/ cannot be written: Is a directory"),
         (["--prefix", "a b"], "'a b-weather-001' is no device id"),
         (["--prefix", "p" * 60], "is no device id: 1 to 64 letters"),
+        (["--past", "24"], "'24' is not the length of a past; use for example 24h"),
         (["--devices", "0"], "Invalid value for '--devices'"),
     ],
 )

@@ -24,6 +24,7 @@ def test_the_schema_is_stable() -> None:
     assert nested == {
         "settings": [
             "hub", "devices", "rate_hz", "duration_s", "ramp_up_s", "batch_rows", "seed", "profiles", "prefix",
+            "past_s",
         ],
         "devices": ["connected", "failed", "reconnects"],
         "batches": ["sent", "acked", "waiting", "lost"],

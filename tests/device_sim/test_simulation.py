@@ -13,15 +13,7 @@ from device_sim.fleet import make_fleet
 from device_sim.report import Amounts, HubBooks, Report, Settings
 from device_sim.simulation import simulate
 from tests.device_sim.peer import running_peer
-
-
-def some_settings(hub: str, **changes: object) -> Settings:
-    """Five devices that read ten times a second for half a second."""
-    asked: dict[str, object] = {
-        "hub": hub, "devices": 5, "rate_hz": 10.0, "duration_s": 0.5, "ramp_up_s": 0.0, "batch_rows": 1, "seed": 1,
-        "profiles": ["pump", "vehicle"], "prefix": "",
-    }  # fmt: skip
-    return Settings(**{**asked, **changes})  # type: ignore[arg-type]
+from tests.device_sim.settings import some_settings
 
 
 class Terminal(io.StringIO):

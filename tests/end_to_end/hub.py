@@ -73,7 +73,7 @@ class Hub:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
             )
-        self.url = (await self.line(LISTENING)).removeprefix(LISTENING)
+        self.url = (await self.line(LISTENING)).removeprefix(LISTENING).split()[0]
         self._port = int(self.url.rpartition(":")[2])
 
     async def line(self, beginning: str) -> str:
