@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -99,36 +100,28 @@ def _named(
 
 
 def _look(broker: MqttSettings, seconds: float) -> dict[str, Any]:
-    from hub.app.subscribing import takers_of
-    from hub.mqtt.listening import CannotListen, Target, listen
-    from hub.mqtt.survey import Subscription, Survey, loops
-    from hub.mqtt.topics import unshared
+    from hub.app.mqtt import broker_check
+    from hub.mqtt.connection import BrokerError
 
-    told: dict[str, Any] = {"name": broker.name, "url": broker.url, "version": "", "broker": "", "error": None}
+    report: dict[str, Any] = {"name": broker.name, "url": broker.url, "version": "", "broker": "", "error": None}
     try:
-        subscriptions = [Subscription(one.label, one.decoder) for one in takers_of(broker)]
-        survey = Survey(subscriptions)
-        password = broker.password.get_secret_value() if broker.password is not None else ""
-        if broker.password_file is not None:
-            password = broker.password_file.read_text(encoding="utf-8").strip()
-        target = Target(*broker.address, broker.user, password, broker.tls_ca, broker.tls_certificate, broker.tls_key)
-        filters = [unshared(filter) for one in subscriptions for filter in one.decoder.filters]
-        heard = listen(target, filters, seconds, survey.add)
-    except (CannotListen, ValueError) as error:
-        return {**told, "error": str(error)}
+        check = broker_check(broker)
+        asyncio.run(check.run(seconds))
+    except (BrokerError, ValueError) as error:
+        return {**report, "error": str(error)}
     except OSError as error:
-        return {**told, "error": f"{error.filename}: {error.strerror}"}
+        return {**report, "error": f"{error.filename}: {error.strerror}"}
     return {
-        **told,
-        "version": heard.version,
-        "broker": heard.broker,
-        "refused_filters": heard.refused,
-        "filters": filters,
+        **report,
+        "version": check.version,
+        "broker": check.broker,
+        "refused_filters": check.refused_filters,
+        "filters": check.filters,
         "seconds": seconds,
-        "messages": survey.messages,
-        "left_out": survey.left_out,
-        "topics": survey.told(),
-        "loops": loops(subscriptions, [one.topic for one in broker.publish]),
+        "messages": check.messages,
+        "left_out": check.messages_beyond_bound,
+        "topics": check.topic_report(),
+        "loops": check.loops([publish.topic for publish in broker.publish]),
     }
 
 

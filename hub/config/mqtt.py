@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from hub.config.sections import Section
-from hub.mqtt.topics import TopicTemplate, places_of, sparkplug_group
+from hub.mqtt.topics import TopicTemplate, placeholders, sparkplug_group
 
 PORTS = {"mqtt": 1883, "mqtts": 8883}
 """Ports of an address without a port: those that IANA has registered for MQTT without and with TLS."""
@@ -69,7 +69,7 @@ class SubscribeSettings(Section):
             )
         if (self.function is not None) != (self.payload == "function"):
             raise ValueError('function and payload = "function" belong together: set both or neither')
-        if not places_of(self.device) <= {*template.names}:
+        if not placeholders(self.device) <= {*template.names}:
             raise ValueError(f"device: {self.device!r} may contain only names that the topic contains")
         return self
 

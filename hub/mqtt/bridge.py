@@ -1,4 +1,4 @@
-"""The bridge to one broker: its connection, what comes in over it, and what goes out."""
+"""Bridge to one broker: its connection, the inbound messages and the outbound readings."""
 
 from __future__ import annotations
 
@@ -6,30 +6,68 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 
 from hub.model.bridge import BridgeState, Phase
 from hub.mqtt.connection import BrokerConnection, BrokerOptions, BrokerSession
-from hub.mqtt.discovery import OFFLINE, ONLINE, Discovery
+from hub.mqtt.decoders.configured import ConfiguredDecoder
+from hub.mqtt.discovery import OFFLINE, ONLINE, Discovery, discovery_subscriptions
 from hub.mqtt.inbound import Inbound
-from hub.mqtt.message import Message, Publish
+from hub.mqtt.message import Decoded, Message, Publish
 from hub.mqtt.outbound import Outbound
+from hub.mqtt.publication import Publication, publication_loops
 from hub.mqtt.sparkplug.host import HostApplication
-from hub.mqtt.subscriptions import Subscriptions, SubscriptionStore
+from hub.mqtt.subscriptions import Subscription, Subscriptions, SubscriptionStore
 
 NOT_AUTHORIZED = 0x87
 """Reason code of PUBACK (MQTT 5.0, table 3-4)."""
 
-TICK_S = 1.0
-"""How often a host application's deadlines are looked at."""
+HOST_TICK_S = 1.0
+"""Interval at which the deadlines of a Sparkplug host application are checked."""
 
 log = structlog.get_logger(__name__)
 
 
+class BridgePlan(NamedTuple):
+    """Parts of a bridge that depend on the settings alone."""
+
+    options: BrokerOptions
+    decoders: Sequence[ConfiguredDecoder]
+    publications: Sequence[Publication]
+    discovery_prefix: str
+    is_discovery_enabled: bool
+
+    @property
+    def subscriptions(self) -> list[Subscription]:
+        """Subscriptions of all decoders. A filter of several decoders is requested once, as the last one needs it."""
+        by_filter = {wanted.filter: wanted for decoder in self.decoders for wanted in decoder.subscriptions}
+        subscriptions = [*by_filter.values()]
+        if self.publications:
+            subscriptions += discovery_subscriptions(self.discovery_prefix, self.is_discovery_enabled)
+        return subscriptions
+
+    @property
+    def host(self) -> HostApplication | None:
+        """Sparkplug host application among the decoders."""
+        decoders = (configured.decoder for configured in self.decoders)
+        return next((decoder for decoder in decoders if isinstance(decoder, HostApplication)), None)
+
+    @property
+    def is_host(self) -> bool:
+        """Whether the bridge announces itself as a Sparkplug host application."""
+        return self.host is not None and bool(self.host.state_topic)
+
+    def check(self) -> None:
+        """Raise ValueError if published messages would return through a subscription."""
+        loops = publication_loops(self.publications, [wanted.filter for wanted in self.subscriptions])
+        if loops:
+            raise ValueError("; ".join(loops))
+
+
 class Bridge:
-    """Implements hub.mqtt.connection.Listener."""
+    """Bridge to one broker. Implements hub.mqtt.connection.ConnectionListener."""
 
     def __init__(
         self,
@@ -38,23 +76,23 @@ class Bridge:
         name: str,
         address: str,
         subscriptions: Subscriptions,
-        asked_before: SubscriptionStore,
+        subscription_store: SubscriptionStore,
         status_topic: str = "",
         host: HostApplication | None = None,
     ) -> None:
         self.name = name
-        self.inward: Inbound | None = None
-        self.outward: Outbound | None = None
+        self.inbound: Inbound | None = None
+        self.outbound: Outbound | None = None
         self.discovery: Discovery | None = None
-        self._broker = BrokerSession(options, self)
-        self._address = address
         self.subscriptions = subscriptions
-        self._asked_before = asked_before
-        # Of this connection: whether the broker gives other subscriptions than before, and was asked for them anew.
-        self._is_news = self._has_asked_again = False
         self.status_topic = status_topic
+        self._session = BrokerSession(options, self)
+        self._address = address
+        self._store = subscription_store
+        # For this connection: whether the broker's refusals changed, and whether all was requested again because of it.
+        self._refusals_changed = self._has_resubscribed = False
         self._host = host
-        self._link: BrokerConnection | None = None
+        self._connection: BrokerConnection | None = None
         self._version = ""
         self._phase: Phase = "connecting"
         self._since_ns = time.time_ns()
@@ -62,157 +100,150 @@ class Bridge:
 
     @property
     def state(self) -> BridgeState:
-        """As it is now."""
+        """Current state."""
         return BridgeState(
             self.name, self._address, self._version, self._phase, self._since_ns, self._last_error,
-            self.inward.state if self.inward is not None else None,
-            self.outward.state if self.outward is not None else None,
+            self.inbound.counts if self.inbound is not None else None,
+            self.outbound.counts if self.outbound is not None else None,
             self._host.counts if self._host is not None else None,
         )  # fmt: skip
 
     async def run(self) -> None:
-        """Bridges until cancelled; the broker being away is none of the hub's failures."""
+        """Run until cancelled. An unreachable broker is not an error of the hub."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._broker.run(), name=f"{self.name} connection")
-                if self.inward is not None:
-                    tasks.create_task(self.inward.run(), name=f"{self.name} inward")
-                if self.outward is not None:
-                    tasks.create_task(self.outward.run(), name=f"{self.name} outward")
+                tasks.create_task(self._session.run(), name=f"{self.name} connection")
+                if self.inbound is not None:
+                    tasks.create_task(self.inbound.run(), name=f"{self.name} inbound")
+                if self.outbound is not None:
+                    tasks.create_task(self.outbound.run(), name=f"{self.name} outbound")
                 if self._host is not None:
-                    tasks.create_task(self._watch(self._host), name=f"{self.name} host")
+                    tasks.create_task(self._run_host(self._host), name=f"{self.name} host")
         finally:
-            if self.inward is not None:
-                self.inward.disconnect("the hub stops")
+            if self.inbound is not None:
+                self.inbound.disconnect("the hub stops")
 
     @property
     def availability(self) -> dict[str, str] | None:
-        """Where it stands whether the bridge is there, as Home Assistant is told; None for nowhere."""
+        """Topic of the bridge's own presence in the form of Home Assistant's discovery, or None."""
         if self._host is not None and self._host.state_topic:
             template = "{{ 'online' if value_json.online else 'offline' }}"
             return {"topic": self._host.state_topic, "value_template": template}
         return {"topic": self.status_topic} if self.status_topic else None
 
     def presence_changed(self, device: str) -> None:
-        """A device came to the hub, or went."""
+        """Announce that a device connected to the hub or disconnected."""
         if self.discovery is not None:
             self.discovery.presence_changed(device)
 
     def service_changed(self) -> None:
-        """A device was retired, or is back."""
+        """Announce that a device was retired or put back into service."""
         if self.discovery is not None:
-            self.discovery.changed()
+            self.discovery.mark_changed()
 
-    def say(self, message: Publish) -> None:
-        """Publishes what a decoder wants to be said; nothing while there is no connection."""
-        if self._link is not None:
+    def publish(self, message: Publish) -> None:
+        """Publish a decoder's message. Without a connection it is dropped."""
+        if self._connection is not None:
             with contextlib.suppress(ConnectionError):
-                self._link.publish(message)
+                self._connection.publish(message)
 
     def will(self) -> Publish | None:
-        """A host application's death, or that the hub is offline: a connection has one will only."""
+        """Return the host application's death certificate or the status "offline": a connection has only one will."""
         will = self._host.will(time.time_ns()) if self._host is not None else None
         return will or self._status(OFFLINE)
 
-    def _status(self, said: bytes) -> Publish | None:
-        return Publish(self.status_topic, said, 1, True) if self.status_topic else None
+    def _status(self, payload: bytes) -> Publish | None:
+        return Publish(self.status_topic, payload, 1, True) if self.status_topic else None
 
-    def farewell(self) -> Sequence[Publish]:
-        """What the will would say, since it is not said after a connection that ends in order."""
-        return [said for said in (self.will(),) if said is not None]
-
-    def connected(self, link: BrokerConnection, *, is_resumed: bool) -> None:
-        """Subscribes, and says that the hub is there."""
-        self._link = link
-        self._is_news = self._has_asked_again = False
-        self._version = "5" if link.mqtt5 else "3.1.1"
-        self._turn("connected", None)
-        if self.inward is not None:
-            self.inward.connected(is_resumed=is_resumed)
-        self._subscribe(link, is_resumed=is_resumed)
+    def connected(self, connection: BrokerConnection, *, is_resumed: bool) -> None:
+        """Subscribe and announce the hub."""
+        self._connection = connection
+        self._refusals_changed = self._has_resubscribed = False
+        self._version = "5" if connection.mqtt5 else "3.1.1"
+        self._set_phase("connected", None)
+        if self.inbound is not None:
+            self.inbound.connected(is_resumed=is_resumed)
+        wanted = [subscription.filter for subscription in self.subscriptions]
+        obsolete = self._store.obsolete(wanted) if is_resumed else []
+        self._save([*wanted, *obsolete])
+        connection.unsubscribe(obsolete)
+        connection.subscribe([*self.subscriptions])
         if self._host is not None:
-            self._found(self._host.connected(time.time_ns()))
+            self._handle(self._host.connected(time.time_ns()))
         if status := self._status(ONLINE):
-            self.say(status)
-        if self.outward is not None:
-            self.outward.connected(link)
+            self.publish(status)
+        if self.outbound is not None:
+            self.outbound.connected(connection)
 
-    def arrived(self, link: BrokerConnection, message: Any) -> None:
-        """A message of the broker's."""
-        if self.inward is not None:
-            self.inward.arrived(link, message)
+    def message_received(self, connection: BrokerConnection, message: Any) -> None:
+        """Pass a message to the inbound side."""
+        if self.inbound is not None:
+            self.inbound.receive(connection, message)
 
-    def refused(self, reason: int) -> None:
-        """The broker has not taken a message: it is lost for those who listen there, so somebody has to be told."""
-        why = "this user may not publish there" if reason == NOT_AUTHORIZED else f"its reason is 0x{reason:02X}"
-        self._turn(self._phase, f"the broker refuses some of what is published, which is passed over: {why}")
+    def message_acknowledged(self, message_id: int, reason: int) -> None:
+        """Pass an acknowledgement to the outbound side."""
+        if self.outbound is not None:
+            self.outbound.acknowledged(message_id, reason)
 
-    def published(self, id: int, reason: int) -> None:
-        """An acknowledgement of the broker's."""
-        if self.outward is not None:
-            self.outward.arrived(id, reason)
-
-    def _subscribe(self, link: BrokerConnection, *, is_resumed: bool) -> None:
-        wanted = [one.filter for one in self.subscriptions]
-        gone = self._asked_before.others_than(wanted) if is_resumed else []
-        self._remember([*wanted, *gone])
-        link.unsubscribe(gone)
-        link.subscribe([*self.subscriptions])
-
-    def _remember(self, filters: Sequence[str]) -> None:
-        try:
-            self._asked_before.keep(filters, self.subscriptions.refused)
-        except OSError as error:
-            # Of a disk that is full the hub speaks elsewhere; what is forgotten here costs messages nobody wants.
-            log.warning("subscriptions cannot be remembered", bridge=self.name, error=str(error))
+    def publish_refused(self, reason: int) -> None:
+        """Report that the broker rejects messages: its clients never get them, so an operator must know."""
+        why = "this user may not publish there" if reason == NOT_AUTHORIZED else f"reason code 0x{reason:02X}"
+        self._set_phase(self._phase, f"the broker rejects published messages, which are skipped: {why}")
 
     def subscribed(self, refused: Sequence[str], lowered: Sequence[str], *, complete: bool) -> None:
-        """The broker keeps some messages from us, or may lose them on the way: all others come."""
+        """Record which filters the broker refuses. All other messages arrive."""
         known = self.subscriptions.refused
-        self._is_news |= self.subscriptions.learn(refused if complete else known.union(refused))
-        if complete and self._is_news and not self._has_asked_again and self._link is not None:
-            # Once a connection: a broker that changes its mind each time would be asked for ever.
-            self._has_asked_again = True
-            gone = self._asked_before.others_than(one.filter for one in self.subscriptions)
-            self._remember([*(one.filter for one in self.subscriptions), *gone])
-            self._link.subscribe([*self.subscriptions])
+        self._refusals_changed |= self.subscriptions.update_refused(refused if complete else known.union(refused))
+        if complete and self._refusals_changed and not self._has_resubscribed and self._connection is not None:
+            # Only once a connection: a broker with changing answers would otherwise be asked forever.
+            self._has_resubscribed = True
+            wanted = [subscription.filter for subscription in self.subscriptions]
+            self._save([*wanted, *self._store.obsolete(wanted)])
+            self._connection.subscribe([*self.subscriptions])
             return
-        told = []
+        problems = []
         if refused:
-            told.append(f"the broker refuses the subscription {', '.join(refused)}: this user may not read it")
+            problems.append(f"the broker refuses the subscription {', '.join(refused)}: this user may not read it")
         if lowered:
-            told.append(
-                f"the broker gives {', '.join(lowered)} at QoS 0 only: what is on its way when something breaks is lost"
+            problems.append(
+                f"the broker grants {', '.join(lowered)} only at QoS 0: messages are lost when a connection breaks"
             )
-        if told:
-            self._turn("connected", "; ".join(told))
+        if problems:
+            self._set_phase("connected", "; ".join(problems))
 
     def unsubscribed(self) -> None:
-        """What was asked for in earlier settings is gone."""
-        self._remember([one.filter for one in self.subscriptions])
+        """Record that the broker removed the subscriptions of earlier settings."""
+        self._save([subscription.filter for subscription in self.subscriptions])
 
-    def disconnected(self, why: str) -> None:
-        """The connection has ended, or was not made."""
-        if self._link is not None:
-            self._link = None
-            if self.outward is not None:
-                self.outward.disconnected()
+    def disconnected(self, reason: str) -> None:
+        """Handle the end of the connection, or an attempt that failed."""
+        if self._connection is not None:
+            self._connection = None
+            if self.outbound is not None:
+                self.outbound.disconnected()
             if self._host is not None:
-                self._found(self._host.disconnected(time.time_ns()))
-        self._turn("waiting", why)
+                self._handle(self._host.disconnected(time.time_ns()))
+        self._set_phase("waiting", reason)
 
-    def _turn(self, phase: Phase, error: str | None) -> None:
+    def _save(self, filters: Sequence[str]) -> None:
+        try:
+            self._store.save(filters, self.subscriptions.refused)
+        except OSError as error:
+            # A full disk is reported elsewhere. Without the file the hub may receive messages that nobody wants.
+            log.warning("cannot save subscriptions", bridge=self.name, error=str(error))
+
+    def _set_phase(self, phase: Phase, error: str | None) -> None:
         if (phase, error) != (self._phase, self._last_error):
-            log.info("mqtt", bridge=self.name, phase=phase, error=error)
+            log.info("broker connection changed", bridge=self.name, phase=phase, error=error)
             if phase != self._phase:
                 self._since_ns = time.time_ns()
             self._phase, self._last_error = phase, error
 
-    async def _watch(self, host: HostApplication) -> None:
+    async def _run_host(self, host: HostApplication) -> None:
         while True:
-            await asyncio.sleep(TICK_S)
-            self._found(host.expire(time.time_ns()))
+            await asyncio.sleep(HOST_TICK_S)
+            self._handle(host.expire(time.time_ns()))
 
-    def _found(self, found: Sequence[Any]) -> None:
-        if found and self.inward is not None:
-            self.inward.found(found, Message("", b"", received_ns=time.time_ns()))
+    def _handle(self, decoded: Sequence[Decoded]) -> None:
+        if decoded and self.inbound is not None:
+            self.inbound.handle(decoded, Message("", b"", received_ns=time.time_ns()))

@@ -1,4 +1,9 @@
-"""One connection to a broker, with paho, run by the event loop."""
+"""Connection to an MQTT broker, driven by the event loop.
+
+`BrokerConnection` is one connection, from the first packet to the last. `BrokerSession` keeps a broker connected: it
+reconnects with backoff. Every connection has a new client, so no state of an old one remains. The broker delivers
+again what it keeps for the session; the owner publishes unacknowledged messages again.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,7 @@ import random
 import socket
 import ssl
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import paho.mqtt.client as paho
@@ -19,40 +25,48 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from hub.mqtt.message import Publish
 from hub.mqtt.paho_client import BufferedClient, UserProperties
 from hub.mqtt.subscriptions import Subscription
+from wire.backoff import full_jitter
 
 CONNECT_S = 10.0
-"""From the first packet to the broker's answer."""
+"""Longest wait for the broker's answer to the first packet."""
 
-PACKETS_A_TURN = 256
-"""Taken in before others get their turn of the event loop: some 10 ms."""
+PACKETS_PER_TURN = 256
+"""Packets read before other tasks run: about 10 ms of the event loop."""
 
 MAX_PACKET_BYTES = 16 * 1024 * 1024
-"""Of one message: a broker does not send a larger one, and says nothing of it. What Zigbee2MQTT tells of 2,000 devices
-has as much."""
+"""Largest message accepted from the broker, which silently drops larger ones. Zigbee2MQTT's list of 2,000 devices is
+about this large."""
 
 TICK_S = 1.0
-"""How often the silence of the connection is looked into."""
+"""Interval of the keepalive check."""
 
-NEW_ONLY = 1
-"""Retain handling: retained messages come when the subscription is new, and not with each connection."""
+FIRST_RETRY_S = 0.5
+MAX_RETRY_S = 30.0
+"""First and longest bound of the reconnect delay."""
 
+STABLE_S = 10.0
+"""A connection that lasts this long, or that carried a message, resets the reconnect delay."""
 
-SEND_ALWAYS = 0
-"""They come with each connection."""
+SEND_RETAINED_ALWAYS, SEND_RETAINED_IF_NEW = 0, 1
+"""Retain handling of a subscription (MQTT 5.0, section 3.8.3.1): with each connection, or only if it is new."""
+
+UNSUPPORTED_VERSION, RETAIN_NOT_SUPPORTED, QOS_NOT_SUPPORTED = 0x84, 0x9A, 0x9B
+BAD_CREDENTIALS = (0x86, 0x87)
+"""Reason codes of CONNACK (MQTT 5.0, table 3-1). paho translates the codes of MQTT 3.1.1 into these."""
 
 
 class BrokerError(Exception):
-    """The connection was not made or has ended; the sentence says why. `code` is the broker's reason, where it gave
-    one; `is_away`: there was nobody to speak to."""
+    """A connection that failed or ended. `code` is the broker's reason, if it sent one; `is_unreachable` means that
+    no MQTT packet was exchanged."""
 
-    def __init__(self, why: str, code: int | None = None, *, is_away: bool = False) -> None:
-        super().__init__(why)
+    def __init__(self, sentence: str, code: int | None = None, *, is_unreachable: bool = False) -> None:
+        super().__init__(sentence)
         self.code = code
-        self.is_away = is_away
+        self.is_unreachable = is_unreachable
 
 
 class BrokerOptions(NamedTuple):
-    """How to reach a broker, and as whom. `will` is what it says when the hub is gone without a word."""
+    """Address and session of a broker. `clean_start` asks for a session that ends with the connection."""
 
     host: str
     port: int
@@ -63,39 +77,37 @@ class BrokerOptions(NamedTuple):
     user: str = ""
     password: str = ""
     tls: ssl.SSLContext | None = None
+    clean_start: bool = False
 
 
 class ConnectionListener(Protocol):
-    """What the connection tells; none of these waits."""
+    """Receiver of a connection's events. No method waits. Implemented by Bridge and by BrokerCheck."""
 
     def will(self) -> Publish | None:
-        """What the broker is to say when this connection breaks."""
+        """Return the message that announces the end of the connection. It is sent on an orderly end, too."""
 
-    def farewell(self) -> Sequence[Publish]:
-        """What is said before the connection is ended in order."""
+    def connected(self, connection: BrokerConnection, *, is_resumed: bool) -> None:
+        """Handle a new connection. `is_resumed` means that the broker still has the session."""
 
-    def connected(self, link: BrokerConnection, *, is_resumed: bool) -> None:
-        """There is a connection; `is_resumed` says whether the broker still has the session."""
+    def message_received(self, connection: BrokerConnection, message: paho.MQTTMessage) -> None:
+        """Handle a message. At QoS 1 it must be acknowledged on this connection."""
 
-    def arrived(self, link: BrokerConnection, message: paho.MQTTMessage) -> None:
-        """A message came; at QoS 1 it has to be acknowledged on this link."""
-
-    def published(self, id: int, reason: int) -> None:
-        """A message that was published is acknowledged."""
+    def message_acknowledged(self, message_id: int, reason: int) -> None:
+        """Handle the acknowledgement of a published message."""
 
     def subscribed(self, refused: Sequence[str], lowered: Sequence[str], *, complete: bool) -> None:
-        """The broker does not let this client have the messages of the filters `refused`, and those of `lowered` at a
-        lower QoS only; `complete`: it has answered to all that was asked."""
+        """Handle the answer to subscriptions. The broker refuses the filters `refused` and grants `lowered` at a lower
+        QoS. `complete` means that all subscriptions are answered."""
 
     def unsubscribed(self) -> None:
-        """The broker has forgotten what it was to forget."""
+        """Handle the confirmation that old subscriptions are removed."""
 
-    def disconnected(self, why: str) -> None:
-        """It has ended, or was not made."""
+    def disconnected(self, reason: str) -> None:
+        """Handle the end of the connection, or an attempt that failed."""
 
 
 class BrokerConnection:
-    """One connection, from its first packet to its end. Implements hub.mqtt.outbound.Outlet."""
+    """One connection, from its first packet to its end. Unacknowledged messages are dropped when it ends."""
 
     def __init__(
         self,
@@ -106,13 +118,12 @@ class BrokerConnection:
         max_qos: int = 1,
         may_retain: bool = True,
     ) -> None:
-        """`max_qos` and `may_retain` are what is known of the broker already."""
+        """`max_qos` and `may_retain` are limits of the broker that are already known."""
         self.mqtt5 = mqtt5
         self.receive_maximum = 65_535
         self.maximum_packet_size: int | None = None
-        self.user_properties = mqtt5
-        self.was_answered = False
-        self.is_good = False
+        self.is_accepted = False
+        self.has_carried_messages = False
         self._max_qos = max_qos
         self._may_retain = may_retain
         self._has_identifiers = mqtt5
@@ -122,15 +133,19 @@ class BrokerConnection:
         self._ended: asyncio.Future[str] = self._loop.create_future()
         self._answer: asyncio.Future[bool] = self._loop.create_future()
         self._is_open = self._is_paused = self._is_reading = self._is_writing = False
-        # Of subscriptions that are not answered, by message id; and what came of those that are.
-        self._asked: dict[int, list[Subscription]] = {}
+        # Unanswered subscriptions by message id, and the results of the answered ones.
+        self._requested: dict[int, list[Subscription]] = {}
         self._refused: list[str] = []
         self._lowered: list[str] = []
-        client = self._client = BufferedClient(
+        self._client = self._new_client()
+
+    def _new_client(self) -> BufferedClient:
+        options = self._options
+        client = BufferedClient(
             CallbackAPIVersion.VERSION2,
             client_id=options.client_id,
-            protocol=MQTTProtocolVersion.MQTTv5 if mqtt5 else MQTTProtocolVersion.MQTTv311,
-            clean_session=None if mqtt5 else False,
+            protocol=MQTTProtocolVersion.MQTTv5 if self.mqtt5 else MQTTProtocolVersion.MQTTv311,
+            clean_session=None if self.mqtt5 else options.clean_start,
             manual_ack=True,
             reconnect_on_failure=False,
         )
@@ -139,16 +154,17 @@ class BrokerConnection:
             client.username_pw_set(options.user, options.password)
         if options.tls is not None:
             client.tls_set_context(options.tls)
-        client.on_socket_register_write = self._wants_to_write
+        client.on_socket_register_write = self._schedule_write
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
         client.on_subscribe = self._on_subscribe
-        client.on_unsubscribe = lambda *_: listener.unsubscribed()
+        client.on_unsubscribe = lambda *_: self._listener.unsubscribed()
         client.on_publish = self._on_publish
+        return client
 
     async def open(self) -> bool:
-        """Connects; whether the broker still had the session. Raises BrokerError."""
+        """Connect and return whether the broker resumed the session. Raises BrokerError."""
         options, properties = self._options, None
         if self.mqtt5:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
@@ -161,33 +177,33 @@ class BrokerConnection:
                 will.topic, will.payload, min(will.qos, self._max_qos), will.retain and self._may_retain
             )
         self._client.connect_async(
-            options.host, options.port, options.keepalive_s, clean_start=False, properties=properties
+            options.host, options.port, options.keepalive_s, clean_start=options.clean_start, properties=properties
         )
         try:
             await asyncio.to_thread(self._client.reconnect)
         except (OSError, ValueError) as error:
-            raise BrokerError(
-                describe_error(error, options.host, options.port, tls=options.tls is not None), is_away=True
-            ) from None
+            raise BrokerError(describe_error(error, options), is_unreachable=True) from None
         self._is_open = True
         buffered = self._client.buffered
         number = buffered.fileno()
 
-        def let_go() -> None:
+        def release() -> None:
             self._loop.remove_reader(number)
             self._loop.remove_writer(number)
 
-        buffered.before_close = let_go
+        buffered.before_close = release
         self._loop.add_reader(number, self._readable)
         self._write()
         try:
             async with asyncio.timeout(CONNECT_S):
                 return await self._answer
         except TimeoutError:
-            raise BrokerError("the broker takes connections and does not answer") from None
+            raise BrokerError(
+                f"{broker_name(options)} accepted the connection and does not answer; check that it is an MQTT broker"
+            ) from None
 
     async def closed(self) -> str:
-        """Why it ended, once it has."""
+        """Wait for the end of the connection and return its reason."""
         while not self._ended.done():
             await asyncio.wait([self._ended], timeout=TICK_S)
             if not self._ended.done():
@@ -195,123 +211,126 @@ class BrokerConnection:
         return self._ended.result()
 
     def close(self) -> None:
-        """Ends it, with a word to the broker where there still is a connection."""
-        if self._is_open and self.was_answered:
-            for message in self._listener.farewell():
-                self.publish(message)
+        """End the connection. The broker gets the will and a DISCONNECT packet if the connection is still open."""
+        if self._is_open and self.is_accepted:
+            # The broker sends the will by itself only when a connection breaks.
+            if (will := self._listener.will()) is not None:
+                self.publish(will)
             self._client.disconnect()
             self._write()
-        self._end("closed")
+        self._end("the hub closed the connection")
 
     def subscribe(self, subscriptions: Sequence[Subscription]) -> None:
-        """Asks for messages; with identifiers, each in a packet of its own, where the broker knows them."""
+        """Request subscriptions. Those with an identifier have a packet each, where the broker supports identifiers."""
         self._refused.clear()
         self._lowered.clear()
-        identified = [one for one in subscriptions if one.identifier and self._has_identifiers]
-        self._subscribe([one for one in subscriptions if one not in identified], None)
-        for one in identified:
+        identified = [wanted for wanted in subscriptions if wanted.identifier and self._has_identifiers]
+        self._subscribe([wanted for wanted in subscriptions if wanted not in identified], None)
+        for wanted in identified:
             properties = Properties(PacketTypes.SUBSCRIBE)  # type: ignore[no-untyped-call]
-            properties.SubscriptionIdentifier = one.identifier
-            self._subscribe([one], properties)
+            properties.SubscriptionIdentifier = wanted.identifier
+            self._subscribe([wanted], properties)
 
     def _subscribe(self, subscriptions: list[Subscription], properties: Properties | None) -> None:
         if not subscriptions:
             return
-        asked: list[tuple[str, Any]] = [(one.filter, one.qos) for one in subscriptions]
+        topics: list[tuple[str, Any]] = [(wanted.filter, wanted.qos) for wanted in subscriptions]
         if self.mqtt5:
-            asked = [
+            topics = [
                 (
-                    one.filter,
+                    wanted.filter,
                     SubscribeOptions(
-                        one.qos,
-                        # A shared subscription with no-local is an error of the protocol (MQTT 5.0, 3.8.3.1); and what
-                        # is asked for always may be what this client has retained itself.
-                        noLocal=not (one.always or one.filter.startswith("$share/")),
-                        retainHandling=SEND_ALWAYS if one.always else NEW_ONLY,
+                        wanted.qos,
+                        # No-local on a shared subscription is a protocol error (MQTT 5.0, section 3.8.3.1). Messages
+                        # that are wanted with each connection may be ones that this client retained itself.
+                        noLocal=not (wanted.always or wanted.filter.startswith("$share/")),
+                        retainHandling=SEND_RETAINED_ALWAYS if wanted.always else SEND_RETAINED_IF_NEW,
                     ),
                 )
-                for one in subscriptions
+                for wanted in subscriptions
             ]
-        _, id = self._client.subscribe(asked, properties=properties)
-        if id is not None:
-            self._asked[id] = subscriptions
+        _, message_id = self._client.subscribe(topics, properties=properties)
+        if message_id is not None:
+            self._requested[message_id] = subscriptions
 
     def unsubscribe(self, filters: Sequence[str]) -> None:
-        """Asks for messages of these filters no more."""
+        """Remove the subscriptions with these filters."""
         if filters:
             self._client.unsubscribe(list(filters))
 
     def publish(self, message: Publish, properties: UserProperties | None = None) -> int:
-        """Hands a message to the connection; its id. Raises ConnectionError."""
+        """Send a message and return its id. Raises ConnectionError after the end of the connection.
+
+        The listener hears of the acknowledgement after this method has returned, also at QoS 0.
+        """
         if not self._is_open:
             raise ConnectionError("the connection has ended")
         qos, retain = min(message.qos, self._max_qos), message.retain and self._may_retain
         return self._client.publish(message.topic, message.payload, qos, retain, properties).mid
 
-    def ack(self, mid: int) -> None:
-        """The message with this id is durable; nothing where the connection has ended."""
+    def acknowledge(self, message_id: int) -> None:
+        """Acknowledge a received message. Does nothing after the end of the connection."""
         if self._is_open:
-            self._client.ack(mid, 1)
+            self._client.ack(message_id, 1)
 
-    def pause(self) -> None:
-        """Reads nothing more until `resume`."""
+    def pause_reading(self) -> None:
+        """Stop reading until `resume_reading`, so that the broker has to wait."""
         if self._is_open and not self._is_paused:
             self._is_paused = True
             self._loop.remove_reader(self._client.buffered.fileno())
 
-    def resume(self) -> None:
-        """Reads on."""
+    def resume_reading(self) -> None:
+        """Continue after `pause_reading`."""
         if self._is_open and self._is_paused:
             self._is_paused = False
             self._loop.add_reader(self._client.buffered.fileno(), self._readable)
-            self._read_on()
+            self._schedule_read()
 
     def _readable(self) -> None:
         self._is_reading = False
-        for _ in range(PACKETS_A_TURN):
+        for _ in range(PACKETS_PER_TURN):
             if not self._is_open or self._is_paused:
                 return
             self._client.loop_read()
             if not self._client.buffered.pending():
                 return
-        self._read_on()
+        self._schedule_read()
 
-    def _read_on(self) -> None:
+    def _schedule_read(self) -> None:
         if not self._is_reading:
             self._is_reading = True
             self._loop.call_soon(self._readable)
 
-    def _wants_to_write(self, _client: object, _data: object, _socket: object) -> None:
+    def _schedule_write(self, _client: object, _data: object, _socket: object) -> None:
         if self._is_open and not self._is_writing:
             self._is_writing = True
             self._loop.call_soon(self._write)
 
     def _write(self) -> None:
-        """Once for all that was handed over in this turn."""
+        """Send everything that was handed over since the last turn of the event loop."""
         self._is_writing = False
         if not self._is_open:
             return
         buffered = self._client.buffered
         try:
             self._client.loop_write()
-            is_all = buffered.flush()
+            is_empty = buffered.flush()
         except OSError as error:
-            options = self._options
-            self._end(describe_error(error, options.host, options.port, tls=options.tls is not None))
+            self._end(describe_error(error, self._options))
             return
         if buffered.fileno() < 0:
             return
-        if is_all and not self._client.want_write():
+        if is_empty and not self._client.want_write():
             self._loop.remove_writer(buffered.fileno())
         else:
             self._loop.add_writer(buffered.fileno(), self._write)
 
     def _on_connect(self, _client: object, _data: object, flags: Any, reason: Any, properties: Any) -> None:
-        self.was_answered = not reason.is_failure
+        self.is_accepted = not reason.is_failure
         if self._answer.done():
             return
         if reason.is_failure:
-            self._answer.set_exception(BrokerError(f"the broker refuses the connection: {reason}", reason.value))
+            self._answer.set_exception(BrokerError(_describe_refusal(reason, self._options), reason.value))
             return
         self.receive_maximum = getattr(properties, "ReceiveMaximum", self.receive_maximum)
         self.maximum_packet_size = getattr(properties, "MaximumPacketSize", None)
@@ -321,50 +340,48 @@ class BrokerConnection:
         self._answer.set_result(bool(flags.session_present))
 
     def _on_message(self, _client: object, _data: object, message: paho.MQTTMessage) -> None:
-        self.is_good = True
-        self._listener.arrived(self, message)
+        self.has_carried_messages = True
+        self._listener.message_received(self, message)
 
-    def _on_publish(self, _client: object, _data: object, mid: int, reason: Any, _properties: object) -> None:
-        self.is_good = True
-        self._listener.published(mid, reason.value)
+    def _on_publish(self, _client: object, _data: object, message_id: int, reason: Any, _properties: object) -> None:
+        self.has_carried_messages = True
+        self._listener.message_acknowledged(message_id, reason.value)
 
-    def _on_subscribe(self, _client: object, _data: object, id: int, reasons: Sequence[Any], _props: object) -> None:
-        for one, reason in zip(self._asked.pop(id, []), reasons, strict=False):
+    def _on_subscribe(
+        self, _client: object, _data: object, message_id: int, reasons: Sequence[Any], _properties: object
+    ) -> None:
+        for wanted, reason in zip(self._requested.pop(message_id, []), reasons, strict=False):
             if reason.is_failure:
-                self._refused.append(one.filter)
-            elif reason.value < one.qos:
-                self._lowered.append(one.filter)
-        # At once: messages that count on what was refused may be next.
-        self._listener.subscribed(self._refused, self._lowered, complete=not self._asked)
+                self._refused.append(wanted.filter)
+            elif reason.value < wanted.qos:
+                self._lowered.append(wanted.filter)
+        # Report each answer at once: the next message may depend on a refused subscription.
+        self._listener.subscribed(self._refused, self._lowered, complete=not self._requested)
 
     def _on_disconnect(self, _client: object, _data: object, flags: Any, reason: Any, _properties: object) -> None:
-        by = "the broker ended the connection" if flags.is_disconnect_packet_from_server else "the connection broke"
-        self._end(f"{by}: {reason}")
+        ended = "ended the connection" if flags.is_disconnect_packet_from_server else "closed or lost the connection"
+        hint = ""
+        if not self._answer.done():
+            hint = (
+                "; check whether it requires a client certificate (tls_certificate)"
+                if self._options.tls is not None
+                else "; check whether the port requires TLS (mqtts://)"
+            )
+        self._end(f"{broker_name(self._options)} {ended}: {str(reason).lower()}{hint}")
 
-    def _end(self, why: str) -> None:
+    def _end(self, reason: str) -> None:
         if not self._is_open:
             return
         self._is_open = False
         self._client.buffered.close()
         if not self._answer.done():
-            self._answer.set_exception(BrokerError(why))
+            self._answer.set_exception(BrokerError(reason))
         if not self._ended.done():
-            self._ended.set_result(why)
-
-
-FIRST_RETRY_S = 0.5
-MAX_RETRY_S = 30.0
-"""Between two attempts: a random part of a bound that doubles, so that a broker that restarts is not met by all."""
-
-WRONG_VERSION, NO_RETAIN, NO_QOS = 0x84, 0x9A, 0x9B
-"""Reason codes of CONNACK (MQTT 5.0, table 3-1): paho tells a 3.1.1 broker's answers by the same."""
-
-STABLE_S = 10.0
-"""A connection that lasts so long, or that brought something, is a good one: the next attempt comes soon."""
+            self._ended.set_result(reason)
 
 
 class BrokerSession:
-    """Connects, and connects again, until cancelled."""
+    """Keeps a broker connected until cancelled."""
 
     def __init__(
         self, options: BrokerOptions, listener: ConnectionListener, *, jitter: Callable[[], float] = random.random
@@ -373,71 +390,97 @@ class BrokerSession:
         self._listener = listener
         self._jitter = jitter
         self._mqtt5 = True
-        self._is_agreed = False
+        self._is_version_known = False
         self._max_qos = 1
         self._may_retain = True
 
     async def run(self) -> None:
-        """Keeps a connection until cancelled; then ends it in order."""
-        tries = 0
+        """Connect, and reconnect after each failure. On cancellation, end the connection in order."""
+        attempt = 0
         clock = asyncio.get_running_loop().time
         while True:
-            link = BrokerConnection(
+            connection = BrokerConnection(
                 self._options, self._listener, mqtt5=self._mqtt5, max_qos=self._max_qos, may_retain=self._may_retain
             )
             began_s = clock()
             try:
-                is_resumed = await link.open()
-                self._is_agreed = True
-                self._listener.connected(link, is_resumed=is_resumed)
-                why = await link.closed()
-                if link.is_good or clock() - began_s >= STABLE_S:
-                    tries = 0
+                is_resumed = await connection.open()
+                self._is_version_known = True
+                self._listener.connected(connection, is_resumed=is_resumed)
+                reason = await connection.closed()
+                if connection.has_carried_messages or clock() - began_s >= STABLE_S:
+                    attempt = 0
             except BrokerError as error:
-                why = str(error)
-                self._learn(error)
+                reason = str(error)
+                self._adapt(error)
             finally:
-                link.close()
-            self._listener.disconnected(why)
-            tries += 1
-            await asyncio.sleep(self._jitter() * min(MAX_RETRY_S, FIRST_RETRY_S * 2 ** min(tries - 1, 16)))
+                connection.close()
+            self._listener.disconnected(reason)
+            await asyncio.sleep(full_jitter(attempt, first=FIRST_RETRY_S, maximum=MAX_RETRY_S, random=self._jitter))
+            attempt += 1
 
-    def _learn(self, error: BrokerError) -> None:
-        """What an attempt that failed tells of the broker."""
-        if error.code == NO_QOS:
+    def _adapt(self, error: BrokerError) -> None:
+        """Use what a failed attempt reveals about the broker in the next attempt."""
+        if error.code == QOS_NOT_SUPPORTED:
             self._max_qos = 0
-        elif error.code == NO_RETAIN:
+        elif error.code == RETAIN_NOT_SUPPORTED:
             self._may_retain = False
-        elif not self._is_agreed and error.code in (None, WRONG_VERSION) and not error.is_away:
-            # A broker of MQTT 3.1.1 says so, or hangs up: then the other version is tried. One that has accepted a
-            # connection before is only away.
+        elif not self._is_version_known and may_need_other_version(error):
             self._mqtt5 = not self._mqtt5
 
 
-def broker_at(host: str, port: int) -> str:
-    """What people call it by."""
-    return f"the broker at {host}:{port}"
+def may_need_other_version(error: BrokerError) -> bool:
+    """Return whether the other version of MQTT may succeed. A broker of MQTT 3.1.1 rejects version 5 or hangs up."""
+    return error.code in (None, UNSUPPORTED_VERSION) and not error.is_unreachable
 
 
-def describe_error(error: Exception, host: str, port: int, *, tls: bool) -> str:
-    """An error of a connection that was not made, or broke."""
-    name = broker_at(host, port)
+def tls_context(ca: Path | None, certificate: Path | None, key: Path | None) -> ssl.SSLContext:
+    """Return the TLS settings of a connection. Raises ValueError for a missing file, OSError for a file that is not
+    usable."""
+    for path in (ca, certificate, key):
+        if path is not None and not path.is_file():
+            raise ValueError(f"{path}: file not found")
+    context = ssl.create_default_context(cafile=ca)
+    if certificate is not None:
+        context.load_cert_chain(certificate, key)
+    return context
+
+
+def broker_name(options: BrokerOptions) -> str:
+    """Return the name of the broker for messages to people."""
+    return f"the broker at {options.host}:{options.port}"
+
+
+def describe_error(error: Exception, options: BrokerOptions) -> str:
+    """Return a sentence about a connection that failed or broke, with what to check."""
+    name, uses_tls = broker_name(options), options.tls is not None
     match error:
         case ssl.SSLCertVerificationError():
             return (
-                f"{name}: its certificate is not trusted ({error.verify_message}); name the authority's file in tls_ca"
+                f"the certificate of {name} is not trusted ({error.verify_message}); set tls_ca to the file of its "
+                "certificate authority"
             )
-        case ssl.SSLError() | ConnectionResetError() if tls:
+        case ssl.SSLError() | ConnectionResetError() if uses_tls:
             reason = getattr(error, "reason", None) or error.strerror or error
-            return f"{name}: TLS failed ({reason}); is it the port for TLS, and does it ask for a certificate?"
-        case FileNotFoundError() if error.filename:
-            return f"{error.filename}: there is no such file"
+            return (
+                f"TLS with {name} failed ({reason}); check that the port is the TLS port and whether the broker "
+                "requires a client certificate"
+            )
         case ConnectionRefusedError():
-            return f"{name} refuses connections: is it running, and is the port right?"
+            return f"{name} refuses connections; check that it is running and that the port is right"
         case socket.gaierror():
-            return f"{host}: there is no such host"
+            return f"host not found: {options.host}"
         case TimeoutError():
-            return f"{name} does not answer: is a firewall in the way?"
+            return f"{name} does not answer; check the firewall"
         case OSError() if error.errno:
-            return f"{name} cannot be reached: {os.strerror(error.errno)}"
-    return f"{name} cannot be reached: {error}"
+            return f"cannot connect to {name}: {os.strerror(error.errno)}"
+    return f"cannot connect to {name}: {error}"
+
+
+def _describe_refusal(reason: Any, options: BrokerOptions) -> str:
+    name, text = broker_name(options), str(reason).lower()
+    if reason.value in BAD_CREDENTIALS:
+        if options.user:
+            return f"{name} rejects this user or password ({text}); correct `user` and `password`"
+        return f"{name} requires a user and a password ({text}); set `user` and `password`"
+    return f"{name} rejects the connection: {text}"

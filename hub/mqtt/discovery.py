@@ -1,8 +1,8 @@
-"""Home Assistant's device-based discovery: what is said of a device so that it appears there by itself. Pure.
+"""Home Assistant discovery: announcements with which devices appear in Home Assistant. Pure.
 
 Follows Home Assistant's documentation of its MQTT integration ("Device discovery payload"): one retained message for
-each device at `<prefix>/device/<object id>/config`, an empty one to take it away. Beside it, at `…/availability`,
-stands whether the device is connected.
+each device at `<prefix>/device/<object id>/config`, an empty one to remove it. `…/availability` contains the presence
+of the device.
 """
 
 from __future__ import annotations
@@ -22,12 +22,11 @@ from hub.mqtt.subscriptions import Subscription
 ORIGIN_NAME = "Telemetry Hub"
 
 ONLINE, OFFLINE = b"online", b"offline"
-"""Home Assistant's own words for an availability topic, where a description names no others."""
+"""Home Assistant's default payloads of an availability topic."""
 
 MIN_EXPIRE_S = 60
-"""An entity that is published at a period is unavailable after three of them without a message, and not before this."""
-
 MISSED_PERIODS = 3
+"""A periodically published entity becomes unavailable after three missed periods, but not before `MIN_EXPIRE_S`."""
 
 DEVICE_CLASSES = {
     "°C": "temperature",
@@ -64,55 +63,54 @@ DEVICE_CLASSES = {
     "mm/h": "precipitation_intensity",
     "W/m²": "irradiance",
 }
-"""What a unit alone says of a quantity, in Home Assistant's words."""
+"""Home Assistant's device classes of units that belong to one quantity."""
 
 NAMED_CLASSES = {
     "%": {"humidity": "humidity", "battery": "battery", "moisture": "moisture"},
     "ppm": {"co2": "carbon_dioxide", "carbon_dioxide": "carbon_dioxide", "co": "carbon_monoxide"},
     "µg/m³": {"pm1": "pm1", "pm25": "pm25", "pm2.5": "pm25", "pm10": "pm10"},
 }
-"""Units of many quantities: there the metric's name decides, by one of its words."""
+"""Device classes of units that belong to several quantities, by a word of the metric's name."""
 
 TOTALS = frozenset({"energy"})
-"""Device classes of quantities that grow."""
+"""Device classes of quantities that only increase."""
 
 _NOT_IN_ID = re.compile(r"[^A-Za-z0-9_-]")
 
 
 def device_class(metric: str, unit: str) -> str | None:
-    """Home Assistant's device class; None where neither unit nor name tells."""
+    """Return Home Assistant's device class, or None if neither unit nor name decides it."""
     named = NAMED_CLASSES.get(unit, {})
     words = [metric.lower(), *re.split(r"[^a-z0-9.]+", metric.lower())]
     return next((named[word] for word in words if word in named), DEVICE_CLASSES.get(unit))
 
 
 def object_id(text: str) -> str:
-    """The text as Home Assistant takes ids: letters, digits, "_" and "-"; a hash follows where it had to change."""
+    """Return an id for Home Assistant: letters, digits, "_" and "-". A changed text gets a hash at the end."""
     changed = _NOT_IN_ID.sub("_", text)
     return text if changed == text else f"{changed}-{sha256(text.encode()).hexdigest()[:HASH_DIGITS]}"
 
 
-def subscriptions_of(prefix: str, enabled: bool) -> list[Subscription]:
-    """What is subscribed to: Home Assistant's birth messages, and with each connection all that the broker still has of
-    descriptions."""
+def discovery_subscriptions(prefix: str, enabled: bool) -> list[Subscription]:
+    """Return the subscriptions to Home Assistant's birth message and to the descriptions that the broker retains."""
     found = [Subscription(f"{prefix}/device/+/config", always=True)]
     return [Subscription(f"{prefix}/status"), *found] if enabled else found
 
 
 def _availability_of(topic: str) -> str:
-    """Where it stands whether the device that is described under this topic is connected."""
+    """Return the availability topic of the device that is described at `topic`."""
     return f"{topic.removesuffix('config')}availability"
 
 
 class Discovery:
-    """What Home Assistant is to be told now. Implements hub.mqtt.outbound.Description, and hub.mqtt.message.Decoder for
-    Home Assistant's birth message and for what the broker still has of an earlier run.
+    """Announcements of one bridge. Implements hub.mqtt.message.Decoder for Home Assistant's birth message and for the
+    descriptions that the broker retains from an earlier run.
 
-    A device is described anew only where its series are others than before. Of devices that are not described any more
-    (retired, no publication, `enabled` off) the broker's retained messages are emptied: they are told by the hub's id
-    in their topic. What was said is kept by its hash: 200 bytes a device.
+    A device is described again only if its series changed. For devices that are no longer described (retired, no
+    publication, `enabled` off), the retained messages are emptied; they are recognized by the hub's id in their topic.
+    Sent messages are remembered by their hash, 200 bytes a device.
 
-    A device is available while it is connected to the hub, and the hub to the broker.
+    A device is available while it is connected to the hub and the hub to the broker.
     """
 
     def __init__(
@@ -129,132 +127,133 @@ class Discovery:
         prefix: str = "homeassistant",
         enabled: bool = True,
     ) -> None:
-        """`devices` gives each device's series by metric, `count` how many series there are: where that differs,
-        something is new or gone; `is_online` says whether a device is connected; `availability` says, in Home
-        Assistant's words, where it stands whether the bridge itself is there. Raises ValueError where nothing is
-        published that Home Assistant could read."""
+        """`devices` returns the series of each device by metric, `count` the number of all series; a different number
+        means that the descriptions may have changed. `is_online` returns whether a device is connected. `availability`
+        is the bridge's own availability in the form of Home Assistant. `on_change` is called when `pending` may have
+        messages. Raises ValueError without a publication that Home Assistant can read.
+        """
         self._encoders = [Encoder(publication) for publication in publications if publication.payload != "line"]
         if enabled and not self._encoders:
-            raise ValueError("Home Assistant is to discover what is published, but nothing is, as value or as json")
-        # A bare value is the simplest that it reads.
+            raise ValueError("discovery needs a publication with the payload value or json")
+        # Prefer bare values, which need no template.
         self._encoders.sort(key=lambda encoder: encoder.publication.payload != "value")
         self._hub = hub
         self._node = f"hub_{hub[:8]}_"
         self._version = version
         self._devices = devices
         self._count = count
-        self._counted = -1
+        self._last_count = -1
         self._is_online = is_online
         self._on_change = on_change
         self._availability = availability
         self._prefix = prefix
         self._enabled = enabled
-        self._said: dict[str, bytes] = {}
-        # By topic, the hash of the series that it was last described with.
+        # By topic: the digest of the sent description, the hash of its series, and the sent presence.
+        self._sent: dict[str, bytes] = {}
         self._described: dict[str, int] = {}
-        # By topic, whether the device was said to be online; and the devices of which that may have changed.
-        self._told: dict[str, bool] = {}
-        self._moved: set[str] = set()
+        self._sent_presence: dict[str, bool] = {}
+        # Devices whose presence may have changed, and topics with descriptions of an earlier run.
+        self._presence_due: set[str] = set()
         self._retained: set[str] = set()
         self._is_due = False
         self._birth = f"{prefix}/status"
-        self.filters = [one.filter for one in subscriptions_of(prefix, enabled)]
+        self.filters = [wanted.filter for wanted in discovery_subscriptions(prefix, enabled)]
 
     def takes(self, topic: str) -> bool:
-        """Whether it is Home Assistant's birth message, or a description, also one of somebody else's device."""
+        """Return whether it is the topic of Home Assistant's birth message, or of any device's description."""
         return topic == self._birth or (topic.startswith(f"{self._prefix}/device/") and topic.endswith("/config"))
 
     def wants_retained(self, topic: str) -> bool:
-        """All of these."""
+        """Return True: all of these messages matter."""
         return True
 
     def decode(self, message: Message) -> list[Decoded]:
-        """Nothing is read from it; there may be something to say after it."""
+        """Note which announcements are due after the message. It contains no readings."""
         if message.topic != self._birth:
             is_own = message.topic.startswith(f"{self._prefix}/device/{self._node}")
-            if is_own and message.payload and message.topic not in self._said:
+            if is_own and message.payload and message.topic not in self._sent:
                 self._retained.add(message.topic)
-                self.changed()
+                self.mark_changed()
         elif message.payload == b"online":
             self.connected()
         return []
 
     def connected(self) -> None:
-        """A connection begins, or Home Assistant does: all is said again."""
-        self._said.clear()
+        """Announce everything again, after a new connection or a start of Home Assistant."""
+        self._sent.clear()
         self._described.clear()
-        self._told.clear()
-        self.changed()
+        self._sent_presence.clear()
+        self.mark_changed()
 
-    def changed(self) -> None:
-        """A device is new, has new metrics, or is gone."""
+    def mark_changed(self) -> None:
+        """Note that a device is new, has new metrics, or is gone."""
         self._is_due = True
         self._on_change()
 
     def presence_changed(self, device: str) -> None:
-        """A device came or went."""
-        if self._enabled and self._told.get(self.topic_of(device)) != self._is_online(device):
-            self._moved.add(device)
+        """Note that a device connected or disconnected."""
+        if self._enabled and self._sent_presence.get(self.topic_of(device)) != self._is_online(device):
+            self._presence_due.add(device)
             self._on_change()
 
-    def take(self) -> list[Publish]:
-        """What has changed since it was asked last."""
+    def pending(self) -> list[Publish]:
+        """Return the announcements that became due since the last call."""
         count = self._count()
         found: list[Publish] = []
-        if self._is_due or (count != self._counted and self._enabled):
-            self._is_due, self._counted = False, count
-            found = self._take_descriptions()
-        return found + self._take_presence()
+        if self._is_due or (count != self._last_count and self._enabled):
+            self._is_due, self._last_count = False, count
+            found = self._pending_descriptions()
+        return found + self._pending_presence()
 
-    def _take_descriptions(self) -> list[Publish]:
+    def _pending_descriptions(self) -> list[Publish]:
         found: list[Publish] = []
         wanted: set[str] = set()
-        for device, series in self._devices().items() if self._enabled else ():
+        for device, metrics in self._devices().items() if self._enabled else ():
             topic = self.topic_of(device)
-            of_series = hash(tuple((one.id, one.type, one.unit) for one in series.values()))
+            of_series = hash(tuple((series.id, series.type, series.unit) for series in metrics.values()))
             if self._described.get(topic) == of_series:
                 wanted.add(topic)
                 continue
-            description = self.describe(device, series.values())
+            description = self.describe(device, metrics.values())
             if description is None:
                 continue
             wanted.add(topic)
             self._described[topic] = of_series
             payload = msgspec.json.encode(description)
             digest = sha256(payload).digest()[:16]
-            if self._said.get(topic) != digest:
-                self._said[topic] = digest
+            if self._sent.get(topic) != digest:
+                self._sent[topic] = digest
                 found.append(Publish(topic, payload, 1, retain=True))
-                self._moved.add(device)
-        for topic in (self._said.keys() | self._retained) - wanted:
-            self._said.pop(topic, None)
+                self._presence_due.add(device)
+        for topic in (self._sent.keys() | self._retained) - wanted:
+            self._sent.pop(topic, None)
             self._described.pop(topic, None)
-            self._told.pop(topic, None)
+            self._sent_presence.pop(topic, None)
             found += [Publish(gone, b"", 1, retain=True) for gone in (topic, _availability_of(topic))]
         self._retained.clear()
         return found
 
-    def _take_presence(self) -> list[Publish]:
+    def _pending_presence(self) -> list[Publish]:
         found: list[Publish] = []
-        for device in self._moved:
+        for device in self._presence_due:
             topic, online = self.topic_of(device), self._is_online(device)
-            if topic in self._said and self._told.get(topic) != online:
-                self._told[topic] = online
+            if topic in self._sent and self._sent_presence.get(topic) != online:
+                self._sent_presence[topic] = online
                 found.append(Publish(_availability_of(topic), ONLINE if online else OFFLINE, 1, retain=True))
-        self._moved.clear()
+        self._presence_due.clear()
         return found
 
     def topic_of(self, device: str) -> str:
-        """Where a device is described."""
+        """Return the topic of a device's description."""
         return f"{self._prefix}/device/{self._node}{object_id(device)}/config"
 
-    def describe(self, device: str, series: Iterable[Series]) -> dict[str, Any] | None:
-        """The description of a device; None where none of its metrics is published."""
+    def describe(self, device: str, metrics: Iterable[Series]) -> dict[str, Any] | None:
+        """Return the description of a device, or None if none of its metrics is published."""
         components = {}
-        for one in series:
-            component = self._component(one)
+        for series in metrics:
+            component = self._component(series)
             if component is not None:
-                components[object_id(one.metric)] = component
+                components[object_id(series.metric)] = component
         if not components:
             return None
         own = {"topic": _availability_of(self.topic_of(device))}
@@ -267,7 +266,7 @@ class Discovery:
         }
 
     def _component(self, series: Series) -> dict[str, Any] | None:
-        encoder = next((one for one in self._encoders if one.publication.takes(series.device)), None)
+        encoder = next((encoder for encoder in self._encoders if encoder.publication.takes(series.device)), None)
         if encoder is None:
             return None
         publication = encoder.publication
@@ -279,10 +278,10 @@ class Discovery:
         }
         if publication.payload == "json":
             key = msgspec.json.encode(series.metric if series.metric != TIME_KEY else OTHER_TIME_KEY).decode()
-            # A message has those metrics that its batch had: without this one, the state stays as it is.
+            # A message contains only the metrics of its batch. Without this one, the state must not change.
             described["value_template"] = f"{{{{ value_json[{key}] | default(this.state) }}}}"
         if series.type == "boolean":
-            # As a template renders JSON's, and as a bare value has it.
+            # The forms of a rendered JSON template and of a bare value.
             booleans = ("True", "False") if publication.payload == "json" else ("true", "false")
             described["payload_on"], described["payload_off"] = booleans
         elif series.type != "string":

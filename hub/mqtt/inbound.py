@@ -1,7 +1,7 @@
-"""From a broker's messages to the intake: decoded as they come, stored together, acknowledged when they are on disk.
+"""Inbound side of a bridge: messages of the broker are decoded, journalled together, and acknowledged when durable.
 
-What arrives while a commit runs is one round: it becomes few batches, is submitted when that commit has ended, and its
-messages are acknowledged, in the order in which they came, when its own has.
+Messages that arrive during a commit are collected. They become a few batches, which are submitted after that commit.
+The messages are acknowledged, in the order of their arrival, when their own commit is durable.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import structlog
 
 from hub.ingest.feed import Feed, FeedDirectory, epoch_of
 from hub.ingest.intake import Intake
-from hub.model.batch import Series
+from hub.model.batch import Entry, Series
 from hub.model.bridge import InboundCounts
 from hub.model.journal import JournalError
 from hub.mqtt.connection import BrokerConnection
@@ -33,56 +33,220 @@ from hub.mqtt.message import (
     Publish,
     RejectedMessage,
     Undecodable,
+    value_type,
 )
 from hub.mqtt.subscriptions import Subscriptions
 from wire import device as messages
 from wire.columns import pack_floats, pack_times
 from wire.errors import Code, WireError
-from wire.model import Metric, MetricType
+from wire.model import Metric
 
 MAX_WAITING = 4_096
-"""Messages that may wait for the round before; then the connection is not read. Those of QoS 1 are bounded by the
-receive maximum already; these may be of QoS 0, or of a broker that knows no such bound."""
+"""Messages that may wait for the previous commit; beyond it the connection is not read. Messages of QoS 1 are also
+bounded by the receive maximum, but QoS 0 and MQTT 3.1.1 have no such bound."""
 
 MAX_WAITING_BYTES = 16 * 1024 * 1024
-"""Of their payloads. With a round that is being stored, and what becomes of both, 300 MB at most were seen when 1,500
-messages of 1 MB each came and went into quarantine."""
+"""Payload bytes that may wait. Together with the messages that are being stored and their batches, at most 300 MB were
+measured, when 1,500 messages of 1 MB went into quarantine."""
 
 MAX_QUARANTINED_BYTES = 1024 * 1024
-"""Of a payload in quarantine: four times what a batch may have. What is longer is cut."""
+"""Stored bytes of a quarantined payload: four times the size of a batch. Longer payloads are cut."""
 
-SEEN_BYTES = 256
-"""Of a payload that is remembered as it is, so that it is known when it comes again; of a longer one a digest is."""
+MAX_PLAIN_BYTES = 256
+"""Payloads up to this size are remembered whole for the redelivery check, of longer ones only a digest."""
 
 RETRY_S = 0.5
-"""While nothing can be stored, it is tried again so often; the broker keeps the rest."""
+"""Interval of the attempts while the disk is full or fails. The broker keeps further messages."""
 
 TOPICS_KEPT = 10_000
 """Topics whose decoder is remembered."""
 
-SILENCES = 2
-"""Keepalive times within which a broker that hears nothing more ends the connection (MQTT 5.0, section 3.1.2.10: one
-and a half): an acknowledgement that was sent before is read, or the connection has ended."""
+SILENT_KEEPALIVES = 2
+"""A broker that hears nothing ends the connection within one and a half keepalive times (MQTT 5.0, section 3.1.2.10).
+After two, an acknowledgement was received or the connection has ended."""
 
-STORAGE = frozenset({Code.STORAGE_FULL, Code.STORAGE_FAILED, Code.BUSY, Code.SHUTTING_DOWN})
+ROWS_PER_BATCH = 1_000
+PACKED_FROM = 16
+"""Rows from which a column of floats is packed, so that validation converts it to an array at once."""
+
+RECENT_VALUES = 131_072
+"""Values remembered over all devices of a bridge: more than a broker has in flight or a publisher repeats after a
+broken connection. 70 MB if each has its own time, 10 MB if forty share one. An older repetition is a new reading."""
+
+MAX_LISTED_ROWS = 8
+"""Rows of one time that are compared one by one. Sets for each row cost ten times as much, but with more rows, from a
+device whose clock stands still, the comparisons would take quadratic time."""
+
+STORAGE_CODES = frozenset({Code.STORAGE_FULL, Code.STORAGE_FAILED, Code.BUSY, Code.SHUTTING_DOWN})
+
+Values = Mapping[str, float | int | bool | str | None]
 
 log = structlog.get_logger(__name__)
 
 
 class BridgeEpochs(NamedTuple):
-    """The epochs of what comes from one broker: from devices, and from other hubs."""
+    """Epochs of the readings from one broker: those of its devices, and those that another hub has published."""
 
     own: str
     relayed: str
 
     @classmethod
     def of(cls, name: str) -> BridgeEpochs:
-        """Those of the bridge of this name."""
+        """Return the epochs of a bridge."""
         return cls(epoch_of(f"mqtt-{name}"), epoch_of(f"mqtt-{name}-relayed"))
 
 
+class PendingRow(NamedTuple):
+    """One row on its way to the journal. `relayed` means that another hub published it."""
+
+    message: Message
+    time_ns: int
+    values: dict[str, float | int | bool | str]
+    has_time: bool
+    historical: bool
+    relayed: bool
+
+
+class PendingMessages:
+    """Messages that are journalled together, by device, with the acknowledgements that are then due."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, list[PendingRow]] = {}
+        self.metrics: dict[str, dict[str, Metric]] = {}
+        self.tags: dict[str, dict[str, str]] = {}
+        self.presence: dict[str, bool] = {}
+        self.rejected: list[RejectedMessage] = []
+        self.acknowledgements: list[tuple[BrokerConnection, int]] = []
+        self.count = 0
+        self.size_bytes = 0
+        self.decoded = 0
+
+    def add(self, message: Message, decoded: Iterable[Decoded], publish: Callable[[Publish], None]) -> None:
+        """Add the content of a message. Consecutive readings with the same time become one row."""
+        last: tuple[str, int | None, bool] | None = None
+        relayed = "hub-origin" in message.properties
+        for item in decoded:
+            if isinstance(item, DecodedRow):
+                has_time = item.time_ns is not None
+                time_ns = message.received_ns if item.time_ns is None else item.time_ns
+                row = PendingRow(message, time_ns, item.values, has_time, False, relayed)
+                self.rows.setdefault(item.device, []).append(row)
+            elif isinstance(item, DecodedReading):
+                kind = item.type or value_type(item.value)
+                value = float(item.value) if kind == "float" and not isinstance(item.value, str) else item.value
+                if item.unit or kind == "integer":
+                    self.metrics.setdefault(item.device, {})[item.metric] = Metric(item.metric, kind, item.unit)
+                key = (item.device, item.time_ns, item.historical)
+                rows = self.rows.setdefault(item.device, [])
+                if last == key and item.metric not in rows[-1].values:
+                    rows[-1].values[item.metric] = value
+                else:
+                    has_time = item.time_ns is not None
+                    time_ns = message.received_ns if item.time_ns is None else item.time_ns
+                    rows.append(PendingRow(message, time_ns, {item.metric: value}, has_time, item.historical, relayed))
+                last = key
+            elif isinstance(item, DeviceDeclaration):
+                metrics = self.metrics.setdefault(item.device, {})
+                metrics.update({metric.name: metric for metric in item.metrics})
+                self.tags.setdefault(item.device, {}).update(item.tags)
+            elif isinstance(item, DevicePresence):
+                self.presence[item.device] = item.online
+            elif isinstance(item, Publish):
+                publish(item)
+            else:
+                self.rejected.append(item)
+
+
+class RecentReadings:
+    """Newest accepted values by device, time and metric, to recognize repeated messages.
+
+    The time is that of the message. Validation may store a reading some ns later if its time is taken.
+    """
+
+    def __init__(self, bound: int = RECENT_VALUES) -> None:
+        self._bound = bound
+        self._count = 0
+        self._rows: OrderedDict[tuple[str, int], list[Values] | dict[str, set[object]]] = OrderedDict()
+        # For rows that were stored directly after another: the time that the message may have had.
+        self._first_times: dict[tuple[str, int], int] = {}
+
+    def add(self, device: str, time_ns: int, values: Values) -> None:
+        """Remember accepted values."""
+        key = device, time_ns
+        row = self._rows.get(key)
+        if row is None:
+            self._rows[key] = [values]
+            self._count += len(values)
+        else:
+            before = _size(row)
+            if isinstance(row, list) and len(row) >= MAX_LISTED_ROWS:
+                row = self._rows[key] = _as_sets(row)
+            if isinstance(row, list):
+                row.append(values)
+            else:
+                for name, value in values.items():
+                    row.setdefault(name, set()).add(value)
+            self._count += _size(row) - before
+        while self._count > self._bound:
+            self._count -= _size(self._rows.popitem(last=False)[1])
+
+    def add_entry(self, entry: Entry) -> None:
+        """Remember the readings of a journal entry. Entries must come in the order of the journal."""
+        if entry.batch is None:
+            return
+        columns = [(series.metric, list(values)) for series, values in entry.batch.columns]
+        for index, time_ns in enumerate(entry.batch.times):
+            self.add_stored(entry.device, int(time_ns), {name: values[index] for name, values in columns})
+
+    def add_stored(self, device: str, time_ns: int, values: Values) -> None:
+        """Remember values that are stored with this time.
+
+        If the time 1 ns earlier is taken, the message may have had that time, or the first of an unbroken series.
+        """
+        before = (device, time_ns - 1)
+        first_ns = self._first_times.get(before, time_ns - 1 if before in self._rows else None)
+        if first_ns is not None:
+            if len(self._first_times) >= self._bound:
+                self._first_times.clear()
+            self._first_times[device, time_ns] = first_ns
+            self.add(device, first_ns, values)
+        self.add(device, time_ns, values)
+
+    def remove(self, device: str, time_ns: int, values: Values) -> None:
+        """Remove values that were not accepted after all."""
+        row = self._rows.get((device, time_ns), [])
+        before = _size(row)
+        if isinstance(row, dict):
+            for name, value in values.items():
+                row.get(name, set()).discard(value)
+        elif values in row:
+            row.remove(values)
+        self._count += _size(row) - before
+
+    def new_values(self, device: str, time_ns: int, values: Values) -> Values:
+        """Return those of the values that are not known at this time."""
+        row = self._rows.get((device, time_ns))
+        if not row:
+            return values
+        if isinstance(row, dict):
+            return {name: value for name, value in values.items() if value not in row.get(name, ())}
+        return {name: value for name, value in values.items() if all(known.get(name) != value for known in row)}
+
+
+def _size(row: list[Values] | dict[str, set[object]]) -> int:
+    return sum(map(len, row if isinstance(row, list) else row.values()))
+
+
+def _as_sets(rows: list[Values]) -> dict[str, set[object]]:
+    found: dict[str, set[object]] = {}
+    for values in rows:
+        for name, value in values.items():
+            found.setdefault(name, set()).add(value)
+    return found
+
+
 class Inbound:
-    """What comes from one broker. `said` is given what decoders want to be published."""
+    """Inbound side of one bridge."""
 
     def __init__(
         self,
@@ -97,8 +261,9 @@ class Inbound:
         receive_maximum: int,
         keepalive_s: int,
         recent: RecentReadings,
-        said: Callable[[Publish], None],
+        publish: Callable[[Publish], None],
     ) -> None:
+        """`hub` is the hub's id, `publish` sends messages of decoders to the broker."""
         self._intake = intake
         self._directory = directory
         self._decoders = decoders
@@ -106,25 +271,25 @@ class Inbound:
         self._epochs = epochs
         self._subscriptions = subscriptions
         self._agent = f"mqtt:{name}"
-        self._own = f"mqtt.{name}"
-        self._said = said
+        self._own_device = f"mqtt.{name}"
+        self._publish = publish
         self._recent = recent
         self._feeds: dict[str, Feed] = {}
-        self._of_topic: dict[str, Decoder | None] = {}
-        self._round: PendingMessages = PendingMessages()
+        self._decoder_of_topic: dict[str, Decoder | None] = {}
+        self._pending = PendingMessages()
         self._wake = asyncio.Event()
         self._paused: BrokerConnection | None = None
-        # What came and whose acknowledgement the broker may not have, by message id, with the time: it comes again as
-        # it was. A broker that has said something since has read what was sent to it before.
-        self._seen: OrderedDict[int, tuple[str, bytes, float]] = OrderedDict()
-        self._max_seen = receive_maximum
-        self._seen_s = SILENCES * keepalive_s
+        # Received messages by id, with their time: without our acknowledgement the broker sends them again unchanged.
+        # A broker that has answered since then has also read the acknowledgement.
+        self._received: OrderedDict[int, tuple[str, bytes, float]] = OrderedDict()
+        self._max_received = receive_maximum
+        self._redelivery_s = SILENT_KEEPALIVES * keepalive_s
         self.received = self.taken = self.undecodable = self.retained = self.own = self.copies = 0
         self.accepted = self.duplicates = 0
 
     @property
-    def state(self) -> InboundCounts:
-        """Plain counts since the start."""
+    def counts(self) -> InboundCounts:
+        """Counts since the start."""
         return InboundCounts(
             self.received,
             self.taken,
@@ -137,173 +302,138 @@ class Inbound:
         )
 
     def connected(self, *, is_resumed: bool) -> None:
-        """A connection began; a new session knows nothing of the ids of the one before."""
+        """Handle a new connection. A new session uses message ids anew."""
         if not is_resumed:
-            self._seen.clear()
+            self._received.clear()
 
-    def arrived(self, link: BrokerConnection, message: Any) -> None:
-        """One message of paho's."""
+    def receive(self, connection: BrokerConnection, message: Any) -> None:
+        """Decode a message of paho. It is stored by `run`."""
         self.received += 1
-        mid, qos = message.mid, message.qos
+        message_id, qos = message.mid, message.qos
         payload = bytes(message.payload)
-        round = self._round
+        pending = self._pending
         try:
             topic: str = message.topic
         except UnicodeDecodeError:
             topic = ""
-        if qos and self._is_repeated(mid, topic, payload, dup=message.dup):
-            # It is on its way to the disk in this round or before it: its turn comes with this one's.
+        properties = message.properties
+        if qos and self._is_redelivery(message_id, topic, payload, dup=message.dup):
+            # The first delivery is pending here or being stored; this one is acknowledged after it.
             self.duplicates += 1
             self.taken += 1
-        elif self._subscriptions.is_copy(topic, getattr(message.properties, "SubscriptionIdentifier", ())):
+        elif self._subscriptions.is_copy(topic, getattr(properties, "SubscriptionIdentifier", ())):
             self.copies += 1
         else:
-            properties = message.properties
-            pairs = dict(getattr(properties, "UserProperty", ())) if properties is not None else {}
-            told = Message(
-                topic, payload, qos, bool(message.retain), bool(message.dup), self._intake.clock(), pairs,
+            received = Message(
+                topic, payload, qos, bool(message.retain), bool(message.dup), self._intake.clock(),
+                dict(getattr(properties, "UserProperty", ())) if properties is not None else {},
                 getattr(properties, "ContentType", "") if properties is not None else "",
             )  # fmt: skip
-            self._take(round, told)
+            self._decode(pending, received)
         if qos:
-            round.acks.append((link, mid))
-        round.count += 1
-        round.size_bytes += len(payload)
+            pending.acknowledgements.append((connection, message_id))
+        pending.count += 1
+        pending.size_bytes += len(payload)
         self._wake.set()
-        if (round.count >= MAX_WAITING or round.size_bytes >= MAX_WAITING_BYTES) and self._paused is not link:
-            self._paused = link
-            link.pause()
+        is_full = pending.count >= MAX_WAITING or pending.size_bytes >= MAX_WAITING_BYTES
+        if is_full and self._paused is not connection:
+            self._paused = connection
+            connection.pause_reading()
 
-    def found(self, found: Iterable[Decoded], message: Message) -> None:
-        """What a decoder tells by itself: a host application's time has run out, its connection began."""
-        self._add(self._round, message, found)
+    def handle(self, decoded: Iterable[Decoded], message: Message) -> None:
+        """Add results that a decoder produced without a message, such as a Sparkplug timeout."""
+        self._pending.add(message, decoded, self._publish)
         self._wake.set()
 
     async def run(self) -> None:
-        """Stores what arrives until cancelled."""
+        """Store what arrives until cancelled."""
         while True:
             await self._wake.wait()
             self._wake.clear()
-            round, self._round = self._round, PendingMessages()
+            pending, self._pending = self._pending, PendingMessages()
             if self._paused is not None:
-                self._paused.resume()
+                self._paused.resume_reading()
                 self._paused = None
-            await self._store(round)
-            self.taken += round.taken
-            for link, mid in round.acks:
-                link.ack(mid)
-            # Else its messages would stay in memory until others come.
-            del round
+            await self._store(pending)
+            self.taken += pending.decoded
+            for connection, message_id in pending.acknowledgements:
+                connection.acknowledge(message_id)
+            # Release the payloads now and not with the next message.
+            del pending
 
-    def disconnect(self, why: str) -> None:
-        """Nothing is known of the devices any more."""
+    def disconnect(self, reason: str) -> None:
+        """Mark all devices of this bridge as disconnected."""
         for feed in self._feeds.values():
-            feed.disconnect(why)
+            feed.disconnect(reason)
 
-    def _is_repeated(self, mid: int, topic: str, payload: bytes, *, dup: bool) -> bool:
+    def _is_redelivery(self, message_id: int, topic: str, payload: bytes, *, dup: bool) -> bool:
         now_s = asyncio.get_running_loop().time()
-        before = self._seen.pop(mid, None)
-        # As many as may be on their way: whole, a thousand of the longest would be 16 GB.
-        payload = payload if len(payload) <= SEEN_BYTES else blake2b(payload, digest_size=16).digest()
-        self._seen[mid] = (topic, payload, now_s)
-        if len(self._seen) > self._max_seen:
-            self._seen.popitem(last=False)
-        return dup and before is not None and before[:2] == (topic, payload) and now_s - before[2] <= self._seen_s
+        earlier = self._received.pop(message_id, None)
+        # Whole payloads could take 16 GB: a thousand of the largest size.
+        payload = payload if len(payload) <= MAX_PLAIN_BYTES else blake2b(payload, digest_size=16).digest()
+        self._received[message_id] = (topic, payload, now_s)
+        if len(self._received) > self._max_received:
+            self._received.popitem(last=False)
+        if not dup or earlier is None:
+            return False
+        return earlier[:2] == (topic, payload) and now_s - earlier[2] <= self._redelivery_s
 
-    def _take(self, round: PendingMessages, message: Message) -> None:
+    def _decode(self, pending: PendingMessages, message: Message) -> None:
         if message.properties.get("hub-origin") == self._hub:
             self.own += 1
             return
         topic = message.topic
         try:
-            decoder = self._of_topic[topic]
+            decoder = self._decoder_of_topic[topic]
         except KeyError:
-            decoder = next((one for one in self._decoders if one.takes(topic)), None)
-            if len(self._of_topic) >= TOPICS_KEPT:
-                self._of_topic.clear()
-            self._of_topic[topic] = decoder
+            decoder = next((decoder for decoder in self._decoders if decoder.takes(topic)), None)
+            if len(self._decoder_of_topic) >= TOPICS_KEPT:
+                self._decoder_of_topic.clear()
+            self._decoder_of_topic[topic] = decoder
         if message.retain and (decoder is None or not decoder.wants_retained(topic)):
             self.retained += 1
             return
         try:
             if decoder is None:
                 raise Undecodable("topic", "no subscription takes this topic")
-            self._add(round, message, decoder.decode(message))
+            pending.add(message, decoder.decode(message), self._publish)
         except Undecodable as error:
-            round.refused.append(RejectedMessage(message, error.code, error.sentence))
+            pending.rejected.append(RejectedMessage(message, error.code, error.sentence))
             return
         except Exception as error:
-            # A decoder may be a user's: a mistake in it must cost its messages, and not the connection.
-            log.exception("a message could not be decoded", topic=topic)
-            round.refused.append(
-                RejectedMessage(message, "decoder", f"the decoder failed: {type(error).__name__}: {error}")
-            )
+            # A decoder may run a user's function. Its mistake costs the message and not the connection.
+            log.exception("decoder failed, message quarantined", topic=topic)
+            sentence = f"the decoder failed: {type(error).__name__}: {error}"
+            pending.rejected.append(RejectedMessage(message, "decoder", sentence))
             return
-        round.taken += 1
+        pending.decoded += 1
 
-    def _add(self, round: PendingMessages, message: Message, found: Iterable[Decoded]) -> None:
-        last: tuple[str, int | None, bool] | None = None
-        relayed = "hub-origin" in message.properties
-        for one in found:
-            if isinstance(one, DecodedRow):
-                has_time = one.time_ns is not None
-                time_ns = message.received_ns if one.time_ns is None else one.time_ns
-                line = PendingRow(message, time_ns, one.values, has_time, False, relayed)
-                round.lines.setdefault(one.device, []).append(line)
-            elif isinstance(one, DecodedReading):
-                kind = one.type or type_of(one.value)
-                value = float(one.value) if kind == "float" and not isinstance(one.value, str) else one.value
-                if one.unit or kind == "integer":
-                    round.metrics.setdefault(one.device, {})[one.metric] = Metric(one.metric, kind, one.unit)
-                key = (one.device, one.time_ns, one.historical)
-                lines = round.lines.setdefault(one.device, [])
-                if last == key and one.metric not in lines[-1].values:
-                    lines[-1].values[one.metric] = value
-                else:
-                    time_ns = message.received_ns if one.time_ns is None else one.time_ns
-                    lines.append(
-                        PendingRow(
-                            message, time_ns, {one.metric: value}, one.time_ns is not None, one.historical, relayed
-                        )
-                    )
-                last = key
-            elif isinstance(one, DeviceDeclaration):
-                metrics = round.metrics.setdefault(one.device, {})
-                metrics.update({metric.name: metric for metric in one.metrics})
-                round.tags.setdefault(one.device, {}).update(one.tags)
-            elif isinstance(one, DevicePresence):
-                round.presence[one.device] = one.online
-            elif isinstance(one, Publish):
-                self._said(one)
-            else:
-                round.refused.append(one)
-
-    async def _store(self, round: PendingMessages) -> None:
-        """Returns when the round is durable, however long the disk is full."""
-        is_told = False
+    async def _store(self, pending: PendingMessages) -> None:
+        """Return when the messages are durable. Retry without end while the disk is full or fails."""
+        is_logged = False
         while True:
             remembered: list[tuple[str, int, Values]] = []
             counts = (self.accepted, self.duplicates, self.undecodable)
             try:
                 await self._intake.room()
                 self._intake.check_open()
-                refused = await self._declare(round)
-                self._submit(round, remembered, refused)
+                errors = await self._declare(pending)
+                self._submit(pending, remembered, errors)
                 await self._durable()
                 return
             except (WireError, JournalError) as error:
                 for device, time_ns, values in remembered:
                     self._recent.remove(device, time_ns, values)
                 self.accepted, self.duplicates, self.undecodable = counts
-                if not is_told:
-                    log.warning("messages cannot be stored; the broker keeps them", error=str(error))
-                is_told = True
+                if not is_logged:
+                    log.warning("journal unavailable, messages stay at the broker", error=str(error), retry_s=RETRY_S)
+                is_logged = True
                 await asyncio.sleep(RETRY_S)
 
     async def _durable(self) -> None:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-        def settled(error: JournalError | None) -> None:
+        def settle(error: JournalError | None) -> None:
             if done.done():
                 return
             if error is None:
@@ -311,255 +441,128 @@ class Inbound:
             else:
                 done.set_exception(error)
 
-        self._intake.when_durable(settled)
+        self._intake.when_durable(settle)
         await done
 
-    async def _declare(self, round: PendingMessages) -> dict[str, WireError]:
-        """Makes devices and metrics known; why not, for those that cannot be. Raises WireError of the storage."""
-        refused: dict[str, WireError] = {}
-        ids = dict.fromkeys([*round.lines, *round.metrics, *round.tags, *round.presence])
-        for id in ids:
-            feed = self._feed(id)
+    async def _declare(self, pending: PendingMessages) -> dict[str, WireError]:
+        """Register devices and metrics. Return the errors by device; raise a WireError of the storage."""
+        errors: dict[str, WireError] = {}
+        devices = dict.fromkeys([*pending.rows, *pending.metrics, *pending.tags, *pending.presence])
+        for device in devices:
+            feed = self._feed(device)
             known = feed.device.metrics
             wanted: dict[str, Metric] = {}
-            for line in round.lines.get(id, ()):
-                for name, value in line.values.items():
+            for row in pending.rows.get(device, ()):
+                for name, value in row.values.items():
                     if name not in known and name not in wanted:
-                        wanted[name] = Metric(name, type_of(value))
-            for name, metric in round.metrics.get(id, {}).items():
+                        wanted[name] = Metric(name, value_type(value))
+            for name, metric in pending.metrics.get(device, {}).items():
                 series = known.get(name)
                 if not isinstance(series, Series) or (series.type, series.unit) != (metric.type, metric.unit):
                     wanted[name] = metric
-            tags = round.tags.get(id)
+            tags = pending.tags.get(device)
             if feed.declared and not wanted and tags is None:
                 continue
             try:
                 await feed.declare(list(wanted.values()), tags)
             except WireError as error:
-                if error.code in STORAGE:
+                if error.code in STORAGE_CODES:
                     raise
-                refused[id] = error
-        return refused
+                errors[device] = error
+        return errors
 
-    def _feed(self, id: str) -> Feed:
-        feed = self._feeds.get(id)
+    def _feed(self, device: str) -> Feed:
+        feed = self._feeds.get(device)
         if feed is None:
-            feed = Feed(self._intake, self._directory, id, epoch=self._epochs.own, agent=self._agent)
-            self._feeds[id] = feed
+            feed = Feed(self._intake, self._directory, device, epoch=self._epochs.own, agent=self._agent)
+            self._feeds[device] = feed
         return feed
 
     def _submit(
         self,
-        round: PendingMessages,
+        pending: PendingMessages,
         remembered: list[tuple[str, int, Values]],
-        refused: Mapping[str, WireError],
+        errors: Mapping[str, WireError],
     ) -> None:
-        for id, lines in round.lines.items():
-            feed = self._feed(id)
-            fresh = [line for line in (self._without_known(id, line, remembered) for line in lines) if line.values]
-            for batch in batches_of(fresh):
-                self._submit_lines(feed, batch, refused.get(id))
-        for message, code, sentence in round.refused:
+        for device, rows in pending.rows.items():
+            feed = self._feed(device)
+            fresh = [row for row in (self._without_repeated(device, row, remembered) for row in rows) if row.values]
+            for batch in group_rows(fresh):
+                self._submit_rows(feed, batch, errors.get(device))
+        for message, code, sentence in pending.rejected:
             self._quarantine(None, message, code, sentence)
-        for id, online in round.presence.items():
-            feed = self._feed(id)
+        for device, online in pending.presence.items():
+            feed = self._feed(device)
             if not online:
-                feed.disconnect("the device is gone, as the broker tells")
+                feed.disconnect("the broker reports that the device is offline")
             elif not feed.is_taken:
                 feed.connect()
 
-    def _without_known(self, id: str, line: PendingRow, remembered: list[tuple[str, int, Values]]) -> PendingRow:
-        if not line.has_time:
-            return line
-        new = self._recent.new_of(id, line.time_ns, line.values)
-        self.duplicates += len(line.values) - len(new)
+    def _without_repeated(self, device: str, row: PendingRow, remembered: list[tuple[str, int, Values]]) -> PendingRow:
+        if not row.has_time:
+            return row
+        new = self._recent.new_values(device, row.time_ns, row.values)
+        self.duplicates += len(row.values) - len(new)
         if new:
-            self._recent.add(id, line.time_ns, new)
-            remembered.append((id, line.time_ns, new))
-        return line if new is line.values else line._replace(values={name: line.values[name] for name in new})
+            self._recent.add(device, row.time_ns, new)
+            remembered.append((device, row.time_ns, new))
+        return row if new is row.values else row._replace(values={name: row.values[name] for name in new})
 
-    def _submit_lines(self, feed: Feed, lines: Sequence[PendingRow], refusal: WireError | None) -> None:
-        if refusal is None:
-            # What a hub relays has an epoch of its own, by which those that publish know it.
-            feed.epoch = self._epochs.relayed if lines[0].relayed else self._epochs.own
+    def _submit_rows(self, feed: Feed, rows: Sequence[PendingRow], error: WireError | None) -> None:
+        if error is None:
+            # Readings that a hub relays have their own epoch, by which publishing bridges recognize them.
+            feed.epoch = self._epochs.relayed if rows[0].relayed else self._epochs.own
             try:
-                self.accepted += feed.submit(data_of(lines))
+                self.accepted += feed.submit(batch_of(rows))
                 return
-            except WireError as error:
-                refusal = error
-        if len(lines) > 1 and not feed.is_taken:
-            # One of them is to blame: the others are as good as ever.
-            half = len(lines) // 2
-            self._submit_lines(feed, lines[:half], None)
-            self._submit_lines(feed, lines[half:], None)
+            except WireError as refusal:
+                error = refusal
+        if len(rows) > 1 and not feed.is_taken:
+            # One row is invalid. Find it by halving, so that the others are stored.
+            half = len(rows) // 2
+            self._submit_rows(feed, rows[:half], None)
+            self._submit_rows(feed, rows[half:], None)
             return
-        for line in lines:
-            self._quarantine(feed, line.message, refusal.code.value, refusal.message)
+        for row in rows:
+            self._quarantine(feed, row.message, error.code.value, error.message)
 
     def _quarantine(self, feed: Feed | None, message: Message, code: str, sentence: str) -> None:
         self.undecodable += 1
         if feed is None or feed.is_taken:
-            feed = self._feed(self._own)
-        kept = message.payload[:MAX_QUARANTINED_BYTES]
-        told: dict[str, object] = {"topic": message.topic, "payload_base64": base64.b64encode(kept).decode()}
-        if len(kept) < len(message.payload):
-            told["payload_bytes"] = len(message.payload)
-        feed.quarantine(json.dumps(told).encode(), (code, sentence))
+            feed = self._feed(self._own_device)
+        stored = message.payload[:MAX_QUARANTINED_BYTES]
+        content: dict[str, object] = {"topic": message.topic, "payload_base64": base64.b64encode(stored).decode()}
+        if len(stored) < len(message.payload):
+            content["payload_bytes"] = len(message.payload)
+        feed.quarantine(json.dumps(content).encode(), (code, sentence))
 
 
-ROWS_A_BATCH = 1_000
-PACKED_FROM = 16
-"""Rows from which a column of floats goes packed: then acceptance makes arrays of all at once."""
-
-
-class PendingRow(NamedTuple):
-    """One row on its way: of which message, with the time that it has or is given. `relayed`: another hub has published
-    it."""
-
-    message: Message
-    time_ns: int
-    values: dict[str, float | int | bool | str]
-    has_time: bool
-    historical: bool
-    relayed: bool
-
-
-class PendingMessages:
-    """What arrived together, by device; `acks` are the messages to be acknowledged, each with its connection."""
-
-    def __init__(self) -> None:
-        self.lines: dict[str, list[PendingRow]] = {}
-        self.metrics: dict[str, dict[str, Metric]] = {}
-        self.tags: dict[str, dict[str, str]] = {}
-        self.presence: dict[str, bool] = {}
-        self.refused: list[RejectedMessage] = []
-        self.acks: list[tuple[BrokerConnection, int]] = []
-        self.count = 0
-        self.size_bytes = 0
-        self.taken = 0
-
-
-def batches_of(lines: Sequence[PendingRow]) -> list[list[PendingRow]]:
-    """Rows of the same metrics and the same way here together, as few batches as the order of each metric allows."""
+def group_rows(rows: Sequence[PendingRow]) -> list[list[PendingRow]]:
+    """Group rows with the same metrics and origin into as few batches as the order of each metric allows."""
     made: list[list[PendingRow]] = []
-    open_: dict[tuple[object, ...], list[PendingRow]] = {}
+    open_batches: dict[tuple[object, ...], list[PendingRow]] = {}
     last: dict[str, tuple[object, ...]] = {}
-    for line in lines:
-        key = (line.historical, line.relayed, *line.values)
-        batch = open_.get(key)
-        if batch is None or len(batch) >= ROWS_A_BATCH:
-            for name in line.values:
-                # What another batch has of this metric comes before; it takes nothing more.
+    for row in rows:
+        key = (row.historical, row.relayed, *row.values)
+        batch = open_batches.get(key)
+        if batch is None or len(batch) >= ROWS_PER_BATCH:
+            for name in row.values:
+                # An earlier batch with this metric is closed, so that its rows stay before this one.
                 if last.get(name) is not None:
-                    open_.pop(last[name], None)
+                    open_batches.pop(last[name], None)
                 last[name] = key
-            batch = open_[key] = []
+            batch = open_batches[key] = []
             made.append(batch)
-        batch.append(line)
+        batch.append(row)
     return made
 
 
-def data_of(lines: Sequence[PendingRow]) -> messages.Data:
-    """The batch of rows that `batches_of` put together, without a number."""
-    first = lines[0]
-    times: Any = [line.time_ns for line in lines]
-    values: dict[str, Any] = {name: [line.values[name] for line in lines] for name in first.values}
-    if len(lines) >= PACKED_FROM and all(type(value) is float for column in values.values() for value in column):
+def batch_of(rows: Sequence[PendingRow]) -> messages.Data:
+    """Return the batch of rows that `group_rows` grouped, without a sequence number."""
+    first = rows[0]
+    times: Any = [row.time_ns for row in rows]
+    values: dict[str, Any] = {name: [row.values[name] for row in rows] for name in first.values}
+    if len(rows) >= PACKED_FROM and all(type(value) is float for column in values.values() for value in column):
         times = pack_times(times)
         values = {name: pack_floats(column) for name, column in values.items()}
     return messages.Data(1, times, values, first.historical)
-
-
-def type_of(value: float | int | bool | str) -> MetricType:
-    """The type of a metric whose first value this is; a number is a float."""
-    if isinstance(value, bool):
-        return "boolean"
-    return "string" if isinstance(value, str) else "float"
-
-
-RECENT_VALUES = 131_072
-"""Values remembered over all devices of a bridge: what a broker may have in flight, and whatever a publisher says again
-after its own connection broke. 70 MB where each has a time of its own, 10 MB where forty share one. A repetition of
-something older is a new reading."""
-
-FEW = 8
-"""Rows of one time that are looked through one by one; to make sets of each costs ten times as much, but more of them,
-of a device whose clock stands still, would take time that grows with their square."""
-
-Values = Mapping[str, float | int | bool | str | None]
-
-
-class RecentReadings:
-    """The newest accepted values by device, time and metric. The time is that of the message: acceptance may store a
-    reading later by some ns, where its time is taken."""
-
-    def __init__(self, bound: int = RECENT_VALUES) -> None:
-        self._bound = bound
-        self._count = 0
-        self._rows: OrderedDict[tuple[str, int], list[Values] | dict[str, set[object]]] = OrderedDict()
-        # Of rows that were stored right behind another: the time that theirs may have been.
-        self._begins: dict[tuple[str, int], int] = {}
-
-    def add(self, device: str, time_ns: int, values: Values) -> None:
-        """These are accepted."""
-        key = device, time_ns
-        row = self._rows.get(key)
-        if row is None:
-            self._rows[key] = [values]
-            self._count += len(values)
-        else:
-            before = _size(row)
-            if isinstance(row, list) and len(row) >= FEW:
-                row = self._rows[key] = _as_sets(row)
-            if isinstance(row, list):
-                row.append(values)
-            else:
-                for name, value in values.items():
-                    row.setdefault(name, set()).add(value)
-            self._count += _size(row) - before
-        while self._count > self._bound:
-            self._count -= _size(self._rows.popitem(last=False)[1])
-
-    def add_stored(self, device: str, time_ns: int, values: Values) -> None:
-        """These are stored under this time, in order; where the time before is taken, they may have had that one, or
-        the first of those that lead up to it by steps of 1 ns."""
-        before = (device, time_ns - 1)
-        begin = self._begins.get(before, time_ns - 1 if before in self._rows else None)
-        if begin is not None:
-            if len(self._begins) >= self._bound:
-                self._begins.clear()
-            self._begins[device, time_ns] = begin
-            self.add(device, begin, values)
-        self.add(device, time_ns, values)
-
-    def remove(self, device: str, time_ns: int, values: Values) -> None:
-        """They are not, after all."""
-        row = self._rows.get((device, time_ns), [])
-        before = _size(row)
-        if isinstance(row, dict):
-            for name, value in values.items():
-                row.get(name, set()).discard(value)
-        elif values in row:
-            row.remove(values)
-        self._count += _size(row) - before
-
-    def new_of(self, device: str, time_ns: int, values: Values) -> Values:
-        """Those of the values that are not known at this time."""
-        row = self._rows.get((device, time_ns))
-        if not row:
-            return values
-        if isinstance(row, dict):
-            return {name: value for name, value in values.items() if value not in row.get(name, ())}
-        return {name: value for name, value in values.items() if all(one.get(name) != value for one in row)}
-
-
-def _size(row: list[Values] | dict[str, set[object]]) -> int:
-    return sum(map(len, row if isinstance(row, list) else row.values()))
-
-
-def _as_sets(rows: list[Values]) -> dict[str, set[object]]:
-    found: dict[str, set[object]] = {}
-    for values in rows:
-        for name, value in values.items():
-            found.setdefault(name, set()).add(value)
-    return found

@@ -1,4 +1,4 @@
-"""The words between the decoders of messages and the bridge: what comes in, and what is to come of it. Pure."""
+"""Messages of a broker and what decoders find in them. Pure."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from wire.limits import MAX_DEVICE_ID, MAX_METRIC_NAME
 from wire.model import Metric, MetricType
 
 HASH_DIGITS = 12
-"""Hexadecimal digits that a changed name is given, so that two of them do not fall together: of 100,000 names that
-change to the same text, with one chance in 56,000."""
+"""Hexadecimal digits appended to a changed name. 100,000 names that change to the same text collide with a chance of
+one in 56,000."""
 
 
 class Message(NamedTuple):
-    """One message of a broker. `received_ns` is the hub's clock, `properties` are MQTT 5's user properties."""
+    """Message from a broker. `received_ns` is the hub's clock, `properties` are the user properties of MQTT 5."""
 
     topic: str
     payload: bytes
@@ -29,10 +29,10 @@ class Message(NamedTuple):
 
 
 class DecodedReading(NamedTuple):
-    """One reading of a message. Without `time_ns` it has the time at which the hub received it.
+    """One reading of a message. Without `time_ns` it gets the time at which the hub received the message.
 
-    `type` None: a number is a float (a bare integer, too, so that a metric does not change its type with a value), a
-    bool a boolean, a str a string. `historical` marks backfill.
+    With `type` None a number is a float, a bool a boolean and a str a string. A bare integer is a float, too, so that
+    the type of a metric does not change with its value. `historical` marks backfill.
     """
 
     device: str
@@ -45,10 +45,10 @@ class DecodedReading(NamedTuple):
 
 
 class DecodedRow(NamedTuple):
-    """Readings of one device that share a time: what a flat JSON object is. `values` are Samples without more to say
-    of them (finite floats, bools and strs; every number a float), by legal names of metrics.
+    """Readings of one device with the same time, such as a flat JSON object.
 
-    A message of forty values costs a third as much in this form as in forty Samples.
+    `values` maps legal metric names to finite floats, bools and strings. A message with forty values costs a third of
+    the time of forty `DecodedReading` objects.
     """
 
     device: str
@@ -57,7 +57,7 @@ class DecodedRow(NamedTuple):
 
 
 class DevicePresence(NamedTuple):
-    """A device came or went: a birth, a last will, an availability topic."""
+    """Change of a device's presence: a birth, a last will, or an availability topic."""
 
     device: str
     online: bool
@@ -65,7 +65,7 @@ class DevicePresence(NamedTuple):
 
 
 class DeviceDeclaration(NamedTuple):
-    """What is told of a device without a reading: its metrics with units and types, and its tags."""
+    """Description of a device without a reading: metrics with units and types, and tags."""
 
     device: str
     metrics: Sequence[Metric] = ()
@@ -73,7 +73,7 @@ class DeviceDeclaration(NamedTuple):
 
 
 class Publish(NamedTuple):
-    """What a decoder wants to be said to the broker."""
+    """Message to publish at the broker."""
 
     topic: str
     payload: bytes
@@ -82,8 +82,10 @@ class Publish(NamedTuple):
 
 
 class RejectedMessage(NamedTuple):
-    """A message that cannot be understood, or only in part: it goes to quarantine. Undecodable says so of the message
-    at hand and of all of it; this one also says it of an earlier message, and beside what is found."""
+    """Message that goes to quarantine, entirely or in part.
+
+    `Undecodable` rejects the whole current message. This value also rejects an earlier message, or a part of one.
+    """
 
     message: Message
     code: str
@@ -91,11 +93,11 @@ class RejectedMessage(NamedTuple):
 
 
 Decoded = DecodedReading | DecodedRow | DevicePresence | DeviceDeclaration | Publish | RejectedMessage
-"""What a decoder finds in a message."""
+"""Everything that a decoder can return for a message."""
 
 
 class Undecodable(Exception):
-    """A message that is not what its topic promises. `code` is stable, for programs; `sentence` is for people."""
+    """A message that does not have the expected content. `code` is stable for programs, `sentence` is for people."""
 
     def __init__(self, code: str, sentence: str) -> None:
         super().__init__(f"{code}: {sentence}")
@@ -104,21 +106,21 @@ class Undecodable(Exception):
 
 
 class Decoder(Protocol):
-    """Makes readings of messages. It may keep what earlier messages told, within a bound."""
+    """Decoder of messages into readings. It may remember a bounded amount from earlier messages."""
 
     @property
     def filters(self) -> Sequence[str]:
-        """The topic filters that it has to be subscribed to for."""
+        """Topic filters that the decoder needs."""
 
     def takes(self, topic: str) -> bool:
-        """Whether messages of this topic are for this decoder."""
+        """Return whether messages with this topic are for this decoder."""
 
     def wants_retained(self, topic: str) -> bool:
-        """Whether a retained message of this topic tells something (a description, a birth, whether a device is there),
-        and is not just a reading of some time before the connection."""
+        """Return whether a retained message with this topic is a description, a birth or a presence, and not only a
+        reading from before the connection."""
 
     def decode(self, message: Message) -> list[Decoded]:
-        """What the message tells. Raises Undecodable."""
+        """Return the content of the message. Raises Undecodable."""
 
 
 _NOT_IN_DEVICE = re.compile(r"[^A-Za-z0-9_.-]")
@@ -126,23 +128,33 @@ _NOT_IN_METRIC = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def legal_device(name: str) -> str:
-    """A device id for this name: the name itself where it is one, else one that no other name is changed to.
+    """Return a device id for a name.
 
-    What an id cannot have becomes "_"; "-" and a hash of the name follow.
+    A valid id is returned unchanged. In other names, invalid characters become "_", and "-" with a hash of the name is
+    appended, so that different names have different ids.
     """
     if 0 < len(name) <= MAX_DEVICE_ID and not _NOT_IN_DEVICE.search(name) and name not in (".", ".."):
         return name
-    return _marked(_NOT_IN_DEVICE.sub("_", name), name, MAX_DEVICE_ID)
+    return _with_hash(_NOT_IN_DEVICE.sub("_", name), name, MAX_DEVICE_ID)
 
 
 def legal_metric(name: str) -> str:
-    """A metric's name for this one, by the same rule: any text without control characters and without a space at
-    either end."""
+    """Return a metric name for a name, by the rule of `legal_device`.
+
+    Valid is any text without control characters and without a space at either end.
+    """
     if 0 < len(name) <= MAX_METRIC_NAME and not _NOT_IN_METRIC.search(name) and " " not in (name[0], name[-1]):
         return name
-    return _marked(_NOT_IN_METRIC.sub("_", name).strip(" "), name, MAX_METRIC_NAME)
+    return _with_hash(_NOT_IN_METRIC.sub("_", name).strip(" "), name, MAX_METRIC_NAME)
 
 
-def _marked(changed: str, name: str, longest: int) -> str:
-    mark = "-" + hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:HASH_DIGITS]
-    return changed[: longest - len(mark)] + mark
+def _with_hash(changed: str, name: str, max_length: int) -> str:
+    suffix = "-" + hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:HASH_DIGITS]
+    return changed[: max_length - len(suffix)] + suffix
+
+
+def value_type(value: float | int | bool | str) -> MetricType:
+    """Return the type of a metric whose first value this is. Every number is a float."""
+    if isinstance(value, bool):
+        return "boolean"
+    return "string" if isinstance(value, str) else "float"

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
-from typing import Protocol
 
 import structlog
 
 from hub.model.batch import Batch, Entry, EntryKind
 from hub.model.bridge import OutboundCounts
 from hub.model.journal import Journal, JournalError, JournalTrimmed
+from hub.mqtt.connection import BrokerConnection
+from hub.mqtt.discovery import Discovery
 from hub.mqtt.message import Publish
-from hub.mqtt.paho_client import UserProperties, packed_pairs, packet_size
+from hub.mqtt.paho_client import UserProperties, encode_pairs, packet_size
 from hub.mqtt.publication import Encoder, LatestValues, MessageOrigin, Publication, Sampler
+from wire.backoff import full_jitter
 from wire.errors import WireError
 
 CONSUMER_PREFIX = "mqtt:"
@@ -41,6 +43,9 @@ ORIGINS_KEPT = 10_000
 REFUSED = 0x80
 """Reason codes from here on say that the broker did not take the message (MQTT 5.0, section 2.4)."""
 
+MAX_REPORTED = 1_000
+"""Subjects that are logged once each. As many topics are enough to find the cause."""
+
 QUOTA_EXCEEDED = 0x97
 """It would take it at another time."""
 
@@ -66,23 +71,18 @@ class Outbound:
         *,
         name: str,
         hub: str,
-        kept_epochs: Set[str],
+        excluded_epochs: Set[str],
         decode: Callable[[Entry], Batch],
-        description: Description | None = None,
+        discovery: Discovery | None = None,
         on_refused: Callable[[int], None] = lambda reason: None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """`name` is the bridge's, `hub` the hub's id, `kept_epochs` those of what does not go out: it came in through
-        this very bridge, or from another hub. `decode` gives the batch of an entry that was read from the file, in a
-        thread; it may raise WireError. `on_refused` is told the broker's reason when it does not take a message.
-        Raises ValueError for a publication that cannot be.
-        """
         self._journal = journal
         self._consumer = CONSUMER_PREFIX + name
         self._hub = hub
-        self._kept_epochs = kept_epochs
+        self._excluded_epochs = excluded_epochs
         self._decode = decode
-        self._description: Description = description or Nothing()
+        self._discovery = discovery
         self._on_refused = on_refused
         self._jitter = jitter
         encoders = [Encoder(publication) for publication in publications]
@@ -90,15 +90,17 @@ class Outbound:
         self._latest = [LatestValues(encoder) for encoder in encoders if encoder.publication.every_s]
         self._samplers: list[Sampler] = []
         self._origins: dict[tuple[str, str], bytes] = {}
-        self._outlet: Outlet | None = None
+        self._connection: BrokerConnection | None = None
         self._retry_after = False
         self._tries = 0
-        self._flight = InFlight(0)
+        self._in_flight = InFlight(0)
         self._offset = 0
         self._limit = self._resume_at = 0
         self._since_turn = 0
         self._is_settling = False
-        self._counts = Counts()
+        self._published = self._acknowledged = self._passed_over = 0
+        self._too_large = self._refused = self._missed = 0
+        self._reported: set[object] = set()
         # Set when there may be room, and with `_news`.
         self._wake = asyncio.Event()
         # Set when a connection begins or ends, and when there is something to say.
@@ -106,19 +108,18 @@ class Outbound:
         self._moved = asyncio.Event()
 
     @property
-    def state(self) -> OutboundCounts:
+    def counts(self) -> OutboundCounts:
         """Plain counts since the start."""
-        counts = self._counts
         return OutboundCounts(
-            published=counts.published,
-            acknowledged=counts.acknowledged,
-            in_flight=len(self._flight),
-            passed_over=counts.passed_over,
+            published=self._published,
+            acknowledged=self._acknowledged,
+            in_flight=len(self._in_flight),
+            passed_over=self._passed_over,
             offset=self._offset,
             lag=max(0, self._journal.last_offset - self._offset),
-            too_large=counts.too_large,
-            refused=counts.refused,
-            missed=counts.missed,
+            too_large=self._too_large,
+            refused=self._refused,
+            missed=self._missed,
         )
 
     def begin(self) -> None:
@@ -128,39 +129,40 @@ class Outbound:
         if not known:
             self._move(self._journal.last_offset)
 
-    def connected(self, outlet: Outlet) -> None:
+    def connected(self, connection: BrokerConnection) -> None:
         """There is a connection."""
-        self._outlet = outlet
-        self._description.connected()
-        self.changed()
+        self._connection = connection
+        if self._discovery is not None:
+            self._discovery.connected()
+        self.notify()
 
     def disconnected(self) -> None:
         """It has ended."""
-        self._outlet = None
-        self.changed()
+        self._connection = None
+        self.notify()
 
-    def arrived(self, id: int, reason: int = 0) -> None:
+    def acknowledged(self, message_id: int, reason: int = 0) -> None:
         """A message is acknowledged, at QoS 0 by the socket; `reason` is the broker's code. Other ids are nobody's."""
         if reason == QUOTA_EXCEEDED:
             self._retry_after = True
-            self.changed()
+            self.notify()
             return
-        if not self._flight.arrived(id):
+        if not self._in_flight.arrived(message_id):
             return
-        self._counts.acknowledged += 1
+        self._acknowledged += 1
         if reason >= REFUSED:
-            self._counts.refused += 1
-            if self._counts.told(reason):
+            self._refused += 1
+            if self._is_first(reason):
                 log.error("the broker refuses messages; they are passed over", code=f"0x{reason:02X}")
             self._on_refused(reason)
-        if len(self._flight) <= self._resume_at:
+        if len(self._in_flight) <= self._resume_at:
             self._wake.set()
         if not self._is_settling:
             # Once for all acknowledgements of this turn.
             self._is_settling = True
             asyncio.get_running_loop().call_soon(self._settle)
 
-    def changed(self) -> None:
+    def notify(self) -> None:
         """The description has something to say."""
         self._news.set()
         self._wake.set()
@@ -173,16 +175,16 @@ class Outbound:
     async def run(self) -> None:
         """Publishes until cancelled, while there are connections; `begin` comes before."""
         while True:
-            if self._outlet is None:
+            if self._connection is None:
                 self._news.clear()
                 await self._news.wait()
                 continue
-            outlet, self._retry_after = self._outlet, False
+            connection, self._retry_after = self._connection, False
             try:
-                await self._publish_all(outlet)
+                await self._publish_all(connection)
             except ConnectionError:
-                if self._outlet is outlet:
-                    self._outlet = None
+                if self._connection is connection:
+                    self._connection = None
             except _Lost:
                 if not self._retry_after:
                     continue
@@ -193,40 +195,40 @@ class Outbound:
     async def _pause(self, error: str) -> None:
         self._tries += 1
         log.error("publishing waits", error=error)
-        bound_s = min(MAX_RETRY_S, FIRST_RETRY_S * 2 ** min(self._tries - 1, 16))
-        await asyncio.sleep(self._jitter() * bound_s)
+        delay_s = full_jitter(self._tries - 1, first=FIRST_RETRY_S, maximum=MAX_RETRY_S, random=self._jitter)
+        await asyncio.sleep(delay_s)
 
-    async def _publish_all(self, outlet: Outlet) -> None:
+    async def _publish_all(self, connection: BrokerConnection) -> None:
         """From the cursor on. Raises _Lost."""
         now_s = asyncio.get_running_loop().time()
-        self._flight = InFlight(self._offset)
+        self._in_flight = InFlight(self._offset)
         self._samplers = [Sampler(latest, now_s) for latest in self._latest]
-        self._limit = max(1, min(MAX_IN_FLIGHT, outlet.receive_maximum))
+        self._limit = max(1, min(MAX_IN_FLIGHT, connection.receive_maximum))
         # As soon as there is room: our packets carry the TCP acknowledgement that a broker with Nagle's algorithm waits
         # for with its next PUBACK. Waiting for half of them cost 40 ms each time.
         self._resume_at = self._limit - 1
         while True:
             self._news.clear()
-            self._check(outlet)
-            await self._describe(outlet)
-            await self._sample(outlet)
-            for entry in await self._next_entries(outlet):
-                await self._publish_entry(outlet, entry)
+            self._check(connection)
+            await self._describe(connection)
+            await self._sample(connection)
+            for entry in await self._next_entries(connection):
+                await self._publish_entry(connection, entry)
             self._settle()
 
-    async def _publish_entry(self, outlet: Outlet, entry: Entry) -> None:
-        if entry.batch is None or entry.epoch in self._kept_epochs:
-            self._counts.passed_over += 1
+    async def _publish_entry(self, connection: BrokerConnection, entry: Entry) -> None:
+        if entry.batch is None or entry.epoch in self._excluded_epochs:
+            self._passed_over += 1
         else:
             properties = None
             for message in self._messages(entry, entry.batch):
-                if properties is None and outlet.user_properties:
+                if properties is None and connection.mqtt5:
                     properties = self._properties(MessageOrigin(entry.device, entry.epoch, entry.seq))
-                if self._fits(outlet, message, properties):
-                    await self._room(outlet)
-                    self._flight.sent(outlet.publish(message, properties), entry.offset)
-                    self._counts.published += 1
-        self._flight.handed_out = entry.offset
+                if self._fits(connection, message, properties):
+                    await self._room(connection)
+                    self._in_flight.sent(connection.publish(message, properties), entry.offset)
+                    self._published += 1
+        self._in_flight.handed_out = entry.offset
 
     def _messages(self, entry: Entry, batch: Batch) -> Iterator[Publish]:
         passed_over = True
@@ -235,65 +237,67 @@ class Outbound:
                 passed_over = False
                 yield from encoder.messages(entry, batch)
         for sampler in self._samplers:
-            if sampler.take(entry, batch):
+            if sampler.add(entry, batch):
                 passed_over = False
-        self._counts.passed_over += passed_over
+        self._passed_over += passed_over
 
-    async def _sample(self, outlet: Outlet) -> None:
+    async def _sample(self, connection: BrokerConnection) -> None:
         """Publishes what is due at a period."""
         now_s = asyncio.get_running_loop().time()
         for sampler in self._samplers:
             due = sampler.due(now_s)
             for origin, message in due:
-                properties = self._properties(origin) if outlet.user_properties else None
-                await self._say(outlet, message, properties, sampler.hold)
+                properties = self._properties(origin) if connection.mqtt5 else None
+                await self._say(connection, message, properties, sampler.hold)
             if due:
-                sampler.sent()
+                sampler.mark_sent()
 
-    async def _describe(self, outlet: Outlet) -> None:
-        for message in self._description.take():
-            await self._say(outlet, message, None, None)
+    async def _describe(self, connection: BrokerConnection) -> None:
+        for message in self._discovery.pending() if self._discovery is not None else ():
+            await self._say(connection, message, None, None)
 
-    async def _say(self, outlet: Outlet, message: Publish, properties: UserProperties | None, hold: int | None) -> None:
-        if self._fits(outlet, message, properties):
-            await self._room(outlet)
-            self._flight.sent_other(outlet.publish(message, properties), hold)
-            self._counts.published += 1
+    async def _say(
+        self, connection: BrokerConnection, message: Publish, properties: UserProperties | None, hold: int | None
+    ) -> None:
+        if self._fits(connection, message, properties):
+            await self._room(connection)
+            self._in_flight.sent_other(connection.publish(message, properties), hold)
+            self._published += 1
 
-    async def _room(self, outlet: Outlet) -> None:
+    async def _room(self, connection: BrokerConnection) -> None:
         """Returns when a message may be published. Raises _Lost."""
         self._since_turn += 1
         if self._since_turn >= MESSAGES_PER_TURN:
             self._since_turn = 0
             await asyncio.sleep(0)
-        while outlet is self._outlet and len(self._flight) >= self._limit and not self._retry_after:
+        while connection is self._connection and len(self._in_flight) >= self._limit and not self._retry_after:
             self._wake.clear()
             await self._wake.wait()
-        self._check(outlet)
+        self._check(connection)
 
-    def _check(self, outlet: Outlet) -> None:
-        if outlet is not self._outlet or self._retry_after:
+    def _check(self, connection: BrokerConnection) -> None:
+        if connection is not self._connection or self._retry_after:
             raise _Lost
 
-    async def _next_entries(self, outlet: Outlet) -> list[Entry]:
+    async def _next_entries(self, connection: BrokerConnection) -> list[Entry]:
         """What the journal has next; nothing where something else has to be done first. Raises _Lost, JournalError."""
-        journal, after = self._journal, self._flight.handed_out
+        journal, after = self._journal, self._in_flight.handed_out
         if journal.last_offset <= after:
             await self._wait_for_more(after)
-        self._check(outlet)
+        self._check(connection)
         try:
             entries = await journal.read(after, max_entries=READ_ENTRIES, max_bytes=READ_BYTES)
         except JournalTrimmed as error:
             missed = error.first - 1 - after
             log.error("the journal has deleted entries that were not published", entries=missed, first=error.first)
-            self._counts.missed += missed
-            self._flight.handed_out = error.first - 1
+            self._missed += missed
+            self._in_flight.handed_out = error.first - 1
             self._settle()
             return []
         cold = [
             entry
             for entry in entries
-            if entry.kind is EntryKind.BATCH and entry.batch is None and entry.epoch not in self._kept_epochs
+            if entry.kind is EntryKind.BATCH and entry.batch is None and entry.epoch not in self._excluded_epochs
         ]
         if cold:
             await asyncio.to_thread(self._decode_all, cold)
@@ -321,7 +325,7 @@ class Outbound:
             try:
                 entry.batch = self._decode(entry)
             except WireError as error:
-                self._counts.missed += 1
+                self._missed += 1
                 log.error("an accepted batch cannot be decoded any more", offset=entry.offset, reason=error.message)
 
     def _properties(self, origin: MessageOrigin) -> UserProperties:
@@ -330,16 +334,16 @@ class Outbound:
         if known is None:
             if len(self._origins) >= ORIGINS_KEPT:
                 self._origins.clear()
-            known = packed_pairs((("hub-origin", self._hub), ("hub-device", device), ("hub-epoch", epoch)))
+            known = encode_pairs((("hub-origin", self._hub), ("hub-device", device), ("hub-epoch", epoch)))
             self._origins[device, epoch] = known
-        return UserProperties(known + packed_pairs((("hub-seq", str(seq)),)))
+        return UserProperties(known + encode_pairs((("hub-seq", str(seq)),)))
 
-    def _fits(self, outlet: Outlet, message: Publish, properties: UserProperties | None) -> bool:
-        largest = outlet.maximum_packet_size
-        if largest is None or packet_size(message, properties, mqtt5=outlet.user_properties) <= largest:
+    def _fits(self, connection: BrokerConnection, message: Publish, properties: UserProperties | None) -> bool:
+        largest = connection.maximum_packet_size
+        if largest is None or packet_size(message, properties, mqtt5=connection.mqtt5) <= largest:
             return True
-        self._counts.too_large += 1
-        if self._counts.told(message.topic):
+        self._too_large += 1
+        if self._is_first(message.topic):
             log.error(
                 "a message is larger than the broker's packets and is passed over",
                 topic=message.topic,
@@ -348,10 +352,17 @@ class Outbound:
             )
         return False
 
+    def _is_first(self, subject: object) -> bool:
+        """Return whether this subject is reported for the first time."""
+        if subject in self._reported or len(self._reported) >= MAX_REPORTED:
+            return False
+        self._reported.add(subject)
+        return True
+
     def _settle(self) -> None:
         """Moves the cursor as far as the acknowledgements allow."""
         self._is_settling = False
-        offset = self._flight.cursor(sampler.hold for sampler in self._samplers if sampler.hold is not None)
+        offset = self._in_flight.cursor(sampler.hold for sampler in self._samplers if sampler.hold is not None)
         if offset > self._offset:
             self._tries = 0
             self._move(offset)
@@ -363,77 +374,15 @@ class Outbound:
         self._moved = asyncio.Event()
 
 
-def forget_removed(journal: Journal, names: Sequence[str]) -> list[str]:
+def remove_consumers(journal: Journal, *, keep: Sequence[str]) -> list[str]:
     """Trimming does not wait for bridges that are in the settings no more, or publish nothing any more: only for those
     of these names. Gives the names of those forgotten."""
-    kept = {CONSUMER_PREFIX + name for name in names}
+    kept = {CONSUMER_PREFIX + name for name in keep}
     gone = [state.name for state in journal.consumers() if state.name.startswith(CONSUMER_PREFIX)]
     removed = [name for name in gone if name not in kept]
     for name in removed:
         journal.forget(name)
     return [name.removeprefix(CONSUMER_PREFIX) for name in removed]
-
-
-MAX_TOLD = 1_000
-"""Things that are told once: so many topics of messages that cannot arrive are enough to find out what is wrong."""
-
-
-class Outlet(Protocol):
-    """A connection to a broker, for as long as it lasts. What it was given and is not acknowledged when it ends, is
-    forgotten: it is published again on the next one."""
-
-    @property
-    def receive_maximum(self) -> int:
-        """Messages at QoS 1 that the broker allows to be unacknowledged."""
-
-    @property
-    def maximum_packet_size(self) -> int | None:
-        """The largest packet that the broker takes, in bytes; None for any."""
-
-    @property
-    def user_properties(self) -> bool:
-        """Whether messages can have them: MQTT 5."""
-
-    def publish(self, message: Publish, properties: UserProperties | None = None) -> int:
-        """Hands the message to the connection; its id, with which `Outward.arrived` is told of it, never before this
-        returns. Raises ConnectionError when the connection has ended."""
-
-
-class Description(Protocol):
-    """What is to be said beside readings, for example to Home Assistant."""
-
-    def take(self) -> list[Publish]:
-        """What has to be published now; nothing after that until something changes."""
-
-    def connected(self) -> None:
-        """A connection begins: all has to be said again."""
-
-
-class Nothing:
-    """Where there is nothing to say but readings."""
-
-    def take(self) -> list[Publish]:
-        """Nothing."""
-        return []
-
-    def connected(self) -> None:
-        """Nothing has to be said again."""
-
-
-class Counts:
-    """What happened since the start; and of what it was told once, within a bound."""
-
-    def __init__(self) -> None:
-        self.published = self.acknowledged = self.passed_over = 0
-        self.too_large = self.refused = self.missed = 0
-        self._told: set[object] = set()
-
-    def told(self, what: object) -> bool:
-        """Whether this is to be told: the first time."""
-        if what in self._told or len(self._told) >= MAX_TOLD:
-            return False
-        self._told.add(what)
-        return True
 
 
 class InFlight:

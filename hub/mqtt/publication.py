@@ -1,7 +1,7 @@
-"""Readings as messages: which topic, which payload. Pure.
+"""Readings as messages: topics, payloads, and the latest values for periodic publications. Pure.
 
-A bare value is its text in UTF-8: `21.5`, `true`, `open`. JSON is one object for each row of a batch, its time and what
-the device's metrics had then: `{"time":"2026-01-31T12:00:00.250000000Z","temperature":21.5}`. Line protocol is that of
+A bare value is text in UTF-8: `21.5`, `true`, `open`. JSON is one object for each row of a batch with its time and the
+values of the device: `{"time":"2026-01-31T12:00:00.250000000Z","temperature":21.5}`. Line protocol is that of
 InfluxDB.
 """
 
@@ -25,16 +25,15 @@ from wire.model import MetricType, Value
 
 Payload = Literal["value", "json", "line"]
 
-PLACES = ("device", "metric")
-"""What a topic to publish on can be made of."""
+PLACEHOLDERS = ("device", "metric")
+"""Placeholders of a topic to publish to."""
 
 TIME_KEY = "time"
-"""Of the time in JSON. A metric that is called the same goes by OTHER_TIME_KEY there."""
-
 OTHER_TIME_KEY = "time_"
+"""Key of the time in JSON, and the key of a metric that has the same name."""
 
 MEASUREMENT = "telemetry"
-"""In line protocol; the device is a tag, its metrics are fields."""
+"""Measurement in line protocol. The device is a tag, its metrics are fields."""
 
 SECOND_NS = 1_000_000_000
 
@@ -42,13 +41,13 @@ _IN_KEY = re.compile(r"[,= ]")
 _IN_STRING = re.compile(r'["\\]')
 
 Cells = list[tuple[Series, Value]]
-"""The series of one device that have a value at one time, and what it is."""
+"""Series of one device with their values at one time."""
 
 
 class Publication(NamedTuple):
-    """What is published on one template. `every_s` 0 is every reading, else the latest at that period.
+    """Publication to one topic template: every reading, or with `every_s` the latest at that period.
 
-    `historical`: backfill goes out, too, and is never retained. `devices` is a pattern with `*` and `?`.
+    With `historical`, backfill is published, too; it is never retained. `devices` is a pattern with `*` and `?`.
     """
 
     topic: TopicTemplate
@@ -60,12 +59,12 @@ class Publication(NamedTuple):
     devices: str = "*"
 
     def takes(self, device: str) -> bool:
-        """Whether what this device measures is published here."""
+        """Return whether the readings of this device are published."""
         return fnmatchcase(device, self.devices)
 
 
 class MessageOrigin(NamedTuple):
-    """The batch that a message is from."""
+    """Batch from which a message was made."""
 
     device: str
     epoch: str
@@ -73,7 +72,7 @@ class MessageOrigin(NamedTuple):
 
 
 class MessageRow(NamedTuple):
-    """What belongs in one message."""
+    """Content of one message."""
 
     topic: str
     time_ns: int
@@ -81,18 +80,18 @@ class MessageRow(NamedTuple):
 
 
 def publication_problem(publication: Publication) -> str | None:
-    """Why nothing can be published so, as a sentence; None when it can."""
+    """Return a sentence about an invalid publication, or None."""
     template = publication.topic
     if template.share:
-        return f"{template.text!r} is for subscribers: leave $share/{template.share}/ out to publish"
+        return f"{template.text!r} is a shared subscription; remove $share/{template.share}/ to publish"
     if any(level.wild and not level.name for level in template.levels):
-        return f"{template.text!r} has '+' or '#', which nothing can be published to: name the place, as {{device}}"
-    if unknown := [name for name in template.names if name not in PLACES]:
-        return f"{template.text!r} has the place {{{unknown[0]}}}: there are {{device}} and {{metric}}"
+        return f"{template.text!r} has '+' or '#', to which nothing can be published; use a placeholder like {{device}}"
+    if unknown := [name for name in template.names if name not in PLACEHOLDERS]:
+        return f"{template.text!r} has the unknown placeholder {{{unknown[0]}}}; use {{device}} and {{metric}}"
     if "device" not in template.names:
         return f"{template.text!r} has no {{device}}: the readings of all devices would have one topic"
     if publication.payload == "value" and "metric" not in template.names:
-        return f"{template.text!r} has no {{metric}}: a bare value does not say what it is; add it, or use json or line"
+        return f"{template.text!r} has no {{metric}}: a bare value does not name it; add it, or use json or line"
     try:
         template.fill({"device": "x" * MAX_DEVICE_ID, "metric": "\U0001fffe" * MAX_METRIC_NAME})
     except ValueError as error:
@@ -101,10 +100,10 @@ def publication_problem(publication: Publication) -> str | None:
 
 
 class Encoder:
-    """Makes the messages of one publication. Topics are kept by series and device, as many as the hub knows of them."""
+    """Encoder of the messages of one publication. It keeps the topic of each series and device."""
 
     def __init__(self, publication: Publication) -> None:
-        """Raises ValueError with what is wrong with the publication."""
+        """Raises ValueError for an invalid publication."""
         problem = publication_problem(publication)
         if problem is not None:
             raise ValueError(problem)
@@ -112,20 +111,20 @@ class Encoder:
         self._by_metric = "metric" in publication.topic.names
         self._topics: dict[int, str] = {}
         self._device_topics: dict[str, str] = {}
-        self._taken: dict[str, bool] = {}
+        self._takes_device: dict[str, bool] = {}
         self._payload = PAYLOADS[publication.payload]
 
     def takes(self, entry: Entry, batch: Batch) -> bool:
-        """Whether the batch of this entry is published here."""
+        """Return whether the batch of this entry is published."""
         if batch.historical and not self.publication.historical:
             return False
-        taken = self._taken.get(entry.device)
-        if taken is None:
-            taken = self._taken[entry.device] = self.publication.takes(entry.device)
-        return taken
+        takes_device = self._takes_device.get(entry.device)
+        if takes_device is None:
+            takes_device = self._takes_device[entry.device] = self.publication.takes(entry.device)
+        return takes_device
 
     def topic_of(self, series: Series) -> str:
-        """Where readings of this series go."""
+        """Return the topic of a series."""
         if not self._by_metric:
             return self._topic_of_device(series.device)
         topic = self._topics.get(series.id)
@@ -135,7 +134,7 @@ class Encoder:
         return topic
 
     def rows(self, entry: Entry, batch: Batch) -> Iterator[MessageRow]:
-        """What each message of a batch has in it, in the batch's order; rows without any value give none."""
+        """Return the content of each message of a batch, in its order. Rows without a value have no message."""
         for time_ns, cells in _rows(batch):
             if self._by_metric:
                 for cell in cells:
@@ -144,7 +143,7 @@ class Encoder:
                 yield MessageRow(self._topic_of_device(entry.device), time_ns, cells)
 
     def messages(self, entry: Entry, batch: Batch) -> Iterator[Publish]:
-        """Every reading of a batch that `takes` says yes to."""
+        """Return the messages for every reading of a batch for which `takes` is true."""
         _, _, qos, retain, *_ = self.publication
         retain = retain and not batch.historical
         for topic, time_ns, cells in self.rows(entry, batch):
@@ -153,7 +152,7 @@ class Encoder:
                 yield Publish(topic, payload, qos, retain)
 
     def message(self, row: MessageRow) -> Publish | None:
-        """One row as a message; None where the payload's format has no such value."""
+        """Return the message for one row, or None if the payload's format cannot express it."""
         payload = self._payload(row.time_ns, row.cells)
         if payload is None:
             return None
@@ -167,18 +166,18 @@ class Encoder:
 
 
 def _rows(batch: Batch) -> Iterator[tuple[int, Cells]]:
-    """The batch by rows: no value and NaN, which stands for it in arrays, are left out."""
+    """Return the rows of the batch, without missing values and NaN, which means a missing value in arrays."""
     times: list[int] = batch.times if isinstance(batch.times, list) else batch.times.tolist()
     columns = [(series, values if isinstance(values, list) else values.tolist()) for series, values in batch.columns]
-    for place, time_ns in enumerate(times):
+    for index, time_ns in enumerate(times):
         yield (
             time_ns,
-            [(series, value) for series, values in columns if (value := values[place]) is not None and value == value],
+            [(series, value) for series, values in columns if (value := values[index]) is not None and value == value],
         )
 
 
 def value_text(type: MetricType, value: Value) -> str:
-    """A value as people and programs read it; numbers of float metrics have their point."""
+    """Return the text of a value. Numbers of float metrics always have a decimal point."""
     if type == "float":
         return repr(float(value or 0.0))
     if type == "boolean":
@@ -187,7 +186,7 @@ def value_text(type: MetricType, value: Value) -> str:
 
 
 def time_text(time_ns: int) -> str:
-    """ISO 8601 in UTC with nanoseconds, for the JSON of messages."""
+    """Return a time in ISO 8601, in UTC with nanoseconds."""
     seconds, rest = divmod(time_ns, SECOND_NS)
     return f"{_second_text(seconds)}.{rest:09d}Z"
 
@@ -206,7 +205,7 @@ def _as_json(time_ns: int, cells: Cells) -> bytes | None:
     fields: dict[str, Value] = {TIME_KEY: time_text(time_ns)}
     for series, value in cells:
         fields[series.metric if series.metric != TIME_KEY else OTHER_TIME_KEY] = value
-    # Infinities, which JSON does not have, are null.
+    # JSON has no infinities: msgspec writes null.
     return msgspec.json.encode(fields)
 
 
@@ -218,7 +217,7 @@ def _as_line(time_ns: int, cells: Cells) -> bytes | None:
 
 
 def _field_text(type: MetricType, value: Value) -> str | None:
-    """Infinities, which line protocol does not have, are None."""
+    """Return a field value, or None for an infinity, which line protocol cannot express."""
     if type == "float" and not math.isfinite(float(value or 0.0)):
         return None
     if type == "integer":
@@ -239,11 +238,11 @@ def _escaped(match: re.Match[str]) -> str:
 PAYLOADS: dict[Payload, Callable[[int, Cells], bytes | None]] = {"value": _as_value, "json": _as_json, "line": _as_line}
 
 
-def overlaps(publications: Sequence[Publication], filters: Sequence[str]) -> list[str]:
-    """Sentences: what would be published and come back at once, each with both sides named."""
+def publication_loops(publications: Sequence[Publication], filters: Sequence[str]) -> list[str]:
+    """Return a sentence for each publication whose messages a subscription would receive again."""
     return [
-        f"what is published to {publication.topic.text!r} would come back through {filter!r}, for example as "
-        f"{topic!r}: give one of them another prefix"
+        f"messages published to {publication.topic.text!r} would return through the subscription {filter!r}, for "
+        f"example with the topic {topic!r}; give one of them another prefix"
         for publication in publications
         for filter in filters
         if (topic := overlap(filter, publication.topic)) is not None
@@ -251,10 +250,10 @@ def overlaps(publications: Sequence[Publication], filters: Sequence[str]) -> lis
 
 
 class LatestValues:
-    """The latest of what is published at a period: rows by topic, those that changed since the last `due`.
+    """Latest row of each topic of a periodic publication, and the topics that changed since the last `due`.
 
-    Values of one row come together from several batches: a device's state has all of its metrics, also those that came
-    on an earlier connection. Bounded by the series that the hub knows.
+    A row combines several batches: the state of a device has all of its metrics, also those from before the current
+    connection. Bounded by the number of series in the hub.
     """
 
     def __init__(self, encoder: Encoder) -> None:
@@ -263,21 +262,16 @@ class LatestValues:
         self._changed: dict[str, None] = {}
         self._newest_offset = self._repeated_to = 0
 
-    @property
-    def waits(self) -> bool:
-        """Whether something changed."""
-        return bool(self._changed)
-
     def begin(self) -> None:
-        """A connection begins: all from the cursor on is taken in again."""
+        """Start a connection. Entries after the cursor are added again."""
         self._changed.clear()
         self._repeated_to = self._newest_offset
 
-    def take(self, entry: Entry, batch: Batch) -> bool:
-        """Takes in a batch; whether anything of it is to be published. What is older than what is known is not."""
+    def add(self, entry: Entry, batch: Batch) -> bool:
+        """Add a batch and return whether any of it is to be published. Older rows than the latest are not."""
         if not self.encoder.takes(entry, batch):
             return False
-        took = False
+        is_added = False
         self._newest_offset = max(self._newest_offset, entry.offset)
         origin = MessageOrigin(entry.device, entry.epoch, entry.seq)
         for topic, time_ns, cells in self.encoder.rows(entry, batch):
@@ -289,13 +283,13 @@ class LatestValues:
                 self._rows[topic] = (time_ns, known[1], origin)
             elif entry.offset > self._repeated_to:
                 continue
-            # Else it was taken in before, and may never have arrived: what is known by now goes out for it.
+            # A repeated entry may never have arrived at the broker: publish the latest row instead.
             self._changed[topic] = None
-            took = True
-        return took
+            is_added = True
+        return is_added
 
     def due(self) -> list[tuple[MessageOrigin, Publish]]:
-        """What changed, with the newest batch that is in it; from now on nothing has changed."""
+        """Return the changed rows as messages with the newest batch of each, and reset the changes."""
         found = []
         for topic in self._changed:
             time_ns, cells, origin = self._rows[topic]
@@ -307,34 +301,33 @@ class LatestValues:
 
 
 class Sampler:
-    """A publication at a period: until what it has taken in is out and acknowledged, the cursor waits before it.
+    """Periodic publication during one connection. The cursor waits until what was added is published and acknowledged.
 
-    `due_s` is when it publishes next, by the event loop's clock; `hold` the offset that the cursor may not pass, None
-    where nothing waits to be published.
+    `due_s` is the time of the next messages on the event loop's clock. `hold` is the offset that the cursor must not
+    pass, or None if nothing waits.
     """
 
     def __init__(self, latest: LatestValues, now_s: float) -> None:
-        """For one connection."""
         latest.begin()
         self._latest = latest
         self._every_s = latest.encoder.publication.every_s
         self.due_s = now_s
         self.hold: int | None = None
 
-    def take(self, entry: Entry, batch: Batch) -> bool:
-        """Takes in a batch; whether anything of it is to be published."""
-        took = self._latest.take(entry, batch)
-        if took and self.hold is None:
+    def add(self, entry: Entry, batch: Batch) -> bool:
+        """Add a batch and return whether any of it is to be published."""
+        is_added = self._latest.add(entry, batch)
+        if is_added and self.hold is None:
             self.hold = entry.offset - 1
-        return took
+        return is_added
 
     def due(self, now_s: float) -> list[tuple[MessageOrigin, Publish]]:
-        """What is to be published now; empty before its time."""
+        """Return the messages to publish now; none before the time."""
         if self.hold is None or now_s < self.due_s:
             return []
         self.due_s = now_s + self._every_s
         return self._latest.due()
 
-    def sent(self) -> None:
-        """What was due is on its way, and holds the cursor by itself."""
+    def mark_sent(self) -> None:
+        """Release the hold: the sent messages hold the cursor until they are acknowledged."""
         self.hold = None

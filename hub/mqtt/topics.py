@@ -1,9 +1,9 @@
-"""Topic templates: MQTT's topic filters whose wildcards may have names. Pure. Follows MQTT 5.0, section 4.7.
+"""Topic templates: MQTT topic filters whose wildcards may have names. Pure. Follows MQTT 5.0, section 4.7.
 
-A template is levels between "/". A level is a plain text, "+", or has one place in braces, with or without text around
-it: "sensors/{site}/{device}/{metric}", "shelly-{device}/status". The last one may be "#" or "{name#}", which takes all
-levels that follow. A named place takes no empty level. "$share/<group>/" in front is what subscribers divide their
-messages by; it is no part of any topic.
+A template consists of levels separated by "/". A level is plain text, "+", or one placeholder in braces with optional
+text around it: "sensors/{site}/{device}/{metric}", "shelly-{device}/status". The last level may be "#" or "{name#}",
+which matches all remaining levels. A named placeholder does not match an empty level. "$share/<group>/" in front makes
+a shared subscription; it is not part of a topic.
 """
 
 from __future__ import annotations
@@ -13,27 +13,25 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 MAX_TOPIC_BYTES = 65_535
-"""MQTT has two bytes for the length of a topic."""
+"""MQTT stores the length of a topic in two bytes."""
 
 SHARED = "$share/"
 
 SPARKPLUG = "spBv1.0"
-"""The first level of every Sparkplug B topic."""
+"""First level of all Sparkplug topics."""
 
-PLACE = re.compile(r"\{([^{}]+)\}")
-"""A name in a template of a device or a metric."""
-
-_PLACE = re.compile(r"(?P<before>[^{}]*)\{(?P<name>[a-z_][a-z0-9_]*)(?P<rest>#)?\}(?P<after>[^{}]*)", re.IGNORECASE)
+_PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
+_LEVEL = re.compile(r"(?P<before>[^{}]*)\{(?P<name>[a-z_][a-z0-9_]*)(?P<rest>#)?\}(?P<after>[^{}]*)", re.IGNORECASE)
 _RESERVED = re.compile("[%/+#$\x00-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff]|[\U0001fffe-\U0010ffff]")
-"""What is escaped in values: MQTT's own characters, "$", which hides a topic from wildcards, "%", which begins an
-escape, and what brokers refuse in a topic. The last range is looked at more closely."""
+"""Characters that are escaped in values: those with a meaning in MQTT, "$", which hides a topic from wildcards, "%",
+which begins an escape, and those that brokers refuse in a topic. `_percent_encode` checks the last range further."""
 _ESCAPED = re.compile("(?:%[0-9A-F]{2})+")
 
 
 class TopicLevel(NamedTuple):
-    """One level of a template: a plain text where `wild` is not set; else anything between `before` and `after`.
+    """One level of a template: plain text, or with `wild` any text between `before` and `after`.
 
-    `name` is empty for "+" and "#". `rest`: all levels that follow, too.
+    `name` is empty for "+" and "#". With `rest` the level matches all remaining levels.
     """
 
     before: str
@@ -44,13 +42,13 @@ class TopicLevel(NamedTuple):
 
 
 class TopicTemplate:
-    """A topic filter with names. `filter` is what a broker is asked for, `names` are those of the places, in order.
+    """Topic filter with named wildcards. `filter` is the plain MQTT filter, `names` are the placeholders in order.
 
-    The filter may take more than the template does: text around a place and empty levels are not known to MQTT.
+    The filter may match more topics than the template: MQTT has no text around a wildcard and allows empty levels.
     """
 
     def __init__(self, text: str, share: str, levels: Sequence[TopicLevel]) -> None:
-        """Use `parse`."""
+        """Use `parse` instead."""
         self.text = text
         self.share = share
         self.levels = tuple(levels)
@@ -64,29 +62,26 @@ class TopicTemplate:
 
     @classmethod
     def parse(cls, text: str) -> TopicTemplate:
-        """The template that a text describes. Raises ValueError with a sentence."""
+        """Parse a template. Raises ValueError with a sentence."""
         share, topic = _share(text)
         if not topic:
             raise ValueError(f"the topic {text!r} is empty")
         if "\0" in topic or len(topic.encode(errors="surrogatepass")) > MAX_TOPIC_BYTES:
-            raise ValueError(f"a topic has at most {MAX_TOPIC_BYTES} bytes, and NUL is none of them")
+            raise ValueError(f"a topic has at most {MAX_TOPIC_BYTES} bytes and no NUL character")
         parts = topic.split("/")
         levels = [_level(part, text) for part in parts]
         if any(level.rest for level in levels[:-1]):
-            raise ValueError(f"in the topic {text!r} levels follow on '#', which takes all of them")
+            raise ValueError(f"the topic {text!r} has levels after '#'; '#' must be the last level")
         if levels[0].wild and levels[0].before.startswith("$"):
-            raise ValueError(f"the topic {text!r} begins with '$': MQTT's wildcards take no such topic")
+            raise ValueError(f"the topic {text!r} begins with '$', which no wildcard of MQTT matches")
         names = [level.name for level in levels if level.name]
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"in the topic {text!r} the name {name!r} stands twice")
+                raise ValueError(f"the topic {text!r} contains the name {name!r} twice")
         return cls(text, share, levels)
 
     def match(self, topic: str) -> dict[str, str] | None:
-        """The values of the names in a topic; None where the template does not take it.
-
-        What `fill` escaped is as it was.
-        """
+        """Return the values of the placeholders, unescaped, or None if the topic does not match."""
         found = self._fullmatch(topic)
         if found is None:
             return None
@@ -96,10 +91,9 @@ class TopicTemplate:
         return dict(zip(self.names, values, strict=True))
 
     def fill(self, values: Mapping[str, str]) -> str:
-        """The topic with these values, which `match` gives back.
+        """Return the topic with these values, from which `match` returns the same values.
 
-        Raises ValueError where a value is missing or empty, where the template has a place without a name, and where
-        the topic would be too long.
+        Raises ValueError for a missing or empty value, a wildcard without a name, and a topic that is too long.
         """
         parts = []
         for level in self.levels:
@@ -107,44 +101,47 @@ class TopicTemplate:
                 parts.append(level.before)
                 continue
             if not level.name:
-                raise ValueError(f"nothing can be filled in for '+' and '#' in {self.text!r}: name them")
+                raise ValueError(f"{self.text!r} has '+' or '#', which cannot be filled in; use a named placeholder")
             value = values.get(level.name)
             if not value:
-                raise ValueError(f"there is no value for {level.name!r} in {self.text!r}")
+                raise ValueError(f"{level.name!r} in {self.text!r} has no value")
             inner = "/".join(map(escape, value.split("/"))) if level.rest else escape(value)
             parts.append(level.before + inner + level.after)
         topic = "/".join(parts)
         if len(topic.encode()) > MAX_TOPIC_BYTES:
-            raise ValueError(f"a topic has at most {MAX_TOPIC_BYTES} bytes; {self.text!r} was filled with more")
+            raise ValueError(f"a topic has at most {MAX_TOPIC_BYTES} bytes; the values for {self.text!r} need more")
         return topic
 
 
-def places_of(template: str) -> frozenset[str]:
-    """Return the names in a template of a device or a metric. Raises ValueError for a brace without a name."""
-    rest = PLACE.sub("", template)
+def placeholders(template: str) -> frozenset[str]:
+    """Return the names in the template of a device or a metric. Raises ValueError for a single brace."""
+    rest = _PLACEHOLDER.sub("", template)
     if "{" in rest or "}" in rest:
-        raise ValueError(f"in {template!r} a brace stands alone")
-    return frozenset(PLACE.findall(template))
+        raise ValueError(f"{template!r} contains a brace without its partner")
+    return frozenset(_PLACEHOLDER.findall(template))
 
 
-def sparkplug_group(filter: str) -> str:
-    """Return the group whose messages a Sparkplug filter matches, "" for all groups.
+def fill_placeholders(template: str, values: Mapping[str, str]) -> str:
+    """Return the template of a device or a metric with these values. Raises KeyError for a name without a value."""
+    return _PLACEHOLDER.sub(lambda found: values[found[1]], template)
 
-    Raises ValueError for a filter that matches only part of a group: without its births the rest has no meaning.
+
+def sparkplug_group(topic: str) -> str:
+    """Return the Sparkplug group of a topic filter, "" for all groups.
+
+    Raises ValueError for a filter that matches only a part of a group: without its births the rest is not readable.
     """
-    namespace, _, rest = filter.partition("/")
+    namespace, _, rest = topic.partition("/")
     group, _, others = rest.rpartition("/")
     if namespace != SPARKPLUG or others != "#" or any(character in group for character in "/+#{}"):
-        raise ValueError(
-            f"the topic {filter!r} does not belong to Sparkplug: write {SPARKPLUG}/# or {SPARKPLUG}/GROUP/#"
-        )
+        raise ValueError(f"the topic {topic!r} does not belong to Sparkplug; use {SPARKPLUG}/# or {SPARKPLUG}/GROUP/#")
     return group
 
 
 def shared(filter: str, group: str) -> str:
-    """The filter as a member of a group asks for it; as it is without a group.
+    """Return the filter as a shared subscription of a group, unchanged for no group.
 
-    Raises ValueError for what is no group's name.
+    Raises ValueError for an invalid group name.
     """
     if not group:
         return filter
@@ -153,40 +150,40 @@ def shared(filter: str, group: str) -> str:
 
 
 def unshared(filter: str) -> str:
-    """The filter as who is in no group asks for it: in a group he would get messages instead of another member."""
+    """Return the filter without its group. A member of the group would receive messages instead of another member."""
     group, plain = _share(filter)
     return plain if group else filter
 
 
-def overlap(one: TopicTemplate | str, other: TopicTemplate | str) -> str | None:
-    """A topic that both take; None where there is none.
+def overlap(first: TopicTemplate | str, second: TopicTemplate | str) -> str | None:
+    """Return a topic that both templates match, or None.
 
-    Of what is subscribed to give the filter, since the broker sends all that it takes.
+    For a subscription pass the filter: the broker sends everything that the filter matches.
     """
-    first = TopicTemplate.parse(one) if isinstance(one, str) else one
-    second = TopicTemplate.parse(other) if isinstance(other, str) else other
+    first = TopicTemplate.parse(first) if isinstance(first, str) else first
+    second = TopicTemplate.parse(second) if isinstance(second, str) else second
     levels = _common(first.levels, second.levels)
     return "/".join(levels) if levels is not None else None
 
 
 def escape(value: str) -> str:
-    """A value as one level of a topic has it: reserved characters as "%" and two digits for each of their bytes."""
-    return _RESERVED.sub(_as_digits, value)
+    """Encode a value as one level of a topic: each byte of a reserved character becomes "%" and two digits."""
+    return _RESERVED.sub(_percent_encode, value)
 
 
 def unescape(text: str) -> str:
-    """The value that was escaped. Other texts with "%" in them stay as they are."""
-    return _ESCAPED.sub(_as_text, text)
+    """Decode the result of `escape`. Other texts that contain "%" are returned unchanged."""
+    return _ESCAPED.sub(_percent_decode, text)
 
 
-def _as_digits(found: re.Match[str]) -> str:
+def _percent_encode(found: re.Match[str]) -> str:
     character = found[0]
     if character > "\uffff" and ord(character) & 0xFFFE != 0xFFFE:
         return character
     return "".join(f"%{byte:02X}" for byte in character.encode())
 
 
-def _as_text(found: re.Match[str]) -> str:
+def _percent_decode(found: re.Match[str]) -> str:
     digits = found[0]
     try:
         text = bytes.fromhex(digits.replace("%", "")).decode()
@@ -196,7 +193,7 @@ def _as_text(found: re.Match[str]) -> str:
 
 
 def _share(text: str) -> tuple[str, str]:
-    """The group of a shared subscription, empty for none, and the topic behind it."""
+    """Return the group of a shared subscription, "" for none, and the topic after it."""
     if not text.startswith(SHARED):
         return "", text
     group, _, topic = text.removeprefix(SHARED).partition("/")
@@ -206,99 +203,95 @@ def _share(text: str) -> tuple[str, str]:
 
 def _check_group(group: str) -> None:
     if not group or any(character in group for character in "/+#\0"):
-        raise ValueError(
-            f"{group!r} is no name of a group of subscribers: it may not be empty nor have '/', '+' or '#'"
-        )
+        raise ValueError(f"{group!r} is not a valid group name: it must not be empty or contain '/', '+' or '#'")
 
 
 def _level(part: str, text: str) -> TopicLevel:
     if part in ("+", "#"):
         return TopicLevel("", wild=True, rest=part == "#")
-    place = _PLACE.fullmatch(part)
-    if place is None:
+    found = _LEVEL.fullmatch(part)
+    if found is None:
         if "{" in part or "}" in part:
-            raise ValueError(
-                f"the level {part!r} of the topic {text!r} is no template: it may have one place, such as {{device}}"
-            )
+            raise ValueError(f"the level {part!r} of the topic {text!r} is invalid: it may contain one placeholder")
         before, after = part, ""
     else:
-        before, after = place["before"], place["after"]
+        before, after = found["before"], found["after"]
     if any(wildcard in before + after for wildcard in "+#"):
         raise ValueError(f"in the topic {text!r} '+' or '#' is only a part of the level {part!r}")
-    if place is None:
+    if found is None:
         return TopicLevel(before)
-    if place["rest"] and before + after:
-        raise ValueError(f"in the topic {text!r} the place {{{place['name']}#}} has to stand alone between '/'")
-    return TopicLevel(before, after, wild=True, name=place["name"], rest=bool(place["rest"]))
+    if found["rest"] and before + after:
+        raise ValueError(f"in the topic {text!r} the placeholder {{{found['name']}#}} must be a whole level")
+    return TopicLevel(before, after, wild=True, name=found["name"], rest=bool(found["rest"]))
 
 
 def _pattern(levels: Sequence[TopicLevel]) -> re.Pattern[str]:
-    """The topics that the levels take, a group for each name."""
+    """Return the pattern of the matching topics, with a group for each name."""
     parts = []
-    for place, level in enumerate(levels):
-        slash = "/" if place else ""
+    for index, level in enumerate(levels):
+        slash = "/" if index else ""
         if not level.wild:
             parts.append(slash + re.escape(level.before))
             continue
-        # Topics that begin with "$" are the broker's own: a wildcard never takes them.
-        guard = "" if place else r"(?!\$)"
+        # Topics that begin with "$" belong to the broker: no wildcard matches them.
+        guard = "" if index else r"(?!\$)"
         if not level.rest:
             inner = "([^/]+)" if level.name else "[^/]*"
             parts.append(slash + guard + re.escape(level.before) + inner + re.escape(level.after))
         elif level.name:
             parts.append(f"{slash}{guard}(.+)")
         else:
-            # "a/#" takes "a", too.
-            parts.append("(?:/.*)?" if place else f"{guard}.+")
+            # "a/#" also matches "a".
+            parts.append("(?:/.*)?" if index else f"{guard}.+")
     return re.compile("".join(parts), re.DOTALL)
 
 
 _FILLER = "x"
-"""What stands in an example topic where anything may."""
+"""Text of an example topic where any text matches."""
 
 
-def _common(one: Sequence[TopicLevel], other: Sequence[TopicLevel]) -> list[str] | None:
-    """The levels of a topic that both take."""
+def _common(first: Sequence[TopicLevel], second: Sequence[TopicLevel]) -> list[str] | None:
+    """Return the levels of a topic that both match."""
     found: list[str] = []
-    for place in range(max(len(one), len(other)) + 1):
-        ours, theirs = one[place : place + 1], other[place : place + 1]
-        if ours and ours[0].rest:
-            return _with_rest(found, ours[0], other[place:])
-        if theirs and theirs[0].rest:
-            return _with_rest(found, theirs[0], one[place:])
-        if not ours and not theirs:
+    for index in range(max(len(first), len(second)) + 1):
+        left, right = first[index : index + 1], second[index : index + 1]
+        if left and left[0].rest:
+            return _with_rest(found, left[0], second[index:])
+        if right and right[0].rest:
+            return _with_rest(found, right[0], first[index:])
+        if not left and not right:
             return found
-        if not ours or not theirs:
+        if not left or not right:
             return None
-        level = _common_level(ours[0], theirs[0])
-        if level is None or (not place and level.startswith("$") and (ours[0].wild or theirs[0].wild)):
+        level = _common_level(left[0], right[0])
+        if level is None or (not index and level.startswith("$") and (left[0].wild or right[0].wild)):
             return None
         found.append(level)
     return found
 
 
 def _with_rest(found: list[str], rest: TopicLevel, following: Sequence[TopicLevel]) -> list[str] | None:
-    """The topic that begins with `found`, which one side ends with all that follows, the other with these levels."""
+    """Return a topic that begins with `found`: one template continues with `rest`, the other with `following`."""
     levels = [level.before + _FILLER + level.after if level.wild else level.before for level in following]
     if not found and levels and levels[0].startswith("$"):
         return None
     if rest.name and not "/".join(levels):
-        # A named place takes at least something; only the other's own rest could give it that.
+        # A named placeholder needs at least one character.
         return None
     return found + levels
 
 
-def _common_level(one: TopicLevel, other: TopicLevel) -> str | None:
-    """A text that both of two levels, neither of them a rest, take."""
-    if not one.wild and not other.wild:
-        return one.before if one.before == other.before else None
-    if not one.wild or not other.wild:
-        plain, wild = (other.before, one) if one.wild else (one.before, other)
-        least = len(wild.before) + len(wild.after) + (1 if wild.name else 0)
-        fits = plain.startswith(wild.before) and plain.endswith(wild.after) and len(plain) >= least
+def _common_level(first: TopicLevel, second: TopicLevel) -> str | None:
+    """Return a text that both levels match. Neither level is a `rest`."""
+    if not first.wild and not second.wild:
+        return first.before if first.before == second.before else None
+    if not first.wild or not second.wild:
+        plain, wild = (second.before, first) if first.wild else (first.before, second)
+        min_length = len(wild.before) + len(wild.after) + (1 if wild.name else 0)
+        fits = plain.startswith(wild.before) and plain.endswith(wild.after) and len(plain) >= min_length
         return plain if fits else None
-    before = max(one.before, other.before, key=len)
-    after = max(one.after, other.after, key=len)
-    if not all(before.startswith(level.before) and after.endswith(level.after) for level in (one, other)):
+    before = max(first.before, second.before, key=len)
+    after = max(first.after, second.after, key=len)
+    if not all(before.startswith(level.before) and after.endswith(level.after) for level in (first, second)):
         return None
     return before + _FILLER + after

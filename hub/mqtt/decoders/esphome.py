@@ -1,13 +1,14 @@
-"""ESPHome. Follows its documentation, "MQTT Client Component": <name>/<component>/<object id>/state, <name>/status.
+"""Preset for ESPHome. Follows its documentation, "MQTT Client Component".
 
-What has more than one state (a climate device, a cover with positions, a fan with speeds) has a level more in its
-topics, which names the state: <name>/climate/<object id>/target_temperature/state.
+Topics are <name>/<component>/<object id>/state and <name>/status. A component with several states (a climate device,
+a cover with positions, a fan with speeds) has one more level, which names the state:
+<name>/climate/<object id>/target_temperature/state.
 """
 
 from __future__ import annotations
 
-from hub.mqtt.decoders.formats import flat, parsed
-from hub.mqtt.decoders.record import MAX_DEVICES, Preset, Scalar, bare, is_online, row, samples, switched
+from hub.mqtt.decoders.formats import flatten, parse_json, single_value
+from hub.mqtt.decoders.record import MAX_DEVICES, Scalar, parse_on_off, parse_online, readings_of, row_of
 from hub.mqtt.message import Decoded, DevicePresence, Message, Undecodable, legal_device
 from hub.mqtt.topics import TopicTemplate
 from wire.model import MetricType
@@ -28,7 +29,7 @@ COMPONENTS: dict[str, MetricType | None] = {
     "light": None,
     "event": None,
 }
-"""What publishes a state, and its type; None: an object of values."""
+"""Components and the types of their states. None means a JSON object of values."""
 
 TEMPERATURE, SHARE = "°C", "%"
 
@@ -47,21 +48,19 @@ STATES: dict[str, dict[str, tuple[MetricType, str]]] = {
     "valve": {"position": ("float", SHARE)},
     "fan": {"speed_level": ("float", ""), "oscillation": ("string", ""), "direction": ("string", "")},
 }
-"""What has several states: their types and units. All temperatures of climate devices are in °C."""
+"""Components with several states, and the types and units of these. All temperatures are in °C."""
 
 NO_NUMBER = b"None"
-"""A sensor without a reading, of a node that was told not to say "nan"."""
+"""Payload of a sensor without a reading, if the node is configured not to send "nan"."""
 
 FOREIGN = "homeassistant"
-"""Home Assistant's own topics have the same form."""
-
-PLAIN = "{device}"
+"""First level of Home Assistant's topics, which have the same form."""
 
 
 class EspHomeDecoder:
-    """Nodes that publish under their name, or under a base topic and their name.
+    """Decoder for nodes that publish below their name, or below a base topic and their name.
 
-    Any program may have a topic <name>/status: it is believed of nodes that have published a state.
+    Any program may publish <name>/status. It counts as presence only for nodes that have published a state.
     """
 
     def __init__(self, base: str) -> None:
@@ -74,15 +73,15 @@ class EspHomeDecoder:
         self._statuses: dict[str, bool] = {}
 
     def takes(self, topic: str) -> bool:
-        """All that it is subscribed to; what is not ESPHome's is passed over."""
+        """Return whether the topic has the form of ESPHome. `decode` ignores messages of other programs."""
         return self._names(topic) is not None or self._status.match(topic) is not None
 
     def wants_retained(self, topic: str) -> bool:
-        """Whether a node is there."""
+        """Return whether the topic reports a node's presence."""
         return topic.endswith("/status")
 
     def decode(self, message: Message) -> list[Decoded]:
-        """A component's state, or whether a node is there. Raises Undecodable."""
+        """Return a component's state or a node's presence. Raises Undecodable."""
         names = self._names(message.topic)
         if names is None:
             return self._presence(message)
@@ -91,18 +90,18 @@ class EspHomeDecoder:
         if names["device"] == FOREIGN or names.get("inner", component) not in known:
             return []
         device = legal_device(names["device"])
-        found = self._seen(device)
+        found = self._register(device)
         if "inner" not in names:
-            return [*found, *row(device, _values(component, object_id, message.payload))]
-        type, unit = STATES[component][names["inner"]]
-        values = _number(f"{object_id}.{names['inner']}", message.payload, type)
-        return [*found, *(samples(device, values, lambda _: unit) if unit else row(device, values))]
+            return [*found, *row_of(device, _values(component, object_id, message.payload))]
+        metric_type, unit = STATES[component][names["inner"]]
+        values = _number(f"{object_id}.{names['inner']}", message.payload, metric_type)
+        return [*found, *(readings_of(device, values, lambda _: unit) if unit else row_of(device, values))]
 
     def _names(self, topic: str) -> dict[str, str] | None:
         return self._state.match(topic) or self._inner.match(topic)
 
-    def _seen(self, device: str) -> list[Decoded]:
-        """What was told of a node before it was known to be one."""
+    def _register(self, device: str) -> list[Decoded]:
+        """Remember a node and return its presence if a status arrived before the first state."""
         if device in self._nodes:
             return []
         if len(self._nodes) >= MAX_DEVICES:
@@ -114,9 +113,9 @@ class EspHomeDecoder:
     def _presence(self, message: Message) -> list[Decoded]:
         names = self._status.match(message.topic)
         if names is None or names["device"] == FOREIGN or message.payload.lower() not in (b"online", b"offline"):
-            # Another program's status, whatever it says.
+            # The status of another program.
             return []
-        online = is_online(message.payload, b"online", b"offline")
+        online = parse_online(message.payload, b"online", b"offline")
         device = legal_device(names["device"])
         if online is None:
             return []
@@ -129,20 +128,17 @@ class EspHomeDecoder:
 
 
 def _values(component: str, object_id: str, payload: bytes) -> dict[str, Scalar]:
-    """The values of one component, under its object id."""
+    """Return the values of one component, under its object id."""
     if not payload:
         return {}
-    type = COMPONENTS[component]
-    if type is None:
-        content = parsed(payload)
+    metric_type = COMPONENTS[component]
+    if metric_type is None:
+        content = parse_json(payload)
         if not isinstance(content, dict):
             raise Undecodable("shape", f"the state of a {component} is an object of values")
-        return {f"{object_id}.{name}": switched(value) for name, value in flat(content).items()}
-    return _number(object_id, payload, type)
+        return {f"{object_id}.{name}": parse_on_off(value) for name, value in flatten(content).items()}
+    return _number(object_id, payload, metric_type)
 
 
-def _number(name: str, payload: bytes, type: MetricType) -> dict[str, Scalar]:
-    return {} if type == "float" and payload == NO_NUMBER else bare(name, payload, type)
-
-
-PRESET = Preset(PLAIN, EspHomeDecoder, reach=2)
+def _number(name: str, payload: bytes, metric_type: MetricType) -> dict[str, Scalar]:
+    return {} if metric_type == "float" and payload == NO_NUMBER else single_value(name, payload, metric_type)

@@ -1,4 +1,9 @@
-"""JSON: an object of values, flat or nested, or a list of such objects; each may have a time."""
+"""Payload formats: a bare value, JSON, SenML, InfluxDB line protocol, and a Python function of the user.
+
+Each reader returns records. SenML follows RFC 8428, line protocol InfluxDB's reference of the format. The function
+`decode(topic, payload)` runs in the hub's process and event loop: it has all rights of the hub, and everything else
+waits while it runs.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +15,61 @@ from typing import Any, NamedTuple
 import msgspec
 from line_protocol_parser import LineFormatError, parse_line
 
-from hub.mqtt.decoders.record import MAX_DEPTH, VALUE, PayloadRecord, Scalar, check_count, text_of
+from hub.mqtt.decoders.record import (
+    MAX_DEPTH,
+    NO_VALUE,
+    VALUE,
+    PayloadRecord,
+    Scalar,
+    check_count,
+    checked_value,
+    decode_text,
+    parse_scalar,
+)
 from hub.mqtt.message import Undecodable
 from wire.limits import MAX_TIME_NS
+from wire.model import MetricType
 from wire.timestamp import NS_PER_UNIT, ParseTime, looks_like_time, time_parser
 
-TIME_FIELDS = ("ts", "time", "timestamp")
-"""Where a time is looked for when no field is named."""
+PYTHON_TYPES: dict[MetricType, type] = {"float": float, "integer": int, "boolean": bool, "string": str}
 
-_decode = msgspec.json.Decoder().decode
+TIME_FIELDS = ("ts", "time", "timestamp")
+"""Fields of a JSON object that may contain its time, unless the settings name the field."""
+
+SENML_VERSION = 10
+"""Supported version of SenML. A newer one must be rejected (RFC 8428, section 4.4)."""
+
+ABSOLUTE_FROM_SECONDS = 2**28
+"""Smaller times of SenML are relative to now (RFC 8428, section 4.5.3)."""
+
+SENML_UNITS = {"Cel": "°C", "%RH": "%", "%EL": "%", "Ohm": "Ω", "deg": "°", "/": "", "count": ""}
+"""Units of SenML whose symbols differ from the displayed ones."""
+
+_SENML_VALUES = ("v", "vs", "vb", "vd")
+_SENML_BASE = ("bn", "bt", "bu", "bv", "bs", "bver")
+_SENML_LABELS = frozenset((*_SENML_BASE, "n", "u", "s", "t", "ut", *_SENML_VALUES))
+
+MEASUREMENT = "measurement"
+"""Name of the measurement of line protocol in a record; tags keep their names."""
+
+MAX_STRING_LINES = 64
+"""Lines that a quoted text may span. It limits the work for a quote that is never closed."""
+
+FUNCTION = "decode"
+"""Name of the user's function."""
+
+MAX_SHAPE_DEPTH = 32
+"""Levels checked in the result of a function. It is more than MAX_DEPTH, so that deep results fail like deep JSON."""
+
+UserFunction = Callable[[str, bytes], object]
+"""Function of a topic and a payload that returns a dict like a JSON object, a list of dicts, or None."""
+
+_decode_json = msgspec.json.Decoder().decode
+_read_seconds = time_parser("s")
 
 
 class TimeField(NamedTuple):
-    """Where an object has its time and how it is read; without a `name` the first of TIME_FIELDS."""
+    """Field of an object that contains its time. Without a `name`, the first of TIME_FIELDS is used."""
 
     name: str = ""
     read: ParseTime = time_parser()
@@ -31,42 +78,72 @@ class TimeField(NamedTuple):
 ANY_TIME = TimeField()
 
 
+def read_value(payload: bytes, type: MetricType | None = None) -> list[PayloadRecord]:
+    """Return one record with the value, or none for a payload without a value. `type` None derives it from the text.
+
+    Raises Undecodable.
+    """
+    text = decode_text(payload)
+    if type == "string":
+        return [PayloadRecord({VALUE: checked_value(VALUE, text)})] if text else []
+    text = text.strip()
+    if text.lower() in NO_VALUE:
+        return []
+    value = parse_scalar(text)
+    if type == "boolean" and value in (0.0, 1.0):
+        value = bool(value)
+    if type == "integer" and isinstance(value, float) and value.is_integer():
+        # Parse digits directly: a float cannot represent all integers of 64 bits.
+        value = int(text) if text.lstrip("+-").isdecimal() else int(value)
+    if type is not None and PYTHON_TYPES[type] is not value.__class__:
+        shown = text if len(text) <= 80 else text[:77] + "..."
+        raise Undecodable("type", f"{shown!r} is not of type {type}")
+    is_integer = type == "integer"
+    return [PayloadRecord({VALUE: checked_value(VALUE, value, typed=is_integer)}, typed=is_integer)]
+
+
+def single_value(name: str, payload: bytes, type: MetricType | None = None) -> dict[str, Scalar]:
+    """Return the payload's value under a name, or an empty dict for no value. Raises Undecodable."""
+    json_records = read_value(payload, type)
+    return {name: json_records[0].values[VALUE]} if json_records else {}
+
+
 def read_json(payload: bytes, time: TimeField = ANY_TIME) -> list[PayloadRecord]:
-    """A record for each object. Raises Undecodable."""
-    return records(parsed(payload), time)
+    """Return a record for each JSON object. Raises Undecodable."""
+    return json_records(parse_json(payload), time)
 
 
-def parsed(payload: bytes) -> object:
-    """The JSON in a payload. Raises Undecodable."""
+def parse_json(payload: bytes) -> object:
+    """Return the parsed JSON of a payload. Raises Undecodable."""
     try:
-        return _decode(payload)
+        return _decode_json(payload)
     except RecursionError:
         raise Undecodable("depth", f"the JSON has more than {MAX_DEPTH} levels") from None
     except (msgspec.DecodeError, UnicodeError) as error:
-        raise Undecodable("syntax", f"the payload is no JSON: {error}") from None
+        raise Undecodable("syntax", f"the payload is not JSON: {error}") from None
 
 
-def records(content: object, time: TimeField = ANY_TIME) -> list[PayloadRecord]:
-    """The records of an object or of a list of objects. Raises Undecodable."""
+def json_records(content: object, time: TimeField = ANY_TIME) -> list[PayloadRecord]:
+    """Return the records of an object or of a list of objects. Raises Undecodable."""
     objects = content if isinstance(content, list) else [content]
     found = []
     count = 0
     for item in objects:
         if not isinstance(item, dict):
             raise Undecodable("shape", "the JSON is neither an object of values nor a list of such objects")
-        values = flat(item)
+        values = flatten(item)
         count += len(values)
         check_count(count)
-        time_ns = take_time(values, time)
+        time_ns = _extract_time(values, time)
         if values:
             found.append(PayloadRecord(values, time_ns))
     return found
 
 
-def flat(content: dict[str, object]) -> dict[str, Scalar]:
-    """All values of an object: names of nested ones joined by ".", items of lists numbered; null is no value.
+def flatten(content: dict[str, object]) -> dict[str, Scalar]:
+    """Return all values of an object. Nested names are joined by ".", list items are numbered, null is no value.
 
-    Raises Undecodable for what is nested too deeply, and for two values of one name.
+    Raises Undecodable for deep nesting and for two values with the same name.
     """
     values: dict[str, Scalar] = {}
     for name, value in content.items():
@@ -75,7 +152,7 @@ def flat(content: dict[str, object]) -> dict[str, Scalar]:
                 raise _ambiguous(name)
             values[name] = value
         elif value is not None:
-            for path, inner in _nested(name, value, 2):
+            for path, inner in _flatten_nested(name, value, 2):
                 if path in values:
                     raise _ambiguous(path)
                 values[path] = inner
@@ -83,10 +160,10 @@ def flat(content: dict[str, object]) -> dict[str, Scalar]:
 
 
 def _ambiguous(path: str) -> Undecodable:
-    return Undecodable("ambiguous", f"two values are called {path[:80]!r}")
+    return Undecodable("ambiguous", f"two values have the name {path[:80]!r}")
 
 
-def _nested(path: str, value: object, depth: int) -> Iterator[tuple[str, Scalar]]:
+def _flatten_nested(path: str, value: object, depth: int) -> Iterator[tuple[str, Scalar]]:
     if depth > MAX_DEPTH:
         raise Undecodable("depth", f"the JSON has more than {MAX_DEPTH} levels")
     items = value.items() if isinstance(value, dict) else enumerate(value)  # type: ignore[arg-type]
@@ -94,17 +171,14 @@ def _nested(path: str, value: object, depth: int) -> Iterator[tuple[str, Scalar]
         if isinstance(inner, str | int | float):
             yield f"{path}.{name}", inner
         elif inner is not None:
-            yield from _nested(f"{path}.{name}", inner, depth + 1)
+            yield from _flatten_nested(f"{path}.{name}", inner, depth + 1)
 
 
-def take_time(values: dict[str, Scalar], time: TimeField) -> int | None:
-    """The time among the values, which is taken out of them; None where there is none.
-
-    Raises Undecodable where the field that was named is none.
-    """
+def _extract_time(values: dict[str, Scalar], time: TimeField) -> int | None:
+    """Remove the time from the values and return it, or None. Raises Undecodable if the named field is not a time."""
     if time.name:
         if time.name not in values:
-            raise Undecodable("time", f"there is no field {time.name!r}, which has the time")
+            raise Undecodable("time", f"the time field {time.name!r} is missing")
         try:
             return time.read(values.pop(time.name))
         except ValueError as error:
@@ -120,26 +194,14 @@ def take_time(values: dict[str, Scalar], time: TimeField) -> int | None:
     return None
 
 
-VERSION = 10
-"""The version of the format that this is (RFC 8428, section 4.4); a newer one must be refused."""
-
-ABSOLUTE_FROM_SECONDS = 2**28
-"""Smaller times count from now on (RFC 8428, section 4.5.3)."""
-
-UNITS = {"Cel": "°C", "%RH": "%", "%EL": "%", "Ohm": "Ω", "deg": "°", "/": "", "count": ""}
-"""Units whose symbols in SenML are not those that are shown."""
-
-_VALUES = ("v", "vs", "vb", "vd")
-_KNOWN = frozenset(("bn", "bt", "bu", "bv", "bs", "bver", "n", "u", "s", "t", "ut", *_VALUES))
-_seconds = time_parser("s")
-
-
 def read_senml(payload: bytes, received_ns: int) -> list[PayloadRecord]:
-    """A record for each of the pack, with `base` among its names: the device's part. Raises Undecodable.
+    """Return a record for each SenML record, with the device's part of the name as `base` among its names.
 
-    `received_ns` is what relative times count from; a record without any time has none.
+    A name consists of the base name and the record's own name. If both are present, the base name is the device and
+    the other the metric. A single name is split at its last "/", or is a device with one value. Relative times count
+    from `received_ns`. Raises Undecodable.
     """
-    pack = parsed(payload)
+    pack = parse_json(payload)
     if not isinstance(pack, list):
         raise Undecodable("shape", "SenML is a list of records")
     check_count(len(pack))
@@ -149,62 +211,62 @@ def read_senml(payload: bytes, received_ns: int) -> list[PayloadRecord]:
         if not isinstance(record, dict):
             raise Undecodable("shape", "SenML is a list of records, each of them an object")
         for label in record:
-            # Such a label changes what the record means.
-            if label.endswith("_") and label not in _KNOWN:
-                raise Undecodable("label", f"the label {label[:80]!r} has to be understood, and is not")
-        base.update(
-            {label: value for label, value in record.items() if label in ("bn", "bt", "bu", "bv", "bs", "bver")}
-        )
-        if base.get("bver", VERSION) != VERSION and _number(base, "bver") > VERSION:
-            raise Undecodable("version", f"SenML of version {base['bver']} is newer than {VERSION}")
-        found.extend(_resolved(record, base, received_ns))
+            # A label that ends with "_" changes the meaning of the record (RFC 8428, section 4.4).
+            if label.endswith("_") and label not in _SENML_LABELS:
+                raise Undecodable("label", f"the mandatory label {label[:80]!r} is not supported")
+        base.update({label: value for label, value in record.items() if label in _SENML_BASE})
+        if base.get("bver", SENML_VERSION) != SENML_VERSION and _senml_number(base, "bver") > SENML_VERSION:
+            raise Undecodable("version", f"SenML version {base['bver']} is newer than {SENML_VERSION}")
+        found.extend(_resolve_senml(record, base, received_ns))
     return found
 
 
-def _resolved(record: dict[str, Any], base: dict[str, Any], received_ns: int) -> list[PayloadRecord]:
-    values = _values(record, base)
+def _resolve_senml(record: dict[str, Any], base: dict[str, Any], received_ns: int) -> list[PayloadRecord]:
+    values = _senml_values(record, base)
     if not values:
         return []
-    device, metric = _divided(_text(base, "bn"), _text(record, "n"))
-    seconds = _number(base, "bt") + _number(record, "t")
+    device, metric = _split_name(_senml_text(base, "bn"), _senml_text(record, "n"))
+    seconds = _senml_number(base, "bt") + _senml_number(record, "t")
     time_ns: int | None = None
     try:
         if seconds >= ABSOLUTE_FROM_SECONDS:
-            time_ns = _seconds(seconds)
+            time_ns = _read_seconds(seconds)
         elif seconds:
             time_ns = received_ns + int(seconds * 1_000_000_000)
             if time_ns < 0:
                 raise ValueError(f"{seconds} seconds from now is before 1970")
     except (ValueError, OverflowError) as error:
         raise Undecodable("time", str(error)) from None
-    unit = _text(record, "u") or _text(base, "bu")
+    unit = _senml_text(record, "u") or _senml_text(base, "bu")
     return [
-        PayloadRecord({metric + suffix: value}, time_ns, {"base": device}, "" if suffix else UNITS.get(unit, unit))
+        PayloadRecord(
+            {metric + suffix: value}, time_ns, {"base": device}, "" if suffix else SENML_UNITS.get(unit, unit)
+        )
         for suffix, value in values.items()
     ]
 
 
-def _values(record: dict[str, Any], base: dict[str, Any]) -> dict[str, Scalar]:
-    """What a record measured, by what is added to the metric's name: its value, and its sum."""
-    kinds = [kind for kind in _VALUES if kind in record]
+def _senml_values(record: dict[str, Any], base: dict[str, Any]) -> dict[str, Scalar]:
+    """Return the value and the sum of a record, by the suffix of their metric names."""
+    kinds = [kind for kind in _SENML_VALUES if kind in record]
     if len(kinds) > 1:
         raise Undecodable("shape", f"a record has more than one value: {', '.join(kinds)}")
     values: dict[str, Scalar] = {}
     if kinds == ["v"]:
-        values[""] = _number(base, "bv") + _number(record, "v")
+        values[""] = _senml_number(base, "bv") + _senml_number(record, "v")
     elif kinds == ["vb"]:
         if not isinstance(record["vb"], bool):
             raise Undecodable("type", "vb is neither true nor false")
         values[""] = record["vb"]
     elif kinds:
-        values[""] = _text(record, kinds[0])
+        values[""] = _senml_text(record, kinds[0])
     if "s" in record:
-        values[".sum"] = _number(base, "bs") + _number(record, "s")
+        values[".sum"] = _senml_number(base, "bs") + _senml_number(record, "s")
     return values
 
 
-def _divided(base: str, name: str) -> tuple[str, str]:
-    """The device's part of a name and the metric's."""
+def _split_name(base: str, name: str) -> tuple[str, str]:
+    """Return the device's part of a name and the metric's part."""
     if base and name:
         return base, name
     whole = base or name
@@ -214,46 +276,39 @@ def _divided(base: str, name: str) -> tuple[str, str]:
     return (device, metric) if device and metric else (whole, VALUE)
 
 
-def _number(record: dict[str, Any], label: str) -> float | int:
+def _senml_number(record: dict[str, Any], label: str) -> float | int:
     value = record.get(label, 0)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise Undecodable("type", f"{label} is no number")
+        raise Undecodable("type", f"{label} is not a number")
     if isinstance(value, int) and abs(value) >= 2**63:
         raise Undecodable("out_of_range", f"{label} is outside signed 64 bits")
     return value
 
 
-def _text(record: dict[str, Any], label: str) -> str:
+def _senml_text(record: dict[str, Any], label: str) -> str:
     value = record.get(label, "")
     if not isinstance(value, str):
-        raise Undecodable("type", f"{label} is no text")
+        raise Undecodable("type", f"{label} is not a text")
     return value
 
 
-MEASUREMENT = "measurement"
-"""The name under which a record has its measurement; its tags have their own."""
-
-MAX_STRING_LINES = 64
-"""Lines over which one text in quotes may go: what a quote that is never closed can cost."""
-
-
 def read_line(payload: bytes, precision: str = "ns") -> list[PayloadRecord]:
-    """A record for each line, its tags and measurement as names. `precision` is that of the times: s, ms, us or ns.
+    """Return a record for each line, with its tags and measurement as names. `precision` is s, ms, us or ns.
 
-    Raises Undecodable, and then no line is taken.
+    Raises Undecodable for any invalid line; the whole message is rejected then.
     """
     factor = NS_PER_UNIT[precision]
     found: list[PayloadRecord] = []
     count = 0
-    for text in _lines(text_of(payload)):
+    for text in _lines(decode_text(payload)):
         try:
-            # Always a str: bytes that are not UTF-8 crash the parser's process.
+            # The parser needs a str: bytes that are not UTF-8 crash the process.
             point = parse_line(text)
         except (LineFormatError, ValueError, OverflowError) as error:
-            raise Undecodable("syntax", f"the payload is no line protocol: {error}") from None
+            raise Undecodable("syntax", f"the payload is not line protocol: {error}") from None
         if point is None:
             continue
-        # A parser's dictionary has the last field first.
+        # The parser returns the last field first.
         values = dict(reversed(point["fields"].items()))
         count += len(values)
         check_count(count)
@@ -261,27 +316,27 @@ def read_line(payload: bytes, precision: str = "ns") -> list[PayloadRecord]:
         if time_ns is not None:
             time_ns *= factor
             if not 0 <= time_ns <= MAX_TIME_NS:
-                raise Undecodable("time", f"the time {point['time']} is not of 1970 to 2262")
+                raise Undecodable("time", f"the time {point['time']} is not between 1970 and 2262")
         found.append(PayloadRecord(values, time_ns, {**point["tags"], MEASUREMENT: point["measurement"]}, typed=True))
     return found
 
 
 def _lines(text: str) -> list[str]:
-    """The records of a payload: its lines, those joined that a text in quotes goes over."""
+    """Return the records of a payload. Lines that belong to one quoted text are joined."""
     found: list[str] = []
     lines = text.split("\n")
-    place = 0
-    while place < len(lines):
-        line = lines[place].rstrip("\r")
-        place += 1
+    position = 0
+    while position < len(lines):
+        line = lines[position].rstrip("\r")
+        position += 1
         if not line.strip():
             continue
         if '"' in line and not _is_record(line):
             joined = line
-            for end in range(place, min(place + MAX_STRING_LINES, len(lines))):
+            for end in range(position, min(position + MAX_STRING_LINES, len(lines))):
                 joined += "\n" + lines[end]
                 if '"' in lines[end] and _is_record(joined):
-                    line, place = joined, end + 1
+                    line, position = joined, end + 1
                     break
         found.append(line)
         check_count(len(found))
@@ -296,71 +351,59 @@ def _is_record(text: str) -> bool:
     return True
 
 
-NAME = "decode"
-
-Function = Callable[[str, bytes], object]
-"""Of a topic and a payload: a dict as an object of JSON would be, a list of such dicts, or None for nothing."""
-
-
-def load_function(path: Path) -> Function:
-    """The function `decode` of the file. Raises ValueError with a sentence where there is none."""
+def load_function(path: Path) -> UserFunction:
+    """Return the function `decode` of a Python file. Raises ValueError with a sentence."""
     if not path.is_file():
-        raise ValueError(f"there is no file {path}")
+        raise ValueError(f"{path}: file not found")
     spec = importlib.util.spec_from_file_location(f"telemetry_hub_decode_{path.stem}", path)
     if spec is None or spec.loader is None:
-        raise ValueError(f"{path} is no file of Python: its name has to end in .py")
+        raise ValueError(f"{path} is not a Python file: its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit, GeneratorExit) as error:
-        raise ValueError(f"{path} cannot be loaded: {_sentence(error)}") from error
-    function = getattr(module, NAME, None)
+        raise ValueError(f"{path} cannot be loaded: {_error_text(error)}") from error
+    function = getattr(module, FUNCTION, None)
     if not callable(function):
-        raise ValueError(f"{path} has no function {NAME}(topic, payload)")
-    decode: Function = function
+        raise ValueError(f"{path} does not define {FUNCTION}(topic, payload)")
+    decode: UserFunction = function
     return decode
 
 
-def read_function(function: Function, topic: str, payload: bytes, time: TimeField = ANY_TIME) -> list[PayloadRecord]:
-    """What the function makes of a message. Raises Undecodable, for whatever the function raises, too."""
+def read_function(
+    function: UserFunction, topic: str, payload: bytes, time: TimeField = ANY_TIME
+) -> list[PayloadRecord]:
+    """Return the records of the function's result. Raises Undecodable, also for any error in the function."""
     try:
         content = function(topic, payload)
     except BaseException as error:
-        # Also what would end the hub: it is the function's mistake, and costs its message.
-        raise Undecodable("function", f"{NAME}() failed: {_sentence(error)}") from error
+        # Includes SystemExit: a mistake in the function costs its message and does not stop the hub.
+        raise Undecodable("function", f"{FUNCTION}() failed: {_error_text(error)}") from error
     if content is None:
         return []
     _check_shape(content, 1)
-    return records(content, time)
+    return json_records(content, time)
 
 
 def _check_shape(content: object, depth: int) -> None:
-    """Raises Undecodable for what JSON could not be: it may even hold itself."""
+    """Raise Undecodable for a result that JSON cannot express, such as an object that contains itself."""
     if depth > MAX_SHAPE_DEPTH:
-        raise Undecodable("depth", f"what {NAME}() gives back nests too deeply")
+        raise Undecodable("depth", f"the result of {FUNCTION}() is nested too deeply")
     match content:
         case None | bool() | int() | float() | str():
             return
         case dict():
             for name, inner in content.items():
                 if not isinstance(name, str):
-                    raise Undecodable(
-                        "function", f"{NAME}() gives back a dict with {name!r} as a name: names are texts"
-                    )
+                    raise Undecodable("function", f"{FUNCTION}() returned a dict with the name {name!r}, not a text")
                 _check_shape(inner, depth + 1)
         case list() | tuple():
             for inner in content:
                 _check_shape(inner, depth + 1)
         case _:
             kind = type(content).__name__
-            raise Undecodable(
-                "function", f"{NAME}() gives back a {kind}: it may be a dict or a list of dicts of values"
-            )
+            raise Undecodable("function", f"{FUNCTION}() returned a {kind}, not a dict or a list of dicts of values")
 
 
-MAX_SHAPE_DEPTH = 32
-"""More than what is taken: what is nested beyond that is refused as JSON is."""
-
-
-def _sentence(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"[:300]

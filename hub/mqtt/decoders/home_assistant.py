@@ -1,13 +1,13 @@
-"""Home Assistant's state stream. Follows its documentation, "MQTT Statestream".
+"""Preset for Home Assistant's state stream. Follows its documentation, "MQTT Statestream".
 
-Each entity is a device of its own (`sensor.kitchen_temperature`) with the metric `state`, and its attributes that are
-numbers or truths where they are published; <base>/<domain>/<object id>/state and /<attribute>.
+Topics are <base>/<domain>/<object id>/state and /<attribute>. Each entity is a device (`sensor.kitchen_temperature`)
+with the metric `state`. Published attributes that are numbers or booleans are metrics, too.
 """
 
 from __future__ import annotations
 
-from hub.mqtt.decoders.formats import parsed
-from hub.mqtt.decoders.record import MAX_DEVICES, TRUTHS, Preset, Scalar, row, scalar, text_of
+from hub.mqtt.decoders.formats import parse_json
+from hub.mqtt.decoders.record import MAX_DEVICES, TRUTHS, Scalar, decode_text, parse_scalar, row_of
 from hub.mqtt.message import (
     Decoded,
     DeviceDeclaration,
@@ -31,72 +31,72 @@ TIMES = frozenset(("last_changed", "last_updated"))
 SWITCHES = frozenset(
     ("automation", "binary_sensor", "fan", "input_boolean", "light", "remote", "script", "siren", "switch", "update")
 )
-"""Domains whose states are on and off."""
+"""Domains with the states on and off."""
 
 NOT_ENTITIES = frozenset(("config", "status", "set", "command"))
-"""Last levels of other topics of Home Assistant's under the same base: discovery and its birth message."""
+"""Last levels of other topics below the same base: discovery and Home Assistant's birth message."""
 
 
 class HomeAssistantDecoder:
-    """Entities under a base topic. It remembers which of them are unavailable."""
+    """Decoder for entities below a base topic. It remembers which of them are unavailable."""
 
     def __init__(self, base: str) -> None:
-        self._topic = TopicTemplate.parse(f"{base}/{{domain}}/{{object}}/{{what}}")
+        self._topic = TopicTemplate.parse(f"{base}/{{domain}}/{{object}}/{{attribute}}")
         self.filters = [self._topic.filter]
-        self._away: set[str] = set()
+        self._unavailable: set[str] = set()
 
     def takes(self, topic: str) -> bool:
-        """States and attributes of entities."""
+        """Return whether the topic is a state or an attribute of an entity."""
         names = self._topic.match(topic)
-        return names is not None and names["what"] not in NOT_ENTITIES
+        return names is not None and names["attribute"] not in NOT_ENTITIES
 
     def wants_retained(self, topic: str) -> bool:
-        """An entity's unit and name."""
+        """Return whether the topic is an entity's unit or name."""
         return topic.endswith((f"/{UNIT}", f"/{NAME}"))
 
     def decode(self, message: Message) -> list[Decoded]:
-        """A state, or what an attribute tells. Raises Undecodable."""
+        """Return a state or an attribute. Raises Undecodable."""
         names = self._topic.match(message.topic)
-        if names is None or not message.payload or names["what"] in NOT_ENTITIES:
+        if names is None or not message.payload or names["attribute"] in NOT_ENTITIES:
             return []
-        device, what = legal_device(f"{names['domain']}.{names['object']}"), names["what"]
-        if what == STATE:
+        device, attribute = legal_device(f"{names['domain']}.{names['object']}"), names["attribute"]
+        if attribute == STATE:
             return self._state(device, names["domain"], _text(message.payload))
-        if what in TIMES:
+        if attribute in TIMES:
             return []
-        value = parsed(message.payload)
-        if what == UNIT:
+        value = parse_json(message.payload)
+        if attribute == UNIT:
             if not isinstance(value, str):
                 return []
             return [DeviceDeclaration(device, (Metric(STATE, "float", value[:MAX_UNIT]),))]
-        if what == NAME:
+        if attribute == NAME:
             return (
                 [DeviceDeclaration(device, (), {NAME: value[:MAX_TAG_VALUE]})]
                 if isinstance(value, str) and value
                 else []
             )
-        return row(device, {legal_metric(what): value}) if isinstance(value, int | float) else []
+        return row_of(device, {legal_metric(attribute): value}) if isinstance(value, int | float) else []
 
     def _state(self, device: str, domain: str, text: str) -> list[Decoded]:
         if text == UNAVAILABLE:
-            if len(self._away) >= MAX_DEVICES:
-                self._away.clear()
-            self._away.add(device)
+            if len(self._unavailable) >= MAX_DEVICES:
+                self._unavailable.clear()
+            self._unavailable.add(device)
             return [DevicePresence(device, False)]
         found: list[Decoded] = []
-        if device in self._away:
-            self._away.remove(device)
+        if device in self._unavailable:
+            self._unavailable.remove(device)
             found.append(DevicePresence(device, True))
         if text.lower() not in NO_STATES:
-            found.extend(row(device, {STATE: _value(domain, text)}))
+            found.extend(row_of(device, {STATE: _value(domain, text)}))
         return found
 
 
 def _text(payload: bytes) -> str:
-    """A state as it is, or as a JSON string: the documentation says that it comes so."""
-    text = text_of(payload)
+    """Return a state that was sent as plain text, or as a JSON string as the documentation says."""
+    text = decode_text(payload)
     if text.startswith('"'):
-        content = parsed(payload)
+        content = parse_json(payload)
         return content if isinstance(content, str) else text
     return text
 
@@ -105,10 +105,7 @@ def _value(domain: str, text: str) -> Scalar:
     if domain in SWITCHES:
         is_on = TRUTHS.get(text)
         if is_on is None:
-            raise Undecodable("type", f"the state of a {domain} is on or off, not {text[:80]!r}")
+            raise Undecodable("type", f"the state of a {domain} must be on or off, not {text[:80]!r}")
         return is_on
-    value = scalar(text)
+    value = parse_scalar(text)
     return text if isinstance(value, bool) else value
-
-
-PRESET = Preset("homeassistant", HomeAssistantDecoder)

@@ -1,4 +1,4 @@
-"""What every form of payload is read into, and the bounds that hold for all of them."""
+"""Records, into which every payload format is read, their bounds, and their conversion into readings."""
 
 from __future__ import annotations
 
@@ -7,28 +7,35 @@ import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from hub.mqtt.message import Decoded, DecodedReading, DecodedRow, Decoder, Undecodable, legal_metric
+from hub.mqtt.message import Decoded, DecodedReading, DecodedRow, Undecodable, legal_metric
 from wire.limits import MAX_INTEGER, MAX_STRING_VALUE_BYTES, MAX_UNIT, MIN_INTEGER
-from wire.model import MetricType
 
 MAX_VALUES = 10_000
-"""Values of one message: as many as a batch of an agent holds. One with more is refused, since all of it would
-have to be decoded in one turn of the hub's loop."""
+"""Values of one message, the size of an agent's batch. A larger message is rejected: it would have to be decoded in one
+turn of the event loop."""
 
 MAX_DEPTH = 16
-"""Levels of nested JSON. No device nests deeper, and each level is a part of a metric's name."""
+"""Levels of nested JSON. No known device nests deeper, and each level becomes a part of a metric name."""
+
+MAX_DEVICES = 10_000
+"""Devices about which a preset remembers something. It learns again what it dropped."""
 
 VALUE = "value"
-"""The name of a value that has none of its own."""
+"""Name of a value without a name of its own."""
 
-Number = float | int
-Scalar = Number | bool | str
+TRUTHS = {"true": True, "on": True, "false": False, "off": False}
+NO_VALUE = frozenset(("", "nan", "null"))
+"""Payloads without a value: a cleared topic, or a sensor without a reading."""
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+
+Scalar = float | int | bool | str
 
 
 class PayloadRecord(NamedTuple):
-    """Values that share a time. `names` are texts beside them, such as tags; None of `time_ns`: it has no time.
+    """Values with a common time; `time_ns` None means no time. `names` are texts beside the values, such as tags.
 
-    `typed`: its ints are of metrics that hold integers; else every number is a float.
+    With `typed`, ints belong to integer metrics; otherwise every number is a float.
     """
 
     values: dict[str, Scalar]
@@ -38,20 +45,20 @@ class PayloadRecord(NamedTuple):
     typed: bool = False
 
 
-def text_of(payload: bytes) -> str:
-    """The payload as text. Raises Undecodable."""
+def decode_text(payload: bytes) -> str:
+    """Return the payload as text. Raises Undecodable."""
     try:
         return payload.decode()
     except UnicodeDecodeError:
         raise Undecodable("encoding", "the payload is not UTF-8") from None
 
 
-def checked(name: str, value: Scalar, typed: bool = False) -> Scalar:
-    """The value as the hub keeps it: numbers as floats, but for typed ints. Raises Undecodable."""
+def checked_value(name: str, value: Scalar, typed: bool = False) -> Scalar:
+    """Return the value as the hub stores it: numbers as floats, except typed ints. Raises Undecodable."""
     kind = type(value)
     if kind is float:
         if not math.isfinite(value):  # type: ignore[arg-type]
-            raise Undecodable("not_finite", f"{name} is {value}, which is no number")
+            raise Undecodable("not_finite", f"{name} is {value}, which is not a finite number")
         return value
     if kind is bool:
         return value
@@ -59,9 +66,9 @@ def checked(name: str, value: Scalar, typed: bool = False) -> Scalar:
         try:
             size_bytes = len(value) if value.isascii() else len(value.encode())
             if size_bytes > MAX_STRING_VALUE_BYTES:
-                raise Undecodable("out_of_range", f"{name} has a text over {MAX_STRING_VALUE_BYTES} bytes")
+                raise Undecodable("out_of_range", f"{name} has a text longer than {MAX_STRING_VALUE_BYTES} bytes")
         except UnicodeEncodeError:
-            raise Undecodable("encoding", f"{name} holds half of a surrogate pair") from None
+            raise Undecodable("encoding", f"{name} contains half of a surrogate pair") from None
         return value
     if typed:
         if not MIN_INTEGER <= value <= MAX_INTEGER:
@@ -74,72 +81,25 @@ def checked(name: str, value: Scalar, typed: bool = False) -> Scalar:
 
 
 def check_count(count: int) -> None:
-    """Raises Undecodable where a message has more values than MAX_VALUES."""
+    """Raise Undecodable if a message has more values than MAX_VALUES."""
     if count > MAX_VALUES:
         raise Undecodable("too_many", f"a message has at most {MAX_VALUES} values")
 
 
-TRUTHS = {"true": True, "on": True, "false": False, "off": False}
-NO_VALUE = frozenset(("", "nan", "null"))
-"""What devices send that have nothing to say: a cleared topic, a sensor without a reading."""
-
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-
-
-def read_value(payload: bytes, type: MetricType | None = None) -> list[PayloadRecord]:
-    """One record with VALUE, none where the payload says that there is no value. `type` None: what it looks like.
-
-    Raises Undecodable.
-    """
-    text = text_of(payload)
-    if type == "string":
-        return [PayloadRecord({VALUE: checked(VALUE, text)})] if text else []
-    text = text.strip()
-    if text.lower() in NO_VALUE:
-        return []
-    value = scalar(text)
-    if type == "boolean" and value in (0.0, 1.0):
-        value = bool(value)
-    if type == "integer" and isinstance(value, float) and value.is_integer():
-        # Not by way of a float where there is no need: it has no room for 64 bits.
-        value = int(text) if text.lstrip("+-").isdecimal() else int(value)
-    if type is not None and KINDS[type] is not value.__class__:
-        raise Undecodable("type", f"{_short(text)} is no {type}")
-    return [PayloadRecord({VALUE: checked(VALUE, value, typed=type == "integer")}, typed=type == "integer")]
-
-
-KINDS: dict[MetricType, type] = {"float": float, "integer": int, "boolean": bool, "string": str}
-
-
-def scalar(text: str) -> Scalar:
-    """A number where the text is one, true or false where it is one of TRUTHS, else the text itself."""
+def parse_scalar(text: str) -> Scalar:
+    """Return a number, a boolean for a word in TRUTHS, or else the text itself."""
     if _NUMBER.fullmatch(text):
         return float(text)
     return TRUTHS.get(text.lower(), text)
 
 
-MAX_DEVICES = 10_000
-"""Devices that a preset remembers something of; what it knows of the others it learns again."""
-
-
-class Preset(NamedTuple):
-    """A ready-made subscription. `base` is the topic that it is under unless another is given.
-
-    `reach`: 0 where all of its topics are under the base; the more, the more topics of others have the same form.
-    """
-
-    base: str
-    decoder: Callable[[str], Decoder]
-    reach: int = 0
-
-
-def switched(value: Scalar) -> Scalar:
-    """ON and OFF, in capitals as devices write them, as true and false."""
+def parse_on_off(value: Scalar) -> Scalar:
+    """Return ON and OFF, in capitals as devices send them, as booleans and other values unchanged."""
     return value == "ON" if value in ("ON", "OFF") else value
 
 
-def is_online(payload: bytes, online: bytes, offline: bytes) -> bool | None:
-    """Whether a device is there by the two words that say so; None for an empty payload, which clears the topic.
+def parse_online(payload: bytes, online: bytes, offline: bytes) -> bool | None:
+    """Return whether a presence payload is `online`; None for an empty payload, which clears the topic.
 
     Raises Undecodable for any other word.
     """
@@ -149,33 +109,22 @@ def is_online(payload: bytes, online: bytes, offline: bytes) -> bool | None:
     return word == online if word else None
 
 
-def row(device: str, values: Mapping[str, Scalar], time_ns: int | None = None) -> list[Decoded]:
-    """The values as one row; nothing where there are none. Raises Undecodable."""
-    named = {legal_metric(name): checked(name, value) for name, value in values.items()}
+def row_of(device: str, values: Mapping[str, Scalar], time_ns: int | None = None) -> list[Decoded]:
+    """Return the values as one row, or an empty list for no values. Raises Undecodable."""
+    named = {legal_metric(name): checked_value(name, value) for name, value in values.items()}
     return [DecodedRow(device, named, time_ns)] if named else []
 
 
-def samples(
+def readings_of(
     device: str, values: Mapping[str, Scalar], unit_of: Callable[[str], str], time_ns: int | None = None
 ) -> list[Decoded]:
-    """The values as samples with their units. Raises Undecodable."""
+    """Return the values as readings with units. Raises Undecodable."""
     return [
-        DecodedReading(device, legal_metric(name), checked(name, value), time_ns, unit_of(name)[:MAX_UNIT])
+        DecodedReading(device, legal_metric(name), checked_value(name, value), time_ns, unit_of(name)[:MAX_UNIT])
         for name, value in values.items()
     ]
 
 
-def bare(name: str, payload: bytes, type: MetricType | None = None) -> dict[str, Scalar]:
-    """The payload's one value under a name; empty where it says that there is none. Raises Undecodable."""
-    records = read_value(payload, type)
-    return {name: records[0].values[VALUE]} if records else {}
-
-
-def under(base: str, topic: str) -> str | None:
-    """What follows on a base topic; None where the topic is not below it."""
+def below(base: str, topic: str) -> str | None:
+    """Return the part of a topic after a base topic, or None for a topic outside it."""
     return topic[len(base) + 1 :] if topic.startswith(f"{base}/") else None
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,8 +1,8 @@
-"""Shelly. Follows its API documentation: Gen1, "MQTT Support" and each device's "MQTT"; Gen2 and later, "MQTT",
-"Notifications" and the pages of the components.
+"""Preset for Shelly. Follows its API documentation: for Gen1 "MQTT Support" and each device's "MQTT"; for Gen2 and
+later "MQTT", "Notifications" and the pages of the components.
 
-Gen1 publishes single values under shellies/<device>/. Later ones publish under <device>/ (or any prefix): changes in
-events/rpc, whole components in status/<component>, and whether they are there in online.
+Gen1 publishes single values below shellies/<device>/. Later generations publish below <device>/ (or any prefix):
+changes in events/rpc, whole components in status/<component>, the presence in online.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from hub.mqtt.decoders.formats import flat, parsed
-from hub.mqtt.decoders.record import MAX_DEVICES, Preset, Scalar, bare, is_online, samples
+from hub.mqtt.decoders.formats import flatten, parse_json, single_value
+from hub.mqtt.decoders.record import MAX_DEVICES, Scalar, parse_online, readings_of
 from hub.mqtt.message import Decoded, DevicePresence, Message, Undecodable, legal_device
 from wire.timestamp import time_parser
 
@@ -32,25 +32,25 @@ UNITS = {
     "rssi": "dBm",
     "uptime": "s",
 }
-"""Units by the last part of a name that is no number."""
+"""Units by the last part of a name that is not a number."""
 
 ENERGY_GEN1 = {"energy": "W·min", "returned_energy": "W·min", "total": "Wh", "total_returned": "Wh"}
 ENERGY = dict.fromkeys(("total_act", "total_act_ret", "total_act_energy", "total_act_ret_energy"), "Wh")
 
 SENSOR_TEMPERATURE = "sensor.temperature"
-"""What battery devices of Gen1 measure, in the unit that they are set to."""
+"""Metric of Gen1 battery devices. Its unit is a setting of the device."""
 
 INVALID = {"ext_temperature": 999, "ext_temperature_f": 999, "ext_humidity": 999, "pos": -1, "concentration": -1}
-"""What devices of Gen1 say in place of a value that they don't have, by the last part of a name that is no number."""
+"""Values that Gen1 devices send instead of a missing value, by the last part of a name that is not a number."""
 
 HOUSEKEEPING = frozenset(("announce", "command", "rpc", "set", "settings", "act_reasons"))
-"""Levels of topics that say nothing of what a device measures."""
+"""Topic levels that contain no measurement."""
 
 TWICE = frozenset(("ext_temperatures", "ext_temperatures_f", "ext_humidities"))
-"""Topics of Gen1 that hold once more what others have one by one."""
+"""Gen1 topics that repeat the values of other topics."""
 
 KEPT = {"wifi": frozenset(("rssi",)), "sys": frozenset(("uptime",))}
-"""What is taken of the components that only keep the device going; nothing of the others in OWN."""
+"""Fields that are read from components for housekeeping. All other fields and components of OWN are ignored."""
 OWN = frozenset(("wifi", "sys", "cloud", "mqtt", "ws", "ble", "bthome", "eth", "knx", "matter", "ht_ui", "plugs_ui"))
 
 _COMPONENT = re.compile(r"[a-z][a-z0-9_]*(:\d+)?")
@@ -58,17 +58,17 @@ _UNSTEADY = re.compile(
     r"id|source|.*\b(by_minute\.\d+|minute_ts)|([abcn]_)?(errors|flags)\.\d+|user_calibrated_phase\.\d+|"
     r"(has_)?timer.*|move_.*|transition\..*"
 )
-"""Fields that are no measurement, or come and go."""
+"""Fields that are not measurements, or that are not always present."""
 _PHASE = re.compile(r"([abcn]|total)_")
-"""What stands before a quantity of one phase, of the neutral conductor, or of all of them."""
+"""Prefix of a quantity of one phase, of the neutral conductor, or of all phases."""
 _read_time = time_parser("s")
 
 
 class ShellyDecoder:
-    """Devices of all generations, Gen1 under a base topic.
+    """Decoder for devices of all generations, Gen1 below a base topic.
 
-    It remembers which devices notify, since a component's whole status would say the same a second time, and which
-    of Gen1 measure in °F.
+    It remembers which devices send notifications, because their component status repeats the same values, and which
+    Gen1 devices measure in °F.
     """
 
     def __init__(self, base: str) -> None:
@@ -79,7 +79,7 @@ class ShellyDecoder:
         self._fahrenheit: set[str] = set()
 
     def takes(self, topic: str) -> bool:
-        """All that it is subscribed to; what is not a Shelly's is passed over."""
+        """Return whether the topic has the form of Shelly. `decode` ignores messages of other programs."""
         levels = topic.split("/")
         return (
             topic.startswith(f"{self._base}/")
@@ -88,11 +88,11 @@ class ShellyDecoder:
         )
 
     def wants_retained(self, topic: str) -> bool:
-        """Whether a device is there, and what Gen1 tells of itself."""
+        """Return whether the topic reports a presence or a Gen1 device's description."""
         return topic.endswith(("/online", "/info"))
 
     def decode(self, message: Message) -> list[Decoded]:
-        """The values of a message, or whether the device is there. Raises Undecodable."""
+        """Return the values of a message or the presence of a device. Raises Undecodable."""
         topic = message.topic.removeprefix(f"{self._base}/")
         name, _, rest = topic.partition("/")
         if not rest or not name or not message.payload:
@@ -102,25 +102,25 @@ class ShellyDecoder:
         device = legal_device(name)
         levels = rest.split("/")
         if rest == "online":
-            online = is_online(message.payload, b"true", b"false")
+            online = parse_online(message.payload, b"true", b"false")
             return [] if online is None else [DevicePresence(device, online)]
         if rest == "events/rpc":
             return self._notification(device, message.payload)
         if levels[0] == "status" and len(levels) == 2 and _COMPONENT.fullmatch(levels[1]):
             if device in self._notifying:
                 return []
-            return samples(device, _component(levels[1], parsed(message.payload)), _unit)
+            return readings_of(device, _component(levels[1], parse_json(message.payload)), _unit)
         if topic == message.topic or not HOUSEKEEPING.isdisjoint(levels) or levels[0] in TWICE:
             return []
         if rest == "info":
-            self._told(device, message.payload)
+            self._learn_unit(device, message.payload)
             return []
         values = _single(levels, message.payload)
-        return samples(device, values, lambda name: self._unit_gen1(device, name))
+        return readings_of(device, values, lambda name: self._unit_gen1(device, name))
 
-    def _told(self, device: str, payload: bytes) -> None:
-        """The unit of the temperature, out of the whole status of a device of Gen1."""
-        content = parsed(payload)
+    def _learn_unit(self, device: str, payload: bytes) -> None:
+        """Read the unit of the temperature from the status of a Gen1 device."""
+        content = parse_json(payload)
         measured = content.get("tmp") if isinstance(content, dict) else None
         unit = measured.get("units") if isinstance(measured, dict) else None
         if unit == "C":
@@ -137,10 +137,10 @@ class ShellyDecoder:
         return ENERGY_GEN1.get(last) or UNITS.get(last, "")
 
     def _notification(self, device: str, payload: bytes) -> list[Decoded]:
-        content = parsed(payload)
+        content = parse_json(payload)
         params = content.get("params") if isinstance(content, dict) else None
         if not isinstance(content, dict) or not isinstance(params, dict):
-            raise Undecodable("shape", "a notification is an object with a method and params")
+            raise Undecodable("shape", "a notification must be an object with a method and params")
         if len(self._notifying) >= MAX_DEVICES:
             self._notifying.clear()
         self._notifying.add(device)
@@ -151,26 +151,26 @@ class ShellyDecoder:
                 for component, status in params.items():
                     if component != "ts":
                         values.update(_component(component, status))
-                return samples(device, values, _unit, time_ns)
+                return readings_of(device, values, _unit, time_ns)
             case "NotifyEvent":
                 return _events(device, params.get("events"), time_ns)
         return []
 
 
 def _component(name: str, status: object) -> dict[str, Scalar]:
-    """What a component of a device of Gen2 or later measures."""
+    """Return the measurements of a component (Gen2 and later)."""
     if not isinstance(status, dict):
         return {}
     kept = KEPT.get(name, frozenset()) if name in OWN else None
     return {
         f"{name}.{field}": value
-        for field, value in flat(status).items()
+        for field, value in flatten(status).items()
         if (not _UNSTEADY.fullmatch(field) if kept is None else field in kept)
     }
 
 
 def _events(device: str, events: object, time_ns: int | None) -> list[Decoded]:
-    """What happened to each component: a button that was pushed, and let go in the same message."""
+    """Return the events of each component. One message may contain the push and the release of a button."""
     found: list[Decoded] = []
     for event in events if isinstance(events, list) else []:
         if isinstance(event, dict):
@@ -179,7 +179,7 @@ def _events(device: str, events: object, time_ns: int | None) -> list[Decoded]:
             if isinstance(component, str) and isinstance(kind, str):
                 happened_ns = _time(event)
                 values: dict[str, Scalar] = {f"{component}.event": kind}
-                found.extend(samples(device, values, _unit, time_ns if happened_ns is None else happened_ns))
+                found.extend(readings_of(device, values, _unit, time_ns if happened_ns is None else happened_ns))
     return found
 
 
@@ -191,15 +191,15 @@ def _time(content: dict[str, Any]) -> int | None:
 
 
 def _single(levels: list[str], payload: bytes) -> dict[str, Scalar]:
-    """What is in a message of Gen1: the levels of its topic are the name."""
+    """Return the values of a Gen1 message. The levels of its topic are the name."""
     name = ".".join(levels)
     if payload.lstrip().startswith(b"{"):
-        content = parsed(payload)
-        fields = flat(content).items() if isinstance(content, dict) else ()
+        content = parse_json(payload)
+        fields = flatten(content).items() if isinstance(content, dict) else ()
         return {f"{name}.{field}": value for field, value in fields if not _UNSTEADY.fullmatch(field)}
-    values = bare(name, payload)
+    values = single_value(name, payload)
     if levels[0] == "relay" and len(levels) == 2 and not isinstance(values.get(name), bool):
-        # "overpower" in place of on and off, which is what the relay's own metric holds.
+        # "overpower" instead of on or off. The relay's metric is a boolean.
         return {}
     last = _last(name)
     return {} if last in INVALID and values.get(name) == INVALID[last] else values
@@ -208,14 +208,11 @@ def _single(levels: list[str], payload: bytes) -> dict[str, Scalar]:
 def _unit(name: str) -> str:
     last = _last(name)
     if last == "total":
-        # Of an energy; an input counts its pulses under the same name.
+        # An energy. An input counts its pulses under the same name.
         return "Wh" if name.endswith("energy.total") else ""
     plain = _PHASE.sub("", last, count=1) if _PHASE.match(last) else last
-    return next((units[each] for each in (last, plain) for units in (ENERGY, UNITS) if each in units), "")
+    return next((units[part] for part in (last, plain) for units in (ENERGY, UNITS) if part in units), "")
 
 
 def _last(name: str) -> str:
     return next((part for part in reversed(name.split(".")) if not part.isdecimal()), "")
-
-
-PRESET = Preset("shellies", ShellyDecoder, reach=1)

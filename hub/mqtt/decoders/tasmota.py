@@ -1,9 +1,8 @@
-"""Tasmota. Follows its documentation, "MQTT", "JSON Status Responses" and the pages of its sensors.
+"""Preset for Tasmota. Follows its documentation, "MQTT", "JSON Status Responses" and the pages of its sensors.
 
-tele/<topic>/SENSOR, /STATE and /LWT; and stat/<topic>/RESULT, since a relay that is switched says so there at once and
-in STATE only every few minutes. Its times are of a local clock unless it was told to write an offset (SetOption52) or
-seconds since 1970 (Time 2 and 3): without them they are left out, and readings have the time at which the hub
-received them.
+Topics are tele/<topic>/SENSOR, /STATE and /LWT, and stat/<topic>/RESULT: a relay reports a switch there at once and in
+STATE only every few minutes. Times are those of a local clock, unless the device is configured to send an offset
+(SetOption52) or seconds since 1970 (Time 2 and 3). Local times are ignored; readings then have the hub's time.
 """
 
 from __future__ import annotations
@@ -11,20 +10,20 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from hub.mqtt.decoders.formats import flat, parsed
-from hub.mqtt.decoders.record import Preset, Scalar, is_online, samples, switched
+from hub.mqtt.decoders.formats import flatten, parse_json
+from hub.mqtt.decoders.record import Scalar, parse_on_off, parse_online, readings_of
 from hub.mqtt.message import Decoded, DevicePresence, Message, Undecodable, legal_device
 from hub.mqtt.topics import TopicTemplate
 from wire.timestamp import has_offset, looks_like_time, time_parser
 
 TELEMETRY, RESULTS = "tele", "stat"
-"""The prefixes that Tasmota has in the topics of what it measures and of what it was told to do."""
+"""Topic prefixes of measurements and of command results."""
 
 TIMES = ("Epoch", "Time")
-"""Where the time is, the surest one first: Epoch stands beside Time with `Time 2`."""
+"""Fields with the time, the most reliable first. `Time 2` sends Epoch beside Time."""
 
 UNIT_SETTINGS = {"TempUnit": "Temperature", "PressureUnit": "Pressure", "SpeedUnit": "Speed"}
-"""Fields that tell the unit of others."""
+"""Fields that contain the unit of others."""
 
 UNITS = {
     "Humidity": "%",
@@ -53,7 +52,7 @@ UNITS = {
     "Signal": "dBm",
     "UptimeSec": "s",
 }
-"""Units by the name of a field, which may have a "." in it."""
+"""Units by field name. A name may contain a "."."""
 
 _SAME_UNIT = {"DewPoint": "Temperature", "HeatIndex": "Temperature", "SeaPressure": "Pressure"}
 _RELAY = re.compile(r"POWER\d*")
@@ -61,9 +60,9 @@ _read_time = time_parser()
 
 
 class TasmotaDecoder:
-    """Devices whose topics are a template with {device}, to which SENSOR, STATE and LWT are added.
+    """Decoder for devices whose topics are a template with {device}, followed by SENSOR, STATE or LWT.
 
-    Where a level of the template is "tele", RESULT is taken of the topic that has "stat" in its place.
+    If a level of the template is "tele", RESULT is read from the topic with "stat" in its place.
     """
 
     def __init__(self, base: str) -> None:
@@ -78,39 +77,39 @@ class TasmotaDecoder:
             self.filters.append(self._topics[1].filter)
 
     def takes(self, topic: str) -> bool:
-        """Sensors, states, last wills, and results of commands."""
+        """Return whether the topic is a sensor, a state, a last will or a command result."""
         names = self._names(topic)
         return names is not None and names.get("kind", "RESULT") in ("SENSOR", "STATE", "LWT", "RESULT")
 
     def wants_retained(self, topic: str) -> bool:
-        """Whether a device is there."""
+        """Return whether the topic reports a device's presence."""
         return topic.endswith("/LWT")
 
     def decode(self, message: Message) -> list[Decoded]:
-        """The values of a message, or whether the device is there. Raises Undecodable."""
+        """Return the values of a message or the presence of a device. Raises Undecodable."""
         names = self._names(message.topic)
         if names is None or not message.payload:
             return []
         device = legal_device(names["device"])
         if names.get("kind") == "LWT":
-            online = is_online(message.payload, b"online", b"offline")
+            online = parse_online(message.payload, b"online", b"offline")
             return [] if online is None else [DevicePresence(device, online)]
-        content = parsed(message.payload)
+        content = parse_json(message.payload)
         if not isinstance(content, dict):
-            raise Undecodable("shape", "what a device says is an object of values")
+            raise Undecodable("shape", "the message is not a JSON object of values")
         if "kind" not in names:
-            # The answers to all commands come here; those that switched a relay are of what the device does.
+            # The topic has the results of all commands. Only those of relays are states of the device.
             content = {name: value for name, value in content.items() if _RELAY.fullmatch(name)}
-        values = flat(content)
+        values = flatten(content)
         times = [_time(values.pop(name, None)) for name in TIMES]
         units = dict(UNITS)
         for setting, quantity in UNIT_SETTINGS.items():
             unit = values.pop(setting, None)
             if isinstance(unit, str):
                 units[quantity] = f"°{unit}" if unit in ("C", "F") else unit
-        return samples(
+        return readings_of(
             device,
-            {name: switched(value) for name, value in values.items()},
+            {name: parse_on_off(value) for name, value in values.items()},
             lambda name: _unit(name, units),
             next((time_ns for time_ns in times if time_ns is not None), None),
         )
@@ -124,8 +123,10 @@ class TasmotaDecoder:
 
 
 def _unit(name: str, units: Mapping[str, str]) -> str:
-    """By the innermost part of a name that has one: of several phases ("ENERGY.Power.0"), of a wind's least and
-    greatest speed ("TX23.Speed.Max")."""
+    """Return the unit of the innermost part of a name that has one.
+
+    Examples: "ENERGY.Power.0" for one of several phases, "TX23.Speed.Max" for the greatest wind speed.
+    """
     parts = name.split(".")
     while parts:
         for quantity in (".".join(parts[-2:]), parts[-1]):
@@ -137,13 +138,10 @@ def _unit(name: str, units: Mapping[str, str]) -> str:
 
 
 def _time(value: Scalar | None) -> int | None:
-    """The time where it is one of the whole world's, and not of a clock on a wall somewhere."""
+    """Return the time, or None for a local time without an offset."""
     if value is None or (isinstance(value, str) and not has_offset(value)) or not looks_like_time(value):
         return None
     try:
         return _read_time(value)
     except ValueError as error:
         raise Undecodable("time", str(error)) from None
-
-
-PRESET = Preset("tele", TasmotaDecoder)

@@ -1,15 +1,15 @@
-"""Zigbee2MQTT. Follows its documentation, "MQTT Topics and Messages" and "Exposes".
+"""Preset for Zigbee2MQTT. Follows its documentation, "MQTT Topics and Messages" and "Exposes".
 
-A device publishes its state under its friendly name, which may have "/" in it. What it can measure, with units, stands
-in bridge/devices; whether it is there in <name>/availability.
+A device publishes its state under its friendly name, which may contain "/". Its metrics and units are described in
+bridge/devices, its presence in <name>/availability.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hub.mqtt.decoders.formats import flat, parsed
-from hub.mqtt.decoders.record import MAX_DEVICES, Preset, Scalar, bare, is_online, row, switched, under
+from hub.mqtt.decoders.formats import flatten, parse_json, single_value
+from hub.mqtt.decoders.record import MAX_DEVICES, Scalar, below, parse_on_off, parse_online, row_of
 from hub.mqtt.message import (
     Decoded,
     DeviceDeclaration,
@@ -27,16 +27,16 @@ AVAILABILITY = "/availability"
 BRIDGE = "bridge/"
 LAST_SEEN = "last_seen"
 PUBLISHED = 1
-"""The bit of `access` of what stands in a device's state."""
+"""Bit of `access` that is set for values in a device's state."""
 
 MAX_FEATURES_DEPTH = 8
-"""Features within features; devices have two levels."""
+"""Levels of nested features. Devices have two."""
 
 _read_time = time_parser()
 
 
 class Zigbee2MqttDecoder:
-    """Devices under a base topic. It remembers their names, so that a bridge that goes takes them with it."""
+    """Decoder for devices below a base topic. It remembers their names: when the bridge stops, all are offline."""
 
     def __init__(self, base: str) -> None:
         self.filters = [f"{base}/#"]
@@ -44,21 +44,21 @@ class Zigbee2MqttDecoder:
         self._names: set[str] = set()
 
     def takes(self, topic: str) -> bool:
-        """All that is below the base topic."""
-        return under(self._base, topic) is not None
+        """Return whether the topic is below the base topic."""
+        return below(self._base, topic) is not None
 
     def wants_retained(self, topic: str) -> bool:
-        """The description of the devices, and whether they are there."""
-        rest = under(self._base, topic) or ""
+        """Return whether the topic describes the devices or reports a presence."""
+        rest = below(self._base, topic) or ""
         return rest in ("bridge/devices", "bridge/state") or rest.endswith(AVAILABILITY)
 
     def decode(self, message: Message) -> list[Decoded]:
-        """A device's state as a row, its description, or whether it is there. Raises Undecodable."""
-        name = under(self._base, message.topic)
+        """Return a device's state as a row, its description, or its presence. Raises Undecodable."""
+        name = below(self._base, message.topic)
         if not name or not message.payload:
             return []
         if name == "bridge/devices":
-            return self._described(message.payload)
+            return self._declare_devices(message.payload)
         if name == "bridge/state":
             if _state(message.payload):
                 return []
@@ -70,15 +70,15 @@ class Zigbee2MqttDecoder:
                 online = _state(message.payload)
                 return [] if online is None else [DevicePresence(legal_device(name.removesuffix(AVAILABILITY)), online)]
             if not {"set", "get"}.isdisjoint(name.split("/")[1:]):
-                # What others ask of a device is nothing that it says.
+                # A command to a device is not a state.
                 return []
             owner, _, attribute = name.rpartition("/")
             if owner in self._names:
                 return self._attribute(owner, attribute, message.payload)
-        content = parsed(message.payload)
+        content = parse_json(message.payload)
         if not isinstance(content, dict):
-            raise Undecodable("shape", "a device's state is an object of values")
-        return self._state_of(name, flat(content))
+            raise Undecodable("shape", "a device's state must be a JSON object of values")
+        return self._state_of(name, flatten(content))
 
     def _state_of(self, name: str, values: dict[str, Scalar]) -> list[Decoded]:
         if len(self._names) < MAX_DEVICES:
@@ -89,18 +89,18 @@ class Zigbee2MqttDecoder:
                 time_ns = _read_time(values.pop(LAST_SEEN))
             except ValueError as error:
                 raise Undecodable("time", str(error)) from None
-        return row(legal_device(name), {metric: switched(value) for metric, value in values.items()}, time_ns)
+        return row_of(legal_device(name), {metric: parse_on_off(value) for metric, value in values.items()}, time_ns)
 
     def _attribute(self, name: str, attribute: str, payload: bytes) -> list[Decoded]:
-        """One value of its own topic, as Zigbee2MQTT publishes where its `output` is "attribute"."""
+        """Return one value with its own topic, as Zigbee2MQTT publishes with `output` "attribute"."""
         if attribute == LAST_SEEN:
             return []
-        return row(legal_device(name), bare(attribute, payload))
+        return row_of(legal_device(name), single_value(attribute, payload))
 
-    def _described(self, payload: bytes) -> list[Decoded]:
-        content = parsed(payload)
+    def _declare_devices(self, payload: bytes) -> list[Decoded]:
+        content = parse_json(payload)
         if not isinstance(content, list):
-            raise Undecodable("shape", "bridge/devices is a list of devices")
+            raise Undecodable("shape", "bridge/devices must be a list of devices")
         found: list[Decoded] = []
         names: set[str] = set()
         for device in content[:MAX_DEVICES]:
@@ -127,16 +127,16 @@ class Zigbee2MqttDecoder:
 
 
 def _state(payload: bytes) -> bool | None:
-    """Whether something is online: {"state": "online"}, or the bare word as older versions say."""
+    """Return whether a device is online: {"state": "online"}, or the bare word that older versions send."""
     if payload.lstrip().startswith(b"{"):
-        content = parsed(payload)
+        content = parse_json(payload)
         state = content.get("state") if isinstance(content, dict) else None
         payload = state.encode(errors="replace") if isinstance(state, str) else b"?"
-    return is_online(payload, b"online", b"offline")
+    return parse_online(payload, b"online", b"offline")
 
 
 def _exposed(exposes: object, before: str, depth: int) -> Iterator[Metric]:
-    """The metrics of a device's `exposes`, features of composites under their names in the state."""
+    """Return the metrics of a device's `exposes`. Features of composites have the names that the state uses."""
     if not isinstance(exposes, list) or depth > MAX_FEATURES_DEPTH:
         return
     for expose in exposes:
@@ -148,20 +148,26 @@ def _exposed(exposes: object, before: str, depth: int) -> Iterator[Metric]:
             inner = f"{before}{path}." if expose.get("type") == "composite" and path else before
             yield from _exposed(expose["features"], inner, depth + 1)
             continue
-        access, type, unit = expose.get("access"), _type(expose), expose.get("unit")
-        if type is None or not path or not isinstance(access, int) or not access & PUBLISHED or path == LAST_SEEN:
+        access, metric_type, unit = expose.get("access"), _metric_type(expose), expose.get("unit")
+        if (
+            metric_type is None
+            or not path
+            or not isinstance(access, int)
+            or not access & PUBLISHED
+            or path == LAST_SEEN
+        ):
             continue
         description = expose.get("description")
         yield Metric(
             legal_metric(before + path),
-            type,
+            metric_type,
             unit[:MAX_UNIT] if isinstance(unit, str) else "",
             description[:MAX_DESCRIPTION] if isinstance(description, str) else "",
         )
 
 
-def _type(expose: dict[str, object]) -> MetricType | None:
-    """What `switched` and the hub make of a value of this kind; None where it is no single value."""
+def _metric_type(expose: dict[str, object]) -> MetricType | None:
+    """Return the type of the values after `parse_on_off`, or None if it is not a single value."""
     match expose.get("type"):
         case "numeric":
             return "float"
@@ -171,6 +177,3 @@ def _type(expose: dict[str, object]) -> MetricType | None:
         case "enum" | "text":
             return "string"
     return None
-
-
-PRESET = Preset("zigbee2mqtt", Zigbee2MqttDecoder)

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple, get_args
 
-from hub.mqtt.decoders.formats import parsed
+from hub.mqtt.decoders.formats import parse_json
 from hub.mqtt.message import Decoded, Message, Publish, Undecodable
 from hub.mqtt.sparkplug.device import NS_PER_MS
 from hub.mqtt.sparkplug.node import SEQS, EdgeNode, Kind, NodeMessage
@@ -148,7 +148,7 @@ class HostApplication:
 
     def _own_state(self, message: Message) -> list[Decoded]:
         try:
-            told = parsed(message.payload)
+            told = parse_json(message.payload)
         except Undecodable:
             told = None
         online = told.get("online") if isinstance(told, dict) else None

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from hub.mqtt.connection import BrokerConnection
 from hub.mqtt.message import Publish
 from hub.mqtt.outbound import Outbound
 from hub.mqtt.paho_client import UserProperties
@@ -20,16 +21,16 @@ UNLIMITED = 65_535
 
 
 class Connection:
-    """Implements hub.mqtt.outbound.Outlet; counts the most messages that were ever in flight."""
+    """Connection as Outbound uses it; counts the most messages that were ever in flight."""
 
-    def __init__(self, outward: Outbound | None = None) -> None:
+    def __init__(self, outbound: Outbound | None = None) -> None:
         self.receive_maximum = UNLIMITED
         self.maximum_packet_size: int | None = None
-        self.user_properties = True
+        self.mqtt5 = True
         self.received: list[paho.MQTTMessage] = []
         self.ended = asyncio.Event()
         self.most_in_flight = 0
-        self._outward = outward
+        self._outbound = outbound
         self._came = asyncio.Event()
         self._ready = asyncio.Event()
         self._subscribed = asyncio.Event()
@@ -50,8 +51,8 @@ class Connection:
         info = self._client.publish(message.topic, message.payload, message.qos, message.retain, properties)
         if info.rc != paho.MQTT_ERR_SUCCESS:
             raise ConnectionError(paho.error_string(info.rc))
-        if self._outward is not None:
-            self.most_in_flight = max(self.most_in_flight, self._outward.state.in_flight + 1)
+        if self._outbound is not None:
+            self.most_in_flight = max(self.most_in_flight, self._outbound.counts.in_flight + 1)
         return info.mid
 
     async def open(self, port: int) -> None:
@@ -80,8 +81,8 @@ class Connection:
     def _on_connect(self, client: Any, _: Any, flags: Any, reason: Any, properties: Properties | None) -> None:
         self.receive_maximum = getattr(properties, "ReceiveMaximum", UNLIMITED)
         self.maximum_packet_size = getattr(properties, "MaximumPacketSize", None)
-        if self._outward is not None:
-            self._outward.connected(self)
+        if self._outbound is not None:
+            self._outbound.connected(cast("BrokerConnection", self))
         self._ready.set()
 
     def _on_socket_close(self, client: Any, _: Any, sock: Any) -> None:
@@ -93,12 +94,12 @@ class Connection:
     def _on_disconnect(self, *_: Any) -> None:
         self.ended.set()
         self._ready.set()
-        if self._outward is not None:
-            self._outward.disconnected()
+        if self._outbound is not None:
+            self._outbound.disconnected()
 
     def _on_publish(self, client: Any, _: Any, id: int, reason: Any, properties: Any) -> None:
-        if self._outward is not None:
-            self._outward.arrived(id, reason.value)
+        if self._outbound is not None:
+            self._outbound.acknowledged(id, reason.value)
 
     def _on_message(self, client: Any, _: Any, message: paho.MQTTMessage) -> None:
         self.received.append(message)
@@ -106,9 +107,9 @@ class Connection:
 
 
 @contextlib.asynccontextmanager
-async def connected(port: int, outward: Outbound | None = None) -> AsyncIterator[Connection]:
+async def connected(port: int, outbound: Outbound | None = None) -> AsyncIterator[Connection]:
     """A connection, closed at the end."""
-    connection = Connection(outward)
+    connection = Connection(outbound)
     await connection.open(port)
     try:
         yield connection

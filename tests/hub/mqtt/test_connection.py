@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hub.mqtt.connection import BrokerConnection, BrokerOptions, BrokerSession
+from hub.mqtt.connection import BrokerConnection, BrokerOptions, BrokerSession, describe_error
 from hub.mqtt.message import Publish
 from hub.mqtt.subscriptions import Subscription
 from tests.hub.mqtt.small_broker import Got, SmallBroker, small_broker
@@ -36,17 +39,14 @@ class Recorder:
     def will(self) -> Publish | None:
         return Publish("status", b"offline", 1, retain=True)
 
-    def farewell(self) -> Sequence[Publish]:
-        return []
-
     def connected(self, link: BrokerConnection, *, is_resumed: bool) -> None:
         self.links.append(link)
         self._told.set()
 
-    def arrived(self, link: BrokerConnection, message: Any) -> None:
+    def message_received(self, link: BrokerConnection, message: Any) -> None:
         raise AssertionError("nothing is subscribed to")
 
-    def published(self, id: int, reason: int) -> None:
+    def message_acknowledged(self, id: int, reason: int) -> None:
         self.acknowledged.append((id, reason))
         self._told.set()
 
@@ -87,7 +87,7 @@ async def test_an_old_broker_is_spoken_to_as_it_can() -> None:
     async with small_broker(take, version=4) as broker, connecting(broker.port) as told:
         await told.until(lambda: bool(told.links))
         link = told.links[0]
-        assert (broker.versions, link.mqtt5, link.user_properties) == ([5, 4], False, False)
+        assert (broker.versions, link.mqtt5) == ([5, 4], False)
         id = link.publish(Publish("a/b", b"1", 1, False))
         await told.until(lambda: bool(told.acknowledged))
         assert told.acknowledged == [(id, 0)]
@@ -161,9 +161,28 @@ async def test_a_broker_that_wants_a_password_is_told_in_words(mosquitto_program
     with Mosquitto(mosquitto_program, tmp_path / "broker", settings=settings) as broker:
         async with connecting(broker.port) as told:
             await told.until(lambda: len(told.ends) >= 2)
-            assert all("refuses the connection: Not authorized" in why for why in told.ends), told.ends
+            assert all("requires a user and a password (not authorized)" in why for why in told.ends), told.ends
 
 
 def test_the_small_broker_speaks_the_versions_there_are() -> None:
     """What the tests above stand on."""
     assert SmallBroker(take, version=4).versions == []
+
+
+@pytest.mark.parametrize(
+    ("error", "tls", "sentence"),
+    [
+        (ConnectionRefusedError(errno.ECONNREFUSED, "x"), False, "the broker at b:1 refuses connections; check"),
+        (TimeoutError(), False, "the broker at b:1 does not answer"),
+        (socket.gaierror(socket.EAI_NONAME, "x"), False, "host not found: b"),
+        (ConnectionResetError(errno.ECONNRESET, "x"), True, "TLS with the broker at b:1 failed (x); check"),
+        (ConnectionResetError(errno.ECONNRESET, "x"), False, "cannot connect to the broker at b:1: Connection reset"),
+        (ssl.SSLError(1, "wrong version"), True, "TLS with the broker at b:1 failed (wrong version)"),
+        (OSError(errno.ENETUNREACH, "x"), False, "cannot connect to the broker at b:1: Network is unreachable"),
+        (ValueError("Invalid host."), False, "cannot connect to the broker at b:1: Invalid host."),
+    ],
+)
+def test_each_error_is_a_sentence(error: Exception, tls: bool, sentence: str) -> None:
+    """It names the broker, and what to check if that is known."""
+    options = BrokerOptions("b", 1, "hub", tls=ssl.create_default_context() if tls else None)
+    assert describe_error(error, options).startswith(sentence)

@@ -48,7 +48,7 @@ def test_a_device_is_described_whole() -> None:
     """Retained, with origin, unique ids, units, classes, availability and expiry."""
     fleet = Fleet()
     fleet.discovery.connected()
-    message, availability = fleet.discovery.take()
+    message, availability = fleet.discovery.pending()
     assert availability == Publish(AVAILABILITY, b"online", 1, retain=True)
     assert (message.topic, message.retain) == (CONFIG, True)
     assert msgspec.json.decode(message.payload) == {
@@ -84,7 +84,7 @@ def test_json_is_read_by_a_template() -> None:
     """Of the metric's own key."""
     fleet = Fleet("hub/{device}/state", "json")
     fleet.discovery.connected()
-    temperature = msgspec.json.decode(fleet.discovery.take()[0].payload)["components"]["temperature"]
+    temperature = msgspec.json.decode(fleet.discovery.pending()[0].payload)["components"]["temperature"]
     assert temperature["state_topic"] == "hub/boiler/state"
     assert temperature["value_template"] == '{{ value_json["temperature"] | default(this.state) }}'
 
@@ -93,16 +93,16 @@ def test_only_what_changed_is_said_until_home_assistant_is_born_again() -> None:
     """Its birth message asks for all of it."""
     fleet = Fleet()
     fleet.discovery.connected()
-    assert len(fleet.discovery.take()) == 2
-    fleet.discovery.changed()
-    assert fleet.discovery.take() == []
+    assert len(fleet.discovery.pending()) == 2
+    fleet.discovery.mark_changed()
+    assert fleet.discovery.pending() == []
     fleet.devices["pump"] = {"speed": Series(3, "pump", "speed", "float")}
     pump = "homeassistant/device/hub_01234567_pump"
-    assert [message.topic for message in fleet.discovery.take()] == [f"{pump}/config", f"{pump}/availability"]
+    assert [message.topic for message in fleet.discovery.pending()] == [f"{pump}/config", f"{pump}/availability"]
     fleet.discovery.decode(Message("homeassistant/status", b"offline"))
-    assert fleet.discovery.take() == []
+    assert fleet.discovery.pending() == []
     fleet.discovery.decode(Message("homeassistant/status", b"online"))
-    assert len(fleet.discovery.take()) == 4
+    assert len(fleet.discovery.pending()) == 4
     assert fleet.changes == 3
 
 
@@ -110,12 +110,12 @@ def test_a_device_that_is_gone_is_taken_away() -> None:
     """By an empty retained message, once."""
     fleet = Fleet()
     fleet.discovery.connected()
-    fleet.discovery.take()
+    fleet.discovery.pending()
     fleet.devices.clear()
-    fleet.discovery.changed()
-    assert fleet.discovery.take() == [Publish(topic, b"", 1, retain=True) for topic in (CONFIG, AVAILABILITY)]
-    fleet.discovery.changed()
-    assert fleet.discovery.take() == []
+    fleet.discovery.mark_changed()
+    assert fleet.discovery.pending() == [Publish(topic, b"", 1, retain=True) for topic in (CONFIG, AVAILABILITY)]
+    fleet.discovery.mark_changed()
+    assert fleet.discovery.pending() == []
 
 
 def test_what_an_earlier_run_described_is_taken_away_when_it_is_switched_off() -> None:
@@ -127,11 +127,11 @@ def test_what_an_earlier_run_described_is_taken_away_when_it_is_switched_off() -
     assert discovery.takes("homeassistant/device/hub_ffffffff_boiler/config")
     assert not discovery.takes("homeassistant/sensor/hub_01234567_boiler/config")
     discovery.connected()
-    assert discovery.take() == []
+    assert discovery.pending() == []
     discovery.decode(Message("homeassistant/device/hub_ffffffff_boiler/config", b"{}", retain=True))
-    assert discovery.take() == []
+    assert discovery.pending() == []
     discovery.decode(Message(CONFIG, b"{}", retain=True))
-    assert [(message.topic, message.payload) for message in discovery.take()] == [(CONFIG, b""), (AVAILABILITY, b"")]
+    assert [(message.topic, message.payload) for message in discovery.pending()] == [(CONFIG, b""), (AVAILABILITY, b"")]
 
 
 def test_a_device_is_available_while_it_is_connected() -> None:
@@ -139,17 +139,17 @@ def test_a_device_is_available_while_it_is_connected() -> None:
     fleet = Fleet()
     fleet.online.clear()
     fleet.discovery.connected()
-    assert fleet.discovery.take()[1] == Publish(AVAILABILITY, b"offline", 1, retain=True)
+    assert fleet.discovery.pending()[1] == Publish(AVAILABILITY, b"offline", 1, retain=True)
     fleet.discovery.presence_changed("boiler")
-    assert (fleet.discovery.take(), fleet.changes) == ([], 1)
+    assert (fleet.discovery.pending(), fleet.changes) == ([], 1)
     fleet.online.update(("boiler", "pump"))
     fleet.discovery.presence_changed("boiler")
     fleet.discovery.presence_changed("pump")
-    assert fleet.discovery.take() == [Publish(AVAILABILITY, b"online", 1, retain=True)]
+    assert fleet.discovery.pending() == [Publish(AVAILABILITY, b"online", 1, retain=True)]
     fleet.online.clear()
     fleet.discovery.presence_changed("boiler")
     fleet.online.add("boiler")  # it is back before anything was said
-    assert fleet.discovery.take() == []
+    assert fleet.discovery.pending() == []
 
 
 @pytest.mark.parametrize(
@@ -168,5 +168,5 @@ def test_classes_follow_unit_and_name(metric: str, unit: str, expected: str | No
 
 def test_nothing_that_could_be_read_is_refused() -> None:
     """Line protocol alone is nothing that Home Assistant reads."""
-    with pytest.raises(ValueError, match="as value or as json"):
+    with pytest.raises(ValueError, match="discovery needs a publication"):
         Fleet("{device}", "line")

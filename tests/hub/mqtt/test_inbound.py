@@ -36,13 +36,13 @@ class Connection:
         self.acked: list[int] = []
         self.is_paused = False
 
-    def ack(self, mid: int) -> None:
+    def acknowledge(self, mid: int) -> None:
         self.acked.append(mid)
 
-    def pause(self) -> None:
+    def pause_reading(self) -> None:
         self.is_paused = True
 
-    def resume(self) -> None:
+    def resume_reading(self) -> None:
         self.is_paused = False
 
 
@@ -74,7 +74,7 @@ class Bench:
         self.intake = Intake(
             journal, clock=lambda: 7, on_committed=self.durable.extend, on_device=lambda _: None, live_time=lambda _: -1
         )
-        self.inward = Inbound(
+        self.inbound = Inbound(
             self.intake,
             Directory(),
             [mapped("s/{device}/{metric}", "value")],
@@ -85,7 +85,7 @@ class Bench:
             receive_maximum=10,
             keepalive_s=KEEPALIVE_S,
             recent=RecentReadings(),
-            said=lambda _: None,
+            publish=lambda _: None,
         )
 
     def arrive(
@@ -93,7 +93,7 @@ class Bench:
     ) -> None:
         message = paho.MQTTMessage(mid, b"s/d/level")
         message.payload, message.qos, message.dup = payload, qos, dup
-        self.inward.arrived(cast("BrokerConnection", connection), message)
+        self.inbound.receive(cast("BrokerConnection", connection), message)
 
     async def until(self, connection: Connection, acked: list[int]) -> None:
         """Returns when so much is acknowledged."""
@@ -118,7 +118,7 @@ async def running(directory: Path) -> AsyncIterator[Bench]:
     path = directory / "journal.db"
     async with SqliteJournal(path, keep_bytes=1 << 28, keep_seconds=60, max_bytes=1 << 30) as journal:
         bench = Bench(journal)
-        tasks = [asyncio.create_task(run()) for run in (bench.intake.run, bench.inward.run)]
+        tasks = [asyncio.create_task(run()) for run in (bench.intake.run, bench.inbound.run)]
         try:
             yield bench
         finally:
@@ -152,16 +152,19 @@ async def test_a_message_that_comes_again_is_taken_once(tmp_path: Path, monkeypa
         await bench.until(connection, [1, 1, 1])
         assert bench.readings == [1.0, 2.0]
         monkeypatch.setattr(
-            asyncio.get_running_loop(), "time", lambda: now_s + module.SILENCES * KEEPALIVE_S + 60, raising=False
+            asyncio.get_running_loop(),
+            "time",
+            lambda: now_s + module.SILENT_KEEPALIVES * KEEPALIVE_S + 60,
+            raising=False,
         )
         bench.arrive(connection, 1, b"2", dup=True)
         monkeypatch.undo()
         await bench.until(connection, [1] * 4)
-        bench.inward.connected(is_resumed=False)
+        bench.inbound.connected(is_resumed=False)
         bench.arrive(connection, 1, b"2", dup=True)
         await bench.until(connection, [1] * 5)
         assert bench.readings == [1.0, 2.0, 2.0, 2.0]
-        assert (bench.inward.state.duplicates, bench.inward.state.taken) == (1, 5)
+        assert (bench.inbound.counts.duplicates, bench.inbound.counts.taken) == (1, 5)
 
 
 @pytest.mark.parametrize(("bound", "value"), [("MAX_WAITING", 3), ("MAX_WAITING_BYTES", 6)])
@@ -201,7 +204,7 @@ async def test_long_messages_are_known_again_and_not_kept(tmp_path: Path, monkey
         finally:
             tracemalloc.stop()
         assert kept_bytes < 2_000_000
-        assert (bench.inward.state.duplicates, bench.inward.state.undecodable) == (9, 9)
+        assert (bench.inbound.counts.duplicates, bench.inbound.counts.undecodable) == (9, 9)
 
 
 async def test_a_long_message_is_cut_in_the_quarantine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,13 +4,15 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from hub.journal.sqlite_journal import SqliteJournal
 from hub.model.batch import Batch, Entry, EntryKind, Mark, Series
+from hub.mqtt.discovery import Discovery
 from hub.mqtt.message import Publish
-from hub.mqtt.outbound import Outbound, forget_removed
+from hub.mqtt.outbound import Outbound, remove_consumers
 from hub.mqtt.publication import Publication
 from hub.mqtt.topics import TopicTemplate
 from tests.hub.mqtt.connection import connected, properties_of
@@ -49,27 +51,31 @@ async def append(journal: SqliteJournal, numbers: range, *, device: str = "a") -
     await journal.append(entries, [Mark(device, EPOCH, numbers[-1])])
 
 
-def outward_of(
-    journal: SqliteJournal, *publications: Publication, decode: Callable[[Entry], Batch] = decode
+def outbound_of(
+    journal: SqliteJournal,
+    *publications: Publication,
+    decode: Callable[[Entry], Batch] = decode,
+    discovery: Discovery | None = None,
 ) -> Outbound:
-    outward = Outbound(
+    outbound = Outbound(
         journal,
         publications or [EVERY],
         name="home",
         hub=HUB,
-        kept_epochs={OWN},
+        excluded_epochs={OWN},
         decode=decode,
+        discovery=discovery,
         jitter=lambda: 0.0,
     )
-    outward.begin()
-    return outward
+    outbound.begin()
+    return outbound
 
 
 @contextlib.asynccontextmanager
-async def running(outward: Outbound) -> AsyncIterator[Outbound]:
-    task = asyncio.create_task(outward.run())
+async def running(outbound: Outbound) -> AsyncIterator[Outbound]:
+    task = asyncio.create_task(outbound.run())
     try:
-        yield outward
+        yield outbound
     finally:
         task.cancel()
         await asyncio.wait([task])
@@ -89,12 +95,12 @@ def mosquitto(mosquitto_program: Path, tmp_path: Path) -> Iterator[Mosquitto]:
 
 async def test_every_reading_is_published_once_and_in_order(tmp_path: Path, mosquitto: Mosquitto) -> None:
     """With its batch's numbers as user properties; the cursor stands at the end when all is acknowledged."""
-    async with open_journal(tmp_path) as journal, running(outward_of(journal)) as outward:
-        async with connected(mosquitto.port) as subscriber, connected(mosquitto.port, outward) as connection:
+    async with open_journal(tmp_path) as journal, running(outbound_of(journal)) as outbound:
+        async with connected(mosquitto.port) as subscriber, connected(mosquitto.port, outbound) as connection:
             await subscriber.subscribe("hub/#")
             await append(journal, range(1, 501))
             await append(journal, range(1, 501), device="b")
-            await outward.reached(1000)
+            await outbound.reached(1000)
             messages = await subscriber.got(1000)
             for device in "ab":
                 mine = [message for message in messages if message.topic == f"hub/{device}/count"]
@@ -103,7 +109,7 @@ async def test_every_reading_is_published_once_and_in_order(tmp_path: Path, mosq
                 "hub-device": "a", "hub-epoch": EPOCH, "hub-seq": "7", "hub-origin": HUB,
             }  # fmt: skip
             assert connection.most_in_flight <= connection.receive_maximum == 20
-        state = outward.state
+        state = outbound.counts
         assert (state.published, state.acknowledged, state.in_flight, state.offset, state.lag) == (
             1000,
             1000,
@@ -116,22 +122,22 @@ async def test_every_reading_is_published_once_and_in_order(tmp_path: Path, mosq
 
 async def test_a_broker_that_is_away_costs_journal_space_only(tmp_path: Path, mosquitto: Mosquitto) -> None:
     """Its restart, and the hub's, lose nothing: what was not acknowledged goes out again, from the file."""
-    async with open_journal(tmp_path) as journal, running(outward_of(journal)) as outward:
-        async with connected(mosquitto.port, outward):
+    async with open_journal(tmp_path) as journal, running(outbound_of(journal)) as outbound:
+        async with connected(mosquitto.port, outbound):
             await append(journal, range(1, 11))
-            await outward.reached(10)
+            await outbound.reached(10)
         mosquitto.stop()
         await append(journal, range(11, 411))
-        assert outward.state.lag == 400
+        assert outbound.counts.lag == 400
     mosquitto.start()
     async with (
         open_journal(tmp_path) as journal,
-        running(outward_of(journal)) as outward,
+        running(outbound_of(journal)) as outbound,
         connected(mosquitto.port) as subscriber,
     ):
         await subscriber.subscribe("hub/#")
-        async with connected(mosquitto.port, outward):
-            await outward.reached(410)
+        async with connected(mosquitto.port, outbound):
+            await outbound.reached(410)
             assert [int(message.payload) for message in await subscriber.got(400)] == list(range(11, 411))
 
 
@@ -140,16 +146,16 @@ async def test_nothing_is_lost_when_connections_are_cut(tmp_path: Path, mosquitt
     total = 2_000
     async with (
         open_journal(tmp_path) as journal,
-        running(outward_of(journal)) as outward,
+        running(outbound_of(journal)) as outbound,
         connected(mosquitto.port) as subscriber,
     ):
         await subscriber.subscribe("hub/#")
         await append(journal, range(1, total + 1))
         for part in range(1, 5):
-            async with connected(mosquitto.port, outward):
-                await outward.reached(part * total // 5)
-        async with connected(mosquitto.port, outward):
-            await outward.reached(total)
+            async with connected(mosquitto.port, outbound):
+                await outbound.reached(part * total // 5)
+        async with connected(mosquitto.port, outbound):
+            await outbound.reached(total)
             # Some of them came twice.
             count = total
             while int((await subscriber.got(count))[-1].payload) < total:
@@ -168,18 +174,18 @@ async def test_a_broker_that_never_acknowledges_moves_nothing(tmp_path: Path) ->
     async with (
         small_broker(lambda _: None, properties=properties) as broker,
         open_journal(tmp_path) as journal,
-        running(outward_of(journal)) as outward,
+        running(outbound_of(journal)) as outbound,
     ):
         await append(journal, range(1, 101))
-        outward_offset = outward.state.offset
-        async with connected(broker.port, outward):
+        outbound_offset = outbound.counts.offset
+        async with connected(broker.port, outbound):
             await broker.count(receive_maximum)
-            assert outward.state.in_flight == receive_maximum
-        assert outward.state.offset == consumed(journal) == outward_offset
+            assert outbound.counts.in_flight == receive_maximum
+        assert outbound.counts.offset == consumed(journal) == outbound_offset
         broker.got.clear()
         broker.answer = lambda _: 0
-        async with connected(broker.port, outward):
-            await outward.reached(100)
+        async with connected(broker.port, outbound):
+            await outbound.reached(100)
         assert [int(got.payload) for got in broker.got] == list(range(1, 101))
         assert broker.most_unacknowledged == receive_maximum
 
@@ -193,37 +199,37 @@ async def test_a_broker_that_drops_the_connection_at_each_publish(tmp_path: Path
     async with (
         small_broker(drop) as broker,
         open_journal(tmp_path) as journal,
-        running(outward_of(journal)) as outward,
+        running(outbound_of(journal)) as outbound,
     ):
         await append(journal, range(1, 51))
         for _ in range(3):
-            async with connected(broker.port, outward) as connection:
+            async with connected(broker.port, outbound) as connection:
                 await connection.ended.wait()
-        assert outward.state.offset == 0
+        assert outbound.counts.offset == 0
         assert {int(got.payload) for got in broker.got} == {1}
         broker.got.clear()
         broker.answer = lambda _: 0
-        async with connected(broker.port, outward):
-            await outward.reached(50)
+        async with connected(broker.port, outbound):
+            await outbound.reached(50)
         assert [int(got.payload) for got in broker.got] == list(range(1, 51))
 
 
 async def test_a_message_that_is_too_large_is_passed_over(tmp_path: Path, mosquitto_program: Path) -> None:
     """It is counted, and those behind it go out."""
     text = Series(9, "a", "text", "string")
-    async with open_journal(tmp_path) as journal, running(outward_of(journal)) as outward:
+    async with open_journal(tmp_path) as journal, running(outbound_of(journal)) as outbound:
         with Mosquitto(mosquitto_program, tmp_path / "broker", settings=["max_packet_size 1000"]) as mosquitto:
-            async with connected(mosquitto.port) as subscriber, connected(mosquitto.port, outward) as connection:
+            async with connected(mosquitto.port) as subscriber, connected(mosquitto.port, outbound) as connection:
                 assert connection.maximum_packet_size == 1000
                 await subscriber.subscribe("hub/#")
                 for number, size in enumerate((1, 5_000, 2), start=1):
                     batch = Batch([number], [(text, ["x" * size])], readings=1)
                     entry = Entry(EntryKind.BATCH, "a", EPOCH, number, 1, "json", b"{}", batch=batch)
                     await journal.append([entry], [Mark("a", EPOCH, number)])
-                await outward.reached(3)
+                await outbound.reached(3)
                 assert [message.payload for message in await subscriber.got(2)] == [b"x", b"xx"]
                 assert not connection.ended.is_set()
-        assert (outward.state.too_large, outward.state.published) == (1, 2)
+        assert (outbound.counts.too_large, outbound.counts.published) == (1, 2)
 
 
 async def test_what_the_broker_refuses_is_passed_over(tmp_path: Path) -> None:
@@ -231,12 +237,12 @@ async def test_what_the_broker_refuses_is_passed_over(tmp_path: Path) -> None:
     async with (
         small_broker(lambda got: 0x87 if got.payload == b"2" else 0) as broker,
         open_journal(tmp_path) as journal,
-        running(outward_of(journal)) as outward,
-        connected(broker.port, outward),
+        running(outbound_of(journal)) as outbound,
+        connected(broker.port, outbound),
     ):
         await append(journal, range(1, 4))
-        await outward.reached(3)
-        assert (outward.state.refused, outward.state.acknowledged) == (1, 3)
+        await outbound.reached(3)
+        assert (outbound.counts.refused, outbound.counts.acknowledged) == (1, 3)
 
 
 async def test_a_quota_that_is_exceeded_is_tried_again(tmp_path: Path) -> None:
@@ -249,13 +255,13 @@ async def test_a_quota_that_is_exceeded_is_tried_again(tmp_path: Path) -> None:
     async with (
         small_broker(answer) as broker,
         open_journal(tmp_path) as journal,
-        running(outward_of(journal)) as outward,
-        connected(broker.port, outward),
+        running(outbound_of(journal)) as outbound,
+        connected(broker.port, outbound),
     ):
         await append(journal, range(1, 4))
-        await outward.reached(3)
+        await outbound.reached(3)
         assert [got.payload for got in broker.got].count(b"2") == 3
-        assert outward.state.refused == 0
+        assert outbound.counts.refused == 0
 
 
 async def test_what_came_in_through_the_same_broker_does_not_go_out(tmp_path: Path, mosquitto: Mosquitto) -> None:
@@ -263,19 +269,19 @@ async def test_what_came_in_through_the_same_broker_does_not_go_out(tmp_path: Pa
     asked = Publication(TopicTemplate.parse("past/{device}/{metric}"), historical=True, retain=True)
     async with (
         open_journal(tmp_path) as journal,
-        running(outward_of(journal, EVERY, asked)) as outward,
+        running(outbound_of(journal, EVERY, asked)) as outbound,
         connected(mosquitto.port) as subscriber,
-        connected(mosquitto.port, outward),
+        connected(mosquitto.port, outbound),
     ):
         await subscriber.subscribe("#")
         entries = [entry_of(1, epoch=OWN), entry_of(2, historical=True), entry_of(3)]
         await journal.append(entries, [Mark("a", EPOCH, 3)])
-        await outward.reached(3)
+        await outbound.reached(3)
         messages = await subscriber.got(3)
         assert sorted((message.topic, int(message.payload)) for message in messages) == [
             ("hub/a/count", 3), ("past/a/count", 2), ("past/a/count", 3),
         ]  # fmt: skip
-        assert outward.state.passed_over == 1
+        assert outbound.counts.passed_over == 1
         async with connected(mosquitto.port) as later:
             await later.subscribe("#")
             retained = [(message.topic, message.payload) for message in await later.got(1)]
@@ -288,15 +294,15 @@ async def test_the_latest_at_a_period_holds_the_cursor_until_it_is_out(tmp_path:
     async with (
         small_broker(lambda _: None) as broker,
         open_journal(tmp_path) as journal,
-        running(outward_of(journal, latest)) as outward,
+        running(outbound_of(journal, latest)) as outbound,
     ):
         await append(journal, range(1, 101))
         await append(journal, range(1, 51), device="b")
-        async with connected(broker.port, outward):
+        async with connected(broker.port, outbound):
             await broker.count(2)
-            assert outward.state.offset == 0
+            assert outbound.counts.offset == 0
             broker.acknowledge_all()
-            await outward.reached(150)
+            await outbound.reached(150)
         assert [(got.topic, got.payload.partition(b",")[2]) for got in broker.got] == [
             ("hub/a/state", b'"count":100}'), ("hub/b/state", b'"count":50}'),
         ]  # fmt: skip
@@ -307,20 +313,20 @@ async def test_qos_0_is_done_when_the_socket_has_it(tmp_path: Path, mosquitto: M
     publication = EVERY._replace(qos=0)
     async with (
         open_journal(tmp_path) as journal,
-        running(outward_of(journal, publication)) as outward,
+        running(outbound_of(journal, publication)) as outbound,
         connected(mosquitto.port) as subscriber,
-        connected(mosquitto.port, outward),
+        connected(mosquitto.port, outbound),
     ):
         await subscriber.subscribe("hub/#")
         await append(journal, range(1, 301))
-        await outward.reached(300)
+        await outbound.reached(300)
         assert [int(message.payload) for message in await subscriber.got(300)] == list(range(1, 301))
 
 
 async def test_what_the_journal_has_deleted_is_missed_and_told(tmp_path: Path, mosquitto: Mosquitto) -> None:
     """Where the cursor stands before the journal's beginning, it goes there, and counts what lies between."""
     async with open_journal(tmp_path, keep_bytes=0) as journal:
-        outward_of(journal)
+        outbound_of(journal)
         journal.consumer("store")
         for first in range(1, 5_001, 500):
             await append(journal, range(first, first + 500))
@@ -332,9 +338,9 @@ async def test_what_the_journal_has_deleted_is_missed_and_told(tmp_path: Path, m
             await append(journal, range(journal.last_offset + 1, journal.last_offset + 2))
         first = journal.first_offset
         journal.advance("mqtt:home", 0)
-        async with running(outward_of(journal)) as outward, connected(mosquitto.port, outward):
-            await outward.reached(journal.last_offset)
-            assert outward.state.missed == first - 1
+        async with running(outbound_of(journal)) as outbound, connected(mosquitto.port, outbound):
+            await outbound.reached(journal.last_offset)
+            assert outbound.counts.missed == first - 1
 
 
 async def test_an_entry_that_cannot_be_decoded_is_missed_and_passed_over(tmp_path: Path, mosquitto: Mosquitto) -> None:
@@ -346,21 +352,21 @@ async def test_an_entry_that_cannot_be_decoded_is_missed_and_passed_over(tmp_pat
         return decode(entry)
 
     async with open_journal(tmp_path) as journal:
-        outward_of(journal)
+        outbound_of(journal)
         await append(journal, range(1, 4))
-    async with open_journal(tmp_path) as journal, running(outward_of(journal, decode=decode_but_two)) as outward:
-        async with connected(mosquitto.port, outward):
-            await outward.reached(3)
-        assert (outward.state.missed, outward.state.published) == (1, 2)
+    async with open_journal(tmp_path) as journal, running(outbound_of(journal, decode=decode_but_two)) as outbound:
+        async with connected(mosquitto.port, outbound):
+            await outbound.reached(3)
+        assert (outbound.counts.missed, outbound.counts.published) == (1, 2)
 
 
 async def test_a_bridge_that_is_removed_is_waited_for_no_longer(tmp_path: Path) -> None:
     """Only bridges' consumers are forgotten."""
     async with open_journal(tmp_path) as journal:
         journal.consumer("store")
-        outward_of(journal)
-        assert forget_removed(journal, ["home"]) == []
-        assert forget_removed(journal, ["garden"]) == ["home"]
+        outbound_of(journal)
+        assert remove_consumers(journal, keep=["home"]) == []
+        assert remove_consumers(journal, keep=["garden"]) == ["home"]
         assert [state.name for state in journal.consumers()] == ["store"]
 
 
@@ -368,7 +374,7 @@ async def test_what_was_there_before_the_bridge_is_not_published(tmp_path: Path)
     """A new consumer begins at the journal's end."""
     async with open_journal(tmp_path) as journal:
         await append(journal, range(1, 11))
-        assert outward_of(journal).state.offset == 10
+        assert outbound_of(journal).counts.offset == 10
 
 
 async def test_a_description_is_said_at_each_connection_and_when_it_changes(tmp_path: Path) -> None:
@@ -378,7 +384,7 @@ async def test_a_description_is_said_at_each_connection_and_when_it_changes(tmp_
         def __init__(self) -> None:
             self.due: list[Publish] = []
 
-        def take(self) -> list[Publish]:
+        def pending(self) -> list[Publish]:
             taken, self.due = self.due, []
             return taken
 
@@ -387,10 +393,18 @@ async def test_a_description_is_said_at_each_connection_and_when_it_changes(tmp_
 
     words = Words()
     async with small_broker(lambda _: 0) as broker, open_journal(tmp_path) as journal:
-        outward = Outbound(journal, [EVERY], name="home", hub=HUB, kept_epochs={OWN}, decode=decode, description=words)
-        outward.begin()
-        async with running(outward), connected(broker.port, outward):
+        outbound = Outbound(
+            journal,
+            [EVERY],
+            name="home",
+            hub=HUB,
+            excluded_epochs={OWN},
+            decode=decode,
+            discovery=cast("Discovery", words),
+        )
+        outbound.begin()
+        async with running(outbound), connected(broker.port, outbound):
             await broker.count(1)
             words.due.append(Publish("about/a", b"second", 1, retain=True))
-            outward.changed()
+            outbound.notify()
             assert [got.payload for got in await broker.count(2)] == [b"first", b"second"]

@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.model.batch import Batch, Entry, EntryKind, Series
-from hub.mqtt.publication import Encoder, LatestValues, Payload, Publication, overlaps, publication_problem, time_text
+from hub.mqtt.publication import (
+    Encoder,
+    LatestValues,
+    Payload,
+    Publication,
+    publication_loops,
+    publication_problem,
+    time_text,
+)
 from hub.mqtt.topics import TopicTemplate
 
 TEMPERATURE = Series(1, "boiler", "temperature", "float", "°C")
@@ -109,7 +117,7 @@ def test_the_latest_of_each_topic_comes_once() -> None:
         [(5, TEMPERATURE, 1.0), (9, TEMPERATURE, 2.0), (10, COUNT, 3), (7, TEMPERATURE, 4.0)], start=1
     ):
         batch = Batch([time_ns], [(series, [value])], readings=1)
-        assert latest.take(entry_of(batch, seq), batch) == (seq != 4)
+        assert latest.add(entry_of(batch, seq), batch) == (seq != 4)
     ((origin, message),) = latest.due()
     assert origin == ("boiler", "0" * 16, 3)
     assert message.payload == b'{"time":"1970-01-01T00:00:00.000000010Z","temperature":2.0,"count":3}'
@@ -152,7 +160,7 @@ def test_what_cannot_be_published_is_named(topic: str, payload: Payload, problem
 def test_what_would_come_back_is_refused_with_both_sides_named() -> None:
     """And with a topic that shows it."""
     mine = [publication("hub/{device}/{metric}")]
-    assert overlaps(mine, ["sensors/#", "other/+/+"]) == []
-    (sentence,) = overlaps(mine, ["sensors/#", "+/boiler/#"])
+    assert publication_loops(mine, ["sensors/#", "other/+/+"]) == []
+    (sentence,) = publication_loops(mine, ["sensors/#", "+/boiler/#"])
     assert "'hub/{device}/{metric}'" in sentence
     assert "'+/boiler/#'" in sentence

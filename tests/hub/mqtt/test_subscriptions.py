@@ -39,7 +39,7 @@ def test_of_all_deliveries_of_a_message_one_is_no_copy(
     it refuses delivers nothing."""
     subscriptions = Subscriptions(asked)
     gone = [one.filter for place, one in enumerate(asked) if place in refused]
-    subscriptions.learn(gone)
+    subscriptions.update_refused(gone)
     by = delivered_by(topic, [one for one in subscriptions if one.filter not in gone])
     deliveries = [by] if at_once and by else [[one] for one in by]
     taken = [one for one in deliveries if not subscriptions.is_copy(topic, identifiers(one))]
@@ -73,8 +73,8 @@ def test_news_is_what_the_broker_gives_otherwise_than_before() -> None:
     subscriptions = Subscriptions([Subscription("a/#"), Subscription("a/+"), Subscription("a/b")], ["a/#"])
     before = [one.identifier for one in subscriptions]
     assert before[0] == 0
-    assert not subscriptions.learn(["a/#"])
-    assert subscriptions.learn([])
+    assert not subscriptions.update_refused(["a/#"])
+    assert subscriptions.update_refused([])
     assert not {*before}.intersection(one.identifier for one in subscriptions)
 
 
@@ -90,11 +90,11 @@ def test_identifiers_are_what_the_protocol_allows(asked: list[Subscription]) -> 
 def test_the_filters_of_before_are_remembered(tmp_path: Path, damaged: bytes | None) -> None:
     """Over a restart; of a file that is damaged nothing is known."""
     path = tmp_path / "mqtt-home.json"
-    SubscriptionStore(path).keep(["b", "a"], ["c"])
+    SubscriptionStore(path).save(["b", "a"], ["c"])
     if damaged is not None:
         path.write_bytes(damaged)
     known = SubscriptionStore(path)
-    assert known.others_than(["b"]) == ([] if damaged is not None else ["a"])
+    assert known.obsolete(["b"]) == ([] if damaged is not None else ["a"])
     assert known.refused == ([] if damaged is not None else ["c"])
-    known.keep(["b"])
-    assert SubscriptionStore(path).others_than([]) == ["b"]
+    known.save(["b"])
+    assert SubscriptionStore(path).obsolete([]) == ["b"]

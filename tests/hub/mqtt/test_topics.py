@@ -75,13 +75,13 @@ def test_a_template_takes_topics_as_mqtt_does(
         ("$share/hub/", "empty"),
         ("$share//a", "group"),
         ("$share/a+b/c", "group"),
-        ("a/#/b", "follow"),
-        ("a/{all#}/b", "follow"),
+        ("a/#/b", "after"),
+        ("a/{all#}/b", "after"),
         ("a+/b", "only a part"),
-        ("a{n#}", "stand alone"),
-        ("{a}{b}", "one place"),
-        ("{a", "one place"),
-        ("{a b}", "one place"),
+        ("a{n#}", "a whole level"),
+        ("{a}{b}", "one placeholder"),
+        ("{a", "one placeholder"),
+        ("{a b}", "one placeholder"),
         ("{a}/{a}", "twice"),
         ("$x{a}/b", "begins with '$'"),
         ("a\0b", "NUL"),
@@ -99,7 +99,7 @@ def test_a_filled_template_is_matched_back(data: st.DataObject, template: TopicT
     """The values come out as they went in, and none of them can change what the topic is."""
     filled = data.draw(values(template))
     if any(level.wild and not level.name for level in template.levels):
-        with pytest.raises(ValueError, match="name them"):
+        with pytest.raises(ValueError, match="use a named placeholder"):
             template.fill(filled)
         return
     topic = template.fill(filled)
@@ -122,9 +122,9 @@ def test_a_value_that_means_something_to_mqtt_is_matched_back(text: str, value: 
 def test_a_value_that_is_missing_is_told() -> None:
     """Nothing is published to a topic with a hole in it."""
     template = TopicTemplate.parse("hub/{site}/{device}")
-    with pytest.raises(ValueError, match="no value for 'site'"):
+    with pytest.raises(ValueError, match=r"'site' in .* has no value"):
         template.fill({"device": "a"})
-    with pytest.raises(ValueError, match="no value for 'site'"):
+    with pytest.raises(ValueError, match=r"'site' in .* has no value"):
         template.fill({"device": "a", "site": ""})
     with pytest.raises(ValueError, match="at most"):
         template.fill({"device": "a", "site": "b" * MAX_TOPIC_BYTES})

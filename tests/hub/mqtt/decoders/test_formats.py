@@ -10,8 +10,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hub.mqtt.decoders.formats import TimeField, load_function, read_function, read_json, read_line, read_senml
-from hub.mqtt.decoders.record import MAX_DEPTH, MAX_VALUES, PayloadRecord, read_value
+from hub.mqtt.decoders.formats import (
+    TimeField,
+    load_function,
+    read_function,
+    read_json,
+    read_line,
+    read_senml,
+    read_value,
+)
+from hub.mqtt.decoders.record import MAX_DEPTH, MAX_VALUES, PayloadRecord
 from hub.mqtt.message import Undecodable
 from wire.timestamp import time_parser
 
@@ -217,7 +225,7 @@ def test_line_protocol_keeps_its_types() -> None:
 
 def test_one_wrong_line_refuses_the_message() -> None:
     """Half a message would be a loss that nobody was told of."""
-    with pytest.raises(Undecodable, match="no line protocol"):
+    with pytest.raises(Undecodable, match="not line protocol"):
         read_line(b"m x=1\nm x=one\n")
 
 
@@ -261,7 +269,7 @@ def test_what_a_function_must_not_give_back_is_told(tmp_path: Path, expression: 
 
 @pytest.mark.parametrize(
     ("content", "why"),
-    [(None, "no file"), ("def decode(:", "SyntaxError"), ("x = 1", "no function"), ("1 / 0", "Zero")],
+    [(None, "file not found"), ("def decode(:", "SyntaxError"), ("x = 1", "does not define decode"), ("1 / 0", "Zero")],
 )
 def test_a_file_without_the_function_is_told_at_once(tmp_path: Path, content: str | None, why: str) -> None:
     """When the hub starts, and in one sentence."""

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.config import PRESETS as NAMES
-from hub.mqtt.decoders.configured import PRESETS, in_order, preset_decoder
+from hub.mqtt.decoders.configured import PRESETS, preset_decoder, presets_in_order
 from hub.mqtt.message import DecodedReading, DecodedRow, DeviceDeclaration, DevicePresence, Message, Undecodable
 from hub.mqtt.topics import TopicTemplate
 from tests.hub.mqtt.decoders.samples import FILES, GOLDEN, read, told
@@ -139,7 +139,7 @@ def test_no_preset_keeps_another_from_its_messages(path: Path) -> None:
     """In their order, the one that a message was written for is the first that takes it, though others would, too."""
     golden = read(path)
     others = [name for name in PRESETS if name != golden.preset.partition("=")[0]]
-    decoders = {text: preset_decoder(text) for text in in_order([*others, golden.preset])}
+    decoders = {text: preset_decoder(text) for text in presets_in_order([*others, golden.preset])}
     for message, expected in golden.messages:
         if expected:
             assert next(text for text, decoder in decoders.items() if decoder.takes(message.topic)) == golden.preset
