@@ -132,7 +132,7 @@ async def test_a_download_has_every_reading_or_says_why_there_is_none(tmp_path: 
             await hub.kill()
             await button.click()
             problem = page.get_by_test_id("download-problem")
-            assert await problem.inner_text() == "Nothing was downloaded: The hub does not answer."
+            assert await problem.inner_text() == "Nothing was downloaded: The hub does not respond."
             assert saved == []
             await hub.start()
             async with page.expect_download():

@@ -22,7 +22,7 @@ function eventsOf(device: DevDevice): object[] {
     events.push({
       time_ns: timeOf(second) * 1e6,
       kind: device.alive(second) ? "connected" : "disconnected",
-      detail: device.alive(second) ? device.agent : "the connection broke",
+      detail: device.alive(second) ? device.agent : "connection lost",
     });
   }
   return [...events, { time_ns: (STARTED_MS - HUB_AGE_MS) * 1e6, kind: "connected", detail: device.agent }];
@@ -116,7 +116,8 @@ export function answer(
         started_ns: (STARTED_MS - HUB_AGE_MS) * 1e6,
         time_ns: Date.now() * 1e6,
         role: "admin",
-        problems: scenario === "trouble" ? { store: "InfluxDB at http://influxdb:8086 does not answer" } : {},
+        problems:
+          scenario === "trouble" ? { store: "InfluxDB at http://influxdb:8086 does not respond" } : {},
       },
     ];
   if (path === "/api/v1/devices") return [200, { devices: fleet.map(infoOf), next: null }];
@@ -126,6 +127,6 @@ export function answer(
   if (path === "/api/v1/session") return [204, {}];
   const [, id, events] = /^\/api\/v1\/devices\/([^/]+)(\/events)?$/.exec(path) ?? [];
   const device = fleet.find((known) => known.device === decodeURIComponent(id ?? ""));
-  if (device === undefined) return [404, { title: "Not found", detail: `there is no device ${id}` }];
+  if (device === undefined) return [404, { title: "Not found", detail: `Unknown device: ${id}` }];
   return [200, events === undefined ? infoOf(device) : { events: eventsOf(device) }];
 }

@@ -159,7 +159,7 @@ async function ask(method: string, path: string, body?: object, signal?: AbortSi
     });
   } catch (error) {
     if (error instanceof DOMException && error.name === "AbortError") throw error;
-    throw new ApiError(0, "The hub does not answer.");
+    throw new ApiError(0, "The hub does not respond.");
   }
   if (!response.ok) throw new ApiError(response.status, await problemOf(response));
   return response;
@@ -254,7 +254,7 @@ export async function fetchCsv(device: string, metrics: string[], timeRange: Tim
   try {
     return await response.blob();
   } catch {
-    throw new ApiError(0, "The connection broke before all of it was here.");
+    throw new ApiError(0, "The connection was lost before the download was complete.");
   }
 }
 

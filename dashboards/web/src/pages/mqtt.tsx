@@ -8,6 +8,7 @@ import { duration } from "../data/time";
 import { CopyableCommand, Step } from "../ui/controls";
 import { Icon, Shape } from "../ui/icon";
 import { StaleNotice, usePoller } from "../ui/status";
+import { asSentence } from "../ui/status_text";
 
 export function MqttPage() {
   const { latest, earlier, problem } = usePoller(fetchBridges);
@@ -53,7 +54,7 @@ function BridgeCard({ bridge, rates, since_ms }: { bridge: Bridge; rates: Bridge
         <div class="bridge-problem" role="status">
           <Icon name="warning" />
           <p>
-            <b>{bridge.last_error}</b> {bridge.phase !== "connected" && bridgeImpact(bridge)}
+            <b>{asSentence(bridge.last_error)}</b> {bridge.phase !== "connected" && bridgeImpact(bridge)}
           </p>
         </div>
       )}

@@ -55,7 +55,7 @@ export function CopyableCommand({ text }: { text: string }) {
         aria-label={copied ? "Copied" : "Copy the command"}
       >
         <Icon name={copied ? "done" : "copy"} />
-        {copied ? "Copied" : "Copy"}
+        <span class="word">{copied ? "Copied" : "Copy"}</span>
       </button>
     </div>
   );

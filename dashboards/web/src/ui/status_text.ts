@@ -59,7 +59,8 @@ export function describeProblems(problems: Record<string, string>): Problem[] {
     }));
 }
 
-function asSentence(text: string): string {
+/** Return a text as a sentence: with a capital letter and a full stop. */
+export function asSentence(text: string): string {
   const capitalised = text.charAt(0).toUpperCase() + text.slice(1);
   return /[.!?]$/.test(capitalised) ? capitalised : `${capitalised}.`;
 }

@@ -144,8 +144,8 @@ describe("QuarantineList", () => {
     const list = new QuarantineList();
     await list.refresh();
     vi.stubGlobal("fetch", async () => Promise.reject(new TypeError("no network")));
-    await expect(list.refresh()).rejects.toThrow("The hub does not answer.");
-    expect([offsets(list), list.problem.value]).toEqual([[2, 1], "The hub does not answer."]);
+    await expect(list.refresh()).rejects.toThrow("The hub does not respond.");
+    expect([offsets(list), list.problem.value]).toEqual([[2, 1], "The hub does not respond."]);
   });
 });
 
