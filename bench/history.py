@@ -19,14 +19,13 @@ from bench.measure import Failure
 from bench.stores import influxdb_bucket
 from hub.model.batch import Batch, Entry, EntryKind, Series
 from hub.model.store import HistoryQuery, SeriesHistory, StoreCursor
-from hub.storage.duckdb.compact import compact
+from hub.storage.duckdb.compaction import compact
 from hub.storage.duckdb.database import FILE_NAME, Database, size_bytes
 from hub.storage.duckdb.history import read_history
 from hub.storage.duckdb.tables import STEP_PIECES, STEP_READINGS, Tables
-from hub.storage.influxdb.answer import Target
-from hub.storage.influxdb.influxdb_store import InfluxdbStore
-from hub.storage.influxdb.naming import FIELD, MEASUREMENT, TAGS, Naming
-from hub.storage.influxdb.server import Credentials
+from hub.storage.influxdb.client import BucketAddress, Credentials
+from hub.storage.influxdb.series_naming import FIELD, MEASUREMENT, TAGS, SeriesNaming
+from hub.storage.influxdb.store import InfluxdbStore
 from tests.services.influxdb import Access
 
 SERIES = 1_000
@@ -105,7 +104,7 @@ class HistoryRow(NamedTuple):
                 path,
                 memory_limit=MEMORY_LIMIT,
                 threads=1,
-                tell=partial(report, f"{self.name}: compacting"),
+                report_progress=partial(report, f"{self.name}: compacting"),
             )
             notes.append(f"compacted in {time.perf_counter() - began:.0f} s")
             database = Database(path, memory_limit=MEMORY_LIMIT, threads=1)
@@ -169,7 +168,7 @@ def _rolled_up(tables: Tables, report: Callable[[float], None]) -> str:
         rolled += count
         report(rolled / tables.stored["float"])
     minutes_s = time.perf_counter() - began
-    pieces = tables.rollups.behind["float"].minutes
+    pieces = tables.rollups.backlog["float"].minutes
     while tables.rollups.fold("float", STEP_PIECES):
         pass
     spent = time.perf_counter() - began
@@ -254,9 +253,9 @@ class InfluxdbHistoryRow(NamedTuple):
         fleet = Fleet(round(self.readings * plan.scale))
         async with InfluxdbStore(
             data,
-            target=Target(access.url, access.org, access.bucket),
+            target=BucketAddress(access.url, access.org, access.bucket),
             credentials=Credentials(access.token),
-            naming=Naming(measurement=MEASUREMENT, tags=TAGS, field=FIELD, tags_of=lambda device: {}),
+            naming=SeriesNaming(measurement=MEASUREMENT, tags=TAGS, field=FIELD, tags_of=lambda device: {}),
             registry=REGISTRY,
             max_series_per_device=SERIES_PER_DEVICE,
         ) as store:

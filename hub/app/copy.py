@@ -14,8 +14,8 @@ from hub.model.batch import Series
 from hub.model.store import Store
 from hub.registry import FILE_NAME as REGISTRY_FILE
 from hub.registry import Registry
-from hub.storage.copying import Copied, Difference, Tell, copy_store, differences
 from hub.storage.duckdb.database import FILE_NAME as DUCKDB_FILE
+from hub.storage.store_copy import CopyResult, Difference, ReportProgress, copy_store, differences
 
 DUCKDB = "duckdb"
 INFLUXDB = "influxdb"
@@ -27,12 +27,14 @@ PASSES = 3
 class CopyReport(NamedTuple):
     """What was copied, and where the two stores differ in the end."""
 
-    copied: Copied
+    copied: CopyResult
     differences: list[Difference]
     series: int
 
 
-async def copy_history(settings: Settings, *, source: str, target: str, total: Tell, tell: Tell) -> CopyReport:
+async def copy_history(
+    settings: Settings, *, source: str, target: str, total: ReportProgress, tell: ReportProgress
+) -> CopyReport:
     """Copies and compares. A store is DUCKDB (of the data directory), INFLUXDB (of the settings), or a DuckDB file.
 
     `total` is told how many readings there are to go through, `tell` how many are done: each is copied once and, to be

@@ -11,11 +11,10 @@ from hub.config import Settings, StoreSettings
 from hub.model.store import Store
 from hub.storage.duckdb.database import FILE_NAME
 from hub.storage.duckdb.store import DuckdbStore
-from hub.storage.duckdb.upkeep import Keep
+from hub.storage.duckdb.upkeep import RetentionPeriods
 
 if TYPE_CHECKING:
-    from hub.storage.influxdb.answer import Target
-    from hub.storage.influxdb.server import Credentials
+    from hub.storage.influxdb.client import BucketAddress, Credentials
 
 
 @asynccontextmanager
@@ -27,8 +26,8 @@ async def open_store(
     `registry` is the id of the registry that gives the series their ids, `tags_of` gives the tags that a device told.
     """
     if settings.store.url is None:
-        keep = Keep(settings.store.keep_raw, settings.store.keep_minutes, settings.store.keep_hours)
-        async with open_duckdb(settings, settings.data / FILE_NAME, registry=registry, keep=keep) as store:
+        retention = RetentionPeriods(settings.store.keep_raw, settings.store.keep_minutes, settings.store.keep_hours)
+        async with open_duckdb(settings, settings.data / FILE_NAME, registry=registry, retention=retention) as store:
             yield store
     else:
         async with open_influxdb(settings, registry=registry, tags_of=tags_of) as store:
@@ -37,15 +36,15 @@ async def open_store(
 
 @asynccontextmanager
 async def open_duckdb(
-    settings: Settings, path: Path, *, registry: str, keep: Keep | None = None
+    settings: Settings, path: Path, *, registry: str, retention: RetentionPeriods | None = None
 ) -> AsyncIterator[Store]:
-    """History in a file. Without `keep` nothing of it expires."""
+    """History in a file. Without `retention` nothing of it expires."""
     async with DuckdbStore(
         path,
         registry=registry,
         memory_limit=settings.store.memory_limit,
         threads=settings.store.threads,
-        keep=keep,
+        retention=retention,
     ) as store:
         yield store
 
@@ -56,8 +55,8 @@ async def open_influxdb(
 ) -> AsyncIterator[Store]:
     """History in the bucket that the settings name."""
     # Imported only here: its client takes a second to import.
-    from hub.storage.influxdb.influxdb_store import InfluxdbStore
-    from hub.storage.influxdb.naming import Naming
+    from hub.storage.influxdb.series_naming import SeriesNaming
+    from hub.storage.influxdb.store import InfluxdbStore
 
     store = settings.store
     target, credentials = influxdb_connection(store)
@@ -65,7 +64,7 @@ async def open_influxdb(
         settings.data,
         target=target,
         credentials=credentials,
-        naming=Naming(measurement=store.measurement, tags=store.tags, field=store.field, tags_of=tags_of),
+        naming=SeriesNaming(measurement=store.measurement, tags=store.tags, field=store.field, tags_of=tags_of),
         registry=registry,
         max_series_per_device=store.max_series_per_device,
         compress=store.gzip,
@@ -73,11 +72,10 @@ async def open_influxdb(
         yield opened
 
 
-def influxdb_connection(store: StoreSettings) -> tuple[Target, Credentials]:
+def influxdb_connection(store: StoreSettings) -> tuple[BucketAddress, Credentials]:
     """Which bucket of which server, and who asks for it. The settings have a url."""
-    from hub.storage.influxdb.answer import Target
-    from hub.storage.influxdb.server import Credentials
+    from hub.storage.influxdb.client import BucketAddress, Credentials
 
     token = store.token.get_secret_value() if store.token is not None else ""
     password = store.password.get_secret_value() if store.password is not None else ""
-    return Target(store.url or "", store.org, store.bucket), Credentials(token, store.user, password)
+    return BucketAddress(store.url or "", store.org, store.bucket), Credentials(token, store.user, password)

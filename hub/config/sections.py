@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from hub.storage.influxdb.naming import FIELD, MEASUREMENT, TAGS, check_templates
+from hub.storage.influxdb.series_naming import FIELD, MEASUREMENT, TAGS, check_templates
 from wire import limits
 
 GIB = 1024**3

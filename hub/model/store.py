@@ -194,11 +194,5 @@ class Store(Protocol):
     async def counts(self) -> dict[int, ReadingCounts]:
         """Return the counts of each series by series id. They are as durable as the readings."""
 
-    async def delete_before(self, time_ns: int) -> int:
-        """Delete readings older than this and return their number.
-
-        Raises StoreUnavailable, and StoreError if the server deletes by its own retention.
-        """
-
     async def describe(self) -> StoreDescription:
         """Return facts about the store."""

@@ -67,7 +67,7 @@ async def test_a_lost_registry_shows_nobody_the_readings_of_another_device(tmp_p
         await send(hub, "fridge", FRIDGE)
         problem = (await hub.in_trouble())["store"]
         assert "another registry.db" in problem
-        assert "put back the registry.db of the same time" in problem
+        assert "restore the registry.db of the same time" in problem
         answer = await history(hub)
         assert answer.status_code == 503
         assert "another registry.db" in answer.text

@@ -20,7 +20,7 @@ def compact_store(config: Config = None, data: Data = None) -> None:
     place when it is complete and has every reading; when that is interrupted, nothing has happened.
     """
     # Imported only here: the other subcommands do not need DuckDB.
-    from hub.storage.duckdb.compact import compact
+    from hub.storage.duckdb.compaction import compact
     from hub.storage.duckdb.database import FILE_NAME
 
     settings = settings_or_exit(config, data=data)
@@ -32,7 +32,7 @@ def compact_store(config: Config = None, data: Data = None) -> None:
                 settings.data / FILE_NAME,
                 memory_limit=settings.store.memory_limit,
                 threads=settings.store.threads,
-                tell=lambda share: progress.update(task, completed=share),
+                report_progress=lambda share: progress.update(task, completed=share),
             )
     except StoreError as error:
         fail(COMMAND, str(error))

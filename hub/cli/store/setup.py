@@ -45,13 +45,13 @@ def setup_store(
 async def _set_up(settings: StoreSettings, keep: float | None) -> str:
     # Imported only here: the client takes a second to import.
     from hub.app.store import influxdb_connection
-    from hub.storage.influxdb.server import Server
+    from hub.storage.influxdb.client import InfluxdbClient
     from hub.storage.influxdb.setup import set_up
 
-    async with Server(*influxdb_connection(settings)) as server:
+    async with InfluxdbClient(*influxdb_connection(settings)) as server:
         version = await server.version()
         setup = await set_up(server, keep_days=keep)
         where = f"{server.target.bucket} at {server.target.url} (InfluxDB {version.text})"
-    done = "made" if setup.made else "changed" if setup.changed else "there already"
+    done = "made" if setup.created else "changed" if setup.changed else "there already"
     kept = f"for {setup.keep_s / 86_400:g} days" if setup.keep_s else "for ever"
     return f"{where}: {done}; readings are kept {kept}; the hub may write and read there"

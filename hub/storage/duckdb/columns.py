@@ -1,36 +1,26 @@
-"""Batches to the columns of tables: what one write appends, by metric type, in order of series and time. Pure."""
+"""Conversion of batches to table columns: what one write appends, by metric type, sorted by series and time. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hub.model.batch import Entry, EntryKind
+from hub.storage.query import DTYPES, Array
 from wire.model import MetricType, Value
 
-Array = NDArray[Any]
-
-DTYPES: dict[MetricType, type[np.generic]] = {
-    "float": np.float64,
-    "integer": np.int64,
-    "boolean": np.bool_,
-    "string": np.object_,
-}
-"""The value column of each type. A float column may have NaN for "no value"; the others cannot say that."""
-
 SLICE_ROWS = 32_768
-"""Python values that become an array in one call. numpy does that without letting go of the interpreter: at 20 ns a
-value this holds up the event loop for 0.6 ms, and larger slices are not faster."""
+"""Maximum Python values that become an array in one call. numpy holds the interpreter lock meanwhile: at 20 ns a value,
+one call blocks the event loop for 0.6 ms. Larger slices are not faster."""
 
 
-class Rows(NamedTuple):
+class SortedColumns(NamedTuple):
     """Readings of one type as parallel columns, sorted by series, then time: int32 ids, int64 nanoseconds, values.
 
-    In this order the same readings take 15 % less room on disk than in order of arrival.
+    This order takes 15 % less disk space than the order of arrival.
     """
 
     series: Array
@@ -38,10 +28,10 @@ class Rows(NamedTuple):
     values: Array
 
 
-class Touched(NamedTuple):
-    """What some rows are for each of their series: one element a series, in order of ids.
+class SeriesStats(NamedTuple):
+    """Facts about some rows of each of their series: one element for each series, sorted by id.
 
-    `values` holds the newest reading's.
+    `values` contains the value of the newest reading.
     """
 
     series: Array
@@ -51,16 +41,16 @@ class Touched(NamedTuple):
     values: Array
 
 
-def gather(entries: Iterable[Entry]) -> dict[MetricType, Rows]:
-    """The readings of all entries' batches; types without a reading are left out.
+def collect_columns(entries: Iterable[Entry]) -> dict[MetricType, SortedColumns]:
+    """Return the readings of all entries' batches by type. Types without a reading are left out.
 
     Raises ValueError for a BATCH entry that is not decoded.
     """
     lists = {type: _Lists() for type in DTYPES}
     arrays = {type: _Arrays() for type in DTYPES}
-    # The columns of a batch share its times: these become an array once, and each column takes its part of it.
+    # The columns of a batch share its times. They become an array once, and each column selects its part of it.
     pool: list[int] = []
-    # One walk over everything: a batch of one reading is eight small objects, and half of its time is cache misses.
+    # One pass over everything: a batch of one reading is eight small objects, and half of the cost is cache misses.
     for entry in entries:
         batch = entry.batch
         if batch is None:
@@ -68,50 +58,51 @@ def gather(entries: Iterable[Entry]) -> dict[MetricType, Rows]:
                 raise ValueError(f"entry {entry.offset} is not decoded")
             continue
         times = batch.times
-        listed = isinstance(times, list)
+        has_list_times = isinstance(times, list)
         first = len(pool)
-        if listed:
+        if has_list_times:
             pool += times
         for series, values in batch.columns:
             type = series.type
             if (
-                listed
+                has_list_times
                 and isinstance(values, list)
-                # A float column may have None; of others `readings`, which counts values, says that none is missing.
+                # A float column may contain None. For other types, `readings` counts values and shows that none is
+                # missing.
                 and (type == "float" or batch.readings == len(times) * len(batch.columns))
             ):
-                lane = lists[type]
-                lane.ids.append(series.id)
-                lane.firsts.append(first)
-                lane.counts.append(len(values))
-                lane.values += values
+                lists_of_type = lists[type]
+                lists_of_type.ids.append(series.id)
+                lists_of_type.firsts.append(first)
+                lists_of_type.counts.append(len(values))
+                lists_of_type.values += values
                 continue
-            own_times, values = _aligned(times, values, type)
+            aligned_times, values = _aligned(times, values, type)
             if isinstance(values, list):
                 lists[type].add(series.id, len(pool), values)
-                pool += own_times
+                pool += aligned_times
             else:
-                arrays[type].add(series.id, np.asarray(own_times, np.int64), values)
+                arrays[type].add(series.id, np.asarray(aligned_times, np.int64), values)
     times_ns = _array(pool, np.int64)
-    found = {type: _ordered(type, lists[type].rows(times_ns, type), arrays[type]) for type in DTYPES}
-    return {type: rows for type, rows in found.items() if len(rows.series)}
+    columns = {type: _sorted_columns(type, lists[type].rows(times_ns, type), arrays[type]) for type in DTYPES}
+    return {type: rows for type, rows in columns.items() if len(rows.series)}
 
 
-def touched_by(rows: Rows) -> Touched:
-    """Counts, ends and newest values of each series in rows, which are sorted as Rows are and not empty."""
-    begins = np.ones(len(rows.series), np.bool_)
-    np.not_equal(rows.series[1:], rows.series[:-1], out=begins[1:])
-    firsts = np.flatnonzero(begins)
-    lasts = np.append(firsts[1:], len(begins)) - 1
-    return Touched(
+def series_stats(rows: SortedColumns) -> SeriesStats:
+    """Return counts, ends and newest values of each series in `rows`, which must not be empty."""
+    starts = np.ones(len(rows.series), np.bool_)
+    np.not_equal(rows.series[1:], rows.series[:-1], out=starts[1:])
+    firsts = np.flatnonzero(starts)
+    lasts = np.append(firsts[1:], len(starts)) - 1
+    return SeriesStats(
         rows.series[firsts], lasts - firsts + 1, rows.times_ns[firsts], rows.times_ns[lasts], rows.values[lasts]
     )
 
 
 class _Lists:
-    """Columns of one type that came as Python lists, joined in order of arrival.
+    """Columns of one type that arrived as Python lists, joined in order of arrival.
 
-    To walk many short lists in another order would cost twice as much, in cache misses: numpy brings them in order.
+    Reading many short lists in another order would cost twice as much in cache misses, so numpy sorts them.
     """
 
     __slots__ = ("counts", "firsts", "ids", "values")
@@ -123,32 +114,32 @@ class _Lists:
         self.values: list[Value] = []
 
     def add(self, id: int, first: int, values: list[Value]) -> None:
-        """A column whose first time is at place `first` of the pool of times."""
+        """Add a column whose first time is at position `first` of the pool of times."""
         self.ids.append(id)
         self.firsts.append(first)
         self.counts.append(len(values))
         self.values += values
 
-    def rows(self, times_ns: Array, type: MetricType) -> Rows:
-        """The columns one after the other, in order of series. Columns are sorted, not rows: they are fewer."""
+    def rows(self, times_ns: Array, type: MetricType) -> SortedColumns:
+        """Return the columns one after the other, sorted by series. This sorts columns, not rows: there are fewer."""
         values = _array(self.values, DTYPES[type])
         ids = np.array(self.ids, np.int32)
         order = np.argsort(ids, kind="stable")
         counts = np.array(self.counts, np.int64)
-        begins = np.cumsum(counts) - counts
+        starts = np.cumsum(counts) - counts
         counts_in_order = counts[order]
         ends = np.cumsum(counts_in_order)
-        within = np.arange(len(values)) - np.repeat(ends - counts_in_order, counts_in_order)
+        time_range = np.arange(len(values)) - np.repeat(ends - counts_in_order, counts_in_order)
         firsts = np.array(self.firsts, np.int64)
-        return Rows(
+        return SortedColumns(
             np.repeat(ids[order], counts_in_order),
-            times_ns[np.repeat(firsts[order], counts_in_order) + within],
-            values[np.repeat(begins[order], counts_in_order) + within],
+            times_ns[np.repeat(firsts[order], counts_in_order) + time_range],
+            values[np.repeat(starts[order], counts_in_order) + time_range],
         )
 
 
 class _Arrays:
-    """Columns of one type that came as arrays."""
+    """Columns of one type that arrived as arrays."""
 
     __slots__ = ("columns",)
 
@@ -158,21 +149,21 @@ class _Arrays:
     def add(self, id: int, times: Array, values: Array) -> None:
         self.columns.append((id, times, values))
 
-    def rows(self) -> Rows:
-        """The columns one after the other, in order of series."""
+    def rows(self) -> SortedColumns:
+        """Return the columns one after the other, sorted by series."""
         ids, times, values = zip(*sorted(self.columns, key=itemgetter(0)), strict=True)
         counts = np.fromiter(map(len, times), np.int64, len(times))
-        return Rows(np.repeat(np.array(ids, np.int32), counts), np.concatenate(times), np.concatenate(values))
+        return SortedColumns(np.repeat(np.array(ids, np.int32), counts), np.concatenate(times), np.concatenate(values))
 
 
 def _aligned(
     times: list[int] | Array, values: list[Value] | Array, type: MetricType
 ) -> tuple[list[int] | Array, list[Value] | Array]:
-    """A column's times and values, without None where an array cannot say it; times are a list where values are."""
+    """Return a column's times and values, without None if an array cannot express it. Both or neither are lists."""
     if isinstance(values, list):
         if type != "float" and None in values:
-            listed = times if isinstance(times, list) else times.tolist()
-            pairs = [(time, value) for time, value in zip(listed, values, strict=True) if value is not None]
+            has_list_times = times if isinstance(times, list) else times.tolist()
+            pairs = [(time, value) for time, value in zip(has_list_times, values, strict=True) if value is not None]
             return [time for time, _ in pairs], [value for _, value in pairs]
         if isinstance(times, list):
             return times, values
@@ -186,22 +177,31 @@ def _array(values: list[Any], dtype: type[np.generic]) -> Array:
     try:
         parts = [np.fromiter(stream, dtype, min(SLICE_ROWS, len(values) - start)) for start in starts]
     except TypeError:
-        # Only numpy's slower way knows that None is NaN.
+        # Only the slower conversion of numpy turns None into NaN.
         parts = [np.array(values[start : start + SLICE_ROWS], dtype) for start in starts]
     return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, dtype), *parts])
 
 
-def _ordered(type: MetricType, rows: Rows, arrays: _Arrays) -> Rows:
+def _sorted_columns(type: MetricType, rows: SortedColumns, arrays: _Arrays) -> SortedColumns:
     if arrays.columns:
-        came = arrays.rows()
-        rows = Rows(*map(np.concatenate, zip(rows, came, strict=True))) if len(rows.series) else came
+        array_rows = arrays.rows()
+        rows = (
+            SortedColumns(*map(np.concatenate, zip(rows, array_rows, strict=True))) if len(rows.series) else array_rows
+        )
     if type == "float" and (missing := np.isnan(rows.values)).any():
-        rows = _take(rows, ~missing)
-    # In order by now, but for readings that came late and for series that came both as lists and as arrays.
+        rows = _select(rows, ~missing)
+    # The rows are sorted now, except for late readings and for series that arrived both as lists and as arrays.
     series, times, _ = rows
-    behind = (series[1:] < series[:-1]) | ((series[1:] == series[:-1]) & (times[1:] < times[:-1]))
-    return _take(rows, np.lexsort((times, series))) if behind.any() else rows
+    is_unsorted = (series[1:] < series[:-1]) | ((series[1:] == series[:-1]) & (times[1:] < times[:-1]))
+    return _select(rows, np.lexsort((times, series))) if is_unsorted.any() else rows
 
 
-def _take(rows: Rows, chosen: Array) -> Rows:
-    return Rows(rows.series[chosen], rows.times_ns[chosen], rows.values[chosen])
+def _select(rows: SortedColumns, chosen: Array) -> SortedColumns:
+    return SortedColumns(rows.series[chosen], rows.times_ns[chosen], rows.values[chosen])
+
+
+def slices_by_series(series: Array) -> Iterator[tuple[int, slice]]:
+    """Yield each id of a sorted column of ids, and where it is."""
+    ends = [*np.flatnonzero(np.diff(series)) + 1, len(series)] if len(series) else []
+    for begin, end in zip([0, *ends], ends, strict=False):
+        yield int(series[begin]), slice(begin, end)

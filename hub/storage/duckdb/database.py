@@ -1,4 +1,4 @@
-"""The DuckDB file: opened, read by several threads at a time, closed; and its errors in words that say what to do."""
+"""The DuckDB file: opening, reading in several threads, closing, and errors that say what to do."""
 
 from __future__ import annotations
 
@@ -6,63 +6,66 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import duckdb
+import numpy as np
 
 from hub.model.store import StoreUnavailable
 from hub.storage.duckdb import schema
-from hub.storage.duckdb.columns import Array
+from hub.storage.query import Array
 
 FILE_NAME = "history.duckdb"
-"""In the data directory."""
+"""Name of the file in the data directory."""
 
 WAL_BYTES = 32_000_000
-"""The write-ahead log's size at which a write also brings it into the file. Measured on one core with writes of 15,000
-rows: 128 ms at 16 MB, 250 ms at 32 MB, 380 ms at 64 MB for that write alone, while queries went on (13 ms at most); the
-work a row is 5 % less with 64 MB than with 16 MB. After a crash 32 MB are read back in 0.2 s."""
+"""Size of the write-ahead log at which a write also moves it into the file. Measured on one core with writes of 15,000
+rows: that write alone takes 128 ms at 16 MB, 250 ms at 32 MB and 380 ms at 64 MB, while queries continue (delayed by 13
+ms at most). The work per row is 5 % less with 64 MB than with 16 MB. After a crash, 32 MB are read back in 0.2 s."""
 
 CLOSE_S = 10.0
-"""Readers get this long to stop after an interrupt; DuckDB looks for one every few milliseconds."""
+"""Time that readers get to stop after an interrupt. DuckDB checks for one every few milliseconds."""
 
 INTERRUPT_S = 0.02
-"""A query that was just about to start does not notice an interrupt: it is told again after this time."""
+"""A query that was just about to start does not notice an interrupt. It is interrupted again after this time."""
 
 UNREADABLE = ("not a valid DuckDB", "orrupt", "checksum", "WAL", "enough bytes", "orage version", "Extension")
-"""What DuckDB says of a file that is damaged, newer than itself, or another program's (it has extensions for some)."""
+"""Text in DuckDB's error for a file that is damaged, newer than DuckDB, or of another program (extensions exist for
+some)."""
 
-Config = dict[str, str | bool | int | float | list[str]]
+DuckdbConfig = dict[str, str | bool | int | float | list[str]]
 
 
-class Reader:
-    """A snapshot of the database for one reading: all its queries see the same commit."""
+class SnapshotReader:
+    """A snapshot of the database for one read. All its queries see the same commit."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
         self._busy = threading.Lock()
-        self._stopped = False
+        self._interrupted = False
 
-    def offer(self, name: str, columns: Mapping[str, Array]) -> None:
-        """Makes arrays readable as a table."""
+    def select_series(self, ids: Iterable[int], **columns: Array) -> None:
+        """Make the table `wanted` of these series ids, with further columns in their order."""
         with self._querying():
-            self._connection.register(name, dict(columns))
+            self._connection.register("wanted", {"id": np.array(list(ids), np.int32), **columns})
 
     def fetch(self, sql: str, *parameters: object) -> dict[str, Array]:
-        """The columns of the answer."""
+        """Return the columns of the answer."""
         with self._querying():
             columns: dict[str, Array] = self._connection.execute(sql, parameters).fetchnumpy()
             return columns
 
-    def stop(self) -> None:
-        """Interrupts the query under way and refuses later ones; from any thread."""
-        self._stopped = True
-        # A reader that is done may be closed already: then there is nothing to interrupt.
+    def interrupt(self) -> None:
+        """Interrupt the running query and refuse later ones. Any thread may call it."""
+        self._interrupted = True
+        # A reader that has finished may be closed already. Then there is nothing to interrupt.
         with contextlib.suppress(duckdb.ConnectionException):
             self._connection.interrupt()
 
-    def end(self) -> bool:
-        """Lets go of the snapshot where no query is under way; from any thread, after `stop`. Tells whether it did."""
+    def release(self) -> bool:
+        """Release the snapshot if no query is running, and return True if it did. Any thread may call it, after
+        `interrupt`."""
         if not self._busy.acquire(blocking=False):
             return False
         try:
@@ -74,24 +77,24 @@ class Reader:
     @contextlib.contextmanager
     def _querying(self) -> Iterator[None]:
         with self._busy:
-            if self._stopped:
+            if self._interrupted:
                 raise duckdb.InterruptException
             yield
 
 
 class Database:
-    """An open DuckDB file. `writer` is the connection of the one thread that writes."""
+    """An open DuckDB file. `writer` is the connection of the only thread that writes."""
 
     def __init__(self, path: Path, *, memory_limit: str, threads: int) -> None:
-        """Opens the file, and makes it first where there is none. Raises StoreUnavailable."""
+        """Open the file, and create it if it does not exist. Raises StoreUnavailable."""
         self.path = path
-        config: Config = {
+        config: DuckdbConfig = {
             "memory_limit": memory_limit,
             "threads": threads,
-            # Eight more threads that only help where the file is far away.
+            # Eight more threads, which only help if the file is on a remote system.
             "async_threads": 0,
             "wal_autocheckpoint": f"{WAL_BYTES}B",
-            # The hub asks nobody on the network for extensions.
+            # The hub downloads no extensions.
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
         }
@@ -103,75 +106,105 @@ class Database:
         except (duckdb.Error, OSError) as error:
             raise explain(error, path) from error
         self._changed = threading.Condition()
-        self._readers: set[Reader] = set()
+        self._readers: set[SnapshotReader] = set()
         self._closed = False
 
     @contextlib.contextmanager
-    def reader(self) -> Iterator[Reader]:
-        """A snapshot of its own. Raises StoreUnavailable."""
+    def reader(self) -> Iterator[SnapshotReader]:
+        """Open a reader of a snapshot. Raises StoreUnavailable."""
         with self._changed:
             if self._closed:
                 raise StoreUnavailable("the store is closed")
             connection = self._root.cursor()
-            reader = Reader(connection)
+            reader = SnapshotReader(connection)
             self._readers.add(reader)
         try:
             connection.execute("BEGIN")
             yield reader
         finally:
-            # This ends the transaction, too.
+            # This also ends the transaction.
             connection.close()
             with self._changed:
                 self._readers.discard(reader)
                 self._changed.notify_all()
 
     def close(self) -> None:
-        """Interrupts the readers, brings the write-ahead log into the file and lets go of it."""
+        """Interrupt the readers, move the write-ahead log into the file and close it."""
         end = time.monotonic() + CLOSE_S
         with self._changed:
             self._closed = True
             while self._readers and time.monotonic() < end:
                 for reader in self._readers:
-                    reader.stop()
-                # Between two pieces of a scan nobody is there who could end its reader.
-                self._readers = {reader for reader in self._readers if not reader.end()}
+                    reader.interrupt()
+                # Between two pieces of a scan, no code runs that could end its reader.
+                self._readers = {reader for reader in self._readers if not reader.release()}
                 self._changed.wait(INTERRUPT_S)
         self.writer.close()
         self._root.close()
 
 
+class Cancellation:
+    """Cancels a read that runs in a thread, or has not begun, from the event loop."""
+
+    def __init__(self) -> None:
+        self.is_cancelled = False
+        self.reason: str | None = None
+        self._reader: SnapshotReader | None = None
+
+    def cancel(self, reason: str | None = None) -> bool:
+        """Cancel the read and return True if it had begun. With a reason, its caller gets StoreUnavailable."""
+        self.is_cancelled = True
+        self.reason = reason
+        if self._reader is None:
+            return False
+        self._reader.interrupt()
+        # Between two pieces of a scan, no other code would release the tables.
+        self._reader.release()
+        return True
+
+    @contextlib.contextmanager
+    def open_reader(self, database: Database) -> Iterator[SnapshotReader]:
+        """Open a reader that `cancel` interrupts."""
+        with database.reader() as reader:
+            # One of the two sees the other: this the cancellation, or the cancellation this reader.
+            self._reader = reader
+            if self.is_cancelled:
+                reader.interrupt()
+            yield reader
+
+
 @contextlib.contextmanager
 def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """What the block does is committed, or nothing of it."""
+    """Commit the work of the block, or none of it."""
     connection.execute("BEGIN")
     try:
         yield
         connection.execute("COMMIT")
     except BaseException:
-        # A failed commit has ended its transaction itself.
+        # A failed commit has ended its transaction already.
         with contextlib.suppress(duckdb.Error):
             connection.execute("ROLLBACK")
         raise
 
 
 def size_bytes(path: Path) -> int:
-    """Bytes on disk, with the write-ahead log."""
-    return sum(part.stat().st_size for part in (path, _wal(path)) if part.exists())
+    """Return the bytes on disk, including the write-ahead log."""
+    return sum(rows_of_type.stat().st_size for rows_of_type in (path, _wal(path)) if rows_of_type.exists())
 
 
 def wal_bytes(path: Path) -> int:
-    """Bytes of the write-ahead log."""
+    """Return the bytes of the write-ahead log."""
     return _wal(path).stat().st_size if _wal(path).exists() else 0
 
 
 def remove(path: Path) -> None:
-    """Removes a file that was being made, with its write-ahead log."""
+    """Remove an unfinished file and its write-ahead log."""
     path.unlink(missing_ok=True)
     _wal(path).unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:
-    """Brings a file, or what a directory says of its files, to the disk."""
+    """Flush a file or a directory to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -180,30 +213,32 @@ def sync(path: Path) -> None:
 
 
 def explain(error: Exception, path: Path) -> StoreUnavailable:
-    """What an error of DuckDB or the system means for the operator, and what to do."""
-    said = str(error).partition("\n")[0]
-    if "Could not set lock" in said:
-        advice = f"{path} is in use by another process: end it, and the hub goes on by itself"
-    elif "No space left" in said or "Disk quota" in said:
-        advice = f"no room on the disk of {path}: make room, and the hub goes on by itself"
+    """Return an error of DuckDB or the system as StoreUnavailable, with what it means and what to do."""
+    text = str(error).partition("\n")[0]
+    if "Could not set lock" in text:
+        advice = f"{path} is in use by another process: end that process, and the hub continues by itself"
+    elif "No space left" in text or "Disk quota" in text:
+        advice = f"no room on the disk of {path}: free some space, and the hub continues by itself"
     elif isinstance(error, duckdb.OutOfMemoryException):
         advice = "DuckDB's memory limit is too small for this: raise store.memory_limit"
     elif isinstance(error, duckdb.InterruptException):
-        advice = "the reading was interrupted"
-    elif any(sign in said for sign in UNREADABLE):
+        advice = "the query was interrupted"
+    elif any(sign in text for sign in UNREADABLE):
         advice = (
-            f"{path} cannot be read: put a copy back, or move it and its .wal file away and restart the hub, "
-            "which then begins a new one with what the journal still has"
+            f"{path} cannot be read: restore a copy of it, or move it and its .wal file away and restart the hub, "
+            "which then creates a new file from the entries that are still in the journal"
         )
     else:
         advice = str(path)
-    return StoreUnavailable(f"{advice} ({said})")
+    return StoreUnavailable(f"{advice} ({text})")
 
 
-def _create(path: Path, config: Config) -> None:
-    """A new file appears complete or not at all: DuckDB does not open one that a crash left half made."""
+def _create(path: Path, config: DuckdbConfig) -> None:
+    """Create the file completely or not at all: DuckDB does not open a file that a crash left half made."""
     if _wal(path).exists():
-        raise StoreUnavailable(f"{_wal(path)} is without its {path.name}: put that back, or move the .wal file away")
+        raise StoreUnavailable(
+            f"{_wal(path)} exists without its {path.name}: restore that file, or move the .wal file away"
+        )
     making = path.with_name(path.name + ".new")
     remove(making)
     with duckdb.connect(making, config=config) as connection:

@@ -1,28 +1,51 @@
-"""Readings out of the tables: raw where they are few, else reduced so that every minimum and maximum stays."""
+"""Queries and scans of the tables.
+
+A query returns raw readings where they are few, and otherwise reduces them so that every minimum and maximum stays. A
+scan returns every reading of many series and holds a bounded part of them in memory.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from hub.model.batch import Series
-from hub.model.store import History, HistoryQuery, SeriesHistory
+from hub.model.store import SCAN_READINGS, Aggregate, History, HistoryQuery, SeriesHistory
 from hub.storage.duckdb import schema
-from hub.storage.duckdb.aggregate import read_aggregate
-from hub.storage.duckdb.answer import Found, Range, nothing, parts, plain, range_of, resolution_name
-from hub.storage.duckdb.columns import Array
-from hub.storage.duckdb.database import Reader
-from hub.storage.duckdb.plan import Resolution, plan, resolution_for
-from hub.storage.duckdb.sources import Sources, find_sources
+from hub.storage.duckdb.columns import slices_by_series
+from hub.storage.duckdb.database import SnapshotReader
+from hub.storage.duckdb.query_plan import QuerySources, plan_tables, read_sources, resolution_for
+from hub.storage.duckdb.schema import Resolution
 from hub.storage.duckdb.summary import Span
-from hub.storage.question import MAX_READINGS, MAX_TEXT_BYTES, MIN_POINTS_WITH_ENDS, check, too_long, too_many
+from hub.storage.query import (
+    MAX_READINGS,
+    MAX_TEXT_BYTES,
+    NUMBERS,
+    Array,
+    Intervals,
+    SeriesResolution,
+    TimeRange,
+    check_query,
+    clip_range,
+    divide,
+    empty_history,
+    has_ends,
+    interval_count,
+    interval_width,
+    series_history,
+    too_many_readings,
+    too_much_text,
+)
 from wire.limits import MAX_TIME_NS
-from wire.model import MetricType, Value
+from wire.model import MetricType
 
-# Interval `part` of a series; what lies outside of its intervals belongs to the nearest one.
-PART = "greatest(0, least(intervals - 1, (time_ns - from_ns) // width_ns))"
+HistoryById = dict[int, SeriesHistory]
+"""Answers by series id. Series without a reading in the range are left out."""
+
+# The number of the interval of a reading. A reading outside of all intervals belongs to the nearest one.
+INTERVAL_NUMBER = "greatest(0, least(intervals - 1, (time_ns - from_ns) // width_ns))"
 
 ENDS = (
     "min(time_ns) AS first_ns, arg_min(value, time_ns) AS first_value, "
@@ -35,187 +58,342 @@ PEAKS = (
 
 
 def read_history(
-    reader: Reader, query: HistoryQuery, spans: Mapping[int, Span], *, max_readings: int = MAX_READINGS
+    reader: SnapshotReader, query: HistoryQuery, spans: Mapping[int, Span], *, max_readings: int = MAX_READINGS
 ) -> History:
-    """Answers a query from the reader's snapshot.
+    """Answer a query from the reader's snapshot.
 
-    Raises ValueError for less points than MIN_POINTS, and StoreError for more than `max_readings` without points and
-    for an aggregate that is not for the type of one of the series.
+    Raises ValueError for fewer points than MIN_POINTS, and StoreError for more than `max_readings` raw readings or for
+    an aggregate that does not apply to the type of a series.
 
-    `spans` is what is known of the series. It may be older or newer than the snapshot, since it only decides where the
-    intervals lie and which way is tried first.
+    `spans` may be older or newer than the snapshot: it only decides where the intervals lie and which way is tried
+    first.
     """
-    check(query)
-    within = range_of(query.start_ns, query.end_ns)
-    sources = find_sources(reader)
-    found: Found = {}
-    if within.first_ns <= within.last_ns:
+    check_query(query)
+    time_range = clip_range(query.start_ns, query.end_ns)
+    sources = read_sources(reader)
+    found: HistoryById = {}
+    if not time_range.is_empty:
         for type in schema.TYPES:
             wanted = {series.id: series for series in query.series if series.type == type}
-            if wanted:
-                reading = _Reading(sources, type, within)
-                if query.points is None:
-                    if type == "string" and reading.text_bytes(wanted) > MAX_TEXT_BYTES:
-                        raise too_long()
-                    found |= reading.all(wanted, max_readings + 1)
-                elif query.aggregate != "minmax":
-                    found |= read_aggregate(sources, type, wanted, query, within, query.points)
-                else:
-                    found |= reading.some(wanted, query.points, spans)
-        if query.points is None and sum(len(part.times_ns) for part in found.values()) > max_readings:
-            raise too_many(max_readings)
-    return History(sources.cursor, [found.get(series.id) or nothing(series) for series in query.series])
-
-
-class _Reading(NamedTuple):
-    """One type's part of a query. Series without a reading in the range are not in the answers."""
-
-    sources: Sources
-    type: MetricType
-    within: Range
-
-    def some(self, wanted: Mapping[int, Series], points: int, spans: Mapping[int, Span]) -> Found:
-        """At most so many points of each series."""
-        if self.within.first_ns < self.sources.held.raw_from_ns:
-            return self._without_raw(wanted, points)
-        # The scan is the work, so each series' readings are found once: as they are where few are expected.
-        few = {id: series for id, series in wanted.items() if self._expected(spans.get(id)) <= points}
-        many = {id: series for id, series in wanted.items() if id not in few}
-        found: Found = {}
-        if few:
-            limit = points * len(few)
-            whole = self.all(few, limit + 1)
-            if sum(len(part.times_ns) for part in whole.values()) <= limit:
-                found = {id: part for id, part in whole.items() if len(part.times_ns) <= points}
-                many |= {id: few[id] for id in whole if id not in found}
+            if not wanted:
+                continue
+            type_query = _TypeQuery(sources, type, time_range, wanted)
+            if query.points is None:
+                if type == "string" and type_query.text_bytes() > MAX_TEXT_BYTES:
+                    raise too_much_text()
+                found |= type_query.raw(wanted, max_readings + 1)
+            elif query.aggregate == "minmax":
+                found |= type_query.reduced(query.points, spans)
             else:
-                many |= few
-        placed: dict[Resolution, dict[int, tuple[int, int]]] = {}
-        for id in many:
-            start_ns, width_ns = self._intervals(spans.get(id), self._parts(points))
-            placed.setdefault(resolution_for(width_ns, None), {})[id] = start_ns, width_ns
-        for resolution, intervals in placed.items():
-            reduced, small = self._reduced(many, points, intervals, resolution)
-            found |= reduced
-            if small:
-                found |= self.all(small)
-        return found
+                found |= type_query.aggregated(query, query.points)
+        if query.points is None and sum(len(history.times_ns) for history in found.values()) > max_readings:
+            raise too_many_readings(max_readings)
+    return History(sources.cursor, [found.get(series.id) or empty_history(series) for series in query.series])
 
-    def _without_raw(self, wanted: Mapping[int, Series], points: int) -> Found:
-        """At most so many points of each series, where the range begins before the raw readings do."""
-        ids = np.array(sorted(wanted), np.int32)
-        self.sources.reader.offer("wanted", {"id": ids})
-        relation = self.sources.pieces(self.type, plan(self.within, "hour", self.sources.held))
-        ends = self.sources.reader.fetch(
-            f"SELECT series, min(first_ns) AS oldest, max(last_ns) AS newest FROM ({relation}) GROUP BY series"
-        )
-        placed: dict[Resolution, dict[int, tuple[int, int]]] = {}
-        for id, oldest_ns, newest_ns in zip(*(column.tolist() for column in ends.values()), strict=True):
-            start_ns, width_ns = self._intervals(Span(0, oldest_ns, newest_ns), self._parts(points))
-            placed.setdefault(resolution_for(width_ns, None), {})[id] = start_ns, width_ns
-        found: Found = {}
-        for resolution, intervals in placed.items():
-            found |= self._reduced(wanted, points, intervals, resolution)[0]
-        return found
 
-    def text_bytes(self, wanted: Mapping[int, Series]) -> int:
-        """The length of all strings."""
-        self.sources.reader.offer("wanted", {"id": np.array(sorted(wanted), np.int32)})
+READING_AGGREGATES: dict[Aggregate, str] = {
+    "avg": "avg(value)",
+    "min": "min(value)",
+    "max": "max(value)",
+    "first": "arg_min(value, time_ns)",
+    "last": "arg_max(value, time_ns)",
+    "count": "count(*)",
+}
+
+PIECE_AGGREGATES: dict[Aggregate, str] = {
+    "avg": "sum(sum) / sum(readings)",
+    "min": "min(low)",
+    "max": "max(high)",
+    "first": "arg_min(first, first_ns)",
+    "last": "arg_max(last, last_ns)",
+    "count": "sum(readings)::BIGINT",
+}
+
+
+class _TypeQuery(NamedTuple):
+    """The part of a query for the series of one type. Series without a reading in the range are not in the answers."""
+
+    sources: QuerySources
+    type: MetricType
+    time_range: TimeRange
+    wanted: Mapping[int, Series]
+
+    def reduced(self, points: int, spans: Mapping[int, Span]) -> HistoryById:
+        """Return at most `points` points of each series, the extremes of each interval among them."""
+        if self.time_range.first_ns < self.sources.tier_starts.raw_from_ns:
+            spans = self._spans_from_rollups()
+            return self._reduce({id: self._divide(span, points) for id, span in spans.items()}, points)
+        # The scan is the main cost, so each series is read once: unreduced if few readings are expected.
+        found: HistoryById = {}
+        likely_few = {id: series for id, series in self.wanted.items() if self._expected(spans.get(id)) <= points}
+        many = self.wanted.keys() - likely_few.keys()
+        if likely_few:
+            limit = points * len(likely_few)
+            unreduced = self.raw(likely_few, limit + 1)
+            if sum(len(history.times_ns) for history in unreduced.values()) <= limit:
+                found = {id: history for id, history in unreduced.items() if len(history.times_ns) <= points}
+                many |= unreduced.keys() - found.keys()
+            else:
+                many |= likely_few.keys()
+        return found | self._reduce({id: self._divide(spans.get(id), points) for id in many}, points)
+
+    def aggregated(self, query: HistoryQuery, points: int) -> HistoryById:
+        """Return one value for each of `points` equal intervals that has readings.
+
+        A bucket of a rollup counts to the interval in which it begins. The bucket in which the range begins counts to
+        the first interval.
+        """
+        width_ns = interval_width(query, points)
+        resolution = resolution_for(width_ns, query.start_ns)
+        table_ranges = plan_tables(self.time_range, resolution, self.sources.tier_starts)
+        if [table_range.table for table_range in table_ranges] == ["raw"]:
+            values, relation = READING_AGGREGATES, self.sources.readings(self.type, table_ranges)
+        else:
+            values, relation = PIECE_AGGREGATES, self.sources.pieces(self.type, table_ranges)
+        self.sources.reader.select_series(self.wanted)
+        # A range that begins before 1970 may exceed 63 bits of nanoseconds.
+        time_ns = "time_ns" if query.start_ns >= 0 else "time_ns::HUGEINT"
         columns = self.sources.reader.fetch(
-            f"SELECT coalesce(sum(strlen(value)), 0)::BIGINT AS bytes FROM {schema.raw(self.type)} "
+            f"SELECT series, greatest(0, ({time_ns} - ?) // ?)::INTEGER AS number, {values[query.aggregate]} AS result,"
+            f" max(resolution) AS resolution FROM ({relation}) GROUP BY series, number "
+            f"{'HAVING NOT isnan(result)' if query.aggregate == 'avg' else ''} ORDER BY series, number",
+            *(query.start_ns, width_ns),
+        )
+        times_ns = query.start_ns + columns["number"].astype(np.int64) * width_ns
+        return {
+            id: series_history(
+                self.wanted[id],
+                times_ns[rows],
+                columns["result"][rows],
+                _resolution_name(columns["resolution"][rows]),
+            )
+            for id, rows in slices_by_series(columns["series"])
+        }
+
+    def raw(self, wanted: Mapping[int, Series], limit: int | None = None) -> HistoryById:
+        """Return every reading of these series; with a limit, any `limit` of them."""
+        self.sources.reader.select_series(wanted)
+        columns = self.sources.reader.fetch(
+            f"SELECT * FROM (SELECT series, time_ns, value FROM {schema.table('raw', self.type)} "
+            f"JOIN wanted ON series = id WHERE time_ns BETWEEN ? AND ? {'' if limit is None else f'LIMIT {limit}'}) "
+            "ORDER BY series, time_ns",
+            *self.time_range,
+        )
+        return {
+            id: series_history(wanted[id], columns["time_ns"][rows], columns["value"][rows], "raw")
+            for id, rows in slices_by_series(columns["series"])
+        }
+
+    def text_bytes(self) -> int:
+        """Return the length of all strings in the range."""
+        self.sources.reader.select_series(self.wanted)
+        columns = self.sources.reader.fetch(
+            f"SELECT coalesce(sum(strlen(value)), 0)::BIGINT AS bytes FROM {schema.table('raw', self.type)} "
             "JOIN wanted ON series = id WHERE time_ns BETWEEN ? AND ?",
-            *self.within,
+            *self.time_range,
         )
         return int(columns["bytes"][0])
 
-    def all(self, wanted: Mapping[int, Series], limit: int | None = None) -> Found:
-        """Every reading; with a limit, any so many of them."""
-        self.sources.reader.offer("wanted", {"id": np.array(sorted(wanted), np.int32)})
-        columns = self.sources.reader.fetch(
-            f"SELECT * FROM (SELECT series, time_ns, value FROM {schema.raw(self.type)} JOIN wanted ON series = id "
-            f"WHERE time_ns BETWEEN ? AND ? {'' if limit is None else f'LIMIT {limit}'}) ORDER BY series, time_ns",
-            *self.within,
+    def _spans_from_rollups(self) -> dict[int, Span]:
+        """Return the ends of each series, for a range that begins before the raw readings."""
+        self.sources.reader.select_series(self.wanted)
+        relation = self.sources.pieces(self.type, plan_tables(self.time_range, "hour", self.sources.tier_starts))
+        ends = self.sources.reader.fetch(
+            f"SELECT series, min(first_ns) AS oldest, max(last_ns) AS newest FROM ({relation}) GROUP BY series"
         )
-        times_ns, values = columns["time_ns"], columns["value"]
-        return {
-            id: SeriesHistory(wanted[id], times_ns[part], plain(self.type, values[part]), "raw")
-            for id, part in parts(columns["series"])
-        }
+        rows = zip(*(column.tolist() for column in ends.values()), strict=True)
+        return {id: Span(0, oldest_ns, newest_ns) for id, oldest_ns, newest_ns in rows}
 
-    def _reduced(
-        self,
-        wanted: Mapping[int, Series],
-        points: int,
-        intervals: Mapping[int, tuple[int, int]],
-        resolution: Resolution,
-    ) -> tuple[Found, dict[int, Series]]:
-        """Reduced series, by where their intervals begin and how long they are; and those that have no more raw
-        readings than points."""
-        peaks = self.type in schema.NUMBERS
-        planned = plan(self.within, resolution, self.sources.held)
-        ids = sorted(intervals)
-        starts, widths = zip(*(intervals[id] for id in ids), strict=True)
-        self.sources.reader.offer(
-            "wanted",
-            {
-                "id": np.array(ids, np.int32),
-                "from_ns": np.array(starts, np.int64),
-                "width_ns": np.array(widths, np.int64),
-            },
-        )
-        columns = self.sources.reader.fetch(
-            f"SELECT series, {PART.replace('intervals', str(self._parts(points)))} AS part, count(*) AS readings, "
-            f"max(resolution) AS resolution, {ENDS}{f', {PEAKS}' if peaks else ''} "
-            f"FROM ({self.sources.readings(self.type, planned)}) JOIN wanted ON series = id "
-            "WHERE time_ns BETWEEN ? AND ? GROUP BY series, part ORDER BY series, part",
-            *self.within,
-        )
-        found: Found = {}
-        small = {}
-        for id, part in parts(columns["series"]):
-            made_of = resolution_name(columns["resolution"][part])
-            if made_of == "reduced" and columns["readings"][part].sum() <= points:
-                small[id] = wanted[id]
-                continue
-            found[id] = SeriesHistory(
-                wanted[id], *self._points(columns, part, ends=peaks and points >= MIN_POINTS_WITH_ENDS), made_of
-            )
-        return found, small
+    def _reduce(self, divided: Mapping[int, Intervals], points: int) -> HistoryById:
+        """Return reduced series. A series with at most `points` readings, all of them raw, is returned unreduced."""
+        by_resolution: dict[Resolution, dict[int, Intervals]] = {}
+        for id, intervals in divided.items():
+            by_resolution.setdefault(resolution_for(intervals.width_ns, None), {})[id] = intervals
+        reduced: HistoryById = {}
+        small: dict[int, Series] = {}
+        for resolution, intervals_by_id in by_resolution.items():
+            columns = self._fetch_intervals(intervals_by_id, points, resolution)
+            for id, rows in slices_by_series(columns["series"]):
+                made_of = _resolution_name(columns["resolution"][rows])
+                if made_of == "reduced" and columns["readings"][rows].sum() <= points:
+                    small[id] = self.wanted[id]
+                else:
+                    times_ns, values = _points(columns, rows, ends=has_ends(self.type, points))
+                    reduced[id] = series_history(self.wanted[id], times_ns, values, made_of)
+        return reduced | (self.raw(small) if small else {})
 
-    def _parts(self, points: int) -> int:
-        """The number of intervals: each gives two points, and ends may need two more."""
-        ends = self.type in schema.NUMBERS and points >= MIN_POINTS_WITH_ENDS
-        return (points - 2 if ends else points) // 2
-
-    def _points(self, columns: Mapping[str, Array], part: slice, *, ends: bool) -> tuple[Array, list[Value] | Array]:
-        """The points of one series' intervals, in order of time."""
-        names = ("low", "high") if "low_ns" in columns else ("first", "last")
-        (early_ns, early), (late_ns, late) = (
-            (columns[f"{name}_ns"][part], columns[f"{name}_value"][part]) for name in names
+    def _fetch_intervals(
+        self, intervals_by_id: Mapping[int, Intervals], points: int, resolution: Resolution
+    ) -> dict[str, Array]:
+        """Return the ends and, of numbers, the extremes of each interval of these series."""
+        ids = sorted(intervals_by_id)
+        starts, widths = zip(*(intervals_by_id[id] for id in ids), strict=True)
+        self.sources.reader.select_series(ids, from_ns=np.array(starts, np.int64), width_ns=np.array(widths, np.int64))
+        number = INTERVAL_NUMBER.replace("intervals", str(interval_count(self.type, points)))
+        table_ranges = plan_tables(self.time_range, resolution, self.sources.tier_starts)
+        return self.sources.reader.fetch(
+            f"SELECT series, {number} AS number, count(*) AS readings, "
+            f"max(resolution) AS resolution, {ENDS}{f', {PEAKS}' if self.type in NUMBERS else ''} "
+            f"FROM ({self.sources.readings(self.type, table_ranges)}) JOIN wanted ON series = id "
+            "WHERE time_ns BETWEEN ? AND ? GROUP BY series, number ORDER BY series, number",
+            *self.time_range,
         )
-        swapped = early_ns > late_ns
-        times_ns = np.stack([np.where(swapped, late_ns, early_ns), np.where(swapped, early_ns, late_ns)], 1).ravel()
-        values = np.stack([np.where(swapped, late, early), np.where(swapped, early, late)], 1).ravel()
-        if ends:
-            begin, end = part.start, part.stop - 1
-            times_ns = np.concatenate([columns["first_ns"][[begin]], times_ns, columns["last_ns"][[end]]])
-            values = np.concatenate([columns["first_value"][[begin]], values, columns["last_value"][[end]]])
-        # One reading may be an interval's minimum and its maximum, and an end besides.
-        new = np.ones(len(times_ns), np.bool_)
-        new[1:] = (times_ns[1:] != times_ns[:-1]) | (values[1:] != values[:-1])
-        return times_ns[new], plain(self.type, values[new])
 
     def _expected(self, span: Span | None) -> float:
-        """About how many readings of a series are in the range, if they came evenly."""
+        """Return the expected number of readings in the range if the readings are evenly spaced."""
         if span is None:
             return 0
-        common_ns = min(self.within.last_ns, span.newest_ns) - max(self.within.first_ns, span.oldest_ns) + 1
+        common_ns = min(self.time_range.last_ns, span.newest_ns) - max(self.time_range.first_ns, span.oldest_ns) + 1
         return span.readings * max(0, common_ns) / (span.newest_ns - span.oldest_ns + 1)
 
-    def _intervals(self, span: Span | None, intervals: int) -> tuple[int, int]:
-        """Where a series' intervals begin and how long they are: they divide the part of the range that has data."""
-        first_ns, last_ns = self.within
+    def _divide(self, span: Span | None, points: int) -> Intervals:
+        """Return the intervals of a series. They divide the part of the range that has data."""
+        first_ns, last_ns = self.time_range
         if span is not None and span.newest_ns >= first_ns and span.oldest_ns <= last_ns:
             first_ns, last_ns = max(first_ns, span.oldest_ns), min(last_ns, span.newest_ns)
-        # All time in one interval would be one nanosecond too long; what it leaves over belongs to it all the same.
-        return first_ns, min((last_ns - first_ns) // intervals + 1, MAX_TIME_NS)
+        from_ns, width_ns = divide(TimeRange(first_ns, last_ns), self.type, points)
+        # All of time in one interval would be one nanosecond too long; the rest belongs to that interval anyway.
+        return Intervals(from_ns, min(width_ns, MAX_TIME_NS))
+
+
+def _points(columns: Mapping[str, Array], rows: slice, *, ends: bool) -> tuple[Array, Array]:
+    """Return the points of one series' intervals in time order."""
+    names = ("low", "high") if "low_ns" in columns else ("first", "last")
+    (early_ns, early), (late_ns, late) = (
+        (columns[f"{name}_ns"][rows], columns[f"{name}_value"][rows]) for name in names
+    )
+    swapped = early_ns > late_ns
+    times_ns = np.stack([np.where(swapped, late_ns, early_ns), np.where(swapped, early_ns, late_ns)], 1).ravel()
+    values = np.stack([np.where(swapped, late, early), np.where(swapped, early, late)], 1).ravel()
+    if ends:
+        first, last = rows.start, rows.stop - 1
+        times_ns = np.concatenate([columns["first_ns"][[first]], times_ns, columns["last_ns"][[last]]])
+        values = np.concatenate([columns["first_value"][[first]], values, columns["last_value"][[last]]])
+    # One reading may be the minimum, the maximum and an end at the same time.
+    new = np.ones(len(times_ns), np.bool_)
+    new[1:] = (times_ns[1:] != times_ns[:-1]) | (values[1:] != values[:-1])
+    return times_ns[new], values[new]
+
+
+def _resolution_name(resolutions: Array) -> SeriesResolution:
+    """Return the coarsest of these resolutions (0 raw, 1 minutes, 2 hours)."""
+    names: tuple[SeriesResolution, ...] = ("reduced", "minute", "hour")
+    return names[int(resolutions.max())]
+
+
+SCAN_BYTES = 128_000_000
+"""Memory of the readings that one pass over the tables returns: 4 million numbers. A pass over 100 million readings
+in order of arrival takes about 0.3 s; with half as much, the passes would cost more than the sorting."""
+
+ROW_BYTES = 32
+"""Memory of one reading while it is sorted, without the text of a string."""
+
+TEXT_COPIES = 3
+"""A string exists as DuckDB's text, as numpy's object and as the object of the sorted answer."""
+
+
+class _SeriesSize(NamedTuple):
+    """The readings of a series in the range, their bytes, and the bytes of the largest one."""
+
+    readings: int
+    bytes: int
+    largest_bytes: int
+
+
+def scan_history(
+    reader: SnapshotReader,
+    series: Sequence[Series],
+    time_range: TimeRange,
+    *,
+    max_bytes: int = SCAN_BYTES,
+    piece_readings: int = SCAN_READINGS,
+) -> Iterator[SeriesHistory]:
+    """Yield every reading of the snapshot in pieces: one series after the other, in time order.
+
+    Readings of one time come in order of arrival. Neighbouring series are read together while they fit into
+    `max_bytes`. A series that does not fit alone is read in pages.
+    """
+    sizes = _sizes(reader, series, time_range)
+    group: list[Series] = []
+    group_bytes = 0
+    for item in series:
+        size = sizes.get(item.id)
+        if size is None:
+            continue
+        if group and group_bytes + size.bytes > max_bytes:
+            yield from _read_together(reader, group, time_range, piece_readings)
+            group, group_bytes = [], 0
+        if size.bytes > max_bytes:
+            page_readings = max(1, max_bytes // size.largest_bytes)
+            yield from _read_pages(reader, item, time_range, page_readings, piece_readings)
+        else:
+            group.append(item)
+            group_bytes += size.bytes
+    yield from _read_together(reader, group, time_range, piece_readings)
+
+
+def _sizes(reader: SnapshotReader, series: Sequence[Series], time_range: TimeRange) -> dict[int, _SeriesSize]:
+    sizes: dict[int, _SeriesSize] = {}
+    for type, ids in _ids_by_type(series):
+        text = f"{TEXT_COPIES} * strlen(value)" if type == "string" else "0"
+        reader.select_series(ids)
+        columns = reader.fetch(
+            f"SELECT series, count(*) AS readings, {ROW_BYTES} * count(*) + sum({text}) AS bytes, "
+            f"{ROW_BYTES} + max({text}) AS largest FROM {schema.table('raw', type)} JOIN wanted ON series = id "
+            "WHERE time_ns BETWEEN ? AND ? GROUP BY series",
+            *time_range,
+        )
+        for id, *size in zip(*(columns[name].tolist() for name in columns), strict=True):
+            sizes[id] = _SeriesSize(*map(int, size))
+    return sizes
+
+
+def _read_together(
+    reader: SnapshotReader, group: Sequence[Series], time_range: TimeRange, piece_readings: int
+) -> Iterator[SeriesHistory]:
+    """Yield all readings of several series."""
+    found: dict[int, tuple[Array, Array]] = {}
+    for type, ids in _ids_by_type(group):
+        reader.select_series(ids)
+        # The bounds of the ids, beside the join, skip whole row groups where rows are sorted by series.
+        columns = reader.fetch(
+            f"SELECT series, time_ns, value FROM {schema.table('raw', type)} AS raw JOIN wanted ON series = id "
+            "WHERE time_ns BETWEEN ? AND ? AND series BETWEEN ? AND ? ORDER BY series, time_ns, raw.rowid",
+            *time_range,
+            ids[0],
+            ids[-1],
+        )
+        for id, rows in slices_by_series(columns["series"]):
+            found[id] = columns["time_ns"][rows], columns["value"][rows]
+    for item in group:
+        yield from _split(item, *found.pop(item.id), piece_readings)
+
+
+def _read_pages(
+    reader: SnapshotReader, series: Series, time_range: TimeRange, page_readings: int, piece_readings: int
+) -> Iterator[SeriesHistory]:
+    """Yield all readings of one series. A page begins after the last reading of the previous page."""
+    after_ns, after_row = time_range.first_ns, -1
+    while True:
+        columns = reader.fetch(
+            f"SELECT time_ns, value, rowid FROM {schema.table('raw', series.type)} WHERE series = ? "
+            "AND time_ns BETWEEN ? AND ? AND (time_ns > ? OR rowid > ?) ORDER BY time_ns, rowid LIMIT ?",
+            *(series.id, after_ns, time_range.last_ns, after_ns, after_row, page_readings),
+        )
+        yield from _split(series, columns["time_ns"], columns["value"], piece_readings)
+        if len(columns["rowid"]) < page_readings:
+            return
+        after_ns, after_row = int(columns["time_ns"][-1]), int(columns["rowid"][-1])
+
+
+def _split(series: Series, times_ns: Array, values: Array, piece_readings: int) -> Iterator[SeriesHistory]:
+    for start in range(0, len(times_ns), piece_readings):
+        rows = slice(start, start + piece_readings)
+        yield series_history(series, times_ns[rows], values[rows], "raw")
+
+
+def _ids_by_type(series: Iterable[Series]) -> Iterator[tuple[MetricType, list[int]]]:
+    """Yield the sorted ids of the series of each type that has any."""
+    for type in schema.TYPES:
+        if ids := sorted({item.id for item in series if item.type == type}):
+            yield type, ids

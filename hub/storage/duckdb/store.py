@@ -29,46 +29,52 @@ from hub.model.store import (
     WriteResult,
 )
 from hub.storage.duckdb import schema
-from hub.storage.duckdb.answer import range_of
-from hub.storage.duckdb.database import INTERRUPT_S, Database, Reader, explain, size_bytes, wal_bytes
-from hub.storage.duckdb.history import read_history
-from hub.storage.duckdb.scan import scan_history
-from hub.storage.duckdb.stop import Stop
+from hub.storage.duckdb.database import (
+    INTERRUPT_S,
+    Cancellation,
+    Database,
+    SnapshotReader,
+    explain,
+    size_bytes,
+    wal_bytes,
+)
+from hub.storage.duckdb.history import read_history, scan_history
 from hub.storage.duckdb.summary import Span
 from hub.storage.duckdb.tables import Tables
-from hub.storage.duckdb.upkeep import Keep, Upkeep
-from hub.storage.priority import give_way
+from hub.storage.duckdb.upkeep import RetentionPeriods, Upkeep
+from hub.storage.query import clip_range
+from hub.storage.thread_priority import lower_priority
 
 READERS = 2
-"""Queries that are answered at the same time: a slow one does not hold up the others, and several slow ones leave the
-processor to those who take in data."""
+"""Queries that run at the same time. A slow query does not block the others, and several slow ones leave the processor
+to the intake of data."""
 
 MAX_WAITING = 1024
-"""Queries under way or waiting; beyond them callers are told that the store is busy. Each dashboard connection asks for
-one at a time."""
+"""Queries in progress or waiting. Beyond this number, a query fails because the store is busy. Each dashboard
+connection sends one at a time."""
 
 MAX_SCANS = 4
-"""Scans under way; beyond them callers are told that the store is busy. Each has 128 MB in memory, and holds on to the
-tables as they were when it began."""
+"""Scans in progress. Beyond this number, a scan fails because the store is busy. Each holds 128 MB in memory and a
+snapshot of the tables."""
 
 SCAN_WAL_BYTES = 512_000_000
-"""While a scan holds on to the tables, what comes in stays in the write-ahead log and in memory: DuckDB brings it into
-the file afterwards. At this size scans are ended: 30 million readings that came singly have come by then."""
+"""While a scan holds its snapshot, new data stays in the write-ahead log and in memory, and DuckDB moves it into the
+file afterwards. At this size, scans are ended: 30 million readings that came one by one have arrived by then."""
 
 MIN_FREE_BYTES = 64_000_000
-"""Free room on the disk below which nothing is written: twice the write-ahead log, which has to fit into the file as
-well. DuckDB gives up its open file when a checkpoint finds the disk full, and reads with it."""
+"""Free disk space below which nothing is written: twice the write-ahead log, which also has to fit into the file. If a
+checkpoint finds the disk full, DuckDB gives up its open file, and reads fail with it."""
 
 LONG_SCAN = (
-    "this reading took so long that too much came in meanwhile: take a shorter stretch of time or fewer series at "
-    "once, or try again when less comes in"
+    "the scan was ended because too much data arrived while it ran: request a shorter time range or fewer series at "
+    "once, or try again when less data arrives"
 )
 
 UPKEEP_EVERY_S = 5.0
-"""Between two looks at what is to be rolled up or is too old."""
+"""Time between two checks for data to roll up or to delete."""
 
 STEP_REST_S = 0.6
-"""After a step of rolling up or deleting, which is 0.3 s at most: a third of the thread's time while it catches up."""
+"""Pause after an upkeep step, which takes 0.3 s at most: a third of the thread's time while it catches up."""
 
 log = structlog.get_logger(__name__)
 
@@ -77,15 +83,15 @@ T = TypeVar("T")
 
 
 class DuckdbStore:
-    """Implements hub.model.store.Store; an async context manager.
+    """A store in a DuckDB file. Implements hub.model.store.Store; an async context manager.
 
-    Entering begins to open the file and does not wait for it: the hub takes in data meanwhile, and where opening fails,
-    too. `open` tries again; it is the writer's to call. Readings wait for an opening under way, and where there is
-    none they raise StoreUnavailable with the reason.
+    Entering starts to open the file and does not wait for it: the hub takes in data meanwhile, and also if opening
+    fails. The writer calls `open`, which tries again. Reads wait for an opening in progress. If there is none, they
+    raise StoreUnavailable with the reason.
 
-    `registry` is the id of the registry that gives the series their ids; a file that was filled with those of another
-    one stays closed. `keep` says how long readings and their rollups are kept; without it, for ever. One thread writes,
-    READERS threads read, each with its own connection.
+    `registry` is the id of the registry that assigned the series ids. A file that was filled with another registry
+    stays closed. `retention` says how long readings and their rollups are kept; by default they are kept forever. One
+    thread writes and READERS threads read, each with its own connection.
     """
 
     def __init__(
@@ -95,7 +101,7 @@ class DuckdbStore:
         registry: str,
         memory_limit: str = "1GB",
         threads: int = 1,
-        keep: Keep | None = None,
+        retention: RetentionPeriods | None = None,
         min_free_bytes: int = MIN_FREE_BYTES,
         scan_wal_bytes: int = SCAN_WAL_BYTES,
     ) -> None:
@@ -105,166 +111,162 @@ class DuckdbStore:
         self._threads = threads
         self._min_free_bytes = min_free_bytes
         self._scan_wal_bytes = scan_wal_bytes
-        self._upkeep = Upkeep(keep or Keep())
-        self._upkeeping: asyncio.Task[None] | None = None
-        self._writer = ThreadPoolExecutor(1, "store-writer", initializer=give_way)
-        self._readers = ThreadPoolExecutor(READERS, "store-reader", initializer=give_way)
+        self._upkeep = Upkeep(retention or RetentionPeriods())
+        self._upkeep_task: asyncio.Task[None] | None = None
+        self._writer = ThreadPoolExecutor(1, "store-writer", initializer=lower_priority)
+        self._readers = ThreadPoolExecutor(READERS, "store-reader", initializer=lower_priority)
         self._opening: asyncio.Future[StoreCursor] | None = None
         self._waiting = 0
-        self._scans: set[Stop] = set()
-        # Set by the writer's thread, together: both or none.
+        self._scans: set[Cancellation] = set()
+        # The writer's thread sets both together.
         self._opened: tuple[Database, Tables] | None = None
-        self._trouble = "the store is not open yet"
+        self._problem = "the store is not open yet"
 
     async def __aenter__(self) -> Self:
         self._begin_opening()
-        self._upkeeping = asyncio.create_task(self._keep_up(), name="store upkeep")
-        self._upkeeping.add_done_callback(_report)
+        self._upkeep_task = asyncio.create_task(self._run_upkeep(), name="store upkeep")
+        self._upkeep_task.add_done_callback(_log_upkeep_failure)
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Finishes a write under way, interrupts readings, saves and closes the file."""
-        if self._upkeeping is not None:
-            self._upkeeping.cancel()
-            await asyncio.wait([self._upkeeping])
+        """Finish a write in progress, interrupt reads, save and close the file."""
+        if self._upkeep_task is not None:
+            self._upkeep_task.cancel()
+            await asyncio.wait([self._upkeep_task])
         try:
-            await self._in_writer(self._close)
+            await self._run_in_writer(self._close)
         finally:
             self._writer.shutdown(wait=False)
             self._readers.shutdown(wait=False, cancel_futures=True)
 
     @property
     def cursor(self) -> StoreCursor:
-        """The durable cursor; of no journal before the store was open."""
+        """Return the durable cursor. Its journal is empty before the store was open."""
         return StoreCursor("", 0) if self._opened is None else self._opened[1].cursor
 
     async def open(self) -> StoreCursor:
-        """Opens the file where it is not open. Raises StoreUnavailable."""
+        """Open the file, or wait for an opening in progress. Raises StoreUnavailable with what to do."""
         if self._opened is not None:
             return self._opened[1].cursor
         return await asyncio.shield(self._begin_opening())
 
     async def write(self, entries: Sequence[Entry], cursor: StoreCursor) -> WriteResult:
-        """Stores readings and cursor in one transaction; refuses nothing. Raises StoreUnavailable."""
-        return WriteResult(await self._in_writer(self._write, entries, cursor))
+        """Store readings and cursor in one transaction. Nothing is refused. Raises StoreUnavailable."""
+        return WriteResult(await self._run_in_writer(self._write, entries, cursor))
 
     async def save(self) -> StoreCursor:
-        """The durable cursor; there is nothing left to do."""
+        """Return the durable cursor: every write is durable."""
         return self.cursor
 
     async def query(self, query: HistoryQuery) -> History:
-        """The readings asked for. Cancelling interrupts the query. Raises StoreUnavailable."""
-        _, tables = await self._ready()
+        """Return the requested readings. Cancellation interrupts the query. Raises StoreUnavailable and StoreError."""
+        _, tables = await self._require_open()
         spans: dict[int, Span] = {}
         for summary in tables.summaries.values():
             spans |= summary.spans(query.series)
         return await self._read(lambda reader: read_history(reader, query, spans))
 
     async def scan(self, series: Sequence[Series], start_ns: int, end_ns: int) -> AsyncGenerator[SeriesHistory, None]:
-        """Every reading, one series after the other, in pieces of SCAN_READINGS. Raises StoreUnavailable."""
-        database, _ = await self._ready()
+        """Yield every reading of a snapshot, one series after the other. Raises StoreUnavailable."""
+        database, _ = await self._require_open()
         if len(self._scans) >= MAX_SCANS:
-            raise StoreUnavailable(f"the store is busy: {len(self._scans)} scans are under way")
-        within = range_of(start_ns, end_ns)
-        stop = Stop()
+            raise StoreUnavailable(f"the store is busy: {len(self._scans)} scans are in progress, try again later")
+        time_range = clip_range(start_ns, end_ns)
+        cancellation = Cancellation()
 
         def scanned() -> Generator[SeriesHistory, None, None]:
-            with stop.reader_of(database) as reader:
-                yield from scan_history(reader, series, within)
+            with cancellation.open_reader(database) as reader:
+                yield from scan_history(reader, series, time_range)
 
         pieces = scanned()
-        self._scans.add(stop)
+        self._scans.add(cancellation)
         try:
             while True:
-                await self._ready()
-                piece = await self._in_reader(lambda: next(pieces, None), stop)
+                await self._require_open()
+                piece = await self._run_in_reader(lambda: next(pieces, None), cancellation)
                 if piece is None:
                     return
                 yield piece
         finally:
-            self._scans.discard(stop)
-            # A piece that was cancelled may still be read: then the generator ends in its thread.
-            if not stop.called:
+            self._scans.discard(cancellation)
+            # A cancelled piece may still be running. Then the generator ends in its thread.
+            if not cancellation.is_cancelled:
                 pieces.close()
 
     async def latest(self, series: Sequence[Series]) -> dict[int, NewestReading]:
-        """The newest reading of each series that has one, by id; from memory. Raises StoreUnavailable."""
-        _, tables = await self._ready()
+        """Return the newest reading of each series that has one, by id, from memory. Raises StoreUnavailable."""
+        _, tables = await self._require_open()
         found: dict[int, NewestReading] = {}
         for summary in tables.summaries.values():
             found |= summary.latest(series)
         return found
 
     async def counts(self) -> dict[int, ReadingCounts]:
-        """What became of each series' readings, by id; from memory. Raises StoreUnavailable."""
-        _, tables = await self._ready()
+        """Return the counts of each series by id, from memory. Raises StoreUnavailable."""
+        _, tables = await self._require_open()
         counts: dict[int, ReadingCounts] = {}
         for summary in tables.summaries.values():
             counts |= summary.counts()
         return counts
 
     async def import_counts(self, counts: Sequence[tuple[Series, ReadingCounts]]) -> None:
-        """Takes over what is expired and refused elsewhere. Raises StoreUnavailable."""
-        await self._in_writer(self._change, lambda tables: tables.import_counts(counts))
-
-    async def delete_before(self, time_ns: int) -> int:
-        """Deletes readings older than this; returns how many. Raises StoreUnavailable."""
-        return await self._in_writer(self._change, lambda tables: tables.delete_before(time_ns))
+        """Take over the expired and refused counts of another store. Raises StoreUnavailable."""
+        await self._run_in_writer(self._change, lambda tables: tables.import_counts(counts))
 
     async def describe(self) -> StoreDescription:
-        """What there is. Raises StoreUnavailable."""
+        """Return facts about the store. Raises StoreUnavailable."""
         return await self._read(self._describe)
 
     def _begin_opening(self) -> asyncio.Future[StoreCursor]:
         if self._opening is None or self._opening.done():
-            self._opening = asyncio.ensure_future(self._in_writer(self._open))
-            # Nobody may be waiting for it; the reason is kept besides.
+            self._opening = asyncio.ensure_future(self._run_in_writer(self._open))
+            # Possibly no caller waits for it; `_problem` keeps the reason.
             self._opening.add_done_callback(lambda opening: opening.cancelled() or opening.exception())
         return self._opening
 
-    async def _ready(self) -> tuple[Database, Tables]:
+    async def _require_open(self) -> tuple[Database, Tables]:
         if self._opened is None and self._opening is not None and not self._opening.done():
             await asyncio.wait([self._opening])
         if self._opened is None:
-            raise StoreUnavailable(self._trouble)
+            raise StoreUnavailable(self._problem)
         return self._opened
 
-    async def _keep_up(self) -> None:
-        """Rolls up and deletes what is too old, step by step, for as long as the store is entered."""
+    async def _run_upkeep(self) -> None:
+        """Roll up readings and delete what is too old, step by step, while the store is entered."""
         while True:
             self._end_long_scans()
             try:
-                done = await self._in_writer(self._step)
+                did_step = await self._run_in_writer(self._step)
             except StoreUnavailable as error:
-                log.warning("the store's rollups and retentions wait", error=str(error))
-                done = False
-            # Also between two steps others come first.
-            await asyncio.sleep(STEP_REST_S if done else UPKEEP_EVERY_S)
+                log.warning("store upkeep failed, retrying", store="duckdb", error=str(error))
+                did_step = False
+            # Other work comes first, also between two steps.
+            await asyncio.sleep(STEP_REST_S if did_step else UPKEEP_EVERY_S)
 
     def _end_long_scans(self) -> None:
         if self._scans and wal_bytes(self._path) > self._scan_wal_bytes:
-            for stop in self._scans:
-                stop(LONG_SCAN)
+            for cancellation in self._scans:
+                cancellation.cancel(LONG_SCAN)
 
-    async def _in_writer(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def _run_in_writer(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._writer, functools.partial(call, *args, **kwargs))
 
-    async def _read(self, read: Callable[[Reader], T]) -> T:
-        database, _ = await self._ready()
-        stop = Stop()
+    async def _read(self, read: Callable[[SnapshotReader], T]) -> T:
+        database, _ = await self._require_open()
+        cancellation = Cancellation()
 
         def answer() -> T:
-            with stop.reader_of(database) as reader:
+            with cancellation.open_reader(database) as reader:
                 return read(reader)
 
-        return await self._in_reader(answer, stop)
+        return await self._run_in_reader(answer, cancellation)
 
-    async def _in_reader(self, read: Callable[[], T], stop: Stop) -> T:
-        """Runs a reading in one of the threads for that; interrupts it where it is cancelled."""
+    async def _run_in_reader(self, read: Callable[[], T], cancellation: Cancellation) -> T:
+        """Run a read in one of the reader threads, and interrupt it on cancellation."""
         if self._waiting >= MAX_WAITING:
-            raise StoreUnavailable(f"the store is busy: {self._waiting} queries are waiting")
+            raise StoreUnavailable(f"the store is busy: {self._waiting} queries are waiting, try again later")
         loop = asyncio.get_running_loop()
         ended = threading.Event()
 
@@ -275,8 +277,8 @@ class DuckdbStore:
                 ended.set()
 
         def interrupt() -> None:
-            if stop() and not ended.is_set():
-                # A query that was just about to start has not noticed.
+            if cancellation.cancel() and not ended.is_set():
+                # A query that was just about to start did not notice.
                 loop.call_later(INTERRUPT_S, interrupt)
 
         self._waiting += 1
@@ -286,11 +288,13 @@ class DuckdbStore:
             interrupt()
             raise
         except duckdb.Error as error:
-            raise (StoreUnavailable(stop.reason) if stop.reason else explain(error, self._path)) from error
+            raise (
+                StoreUnavailable(cancellation.reason) if cancellation.reason else explain(error, self._path)
+            ) from error
         finally:
             self._waiting -= 1
 
-    # The rest runs in the writer's thread.
+    # The following methods run in the writer's thread.
 
     def _open(self) -> StoreCursor:
         if self._opened is not None:
@@ -300,13 +304,13 @@ class DuckdbStore:
             try:
                 tables = Tables(database.writer, registry=self._registry)
             except BaseException:
-                # Whatever it was: a file that stays open is locked, and no later try could open it.
+                # Close the file after any error: while it is open it is locked, and no later attempt could open it.
                 database.close()
                 raise
         except (duckdb.Error, StoreUnavailable) as error:
-            trouble = error if isinstance(error, StoreUnavailable) else explain(error, self._path)
-            self._trouble = str(trouble)
-            raise trouble from error
+            problem = error if isinstance(error, StoreUnavailable) else explain(error, self._path)
+            self._problem = str(problem)
+            raise problem from error
         self._opened = database, tables
         return tables.cursor
 
@@ -314,7 +318,7 @@ class DuckdbStore:
         free = shutil.disk_usage(self._path.parent).free
         if free < self._min_free_bytes:
             raise StoreUnavailable(
-                f"no room on the disk of {self._path}: make room, and the hub goes on by itself "
+                f"no room on the disk of {self._path}: free some space, and the hub continues by itself "
                 f"({free // 1_000_000} MB are free)"
             )
         return self._change(lambda tables: tables.append(entries, cursor))
@@ -326,47 +330,47 @@ class DuckdbStore:
 
     def _change(self, change: Callable[[Tables], T]) -> T:
         if self._opened is None:
-            raise StoreUnavailable(self._trouble)
+            raise StoreUnavailable(self._problem)
         database, tables = self._opened
         try:
             return change(tables)
         except duckdb.Error as error:
-            trouble = explain(error, self._path)
+            problem = explain(error, self._path)
             try:
                 tables.load()
             except (duckdb.Error, StoreUnavailable):
-                # After some errors DuckDB wants its file to be opened anew.
-                self._trouble = str(trouble)
+                # After some errors, DuckDB needs its file to be opened again.
+                self._problem = str(problem)
                 self._opened = None
                 database.close()
-            raise trouble from error
+            raise problem from error
 
-    def _describe(self, reader: Reader) -> StoreDescription:
+    def _describe(self, reader: SnapshotReader) -> StoreDescription:
         readings = reader.fetch(schema.READ_READINGS)["readings"]
         ends = reader.fetch(schema.READ_ENDS)
-        there = bool(len(ends["oldest_ns"]))
+        has_readings = bool(len(ends["oldest_ns"]))
         return StoreDescription(
             kind="duckdb",
             location=str(self._path),
             readings=int(readings[0]),
             size_bytes=size_bytes(self._path),
-            oldest_ns=int(ends["oldest_ns"].min()) if there else None,
-            newest_ns=int(ends["newest_ns"].max()) if there else None,
+            oldest_ns=int(ends["oldest_ns"].min()) if has_readings else None,
+            newest_ns=int(ends["newest_ns"].max()) if has_readings else None,
         )
 
     def _close(self) -> None:
         if self._opened is not None:
             database, tables = self._opened
             self._opened = None
-            self._trouble = "the hub is stopping"
+            self._problem = "the hub is stopping"
             try:
                 tables.save()
             except duckdb.Error as error:
-                # Costs the next opening some time, nothing else.
-                log.warning("the store's summaries are not saved", error=str(error))
+                # Only the next opening takes longer.
+                log.warning("store summaries not saved, the next start takes longer", error=str(error))
             database.close()
 
 
-def _report(upkeep: asyncio.Task[None]) -> None:
+def _log_upkeep_failure(upkeep: asyncio.Task[None]) -> None:
     if not upkeep.cancelled() and (error := upkeep.exception()) is not None:
-        log.error("the store rolls up and deletes nothing any more, restart the hub", exc_info=error)
+        log.error("store upkeep stopped, restart the hub", store="duckdb", exc_info=error)

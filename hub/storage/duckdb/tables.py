@@ -1,4 +1,11 @@
-"""What the store's one writing thread does with the tables: read their state, append, save summaries, delete."""
+"""The tables as the writing thread uses them: state, appends, rollups, saved summaries, deletions.
+
+Readings are rolled up to minutes and hours by appending pieces, in the order in which the readings arrived. A late
+reading adds a further piece to its old bucket. A query combines the pieces of a bucket: their counts, sums and extremes
+do not depend on an order. So nothing is ever recomputed. A step is one append and one position in one transaction, and
+after a crash it is complete or absent. Measured on one core with readings of 1,000 series at 1 Hz: 70 ns a reading, and
+11 bytes on disk for each minute of a series.
+"""
 
 from __future__ import annotations
 
@@ -15,20 +22,20 @@ import structlog
 from hub.model.batch import Entry, Series
 from hub.model.store import ReadingCounts, StoreCursor, StoreUnavailable
 from hub.storage.duckdb import schema
-from hub.storage.duckdb.columns import Array, Touched, gather, touched_by
+from hub.storage.duckdb.columns import SeriesStats, collect_columns, series_stats
 from hub.storage.duckdb.database import transaction
-from hub.storage.duckdb.plan import Held
-from hub.storage.duckdb.rollup import Rollups, last_row
+from hub.storage.duckdb.query_plan import RollupBacklog, TierStarts
 from hub.storage.duckdb.summary import Summary
+from hub.storage.query import Array
 from wire.model import MetricType
 
 SAVE_ROWS = 8_000_000
-"""Rows after which the summaries are saved. Opening summarises the rows since: 0.16 s at most, at 20 ns a row. To save
-those of 1,000 series takes 3 ms, of 100,000 series 60 ms."""
+"""Rows after which the summaries are saved. Opening summarises the rows since then: 0.16 s at most, at 20 ns a row.
+Saving the summaries of 1,000 series takes 3 ms, of 100,000 series 60 ms."""
 
 STEP_READINGS = 4_000_000
-"""Readings that one step rolls up, in 0.3 s: as long as a write can have to wait for it. Of 100,000 series that come at
-the same pace a step then still has 40 of each."""
+"""Readings that one step rolls up, in 0.3 s: the longest time a write has to wait for it. With 100,000 series of the
+same rate, a step still has 40 readings of each."""
 
 STEP_PIECES = 2_000_000
 """Pieces of minutes that one step folds into hours, in 0.3 s."""
@@ -36,157 +43,234 @@ STEP_PIECES = 2_000_000
 log = structlog.get_logger(__name__)
 
 
-class Tables:
-    """The tables of an open database, for the thread that writes.
+class Rollups:
+    """The rollups of an open database, for the writing thread. `backlog` is as the last commit left it."""
 
-    `cursor`, `stored` (readings since the file was made), `summaries`, `rollups` and `held` are as the last commit left
-    them. When a call failed, `load` says what holds: a commit may report an error after it was written.
+    behind: dict[MetricType, RollupBacklog]
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+        self.load()
+
+    def load(self) -> None:
+        """Read how far the rollups are."""
+        self.backlog = {
+            type: RollupBacklog(readings, minutes)
+            for type, readings, minutes in self._connection.execute(schema.READ_BEHIND).fetchall()
+        }
+
+    def record_appended(self, counts: Mapping[MetricType, int]) -> None:
+        """Add stored readings of each type to the backlog."""
+        for type, count in counts.items():
+            self.backlog[type] = self.backlog[type]._replace(readings=self.backlog[type].readings + count)
+
+    def roll_up(self, type: MetricType, max_rows: int) -> int:
+        """Roll up the oldest `max_rows` readings that are not in minutes yet, and return their number."""
+        behind = self.backlog[type]
+        count = min(behind.readings, max_rows)
+        if not count:
+            return 0
+        with transaction(self._connection):
+            first = last_row(self._connection, schema.table("raw", type)) - behind.readings + 1
+            made = self._count(schema.roll_up(type), first, first + count - 1)
+            self._connection.execute(
+                "UPDATE rollup SET rolled = rolled + ?, made = made + ? WHERE type = ?", [count, made, type]
+            )
+        self.backlog[type] = RollupBacklog(behind.readings - count, behind.minutes + made)
+        return count
+
+    def fold(self, type: MetricType, max_rows: int) -> int:
+        """Roll up the oldest `max_rows` pieces of minutes that are not in hours yet, and return their number."""
+        behind = self.backlog[type]
+        count = min(behind.minutes, max_rows)
+        if not count:
+            return 0
+        with transaction(self._connection):
+            first = last_row(self._connection, schema.table("minute", type)) - behind.minutes + 1
+            self._count(schema.fold(type), first, first + count - 1)
+            self._connection.execute("UPDATE rollup SET folded = folded + ? WHERE type = ?", [count, type])
+        self.backlog[type] = behind._replace(minutes=behind.minutes - count)
+        return count
+
+    def roll_up_all(self) -> None:
+        """Roll up all readings that are not in minutes yet."""
+        for type in schema.TYPES:
+            while self.roll_up(type, STEP_READINGS):
+                pass
+
+    def fold_all(self) -> None:
+        """Roll up all pieces of minutes that are not in hours yet."""
+        for type in schema.TYPES:
+            while self.fold(type, STEP_PIECES):
+                pass
+
+    def _count(self, sql: str, *parameters: int) -> int:
+        ((count,),) = self._connection.execute(sql, parameters).fetchall()
+        return int(count)
+
+
+def last_row(connection: duckdb.DuckDBPyConnection, table: str) -> int:
+    """Return the rowid of a table's last row, or -1 if the table is empty.
+
+    No rowid is below its row's position, so this reads the last row group only. Over all of 100 million rows it takes
+    130 ms.
+    """
+    ((count,),) = connection.execute(f"SELECT count(*) FROM {table}").fetchall()
+    ((last,),) = connection.execute(f"SELECT max(rowid) FROM {table} WHERE rowid >= ?", [count - 1]).fetchall()
+    return -1 if last is None else int(last)
+
+
+class Tables:
+    """The tables of an open database, for the writing thread.
+
+    `cursor`, `stored` (readings since the file was created), `summaries`, `rollups` and `tier_starts` are as the last
+    commit left them. After a failed call, `load` reads what is true: a commit may report an error after it was written.
     """
 
     cursor: StoreCursor
     stored: dict[MetricType, int]
     summaries: Mapping[MetricType, Summary]
     rollups: Rollups
-    held: Held
+    tier_starts: TierStarts
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, *, registry: str, save_rows: int = SAVE_ROWS) -> None:
-        """Reads the state; new tables are this registry's from now on.
+        """Read the state. New tables belong to this registry from now on.
 
-        Raises StoreUnavailable for another version of the layout, and where the tables are another registry's.
+        Raises StoreUnavailable for another version of the layout, and if the tables belong to another registry.
         """
         self._connection = connection
         self._save_rows = save_rows
         (version,) = self._row(schema.READ_VERSION)
         if version != schema.VERSION:
             raise StoreUnavailable(
-                f"the store's layout is version {version}, this hub knows {schema.VERSION}: move its file away, so "
-                "that a new one begins"
+                f"the store's file has layout version {version}, and this hub reads version {schema.VERSION}: move the "
+                "file away, and the hub creates a new one"
             )
         self._belong_to(registry)
         self.load()
 
     def load(self) -> None:
-        """Reads the cursor, the saved summaries and the rows that they do not have yet, and how far the rollups are."""
+        """Read the cursor, the saved summaries, the rows that they do not cover yet, and how far the rollups are."""
         journal, position, *counts = self._row(schema.READ_STORE)
         self._tails = dict(zip(schema.TYPES, counts[::2], strict=True))
         self.stored = dict(zip(schema.TYPES, counts[1::2], strict=True))
         self.summaries = {type: self._summary(type, tail) for type, tail in self._tails.items()}
         self.rollups = Rollups(self._connection)
-        self.held = Held(*self._row(schema.READ_TIERS))
+        self.tier_starts = TierStarts(*self._row(schema.READ_TIERS))
         self.cursor = StoreCursor(journal, position)
 
     def append(self, entries: Sequence[Entry], cursor: StoreCursor) -> int:
-        """Appends what is beyond the cursor, and moves it, in one transaction. Returns the number of readings."""
-        held = self.cursor.offset if self.cursor.journal == cursor.journal else 0
-        if cursor.offset <= held:
+        """Append the entries after the cursor and move it, in one transaction. Return the number of readings."""
+        stored_offset = self.cursor.offset if self.cursor.journal == cursor.journal else 0
+        if cursor.offset <= stored_offset:
             return 0
-        rows = gather(entries[bisect_right(entries, held, key=attrgetter("offset")) :])
-        touched = {type: touched_by(rows_of_type) for type, rows_of_type in rows.items()}
+        rows = collect_columns(entries[bisect_right(entries, stored_offset, key=attrgetter("offset")) :])
+        stats = {type: series_stats(rows_of_type) for type, rows_of_type in rows.items()}
         counts = {type: len(rows[type].series) if type in rows else 0 for type in schema.TYPES}
         added = sum(counts.values())
-        # Saved as they are before this write, whose rows then are the ones that the saved summaries do not have.
+        # The saved summaries describe the state before this write, so its rows are the ones that they do not cover.
         save = sum(self._tails.values()) + added > self._save_rows
         tails = counts if save else {type: tail + counts[type] for type, tail in self._tails.items()}
         incoming = {
-            schema.raw(type): {"series": part.series, "time_ns": part.times_ns, "value": part.values}
-            for type, part in rows.items()
+            schema.table("raw", type): dict(zip(("series", "time_ns", "value"), rows_of_type, strict=True))
+            for type, rows_of_type in rows.items()
         }
         stored = {type: self.stored[type] + count for type, count in counts.items()}
         with self._transaction(incoming, save=save):
             self._update(cursor, stored, tails)
         self.cursor, self.stored, self._tails = cursor, stored, tails
-        self.rollups.appended(counts)
-        for type, touched_of_type in touched.items():
-            self.summaries[type].add(touched_of_type)
+        self.rollups.record_appended(counts)
+        for type, stats_of_type in stats.items():
+            self.summaries[type].add(stats_of_type)
         return added
 
     def delete_before(self, time_ns: int) -> int:
-        """Deletes readings older than this, once they are in the rollups. Returns how many."""
-        for type in schema.TYPES:
-            while self.rollups.roll_up(type, STEP_READINGS):
-                pass
+        """Delete readings older than this after they are rolled up. Return their number."""
+        self.rollups.roll_up_all()
         count_by_series = "SELECT series, count(*) AS readings FROM {} WHERE time_ns < ? GROUP BY series"
-        deleted = {type: self._columns(count_by_series.format(schema.raw(type)), time_ns) for type in schema.TYPES}
-        count = sum(int(columns["readings"].sum()) for columns in deleted.values())
+        counts_by_type = {
+            type: self._columns(count_by_series.format(schema.table("raw", type)), time_ns) for type in schema.TYPES
+        }
+        count = sum(int(columns["readings"].sum()) for columns in counts_by_type.values())
         if not count:
             return 0
-        for type, columns in deleted.items():
+        for type, columns in counts_by_type.items():
             self.summaries[type].delete(columns["series"], columns["readings"], time_ns)
-        # Summaries are saved with every deletion: the rows that they do not have are then always the tables' last ones,
-        # with no deleted row between them.
+        # Every deletion saves the summaries. The rows that they do not cover are then always the last rows of the
+        # tables, with no deleted row between them.
         none = dict.fromkeys(schema.TYPES, 0)
         with self._transaction({}, save=True):
             for type in schema.TYPES:
-                self._connection.execute(f"DELETE FROM {schema.raw(type)} WHERE time_ns < ?", [time_ns])
+                self._connection.execute(f"DELETE FROM {schema.table('raw', type)} WHERE time_ns < ?", [time_ns])
             self._update(self.cursor, self.stored, none)
             self._connection.execute("UPDATE tiers SET raw_from_ns = greatest(raw_from_ns, ?)", [time_ns])
         self._tails = none
-        self.held = self.held._replace(raw_from_ns=max(self.held.raw_from_ns, time_ns))
+        self.tier_starts = self.tier_starts._replace(raw_from_ns=max(self.tier_starts.raw_from_ns, time_ns))
         return count
 
     def delete_rollups_before(self, tier: schema.Tier, time_ns: int) -> None:
-        """Deletes buckets that begin before this, once they are in the next rollup."""
+        """Delete the buckets that begin before this, after they are in the next rollup."""
         if tier == "minute":
-            for type in schema.TYPES:
-                while self.rollups.fold(type, STEP_PIECES):
-                    pass
+            self.rollups.fold_all()
         with transaction(self._connection):
             for type in schema.TYPES:
-                self._connection.execute(f"DELETE FROM {schema.rolled(tier, type)} WHERE time_ns < ?", [time_ns])
+                self._connection.execute(f"DELETE FROM {schema.table(tier, type)} WHERE time_ns < ?", [time_ns])
             self._connection.execute(f"UPDATE tiers SET {tier}_from_ns = greatest({tier}_from_ns, ?)", [time_ns])
-        self.held = Held(*self._row(schema.READ_TIERS))
+        self.tier_starts = TierStarts(*self._row(schema.READ_TIERS))
 
     def clock_ns(self) -> int:
-        """The time up to which the retentions have come; 0 before the first of them looked."""
+        """Return the time that the retentions have reached; 0 before their first run."""
         (clock_ns,) = self._row(schema.READ_CLOCK)
         return int(clock_ns)
 
     def save_clock(self, clock_ns: int) -> None:
-        """Keeps that time."""
+        """Save the time that the retentions have reached."""
         self._connection.execute(schema.UPDATE_CLOCK, [clock_ns])
 
     def oldest_ns(self) -> int | None:
-        """The oldest reading's time."""
+        """Return the time of the oldest reading."""
         return min((int(oldest) for oldest in self._columns(schema.READ_ENDS)["oldest_ns"]), default=None)
 
     def import_counts(self, counts: Sequence[tuple[Series, ReadingCounts]]) -> None:
-        """Takes over what another store knew to be expired and refused of series whose readings come here."""
+        """Take over the expired and refused counts of another store, for series whose readings are copied here."""
         for type, summary in self.summaries.items():
-            summary.import_counts({series.id: one for series, one in counts if series.type == type})
+            summary.import_counts({series.id: of_series for series, of_series in counts if series.type == type})
+        self._save()
+
+    def save(self) -> None:
+        """Save the summaries, so that the next opening has nothing to compute."""
+        if any(self._tails.values()):
+            self._save()
+
+    def _save(self) -> None:
         none = dict.fromkeys(schema.TYPES, 0)
         with self._transaction({}, save=True):
             self._update(self.cursor, self.stored, none)
         self._tails = none
 
-    def save(self) -> None:
-        """Saves the summaries, so that the next opening has nothing to compute."""
-        if any(self._tails.values()):
-            none = dict.fromkeys(schema.TYPES, 0)
-            with self._transaction({}, save=True):
-                self._update(self.cursor, self.stored, none)
-            self._tails = none
-
     def _belong_to(self, registry: str) -> None:
-        # The series' ids are small numbers that every registry gives out anew: in another registry's hands the readings
-        # would be those of other devices.
+        # Series ids are small numbers that every registry assigns anew: with another registry, the readings would
+        # belong to other devices.
         (owner,) = self._row(schema.READ_REGISTRY)
         if not owner:
             self._connection.execute(schema.UPDATE_REGISTRY, [registry])
         elif owner != registry:
             raise StoreUnavailable(
                 f"history was stored with another registry.db (of hub {owner}, this is hub {registry}) and cannot be "
-                "read without it: stop the hub and put back the registry.db of the same time, or move the store's file "
-                "and its .wal file away, so that a new history begins"
+                "read without it: stop the hub and restore the registry.db of the same time, or move the store's file "
+                "and its .wal file away, and the hub creates a new history"
             )
 
     @contextlib.contextmanager
     def _transaction(self, incoming: dict[str, dict[str, Array]], *, save: bool) -> Iterator[None]:
-        """Appends the incoming columns to their tables, and what the block does, or nothing of it."""
+        """Append the incoming columns to their tables and do the work of the block, or neither."""
         connection = self._connection
-        saved = {schema.saved(type): self._saved_columns(summary) for type, summary in self.summaries.items() if save}
+        saved = {
+            schema.summary_table(type): self._saved_columns(summary) for type, summary in self.summaries.items() if save
+        }
         offered = {f"new_{table}": columns for table, columns in (incoming | saved).items() if len(columns["series"])}
         try:
-            # A registration is a statement, too: in the transaction it would be undone with it.
+            # A registration is a statement, too: inside the transaction, a rollback would undo it.
             for name, columns in offered.items():
                 connection.register(name, columns)
             with transaction(connection):
@@ -206,33 +290,38 @@ class Tables:
 
     @staticmethod
     def _saved_columns(summary: Summary) -> dict[str, Array]:
-        known, expired, refused = summary.everything()
+        stats, expired, refused = summary.export()
         return {
-            "series": known.series,
-            "readings": known.readings,
-            "oldest_ns": known.oldest_ns,
-            "newest_ns": known.newest_ns,
-            "value": known.values,
+            "series": stats.series,
+            "readings": stats.readings,
+            "oldest_ns": stats.oldest_ns,
+            "newest_ns": stats.newest_ns,
+            "value": stats.values,
             "expired": expired,
             "refused": refused,
         }
 
     def _summary(self, type: MetricType, tail: int) -> Summary:
         summary = Summary(type)
-        (rows,) = self._row(f"SELECT count(*) FROM {schema.raw(type)}")
-        saved = self._columns(f"SELECT * FROM {schema.saved(type)} ORDER BY series")
-        summary.restore(_touched(saved), saved["expired"], saved["refused"])
+        (rows,) = self._row(f"SELECT count(*) FROM {schema.table('raw', type)}")
+        saved = self._columns(f"SELECT * FROM {schema.summary_table(type)} ORDER BY series")
+        summary.restore(_stats_from(saved), saved["expired"], saved["refused"])
         if tail:
-            last = last_row(self._connection, schema.raw(type))
-            summary.add(_touched(self._columns(schema.summarise(type, f"WHERE rowid > {last - tail}"))))
+            last = last_row(self._connection, schema.table("raw", type))
+            summary.add(_stats_from(self._columns(schema.summarise_sql(type, f"WHERE rowid > {last - tail}"))))
         counted = sum(counts.stored for counts in summary.counts().values())
         if counted != rows:
-            log.error("saved summaries were wrong: reading all", table=schema.raw(type), rows=rows, counted=counted)
+            log.error(
+                "saved summaries are wrong, reading all rows",
+                table=schema.table("raw", type),
+                rows=rows,
+                counted=counted,
+            )
             summary = Summary(type)
-            # Nothing else knows what is expired, and what another store refused.
-            nothing = _touched(saved)._replace(readings=np.zeros_like(saved["readings"]))
+            # Only the saved summaries know what is expired, and what another store refused.
+            nothing = _stats_from(saved)._replace(readings=np.zeros_like(saved["readings"]))
             summary.restore(nothing, saved["expired"], saved["refused"])
-            summary.add(_touched(self._columns(schema.summarise(type, ""))))
+            summary.add(_stats_from(self._columns(schema.summarise_sql(type, ""))))
         return summary
 
     def _columns(self, sql: str, *parameters: object) -> dict[str, Array]:
@@ -240,11 +329,11 @@ class Tables:
         return columns
 
     def _row(self, sql: str) -> tuple[Any, ...]:
-        # All of them: what is not fetched to its end keeps the connection busy.
+        # Fetch all rows: an answer that is not fetched to its end blocks the connection.
         (row,) = self._connection.execute(sql).fetchall()
-        found: tuple[Any, ...] = row
-        return found
+        values: tuple[Any, ...] = row
+        return values
 
 
-def _touched(columns: Mapping[str, Array]) -> Touched:
-    return Touched(*(columns[name] for name in ("series", "readings", "oldest_ns", "newest_ns", "value")))
+def _stats_from(columns: Mapping[str, Array]) -> SeriesStats:
+    return SeriesStats(*(columns[name] for name in ("series", "readings", "oldest_ns", "newest_ns", "value")))

@@ -1,7 +1,7 @@
-"""What the writer's thread does beside writing: rolls up what came in, and deletes what is older than it is kept.
+"""Work of the writer's thread beside writing: rolling up readings, and deleting data older than its retention.
 
-In steps, each a transaction of its own of some 0.3 s at most, so that writes come in between; and not while so much
-comes in that every bit of the processor is needed, as long as what is left to do stays within its bound.
+It runs in steps, each a transaction of 0.3 s at most, so that writes run in between. While so much data arrives that
+all of the processor is needed, it waits, unless the backlog exceeds its limit.
 """
 
 from __future__ import annotations
@@ -11,49 +11,48 @@ from typing import NamedTuple
 import structlog
 
 from hub.storage.duckdb import schema
-from hub.storage.duckdb.plan import HOUR_NS
+from hub.storage.duckdb.query_plan import HOUR_NS
 from hub.storage.duckdb.tables import STEP_PIECES, STEP_READINGS, Tables
 
 DAY_NS = 24 * HOUR_NS
 
 ROLL_EVERY_S = 300.0
-"""How often all that came is rolled up: a minute of a series then has one piece, sometimes two. What is not rolled up
-yet is read raw; of 1,000 series at 1 Hz that are 300,000 readings, 1 ms of a query."""
+"""Interval between two rollups of all readings. A minute of a series then has one piece, sometimes two. Readings that
+are not rolled up yet are read raw: for 1,000 series at 1 Hz these are 300,000 readings, 1 ms of a query."""
 
 FOLD_EVERY_S = 3_600.0
-"""How often all minutes are folded into hours."""
+"""Interval between two folds of all minutes into hours."""
 
 EXPIRE_EVERY_S = 3_600.0
-"""How often something is deleted: whole hours, once each."""
+"""Interval between two deletions of old data, in whole hours."""
 
 EXPIRE_NS = HOUR_NS
-"""Of the oldest readings, one step deletes so much time."""
+"""Time that one step deletes from the oldest readings."""
 
 CATCH_UP = 12
-"""Retentions count from a time of their own, which follows the hub's clock at most so many times as fast as it runs: a
-clock that leaps a year ahead costs half a day of the oldest readings in an hour, and somebody has time to see it. What
-a hub was off for is caught up as well: a month in two and a half days, in which a little more is kept than was asked
-for."""
+"""Retentions use a clock of their own, which follows the hub's clock at most this many times as fast as real time. If
+the hub's clock leaps a year ahead, half a day of the oldest readings is deleted in an hour, and an operator has time to
+notice. Time for which a hub was off is caught up as well: a month in two and a half days, in which slightly more is
+kept than configured."""
 
 CATCH_UP_AT_START_NS = HOUR_NS
-"""How far that time comes with the first look after a start, so that a hub that never runs for long gets on, too."""
+"""Advance of that clock at the first step after a start, so that it also advances on a hub that never runs for long."""
 
 LEAP_NS = DAY_NS
-"""By which the clock is ahead of that time before the log says so."""
+"""Lead of the hub's clock over that clock from which the log contains a warning."""
 
 BUSY_READINGS_PER_S = 1_000_000
-"""From here on rolling up waits: it would take 7 % of a core that has none to spare."""
+"""Rate from which rolling up waits: it would take 7 % of a core that has none to spare."""
 
 MAX_BEHIND = 100_000_000
-"""Readings that wait for it at most; a query of a day of one series then takes 300 ms. Beyond it rolling up goes on
-whatever comes in."""
+"""Maximum backlog. A query of a day of one series then takes 300 ms. Beyond it, rolling up continues at any rate."""
 
 
 log = structlog.get_logger(__name__)
 
 
-class Keep(NamedTuple):
-    """How long each tier is kept, in days; 0 is for ever."""
+class RetentionPeriods(NamedTuple):
+    """Time that each tier is kept, in days; 0 means forever."""
 
     raw_days: float = 0
     minute_days: float = 0
@@ -61,46 +60,47 @@ class Keep(NamedTuple):
 
 
 class RetentionClock:
-    """The time that retentions count from: the hub's, but for leaps ahead, which it follows at CATCH_UP only."""
+    """The time that retentions use: the hub's time, except that it follows leaps ahead at CATCH_UP only."""
 
     def __init__(self) -> None:
         self._last_s: float | None = None
-        self._told = False
+        self._is_reported = False
 
     def advance(self, clock_ns: int, *, now_ns: int, now_s: float) -> int:
-        """Where it comes from `clock_ns`, where it was before; 0 is a new store's, which has nothing to lose yet.
+        """Return the new time after `clock_ns`, the previous time; 0 is the time of a new store, which has nothing to
+        lose.
 
-        `now_ns` is the time of day, `now_s` a clock that only runs forward.
+        `now_ns` is the time of day, `now_s` a monotonic clock.
         """
         passed_ns = CATCH_UP_AT_START_NS
         if self._last_s is not None:
             passed_ns = round((now_s - self._last_s) * CATCH_UP * 10**9)
         self._last_s = now_s
         reached_ns = min(now_ns, clock_ns + passed_ns) if clock_ns else now_ns
-        leapt = now_ns - reached_ns > LEAP_NS
-        if leapt and not self._told:
+        has_leapt = now_ns - reached_ns > LEAP_NS
+        if has_leapt and not self._is_reported:
             log.warning(
-                "the hub's clock is far ahead of where the store's retentions are: they follow it slowly. If it is "
-                "wrong, set it right before more is deleted",
+                "clock is far ahead of the retention clock, which follows slowly: if the time is wrong, correct it "
+                "before more readings are deleted",
                 ahead_days=round((now_ns - reached_ns) / DAY_NS, 1),
             )
-        self._told = leapt
+        self._is_reported = has_leapt
         return reached_ns
 
 
 class Upkeep:
-    """Decides what is due. Times are given, so that it has no clock of its own."""
+    """Decides what is due. Its caller gives it the time."""
 
-    def __init__(self, keep: Keep) -> None:
-        self._keep = keep
+    def __init__(self, retention: RetentionPeriods) -> None:
+        self._retention = retention
         self._clock = RetentionClock()
-        self._seen: tuple[float, int] | None = None
+        self._last_count: tuple[float, int] | None = None
         self._rolled_s = self._folded_s = self._expired_s = float("-inf")
 
     def step(self, tables: Tables, *, now_ns: int, now_s: float) -> bool:
-        """Does one step of what is due, if anything is. Tells whether it did.
+        """Do one step of what is due, and return True if there was one.
 
-        `now_ns` is the time of day, for what is too old; `now_s` a clock that only runs forward.
+        `now_ns` is the time of day, which decides what is too old; `now_s` is a monotonic clock.
         """
         if self._roll_up(tables, now_s) or self._fold(tables, now_s):
             return True
@@ -108,10 +108,10 @@ class Upkeep:
 
     def _roll_up(self, tables: Tables, now_s: float) -> bool:
         stored = sum(tables.stored.values())
-        before_s, before = self._seen or (now_s, stored)
-        self._seen = now_s, stored
-        busy = stored - before > BUSY_READINGS_PER_S * (now_s - before_s)
-        behind = {type: behind.readings for type, behind in tables.rollups.behind.items()}
+        counted_s, counted = self._last_count or (now_s, stored)
+        self._last_count = now_s, stored
+        busy = stored - counted > BUSY_READINGS_PER_S * (now_s - counted_s)
+        behind = {type: behind.readings for type, behind in tables.rollups.backlog.items()}
         type = max(behind, key=behind.__getitem__)
         if not behind[type]:
             self._rolled_s = now_s
@@ -123,7 +123,7 @@ class Upkeep:
 
     def _fold(self, tables: Tables, now_s: float) -> bool:
         due = now_s - self._folded_s >= FOLD_EVERY_S
-        for type, behind in tables.rollups.behind.items():
+        for type, behind in tables.rollups.backlog.items():
             if behind.minutes >= STEP_PIECES or (due and behind.minutes):
                 return tables.rollups.fold(type, STEP_PIECES) > 0
         if due:
@@ -131,25 +131,28 @@ class Upkeep:
         return False
 
     def _expire(self, tables: Tables, now_ns: int, now_s: float) -> bool:
-        """Whole hours, so that rollups begin where a bucket begins."""
+        """Delete whole hours, so that rollups begin where a bucket begins."""
         before_ns = tables.clock_ns()
         now_ns = self._clock.advance(before_ns, now_ns=now_ns, now_s=now_s)
         if now_ns != before_ns:
             tables.save_clock(now_ns)
-        cut_ns = _cut(now_ns, self._keep.raw_days)
+        oldest_kept_ns = _oldest_kept(now_ns, self._retention.raw_days)
         oldest_ns = tables.oldest_ns()
-        if oldest_ns is not None and oldest_ns < cut_ns:
-            # Even where the oldest is alone in its time, the next step goes on at the next reading.
-            tables.delete_before(min(cut_ns, oldest_ns - oldest_ns % EXPIRE_NS + EXPIRE_NS))
+        if oldest_ns is not None and oldest_ns < oldest_kept_ns:
+            # If the oldest reading is isolated in time, the next step continues at the next reading.
+            tables.delete_before(min(oldest_kept_ns, oldest_ns - oldest_ns % EXPIRE_NS + EXPIRE_NS))
             return True
-        tiers: list[tuple[schema.Tier, float]] = [("minute", self._keep.minute_days), ("hour", self._keep.hour_days)]
+        tiers: list[tuple[schema.Tier, float]] = [
+            ("minute", self._retention.minute_days),
+            ("hour", self._retention.hour_days),
+        ]
         for tier, days in tiers:
-            if (cut_ns := _cut(now_ns, days)) > 0:
-                tables.delete_rollups_before(tier, cut_ns)
+            if (oldest_kept_ns := _oldest_kept(now_ns, days)) > 0:
+                tables.delete_rollups_before(tier, oldest_kept_ns)
         self._expired_s = now_s
         return True
 
 
-def _cut(now_ns: int, days: float) -> int:
-    """The begin of the oldest hour that is kept; 0 where all are."""
+def _oldest_kept(now_ns: int, days: float) -> int:
+    """Return the begin of the oldest hour that is kept; 0 if all are kept."""
     return max(0, (now_ns - round(days * DAY_NS)) // HOUR_NS * HOUR_NS) if days else 0

@@ -1,51 +1,39 @@
-"""Questions in InfluxQL, the language that InfluxDB 1, 2 and 3 share. Pure.
+"""Statements in InfluxQL, the language that InfluxDB 1, 2 and 3 share, and their answers. Pure.
 
-After the language's specification (Querying, Literals) and the scanner of github.com/influxdata/influxql: in quotes a
-backslash escapes the quote, itself and `n`, and nothing else.
+It follows the specification of the language (Querying, Literals) and the scanner of github.com/influxdata/influxql: in
+quotes, a backslash escapes the quote, itself and `n`, and nothing else.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
 
 from hub.model.batch import Series
-from hub.storage.influxdb.line import MAX_TIME_NS
-from hub.storage.influxdb.naming import DEVICE_TAG, Naming
+from hub.model.store import StoreError
+from hub.storage.influxdb.line_protocol import MAX_TIME_NS
+from hub.storage.influxdb.series_naming import DEVICE_TAG, SeriesNaming
+from hub.storage.query import DTYPES, Array, Intervals, TimeRange
 from wire.model import MetricType
 
 MAX_DEVICES = 100
-"""Of one statement: each is a condition, and InfluxDB goes through conditions by recursion."""
+"""Maximum devices of one statement: each is a condition, and InfluxDB evaluates conditions recursively."""
 
 _NAME = re.compile(r'["\\\n]')
 _TEXT = re.compile(r"['\\\n]")
 
-T = TypeVar("T")
+EVER = TimeRange(0, MAX_TIME_NS)
+"""All times. InfluxDB's own limits are wider, but without a condition it ends at the current time."""
 
 
-class Range(NamedTuple):
-    """From the first to the last nanosecond, both included."""
+class SeriesGroup(NamedTuple):
+    """Series that one statement can query: one metric of several devices with the same location.
 
-    first_ns: int
-    last_ns: int
-
-
-EVER = Range(0, MAX_TIME_NS)
-"""InfluxDB's own bounds are wider, but where a statement has none it takes the time of now for one."""
-
-
-class Intervals(NamedTuple):
-    """Intervals of `width_ns` each; number 0 begins at `from_ns`."""
-
-    from_ns: int
-    width_ns: int
-
-
-class Group(NamedTuple):
-    """Series that one statement can ask for: one metric of many devices, in the same place.
-
-    `source` is what follows FROM; `series` are of different devices.
+    `source` follows FROM; `series` belong to different devices.
     """
 
     source: str
@@ -55,27 +43,27 @@ class Group(NamedTuple):
 
 
 class Statement(NamedTuple):
-    """One question: what of a group's readings. Each series that has any gives rows of a time and a value.
+    """One selection of a group's readings. Each series that has any returns rows of a time and a value.
 
-    `what` is a selection such as `top(#, 1)`, # being the field. With `intervals` there is a row for each interval that
-    has readings; most functions give it the time at which the interval begins, top and bottom that of the reading.
-    `type` is that of the values. A `moments` statement is about the readings' times: # are nanoseconds since the first
-    reading of the range, which has none itself.
+    `selection` is for example `top(#, 1)`, where # is the field. With `intervals` there is a row for each interval that
+    has readings. Most functions give it the time at which the interval begins; top and bottom give the time of the
+    reading. `type` is the type of the values. A `moments` statement selects the times of readings: # are nanoseconds
+    since the first reading of the range, which has none itself.
     """
 
-    what: str
-    group: Group
-    within: Range
+    selection: str
+    group: SeriesGroup
+    time_range: TimeRange
     type: MetricType
     intervals: Intervals | None = None
     limit: int | None = None
     moments: bool = False
 
     def text(self) -> str:
-        """In InfluxQL."""
+        """Return the statement in InfluxQL."""
         source, condition = self.group.source, _condition(self.group.series)
-        bounds = f"time >= {self.within.first_ns} AND time <= {self.within.last_ns}"
-        # The type keeps a tag of the same name out, and values that came to another field type.
+        bounds = f"time >= {self.time_range.first_ns} AND time <= {self.time_range.last_ns}"
+        # The type excludes a tag of the same name, and values of another field type.
         field = f"{name(self.group.field)}::{'float' if self.type == 'float' else self.group.type}"
         if self.moments:
             inner = f"SELECT cumulative_sum(elapsed({field}, 1ns)) AS moment FROM {source}"
@@ -86,61 +74,144 @@ class Statement(NamedTuple):
             from_ns, width_ns = self.intervals
             by += f", time({width_ns}ns, {from_ns % width_ns}ns) fill(none)"
         return (
-            f"SELECT {self.what.replace('#', field)} FROM {source} "
+            f"SELECT {self.selection.replace('#', field)} FROM {source} "
             f"WHERE {f'{condition} AND ' if condition else ''}{bounds} GROUP BY {by}"
             f"{'' if self.limit is None else f' LIMIT {self.limit}'}"
         )
 
 
-def groups_of(series: Iterable[Series], naming: Naming) -> list[Group]:
-    """All of these series, in groups of at most MAX_DEVICES; one that is asked for twice is there once."""
+def group_series(series: Iterable[Series], naming: SeriesNaming) -> list[SeriesGroup]:
+    """Return these series in groups of at most MAX_DEVICES. A repeated series is included once."""
     found: dict[tuple[str, str, MetricType], dict[int, Series]] = {}
-    for one in series:
-        place = naming.place(one)
-        pattern = naming.measurements(one)
-        source = name(place.measurement) if pattern is None else regex(pattern)
-        found.setdefault((source, place.field, one.type), {})[one.id] = one
+    for item in series:
+        location = naming.locate(item)
+        pattern = naming.measurements(item)
+        source = name(location.measurement) if pattern is None else regex(pattern)
+        found.setdefault((source, location.field, item.type), {})[item.id] = item
     return [
-        Group(*where, tuple(part))
-        for where, members in found.items()
-        for part in _parts(list(members.values()), MAX_DEVICES)
+        SeriesGroup(*key, members[start : start + MAX_DEVICES])
+        for key, members in ((key, tuple(by_id.values())) for key, by_id in found.items())
+        for start in range(0, len(members), MAX_DEVICES)
     ]
 
 
-def divided(statement: Statement) -> list[Statement]:
-    """The same question about half of the series each; itself where it is about one."""
+def split_statement(statement: Statement) -> list[Statement]:
+    """Return the statement for each half of its series; the statement itself if it has one series."""
     series = statement.group.series
     middle = len(series) // 2
     halves = [series[:middle], series[middle:]]
     return [statement._replace(group=statement.group._replace(series=half)) for half in halves if half]
 
 
-def _parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """The items in parts of at most `size`."""
-    return (items[start : start + size] for start in range(0, len(items), size))
-
-
 def name(text: str) -> str:
-    """An identifier, whatever is in it."""
+    """Return an identifier with any content."""
     return f'"{_NAME.sub(_escaped, text)}"'
 
 
 def text(text: str) -> str:
-    """A string, whatever is in it."""
+    """Return a string with any content."""
     return f"'{_TEXT.sub(_escaped, text)}'"
 
 
 def regex(pattern: str) -> str:
-    """A regular expression in the place of an identifier."""
+    """Return a regular expression in the place of an identifier."""
     escaped = pattern.replace("/", r"\/")
     return f"/{escaped}/"
 
 
 def _condition(series: Sequence[Series]) -> str:
-    # A metric may be called "device", too: the tag is meant.
-    alternatives = " OR ".join(f'"{DEVICE_TAG}"::tag = {text(one.device)}' for one in series)
+    # A metric may be named "device", too. The condition is about the tag.
+    alternatives = " OR ".join(f'"{DEVICE_TAG}"::tag = {text(item.device)}' for item in series)
     return f"({alternatives})"
 
 
 def _escaped(match: re.Match[str]) -> str:
     return r"\n" if match[0] == "\n" else f"\\{match[0]}"
+
+
+class MeasurementRows(NamedTuple):
+    """Times and values of one series in one measurement, in time order. Strings are in an array of objects."""
+
+    measurement: str
+    times_ns: Array
+    values: Array
+
+
+class StatementError(Exception):
+    """The server refused a statement, or the statement failed. The message is the server's text.
+
+    If `is_not_executed`, the text only says that the statement was not executed. A server reports this for the first of
+    several statements as well if that one fails.
+    """
+
+    @property
+    def is_not_executed(self) -> bool:
+        return str(self) == "not executed"
+
+
+class _Series(msgspec.Struct):
+    """One series of an answer. `values` are rows of a time and a value. If `partial`, the server left out the rest."""
+
+    name: str
+    values: msgspec.Raw
+    tags: dict[str, str] = {}
+    partial: bool = False
+
+
+class _Result(msgspec.Struct):
+    series: list[_Series] = []
+    error: str = ""
+
+
+class _Answer(msgspec.Struct):
+    results: list[_Result] = []
+
+
+_ANSWER = msgspec.json.Decoder(_Answer)
+_ROWS: dict[MetricType, msgspec.json.Decoder[Any]] = {
+    "float": msgspec.json.Decoder(list[tuple[int, float]]),
+    "integer": msgspec.json.Decoder(list[tuple[int, int]]),
+    "boolean": msgspec.json.Decoder(list[tuple[int, bool]]),
+    "string": msgspec.json.Decoder(list[tuple[int, str]]),
+}
+
+
+def decode_answers(statements: Sequence[Statement], body: bytes) -> list[dict[int, list[MeasurementRows]]]:
+    """Return the answers to statements: rows by series id, separately for each measurement.
+
+    Raises StatementError if a statement failed, and StoreError for an answer that is not valid or not complete.
+    """
+    try:
+        results = _ANSWER.decode(body).results
+        for result in results:
+            if result.error:
+                raise StatementError(result.error)
+        if len(results) != len(statements):
+            raise StoreError(f"InfluxDB returned {len(results)} answers to {len(statements)} statements")
+        return [_by_series(*pair) for pair in zip(statements, results, strict=True)]
+    except msgspec.MsgspecError as error:
+        raise StoreError(f"InfluxDB's answer is not valid: {error}") from error
+
+
+def _by_series(statement: Statement, result: _Result) -> dict[int, list[MeasurementRows]]:
+    ids = {series.device: series.id for series in statement.group.series}
+    found: dict[int, list[MeasurementRows]] = {}
+    for part in result.series:
+        if part.partial:
+            raise StoreError("InfluxDB left out rows: set its max-row-limit to 0, or request less at once")
+        id = ids.get(part.tags.get("device", ""))
+        if id is not None:
+            found.setdefault(id, []).append(_rows(part, statement.type))
+    return found
+
+
+def _rows(part: _Series, type: MetricType) -> MeasurementRows:
+    encoded = bytes(part.values)
+    if type == "float":
+        # An integer would lose the sign of a zero.
+        encoded = encoded.replace(b",-0]", b",-0.0]")
+    rows = _ROWS[type].decode(encoded)
+    times = np.fromiter((time for time, _ in rows), np.int64, len(rows))
+    values = np.empty(len(rows), DTYPES[type])
+    values[:] = [value for _, value in rows]
+    return MeasurementRows(part.name, times, values)

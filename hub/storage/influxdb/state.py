@@ -1,7 +1,7 @@
-"""What InfluxDB cannot keep for the hub, in a small file: up to where it has the journal, and the counts by series.
+"""State that InfluxDB cannot keep for the hub, in a small file: the cursor, and the counts of each series.
 
-The file is written after InfluxDB has answered, so after a crash it may be behind: then some batches are written again,
-which changes nothing there, and they are counted once, because the counts went back with the cursor.
+The file is written after InfluxDB has answered, so after a crash it may be behind. Then some batches are written again,
+which changes nothing in InfluxDB, and they are counted once, because the counts are as old as the cursor.
 """
 
 from __future__ import annotations
@@ -12,74 +12,72 @@ from pathlib import Path
 import msgspec
 
 from hub.model.store import ReadingCounts, StoreCursor, StoreUnavailable
-from hub.storage.influxdb.answer import Target
+from hub.storage.influxdb.client import BucketAddress
 
 VERSION = 1
-"""Of the file's layout."""
+"""Version of the file's layout."""
 
 FILE_NAME = "influxdb.state"
 
-DIGEST_BYTES = 8
-"""Of a series' name in InfluxDB: among the thousands of one device no two are alike."""
+AFTER_REMOVAL = (
+    "The hub then writes the journal's entries again, which changes nothing in InfluxDB, and restarts its counts"
+)
 
 
-class Totals(msgspec.Struct, array_like=True):
-    """Of one series: its readings in InfluxDB, those deleted, and those it refused."""
+class SeriesTotals(msgspec.Struct, array_like=True):
+    """Counts of one series: readings in InfluxDB, deleted readings and refused readings."""
 
     stored: int = 0
     expired: int = 0
     refused: int = 0
 
     def counts(self) -> ReadingCounts:
-        """As the contract has them."""
+        """Return the counts in the form of the store's contract."""
         return ReadingCounts(self.stored, self.expired, self.refused)
 
 
-class State(msgspec.Struct):
-    """What the file holds. `series` has, by device, digests of the series that it has in InfluxDB, joined."""
+class InfluxdbState(msgspec.Struct):
+    """The contents of the file. `series` contains, by device, the joined digests of its series in InfluxDB."""
 
     registry: str
-    target: Target
+    target: BucketAddress
     cursor: StoreCursor = StoreCursor("", 0)
-    totals: dict[int, Totals] = {}
+    totals: dict[int, SeriesTotals] = {}
     series: dict[str, bytes] = {}
     version: int = VERSION
 
 
-def read_state(path: Path, *, registry: str, target: Target) -> State:
-    """The state of this bucket; a new one where the file is that of another bucket, or is not there.
+def read_state(path: Path, *, registry: str, target: BucketAddress) -> InfluxdbState:
+    """Return the state of this bucket; a new state if the file belongs to another bucket or does not exist.
 
-    Raises StoreUnavailable for a file that cannot be used, with what to do.
+    Raises StoreUnavailable, with what to do, for a file that cannot be used.
     """
-    new = State(registry, target)
+    new = InfluxdbState(registry, target)
     try:
-        state = msgspec.msgpack.decode(path.read_bytes(), type=State)
+        state = msgspec.msgpack.decode(path.read_bytes(), type=InfluxdbState)
     except FileNotFoundError:
         return new
     except OSError as error:
         raise StoreUnavailable(f"{path}: {error.strerror}") from error
     except msgspec.MsgspecError as error:
-        raise StoreUnavailable(
-            f"{path} is damaged ({error}): move it away; what the journal has is then written again, which changes "
-            "nothing in InfluxDB, and counting begins anew"
-        ) from error
+        raise StoreUnavailable(f"{path} is damaged ({error}): move it away. {AFTER_REMOVAL}") from error
     if state.version != VERSION:
         raise StoreUnavailable(
-            f"{path} is of layout {state.version}, this hub knows {VERSION}: move it away, so that a new one begins"
+            f"{path} has layout version {state.version}, and this hub reads version {VERSION}: move it away. "
+            f"{AFTER_REMOVAL}"
         )
     if state.target != target:
         return new
     if state.registry != registry:
         raise StoreUnavailable(
-            f"{path} was written with another registry.db, which gave the series other ids: put back the registry.db "
-            "that belongs to it, or move this file away; what the journal has is then written again, which changes "
-            "nothing in InfluxDB, and counting begins anew"
+            f"{path} was written with another registry.db, which assigned other series ids: restore the registry.db "
+            f"that belongs to it, or move this file away. {AFTER_REMOVAL}"
         )
     return state
 
 
 def write_state(path: Path, content: bytes) -> None:
-    """Puts the file there as a whole or not at all, durable when this returns. Raises StoreUnavailable."""
+    """Replace the file atomically and durably. Raises StoreUnavailable."""
     beside = path.with_name(f"{path.name}.new")
     try:
         with beside.open("wb") as file:
@@ -93,9 +91,9 @@ def write_state(path: Path, content: bytes) -> None:
         finally:
             os.close(directory)
     except OSError as error:
-        raise StoreUnavailable(f"{path}: {error.strerror}; make this right, and the hub goes on by itself") from error
+        raise StoreUnavailable(f"{path}: {error.strerror}. Correct this, and the hub continues by itself") from error
 
 
-def encode_state(state: State) -> bytes:
-    """The file's content."""
+def encode_state(state: InfluxdbState) -> bytes:
+    """Return the content of the file."""
     return msgspec.msgpack.encode(state)

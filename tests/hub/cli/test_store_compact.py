@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 from hub.cli.application import app
 from hub.model.store import StoreCursor
 from hub.storage.duckdb.store import DuckdbStore
+from tests.hub.storage.duckdb.deletion import delete_before
 from tests.hub.storage.readings import REGISTRY, SERIES, batch, entry
 
 
@@ -17,7 +18,7 @@ async def test_compacting_says_what_was_given_back(tmp_path: Path) -> None:
         await store.open()
         times = list(range(300_000))
         await store.write([entry(1, batch(times, {SERIES["integer"]: times}))], StoreCursor("journal", 1))
-        await store.delete_before(200_000)
+        await delete_before(store, 200_000)
     done = CliRunner().invoke(app, ["store", "compact", "--data", str(tmp_path)])
     assert done.exit_code == 0, done.output
     assert "given back" in done.stdout

@@ -12,14 +12,14 @@ from tests.hub.storage.small_disk import SmallDisk
 
 @pytest.fixture(scope="session", params=["duckdb", "influxdb1", "influxdb2"])
 def implementation(request: pytest.FixtureRequest) -> Implementation:
-    """Each store that there is."""
+    """Return each store in turn."""
     name: str = request.param
     return duckdb() if name == "duckdb" else influxdb(name, request.getfixturevalue(name))
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
-    """A disk of 24 MB."""
+    """Provide a disk of 24 MB."""
     if os.geteuid() != 0:
         pytest.skip("only root can mount a small disk")
     path = tmp_path / "disk"

@@ -1,4 +1,4 @@
-"""What the tests of the stores' contract share: a store for a moment, and what is written to it and expected of it."""
+"""Shared helpers of the contract tests of stores: a temporary store, writes to it, and the expected contents."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EVER = (0, 2**63)
 JOURNAL = "journal-a"
 
 examples = settings(max_examples=12)
-"""Each example is a store of its own, some 100 ms."""
+"""Each example is a store of its own, which takes some 100 ms."""
 
 
 @asynccontextmanager
@@ -42,8 +42,8 @@ async def write(store: Store, batches: Sequence[Batch], *, first: int = 1) -> in
 
 
 def apart(implementation: Implementation, writes: list[list[Batch]]) -> list[list[Batch]]:
-    """As Implementation.apart has it, over all writes."""
-    together = iter(implementation.apart([content for given in writes for content in given]))
+    """Apply Implementation.without_collisions over all writes."""
+    together = iter(implementation.without_collisions([content for given in writes for content in given]))
     return [[next(together) for _ in given] for given in writes]
 
 

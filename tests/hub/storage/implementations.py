@@ -1,4 +1,4 @@
-"""The stores that the contract's tests run against."""
+"""The stores for which the contract tests run."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ import numpy as np
 from hub.model.batch import Batch, Series
 from hub.model.store import History, Store
 from hub.storage.duckdb.store import DuckdbStore
-from hub.storage.influxdb.answer import Target
-from hub.storage.influxdb.influxdb_store import InfluxdbStore
-from hub.storage.influxdb.line import MAX_TIME_NS
-from hub.storage.influxdb.naming import Naming
-from hub.storage.influxdb.server import Credentials
+from hub.storage.influxdb.client import BucketAddress, Credentials
+from hub.storage.influxdb.line_protocol import MAX_TIME_NS
+from hub.storage.influxdb.series_naming import SeriesNaming
+from hub.storage.influxdb.store import InfluxdbStore
 from tests.hub.storage.readings import REGISTRY, Reading, batch, order, readings_of
 from tests.services.influxdb import Access, InfluxdbServer
 
@@ -27,10 +26,10 @@ MAX_SERIES_PER_DEVICE = 1000
 
 @dataclass(frozen=True)
 class Implementation:
-    """A store to test. `open` gives that of a directory: a new one, or the one that was there before.
+    """A store to test. `open` opens the store of a directory: a new one, or the existing one.
 
-    `remote`: a server has the readings. It has one reading of a series at a time, no infinities and not the last
-    nanosecond of all; and it deletes by a retention of its own.
+    If `remote`, a server holds the readings. It keeps one reading of a series at a time, and stores neither infinities
+    nor the last nanosecond.
     """
 
     name: str
@@ -39,36 +38,36 @@ class Implementation:
 
     @property
     def newest_ns(self) -> int:
-        """The last time that it takes."""
+        """Return the last time that the store accepts."""
         return MAX_TIME_NS if self.remote else 2**63 - 1
 
-    def takes(self, reading: Reading) -> bool:
-        """Whether it does not refuse this one."""
+    def accepts(self, reading: Reading) -> bool:
+        """Return True if the store does not refuse this reading."""
         time, value = reading
         return time <= self.newest_ns and (not self.remote or (not isinstance(value, float) or math.isfinite(value)))
 
     def readings_of(self, batches: Iterable[Batch]) -> dict[int, list[Reading]]:
-        """Every reading of these that it takes, by series id, in order of time."""
-        taken = {id: list(filter(self.takes, part)) for id, part in readings_of(batches).items()}
+        """Return every accepted reading of these batches by series id, in time order."""
+        taken = {id: list(filter(self.accepts, part)) for id, part in readings_of(batches).items()}
         return {id: part for id, part in taken.items() if part}
 
-    def apart(self, batches: Sequence[Batch]) -> list[Batch]:
-        """The same batches; without the rows of a time that a series has already, where there is one reading a time."""
+    def without_collisions(self, batches: Sequence[Batch]) -> list[Batch]:
+        """Return the batches; for a remote store without rows of a time that a series already has."""
         return list(batches) if not self.remote else without_equal_times(batches)
 
 
 def duckdb() -> Implementation:
-    """History in a file of the directory."""
+    """Return a store in a file of the directory."""
     return Implementation("duckdb", lambda directory: DuckdbStore(directory / "history.duckdb", registry=REGISTRY))
 
 
 def influxdb(name: str, server: InfluxdbServer) -> Implementation:
-    """History in a bucket for each directory."""
+    """Return a store with a bucket for each directory."""
     buckets: dict[Path, Access] = {}
 
     def open(directory: Path) -> InfluxdbStore:
         if directory not in buckets:
-            # As long a time as there is goes into three files instead of 15,000.
+            # All of time is in three files instead of 15,000.
             buckets[directory] = server.fresh(shard_days=36_500)
         return influxdb_store(directory, buckets[directory])
 
@@ -76,20 +75,20 @@ def influxdb(name: str, server: InfluxdbServer) -> Implementation:
 
 
 def influxdb_store(directory: Path, access: Access) -> InfluxdbStore:
-    """A store in this bucket, for devices of two kinds with a tag besides."""
+    """Return a store in this bucket, for devices with a type and one further tag."""
     tags = {"type": "sensor", "site": "north"}
     return InfluxdbStore(
         directory,
-        target=Target(access.url, access.org, access.bucket),
+        target=BucketAddress(access.url, access.org, access.bucket),
         credentials=Credentials(access.token, access.user, access.password),
-        naming=Naming(tags_of=lambda device: tags),
+        naming=SeriesNaming(tags_of=lambda device: tags),
         registry=REGISTRY,
         max_series_per_device=MAX_SERIES_PER_DEVICE,
     )
 
 
 def without_equal_times(batches: Iterable[Batch]) -> list[Batch]:
-    """Batches in which each time comes once for each series."""
+    """Return batches in which each time occurs once for each series."""
     seen: set[tuple[int, int]] = set()
     found = []
     for content in batches:
@@ -114,7 +113,7 @@ def _like(content: Batch, columns: dict[Series, list[object]]) -> Batch:
 
 
 def plain(history: History) -> dict[int, list[Reading]]:
-    """A history's readings by series id, as Python values; checks that they are in order of time."""
+    """Return a history's readings by series id as Python values, and check that they are in time order."""
     found = {}
     for part in history.series:
         times = part.times_ns.tolist()

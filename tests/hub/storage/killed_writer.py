@@ -29,7 +29,7 @@ INTEGER, STRING = SERIES["integer"], SERIES["string"]
 
 
 def journal_entry(number: int) -> Entry:
-    """An entry as ingestion makes it, with two readings that tell its number."""
+    """Return an entry as ingest makes it, with two readings that contain its number."""
     values: dict[str, list[int] | list[str]] = {INTEGER.metric: [number], STRING.metric: [f"{number}"]}
     frame = AGENT_MESSAGES["json"].encode(Data(number, [number], values))  # type: ignore[arg-type]
     content = batch([number], {INTEGER: [number], STRING: [f"{number}"]})
@@ -37,26 +37,26 @@ def journal_entry(number: int) -> Entry:
 
 
 def decode(entry: Entry) -> Batch:
-    """The batch of an entry that comes from the journal's file."""
+    """Return the batch of an entry that comes from the journal's file."""
     message = AGENT_MESSAGES[entry.format].decode(entry.payload)
     assert isinstance(message, Data)
     return journal_entry(message.seq).batch or Batch([], [], readings=0)
 
 
 async def append(journal: SqliteJournal, count: int) -> None:
-    """Appends the next so many entries."""
+    """Append the next `count` entries."""
     first = journal.last_offset + 1
     made = [journal_entry(number) for number in range(first, first + count)]
     await journal.append(made, [Mark("device", "0" * 16, made[-1].seq)])
 
 
 def open_journal(directory: Path, *, keep_bytes: int = 1 << 20) -> SqliteJournal:
-    """The journal of a directory."""
+    """Open the journal of a directory."""
     return SqliteJournal(directory / "journal.db", keep_bytes=keep_bytes, keep_seconds=3600, max_bytes=1 << 30)
 
 
 def books_of(journal: SqliteJournal, store: Store) -> Bookkeeper:
-    """The books of a writer."""
+    """Return the accounting of a writer."""
     return Bookkeeper(
         journal, store, count=count_readings, series=lambda: {series.id: series for series in SERIES.values()}
     )
@@ -64,7 +64,7 @@ def books_of(journal: SqliteJournal, store: Store) -> Bookkeeper:
 
 @asynccontextmanager
 async def running(writer: StoreWriter) -> AsyncIterator[StoreWriter]:
-    """The writer at work; cancelled at the end."""
+    """Run the writer, and cancel it at the end."""
     task = asyncio.create_task(writer.run())
     try:
         yield writer

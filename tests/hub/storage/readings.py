@@ -1,4 +1,4 @@
-"""Series, batches and entries for tests of stores, and what a store that holds them has to say."""
+"""Series, batches and entries for tests of stores, and the answers of a store that contains them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SERIES: dict[MetricType, Series] = {type: Series(id, "device", type, type) for i
 """One series of each type."""
 
 REGISTRY = "a" * 32
-"""The registry whose series these are."""
+"""The registry that assigned the ids of these series."""
 
 TIMES = st.integers(0, 2**63 - 1) | st.integers(0, 50)
 
@@ -45,7 +45,7 @@ def open_store(directory: Path) -> DuckdbStore:
 
 
 def batch(times: Sequence[int], columns: Mapping[Series, Sequence[Value]], *, packed: bool = False) -> Batch:
-    """A batch of these columns; packed as the codec leaves it: times and float values as arrays."""
+    """Return a batch of these columns; if packed, with arrays for times and float values, as the codec makes it."""
     made = []
     for series, values in columns.items():
         assert len(values) == len(times)
@@ -56,32 +56,32 @@ def batch(times: Sequence[int], columns: Mapping[Series, Sequence[Value]], *, pa
 
 
 def entry(offset: int, content: Batch | None, kind: EntryKind = EntryKind.BATCH) -> Entry:
-    """The journal entry of a batch, decoded."""
+    """Return the decoded journal entry of a batch."""
     return Entry(kind, "device", "0" * 16, offset, 1_000 + offset, "json", b"{}", batch=content, offset=offset)
 
 
 def entries(batches: Iterable[Batch], first: int = 1) -> list[Entry]:
-    """The entries of batches, with offsets in order."""
+    """Return the entries of batches, with increasing offsets."""
     return [entry(offset, content) for offset, content in enumerate(batches, start=first)]
 
 
 @st.composite
 def batches(draw: st.DrawFn, series: Sequence[Series], times: st.SearchStrategy[int] = TIMES) -> Batch:
-    """A batch of some of these series, in any form a decoder may give it, with missing values."""
+    """Generate a batch of some of these series, in any form of a decoder, with missing values."""
     chosen = draw(st.lists(st.sampled_from(series), min_size=1, max_size=4, unique=True))
     moments = draw(st.lists(times, min_size=1, max_size=6))
     count = len(moments)
     columns = {
-        one: draw(st.lists(st.none() | VALUES[one.type], min_size=count, max_size=count))
+        item: draw(st.lists(st.none() | VALUES[item.type], min_size=count, max_size=count))
         if draw(st.booleans())
-        else draw(st.lists(VALUES[one.type], min_size=count, max_size=count))
-        for one in chosen
+        else draw(st.lists(VALUES[item.type], min_size=count, max_size=count))
+        for item in chosen
     }
     return batch(moments, columns, packed=draw(st.booleans()))
 
 
 def readings_of(batches: Iterable[Batch]) -> dict[int, list[Reading]]:
-    """Every reading of each series in order of time, by series id, computed one by one."""
+    """Return every reading of each series in time order, by series id, computed one by one."""
     found: dict[int, list[Reading]] = {}
     for content in batches:
         for series, values in content.columns:
@@ -93,18 +93,18 @@ def readings_of(batches: Iterable[Batch]) -> dict[int, list[Reading]]:
 
 
 async def stored(store: Store) -> dict[int, int]:
-    """How many readings of each series a store has, by id; without those that have none."""
+    """Return the number of readings of each series in a store, by id, without series that have none."""
     return {id: counts.stored for id, counts in (await store.counts()).items() if counts.stored}
 
 
 def order(reading: Reading) -> tuple[int, bytes]:
-    """An order of readings that tells all apart, -0.0 and 0.0 as well."""
+    """Return a sort key that distinguishes all readings, also -0.0 and 0.0."""
     time, value = reading
     return time, exactly(value)
 
 
 def exactly(value: Any) -> bytes:
-    """A value's type and content; floats to the bit."""
+    """Return a value's type and content; floats to the bit."""
     match value:
         case float():
             return b"f" + struct.pack("<d", value)

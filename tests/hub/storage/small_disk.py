@@ -1,4 +1,4 @@
-"""A disk so small that it gets full."""
+"""A disk that is small enough to fill."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class SmallDisk:
 
     @contextmanager
     def filled(self, *, leaving_bytes: int) -> Iterator[None]:
-        """Another file takes the room, but for so much."""
+        """Fill the disk with another file, except for some bytes."""
         with filled(self.path, leaving_bytes=leaving_bytes):
             yield
 
@@ -35,7 +35,7 @@ class SmallDisk:
 
 @contextmanager
 def filled(disk: Path, *, leaving_bytes: int) -> Iterator[None]:
-    """Another file takes the room of the disk that this directory is the top of, but for so much."""
+    """Fill the disk of this directory with another file, except for some bytes."""
     ballast = disk / "ballast"
     with ballast.open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(disk).free - leaving_bytes)

@@ -1,4 +1,4 @@
-"""The same fleet in every store: the same questions have the same answers."""
+"""The same fleet in every store: the same queries have the same answers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SECOND = 1_000_000_000
 NOW_NS = 1_700_000_000 * SECOND
 STEP_NS = 10 * SECOND
 STEPS = 360
-"""An hour, one reading of each metric every 10 seconds."""
+"""An hour with one reading of each metric every 10 seconds."""
 
 DEVICES = 100
 TYPES: tuple[MetricType, ...] = ("float",) * 6 + ("integer",) * 2 + ("boolean", "string")
@@ -30,10 +30,10 @@ BACKFILLED_DEVICES = 10
 BACKFILLED_DAYS = 2
 BACKFILL_STEP_NS = 600 * SECOND
 ROWS = 30
-"""Of one batch."""
+"""Rows of one batch."""
 
 BATCHES = 500
-"""Of one write."""
+"""Batches of one write."""
 
 QUERIES = 50
 
@@ -47,7 +47,8 @@ SERIES = [
 
 
 def fleet(draw: random.Random) -> list[Batch]:
-    """What the devices send, as it comes: with holes, out of order, and days that are told later."""
+    """Return the readings of the devices in order of arrival: with holes, out of order, and with days that arrive
+    later."""
     found = []
     for number, series in enumerate(SERIES):
         # No two devices measure at the same nanosecond.
@@ -58,7 +59,7 @@ def fleet(draw: random.Random) -> list[Batch]:
             times += [begin - 3_600 * SECOND - step * BACKFILL_STEP_NS for step in range(steps)]
         for start in range(0, len(times), ROWS):
             part = times[start : start + ROWS]
-            columns = {one: [drawn(draw, one.type) for _ in part] for one in series if draw.random() > 0.05}
+            columns = {item: [drawn(draw, item.type) for _ in part] for item in series if draw.random() > 0.05}
             if columns:
                 found.append(batch(part, columns))
     draw.shuffle(found)
@@ -66,7 +67,7 @@ def fleet(draw: random.Random) -> list[Batch]:
 
 
 def drawn(draw: random.Random, type: MetricType) -> Value:
-    """A value, and sometimes none; numbers are hardly ever equal, so that a minimum has one time."""
+    """Return a value, and sometimes none. Numbers are hardly ever equal, so a minimum has one time."""
     if draw.random() < 0.05:
         return None
     match type:
@@ -80,8 +81,8 @@ def drawn(draw: random.Random, type: MetricType) -> Value:
             return draw.choice(["idle", "busy", "broken", ""])
 
 
-def questions(draw: random.Random) -> Iterator[HistoryQuery]:
-    """Some devices and metrics, over minutes, the hour or days, as charts and scripts ask for them."""
+def queries(draw: random.Random) -> Iterator[HistoryQuery]:
+    """Generate queries of some devices and metrics over minutes, the hour or days, as charts and scripts make them."""
     for _ in range(QUERIES):
         aggregate: Aggregate = draw.choice(get_args(Aggregate))
         metrics = draw.sample(range(8 if aggregate in ("avg", "min", "max") else 10), draw.choice([1, 2, 4]))
@@ -96,10 +97,10 @@ def questions(draw: random.Random) -> Iterator[HistoryQuery]:
 
 @pytest.mark.deadline(180)
 async def test_stores_answer_alike(tmp_path: Path, influxdb1: InfluxdbServer, influxdb2: InfluxdbServer) -> None:
-    """50 questions about an hour and some backfilled days of 100 devices with 10 metrics each."""
+    """50 queries of an hour and some backfilled days of 100 devices with 10 metrics each have the same answers."""
     implementations = [duckdb(), influxdb("influxdb1", influxdb1), influxdb("influxdb2", influxdb2)]
     given = entries(fleet(random.Random(17)))
-    readings = sum(one.batch.readings for one in given if one.batch is not None)
+    readings = sum(item.batch.readings for item in given if item.batch is not None)
     async with AsyncExitStack() as stack:
         stores: dict[str, Store] = {}
         for implementation in implementations:
@@ -112,14 +113,14 @@ async def test_stores_answer_alike(tmp_path: Path, influxdb1: InfluxdbServer, in
                 written = await store.write(part, StoreCursor("journal-a", part[-1].offset))
                 assert (written.readings, list(written.refused)) == (readings_in(part), [])
         answered = 0
-        for query in questions(random.Random(4)):
+        for query in queries(random.Random(4)):
             histories = {name: await store.query(query) for name, store in stores.items()}
             expected = histories.pop("duckdb")
             for name, history in histories.items():
-                for one, other in zip(expected.series, history.series, strict=True):
-                    compare(one, other, f"{name} {query.aggregate} {query.points} {one.series.metric}")
+                for item, other in zip(expected.series, history.series, strict=True):
+                    compare(item, other, f"{name} {query.aggregate} {query.points} {item.series.metric}")
             answered += sum(len(part.times_ns) for part in expected.series)
-        everything = [one for series in SERIES for one in series]
+        everything = [item for series in SERIES for item in series]
         latest = await stores.pop("duckdb").latest(everything)
         assert len(latest) == len(everything)
         assert [await store.latest(everything) for store in stores.values()] == [latest, latest]
@@ -128,12 +129,13 @@ async def test_stores_answer_alike(tmp_path: Path, influxdb1: InfluxdbServer, in
 
 
 def readings_in(part: Sequence[Entry]) -> int:
-    return sum(one.batch.readings for one in part if one.batch is not None)
+    return sum(item.batch.readings for item in part if item.batch is not None)
 
 
 def compare(expected: SeriesHistory, found: SeriesHistory, what: str) -> None:
-    """The same points; where DuckDB took them from its minutes or hours, the same lowest and highest value."""
-    values, others = (np.array(one.values, object) for one in (expected, found))
+    """Check that points are equal; if DuckDB read them from minutes or hours, that the lowest and highest values are
+    equal."""
+    values, others = (np.array(item.values, object) for item in (expected, found))
     if expected.resolution != found.resolution:
         assert expected.resolution in ("minute", "hour"), what
         if expected.series.type in ("float", "integer"):

@@ -1,4 +1,4 @@
-"""What every store answers where fewer points are asked for than there are readings."""
+"""Contract tests of queries that request fewer points than there are readings."""
 
 from __future__ import annotations
 
@@ -36,10 +36,11 @@ from wire.model import MetricType
 async def test_reduced_history_keeps_the_peaks(
     implementation: Implementation, given: list[Batch], points: int, data: st.DataObject
 ) -> None:
-    """Never more than the points asked for, true readings only, the least and the greatest of the range among them."""
+    """The answer has at most the requested points, only true readings, with the lowest and the highest of the range
+    among them."""
     start = data.draw(st.integers(0, 100))
     end = data.draw(st.integers(start, 201))
-    given = implementation.apart(given)
+    given = implementation.without_collisions(given)
     async with new_store(implementation) as store:
         await write(store, given)
         history = await store.query(HistoryQuery(ALL, start, end, points))
@@ -82,10 +83,10 @@ FINITE: dict[MetricType, st.SearchStrategy[Any]] = {
 
 @st.composite
 def finite_batches(draw: st.DrawFn) -> Batch:
-    """All types at different times, with values whose sums are exact enough to compare."""
+    """Generate batches of all types at different times, with values whose sums are exact enough to compare."""
     times = draw(st.lists(st.integers(0, 200), min_size=1, max_size=12, unique=True))
     return batch(
-        times, {one: draw(st.lists(FINITE[one.type], min_size=len(times), max_size=len(times))) for one in ALL}
+        times, {item: draw(st.lists(FINITE[item.type], min_size=len(times), max_size=len(times))) for item in ALL}
     )
 
 
@@ -107,11 +108,11 @@ AGGREGATES: dict[Aggregate, Callable[[list[Reading]], Any]] = {
     st.integers(0, 150),
     st.integers(MIN_POINTS, 30),
 )
-async def test_an_aggregate_is_one_value_an_interval(
+async def test_an_aggregate_is_one_value_for_each_interval(
     implementation: Implementation, given: list[Batch], aggregate: Aggregate, start: int, length: int, points: int
 ) -> None:
-    """Equal intervals from the start of the range on; those with readings give one value at their begin."""
-    # No time twice, across batches either: which of two readings of one time comes first is nobody's promise.
+    """Equal intervals begin at the start of the range; those with readings return one value at their begin."""
+    # No time occurs twice, also across batches: the order of two readings of one time is undefined.
     for number, content in enumerate(given):
         content.times = [int(time) * len(given) + number for time in content.times]
     end = start + length
@@ -140,7 +141,7 @@ async def test_an_aggregate_is_one_value_an_interval(
 
 
 async def test_aggregates_of_texts_are_refused(implementation: Implementation, tmp_path: Path) -> None:
-    """There is no average of strings: the error names the series, and says what to ask for."""
+    """Strings have no average: the error names the series, and says what to request."""
     numbers_only: tuple[Aggregate, ...] = ("avg", "min", "max")
     async with implementation.open(tmp_path) as store:
         await store.open()

@@ -1,4 +1,4 @@
-"""What every store does, whichever it is, with what is written to it."""
+"""Contract tests of writes and reads of every store."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ from tests.hub.storage.readings import SERIES, Reading, batch, batches, entries,
 from wire.model import Value
 
 ENOUGH_ANSWERS = 25
-"""True for as many different offsets."""
+"""The number of different offsets for which answers are checked."""
 
 
 async def test_a_new_store_has_nothing(implementation: Implementation, tmp_path: Path) -> None:
-    """A new store holds nothing of any journal."""
+    """A new store contains nothing of any journal."""
     async with implementation.open(tmp_path) as store:
         assert await store.open() == store.cursor == StoreCursor("", 0)
         assert await everything(store) == {}
@@ -50,8 +50,8 @@ async def test_a_new_store_has_nothing(implementation: Implementation, tmp_path:
 
 @examples
 @given(st.lists(st.lists(batches(ALL), min_size=1, max_size=5), min_size=1, max_size=4))
-async def test_what_is_written_is_read_exactly(implementation: Implementation, writes: list[list[Batch]]) -> None:
-    """Raw history is what was written, to the bit, in order of time; missing values are not there."""
+async def test_written_readings_are_read_exactly(implementation: Implementation, writes: list[list[Batch]]) -> None:
+    """Raw history equals the written readings, to the bit, in time order; missing values do not exist."""
     writes = apart(implementation, writes)
     async with new_store(implementation) as store:
         first = 1
@@ -69,11 +69,11 @@ async def test_what_is_written_is_read_exactly(implementation: Implementation, w
 
 @examples
 @given(st.lists(batches(ALL), min_size=1, max_size=12), st.data())
-async def test_what_is_stored_is_not_stored_again(
+async def test_repeated_entries_are_stored_once(
     implementation: Implementation, given: list[Batch], data: st.DataObject
 ) -> None:
     """However entries are delivered again, each is stored once."""
-    given = implementation.apart(given)
+    given = implementation.without_collisions(given)
     async with new_store(implementation) as store:
         all_entries = entries(given)
         while (held := store.cursor.offset) < len(given):
@@ -87,9 +87,9 @@ async def test_what_is_stored_is_not_stored_again(
 
 @examples
 @given(st.lists(batches(ALL), min_size=1, max_size=6))
-async def test_all_is_there_after_reopening(implementation: Implementation, given: list[Batch]) -> None:
-    """A store that was closed opens with its cursor, readings, counts and latest values."""
-    given = implementation.apart(given)
+async def test_everything_survives_reopening(implementation: Implementation, given: list[Batch]) -> None:
+    """A closed store opens with its cursor, readings, counts and newest values."""
+    given = implementation.without_collisions(given)
     with tempfile.TemporaryDirectory() as directory:
         async with implementation.open(Path(directory)) as store:
             await store.open()
@@ -103,7 +103,7 @@ async def test_all_is_there_after_reopening(implementation: Implementation, give
 
 
 async def test_entries_without_readings_move_the_cursor(implementation: Implementation, tmp_path: Path) -> None:
-    """Gaps and quarantined batches are dealt with, too."""
+    """Gaps and quarantined batches move the cursor, too."""
     async with implementation.open(tmp_path) as store:
         await store.open()
         given = [entry(1, None, EntryKind.GAP), entry(2, None, EntryKind.QUARANTINE)]
@@ -114,7 +114,7 @@ async def test_entries_without_readings_move_the_cursor(implementation: Implemen
 
 
 async def test_another_journal_begins_at_its_beginning(implementation: Implementation, tmp_path: Path) -> None:
-    """Offsets of a new journal have nothing to do with those of the old one."""
+    """Offsets of a new journal are independent of those of the old one."""
     async with implementation.open(tmp_path) as store:
         await store.open()
         old, new = (batch([time], {SERIES["integer"]: [time]}) for time in (1, 2))
@@ -124,7 +124,7 @@ async def test_another_journal_begins_at_its_beginning(implementation: Implement
         assert await stored(store) == {SERIES["integer"].id: 4}
 
 
-async def test_a_range_has_its_start_and_not_its_end(implementation: Implementation, tmp_path: Path) -> None:
+async def test_a_range_includes_its_start_and_excludes_its_end(implementation: Implementation, tmp_path: Path) -> None:
     """Queries of neighbouring ranges share no reading and miss none."""
     async with implementation.open(tmp_path) as store:
         await store.open()
@@ -143,8 +143,8 @@ async def test_a_range_has_its_start_and_not_its_end(implementation: Implementat
             assert found == [[1, 2], [3], [], [4], [], [1]]
 
 
-async def test_series_come_in_the_order_asked_for(implementation: Implementation, tmp_path: Path) -> None:
-    """Every series asked for is in the answer, in its place, also one without readings."""
+async def test_series_keep_the_requested_order(implementation: Implementation, tmp_path: Path) -> None:
+    """Every requested series is in the answer, in its place, also without readings."""
     async with implementation.open(tmp_path) as store:
         await store.open()
         nobody = Series(999, "device", "nobody", "string")
@@ -166,7 +166,8 @@ async def test_series_come_in_the_order_asked_for(implementation: Implementation
 async def test_a_scan_gives_every_reading(
     implementation: Implementation, writes: list[list[Batch]], start: int, end: int
 ) -> None:
-    """One series after the other as asked, each in order of time, pieces within their bound, equal times all there."""
+    """One series follows the other as requested, each in time order, pieces within their limit, all readings of equal
+    times."""
     writes = apart(implementation, writes)
     async with new_store(implementation) as store:
         first = 1
@@ -182,7 +183,7 @@ async def test_a_scan_gives_every_reading(
             values = piece.values if isinstance(piece.values, list) else piece.values.tolist()
             found.setdefault(piece.series.id, []).extend(zip(piece.times_ns.tolist(), values, strict=True))
         readings = implementation.readings_of([content for given in writes for content in given])
-        inside = {id: [one for one in part if start <= one[0] < end] for id, part in readings.items()}
+        inside = {id: [item for item in part if start <= item[0] < end] for id, part in readings.items()}
         assert list(found) == [series.id for series in asked if inside.get(series.id)]
         for id, part in found.items():
             assert [time for time, _ in part] == [time for time, _ in inside[id]]
@@ -192,7 +193,7 @@ async def test_a_scan_gives_every_reading(
 @examples
 @given(st.lists(st.lists(batches(ALL), min_size=1, max_size=3), min_size=1, max_size=5))
 async def test_latest_is_the_newest_and_not_the_last(implementation: Implementation, writes: list[list[Batch]]) -> None:
-    """A reading that comes late does not become the latest."""
+    """A late reading does not become the newest."""
     writes = apart(implementation, writes)
     async with new_store(implementation) as store:
         first = 1
@@ -209,7 +210,7 @@ async def test_latest_is_the_newest_and_not_the_last(implementation: Implementat
 
 
 async def test_latest_has_plain_values(implementation: Implementation, tmp_path: Path) -> None:
-    """A latest value is a Python value, of its series' type."""
+    """A newest value is a Python value of its series' type."""
     async with implementation.open(tmp_path) as store:
         await store.open()
         values: list[Value] = [1.5, 2, True, "on"]
@@ -220,7 +221,7 @@ async def test_latest_has_plain_values(implementation: Implementation, tmp_path:
 
 
 async def test_a_history_is_true_for_its_cursor(implementation: Implementation, tmp_path: Path) -> None:
-    """While entries are written, every answer holds exactly those up to the offset that it names."""
+    """While entries are written, every answer contains exactly those up to its offset."""
     series = [Series(id, "device", f"m{id}", "integer") for id in range(8)]
     seen: dict[int | None, set[int]] = {None: set(), 6: set()}
     async with implementation.open(tmp_path) as store:
@@ -250,8 +251,8 @@ async def test_a_history_is_true_for_its_cursor(implementation: Implementation, 
         await asyncio.gather(writing, query_on(None), query_on(None), query_on(6))
 
 
-async def test_books_of_another_store_are_taken_over(implementation: Implementation, tmp_path: Path) -> None:
-    """They are counted beside its own, and are there after reopening."""
+async def test_counts_of_another_store_are_imported(implementation: Implementation, tmp_path: Path) -> None:
+    """They are added to the store's own counts, and survive reopening."""
     integer, string = SERIES["integer"], SERIES["string"]
     async with implementation.open(tmp_path) as store:
         await store.open()

@@ -22,17 +22,18 @@ from tests.hub.storage.readings import REGISTRY, batch, entry
 FLOAT, STRING = Series(1, "device", "float", "float"), Series(2, "device", "string", "string")
 
 ROWS = (1, 3, 40, 700, 20, 20_000, 5, 125_000)
-"""Of the batches in turn: into the write-ahead log, and, where a write fills row groups, past it."""
+"""Rows of the batches in turn: small ones go into the write-ahead log, and a write that fills row groups bypasses it.
+"""
 
 LAST = 100
-"""Offset of the last entry: all of them together stay below the readings that one query answers (2 million), however
-fast the machine writes. A process that has written it goes on rolling up until its end."""
+"""Offset of the last entry. All entries together stay below the limit of one answer (2 million readings) on any
+machine. A process that has written it continues to roll up until its end."""
 
 LONGEST_S = 0.5
 
 
 def content(offset: int) -> Batch:
-    """What the entry with this offset has, in every process."""
+    """Return the content of the entry with this offset, which is the same in every process."""
     count = ROWS[offset % len(ROWS)]
     times = offset * 1_000_000 + np.arange(count)
     if count < 100:
@@ -40,10 +41,11 @@ def content(offset: int) -> Batch:
     return Batch(times, [(FLOAT, times / 8)], readings=count)
 
 
-def roll_up(tables: Tables, most: int) -> int:
-    """Steps of rolling up, of any size, as the store does them beside its writing."""
+def roll_up(tables: Tables, max_rows: int) -> int:
+    """Roll up in steps of any size, as the store does beside its writes."""
     return sum(
-        tables.rollups.roll_up(type, most) + tables.rollups.fold(type, most) for type in (FLOAT.type, STRING.type)
+        tables.rollups.roll_up(type, max_rows) + tables.rollups.fold(type, max_rows)
+        for type in (FLOAT.type, STRING.type)
     )
 
 
@@ -56,7 +58,7 @@ async def write_on(directory: Path, chance: random.Random) -> None:
             if first <= last:
                 given = [entry(offset, content(offset)) for offset in range(first, last + 1)]
                 await store.write(given, StoreCursor("journal", last))
-            await store._in_writer(store._change, partial(roll_up, most=chance.randint(1, 200_000)))
+            await store._run_in_writer(store._change, partial(roll_up, max_rows=chance.randint(1, 200_000)))
 
 
 if __name__ == "__main__":

@@ -18,23 +18,23 @@ def opened(path: Path) -> Database:
 
 
 def test_a_new_file_appears_complete(tmp_path: Path) -> None:
-    """What a crash left of a file that was being made is made again."""
+    """A file that a crash left half made is created again."""
     path = tmp_path / "history.duckdb"
     path.with_name("history.duckdb.new").write_bytes(b"half a file")
     database = opened(path)
     assert database.writer.execute("SELECT count(*) FROM store").fetchone() == (1,)
     database.close()
-    assert [part.name for part in tmp_path.iterdir()] == ["history.duckdb"]
+    assert [piece.name for piece in tmp_path.iterdir()] == ["history.duckdb"]
     assert size_bytes(path) == path.stat().st_size
 
 
-def test_a_file_in_use_says_by_whom(tmp_path: Path) -> None:
-    """Two hubs on one file: the second says so, and opens it once the first has ended."""
+def test_a_file_in_use_is_reported(tmp_path: Path) -> None:
+    """The second of two hubs on one file reports that, and opens the file after the first has ended."""
     path = tmp_path / "history.duckdb"
     opened(path).close()
     with (
         locked_by_another_process(path),
-        pytest.raises(StoreUnavailable, match=r"in use by another process: end it.*PID \d+"),
+        pytest.raises(StoreUnavailable, match=r"in use by another process: end that process.*PID \d+"),
     ):
         opened(path)
     opened(path).close()
@@ -63,18 +63,20 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
 def test_a_damaged_file_is_left_as_it_is(tmp_path: Path, damage: Callable[[Path], None]) -> None:
-    """A file that cannot be read is neither changed nor replaced: the operator is told what to do."""
+    """A file that cannot be read is neither changed nor replaced; the error says what to do."""
     path = tmp_path / "history.duckdb"
     opened(path).close()
     damage(path)
     before = path.read_bytes()
-    with pytest.raises(StoreUnavailable, match=r"cannot be read: put a copy back, or move it and its .wal file away"):
+    with pytest.raises(
+        StoreUnavailable, match=r"cannot be read: restore a copy of it, or move it and its .wal file away"
+    ):
         opened(path)
     assert path.read_bytes() == before
 
 
-def test_a_damaged_write_ahead_log_is_told(tmp_path: Path) -> None:
-    """A write-ahead log that is not the file's own is not passed over in silence."""
+def test_a_damaged_write_ahead_log_is_reported(tmp_path: Path) -> None:
+    """A write-ahead log of another file is not ignored silently."""
     path, other = tmp_path / "history.duckdb", tmp_path / "other.duckdb"
     opened(path).close()
     database = opened(other)
@@ -86,21 +88,21 @@ def test_a_damaged_write_ahead_log_is_told(tmp_path: Path) -> None:
         opened(path)
 
 
-def test_a_write_ahead_log_without_its_file_is_told(tmp_path: Path) -> None:
-    """Half of what was moved away is not forgotten."""
+def test_a_write_ahead_log_without_its_file_is_reported(tmp_path: Path) -> None:
+    """Half of a moved database is not ignored."""
     (tmp_path / "history.duckdb.wal").write_bytes(b"readings")
-    with pytest.raises(StoreUnavailable, match=r"history.duckdb.wal is without its history.duckdb"):
+    with pytest.raises(StoreUnavailable, match=r"history.duckdb.wal exists without its history.duckdb"):
         opened(tmp_path / "history.duckdb")
 
 
-def test_a_missing_directory_is_told(tmp_path: Path) -> None:
-    """The system's own word is in the message."""
+def test_a_missing_directory_is_reported(tmp_path: Path) -> None:
+    """The message contains the system's own text."""
     with pytest.raises(StoreUnavailable, match="No such file or directory"):
         opened(tmp_path / "nowhere" / "history.duckdb")
 
 
 def test_readers_see_one_commit(tmp_path: Path) -> None:
-    """All queries of a reader see the database as it was at the first."""
+    """All queries of a reader see the database as it was at the first query."""
     database = opened(tmp_path / "history.duckdb")
     with database.reader() as reader, database.reader() as late:
         assert reader.fetch("SELECT position FROM store")["position"].tolist() == [0]
@@ -111,7 +113,7 @@ def test_readers_see_one_commit(tmp_path: Path) -> None:
 
 
 def test_closing_interrupts_readers(tmp_path: Path) -> None:
-    """A query that would take for ever ends when the database is closed, and so does one that is about to start."""
+    """Closing the database ends a query that never finishes, and one that is about to start."""
     database = opened(tmp_path / "history.duckdb")
     errors: list[Exception] = []
     reading = threading.Barrier(3)
@@ -138,19 +140,19 @@ def test_closing_interrupts_readers(tmp_path: Path) -> None:
         pass
 
 
-def test_a_reader_may_be_stopped_after_its_end(tmp_path: Path) -> None:
-    """Who interrupts a reader cannot know that it is done by now."""
+def test_a_reader_may_be_interrupted_after_its_end(tmp_path: Path) -> None:
+    """The caller of an interrupt cannot know that the reader has finished."""
     database = opened(tmp_path / "history.duckdb")
     with database.reader() as reader:
         pass
-    reader.stop()
+    reader.interrupt()
     with pytest.raises(duckdb.InterruptException):
         reader.fetch("SELECT 1")
     database.close()
 
 
-def test_a_full_disk_is_told(tmp_path: Path) -> None:
-    """Whatever DuckDB was doing when the disk was full, the operator reads what to do."""
+def test_a_full_disk_is_reported(tmp_path: Path) -> None:
+    """Whatever DuckDB did when the disk became full, the error says what to do."""
     error = duckdb.IOException('Could not write file "/data/h.duckdb": No space left on device\nmore')
-    assert str(explain(error, tmp_path)).startswith(f"no room on the disk of {tmp_path}: make room")
+    assert str(explain(error, tmp_path)).startswith(f"no room on the disk of {tmp_path}: free some space")
     assert "store.memory_limit" in str(explain(duckdb.OutOfMemoryException("failed"), tmp_path))

@@ -17,7 +17,7 @@ from hub.storage.duckdb.database import Database
 from hub.storage.duckdb.history import read_history
 from hub.storage.duckdb.summary import Span
 from hub.storage.duckdb.tables import Tables
-from hub.storage.question import MIN_POINTS_WITH_ENDS
+from hub.storage.query import MIN_POINTS_WITH_ENDS
 from tests.hub.storage.implementations import plain
 from tests.hub.storage.readings import REGISTRY, Reading, batch, entries
 from wire.model import MetricType
@@ -27,7 +27,7 @@ POINTS = st.integers(2, 40)
 
 
 class Histories:
-    """A database to which examples add series of their own."""
+    """A database to which examples add their own series."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -38,18 +38,18 @@ class Histories:
         return Series(next(self._ids), "device", "metric", type)
 
     def write(self, series: Series, readings: list[Reading]) -> None:
-        """Written in two writes, so that no order on disk can be relied on."""
+        """Write the readings in two writes, so that the order on disk is arbitrary."""
         half = len(readings) // 2
-        for part in (readings[half:], readings[:half]):
+        for piece in (readings[half:], readings[:half]):
             after = self._tables.cursor.offset
-            times, values = [time for time, _ in part], [value for _, value in part]
-            if part:
+            times, values = [time for time, _ in piece], [value for _, value in piece]
+            if piece:
                 self._tables.append(
                     entries([batch(times, {series: values})], after + 1), StoreCursor("journal", after + 1)
                 )
 
     def query(self, query: HistoryQuery, spans: dict[int, Span] | None = None) -> tuple[list[Reading], str]:
-        """The answer for the query's only series."""
+        """Return the answer for the query's only series."""
         if spans is None:
             spans = self._tables.summaries[query.series[0].type].spans(query.series)
         with self.database.reader() as reader:
@@ -67,20 +67,21 @@ def histories(tmp_path: Path) -> Iterator[Histories]:
 
 
 def reduced_one_by_one(readings: list[Reading], start: int, end: int, points: int, *, peaks: bool) -> list[Reading]:
-    """What a reduced history is, said in plain Python. No two readings have the same time, no two numbers are equal."""
+    """Return a reduced history computed in plain Python. No two readings have the same time, and no two numbers are
+    equal."""
     inside = sorted(reading for reading in readings if start <= reading[0] < end)
     if len(inside) <= points:
         return inside
     ends = peaks and points >= MIN_POINTS_WITH_ENDS
     intervals = (points - 2) // 2 if ends else points // 2
-    # The intervals divide the part of the range that the series has readings in, also those outside of the range.
+    # The intervals divide the part of the range in which the series has readings, also those outside the range.
     first = max(start, min(time for time, _ in readings))
     last = min(end - 1, max(time for time, _ in readings))
     width = (last - first) // intervals + 1
     found = {inside[0], inside[-1]} if ends else set()
     for _, group in itertools.groupby(inside, key=lambda reading: (reading[0] - first) // width):
-        part = list(group)
-        found |= {min(part, key=value_of), max(part, key=value_of)} if peaks else {part[0], part[-1]}
+        piece = list(group)
+        found |= {min(piece, key=value_of), max(piece, key=value_of)} if peaks else {piece[0], piece[-1]}
     return sorted(found)
 
 
@@ -89,9 +90,9 @@ def value_of(reading: Reading) -> float:
     return value
 
 
-def test_reduced_history_is_what_it_says(tmp_path: Path) -> None:
-    """The answer equals a computation one by one, for any readings, range and number of points."""
-    with histories(tmp_path) as held:
+def test_reduced_history_equals_a_plain_computation(tmp_path: Path) -> None:
+    """The answer is correct for any readings, range and number of points."""
+    with histories(tmp_path) as tier_starts:
 
         @given(
             st.sampled_from(["float", "integer", "boolean", "string"]),
@@ -102,8 +103,8 @@ def test_reduced_history_is_what_it_says(tmp_path: Path) -> None:
             st.randoms(use_true_random=False),
         )
         def check(type: MetricType, times: list[int], start: int, end: int, points: int, chance: random.Random) -> None:
-            series = held.series(type)
-            # In any order, all different; as floats with and without a fraction, as strings of different lengths.
+            series = tier_starts.series(type)
+            # In any order, all different: floats with and without a fraction, strings of different lengths.
             numbers = chance.sample(range(-len(times), len(times)), len(times))
             made: dict[MetricType, list[Any]] = {
                 "float": [number / 4 for number in numbers],
@@ -112,30 +113,30 @@ def test_reduced_history_is_what_it_says(tmp_path: Path) -> None:
                 "string": [str(number) for number in numbers],
             }
             readings: list[Reading] = list(zip(times, made[type], strict=True))
-            held.write(series, readings)
+            tier_starts.write(series, readings)
             peaks = type in ("float", "integer")
             expected = reduced_one_by_one(readings, start, end, points, peaks=peaks)
-            assert held.query(HistoryQuery([series], start, end, points))[0] == expected
+            assert tier_starts.query(HistoryQuery([series], start, end, points))[0] == expected
 
         check()
 
 
-def test_wrong_spans_cost_no_reading(tmp_path: Path) -> None:
-    """What is believed of a series may be old or new: the answer's ends and peaks are true all the same."""
+def test_outdated_spans_lose_no_reading(tmp_path: Path) -> None:
+    """The known span of a series may be old or new. The ends and peaks of the answer are correct anyway."""
     spans = st.none() | st.builds(
         lambda readings, ends: Span(readings, min(ends), max(ends)),
         st.integers(1, 10**9),
         st.tuples(st.integers(0, 2**63 - 1) | st.integers(0, 1000), st.integers(0, 2**63 - 1) | st.integers(0, 1000)),
     )
-    with histories(tmp_path) as held:
+    with histories(tmp_path) as tier_starts:
 
         @given(st.lists(TIMES, min_size=1, max_size=60, unique=True), POINTS, spans, st.integers(0, 900))
         def check(times: list[int], points: int, span: Span | None, start: int) -> None:
-            series = held.series("integer")
+            series = tier_starts.series("integer")
             readings = [(time, (time * 7919) % 1009) for time in times]
-            held.write(series, readings)
+            tier_starts.write(series, readings)
             inside = sorted(reading for reading in readings if start <= reading[0])
-            answer, resolution = held.query(
+            answer, resolution = tier_starts.query(
                 HistoryQuery([series], start, 2**63, points), {} if span is None else {series.id: span}
             )
             assert len(answer) <= points
@@ -153,23 +154,23 @@ def test_wrong_spans_cost_no_reading(tmp_path: Path) -> None:
 
 
 def test_equal_readings_are_points_once(tmp_path: Path) -> None:
-    """Where an interval has one value only, its minimum and its maximum may be the same reading."""
-    with histories(tmp_path) as held:
-        series = held.series("float")
-        held.write(series, [(time, 1.0) for time in range(100)])
-        answer, resolution = held.query(HistoryQuery([series], 0, 100, 12))
+    """In an interval with one value only, the minimum and the maximum may be the same reading."""
+    with histories(tmp_path) as tier_starts:
+        series = tier_starts.series("float")
+        tier_starts.write(series, [(time, 1.0) for time in range(100)])
+        answer, resolution = tier_starts.query(HistoryQuery([series], 0, 100, 12))
         assert resolution == "reduced"
         assert len(answer) == len(set(answer)) <= 12
         assert (answer[0], answer[-1]) == ((0, 1.0), (99, 1.0))
 
 
-def test_an_answer_has_a_bound(tmp_path: Path) -> None:
-    """A query for all readings that would need too much memory is refused, and says how to ask instead."""
-    with histories(tmp_path) as held:
-        series = held.series("string")
-        held.write(series, [(time, "on") for time in range(11)])
+def test_an_answer_has_a_limit(tmp_path: Path) -> None:
+    """A query for all readings that needs too much memory is rejected, and the error names alternatives."""
+    with histories(tmp_path) as tier_starts:
+        series = tier_starts.series("string")
+        tier_starts.write(series, [(time, "on") for time in range(11)])
         query = HistoryQuery([series], 0, 100, None)
-        with held.database.reader() as reader:
+        with tier_starts.database.reader() as reader:
             assert len(read_history(reader, query, {}, max_readings=11).series[0].times_ns) == 11
             with pytest.raises(StoreError, match="more than 10 readings: ask for a shorter range"):
                 read_history(reader, query, {}, max_readings=10)
@@ -177,21 +178,21 @@ def test_an_answer_has_a_bound(tmp_path: Path) -> None:
 
 def test_two_readings_at_one_time_are_both_kept(tmp_path: Path) -> None:
     """A minimum and a maximum of the same moment are two points."""
-    with histories(tmp_path) as held:
-        series = held.series("integer")
-        held.write(series, [(5, -1), (5, 1), *((time, 0) for time in range(6, 30))])
-        assert {(5, -1), (5, 1)} <= set(held.query(HistoryQuery([series], 0, 100, 4))[0])
+    with histories(tmp_path) as tier_starts:
+        series = tier_starts.series("integer")
+        tier_starts.write(series, [(5, -1), (5, 1), *((time, 0) for time in range(6, 30))])
+        assert {(5, -1), (5, 1)} <= set(tier_starts.query(HistoryQuery([series], 0, 100, 4))[0])
 
 
 def test_series_with_few_and_with_many_readings_share_a_query(tmp_path: Path) -> None:
-    """Each series is raw or reduced by its own number of readings in the range."""
-    with histories(tmp_path) as held:
-        asked = [held.series(type) for type in ("float", "float", "integer", "string", "boolean")]
+    """Each series is raw or reduced according to its own number of readings in the range."""
+    with histories(tmp_path) as tier_starts:
+        asked = [tier_starts.series(type) for type in ("float", "float", "integer", "string", "boolean")]
         for series, count in zip(asked, (5, 500, 500, 500, 3), strict=True):
             made = {"float": 0.5, "integer": 7, "string": "on", "boolean": True}[series.type]
-            held.write(series, [(time, made) for time in range(count)])
+            tier_starts.write(series, [(time, made) for time in range(count)])
         spans = {series.id: Span(10, 0, 10) for series in asked}
-        with held.database.reader() as reader:
+        with tier_starts.database.reader() as reader:
             parts = read_history(reader, HistoryQuery(asked, 0, 1000, 10), spans).series
-        assert [part.resolution for part in parts] == ["raw", "reduced", "reduced", "reduced", "raw"]
-        assert all(2 <= len(part.times_ns) <= 10 for part in parts)
+        assert [piece.resolution for piece in parts] == ["raw", "reduced", "reduced", "reduced", "raw"]
+        assert all(2 <= len(piece.times_ns) <= 10 for piece in parts)

@@ -4,7 +4,7 @@ import itertools
 import math
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from hub.model.store import Aggregate, HistoryQuery, SeriesHistory, StoreCursor
 from hub.storage.duckdb import schema
 from hub.storage.duckdb.database import Database
 from hub.storage.duckdb.history import read_history
-from hub.storage.duckdb.rollup import Behind
+from hub.storage.duckdb.query_plan import RollupBacklog
 from hub.storage.duckdb.summary import Span
 from hub.storage.duckdb.tables import Tables
 from tests.hub.storage.readings import REGISTRY, SERIES, Reading, batch, entry
@@ -36,7 +36,7 @@ EXACT: dict[Aggregate, Callable[[list[Any]], Any]] = {
 
 
 class Tiers:
-    """A database, the readings that it was given, and what of them is raw."""
+    """A database, its readings, and the raw ones among them."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -52,7 +52,7 @@ class Tiers:
     def query(
         self, type: MetricType, start: int, end: int, points: int, aggregate: Aggregate = "minmax"
     ) -> tuple[SeriesHistory, list[Reading]]:
-        """The answer as it is, and as readings."""
+        """Return the answer as it is, and as readings."""
         series = SERIES[type]
         spans: dict[int, Span] = self.tables.summaries[type].spans([series])
         with self.database.reader() as reader:
@@ -80,7 +80,7 @@ VALUES: dict[MetricType, Callable[[int], Any]] = {
     "string": lambda number: f"s{number % 17}",
 }
 
-# A time in some five hours, most of them in one of few minutes.
+# A time in some five hours, mostly in one of a few minutes.
 TIMES = st.builds(
     lambda minute, second: minute * MINUTE + second * SECOND,
     st.sampled_from([*range(8), 59, 60, 61, 119, 299]),
@@ -95,8 +95,8 @@ STEPS = st.lists(
 )
 
 
-def do(held: Tiers, type: MetricType, steps: list[tuple[str, Any]]) -> None:
-    """Writes readings of ever new times and values, and rolls up in between."""
+def do(tier_starts: Tiers, type: MetricType, steps: list[tuple[str, Any]]) -> None:
+    """Write readings of new times and values, and roll up in between."""
     numbers = itertools.count()
     taken: set[int] = set()
     for what, how_much in steps:
@@ -107,11 +107,11 @@ def do(held: Tiers, type: MetricType, steps: list[tuple[str, Any]]) -> None:
                 free = next(moment for moment in itertools.count(time) if moment not in taken)
                 taken.add(free)
                 readings.append((free, VALUES[type](number)))
-            held.write(type, readings)
+            tier_starts.write(type, readings)
         elif what == "roll up":
-            held.tables.rollups.roll_up(type, how_much)
+            tier_starts.tables.rollups.roll_up(type, how_much)
         else:
-            held.tables.rollups.fold(type, how_much)
+            tier_starts.tables.rollups.fold(type, how_much)
 
 
 @settings(max_examples=40)
@@ -125,23 +125,23 @@ def do(held: Tiers, type: MetricType, steps: list[tuple[str, Any]]) -> None:
 def test_rollups_answer_like_the_readings(
     type: MetricType, steps: list[tuple[str, Any]], start: int, intervals: tuple[int, int], reload: bool
 ) -> None:
-    """Wherever rolling up stands, and however late readings came: aligned intervals have exactly their values."""
+    """Aligned intervals have exactly their values, however far rolling up is and however late readings arrived."""
     width, points = intervals
     begin = start * MINUTE if width % HOUR else (start // 10) * HOUR
     end = begin + width * points
-    with tiers() as held:
-        do(held, type, steps)
+    with tiers() as tier_starts:
+        do(tier_starts, type, steps)
         if reload:
-            held.tables.load()
-        aggregates = EXACT if type in schema.NUMBERS else {name: EXACT[name] for name in ("first", "last", "count")}
+            tier_starts.tables.load()
+        aggregates = EXACT if type in schema.SUM_TYPES else {name: EXACT[name] for name in ("first", "last", "count")}
         for aggregate, value_of in aggregates.items():
             expected = [
-                (begin + part * width, value_of([value for _, value in group]))
-                for part, group in itertools.groupby(
-                    held.inside(type, begin, end), key=lambda reading: (reading[0] - begin) // width
+                (begin + piece * width, value_of([value for _, value in group]))
+                for piece, group in itertools.groupby(
+                    tier_starts.inside(type, begin, end), key=lambda reading: (reading[0] - begin) // width
                 )
             ]
-            assert held.query(type, begin, end, points, aggregate)[1] == [
+            assert tier_starts.query(type, begin, end, points, aggregate)[1] == [
                 (time, pytest.approx(value) if aggregate == "avg" else value) for time, value in expected
             ]
 
@@ -151,80 +151,102 @@ def test_rollups_answer_like_the_readings(
 def test_peaks_from_rollups_are_true(
     type: MetricType, steps: list[tuple[str, Any]], start: int, length: int, points: int
 ) -> None:
-    """Points from any tier are readings at their own times, ends and extremes of the range among them."""
+    """Points from any tier are readings at their own times, with the ends and extremes of the range among them."""
     begin, end = start * SECOND, (start + length) * SECOND
-    with tiers() as held:
-        do(held, type, steps)
-        _, found = held.query(type, begin, end, points)
-        inside = held.inside(type, begin, end)
+    with tiers() as tier_starts:
+        do(tier_starts, type, steps)
+        _, found = tier_starts.query(type, begin, end, points)
+        inside = tier_starts.inside(type, begin, end)
         assert len(found) <= points
         assert set(found) <= set(inside)
         if len(inside) <= points:
-            assert len(found) == len(inside) or held.query(type, begin, end, points)[0].resolution != "raw"
+            assert len(found) == len(inside) or tier_starts.query(type, begin, end, points)[0].resolution != "raw"
         if inside:
             assert (found[0], found[-1]) == (inside[0], inside[-1])
-            if type in schema.NUMBERS:
+            if type in schema.SUM_TYPES:
                 values, all_values = [value for _, value in found], [value for _, value in inside]
                 assert (min(values), max(values)) == (min(all_values), max(all_values))
 
 
-def hours_of_readings(held: Tiers, type: MetricType = "float") -> None:
-    """Six hours of a reading every 10 s, rolled up and folded."""
-    held.write(type, [(number * 10 * SECOND, VALUES[type](number)) for number in range(6 * 360)])
-    while held.tables.rollups.roll_up(type, 500):
+def hours_of_readings(tier_starts: Tiers, type: MetricType = "float") -> None:
+    """Return six hours with a reading every 10 s, rolled up and folded."""
+    tier_starts.write(type, [(number * 10 * SECOND, VALUES[type](number)) for number in range(6 * 360)])
+    while tier_starts.tables.rollups.roll_up(type, 500):
         pass
-    while held.tables.rollups.fold(type, 100):
+    while tier_starts.tables.rollups.fold(type, 100):
         pass
 
 
-def test_a_query_takes_the_tier_that_fits_its_points() -> None:
-    """Raw for narrow intervals, minutes and hours for wide ones; the answer says which."""
-    with tiers() as held:
-        hours_of_readings(held)
-        assert held.query("float", 0, 6 * HOUR, 4000)[0].resolution == "raw"
-        assert held.query("float", 0, 6 * HOUR, 2000)[0].resolution == "reduced"
-        assert held.query("float", 0, 6 * HOUR, 400)[0].resolution == "minute"
-        assert held.query("float", 0, 6 * HOUR, 8)[0].resolution == "hour"
-        # Buckets that the intervals cut would belong to two of them.
-        assert held.query("float", 30 * SECOND, 6 * HOUR, 300, "count")[0].resolution == "reduced"
-        assert held.query("float", 0, 6 * HOUR, 360, "count")[0].resolution == "minute"
-        assert held.query("float", 0, 6 * HOUR, 6, "count")[0].resolution == "hour"
+def test_a_query_reads_the_tier_that_fits_its_points() -> None:
+    """Narrow intervals come from raw readings, wide ones from minutes and hours; the answer says which."""
+    with tiers() as tier_starts:
+        hours_of_readings(tier_starts)
+        assert tier_starts.query("float", 0, 6 * HOUR, 4000)[0].resolution == "raw"
+        assert tier_starts.query("float", 0, 6 * HOUR, 2000)[0].resolution == "reduced"
+        assert tier_starts.query("float", 0, 6 * HOUR, 400)[0].resolution == "minute"
+        assert tier_starts.query("float", 0, 6 * HOUR, 8)[0].resolution == "hour"
+        # Buckets that the intervals cut would belong to two intervals.
+        assert tier_starts.query("float", 30 * SECOND, 6 * HOUR, 300, "count")[0].resolution == "reduced"
+        assert tier_starts.query("float", 0, 6 * HOUR, 360, "count")[0].resolution == "minute"
+        assert tier_starts.query("float", 0, 6 * HOUR, 6, "count")[0].resolution == "hour"
 
 
 @pytest.mark.parametrize("type", sorted(SERIES))
 def test_rollups_outlive_their_readings(type: MetricType) -> None:
-    """Where the raw readings are deleted, rollups answer; where minutes are deleted, hours; counts stay right."""
-    with tiers() as held:
-        hours_of_readings(held, type)
+    """Rollups answer after raw readings are deleted, and hours after minutes are deleted; counts stay correct."""
+    with tiers() as tier_starts:
+        hours_of_readings(tier_starts, type)
         cut = 3 * HOUR + 17 * MINUTE + 5 * SECOND
-        assert held.tables.delete_before(cut) == math.ceil(cut / (10 * SECOND))
-        answer, found = held.query(type, 0, 6 * HOUR, 720)
+        assert tier_starts.tables.delete_before(cut) == math.ceil(cut / (10 * SECOND))
+        answer, found = tier_starts.query(type, 0, 6 * HOUR, 720)
         assert answer.resolution == "minute"
-        assert set(found) <= set(held.given[type])
-        assert (found[0], found[-1]) == (held.given[type][0], held.given[type][-1])
-        assert held.query(type, 0, 6 * HOUR, 6, "count")[1] == [(hour * HOUR, 360) for hour in range(6)]
-        held.tables.delete_rollups_before("minute", 2 * HOUR)
-        assert held.query(type, 0, 6 * HOUR, 6, "count")[1] == [(hour * HOUR, 360) for hour in range(6)]
-        assert held.query(type, 2 * HOUR, 3 * HOUR, 60, "count")[1] == [
+        assert set(found) <= set(tier_starts.given[type])
+        assert (found[0], found[-1]) == (tier_starts.given[type][0], tier_starts.given[type][-1])
+        assert tier_starts.query(type, 0, 6 * HOUR, 6, "count")[1] == [(hour * HOUR, 360) for hour in range(6)]
+        tier_starts.tables.delete_rollups_before("minute", 2 * HOUR)
+        assert tier_starts.query(type, 0, 6 * HOUR, 6, "count")[1] == [(hour * HOUR, 360) for hour in range(6)]
+        assert tier_starts.query(type, 2 * HOUR, 3 * HOUR, 60, "count")[1] == [
             (2 * HOUR + minute * MINUTE, 6) for minute in range(60)
         ]
-        # A reading that comes when its time is long past still counts.
-        held.write(type, [(HOUR + 1, VALUES[type](0)), (2 * HOUR + 1, VALUES[type](0))])
-        assert [count for _, count in held.query(type, 0, 6 * HOUR, 6, "count")[1]] == [360, 361, 361, 360, 360, 360]
-        held.tables.delete_rollups_before("hour", HOUR)
-        assert [count for _, count in held.query(type, 0, 6 * HOUR, 6, "count")[1]] == [361, 361, 360, 360, 360]
+        # A reading that arrives long after its time still counts.
+        tier_starts.write(type, [(HOUR + 1, VALUES[type](0)), (2 * HOUR + 1, VALUES[type](0))])
+        assert [count for _, count in tier_starts.query(type, 0, 6 * HOUR, 6, "count")[1]] == [
+            360,
+            361,
+            361,
+            360,
+            360,
+            360,
+        ]
+        tier_starts.tables.delete_rollups_before("hour", HOUR)
+        assert [count for _, count in tier_starts.query(type, 0, 6 * HOUR, 6, "count")[1]] == [361, 361, 360, 360, 360]
 
 
 def test_a_step_that_fails_leaves_nothing() -> None:
-    """A step is there whole or not at all, and the next one does it."""
-    with tiers() as held:
-        held.write("float", [(number * SECOND, float(number)) for number in range(100)])
-        held.database.writer.execute("ALTER TABLE rollup RENAME made TO gone")
+    """A step is complete or absent, and the next one repeats it."""
+    with tiers() as tier_starts:
+        tier_starts.write("float", [(number * SECOND, float(number)) for number in range(100)])
+        tier_starts.database.writer.execute("ALTER TABLE rollup RENAME made TO gone")
         with pytest.raises(duckdb.Error):
-            held.tables.rollups.roll_up("float", 1000)
-        held.database.writer.execute("ALTER TABLE rollup RENAME gone TO made")
-        held.tables.load()
-        assert held.tables.rollups.behind["float"] == Behind(100, 0)
-        assert held.tables.rollups.roll_up("float", 1000) == 100
-        assert held.tables.rollups.behind["float"] == Behind(0, 2)
-        assert held.query("float", 0, 2 * MINUTE, 2, "count")[1] == [(0, 60), (MINUTE, 40)]
+            tier_starts.tables.rollups.roll_up("float", 1000)
+        tier_starts.database.writer.execute("ALTER TABLE rollup RENAME gone TO made")
+        tier_starts.tables.load()
+        assert tier_starts.tables.rollups.backlog["float"] == RollupBacklog(100, 0)
+        assert tier_starts.tables.rollups.roll_up("float", 1000) == 100
+        assert tier_starts.tables.rollups.backlog["float"] == RollupBacklog(0, 2)
+        assert tier_starts.query("float", 0, 2 * MINUTE, 2, "count")[1] == [(0, 60), (MINUTE, 40)]
+
+
+def test_a_series_that_began_after_the_deletion_is_complete(tmp_path: Path) -> None:
+    """A query that begins before the raw readings also returns a series with fewer raw readings than points."""
+    with closing(Database(tmp_path / "history.duckdb", memory_limit="400MB", threads=1)) as database:
+        tables = Tables(database.writer, registry=REGISTRY)
+        old, new = SERIES["float"], SERIES["integer"]
+        hours = [hour * HOUR for hour in range(100)]
+        recent = [99 * HOUR + second * SECOND for second in range(20)]
+        contents = [batch(hours, {old: [float(time) for time in hours]}), batch(recent, {new: recent})]
+        tables.append([entry(offset, content) for offset, content in enumerate(contents, 1)], StoreCursor("journal", 2))
+        tables.delete_before(50 * HOUR)
+        with database.reader() as reader:
+            history = read_history(reader, HistoryQuery([old, new], 0, 200 * HOUR, 500), {})
+        assert history.series[1].times_ns.tolist() == recent

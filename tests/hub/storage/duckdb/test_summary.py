@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from hub.model.batch import Series
 from hub.model.store import NewestReading, ReadingCounts
-from hub.storage.duckdb.columns import Touched
+from hub.storage.duckdb.columns import SeriesStats
 from hub.storage.duckdb.summary import FIRST_SIZE, Span, Summary
 
 IDS = st.sampled_from([0, 1, 5, FIRST_SIZE - 1, FIRST_SIZE, 3 * FIRST_SIZE])
@@ -17,9 +17,9 @@ def series(*ids: int) -> list[Series]:
     return [Series(id, "device", f"metric{id}", "integer") for id in ids]
 
 
-def touched(readings: dict[int, list[int]]) -> Touched:
+def stats(readings: dict[int, list[int]]) -> SeriesStats:
     ids = sorted(readings)
-    return Touched(
+    return SeriesStats(
         np.array(ids, np.int32),
         np.array([len(readings[id]) for id in ids], np.int64),
         np.array([min(readings[id]) for id in ids], np.int64),
@@ -29,12 +29,12 @@ def touched(readings: dict[int, list[int]]) -> Touched:
 
 
 @given(st.lists(st.dictionaries(IDS, st.lists(TIMES, min_size=1, max_size=5), max_size=4), max_size=8))
-def test_a_summary_is_the_sum_of_what_was_added(writes: list[dict[int, list[int]]]) -> None:
-    """Counts, ends and newest values are those of all readings together, whatever order they came in."""
+def test_a_summary_is_the_sum_of_its_readings(writes: list[dict[int, list[int]]]) -> None:
+    """Counts, ends and newest values are those of all readings together, in any order of arrival."""
     summary = Summary("integer")
     all_times: dict[int, list[int]] = {}
     for write in writes:
-        summary.add(touched(write))
+        summary.add(stats(write))
         for id, times in write.items():
             all_times.setdefault(id, []).extend(times)
     asked = series(0, 1, 5, FIRST_SIZE - 1, FIRST_SIZE, 3 * FIRST_SIZE, 10**6)
@@ -42,22 +42,22 @@ def test_a_summary_is_the_sum_of_what_was_added(writes: list[dict[int, list[int]
     assert summary.latest(asked) == {id: NewestReading(max(times), max(times) // 2) for id, times in all_times.items()}
     assert summary.spans(asked) == {id: Span(len(times), min(times), max(times)) for id, times in all_times.items()}
     again = Summary("integer")
-    again.restore(*summary.everything())
+    again.restore(*summary.export())
     assert again.spans(asked) == summary.spans(asked)
 
 
-def test_deleting_counts_out() -> None:
-    """A series without readings is as if it had never been; of another only the older end moves."""
+def test_deletion_reduces_the_counts() -> None:
+    """A series without readings looks as if it never had any; of another series only the older end moves."""
     summary = Summary("integer")
-    summary.add(touched({1: [10, 20], 2: [10, 20, 30]}))
+    summary.add(stats({1: [10, 20], 2: [10, 20, 30]}))
     summary.delete(np.array([1, 2], np.int32), np.array([2, 2], np.int64), 25)
     assert summary.spans(series(1, 2)) == {2: Span(1, 25, 30)}
     assert summary.counts() == {1: ReadingCounts(0, 2), 2: ReadingCounts(1, 2)}
     again = Summary("integer")
-    again.restore(*summary.everything())
+    again.restore(*summary.export())
     assert again.counts() == summary.counts()
     assert again.spans(series(1, 2)) == summary.spans(series(1, 2))
-    summary.add(touched({1: [5]}))
+    summary.add(stats({1: [5]}))
     assert summary.counts()[1] == ReadingCounts(1, 2)
     assert summary.spans(series(1)) == {1: Span(1, 5, 5)}
     assert summary.latest(series(1)) == {1: NewestReading(5, 2)}

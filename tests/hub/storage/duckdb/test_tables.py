@@ -23,8 +23,8 @@ ALL = list(SERIES.values())
 MEMORY = "200MB"
 
 
-class KeptBooks(RuleBasedStateMachine):
-    """Whatever happens to the tables, counts, spans and newest times are those of the readings that are there."""
+class SummariesMachine(RuleBasedStateMachine):
+    """Whatever happens to the tables, counts, spans and newest times are those of the stored readings."""
 
     @initialize(save_rows=st.sampled_from([0, 5, 1000]))
     def open(self, save_rows: int) -> None:
@@ -53,12 +53,12 @@ class KeptBooks(RuleBasedStateMachine):
 
     @rule(time_ns=st.integers(0, 70))
     def delete(self, time_ns: int) -> None:
-        kept = {id: [one for one in part if one[0] >= time_ns] for id, part in self.readings.items()}
-        for id, part in self.readings.items():
-            self.expired[id] = self.expired.get(id, 0) + len(part) - len(kept[id])
-        deleted = sum(map(len, self.readings.values())) - sum(map(len, kept.values()))
-        self.readings = {id: part for id, part in kept.items() if part}
-        assert self.tables.delete_before(time_ns) == deleted
+        kept = {id: [item for item in piece if item[0] >= time_ns] for id, piece in self.readings.items()}
+        for id, piece in self.readings.items():
+            self.expired[id] = self.expired.get(id, 0) + len(piece) - len(kept[id])
+        counts_by_type = sum(map(len, self.readings.values())) - sum(map(len, kept.values()))
+        self.readings = {id: piece for id, piece in kept.items() if piece}
+        assert self.tables.delete_before(time_ns) == counts_by_type
 
     @rule()
     def save(self) -> None:
@@ -66,14 +66,14 @@ class KeptBooks(RuleBasedStateMachine):
 
     @rule()
     def load(self) -> None:
-        """As after a failed write."""
+        """Load the tables again, as after a failed write."""
         with capture_logs() as logs:
             self.tables.load()
         assert logs == []
 
     @rule()
     def reopen(self) -> None:
-        """Without saving first, as after a crash."""
+        """Open the tables without saving first, as after a crash."""
         self.database.close()
         self._open()
 
@@ -93,9 +93,9 @@ class KeptBooks(RuleBasedStateMachine):
             id: ReadingCounts(len(self.readings.get(id, [])), self.expired.get(id, 0))
             for id in self.readings.keys() | {id for id, count in self.expired.items() if count}
         }
-        assert newest == {id: part[-1][0] for id, part in self.readings.items()}
-        assert all(spans[id].oldest_ns <= part[0][0] for id, part in self.readings.items())
-        assert all(spans[id].newest_ns == part[-1][0] for id, part in self.readings.items())
+        assert newest == {id: piece[-1][0] for id, piece in self.readings.items()}
+        assert all(spans[id].oldest_ns <= piece[0][0] for id, piece in self.readings.items())
+        assert all(spans[id].newest_ns == piece[-1][0] for id, piece in self.readings.items())
 
     def teardown(self) -> None:
         if hasattr(self, "database"):
@@ -103,8 +103,8 @@ class KeptBooks(RuleBasedStateMachine):
             self.directory.cleanup()
 
 
-TestKeptBooks = KeptBooks.TestCase
-TestKeptBooks.settings = settings(max_examples=15, stateful_step_count=15, deadline=None)
+TestSummaries = SummariesMachine.TestCase
+TestSummaries.settings = settings(max_examples=15, stateful_step_count=15, deadline=None)
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def packed(series: Series, times: range) -> Batch:
 
 
 def test_the_last_rows_are_found_when_whole_row_groups_were_deleted(database: Database) -> None:
-    """A checkpoint that drops and joins what deletions left does not confuse which rows the saved summaries lack."""
+    """After a checkpoint removes and joins row groups, the rows that the saved summaries lack are still known."""
     series = SERIES["float"]
     tables = Tables(database.writer, registry=REGISTRY)
     first, offset = 0, 0
@@ -139,12 +139,12 @@ def test_the_last_rows_are_found_when_whole_row_groups_were_deleted(database: Da
     database.close()
 
 
-def test_wrong_saved_summaries_are_noticed(database: Database) -> None:
-    """Where the saved summaries do not add up, they are computed from the readings, and this is said."""
+def test_wrong_saved_summaries_are_detected(database: Database) -> None:
+    """Summaries that do not add up are computed again from the readings, and the log reports it."""
     tables = Tables(database.writer, registry=REGISTRY)
     tables.append([entry(1, batch([3, 4], {SERIES["string"]: ["a", "b"]}))], StoreCursor("journal", 1))
     tables.save()
-    database.writer.execute(f"UPDATE {schema.saved('string')} SET readings = 5")
+    database.writer.execute(f"UPDATE {schema.summary_table('string')} SET readings = 5")
     with capture_logs() as logs:
         tables.load()
     assert [log["log_level"] for log in logs] == ["error"]
@@ -153,7 +153,7 @@ def test_wrong_saved_summaries_are_noticed(database: Database) -> None:
 
 
 def test_a_failed_write_leaves_nothing(database: Database) -> None:
-    """A write that fails half way is undone, and the next one goes on from the same cursor."""
+    """A write that fails halfway is undone, and the next one continues from the same cursor."""
     tables = Tables(database.writer, registry=REGISTRY)
     good, bad = (batch([1, 2], {SERIES["integer"]: [1, 2], SERIES["string"]: ["a", text]}) for text in ("b", "\ud800"))
     with pytest.raises(duckdb.Error):
@@ -161,7 +161,7 @@ def test_a_failed_write_leaves_nothing(database: Database) -> None:
     tables.load()
     assert (tables.cursor, sum(tables.stored.values())) == (StoreCursor("", 0), 0)
     assert tables.append([entry(1, good)], StoreCursor("journal", 1)) == 4
-    assert database.writer.execute(f"SELECT count(*) FROM {schema.raw('integer')}").fetchone() == (2,)
+    assert database.writer.execute(f"SELECT count(*) FROM {schema.table('raw', 'integer')}").fetchone() == (2,)
     database.close()
 
 
@@ -173,9 +173,9 @@ def test_another_layout_is_refused(database: Database) -> None:
 
 
 def test_tables_belong_to_the_registry_that_filled_them_first(database: Database) -> None:
-    """Another registry's series have the same numbers: it is refused, with what to do, and the first one is not."""
+    """Another registry, whose series have the same numbers, is rejected with what to do; the first one is accepted."""
     Tables(database.writer, registry=REGISTRY)
-    with pytest.raises(StoreUnavailable, match=r"another registry\.db .* put back the registry\.db of the same time"):
+    with pytest.raises(StoreUnavailable, match=r"another registry\.db .* restore the registry\.db of the same time"):
         Tables(database.writer, registry="b" * 32)
     Tables(database.writer, registry=REGISTRY)
     database.close()

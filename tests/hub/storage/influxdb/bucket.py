@@ -1,4 +1,4 @@
-"""Buckets of real servers as the store sees them, for tests."""
+"""Buckets of real servers in the form that the store uses, for tests."""
 
 from __future__ import annotations
 
@@ -6,23 +6,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hub.storage.influxdb.answer import Target
-from hub.storage.influxdb.influxdb_store import InfluxdbStore
-from hub.storage.influxdb.naming import Naming
-from hub.storage.influxdb.server import Credentials
+from hub.storage.influxdb.client import BucketAddress, Credentials
+from hub.storage.influxdb.series_naming import SeriesNaming
+from hub.storage.influxdb.store import InfluxdbStore
 from tests.hub.storage.readings import REGISTRY
 from tests.services.influxdb import Access
 
 NO_TAGS: Mapping[str, str] = {}
 
 
-def target_of(access: Access) -> Target:
-    """Which bucket it is."""
-    return Target(access.url, access.org, access.bucket)
+def target_of(access: Access) -> BucketAddress:
+    """Return the address of the bucket."""
+    return BucketAddress(access.url, access.org, access.bucket)
 
 
 def credentials_of(access: Access) -> Credentials:
-    """Those of somebody who may do everything."""
+    """Return credentials with all permissions."""
     return Credentials(access.token, access.user, access.password)
 
 
@@ -34,11 +33,11 @@ def store_of(
     max_series_per_device: int = 1_000,
     **options: Any,
 ) -> InfluxdbStore:
-    """The store of a bucket, with its state in `directory`; each device has these tags."""
+    """Return the store of a bucket, with its state in `directory`; each device has these tags."""
     given: dict[str, Any] = {"target": target_of(access), "credentials": credentials_of(access)}
     return InfluxdbStore(
         directory,
-        naming=Naming(tags_of=lambda _: tags),
+        naming=SeriesNaming(tags_of=lambda _: tags),
         registry=REGISTRY,
         max_series_per_device=max_series_per_device,
         **{**given, **options},

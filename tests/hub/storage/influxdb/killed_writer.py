@@ -1,6 +1,6 @@
 """A process that fills a journal and stores it in InfluxDB until it kills itself at a random moment.
 
-Each entry has two readings: one that InfluxDB takes, and one that it refuses, because its field holds integers.
+Each entry has two readings: one that InfluxDB accepts, and one that it refuses, because its field contains integers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hub.journal.sqlite_journal import SqliteJournal
 from hub.model.batch import Batch, Entry, EntryKind, Mark, Series
 from hub.model.store import Store
 from hub.storage.bookkeeper import Bookkeeper
-from hub.storage.influxdb.influxdb_store import InfluxdbStore
+from hub.storage.influxdb.store import InfluxdbStore
 from hub.storage.writer import StoreWriter
 from tests.hub.storage.influxdb.bucket import store_of
 from tests.hub.storage.killed_writer import open_journal, running
@@ -38,11 +38,11 @@ GOOD = Series(1, "device", "good", "integer")
 BAD = Series(2, "device", "bad", "float")
 
 CONFLICT = f"telemetry,device=another bad=1i {T0}".encode()
-"""Makes the field of BAD one of integers: a field has its type from the first value of some days."""
+"""Makes the field of BAD an integer field: a field gets its type from its first value within some days."""
 
 
 def journal_entry(number: int) -> Entry:
-    """An entry as ingestion makes it, with two readings that tell its number."""
+    """Return an entry as ingest makes it, with two readings that contain its number."""
     time_ns = T0 + number
     frame = AGENT_MESSAGES["json"].encode(Data(number, [time_ns], {"good": [number], "bad": [number + 0.5]}))
     content = batch([time_ns], {GOOD: [number], BAD: [number + 0.5]})
@@ -50,7 +50,7 @@ def journal_entry(number: int) -> Entry:
 
 
 def decode(entry: Entry) -> Batch:
-    """The batch of an entry that comes from the journal's file."""
+    """Return the batch of an entry that comes from the journal's file."""
     content = journal_entry(entry.seq).batch
     assert content is not None
     return content
@@ -70,13 +70,13 @@ class Appender:
 
 
 def appender(journal: SqliteJournal) -> Appender:
-    """Goes on where the journal's mark is."""
+    """Return an appender that continues at the journal's mark."""
     mark = journal.marks().get("device")
     return Appender(journal, mark.seq if mark is not None else 0)
 
 
 def writer_of(journal: SqliteJournal, store: Store, *, retries: Callable[[], float] = lambda: 0.01) -> StoreWriter:
-    """A writer that hardly waits."""
+    """Return a writer that hardly waits."""
     return StoreWriter(
         journal,
         store,
@@ -90,7 +90,7 @@ def writer_of(journal: SqliteJournal, store: Store, *, retries: Callable[[], flo
 
 
 def store(directory: Path, access: Access) -> InfluxdbStore:
-    """The store of this directory."""
+    """Return the store of this directory."""
     return store_of(directory, access)
 
 

@@ -1,4 +1,4 @@
-"""Questions as InfluxDB reads them."""
+"""Statements as InfluxDB reads them."""
 
 from __future__ import annotations
 
@@ -8,26 +8,16 @@ import hypothesis.strategies as st
 from hypothesis import given
 
 from hub.model.batch import Series
-from hub.storage.influxdb.influxql import (
-    EVER,
-    MAX_DEVICES,
-    Intervals,
-    Range,
-    Statement,
-    divided,
-    groups_of,
-    name,
-    regex,
-    text,
-)
-from hub.storage.influxdb.naming import Naming
+from hub.storage.influxdb.influxql import EVER, MAX_DEVICES, Statement, group_series, name, regex, split_statement, text
+from hub.storage.influxdb.series_naming import SeriesNaming
+from hub.storage.query import Intervals, TimeRange
 
 HOSTILE = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("\"'\\\n/; ="), max_size=20)
 LEVEL = Series(1, "d-1", "level", "float")
 
 
 def scanned(quoted: str) -> tuple[str, str]:
-    """What InfluxQL's scanner takes out of quotes, and what is left behind them; after its ScanDelimited."""
+    """Return what InfluxQL's scanner reads from quotes, and the rest after them, following its ScanDelimited."""
     quote, found, place = quoted[0], "", 1
     while quoted[place] != quote:
         assert quoted[place] != "\n", "a bad string"
@@ -42,45 +32,45 @@ def scanned(quoted: str) -> tuple[str, str]:
 
 @given(HOSTILE)
 def test_nothing_in_quotes_ends_them(plain: str) -> None:
-    """The server reads the very text, and nothing of it as a statement."""
+    """The server reads exactly the text, and nothing of it as a statement."""
     assert scanned(name(plain)) == scanned(text(plain)) == (plain, "")
 
 
 @given(HOSTILE)
 def test_a_regular_expression_ends_where_it_should(plain: str) -> None:
-    """Its slashes are escaped, all else is left as it is."""
+    """Its slashes are escaped; everything else stays as it is."""
     pattern = re.escape(plain)
     inside = regex(pattern)[1:-1]
     assert re.findall(r"(?<!\\)(?:\\\\)*/", inside) == []
     assert inside.replace("\\/", "/") == pattern.replace("\\/", "/")
 
 
-def test_series_of_one_field_are_asked_for_together() -> None:
-    """One statement for each metric and each hundred devices, whoever is asked for twice."""
-    naming = Naming(measurement="telemetry", tags_of=lambda _: {})
+def test_series_of_one_field_share_a_statement() -> None:
+    """There is one statement for each metric and each hundred devices, also with repeated series."""
+    naming = SeriesNaming(measurement="telemetry", tags_of=lambda _: {})
     series = [
         Series(device * 2 + place, f"d-{device}", f"m{place}", "float") for device in range(250) for place in (0, 1)
     ]
-    groups = groups_of([*series, *series[:10]], naming)
+    groups = group_series([*series, *series[:10]], naming)
     assert [len(group.series) for group in groups] == [MAX_DEVICES, MAX_DEVICES, 50] * 2
-    assert {one.id for group in groups for one in group.series} == set(range(500))
+    assert {item.id for group in groups for item in group.series} == set(range(500))
     assert {group.source for group in groups} == {'"telemetry"'}
 
 
-def test_halves_ask_for_all() -> None:
-    """A question is divided until it is about one series."""
-    naming = Naming(tags_of=lambda _: {})
-    (group,) = groups_of([Series(device, f"d-{device}", "level", "float") for device in range(5)], naming)
-    halves = divided(Statement("#", group, EVER, "float"))
+def test_halves_cover_all_series() -> None:
+    """A statement is divided until it is about one series."""
+    naming = SeriesNaming(tags_of=lambda _: {})
+    (group,) = group_series([Series(device, f"d-{device}", "level", "float") for device in range(5)], naming)
+    halves = split_statement(Statement("#", group, EVER, "float"))
     assert [len(half.group.series) for half in halves] == [2, 3]
-    (alone,) = groups_of([LEVEL], naming)
-    assert divided(Statement("#", alone, EVER, "float")) == [Statement("#", alone, EVER, "float")]
+    (alone,) = group_series([LEVEL], naming)
+    assert split_statement(Statement("#", alone, EVER, "float")) == [Statement("#", alone, EVER, "float")]
 
 
 def test_a_statement_has_everything_in_its_place() -> None:
-    """The device by its tag, the field by its type, both bounds, and intervals from where they are to begin."""
-    (group,) = groups_of([LEVEL], Naming(tags_of=lambda _: {}))
-    statement = Statement("top(#, 1)", group, Range(5, 99), "float", Intervals(-7, 10), limit=3)
+    """It contains the device by its tag, the field by its type, both bounds, and intervals from their begin."""
+    (group,) = group_series([LEVEL], SeriesNaming(tags_of=lambda _: {}))
+    statement = Statement("top(#, 1)", group, TimeRange(5, 99), "float", Intervals(-7, 10), limit=3)
     assert statement.text() == (
         'SELECT top("level"::float, 1) FROM /^(?:_?.*|telemetry)$/ WHERE ("device"::tag = \'d-1\') '
         'AND time >= 5 AND time <= 99 GROUP BY "device", time(10ns, 3ns) fill(none) LIMIT 3'

@@ -1,4 +1,4 @@
-"""What InfluxDB's JSON means."""
+"""Decoding of InfluxDB's JSON answers."""
 
 from __future__ import annotations
 
@@ -8,26 +8,25 @@ import pytest
 
 from hub.model.batch import Series
 from hub.model.store import StoreError
-from hub.storage.influxdb.influxql import EVER, Statement, groups_of
-from hub.storage.influxdb.naming import Naming
-from hub.storage.influxdb.rows import Refusal, Rows, take_apart
+from hub.storage.influxdb.influxql import EVER, MeasurementRows, Statement, StatementError, decode_answers, group_series
+from hub.storage.influxdb.series_naming import SeriesNaming
 from wire.model import MetricType
 
 
 def statement(type: MetricType = "float") -> Statement:
-    (group,) = groups_of([Series(7, "d-1", "level", type)], Naming(tags_of=lambda _: {}))
+    (group,) = group_series([Series(7, "d-1", "level", type)], SeriesNaming(tags_of=lambda _: {}))
     return Statement("#", group, EVER, type)
 
 
-def taken(type: MetricType, rows: str) -> Rows:
+def taken(type: MetricType, rows: str) -> MeasurementRows:
     series = f'{{"name":"m","tags":{{"device":"d-1"}},"columns":["time","level"],"values":{rows}}}'
     body = f'{{"results":[{{"statement_id":0,"series":[{series}]}}]}}'
-    ((found,),) = take_apart([statement(type)], body.encode())[0].values()
+    ((found,),) = decode_answers([statement(type)], body.encode())[0].values()
     return found
 
 
 def test_numbers_are_exact() -> None:
-    """The largest integers, the largest times, and floats to the bit: a zero keeps its sign."""
+    """The largest integers, the largest times and floats are exact to the bit; a zero keeps its sign."""
     integers = taken("integer", "[[9223372036854775806,9223372036854775807],[0,-9223372036854775808]]")
     assert integers.times_ns.tolist() == [9223372036854775806, 0]
     assert integers.values.tolist() == [2**63 - 1, -(2**63)]
@@ -37,22 +36,22 @@ def test_numbers_are_exact() -> None:
 
 
 def test_texts_stay_texts() -> None:
-    """Also where one looks like the end of a number."""
+    """This includes a text that looks like the end of a number."""
     assert taken("string", '[[1,""],[2,",-0]"],[3,"\\u0000\\n"]]').values.tolist() == ["", ",-0]", "\0\n"]
 
 
 def test_an_answer_without_series_is_no_reading() -> None:
-    """And a series of another device is nobody's."""
-    assert take_apart([statement()], b'{"results":[{"statement_id":0}]}') == [{}]
+    """A series of another device is ignored, too."""
+    assert decode_answers([statement()], b'{"results":[{"statement_id":0}]}') == [{}]
     other = b'{"results":[{"series":[{"name":"m","tags":{"device":"d-2"},"values":[[1,2]]}]}]}'
-    assert take_apart([statement()], other) == [{}]
+    assert decode_answers([statement()], other) == [{}]
 
 
 @pytest.mark.parametrize(
     ("body", "error", "words"),
     [
-        (b'{"results":[{"error":"database not found: x"}]}', Refusal, "database not found: x"),
-        (b'{"results":[]}', StoreError, "0 answers to 1 questions"),
+        (b'{"results":[{"error":"database not found: x"}]}', StatementError, "database not found: x"),
+        (b'{"results":[]}', StoreError, "0 answers to 1 statements"),
         (
             b'{"results":[{"series":[{"name":"m","tags":{"device":"d-1"},"values":[[1,2]],"partial":true}]}]}',
             StoreError,
@@ -61,12 +60,12 @@ def test_an_answer_without_series_is_no_reading() -> None:
         (
             b'{"results":[{"series":[{"name":"m","tags":{"device":"d-1"},"values":[[1,"x"]]}]}]}',
             StoreError,
-            "understood",
+            "not valid",
         ),
-        (b"<html>", StoreError, "understood"),
+        (b"<html>", StoreError, "not valid"),
     ],
 )
-def test_what_is_no_whole_answer_is_an_error(body: bytes, error: type[Exception], words: str) -> None:
-    """Never taken for an empty history."""
+def test_an_incomplete_answer_is_an_error(body: bytes, error: type[Exception], words: str) -> None:
+    """It never counts as an empty history."""
     with pytest.raises(error, match=words):
-        take_apart([statement()], body)
+        decode_answers([statement()], body)

@@ -1,4 +1,4 @@
-"""Points of a chart, put together from several measurements."""
+"""Points of a chart, combined from several measurements."""
 
 from __future__ import annotations
 
@@ -10,9 +10,18 @@ import pytest
 from hypothesis import given
 
 from hub.model.store import Aggregate
-from hub.storage.influxdb.influxql import Intervals
-from hub.storage.influxdb.reducing import Ends, Points, combined, ends_of, highest, joined, lowest, woven
-from hub.storage.influxdb.rows import Rows
+from hub.storage.influxdb.influxql import MeasurementRows
+from hub.storage.influxdb.reduction import (
+    Ends,
+    Points,
+    combine_measurements,
+    interleave,
+    interval_ends,
+    interval_maxima,
+    interval_minima,
+    join_rows,
+)
+from hub.storage.query import Intervals
 
 Readings = dict[int, int]
 
@@ -28,8 +37,8 @@ PLACES = st.lists(
 INTERVALS = st.builds(Intervals, st.integers(-20, 20), st.integers(1, 50))
 
 
-def rows(place: int, readings: Mapping[int, int]) -> Rows:
-    return Rows(f"m{place}", np.array(list(readings), np.int64), np.array(list(readings.values()), np.int64))
+def rows(place: int, readings: Mapping[int, int]) -> MeasurementRows:
+    return MeasurementRows(f"m{place}", np.array(list(readings), np.int64), np.array(list(readings.values()), np.int64))
 
 
 def listed(points: Points) -> list[tuple[int, int]]:
@@ -49,62 +58,72 @@ def together(places: Sequence[Readings]) -> Readings:
 
 @given(PLACES)
 def test_rows_are_joined_in_order_of_time(places: list[Readings]) -> None:
-    """Whatever measurement they were in."""
+    """Rows of all measurements are joined in time order."""
     parts = [rows(place, dict(sorted(part.items()))) for place, part in enumerate(places)]
-    assert listed(joined(parts)) == sorted(together(places).items())
+    assert listed(join_rows(parts)) == sorted(together(places).items())
 
 
 @given(PLACES, INTERVALS)
-def test_extremes_are_those_of_all_places(places: list[Readings], intervals: Intervals) -> None:
-    """The least and the greatest of each interval at their own times, also at the ends of 64 bits."""
-    found: list[list[Rows]] = [[], []]
+def test_extremes_cover_all_measurements(places: list[Readings], intervals: Intervals) -> None:
+    """The lowest and the highest of each interval come at their own times, also at the ends of 64 bits."""
+    found: list[list[MeasurementRows]] = [[], []]
     for place, part in enumerate(places):
         inside = by_part(part, intervals).values()
         for end, choose in enumerate((min, max)):
-            chosen = [choose(one.items(), key=lambda pair: (pair[1], 0)) for one in inside]
+            chosen = [choose(item.items(), key=lambda pair: (pair[1], 0)) for item in inside]
             found[end].append(rows(place, dict(chosen)))
     expected = by_part(together(places), intervals).values()
-    assert [value for _, value in listed(lowest(found[0], intervals))] == [min(one.values()) for one in expected]
-    assert [value for _, value in listed(highest(found[1], intervals))] == [max(one.values()) for one in expected]
-    for points in (lowest(found[0], intervals), highest(found[1], intervals)):
+    assert [value for _, value in listed(interval_minima(found[0], intervals))] == [
+        min(item.values()) for item in expected
+    ]
+    assert [value for _, value in listed(interval_maxima(found[1], intervals))] == [
+        max(item.values()) for item in expected
+    ]
+    for points in (interval_minima(found[0], intervals), interval_maxima(found[1], intervals)):
         assert set(listed(points)) <= set(together(places).items())
 
 
 @given(PLACES, INTERVALS)
-def test_ends_are_those_of_all_places(places: list[Readings], intervals: Intervals) -> None:
-    """Values by interval and moments of all but the first reading come to the first and last of each interval."""
+def test_ends_cover_all_measurements(places: list[Readings], intervals: Intervals) -> None:
+    """Values of each interval, and moments of all but the first reading, give the first and last of each interval."""
     begin, values, moments = [], ([], []), ([], [])  # type: ignore[var-annotated]
     for place, part in enumerate(places):
         first_ns = min(part)
         begin.append(rows(place, {first_ns: part[first_ns]}))
         of = by_part(part, intervals)
         for end in (0, 1):
-            chosen = {number: list(one.items())[-end] for number, one in of.items()}
+            chosen = {number: list(item.items())[-end] for number, item in of.items()}
             starts = {intervals.from_ns + number * intervals.width_ns: pair[1] for number, pair in chosen.items()}
             values[end].append(rows(place, starts))
-            later = [[time for time in one if time != first_ns][-end:][:1] for one in of.values()]
+            later = [[time for time in item if time != first_ns][-end:][:1] for item in of.values()]
             moments[end].append(rows(place, {time: 0 for times in later for time in times}))
-    ends = ends_of(begin, values=values, moments=moments, intervals=intervals)
+    ends = interval_ends(begin, values=values, moments=moments, intervals=intervals)
     expected = by_part(together(places), intervals).values()
-    assert listed(ends.first) == [min(one.items()) for one in expected]
-    assert listed(ends.last) == [max(one.items()) for one in expected]
+    assert listed(ends.first) == [min(item.items()) for item in expected]
+    assert listed(ends.last) == [max(item.items()) for item in expected]
 
 
 @pytest.mark.parametrize(("aggregate", "result"), [("min", [1, 4]), ("max", [9, 4]), ("count", [10, 4])])
-def test_intervals_of_several_places_become_one(aggregate: Aggregate, result: list[int]) -> None:
-    """An interval that only one measurement has is taken as it is."""
-    assert listed(combined([rows(0, {0: 1, 10: 4}), rows(1, {0: 9})], aggregate)) == [(0, result[0]), (10, result[1])]
+def test_intervals_of_several_measurements_are_combined(aggregate: Aggregate, result: list[int]) -> None:
+    """An interval that only one measurement has is kept as it is."""
+    assert listed(combine_measurements([rows(0, {0: 1, 10: 4}), rows(1, {0: 9})], aggregate)) == [
+        (0, result[0]),
+        (10, result[1]),
+    ]
 
 
-def test_an_average_weighs_the_places() -> None:
-    """Three readings of 2 and one of 6 are 3 on average."""
+def test_an_average_weighs_the_measurements() -> None:
+    """Three readings with average 2 and one of 6 have the average 3."""
     averages = [rows(0, {0: 2, 10: 5}), rows(1, {0: 6})]
-    assert listed(combined(averages, "avg", [rows(0, {0: 3, 10: 1}), rows(1, {0: 1})])) == [(0, 3.0), (10, 5.0)]
+    assert listed(combine_measurements(averages, "avg", [rows(0, {0: 3, 10: 1}), rows(1, {0: 1})])) == [
+        (0, 3.0),
+        (10, 5.0),
+    ]
 
 
 def test_one_reading_is_one_point() -> None:
-    """It may be an interval's minimum and its maximum, and an end of the range besides."""
+    """It may be an interval's minimum, its maximum and an end of the range."""
     low = Points(np.array([1, 8]), np.array([1, 2]))
     high = Points(np.array([3, 8]), np.array([7, 2]))
     ends = Ends(Points(np.array([1]), np.array([1])), Points(np.array([9]), np.array([5])))
-    assert listed(woven(high, low, ends)) == [(1, 1), (3, 7), (8, 2), (9, 5)]
+    assert listed(interleave(high, low, ends)) == [(1, 1), (3, 7), (8, 2), (9, 5)]

@@ -11,10 +11,10 @@ import pytest
 
 from hub.model.batch import Batch
 from hub.model.store import Aggregate, HistoryQuery, StoreCursor, StoreError, StoreUnavailable
-from hub.storage.duckdb.compact import compact
+from hub.storage.duckdb.compaction import compact
 from hub.storage.duckdb.database import Database, size_bytes
 from hub.storage.duckdb.history import read_history
-from hub.storage.duckdb.plan import HOUR_NS
+from hub.storage.duckdb.query_plan import HOUR_NS
 from hub.storage.duckdb.tables import Tables
 from tests.hub.storage.duckdb.locked_file import locked_by_another_process
 from tests.hub.storage.readings import REGISTRY, SERIES, batch, entry
@@ -25,11 +25,11 @@ DAYS = 5
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from hub.storage.duckdb.compact import compact
-def tell(share):
+from hub.storage.duckdb.compaction import compact
+def report(share):
     if share >= float(sys.argv[2]):
         os.kill(os.getpid(), signal.SIGKILL)
-compact(Path(sys.argv[1]), memory_limit="400MB", threads=1, tell=tell)
+compact(Path(sys.argv[1]), memory_limit="400MB", threads=1, report_progress=report)
 """
 
 
@@ -39,7 +39,7 @@ def opened(path: Path) -> tuple[Database, Tables]:
 
 
 def fill(path: Path, rows: int) -> None:
-    """Some days of readings of all types, some of them late, half of them deleted again."""
+    """Write some days of readings of all types, some of them late, and delete half of them."""
     database, tables = opened(path)
     chance = np.random.default_rng(7)
     for number in range(1, 9):
@@ -58,47 +58,47 @@ def fill(path: Path, rows: int) -> None:
         tables.rollups.roll_up("float", rows // 3)
         tables.rollups.fold("float", 500)
     tables.delete_before(33 * HOUR_NS)
-    # What is folded on the way would be answered by the hour and not by the minute.
-    for one in ALL:
-        while tables.rollups.fold(one.type, 1000):
+    # Readings folded by the compaction would be answered by the hour instead of by the minute.
+    for item in ALL:
+        while tables.rollups.fold(item.type, 1000):
             pass
     database.close()
 
 
 def answers(path: Path) -> list[Any]:
-    """What the store has to say of everything."""
+    """Return the store's answers about everything."""
     database, tables = opened(path)
-    # Intervals of whole buckets, so that it makes no difference how many pieces a bucket has.
+    # Intervals of whole buckets, so that the number of pieces of a bucket makes no difference.
     of_buckets: tuple[Aggregate, ...] = ("count", "first", "last")
     questions: list[tuple[int | None, Aggregate]] = [
         (None, "minmax"),
         *((DAYS * points, aggregate) for points in (24, 1440) for aggregate in of_buckets),
     ]
-    found: list[Any] = [tables.cursor, dict(tables.stored), tables.held]
+    found: list[Any] = [tables.cursor, dict(tables.stored), tables.tier_starts]
     found += [summary.counts() for summary in tables.summaries.values()]
     found += [summary.latest(ALL) for summary in tables.summaries.values()]
     with database.reader() as reader:
         for points, aggregate in questions:
             spans = {id: span for summary in tables.summaries.values() for id, span in summary.spans(ALL).items()}
             history = read_history(reader, HistoryQuery(ALL, 0, DAYS * 24 * HOUR_NS, points, aggregate), spans)
-            found += [(list(part.times_ns), list(part.values), part.resolution) for part in history.series]
+            found += [(list(piece.times_ns), list(piece.values), piece.resolution) for piece in history.series]
     database.close()
     return found
 
 
-def test_a_compacted_file_says_the_same_and_is_smaller(tmp_path: Path) -> None:
-    """Every answer is as before, with raw readings, rollups and what expired; the room of deleted readings is free."""
+def test_a_compacted_file_gives_the_same_answers_and_is_smaller(tmp_path: Path) -> None:
+    """Raw readings, rollups and expired counts stay the same; the space of deleted readings is free."""
     path = tmp_path / "history.duckdb"
     fill(path, 200_000)
     before = answers(path)
     shares: list[float] = []
-    compacted = compact(path, memory_limit="400MB", threads=1, tell=shares.append)
+    compacted = compact(path, memory_limit="400MB", threads=1, report_progress=shares.append)
     assert answers(path) == before
     assert compacted.after_bytes < 0.75 * compacted.before_bytes
     assert shares == sorted(shares)
     assert shares[-1] == 1
-    assert [part.name for part in tmp_path.iterdir()] == ["history.duckdb"]
-    # It goes on as if nothing had been.
+    assert [piece.name for piece in tmp_path.iterdir()] == ["history.duckdb"]
+    # The store continues as before.
     database, tables = opened(path)
     tables.append([entry(17, batch([HOUR_NS], {SERIES["float"]: [1.0]}))], StoreCursor("journal", 17))
     assert tables.rollups.roll_up("float", 100) == 1
@@ -107,15 +107,15 @@ def test_a_compacted_file_says_the_same_and_is_smaller(tmp_path: Path) -> None:
 
 
 def test_rows_are_in_order_of_days_and_series(tmp_path: Path) -> None:
-    """What was written in order of arrival is together by series afterwards."""
+    """Rows written in order of arrival are grouped by series afterwards."""
     path = tmp_path / "history.duckdb"
     database, tables = opened(path)
     series = [SERIES["float"], type(SERIES["float"])(99, "device", "other", "float")]
     for offset in range(1, 30):
         time = (offset * 7 % 30) * 2 * HOUR_NS
-        tables.append([entry(offset, batch([time], {one: [1.0] for one in series}))], StoreCursor("journal", offset))
+        tables.append([entry(offset, batch([time], {item: [1.0] for item in series}))], StoreCursor("journal", offset))
     database.close()
-    compact(path, memory_limit="400MB", threads=1, tell=lambda _: None)
+    compact(path, memory_limit="400MB", threads=1, report_progress=lambda _: None)
     database, _ = opened(path)
     rows = database.writer.execute("SELECT time_ns, series FROM raw_float ORDER BY rowid").fetchall()
     assert rows == sorted(rows, key=lambda row: (row[0] // (24 * HOUR_NS), row[1], row[0]))
@@ -123,35 +123,35 @@ def test_rows_are_in_order_of_days_and_series(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("share", [0.3, 1.0])
-def test_killed_on_its_way_nothing_has_happened(tmp_path: Path, share: float) -> None:
-    """The old file is whole until the new one is in its place, and the next attempt starts over."""
+def test_a_killed_compaction_changes_nothing(tmp_path: Path, share: float) -> None:
+    """The old file stays complete until the new one replaces it, and the next attempt starts over."""
     path = tmp_path / "history.duckdb"
     fill(path, 20_000)
     before = answers(path)
     killed = subprocess.run([sys.executable, "-c", KILLED, str(path), str(share)], check=False)
     assert killed.returncode == -signal.SIGKILL
     assert answers(path) == before
-    compact(path, memory_limit="400MB", threads=1, tell=lambda _: None)
+    compact(path, memory_limit="400MB", threads=1, report_progress=lambda _: None)
     assert answers(path) == before
-    assert [part.name for part in tmp_path.iterdir()] == ["history.duckdb"]
+    assert [piece.name for piece in tmp_path.iterdir()] == ["history.duckdb"]
 
 
 def test_a_file_in_use_is_not_compacted(tmp_path: Path) -> None:
-    """While a hub has it open, this is said, and the file stays as it is."""
+    """While a hub has the file open, compaction reports that, and the file stays as it is."""
     path = tmp_path / "history.duckdb"
     fill(path, 1000)
     with locked_by_another_process(path), pytest.raises(StoreUnavailable, match="in use by another process"):
-        compact(path, memory_limit="400MB", threads=1, tell=lambda _: None)
+        compact(path, memory_limit="400MB", threads=1, report_progress=lambda _: None)
     with pytest.raises(StoreError, match="nothing to compact"):
-        compact(tmp_path / "other.duckdb", memory_limit="400MB", threads=1, tell=lambda _: None)
+        compact(tmp_path / "other.duckdb", memory_limit="400MB", threads=1, report_progress=lambda _: None)
 
 
-def test_too_little_room_is_said_before(small_disk: SmallDisk) -> None:
-    """Without room for the second file nothing is begun."""
+def test_too_little_disk_space_is_reported_before_the_start(small_disk: SmallDisk) -> None:
+    """Without space for the second file, compaction does not start."""
     path = small_disk.path / "history.duckdb"
     fill(path, 60_000)
     before = size_bytes(path)
-    with small_disk.filled(leaving_bytes=1_000_000), pytest.raises(StoreError, match="make room"):
-        compact(path, memory_limit="400MB", threads=1, tell=lambda _: None)
+    with small_disk.filled(leaving_bytes=1_000_000), pytest.raises(StoreError, match="free some space"):
+        compact(path, memory_limit="400MB", threads=1, report_progress=lambda _: None)
     assert size_bytes(path) == before
     assert not path.with_name("history.duckdb.compacted").exists()

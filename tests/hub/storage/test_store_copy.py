@@ -1,4 +1,4 @@
-"""Copying from store to store: everything once, however often it is cut off, and differences are seen."""
+"""Copies between stores contain everything once after any interruption, and differences are found."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from hub.model.batch import Batch
 from hub.model.store import ReadingCounts, Store, StoreCursor, StoreError
-from hub.storage import copying
-from hub.storage.copying import copy_store, differences
+from hub.storage import store_copy
 from hub.storage.duckdb.store import DuckdbStore
+from hub.storage.store_copy import copy_store, differences
+from tests.hub.storage.duckdb.deletion import delete_before
 from tests.hub.storage.readings import REGISTRY, SERIES, batch, batches, entries, order, readings_of
 from wire.limits import MAX_TIME_NS
 
@@ -43,52 +44,52 @@ async def everything(store: Store) -> dict[int, list[Any]]:
     return {id: sorted(readings, key=order) for id, readings in found.items()}
 
 
-def nothing_told(readings: int) -> None:
-    """For who does not want to know."""
+def ignore_progress(readings: int) -> None:
+    """Ignore the progress."""
 
 
 @settings(max_examples=20)
 @given(st.lists(batches(ALL), max_size=4))
-async def test_a_copy_holds_what_the_source_holds(content: list[Batch]) -> None:
-    """Every reading of every type to the bit, and the source's cursor, so that a hub goes on with it."""
+async def test_a_copy_equals_its_source(content: list[Batch]) -> None:
+    """It has every reading of every type to the bit, and the source's cursor, so that a hub continues with it."""
     with tempfile.TemporaryDirectory() as directory:
         async with open_store(directory, "source") as source, open_store(directory, "target") as target:
             await fill(source, content)
-            copied = await copy_store(source, target, ALL, nothing_told)
+            copied = await copy_store(source, target, ALL, ignore_progress)
             expected = readings_of(content)
             assert await everything(target) == await everything(source)
             assert copied.written == sum(map(len, expected.values()))
             assert target.cursor == END
-            assert await differences(source, target, ALL, nothing_told) == []
+            assert await differences(source, target, ALL, ignore_progress) == []
 
 
-async def test_a_copy_takes_the_books_along(tmp_path: Path) -> None:
-    """What is expired and refused is so in the target, also of series without a reading left; and after reopening."""
+async def test_a_copy_includes_the_counts(tmp_path: Path) -> None:
+    """Expired and refused counts are copied, also of series without a reading left, and survive reopening."""
     real, text = SERIES["float"], SERIES["string"]
     async with open_store(tmp_path, "source") as source:
         await fill(source, [batch([1, 2, 9], {real: [1.0, 2.0, 9.0]}), batch([1], {text: ["a"]})])
         await source.import_counts([(real, ReadingCounts(0, 5, 7)), (SERIES["integer"], ReadingCounts(0, 0, 3))])
-        assert await source.delete_before(3) == 3
-        told = await source.counts()
-        assert told == {
+        assert await delete_before(source, 3) == 3
+        expected_counts = await source.counts()
+        assert expected_counts == {
             real.id: ReadingCounts(1, 7, 7),
             text.id: ReadingCounts(0, 1, 0),
             SERIES["integer"].id: ReadingCounts(0, 0, 3),
         }
         for _ in range(2):
             async with open_store(tmp_path, "target") as target:
-                await copy_store(source, target, ALL, nothing_told)
-                assert await target.counts() == told
+                await copy_store(source, target, ALL, ignore_progress)
+                assert await target.counts() == expected_counts
     async with open_store(tmp_path, "target") as target:
         await target.open()
-        assert await target.counts() == told
+        assert await target.counts() == expected_counts
         await target.write(entries([batch([10], {real: [1.0]})], first=1_001), StoreCursor("journal", 1_001))
         assert (await target.counts())[real.id] == ReadingCounts(2, 7, 7)
 
 
-async def test_a_copy_that_is_cut_off_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After each write, with the target opened anew each time: in the end everything is there once."""
-    monkeypatch.setattr(copying, "WRITE_READINGS", 50_000)
+async def test_an_interrupted_copy_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupted after each write, with the target opened again each time, the copy finally has everything once."""
+    monkeypatch.setattr(store_copy, "WRITE_READINGS", 50_000)
     content = [
         batch(list(range(150_000)), {SERIES["float"]: [float(number) for number in range(150_000)]}),
         batch([5] * 70_000, {SERIES["integer"]: list(range(70_000))}),
@@ -100,9 +101,9 @@ async def test_a_copy_that_is_cut_off_goes_on(tmp_path: Path, monkeypatch: pytes
         for _ in range(20):
             first: list[int] = []
 
-            def cut_off(readings: int, told: list[int] = first) -> None:
-                told.append(readings)
-                if len(told) > 1:
+            def cut_off(readings: int, expected_counts: list[int] = first) -> None:
+                expected_counts.append(readings)
+                if len(expected_counts) > 1:
                     raise CutOff
 
             try:
@@ -115,26 +116,26 @@ async def test_a_copy_that_is_cut_off_goes_on(tmp_path: Path, monkeypatch: pytes
         assert cuts >= 3
         assert copied.written == 0
         async with open_store(tmp_path, "target") as target:
-            assert await copy_store(source, target, ALL, nothing_told) == (0, 220_002, 0)
-            assert await differences(source, target, ALL, nothing_told) == []
+            assert await copy_store(source, target, ALL, ignore_progress) == (0, 220_002, 0)
+            assert await differences(source, target, ALL, ignore_progress) == []
             assert await everything(target) == await everything(source)
 
 
-async def test_a_target_that_holds_something_else_is_left_alone(tmp_path: Path) -> None:
-    """Also where it is the copy of what the source was before it went on."""
+async def test_a_target_with_other_contents_is_not_changed(tmp_path: Path) -> None:
+    """This includes the copy of an earlier state of the source."""
     async with open_store(tmp_path, "source") as source, open_store(tmp_path, "target") as target:
         await fill(source, [batch([1], {SERIES["float"]: [1.0]})])
-        await copy_store(source, target, ALL, nothing_told)
+        await copy_store(source, target, ALL, ignore_progress)
         await source.write(entries([batch([2], {SERIES["float"]: [2.0]})], first=1_001), StoreCursor("journal", 1_001))
-        with pytest.raises(StoreError, match="empty one"):
-            await copy_store(source, target, ALL, nothing_told)
+        with pytest.raises(StoreError, match="empty store"):
+            await copy_store(source, target, ALL, ignore_progress)
         assert await everything(target) == {SERIES["float"].id: [(1, 1.0)]}
 
 
 async def test_differences_are_found_in_number_and_in_content(tmp_path: Path) -> None:
-    """One reading less, another value, another time."""
+    """A missing reading, another value and another time are found."""
     async with open_store(tmp_path, "source") as source, open_store(tmp_path, "target") as target:
         await fill(source, [batch([1, 2], {SERIES["float"]: [1.0, 2.0], SERIES["string"]: ["a", "b"]})])
         await fill(target, [batch([1], {SERIES["float"]: [1.0]}), batch([1, 3], {SERIES["string"]: ["a", "b"]})])
-        found = await differences(source, target, ALL, nothing_told)
-        assert [(one.series.type, one.source, one.target) for one in found] == [("float", 2, 1), ("string", 2, 2)]
+        found = await differences(source, target, ALL, ignore_progress)
+        assert [(item.series.type, item.source, item.target) for item in found] == [("float", 2, 1), ("string", 2, 2)]

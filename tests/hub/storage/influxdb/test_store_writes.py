@@ -1,4 +1,4 @@
-"""The store's writer with real InfluxDB servers that refuse, are not there, or crash, and with a hub that does."""
+"""The store's writer with real InfluxDB servers that refuse, are absent or crash, and with a hub that crashes."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ import pytest
 from hub.journal.sqlite_journal import SqliteJournal
 from hub.model.batch import Series
 from hub.model.store import HistoryQuery, ReadingCounts, StoreCursor, StoreUnavailable
-from hub.storage.influxdb.influxdb_store import InfluxdbStore
-from hub.storage.influxdb.server import Credentials, Server
+from hub.storage.influxdb.client import Credentials, InfluxdbClient
+from hub.storage.influxdb.store import InfluxdbStore
 from tests.hub.storage.influxdb.bucket import credentials_of, store_of, target_of
 from tests.hub.storage.influxdb.killed_writer import BAD, CONFLICT, EPOCH, GOOD, T0, appender, store, writer_of
 from tests.hub.storage.killed_writer import open_journal, running
@@ -42,22 +42,22 @@ OFTEN = 20
 
 @pytest.fixture(params=["influxdb1", "influxdb2"])
 def server(request: pytest.FixtureRequest) -> InfluxdbServer:
-    """One of the two versions."""
+    """Provide each of the two versions."""
     found: InfluxdbServer = request.getfixturevalue(request.param)
     return found
 
 
 @pytest.fixture
 async def bucket(server: InfluxdbServer) -> Access:
-    """A bucket that refuses half of what the writer writes."""
+    """Provide a bucket that refuses half of the writer's readings."""
     access = server.fresh()
-    async with Server(target_of(access), credentials_of(access)) as asked:
+    async with InfluxdbClient(target_of(access), credentials_of(access)) as asked:
         await asked.write(CONFLICT)
     return access
 
 
 async def check(journal: SqliteJournal, opened: InfluxdbStore, last: int) -> None:
-    """What InfluxDB takes is there once, what it refuses is in quarantine once, and both are counted once."""
+    """Check that accepted readings are stored once, refused ones are in quarantine once, and both are counted once."""
     history = await opened.query(HistoryQuery([GOOD, BAD], 0, 2**63, None))
     good, bad = history.series
     assert good.times_ns.tolist() == [T0 + number for number in range(1, last + 1)]
@@ -65,17 +65,19 @@ async def check(journal: SqliteJournal, opened: InfluxdbStore, last: int) -> Non
     assert len(bad.times_ns) == 0
     assert await opened.counts() == {GOOD.id: ReadingCounts(last, 0, 0), BAD.id: ReadingCounts(0, 0, last)}
     kept = await journal.quarantined(limit=2 * last)
-    assert [one.seq for one in kept] == list(range(last, 0, -1))
-    for one in kept:
-        assert (one.device, one.epoch, one.received_ns) == ("device", EPOCH, 1_000 + one.seq)
-        assert one.reason is not None
-        assert one.reason[0] == "field_conflict"
-        assert 'input field "bad"' in one.reason[1]
-        assert AGENT_MESSAGES[one.format].decode(one.payload) == Data(one.seq, [T0 + one.seq], {"bad": [one.seq + 0.5]})
+    assert [item.seq for item in kept] == list(range(last, 0, -1))
+    for item in kept:
+        assert (item.device, item.epoch, item.received_ns) == ("device", EPOCH, 1_000 + item.seq)
+        assert item.reason is not None
+        assert item.reason[0] == "field_conflict"
+        assert 'input field "bad"' in item.reason[1]
+        assert AGENT_MESSAGES[item.format].decode(item.payload) == Data(
+            item.seq, [T0 + item.seq], {"bad": [item.seq + 0.5]}
+        )
 
 
-async def test_what_is_refused_is_in_quarantine_and_the_rest_is_stored(bucket: Access, tmp_path: Path) -> None:
-    """In InfluxDB's own words, as a batch of its own, beside its neighbours that are stored."""
+async def test_refused_readings_are_in_quarantine_and_the_rest_is_stored(bucket: Access, tmp_path: Path) -> None:
+    """They are a batch of their own, with InfluxDB's text, beside their neighbours that are stored."""
     async with open_journal(tmp_path) as journal, store(tmp_path, bucket) as opened:
         fill = appender(journal)
         async with running(writer_of(journal, opened)) as writer:
@@ -87,8 +89,8 @@ async def test_what_is_refused_is_in_quarantine_and_the_rest_is_stored(bucket: A
 
 
 @pytest.mark.deadline(120)
-async def test_killed_at_any_moment_nothing_is_lost_or_there_twice(bucket: Access, tmp_path: Path) -> None:
-    """A hub that dies again and again: readings, quarantine and counts are those of one that never did."""
+async def test_after_kills_nothing_is_lost_or_duplicated(bucket: Access, tmp_path: Path) -> None:
+    """A hub that is killed again and again has the readings, quarantine and counts of one that never was."""
     for kill in range(KILLS):
         child = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -112,7 +114,7 @@ async def test_killed_at_any_moment_nothing_is_lost_or_there_twice(bucket: Acces
 async def test_a_server_that_crashes_gets_everything_once(
     server: InfluxdbServer, bucket: Access, tmp_path: Path
 ) -> None:
-    """Killed while it is written to, and back on its port: what it had not answered is written again."""
+    """A server is killed during writes and returns on its port: everything it had not answered is written again."""
     async with open_journal(tmp_path) as journal, store(tmp_path, bucket) as opened:
         fill = appender(journal)
         async with running(writer_of(journal, opened, retries=(retries := Retries()))) as writer:
@@ -129,7 +131,7 @@ async def test_a_server_that_crashes_gets_everything_once(
 
 
 async def test_nothing_is_dropped_while_the_credentials_are_wrong(bucket: Access, tmp_path: Path) -> None:
-    """The writer waits and says what to do; with the right ones everything is stored."""
+    """The writer waits and says what to do; with correct credentials everything is stored."""
     wrong = Credentials("wrong") if bucket.major == 2 else Credentials("", bucket.user, "wrong")
     async with open_journal(tmp_path) as journal:
         fill = appender(journal)
@@ -146,12 +148,12 @@ async def test_nothing_is_dropped_while_the_credentials_are_wrong(bucket: Access
             await check(journal, opened, 10)
 
 
-async def test_a_bucket_that_is_missing_is_waited_for(server: InfluxdbServer, tmp_path: Path) -> None:
-    """Missing from the start, or deleted while the hub runs."""
+async def test_the_writer_waits_for_a_missing_bucket(server: InfluxdbServer, tmp_path: Path) -> None:
+    """The bucket is missing from the start, or deleted while the hub runs."""
     access = server.fresh()
     missing = replace(access, bucket=f"{access.bucket}-missing")
     async with store(tmp_path, missing) as opened:
-        with pytest.raises(StoreUnavailable, match="`hub store setup` makes it"):
+        with pytest.raises(StoreUnavailable, match="create it with `hub store setup`"):
             await opened.open()
     if access.major == 2:
         async with store(tmp_path, access) as opened:
@@ -168,8 +170,8 @@ async def test_a_bucket_that_is_missing_is_waited_for(server: InfluxdbServer, tm
                 assert journal.quarantine_totals() == {}
 
 
-async def test_a_token_that_may_only_read_is_told_so(influxdb2: InfluxdbServer, tmp_path: Path) -> None:
-    """Which permission is missing is said in words."""
+async def test_a_missing_write_permission_is_reported(influxdb2: InfluxdbServer, tmp_path: Path) -> None:
+    """The error names the missing permission."""
     access = influxdb2.fresh()
     headers = {"Authorization": f"Token {access.token}"}
     async with httpx.AsyncClient(base_url=access.url, headers=headers, trust_env=False) as http:
@@ -180,13 +182,13 @@ async def test_a_token_that_may_only_read_is_told_so(influxdb2: InfluxdbServer, 
             json={"orgID": found["orgID"], "permissions": [{"action": "read", "resource": resource}]},
         )
     async with store_of(tmp_path, access, credentials=Credentials(made.json()["token"])) as opened:
-        with pytest.raises(StoreUnavailable, match="give them permission to read and write it"):
+        with pytest.raises(StoreUnavailable, match="grant them permission to read and write it"):
             await opened.open()
 
 
 @pytest.fixture(scope="module")
 def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InfluxdbServer]:
-    """A server that takes small requests only."""
+    """Provide a server that accepts small requests only."""
     program = find_service(INFLUXDB1)
     if program.path is None:
         pytest.skip(program.reason)
@@ -196,8 +198,8 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InfluxdbServer]
         yield server
 
 
-async def test_what_is_too_large_at_once_is_written_in_parts(narrow: InfluxdbServer, tmp_path: Path) -> None:
-    """A server's bound on requests costs more of them; only a single reading that is larger is refused."""
+async def test_large_writes_are_split(narrow: InfluxdbServer, tmp_path: Path) -> None:
+    """A server's limit on requests costs more requests; only a single larger reading is refused."""
     text = Series(1, "device", "text", "string")
     async with store(tmp_path, narrow.fresh()) as opened:
         await opened.open()
@@ -212,8 +214,8 @@ async def test_what_is_too_large_at_once_is_written_in_parts(narrow: InfluxdbSer
         assert len(history.series[0].times_ns) == 299
 
 
-async def test_what_is_sent_can_be_compressed(server: InfluxdbServer, tmp_path: Path) -> None:
-    """By setting; the answers are the same."""
+async def test_requests_can_be_compressed(server: InfluxdbServer, tmp_path: Path) -> None:
+    """A setting compresses them; the answers are the same."""
     async with store_of(tmp_path, server.fresh(), compress=True) as opened:
         await opened.open()
         content = batch([T0, T0 + 1], {GOOD: [1, 2]})
@@ -222,19 +224,19 @@ async def test_what_is_sent_can_be_compressed(server: InfluxdbServer, tmp_path: 
         assert history.series[0].times_ns.tolist() == [T0, T0 + 1]
 
 
-async def test_a_device_that_invents_series_is_stopped(server: InfluxdbServer, tmp_path: Path) -> None:
-    """Beyond its bound new series are refused, those that are there go on; also after a restart."""
+async def test_a_device_that_creates_too_many_series_is_limited(server: InfluxdbServer, tmp_path: Path) -> None:
+    """Beyond the limit new series are refused and existing ones continue, also after a restart."""
     series = [Series(place, "device", f"m{place}", "float") for place in range(1, 6)]
     access = server.fresh()
     for run in range(2):
         async with store_of(tmp_path, access, max_series_per_device=3) as opened:
             await opened.open()
-            content = batch([T0 + run], {one: [0.5] for one in series})
+            content = batch([T0 + run], {item: [0.5] for item in series})
             written = await opened.write([entry(run + 1, content)], StoreCursor("journal-a", run + 1))
             assert written.readings == 3
             (refused,) = written.refused
             assert (refused.code, refused.batch.readings) == ("too_many", 2)
-            assert "device has 3 series in InfluxDB already" in refused.message
+            assert "device already has 3 series in InfluxDB" in refused.message
             await opened.save()
     async with store_of(tmp_path, access, max_series_per_device=3, tags={"boot": "1"}) as opened:
         await opened.open()
@@ -243,7 +245,7 @@ async def test_a_device_that_invents_series_is_stopped(server: InfluxdbServer, t
 
 
 async def test_a_server_that_names_a_time_is_not_asked_before(tmp_path: Path) -> None:
-    """While one writer tries again and again, the one that was told to come back in an hour does not."""
+    """While one writer retries again and again, the one with a Retry-After of an hour does not."""
     asked: Counter[str] = Counter()
     often = asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""The store against real servers, 1.8 and 2.7."""
+"""The store on real servers, 1.8 and 2.7."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 
 from hub.model.batch import Batch, Series
 from hub.model.store import HistoryQuery, ReadingCounts, StoreCursor, StoreUnavailable, WriteResult
-from hub.storage.influxdb.influxdb_store import InfluxdbStore
-from hub.storage.influxdb.line import MAX_TIME_NS
-from hub.storage.influxdb.naming import Naming
+from hub.storage.influxdb.line_protocol import MAX_TIME_NS
+from hub.storage.influxdb.series_naming import SeriesNaming
 from hub.storage.influxdb.state import FILE_NAME
+from hub.storage.influxdb.store import InfluxdbStore
 from tests.hub.storage.implementations import plain
 from tests.hub.storage.influxdb.bucket import store_of
 from tests.hub.storage.readings import REGISTRY, batch, entries, exactly
@@ -36,7 +36,7 @@ OTHER = Series(3, "gauge", "temperature", "float")
 
 @pytest.fixture(params=["influxdb1", "influxdb2"])
 def server(request: pytest.FixtureRequest) -> InfluxdbServer:
-    """One of the two versions."""
+    """Provide each of the two versions."""
     found: InfluxdbServer = request.getfixturevalue(request.param)
     return found
 
@@ -56,7 +56,7 @@ def exact(readings: Sequence[tuple[int, Value]]) -> list[tuple[int, bytes]]:
 
 
 async def test_a_type_conflict_costs_the_readings_in_conflict_only(server: InfluxdbServer, tmp_path: Path) -> None:
-    """Floats in an integer's field are refused in InfluxDB's words; their neighbours in the same points are stored."""
+    """Floats in an integer field are refused with InfluxDB's text; their neighbours in the same points are stored."""
     async with store_of(tmp_path, server.fresh()) as store:
         await store.open()
         assert await write(store, [batch([T0], {INTEGER: [1]})]) == WriteResult(1, [])
@@ -66,15 +66,15 @@ async def test_a_type_conflict_costs_the_readings_in_conflict_only(server: Influ
                 store, [batch([time], {FLOAT: [0.5], OTHER: [time / 1e9]}) for time in times], first=first
             )
             assert written.readings == 2
-            assert [(one.entry.offset, one.code) for one in written.refused] == [
+            assert [(item.entry.offset, item.code) for item in written.refused] == [
                 (first, "field_conflict"),
                 (first + 1, "field_conflict"),
             ]
-            for one, time in zip(written.refused, times, strict=True):
-                assert 'field type conflict: input field "level"' in one.message
-                assert "is type float, already exists as type integer" in one.message
-                assert one.batch.times == [time]
-                assert [(series.id, values) for series, values in one.batch.columns] == [(FLOAT.id, [0.5])]
+            for item, time in zip(written.refused, times, strict=True):
+                assert 'field type conflict: input field "level"' in item.message
+                assert "is type float, already exists as type integer" in item.message
+                assert item.batch.times == [time]
+                assert [(series.id, values) for series, values in item.batch.columns] == [(FLOAT.id, [0.5])]
         assert (await read(store, INTEGER, FLOAT, OTHER)) == {
             INTEGER.id: exact([(T0, 1)]),
             OTHER.id: exact([(T0 + late, (T0 + late) / 1e9) for late in range(2, 6)]),
@@ -87,33 +87,33 @@ async def test_a_type_conflict_costs_the_readings_in_conflict_only(server: Influ
 
 
 async def test_one_bad_reading_among_thousands_is_found(server: InfluxdbServer, tmp_path: Path) -> None:
-    """Whichever it is, all others are stored."""
+    """All others are stored."""
     series = [Series(10 + place, "dev", f"m{place}", "float") for place in range(8)]
     alien = Series(30, "other", "m3", "integer")
     async with store_of(tmp_path, server.fresh()) as store:
         await store.open()
-        await write(store, [batch([T0], {one: [0.5] for one in series})])
+        await write(store, [batch([T0], {item: [0.5] for item in series})])
         times = [T0 + 10 + place for place in range(500)]
-        batches = [batch([time], {one: [1.5] for one in series}) for time in times]
+        batches = [batch([time], {item: [1.5] for item in series}) for time in times]
         batches.insert(317, batch([T0 + 5], {alien: [7]}))
         written = await write(store, batches, first=2)
         assert written.readings == 4_000
         (refused,) = written.refused
         assert (refused.entry.offset, refused.code) == (319, "field_conflict")
         assert {id: counts.stored for id, counts in (await store.counts()).items() if counts.stored} == {
-            one.id: 501 for one in series
+            item.id: 501 for item in series
         }
         assert len((await read(store, series[7]))[17]) == 501
 
 
 async def test_values_and_times_that_influxdb_does_not_have_are_refused(server: InfluxdbServer, tmp_path: Path) -> None:
-    """Infinities and the last nanosecond of all; what is beside them in the batch is stored."""
+    """Infinities and the last nanosecond are refused; the other readings of the batch are stored."""
     async with store_of(tmp_path, server.fresh()) as store:
         await store.open()
         given = batch([T0, T0 + 1, 2**63 - 1], {FLOAT: [1.0, float("inf"), 3.0], OTHER: [4.0, None, None]})
         written = await write(store, [given])
         assert written.readings == 2
-        assert [(one.code, one.batch.times) for one in written.refused] == [
+        assert [(item.code, item.batch.times) for item in written.refused] == [
             ("not_finite", [T0 + 1]),
             ("out_of_range", [2**63 - 1]),
         ]
@@ -157,38 +157,36 @@ HOSTILE = ["a\\", "a\\_", "time", "time_", "\\,", "\\_,", "a\\ b\\=", "\\\\, x",
 async def test_hostile_names_and_values_come_back(
     server: InfluxdbServer, metrics: dict[str, tuple[MetricType, Value]], tags: dict[str, str]
 ) -> None:
-    """Each reading comes back as it was, to the bit; none is refused, lost or changed."""
-    # A field has one type in all of a measurement: names that were used by an example before would conflict.
+    """Each reading comes back exactly, to the bit; none is refused, lost or changed."""
+    # A field has one type in a whole measurement: names of a previous example would conflict.
     number = next(NUMBERS)
     tags = {"type": f"{number}", **tags}
-    names = Naming(tags_of=lambda _: tags)
+    names = SeriesNaming(tags_of=lambda _: tags)
     series = {
         Series(place, f"device-{number}", f"{name}{type[0]}{name}", type): value
         for place, (name, (type, value)) in enumerate(metrics.items(), 1)
     }
-    assert len({names.place(one) for one in series}) == len(series)
+    assert len({names.locate(item) for item in series}) == len(series)
     with tempfile.TemporaryDirectory() as directory:
         async with store_of(Path(directory), bucket_of(server), tags=tags) as store:
             await store.open()
-            written = await write(store, [batch([T0], {one: [value] for one, value in series.items()})])
+            written = await write(store, [batch([T0], {item: [value] for item, value in series.items()})])
             assert (written.readings, written.refused) == (len(series), [])
-            assert await read(store, *series) == {one.id: exact([(T0, value)]) for one, value in series.items()}
+            assert await read(store, *series) == {item.id: exact([(T0, value)]) for item, value in series.items()}
 
 
-async def test_names_that_line_protocol_cannot_say_have_readings_all_the_same(
-    server: InfluxdbServer, tmp_path: Path
-) -> None:
-    """Each has a field of its own, also beside those whose names theirs become."""
+async def test_names_that_line_protocol_cannot_express_have_readings(server: InfluxdbServer, tmp_path: Path) -> None:
+    """Each has its own field, also beside names that equal its changed name."""
     series = {Series(place, "device", name, "string"): name for place, name in enumerate(HOSTILE, 1)}
     async with store_of(tmp_path, server.fresh(), tags={"a\\": "\\", "time": "x", "type": "#\\,"}) as store:
         await store.open()
-        written = await write(store, [batch([T0], {one: [name] for one, name in series.items()})])
+        written = await write(store, [batch([T0], {item: [name] for item, name in series.items()})])
         assert (written.readings, written.refused) == (len(HOSTILE), [])
-        assert await read(store, *series) == {one.id: exact([(T0, name)]) for one, name in series.items()}
+        assert await read(store, *series) == {item.id: exact([(T0, name)]) for item, name in series.items()}
 
 
-async def test_what_nobody_took_care_of_is_refused_again(server: InfluxdbServer, tmp_path: Path) -> None:
-    """Where the caller could not keep what was refused, `open` says so: written again, it is counted once."""
+async def test_refused_readings_that_were_not_kept_are_refused_again(server: InfluxdbServer, tmp_path: Path) -> None:
+    """`open` shows that the caller could not keep refused readings: written again, they are counted once."""
     infinite = [batch([T0, T0 + 1], {FLOAT: [0.5, float("inf")]})]
     access = server.fresh()
     async with store_of(tmp_path, access) as store:
@@ -209,7 +207,7 @@ async def test_what_nobody_took_care_of_is_refused_again(server: InfluxdbServer,
 
 
 async def test_the_state_belongs_to_a_bucket_and_a_registry(server: InfluxdbServer, tmp_path: Path) -> None:
-    """Another bucket begins anew; another registry's ids, or a damaged file, are told and nothing is written."""
+    """Another bucket starts anew. Other registries and damaged files are reported, and nothing is written."""
     access = server.fresh()
     async with store_of(tmp_path, access) as store:
         await store.open()
@@ -233,5 +231,5 @@ async def test_the_state_belongs_to_a_bucket_and_a_registry(server: InfluxdbServ
 
 @functools.cache
 def bucket_of(server: InfluxdbServer) -> Access:
-    """One bucket for all examples."""
+    """Return one bucket for all examples."""
     return server.fresh()

@@ -1,4 +1,4 @@
-"""How much one answer of any store may hold in memory."""
+"""Limits on the memory of one answer of any store."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ EVER = (0, 2**62)
 async def test_all_readings_of_too_much_text_are_refused(
     implementation: Implementation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is said how they are had all the same; what fits is answered, and so are points."""
-    for module in ("duckdb.history", "influxdb.reading"):
+    """The error names the alternatives. Smaller answers and points are returned."""
+    for module in ("duckdb.history", "influxdb.history"):
         monkeypatch.setattr(f"hub.storage.{module}.MAX_TEXT_BYTES", 100)
     text = SERIES["string"]
     async with implementation.open(tmp_path) as store:

@@ -7,11 +7,10 @@ import hypothesis.strategies as st
 from hypothesis import given, settings
 
 from hub.model.batch import Series
-from hub.storage.influxdb.answer import Refused, Stored, TooLarge
-from hub.storage.influxdb.names import Names
-from hub.storage.influxdb.naming import Naming
-from hub.storage.influxdb.plan import Cell, Point, make_plan, points_of
-from hub.storage.influxdb.refusal import find_refused, refusals
+from hub.storage.influxdb.client import PointsRefused, RequestTooLarge, WriteAccepted
+from hub.storage.influxdb.line_protocol import Cell, Point, plan_write, request_points
+from hub.storage.influxdb.refused_points import find_refused, refusals
+from hub.storage.influxdb.series_naming import SeriesNames, SeriesNaming
 from tests.hub.storage.readings import batch, entries
 
 SERIES = [Series(id, f"device-{id % 3}", f"m{id}", "float") for id in range(6)]
@@ -19,7 +18,8 @@ CONFLICT = "partial write: field type conflict: {} dropped={}"
 
 
 class Server:
-    """What a server may do: it leaves out points with a bad reading, or all of a request, and counts as it likes."""
+    """Possible behaviour of a server: it leaves out points with a bad reading, or all of a request, and counts
+    arbitrarily."""
 
     def __init__(self, bad: set[tuple[int, int]], *, whole: bool, miscounts: bool, max_points: int) -> None:
         self.bad = bad
@@ -29,19 +29,19 @@ class Server:
         self._miscounts = miscounts
         self._max_points = max_points
 
-    async def send(self, points: Sequence[Point]) -> Stored | Refused | TooLarge:
+    async def send(self, points: Sequence[Point]) -> WriteAccepted | PointsRefused | RequestTooLarge:
         self.asked += 1
         if len(points) > self._max_points:
-            return TooLarge("too large")
+            return RequestTooLarge("too large")
         refused = [point for point in points if self._is_bad(point)]
         if not (refused and self._whole):
             self.stored |= {key(cell) for point in points if not self._is_bad(point) for cell in point}
         if not refused:
-            return Stored()
+            return WriteAccepted()
         cell = next(cell for cell in refused[0] if key(cell) in self.bad)
         count = max(1, len(refused) - 1) if self._miscounts else len(refused)
         words = CONFLICT.format(cell.series.metric, count)
-        return Refused(words, None if self._whole else count, True)
+        return PointsRefused(words, None if self._whole else count, True)
 
     def _is_bad(self, point: Point) -> bool:
         return any(key(cell) in self.bad for cell in point)
@@ -52,7 +52,7 @@ def key(cell: Cell) -> tuple[int, int]:
 
 
 class Case(NamedTuple):
-    """Points, the keys of those of their readings that are bad, and the series that are known for it."""
+    """Points, the keys of their bad readings, and the series that are known to be refused."""
 
     points: list[Point]
     bad: set[tuple[int, int]]
@@ -61,15 +61,15 @@ class Case(NamedTuple):
 
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
-    """Entries of some series each, some of whose readings are bad."""
-    names = Names(Naming(tags_of=lambda _: {}), max_series_per_device=100, known={})
+    """Generate entries of some series each, some of whose readings are bad."""
+    names = SeriesNames(SeriesNaming(tags_of=lambda _: {}), max_series_per_device=100, known={})
     chosen = draw(st.lists(st.sets(st.sampled_from(SERIES), min_size=1), min_size=1, max_size=8))
     made = entries(
-        batch([10 * number, 10 * number + 1], {one: [0.5, 1.5] for one in sorted(series, key=lambda one: one.id)})
+        batch([10 * number, 10 * number + 1], {item: [0.5, 1.5] for item in sorted(series, key=lambda item: item.id)})
         for number, series in enumerate(chosen)
     )
-    (request,) = make_plan(made, names, ()).requests
-    points = points_of(request.parts, names)
+    (request,) = plan_write(made, names, ()).requests
+    points = request_points(request.contents, names)
     keys = sorted({key(cell) for point in points for cell in point})
     bad = draw(st.sets(st.sampled_from(keys)))
     return Case(points, bad, draw(st.sets(st.sampled_from([id for id, _ in keys]))))
@@ -78,36 +78,38 @@ def cases(draw: st.DrawFn) -> Case:
 @settings(max_examples=60)
 @given(cases(), st.booleans(), st.booleans(), st.sampled_from([1, 3, 40]))
 async def test_exactly_the_bad_readings_are_found(case: Case, whole: bool, miscounts: bool, max_points: int) -> None:
-    """Whatever the server leaves out beside them, and however it counts: all others are stored, none twice refused."""
+    """Whatever the server leaves out and counts, all other readings are stored, and none is refused twice."""
     points, bad, known = case
     keys = {key(cell) for point in points for cell in point}
     server = Server(bad, whole=whole, miscounts=miscounts, max_points=max_points)
     words = {id: f"its words of m{id}" for id in known}
     found, has_stored = await find_refused(points, server.send, words)
-    refused = [cell for one in found for cell in one.cells]
+    refused = [cell for item in found for cell in item.cells]
     assert sorted(map(key, refused)) == sorted(bad)
     assert server.stored == keys - bad
     assert has_stored == bool(server.stored)
-    for one in found:
-        (id,) = {cell.series.id for cell in one.cells}
-        assert one.reason.code == "field_conflict"
-        assert f"m{id}" in one.reason.message
-    made = refusals((cell, one.reason) for one in found for cell in one.cells)
-    assert sum(one.batch.readings for one in made) == len(bad)
-    assert len({(one.entry.offset, one.code) for one in made}) == len(made)
+    for item in found:
+        (id,) = {cell.series.id for cell in item.cells}
+        assert item.reason.code == "field_conflict"
+        assert f"m{id}" in item.reason.message
+    made = refusals((cell, item.reason) for item in found for cell in item.cells)
+    assert sum(item.batch.readings for item in made) == len(bad)
+    assert len({(item.entry.offset, item.code) for item in made}) == len(made)
 
 
 async def test_few_requests_find_one_bad_reading_among_many() -> None:
-    """Halves of halves, and nothing is asked for again in a series that is known."""
-    names = Names(Naming(tags_of=lambda _: {}), max_series_per_device=100, known={})
-    made = entries([batch([time], {one: [0.5] for one in SERIES[::3]}) for time in range(4096)])
-    points = [point for request in make_plan(made, names, ()).requests for point in points_of(request.parts, names)]
+    """The search halves requests, and repeats nothing of a series that is known."""
+    names = SeriesNames(SeriesNaming(tags_of=lambda _: {}), max_series_per_device=100, known={})
+    made = entries([batch([time], {item: [0.5] for item in SERIES[::3]}) for time in range(4096)])
+    points = [
+        point for request in plan_write(made, names, ()).requests for point in request_points(request.contents, names)
+    ]
     server = Server({(0, 1234)}, whole=False, miscounts=False, max_points=10_000)
     await find_refused(points, server.send, {})
     assert server.asked <= 2 * 12 + 4
     server = Server({(0, time) for time in range(4096)}, whole=False, miscounts=False, max_points=10_000)
     words = {0: "as before"}
-    plan = make_plan(made, names, words)
+    plan = plan_write(made, names, words)
     assert len(plan.suspects) == 4096
     await find_refused(plan.suspects, server.send, words)
     assert server.asked == 1

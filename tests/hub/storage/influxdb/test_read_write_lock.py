@@ -1,33 +1,33 @@
-"""Readers and the writer take turns."""
+"""The lock of readers and the writer of an InfluxDB store."""
 
 from __future__ import annotations
 
 import asyncio
 
-from hub.storage.influxdb.turns import Turns
+from hub.storage.influxdb.store import ReadWriteLock
 
 
 async def test_readers_share_and_the_writer_is_alone() -> None:
-    """Nobody comes in while the writer is there, and it waits until the readers have left."""
-    turns = Turns()
+    """The writer waits until the readers have left, and later readers wait for the writer."""
+    lock = ReadWriteLock()
     order: list[str] = []
     leave = asyncio.Event()
 
     async def read(name: str) -> None:
-        async with turns.shared():
+        async with lock.read():
             order.append(f"{name} in")
             await leave.wait()
             order.append(f"{name} out")
 
     async def write() -> None:
-        async with turns.alone():
+        async with lock.write():
             order.append("writer")
 
     async with asyncio.TaskGroup() as tasks:
         for name in ("a", "b"):
             tasks.create_task(read(name))
         tasks.create_task(write())
-        # Comes after the writer, and so gets in after it, though readers are inside.
+        # It arrives after the writer, and gets the lock after it, although readers are inside.
         tasks.create_task(read("c"))
         for _ in range(10):
             await asyncio.sleep(0)
@@ -36,15 +36,15 @@ async def test_readers_share_and_the_writer_is_alone() -> None:
     assert order == ["a in", "b in", "a out", "b out", "writer", "c in", "c out"]
 
 
-async def test_one_who_gives_up_leaves_the_door_open() -> None:
-    """Cancelled while waiting or inside: the next one gets in."""
-    turns = Turns()
-    async with turns.shared():
-        waiting = asyncio.create_task(turns.alone().__aenter__())
+async def test_a_cancelled_waiter_does_not_block_others() -> None:
+    """After a cancellation while waiting or inside, the next one gets the lock."""
+    lock = ReadWriteLock()
+    async with lock.read():
+        waiting = asyncio.create_task(lock.write().__aenter__())
         await asyncio.sleep(0)
         waiting.cancel()
         await asyncio.wait([waiting])
-    async with turns.alone():
+    async with lock.write():
         pass
-    async with turns.shared():
+    async with lock.read():
         pass

@@ -1,4 +1,4 @@
-"""History out of real InfluxDB servers: what the store's contract does not tell."""
+"""History of real InfluxDB servers, beyond the store's contract."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ import pytest
 
 from hub.model.batch import Series
 from hub.model.store import Aggregate, HistoryQuery, StoreUnavailable
-from hub.storage.influxdb import asking, reading
-from hub.storage.influxdb.answer import Target
-from hub.storage.influxdb.line import value_text
-from hub.storage.influxdb.naming import Naming
-from hub.storage.influxdb.reading import Reading
-from hub.storage.influxdb.server import AnswerTooLarge, Credentials, Server
+from hub.storage.influxdb import history
+from hub.storage.influxdb.client import AnswerTooLarge, BucketAddress, Credentials, InfluxdbClient
+from hub.storage.influxdb.history import HistoryReader
+from hub.storage.influxdb.line_protocol import value_text
+from hub.storage.influxdb.series_naming import SeriesNaming
 from tests.services.influxdb import Access, InfluxdbServer
 from wire.model import Value
 
@@ -28,7 +27,7 @@ SERIES = [
     Series(4, "one", "device", "string"),
     Series(5, "other", "level", "float"),
 ]
-NUMBERS = [one for one in SERIES if one.type in ("float", "integer")]
+NUMBERS = [item for item in SERIES if item.type in ("float", "integer")]
 NOBODY = Series(6, "nobody", "level", "float")
 EVER = (0, 2**63)
 RANGES = [EVER, (100, 3_000), (-5, 50), (3_990, 9_000), (5_000, 6_000), (-1_000_000, 4_000)]
@@ -38,7 +37,7 @@ Readings = dict[int, Value]
 
 
 class Moved(NamedTuple):
-    """A bucket in which devices were of different types and at different sites from one moment to the next."""
+    """A bucket in which devices changed their type and site over time."""
 
     access: Access
     truth: dict[int, Readings]
@@ -59,35 +58,35 @@ async def moved(server: InfluxdbServer) -> Moved:
         "boolean": lambda: draw.random() < 0.5,
         "string": lambda: draw.choice("abc"),
     }
-    truth: dict[int, Readings] = {one.id: {} for one in SERIES}
+    truth: dict[int, Readings] = {item.id: {} for item in SERIES}
     lines = []
     for time in range(0, LAST_NS, 7):
-        for one in SERIES:
+        for item in SERIES:
             if draw.random() < 0.7:
-                value = truth[one.id][time] = values[one.type]()
-                place = f"{draw.choice(['pump', 'valve'])},device={one.device},site={draw.choice('xyz')}"
-                lines.append(f"{place} {one.metric}={value_text(one.type, value)} {time}")
+                value = truth[item.id][time] = values[item.type]()
+                place = f"{draw.choice(['pump', 'valve'])},device={item.device},site={draw.choice('xyz')}"
+                lines.append(f"{place} {item.metric}={value_text(item.type, value)} {time}")
     access = server.fresh()
     async with server_of(access) as written_to:
         await written_to.write("\n".join(lines).encode())
     return Moved(access, truth)
 
 
-def server_of(access: Access) -> Server:
-    return Server(
-        Target(access.url, access.org, access.bucket), Credentials(access.token, access.user, access.password)
+def server_of(access: Access) -> InfluxdbClient:
+    return InfluxdbClient(
+        BucketAddress(access.url, access.org, access.bucket), Credentials(access.token, access.user, access.password)
     )
 
 
 @asynccontextmanager
-async def reading_of(access: Access, tags: Mapping[str, str] | None = None) -> AsyncIterator[Reading]:
-    """Reads a bucket; these are the tags that every device tells now."""
+async def reading_of(access: Access, tags: Mapping[str, str] | None = None) -> AsyncIterator[HistoryReader]:
+    """Open a reader of a bucket; these are the tags that every device reports now."""
     async with server_of(access) as server:
-        yield Reading(server, Naming(tags_of=lambda _: tags or {}))
+        yield HistoryReader(server, SeriesNaming(tags_of=lambda _: tags or {}))
 
 
-async def ask(reading: Reading, query: HistoryQuery) -> dict[int, list[tuple[int, Any]]]:
-    """The answer's readings by series id."""
+async def ask(reading: HistoryReader, query: HistoryQuery) -> dict[int, list[tuple[int, Any]]]:
+    """Return the answer's readings by series id."""
     return {part.series.id: rows(part.times_ns, part.values) for part in await reading.query(query)}
 
 
@@ -101,26 +100,26 @@ def inside(readings: Readings, query: HistoryQuery) -> list[tuple[int, Any]]:
 
 @pytest.mark.parametrize("points", [None, 2, 3, 5, 50, 1_000])
 async def test_a_device_that_changed_its_tags_has_one_history(moved: Moved, points: int | None) -> None:
-    """Its points lie in several measurements, and under several tags in each: they come in order of time, and reduced
-    as if they had always been in one place."""
+    """Its points are in several measurements, each with several tags. They come in time order, and reduced as if they
+    had always been in one place."""
     async with reading_of(moved.access, {"type": "pump"}) as reading:
         for start, end in RANGES:
             query = HistoryQuery([*SERIES, NOBODY], start, end, points)
             found = await ask(reading, query)
             assert found[NOBODY.id] == []
-            for one in SERIES:
-                readings, part = inside(moved.truth[one.id], query), found[one.id]
+            for item in SERIES:
+                readings, part = inside(moved.truth[item.id], query), found[item.id]
                 if points is None or len(readings) <= points:
                     assert part == readings
                     continue
                 assert len(part) <= points
                 assert set(part) <= set(readings)
-                if one in NUMBERS:
+                if item in NUMBERS:
                     assert {min(value for _, value in part), max(value for _, value in part)} == {
                         min(value for _, value in readings),
                         max(value for _, value in readings),
                     }
-                if points >= 4 or one not in NUMBERS:
+                if points >= 4 or item not in NUMBERS:
                     assert (part[0], part[-1]) == (readings[0], readings[-1])
 
 
@@ -135,8 +134,8 @@ OF_INTERVAL: dict[Aggregate, Callable[[list[Any]], Any]] = {
 
 
 @pytest.mark.parametrize("aggregate", sorted(OF_INTERVAL))
-async def test_an_aggregate_is_over_all_places(moved: Moved, aggregate: Aggregate) -> None:
-    """What an interval comes to is computed from the readings of all measurements, also of the largest integers."""
+async def test_an_aggregate_covers_all_measurements(moved: Moved, aggregate: Aggregate) -> None:
+    """An interval is computed from the readings of all measurements, also of the largest integers."""
     async with reading_of(moved.access) as reading:
         for start, end in RANGES:
             for points in (2, 7, 50):
@@ -144,21 +143,21 @@ async def test_an_aggregate_is_over_all_places(moved: Moved, aggregate: Aggregat
                 query = HistoryQuery(series, start, end, points, aggregate)
                 found = await ask(reading, query)
                 width = -((start - end) // points)
-                for one in series:
+                for item in series:
                     intervals: dict[int, list[Any]] = {}
-                    for time, value in inside(moved.truth[one.id], query):
+                    for time, value in inside(moved.truth[item.id], query):
                         intervals.setdefault(start + (time - start) // width * width, []).append(value)
                     expected = [(begin, OF_INTERVAL[aggregate](values)) for begin, values in intervals.items()]
                     if aggregate == "avg":
-                        assert [begin for begin, _ in found[one.id]] == list(intervals)
+                        assert [begin for begin, _ in found[item.id]] == list(intervals)
                         averages = [average for _, average in expected]
-                        assert [value for _, value in found[one.id]] == pytest.approx(averages, rel=1e-9, abs=2048)
+                        assert [value for _, value in found[item.id]] == pytest.approx(averages, rel=1e-9, abs=2048)
                     else:
-                        assert found[one.id] == expected
+                        assert found[item.id] == expected
 
 
-async def test_the_latest_is_the_latest_of_all_places(moved: Moved) -> None:
-    """Whatever the device's tags were then."""
+async def test_the_newest_reading_is_the_newest_of_all_measurements(moved: Moved) -> None:
+    """It does not depend on the device's tags at that time."""
     async with reading_of(moved.access) as reading:
         latest = await reading.latest([*SERIES, NOBODY])
     assert {id: tuple(newest) for id, newest in latest.items()} == {
@@ -167,51 +166,52 @@ async def test_the_latest_is_the_latest_of_all_places(moved: Moved) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 13, 16_384])
-async def test_a_scan_has_every_reading_whatever_its_pages(
+async def test_a_scan_has_every_reading_for_any_page_size(
     moved: Moved, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Pages end where the slowest of the measurements ends, and the next begins there."""
-    monkeypatch.setattr(reading, "PAGE_READINGS", size)
+    monkeypatch.setattr(history, "PAGE_READINGS", size)
     found: dict[int, list[tuple[int, Any]]] = {}
     query = HistoryQuery(SERIES[:1] if size == 1 else SERIES, 50, 450, None)
     async with reading_of(moved.access) as scanned:
         async for piece in scanned.scan(*query[:3]):
             found.setdefault(piece.series.id, []).extend(rows(piece.times_ns, piece.values))
-    assert found == {one.id: inside(moved.truth[one.id], query) for one in query.series}
+    assert found == {item.id: inside(moved.truth[item.id], query) for item in query.series}
 
 
 async def test_a_template_without_tags_reads_one_measurement(moved: Moved) -> None:
-    """What lies elsewhere is not the device's."""
+    """Other measurements do not belong to the device."""
     async with server_of(moved.access) as server:
-        alone = Reading(server, Naming(measurement="pump", tags_of=lambda _: {}))
+        alone = HistoryReader(server, SeriesNaming(measurement="pump", tags_of=lambda _: {}))
         found = await ask(alone, HistoryQuery(SERIES[:1], *EVER, None))
         assert 0 < len(found[1]) < len(moved.truth[1])
 
 
-async def test_large_answers_are_asked_for_in_parts(server: InfluxdbServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Long strings come in smaller pages; a reading that is larger than any answer may be is an error that says so."""
+async def test_large_answers_are_requested_in_parts(server: InfluxdbServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long strings come in smaller pages. A reading that exceeds the limit of an answer is an error."""
     texts = {time: "x" * 5_000 + str(time) for time in range(40)}
     series = [Series(id, f"device-{id}", "text", "string") for id in range(3)]
     access = server.fresh()
     async with server_of(access) as written_to:
         lines = [
-            f'telemetry,device={one.device} text="{text}" {time}' for one in series for time, text in texts.items()
+            f'telemetry,device={item.device} text="{text}" {time}' for item in series for time, text in texts.items()
         ]
         await written_to.write("\n".join(lines).encode())
-    monkeypatch.setattr(asking, "MAX_ANSWER_BYTES", 50_000)
+    monkeypatch.setattr(history, "MAX_QUERY_ANSWER_BYTES", 50_000)
     async with reading_of(access) as reading_parts:
-        everything = {one.id: sorted(texts.items()) for one in series}
+        everything = {item.id: sorted(texts.items()) for item in series}
         assert await ask(reading_parts, HistoryQuery(series, *EVER, None)) == everything
         assert {id: newest.value for id, newest in (await reading_parts.latest(series)).items()} == {
-            one.id: texts[39] for one in series
+            item.id: texts[39] for item in series
         }
-        monkeypatch.setattr(asking, "MAX_ANSWER_BYTES", 4_000)
-        with pytest.raises(AnswerTooLarge, match="ask for less"):
+        monkeypatch.setattr(history, "MAX_QUERY_ANSWER_BYTES", 4_000)
+        with pytest.raises(AnswerTooLarge, match="request less"):
             await ask(reading_parts, HistoryQuery(series, *EVER, None))
 
 
-async def test_a_server_that_refuses_to_be_read_is_named(server: InfluxdbServer) -> None:
-    """Wrong credentials, no such bucket, nobody there: the error says what the server said, and what to do."""
+async def test_a_server_that_refuses_reads_is_reported(server: InfluxdbServer) -> None:
+    """For wrong credentials, a missing bucket and an absent server, the error contains the server's text and what to
+    do."""
     access = server.fresh()
     wrong = Access(access.major, access.url, access.bucket, org=access.org, token="nobody:nothing")
     async with reading_of(wrong) as refused:
@@ -228,7 +228,7 @@ async def test_a_server_that_refuses_to_be_read_is_named(server: InfluxdbServer)
 
 
 async def test_a_query_that_is_cancelled_leaves_nothing_behind(moved: Moved) -> None:
-    """Its request ends, and the connection serves the next one."""
+    """Its request ends, and the connection serves the next query."""
     async with reading_of(moved.access) as reading:
         asked = asyncio.create_task(reading.query(HistoryQuery(SERIES, *EVER, 50)))
         await asyncio.sleep(0)

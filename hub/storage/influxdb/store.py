@@ -1,0 +1,368 @@
+"""History in an InfluxDB server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, ParamSpec, Self, TypeVar
+
+import structlog
+
+from hub.model.batch import Entry, Series
+from hub.model.store import (
+    History,
+    HistoryQuery,
+    NewestReading,
+    ReadingCounts,
+    SeriesHistory,
+    StoreCursor,
+    StoreDescription,
+    StoreUnavailable,
+    WriteResult,
+)
+from hub.storage.influxdb.client import (
+    BucketAddress,
+    Credentials,
+    InfluxdbClient,
+    PointsRefused,
+    RequestTooLarge,
+    ServerUnavailable,
+    WriteAccepted,
+    WriteAnswer,
+)
+from hub.storage.influxdb.history import HistoryReader
+from hub.storage.influxdb.line_protocol import (
+    Cell,
+    Point,
+    WritePlan,
+    WriteRequest,
+    encode_points,
+    plan_write,
+    request_points,
+)
+from hub.storage.influxdb.refused_points import RefusedCells, find_refused, refusals
+from hub.storage.influxdb.series_naming import RefusalReason, SeriesNames, SeriesNaming
+from hub.storage.influxdb.state import FILE_NAME, InfluxdbState, SeriesTotals, encode_state, read_state, write_state
+from hub.storage.thread_priority import lower_priority
+
+IN_FLIGHT = 4
+"""Requests in flight: the server works on one while others are transferred. More of them only fill its queue."""
+
+SAVE_EVERY_S = 1.0
+"""Interval between two writes of the state: each costs an fsync. After a crash, the writes in between are repeated."""
+
+MAX_SUSPECTS = 10_000
+"""Series whose readings are known to be refused. Beyond this number the oldest is discarded, and detected again."""
+
+PROBE = b"# may this be written?\n"
+"""A comment: it writes nothing, and is refused where a write would be."""
+
+log = structlog.get_logger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class ReadWriteLock:
+    """A lock that readers share and the writer has alone, in order of arrival, so neither starves the other.
+
+    InfluxDB has no snapshots. A history that is true for one cursor is read while nothing is written.
+    """
+
+    def __init__(self) -> None:
+        self._entry = asyncio.Lock()
+        self._readers = 0
+        self._no_readers = asyncio.Event()
+        self._no_readers.set()
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[None]:
+        """Hold the lock together with other readers."""
+        async with self._entry:
+            self._readers += 1
+            self._no_readers.clear()
+        try:
+            yield
+        finally:
+            self._readers -= 1
+            if not self._readers:
+                self._no_readers.set()
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[None]:
+        """Hold the lock alone."""
+        async with self._entry:
+            await self._no_readers.wait()
+            yield
+
+
+class _PendingChange(NamedTuple):
+    """Changes of a write to the state."""
+
+    cursor: StoreCursor
+    stored: Counter[int]
+    refused: Counter[int]
+
+
+class InfluxdbStore:
+    """A store in an InfluxDB server. Implements hub.model.store.Store; an async context manager.
+
+    `directory` contains the state file. The server holds the readings, as durable as it makes them; the cursor is in
+    the state file. `registry` is the id of the registry that assigned the series ids.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        target: BucketAddress,
+        credentials: Credentials,
+        naming: SeriesNaming,
+        registry: str,
+        max_series_per_device: int,
+        compress: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._path = directory / FILE_NAME
+        self._naming = naming
+        self._registry = registry
+        self._max_series_per_device = max_series_per_device
+        self._clock = clock
+        self._client = InfluxdbClient(target, credentials, compress=compress)
+        self._history = HistoryReader(self._client, naming)
+        self._lock = ReadWriteLock()
+        # One thread encodes writes and writes the state.
+        self._thread = ThreadPoolExecutor(1, "influxdb-writer", initializer=lower_priority)
+        self._opened: tuple[InfluxdbState, SeriesNames] | None = None
+        self._pending_change: _PendingChange | None = None
+        self._saved = StoreCursor("", 0)
+        self._saved_s = -SAVE_EVERY_S
+        self._is_changed = False
+        # The server's text for series that it refused, by id.
+        self._refusal_messages: dict[int, str] = {}
+        self._problem = "the store is not open yet"
+
+    async def __aenter__(self) -> Self:
+        """Read the state. If that fails, `open` reports it. Connections are opened later."""
+        await self._client.__aenter__()
+        try:
+            await self._load()
+        except StoreUnavailable as error:
+            self._problem = str(error)
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Save the state and close the connections."""
+        try:
+            await self._save()
+        except StoreUnavailable as problem:
+            # Some entries are written again, nothing else.
+            log.warning("store state not saved, some entries are written again", store="influxdb", error=str(problem))
+        finally:
+            self._thread.shutdown(wait=False)
+            await self._client.__aexit__(exc_type, error, traceback)
+
+    @property
+    def cursor(self) -> StoreCursor:
+        """Return the durable cursor. Its journal is empty before the store was open."""
+        return self._saved
+
+    async def open(self) -> StoreCursor:
+        """Check that the server accepts writes. Raises StoreUnavailable with what to do."""
+        self._pending_change = None
+        state, _ = await self._load()
+        _raise_unavailable(await self._client.write(PROBE))
+        return state.cursor
+
+    async def write(self, entries: Sequence[Entry], cursor: StoreCursor) -> WriteResult:
+        """Store the readings that the server accepts, and return the refused ones. Raises StoreUnavailable."""
+        state, names = self._require_open()
+        self._confirm()
+        stored_offset = state.cursor.offset if state.cursor.journal == cursor.journal else 0
+        if cursor.offset <= stored_offset:
+            return WriteResult(0)
+        new = [entry for entry in entries if entry.offset > stored_offset]
+        plan = await self._run_in_thread(plan_write, new, names, self._refusal_messages.copy())
+        async with self._lock.write():
+            refused = [*plan.refused, *await self._send_all(plan, names)]
+            stored = plan.readings
+            for cell, _ in refused[len(plan.refused) :]:
+                stored[cell.series.id] -= 1
+            self._pending_change = _PendingChange(cursor, stored, Counter(cell.series.id for cell, _ in refused))
+        if not refused:
+            self._confirm()
+            if self._clock() - self._saved_s >= SAVE_EVERY_S:
+                await self._save()
+        return WriteResult(stored.total(), refusals(refused))
+
+    async def save(self) -> StoreCursor:
+        """Make all writes durable. Raises StoreUnavailable."""
+        self._confirm()
+        await self._save()
+        return self._saved
+
+    async def query(self, query: HistoryQuery) -> History:
+        """Return the requested readings. Writes wait meanwhile. Raises StoreUnavailable and StoreError."""
+        async with self._lock.read():
+            state, _ = self._require_open()
+            cursor = state.cursor if self._pending_change is None else self._pending_change.cursor
+            return History(cursor, await self._history.query(query))
+
+    async def scan(self, series: Sequence[Series], start_ns: int, end_ns: int) -> AsyncGenerator[SeriesHistory, None]:
+        """Yield every reading, one series after the other, in pieces. Raises StoreUnavailable and StoreError."""
+        self._require_open()
+        async with contextlib.aclosing(self._history.scan(series, start_ns, end_ns)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def latest(self, series: Sequence[Series]) -> dict[int, NewestReading]:
+        """Return the newest reading of each series that has one. Raises StoreUnavailable and StoreError."""
+        self._require_open()
+        return await self._history.latest(series)
+
+    async def import_counts(self, counts: Sequence[tuple[Series, ReadingCounts]]) -> None:
+        """Take over the expired and refused counts of another store. Raises StoreUnavailable."""
+        state, _ = self._require_open()
+        for series, (_, expired, refused) in counts:
+            totals = state.totals.setdefault(series.id, SeriesTotals())
+            totals.expired, totals.refused = expired, refused
+        self._is_changed = True
+
+    async def describe(self) -> StoreDescription:
+        """Return the facts that the hub knows; only the server knows the rest. Raises StoreUnavailable."""
+        target = self._client.target
+        readings = sum(counts.stored + counts.expired for counts in (await self.counts()).values())
+        return StoreDescription("influxdb", f"{target.bucket} at {target.url}", readings, None, None, None)
+
+    async def counts(self) -> dict[int, ReadingCounts]:
+        """Return the counts of each series by id, from memory. Raises StoreUnavailable."""
+        state, _ = self._require_open()
+        counts = {id: totals.counts() for id, totals in state.totals.items()}
+        if self._pending_change is not None:
+            for id in self._pending_change.stored.keys() | self._pending_change.refused.keys():
+                stored, expired, refused = counts.get(id, ReadingCounts(0, 0))
+                counts[id] = ReadingCounts(
+                    stored + self._pending_change.stored[id], expired, refused + self._pending_change.refused[id]
+                )
+        return counts
+
+    async def _send_all(self, plan: WritePlan, names: SeriesNames) -> list[tuple[Cell, RefusalReason]]:
+        """Send a plan, several requests at a time. Return the readings that the server refused, with the reasons."""
+        slots = asyncio.Semaphore(IN_FLIGHT)
+
+        async def send(points: Sequence[Point]) -> WriteAccepted | PointsRefused | RequestTooLarge:
+            return _raise_unavailable(await self._client.write(await self._run_in_thread(encode_points, points, names)))
+
+        async def send_request(request: WriteRequest) -> tuple[list[RefusedCells], bool]:
+            async with slots:
+                answer = _raise_unavailable(await self._client.write(request.body))
+                if isinstance(answer, WriteAccepted):
+                    return [], True
+                await self._check_refusal(answer)
+                return await find_refused(
+                    await self._run_in_thread(request_points, request.contents, names), send, self._refusal_messages
+                )
+
+        async def send_suspects() -> tuple[list[RefusedCells], bool]:
+            async with slots:
+                return await find_refused(plan.suspects, send, self._refusal_messages)
+
+        results = await _gather([*(send_request(request) for request in plan.requests), send_suspects()])
+        self._discard_messages()
+        refused_cells = [cells for refused, _ in results for cells in refused]
+        doubtful = next((cells for cells in refused_cells if not cells.certain), None)
+        if doubtful is not None and not any(has_accepted for _, has_accepted in results):
+            raise self._refuses_everything(doubtful.reason.message)
+        return [(cell, cells.reason) for cells in refused_cells for cell in cells.cells]
+
+    async def _check_refusal(self, answer: PointsRefused | RequestTooLarge) -> None:
+        """Raise StoreUnavailable if the server refuses everything, and not only these points."""
+        if isinstance(answer, RequestTooLarge) or answer.describes_points:
+            return
+        probe = _raise_unavailable(await self._client.write(PROBE))
+        if not isinstance(probe, WriteAccepted):
+            raise self._refuses_everything(answer.message)
+
+    def _refuses_everything(self, message: str) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"InfluxDB at {self._client.target.url} refuses everything, so no reading counts as bad data: check "
+            f"store.url, store.org and store.bucket, and proxies in between. InfluxDB says: {message}"
+        )
+
+    def _discard_messages(self) -> None:
+        while len(self._refusal_messages) > MAX_SUSPECTS:
+            del self._refusal_messages[next(iter(self._refusal_messages))]
+
+    async def _load(self) -> tuple[InfluxdbState, SeriesNames]:
+        if self._opened is None:
+            state = await self._run_in_thread(
+                read_state, self._path, registry=self._registry, target=self._client.target
+            )
+            names = SeriesNames(self._naming, max_series_per_device=self._max_series_per_device, known=state.series)
+            self._saved = state.cursor
+            self._opened = state, names
+        return self._opened
+
+    def _require_open(self) -> tuple[InfluxdbState, SeriesNames]:
+        if self._opened is None:
+            raise StoreUnavailable(self._problem)
+        return self._opened
+
+    def _confirm(self) -> None:
+        """Apply the changes of the newest write: its refused readings are kept now."""
+        if self._pending_change is None or self._opened is None:
+            return
+        change, self._pending_change = self._pending_change, None
+        state, _ = self._opened
+        state.cursor = change.cursor
+        for id, readings in change.stored.items():
+            state.totals.setdefault(id, SeriesTotals()).stored += readings
+        for id, readings in change.refused.items():
+            state.totals.setdefault(id, SeriesTotals()).refused += readings
+        self._is_changed = True
+
+    async def _save(self) -> None:
+        if self._opened is None or not self._is_changed:
+            return
+        state, names = self._opened
+        state.series = names.known()
+        cursor = state.cursor
+        content = encode_state(state)
+        self._is_changed = False
+        try:
+            await self._run_in_thread(write_state, self._path, content)
+        except StoreUnavailable:
+            self._is_changed = True
+            raise
+        self._saved = cursor
+        self._saved_s = self._clock()
+
+    async def _run_in_thread(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, functools.partial(call, *args, **kwargs))
+
+
+def _raise_unavailable(answer: WriteAnswer) -> WriteAccepted | PointsRefused | RequestTooLarge:
+    if isinstance(answer, ServerUnavailable):
+        raise StoreUnavailable(answer.problem, retry_after_s=answer.retry_after_s)
+    return answer
+
+
+async def _gather(calls: Sequence[Awaitable[T]]) -> list[T]:
+    """Return the results of all; if some fail, raise the first error after all have ended."""
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    values: list[T] = []
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+        values.append(result)
+    return values

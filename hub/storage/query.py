@@ -1,0 +1,129 @@
+"""Rules that the queries of every store share: limits, time ranges, intervals and the form of answers. Pure."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hub.model.batch import Series
+from hub.model.store import MIN_POINTS, HistoryQuery, SeriesHistory, StoreError
+from wire.limits import MAX_TIME_NS
+from wire.model import MetricType, Value
+
+Array = NDArray[Any]
+
+SeriesResolution = Literal["raw", "reduced", "minute", "hour"]
+"""The source of the points of an answer."""
+
+DTYPES: dict[MetricType, type[np.generic]] = {
+    "float": np.float64,
+    "integer": np.int64,
+    "boolean": np.bool_,
+    "string": np.object_,
+}
+"""The dtype of the values of each metric type. Only a float array can express "no value", as NaN."""
+
+NUMBERS: tuple[MetricType, ...] = ("float", "integer")
+"""The metric types that have sums and extremes."""
+
+NUMERIC_AGGREGATES = ("avg", "min", "max")
+"""Aggregates that apply to NUMBERS only."""
+
+MIN_POINTS_WITH_ENDS = 4
+"""From this number of points, a series' first and last reading are among them, so a line ends where its data end."""
+
+MAX_READINGS = 2_000_000
+"""Maximum readings in one raw answer, which is sorted by time in memory. The hub grows by 260 MB (JSON, Arrow) to
+310 MB (CSV) for one such answer, and by 410 MB for four at once. A larger query is rejected; an export has no limit."""
+
+MAX_TEXT_BYTES = 64_000_000
+"""Maximum bytes of strings in one raw answer. Several copies of them exist while the answer is built."""
+
+
+class TimeRange(NamedTuple):
+    """A range from its first to its last nanosecond, both included. It is empty if the first is after the last."""
+
+    first_ns: int
+    last_ns: int
+
+    @property
+    def is_empty(self) -> bool:
+        """Return True if no time is in the range."""
+        return self.first_ns > self.last_ns
+
+
+def clip_range(start_ns: int, end_ns: int, *, newest_ns: int = MAX_TIME_NS) -> TimeRange:
+    """Return the part of [start, end) in which readings can exist. It may be empty."""
+    return TimeRange(max(start_ns, 0), min(end_ns - 1, newest_ns))
+
+
+def interval_width(query: HistoryQuery, points: int) -> int:
+    """Return the width in nanoseconds of the equal intervals of an aggregate query."""
+    return -((query.start_ns - query.end_ns) // points)
+
+
+def has_ends(type: MetricType, points: int) -> bool:
+    """Return True if the points of a reduced series include its first and its last reading."""
+    return type in NUMBERS and points >= MIN_POINTS_WITH_ENDS
+
+
+def interval_count(type: MetricType, points: int) -> int:
+    """Return the number of intervals of a reduced series: two points each, besides the two of `has_ends`."""
+    return (points - 2 if has_ends(type, points) else points) // 2
+
+
+class Intervals(NamedTuple):
+    """Intervals of `width_ns` each. Interval 0 begins at `from_ns`."""
+
+    from_ns: int
+    width_ns: int
+
+
+def divide(time_range: TimeRange, type: MetricType, points: int) -> Intervals:
+    """Return the intervals that divide a range for at most `points` points."""
+    first_ns, last_ns = time_range
+    return Intervals(first_ns, (last_ns - first_ns) // interval_count(type, points) + 1)
+
+
+def series_history(series: Series, times_ns: Array, values: Array, resolution: SeriesResolution) -> SeriesHistory:
+    """Return arrays in the form of the store's contract: strings become a list."""
+    listed: list[Value] | Array = values.tolist() if values.dtype == np.object_ else values
+    return SeriesHistory(series, times_ns, listed, resolution)
+
+
+def empty_history(series: Series) -> SeriesHistory:
+    """Return the answer for a series without readings."""
+    return series_history(series, np.empty(0, np.int64), np.empty(0, DTYPES[series.type]), "raw")
+
+
+def check_query(query: HistoryQuery) -> None:
+    """Raise ValueError for fewer than MIN_POINTS points, and StoreError if the aggregate does not apply to a series."""
+    if query.points is None:
+        return
+    if query.points < MIN_POINTS:
+        raise ValueError(f"a query asks for at least {MIN_POINTS} points")
+    if query.aggregate in NUMERIC_AGGREGATES:
+        others = [f"{item.device} {item.metric} ({item.type})" for item in query.series if item.type not in NUMBERS]
+        if others:
+            raise StoreError(
+                f"{query.aggregate} is for float and integer series only, not for {', '.join(others)}: ask for first, "
+                "last or count"
+            )
+
+
+def too_many_readings(max_readings: int = MAX_READINGS) -> StoreError:
+    """Return the error for an answer of more than `max_readings` readings."""
+    return StoreError(
+        f"more than {max_readings} readings: ask for a shorter range, fewer series or a number of points, or export "
+        "them all with /api/v1/export or `hub export`"
+    )
+
+
+def too_much_text() -> StoreError:
+    """Return the error for an answer whose strings exceed MAX_TEXT_BYTES."""
+    return StoreError(
+        f"more than {MAX_TEXT_BYTES // 1_000_000} MB of text: ask for a shorter range, fewer series or a number of "
+        "points, or export it all with /api/v1/export or `hub export`"
+    )
