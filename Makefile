@@ -39,7 +39,7 @@ endif
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run test check fmt bench bench-billion chaos lock upgrade dist setup clean
+.PHONY: help run test check api-types fmt bench bench-billion chaos lock upgrade dist setup clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -67,8 +67,15 @@ check: setup $(WEB)/node_modules/.ready ## check style, types, borders between r
 	$(PY) -m mypy || status=1; \
 	$(VENV)/bin/lint-imports --no-logo --cache-dir build/import-linter || status=1; \
 	$(PY) -m tests.prose $(PROSE) || status=1; \
+	$(API_TYPES) -- --check || { echo "the page's types are stale: run make api-types" >&2; status=1; }; \
 	npm --prefix $(WEB) run check || status=1; \
 	exit $$status
+
+# The types of the page are generated from the OpenAPI document, which is made from the structs of hub/http/answers.py.
+API_TYPES = $(PY) -m hub.http.openapi --schemas | npm --prefix $(WEB) run --silent api-types
+
+api-types: setup $(WEB)/node_modules/.ready ## generate the page's types from the API's structs
+	$(API_TYPES)
 
 fmt: setup $(WEB)/node_modules/.ready ## format everything and fix what can be fixed automatically
 	$(PY) -m ruff check --fix-only .

@@ -1,6 +1,6 @@
 """The OpenAPI 3.1 document of the HTTP API, made from its operations and their structs.
 
-`python -m hub.http.openapi` prints it without a running hub.
+`python -m hub.http.openapi` prints it without a running hub; with `--schemas`, without the operations.
 """
 
 from __future__ import annotations
@@ -46,6 +46,9 @@ def describe(resources: Iterable[type]) -> dict[str, Any]:
     operations = [found for resource in resources for found in operations_of(resource) if found.described]
     structs = {Problem, *filter(None, (kind for op in operations for kind in (op.hints.get("body"), op.answer)))}
     _, schemas = components_of(sorted(structs, key=lambda struct: struct.__name__))
+    bodies = {op.hints["body"].__name__ for op in operations if "body" in op.hints}
+    for name, schema in schemas.items():
+        _simplify(schema, is_answer=name not in bodies)
     paths: dict[str, dict[str, Any]] = {}
     for found in operations:
         paths.setdefault(found.path, {})[found.method.lower()] = _operation(found)
@@ -55,6 +58,16 @@ def describe(resources: Iterable[type]) -> dict[str, Any]:
         "paths": paths,
         "components": {"schemas": dict(sorted(schemas.items()))},
     }
+
+
+def _simplify(schema: dict[str, Any], *, is_answer: bool) -> None:
+    """Drop the title, which repeats the name, and line breaks. An answer always contains every field."""
+    del schema["title"]
+    schema["description"] = " ".join(schema["description"].split())
+    if is_answer:
+        schema["required"] = list(schema["properties"])
+        for field in schema["properties"].values():
+            field.pop("default", None)
 
 
 def _operation(found: Operation) -> dict[str, Any]:
@@ -119,7 +132,10 @@ def main() -> None:
     """Print the document."""
     from hub.http.application import RESOURCES
 
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(describe(RESOURCES)), indent=2).decode() + "\n")
+    document = describe(RESOURCES)
+    if "--schemas" in sys.argv:
+        document["paths"] = {}
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n")
 
 
 if __name__ == "__main__":

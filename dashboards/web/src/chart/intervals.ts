@@ -1,8 +1,8 @@
 /** Intervals of a series: gaps without readings, the reasons for them, and bands of equal states. */
 
-import type { DeviceEvent } from "../data/api";
 import type { Columns } from "../data/series_buffer";
 import { duration, type TimeRange } from "../data/time";
+import type { EventDetails } from "../wire/api";
 
 /** Distances between readings that are examined for the usual interval. */
 const SAMPLE = 400;
@@ -68,7 +68,7 @@ const NEAR_MS = 15_000;
  */
 export function gapReason(
   gap: TimeRange,
-  events: readonly DeviceEvent[],
+  events: readonly EventDetails[],
   hubStarted_ms: number | null,
 ): string {
   const length = `No readings for ${duration(gap.to - gap.from)}`;

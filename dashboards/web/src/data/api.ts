@@ -1,128 +1,18 @@
 /** The HTTP API of the hub, /api/v1, as the page uses it. Times are nanoseconds since 1970 UTC. */
 
-import type { DeviceState, MetricType } from "../wire/live";
+import type {
+  BridgesAnswer,
+  CreatedToken,
+  DeviceDetails,
+  DevicesPage,
+  EventDetails,
+  EventsPage,
+  FlowDetails,
+  HistoryAnswer,
+  HubDetails,
+  TokenRequest,
+} from "../wire/api";
 import type { TimeRange } from "./time";
-
-export interface HubInfo {
-  hub: string;
-  name: string;
-  version: string;
-  journal: string;
-  started_ns: number;
-  time_ns: number;
-  role: Role;
-  /** What keeps the hub from its work, by part: a sentence each that says what to do. */
-  problems: Record<string, string>;
-  /** Whether it has a bridge to an MQTT broker. */
-  mqtt: boolean;
-}
-
-export type Role = "viewer" | "operator" | "admin" | string;
-
-export interface MetricInfo {
-  metric: string;
-  type: MetricType;
-  unit: string;
-  description: string;
-  latest: { time_ns: number; value: number | boolean | string | null } | null;
-}
-
-export interface DeviceInfo extends DeviceState {
-  metrics: MetricInfo[];
-}
-
-export interface DeviceEvent {
-  time_ns: number;
-  kind: string;
-  detail: string;
-}
-
-/** A part of a list; `next` is the cursor of the part that follows. */
-export interface Page {
-  next: string | null;
-}
-
-export interface SeriesHistory {
-  device: string;
-  metric: string;
-  type: MetricType;
-  unit: string;
-  resolution: "raw" | "reduced";
-  time_ns: number[];
-  values: (number | boolean | string | null)[];
-}
-
-export interface History {
-  offset: number;
-  series: SeriesHistory[];
-}
-
-/** What became of accepted readings: accepted = stored + waiting + refused + expired. Null where it is not known. */
-export interface Balance {
-  stored: number | null;
-  waiting: number | null;
-  refused: number | null;
-  expired: number | null;
-  difference: number | null;
-}
-
-export interface Books extends Balance {
-  accepted: number;
-  accepted_batches: number;
-  duplicate_batches: number;
-  quarantined_batches: number;
-  lost_batches: number;
-}
-
-export interface Flow {
-  journal: { id: string; first_offset: number; last_offset: number; size_bytes: number };
-  consumers: (Balance & { name: string; offset: number; lag: number })[];
-  store: { phase: "opening" | "running" | "waiting"; since_ns: number; error: string | null; missed: number };
-  totals: Books;
-  devices: (Books & { device: string })[];
-}
-
-/** A bridge to an MQTT broker; counts are of messages since the hub started. Null: it does nothing of that kind. */
-export interface Bridge {
-  name: string;
-  address: string;
-  /** "5" or "3.1.1"; empty before the first connection. */
-  version: string;
-  phase: "connecting" | "connected" | "waiting";
-  since_ns: number;
-  last_error: string | null;
-  inward: {
-    received: number;
-    taken: number;
-    undecodable: number;
-    retained: number;
-    own: number;
-    copies: number;
-    /** Readings, as the next. */
-    accepted: number;
-    duplicates: number;
-  } | null;
-  outward: {
-    published: number;
-    acknowledged: number;
-    in_flight: number;
-    /** Entries of the journal, as the lag. */
-    passed_over: number;
-    offset: number;
-    lag: number;
-    too_large: number;
-    refused: number;
-    /** Entries that the journal had deleted, or that cannot be decoded any more. */
-    missed: number;
-  } | null;
-  /** Of a Sparkplug host application: what was late, asked for again or left out, by reason. */
-  sparkplug: Record<string, number> | null;
-}
-
-export interface Bridges {
-  time_ns: number;
-  bridges: Bridge[];
-}
 
 /** An error answer of the hub; `detail` is its explanation. Status 0: the hub did not respond. */
 export class ApiError extends Error {
@@ -181,17 +71,17 @@ export function nanosecondsOf(time_ms: number): string {
   return String(BigInt(Math.round(time_ms * 1000)) * 1000n);
 }
 
-export function fetchHub(): Promise<HubInfo> {
+export function fetchHub(): Promise<HubDetails> {
   return request("GET", "/hub");
 }
 
 /** Load the whole fleet, page by page. */
-export async function fetchDevices(): Promise<DeviceInfo[]> {
-  const devices: DeviceInfo[] = [];
+export async function fetchDevices(): Promise<DeviceDetails[]> {
+  const devices: DeviceDetails[] = [];
   let cursor: string | null = null;
   do {
     const query: string = cursor === null ? "" : `?${new URLSearchParams({ cursor })}`;
-    const page: Page & { devices: DeviceInfo[] } = await request("GET", `/devices${query}`);
+    const page: DevicesPage = await request("GET", `/devices${query}`);
     devices.push(...page.devices);
     cursor = page.next;
   } while (cursor !== null);
@@ -199,15 +89,15 @@ export async function fetchDevices(): Promise<DeviceInfo[]> {
 }
 
 /** Load the accounting of at most this many devices. Devices that do not balance come first. */
-export function fetchFlow(devices: number): Promise<Flow> {
+export function fetchFlow(devices: number): Promise<FlowDetails> {
   return request("GET", `/flow?limit=${devices}`);
 }
 
-export function fetchBridges(): Promise<Bridges> {
+export function fetchBridges(): Promise<BridgesAnswer> {
   return request("GET", "/mqtt");
 }
 
-export function fetchDevice(device: string): Promise<DeviceInfo> {
+export function fetchDevice(device: string): Promise<DeviceDetails> {
   return request("GET", `/devices/${encodeURIComponent(device)}`);
 }
 
@@ -216,9 +106,9 @@ export function retireDevice(device: string): Promise<void> {
   return request("POST", "/devices/retire", { devices: [device] });
 }
 
-export async function fetchEvents(device: string, limit: number): Promise<DeviceEvent[]> {
+export async function fetchEvents(device: string, limit: number): Promise<EventDetails[]> {
   const path = `/devices/${encodeURIComponent(device)}/events?limit=${limit}`;
-  return (await request<{ events: DeviceEvent[] }>("GET", path)).events;
+  return (await request<EventsPage>("GET", path)).events;
 }
 
 /**
@@ -244,7 +134,7 @@ export function fetchHistory(
   metrics: string[],
   range: TimeRange & { points: number },
   signal?: AbortSignal,
-): Promise<History> {
+): Promise<HistoryAnswer> {
   return request("GET", historyPath(device, metrics, range), undefined, signal);
 }
 
@@ -266,11 +156,6 @@ export function signOut(): Promise<void> {
   return request("DELETE", "/session");
 }
 
-export function createToken(body: {
-  role: string;
-  device?: string;
-  devices?: string;
-  label: string;
-}): Promise<{ token: string; id: string }> {
+export function createToken(body: TokenRequest): Promise<CreatedToken> {
   return request("POST", "/tokens", body);
 }

@@ -1,15 +1,16 @@
 /** The devices of the fleet: the state of each device as the hub reports it, and its metrics. */
 
 import { type Signal, signal } from "@preact/signals";
+import type { DeviceDetails, MetricDetails } from "../wire/api";
 import type { DeviceState } from "../wire/live";
-import { type DeviceInfo, fetchDevice, fetchDevices, type MetricInfo } from "./api";
+import { fetchDevice, fetchDevices } from "./api";
 import { hubNow } from "./time";
 
 export interface DeviceRecord {
   readonly device: string;
   readonly state: Signal<DeviceState>;
   /** null until the hub has sent them. */
-  readonly metrics: Signal<MetricInfo[] | null>;
+  readonly metrics: Signal<MetricDetails[] | null>;
   /** When its newest reading reached this page or the hub, by the hub's clock in milliseconds; 0: never. */
   lastReading_ms: number;
   /** When this page began to receive its readings, needed to detect silence; 0: it does not receive them. */
@@ -113,7 +114,7 @@ export class FleetStore {
     }
   }
 
-  private updateInfo({ metrics, ...state }: DeviceInfo): DeviceRecord {
+  private updateInfo({ metrics, ...state }: DeviceDetails): DeviceRecord {
     const record = this.updateState(state);
     record.metrics.value = metrics;
     const newest = metrics.reduce((latest, { latest: at }) => Math.max(latest, (at?.time_ns ?? 0) / 1e6), 0);

@@ -3,12 +3,13 @@
  * coarse. The current data stay visible until the answer arrives, so that nothing flickers.
  */
 
-import { fetchHistory, type SeriesHistory } from "./api";
+import type { SeriesPoints } from "../wire/api";
+import { fetchHistory } from "./api";
 import type { Columns } from "./series_buffer";
 import type { TimeRange } from "./time";
 
 export interface WindowSeries extends Columns, TimeRange {
-  resolution: "raw" | "reduced";
+  resolution: SeriesPoints["resolution"];
   /** Distance of two points that was requested; a raw answer is finer. */
   step_ms: number;
   texts: string[] | null;
@@ -117,7 +118,7 @@ export function covers(current: WindowSeries | undefined, request: WindowRequest
 
 /** Convert an answer of the history API to columns. Strings become positions in a list of texts. */
 export function toWindowSeries(
-  answer: SeriesHistory | undefined,
+  answer: SeriesPoints | undefined,
   timeRange: TimeRange & { step_ms: number },
 ): WindowSeries {
   const times = Float64Array.from(answer?.time_ns ?? [], (time) => time / 1e6);

@@ -2,7 +2,8 @@
 
 import { effect, type Signal, signal } from "@preact/signals";
 import { LiveConnection, liveUrl } from "../connection/live_connection";
-import { ApiError, fetchHub, type HubInfo } from "./api";
+import type { HubDetails } from "../wire/api";
+import { ApiError, fetchHub } from "./api";
 import { FleetStore } from "./fleet";
 import { Poller } from "./poller";
 import { setHubTime } from "./time";
@@ -15,7 +16,7 @@ const INFO_PERIOD_MS = 5000;
 
 export class Hub {
   readonly session: Signal<Session> = signal("unknown");
-  readonly info: Signal<HubInfo | null> = signal(null);
+  readonly info: Signal<HubDetails | null> = signal(null);
   readonly fleet = new FleetStore();
   readonly connection = new LiveConnection(liveUrl(window.location));
   private opened = false;

@@ -1,6 +1,6 @@
 /** Number formatting: fixed decimals per metric from its own resolution, and large units with prefixes. */
 
-import type { MetricInfo } from "./api";
+import type { MetricDetails } from "../wire/api";
 import type { SeriesBuffer } from "./series_buffer";
 
 export interface NumberFormat {
@@ -189,7 +189,7 @@ export interface ReadingText {
 
 /** Return the newest reading of the buffer, or the one from the hub's list while the buffer is empty. */
 export function latestReading(
-  head: MetricInfo,
+  head: MetricDetails,
   buffer: SeriesBuffer | undefined,
   formats: FormatCache,
 ): ReadingText {

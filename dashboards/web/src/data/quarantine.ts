@@ -1,47 +1,16 @@
 /** The quarantine: its HTTP API and the list that the page shows. */
 
 import { type Signal, signal } from "@preact/signals";
+import type {
+  QuarantineCounts,
+  QuarantinedBatch,
+  QuarantinedMessage,
+  QuarantinePage,
+  RetriedBatch,
+  RetryResult,
+} from "../wire/api";
 import { ApiError, request } from "./api";
 import { plural } from "./number_format";
-
-export interface Message {
-  offset: number;
-  device: string;
-  epoch: string;
-  seq: number;
-  received_ns: number;
-  code: string;
-  message: string;
-  format: "json" | "msgpack";
-  size_bytes: number;
-}
-
-export interface ReadMessage extends Message {
-  text: string;
-  shortened: boolean;
-  advice: string;
-}
-
-export interface CodeCount {
-  code: string;
-  entries: number;
-  devices: number;
-  size_bytes: number;
-  oldest_ns: number;
-  newest_ns: number;
-  advice: string;
-}
-
-export interface Counts {
-  entries: number;
-  size_bytes: number;
-  /** The newest offset, 0 for none. */
-  newest: number;
-  dropped: number;
-  codes: CodeCount[];
-  devices: { code: string; device: string; entries: number; newest_ns: number }[];
-  left_out: number;
-}
 
 /** null selects all. */
 export interface Filter {
@@ -50,12 +19,7 @@ export interface Filter {
 }
 
 /** Result of one or more rounds of retries. */
-export interface RetryResult {
-  accepted: number;
-  readings: number;
-  refused: number;
-  reasons: Record<string, number>;
-}
+export type RetryTotal = Omit<RetryResult, "next">;
 
 const PAGE = 50;
 /** Limit of the hub per request. */
@@ -69,7 +33,7 @@ function listPath(filter: Filter, limit: number, cursor: string | null): string 
   return `/quarantine?${query}`;
 }
 
-export function fetchMessage(offset: number): Promise<ReadMessage> {
+export function fetchMessage(offset: number): Promise<QuarantinedMessage> {
   return request("GET", `/quarantine/${offset}`);
 }
 
@@ -79,7 +43,7 @@ export function payloadUrl(offset: number): string {
 }
 
 /** Return the result of a retry as a sentence. */
-export function describeRetry({ accepted, readings, refused, reasons }: RetryResult): string {
+export function describeRetry({ accepted, readings, refused, reasons }: RetryTotal): string {
   const parts = [];
   if (accepted > 0)
     parts.push(`${plural(accepted, "message")} accepted, with ${plural(readings, "reading")}`);
@@ -89,7 +53,7 @@ export function describeRetry({ accepted, readings, refused, reasons }: RetryRes
 }
 
 /** Return whether the list loaded for `before` may differ from the current one. */
-export function hasChanged(before: Counts | null, now: Counts): boolean {
+export function hasChanged(before: QuarantineCounts | null, now: QuarantineCounts): boolean {
   if (before === null || before.newest !== now.newest || before.entries !== now.entries) return true;
   const known = new Map(before.codes.map(({ code, entries }) => [code, entries]));
   return now.codes.some(({ code, entries }) => known.get(code) !== entries);
@@ -97,8 +61,8 @@ export function hasChanged(before: Counts | null, now: Counts): boolean {
 
 /** State of the quarantine page. */
 export class QuarantineList {
-  readonly counts: Signal<Counts | null> = signal(null);
-  readonly messages: Signal<Message[]> = signal([]);
+  readonly counts: Signal<QuarantineCounts | null> = signal(null);
+  readonly messages: Signal<QuarantinedBatch[]> = signal([]);
   readonly filter: Signal<Filter> = signal({ device: null, code: null });
   /** More messages exist than are loaded. */
   readonly hasMore = signal(false);
@@ -106,13 +70,13 @@ export class QuarantineList {
   readonly isBehind = signal(false);
   readonly problem: Signal<string | null> = signal(null);
   private cursor: string | null = null;
-  /** Counts filter changes; answers to an earlier filter are ignored. */
+  /** QuarantineCounts filter changes; answers to an earlier filter are ignored. */
   private filterVersion = 0;
 
   /** Update the counts, and load the list again if it may have changed. */
   async refresh(): Promise<void> {
     try {
-      const counts: Counts = await request("GET", "/quarantine/counts");
+      const counts: QuarantineCounts = await request("GET", "/quarantine/counts");
       const changed = hasChanged(this.counts.peek(), counts);
       this.counts.value = counts;
       this.problem.value = null;
@@ -163,9 +127,8 @@ export class QuarantineList {
   }
 
   /** Retry one message. */
-  async retryOne(offset: number): Promise<RetryResult> {
-    const result: { accepted: boolean; readings: number; code: string | null; message: string | null } =
-      await request("POST", `/quarantine/${offset}/retry`);
+  async retryOne(offset: number): Promise<RetryTotal> {
+    const result: RetriedBatch = await request("POST", `/quarantine/${offset}/retry`);
     return {
       accepted: result.accepted ? 1 : 0,
       readings: result.readings,
@@ -175,12 +138,12 @@ export class QuarantineList {
   }
 
   /** Retry all matching messages in rounds. `onProgress` receives the number of retried messages. */
-  async retryAll(filter: Filter, onProgress: (done: number) => void): Promise<RetryResult> {
-    const total: RetryResult = { accepted: 0, readings: 0, refused: 0, reasons: {} };
+  async retryAll(filter: Filter, onProgress: (done: number) => void): Promise<RetryTotal> {
+    const total: RetryTotal = { accepted: 0, readings: 0, refused: 0, reasons: {} };
     const up_to = this.counts.peek()?.newest ?? 0;
     let after: number | null = 0;
     while (after !== null) {
-      const round: RetryResult & { next: number | null } = await request("POST", "/quarantine/retry", {
+      const round: RetryResult = await request("POST", "/quarantine/retry", {
         device: filter.device,
         code: filter.code,
         after,
@@ -217,10 +180,7 @@ export class QuarantineList {
     this.setNext(page.next);
   }
 
-  private page(
-    limit: number,
-    cursor: string | null,
-  ): Promise<{ quarantine: Message[]; next: string | null }> {
+  private page(limit: number, cursor: string | null): Promise<QuarantinePage> {
     return request("GET", listPath(this.filter.peek(), limit, cursor));
   }
 

@@ -1,6 +1,6 @@
 /** Rates of the data flow, computed from two answers of the hub, and the status of its accounting. */
 
-import type { Books, Bridge, Bridges, Flow } from "./api";
+import type { BridgeState, BridgesAnswer, FlowCounts, FlowDetails } from "../wire/api";
 import { compareNames } from "./fleet";
 import type { Sample } from "./poller";
 
@@ -14,7 +14,7 @@ export interface FlowRates {
 }
 
 /** Return the rates between two answers. Readings that retention has deleted since were stored as well. */
-export function flowRates(earlier: Sample<Flow> | undefined, latest: Sample<Flow>): FlowRates {
+export function flowRates(earlier: Sample<FlowDetails> | undefined, latest: Sample<FlowDetails>): FlowRates {
   const seconds = secondsBetween(earlier, latest);
   if (earlier === undefined || seconds === null || earlier.value.journal.id !== latest.value.journal.id)
     return { accepted: null, stored: null };
@@ -32,7 +32,7 @@ function secondsBetween(earlier: Sample<unknown> | undefined, latest: Sample<unk
   return seconds > 0 ? seconds : null;
 }
 
-function storedInTotal(accounting: Books): number | null {
+function storedInTotal(accounting: FlowCounts): number | null {
   return accounting.stored === null ? null : accounting.stored + (accounting.expired ?? 0);
 }
 
@@ -45,7 +45,7 @@ export function balanceStatus({ difference }: { difference: number | null }): Ba
 }
 
 /** Sort devices that do not balance first, then by name: rows keep their place while the numbers change. */
-export function sortDevices<T extends Books & { device: string }>(devices: T[]): T[] {
+export function sortDevices<T extends FlowCounts & { device: string }>(devices: T[]): T[] {
   const isWrong = (device: T) => Number(balanceStatus(device) === "wrong");
   return devices.toSorted((a, b) => isWrong(b) - isWrong(a) || compareNames(a.device, b.device));
 }
@@ -63,8 +63,8 @@ export interface BridgeRates {
 /** Return the rates of a bridge between two answers. A count that decreased belongs to a restarted hub. */
 export function bridgeRates(
   name: string,
-  earlier: Sample<Bridges> | undefined,
-  latest: Sample<Bridges>,
+  earlier: Sample<BridgesAnswer> | undefined,
+  latest: Sample<BridgesAnswer>,
 ): BridgeRates {
   const before = earlier?.value.bridges.find((bridge) => bridge.name === name);
   const now = latest.value.bridges.find((bridge) => bridge.name === name);
@@ -79,7 +79,7 @@ export function bridgeRates(
 }
 
 /** Return what an unavailable broker means for the data. The hub itself reports why it is unavailable. */
-export function bridgeImpact(bridge: Bridge): string {
+export function bridgeImpact(bridge: BridgeState): string {
   const parts: string[] = [];
   if (bridge.inward !== null) parts.push("The broker keeps QoS 1 messages for this hub in its session.");
   if (bridge.outward !== null) parts.push("Outgoing messages wait in the journal.");
@@ -87,6 +87,6 @@ export function bridgeImpact(bridge: Bridge): string {
 }
 
 /** Return the protocol version as text: MQTT 5, MQTT 3.1.1, or nothing before the first connection. */
-export function protocolName(bridge: Bridge): string {
+export function protocolName(bridge: BridgeState): string {
   return bridge.version === "" ? "" : `MQTT ${bridge.version}`;
 }

@@ -1,15 +1,16 @@
-/** Flow page: where every reading is, the rate of each step, and whether the accounting balances. */
+/** FlowDetails page: where every reading is, the rate of each step, and whether the accounting balances. */
 
 import { type ComponentChildren, Fragment } from "preact";
-import { type Balance, type Books, type Flow, fetchFlow } from "../data/api";
+import { fetchFlow } from "../data/api";
 import { hub } from "../data/hub";
 import { count, fixed, formatFor, formatValue, plural } from "../data/number_format";
 import { balanceStatus, type FlowRates, flowRates, SHOWN_DEVICES, sortDevices } from "../data/rates";
 import { Icon } from "../ui/icon";
 import { devicePath } from "../ui/route";
 import { StaleNotice, usePoller } from "../ui/status";
+import type { ConsumerDetails, FlowCounts, FlowDetails } from "../wire/api";
 
-const STORE_PHASES: Record<Flow["store"]["phase"], string> = {
+const STORE_PHASES: Record<FlowDetails["store"]["phase"], string> = {
   opening: "Opening",
   running: "Running",
   waiting: "Unavailable",
@@ -36,7 +37,7 @@ export function FlowPage() {
   );
 }
 
-function DataPath({ flow, rates }: { flow: Flow; rates: FlowRates }) {
+function DataPath({ flow, rates }: { flow: FlowDetails; rates: FlowRates }) {
   const { totals, journal } = flow;
   return (
     <section class="flow" aria-label="Path of the data" data-testid="flow">
@@ -63,7 +64,7 @@ function DataPath({ flow, rates }: { flow: Flow; rates: FlowRates }) {
   );
 }
 
-function DevicesNode({ flow }: { flow: Flow }) {
+function DevicesNode({ flow }: { flow: FlowDetails }) {
   void hub.fleet.version.value;
   const states = [...hub.fleet.records.values()].map((record) => record.state.value);
   const connected = states.filter((state) => state.connected).length;
@@ -80,8 +81,8 @@ function DevicesNode({ flow }: { flow: Flow }) {
 }
 
 interface SinkProps {
-  flow: Flow;
-  consumer: Balance & { name: string; lag: number };
+  flow: FlowDetails;
+  consumer: ConsumerDetails;
   rates: FlowRates;
 }
 
@@ -199,7 +200,7 @@ const TERMS = [
 ] as const;
 
 /** The accounting equation with its numbers. */
-function AccountingEquation({ totals }: { totals: Books }) {
+function AccountingEquation({ totals }: { totals: FlowCounts }) {
   const status = balanceStatus(totals);
   const icons = { balanced: "done", counting: "range", wrong: "warning" } as const;
   return (
@@ -246,7 +247,7 @@ const COLUMNS = [
   ["difference", "Difference"],
 ] as const;
 
-function DeviceTable({ flow }: { flow: Flow }) {
+function DeviceTable({ flow }: { flow: FlowDetails }) {
   const more = Math.max(0, hub.fleet.records.size - flow.devices.length);
   if (flow.devices.length === 0) return null;
   return (

@@ -1,7 +1,7 @@
 /** MQTT page: the connection, traffic and problems of each bridge to a broker. */
 
 import type { ComponentChildren } from "preact";
-import { type Bridge, fetchBridges } from "../data/api";
+import { fetchBridges } from "../data/api";
 import { count, fixed } from "../data/number_format";
 import { type BridgeRates, bridgeImpact, bridgeRates, protocolName } from "../data/rates";
 import { duration } from "../data/time";
@@ -9,6 +9,7 @@ import { CopyableCommand, Step } from "../ui/controls";
 import { Icon, Shape } from "../ui/icon";
 import { StaleNotice, usePoller } from "../ui/status";
 import { asSentence } from "../ui/status_text";
+import type { BridgeState } from "../wire/api";
 
 export function MqttPage() {
   const { latest, earlier, problem } = usePoller(fetchBridges);
@@ -36,7 +37,15 @@ export function MqttPage() {
   );
 }
 
-function BridgeCard({ bridge, rates, since_ms }: { bridge: Bridge; rates: BridgeRates; since_ms: number }) {
+function BridgeCard({
+  bridge,
+  rates,
+  since_ms,
+}: {
+  bridge: BridgeState;
+  rates: BridgeRates;
+  since_ms: number;
+}) {
   return (
     <section class="bridge" aria-label={`Broker ${bridge.name}`} data-testid={`bridge-${bridge.name}`}>
       <header class="bridge-head">
@@ -72,7 +81,7 @@ function BridgeCard({ bridge, rates, since_ms }: { bridge: Bridge; rates: Bridge
   );
 }
 
-function Inbound({ bridge, rates }: { bridge: Bridge; rates: BridgeRates }) {
+function Inbound({ bridge, rates }: { bridge: BridgeState; rates: BridgeRates }) {
   const { inward, sparkplug } = bridge;
   if (inward === null) return null;
   return (
@@ -96,7 +105,7 @@ function Inbound({ bridge, rates }: { bridge: Bridge; rates: BridgeRates }) {
   );
 }
 
-function Outbound({ bridge, rates }: { bridge: Bridge; rates: BridgeRates }) {
+function Outbound({ bridge, rates }: { bridge: BridgeState; rates: BridgeRates }) {
   const { outward, phase } = bridge;
   if (outward === null) return null;
   return (
@@ -116,7 +125,7 @@ function Outbound({ bridge, rates }: { bridge: Bridge; rates: BridgeRates }) {
 const PHASES = { connecting: "Connecting", connected: "Connected", waiting: "Reconnecting" } as const;
 const SHAPES = { connecting: "silent", connected: "online", waiting: "offline" } as const;
 
-function Phase({ bridge, since_ms }: { bridge: Bridge; since_ms: number }) {
+function Phase({ bridge, since_ms }: { bridge: BridgeState; since_ms: number }) {
   const shape = SHAPES[bridge.phase];
   return (
     <div class="bridge-phase">

@@ -56,7 +56,12 @@ describe("commonGaps", () => {
 });
 
 const gap = { from: 1_000_000, to: 1_192_000 };
-const event = (time_ms: number, kind: string, detail: string) => ({ time_ns: time_ms * 1e6, kind, detail });
+const event = (time_ms: number, kind: string, detail: string) => ({
+  id: 1,
+  time_ns: time_ms * 1e6,
+  kind,
+  detail,
+});
 const broke = event(1_000_500, "disconnected", "the connection broke");
 
 describe("gapReason", () => {

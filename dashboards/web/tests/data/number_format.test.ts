@@ -1,5 +1,4 @@
 import { describe, expect, it } from "vitest";
-import type { MetricInfo } from "../../src/data/api";
 import {
   decimalsOf,
   FormatCache,
@@ -9,6 +8,7 @@ import {
   latestReading,
 } from "../../src/data/number_format";
 import { SeriesBuffer } from "../../src/data/series_buffer";
+import type { MetricDetails } from "../../src/wire/api";
 
 const shown = (values: number[], unit: string, value: number, integer = false) => {
   const format = formatFor(values, unit, { integer });
@@ -66,7 +66,7 @@ describe("decimalsOf", () => {
   });
 });
 
-function head(type: MetricInfo["type"], value: number | boolean | string | null): MetricInfo {
+function head(type: MetricDetails["type"], value: number | boolean | string | null): MetricDetails {
   return {
     metric: "m",
     type,
@@ -85,7 +85,7 @@ function held(...values: number[]): SeriesBuffer {
   return buffer;
 }
 
-const read = (info: MetricInfo, buffer?: SeriesBuffer) => latestReading(info, buffer, new FormatCache());
+const read = (info: MetricDetails, buffer?: SeriesBuffer) => latestReading(info, buffer, new FormatCache());
 
 describe("latestReading", () => {
   it("is the value from the hub's list before the first reading", () => {

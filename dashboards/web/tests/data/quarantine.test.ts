@@ -1,13 +1,8 @@
 import { afterEach, describe, expect, it, vi } from "vitest";
-import {
-  type Counts,
-  describeRetry,
-  hasChanged,
-  type Message,
-  QuarantineList,
-} from "../../src/data/quarantine";
+import { describeRetry, hasChanged, QuarantineList } from "../../src/data/quarantine";
+import type { QuarantineCounts, QuarantinedBatch } from "../../src/wire/api";
 
-function message(offset: number, code = "empty"): Message {
+function message(offset: number, code = "empty"): QuarantinedBatch {
   return {
     offset,
     device: "d",
@@ -21,7 +16,7 @@ function message(offset: number, code = "empty"): Message {
   };
 }
 
-function countsOf(messages: Message[]): Counts {
+function countsOf(messages: QuarantinedBatch[]): QuarantineCounts {
   const codes = [...new Set(messages.map(({ code }) => code))].map((code) => {
     const entries = messages.filter((one) => one.code === code).length;
     return { code, entries, devices: 1, size_bytes: entries, oldest_ns: 0, newest_ns: 0, advice: "" };
@@ -38,7 +33,7 @@ function countsOf(messages: Message[]): Counts {
 }
 
 /** Fake hub with these messages in quarantine, newest first. It accepts messages with an even offset. */
-function serve(all: Message[]) {
+function serve(all: QuarantinedBatch[]) {
   const asked: string[] = [];
   vi.stubGlobal("fetch", async (input: string, init: RequestInit) => {
     const url = new URL(input, "http://hub");

@@ -1,5 +1,4 @@
 import { describe, expect, it } from "vitest";
-import type { Books, Bridge, Bridges, Flow } from "../../src/data/api";
 import type { Sample } from "../../src/data/poller";
 import {
   balanceStatus,
@@ -9,8 +8,9 @@ import {
   protocolName,
   sortDevices,
 } from "../../src/data/rates";
+import type { BridgeState, BridgesAnswer, FlowCounts, FlowDetails } from "../../src/wire/api";
 
-function books(numbers: Partial<Books>): Books {
+function books(numbers: Partial<FlowCounts>): FlowCounts {
   return {
     accepted: 0,
     stored: 0,
@@ -22,16 +22,20 @@ function books(numbers: Partial<Books>): Books {
     duplicate_batches: 0,
     quarantined_batches: 0,
     lost_batches: 0,
+    moved: 0,
     ...numbers,
   };
 }
 
-function flowSample(at_ms: number, numbers: Partial<Books>, journal = "j"): Sample<Flow> {
-  const flow: Flow = {
+function flowSample(at_ms: number, numbers: Partial<FlowCounts>, journal = "j"): Sample<FlowDetails> {
+  const flow: FlowDetails = {
     journal: { id: journal, first_offset: 1, last_offset: 1, size_bytes: 0 },
     consumers: [],
     store: { phase: "running", since_ns: 0, error: null, missed: 0 },
     totals: books(numbers),
+    quarantine_dropped: 0,
+    dropped_events: 0,
+    bad_messages: 0,
     devices: [],
   };
   return { value: flow, at_ms };
@@ -98,7 +102,7 @@ const OUT = {
   missed: 0,
 };
 
-function bridge(changed: Partial<Bridge>): Bridge {
+function bridge(changed: Partial<BridgeState>): BridgeState {
   return {
     name: "plant",
     address: "mqtt://broker:1883",
@@ -113,7 +117,7 @@ function bridge(changed: Partial<Bridge>): Bridge {
   };
 }
 
-function bridgesSample(at_ms: number, ...bridges: Partial<Bridge>[]): Sample<Bridges> {
+function bridgesSample(at_ms: number, ...bridges: Partial<BridgeState>[]): Sample<BridgesAnswer> {
   return { at_ms, value: { time_ns: 0, bridges: bridges.map(bridge) } };
 }
 

@@ -2,13 +2,14 @@
 
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
-import { ApiError, type DeviceEvent, retireDevice } from "../../data/api";
+import { ApiError, retireDevice } from "../../data/api";
 import { conditionOf, type DeviceRecord } from "../../data/fleet";
 import { hub } from "../../data/hub";
 import { count, plural } from "../../data/number_format";
 import { ago, clockOffset, dateTime, duration, now, shortDuration } from "../../data/time";
 import { Confirmation } from "../../ui/controls";
 import { ConditionLabel } from "../../ui/icon";
+import type { EventDetails } from "../../wire/api";
 
 /** A larger clock offset is shown as a warning. */
 const CLOCK_WARN_NS = 1e9;
@@ -95,7 +96,7 @@ function ClockOffset({ offset_ns, error_ns }: { offset_ns: number | null; error_
   );
 }
 
-export function Events({ events }: { events: DeviceEvent[] }) {
+export function Events({ events }: { events: EventDetails[] }) {
   return (
     <section class="panel" data-testid="events">
       <h2>Recent events</h2>

@@ -4,13 +4,14 @@ import { effect, type Signal, signal, untracked } from "@preact/signals";
 import { mergeColumns, recodeTexts } from "../../chart/chart_series";
 import { FrameScheduler } from "../../chart/frame_scheduler";
 import { rangeOfAtLeast, spanOf, type TimeView } from "../../chart/time_view";
-import { type DeviceEvent, fetchEvents, fetchHistory } from "../../data/api";
+import { fetchEvents, fetchHistory } from "../../data/api";
 import { type Conflated, Feed } from "../../data/feed";
 import { HistoryWindow, toWindowSeries } from "../../data/history_window";
 import type { Hub } from "../../data/hub";
 import type { MetricHead } from "../../data/metrics";
 import { FormatCache, formatFor, type NumberFormat } from "../../data/number_format";
 import type { Columns } from "../../data/series_buffer";
+import type { EventDetails } from "../../wire/api";
 import type { DeviceState } from "../../wire/live";
 
 /** Shorter spans show every reading, up to 13 per second for five minutes. */
@@ -33,7 +34,7 @@ export interface Notice {
 
 export class DeviceData {
   readonly scheduler: FrameScheduler;
-  readonly events: Signal<DeviceEvent[]> = signal([]);
+  readonly events: Signal<EventDetails[]> = signal([]);
   readonly notice: Signal<Notice | null> = signal(null);
   /** True after the first data have arrived. */
   readonly ready = signal(false);

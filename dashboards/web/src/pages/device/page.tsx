@@ -3,7 +3,7 @@
 import { type Signal, signal } from "@preact/signals";
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { DEFAULT_SPAN_MS, fromQuery, RANGES, type TimeView, toQuery } from "../../chart/time_view";
-import { ApiError, type MetricInfo } from "../../data/api";
+import { ApiError } from "../../data/api";
 import type { DeviceRecord } from "../../data/fleet";
 import { hub } from "../../data/hub";
 import { chartGroups, isState } from "../../data/metrics";
@@ -13,6 +13,7 @@ import { PageMessage } from "../../ui/controls";
 import { pageActions } from "../../ui/palette";
 import { addRecentDevice, readPreference, writePreference } from "../../ui/preferences";
 import { pageView } from "../../ui/shell";
+import type { MetricDetails } from "../../wire/api";
 import { ChartCard } from "./chart_card";
 import { DeviceHead, Events, Retirement, Tags } from "./details";
 import { DeviceData, observe } from "./device_data";
@@ -82,7 +83,7 @@ function KnownDevice({ record }: { record: DeviceRecord }) {
 
 interface ChartsProps {
   data: DeviceData;
-  metrics: MetricInfo[];
+  metrics: MetricDetails[];
   record: DeviceRecord;
 }
 
@@ -169,7 +170,7 @@ function LastReadings({ data, record }: { data: DeviceData; record: DeviceRecord
 }
 
 /** Return the device's metrics: those that the hub listed, and new ones from live readings. */
-function useMetrics(record: DeviceRecord, data: DeviceData | null): MetricInfo[] | null {
+function useMetrics(record: DeviceRecord, data: DeviceData | null): MetricDetails[] | null {
   const listed = record.metrics.value;
   const changed = data?.scheduler.seriesVersion.value ?? 0;
   return useMemo(() => {

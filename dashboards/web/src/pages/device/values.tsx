@@ -2,10 +2,10 @@
 
 import { useEffect, useRef } from "preact/hooks";
 import type { Animated, FrameBudget } from "../../chart/frame_scheduler";
-import type { MetricInfo } from "../../data/api";
 import { leadingMetrics } from "../../data/metrics";
 import { latestReading, type ReadingText } from "../../data/number_format";
 import type { TimeRange } from "../../data/time";
+import type { MetricDetails } from "../../wire/api";
 import type { DeviceData } from "./device_data";
 
 const TILES = 6;
@@ -14,7 +14,7 @@ const LONG = 8;
 /** Numbers that change more often are unreadable. */
 const EVERY_MS = 200;
 
-export function Values({ data, metrics }: { data: DeviceData; metrics: MetricInfo[] }) {
+export function Values({ data, metrics }: { data: DeviceData; metrics: MetricDetails[] }) {
   return (
     <div class="values" data-testid="values">
       {leadingMetrics(metrics, TILES).map((head) => (
@@ -24,7 +24,7 @@ export function Values({ data, metrics }: { data: DeviceData; metrics: MetricInf
   );
 }
 
-function ValueTile({ data, head }: { data: DeviceData; head: MetricInfo }) {
+function ValueTile({ data, head }: { data: DeviceData; head: MetricDetails }) {
   const big = useRef<HTMLParagraphElement>(null);
   const number = useRef<HTMLSpanElement>(null);
   const unit = useRef<HTMLSpanElement>(null);

@@ -3,7 +3,6 @@
 import { signal } from "@preact/signals";
 import { memo } from "preact/compat";
 import { useEffect, useMemo } from "preact/hooks";
-import type { MetricInfo } from "../../data/api";
 import { Feed } from "../../data/feed";
 import { conditionOf, type DeviceRecord } from "../../data/fleet";
 import { hub } from "../../data/hub";
@@ -12,6 +11,7 @@ import { count, FormatCache, latestReading } from "../../data/number_format";
 import { age, now } from "../../data/time";
 import { ConditionLabel } from "../../ui/icon";
 import { devicePath } from "../../ui/route";
+import type { MetricDetails } from "../../wire/api";
 import { Sparkline } from "./sparkline";
 
 export const SPARKLINE_SPAN_MS = 5 * 60_000;
@@ -124,7 +124,7 @@ function useFeed(record: DeviceRecord, names: string): Live {
 
 interface CellProps {
   place: string;
-  head: MetricInfo | undefined;
+  head: MetricDetails | undefined;
   colour: number;
   live: Live;
 }

@@ -3,18 +3,11 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { count, plural } from "../../data/number_format";
-import {
-  type Counts,
-  type Filter,
-  fetchMessage,
-  type Message,
-  payloadUrl,
-  type QuarantineList,
-  type ReadMessage,
-} from "../../data/quarantine";
+import { type Filter, fetchMessage, payloadUrl, type QuarantineList } from "../../data/quarantine";
 import { dateTime, now } from "../../data/time";
 import { Icon } from "../../ui/icon";
 import { devicePath } from "../../ui/route";
+import type { QuarantineCounts, QuarantinedBatch, QuarantinedMessage } from "../../wire/api";
 
 /** Actions of an operator; other roles have none. */
 export interface Actions {
@@ -26,7 +19,7 @@ export interface Actions {
 
 interface ListProps {
   list: QuarantineList;
-  counts: Counts;
+  counts: QuarantineCounts;
   actions: Actions | null;
 }
 
@@ -117,7 +110,7 @@ function Bar({ list, counts, actions }: ListProps) {
 }
 
 interface RowProps {
-  message: Message;
+  message: QuarantinedBatch;
   actions: Actions | null;
   open: boolean;
   toggle: () => void;
@@ -149,9 +142,9 @@ function Row({ message, actions, open, toggle }: RowProps) {
   );
 }
 
-function OpenedMessage({ message, actions }: { message: Message; actions: Actions | null }) {
+function OpenedMessage({ message, actions }: { message: QuarantinedBatch; actions: Actions | null }) {
   const { offset } = message;
-  const [content, setContent] = useState<ReadMessage | string | null>(null);
+  const [content, setContent] = useState<QuarantinedMessage | string | null>(null);
   useEffect(() => {
     let current = true;
     fetchMessage(offset).then(

@@ -4,16 +4,11 @@ import { useEffect, useMemo, useState } from "preact/hooks";
 import { hub } from "../../data/hub";
 import { count, plural } from "../../data/number_format";
 import { Poller } from "../../data/poller";
-import {
-  type CodeCount,
-  type Counts,
-  describeRetry,
-  type Filter,
-  QuarantineList,
-} from "../../data/quarantine";
+import { describeRetry, type Filter, QuarantineList } from "../../data/quarantine";
 import { ago, now } from "../../data/time";
 import { Confirmation, type ConfirmationRequest } from "../../ui/controls";
 import { Icon } from "../../ui/icon";
+import type { CodeCount, QuarantineCounts } from "../../wire/api";
 import { type Actions, Messages } from "./messages";
 
 const POLL_PERIOD_MS = 5000;
@@ -126,7 +121,7 @@ function describeFilter({ device, code }: Filter): string {
   return `${code === null ? "" : ` with ${code}`}${device === null ? "" : ` from ${device}`}`;
 }
 
-function Summary({ counts, canManage }: { counts: Counts; canManage: boolean }) {
+function Summary({ counts, canManage }: { counts: QuarantineCounts; canManage: boolean }) {
   return (
     <p class="quarantine-summary">
       <b>{plural(counts.entries, "message")}</b> could not be accepted or stored. The quarantine keeps them:
