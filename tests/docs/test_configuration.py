@@ -124,7 +124,7 @@ GIVEN = "{topic = 'a/{device}/{metric}'}"
             "[[mqtt]]\nurl = 'mqtt://b'\nsubscribe = [{topic = '{site}/#', device = '{site!r}'}]",
             "device: '{site!r}' may contain only",
         ),
-        ("[[mqtt]]\nurl = 'mqtt://b'\nsubscribe = [{topic = '{a}/#', device = '{{a}'}]", "a brace stands alone"),
+        ("[[mqtt]]\nurl = 'mqtt://b'\nsubscribe = [{topic = '{a}/#', device = '{{a}'}]", "a brace without its partner"),
         (2 * "[[mqtt]]\nurl = 'mqtt://b'\npresets = ['tasmota']\n", "mqtt: two brokers are called 'mqtt'"),
     ],
 )
