@@ -1,4 +1,4 @@
-"""The bridge to MQTT brokers: what they have comes in as if it were devices', what the hub has goes out to them.
+"""Bridges to MQTT brokers: messages of a broker become readings of devices, and the hub's readings become messages.
 
-An edge: it knows neither the journal nor the registry nor the store. What it needs of them is handed in by hub.app.
+The package does not know the registry or the store. `hub.app.mqtt` connects it to them.
 """

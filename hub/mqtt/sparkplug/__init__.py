@@ -1,1 +1,1 @@
-"""Sparkplug B 3.0 as a host application: edge nodes' births, data and deaths become the hub's metrics and readings."""
+"""Sparkplug B 3.0 host application: births, data and deaths of edge nodes become devices, metrics and readings."""

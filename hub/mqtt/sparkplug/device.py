@@ -1,4 +1,4 @@
-"""What a birth defined: an edge node's own metrics, or those of one of its devices. Each is one device of the hub."""
+"""Metrics that a birth defined, of an edge node itself or of one of its devices. Each is one device of the hub."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ CONTROLS = frozenset(
         "Device Control/Reboot",
     }
 )
-"""Metrics that are buttons or belong to the protocol: their values tell nothing of the device."""
+"""Metrics that are commands or belong to the protocol. Their values are not readings."""
 
 UNIT = "engUnit"
 QUALITY = ("Quality", "quality")
 GOOD = 192
-"""The quality of a value that may be believed; the others are 0, bad, and 500, stale."""
+"""Quality of a valid value. The others are 0 (bad) and 500 (stale)."""
 
 NS_PER_MS = 1_000_000
 
 
 class MetricDefinition(NamedTuple):
-    """A metric that a birth defined, and whether its values are for the hub."""
+    """Metric that a birth defined. `excluded` is the reason why its values are not stored, or empty."""
 
     metric: str
     datatype: int
     unit: str
-    left_out: str
+    excluded: str
 
 
 class SparkplugDevice:
-    """An edge node or a device of it. `born` says that its birth of the node's present session was seen, `online` what
-    was last told of its presence."""
+    """Edge node or device of one. `born` means that its birth in the current session was received, `online` is its last
+    reported presence."""
 
     __slots__ = ("_by_alias", "_by_name", "_counts", "born", "id", "online", "tags")
 
@@ -60,7 +60,7 @@ class SparkplugDevice:
         self._by_alias: dict[int, MetricDefinition] = {}
 
     def define(self, payload: SparkplugPayload) -> DeviceDeclaration:
-        """Takes the birth's metrics in the place of those that were; what the hub is to know of them."""
+        """Replace the metrics by those of a birth, and return their declaration."""
         self._by_name, self._by_alias = {}, {}
         declared: list[model.Metric] = []
         for metric in payload.metrics:
@@ -68,7 +68,7 @@ class SparkplugDevice:
                 self._counts["no_name"] += 1
                 continue
             definition = _definition(metric, room=len(declared) < MAX_METRICS)
-            if not definition.left_out and metric.name not in self._by_name:
+            if not definition.excluded and metric.name not in self._by_name:
                 description = metric.description[:MAX_DESCRIPTION]
                 kind = METRIC_TYPES[definition.datatype]
                 declared.append(model.Metric(definition.metric, kind, definition.unit, description))
@@ -78,22 +78,22 @@ class SparkplugDevice:
         return DeviceDeclaration(self.id, declared, self.tags)
 
     def knows_by_name(self, payload: SparkplugPayload) -> bool:
-        """Whether every metric tells its own name and a birth defined it, so that none can be taken for another."""
+        """Return whether every metric has its name and a birth defined it, so that none can be confused."""
         return all(metric.name in self._by_name for metric in payload.metrics)
 
-    def samples(self, payload: SparkplugPayload) -> tuple[list[DecodedReading], list[str]]:
-        """The readings of a payload, and the metrics in it that no birth defined. What is neither is counted."""
+    def readings(self, payload: SparkplugPayload) -> tuple[list[DecodedReading], list[str]]:
+        """Return the readings of a payload, and the metrics that no birth defined. Unusable values are counted."""
         found: list[DecodedReading] = []
         unknown: list[str] = []
         for metric in payload.metrics:
             definition = self._definition_of(metric)
             if definition is None:
                 unknown.append(repr(metric.name) if metric.name is not None else f"alias {metric.alias}")
-            elif reason := definition.left_out or _doubt(metric, definition):
+            elif reason := definition.excluded or _reason_to_exclude(metric, definition):
                 self._counts[reason] += 1
             elif not metric.is_null:
                 try:
-                    found.append(self._sample(metric, definition, payload.time_ms))
+                    found.append(self._reading(metric, definition, payload.time_ms))
                 except Unusable as unusable:
                     self._counts[unusable.reason] += 1
         return found, unknown
@@ -103,7 +103,7 @@ class SparkplugDevice:
             return self._by_name.get(metric.name)
         return self._by_alias.get(metric.alias) if metric.alias is not None else None
 
-    def _sample(
+    def _reading(
         self, metric: SparkplugMetric, definition: MetricDefinition, published_ms: int | None
     ) -> DecodedReading:
         datatype = metric.datatype or definition.datatype
@@ -117,10 +117,10 @@ class SparkplugDevice:
 
 
 def hub_device(group: str, node: str, device: str = "") -> str:
-    """The hub's id of an edge node (`group.node`) or of a device of it (`group.node.device`)."""
+    """Return the hub's id of an edge node (`group.node`) or of a device of one (`group.node.device`)."""
     names = [group, node, device] if device else [group, node]
     if any("." in name for name in names):
-        # A dot inside a name would make two devices one. No topic has "/" in a name, so this is as unique as the topic.
+        # Dots inside names could merge two devices. No name contains "/", so this text is unique.
         return legal_device("/".join(names))
     return legal_device(".".join(names))
 
@@ -128,27 +128,27 @@ def hub_device(group: str, node: str, device: str = "") -> str:
 def _definition(metric: SparkplugMetric, *, room: bool) -> MetricDefinition:
     name = metric.name or ""
     datatype = metric.datatype or DataType.UNKNOWN
-    left_out = ""
+    excluded = ""
     if name in CONTROLS:
-        left_out = "control"
+        excluded = "control"
     elif metric.is_transient:
-        left_out = "transient"
+        excluded = "transient"
     elif datatype not in METRIC_TYPES:
-        left_out = "unsupported_type"
+        excluded = "unsupported_type"
     elif not room:
-        left_out = "too_many_metrics"
-    return MetricDefinition(legal_metric(name), datatype, _unit(metric.properties, datatype), left_out)
+        excluded = "too_many_metrics"
+    return MetricDefinition(legal_metric(name), datatype, _unit(metric.properties, datatype), excluded)
 
 
 def _unit(properties: Mapping[str, object], datatype: int) -> str:
-    told = properties.get(UNIT)
-    if isinstance(told, str):
-        return told[:MAX_UNIT]
+    unit = properties.get(UNIT)
+    if isinstance(unit, str):
+        return unit[:MAX_UNIT]
     return "ms" if datatype == DataType.DATETIME else ""
 
 
-def _doubt(metric: SparkplugMetric, definition: MetricDefinition) -> str:
-    """Why the value is not for the hub although its metric is; empty where it is."""
+def _reason_to_exclude(metric: SparkplugMetric, definition: MetricDefinition) -> str:
+    """Return the reason not to store this value of a stored metric, or an empty text."""
     if metric.is_transient:
         return "transient"
     if metric.datatype and METRIC_TYPES.get(metric.datatype) != METRIC_TYPES[definition.datatype]:
