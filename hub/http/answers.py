@@ -192,7 +192,7 @@ class JournalDetails(Struct, frozen=True):
 
 
 class ReadingBalance(Struct, frozen=True, kw_only=True):
-    """Where the accepted readings are: `accepted` = `stored` + `waiting` + `refused` + `expired`."""
+    """The places of the accepted readings: `accepted` = `stored` + `waiting` + `refused` + `expired`."""
 
     stored: Annotated[int | None, Meta(description="In the store. null until the store is open.")]
     waiting: Annotated[int | None, Meta(description="In the journal, for the store. null while they are counted.")]
@@ -247,7 +247,7 @@ class DeviceFlow(FlowCounts, frozen=True, kw_only=True):
 
 
 class FlowDetails(Struct, frozen=True):
-    """Where every batch and reading is."""
+    """The accounting: the place of every batch and reading."""
 
     journal: JournalDetails
     consumers: list[ConsumerDetails]
@@ -337,7 +337,7 @@ class SignIn(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Readiness(Struct, frozen=True):
-    """Whether the hub can do its work, and by part what prevents it."""
+    """The readiness of the hub, and by part what prevents its work."""
 
     ready: bool
     problems: Mapping[str, str]

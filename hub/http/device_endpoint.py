@@ -61,7 +61,7 @@ class AgentConnection:
 
     @property
     def ending(self) -> bool:
-        """Whether the hub is closing the connection."""
+        """True if the hub is closing the connection."""
         return self._ending is not None
 
     def send(self, frame: bytes) -> None:

@@ -76,7 +76,7 @@ class Operation(NamedTuple):
 
     @property
     def is_protected(self) -> bool:
-        """Whether the caller has to authenticate."""
+        """True if the caller has to authenticate."""
         return self.may is not None or "caller" in self.hints
 
 

@@ -199,7 +199,7 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
 
     @property
     def is_open(self) -> bool:
-        """Whether a message can be sent: neither side has closed."""
+        """True if a message can be sent: neither side has closed."""
         # Nothing may be sent after the peer's close frame was read, or after the connection was cut, which the protocol
         # may learn later.
         open = self.conn.state is State.OPEN and self.handshake_complete and not self.close_sent

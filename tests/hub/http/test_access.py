@@ -1,4 +1,4 @@
-"""Credentials, Host and Origin, the cookie, where to listen."""
+"""Tests of access control: credentials, Host and Origin, the cookie, and the addresses to listen on."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ports = st.none() | st.integers(1, 65_535)
 
 
 def scope(*headers: tuple[str, str], method: str = "GET", scheme: str = "http", **more: Any) -> dict[str, Any]:
-    """A request; with method "websocket" an upgrade."""
+    """Return the scope of a request, or of an upgrade with the method "websocket"."""
     kind: dict[str, Any] = {"type": "websocket"} if method == "websocket" else {"type": "http", "method": method}
     encoded = [(name.encode(), value.encode("latin-1")) for name, value in headers]
     return {**kind, "scheme": scheme, "headers": encoded, **more}
@@ -79,39 +79,39 @@ def basic(user: str, password: str) -> str:
     ],
 )
 def test_the_credential_is_found(headers: list[tuple[str, str]], found: Credential | None) -> None:
-    """One Authorization header, of three kinds, else the cookie; what cannot be understood is none."""
+    """One Authorization header of three kinds, else the cookie. Text that cannot be parsed is no credential."""
     assert find_credential(scope(*headers)) == found
 
 
 @pytest.mark.parametrize("query", [b"token=token", b"u=a&p=token", b"access_token=token"])
-def test_a_token_in_the_url_is_not_looked_at(query: bytes) -> None:
-    """URLs end up in logs and histories."""
+def test_a_token_in_the_url_is_ignored(query: bytes) -> None:
+    """Logs and browser histories contain URLs."""
     assert access().authenticate(scope(query_string=query, path="/?token=token")) is None
 
 
 @given(st.lists(st.tuples(st.sampled_from(["authorization", "cookie"]), st.text(st.characters(max_codepoint=255)))))
-def test_any_headers_are_judged_without_an_error(headers: list[tuple[str, str]]) -> None:
-    """Whatever bytes come, there is a credential or there is none."""
+def test_any_headers_are_parsed_without_an_error(headers: list[tuple[str, str]]) -> None:
+    """Any bytes are a credential or none."""
     found = find_credential(scope(*headers))
     assert found is None or found.value
 
 
 @given(st.text(st.characters(max_codepoint=255)))
-def test_any_authorization_keeps_the_cookie_out(value: str) -> None:
-    """Whoever sends an Authorization header means it, even a broken one."""
+def test_any_authorization_header_disables_the_cookie(value: str) -> None:
+    """Even a broken one."""
     found = find_credential(scope(("authorization", value), ("cookie", COOKIE)))
     assert found is None or found.kind == "token"
 
 
-def test_a_token_and_a_cookie_stand_for_their_identities() -> None:
-    """Each is judged by its own rule; a token is no cookie and a cookie no token."""
+def test_a_token_and_a_cookie_have_their_identities() -> None:
+    """Each is verified by its own function; a token is no cookie, and a cookie is no token."""
     assert access().authenticate(scope(("authorization", "Bearer token"))) == DEVICE
     assert access().authenticate(scope(("cookie", COOKIE))) == ADMIN
     assert access().authenticate(scope(("authorization", "Bearer page"))) is None
     assert access().authenticate(scope(("cookie", f"{SESSION_COOKIE}=token"))) is None
 
 
-# Origin: who started the request.
+# Origin: the site that started the request.
 
 SAME = [
     ("127.0.0.1:8600", "http://127.0.0.1:8600", "http"),
@@ -149,7 +149,7 @@ OTHER = [
 @pytest.mark.parametrize("method", ["websocket", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
 @pytest.mark.parametrize(("host", "origin", "scheme"), SAME)
 def test_the_hub_s_own_page_may_use_the_cookie(method: str, host: str, origin: str, scheme: str) -> None:
-    """Origin and Host name the same host and port, spelled in whatever way."""
+    """Origin and Host name the same host and port, in any spelling."""
     request = scope(("host", host), ("origin", origin), ("cookie", COOKIE), method=method, scheme=scheme)
     assert access().authenticate(request) == ADMIN
 
@@ -157,7 +157,7 @@ def test_the_hub_s_own_page_may_use_the_cookie(method: str, host: str, origin: s
 @pytest.mark.parametrize("method", ["websocket", "POST", "DELETE"])
 @pytest.mark.parametrize(("host", "origin", "scheme"), OTHER)
 def test_another_site_s_page_may_not(method: str, host: str, origin: str, scheme: str) -> None:
-    """The browser sends the cookie along, so the Origin decides; NOT_ALLOWED."""
+    """The browser sends the cookie, so the Origin decides: NOT_ALLOWED."""
     request = scope(("host", host), ("origin", origin), ("cookie", COOKIE), method=method, scheme=scheme)
     with pytest.raises(WireError) as caught:
         access().authenticate(request)
@@ -175,7 +175,7 @@ def test_another_site_s_page_may_not(method: str, host: str, origin: str, scheme
 )
 @pytest.mark.parametrize("method", ["websocket", "POST"])
 def test_a_cookie_without_one_origin_and_one_host_is_refused(method: str, headers: list[tuple[str, str]]) -> None:
-    """Browsers always send both, once; programs have tokens."""
+    """Browsers always send both once. Programs have tokens."""
     with pytest.raises(WireError):
         access().authenticate(scope(*headers, ("cookie", COOKIE), method=method))
 
@@ -188,14 +188,14 @@ def test_reading_needs_no_origin(method: str) -> None:
 
 @pytest.mark.parametrize("method", ["websocket", "POST"])
 def test_a_header_token_needs_no_origin(method: str) -> None:
-    """No page of another site can know it; the origin is not even looked at."""
+    """No page of another site can know the token, so the origin is ignored."""
     token = ("authorization", "Bearer token")
     assert access().authenticate(scope(token, method=method)) == DEVICE
     assert access().authenticate(scope(token, ("origin", "http://evil.example"), method=method)) == DEVICE
 
 
 def test_an_allowed_origin_may_use_the_cookie() -> None:
-    """Exactly it: scheme, host and port."""
+    """Scheme, host and port have to match."""
     judge = access(origins=("https://Grafana.example", "http://wall.example:3000"))
 
     def allowed(origin: str) -> bool:
@@ -213,10 +213,10 @@ def test_an_allowed_origin_may_use_the_cookie() -> None:
 
 
 @given(names | addresses, ports, names | addresses, ports, st.sampled_from(["http", "https"]))
-def test_two_hosts_are_the_same_or_not(
+def test_two_hosts_are_compared_by_name_and_port(
     host: str, port: int | None, other: str, other_port: int | None, scheme: str
 ) -> None:
-    """A page may use the cookie exactly where name and port agree, the default port being that of its scheme."""
+    """A page may use the cookie exactly if name and port match. The default port is that of its scheme."""
     default = {"http": 80, "https": 443}[scheme]
 
     def at(name: str, number: int | None) -> str:
@@ -235,7 +235,7 @@ def test_two_hosts_are_the_same_or_not(
     assert allowed == ((host, port or default) == (other, other_port or default))
 
 
-# Host: whom the request is for.
+# Host: the host that the request is for.
 
 
 @pytest.mark.parametrize(
@@ -277,7 +277,7 @@ def test_two_hosts_are_the_same_or_not(
     ],
 )
 def test_a_request_for_another_host_is_refused(listen: str, host: str, mine: bool) -> None:
-    """A name that was made to point here (DNS rebinding) is not one of the hub's."""
+    """A foreign name that points to this machine (DNS rebinding) is not one of the hub's."""
     judge = access(listen_host=listen, hosts=("Hub.example:8443", "2001:db8::7"))
     try:
         judge.check_host(scope(("host", host)))
@@ -289,13 +289,13 @@ def test_a_request_for_another_host_is_refused(listen: str, host: str, mine: boo
 
 
 def test_a_configured_address_is_one_of_the_hub_s() -> None:
-    """Behind a port forwarding the hub is reached by an address that it does not have."""
+    """Behind a port forwarding, clients use an address that the machine does not have."""
     access(hosts=("2001:db8::7",)).check_host(scope(("host", "[2001:db8:0::7]:8600")))
 
 
 @pytest.mark.parametrize("headers", [[], [("host", "localhost"), ("host", "localhost")]])
 def test_a_request_has_one_host(headers: list[tuple[str, str]]) -> None:
-    """None (HTTP/1.0) or two could mean anything."""
+    """Without one (HTTP/1.0), or with two, the host is ambiguous."""
     with pytest.raises(WireError):
         access().check_host(scope(*headers))
 
@@ -304,36 +304,36 @@ def test_a_request_has_one_host(headers: list[tuple[str, str]]) -> None:
     "settings",
     [{"hosts": ("https://hub.example",)}, {"hosts": ("",)}, {"origins": ("hub.example",)}, {"origins": ("*",)}],
 )
-def test_a_wrong_setting_is_told(settings: dict[str, tuple[str, ...]]) -> None:
-    """An entry that could never match is a mistake; the message names the setting and the entry."""
+def test_an_invalid_setting_is_reported(settings: dict[str, tuple[str, ...]]) -> None:
+    """An entry that can never match is an error. The message names the setting and the entry."""
     with pytest.raises(ValueError, match=r"access\.allowed_(hosts|origins): '.*' is not"):
         access(**settings)
 
 
 @given(names | addresses, ports)
-def test_an_authority_is_read_as_it_is_written(name: str, port: int | None) -> None:
-    """Name and port come out as they went in; an IPv6 address without its brackets."""
+def test_a_parsed_authority_is_the_written_one(name: str, port: int | None) -> None:
+    """Name and port are unchanged; an IPv6 address has no brackets."""
     assert parse_authority(name if port is None else f"{name}:{port}") == Authority(name.strip("[]"), port)
 
 
 @given(st.text(max_size=30))
 def test_any_text_is_an_authority_or_none(text: str) -> None:
-    """Never an error, and never a name with anything in it that a host name cannot have."""
+    """It never raises, and a name contains only characters of host names."""
     for found in (parse_authority(text), parse_origin(text), parse_origin(f"http://{text}")):
         assert found is None or not set(found.name) & set("/@?# \\\r\n\0[]")
 
 
 def test_an_origin_has_its_scheme_s_port() -> None:
-    """Unless it says another."""
+    """Unless it names another port."""
     assert parse_origin("HTTPS://Hub.example") == WebOrigin("https", "hub.example", 443)
     assert parse_origin("http://hub.example:81") == WebOrigin("http", "hub.example", 81)
 
 
-# The cookie, and where to listen.
+# The cookie, and the addresses to listen on.
 
 
 def test_the_cookie_is_kept_from_scripts_and_other_sites() -> None:
-    """HttpOnly, SameSite=Lax, for the whole hub, for so long; Secure where the browser came by TLS."""
+    """It is HttpOnly and SameSite=Lax, for the whole hub, with a lifetime, and Secure if the browser uses TLS."""
     name, value = session_cookie("secret", max_age_s=60, secure=True)
     morsel = SimpleCookie(value.decode())[SESSION_COOKIE]
     assert name == b"set-cookie"
@@ -343,14 +343,14 @@ def test_the_cookie_is_kept_from_scripts_and_other_sites() -> None:
     assert not SimpleCookie(session_cookie("s", max_age_s=1, secure=False)[1].decode())[SESSION_COOKIE]["secure"]
 
 
-def test_what_is_written_is_read() -> None:
-    """The cookie that the browser gives back is the session."""
+def test_the_written_cookie_is_found_again() -> None:
+    """The cookie that the browser sends is the session."""
     pair = session_cookie("secret", max_age_s=60, secure=False)[1].decode().partition(";")[0]
     assert find_credential(scope(("cookie", f"a=b; {pair}"))) == Credential("session", "secret")
 
 
-def test_an_ended_cookie_is_forgotten() -> None:
-    """At once, and it stands for nothing meanwhile."""
+def test_an_ended_cookie_is_deleted() -> None:
+    """At once, and it is no credential in the meantime."""
     value = ended_session_cookie(secure=False)[1].decode()
     assert "Max-Age=0" in value
     assert find_credential(scope(("cookie", value.partition(";")[0]))) is None
@@ -360,8 +360,8 @@ def test_an_ended_cookie_is_forgotten() -> None:
     ("scheme", "behind_proxy", "secure"),
     [("http", False, False), ("https", False, True), ("wss", False, True), ("ws", False, False), ("http", True, True)],
 )
-def test_the_cookie_is_secure_where_there_is_tls(scheme: str, behind_proxy: bool, secure: bool) -> None:
-    """The hub's own, or that of the proxy in front of it."""
+def test_the_cookie_is_secure_with_tls(scheme: str, behind_proxy: bool, secure: bool) -> None:
+    """Either the hub or the proxy in front of it provides TLS."""
     assert access(behind_proxy=behind_proxy).is_secure(scope(scheme=scheme)) == secure
 
 
@@ -385,7 +385,7 @@ def test_the_cookie_is_secure_where_there_is_tls(scheme: str, behind_proxy: bool
     ],
 )
 def test_clear_text_stays_on_this_machine(host: str, loopback: bool) -> None:
-    """Off loopback the hub refuses to listen without TLS or a proxy that does it, and says what to do."""
+    """Beyond loopback the hub refuses to listen without TLS or a proxy with TLS, and says what to do."""
     assert is_loopback(host) == loopback
     check_listen(host, tls=True, behind_proxy=False)
     check_listen(host, tls=False, behind_proxy=True)

@@ -1,4 +1,4 @@
-"""What failing to authenticate costs."""
+"""Tests of the penalties for failed authentication."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ gaps_s = st.floats(0, 60)
 
 
 def test_a_loop_of_failures_is_slowed_down_and_then_closed() -> None:
-    """The first answers come at once, the next later and later, then there are none."""
+    """The first answers are immediate, the next ones later and later, then there are none."""
     failed = FailedAttempts()
     penalties = [failed.record_failure("192.0.2.1", 0.0) for _ in range(3 * CLOSE_FROM)]
     assert [penalty.delay_s for penalty in penalties[:FREE_FAILURES]] == [0.0] * FREE_FAILURES
@@ -23,16 +23,16 @@ def test_a_loop_of_failures_is_slowed_down_and_then_closed() -> None:
     assert [penalty.close for penalty in penalties] == [False] * (CLOSE_FROM - 1) + [True] * (2 * CLOSE_FROM + 1)
 
 
-def test_each_address_pays_for_itself() -> None:
-    """Others get their answers at once."""
+def test_each_address_has_its_own_penalty() -> None:
+    """Other addresses get immediate answers."""
     failed = FailedAttempts()
     for _ in range(CLOSE_FROM):
         failed.record_failure("192.0.2.1", 0.0)
     assert failed.record_failure("192.0.2.2", 0.0) == (0.0, False)
 
 
-def test_failures_are_forgotten() -> None:
-    """Within a minute, however many there were."""
+def test_failures_expire() -> None:
+    """Any number of them expires within a minute."""
     failed = FailedAttempts()
     for _ in range(10_000):
         failed.record_failure("192.0.2.1", 0.0)
@@ -41,7 +41,7 @@ def test_failures_are_forgotten() -> None:
 
 @given(st.lists(gaps_s, max_size=50))
 def test_no_answer_waits_longer_than_an_unauthenticated_connection(gaps: list[float]) -> None:
-    """Whatever the pattern of failures."""
+    """This holds for any pattern of failures."""
     failed = FailedAttempts()
     now_s = 0.0
     for gap_s in gaps:
@@ -52,7 +52,7 @@ def test_no_answer_waits_longer_than_an_unauthenticated_connection(gaps: list[fl
 
 @given(st.lists(st.tuples(gaps_s, st.integers(0, 10)), max_size=60))
 def test_memory_is_bounded(failures: list[tuple[float, int]]) -> None:
-    """However many addresses there are; the one that was quiet for longest is forgotten first."""
+    """This holds for any number of addresses."""
     failed = FailedAttempts(max_addresses=3)
     now_s = 0.0
     for gap_s, address in failures:
@@ -61,8 +61,8 @@ def test_memory_is_bounded(failures: list[tuple[float, int]]) -> None:
         assert len(failed) <= 3
 
 
-def test_the_longest_quiet_address_is_forgotten_first() -> None:
-    """A loop cannot wash its own count away with one other address."""
+def test_the_address_with_the_oldest_failure_is_removed_first() -> None:
+    """A loop cannot reset its own count with one other address."""
     failed = FailedAttempts(max_addresses=2)
     for _ in range(CLOSE_FROM):
         failed.record_failure("192.0.2.1", 0.0)
@@ -73,8 +73,8 @@ def test_the_longest_quiet_address_is_forgotten_first() -> None:
     assert failed.record_failure("192.0.2.2", 0.0) == (0.0, False)
 
 
-def test_one_machine_s_ipv6_addresses_are_one() -> None:
-    """A machine has a whole /64; an IPv4 address in IPv6 form is that IPv4 address; anything else is a name."""
+def test_the_ipv6_addresses_of_one_machine_are_one_client() -> None:
+    """A machine has a whole /64. An IPv4 address in IPv6 form is that IPv4 address. Any other text is a name."""
     failed = FailedAttempts()
     for number in range(CLOSE_FROM):
         failed.record_failure(f"2001:db8:0:1::{number:x}", 0.0)

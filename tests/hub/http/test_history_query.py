@@ -1,4 +1,4 @@
-"""An answer has the format that is named, or the best that is accepted."""
+"""Tests of the choice of a format: the named one, or the best accepted one."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ OFFERED = media_types(["json", "csv", "arrow"])
     ],
 )
 def test_the_best_format_is_chosen(named: str | None, accept: str | None, chosen: str) -> None:
-    """By name first, then by weight, the most precise range counting, then in the order of the offer."""
+    """A name decides first, then the weight of the most precise range, then the order of the offer."""
     assert choose_format(named, accept, OFFERED) == chosen
 
 
 @pytest.mark.parametrize("accept", ["image/png", "text/html, image/*", "*/*;q=0", "text/csv;q=none", "", ";;,;q"])
-def test_where_nothing_is_accepted_it_is_told_what_there_is(accept: str) -> None:
-    """406, with the media types."""
+def test_a_request_that_accepts_no_format_is_rejected(accept: str) -> None:
+    """The 406 answer names the media types."""
     with pytest.raises(Refusal, match="there is application/json, text/csv") as refusal:
         choose_format(None, accept, OFFERED)
     assert refusal.value.status == 406

@@ -1,4 +1,4 @@
-"""What is in quarantine as text for people: any bytes at all, and what a batch says in them."""
+"""Tests of the text of quarantined messages: any bytes have a text, and that of a batch shows its content."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ ENCODE = {"json": msgspec.json.encode, "msgpack": msgspec.msgpack.encode}
 
 
 @given(contents.filter(lambda content: "inf" not in repr(content)), st.sampled_from(["json", "msgpack"]))
-def test_what_is_short_is_all_there(content: Any, format: Format) -> None:
-    """The text is JSON with the same content, whatever it came as."""
+def test_a_short_message_is_complete(content: Any, format: Format) -> None:
+    """The text is JSON with the same content, for either format."""
     text, shortened = readable(ENCODE[format](content), format)
     assert (json.loads(text), shortened) == (content, False)
 
 
 @given(st.binary(max_size=200), st.sampled_from(["json", "msgpack"]))
 def test_any_bytes_have_a_text(payload: bytes, format: Format) -> None:
-    """Which can be sent as UTF-8."""
+    """The text can be encoded as UTF-8."""
     readable(payload, format).text.encode()
 
 
-def test_packed_columns_are_read() -> None:
-    """Times are whole, a NaN is no value, an infinity is named, and what is not made of numbers is shown as bytes."""
+def test_packed_columns_are_shown_as_numbers() -> None:
+    """Times are integers, a NaN is null, an infinity has its name, and other bytes are hexadecimal."""
     batch = {
         "type": "data",
         "seq": 7,
@@ -79,8 +79,8 @@ def test_packed_columns_are_read() -> None:
         (b"[" * 200_000, "json", "[[["),
     ],
 )
-def test_what_is_wrong_is_shown_as_it_is(payload: bytes, format: Format, says: str) -> None:
-    """It is in quarantine because something about it is wrong."""
+def test_invalid_content_is_shown_unchanged(payload: bytes, format: Format, says: str) -> None:
+    """The error may be the reason for the quarantine."""
     assert says in readable(payload, format).text
 
 
@@ -92,14 +92,14 @@ def test_what_is_wrong_is_shown_as_it_is(payload: bytes, format: Format, says: s
         array("d", range(MAX_ITEMS + 5)).tobytes(),
     ],
 )
-def test_what_is_long_says_how_much_more_there_is(content: object) -> None:
+def test_a_long_message_states_the_omitted_items(content: object) -> None:
     """Rows beyond the bound are counted."""
     text, shortened = readable(msgspec.msgpack.encode(content), "msgpack")
     assert ("… 5 more" in text, shortened) == (True, True)
 
 
 def test_no_message_is_longer_than_a_page_can_show() -> None:
-    """The largest that an agent may send, and a text without an end."""
+    """Neither the largest message of an agent nor an endless string."""
     wide = {str(metric): [0.123456789] * MAX_ITEMS for metric in range(MAX_ITEMS)}
     for content in (wide, "x" * 10**6, [["y" * 3_000] * 90]):
         text, shortened = readable(msgspec.json.encode(content), "json")

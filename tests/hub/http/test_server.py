@@ -1,4 +1,4 @@
-"""What a connection may cost before anybody is known on it: the real server on a socket, asked byte by byte."""
+"""Tests of the cost of an unauthenticated connection, on a real server and byte by byte."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from websockets.asyncio.client import connect
 from hub.http.server import MAX_BODY_BYTES, Router, Server, listen
 
 HASTE_S = 0.2
-"""How long the server under test waits where it shall lose patience."""
+"""The time limit of the server under test."""
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answers with the length of the body that it was given."""
+    """Answer with the length of the body."""
     length, more = 0, True
     while more:
         message = await receive()
@@ -32,7 +32,7 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def quiet(_: Scope, receive: Receive, send: Send) -> None:
-    """A WebSocket that is accepted, and then waits for its end."""
+    """Accept a WebSocket and wait for its end."""
     await receive()
     await send({"type": "websocket.accept"})
     await receive()
@@ -40,7 +40,7 @@ async def quiet(_: Scope, receive: Receive, send: Send) -> None:
 
 @contextlib.asynccontextmanager
 async def serving(**how: float) -> AsyncIterator[int]:
-    """A server; its port."""
+    """Run a server and return its port."""
     listener = listen("127.0.0.1", 0)
     server = Server(Router({"/quiet": quiet}, echo, check=lambda scope: None), listener, **how)  # type: ignore[arg-type]
     running = asyncio.create_task(server.run())
@@ -56,14 +56,14 @@ class Client(NamedTuple):
     writer: asyncio.StreamWriter
 
     async def answer(self) -> tuple[int, dict[str, str], bytes]:
-        """Status, headers and body of the next answer."""
+        """Return status, headers and body of the next answer."""
         head = (await self.reader.readuntil(b"\r\n\r\n")).decode()
         status, *lines = head.split("\r\n")
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines if line)}
         return int(status.split()[1]), headers, await self.reader.readexactly(int(headers["content-length"]))
 
     async def is_closed(self) -> bool:
-        """Returns when the server has closed: True when it did so without a byte more."""
+        """Wait until the server closes, and return whether it sent nothing more."""
         try:
             return await self.reader.read() == b""
         except ConnectionResetError:
@@ -84,7 +84,7 @@ def head(fields: str, method: str = "POST") -> bytes:
 
 
 async def test_a_body_up_to_the_bound_reaches_its_endpoint() -> None:
-    """With a length and in chunks, and then the next request on the same connection."""
+    """With a length and in chunks; then the next request uses the same connection."""
     async with serving() as port, calling(port) as client:
         client.writer.write(head(f"Content-Length: {MAX_BODY_BYTES}") + bytes(MAX_BODY_BYTES))
         assert (await client.answer())[::2] == (200, str(MAX_BODY_BYTES).encode())
@@ -104,8 +104,8 @@ async def test_a_body_up_to_the_bound_reaches_its_endpoint() -> None:
     ],
     ids=["length", "continue", "get", "chunks"],
 )
-async def test_a_larger_body_is_refused_before_it_was_sent(sent: bytes) -> None:
-    """413 as a problem, while most of the body is still to come; and the connection is closed."""
+async def test_a_larger_body_is_rejected_before_it_is_sent(sent: bytes) -> None:
+    """The answer is a 413 problem, before most of the body is sent, and the connection is closed."""
     async with serving() as port, calling(port) as client:
         client.writer.write(sent)
         status, headers, body = await client.answer()
@@ -114,8 +114,8 @@ async def test_a_larger_body_is_refused_before_it_was_sent(sent: bytes) -> None:
         assert await client.is_closed()
 
 
-async def test_a_body_that_does_not_come_is_not_waited_for() -> None:
-    """408 as a problem; and the connection is closed."""
+async def test_a_missing_body_ends_the_request() -> None:
+    """The answer is a 408 problem, and the connection is closed."""
     async with serving(patience_s=HASTE_S) as port, calling(port) as client:
         client.writer.write(head("Content-Length: 10") + b"abc")
         status, headers, _ = await client.answer()
@@ -124,8 +124,8 @@ async def test_a_body_that_does_not_come_is_not_waited_for() -> None:
 
 
 @pytest.mark.parametrize("begun", [b"", b"GET / HTTP/1.1\r\nHost: local"], ids=["nothing", "half"])
-async def test_a_head_that_does_not_come_is_not_waited_for(begun: bytes) -> None:
-    """The connection is closed, whether nothing or half a head came; also after a request that was served."""
+async def test_a_missing_head_ends_the_connection(begun: bytes) -> None:
+    """After nothing, after half a head, and also after a served request."""
     async with serving(patience_s=HASTE_S) as port:
         async with calling(port) as client:
             client.writer.write(begun)
@@ -137,8 +137,8 @@ async def test_a_head_that_does_not_come_is_not_waited_for(begun: bytes) -> None
             assert await client.is_closed()
 
 
-async def test_a_head_that_is_there_is_not_hurried() -> None:
-    """A WebSocket that says nothing stays open, when a connection that says nothing and is younger is closed."""
+async def test_a_connection_with_a_complete_head_has_no_time_limit() -> None:
+    """A silent WebSocket stays open, while a younger silent connection is closed."""
     async with (
         serving(patience_s=HASTE_S) as port,
         connect(f"ws://127.0.0.1:{port}/quiet", proxy=None, ping_interval=None) as socket,

@@ -1,4 +1,4 @@
-"""Streams go as fast as they are read, and end when nobody reads them."""
+"""Tests of streamed answers: they follow the speed of the client, and end if it stops reading."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SCOPE = {"type": "http", "asgi": {"spec_version": "2.3"}}
 
 
 class Source:
-    """Parts of a file, counted. With `fails`, the store fails after so many."""
+    """A counter of produced parts of a file. With `fails`, the store fails after the last one."""
 
     def __init__(self, parts: int, *, fails: bool = False) -> None:
         self.given = 0
@@ -39,7 +39,7 @@ class Source:
 
 
 class Reader:
-    """Whoever asked: takes so many messages and then no more, and may leave."""
+    """A client that accepts a number of messages, and may disconnect."""
 
     def __init__(self, takes: int) -> None:
         self.messages: list[Any] = []
@@ -67,7 +67,7 @@ async def begun(source: Source, *, patience_s: float = 60) -> StreamedFile:
 
 
 async def test_everything_is_sent_in_chunks() -> None:
-    """And the last message says that it is all."""
+    """The last message marks the end."""
     source, reader = Source(3), Reader(1_000)
     await (await begun(source))(SCOPE, reader.receive, reader.send)
     assert reader.body() == PART * 3
@@ -76,8 +76,8 @@ async def test_everything_is_sent_in_chunks() -> None:
     assert source.closed.is_set()
 
 
-async def test_nothing_is_made_that_is_not_read_and_who_leaves_ends_it() -> None:
-    """A reader that takes the first part and rests gets the second made, and no more."""
+async def test_parts_are_produced_on_demand_until_the_client_disconnects() -> None:
+    """If the client reads only the first part, only the second one is produced."""
     source, reader = Source(1_000), Reader(6)
     sending = asyncio.create_task((await begun(source))(SCOPE, reader.receive, reader.send))
     await reader.full.wait()
@@ -88,8 +88,8 @@ async def test_nothing_is_made_that_is_not_read_and_who_leaves_ends_it() -> None
     assert source.given == 2
 
 
-async def test_who_takes_nothing_is_left() -> None:
-    """After a time, and without the end."""
+async def test_a_client_that_reads_nothing_is_disconnected() -> None:
+    """After the time limit, without the end of the answer."""
     source, reader = Source(1_000), Reader(6)
     await (await begun(source, patience_s=0.01))(SCOPE, reader.receive, reader.send)
     assert source.closed.is_set()
@@ -97,8 +97,8 @@ async def test_who_takes_nothing_is_left() -> None:
 
 
 @pytest.mark.parametrize("parts", [1, 3])
-async def test_an_answer_that_the_store_cannot_end_does_not_look_whole(parts: int) -> None:
-    """What came before is sent, the end is not: the server then breaks the connection off."""
+async def test_an_answer_that_the_store_cannot_finish_is_visibly_incomplete(parts: int) -> None:
+    """The earlier parts are sent, the end is not: the server then breaks the connection."""
     source, reader = Source(parts, fails=True), Reader(1_000)
     await (await begun(source))(SCOPE, reader.receive, reader.send)
     assert reader.body() == PART * parts

@@ -1,4 +1,4 @@
-"""Readings as CSV, line protocol and Arrow: read back they are the same."""
+"""Tests of CSV, line protocol and Arrow: the written readings can be read back unchanged."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ values: dict[MetricType, st.SearchStrategy[Any]] = {
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[SeriesHistory]:
-    """Some series with their readings, in order of time."""
+    """Return some series with their readings, in order of time."""
     parts = []
     for id in range(draw(st.integers(1, 4))):
         type: MetricType = draw(st.sampled_from(sorted(values)))
@@ -70,7 +70,7 @@ def rows_of(parts: list[SeriesHistory]) -> list[tuple[Series, int, Any]]:
 @given(histories(), st.sampled_from(ZONES))
 @settings(max_examples=60)
 def test_csv_is_read_back_the_same(parts: list[SeriesHistory], zone: str) -> None:
-    """Every value, to the last digit; the time column is the same moment in the zone."""
+    """Every value is exact; the time column is the same moment in the zone."""
     layout = Layout([part.series for part in parts], zone=zone)
     text = written(CsvWriter(layout), layout, parts).decode()
     found = list(csv.DictReader(io.StringIO(text, newline="")))
@@ -93,7 +93,7 @@ def test_csv_is_read_back_the_same(parts: list[SeriesHistory], zone: str) -> Non
 @given(histories())
 @settings(max_examples=60)
 def test_arrow_is_read_back_the_same_and_becomes_the_other_formats(parts: list[SeriesHistory]) -> None:
-    """A record batch of an export gives the same rows of CSV as the readings that it was made of."""
+    """A record batch of an export has the same CSV rows as the original readings."""
     parts = [part for part in parts if len(part.times_ns)]
     layout = Layout([part.series for part in parts], zone="Asia/Kolkata")
     stream = pa.ipc.open_stream(written(ArrowWriter(layout), layout, parts))
@@ -108,7 +108,7 @@ def test_arrow_is_read_back_the_same_and_becomes_the_other_formats(parts: list[S
 @given(histories())
 @settings(max_examples=60)
 def test_line_protocol_is_read_back_the_same(parts: list[SeriesHistory]) -> None:
-    """A line a reading, with the metric as its field."""
+    """Each reading has a line, with the metric as its field."""
     layout = Layout([part.series for part in parts])
     for part in parts:
         table = layout.table(part)
@@ -127,7 +127,7 @@ def test_line_protocol_is_read_back_the_same(parts: list[SeriesHistory]) -> None
 
 
 def shown(time_ns: int, zone: str) -> str:
-    """By Python's own time zones. Its years end at 9999, so nothing here is beyond them."""
+    """Return the expected text, made with Python's time zones. Python's years end at 9999, after all times here."""
     seconds, fraction = divmod(time_ns, 1_000_000_000)
     local = datetime.fromtimestamp(0, ZoneInfo("UTC")) + timedelta(seconds=seconds)
     text = local.astimezone(ZoneInfo(zone)).isoformat()
@@ -136,8 +136,8 @@ def shown(time_ns: int, zone: str) -> str:
     return f"{text[:split]}.{fraction:09d}{text[split:]}"
 
 
-def test_rows_of_all_series_are_told_in_order_of_time() -> None:
-    """Those of one time in order of series."""
+def test_rows_of_all_series_are_in_order_of_time() -> None:
+    """Rows of one time are in order of series."""
     a, b = Series(7, "a", "x", "integer"), Series(3, "b", "y", "boolean")
     layout = Layout([a, b])
     parts = [
@@ -150,7 +150,7 @@ def test_rows_of_all_series_are_told_in_order_of_time() -> None:
     ]  # fmt: skip
 
 
-def test_a_metric_that_line_protocol_cannot_name_is_told() -> None:
-    """It would run into the equals sign."""
+def test_a_metric_that_line_protocol_cannot_name_is_an_error() -> None:
+    """Its backslash would escape the equals sign."""
     with pytest.raises(ValueError, match="ends in a backslash: leave it out"):
         LineWriter(Layout([Series(1, "a", "x\\", "float")]))

@@ -1,4 +1,4 @@
-"""Cutting an agent's stream into frames changes nothing but its cost: it is held to what websockets makes of it."""
+"""Tests of the direct WebSocket: it delivers what websockets alone would, and uvicorn has the internals it uses."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from uvicorn.config import Config
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 from websockets.frames import Close, Frame, Opcode
 from websockets.server import ServerProtocol
 
-from hub.http.websocket import DirectWebSocket, frame_end, split_messages
+from hub.http.websocket import DirectWebSocket, TimedHttp, frame_end, split_messages
 
 LIMIT = 70_000
 """Above 65,535, where a length takes eight bytes."""
@@ -26,7 +27,7 @@ HANDSHAKE = (
 
 
 class Wire(asyncio.Transport):
-    """A connection that keeps what is written to it."""
+    """A transport that records the written bytes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,8 +50,8 @@ class Wire(asyncio.Transport):
     def resume_reading(self) -> None: ...
 
 
-class Read(NamedTuple):
-    """What came of a stream."""
+class Received(NamedTuple):
+    """The result of a stream."""
 
     messages: list[tuple[bytes, bool]]
     written: bytes
@@ -58,8 +59,8 @@ class Read(NamedTuple):
     ended: list[Any]
 
 
-async def read(chunks: list[bytes], *, cuts: bool, refuse: int | None = None, early: bytes = b"") -> Read:
-    """Gives the chunks to a connection whose application takes messages, and refuses the one of number `refuse`."""
+async def read(chunks: list[bytes], *, splits: bool, refuse: int | None = None, early: bytes = b"") -> Received:
+    """Pass chunks to a connection. Its application records messages and refuses the one with the number `refuse`."""
     accepted = asyncio.Event()
     ended: list[Any] = []
     messages: list[tuple[bytes, bool]] = []
@@ -68,12 +69,12 @@ async def read(chunks: list[bytes], *, cuts: bool, refuse: int | None = None, ea
         direct = scope["extensions"]["telemetry.direct"]
         assert (await receive())["type"] == "websocket.connect"
 
-        def take(payload: bytes, is_text: bool) -> None:
+        def record(payload: bytes, is_text: bool) -> None:
             messages.append((payload, is_text))
             if len(messages) == refuse:
                 direct.refuse_text()
 
-        direct.attach(take)
+        direct.attach(record)
         await send({"type": "websocket.accept"})
         accepted.set()
         ended.append(await receive())
@@ -87,7 +88,7 @@ async def read(chunks: list[bytes], *, cuts: bool, refuse: int | None = None, ea
     connection.data_received(HANDSHAKE)
     if early:
         connection.data_received(early)
-    connection._splits = connection._splits and cuts
+    connection._splits = connection._splits and splits
     await accepted.wait()
     begin = len(wire.written)
     for chunk in chunks:
@@ -96,11 +97,11 @@ async def read(chunks: list[bytes], *, cuts: bool, refuse: int | None = None, ea
     closed = wire.closing
     connection.connection_lost(None)
     await asyncio.gather(*connection.tasks)
-    return Read(messages, wire.written[begin:], closed, ended)
+    return Received(messages, wire.written[begin:], closed, ended)
 
 
 def masked(opcode: Opcode, payload: bytes, *, fin: bool = True) -> bytes:
-    """A frame as agents send them."""
+    """Return a frame in the form that agents send."""
     return Frame(opcode, payload, fin).serialize(mask=True)
 
 
@@ -132,7 +133,7 @@ frames = st.lists(st.one_of(data_frames, data_frames, control_frames, fragmented
 
 @st.composite
 def streams(draw: st.DrawFn) -> tuple[list[bytes], list[bytes]]:
-    """A stream frame by frame, and as the network may deliver it."""
+    """Return a stream in frames, and in the chunks that a network may deliver."""
     parts = draw(frames)
     whole = b"".join(parts)
     places = sorted(draw(st.lists(st.integers(0, len(whole)), max_size=8)))
@@ -140,39 +141,39 @@ def streams(draw: st.DrawFn) -> tuple[list[bytes], list[bytes]]:
 
 
 @given(streams(), st.one_of(st.none(), st.integers(1, 3)))
-def test_the_same_comes_of_a_stream(stream: tuple[list[bytes], list[bytes]], refuse: int | None) -> None:
-    """Messages, answers and the end are those of websockets reading frame by frame, however the network cuts it."""
+def test_a_split_stream_has_the_same_result(stream: tuple[list[bytes], list[bytes]], refuse: int | None) -> None:
+    """Messages, answers and the end are those of websockets, in whatever chunks the network delivers the stream."""
     parts, chunks = stream
-    cut = asyncio.run(read(chunks, cuts=True, refuse=refuse))
-    assert cut == asyncio.run(read(parts, cuts=False, refuse=refuse))
+    cut = asyncio.run(read(chunks, splits=True, refuse=refuse))
+    assert cut == asyncio.run(read(parts, splits=False, refuse=refuse))
 
 
 @given(st.integers(1, 20), st.binary(max_size=12))
-def test_what_comes_before_the_answer_to_the_handshake_is_read_by_websockets(early: int, payload: bytes) -> None:
-    """It may end within a frame: cutting would begin in the middle of one."""
+def test_bytes_before_the_answered_handshake_are_read_by_websockets(early: int, payload: bytes) -> None:
+    """They may end within a frame, and splitting would begin in the middle of it."""
     stream = masked(Opcode.BINARY, payload) * 3
-    taken = asyncio.run(read([stream[early:]], cuts=True, early=stream[:early]))
-    assert taken == asyncio.run(read([stream[early:]], cuts=False, early=stream[:early]))
+    taken = asyncio.run(read([stream[early:]], splits=True, early=stream[:early]))
+    assert taken == asyncio.run(read([stream[early:]], splits=False, early=stream[:early]))
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65_535, 65_536])
-def test_a_frame_ends_where_its_header_says(size: int) -> None:
-    """Also where only a part of the header is there: then the end is no further than it is."""
+def test_the_header_determines_the_end_of_a_frame(size: int) -> None:
+    """With an incomplete header, the result is not beyond the real end."""
     frame = masked(Opcode.BINARY, bytes(size))
     assert frame_end(frame, 0, LIMIT) == len(frame)
     for part in range(min(14, len(frame))):
         assert part < frame_end(frame[:part], 0, LIMIT) <= len(frame)
 
 
-def test_messages_are_taken_until_something_else_comes() -> None:
-    """The rest begins exactly there."""
+def test_messages_are_split_up_to_the_first_other_frame() -> None:
+    """The rest begins exactly with that frame."""
     ordinary = masked(Opcode.TEXT, b"a") + masked(Opcode.BINARY, b"")
     for rest in (masked(Opcode.PING, b""), masked(Opcode.TEXT, b"half", fin=False), masked(Opcode.TEXT, b"cut")[:-1]):
         assert split_messages(ordinary + rest, 0, LIMIT) == ([(b"a", True), (b"", False)], len(ordinary))
 
 
-async def test_messages_do_not_pass_websockets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The shorter way is in use, also after frames that are not for it."""
+async def test_messages_bypass_websockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also messages after frames that only websockets can read."""
     passed: list[bytes] = []
     receive = ServerProtocol.receive_data
 
@@ -182,7 +183,33 @@ async def test_messages_do_not_pass_websockets(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(ServerProtocol, "receive_data", watch)
     others = masked(Opcode.PING, b"") + masked(Opcode.TEXT, b"a", fin=False) + masked(Opcode.CONT, b"b")
-    taken = await read([masked(Opcode.TEXT, b"x") + others, masked(Opcode.TEXT, b"y") * 2], cuts=True)
+    taken = await read([masked(Opcode.TEXT, b"x") + others, masked(Opcode.TEXT, b"y") * 2], splits=True)
     assert taken.messages == [(b"x", True), (b"ab", True), (b"y", True), (b"y", True)]
     assert passed[0].startswith(b"GET")
     assert b"".join(passed[1:]) == others
+
+
+INTERNALS = (
+    *("close_sent", "config", "conn", "curr_msg_data_type", "data_received", "disconnected", "frames"),
+    *("handle_connect", "handle_parser_exception", "handle_ping", "handshake_complete", "handshake_initiated"),
+    *("read_paused", "send_receive_event_to_app", "transport", "writable"),
+)
+HTTP_INTERNALS = ("conn", "connection_lost", "connection_made", "data_received", "loop", "transport")
+
+
+def test_uvicorn_has_the_internals_that_the_module_uses() -> None:
+    """A version of uvicorn that renames one of them fails here, and not under load."""
+
+    async def connect() -> tuple[set[str], set[str]]:
+        config = Config(app=lambda: None, ws_max_size=LIMIT)
+        config.load()
+        socket = DirectWebSocket(config, ServerState(), {})
+        socket.connection_made(Wire())
+        http = TimedHttp(config, ServerState(), {}, patience_s=1)
+        names = {name for name in INTERNALS if not hasattr(socket, name)}
+        return names, {name for name in HTTP_INTERNALS if not hasattr(http, name)}
+
+    assert asyncio.run(connect()) == (set(), set())
+    assert issubclass(DirectWebSocket, WebSocketsSansIOProtocol)
+    for method in ("handle_connect", "send_receive_event_to_app", "handle_ping", "data_received"):
+        assert method in vars(WebSocketsSansIOProtocol), f"uvicorn no longer calls {method}"

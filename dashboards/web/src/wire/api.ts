@@ -188,7 +188,7 @@ export interface components {
             lost_batches: number;
             moved: number;
         };
-        /** @description Where every batch and reading is. */
+        /** @description The accounting: the place of every batch and reading. */
         FlowDetails: {
             journal: components["schemas"]["JournalDetails"];
             consumers: components["schemas"]["ConsumerDetails"][];
@@ -363,7 +363,7 @@ export interface components {
             shortened: boolean;
             advice: string;
         };
-        /** @description Whether the hub can do its work, and by part what prevents it. */
+        /** @description The readiness of the hub, and by part what prevents its work. */
         Readiness: {
             ready: boolean;
             problems: {
