@@ -19,7 +19,7 @@ from websockets.typing import Subprotocol
 
 from agent_client.endpoint import SUBPROTOCOLS, Endpoint
 from agent_client.reconnect import FIRST_DELAY_MS, MAX_DELAY_MS, Ending, delay_ms
-from agent_client.session import ClientSession, Outbox, OutboxUnavailable
+from agent_client.session import ClientSession, DeviceOutbox, OutboxUnavailable
 from wire.errors import CLOSE_FOR_CODE, Close, WireError
 
 MAX_HUB_MESSAGE_BYTES = 64 * 1024
@@ -113,7 +113,7 @@ class Client:
     def __init__(
         self,
         endpoint: Endpoint,
-        outbox: Outbox,
+        outbox: DeviceOutbox,
         *,
         name: str,
         on_change: Callable[[], None] = lambda: None,

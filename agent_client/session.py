@@ -43,7 +43,7 @@ class OutboxUnavailable(Exception):
     """The outbox cannot be read at the moment. The client reconnects later."""
 
 
-class Outbox(Protocol):
+class DeviceOutbox(Protocol):
     """Numbered batches of one device that wait for acknowledgement: the spool of an agent, or the batches of a file."""
 
     @property
@@ -87,7 +87,7 @@ class ClientSession:
     """The messages of one connection. Call `open` once, then `run` once."""
 
     def __init__(
-        self, connection: ClientConnection, outbox: Outbox, *, format: Format, time_ns: Callable[[], int]
+        self, connection: ClientConnection, outbox: DeviceOutbox, *, format: Format, time_ns: Callable[[], int]
     ) -> None:
         self._connection = connection
         self._outbox = outbox

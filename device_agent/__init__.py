@@ -1,4 +1,4 @@
-"""The device's side: source → spool → uplink. Usable as a library:
+"""The agent of a device: source → spool → uplink. Usable as a library:
 
 async with Agent("ws://127.0.0.1:8600", device="boiler-1", token=token, spool="boiler.spool") as agent:
     await agent.send({"temperature": 21.5})
@@ -7,7 +7,7 @@ async with Agent("ws://127.0.0.1:8600", device="boiler-1", token=token, spool="b
 from __future__ import annotations
 
 from agent_client.client import ConnectionState, Surroundings
-from device_agent.agent import Agent, Counts
+from device_agent.agent import Agent, AgentCounts, AgentOptions
 from device_agent.errors import AgentError, ReadingError, SpoolError, SpoolFailed, UplinkStopped
 from device_agent.spool import MemorySpool, Spool, SqliteSpool
 from device_agent.uplink import Count
@@ -15,10 +15,11 @@ from wire.model import Metric, Value
 
 __all__ = [
     "Agent",
+    "AgentCounts",
     "AgentError",
+    "AgentOptions",
     "ConnectionState",
     "Count",
-    "Counts",
     "MemorySpool",
     "Metric",
     "ReadingError",

@@ -1,12 +1,12 @@
-"""The agent as a library: readings in, and they are on disk; then they arrive, whatever happens to the connection.
+"""The agent as a library: it stores readings on disk, and delivers them however often the connection breaks.
 
     async with Agent("ws://127.0.0.1:8600", device="boiler-1", token=token, spool="boiler.spool") as agent:
         await agent.send({"temperature": 21.5})
 
-How readings become batches is the caller's choice, because a batch is the unit of acknowledgement and of durability:
-`send` makes one of each call and returns when it is in the spool; calls made at the same time share one fsync.
-`send_rows` and `send_columns` make one of many rows. `collect` returns at once and gathers rows for at most `flush_ms`:
-fewer fsyncs and smaller frames for a fast sensor, at the price of that much when the machine fails.
+The caller chooses how readings become batches, because a batch is the unit of acknowledgement and of durability. `send`
+makes a batch of each call and returns when it is in the spool; concurrent calls share one fsync. `send_rows` and
+`send_columns` make one batch of many rows. `collect` returns at once and gathers rows for at most `flush_ms`: a fast
+sensor needs fewer fsyncs and smaller frames, and loses that much when the machine fails.
 """
 
 from __future__ import annotations
@@ -23,13 +23,12 @@ import msgspec
 
 from agent_client.client import ConnectionState, Surroundings
 from agent_client.endpoint import AddressError, Endpoint, device_url
-from device_agent.batch import Columns, columns_of_rows
-from device_agent.catalogue import Catalogue, check_time
-from device_agent.collector import FLUSH_MS, Collector, Row
+from device_agent.batch import ReadingColumns, columns_of_rows
+from device_agent.catalogue import MetricCatalogue, check_time
 from device_agent.errors import AgentError, ReadingError, SpoolError
-from device_agent.intake import Intake
 from device_agent.spool import MemorySpool, Spool, SqliteSpool
-from device_agent.uplink import Count, Identity, Uplink
+from device_agent.spool_writer import FLUSH_MS, CollectedRow, Collector, SpoolWriter
+from device_agent.uplink import Count, DeviceInfo, Uplink
 from wire import device as messages
 from wire.codec import Format
 from wire.errors import Code
@@ -37,7 +36,7 @@ from wire.limits import MAX_BATCH_BYTES
 from wire.model import DeviceId, Metric, Value
 
 DRAIN_SECONDS = 5.0
-"""How long leaving an agent waits for acknowledgements; what is left stays in a durable spool."""
+"""How long leaving an agent waits for acknowledgements; the rest stays in a durable spool."""
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +52,7 @@ AGENT_NAME = _agent_name()
 """Name of this software in the hello and in the User-Agent header."""
 
 
-class Counts(NamedTuple):
+class AgentCounts(NamedTuple):
     """What happened since the agent was opened.
 
     `sent` was stored in the spool by this agent. `acknowledged` was sent from here and is durable in the hub, batches
@@ -71,17 +70,30 @@ class Counts(NamedTuple):
     connections: int
 
 
+class AgentOptions(NamedTuple):
+    """Details that rarely differ from their defaults.
+
+    `format` encodes the readings. `flush_ms` is how long `collect` holds a row. `when_full` applies when the spool is
+    full: "drop" its oldest batches, which are declared lost, or "wait" until there is room. `proxy` is a proxy's URL.
+    """
+
+    format: Format = "msgpack"
+    flush_ms: int = FLUSH_MS
+    when_full: Literal["drop", "wait"] = "drop"
+    proxy: str | None = None
+
+
 class Agent:
-    """One device's agent, an async context manager. All methods belong to one event loop.
+    """The agent of one device, an async context manager. All methods belong to one event loop.
 
-    `url` is the hub's (ws, wss, http or https). `spool` is a path of a durable spool, a spool, or None for one in
-    memory. `metrics` declares types, units and descriptions; what is not declared is a float, boolean or string by its
-    first value. `when_full` says what happens when the spool is full: "drop" its oldest batches, which the hub is told,
-    or "wait" until there is room. `on_ack` is called with the highest acknowledged number, `on_reject` with each batch
-    that the hub put in quarantine. Raises AgentError for bad arguments; entering raises SpoolError and ReadingError.
+    `url` is the hub's address (ws, wss, http or https). `spool` is the path of a durable spool, a spool, or None for a
+    spool in memory. `metrics` declares types, units and descriptions; the first value of an undeclared metric makes it
+    a float, boolean or string. `on_ack` is called with the highest acknowledged number, `on_reject` with each batch
+    that the hub put in quarantine. Raises AgentError for invalid arguments; entering raises SpoolError and
+    ReadingError.
 
-    Leaving writes what was collected, waits for acknowledgements for at most `drain_seconds` (not at all when a durable
-    spool has no connection), and raises what stopped the uplink, if anything did and nobody was told yet.
+    Leaving writes collected rows and waits for acknowledgements for at most `drain_seconds` (not at all when a durable
+    spool has no connection). It raises the error that stopped the uplink unless a method has raised it already.
     """
 
     def __init__(
@@ -93,22 +105,20 @@ class Agent:
         spool: Spool | str | Path | None = None,
         metrics: Iterable[Metric] = (),
         tags: Mapping[str, str] | None = None,
-        format: Format = "msgpack",
-        flush_ms: int = FLUSH_MS,
         drain_seconds: float = DRAIN_SECONDS,
-        when_full: Literal["drop", "wait"] = "drop",
-        proxy: str | None = None,
         on_ack: Callable[[int], None] | None = None,
         on_reject: Callable[[messages.Reject], None] | None = None,
         surroundings: Surroundings | None = None,
+        options: AgentOptions | None = None,
     ) -> None:
+        options = options or AgentOptions()
         try:
             self.device = msgspec.convert(device, DeviceId)
             tags = msgspec.convert(dict(tags or {}), messages.Tags)
         except msgspec.ValidationError as error:
             raise AgentError(f"the device {device!r} and its tags {tags!r} are not valid: {error}") from None
         try:
-            endpoint = Endpoint(device_url(url), token, format, proxy)
+            endpoint = Endpoint(device_url(url), token, options.format, options.proxy)
         except AddressError as error:
             raise AgentError(str(error)) from None
         self.spool: Spool = _spool_at(spool, device)
@@ -117,22 +127,25 @@ class Agent:
         self._surroundings = surroundings or Surroundings()
         self._uplink = Uplink(
             endpoint,
-            Identity(device, tags, AGENT_NAME),
+            DeviceInfo(device, tags, AGENT_NAME),
             self.spool,
             on_welcome=self._limit_batches,
             on_ack=on_ack,
             on_reject=on_reject,
             surroundings=self._surroundings,
         )
-        self._catalogue = Catalogue()
-        self._intake = Intake(
-            self.spool, self._catalogue, format, when_full=self._wait_room if when_full == "wait" else None
+        self._catalogue = MetricCatalogue()
+        self._writer = SpoolWriter(
+            self.spool,
+            self._catalogue,
+            options.format,
+            when_full=self._wait_room if options.when_full == "wait" else None,
         )
-        self._collector = Collector(self._intake, flush_ms=flush_ms)
+        self._collector = Collector(self._writer, flush_ms=options.flush_ms)
         self._open = False
         self._closing = asyncio.Event()
         self._failure: AgentError | None = None
-        self._failure_told = False
+        self._failure_raised = False
         self._tasks: list[asyncio.Task[None]] = []
         self._resources = AsyncExitStack()
 
@@ -161,21 +174,21 @@ class Agent:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await self._resources.aclose()
-            self._tell_what_is_left()
-        if exc_type is None and self._failure is not None and not self._failure_told:
+            self._report_rest()
+        if exc_type is None and self._failure is not None and not self._failure_raised:
             raise self._failure
 
     @property
     def state(self) -> ConnectionState:
-        """Where the uplink is."""
+        """The state of the connection."""
         return self._uplink.state
 
     @property
-    def counts(self) -> Counts:
-        """What was sent and what became of it."""
+    def counts(self) -> AgentCounts:
+        """How many batches and readings were sent, acknowledged, rejected and lost."""
         tally, lost = self._uplink.tally, self.spool.lost
-        return Counts(
-            self._intake.sent,
+        return AgentCounts(
+            self._writer.sent,
             tally.acknowledged,
             tally.rejected,
             Count(lost.batches, lost.readings),
@@ -185,25 +198,25 @@ class Agent:
         )
 
     def declare(self, metrics: Iterable[Metric]) -> None:
-        """Makes metrics known before their first value, or changes units and descriptions. Raises ReadingError."""
+        """Declare metrics before their first value, or change their units and descriptions. Raises ReadingError."""
         for metric in metrics:
             self._catalogue.declare(metric)
 
     async def send(self, values: Mapping[str, Value], time_ns: int | None = None, *, historical: bool = False) -> int:
-        """One row of values, at a time or now; in the spool when this returns its batch's number.
+        """Store one row of values, of a time or of now, and return the number of its batch.
 
-        What was collected goes before it. A None is no value. `historical` marks backfill. Raises ReadingError,
-        SpoolError, and what stopped the uplink.
+        Collected rows are written before it. None is no value. `historical` marks backfill. Raises ReadingError,
+        SpoolError, and the error that stopped the uplink.
         """
         self._check_open()
         row = self._catalogue.check_row(values)
         time_ns = self._surroundings.time_ns() if time_ns is None else check_time(time_ns)
         if not self._collector.is_empty:
             await self._collector.flush()
-        return await self._intake.put_row(time_ns, row, historical=historical)
+        return await self._writer.put_row(time_ns, row, historical=historical)
 
     async def send_rows(self, rows: Iterable[tuple[int, Mapping[str, Value]]], *, historical: bool = False) -> int:
-        """Rows of (time_ns, values) as one batch, or several where they are many; returns the last one's number.
+        """Store rows of (time_ns, values) as one batch, or several where they are many; return the last number.
 
         All are checked before the first is stored. Raises as send does; a SpoolError can leave the first of several
         batches stored.
@@ -213,37 +226,37 @@ class Agent:
         if not checked:
             raise ReadingError(Code.EMPTY, "", "there is no row")
         await self._collector.flush()
-        return await self._intake.put_columns(columns_of_rows(checked, historical=historical))
+        return await self._writer.put_columns(columns_of_rows(checked, historical=historical))
 
     async def send_columns(
         self, times_ns: Sequence[int], values: Mapping[str, Sequence[Value]], *, historical: bool = False
     ) -> int:
-        """The same from columns: a time per row, and per metric a value per row, None for no value."""
+        """Store columns: a time for each row, and for each metric a value for each row, None for no value."""
         self._check_open()
         times = [check_time(time_ns) for time_ns in times_ns]
         columns = self._catalogue.check_columns(values, len(times))
         await self._collector.flush()
-        return await self._intake.put_columns(Columns(times, columns, historical))
+        return await self._writer.put_columns(ReadingColumns(times, columns, historical))
 
     async def collect(
         self, values: Mapping[str, Value], time_ns: int | None = None, *, historical: bool = False
     ) -> None:
-        """One row for the next batch, which is made after `flush_ms`, with many rows, or by flush().
+        """Add one row to the next batch, which is stored after `flush_ms`, with many rows, or by `flush`.
 
-        Waits only while MAX_COLLECTED_ROWS are there already. Raises as send does.
+        Waits only while MAX_COLLECTED_ROWS are held. Raises the same errors as `send`.
         """
         self._check_open()
         row = self._catalogue.check_row(values)
         time_ns = self._surroundings.time_ns() if time_ns is None else check_time(time_ns)
-        await self._collector.add(Row(time_ns, row, historical))
+        await self._collector.add(CollectedRow(time_ns, row, historical))
 
     async def flush(self) -> None:
-        """Puts what was collected into the spool; it is durable when this returns. Raises SpoolError."""
+        """Store the collected rows; they are durable when this returns. Raises SpoolError."""
         self._check_open()
         await self._collector.flush()
 
     async def drain(self, timeout_s: float | None = None) -> None:
-        """Returns when the hub has acknowledged everything. Raises TimeoutError, SpoolError, and as send does."""
+        """Wait until the hub has acknowledged everything. Raises TimeoutError and the same errors as `send`."""
         await self.flush()
         try:
             async with asyncio.timeout(timeout_s):
@@ -254,21 +267,21 @@ class Agent:
             raise TimeoutError(f"{self.spool.waiting} batches are not acknowledged after {timeout_s} s") from None
 
     async def wait_stopped(self) -> NoReturn:
-        """Raises what stopped the uplink, when something does; for programs that would otherwise wait for a sensor."""
+        """Wait until the uplink stops and raise the reason; for programs that would otherwise wait for a sensor."""
         while self._failure is None:
             await self._uplink.wait_change()
-        self._failure_told = True
+        self._failure_raised = True
         raise self._failure
 
     def _check_open(self) -> None:
         if self._failure is not None:
-            self._failure_told = True
+            self._failure_raised = True
             raise self._failure
         if not self._open:
-            raise AgentError("the agent is not open")
+            raise AgentError("the agent is not open; use it inside `async with`")
 
     async def _wait_room(self, size_bytes: int) -> None:
-        """Waits for acknowledgements to make room, or for the news that none will come."""
+        """Wait until acknowledgements make room, or until none can arrive any more."""
         room = asyncio.create_task(self.spool.wait_room(size_bytes))
         closing = asyncio.create_task(self._closing.wait())
         try:
@@ -277,25 +290,25 @@ class Agent:
             room.cancel()
             closing.cancel()
         if self._closing.is_set():
-            raise SpoolError("the spool is full, and the agent is closed")
+            raise SpoolError("the spool is full and the agent is closed; the batch is not stored")
         self._check_open()
 
     def _fill_catalogue(self) -> None:
-        """What is known from earlier runs, whose types hold, and what is declared now."""
+        """Declare the metrics of earlier runs, whose types stay, and those of this run."""
         self.declare(self.spool.metrics.values())
         self.declare(self._declared)
 
     def _limit_batches(self, max_batch_bytes: int) -> None:
-        self._intake.max_batch_bytes = min(max_batch_bytes, MAX_BATCH_BYTES)
+        self._writer.max_batch_bytes = min(max_batch_bytes, MAX_BATCH_BYTES)
 
     async def _watch(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
             await work()
         except AgentError as error:
             self._failure = self._failure or error
-        except Exception as error:  # noqa: BLE001 - whoever uses the agent is told
-            _log.exception("a defect of the agent stopped it")
-            self._failure = AgentError(f"a defect of the agent stopped it: {error!r}")
+        except Exception as error:  # noqa: BLE001 - the agent's caller gets it
+            _log.exception("agent stopped by a defect")
+            self._failure = AgentError(f"a defect stopped the agent; what is in a durable spool is kept: {error!r}")
         self._uplink.wake()
 
     async def _drain_for(self, seconds: float) -> None:
@@ -309,12 +322,12 @@ class Agent:
             return self._failure is None and self.state in (ConnectionState.CONNECTING, ConnectionState.ONLINE)
         return self._failure is None
 
-    def _tell_what_is_left(self) -> None:
+    def _report_rest(self) -> None:
         waiting = self.spool.waiting
         if waiting and self.spool.durable:
-            _log.info("%d batches stay in the spool and are sent next time", waiting)
+            _log.info("%d batches stay in the spool and are sent by the next run", waiting)
         elif waiting:
-            _log.warning("%d batches were not acknowledged and are lost with their spool, which was in memory", waiting)
+            _log.warning("%d batches were not acknowledged and are lost: their spool was in memory", waiting)
 
 
 def _spool_at(spool: Spool | str | Path | None, device: str) -> Spool:

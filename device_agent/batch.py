@@ -1,4 +1,4 @@
-"""Batches on the device's side: from rows to columns to bytes that are sent under any number without encoding again."""
+"""Batches: rows to columns, and columns to bytes that can be sent under any number without encoding them again."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from wire.device import Column, Times
 from wire.model import Metric, Seq, Value
 
 PACK_FROM_ROWS = 8
-"""Columns of as many rows travel packed. The size is the same either way; below it a list costs the hub less."""
+"""Columns with at least this many rows are packed. The size is the same; below it a list costs the hub less."""
 
 ENVELOPE_BYTES = 80
-"""What a frame needs besides its two columns, at most: the keys, the longest number and the flag, in JSON."""
+"""Most bytes of a frame besides its two columns: the keys, the longest number and the flag, in JSON."""
 
 _ENCODE: dict[Format, Callable[[object], bytes]] = {
     "json": msgspec.json.Encoder().encode,
@@ -24,8 +24,8 @@ _ENCODE: dict[Format, Callable[[object], bytes]] = {
 }
 
 
-class Columns(NamedTuple):
-    """Readings of one device: a time in nanoseconds per row, and per metric a value per row, None for no value."""
+class ReadingColumns(NamedTuple):
+    """Readings in columns: a time in nanoseconds per row, and per metric a value per row, None for no value."""
 
     times: list[int]
     values: dict[str, list[Value]]
@@ -51,7 +51,7 @@ class EncodedBatch(NamedTuple):
 
 
 class _Frame(msgspec.Struct, frozen=True, omit_defaults=True, tag="data"):
-    """wire.device.Data whose columns are encoded already; tests hold the two to the same bytes."""
+    """`wire.device.Data` with encoded columns; a test asserts that both have the same bytes."""
 
     seq: Seq
     time: msgspec.Raw
@@ -60,14 +60,14 @@ class _Frame(msgspec.Struct, frozen=True, omit_defaults=True, tag="data"):
 
 
 def encode_row(time_ns: int, values: Mapping[str, Value], *, historical: bool, format: Format) -> EncodedBatch:
-    """A batch of one row; no value is None."""
+    """Return a batch of one row, in which no value is None."""
     encode = _ENCODE[format]
     columns = {name: (value,) for name, value in values.items()}
     return EncodedBatch(format, historical, len(values), encode((time_ns,)), encode(columns))
 
 
-def encode_batch(columns: Columns, metrics: Mapping[str, Metric], format: Format) -> EncodedBatch:
-    """The columns as bytes: packed in msgpack from PACK_FROM_ROWS rows on, lists otherwise (JSON is to be readable)."""
+def encode_batch(columns: ReadingColumns, metrics: Mapping[str, Metric], format: Format) -> EncodedBatch:
+    """Encode columns: packed in msgpack from PACK_FROM_ROWS rows on, as lists otherwise (JSON stays readable)."""
     encode = _ENCODE[format]
     packed = format == "msgpack" and len(columns.times) >= PACK_FROM_ROWS
     time: Times = pack_times(columns.times) if packed else columns.times
@@ -80,17 +80,17 @@ def encode_batch(columns: Columns, metrics: Mapping[str, Metric], format: Format
 
 
 def encode_frame(seq: int, batch: EncodedBatch) -> bytes:
-    """The data message of this batch under this number, in the batch's own format."""
+    """Return the data message of a batch under this number, in the format of the batch."""
     frame = _Frame(seq, msgspec.Raw(batch.time), msgspec.Raw(batch.values), batch.historical)
     return _ENCODE[batch.format](frame)
 
 
-def decode_batch(batch: EncodedBatch) -> Columns:
-    """The columns of an encoded batch. Raises msgspec.DecodeError for bytes that encode_batch does not make."""
+def decode_batch(batch: EncodedBatch) -> ReadingColumns:
+    """Return the columns of a batch. Raises msgspec.DecodeError for bytes that `encode_batch` does not make."""
     decode = msgspec.json.decode if batch.format == "json" else msgspec.msgpack.decode
     time = decode(batch.time)
     values = decode(batch.values)
-    return Columns(
+    return ReadingColumns(
         unpack_times(time) if isinstance(time, bytes) else time,
         {
             name: cast("list[Value]", unpack_floats(column)) if isinstance(column, bytes) else column
@@ -100,8 +100,8 @@ def decode_batch(batch: EncodedBatch) -> Columns:
     )
 
 
-def columns_of_rows(rows: Sequence[tuple[int, Mapping[str, Value]]], *, historical: bool) -> Columns:
-    """Rows of (time_ns, values) as columns, None where a row has no value of a metric."""
+def columns_of_rows(rows: Sequence[tuple[int, Mapping[str, Value]]], *, historical: bool) -> ReadingColumns:
+    """Return rows of (time_ns, values) as columns, with None where a row has no value of a metric."""
     values: dict[str, list[Value]] = {}
     for position, (_, row) in enumerate(rows):
         for name, value in row.items():
@@ -109,17 +109,19 @@ def columns_of_rows(rows: Sequence[tuple[int, Mapping[str, Value]]], *, historic
             if column is None:
                 column = values[name] = [None] * len(rows)
             column[position] = value
-    return Columns([time_ns for time_ns, _ in rows], values, historical)
+    return ReadingColumns([time_ns for time_ns, _ in rows], values, historical)
 
 
-def split(columns: Columns) -> tuple[Columns, Columns] | None:
-    """Two batches with the same readings: halves of the rows, or of the metrics of a single row; None: indivisible."""
+def split(columns: ReadingColumns) -> tuple[ReadingColumns, ReadingColumns] | None:
+    """Return the readings in two halves: of the rows, or of the metrics of a single row. None: they cannot be split."""
     times, values, historical = columns
     if len(times) > 1:
         middle = len(times) // 2
         halves = (slice(None, middle), slice(middle, None))
         first, second = (
-            Columns(times[part], _without_empty({name: column[part] for name, column in values.items()}), historical)
+            ReadingColumns(
+                times[part], _without_empty({name: column[part] for name, column in values.items()}), historical
+            )
             for part in halves
         )
         return first, second
@@ -127,7 +129,7 @@ def split(columns: Columns) -> tuple[Columns, Columns] | None:
         names = list(values)
         middle = len(names) // 2
         first, second = (
-            Columns(times, {name: values[name] for name in part}, historical)
+            ReadingColumns(times, {name: values[name] for name in part}, historical)
             for part in (names[:middle], names[middle:])
         )
         return first, second
@@ -135,11 +137,11 @@ def split(columns: Columns) -> tuple[Columns, Columns] | None:
 
 
 def encode_within(
-    columns: Columns, metrics: Mapping[str, Metric], format: Format, *, max_bytes: int, max_rows: int
+    columns: ReadingColumns, metrics: Mapping[str, Metric], format: Format, *, max_bytes: int, max_rows: int
 ) -> list[EncodedBatch]:
-    """The readings in as many batches as the bounds ask for, in order; a single value over the bound is left out.
+    """Return the readings in as many batches as the bounds require, in order; a value above the bound is left out.
 
-    No frame is larger than `max_bytes`. A single value can only be over it when a hub's bound is below
+    No frame is larger than `max_bytes`. A single value can be above it only when the bound of a hub is below
     MAX_STRING_VALUE_BYTES.
     """
     if not columns.values:

@@ -1,8 +1,7 @@
-"""The metrics of one device, and the check that every reading passes before it reaches the spool.
+"""The metrics of one device, and the validation of every reading before it reaches the spool.
 
-What the hub would refuse is refused here, where the caller still has it in hand. A metric that nobody declared gets the
-type of its first value; int and float are both "float", so that a sensor whose first value happens to be 20 can say
-20.5 next.
+A reading that the hub would reject is rejected here, while the caller still has it. An undeclared metric gets the type
+of its first value. Both int and float become "float": a sensor whose first value is 20 can report 20.5 next.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ from wire.errors import Code
 from wire.model import Metric, MetricType, Value
 
 
-class Catalogue:
-    """The known metrics by name. `revision` grows with each change, so that a change is noticed without comparing."""
+class MetricCatalogue:
+    """The known metrics by name. `revision` grows with each change."""
 
     def __init__(self, metrics: Iterable[Metric] = ()) -> None:
         self._metrics: dict[str, Metric] = {}
@@ -36,9 +35,9 @@ class Catalogue:
         return self._metrics
 
     def declare(self, metric: Metric) -> None:
-        """Makes a metric known, or changes its unit and description.
+        """Add a metric, or change its unit and description.
 
-        Raises ReadingError when it is not a valid metric, changes a type, or is one too many (MAX_METRICS).
+        Raises ReadingError when it is invalid, changes a type, or exceeds MAX_METRICS.
         """
         known = self._metrics.get(metric.name)
         if known == metric:
@@ -51,13 +50,15 @@ class Catalogue:
             _check_definition(metric)
             if known.type != metric.type:
                 raise ReadingError(
-                    Code.TYPE_CONFLICT, metric.name, f"declared as {metric.type}, but it is known as {known.type}"
+                    Code.TYPE_CONFLICT,
+                    metric.name,
+                    f"declared as {metric.type}, but it was {known.type} before",
                 )
         self._metrics[metric.name] = metric
         self.revision += 1
 
     def check_row(self, values: Mapping[str, Value]) -> dict[str, Value]:
-        """The values of one time as they travel, without those that are None. Raises ReadingError."""
+        """Return the values of one time as they are sent, without None. Raises ReadingError."""
         row: dict[str, Value] = {}
         fresh: list[Metric] = []
         metrics = self._metrics
@@ -73,13 +74,13 @@ class Catalogue:
             else:
                 row[name] = _checked(metric, value)
         if not row:
-            raise ReadingError(Code.EMPTY, "", "there is no value in it")
+            raise ReadingError(Code.EMPTY, "", "it contains no value")
         for metric in fresh:
             self.declare(metric)
         return row
 
     def check_columns(self, values: Mapping[str, Sequence[Value]], rows: int) -> dict[str, list[Value]]:
-        """The value columns of a batch as they travel; a column without any value is left out. Raises ReadingError."""
+        """Return the columns of a batch as they are sent, without columns that have no value. Raises ReadingError."""
         columns: dict[str, list[Value]] = {}
         fresh: list[Metric] = []
         for name, given in values.items():
@@ -97,14 +98,14 @@ class Catalogue:
                 column = [None if value is None else _checked(metric, value) for value in column]
             columns[name] = column
         if not columns:
-            raise ReadingError(Code.EMPTY, "", "there is no value in it")
+            raise ReadingError(Code.EMPTY, "", "it contains no value")
         for metric in fresh:
             self.declare(metric)
         return columns
 
 
 def check_time(time_ns: Any) -> int:
-    """The time, when it is nanoseconds between 1970 and 2262. Raises ReadingError."""
+    """Return the time if it is in nanoseconds between 1970 and 2262. Raises ReadingError."""
     if not _is_number(time_ns, Integral):
         raise ReadingError(Code.WRONG_TYPE, "", f"a time is an integer of nanoseconds, not {type(time_ns).__name__}")
     if not 0 <= time_ns <= limits.MAX_TIME_NS:
@@ -114,7 +115,7 @@ def check_time(time_ns: Any) -> int:
 
 def _check_definition(metric: Metric) -> None:
     try:
-        # A struct's constructor checks nothing; decoding does.
+        # The constructor of a struct validates nothing; decoding does.
         msgspec.convert(msgspec.to_builtins(metric), Metric)
         for text in (metric.name, metric.unit, metric.description):
             text.encode()
@@ -123,7 +124,7 @@ def _check_definition(metric: Metric) -> None:
 
 
 def _infer(name: str, value: object) -> Metric:
-    """The metric that a first value makes."""
+    """Return the metric for a first value."""
     metric = Metric(name, _type_of(name, value))
     _check_definition(metric)
     return metric
@@ -141,7 +142,7 @@ def _type_of(name: str, value: object) -> MetricType:
 
 
 def _checked(metric: Metric, value: object) -> Value:
-    """The value as its metric's type. Raises ReadingError."""
+    """Return the value in the type of its metric. Raises ReadingError."""
     match metric.type:
         case "boolean" if isinstance(value, bool):
             return value
@@ -155,12 +156,12 @@ def _checked(metric: Metric, value: object) -> Value:
 
 
 def _are_finite_floats(column: list[Any]) -> bool:
-    """Whether nothing in it needs a look of its own; the usual case, at a tenth of the cost."""
+    """Return whether no value needs its own check; this usual case costs a tenth."""
     return set(map(type, column)) <= {float, NoneType} and all(isfinite(value) for value in column if value is not None)
 
 
 def _is_number(value: object, kind: type[Integral] | type[Real]) -> bool:
-    """Whether it is, or registers itself as, such a number, as numpy's scalars do; a boolean is none."""
+    """Return whether it is such a number, or is registered as one like numpy's scalars. A boolean is not."""
     return isinstance(value, kind) and not isinstance(value, bool)
 
 
@@ -186,9 +187,9 @@ def _string(metric: Metric, value: str) -> str:
     try:
         size = len(value.encode())
     except UnicodeEncodeError:
-        message = "the string holds a lone surrogate, which is not Unicode text"
+        message = "the string contains a lone surrogate, which is not Unicode text"
         raise ReadingError(Code.BAD_MESSAGE, metric.name, message) from None
     if size > limits.MAX_STRING_VALUE_BYTES:
-        message = f"a string of {size} bytes; at most {limits.MAX_STRING_VALUE_BYTES} are taken"
+        message = f"a string of {size} bytes; the limit is {limits.MAX_STRING_VALUE_BYTES}"
         raise ReadingError(Code.OUT_OF_RANGE, metric.name, message)
     return str(value)

@@ -1,4 +1,4 @@
-"""What an agent raises: one small tree; outside libraries' errors are translated where they arise."""
+"""Errors of an agent. Errors of other libraries are translated where they occur."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from wire.errors import Code
 
 
 class AgentError(Exception):
-    """Anything that an agent could not do."""
+    """Base of all errors of an agent."""
 
 
 class ReadingError(AgentError):
-    """A reading that the hub would refuse; nothing of the call reached the spool.
+    """A reading that the hub would reject; nothing of the call reached the spool.
 
-    `code` is the hub's own code for it (wire.errors.Code), `metric` the metric's name.
+    `code` is the hub's code for it (wire.errors.Code), `metric` the metric's name.
     """
 
     def __init__(self, code: Code, metric: str, message: str) -> None:
@@ -22,17 +22,17 @@ class ReadingError(AgentError):
 
 
 class SpoolError(AgentError):
-    """The spool cannot be opened, read or written; the message says why. Nothing of the call is stored."""
+    """The spool cannot be opened, read or written; the message has the reason. Nothing of the call is stored."""
 
 
 class SpoolFailed(SpoolError):
-    """The disk failed under the spool: it takes nothing more until it is opened again."""
+    """The disk of the spool failed: it stores nothing until it is opened again."""
 
 
 class UplinkStopped(AgentError):
-    """The connection ended in a way that coming back would only repeat, for example superseded by another agent.
+    """The connection ended for a reason that reconnecting would repeat, for example another agent of the device.
 
-    `code` is the hub's reason, None where it gave none.
+    `code` is the hub's reason, None if it gave none.
     """
 
     def __init__(self, message: str, code: Code | None = None) -> None:

@@ -15,7 +15,7 @@ from agent_client.reconnect import Ending
 from agent_client.session import Frame, OutboxUnavailable
 from device_agent.batch import decode_batch, encode_batch, encode_frame, encode_within
 from device_agent.errors import SpoolError, SpoolFailed, UplinkStopped
-from device_agent.spool import Entry, Spool, Stored
+from device_agent.spool import Entry, Spool, StoredBatch
 from wire import device, limits
 from wire.codec import Format
 from wire.device_session import AgentDeviceSession
@@ -77,7 +77,7 @@ class Tally:
         self._newest = 0
 
 
-class Identity(NamedTuple):
+class DeviceInfo(NamedTuple):
     """The device's name, tags and software, as the hello reports them."""
 
     device: str
@@ -95,7 +95,7 @@ class SpoolOutbox:
     def __init__(
         self,
         spool: Spool,
-        identity: Identity,
+        identity: DeviceInfo,
         endpoint: Endpoint,
         *,
         on_welcome: Callable[[int], None] | None,
@@ -154,7 +154,7 @@ class SpoolOutbox:
                 await spool.wait(sent)
             elif frames := self._encode(entries, session.max_batch_bytes):
                 return frames
-            elif isinstance(first := entries[0], Stored) and first.seq == session.sent + 1:
+            elif isinstance(first := entries[0], StoredBatch) and first.seq == session.sent + 1:
                 await self._split(first, session.max_batch_bytes)
 
     def transmitted(self, frame: Frame) -> None:
@@ -211,7 +211,7 @@ class SpoolOutbox:
             frames.append(Frame(seq, data, batch.readings))
         return frames
 
-    async def _split(self, stored: Stored, limit: int) -> None:
+    async def _split(self, stored: StoredBatch, limit: int) -> None:
         """Replace a batch that is larger than this hub accepts by several."""
         seq, batch = stored
         parts = encode_within(
@@ -230,7 +230,7 @@ class Uplink:
     def __init__(
         self,
         endpoint: Endpoint,
-        identity: Identity,
+        identity: DeviceInfo,
         spool: Spool,
         *,
         on_welcome: Callable[[int], None] | None = None,

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import psutil
 from rich.console import Console
 
-from device_agent import ConnectionState, Counts
+from device_agent import AgentCounts, ConnectionState
 from device_sim.books import Books, BooksError, read_books, settled_books
 from device_sim.display import Snapshot
 from device_sim.fleet import SimulatedDevice
@@ -278,7 +278,7 @@ def _stopped_by_signals(stop: asyncio.Event) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
-def _batches(counts: Sequence[Counts]) -> Amounts:
+def _batches(counts: Sequence[AgentCounts]) -> Amounts:
     return Amounts(
         sent=sum(each.sent.batches for each in counts),
         acked=sum(each.acknowledged.batches for each in counts),
@@ -287,7 +287,7 @@ def _batches(counts: Sequence[Counts]) -> Amounts:
     )
 
 
-def _readings(counts: Sequence[Counts]) -> Amounts:
+def _readings(counts: Sequence[AgentCounts]) -> Amounts:
     sent = sum(each.sent.readings for each in counts)
     acked = sum(each.acknowledged.readings for each in counts)
     lost = sum(each.lost.readings for each in counts)

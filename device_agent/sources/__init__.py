@@ -1,1 +1,75 @@
-"""Where readings come from. A source has `readings()`, an asynchronous iterator."""
+"""Sources of readings: what a source yields, the schedule of its readings, and its log of repeated problems."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from math import floor
+from typing import NamedTuple, Protocol
+
+from wire.model import Metric, Value
+
+
+class SensorReading(NamedTuple):
+    """Values of one time; `time_ns` None is now. `metrics` defines those that this source yields for the first time."""
+
+    values: Mapping[str, Value]
+    time_ns: int | None = None
+    metrics: tuple[Metric, ...] = ()
+
+
+class Source(Protocol):
+    """A sensor, or a record of one."""
+
+    def readings(self) -> AsyncGenerator[SensorReading, None]:
+        """Yield readings as they arrive; closing the iterator releases the resources of the source."""
+
+
+def next_tick(start: float, period: float, now: float) -> float:
+    """Return the first tick after now. Missed ticks are left out.
+
+    Ticks are multiples of the period after the start, so the schedule does not drift, however long the work takes.
+    """
+    return start + (floor((now - start) / period) + 1) * period
+
+
+async def ticks(period_s: float) -> AsyncIterator[None]:
+    """Yield at once, and then at each tick."""
+    clock = asyncio.get_running_loop().time
+    start = clock()
+    while True:
+        yield
+        await asyncio.sleep(next_tick(start, period_s, clock()) - clock())
+
+
+class RepeatedWarning:
+    """A warning that is logged once while a problem repeats, and once more, with the count, when it is over.
+
+    The problem is over after `quiet` successes in a row. `total` counts all its occurrences.
+    """
+
+    def __init__(self, log: logging.Logger, event: str, *, quiet: int = 1) -> None:
+        self.total = 0
+        self._log = log
+        self._event = event
+        self._quiet = quiet
+        self._count = 0
+        self._successes = 0
+
+    def record_failure(self, detail: object, *, times: int = 1) -> None:
+        """Count the problem; log it if it is the first in a row."""
+        if self._count == 0:
+            self._log.warning("%s: %s", self._event, detail)
+        self.total += times
+        self._count += times
+        self._successes = 0
+
+    def record_success(self) -> None:
+        """Count a success; log the end of the problem."""
+        if self._count:
+            self._successes += 1
+            if self._successes >= self._quiet:
+                if self._count > 1:
+                    self._log.info("%s: over, after %d times", self._event, self._count)
+                self._count = 0

@@ -12,9 +12,7 @@ from typing import NamedTuple
 
 import psutil
 
-from device_agent.episode import Episode
-from device_agent.schedule import ticks
-from device_agent.sources.reading import Reading
+from device_agent.sources import RepeatedWarning, SensorReading, ticks
 from wire.model import Metric, MetricType, Value
 
 INTERVAL_SECONDS = 1.0
@@ -23,16 +21,16 @@ INTERVAL_SECONDS = 1.0
 _LOOPBACKS = frozenset({"lo", "lo0"})
 
 _IGNORED_INTERFACES = ("veth", "ifb")
-"""By their beginning: the ends of containers' cables, which come and go with new names."""
+"""Prefixes of the interfaces of containers, whose names change with every start."""
 
 _IGNORED_FILE_SYSTEMS = frozenset({"squashfs", "iso9660", "udf", "cramfs", "erofs"})
-"""Always full by their nature."""
+"""Read-only, so always full."""
 
 _log = logging.getLogger(__name__)
 
 
 class Sample(NamedTuple):
-    """A value and what it is."""
+    """A value and its metric."""
 
     metric: Metric
     value: Value
@@ -44,32 +42,32 @@ class HostSource:
     def __init__(self, *, interval_seconds: float = INTERVAL_SECONDS, include_loopback: bool = False) -> None:
         self._interval_seconds = interval_seconds
         self._ignored = frozenset() if include_loopback else _LOOPBACKS
-        self._rates = Rates()
+        self._rates = CounterRates()
         groups: tuple[Callable[[], Iterable[Sample]], ...] = (
             _cpu, _load, _memory, self._disks, self._networks, _temperatures, _fans, _battery, _system,
         )  # fmt: skip
-        self._groups = [(group, Episode(_log, f"cannot read {group.__name__.strip('_')}")) for group in groups]
+        self._groups = [(group, RepeatedWarning(_log, f"cannot read {group.__name__.strip('_')}")) for group in groups]
         self._known: set[Metric] = set()
 
-    async def readings(self) -> AsyncGenerator[Reading, None]:
-        """Readings for ever. The first has no rates, which need two looks."""
+    async def readings(self) -> AsyncGenerator[SensorReading, None]:
+        """Yield readings without end. The first has no rates, which need two samples."""
         psutil.cpu_percent(percpu=True)  # the first call has nothing to compare with
         async for _ in ticks(self._interval_seconds):
-            # Some of psutil reads many files, and a disk can take its time to say how full it is.
+            # psutil reads many files, and a slow disk takes long to report its use.
             yield await asyncio.to_thread(self.sample)
 
-    def sample(self) -> Reading:
-        """What the sensors say now; a sensor that cannot be read is left out."""
+    def sample(self) -> SensorReading:
+        """Return the current values; a sensor that cannot be read is left out."""
         self._rates.now = time.monotonic()
         time_ns = time.time_ns()
         values: dict[str, Value] = {}
         fresh: list[Metric] = []
-        for group, episode in self._groups:
+        for group, warning in self._groups:
             try:
                 samples = list(group())
-                episode.fine()
+                warning.record_success()
             except (psutil.Error, OSError, AttributeError, NotImplementedError) as error:
-                episode.trouble(error)  # AttributeError: psutil has not every function on every system
+                warning.record_failure(error)  # AttributeError: psutil lacks functions on some systems
                 continue
             for metric, value in samples:
                 if value is not None and metric.name not in values:
@@ -77,11 +75,11 @@ class HostSource:
                     if metric not in self._known:
                         self._known.add(metric)
                         fresh.append(metric)
-        return Reading(values, time_ns, tuple(fresh))
+        return SensorReading(values, time_ns, tuple(fresh))
 
     def _disks(self) -> Iterator[Sample]:
         seen: set[str] = set()
-        for partition in sorted(psutil.disk_partitions(all=False), key=lambda each: len(each.mountpoint)):
+        for partition in sorted(psutil.disk_partitions(all=False), key=lambda partition: len(partition.mountpoint)):
             if partition.device in seen or partition.fstype in _IGNORED_FILE_SYSTEMS:
                 continue
             seen.add(partition.device)
@@ -103,15 +101,15 @@ class HostSource:
                 yield _sample(f"network.{_word(name)}.send_rate", sent, "B/s", f"sent on {name}")
 
 
-class Rates:
-    """Counters per second, between one look and the next. `now` is set before each look, in seconds."""
+class CounterRates:
+    """Rates of counters between two samples. Set `now`, in seconds, before each sample."""
 
     def __init__(self) -> None:
         self.now = 0.0
         self._before: dict[str, tuple[float, tuple[int, ...]]] = {}
 
     def of(self, what: str, *counters: int) -> tuple[float | None, ...]:
-        """The rates of these counters; None at the first look, and for one that went back (it was reset)."""
+        """Return the rates of these counters; None at the first sample and for a counter that was reset."""
         before = self._before.get(what)
         self._before[what] = self.now, counters
         if before is None or self.now <= before[0]:
@@ -138,7 +136,7 @@ def _memory() -> Iterator[Sample]:
     memory, swap = psutil.virtual_memory(), psutil.swap_memory()
     yield _sample("memory.used_percent", memory.percent, "%", "memory in use")
     yield _sample("memory.used", float(memory.used), "B", "memory in use")
-    yield _sample("memory.available", float(memory.available), "B", "memory that programs could get")
+    yield _sample("memory.available", float(memory.available), "B", "memory available to programs")
     if swap.total:
         yield _sample("swap.used_percent", swap.percent, "%", "swap in use")
 
@@ -159,7 +157,7 @@ def _battery() -> Iterator[Sample]:
     battery = psutil.sensors_battery()
     if battery is not None:
         yield _sample("battery.charge", float(battery.percent), "%", "charge of the battery")
-        yield _sample("battery.plugged_in", battery.power_plugged, "", "whether mains power is there", "boolean")
+        yield _sample("battery.plugged_in", battery.power_plugged, "", "whether mains power is connected", "boolean")
 
 
 def _system() -> Iterator[Sample]:
@@ -176,5 +174,5 @@ def _sensor_name(kind: str, chip: str, label: str, number: int) -> str:
 
 
 def _word(text: str) -> str:
-    """A part of a metric's name from what a system calls something."""
+    """Return a part of a metric's name made from a name of the system."""
     return re.sub(r"[^\w.+-]+", "_", text.strip().lower()).strip("_")[:40]

@@ -1,7 +1,7 @@
 """A sensor on a serial port that writes lines of JSON objects.
 
-The port may be absent, be pulled and be plugged in again: the source waits for its path, which should be the one under
-/dev/serial/by-id, since that stays the same. Ports of Linux and macOS (a file descriptor that can be waited for).
+The port may be absent, and may be unplugged and plugged in again: the source waits for its path. Prefer the path under
+/dev/serial/by-id, which does not change. Linux and macOS only: the source waits for a file descriptor.
 """
 
 from __future__ import annotations
@@ -12,26 +12,25 @@ from collections.abc import AsyncGenerator
 
 import serial
 
-from device_agent.episode import Episode
-from device_agent.sources.line import BadLine, Framing, parse_line
-from device_agent.sources.reading import Reading
+from device_agent.sources import RepeatedWarning, SensorReading
+from device_agent.sources.lines import BadLine, Framing, parse_line
 
 RETRY_SECONDS = 1.0
-"""Between looks for a port that is not there: soon enough for a hand that plugs it in, and no load."""
+"""Time between attempts to open an absent port: short for the person who plugs it in, and no load."""
 
 READ_BYTES = 4096
-"""Of one read: all that a tty of Linux holds."""
+"""Bytes of one read: the buffer of a Linux tty."""
 
 QUIET_LINES = 100
-"""Good lines in a row after which bad ones are told of again."""
+"""Good lines in a row after which a bad line is logged again."""
 
 _log = logging.getLogger(__name__)
 
 
 class SerialSource:
-    """Readings of the lines that arrive at a port. `bad_lines` counts those that were none.
+    """The readings that arrive at a port. `bad_lines` counts lines that are not readings.
 
-    `dtr` False leaves the line that resets an Arduino alone; there are devices that send nothing then.
+    `dtr` False does not set the line that resets an Arduino; some devices send nothing then.
     """
 
     def __init__(
@@ -41,24 +40,24 @@ class SerialSource:
         self._baud = baud
         self._dtr = dtr
         self._retry_seconds = retry_seconds
-        self._absence = Episode(_log, f"no connection to {path}")
-        self._bad = Episode(_log, f"{path} sends lines that are not readings", quiet=QUIET_LINES)
+        self._absence = RepeatedWarning(_log, f"no connection to {path}")
+        self._bad = RepeatedWarning(_log, f"{path} sends lines that are not readings", quiet=QUIET_LINES)
 
     @property
     def bad_lines(self) -> int:
-        """Lines so far that were not readings, the first one after opening not counted."""
+        """How many lines were not readings so far; the first line after opening does not count."""
         return self._bad.total
 
-    async def readings(self) -> AsyncGenerator[Reading, None]:
-        """Readings for ever; nothing while the port is away."""
+    async def readings(self) -> AsyncGenerator[SensorReading, None]:
+        """Yield readings without end, none while the port is absent."""
         while True:
             try:
                 port = await asyncio.to_thread(self._open)
             except (serial.SerialException, OSError, ValueError) as error:
-                self._absence.trouble(error)
+                self._absence.record_failure(error)
                 await asyncio.sleep(self._retry_seconds)
                 continue
-            self._absence.fine()
+            self._absence.record_success()
             _log.info("reading from %s at %d baud", self.path, self._baud)
             framing = Framing()
             is_first = True
@@ -72,7 +71,7 @@ class SerialSource:
                             yield reading
                     self._note_overlong(framing)
             except (serial.SerialException, OSError) as error:
-                self._absence.trouble(error)
+                self._absence.record_failure(error)
             finally:
                 port.close()
 
@@ -83,37 +82,37 @@ class SerialSource:
         port.open()
         return port
 
-    def _parse(self, line: bytes, is_first: bool) -> Reading | None:
+    def _parse(self, line: bytes, is_first: bool) -> SensorReading | None:
         try:
             reading = parse_line(line)
         except BadLine as error:
-            # What arrives first is mostly the end of a line, which is no object by itself; a whole one is taken.
+            # The first line is often incomplete; if it is complete, it is used.
             if not is_first:
-                self._bad.trouble(f"{error} in {line[:60]!r}")
+                self._bad.record_failure(f"{error} in {line[:60]!r}")
             return None
-        self._bad.fine()
+        self._bad.record_success()
         return reading
 
     def _note_overlong(self, framing: Framing) -> None:
         if framing.overlong:
-            self._bad.trouble("a line without an end; is the baud rate right?", times=framing.overlong)
+            self._bad.record_failure("a line without an end; is the baud rate right?", times=framing.overlong)
             framing.overlong = 0
 
 
 async def _readable(descriptor: int) -> None:
-    """Returns when there is something to read, or the device is gone.
+    """Wait until there is something to read, or the device is gone.
 
-    The descriptor is watched only meanwhile: what is readable and not read would wake the loop again and again.
+    The descriptor is watched only meanwhile: unread bytes would wake the event loop without end.
     """
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[None] = loop.create_future()
-    loop.add_reader(descriptor, _set, ready)
+    loop.add_reader(descriptor, _set_ready, ready)
     try:
         await ready
     finally:
         loop.remove_reader(descriptor)
 
 
-def _set(ready: asyncio.Future[None]) -> None:
+def _set_ready(ready: asyncio.Future[None]) -> None:
     if not ready.done():
         ready.set_result(None)

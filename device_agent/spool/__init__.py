@@ -1,9 +1,9 @@
-"""The spool: the agent's queue of batches that are not yet acknowledged. One contract, on disk and in memory."""
+"""The spool: the agent's queue of batches that are not yet acknowledged, on disk or in memory."""
 
 from __future__ import annotations
 
-from device_agent.spool.contract import Entry, Lost, Spool, Stored
+from device_agent.spool.contract import ROW_BYTES, Entry, Lost, Spool, StoredBatch
 from device_agent.spool.memory import MemorySpool
 from device_agent.spool.sqlite import SqliteSpool
 
-__all__ = ["Entry", "Lost", "MemorySpool", "Spool", "SqliteSpool", "Stored"]
+__all__ = ["ROW_BYTES", "Entry", "Lost", "MemorySpool", "Spool", "SqliteSpool", "StoredBatch"]

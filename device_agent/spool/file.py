@@ -1,7 +1,7 @@
-"""The spool's file: one SQLite database with one writer, used from one thread. Synchronous; sqlite.py is asynchronous.
+"""The file of a spool: one SQLite database, used synchronously from one thread; sqlite.py is its asynchronous side.
 
 WAL with synchronous=FULL: a commit is one append to the log and one fsync, and is on disk when it returns. A damaged
-file is moved aside and never deleted; whoever wants to can look for readings in it.
+file is moved aside and never deleted, because readings may be recovered from it.
 """
 
 from __future__ import annotations
@@ -18,17 +18,16 @@ import apsw
 
 from device_agent.batch import EncodedBatch
 from device_agent.errors import SpoolError, SpoolFailed
-from device_agent.spool.contract import OVERFLOW_REASON, ROW_BYTES, Entry, Lost, Stored
-from device_agent.spool.gaps import Gaps
+from device_agent.spool.contract import OVERFLOW_REASON, ROW_BYTES, Entry, Gaps, Lost, StoredBatch
 from device_agent.spool.layout import Damaged, Standing, check_identity, create, read_metrics, read_standing
 from wire.codec import Format
 from wire.model import Metric
 
 WAL_LIMIT_BYTES = 4 * 1024 * 1024
-"""What the log is cut back to after a checkpoint: it grows while a large backlog is written, and would stay so."""
+"""Size of the log after a checkpoint. The log grows while a large backlog is written, and would not shrink."""
 
 _STATUS_SECONDS = 0.2
-"""Somebody who only asks for the spool's status holds its lock for less."""
+"""A program that reads the status holds the lock for a shorter time."""
 
 _INSERT = "INSERT INTO batch (seq, format, historical, readings, size, time, value) VALUES (?, ?, ?, ?, ?, ?, ?)"
 _UPSERT_METRIC = (
@@ -40,8 +39,8 @@ _UPSERT_METRIC = (
 class SpoolFile:
     """An open spool. Every method is one transaction or one read; all raise SpoolError.
 
-    After an I/O error nothing is certain about what reached the disk (a second fsync may succeed without having written
-    what the first one could not), so nothing more is taken until the file is opened again. A full disk passes.
+    After an I/O error it is unknown what reached the disk: a second fsync may succeed without writing what the first
+    one could not. So nothing is stored until the file is opened again. A full disk is a temporary error.
     """
 
     def __init__(self, path: Path, *, device: str, max_bytes: int, new_epoch: Callable[[], str]) -> None:
@@ -67,13 +66,13 @@ class SpoolFile:
             raise
 
     def close(self) -> None:
-        """Closes the file and gives up its lock."""
+        """Close the file and release its lock."""
         self.connection.close()
         os.close(self._lock)
 
     @property
     def standing(self) -> Standing:
-        """Where the spool stands."""
+        """The numbers and gaps of the spool."""
         return Standing(
             self._epoch,
             self._device,
@@ -86,11 +85,11 @@ class SpoolFile:
         )
 
     def metrics(self) -> list[Metric]:
-        """The stored definitions, in the order of their first appearance."""
+        """Return the stored definitions, in the order of their first appearance."""
         return read_metrics(self.connection)
 
     def append(self, batches: Sequence[EncodedBatch], metrics: Sequence[Metric], acked: int) -> int:
-        """Stores batches and definitions, trims to `acked`, keeps the bound: one commit. Returns the first number."""
+        """Trim to `acked`, store batches and definitions and keep the bound in one commit; return the first number."""
         with self._transaction() as connection:
             self._trim(acked)
             first = self._next_seq
@@ -105,7 +104,7 @@ class SpoolFile:
         return first
 
     def read(self, after: int, *, max_batches: int, max_bytes: int) -> list[Entry]:
-        """What comes after this number, in order: at least one entry if there is any, within the bounds."""
+        """Return the entries after this number, in order and within the bounds, at least one if there is any."""
         entries: list[Entry] = []
         seq = max(after, self._acked) + 1
         with self._translated():
@@ -124,19 +123,19 @@ class SpoolFile:
                     seq = gap.to + 1
                     continue
                 if row is None or row[0] != seq:
-                    raise SpoolFailed(f"the spool {self.path} is damaged: batch {seq} is not in it")
+                    raise SpoolFailed(f"the spool {self.path} is damaged: batch {seq} is missing")
                 _, written, historical, readings, time_column, values = row
                 batch = EncodedBatch(cast("Format", written), bool(historical), readings, time_column, values)
                 max_bytes -= batch.size
                 if max_bytes < 0 and entries:
                     break
-                entries.append(Stored(seq, batch))
+                entries.append(StoredBatch(seq, batch))
                 seq += 1
                 row = next(rows, None)
         return entries
 
     def replace(self, seq: int, parts: Sequence[EncodedBatch], reason: str) -> None:
-        """Puts smaller batches, or a gap, in the place of one; the numbers after it move up."""
+        """Replace a batch by smaller ones, or by a gap; the numbers after it move up."""
         with self._transaction() as connection:
             size = self._size_of(seq)
             if size is None:
@@ -155,14 +154,14 @@ class SpoolFile:
             self._write_life()
 
     def confirm(self) -> None:
-        """From here on batches are sent; before that, this is on disk."""
+        """Clear the claim on disk, before the first batch is sent."""
         if self._claim:
             with self._transaction():
                 self._claim = 0
                 self._write_life()
 
     def begin_epoch(self, acked: int) -> None:
-        """Trims to `acked`, takes a new epoch and numbers what is left from 1 on."""
+        """Trim to `acked`, begin a new epoch and number the rest from 1 on."""
         with self._transaction():
             self._trim(acked)
             by = -self._acked
@@ -179,7 +178,7 @@ class SpoolFile:
         connection = apsw.Connection(os.fspath(self.path))
         try:
             check_identity(connection, self.path)
-            connection.set_busy_timeout(5000)  # a `status` that is reading just now
+            connection.set_busy_timeout(5000)  # a `status` command may be reading
             connection.pragma("journal_mode", "wal")
             connection.pragma("synchronous", "full")
             connection.pragma("journal_size_limit", WAL_LIMIT_BYTES)
@@ -187,7 +186,7 @@ class SpoolFile:
                 create(connection, device, self._new_epoch())
             elif connection.pragma("quick_check", 1) != "ok":
                 raise Damaged("SQLite's own check failed")
-            self._take_standing(read_standing(connection))
+            self._set_standing(read_standing(connection))
             self._claim = self._claim or self._next_seq  # written with the first batch
             if self._device != device:
                 raise SpoolError(
@@ -202,7 +201,7 @@ class SpoolFile:
             raise
         return connection
 
-    def _take_standing(self, standing: Standing) -> None:
+    def _set_standing(self, standing: Standing) -> None:
         self._epoch, self._device, self._next_seq, self._claim, self._acked, self._size_bytes, gaps, self._lost = (
             standing
         )
@@ -210,7 +209,7 @@ class SpoolFile:
 
     @contextmanager
     def _transaction(self) -> Iterator[apsw.Connection]:
-        """All or nothing, on disk and in what is kept in memory of it."""
+        """Commit all changes, or restore the state on disk and in memory."""
         if self._failure is not None:
             raise SpoolFailed(self._failure)
         before = self.standing
@@ -220,7 +219,7 @@ class SpoolFile:
                 yield self.connection
                 self.connection.execute("COMMIT")
         except BaseException:
-            self._take_standing(before)
+            self._set_standing(before)
             if self.connection.in_transaction:
                 with self._translated():
                     self.connection.execute("ROLLBACK")
@@ -231,7 +230,7 @@ class SpoolFile:
         try:
             yield
         except apsw.FullError:
-            raise SpoolError(f"no room on the disk for the spool {self.path}") from None
+            raise SpoolError(f"the disk of the spool {self.path} is full") from None
         except (apsw.IOError, apsw.CorruptError, apsw.NotADBError) as error:
             self._failure = f"the disk failed under the spool {self.path}: {error}"
             raise SpoolFailed(self._failure) from None
@@ -250,7 +249,7 @@ class SpoolFile:
         self._write_gaps()
 
     def _overflow(self) -> None:
-        """The oldest leave, but never the newest, until the bound holds."""
+        """Remove the oldest batches, but never the newest, until the bound holds."""
         excess = self._size_bytes - self._max_bytes
         if excess <= 0:
             return
@@ -276,7 +275,7 @@ class SpoolFile:
         return None if row is None else cast("int", row[0])
 
     def _move(self, after: int, by: int) -> None:
-        # By way of the negative numbers, so that no two rows have the same number in between.
+        # Negative numbers in between, so that no two rows have the same number.
         self.connection.execute("UPDATE batch SET seq = -(seq + ?) WHERE seq > ?", (by, after))
         self.connection.execute("UPDATE batch SET seq = -seq WHERE seq < 0")
 
@@ -297,7 +296,7 @@ def _row(seq: int, batch: EncodedBatch) -> tuple[int, str, int, int, int, bytes,
 
 
 def _lock(path: Path) -> int:
-    """A file beside the spool that one process holds. SQLite's own exclusive mode would keep `status` out as well."""
+    """Lock a file beside the spool; SQLite's exclusive mode would also block the `status` command."""
     try:
         lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:

@@ -1,26 +1,28 @@
-"""What is in a spool's file, and how it is recognised.
+"""The contents of a spool's file, and its status for other programs.
 
 life    epoch, next_seq, claim, device     one row
 batch   seq → the encoded columns
-gap     the numbers that were lost
-metric  the definitions, so that a batch of an earlier run can be declared
+gap     the ranges of lost numbers
+metric  the definitions, to declare the batches of earlier runs
 """
 
 from __future__ import annotations
 
+import fcntl
+import os
 from pathlib import Path
 from typing import NamedTuple, cast
 
 import apsw
+import msgspec
 
 from device_agent.errors import SpoolError
-from device_agent.spool.contract import ROW_BYTES, Lost
-from device_agent.spool.gaps import Gaps
+from device_agent.spool.contract import ROW_BYTES, Gaps, Lost
 from wire.device import Gap
 from wire.model import Metric, MetricType
 
 APPLICATION_ID = 0x54485350
-"""Says that a SQLite file is a spool ("THSP"), in the place that SQLite's file format keeps for it."""
+"""SQLite application id of a spool ("THSP")."""
 
 SCHEMA_VERSION = 1
 
@@ -38,13 +40,13 @@ CREATE TABLE metric (
 
 
 class Damaged(Exception):
-    """The file is not what a spool wrote."""
+    """The file is not consistent."""
 
 
 class Standing(NamedTuple):
-    """What is known of a spool without reading its batches.
+    """The numbers and gaps of a spool.
 
-    `claim` is what next_seq was when the spool was opened, until a hub has confirmed it; 0 from then on.
+    `claim` is the value of next_seq when the spool was opened, until a hub has confirmed it; 0 afterwards.
     """
 
     epoch: str
@@ -58,10 +60,10 @@ class Standing(NamedTuple):
 
 
 def read_standing(connection: apsw.Connection) -> Standing:
-    """What a spool's file says of itself. Raises Damaged when its numbers have a hole."""
+    """Read the state of a spool. Raises Damaged if its numbers have a hole."""
     life = connection.execute("SELECT epoch, next_seq, claim, device FROM life").fetchone()
     if life is None:
-        raise Damaged("its first page is there, but not its life")
+        raise Damaged("the table life is empty")
     epoch, next_seq, claim, device = cast("tuple[str, int, int, str]", life)
     counted = connection.execute("SELECT count(*), min(seq), coalesce(sum(size), 0) FROM batch").fetchone()
     batches, first, size = cast("tuple[int, int | None, int]", counted)
@@ -72,12 +74,12 @@ def read_standing(connection: apsw.Connection) -> Standing:
     firsts = [seq for seq in (first, gaps[0].from_seq if gaps else None) if seq is not None]
     acked = min(firsts, default=next_seq) - 1
     if batches + Gaps(gaps).count() != next_seq - 1 - acked:
-        raise Damaged(f"of the numbers {acked + 1} to {next_seq - 1} some are missing")
+        raise Damaged(f"some of the batches {acked + 1} to {next_seq - 1} are missing")
     return Standing(epoch, device, next_seq, claim, acked, size + batches * ROW_BYTES, tuple(gaps), Lost())
 
 
 def read_metrics(connection: apsw.Connection) -> list[Metric]:
-    """The definitions in a spool's file."""
+    """Read the definitions."""
     rows = connection.execute("SELECT name, type, unit, description FROM metric ORDER BY rowid")
     return [
         Metric(cast("str", name), cast("MetricType", kind), cast("str", unit), cast("str", description))
@@ -86,7 +88,7 @@ def read_metrics(connection: apsw.Connection) -> list[Metric]:
 
 
 def check_identity(connection: apsw.Connection, path: Path) -> None:
-    """Raises SpoolError when a SQLite file is somebody else's, or of a version that is not known yet."""
+    """Raise SpoolError if the file belongs to another program, or to a newer version of this one."""
     application = connection.pragma("application_id")
     version = cast("int", connection.pragma("user_version"))
     tables = cast("tuple[int]", connection.execute("SELECT count(*) FROM sqlite_schema").fetchone())[0]
@@ -97,10 +99,67 @@ def check_identity(connection: apsw.Connection, path: Path) -> None:
 
 
 def create(connection: apsw.Connection, device: str, epoch: str) -> None:
-    """Makes an empty file a spool, all or nothing."""
+    """Create a spool in an empty file, in one transaction."""
     connection.execute("BEGIN IMMEDIATE")
     connection.execute(_SCHEMA)
     connection.execute("INSERT INTO life (epoch, next_seq, claim, device) VALUES (?, 1, 1, ?)", (epoch, device))
     connection.pragma("application_id", APPLICATION_ID)
     connection.pragma("user_version", SCHEMA_VERSION)
     connection.execute("COMMIT")
+
+
+class SpoolStatus(msgspec.Struct, frozen=True):
+    """Status of a spool. `waiting` counts batches, `lost` those in gaps that the hub does not know yet."""
+
+    path: str
+    device: str
+    epoch: str
+    next_seq: int
+    waiting: int
+    lost: int
+    size_bytes: int
+    file_bytes: int
+    in_use: bool
+
+
+def read_status(path: Path) -> SpoolStatus:
+    """Read the status of the spool at this path. Raises SpoolError."""
+    if not path.exists():
+        raise SpoolError(f"there is no spool {path}")
+    try:
+        connection = apsw.Connection(os.fspath(path), flags=apsw.SQLITE_OPEN_READONLY)
+        try:
+            connection.set_busy_timeout(2000)
+            check_identity(connection, path)
+            standing = read_standing(connection)
+        finally:
+            connection.close()
+    except (apsw.Error, Damaged) as error:
+        raise SpoolError(f"the spool {path} cannot be read: {error}") from None
+    lost = sum(gap.to - gap.from_seq + 1 for gap in standing.gaps)
+    files = (path, path.with_name(f"{path.name}-wal"))
+    return SpoolStatus(
+        str(path),
+        standing.device,
+        standing.epoch,
+        standing.next_seq,
+        standing.next_seq - 1 - standing.acked - lost,
+        lost,
+        standing.size_bytes,
+        sum(file.stat().st_size for file in files if file.exists()),
+        _is_locked(path),
+    )
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(lock)
+    return False

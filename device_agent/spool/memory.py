@@ -1,4 +1,4 @@
-"""A spool that lives as long as its process: for simulated fleets, and where there is no disk to write to."""
+"""A spool in memory, lost with its process: for simulated fleets, and for devices without a disk."""
 
 from __future__ import annotations
 
@@ -8,21 +8,20 @@ from collections.abc import Callable, Mapping, Sequence
 
 from device_agent.batch import EncodedBatch
 from device_agent.errors import SpoolError
-from device_agent.spool.contract import OVERFLOW_REASON, ROW_BYTES, Entry, Lost, Stored
-from device_agent.spool.gaps import Gaps
+from device_agent.spool.contract import OVERFLOW_REASON, ROW_BYTES, Entry, Gaps, Lost, StoredBatch
 from wire.model import Metric
 
 DEFAULT_MAX_BYTES = 4 * 1024 * 1024
-"""An hour of ten small readings a second. Thousands of agents in one process share its memory, so it is not more."""
+"""An hour of ten small readings a second. It is small because thousands of agents may share one process."""
 
 
 def new_epoch() -> str:
-    """64 random bits in hexadecimal."""
+    """Return 64 random bits in hexadecimal."""
     return secrets.token_hex(8)
 
 
 class MemorySpool:
-    """The contract of device_agent.spool.Spool without a disk; nothing in it ever waits but wait() and wait_room()."""
+    """Implementation of `Spool` without a disk. Only `wait` and `wait_room` ever wait."""
 
     durable = False
 
@@ -51,7 +50,7 @@ class MemorySpool:
 
     @property
     def hello_seq(self) -> int:
-        return self.next_seq  # nobody has a copy of it
+        return self.next_seq  # memory cannot be restored from a copy
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
@@ -91,7 +90,7 @@ class MemorySpool:
                 max_bytes -= batch.size
                 if max_bytes < 0 and entries:
                     break
-                entries.append(Stored(seq, batch))
+                entries.append(StoredBatch(seq, batch))
                 seq += 1
             else:
                 gap = self._gaps.at(seq)
@@ -147,7 +146,7 @@ class MemorySpool:
     def _overflow(self) -> None:
         dropped: list[int] = []
         batches, readings = self.lost
-        # The dictionary is not asked for its first key: after many removals that is a walk over all of them.
+        # Finding the first key of the dictionary would visit all removed entries.
         seq = max(self._oldest, self.acked + 1)
         while self.size_bytes > self.max_bytes and seq < self.next_seq - 1:
             batch = self._batches.pop(seq, None)
@@ -161,6 +160,6 @@ class MemorySpool:
         self.lost = Lost(batches, readings)
 
     def _wake(self) -> None:
-        # Whoever waits now goes on and looks again; whoever comes later looks first.
+        # Current waiters continue and check again; later waiters check before they wait.
         self._changed.set()
         self._changed.clear()

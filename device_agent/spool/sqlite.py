@@ -1,7 +1,7 @@
-"""The durable spool: group commits in a thread of its own, so that the event loop never waits for a disk.
+"""The durable spool: group commits in its own thread, so that the event loop never waits for the disk.
 
-Whatever arrives while one commit runs shares the next one; there is no timer. What was appended last is kept in memory
-as well, so that an uplink that keeps up never reads the file.
+Batches that arrive during a commit share the next one; there is no timer. The newest batches are also kept in memory,
+so an uplink without backlog never reads the file.
 """
 
 from __future__ import annotations
@@ -14,24 +14,23 @@ from typing import NamedTuple, TypeVar
 
 from device_agent.batch import EncodedBatch
 from device_agent.errors import SpoolError
-from device_agent.spool.contract import ROW_BYTES, Entry, Lost, Stored
+from device_agent.spool.contract import ROW_BYTES, Entry, Gaps, Lost, StoredBatch
 from device_agent.spool.file import SpoolFile
-from device_agent.spool.gaps import Gaps
 from device_agent.spool.layout import Standing
 from device_agent.spool.memory import new_epoch
 from wire.model import Metric
 
 DEFAULT_MAX_BYTES = 256 * 1024 * 1024
-"""A computer's own sensors (some 40 metrics a second) for about three days without a hub; little on any SD card."""
+"""About three days of a computer's own sensors (40 metrics a second); a small part of any SD card."""
 
 MAX_GROUP = 1000
-"""Batches of one commit; more would let the first of them wait for the last one's insertion."""
+"""Batches in one commit; with more, the first waits for the insertion of the last."""
 
 TAIL_BYTES = 1024 * 1024
-"""What is kept in memory of the newest batches: a full window of small ones."""
+"""Bytes of the newest batches in memory: a full window of small ones."""
 
 TRIM_DELAY_S = 1.0
-"""An acknowledgement is written with the next commit, or after so long by itself: forgetting it would cost nothing."""
+"""An acknowledgement is written with the next commit, or after this time alone. Losing it costs nothing."""
 
 Result = TypeVar("Result")
 
@@ -43,10 +42,9 @@ class _Append(NamedTuple):
 
 
 class SqliteSpool:
-    """The contract of device_agent.spool.Spool in one file. Entering it raises SpoolError when the file cannot be had.
+    """Implementation of `Spool` in one file. Entering it raises SpoolError if the file cannot be opened.
 
-    `device` is whose readings these are; a spool of another device is refused. `moved_to` is where a damaged file was
-    put on entering, None when it was sound.
+    A spool of another `device` is rejected. `moved_to` is the new path of a damaged file, None if the file was intact.
     """
 
     durable = True
@@ -87,7 +85,7 @@ class SqliteSpool:
             raise
         self.moved_to = self._file.moved_to
         self._metrics = {metric.name: metric for metric in await self._in_thread(self._file.metrics)}
-        self._take(self._file.standing)
+        self._set_standing(self._file.standing)
         self._acked = self._standing.acked
         self._tail_first = self._standing.next_seq
         self._closing = False
@@ -95,7 +93,7 @@ class SqliteSpool:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        """What was appended and what was trimmed is written before the file is closed."""
+        """Write all appended batches and acknowledgements, and close the file."""
         self._closing = True
         self._wanted.set()
         if self._trim_timer is not None:
@@ -173,8 +171,8 @@ class SqliteSpool:
             self._file.replace(seq, parts, reason)
             return self._file.standing
 
-        self._take(await self._in_thread(work))
-        self._drop_tail(self.next_seq - 1)  # its numbers have moved
+        self._set_standing(await self._in_thread(work))
+        self._drop_tail(self.next_seq - 1)  # the numbers have moved
         self._wake()
 
     async def confirm(self) -> None:
@@ -183,7 +181,7 @@ class SqliteSpool:
             return self._file.standing
 
         if self._standing.claim:
-            self._take(await self._in_thread(work))
+            self._set_standing(await self._in_thread(work))
 
     async def begin_epoch(self) -> None:
         acked = self._acked
@@ -192,10 +190,10 @@ class SqliteSpool:
             self._file.begin_epoch(acked)
             return self._file.standing
 
-        # A commit that comes after it in the thread must not trim the new epoch by the old one's number.
+        # A later commit must not trim the new epoch by a number of the old one.
         self._acked = 0
         try:
-            self._take(await self._in_thread(work))
+            self._set_standing(await self._in_thread(work))
         except SpoolError:
             self._acked = acked
             raise
@@ -208,11 +206,11 @@ class SqliteSpool:
         return SpoolFile(self.path, device=self._device, max_bytes=self.max_bytes, new_epoch=self._new_epoch)
 
     async def _in_thread(self, work: Callable[[], Result]) -> Result:
-        # One thread, so what is asked for first is done first, and its result is taken first.
+        # One thread: calls and their results keep their order.
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     async def _write(self) -> None:
-        """Commits what is asked for until the spool is closed and nothing is left to write."""
+        """Commit pending batches until the spool is closed and nothing is left to write."""
         try:
             while self._pending or not self._closing or self._acked != self._standing.acked:
                 await self._wanted.wait()
@@ -227,7 +225,7 @@ class SqliteSpool:
                         if not append.seq.done():
                             append.seq.set_exception(error)
                     if self._closing and not group:
-                        return  # an acknowledgement is forgotten; the hub says it again
+                        return  # only an acknowledgement is lost; the next welcome repeats it
                     self._trim_soon()
         finally:
             self._closing = True
@@ -246,7 +244,7 @@ class SqliteSpool:
             return first, self._file.standing
 
         first, standing = await self._in_thread(work)
-        self._take(standing)
+        self._set_standing(standing)
         self._metrics.update(metrics)
         self.revision += len(metrics)
         for seq, append in enumerate(group, first):
@@ -258,7 +256,7 @@ class SqliteSpool:
             self._drop_tail(self._tail_first)
         self._wake()
 
-    def _take(self, standing: Standing) -> None:
+    def _set_standing(self, standing: Standing) -> None:
         if standing.gaps != self._standing.gaps:
             self._gaps = Gaps(standing.gaps)
         self._standing = standing
@@ -276,7 +274,7 @@ class SqliteSpool:
             max_bytes -= batch.size
             if max_bytes < 0 and entries:
                 break
-            entries.append(Stored(seq, batch))
+            entries.append(StoredBatch(seq, batch))
             seq += 1
         return entries
 
@@ -295,6 +293,6 @@ class SqliteSpool:
         self._wanted.set()
 
     def _wake(self) -> None:
-        # Whoever waits now goes on and looks again; whoever comes later looks first.
+        # Current waiters continue and check again; later waiters check before they wait.
         self._changed.set()
         self._changed.clear()

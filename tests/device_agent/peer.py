@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
-from device_agent import Agent, Surroundings
+from device_agent import Agent, AgentOptions, Surroundings
 from wire import device, limits
 from wire.codec import AGENT_MESSAGES, FORMAT_OF_SUBPROTOCOL, HUB_MESSAGES, Format
 from wire.columns import unpack_floats, unpack_times
@@ -310,5 +310,8 @@ QUICK = Surroundings(max_delay_ms=20)
 
 
 def agent_of(peer: Peer, **options: Any) -> Agent:
-    """An agent of the peer, with what a test does not care about."""
-    return Agent(peer.url, **{"device": "boiler-1", "surroundings": QUICK, **options})
+    """Return an agent of the peer; fields of AgentOptions may be given by name."""
+    details = {name: options.pop(name) for name in AgentOptions._fields if name in options}
+    return Agent(
+        peer.url, **{"device": "boiler-1", "surroundings": QUICK, "options": AgentOptions(**details), **options}
+    )

@@ -164,7 +164,7 @@ async def test_a_type_from_an_earlier_run_holds(tmp_path: Path) -> None:
         pass
     async with agent_of(peer, spool=spool) as agent:
         await agent.send({"n": 1})
-    with pytest.raises(ReadingError, match="known as float"):
+    with pytest.raises(ReadingError, match="was float before"):
         async with agent_of(peer, spool=spool, metrics=[Metric("n", "string")]):
             pass
     async with SqliteSpool(spool, device="boiler-1") as still_free:
@@ -232,8 +232,8 @@ async def test_leaving_tells_what_is_left(peer: Peer, caplog: pytest.LogCaptureF
             await agent.send({"n": 1})
         assert agent.counts.waiting == 1
     assert [(record.levelname, record.getMessage()) for record in agent_records(caplog)] == [
-        ("INFO", "1 batches stay in the spool and are sent next time"),
-        ("WARNING", "1 batches were not acknowledged and are lost with their spool, which was in memory"),
+        ("INFO", "1 batches stay in the spool and are sent by the next run"),
+        ("WARNING", "1 batches were not acknowledged and are lost: their spool was in memory"),
     ]
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from device_agent.batch import (
     ENVELOPE_BYTES,
     PACK_FROM_ROWS,
-    Columns,
+    ReadingColumns,
     columns_of_rows,
     decode_batch,
     encode_batch,
@@ -45,7 +45,7 @@ rows = st.fixed_dictionaries({}, optional=VALUES).filter(bool)
 tables = st.lists(st.tuples(times, rows), min_size=1, max_size=3 * PACK_FROM_ROWS)
 
 
-def readings_of(parts: list[Columns]) -> list[tuple[int, str, Value]]:
+def readings_of(parts: list[ReadingColumns]) -> list[tuple[int, str, Value]]:
     """Each value with its time and name, sorted; what must never change on the way."""
     return sorted(
         (
@@ -96,7 +96,7 @@ def test_a_row_is_a_batch_of_one_row(format: Format, time_ns: int, row: dict[str
 def test_long_float_columns_are_packed_in_msgpack_only() -> None:
     """From PACK_FROM_ROWS rows on times and floats are packed; JSON stays readable; other types are lists."""
     rows = PACK_FROM_ROWS
-    columns = Columns(list(range(rows)), {"float": [0.5] * rows, "boolean": [True] * rows})
+    columns = ReadingColumns(list(range(rows)), {"float": [0.5] * rows, "boolean": [True] * rows})
     message = AGENT_MESSAGES["msgpack"].decode(encode_frame(1, encode_batch(columns, METRICS, "msgpack")))
     assert isinstance(message, Data)
     assert isinstance(message.time, bytes)
@@ -139,13 +139,13 @@ def test_batches_keep_to_the_bounds(
 
 def test_a_value_over_the_bound_is_left_out_and_the_others_are_not() -> None:
     """What no frame can hold does not keep the rest of its row."""
-    columns = Columns([1], {"float": [1.5], "string": ["x" * 500]})
+    columns = ReadingColumns([1], {"float": [1.5], "string": ["x" * 500]})
     (batch,) = encode_within(columns, METRICS, "msgpack", max_bytes=200, max_rows=10)
-    assert decode_batch(batch) == Columns([1], {"float": [1.5]})
+    assert decode_batch(batch) == ReadingColumns([1], {"float": [1.5]})
 
 
 def test_a_missing_value_is_none_and_not_nan() -> None:
     """Rows without a metric have None in its column."""
     columns = columns_of_rows([(1, {"float": 1.0}), (2, {"integer": 2})], historical=False)
-    assert columns == Columns([1, 2], {"float": [1.0, None], "integer": [None, 2]})
+    assert columns == ReadingColumns([1, 2], {"float": [1.0, None], "integer": [None, 2]})
     assert not any(isinstance(value, float) and math.isnan(value) for value in columns.values["float"])

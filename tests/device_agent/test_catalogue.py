@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agent.catalogue import Catalogue, check_time
+from device_agent.catalogue import MetricCatalogue, check_time
 from device_agent.errors import ReadingError
 from wire import limits
 from wire.errors import Code
@@ -36,7 +36,7 @@ anything: st.SearchStrategy[Any] = st.one_of(
 )
 def test_the_first_value_says_what_a_metric_is(value: Any, kind: str) -> None:
     """Integers are floats unless declared, because a sensor whose first value is 20 says 20.5 next."""
-    catalogue = Catalogue()
+    catalogue = MetricCatalogue()
     catalogue.check_row({"x": value})
     assert catalogue.metrics["x"] == Metric("x", kind)  # type: ignore[arg-type]
 
@@ -57,7 +57,7 @@ def test_the_first_value_says_what_a_metric_is(value: Any, kind: str) -> None:
 )
 def test_a_value_travels_as_its_metrics_type(name: str, value: Any, travels: Any) -> None:
     """Numbers of any library become the plain ones of the wire."""
-    row = Catalogue(DECLARED).check_row({name: value})
+    row = MetricCatalogue(DECLARED).check_row({name: value})
     assert row == {name: travels}
     assert type(row[name]) is type(travels)
 
@@ -93,7 +93,7 @@ def test_a_value_travels_as_its_metrics_type(name: str, value: Any, travels: Any
 )
 def test_what_the_hub_would_refuse_is_refused_here(name: str, value: Any, code: Code) -> None:
     """A bad value has the hub's own code, in a row and in a column, and makes no metric known."""
-    catalogue = Catalogue(DECLARED)
+    catalogue = MetricCatalogue(DECLARED)
     with pytest.raises(ReadingError) as refused:
         catalogue.check_row({"float": 1.0, "fresh": 1.0, name: value})
     assert refused.value.code is code
@@ -105,7 +105,7 @@ def test_what_the_hub_would_refuse_is_refused_here(name: str, value: Any, code: 
 
 def test_none_is_no_value() -> None:
     """What is None is left out; nothing but None is an empty reading."""
-    catalogue = Catalogue()
+    catalogue = MetricCatalogue()
     assert catalogue.check_row({"a": None, "b": 1.0}) == {"b": 1.0}
     assert catalogue.check_columns({"a": [None, None], "b": [None, 1]}, 2) == {"b": [None, 1.0]}
     for empty in ({}, {"a": None}):
@@ -119,13 +119,13 @@ def test_none_is_no_value() -> None:
 def test_columns_are_as_long_as_the_times() -> None:
     """A column of another length is refused under its name."""
     with pytest.raises(ReadingError, match="'a': 1 values for 2 times") as refused:
-        Catalogue().check_columns({"a": [1.0]}, 2)
+        MetricCatalogue().check_columns({"a": [1.0]}, 2)
     assert refused.value.code is Code.LENGTH_MISMATCH
 
 
 def test_a_definition_can_change_but_not_its_type() -> None:
     """Unit and description may be told anew, which shows in the revision; a type holds."""
-    catalogue = Catalogue(DECLARED)
+    catalogue = MetricCatalogue(DECLARED)
     before = catalogue.revision
     catalogue.declare(DECLARED[0])
     assert catalogue.revision == before
@@ -144,12 +144,12 @@ def test_a_definition_can_change_but_not_its_type() -> None:
 def test_an_invalid_definition_is_refused(metric: Metric) -> None:
     """A struct can be made with anything in it; the catalogue takes only what would decode."""
     with pytest.raises(ReadingError):
-        Catalogue([metric])
+        MetricCatalogue([metric])
 
 
 def test_metrics_are_bounded() -> None:
     """The first metric too many is refused, those that are known go on."""
-    catalogue = Catalogue(Metric(f"m{number}") for number in range(limits.MAX_METRICS))
+    catalogue = MetricCatalogue(Metric(f"m{number}") for number in range(limits.MAX_METRICS))
     with pytest.raises(ReadingError) as refused:
         catalogue.check_row({"one more": 1.0})
     assert refused.value.code is Code.TOO_MANY
@@ -159,7 +159,7 @@ def test_metrics_are_bounded() -> None:
 @given(st.dictionaries(st.text(max_size=5), anything, max_size=4))
 def test_any_row_is_taken_or_refused(values: dict[str, Any]) -> None:
     """Whatever a caller gives, it is either ready to travel or a ReadingError, and taking it again gives the same."""
-    catalogue = Catalogue()
+    catalogue = MetricCatalogue()
     try:
         row = catalogue.check_row(values)
     except ReadingError:
@@ -171,7 +171,7 @@ def test_any_row_is_taken_or_refused(values: dict[str, Any]) -> None:
 @given(st.lists(anything, min_size=1, max_size=6))
 def test_a_column_is_checked_like_its_rows(column: list[Any]) -> None:
     """A column is taken exactly when each of its values is, and gives the same values."""
-    by_row, by_column = Catalogue(), Catalogue()
+    by_row, by_column = MetricCatalogue(), MetricCatalogue()
     try:
         rows = [by_row.check_row({"x": value})["x"] if value is not None else None for value in column]
     except ReadingError:

@@ -8,14 +8,14 @@ from contextlib import aclosing
 import psutil
 import pytest
 
-from device_agent.catalogue import Catalogue
-from device_agent.sources.host import HostSource, Rates, _word
+from device_agent.catalogue import MetricCatalogue
+from device_agent.sources.host import CounterRates, HostSource, _word
 from tests.device_agent.records import agent_records
 
 
 async def test_the_sensors_of_this_computer_are_readings() -> None:
     """There are processors, memory, disks and the system; every value passes the agent's check as defined."""
-    catalogue = Catalogue()
+    catalogue = MetricCatalogue()
     rows = []
     async with aclosing(HostSource(interval_seconds=0.05).readings()) as readings:
         async for reading in readings:
@@ -48,7 +48,7 @@ async def test_a_definition_is_given_once() -> None:
 
 def test_rates_need_two_looks() -> None:
     """A rate is the difference over the time between; a counter that went back gives none once."""
-    rates = Rates()
+    rates = CounterRates()
     rates.now = 10.0
     assert rates.of("x", 100, 50) == (None, None)
     rates.now = 12.0

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import pytest
 import serial
 
-from device_agent.sources.line import MAX_LINE_BYTES
-from device_agent.sources.reading import Reading
+from device_agent.sources import SensorReading
+from device_agent.sources.lines import MAX_LINE_BYTES
 from device_agent.sources.serial import SerialSource
 
 
@@ -54,7 +54,7 @@ async def wire(tmp_path: Path) -> AsyncIterator[Wire]:
 
 
 @asynccontextmanager
-async def reading_from(source: SerialSource) -> AsyncIterator[AsyncGenerator[Reading, None]]:
+async def reading_from(source: SerialSource) -> AsyncIterator[AsyncGenerator[SensorReading, None]]:
     async with aclosing(source.readings()) as readings:
         yield readings
 
@@ -93,8 +93,8 @@ class Plugged(NamedTuple):
     """A source that reads from its wire by now, what it gives, and the first reading to come."""
 
     source: SerialSource
-    readings: AsyncGenerator[Reading, None]
-    first: asyncio.Future[Reading]
+    readings: AsyncGenerator[SensorReading, None]
+    first: asyncio.Future[SensorReading]
 
 
 @asynccontextmanager
@@ -107,7 +107,7 @@ async def plugged_in(wire: Wire, ear: Ear) -> AsyncIterator[Plugged]:
         yield Plugged(source, readings, first)
 
 
-async def next_values(readings: AsyncGenerator[Reading, None]) -> dict[str, object]:
+async def next_values(readings: AsyncGenerator[SensorReading, None]) -> dict[str, object]:
     return dict((await anext(readings)).values)
 
 
@@ -118,7 +118,7 @@ async def test_lines_become_readings(wire: Wire, ear: Ear) -> None:
         assert (await plugged.first).values == {"t": 1}
         assert await next_values(plugged.readings) == {"t": 2, "imu.x": 3}
         await wire.write(b': 4, "time": 5}\n')
-        assert await anext(plugged.readings) == Reading({"t": 4}, 5)
+        assert await anext(plugged.readings) == SensorReading({"t": 4}, 5)
     assert plugged.source.bad_lines == 0
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from device_agent.batch import EncodedBatch
 from device_agent.errors import SpoolError
-from device_agent.spool import Entry, MemorySpool, Spool, SqliteSpool, Stored
+from device_agent.spool import Entry, MemorySpool, Spool, SqliteSpool, StoredBatch
 from device_agent.spool.contract import OVERFLOW_REASON, ROW_BYTES
 from tests.device_agent.batches import NUMBER, batch_of, lost, numbers
 from wire.device import Gap
@@ -46,7 +46,7 @@ async def everything(spool: Spool) -> list[Entry]:
     after = spool.acked
     while more := await spool.read(after, max_batches=7):
         entries += more
-        after = more[-1].seq if isinstance(more[-1], Stored) else more[-1].to
+        after = more[-1].seq if isinstance(more[-1], StoredBatch) else more[-1].to
     return entries
 
 
@@ -56,7 +56,7 @@ async def test_numbers_begin_at_one_and_have_no_holes(kind: Kind, tmp_path: Path
         assert (spool.next_seq, spool.acked, spool.waiting, spool.size_bytes) == (1, 0, 0, 0)
         batches = [batch_of(number, historical=number == 2) for number in range(4)]
         assert [await spool.append(batch) for batch in batches] == [1, 2, 3, 4]
-        assert await everything(spool) == [Stored(seq, batch) for seq, batch in enumerate(batches, 1)]
+        assert await everything(spool) == [StoredBatch(seq, batch) for seq, batch in enumerate(batches, 1)]
         assert (spool.next_seq, spool.waiting, spool.size_bytes) == (5, 4, 4 * ROW)
 
 
@@ -99,7 +99,7 @@ async def test_what_does_not_fit_is_a_declared_gap(kind: Kind, tmp_path: Path) -
 
 
 async def test_a_gap_that_was_sent_in_part_goes_on_after_that_part(kind: Kind, tmp_path: Path) -> None:
-    """Reading from within a gap gives its rest, and trimming into it keeps its rest."""
+    """SensorReading from within a gap gives its rest, and trimming into it keeps its rest."""
     async with make_spool(kind, tmp_path, max_bytes=ROW) as spool:
         for number in range(6):
             await spool.append(batch_of(number))
@@ -137,8 +137,8 @@ async def test_a_batch_can_become_several(kind: Kind, tmp_path: Path) -> None:
         spool.trim(1)
         parts = [batch_of(10), batch_of(11), batch_of(12)]
         await spool.replace(2, parts, "too large")
-        expected = [Stored(2, parts[0]), Stored(3, parts[1]), Stored(4, parts[2])]
-        assert await everything(spool) == [*expected, Stored(5, batch_of(2)), Stored(6, batch_of(3))]
+        expected = [StoredBatch(2, parts[0]), StoredBatch(3, parts[1]), StoredBatch(4, parts[2])]
+        assert await everything(spool) == [*expected, StoredBatch(5, batch_of(2)), StoredBatch(6, batch_of(3))]
         assert (spool.next_seq, spool.waiting) == (7, 5)
         assert await spool.append(batch_of(9)) == 7
 
@@ -168,7 +168,7 @@ async def test_a_new_epoch_keeps_what_waits(kind: Kind, tmp_path: Path) -> None:
         assert (spool.acked, spool.next_seq, spool.waiting) == (0, 6, 3)
         entries = await everything(spool)
         assert numbers(entries) == [(1, 2), (3, 3), (4, 4), (5, 5)]
-        assert entries[1:] == [Stored(3, batch_of(4)), Stored(4, batch_of(5)), Stored(5, batch_of(6))]
+        assert entries[1:] == [StoredBatch(3, batch_of(4)), StoredBatch(4, batch_of(5)), StoredBatch(5, batch_of(6))]
         spool.trim(2)
         assert await spool.append(batch_of(7)) == 6
         entries = await everything(spool)

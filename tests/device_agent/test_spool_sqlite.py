@@ -15,7 +15,7 @@ import apsw
 import pytest
 
 from device_agent.errors import SpoolError, SpoolFailed
-from device_agent.spool import Entry, SqliteSpool, Stored
+from device_agent.spool import Entry, SqliteSpool, StoredBatch
 from device_agent.spool.contract import ROW_BYTES
 from device_agent.spool.layout import APPLICATION_ID
 from device_agent.spool.sqlite import TAIL_BYTES
@@ -112,7 +112,7 @@ async def test_a_cancelled_append_is_still_stored(path: Path) -> None:
         waiting[1].cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
         await spool.wait(2)
-        assert [entry.batch for entry in await spool.read(0, max_batches=9) if isinstance(entry, Stored)] == [
+        assert [entry.batch for entry in await spool.read(0, max_batches=9) if isinstance(entry, StoredBatch)] == [
             batch_of(number) for number in range(3)
         ]
 
@@ -136,7 +136,7 @@ async def test_a_backlog_is_read_from_the_file(path: Path) -> None:
         entries: list[Entry] = []
         while more := await spool.read(len(entries), max_batches=3):
             entries += more
-        assert entries == [Stored(number + 1, batch_of(number, padding=padding)) for number in range(40)]
+        assert entries == [StoredBatch(number + 1, batch_of(number, padding=padding)) for number in range(40)]
         assert sum(batch.size for batch in spool._tail.values()) <= TAIL_BYTES
 
 
@@ -283,7 +283,7 @@ async def test_a_full_disk_refuses_and_recovers(path: Path) -> None:
         await spool.append(batch_of(1))
         connection = spool._file.connection
         connection.pragma("max_page_count", connection.pragma("page_count"))
-        with pytest.raises(SpoolError, match="no room on the disk") as full:
+        with pytest.raises(SpoolError, match=r"the disk of the spool .* is full") as full:
             await asyncio.gather(*(spool.append(batch_of(number, padding=20_000)) for number in range(3)))
         assert not isinstance(full.value, SpoolFailed)
         assert (spool.next_seq, spool.waiting) == (2, 1)

@@ -1,4 +1,4 @@
-"""The uplink: one connection after another, for as long as it takes."""
+"""The uplink: the spool as the outbox of the client, over one connection after another."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from agent_client.session import DECLARE_BYTES
 from device_agent import Agent, ConnectionState, Count, MemorySpool, Metric, SqliteSpool, Surroundings, Value
-from device_agent.batch import Columns, encode_batch
-from device_agent.uplink import UNKNOWN_TO_HUB_REASON
+from device_agent.batch import ReadingColumns, encode_batch
+from device_agent.uplink import UNKNOWN_TO_HUB_REASON, Tally
 from tests.device_agent.peer import QUICK, Peer, agent_of
 from tests.device_agent.records import agent_records
 from wire import device
@@ -305,7 +305,7 @@ async def test_very_many_definitions_take_several_messages(peer: Peer) -> None:
     metrics = [Metric(f"metric {number}", description="µ" * MAX_DESCRIPTION) for number in range(MAX_METRICS)]
     spool = MemorySpool()
     async with spool:
-        row = Columns([1], {metric.name: [1.0] for metric in metrics})
+        row = ReadingColumns([1], {metric.name: [1.0] for metric in metrics})
         await spool.append(encode_batch(row, {metric.name: metric for metric in metrics}, "msgpack"), metrics)
     async with agent_of(peer, spool=spool) as agent:
         await agent.drain(10)
@@ -341,3 +341,36 @@ async def test_the_spool_is_trimmed_by_acknowledgements(peer: Peer, tmp_path: Pa
         await agent.drain(10)
     async with SqliteSpool(spool, device="boiler-1") as reopened:
         assert (reopened.acked, reopened.waiting, reopened.size_bytes) == (20, 0, 0)
+
+
+def test_a_batch_counts_once_however_often_it_is_sent() -> None:
+    """A repeated batch is a second transmission and the same acknowledgement."""
+    tally = Tally()
+    for seq in (1, 2, 3, 2, 3):
+        tally.transmit(seq, 10 * seq)
+    tally.acknowledge(2)
+    assert (tally.acknowledged, tally.transmissions) == (Count(2, 30), 5)
+    tally.acknowledge(2)
+    tally.acknowledge(3)
+    assert tally.acknowledged == Count(3, 60)
+
+
+def test_a_rejected_batch_is_counted_with_its_readings() -> None:
+    """The readings in quarantine are known as long as the batch is under way."""
+    tally = Tally()
+    tally.transmit(1, 7)
+    tally.transmit(2, 8)
+    tally.reject(2)
+    tally.acknowledge(2)
+    tally.reject(2)
+    assert (tally.rejected, tally.acknowledged) == (Count(2, 8), Count(2, 15))
+
+
+def test_a_new_epoch_begins_without_anything_under_way() -> None:
+    """What was sent in the old epoch is sent again, and counted then."""
+    tally = Tally()
+    tally.transmit(1, 5)
+    tally.begin_epoch()
+    tally.transmit(1, 5)
+    tally.acknowledge(1)
+    assert tally.acknowledged == Count(1, 5)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from device_agent import Agent, Metric, SpoolFailed, SqliteSpool
-from device_agent.pump import pump
-from device_agent.sources.reading import Reading
+from device_agent.program import deliver_readings
+from device_agent.sources import SensorReading
 from tests.device_agent.peer import Peer
 from tests.device_agent.records import agent_records
 
@@ -18,11 +18,11 @@ from tests.device_agent.records import agent_records
 class Script:
     """A source that yields what it is given."""
 
-    def __init__(self, readings: Sequence[Reading]) -> None:
+    def __init__(self, readings: Sequence[SensorReading]) -> None:
         self._readings = readings
         self.closed = False
 
-    async def readings(self) -> AsyncGenerator[Reading, None]:
+    async def readings(self) -> AsyncGenerator[SensorReading, None]:
         try:
             for reading in self._readings:
                 yield reading
@@ -32,9 +32,9 @@ class Script:
 
 async def test_readings_are_delivered_with_their_definitions() -> None:
     """Values, times and definitions reach the hub; the source is closed at its end."""
-    source = Script([Reading({"n": 1}, 5, (Metric("n", "integer", "1/s"),)), Reading({"n": 2}, 6)])
+    source = Script([SensorReading({"n": 1}, 5, (Metric("n", "integer", "1/s"),)), SensorReading({"n": 2}, 6)])
     async with Peer() as peer, Agent(peer.url, device="boiler") as agent:
-        assert await pump(source, agent, agent.collect) == 0
+        assert await deliver_readings(source, agent, agent.collect) == 0
         await agent.drain(10)
     assert (peer.values("n"), peer.rows(), source.closed) == ([1, 2], 2, True)
     assert peer.metrics["n"] == Metric("n", "integer", "1/s")
@@ -42,10 +42,10 @@ async def test_readings_are_delivered_with_their_definitions() -> None:
 
 async def test_what_is_refused_is_counted_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
     """A bad reading is passed over; the sensor goes on."""
-    bad = Reading({"n": float("nan")})
-    source = Script([Reading({"n": 1}), bad, bad, Reading({"n": 2}), bad])
+    bad = SensorReading({"n": float("nan")})
+    source = Script([SensorReading({"n": 1}), bad, bad, SensorReading({"n": 2}), bad])
     async with Peer() as peer, Agent(peer.url, device="boiler") as agent:
-        assert await pump(source, agent, agent.send) == 3
+        assert await deliver_readings(source, agent, agent.send) == 3
         await agent.drain(10)
         told = agent_records(caplog, logging.WARNING)
     assert peer.values("n") == [1, 2]
@@ -59,13 +59,13 @@ async def test_a_full_disk_is_outlived_and_a_failed_one_is_not(tmp_path: Path) -
         await agent.send({"n": 1, "text": ""})
         connection = spool._file.connection
         connection.pragma("max_page_count", connection.pragma("page_count"))
-        assert await pump(Script([Reading({"text": "x" * 20_000})] * 3), agent, agent.send) == 3
+        assert await deliver_readings(Script([SensorReading({"text": "x" * 20_000})] * 3), agent, agent.send) == 3
         connection.pragma("max_page_count", 1 << 30)
-        assert await pump(Script([Reading({"n": 2})]), agent, agent.send) == 0
+        assert await deliver_readings(Script([SensorReading({"n": 2})]), agent, agent.send) == 0
         await agent.drain(10)
         spool._file._failure = "the disk failed"
-        source = Script([Reading({"n": 3})] * 2)
+        source = Script([SensorReading({"n": 3})] * 2)
         with pytest.raises(SpoolFailed):
-            await pump(source, agent, agent.send)
+            await deliver_readings(source, agent, agent.send)
         assert source.closed
     assert peer.values("n") == [1, 2]

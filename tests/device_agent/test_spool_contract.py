@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agent.spool.gaps import Gaps
+from device_agent.spool.contract import Gaps
 from wire.device import Gap
 
 REASONS = ("full", "too large")

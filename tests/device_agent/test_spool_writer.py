@@ -8,24 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from device_agent.catalogue import Catalogue
-from device_agent.collector import MAX_COLLECTED_ROWS, Collector, Row
+from device_agent.catalogue import MetricCatalogue
 from device_agent.errors import SpoolError, SpoolFailed
-from device_agent.intake import Intake
 from device_agent.spool import MemorySpool, SqliteSpool
+from device_agent.spool_writer import MAX_COLLECTED_ROWS, CollectedRow, Collector, SpoolWriter
 from device_agent.uplink import Count
 
 ROW = {"n": 1.0}
 
 
-def row_of(number: int) -> Row:
-    return Row(number, {"n": float(number)}, False)
+def row_of(number: int) -> CollectedRow:
+    return CollectedRow(number, {"n": float(number)}, False)
 
 
-def intake_of(spool: SqliteSpool | MemorySpool) -> Intake:
-    catalogue = Catalogue()
+def intake_of(spool: SqliteSpool | MemorySpool) -> SpoolWriter:
+    catalogue = MetricCatalogue()
     catalogue.check_row(ROW)
-    return Intake(spool, catalogue, "msgpack")
+    return SpoolWriter(spool, catalogue, "msgpack")
 
 
 async def test_rows_are_held_while_the_disk_is_full(tmp_path: Path) -> None:

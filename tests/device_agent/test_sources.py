@@ -1,13 +1,15 @@
-"""A schedule without drift."""
+"""The schedule of readings, and warnings that repeat."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agent.schedule import next_tick, ticks
+from device_agent.sources import RepeatedWarning, next_tick, ticks
 
 moments = st.floats(0, 1e6)
 
@@ -33,3 +35,17 @@ async def test_a_schedule_begins_at_once_and_keeps_its_times() -> None:
     for number in range(1, 4):
         await anext(schedule)
         assert clock() - began_s >= number * period_s - 1e-6
+
+
+def test_an_episode_is_told_when_it_begins_and_when_it_is_over(caplog: pytest.LogCaptureFixture) -> None:
+    """Between the first trouble and enough quiet nothing is logged; the number of times is."""
+    caplog.set_level(logging.INFO)
+    episode = RepeatedWarning(logging.getLogger("test"), "bad line", quiet=2)
+    for trouble in (True, True, False, True, False, False, False, True, False, False):
+        episode.record_failure("noise") if trouble else episode.record_success()
+    assert [record.getMessage() for record in caplog.records] == [
+        "bad line: noise",
+        "bad line: over, after 3 times",
+        "bad line: noise",
+    ]
+    assert episode.total == 4

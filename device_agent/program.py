@@ -1,0 +1,164 @@
+"""An agent with one source as a program: its log, its status line, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Coroutine, Iterator, Mapping
+from contextlib import aclosing, contextmanager
+from typing import Any, Protocol, TextIO, TypeVar
+
+import structlog
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from device_agent.agent import Agent
+from device_agent.errors import ReadingError, SpoolError, SpoolFailed
+from device_agent.sources import RepeatedWarning, Source
+from wire.model import Value
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+QUIET_READINGS = 100
+"""Accepted readings in a row after which a rejected one is logged again."""
+
+Result = TypeVar("Result")
+
+_log = logging.getLogger(__name__)
+
+
+class Deliver(Protocol):
+    """`Agent.send` or `Agent.collect`."""
+
+    def __call__(self, values: Mapping[str, Value], time_ns: int | None = None) -> Awaitable[object]: ...
+
+
+def set_up_log(level: str) -> logging.StreamHandler[TextIO]:
+    """Log to stderr, as console lines on a terminal and as JSON elsewhere; return the only handler.
+
+    structlog formats what the library logs through standard logging. NO_COLOR is respected.
+    """
+    console = sys.stderr.isatty()
+    shared: list[structlog.types.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console),
+    ]
+    renderers: list[structlog.types.Processor] = (
+        [structlog.dev.ConsoleRenderer(colors="NO_COLOR" not in os.environ)]
+        if console
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    )
+    handler: logging.StreamHandler[TextIO] = logging.StreamHandler()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for name in ("websockets.client", "asyncio"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    return handler
+
+
+def run_until_stopped(work: Coroutine[Any, Any, Result]) -> Result | None:
+    """Run the coroutine in a new event loop; return None if a signal stopped it. A second signal stops its cleanup."""
+
+    async def main() -> Result | None:
+        task = asyncio.create_task(work)
+        loop = asyncio.get_running_loop()
+        for number in STOP_SIGNALS:
+            loop.add_signal_handler(number, task.cancel)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            return None
+
+    return asyncio.run(main())
+
+
+async def run_source(agent: Agent, source: Source, deliver: Deliver, *, drain: bool, log: logging.Handler) -> int:
+    """Deliver readings until the source ends; with `drain`, wait until all are acknowledged.
+
+    Returns how many readings were rejected. Raises AgentError, and what the source raises.
+    """
+    async with agent:
+        working = asyncio.create_task(_work(agent, source, deliver, drain=drain))
+        stopped = asyncio.create_task(agent.wait_stopped())
+        try:
+            with _status_line(agent, log):
+                await asyncio.wait((working, stopped), return_when=asyncio.FIRST_COMPLETED)
+            return working.result() if working.done() else stopped.result()
+        finally:
+            working.cancel()
+            stopped.cancel()
+            await asyncio.gather(working, stopped, return_exceptions=True)
+
+
+async def _work(agent: Agent, source: Source, deliver: Deliver, *, drain: bool) -> int:
+    rejected = await deliver_readings(source, agent, deliver)
+    if drain:
+        await agent.drain()
+    return rejected
+
+
+async def deliver_readings(source: Source, agent: Agent, deliver: Deliver) -> int:
+    """Deliver readings until the source ends; return how many were not stored.
+
+    A reading that the agent rejects, or that finds the disk full, is logged and left out: the sensor continues. Raises
+    SpoolFailed and what stopped the uplink.
+    """
+    rejected = RepeatedWarning(_log, "reading rejected", quiet=QUIET_READINGS)
+    not_stored = RepeatedWarning(_log, "reading not stored")
+    async with aclosing(source.readings()) as readings:
+        async for reading in readings:
+            try:
+                agent.declare(reading.metrics)
+                await deliver(reading.values, reading.time_ns)
+            except ReadingError as error:
+                rejected.record_failure(error)
+            except SpoolFailed:
+                raise
+            except SpoolError as error:
+                not_stored.record_failure(error)
+            else:
+                rejected.record_success()
+                not_stored.record_success()
+    return rejected.total + not_stored.total
+
+
+@contextmanager
+def _status_line(agent: Agent, log: logging.Handler) -> Iterator[None]:
+    """Show a line at the bottom of a terminal, with log lines above it; show nothing elsewhere."""
+    console = Console(stderr=True)
+    if not console.is_terminal or not isinstance(log, logging.StreamHandler):
+        yield
+        return
+    with Live(get_renderable=lambda: _status(agent), console=console, refresh_per_second=2, transient=True):
+        before = log.setStream(sys.stderr)  # rich replaced it, and writes above the line
+        try:
+            yield
+        finally:
+            log.setStream(before or sys.stderr)
+
+
+def _status(agent: Agent) -> Text:
+    counts = agent.counts
+    parts = [
+        agent.device,
+        agent.state.value,
+        f"{counts.acknowledged.readings:,} readings acknowledged",
+        f"{counts.waiting:,} batches wait",
+    ]
+    if counts.rejected.batches:
+        parts.append(f"{counts.rejected.batches:,} rejected")
+    if counts.lost.batches:
+        parts.append(f"{counts.lost.batches:,} lost")
+    return Text(" · ".join(parts), style="dim", no_wrap=True, overflow="ellipsis")

@@ -1,0 +1,195 @@
+"""From checked values to batches in the spool, at once or collected for a short time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from itertools import groupby
+from typing import NamedTuple
+
+from device_agent.batch import (
+    ENVELOPE_BYTES,
+    EncodedBatch,
+    ReadingColumns,
+    columns_of_rows,
+    encode_row,
+    encode_within,
+)
+from device_agent.catalogue import MetricCatalogue
+from device_agent.errors import ReadingError, SpoolError, SpoolFailed
+from device_agent.spool import ROW_BYTES, Spool
+from device_agent.uplink import Count
+from wire import limits
+from wire.codec import Format
+from wire.errors import Code
+from wire.model import Value
+
+MAX_BATCH_ROWS = 10_000
+"""Rows of one batch; more rows become several. With one packed metric this is more than half of the largest frame."""
+
+MAX_COLLECTED_ROWS = 1000
+"""Rows held in memory. At this number they are written at once, and whoever adds another waits for the disk."""
+
+FLUSH_MS = 200
+"""How long a row is held: short enough for a live chart, and at most five fsyncs a second."""
+
+_log = logging.getLogger(__name__)
+
+
+class SpoolWriter:
+    """Encodes batches, appends them to the spool together with definitions that it lacks, and counts them.
+
+    `max_batch_bytes` is the largest frame; larger batches become several. `when_full` is awaited with a size before a
+    batch that would push others out of the spool; without it they are lost.
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        catalogue: MetricCatalogue,
+        format: Format,
+        *,
+        when_full: Callable[[int], Awaitable[None]] | None = None,
+    ) -> None:
+        self.sent = Count()
+        self.max_batch_bytes = limits.MAX_BATCH_BYTES
+        self._spool = spool
+        self._catalogue = catalogue
+        self._format = format
+        self._when_full = when_full
+        self._stored_revision = -1
+
+    async def put_row(self, time_ns: int, row: Mapping[str, Value], *, historical: bool) -> int:
+        """Store a batch of one row, or several where it is large; return the last number.
+
+        Raises ReadingError and SpoolError.
+        """
+        batch = encode_row(time_ns, row, historical=historical, format=self._format)
+        if batch.size + ENVELOPE_BYTES > self.max_batch_bytes:
+            return await self.put_columns(columns_of_rows([(time_ns, row)], historical=historical))
+        return await self._put(batch)
+
+    async def put_columns(self, columns: ReadingColumns) -> int:
+        """Store one batch, or as many as the bounds require; return the last number.
+
+        Raises ReadingError and SpoolError.
+        """
+        batches = encode_within(
+            columns,
+            self._catalogue.metrics,
+            self._format,
+            max_bytes=self.max_batch_bytes,
+            max_rows=MAX_BATCH_ROWS,
+        )
+        readings = sum(len(column) - column.count(None) for column in columns.values.values())
+        if sum(batch.readings for batch in batches) < readings:
+            raise ReadingError(
+                Code.TOO_LARGE, "", f"a value is larger than a frame, which has {self.max_batch_bytes} bytes"
+            )
+        if len(batches) == 1:
+            return await self._put(batches[0])
+        # At the same time, so that they share a commit.
+        return max(await asyncio.gather(*map(self._put, batches)))
+
+    async def _put(self, batch: EncodedBatch) -> int:
+        spool, catalogue = self._spool, self._catalogue
+        if self._when_full is not None and spool.size_bytes + batch.size + ROW_BYTES > spool.max_bytes:
+            await self._when_full(batch.size)
+        revision = catalogue.revision
+        if revision == self._stored_revision:
+            seq = await spool.append(batch)
+        else:
+            stored = spool.metrics
+            fresh = [metric for metric in catalogue.metrics.values() if stored.get(metric.name) != metric]
+            seq = await spool.append(batch, fresh)
+            self._stored_revision = revision
+        self.sent = self.sent.plus(1, batch.readings)
+        return seq
+
+
+class CollectedRow(NamedTuple):
+    """Checked values of one time."""
+
+    time_ns: int
+    values: dict[str, Value]
+    historical: bool
+
+
+class Collector:
+    """Rows that wait for `run` to write them to the spool. Only `run` writes: a cancelled caller loses nothing."""
+
+    def __init__(self, writer: SpoolWriter, *, flush_ms: int = FLUSH_MS) -> None:
+        self._writer = writer
+        self._flush_s = flush_ms / 1000
+        self._rows: list[CollectedRow] = []
+        self._added = 0
+        self._written = 0
+        self._error: SpoolError | None = None
+        self._waiting = asyncio.Event()
+        self._urgent = asyncio.Event()
+        self._attempted = asyncio.Event()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether every added row is in the spool."""
+        return self._written == self._added
+
+    async def add(self, row: CollectedRow) -> None:
+        """Add a row; wait only while MAX_COLLECTED_ROWS are held. Raises SpoolError when those cannot be written."""
+        while len(self._rows) >= MAX_COLLECTED_ROWS:
+            await self.flush()
+        self._rows.append(row)
+        self._added += 1
+        self._waiting.set()
+
+    async def flush(self) -> None:
+        """Wait until all rows added so far are in the spool. Raises SpoolError."""
+        target = self._added
+        while self._written < target:
+            if isinstance(self._error, SpoolFailed):
+                raise self._error
+            self._urgent.set()
+            await self._attempted.wait()
+            if self._error is not None and self._written < target:
+                raise self._error
+
+    async def run(self) -> None:
+        """Write rows `flush_ms` after the first of them, or on `flush`. Raises SpoolFailed."""
+        while True:
+            await self._waiting.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._flush_s):
+                    await self._urgent.wait()
+            self._urgent.clear()
+            self._waiting.clear()
+            before = self._error
+            try:
+                await self._write()
+                self._error = None
+            except SpoolError as error:
+                self._error = error
+                self._waiting.set()  # those rows are still here
+                if before is None:
+                    _log.error("%s; up to %d rows are held in memory", error, MAX_COLLECTED_ROWS)
+            self._attempted.set()
+            self._attempted.clear()
+            if isinstance(self._error, SpoolFailed):
+                raise self._error
+
+    async def _write(self) -> None:
+        rows, self._rows = self._rows, []
+        written = 0
+        try:
+            for historical, group in groupby(rows, key=lambda row: row.historical):
+                part = [(row.time_ns, row.values) for row in group]
+                try:
+                    await self._writer.put_columns(columns_of_rows(part, historical=historical))
+                except ReadingError as error:
+                    # Only when the hub's bound is below that of a string: rows were checked when they were added.
+                    _log.error("%d rows rejected: %s", len(part), error)
+                written += len(part)
+        finally:
+            self._rows[:0] = rows[written:]
+            self._written += written
