@@ -83,6 +83,61 @@ class TimeMover {
   }
 }
 
+/** Drags and pinches of one viewport. One pressed pointer pans, two zoom. */
+class Drag {
+  active = false;
+  private readonly pressed = new Map<number, PressedPointer>();
+  private readonly move: TimeMover;
+  private origin: TimeView;
+
+  constructor(move: TimeMover) {
+    this.move = move;
+    this.origin = move.view;
+  }
+
+  press(event: PointerEvent): void {
+    this.pressed.set(event.pointerId, { x: event.clientX, start: event.clientX });
+    this.restart();
+  }
+
+  /** Follow a pointer. Return false if it is pressed but has not moved enough for a drag. */
+  follow(event: PointerEvent): boolean {
+    const pointer = this.pressed.get(event.pointerId);
+    if (pointer === undefined) return true;
+    pointer.x = event.clientX;
+    if (!this.active && Math.abs(pointer.x - pointer.start) > CLICK_PX) {
+      this.active = true;
+      this.restart();
+    }
+    if (this.active) this.apply();
+    return this.active;
+  }
+
+  /** Return whether the last pointer was released. */
+  release(event: PointerEvent): boolean {
+    this.pressed.delete(event.pointerId);
+    this.restart();
+    return this.pressed.size === 0;
+  }
+
+  private restart(): void {
+    this.origin = this.move.view;
+    for (const pointer of this.pressed.values()) pointer.start = pointer.x;
+  }
+
+  private apply(): void {
+    const { move, origin } = this;
+    const [first, second] = this.pressed.values();
+    if (second === undefined) {
+      move.pan((first.start - first.x) / move.width, origin);
+      return;
+    }
+    const before = Math.max(MIN_PINCH_PX, Math.abs(first.start - second.start));
+    const after = Math.max(MIN_PINCH_PX, Math.abs(first.x - second.x));
+    move.zoom(before / after, move.fractionOf((first.start + second.start) / 2), origin);
+  }
+}
+
 function attachPointer(
   viewport: HTMLElement,
   scheduler: FrameScheduler,
@@ -90,56 +145,30 @@ function attachPointer(
   source: object,
   signal: AbortSignal,
 ): void {
-  const pressed = new Map<number, PressedPointer>();
-  let origin: TimeView = move.view;
-  let dragging = false;
-
+  const drag = new Drag(move);
   const point = (event: PointerEvent) =>
     scheduler.setPointer({ fraction: move.fractionOf(event.clientX), source });
-  const restart = () => {
-    origin = move.view;
-    for (const pointer of pressed.values()) pointer.start = pointer.x;
-  };
-  const drag = () => {
-    const [first, second] = pressed.values();
-    if (second === undefined) move.pan((first.start - first.x) / move.width, origin);
-    else {
-      const before = Math.max(MIN_PINCH_PX, Math.abs(first.start - second.start));
-      const after = Math.max(MIN_PINCH_PX, Math.abs(first.x - second.x));
-      move.zoom(before / after, move.fractionOf((first.start + second.start) / 2), origin);
-    }
-  };
   const onDown = (event: PointerEvent) => {
-    if (event.button !== 0) return;
-    pressed.set(event.pointerId, { x: event.clientX, start: event.clientX });
-    restart();
+    if (event.button === 0) drag.press(event);
   };
   const onMove = (event: PointerEvent) => {
-    const pointer = pressed.get(event.pointerId);
-    if (pointer !== undefined) {
-      pointer.x = event.clientX;
-      if (!dragging && Math.abs(pointer.x - pointer.start) > CLICK_PX) {
-        dragging = true;
-        viewport.classList.add("dragging");
-        viewport.setPointerCapture(event.pointerId);
-        restart();
-      }
-      if (!dragging) return;
-      drag();
+    const wasActive = drag.active;
+    const moved = drag.follow(event);
+    if (drag.active && !wasActive) {
+      viewport.classList.add("dragging");
+      viewport.setPointerCapture(event.pointerId);
     }
-    point(event);
+    if (moved) point(event);
   };
   const onEnd = (event: PointerEvent) => {
-    pressed.delete(event.pointerId);
-    restart();
-    if (pressed.size > 0) return;
-    if (!dragging && event.type === "pointerup") point(event);
-    dragging = false;
+    if (!drag.release(event)) return;
+    if (!drag.active && event.type === "pointerup") point(event);
+    drag.active = false;
     viewport.classList.remove("dragging");
     if (event.type === "pointercancel") scheduler.setPointer(null);
   };
   const onLeave = (event: PointerEvent) => {
-    if (event.pointerType === "mouse" && !dragging) scheduler.setPointer(null);
+    if (event.pointerType === "mouse" && !drag.active) scheduler.setPointer(null);
   };
   viewport.addEventListener("pointerdown", onDown, { signal });
   viewport.addEventListener("pointermove", onMove, { signal });

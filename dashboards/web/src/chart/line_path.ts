@@ -1,6 +1,7 @@
 /** Paths of a series: its line, broken at gaps, with an area, or a minimum and maximum band for dense series. */
 
 import type { Columns } from "../data/series_buffer";
+import { withAlpha } from "./theme_colours";
 
 /** Middle time, smallest value and largest value of each pixel column. */
 export interface Envelope {
@@ -10,7 +11,7 @@ export interface Envelope {
 }
 
 /** With more readings per column than this, the minimum and maximum band is drawn instead of a line. */
-export const DENSE = 1.5;
+const DENSE = 1.5;
 
 /**
  * Reduce the readings from `from` to `to` to at most `columns` columns. Columns without readings are omitted. A
@@ -82,6 +83,43 @@ export function toY(mapping: Mapping, value: number): number {
 export interface LinePath {
   stroke: Path2D;
   fill: Path2D | null;
+  /** Whether the fill is the minimum and maximum band of a dense series. */
+  dense: boolean;
+}
+
+const LINE_WIDTH = 1.5;
+const AREA_ALPHA = 0.06;
+const BAND_ALPHA = 0.15;
+
+/** What a series path needs besides its readings. `pixels` is the width up to `to` in CSS pixels. */
+export interface PathOptions {
+  mapping: Mapping;
+  to: number;
+  pixels: number;
+  threshold: number;
+  area: boolean;
+}
+
+/** Return a line through the readings, or a band if the series is dense. */
+export function seriesPath(columns: Columns, options: PathOptions): LinePath {
+  const { mapping, to, pixels, threshold, area } = options;
+  const { times, values } = columns;
+  if (times.length <= pixels * DENSE) return linePath(columns, mapping, threshold, area);
+  const reduced = envelope(times, values, mapping.from, to, pixels);
+  // Neighbouring columns are up to two columns apart.
+  return bandPath(reduced, mapping, Math.max(threshold, ((to - mapping.from) / pixels) * 2.5));
+}
+
+export function drawPath(context: CanvasRenderingContext2D, path: LinePath, colour: string): void {
+  if (path.fill !== null) {
+    context.fillStyle = withAlpha(colour, path.dense ? BAND_ALPHA : AREA_ALPHA);
+    context.fill(path.fill);
+  }
+  context.strokeStyle = colour;
+  context.lineWidth = LINE_WIDTH * window.devicePixelRatio;
+  context.lineJoin = "round";
+  context.lineCap = "round";
+  context.stroke(path.stroke);
 }
 
 /** Return a line through the readings, broken at missing values and at distances above `threshold`. */
@@ -122,11 +160,11 @@ export function linePath(columns: Columns, mapping: Mapping, threshold: number, 
     lastTime = times[i];
   }
   lift();
-  return { stroke, fill };
+  return { stroke, fill, dense: false };
 }
 
 /** Return the middle of the envelope as a line and its range as a band. */
-export function bandPath(envelope: Envelope, mapping: Mapping, threshold: number): LinePath {
+function bandPath(envelope: Envelope, mapping: Mapping, threshold: number): LinePath {
   const { times, low, high } = envelope;
   const stroke = new Path2D();
   const fill = new Path2D();
@@ -150,5 +188,5 @@ export function bandPath(envelope: Envelope, mapping: Mapping, threshold: number
     fill.closePath();
     start = end;
   }
-  return { stroke, fill };
+  return { stroke, fill, dense: true };
 }

@@ -8,12 +8,9 @@ import uPlot from "uplot";
 import type { Columns } from "../data/series_buffer";
 import { hubNow } from "../data/time";
 import { ticks, timeLabels, type YRange } from "./axes";
-import { bandPath, DENSE, envelope, type LinePath, linePath, type Mapping, toX, toY } from "./line_path";
-import { rem, SERIES_COLOURS, themeColours, withAlpha } from "./theme_colours";
+import { drawPath, linePath, type Mapping, seriesPath, toX, toY } from "./line_path";
+import { rem, SERIES_COLOURS, themeColours } from "./theme_colours";
 
-export const LINE_WIDTH = 1.5;
-const AREA_ALPHA = 0.06;
-const BAND_ALPHA = 0.15;
 const AXIS_FONT = '"Inter Variable", system-ui, sans-serif';
 /** Space above the plot, so that a line at the upper edge is not clipped. */
 export const TOP_PADDING = 6;
@@ -81,15 +78,9 @@ export class PlotCanvas {
     if (plot === null || layout === null || !layout.series[index].shown) return;
     const start = Math.max(0, first - 1);
     const tail = { times: columns.times.subarray(start), values: columns.values.subarray(start) };
-    const { area } = this.style(layout);
-    const path = linePath(tail, this.mapping(plot, layout), layout.series[index].threshold, area);
-    const { ctx } = plot;
-    ctx.save();
-    ctx.beginPath();
-    ctx.rect(plot.bbox.left, 0, plot.bbox.width, plot.bbox.top + plot.bbox.height);
-    ctx.clip();
-    this.stroke(ctx, index, path, AREA_ALPHA);
-    ctx.restore();
+    const { threshold } = layout.series[index];
+    const path = linePath(tail, this.mapping(plot, layout), threshold, hasArea(layout));
+    drawClipped(plot, () => drawPath(plot.ctx, path, this.colour(index)));
   }
 
   /** Return the position of a reading in CSS pixels from the upper left corner. */
@@ -101,22 +92,8 @@ export class PlotCanvas {
     return { x: toX(mapping, time) / ratio, y: toY(mapping, value) / ratio };
   }
 
-  private style(layout: PlotLayout): { area: boolean } {
-    return { area: layout.series.filter((series) => series.shown).length === 1 };
-  }
-
-  private stroke(ctx: CanvasRenderingContext2D, index: number, path: LinePath, fillAlpha: number): void {
-    const layout = this.layout as PlotLayout;
-    const colour = themeColours().series[layout.series[index].colour % SERIES_COLOURS];
-    if (path.fill !== null) {
-      ctx.fillStyle = withAlpha(colour, fillAlpha);
-      ctx.fill(path.fill);
-    }
-    ctx.strokeStyle = colour;
-    ctx.lineWidth = LINE_WIDTH * window.devicePixelRatio;
-    ctx.lineJoin = "round";
-    ctx.lineCap = "round";
-    ctx.stroke(path.stroke);
+  private colour(index: number): string {
+    return themeColours().series[(this.layout as PlotLayout).series[index].colour % SERIES_COLOURS];
   }
 
   private mapping(plot: uPlot, layout: PlotLayout): Mapping {
@@ -132,21 +109,21 @@ export class PlotCanvas {
     };
   }
 
-  private pathOf(plot: uPlot, index: number): LinePath {
+  /** Draw all shown series and record which of them are dense. */
+  private drawSeries(plot: uPlot): void {
     const layout = this.layout as PlotLayout;
-    const { columns, threshold } = layout.series[index];
     const mapping = this.mapping(plot, layout);
     const pixels = Math.max(1, Math.round(layout.width));
-    this.dense[index] = columns.times.length > pixels * DENSE;
-    if (!this.dense[index]) return linePath(columns, mapping, threshold, this.style(layout).area);
-    const reduced = envelope(columns.times, columns.values, layout.from, layout.to, pixels);
-    // Neighbouring columns are up to two columns apart.
-    return bandPath(reduced, mapping, Math.max(threshold, ((layout.to - layout.from) / pixels) * 2.5));
+    layout.series.forEach(({ shown, columns, threshold }, index) => {
+      if (!shown) return;
+      const options = { mapping, to: layout.to, pixels, threshold, area: hasArea(layout) };
+      const path = seriesPath(columns, options);
+      this.dense[index] = path.dense;
+      drawPath(plot.ctx, path, this.colour(index));
+    });
   }
 
   private create(layout: PlotLayout): uPlot {
-    const axisColour = () => themeColours().axis;
-    const gridColour = () => themeColours().grid;
     return new uPlot(
       {
         width: layout.width,
@@ -155,51 +132,11 @@ export class PlotCanvas {
         padding: [TOP_PADDING, 0, 0, 0],
         cursor: { show: false },
         legend: { show: false },
-        scales: {
-          x: { time: true, auto: false },
-          y: { auto: false },
-        },
-        axes: [
-          {
-            scale: "x",
-            size: axisHeight(),
-            gap: 4,
-            // Narrow charts place their labels closer together, so that there is more than one.
-            space: (_, _axis, _min, _max, width) => (width < NARROW_REM * rem() ? 3 : 5.25) * rem(),
-            font: `${0.6875 * rem()}px ${AXIS_FONT}`,
-            stroke: axisColour,
-            grid: { stroke: gridColour, width: 1 },
-            ticks: { show: false },
-            values: (_, times, _axis, _space, step) => timeLabels(times, step, hubNow()),
-          },
-          {
-            scale: "y",
-            size: 0,
-            splits: () => ticks((this.layout as PlotLayout).y),
-            values: () => [],
-            grid: { stroke: gridColour, width: 1 },
-            ticks: { show: false },
-          },
-        ],
+        scales: { x: { time: true, auto: false }, y: { auto: false } },
+        axes: this.axes(),
         // The draw hook draws the lines, the same way as appended readings; uPlot has one empty series.
         series: [{}, { scale: "y", points: { show: false } }],
-        hooks: {
-          draw: [
-            (plot) => {
-              const { ctx, bbox } = plot;
-              ctx.save();
-              ctx.beginPath();
-              ctx.rect(bbox.left, 0, bbox.width, bbox.top + bbox.height);
-              ctx.clip();
-              (this.layout as PlotLayout).series.forEach((series, index) => {
-                if (!series.shown) return;
-                const path = this.pathOf(plot, index);
-                this.stroke(ctx, index, path, this.dense[index] ? BAND_ALPHA : AREA_ALPHA);
-              });
-              ctx.restore();
-            },
-          ],
-        },
+        hooks: { draw: [(plot) => drawClipped(plot, () => this.drawSeries(plot))] },
       },
       [
         [layout.from, layout.to],
@@ -208,4 +145,44 @@ export class PlotCanvas {
       this.host,
     );
   }
+
+  private axes(): uPlot.Axis[] {
+    const grid = { stroke: () => themeColours().grid, width: 1 };
+    return [
+      {
+        scale: "x",
+        size: axisHeight(),
+        gap: 4,
+        // Narrow charts place their labels closer together, so that there is more than one.
+        space: (_, _axis, _min, _max, width) => (width < NARROW_REM * rem() ? 3 : 5.25) * rem(),
+        font: `${0.6875 * rem()}px ${AXIS_FONT}`,
+        stroke: () => themeColours().axis,
+        grid,
+        ticks: { show: false },
+        values: (_, times, _axis, _space, step) => timeLabels(times, step, hubNow()),
+      },
+      {
+        scale: "y",
+        size: 0,
+        splits: () => ticks((this.layout as PlotLayout).y),
+        values: () => [],
+        grid,
+        ticks: { show: false },
+      },
+    ];
+  }
+}
+
+/** Return whether the line is filled: only a single series has an area. */
+function hasArea(layout: PlotLayout): boolean {
+  return layout.series.filter((series) => series.shown).length === 1;
+}
+
+function drawClipped({ ctx, bbox }: uPlot, draw: () => void): void {
+  ctx.save();
+  ctx.beginPath();
+  ctx.rect(bbox.left, 0, bbox.width, bbox.top + bbox.height);
+  ctx.clip();
+  draw();
+  ctx.restore();
 }

@@ -76,20 +76,13 @@ export function Palette() {
 function OpenPalette() {
   const [words, setWords] = useState("");
   const [selected, setSelected] = useState(0);
-  const input = useRef<HTMLInputElement>(null);
+  const input = useFocus();
   const list = useRef<HTMLDivElement>(null);
   const version = hub.fleet.version.value;
   const results = useMemo(
     () => searchItems(allEntries(), words, (entry) => entry.text).slice(0, MAX_RESULTS),
     [words, version],
   );
-  useEffect(() => {
-    const before = document.activeElement;
-    input.current?.focus();
-    return () => {
-      if (before instanceof HTMLElement) before.focus();
-    };
-  }, []);
   const choose = (entry: Entry | undefined) => {
     closePalette();
     entry?.run();
@@ -143,6 +136,19 @@ function OpenPalette() {
       </div>
     </div>
   );
+}
+
+/** Focus an input while it is mounted, then return the focus. */
+function useFocus() {
+  const input = useRef<HTMLInputElement>(null);
+  useEffect(() => {
+    const before = document.activeElement;
+    input.current?.focus();
+    return () => {
+      if (before instanceof HTMLElement) before.focus();
+    };
+  }, []);
+  return input;
 }
 
 interface OptionProps {

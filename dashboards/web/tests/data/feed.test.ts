@@ -95,13 +95,13 @@ describe("Feed", () => {
   });
 
   it("reports the range that the hub summarised", () => {
-    const told: Conflated[] = [];
-    feed.onConflated = (conflated) => told.push(conflated);
+    const ranges: Conflated[] = [];
+    feed.onConflated = (conflated) => ranges.push(conflated);
     say().started("history");
     say().caughtUp();
     say().update(update(Kind.LIVE, [1000]), schema);
     say().update(update(Kind.LIVE, [9000], { conflated: 70 }), schema);
-    expect(told).toEqual([{ from: 1000, to: 9000, readings: 70 }]);
+    expect(ranges).toEqual([{ from: 1000, to: 9000, readings: 70 }]);
   });
 
   it("stores texts as states", () => {

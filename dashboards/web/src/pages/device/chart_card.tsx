@@ -28,41 +28,13 @@ export interface ChartCardProps {
   heads: readonly MetricHead[];
 }
 
-export function ChartCard({ data, group, heads }: ChartCardProps) {
-  const { scheduler } = data;
-  const elements: ChartElements = {
-    card: useRef<HTMLElement>(null),
-    viewport: useRef<HTMLDivElement>(null),
-    axis: useRef<HTMLDivElement>(null),
-    readout: useRef<HTMLSpanElement>(null),
-    unit: useRef<HTMLSpanElement>(null),
-    legend: useRef<HTMLDivElement>(null),
-  };
-  const chart = useRef<MountedChart | null>(null);
-  const [order, setOrder] = useState<LegendOrder>("name");
+export function ChartCard(props: ChartCardProps) {
+  const { data, group, heads } = props;
   const [table, setTable] = useState(false);
+  const { elements, chart } = useChart(props, table);
   const many = group.metrics.length > 1;
   const title = group.title || (group.unit === "" ? "Without unit" : `All in ${group.unit}`);
   const download = useDownload(data, group, title);
-
-  useEffect(() => {
-    if (table) return;
-    const mounted = mountChart(elements, { data, group, heads });
-    chart.current = mounted;
-    return () => {
-      mounted?.close();
-      chart.current = null;
-    };
-  }, [data, group.metrics.map(({ metric }) => metric).join("\n"), table]);
-
-  const colours = colourVersion.value;
-  useEffect(() => scheduler.requestFrame(), [colours]);
-
-  const sort = () => {
-    const next = order === "name" ? "value" : "name";
-    setOrder(next);
-    chart.current?.legend?.sort(next);
-  };
   return (
     <section
       class={`chart ${many ? "many" : ""}`}
@@ -86,14 +58,7 @@ export function ChartCard({ data, group, heads }: ChartCardProps) {
           </span>
         </span>
       </header>
-      {download.problem !== null && (
-        <p class="chart-problem" role="alert" data-testid="download-problem">
-          <span>Nothing was downloaded: {download.problem}</span>
-          <button type="button" aria-label="Dismiss" onClick={download.dismiss}>
-            <Icon name="close" />
-          </button>
-        </p>
-      )}
+      <DownloadProblem download={download} />
       {table ? (
         <ChartTable data={data} group={group} />
       ) : (
@@ -103,17 +68,58 @@ export function ChartCard({ data, group, heads }: ChartCardProps) {
           {!data.ready.value && <p class="plot-note">Loading</p>}
         </div>
       )}
-      {many && !table && (
-        <div class="legend">
-          <div class="legend-bar">
-            <button type="button" onClick={sort}>
-              By {order}
-            </button>
-          </div>
-          <div class="legend-items" ref={elements.legend} data-testid="legend" />
-        </div>
-      )}
+      {many && !table && <ChartLegend host={elements.legend} chart={chart} />}
     </section>
+  );
+}
+
+/** Mount the chart while it is shown, and draw it again after a change of the theme. */
+function useChart(props: ChartCardProps, table: boolean) {
+  const { data, group } = props;
+  const elements: ChartElements = {
+    card: useRef<HTMLElement>(null),
+    viewport: useRef<HTMLDivElement>(null),
+    axis: useRef<HTMLDivElement>(null),
+    readout: useRef<HTMLSpanElement>(null),
+    unit: useRef<HTMLSpanElement>(null),
+    legend: useRef<HTMLDivElement>(null),
+  };
+  const chart = useRef<MountedChart | null>(null);
+  useEffect(() => {
+    if (table) return;
+    const mounted = mountChart(elements, props);
+    chart.current = mounted;
+    return () => {
+      mounted?.close();
+      chart.current = null;
+    };
+  }, [data, group.metrics.map(({ metric }) => metric).join("\n"), table]);
+  const colours = colourVersion.value;
+  useEffect(() => data.scheduler.requestFrame(), [colours]);
+  return { elements, chart };
+}
+
+interface LegendProps {
+  host: RefObject<HTMLDivElement | null>;
+  chart: RefObject<MountedChart | null>;
+}
+
+function ChartLegend({ host, chart }: LegendProps) {
+  const [order, setOrder] = useState<LegendOrder>("name");
+  const sort = () => {
+    const next = order === "name" ? "value" : "name";
+    setOrder(next);
+    chart.current?.legend?.sort(next);
+  };
+  return (
+    <div class="legend">
+      <div class="legend-bar">
+        <button type="button" onClick={sort}>
+          By {order}
+        </button>
+      </div>
+      <div class="legend-items" ref={host} data-testid="legend" />
+    </div>
   );
 }
 
@@ -147,6 +153,18 @@ function ChartTools({ title, table, setTable, download }: ToolsProps) {
         <Icon name="download" />
       </button>
     </div>
+  );
+}
+
+function DownloadProblem({ download }: { download: Download }) {
+  if (download.problem === null) return null;
+  return (
+    <p class="chart-problem" role="alert" data-testid="download-problem">
+      <span>Nothing was downloaded: {download.problem}</span>
+      <button type="button" aria-label="Dismiss" onClick={download.dismiss}>
+        <Icon name="close" />
+      </button>
+    </p>
   );
 }
 

@@ -2,7 +2,7 @@
 
 import { useEffect, useRef } from "preact/hooks";
 import { gapThreshold } from "../../chart/intervals";
-import { bandPath, envelope, extent, linePath, type Mapping } from "../../chart/line_path";
+import { drawPath, extent, type Mapping, seriesPath, toX, toY } from "../../chart/line_path";
 import { SERIES_COLOURS, themeColours, withAlpha } from "../../chart/theme_colours";
 import type { SeriesBuffer } from "../../data/series_buffer";
 import { colourVersion } from "../../ui/preferences";
@@ -58,35 +58,20 @@ function draw(canvas: HTMLCanvasElement, { buffer, colour, span_ms, to, states }
     yPerUnit: flat ? 0 : usable / (high - low),
     bottom: height,
   };
-  const threshold = gapThreshold(times);
-  const columns = Math.floor(right / ratio);
-  if (states) drawStates(context, times, values, mapping, right);
-  else {
-    const dense = times.length > columns;
-    const path = dense
-      ? bandPath(
-          envelope(times, values, to - span_ms, to, columns),
-          mapping,
-          Math.max(threshold, (span_ms / columns) * 2.5),
-        )
-      : linePath({ times, values }, mapping, threshold, true);
-    if (path.fill !== null) {
-      context.fillStyle = withAlpha(stroke, dense ? 0.15 : 0.06);
-      context.fill(path.fill);
-    }
-    context.strokeStyle = stroke;
-    context.lineWidth = 1.5 * ratio;
-    context.lineJoin = "round";
-    context.stroke(path.stroke);
-    const y = mapping.y0 - (buffer.lastValue - mapping.min) * mapping.yPerUnit;
-    const x = Math.min(right, (buffer.lastTime - mapping.from) * mapping.xPerMs);
-    if (x > 0 && !Number.isNaN(y)) {
-      context.fillStyle = stroke;
-      context.beginPath();
-      context.arc(x, y, 2 * ratio, 0, 2 * Math.PI);
-      context.fill();
-    }
+  if (states) {
+    drawStates(context, times, values, mapping, right);
+    return;
   }
+  const pixels = Math.floor(right / ratio);
+  const options = { mapping, to, pixels, threshold: gapThreshold(times), area: true };
+  drawPath(context, seriesPath({ times, values }, options), stroke);
+  const x = Math.min(right, toX(mapping, buffer.lastTime));
+  const y = toY(mapping, buffer.lastValue);
+  if (x <= 0 || Number.isNaN(y)) return;
+  context.fillStyle = stroke;
+  context.beginPath();
+  context.arc(x, y, 2 * ratio, 0, 2 * Math.PI);
+  context.fill();
 }
 
 /** States have no height: each is a block of its own colour. */
@@ -97,14 +82,14 @@ function drawStates(
   mapping: Mapping,
   right: number,
 ): void {
-  const colours_ = themeColours().series;
+  const colours = themeColours().series;
   const top = mapping.bottom * 0.3;
   for (let i = 0; i < times.length; i++) {
     if (Number.isNaN(values[i])) continue;
     const from = Math.max(0, (times[i] - mapping.from) * mapping.xPerMs);
     const to = i + 1 < times.length ? (times[i + 1] - mapping.from) * mapping.xPerMs : right;
     if (to <= from) continue;
-    context.fillStyle = withAlpha(colours_[values[i] % SERIES_COLOURS], 0.55);
+    context.fillStyle = withAlpha(colours[values[i] % SERIES_COLOURS], 0.55);
     context.fillRect(from, top, to - from, mapping.bottom * 0.4);
   }
 }
