@@ -10,14 +10,14 @@ import pytest
 
 from tests.end_to_end.hub import Hub, running_hub
 from tests.end_to_end.mqtt_ends import Publisher
-from tests.hub.mqtt.decoders.samples import FILES, Golden, read
+from tests.hub.mqtt.decoders.samples import FILES, SampleFile, read_samples
 from tests.services.mosquitto import Mosquitto
 
 CONNECTED_S = 30.0
 LAST_TOPIC = "zigbee2mqtt/the last"
 
 
-def expected(golden: list[Golden]) -> dict[tuple[str, str], tuple[Any, str]]:
+def expected(golden: list[SampleFile]) -> dict[tuple[str, str], tuple[Any, str]]:
     """The last value and the unit of each metric."""
     latest: dict[tuple[str, str], tuple[Any, str]] = {}
     units: dict[tuple[str, str], str] = {}
@@ -61,7 +61,7 @@ async def came(hub: Hub, device: str) -> None:
 @pytest.mark.deadline(120)
 async def test_what_every_preset_documents_is_stored(mosquitto_program: Path, tmp_path: Path) -> None:
     """All presets of one broker beside each other: values and units; nothing is in quarantine."""
-    golden = [read(path) for path in FILES]
+    golden = [read_samples(path) for path in FILES]
     presets = list(dict.fromkeys(file.preset for file in golden))
     with Mosquitto(mosquitto_program, tmp_path / "broker") as broker:
         settings = tmp_path / "hub.toml"

@@ -1,4 +1,4 @@
-"""A connection to a broker for tests of what is published: paho on the test's event loop, one client a connection."""
+"""Connection to a broker for tests of the outbound side: paho on the event loop of the test."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ UNLIMITED = 65_535
 
 
 class Connection:
-    """Connection as Outbound uses it; counts the most messages that were ever in flight."""
+    """Connection as Outbound uses it. It counts the most messages that were ever in flight."""
 
     def __init__(self, outbound: Outbound | None = None) -> None:
         self.receive_maximum = UNLIMITED
@@ -56,7 +56,7 @@ class Connection:
         return info.mid
 
     async def open(self, port: int) -> None:
-        """Connects, on this event loop from then on."""
+        """Connect. The event loop drives the connection from then on."""
         self._client.connect_async("127.0.0.1", port, clean_start=True)
         self._client.reconnect()
         await self._ready.wait()
@@ -67,7 +67,7 @@ class Connection:
         await self._subscribed.wait()
 
     async def got(self, count: int) -> list[paho.MQTTMessage]:
-        """The messages, once there are so many."""
+        """Wait for this many messages and return them."""
         while len(self.received) < count:
             self._came.clear()
             await self._came.wait()
@@ -108,7 +108,7 @@ class Connection:
 
 @contextlib.asynccontextmanager
 async def connected(port: int, outbound: Outbound | None = None) -> AsyncIterator[Connection]:
-    """A connection, closed at the end."""
+    """Open a connection and close it at the end."""
     connection = Connection(outbound)
     await connection.open(port)
     try:
@@ -118,7 +118,7 @@ async def connected(port: int, outbound: Outbound | None = None) -> AsyncIterato
 
 
 def properties_of(message: paho.MQTTMessage) -> dict[str, str]:
-    """A message's user properties."""
+    """Return the user properties of a message."""
     assert message.properties is not None
     assert message.properties.packetType == PacketTypes.PUBLISH
     return dict(getattr(message.properties, "UserProperty", []))

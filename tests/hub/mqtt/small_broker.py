@@ -1,4 +1,4 @@
-"""A small broker that misbehaves as it is told: acknowledges nothing, drops connections, refuses, is an old one."""
+"""Small broker with configurable faults: missing acknowledgements, dropped connections, refusals, old versions."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ WRONG_VERSION = bytes([0x20, 2, 0, 1])
 """How a broker of MQTT 3.1.1 answers MQTT 5: its CONNACK, then it hangs up (MQTT 3.1.1, 3.1.2.2)."""
 
 
-class Got(NamedTuple):
-    """A PUBLISH that came in, in the order of coming."""
+class ReceivedPublish(NamedTuple):
+    """PUBLISH packet that arrived at the broker."""
 
     topic: str
     payload: bytes
@@ -23,14 +23,17 @@ class Got(NamedTuple):
 
 
 class SmallBroker:
-    """MQTT as far as a publisher needs it, of one `version`: 5, or 4, which is 3.1.1. Of subscriptions it refuses those
-    whose filter is in `refused`. `answer` gives the reason code of a PUBACK, None for none at all, and
-    raises ConnectionError to drop the connection. `properties` are those of CONNACK, packed; `reasons` are the reason
-    codes of the first ones. `versions` and `flags` are those of every CONNECT."""
+    """Broker with the parts of MQTT that a publisher needs.
+
+    `version` is 5, or 4 for MQTT 3.1.1. It refuses subscriptions to the filters in `refused`. `answer` returns the
+    reason code of a PUBACK, or None for no acknowledgement, and raises ConnectionError to drop the connection.
+    `properties` are the encoded properties of CONNACK, `reasons` the reason codes of the first ones. `versions` and
+    `flags` record every CONNECT.
+    """
 
     def __init__(
         self,
-        answer: Callable[[Got], int | None],
+        answer: Callable[[ReceivedPublish], int | None],
         *,
         properties: bytes = b"",
         version: int = 5,
@@ -43,7 +46,7 @@ class SmallBroker:
         self._reasons = list(reasons)
         self._version = version
         self._refused = refused
-        self.got: list[Got] = []
+        self.got: list[ReceivedPublish] = []
         self.unacknowledged = 0
         self.most_unacknowledged = 0
         self.connections = 0
@@ -53,15 +56,15 @@ class SmallBroker:
         self._writers: set[asyncio.StreamWriter] = set()
         self._waiting: list[tuple[asyncio.StreamWriter, int]] = []
 
-    async def count(self, count: int) -> list[Got]:
-        """What came, once it is so many."""
+    async def count(self, count: int) -> list[ReceivedPublish]:
+        """Wait for this many messages and return them."""
         while len(self.got) < count:
             self._came.clear()
             await self._came.wait()
         return self.got
 
     def acknowledge_all(self) -> None:
-        """Sends the acknowledgements that were kept back."""
+        """Send the acknowledgements that were held back."""
         for writer, id in self._waiting:
             self._acknowledge(writer, id, 0)
         self._waiting.clear()
@@ -96,7 +99,7 @@ class SmallBroker:
         writer.close()
 
     def drop(self) -> None:
-        """Ends every connection."""
+        """End every connection."""
         for writer in self._writers:
             writer.close()
 
@@ -124,7 +127,7 @@ class SmallBroker:
             shift += 7
             if digit < 128:
                 break
-        got = Got(topic, rest[end + length :], qos, id)
+        got = ReceivedPublish(topic, rest[end + length :], qos, id)
         self.got.append(got)
         self._came.set()
         self.unacknowledged += 1
@@ -154,14 +157,14 @@ async def _packet(reader: asyncio.StreamReader) -> tuple[int, bytes]:
 
 @contextlib.asynccontextmanager
 async def small_broker(
-    answer: Callable[[Got], int | None],
+    answer: Callable[[ReceivedPublish], int | None],
     *,
     properties: bytes = b"",
     version: int = 5,
     refused: Collection[str] = (),
     reasons: Sequence[int] = (),
 ) -> AsyncIterator[SmallBroker]:
-    """A broker on a free port."""
+    """Run a broker on a free port."""
     broker = SmallBroker(answer, properties=properties, version=version, refused=refused, reasons=reasons)
     server = await asyncio.start_server(broker.serve, "127.0.0.1", 0)
     broker.port = server.sockets[0].getsockname()[1]

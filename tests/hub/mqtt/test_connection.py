@@ -1,4 +1,4 @@
-"""The connection to a broker, made, refused and ended, with brokers as they are."""
+"""Connections to brokers: opened, refused and ended."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ import pytest
 from hub.mqtt.connection import BrokerConnection, BrokerOptions, BrokerSession, describe_error
 from hub.mqtt.message import Publish
 from hub.mqtt.subscriptions import Subscription
-from tests.hub.mqtt.small_broker import Got, SmallBroker, small_broker
+from tests.hub.mqtt.small_broker import ReceivedPublish, SmallBroker, small_broker
 from tests.services.mosquitto import Mosquitto
 
 
 class Recorder:
-    """Implements hub.mqtt.connection.Listener: what it was told, in order."""
+    """Implements hub.mqtt.connection.ConnectionListener and records its calls."""
 
     def __init__(self) -> None:
         self.links: list[BrokerConnection] = []
@@ -66,7 +66,7 @@ class Recorder:
 
 @contextlib.asynccontextmanager
 async def connecting(port: int) -> AsyncIterator[Recorder]:
-    """A connection that is made again and again, at once."""
+    """Run a session that reconnects at once."""
     recorder = Recorder()
     running = asyncio.create_task(
         BrokerSession(BrokerOptions("127.0.0.1", port, "hub"), recorder, jitter=lambda: 0.0).run(), name="broker"
@@ -78,12 +78,12 @@ async def connecting(port: int) -> AsyncIterator[Recorder]:
         await asyncio.gather(running, return_exceptions=True)
 
 
-def take(_: Got) -> int:
+def take(_: ReceivedPublish) -> int:
     return 0
 
 
-async def test_an_old_broker_is_spoken_to_as_it_can() -> None:
-    """MQTT 5 is tried first; what goes out then has no properties, and is acknowledged."""
+async def test_an_old_broker_is_used_with_mqtt_3() -> None:
+    """MQTT 5 is tried first. Messages then have no properties, and are acknowledged."""
     async with small_broker(take, version=4) as broker, connecting(broker.port) as told:
         await told.until(lambda: bool(told.links))
         link = told.links[0]
@@ -91,11 +91,11 @@ async def test_an_old_broker_is_spoken_to_as_it_can() -> None:
         id = link.publish(Publish("a/b", b"1", 1, False))
         await told.until(lambda: bool(told.acknowledged))
         assert told.acknowledged == [(id, 0)]
-        assert broker.got == [Got("a/b", b"1", 1, id)]
+        assert broker.got == [ReceivedPublish("a/b", b"1", 1, id)]
 
 
-async def test_a_broker_that_was_there_is_not_taken_for_an_old_one() -> None:
-    """It is only away: the version stays."""
+async def test_a_lost_connection_does_not_change_the_version() -> None:
+    """The broker is only unreachable."""
     async with small_broker(take) as broker, connecting(broker.port) as told:
         for count in range(1, 4):
             await told.until(lambda count=count: len(told.links) == count)  # type: ignore[misc]
@@ -106,8 +106,8 @@ async def test_a_broker_that_was_there_is_not_taken_for_an_old_one() -> None:
 
 
 @pytest.mark.parametrize("version", [5, 4])
-async def test_subscriptions_that_are_refused_are_told(version: int) -> None:
-    """Those only."""
+async def test_refused_subscriptions_are_reported(version: int) -> None:
+    """Granted ones are not reported."""
     async with (
         small_broker(take, version=version, refused=["secret/#", "more/+"]) as broker,
         connecting(broker.port) as told,
@@ -123,15 +123,16 @@ WILL, WILL_QOS_1, WILL_RETAIN = 0x04, 0x08, 0x20
 """Flags of CONNECT (MQTT 5.0, section 3.1.2.3)."""
 
 
-async def test_a_broker_that_lets_nobody_in_is_asked_in_the_same_version() -> None:
-    """Its answer says that it speaks it."""
+async def test_a_refused_login_does_not_change_the_version() -> None:
+    """The answer shows that the broker supports the version."""
     async with small_broker(take, reasons=[0x87, 0x86, 0x88]) as broker, connecting(broker.port) as told:
         await told.until(lambda: bool(told.links))
         assert broker.versions == [5, 5, 5, 5]
 
 
-async def test_a_broker_that_has_no_qos_1_and_keeps_nothing_gets_what_it_can_have() -> None:
-    """First of the will, which it says by refusing the connection; then of everything, which it says by accepting."""
+async def test_the_limits_of_a_broker_are_respected() -> None:
+    """Without QoS 1 and retained messages, the broker first refuses the will, and then states its limits for
+    everything."""
     limits = bytes([0x24, 0, 0x25, 0])
     async with small_broker(take, reasons=[0x9B, 0x9A], properties=limits) as broker, connecting(broker.port) as told:
         await told.until(lambda: bool(told.links))
@@ -143,8 +144,8 @@ async def test_a_broker_that_has_no_qos_1_and_keeps_nothing_gets_what_it_can_hav
 
 
 @pytest.mark.parametrize("reason", [0x00, 0x10, 0x87, 0x97])
-async def test_acknowledgements_are_told_with_their_reason(reason: int) -> None:
-    """Without properties, as most are, and with them."""
+async def test_acknowledgements_are_reported_with_their_reason(reason: int) -> None:
+    """Most have no properties; both forms are read."""
     async with small_broker(lambda _: reason) as broker, connecting(broker.port) as told:
         await told.until(lambda: bool(told.links))
         ids = [told.links[0].publish(Publish("a", b"1", 1, False)) for _ in range(3)]
@@ -152,8 +153,8 @@ async def test_acknowledgements_are_told_with_their_reason(reason: int) -> None:
         assert told.acknowledged == [(id, reason) for id in ids]
 
 
-async def test_a_broker_that_wants_a_password_is_told_in_words(mosquitto_program: Path, tmp_path: Path) -> None:
-    """And is asked again, since somebody may mend it."""
+async def test_a_missing_password_is_explained(mosquitto_program: Path, tmp_path: Path) -> None:
+    """The session tries again, because the settings of the broker may be corrected."""
     passwords = tmp_path / "passwords"
     passwords.write_text("")
     # The last word on who may come in: nobody who does not say who they are.
@@ -164,8 +165,8 @@ async def test_a_broker_that_wants_a_password_is_told_in_words(mosquitto_program
             assert all("requires a user and a password (not authorized)" in why for why in told.ends), told.ends
 
 
-def test_the_small_broker_speaks_the_versions_there_are() -> None:
-    """What the tests above stand on."""
+def test_the_small_broker_has_both_versions() -> None:
+    """The tests above depend on it."""
     assert SmallBroker(take, version=4).versions == []
 
 

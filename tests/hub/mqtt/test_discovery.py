@@ -1,3 +1,5 @@
+"""Announcements for Home Assistant."""
+
 from __future__ import annotations
 
 import msgspec
@@ -15,7 +17,7 @@ AVAILABILITY = "homeassistant/device/hub_01234567_boiler/availability"
 
 
 class Fleet:
-    """A hub's devices, and Home Assistant's discovery of them."""
+    """Devices of a hub and their discovery by Home Assistant."""
 
     def __init__(
         self, topic: str = "hub/{device}/{metric}", payload: Payload = "value", *, enabled: bool = True
@@ -44,8 +46,8 @@ class Fleet:
         self.changes += 1
 
 
-def test_a_device_is_described_whole() -> None:
-    """Retained, with origin, unique ids, units, classes, availability and expiry."""
+def test_the_description_of_a_device_is_complete() -> None:
+    """It is retained, with origin, unique ids, units, classes, availability and expiry."""
     fleet = Fleet()
     fleet.discovery.connected()
     message, availability = fleet.discovery.pending()
@@ -81,7 +83,7 @@ def test_a_device_is_described_whole() -> None:
 
 
 def test_json_is_read_by_a_template() -> None:
-    """Of the metric's own key."""
+    """The template reads the key of the metric."""
     fleet = Fleet("hub/{device}/state", "json")
     fleet.discovery.connected()
     temperature = msgspec.json.decode(fleet.discovery.pending()[0].payload)["components"]["temperature"]
@@ -89,8 +91,8 @@ def test_json_is_read_by_a_template() -> None:
     assert temperature["value_template"] == '{{ value_json["temperature"] | default(this.state) }}'
 
 
-def test_only_what_changed_is_said_until_home_assistant_is_born_again() -> None:
-    """Its birth message asks for all of it."""
+def test_only_changes_are_announced_until_home_assistant_restarts() -> None:
+    """Its birth message requests everything."""
     fleet = Fleet()
     fleet.discovery.connected()
     assert len(fleet.discovery.pending()) == 2
@@ -106,8 +108,8 @@ def test_only_what_changed_is_said_until_home_assistant_is_born_again() -> None:
     assert fleet.changes == 3
 
 
-def test_a_device_that_is_gone_is_taken_away() -> None:
-    """By an empty retained message, once."""
+def test_a_removed_device_is_removed_in_home_assistant() -> None:
+    """One empty retained message does it."""
     fleet = Fleet()
     fleet.discovery.connected()
     fleet.discovery.pending()
@@ -118,8 +120,8 @@ def test_a_device_that_is_gone_is_taken_away() -> None:
     assert fleet.discovery.pending() == []
 
 
-def test_what_an_earlier_run_described_is_taken_away_when_it_is_switched_off() -> None:
-    """The broker tells it; other hubs' devices are taken note of, and left alone."""
+def test_disabled_discovery_removes_earlier_descriptions() -> None:
+    """The broker delivers them. Descriptions of other hubs stay."""
     fleet = Fleet(enabled=False)
     discovery = fleet.discovery
     assert discovery.takes(CONFIG)
@@ -135,7 +137,7 @@ def test_what_an_earlier_run_described_is_taken_away_when_it_is_switched_off() -
 
 
 def test_a_device_is_available_while_it_is_connected() -> None:
-    """Each change is said once; of what is not described, nothing."""
+    """Each change is announced once, and only for described devices."""
     fleet = Fleet()
     fleet.online.clear()
     fleet.discovery.connected()
@@ -162,11 +164,11 @@ def test_a_device_is_available_while_it_is_connected() -> None:
     ],
 )
 def test_classes_follow_unit_and_name(metric: str, unit: str, expected: str | None) -> None:
-    """Where a unit is of many quantities, the name decides."""
+    """If a unit belongs to several quantities, the name decides."""
     assert device_class(metric, unit) == expected
 
 
-def test_nothing_that_could_be_read_is_refused() -> None:
-    """Line protocol alone is nothing that Home Assistant reads."""
+def test_discovery_needs_a_readable_publication() -> None:
+    """Home Assistant cannot read line protocol."""
     with pytest.raises(ValueError, match="discovery needs a publication"):
         Fleet("{device}", "line")

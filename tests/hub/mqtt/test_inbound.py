@@ -1,5 +1,4 @@
-"""From messages to the intake, on a real journal: acknowledged when durable, once, and never more in memory than is
-said."""
+"""Inbound messages with a real journal: acknowledged when durable, stored once, and bounded in memory."""
 
 from __future__ import annotations
 
@@ -29,8 +28,8 @@ from wire.model import Metric
 KEEPALIVE_S = 30
 
 
-class Connection:
-    """What an Inward asks of a connection."""
+class FakeConnection:
+    """FakeConnection as Inbound uses it."""
 
     def __init__(self) -> None:
         self.acked: list[int] = []
@@ -47,7 +46,7 @@ class Connection:
 
 
 class Directory:
-    """The hub's memory of devices, as plain as it can be."""
+    """Minimal directory of the hub's devices."""
 
     def __init__(self) -> None:
         self.series: dict[tuple[str, str], Series] = {}
@@ -59,14 +58,14 @@ class Directory:
         return {name: series for (id, name), series in self.series.items() if id == device}
 
     def record(self, device: str, kind: str, detail: str) -> None:
-        """Nobody asks for events here."""
+        """Ignore events."""
 
     def describe(self, device: str, *, tags: Mapping[str, str], agent: str) -> None:
-        """Nor for tags."""
+        """Ignore tags."""
 
 
 class Bench:
-    """An Inward on a running commit loop, and what has become durable."""
+    """Inbound side with a running journal, and the durable readings."""
 
     def __init__(self, journal: SqliteJournal) -> None:
         self.journal = journal
@@ -89,21 +88,21 @@ class Bench:
         )
 
     def arrive(
-        self, connection: Connection, mid: int, payload: bytes = b"1", *, qos: int = 1, dup: bool = False
+        self, connection: FakeConnection, mid: int, payload: bytes = b"1", *, qos: int = 1, dup: bool = False
     ) -> None:
         message = paho.MQTTMessage(mid, b"s/d/level")
         message.payload, message.qos, message.dup = payload, qos, dup
         self.inbound.receive(cast("BrokerConnection", connection), message)
 
-    async def until(self, connection: Connection, acked: list[int]) -> None:
-        """Returns when so much is acknowledged."""
+    async def until(self, connection: FakeConnection, acked: list[int]) -> None:
+        """Wait for these acknowledgements."""
         while connection.acked != acked:
             assert len(connection.acked) <= len(acked)
             await asyncio.sleep(0)
 
     @property
     def readings(self) -> list[Any]:
-        """The values that are durable."""
+        """Return the durable values."""
         return [
             value
             for entry in self.durable
@@ -127,10 +126,10 @@ async def running(directory: Path) -> AsyncIterator[Bench]:
             await asyncio.wait(tasks)
 
 
-async def test_what_is_acknowledged_is_durable_and_in_order(tmp_path: Path) -> None:
-    """Of whatever rounds they were; QoS 0 has nothing to acknowledge."""
+async def test_acknowledged_messages_are_durable_and_in_order(tmp_path: Path) -> None:
+    """The rule holds over several commits. Messages of QoS 0 have no acknowledgement."""
     async with running(tmp_path) as bench:
-        connection = Connection()
+        connection = FakeConnection()
         for mid in range(1, 60):
             bench.arrive(connection, mid, b"%d" % mid, qos=mid % 2)
             if mid % 7 == 0:
@@ -140,11 +139,13 @@ async def test_what_is_acknowledged_is_durable_and_in_order(tmp_path: Path) -> N
         assert bench.readings == list(range(1, 60))
 
 
-async def test_a_message_that_comes_again_is_taken_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With its id, while the broker may not have its acknowledgement; after that, and with other content or in a new
-    session, it is another message, whose publisher used DUP as well."""
+async def test_a_redelivered_message_is_stored_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has the same id, while the broker may not have the acknowledgement.
+
+    Later, with other content, or in a new session, it is another message, whose publisher set DUP, too.
+    """
     async with running(tmp_path) as bench:
-        connection = Connection()
+        connection = FakeConnection()
         now_s = asyncio.get_running_loop().time()
         bench.arrive(connection, 1, b"1")
         bench.arrive(connection, 1, b"1", dup=True)
@@ -171,10 +172,10 @@ async def test_a_message_that_comes_again_is_taken_once(tmp_path: Path, monkeypa
 async def test_a_connection_is_not_read_while_too_much_waits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: str, value: int
 ) -> None:
-    """In number or in bytes; a connection that takes the place of another is bounded as well."""
+    """The bound applies to messages and bytes, also for a connection that replaces another."""
     monkeypatch.setattr(module, bound, value)
     async with running(tmp_path) as bench:
-        one, other = Connection(), Connection()
+        one, other = FakeConnection(), FakeConnection()
         paused = []
         for mid in range(1, 4):
             bench.arrive(one, mid, b"12")
@@ -189,11 +190,11 @@ async def test_a_connection_is_not_read_while_too_much_waits(
         assert [*paused, other.is_paused] == [True, False, False]
 
 
-async def test_long_messages_are_known_again_and_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As many as a broker may give again would not fit into memory."""
+async def test_long_messages_are_recognized_by_their_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as a broker may redeliver would not fit into memory."""
     monkeypatch.setattr(module, "MAX_QUARANTINED_BYTES", 4)
     async with running(tmp_path) as bench:
-        connection = Connection()
+        connection = FakeConnection()
         tracemalloc.start()
         try:
             for mid in range(1, 10):
@@ -208,10 +209,10 @@ async def test_long_messages_are_known_again_and_not_kept(tmp_path: Path, monkey
 
 
 async def test_a_long_message_is_cut_in_the_quarantine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its beginning is there, and how long it was; the messages of its round are stored."""
+    """Its beginning and its length are stored, and the other messages of the commit are accepted."""
     monkeypatch.setattr(module, "MAX_QUARANTINED_BYTES", 4)
     async with running(tmp_path) as bench:
-        connection = Connection()
+        connection = FakeConnection()
         bench.arrive(connection, 1, b"1")
         bench.arrive(connection, 2, b"\xffgarbage")
         bench.arrive(connection, 3, b"3")
@@ -223,3 +224,48 @@ async def test_a_long_message_is_cut_in_the_quarantine(tmp_path: Path, monkeypat
         assert (told["topic"], base64.b64decode(told["payload_base64"]), told["payload_bytes"]) == (
             "s/d/level", b"\xffgar", 8
         )  # fmt: skip
+
+
+def test_an_accepted_value_is_known() -> None:
+    """Another value, metric or time is new."""
+    recent = RecentReadings()
+    recent.add("d", 5, {"a": 1.0, "b": True})
+    assert recent.new_values("d", 5, {"a": 1.0, "b": True}) == {}
+    assert recent.new_values("d", 5, {"a": 2.0, "b": True, "c": 1.0}) == {"a": 2.0, "c": 1.0}
+    assert recent.new_values("e", 5, {"a": 1.0}) == recent.new_values("d", 6, {"a": 1.0}) == {"a": 1.0}
+
+
+def test_a_value_that_was_stored_later_is_known() -> None:
+    """Of several values with one time, the second is stored 1 ns later and the third 2 ns."""
+    recent = RecentReadings()
+    for time_ns, value in ((5, 1.0), (6, 2.0), (7, 3.0)):
+        recent.add_stored("d", time_ns, {"a": value})
+    assert recent.new_values("d", 5, {"a": 3.0}) == recent.new_values("d", 7, {"a": 3.0}) == {}
+    assert recent.new_values("d", 5, {"a": 4.0}) == {"a": 4.0}
+    assert recent.new_values("d", 8, {"a": 3.0}) == {"a": 3.0}
+
+
+def test_many_values_with_one_time_are_bounded() -> None:
+    """A device whose clock stands still gives all readings the same time."""
+    recent = RecentReadings(100)
+    for value in range(1_000):
+        recent.add("d", 5, {"a": float(value)})
+    known = sum(not recent.new_values("d", 5, {"a": float(value)}) for value in range(1_000))
+    assert 0 < known <= 100
+
+
+def test_a_removed_value_is_new_again() -> None:
+    """None of it was stored."""
+    recent = RecentReadings()
+    recent.add("d", 5, {"a": 1.0})
+    recent.remove("d", 5, {"a": 1.0})
+    assert recent.new_values("d", 5, {"a": 1.0}) == {"a": 1.0}
+
+
+def test_the_number_of_values_is_bounded() -> None:
+    """The oldest are dropped first."""
+    recent = RecentReadings(2)
+    for time_ns in (1, 2, 3):
+        recent.add("d", time_ns, {"a": 1.0})
+    assert recent.new_values("d", 1, {"a": 1.0}) == {"a": 1.0}
+    assert recent.new_values("d", 2, {"a": 1.0}) == {}

@@ -1,4 +1,4 @@
-"""Names that come out of topics and payloads."""
+"""Legal names from topics and payloads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from wire.model import DeviceId, MetricName
 @example("a" * 65)
 @example("boiler/1")
 def test_every_name_becomes_a_device_id(name: str) -> None:
-    """Whatever a topic names a device, the hub has an id for it."""
+    """Any text in a topic becomes a valid device id."""
     msgspec.convert(legal_device(name), DeviceId)
 
 
@@ -27,23 +27,23 @@ def test_every_name_becomes_a_device_id(name: str) -> None:
 @example("a\x7f")
 @example("é" * 129)
 def test_every_name_becomes_a_name_of_a_metric(name: str) -> None:
-    """Whatever a payload names a value, the hub has a name for it."""
+    """Any text in a payload becomes a valid metric name."""
     msgspec.convert(legal_metric(name), MetricName)
 
 
 @pytest.mark.parametrize("name", ["boiler-1", "0x00158d0001abcd", "a.b_c", "x" * 64])
 def test_a_legal_device_keeps_its_name(name: str) -> None:
-    """A name that is an id is not changed."""
+    """A valid id is not changed."""
     assert legal_device(name) == name
 
 
-def test_two_names_never_fall_together() -> None:
-    """What is made legal is marked with a hash of what it was, so that "a/b" and "a b" are two devices."""
+def test_two_names_have_different_ids() -> None:
+    """A changed name gets a hash of the original, so that "a/b" and "a b" are two devices."""
     assert legal_device("a/b").startswith("a_b-")
     assert len({legal_device("a/b"), legal_device("a b"), legal_device("a_b")}) == 3
     assert len({legal_metric("x\n"), legal_metric("x\t"), legal_metric("x_")}) == 3
 
 
 def test_a_metric_keeps_the_spaces_within() -> None:
-    """Units and spaces inside are part of a metric's name."""
+    """Spaces inside a name are part of it."""
     assert legal_metric("Inlet °C 1/2") == "Inlet °C 1/2"

@@ -1,3 +1,5 @@
+"""Outbound messages with a real journal: in order, at least once, with exact cursors and counts."""
+
 from __future__ import annotations
 
 import asyncio
@@ -16,7 +18,7 @@ from hub.mqtt.outbound import Outbound, remove_consumers
 from hub.mqtt.publication import Publication
 from hub.mqtt.topics import TopicTemplate
 from tests.hub.mqtt.connection import connected, properties_of
-from tests.hub.mqtt.small_broker import Got, small_broker
+from tests.hub.mqtt.small_broker import ReceivedPublish, small_broker
 from tests.services.mosquitto import Mosquitto
 from wire.codec import AGENT_MESSAGES
 from wire.device import Data
@@ -30,7 +32,7 @@ EVERY = Publication(TopicTemplate.parse("hub/{device}/{metric}"))
 
 
 def entry_of(number: int, *, device: str = "a", epoch: str = EPOCH, historical: bool = False) -> Entry:
-    """An entry with one reading that tells its number, as ingestion makes it."""
+    """Return an entry with one reading that contains its number, as ingestion makes it."""
     frame = AGENT_MESSAGES["json"].encode(Data(number, [number], {"count": [number]}, historical))
     batch = Batch([number], [(SERIES[device], [number])], readings=1, historical=historical)
     return Entry(EntryKind.BATCH, device, epoch, number, number, "json", frame, batch=batch)
@@ -94,7 +96,7 @@ def mosquitto(mosquitto_program: Path, tmp_path: Path) -> Iterator[Mosquitto]:
 
 
 async def test_every_reading_is_published_once_and_in_order(tmp_path: Path, mosquitto: Mosquitto) -> None:
-    """With its batch's numbers as user properties; the cursor stands at the end when all is acknowledged."""
+    """User properties identify the batch. The cursor reaches the end when everything is acknowledged."""
     async with open_journal(tmp_path) as journal, running(outbound_of(journal)) as outbound:
         async with connected(mosquitto.port) as subscriber, connected(mosquitto.port, outbound) as connection:
             await subscriber.subscribe("hub/#")
@@ -120,8 +122,8 @@ async def test_every_reading_is_published_once_and_in_order(tmp_path: Path, mosq
         assert consumed(journal) == 1000
 
 
-async def test_a_broker_that_is_away_costs_journal_space_only(tmp_path: Path, mosquitto: Mosquitto) -> None:
-    """Its restart, and the hub's, lose nothing: what was not acknowledged goes out again, from the file."""
+async def test_an_unreachable_broker_only_costs_journal_space(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    """A restart of the broker and of the hub loses nothing: unacknowledged readings are read from the file."""
     async with open_journal(tmp_path) as journal, running(outbound_of(journal)) as outbound:
         async with connected(mosquitto.port, outbound):
             await append(journal, range(1, 11))
@@ -142,7 +144,7 @@ async def test_a_broker_that_is_away_costs_journal_space_only(tmp_path: Path, mo
 
 
 async def test_nothing_is_lost_when_connections_are_cut(tmp_path: Path, mosquitto: Mosquitto) -> None:
-    """Messages come again, never in another order than the device's own."""
+    """Messages may be repeated, but never in another order than that of the device."""
     total = 2_000
     async with (
         open_journal(tmp_path) as journal,
@@ -167,8 +169,8 @@ async def test_nothing_is_lost_when_connections_are_cut(tmp_path: Path, mosquitt
         assert newest == total
 
 
-async def test_a_broker_that_never_acknowledges_moves_nothing(tmp_path: Path) -> None:
-    """It is given as much as it may be, and what it was given comes again on the next connection."""
+async def test_a_broker_that_never_acknowledges_does_not_move_the_cursor(tmp_path: Path) -> None:
+    """It receives as many messages as it allows, and again on the next connection."""
     receive_maximum = 7
     properties = b"\x21" + receive_maximum.to_bytes(2, "big")
     async with (
@@ -191,9 +193,9 @@ async def test_a_broker_that_never_acknowledges_moves_nothing(tmp_path: Path) ->
 
 
 async def test_a_broker_that_drops_the_connection_at_each_publish(tmp_path: Path) -> None:
-    """It gets the same message again and again, and all of them in order once it behaves."""
+    """It receives the same message repeatedly, and all in order after it stops doing so."""
 
-    def drop(_: Got) -> int:
+    def drop(_: ReceivedPublish) -> int:
         raise ConnectionResetError
 
     async with (
@@ -214,8 +216,8 @@ async def test_a_broker_that_drops_the_connection_at_each_publish(tmp_path: Path
         assert [int(got.payload) for got in broker.got] == list(range(1, 51))
 
 
-async def test_a_message_that_is_too_large_is_passed_over(tmp_path: Path, mosquitto_program: Path) -> None:
-    """It is counted, and those behind it go out."""
+async def test_a_message_that_is_too_large_is_skipped(tmp_path: Path, mosquitto_program: Path) -> None:
+    """It is counted, and the following ones are published."""
     text = Series(9, "a", "text", "string")
     async with open_journal(tmp_path) as journal, running(outbound_of(journal)) as outbound:
         with Mosquitto(mosquitto_program, tmp_path / "broker", settings=["max_packet_size 1000"]) as mosquitto:
@@ -232,8 +234,8 @@ async def test_a_message_that_is_too_large_is_passed_over(tmp_path: Path, mosqui
         assert (outbound.counts.too_large, outbound.counts.published) == (1, 2)
 
 
-async def test_what_the_broker_refuses_is_passed_over(tmp_path: Path) -> None:
-    """Not authorized is for ever."""
+async def test_a_message_that_the_broker_refuses_is_skipped(tmp_path: Path) -> None:
+    """A reason such as "not authorized" is final."""
     async with (
         small_broker(lambda got: 0x87 if got.payload == b"2" else 0) as broker,
         open_journal(tmp_path) as journal,
@@ -245,11 +247,11 @@ async def test_what_the_broker_refuses_is_passed_over(tmp_path: Path) -> None:
         assert (outbound.counts.refused, outbound.counts.acknowledged) == (1, 3)
 
 
-async def test_a_quota_that_is_exceeded_is_tried_again(tmp_path: Path) -> None:
-    """From the message on that the broker did not take."""
+async def test_an_exceeded_quota_is_retried(tmp_path: Path) -> None:
+    """Publishing continues with the message that the broker did not accept."""
     refusals = iter([0x97, 0x97])
 
-    def answer(got: Got) -> int:
+    def answer(got: ReceivedPublish) -> int:
         return next(refusals, 0) if got.payload == b"2" else 0
 
     async with (
@@ -264,8 +266,8 @@ async def test_a_quota_that_is_exceeded_is_tried_again(tmp_path: Path) -> None:
         assert outbound.counts.refused == 0
 
 
-async def test_what_came_in_through_the_same_broker_does_not_go_out(tmp_path: Path, mosquitto: Mosquitto) -> None:
-    """Nor does backfill where it was not asked for."""
+async def test_readings_from_the_same_broker_are_not_published(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    """Backfill is not published either, unless it is configured."""
     asked = Publication(TopicTemplate.parse("past/{device}/{metric}"), historical=True, retain=True)
     async with (
         open_journal(tmp_path) as journal,
@@ -288,8 +290,8 @@ async def test_what_came_in_through_the_same_broker_does_not_go_out(tmp_path: Pa
             assert retained == [("past/a/count", b"3")]
 
 
-async def test_the_latest_at_a_period_holds_the_cursor_until_it_is_out(tmp_path: Path) -> None:
-    """Of many readings between two periods one goes out, and the cursor passes them with its acknowledgement."""
+async def test_a_periodic_sample_holds_the_cursor_until_it_is_acknowledged(tmp_path: Path) -> None:
+    """Of many readings in a period one is published, and the cursor passes all of them with its acknowledgement."""
     latest = Publication(TopicTemplate.parse("hub/{device}/state"), "json", every_s=0.05)
     async with (
         small_broker(lambda _: None) as broker,
@@ -308,7 +310,7 @@ async def test_the_latest_at_a_period_holds_the_cursor_until_it_is_out(tmp_path:
         ]  # fmt: skip
 
 
-async def test_qos_0_is_done_when_the_socket_has_it(tmp_path: Path, mosquitto: Mosquitto) -> None:
+async def test_a_message_of_qos_0_is_acknowledged_by_the_socket(tmp_path: Path, mosquitto: Mosquitto) -> None:
     """The cursor moves with it."""
     publication = EVERY._replace(qos=0)
     async with (
@@ -323,8 +325,8 @@ async def test_qos_0_is_done_when_the_socket_has_it(tmp_path: Path, mosquitto: M
         assert [int(message.payload) for message in await subscriber.got(300)] == list(range(1, 301))
 
 
-async def test_what_the_journal_has_deleted_is_missed_and_told(tmp_path: Path, mosquitto: Mosquitto) -> None:
-    """Where the cursor stands before the journal's beginning, it goes there, and counts what lies between."""
+async def test_deleted_entries_are_counted_as_missed(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    """A cursor before the beginning of the journal moves there, and the entries between are counted."""
     async with open_journal(tmp_path, keep_bytes=0) as journal:
         outbound_of(journal)
         journal.consumer("store")
@@ -343,8 +345,8 @@ async def test_what_the_journal_has_deleted_is_missed_and_told(tmp_path: Path, m
             assert outbound.counts.missed == first - 1
 
 
-async def test_an_entry_that_cannot_be_decoded_is_missed_and_passed_over(tmp_path: Path, mosquitto: Mosquitto) -> None:
-    """Those behind it go out."""
+async def test_an_entry_that_cannot_be_decoded_is_skipped(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    """It counts as missed, and the following ones are published."""
 
     def decode_but_two(entry: Entry) -> Batch:
         if entry.seq == 2:
@@ -360,8 +362,8 @@ async def test_an_entry_that_cannot_be_decoded_is_missed_and_passed_over(tmp_pat
         assert (outbound.counts.missed, outbound.counts.published) == (1, 2)
 
 
-async def test_a_bridge_that_is_removed_is_waited_for_no_longer(tmp_path: Path) -> None:
-    """Only bridges' consumers are forgotten."""
+async def test_the_consumer_of_a_removed_bridge_is_removed(tmp_path: Path) -> None:
+    """Other consumers stay."""
     async with open_journal(tmp_path) as journal:
         journal.consumer("store")
         outbound_of(journal)
@@ -370,15 +372,15 @@ async def test_a_bridge_that_is_removed_is_waited_for_no_longer(tmp_path: Path) 
         assert [state.name for state in journal.consumers()] == ["store"]
 
 
-async def test_what_was_there_before_the_bridge_is_not_published(tmp_path: Path) -> None:
-    """A new consumer begins at the journal's end."""
+async def test_earlier_entries_are_not_published_by_a_new_bridge(tmp_path: Path) -> None:
+    """A new consumer begins at the end of the journal."""
     async with open_journal(tmp_path) as journal:
         await append(journal, range(1, 11))
         assert outbound_of(journal).counts.offset == 10
 
 
-async def test_a_description_is_said_at_each_connection_and_when_it_changes(tmp_path: Path) -> None:
-    """It needs no entries, and holds no cursor."""
+async def test_announcements_are_published_at_each_connection_and_change(tmp_path: Path) -> None:
+    """They need no entries and do not hold the cursor."""
 
     class Words:
         def __init__(self) -> None:

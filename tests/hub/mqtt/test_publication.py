@@ -1,3 +1,5 @@
+"""Encoding of readings as messages."""
+
 from __future__ import annotations
 
 import math
@@ -15,6 +17,7 @@ from hub.mqtt.publication import (
     LatestValues,
     Payload,
     Publication,
+    Sampler,
     publication_loops,
     publication_problem,
     time_text,
@@ -47,8 +50,8 @@ ROWS = Batch(
 )
 
 
-def test_bare_values_go_to_a_topic_each_in_the_order_of_the_batch() -> None:
-    """What a name cannot have in a topic is escaped."""
+def test_bare_values_have_a_topic_each_in_the_order_of_the_batch() -> None:
+    """Characters that a topic cannot contain are escaped."""
     assert published(publication("hub/{device}/{metric}"), ROWS) == [
         ("hub/boiler/temperature", b"21.5"),
         ("hub/boiler/count", b"7"),
@@ -73,7 +76,7 @@ def test_json_is_a_row_with_its_time() -> None:
     assert msgspec.json.decode(second[1]) == {"time": "1970-01-01T00:00:02.000000001Z", "count": 8, "open": False}
 
 
-def test_a_metric_that_is_called_time_does_not_hide_the_time() -> None:
+def test_a_metric_with_the_name_time_does_not_replace_the_time() -> None:
     """It has another key."""
     batch = Batch([0], [(TIME, [3.5])], readings=1)
     assert published(publication("{device}", "json"), batch) == [
@@ -82,22 +85,22 @@ def test_a_metric_that_is_called_time_does_not_hide_the_time() -> None:
 
 
 def test_line_protocol_has_the_device_as_its_tag() -> None:
-    """Integers have their i, names and strings are escaped, infinities are left out."""
+    """Integers have their suffix, names and strings are escaped, infinities are left out."""
     assert published(publication("{device}", "line"), ROWS)[0][1] == (
         b'telemetry,device=boiler temperature=21.5,count=7i,open=true,a/b\\ note="\\"x\\" " 1500000000'
     )
     assert published(publication("{device}", "line"), Batch([1], [(TEMPERATURE, [math.inf])], readings=1)) == []
 
 
-def test_arrays_are_read_as_lists_are() -> None:
-    """NaN stands for no value in them."""
+def test_arrays_are_read_like_lists() -> None:
+    """NaN means no value."""
     batch = Batch(np.array([1, 2]), [(TEMPERATURE, np.array([math.nan, 2.0]))], readings=1)
     assert published(publication("{device}/{metric}"), batch) == [("boiler/temperature", b"2.0")]
 
 
 @given(st.lists(st.tuples(st.floats(allow_nan=False) | st.none(), st.integers(-(2**63), 2**63 - 1) | st.none())))
 def test_every_value_is_published_once_and_reads_back(rows: list[tuple[float | None, int | None]]) -> None:
-    """As text that gives the very value."""
+    """Its text can be parsed to the same value."""
     batch = Batch(
         list(range(len(rows))), [(TEMPERATURE, [row[0] for row in rows]), (COUNT, [row[1] for row in rows])], readings=0
     )
@@ -110,8 +113,8 @@ def test_every_value_is_published_once_and_reads_back(rows: list[tuple[float | N
     ]
 
 
-def test_the_latest_of_each_topic_comes_once() -> None:
-    """With the values of several batches; what is older than what is known changes nothing."""
+def test_the_latest_row_of_each_topic_is_due_once() -> None:
+    """A row combines several batches. Older values than the known ones change nothing."""
     latest = LatestValues(Encoder(publication("{device}", "json", every_s=1.0)))
     for seq, (time_ns, series, value) in enumerate(
         [(5, TEMPERATURE, 1.0), (9, TEMPERATURE, 2.0), (10, COUNT, 3), (7, TEMPERATURE, 4.0)], start=1
@@ -125,12 +128,12 @@ def test_the_latest_of_each_topic_comes_once() -> None:
 
 
 def test_times_have_all_their_nanoseconds() -> None:
-    """To the end of what a time can be."""
+    """This holds up to the latest time."""
     assert time_text(2**63 - 1) == "2262-04-11T23:47:16.854775807Z"
 
 
-def test_devices_and_backfill_are_chosen() -> None:
-    """By pattern; backfill only when asked for, and never retained."""
+def test_devices_and_backfill_are_selected() -> None:
+    """Devices are selected by a pattern. Backfill must be configured and is never retained."""
     past = Batch([1], [(COUNT, [1])], readings=1, historical=True)
     assert not Encoder(publication("{device}/{metric}")).takes(entry_of(past), past)
     asked = Encoder(publication("{device}/{metric}", historical=True, retain=True))
@@ -150,17 +153,67 @@ def test_devices_and_backfill_are_chosen() -> None:
         ("x" * 64_500 + "{device}/{metric}", "value", "65535"),
     ],
 )
-def test_what_cannot_be_published_is_named(topic: str, payload: Payload, problem: str) -> None:
-    """In a sentence, before anything starts."""
+def test_an_invalid_publication_is_explained(topic: str, payload: Payload, problem: str) -> None:
+    """The sentence is available before anything starts."""
     assert problem in (publication_problem(publication(topic, payload)) or "")
     with pytest.raises(ValueError, match=r"\w"):
         Encoder(publication(topic, payload))
 
 
-def test_what_would_come_back_is_refused_with_both_sides_named() -> None:
-    """And with a topic that shows it."""
+def test_a_publication_that_would_return_is_rejected() -> None:
+    """The sentence names both templates and a common topic."""
     mine = [publication("hub/{device}/{metric}")]
     assert publication_loops(mine, ["sensors/#", "other/+/+"]) == []
     (sentence,) = publication_loops(mine, ["sensors/#", "+/boiler/#"])
     assert "'hub/{device}/{metric}'" in sentence
     assert "'+/boiler/#'" in sentence
+
+
+A, B = Series(1, "d", "a", "float"), Series(2, "d", "b", "float")
+
+
+def entry(offset: int, time_ns: int, series: Series, value: float) -> tuple[Entry, Batch]:
+    batch = Batch([time_ns], [(series, [value])], readings=1)
+    return Entry(EntryKind.BATCH, "d", "0" * 16, offset, 0, "msgpack", b"", batch=batch, offset=offset), batch
+
+
+def latest() -> LatestValues:
+    return LatestValues(Encoder(Publication(TopicTemplate.parse("{device}/state"), "json", every_s=10.0)))
+
+
+def payloads(sampler: Sampler, now_s: float) -> list[bytes]:
+    return [message.payload for _, message in sampler.due(now_s)]
+
+
+def test_the_state_of_a_device_survives_the_connection() -> None:
+    """Values from an earlier connection are part of the next message, if anything changed."""
+    kept = latest()
+    sampler = Sampler(kept, 0.0)
+    sampler.add(*entry(1, 5, A, 1.0))
+    assert len(payloads(sampler, 0.0)) == 1
+    again = Sampler(kept, 20.0)
+    assert payloads(again, 20.0) == []
+    again.add(*entry(2, 6, B, 2.0))
+    (payload,) = payloads(again, 20.0)
+    assert b'"a":1' in payload and b'"b":2' in payload  # noqa: PT018
+
+
+def test_a_repeated_entry_publishes_the_latest_value() -> None:
+    """After the connection broke, the same entries are added again, some of them older than the latest value."""
+    kept = latest()
+    before = Sampler(kept, 0.0)
+    for offset, time_ns, value in ((1, 5, 1.0), (2, 6, 2.0)):
+        before.add(*entry(offset, time_ns, A, value))
+    again = Sampler(kept, 0.0)
+    assert again.add(*entry(1, 5, A, 1.0))
+    assert again.hold == 0
+    (payload,) = payloads(again, 0.0)
+    assert b'"a":2' in payload
+
+
+def test_a_late_reading_is_not_the_latest() -> None:
+    """A new reading with an older time changes nothing."""
+    sampler = Sampler(latest(), 0.0)
+    sampler.add(*entry(1, 6, A, 2.0))
+    sampler.due(0.0)
+    assert not sampler.add(*entry(2, 5, A, 1.0))

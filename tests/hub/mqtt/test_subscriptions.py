@@ -1,3 +1,5 @@
+"""Subscriptions, copies of messages, and the file of filters."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -14,7 +16,7 @@ FILTER = st.lists(LEVEL | st.just("+"), min_size=1, max_size=3).map("/".join) | 
 
 
 def delivered_by(topic: str, filters: list[Subscription]) -> list[Subscription]:
-    """The subscriptions that MQTT delivers a message of this topic for."""
+    """Return the subscriptions for which MQTT delivers a message with this topic."""
 
     def matches(filter: str) -> bool:
         levels, parts = filter.split("/"), topic.split("/")
@@ -32,11 +34,13 @@ ASKED = st.lists(st.tuples(FILTER, st.integers(0, 1)), max_size=5, unique_by=lam
 
 
 @given(TOPIC, ASKED, st.sets(st.integers(0, 4)), st.booleans())
-def test_of_all_deliveries_of_a_message_one_is_no_copy(
+def test_exactly_one_delivery_of_a_message_is_not_a_copy(
     topic: str, asked: list[Subscription], refused: set[int], at_once: bool
 ) -> None:
-    """Whether the broker delivers it for each subscription, or once for all; and it has the highest QoS of them. What
-    it refuses delivers nothing."""
+    """The broker may deliver it for each subscription or once for all.
+
+    The accepted delivery has the highest QoS. Refused subscriptions deliver nothing.
+    """
     subscriptions = Subscriptions(asked)
     gone = [one.filter for place, one in enumerate(asked) if place in refused]
     subscriptions.update_refused(gone)
@@ -48,10 +52,10 @@ def test_of_all_deliveries_of_a_message_one_is_no_copy(
 
 
 @given(TOPIC, ASKED, ASKED)
-def test_what_was_kept_under_other_settings_is_taken(
+def test_a_message_kept_under_other_settings_is_accepted(
     topic: str, before: list[Subscription], now: list[Subscription]
 ) -> None:
-    """At least once: an owner of now had no part in it."""
+    """It is accepted at least once: its identifiers are unknown to the current settings."""
     by = delivered_by(topic, [*Subscriptions(before)])
     subscriptions = Subscriptions(now)
     taken = [one for one in by if not subscriptions.is_copy(topic, identifiers([one]))]
@@ -62,14 +66,14 @@ def identifiers(delivered: list[Subscription]) -> list[int]:
     return [one.identifier for one in delivered if one.identifier]
 
 
-def test_only_what_overlaps_has_identifiers() -> None:
-    """They cost time."""
+def test_only_overlapping_subscriptions_have_identifiers() -> None:
+    """Identifiers cost time."""
     asked = [Subscription("a/#"), Subscription("a/+"), Subscription("b")]
     assert [bool(one.identifier) for one in Subscriptions(asked)] == [True, True, False]
 
 
-def test_news_is_what_the_broker_gives_otherwise_than_before() -> None:
-    """Then the others count on each other anew."""
+def test_a_change_of_the_refused_filters_is_reported() -> None:
+    """The remaining subscriptions then get new identifiers."""
     subscriptions = Subscriptions([Subscription("a/#"), Subscription("a/+"), Subscription("a/b")], ["a/#"])
     before = [one.identifier for one in subscriptions]
     assert before[0] == 0
@@ -79,16 +83,16 @@ def test_news_is_what_the_broker_gives_otherwise_than_before() -> None:
 
 
 @given(ASKED)
-def test_identifiers_are_what_the_protocol_allows(asked: list[Subscription]) -> None:
-    """And always the same."""
+def test_identifiers_are_in_the_range_of_the_protocol(asked: list[Subscription]) -> None:
+    """They are also deterministic."""
     found = [one.identifier for one in Subscriptions(asked)]
     assert found == [one.identifier for one in Subscriptions(asked)]
     assert all(0 <= identifier <= MAX_IDENTIFIER for identifier in found)
 
 
 @pytest.mark.parametrize("damaged", [None, b"", b"[]", b'{"filters": 1}'])
-def test_the_filters_of_before_are_remembered(tmp_path: Path, damaged: bytes | None) -> None:
-    """Over a restart; of a file that is damaged nothing is known."""
+def test_the_filters_survive_a_restart(tmp_path: Path, damaged: bytes | None) -> None:
+    """A damaged file means that no filters are known."""
     path = tmp_path / "mqtt-home.json"
     SubscriptionStore(path).save(["b", "a"], ["c"])
     if damaged is not None:

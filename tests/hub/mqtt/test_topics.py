@@ -1,4 +1,4 @@
-"""Topic templates: what they take, what they are filled to, and where two of them meet."""
+"""Topic templates: matching, filling, and common topics of two templates."""
 
 from __future__ import annotations
 
@@ -59,10 +59,8 @@ def values(template: TopicTemplate) -> st.SearchStrategy[dict[str, str]]:
         ("{device}", "+", "line\nbreak", {"device": "line\nbreak"}),
     ],
 )
-def test_a_template_takes_topics_as_mqtt_does(
-    template: str, filter: str, topic: str, found: dict[str, str] | None
-) -> None:
-    """Wildcards as the standard has them; names on top of it."""
+def test_a_template_matches_like_mqtt(template: str, filter: str, topic: str, found: dict[str, str] | None) -> None:
+    """Wildcards follow the standard; placeholders extend them."""
     parsed = TopicTemplate.parse(template)
     assert parsed.filter == filter
     assert parsed.match(topic) == found
@@ -88,15 +86,15 @@ def test_a_template_takes_topics_as_mqtt_does(
         ("a" * (MAX_TOPIC_BYTES + 1), "at most"),
     ],
 )
-def test_what_is_no_template_is_told(text: str, why: str) -> None:
-    """A mistake in the settings is one sentence that says where it is."""
+def test_an_invalid_template_is_explained(text: str, why: str) -> None:
+    """The sentence shows the mistake in the settings."""
     with pytest.raises(ValueError, match=re.escape(why)):
         TopicTemplate.parse(text)
 
 
 @given(st.data(), templates())
-def test_a_filled_template_is_matched_back(data: st.DataObject, template: TopicTemplate) -> None:
-    """The values come out as they went in, and none of them can change what the topic is."""
+def test_a_filled_template_matches_its_values(data: st.DataObject, template: TopicTemplate) -> None:
+    """The values are returned unchanged, and none of them changes the structure of the topic."""
     filled = data.draw(values(template))
     if any(level.wild and not level.name for level in template.levels):
         with pytest.raises(ValueError, match="use a named placeholder"):
@@ -113,14 +111,14 @@ def test_a_filled_template_is_matched_back(data: st.DataObject, template: TopicT
     "value", ["$SYS", "a/b", "/", "+", "#", "100%", "%2F", "\0", "\x7f", "\ufffe", "\U0001ffff", "é"]
 )
 @pytest.mark.parametrize("text", ["{a}", "{a}/x", "x/{a}", "x{a}y/z", "{a#}", "x/{a#}"])
-def test_a_value_that_means_something_to_mqtt_is_matched_back(text: str, value: str) -> None:
-    """In every place: a topic that begins with "$" would be hidden from wildcards."""
+def test_a_value_with_special_characters_matches(text: str, value: str) -> None:
+    """This holds at every position: a topic that begins with "$" would be hidden from wildcards."""
     template = TopicTemplate.parse(text)
     assert template.match(template.fill({"a": value})) == {"a": value}
 
 
-def test_a_value_that_is_missing_is_told() -> None:
-    """Nothing is published to a topic with a hole in it."""
+def test_a_missing_value_is_an_error() -> None:
+    """Nothing is published to an incomplete topic."""
     template = TopicTemplate.parse("hub/{site}/{device}")
     with pytest.raises(ValueError, match=r"'site' in .* has no value"):
         template.fill({"device": "a"})
@@ -131,7 +129,7 @@ def test_a_value_that_is_missing_is_told() -> None:
 
 
 def test_a_foreign_percent_sign_stays() -> None:
-    """Only what filling in would have escaped is turned back."""
+    """Only the escapes that filling produces are decoded."""
     template = TopicTemplate.parse("{device}")
     assert template.match("a%41") == {"device": "a%41"}
     assert template.match("a%FF") == {"device": "a%FF"}
@@ -144,8 +142,8 @@ def test_a_foreign_percent_sign_stays() -> None:
 @example(TopicTemplate.parse("a/#"), TopicTemplate.parse("a"))
 @example(TopicTemplate.parse("{rest#}"), TopicTemplate.parse("$a/b"))
 @example(TopicTemplate.parse("{rest#}"), TopicTemplate.parse("/"))
-def test_two_templates_meet_exactly_where_a_topic_is_in_both(one: TopicTemplate, other: TopicTemplate) -> None:
-    """The example is a topic that both take; without one a search over many topics finds none either."""
+def test_an_overlap_exists_exactly_if_a_topic_matches_both(one: TopicTemplate, other: TopicTemplate) -> None:
+    """The example matches both. Without an example, a search over many topics finds none."""
     topic = overlap(one, other)
     assert (topic is None) == (overlap(other, one) is None)
     if topic is None:
@@ -165,13 +163,13 @@ def test_two_templates_meet_exactly_where_a_topic_is_in_both(one: TopicTemplate,
         ("+/status", "$hub/status", None),
     ],
 )
-def test_an_overlap_names_a_topic(subscribed: str, published: str, topic: str | None) -> None:
-    """Texts will do as well."""
+def test_an_overlap_is_a_topic(subscribed: str, published: str, topic: str | None) -> None:
+    """Templates may be given as texts."""
     assert overlap(subscribed, published) == topic
 
 
-def test_members_of_a_group_ask_for_a_share() -> None:
-    """Without a group it is the filter itself."""
+def test_members_of_a_group_subscribe_to_a_share() -> None:
+    """Without a group the filter is unchanged."""
     assert shared("a/#", "") == "a/#"
     assert shared("a/#", "hubs") == "$share/hubs/a/#"
     with pytest.raises(ValueError, match="group"):

@@ -1,4 +1,4 @@
-"""The golden samples of the presets: messages written from public documentation, and what is to come of each."""
+"""SampleFile samples of the presets: messages from public documentation, and the expected results."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ GOLDEN = Path(__file__).parent.parent / "golden"
 FILES = sorted(GOLDEN.rglob("*.json"))
 
 
-class Told(NamedTuple):
-    """One message, and what it tells; None where no decoder takes its topic."""
+class SampleMessage(NamedTuple):
+    """One message and its expected results; None if no decoder takes its topic."""
 
     message: Message
     found: list[dict[str, Any]] | None
 
 
-class Golden(NamedTuple):
-    """One file: the preset as it stands in the settings, the pages that the messages were written from, and these.
-
-    `source` has their titles and addresses: "Title (https://...); Title (https://...)".
-    """
+class SampleFile(NamedTuple):
+    """One file: the preset as in the settings, the documentation pages, and the messages. `source` contains titles and
+    addresses: "Title (https://...); Title (https://...)"."""
 
     preset: str
     source: str
-    messages: list[Told]
+    messages: list[SampleMessage]
 
 
-def read(path: Path) -> Golden:
-    """The samples of a file; a payload that is no text there is sent as JSON."""
+def read_samples(path: Path) -> SampleFile:
+    """Read the samples of a file. A payload that is not a text is encoded as JSON."""
     content = json.loads(path.read_text())
     messages = [
-        Told(Message(entry["topic"], _payload(entry["payload"]), retain=entry.get("retain", False)), entry["found"])
+        SampleMessage(
+            Message(entry["topic"], _payload(entry["payload"]), retain=entry.get("retain", False)), entry["found"]
+        )
         for entry in content["messages"]
     ]
-    return Golden(content["preset"], content["source"], messages)
+    return SampleFile(content["preset"], content["source"], messages)
 
 
-def told(found: Decoded) -> dict[str, Any]:
-    """What was found, as the files have it."""
+def as_sample(found: Decoded) -> dict[str, Any]:
+    """Return a result in the form of the sample files."""
     match found:
         case DecodedRow(device, values, time_ns):
             return _told("row", device, values=values, time_ns=time_ns)

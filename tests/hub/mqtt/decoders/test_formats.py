@@ -1,4 +1,4 @@
-"""Payloads of every form: what is in them comes out, and what is none of them is told."""
+"""Payload formats: valid payloads are read, all others are rejected."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ PAYLOADS = (
 @example(payload=b"\xff\xfe")
 @example(payload=b'm x="\n\n')
 def test_any_bytes_give_records_or_are_undecodable(form: str, payload: bytes) -> None:
-    """Never another exception: it would end the bridge."""
+    """No other exception is raised: it would end the bridge."""
     try:
         records = FORMS[form](payload)
     except Undecodable as refused:
@@ -86,35 +86,38 @@ def test_any_bytes_give_records_or_are_undecodable(form: str, payload: bytes) ->
         (b"infinity", "infinity"),
     ],
 )
-def test_a_bare_value_is_what_it_looks_like(payload: bytes, value: object) -> None:
-    """Numbers are floats, a bare integer, too; words of truth are booleans; all else is a text."""
+def test_the_type_of_a_bare_value_follows_from_its_text(payload: bytes, value: object) -> None:
+    """Every number is a float, also a bare integer.
+
+    Words for true and false are booleans, everything else is a text.
+    """
     (record,) = read_value(payload)
     assert record.values == {"value": value}
     assert type(record.values["value"]) is type(value)
 
 
 @pytest.mark.parametrize("payload", [b"", b"nan", b"NaN", b"null", b"  "])
-def test_a_sensor_without_a_reading_says_nothing(payload: bytes) -> None:
-    """A cleared topic, and what devices send that could not measure."""
+def test_a_payload_without_a_reading_gives_no_record(payload: bytes) -> None:
+    """Examples are a cleared topic and the words that devices send instead of a value."""
     assert read_value(payload) == []
 
 
 def test_nested_names_are_joined() -> None:
-    """Objects and lists in objects become names with dots; null is no value."""
+    """Nested objects and lists become names with dots; null is no value."""
     payload = b'{"a": {"b": 1, "c": {"d": true}}, "l": [1, "x"], "n": null, "s": "t", "e": {}}'
     (record,) = read_json(payload)
     assert record.values == {"a.b": 1, "a.c.d": True, "l.0": 1, "l.1": "x", "s": "t"}
 
 
 @pytest.mark.parametrize("payload", [b'{"a.b": 1, "a": {"b": 2}}', b'{"a": {"b": 2}, "a.b": 1}'])
-def test_two_values_of_one_name_are_refused(payload: bytes) -> None:
-    """Neither of them is the value."""
+def test_two_values_with_one_name_are_rejected(payload: bytes) -> None:
+    """Neither of them can be the value."""
     with pytest.raises(Undecodable, match="two values"):
         read_json(payload)
 
 
 def test_the_bounds_of_json_hold() -> None:
-    """As many levels and values as are allowed are taken, and not one more."""
+    """The largest allowed depth and count are accepted, one more is rejected."""
     deepest = b'{"a":' * MAX_DEPTH + b"1" + b"}" * MAX_DEPTH
     assert read_json(deepest)[0].values == {".".join("a" * MAX_DEPTH): 1}
     with pytest.raises(Undecodable, match="levels"):
@@ -141,7 +144,7 @@ def test_the_bounds_of_json_hold() -> None:
     ],
 )
 def test_the_time_of_an_object_is_found(time: str, time_ns: int) -> None:
-    """Its unit is told by its size; it is no value of its own."""
+    """Its unit follows from its size, and it is not a value."""
     for name in ("ts", "time", "timestamp"):
         (record,) = read_json(f'{{"{name}": {time}, "a": 1}}'.encode())
         assert record.values == {"a": 1}
@@ -149,14 +152,14 @@ def test_the_time_of_an_object_is_found(time: str, time_ns: int) -> None:
         assert abs(record.time_ns - time_ns) < 200
 
 
-def test_what_only_sounds_like_a_time_stays_a_value() -> None:
-    """A duration that is called time is no moment."""
+def test_a_duration_with_the_name_of_a_time_stays_a_value() -> None:
+    """A small number or another text is not recognized as a time."""
     assert read_json(b'{"time": 12.5}') == [PayloadRecord({"time": 12.5})]
     assert read_json(b'{"time": "fast enough"}') == [PayloadRecord({"time": "fast enough"})]
 
 
-def test_the_field_that_is_named_has_to_have_the_time() -> None:
-    """A setting is not a guess: what does not fit is told."""
+def test_a_configured_time_field_must_contain_the_time() -> None:
+    """Messages without a valid time in this field are rejected."""
     field = TimeField("at.when", time_parser("ms"))
     assert read_json(b'{"at": {"when": 1700000000000}, "time": 1.0}', field) == [PayloadRecord({"time": 1.0}, NOW_NS)]
     for payload in (b'{"a": 1}', b'{"at": {"when": "soon"}}', b'{"at": {"when": -1}}', b'{"at": {"when": true}}'):
@@ -189,8 +192,8 @@ def test_senml_is_resolved() -> None:
         ({"bn": "room/", "n": "temp"}, "room/", "temp"),
     ],
 )
-def test_the_name_of_a_record_is_divided(record: dict[str, object], base: str, metric: str) -> None:
-    """Into what it is of and what it is."""
+def test_a_senml_name_is_split(record: dict[str, object], base: str, metric: str) -> None:
+    """The parts are the device and the metric."""
     payload = json.dumps([{**record, "v": 23.5, "u": "Cel"}]).encode()
     assert read_senml(payload, NOW_NS) == [PayloadRecord({metric: 23.5}, None, {"base": base}, "°C")]
 
@@ -207,15 +210,15 @@ def test_the_name_of_a_record_is_divided(record: dict[str, object], base: str, m
         ({"n": "a", "v": 1}, "shape"),
     ],
 )
-def test_senml_that_must_not_be_guessed_at_is_refused(pack: object, code: str) -> None:
-    """A label that changes the meaning, a newer version, more than one value."""
+def test_ambiguous_senml_is_rejected(pack: object, code: str) -> None:
+    """Examples are a label that changes the meaning, a newer version, and more than one value."""
     with pytest.raises(Undecodable) as refused:
         read_senml(json.dumps(pack).encode(), NOW_NS)
     assert refused.value.code == code
 
 
 def test_line_protocol_keeps_its_types() -> None:
-    """Tags and the measurement are names, integers stay integers, a text may go over lines."""
+    """Tags and the measurement are names, integers stay integers, and a text may span lines."""
     payload = b'cpu,host=a,core=0 user=1,n=2i,ok=t,s="x\ny" 1700000000\r\n# comment\nmem,host=b used=3\n'
     cpu, mem = read_line(payload, "s")
     names = {"host": "a", "core": "0", "measurement": "cpu"}
@@ -223,8 +226,8 @@ def test_line_protocol_keeps_its_types() -> None:
     assert mem == PayloadRecord({"used": 3.0}, None, {"host": "b", "measurement": "mem"}, typed=True)
 
 
-def test_one_wrong_line_refuses_the_message() -> None:
-    """Half a message would be a loss that nobody was told of."""
+def test_one_invalid_line_rejects_the_message() -> None:
+    """Half a message would be an unnoticed loss."""
     with pytest.raises(Undecodable, match="not line protocol"):
         read_line(b"m x=1\nm x=one\n")
 
@@ -234,8 +237,8 @@ def write(path: Path, content: str) -> Path:
     return path
 
 
-def test_a_function_of_the_user_reads_what_nothing_else_can(tmp_path: Path) -> None:
-    """It gives back what an object of JSON would be, a list of them, or nothing."""
+def test_a_user_function_decodes_payloads(tmp_path: Path) -> None:
+    """It returns a dict like a JSON object, a list of dicts, or None."""
     path = write(
         tmp_path / "mine.py",
         "import struct\n"
@@ -256,8 +259,8 @@ def test_a_function_of_the_user_reads_what_nothing_else_can(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("expression", ["5", "'x'", "{1: 2}", "{'a': object()}", "{'a': b'x'}", "itself()", "exit(3)"])
-def test_what_a_function_must_not_give_back_is_told(tmp_path: Path, expression: str) -> None:
-    """A mistake in it is the message's, and never the hub's."""
+def test_an_invalid_result_of_a_function_rejects_the_message(tmp_path: Path, expression: str) -> None:
+    """A mistake in the function costs its message and does not stop the hub."""
     path = write(
         tmp_path / "mine.py",
         "def itself():\n    a = {}\n    a['a'] = a\n    return a\n"
@@ -271,8 +274,8 @@ def test_what_a_function_must_not_give_back_is_told(tmp_path: Path, expression: 
     ("content", "why"),
     [(None, "file not found"), ("def decode(:", "SyntaxError"), ("x = 1", "does not define decode"), ("1 / 0", "Zero")],
 )
-def test_a_file_without_the_function_is_told_at_once(tmp_path: Path, content: str | None, why: str) -> None:
-    """When the hub starts, and in one sentence."""
+def test_a_file_without_the_function_is_an_error_at_the_start(tmp_path: Path, content: str | None, why: str) -> None:
+    """The error is one sentence."""
     path = tmp_path / "mine.py"
     if content is not None:
         write(path, content)

@@ -1,4 +1,4 @@
-"""Templates and payloads joined: whose readings they are, and what they are called."""
+"""Combination of templates and payloads into devices and metrics."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ NS = 1_700_000_000_000_000_000
 
 
 def found(topic: str, content: bytes, **settings: Any) -> list[Decoded]:
-    """What a message to a/b/c says under these settings."""
+    """Return the results of decoding a message to a/b/c with these settings."""
     return mapped(topic, **settings).decode(Message("a/b/c", content, received_ns=NS))
 
 
 def test_device_metric_and_tags_come_from_the_topic() -> None:
-    """A name that is neither device nor metric is a tag, which is told once."""
+    """A placeholder other than device and metric is a tag, which is declared once."""
     decoder = mapped("{site}/{device}/{metric}", "value")
     assert decoder.filters == ["+/+/+"]
     device = legal_device("boiler 1")
@@ -81,10 +81,10 @@ def test_device_metric_and_tags_come_from_the_topic() -> None:
         ),
     ],
 )
-def test_device_and_metric_come_from_where_they_are(
+def test_device_and_metric_come_from_every_source(
     topic: str, payload: bytes, settings: dict[str, Any], expected: list[Decoded]
 ) -> None:
-    """From the topic, from the settings, from a field, from a tag, from SenML's base name."""
+    """The sources are the topic, the settings, a field, a tag, and the base name of SenML."""
     assert found(topic, payload, **settings) == expected
 
 
@@ -101,8 +101,10 @@ def test_device_and_metric_come_from_where_they_are(
         ("x/{device}", b"21.5", {}, "topic"),
     ],
 )
-def test_what_does_not_fit_is_undecodable(topic: str, payload: bytes, settings: dict[str, Any], code: str) -> None:
-    """Each with a code of its own."""
+def test_a_message_that_does_not_fit_is_undecodable(
+    topic: str, payload: bytes, settings: dict[str, Any], code: str
+) -> None:
+    """Each reason has its own code."""
     with pytest.raises(Undecodable) as refused:
         found(topic, payload, **settings)
     assert refused.value.code == code
@@ -112,7 +114,7 @@ def test_what_does_not_fit_is_undecodable(topic: str, payload: bytes, settings: 
 @example("a", {"": 1.0})
 @example("a", {" ": 1.0, "_": 2.0})
 def test_all_names_are_legal(device: str, values: dict[str, float | str]) -> None:
-    """Whatever a device calls itself and its values, the hub has names for them; long ones are cut."""
+    """Every name of a device or a value becomes a legal one. Long names are shortened."""
     decoder = mapped("{device#}")
     payload = msgspec.json.encode(values)
     try:
@@ -135,7 +137,7 @@ def test_all_names_are_legal(device: str, values: dict[str, float | str]) -> Non
         {"topic": "a/{device}", "payload": "function", "function": Path("/nowhere/mine.py")},
     ],
 )
-def test_settings_that_cannot_be_are_told(settings: dict[str, Any]) -> None:
-    """Before anything is subscribed to."""
+def test_invalid_settings_are_rejected(settings: dict[str, Any]) -> None:
+    """This happens before the bridge subscribes to anything."""
     with pytest.raises(ValueError, match=r"."):
         mapped(**settings)

@@ -1,4 +1,4 @@
-"""Ready-made subscriptions: the documented messages come out as they should, and nothing else brings them down."""
+"""Presets: documented messages have the expected results, and other payloads cause no errors."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from hub.config import PRESETS as NAMES
 from hub.mqtt.decoders.configured import PRESETS, preset_decoder, presets_in_order
 from hub.mqtt.message import DecodedReading, DecodedRow, DeviceDeclaration, DevicePresence, Message, Undecodable
 from hub.mqtt.topics import TopicTemplate
-from tests.hub.mqtt.decoders.samples import FILES, GOLDEN, read, told
+from tests.hub.mqtt.decoders.samples import FILES, GOLDEN, as_sample, read_samples
 from wire.model import DeviceId, Metric, MetricName
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(GOLDEN)))
-def test_documented_messages_tell_what_they_mean(path: Path) -> None:
-    """Each of a file, in order, since a decoder may remember what the earlier ones told."""
-    golden = read(path)
+def test_documented_messages_have_the_expected_results(path: Path) -> None:
+    """The messages of a file are decoded in order, because a decoder may remember earlier ones."""
+    golden = read_samples(path)
     assert golden.source
     decoder = preset_decoder(golden.preset)
     for message, expected in golden.messages:
-        taken = [told(found) for found in decoder.decode(message)] if decoder.takes(message.topic) else None
+        taken = [as_sample(found) for found in decoder.decode(message)] if decoder.takes(message.topic) else None
         assert taken == expected, message.topic
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(GOLDEN)))
-def test_what_is_taken_is_subscribed_to(path: Path) -> None:
-    """A topic that no filter takes would never come."""
-    golden = read(path)
+def test_every_topic_that_is_taken_is_subscribed_to(path: Path) -> None:
+    """A topic that no filter matches would never arrive."""
+    golden = read_samples(path)
     decoder = preset_decoder(golden.preset)
     filters = [TopicTemplate.parse(filter) for filter in decoder.filters]
     for message, expected in golden.messages:
@@ -43,8 +43,8 @@ def test_what_is_taken_is_subscribed_to(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(GOLDEN)))
 def test_retained_descriptions_are_wanted_and_readings_are_not(path: Path) -> None:
-    """What the samples mark as retained describes something; everything that is a reading is older than it seems."""
-    golden = read(path)
+    """Retained samples are descriptions. A retained reading would be older than it seems."""
+    golden = read_samples(path)
     decoder = preset_decoder(golden.preset)
     for message, expected in golden.messages:
         if message.retain:
@@ -54,19 +54,19 @@ def test_retained_descriptions_are_wanted_and_readings_are_not(path: Path) -> No
 
 
 def test_every_preset_has_samples() -> None:
-    """None is there without a proof that it does something."""
+    """Each preset is tested with documented messages."""
     assert {path.parent.name for path in FILES} == set(PRESETS)
 
 
-TOPICS = [message.topic for path in FILES for message, expected in read(path).messages if expected is not None]
+TOPICS = [message.topic for path in FILES for message, expected in read_samples(path).messages if expected is not None]
 CONTENTS = [json.loads(path.read_text()) for path in FILES]
 PAYLOADS = [entry["payload"] for content in CONTENTS for entry in content["messages"]]
 ODD: list[Any] = [None, True, -1, 1e308, 10**400, "", "x", [], [None], {}, {"a": None}, [[1]], "\ud800"]
 
 
 @st.composite
-def bent(draw: st.DrawFn) -> Any:
-    """A documented payload in which something is not what it was."""
+def damaged(draw: st.DrawFn) -> Any:
+    """Return a documented payload with one changed part."""
 
     def bend(content: Any) -> Any:
         if draw(st.integers(0, 7)) == 0:
@@ -78,13 +78,13 @@ def bent(draw: st.DrawFn) -> Any:
     return bend(draw(st.sampled_from(PAYLOADS)))
 
 
-MESSAGES = st.binary(max_size=20) | bent().map(lambda content: json.dumps(content).encode())
+MESSAGES = st.binary(max_size=20) | damaged().map(lambda content: json.dumps(content).encode())
 
 
 @pytest.mark.parametrize("name", PRESETS)
 @given(data=st.data())
-def test_any_payload_is_understood_or_undecodable(name: str, data: st.DataObject) -> None:
-    """Never another exception, and whatever is found has legal names and values."""
+def test_any_payload_is_decoded_or_undecodable(name: str, data: st.DataObject) -> None:
+    """No other exception is raised, and all results have legal names and values."""
     decoder = preset_decoder(name)
     topics = [topic for topic in TOPICS if decoder.takes(topic)]
     for topic, payload in data.draw(st.lists(st.tuples(st.sampled_from(topics), MESSAGES), max_size=4)):
@@ -106,8 +106,8 @@ def test_any_payload_is_understood_or_undecodable(name: str, data: st.DataObject
 
 
 @pytest.mark.parametrize("number", [10**400, -(10**400), 2**63])
-def test_a_number_beyond_all_measure_is_no_strength(number: int) -> None:
-    """It is passed over, and the uplink is taken."""
+def test_an_impossible_signal_strength_is_ignored(number: int) -> None:
+    """The rest of the uplink is decoded."""
     uplink = {"rx_metadata": [{"rssi": number}, {"rssi": -40, "snr": number}], "f_cnt": number}
     message = Message("v3/a/devices/b/up", json.dumps({"uplink_message": uplink}).encode())
     _, *found = preset_decoder("the_things_stack").decode(message)
@@ -128,16 +128,16 @@ def test_a_number_beyond_all_measure_is_no_strength(number: int) -> None:
         ("the_things_stack=v3", "v3/app/devices/lamp/up"),
     ],
 )
-def test_a_preset_may_be_under_another_topic(text: str, topic: str) -> None:
-    """The base topic stands behind '='."""
+def test_a_preset_may_have_another_base_topic(text: str, topic: str) -> None:
+    """The base topic follows '='."""
     assert preset_decoder(text).takes(topic)
     assert not preset_decoder(text).takes("elsewhere/x")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(GOLDEN)))
-def test_no_preset_keeps_another_from_its_messages(path: Path) -> None:
-    """In their order, the one that a message was written for is the first that takes it, though others would, too."""
-    golden = read(path)
+def test_no_preset_takes_the_messages_of_another(path: Path) -> None:
+    """In the order of the presets, the intended one is the first that takes a message, even if others match, too."""
+    golden = read_samples(path)
     others = [name for name in PRESETS if name != golden.preset.partition("=")[0]]
     decoders = {text: preset_decoder(text) for text in presets_in_order([*others, golden.preset])}
     for message, expected in golden.messages:
@@ -148,26 +148,26 @@ def test_no_preset_keeps_another_from_its_messages(path: Path) -> None:
 @pytest.mark.parametrize(
     "topic", ["homeassistant/sensor/x/state", "shellies/shellygas-1/valve/0/state", "elsewhere/thing/x/state"]
 )
-def test_what_only_looks_like_a_node_is_passed_over(topic: str) -> None:
-    """It comes, since ESPHome's topics have no level of their own, and is neither stored nor refused."""
+def test_a_topic_that_only_resembles_a_node_is_ignored(topic: str) -> None:
+    """ESPHome has no topic level of its own, so such messages arrive. They are neither stored nor rejected."""
     decoder = preset_decoder("esphome")
     assert decoder.takes(topic)
     assert decoder.decode(Message(topic, b"1")) == []
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(GOLDEN)))
-def test_samples_name_the_pages_that_they_follow(path: Path) -> None:
-    """Each with its address."""
-    assert all(" (https://" in page and page.endswith(")") for page in read(path).source.split("; "))
+def test_samples_name_their_documentation(path: Path) -> None:
+    """Each page has its address."""
+    assert all(" (https://" in page and page.endswith(")") for page in read_samples(path).source.split("; "))
 
 
 @pytest.mark.parametrize("text", ["zigbee", "tasmota=", "esphome=a+", "home_assistant={x", ""])
-def test_a_preset_that_is_none_is_told(text: str) -> None:
-    """With the names of those that are there."""
+def test_an_unknown_preset_is_rejected(text: str) -> None:
+    """The error lists the known presets."""
     with pytest.raises(ValueError, match=r"."):
         preset_decoder(text)
 
 
 def test_the_settings_accept_the_names_of_the_decoders() -> None:
-    """The settings keep a list of their own, because they load no decoder."""
+    """The settings have their own list, because they load no decoder."""
     assert tuple(PRESETS) == NAMES

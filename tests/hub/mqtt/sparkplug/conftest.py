@@ -1,4 +1,4 @@
-"""The fixtures of the host application's tests."""
+"""Fixtures for the tests of the host application."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.hub.mqtt.sparkplug.joined import Joined
 
 @pytest.fixture
 def joined() -> Joined:
-    """Joined after the edge node's births."""
+    """Return a host that has received the births of an edge node."""
     joined = Joined()
     joined.deliver(*joined.edge.connect())
     return joined

@@ -1,5 +1,4 @@
-"""An edge node by the rules of the specification, with aliases that are others at every birth; and who listens to a
-host."""
+"""Edge node according to the specification, with new aliases at each birth, and an observer of the host's results."""
 
 from __future__ import annotations
 
@@ -22,7 +21,10 @@ NS_PER_MS = 1_000_000
 
 
 class Edge:
-    """`values` has the metrics of each device, "" being the node itself. Each message is 1 ms later than the last."""
+    """Edge node.
+
+    `values` contains the metrics of each device, "" is the node itself. Each message is 1 ms later than the last.
+    """
 
     def __init__(self, values: Mapping[str, Mapping[str, float]], *, group: str = "plant", name: str = "edge") -> None:
         self.group = group
@@ -35,12 +37,12 @@ class Edge:
         self._aliases: dict[tuple[str, str], int] = {}
 
     def connect(self) -> list[Message]:
-        """A new session."""
+        """Begin a new session."""
         self.bd_seq = (self.bd_seq + 1) % 256
         return self.births()
 
     def births(self) -> list[Message]:
-        """All births of the session, as at its beginning and at each rebirth."""
+        """Return all births of the session, as at its beginning and at each rebirth."""
         self._births += 1
         names = [(device, name) for device, metrics in self.values.items() for name in metrics]
         # Turned by one at each birth, so that an alias of before means another metric.
@@ -49,7 +51,7 @@ class Edge:
         return [self.birth(device) for device in sorted(self.values)]
 
     def birth(self, device: str) -> Message:
-        """The birth of one device, or of the node itself."""
+        """Return the birth of one device, or of the node itself."""
         metrics = [
             metric(DataType.DOUBLE, value, name=name, alias=self._aliases[device, name], time_ms=self._tick())
             for name, value in self.values[device].items()
@@ -59,21 +61,21 @@ class Edge:
         return self.message("DBIRTH" if device else "NBIRTH", device, metrics)
 
     def change(self, device: str, name: str, value: float, *, by_name: bool = False) -> Message:
-        """A metric has another value."""
+        """Return a message with a new value of a metric."""
         self.values[device][name] = value
         told = metric(DataType.DOUBLE, value, time_ms=self._tick())._replace(datatype=None)
         told = told._replace(name=name) if by_name else told._replace(alias=self._aliases[device, name])
         return self.message("DDATA" if device else "NDATA", device, [told])
 
     def die(self, device: str = "") -> Message:
-        """The death of a device, or the node's last will."""
+        """Return the death of a device, or the last will of the node."""
         if device:
             return self.message("DDEATH", device, [])
         will = SparkplugPayload(self._tick(), None, (metric(DataType.INT64, self.bd_seq, name="bdSeq"),))
         return Message(f"spBv1.0/{self.group}/NDEATH/{self.name}", encode(will), received_ns=self.now_ns)
 
     def message(self, kind: str, device: str, metrics: Iterable[SparkplugMetric]) -> Message:
-        """A message with the next number."""
+        """Return a message with the next sequence number."""
         payload = SparkplugPayload(self._tick(), self.seq, tuple(metrics))
         self.seq = (self.seq + 1) % 256
         topic = f"spBv1.0/{self.group}/{kind}/{self.name}" + (f"/{device}" if device else "")
@@ -89,8 +91,8 @@ class Edge:
 
 
 @dataclass
-class Listener:
-    """What a hub makes of what a host finds: the newest value of each metric, who is there, what was refused."""
+class HostObserver:
+    """Observer of a host's results: the newest value of each metric, the devices online, and the rejections."""
 
     newest: dict[tuple[str, str], tuple[int, object]] = field(default_factory=dict)
     samples: list[DecodedReading] = field(default_factory=list)
@@ -120,7 +122,7 @@ class Listener:
         return {key: value for key, (_, value) in self.newest.items()}
 
     def rebirths(self) -> list[str]:
-        """The topics of the requests for births; each is checked to be one."""
+        """Return the topics of the rebirth requests and check each request."""
         topics = []
         for publish in self.published:
             payload = decode(publish.payload)

@@ -1,4 +1,4 @@
-"""An edge node, a host application and a listener that hears what the host finds."""
+"""Edge node, host application and observer, connected for tests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from hub.mqtt.message import Message
 from hub.mqtt.sparkplug.host import HostApplication
 from hub.mqtt.sparkplug.payload import SparkplugPayload, encode
-from tests.hub.mqtt.sparkplug.edge import NS_PER_MS, Edge, Listener
+from tests.hub.mqtt.sparkplug.edge import NS_PER_MS, Edge, HostObserver
 
 VALUES = {"": {"load": 1.0}, "pump": {"speed": 10.0, "flow": 11.0}, "valve": {"position": 20.0}}
 NAMES = [(device, name) for device, metrics in VALUES.items() for name in metrics]
@@ -16,12 +16,12 @@ NODE, PUMP, VALVE = "plant.edge", "plant.edge.pump", "plant.edge.valve"
 
 
 class Joined:
-    """An edge node, a host and a listener."""
+    """Edge node, host and observer."""
 
     def __init__(self, **options: Any) -> None:
         self.edge = Edge(VALUES)
         self.host = HostApplication(**options)
-        self.listener = Listener()
+        self.listener = HostObserver()
 
     def deliver(self, *messages: Message) -> None:
         for message in messages:
@@ -32,7 +32,7 @@ class Joined:
         self.listener.hear(self.host.expire(self.edge.now_ns))
 
     def agrees(self) -> bool:
-        """Whether the listener has the edge node's values, all of them and no others."""
+        """Return whether the observer has exactly the values of the edge node."""
         devices = self.edge.values.items()
         ids = {device: f"{NODE}.{device}" if device else NODE for device in self.edge.values}
         return self.listener.values() == {
@@ -41,7 +41,7 @@ class Joined:
 
 
 def of(metrics: Iterable[Any], **options: Any) -> tuple[HostApplication, list[Any]]:
-    """What a host finds in a node's birth with these metrics."""
+    """Return the results of the birth of a node with these metrics."""
     host = HostApplication()
     born = Message("spBv1.0/g/NBIRTH/n", encode(SparkplugPayload(5, 0, tuple(metrics))), received_ns=NS_PER_MS)
     return host, host.decode(born)

@@ -11,8 +11,8 @@ from tests.hub.mqtt.sparkplug.edge import NS_PER_MS
 from tests.hub.mqtt.sparkplug.joined import NAMES, NODE, PUMP, VALVE, Joined
 
 
-def test_births_tell_metrics_presence_and_values(joined: Joined) -> None:
-    """Each birth declares a device of the hub with its metrics and tags, brings it online and has its first values."""
+def test_births_declare_metrics_presence_and_values(joined: Joined) -> None:
+    """Each birth declares a device with its metrics and tags, sets it online, and contains its first values."""
     assert joined.agrees()
     assert joined.listener.online == {NODE: True, PUMP: True, VALVE: True}
     pump = joined.listener.declared[PUMP]
@@ -22,15 +22,15 @@ def test_births_tell_metrics_presence_and_values(joined: Joined) -> None:
     assert not joined.listener.published
 
 
-def test_data_by_alias_and_by_name_is_taken(joined: Joined) -> None:
-    """A metric is known by either, its type and unit from its birth."""
+def test_data_by_alias_and_by_name_is_accepted(joined: Joined) -> None:
+    """Type and unit of a metric come from its birth."""
     joined.deliver(joined.edge.change("pump", "flow", 12.5), joined.edge.change("", "load", 2.5, by_name=True))
     assert joined.agrees()
     assert not joined.listener.refused
 
 
 def test_sequence_numbers_begin_again_after_255(joined: Joined) -> None:
-    """Three rounds of numbers pass without a doubt."""
+    """The numbers restart three times without a gap."""
     for value in range(3 * 256):
         joined.deliver(joined.edge.change("valve", "position", float(value)))
     assert joined.agrees()
@@ -38,7 +38,7 @@ def test_sequence_numbers_begin_again_after_255(joined: Joined) -> None:
 
 
 def test_messages_in_another_order_are_put_in_order(joined: Joined) -> None:
-    """What comes too early waits for those before it, and no rebirth is asked for."""
+    """A message that arrives early waits for the ones before it, and no rebirth is requested."""
     first, second, third = (joined.edge.change("valve", "position", value) for value in (1.0, 2.0, 3.0))
     joined.deliver(third, second)
     assert joined.listener.values()[VALVE, "position"] == 20.0
@@ -49,8 +49,8 @@ def test_messages_in_another_order_are_put_in_order(joined: Joined) -> None:
     assert not joined.listener.refused
 
 
-def test_a_gap_that_stays_asks_for_a_rebirth(joined: Joined) -> None:
-    """After the reorder timeout what has no name is refused, and the births are asked for."""
+def test_a_lasting_gap_requests_a_rebirth(joined: Joined) -> None:
+    """After the reorder timeout, metrics without a name are rejected and the births are requested."""
     joined.edge.change("pump", "speed", 30.0)
     later, named = joined.edge.change("pump", "flow", 31.0), joined.edge.change("valve", "position", 32.0, by_name=True)
     joined.deliver(later, named)
@@ -67,7 +67,7 @@ def test_a_gap_that_stays_asks_for_a_rebirth(joined: Joined) -> None:
 
 
 def test_an_alias_is_never_taken_for_another_metric() -> None:
-    """Births were lost, and their aliases with them: what comes then changes no metric."""
+    """After lost births the aliases are unknown, and data with an alias changes no metric."""
     joined = Joined()
     joined.deliver(*joined.edge.connect())
     joined.deliver(joined.edge.change("", "load", 2.0), joined.edge.change("", "load", 3.0))
@@ -80,8 +80,8 @@ def test_an_alias_is_never_taken_for_another_metric() -> None:
     assert joined.listener.rebirths()
 
 
-def test_a_message_of_before_the_births_is_not_read_with_their_aliases(joined: Joined) -> None:
-    """It arrives after them with the very number that is waited for."""
+def test_a_message_from_before_the_births_does_not_use_their_aliases(joined: Joined) -> None:
+    """It arrives after them with the expected sequence number."""
     late = joined.edge.change("pump", "flow", 99.0)
     births = joined.edge.births()
     joined.deliver(*births, late)
@@ -90,8 +90,8 @@ def test_a_message_of_before_the_births_is_not_read_with_their_aliases(joined: J
     assert joined.agrees()
 
 
-def test_a_rebirth_forgets_what_it_does_not_define(joined: Joined) -> None:
-    """A metric that the births no longer have is unknown, by name and by alias."""
+def test_a_rebirth_removes_metrics_that_it_does_not_define(joined: Joined) -> None:
+    """Such a metric is unknown by name and by alias."""
     del joined.edge.values["pump"]["flow"]
     joined.deliver(*joined.edge.births())
     gone = metric(DataType.DOUBLE, 1.0, name="flow", time_ms=joined.edge.now_ms)
@@ -99,8 +99,8 @@ def test_a_rebirth_forgets_what_it_does_not_define(joined: Joined) -> None:
     assert [refused.code for refused in joined.listener.refused] == ["unknown_metric"]
 
 
-def test_a_device_birth_that_overtook_the_nodes_is_kept() -> None:
-    """Births go by different topics; the order in which they arrive does not matter."""
+def test_a_device_birth_before_that_of_the_node_is_kept() -> None:
+    """Births have different topics, and their order of arrival does not matter."""
     joined = Joined()
     node, *devices = joined.edge.connect()
     joined.deliver(*reversed(devices), node)
@@ -108,8 +108,8 @@ def test_a_device_birth_that_overtook_the_nodes_is_kept() -> None:
     assert not joined.listener.refused
 
 
-def test_data_before_a_birth_asks_for_a_rebirth_at_once() -> None:
-    """A hub that was started after the edge node does not wait for what cannot come."""
+def test_data_before_a_birth_requests_a_rebirth_at_once() -> None:
+    """A hub that started after the edge node has never received its births."""
     joined = Joined()
     joined.edge.connect()
     data = joined.edge.change("pump", "flow", 5.0)
@@ -120,15 +120,15 @@ def test_data_before_a_birth_asks_for_a_rebirth_at_once() -> None:
     assert joined.agrees()
 
 
-def test_data_of_a_device_that_was_not_born_is_refused(joined: Joined) -> None:
-    """A device that died has to be born again before it may say anything."""
+def test_data_of_a_device_without_a_birth_is_rejected(joined: Joined) -> None:
+    """A device that died must send a birth before its next data."""
     joined.deliver(joined.edge.die("pump"), joined.edge.change("pump", "flow", 5.0))
     assert [refused.code for refused in joined.listener.refused] == ["before_birth"]
     assert len(joined.listener.rebirths()) == 1
 
 
-def test_an_unknown_metric_asks_for_a_rebirth(joined: Joined) -> None:
-    """What the birth did not define is refused; the rest of its message is taken."""
+def test_an_unknown_metric_requests_a_rebirth(joined: Joined) -> None:
+    """The unknown metric is rejected, the rest of the message is accepted."""
     known, unknown = (metric(DataType.DOUBLE, 7.0, time_ms=joined.edge.now_ms + 9) for _ in range(2))
     told = [known._replace(name="flow"), unknown._replace(alias=77), unknown._replace(name="pressure")]
     joined.deliver(joined.edge.message("DDATA", "pump", told))
@@ -140,7 +140,7 @@ def test_an_unknown_metric_asks_for_a_rebirth(joined: Joined) -> None:
 
 
 def test_rebirth_requests_are_bounded_in_rate() -> None:
-    """An edge node that never answers is asked less and less often, and one that answers is asked anew."""
+    """The pause grows while an edge node does not answer, and is reset by an answer."""
     joined = Joined()
     joined.edge.connect()
     asked: list[int] = []
@@ -160,8 +160,8 @@ def test_rebirth_requests_are_bounded_in_rate() -> None:
     assert len(joined.listener.published) == 18
 
 
-def test_a_request_that_was_lost_is_made_again_though_nothing_arrives(joined: Joined) -> None:
-    """A silent edge node is not forgotten: `due_ns` says when to go on."""
+def test_a_lost_request_is_repeated_even_if_nothing_arrives(joined: Joined) -> None:
+    """`due_ns` is the time of the next request to a silent edge node."""
     joined.deliver(joined.edge.die("pump"), joined.edge.change("pump", "flow", 5.0))
     due_ns = joined.host.due_ns
     assert due_ns is not None

@@ -1,4 +1,4 @@
-"""What the host application takes, what it leaves out, and where it ends."""
+"""Messages that the host application accepts or leaves out, and its bounds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hub.mqtt.sparkplug import host as host_module
 from hub.mqtt.sparkplug.host import HostApplication
 from hub.mqtt.sparkplug.node import MAX_DEVICES
 from hub.mqtt.sparkplug.payload import DataType, SparkplugPayload, encode, metric
-from tests.hub.mqtt.sparkplug.edge import NS_PER_MS, Edge, Listener
+from tests.hub.mqtt.sparkplug.edge import NS_PER_MS, Edge, HostObserver
 from tests.hub.mqtt.sparkplug.joined import VALUES, of
 from wire.limits import MAX_METRICS
 
@@ -27,13 +27,13 @@ from wire.limits import MAX_METRICS
         ("spAv1.0/g/NDATA/n", False),
     ],
 )
-def test_messages_of_edge_nodes_are_taken_and_no_others(topic: str, taken: bool) -> None:
-    """Commands and other hosts' states are not for this decoder."""
+def test_only_messages_of_edge_nodes_are_accepted(topic: str, taken: bool) -> None:
+    """Commands and the states of other hosts are not for this decoder."""
     assert HostApplication("hub").takes(topic) is taken
 
 
 def test_units_types_and_descriptions_come_from_the_birth() -> None:
-    """engUnit becomes the unit, and each type one of the hub's."""
+    """engUnit becomes the unit, and each data type a type of the hub."""
     _, (declared, _, *samples) = of(
         [
             metric(DataType.FLOAT, 1.5, name="t", properties={"engUnit": "°C"}, description="outside", time_ms=7),
@@ -59,8 +59,8 @@ def test_units_types_and_descriptions_come_from_the_birth() -> None:
     assert [sample.value for sample in samples[2:]] == [True, "x", 1486144502122]
 
 
-def test_what_is_left_out_is_counted_by_reason() -> None:
-    """Buttons, transient values, types without a place in the hub, bad quality: told, and never a reading."""
+def test_excluded_metrics_are_counted_by_reason() -> None:
+    """Commands, transient values, unsupported types and bad quality give no reading."""
     host, (declared, _, *samples) = of(
         [
             metric(DataType.INT64, 1, name="bdSeq"),
@@ -80,8 +80,8 @@ def test_what_is_left_out_is_counted_by_reason() -> None:
     }  # fmt: skip
 
 
-def test_metrics_beyond_those_of_a_device_are_left_out() -> None:
-    """A device of the hub has a bounded number of metrics; the first ones are taken."""
+def test_metrics_beyond_the_bound_of_a_device_are_left_out() -> None:
+    """The first metrics are accepted."""
     host, (declared, _, *samples) = of(
         metric(DataType.INT32, 1, name=f"m{number}") for number in range(MAX_METRICS + 3)
     )
@@ -89,17 +89,17 @@ def test_metrics_beyond_those_of_a_device_are_left_out() -> None:
     assert host.counts["too_many_metrics"] == 3
 
 
-def test_devices_beyond_a_nodes_bound_are_refused() -> None:
-    """Their messages go to quarantine with what to do."""
+def test_devices_beyond_the_bound_of_a_node_are_rejected() -> None:
+    """Their messages go to quarantine with a remedy."""
     edge = Edge({"": {"load": 1.0}, **{f"d{number:04}": {"m": 1.0} for number in range(MAX_DEVICES + 1)}})
-    host, listener = HostApplication(), Listener()
+    host, listener = HostApplication(), HostObserver()
     for birth in edge.connect():
         listener.hear(host.decode(birth))
     assert [refused.code for refused in listener.refused] == ["too_many_devices"]
 
 
-def test_nodes_beyond_a_hosts_bound_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that is dead makes room; where none is, the message is refused."""
+def test_nodes_beyond_the_bound_of_a_host_are_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dead node is replaced. If there is none, the message is rejected."""
     monkeypatch.setattr(host_module, "MAX_NODES", 2)
     host = HostApplication()
     first, second, third = (Edge(VALUES, name=name) for name in ("a", "b", "c"))
@@ -113,13 +113,13 @@ def test_nodes_beyond_a_hosts_bound_are_refused(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_sequence_number_over_255_is_undecodable() -> None:
-    """No edge node by the specification has it."""
+    """The specification does not allow it."""
     with pytest.raises(Undecodable, match="bad_seq"):
         HostApplication().decode(Message("spBv1.0/g/NDATA/n", encode(SparkplugPayload(1, 256))))
 
 
 def test_device_ids_are_as_different_as_topics() -> None:
-    """Names with dots cannot make one device of two."""
+    """Names with dots do not merge two devices."""
     ids = set()
     for group, node in (("a.b", "c"), ("a", "b.c"), ("a", "b c"), ("a", "b_c"), ("a", "b")):
         (presence,) = HostApplication().decode(Edge({"": {}}, group=group, name=node).die())

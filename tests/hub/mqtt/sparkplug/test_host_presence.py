@@ -1,4 +1,4 @@
-"""The host application knows who is there: deaths, connections that end, its own state."""
+"""Presence of edge nodes and devices: deaths, ended connections, and the host's own state."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.hub.mqtt.sparkplug.joined import NODE, PUMP, VALVE, Joined
 
 
 def test_the_death_of_a_node_is_that_of_its_devices(joined: Joined) -> None:
-    """An NDEATH with the session's number makes everything stale."""
+    """An NDEATH with the number of the session sets all of them offline."""
     joined.deliver(joined.edge.die())
     assert joined.listener.online == {NODE: False, PUMP: False, VALVE: False}
     assert joined.host.due_ns is None
@@ -23,7 +23,7 @@ def test_the_death_of_a_node_is_that_of_its_devices(joined: Joined) -> None:
 
 
 def test_the_will_of_an_earlier_session_changes_nothing(joined: Joined) -> None:
-    """It comes late where the broker noticed late that the connection was lost."""
+    """It arrives late if the broker detects the lost connection late."""
     will = joined.edge.die()
     joined.deliver(*joined.edge.connect())
     joined.deliver(will)
@@ -32,7 +32,7 @@ def test_the_will_of_an_earlier_session_changes_nothing(joined: Joined) -> None:
 
 
 def test_the_will_of_a_session_that_was_never_seen_counts(joined: Joined) -> None:
-    """Its births were lost: the session known is over all the same, and session numbers begin again after 255."""
+    """The births of that session were lost, so the known session is over, too. Session numbers restart after 255."""
     for _ in range(2):
         joined.edge.connect()
     joined.deliver(joined.edge.die())
@@ -45,8 +45,8 @@ def test_the_will_of_a_session_that_was_never_seen_counts(joined: Joined) -> Non
     assert joined.listener.online[NODE] is False
 
 
-def test_only_the_groups_that_are_asked_for_are_listened_to() -> None:
-    """A host without groups listens to all; a part of a group cannot be understood."""
+def test_only_the_configured_groups_are_accepted() -> None:
+    """A host without groups accepts all. A filter for a part of a group is rejected."""
     assert [sparkplug_group(topic) for topic in ("spBv1.0/#", "spBv1.0/Plant1/#")] == ["", "Plant1"]
     for topic in ("spBv1.0", "a/#", "spBv1.0/+/#", "spBv1.0/Plant1/NDATA/#", "spBv1.0/Plant1/"):
         with pytest.raises(ValueError, match="does not belong to Sparkplug"):
@@ -58,8 +58,8 @@ def test_only_the_groups_that_are_asked_for_are_listened_to() -> None:
     assert {filter.split("/")[1] for filter in some.filters} == {"Plant1", "STATE"}
 
 
-def test_what_is_no_state_of_the_host_is_corrected() -> None:
-    """Somebody has written there: too deep, no object, or another's word."""
+def test_a_wrong_state_of_the_host_is_corrected() -> None:
+    """Another client has published to the topic: nested too deeply, not an object, or another state."""
     host = HostApplication("hub")
     host.connected(5)
     for payload in (b"[" * 100_000, b"1", b"\xff", b"{}", b'{"online":false}'):
@@ -69,23 +69,23 @@ def test_what_is_no_state_of_the_host_is_corrected() -> None:
     assert host.decode(Message("spBv1.0/STATE/hub", b'{"online":true}')) == []
 
 
-def test_the_death_of_a_node_that_is_not_known_is_told() -> None:
-    """The hub may know the device from before it was started."""
+def test_the_death_of_an_unknown_node_is_reported() -> None:
+    """The hub may know the device from before its start."""
     joined = Joined()
     joined.edge.connect()
     assert joined.host.decode(joined.edge.die()) == [DevicePresence(NODE, online=False)]
 
 
-def test_a_device_comes_and_goes_alone(joined: Joined) -> None:
-    """A DDEATH makes one device stale; its birth brings it back."""
+def test_one_device_dies_and_returns(joined: Joined) -> None:
+    """A DDEATH sets one device offline, its birth sets it online."""
     joined.deliver(joined.edge.die("valve"))
     assert joined.listener.online == {NODE: True, PUMP: True, VALVE: False}
     joined.deliver(joined.edge.birth("valve"))
     assert joined.listener.online[VALVE] is True
 
 
-def test_a_device_without_a_birth_in_a_new_session_is_gone(joined: Joined) -> None:
-    """All births come before the first data: who had none by then is no longer there."""
+def test_a_device_without_a_birth_in_a_new_session_is_offline(joined: Joined) -> None:
+    """All births come before the first data of a session."""
     del joined.edge.values["valve"]
     joined.deliver(*joined.edge.births())
     assert joined.listener.online[VALVE] is True
@@ -93,8 +93,8 @@ def test_a_device_without_a_birth_in_a_new_session_is_gone(joined: Joined) -> No
     assert joined.listener.online == {NODE: True, PUMP: True, VALVE: False}
 
 
-def test_a_birth_that_comes_twice_does_not_begin_again() -> None:
-    """A copy of the node's birth between its messages is passed over."""
+def test_a_repeated_birth_does_not_restart_the_session() -> None:
+    """A copy of the node's birth among its messages is ignored."""
     joined = Joined()
     births = joined.edge.connect()
     joined.deliver(*births, *births, joined.edge.change("pump", "speed", 4.0), births[0])
@@ -103,8 +103,8 @@ def test_a_birth_that_comes_twice_does_not_begin_again() -> None:
     assert joined.host.counts["duplicate"] == len(births) + 1
 
 
-def test_too_many_kept_messages_end_the_wait(joined: Joined) -> None:
-    """What is kept is bounded by number, too."""
+def test_too_many_held_messages_end_the_wait(joined: Joined) -> None:
+    """The number of held messages is bounded, too."""
     joined.edge.change("pump", "speed", 1.0)
     joined.deliver(*(joined.edge.change("pump", "flow", 1.0) for _ in range(MAX_HELD)))
     assert not joined.listener.refused
@@ -114,8 +114,8 @@ def test_too_many_kept_messages_end_the_wait(joined: Joined) -> None:
     assert len(joined.listener.refused) == MAX_HELD + 6
 
 
-def test_a_lost_broker_makes_everything_stale(joined: Joined) -> None:
-    """What was missed meanwhile is unknown: the births of all nodes are asked for when the broker is back."""
+def test_a_lost_broker_sets_everything_offline(joined: Joined) -> None:
+    """Messages may be missing, so the births of all nodes are requested after the reconnect."""
     joined.listener.hear(joined.host.disconnected(joined.edge.now_ns))
     assert joined.listener.online == {NODE: False, PUMP: False, VALVE: False}
     for _ in range(100):
@@ -128,8 +128,8 @@ def test_a_lost_broker_makes_everything_stale(joined: Joined) -> None:
     assert joined.listener.online == {NODE: True, PUMP: True, VALVE: True}
 
 
-def test_the_state_of_the_host_is_told_with_one_time() -> None:
-    """Will and birth are retained, of QoS 1 and of the time of the connection."""
+def test_will_and_birth_of_the_host_have_the_same_time() -> None:
+    """Both are retained, have QoS 1 and the time of the connection."""
     host = HostApplication("hub-1")
     will = host.will(1_500_000_000)
     assert will is not None
@@ -146,7 +146,7 @@ def test_the_state_of_the_host_is_told_with_one_time() -> None:
 
 
 def test_a_host_without_an_id_has_no_state() -> None:
-    """It listens and asks for rebirths; no edge node waits for it."""
+    """It listens and requests rebirths, and no edge node waits for it."""
     host = HostApplication()
     assert host.will(1) is None
     assert host.connected(1) == []

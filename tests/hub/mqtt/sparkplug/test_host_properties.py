@@ -1,4 +1,4 @@
-"""What holds of the host application whatever comes, in any order."""
+"""Properties that hold for the host application with any messages in any order."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ ACTIONS = st.lists(st.one_of(CHANGES, st.sampled_from(["rebirth", "reconnect", "
 def test_after_a_rebirth_the_host_has_the_nodes_values(
     actions: list[Any], births_arrive: bool, data: st.DataObject
 ) -> None:
-    """Whatever was lost, came twice or came in another order before: the next births bring the very same values. And
-    where the node's births arrive, and nothing comes later than a message waits for others, no value was ever that of
-    another metric. (Where they do not, an alias of a new session may by its number follow on the one before.)"""
+    """After any losses, copies and changes of order, the next births restore the exact values.
+
+    If the births of the node arrive, and no message is later than the reorder timeout, no value was ever assigned to
+    another metric. (If they do not arrive, an alias of a new session may follow the old sequence number.)
+    """
     joined = Joined(reorder_ms=10)
     edge, sent = joined.edge, []
     said: dict[tuple[str, str], set[object]] = {key: {value} for key in NAMES for value in [VALUES[key[0]][key[1]]]}
@@ -70,8 +72,8 @@ def test_after_a_rebirth_the_host_has_the_nodes_values(
         st.tuples(st.sampled_from(["NBIRTH", "NDEATH", "NDATA", "DBIRTH", "DDEATH", "DDATA"]), st.binary(max_size=30))
     )
 )
-def test_any_messages_end_in_words_or_one_refusal(messages: list[tuple[str, bytes]]) -> None:
-    """Nothing that a broker may deliver raises anything but Undecodable."""
+def test_any_message_is_decoded_or_undecodable(messages: list[tuple[str, bytes]]) -> None:
+    """No message of a broker raises anything but Undecodable."""
     host = HostApplication()
     for kind, payload in messages:
         try:

@@ -1,4 +1,4 @@
-"""Payloads of Sparkplug B: any bytes are a payload or one refusal, and what is encoded comes back."""
+"""Payloads of Sparkplug B: any bytes are decoded or rejected, and encoded payloads round-trip."""
 
 from __future__ import annotations
 
@@ -83,14 +83,14 @@ SPOILED = st.builds(_spoil, PAYLOADS.map(encode), st.integers(0, 200), st.intege
 
 
 @given(PAYLOADS)
-def test_what_is_encoded_comes_back(payload: SparkplugPayload) -> None:
-    """Nothing of a payload is lost or changed on its way."""
+def test_an_encoded_payload_is_decoded_unchanged(payload: SparkplugPayload) -> None:
+    """Nothing of a payload is lost or changed."""
     assert decode(encode(payload)) == payload
 
 
 @given(TYPED)
-def test_a_value_of_each_type_comes_back(typed: tuple[DataType, Scalar]) -> None:
-    """Each type's whole range survives the unsigned fields that it travels in."""
+def test_a_value_of_each_type_round_trips(typed: tuple[DataType, Scalar]) -> None:
+    """The whole range of each type survives the unsigned fields."""
     datatype, value = typed
     returned = from_wire(datatype, *to_wire(datatype, value))
     assert returned == value
@@ -98,8 +98,8 @@ def test_a_value_of_each_type_comes_back(typed: tuple[DataType, Scalar]) -> None
 
 
 @given(st.binary(max_size=80) | SPOILED)
-def test_any_bytes_are_a_payload_or_one_refusal(data: bytes) -> None:
-    """Nothing that a broker may deliver raises anything but Undecodable, and every value can be asked for."""
+def test_any_bytes_are_a_payload_or_undecodable(data: bytes) -> None:
+    """Nothing but Undecodable is raised, and every value can be read."""
     try:
         payload = decode(data)
     except Undecodable as refusal:
@@ -131,7 +131,7 @@ def test_any_bytes_are_a_payload_or_one_refusal(data: bytes) -> None:
     ],
 )
 def test_numbers_of_all_programs_are_understood(datatype: DataType, field: str, raw: Any, value: Scalar) -> None:
-    """A sign may fill the type's bits or the whole field, and a number may stand in the wider field of its kind."""
+    """A sign may fill the size of the type or the whole field, and a number may be in the wider field of its kind."""
     assert from_wire(datatype, field, raw) == value
 
 
@@ -153,15 +153,15 @@ def test_numbers_of_all_programs_are_understood(datatype: DataType, field: str, 
         (99, "int_value", 1, "unsupported_type"),
     ],
 )
-def test_what_is_no_reading_has_a_reason(datatype: int, field: str, raw: Any, reason: str) -> None:
-    """A value that its type cannot have is told apart from one that the hub cannot store."""
+def test_a_value_that_is_not_a_reading_has_a_reason(datatype: int, field: str, raw: Any, reason: str) -> None:
+    """A value outside its type has another reason than a type that the hub cannot store."""
     with pytest.raises(Unusable) as refused:
         from_wire(datatype, field, raw)
     assert refused.value.reason == reason
 
 
 def test_a_value_outside_its_type_is_not_encoded() -> None:
-    """Nothing is cut off to make it fit."""
+    """It is never truncated to fit."""
     for datatype, value in [
         (DataType.INT8, 128),
         (DataType.UINT8, -1),
@@ -175,7 +175,7 @@ def test_a_value_outside_its_type_is_not_encoded() -> None:
 
 
 def test_field_numbers_are_those_of_the_specification() -> None:
-    """A payload written by hand, byte by byte, after the specification's table of fields."""
+    """The payload of this test is written byte by byte from the table of fields."""
     data = b"".join(
         [
             b"\x08\x05",  # timestamp 5
@@ -189,12 +189,12 @@ def test_field_numbers_are_those_of_the_specification() -> None:
     assert decode(data) == SparkplugPayload(5, 3, (told,))
 
 
-def test_a_data_set_is_not_looked_into() -> None:
-    """What the hub leaves out cannot make the rest of a message unreadable."""
+def test_a_data_set_is_not_parsed() -> None:
+    """Ignored content cannot make the rest of a message unreadable."""
     data = b"\x12\x06\x0a\x01d\x8a\x01\x00" + b"\x12\x08\x0a\x01d\x8a\x01\x02\xff\xff"
     assert [found.field for found in decode(data).metrics] == ["dataset_value", "dataset_value"]
 
 
 def test_every_type_that_is_stored_has_values() -> None:
-    """The strategies above leave no type out."""
+    """The strategies above cover every type."""
     assert set(VALUES) == set(METRIC_TYPES)

@@ -1,4 +1,4 @@
-"""Another implementation of Sparkplug B understands what the hub writes, and the hub what it writes, over a broker."""
+"""Interoperability with another implementation of Sparkplug B over a broker, in both directions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from hub.mqtt.message import Message, Publish
 from hub.mqtt.sparkplug.host import HostApplication
 from hub.mqtt.sparkplug.payload import DataType, Scalar, SparkplugPayload, decode, encode, metric
-from tests.hub.mqtt.sparkplug.edge import Listener
+from tests.hub.mqtt.sparkplug.edge import HostObserver
 from tests.services.built import BuildError
 from tests.services.mosquitto import Mosquitto
 from tests.services.sparkplug import SparkplugPeer, peer_python
@@ -44,7 +44,7 @@ VALUES: list[tuple[DataType, Scalar]] = [
 
 @pytest.fixture(scope="module")
 def python() -> Path:
-    """The other implementation's interpreter; the test is skipped, with the reason, where it cannot be had."""
+    """Return the interpreter of the other implementation. Without it the test is skipped with the reason."""
     try:
         return peer_python()
     except BuildError as error:
@@ -53,13 +53,13 @@ def python() -> Path:
 
 @pytest.fixture
 def peer(python: Path) -> Iterator[SparkplugPeer]:
-    """The other implementation, running."""
+    """Run the other implementation."""
     with SparkplugPeer(python) as running:
         yield running
 
 
-def test_the_hub_understands_what_the_other_writes(peer: SparkplugPeer) -> None:
-    """Every type that both know, with all that stands beside a value."""
+def test_the_hub_reads_what_the_other_writes(peer: SparkplugPeer) -> None:
+    """The payload contains every type that both support, with all other fields of a metric."""
     told: list[dict[str, Any]] = [
         {"name": f"m{place}", "alias": place, "timestamp": 1_000 + place, "datatype": datatype, "value": value}
         for place, (datatype, value) in enumerate(VALUES)
@@ -81,8 +81,8 @@ def test_the_hub_understands_what_the_other_writes(peer: SparkplugPeer) -> None:
     assert decode(bytes.fromhex(short)).metrics[0].datatype is None
 
 
-def test_the_other_understands_what_the_hub_writes(peer: SparkplugPeer) -> None:
-    """The same the other way round."""
+def test_the_other_reads_what_the_hub_writes(peer: SparkplugPeer) -> None:
+    """The payload contains the same types."""
     written = [
         metric(datatype, value, name=f"m{place}", alias=place, time_ms=place, is_historical=place == 3, description="d")
         for place, (datatype, value) in enumerate(VALUES)
@@ -96,12 +96,12 @@ def test_the_other_understands_what_the_hub_writes(peer: SparkplugPeer) -> None:
     assert {one["metadata"] for one in read["metrics"]} == {"d"}
 
 
-class Connection:
-    """A host behind a real connection to a broker. Where a message was lost on the way says `expire`."""
+class HostConnection:
+    """Host with a real connection to a broker. `expire` counts as the loss of a message."""
 
     def __init__(self, port: int) -> None:
         self.host = HostApplication("hub", reorder_ms=100)
-        self.listener = Listener()
+        self.listener = HostObserver()
         self._arrived: queue.Queue[Message] = queue.Queue()
         subscribed: queue.Queue[None] = queue.Queue()
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2)
@@ -119,7 +119,7 @@ class Connection:
         self._hear(self.host.connected(time.time_ns()))
 
     def until(self, done: Callable[[], bool]) -> None:
-        """Takes messages until this holds; time passes for the host meanwhile."""
+        """Receive messages until the condition holds. Time passes for the host meanwhile."""
         last = time.monotonic() + ARRIVAL_TIMEOUT_S
         while not done():
             assert time.monotonic() < last, f"not within {ARRIVAL_TIMEOUT_S} s: {self.listener}"
@@ -143,14 +143,14 @@ class Connection:
 
 
 def test_an_edge_node_of_the_other_is_followed(peer: SparkplugPeer, mosquitto_program: Path, tmp_path: Path) -> None:
-    """Births, data, a number that no message had, the rebirth asked for and answered, both ways to die."""
+    """The session has births, data, a gap, an answered rebirth request, and both kinds of death."""
 
     def double(name: str, value: float, **rest: Any) -> dict[str, Any]:
         stamp = time.time_ns() // 1_000_000
         return {"name": name, "datatype": DataType.DOUBLE, "value": value, "timestamp": stamp, **rest}
 
     with Mosquitto(mosquitto_program, tmp_path) as broker:
-        hub = Connection(broker.port)
+        hub = HostConnection(broker.port)
         try:
             listener = hub.listener
             pump = [double("speed", 1.0), double("flow", 2.0)]
