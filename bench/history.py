@@ -23,7 +23,7 @@ from hub.storage.duckdb.compaction import compact
 from hub.storage.duckdb.database import FILE_NAME, Database, size_bytes
 from hub.storage.duckdb.history import read_history
 from hub.storage.duckdb.tables import STEP_PIECES, STEP_READINGS, Tables
-from hub.storage.influxdb.client import BucketAddress, Credentials
+from hub.storage.influxdb.client import BucketAddress, InfluxdbCredentials
 from hub.storage.influxdb.series_naming import FIELD, MEASUREMENT, TAGS, SeriesNaming
 from hub.storage.influxdb.store import InfluxdbStore
 from tests.services.influxdb import Access
@@ -254,7 +254,7 @@ class InfluxdbHistoryRow(NamedTuple):
         async with InfluxdbStore(
             data,
             target=BucketAddress(access.url, access.org, access.bucket),
-            credentials=Credentials(access.token),
+            credentials=InfluxdbCredentials(access.token),
             naming=SeriesNaming(measurement=MEASUREMENT, tags=TAGS, field=FIELD, tags_of=lambda device: {}),
             registry=REGISTRY,
             max_series_per_device=SERIES_PER_DEVICE,

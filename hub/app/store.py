@@ -14,7 +14,7 @@ from hub.storage.duckdb.store import DuckdbStore
 from hub.storage.duckdb.upkeep import RetentionPeriods
 
 if TYPE_CHECKING:
-    from hub.storage.influxdb.client import BucketAddress, Credentials
+    from hub.storage.influxdb.client import BucketAddress, InfluxdbCredentials
 
 
 @asynccontextmanager
@@ -72,10 +72,10 @@ async def open_influxdb(
         yield opened
 
 
-def influxdb_connection(store: StoreSettings) -> tuple[BucketAddress, Credentials]:
+def influxdb_connection(store: StoreSettings) -> tuple[BucketAddress, InfluxdbCredentials]:
     """Which bucket of which server, and who asks for it. The settings have a url."""
-    from hub.storage.influxdb.client import BucketAddress, Credentials
+    from hub.storage.influxdb.client import BucketAddress, InfluxdbCredentials
 
     token = store.token.get_secret_value() if store.token is not None else ""
     password = store.password.get_secret_value() if store.password is not None else ""
-    return BucketAddress(store.url or "", store.org, store.bucket), Credentials(token, store.user, password)
+    return BucketAddress(store.url or "", store.org, store.bucket), InfluxdbCredentials(token, store.user, password)

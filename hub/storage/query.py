@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -93,9 +94,13 @@ def series_history(series: Series, times_ns: Array, values: Array, resolution: S
     return SeriesHistory(series, times_ns, listed, resolution)
 
 
-def empty_history(series: Series) -> SeriesHistory:
-    """Return the answer for a series without readings."""
-    return series_history(series, np.empty(0, np.int64), np.empty(0, DTYPES[series.type]), "raw")
+def in_query_order(query: HistoryQuery, found: Mapping[int, SeriesHistory]) -> list[SeriesHistory]:
+    """Return the answers in the order of the query; a series without an answer has no readings."""
+    nothing = np.empty(0, np.int64)
+    return [
+        found.get(item.id) or series_history(item, nothing, np.empty(0, DTYPES[item.type]), "raw")
+        for item in query.series
+    ]
 
 
 def check_query(query: HistoryQuery) -> None:
@@ -113,17 +118,15 @@ def check_query(query: HistoryQuery) -> None:
             )
 
 
-def too_many_readings(max_readings: int = MAX_READINGS) -> StoreError:
-    """Return the error for an answer of more than `max_readings` readings."""
-    return StoreError(
-        f"more than {max_readings} readings: ask for a shorter range, fewer series or a number of points, or export "
-        "them all with /api/v1/export or `hub export`"
-    )
-
-
-def too_much_text() -> StoreError:
-    """Return the error for an answer whose strings exceed MAX_TEXT_BYTES."""
-    return StoreError(
-        f"more than {MAX_TEXT_BYTES // 1_000_000} MB of text: ask for a shorter range, fewer series or a number of "
-        "points, or export it all with /api/v1/export or `hub export`"
+def check_answer_size(*, readings: int = 0, text_bytes: int = 0, max_readings: int = MAX_READINGS) -> None:
+    """Raise StoreError for a raw answer of more than `max_readings` readings or MAX_TEXT_BYTES of strings."""
+    if readings > max_readings:
+        excess = f"{max_readings} readings"
+    elif text_bytes > MAX_TEXT_BYTES:
+        excess = f"{MAX_TEXT_BYTES // 1_000_000} MB of text"
+    else:
+        return
+    raise StoreError(
+        f"more than {excess}: ask for a shorter range, fewer series or a number of points, or export everything with "
+        "/api/v1/export or `hub export`"
     )

@@ -31,14 +31,14 @@ class SortedColumns(NamedTuple):
 class SeriesStats(NamedTuple):
     """Facts about some rows of each of their series: one element for each series, sorted by id.
 
-    `values` contains the value of the newest reading.
+    `value` is the value of the newest reading.
     """
 
     series: Array
     readings: Array
     oldest_ns: Array
     newest_ns: Array
-    values: Array
+    value: Array
 
 
 def collect_columns(entries: Iterable[Entry]) -> dict[MetricType, SortedColumns]:

@@ -110,7 +110,7 @@ def _write_copy(connection: duckdb.DuckDBPyConnection, new_path: Path, report_pr
             if table in copies:
                 select = f"{copies[table]} WHERE {condition} ORDER BY time_ns // {DAY_NS}, series, time_ns, rowid"
             else:
-                select = f"{merged[table].format(condition)} ORDER BY time_ns // {DAY_NS}, series, time_ns"
+                select = f"{merged[table].format(condition)} ORDER BY begin_ns // {DAY_NS}, series, begin_ns"
             connection.execute(f"INSERT INTO {NEW}.{table} {select}")
             done_rows += count
             report_progress(done_rows / total)

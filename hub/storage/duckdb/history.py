@@ -21,22 +21,20 @@ from hub.storage.duckdb.schema import Resolution
 from hub.storage.duckdb.summary import Span
 from hub.storage.query import (
     MAX_READINGS,
-    MAX_TEXT_BYTES,
     NUMBERS,
     Array,
     Intervals,
     SeriesResolution,
     TimeRange,
+    check_answer_size,
     check_query,
     clip_range,
     divide,
-    empty_history,
     has_ends,
+    in_query_order,
     interval_count,
     interval_width,
     series_history,
-    too_many_readings,
-    too_much_text,
 )
 from wire.limits import MAX_TIME_NS
 from wire.model import MetricType
@@ -79,16 +77,17 @@ def read_history(
                 continue
             type_query = _TypeQuery(sources, type, time_range, wanted)
             if query.points is None:
-                if type == "string" and type_query.text_bytes() > MAX_TEXT_BYTES:
-                    raise too_much_text()
+                if type == "string":
+                    check_answer_size(text_bytes=type_query.text_bytes())
                 found |= type_query.raw(wanted, max_readings + 1)
             elif query.aggregate == "minmax":
                 found |= type_query.reduced(query.points, spans)
             else:
                 found |= type_query.aggregated(query, query.points)
-        if query.points is None and sum(len(history.times_ns) for history in found.values()) > max_readings:
-            raise too_many_readings(max_readings)
-    return History(sources.cursor, [found.get(series.id) or empty_history(series) for series in query.series])
+        if query.points is None:
+            readings = sum(len(history.times_ns) for history in found.values())
+            check_answer_size(readings=readings, max_readings=max_readings)
+    return History(sources.cursor, in_query_order(query, found))
 
 
 READING_AGGREGATES: dict[Aggregate, str] = {

@@ -54,7 +54,7 @@ class Summary:
             self._oldest_ns[ids[older]] = stats.oldest_ns[older]
             newer = new | (stats.newest_ns >= self._newest_ns[ids])
             self._newest_ns[ids[newer]] = stats.newest_ns[newer]
-            self._values[ids[newer]] = stats.values[newer]
+            self._values[ids[newer]] = stats.value[newer]
             self._readings[ids] += stats.readings
 
     def delete(self, series: Array, readings: Array, before_ns: int) -> None:

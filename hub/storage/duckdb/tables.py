@@ -50,13 +50,9 @@ class Rollups:
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
-        self.load()
-
-    def load(self) -> None:
-        """Read how far the rollups are."""
         self.backlog = {
             type: RollupBacklog(readings, minutes)
-            for type, readings, minutes in self._connection.execute(schema.READ_BEHIND).fetchall()
+            for type, readings, minutes in connection.execute(schema.READ_BACKLOG).fetchall()
         }
 
     def record_appended(self, counts: Mapping[MetricType, int]) -> None:
@@ -66,30 +62,24 @@ class Rollups:
 
     def roll_up(self, type: MetricType, max_rows: int) -> int:
         """Roll up the oldest `max_rows` readings that are not in minutes yet, and return their number."""
-        behind = self.backlog[type]
-        count = min(behind.readings, max_rows)
-        if not count:
-            return 0
-        with transaction(self._connection):
-            first = last_row(self._connection, schema.table("raw", type)) - behind.readings + 1
-            made = self._count(schema.roll_up(type), first, first + count - 1)
-            self._connection.execute(
-                "UPDATE rollup SET rolled = rolled + ?, made = made + ? WHERE type = ?", [count, made, type]
-            )
-        self.backlog[type] = RollupBacklog(behind.readings - count, behind.minutes + made)
+        readings, minutes = self.backlog[type]
+        count = min(readings, max_rows)
+        if count:
+            with transaction(self._connection):
+                made = self._append_pieces(schema.roll_up(type), schema.table("raw", type), readings, count)
+                self._connection.execute(schema.UPDATE_ROLLED, [count, made, type])
+            self.backlog[type] = RollupBacklog(readings - count, minutes + made)
         return count
 
     def fold(self, type: MetricType, max_rows: int) -> int:
         """Roll up the oldest `max_rows` pieces of minutes that are not in hours yet, and return their number."""
-        behind = self.backlog[type]
-        count = min(behind.minutes, max_rows)
-        if not count:
-            return 0
-        with transaction(self._connection):
-            first = last_row(self._connection, schema.table("minute", type)) - behind.minutes + 1
-            self._count(schema.fold(type), first, first + count - 1)
-            self._connection.execute("UPDATE rollup SET folded = folded + ? WHERE type = ?", [count, type])
-        self.backlog[type] = behind._replace(minutes=behind.minutes - count)
+        readings, minutes = self.backlog[type]
+        count = min(minutes, max_rows)
+        if count:
+            with transaction(self._connection):
+                self._append_pieces(schema.fold(type), schema.table("minute", type), minutes, count)
+                self._connection.execute(schema.UPDATE_FOLDED, [count, type])
+            self.backlog[type] = RollupBacklog(readings, minutes - count)
         return count
 
     def roll_up_all(self) -> None:
@@ -104,9 +94,11 @@ class Rollups:
             while self.fold(type, STEP_PIECES):
                 pass
 
-    def _count(self, sql: str, *parameters: int) -> int:
-        ((count,),) = self._connection.execute(sql, parameters).fetchall()
-        return int(count)
+    def _append_pieces(self, sql: str, source: str, backlog: int, count: int) -> int:
+        """Append the pieces of the oldest `count` rows of the backlog, and return their number."""
+        first = last_row(self._connection, source) - backlog + 1
+        ((pieces,),) = self._connection.execute(sql, [first, first + count - 1]).fetchall()
+        return int(pieces)
 
 
 def last_row(connection: duckdb.DuckDBPyConnection, table: str) -> int:
@@ -291,15 +283,7 @@ class Tables:
     @staticmethod
     def _saved_columns(summary: Summary) -> dict[str, Array]:
         stats, expired, refused = summary.export()
-        return {
-            "series": stats.series,
-            "readings": stats.readings,
-            "oldest_ns": stats.oldest_ns,
-            "newest_ns": stats.newest_ns,
-            "value": stats.values,
-            "expired": expired,
-            "refused": refused,
-        }
+        return {**stats._asdict(), "expired": expired, "refused": refused}
 
     def _summary(self, type: MetricType, tail: int) -> Summary:
         summary = Summary(type)
@@ -336,4 +320,4 @@ class Tables:
 
 
 def _stats_from(columns: Mapping[str, Array]) -> SeriesStats:
-    return SeriesStats(*(columns[name] for name in ("series", "readings", "oldest_ns", "newest_ns", "value")))
+    return SeriesStats(*(columns[name] for name in SeriesStats._fields))

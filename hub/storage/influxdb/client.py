@@ -168,7 +168,7 @@ def _phrase(status: int) -> str:
         return ""
 
 
-class Credentials(NamedTuple):
+class InfluxdbCredentials(NamedTuple):
     """A token (InfluxDB 2), or a user and password (InfluxDB 1). All are empty if none is required."""
 
     token: str = ""
@@ -198,7 +198,7 @@ class AnswerTooLarge(StoreError):
 class InfluxdbClient:
     """Connections to one InfluxDB server and one bucket; an async context manager."""
 
-    def __init__(self, target: BucketAddress, credentials: Credentials, *, compress: bool = False) -> None:
+    def __init__(self, target: BucketAddress, credentials: InfluxdbCredentials, *, compress: bool = False) -> None:
         self.target = target
         self._credentials = credentials
         self._compress = compress

@@ -14,14 +14,8 @@ from http import HTTPStatus
 import numpy as np
 
 from hub.model.batch import Series
-from hub.model.store import (
-    Aggregate,
-    HistoryQuery,
-    NewestReading,
-    SeriesHistory,
-    StoreError,
-    StoreUnavailable,
-)
+from hub.model.store import Aggregate, HistoryQuery, NewestReading, SeriesHistory, StoreError, StoreUnavailable
+from hub.storage.influxdb import reduction
 from hub.storage.influxdb.client import AnswerTooLarge, InfluxdbClient, error_text
 from hub.storage.influxdb.influxql import (
     EVER,
@@ -34,32 +28,20 @@ from hub.storage.influxdb.influxql import (
     split_statement,
 )
 from hub.storage.influxdb.line_protocol import MAX_TIME_NS
-from hub.storage.influxdb.reduction import (
-    Ends,
-    Points,
-    combine_measurements,
-    interleave,
-    interval_ends,
-    interval_maxima,
-    interval_minima,
-    join_rows,
-)
+from hub.storage.influxdb.reduction import Ends, Points, join_rows
 from hub.storage.influxdb.series_naming import SeriesNaming
 from hub.storage.query import (
-    MAX_READINGS,
-    MAX_TEXT_BYTES,
     NUMBERS,
     Intervals,
     TimeRange,
+    check_answer_size,
     check_query,
     clip_range,
     divide,
-    empty_history,
     has_ends,
+    in_query_order,
     interval_width,
     series_history,
-    too_many_readings,
-    too_much_text,
 )
 from wire.model import MetricType
 
@@ -190,7 +172,7 @@ class HistoryReader:
                 found = await self._read_reduced(query.series, time_range, query.points)
             else:
                 found = await self._read_aggregate(query, time_range, query.points, query.aggregate)
-        return [found.get(item.id) or empty_history(item) for item in query.series]
+        return in_query_order(query, found)
 
     async def scan(self, series: Sequence[Series], start_ns: int, end_ns: int) -> AsyncGenerator[SeriesHistory, None]:
         """Yield every reading, one series after the other in time order, in pieces. Raises as `query` does."""
@@ -213,18 +195,15 @@ class HistoryReader:
     async def _read_all(self, series: Sequence[Series], time_range: TimeRange) -> dict[int, SeriesHistory]:
         """Return every reading of each series."""
         found: dict[int, SeriesHistory] = {}
-        count = size_bytes = 0
+        count = text_bytes = 0
         for item in series:
             pages: list[Points] = []
             async for page in self._pages(item, time_range):
                 pages.append(page)
                 count += len(page.times_ns)
-                if count > MAX_READINGS:
-                    raise too_many_readings()
                 if item.type == "string":
-                    size_bytes += sum(len(text.encode()) for text in page.values.tolist())
-                    if size_bytes > MAX_TEXT_BYTES:
-                        raise too_much_text()
+                    text_bytes += sum(len(text.encode()) for text in page.values.tolist())
+                check_answer_size(readings=count, text_bytes=text_bytes)
             if pages:
                 found[item.id] = series_history(item, *Points(*map(np.concatenate, zip(*pages, strict=True))), "raw")
         return found
@@ -303,11 +282,14 @@ class HistoryReader:
         for id, group, ends, intervals in plans:
             parts = [next(answers).get(id, []) for _ in _selections(group, time_range, intervals)]
             if group.type in NUMBERS:
-                low, high = interval_minima(parts[0], intervals), interval_maxima(parts[1], intervals)
-                reduced = interleave(low, high, ends if has_ends(group.type, points) else None)
+                low, high = (
+                    reduction.interval_minima(parts[0], intervals),
+                    reduction.interval_maxima(parts[1], intervals),
+                )
+                reduced = reduction.interleave(low, high, ends if has_ends(group.type, points) else None)
             else:
                 interval_ends_found = _ends(parts, intervals)
-                reduced = interleave(interval_ends_found.first, interval_ends_found.last)
+                reduced = reduction.interleave(interval_ends_found.first, interval_ends_found.last)
             found[id] = series_history(group.series[0], *reduced, "reduced")
         return found
 
@@ -338,7 +320,7 @@ class HistoryReader:
                     )
                 else:
                     weights = answers[index + len(groups)][item.id] if aggregate == "avg" else ()
-                    reduced = combine_measurements(rows, aggregate, weights)
+                    reduced = reduction.combine_measurements(rows, aggregate, weights)
                 begins = query.start_ns + (reduced.times_ns - query.start_ns) // intervals.width_ns * intervals.width_ns
                 found[item.id] = series_history(item, begins, reduced.values, "reduced")
         return found
@@ -377,4 +359,6 @@ def _end_selections(group: SeriesGroup, time_range: TimeRange, intervals: Interv
 def _ends(answers: Sequence[Sequence[MeasurementRows]], intervals: Intervals) -> Ends:
     """Return the ends of intervals from the answers to `_end_selections`."""
     begin, first, last, first_moments, last_moments = answers
-    return interval_ends(begin, values=(first, last), moments=(first_moments, last_moments), intervals=intervals)
+    return reduction.interval_ends(
+        begin, values=(first, last), moments=(first_moments, last_moments), intervals=intervals
+    )

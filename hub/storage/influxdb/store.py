@@ -30,8 +30,8 @@ from hub.model.store import (
 )
 from hub.storage.influxdb.client import (
     BucketAddress,
-    Credentials,
     InfluxdbClient,
+    InfluxdbCredentials,
     PointsRefused,
     RequestTooLarge,
     ServerUnavailable,
@@ -124,7 +124,7 @@ class InfluxdbStore:
         directory: Path,
         *,
         target: BucketAddress,
-        credentials: Credentials,
+        credentials: InfluxdbCredentials,
         naming: SeriesNaming,
         registry: str,
         max_series_per_device: int,

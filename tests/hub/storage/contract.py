@@ -10,11 +10,7 @@ from pathlib import Path
 from hypothesis import settings
 
 from hub.model.batch import Batch
-from hub.model.store import (
-    HistoryQuery,
-    Store,
-    StoreCursor,
-)
+from hub.model.store import HistoryQuery, Store, StoreCursor
 from tests.hub.storage.implementations import Implementation, plain
 from tests.hub.storage.readings import SERIES, Reading, entries, exactly
 

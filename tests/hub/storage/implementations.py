@@ -13,7 +13,7 @@ import numpy as np
 from hub.model.batch import Batch, Series
 from hub.model.store import History, Store
 from hub.storage.duckdb.store import DuckdbStore
-from hub.storage.influxdb.client import BucketAddress, Credentials
+from hub.storage.influxdb.client import BucketAddress, InfluxdbCredentials
 from hub.storage.influxdb.line_protocol import MAX_TIME_NS
 from hub.storage.influxdb.series_naming import SeriesNaming
 from hub.storage.influxdb.store import InfluxdbStore
@@ -80,7 +80,7 @@ def influxdb_store(directory: Path, access: Access) -> InfluxdbStore:
     return InfluxdbStore(
         directory,
         target=BucketAddress(access.url, access.org, access.bucket),
-        credentials=Credentials(access.token, access.user, access.password),
+        credentials=InfluxdbCredentials(access.token, access.user, access.password),
         naming=SeriesNaming(tags_of=lambda device: tags),
         registry=REGISTRY,
         max_series_per_device=MAX_SERIES_PER_DEVICE,

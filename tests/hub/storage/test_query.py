@@ -17,8 +17,7 @@ async def test_all_readings_of_too_much_text_are_refused(
     implementation: Implementation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The error names the alternatives. Smaller answers and points are returned."""
-    for module in ("duckdb.history", "influxdb.history"):
-        monkeypatch.setattr(f"hub.storage.{module}.MAX_TEXT_BYTES", 100)
+    monkeypatch.setattr("hub.storage.query.MAX_TEXT_BYTES", 100)
     text = SERIES["string"]
     async with implementation.open(tmp_path) as store:
         await store.open()

@@ -12,20 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.model.batch import Batch
-from hub.model.store import (
-    MIN_POINTS,
-    Aggregate,
-    HistoryQuery,
-    StoreError,
-)
-from tests.hub.storage.contract import (
-    ALL,
-    EVER,
-    exactly_at,
-    examples,
-    new_store,
-    write,
-)
+from hub.model.store import MIN_POINTS, Aggregate, HistoryQuery, StoreError
+from tests.hub.storage.contract import ALL, EVER, exactly_at, examples, new_store, write
 from tests.hub.storage.implementations import Implementation, plain
 from tests.hub.storage.readings import SERIES, Reading, batch, batches
 from wire.model import MetricType

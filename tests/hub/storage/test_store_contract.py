@@ -10,13 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.model.batch import Batch, EntryKind, Series
-from hub.model.store import (
-    SCAN_READINGS,
-    HistoryQuery,
-    NewestReading,
-    ReadingCounts,
-    StoreCursor,
-)
+from hub.model.store import SCAN_READINGS, HistoryQuery, NewestReading, ReadingCounts, StoreCursor
 from tests.hub.storage.contract import (
     ALL,
     EVER,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hub.storage.influxdb.client import BucketAddress, Credentials
+from hub.storage.influxdb.client import BucketAddress, InfluxdbCredentials
 from hub.storage.influxdb.series_naming import SeriesNaming
 from hub.storage.influxdb.store import InfluxdbStore
 from tests.hub.storage.readings import REGISTRY
@@ -20,9 +20,9 @@ def target_of(access: Access) -> BucketAddress:
     return BucketAddress(access.url, access.org, access.bucket)
 
 
-def credentials_of(access: Access) -> Credentials:
+def credentials_of(access: Access) -> InfluxdbCredentials:
     """Return credentials with all permissions."""
-    return Credentials(access.token, access.user, access.password)
+    return InfluxdbCredentials(access.token, access.user, access.password)
 
 
 def store_of(

@@ -13,7 +13,7 @@ import pytest
 from hub.model.batch import Series
 from hub.model.store import Aggregate, HistoryQuery, StoreUnavailable
 from hub.storage.influxdb import history
-from hub.storage.influxdb.client import AnswerTooLarge, BucketAddress, Credentials, InfluxdbClient
+from hub.storage.influxdb.client import AnswerTooLarge, BucketAddress, InfluxdbClient, InfluxdbCredentials
 from hub.storage.influxdb.history import HistoryReader
 from hub.storage.influxdb.line_protocol import value_text
 from hub.storage.influxdb.series_naming import SeriesNaming
@@ -74,7 +74,8 @@ async def moved(server: InfluxdbServer) -> Moved:
 
 def server_of(access: Access) -> InfluxdbClient:
     return InfluxdbClient(
-        BucketAddress(access.url, access.org, access.bucket), Credentials(access.token, access.user, access.password)
+        BucketAddress(access.url, access.org, access.bucket),
+        InfluxdbCredentials(access.token, access.user, access.password),
     )
 
 

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from hub.model.store import StoreError
-from hub.storage.influxdb.client import Credentials, InfluxdbClient, WriteAccepted
+from hub.storage.influxdb.client import InfluxdbClient, InfluxdbCredentials, WriteAccepted
 from hub.storage.influxdb.setup import DAY_S, SetupResult, set_up
 from tests.hub.storage.influxdb.bucket import credentials_of, target_of
 from tests.services.influxdb import Access, InfluxdbServer
@@ -69,10 +69,10 @@ async def test_a_user_without_administrator_rights_gets_an_error(influxdb1: Infl
     async with httpx.AsyncClient(base_url=access.url, auth=user, trust_env=False) as http:
         (await http.post("/query", data={"q": "CREATE USER plain WITH PASSWORD 'plain'"})).raise_for_status()
     target = target_of(replace(access, bucket="new"))
-    async with InfluxdbClient(target, Credentials("", "plain", "wrong")) as asked:
+    async with InfluxdbClient(target, InfluxdbCredentials("", "plain", "wrong")) as asked:
         with pytest.raises(StoreError, match="does not know these credentials"):
             await set_up(asked, keep_days=None)
-    async with InfluxdbClient(target, Credentials("", "plain", "plain")) as asked:
+    async with InfluxdbClient(target, InfluxdbCredentials("", "plain", "plain")) as asked:
         with pytest.raises(StoreError, match="they need the permission to"):
             await set_up(asked, keep_days=None)
 

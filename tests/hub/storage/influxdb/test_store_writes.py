@@ -19,7 +19,7 @@ import pytest
 from hub.journal.sqlite_journal import SqliteJournal
 from hub.model.batch import Series
 from hub.model.store import HistoryQuery, ReadingCounts, StoreCursor, StoreUnavailable
-from hub.storage.influxdb.client import Credentials, InfluxdbClient
+from hub.storage.influxdb.client import InfluxdbClient, InfluxdbCredentials
 from hub.storage.influxdb.store import InfluxdbStore
 from tests.hub.storage.influxdb.bucket import credentials_of, store_of, target_of
 from tests.hub.storage.influxdb.killed_writer import BAD, CONFLICT, EPOCH, GOOD, T0, appender, store, writer_of
@@ -132,7 +132,7 @@ async def test_a_server_that_crashes_gets_everything_once(
 
 async def test_nothing_is_dropped_while_the_credentials_are_wrong(bucket: Access, tmp_path: Path) -> None:
     """The writer waits and says what to do; with correct credentials everything is stored."""
-    wrong = Credentials("wrong") if bucket.major == 2 else Credentials("", bucket.user, "wrong")
+    wrong = InfluxdbCredentials("wrong") if bucket.major == 2 else InfluxdbCredentials("", bucket.user, "wrong")
     async with open_journal(tmp_path) as journal:
         fill = appender(journal)
         await fill.append(10)
@@ -181,7 +181,7 @@ async def test_a_missing_write_permission_is_reported(influxdb2: InfluxdbServer,
             "/api/v2/authorizations",
             json={"orgID": found["orgID"], "permissions": [{"action": "read", "resource": resource}]},
         )
-    async with store_of(tmp_path, access, credentials=Credentials(made.json()["token"])) as opened:
+    async with store_of(tmp_path, access, credentials=InfluxdbCredentials(made.json()["token"])) as opened:
         with pytest.raises(StoreUnavailable, match="grant them permission to read and write it"):
             await opened.open()
 
