@@ -99,12 +99,7 @@ function flow(fleet: DevDevice[], limit: number): object {
 }
 
 /** Return status and body. */
-export function answer(
-  path: string,
-  query: URLSearchParams,
-  fleet: DevDevice[],
-  scenario: string,
-): [number, object] {
+export function answer(path: string, query: URLSearchParams, fleet: DevDevice[], scenario: string): [number, object] {
   if (path === "/api/v1/hub")
     return [
       200,
@@ -116,8 +111,7 @@ export function answer(
         started_ns: (STARTED_MS - HUB_AGE_MS) * 1e6,
         time_ns: Date.now() * 1e6,
         role: "admin",
-        problems:
-          scenario === "trouble" ? { store: "InfluxDB at http://influxdb:8086 does not respond" } : {},
+        problems: scenario === "trouble" ? { store: "InfluxDB at http://influxdb:8086 does not respond" } : {},
       },
     ];
   if (path === "/api/v1/devices") return [200, { devices: fleet.map(infoOf), next: null }];

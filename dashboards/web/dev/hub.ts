@@ -48,8 +48,7 @@ function serve(request: IncomingMessage, response: ServerResponse, next: Connect
   const scenario = scenarioOf(request);
   let [status, body] = answer(url.pathname, url.searchParams, fleetOf(scenario), scenario);
   if (Date.now() < downUntil) [status, body] = [503, { detail: "down for development" }];
-  else if (scenario === "signed-out")
-    [status, body] = [401, { title: "Not authenticated", detail: "sign in" }];
+  else if (scenario === "signed-out") [status, body] = [401, { title: "Not authenticated", detail: "sign in" }];
   response.writeHead(status, {
     "content-type": status < 400 ? "application/json" : "application/problem+json",
   });

@@ -57,9 +57,7 @@ export function readings(
     if (!device.alive(second)) continue;
     const sampled = Math.min(step, 8);
     const seconds = Array.from({ length: sampled }, (_, i) => second + Math.floor((i * step) / sampled));
-    const values = seconds
-      .filter((at) => at <= to)
-      .map((at) => ({ at, value: metric.at(timeOf(at) / 1000) }));
+    const values = seconds.filter((at) => at <= to).map((at) => ({ at, value: metric.at(timeOf(at) / 1000) }));
     if (step > 1 && metric.type !== "string") {
       values.sort((a, b) => Number(a.value) - Number(b.value));
       values.splice(1, values.length - 2);

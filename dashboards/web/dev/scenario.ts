@@ -72,8 +72,7 @@ function metricsOf(kind: string, seed: number): DevMetric[] {
     const own = seed * 31 + index;
     let at: DevMetric["at"] = wave(own, middle, swing, decimals);
     if (type === "boolean") at = (time) => (noise(own, Math.floor(time / 45)) > -0.3 ? 1 : 0);
-    if (type === "string")
-      at = (time) => STATES[Math.floor((noise(own, Math.floor(time / 37)) + 0.5) * STATES.length)];
+    if (type === "string") at = (time) => STATES[Math.floor((noise(own, Math.floor(time / 37)) + 0.5) * STATES.length)];
     if (type === "integer") at = (time) => middle + Math.floor((time % 1e6) / 61);
     return { metric, type, unit, description, at };
   });
@@ -95,9 +94,7 @@ function computer(seed: number): DevMetric[] {
     at: wave(seed++, middle, swing, decimals),
   });
   return [
-    ...Array.from({ length: 8 }, (_, core) =>
-      float(`cpu.core${core}`, "%", `Load of core ${core}`, 38, 30, 1),
-    ),
+    ...Array.from({ length: 8 }, (_, core) => float(`cpu.core${core}`, "%", `Load of core ${core}`, 38, 30, 1)),
     float("memory.used", "B", "Memory in use", 9.4e9, 6e8, 0),
     float("disk.read", "B/s", "Read from all disks", 2.4e6, 2.2e6, 0),
     float("disk.written", "B/s", "Written to all disks", 7.5e5, 6e5, 0),
@@ -143,11 +140,7 @@ function extremes(): DevDevice[] {
     tags: { type: "a-type-with-a-very-long-name-indeed", note: "y".repeat(120) },
   });
   wide.metrics = [
-    ...[
-      "total_energy",
-      "revenue",
-      "a_metric_name_that_is_so_long_that_it_can_not_fit_into_any_legend_at_all_0",
-    ].map(
+    ...["total_energy", "revenue", "a_metric_name_that_is_so_long_that_it_can_not_fit_into_any_legend_at_all_0"].map(
       (metric, index): DevMetric => ({
         metric,
         type: index === 0 ? "integer" : "float",

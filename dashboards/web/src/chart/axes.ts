@@ -14,8 +14,7 @@ export function timeLabels(times: readonly number[], step: number, now: number):
   return times.map((time, index) => {
     if (step >= DAY) return day(time, now);
     const date = new Date(time);
-    const midnight =
-      date.getHours() === 0 && date.getMinutes() === 0 && date.getSeconds() === 0 && time % SECOND === 0;
+    const midnight = date.getHours() === 0 && date.getMinutes() === 0 && date.getSeconds() === 0 && time % SECOND === 0;
     if (midnight) return day(time, now);
     const text = clock(time, step >= MINUTE ? "minutes" : step >= SECOND ? "seconds" : "milliseconds");
     const otherDay = index === 0 && date.toDateString() !== new Date(now).toDateString();

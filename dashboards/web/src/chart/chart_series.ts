@@ -81,10 +81,7 @@ export function updateSeries(
   shownTo: number,
 ): { state: SeriesState; change: Change } {
   const same =
-    before !== null &&
-    before.buffer === buffer &&
-    before.revision === buffer.revision &&
-    before.window === window;
+    before !== null && before.buffer === buffer && before.revision === buffer.revision && before.window === window;
   if (same && window !== undefined && before.lastTime > shownTo) return { state: before, change: "none" };
   if (same && before.lastTime === buffer.lastTime && before.columns.times.length === buffer.length)
     return { state: before, change: "none" };
@@ -154,12 +151,7 @@ export class ChartSeriesSet {
     shownTo: number,
   ): { state: SeriesState; change: Change } {
     const { metric } = this.all[index];
-    const result = updateSeries(
-      this.states[index],
-      feed.bufferOf(metric),
-      window.series.get(metric),
-      shownTo,
-    );
+    const result = updateSeries(this.states[index], feed.bufferOf(metric), window.series.get(metric), shownTo);
     this.states[index] = result.state;
     return result;
   }
@@ -169,9 +161,7 @@ export class ChartSeriesSet {
     let low = Number.POSITIVE_INFINITY;
     let high = Number.NEGATIVE_INFINITY;
     for (const { times, values } of this.shown()) {
-      const found = extent(
-        values.subarray(lowerBound(times, timeRange.from), upperBound(times, timeRange.to)),
-      );
+      const found = extent(values.subarray(lowerBound(times, timeRange.from), upperBound(times, timeRange.to)));
       if (found === null) continue;
       low = Math.min(low, found[0]);
       high = Math.max(high, found[1]);

@@ -231,8 +231,7 @@ export class ChartView implements Animated {
     const scale = ((layout.to - layout.from) * pxPerMs) / layout.width;
     const ratio = window.devicePixelRatio;
     const x = Math.round((layout.from - timeRange.from) * pxPerMs * ratio) / ratio;
-    const shift =
-      Math.abs(scale - 1) < 1e-3 ? `translate3d(${x}px,0,0)` : `translate3d(${x}px,0,0) scaleX(${scale})`;
+    const shift = Math.abs(scale - 1) < 1e-3 ? `translate3d(${x}px,0,0)` : `translate3d(${x}px,0,0) scaleX(${scale})`;
     if (shift === this.shift) return;
     this.shift = shift;
     this.layer.style.transform = shift;
@@ -248,8 +247,7 @@ export class ChartView implements Animated {
       this.marks.stale = false;
       this.marks.show(this.canvas, ends, { gaps: this.currentGaps(), late: feed.late, live });
     }
-    const time =
-      pointer === null ? null : timeRange.from + pointer.fraction * (timeRange.to - timeRange.from);
+    const time = pointer === null ? null : timeRange.from + pointer.fraction * (timeRange.to - timeRange.from);
     const own = pointer?.source === this && time !== null;
     this.marks.moveCrosshair(
       pointer === null ? null : pointer.fraction * this.width,

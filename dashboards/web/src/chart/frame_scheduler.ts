@@ -116,10 +116,7 @@ export class FrameScheduler {
     // Each frame starts with another chart, so that all charts share a small budget.
     this.firstIndex = animations.length > 0 ? (this.firstIndex + 1) % animations.length : 0;
     for (let i = 0; i < animations.length; i++)
-      wait_ms = Math.min(
-        wait_ms,
-        animations[(this.firstIndex + i) % animations.length].frame(timeRange, budget),
-      );
+      wait_ms = Math.min(wait_ms, animations[(this.firstIndex + i) % animations.length].frame(timeRange, budget));
     if (this.view.peek().mode === "live") this.window.clear();
     this.scheduleFrame(wait_ms);
   };

@@ -146,8 +146,7 @@ function attachPointer(
   signal: AbortSignal,
 ): void {
   const drag = new Drag(move);
-  const point = (event: PointerEvent) =>
-    scheduler.setPointer({ fraction: move.fractionOf(event.clientX), source });
+  const point = (event: PointerEvent) => scheduler.setPointer({ fraction: move.fractionOf(event.clientX), source });
   const onDown = (event: PointerEvent) => {
     if (event.button === 0) drag.press(event);
   };

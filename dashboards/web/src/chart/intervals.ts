@@ -66,11 +66,7 @@ const NEAR_MS = 15_000;
  * Return a sentence that explains a gap. `hubStarted_ms` is the start time of the running hub. Only the kind of an
  * event is evaluated: its detail may contain text from the agent.
  */
-export function gapReason(
-  gap: TimeRange,
-  events: readonly EventDetails[],
-  hubStarted_ms: number | null,
-): string {
+export function gapReason(gap: TimeRange, events: readonly EventDetails[], hubStarted_ms: number | null): string {
   const length = `No readings for ${duration(gap.to - gap.from)}`;
   const within = events.filter((event) => {
     const time = event.time_ns / 1e6;
@@ -83,9 +79,7 @@ export function gapReason(
     return `${length}. The hub was off`;
   const gone = find("disconnected");
   if (gone !== undefined)
-    return isHubStop(gone.detail)
-      ? `${length}. The hub was off`
-      : `${length}. The device was offline (${gone.detail})`;
+    return isHubStop(gone.detail) ? `${length}. The hub was off` : `${length}. The device was offline (${gone.detail})`;
   if (find("connected") !== undefined) return `${length}. The device was offline`;
   return `${length}. The device sent none`;
 }

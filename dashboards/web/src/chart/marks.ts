@@ -37,11 +37,7 @@ export class Marks {
     this.crosshair.remove();
   }
 
-  show(
-    canvas: PlotCanvas,
-    ends: LiveEnd[],
-    shown: { gaps: TimeRange[]; late: TimeRange[]; live: boolean },
-  ): void {
+  show(canvas: PlotCanvas, ends: LiveEnd[], shown: { gaps: TimeRange[]; late: TimeRange[]; live: boolean }): void {
     this.gaps = shown.gaps;
     const spans = [
       ...shown.gaps.slice(-MAX_GAPS).map((gap) => ({ ...gap, name: "gap" })),

@@ -27,12 +27,7 @@ export class ApiError extends Error {
 const BASE = "/api/v1";
 
 /** Send one API request. Throws ApiError. */
-export async function request<T>(
-  method: string,
-  path: string,
-  body?: object,
-  signal?: AbortSignal,
-): Promise<T> {
+export async function request<T>(method: string, path: string, body?: object, signal?: AbortSignal): Promise<T> {
   const response = await ask(method, path, body, signal);
   return (response.status === 204 ? undefined : await response.json()) as T;
 }
@@ -58,8 +53,7 @@ async function ask(method: string, path: string, body?: object, signal?: AbortSi
 async function problemOf(response: Response): Promise<string> {
   try {
     const problem = (await response.json()) as { detail?: unknown; title?: unknown };
-    for (const text of [problem.detail, problem.title])
-      if (typeof text === "string" && text !== "") return text;
+    for (const text of [problem.detail, problem.title]) if (typeof text === "string" && text !== "") return text;
   } catch {
     // Not JSON: the status is the explanation.
   }

@@ -145,9 +145,7 @@ export class Feed {
     for (const column of update.texts) {
       if (column.times_ms.length === 0) continue;
       const feedSeries = this.seriesOf(series[column.series]);
-      const codes = column.values.map((text) =>
-        text === null ? Number.NaN : feedSeries.buffer.codeOf(text),
-      );
+      const codes = column.values.map((text) => (text === null ? Number.NaN : feedSeries.buffer.codeOf(text)));
       this.add(feedSeries, column.times_ms, codes, once);
       last = Math.max(last, column.times_ms[column.times_ms.length - 1]);
     }
@@ -161,22 +159,14 @@ export class Feed {
     if (update.kind === Kind.LIVE && Number.isFinite(last)) this.onReading?.();
   }
 
-  private add(
-    feedSeries: FeedSeries,
-    times: ArrayLike<number>,
-    values: ArrayLike<number>,
-    once: boolean,
-  ): void {
+  private add(feedSeries: FeedSeries, times: ArrayLike<number>, values: ArrayLike<number>, once: boolean): void {
     const newest = feedSeries.buffer.lastTime;
     const appended = feedSeries.buffer.add(times, values, { once });
-    if (!appended && this.live && times[0] < newest)
-      this.markLate(times[0], Math.min(newest, times[times.length - 1]));
+    if (!appended && this.live && times[0] < newest) this.markLate(times[0], Math.min(newest, times[times.length - 1]));
   }
 
   private markLate(from: number, to: number): void {
-    const near = this.late.find(
-      (interval) => from <= interval.to + LATE_JOIN_MS && to >= interval.from - LATE_JOIN_MS,
-    );
+    const near = this.late.find((interval) => from <= interval.to + LATE_JOIN_MS && to >= interval.from - LATE_JOIN_MS);
     if (near !== undefined) {
       near.from = Math.min(near.from, from);
       near.to = Math.max(near.to, to);

@@ -67,8 +67,7 @@ export class FleetStore {
     const before = this.records.get(state.device)?.state.peek();
     this.updateState(state);
     // A device may declare other metrics on a new connection.
-    if (state.connected && before !== undefined && before.since !== state.since)
-      this.requestMetrics(state.device);
+    if (state.connected && before !== undefined && before.since !== state.since) this.requestMetrics(state.device);
     this.version.value++;
   }
 
@@ -105,8 +104,7 @@ export class FleetStore {
     const devices = [...this.unknown];
     this.unknown.clear();
     try {
-      if (devices.length > MAX_SINGLE_REQUESTS)
-        for (const info of await fetchDevices()) this.updateInfo(info);
+      if (devices.length > MAX_SINGLE_REQUESTS) for (const info of await fetchDevices()) this.updateInfo(info);
       else for (const info of await Promise.all(devices.map(fetchDevice))) this.updateInfo(info);
       this.version.value++;
     } catch {

@@ -89,11 +89,7 @@ export function isScaled(unit: string): boolean {
   return Object.hasOwn(SCALED_UNITS, unit);
 }
 
-function scalingFor(
-  largest: number,
-  unit: string,
-  before: NumberFormat | undefined,
-): { scale: number; unit: string } {
+function scalingFor(largest: number, unit: string, before: NumberFormat | undefined): { scale: number; unit: string } {
   const base = SCALED_UNITS[unit];
   if (base === undefined) return { scale: 1, unit: SHOWN_UNITS[unit] ?? unit };
   let power = Math.min(PREFIXES.length - 1, Math.max(0, Math.floor(Math.log10(Math.max(largest, 1)) / 3)));
@@ -170,10 +166,7 @@ export class FormatCache {
 /** Return one format for the metrics of a chart: the most decimals, the largest unit. */
 export function commonFormat(formats: NumberFormat[]): NumberFormat {
   const first = formats[0] ?? { decimals: 0, scale: 1, unit: "" };
-  const widest = formats.reduce(
-    (largest, format) => (format.scale < largest.scale ? format : largest),
-    first,
-  );
+  const widest = formats.reduce((largest, format) => (format.scale < largest.scale ? format : largest), first);
   const decimals = formats.reduce(
     (most, format) => (format.scale === widest.scale ? Math.max(most, format.decimals) : most),
     0,

@@ -45,8 +45,7 @@ export function payloadUrl(offset: number): string {
 /** Return the result of a retry as a sentence. */
 export function describeRetry({ accepted, readings, refused, reasons }: RetryTotal): string {
   const parts = [];
-  if (accepted > 0)
-    parts.push(`${plural(accepted, "message")} accepted, with ${plural(readings, "reading")}`);
+  if (accepted > 0) parts.push(`${plural(accepted, "message")} accepted, with ${plural(readings, "reading")}`);
   for (const [code, count] of Object.entries(reasons))
     parts.push(`${plural(count, "message")} ${count === 1 ? "stays" : "stay"}: ${code}`);
   return accepted + refused === 0 ? "No message was left to retry." : `${parts.join("; ")}.`;
@@ -116,10 +115,7 @@ export class QuarantineList {
       const page = await this.page(PAGE, this.cursor);
       if (version !== this.filterVersion) return;
       const known = new Set(this.messages.peek().map(({ offset }) => offset));
-      this.messages.value = [
-        ...this.messages.peek(),
-        ...page.quarantine.filter(({ offset }) => !known.has(offset)),
-      ];
+      this.messages.value = [...this.messages.peek(), ...page.quarantine.filter(({ offset }) => !known.has(offset))];
       this.setNext(page.next);
     } catch (error) {
       this.showError(error);

@@ -22,8 +22,7 @@ export function flowRates(earlier: Sample<FlowDetails> | undefined, latest: Samp
   const [storedBefore, storedNow] = [storedInTotal(before), storedInTotal(now)];
   return {
     accepted: Math.max(0, now.accepted - before.accepted) / seconds,
-    stored:
-      storedBefore === null || storedNow === null ? null : Math.max(0, storedNow - storedBefore) / seconds,
+    stored: storedBefore === null || storedNow === null ? null : Math.max(0, storedNow - storedBefore) / seconds,
   };
 }
 

@@ -76,8 +76,7 @@ export class SeriesBuffer {
   add(times: ArrayLike<number>, values: ArrayLike<number>, options: { once?: boolean } = {}): boolean {
     const count = times.length;
     if (count === 0) return true;
-    const appended =
-      isAscending(times) && !(times[0] < this.lastTime) && !(options.once && times[0] === this.lastTime);
+    const appended = isAscending(times) && !(times[0] < this.lastTime) && !(options.once && times[0] === this.lastTime);
     if (appended) {
       this.reserve(count);
       this.allTimes.set(times, this.end);
@@ -213,13 +212,7 @@ function merge(times: Float64Array, values: Float64Array, fresh: Columns, once: 
   return { times: mergedTimes.subarray(0, count), values: mergedValues.subarray(0, count) };
 }
 
-function holdsAtEnd(
-  times: Float64Array,
-  values: Float64Array,
-  count: number,
-  time: number,
-  value: number,
-): boolean {
+function holdsAtEnd(times: Float64Array, values: Float64Array, count: number, time: number, value: number): boolean {
   for (let i = count - 1; i >= 0 && times[i] === time; i--) if (Object.is(values[i], value)) return true;
   return false;
 }

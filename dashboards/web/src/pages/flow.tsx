@@ -73,9 +73,7 @@ function DevicesNode({ flow }: { flow: FlowDetails }) {
   return (
     <Node title="Devices" detail={`${count(connected)} of ${count(states.length)} connected`}>
       {backlog > 0 ? `Backlog: ${plural(backlog, "batch", "batches")}` : "No backlog"}
-      {quarantined > 0 && (
-        <span class="flow-aside">{plural(quarantined, "batch", "batches")} in quarantine</span>
-      )}
+      {quarantined > 0 && <span class="flow-aside">{plural(quarantined, "batch", "batches")} in quarantine</span>}
     </Node>
   );
 }
@@ -220,8 +218,8 @@ function AccountingEquation({ totals }: { totals: FlowCounts }) {
         {status === "counting" && "The number of waiting readings is not known yet"}
         {status === "wrong" && (
           <span>
-            The numbers differ by {plural(totals.difference ?? 0, "reading")}. Run{" "}
-            <code>hub audit DEVICE</code> to find the cause
+            The numbers differ by {plural(totals.difference ?? 0, "reading")}. Run <code>hub audit DEVICE</code> to find
+            the cause
           </span>
         )}
       </p>
@@ -273,10 +271,7 @@ function DeviceTable({ flow }: { flow: FlowDetails }) {
                 </a>
               </th>
               {COLUMNS.map(([key]) => (
-                <td
-                  key={key}
-                  class={`number ${key === "difference" && balanceStatus(row) === "wrong" ? "off" : ""}`}
-                >
+                <td key={key} class={`number ${key === "difference" && balanceStatus(row) === "wrong" ? "off" : ""}`}>
                   {orDash(row[key])}
                 </td>
               ))}

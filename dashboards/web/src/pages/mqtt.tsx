@@ -37,15 +37,7 @@ export function MqttPage() {
   );
 }
 
-function BridgeCard({
-  bridge,
-  rates,
-  since_ms,
-}: {
-  bridge: BridgeState;
-  rates: BridgeRates;
-  since_ms: number;
-}) {
+function BridgeCard({ bridge, rates, since_ms }: { bridge: BridgeState; rates: BridgeRates; since_ms: number }) {
   return (
     <section class="bridge" aria-label={`Broker ${bridge.name}`} data-testid={`bridge-${bridge.name}`}>
       <header class="bridge-head">
@@ -72,8 +64,8 @@ function BridgeCard({
         <Outbound bridge={bridge} rates={rates} />
         {bridge.inward === null && bridge.outward === null && (
           <p class="bridge-idle">
-            This bridge does nothing. Set <code>subscribe</code>, <code>presets</code> or <code>publish</code>{" "}
-            in its settings.
+            This bridge does nothing. Set <code>subscribe</code>, <code>presets</code> or <code>publish</code> in its
+            settings.
           </p>
         )}
       </div>
@@ -93,11 +85,7 @@ function Inbound({ bridge, rates }: { bridge: BridgeState; rates: BridgeRates })
       <Fact name="Copies" value={inward.copies} hint="Received by another subscription of the same topic" />
       <Fact name="Retained values" value={inward.retained} hint="Older than the subscription" />
       <Fact name="Own messages" value={inward.own} hint="Sent by this hub; ignored to prevent loops" />
-      <Fact
-        name={<a href="/quarantine">In quarantine</a>}
-        value={inward.undecodable}
-        wrong={inward.undecodable > 0}
-      />
+      <Fact name={<a href="/quarantine">In quarantine</a>} value={inward.undecodable} wrong={inward.undecodable > 0} />
       {Object.entries(sparkplug ?? {}).map(([reason, times]) => (
         <Fact key={reason} name={`Sparkplug: ${reason.replaceAll("_", " ")}`} value={times} />
       ))}
@@ -133,9 +121,7 @@ function Phase({ bridge, since_ms }: { bridge: BridgeState; since_ms: number }) 
         <Shape condition={shape} />
         {PHASES[bridge.phase]}
       </span>
-      <span class="muted">
-        {[protocolName(bridge), `for ${duration(since_ms)}`].filter(Boolean).join(" · ")}
-      </span>
+      <span class="muted">{[protocolName(bridge), `for ${duration(since_ms)}`].filter(Boolean).join(" · ")}</span>
     </div>
   );
 }
@@ -196,9 +182,7 @@ function EmptyMqtt() {
   return (
     <section class="teach" data-testid="empty-mqtt">
       <h1>Connect a broker</h1>
-      <p>
-        The hub stores readings that devices publish over MQTT, and publishes its own readings to the broker.
-      </p>
+      <p>The hub stores readings that devices publish over MQTT, and publishes its own readings to the broker.</p>
       <ol>
         <Step number={1} title="Check the topics">
           <p>The command subscribes for some seconds, explains what it decodes, and stores nothing.</p>

@@ -64,15 +64,7 @@ const CONDITION_TEXTS: Record<Condition, string> = { online: "Online", silent: "
 export function DashedCircle() {
   return (
     <svg class="shape" viewBox="0 0 10 10" aria-hidden="true">
-      <circle
-        cx="5"
-        cy="5"
-        r="3.6"
-        fill="none"
-        stroke="currentColor"
-        stroke-width="1.8"
-        stroke-dasharray="3 2"
-      />
+      <circle cx="5" cy="5" r="3.6" fill="none" stroke="currentColor" stroke-width="1.8" stroke-dasharray="3 2" />
     </svg>
   );
 }

@@ -172,11 +172,7 @@ function Option({ entry, index, selected, select, choose }: OptionProps) {
       onMouseMove={() => !selected && select()}
       onClick={choose}
     >
-      {record === undefined ? (
-        <Icon name={entry.icon} />
-      ) : (
-        <Shape condition={conditionOf(record, hubNow())} />
-      )}
+      {record === undefined ? <Icon name={entry.icon} /> : <Shape condition={conditionOf(record, hubNow())} />}
       <span class={`ellipsis ${entry.device === null ? "" : "mono"}`}>{entry.text}</span>
       <span class="hint">{entry.hint}</span>
     </div>

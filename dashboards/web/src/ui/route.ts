@@ -10,10 +10,7 @@ export const PAGES = [
   { page: "mqtt", title: "MQTT", path: "/mqtt", icon: "broker" },
 ] as const;
 
-export type Route =
-  | { page: (typeof PAGES)[number]["page"] }
-  | { page: "device"; device: string }
-  | { page: "unknown" };
+export type Route = { page: (typeof PAGES)[number]["page"] } | { page: "device"; device: string } | { page: "unknown" };
 
 const current = signal<Route>(routeOf(window.location.pathname));
 export const route: ReadonlySignal<Route> = current;
@@ -47,8 +44,7 @@ export function startRouting(): void {
     current.value = routeOf(window.location.pathname);
   });
   document.addEventListener("click", (event) => {
-    if (event.defaultPrevented || event.button !== 0 || event.metaKey || event.ctrlKey || event.shiftKey)
-      return;
+    if (event.defaultPrevented || event.button !== 0 || event.metaKey || event.ctrlKey || event.shiftKey) return;
     const link = (event.target as Element).closest?.("a[href]");
     if (!(link instanceof HTMLAnchorElement) || link.origin !== window.location.origin) return;
     if (link.hasAttribute("download") || link.target !== "" || link.pathname.startsWith("/api/")) return;

@@ -44,8 +44,7 @@ function onKeyDown(event: KeyboardEvent): void {
     return;
   }
   const typing = event.target instanceof Element && event.target.closest("input, textarea, select") !== null;
-  if (event.key !== "/" || typing || event.ctrlKey || event.metaKey || event.altKey || paletteOpen.value)
-    return;
+  if (event.key !== "/" || typing || event.ctrlKey || event.metaKey || event.altKey || paletteOpen.value) return;
   event.preventDefault();
   const field = document.querySelector<HTMLInputElement>("[data-search]");
   if (field !== null) field.focus();
@@ -63,12 +62,7 @@ function Rail() {
       </div>
       {PAGES.filter(({ page }) => page !== "mqtt" || hub.info.value?.mqtt === true).map(
         ({ page, title, path, icon }) => (
-          <a
-            key={page}
-            class="rail-item"
-            href={path}
-            aria-current={route.value.page === page ? "page" : undefined}
-          >
+          <a key={page} class="rail-item" href={path} aria-current={route.value.page === page ? "page" : undefined}>
             <Icon name={icon} />
             {title}
           </a>

@@ -12,12 +12,7 @@ const POLL_PERIOD_MS = 1000;
 export function ConnectionIndicator() {
   const status = hub.connection.status.value;
   return (
-    <span
-      class={`link-state ${status.state}`}
-      role="status"
-      data-testid="link-state"
-      data-state={status.state}
-    >
+    <span class={`link-state ${status.state}`} role="status" data-testid="link-state" data-state={status.state}>
       {status.state === "live" ? (
         <svg class="shape" viewBox="0 0 10 10" aria-hidden="true">
           <circle cx="5" cy="5" r="4" fill="currentColor" />
@@ -37,8 +32,8 @@ export function OfflineBanner() {
     <div class="banner" role="alert" data-testid="link-banner">
       <Icon name="warning" />
       <span>
-        <strong>Offline since {dateTime(hubNow() - offline_ms, now.value)}.</strong> This page shows the data
-        received before. Devices keep their readings; missed readings appear after the connection is restored.
+        <strong>Offline since {dateTime(hubNow() - offline_ms, now.value)}.</strong> This page shows the data received
+        before. Devices keep their readings; missed readings appear after the connection is restored.
       </span>
       <button type="button" class="button" onClick={() => hub.connection.retry()}>
         Reconnect now

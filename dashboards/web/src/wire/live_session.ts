@@ -126,16 +126,8 @@ export class ViewerSession {
   receiveUpdate(update: Update): number[] {
     const series = this.schemas.get(update.schema);
     const beyond = (column: { series: number }) => series === undefined || column.series >= series.length;
-    if (
-      this.state !== "open" ||
-      series === undefined ||
-      update.numbers.some(beyond) ||
-      update.texts.some(beyond)
-    )
-      throw new WireError(
-        "unexpected_message",
-        `an update for schema ${update.schema} before its description`,
-      );
+    if (this.state !== "open" || series === undefined || update.numbers.some(beyond) || update.texts.some(beyond))
+      throw new WireError("unexpected_message", `an update for schema ${update.schema} before its description`);
     const targets = this.targets(update);
     for (const subscription of targets) {
       subscription.conflated += update.conflated;
@@ -165,10 +157,7 @@ export class ViewerSession {
     const subscription = this.subscriptions.get(id);
     if (subscription === undefined) return null;
     if (!allowed.includes(subscription.progress))
-      throw new WireError(
-        "unexpected_message",
-        `${what} while subscription ${id} is ${subscription.progress}`,
-      );
+      throw new WireError("unexpected_message", `${what} while subscription ${id} is ${subscription.progress}`);
     return subscription;
   }
 

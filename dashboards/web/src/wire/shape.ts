@@ -45,8 +45,7 @@ export function text(min = 0, max = Number.POSITIVE_INFINITY): Check<string> {
 
 export function pattern(expression: RegExp): Check<string> {
   return (value, path) => {
-    if (typeof value !== "string" || !expression.test(value))
-      reject(path, `a string like ${expression.source}`);
+    if (typeof value !== "string" || !expression.test(value)) reject(path, `a string like ${expression.source}`);
   };
 }
 

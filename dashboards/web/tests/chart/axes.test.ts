@@ -60,8 +60,7 @@ describe("SteadyRange", () => {
   it("stays constant while the data move within it", () => {
     const range = new SteadyRange();
     const first = range.follow(0, 100, 0);
-    for (let now = 0; now < 100_000; now += 1000)
-      expect(range.follow(5 + (now % 7000) / 1000, 92, now)).toBe(first);
+    for (let now = 0; now < 100_000; now += 1000) expect(range.follow(5 + (now % 7000) / 1000, 92, now)).toBe(first);
   });
 
   it("shrinks only after the data have been small for a while", () => {

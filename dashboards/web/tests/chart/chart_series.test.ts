@@ -40,10 +40,7 @@ describe("updateSeries", () => {
   it("does not change a view of the past for later readings", () => {
     const buffer = filled([1, 2, 300]);
     const answer = { device: "d", metric: "m", type: "float" as const, unit: "", resolution: "raw" as const };
-    const window = toWindowSeries(
-      { ...answer, time_ns: [1e6], values: [1] },
-      { from: 0, to: 100, step_ms: 1 },
-    );
+    const window = toWindowSeries({ ...answer, time_ns: [1e6], values: [1] }, { from: 0, to: 100, step_ms: 1 });
     const first = updateSeries(null, buffer, window, 100);
     expect(first.change).toBe("replaced");
     buffer.add([301], [301]);

@@ -1,8 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { commonGaps, findGaps, gapReason, gapThreshold, stateBands } from "../../src/chart/intervals";
 
-const every = (step: number, count: number, from = 0) =>
-  Array.from({ length: count }, (_, i) => from + i * step);
+const every = (step: number, count: number, from = 0) => Array.from({ length: count }, (_, i) => from + i * step);
 
 describe("gapThreshold", () => {
   it("is a multiple of the interval of a regular series", () => {

@@ -39,17 +39,12 @@ describe("zoom", () => {
 
 describe("the address", () => {
   it("stores a view and restores it", () => {
-    const views: TimeView[] = [
-      live,
-      { mode: "live", span_ms: 3_600_000 },
-      { mode: "fixed", from: 1000, to: 9000 },
-    ];
+    const views: TimeView[] = [live, { mode: "live", span_ms: 3_600_000 }, { mode: "fixed", from: 1000, to: 9000 }];
     for (const view of views) expect(fromQuery(`?${toQuery(view)}`)).toEqual(view);
     expect(toQuery({ mode: "live", span_ms: 3_600_000 })).toBe("range=1h");
   });
 
   it("stores no invalid view", () => {
-    for (const search of ["", "?range=soon", "?from=9&to=1", "?from=a&to=b"])
-      expect(fromQuery(search)).toBeNull();
+    for (const search of ["", "?range=soon", "?from=9&to=1", "?from=a&to=b"]) expect(fromQuery(search)).toBeNull();
   });
 });

@@ -191,8 +191,7 @@ describe("LiveConnection", () => {
     expect(subscribe.cursor).toBeUndefined();
     first.serve(subscribe.id, "history", 7);
     first.reading(9);
-    for (const event of ["started from history", "caught up", "update 9"])
-      expect(await events.take()).toBe(event);
+    for (const event of ["started from history", "caught up", "update 9"]) expect(await events.take()).toBe(event);
     first.breakOff();
 
     const second = await server.callers.take();
@@ -230,10 +229,7 @@ describe("LiveConnection", () => {
   });
 
   it("does not resume a subscription that ended while it was offline", async () => {
-    const end = connection.subscribe(
-      { ...request, devices: ["gone"], metrics: ["t"] },
-      recordingListener().listener,
-    );
+    const end = connection.subscribe({ ...request, devices: ["gone"], metrics: ["t"] }, recordingListener().listener);
     connection.subscribe({ ...request, devices: ["kept"], metrics: ["t"] }, recordingListener().listener);
     end();
     const caller = await server.callers.take();

@@ -11,9 +11,7 @@ describe("historyPath", () => {
   const timeRange = { from: 1_700_000_000_000.25, to: 1_700_000_060_000 };
 
   it("requests every reading with 0 points: without the parameter the hub reduces the answer", () => {
-    const query = queryOf(
-      historyPath("pump-1", ["flow", "net/rx & tx"], { ...timeRange, points: 0, format: "csv" }),
-    );
+    const query = queryOf(historyPath("pump-1", ["flow", "net/rx & tx"], { ...timeRange, points: 0, format: "csv" }));
     expect(query.get("points")).toBe("0");
     expect(query.get("format")).toBe("csv");
     expect(query.get("device")).toBe("pump-1");

@@ -109,11 +109,7 @@ describe("Feed", () => {
     const texts = [{ series: 1, times_ms: [1, 2, 3], values: ["on", null, "off"] }];
     say().update(update(Kind.HISTORY, [], { texts }), schema);
     const buffer = feed.series.get("state")?.buffer;
-    expect(Array.from(buffer?.values ?? [], (code) => buffer?.textOf(code) ?? null)).toEqual([
-      "on",
-      null,
-      "off",
-    ]);
+    expect(Array.from(buffer?.values ?? [], (code) => buffer?.textOf(code) ?? null)).toEqual(["on", null, "off"]);
   });
 
   it("reports a reading, but not a frame without readings", () => {

@@ -1,12 +1,5 @@
 import { describe, expect, it } from "vitest";
-import {
-  decimalsOf,
-  FormatCache,
-  fixed,
-  formatFor,
-  formatValue,
-  latestReading,
-} from "../../src/data/number_format";
+import { decimalsOf, FormatCache, fixed, formatFor, formatValue, latestReading } from "../../src/data/number_format";
 import { SeriesBuffer } from "../../src/data/series_buffer";
 import type { MetricDetails } from "../../src/wire/api";
 

@@ -42,9 +42,7 @@ function serve(all: QuarantinedBatch[]) {
     if (url.pathname.endsWith("/counts")) return Response.json(countsOf(all));
     if (url.pathname.endsWith("/retry")) {
       const { after, up_to } = JSON.parse(String(init.body)) as { after: number; up_to: number };
-      const meant = all
-        .filter(({ offset }) => offset > after && offset <= up_to)
-        .sort((a, b) => a.offset - b.offset);
+      const meant = all.filter(({ offset }) => offset > after && offset <= up_to).sort((a, b) => a.offset - b.offset);
       const round = meant.slice(0, 30);
       const accepted = round.filter(({ offset }) => offset % 2 === 0);
       for (const one of accepted) all.splice(all.indexOf(one), 1);
@@ -158,8 +156,6 @@ describe("describeRetry", () => {
     expect(describeRetry({ accepted: 1, readings: 1200, refused: 2, reasons: { empty: 2 } })).toBe(
       "1 message accepted, with 1,200 readings; 2 messages stay: empty.",
     );
-    expect(describeRetry({ accepted: 0, readings: 0, refused: 0, reasons: {} })).toBe(
-      "No message was left to retry.",
-    );
+    expect(describeRetry({ accepted: 0, readings: 0, refused: 0, reasons: {} })).toBe("No message was left to retry.");
   });
 });

@@ -1,13 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Sample } from "../../src/data/poller";
-import {
-  balanceStatus,
-  bridgeImpact,
-  bridgeRates,
-  flowRates,
-  protocolName,
-  sortDevices,
-} from "../../src/data/rates";
+import { balanceStatus, bridgeImpact, bridgeRates, flowRates, protocolName, sortDevices } from "../../src/data/rates";
 import type { BridgeState, BridgesAnswer, FlowCounts, FlowDetails } from "../../src/wire/api";
 
 function books(numbers: Partial<FlowCounts>): FlowCounts {

@@ -12,10 +12,7 @@ describe("spreadApart", () => {
 describe("axisLabel", () => {
   it("uses the decimals of the step on every line", () => {
     expect([10, 7.5, 5].map((tick) => axisLabel(tick, 2.5))).toEqual(["10.0", "7.5", "5.0"]);
-    expect([196_960_000, 196_959_000].map((tick) => axisLabel(tick, 1000))).toEqual([
-      "196.960 M",
-      "196.959 M",
-    ]);
+    expect([196_960_000, 196_959_000].map((tick) => axisLabel(tick, 1000))).toEqual(["196.960 M", "196.959 M"]);
   });
 
   it("shortens large and tiny numbers", () => {

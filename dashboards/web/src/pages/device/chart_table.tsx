@@ -26,9 +26,7 @@ export function ChartTable({ data, group }: { data: DeviceData; group: ChartGrou
     ]);
     return { metric, format: data.formatOf(head), byTime: new Map(rows) };
   });
-  const times = [...new Set(columns.flatMap(({ byTime }) => [...byTime.keys()]))]
-    .sort((a, b) => b - a)
-    .slice(0, ROWS);
+  const times = [...new Set(columns.flatMap(({ byTime }) => [...byTime.keys()]))].sort((a, b) => b - a).slice(0, ROWS);
   return (
     <section class="chart-table" tabIndex={0} aria-label="Readings, newest first">
       <table>

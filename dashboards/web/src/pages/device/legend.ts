@@ -30,11 +30,7 @@ export class Legend {
   private observer: IntersectionObserver | null = null;
   private readonly onIsolate: (metrics: ReadonlySet<string> | null) => void;
 
-  constructor(
-    host: HTMLElement,
-    series: LegendSeries[],
-    onIsolate: (metrics: ReadonlySet<string> | null) => void,
-  ) {
+  constructor(host: HTMLElement, series: LegendSeries[], onIsolate: (metrics: ReadonlySet<string> | null) => void) {
     this.host = host;
     this.series = series;
     this.onIsolate = onIsolate;
@@ -105,9 +101,7 @@ export class Legend {
     value.className = "number";
     value.append(this.cells[index]);
     item.append(swatch, name, value);
-    item.addEventListener("click", (event) =>
-      this.select(metric, event.ctrlKey || event.metaKey || event.shiftKey),
-    );
+    item.addEventListener("click", (event) => this.select(metric, event.ctrlKey || event.metaKey || event.shiftKey));
     return item;
   }
 

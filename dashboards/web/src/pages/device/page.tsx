@@ -176,9 +176,7 @@ function useMetrics(record: DeviceRecord, data: DeviceData | null): MetricDetail
   return useMemo(() => {
     if (listed === null) return null;
     const known = new Set(listed.map(({ metric }) => metric));
-    const added = [...(data?.scheduler.feed.series.values() ?? [])].filter(
-      ({ info }) => !known.has(info.metric),
-    );
+    const added = [...(data?.scheduler.feed.series.values() ?? [])].filter(({ info }) => !known.has(info.metric));
     if (added.length === 0) return listed;
     hub.fleet.requestMetrics(record.device);
     const infos = added.map(({ info }) => ({

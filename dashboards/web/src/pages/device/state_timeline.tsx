@@ -54,13 +54,7 @@ export function StateTimeline({ data, head }: { data: DeviceData; head: MetricHe
       <h3 class="ellipsis" title={head.description || head.metric}>
         {head.metric}
       </h3>
-      <div
-        class="viewport"
-        ref={viewport}
-        role="img"
-        tabIndex={0}
-        aria-label={`States of ${head.metric} over time`}
-      >
+      <div class="viewport" ref={viewport} role="img" tabIndex={0} aria-label={`States of ${head.metric} over time`}>
         <canvas ref={canvas} />
         <div class="crosshair" ref={crosshair} hidden />
       </div>
@@ -110,8 +104,7 @@ class AnimatedTimeline implements Animated {
       this.paint(timeRange);
     }
     const { pointer } = scheduler;
-    const time =
-      pointer === null ? timeRange.to : timeRange.from + pointer.fraction * (timeRange.to - timeRange.from);
+    const time = pointer === null ? timeRange.to : timeRange.from + pointer.fraction * (timeRange.to - timeRange.from);
     this.show(this.stateAt(time), pointer === null ? null : pointer.fraction * width);
     if (outdated && !painted) return 0;
     return scheduler.view.peek().mode === "live" ? msPerPx : Number.POSITIVE_INFINITY;

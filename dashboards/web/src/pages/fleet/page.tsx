@@ -188,12 +188,7 @@ function FleetBody({ shown }: { shown: FleetList }) {
   const body = useRef<HTMLUListElement>(null);
   const rowHeight = useRowHeight();
   const view = useScroll(body);
-  const { first, end, height } = virtualWindow(
-    shown.records.length,
-    rowHeight,
-    view.value.top,
-    view.value.height,
-  );
+  const { first, end, height } = virtualWindow(shown.records.length, rowHeight, view.value.top, view.value.height);
   return (
     <ul class="fleet-body" ref={body} style={{ height: `${height}px` }} aria-label="Devices">
       {shown.records.slice(first, end).map((record, index) => (

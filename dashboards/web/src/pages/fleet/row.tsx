@@ -66,9 +66,7 @@ function FleetRowView({ record, top }: { record: DeviceRecord; top: number }) {
       <span class={`age number ${condition === "online" && age_ms !== null && age_ms > OLD_MS ? "old" : ""}`}>
         {age_ms === null ? "–" : age(age_ms)}
       </span>
-      <span class={`backlog number ${backlog > 0 ? "some" : "muted"}`}>
-        {backlog > 0 ? count(backlog) : "0"}
-      </span>
+      <span class={`backlog number ${backlog > 0 ? "some" : "muted"}`}>{backlog > 0 ? count(backlog) : "0"}</span>
     </li>
   );
 }
@@ -83,10 +81,7 @@ interface Live {
 
 /** Subscribe to a row's metrics shortly after it becomes visible, until it disappears. */
 function useFeed(record: DeviceRecord, names: string): Live {
-  const live = useMemo(
-    () => ({ feed: null as Feed | null, version: signal(0), formats: new FormatCache() }),
-    [record],
-  );
+  const live = useMemo(() => ({ feed: null as Feed | null, version: signal(0), formats: new FormatCache() }), [record]);
   useEffect(() => {
     if (names === "") return;
     let frame = 0;

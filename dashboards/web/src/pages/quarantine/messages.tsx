@@ -47,12 +47,7 @@ export function Messages({ list, counts, actions }: ListProps) {
       </ol>
       {messages.length === 0 && <p class="fleet-none">No message matches the filter.</p>}
       {list.hasMore.value && (
-        <button
-          type="button"
-          class="button quarantine-more"
-          data-testid="more"
-          onClick={() => void list.loadMore()}
-        >
+        <button type="button" class="button quarantine-more" data-testid="more" onClick={() => void list.loadMore()}>
           Show more
         </button>
       )}
@@ -205,12 +200,7 @@ function Fact({ name, children }: { name: string; children: ComponentChildren })
 function MessageActions({ offset, actions }: { offset: number; actions: Actions }) {
   return (
     <>
-      <button
-        type="button"
-        class="button primary"
-        data-testid="retry"
-        onClick={() => actions.retryOne(offset)}
-      >
+      <button type="button" class="button primary" data-testid="retry" onClick={() => actions.retryOne(offset)}>
         <Icon name="retry" />
         Retry
       </button>

@@ -28,11 +28,7 @@ export function QuarantinePage() {
   const problem = list.problem.value;
   const canManage = hub.info.value?.role === "operator" || hub.info.value?.role === "admin";
   if (counts === null)
-    return problem === null ? (
-      <div class="quarantine" aria-busy="true" />
-    ) : (
-      <p class="message problem">{problem}</p>
-    );
+    return problem === null ? <div class="quarantine" aria-busy="true" /> : <p class="message problem">{problem}</p>;
   const allowed = canManage && state?.status !== "running";
   const actions = allowed ? createActions(list, setState, setConfirmation) : null;
   const shown = state ?? (problem === null ? null : { status: "failed", text: problem });
@@ -124,8 +120,8 @@ function describeFilter({ device, code }: Filter): string {
 function Summary({ counts, canManage }: { counts: QuarantineCounts; canManage: boolean }) {
   return (
     <p class="quarantine-summary">
-      <b>{plural(counts.entries, "message")}</b> could not be accepted or stored. The quarantine keeps them:
-      correct the cause, then retry them{canManage ? "" : " (an operator can do this)"}.
+      <b>{plural(counts.entries, "message")}</b> could not be accepted or stored. The quarantine keeps them: correct the
+      cause, then retry them{canManage ? "" : " (an operator can do this)"}.
       {counts.dropped > 0 && ` ${dropped(counts.dropped)}`}
     </p>
   );
@@ -142,9 +138,9 @@ function EmptyQuarantine({ dropped: total }: { dropped: number }) {
         <Icon name="done" /> The quarantine is empty
       </h1>
       <p>
-        No batch waits for a decision. A batch that the hub cannot accept or store, for example because of an
-        undeclared metric or a wrong type, appears here with its reason. You can then correct the cause and
-        retry the batch, or delete it.
+        No batch waits for a decision. A batch that the hub cannot accept or store, for example because of an undeclared
+        metric or a wrong type, appears here with its reason. You can then correct the cause and retry the batch, or
+        delete it.
       </p>
       {total > 0 && <p>{dropped(total)}</p>}
     </section>
