@@ -77,15 +77,15 @@ export class SteadyRange {
 
   /** Return the range to draw with. `now` is in milliseconds of any monotonic clock. */
   follow(low: number, high: number, now: number, lines = LINES): YRange {
-    const wanted = rangeFor(low, high, lines);
+    const target = rangeFor(low, high, lines);
     const { current } = this;
     if (current === null || low < current.min || high > current.max) {
       this.smallSince = null;
-      this.current = current === null ? wanted : grown(current, low, high, lines);
-    } else if (wanted.max - wanted.min < (current.max - current.min) * SHRINK_BELOW) {
+      this.current = current === null ? target : grown(current, low, high, lines);
+    } else if (target.max - target.min < (current.max - current.min) * SHRINK_BELOW) {
       this.smallSince ??= now;
       if (now - this.smallSince >= SHRINK_AFTER_MS) {
-        this.current = wanted;
+        this.current = target;
         this.smallSince = null;
       }
     } else this.smallSince = null;
@@ -101,12 +101,12 @@ export class SteadyRange {
 
 /** Extend the range only on the side that the data exceed. */
 function grown(current: YRange, low: number, high: number, lines: number): YRange {
-  const wanted = rangeFor(Math.min(low, current.min), Math.max(high, current.max), lines);
+  const target = rangeFor(Math.min(low, current.min), Math.max(high, current.max), lines);
   const onlyUp = low >= current.min;
   const onlyDown = high <= current.max;
   return {
-    step: wanted.step,
-    min: onlyUp ? Math.max(wanted.min, Math.floor(current.min / wanted.step) * wanted.step) : wanted.min,
-    max: onlyDown ? Math.min(wanted.max, Math.ceil(current.max / wanted.step) * wanted.step) : wanted.max,
+    step: target.step,
+    min: onlyUp ? Math.max(target.min, Math.floor(current.min / target.step) * target.step) : target.min,
+    max: onlyDown ? Math.min(target.max, Math.ceil(current.max / target.step) * target.step) : target.max,
   };
 }

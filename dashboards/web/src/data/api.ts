@@ -24,15 +24,20 @@ export class ApiError extends Error {
   }
 }
 
+/** Return the message of an error for the page. */
+export function errorText(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
 const BASE = "/api/v1";
 
 /** Send one API request. Throws ApiError. */
 export async function request<T>(method: string, path: string, body?: object, signal?: AbortSignal): Promise<T> {
-  const response = await ask(method, path, body, signal);
+  const response = await sendRequest(method, path, body, signal);
   return (response.status === 204 ? undefined : await response.json()) as T;
 }
 
-async function ask(method: string, path: string, body?: object, signal?: AbortSignal): Promise<Response> {
+async function sendRequest(method: string, path: string, body?: object, signal?: AbortSignal): Promise<Response> {
   let response: Response;
   try {
     response = await fetch(`${BASE}${path}`, {
@@ -134,7 +139,7 @@ export function fetchHistory(
 
 /** Load every reading of the range as CSV. Throws ApiError, also for an incomplete answer. */
 export async function fetchCsv(device: string, metrics: string[], timeRange: TimeRange): Promise<Blob> {
-  const response = await ask("GET", historyPath(device, metrics, { ...timeRange, points: 0, format: "csv" }));
+  const response = await sendRequest("GET", historyPath(device, metrics, { ...timeRange, points: 0, format: "csv" }));
   try {
     return await response.blob();
   } catch {

@@ -4,7 +4,7 @@
  */
 
 import type { SeriesPoints } from "../wire/api";
-import { fetchHistory } from "./api";
+import { errorText, fetchHistory } from "./api";
 import type { Columns } from "./series_buffer";
 import type { TimeRange } from "./time";
 
@@ -84,7 +84,7 @@ export class HistoryWindow {
     } catch (error) {
       if (running.signal.aborted) return;
       // The next gesture sends the request again; the current data stay visible.
-      this.problem = error instanceof Error ? error.message : String(error);
+      this.problem = errorText(error);
       this.pending.clear();
     }
     this.onChange?.();

@@ -95,8 +95,8 @@ function scalingFor(largest: number, unit: string, before: NumberFormat | undefi
   let power = Math.min(PREFIXES.length - 1, Math.max(0, Math.floor(Math.log10(Math.max(largest, 1)) / 3)));
   // A value near 1,000 would switch its unit repeatedly: the prefix changes back only well below it.
   if (before !== undefined) {
-    const held = Math.round(-Math.log10(before.scale) / 3);
-    if (held > power && largest >= 300 * 1000 ** (held - 1)) power = held;
+    const previous = Math.round(-Math.log10(before.scale) / 3);
+    if (previous > power && largest >= 300 * 1000 ** (previous - 1)) power = previous;
   }
   return { scale: 1000 ** -power, unit: `${PREFIXES[power]}${base}` };
 }

@@ -9,7 +9,7 @@ import type {
   RetriedBatch,
   RetryResult,
 } from "../wire/api";
-import { ApiError, request } from "./api";
+import { errorText, request } from "./api";
 import { plural } from "./number_format";
 
 /** null selects all. */
@@ -187,6 +187,6 @@ export class QuarantineList {
   }
 
   private showError(error: unknown): void {
-    this.problem.value = error instanceof ApiError ? error.message : String(error);
+    this.problem.value = errorText(error);
   }
 }

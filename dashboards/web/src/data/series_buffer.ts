@@ -93,10 +93,10 @@ export class SeriesBuffer {
   replace(from: number, to: number, times: ArrayLike<number>, values: ArrayLike<number>): void {
     const first = lowerBound(this.times, from);
     const last = upperBound(this.times, to);
-    const fresh = ascending(times, values);
+    const added = ascending(times, values);
     this.assign({
-      times: concat(this.times.subarray(0, first), fresh.times, this.times.subarray(last)),
-      values: concat(this.values.subarray(0, first), fresh.values, this.values.subarray(last)),
+      times: concat(this.times.subarray(0, first), added.times, this.times.subarray(last)),
+      values: concat(this.values.subarray(0, first), added.values, this.values.subarray(last)),
     });
   }
 
@@ -190,29 +190,29 @@ function ascending(times: ArrayLike<number>, values: ArrayLike<number>): Columns
 }
 
 /** Merge in time order, existing readings first at equal times. With `once`, skip readings that exist already. */
-function merge(times: Float64Array, values: Float64Array, fresh: Columns, once: boolean): Columns {
-  const total = times.length + fresh.times.length;
+function merge(times: Float64Array, values: Float64Array, added: Columns, once: boolean): Columns {
+  const total = times.length + added.times.length;
   const mergedTimes = new Float64Array(total);
   const mergedValues = new Float64Array(total);
-  let held = 0;
+  let existing = 0;
   let count = 0;
-  for (let i = 0; i < fresh.times.length; i++) {
-    const time = fresh.times[i];
-    while (held < times.length && times[held] <= time) {
-      mergedTimes[count] = times[held];
-      mergedValues[count++] = values[held++];
+  for (let i = 0; i < added.times.length; i++) {
+    const time = added.times[i];
+    while (existing < times.length && times[existing] <= time) {
+      mergedTimes[count] = times[existing];
+      mergedValues[count++] = values[existing++];
     }
-    if (once && holdsAtEnd(mergedTimes, mergedValues, count, time, fresh.values[i])) continue;
+    if (once && containsAtEnd(mergedTimes, mergedValues, count, time, added.values[i])) continue;
     mergedTimes[count] = time;
-    mergedValues[count++] = fresh.values[i];
+    mergedValues[count++] = added.values[i];
   }
-  mergedTimes.set(times.subarray(held), count);
-  mergedValues.set(values.subarray(held), count);
-  count += times.length - held;
+  mergedTimes.set(times.subarray(existing), count);
+  mergedValues.set(values.subarray(existing), count);
+  count += times.length - existing;
   return { times: mergedTimes.subarray(0, count), values: mergedValues.subarray(0, count) };
 }
 
-function holdsAtEnd(times: Float64Array, values: Float64Array, count: number, time: number, value: number): boolean {
+function containsAtEnd(times: Float64Array, values: Float64Array, count: number, time: number, value: number): boolean {
   for (let i = count - 1; i >= 0 && times[i] === time; i--) if (Object.is(values[i], value)) return true;
   return false;
 }

@@ -59,7 +59,7 @@ function BridgeCard({ bridge, rates, since_ms }: { bridge: BridgeState; rates: B
           </p>
         </div>
       )}
-      <div class="bridge-ways">
+      <div class="bridge-directions">
         <Inbound bridge={bridge} rates={rates} />
         <Outbound bridge={bridge} rates={rates} />
         {bridge.inward === null && bridge.outward === null && (
@@ -135,7 +135,7 @@ interface DirectionProps {
 
 function Direction({ title, bridge, rate, children }: DirectionProps) {
   return (
-    <section class="bridge-way" aria-label={`${title}: ${bridge}`}>
+    <section class="bridge-direction" aria-label={`${title}: ${bridge}`}>
       <h3>
         {title}
         <span class="bridge-rate">
@@ -180,7 +180,7 @@ publish = [{ topic = "hub/{device}/{metric}" }]`;
 /** Instructions for the first broker. */
 function EmptyMqtt() {
   return (
-    <section class="teach" data-testid="empty-mqtt">
+    <section class="guide" data-testid="empty-mqtt">
       <h1>Connect a broker</h1>
       <p>The hub stores readings that devices publish over MQTT, and publishes its own readings to the broker.</p>
       <ol>

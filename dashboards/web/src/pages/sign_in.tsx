@@ -1,7 +1,7 @@
 /** Sign-in page: accepts a token and explains how to create one. */
 
 import { useState } from "preact/hooks";
-import { ApiError, signIn } from "../data/api";
+import { ApiError, errorText, signIn } from "../data/api";
 import { CopyableCommand } from "../ui/controls";
 import { Logo } from "../ui/icon";
 
@@ -37,8 +37,7 @@ function TokenForm() {
       window.location.reload();
     } catch (error) {
       const rejected = error instanceof ApiError && (error.status === 401 || error.status === 403);
-      const message = error instanceof Error ? error.message : String(error);
-      setProblem(rejected ? "The hub does not accept this token: it is unknown or revoked." : message);
+      setProblem(rejected ? "The hub does not accept this token: it is unknown or revoked." : errorText(error));
       setBusy(false);
     }
   };

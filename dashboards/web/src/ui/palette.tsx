@@ -103,7 +103,7 @@ function OpenPalette() {
   return (
     // biome-ignore lint/a11y/noStaticElementInteractions: a click beside the dialog is a second way to close it
     // biome-ignore lint/a11y/useKeyWithClickEvents: Escape closes it
-    <div class="veil" onClick={(event) => event.target === event.currentTarget && closePalette()}>
+    <div class="overlay" onClick={(event) => event.target === event.currentTarget && closePalette()}>
       <div class="palette" role="dialog" aria-modal="true" aria-label="Search" data-testid="palette">
         <input
           ref={input}

@@ -2,7 +2,7 @@
 
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
-import { ApiError, retireDevice } from "../../data/api";
+import { errorText, retireDevice } from "../../data/api";
 import { conditionOf, type DeviceRecord } from "../../data/fleet";
 import { hub } from "../../data/hub";
 import { count, plural } from "../../data/number_format";
@@ -159,9 +159,7 @@ export function Retirement({ record }: { record: DeviceRecord }) {
   if (role !== "operator" && role !== "admin") return null;
   const retire = () => {
     setProblem(null);
-    retireDevice(device).catch((error: unknown) =>
-      setProblem(error instanceof ApiError ? error.message : String(error)),
-    );
+    retireDevice(device).catch((error: unknown) => setProblem(errorText(error)));
   };
   return (
     <p class="retirement">

@@ -1,7 +1,7 @@
 /** Instructions for the first device. */
 
 import { useState } from "preact/hooks";
-import { createToken } from "../../data/api";
+import { createToken, errorText } from "../../data/api";
 import { hub } from "../../data/hub";
 import { CopyableCommand, Step } from "../../ui/controls";
 import { DashedCircle } from "../../ui/icon";
@@ -13,7 +13,7 @@ export function EmptyFleet() {
   const [token, setToken] = useState<string | null>(null);
   const url = window.location.origin;
   return (
-    <section class="teach" data-testid="empty-fleet">
+    <section class="guide" data-testid="empty-fleet">
       <h1>Connect the first device</h1>
       <p>The hub is ready, but no device has connected yet. Each device needs its own token.</p>
       <ol>
@@ -52,7 +52,7 @@ function CreateToken({ token, onCreated }: { token: string | null; onCreated: (t
       onCreated((await createToken({ role: "device", device: DEVICE, label: "First device" })).token);
       setProblem(null);
     } catch (error) {
-      setProblem(error instanceof Error ? error.message : String(error));
+      setProblem(errorText(error));
     }
   };
   return (

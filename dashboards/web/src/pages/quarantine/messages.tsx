@@ -2,6 +2,7 @@
 
 import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
+import { errorText } from "../../data/api";
 import { count, plural } from "../../data/number_format";
 import { type Filter, fetchMessage, payloadUrl, type QuarantineList } from "../../data/quarantine";
 import { dateTime, now } from "../../data/time";
@@ -144,7 +145,7 @@ function OpenedMessage({ message, actions }: { message: QuarantinedBatch; action
     let current = true;
     fetchMessage(offset).then(
       (answer) => current && setContent(answer),
-      (error: unknown) => current && setContent(error instanceof Error ? error.message : String(error)),
+      (error: unknown) => current && setContent(errorText(error)),
     );
     return () => {
       current = false;

@@ -1,6 +1,7 @@
 /** Quarantine page: reasons with counts and advice, then the messages. */
 
 import { useEffect, useMemo, useState } from "preact/hooks";
+import { errorText } from "../../data/api";
 import { hub } from "../../data/hub";
 import { count, plural } from "../../data/number_format";
 import { Poller } from "../../data/poller";
@@ -36,9 +37,9 @@ export function QuarantinePage() {
     <>
       <h1 class="hidden-text">Quarantine</h1>
       <p
-        class={`quarantine-said ${shown?.status === "failed" ? "problem" : ""}`}
+        class={`quarantine-status ${shown?.status === "failed" ? "problem" : ""}`}
         role="status"
-        data-testid="quarantine-said"
+        data-testid="quarantine-status"
         hidden={shown === null}
       >
         {shown?.text}
@@ -72,7 +73,7 @@ function createActions(
     try {
       setState({ status: "finished", text: await action() });
     } catch (error) {
-      setState({ status: "failed", text: error instanceof Error ? error.message : String(error) });
+      setState({ status: "failed", text: errorText(error) });
     }
     await list.refresh().catch(() => undefined);
   };
@@ -133,7 +134,7 @@ function dropped(total: number): string {
 
 function EmptyQuarantine({ dropped: total }: { dropped: number }) {
   return (
-    <section class="teach" data-testid="empty-quarantine">
+    <section class="guide" data-testid="empty-quarantine">
       <h1 class="quarantine-empty">
         <Icon name="done" /> The quarantine is empty
       </h1>
