@@ -1,4 +1,4 @@
-"""What makes settings unfit that are each good by themselves; found before anything is opened."""
+"""Checks of the settings as a whole, before anything is opened: addresses, certificates, decoders."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hub.model.identity import Identity
 
 
 def check_settings(settings: Settings) -> None:
-    """Raises HubError where a hub with these settings would not start, or would let nobody in."""
+    """Check that a hub starts with these settings and accepts connections. Raises HubError."""
     certificate, key = settings.tls.certificate, settings.tls.key
     access = settings.access
     try:
@@ -33,11 +33,11 @@ def _check_certificate(certificate: Path, key: Path) -> None:
         except OSError as error:
             raise HubError(f"tls.{name}: {path}: {error.strerror}") from None
     try:
-        # Without the callback OpenSSL asks the terminal for the passphrase of an encrypted key; a service has none.
+        # Without the callback OpenSSL asks the terminal for the passphrase of an encrypted key.
         ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key, lambda: "")
     except ssl.SSLError as error:
         raise HubError(
-            f"tls: {certificate} and {key} are no certificate with its key, in PEM and without a passphrase "
+            f"tls: {certificate} and {key} are not a certificate and its key in PEM without a passphrase "
             f"({error.reason or error})"
         ) from None
 

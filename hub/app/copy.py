@@ -1,8 +1,9 @@
-"""Copies a hub's history from one store into another, while no hub runs on the data directory."""
+"""Copy the history of a hub from one store into another, while no hub runs on the data directory."""
 
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,11 +22,11 @@ DUCKDB = "duckdb"
 INFLUXDB = "influxdb"
 
 PASSES = 3
-"""Times that a reading is gone through: copied, then compared in the one store and in the other."""
+"""Passes over each reading: it is copied, then read from each store for the comparison."""
 
 
 class CopyReport(NamedTuple):
-    """What was copied, and where the two stores differ in the end."""
+    """Result of a copy: the counts, and the series that differ between the stores."""
 
     copied: CopyResult
     differences: list[Difference]
@@ -33,46 +34,46 @@ class CopyReport(NamedTuple):
 
 
 async def copy_history(
-    settings: Settings, *, source: str, target: str, total: ReportProgress, tell: ReportProgress
+    settings: Settings, *, source: str, target: str, on_total: ReportProgress, on_progress: ReportProgress
 ) -> CopyReport:
-    """Copies and compares. A store is DUCKDB (of the data directory), INFLUXDB (of the settings), or a DuckDB file.
+    """Copy and compare. A store is DUCKDB (the data directory), INFLUXDB (the settings), or the path of a DuckDB file.
 
-    `total` is told how many readings there are to go through, `tell` how many are done: each is copied once and, to be
-    compared, read from both stores. Raises HubError, JournalError while a hub runs, RegistryError, StoreError.
+    `on_total` receives the number of readings to process, `on_progress` the number processed so far; PASSES counts each
+    reading. Raises HubError, JournalError while a hub runs, RegistryError, StoreError.
     """
     if not (settings.data / REGISTRY_FILE).exists():
-        raise HubError(f"there is no hub in {settings.data}; say where its data are with --data or HUB_DATA")
+        raise HubError(f"there is no hub in {settings.data}: set --data or HUB_DATA to its data directory")
     begin, end = _place(settings, source), _place(settings, target)
     if begin == end:
-        raise HubError("source and target are the same store")
+        raise HubError("source and target are the same store: name two different stores")
     if isinstance(begin, Path) and not begin.exists():
-        raise HubError(f"there is no DuckDB file {begin} to copy from")
+        raise HubError(f"there is no DuckDB file {begin}: name an existing source")
     async with (
-        # Nothing is read from it: while it is open no hub can run, and nothing comes into the stores.
+        # The open journal keeps a hub from starting and writing to the stores.
         open_journal(settings),
         Registry(settings.data / REGISTRY_FILE) as registry,
     ):
-        series: list[Series] = sorted(registry.series.values(), key=lambda one: one.id)
+        series: list[Series] = sorted(registry.series.values(), key=attrgetter("id"))
 
         def open_at(place: Path | str) -> AbstractAsyncContextManager[Store]:
             if isinstance(place, str):
                 return open_influxdb(settings, registry=registry.id, tags_of=registry.tags_of)
-            # Without a retention: what is there is copied, and the hub deletes what is too old when it runs again.
+            # Without a retention: everything is copied, and the hub deletes old readings when it runs again.
             return open_duckdb(settings, place, registry=registry.id)
 
         async with open_at(begin) as from_store, open_at(end) as to_store:
             await from_store.open()
             readings = sum(counts.stored for counts in (await from_store.counts()).values())
-            total(readings * PASSES)
-            copied = await copy_store(from_store, to_store, series, tell)
-            found = await differences(from_store, to_store, series, lambda done: tell(readings + done))
+            on_total(readings * PASSES)
+            copied = await copy_store(from_store, to_store, series, on_progress)
+            found = await differences(from_store, to_store, series, lambda compared: on_progress(readings + compared))
     return CopyReport(copied, found, len(series))
 
 
 def _place(settings: Settings, store: str) -> Path | str:
-    """The file of a DuckDB, or the URL of the InfluxDB. Raises HubError."""
+    """Return the path of a DuckDB file, or the URL of InfluxDB. Raises HubError."""
     if store == INFLUXDB:
         if settings.store.url is None:
-            raise HubError("which InfluxDB? Set store.url, or INFLUXDB_URL, and what belongs to it")
+            raise HubError("store.url is missing: set it, or INFLUXDB_URL, and the other settings of InfluxDB")
         return settings.store.url
     return (settings.data / DUCKDB_FILE if store == DUCKDB else Path(store)).resolve()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-NEEDED = frozenset(
+LIBRARIES = frozenset(
     {
         "duckdb",
         "starlette",
@@ -21,14 +21,14 @@ NEEDED = frozenset(
 
 
 def main() -> None:
-    """The `hub` command. Without the server's libraries it says how to get them and exits with 2."""
+    """Run the `hub` command. If libraries of the server are missing, print how to install them and exit with 2."""
     try:
         from hub.cli.application import app
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in NEEDED:
+        if error.name is None or error.name.partition(".")[0] not in LIBRARIES:
             raise
         print(
-            f"hub: the server's libraries are not installed ({error.name} is missing).\n"
+            f"hub: the libraries of the server are not installed ({error.name} is missing).\n"
             "Install them with:  pip install 'telemetry-hub[hub]'",
             file=sys.stderr,
         )

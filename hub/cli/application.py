@@ -7,19 +7,19 @@ from typing import Annotated
 
 import typer
 
-from hub.cli import audit, config, device, export, flow, import_, mqtt, quarantine, run, store, token
+from hub.cli import accounting, config, device, export, import_, mqtt, quarantine, run, store, token
 
 app = typer.Typer(
     name="hub",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    help="Telemetry Hub: takes in readings from devices, acknowledges what is on disk, stores it, and shows it live.",
-    epilog="First steps: `hub run --demo` shows it; `hub token create --role device --device NAME` lets a device in.",
+    help="Telemetry Hub: receive readings from devices, acknowledge them when they are on disk, store and show them.",
+    epilog="First steps: `hub run --demo` starts a demo; `hub token create --role device --device NAME` adds a device.",
 )
 
 
-def _version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"telemetry-hub {version('telemetry-hub')}")
         raise typer.Exit
@@ -28,15 +28,15 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def options(
     wanted: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which version this is.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Options of all subcommands."""
 
 
 app.command("run")(run.run)
-app.command("flow")(flow.flow)
-app.command("audit")(audit.audit)
+app.command("flow")(accounting.flow)
+app.command("audit")(accounting.audit)
 app.command("export")(export.export)
 app.command("import")(import_.import_files)
 app.add_typer(config.app, name="config")

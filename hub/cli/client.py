@@ -1,4 +1,4 @@
-"""A running hub over HTTP: one connection, errors as sentences that say what to do."""
+"""The HTTP client of the commands: how a command finds a running hub, logs in, and reports errors."""
 
 from __future__ import annotations
 
@@ -6,21 +6,35 @@ import http.client
 import io
 import json
 import ssl
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from http import HTTPStatus
+from pathlib import Path
 from typing import IO, Any, Self
 from urllib.parse import urlencode, urlsplit
 
+from hub.cli.command import FAILED, MISUSE, HubOptions, fail, settings_or_exit
+from hub.config import browser_url
+from hub.model.identity import Role
+from hub.registry import FILE_NAME, RegistryError, open_token_file
+from wire.timestamp import NS_PER_S
+
 TIMEOUT_S = 30.0
-"""Silence of the hub after which a command gives up: twice what the slowest query of a busy hub takes."""
+"""Silence of the hub after which a command fails: twice the time of the slowest query on a busy hub."""
+
+TEMPORARY_TOKEN_SECONDS = 86_400
+"""Lifetime of a token that a command creates for itself. The command revokes it at its end; a killed command leaves it
+until it expires."""
+
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 Query = Mapping[str, str | int | Sequence[str] | None]
-"""Parameters of a request; None leaves one out, a sequence repeats it."""
+"""Parameters of a request. None omits a parameter, a sequence repeats it."""
 
 
 class RequestFailed(Exception):
-    """A request that was not answered as hoped. `status` is the hub's; None where it could not be asked at all."""
+    """A failed request. `status` is the status of the hub, or None if the hub could not be reached."""
 
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)
@@ -28,20 +42,20 @@ class RequestFailed(Exception):
 
 
 class HubClient:
-    """One hub, one connection that is kept open between requests. Not for several threads.
+    """Client of one hub with one connection, which stays open between requests. Not thread-safe.
 
-    `url` is what a person knows the hub by, with or without a path it is mounted under. No proxy is used.
+    `url` may include a path under which the hub is mounted. No proxy is used.
     """
 
     def __init__(self, url: str, token: str | None = None, *, timeout_s: float = TIMEOUT_S) -> None:
-        """Raises ValueError for what is no URL of a hub, or no token."""
+        """Raises ValueError for an invalid URL or token."""
         parts = urlsplit(url.strip())
         if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError(f"{url!r} is not the URL of a hub; one looks like http://127.0.0.1:8600")
+            raise ValueError(f"{url!r} is not the URL of a hub: write for example http://127.0.0.1:8600")
         if parts.username is not None or parts.query or parts.fragment:
-            raise ValueError("a hub's URL has no user, query or fragment; give the token by itself")
+            raise ValueError("the URL of a hub has no user, query or fragment: set the token with HUB_TOKEN")
         if token is not None and (not token.isascii() or not token.isprintable() or " " in token):
-            raise ValueError("a token has letters, digits and '_' only")
+            raise ValueError("a token contains only letters, digits and '_'")
         self.url = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
         self._path = parts.path.rstrip("/")
         self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
@@ -60,11 +74,11 @@ class HubClient:
         self.close()
 
     def close(self) -> None:
-        """Ends the connection; the next request opens another."""
+        """Close the connection. The next request opens a new one."""
         self._connection.close()
 
     def get(self, path: str, query: Query | None = None) -> Any:
-        """The JSON answer to a GET. Raises RequestFailed."""
+        """Return the JSON answer to a GET request. Raises RequestFailed."""
         return self.send("GET", path, query=query)
 
     def send(
@@ -76,7 +90,7 @@ class HubClient:
         body: object | bytes = None,
         headers: Mapping[str, str] | None = None,
     ) -> Any:
-        """The JSON answer to a request, None where it has no body. Bytes are sent as they are, all else as JSON.
+        """Return the JSON answer to a request, None without a body. `body` is sent as JSON unless it is bytes.
 
         Raises RequestFailed.
         """
@@ -85,7 +99,9 @@ class HubClient:
         try:
             return json.loads(text) if text else None
         except ValueError:
-            raise RequestFailed(f"{self.url}{path} did not answer with JSON: is it a hub?") from None
+            raise RequestFailed(
+                f"{self.url}{path} did not answer with JSON: check that the URL belongs to a hub"
+            ) from None
 
     @contextmanager
     def stream(
@@ -97,9 +113,9 @@ class HubClient:
         body: object | bytes = None,
         headers: Mapping[str, str] | None = None,
     ) -> Iterator[IO[bytes]]:
-        """The body of an answer of any length, as a file to read from; reading it raises RequestFailed where it breaks.
+        """Open the body of an answer of any length as a file. Reading raises RequestFailed if the connection breaks.
 
-        Raises RequestFailed where the hub refuses the request or cannot be reached.
+        Raises RequestFailed if the hub rejects the request or cannot be reached.
         """
         given = {name: value for name, value in (query or {}).items() if value is not None}
         target = f"{self._path}{path}{'?' if given else ''}{urlencode(given, doseq=True)}"
@@ -119,7 +135,7 @@ class HubClient:
             yield answer
         finally:
             if not response.isclosed():
-                self.close()  # the rest of it is not wanted
+                self.close()  # the caller did not read all of it
 
     def _request(
         self, method: str, target: str, body: bytes | None, headers: Mapping[str, str]
@@ -127,7 +143,7 @@ class HubClient:
         connection = self._connection
         was_open = connection.sock is not None
         if method != "GET":
-            # The hub may close a connection that rests; what it changes for us must not be in doubt for that.
+            # The hub may close an idle connection. A request that changes something must not be sent twice for that.
             connection.close()
         elif was_open:
             with suppress(http.client.RemoteDisconnected, ConnectionError):
@@ -138,8 +154,70 @@ class HubClient:
         return connection.getresponse()
 
 
+@contextmanager
+def hub_client(command: str, options: HubOptions, *, role: Role = Role.VIEWER) -> Iterator[HubClient]:
+    """Open a client of the hub that the options select. `command` and `role` are those of `hub_address`.
+
+    A RequestFailed inside ends the command with a sentence and 1, or with 2 if the hub did not understand the request.
+    """
+    with ExitStack() as stack:
+        address = hub_address(command, options, role=role)
+        try:
+            client = stack.enter_context(HubClient(*stack.enter_context(address)))
+        except ValueError as error:
+            fail(command, str(error), MISUSE)
+        try:
+            yield client
+        except RequestFailed as failure:
+            fail(command, str(failure), MISUSE if failure.status == HTTPStatus.UNPROCESSABLE_ENTITY else FAILED)
+
+
+@contextmanager
+def hub_address(command: str, options: HubOptions, *, role: Role = Role.VIEWER) -> Iterator[tuple[str, str]]:
+    """Yield the URL and the token that the options select.
+
+    `command` is the name in messages ("hub flow"). Without a token, a temporary one of `role` is created in the data
+    directory (for a gateway: for all devices). This works only for a hub on this machine.
+    """
+    url, token = options.url, options.token
+    if url is not None and token is not None:
+        yield url, token
+        return
+    settings = settings_or_exit(options.config, data=options.data)
+    url = url or browser_url(*settings.address, tls=settings.tls.certificate is not None)
+    if token is not None:
+        yield url, token
+        return
+    with _temporary_token(command, url, settings.data, role) as temporary:
+        yield url, temporary
+
+
+@contextmanager
+def _temporary_token(command: str, url: str, directory: Path, role: Role) -> Iterator[str]:
+    """Create a token in the data directory and revoke it at the end."""
+    path = directory / FILE_NAME
+    if urlsplit(url).hostname not in LOOPBACK or not path.exists():
+        fail(
+            command,
+            f"no token for {url}: set HUB_TOKEN to a token (`hub token create --role {role}` creates one), or, on the "
+            "machine of the hub, set --data or HUB_DATA to its data directory",
+        )
+    try:
+        pattern = "*" if role is Role.GATEWAY else ""
+        with open_token_file(path) as tokens:
+            new = tokens.create_token(
+                role, pattern=pattern, label=command, expires_ns=time.time_ns() + TEMPORARY_TOKEN_SECONDS * NS_PER_S
+            )
+            try:
+                yield new.text
+            finally:
+                tokens.revoke([new.token.id])
+    except RegistryError as error:
+        fail(command, error.message)
+
+
 class _Body(io.RawIOBase):
-    """An answer's body whose breaks are told in words."""
+    """Body of an answer that raises RequestFailed if it is incomplete."""
 
     def __init__(self, response: http.client.HTTPResponse) -> None:
         super().__init__()
@@ -152,30 +230,32 @@ class _Body(io.RawIOBase):
         try:
             size = self._response.readinto(buffer)
         except (OSError, http.client.HTTPException) as error:
-            raise RequestFailed(f"the hub's answer broke off ({_reason(error)}); try again") from error
+            raise RequestFailed(f"the answer of the hub is incomplete ({_reason(error)}): try again") from error
         if size == 0 and self._response.length:
-            raise RequestFailed(f"the hub's answer broke off, {self._response.length} bytes early; try again")
+            raise RequestFailed(
+                f"the answer of the hub is incomplete, {self._response.length} bytes are missing: try again"
+            )
         return size
 
 
 def _detail(response: http.client.HTTPResponse, body: bytes) -> str:
-    """What a refusal says: the detail of its problem+json, else its status."""
+    """Return the detail of an answer in problem+json, else a sentence with its status."""
     try:
         detail = json.loads(body)["detail"]
     except (ValueError, KeyError, TypeError):
         detail = None
     if isinstance(detail, str):
         return detail
-    return f"the answer was {response.status} {response.reason}: is it a hub, and is the path in its URL right?"
+    return f"the answer was {response.status} {response.reason}: check that the URL and its path belong to a hub"
 
 
 def _unreachable(url: str, error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return (
-            f"{url}: the certificate is not trusted here ({error.verify_message}); name the authority's file in "
-            "SSL_CERT_FILE"
+            f"{url}: this machine does not trust the certificate ({error.verify_message}): set SSL_CERT_FILE to the "
+            "file of its authority"
         )
-    return f"{url} does not answer ({_reason(error)}): does the hub run there? --url or HUB_URL says where it is"
+    return f"{url} does not answer ({_reason(error)}): check that the hub runs, and set --url or HUB_URL to its address"
 
 
 def _reason(error: Exception) -> str:

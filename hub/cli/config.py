@@ -1,4 +1,4 @@
-"""`hub config`: check and show settings."""
+"""`hub config`: check and show the settings."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from typing import Any
 
 import typer
 
-from hub.cli.exit import MISUSE, fail
-from hub.cli.options import AsJson, Config, settings_or_exit
+from hub.cli.command import MISUSE, AsJson, Config, fail, settings_or_exit
 
-app = typer.Typer(no_args_is_help=True, help="Check and show the settings that the hub would run with.")
+app = typer.Typer(no_args_is_help=True, help="Check and show the settings of the hub.")
 
 
-@app.command()
+@app.command(epilog="Example:  hub config check --config hub.toml")
 def check(config: Config = None) -> None:
-    """Check the settings; exits with 2 and names each key that is wrong."""
-    # Imported only here: it needs the server's libraries, and `show` does not.
+    """Check the settings, and exit with 2 and the name of each wrong key."""
+    # Imported here: it needs the libraries of the server, and `show` does not.
     from hub.app import HubError, check_settings
 
     settings = settings_or_exit(config)
@@ -24,12 +23,12 @@ def check(config: Config = None) -> None:
         check_settings(settings)
     except HubError as error:
         fail("hub", str(error), MISUSE)
-    typer.echo("the settings are good")
+    typer.echo("the settings are valid")
 
 
-@app.command()
+@app.command(epilog="Example:  hub config show --config hub.toml")
 def show(config: Config = None, as_json: AsJson = False) -> None:
-    """Show the settings in effect: command line > environment (HUB_…) > file > default."""
+    """Show the effective settings: command line, then environment (HUB_…), then file, then default."""
     values = settings_or_exit(config).model_dump(mode="json")
     if as_json:
         typer.echo(json.dumps(values))
@@ -45,7 +44,7 @@ def show(config: Config = None, as_json: AsJson = False) -> None:
 
 
 def _show_table(title: str, values: dict[str, Any], prefix: str = "") -> None:
-    """A table as TOML has it: first what is in it, then the tables within."""
+    """Print a table in TOML: first its values, then the tables inside it."""
     inner = {key: value for key, value in values.items() if _is_table(value)}
     typer.echo(f"\n{title}")
     for key, value in values.items():
@@ -55,8 +54,8 @@ def _show_table(title: str, values: dict[str, Any], prefix: str = "") -> None:
         if isinstance(value, dict):
             _show_table(f"[{prefix}{key}]", value)
         else:
-            for one in value:
-                _show_table(f"[[{prefix}{key}]]", one)
+            for element in value:
+                _show_table(f"[[{prefix}{key}]]", element)
 
 
 def _is_table(value: object) -> bool:

@@ -1,5 +1,4 @@
-"""The file that an export becomes, written as the Arrow stream of /api/v1/export comes in: bounded memory, whatever its
-length."""
+"""The file of an export, written while the Arrow stream of /api/v1/export arrives, in bounded memory."""
 
 from __future__ import annotations
 
@@ -9,27 +8,29 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hub.cli.export_format import Format
+from hub.cli.export import Format
 from hub.http.tables import CsvWriter, Layout, LineWriter, read_export
 
 GROUP_READINGS = 500_000
-"""Of one row group of a Parquet file: some 15 MB in memory. Readers skip whole groups by their times, and ones of this
-size cost nothing to skip to."""
+"""Readings of one row group in a Parquet file, about 15 MB of memory. Readers skip whole groups by their times."""
 
 
-class BadExport(Exception):
-    """What came is no export of a hub's."""
+class InvalidExport(Exception):
+    """The answer of the hub is not an export."""
 
 
 def write_export(source: IO[bytes], sink: IO[bytes], format: Format, on_readings: Callable[[int], None]) -> int:
-    """Writes all readings of an Arrow stream to a file and returns their number.
+    """Write all readings of an Arrow stream to a file. Return their number.
 
-    `on_readings` is told how many were written each time. Raises BadExport, and whatever `source` and `sink` raise.
+    `on_readings` receives the number of readings in each part. Raises InvalidExport, and the errors of `source` and
+    `sink`.
     """
     try:
         stream = pa.ipc.open_stream(source)
     except pa.ArrowInvalid as error:
-        raise BadExport(f"the answer is no Arrow stream ({error})") from None
+        raise InvalidExport(
+            f"the answer is not an Arrow stream ({error}): check that the URL belongs to a hub"
+        ) from None
     readings = 0
     write = {"parquet": _parquet, "arrow": _arrow, "csv": _csv, "line": _line}[format]
     for written in write(stream, sink):

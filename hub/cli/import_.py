@@ -1,11 +1,12 @@
-"""`hub import`: files of readings into a running hub, as history."""
+"""`hub import`: send files of readings to a running hub, as history."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
@@ -13,10 +14,9 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 import typer
 from rich.console import Console
 
-from hub.cli.access import hub_address
-from hub.cli.exit import FAILED, MISUSE, fail
-from hub.cli.import_report import ImportReport, Progress, Rejects, show_survey
-from hub.cli.options import AsJson, Config, Data, HubOptions, Token, Url
+from hub.cli.client import hub_address
+from hub.cli.command import FAILED, MISUSE, AsJson, HubOptions, fail, with_option_groups
+from hub.cli.import_report import ImportProgress, ImportReport, RejectsFile, show_survey
 from hub.model.identity import Role
 from importer.batching import Batch
 from importer.errors import ImportingError, MappingError
@@ -32,120 +32,120 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 Result = TypeVar("Result")
 
-FORM = "The form of the file"
-MEANING = "What the columns, tags and times mean"
-
 
 class _Stopped(Exception):
     """A signal stopped the import."""
 
 
-def import_files(
-    files: Annotated[
-        list[Path], typer.Argument(metavar="FILE…", help="InfluxDB line protocol or CSV; gzip is unpacked.")
-    ],
-    url: Url = None,
-    token: Token = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be stored, and all that is wrong; send nothing.")
-    ] = False,
-    mapping: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="What the file means, as TOML; --dry-run prints it.")
-    ] = None,
-    rejects: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the lines that were refused here, to be mended.")
-    ] = None,
-    as_json: AsJson = False,
-    format: Annotated[Literal["line", "csv"] | None, typer.Option(help="Instead of a guess.")] = None,
-    device: Annotated[str | None, typer.Option(metavar="ID", help="The device that all readings are of.")] = None,
-    device_tag: Annotated[str | None, typer.Option(metavar="TAG", help="line: the tag that names the device.")] = None,
+@dataclass(frozen=True)
+class MappingOptions:
+    """Options that describe the format and the meaning of the files; None for an option that was not given."""
+
+    format: Annotated[Literal["line", "csv"] | None, typer.Option(help="Default: detected.")] = None
+    device: Annotated[str | None, typer.Option(metavar="ID", help="Device of all readings.")] = None
+    device_tag: Annotated[str | None, typer.Option(metavar="TAG", help="line: tag with the device id.")] = None
     metric: Annotated[
-        str | None, typer.Option(metavar="TEMPLATE", help="line: a metric's name, for example {measurement}.{field}.")
-    ] = None,
-    precision: Annotated[Precision | None, typer.Option(help="line: the unit of times.")] = None,
-    device_column: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="csv: the column that names the device.")
-    ] = None,
+        str | None, typer.Option(metavar="TEMPLATE", help="line: name of a metric, for example {measurement}.{field}.")
+    ] = None
+    precision: Annotated[Precision | None, typer.Option(help="line: unit of the times.")] = None
+    device_column: Annotated[str | None, typer.Option(metavar="COLUMN", help="csv: column with the device id.")] = None
     time: Annotated[
-        list[str] | None, typer.Option(metavar="COLUMN", help="csv: the column of times; twice: date and time.")
-    ] = None,
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="csv: column with the time; give it twice for date and time."),
+    ] = None
     time_format: Annotated[
         str | None, typer.Option(metavar="FORMAT", help="csv: iso, s, ms, us, ns, or like %d.%m.%Y %H:%M:%S.")
-    ] = None,
+    ] = None
     zone: Annotated[
-        str | None, typer.Option(metavar="ZONE", help="csv: the zone of times without an offset: Europe/Berlin, UTC.")
-    ] = None,
+        str | None, typer.Option(metavar="ZONE", help="csv: zone of times without an offset: Europe/Berlin, UTC.")
+    ] = None
     ambiguous: Annotated[
         Ambiguous | None,
         typer.Option(
-            help="csv: what a local time means that came twice; order: as the file goes on.", show_default="order"
+            help="csv: meaning of a local time that occurs twice; order: by the order of the file.",
+            show_default="order",
         ),
-    ] = None,
+    ] = None
     column: Annotated[
-        list[str] | None, typer.Option(metavar="COLUMN=METRIC", help="csv: a column of values (repeatable).")
-    ] = None,
+        list[str] | None, typer.Option(metavar="COLUMN=METRIC", help="csv: column with values (repeatable).")
+    ] = None
     metric_column: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="csv with a reading per line: the column of metrics.")
-    ] = None,
-    value_column: Annotated[str | None, typer.Option(metavar="COLUMN", help="… and the column of values.")] = None,
-    delimiter: Annotated[str | None, typer.Option(metavar="CHARACTER", help="csv: between cells.")] = None,
-    decimal: Annotated[Literal[".", ","] | None, typer.Option(help="csv: the decimal point.")] = None,
-    encoding: Annotated[str | None, typer.Option(metavar="NAME", help="csv: for example utf-8 or cp1252.")] = None,
+        str | None, typer.Option(metavar="COLUMN", help="csv with one reading per line: column with the metric.")
+    ] = None
+    value_column: Annotated[str | None, typer.Option(metavar="COLUMN", help="… and column with the value.")] = None
+    delimiter: Annotated[str | None, typer.Option(metavar="CHARACTER", help="csv: character between cells.")] = None
+    decimal: Annotated[Literal[".", ","] | None, typer.Option(help="csv: decimal point.")] = None
+    encoding: Annotated[str | None, typer.Option(metavar="NAME", help="csv: for example utf-8 or cp1252.")] = None
     no_header: Annotated[
-        bool, typer.Option("--no-header", help="csv: the first line holds readings; columns are called 1, 2, …")
-    ] = False,
+        bool, typer.Option("--no-header", help="csv: the first line contains readings; columns are named 1, 2, …")
+    ] = False
     no_value: Annotated[
-        list[str] | None, typer.Option(metavar="TEXT", help="csv: a cell that says “no value” (repeatable).")
-    ] = None,
+        list[str] | None, typer.Option(metavar="TEXT", help="csv: cell that means “no value” (repeatable).")
+    ] = None
     type: Annotated[
         list[str] | None, typer.Option(metavar="METRIC=TYPE", help="float, integer, boolean or string (repeatable).")
-    ] = None,
-    unit: Annotated[list[str] | None, typer.Option(metavar="METRIC=UNIT", help="As shown: °C (repeatable).")] = None,
-    config: Config = None,
-    data: Data = None,
-) -> None:
-    """Import files of readings as history: stored and shown in charts, never as the latest value, never as an alarm.
+    ] = None
+    unit: Annotated[list[str] | None, typer.Option(metavar="METRIC=UNIT", help="As shown: °C (repeatable).")] = None
 
-    What is not told is guessed from the file's beginning. Each reading is acknowledged when it is on the hub's disk. An
-    import that was stopped, or killed, or whose hub was, goes on when the same command is given again, and stores
-    nothing twice. Lines that cannot be taken are told with their number and the reason, and make the exit code 1.
+    def apply_to(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """Return the fields of a mapping file with these options, which win. An invalid option ends the command."""
+        given = {
+            name: getattr(self, name)
+            for name in (
+                "format", "device", "device_tag", "metric", "precision", "device_column", "time", "time_format", "zone",
+                "ambiguous", "metric_column", "value_column", "decimal", "encoding",
+            )
+        } | {
+            "columns": _pairs("--column", self.column),
+            "delimiter": "\t" if self.delimiter in ("\\t", "tab") else self.delimiter,
+            "header": False if self.no_header else None,
+            "no_value": [*TableMapping().no_value, *self.no_value] if self.no_value else None,
+        }  # fmt: skip
+        merged = fields | {name: value for name, value in given.items() if value is not None}
+        for name, pairs in (("types", _pairs("--type", self.type)), ("units", _pairs("--unit", self.unit))):
+            if pairs:
+                merged[name] = {**merged.get(name, {}), **pairs}
+        for kind in merged.get("types", {}).values():
+            if kind not in get_args(MetricType):
+                fail(COMMAND, f"{kind!r} is not a type: use {', '.join(get_args(MetricType))}", MISUSE)
+        return merged
+
+
+@with_option_groups
+def import_files(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE…", help="InfluxDB line protocol or CSV, also compressed with gzip.")
+    ],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be stored and every error; send nothing.")
+    ] = False,
+    mapping: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="TOML file with the mapping, as --dry-run prints it.")
+    ] = None,
+    rejects: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write rejected lines to this file, to be corrected.")
+    ] = None,
+    as_json: AsJson = False,
+    *,
+    options: MappingOptions,
+    hub: HubOptions,
+) -> None:
+    """Import files of readings as history: charts show them, latest values do not change.
+
+    What the options do not describe is detected from the beginning of the file. Each reading is acknowledged when it is
+    on the disk of the hub. After an interruption of the import or of the hub the same command continues, and stores
+    nothing twice. Rejected lines are reported with their number and the reason, and the exit code is 1.
 
     Examples:  hub import old.lp.gz --dry-run  ·  hub import log.csv --device boiler-1 --zone Europe/Berlin
     """
-    told = {} if mapping is None else _read_mapping(mapping)
-    given: dict[str, Any] = {
-        "format": format,
-        "device": device,
-        "device_tag": device_tag,
-        "metric": metric,
-        "precision": precision,
-        "device_column": device_column,
-        "time": time,
-        "time_format": time_format,
-        "zone": zone,
-        "ambiguous": ambiguous,
-        "columns": _pairs("--column", column),
-        "metric_column": metric_column,
-        "value_column": value_column,
-        "delimiter": "\t" if delimiter in ("\\t", "tab") else delimiter,
-        "decimal": decimal,
-        "encoding": encoding,
-        "header": False if no_header else None,
-        "no_value": [*TableMapping().no_value, *no_value] if no_value else None,
-    }
-    told |= {name: value for name, value in given.items() if value is not None}
-    for name, pairs in (("types", _pairs("--type", type)), ("units", _pairs("--unit", unit))):
-        if pairs:
-            told[name] = {**told.get(name, {}), **pairs}
-    if wrong := [kind for kind in told.get("types", {}).values() if kind not in get_args(MetricType)]:
-        fail(COMMAND, f"{wrong[0]!r} is no type; there are {', '.join(get_args(MetricType))}", MISUSE)
     if rejects is not None and len(files) > 1:
-        fail(COMMAND, "--rejects goes with one file: their lines would be mixed", MISUSE)
+        fail(COMMAND, "--rejects works with one file only: the lines of several files would be mixed", MISUSE)
     report = ImportReport(as_json=as_json, console=Console(stderr=True))
     with ExitStack() as stack:
-        refused = stack.enter_context(Rejects(rejects, files[0]))
+        refused = stack.enter_context(RejectsFile(rejects, files[0]))
         try:
-            surveys = [Survey(file, told) for file in files]
+            fields = options.apply_to({} if mapping is None else read_mapping_file(mapping))
+            surveys = [Survey(file, fields) for file in files]
             if dry_run:
                 for survey in surveys:
                     _survey(survey, report, refused)
@@ -153,59 +153,61 @@ def import_files(
             else:
                 for survey in surveys:
                     survey.check()
-                options = HubOptions(url, token, config, data)
-                hub, secret = stack.enter_context(hub_address(COMMAND, options, role=Role.GATEWAY))
-                target = Target.at(hub, secret, f"telemetry-hub-import/{version('telemetry-hub')}")
-                _stoppable(check(target))
-                for survey in surveys:
-                    _survey(survey, report, refused)
-                    survey.check_zone()
-                    _stoppable(_upload(target, survey, report, refused))
+                _send(surveys, *stack.enter_context(hub_address(COMMAND, hub, role=Role.GATEWAY)), report, refused)
         except (MappingError, Interrupted) as error:
             fail(COMMAND, str(error), MISUSE if isinstance(error, MappingError) else FAILED)
         except (KeyboardInterrupt, _Stopped):
             report.stopped = True
         except (ImportingError, OSError) as error:
             report.trouble = str(error)
-    report.tell()
+    report.print()
     raise typer.Exit(0 if report.ok else FAILED)
 
 
-def _survey(survey: Survey, report: ImportReport, rejects: Rejects) -> None:
-    """The first reading of a file."""
+def _send(surveys: Sequence[Survey], url: str, token: str, report: ImportReport, rejects: RejectsFile) -> None:
+    target = Target.at(url, token, f"telemetry-hub-import/{version('telemetry-hub')}")
+    _run_until_signal(check(target))
+    for survey in surveys:
+        _survey(survey, report, rejects)
+        survey.check_zone()
+        _run_until_signal(_upload(target, survey, report, rejects))
+
+
+def _survey(survey: Survey, report: ImportReport, rejects: RejectsFile) -> None:
+    """Read a file for the first time: validate and count."""
     rejects.header = survey.header
-    part = report.begin(survey)
+    result = report.begin(survey)
     name, size_bytes = survey.file.path.name, survey.file.size_bytes
-    with Progress(report.console, f"reading {name}", size_bytes, in_bytes=True) as progress:
+    with ImportProgress(report.console, f"reading {name}", size_bytes, in_bytes=True) as progress:
 
         def refuse(refusal: Refusal) -> None:
-            part.refuse(refusal)
+            result.refuse(refusal)
             rejects.write(refusal.raw)
 
-        survey.read(refuse, progress.reach)
+        survey.read(refuse, progress.set_completed)
 
 
-async def _upload(target: Target, survey: Survey, report: ImportReport, rejects: Rejects) -> None:
-    """The second reading of a file, on its way to the hub. Returns when all of it is acknowledged."""
-    part = report.parts[-1]
-    with Progress(report.console, f"sending {survey.file.path.name}", survey.readings) as progress:
+async def _upload(target: Target, survey: Survey, report: ImportReport, rejects: RejectsFile) -> None:
+    """Read a file again and send it. Return when the hub has acknowledged all of it."""
+    result = report.files[-1]
+    with ImportProgress(report.console, f"sending {survey.file.path.name}", survey.readings) as progress:
 
         def stored(readings: int, before: bool) -> None:
-            part.store(readings, before=before)
-            progress.reach(part.acknowledged)
+            result.store(readings, before=before)
+            progress.set_completed(result.acknowledged)
 
         def rejected(batch: Batch, reject: messages.Reject) -> None:
-            part.reject(batch, reject)
+            result.reject(batch, reject)
             for row in batch.rows:
                 rejects.write(row.raw)
 
-        async with Upload(target, survey, UploadEvents(stored, rejected, progress.trouble)) as upload:
+        async with Upload(target, survey, UploadEvents(stored, rejected, progress.show_trouble)) as upload:
             await upload.run()
-    part.complete = True
+    result.complete = True
 
 
-def _stoppable(work: Coroutine[Any, Any, Result]) -> Result:
-    """Runs it in a new event loop. Raises _Stopped when a signal stopped it."""
+def _run_until_signal(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run the coroutine in a new event loop. Raises _Stopped after a signal."""
 
     async def main() -> Result:
         task = asyncio.create_task(work)
@@ -220,21 +222,14 @@ def _stoppable(work: Coroutine[Any, Any, Result]) -> Result:
     return asyncio.run(main())
 
 
-def _read_mapping(path: Path) -> dict[str, Any]:
-    try:
-        return read_mapping_file(path)
-    except MappingError as error:
-        fail(COMMAND, str(error), MISUSE)
-
-
 def _pairs(option: str, given: list[str] | None) -> dict[str, str] | None:
-    """NAME=VALUE as a dictionary; the last = counts, since names may have some."""
+    """Return pairs of NAME=VALUE. The last = separates, because names may contain one."""
     if given is None:
         return None
     pairs = {}
     for text in given:
         name, separator, value = text.rpartition("=")
         if not separator or not name or not value:
-            fail(COMMAND, f"{option} {text!r}: it is written NAME=VALUE", MISUSE)
+            fail(COMMAND, f"{option} {text!r}: write NAME=VALUE", MISUSE)
         pairs[name] = value
     return pairs

@@ -1,4 +1,4 @@
-"""What `hub import` shows: progress, what would be stored, and what became of it."""
+"""The output of `hub import`: progress, the preview of a dry run, rejected lines, and the report."""
 
 from __future__ import annotations
 
@@ -20,32 +20,31 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from rich.progress import Progress as Bar
+from rich.progress import Progress as ProgressBar
 from rich.text import Text
 
-from hub.cli.exit import MISUSE, fail
-from hub.cli.terminal import plain_table, stdout_console
+from hub.cli.command import MISUSE, fail, plain_table, stdout_console
 from importer.batching import Batch
 from importer.mapping import TableMapping, mapping_text
 from importer.row import Refusal
 from importer.survey import Survey
 from wire import device as messages
 
-MAX_TOLD = 1000
-"""Refusals that are kept to be told one by one in JSON; more are counted. All their lines are in the --rejects file."""
+MAX_REFUSALS = 1000
+"""Refusals of a file that JSON lists; further ones are counted. The --rejects file contains all lines."""
 
 MAX_SHOWN = 10
-"""Of those, of each file, shown to a person at the end."""
+"""Refusals of a file that the terminal shows."""
 
 MAX_DEVICES_SHOWN = 20
 
 
-class Progress:
-    """A progress bar on a terminal; nothing elsewhere. `reach` may be called from any thread."""
+class ImportProgress:
+    """Progress bar on a terminal; no output elsewhere. `set_completed` is thread-safe."""
 
-    def __init__(self, console: Console, what: str, total: int, *, in_bytes: bool = False) -> None:
+    def __init__(self, console: Console, label: str, total: int, *, in_bytes: bool = False) -> None:
         amount: tuple[ProgressColumn, ...] = (DownloadColumn(),) if in_bytes else (_Readings(),)
-        self._bar = Bar(
+        self._bar = ProgressBar(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             *amount,
@@ -57,7 +56,7 @@ class Progress:
         )
         self._console = console
         self._trouble = ""
-        self._task: TaskID = self._bar.add_task(what, total=total, trouble="")
+        self._task: TaskID = self._bar.add_task(label, total=total, trouble="")
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -66,12 +65,12 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def reach(self, amount: int) -> None:
-        """So much is done."""
+    def set_completed(self, amount: int) -> None:
+        """Set the amount that is completed."""
         self._bar.update(self._task, completed=amount)
 
-    def trouble(self, sentence: str) -> None:
-        """What is waited for, once per episode; "" when it is over."""
+    def show_trouble(self, sentence: str) -> None:
+        """Show why the import waits; "" when it continues. Without a terminal, print it once until it continues."""
         if sentence and not self._trouble and not self._console.is_terminal:
             self._console.print(f"hub import: {sentence}; waiting", markup=False, highlight=False, soft_wrap=True)
         self._trouble = sentence
@@ -79,21 +78,21 @@ class Progress:
 
 
 class _Readings(ProgressColumn):
-    """How many readings of how many, and how many a second."""
+    """Readings completed, readings in all, and readings per second."""
 
     def render(self, task: Task) -> Text:
         return Text(f"{task.completed:,.0f}/{task.total or 0:,.0f} readings  {task.speed or 0:,.0f}/s")
 
 
-class Rejects:
-    """The file that refused lines are written to, made when there is the first; None: nowhere."""
+class RejectsFile:
+    """File of rejected lines, created with the first one. Without a path nothing is written."""
 
     def __init__(self, path: Path | None, source: Path) -> None:
         self.header = b""
         self._path = path
         self._file: IO[bytes] | None = None
         if path is not None and path.exists() and source.exists() and path.samefile(source):
-            fail("hub import", f"--rejects would overwrite {source}", MISUSE)
+            fail("hub import", f"--rejects would overwrite {source}: name another file", MISUSE)
 
     def __enter__(self) -> Self:
         return self
@@ -105,7 +104,7 @@ class Rejects:
             self._file.close()
 
     def write(self, raw: bytes) -> None:
-        """One record, with its line break. Raises OSError."""
+        """Append one record with its line break. Raises OSError."""
         if self._path is None or not raw:
             return
         if self._file is None:
@@ -114,8 +113,8 @@ class Rejects:
         self._file.write(raw if raw.endswith(b"\n") else raw + b"\n")
 
 
-class Part:
-    """What became of one file."""
+class FileResult:
+    """Counters and refusals of one file."""
 
     def __init__(self, survey: Survey) -> None:
         self.survey = survey
@@ -123,40 +122,40 @@ class Part:
         self.before = 0
         self.quarantined = 0
         self.complete = False
-        self.told: list[tuple[int, int, str, str]] = []
+        self.refusals: list[tuple[int, int, str, str]] = []
         self.refused: Counter[str] = Counter()
 
     @property
     def acknowledged(self) -> int:
-        """Readings on the hub's disk, those in quarantine included."""
+        """Number of readings on the disk of the hub, including those in quarantine."""
         return self.stored + self.before
 
     def refuse(self, refusal: Refusal) -> None:
-        """A record that cannot be taken."""
-        self._tell(refusal.line, refusal.line, refusal.why, refusal.message, 1)
+        """Record a line that cannot be imported."""
+        self._add(refusal.line, refusal.line, refusal.why, refusal.message, 1)
 
     def reject(self, batch: Batch, reject: messages.Reject) -> None:
-        """A batch that the hub put in quarantine."""
+        """Record a batch that the hub put in quarantine."""
         self.quarantined += batch.readings
         lines = [row.line for row in batch.rows]
-        message = f"{batch.device}: {reject.message} ({reject.code}); in the hub's quarantine"
-        self._tell(min(lines), max(lines), "hub", message, len(lines))
+        message = f"{batch.device}: {reject.message} ({reject.code}); in the quarantine of the hub"
+        self._add(min(lines), max(lines), "hub", message, len(lines))
 
     def store(self, readings: int, *, before: bool) -> None:
-        """Readings that are acknowledged; `before` this run."""
+        """Count acknowledged readings. `before`: an earlier run stored them."""
         if before:
             self.before += readings
         else:
             self.stored += readings
 
-    def _tell(self, first: int, last: int, why: str, message: str, records: int) -> None:
+    def _add(self, first: int, last: int, why: str, message: str, records: int) -> None:
         self.refused[why] += records
-        if len(self.told) < MAX_TOLD:
-            self.told.append((first, last, why, message))
+        if len(self.refusals) < MAX_REFUSALS:
+            self.refusals.append((first, last, why, message))
 
     @property
     def facts(self) -> dict[str, Any]:
-        """All of it, for programs."""
+        """Everything, for programs."""
         survey = self.survey
         return {
             "file": str(survey.file.path),
@@ -176,76 +175,76 @@ class Part:
             "complete": self.complete,
             "refused": dict(self.refused),
             "refusals": [
-                {"line": first, "to": last, "why": why, "message": message} for first, last, why, message in self.told
+                {"line": first, "to": last, "why": why, "message": message}
+                for first, last, why, message in self.refusals
             ],
         }
 
 
 class ImportReport:
-    """What became of all files; told at the end."""
+    """Results of all files, printed at the end."""
 
     def __init__(self, *, as_json: bool, console: Console) -> None:
         self.console = console
-        self.parts: list[Part] = []
+        self.files: list[FileResult] = []
         self.stopped = False
         self.trouble = ""
         self._as_json = as_json
 
-    def begin(self, survey: Survey) -> Part:
-        """The next file."""
-        self.parts.append(Part(survey))
-        return self.parts[-1]
+    def begin(self, survey: Survey) -> FileResult:
+        """Add the next file."""
+        self.files.append(FileResult(survey))
+        return self.files[-1]
 
     @property
     def ok(self) -> bool:
-        """Whether all of every file is stored."""
-        return not self.stopped and not self.trouble and not any(part.refused for part in self.parts)
+        """True if every line of every file is stored."""
+        return not self.stopped and not self.trouble and not any(result.refused for result in self.files)
 
     @property
     def for_people(self) -> bool:
-        """Whether standard output is for a person."""
+        """True if stdout is for a person."""
         return not self._as_json
 
-    def tell(self) -> None:
-        """The report, and in words on stderr what kept it from being complete."""
+    def print(self) -> None:
+        """Print the report, and on stderr why it is not complete."""
         if self._as_json:
-            facts = {"ok": self.ok, "trouble": self.trouble or None, "files": [part.facts for part in self.parts]}
+            facts = {"ok": self.ok, "trouble": self.trouble or None, "files": [result.facts for result in self.files]}
             print(json.dumps(facts, ensure_ascii=False))
         else:
-            for part in self.parts:
-                if part.acknowledged or part.complete:
-                    print(_sentence(part))
-        if self.for_people:
-            self._tell_refusals()
+            for result in self.files:
+                if result.acknowledged or result.complete:
+                    print(_sentence(result))
+            self._print_refusals()
         if self.trouble:
             self.console.print(f"hub import: {self.trouble}", markup=False, highlight=False, soft_wrap=True)
         if self.stopped:
             self.console.print(
-                "hub import: stopped; the same command goes on where it was, and stores nothing twice",
+                "hub import: stopped; the same command continues the import and stores nothing twice",
                 markup=False,
                 soft_wrap=True,
             )
 
-    def _tell_refusals(self) -> None:
-        for part in self.parts:
-            if not part.refused:
+    def _print_refusals(self) -> None:
+        for result in self.files:
+            if not result.refused:
                 continue
-            name = part.survey.file.path.name
-            for first, last, why, message in part.told[:MAX_SHOWN]:
+            name = result.survey.file.path.name
+            for first, last, why, message in result.refusals[:MAX_SHOWN]:
                 where = f"line {first}" if first == last else f"lines {first} to {last}"
                 self.console.print(f"{name}, {where}: {message} [{why}]", markup=False, highlight=False, soft_wrap=True)
-            counts = ", ".join(f"{count:,} {why}" for why, count in part.refused.most_common())
+            counts = ", ".join(f"{count:,} {why}" for why, count in result.refused.most_common())
             self.console.print(
-                f"{name}: {part.refused.total():,} lines were refused: {counts}", markup=False, highlight=False
+                f"{name}: {result.refused.total():,} lines were rejected: {counts}", markup=False, highlight=False
             )
 
 
 def show_survey(survey: Survey, report: ImportReport) -> None:
-    """What would be stored: the mapping as a file, the first rows, the devices, and what is not as it should be."""
+    """Print the preview of an import: the mapping as a file, the first rows, the devices, and warnings."""
     if not report.for_people:
         return
     console = stdout_console()
-    print(f"# {survey.file.path}: this is what it is taken for; kept in a file, --mapping FILE gives it back")
+    print(f"# {survey.file.path}: detected mapping; save it to a file and use it with --mapping FILE")
     print(mapping_text(survey.mapping))
     rows = plain_table("line", "time (UTC)", "device", "metric", "value")
     for row in survey.first_rows:
@@ -276,31 +275,31 @@ def _notes(survey: Survey) -> list[str]:
     notes = []
     if isinstance(mapping, TableMapping):
         if survey.local_times and not mapping.zone:
-            notes.append("the times do not say which zone they are of: here as UTC; to import, say --zone")
+            notes.append("the times have no time zone and are shown as UTC: set --zone for the import")
         if survey.ambiguous_times:
             notes.append(
-                f"{survey.ambiguous_times:,} local times came twice, when clocks were put back; they are taken by "
+                f"{survey.ambiguous_times:,} local times occur twice, when clocks were put back; they are resolved by "
                 f"--ambiguous {mapping.ambiguous}"
             )
     if survey.last_line_is_open:
-        notes.append("the last line has no line break: make sure that it is whole")
+        notes.append("the last line has no line break: check that the file is complete")
     return notes
 
 
-def _sentence(part: Part) -> str:
-    survey = part.survey
-    before = f", {part.before:,} were there before" if part.before else ""
-    quarantined = f", {part.quarantined:,} are in the hub's quarantine" if part.quarantined else ""
-    whole = "" if part.complete else f" of {survey.readings:,}"
+def _sentence(result: FileResult) -> str:
+    survey = result.survey
+    before = f", {result.before:,} were there before" if result.before else ""
+    quarantined = f", {result.quarantined:,} are in the quarantine of the hub" if result.quarantined else ""
+    whole = "" if result.complete else f" of {survey.readings:,}"
     notes = "".join(f"; {note}" for note in _notes(survey))
     return (
-        f"{survey.file.path.name}: {part.stored - part.quarantined:,} readings{whole} of "
-        f"{len(survey.numbering.batches):,} devices are on the hub's disk{before}{quarantined}{notes}"
+        f"{survey.file.path.name}: {result.stored - result.quarantined:,} readings{whole} of "
+        f"{len(survey.numbering.batches):,} devices are on the disk of the hub{before}{quarantined}{notes}"
     )
 
 
 def _time(time_ns: int | None) -> str | None:
-    """A time in UTC to the millisecond; None for none."""
+    """Return a time in UTC to the millisecond; None for None."""
     if time_ns is None:
         return None
     return datetime.fromtimestamp(time_ns // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%S") + (

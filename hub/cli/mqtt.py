@@ -1,102 +1,121 @@
-"""`hub mqtt check`: what the hub would make of what a broker has, before anything is switched on."""
+"""`hub mqtt check`: connect to brokers and explain what the hub would do with their messages."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hub.cli.exit import MISUSE, fail
-from hub.cli.options import AsJson, Config, settings_or_exit
-from hub.cli.terminal import printable
+from hub.cli.command import (
+    FAILED,
+    MISUSE,
+    AsJson,
+    Config,
+    fail,
+    printable,
+    settings_or_exit,
+    with_option_groups,
+)
 
 if TYPE_CHECKING:
     from hub.config import MqttSettings
 
 COMMAND = "hub mqtt check"
-SHOWN_READINGS = 20
-"""Of one topic on the terminal; --json has all."""
+MAX_SHOWN = 20
+"""Readings of one topic on the terminal; --json contains all."""
 
-app = typer.Typer(no_args_is_help=True, help="The bridges to MQTT brokers.")
+app = typer.Typer(no_args_is_help=True, help="Check the connections to MQTT brokers.")
 
 
 @app.callback()
 def mqtt() -> None:
-    """The bridges to MQTT brokers."""
+    """Check the connections to MQTT brokers."""
+
+
+@dataclass(frozen=True)
+class GivenBroker:
+    """Options that describe one broker, instead of those in the settings."""
+
+    url: Annotated[
+        str | None, typer.Option(help="Broker, mqtt://HOST:PORT or mqtts://…. Default: the brokers in the settings.")
+    ] = None
+    topic: Annotated[
+        list[str] | None, typer.Option(help="With --url: topic or template, e.g. 'sensors/{device}/{metric}'.")
+    ] = None
+    payload: Annotated[str, typer.Option(help="With --topic: json, value, senml or line.")] = "json"
+    preset: Annotated[list[str] | None, typer.Option(help="With --url: preset, e.g. zigbee2mqtt.")] = None
+    user: Annotated[str, typer.Option(help="With --url: user name at the broker.")] = ""
+    password: Annotated[str, typer.Option(help="With --url: its password.", envvar="MQTT_PASSWORD")] = ""
+    ca: Annotated[Path | None, typer.Option(help="With --url: PEM file with the broker's authority.")] = None
+
+    def settings(self) -> MqttSettings:
+        """Return the settings of the broker. Invalid options end the command with 2."""
+        from pydantic import ValidationError
+
+        from hub.config import MqttSettings
+
+        # For a topic without a device, the device is named mqtt.
+        subscribe = [
+            {"topic": topic, "payload": self.payload, **({} if "{device}" in topic else {"device": "mqtt"})}
+            for topic in self.topic or (() if self.preset else ("#",))
+        ]
+        values: dict[str, Any] = {
+            "url": self.url,
+            "subscribe": subscribe,
+            "presets": self.preset or (),
+            "user": self.user,
+        }
+        if self.password:
+            values["password"] = self.password
+        if self.ca is not None:
+            values["tls_ca"] = self.ca
+        try:
+            return MqttSettings.model_validate(values)
+        except ValidationError as error:
+            messages = (str(problem.get("ctx", {}).get("error", problem["msg"])) for problem in error.errors())
+            fail(COMMAND, "; ".join(messages), MISUSE)
 
 
 @app.command()
+@with_option_groups
 def check(
-    seconds: Annotated[float, typer.Option(min=0.1, max=86_400, help="How long to listen.")] = 10.0,
-    url: Annotated[
-        str | None, typer.Option(help="A broker, mqtt://HOST:PORT or mqtts://…; without it those of the settings.")
-    ] = None,
-    topic: Annotated[
-        list[str] | None, typer.Option(help="With --url: a topic or template, e.g. 'sensors/{device}/{metric}'.")
-    ] = None,
-    payload: Annotated[str, typer.Option(help="With --topic: json, value, senml or line.")] = "json",
-    preset: Annotated[list[str] | None, typer.Option(help="With --url: a preset, e.g. zigbee2mqtt.")] = None,
-    user: Annotated[str, typer.Option(help="With --url: the user at the broker.")] = "",
-    password: Annotated[str, typer.Option(help="With --url: its password.", envvar="MQTT_PASSWORD")] = "",
-    ca: Annotated[Path | None, typer.Option(help="With --url: PEM file with the broker's authority.")] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, max=86_400, help="Time to listen.")] = 10.0,
     as_json: AsJson = False,
     config: Config = None,
+    *,
+    given: GivenBroker,
 ) -> None:
-    """Connect to the brokers of the settings (or to --url), listen, and explain what the hub would make of it.
+    """Connect to the brokers in the settings (or to --url), listen, and explain what the hub would do.
 
-    It tells the broker and its version, the topics seen with counts, which template or preset takes which, the readings
-    that would be stored (device, metric, type, value, unit), what would be refused and why, and topics that would run
-    in a circle. Nothing is stored, and the hub's own session at the broker is left alone.
+    The report contains the broker and its version, the topics with counts, the template or preset that decodes each of
+    them, the readings that would be stored (device, metric, type, value, unit), rejected messages with the reason, and
+    topics that would form a loop. Nothing is stored, and the session of the hub at the broker is not used.
 
-    A broker hands over retained messages at once, and all others as they are published: --seconds says how long to
-    wait. Ends with 1 where a broker cannot be listened to.
+    A broker sends retained messages at once, and others when they are published: set --seconds to wait longer. The exit
+    code is 1 if a connection or a subscription fails.
 
     Examples:  hub mqtt check --config hub.toml  ·  hub mqtt check --url mqtt://localhost:1883 --topic '#'
     """
-    if url is not None:
-        brokers = [_named(url, topic or (), payload, preset or (), user, password, ca)]
+    if given.url is not None:
+        brokers = [given.settings()]
     else:
-        if topic or preset or user or password or ca:
-            fail(COMMAND, "--topic, --preset, --user, --password and --ca are for --url", MISUSE)
+        if given.topic or given.preset or given.user or given.password or given.ca:
+            fail(COMMAND, "--topic, --preset, --user, --password and --ca need --url", MISUSE)
         brokers = [*settings_or_exit(config).mqtt]
     if not brokers:
-        fail(COMMAND, "the settings name no broker: add [[mqtt]], or give one with --url mqtt://HOST:PORT", MISUSE)
-    found = [_look(broker, seconds) for broker in brokers]
+        fail(COMMAND, "the settings contain no broker: add [[mqtt]], or set --url mqtt://HOST:PORT", MISUSE)
+    reports = [_look(broker, seconds) for broker in brokers]
     if as_json:
-        typer.echo(json.dumps({"brokers": found}))
+        typer.echo(json.dumps({"brokers": reports}))
     else:
-        for broker in found:
-            _print(broker)
-    if any(broker["error"] for broker in found):
-        raise typer.Exit(1)
-
-
-def _named(
-    url: str, topics: Sequence[str], payload: str, presets: Sequence[str], user: str, password: str, ca: Path | None
-) -> MqttSettings:
-    from pydantic import ValidationError
-
-    from hub.config import MqttSettings
-
-    # A topic that names no device is still worth a look: the topic itself stands for the device.
-    subscribe = [
-        {"topic": topic, "payload": payload, **({} if "{device}" in topic else {"device": "mqtt"})}
-        for topic in topics or (() if presets else ("#",))
-    ]
-    values: dict[str, Any] = {"url": url, "subscribe": subscribe, "presets": presets, "user": user}
-    if password:
-        values["password"] = password
-    if ca is not None:
-        values["tls_ca"] = ca
-    try:
-        return MqttSettings.model_validate(values)
-    except ValidationError as error:
-        messages = (str(one.get("ctx", {}).get("error", one["msg"])) for one in error.errors())
-        fail(COMMAND, "; ".join(messages), MISUSE)
+        for report in reports:
+            _print(report)
+    if any(report["error"] for report in reports):
+        raise typer.Exit(FAILED)
 
 
 def _look(broker: MqttSettings, seconds: float) -> dict[str, Any]:
@@ -125,38 +144,43 @@ def _look(broker: MqttSettings, seconds: float) -> dict[str, Any]:
     }
 
 
-def _print(told: dict[str, Any]) -> None:
-    def say(text: str = "") -> None:
-        typer.echo(printable(text))
-
-    say(f"{told['name']}  {told['url']}")
-    if told["error"]:
-        say(f"  {told['error']}")
+def _print(report: dict[str, Any]) -> None:
+    _echo(f"{report['name']}  {report['url']}")
+    if report["error"]:
+        _echo(f"  {report['error']}")
         return
-    broker = f", {told['broker']}" if told["broker"] else ""
-    say(f"  connected with MQTT {told['version']}{broker}; a session of its own that is not kept")
-    say(f"  {told['messages']:,} messages of {len(told['topics']):,} topics in {told['seconds']:g} s")
-    for filter in told["refused_filters"]:
-        say(f"  the broker refuses the subscription {filter}: this user may not read it")
-    for loop in told["loops"]:
-        say(
-            f"  publish {loop['publish']} and {loop['subscribe']} have the topic {loop['topic']} in common: what goes "
-            "out would come in again; the hub does not start with both"
+    broker = f", {report['broker']}" if report["broker"] else ""
+    _echo(f"  connected with MQTT {report['version']}{broker}, in a temporary session")
+    _echo(f"  {report['messages']:,} messages of {len(report['topics']):,} topics in {report['seconds']:g} s")
+    for filter in report["refused_filters"]:
+        _echo(f"  the broker rejects the subscription {filter}: this user may not read it")
+    for loop in report["loops"]:
+        _echo(
+            f"  publish {loop['publish']} and {loop['subscribe']} share the topic {loop['topic']}: published readings "
+            "would come back; the hub does not start with both"
         )
-    if not told["topics"]:
-        say("  nothing was published meanwhile: listen for longer with --seconds, or look at the topics")
-    for seen in told["topics"]:
-        say()
-        retained = f", {seen['retained']} retained (no new readings)" if seen["retained"] else ""
-        say(f"  {seen['topic']}  {seen['messages']:,} messages{retained}")
-        others = f"; {', '.join(seen['also_matches'])} would, too" if seen["also_matches"] else ""
-        say(f"    taken by {seen['taken_by'] or 'nothing'}{others}")
-        for reading in seen["readings"][:SHOWN_READINGS]:
-            unit = f" {reading['unit']}" if reading["unit"] else ""
-            say(f"    {reading['device']}  {reading['metric']}  {reading['type']}  {reading['value']!r}{unit}")
-        if len(seen["readings"]) > SHOWN_READINGS:
-            say(f"    and {len(seen['readings']) - SHOWN_READINGS} more (--json has all)")
-        for code, sentence in seen["refused"].items():
-            say(f"    refused, {code}: {sentence}")
-    if told["left_out"]:
-        say(f"  {told['left_out']:,} more messages of other topics")
+    if not report["topics"]:
+        _echo("  no message arrived: raise --seconds, or check the topics")
+    for topic in report["topics"]:
+        _print_topic(topic)
+    if report["left_out"]:
+        _echo(f"  {report['left_out']:,} more messages of other topics")
+
+
+def _print_topic(topic: dict[str, Any]) -> None:
+    retained = f", {topic['retained']} retained (no new readings)" if topic["retained"] else ""
+    _echo()
+    _echo(f"  {topic['topic']}  {topic['messages']:,} messages{retained}")
+    others = f"; {', '.join(topic['also_matches'])} would match too" if topic["also_matches"] else ""
+    _echo(f"    decoded by {topic['taken_by'] or 'nothing'}{others}")
+    for reading in topic["readings"][:MAX_SHOWN]:
+        unit = f" {reading['unit']}" if reading["unit"] else ""
+        _echo(f"    {reading['device']}  {reading['metric']}  {reading['type']}  {reading['value']!r}{unit}")
+    if len(topic["readings"]) > MAX_SHOWN:
+        _echo(f"    and {len(topic['readings']) - MAX_SHOWN} more (--json contains all)")
+    for code, sentence in topic["refused"].items():
+        _echo(f"    rejected, {code}: {sentence}")
+
+
+def _echo(text: str = "") -> None:
+    typer.echo(printable(text))

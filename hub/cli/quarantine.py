@@ -1,4 +1,4 @@
-"""`hub quarantine`: what the running hub could not accept or store, why, and what is done about it."""
+"""`hub quarantine`: the messages that the running hub could not accept or store. Show, retry or delete them."""
 
 from __future__ import annotations
 
@@ -6,65 +6,83 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from hub.cli.access import hub_client
-from hub.cli.client import HubClient
-from hub.cli.exit import FAILED, MISUSE, fail
-from hub.cli.options import AsJson, Config, Data, HubOptions, Token, Url
-from hub.cli.terminal import bytes_text, plain_table, printable, progress_bar, stdout_console, time_text
+from hub.cli.client import HubClient, hub_client
+from hub.cli.command import (
+    FAILED,
+    MISUSE,
+    AsJson,
+    HubOptions,
+    Yes,
+    bytes_text,
+    cells,
+    fail,
+    plain_table,
+    printable,
+    progress_bar,
+    stdout_console,
+    time_text,
+    with_option_groups,
+)
 from hub.model.identity import Role
 
 PATH = "/api/v1/quarantine"
 PAGE = 100
-"""Messages asked for at once: the most that the hub tells."""
+"""Messages in one request: the maximum of the API."""
 
-Device = Annotated[str | None, typer.Option(metavar="ID", help="Only of this device.")]
+Device = Annotated[str | None, typer.Option(metavar="ID", help="Only messages of this device.")]
 Code = Annotated[
-    str | None, typer.Option(metavar="CODE", help="Only with this reason, as `hub quarantine count` names.")
+    str | None, typer.Option(metavar="CODE", help="Only messages with this reason, as `hub quarantine count` shows it.")
 ]
-Offsets = Annotated[
-    list[int] | None, typer.Argument(metavar="OFFSET", help="As `hub quarantine list` shows them.", min=1)
-]
-Everything = Annotated[bool, typer.Option("--all", help="All there are.")]
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="What could not be accepted or stored: read it, retry it when the cause is put right, or delete it.",
+    help="Messages that could not be accepted or stored: show them, retry them after a fix, or delete them.",
 )
 
 
-class Choice(NamedTuple):
-    """What a retry or a deletion is meant for: these offsets, or all that match."""
+@dataclass(frozen=True)
+class Choice:
+    """Options that select messages for a retry or a deletion: offsets, or all that match."""
 
-    offsets: list[int]
-    device: str | None
-    code: str | None
+    offsets: Annotated[
+        list[int] | None, typer.Argument(metavar="OFFSET", help="As `hub quarantine list` shows them.", min=1)
+    ] = None
+    device: Device = None
+    code: Code = None
+    everything: Annotated[bool, typer.Option("--all", help="All messages.")] = False
+
+    def check(self, command: str) -> None:
+        """End the command with 2 unless the options select in exactly one way."""
+        ways = (bool(self.offsets), self.device is not None or self.code is not None, self.everything)
+        if sum(ways) != 1:
+            fail(command, "select by offsets, by --device and --code, or by --all: use exactly one of them", MISUSE)
 
 
 @app.command("list", epilog="Example:  hub quarantine list --device boiler-1 --limit 50")
+@with_option_groups
 def list_messages(
     device: Device = None,
     code: Code = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest first.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of messages, the newest first.")] = 20,
     as_json: AsJson = False,
-    url: Url = None,
-    token: Token = None,
-    config: Config = None,
-    data: Data = None,
+    *,
+    hub: HubOptions,
 ) -> None:
-    """List what is in quarantine, the newest first."""
+    """List the messages in quarantine, the newest first."""
     found: list[dict[str, Any]] = []
     cursor: str | None = None
-    with hub_client("hub quarantine list", HubOptions(url, token, config, data)) as client:
+    with hub_client("hub quarantine list", hub) as client:
         while len(found) < limit:
-            part = min(PAGE, limit - len(found))
-            page = client.get(PATH, {"device": device, "code": code, "limit": part, "cursor": cursor})
+            count = min(PAGE, limit - len(found))
+            page = client.get(PATH, {"device": device, "code": code, "limit": count, "cursor": cursor})
             found += page["quarantine"]
             cursor = page["next"]
             if cursor is None:
@@ -74,39 +92,43 @@ def list_messages(
     elif found:
         stdout_console().print(_table_of_messages(found))
         if cursor is not None:
-            typer.echo("there are more: --limit shows them, `hub quarantine count` counts them", err=True)
+            typer.echo(
+                "there are more messages: raise --limit to list them, or count them with `hub quarantine count`",
+                err=True,
+            )
     else:
-        _say_empty(device, code)
+        _print_empty(device, code)
 
 
 @app.command(epilog="Example:  hub quarantine show 4711")
+@with_option_groups
 def show(
     offset: Annotated[int, typer.Argument(metavar="OFFSET", min=1, help="As `hub quarantine list` shows it.")],
-    raw: Annotated[bool, typer.Option("--raw", help="The message alone, byte by byte as it came.")] = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Print only the message, with the exact bytes that arrived.")
+    ] = False,
     as_json: AsJson = False,
-    url: Url = None,
-    token: Token = None,
-    config: Config = None,
-    data: Data = None,
+    *,
+    hub: HubOptions,
 ) -> None:
-    """Show one message with its reason, and what can be done about it."""
-    with hub_client("hub quarantine show", HubOptions(url, token, config, data)) as client:
+    """Show one message, its reason, and what to do about it."""
+    with hub_client("hub quarantine show", hub) as client:
         if raw:
             with client.stream(f"{PATH}/{offset}/payload") as body:
                 sys.stdout.buffer.write(body.read())
             sys.stdout.buffer.flush()
             return
-        one = client.get(f"{PATH}/{offset}")
+        message = client.get(f"{PATH}/{offset}")
     if as_json:
-        typer.echo(json.dumps(one))
+        typer.echo(json.dumps(message))
         return
     facts = {
-        "device": one["device"],
-        "received": time_text(one["received_ns"]),
-        "batch": f"seq {one['seq']} of epoch {one['epoch']}",
-        "size": f"{bytes_text(one['size_bytes'])} of {one['format']}",
-        "reason": f"{one['code']}: {one['message']}",
-        "what to do": one["advice"],
+        "device": message["device"],
+        "received": time_text(message["received_ns"]),
+        "batch": f"seq {message['seq']} of epoch {message['epoch']}",
+        "size": f"{bytes_text(message['size_bytes'])} of {message['format']}",
+        "reason": f"{message['code']}: {message['message']}",
+        "what to do": message["advice"],
     }
     table = Table.grid(padding=(0, 2))
     for name, value in facts.items():
@@ -114,96 +136,87 @@ def show(
     console = stdout_console()
     console.print(table)
     console.print()
-    console.print(Text(printable(one["text"])), soft_wrap=True)
-    if one["shortened"]:
-        typer.echo("something is left out (…); --raw gives all of it", err=True)
+    console.print(Text(printable(message["text"])), soft_wrap=True)
+    if message["shortened"]:
+        typer.echo("the message is shortened (…): --raw prints all of it", err=True)
 
 
 @app.command(epilog="Example:  hub quarantine count --by device")
+@with_option_groups
 def count(
-    by: Annotated[Literal["code", "device"], typer.Option(help="What to count by.")] = "code",
+    by: Annotated[Literal["code", "device"], typer.Option(help="Group by reason, or by device and reason.")] = "code",
     device: Device = None,
     code: Code = None,
     as_json: AsJson = False,
-    url: Url = None,
-    token: Token = None,
-    config: Config = None,
-    data: Data = None,
+    *,
+    hub: HubOptions,
 ) -> None:
-    """Count what is in quarantine by reason, or by device and reason."""
-    with hub_client("hub quarantine count", HubOptions(url, token, config, data)) as client:
+    """Count the messages in quarantine by reason, or by device and reason."""
+    with hub_client("hub quarantine count", hub) as client:
         counts = client.get(f"{PATH}/counts", {"device": device, "code": code})
     if as_json:
         typer.echo(json.dumps(counts))
         return
     if not counts["entries"]:
-        _say_empty(device, code)
+        _print_empty(device, code)
         return
     stdout_console().print(_table_of_codes(counts["codes"]) if by == "code" else _table_of_devices(counts["devices"]))
     if by == "device" and counts["left_out"]:
         typer.echo(f"{counts['left_out']} more pairs of device and reason are not shown", err=True)
     if counts["dropped"]:
-        typer.echo(f"{counts['dropped']} older ones had to leave, because the quarantine is bounded", err=True)
+        typer.echo(f"{counts['dropped']} older messages were deleted, because the quarantine is bounded", err=True)
 
 
 @app.command(epilog="Examples:\n\n  hub quarantine retry 4711\n\n  hub quarantine retry --code unknown_metric")
+@with_option_groups
 def retry(
-    offsets: Offsets = None,
-    device: Device = None,
-    code: Code = None,
-    everything: Everything = False,
+    choice: Choice,
     as_json: AsJson = False,
-    url: Url = None,
-    token: Token = None,
-    config: Config = None,
-    data: Data = None,
+    *,
+    hub: HubOptions,
 ) -> None:
-    """Judge messages again, with their devices' metrics of now.
+    """Validate messages again, against the current metrics of their devices.
 
-    What is accepted is stored as historical data and leaves the quarantine; what is not stays, with the newest reason,
-    and the exit code is 1.
+    Accepted messages are stored as historical data and leave the quarantine. Rejected messages stay, with the latest
+    reason, and the exit code is 1.
     """
     command = "hub quarantine retry"
-    choice = _choice(command, offsets, device, code, everything=everything)
+    choice.check(command)
     total: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
-    with hub_client(command, HubOptions(url, token, config, data), role=Role.OPERATOR) as client:
-        for round_ in _rounds(client, choice):
-            total += Counter({name: round_[name] for name in ("accepted", "readings", "refused")})
-            reasons += Counter(round_["reasons"])
+    with hub_client(command, hub, role=Role.OPERATOR) as client:
+        for result in _retry(client, choice):
+            total += Counter({name: result[name] for name in ("accepted", "readings", "refused")})
+            reasons += Counter(result["reasons"])
     if as_json:
         counted = {name: total[name] for name in ("accepted", "readings", "refused")}
         typer.echo(json.dumps({**counted, "reasons": dict(reasons)}))
     else:
-        typer.echo(f"accepted {total['accepted']:,} with {total['readings']:,} readings")
+        typer.echo(f"accepted {total['accepted']:,} messages with {total['readings']:,} readings")
         for name, number in reasons.most_common():
-            typer.echo(f"{number:,} stay: {printable(name)}", err=True)
+            typer.echo(f"{number:,} stay in quarantine: {printable(name)}", err=True)
     if reasons:
         raise typer.Exit(FAILED)
 
 
 @app.command(epilog="Examples:\n\n  hub quarantine delete 4711\n\n  hub quarantine delete --code empty --yes")
+@with_option_groups
 def delete(
-    offsets: Offsets = None,
-    device: Device = None,
-    code: Code = None,
-    everything: Everything = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    choice: Choice,
+    yes: Yes = False,
     as_json: AsJson = False,
-    url: Url = None,
-    token: Token = None,
-    config: Config = None,
-    data: Data = None,
+    *,
+    hub: HubOptions,
 ) -> None:
-    """Delete messages for good."""
+    """Delete messages. This cannot be undone."""
     command = "hub quarantine delete"
-    choice = _choice(command, offsets, device, code, everything=everything)
+    choice.check(command)
     if not yes and not sys.stdin.isatty():
-        fail(command, "this deletes for good: say --yes where nobody can be asked", MISUSE)
-    with hub_client(command, HubOptions(url, token, config, data), role=Role.OPERATOR) as client:
+        fail(command, "a deletion cannot be undone: confirm with --yes, there is no terminal to ask", MISUSE)
+    with hub_client(command, hub, role=Role.OPERATOR) as client:
         counts = _counts(client, choice)
-        number = len(choice.offsets) or counts["entries"]
-        if not yes and not typer.confirm(f"Delete {number:,} of the quarantine for good?", err=True):
+        number = counts["entries"]
+        if not yes and not typer.confirm(f"Delete {number:,} messages in quarantine? This cannot be undone.", err=True):
             fail(command, "nothing was deleted")
         deleted = 0
         if choice.offsets:
@@ -211,20 +224,10 @@ def delete(
                 client.send("DELETE", f"{PATH}/{offset}")
                 deleted += 1
         elif number:
-            # Not what came while the question was open.
-            query = {"device": device, "code": code, "up_to": counts["newest"], "all": "true"}
+            # `up_to` spares messages that arrived during the question.
+            query = {"device": choice.device, "code": choice.code, "up_to": counts["newest"], "all": "true"}
             deleted = client.send("DELETE", PATH, query=query)["deleted"]
     typer.echo(json.dumps({"deleted": deleted}) if as_json else f"deleted {deleted:,}")
-
-
-def _choice(
-    command: str, offsets: list[int] | None, device: str | None, code: str | None, *, everything: bool
-) -> Choice:
-    """What is meant; ends the command with 2 where that is nothing, or two things."""
-    ways = (bool(offsets), device is not None or code is not None, everything)
-    if sum(ways) != 1:
-        fail(command, "name offsets, or --device and --code, or --all: one of the three", MISUSE)
-    return Choice(offsets or [], device, code)
 
 
 def _counts(client: HubClient, choice: Choice) -> dict[str, Any]:
@@ -234,42 +237,42 @@ def _counts(client: HubClient, choice: Choice) -> dict[str, Any]:
     return counts
 
 
-def _rounds(client: HubClient, choice: Choice) -> Iterator[dict[str, Any]]:
-    """Retries all that is meant, a part at a time; what comes meanwhile is left alone."""
+def _retry(client: HubClient, choice: Choice) -> Iterator[dict[str, Any]]:
+    """Retry the selected messages in parts and yield the result of each. Later arrivals are not retried."""
     counts = _counts(client, choice)
     columns = (TextColumn("retrying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with progress_bar(*columns, worth_it=counts["entries"] > 1) as progress:
+    with progress_bar(*columns, visible=counts["entries"] > 1) as progress:
         task = progress.add_task("", total=counts["entries"])
         if choice.offsets:
             for offset in choice.offsets:
-                one = client.send("POST", f"{PATH}/{offset}/retry")
+                answer = client.send("POST", f"{PATH}/{offset}/retry")
                 progress.advance(task)
                 yield {
-                    "accepted": int(one["accepted"]),
-                    "readings": one["readings"],
-                    "refused": int(not one["accepted"]),
-                    "reasons": {} if one["accepted"] else {f"{one['code']}: {one['message']}": 1},
+                    "accepted": int(answer["accepted"]),
+                    "readings": answer["readings"],
+                    "refused": int(not answer["accepted"]),
+                    "reasons": {} if answer["accepted"] else {f"{answer['code']}: {answer['message']}": 1},
                 }
             return
         after: int | None = 0
         while after is not None:
-            asked = {"device": choice.device, "code": choice.code, "after": after, "up_to": counts["newest"]}
-            done = client.send("POST", f"{PATH}/retry", body=asked)
-            progress.advance(task, done["accepted"] + done["refused"])
-            yield done
-            after = done["next"]
+            request = {"device": choice.device, "code": choice.code, "after": after, "up_to": counts["newest"]}
+            result = client.send("POST", f"{PATH}/retry", body=request)
+            progress.advance(task, result["accepted"] + result["refused"])
+            yield result
+            after = result["next"]
 
 
-def _say_empty(device: str | None, code: str | None) -> None:
-    filtered = " of that kind" if device is not None or code is not None else ""
-    typer.echo(f"nothing{filtered} is in quarantine", err=True)
+def _print_empty(device: str | None, code: str | None) -> None:
+    matching = "matching " if device is not None or code is not None else ""
+    typer.echo(f"there is no {matching}message in quarantine", err=True)
 
 
 def _table_of_messages(found: Sequence[dict[str, Any]]) -> Table:
     table = plain_table("offset", "received", "device", "code", "message", numbers=("offset",))
-    for one in found:
-        time = time_text(one["received_ns"])
-        table.add_row(*_cells(str(one["offset"]), time, one["device"], one["code"], one["message"]))
+    for message in found:
+        time = time_text(message["received_ns"])
+        table.add_row(*cells(str(message["offset"]), time, message["device"], message["code"], message["message"]))
     return table
 
 
@@ -277,19 +280,14 @@ def _table_of_codes(codes: Sequence[dict[str, Any]]) -> Table:
     table = plain_table(
         "code", "messages", "devices", "size", "newest", "what to do", numbers=("messages", "devices", "size")
     )
-    for one in codes:
-        size, newest = bytes_text(one["size_bytes"]), time_text(one["newest_ns"])
-        table.add_row(*_cells(one["code"], one["entries"], one["devices"], size, newest, one["advice"]))
+    for row in codes:
+        size, newest = bytes_text(row["size_bytes"]), time_text(row["newest_ns"])
+        table.add_row(*cells(row["code"], row["entries"], row["devices"], size, newest, row["advice"]))
     return table
 
 
 def _table_of_devices(devices: Sequence[dict[str, Any]]) -> Table:
     table = plain_table("device", "code", "messages", "newest", numbers=("messages",))
-    for one in devices:
-        table.add_row(*_cells(one["device"], one["code"], one["entries"], time_text(one["newest_ns"])))
+    for row in devices:
+        table.add_row(*cells(row["device"], row["code"], row["entries"], time_text(row["newest_ns"])))
     return table
-
-
-def _cells(*values: object) -> list[Text]:
-    # As text, so that a message with brackets in it is shown as it is.
-    return [Text(f"{value:,}" if isinstance(value, int) else printable(str(value))) for value in values]

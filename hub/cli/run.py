@@ -1,53 +1,95 @@
-"""`hub run`: the server."""
+"""`hub run`: the server, and its log on stderr."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
+import sys
 from collections.abc import Callable
 from typing import Annotated
 
+import structlog
 import typer
 
-from hub.cli import log
-from hub.cli.options import Config, Data, settings_or_exit
+from hub.cli.command import FAILED, Config, Data, fail, settings_or_exit
+from hub.config import LogSettings
 
 
 def run(
     config: Config = None,
     data: Data = None,
     listen: Annotated[
-        str | None, typer.Option(help="HOST:PORT to listen on; port 0 takes a free one.", show_default="127.0.0.1:8600")
+        str | None,
+        typer.Option(help="HOST:PORT to listen on; port 0 picks a free port.", show_default="127.0.0.1:8600"),
     ] = None,
     demo: Annotated[
-        bool, typer.Option("--demo", help="Also start an agent for this computer's sensors and 20 simulated devices.")
+        bool,
+        typer.Option("--demo", help="Also start an agent for the sensors of this computer and 20 simulated devices."),
     ] = False,
 ) -> None:
     """Run the hub until Ctrl-C or SIGTERM.
 
-    The first line on stdout says where it listens; the first start also prints a one-time URL that signs a browser in.
+    The first line on stdout contains the address. The first start also prints a one-time URL that signs a browser in.
 
     Examples:  hub run --demo  ·  hub run --data /var/lib/hub --listen 127.0.0.1:8600
     """
-    # Imported only here: the other subcommands need none of the server's libraries, and start ten times as fast.
+    # Imported here: the other commands need none of the server's libraries and start ten times as fast without them.
     from hub.app import HubError, run_hub
 
     settings = settings_or_exit(config, data=data, listen=listen)
-    log.set_up(settings.log)
+    set_up_log(settings.log)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(run_hub(settings, demo=demo, say=_say))
+            runner.run(run_hub(settings, demo=demo, say=_print_now))
     except HubError as error:
-        typer.echo(f"hub: {error}", err=True)
-        raise typer.Exit(1) from None
+        fail("hub", str(error), FAILED)
 
 
-def _say(line: str) -> None:
-    """To stdout at once, also into a pipe."""
+def set_up_log(log: LogSettings) -> None:
+    """Log to stderr: readable lines on a terminal, else JSON lines. NO_COLOR is respected."""
+    level = logging.getLevelNamesMapping()[log.level.upper()]
+    console = log.format == "console" or (log.format == "auto" and sys.stderr.isatty())
+    shared: list[structlog.types.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=not console),
+        structlog.processors.StackInfoRenderer(),
+    ]
+    renderer: list[structlog.types.Processor] = (
+        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty() and "NO_COLOR" not in os.environ)]
+        if console
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    )
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    # A line for each connection of each device floods the log; the events of the devices report connections.
+    for name in ("uvicorn.error", "uvicorn.access", "websockets.server", "asyncio"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _print_now(line: str) -> None:
+    """Print a line without a delay, also into a pipe."""
     print(line, flush=True)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop where there is one: it takes a third off the cost of each frame."""
+    """Return the event loop of uvloop if it is installed: each frame costs a third less."""
     try:
         import uvloop
     except ModuleNotFoundError:

@@ -41,4 +41,4 @@ def test_its_commands_are_the_hub_s(service: dict[str, str], tmp_path: Path) -> 
     file = tmp_path / "hub.toml"
     file.write_text("")
     checked = CliRunner().invoke(app, [*checking[:-1], str(file)])
-    assert (checked.exit_code, checked.output) == (0, "the settings are good\n")
+    assert (checked.exit_code, checked.output) == (0, "the settings are valid\n")

@@ -254,14 +254,14 @@ async def test_a_broken_export_is_no_file(hub: Hub, tmp_path: Path) -> None:
     async with cut_line(hub.url, 1_000_000) as url:
         code, _, said = await export(hub, "big", "-o", str(file), url=url)
     assert (code, list(tmp_path.iterdir())) == (1, [])
-    assert "broke off" in said
+    assert "incomplete" in said
     assert "was not written" in said
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["tank", "-o", "tank.txt"], "give --format"),
+        (["tank", "-o", "tank.txt"], "set --format"),
         (["tank", "-o", "there.csv"], "there.csv exists"),
         (["tank", "-o", "new.csv", "--from", "yesterday"], "from: 'yesterday' is not a time"),
         (["tank", "-o", "new.csv", "--tz", "Mars"], "no time zone 'Mars'"),

@@ -156,13 +156,13 @@ async def test_the_command_line_shows_retries_and_deletes(tmp_path: Path) -> Non
         one = await run("retry", str(listed[-1]["offset"]), "--json")
         assert (one.exit_code, json.loads(one.stdout)["accepted"]) == (0, 1)
         some = await run("retry", "--all")
-        assert (some.exit_code, some.stdout) == (1, "accepted 129 with 129 readings\n")
-        assert "1 stay: unknown_metric" in some.stderr
+        assert (some.exit_code, some.stdout) == (1, "accepted 129 messages with 129 readings\n")
+        assert "1 stay in quarantine: unknown_metric" in some.stderr
         assert (await run("delete", newest, "--yes")).stdout == "deleted 1\n"
         rest = await run("delete", "--all", "--yes", "--json")
         assert json.loads(rest.stdout) == {"deleted": 1}
         empty = await run("list")
-        assert (empty.exit_code, empty.stderr) == (0, "nothing is in quarantine\n")
+        assert (empty.exit_code, empty.stderr) == (0, "there is no message in quarantine\n")
         refused = await asyncio.to_thread(
             CliRunner().invoke, quarantine.app, ["list", "--url", hub.url, "--token", "hub_viewer_a_b"]
         )
@@ -170,7 +170,7 @@ async def test_the_command_line_shows_retries_and_deletes(tmp_path: Path) -> Non
         local = await asyncio.to_thread(
             CliRunner().invoke, quarantine.app, ["retry", "--all", "--url", hub.url, "--data", str(hub.data)]
         )
-        assert (local.exit_code, local.stdout) == (0, "accepted 0 with 0 readings\n")
+        assert (local.exit_code, local.stdout) == (0, "accepted 0 messages with 0 readings\n")
 
 
 async def test_the_page_reads_retries_and_deletes(tmp_path: Path, chromium: Path) -> None:

@@ -4,15 +4,15 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.hub.cli.peer import Answer, Server
+from tests.hub.cli.peer import Answer, PeerServer
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[[Answer], Server]]:
-    servers: list[Server] = []
+def serve() -> Iterator[Callable[[Answer], PeerServer]]:
+    servers: list[PeerServer] = []
 
-    def start(answer: Answer) -> Server:
-        servers.append(Server(answer))
+    def start(answer: Answer) -> PeerServer:
+        servers.append(PeerServer(answer))
         return servers[-1]
 
     yield start

@@ -1,4 +1,4 @@
-"""An HTTP server that answers a command as a test wants it to."""
+"""An HTTP server whose answers a test defines."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class _Peer(BaseHTTPRequestHandler):
         type(self).answer(self)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Says nothing."""
+        """Suppress the access log."""
 
 
-class Server:
-    """An HTTP server that answers as a test wants it to."""
+class PeerServer:
+    """HTTP server whose answers a test defines."""
 
     def __init__(self, answer: Answer) -> None:
         self.seen: list[tuple[str, str, str | None]] = []

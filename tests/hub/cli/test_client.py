@@ -1,43 +1,49 @@
-"""What a command asks a running hub, what it gets, and what it is told when it goes wrong."""
+"""The HTTP client of the commands: requests, errors, and the token that a command uses."""
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 
 import pytest
+from typer import Exit
 
-from hub.cli.client import HubClient, RequestFailed
-from tests.hub.cli.peer import Answer, Server, respond
+from hub.cli.client import HubClient, RequestFailed, hub_client
+from hub.cli.command import HubOptions
+from hub.model.identity import Role
+from hub.registry import FILE_NAME, open_token_file
+from tests.hub.cli.peer import Answer, PeerServer, respond
 
 
-def test_a_request_has_its_query_its_token_and_the_path_the_hub_is_mounted_under(
-    serve: Callable[[Answer], Server],
+def test_a_request_contains_query_token_and_base_path(
+    serve: Callable[[Answer], PeerServer],
 ) -> None:
-    """None leaves a parameter out, a sequence repeats it, and the answer is JSON."""
+    """None omits a parameter, a sequence repeats it, and the answer is JSON."""
     server = serve(respond(200, b'{"a": [1]}'))
     with HubClient(server.url + "/plant/", "hub_viewer_x_y") as client:
         assert client.get("/api/v1/x", {"device": ["a b", "c"], "limit": 3, "before": None}) == {"a": [1]}
     assert server.seen == [("GET", "/plant/api/v1/x?device=a+b&device=c&limit=3", "Bearer hub_viewer_x_y")]
 
 
-def test_a_refusal_is_told_in_the_hubs_own_words(serve: Callable[[Answer], Server]) -> None:
-    """The detail of problem+json; of anything else the status, and a guess at what is wrong."""
+def test_an_error_contains_the_detail_of_the_hub(serve: Callable[[Answer], PeerServer]) -> None:
+    """Without problem+json the error contains the status and a hint."""
     with HubClient(serve(respond(403, b'{"detail": "a token of role viewer may not"}')).url) as client:
         with pytest.raises(RequestFailed, match="a token of role viewer may not") as refused:
             client.send("POST", "/api/v1/x", body={"a": 1})
         assert refused.value.status == 403
     with (
         HubClient(serve(respond(404, b"<html>")).url) as client,
-        pytest.raises(RequestFailed, match="is it a hub"),
+        pytest.raises(RequestFailed, match="to a hub"),
     ):
         client.get("/")
-    with HubClient(serve(respond(200, b"<html>")).url) as client, pytest.raises(RequestFailed, match="is it a hub"):
+    with HubClient(serve(respond(200, b"<html>")).url) as client, pytest.raises(RequestFailed, match="to a hub"):
         client.get("/")
 
 
-def test_a_connection_that_the_hub_closed_meanwhile_is_opened_again(serve: Callable[[Answer], Server]) -> None:
-    """A GET is asked once more; each change has a connection of its own and is sent once."""
+def test_a_closed_connection_is_reopened(serve: Callable[[Answer], PeerServer]) -> None:
+    """A GET is repeated once; each change uses a new connection and is sent once."""
 
     def close_after(peer: BaseHTTPRequestHandler) -> None:
         respond(200, b"1")(peer)
@@ -50,13 +56,13 @@ def test_a_connection_that_the_hub_closed_meanwhile_is_opened_again(serve: Calla
     assert [path for _, path, _ in server.seen] == ["/1", "/2", "/3", "/4"]
 
 
-def test_an_answer_that_breaks_off_is_no_answer(serve: Callable[[Answer], Server]) -> None:
-    """A stream that ends before its length is an error, however it is read."""
+def test_an_incomplete_answer_is_an_error(serve: Callable[[Answer], PeerServer]) -> None:
+    """A stream that ends before its length raises, however it is read."""
     server = serve(respond(200, b'{"a": 1}', length=100))
     with HubClient(server.url) as client:
-        with pytest.raises(RequestFailed, match="broke off, 92 bytes early"):
+        with pytest.raises(RequestFailed, match="incomplete, 92 bytes are missing"):
             client.get("/")
-        with client.stream("/") as body, pytest.raises(RequestFailed, match="broke off"):
+        with client.stream("/") as body, pytest.raises(RequestFailed, match="incomplete"):
             list(body)
 
 
@@ -67,10 +73,60 @@ def test_an_answer_that_breaks_off_is_no_answer(serve: Callable[[Answer], Server
         ("ws://hub.example", None, "is not the URL of a hub"),
         ("http://me@hub.example", None, "has no user"),
         ("http://hub.example:port", None, "[Pp]ort"),
-        ("http://hub.example", "a\nb", "a token has"),
+        ("http://hub.example", "a\nb", "a token contains"),
     ],
 )
-def test_what_is_no_url_and_no_token_is_found_before_anything_is_sent(url: str, token: str | None, says: str) -> None:
-    """A sentence, not a protocol error."""
+def test_an_invalid_url_or_token_is_rejected_before_a_request(url: str, token: str | None, says: str) -> None:
+    """The error is a sentence, not a protocol error."""
     with pytest.raises(ValueError, match=says):
         HubClient(url, token)
+
+
+def test_an_unreachable_hub_is_reported_with_a_remedy(capsys: pytest.CaptureFixture[str]) -> None:
+    """The exit code is 1, with one line on stderr."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+        with pytest.raises(Exit) as ended, hub_client("hub flow", HubOptions(url, "x")) as client:
+            client.get("/api/v1/flow")
+    assert ended.value.exit_code == 1
+    assert f"hub flow: {url} does not answer (Connection refused)" in capsys.readouterr().err
+
+
+def test_a_temporary_token_is_used_on_the_machine_of_the_hub(
+    serve: Callable[[Answer], PeerServer], tmp_path: Path
+) -> None:
+    """Without a token one of the needed role is created, and revoked at the end."""
+    with open_token_file(tmp_path / FILE_NAME):
+        """A registry without tokens."""
+    server = serve(respond(200, b"{}"))
+    with hub_client("hub x", HubOptions(server.url, data=tmp_path), role=Role.OPERATOR) as client:
+        client.get("/")
+        with open_token_file(tmp_path / FILE_NAME) as tokens:
+            assert [(held.role, held.label) for held in tokens.tokens()] == [(Role.OPERATOR, "hub x")]
+    assert (server.seen[0][2] or "").startswith("Bearer hub_operator_")
+    with open_token_file(tmp_path / FILE_NAME) as tokens:
+        assert tokens.tokens() == []
+
+
+def test_no_token_is_created_for_a_remote_hub(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A token of the local data directory is never sent to another machine."""
+    with open_token_file(tmp_path / FILE_NAME):
+        """A registry without tokens."""
+    with (
+        pytest.raises(Exit) as ended,
+        hub_client("hub x", HubOptions("http://hub.example", data=tmp_path)),
+    ):
+        """Never reached."""
+    assert ended.value.exit_code == 1
+    assert "set HUB_TOKEN to a token" in capsys.readouterr().err
+
+
+def test_a_request_that_the_hub_does_not_understand_is_misuse(
+    serve: Callable[[Answer], PeerServer], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The exit code is 2, as for invalid options."""
+    server = serve(respond(422, b'{"detail": "from has to be before to"}'))
+    with pytest.raises(Exit) as ended, hub_client("hub x", HubOptions(server.url, "x")) as client:
+        client.get("/")
+    assert (ended.value.exit_code, capsys.readouterr().err) == (2, "hub x: from has to be before to\n")

@@ -1,4 +1,4 @@
-"""`hub config check`: it finds what would keep a hub with these settings from running."""
+"""`hub config check` finds settings that would keep a hub from starting."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BROKER = "[[mqtt]]\nurl = 'mqtts://localhost'\n"
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """A certificate and its key, made for this run."""
+    """Create a certificate and its key."""
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("openssl is not installed")
@@ -32,7 +32,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
 
 @pytest.fixture
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, certificate: tuple[str, str]) -> Path:
-    """Where the file is, with a certificate, its key, and what is neither."""
+    """Create a directory with a certificate, its key, and a file that is neither."""
     for name, text in zip(("certificate.pem", "key.pem"), certificate, strict=True):
         (tmp_path / name).write_text(text)
     monkeypatch.chdir(tmp_path)
@@ -55,10 +55,10 @@ def check(directory: Path, text: str) -> Result:
         "listen = '0.0.0.0:8600'\n[access]\nbehind_proxy = true",
     ],
 )
-def test_good_settings_are_good(directory: Path, text: str) -> None:
-    """They are accepted, and the directory for the data is not made yet."""
+def test_valid_settings_are_accepted(directory: Path, text: str) -> None:
+    """The check does not create the data directory."""
     result = check(directory, text)
-    assert (result.exit_code, result.stdout) == (0, "the settings are good\n"), result.stderr
+    assert (result.exit_code, result.stdout) == (0, "the settings are valid\n"), result.stderr
     assert not (directory / "data").exists()
 
 
@@ -76,8 +76,8 @@ def test_good_settings_are_good(directory: Path, text: str) -> None:
         ("[tls]\nkey = 'key.pem'", "tls: certificate and key belong together"),
         ("[tls]\ncertificate = 'gone.pem'\nkey = 'key.pem'", "tls.certificate: gone.pem: No such file"),
         ("[tls]\ncertificate = 'certificate.pem'\nkey = 'gone.pem'", "tls.key: gone.pem: No such file"),
-        ("[tls]\ncertificate = 'certificate.pem'\nkey = 'certificate.pem'", "are no certificate with its key"),
-        ("[tls]\ncertificate = 'hub.toml'\nkey = 'key.pem'", "are no certificate with its key"),
+        ("[tls]\ncertificate = 'certificate.pem'\nkey = 'certificate.pem'", "are not a certificate and its key"),
+        ("[tls]\ncertificate = 'hub.toml'\nkey = 'key.pem'", "are not a certificate and its key"),
         (
             f"{BROKER}subscribe = [{{ topic = 'a', device = 'a', payload = 'function', function = 'gone.py' }}]",
             "gone.py",
@@ -85,13 +85,13 @@ def test_good_settings_are_good(directory: Path, text: str) -> None:
         (f"{BROKER}tls_ca = 'gone.pem'\nsubscribe = [{{ topic = '{{device}}' }}]", "mqtt mqtt: "),
         (
             f"{BROKER}publish = [{{ topic = 'a/{{device}}/{{metric}}' }}]\nsubscribe = [{{ topic = '{{device}}/#' }}]",
-            "would come back through '+/#'",
+            "would return through the subscription '+/#'",
         ),
         (f"{BROKER}presets = ['tasmota']\n[mqtt.discovery]\nenabled = true", "discovery needs readings published"),
     ],
 )
-def test_settings_that_no_hub_could_run_with_are_told_in_one_line(directory: Path, text: str, says: str) -> None:
-    """The key is named, the exit code is 2, and nothing is a traceback."""
+def test_invalid_settings_are_reported_in_one_line(directory: Path, text: str, says: str) -> None:
+    """The line names the key, the exit code is 2, and there is no traceback."""
     result = check(directory, text)
     assert (result.exit_code, result.stdout) == (2, ""), result.stderr
     assert says in result.stderr
@@ -109,10 +109,10 @@ def test_settings_that_no_hub_could_run_with_are_told_in_one_line(directory: Pat
         ("HUB_XYZZY_PLUGH", "HUB_XYZZY_PLUGH: there is no such setting"),
     ],
 )
-def test_a_variable_that_is_no_setting_is_told(
+def test_an_unknown_variable_is_rejected(
     directory: Path, monkeypatch: pytest.MonkeyPatch, variable: str, says: str
 ) -> None:
-    """What would be ignored in the environment is named, with what was likely meant."""
+    """The error names it and the closest valid name."""
     monkeypatch.setenv(variable, "5")
     result = check(directory, "")
     assert (result.exit_code, result.stdout, result.stderr) == (2, "", f"hub: {says}\n")
@@ -121,25 +121,25 @@ def test_a_variable_that_is_no_setting_is_told(
 @pytest.mark.parametrize(
     "variable", ["HUB_TOKEN", "HUB_URL", "HUB_NPM", "HUB_TEST_CHROMIUM", "HUB_PORT_8600_TCP", "HUB_SERVICE_HOST"]
 )
-def test_variables_of_others_are_left_alone(directory: Path, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
-    """Those of agents, of the build and the tests, and of Kubernetes beside a service that is called hub."""
+def test_variables_of_other_programs_are_ignored(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    """They belong to agents, the build, the tests, or Kubernetes beside a service called hub."""
     monkeypatch.setenv(variable, "5")
     assert check(directory, "").exit_code == 0
 
 
-def test_sizes_in_the_environment_are_told_with_an_example_that_works(
-    directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The sentence's own example is accepted."""
+def test_an_invalid_size_is_reported_with_a_valid_example(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example in the sentence is accepted."""
     monkeypatch.setenv("HUB_STORE__MEMORY_LIMIT", "lots")
-    told = check(directory, "").stderr
-    assert told.startswith("hub: store.memory_limit: 'lots' is not a size: ")
-    monkeypatch.setenv("HUB_STORE__MEMORY_LIMIT", told.split()[-1])
+    text = check(directory, "").stderr
+    assert text.startswith("hub: store.memory_limit: 'lots' is not a size: ")
+    monkeypatch.setenv("HUB_STORE__MEMORY_LIMIT", text.split()[-1])
     assert check(directory, "").exit_code == 0
 
 
-def test_the_hub_itself_says_the_same_and_opens_nothing(directory: Path) -> None:
-    """`hub run` judges its settings as the check does."""
+def test_the_hub_checks_its_settings_before_it_opens_anything(directory: Path) -> None:
+    """`hub run` applies the same checks."""
     (directory / "hub.toml").write_text("[access]\nallowed_origins = ['hub.example']")
     result = subprocess.run(
         [sys.executable, "-m", "hub", "run", "--config", "hub.toml"],

@@ -1,4 +1,4 @@
-"""`hub import` as a person meets it: what it shows, what it refuses, how it ends."""
+"""`hub import` as a person uses it: output, rejected input, exit codes."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def table(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_dry_run_shows_what_would_be_stored_and_all_that_is_wrong(table: Path) -> None:
-    """The mapping, the first rows, devices and metrics, and the bad line; exit code 1 for that."""
+def test_a_dry_run_shows_readings_and_errors(table: Path) -> None:
+    """It prints the mapping, the first rows, devices, metrics and the bad line, and exits with 1 for it."""
     result = run(str(table), "--dry-run", "--device", "boiler-1")
     assert result.exit_code == 1
     for shown in (
@@ -36,7 +36,7 @@ def test_a_dry_run_shows_what_would_be_stored_and_all_that_is_wrong(table: Path)
         "2024-02-01T10:00:00.000Z",
         "temp (float °C)",
         "2 readings of 1 devices",
-        "say --zone",
+        "set --zone",
     ):
         assert shown in result.stdout, shown
     assert "log.csv, line 3: temp: 'oops' is no number" in result.stderr
@@ -45,8 +45,8 @@ def test_a_dry_run_shows_what_would_be_stored_and_all_that_is_wrong(table: Path)
     assert "2024-02-01T09:00:00.000Z" in good.stdout
 
 
-def test_what_a_dry_run_prints_is_a_mapping_file(table: Path, tmp_path: Path) -> None:
-    """It can be kept, changed and given back."""
+def test_a_dry_run_prints_a_mapping_file(table: Path, tmp_path: Path) -> None:
+    """The file can be saved, edited and used."""
     shown = run(str(table), "--dry-run", "--device", "boiler-1").stdout
     (tmp_path / "mapping.toml").write_text(shown.partition("\n\nline ")[0])
     result = run(str(table), "--dry-run", "--mapping", str(tmp_path / "mapping.toml"), "--json")
@@ -54,8 +54,8 @@ def test_what_a_dry_run_prints_is_a_mapping_file(table: Path, tmp_path: Path) ->
     assert (part["readings"], part["refused"]) == (2, {"value": 1})
 
 
-def test_refused_lines_are_kept_as_a_file_that_can_be_mended(table: Path, tmp_path: Path) -> None:
-    """With the header, so that the mended file is imported with the same options."""
+def test_rejected_lines_are_written_to_a_file(table: Path, tmp_path: Path) -> None:
+    """The file has the header, so the corrected file is imported with the same options."""
     rejects = tmp_path / "rejects.csv"
     assert run(str(table), "--dry-run", "--device", "a", "--rejects", str(rejects)).exit_code == 1
     assert rejects.read_text() == "time;temp [°C]\n15.02.2024 10:00;oops\n"
@@ -68,27 +68,27 @@ def test_refused_lines_are_kept_as_a_file_that_can_be_mended(table: Path, tmp_pa
         (("--device", "a b"), "no device id"),
         (("--device", "a", "--time", "none"), "no column 'none'"),
         (("--device", "a", "--zone", "Mars/Base"), "no time zone"),
-        (("--device", "a", "--type", "temp=number"), "no type"),
+        (("--device", "a", "--type", "temp=number"), "is not a type"),
         (("--device", "a", "--column", "temp"), "NAME=VALUE"),
         (("--device", "a", "--delimiter", ",,"), "delimiter"),
         (("--device", "a", "--mapping", "none.toml"), "cannot be read"),
     ],
 )
-def test_misuse_is_told(table: Path, options: tuple[str, ...], said: str) -> None:
-    """Exit code 2 and a sentence that says what to do, before anything is asked of a hub."""
+def test_misuse_is_reported(table: Path, options: tuple[str, ...], said: str) -> None:
+    """The exit code is 2, and the sentence says what to do, before any request to a hub."""
     result = run(str(table), "--url", "http://127.0.0.1:9", "--token", "t", *options)
     assert (result.exit_code, said in result.stderr) == (2, True), result.stderr
 
 
-def test_a_hub_that_is_not_there_is_told(table: Path) -> None:
-    """At once, and not when the file is read."""
+def test_an_unreachable_hub_is_reported(table: Path) -> None:
+    """The error appears before the file is read."""
     result = run(str(table), "--url", "http://127.0.0.1:9", "--token", "t", "--device", "a", "--zone", "UTC")
     assert result.exit_code == 1
     assert "does not answer" in result.stderr
 
 
 async def test_on_the_hubs_own_machine_no_token_is_needed(table: Path, tmp_path: Path) -> None:
-    """One is borrowed; what the hub itself refuses is told with its lines, and is in its quarantine."""
+    """A temporary token is used; batches that the hub rejects are reported with their lines and are in quarantine."""
     other = tmp_path / "other.csv"
     other.write_text("time,temp\n2024-03-01T00:00:00Z,on\n2024-03-01T00:00:01Z,off\n")
     async with running_hub(tmp_path / "data") as hub:
@@ -104,7 +104,7 @@ async def test_on_the_hubs_own_machine_no_token_is_needed(table: Path, tmp_path:
 
 
 async def hub_import(*arguments: str) -> Any:
-    """The report of an import in a process of its own."""
+    """Run an import in its own process and return its report."""
     process = await asyncio.create_subprocess_exec(
         *COMMAND, "import", *arguments, "--json", stdout=asyncio.subprocess.PIPE
     )

@@ -1,4 +1,4 @@
-"""`hub mqtt check` on a real Mosquitto: what it explains, and what it says where a broker cannot be listened to."""
+"""`hub mqtt check` with a real Mosquitto: its report, and its errors."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ def check(*arguments: str) -> Result:
     return CliRunner().invoke(app, ["mqtt", "check", "--seconds", "0.5", *arguments])
 
 
-def test_it_tells_which_template_takes_what_and_what_would_be_stored_or_refused(broker: Mosquitto) -> None:
-    """Before anything is switched on."""
+def test_the_report_shows_templates_readings_and_rejections(broker: Mosquitto) -> None:
+    """Nothing has to be enabled for it."""
     given = ["--url", broker.url, "--topic", "sensors/{site}/{device}/{metric}", "--payload", "value"]
     done = check(*given, "--json")
     assert done.exit_code == 0, done.output
-    (told,) = json.loads(done.stdout)["brokers"]
-    assert (told["version"], told["error"], told["messages"]) == ("5", None, 2)
-    assert "mosquitto" in told["broker"]
-    refused, stored = told["topics"]
+    (report,) = json.loads(done.stdout)["brokers"]
+    assert (report["version"], report["error"], report["messages"]) == ("5", None, 2)
+    assert "mosquitto" in report["broker"]
+    refused, stored = report["topics"]
     assert stored == {
         "topic": "sensors/hall/pump/pressure",
         "messages": 1,
@@ -53,11 +53,11 @@ def test_it_tells_which_template_takes_what_and_what_would_be_stored_or_refused(
     assert (refused["readings"], len(refused["refused"])) == ([], 1)
     text = check(*given).stdout
     assert "pump  pressure  float  3.5" in text
-    assert "refused, " in text
+    assert "rejected, " in text
 
 
-def test_of_several_that_match_it_tells_the_one_that_the_hub_would_ask(broker: Mosquitto, tmp_path: Path) -> None:
-    """The first of the settings; a message is counted once, and only that one's readings are told."""
+def test_the_report_names_the_decoder_that_the_hub_would_use(broker: Mosquitto, tmp_path: Path) -> None:
+    """It is the first in the settings; a message is counted once."""
     file = tmp_path / "hub.toml"
     file.write_text(
         f'[[mqtt]]\nurl = "{broker.url}"\npresets = ["esphome=sensors"]\nsubscribe = [\n'
@@ -65,30 +65,30 @@ def test_of_several_that_match_it_tells_the_one_that_the_hub_would_ask(broker: M
         + '{ topic = "{kind}/{site}/{device}/{metric}", payload = "value", device = "{kind}" } ]\n'
     )
     done = check("--config", str(file), "--json")
-    (told,) = json.loads(done.stdout)["brokers"]
-    _, seen = told["topics"]
+    (report,) = json.loads(done.stdout)["brokers"]
+    _, seen = report["topics"]
     assert (seen["taken_by"], seen["also_matches"], seen["messages"]) == (
         "sensors/{site}/{device}/{metric}", ["{kind}/{site}/{device}/{metric}"], 1
     )  # fmt: skip
     assert [reading["device"] for reading in seen["readings"]] == ["all"]
-    assert "taken by sensors/{site}/{device}/{metric}; {kind}/" in check("--config", str(file)).stdout
+    assert "decoded by sensors/{site}/{device}/{metric}; {kind}/" in check("--config", str(file)).stdout
 
 
-def test_it_names_topics_that_would_run_in_a_circle(broker: Mosquitto, tmp_path: Path) -> None:
-    """By the settings, with both templates and a topic of both."""
+def test_the_report_names_topics_that_would_loop(broker: Mosquitto, tmp_path: Path) -> None:
+    """It names both templates and a topic that both match."""
     file = tmp_path / "hub.toml"
     file.write_text(
         f'[[mqtt]]\nurl = "{broker.url}"\nsubscribe = [{{ topic = "a/{{device}}/#" }}]\n'
         'publish = [{ topic = "a/{device}/{metric}" }]\n'
     )
     done = check("--config", str(file), "--json")
-    (told,) = json.loads(done.stdout)["brokers"]
-    (loop,) = told["loops"]
+    (report,) = json.loads(done.stdout)["brokers"]
+    (loop,) = report["loops"]
     assert (loop["publish"], loop["subscribe"]) == ("a/{device}/{metric}", "a/{device}/#")
 
 
-def test_where_it_cannot_listen_it_says_why_and_ends_with_1(broker: Mosquitto) -> None:
-    """Nobody there, and no TLS where TLS was expected."""
+def test_a_failed_connection_ends_with_1(broker: Mosquitto) -> None:
+    """The reason is that nobody listens, or that the port does not speak TLS."""
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         done = check("--url", f"mqtt://127.0.0.1:{closed.getsockname()[1]}")
@@ -98,8 +98,8 @@ def test_where_it_cannot_listen_it_says_why_and_ends_with_1(broker: Mosquitto) -
     assert "TLS" in done.stdout
 
 
-def test_a_wrong_password_is_told_as_one(mosquitto_program: Path, tmp_path: Path) -> None:
-    """And none at all as none."""
+def test_a_wrong_password_is_reported(mosquitto_program: Path, tmp_path: Path) -> None:
+    """A missing password is reported as missing."""
     users = tmp_path / "users"
     users.write_text("")
     users.chmod(0o600)
@@ -112,20 +112,20 @@ def test_a_wrong_password_is_told_as_one(mosquitto_program: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("given", [["--topic", "a"], ["--url", "http://x"], ["--url", "mqtt://x", "--topic", "a/#/b"]])
-def test_what_makes_no_sense_ends_with_2(given: list[str]) -> None:
-    """Before anything is connected to."""
+def test_invalid_options_end_with_2(given: list[str]) -> None:
+    """No connection is opened."""
     assert check(*given).exit_code == 2
 
 
-def test_a_look_takes_nothing_from_a_group_of_hubs(broker: Mosquitto) -> None:
-    """It listens beside the group, and so is told what is retained, which no group is."""
+def test_a_check_takes_no_message_from_a_group_of_hubs(broker: Mosquitto) -> None:
+    """It subscribes outside the group, and also gets retained messages, which a group does not get."""
     done = check("--url", broker.url, "--topic", "$share/hubs/sensors/{site}/{device}/{metric}", "--json")
-    (told,) = json.loads(done.stdout)["brokers"]
-    assert (told["filters"], told["messages"]) == (["sensors/+/+/+"], 2)
+    (report,) = json.loads(done.stdout)["brokers"]
+    assert (report["filters"], report["messages"]) == (["sensors/+/+/+"], 2)
 
 
-def test_a_file_that_is_missing_is_named(broker: Mosquitto, tmp_path: Path) -> None:
-    """And not the broker."""
+def test_a_missing_file_is_named(broker: Mosquitto, tmp_path: Path) -> None:
+    """The error names the file and not the broker."""
     done = check("--url", broker.url.replace("mqtt:", "mqtts:"), "--ca", str(tmp_path / "no.pem"))
     assert done.exit_code == 1
     assert f"{tmp_path / 'no.pem'}: file not found" in done.stdout.replace("\n", "")

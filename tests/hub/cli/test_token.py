@@ -1,4 +1,4 @@
-"""`hub token`: what it prints, where, and how it ends."""
+"""`hub token`: its output and its exit codes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def listed() -> list[dict[str, object]]:
 
 
 def test_the_token_stands_alone_on_stdout(data: Path) -> None:
-    """`TOKEN=$(hub token create …)` works; what else there is to say goes to stderr, without the secret."""
+    """`TOKEN=$(hub token create …)` works; other output goes to stderr, without the secret."""
     result = run("create", "--role", "device", "--device", "boiler-1")
     assert result.exit_code == 0
     assert result.stdout.count("\n") == 1
@@ -55,8 +55,8 @@ def test_the_token_stands_alone_on_stdout(data: Path) -> None:
     assert text.rpartition("_")[2] not in result.stderr
 
 
-async def test_what_was_made_lets_in(data: Path) -> None:
-    """Each role, with what it is bound to, as the hub judges it."""
+async def test_a_created_token_is_valid(data: Path) -> None:
+    """Each role has its device or pattern, as the hub verifies it."""
     device = made("--role", "device", "--device", "boiler-1")
     gateway = made("--role", "gateway", "--devices", "plant-*")
     viewer = made("--role", "viewer", "--label", "wall", "--expires-in", "30d")
@@ -69,8 +69,8 @@ async def test_what_was_made_lets_in(data: Path) -> None:
     ]
 
 
-async def test_a_running_hub_learns_of_a_revocation(data: Path) -> None:
-    """The command in a process of its own: the hub tells which connections have to end."""
+async def test_a_running_hub_applies_a_revocation(data: Path) -> None:
+    """The command runs in its own process, and the hub reports which connections end."""
     text = made("--role", "viewer")
     async with Registry(data / FILE_NAME) as registry:
         identity = registry.verify(text)
@@ -88,8 +88,8 @@ async def test_a_running_hub_learns_of_a_revocation(data: Path) -> None:
             await running
 
 
-def test_a_list_has_everything_but_the_secrets(data: Path) -> None:
-    """As JSON and as a table; a label is shown as it was typed, and ids are whole even where nothing else fits."""
+def test_a_list_contains_everything_but_the_secrets(data: Path) -> None:
+    """As JSON and as a table: labels are shown unchanged, and ids are never shortened."""
     secrets = [
         made("--role", "gateway", "--devices", "plant-*", "--label", "the [red] one", "--expires-in", "12h"),
         made("--role", "admin"),
@@ -107,7 +107,7 @@ def test_a_list_has_everything_but_the_secrets(data: Path) -> None:
 
 
 def test_an_empty_list_says_what_to_do(data: Path) -> None:
-    """On stderr, so that a program reads an empty list."""
+    """The hint goes to stderr, so a program reads an empty list."""
     made("--role", "viewer")
     assert run("revoke", str(listed()[0]["id"])).exit_code == 0
     assert listed() == []
@@ -116,8 +116,8 @@ def test_an_empty_list_says_what_to_do(data: Path) -> None:
     assert "hub token create" in table.stderr
 
 
-def test_revoking_what_is_not_there_fails_and_does_the_rest(data: Path) -> None:
-    """Exit 1 names the unknown ids; those that there were are revoked."""
+def test_revoking_an_unknown_id_fails_and_revokes_the_others(data: Path) -> None:
+    """Exit code 1 with the unknown ids."""
     made("--role", "viewer")
     id = str(listed()[0]["id"])
     result = run("revoke", "nobody", id, id)
@@ -146,7 +146,7 @@ def test_revoking_what_is_not_there_fails_and_does_the_rest(data: Path) -> None:
     ],
 )
 def test_misuse_exits_with_2(data: Path, arguments: list[str], says: str) -> None:
-    """Nothing is made, stdout stays empty, and stderr says what is wanted."""
+    """No token is created, stdout stays empty, and stderr says what is missing."""
     result = run("create", *arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert says in result.stderr
@@ -165,7 +165,7 @@ def test_misuse_exits_with_2(data: Path, arguments: list[str], says: str) -> Non
 async def test_a_url_signs_one_browser_in(
     data: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], listen: str, base: str
 ) -> None:
-    """Alone on stdout, at the address where the hub listens or at the one given; the code in it works once."""
+    """The URL is alone on stdout, with the address of the hub or the given one; its code works once."""
     monkeypatch.setenv("HUB_LISTEN", listen)
     made("--role", "admin")
     result = run("url", *arguments)
@@ -182,7 +182,7 @@ async def test_a_url_signs_one_browser_in(
 
 
 def test_a_url_needs_a_token(data: Path) -> None:
-    """Without an admin, or with an id that there is not, it is told what is missing."""
+    """Without an admin, or with an unknown id, the error says what is missing."""
     made("--role", "viewer")
     assert "no admin token" in run("url").stderr
     result = run("url", "--token", "nobody")
@@ -192,7 +192,7 @@ def test_a_url_needs_a_token(data: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [["list"], ["list", "--json"], ["revoke", "x"], ["url"]])
 def test_only_create_makes_a_data_directory(data: Path, arguments: list[str]) -> None:
-    """A mistyped directory is told (exit 1) and not made."""
+    """A wrong directory is reported with exit code 1 and not created."""
     result = run(*arguments)
     assert (result.exit_code, result.stdout) == (1, "")
     assert "--data" in result.stderr
@@ -200,14 +200,14 @@ def test_only_create_makes_a_data_directory(data: Path, arguments: list[str]) ->
 
 
 def test_the_option_wins_over_the_environment(data: Path, tmp_path: Path) -> None:
-    """--data, then HUB_DATA."""
+    """--data precedes HUB_DATA."""
     made("--role", "viewer", "--data", str(tmp_path / "other"))
     assert (tmp_path / "other" / FILE_NAME).exists()
     assert not data.exists()
 
 
-def test_a_directory_that_cannot_be_made_is_told(data: Path) -> None:
-    """Exit 1 and the path, no traceback."""
+def test_a_directory_that_cannot_be_created_is_reported(data: Path) -> None:
+    """Exit code 1 with the path and without a traceback."""
     data.write_text("a file, not a directory")
     result = run("create", "--role", "viewer")
     assert (result.exit_code, result.stdout) == (1, "")
@@ -216,7 +216,7 @@ def test_a_directory_that_cannot_be_made_is_told(data: Path) -> None:
 
 @pytest.mark.parametrize("command", [[], ["create"], ["list"], ["revoke"], ["url"]])
 def test_help_teaches(command: list[str]) -> None:
-    """Each command says what it does; those that need arguments show an example."""
+    """Each command describes itself; commands with arguments show an example."""
     result = run(*command, "--help")
     assert result.exit_code == 0
     assert "oken" in result.stdout
@@ -226,17 +226,17 @@ def test_help_teaches(command: list[str]) -> None:
 
 @given(st.integers(1, 10**6), st.sampled_from("smhdw"))
 def test_a_duration_is_a_number_and_a_unit(number: int, unit: str) -> None:
-    """Up to a hundred years; beyond that a token has no expiry."""
+    """The maximum is a hundred years; without a duration a token does not expire."""
     seconds = number * {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}[unit]
     if seconds <= 100 * YEAR_S:
-        assert token.life_ns(f"{number}{unit}") == seconds * 10**9
+        assert token.duration_ns(f"{number}{unit}") == seconds * 10**9
     else:
         with pytest.raises(BadParameter):
-            token.life_ns(f"{number}{unit}")
+            token.duration_ns(f"{number}{unit}")
 
 
 @pytest.mark.parametrize("text", ["", "0d", "-1d", "d", "1", "1.5h", "1 h", "1y", "１d", "1d1h", "99999999999s"])
-def test_what_is_no_duration_is_refused(text: str) -> None:
-    """The message shows how one looks."""
-    with pytest.raises(BadParameter, match="like 12h"):
-        token.life_ns(text)
+def test_an_invalid_duration_is_rejected(text: str) -> None:
+    """The message contains an example."""
+    with pytest.raises(BadParameter, match="for example 12h"):
+        token.duration_ns(text)

@@ -1,3 +1,5 @@
+"""`hub store compact`."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -11,24 +13,24 @@ from tests.hub.storage.duckdb.deletion import delete_before
 from tests.hub.storage.readings import REGISTRY, SERIES, batch, entry
 
 
-async def test_compacting_says_what_was_given_back(tmp_path: Path) -> None:
-    """The sizes before and after on stdout, and the file in its place."""
+async def test_compact_reports_the_freed_bytes(tmp_path: Path) -> None:
+    """stdout shows the sizes before and after, and the file keeps its name and readings."""
     path = tmp_path / "history.duckdb"
     async with DuckdbStore(path, registry=REGISTRY) as store:
         await store.open()
         times = list(range(300_000))
         await store.write([entry(1, batch(times, {SERIES["integer"]: times}))], StoreCursor("journal", 1))
         await delete_before(store, 200_000)
-    done = CliRunner().invoke(app, ["store", "compact", "--data", str(tmp_path)])
-    assert done.exit_code == 0, done.output
-    assert "given back" in done.stdout
+    result = CliRunner().invoke(app, ["store", "compact", "--data", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert "freed" in result.stdout
     async with DuckdbStore(path, registry=REGISTRY) as store:
         await store.open()
         assert sum(counts.stored for counts in (await store.counts()).values()) == 100_000
 
 
-def test_without_a_history_there_is_nothing_to_compact(tmp_path: Path) -> None:
-    """The command fails with a sentence."""
-    done = CliRunner().invoke(app, ["store", "compact", "--data", str(tmp_path)])
-    assert done.exit_code == 1
-    assert "nothing to compact" in done.output
+def test_compact_fails_without_a_history(tmp_path: Path) -> None:
+    """The command prints a sentence."""
+    result = CliRunner().invoke(app, ["store", "compact", "--data", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "nothing to compact" in result.output

@@ -1,0 +1,254 @@
+"""`hub flow` and `hub audit`: where every batch and reading is, and whether the accounting equals the store."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, NamedTuple
+from urllib.parse import quote
+
+import typer
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from hub.cli.client import HubClient, RequestFailed, hub_client
+from hub.cli.command import FAILED, AsJson, HubOptions, plain_table, stdout_console, with_option_groups
+
+PERIOD_S = 1.0
+"""Interval between two requests."""
+
+LINES_AROUND = 8
+"""Lines of the terminal outside the table of devices."""
+
+MIN_LINES = 5
+
+NUMBERS = ("accepted", "waiting", "refused", "expired", "stored", "counted")
+
+Row = Mapping[str, Any]
+COLUMNS = ("accepted", "/s", "stored", "/s", "waiting", "refused", "expired", "difference", "quarantined")
+
+
+class FlowRates(NamedTuple):
+    """Readings per second of one device or of all: accepted and stored. None if not known yet."""
+
+    accepted: float | None
+    stored: float | None
+
+
+def rates(before: Row | None, now: Row, seconds: float) -> FlowRates:
+    """Return the rates between two answers for the same row. The rate of stored readings includes expired ones."""
+    if before is None or seconds <= 0:
+        return FlowRates(None, None)
+
+    def written(row: Row) -> int | None:
+        return None if row["stored"] is None else row["stored"] + (row["expired"] or 0)
+
+    was, is_now = written(before), written(now)
+    return FlowRates(
+        max(0, now["accepted"] - before["accepted"]) / seconds,
+        None if was is None or is_now is None else max(0, is_now - was) / seconds,
+    )
+
+
+def urgent_first(devices: Sequence[Row], rate_of: Mapping[str, FlowRates]) -> list[Row]:
+    """Return the devices by urgency: those with a difference, then by waiting readings, then by rate."""
+
+    def key(row: Row) -> tuple[bool, int, float, str]:
+        rate = rate_of[row["device"]].accepted or 0.0
+        return not row["difference"], -(row["waiting"] or 0), -rate, row["device"]
+
+    return sorted(devices, key=key)
+
+
+@with_option_groups
+def flow(
+    once: Annotated[bool, typer.Option("--once", help="Print the current numbers once and exit.")] = False,
+    as_json: AsJson = False,
+    *,
+    hub: HubOptions,
+) -> None:
+    """Show where every batch and reading is: accepted, stored, waiting in the journal, refused, expired.
+
+    For each device and in all, accepted = stored + waiting + refused + expired; a difference is shown in red. With
+    --json each second prints one line with the answer of the hub.
+
+    Examples:  hub flow  ·  hub flow --once --json | jq .totals
+    """
+    console = stdout_console()
+    with hub_client("hub flow", hub) as client:
+        if as_json:
+            _print_json(client, once=once)
+        elif once or not sys.stdout.isatty():
+            console.print(_screen(client.get("/api/v1/flow"), None, 0.0, lines=None))
+        else:
+            with contextlib.suppress(KeyboardInterrupt):
+                _show(client, console)
+
+
+def _print_json(client: HubClient, *, once: bool) -> None:
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            typer.echo(json.dumps(client.get("/api/v1/flow")))
+            if once:
+                return
+            time.sleep(PERIOD_S)
+
+
+def _show(client: HubClient, console: Console) -> None:
+    before: dict[str, Any] | None = None
+    answer = client.get("/api/v1/flow")
+    at_s = time.monotonic()
+    with Live(console=console, auto_refresh=False, screen=True) as live:
+        seconds = 0.0
+        while True:
+            live.update(_screen(answer, before, seconds, lines=console.height), refresh=True)
+            time.sleep(PERIOD_S)
+            try:
+                newer = client.get("/api/v1/flow")
+            except RequestFailed as failure:
+                if failure.status is not None:
+                    raise
+                # The hub may be restarting: try again.
+                live.update(Text(str(failure), style="red"), refresh=True)
+                continue
+            now_s = time.monotonic()
+            before, answer, seconds, at_s = answer, newer, now_s - at_s, now_s
+
+
+def _screen(answer: Row, before: Row | None, seconds: float, *, lines: int | None) -> Group:
+    """Return the screen for an answer. `before` is the answer of `seconds` ago; `lines` is the height, None for all."""
+    old = {row["device"]: row for row in before["devices"]} if before else {}
+    rate_of = {row["device"]: rates(old.get(row["device"]), row, seconds) for row in answer["devices"]}
+    devices = urgent_first(answer["devices"], rate_of)
+    room = len(devices) if lines is None else max(MIN_LINES, lines - LINES_AROUND - len(answer["consumers"]))
+    table = plain_table("device", *COLUMNS, numbers=COLUMNS)
+    for row in devices[:room]:
+        table.add_row(Text(row["device"]), *_cells(row, rate_of[row["device"]]))
+    if len(devices) > room:
+        table.add_row(Text(f"and {len(devices) - room} more", style="dim"))
+    table.add_row(
+        Text("all", style="bold"),
+        *_cells(answer["totals"], rates(before["totals"] if before else None, answer["totals"], seconds)),
+    )
+    return Group(*_head(answer), Text(""), table)
+
+
+def _head(answer: Row) -> list[Text]:
+    journal, store = answer["journal"], answer["store"]
+    lines = [
+        Text(
+            f"journal   offsets {journal['first_offset']} to {journal['last_offset']}, {journal['size_bytes']:,} bytes"
+        )
+    ]
+    for consumer in answer["consumers"]:
+        line = Text(f"{consumer['name']:<9} at offset {consumer['offset']}, {consumer['lag']:,} batches behind")
+        if consumer["name"] == "store":
+            line.append(f", {store['phase']}")
+            if store["error"]:
+                line.append(f": {store['error']}", style="red")
+        lines.append(line)
+    return lines
+
+
+def _cells(row: Row, rate: FlowRates) -> list[Text]:
+    def number(value: float | None) -> Text:
+        return Text("-" if value is None else f"{value:,.0f}")
+
+    difference = row["difference"]
+    return [
+        number(row["accepted"]),
+        number(rate.accepted),
+        number(row["stored"]),
+        number(rate.stored),
+        *(number(row[name]) for name in ("waiting", "refused", "expired")),
+        Text("-" if difference is None else f"{difference:,}", style="bold red" if difference else ""),
+        number(row["quarantined_batches"]),
+    ]
+
+
+def findings(answer: Row) -> list[str]:
+    """Return a sentence for each difference; an empty list if everything balances."""
+    found = []
+    device = answer["device"]
+    difference = answer["difference"]
+    if difference is None:
+        found.append(
+            f"{device}: the hub is still counting the waiting readings, or the store is not open yet: try again"
+        )
+    elif difference > 0:
+        found.append(
+            f"{device}: {difference:,} accepted readings are neither stored nor waiting, refused or expired. Check "
+            "whether a part of the data directory was lost or restored from a backup, and read the log"
+        )
+    elif difference < 0:
+        found.append(f"{device}: there are {-difference:,} more readings than were accepted")
+    for metric in answer["metrics"]:
+        name, counted = f"{device} {metric['metric']}", metric["counted"]
+        if counted < metric["stored_least"]:
+            found.append(
+                f"{name}: the store has {metric['stored_least'] - counted:,} readings less than the accounting. In "
+                "InfluxDB the retention of the bucket or a person deleted them, or a later reading replaced one of "
+                "the same time, which the accounting counts twice. In DuckDB this is an error: report it"
+            )
+        elif counted > metric["stored_most"]:
+            more = counted - metric["stored_most"]
+            found.append(f"{name}: the store has {more:,} readings more than the accounting")
+    return found
+
+
+@with_option_groups
+def audit(
+    device: Annotated[str, typer.Argument(metavar="DEVICE", help="Device id.", show_default=False)],
+    as_json: AsJson = False,
+    *,
+    hub: HubOptions,
+) -> None:
+    """Compare the accounting of a device with its readings in the store, which are counted one by one.
+
+    Exits with 0 if everything balances, else with 1 and a sentence for each difference. Accepted readings are counted
+    per device, stored and counted readings per metric.
+
+    Example:  hub audit boiler-1
+    """
+    with hub_client("hub audit", hub) as client:
+        answer = client.get(f"/api/v1/devices/{quote(device, safe='')}/audit")
+    found = findings(answer)
+    if as_json:
+        typer.echo(json.dumps({**answer, "balanced": not found, "findings": found}))
+    else:
+        _print_audit(answer, found)
+    if found:
+        raise typer.Exit(FAILED)
+
+
+def _print_audit(answer: Row, found: list[str]) -> None:
+    console = stdout_console()
+    table = plain_table("metric", *NUMBERS, numbers=NUMBERS)
+    for metric in answer["metrics"]:
+        least, most, counted = metric["stored_least"], metric["stored_most"], metric["counted"]
+        agrees = least <= counted <= most
+        table.add_row(
+            Text(metric["metric"]),
+            "",
+            "",
+            f"{metric['refused']:,}",
+            f"{metric['expired']:,}",
+            f"{least:,}" if least == most else f"{least:,} to {most:,}",
+            Text(f"{counted:,}", style="" if agrees else "bold red"),
+        )
+    whole = [
+        "-" if answer[name] is None else f"{answer[name]:,}" for name in ("waiting", "refused", "expired", "stored")
+    ]
+    counted = sum(metric["counted"] for metric in answer["metrics"])
+    table.add_row(Text("all", style="bold"), f"{answer['accepted']:,}", *whole, f"{counted:,}")
+    console.print(table)
+    for sentence in found:
+        console.print(Text(sentence, style="red"))
+    if not found:
+        console.print(
+            f"{answer['device']} balances: every accepted reading is in one place, and the store equals the accounting."
+        )
