@@ -1,9 +1,9 @@
 /** HTTP API of the development hub. */
 
-import { HUB_AGE_MS, JOURNAL, lastAlive, readings, STARTED_MS, secondNow, stateOf, timeOf } from "./made_up";
+import { HUB_AGE_MS, JOURNAL, lastAlive, readings, STARTED_MS, secondNow, stateOf, timeOf } from "./generated";
 import type { DevDevice } from "./scenario";
 
-function infoOf(device: DevDevice): object {
+function deviceInfo(device: DevDevice): object {
   const second = lastAlive(device);
   return {
     ...stateOf(device),
@@ -58,7 +58,7 @@ function history(fleet: DevDevice[], query: URLSearchParams): object {
 /** Accounting of a store that writes every three seconds; a disconnected device is off by two readings. */
 function flow(fleet: DevDevice[], limit: number): object {
   const written = secondNow() - (secondNow() % 3);
-  const books = fleet.map((device) => {
+  const accounting = fleet.map((device) => {
     const rate = device.metrics.length;
     const accepted = (48_211 + secondNow()) * rate;
     const waiting = (secondNow() - written) * rate;
@@ -68,7 +68,7 @@ function flow(fleet: DevDevice[], limit: number): object {
     return { device: device.device, accepted, stored, waiting, refused: 0, expired, difference };
   });
   const sum = (name: "accepted" | "stored" | "waiting" | "expired" | "difference") =>
-    books.reduce((total, book) => total + book[name], 0);
+    accounting.reduce((total, counts) => total + counts[name], 0);
   const balance = {
     stored: sum("stored"),
     waiting: sum("waiting"),
@@ -91,15 +91,15 @@ function flow(fleet: DevDevice[], limit: number): object {
     consumers: [{ name: "store", offset: last - lag, lag, ...balance }],
     store: { phase: "running", since_ns: STARTED_MS * 1e6, error: null, missed: 0 },
     totals,
-    devices: books
+    devices: accounting
       .sort((a, b) => b.difference - a.difference || b.waiting - a.waiting)
       .slice(0, limit)
-      .map((book) => ({ ...totals, ...book })),
+      .map((counts) => ({ ...totals, ...counts })),
   };
 }
 
 /** Return status and body. */
-export function answer(path: string, query: URLSearchParams, fleet: DevDevice[], scenario: string): [number, object] {
+export function respond(path: string, query: URLSearchParams, fleet: DevDevice[], scenario: string): [number, object] {
   if (path === "/api/v1/hub")
     return [
       200,
@@ -114,7 +114,7 @@ export function answer(path: string, query: URLSearchParams, fleet: DevDevice[],
         problems: scenario === "trouble" ? { store: "InfluxDB at http://influxdb:8086 does not respond" } : {},
       },
     ];
-  if (path === "/api/v1/devices") return [200, { devices: fleet.map(infoOf), next: null }];
+  if (path === "/api/v1/devices") return [200, { devices: fleet.map(deviceInfo), next: null }];
   if (path === "/api/v1/flow") return [200, flow(fleet, Number(query.get("limit") ?? fleet.length))];
   if (path === "/api/v1/history") return [200, history(fleet, query)];
   if (path === "/api/v1/tokens") return [201, { id: "1", token: "hub_device_3Jm9example0000000000000000" }];
@@ -122,5 +122,5 @@ export function answer(path: string, query: URLSearchParams, fleet: DevDevice[],
   const [, id, events] = /^\/api\/v1\/devices\/([^/]+)(\/events)?$/.exec(path) ?? [];
   const device = fleet.find((known) => known.device === decodeURIComponent(id ?? ""));
   if (device === undefined) return [404, { title: "Not found", detail: `Unknown device: ${id}` }];
-  return [200, events === undefined ? infoOf(device) : { events: eventsOf(device) }];
+  return [200, events === undefined ? deviceInfo(device) : { events: eventsOf(device) }];
 }

@@ -9,7 +9,7 @@ import type { Duplex } from "node:stream";
 import type { Connect, Plugin } from "vite";
 import { type WebSocket, WebSocketServer } from "ws";
 import { SUBPROTOCOL } from "../src/wire/live";
-import { answer } from "./api";
+import { respond } from "./api";
 import { type DevDevice, SCENARIOS } from "./scenario";
 import { conflation, Viewer } from "./viewer";
 
@@ -46,8 +46,8 @@ function serve(request: IncomingMessage, response: ServerResponse, next: Connect
     return;
   }
   const scenario = scenarioOf(request);
-  let [status, body] = answer(url.pathname, url.searchParams, fleetOf(scenario), scenario);
-  if (Date.now() < downUntil) [status, body] = [503, { detail: "down for development" }];
+  let [status, body] = respond(url.pathname, url.searchParams, fleetOf(scenario), scenario);
+  if (Date.now() < downUntil) [status, body] = [503, { detail: "unavailable for development" }];
   else if (scenario === "signed-out") [status, body] = [401, { title: "Not authenticated", detail: "sign in" }];
   response.writeHead(status, {
     "content-type": status < 400 ? "application/json" : "application/problem+json",

@@ -104,7 +104,7 @@ function computer(seed: number): DevMetric[] {
   ];
 }
 
-function make(device: string, kind: string, seed: number, options: Partial<DevDevice> = {}): DevDevice {
+function createDevice(device: string, kind: string, seed: number, options: Partial<DevDevice> = {}): DevDevice {
   return {
     device,
     tags: { type: kind, site: ["Hall 1", "Hall 2", "Yard"][seed % 3], line: `L${1 + (seed % 4)}` },
@@ -124,19 +124,19 @@ function fleet(): DevDevice[] {
   const kinds = ["pump", "weather", "machine"];
   const devices = Array.from({ length: 20 }, (_, i) => {
     const kind = kinds[i % 3];
-    return make(`${kind}-${String(1 + Math.floor(i / 3)).padStart(2, "0")}`, kind, i + 1);
+    return createDevice(`${kind}-${String(1 + Math.floor(i / 3)).padStart(2, "0")}`, kind, i + 1);
   });
-  devices[4] = make("weather-02", "weather", 5, { connected: false, alive: (second) => second < -340 });
-  devices[7] = make("weather-03", "weather", 8, { alive: (second) => second < -90 });
-  devices[9] = make("pump-04", "pump", 10, { backlog: 1204 });
+  devices[4] = createDevice("weather-02", "weather", 5, { connected: false, alive: (second) => second < -340 });
+  devices[7] = createDevice("weather-03", "weather", 8, { alive: (second) => second < -90 });
+  devices[9] = createDevice("pump-04", "pump", 10, { backlog: 1204 });
   // One device with a past outage, and one with a wrong clock.
-  devices[0] = make("pump-01", "pump", 1, { alive: (second) => second < -150 || second > -80 });
-  devices[2] = make("machine-01", "machine", 3, { clock_offset_ns: 3.4e9 });
-  return [make("this-computer", "computer", 77), ...devices];
+  devices[0] = createDevice("pump-01", "pump", 1, { alive: (second) => second < -150 || second > -80 });
+  devices[2] = createDevice("machine-01", "machine", 3, { clock_offset_ns: 3.4e9 });
+  return [createDevice("this-computer", "computer", 77), ...devices];
 }
 
 function extremes(): DevDevice[] {
-  const wide = make(LONG, "pump", 3, {
+  const wide = createDevice(LONG, "pump", 3, {
     tags: { type: "a-type-with-a-very-long-name-indeed", note: "y".repeat(120) },
   });
   wide.metrics = [
@@ -165,12 +165,12 @@ function extremes(): DevDevice[] {
       at: (time) => `A long message, number ${Math.floor(time / 60)}`,
     },
   ];
-  return [wide, make("a", "weather", 2)];
+  return [wide, createDevice("a", "weather", 2)];
 }
 
 /** 20 units of 50 metrics at one reading per second: the load that the page must handle. */
 function stress(): DevDevice[] {
-  const device = make("stress", "pump", 1);
+  const device = createDevice("stress", "pump", 1);
   device.metrics = Array.from({ length: 1000 }, (_, index) => ({
     metric: `group${String(Math.floor(index / 50)).padStart(2, "0")}.m${index % 50}`,
     type: "float" as MetricType,
@@ -187,7 +187,7 @@ export const SCENARIOS: Record<string, () => DevDevice[]> = {
   one: () => fleet().slice(1, 2),
   many: () =>
     Array.from({ length: 10_000 }, (_, i) =>
-      make(`sensor-${String(i).padStart(5, "0")}`, ["pump", "weather", "machine"][i % 3], i, {
+      createDevice(`sensor-${String(i).padStart(5, "0")}`, ["pump", "weather", "machine"][i % 3], i, {
         connected: i % 97 !== 13,
         alive: i % 97 === 13 ? (second) => second < -4000 : () => true,
       }),

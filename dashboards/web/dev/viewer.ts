@@ -3,7 +3,7 @@
 import type { WebSocket } from "ws";
 import { encodeUpdate, Kind } from "../src/wire/frames";
 import { decodeViewerMessage, encodeMessage, type LiveMessage, type Subscribe } from "../src/wire/live";
-import { JOURNAL, readings, secondNow, stateOf } from "./made_up";
+import { JOURNAL, readings, secondNow, stateOf } from "./generated";
 import type { DevDevice, DevMetric } from "./scenario";
 
 /** Number of conflated readings in the next live update; set by a request, used once. */
@@ -24,7 +24,7 @@ export class Viewer {
   private readonly fleet: DevDevice[];
   private readonly subscriptions = new Map<
     number,
-    { asked: Subscribe; sent: number; pairs: [DevDevice, DevMetric][] }
+    { request: Subscribe; sent: number; pairs: [DevDevice, DevMetric][] }
   >();
   private readonly timer: NodeJS.Timeout;
 
@@ -57,18 +57,18 @@ export class Viewer {
     else if (message.type === "subscribe") this.subscribe(message);
   }
 
-  private subscribe(asked: Subscribe): void {
+  private subscribe(request: Subscribe): void {
     const pairs = this.fleet
-      .filter(({ device }) => matches(asked.devices, device))
+      .filter(({ device }) => matches(request.devices, device))
       .flatMap((device) =>
         device.metrics
-          .filter(({ metric }) => matches(asked.metrics, metric))
+          .filter(({ metric }) => matches(request.metrics, metric))
           .map((metric): [DevDevice, DevMetric] => [device, metric]),
       );
     const now = secondNow();
     this.send({
       type: "schema",
-      schema: asked.id,
+      schema: request.id,
       first: 0,
       series: pairs.map(([{ device }, { metric, type, unit, description }]) => ({
         device,
@@ -78,19 +78,19 @@ export class Viewer {
         description,
       })),
     });
-    const resumed = asked.cursor?.journal === JOURNAL ? asked.cursor.offset - 1_000_000 : null;
+    const resumed = request.cursor?.journal === JOURNAL ? request.cursor.offset - 1_000_000 : null;
     this.send({
       type: "subscribed",
-      id: asked.id,
-      schema: asked.id,
+      id: request.id,
+      schema: request.id,
       start: resumed === null ? "history" : "cursor",
     });
-    const entry = { asked, sent: now, pairs };
-    const from = resumed === null ? now - Math.floor((asked.history?.span_ms ?? 0) / 1000) : resumed + 1;
-    if (resumed !== null || asked.history != null)
-      this.update(entry, resumed === null ? Kind.HISTORY : Kind.MISSED, from, now, asked.history?.points);
-    this.send({ type: "caught_up", id: asked.id, offset: now + 1_000_000 });
-    this.subscriptions.set(asked.id, entry);
+    const entry = { request, sent: now, pairs };
+    const from = resumed === null ? now - Math.floor((request.history?.span_ms ?? 0) / 1000) : resumed + 1;
+    if (resumed !== null || request.history != null)
+      this.update(entry, resumed === null ? Kind.HISTORY : Kind.MISSED, from, now, request.history?.points);
+    this.send({ type: "caught_up", id: request.id, offset: now + 1_000_000 });
+    this.subscriptions.set(request.id, entry);
   }
 
   private tick(): void {
@@ -103,7 +103,7 @@ export class Viewer {
   }
 
   private update(
-    { asked, pairs }: { asked: Subscribe; pairs: [DevDevice, DevMetric][] },
+    { request, pairs }: { request: Subscribe; pairs: [DevDevice, DevMetric][] },
     kind: Kind,
     from: number,
     to: number,
@@ -127,7 +127,7 @@ export class Viewer {
     const conflated = kind === Kind.LIVE ? conflation.readings : 0;
     if (kind === Kind.LIVE) conflation.readings = 0;
     this.socket.send(
-      encodeUpdate({ kind, schema: asked.id, subscription: asked.id, conflated, offset, numbers, texts }),
+      encodeUpdate({ kind, schema: request.id, subscription: request.id, conflated, offset, numbers, texts }),
     );
   }
 }

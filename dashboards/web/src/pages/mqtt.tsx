@@ -181,7 +181,7 @@ publish = [{ topic = "hub/{device}/{metric}" }]`;
 function EmptyMqtt() {
   return (
     <section class="guide" data-testid="empty-mqtt">
-      <h1>Connect a broker</h1>
+      <h1>Join a broker</h1>
       <p>The hub stores readings that devices publish over MQTT, and publishes its own readings to the broker.</p>
       <ol>
         <Step number={1} title="Check the topics">
