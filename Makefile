@@ -59,7 +59,7 @@ test: setup $(PAGE) ## run every test: Python, TypeScript and the browser
 	$(PY) -m tests.skips build/typescript-tests.json || status=1; \
 	exit $$status
 
-check: setup $(WEB)/node_modules/.ready ## check style, types, borders between rooms, and prose
+check: setup $(WEB)/node_modules/.ready ## check style, types, borders between packages, and prose
 	@# All checks run, so that one run shows every finding.
 	@status=0; \
 	$(PY) -m ruff check . || status=1; \
