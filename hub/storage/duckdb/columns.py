@@ -47,7 +47,7 @@ def collect_columns(entries: Iterable[Entry]) -> dict[MetricType, SortedColumns]
     Raises ValueError for a BATCH entry that is not decoded.
     """
     lists = {type: _Lists() for type in DTYPES}
-    arrays = {type: _Arrays() for type in DTYPES}
+    arrays: dict[MetricType, list[tuple[int, Array, Array]]] = {type: [] for type in DTYPES}
     # The columns of a batch share its times. They become an array once, and each column selects its part of it.
     pool: list[int] = []
     # One pass over everything: a batch of one reading is eight small objects, and half of the cost is cache misses.
@@ -82,7 +82,7 @@ def collect_columns(entries: Iterable[Entry]) -> dict[MetricType, SortedColumns]
                 lists[type].add(series.id, len(pool), values)
                 pool += aligned_times
             else:
-                arrays[type].add(series.id, np.asarray(aligned_times, np.int64), values)
+                arrays[type].append((series.id, np.asarray(aligned_times, np.int64), values))
     times_ns = _array(pool, np.int64)
     columns = {type: _sorted_columns(type, lists[type].rows(times_ns, type), arrays[type]) for type in DTYPES}
     return {type: rows for type, rows in columns.items() if len(rows.series)}
@@ -138,22 +138,11 @@ class _Lists:
         )
 
 
-class _Arrays:
-    """Columns of one type that arrived as arrays."""
-
-    __slots__ = ("columns",)
-
-    def __init__(self) -> None:
-        self.columns: list[tuple[int, Array, Array]] = []
-
-    def add(self, id: int, times: Array, values: Array) -> None:
-        self.columns.append((id, times, values))
-
-    def rows(self) -> SortedColumns:
-        """Return the columns one after the other, sorted by series."""
-        ids, times, values = zip(*sorted(self.columns, key=itemgetter(0)), strict=True)
-        counts = np.fromiter(map(len, times), np.int64, len(times))
-        return SortedColumns(np.repeat(np.array(ids, np.int32), counts), np.concatenate(times), np.concatenate(values))
+def _array_rows(columns: list[tuple[int, Array, Array]]) -> SortedColumns:
+    """Return columns that arrived as arrays one after the other, sorted by series."""
+    ids, times, values = zip(*sorted(columns, key=itemgetter(0)), strict=True)
+    counts = np.fromiter(map(len, times), np.int64, len(times))
+    return SortedColumns(np.repeat(np.array(ids, np.int32), counts), np.concatenate(times), np.concatenate(values))
 
 
 def _aligned(
@@ -182,9 +171,9 @@ def _array(values: list[Any], dtype: type[np.generic]) -> Array:
     return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, dtype), *parts])
 
 
-def _sorted_columns(type: MetricType, rows: SortedColumns, arrays: _Arrays) -> SortedColumns:
-    if arrays.columns:
-        array_rows = arrays.rows()
+def _sorted_columns(type: MetricType, rows: SortedColumns, arrays: list[tuple[int, Array, Array]]) -> SortedColumns:
+    if arrays:
+        array_rows = _array_rows(arrays)
         rows = (
             SortedColumns(*map(np.concatenate, zip(rows, array_rows, strict=True))) if len(rows.series) else array_rows
         )

@@ -7,7 +7,7 @@ import functools
 import shutil
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -39,7 +39,6 @@ from hub.storage.duckdb.database import (
     wal_bytes,
 )
 from hub.storage.duckdb.history import read_history, scan_history
-from hub.storage.duckdb.summary import Span
 from hub.storage.duckdb.tables import Tables
 from hub.storage.duckdb.upkeep import RetentionPeriods, Upkeep
 from hub.storage.query import clip_range
@@ -163,9 +162,7 @@ class DuckdbStore:
     async def query(self, query: HistoryQuery) -> History:
         """Return the requested readings. Cancellation interrupts the query. Raises StoreUnavailable and StoreError."""
         _, tables = await self._require_open()
-        spans: dict[int, Span] = {}
-        for summary in tables.summaries.values():
-            spans |= summary.spans(query.series)
+        spans = _merge(summary.spans(query.series) for summary in tables.summaries.values())
         return await self._read(lambda reader: read_history(reader, query, spans))
 
     async def scan(self, series: Sequence[Series], start_ns: int, end_ns: int) -> AsyncGenerator[SeriesHistory, None]:
@@ -198,18 +195,12 @@ class DuckdbStore:
     async def latest(self, series: Sequence[Series]) -> dict[int, NewestReading]:
         """Return the newest reading of each series that has one, by id, from memory. Raises StoreUnavailable."""
         _, tables = await self._require_open()
-        found: dict[int, NewestReading] = {}
-        for summary in tables.summaries.values():
-            found |= summary.latest(series)
-        return found
+        return _merge(summary.latest(series) for summary in tables.summaries.values())
 
     async def counts(self) -> dict[int, ReadingCounts]:
         """Return the counts of each series by id, from memory. Raises StoreUnavailable."""
         _, tables = await self._require_open()
-        counts: dict[int, ReadingCounts] = {}
-        for summary in tables.summaries.values():
-            counts |= summary.counts()
-        return counts
+        return _merge(summary.counts() for summary in tables.summaries.values())
 
     async def import_counts(self, counts: Sequence[tuple[Series, ReadingCounts]]) -> None:
         """Take over the expired and refused counts of another store. Raises StoreUnavailable."""
@@ -369,6 +360,11 @@ class DuckdbStore:
                 # Only the next opening takes longer.
                 log.warning("store summaries not saved, the next start takes longer", error=str(error))
             database.close()
+
+
+def _merge(by_type: Iterable[dict[int, T]]) -> dict[int, T]:
+    """Merge what the summary of each type knows of its series, by id."""
+    return {id: known for of_type in by_type for id, known in of_type.items()}
 
 
 def _log_upkeep_failure(upkeep: asyncio.Task[None]) -> None:

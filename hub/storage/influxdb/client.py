@@ -14,6 +14,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from http.client import responses
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -131,7 +132,7 @@ def error_text(status: int, body: bytes) -> str:
     elif text.startswith("<"):
         # An HTML page of a proxy.
         text = ""
-    return " ".join(text.split())[:MAX_MESSAGE] or f"{status} {_phrase(status)}"
+    return " ".join(text.split())[:MAX_MESSAGE] or f"{status} {responses.get(status, '')}"
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -159,13 +160,6 @@ def _advice(target: BucketAddress, status: int) -> str:
             )
         case _:
             return f"InfluxDB at {target.url} does not accept writes (status {status}): check store.url"
-
-
-def _phrase(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return ""
 
 
 class InfluxdbCredentials(NamedTuple):

@@ -278,7 +278,8 @@ class InfluxdbStore:
                 return await find_refused(plan.suspects, send, self._refusal_messages)
 
         results = await _gather([*(send_request(request) for request in plan.requests), send_suspects()])
-        self._discard_messages()
+        while len(self._refusal_messages) > MAX_SUSPECTS:
+            del self._refusal_messages[next(iter(self._refusal_messages))]
         refused_cells = [cells for refused, _ in results for cells in refused]
         doubtful = next((cells for cells in refused_cells if not cells.certain), None)
         if doubtful is not None and not any(has_accepted for _, has_accepted in results):
@@ -298,10 +299,6 @@ class InfluxdbStore:
             f"InfluxDB at {self._client.target.url} refuses everything, so no reading counts as bad data: check "
             f"store.url, store.org and store.bucket, and proxies in between. InfluxDB says: {message}"
         )
-
-    def _discard_messages(self) -> None:
-        while len(self._refusal_messages) > MAX_SUSPECTS:
-            del self._refusal_messages[next(iter(self._refusal_messages))]
 
     async def _load(self) -> tuple[InfluxdbState, SeriesNames]:
         if self._opened is None:
