@@ -1,4 +1,4 @@
-"""A real Chromium on a real hub's page."""
+"""A real Chromium that shows the page of a real hub."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SCREEN = {"width": 1440, "height": 900}
 
 @contextlib.asynccontextmanager
 async def open_browser(chromium: Path) -> AsyncIterator[Browser]:
-    """A Chromium with a fresh profile."""
+    """Run a Chromium with a fresh profile."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=str(chromium), args=ARGUMENTS)
         try:
@@ -37,7 +37,7 @@ async def open_browser(chromium: Path) -> AsyncIterator[Browser]:
 
 
 async def open_page(browser: Browser, hub: Hub, path: str = "/", **context: Any) -> Page:
-    """A page that is signed in by a one-time URL, in a context of its own."""
+    """Open a page in a context of its own, signed in by a one-time URL."""
     created = await browser.new_context(**{"viewport": SCREEN, **context})
     page = await created.new_page()
     await page.goto(await one_time_url(hub))
@@ -47,13 +47,13 @@ async def open_page(browser: Browser, hub: Hub, path: str = "/", **context: Any)
 
 
 async def one_time_url(hub: Hub) -> str:
-    """A fresh one, as `hub token url` prints it."""
+    """Return a new one-time URL, as `hub token url` prints it."""
     printed = await hub.run("token", "url", "--data", str(hub.data))
     return f"{hub.url}/open/{printed.rpartition('/open/')[2].split()[0]}"
 
 
 async def held(page: Page, device: str, metric: str) -> list[tuple[float, Any]]:
-    """What the chart of a metric holds: (time in ms, value)."""
+    """Return the points of a metric's chart: (time in ms, value)."""
     series = await page.evaluate("([d, m]) => window.__hub?.series(d, m) ?? null", [device, metric])
     return [] if series is None else list(zip(series["times_ms"], series["values"], strict=True))
 

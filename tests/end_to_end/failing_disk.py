@@ -1,4 +1,4 @@
-"""`hub` on a disk that reports I/O errors on fsync as long as a file exists.
+"""Command `hub` on a disk that reports I/O errors on fsync as long as a file exists.
 
 python -m tests.end_to_end.failing_disk FILE run --data DIR
 """
@@ -14,7 +14,7 @@ SYSTEM_VFS = apsw.vfs_names()[0]
 
 
 class FailingFile(apsw.VFSFile):
-    """A file of the system's own VFS whose sync fails while `switch` exists. Only the journal's files fail."""
+    """A file of the system's own VFS whose sync fails while `switch` exists. Only the files of the journal fail."""
 
     def __init__(self, name: str | apsw.URIFilename | None, flags: list[int], switch: Path) -> None:
         super().__init__(SYSTEM_VFS, name, flags)
@@ -28,7 +28,7 @@ class FailingFile(apsw.VFSFile):
         super().xSync(flags)
 
     def xLock(self, level: int) -> None:  # noqa: N802 - SQLite's name
-        # A read-only connection tries for a write lock when it closes, and minds nothing but a "busy".
+        # A read-only connection tries to get a write lock when it closes, and handles no error but "busy".
         try:
             super().xLock(level)
         except apsw.IOError as error:
@@ -36,7 +36,7 @@ class FailingFile(apsw.VFSFile):
 
 
 class FailingDisk(apsw.VFS):
-    """The default VFS as long as the object lives."""
+    """Default VFS as long as the object lives."""
 
     def __init__(self, switch: Path) -> None:
         super().__init__("failing_disk", SYSTEM_VFS, makedefault=True)

@@ -1,4 +1,4 @@
-"""Asks a hub for its books all the time, whatever happens to it, and holds each answer to the sum."""
+"""Continuous check of a hub's accounting: every answer must balance, whatever happens to the hub."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import httpx
 from tests.end_to_end.hub import Hub
 
 PAUSE_S = 0.02
-"""Between two questions, so that the hub has something else to do as well."""
+"""Pause between two requests, so that the hub can do other work."""
 
 
 class FlowWatch:
-    """`answers` counts what was answered, `whole` those in which nothing was unknown; `wrong` has what did not
-    balance."""
+    """Checks of the accounting. `answers` counts the answers, `whole` those without unknown numbers; `wrong` has the
+    parts that do not balance."""
 
     def __init__(self, hub: Hub, pause_s: float) -> None:
         self.answers = 0
@@ -28,14 +28,14 @@ class FlowWatch:
         self._pause_s = pause_s
 
     async def run(self) -> None:
-        """One question after the other, until cancelled; a hub that does not answer is asked again."""
+        """Request the accounting until cancelled; retry when the hub does not answer."""
         headers = {"Authorization": f"Bearer {await self._hub.admin()}"}
         async with httpx.AsyncClient(headers=headers, timeout=30) as client:
             while True:
                 try:
                     answer = await client.get(f"{self._hub.url}/api/v1/flow")
                 except httpx.TransportError:
-                    pass  # it was killed
+                    pass  # the hub was killed
                 else:
                     assert answer.status_code == 200, answer.text
                     self._judge(answer.json())
@@ -55,7 +55,7 @@ class FlowWatch:
 
 @contextlib.asynccontextmanager
 async def watching_flow(hub: Hub, pause_s: float = PAUSE_S) -> AsyncIterator[FlowWatch]:
-    """A watch over the books for as long as this lasts; AssertionError in the end where anything was wrong."""
+    """Check the accounting inside the block; raise AssertionError at the end when anything did not balance."""
     watch = FlowWatch(hub, pause_s)
     task = asyncio.create_task(watch.run())
     try:

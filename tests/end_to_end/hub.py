@@ -1,4 +1,4 @@
-"""A real hub in a process of its own, for tests that kill it, restart it and ask it."""
+"""A real hub in a process of its own, for tests that kill it, restart it and send requests to it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import httpx
 COMMAND = (sys.executable, "-W", "error", "-m", "hub")
 LISTENING = "listening on "
 NO_TLS = False
-"""Of a client that speaks to a hub on loopback: it need not read the system's authorities, 45 ms each time."""
+"""TLS setting of a client on loopback: it skips reading the system's certificates, which takes 45 ms each time."""
 
 START_S = 30.0
 SETTLED_S = 40.0
@@ -23,7 +23,7 @@ STOP_S = 40.0
 
 
 class Hub:
-    """A hub with its data directory. Started again, it listens on the same port."""
+    """A hub with its data directory. After a restart it listens on the same port."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class Hub:
     ) -> None:
         self.data = data
         self.url = ""
-        self.said: list[str] = []
+        self.output: list[str] = []
         self._options = options
         self._launcher = launcher
         self._command = command
@@ -52,7 +52,7 @@ class Hub:
 
     @property
     def is_running(self) -> bool:
-        """Whether the process runs."""
+        """Return whether the process runs."""
         return self._process is not None and self._process.returncode is None
 
     @property
@@ -60,7 +60,7 @@ class Hub:
         return self.url.replace("http", "ws", 1)
 
     async def start(self, listen: str | None = None) -> None:
-        """Returns when it listens; AssertionError with what it said when it ends instead."""
+        """Return when the hub listens; raise AssertionError with its log when it ends instead."""
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *self._launcher,
@@ -77,7 +77,7 @@ class Hub:
         self._port = int(self.url.rpartition(":")[2])
 
     async def line(self, beginning: str) -> str:
-        """The next line on stdout that begins so."""
+        """Return the next line on stdout with this beginning."""
         assert self._process is not None
         assert self._process.stdout is not None
         async with asyncio.timeout(START_S):
@@ -86,19 +86,19 @@ class Hub:
                 if not line and self._process.stdout.at_eof():
                     await self._process.wait()
                     raise AssertionError(f"the hub ended: {self.log()[-3000:]}")
-                self.said.append(line)
+                self.output.append(line)
                 if line.startswith(beginning):
                     return line
 
     async def kill(self) -> None:
-        """kill -9; nothing when it has ended already."""
+        """Send SIGKILL; do nothing when the hub has already ended."""
         assert self._process is not None
         if self._process.returncode is None:
             self._process.send_signal(signal.SIGKILL)
         await self._process.wait()
 
     async def stop(self) -> int:
-        """SIGTERM; returns the exit code."""
+        """Send SIGTERM; return the exit code."""
         assert self._process is not None
         if self._process.returncode is None:
             self._process.terminate()
@@ -110,28 +110,28 @@ class Hub:
             raise
 
     def log(self) -> str:
-        """All it has said on stderr."""
+        """Return everything that the hub wrote to stderr."""
         return self._log.read_text(errors="replace")
 
     async def token(self, role: str, *options: str) -> str:
-        """A new token, made by the command line."""
+        """Create a token with the command line and return it."""
         return await self.run("token", "create", "--data", str(self.data), "--role", role, *options)
 
     async def run(self, *arguments: str) -> str:
-        """Another `hub` command, which must succeed; what it printed."""
+        """Run another `hub` command, which must succeed; return its stdout."""
         process = await asyncio.create_subprocess_exec(*self._command, *arguments, stdout=asyncio.subprocess.PIPE)
         out, _ = await process.communicate()
         assert process.returncode == 0
         return out.decode().strip()
 
     async def admin(self) -> str:
-        """An admin token, made on first use."""
+        """Return an admin token, created on first use."""
         if self._admin is None:
             self._admin = await self.token("admin")
         return self._admin
 
     async def get(self, path: str, **query: Any) -> Any:
-        """The JSON answer of the API to an admin."""
+        """Return the JSON answer that an admin receives."""
         headers = {"Authorization": f"Bearer {await self.admin()}"}
         async with httpx.AsyncClient(base_url=self.url, headers=headers, timeout=30, verify=NO_TLS) as client:
             answer = await client.get(path, params=query)
@@ -139,7 +139,7 @@ class Hub:
             return answer.json()
 
     async def settled(self) -> dict[str, Any]:
-        """The books once the store has all that the journal has."""
+        """Return the accounting as soon as every consumer has all entries of the journal."""
         try:
             async with asyncio.timeout(SETTLED_S):
                 while True:
@@ -151,24 +151,24 @@ class Hub:
             raise AssertionError(f"the store does not catch up: {await self.problems()} {flow}") from None
 
     async def problems(self) -> dict[str, str]:
-        """What /ready has against it; empty when it is ready."""
+        """Return the problems that /ready reports; empty when the hub is ready."""
         async with httpx.AsyncClient(base_url=self.url, timeout=30, verify=NO_TLS) as client:
             answer = await client.get("/ready")
-        told: dict[str, str] = answer.json()["problems"]
-        assert answer.status_code == (503 if told else 200)
-        return told
+        problems: dict[str, str] = answer.json()["problems"]
+        assert answer.status_code == (503 if problems else 200)
+        return problems
 
     async def in_trouble(self) -> dict[str, str]:
-        """What /ready has against it, as soon as there is anything."""
+        """Return the problems that /ready reports, as soon as there are any."""
         async with asyncio.timeout(START_S):
             while True:
-                told = await self.problems()
-                if told:
-                    return told
+                problems = await self.problems()
+                if problems:
+                    return problems
                 await asyncio.sleep(0.05)
 
     def memory_bytes(self) -> int:
-        """Its resident memory."""
+        """Return the resident memory."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS"))
 
@@ -177,7 +177,7 @@ class Hub:
 async def running_hub(
     data: Path, *, options: Sequence[str] = (), launcher: Sequence[str] = COMMAND, log: Path | None = None
 ) -> AsyncIterator[Hub]:
-    """A hub that is stopped in order at the end, which must succeed."""
+    """Run a hub and stop it in order at the end, which must succeed."""
     hub = Hub(data, options=options, launcher=launcher, log=log)
     await hub.start()
     try:

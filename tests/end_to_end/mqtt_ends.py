@@ -1,7 +1,7 @@
-"""Both ends of MQTT for tests that take the middle away: a publisher that repeats until it is acknowledged, a
-subscriber whose session the broker keeps, and a line to the broker that can be cut.
+"""Both ends of MQTT for tests that interrupt what is between them: a publisher that repeats until it is acknowledged, a
+subscriber with a persistent session, and a connection to the broker that can be cut.
 
-They write and read the bytes themselves, so that what is repeated, and what comes twice, is theirs to say.
+They write and read the bytes themselves, so that the tests control what is repeated and see what arrives twice.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Self
 
 from bench import mqtt_frames as mqtt
 
-AGAIN_S = 0.05
-"""Until a connection that was refused is tried again: a broker that is away tells nobody when it is back."""
+RETRY_S = 0.05
+"""Delay before a rejected connection is tried again: nothing reports when a stopped broker is back."""
 
 READ_BYTES = 64 * 1024
 
 
 class End:
-    """One connection to a broker on 127.0.0.1, made again whenever it ends; a context manager."""
+    """One connection to a broker on 127.0.0.1, opened again whenever it ends; a context manager."""
 
     def __init__(self, port: int, client_id: str, *, level: int = 4) -> None:
         self._port = port
@@ -41,7 +41,7 @@ class End:
         await asyncio.wait([self._task])
 
     async def until(self, holds: Callable[[], bool]) -> None:
-        """Returns when this holds, looked at whenever something came. Raises what ended the connection's task."""
+        """Return when the condition holds after something arrived. Raise the error that ended the connection's task."""
         assert self._task is not None
         waiting = asyncio.create_task(self._wait(holds))
         try:
@@ -62,7 +62,7 @@ class End:
             try:
                 reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
             except OSError:
-                await asyncio.sleep(AGAIN_S)
+                await asyncio.sleep(RETRY_S)
                 continue
             try:
                 await self._speak(reader, writer)
@@ -85,21 +85,21 @@ class End:
                     self._writer = writer
                     self._connected(writer)
                 else:
-                    self._take(buffer, packet, writer)
+                    self._handle_packet(buffer, packet, writer)
             buffer = buffer[position:]
             async with self._changed:
                 self._changed.notify_all()
             await writer.drain()
 
     def _connected(self, writer: asyncio.StreamWriter) -> None:
-        """The broker has accepted the connection."""
+        """Handle a connection that the broker has accepted."""
 
-    def _take(self, buffer: bytes, packet: mqtt.Packet, writer: asyncio.StreamWriter) -> None:
-        """A packet came."""
+    def _handle_packet(self, buffer: bytes, packet: mqtt.Packet, writer: asyncio.StreamWriter) -> None:
+        """Handle a packet."""
 
 
 class Publisher(End):
-    """Publishes at QoS 1 and repeats, in order, what is not acknowledged when it is connected again."""
+    """Publisher at QoS 1 that repeats unacknowledged messages in order after it connects again."""
 
     def __init__(self, port: int, client_id: str) -> None:
         super().__init__(port, client_id)
@@ -108,7 +108,7 @@ class Publisher(End):
         self.repeated = 0
 
     def publish(self, topic: str, payload: bytes) -> None:
-        """Hands a message over; `drain` tells when all are acknowledged."""
+        """Submit a message; `drain` returns when all are acknowledged."""
         assert len(self._open) < mqtt.MAX_PACKET_ID
         self._id = self._id % mqtt.MAX_PACKET_ID + 1
         self._open[self._id] = topic, payload
@@ -116,7 +116,7 @@ class Publisher(End):
             self._writer.write(mqtt.publish(topic, payload, qos=1, packet_id=self._id))
 
     async def drain(self) -> None:
-        """Returns when everything is acknowledged."""
+        """Return when every message is acknowledged."""
         await self.until(lambda: not self._open)
 
     def _connected(self, writer: asyncio.StreamWriter) -> None:
@@ -124,14 +124,15 @@ class Publisher(End):
         for packet_id, (topic, payload) in self._open.items():
             writer.write(mqtt.publish(topic, payload, qos=1, packet_id=packet_id, dup=True))
 
-    def _take(self, buffer: bytes, packet: mqtt.Packet, writer: asyncio.StreamWriter) -> None:
+    def _handle_packet(self, buffer: bytes, packet: mqtt.Packet, writer: asyncio.StreamWriter) -> None:
         if packet.type == mqtt.PUBACK:
-            # One of a connection before may come again after the broker's restart.
+            # An acknowledgement of an earlier connection may arrive again after the broker's restart.
             self._open.pop(mqtt.packet_id_of(buffer, packet), None)
 
 
 class Subscriber(End):
-    """Hands each message of `filter` to `on_message` and acknowledges it; the broker keeps what comes meanwhile."""
+    """Subscriber that passes each message of `filter` to `on_message` and acknowledges it; the broker keeps messages
+    while it is away."""
 
     def __init__(self, port: int, client_id: str, filter: str, on_message: Callable[[mqtt.Published], None]) -> None:
         super().__init__(port, client_id, level=5)
@@ -147,7 +148,7 @@ class Subscriber(End):
     def _connected(self, writer: asyncio.StreamWriter) -> None:
         writer.write(mqtt.subscribe(1, self._filter, 1, level=5))
 
-    def _take(self, buffer: bytes, packet: mqtt.Packet, writer: asyncio.StreamWriter) -> None:
+    def _handle_packet(self, buffer: bytes, packet: mqtt.Packet, writer: asyncio.StreamWriter) -> None:
         if packet.type == mqtt.SUBACK:
             self._subscribed = True
         elif packet.type == mqtt.PUBLISH:
@@ -157,37 +158,37 @@ class Subscriber(End):
                 writer.write(mqtt.puback(message.id))
 
 
-class Line:
-    """A line to a broker, on `port`. Cut, both sides see their connection reset."""
+class Forwarder:
+    """Forwards connections from `port` to a broker. When it cuts them, both sides see a reset."""
 
     def __init__(self, broker_port: int) -> None:
         self._broker_port = broker_port
-        self._carrying: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self._forwarding: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._came = asyncio.Event()
         self.port = 0
 
     async def cut(self) -> None:
-        """Waits until there is a connection on which the broker has said something, and cuts it."""
+        """Wait for a connection on which the broker has sent something, and cut it."""
         await self._came.wait()
         self._came.clear()
-        for task in [*self._carrying]:
+        for task in [*self._forwarding]:
             task.cancel()
 
-    async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection, until either side or the line ends it."""
+    async def forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Forward one connection until either side or the test ends it."""
         try:
             up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._broker_port)
         except OSError:
             writer.transport.abort()
             return
         task = asyncio.create_task(self._both(reader, writer, up_reader, up_writer))
-        self._carrying[task] = writer
+        self._forwarding[task] = writer
         try:
             await asyncio.wait([task])
         finally:
             task.cancel()
             await asyncio.wait([task])
-            del self._carrying[task]
+            del self._forwarding[task]
             for end in (writer, up_writer):
                 end.transport.abort()
 
@@ -218,14 +219,14 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, came
 
 
 @contextlib.asynccontextmanager
-async def line_to(broker_port: int) -> AsyncIterator[Line]:
-    """A line to the broker on this port of 127.0.0.1."""
-    line = Line(broker_port)
-    server = await asyncio.start_server(line.carry, "127.0.0.1", 0)
-    line.port = server.sockets[0].getsockname()[1]
+async def forwarder_to(broker_port: int) -> AsyncIterator[Forwarder]:
+    """Forward connections to the broker on this port of 127.0.0.1."""
+    forwarder = Forwarder(broker_port)
+    server = await asyncio.start_server(forwarder.forward, "127.0.0.1", 0)
+    forwarder.port = server.sockets[0].getsockname()[1]
     async with server:
         try:
-            yield line
+            yield forwarder
         finally:
-            for task in [*line._carrying]:
+            for task in [*forwarder._forwarding]:
                 task.cancel()

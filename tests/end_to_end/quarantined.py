@@ -1,4 +1,4 @@
-"""Batches that a hub refuses, sent as a device's own program would send them."""
+"""Batches that a hub rejects, sent as a device's own program would send them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def send_batches(
     format: str = "json",
     metrics: Sequence[dict[str, str]] = (LEVEL,),
 ) -> None:
-    """Batches ({"time": …, "values": …}) of a spool that is new; returns when they are acknowledged."""
+    """Send batches ({"time": …, "values": …}) of a new spool; return when they are acknowledged."""
     token = await hub.token("device", "--device", device)
     encode = ENCODE[format]
     hello = {

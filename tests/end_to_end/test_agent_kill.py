@@ -1,4 +1,4 @@
-"""kill -9 of an agent under load: everything that its spool had accepted is stored by the hub, once."""
+"""SIGKILL of an agent under load: the hub stores everything that its spool had accepted, once."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ KILLS = 20
 
 @pytest.mark.deadline(300)
 async def test_everything_an_agent_accepted_is_stored_once_however_often_it_is_killed(tmp_path: Path) -> None:
-    """20 times kill -9 at random moments: what send() returned for is in the store, nothing is there twice, no number
-    is missing, and the hub's books say the same."""
+    """The agent is killed 20 times at random moments. Everything for which send() returned is in the store once, no
+    number is missing, and the hub's accounting agrees."""
     seed = secrets.randbits(32)
     chance = random.Random(seed)
     spool = tmp_path / "killed.spool"

@@ -1,4 +1,4 @@
-"""The HTTP API of a real hub: its answers, its errors, and that they are what its description says."""
+"""The HTTP API of a real hub: its answers and errors match its OpenAPI description."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ METRICS = [
 
 @pytest.fixture(scope="module")
 async def hub(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hub]:
-    """A hub with two devices; `pump` has 100 rows."""
+    """Run a hub with two devices; `pump` has 100 rows."""
     async with running_hub(tmp_path_factory.mktemp("api") / "data") as hub:
         token = await hub.token("gateway", "--devices", "*")
         async with (
@@ -80,7 +80,7 @@ async def test_every_answer_is_the_struct_of_its_operation(hub: Hub) -> None:
 
 
 async def test_the_description_is_openapi_3_1_and_names_every_path(hub: Hub) -> None:
-    """Scripts can be generated from /api/v1/openapi.json."""
+    """Client code can be generated from /api/v1/openapi.json."""
     description = (await ask(hub, "/api/v1/openapi.json", "")).json()
     assert description["openapi"].startswith("3.1")
     for path in (
@@ -90,7 +90,7 @@ async def test_the_description_is_openapi_3_1_and_names_every_path(hub: Hub) -> 
 
 
 async def test_a_device_tells_its_state_tags_metrics_and_latest_values(hub: Hub) -> None:
-    """What was declared and sent last is there, exactly, integers beyond 2^53 too."""
+    """A device's answer has exactly what was declared and sent last, also integers beyond 2^53."""
     device = await hub.get("/api/v1/devices/pump")
     assert (device["connected"], device["tags"], device["acked"]) == (True, {"site": "hall 3"}, 1)
     latest = {metric["metric"]: metric["latest"]["value"] for metric in device["metrics"]}
@@ -100,7 +100,8 @@ async def test_a_device_tells_its_state_tags_metrics_and_latest_values(hub: Hub)
 
 
 async def test_history_is_the_same_in_json_and_csv(hub: Hub) -> None:
-    """Every stored reading, in order, with its exact time and value; `from` is included and `to` is not."""
+    """JSON and CSV have every stored reading in order, with its exact time and value; `from` is included and `to` is
+    not."""
     query = {"device": "pump", "from": str(BEGIN), "to": "2023-11-14T22:14:20Z", "points": 0}
     answer = await hub.get("/api/v1/history", **query)
     by_metric = {series["metric"]: series for series in answer["series"]}
@@ -116,7 +117,7 @@ async def test_history_is_the_same_in_json_and_csv(hub: Hub) -> None:
 
 
 async def test_history_is_reduced_to_the_points_asked_for_and_keeps_extremes(hub: Hub) -> None:
-    """At most that many points, with the lowest and the highest value among them."""
+    """A reduced history has at most the requested points, with the lowest and the highest value among them."""
     answer = await hub.get("/api/v1/history", device="pump", metric="temperature", points=10, **{"from": str(BEGIN)})
     series = answer["series"][0]
     assert series["resolution"] == "reduced"
@@ -157,7 +158,7 @@ async def test_history_is_reduced_to_the_points_asked_for_and_keeps_extremes(hub
 async def test_a_wrong_request_is_a_problem_that_says_what_is_wrong(
     hub: Hub, path: str, query: dict[str, Any], status: int, says: str
 ) -> None:
-    """Errors are application/problem+json with the status and a sentence."""
+    """An error is application/problem+json with the status and a sentence."""
     answer = await ask(hub, path, params=query)
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
     assert says in answer.json()["detail"]
@@ -165,7 +166,8 @@ async def test_a_wrong_request_is_a_problem_that_says_what_is_wrong(
 
 
 async def test_each_role_reaches_what_it_may_and_nothing_else(hub: Hub) -> None:
-    """Nobody: 401. A viewer reads and does not administer; a device reads its own books only."""
+    """A request without a token is answered with 401. A viewer reads and does not administer; a device reads its own
+    accounting only."""
     viewer = await hub.token("viewer")
     device = await hub.token("device", "--device", "fan")
     for token, path, status in [
@@ -187,7 +189,7 @@ async def test_each_role_reaches_what_it_may_and_nothing_else(hub: Hub) -> None:
 
 
 async def test_a_token_is_made_used_and_revoked_over_the_api(hub: Hub) -> None:
-    """Its text is told once; revoked, it opens nothing."""
+    """The text of a token is in one answer only; after its revocation it is rejected."""
     made = (await ask(hub, "/api/v1/tokens", method="POST", json={"role": "viewer", "label": "wall"})).json()
     assert (await ask(hub, "/api/v1/hub", made["token"])).json()["role"] == "viewer"
     listed = next(token for token in (await hub.get("/api/v1/tokens"))["tokens"] if token["id"] == made["id"])
@@ -199,7 +201,7 @@ async def test_a_token_is_made_used_and_revoked_over_the_api(hub: Hub) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "says"),
+    ("requested", "says"),
     [
         ({"role": "viewer", "colour": "red"}, "body.colour"),
         ({"role": "gateway", "device": "pump", "devices": "p*"}, "device: a token of role gateway takes none"),
@@ -210,17 +212,18 @@ async def test_a_token_is_made_used_and_revoked_over_the_api(hub: Hub) -> None:
         ({"role": "viewer", "expires_in_s": 10**12}, "body.expires_in_s"),
     ],
 )
-async def test_a_token_that_cannot_be_is_not_made(hub: Hub, asked: dict[str, Any], says: str) -> None:
-    """What would be ignored is refused, so that nobody takes a token for one that is bound or expires."""
+async def test_a_token_that_cannot_be_is_not_made(hub: Hub, requested: dict[str, Any], says: str) -> None:
+    """A request with a field that would have no effect is rejected, so that every token is as limited as its creator
+    expects."""
     before = await hub.get("/api/v1/tokens")
-    answer = await ask(hub, "/api/v1/tokens", method="POST", json=asked)
+    answer = await ask(hub, "/api/v1/tokens", method="POST", json=requested)
     assert answer.status_code == 422
     assert says in answer.json()["detail"]
     assert len((await hub.get("/api/v1/tokens"))["tokens"]) == len(before["tokens"])
 
 
 async def test_a_token_may_expire(hub: Hub) -> None:
-    """It lives for the seconds that were asked for, counted from when it was made."""
+    """A token expires the requested number of seconds after its creation."""
     made = (await ask(hub, "/api/v1/tokens", method="POST", json={"role": "viewer", "expires_in_s": 3600})).json()
     listed = next(token for token in (await hub.get("/api/v1/tokens"))["tokens"] if token["id"] == made["id"])
     assert abs(listed["expires_ns"] - listed["created_ns"] - 3600 * SECOND) < SECOND
@@ -236,16 +239,18 @@ async def test_a_token_may_expire(hub: Hub) -> None:
     ],
 )
 async def test_latest_and_history_select_alike(hub: Hub, query: dict[str, Any], expected: set[str]) -> None:
-    """The same patterns mean the same devices and metrics."""
+    """The same patterns select the same devices and metrics in both operations."""
     latest = (await hub.get("/api/v1/latest", **query))["latest"]
-    assert {one["device"] for one in latest} == expected
+    assert {entry["device"] for entry in latest} == expected
     past = await hub.get("/api/v1/history", **{"device": "*", "from": "0", **query})
-    assert {(one["device"], one["metric"]) for one in past["series"]} == {(o["device"], o["metric"]) for o in latest}
+    assert {(entry["device"], entry["metric"]) for entry in past["series"]} == {
+        (entry["device"], entry["metric"]) for entry in latest
+    }
 
 
 async def test_a_one_time_url_signs_a_browser_in_once(hub: Hub) -> None:
-    """The URL becomes a cookie that reads; a second opening is refused; signing out ends it; other sites' pages cannot
-    use it."""
+    """The URL becomes a cookie that can read; a second use is rejected; signing out ends it; pages of other sites
+    cannot use it."""
     url = await hub.run("token", "url", "--data", str(hub.data))
     path = "/open/" + url.rpartition("/open/")[2].split()[0]
     async with httpx.AsyncClient(base_url=hub.url, timeout=30) as browser:
@@ -264,7 +269,7 @@ async def test_a_one_time_url_signs_a_browser_in_once(hub: Hub) -> None:
 
 
 async def test_what_is_lost_is_told_also_where_it_is_nothing(hub: Hub) -> None:
-    """Each counter of a loss is in the books and in the metrics, at zero from the start, so that it can be watched."""
+    """Every counter of a loss is in the accounting and in the metrics, and starts at zero, so it can be monitored."""
     flow = await hub.get("/api/v1/flow")
     assert (flow["store"]["phase"], flow["store"]["error"], flow["store"]["missed"]) == ("running", None, 0)
     assert (flow["quarantine_dropped"], flow["dropped_events"], flow["bad_messages"]) == (0, 0, 0)
@@ -274,7 +279,8 @@ async def test_what_is_lost_is_told_also_where_it_is_nothing(hub: Hub) -> None:
 
 
 async def test_health_ready_and_metrics_are_open_and_true(hub: Hub) -> None:
-    """Operations need no token; the metrics parse, count what was accepted, and have no device as a label."""
+    """The operations endpoints need no token; the metrics can be parsed, count the accepted readings, and have no
+    device as a label."""
     assert (await ask(hub, "/health", "")).text == "ok\n"
     assert (await ask(hub, "/ready", "")).json() == {"ready": True, "problems": {}, "warnings": {}}
     families = {f.name: f for f in text_string_to_metric_families((await ask(hub, "/metrics", "")).text)}
@@ -284,7 +290,7 @@ async def test_health_ready_and_metrics_are_open_and_true(hub: Hub) -> None:
 
 
 async def test_the_page_comes_compressed_and_may_only_use_its_own(hub: Hub) -> None:
-    """Its script is a third of its size on the way, and no other site's, nor one in the page's text, is run."""
+    """The script is compressed to a third of its size; the page runs no inline script and no script of another site."""
     page = await ask(hub, "/", "")
     assert "unsafe" not in page.headers["content-security-policy"]
     script = re.findall(r'src="(/assets/[^"]+\.js)"', page.text)
@@ -295,13 +301,13 @@ async def test_the_page_comes_compressed_and_may_only_use_its_own(hub: Hub) -> N
 
 
 async def test_another_host_name_is_refused(hub: Hub) -> None:
-    """A page of another site whose name points here (DNS rebinding) reaches nothing."""
+    """A request with a foreign host name, as in DNS rebinding, is rejected."""
     answer = await ask(hub, "/health", "", headers={"Host": "evil.example"})
     assert answer.status_code == 403
 
 
 async def test_listening_off_loopback_needs_tls(tmp_path: Path) -> None:
-    """The hub refuses to start, and says what to do."""
+    """The hub does not start, and its error says what to do."""
     hub = Hub(tmp_path / "data")
     with pytest.raises(AssertionError, match=r"refusing to listen on .* without TLS"):
         await hub.start(listen="0.0.0.0:0")

@@ -1,4 +1,4 @@
-"""The page in a real Chromium: it shows what was sent, over a killed hub too, and it looks as it should."""
+"""The page in a real Chromium: it shows what was sent, also after the hub was killed, and its layout is correct."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ METRICS = [Metric(METRIC, unit="bar"), Metric("state", "string"), Metric("open",
 
 
 async def send_until(agent: Agent, stop: asyncio.Event) -> None:
-    """A reading every 50 ms."""
+    """Send a reading every 50 ms."""
     number = 0
     while not stop.is_set():
         await agent.send({METRIC: float(number), "state": "on" if number % 20 < 10 else "off", "open": number % 7 == 0})
@@ -36,7 +36,7 @@ async def stored(hub: Hub) -> list[tuple[float, Any]]:
 
 
 async def grown(page: Page, beyond: int) -> None:
-    """Returns when the chart holds more points than this."""
+    """Return when the chart holds more points than this."""
     await page.wait_for_function(
         "([d, m, n]) => (window.__hub?.series(d, m)?.values.length ?? 0) > n", arg=[DEVICE, METRIC, beyond]
     )
@@ -46,8 +46,8 @@ async def grown(page: Page, beyond: int) -> None:
 async def test_the_chart_holds_every_point_after_the_hub_was_killed_under_an_open_page(
     tmp_path: Path, chromium: Path
 ) -> None:
-    """A page that stays open while the hub is killed and started again says so, comes back by itself, and then its
-    chart holds exactly the readings that the store has, with none missing from the time in between."""
+    """A page that stays open while the hub is killed and restarted reports the outage and reconnects by itself. Its
+    chart then holds exactly the readings of the store, with none missing from the outage."""
     hub = Hub(tmp_path / "data")
     await hub.start()
     token = await hub.token("device", "--device", DEVICE)
@@ -82,7 +82,7 @@ async def test_the_chart_holds_every_point_after_the_hub_was_killed_under_an_ope
 
 
 async def test_live_values_appear_within_moments_of_opening_the_printed_url(tmp_path: Path, chromium: Path) -> None:
-    """The fleet is alive as soon as the page is there: rows with values that change by themselves."""
+    """The fleet is live as soon as the page is open: its rows have values that change by themselves."""
     async with running_hub(tmp_path / "data") as hub:
         token = await hub.token("device", "--device", DEVICE)
         stop = asyncio.Event()
@@ -105,8 +105,8 @@ async def test_live_values_appear_within_moments_of_opening_the_printed_url(tmp_
 
 
 async def test_a_download_has_every_reading_or_says_why_there_is_none(tmp_path: Path, chromium: Path) -> None:
-    """The CSV of a chart holds each stored reading, more of them than any chart has points; it reaches up to the moment
-    of the click, and where the hub gives no readings the page says so and saves nothing."""
+    """The CSV of a chart holds every stored reading up to the click, more than any chart has points. When the hub
+    returns no readings, the page reports it and saves nothing."""
     async with running_hub(tmp_path / "data") as hub:
         token = await hub.token("device", "--device", DEVICE)
         async with (
@@ -150,7 +150,7 @@ def _note_problems(page: Page, problems: list[str]) -> None:
 
 
 async def test_the_page_says_nothing_wrong_and_fits_a_phone(tmp_path: Path, chromium: Path) -> None:
-    """No error in the console, nothing that scrolls sideways at 360 px, in light and dark."""
+    """The console has no error and nothing scrolls sideways at 360 px, in light and dark."""
     async with running_hub(tmp_path / "data") as hub:
         token = await hub.token("gateway", "--devices", "*")
         long_id = "x" * 64
@@ -176,7 +176,7 @@ async def test_the_page_says_nothing_wrong_and_fits_a_phone(tmp_path: Path, chro
 
 
 async def test_a_hub_without_devices_teaches_the_first_command(tmp_path: Path, chromium: Path) -> None:
-    """The empty fleet shows a command with a fresh token, and that command's token lets a device in."""
+    """The empty fleet shows a command with a new token, and the token of that command admits a device."""
     async with running_hub(tmp_path / "data") as hub, open_browser(chromium) as browser:
         page = await open_page(browser, hub)
         await page.get_by_test_id("empty-fleet").wait_for()

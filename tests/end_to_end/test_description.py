@@ -1,4 +1,4 @@
-"""The OpenAPI description is true: whatever is sent, the answer is one that it names, and never a fault of the hub."""
+"""The OpenAPI description is complete: every answer is one that it names, and no request causes an internal error."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hub.http.problem import MEDIA_TYPE, TYPE_PREFIX, ProblemCode
 from tests.end_to_end.hub import Hub, running_hub
 
 SKIPPED = {"/api/v1/session"}
-"""Signing in with wrong tokens is slowed down, which would take all day."""
+"""Signing in with wrong tokens is slowed down, which would take too long here."""
 
 SENSIBLE = [
     *("pump", "*", "a", "1", "7", "0", "-1h", "now", "UTC"),
@@ -42,7 +42,7 @@ MOST_PARAMETERS = 10
 
 
 class Attempt(NamedTuple):
-    """What to send to an operation: which one, what its parameters are (None leaves one out), and so on."""
+    """A request to an operation: its parameters (None omits one), headers and body."""
 
     operation: int
     values: list[str | list[str] | None]
@@ -66,7 +66,7 @@ attempts = st.builds(
 
 
 class Described:
-    """A hub and its description."""
+    """A hub and its OpenAPI description."""
 
     def __init__(self, hub: Hub, token: str, document: dict[str, Any]) -> None:
         self.client = httpx.AsyncClient(base_url=hub.url, headers={"Authorization": f"Bearer {token}"}, timeout=30)
@@ -80,7 +80,7 @@ class Described:
 
 @pytest.fixture(scope="module")
 async def described(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Described]:
-    """A hub with a device that has readings of two types."""
+    """Run a hub with a device that has readings of two types."""
     async with running_hub(tmp_path_factory.mktemp("description") / "data") as hub:
         token = await hub.token("device", "--device", "pump")
         async with Agent(hub.url, device="pump", token=token, metrics=[Metric("a"), Metric("s", "string")]) as pump:
@@ -99,7 +99,8 @@ def media_type_of(answer: httpx.Response) -> str:
 @given(attempts)
 @settings(max_examples=150)
 async def test_every_answer_is_one_that_the_description_names(described: Described, attempt: Attempt) -> None:
-    """Its status and its media type stand there; an error is a problem with a known code and a sentence."""
+    """Every answer has a status and a media type that the description names; an error is a problem with a known code
+    and a sentence."""
     method, path, operation = described.operations[attempt.operation % len(described.operations)]
     query: dict[str, Any] = {}
     parameters = operation.get("parameters", [])
@@ -141,7 +142,7 @@ async def test_every_answer_is_one_that_the_description_names(described: Describ
 async def test_paths_and_methods_that_do_not_exist_are_problems_too(
     described: Described, method: str, path: str, status: int, code: str | None, allow: str | None
 ) -> None:
-    """The page's files never answer for the API; `Allow` has what there is."""
+    """The page's files never answer requests for the API; `Allow` has the methods of the path."""
     answer = await described.client.request(method, path)
     assert answer.status_code == status, answer.text
     assert answer.headers.get("allow") == allow
@@ -161,6 +162,6 @@ async def test_paths_and_methods_that_do_not_exist_are_problems_too(
 async def test_bodies_that_cannot_be_read_are_problems_too(
     described: Described, body: bytes, content_type: str, status: int, code: str
 ) -> None:
-    """Each says what to send."""
+    """An unreadable body is answered with a problem that says what to send."""
     answer = await described.client.post("/api/v1/tokens", content=body, headers={"Content-Type": content_type})
     assert (answer.status_code, media_type_of(answer), answer.json()["code"]) == (status, MEDIA_TYPE, code)

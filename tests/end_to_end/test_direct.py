@@ -1,4 +1,4 @@
-"""Messages reach their conversation whole and in order, however the network cut them up or put them together."""
+"""Messages reach their session complete and in order, however the network splits or joins them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.end_to_end.raw_agent import METRICS, connect_agent, data, greeted_age
 
 
 async def test_what_comes_in_one_segment_is_taken_in_order(tmp_path: Path) -> None:
-    """A hello and a declaration have to wait for the disk; the batches that came along with them come after them."""
+    """A hello and a declaration wait for the disk; batches of the same segment are handled after them."""
     async with running_hub(tmp_path / "data") as hub:
         connection = await connect_agent(hub, await hub.token("device", "--device", "d"))
         ws = connection.ws
@@ -36,7 +36,7 @@ async def test_what_comes_in_one_segment_is_taken_in_order(tmp_path: Path) -> No
 
 
 async def test_a_message_in_fragments_is_one_message(tmp_path: Path) -> None:
-    """A batch that comes in three frames is one batch (RFC 6455, 5.4)."""
+    """A batch in three frames is one batch (RFC 6455, 5.4)."""
     async with running_hub(tmp_path / "data") as hub:
         connection, _ = await greeted_agent(hub, await hub.token("device", "--device", "d"))
         text = json.dumps(data(1))
@@ -45,7 +45,7 @@ async def test_a_message_in_fragments_is_one_message(tmp_path: Path) -> None:
 
 
 async def test_agents_that_come_and_go_do_the_hub_no_harm(tmp_path: Path) -> None:
-    """They close, or cut, while acknowledgements are on their way to them; the hub goes on, and ends well."""
+    """Agents close or cut their connections with acknowledgements in flight; the hub continues and stops in order."""
     rounds, batches = 25, 4
     async with running_hub(tmp_path / "data") as hub:
         token = await hub.token("gateway", "--devices", "*")
@@ -71,7 +71,7 @@ async def test_agents_that_come_and_go_do_the_hub_no_harm(tmp_path: Path) -> Non
 
 
 async def test_who_pings_and_does_not_read_is_not_answered_for_ever(tmp_path: Path) -> None:
-    """Pongs that nobody takes do not pile up in the hub's memory, and who says no hello is cut off all the same."""
+    """Unread pongs do not accumulate in the hub's memory, and a client without a hello is disconnected."""
     async with running_hub(tmp_path / "data") as hub:
         peer = Peer("127.0.0.1", int(hub.url.rpartition(":")[2]), await hub.token("gateway", "--devices", "*"))
         before = psutil.Process(hub.pid).memory_info().rss
@@ -83,7 +83,7 @@ async def test_who_pings_and_does_not_read_is_not_answered_for_ever(tmp_path: Pa
 
 
 def ping_without_reading(connection: socket.socket) -> int:
-    """Until the hub cuts it off, or long enough; how many bytes went out."""
+    """Send pings until the hub disconnects or enough is sent; return the bytes sent."""
     pings = Frame(Opcode.PING, bytes(125)).serialize(mask=True) * 1000
     sent = 0
     with connection, contextlib.suppress(OSError):
@@ -95,7 +95,7 @@ def ping_without_reading(connection: socket.socket) -> int:
 
 @pytest.mark.parametrize("inside", [b'"\xff"', b"\xed\xa0\x80"])
 async def test_text_that_is_not_unicode_closes_with_1007(tmp_path: Path, inside: bytes) -> None:
-    """Text has to be UTF-8 (RFC 6455, 8.1); the batches before it are safe, and the hub goes on."""
+    """Text must be UTF-8 (RFC 6455, 8.1). Earlier batches stay acknowledged, and the hub continues."""
     async with running_hub(tmp_path / "data") as hub:
         token = await hub.token("device", "--device", "d")
         connection, _ = await greeted_agent(hub, token)
@@ -108,7 +108,7 @@ async def test_text_that_is_not_unicode_closes_with_1007(tmp_path: Path, inside:
 
 
 async def test_dashboards_may_be_compressed_and_agents_never(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One setting turns compression on for dashboards; an agent that offers it is answered without."""
+    """One setting enables compression for dashboards; the offer of an agent is declined."""
     monkeypatch.setenv("HUB_LIVE__COMPRESSION", "true")
     async with running_hub(tmp_path / "data") as hub:
         headers = {"Authorization": f"Bearer {await hub.admin()}"}

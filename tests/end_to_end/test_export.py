@@ -1,4 +1,4 @@
-"""Every reading leaves a real hub as CSV, line protocol, Arrow and Parquet, whatever there is, and whoever takes it."""
+"""Export of every reading from a real hub as CSV, line protocol, Arrow and Parquet."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from line_protocol_parser import parse_line
 
 from device_agent import Agent, Metric
 from hub.storage.duckdb.store import MAX_SCANS
-from tests.end_to_end.cut_line import cut_line
+from tests.end_to_end.cut_connection import cut_connection
 from tests.end_to_end.hub import COMMAND, Hub, running_hub
 
 SECOND = 1_000_000_000
 BEGIN = 1_700_000_000 * SECOND
 ROWS = 100_000
-"""Of one metric: more than a piece of a scan."""
+"""Rows of one metric: more than a piece of a scan."""
 STATE = 'the state, "now"'
 METRICS = [Metric("level", unit="m"), Metric("count", "integer"), Metric("open", "boolean"), Metric(STATE, "string")]
 COLUMNS: dict[str, list[Any]] = {"count": [2**63 - 1, -1], "open": [True, False], STATE: ['say "x",\\', ""]}
 
 BIG_METRICS = 25
 BIG_ROWS = 100_000
-"""Of each of them: 2.5 million readings, 200 MB as CSV."""
+"""Rows of each large metric: 2.5 million readings, 200 MB as CSV."""
 
 MAX_GROWTH_BYTES = 400_000_000
-"""Of the hub while it exports: 128 MB that a scan takes out of the tables at once, as much again while they are sorted,
-and DuckDB's blocks of the file. It does not grow with the number of readings; as lists of Python's it would be 1 GB."""
+"""Memory growth of the hub during an export: 128 MB that a scan reads at once, the same again while they are sorted,
+and DuckDB's blocks of the file. It does not depend on the number of readings; as Python lists they would take 1 GB."""
 
 
 @pytest.fixture(scope="module")
 async def hub(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hub]:
-    """A hub with `tank`, which has a long metric and a short one of each other type, and `big`."""
+    """Run a hub with `tank`, which has a long metric and a short one of each other type, and with `big`."""
     async with running_hub(tmp_path_factory.mktemp("export") / "data") as hub:
         token = await hub.token("gateway", "--devices", "*")
         async with Agent(hub.url, device="tank", token=token, metrics=METRICS) as tank:
@@ -67,7 +67,7 @@ async def client(hub: Hub) -> httpx.AsyncClient:
 
 
 async def export(hub: Hub, *arguments: str, url: str | None = None) -> tuple[int, bytes, str]:
-    """`hub export` with these arguments: its exit code, what it printed, and what it said."""
+    """Run `hub export` with these arguments; return its exit code, stdout and stderr."""
     process = await asyncio.create_subprocess_exec(
         *COMMAND,
         "export",
@@ -76,13 +76,13 @@ async def export(hub: Hub, *arguments: str, url: str | None = None) -> tuple[int
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, said = await process.communicate()
+    out, errors = await process.communicate()
     assert process.returncode is not None
-    return process.returncode, out, said.decode()
+    return process.returncode, out, errors.decode()
 
 
 def readings_of(table: pa.Table) -> list[tuple[str, str, str, int, Any]]:
-    """(device, metric, unit, time_ns, value) of an export's Arrow table."""
+    """Return (device, metric, unit, time_ns, value) of an export's Arrow table."""
     columns = [table[name].to_pylist() for name in ("device", "metric", "unit")]
     columns.append(table["time"].cast(pa.int64()).to_pylist())
     values = zip(*(table[type].to_pylist() for type in ("float", "integer", "boolean", "string")), strict=True)
@@ -101,7 +101,7 @@ def expected() -> list[tuple[str, str, str, int, Any]]:
 
 
 async def test_an_export_has_every_reading_in_every_format(hub: Hub) -> None:
-    """Series after series, in order of time; the same in CSV, in line protocol and in Arrow, exactly."""
+    """CSV, line protocol and Arrow have exactly the same readings, series after series, in order of time."""
     async with await client(hub) as http:
         answers = {
             format: await http.get("/api/v1/export", params={"device": "tank", "format": format})
@@ -124,7 +124,7 @@ async def test_an_export_has_every_reading_in_every_format(hub: Hub) -> None:
 
 
 async def test_times_are_told_in_the_zone_that_is_asked_for(hub: Hub) -> None:
-    """With its offset and all nine digits; the moment stays the same."""
+    """Times have the offset of the requested zone and all nine digits; the moment is the same."""
     query = {"device": "tank", "metric": "count", "tz": "Asia/Kolkata", "to": "2023-11-15T03:43:21+05:30"}
     async with await client(hub) as http:
         text = (await http.get("/api/v1/export", params=query)).text
@@ -136,13 +136,14 @@ async def test_times_are_told_in_the_zone_that_is_asked_for(hub: Hub) -> None:
 
 
 async def test_intervals_have_one_value_each(hub: Hub) -> None:
-    """Averages and counts of equal intervals from the first time on, for several devices at once, and with the type
-    that they have."""
+    """Averages and counts of equal intervals begin at the first time and keep their type, for several devices."""
     query: dict[str, Any] = {"device": ["tank", "big"], "metric": ["level", "m1", "count"], "points": 10}
     stretch = {"from": str(BEGIN), "to": str(BEGIN + 100 * SECOND)}
     async with await client(hub) as http:
         answer = (await http.get("/api/v1/history", params={**query, **stretch, "aggregate": "count"})).json()
-        assert [(one["device"], one["metric"], one["type"], one["values"]) for one in answer["series"]] == [
+        assert [
+            (series["device"], series["metric"], series["type"], series["values"]) for series in answer["series"]
+        ] == [
             ("big", "m1", "integer", [10] * 10),
             ("tank", "count", "integer", [2]),
             ("tank", "level", "integer", [10] * 10),
@@ -171,7 +172,7 @@ async def test_intervals_have_one_value_each(hub: Hub) -> None:
 async def test_a_wrong_export_is_refused_before_it_begins(
     hub: Hub, query: dict[str, Any], accept: str | None, status: int, code: str, says: str
 ) -> None:
-    """With a code for programs and a sentence for people."""
+    """An invalid export is rejected before it begins, with a code for programs and a sentence for people."""
     async with await client(hub) as http:
         headers = {} if accept is None else {"Accept": accept}
         answer = await http.get("/api/v1/export", params={"device": "tank", **query}, headers=headers)
@@ -181,7 +182,7 @@ async def test_a_wrong_export_is_refused_before_it_begins(
 
 
 async def test_the_memory_of_an_export_does_not_grow_with_it(hub: Hub) -> None:
-    """Two and a half million readings go out while the hub grows by less than MAX_GROWTH_BYTES."""
+    """The hub grows by less than MAX_GROWTH_BYTES while it exports two and a half million readings."""
     before = largest = hub.memory_bytes()
     size, lines = 0, 0
     async with await client(hub) as http, http.stream("GET", "/api/v1/export", params={"device": "big"}) as answer:
@@ -194,8 +195,8 @@ async def test_the_memory_of_an_export_does_not_grow_with_it(hub: Hub) -> None:
 
 
 async def test_who_does_not_read_holds_a_scan_and_who_leaves_gives_it_back(hub: Hub) -> None:
-    """As many exports as the store has scans wait for their readers; another is told that the store is busy, until one
-    of them is gone."""
+    """As many exports as the store has scans wait for their readers. A further export is answered that the store is
+    busy until one of them ends."""
     query = {"device": "big"}
     async with await client(hub) as http:
         resting = [
@@ -214,7 +215,7 @@ async def test_who_does_not_read_holds_a_scan_and_who_leaves_gives_it_back(hub: 
 
 
 async def served(http: httpx.AsyncClient) -> None:
-    """Returns when the store has a scan to spare."""
+    """Return when the store has a free scan."""
     while True:
         answer = await http.get("/api/v1/export", params={"device": "tank", "metric": "count"})
         if answer.status_code != 503:
@@ -225,10 +226,10 @@ async def served(http: httpx.AsyncClient) -> None:
 
 @pytest.mark.parametrize("format", ["parquet", "arrow", "csv", "line"])
 async def test_the_command_writes_every_reading(hub: Hub, tmp_path: Path, format: str) -> None:
-    """Into a file whose name says what it is, and whose format is the API's."""
+    """The command writes a file whose name shows its content and whose format is the API's."""
     file = tmp_path / f"tank.{format}"
-    code, _, said = await export(hub, "tank", "-o", str(file), "--tz", "Europe/Berlin")
-    assert (code, said.startswith(f"{ROWS + 6:,} readings")) == (0, True), said
+    code, _, errors = await export(hub, "tank", "-o", str(file), "--tz", "Europe/Berlin")
+    assert (code, errors.startswith(f"{ROWS + 6:,} readings")) == (0, True), errors
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
     match format:
         case "parquet":
@@ -243,19 +244,19 @@ async def test_the_command_writes_every_reading(hub: Hub, tmp_path: Path, format
 
 
 async def test_the_command_pipes(hub: Hub) -> None:
-    """CSV goes to stdout where no file is named, and nothing else does."""
+    """Without a file name, CSV and nothing else goes to stdout."""
     code, out, _ = await export(hub, "tank", "--metric", "o*", "--metric", "count", "-o", "-")
     assert (code, len(out.decode().splitlines())) == (0, 5)
 
 
 async def test_a_broken_export_is_no_file(hub: Hub, tmp_path: Path) -> None:
-    """Cut in the middle it fails, says what to do, and leaves nothing that looks whole."""
+    """An export that is cut fails, says what to do, and leaves no file that looks complete."""
     file = tmp_path / "big.parquet"
-    async with cut_line(hub.url, 1_000_000) as url:
-        code, _, said = await export(hub, "big", "-o", str(file), url=url)
+    async with cut_connection(hub.url, 1_000_000) as url:
+        code, _, errors = await export(hub, "big", "-o", str(file), url=url)
     assert (code, list(tmp_path.iterdir())) == (1, [])
-    assert "incomplete" in said
-    assert "was not written" in said
+    assert "incomplete" in errors
+    assert "was not written" in errors
 
 
 @pytest.mark.parametrize(
@@ -271,16 +272,16 @@ async def test_a_broken_export_is_no_file(hub: Hub, tmp_path: Path) -> None:
 async def test_misuse_is_told_with_2(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], says: str
 ) -> None:
-    """And no file is begun or touched."""
+    """Wrong arguments end with exit code 2, and no file is created or changed."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there.csv").write_text("mine")
-    code, _, said = await export(hub, *arguments)
-    assert (code, says in said) == (2, True), said
+    code, _, errors = await export(hub, *arguments)
+    assert (code, says in errors) == (2, True), errors
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("there.csv", "mine")]
 
 
 async def test_an_existing_file_is_written_over_where_that_is_said(hub: Hub, tmp_path: Path) -> None:
-    """With --force."""
+    """An existing file is overwritten with --force only."""
     file = tmp_path / "count.csv"
     file.write_text("old")
     code, _, _ = await export(hub, "tank", "--metric", "count", "-o", str(file), "--force")

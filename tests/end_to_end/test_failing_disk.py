@@ -1,4 +1,4 @@
-"""A disk that reports an I/O error: the hub stops acknowledging and says so; nothing that it acknowledged is lost."""
+"""A disk that reports an I/O error: the hub stops acknowledging and reports it; nothing acknowledged is lost."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ DEVICE = "pump"
 
 @pytest.mark.deadline(120)
 async def test_after_an_io_error_nothing_is_acknowledged_until_a_restart(tmp_path: Path) -> None:
-    """What came after the error is not acknowledged, /ready names the journal, reads go on; a restart on the mended
-    disk brings everything in, once."""
+    """Batches after the error are not acknowledged, /ready names the journal, and reads continue. After a restart on
+    the repaired disk everything arrives once."""
     switch = tmp_path / "broken"
     hub = Hub(
         tmp_path / "data",

@@ -1,4 +1,4 @@
-"""Readings that InfluxDB refused for their type are retried when the conflict is gone, and are stored once."""
+"""Readings that InfluxDB rejected for their type are retried after the conflict ends, and are stored once."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ TIMES = [1_700_000_000_000_000_000, 1_700_000_000_000_000_001]
 
 async def counts(hub: Hub) -> dict[str, int]:
     answer = await hub.get("/api/v1/quarantine/counts")
-    return {one["code"]: one["entries"] for one in answer["codes"]}
+    return {entry["code"]: entry["entries"] for entry in answer["codes"]}
 
 
 @pytest.mark.deadline(90)
 async def test_a_conflict_that_is_gone_is_retried(tmp_path: Path, influxdb2: InfluxdbServer) -> None:
-    """While it lasts a retry brings the readings back into quarantine, under the store's own code; with measurements
-    of their own for the devices they are stored, and the books and the store's own count agree."""
+    """During the conflict a retry returns the readings to quarantine under the store's own code. With separate
+    measurements for the devices they are stored, and the accounting equals the store's own count."""
     access = influxdb2.fresh()
     settings = tmp_path / "hub.toml"
     names = ("url", "token", "org", "bucket")

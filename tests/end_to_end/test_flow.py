@@ -1,4 +1,4 @@
-"""The books of a real hub balance at every moment at which it answers, whatever is done to it."""
+"""The accounting of a real hub balances in every answer, whatever happens to the hub."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ from tests.hub.storage.duckdb.locked_file import locked_by_another_process
 AGENTS = 4
 KILLS = 2
 PACE_S = 0.01
-"""Between two rows of an agent: some 400 a second in all."""
+"""Pause between two rows of an agent: about 400 rows a second in total."""
 KEPT_DAYS = 1
-"""The readings are of 1970: a retention, which runs as a hub starts, finds all of them too old."""
+"""Retention in days. The readings are from 1970, so the retention, which runs at the start of a hub, deletes all of
+them."""
 METRICS = [Metric("number", "integer"), Metric("half")]
 
 EXPIRY_S = 60
-"""For the retention to find what is too old, on a machine with other work."""
+"""Time limit for the retention on a busy machine."""
 
 REFUSED = 10_200
-"""Batches that the hub will not accept: more than the quarantine keeps."""
+"""Rejected batches: more than the quarantine keeps."""
 REFUSED_AT_ONCE = 200
 
 
 async def send(agent: Agent, stop: asyncio.Event) -> int:
-    """Sends rows of two readings, and now and then of one, until told to stop; returns how many readings."""
+    """Send rows of two readings, and sometimes of one, until `stop` is set; return the number of readings."""
     readings = number = 0
     while not stop.is_set():
         number += 1
@@ -45,7 +46,7 @@ async def send(agent: Agent, stop: asyncio.Event) -> int:
 
 
 async def fill_quarantine(hub: Hub, token: str) -> None:
-    """Sends what cannot be accepted, until every one of it was refused."""
+    """Send invalid batches until every one of them is rejected."""
     sender = await connect_agent(hub, token)
     await sender.send(hello("bad"))
     assert (await sender.receive())["type"] == "welcome"
@@ -59,7 +60,7 @@ async def fill_quarantine(hub: Hub, token: str) -> None:
 
 
 async def some_expired(hub: Hub) -> dict[str, Any]:
-    """The settled books once the retention has deleted something."""
+    """Return the settled accounting as soon as the retention has deleted something."""
     async with asyncio.timeout(EXPIRY_S):
         while True:
             flow = await hub.settled()
@@ -70,10 +71,9 @@ async def some_expired(hub: Hub) -> dict[str, Any]:
 
 @pytest.mark.deadline(180)
 async def test_the_books_balance_over_kills_a_locked_store_and_a_full_quarantine(tmp_path: Path) -> None:
-    """Under load from 4 agents the hub is killed at random moments, its store is held by another process over a
-    restart, its quarantine is filled beyond its bound, and what is stored is so old that retentions delete it: no
-    answer of /api/v1/flow has a difference, for any device or in all, and in the end every reading sent is accepted,
-    and stored or expired."""
+    """Four agents send. The hub is killed at random moments, another process holds its store over a restart, its
+    quarantine overflows, and retention deletes what is stored. No answer of /api/v1/flow has a difference, for any
+    device or in total. At the end every reading sent is accepted, and stored or expired."""
     settings = tmp_path / "hub.toml"
     settings.write_text(f"[store]\nkeep_raw = {KEPT_DAYS}\n")
     hub = Hub(tmp_path / "data", options=["--config", str(settings)])
@@ -100,14 +100,14 @@ async def test_the_books_balance_over_kills_a_locked_store_and_a_full_quarantine
                 for agent in agents:
                     await agent.drain(30)
                 await hub.kill()
-            # Begins with all of that to count, while the agents go on.
+            # This start has all of it to count while the agents continue.
             await hub.start()
             stop.set()
             sent = await asyncio.gather(*sending)
             for agent in agents:
                 await agent.drain(30)
             await hub.settled()
-            # Once more with all of it stored: how much the starts before found in the store is a matter of moments.
+            # Start once more with everything stored: what the earlier starts found in the store depends on timing.
             await hub.kill()
             await hub.start()
             flow = await some_expired(hub)

@@ -1,4 +1,4 @@
-"""`hub flow` and `hub audit` of a running hub."""
+"""The commands `hub flow` and `hub audit` on a running hub."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROWS = 500
 
 
 async def command(hub: Hub, *arguments: str) -> tuple[int, str, str]:
-    """A `hub` command against this hub, let in by its data directory: exit code, stdout, stderr."""
+    """Run a `hub` command with the access of the data directory; return exit code, stdout and stderr."""
     process = await asyncio.create_subprocess_exec(
         *COMMAND, *arguments, "--url", hub.url, "--data", str(hub.data),
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
@@ -37,8 +37,8 @@ async def fill(hub: Hub) -> None:
 
 
 async def test_the_books_are_shown_and_audited(tmp_path: Path) -> None:
-    """Both commands tell what was sent, for people and for programs, and /metrics has the totals; a store from which
-    readings were taken behind the hub's back does not balance, and the audit says where."""
+    """Both commands report what was sent, for people and for programs, and /metrics has the totals. A store from which
+    readings were removed outside the hub does not balance, and the audit says where."""
     async with running_hub(tmp_path / "data") as hub:
         await fill(hub)
         accepted = ROWS + ROWS // 2
@@ -50,9 +50,9 @@ async def test_the_books_are_shown_and_audited(tmp_path: Path) -> None:
         assert code == 0
         assert all(word in out for word in ("pump", f"{accepted}", "store"))
         code, out, _ = await command(hub, "audit", "pump", "--json")
-        told = json.loads(out)
-        assert (code, told["balanced"], told["findings"]) == (0, True, [])
-        assert {m["metric"]: m["counted"] for m in told["metrics"]} == {"number": ROWS, "text": ROWS // 2}
+        audit = json.loads(out)
+        assert (code, audit["balanced"], audit["findings"]) == (0, True, [])
+        assert {m["metric"]: m["counted"] for m in audit["metrics"]} == {"number": ROWS, "text": ROWS // 2}
         code, _, err = await command(hub, "audit", "nobody")
         assert code == 1
         assert "there is no device nobody" in err

@@ -1,4 +1,4 @@
-"""The page Flow of a real hub: what it draws is what the books say, in red where something is the matter."""
+"""The page Flow of a real hub: it shows the accounting, with problems in red."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ async def send(hub: Hub, token: str, device: str, first: int) -> None:
 
 
 async def says(page: Page, test_id: str, words: str) -> None:
-    """Returns when an element says this."""
+    """Return when an element contains these words."""
     await page.get_by_test_id(test_id).filter(has_text=words).wait_for()
 
 
 @pytest.mark.deadline(120)
 async def test_the_page_draws_what_the_books_say(tmp_path: Path, chromium: Path) -> None:
-    """Totals are those of the API and go on by themselves; a store that is away is told where it stands, in words and
-    with what waits for it, and is well again by itself; in light, dark and on a phone."""
+    """Totals equal those of the API and update by themselves. An outage of the store is shown at the store, in words
+    and with the waiting readings, and disappears by itself. All of it in light, dark and on a phone."""
     hub = Hub(tmp_path / "data")
     await hub.start()
     try:

@@ -1,4 +1,4 @@
-"""A full disk: new data are refused and stay with the agents, reads go on, and the hub resumes by itself."""
+"""A full disk: new data is rejected and stays with the agents, reads continue, and the hub resumes by itself."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ ROWS = 5_000
 
 @pytest.mark.deadline(180)
 async def test_a_full_disk_costs_nothing_and_the_hub_resumes_by_itself(tmp_path: Path) -> None:
-    """While there is no room the hub says so in /ready, answers queries, and acknowledges nothing it could lose; with
-    room again everything that was sent meanwhile arrives, once."""
+    """While the disk is full, the hub reports it in /ready, answers queries, and acknowledges nothing that it could
+    lose. When there is room again, everything that was sent meanwhile arrives once."""
     mount = tmp_path / "disk"
     mount.mkdir()
     disk = SmallDisk(mount, DISK_BYTES)

@@ -1,4 +1,4 @@
-"""`hub import` against a real hub: whatever is killed in the middle, every reading of the file is stored once."""
+"""Command `hub import` against a real hub: every reading of the file is stored once, whatever is killed."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tests.end_to_end.import_command import import_result, start_import, stored_
 DEVICES = 30
 FIELDS = 10
 LINES = 120_000
-"""An import of 1.2 million readings takes some seconds, and a look at the hub some hundredths of one: it is caught in
-the middle, however slow a machine makes both of them."""
+"""An import of 1.2 million readings takes some seconds and a request to the hub some hundredths of a second, so that a
+test can interrupt it on any machine."""
 START_NS = 1_451_606_400_000_000_000
 STEP_NS = 10_000_000_000
 
 
 def hosts_file(path: Path, *, lines: int, seed: int = 1) -> None:
-    """What collectors of hosts' metrics write: the hosts take turns, each line has all fields of one."""
+    """Write a file as collectors of host metrics write it: one line for each host in turn, with all its fields."""
     values = random.Random(seed)
     with path.open("w") as file:
         for number in range(lines):
@@ -34,13 +34,13 @@ def hosts_file(path: Path, *, lines: int, seed: int = 1) -> None:
 
 
 async def accepted(hub: Hub) -> int:
-    """Readings that the hub has taken in so far."""
+    """Return the readings that the hub has accepted so far."""
     flow = await hub.get("/api/v1/flow")
     return sum(device["accepted"] for device in flow["devices"])
 
 
 async def reach(hub: Hub, readings: int) -> int:
-    """Returns once the hub has taken in so many, or more."""
+    """Return when the hub has accepted this number of readings or more."""
     while True:
         found = await accepted(hub)
         if found >= readings:
@@ -50,7 +50,7 @@ async def reach(hub: Hub, readings: int) -> int:
 
 @pytest.mark.deadline(300)
 async def test_a_file_is_stored_once_whoever_is_killed_in_the_middle(tmp_path: Path) -> None:
-    """kill -9 of the import, twice, and of the hub: the same command goes on, and in the end each reading is there
+    """The import is killed twice and the hub once. The same command continues, and at the end each reading is stored
     once, in its place."""
     file = tmp_path / "hosts.lp"
     hosts_file(file, lines=LINES)
@@ -67,18 +67,18 @@ async def test_a_file_is_stored_once_whoever_is_killed_in_the_middle(tmp_path: P
             await running.communicate()
             assert there < readings
         running = await start_import(hub, token, str(file))
-        # More than there was: so this import has begun to send.
+        # More than before: this import has begun to send.
         there = await reach(hub, max(there + 1, readings // 2))
         await hub.kill()
         assert there < readings
         await hub.start()
-        status, report, said = await import_result(running)
-        assert status == 0, said
+        status, report, errors = await import_result(running)
+        assert status == 0, errors
         flow = await hub.settled()
         books = {device["device"]: device for device in flow["devices"]}
         assert len(books) == DEVICES
-        each = readings // DEVICES
-        assert {(book["accepted"], book["stored"]) for book in books.values()} == {(each, each)}
+        expected = readings // DEVICES
+        assert {(book["accepted"], book["stored"]) for book in books.values()} == {(expected, expected)}
         (part_told,) = report["files"]
         assert part_told["stored"] + part_told["stored_before"] == part_told["readings"] == readings
         assert part_told["stored_before"] > 0
@@ -93,7 +93,8 @@ async def test_a_file_is_stored_once_whoever_is_killed_in_the_middle(tmp_path: P
 
 @pytest.mark.deadline(180)
 async def test_an_import_that_is_stopped_says_how_to_go_on_and_stores_nothing_twice(tmp_path: Path) -> None:
-    """Ctrl-C: exit code 1, a sentence; the same command again takes the rest; once more, there is nothing to do."""
+    """Ctrl-C ends the import with exit code 1 and an explanation. The same command then sends the rest, and a third run
+    has nothing to do."""
     file = tmp_path / "hosts.lp"
     hosts_file(file, lines=LINES)
     async with running_hub(tmp_path / "data") as hub:
@@ -101,20 +102,20 @@ async def test_an_import_that_is_stopped_says_how_to_go_on_and_stores_nothing_tw
         running = await start_import(hub, token, str(file))
         await reach(hub, 1)
         running.send_signal(signal.SIGINT)
-        status, report, said = await import_result(running)
+        status, report, errors = await import_result(running)
         assert (status, report["ok"]) == (1, False)
-        assert "the same command goes on" in said
+        assert "the same command goes on" in errors
         for stored in (True, False):
-            status, report, said = await import_result(await start_import(hub, token, str(file)))
-            assert (status, report["ok"]) == (0, True), said
+            status, report, errors = await import_result(await start_import(hub, token, str(file)))
+            assert (status, report["ok"]) == (0, True), errors
             assert (report["files"][0]["stored"] > 0) is stored
         flow = await hub.settled()
         assert sum(device["stored"] for device in flow["devices"]) == LINES * FIELDS
 
 
 async def test_a_device_that_is_connected_itself_is_not_thrown_out(tmp_path: Path) -> None:
-    """The import waits, and says for what; when the agent is gone it goes on. What the device said of itself stays, and
-    so does its latest value."""
+    """The import waits and says why; it continues when the agent disconnects. The device's own declaration and latest
+    value stay."""
     file = tmp_path / "past.lp"
     file.write_text(f"m,device=boiler x=1 {START_NS}\n")
     async with running_hub(tmp_path / "data") as hub:
@@ -124,8 +125,8 @@ async def test_a_device_that_is_connected_itself_is_not_thrown_out(tmp_path: Pat
             await agent.drain(30)
             running = await start_import(hub, token, str(file))
             assert running.stderr is not None
-            said = (await running.stderr.readline()).decode()
-            assert "boiler is connected itself; stop its agent" in said
+            errors = (await running.stderr.readline()).decode()
+            assert "boiler is connected itself; stop its agent" in errors
             await agent.send({"x": 3.0})
             await agent.drain(30)
         status, report, _ = await import_result(running)

@@ -1,4 +1,4 @@
-"""Whatever is sent gets its documented answer, the hub goes on, and nothing that was acknowledged is lost."""
+"""Every input gets its documented answer, the hub continues, and nothing acknowledged is lost."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ REJECTED: list[tuple[str, Any, str]] = [
 async def test_a_bad_batch_is_rejected_by_name_kept_in_quarantine_and_the_stream_goes_on(
     tmp_path: Path, format: str
 ) -> None:
-    """Every kind of bad content is answered by a reject with its code, then acknowledged like its neighbours."""
+    """Every kind of invalid content is answered with a reject and its code, then acknowledged like a valid batch."""
     async with running_hub(tmp_path / "data") as hub:
         token = await hub.token("device", "--device", "d")
         connection, seq = await greeted_agent(hub, token, format)
@@ -56,7 +56,7 @@ async def test_a_bad_batch_is_rejected_by_name_kept_in_quarantine_and_the_stream
                 whole = isinstance(changes, str)
                 await connection.send(changes.replace("SEQ", str(seq)) if whole else {**data(seq), **changes})
             except OverflowError:
-                seq -= 1  # msgpack has no integer of this size: it cannot be sent
+                seq -= 1  # msgpack has no integer of this size, so it cannot be sent
                 continue
             answer = await connection.receive()
             assert (answer["type"], answer["seq"], answer["code"]) == ("reject", seq, code), name
@@ -72,7 +72,7 @@ async def test_a_bad_batch_is_rejected_by_name_kept_in_quarantine_and_the_stream
 
 
 class Ending(NamedTuple):
-    """What ends a connection: what is sent after the welcome, the error's code and the close code."""
+    """A message that ends a connection: what is sent after the welcome, the error code and the close code."""
 
     name: str
     message: Any
@@ -99,7 +99,7 @@ ENDINGS = [
 
 
 async def test_what_cannot_be_a_batch_ends_the_connection_with_its_code(tmp_path: Path) -> None:
-    """Each is answered by an error and its close code; what was acknowledged before is there, and the hub goes on."""
+    """Each message is answered with an error and its close code; acknowledged batches stay, and the hub continues."""
     async with running_hub(tmp_path / "data") as hub:
         token = await hub.token("device", "--device", "d")
         first, _ = await greeted_agent(hub, token)
@@ -128,7 +128,8 @@ async def test_what_cannot_be_a_batch_ends_the_connection_with_its_code(tmp_path
 
 
 async def test_who_may_not_come_in_is_told_so(tmp_path: Path) -> None:
-    """No token, a wrong one, one of another device, a revoked one, and data before hello."""
+    """A connection without a token, with a wrong, foreign or revoked one, or with data before hello gets its error and
+    close code."""
     async with running_hub(tmp_path / "data") as hub:
         token = await hub.token("device", "--device", "d")
         for name, credential, greeting, code, close in [
@@ -151,7 +152,8 @@ async def test_who_may_not_come_in_is_told_so(tmp_path: Path) -> None:
 
 
 async def test_the_newest_connection_of_a_device_wins(tmp_path: Path) -> None:
-    """The older connection is told and closed with 4409; the newer one goes on where it was."""
+    """The older connection gets an error and is closed with 4409; the newer one continues after the last acknowledged
+    batch."""
     async with running_hub(tmp_path / "data") as hub:
         token = await hub.token("device", "--device", "d")
         older, _ = await greeted_agent(hub, token)
@@ -166,9 +168,9 @@ async def test_the_newest_connection_of_a_device_wins(tmp_path: Path) -> None:
 
 
 async def test_agents_that_take_turns_under_one_id_go_on_where_each_was(tmp_path: Path) -> None:
-    """Two spools are two epochs: the batches of neither are taken for the other, for lost, or for new.
+    """Two spools are two epochs: batches of one never count as batches, losses or duplicates of the other.
 
-    Also when they come again, and when the hub was killed in between.
+    This also holds when they reconnect, and when the hub was killed in between.
     """
     async with running_hub(tmp_path / "data") as hub:
         token = await hub.token("device", "--device", "d")
@@ -178,7 +180,7 @@ async def test_agents_that_take_turns_under_one_id_go_on_where_each_was(tmp_path
             connection = await connect_agent(hub, token)
             await connection.send(hello(epoch=epoch))
             assert (await connection.receive())["acked"] == last[epoch]
-            # The newest one comes again, as after a connection that broke before its acknowledgement.
+            # The newest batch is sent again, as after a connection that ended before its acknowledgement.
             for seq in range(max(1, last[epoch]), last[epoch] + 3):
                 await connection.send(data(seq, time=[turn * 10 + seq]))
                 assert await connection.receive() == {"type": "ack", "seq": max(seq, last[epoch])}
@@ -192,7 +194,7 @@ async def test_agents_that_take_turns_under_one_id_go_on_where_each_was(tmp_path
 
 
 async def test_a_rolled_back_spool_is_told_to_begin_a_new_epoch(tmp_path: Path) -> None:
-    """A spool whose next number was acknowledged already cannot go on under this epoch."""
+    """A spool whose next number is already acknowledged cannot continue under this epoch."""
     async with running_hub(tmp_path / "data") as hub:
         token = await hub.token("device", "--device", "d")
         first, _ = await greeted_agent(hub, token)
@@ -220,8 +222,8 @@ async def test_revoking_a_token_closes_its_connections(tmp_path: Path) -> None:
 
 
 async def test_a_metric_of_another_type_is_in_conflict_until_it_is_declared_right(tmp_path: Path) -> None:
-    """The hub keeps the first type; batches of the wrong one go to quarantine even when their values would fit, other
-    declarations do not change that, and the right declaration ends it."""
+    """The hub keeps the first type. Batches of another type go to quarantine even when their values would fit. Other
+    declarations do not change that; the right declaration ends it."""
     async with running_hub(tmp_path / "data") as hub:
         token = await hub.token("device", "--device", "d")
         first, _ = await greeted_agent(hub, token)

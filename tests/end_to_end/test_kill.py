@@ -1,4 +1,4 @@
-"""kill -9: what was acknowledged is stored, once; the hub accepts again soon; the agents lose nothing."""
+"""SIGKILL of the hub: acknowledged batches are stored once, the hub accepts again soon, and the agents lose nothing."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tests.end_to_end.hub import Hub
 AGENTS = 20
 KILLS = 20
 ACCEPTING_AGAIN_S = 5.0
-"""What is promised: the hub's process begins, finds what its disk holds, and acknowledges a new agent's first batch."""
+"""Promised time in which the process starts, reads what its disk holds, and acknowledges a new agent's first batch."""
 PACE_S = 0.02
-"""Between two batches of an agent: 1,000 batches a second in all."""
+"""Pause between two batches of an agent: 1,000 batches a second in total."""
 
 
 async def _send(agent: Agent, stop: asyncio.Event) -> int:
-    """Sends 1, 2, 3, … until told to stop; returns the last number that the spool took."""
+    """Send 1, 2, 3, … until `stop` is set; return the last number that the spool accepted."""
     number = 0
     while not stop.is_set():
         number += 1
@@ -34,14 +34,14 @@ async def _send(agent: Agent, stop: asyncio.Event) -> int:
 
 
 class Acknowledged(dict[str, int]):
-    """The highest acknowledged number of each agent, and a way to wait for the next acknowledgement."""
+    """Highest acknowledged number of each agent, with a way to wait for the next acknowledgement."""
 
     def __init__(self, names: list[str]) -> None:
         super().__init__(dict.fromkeys(names, 0))
         self._happened = asyncio.Event()
 
     def noting(self, name: str) -> Callable[[int], None]:
-        """What an agent calls with each acknowledgement."""
+        """Return the callback for the acknowledgements of an agent."""
 
         def note(seq: int) -> None:
             self[name] = seq
@@ -50,15 +50,15 @@ class Acknowledged(dict[str, int]):
         return note
 
     async def next(self) -> None:
-        """Returns at the next acknowledgement."""
+        """Return at the next acknowledgement."""
         self._happened.clear()
         await self._happened.wait()
 
 
 @pytest.mark.deadline(300)
 async def test_what_was_acknowledged_is_stored_exactly_once_however_often_the_hub_is_killed(tmp_path: Path) -> None:
-    """20 times kill -9 at random moments under load from 20 agents: every acknowledged batch is there once, nothing
-    twice, nothing lost, and each time a newcomer is acknowledged at once."""
+    """The hub is killed 20 times at random moments under load from 20 agents. Every acknowledged batch is stored once,
+    none is lost, and each restart acknowledges a new agent in time."""
     hub = Hub(tmp_path / "data")
     await hub.start()
     token = await hub.token("gateway", "--devices", "agent-*")
@@ -97,8 +97,8 @@ async def test_what_was_acknowledged_is_stored_exactly_once_however_often_the_hu
             assert answer["series"][0]["values"] == list(range(1, last + 1)), name
             assert (books[name]["accepted_batches"], books[name]["lost_batches"]) == (last, 0), name
             assert books[name]["stored"] == books[name]["accepted"] == 2 * last, name
-        # Of the quicker half the middle one: a machine that is busy with something else holds up single starts, and
-        # what the hub itself needs is in all of them.
+        # The lower quartile: other work of the machine delays single starts, while the time that the hub itself needs
+        # is in all of them.
         quartile = statistics.quantiles(took, n=4)[0]
         print(f"{sum(sent)} batches, {KILLS} kills, accepting again after {quartile:.2f} s, {max(took):.2f} s at most")
         assert quartile <= ACCEPTING_AGAIN_S

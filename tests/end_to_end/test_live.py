@@ -1,4 +1,5 @@
-"""Live updates over a real socket: nothing missed over reconnects and restarts, and what a slow dashboard costs."""
+"""Live updates over a real socket: no reading is missed over reconnects and restarts, and a slow dashboard costs
+little."""
 
 from __future__ import annotations
 
@@ -17,10 +18,10 @@ DEVICE = "pump"
 KEY = (DEVICE, "number")
 
 WALL = 32
-"""Charts of the dashboard that is only there to read nothing."""
+"""Charts of the dashboard that only exists to read nothing."""
 
 READING_BYTES = 16
-"""A reading in a frame: its time and its value."""
+"""Bytes of a reading in a frame: its time and its value."""
 
 
 async def stored(hub: Hub) -> list[tuple[float, float]]:
@@ -30,7 +31,7 @@ async def stored(hub: Hub) -> list[tuple[float, float]]:
 
 
 async def test_history_comes_first_and_live_joins_it_without_hole_or_duplicate(tmp_path: Path) -> None:
-    """Dashboards that subscribe with history while readings stream in hold each reading once, in order."""
+    """Dashboards that subscribe with history while readings arrive hold each reading once, in order."""
     async with running_hub(tmp_path / "data") as hub:
         token = await hub.token("device", "--device", DEVICE)
         async with Agent(hub.url, device=DEVICE, token=token) as agent, Viewer(hub.ws_url, await hub.admin()) as viewer:
@@ -52,7 +53,7 @@ async def test_history_comes_first_and_live_joins_it_without_hole_or_duplicate(t
 
 
 async def test_a_dashboard_that_comes_back_gets_all_that_it_missed(tmp_path: Path) -> None:
-    """With its cursor a dashboard goes on over its own disconnects and over kill -9 of the hub; nothing is sent
+    """With its cursor a dashboard continues after its own disconnects and after SIGKILL of the hub; nothing is sent
     twice."""
     hub = Hub(tmp_path / "data")
     await hub.start()
@@ -88,7 +89,7 @@ async def test_a_dashboard_that_comes_back_gets_all_that_it_missed(tmp_path: Pat
 
 
 async def test_a_cursor_of_another_journal_is_told_reset(tmp_path: Path) -> None:
-    """What cannot be served is said, and history follows."""
+    """A cursor that cannot be served is answered with a reset, and history follows."""
     async with running_hub(tmp_path / "data") as hub:
         token = await hub.token("device", "--device", DEVICE)
         async with Agent(hub.url, device=DEVICE, token=token) as agent, Viewer(hub.ws_url, await hub.admin()) as viewer:
@@ -105,9 +106,9 @@ async def test_a_cursor_of_another_journal_is_told_reset(tmp_path: Path) -> None
 
 @pytest.mark.deadline(180)
 async def test_a_dashboard_that_stops_reading_slows_nobody_and_is_told_what_was_conflated(tmp_path: Path) -> None:
-    """While two dashboards read nothing for 30 s of heavy data, another gets every reading; the hub keeps but a small
-    part of what it would have to send them; afterwards the slow one gets the newest values and the count of what was
-    conflated."""
+    """While two dashboards read nothing for 30 s of heavy data, another receives every reading. The hub keeps only a
+    small part of what it would send them. Afterwards the slow dashboard receives the newest values and the count of
+    conflated readings."""
     async with running_hub(tmp_path / "data") as hub:
         token = await hub.token("device", "--device", DEVICE)
         admin = await hub.admin()
@@ -135,7 +136,7 @@ async def test_a_dashboard_that_stops_reading_slows_nobody_and_is_told_what_was_
                 await burst()
             await quick.wait(lambda: len(quick.points[KEY]) >= total)
             await slow.wait(lambda: len(slow.points[KEY]) >= total)
-            # Each period has frames of its own: nothing of what waits for this dashboard is shared.
+            # Each period has frames of its own: this dashboard shares no waiting frame.
             for id in range(1, WALL + 1):
                 await wall.subscribe(id, period_ms=MIN_PERIOD_MS + id)
                 await wall.live(id)
@@ -156,7 +157,7 @@ async def test_a_dashboard_that_stops_reading_slows_nobody_and_is_told_what_was_
             conflated = slow.session.subscriptions[1].conflated
         assert len(quick.points[KEY]) == total
         assert conflated > 0
-        # Each summary brings one point, the newest, that is among those it counts.
+        # Each summary has one point, the newest, which is among those it counts.
         assert len(slow.points[KEY]) < total <= len(slow.points[KEY]) + conflated
         megabytes = f"{unread / 1e6:.0f} MB unread, the hub grew by {grown / 1e6:.0f} MB"
         print(f"{total} readings, {conflated} conflated; {megabytes}")

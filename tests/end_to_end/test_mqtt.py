@@ -1,4 +1,4 @@
-"""A real Mosquitto and a real hub: what is published is stored, whoever is killed meanwhile."""
+"""A real Mosquitto and a real hub: published messages are stored, whichever of the two is killed."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ def row(number: int) -> tuple[str, str]:
 
 
 async def test_what_is_published_is_stored(broker: Mosquitto, tmp_path: Path) -> None:
-    """Bare values and JSON; what cannot be understood is in quarantine with its topic, and nothing stops for it."""
+    """Bare values and JSON are stored; a message that cannot be decoded is in quarantine with its topic, and others
+    follow it."""
     async with plant_hub(tmp_path, broker) as hub:
         await asyncio.to_thread(
             publish,
@@ -64,7 +65,7 @@ async def test_what_is_published_is_stored(broker: Mosquitto, tmp_path: Path) ->
 
 
 async def test_a_hub_that_is_killed_loses_nothing_and_stores_nothing_twice(broker: Mosquitto, tmp_path: Path) -> None:
-    """The broker keeps what was not acknowledged, and what comes again is known by its time."""
+    """The broker keeps unacknowledged messages, and the hub recognizes a repeated message by its time."""
     async with plant_hub(tmp_path, broker) as hub:
         for part in range(3):
             publishing = asyncio.create_task(
@@ -84,7 +85,7 @@ async def test_a_hub_that_is_killed_loses_nothing_and_stores_nothing_twice(broke
 
 
 async def test_a_value_that_was_retained_before_is_no_reading(broker: Mosquitto, tmp_path: Path) -> None:
-    """Nobody knows how old it is."""
+    """A retained value has an unknown age, so it is not a reading."""
     await asyncio.to_thread(publish, broker, [("sensors/old/level", "1")], retain=True)
     async with plant_hub(tmp_path, broker) as hub:
         await asyncio.to_thread(publish, broker, [("sensors/new/level", "2")])
@@ -93,7 +94,7 @@ async def test_a_value_that_was_retained_before_is_no_reading(broker: Mosquitto,
 
 
 async def test_a_hub_without_its_broker_works_and_finds_it_again(broker: Mosquitto, tmp_path: Path) -> None:
-    """It says what is the matter meanwhile."""
+    """The hub reports the outage of the broker and reconnects by itself."""
     async with plant_hub(tmp_path, broker) as hub:
         with broker.down():
             state = await bridge_when(hub, lambda bridge: bridge["last_error"] is not None)

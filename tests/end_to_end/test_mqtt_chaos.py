@@ -1,4 +1,4 @@
-"""MQTT both ways while everything in between is killed, cut and restarted: nothing is lost, nothing is stored twice."""
+"""MQTT in both directions while everything in between is killed, cut and restarted: nothing is lost or stored twice."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ import pytest
 from bench.mqtt_frames import Published
 from device_agent import Agent, Metric
 from tests.end_to_end.hub import Hub
-from tests.end_to_end.mqtt_ends import Line, Publisher, Subscriber, line_to
+from tests.end_to_end.mqtt_ends import Forwarder, Publisher, Subscriber, forwarder_to
 from tests.services.mosquitto import Mosquitto
 
 READINGS = int(os.environ.get("HUB_TEST_CHAOS_READINGS", "100000"))
-"""Each way."""
+"""Messages in each direction."""
 
 KILLS, CUTS, RESTARTS = 10, 50, 5
 DEVICES = 4
 START_NS = 1_790_000_000_000_000_000
 STEP_NS = 1_000_000
 PER_MESSAGE = 4
-"""Readings of one time that a message holds, out and in."""
+"""Readings of one time in a message, out and in."""
 ROWS_A_BATCH = 10
 METRICS = [f"m{i}" for i in range(PER_MESSAGE)]
 
@@ -45,7 +45,7 @@ payload = "json"
 
 
 class Books:
-    """What the subscriber got: by device the numbers in the order in which each came first, and how often any came."""
+    """Messages of the subscriber: by device the numbers in order of first arrival, and how often each arrived."""
 
     def __init__(self) -> None:
         self.numbers: dict[str, list[int]] = {f"out-{n}": [] for n in range(DEVICES)}
@@ -58,7 +58,8 @@ class Books:
         return len(self.came)
 
     def take(self, message: Published) -> None:
-        """Every row says its number in each metric; a repetition must name the batch that it came in before."""
+        """Record a message. Every row has its number in each metric; a repetition must name the batch of its first
+        arrival."""
         device = message.topic.split("/")[1]
         row = json.loads(message.payload)
         number = int(row[METRICS[0]])
@@ -86,13 +87,13 @@ async def bridged_hub(folder: Path, port: int) -> AsyncIterator[Hub]:
         await hub.kill()
 
 
-async def strike(fault: Fault, hub: Hub, line: Line, broker: Mosquitto) -> None:
+async def strike(fault: Fault, hub: Hub, forwarder: Forwarder, broker: Mosquitto) -> None:
     match fault:
         case "kill":
             await hub.kill()
             await hub.start()
         case "cut":
-            await line.cut()
+            await forwarder.cut()
         case "restart":
             await asyncio.to_thread(broker.stop)
             await asyncio.to_thread(broker.start)
@@ -100,8 +101,8 @@ async def strike(fault: Fault, hub: Hub, line: Line, broker: Mosquitto) -> None:
 
 @pytest.mark.deadline(300 * max(1, READINGS // 300_000))
 async def test_nothing_is_lost_either_way_whatever_is_taken_away(mosquitto_program: Path, tmp_path: Path) -> None:
-    """The hub killed ten times, its connection cut fifty times, the broker restarted five times, in any order: every
-    reading of the devices comes to the subscriber, every one that was published is stored once, with its own time."""
+    """The hub is killed ten times, its connection cut fifty times and the broker restarted five times, in any order.
+    Every reading of the devices reaches the subscriber. Every published reading is stored once, with its own time."""
     seed = secrets.randbits(32)
     chance = random.Random(seed)
     faults: list[Fault] = [*["kill"] * KILLS, *["cut"] * CUTS, *["restart"] * RESTARTS]  # type: ignore[list-item]
@@ -111,8 +112,8 @@ async def test_nothing_is_lost_either_way_whatever_is_taken_away(mosquitto_progr
     books = Books()
     async with contextlib.AsyncExitStack() as stack:
         broker = stack.enter_context(Mosquitto(mosquitto_program, tmp_path / "broker"))
-        line = await stack.enter_async_context(line_to(broker.port))
-        hub = await stack.enter_async_context(bridged_hub(tmp_path, line.port))
+        forwarder = await stack.enter_async_context(forwarder_to(broker.port))
+        hub = await stack.enter_async_context(bridged_hub(tmp_path, forwarder.port))
         token = await hub.token("gateway", "--devices", "out-*")
         subscriber = await stack.enter_async_context(Subscriber(broker.port, "subscriber", "out/#", books.take))
         publisher = await stack.enter_async_context(Publisher(broker.port, "publisher"))
@@ -136,10 +137,10 @@ async def test_nothing_is_lost_either_way_whatever_is_taken_away(mosquitto_progr
                     await agent.send_rows(rows_of_batch)
             reached = DEVICES * begin + chance.randint(1, DEVICES * (end - begin))
             await subscriber.until(lambda reached=reached: books.count >= reached)  # type: ignore[misc]
-            await strike(fault, hub, line, broker)
+            await strike(fault, hub, forwarder, broker)
         await publisher.drain()
         await subscriber.until(lambda: books.count >= DEVICES * rows)
-        await taken(hub, DEVICES * rows * PER_MESSAGE)
+        await accepted_from_mqtt(hub, DEVICES * rows * PER_MESSAGE)
         flow = await hub.settled()
         print(f"seed {seed}: {books.repeated} messages came twice, {publisher.repeated} were published again")
         assert books.wrong == [], f"seed {seed}"
@@ -157,8 +158,8 @@ async def test_nothing_is_lost_either_way_whatever_is_taken_away(mosquitto_progr
         assert await hub.stop() == 0
 
 
-async def taken(hub: Hub, readings: int) -> None:
-    """Returns when the hub has accepted so many readings from MQTT; the test's deadline ends the wait."""
+async def accepted_from_mqtt(hub: Hub, readings: int) -> None:
+    """Return when the hub has accepted this number of readings from MQTT; the test's deadline ends the wait."""
     while True:
         flow = await hub.get("/api/v1/flow")
         if sum(device["accepted"] for device in flow["devices"] if device["device"].startswith("in-")) >= readings:

@@ -1,4 +1,4 @@
-"""How a hub and a broker find each other: TLS, the hub's status there, groups, presence."""
+"""Connection of a hub and a broker: TLS, the hub's status, shared subscriptions, presence."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ MESSAGES = 200
 
 
 async def test_tls_with_certificates_of_both_sides(mosquitto_program: Path, tmp_path: Path) -> None:
-    """Both ways over it; a broker of another authority is told as what it is, and gets nothing."""
+    """TLS with certificates of both sides works in both directions; a broker of another authority is reported and gets
+    nothing."""
     made = make_certificates(tmp_path / "certificates")
     other = make_certificates(tmp_path / "others")
     own = f'tls_certificate = "{made.client_certificate}"\ntls_key = "{made.client_key}"\n{VALUES}\n'
@@ -33,27 +34,27 @@ async def test_tls_with_certificates_of_both_sides(mosquitto_program: Path, tmp_
 
 
 async def test_the_broker_says_whether_the_hub_is_there(mosquitto_program: Path, tmp_path: Path) -> None:
-    """Online while it is connected; offline when it has stopped, and when it was killed."""
-    said: list[bytes] = []
+    """The status is online while the hub is connected, and offline after it has stopped or was killed."""
+    statuses: list[bytes] = []
 
     def take(message: Published) -> None:
-        said.append(message.payload)
+        statuses.append(message.payload)
 
     with Mosquitto(mosquitto_program, tmp_path / "broker") as broker:
         async with Subscriber(broker.port, "watcher", "hub-7/status", take) as watcher:
             rest = f'client_id = "hub-7"\n{VALUES}'
             async with bridged_hub(tmp_path, broker, rest) as hub:
-                await watcher.until(lambda: len(said) == 1)
+                await watcher.until(lambda: len(statuses) == 1)
                 await hub.kill()
-                await watcher.until(lambda: len(said) == 2)
+                await watcher.until(lambda: len(statuses) == 2)
                 await hub.start()
-                await watcher.until(lambda: len(said) == 3)
-            await watcher.until(lambda: len(said) == 4)
-    assert said == [b"online", b"offline", b"online", b"offline"]
+                await watcher.until(lambda: len(statuses) == 3)
+            await watcher.until(lambda: len(statuses) == 4)
+    assert statuses == [b"online", b"offline", b"online", b"offline"]
 
 
 async def test_who_may_not_publish_is_told(mosquitto_program: Path, tmp_path: Path) -> None:
-    """The readings are passed over, so that others go on; /ready and the page say so until the next connection."""
+    """Rejected readings are skipped, so that others follow. /ready and the page report it until the next connection."""
     access = tmp_path / "access"
     access.write_text("topic readwrite hub-7/status\ntopic readwrite $SYS/#\npattern read #\ntopic write in/#\n")
     access.chmod(0o600)
@@ -79,15 +80,18 @@ async def test_who_may_not_publish_is_told(mosquitto_program: Path, tmp_path: Pa
 
 
 async def test_hubs_of_a_group_divide_the_messages(mosquitto_program: Path, tmp_path: Path) -> None:
-    """Each message is one hub's; together they have all."""
+    """Each message goes to one hub of the group; together they have all."""
     with Mosquitto(mosquitto_program, tmp_path / "broker") as broker:
         rest = f'share = "hubs"\n{VALUES}'
-        async with bridged_hub(tmp_path / "a", broker, rest) as one, bridged_hub(tmp_path / "b", broker, rest) as other:
-            await asyncio.gather(connected(one), connected(other))
+        async with (
+            bridged_hub(tmp_path / "a", broker, rest) as first,
+            bridged_hub(tmp_path / "b", broker, rest) as second,
+        ):
+            await asyncio.gather(connected(first), connected(second))
             messages = [(f"sensors/d{n % 10}/level", f"{n}") for n in range(MESSAGES)]
             await asyncio.to_thread(publish, broker, messages)
             while True:
-                counts = [await stored_readings(hub) for hub in (one, other)]
+                counts = [await stored_readings(hub) for hub in (first, second)]
                 if sum(counts) >= MESSAGES:
                     break
             assert sum(counts) == MESSAGES
@@ -95,7 +99,7 @@ async def test_hubs_of_a_group_divide_the_messages(mosquitto_program: Path, tmp_
 
 
 async def test_what_a_preset_knows_of_presence_is_the_devices_state(mosquitto_program: Path, tmp_path: Path) -> None:
-    """zigbee2mqtt says when a device is gone, and when it is back."""
+    """A presence message of zigbee2mqtt sets the device's state."""
     with Mosquitto(mosquitto_program, tmp_path / "broker") as broker:
         async with bridged_hub(tmp_path, broker, 'presets = ["zigbee2mqtt"]') as hub:
             await connected(hub)
@@ -103,15 +107,15 @@ async def test_what_a_preset_knows_of_presence_is_the_devices_state(mosquitto_pr
             await asyncio.to_thread(publish, broker, [("zigbee2mqtt/lamp", '{"brightness": 7}')])
             await when_handled(hub, 1)
             for online in (True, False, True):
-                said = json.dumps({"state": "online" if online else "offline"})
-                await asyncio.to_thread(publish, broker, [("zigbee2mqtt/lamp/availability", said)])
+                presence = json.dumps({"state": "online" if online else "offline"})
+                await asyncio.to_thread(publish, broker, [("zigbee2mqtt/lamp/availability", presence)])
                 while True:
                     if (await hub.get("/api/v1/devices/lamp"))["connected"] is online:
                         break
 
 
 async def test_a_publisher_is_not_held_up_by_a_hub_that_is_away(mosquitto_program: Path, tmp_path: Path) -> None:
-    """What was published meanwhile is stored when it is back: its session stays at the broker."""
+    """The broker keeps the session of a stopped hub, which stores the messages when it is back."""
     with Mosquitto(mosquitto_program, tmp_path / "broker") as broker:
         async with bridged_hub(tmp_path, broker, VALUES) as hub:
             await connected(hub)

@@ -1,4 +1,4 @@
-"""What Home Assistant is told by a real hub through a real Mosquitto, from a device's first reading to its end."""
+"""Home Assistant and a real hub with a real Mosquitto, from a device's first reading to its removal."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.services.mosquitto import Mosquitto
 async def test_a_device_appears_is_available_while_it_is_there_and_is_taken_away(
     mosquitto_program: Path, tmp_path: Path
 ) -> None:
-    """It is announced with its first reading, unavailable when its agent or the hub is gone, announced again when Home
-    Assistant is born, and gone when discovery is switched off."""
+    """A device is announced with its first reading, unavailable while its agent or the hub is gone, announced again
+    when Home Assistant starts, and removed when discovery is switched off."""
     settings = tmp_path / "hub.toml"
     home = HomeAssistant()
     with Mosquitto(mosquitto_program, tmp_path / "broker") as broker:
@@ -57,5 +57,5 @@ async def test_a_device_appears_is_available_while_it_is_there_and_is_taken_away
                 await ear.until(lambda: not home.described())
                 own = config.removesuffix("config")
                 await ear.until(
-                    lambda: {said for topic, said in home.retained.items() if topic.startswith(own)} == {b""}
+                    lambda: {payload for topic, payload in home.retained.items() if topic.startswith(own)} == {b""}
                 )

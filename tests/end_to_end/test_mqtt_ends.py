@@ -1,4 +1,4 @@
-"""The ends that the tests of MQTT stand on."""
+"""The MQTT ends that other tests use."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 from bench.mqtt_frames import Published
-from tests.end_to_end.mqtt_ends import Publisher, Subscriber, line_to
+from tests.end_to_end.mqtt_ends import Publisher, Subscriber, forwarder_to
 from tests.services.mosquitto import Mosquitto
 
 MESSAGES = 3_000
@@ -14,7 +14,7 @@ FAULTS = 6
 
 
 async def test_nothing_is_lost_between_the_ends(mosquitto_program: Path, tmp_path: Path) -> None:
-    """Over a line that is cut, and a broker that is restarted: every message comes, the first time in order."""
+    """Over a connection that is cut and a broker that is restarted, every message arrives, the first time in order."""
     came: list[int] = []
 
     def take(message: Published) -> None:
@@ -25,15 +25,15 @@ async def test_nothing_is_lost_between_the_ends(mosquitto_program: Path, tmp_pat
     seen: set[int] = set()
     with Mosquitto(mosquitto_program, tmp_path / "broker") as broker:
         async with (
-            line_to(broker.port) as line,
-            Subscriber(line.port, "subscriber", "a/#", take) as subscriber,
-            Publisher(line.port, "publisher") as publisher,
+            forwarder_to(broker.port) as forwarder,
+            Subscriber(forwarder.port, "subscriber", "a/#", take) as subscriber,
+            Publisher(forwarder.port, "publisher") as publisher,
         ):
             for fault in range(FAULTS):
                 for number in range(MESSAGES * fault // FAULTS, MESSAGES * (fault + 1) // FAULTS):
                     publisher.publish("a/b", b"%d" % number)
                 if fault % 2:
-                    await line.cut()
+                    await forwarder.cut()
                 else:
                     await asyncio.to_thread(broker.stop)
                     await asyncio.to_thread(broker.start)

@@ -1,4 +1,4 @@
-"""A full disk under a bridge: nothing is acknowledged that is not stored, and the broker keeps the rest."""
+"""A full disk under a bridge: unstored messages are not acknowledged, and the broker keeps them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DISK_BYTES = 256 << 20
 LEFT_BYTES = 1 << 20
 MESSAGES = 600
 TEXT_BYTES = 20_000
-"""Of each message: together 12 MB, far more than there is room for."""
+"""Size of each message: together 12 MB, far more than there is room for."""
 AT_ONCE = 50
 """Messages that the broker may send ahead of their acknowledgement."""
 
@@ -39,8 +39,8 @@ def message(number: int) -> tuple[str, str]:
 async def test_a_full_disk_costs_no_message_and_the_bridge_resumes_by_itself(
     mosquitto_program: Path, tmp_path: Path
 ) -> None:
-    """While there is no room the hub acknowledges nothing, so that the broker keeps the most of it; with room again
-    all of it is stored, once."""
+    """Without room the hub acknowledges nothing, so that the broker keeps most of the messages. With room again all of
+    them are stored once."""
     if os.geteuid() != 0:
         pytest.skip("only root can mount a small disk")
     mount = tmp_path / "disk"
@@ -57,11 +57,12 @@ async def test_a_full_disk_costs_no_message_and_the_bridge_resumes_by_itself(
                 with disk.filled(leaving_bytes=LEFT_BYTES):
                     await asyncio.to_thread(publish, broker, [message(number) for number in range(MESSAGES)])
                     assert {"journal", "store"} & (await hub.in_trouble()).keys()
-                    inward = (await bridge_when(hub, lambda b: b["inward"]["received"] > b["inward"]["taken"]))[
-                        "inward"
-                    ]
+                    bridge = await bridge_when(
+                        hub, lambda bridge: bridge["inward"]["received"] > bridge["inward"]["taken"]
+                    )
+                    inward = bridge["inward"]
                     assert inward["taken"] < MESSAGES
-                    # Mosquitto 2.0.11 sends some more ahead than it was told it may, when others are acknowledged.
+                    # Mosquitto 2.0.11 sends more ahead than the hub allows when other messages are acknowledged.
                     assert inward["received"] < MESSAGES
                 inward = (await bridge_when(hub, lambda bridge: bridge["inward"]["taken"] >= MESSAGES))["inward"]
                 assert (inward["accepted"], inward["undecodable"]) == (2 * MESSAGES, 0)

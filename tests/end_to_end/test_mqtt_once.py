@@ -1,4 +1,4 @@
-"""A message is one message, however many subscriptions, hubs and earlier settings there are."""
+"""A message is stored once, whatever the number of subscriptions, hubs and earlier settings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MESSAGES = 50
 
 
 async def test_a_message_of_several_subscriptions_is_stored_once(mosquitto_program: Path, tmp_path: Path) -> None:
-    """Templates that overlap, and presets whose topics do: the broker delivers a copy for each."""
+    """Overlapping templates and presets: the broker delivers a copy for each, and one is stored."""
     templates = ", ".join(
         f'{{ topic = "{topic}", payload = "value", device = "{{device}}" }}'
         for topic in ("s/{device}/{metric}", "s/{device}/{metric#}", "{kind}/{device}/{metric}")
@@ -24,7 +24,7 @@ async def test_a_message_of_several_subscriptions_is_stored_once(mosquitto_progr
         async with bridged_hub(tmp_path, broker, rest) as hub:
             await connected(hub)
             await asyncio.to_thread(publish, broker, [(f"s/d{n % 5}/level", f"{n}") for n in range(MESSAGES)])
-            # With the hub's own status, which has the form of a node's.
+            # This includes the hub's own status, which looks like a node's.
             inward = (await bridge_when(hub, lambda bridge: bridge["inward"]["taken"] > MESSAGES))["inward"]
             assert inward["taken"] == MESSAGES + 1
             inward = (await bridge_when(hub, lambda bridge: bridge["inward"]["received"] > 3 * MESSAGES))["inward"]
@@ -35,7 +35,7 @@ async def test_a_message_of_several_subscriptions_is_stored_once(mosquitto_progr
 async def test_a_subscription_that_is_in_the_settings_no_more_is_taken_back(
     mosquitto_program: Path, tmp_path: Path
 ) -> None:
-    """The broker keeps a session with it: what it had kept is no failure, and nothing more comes."""
+    """The broker keeps a session with the old subscription: its messages are no failure, and the hub cancels it."""
     old, new = VALUES.replace("s/", "old/"), VALUES.replace("s/", "new/")
     with Mosquitto(mosquitto_program, tmp_path / "broker") as broker:
         async with bridged_hub(tmp_path, broker, f"{old}\nclient_id = 'hub'") as hub:
@@ -45,15 +45,15 @@ async def test_a_subscription_that_is_in_the_settings_no_more_is_taken_back(
         async with bridged_hub(tmp_path, broker, f"{new}\nclient_id = 'hub'") as hub:
             await connected(hub)
             file = tmp_path / "data" / "mqtt-mqtt.json"
-            await told(file, ["new/+/+"])
+            await filters_in(file, ["new/+/+"])
             await asyncio.to_thread(publish, broker, [("old/d/level", "2"), ("new/d/level", "3")])
             inward = await when_handled(hub, 1)
             assert (inward["received"], inward["taken"]) == (1, 1)
             assert await stored_readings(hub) == 2
 
 
-async def told(file: Path, filters: list[str]) -> None:
-    """Returns when the file has these filters."""
+async def filters_in(file: Path, filters: list[str]) -> None:
+    """Return when the file has these filters."""
     while json.loads(await asyncio.to_thread(file.read_bytes))["filters"] != filters:
         pass
 
@@ -61,7 +61,7 @@ async def told(file: Path, filters: list[str]) -> None:
 async def test_what_waits_at_the_broker_is_stored_whatever_the_settings_are_by_then(
     mosquitto_program: Path, tmp_path: Path
 ) -> None:
-    """A subscription came before those that the messages waited for: none of them is taken for a copy of its own."""
+    """A subscription precedes those that the messages waited for: no waiting message counts as a copy."""
     wide = '{ topic = "s/{device}/{metric#}", payload = "value" }'
     narrow = '{ topic = "s/{device}/{metric}", payload = "value" }'
     other = '{ topic = "{kind}/{device}/{metric}", payload = "value" }'
@@ -81,14 +81,14 @@ async def test_what_waits_at_the_broker_is_stored_whatever_the_settings_are_by_t
 
 
 async def test_a_long_description_comes(mosquitto_program: Path, tmp_path: Path) -> None:
-    """Zigbee2MQTT tells all of its devices in one retained message, of megabytes where they are many."""
+    """Zigbee2MQTT describes all of its devices in one retained message, megabytes for a large installation."""
     about = {"type": "numeric", "unit": "W", "access": 1, "description": "d" * 200}
     exposes = [{**about, "name": f"p{n}", "property": f"p{n}"} for n in range(40)]
     devices = [{"friendly_name": f"lamp{n}", "type": "Router", "definition": {"exposes": exposes}} for n in range(300)]
-    told = json.dumps(devices)
-    assert len(told) > 2_000_000
+    description = json.dumps(devices)
+    assert len(description) > 2_000_000
     with Mosquitto(mosquitto_program, tmp_path / "broker") as broker:
-        await asyncio.to_thread(publish, broker, [("zigbee2mqtt/bridge/devices", told)], retain=True)
+        await asyncio.to_thread(publish, broker, [("zigbee2mqtt/bridge/devices", description)], retain=True)
         async with bridged_hub(tmp_path, broker, 'presets = ["zigbee2mqtt"]') as hub:
             await connected(hub)
             await when_handled(hub, 1)
@@ -99,7 +99,7 @@ async def test_a_long_description_comes(mosquitto_program: Path, tmp_path: Path)
 async def test_what_a_preset_was_told_of_its_devices_is_known_after_a_restart(
     mosquitto_program: Path, tmp_path: Path
 ) -> None:
-    """It is retained, and comes with each connection: an attribute is told by the device's name in it."""
+    """The description is retained and arrives with each connection, so that an attribute is matched to its device."""
     about = {"friendly_name": "hall/plug", "type": "Router", "definition": {"exposes": []}}
     with Mosquitto(mosquitto_program, tmp_path / "broker") as broker:
         await asyncio.to_thread(publish, broker, [("zigbee2mqtt/bridge/devices", json.dumps([about]))], retain=True)
@@ -116,7 +116,8 @@ async def test_what_a_preset_was_told_of_its_devices_is_known_after_a_restart(
 async def test_hubs_that_are_joined_by_two_brokers_do_not_hand_a_message_round(
     mosquitto_program: Path, tmp_path: Path
 ) -> None:
-    """Each takes from one broker and gives to the other: what one has published the other stores, and keeps."""
+    """Each hub subscribes to one broker and publishes to the other: what one publishes the other stores and does not
+    return."""
     with Mosquitto(mosquitto_program, tmp_path / "x") as x, Mosquitto(mosquitto_program, tmp_path / "y") as y:
 
         def between(source: Mosquitto, target: Mosquitto) -> str:
@@ -126,24 +127,24 @@ async def test_hubs_that_are_joined_by_two_brokers_do_not_hand_a_message_round(
             )
 
         async with (
-            bridged_hub(tmp_path / "a", x, between(x, y)) as one,
-            bridged_hub(tmp_path / "b", y, between(y, x)) as other,
+            bridged_hub(tmp_path / "a", x, between(x, y)) as first,
+            bridged_hub(tmp_path / "b", y, between(y, x)) as second,
         ):
-            await asyncio.gather(both(one), both(other))
+            await asyncio.gather(both(first), both(second))
             await asyncio.to_thread(publish, x, [("s/d/level", "1")])
-            await when_handled(other, 1)
-            # Now it would be on its way back. What is published after it shows that nothing came before that.
+            await when_handled(second, 1)
+            # Now the message would be on its way back. A message published after it shows that nothing arrived before.
             await asyncio.to_thread(publish, x, [("s/d/level", "2")])
-            await when_handled(other, 2)
-            assert (await when_handled(one, 2))["received"] == 2
-            assert [await stored_readings(hub) for hub in (one, other)] == [2, 2]
+            await when_handled(second, 2)
+            assert (await when_handled(first, 2))["received"] == 2
+            assert [await stored_readings(hub) for hub in (first, second)] == [2, 2]
 
 
 VALUES = 'subscribe = [{ topic = "s/{device}/{metric}", payload = "value" }]'
 
 
 async def both(hub: Hub) -> None:
-    """Returns when both bridges are connected."""
+    """Return when both bridges are connected."""
     while True:
         bridges = (await hub.get("/api/v1/mqtt"))["bridges"]
         if all(bridge["phase"] == "connected" for bridge in bridges):

@@ -1,4 +1,4 @@
-"""The page MQTT of a real hub with a real Mosquitto: what came in, a broker that goes away and comes back."""
+"""The page MQTT of a real hub with a real Mosquitto: its counts, and an outage of the broker."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ TIMEOUT_MS = 30_000
 
 @pytest.mark.deadline(120)
 async def test_the_page_tells_how_each_broker_is(tmp_path: Path, chromium: Path, mosquitto_program: Path) -> None:
-    """Counts are those of what was published; a broker that is away is told with what that means, the hub stays ready,
-    and it is well again by itself."""
+    """Counts equal what was published. An outage of the broker is shown with its consequences, the hub stays ready, and
+    the page recovers by itself."""
     with Mosquitto(mosquitto_program, tmp_path / "broker") as broker:
         settings = tmp_path / "hub.toml"
         settings.write_text(

@@ -1,4 +1,4 @@
-"""Every documented message through a real broker into a real hub: what is published is what the API then has."""
+"""Every documented message through a real broker into a real hub: the API answers with what was published."""
 
 from __future__ import annotations
 
@@ -18,23 +18,25 @@ LAST_TOPIC = "zigbee2mqtt/the last"
 
 
 def expected(golden: list[SampleFile]) -> dict[tuple[str, str], tuple[Any, str]]:
-    """The last value and the unit of each metric."""
+    """Return the last value and the unit of each metric."""
     latest: dict[tuple[str, str], tuple[Any, str]] = {}
     units: dict[tuple[str, str], str] = {}
     newest: dict[tuple[str, str], int] = {}
     for file in golden:
         for _, found in file.messages:
-            for one in found or []:
-                if "declared" in one:
-                    for metric in one.get("metrics", ()):
-                        units[one["declared"], metric["name"]] = metric.get("unit", "")
-                device: str = one.get("row") or one.get("sample") or ""
-                values = one["values"] if "row" in one else {one["metric"]: one["value"]} if "sample" in one else {}
+            for item in found or []:
+                if "declared" in item:
+                    for metric in item.get("metrics", ()):
+                        units[item["declared"], metric["name"]] = metric.get("unit", "")
+                device: str = item.get("row") or item.get("sample") or ""
+                values = (
+                    item["values"] if "row" in item else {item["metric"]: item["value"]} if "sample" in item else {}
+                )
                 for metric, value in values.items():
                     key = (device, metric)
-                    time_ns = one.get("time_ns", 2**63)
-                    if one.get("unit"):
-                        units[key] = one["unit"]
+                    time_ns = item.get("time_ns", 2**63)
+                    if item.get("unit"):
+                        units[key] = item["unit"]
                     if time_ns >= newest.get(key, 0):
                         newest[key] = time_ns
                         latest[key] = (value, "")
@@ -60,7 +62,7 @@ async def came(hub: Hub, device: str) -> None:
 
 @pytest.mark.deadline(120)
 async def test_what_every_preset_documents_is_stored(mosquitto_program: Path, tmp_path: Path) -> None:
-    """All presets of one broker beside each other: values and units; nothing is in quarantine."""
+    """With all presets on one broker, values and units are stored and nothing is in quarantine."""
     golden = [read_samples(path) for path in FILES]
     presets = list(dict.fromkeys(file.preset for file in golden))
     with Mosquitto(mosquitto_program, tmp_path / "broker") as broker:
@@ -78,8 +80,8 @@ async def test_what_every_preset_documents_is_stored(mosquitto_program: Path, tm
             await publisher.drain()
             await came(hub, "the_last")
             stored = {}
-            for one in (await hub.get("/api/v1/latest", limit=1000))["latest"]:
-                stored[one["device"], one["metric"]] = (one["latest"]["value"], one["unit"])
+            for entry in (await hub.get("/api/v1/latest", limit=1000))["latest"]:
+                stored[entry["device"], entry["metric"]] = (entry["latest"]["value"], entry["unit"])
             stored = {key: value for key, value in stored.items() if not key[0].startswith("the_last")}
             assert stored == expected(golden)
             assert (await hub.get("/api/v1/quarantine"))["quarantine"] == []

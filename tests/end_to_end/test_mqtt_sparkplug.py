@@ -1,4 +1,4 @@
-"""An edge node of another implementation of Sparkplug B, a real Mosquitto and a real hub."""
+"""An edge node of another Sparkplug B implementation, a real Mosquitto and a real hub."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def double(name: str, value: float) -> dict[str, Any]:
 
 
 async def once(hub: Hub, condition: Callable[[dict[str, Any]], bool]) -> None:
-    """Returns when this is true of the fleet, by device id."""
+    """Return when the condition holds for the fleet, by device id."""
     while True:
         answer = await hub.get("/api/v1/devices")
         if condition({device["device"]: device for device in answer["devices"]}):
@@ -43,8 +43,8 @@ def online(*expected: bool) -> Callable[[dict[str, Any]], bool]:
 
 
 async def test_an_edge_node_is_stored_and_followed(mosquitto_program: Path, tmp_path: Path) -> None:
-    """Its births make devices that are there, its data is stored, a hub that was killed asks it for its births, and its
-    last will makes it absent."""
+    """Births create devices that are connected, and data is stored. A hub that was killed requests the births, and the
+    last will makes the devices absent."""
     try:
         python = await asyncio.to_thread(peer_python)
     except BuildError as error:
@@ -68,8 +68,8 @@ async def test_an_edge_node_is_stored_and_followed(mosquitto_program: Path, tmp_
             await hub.start()
             await bridged(hub)
             peer.ask("update", device="pump", metrics=[double("speed", 9.0)])
-            (asked,) = await asyncio.to_thread(peer.ask, "command")
-            assert asked["name"] == "Node Control/Rebirth"
+            (command,) = await asyncio.to_thread(peer.ask, "command")
+            assert command["name"] == "Node Control/Rebirth"
             peer.ask("disconnect")
             peer.ask("reconnect", port=broker.port)
             await once(hub, online(True, True))

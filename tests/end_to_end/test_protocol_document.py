@@ -1,4 +1,4 @@
-"""The small agent of docs/protocol.md does against the real hub what the page promises."""
+"""The small agent of docs/protocol.md keeps the promises of that page against a real hub."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BATCHES = 300
 
 
 async def test_the_small_agent_delivers_everything_once_over_a_restart(tmp_path: Path) -> None:
-    """Exactly as it stands on the page, over a kill of the hub, to the last reading."""
+    """The agent runs exactly as printed on the page, over a kill of the hub, and delivers every reading once."""
     (block,) = document.blocks("python")
     namespace: dict[str, Any] = {"__name__": "agent"}
     exec(compile(block.content, "docs/protocol.md", "exec"), namespace)
@@ -38,7 +38,7 @@ async def test_the_small_agent_delivers_everything_once_over_a_restart(tmp_path:
 
 
 async def acknowledged(agent: Any) -> None:
-    """Returns when the hub has everything on disk."""
+    """Return when the hub has everything on disk."""
     while agent.spool:
         agent.changed.clear()
         await agent.changed.wait()

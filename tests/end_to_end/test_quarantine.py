@@ -1,4 +1,4 @@
-"""The quarantine of a real hub: what is refused is read, put right and retried, once, or deleted."""
+"""The quarantine of a real hub: rejected batches are read, corrected and retried, once, or deleted."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ async def ask(hub: Hub, method: str, path: str, token: str | None = None, **more
 
 
 async def test_what_was_refused_is_read_counted_retried_and_deleted(tmp_path: Path) -> None:
-    """The whole way of the API, each answer as it is described; books and metrics count the same, restarted or not."""
+    """Every operation of the API answers as described; accounting and metrics count the same, before and after a
+    restart."""
     async with running_hub(tmp_path / "data") as hub:
         packed = {"time": struct.pack("<2q", 5, 6), "values": {"speed": struct.pack("<2d", 1.5, float("nan"))}}
         await send_batches(hub, "a", [WRONG, unknown(3)])
@@ -55,12 +56,12 @@ async def test_what_was_refused_is_read_counted_retried_and_deleted(tmp_path: Pa
         page = await hub.get("/api/v1/quarantine", limit=2)
         assert is_exactly(page, answers.QuarantinePage)
         newest = page["quarantine"]
-        assert [(one["device"], one["seq"], one["code"]) for one in newest] == [
+        assert [(entry["device"], entry["seq"], entry["code"]) for entry in newest] == [
             ("b", 1, "unknown_metric"),
             ("a", 2, "unknown_metric"),
         ]
         last = await hub.get("/api/v1/quarantine", limit=2, cursor=page["next"])
-        assert ([one["code"] for one in last["quarantine"]], last["next"]) == (["wrong_type"], None)
+        assert ([entry["code"] for entry in last["quarantine"]], last["next"]) == (["wrong_type"], None)
         assert (await hub.get("/api/v1/quarantine", device="b"))["quarantine"] == newest[:1]
         assert (await hub.get("/api/v1/quarantine", code="wrong_type"))["quarantine"] == last["quarantine"]
 
@@ -71,10 +72,10 @@ async def test_what_was_refused_is_read_counted_retried_and_deleted(tmp_path: Pa
             ("wrong_type", 1, 1),
         ]
         assert counts["newest"] == newest[0]["offset"]
-        one = await hub.get(f"/api/v1/quarantine/{newest[0]['offset']}")
-        assert is_exactly(one, answers.QuarantinedMessage)
-        assert json.loads(one["text"])["values"] == {"speed": [1.5, None]}
-        assert (one["shortened"], "declare it" in one["advice"]) == (False, True)
+        message = await hub.get(f"/api/v1/quarantine/{newest[0]['offset']}")
+        assert is_exactly(message, answers.QuarantinedMessage)
+        assert json.loads(message["text"])["values"] == {"speed": [1.5, None]}
+        assert (message["shortened"], "declare it" in message["advice"]) == (False, True)
         raw = await ask(hub, "GET", f"/{newest[1]['offset']}/payload")
         assert json.loads(raw.content) == {"type": "data", "seq": 2, **unknown(3)}
 
@@ -119,7 +120,8 @@ async def test_what_was_refused_is_read_counted_retried_and_deleted(tmp_path: Pa
 
 
 async def test_the_command_line_shows_retries_and_deletes(tmp_path: Path) -> None:
-    """Tables for people, JSON for programs; 0 when all went well, 1 when something stays, 2 for what nobody means."""
+    """Commands print tables for people and JSON for programs. The exit code is 0 on success, 1 when entries remain, 2
+    for wrong arguments."""
     async with running_hub(tmp_path / "data") as hub:
         hostile = {"time": [1], "values": {"[red]": [1.0]}}
         await send_batches(hub, "pump", [*map(unknown, range(1, 131)), hostile, WRONG])
@@ -130,7 +132,7 @@ async def test_the_command_line_shows_retries_and_deletes(tmp_path: Path) -> Non
             return await asyncio.to_thread(CliRunner().invoke, quarantine.app, [*arguments, *options])
 
         listed = json.loads((await run("list", "--limit", "120", "--json")).stdout)
-        assert [one["seq"] for one in listed] == list(range(132, 12, -1))
+        assert [entry["seq"] for entry in listed] == list(range(132, 12, -1))
         table = await run("list", "--limit", "2")
         assert "unknown_metric" in table.stdout
         assert "[red]" in table.stdout
@@ -153,8 +155,8 @@ async def test_the_command_line_shows_retries_and_deletes(tmp_path: Path) -> Non
         assert (gone.exit_code, "not in quarantine" in gone.stderr) == (1, True)
 
         await send_batches(hub, "pump", [], metrics=[LEVEL, SPEED])
-        one = await run("retry", str(listed[-1]["offset"]), "--json")
-        assert (one.exit_code, json.loads(one.stdout)["accepted"]) == (0, 1)
+        retried = await run("retry", str(listed[-1]["offset"]), "--json")
+        assert (retried.exit_code, json.loads(retried.stdout)["accepted"]) == (0, 1)
         some = await run("retry", "--all")
         assert (some.exit_code, some.stdout) == (1, "accepted 129 messages with 129 readings\n")
         assert "1 stay in quarantine: unknown_metric" in some.stderr
@@ -174,8 +176,8 @@ async def test_the_command_line_shows_retries_and_deletes(tmp_path: Path) -> Non
 
 
 async def test_the_page_reads_retries_and_deletes(tmp_path: Path, chromium: Path) -> None:
-    """Reasons with counts, the messages behind them, readable; an operator retries them once they can be accepted, and
-    deletes the rest. A viewer may look. It fits a phone, and finds out by itself what changed."""
+    """The page shows reasons with counts and the readable messages behind them. An operator retries them when they can
+    be accepted, and deletes the rest; a viewer can only read. It fits a phone and updates by itself."""
     async with running_hub(tmp_path / "data") as hub, open_browser(chromium) as browser:
         page = await open_page(browser, hub, "/quarantine")
         await page.get_by_test_id("empty-quarantine").wait_for()
@@ -226,7 +228,7 @@ async def test_the_page_reads_retries_and_deletes(tmp_path: Path, chromium: Path
 
 @pytest.mark.deadline(120)
 async def test_a_retry_is_done_once_though_the_hub_is_killed(tmp_path: Path) -> None:
-    """kill -9 at any moment of it: each batch is either in quarantine still or accepted, and in the end stored once."""
+    """The hub is killed during a retry: each batch is in quarantine or accepted, and at the end stored once."""
     hub = Hub(tmp_path / "data")
     await hub.start()
     try:
@@ -253,7 +255,7 @@ async def test_a_retry_is_done_once_though_the_hub_is_killed(tmp_path: Path) -> 
 
 
 async def retry_all(hub: Hub) -> None:
-    """In small steps, so that a kill comes between some of them."""
+    """Retry in small steps, so that a kill comes between some of them."""
     headers = {"Authorization": f"Bearer {await hub.admin()}"}
     async with httpx.AsyncClient(base_url=hub.url, headers=headers, timeout=30) as client:
         for first in range(0, 2 * BATCHES, 25):

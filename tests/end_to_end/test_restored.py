@@ -1,4 +1,4 @@
-"""A file of the data directory is lost, or put back from a copy: nobody is shown another device's readings."""
+"""A lost or restored file of the data directory: no device receives the readings of another."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FRIDGE = {"humidity": [41.0, 42.0]}
 
 
 async def send(hub: Hub, device: str, readings: dict[str, list[float]]) -> None:
-    """The device's readings, acknowledged. Their times are 1, 2, 3, …"""
+    """Send the device's readings and wait for their acknowledgement. Their times are 1, 2, 3, …"""
     token = await hub.token("device", "--device", device)
     async with Agent(hub.url, device=device, token=token, metrics=[Metric(name) for name in readings]) as agent:
         times = list(range(1, 1 + len(next(iter(readings.values())))))
@@ -26,22 +26,24 @@ async def send(hub: Hub, device: str, readings: dict[str, list[float]]) -> None:
 
 
 async def history(hub: Hub) -> httpx.Response:
-    """What the hub answers of everything that is stored."""
-    # Not the one that was made with a registry that is gone.
+    """Return the hub's answer for everything that is stored."""
+    # The token of an earlier registry would be rejected.
     headers = {"Authorization": f"Bearer {await hub.token('admin')}"}
     async with httpx.AsyncClient(base_url=hub.url, headers=headers, timeout=30) as client:
         return await client.get("/api/v1/history", params={"device": "*", "from": "0", "points": "0"})
 
 
 async def stored(hub: Hub) -> dict[tuple[str, str], Any]:
-    """The values of every series that has any."""
+    """Return the values of every series that has any."""
     answer = await history(hub)
     assert answer.status_code == 200, answer.text
-    return {(one["device"], one["metric"]): one["values"] for one in answer.json()["series"] if one["values"]}
+    return {
+        (series["device"], series["metric"]): series["values"] for series in answer.json()["series"] if series["values"]
+    }
 
 
 def copy_registry(source: Path, target: Path) -> None:
-    """A copy as a backup makes it, with what the write-ahead log has."""
+    """Copy the registry as a backup does, with the content of the write-ahead log."""
     with sqlite3.connect(source) as database:
         database.execute("VACUUM INTO ?", [str(target)])
     database.close()
@@ -53,8 +55,8 @@ def remove_registry(data: Path) -> None:
 
 
 async def test_a_lost_registry_shows_nobody_the_readings_of_another_device(tmp_path: Path) -> None:
-    """The store stays closed and /ready says why and what to do; with the registry back all is there, and what was
-    acknowledged meanwhile of devices that it does not know is in quarantine."""
+    """The store stays closed, and /ready says why and what to do. With the registry restored everything is there, and
+    batches of devices that it does not know are in quarantine."""
     data, copy = tmp_path / "data", tmp_path / "registry.copy"
     async with running_hub(data) as hub:
         await send(hub, "boiler", BOILER)
@@ -84,8 +86,8 @@ async def test_a_lost_registry_shows_nobody_the_readings_of_another_device(tmp_p
 
 
 async def test_a_lost_registry_and_a_new_history(tmp_path: Path) -> None:
-    """The advice holds: with the store moved away the hub goes on, and what the journal has of devices that nobody
-    knows any more is in quarantine."""
+    """The documented remedy works: with the store moved away the hub continues, and entries of devices that the
+    registry does not know are in quarantine."""
     data = tmp_path / "data"
     async with running_hub(data) as hub:
         await send(hub, "boiler", BOILER)
@@ -104,7 +106,7 @@ async def test_a_lost_registry_and_a_new_history(tmp_path: Path) -> None:
 
 
 async def test_a_registry_put_back_from_an_older_copy_gives_out_no_id_twice(tmp_path: Path) -> None:
-    """A device that is new to the copy gets an id that no reading has; the others' history is as it was."""
+    """A device that the copy does not know gets an id that no reading has; the history of the others is unchanged."""
     data, copy = tmp_path / "data", tmp_path / "registry.copy"
     async with running_hub(data) as hub:
         await send(hub, "pump", {"flow": [1.0]})
@@ -123,7 +125,7 @@ async def test_a_registry_put_back_from_an_older_copy_gives_out_no_id_twice(tmp_
 
 
 async def test_the_journal_knows_which_ids_are_given_out_while_the_store_is_closed(tmp_path: Path) -> None:
-    """The same, where the store cannot be asked when the older copy is put back."""
+    """The same holds when the store cannot be read while the older copy is restored."""
     data, copy = tmp_path / "data", tmp_path / "registry.copy"
     async with running_hub(data) as hub:
         await hub.admin()
@@ -143,8 +145,8 @@ async def test_the_journal_knows_which_ids_are_given_out_while_the_store_is_clos
 
 
 async def test_what_cannot_be_decoded_any_more_keeps_nothing_from_being_stored(tmp_path: Path) -> None:
-    """Entries that wait in the journal and whose metric the registry does not know: the hub starts, puts them in
-    quarantine, says so, and stores what is behind them."""
+    """Journal entries whose metric the registry does not know: the hub starts, puts them in quarantine, reports them,
+    and stores the entries behind them."""
     data, copy = tmp_path / "data", tmp_path / "registry.copy"
     async with running_hub(data) as hub:
         await hub.admin()

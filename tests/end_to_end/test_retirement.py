@@ -1,4 +1,4 @@
-"""A device that is gone for good leaves the fleet everywhere at once, keeps its past, and is back when it sends."""
+"""A retired device leaves the fleet everywhere at once, keeps its history, and returns when it sends."""
 
 from __future__ import annotations
 
@@ -31,22 +31,23 @@ async def send(hub: Hub, *names: str) -> None:
 
 
 async def test_a_retired_device_leaves_the_fleet_keeps_its_past_and_comes_back(tmp_path: Path) -> None:
-    """Also over a restart; and a retirement by pattern takes only what has not been seen for so long."""
+    """This also holds over a restart. A retirement by pattern selects only devices that have not been seen for the
+    given time."""
     async with running_hub(tmp_path / "data") as hub:
         await send(hub, "boiler-1", "test-1", "test-2")
-        asked = ("--data", str(hub.data), "--url", hub.url)
-        told = json.loads(await hub.run("device", "retire", "test-*", "--yes", "--json", *asked))
-        assert told == {"count": 2, "devices": ["test-1", "test-2"], "connected": 0}
+        access = ("--data", str(hub.data), "--url", hub.url)
+        retired = json.loads(await hub.run("device", "retire", "test-*", "--yes", "--json", *access))
+        assert retired == {"count": 2, "devices": ["test-1", "test-2"], "connected": 0}
         assert await devices(hub) == ["boiler-1"]
-        assert {one["device"] for one in (await hub.get("/api/v1/latest"))["latest"]} == {"boiler-1"}
-        assert "boiler-1" in await hub.run("device", "list", *asked)
+        assert {entry["device"] for entry in (await hub.get("/api/v1/latest"))["latest"]} == {"boiler-1"}
+        assert "boiler-1" in await hub.run("device", "list", *access)
         await hub.kill()
         await hub.start()
         assert await devices(hub) == ["boiler-1"]
         test_1 = await hub.get("/api/v1/devices/test-1")
         assert (test_1["retired"], [metric["metric"] for metric in test_1["metrics"]]) == (True, ["temperature"])
         history = await hub.get("/api/v1/history", device="test-1", **{"from": "-1h"}, points=0)
-        assert [len(one["values"]) for one in history["series"]] == [1]
+        assert [len(entry["values"]) for entry in history["series"]] == [1]
         assert {row["device"]: row["accepted"] for row in (await hub.settled())["devices"]} == {
             "boiler-1": 1, "test-1": 1, "test-2": 1
         }  # fmt: skip
@@ -60,27 +61,27 @@ async def test_a_retired_device_leaves_the_fleet_keeps_its_past_and_comes_back(t
 
 
 async def test_who_may_only_look_retires_nothing(tmp_path: Path) -> None:
-    """And what is asked for is checked."""
+    """A viewer cannot retire a device, and invalid requests are rejected."""
     async with running_hub(tmp_path / "data") as hub:
         await send(hub, "boiler-1")
         answers = []
         for role in ("viewer", "operator"):
             headers = {"Authorization": f"Bearer {await hub.token(role)}"}
             async with httpx.AsyncClient(base_url=hub.url, headers=headers) as client:
-                every: list[dict[str, Any]] = [
+                requests: list[dict[str, Any]] = [
                     {"devices": []},
                     {"devices": ["*"], "unseen_since_ns": 1},
                     {"devices": ["boiler-1"]},
                 ]
-                for asked in every:
-                    answer = await client.post("/api/v1/devices/retire", json=asked)
+                for request in requests:
+                    answer = await client.post("/api/v1/devices/retire", json=request)
                     answers.append((answer.status_code, answer.json().get("count")))
         assert answers == [(403, None)] * 3 + [(422, None), (200, 0), (200, 1)]
 
 
 @pytest.mark.deadline(60)
 async def test_home_assistant_forgets_a_retired_device(mosquitto_program: Path, tmp_path: Path) -> None:
-    """What it was told is taken back from the broker, and told anew when the device is back."""
+    """The announcement is withdrawn from the broker, and published again when the device returns."""
     settings = tmp_path / "hub.toml"
     home = HomeAssistant()
     with Mosquitto(mosquitto_program, tmp_path / "broker") as broker:
@@ -93,8 +94,8 @@ async def test_home_assistant_forgets_a_retired_device(mosquitto_program: Path, 
             await send(hub, "boiler-1", "boiler-2")
             await ear.until(lambda: len(home.described()) == 2)
             await hub.run("device", "retire", "boiler-2", "--yes", "--data", str(hub.data), "--url", hub.url)
-            await ear.until(lambda: [one["device"]["name"] for one in home.described()] == ["boiler-1"])
-            gone = [topic for topic, said in home.retained.items() if "boiler-2" in topic and "/device/" in topic]
+            await ear.until(lambda: [entry["device"]["name"] for entry in home.described()] == ["boiler-1"])
+            gone = [topic for topic, _ in home.retained.items() if "boiler-2" in topic and "/device/" in topic]
             await ear.until(lambda: {home.retained[topic] for topic in gone} == {b""})
             assert len(gone) == 2
             publish(broker, [("homeassistant/status", "online")])
@@ -103,8 +104,8 @@ async def test_home_assistant_forgets_a_retired_device(mosquitto_program: Path, 
 
 
 async def test_the_page_retires_a_device(chromium: Path, tmp_path: Path) -> None:
-    """It asks first; the device's page stays readable, the fleet is without it at once, and has it again when it
-    sends."""
+    """The page asks for confirmation. The device's page stays readable, the fleet omits it at once, and shows it again
+    when it sends."""
     async with running_hub(tmp_path / "data") as hub, open_browser(chromium) as browser:
         await send(hub, "boiler-1", "boiler-2")
         fleet = await open_page(browser, hub)

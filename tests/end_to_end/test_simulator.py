@@ -12,7 +12,7 @@ from tests.end_to_end.hub import Hub, running_hub
 
 
 async def simulate(hub: Hub, *arguments: str) -> tuple[int, Report]:
-    """`device-sim run` with these arguments against the hub: its exit code and its report."""
+    """Run `device-sim run` with these arguments against the hub; return its exit code and its report."""
     process = await start(hub, *arguments)
     out, _ = await process.communicate()
     assert process.returncode is not None
@@ -20,7 +20,7 @@ async def simulate(hub: Hub, *arguments: str) -> tuple[int, Report]:
 
 
 async def start(hub: Hub, *arguments: str) -> asyncio.subprocess.Process:
-    """The same, begun."""
+    """Start `device-sim run` with these arguments."""
     token = await hub.token("gateway", "--devices", "*")
     return await asyncio.create_subprocess_exec(
         sys.executable, "-W", "error", "-m", "device_sim", "run", "--json", "-", *arguments,
@@ -31,7 +31,7 @@ async def start(hub: Hub, *arguments: str) -> asyncio.subprocess.Process:
 
 
 async def test_twenty_devices_deliver_every_reading_once(tmp_path: Path) -> None:
-    """Sent, acknowledged and stored agree between the agents' books and the hub's, and the API shows the fleet."""
+    """Sent, acknowledged and stored readings agree between the agents and the hub, and the API shows the fleet."""
     async with running_hub(tmp_path / "data") as hub:
         code, report = await simulate(
             hub, "--devices", "20", "--rate", "10", "--duration", "3", "--assert", "lost==0", "--assert", "stored==sent"
@@ -50,7 +50,8 @@ async def test_twenty_devices_deliver_every_reading_once(tmp_path: Path) -> None
 
 
 async def test_a_second_run_counts_only_its_own_readings(tmp_path: Path) -> None:
-    """The hub's totals are since ever; a report is about its own run, also with the same devices in larger batches."""
+    """The hub counts since its first start; a report is about its own run only, also with the same devices in larger
+    batches."""
     async with running_hub(tmp_path / "data") as hub:
         arguments = ("--devices", "4", "--rate", "20", "--duration", "1", "--batch", "5")
         first_code, first = await simulate(hub, *arguments)
@@ -62,7 +63,7 @@ async def test_a_second_run_counts_only_its_own_readings(tmp_path: Path) -> None
 
 
 async def test_a_fleet_lives_through_a_hub_that_is_killed(tmp_path: Path) -> None:
-    """kill -9 in the middle of a run: the agents come back, and at the end nothing is lost or stored twice."""
+    """The hub is killed in the middle of a run: the agents reconnect, and nothing is lost or stored twice."""
     async with running_hub(tmp_path / "data") as hub:
         process = await start(hub, "--devices", "10", "--rate", "20", "--duration", "6")
         async with asyncio.timeout(30):
@@ -84,7 +85,7 @@ async def test_a_fleet_lives_through_a_hub_that_is_killed(tmp_path: Path) -> Non
 
 
 async def test_an_assertion_that_fails_is_the_exit_code(tmp_path: Path) -> None:
-    """A script sees by the exit code, and the report says, which assertion did not hold."""
+    """An assertion that fails sets the exit code, and the report names it."""
     async with running_hub(tmp_path / "data") as hub:
         code, report = await simulate(hub, "--devices", "2", "--duration", "1", "--assert", "sent>1000000")
     assert code == 1

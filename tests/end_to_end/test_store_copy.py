@@ -1,4 +1,4 @@
-"""`hub store copy` on a real hub's data: to InfluxDB and back, and the hub goes on with the new store."""
+"""Command `hub store copy` on a real hub's data: to InfluxDB and back; the hub continues with the new store."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ START_S = 1_700_000_000
 
 
 async def copied(data: Path, source: str, target: str) -> tuple[int | None, dict[str, Any], str]:
-    """The exit code, the report and what was said besides."""
+    """Run the copy; return the exit code, the report and stderr."""
     process = await asyncio.create_subprocess_exec(
         *COMMAND,
         *("store", "copy", "--data", str(data), "--from", source, "--to", target, "--json"),
@@ -31,15 +31,15 @@ async def copied(data: Path, source: str, target: str) -> tuple[int | None, dict
 
 
 def plant_file(path: Path, *, first: int) -> None:
-    """Readings of all types, of three devices."""
+    """Write readings of all types for three devices."""
     numbers = range(first, first + LINES)
     path.write_text("".join(KINDS.format(n % 3, n, n, n, START_S + n) for n in numbers))
 
 
 async def filled(hub: Hub, token: str, file: Path) -> None:
-    """Imports the file, and returns when all of it is stored."""
-    status, _, said = await import_result(await start_import(hub, token, str(file)))
-    assert status == 0, said
+    """Import the file; return when all of it is stored."""
+    status, _, errors = await import_result(await start_import(hub, token, str(file)))
+    assert status == 0, errors
     await hub.settled()
 
 
@@ -47,8 +47,8 @@ async def filled(hub: Hub, token: str, file: Path) -> None:
 async def test_history_moves_to_influxdb_and_back(
     tmp_path: Path, influxdb2: InfluxdbServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not while the hub runs; then everything is there, once; the hub goes on with InfluxDB where it stopped with
-    DuckDB, and what it has then comes back into a new DuckDB file."""
+    """The copy is rejected while the hub runs. Afterwards every reading is there once. The hub continues with InfluxDB,
+    and its new readings are copied back into a new DuckDB file."""
     data = tmp_path / "data"
     plant_file(tmp_path / "first.lp", first=0)
     plant_file(tmp_path / "second.lp", first=LINES)
@@ -60,13 +60,13 @@ async def test_history_moves_to_influxdb_and_back(
         access = influxdb2.fresh()
         for name in ("url", "token", "org", "bucket"):
             monkeypatch.setenv(f"INFLUXDB_{name.upper()}", getattr(access, name))
-        status, _, said = await copied(data, "duckdb", "influxdb")
+        status, _, errors = await copied(data, "duckdb", "influxdb")
         assert status == 1
-        assert "in use" in said
+        assert "in use" in errors
         assert await hub.stop() == 0
         for written, before in ((4 * LINES, 0), (0, 4 * LINES)):
-            status, report, said = await copied(data, "duckdb", "influxdb")
-            assert status == 0, said
+            status, report, errors = await copied(data, "duckdb", "influxdb")
+            assert status == 0, errors
             assert report == {"copied": written, "before": before, "refused": 0, "series": 12, "differences": []}
         await hub.start()
         await filled(hub, token, tmp_path / "second.lp")
@@ -75,11 +75,11 @@ async def test_history_moves_to_influxdb_and_back(
         assert flow["totals"]["difference"] == 0
         assert await stored_values(hub, "d1", "i") == list(range(1, 2 * LINES, 3))
         assert await hub.stop() == 0
-        status, report, said = await copied(data, "influxdb", str(tmp_path / "back.duckdb"))
-        assert status == 0, said
+        status, report, errors = await copied(data, "influxdb", str(tmp_path / "back.duckdb"))
+        assert status == 0, errors
         assert (report["copied"], report["differences"]) == (8 * LINES, [])
-        status, report, said = await copied(data, "influxdb", "duckdb")
+        status, report, errors = await copied(data, "influxdb", "duckdb")
         assert status == 1
-        assert "empty one" in said
+        assert "empty one" in errors
     finally:
         await hub.kill()

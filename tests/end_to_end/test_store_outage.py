@@ -1,5 +1,5 @@
-"""The store is away for as much data as 1,000 devices send in 10 minutes, and the hub is killed meanwhile: agents are
-acknowledged all the while, and once the store is back everything is there once."""
+"""An outage of the store for as much data as 1,000 devices send in 10 minutes, with the hub killed meanwhile. Agents
+are acknowledged throughout, and afterwards every reading is stored once."""
 
 from __future__ import annotations
 
@@ -22,39 +22,39 @@ from tests.services.influxdb import InfluxdbServer
 
 DEVICES = 1_000
 ROWS = 200
-"""Of one batch."""
+"""Rows of one batch."""
 BATCHES = 3
 READINGS = DEVICES * ROWS * BATCHES
 assert READINGS == 1_000 * 600
 
 BEFORE, DURING = 1, 1
-"""Batches of each device that are sent before the outage, and in each of its two halves."""
+"""Batches of each device before the outage, and in each of its two halves."""
 assert BEFORE + 2 * DURING == BATCHES
 
-ASKED_AT_ONCE = 50
-"""Devices in one question for history."""
-assert DEVICES % ASKED_AT_ONCE == 0
+QUERIED_AT_ONCE = 50
+"""Devices in one query of the history."""
+assert DEVICES % QUERIED_AT_ONCE == 0
 
 DISK_BYTES = 384 << 20
 BOOKS_PAUSE_S = 0.2
-"""Between two questions for the books: those of 1,000 devices are 200 kB."""
+"""Pause between two requests for the accounting: that of 1,000 devices is 200 kB."""
 
 LEFT_BYTES = 60_000_000
-"""Free while the disk is as good as full: too little for the store, which says so, and enough for the journal."""
+"""Free space while the disk counts as full: too little for the store, which reports it, and enough for the journal."""
 
 
 class Outage(NamedTuple):
-    """`away(hub)` takes the store away for as long as it lasts; `said` is what /ready then says of it. `options` of the
-    hub choose the store."""
+    """An outage. `away(hub)` keeps the store unavailable inside its block, `reason` is in the report of /ready, and
+    `options` of the hub select the store."""
 
     away: Callable[[Hub], AbstractAsyncContextManager[None]]
-    said: str
+    reason: str
     options: tuple[str, ...] = ()
 
 
 @contextlib.asynccontextmanager
 async def file_locked(hub: Hub) -> AsyncIterator[None]:
-    """Another process has the file. It gets it while the hub is not there."""
+    """Keep the file open in another process, which opens it while the hub is stopped."""
     await hub.kill()
     with locked_by_another_process(hub.data / "history.duckdb"):
         await hub.start()
@@ -63,13 +63,13 @@ async def file_locked(hub: Hub) -> AsyncIterator[None]:
 
 @contextlib.asynccontextmanager
 async def disk_full(hub: Hub) -> AsyncIterator[None]:
-    """The disk is full, but for what the journal needs."""
+    """Fill the disk except for what the journal needs."""
     with filled(hub.data.parent, leaving_bytes=LEFT_BYTES):
         yield
 
 
 def server_down(server: InfluxdbServer, settings: Path) -> Outage:
-    """The server of the store is killed."""
+    """Kill the server of the store."""
 
     @contextlib.asynccontextmanager
     async def away(hub: Hub) -> AsyncIterator[None]:
@@ -93,7 +93,7 @@ SERVERS = ("influxdb2",)
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """Without asyncio's debug mode: what it notes of each task of 1,000 agents takes more time than they do."""
+    """Use asyncio without its debug mode, which spends more time on the tasks of 1,000 agents than they need."""
     return "asyncio"
 
 
@@ -107,7 +107,7 @@ def outage(request: pytest.FixtureRequest, tmp_path: Path) -> Outage:
 
 @pytest.fixture
 def data(outage: Outage, tmp_path: Path) -> Iterator[Path]:
-    """The hub's data directory; on a disk that can be filled where it has to be."""
+    """Provide the hub's data directory; on a disk that can be filled where the outage needs it."""
     if outage.away is not disk_full:
         yield tmp_path / "data"
         return
@@ -121,7 +121,7 @@ def data(outage: Outage, tmp_path: Path) -> Iterator[Path]:
 
 
 async def send(agents: list[Agent], first: int, batches: int) -> None:
-    """Sends batches of each device, of which `first` were sent; returns when all are acknowledged."""
+    """Send batches of each device, of which `first` were sent; return when all are acknowledged."""
     for batch in range(first, first + batches):
         times = list(range(batch * ROWS + 1, (batch + 1) * ROWS + 1))
         values = [float(time) for time in times]
@@ -133,8 +133,8 @@ async def send(agents: list[Agent], first: int, batches: int) -> None:
 
 @pytest.mark.deadline(240)
 async def test_a_store_that_is_away_costs_nothing(outage: Outage, data: Path, tmp_path: Path) -> None:
-    """Everything sent is acknowledged while the store is away, also after kill -9, and the hub says what is the matter;
-    with the store back each reading is there exactly once, and at no moment did the books not balance."""
+    """Every batch is acknowledged during the outage, also after SIGKILL, and the hub reports the cause. Afterwards each
+    reading is stored exactly once. The accounting balances in every answer."""
     hub = Hub(data, options=outage.options, log=tmp_path / "hub.log")
     await hub.start()
     try:
@@ -148,21 +148,21 @@ async def test_a_store_that_is_away_costs_nothing(outage: Outage, data: Path, tm
             await hub.settled()
             async with outage.away(hub):
                 await send(agents, BEFORE, DURING)
-                assert outage.said in (await hub.in_trouble())["store"]
+                assert outage.reason in (await hub.in_trouble())["store"]
                 await hub.kill()
                 await hub.start()
                 await send(agents, BEFORE + DURING, DURING)
-                assert outage.said in (await hub.in_trouble())["store"]
+                assert outage.reason in (await hub.in_trouble())["store"]
             flow = await hub.settled()
         totals = flow["totals"]
         assert (totals["accepted"], totals["stored"], totals["waiting"]) == (READINGS, READINGS, 0)
         assert (totals["difference"], totals["lost_batches"]) == (0, 0)
         assert watch.whole > 0
         expected = list(range(1, ROWS * BATCHES + 1))
-        for first in range(0, DEVICES, ASKED_AT_ONCE):
-            asked = [f"device-{n}" for n in range(first, first + ASKED_AT_ONCE)]
-            answer = await hub.get("/api/v1/history", device=asked, points=0, **{"from": "0"})
-            assert sorted(series["device"] for series in answer["series"]) == sorted(asked)
+        for first in range(0, DEVICES, QUERIED_AT_ONCE):
+            names = [f"device-{n}" for n in range(first, first + QUERIED_AT_ONCE)]
+            answer = await hub.get("/api/v1/history", device=names, points=0, **{"from": "0"})
+            assert sorted(series["device"] for series in answer["series"]) == sorted(names)
             for series in answer["series"]:
                 assert series["time_ns"] == series["values"] == expected
         assert await hub.problems() == {}

@@ -1,4 +1,4 @@
-"""A dashboard without a page: the viewer's session machine on a real connection."""
+"""A dashboard without a page: the viewer's session state machine on a real connection."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Point = tuple[float, float | str | None]
 
 
 class Viewer:
-    """Holds every point that it was sent, per (device, metric), in the order of arrival."""
+    """Dashboard that keeps every point it received, per (device, metric), in order of arrival."""
 
     def __init__(self, url: str, token: str) -> None:
         self._url = f"{url}/v1/live"
@@ -40,7 +40,7 @@ class Viewer:
         await self.disconnect()
 
     async def connect(self) -> None:
-        """Opens a connection; subscriptions there are go on from their cursors."""
+        """Open a connection; existing subscriptions continue from their cursors."""
         self._ws = await connect(
             self._url,
             additional_headers=self._headers,
@@ -56,36 +56,36 @@ class Viewer:
         self.resume_reading()
 
     async def disconnect(self) -> None:
-        """Closes without a word."""
+        """Close without a close frame."""
         await self.stop_reading()
         assert self._ws is not None
         self._ws.transport.abort()
         await self._ws.wait_closed()
 
     async def stop_reading(self) -> None:
-        """Reads nothing more from the socket."""
+        """Stop reading from the socket."""
         if self._reader is not None:
             self._reader.cancel()
             await asyncio.wait([self._reader])
             self._reader = None
 
     def resume_reading(self) -> None:
-        """Reads again."""
+        """Continue to read."""
         self._reader = asyncio.create_task(self._read())
 
     async def subscribe(self, id: int, **how: object) -> None:
-        """Asks for a subscription."""
-        asked = messages.Subscribe(id=id, **{"devices": ["*"], "metrics": ["*"], **how})  # type: ignore[arg-type]
-        self.session.subscribe(asked)
-        await self._send(asked)
+        """Send a subscription."""
+        subscription = messages.Subscribe(id=id, **{"devices": ["*"], "metrics": ["*"], **how})  # type: ignore[arg-type]
+        self.session.subscribe(subscription)
+        await self._send(subscription)
 
     async def wait(self, condition: Callable[[], bool]) -> None:
-        """Returns when the condition holds after something arrived."""
+        """Return when the condition holds after something arrived."""
         async with self.changed:
             await self.changed.wait_for(condition)
 
     async def live(self, id: int = 1) -> None:
-        """Returns when the subscription has caught up."""
+        """Return when the subscription has caught up."""
         await self.wait(lambda: self.session.subscriptions[id].progress is Progress.LIVE)
 
     async def _send(self, message: messages.ViewerMessage) -> None:

@@ -1,4 +1,4 @@
-"""A line to a hub that is cut after so many bytes of its answer."""
+"""Network connection to a hub that breaks after a number of bytes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 
 @contextlib.asynccontextmanager
-async def cut_line(url: str, after_bytes: int) -> AsyncIterator[str]:
-    """The URL of a line to the hub, on which every connection is cut when so many bytes have come back."""
+async def cut_connection(url: str, after_bytes: int) -> AsyncIterator[str]:
+    """Provide a URL of the hub on which every connection is cut after this number of answered bytes."""
     hub = urlsplit(url)
 
     async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
