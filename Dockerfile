@@ -23,8 +23,8 @@ COPY agent_client agent_client
 COPY importer importer
 COPY hub hub
 COPY --from=page /source/hub/http/static hub/http/static
-# What packages bring for their own tests and for compilers goes. What is compiled here is not looked at again: the image's
-# root may be read-only, and the same sources give the same bytes.
+# Files for the packages' own tests and for compilers are removed. The compiled files are never checked again: the image's
+# root can be read-only, and the same sources give the same bytes.
 RUN pip wheel --no-build-isolation --no-deps --wheel-dir dist . \
     && pip --python /opt/telemetry-hub install --no-compile --no-deps dist/*.whl \
     && find /opt/telemetry-hub/lib -depth -type d \( -name tests -o -path '*/pyarrow/include' \) -exec rm -r {} + \
@@ -50,7 +50,7 @@ WORKDIR /data
 VOLUME /data
 EXPOSE 8600
 STOPSIGNAL SIGTERM
-# Without -S it would look through every installed package first.
+# Without -S, Python would first search every installed package.
 HEALTHCHECK --interval=30s --timeout=10s --start-period=60s --start-interval=2s --retries=3 \
     CMD ["python", "-S", "/opt/telemetry-hub/health.py"]
 ENTRYPOINT ["hub"]

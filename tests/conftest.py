@@ -1,4 +1,4 @@
-"""What holds for every test: the event loop, deadlines, skips in continuous integration, real services."""
+"""Rules of every test: the event loop, deadlines, skips in continuous integration, real services."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from tests.services.influxdb import Influxdb1, Influxdb2, InfluxdbServer
 from tests.skips import skips_are_forbidden
 
 DEADLINE_S = 60.0
-"""An async test that waits for something that never comes ends here; far above what any test needs."""
+"""Time limit of an async test that waits for something that never arrives, far above what any test needs."""
 
-# Shared machines are slow at random, so an example's duration says nothing.
+# Shared machines are slow at random, so the duration of an example has no meaning.
 hypothesis.settings.register_profile(
     "project",
     deadline=None,
     print_blob=True,
-    # Where a change is judged, red has to mean that change: there the examples are the same each time. On a person's
-    # machine they are new ones, and what they find becomes an example.
+    # In continuous integration a failure must come from the change, so the examples are the same each time. On a
+    # developer's machine they are new, and a failure found there becomes a fixed example.
     derandomize=skips_are_forbidden(),
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
@@ -39,39 +39,39 @@ def pytest_report_header() -> list[str]:
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> tuple[str, dict[str, bool]]:
-    """Async tests and fixtures run on asyncio with its debug mode on."""
+    """Run async tests and fixtures on asyncio with its debug mode."""
     return "asyncio", {"debug": True}
 
 
 @pytest.fixture(scope="session")
 def chromium() -> Path:
-    """The path of a Chromium to drive; the test is skipped, with the reason, where there is none."""
+    """Return the path of Chromium; skip the test with the reason when there is none."""
     return _program(CHROMIUM)
 
 
 @pytest.fixture(scope="session")
 def influxdb1(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InfluxdbServer]:
-    """InfluxDB 1.8, running; the test is skipped, with the reason, where there is none."""
+    """Run InfluxDB 1.8; skip the test with the reason when there is none."""
     with InfluxdbServer(_program(INFLUXDB1), tmp_path_factory.mktemp("influxdb1"), Influxdb1()) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def influxdb2(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InfluxdbServer]:
-    """InfluxDB 2.7, running; the test is skipped, with the reason, where there is none."""
+    """Run InfluxDB 2.7; skip the test with the reason when there is none."""
     with InfluxdbServer(_program(INFLUXDB2), tmp_path_factory.mktemp("influxdb2"), Influxdb2()) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def compose_program() -> Path:
-    """The path of the program that reads Compose files; the test is skipped, with the reason, where there is none."""
+    """Return the path of the program that reads Compose files; skip the test with the reason when there is none."""
     return _program(COMPOSE)
 
 
 @pytest.fixture(scope="session")
 def mosquitto_program() -> Path:
-    """The path of Mosquitto; the test is skipped, with the reason, where there is none."""
+    """Return the path of Mosquitto; skip the test with the reason when there is none."""
     return _program(MOSQUITTO)
 
 

@@ -1,6 +1,6 @@
-"""What a skipped test means: on a person's machine a note, in continuous integration (CI=true) a failure.
+"""Meaning of a skipped test: a note on a developer's machine, a failure in continuous integration (CI=true).
 
-As a program it applies the rule to the report that the TypeScript tests wrote: `python -m tests.skips FILE`.
+As a program it applies the rule to the report of the TypeScript tests: `python -m tests.skips FILE`.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any
 
 
 def skips_are_forbidden() -> bool:
-    """Whether CI is set to true: nothing may stay untested without anybody noticing."""
+    """Return whether CI is set to true, where every test must run."""
     return os.environ.get("CI", "").lower() in ("true", "1")
 
 
 def skipped_tests(report: dict[str, Any]) -> list[str]:
-    """The full names of the tests that a Vitest JSON report lists and that did not run."""
+    """Return the full names of the tests that a Vitest JSON report lists and that did not run."""
     return [
         f"{Path(file['name']).name}: {test['fullName']}"
         for file in report["testResults"]
@@ -28,7 +28,7 @@ def skipped_tests(report: dict[str, Any]) -> list[str]:
 
 
 def main(path: Path) -> int:
-    """Print which TypeScript tests did not run; 1 where that is forbidden, or where there is no report."""
+    """Print the TypeScript tests that did not run; return 1 where that is forbidden or the report is missing."""
     try:
         report = json.loads(path.read_bytes())
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The borders between the rooms hold: each contract in pyproject.toml fails on the import that it forbids."""
+"""Borders between the packages: each contract in pyproject.toml fails on the import that it forbids."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("wire", "hub", "agent_client", "importer", "device_agent", "device_sim")
+PACKAGES = ("wire", "hub", "agent_client", "importer", "device_agent", "device_sim")
 
-SIDES = "the hub reaches its clients only through the protocol; its command line starts the importer"
-DEVICE_SIDE = "the clients reach the hub only through the protocol"
-DEVICE_LAYERS = "the clients: device_sim above device_agent, both and importer above agent_client, all above wire"
-PURE_WIRE = "wire is pure: no input, no output, no clock, no randomness, no event loop"
-LAYERS = "inside the hub imports go down only, and rooms of one layer do not know each other"
-CONFIG = "hub.config reads settings and loads no decoder, so that every command starts quickly"
-QUIET_ROOMS = "live and ingest use no sockets and no files"
-DUCKDB = "duckdb belongs to hub.storage"
-PYARROW = "pyarrow belongs to those who hand whole columns on: a store, the API's tables and the file of an export"
-INFLUXDB = "influxdb_client belongs to hub.storage.influxdb"
-LINE_PROTOCOL = "line_protocol_parser belongs to those who read line protocol: a file's and a message's"
-PAHO = "paho belongs to hub.mqtt, which is the bridge to a broker"
-PROTOBUF = "google.protobuf belongs to hub.mqtt.sparkplug"
-QUIET_IMPORTING = "the importer uses sockets through agent_client only, and only in its upload"
-STARLETTE = "starlette and uvicorn belong to hub.http"
-APSW = "apsw belongs to hub.journal, hub.registry and device_agent.spool, which own a file each"
-SERIAL = "serial and psutil belong to device_agent.sources"
-SETTINGS = "pydantic_settings belongs to hub.config, and typer to the commands"
-NUMPY = "numpy belongs to the rooms that work on columns"
+SIDES = "The hub imports no client, except that hub.cli imports the importer"
+DEVICE_SIDE = "The clients and wire do not import the hub"
+DEVICE_LAYERS = "Clients import downwards: device_sim, then device_agent and importer, then agent_client, then wire"
+PURE_WIRE = "wire imports no input or output, no clock, no randomness and no event loop"
+LAYERS = "Packages of the hub import packages of lower layers only"
+CONFIG = "hub.config imports no decoder, so that every command starts quickly"
+QUIET_PACKAGES = "hub.live, hub.ingest and hub.model use no sockets and no files"
+DUCKDB = "Only hub.storage imports duckdb"
+PYARROW = "Only hub.storage, hub.http.tables and hub.cli.export_file import pyarrow"
+INFLUXDB = "Only hub.storage.influxdb imports influxdb_client and aiohttp"
+LINE_PROTOCOL = "Only importer and hub.mqtt.decoders import line_protocol_parser"
+PAHO = "Only hub.mqtt imports paho"
+PROTOBUF = "Only hub.mqtt.sparkplug imports google.protobuf"
+QUIET_IMPORTING = "Only importer.upload uses the network, and only through agent_client"
+STARLETTE = "Only hub.http imports starlette and uvicorn"
+APSW = "Only hub.journal, hub.registry and device_agent.spool import apsw"
+SERIAL = "Only device_agent.sources imports serial, and psutil with device_sim.simulation"
+SETTINGS = "Only hub.config imports pydantic_settings, and only commands import typer"
+NUMPY = "Only hub.model, hub.ingest, hub.live and hub.storage import numpy"
 
-# The room that gets a module it must not have, what that module imports, and the contract that says so.
+# The package of a forbidden module, what that module imports, and the contract that reports it.
 WRONG_IMPORTS = [
     ("wire", "hub.model", DEVICE_SIDE),
     ("wire", "device_agent", DEVICE_LAYERS),
@@ -58,8 +58,8 @@ WRONG_IMPORTS = [
     ("hub.model", "hub.live", LAYERS),
     ("hub.config", "hub.mqtt.decoders", CONFIG),
     ("hub.config", "hub.mqtt.sparkplug", CONFIG),
-    ("hub.ingest", "socket", QUIET_ROOMS),
-    ("hub.live", "pathlib", QUIET_ROOMS),
+    ("hub.ingest", "socket", QUIET_PACKAGES),
+    ("hub.live", "pathlib", QUIET_PACKAGES),
     ("hub.http", "duckdb", DUCKDB),
     ("device_agent", "pyarrow", PYARROW),
     ("hub.http", "pyarrow", PYARROW),
@@ -86,13 +86,13 @@ WRONG_IMPORTS = [
 
 
 Findings = dict[str, str]
-"""What the linter said: each broken contract's name, and the text that lists the wrong imports."""
+"""Output of the linter: the name of each broken contract, and the text that lists the wrong imports."""
 
 
-def copy_of_the_rooms(folder: Path) -> Path:
+def copy_of_the_packages(folder: Path) -> Path:
     shutil.copy(ROOT / "pyproject.toml", folder)
-    for room in ROOMS:
-        shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__", "static"))
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__", "static"))
     return folder
 
 
@@ -115,37 +115,37 @@ def lint(tree: Path) -> Findings:
 
 @pytest.fixture(scope="module")
 def findings(tmp_path_factory: pytest.TempPathFactory) -> Findings:
-    """What the linter says about one tree that holds every intruder."""
-    tree = copy_of_the_rooms(tmp_path_factory.mktemp("spoiled"))
-    for number, (room, imported, _) in enumerate(WRONG_IMPORTS):
-        (tree / room.replace(".", "/") / f"intruder_{number}.py").write_text(f"import {imported}\n")
+    """Return the linter's output for one tree that holds every forbidden module."""
+    tree = copy_of_the_packages(tmp_path_factory.mktemp("spoiled"))
+    for number, (package, imported, _) in enumerate(WRONG_IMPORTS):
+        (tree / package.replace(".", "/") / f"intruder_{number}.py").write_text(f"import {imported}\n")
     return lint(tree)
 
 
-def test_the_rooms_keep_every_contract(tmp_path: Path) -> None:
-    """As it stands no room imports what it must not."""
-    assert lint(copy_of_the_rooms(tmp_path)) == {}
+def test_the_packages_keep_every_contract(tmp_path: Path) -> None:
+    """The project as it is keeps every contract."""
+    assert lint(copy_of_the_packages(tmp_path)) == {}
 
 
 @pytest.mark.parametrize(
     "number",
     range(len(WRONG_IMPORTS)),
-    ids=[f"{room}-imports-{imported}" for room, imported, _ in WRONG_IMPORTS],
+    ids=[f"{package}-imports-{imported}" for package, imported, _ in WRONG_IMPORTS],
 )
 def test_a_wrong_import_breaks_its_contract(number: int, findings: Findings) -> None:
-    """A module that imports over a border is found, under the name of the border it crosses."""
-    room, imported, contract = WRONG_IMPORTS[number]
-    assert f"{room}.intruder_{number} -> {imported} " in findings[contract]
+    """A module that imports over a border is reported under the name of that contract."""
+    package, imported, contract = WRONG_IMPORTS[number]
+    assert f"{package}.intruder_{number} -> {imported} " in findings[contract]
 
 
 def test_every_contract_can_fail() -> None:
-    """No contract stands in pyproject.toml without a wrong import that proves it."""
+    """Every contract in pyproject.toml has a wrong import that breaks it."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
     assert {contract["name"] for contract in settings["contracts"]} == {case[2] for case in WRONG_IMPORTS}
 
 
-def test_a_room_without_a_layer_breaks_the_layers(tmp_path: Path) -> None:
-    """A new room in the hub has to be given its place before anything may be built on it."""
-    tree = copy_of_the_rooms(tmp_path)
+def test_a_package_without_a_layer_breaks_the_layers(tmp_path: Path) -> None:
+    """A new package in the hub must get a layer before any package may import it."""
+    tree = copy_of_the_packages(tmp_path)
     (tree / "hub" / "annex.py").write_text("")
     assert "annex" in lint(tree)[LAYERS]

@@ -1,4 +1,4 @@
-"""The rules that every test runs under hold, shown by tests that break them in a run of their own."""
+"""Rules of every test, shown by tests that break them in a run of their own."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def test_is_fine():
 
 @pytest.fixture(scope="module")
 def printed(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What pytest prints about the bad tests, run by this project's configuration."""
+    """Return pytest's output for the bad tests, run with this project's configuration."""
     folder = tmp_path_factory.mktemp("rules")
     (folder / "conftest.py").write_text("from tests.conftest import *\n")
     (folder / "test_bad.py").write_text(BAD_TESTS)
@@ -69,17 +69,17 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> str:
     ],
 )
 def test_a_test_that_breaks_a_rule_fails(test: str, outcome: str, printed: str) -> None:
-    """A hang ends at its deadline, an exception in a forgotten task and a warning are failures."""
+    """A hang ends at its deadline; an exception in an abandoned task and a warning are failures."""
     assert f"FAILED test_bad.py::{test} - {outcome}" in printed, printed
 
 
 def test_an_async_test_needs_no_mark(printed: str) -> None:
-    """`async def test_...` is enough to run on asyncio in its debug mode."""
+    """A test needs only `async def test_...` to run on asyncio in its debug mode."""
     assert "4 failed, 1 passed" in printed, printed
 
 
 def test_each_run_says_which_services_it_found(printed: str) -> None:
-    """The head of the run names every service, with its version or why it is missing."""
+    """The header of a run names every service, with its version or why it is missing."""
     head = printed.partition("collected ")[0]
     assert "services:" in head
     assert "chromium" in head

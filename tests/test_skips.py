@@ -1,4 +1,4 @@
-"""Skipped tests are seen in continuous integration, whichever language they are written in."""
+"""Skipped tests are visible in continuous integration, in both languages."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ def report(folder: Path, *statuses: str) -> Path:
 def test_a_typescript_test_that_did_not_run_fails_ci(
     status: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With CI=true a test that is skipped or only planned ends the run with 1 and is named."""
+    """With CI=true a skipped or planned test ends the run with 1 and is named."""
     monkeypatch.setenv("CI", "true")
     assert main(report(tmp_path, "passed", status)) == 1
     assert "chart.test.ts: test 1" in capsys.readouterr().err
 
 
 def test_a_typescript_test_may_be_skipped_by_a_person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without CI a skip is only told."""
+    """Without CI a skipped test is only reported."""
     monkeypatch.delenv("CI", raising=False)
     assert main(report(tmp_path, "passed", "skipped")) == 0
 
 
 def test_a_run_without_a_report_fails(tmp_path: Path) -> None:
-    """Tests that never started are not taken for tests that passed."""
+    """Tests that never started do not count as passed."""
     assert main(tmp_path / "none.json") == 1
 
 
@@ -52,7 +52,7 @@ WAYS_TO_SKIP = {
 
 @pytest.mark.parametrize(("ci", "outcome"), [("true", "failed"), ("", "skipped")])
 def test_a_python_test_that_is_skipped_fails_ci(ci: str, outcome: str, tmp_path: Path) -> None:
-    """However a test is skipped, CI=true makes a failure of it that tells the reason; nothing else does."""
+    """With CI=true every kind of skip is a failure that has its reason; other outcomes stay."""
     (tmp_path / "conftest.py").write_text("from tests.conftest import *\n")
     (tmp_path / "test_ran.py").write_text("def test_ran(): pass")
     for way, source in WAYS_TO_SKIP.items():

@@ -1,4 +1,4 @@
-"""The hub's end of a device conversation and nothing else: it acknowledges what the session allows, keeps no data."""
+"""Hub side of the device protocol for generator tests: it acknowledges what the session allows and keeps no data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PONG_SECONDS = 5.0
 
 
 async def converse(connection: ServerConnection, window: int) -> None:
-    """One conversation: every tenth batch is acknowledged, after a time probe; the first waits for a pong."""
+    """Serve one connection: acknowledge every tenth batch after a time probe; the first waits for a pong."""
     spoken = FORMAT_OF_SUBPROTOCOL[connection.subprotocol or ""]
     session = HubDeviceSession(window=window)
     hello = AGENT_MESSAGES[spoken].decode(await connection.recv())
@@ -43,7 +43,7 @@ async def converse(connection: ServerConnection, window: int) -> None:
 
 
 async def main(window: int) -> None:
-    """Listens on a free port, says which, and serves until it is stopped."""
+    """Listen on a free port, print it, and serve until stopped."""
     async with serve(
         lambda connection: converse(connection, window),
         "127.0.0.1",

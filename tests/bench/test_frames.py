@@ -17,7 +17,7 @@ START_NS = 1_700_000_000_000_000_000
 
 
 def payloads(frames: Frames) -> list[tuple[int, bytes]]:
-    """The frames as the websockets library's own server understands them."""
+    """Return the payloads as the server of the websockets library decodes them."""
     protocol = ServerProtocol(state=OPEN)
     protocol.receive_data(frames.data)
     return [(frame.opcode, bytes(frame.data)) for frame in protocol.events_received()]  # type: ignore[union-attr]
@@ -26,7 +26,7 @@ def payloads(frames: Frames) -> list[tuple[int, bytes]]:
 @pytest.mark.parametrize("format", ["json", "msgpack"])
 @given(st.integers(1, 4), st.integers(1, 30), st.integers(1, 5))
 def test_frames_are_the_protocols_data_messages_in_order(format: Format, metrics: int, times: int, count: int) -> None:
-    """Every ready-made frame decodes to a batch with the next seq, rising times and a value of each metric."""
+    """Every prepared frame decodes to a batch with the next seq, rising times and a value of each metric."""
     frames = encode_frames(Shape(metrics, times, format), count, start_ns=START_NS, seed=1)
     assert len(frames.data) == frames.frame_bytes * count
     expected_ns = START_NS
@@ -47,7 +47,7 @@ def test_frames_are_the_protocols_data_messages_in_order(format: Format, metrics
 
 
 def test_both_formats_hold_the_same_values() -> None:
-    """The same seed gives the same readings, whichever way they are written."""
+    """The same seed gives the same readings in both formats."""
 
     def values(spoken: Format) -> list[list[Value]]:
         _, payload = payloads(encode_frames(Shape(2, 3, spoken), 1, start_ns=START_NS, seed=5))[0]
@@ -60,7 +60,7 @@ def test_both_formats_hold_the_same_values() -> None:
 
 @given(st.sampled_from([0, 1, 125, 126, 127, 65_535, 65_536, 200_000]))
 def test_a_header_announces_its_payload(size: int) -> None:
-    """A frame of any length arrives whole at the websockets library's own server."""
+    """The server of the websockets library receives a frame of any length completely."""
     protocol = ServerProtocol(state=OPEN, max_size=None)
     protocol.receive_data(client_header(Opcode.BINARY, size) + bytes(size))
     (frame,) = protocol.events_received()

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @contextmanager
 def peer(window: int) -> Iterator[Peer]:
-    """A hub's end of the conversation in a process of its own."""
+    """Run the hub side of the protocol in a process of its own."""
     command = [sys.executable, "-m", "tests.bench.peer", str(window)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -31,9 +31,9 @@ def peer(window: int) -> Iterator[Peer]:
 
 
 def generate(load: Load) -> list[Line]:
-    """Everything that a generator with this load says."""
+    """Return everything that a generator with this load writes."""
     command = [sys.executable, "-m", "bench.generator"]
-    said = subprocess.run(
+    finished = subprocess.run(
         command,
         cwd=ROOT,
         input=msgspec.json.encode(load).decode() + "\ngo\n",
@@ -41,7 +41,7 @@ def generate(load: Load) -> list[Line]:
         text=True,
         check=True,
     )
-    return [msgspec.json.decode(line, type=Line) for line in said.stdout.splitlines()]
+    return [msgspec.json.decode(line, type=Line) for line in finished.stdout.splitlines()]
 
 
 def a_load(peer: Peer, format: Format, *, rate: float = 0.0, frames: int = 300) -> Load:
@@ -51,7 +51,7 @@ def a_load(peer: Peer, format: Format, *, rate: float = 0.0, frames: int = 300) 
 
 @pytest.mark.parametrize("format", ["json", "msgpack"])
 def test_a_flood_ends_when_everything_is_acknowledged(format: Format) -> None:
-    """Within a small window, and with time probes between the acknowledgements, each frame is sent and acknowledged."""
+    """Each frame is sent and acknowledged within a small window, with time probes between the acknowledgements."""
     with peer(window=10) as hub:
         ready, *progress, result = generate(a_load(hub, format))
     assert isinstance(ready, Ready)
@@ -63,7 +63,7 @@ def test_a_flood_ends_when_everything_is_acknowledged(format: Format) -> None:
 
 
 def test_a_paced_load_takes_its_time_and_measures_every_frame() -> None:
-    """No frame goes out before it is due, and latencies count from that moment."""
+    """No frame is sent before it is due, and latencies count from that moment."""
     with peer(window=1000) as hub:
         *_, result = generate(a_load(hub, "json", rate=1500.0))
     assert isinstance(result, Result)
@@ -74,7 +74,7 @@ def test_a_paced_load_takes_its_time_and_measures_every_frame() -> None:
 
 
 def test_a_paced_load_goes_on_when_the_window_was_full() -> None:
-    """A rate that the window does not allow becomes latency, and still every frame arrives."""
+    """A rate above the window becomes latency, and every frame still arrives."""
     with peer(window=10) as hub:
         *_, result = generate(a_load(hub, "json", rate=1e6))
     assert isinstance(result, Result)
@@ -82,7 +82,7 @@ def test_a_paced_load_goes_on_when_the_window_was_full() -> None:
 
 
 def test_a_hub_that_is_not_there_ends_the_generator() -> None:
-    """A load that cannot be made ends with an error and says why."""
+    """A load that cannot run ends with an error that says why."""
     with peer(window=1) as hub:
         pass
     with pytest.raises(subprocess.CalledProcessError) as failed:

@@ -12,19 +12,19 @@ from hub.model.store import HistoryQuery, SeriesHistory
 
 
 def test_a_small_history_gives_every_figure(tmp_path: Path) -> None:
-    """Each range in order of arrival and compacted, each answer checked, and the bytes of a reading."""
-    told: list[float] = []
+    """The row has each range in order of arrival and compacted, with checked answers, and the bytes of a reading."""
+    shares: list[float] = []
     outcome = HistoryRow("history", "history", SERIES * 1_000, compacted=True).run(
-        Plan(tmp_path, hub_core=0, load_core=0, repeats=1, scale=1.0), lambda _, share: told.append(share)
+        Plan(tmp_path, hub_core=0, load_core=0, repeats=1, scale=1.0), lambda _, share: shares.append(share)
     )
     assert len(outcome.figures) == 2 * (len(RANGES) + 1)
     assert all(figure.value > 0 for figure in outcome.figures)
-    assert 0 < min(told) <= max(told) == 1
+    assert 0 < min(shares) <= max(shares) == 1
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_wrong_answer_is_a_failure() -> None:
-    """One value that was never stored is enough."""
+    """One value that was never stored fails the row."""
     fleet = Fleet(SERIES * 1_000)
     for _ in fleet.batches():
         pass

@@ -38,12 +38,12 @@ print(time.monotonic() - began)
 @pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler: install gcc")
 @pytest.mark.parametrize("commits", [SQLITE, DUCKDB], ids=["SQLite", "DuckDB"])
 def test_every_commit_waits_for_the_slow_disk(tmp_path: Path, commits: str) -> None:
-    """Each of three commits takes at least the delay, in the journal's library and in the store's."""
-    said = subprocess.run(
+    """Each of three commits takes at least the delay, with SQLite and with DuckDB."""
+    finished = subprocess.run(
         [sys.executable, "-c", commits, str(tmp_path / "t.db")],
         env=os.environ | slow_disk(tmp_path / "build", DELAY_MS),
         capture_output=True,
         text=True,
         check=True,
     )
-    assert float(said.stdout) >= 3 * DELAY_MS / 1000
+    assert float(finished.stdout) >= 3 * DELAY_MS / 1000

@@ -1,4 +1,4 @@
-"""Ready-made MQTT packets, and what the load is made of."""
+"""Prepared MQTT packets and the load made of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.services.mosquitto import Mosquitto
     st.integers(1, 65_535),
 )
 def test_messages_are_read_as_they_were_written(messages: list[tuple[str, bytes, int]], packet_id: int) -> None:
-    """One after the other, whatever their length."""
+    """Packets of any length are decoded one after the other."""
     buffer = b"".join(mqtt.publish(t, p, qos=q, packet_id=packet_id) for t, p, q in messages)
     position = 0
     for topic, payload, qos in messages:
@@ -34,14 +34,14 @@ def test_messages_are_read_as_they_were_written(messages: list[tuple[str, bytes,
 
 @given(st.binary(max_size=300), st.data())
 def test_a_packet_that_is_not_all_there_is_waited_for(payload: bytes, data: st.DataObject) -> None:
-    """Wherever the stream is cut."""
+    """An incomplete packet is None wherever the stream is cut."""
     whole = mqtt.publish("a/b", payload, qos=1, packet_id=7)
     assert mqtt.next_packet(whole[: data.draw(st.integers(0, len(whole) - 1))], 0) is None
 
 
 @pytest.mark.parametrize("readings", [1, 40])
 def test_the_load_is_one_message_of_each_device_in_turn(readings: int) -> None:
-    """All of one length, with their own times and as many readings as were asked for."""
+    """All messages have one length, their own times and the requested readings."""
     data = frames(PublishOrder(0, "x", 3, readings, 1, 0), range(4, 6), 1_700_000_000_000_000_000)
     position, found = 0, []
     while (packet := mqtt.next_packet(data, position)) is not None:
@@ -56,7 +56,7 @@ def test_the_load_is_one_message_of_each_device_in_turn(readings: int) -> None:
 
 @pytest.mark.parametrize("level", [4, 5])
 def test_mosquitto_understands_both_versions(mosquitto_program: Path, tmp_path: Path, level: int) -> None:
-    """What is published comes to who has subscribed, at QoS 1, and is acknowledged."""
+    """Mosquitto delivers a message of each version to the subscriber at QoS 1, and acknowledges it."""
     with (
         Mosquitto(mosquitto_program, tmp_path / "broker") as mosquitto,
         opened(mosquitto.port, mqtt.connect("listener", level=level)) as listener,

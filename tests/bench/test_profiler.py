@@ -6,7 +6,7 @@ from bench.profiler import Sampler
 
 
 def spin(ended: threading.Event) -> int:
-    """Uses the processor until it is told to end."""
+    """Use the processor until `stop` is set."""
     turns = 0
     while not ended.is_set():
         turns += 1
@@ -14,7 +14,7 @@ def spin(ended: threading.Event) -> int:
 
 
 def test_the_report_names_what_was_busy() -> None:
-    """A thread that spins is in the report with its function; a sampler never reports itself."""
+    """The report has a busy thread with its function, and never the sampler itself."""
     sampler, ended = Sampler(), threading.Event()
     spinner = threading.Thread(target=spin, args=(ended,), name="spinner")
     spinner.start()

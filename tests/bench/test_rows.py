@@ -11,18 +11,18 @@ from bench.rows import ROWS, Latency, Throughput
 
 @pytest.mark.parametrize(("value", "ok"), [(59_999.99, False), (60_000.0, True), (60_000.01, True)])
 def test_a_rate_must_reach_its_bound(value: float, ok: bool) -> None:
-    """More is better; the bound itself holds."""
+    """A higher value is better, and the bound itself is enough."""
     assert at_least("rate", value, "frames/s", 60_000).ok is ok
 
 
 @pytest.mark.parametrize(("value", "ok"), [(19.99, True), (20.0, True), (20.01, False)])
 def test_a_latency_must_not_pass_its_bound(value: float, ok: bool) -> None:
-    """Less is better; the bound itself holds."""
+    """A lower value is better, and the bound itself is enough."""
     assert at_most("p99", value, "ms", 20).ok is ok
 
 
 def test_a_figure_without_a_bound_holds() -> None:
-    """What is only told cannot fail."""
+    """A figure without a bound cannot fail."""
     assert at_least("rate", 1, "frames/s", None).ok
     assert at_most("p50", 1e9, "ms", None).ok
 
@@ -35,7 +35,7 @@ def test_the_file_has_the_promised_fields() -> None:
 
 
 def test_every_row_can_be_asked_for_by_its_own_key() -> None:
-    """Keys and names are unique, and rows that refer to another come after it."""
+    """Keys and names are unique, and a row that refers to another comes after it."""
     assert max(Counter(row.key for row in ROWS).values()) == 1
     assert max(Counter(row.name for row in ROWS).values()) == 1
     keys = [row.key for row in ROWS]
@@ -45,7 +45,7 @@ def test_every_row_can_be_asked_for_by_its_own_key() -> None:
 
 
 def test_each_must_is_measured_on_a_slow_disk_too() -> None:
-    """The same load, with five milliseconds added to every fsync; what comes of it is told beside the must."""
+    """The same load runs with five milliseconds added to every fsync, as a figure without a bound."""
     throughput = [row for row in ROWS if isinstance(row, Throughput)]
     quick = [row for row in throughput if row.must is not None and not row.slow_fsync_ms]
     slow = [row for row in throughput if row.slow_fsync_ms]

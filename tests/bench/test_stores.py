@@ -13,7 +13,7 @@ OPEN = "import sys, duckdb; duckdb.connect(sys.argv[1])"
 
 
 def opens(data: Path) -> bool:
-    """Whether another process can open the file, as a hub would."""
+    """Return whether another process can open the file, as a hub would."""
     opened = subprocess.run(
         [sys.executable, "-c", OPEN, str(data / "history.duckdb")], capture_output=True, check=False
     )
@@ -21,7 +21,7 @@ def opens(data: Path) -> bool:
 
 
 def test_a_duckdb_that_is_away_cannot_be_opened(tmp_path: Path) -> None:
-    """Only inside the block, and its size is what it takes on disk."""
+    """The file cannot be opened inside the block, and its size is what it takes on disk."""
     duckdb.connect(str(tmp_path / "history.duckdb")).close()
     store = DuckdbFile(tmp_path)
     with store.away():
@@ -31,7 +31,7 @@ def test_a_duckdb_that_is_away_cannot_be_opened(tmp_path: Path) -> None:
 
 
 def test_an_influxdb_that_is_away_does_not_answer_and_comes_back(tmp_path: Path, influxdb2: InfluxdbServer) -> None:
-    """The hub's settings name a bucket of its own, in the same server before and after."""
+    """The hub's settings name a separate bucket, in the same server before and after the outage."""
     store = InfluxdbBucket(influxdb2, tmp_path, core=0)
     url = store.environment["INFLUXDB_URL"]
     ping = [sys.executable, "-c", "import sys, httpx; httpx.get(sys.argv[1] + '/ping', trust_env=False)", url]
@@ -42,11 +42,11 @@ def test_an_influxdb_that_is_away_does_not_answer_and_comes_back(tmp_path: Path,
 
 
 def test_what_it_had_done_before_it_was_looked_at_does_not_count() -> None:
-    """The rate is that of the time between the first write and the last."""
+    """The rate counts from the first write to the last."""
     assert CaughtUp(readings=900, seconds=3.0, waited_s=20.0).readings_per_s == 300
 
 
 def test_every_store_has_a_row_on_each_core_it_can_be_on() -> None:
-    """DuckDB is inside the hub; InfluxDB is measured on the hub's core and on another."""
+    """DuckDB runs inside the hub; InfluxDB is measured on the hub's core and on another."""
     assert [row.store_core for row in STORE_ROWS] == [None, "load", "hub"]
     assert RATIO_MUST == 1.5

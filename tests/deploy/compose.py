@@ -1,4 +1,4 @@
-"""Reading docker-compose.yml and the Dockerfile as the tests need them."""
+"""Readers of docker-compose.yml and the Dockerfile."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Model = dict[str, Any]
 
 
 class ComposeError(Exception):
-    """The file is refused; the message is the program's."""
+    """The file is invalid; the message comes from the Compose program."""
 
 
 def read_compose(program: Path, folder: Path, environment: Mapping[str, str] | None = None) -> Model:
-    """The file as Compose understands it, asked from `folder`. Raises ComposeError."""
+    """Return the file as Compose reads it from `folder`. Raise ComposeError."""
     asked = subprocess.run(
         [program, FILE],
         cwd=folder,
@@ -40,14 +40,14 @@ def read_compose(program: Path, folder: Path, environment: Mapping[str, str] | N
 
 
 class Instruction(NamedTuple):
-    """One instruction of a Dockerfile: its word, and the rest with lines joined."""
+    """One instruction of a Dockerfile: its keyword and the rest, with continued lines joined."""
 
     word: str
     rest: str
 
 
 def read_dockerfile(text: str) -> list[list[Instruction]]:
-    """The instructions of each stage (Dockerfile reference: continuation lines, comments between them)."""
+    """Return the instructions of each stage (Dockerfile reference: continuation lines, comments between them)."""
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     stages: list[list[Instruction]] = []
     for line in "\n".join(lines).replace("\\\n", " ").splitlines():

@@ -11,5 +11,5 @@ from tests.deploy.compose import Model, read_compose
 
 @pytest.fixture(scope="session")
 def model(compose_program: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
-    """docker-compose.yml with nothing set."""
+    """Return docker-compose.yml without any variable set."""
     return read_compose(compose_program, tmp_path_factory.mktemp("compose"))

@@ -1,4 +1,4 @@
-"""docker-compose.yml: what Compose, a reader of its settings, and a stranger on the network find there."""
+"""Checks of docker-compose.yml: as Compose reads it, for its settings, and for what the network can reach."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SECRET = re.compile(r"PASSWORD|TOKEN|SECRET|(^|_)KEY(_|$)")
 
 
 def defaults() -> dict[str, str]:
-    """Every variable of the file with the value that counts without it."""
+    """Return every variable of the file with its default."""
     found: dict[str, str] = {}
     for name, operator, default in VARIABLE.findall(FILE.read_text()):
         assert operator == ":-", f"{name}: an empty variable must not take a default away"
@@ -30,22 +30,22 @@ def defaults() -> dict[str, str]:
 
 
 def seconds(duration: str) -> float:
-    """A duration of Compose, `45s` or `1m0s`."""
+    """Return the seconds of a Compose duration such as `45s` or `1m0s`."""
     return sum(float(number) * {"m": 60, "s": 1}[unit] for number, unit in re.findall(r"([\d.]+)([ms])", duration))
 
 
 def test_the_file_is_a_compose_file(model: Model) -> None:
-    """Compose's own reader takes it, with every service."""
+    """Compose's own reader accepts the file with every service."""
     assert model["services"].keys() == {*ONCE, *PROFILES, "hub", "influxdb"}
 
 
 def test_a_broker_and_grafana_only_come_when_they_are_asked_for(model: Model) -> None:
-    """Each has a profile; everything else starts by itself."""
+    """The broker and Grafana each have a profile; everything else starts without one."""
     assert {name: s["profiles"] for name, s in model["services"].items() if "profiles" in s} == PROFILES
 
 
 def test_every_image_is_pinned(model: Model) -> None:
-    """A version to the last number, the same for one image everywhere; the hub's is the project's."""
+    """Each image has an exact version, the same everywhere; the hub's version is the project's."""
     images = {name: service["image"] for name, service in model["services"].items()}
     assert images["hub"] == f"telemetry-hub:{VERSION}"
     assert [image for image in images.values() if not PINNED.fullmatch(image)] == []
@@ -54,14 +54,14 @@ def test_every_image_is_pinned(model: Model) -> None:
 
 
 def test_every_variable_is_documented_with_its_default() -> None:
-    """.env.example has a line, and docs/operations.md a row, for each variable of the file and for no other."""
+    """Each variable of the file, and no other, has a line in .env.example and a row in docs/operations.md."""
     example = (ROOT / ".env.example").read_text()
     assert dict(re.findall(r"^#([A-Z_]+)=(.*)$", example, re.MULTILINE)) == defaults()
     assert dict(DOCUMENTED.findall((ROOT / "docs" / "operations.md").read_text())) == defaults()
 
 
 def test_the_hub_s_environment_is_settings(model: Model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The hub takes what the file and the image set, and stores in InfluxDB with the token it finds."""
+    """The hub accepts the settings of the file and the image, and stores in InfluxDB with the provided token."""
     token = tmp_path / "influxdb-token"
     token.write_text("made at the first start")
     image = " ".join(i.rest for i in read_dockerfile(DOCKERFILE.read_text())[-1] if i.word == "ENV")
@@ -78,7 +78,7 @@ def test_the_hub_s_environment_is_settings(model: Model, monkeypatch: pytest.Mon
 
 
 def test_the_broker_of_the_example_is_the_one_of_the_file(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The settings that .env.example shows for it are settings, of a service there is, on its port for neighbours."""
+    """The broker settings in .env.example are valid and name an existing service on its internal port."""
     (example,) = re.findall(r"^# (\[\{.*\}\])$", (ROOT / ".env.example").read_text(), re.MULTILINE)
     monkeypatch.setenv("HUB_MQTT", example)
     (broker,) = load_settings().mqtt
@@ -87,7 +87,7 @@ def test_the_broker_of_the_example_is_the_one_of_the_file(model: Model, monkeypa
 
 
 def test_no_secret_is_in_the_file(model: Model) -> None:
-    """A password or a token is named as a file in the volume of its service, never given, and no variable gives one."""
+    """A password or token is a file in the volume of its service; no variable and no value holds one."""
     assert [name for name in defaults() if SECRET.search(name)] == []
     for service, content in model["services"].items():
         for name, value in content.get("environment", {}).items():
@@ -97,7 +97,7 @@ def test_no_secret_is_in_the_file(model: Model) -> None:
 
 
 def test_a_service_sees_its_own_secrets_only(model: Model) -> None:
-    """Each volume of secrets is mounted into its service, for reading, and besides only where secrets are made."""
+    """Each volume of secrets is mounted read-only into its service, and writable only where secrets are created."""
     for service in (first_start.HUB, first_start.INFLUXDB, first_start.GRAFANA, first_start.MOSQUITTO):
         mounted = {
             name: (volume["target"], volume.get("read_only", False))
@@ -113,7 +113,7 @@ def test_a_service_sees_its_own_secrets_only(model: Model) -> None:
 
 
 def test_ports_are_published_to_this_machine_alone(model: Model) -> None:
-    """The hub's port, the broker's that asks for a password, and Grafana's; InfluxDB has none."""
+    """The hub, the broker with passwords and Grafana publish a port on this machine; InfluxDB publishes none."""
     published = {
         name: [(port["host_ip"], port["published"], port["target"]) for port in service["ports"]]
         for name, service in model["services"].items()
@@ -135,7 +135,7 @@ def test_a_variable_changes_where_the_hub_is_published(compose_program: Path, tm
 
 @pytest.mark.parametrize("name", ["hub", "influxdb", "mosquitto", "grafana"])
 def test_what_runs_is_watched_bounded_and_ended_in_order(name: str, model: Model) -> None:
-    """A check of its health, a restart, an end that is waited for, bounds on memory, processes and logs."""
+    """Every service has a health check, a restart policy, a stop period, and bounds on memory, processes and logs."""
     service = model["services"][name]
     # The hub's check is in its image.
     assert "healthcheck" in service or "HEALTHCHECK" in DOCKERFILE.read_text().split("FROM ")[-1]
@@ -148,12 +148,12 @@ def test_what_runs_is_watched_bounded_and_ended_in_order(name: str, model: Model
 
 
 def test_the_hub_gets_the_time_to_store_what_it_has(model: Model) -> None:
-    """Docker kills it no earlier than it would end by itself."""
+    """Docker waits at least as long as the hub needs to stop by itself."""
     assert seconds(model["services"]["hub"]["stop_grace_period"]) > CLOSING_S + DRAIN_S + 10
 
 
 def test_secrets_come_first_then_influxdb_then_its_tokens_then_who_needs_them(model: Model) -> None:
-    """Nothing starts before what it needs has been made, or is healthy."""
+    """A service starts after everything that it needs has been created or is healthy."""
     order = {
         name: {needed: rule["condition"] for needed, rule in service.get("depends_on", {}).items()}
         for name, service in model["services"].items()
@@ -170,7 +170,7 @@ def test_secrets_come_first_then_influxdb_then_its_tokens_then_who_needs_them(mo
 
 
 def test_what_is_mounted_is_there(model: Model) -> None:
-    """Files come from this tree, for reading; data are in named volumes, each in use."""
+    """Mounted files come from this tree, read-only; data is in named volumes, and each volume is used."""
     used = set()
     for service in model["services"].values():
         for volume in service["volumes"]:

@@ -1,4 +1,4 @@
-"""The Dockerfile: what it is built from, and as whom it runs."""
+"""Checks of the Dockerfile: its bases, its content and its user."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ STAGES = read_dockerfile(DOCKERFILE.read_text())
 LAST = STAGES[-1]
 NAMES = {stage[0].rest.partition(" AS ")[2] for stage in STAGES} - {""}
 BUILT = "/source/hub/http/static"
-"""What one stage makes and another takes; everything else that is copied is in the tree, or was installed."""
+"""Paths that one stage makes and another copies; every other source is in the tree or was installed."""
 
 
 def rests(word: str) -> list[str]:
-    """What stands behind a word in the last stage."""
+    """Return what follows a keyword in the last stage."""
     return [instruction.rest for instruction in LAST if instruction.word == word]
 
 
 def sources() -> list[str]:
-    """What is copied from the tree, in any stage."""
+    """Return what is copied from the tree, in any stage."""
     found = []
     for instruction in (i for stage in STAGES for i in stage if i.word == "COPY"):
         *given, _ = instruction.rest.split()
@@ -37,7 +37,7 @@ def sources() -> list[str]:
 
 
 def is_sent(path: str) -> bool:
-    """Whether the build sees a path of the tree: the last line of .dockerignore that fits it counts."""
+    """Return whether the build receives a path of the tree: the last matching line of .dockerignore decides."""
     sent = True
     for line in (ROOT / ".dockerignore").read_text().split("\n"):
         pattern = line.strip().removeprefix("!")
@@ -58,14 +58,14 @@ def test_every_base_is_pinned() -> None:
 
 
 def test_what_is_copied_is_there_and_sent_to_the_build() -> None:
-    """Every source is in the tree, and .dockerignore lets it through."""
+    """Every source is in the tree, and .dockerignore includes it."""
     for source in sources():
         assert (ROOT / source).exists(), source
         assert is_sent(source), source
 
 
 def test_nothing_else_of_the_tree_is_sent_to_the_build() -> None:
-    """Data, environments, a page that was built here and secrets stay out."""
+    """Data, environments, a page that was built here and secrets are excluded."""
     places = ("data/registry.db", ".env", ".git/config", ".venv/bin/python", "hub/http/static/index.html", "build/x")
     assert [path for path in places if is_sent(path)] == []
     assert not is_sent("dashboards/web/node_modules/vite/package.json")
@@ -74,7 +74,7 @@ def test_nothing_else_of_the_tree_is_sent_to_the_build() -> None:
 
 
 def test_everything_that_the_wheel_needs_is_copied() -> None:
-    """The packages, and the files that the build's description names."""
+    """The build copies the packages and the files that the build configuration names."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     needed = {*project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"], project["project"]["readme"]}
     needed |= {*project["project"]["license-files"], "pyproject.toml", "hatch_build.py"}
@@ -82,7 +82,7 @@ def test_everything_that_the_wheel_needs_is_copied() -> None:
 
 
 def test_only_locked_packages_are_installed() -> None:
-    """Each installation checks hashes, but that of the wheel which was just built; npm keeps to its lock."""
+    """Each installation checks hashes, except that of the wheel which was just built; npm uses its lock."""
     commands = [c.strip() for s in STAGES for i in s if i.word == "RUN" for c in i.rest.split("&&")]
     installing = [
         command for command in commands if re.search(r"\bpip .*install\b|\bnpm (install|i|ci)\b|apt", command)
@@ -94,7 +94,7 @@ def test_only_locked_packages_are_installed() -> None:
 
 
 def test_it_runs_as_its_own_user_with_its_own_directory() -> None:
-    """Not as root, and as the user that the secrets are made for."""
+    """The image runs as the user that the secrets are made for, and not as root."""
     assert rests("USER") == ["hub"]
     made = " ".join(rests("RUN"))
     assert f"--uid {first_start.HUB.uid} --gid hub" in made
@@ -103,7 +103,7 @@ def test_it_runs_as_its_own_user_with_its_own_directory() -> None:
 
 
 def test_it_says_what_it_is_and_whether_it_is_well() -> None:
-    """Labels with the project's version and licence, a port, a check, a signal to stop, and the command."""
+    """The image has labels with version and licence, a port, a health check, a stop signal and the command."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     labels = dict(re.findall(r'org\.opencontainers\.image\.(\w+)="([^"]+)"', " ".join(rests("LABEL"))))
     assert (labels["version"], labels["licenses"]) == (project["version"], project["license"])
@@ -114,6 +114,6 @@ def test_it_says_what_it_is_and_whether_it_is_well() -> None:
 
 
 def test_alone_it_refuses_to_listen_in_clear_text() -> None:
-    """The image does not claim that there is a proxy: whoever starts it says how it is protected."""
+    """The image does not assume a proxy: its operator configures how it is protected."""
     assert "BEHIND_PROXY" not in DOCKERFILE.read_text()
     assert not load_settings().access.behind_proxy

@@ -1,4 +1,4 @@
-"""deploy/first_start.py: the secrets of a fresh installation, made once."""
+"""Program deploy/first_start.py: the secrets of a new installation are created once."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ MADE = ["influxdb/admin-password", "influxdb/admin-token", "grafana/admin-passwo
 
 
 def contents(root: Path) -> dict[str, str]:
-    """Every file under the secrets' folder."""
+    """Return every file below the folder of the secrets."""
     return {str(path.relative_to(root)): path.read_text() for path in root.rglob("*") if path.is_file()}
 
 
 def test_secrets_are_made_once(tmp_path: Path) -> None:
-    """The first start makes them, long and each different; a later one changes none."""
+    """The first start creates long and different secrets; a later start changes none."""
     assert make_secrets(tmp_path) == [*MADE, "mosquitto/users"]
     first = contents(tmp_path)
     assert len({first[name] for name in MADE}) == len(MADE)
@@ -30,7 +30,7 @@ def test_secrets_are_made_once(tmp_path: Path) -> None:
 
 
 def test_a_secret_that_is_missing_is_made_and_the_others_stay(tmp_path: Path) -> None:
-    """A start that was interrupted is completed by the next one."""
+    """The next start completes an interrupted one."""
     make_secrets(tmp_path)
     first = contents(tmp_path)
     (tmp_path / "grafana" / "admin-password").unlink()
@@ -40,7 +40,7 @@ def test_a_secret_that_is_missing_is_made_and_the_others_stay(tmp_path: Path) ->
 
 
 def test_only_its_service_can_read_a_secret(tmp_path: Path) -> None:
-    """A file belongs to the user of its service, who may read it and no more; nobody else may anything."""
+    """A secret belongs to the user of its service, who can only read it; no other user has access."""
     make_secrets(tmp_path)
     for path in tmp_path.rglob("*"):
         if path.is_file():
@@ -48,7 +48,7 @@ def test_only_its_service_can_read_a_secret(tmp_path: Path) -> None:
 
 
 def test_the_broker_s_users_file_holds_no_password(tmp_path: Path) -> None:
-    """It has the user and a salted hash, another one each time."""
+    """The file has the user and a salted hash, which differs each time."""
     make_secrets(tmp_path)
     made = contents(tmp_path)
     assert made["mosquitto/users"].startswith("telemetry:$7$")
@@ -65,34 +65,34 @@ def test_people_are_shown_what_they_sign_in_with(tmp_path: Path) -> None:
 
 
 def test_misuse_is_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """An unknown word, and a variable that is missing, exit with 2; what was not made yet exits with 1."""
+    """An unknown word or a missing variable exits with 2; missing secrets exit with 1."""
     monkeypatch.setenv("SECRETS", str(tmp_path))
     for name in ("INFLUXDB_URL", "INFLUXDB_ORG", "INFLUXDB_BUCKET"):
         monkeypatch.delenv(name, raising=False)
     assert main(["everything"]) == 2
     assert main(["tokens"]) == 2
     assert main(["show"]) == 1
-    told = capsys.readouterr().err
-    assert "usage: first_start.py secrets|tokens|show" in told
-    assert "INFLUXDB_URL is not set" in told
+    errors = capsys.readouterr().err
+    assert "usage: first_start.py secrets|tokens|show" in errors
+    assert "INFLUXDB_URL is not set" in errors
 
 
 def with_admin(root: Path, access: Access) -> tuple[Path, str, str, str]:
-    """The arguments of make_tokens for a bucket, where the first start's secrets are made."""
+    """Return the arguments of make_tokens for a bucket, after the first start created its secrets."""
     (root / INFLUXDB.folder).mkdir(exist_ok=True)
     (root / INFLUXDB.folder / "admin-token").write_text(access.token)
     return root, access.url, access.org, access.bucket
 
 
 def write(access: Access, token: str) -> int:
-    """How InfluxDB answers a write into a bucket."""
+    """Return InfluxDB's status for a write into a bucket."""
     where = {"org": access.org, "bucket": access.bucket}
     answer = httpx.post(f"{access.url}/api/v2/write", params=where, content="m v=1", headers=by(token))
     return answer.status_code
 
 
 def read(access: Access, token: str) -> int:
-    """How many readings of a bucket a query gets; the ones that must not be seen are none."""
+    """Return the number of readings that a query of a bucket finds; a bucket without access has none."""
     query = {"db": access.bucket, "q": 'SELECT "v" FROM "m"'}
     answer = httpx.get(f"{access.url}/query", params=query, headers=by(token))
     if answer.status_code != 200:
@@ -105,7 +105,7 @@ def by(token: str) -> dict[str, str]:
 
 
 def test_the_hub_may_write_its_bucket_and_grafana_only_read_it(tmp_path: Path, influxdb2: InfluxdbServer) -> None:
-    """The tokens open one bucket, and neither opens another nor makes tokens."""
+    """The tokens open one bucket; none of them opens another bucket or creates tokens."""
     mine, other = influxdb2.fresh(), influxdb2.fresh()
     assert write(other, other.token) == 204
     made = make_tokens(*with_admin(tmp_path, mine))
@@ -137,7 +137,7 @@ def test_tokens_are_made_again_only_where_influxdb_does_not_know_them(
 
 
 def test_a_bucket_that_is_not_there_is_told_with_what_to_do(tmp_path: Path, influxdb2: InfluxdbServer) -> None:
-    """The names count when InfluxDB's volume is made; changed later, they name nothing."""
+    """The names apply when InfluxDB's volume is created; after a later change the error says what to do."""
     root, url, org, _ = with_admin(tmp_path, influxdb2.fresh())
     with pytest.raises(StartError, match=r"no bucket 'nowhere'.*count when its volume is made"):
         make_tokens(root, url, org, "nowhere")

@@ -1,4 +1,4 @@
-"""dashboards/grafana: provisioned files that fit each other, and queries that a real InfluxDB answers."""
+"""Checks of dashboards/grafana: the provisioned files fit each other, and a real InfluxDB answers their queries."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STEP_S = 10
 
 
 class Row(NamedTuple):
-    """One series of InfluxDB's answer: its tags, its columns, its values."""
+    """One series of InfluxDB's answer: its tags, columns and values."""
 
     tags: dict[str, str]
     columns: list[str]
@@ -35,14 +35,14 @@ class Row(NamedTuple):
 
 
 def queries(dashboard: str) -> Iterator[tuple[str, str]]:
-    """(title of the panel, query) of a dashboard."""
+    """Return (title of the panel, query) of a dashboard."""
     for panel in DASHBOARDS[dashboard]["panels"]:
         for target in panel["targets"]:
             yield panel["title"], target["query"]
 
 
 def interpolate(query: str, *, device: str, metric: str, start_s: int, end_s: int) -> str:
-    """A query as Grafana sends it, with one device and one metric chosen, or `.*` for all of them."""
+    """Return a query as Grafana sends it, with one device and one metric selected, or `.*` for all."""
 
     def choose(match: re.Match[str]) -> str:
         chosen = {"device": device, "metric": metric}[match[1]]
@@ -55,7 +55,7 @@ def interpolate(query: str, *, device: str, metric: str, start_s: int, end_s: in
 
 
 def ask(access: Access, query: str) -> list[Row]:
-    """What the data source gets for a query: InfluxQL on the bucket."""
+    """Return the answer that the data source gets for an InfluxQL query of the bucket."""
     answer = httpx.post(
         f"{access.url}/query",
         params={"db": access.bucket, "epoch": "ms"},
@@ -69,7 +69,8 @@ def ask(access: Access, query: str) -> list[Row]:
 
 
 def test_dashboards_name_the_data_source_and_the_bucket_that_are_provisioned(model: Model) -> None:
-    """One data source, by its id, reached where the Compose file has it, with the token that the first start makes."""
+    """The dashboards use the one provisioned data source, at the address of the Compose file, with the token of the
+    first start."""
     uid = re.search(r"uid: (\S+)", SOURCE)
     assert uid is not None
     named = re.findall(r'"uid": "([^"]+)"', json.dumps(list(DASHBOARDS.values())))
@@ -90,7 +91,7 @@ def test_dashboards_name_the_data_source_and_the_bucket_that_are_provisioned(mod
 
 @pytest.mark.parametrize("name", DASHBOARDS)
 def test_a_dashboard_s_panels_are_its_own(name: str) -> None:
-    """Ids are unique, panels do not overlap, and every variable that is used is there."""
+    """Panel ids are unique, panels do not overlap, and every used variable exists."""
     panels = DASHBOARDS[name]["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     cells = [
@@ -107,7 +108,7 @@ def test_a_dashboard_s_panels_are_its_own(name: str) -> None:
 async def test_the_queries_show_what_the_hub_stored(
     tmp_path_factory: pytest.TempPathFactory, influxdb2: InfluxdbServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every panel and every variable is answered with the readings of the devices, texts and switches included."""
+    """Every panel and every variable is answered with the devices' readings, including texts and switches."""
     access = influxdb2.fresh()
     for name in ("url", "org", "bucket", "token"):
         monkeypatch.setenv(f"INFLUXDB_{name.upper()}", getattr(access, name))
@@ -139,7 +140,7 @@ async def test_the_queries_show_what_the_hub_stored(
     fields = {value[0] for row in ask(access, variables["metric"]) for value in row.values}
     assert fields == {"temperature", "burner", "state", "pressure"}
 
-    # With everything chosen each panel is answered, and holds every device.
+    # With everything selected, the answer of each panel has every device.
     for name in DASHBOARDS:
         for title, query in queries(name):
             rows = ask(access, interpolate(query, device=".*" if name == "fleet" else "boiler-2", metric=".*", **where))
@@ -160,12 +161,12 @@ async def test_the_queries_show_what_the_hub_stored(
         elif "last(" in query:
             assert values == [20.0 + READINGS - 1], (name, title)
         else:
-            # Three readings an interval: the lowest, the highest and the mean of each.
+            # An interval has three readings: its lowest, highest and mean value.
             shift = {"min": 0, "mean": 1, "max": 2}[query.split()[1].partition("(")[0]]
             assert all(math.isclose(a, 20.0 + 3 * i + shift) for i, a in enumerate(values)), (name, title)
             assert len(values) == READINGS / 3
 
-    # A device's latest values hold its texts and switches, too.
+    # The latest values of a device include its texts and switches.
     latest = next(query for title, query in queries("device") if title == "Latest values")
     (row,) = ask(access, interpolate(latest, device="boiler-1", metric=".*", **where))
     shown = dict(zip(row.columns, row.values[0], strict=True))

@@ -1,4 +1,4 @@
-"""deploy/health.py, the image's check of its health."""
+"""Program deploy/health.py, the health check of the image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.end_to_end.hub import running_hub
 
 
 def check(listen: str) -> subprocess.CompletedProcess[str]:
-    """The check as the image runs it, with a proxy in the environment as Docker may set one."""
+    """Run the check as the image runs it, with a proxy in the environment as Docker can set one."""
     return subprocess.run(
         [sys.executable, "-S", str(ROOT / "deploy" / "health.py")],
         env={
@@ -33,7 +33,7 @@ def check(listen: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    """A certificate for another name than the check asks, and its key."""
+    """Return a certificate for another name than the check uses, and its key."""
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("openssl is not installed")
@@ -46,7 +46,7 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
 
 
 async def test_a_hub_that_answers_is_well(tmp_path: Path) -> None:
-    """Exit code 0 from a hub in clear text."""
+    """A hub in clear text gives exit code 0."""
     async with running_hub(tmp_path / "data") as hub:
         found = check(f"0.0.0.0:{hub.url.rpartition(':')[2]}")
     assert (found.returncode, found.stderr) == (0, "")
@@ -55,7 +55,7 @@ async def test_a_hub_that_answers_is_well(tmp_path: Path) -> None:
 async def test_a_hub_with_tls_is_well_under_any_name(
     tmp_path: Path, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Exit code 0 from a hub whose certificate is for its public name."""
+    """A hub whose certificate is for its public name gives exit code 0."""
     monkeypatch.setenv("HUB_TLS__CERTIFICATE", str(certificate[0]))
     monkeypatch.setenv("HUB_TLS__KEY", str(certificate[1]))
     async with running_hub(tmp_path / "data") as hub:
@@ -65,7 +65,7 @@ async def test_a_hub_with_tls_is_well_under_any_name(
 
 
 def test_a_hub_that_does_not_answer_is_not() -> None:
-    """Exit code 1 and the reason where nobody listens, or somebody says nothing useful."""
+    """A port without a listener or with a useless answer gives exit code 1 and the reason."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     found = check(f"0.0.0.0:{port}")

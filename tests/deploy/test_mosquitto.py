@@ -1,4 +1,4 @@
-"""deploy/mosquitto.conf, in a real broker."""
+"""Configuration deploy/mosquitto.conf in a real broker."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ACCEPTED, NOT_AUTHORISED = 0, 5
 
 
 class Broker(NamedTuple):
-    """A running broker: the port for neighbours, the port that is published, and the password made for it."""
+    """A running broker: the internal port, the published port and the password made for it."""
 
     inner_port: int
     outer_port: int
@@ -34,7 +34,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def broker(mosquitto_program: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    """Mosquitto with the file of this tree, in which only places and ports are those of the test."""
+    """Run Mosquitto with the file of this tree, changed only in its paths and ports."""
     folder = tmp_path_factory.mktemp("mosquitto")
     make_secrets(folder)
     inner, outer = free_port(), free_port()
@@ -44,32 +44,32 @@ def broker(mosquitto_program: Path, tmp_path_factory: pytest.TempPathFactory) ->
         ("listener 1884\n", f"listener {outer} 127.0.0.1\n"),
         ("/run/secrets/", f"{folder}/"),
         ("/mosquitto/data/", f"{folder}/"),
-        # A test reads what the broker says of itself until it runs; the rest stays as it is.
+        # A test reads the broker's output until it runs; later output is not read.
         ("log_dest stdout", "log_dest stderr"),
     ):
         assert text.count(written) == 1, written
         text = text.replace(written, here)
-    # It gives up root by itself, to a user of its own that cannot read here; whom it runs as is the image's matter.
+    # As root, it changes to a user of its own that cannot read here; the image chooses its user.
     (folder / "mosquitto.conf").write_text(text + "user root\n")
     with subprocess.Popen(
         [mosquitto_program, "-c", folder / "mosquitto.conf"], stderr=subprocess.PIPE, text=True
     ) as process:
         try:
             assert process.stderr is not None
-            said = []
+            output = []
             for line in process.stderr:
-                said.append(line)
+                output.append(line)
                 if line.rstrip().endswith(" running"):
                     break
             else:
-                pytest.fail("".join(said))
+                pytest.fail("".join(output))
             yield Broker(inner, outer, (folder / "mosquitto" / "password").read_text())
         finally:
             process.terminate()
 
 
 def connect(port: int, *credentials: str) -> int:
-    """The broker's answer to a CONNECT (MQTT 3.1.1, 3.1), with a user name and a password or without."""
+    """Return the broker's answer to a CONNECT (MQTT 3.1.1, 3.1), with or without a user name and password."""
     flags = 0x02 | (0xC0 if credentials else 0)
     rest = b"\x00\x04MQTT\x04" + bytes([flags]) + b"\x00\x3c"
     for field in ("", *credentials):
@@ -82,12 +82,12 @@ def connect(port: int, *credentials: str) -> int:
 
 
 def test_neighbours_need_no_password(broker: Broker) -> None:
-    """The port that is not published takes anybody who reaches it."""
+    """The internal port accepts every client that reaches it."""
     assert connect(broker.inner_port) == ACCEPTED
 
 
 def test_everybody_else_needs_the_password_of_the_first_start(broker: Broker) -> None:
-    """The port that is published takes the user with the password, and nobody without."""
+    """The published port accepts the user with the password, and nobody without it."""
     assert connect(broker.outer_port, MQTT_USER, broker.password) == ACCEPTED
     assert connect(broker.outer_port) == NOT_AUTHORISED
     assert connect(broker.outer_port, MQTT_USER, broker.password + "x") == NOT_AUTHORISED

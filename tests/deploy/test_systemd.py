@@ -1,4 +1,4 @@
-"""deploy/telemetry-hub.service, which a hub without containers is run by."""
+"""Unit deploy/telemetry-hub.service, which runs a hub without containers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.deploy.compose import ROOT
 
 @pytest.fixture(scope="module")
 def service() -> dict[str, str]:
-    """The unit's section for the service; names keep their case."""
+    """Return the unit's section for the service; names keep their case."""
     unit = ConfigParser(interpolation=None, strict=True)
     unit.optionxform = str  # type: ignore[assignment,method-assign]
     unit.read(ROOT / "deploy" / "telemetry-hub.service")
@@ -23,18 +23,18 @@ def service() -> dict[str, str]:
 
 
 def test_the_hub_gets_the_time_to_store_what_it_has(service: dict[str, str]) -> None:
-    """systemd kills it no earlier than it would end by itself."""
+    """systemd waits at least as long as the hub needs to stop by itself."""
     assert float(service["TimeoutStopSec"]) > CLOSING_S + DRAIN_S + 10
 
 
 def test_it_owns_its_data_and_may_write_nothing_else(service: dict[str, str]) -> None:
-    """No root, no capability, a system that cannot be written, and the directory that the command names."""
+    """The service has no root, no capability and a read-only system; it owns the directory that the command names."""
     assert service["ExecStart"].endswith(f" --data /var/lib/{service['StateDirectory']}")
     assert (service["DynamicUser"], service["ProtectSystem"], service["CapabilityBoundingSet"]) == ("yes", "strict", "")
 
 
 def test_its_commands_are_the_hub_s(service: dict[str, str], tmp_path: Path) -> None:
-    """Settings are checked with the same file that the hub then runs with."""
+    """The settings check uses the same file as the hub that then runs."""
     program, *checking = service["ExecStartPre"].split()
     assert service["ExecStart"].split()[:2] == [program, "run"]
     assert service["ExecStart"].split()[2:4] == checking[2:]

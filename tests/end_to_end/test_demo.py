@@ -32,7 +32,7 @@ async def test_the_demo_prints_three_lines_and_shows_a_past_that_is_written_once
     await hub.start()
     try:
         await hub.line("press")
-        running, page, stop = hub.said
+        running, page, stop = hub.output
         assert running == f"listening on {hub.url} with this computer's sensors and 20 simulated devices"
         assert re.fullmatch(rf"open {hub.url}/open/\w+ to sign in \(once, within 15 minutes\)", page)
         assert stop == "press Ctrl-C to stop"

@@ -1,4 +1,4 @@
-"""Building the distributions as a release does, and installing the wheel into an empty environment."""
+"""Build the distributions as a release does, and install the wheel into an empty environment."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Installation:
     folder: Path
 
     def command(self, name: str) -> str:
-        """The path of one of the project's commands, as pip installed it."""
+        """Return the path of one of the project's commands, as pip installed it."""
         return str(self.folder / "bin" / name)
 
 
@@ -46,7 +46,7 @@ def build_distributions(folder: Path) -> Distributions:
 def install(wheel: Path, folder: Path, *, extra: str = "") -> Installation:
     """Install the wheel with one extra, or with none: locked versions only, each checked by its hash.
 
-    Nothing is resolved here, so what is installed at the end proves that the lock is complete for this extra.
+    Nothing is resolved here, so the installed packages prove that the lock is complete for this extra.
     """
     venv.create(folder, with_pip=False)
     with zipfile.ZipFile(wheel) as archive:
@@ -70,6 +70,6 @@ def install(wheel: Path, folder: Path, *, extra: str = "") -> Installation:
 
 
 def run(*command: str) -> None:
-    """Run a program to its end; a failure shows what it printed."""
+    """Run a program to its end; a failure shows its output."""
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, f"{' '.join(command)}\n{finished.stdout}{finished.stderr}"

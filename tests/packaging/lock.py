@@ -1,4 +1,4 @@
-"""Reading requirements/dev.txt, and the part of it that one kind of installation needs."""
+"""Reader of requirements/dev.txt, and of the part that one kind of installation needs."""
 
 from __future__ import annotations
 
@@ -13,20 +13,18 @@ from packaging.utils import NormalizedName, canonicalize_name
 ROOT = Path(__file__).parent.parent.parent
 PYTHON_LOCK = ROOT / "requirements" / "dev.txt"
 HUB_LOCK = ROOT / "requirements" / "hub.txt"
-"""What an image of the hub installs, and BUILD_LOCK what builds its wheel: parts of PYTHON_LOCK."""
+"""Locks of an image: the packages of the hub, and those that build its wheel. Both are parts of PYTHON_LOCK."""
 BUILD_LOCK = ROOT / "requirements" / "build.txt"
 NODE_LOCK = ROOT / "requirements" / "node.txt"
 NPM_LOCK = ROOT / "dashboards" / "web" / "package-lock.json"
 
 Lock = dict[NormalizedName, list[str]]
-"""Each locked distribution's name, with its entries: the pinned version, where it holds, and the hashes.
-
-Most have one entry; one whose newest version left an older Python behind has one for each side.
-"""
+"""Entries of each locked distribution by name: the pinned version, its marker and the hashes. Most have one entry; a
+distribution whose newest version dropped an older Python has one for each side."""
 
 
 def read_lock(path: Path) -> Lock:
-    """The distributions that a lock written by `make lock` pins."""
+    """Return the distributions that a lock written by `make lock` pins."""
     lock: Lock = {}
     for entry in re.split(r"\n(?=[A-Za-z0-9])", path.read_text()):
         lock.setdefault(canonicalize_name(entry.partition("==")[0]), []).append(entry)
@@ -36,10 +34,10 @@ def read_lock(path: Path) -> Lock:
 def needed_by(
     requirements: Iterable[Requirement], *, not_installed: Mapping[str, list[str]] | None = None
 ) -> set[NormalizedName]:
-    """The distributions that these requirements need on this machine, with all that those need in turn.
+    """Return the distributions that these requirements need on this machine, with indirect dependencies.
 
-    What a distribution needs is read from the environment that runs the tests, which has the whole lock
-    installed; for one that it does not have, `not_installed` holds the requirement lines under its name.
+    The needs of a distribution are read from the environment that runs the tests, which has the whole lock installed.
+    For a distribution that it does not have, `not_installed` holds the requirement lines under its name.
     """
     lines_of = not_installed or {}
     names: set[NormalizedName] = set()
@@ -58,7 +56,7 @@ def needed_by(
 
 
 def wanted_on_this_machine(lines: Iterable[str], extras: frozenset[str]) -> Iterator[Requirement]:
-    """Those of a distribution's requirement lines whose marker holds here, with these extras."""
+    """Return the requirement lines of a distribution whose marker holds here, with these extras."""
     for requirement in map(Requirement, lines):
         marker = requirement.marker
         if marker is None or any(marker.evaluate({"extra": extra}) for extra in ("", *extras)):

@@ -1,4 +1,4 @@
-"""What a person installs: a light agent from the base, the whole hub with its page from the extra."""
+"""Checks of the installed packages: a light agent from the base, the whole hub with its page from the extra."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.packaging.installation import Distributions, Installation, build_dist
 PAGE = "hub/http/static/index.html"
 SERVER_LIBRARIES = ("duckdb", "numpy", "pyarrow", "starlette", "uvicorn")
 PAGE_URL = re.compile(r"http://127\.0\.0\.1:\d+/\S*\w\S*")
-"""The one-time URL: with a path or a query, other than the hub's plain address."""
+"""The one-time URL: it has a path or a query, unlike the hub's plain address."""
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def run(installation: Installation, command: str, *arguments: str) -> subprocess
 
 
 def environment() -> dict[str, str]:
-    """This machine's environment without what would let the checkout or a setting of ours shine through."""
+    """Return this machine's environment without variables that would lead to the checkout or to a setting."""
     return {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "HUB_"))}
 
 
@@ -68,7 +68,7 @@ def test_the_wheel_holds_the_built_page_and_the_types(distributions: Distributio
 
 
 def test_the_source_distribution_holds_the_built_page(distributions: Distributions) -> None:
-    """Who builds from the source distribution needs no Node: the page is in it, beside its sources."""
+    """The source distribution contains the page beside its sources, so that building from it needs no Node."""
     with tarfile.open(distributions.source) as archive:
         names = {PurePosixPath(*PurePosixPath(name).parts[1:]) for name in archive.getnames()}
     assert PurePosixPath(PAGE) in names
@@ -89,7 +89,7 @@ def test_the_base_installation_is_a_light_agent(agent_installation: Installation
 def test_the_hub_without_its_extra_says_what_to_install(
     agent_installation: Installation, arguments: tuple[str, ...]
 ) -> None:
-    """`hub` in a base installation is misuse: one clear sentence, exit code 2, and no traceback."""
+    """The command `hub` in a base installation ends with one clear sentence, exit code 2 and no traceback."""
     refused = run(agent_installation, "hub", *arguments)
     assert refused.returncode == 2
     assert "telemetry-hub[hub]" in refused.stderr
@@ -115,7 +115,7 @@ def running_hub(hub_installation: Installation, tmp_path: Path) -> Iterator[subp
 
 
 def printed_page_url(hub: subprocess.Popen[str]) -> str:
-    """The one-time URL that the hub prints; the pipe ends, and the search with it, when the hub does."""
+    """Return the one-time URL that the hub prints; stop when the hub ends."""
     assert hub.stdout is not None
     lines = []
     for line in hub.stdout:
@@ -128,7 +128,7 @@ def printed_page_url(hub: subprocess.Popen[str]) -> str:
 def test_the_hub_starts_from_the_wheel_and_serves_its_page(
     running_hub: subprocess.Popen[str], distributions: Distributions
 ) -> None:
-    """The installed hub prints a URL that opens the page that is in the wheel; interrupted, it ends with 0."""
+    """The installed hub prints a URL that opens the page of the wheel; interrupted, it ends with 0."""
     url = printed_page_url(running_hub)
     with httpx.Client(follow_redirects=True, trust_env=False, timeout=30) as browser:
         page = browser.get(url)

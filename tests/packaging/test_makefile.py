@@ -1,4 +1,4 @@
-"""`make run` hands the terminal to the hub, so that Ctrl-C ends the hub in order and make with what the hub said."""
+"""Command `make run` hands the terminal to the hub: Ctrl-C ends the hub in order, and make returns its exit code."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ while True:
 """
 INTERRUPT = b"\x03"
 SILENCE_S = 30
-"""Far longer than make and the stand-in need to say anything."""
+"""Time limit, far above what make and the stand-in need."""
 
 
 def make_run(folder: Path, exit_code: int) -> list[str]:
-    """The command `make run` with its set-up steps done, and a stand-in for the hub that only waits for its end."""
+    """Return the command `make run` with finished set-up steps and a stand-in for the hub that only waits."""
     page = folder / "index.html"
     for stamp in (
         *(folder / "venv" / name for name in (".locked", ".ready")),
@@ -48,7 +48,7 @@ def make_run(folder: Path, exit_code: int) -> list[str]:
 
 
 def read_until(terminal: int, text: bytes) -> bytes:
-    """What the terminal shows up to a text and the end of its line; fails when nothing more comes."""
+    """Return the terminal's output up to a text and the end of its line; fail when nothing more arrives."""
     shown = b""
     while text not in shown or not shown.endswith(b"\n"):
         readable, _, _ = select.select([terminal], [], [], SILENCE_S)
@@ -59,9 +59,9 @@ def read_until(terminal: int, text: bytes) -> bytes:
 
 @pytest.mark.parametrize("exit_code", [0, 1])
 def test_ctrl_c_ends_the_hub_and_make_with_its_exit_code(exit_code: int, tmp_path: Path) -> None:
-    """On a terminal Ctrl-C reaches the hub alone; make ends well exactly if the hub does."""
+    """On a terminal Ctrl-C reaches the hub alone; make succeeds exactly if the hub does."""
     terminal, other_side = pty.openpty()
-    # The first terminal that the leader of a new session opens becomes the one whose Ctrl-C it gets.
+    # The first terminal that the leader of a new session opens becomes its controlling terminal.
     on_terminal = ["sh", "-c", 'tty=$1; shift; exec "$@" <"$tty" >"$tty" 2>&1', "sh", os.ttyname(other_side)]
     with subprocess.Popen([*on_terminal, *make_run(tmp_path, exit_code)], start_new_session=True) as make:
         shown = read_until(terminal, b"started with")
@@ -75,7 +75,7 @@ def test_ctrl_c_ends_the_hub_and_make_with_its_exit_code(exit_code: int, tmp_pat
 
 
 def test_without_a_terminal_the_hub_gets_the_signal_that_make_gets(tmp_path: Path) -> None:
-    """A supervisor that terminates make terminates the hub; nothing is left running."""
+    """A supervisor that terminates make also terminates the hub; no process remains."""
     with subprocess.Popen(make_run(tmp_path, 0), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as make:
         assert make.stdout is not None
         assert any("started with" in line for line in make.stdout)

@@ -1,4 +1,4 @@
-"""Real servers and programs that tests talk to: where each is found, and what to do when it is not."""
+"""Real servers and programs for tests: how each is found, and what to do when it is missing."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""`python -m tests.services`: builds the servers that are not there yet, and prints what there is and what is missing.
+"""Command `python -m tests.services`: builds the servers that are missing and prints what is available.
 
-Names after it are of programs that no test needs, which are built as well. Ends with 1 where something is missing and
-CI=true forbids that tests are skipped.
+The arguments name programs that no test needs, which are built as well. The exit code is 1 when something is missing
+and CI=true forbids skipped tests.
 """
 
 from __future__ import annotations

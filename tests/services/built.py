@@ -1,8 +1,8 @@
-"""Building the real servers that no package has in the version that tests need.
+"""Build of the real servers that no package has in the version that tests need.
 
-Most have a Go module of their own in this folder, which pins them and all they are made of by hash; one that has not is
-taken at its version, as its own module pins its parts. What was built stays in a folder of the user's cache, so that it
-is built once for all checkouts and for ever.
+Most have a Go module of their own in this folder, which pins the program and its dependencies by hash. The others are
+built at their version, as their own module pins their parts. A built program stays in the user's cache folder, for all
+checkouts.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from pathlib import Path
 HERE = Path(__file__).parent
 
 BUILD_TIMEOUT_S = 3600
-"""Of one step of a build; InfluxDB 2.7 takes 5 to 15 minutes where nothing is cached, and hangs where this is over."""
+"""Time limit of one build step; InfluxDB 2.7 takes 5 to 15 minutes without a cache."""
 
 NICENESS = 5
-"""Of builds: whoever works on the machine meanwhile goes before."""
+"""Priority of builds: other work on the machine goes first."""
 
-TOLD_LINES = 5
-"""Of a failed build's output; the rest is in its log."""
+SHOWN_LINES = 5
+"""Lines of a failed build's output; the rest is in its log."""
 
 FORGIVING_COMPILER = '#!/bin/sh\nexec "$@" --cap-lints warn\n'
-"""Called by cargo with the Rust compiler's command. The libraries of InfluxDB 2.7 forbid themselves all warnings, and a
-compiler that is newer than they are has some that they do not know."""
+"""Wrapper that cargo calls with the Rust compiler's command. The libraries of InfluxDB 2.7 turn warnings into errors,
+and a newer compiler has warnings that they do not know."""
 
 
 class BuildError(Exception):
@@ -40,10 +40,10 @@ class BuildError(Exception):
 
 @dataclass(frozen=True)
 class Source:
-    """Where a server comes from: the Go module `folder` beside this file, and the `package` in it that is a program.
+    """Origin of a server: the Go module `folder` beside this file, and the program `package` in it.
 
     `rust` says that parts of it are written in Rust, which Go reaches through the module's own pkg-config. `whole` says
-    that there is no such folder: the program is a module's own, and `go install` takes it as that module would.
+    that there is no such folder: the program is a module of its own, and `go install` builds it as that module does.
     """
 
     folder: str
@@ -55,7 +55,7 @@ class Source:
 
     @property
     def tools(self) -> dict[str, str]:
-        """The programs that a build needs, each with where it comes from."""
+        """Return the programs that a build needs, each with its origin."""
         needed = {"go": "install Go 1.24 or newer (go.dev/dl)", "cc": "install the distribution's package gcc"}
         if self.rust:
             needed |= {
@@ -74,7 +74,7 @@ INFLUXDB2 = Source(
     rust=True,
 )
 COMPOSE = Source("compose", "telemetry-hub/tests/services/compose", "2.16.2")
-"""A few lines around the library that `docker compose` reads its files with, and of which this is the version."""
+"""A few lines around the library with which `docker compose` reads its files, in this version."""
 TELEGRAF = Source(
     "telegraf",
     "github.com/influxdata/telegraf/cmd/telegraf",
@@ -82,11 +82,11 @@ TELEGRAF = Source(
     tags=("custom", "inputs.mqtt_consumer", "outputs.influxdb_v2", "parsers.json"),
     whole=True,
 )
-"""With the few of its plugins that a comparison needs; with all of them it takes many times as long to build."""
+"""Telegraf with the few plugins that a comparison needs; with all of them the build takes many times as long."""
 
 
 def built_path(source: Source) -> Path:
-    """Where the program is when it is built: the folder's name tells the version and the hashes of all its parts."""
+    """Return the path of the built program: the folder's name holds the version and the hashes of all its parts."""
     if source.whole:
         contents = repr(source).encode()
     else:
@@ -98,9 +98,9 @@ def built_path(source: Source) -> Path:
 
 
 def build(source: Source) -> Path:
-    """The program, built where it is not there yet; another process that builds it is waited for.
+    """Return the program; build it first where it is missing, and wait for another process that builds it.
 
-    Raises BuildError where a tool is missing or the build fails.
+    Raise BuildError where a tool is missing or the build fails.
     """
     path = built_path(source)
     if path.exists():
@@ -131,7 +131,7 @@ def _build(source: Source, path: Path) -> None:
 
 
 def _with_rust(folder: Path, log: Path) -> dict[str, str]:
-    """The environment in which Go finds the parts that are written in Rust."""
+    """Return the environment in which Go finds the parts that are written in Rust."""
     pkg_config, compiler = folder / "pkg-config", folder / "compiler"
     _run(["go", "build", "-o", str(pkg_config), "github.com/influxdata/pkg-config"], INFLUXDB2.folder, {}, log)
     compiler.write_text(FORGIVING_COMPILER)
@@ -165,18 +165,18 @@ def _run(command: list[str], folder: str, environment: Mapping[str, str], log: P
             raise BuildError(f"the build did not end in {BUILD_TIMEOUT_S} s, see {log}") from error
         if ran.returncode:
             output.seek(0)
-            told = output.read().decode(errors="replace").splitlines()[-TOLD_LINES:]
-            raise BuildError(f"the build failed, see {log}: {' | '.join(told)}")
+            last_lines = output.read().decode(errors="replace").splitlines()[-SHOWN_LINES:]
+            raise BuildError(f"the build failed, see {log}: {' | '.join(last_lines)}")
 
 
 @contextlib.contextmanager
 def alone(lock: Path) -> Iterator[None]:
-    """Waits until no other process builds the same; the lock ends with the process that has it."""
+    """Wait until no other process builds the same program; the lock ends with its process."""
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def cache_folder() -> Path:
-    """Where everything that was built stays, for all checkouts."""
+    """Return the folder for everything that was built, for all checkouts."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "telemetry-hub-tests"

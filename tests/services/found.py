@@ -1,4 +1,4 @@
-"""Finding the real programs that tests need on this machine."""
+"""Search for the real programs that tests need on this machine."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from tests.services.built import TELEGRAF as TELEGRAF_SOURCE
 from tests.services.built import Source, built_path
 
 VERSION_TIMEOUT_S = 30
-"""A browser's first start on a busy machine takes seconds; past this the program counts as broken."""
+"""Time limit of a version query; the first start of a browser takes seconds on a busy machine."""
 
 
 @dataclass(frozen=True)
 class Service:
-    """A program that tests start: what it is called, and how a person gets it.
+    """A program that tests start: its name, and how a person installs it.
 
-    `variable` is the environment variable that names the program's path and wins over the search for
-    `commands` on the PATH; a service with a `source` is not searched for there, but built. `ask_version` is what makes
-    it say its version and end with `exit_code`.
+    `variable` is the environment variable with the program's path; it overrides the search for `commands` on the PATH.
+    A service with a `source` is built and not searched for. `ask_version` are the arguments with which it prints its
+    version and ends with `exit_code`.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Service:
 
 @dataclass(frozen=True)
 class FoundService:
-    """What the search for one service gave: `path` with its `version`, or a `reason` why there is none."""
+    """Result of the search for one service: `path` with its `version`, or a `reason` why there is none."""
 
     service: Service
     path: Path | None
@@ -58,7 +58,7 @@ CHROMIUM = Service(
 
 
 def _built(name: str, source: Source, ask_version: str) -> Service:
-    """A service that no package has in the version that tests need."""
+    """Return a service that no package has in the version that tests need."""
     return Service(
         name=name,
         commands=(),
@@ -93,12 +93,12 @@ TELEGRAF = Service(
 )
 
 OTHERS = (TELEGRAF,)
-"""What no test needs: it is built where it is asked for by name."""
+"""Programs that no test needs; they are built when they are named."""
 
 
 @functools.cache
 def find_service(service: Service) -> FoundService:
-    """Look for a service once per run: its variable first, then each of its commands on the PATH, or what was built."""
+    """Find a service once per run: its variable first, then each of its commands on the PATH, or the built program."""
     named = os.environ.get(service.variable)
     if named:
         path, missing = shutil.which(named), f"{service.variable}={named} is no program"
@@ -109,22 +109,22 @@ def find_service(service: Service) -> FoundService:
     if path is None:
         return FoundService(service, None, "", f"{missing}: {service.advice}, or name it in {service.variable}")
     try:
-        asked = subprocess.run(
+        finished = subprocess.run(
             [path, service.ask_version], capture_output=True, text=True, timeout=VERSION_TIMEOUT_S, check=False
         )
     except (OSError, subprocess.SubprocessError) as error:
         return FoundService(service, None, "", f"{path} does not start: {error}")
-    if asked.returncode != service.exit_code:
-        return FoundService(service, None, "", f"{path} {service.ask_version} ended with {asked.returncode}")
-    # One that does not tell its version was built from a source that does.
-    told = asked.stdout.strip().partition("\n")[0] or (service.source.version if service.source else "")
-    return FoundService(service, Path(path), told, "")
+    if finished.returncode != service.exit_code:
+        return FoundService(service, None, "", f"{path} {service.ask_version} ended with {finished.returncode}")
+    # A program without a version output was built from a source with a known version.
+    version = finished.stdout.strip().partition("\n")[0] or (service.source.version if service.source else "")
+    return FoundService(service, Path(path), version, "")
 
 
 def service_table(
     reasons: Mapping[str, str] = MappingProxyType({}), services: Sequence[Service] = SERVICES
 ) -> list[str]:
-    """One line per service: its name, its version and path, or why it is missing; `reasons` by name know better."""
+    """Return one line per service: its name, version and path, or why it is missing; `reasons` by name override."""
     width = max(len(service.name) for service in services)
     lines = []
     for found in map(find_service, services):

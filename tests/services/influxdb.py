@@ -15,14 +15,14 @@ import httpx
 from tests.services.server import START_TIMEOUT_S, Server
 
 SHARD_DAYS = 7
-"""What InfluxDB takes itself where readings are kept for ever."""
+"""InfluxDB's own default where readings are kept without a limit."""
 
 USER = "tester"
 
 
 @dataclass(frozen=True)
 class Access:
-    """How to reach one bucket of 2.x (`token`, `org`, `bucket`) or one database of 1.x (`user`, `password`, `bucket`).
+    """Access to one bucket of 2.x (`token`, `org`, `bucket`) or one database of 1.x (`user`, `password`, `bucket`).
 
     `major` is 1 or 2.
     """
@@ -37,24 +37,24 @@ class Access:
 
 
 class _Version(Protocol):
-    """What the versions do differently. Both make their first user themselves, once."""
+    """Differences of the versions. Both create their first user once."""
 
     name: str
 
     def command(self, program: Path, folder: Path, port: int) -> list[str]:
-        """The command that starts the server with its data in `folder`."""
+        """Return the command that starts the server with its data in `folder`."""
 
     def set_up(self, http: httpx.Client) -> None:
-        """Makes the first user of a new server."""
+        """Create the first user of a new server."""
 
     def make(self, http: httpx.Client, bucket: str, shard_days: int) -> Access:
-        """Makes an empty bucket or database."""
+        """Create an empty bucket or database."""
 
 
 class InfluxdbServer(Server):
     """A server on a free port of 127.0.0.1.
 
-    It belongs to the whole run: a test that stops it uses `down`, which starts it again.
+    It lives for the whole run: a test that stops it uses `down`, which starts it again.
     """
 
     def __init__(self, program: Path, folder: Path, version: _Version) -> None:
@@ -75,7 +75,7 @@ class InfluxdbServer(Server):
         return self
 
     def fresh(self, *, shard_days: int = SHARD_DAYS) -> Access:
-        """An empty bucket or database of its own, with files for so many days each."""
+        """Return an empty bucket or database, with files for this number of days each."""
         with self._http() as http:
             return self._version.make(http, f"test-{next(self._names)}-{secrets.token_hex(3)}", shard_days)
 
@@ -83,7 +83,7 @@ class InfluxdbServer(Server):
         return self._version.command(self._program, self.folder, self.port)
 
     def environment(self) -> dict[str, str]:
-        """Settings of whoever runs the tests are not for this server."""
+        """The settings of the user who runs the tests are not for this server."""
         own = {name: value for name, value in super().environment().items() if not name.startswith("INFLUX")}
         return {**own, "HOME": str(self.folder)}
 
@@ -95,7 +95,7 @@ class InfluxdbServer(Server):
 
 
 class Influxdb1:
-    """InfluxDB 1.8 with authentication. `max_body_bytes` is the largest request that it takes."""
+    """InfluxDB 1.8 with authentication. `max_body_bytes` is the largest request that it accepts."""
 
     name = "influxdb1"
 
@@ -127,7 +127,7 @@ class Influxdb1:
         return [str(program), "-config", str(config)]
 
     def set_up(self, http: httpx.Client) -> None:
-        # Without any user the server lets everybody make the first one.
+        # Without any user the server lets every client create the first one.
         _ask(http, f"CREATE USER {USER} WITH PASSWORD '{self._password}' WITH ALL PRIVILEGES")
 
     def make(self, http: httpx.Client, bucket: str, shard_days: int) -> Access:
@@ -137,9 +137,9 @@ class Influxdb1:
 
 
 class Influxdb2:
-    """InfluxDB 2.7 with the token of its first user, which may do everything in its organisation.
+    """InfluxDB 2.7 with the token of its first user, who has every right in its organisation.
 
-    `options` are its own, by their names without the dashes.
+    `options` are its own options, without the dashes.
     """
 
     name = "influxdb2"

@@ -1,4 +1,4 @@
-"""A real Mosquitto for tests: on a free port, with what it must keep on disk, with TLS where it is asked for."""
+"""A real Mosquitto for tests: on a free port, with persistence on disk, with TLS on request."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import pytest
 from tests.services.server import Server
 
 MAX_QUEUED = 1_000_000
-"""Messages that it keeps for a client that is away, so that a test may be slow."""
+"""Messages that it keeps for a disconnected client, so that a test can be slow."""
 
 
 class Certificates(NamedTuple):
-    """PEM files: an authority, and the broker's and a client's certificate and key that it signed."""
+    """PEM files: an authority, and the certificates and keys of the broker and a client that it signed."""
 
     authority: Path
     certificate: Path
@@ -27,8 +27,8 @@ class Certificates(NamedTuple):
 
 
 class Mosquitto(Server):
-    """A broker. `settings` are further lines of its configuration; with `certificates` it speaks TLS and asks clients
-    for theirs."""
+    """A broker. `settings` are further lines of its configuration; with `certificates` it speaks TLS and requires
+    client certificates."""
 
     name = "mosquitto"
 
@@ -59,7 +59,7 @@ class Mosquitto(Server):
         yield f"persistence_location {self.folder}/"
         yield f"max_queued_messages {MAX_QUEUED}"
         yield "log_dest stderr"
-        # It gives up root by itself, to a user of its own that cannot read here.
+        # As root, it changes to a user of its own that cannot read here.
         yield "user root"
         if self._certificates is not None:
             yield f"cafile {self._certificates.authority}"
@@ -69,7 +69,7 @@ class Mosquitto(Server):
 
 
 def make_certificates(folder: Path) -> Certificates:
-    """An authority of this test, a certificate for 127.0.0.1 and one for a client; skips where there is no openssl."""
+    """Return an authority of this test, a certificate for 127.0.0.1 and one for a client; skip without openssl."""
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("openssl is not installed")

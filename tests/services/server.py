@@ -1,4 +1,4 @@
-"""A server in a process of its own, on a port that was free: started, its output read, stopped and started again."""
+"""A server in a process of its own on a free port: started, its output read, stopped and started again."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from types import TracebackType
 from typing import Self
 
 START_TIMEOUT_S = 60
-"""Until a server listens; it takes a second at most, more where the machine is busy."""
+"""Time limit until a server listens; it needs a second at most, more on a busy machine."""
 
 STOP_TIMEOUT_S = 30
-"""Until a server that was asked to end has written what it keeps; then it is killed."""
+"""Time limit in which a stopped server writes its data; then it is killed."""
 
 TOLD_LINES = 200
-"""Of what a server said last."""
+"""Lines of a server's last output."""
 
 TRIES = 3
-"""To start on a port that was free; another process may take it first."""
+"""Attempts to start on a free port; another process may bind it first."""
 
 
 class Server(abc.ABC):
-    """A server with its data in `folder`; a context manager. It keeps port and data when it is stopped and started."""
+    """A server with its data in `folder`; a context manager. It keeps its port and data over a restart."""
 
     name: str
-    """Of the program, for errors."""
+    """Name of the program, for errors."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -43,14 +43,14 @@ class Server(abc.ABC):
 
     @abc.abstractmethod
     def command(self) -> Sequence[str | Path]:
-        """The command that starts the server on its port, and what it needs in its folder."""
+        """Return the command that starts the server on its port, and create its files in the folder."""
 
     @abc.abstractmethod
     def is_listening(self, line: str) -> bool:
-        """Whether this line of its output says that it listens."""
+        """Return whether this line of its output says that it listens."""
 
     def environment(self) -> dict[str, str]:
-        """The variables that it gets."""
+        """Return the variables for the server."""
         return dict(os.environ)
 
     @property
@@ -76,7 +76,7 @@ class Server(abc.ABC):
         self.stop()
 
     def start(self) -> None:
-        """Starts the server on its port; returns when it listens. Raises RuntimeError with what it said."""
+        """Start the server on its port; return when it listens. Raise RuntimeError with its output."""
         if self._process is not None:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -110,16 +110,16 @@ class Server(abc.ABC):
             raise RuntimeError(f"{self.name} did not start:\n{self.log()}")
 
     def stop(self) -> None:
-        """Ends it as an operator does (SIGTERM): it writes down what it keeps."""
+        """Stop it as an operator does (SIGTERM): it writes its data."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """Ends it as a crash does (SIGKILL)."""
+        """End it as a crash does (SIGKILL)."""
         self._end(signal.SIGKILL)
 
     @contextlib.contextmanager
     def down(self, *, kill: bool = False) -> Iterator[None]:
-        """It is down inside the block, and listens again at its end."""
+        """Keep the server stopped inside the block; it listens again at the end."""
         self.kill() if kill else self.stop()
         try:
             yield
@@ -127,7 +127,7 @@ class Server(abc.ABC):
             self.start()
 
     def log(self) -> str:
-        """What it said of itself last."""
+        """Return its last output."""
         return "".join(self._told)
 
     def _end(self, how: signal.Signals) -> None:

@@ -1,4 +1,4 @@
-"""Servers that are built for tests."""
+"""Build of the servers for tests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PROGRAM = 'package main\n\nfunc main() { println(version) }\n\nvar version = ""\
 
 @pytest.fixture
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
-    """A Go module of one line, in the place of a server's; the cache is a folder of the test's own."""
+    """Return a Go module of one line instead of a server; the cache is a folder of the test."""
     if shutil.which("go") is None:
         pytest.skip("no go on the PATH: install Go 1.24 or newer (go.dev/dl)")
     module = tmp_path / "small"
@@ -26,7 +26,7 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
     (module / "go.sum").write_text("")
     (module / "main.go").write_text(PROGRAM)
     asked = subprocess.run(["go", "env", "GOCACHE"], capture_output=True, text=True, check=True)
-    # Go's own cache would move with the other, and its library be built anew.
+    # Go's own cache would move as well, and its library would be built again.
     monkeypatch.setenv("GOCACHE", asked.stdout.strip())
     monkeypatch.setattr(built, "HERE", tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -34,7 +34,7 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
 
 
 def test_what_was_built_is_there_for_the_next_one(source: Source) -> None:
-    """Two who build at the same time get one program; who comes later finds it; another version is built anew."""
+    """Two concurrent builds give one program, a later caller finds it, and another version is built separately."""
     paths: list[Path] = []
     builders = [threading.Thread(target=lambda: paths.append(build(source))) for _ in range(2)]
     for builder in builders:
@@ -49,7 +49,7 @@ def test_what_was_built_is_there_for_the_next_one(source: Source) -> None:
 
 
 def test_a_build_that_fails_says_why(source: Source) -> None:
-    """And leaves nothing that looks like a program."""
+    """A failed build leaves nothing that looks like a program."""
     (built.HERE / "small" / "main.go").write_text("package main\n\nfunc main() { nonsense }\n")
     with pytest.raises(BuildError, match=r"undefined: nonsense"):
         build(source)
@@ -57,7 +57,7 @@ def test_a_build_that_fails_says_why(source: Source) -> None:
 
 
 def test_a_missing_tool_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With what to install."""
+    """The error names the tool and what to install."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(BuildError, match=r"no go on the PATH.*install Go"):

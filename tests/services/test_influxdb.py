@@ -1,4 +1,4 @@
-"""The real InfluxDB servers that other tests stand on."""
+"""The real InfluxDB servers that other tests use."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def read(access: Access, query: str) -> list[list[object]]:
 
 
 def test_a_server_tells_the_version_that_was_built(server: InfluxdbServer) -> None:
-    """The hub finds out by the same header whom it talks to."""
+    """The server reports its version in the header by which the hub recognizes it."""
     assert httpx.get(f"{server.url}/ping").headers["X-Influxdb-Version"].lstrip("v") in ("1.8.10", "2.7.12")
 
 
 def test_buckets_share_nothing(server: InfluxdbServer) -> None:
-    """Each test gets an empty one."""
+    """Each test gets an empty bucket."""
     first, second = server.fresh(), server.fresh()
     assert write(first, "telemetry,device=a temperature=20.5 1").status_code == 204
     assert read(first, "SELECT temperature FROM telemetry") == [[1, 20.5]]
@@ -50,7 +50,7 @@ def test_buckets_share_nothing(server: InfluxdbServer) -> None:
 
 
 def test_nobody_gets_in_without_credentials(server: InfluxdbServer) -> None:
-    """Tests of refused credentials need a server that refuses."""
+    """The server rejects requests without credentials, as tests of rejected credentials require."""
     access = server.fresh()
     wrong = Access(access.major, access.url, access.bucket, org=access.org, token="wrong:wrong")
     assert write(wrong, "telemetry value=1 1").status_code == 401
@@ -58,7 +58,7 @@ def test_nobody_gets_in_without_credentials(server: InfluxdbServer) -> None:
 
 @pytest.mark.parametrize("kill", [False, True])
 def test_a_server_comes_back_where_it_was(server: InfluxdbServer, kill: bool) -> None:
-    """Stopped or killed, and started again: the same address, the same data."""
+    """After a stop or a kill the server has the same address and the same data."""
     access = server.fresh()
     assert write(access, "telemetry value=1i 1").status_code == 204
     with server.down(kill=kill), pytest.raises(httpx.ConnectError):

@@ -15,7 +15,7 @@ from tests.services.mosquitto import Mosquitto, make_certificates
 
 
 def test_it_keeps_what_is_retained_over_a_stop(mosquitto_program: Path, tmp_path: Path) -> None:
-    """Stopped and started, it listens on the same port and still has what it was given to keep."""
+    """After a stop it listens on the same port and still has its retained messages."""
     with Mosquitto(mosquitto_program, tmp_path) as broker:
         _publish(broker.port)
         with broker.down():
@@ -24,14 +24,14 @@ def test_it_keeps_what_is_retained_over_a_stop(mosquitto_program: Path, tmp_path
 
 
 def test_a_broker_that_cannot_start_says_why(mosquitto_program: Path, tmp_path: Path) -> None:
-    """What it said is in the error."""
+    """The error has the broker's output."""
     broker = Mosquitto(mosquitto_program, tmp_path, settings=["no_such_setting true"])
     with pytest.raises(RuntimeError, match="no_such_setting"):
         broker.start()
 
 
 def test_with_tls_it_wants_a_certificate(mosquitto_program: Path, tmp_path: Path) -> None:
-    """A client with a certificate of the same authority is let in, one without is not."""
+    """A client with a certificate of the same authority is accepted, one without is rejected."""
     made = make_certificates(tmp_path / "certificates")
     with Mosquitto(mosquitto_program, tmp_path, certificates=made) as broker:
         assert broker.url.startswith("mqtts://")

@@ -1,6 +1,6 @@
-"""Another implementation of Sparkplug B, from a package, in an environment of its own: it needs an older paho-mqtt.
+"""Another implementation of Sparkplug B, in an environment of its own because it needs an older paho-mqtt.
 
-The environment is pinned by hash and stays in the cache beside the servers that were built.
+The environment is pinned by hash and stays in the cache beside the built servers.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from tests.services.built import BuildError, alone, cache_folder
 
 HERE = Path(__file__).parent
 LOCKS = (HERE / "build.txt", HERE / "requirements.txt")
-"""Installed one after the other: what builds, then what is used."""
+"""Locks that are installed in order: the build tools, then the packages."""
 
 INSTALL_TIMEOUT_S = 300
-"""Of one lock; a few small packages take seconds."""
+"""Time limit of one lock; a few small packages take seconds."""
 
 
 def peer_python() -> Path:
-    """The interpreter of the environment, made where it is not there yet. Raises BuildError where it cannot be had."""
+    """Return the interpreter of the environment; create it where it is missing. Raise BuildError where that fails."""
     parts = hashlib.sha256(b"".join(lock.read_bytes() for lock in LOCKS)).hexdigest()
     folder = cache_folder() / f"sparkplug-{sys.version_info.major}.{sys.version_info.minor}-{parts[:12]}"
     python, ready = folder / "bin" / "python", folder / "ready"
@@ -35,7 +35,7 @@ def peer_python() -> Path:
             return python
         venv.create(folder, with_pip=True)
         for lock in LOCKS:
-            # Nothing that is not pinned by hash gets in, not even what builds a package.
+            # Every package must be pinned by hash, including the tools that build a package.
             options = ["--quiet", "--disable-pip-version-check", "--no-build-isolation", "--require-hashes"]
             try:
                 ran = subprocess.run(
@@ -54,7 +54,7 @@ def peer_python() -> Path:
 
 
 class SparkplugPeer:
-    """The other implementation at work, asked line by line; a context manager."""
+    """The other implementation, controlled line by line; a context manager."""
 
     def __init__(self, python: Path) -> None:
         self._process = subprocess.Popen(
@@ -71,7 +71,7 @@ class SparkplugPeer:
         self._process.communicate()
 
     def ask(self, do: str, **what: Any) -> Any:
-        """Its answer to one request; peer.py lists them."""
+        """Return its answer to one request; peer.py lists the requests."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps({"do": do, **what}) + "\n")
@@ -82,6 +82,6 @@ class SparkplugPeer:
         return json.loads(answer)
 
     def cut(self) -> None:
-        """Ends it without a farewell, so that the broker publishes its will."""
+        """End it without a disconnect, so that the broker publishes its will."""
         self._process.kill()
         self._process.wait()

@@ -1,4 +1,4 @@
-"""Runs in the other implementation's environment: answers a line of JSON with a line of JSON."""
+"""Program in the other implementation's environment: answers a line of JSON with a line of JSON."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ edges: list[Any] = []
 commands: queue.Queue[Any] = queue.Queue()
 
 
-def metric(told: dict[str, Any]) -> Any:
-    value = told.get("value")
-    if told["datatype"] == spb.DataType.DATETIME and value is not None:
+def metric_of(fields: dict[str, Any]) -> Any:
+    value = fields.get("value")
+    if fields["datatype"] == spb.DataType.DATETIME and value is not None:
         value = datetime.datetime.fromtimestamp(value / 1000, tz=datetime.UTC)
     return spb.Metric(
-        **{"timestamp": None, "name": None, **told, "datatype": spb.DataType(told["datatype"]), "value": value}
+        **{"timestamp": None, "name": None, **fields, "datatype": spb.DataType(fields["datatype"]), "value": value}
     )
 
 
-def told(metric: Any) -> dict[str, Any]:
+def fields_of(metric: Any) -> dict[str, Any]:
     value = metric.value
     if isinstance(value, datetime.datetime):
         value = round(value.timestamp() * 1000)
@@ -48,22 +48,22 @@ def decode(kind: str, payload: str) -> dict[str, Any]:
     return {
         "timestamp": decoded.timestamp,
         "seq": getattr(decoded, "seq", None),
-        "metrics": [told(metric) for metric in decoded.metrics],
+        "metrics": [fields_of(metric) for metric in decoded.metrics],
     }
 
 
 def connect(port: int, group: str, node: str, metrics: list[dict[str, Any]], devices: dict[str, Any]) -> None:
     edge = spb.EdgeNode(
-        group, node, [metric(told) for told in metrics], cmd_callback=lambda _, message: commands.put(message)
+        group, node, [metric_of(fields) for fields in metrics], cmd_callback=lambda _, message: commands.put(message)
     )
     for device, its in devices.items():
-        edge.register(spb.Device(device, [metric(told) for told in its]))
+        edge.register(spb.Device(device, [metric_of(fields) for fields in its]))
     edges.append(edge)
     edge.connect("127.0.0.1", port=port)
 
 
 def update(device: str, metrics: list[dict[str, Any]]) -> None:
-    changed = [metric(told) for told in metrics]
+    changed = [metric_of(fields) for fields in metrics]
     if device:
         edges[-1].update_device(device, changed)
     else:
@@ -71,14 +71,14 @@ def update(device: str, metrics: list[dict[str, Any]]) -> None:
 
 
 def skip() -> int:
-    """Takes a number that no message gets."""
+    """Skip a sequence number, which no message gets."""
     taken: int = edges[-1]._seq
     return taken
 
 
 def command() -> list[dict[str, Any]]:
-    """The metrics of the next command."""
-    return [told(metric) for metric in commands.get(timeout=COMMAND_TIMEOUT_S).payload.metrics]
+    """Return the metrics of the next command."""
+    return [fields_of(metric) for metric in commands.get(timeout=COMMAND_TIMEOUT_S).payload.metrics]
 
 
 def disconnect() -> None:
