@@ -38,7 +38,7 @@ def fields_of(metric: Any) -> dict[str, Any]:
 
 
 def encode(kind: str, timestamp: int, seq: int, metrics: list[dict[str, Any]], include_dtypes: bool) -> str:
-    payload = getattr(spb, kind)(timestamp=timestamp, seq=seq, metrics=tuple(map(metric, metrics)))
+    payload = getattr(spb, kind)(timestamp=timestamp, seq=seq, metrics=tuple(map(metric_of, metrics)))
     encoded: bytes = payload.encode(include_dtypes=include_dtypes)
     return encoded.hex()
 
