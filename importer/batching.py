@@ -1,7 +1,7 @@
-"""Rows to batches, always the same batches for the same rows: a batch's number says which part of the file it is.
+"""Rows to batches. The same rows always make the same batches, so the number of a batch identifies a part of the file.
 
-The file is cut into slices. In each slice the rows of a device and group make batches, in order of time within the
-slice. Slices bound the memory; that a file has the rows of its devices mixed costs nothing but smaller batches.
+The file is cut into slices. In each slice the rows of a device and group become batches, in order of time. Slices bound
+the memory. A file that mixes the rows of many devices only gets smaller batches.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from operator import attrgetter
 from typing import NamedTuple, cast
 
-from importer.row import Row
+from importer.records import FileRow
 from wire import device as messages
 from wire import limits
 from wire.codec import AGENT_MESSAGES
@@ -18,44 +18,44 @@ from wire.columns import pack_floats, pack_times
 from wire.model import MetricType, Value
 
 SLICE_BYTES = 8 << 20
-"""Of the file's text in one slice. Two are in memory, one being read and one being sent."""
+"""Bytes of the file in one slice. Two slices are in memory: one is read while the other is sent."""
 
 SLICE_READINGS = 100_000
-"""Readings of one slice: about 10 MB as Python's objects, and a thousand readings in a batch of a hundred devices."""
+"""Readings in one slice: about 10 MB as Python objects, and a thousand readings per batch with a hundred devices."""
 
 BATCH_BYTES = 64 << 10
-"""A batch's size: large enough that its frame costs nothing beside its readings, small beside what a hub takes."""
+"""Size of a batch: large beside the overhead of a frame, small beside the largest frame of a hub."""
 
 PACK_FROM_ROWS = 8
-"""Columns of as many rows travel packed; below it a list costs the hub less."""
+"""Columns with at least this many rows are packed; below it a list costs the hub less."""
 
 _ENVELOPE_BYTES = 100
-"""What a frame needs besides its columns' content, at most."""
+"""Most bytes of a frame besides the content of its columns."""
 _ITEM_BYTES = 9
-"""A time, a number or a truth value in msgpack, at most."""
+"""Most bytes of a time, a number or a boolean in msgpack."""
 _HEAD_BYTES = 10
-"""The heads of a column's name and of the column itself, at most."""
+"""Most bytes of the headers of a column and of its name."""
 _TEXT_HEAD_BYTES = 5
 
 _time_of = attrgetter("time_ns")
 
 
-class Batch(NamedTuple):
-    """Rows of one device that are sent as one batch, under the number `seq`."""
+class FileBatch(NamedTuple):
+    """Rows of one device that are sent as batch `seq`."""
 
     device: str
     seq: int
-    rows: list[Row]
+    rows: list[FileRow]
 
     @property
     def readings(self) -> int:
-        """How many values."""
+        """The number of values."""
         return sum(len(row.values) for row in self.rows)
 
 
-def slices(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    """The rows in portions that fit into memory."""
-    portion: list[Row] = []
+def slices(rows: Iterable[FileRow]) -> Iterator[list[FileRow]]:
+    """Yield the rows in portions that fit into memory."""
+    portion: list[FileRow] = []
     size = readings = 0
     for row in rows:
         portion.append(row)
@@ -69,32 +69,32 @@ def slices(rows: Iterable[Row]) -> Iterator[list[Row]]:
 
 
 class Numbering:
-    """Cuts slices into batches and numbers each device's, from 1. `batches` has how many there are by now."""
+    """Cuts slices into batches and numbers those of each device from 1. `batches` counts them."""
 
     def __init__(self) -> None:
         self.batches: dict[str, int] = {}
 
-    def cut(self, portion: Iterable[Row]) -> list[list[Batch]]:
-        """The batches of the next slice, a list for each device."""
-        devices: dict[str, dict[str, list[Row]]] = {}
+    def cut(self, portion: Iterable[FileRow]) -> list[list[FileBatch]]:
+        """Return the batches of the next slice, a list for each device."""
+        devices: dict[str, dict[str, list[FileRow]]] = {}
         for row in portion:
             devices.setdefault(row.device, {}).setdefault(row.group, []).append(row)
         return [self._number(device, groups.values()) for device, groups in devices.items()]
 
-    def _number(self, device: str, groups: Iterable[list[Row]]) -> list[Batch]:
+    def _number(self, device: str, groups: Iterable[list[FileRow]]) -> list[FileBatch]:
         seq = self.batches.get(device, 0)
         numbered = [
-            Batch(device, number, rows)
+            FileBatch(device, number, rows)
             for number, rows in enumerate((batch for group in groups for batch in _cut(group)), seq + 1)
         ]
         self.batches[device] = seq + len(numbered)
         return numbered
 
 
-def _cut(rows: list[Row]) -> Iterator[list[Row]]:
-    """Rows of one group in batches of BATCH_BYTES, in order of time; no frame is larger than what a hub takes."""
+def _cut(rows: list[FileRow]) -> Iterator[list[FileRow]]:
+    """Yield the rows of one group in batches of BATCH_BYTES, in order of time; every frame fits the hub's limit."""
     rows.sort(key=_time_of)
-    batch: list[Row] = []
+    batch: list[FileRow] = []
     names: dict[str, int] = {}
     heads = texts = 0
     for row in rows:
@@ -118,8 +118,8 @@ def _cut(rows: list[Row]) -> Iterator[list[Row]]:
         yield batch
 
 
-def _split(row: Row) -> Iterator[Row]:
-    """A row that is large by itself, in parts with some of its values each."""
+def _split(row: FileRow) -> Iterator[FileRow]:
+    """Yield a large row in parts, each with some of its values."""
     values: dict[str, Value] = {}
     size = 0
     for name, value in row.values.items():
@@ -136,12 +136,12 @@ def _head_bytes(name: str) -> int:
     return len(name.encode()) + _HEAD_BYTES
 
 
-def _text_bytes(row: Row) -> int:
+def _text_bytes(row: FileRow) -> int:
     return sum(len(value.encode()) + _TEXT_HEAD_BYTES for value in row.values.values() if isinstance(value, str))
 
 
-def encode(batch: Batch, types: Mapping[str, MetricType]) -> bytes:
-    """The batch as a message of the device protocol, msgpack, historical; `types` are those of the device's metrics."""
+def encode(batch: FileBatch, types: Mapping[str, MetricType]) -> bytes:
+    """Encode a batch as a historical data message in msgpack; `types` are the types of the device's metrics."""
     rows = batch.rows
     packed = len(rows) >= PACK_FROM_ROWS
     times = [row.time_ns for row in rows]

@@ -1,69 +1,96 @@
-"""A sensible guess of what a file means, from its first lines. What was told is never guessed over."""
+"""Detection of a mapping from the first lines of a file. Options that are given are never changed."""
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from collections.abc import Mapping as Fields
+from contextlib import suppress
+from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 from line_protocol_parser import LineFormatError, parse_line
 
-from importer.errors import MappingError
-from importer.guess_table import guess_table
-from importer.mapping import Mapping, Precision, mapping_of
-from importer.text import Line
+from importer.mapping import Mapping, Precision, TableMapping, check_form, mapping_of
+from importer.records import Line, MappingError
+from importer.table import TRUTHS, Cells, Record, column_names, records
+from wire.limits import MAX_UNIT
 
 DEVICE_TAGS = ("device", "device_id", "host", "hostname")
-"""Tags that name the device where nothing else is told: what this hub writes, what agents of InfluxDB write."""
+"""Tags that name the device by default, as this hub and the agents of InfluxDB write them."""
 
 _DIGITS: tuple[tuple[int, Precision], ...] = ((17, "ns"), (14, "us"), (11, "ms"))
-"""From so many digits on a time since 1970 is of this precision, for times between 1973 and 2286."""
+"""A time since 1970 with at least this many digits has this precision, for times between 1973 and 2286."""
+
+DELIMITERS = ",;\t|"
+
+TIME_NAMES = ("time", "timestamp", "datetime", "date", "ts", "_time", "datum", "zeit", "uhrzeit", "zeitstempel", "utc")
+DEVICE_NAMES = ("device", "device_id", "host", "hostname", "sensor", "sensor_id", "station", "machine", "gerät")
+METRIC_NAMES = ("metric", "field", "_field", "variable", "parameter", "quantity", "measurement", "name", "tag")
+VALUE_NAMES = ("value", "_value", "wert", "reading")
+
+PATTERNS = (
+    "%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M:%S.%f", "%d.%m.%Y %H:%M:%S,%f", "%d.%m.%Y %H:%M", "%d.%m.%y %H:%M",
+    "%d.%m.%Y", "%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M:%S.%f", "%Y/%m/%d %H:%M", "%Y.%m.%d %H:%M:%S",
+    "%d/%m/%Y %H:%M:%S", "%m/%d/%Y %H:%M:%S", "%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M", "%m/%d/%Y %I:%M:%S %p",
+    "%d/%m/%Y %I:%M:%S %p", "%m/%d/%Y %I:%M %p", "%d/%m/%Y %I:%M %p", "%d/%m/%Y", "%m/%d/%Y",
+    "%Y-%m-%d %H:%M:%S %z", "%a, %d %b %Y %H:%M:%S %z", "%d-%b-%Y %H:%M:%S", "%d %b %Y %H:%M:%S",
+)  # fmt: skip
+"""Formats of times in spreadsheets and loggers, besides ISO 8601. If all times match one with the day first and one
+with the month first, neither is chosen."""
+
+_COUNTS = ((17, "ns"), (14, "us"), (11, "ms"), (9, "s"))
+_UNIT = re.compile(r"(.+?)\s*(?:\[([^\[\]]+)\]|\(([^()]+)\))\s*")
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
+_GROUPED = re.compile(r"[+-]?\d{1,3}(\.\d{3})+,\d+")
 
 
-def guess(head: Sequence[Line], told: Fields[str, Any]) -> Mapping:
-    """The mapping of a file that begins so, with the fields that were told. Raises MappingError.
+def guess(head: Sequence[Line], given: Fields[str, Any]) -> Mapping:
+    """Return the mapping of a file with these first lines; fields in `given` are kept. Raises MappingError.
 
-    What cannot be guessed is left empty; check_mapping says what has to be told.
+    Fields that cannot be detected stay empty; `check_mapping` reports those that have to be set.
     """
     if not any(not line.raw.isspace() for line in head):
         raise MappingError("the file is empty")
-    format = told.get("format") or ("line" if _is_line_protocol(head) else "csv")
-    guessed = _guess_line(head, told) if format == "line" else guess_table(head, told)
-    return mapping_of({**guessed, **told, "format": format})
+    format = given.get("format") or ("line" if _is_line_protocol(head) else "csv")
+    guessed = _guess_line(head, given) if format == "line" else _guess_table(head, given)
+    return mapping_of({**guessed, **given, "format": format})
 
 
 def _is_line_protocol(head: Iterable[Line]) -> bool:
-    """Whether most of the first ten lines that are no comments are line protocol; no header of a table is."""
+    """Return whether most of the first ten lines without comments are line protocol; the header of a table is not."""
     found = [_point(line) is not None for line in head if line.raw.strip() and not line.raw.startswith(b"#")][:10]
     return sum(found) * 2 > len(found)
 
 
-def _guess_line(head: Iterable[Line], told: Fields[str, Any]) -> dict[str, Any]:
+def _guess_line(head: Iterable[Line], given: Fields[str, Any]) -> dict[str, Any]:
     points = [point for line in head if (point := _point(line)) is not None]
     guessed: dict[str, Any] = {}
     digits = max((len(str(abs(point["time"]))) for point in points if point["time"] is not None), default=19)
     guessed["precision"] = next((precision for least, precision in _DIGITS if digits >= least), "s")
-    tag = told.get("device_tag", "")
-    if not told.get("device") and not tag:
+    tag = given.get("device_tag", "")
+    if not given.get("device") and not tag:
         shared = set.intersection(*(set(point["tags"]) for point in points)) if points else set()
         tag = next((name for name in DEVICE_TAGS if name in shared), "")
         guessed["device_tag"] = tag
-    if "metric" not in told:
+    if "metric" not in given:
         measurements = sorted({point["measurement"] for point in points})
-        apart = [f"{{{name}}}" for name in _tags_that_tell_apart(points, tag)]
+        distinguishing = [f"{{{name}}}" for name in _distinguishing_tags(points, tag)]
         fields = {field for point in points for field in point["fields"]}
         if len(measurements) == 1 and fields != {"value"}:
             guessed["measurements"] = measurements
-            guessed["metric"] = ".".join([*apart, "{field}"])
+            guessed["metric"] = ".".join([*distinguishing, "{field}"])
         else:
-            guessed["metric"] = ".".join(["{measurement}", *apart, "{field}"])
+            guessed["metric"] = ".".join(["{measurement}", *distinguishing, "{field}"])
     return guessed
 
 
-def _tags_that_tell_apart(points: Iterable[dict[str, Any]], device_tag: str) -> list[str]:
-    """Tags of which one device has several values in one measurement: a path, an interface, the number of a core.
+def _distinguishing_tags(points: Iterable[dict[str, Any]], device_tag: str) -> list[str]:
+    """Return tags with several values for one device in one measurement, such as a path, an interface or a core.
 
-    Their readings are different series; without the tag in the metric's name they would be mixed.
+    Their readings are different series, which a metric's name without the tag would mix.
     """
     values: dict[tuple[str, str, str], set[str]] = {}
     everywhere: set[str] | None = None
@@ -81,3 +108,167 @@ def _point(line: Line) -> dict[str, Any] | None:
         return parse_line(line.raw.decode())  # type: ignore[no-any-return]
     except (LineFormatError, UnicodeDecodeError, ValueError):
         return None
+
+
+def _guess_table(head: Sequence[Line], given: Fields[str, Any]) -> dict[str, Any]:
+    """Return the fields of a TableMapping for a file with these first lines. Raises MappingError."""
+    check_form(given.get("delimiter", ","), given.get("encoding", "utf-8"))
+    guessed: dict[str, Any] = {"encoding": given.get("encoding") or _encoding(head)}
+    guessed["delimiter"] = given.get("delimiter") or _delimiter(head, guessed["encoding"])
+    found = _records(head, guessed["delimiter"], guessed["encoding"])
+    if not found:
+        raise MappingError("the file has no readable record; set --delimiter to the character between cells")
+    header = given.get("header", True)
+    names = column_names(found[0].cells, header=header)
+    rows = [record.cells for record in found[1 if header else 0 :] if len(record.cells) >= len(names)]
+    columns = {name: [row[place].strip() for row in rows] for place, name in enumerate(names)}
+    cells = [cell for column in columns.values() for cell in column]
+    if guessed["delimiter"] != "," and any(map(_DECIMAL_COMMA.fullmatch, cells)):
+        guessed["decimal"] = ","
+    if any(map(_GROUPED.fullmatch, cells)):
+        guessed |= {"decimal": ",", "thousands": "."}
+    _guess_columns(guessed, given, columns)
+    return guessed
+
+
+def _encoding(head: Iterable[Line]) -> str:
+    beginning = b"".join(line.raw for line in head)
+    if beginning.startswith((b"\xff\xfe", b"\xfe\xff")) or beginning[1:2] == b"\0":
+        raise MappingError("the file is UTF-16; save it as UTF-8 (spreadsheets call it “CSV UTF-8”)")
+    with suppress(UnicodeDecodeError):
+        beginning.decode()
+        return "utf-8"
+    return "cp1252"
+
+
+def _delimiter(head: Sequence[Line], encoding: str) -> str:
+    """Return the delimiter that gives most records the same number of cells, and the most cells."""
+    best, best_score = ",", (0.0, 0)
+    for delimiter in DELIMITERS:
+        widths = Counter(len(record.cells) for record in _records(head, delimiter, encoding))
+        if not widths:
+            continue
+        width, often = widths.most_common(1)[0]
+        score = (often / widths.total(), width) if width > 1 else (0.0, 0)
+        if score > best_score and (score[0] > best_score[0] + 0.1 or width > best_score[1]):
+            best, best_score = delimiter, score
+    return best
+
+
+def _records(head: Iterable[Line], delimiter: str, encoding: str) -> list[Record]:
+    found = records(head, delimiter=delimiter, encoding=encoding)
+    return [record for record in found if not record.problem]
+
+
+def _guess_columns(guessed: dict[str, Any], given: Fields[str, Any], columns: dict[str, list[str]]) -> None:
+    time = given.get("time") or _time_columns(columns)
+    guessed["time"] = time
+    if "time_format" not in given and time and all(name in columns for name in time):
+        guessed["time_format"] = _time_format(
+            [" ".join(parts) for parts in zip(*(columns[n] for n in time), strict=True)]
+        )
+    if not given.get("device") and not given.get("device_column"):
+        guessed["device_column"] = _named(columns, DEVICE_NAMES)
+    device = given.get("device_column") or guessed.get("device_column", "")
+    if "columns" in given:
+        return
+    metric, value = given.get("metric_column", ""), given.get("value_column", "")
+    if not metric and not value:
+        metric, value = _named(columns, METRIC_NAMES), _named(columns, VALUE_NAMES)
+    if metric and value and metric != device:
+        guessed |= {"metric_column": metric, "value_column": value}
+        return
+    reader = Cells(TableMapping(decimal=guessed.get("decimal", "."), thousands=guessed.get("thousands", "")))
+    read_number = reader.reader("float")
+    mapped: dict[str, str] = {}
+    types: dict[str, str] = {}
+    units: dict[str, str] = {}
+    for column, cells in columns.items():
+        if column in time or column == device:
+            continue
+        name, unit = _name_and_unit(column)
+        if name in mapped.values():
+            name, unit = column, ""
+        mapped[column] = name
+        if unit:
+            units[name] = unit
+        type = _type(cells, read_number)
+        if type != "float":
+            types[name] = type
+    guessed |= {
+        "columns": mapped,
+        "types": {**types, **given.get("types", {})},
+        "units": {**units, **given.get("units", {})},
+    }
+
+
+def _type(cells: Iterable[str], read_number: Any) -> str:
+    """Return float if any cell is a number, since a failing sensor may write words; otherwise the type of all cells."""
+    filled = [cell for cell in cells if cell and cell not in TableMapping().no_value]
+    if not filled or any(map(_is_number(read_number), filled)):
+        return "float"
+    return "boolean" if all(cell.lower() in TRUTHS for cell in filled) else "string"
+
+
+def _is_number(read_number: Any) -> Any:
+    def is_number(cell: str) -> bool:
+        try:
+            read_number(cell)
+        except ValueError:
+            return False
+        return True
+
+    return is_number
+
+
+def _named(columns: Iterable[str], names: Sequence[str]) -> str:
+    """Return the column with the first of these names, in upper or lower case; "" if there is none."""
+    by_name = {column.lower(): column for column in reversed(list(columns))}
+    return next((by_name[name] for name in names if name in by_name), "")
+
+
+def _time_columns(columns: dict[str, list[str]]) -> list[str]:
+    """Return the column of times: one with a usual name that contains times, or neighbours with date and time."""
+    likely = [name for name in columns if _name_and_unit(name)[0].lower() in TIME_NAMES] or list(columns)
+    for name in likely:
+        if _time_format(columns[name]) and not all(len(cell) <= 10 and not cell.isdecimal() for cell in columns[name]):
+            return [name]
+    names = list(columns)
+    for first, second in pairwise(names):
+        both = [" ".join(pair) for pair in zip(columns[first], columns[second], strict=True)]
+        if first in likely and _time_format(columns[first]) and _time_format(both):
+            return [first, second]
+    return next(([name] for name in likely if _time_format(columns[name])), [])
+
+
+def _time_format(cells: Sequence[str]) -> str:
+    """Return the format of most of these times; "" if it is not clear."""
+    filled = [cell for cell in cells if cell]
+    counts = [cell.partition(".")[0] for cell in filled if cell.replace(".", "", 1).isdecimal()]
+    if filled and len(counts) * 2 > len(filled):
+        digits = max(map(len, counts))
+        return next((count for least, count in _COUNTS if digits >= least), "")
+    fitting = {"iso": sum(_fits(cell, None) for cell in filled)}
+    fitting |= {pattern: sum(_fits(cell, pattern) for cell in filled) for pattern in PATTERNS}
+    most = max(fitting.values())
+    best = [pattern for pattern, count in fitting.items() if count == most]
+    is_clear = most * 2 > len(filled) and len({pattern[:5] for pattern in best}) == 1
+    return best[0] if is_clear else ""
+
+
+def _fits(cell: str, pattern: str | None) -> bool:
+    try:
+        if pattern is None:
+            datetime.fromisoformat(cell)
+        else:
+            datetime.strptime(cell, pattern)
+    except ValueError:
+        return False
+    return True
+
+
+def _name_and_unit(column: str) -> tuple[str, str]:
+    """Split a header like "Temperature [°C]" into name and unit."""
+    found = _UNIT.fullmatch(column)
+    unit = (found[2] or found[3]).strip() if found else ""
+    return (found[1], unit) if found and unit and len(unit) <= MAX_UNIT else (column, "")

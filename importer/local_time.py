@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Hashable
 from datetime import UTC, datetime, timedelta, tzinfo
 
-from importer.errors import MappingError
 from importer.mapping import Ambiguous
+from importer.records import MappingError
 from wire.timestamp import time_parser
 
 _ONE_NIGHT = timedelta(hours=12)

@@ -1,4 +1,4 @@
-"""What a file means: how its records become readings of devices. Given by options, a mapping file, or a guess.
+"""The mapping of a file: how its records become readings. It comes from options, a mapping file, or detection.
 
 A mapping file is TOML with the fields below, `format` first:
 
@@ -26,26 +26,25 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
-from importer.errors import MappingError
+from importer.records import MappingError
 from wire.limits import MAX_UNIT
 from wire.model import MetricType, device_id_problem
 
 LAYOUT = "telemetry-import-1"
-"""Changes whenever the same file and mapping would be cut into other batches: it is part of the epoch."""
+"""Part of the epoch. Change it whenever the same file and mapping would be cut into other batches."""
 
 Precision = Literal["ns", "us", "ms", "s"]
 
 Ambiguous = Literal["order", "earlier", "later", "refuse"]
-"""What a local time means that came twice, when clocks were put back. "order": of the times of one series the first is
-the earlier one, until they go back; for files that are in order of time."""
+"""Meaning of a local time that occurs twice because clocks were put back. "order": in a series the first one is the
+earlier time, until times decrease; for files in order of time."""
 
 
 class LineMapping(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="format", tag="line"):
-    """InfluxDB line protocol. The device is `device`, or else the value of the tag `device_tag`.
+    """Mapping of InfluxDB line protocol. The device is `device`, or the value of the tag `device_tag`.
 
-    `metric` is a template in which {measurement}, {field} and {NAME OF A TAG} are filled in. With `measurements`, lines
-    of others are refused. `types` and `units` are those of metrics, by their names; what has no type here gets that of
-    its values.
+    `metric` is a template with {measurement}, {field} and {NAME OF A TAG}. With `measurements`, lines of others are
+    rejected. `types` and `units` belong to metrics, by name; a metric without a type gets the type of its values.
     """
 
     precision: Precision = "ns"
@@ -58,15 +57,15 @@ class LineMapping(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
 
 
 class TableMapping(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="format", tag="csv"):
-    """A table as CSV. The device is `device`, or else what stands in `device_column`.
+    """Mapping of a CSV table. The device is `device`, or the content of `device_column`.
 
-    Columns are named as in the header; without one they are "1", "2", …. The cells of the columns `time` are joined by
-    a space and read as `time_format` says: "iso", "s", "ms", "us", "ns" (since 1970), or a pattern of strptime. Times
-    that carry no offset are local times of `zone`.
+    Columns are named by the header, or "1", "2", … without one. The cells of the columns `time` are joined by a space
+    and parsed with `time_format`: "iso", "s", "ms", "us", "ns" (since 1970), or a format of strptime. Times without an
+    offset are local times of `zone`.
 
-    Either `columns` names the columns that hold values and their metrics, or each record holds one reading, the name of
-    its metric in `metric_column` and its value in `value_column`. `decimal` and `thousands` say how numbers are
-    written; a cell that is empty or in `no_value` holds none.
+    Either `columns` maps columns with values to metrics, or each record contains one reading, with the metric in
+    `metric_column` and the value in `value_column`. `decimal` and `thousands` are the characters in numbers. An empty
+    cell, or one in `no_value`, has no value.
     """
 
     delimiter: str = ","
@@ -92,7 +91,7 @@ Mapping: TypeAlias = LineMapping | TableMapping
 
 
 def read_mapping_file(path: Path) -> dict[str, Any]:
-    """The fields of a mapping file, as given. Raises MappingError."""
+    """Return the fields of a mapping file. Raises MappingError."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -102,7 +101,7 @@ def read_mapping_file(path: Path) -> dict[str, Any]:
 
 
 def mapping_of(fields: dict[str, Any]) -> Mapping:
-    """The mapping with these fields. Raises MappingError for a field that does not exist or has a wrong type."""
+    """Return the mapping with these fields. Raises MappingError for an unknown field or a wrong type."""
     try:
         return msgspec.convert(fields, Mapping)  # type: ignore[no-any-return]
     except msgspec.ValidationError as error:
@@ -110,7 +109,7 @@ def mapping_of(fields: dict[str, Any]) -> Mapping:
 
 
 def check_mapping(mapping: Mapping) -> None:
-    """Raises MappingError where something has to be told before anything can be imported; it says by which option."""
+    """Raise MappingError if an option has to be set before the import; the message names the option."""
     if mapping.device and (problem := device_id_problem(mapping.device)) is not None:
         raise MappingError(problem)
     for metric, unit in mapping.units.items():
@@ -118,54 +117,62 @@ def check_mapping(mapping: Mapping) -> None:
             raise MappingError(f"the unit of {metric} is longer than {MAX_UNIT} characters")
     if isinstance(mapping, LineMapping):
         if not mapping.device and not mapping.device_tag:
-            raise MappingError("which device? Say --device ID, or --device-tag TAG for one per value of a tag")
+            raise MappingError(
+                "the device is unknown: set --device ID, or --device-tag TAG for one device per value of a tag"
+            )
         return
     if not mapping.time:
-        raise MappingError("which column holds the time? Say --time COLUMN (two columns: --time DATE --time TIME)")
+        raise MappingError(
+            "the column with the time is unknown: set --time COLUMN (two columns: --time DATE --time TIME)"
+        )
     if not mapping.device and not mapping.device_column:
-        raise MappingError("which device? Say --device ID, or --device-column COLUMN for one per value of a column")
+        raise MappingError(
+            "the device is unknown: set --device ID, or --device-column COLUMN for one device per value of a column"
+        )
     if bool(mapping.metric_column) != bool(mapping.value_column):
-        raise MappingError("--metric-column and --value-column belong together")
+        raise MappingError("--metric-column and --value-column must be set together")
     if not mapping.metric_column and not mapping.columns:
         raise MappingError(
-            "which columns hold values? Say --column COLUMN=METRIC, or --metric-column and --value-column"
+            "the columns with values are unknown: set --column COLUMN=METRIC, or --metric-column and --value-column"
         )
     check_form(mapping.delimiter, mapping.encoding)
     if mapping.delimiter == mapping.decimal == ",":
-        raise MappingError("a comma cannot separate cells and be the decimal point as well")
+        raise MappingError("a comma cannot be both the delimiter and the decimal point")
     if mapping.thousands and (len(mapping.thousands) != 1 or mapping.thousands in (mapping.decimal, mapping.delimiter)):
-        raise MappingError("what separates thousands is one character, and neither the decimal point nor the delimiter")
+        raise MappingError(
+            "the thousands separator must be one character, and neither the decimal point nor the delimiter"
+        )
     zone_of(mapping.zone)
 
 
 def check_form(delimiter: str, encoding: str) -> None:
-    """Raises MappingError where no table can be read with these."""
+    """Raise MappingError if no table can be read with these."""
     if len(delimiter) != 1 or delimiter in '"\r\n':
-        raise MappingError(f"{delimiter!r} separates nothing: a delimiter is one character; a tab is written \\t")
+        raise MappingError(f"{delimiter!r} is not a delimiter: use one character, \\t for a tab")
     try:
         "".encode(encoding)
     except LookupError:
-        raise MappingError(f"there is no encoding {encoding!r}; common ones are utf-8 and cp1252") from None
+        raise MappingError(f"the encoding {encoding!r} is unknown; common ones are utf-8 and cp1252") from None
 
 
 def zone_of(name: str) -> ZoneInfo | None:
-    """The time zone of this name, None for no name. Raises MappingError."""
+    """Return the time zone of this name, None for no name. Raises MappingError."""
     if not name:
         return None
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise MappingError(f"there is no time zone {name!r}; one is called like Europe/Berlin, or UTC") from None
+        raise MappingError(f"the time zone {name!r} is unknown; use a name like Europe/Berlin, or UTC") from None
 
 
 def epoch_of(digest: bytes, mapping: Mapping) -> str:
-    """The epoch of an import: the same content with the same meaning always has the same, so it is stored once."""
+    """Return the epoch of an import. Equal content with an equal mapping has the same epoch, so it is stored once."""
     meaning = json.dumps(msgspec.to_builtins(mapping), sort_keys=True).encode()
     return hashlib.sha256(b"\0".join((LAYOUT.encode(), digest, meaning))).hexdigest()[:16]
 
 
 def mapping_text(mapping: Mapping) -> str:
-    """The mapping as a TOML file that read_mapping_file and mapping_of take back."""
+    """Return the mapping as a TOML file that `read_mapping_file` and `mapping_of` can read."""
     fields = msgspec.to_builtins(mapping)
     lines = [f"format = {_toml(fields.pop('format'))}"]
     defaults = msgspec.to_builtins(type(mapping)())
@@ -181,5 +188,5 @@ def mapping_text(mapping: Mapping) -> str:
 
 
 def _toml(value: object) -> str:
-    """A text, a truth value or a list of texts: TOML writes them as JSON does, but for the one character."""
+    """Return a string, a boolean or a list of strings in TOML, which differs from JSON in one character."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

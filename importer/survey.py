@@ -1,52 +1,153 @@
-"""The first reading of a file, from the beginning to the end: what is in it, and what cannot be taken.
+"""The first pass over a file: its devices, metrics and types, its rejected records, and the hash of its content.
 
-Only then is anything sent: types and the number of batches are known, and the content's hash, which the epoch is made
-of. It costs as much as parsing the file once more.
+Batches are made in a second pass, because they need the types, the number of batches, and the epoch, which is made of
+the hash. This costs one more parse of the file.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Mapping as Fields
 from pathlib import Path
 from typing import Any
 
-from importer.batching import Batch, Numbering, slices
-from importer.catalogue import Catalogue
-from importer.errors import FileError, MappingError
+import msgspec
+
+from importer.batching import FileBatch, Numbering, slices
 from importer.guess import guess
-from importer.line import read_line_protocol
+from importer.line_protocol import read_line_protocol
 from importer.mapping import LineMapping, Mapping, TableMapping, check_mapping, epoch_of
-from importer.row import Refusal, Row, Why
+from importer.records import FileError, FileRow, Line, MappingError, RejectedRecord, RejectReason, TextFile
 from importer.table import Table, records
-from importer.text import Line, TextFile
+from wire import limits
+from wire.model import Metric, MetricName, MetricType, Value, device_id_problem
+
+MAX_DEVICES = 100_000
+"""Most devices of one hub. A file with more has something else in its device column."""
+
+_KIND: dict[type, MetricType] = {bool: "boolean", int: "integer", float: "float", str: "string"}
+_SMALL = -(2**53)
+"""Integers up to this size need no check of their range; nearly all are."""
 
 FIRST_ROWS = 5
-"""Rows that are kept to be shown."""
+"""Rows that are kept for display."""
 
 Notice = Callable[[int], None]
-"""Is told the position in the file, in bytes of the disk, now and then."""
+"""Called from time to time with the position in the file, in bytes on the disk."""
 
 _NOTICE_ROWS = 1024
 
 
-def _unnoticed(position: int) -> None:
-    """For who does not want to know."""
+def _ignore_position(position: int) -> None:
+    """Ignore the position."""
 
 
-class Survey:
-    """What one file holds: filled by the first reading."""
+class Catalogue:
+    """The devices and metrics of a file, and the validation of its rows.
 
-    def __init__(self, path: Path, told: dict[str, Any]) -> None:
-        """Reads the beginning to guess what was not told. Raises FileError, MappingError."""
+    The first value of a metric sets its type; an integer metric that has other numbers as well becomes float. `types`
+    are types from the mapping, which values must have. The second pass, with the catalogue closed, gives the same
+    results for every row.
+    """
+
+    def __init__(self, types: Fields[str, MetricType], units: Fields[str, str]) -> None:
+        self.devices: dict[str, dict[str, MetricType]] = {}
+        self._types = types
+        self._units = units
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Accept no new device or metric from now on."""
+        self._is_closed = True
+
+    def metrics(self, device: str) -> list[Metric]:
+        """Return the metrics of a device."""
+        return [Metric(name, type, self._units.get(name, "")) for name, type in self.devices[device].items()]
+
+    def validate(self, row: FileRow) -> RejectedRecord | None:
+        """RejectReason the row cannot be taken; None when it is, and then its metrics are known. Raises FileError."""
+        known = self.devices.get(row.device)
+        if known is None:
+            if (problem := device_id_problem(row.device)) is not None:
+                return RejectedRecord(row.line, row.raw, "device", problem)
+            if len(self.devices) >= MAX_DEVICES:
+                raise FileError(
+                    f"the file has more than {MAX_DEVICES:,} devices: is {row.device!r} (line {row.line}) a device?"
+                )
+            known = {}
+        new: dict[str, MetricType] = {}
+        for name, value in row.values.items():
+            kind = _KIND[type(value)]
+            expected = known.get(name)
+            if expected == kind or (expected == "float" and kind == "integer"):
+                if kind == "string" or (kind == "integer" and not _SMALL <= value <= -_SMALL):  # type: ignore[operator]
+                    rejected = _value_problem(row, name, value)
+                    if rejected is not None:
+                        return rejected
+                continue
+            if expected is None:
+                rejected = self._new_problem(row, name, kind) or _value_problem(row, name, value)
+                if rejected is not None:
+                    return rejected
+                new[name] = self._types.get(name, kind)
+            elif expected == "integer" and kind == "float" and name not in self._types:
+                new[name] = "float"
+            else:
+                return RejectedRecord(row.line, row.raw, "type", f"{name} is {expected} in this file, but {kind} here")
+        if new:
+            if len(known | new) > limits.MAX_METRICS or (self._is_closed and not known):
+                return RejectedRecord(row.line, row.raw, "limit", _too_many(row.device))
+            known.update(new)
+        self.devices[row.device] = known
+        return None
+
+    def _new_problem(self, row: FileRow, name: str, kind: MetricType) -> RejectedRecord | None:
+        if self._is_closed:
+            return RejectedRecord(row.line, row.raw, "limit", _too_many(row.device))
+        given = self._types.get(name)
+        if given is not None and given != kind and not (given == "float" and kind == "integer"):
+            return RejectedRecord(row.line, row.raw, "type", f"{name} is {given} in the mapping, but {kind} here")
+        try:
+            msgspec.convert(name, MetricName)
+        except msgspec.ValidationError:
+            return RejectedRecord(row.line, row.raw, "metric", f"{name[:80]!r} is not a valid metric name: {_NAMES}")
+        return None
+
+
+_NAMES = (
+    f"1 to {limits.MAX_METRIC_NAME} characters without control characters, and no space at the beginning or the end"
+)
+
+
+def _too_many(device: str) -> str:
+    return f"{device} has more than {limits.MAX_METRICS} metrics; import it as several devices"
+
+
+def _value_problem(row: FileRow, name: str, value: Value) -> RejectedRecord | None:
+    if isinstance(value, str):
+        if len(value) * 4 > limits.MAX_STRING_VALUE_BYTES and len(value.encode()) > limits.MAX_STRING_VALUE_BYTES:
+            return RejectedRecord(
+                row.line, row.raw, "value", f"{name} has a string of over {limits.MAX_STRING_VALUE_BYTES} bytes"
+            )
+    elif isinstance(value, int) and not limits.MIN_INTEGER <= value <= limits.MAX_INTEGER:
+        return RejectedRecord(row.line, row.raw, "value", f"{name} has an integer outside signed 64 bits")
+    return None
+
+
+class FileSurvey:
+    """The contents of one file, filled by `read`."""
+
+    def __init__(self, path: Path, options: dict[str, Any]) -> None:
+        """Read the beginning to detect what `options` do not describe. Raises FileError and MappingError."""
         self.file = TextFile(path)
-        self.mapping: Mapping = guess(self.file.head(), told)
+        self.mapping: Mapping = guess(self.file.head(), options)
         self.catalogue = Catalogue(self.mapping.types, self.mapping.units)
         self.numbering = Numbering()
         self.readings = 0
         self.lines = 0
-        self.refused: Counter[Why] = Counter()
-        self.first_rows: list[Row] = []
+        self.refused: Counter[RejectReason] = Counter()
+        self.first_rows: list[FileRow] = []
         self.earliest_ns: int | None = None
         self.latest_ns: int | None = None
         self.ambiguous_times = 0
@@ -56,12 +157,12 @@ class Survey:
 
     @property
     def epoch(self) -> str:
-        """The epoch under which each device's part of this file is sent."""
+        """The epoch of all batches of this file."""
         return epoch_of(self.digest, self.mapping)
 
     @property
     def header(self) -> bytes:
-        """The record that names a table's columns; empty where there is none."""
+        """The record with the names of the columns; empty if there is none."""
         mapping = self.mapping
         if isinstance(mapping, LineMapping) or not mapping.header:
             return b""
@@ -69,43 +170,40 @@ class Survey:
         return next((record.raw for record in found if not record.problem), b"")
 
     def check(self) -> None:
-        """Raises MappingError where something has to be told before the file can be imported, by its beginning."""
+        """Raise MappingError if the beginning shows that an option has to be set before the import."""
         check_mapping(self.mapping)
-        for _ in self._rows(self.file.head(), _unnoticed):
+        for _ in self._rows(self.file.head(), _ignore_position):
             pass
         self.check_zone()
 
     def check_zone(self) -> None:
-        """Raises MappingError where times that were read do not say which zone they are of, and nobody told."""
+        """Raise MappingError if times have no offset and the mapping has no zone."""
         if isinstance(self.mapping, TableMapping) and self.local_times and not self.mapping.zone:
             raise MappingError(
-                f"the times in {self.file.path.name} do not say which zone they are of: say --zone Europe/Berlin, or "
-                "--zone UTC"
+                f"the times in {self.file.path.name} have no time zone: set --zone Europe/Berlin, or --zone UTC"
             )
 
-    def read(self, on_refused: Callable[[Refusal], None], notice: Notice) -> None:
-        """The first reading. Raises FileError, MappingError."""
+    def read(self, on_refused: Callable[[RejectedRecord], None], notice: Notice) -> None:
+        """Read the whole file. Raises FileError and MappingError."""
         for portion in slices(self._admitted(on_refused, notice)):
             self.numbering.cut(portion)
         self.digest = self.file.digest
         self.catalogue.close()
 
-    def batches(self) -> Generator[list[list[Batch]], None, None]:
-        """A second reading: the batches slice by slice, a list for each device. Raises FileError when it changed."""
+    def batches(self) -> Generator[list[list[FileBatch]], None, None]:
+        """Yield the batches by slice, in a list for each device. Raises FileError if the file changed since `read`."""
         numbering = Numbering()
         rows = (
             row
-            for row in self._rows(self.file.lines(), _unnoticed)
-            if isinstance(row, Row) and self.catalogue.judge(row) is None
+            for row in self._rows(self.file.lines(), _ignore_position)
+            if isinstance(row, FileRow) and self.catalogue.validate(row) is None
         )
         for portion in slices(rows):
             yield numbering.cut(portion)
         if self.file.digest != self.digest:
-            raise FileError(
-                f"{self.file.path} changed while it was imported; what it holds now has to be imported anew"
-            )
+            raise FileError(f"{self.file.path} changed while it was imported: import it again")
 
-    def _rows(self, lines: Iterable[Line], notice: Notice) -> Iterator[Row | Refusal]:
+    def _rows(self, lines: Iterable[Line], notice: Notice) -> Iterator[FileRow | RejectedRecord]:
         mapping = self.mapping
         table = None if isinstance(mapping, LineMapping) else Table(mapping)
         rows = table.rows(lines) if table is not None else read_line_protocol(lines, mapping)  # type: ignore[arg-type]
@@ -117,18 +215,18 @@ class Survey:
             self.ambiguous_times, self.local_times = table.times.ambiguous, table.times.local
         notice(self.file.position)
 
-    def _admitted(self, on_refused: Callable[[Refusal], None], notice: Notice) -> Iterator[Row]:
-        def refuse(refusal: Refusal) -> None:
-            self.refused[refusal.why] += 1
-            on_refused(refusal)
+    def _admitted(self, on_refused: Callable[[RejectedRecord], None], notice: Notice) -> Iterator[FileRow]:
+        def reject(rejected: RejectedRecord) -> None:
+            self.refused[rejected.why] += 1
+            on_refused(rejected)
 
         for row in self._rows(self._counted(), notice):
-            if isinstance(row, Refusal):
-                refuse(row)
+            if isinstance(row, RejectedRecord):
+                reject(row)
                 continue
-            refusal = self.catalogue.judge(row)
-            if refusal is not None:
-                refuse(refusal)
+            rejected = self.catalogue.validate(row)
+            if rejected is not None:
+                reject(rejected)
                 continue
             if len(self.first_rows) < FIRST_ROWS:
                 self.first_rows.append(row)
@@ -139,12 +237,10 @@ class Survey:
                 self.latest_ns = row.time_ns
             yield row
         if self.file.cut_off:
-            refuse(
-                Refusal(self.lines, b"", "cut off", "the compressed file ends in the middle; what follows is missing")
-            )
+            reject(RejectedRecord(self.lines, b"", "cut off", "the compressed file is incomplete; the rest is missing"))
 
     def _counted(self) -> Iterator[Line]:
-        """The lines, counted; notes whether the last one has no line break."""
+        """Yield the lines, count them, and record whether the last one has no line break."""
         line = Line(0, b"\n")
         for line in self.file.lines():
             yield line

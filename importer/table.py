@@ -1,22 +1,108 @@
-"""Tables as rows: CSV with one column per metric, or with one reading per record. Follows RFC 4180, and takes more."""
+"""CSV tables as rows: one column per metric, or one reading per record. A superset of RFC 4180."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Sequence
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from importer.cell import Cells, Read
-from importer.errors import MappingError
 from importer.local_time import LocalTimes
 from importer.mapping import TableMapping, zone_of
-from importer.row import Refusal, Row
-from importer.text import Line
-from wire.model import Value
+from importer.records import FileRow, Line, MappingError, RejectedRecord
+from wire.limits import MAX_INTEGER, MIN_INTEGER
+from wire.model import MetricType, Value
+
+TRUTHS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
+Read = Callable[[str], Value]
+"""Returns the value of a cell, None for no value. Raises ValueError with a sentence."""
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+class Cells:
+    """Parser for cells with the number format of one mapping."""
+
+    def __init__(self, mapping: TableMapping) -> None:
+        self._decimal = mapping.decimal
+        self._thousands = mapping.thousands
+        self._no_value = frozenset(("", *mapping.no_value))
+        separator = re.escape(mapping.thousands)
+        self._grouped = re.compile(rf"[+-]?\d{{1,3}}({separator}\d{{3}})+(\D.*)?") if mapping.thousands else None
+        self._readers: dict[MetricType, Read] = {
+            "float": self._float,
+            "integer": self._integer,
+            "boolean": _truth,
+            "string": str,
+        }
+
+    def reader(self, type: MetricType | None) -> Read:
+        """Return the parser for a metric of this type; None: a number, a boolean or a string, by the content."""
+        read = self._readers[type] if type else self._any
+        no_value = self._no_value
+
+        def read_cell(cell: str) -> Value:
+            text = cell.strip()
+            return None if text in no_value else read(text if type != "string" else cell)
+
+        return read_cell
+
+    def _plain(self, text: str) -> str:
+        """Return a number in the notation of Python."""
+        if self._grouped is not None and self._grouped.fullmatch(text):
+            text = text.replace(self._thousands, "")
+        elif self._decimal == "," and "." in text:
+            raise ValueError(f"{text!r} is not a number with a decimal comma")
+        return text.replace(",", ".") if self._decimal == "," else text
+
+    def _float(self, text: str) -> float | None:
+        plain = self._plain(text)
+        # float() also accepts 1_000, infinity and digits of any script.
+        if not _NUMBER.fullmatch(plain) or not plain.isascii():
+            raise ValueError(f"{text!r} is not a number")
+        value = float(plain)
+        if not math.isfinite(value):
+            raise ValueError(f"{text!r} is too large for a number")
+        return value
+
+    def _integer(self, text: str) -> int:
+        plain = self._plain(text)
+        try:
+            value = int(plain) if "_" not in plain and "." not in plain else int(_whole(plain))
+        except ValueError:
+            raise ValueError(f"{text!r} is not an integer") from None
+        if not MIN_INTEGER <= value <= MAX_INTEGER:
+            raise ValueError(f"{text!r} is outside signed 64 bits")
+        return value
+
+    def _any(self, text: str) -> Value:
+        if text.lower() in ("true", "false"):
+            return text.lower() == "true"
+        try:
+            return self._float(text)
+        except ValueError:
+            return text
+
+
+def _truth(text: str) -> bool:
+    value = TRUTHS.get(text.lower())
+    if value is None:
+        raise ValueError(f"{text!r} is neither true nor false")
+    return value
+
+
+def _whole(plain: str) -> str:
+    """Return the digits before a fraction of zeros, which spreadsheets add to integers. Raises ValueError."""
+    whole, _, fraction = plain.partition(".")
+    if fraction.strip("0") or not whole:
+        raise ValueError
+    return whole
 
 
 class Record(NamedTuple):
-    """One record: the number of its first line, its bytes, its cells; `problem` says why there are none."""
+    """A record: the number of its first line, its bytes and its cells. `problem` is the reason if it has no cells."""
 
     line: int
     raw: bytes
@@ -25,7 +111,7 @@ class Record(NamedTuple):
 
 
 def records(lines: Iterable[Line], *, delimiter: str, encoding: str) -> Iterator[Record]:
-    """The records of a CSV file; empty ones, and lines that begin with # before the first, are left out."""
+    """Yield the records of a CSV file without empty records and without # comments before the first."""
     feed = _Feed(lines, encoding)
     reader = csv.reader(feed, delimiter=delimiter, strict=True)
     is_first = True
@@ -35,34 +121,34 @@ def records(lines: Iterable[Line], *, delimiter: str, encoding: str) -> Iterator
         except StopIteration:
             return
         except csv.Error as error:
-            yield Record(*feed.take(), [], f"the record is broken: {error}")
+            yield Record(*feed.read_record(), [], f"the record is broken: {error}")
             continue
         is_text = feed.is_text
-        line, raw = feed.take()
+        line, raw = feed.read_record()
         if is_first and raw.startswith(b"#"):
             continue
         if not is_text:
-            yield Record(line, raw, [], f"the line is not {encoding}; --encoding says what it is, cp1252 perhaps")
+            yield Record(line, raw, [], f"the line is not {encoding}; set --encoding, for example to cp1252")
         elif any(cells):
             is_first = False
             yield Record(line, raw, cells)
 
 
 def column_names(cells: Sequence[str], *, header: bool) -> list[str]:
-    """A name for each column, all different: what the header says, or the column's number, counted from 1."""
+    """Return a unique name for each column: its header, or its number, counted from 1."""
     names: list[str] = []
     for number, cell in enumerate(cells, 1):
         name = wanted = " ".join(cell.split()) if header and cell.strip() else str(number)
-        again = 1
+        occurrence = 1
         while name in names:
-            again += 1
-            name = f"{wanted} ({again})"
+            occurrence += 1
+            name = f"{wanted} ({occurrence})"
         names.append(name)
     return names
 
 
 class Table:
-    """Reads a table; its `times` count the local and the ambiguous times."""
+    """Parser of a table; `times` counts local and ambiguous times."""
 
     def __init__(self, mapping: TableMapping) -> None:
         self._mapping = mapping
@@ -71,13 +157,13 @@ class Table:
         self._readers: dict[str, Read] = {metric: cells.reader(type) for metric, type in mapping.types.items()}
         self._read_other = cells.reader(None if mapping.metric_column else "float")
 
-    def rows(self, lines: Iterable[Line]) -> Iterator[Row | Refusal]:
-        """Each record as a row, or as a refusal. Raises MappingError for a column that does not exist."""
+    def rows(self, lines: Iterable[Line]) -> Iterator[FileRow | RejectedRecord]:
+        """Yield each record as a row or as rejected. Raises MappingError for an unknown column."""
         mapping = self._mapping
         layout: _Layout | None = None
         for record in records(lines, delimiter=mapping.delimiter, encoding=mapping.encoding):
             if record.problem:
-                yield Refusal(
+                yield RejectedRecord(
                     record.line, record.raw, "syntax" if "broken" in record.problem else "encoding", record.problem
                 )
                 continue
@@ -89,13 +175,13 @@ class Table:
             if row is not None:
                 yield row
 
-    def _row(self, record: Record, layout: _Layout) -> Row | Refusal | None:
+    def _row(self, record: Record, layout: _Layout) -> FileRow | RejectedRecord | None:
         line, raw, cells, _ = record
         if len(cells) != layout.width and (len(cells) < layout.width or any(cells[layout.width :])):
-            return Refusal(line, raw, "syntax", f"it has {len(cells)} cells, and there are {layout.width} columns")
+            return RejectedRecord(line, raw, "syntax", f"the record has {len(cells)} cells for {layout.width} columns")
         device = self._mapping.device or cells[layout.device].strip()
         if not device:
-            return Refusal(line, raw, "device", f"the column {self._mapping.device_column} is empty")
+            return RejectedRecord(line, raw, "device", f"the column {self._mapping.device_column} is empty")
         try:
             if layout.long is None:
                 group, values = "", self._wide_values(cells, layout)
@@ -104,14 +190,14 @@ class Table:
                 value = self._reader(group)(cells[layout.long[1]])
                 values = {} if value is None else {group: value}
         except ValueError as error:
-            return Refusal(line, raw, "value", str(error))
+            return RejectedRecord(line, raw, "value", str(error))
         if not values:
             return None
         try:
             time_ns = self.times.time_ns(" ".join(cells[place] for place in layout.time), (device, group))
         except ValueError as error:
-            return Refusal(line, raw, "time", str(error))
-        return Row(line, raw, device, group, time_ns, values)
+            return RejectedRecord(line, raw, "time", str(error))
+        return FileRow(line, raw, device, group, time_ns, values)
 
     def _wide_values(self, cells: list[str], layout: _Layout) -> dict[str, Value]:
         values: dict[str, Value] = {}
@@ -129,15 +215,15 @@ class Table:
 
 
 class _Layout:
-    """Where in a record everything stands."""
+    """Positions of the columns in a record."""
 
     def __init__(self, names: list[str], mapping: TableMapping) -> None:
-        """Raises MappingError for a column that does not exist."""
+        """Raises MappingError for an unknown column."""
         places = {name: place for place, name in enumerate(names)}
 
         def place_of(name: str) -> int:
             if name not in places:
-                raise MappingError(f"there is no column {name!r}; there are {', '.join(names)}")
+                raise MappingError(f"there is no column {name!r}; the columns are {', '.join(names)}")
             return places[name]
 
         self.width = len(names)
@@ -148,29 +234,29 @@ class _Layout:
 
 
 class _Feed:
-    """Gives lines to the reader of CSV, which takes as many as a record has, and remembers them."""
+    """Passes lines to the CSV reader, and keeps those of the current record."""
 
     def __init__(self, lines: Iterable[Line], encoding: str) -> None:
         self._lines = iter(lines)
         self._encoding = encoding
-        self._taken: list[bytes] = []
+        self._kept: list[bytes] = []
         self._first = 0
         self.is_text = True
 
     def __iter__(self) -> Iterator[str]:
         for number, raw in self._lines:
-            if not self._taken:
+            if not self._kept:
                 self._first = number
                 self.is_text = True
-            self._taken.append(raw)
+            self._kept.append(raw)
             try:
                 yield raw.decode(self._encoding)
             except UnicodeDecodeError:
                 self.is_text = False
                 yield raw.decode(self._encoding, errors="replace")
 
-    def take(self) -> tuple[int, bytes]:
-        """The number of the first line and the bytes of all that were read since the last call."""
-        taken = self._first, b"".join(self._taken)
-        self._taken.clear()
-        return taken
+    def read_record(self) -> tuple[int, bytes]:
+        """Return the number of the first line and the bytes of all lines since the last call."""
+        kept = self._first, b"".join(self._kept)
+        self._kept.clear()
+        return kept

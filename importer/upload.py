@@ -13,9 +13,9 @@ from agent_client.client import Client, ClientStopped, ConnectFailed, Surroundin
 from agent_client.endpoint import AddressError, Endpoint, device_url
 from agent_client.reconnect import Ending, Pace, pace_of
 from agent_client.session import Frame
-from importer.batching import Batch, encode
-from importer.errors import MappingError, UploadError
-from importer.survey import Survey
+from importer.batching import FileBatch, encode
+from importer.records import MappingError, UploadError
+from importer.survey import FileSurvey
 from wire import device as messages
 from wire.device_session import AgentDeviceSession
 from wire.errors import CLOSE_FOR_CODE, Close, Code
@@ -30,14 +30,14 @@ MAX_DELAY_MS = 5000
 T = TypeVar("T")
 
 
-class Target(NamedTuple):
+class UploadTarget(NamedTuple):
     """The hub, and the name of this program in its log."""
 
     endpoint: Endpoint
     name: str
 
     @classmethod
-    def at(cls, url: str, token: str, name: str) -> Target:
+    def at(cls, url: str, token: str, name: str) -> UploadTarget:
         """Return the target for a hub's URL. Raises MappingError for anything else."""
         try:
             return cls(Endpoint(device_url(url), token), name)
@@ -57,7 +57,7 @@ class UploadEvents(NamedTuple):
     """
 
     stored: Callable[[int, bool], None]
-    rejected: Callable[[Batch, messages.Reject], None]
+    rejected: Callable[[FileBatch, messages.Reject], None]
     trouble: Callable[[str], None]
 
 
@@ -70,7 +70,7 @@ class DeviceUpload:
 
     revision = 0
 
-    def __init__(self, target: Target, survey: Survey, device: str, events: UploadEvents) -> None:
+    def __init__(self, target: UploadTarget, survey: FileSurvey, device: str, events: UploadEvents) -> None:
         self.acked: int | None = None
         self.acked_before = 0
         self.metrics: Mapping[str, Metric] = {metric.name: metric for metric in survey.catalogue.metrics(device)}
@@ -81,7 +81,7 @@ class DeviceUpload:
             device, survey.epoch, survey.numbering.batches[device] + 1, True, 0, agent=target.name, guest=True
         )
         self._events = events
-        self._batches: Sequence[Batch] = ()
+        self._batches: Sequence[FileBatch] = ()
         self._frames: list[Frame] = []
         self._changed = asyncio.Event()
         self._client: asyncio.Task[None] | None = None
@@ -91,7 +91,7 @@ class DeviceUpload:
         """Whether the client runs."""
         return self._client is not None
 
-    async def deliver(self, batches: Sequence[Batch]) -> None:
+    async def deliver(self, batches: Sequence[FileBatch]) -> None:
         """Send batches that follow the last ones; return when all are acknowledged. Raises UploadError."""
         last = batches[-1].seq
         if self.acked is not None and self.acked >= last:
@@ -179,7 +179,7 @@ class DeviceUpload:
 class Upload:
     """The upload of one file; an async context manager that closes its connections."""
 
-    def __init__(self, target: Target, survey: Survey, events: UploadEvents) -> None:
+    def __init__(self, target: UploadTarget, survey: FileSurvey, events: UploadEvents) -> None:
         self._target = target
         self._survey = survey
         self._events = events
@@ -212,7 +212,7 @@ class Upload:
             if following.exception() is None:
                 slices.close()
 
-    async def _send(self, batches_of_devices: Sequence[Sequence[Batch]]) -> None:
+    async def _send(self, batches_of_devices: Sequence[Sequence[FileBatch]]) -> None:
         try:
             async with asyncio.TaskGroup() as tasks:
                 for batches in batches_of_devices:
@@ -221,7 +221,7 @@ class Upload:
             # One reason is enough to stop; the others are mostly the same.
             raise group.exceptions[0] from None
 
-    async def _deliver(self, batches: Sequence[Batch]) -> None:
+    async def _deliver(self, batches: Sequence[FileBatch]) -> None:
         name = batches[0].device
         async with self._slots:
             self._busy += 1
@@ -247,7 +247,7 @@ class Upload:
         return device
 
 
-async def check(target: Target) -> None:
+async def check(target: UploadTarget) -> None:
     """Check that the hub is up and accepts the token. Raises Interrupted and UploadError."""
     try:
         connection = await connect(target.endpoint, name=target.name)

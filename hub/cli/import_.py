@@ -18,12 +18,11 @@ from hub.cli.client import hub_address
 from hub.cli.command import FAILED, MISUSE, AsJson, HubOptions, fail, with_option_groups
 from hub.cli.import_report import ImportProgress, ImportReport, RejectsFile, show_survey
 from hub.model.identity import Role
-from importer.batching import Batch
-from importer.errors import ImportingError, MappingError
+from importer.batching import FileBatch
 from importer.mapping import Ambiguous, Precision, TableMapping, read_mapping_file
-from importer.row import Refusal
-from importer.survey import Survey
-from importer.upload import Interrupted, Target, Upload, UploadEvents, check
+from importer.records import ImportingError, MappingError, RejectedRecord
+from importer.survey import FileSurvey
+from importer.upload import Interrupted, Upload, UploadEvents, UploadTarget, check
 from wire import device as messages
 from wire.model import MetricType
 
@@ -145,7 +144,7 @@ def import_files(
         refused = stack.enter_context(RejectsFile(rejects, files[0]))
         try:
             fields = options.apply_to({} if mapping is None else read_mapping_file(mapping))
-            surveys = [Survey(file, fields) for file in files]
+            surveys = [FileSurvey(file, fields) for file in files]
             if dry_run:
                 for survey in surveys:
                     _survey(survey, report, refused)
@@ -164,8 +163,8 @@ def import_files(
     raise typer.Exit(0 if report.ok else FAILED)
 
 
-def _send(surveys: Sequence[Survey], url: str, token: str, report: ImportReport, rejects: RejectsFile) -> None:
-    target = Target.at(url, token, f"telemetry-hub-import/{version('telemetry-hub')}")
+def _send(surveys: Sequence[FileSurvey], url: str, token: str, report: ImportReport, rejects: RejectsFile) -> None:
+    target = UploadTarget.at(url, token, f"telemetry-hub-import/{version('telemetry-hub')}")
     _run_until_signal(check(target))
     for survey in surveys:
         _survey(survey, report, rejects)
@@ -173,21 +172,21 @@ def _send(surveys: Sequence[Survey], url: str, token: str, report: ImportReport,
         _run_until_signal(_upload(target, survey, report, rejects))
 
 
-def _survey(survey: Survey, report: ImportReport, rejects: RejectsFile) -> None:
+def _survey(survey: FileSurvey, report: ImportReport, rejects: RejectsFile) -> None:
     """Read a file for the first time: validate and count."""
     rejects.header = survey.header
     result = report.begin(survey)
     name, size_bytes = survey.file.path.name, survey.file.size_bytes
     with ImportProgress(report.console, f"reading {name}", size_bytes, in_bytes=True) as progress:
 
-        def refuse(refusal: Refusal) -> None:
+        def refuse(refusal: RejectedRecord) -> None:
             result.refuse(refusal)
             rejects.write(refusal.raw)
 
         survey.read(refuse, progress.set_completed)
 
 
-async def _upload(target: Target, survey: Survey, report: ImportReport, rejects: RejectsFile) -> None:
+async def _upload(target: UploadTarget, survey: FileSurvey, report: ImportReport, rejects: RejectsFile) -> None:
     """Read a file again and send it. Return when the hub has acknowledged all of it."""
     result = report.files[-1]
     with ImportProgress(report.console, f"sending {survey.file.path.name}", survey.readings) as progress:
@@ -196,7 +195,7 @@ async def _upload(target: Target, survey: Survey, report: ImportReport, rejects:
             result.store(readings, before=before)
             progress.set_completed(result.acknowledged)
 
-        def rejected(batch: Batch, reject: messages.Reject) -> None:
+        def rejected(batch: FileBatch, reject: messages.Reject) -> None:
             result.reject(batch, reject)
             for row in batch.rows:
                 rejects.write(row.raw)

@@ -24,10 +24,10 @@ from rich.progress import Progress as ProgressBar
 from rich.text import Text
 
 from hub.cli.command import MISUSE, fail, plain_table, stdout_console
-from importer.batching import Batch
+from importer.batching import FileBatch
 from importer.mapping import TableMapping, mapping_text
-from importer.row import Refusal
-from importer.survey import Survey
+from importer.records import RejectedRecord
+from importer.survey import FileSurvey
 from wire import device as messages
 
 MAX_REFUSALS = 1000
@@ -116,7 +116,7 @@ class RejectsFile:
 class FileResult:
     """Counters and refusals of one file."""
 
-    def __init__(self, survey: Survey) -> None:
+    def __init__(self, survey: FileSurvey) -> None:
         self.survey = survey
         self.stored = 0
         self.before = 0
@@ -130,11 +130,11 @@ class FileResult:
         """Number of readings on the disk of the hub, including those in quarantine."""
         return self.stored + self.before
 
-    def refuse(self, refusal: Refusal) -> None:
+    def refuse(self, refusal: RejectedRecord) -> None:
         """Record a line that cannot be imported."""
         self._add(refusal.line, refusal.line, refusal.why, refusal.message, 1)
 
-    def reject(self, batch: Batch, reject: messages.Reject) -> None:
+    def reject(self, batch: FileBatch, reject: messages.Reject) -> None:
         """Record a batch that the hub put in quarantine."""
         self.quarantined += batch.readings
         lines = [row.line for row in batch.rows]
@@ -191,7 +191,7 @@ class ImportReport:
         self.trouble = ""
         self._as_json = as_json
 
-    def begin(self, survey: Survey) -> FileResult:
+    def begin(self, survey: FileSurvey) -> FileResult:
         """Add the next file."""
         self.files.append(FileResult(survey))
         return self.files[-1]
@@ -239,7 +239,7 @@ class ImportReport:
             )
 
 
-def show_survey(survey: Survey, report: ImportReport) -> None:
+def show_survey(survey: FileSurvey, report: ImportReport) -> None:
     """Print the preview of an import: the mapping as a file, the first rows, the devices, and warnings."""
     if not report.for_people:
         return
@@ -270,7 +270,7 @@ def show_survey(survey: Survey, report: ImportReport) -> None:
         print(sentence)
 
 
-def _notes(survey: Survey) -> list[str]:
+def _notes(survey: FileSurvey) -> list[str]:
     mapping = survey.mapping
     notes = []
     if isinstance(mapping, TableMapping):

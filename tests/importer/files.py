@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from importer.row import Refusal, Row
-from importer.survey import Survey
-from importer.text import Line
+from importer.records import FileRow, Line, RejectedRecord
+from importer.survey import FileSurvey
 
 SECOND_NS = 1_000_000_000
 
@@ -19,21 +18,21 @@ def lines(text: str | bytes) -> list[Line]:
     return [Line(number, line) for number, line in enumerate(raw.splitlines(keepends=True), 1)]
 
 
-def surveyed(path: Path, content: str | bytes, **told: Any) -> tuple[Survey, list[Refusal]]:
+def surveyed(path: Path, content: str | bytes, **told: Any) -> tuple[FileSurvey, list[RejectedRecord]]:
     """A file with this content after its first reading, and what was refused."""
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    survey = Survey(path, told)
-    refused: list[Refusal] = []
+    survey = FileSurvey(path, told)
+    refused: list[RejectedRecord] = []
     survey.read(refused.append, lambda position: None)
     return survey, refused
 
 
-def rows_of(survey: Survey) -> list[Row]:
+def rows_of(survey: FileSurvey) -> list[FileRow]:
     """The rows of its batches, as the second reading gives them, in order of the file."""
     rows = [row for slice in survey.batches() for device in slice for batch in device for row in batch.rows]
     return sorted(rows, key=lambda row: row.line)
 
 
-def told(refused: Sequence[Refusal]) -> list[tuple[int, str]]:
+def told(refused: Sequence[RejectedRecord]) -> list[tuple[int, str]]:
     """Where and why."""
     return [(refusal.line, refusal.why) for refusal in refused]

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from importer import batching
-from importer.batching import Batch, Numbering, encode, slices
-from importer.row import Row
+from importer.batching import FileBatch, Numbering, encode, slices
+from importer.records import FileRow
 from tests.importer.files import surveyed
 from wire import device, limits
 from wire.codec import AGENT_MESSAGES
@@ -26,7 +26,7 @@ VALUES: dict[str, st.SearchStrategy[Value]] = {
 }
 ROWS = st.lists(
     st.builds(
-        Row,
+        FileRow,
         st.just(1),
         st.just(b"x" * 30),
         st.sampled_from(["a", "b"]),
@@ -38,12 +38,12 @@ ROWS = st.lists(
 )
 
 
-def batches_of(rows: list[Row]) -> list[Batch]:
+def batches_of(rows: list[FileRow]) -> list[FileBatch]:
     numbering = Numbering()
     return [batch for portion in slices(rows) for batches in numbering.cut(portion) for batch in batches]
 
 
-def readings_of(batch: Batch) -> list[tuple[str, int, str, Value]]:
+def readings_of(batch: FileBatch) -> list[tuple[str, int, str, Value]]:
     """What a hub reads from its frame."""
     message = AGENT_MESSAGES["msgpack"].decode(encode(batch, cast("dict[str, MetricType]", NAMES)))
     assert isinstance(message, device.Data)
@@ -58,7 +58,7 @@ def readings_of(batch: Batch) -> list[tuple[str, int, str, Value]]:
 
 
 @given(ROWS)
-def test_every_reading_is_in_one_batch_and_numbers_have_no_hole(rows: list[Row]) -> None:
+def test_every_reading_is_in_one_batch_and_numbers_have_no_hole(rows: list[FileRow]) -> None:
     """Whatever is mixed in the file; and once more it gives the same."""
     batches = batches_of(rows)
     expected = [(row.device, row.time_ns, name, value) for row in rows for name, value in row.values.items()]
@@ -75,7 +75,7 @@ def test_no_frame_is_larger_than_what_a_hub_takes() -> None:
     wide: dict[str, Value] = {f"{number:04}{'€' * 124}": 1.5 for number in range(limits.MAX_METRICS)}
     texts: dict[str, Value] = {f"t{number}": "ä" * (limits.MAX_STRING_VALUE_BYTES // 2) for number in range(9)}
     types: dict[str, MetricType] = {**dict.fromkeys(wide, "float"), **dict.fromkeys(texts, "string")}
-    rows = [Row(1, b"", "a", "", time, wide if time % 2 else texts) for time in range(20)]
+    rows = [FileRow(1, b"", "a", "", time, wide if time % 2 else texts) for time in range(20)]
     batches = batches_of(rows)
     assert sum(batch.readings for batch in batches) == 10 * (len(wide) + len(texts))
     assert max(len(encode(batch, types)) for batch in batches) <= limits.MAX_BATCH_BYTES
@@ -86,7 +86,7 @@ def test_batches_are_filled(rows: int, metrics: int) -> None:
     """All but the last one of a slice are nearly as large as meant, and none is larger."""
     values: dict[str, Value] = {f"m{number}": 0.5 for number in range(metrics)}
     types: dict[str, MetricType] = dict.fromkeys(values, "float")
-    batches = batches_of([Row(1, b"", "a", "", time, values) for time in range(rows)])
+    batches = batches_of([FileRow(1, b"", "a", "", time, values) for time in range(rows)])
     sizes = [len(encode(batch, types)) for batch in batches]
     assert max(sizes) <= batching.BATCH_BYTES
     assert all(size > batching.BATCH_BYTES * 0.8 for size in sizes[:-1])

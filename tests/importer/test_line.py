@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from importer.errors import MappingError
-from importer.line import read_line_protocol
+from importer.line_protocol import read_line_protocol
 from importer.mapping import LineMapping
-from importer.row import Refusal, Row
+from importer.records import FileRow, MappingError, RejectedRecord
 from tests.importer.files import lines, rows_of, surveyed, told
 
 
@@ -81,16 +80,16 @@ def test_what_cannot_be_taken_is_told(line: str | bytes, why: str) -> None:
     """One bad line costs itself: those around it are taken."""
     bad = line if isinstance(line, bytes) else line.encode()
     found = list(read_line_protocol(lines(b"m,device=a x=1 5\n" + bad + b"\nm,device=a x=2 6\n"), MAPPING))
-    assert [type(one) for one in found] == [Row, Refusal, Row]
+    assert [type(one) for one in found] == [FileRow, RejectedRecord, FileRow]
     refusal = found[1]
-    assert isinstance(refusal, Refusal)
+    assert isinstance(refusal, RejectedRecord)
     assert (refusal.line, refusal.why, refusal.raw) == (2, why, bad + b"\n")
 
 
 def test_comments_blank_lines_and_carriage_returns_are_nothing() -> None:
     """As InfluxDB takes them."""
     found = list(read_line_protocol(lines("# hello\r\n\r\nm,device=a x=1 5\r\n \n"), MAPPING))
-    assert [(row.line, row.time_ns) for row in found if isinstance(row, Row)] == [(3, 5)]
+    assert [(row.line, row.time_ns) for row in found if isinstance(row, FileRow)] == [(3, 5)]
     assert len(found) == 1
 
 
@@ -98,9 +97,9 @@ def test_a_text_may_go_over_lines() -> None:
     """A line break in quotes is part of the text; a quote that is never closed costs its own line."""
     text = 'm,device=a s="one\ntwo\n\nthree",x=1 5\nm,device=a x=2 6\nm,device=a s="never 7\nm,device=a x=3 8\n'
     found = list(read_line_protocol(lines(text), MAPPING))
-    assert [(one.line, type(one)) for one in found] == [(1, Row), (5, Row), (6, Refusal), (7, Row)]
+    assert [(one.line, type(one)) for one in found] == [(1, FileRow), (5, FileRow), (6, RejectedRecord), (7, FileRow)]
     first = found[0]
-    assert isinstance(first, Row)
+    assert isinstance(first, FileRow)
     assert first.values == {"s": "one\ntwo\n\nthree", "x": 1.0}
     assert first.raw.count(b"\n") == 4
 
@@ -108,10 +107,10 @@ def test_a_text_may_go_over_lines() -> None:
 def test_a_last_line_whose_time_is_cut_off_is_refused() -> None:
     """It would be a reading of 1970."""
     found = list(read_line_protocol(lines("m,device=a x=1 1700000000\nm,device=a x=2 17000"), MAPPING))
-    assert isinstance(found[1], Refusal)
+    assert isinstance(found[1], RejectedRecord)
     assert found[1].why == "cut off"
     whole = list(read_line_protocol(lines("m,device=a x=1 1700000000\nm,device=a x=2 1700000001"), MAPPING))
-    assert isinstance(whole[1], Row)
+    assert isinstance(whole[1], FileRow)
 
 
 def test_a_template_without_the_field_is_refused() -> None:

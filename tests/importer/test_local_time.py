@@ -7,9 +7,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from importer.errors import MappingError
 from importer.local_time import LocalTimes
 from importer.mapping import Ambiguous
+from importer.records import MappingError
 
 BERLIN = ZoneInfo("Europe/Berlin")
 PATTERN = "%d.%m.%Y %H:%M"

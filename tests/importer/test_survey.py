@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from importer.errors import FileError, MappingError
 from importer.mapping import check_mapping, mapping_of, mapping_text, read_mapping_file
-from importer.survey import Survey
+from importer.records import FileError, MappingError
+from importer.survey import FileSurvey
 from tests.importer.files import rows_of, surveyed, told
 
 LINES = "m,device=a x=1i 1700000000\nm,device=a x=2.5 1700000001\n"
@@ -65,7 +65,7 @@ def test_what_is_nothing_to_import_is_told(tmp_path: Path, content: bytes) -> No
     with pytest.raises(MappingError, match=r"empty|UTF-8"):
         surveyed(tmp_path / "a.csv", content)
     with pytest.raises(FileError, match="cannot be read"):
-        Survey(tmp_path / "none.csv", {})
+        FileSurvey(tmp_path / "none.csv", {})
 
 
 def test_the_mapping_that_is_shown_can_be_given_back(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from importer.errors import MappingError
 from importer.mapping import TableMapping, check_mapping
+from importer.records import MappingError
 from tests.importer.files import SECOND_NS, rows_of, surveyed, told
 
 NEW_YEAR_2024_NS = 1_704_067_200 * SECOND_NS
@@ -122,7 +122,7 @@ def test_what_is_not_known_has_to_be_told(tmp_path: Path) -> None:
     """A device, and a column that exists."""
     survey, _ = surveyed(tmp_path / "a.csv", "time,x\n2024-01-01T00:00:00Z,1\n", device="a")
     check_mapping(survey.mapping)
-    with pytest.raises(MappingError, match="no column 'y'; there are time, x"):
+    with pytest.raises(MappingError, match="no column 'y'; the columns are time, x"):
         surveyed(tmp_path / "a.csv", "time,x\n2024-01-01T00:00:00Z,1\n", device="a", columns={"y": "y"})
     with pytest.raises(MappingError, match="zoen"):
         surveyed(tmp_path / "a.csv", "time,x\n2024-01-01T00:00:00Z,1\n", device="a", zoen="UTC")

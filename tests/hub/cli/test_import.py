@@ -39,7 +39,7 @@ def test_a_dry_run_shows_readings_and_errors(table: Path) -> None:
         "set --zone",
     ):
         assert shown in result.stdout, shown
-    assert "log.csv, line 3: temp: 'oops' is no number" in result.stderr
+    assert "log.csv, line 3: temp: 'oops' is not a number" in result.stderr
     good = run(str(table), "--dry-run", "--device", "boiler-1", "--no-value", "oops", "--zone", "Europe/Berlin")
     assert good.exit_code == 0
     assert "2024-02-01T09:00:00.000Z" in good.stdout
@@ -67,7 +67,7 @@ def test_rejected_lines_are_written_to_a_file(table: Path, tmp_path: Path) -> No
         ((), "--device"),
         (("--device", "a b"), "no device id"),
         (("--device", "a", "--time", "none"), "no column 'none'"),
-        (("--device", "a", "--zone", "Mars/Base"), "no time zone"),
+        (("--device", "a", "--zone", "Mars/Base"), "time zone 'Mars/Base' is unknown"),
         (("--device", "a", "--type", "temp=number"), "is not a type"),
         (("--device", "a", "--column", "temp"), "NAME=VALUE"),
         (("--device", "a", "--delimiter", ",,"), "delimiter"),

@@ -1,4 +1,4 @@
-"""A file as lines of bytes: plain or gzip, with a bounded memory, its content's hash and how far it is read."""
+"""The parts of a file: lines, rows of readings and rejected records; the errors of the importer."""
 
 from __future__ import annotations
 
@@ -7,20 +7,64 @@ import hashlib
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Literal, NamedTuple
 
-from importer.errors import FileError
+from wire.model import Value
 
 MAX_LINE_BYTES = 1 << 20
-"""A line that is longer is no record of any instrument: it comes in pieces of this size, each of which is refused."""
+"""A longer line is not a record. It arrives in pieces of this size, each of which is rejected."""
 
 HEAD_BYTES = 1 << 18
-"""How much of the beginning is looked at to find out what a file means."""
+"""Bytes at the beginning of a file from which its mapping is detected."""
 
 HEAD_LINES = 2000
 
 BOM = b"\xef\xbb\xbf"
 _GZIP = b"\x1f\x8b"
+
+
+class ImportingError(Exception):
+    """The import cannot start or continue; the message says what to do."""
+
+
+class MappingError(ImportingError):
+    """The meaning of the file is unknown or described wrongly: an option has to be set."""
+
+
+class FileError(ImportingError):
+    """The file cannot be read, or changed while it was read."""
+
+
+class UploadError(ImportingError):
+    """The hub rejects the batches, and sending them again would not help."""
+
+
+class FileRow(NamedTuple):
+    """The readings of one device at one time, from one record of the file.
+
+    `line` is the number of the record's first line, counted from 1; `raw` is the record as it is in the file, with its
+    line breaks. Rows of one `group` mostly have the same metrics and are sent together. `values` contains no None.
+    """
+
+    line: int
+    raw: bytes
+    device: str
+    group: str
+    time_ns: int
+    values: dict[str, Value]
+
+
+RejectReason = Literal["encoding", "syntax", "time", "device", "metric", "value", "type", "limit", "cut off", "hub"]
+"""The kind of problem of a record, for counting. "hub": the hub put it in quarantine."""
+
+
+class RejectedRecord(NamedTuple):
+    """A record that is not imported. It is rejected as a whole, so that the corrected line can be imported once."""
+
+    line: int
+    raw: bytes
+    why: RejectReason
+    message: str
 
 
 class Line(NamedTuple):
@@ -31,14 +75,14 @@ class Line(NamedTuple):
 
 
 class TextFile:
-    """A file that is read from the beginning, as often as needed.
+    """A plain or gzip file that can be read from the beginning several times, in bounded memory.
 
-    `position` is how far the last reading came, in bytes of the file as it lies on the disk (of `size_bytes`), `digest`
-    the SHA-256 of what was read, uncompressed, and `cut_off` says that a compressed file ends too early.
+    `position` is how far the last pass has read, in bytes on the disk (of `size_bytes`). `digest` is the SHA-256 of the
+    uncompressed content. `cut_off` says that a compressed file ends too early.
     """
 
     def __init__(self, path: Path) -> None:
-        """Raises FileError where there is no such file."""
+        """Raises FileError if the file cannot be opened."""
         self.path = path
         self.position = 0
         self.cut_off = False
@@ -57,7 +101,7 @@ class TextFile:
         return self._hash.digest()
 
     def head(self) -> list[Line]:
-        """The first whole lines; of a file of one line, that one. Raises FileError."""
+        """Return the first complete lines, or the only line. Raises FileError."""
         lines: list[Line] = []
         size = 0
         for line in self.lines():
@@ -68,7 +112,7 @@ class TextFile:
         return lines
 
     def lines(self) -> Iterator[Line]:
-        """All lines, without the byte order mark. Raises FileError where the file cannot be read any more."""
+        """Yield all lines, without the byte order mark. Raises FileError."""
         self.position = 0
         self.cut_off = False
         self._hash = hashlib.sha256()
@@ -97,7 +141,7 @@ class TextFile:
 
 
 def _until_cut_off(content: gzip.GzipFile, file: TextFile) -> Callable[[int], bytes]:
-    """Reads lines until the end of a gzip file, be it a proper one or not."""
+    """Return a function that reads lines until the end of a gzip file, also when it is incomplete."""
 
     def read_line(limit: int) -> bytes:
         try:

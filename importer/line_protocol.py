@@ -1,4 +1,4 @@
-"""InfluxDB line protocol as rows. Follows InfluxDB's reference of the format ("Line protocol")."""
+"""InfluxDB line protocol as rows, after InfluxDB's reference "Line protocol"."""
 
 from __future__ import annotations
 
@@ -8,45 +8,45 @@ from typing import Any
 
 from line_protocol_parser import LineFormatError, parse_line
 
-from importer.errors import MappingError
 from importer.mapping import LineMapping
-from importer.row import Refusal, Row
-from importer.text import MAX_LINE_BYTES, Line
+from importer.records import MAX_LINE_BYTES, FileRow, Line, MappingError, RejectedRecord
 from wire.limits import MAX_STRING_VALUE_BYTES, MAX_TIME_NS
 from wire.model import Value
 from wire.timestamp import NS_PER_UNIT
 
 MAX_STRING_LINES = 1024
-"""Lines over which one text may go: with the bound on its bytes, what a quote that is never closed can cost."""
+"""Most lines of one string. With the bound on its bytes it limits the cost of a quote that is never closed."""
 
 _PLACE = re.compile(r"\{([^{}]+)\}")
 
 
-def read_line_protocol(lines: Iterable[Line], mapping: LineMapping) -> Iterator[Row | Refusal]:
-    """Each record as a row, or as a refusal. Raises MappingError for a template that cannot be filled in."""
+def read_line_protocol(lines: Iterable[Line], mapping: LineMapping) -> Iterator[FileRow | RejectedRecord]:
+    """Yield each record as a row or as rejected. Raises MappingError for an invalid template."""
     row_of = _RowMaker(mapping)
     digits = 0
     for number, raw, text in _records(lines):
         if text is None:
-            yield Refusal(number, raw, "encoding", "the line is not UTF-8")
+            yield RejectedRecord(number, raw, "encoding", "the line is not UTF-8")
             continue
         try:
-            # Always a str: bytes that are not UTF-8 crash the parser's process.
+            # Always a str: bytes that are not UTF-8 crash the process of the parser.
             point = parse_line(text)
         except LineFormatError as error:
-            yield Refusal(number, raw, "syntax", _sentence(error))
+            yield RejectedRecord(number, raw, "syntax", _sentence(error))
             continue
         if point is None:
             continue
         if not raw.endswith(b"\n") and len(str(point["time"])) < digits:
-            yield Refusal(number, raw, "cut off", "the file ends in the middle of this line: its time is too short")
+            yield RejectedRecord(
+                number, raw, "cut off", "the file ends in the middle of this line: its time is too short"
+            )
             continue
         digits = len(str(point["time"]))
         yield row_of(number, raw, point)
 
 
 def _records(lines: Iterable[Line]) -> Iterator[tuple[int, bytes, str | None]]:
-    """Lines, those joined that a text in quotes goes over; blank ones left out."""
+    """Yield the records: lines, or several lines with a string in quotes that contains line breaks; no blank lines."""
     ahead: list[Line] = []
     following = iter(lines)
     while (line := ahead.pop(0) if ahead else next(following, None)) is not None:
@@ -66,9 +66,9 @@ def _records(lines: Iterable[Line]) -> Iterator[tuple[int, bytes, str | None]]:
 
 
 def _joined(text: str, raw: bytes, ahead: list[Line], following: Iterator[Line]) -> tuple[bytes, str] | None:
-    """The record that begins with this line and goes on to the line with the next quote; None where there is none.
+    """Return the record from this line to the line with the closing quote; None if there is none.
 
-    Lines that were looked at in vain are left in `ahead`.
+    Lines that were read but not used stay in `ahead`.
     """
     seen = 0
     while seen < MAX_STRING_LINES and len(raw) <= 2 * MAX_STRING_VALUE_BYTES:
@@ -115,7 +115,7 @@ def _sentence(error: Exception) -> str:
 
 
 class _RowMaker:
-    """Makes a row of each parsed point."""
+    """Converts parsed points to rows."""
 
     def __init__(self, mapping: LineMapping) -> None:
         self._mapping = mapping
@@ -125,43 +125,49 @@ class _RowMaker:
         self._name_of = _template(mapping.metric, self._places)
         if "field" not in self._places:
             raise MappingError(
-                f"the template {mapping.metric!r} has no {{field}} in it: all fields would be one metric"
+                f"the template {mapping.metric!r} does not contain {{field}}: all fields would be one metric"
             )
 
-    def __call__(self, number: int, raw: bytes, point: dict[str, Any]) -> Row | Refusal:
+    def __call__(self, number: int, raw: bytes, point: dict[str, Any]) -> FileRow | RejectedRecord:
         mapping = self._mapping
         measurement, tags = point["measurement"], point["tags"]
         if self._measurements and measurement not in self._measurements:
-            return Refusal(
+            return RejectedRecord(
                 number,
                 raw,
                 "metric",
-                f"the measurement {measurement} is not one of {', '.join(mapping.measurements)}; say --metric "
-                "'{measurement}.{field}', so that fields of different ones stay apart",
+                f"the measurement {measurement} is not one of {', '.join(mapping.measurements)}; set --metric "
+                "'{measurement}.{field}' to keep fields of different measurements apart",
             )
         device = mapping.device or tags.get(mapping.device_tag)
         if device is None:
-            return Refusal(number, raw, "device", f"there is no tag {mapping.device_tag}, which names the device")
+            return RejectedRecord(
+                number, raw, "device", f"the line has no tag {mapping.device_tag}, which names the device"
+            )
         if point["time"] is None:
-            return Refusal(number, raw, "time", "there is no time, and history without one has no place")
+            return RejectedRecord(number, raw, "time", "the line has no time, which history needs")
         time_ns = point["time"] * self._factor
         if not 0 <= time_ns <= MAX_TIME_NS:
-            return Refusal(number, raw, "time", f"the time {point['time']} {mapping.precision} is not of 1970 to 2262")
+            return RejectedRecord(
+                number, raw, "time", f"the time {point['time']} {mapping.precision} is not between 1970 and 2262"
+            )
         name_of = self._name_of
         fields: dict[str, Value] = point["fields"]
         try:
-            # A parser's dictionary has the last field first.
+            # The dictionary of the parser has the last field first.
             values = {name_of(measurement, field, tags): fields[field] for field in reversed(fields)}
         except KeyError as error:
-            return Refusal(number, raw, "metric", f"there is no tag {error.args[0]}, which is in the metric's name")
-        return Row(number, raw, device, measurement, time_ns, values)
+            return RejectedRecord(
+                number, raw, "metric", f"the line has no tag {error.args[0]}, which the metric's name contains"
+            )
+        return FileRow(number, raw, device, measurement, time_ns, values)
 
 
 _NameOf = Callable[[str, str, dict[str, str]], str]
 
 
 def _template(template: str, places: list[str]) -> _NameOf:
-    """A function of measurement, field and tags; KeyError for a tag that is not there."""
+    """Return a function of measurement, field and tags that raises KeyError for a missing tag."""
     if template == "{field}":
         return lambda measurement, field, tags: field
     if template == "{measurement}.{field}":
