@@ -16,7 +16,7 @@ from pathlib import Path
 
 import uvloop
 
-from hub.journal.sqlite_journal import SqliteJournal
+from hub.journal.journal import Journal
 from hub.model.batch import Entry, EntryKind, Mark
 
 DEVICES = 100
@@ -38,9 +38,9 @@ def make_marks(entries: Sequence[Entry]) -> list[Mark]:
     return list({entry.device: Mark(entry.device, entry.epoch, entry.seq) for entry in entries}.values())
 
 
-def journal(path: Path, *, keep_bytes: int = 1 << 30) -> SqliteJournal:
+def journal(path: Path, *, keep_bytes: int = 1 << 30) -> Journal:
     """Return a journal that keeps this number of bytes."""
-    return SqliteJournal(path, keep_bytes=keep_bytes, keep_seconds=3600, max_bytes=4 << 30)
+    return Journal(path, keep_bytes=keep_bytes, keep_seconds=3600, max_bytes=4 << 30)
 
 
 async def commits(path: Path, group: int, seconds: float) -> None:

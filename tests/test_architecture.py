@@ -50,7 +50,7 @@ WRONG_IMPORTS = [
     ("hub.http", "importer", SIDES),
     ("device_sim", "hub.cli", DEVICE_SIDE),
     ("hub.http", "hub.cli", LAYERS),
-    ("hub.http", "hub.journal", LAYERS),
+    ("hub.http", "hub.storage", LAYERS),
     ("hub.journal", "hub.storage", LAYERS),
     ("hub.storage", "hub.registry", LAYERS),
     ("hub.live", "hub.http", LAYERS),

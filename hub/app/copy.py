@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hub.app.errors import HubError
-from hub.app.journal import open_journal
+from hub.app.services import open_journal
 from hub.app.store import open_duckdb, open_influxdb
 from hub.config import Settings
 from hub.model.batch import Series

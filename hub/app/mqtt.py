@@ -7,14 +7,13 @@ from importlib.metadata import version
 from pathlib import Path
 from secrets import token_hex
 
-from hub.app.agent_directory import DeviceDirectory
 from hub.app.errors import HubError
-from hub.app.past import JournalAndStore
 from hub.config import MqttSettings
-from hub.ingest.intake import Intake
-from hub.live.live import Live
+from hub.ingest.device import Devices
+from hub.journal.consumer import EntryReader
+from hub.journal.journal import Journal
+from hub.live.hub import LiveHub
 from hub.model.batch import Batch, Entry, Series
-from hub.model.journal import Journal
 from hub.mqtt.bridge import Bridge, BridgePlan
 from hub.mqtt.check import BrokerCheck
 from hub.mqtt.connection import BrokerOptions, tls_context
@@ -25,6 +24,7 @@ from hub.mqtt.outbound import Outbound, remove_consumers
 from hub.mqtt.publication import Publication
 from hub.mqtt.subscriptions import Subscriptions, SubscriptionStore
 from hub.mqtt.topics import TopicTemplate
+from hub.registry.directory import DeviceDirectory
 from hub.registry.registry import Registry
 
 WARM_START_ENTRIES = 50_000
@@ -49,14 +49,14 @@ async def open_bridges(
     data: Path,
     registry: Registry,
     journal: Journal,
-    live: Live,
-    intake: Intake,
-    past: JournalAndStore,
+    live: LiveHub,
+    devices: Devices,
+    reader: EntryReader,
     decode: Callable[[Entry], Batch],
 ) -> list[Bridge]:
     """Return the bridges, not yet running. Raises HubError if the settings of a bridge cannot work."""
     remove_consumers(journal, keep=[bridge.name for bridge in settings if bridge.publish])
-    directory = DeviceDirectory(registry, journal, live, clock=intake.clock)
+    directory = DeviceDirectory(registry, journal, live, clock=devices.clock)
     relayed = {BridgeEpochs.of(bridge.name).relayed for bridge in settings}
     bridges = []
     for one in settings:
@@ -78,7 +78,9 @@ async def open_bridges(
             # Readings from this broker do not return to it, and readings that any hub has published are not published
             # again: hubs that share two brokers would exchange them forever.
             excluded = {*relayed, epochs.own}
-            discovery = _discovery(one, plan.publications, bridge, registry=registry, intake=intake, excluded=excluded)
+            discovery = _discovery(
+                one, plan.publications, bridge, registry=registry, devices=devices, excluded=excluded
+            )
             bridge.discovery = discovery
             # First in the list: a preset could take Home Assistant's birth message for that of a node.
             decoders.insert(0, discovery)
@@ -89,7 +91,8 @@ async def open_bridges(
             bridge.outbound.begin()
         if decoders:
             bridge.inbound = Inbound(
-                intake,
+                devices,
+                journal,
                 directory,
                 decoders,
                 name=one.name,
@@ -98,7 +101,7 @@ async def open_bridges(
                 subscriptions=bridge.subscriptions,
                 receive_maximum=one.receive_maximum,
                 keepalive_s=one.keepalive,
-                recent=await _recent_readings(journal, past, epochs),
+                recent=await _recent_readings(journal, reader, epochs),
                 publish=bridge.publish,
             )
         bridges.append(bridge)
@@ -154,22 +157,21 @@ def _discovery(
     bridge: Bridge,
     *,
     registry: Registry,
-    intake: Intake,
+    devices: Devices,
     excluded: Set[str],
 ) -> Discovery:
     """Return the announcements for Home Assistant. If they are disabled, earlier ones are removed."""
 
-    def devices() -> Mapping[str, Mapping[str, Series]]:
+    def announced() -> Mapping[str, Mapping[str, Series]]:
         return {
             name: known.series
             for name, known in registry.devices.items()
-            if known.retired_ns is None
-            and ((device := intake.devices.get(name)) is None or device.epoch not in excluded)
+            if known.retired_ns is None and ((device := devices.get(name)) is None or device.epoch not in excluded)
         }
 
     def is_online(name: str) -> bool:
-        device = intake.devices.get(name)
-        return device is not None and device.conversation is not None
+        device = devices.get(name)
+        return device is not None and device.session is not None
 
     def notify() -> None:
         if bridge.outbound is not None:
@@ -179,7 +181,7 @@ def _discovery(
         publications,
         hub=registry.id,
         version=version("telemetry-hub"),
-        devices=devices,
+        devices=announced,
         count=lambda: len(registry.series),
         is_online=is_online,
         on_change=notify,
@@ -189,10 +191,11 @@ def _discovery(
     )
 
 
-async def _recent_readings(journal: Journal, past: JournalAndStore, epochs: BridgeEpochs) -> RecentReadings:
+async def _recent_readings(journal: Journal, reader: EntryReader, epochs: BridgeEpochs) -> RecentReadings:
     """Return the readings that the bridge accepted before the hub was restarted, from the end of the journal."""
     recent = RecentReadings()
-    async for entries in past.replay(max(journal.first_offset - 1, journal.last_offset - WARM_START_ENTRIES)):
+    after = max(journal.first_offset - 1, journal.last_offset - WARM_START_ENTRIES)
+    async for entries in reader.read_range(after, journal.last_offset):
         for entry in entries:
             if entry.epoch in epochs:
                 recent.add_entry(entry)

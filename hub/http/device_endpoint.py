@@ -13,8 +13,9 @@ from starlette.types import Message, Receive, Scope, Send
 
 from hub.http.connections import Connections, reject_upgrade
 from hub.http.websocket import DirectWebSocket, direct_of
-from hub.ingest.conversation import Conversation, Directory, Step
-from hub.ingest.intake import Intake
+from hub.ingest.agent_session import AgentDirectory, AgentSession, Step
+from hub.ingest.device import Devices
+from hub.journal.journal import Journal
 from wire import device as messages
 from wire import limits
 from wire.codec import FORMAT_OF_SUBPROTOCOL, HUB_MESSAGES, Format
@@ -131,7 +132,7 @@ class AgentConnection:
         return {"type": "websocket.send", "bytes": frame}
 
 
-DirectoryFor = Callable[[Scope, Callable[[str], None]], Directory]
+DirectoryFor = Callable[[Scope, Callable[[str], None]], AgentDirectory]
 """Makes the directory of one connection from its scope. The directory passes the credential's id to the callback."""
 
 
@@ -139,9 +140,17 @@ class DeviceEndpoint:
     """Serves agents at /v1/device."""
 
     def __init__(
-        self, intake: Intake, connections: Connections, directory_for: DirectoryFor, *, hub: str, window: int
+        self,
+        devices: Devices,
+        journal: Journal,
+        connections: Connections,
+        directory_for: DirectoryFor,
+        *,
+        hub: str,
+        window: int,
     ) -> None:
-        self._intake = intake
+        self._devices = devices
+        self._journal = journal
         self._connections = connections
         self._directory_for = directory_for
         self._hub = hub
@@ -164,15 +173,21 @@ class DeviceEndpoint:
             self._connections.add(connection, credential)
 
         directory = self._directory_for(scope, known)
-        conversation = Conversation(
-            self._intake, directory, connection, format=format, hub=self._hub, window=self._window
+        session = AgentSession(
+            self._devices,
+            self._journal,
+            directory,
+            connection,
+            format=format,
+            hub=self._hub,
+            window=self._window,
         )
         self._connections.add(connection)
-        timeout = asyncio.get_running_loop().call_later(limits.AUTHENTICATION_SECONDS, _check_hello, conversation)
+        timeout = asyncio.get_running_loop().call_later(limits.AUTHENTICATION_SECONDS, _check_hello, session)
         why = "the hub stopped"
         try:
             async with asyncio.TaskGroup() as tasks:
-                reading = _Reading(conversation, connection, direct, self._intake, tasks, is_text=format == "json")
+                reading = _Reading(session, connection, direct, self._journal, tasks, is_text=format == "json")
                 direct.attach(reading.receive)
                 await send({"type": "websocket.accept", "subprotocol": chosen})
                 while (event := await receive())["type"] == "websocket.receive":
@@ -184,12 +199,12 @@ class DeviceEndpoint:
         finally:
             timeout.cancel()
             self._connections.remove(connection)
-            conversation.close(why)
+            session.close(why)
             await connection.close()
 
 
 class _Reading:
-    """Passes a connection's messages to its conversation, one after the other.
+    """Passes a connection's messages to its session, one after the other.
 
     Reading pauses until accepted batches are durable, so that many short reads become few longer ones; this delays no
     acknowledgement. A step that has to wait (for authentication, new metrics, or room in the journal) also pauses it.
@@ -199,29 +214,29 @@ class _Reading:
     __slots__ = (
         "_behind",
         "_connection",
-        "_conversation",
         "_direct",
-        "_intake",
         "_is_text",
+        "_journal",
         "_resting",
+        "_session",
         "_task",
         "_tasks",
     )
 
     def __init__(
         self,
-        conversation: Conversation,
+        session: AgentSession,
         connection: AgentConnection,
         direct: DirectWebSocket,
-        intake: Intake,
+        journal: Journal,
         tasks: asyncio.TaskGroup,
         *,
         is_text: bool,
     ) -> None:
-        self._conversation = conversation
+        self._session = session
         self._connection = connection
         self._direct = direct
-        self._intake = intake
+        self._journal = journal
         self._tasks = tasks
         self._resting = False
         self._is_text = is_text
@@ -237,10 +252,10 @@ class _Reading:
         if step is not None:
             self._direct.hold()
             self._task = self._tasks.create_task(self._wait(step))
-        elif not self._resting and self._intake.pending:
+        elif not self._resting and self._journal.pending:
             self._resting = True
             self._direct.hold()
-            self._intake.rest(self._rested)
+            self._journal.after_commit(self._rested)
 
     def _rested(self) -> None:
         self._resting = False
@@ -259,13 +274,13 @@ class _Reading:
         try:
             if is_text is not self._is_text:
                 kind = "text" if self._is_text else "binary"
-                raise WireError(Code.WRONG_FRAME, f"this conversation is in {kind} frames only")
-            step = self._conversation.receive(frame)
+                raise WireError(Code.WRONG_FRAME, f"this session is in {kind} frames only")
+            step = self._session.receive(frame)
         except WireError as error:
             self._end(error, frame, is_text)
             return None
-        if step is None and self._intake.congested:
-            return self._intake.room
+        if step is None and self._journal.congested:
+            return self._journal.room
         return step
 
     async def _wait(self, step: Step | None) -> None:
@@ -274,7 +289,7 @@ class _Reading:
             try:
                 await step()
             except WireError as error:
-                self._conversation.end(error)
+                self._session.end(error)
             step = None
             while step is None and done < len(self._behind):
                 step = self._begin(*self._behind[done])
@@ -285,19 +300,19 @@ class _Reading:
             self._direct.release()
 
     def _end(self, error: WireError, frame: bytes, is_text: bool) -> None:
-        """End the conversation. A text that is not UTF-8 fails the WebSocket itself."""
+        """End the session. A text that is not UTF-8 fails the WebSocket itself."""
         if is_text:
             try:
                 frame.decode()
             except UnicodeDecodeError:
                 self._direct.refuse_text()
                 return
-        self._conversation.end(error)
+        self._session.end(error)
 
 
-def _check_hello(conversation: Conversation) -> None:
-    if conversation.device is None:
-        conversation.end(
+def _check_hello(session: AgentSession) -> None:
+    if session.device is None:
+        session.end(
             WireError(Code.NOT_AUTHENTICATED, f"no hello with a token within {limits.AUTHENTICATION_SECONDS:g} s")
         )
 

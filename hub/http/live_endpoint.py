@@ -10,9 +10,9 @@ from starlette.types import Receive, Scope, Send
 
 from hub.http.authenticator import Authenticator
 from hub.http.connections import Connections, reject_upgrade
-from hub.live.catch_up import Past
-from hub.live.live import Live
-from hub.live.viewer import Viewer
+from hub.live.catch_up import CatchUpSource
+from hub.live.hub import LiveHub
+from hub.live.subscriber import Subscriber
 from hub.model.identity import Action, Identity
 from wire import limits
 from wire import live as messages
@@ -30,15 +30,17 @@ class LiveEndpoint:
 
     def __init__(
         self,
-        live: Live,
-        past: Past,
+        live: LiveHub,
+        source: CatchUpSource,
         connections: Connections,
         authenticator: Authenticator,
         *,
+        fleet: Callable[[], list[messages.DeviceState]],
         welcome: Callable[[str], messages.Welcome],
     ) -> None:
         self._live = live
-        self._past = past
+        self._source = source
+        self._fleet = fleet
         self._connections = connections
         self._authenticator = authenticator
         self._welcome = welcome
@@ -60,7 +62,13 @@ class LiveEndpoint:
         self._connections.add(ending)
         try:
             async with asyncio.TaskGroup() as tasks:
-                viewer = Viewer(self._live, self._past, tasks, on_overflow=lambda: ending.end(_NOT_READING))
+                viewer = Subscriber(
+                    self._live,
+                    self._source,
+                    tasks,
+                    fleet=self._fleet,
+                    on_overflow=lambda: ending.end(_NOT_READING),
+                )
                 own = [
                     tasks.create_task(self._read(viewer, scope, identity, receive, ending), name="viewer read"),
                     tasks.create_task(_pump(viewer, send), name="viewer send"),
@@ -76,7 +84,7 @@ class LiveEndpoint:
             await _send_end(send, ending.error)
 
     async def _read(
-        self, viewer: Viewer, scope: Scope, identity: Identity | None, receive: Receive, ending: _Ending
+        self, viewer: Subscriber, scope: Scope, identity: Identity | None, receive: Receive, ending: _Ending
     ) -> None:
         loop = asyncio.get_running_loop()
         timeout = loop.call_later(limits.AUTHENTICATION_SECONDS, ending.end, _NOT_AUTHENTICATED)
@@ -101,7 +109,7 @@ class LiveEndpoint:
         finally:
             timeout.cancel()
 
-    def _admit(self, viewer: Viewer, identity: Identity | None, ending: _Ending) -> None:
+    def _admit(self, viewer: Subscriber, identity: Identity | None, ending: _Ending) -> None:
         if identity is None:
             raise _NOT_AUTHENTICATED
         if not identity.may(Action.READ):
@@ -126,7 +134,7 @@ class _Ending:
         await self._requested.wait()
 
 
-async def _pump(viewer: Viewer, send: Send) -> None:
+async def _pump(viewer: Subscriber, send: Send) -> None:
     """Send waiting frames as fast as the dashboard reads: `send` waits while the socket's buffer is full."""
     outbox = viewer.outbox
     try:

@@ -9,14 +9,14 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from hub.http import answers
-from hub.ingest.device import Device
-from hub.ingest.intake import Intake
-from hub.live.group import latest_of
+from hub.ingest.device import Device, Devices
+from hub.journal.consumer import ConsumerStatus
+from hub.journal.journal import Journal
+from hub.live.hub import LiveHub
+from hub.model.accounting import Balance
 from hub.model.batch import Series
-from hub.model.books import Balance
 from hub.model.bridge import BridgeState
 from hub.model.identity import Action, Identity
-from hub.model.journal import Journal
 from wire import live as messages
 
 NO_READINGS = Balance(0, 0, 0, 0)
@@ -34,30 +34,13 @@ class HubIdentity(NamedTuple):
     started_ns: int
 
 
-class StoreState(Protocol):
-    """The state of the store's writer.
+class StoreAccounting(Protocol):
+    """The accounting of the store, which is a consumer of the journal."""
 
-    `missed` counts entries that the store can never get: deleted before, or no longer decodable, because a file was
-    lost or restored from a copy.
-    """
+    consumer: str
 
-    @property
-    def phase(self) -> str: ...
-    @property
-    def since_ns(self) -> int: ...
-    @property
-    def last_error(self) -> str | None: ...
-    @property
-    def missed(self) -> int: ...
-
-
-class Books(Protocol):
-    """The accounting of a consumer of the journal."""
-
-    @property
-    def consumer(self) -> str: ...
     async def refresh(self) -> None: ...
-    def of(self, device: str) -> Balance: ...
+    def balance(self, device: str) -> Balance: ...
 
 
 class Status:
@@ -67,20 +50,22 @@ class Status:
         self,
         identity: HubIdentity,
         *,
-        intake: Intake,
+        devices: Devices,
         journal: Journal,
-        books: Books,
-        store_state: Callable[[], StoreState],
+        live: LiveHub,
+        accounting: StoreAccounting,
+        store_status: Callable[[], ConsumerStatus],
         dropped_events: Callable[[], int],
         series_of: Callable[[str], Sequence[Series]],
         registry_fullness: Callable[[], str | None],
         bridges: Callable[[], Sequence[BridgeState]],
     ) -> None:
         self._identity = identity
-        self._intake = intake
+        self._devices = devices
         self._journal = journal
-        self._books = books
-        self._store_state = store_state
+        self._live = live
+        self._accounting = accounting
+        self._store_status = store_status
         self._dropped_events = dropped_events
         self._series_of = series_of
         self._registry_fullness = registry_fullness
@@ -88,7 +73,7 @@ class Status:
 
     def now_ns(self) -> int:
         """Return the time of the hub's clock."""
-        return self._intake.clock()
+        return self._devices.clock()
 
     def hub(self, role: str) -> answers.HubDetails:
         """Return the hub and its journal, the caller's role, and the problems that keep the hub from being ready."""
@@ -108,27 +93,38 @@ class Status:
 
     def fleet(self) -> list[messages.DeviceState]:
         """Return the state of every device in service."""
-        return [state_of(device) for device in self._in_service()]
+        return self._devices.in_service()
 
     def device_ids(self) -> Iterable[str]:
         """Return the id of every device in service."""
         return [device.id for device in self._in_service()]
 
     def _in_service(self) -> Iterator[Device]:
-        return (device for device in self._intake.devices.values() if not device.retired)
+        return (device for device in self._devices if not device.retired)
 
     def is_in_service(self, id: str) -> bool:
         """Return whether the hub knows this device and the device is not retired."""
-        device = self._intake.devices.get(id)
+        device = self._devices.get(id)
         return device is not None and not device.retired
 
     def device(self, id: str) -> answers.DeviceDetails | None:
         """Return one device with its metrics, also a retired one; None if there is no device with this id."""
-        device = self._intake.devices.get(id)
+        device = self._devices.get(id)
         if device is None:
             return None
-        metrics = [details_of(series) for series in self._series_of(device.id)]
-        return answers.DeviceDetails(**msgspec.structs.asdict(state_of(device)), metrics=metrics)
+        metrics = [self.metric(series) for series in self._series_of(device.id)]
+        return answers.DeviceDetails(**msgspec.structs.asdict(device.state()), metrics=metrics)
+
+    def metric(self, series: Series) -> answers.MetricDetails:
+        """Return a metric with its latest reading."""
+        latest = self._live.live_series(series)
+        return answers.MetricDetails(
+            series.metric,
+            series.type,
+            series.unit,
+            series.description,
+            None if latest.value is None else answers.TimedValue(int(latest.time_ns), latest.value),
+        )
 
     # The flow.
 
@@ -138,15 +134,11 @@ class Status:
         `limit` bounds the devices: those that do not balance come first, then those with most waiting. The totals are
         those of all devices.
         """
-        await self._books.refresh()
+        await self._accounting.refresh()
         reads_all = caller.may(Action.READ)
         journal = self._journal
-        store = self._store_state()
-        devices = [
-            self._device_flow(device)
-            for device in self._intake.devices.values()
-            if reads_all or caller.may_write(device.id)
-        ]
+        store = self._store_status()
+        devices = [self._device_flow(device) for device in self._devices if reads_all or caller.may_write(device.id)]
         totals = answers.FlowCounts(
             **{name: _sum([getattr(device, name) for device in devices]) for name in COUNTS}  # type: ignore[arg-type]
         )
@@ -158,23 +150,23 @@ class Status:
                     offset=consumer.offset,
                     lag=max(0, journal.last_offset - consumer.offset),
                     **{
-                        name: getattr(totals, name) if consumer.name == self._books.consumer else None
+                        name: getattr(totals, name) if consumer.name == self._accounting.consumer else None
                         for name in BALANCE
                     },
                 )
                 for consumer in journal.consumers()
             ],
-            store=answers.StoreDetails(store.phase, store.since_ns, store.last_error, store.missed),  # type: ignore[arg-type]
+            store=answers.StoreDetails(store.phase, store.since_ns, store.last_error, store.missed),
             totals=totals,
             quarantine_dropped=journal.quarantine_dropped,
             dropped_events=self._dropped_events(),
-            bad_messages=self._intake.bad_messages,
+            bad_messages=self._devices.bad_messages,
             devices=devices if limit is None else heapq.nsmallest(limit, devices, key=_urgency),
         )
 
     def _device_flow(self, device: Device) -> answers.DeviceFlow:
         mark = device.durable
-        balance = self._books.of(device.id)
+        balance = self._accounting.balance(device.id)
         return answers.DeviceFlow(
             device=device.id,
             epoch=mark.epoch,
@@ -191,8 +183,8 @@ class Status:
 
     def _balance(self) -> tuple[Balance, int | None]:
         """Return the balance of all devices together, and its difference."""
-        devices = self._intake.devices.values()
-        balances = [self._books.of(device.id) for device in devices]
+        devices = self._devices
+        balances = [self._accounting.balance(device.id) for device in devices]
         total = Balance(*map(_sum, zip(*balances, strict=True))) if balances else NO_READINGS
         return total, total.difference(sum(device.durable.readings for device in devices))
 
@@ -200,7 +192,7 @@ class Status:
 
     def counters(self) -> list[Sample]:
         """Return the counters, since the data directory was created unless the help text says otherwise."""
-        devices = self._intake.devices.values()
+        devices = self._devices
         balance, _ = self._balance()
         return [
             ("accepted_batches", "Batches accepted", sum(d.durable.batches for d in devices)),
@@ -213,18 +205,18 @@ class Status:
             ("lost_batches", "Batches in declared gaps", sum(d.durable.lost for d in devices)),
             ("moved_readings", "Readings moved to the next free nanosecond", sum(d.durable.moved for d in devices)),
             ("quarantine_dropped", "Batches that left the full quarantine", self._journal.quarantine_dropped),
-            ("missed_entries", "Journal entries the store can never get, since the start", self._store_state().missed),
+            ("missed_entries", "Journal entries the store can never get, since the start", self._store_status().missed),
             ("dropped_events", "Events lost to a failing disk, since the start", self._dropped_events()),
-            ("bad_messages", "Frames that were no message of an agent, since the start", self._intake.bad_messages),
+            ("bad_messages", "Frames that were no message of an agent, since the start", self._devices.bad_messages),
         ]
 
     def gauges(self) -> list[Sample]:
         """Return the gauges as of now."""
-        devices = self._intake.devices.values()
+        devices = self._devices
         balance, difference = self._balance()
         return [
             ("devices", "Devices in service", sum(1 for _ in self._in_service())),
-            ("devices_connected", "Devices connected", sum(d.conversation is not None for d in devices)),
+            ("devices_connected", "Devices connected", sum(d.session is not None for d in devices)),
             *_known(
                 ("stored_readings", "Readings in the store", balance.stored),
                 ("waiting_readings", "Readings in the journal that wait for the store", balance.waiting),
@@ -247,9 +239,9 @@ class Status:
     def problems(self) -> dict[str, str]:
         """Return what keeps the hub from being ready, by part; empty if it is ready."""
         problems = {}
-        if self._intake.refusal is not None:
-            problems["journal"] = self._intake.refusal.message
-        error = self._store_state().last_error
+        if self._devices.refusal is not None:
+            problems["journal"] = self._devices.refusal.message
+        error = self._store_status().last_error
         if error is not None:
             problems["store"] = error
         return problems
@@ -279,33 +271,3 @@ def _sum(numbers: Sequence[int | None]) -> int | None:
     """Return the sum, or None if one of the numbers is not known."""
     known = [number for number in numbers if number is not None]
     return sum(known) if len(known) == len(numbers) else None
-
-
-def state_of(device: Device) -> messages.DeviceState:
-    """Return the state of a device as the live protocol sends it."""
-    return messages.DeviceState(
-        device=device.id,
-        connected=device.conversation is not None,
-        since=device.since_ns,
-        seen=device.seen_ns,
-        epoch=device.epoch or None,
-        acked=device.acked,
-        backlog=device.backlog,
-        agent=device.agent,
-        tags=device.tags,
-        clock_offset_ns=device.clock_offset_ns,
-        clock_error_ns=device.clock_error_ns,
-        retired=device.retired,
-    )
-
-
-def details_of(series: Series) -> answers.MetricDetails:
-    """Return a metric with its latest reading."""
-    latest = latest_of(series)
-    return answers.MetricDetails(
-        series.metric,
-        series.type,
-        series.unit,
-        series.description,
-        None if latest.value is None else answers.TimedValue(int(latest.time_ns), latest.value),
-    )

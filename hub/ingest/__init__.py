@@ -1,1 +1,1 @@
-"""From a frame to an acknowledgement: acceptance (pure), the devices' state, the conversation, and the commit loop."""
+"""Ingest: from a frame of a device to an entry submitted to the journal, and what follows when it is durable."""

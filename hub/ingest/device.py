@@ -1,47 +1,62 @@
-"""What the hub knows of a device while it runs."""
+"""Devices: their state and counts, and what follows from each commit."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
-from hub.model.batch import Mark, Series
+import structlog
+
+from hub.model.batch import Batch, Entry, EntryKind, Mark, Series
+from hub.model.journal import EntrySource, JournalError, JournalFailed, JournalFull
 from wire import device as messages
-from wire.errors import WireError
+from wire import limits
+from wire import live as live_messages
+from wire.errors import Code, WireError
+from wire.model import DeviceId
+
+EPOCHS_KEPT = 8
+"""Earlier epochs of a device whose highest seq is kept. An agent that returns with one of them (two agents alternate
+under one id, a spool was restored) resumes where it was. Batches of an older epoch would be accepted again as new."""
+
+FULL_RETRY_S = 1.0
+"""While the disk is full, new data are refused for this long without asking the disk again."""
+
+CLOCK_PROBE_PERIOD_S = 60.0
+"""Every device's clock is measured once a minute, so a clock that was set by hand is noticed within a minute."""
+
+CLOCK_PROBE_STEP_S = 0.5
+
+log = structlog.get_logger(__name__)
 
 
-class Connected(Protocol):
-    """A device's conversation, as the rest of the hub uses it. None of these waits."""
+class DeviceSession(Protocol):
+    """Session of a connected device, as the rest of the hub uses it. No method waits."""
 
     @property
     def epoch(self) -> str:
-        """Of the spool that the agent said hello with."""
+        """Return the epoch of the spool that the agent announced in its hello."""
 
     def send(self, message: messages.HubMessage) -> None:
-        """Sends a message to the agent."""
+        """Send a message to the agent."""
 
     def acknowledge(self, seq: int) -> None:
-        """All up to `seq` is durable."""
+        """Acknowledge everything up to `seq`: it is durable."""
 
     def probe_clock(self) -> None:
-        """Measures the device's clock once."""
+        """Measure the device's clock once."""
 
     def end(self, error: WireError) -> None:
-        """Ends the conversation: the device's next connection starts from what is durable."""
-
-
-EPOCHS_KEPT = 8
-"""Epochs before a device's current one whose numbers are remembered, so that an agent that comes back with one of them
-(two agents took turns under one id, a spool was put back) goes on where it was. Of an older one the hub would take what
-comes again for new."""
+        """End the session. The device's next connection starts from what is durable."""
 
 
 class Device:
-    """A device's numbers and its conversation. One object per device id for the life of the hub.
+    """State and counts of one device. There is one object for each device id for the life of the hub.
 
-    `received` is the highest seq of `epoch` taken in, durable or on its way, `earlier` those of the epochs before it;
-    `durable` is the mark that is on disk. The totals count what was taken in, and are set back to the durable ones when
-    a commit fails. A device that is `retired` is in service again with the next that it sends.
+    `received` is the highest seq of `epoch` that was accepted, durable or not; `earlier` has those of earlier epochs.
+    `durable` is the mark on disk. The counts include what is not durable yet, and return to the durable ones when a
+    commit fails. A device that is `retired` is in service again when it sends something.
     """
 
     __slots__ = (
@@ -49,7 +64,6 @@ class Device:
         "batches",
         "clock_error_ns",
         "clock_offset_ns",
-        "conversation",
         "duplicates",
         "durable",
         "earlier",
@@ -64,6 +78,7 @@ class Device:
         "received",
         "retired",
         "seen_ns",
+        "session",
         "since_ns",
         "tags",
     )
@@ -72,7 +87,7 @@ class Device:
         self.id = id
         self.durable = mark or Mark(id, "", 0)
         self.metrics: Mapping[str, Series | WireError] = {}
-        self.conversation: Connected | None = None
+        self.session: DeviceSession | None = None
         self.since_ns = 0
         self.seen_ns = 0
         self.retired = False
@@ -84,7 +99,7 @@ class Device:
         self.roll_back()
 
     def roll_back(self) -> None:
-        """Forgets what was taken in and is not durable."""
+        """Return to the durable mark."""
         mark = self.durable
         self.epoch = mark.epoch
         self.received = mark.seq
@@ -97,14 +112,36 @@ class Device:
         self.moved = mark.moved
 
     def begin_epoch(self, epoch: str) -> None:
-        """The device has another spool: a new one, whose numbers start again, or one of before. Its totals go on."""
+        """Continue with another spool: a new one, whose numbers start again, or an earlier one. The counts continue."""
         known = dict(((self.epoch, self.received), *self.earlier)) if self.epoch else {}
         self.epoch = epoch
         self.received = known.pop(epoch, 0)
         self.earlier = tuple(known.items())[:EPOCHS_KEPT]
 
+    def count_batch(self, batch: Batch, moved: int) -> None:
+        """Count an accepted batch, of which `moved` readings got another time."""
+        self.batches += 1
+        self.readings += batch.readings
+        self.moved += moved
+
+    def count_quarantined(self, seq: int, now_ns: int) -> None:
+        """Count the batch `seq` as quarantined."""
+        self.received = seq
+        self.quarantined += 1
+        self.seen_ns = now_ns
+
+    def count_gap(self, to: int) -> None:
+        """Count the batches up to `to` as lost by the device."""
+        self.lost += to - self.received
+        self.received = to
+
+    def declared(self, known: Mapping[str, Series | WireError], names: set[str]) -> None:
+        """Set the metrics after `names` were declared. Conflicts of others stay until they are declared again."""
+        conflicts = {n: e for n, e in self.metrics.items() if isinstance(e, WireError) and n not in names}
+        self.metrics = {**known, **conflicts}
+
     def mark(self) -> Mark:
-        """The mark that becomes durable together with everything taken in so far."""
+        """Return the mark that becomes durable together with everything accepted so far."""
         return Mark(
             self.id, self.epoch, self.received, self.batches, self.readings, self.duplicates, self.quarantined,
             self.lost, self.moved, self.earlier
@@ -112,11 +149,166 @@ class Device:
 
     @property
     def acked(self) -> int:
-        """The highest durable seq of the current epoch."""
+        """Return the highest durable seq of the current epoch."""
         mark = self.durable
         return mark.seq if mark.epoch == self.epoch else dict(mark.earlier).get(self.epoch, 0)
 
+    def state(self) -> live_messages.DeviceState:
+        """Return the device's state as dashboards receive it."""
+        return live_messages.DeviceState(
+            device=self.id,
+            connected=self.session is not None,
+            since=self.since_ns,
+            seen=self.seen_ns,
+            epoch=self.epoch or None,
+            acked=self.acked,
+            backlog=self.backlog,
+            agent=self.agent,
+            tags=self.tags,
+            clock_offset_ns=self.clock_offset_ns,
+            clock_error_ns=self.clock_error_ns,
+            retired=self.retired,
+        )
+
     @property
     def backlog(self) -> int:
-        """Batches that the agent holds and the hub has not acknowledged, as far as the agent has told."""
+        """Return how many batches the agent holds that are not acknowledged, as far as the agent reported."""
         return max(0, max(self.next_seq - 1, self.received) - self.acked)
+
+
+class Devices:
+    """All devices by id, and the journal's listener: it acknowledges, rejects and rolls back.
+
+    `bad_messages` counts frames that were not valid messages. `refusal` is why no data are accepted now, None when they
+    are.
+    """
+
+    def __init__(
+        self,
+        marks: Mapping[str, Mark],
+        *,
+        clock: Callable[[], int],
+        on_committed: Callable[[Sequence[Entry]], None],
+        latest_time_ns: Callable[[Series], int],
+    ) -> None:
+        """Start with the journal's durable marks.
+
+        `on_committed` gets all durable entries in order. `latest_time_ns` returns the newest stored time of a series.
+        """
+        self.clock = clock
+        self.bad_messages = 0
+        self.refusal: WireError | None = None
+        self._devices = {id: Device(id, mark) for id, mark in marks.items()}
+        self._on_committed = on_committed
+        self._latest_time_ns = latest_time_ns
+        self._refused_at_s = 0.0
+        self._watchers: list[Callable[[Device], None]] = []
+
+    def __len__(self) -> int:
+        return len(self._devices)
+
+    def __iter__(self) -> Iterator[Device]:
+        return iter(self._devices.values())
+
+    def get(self, id: DeviceId) -> Device | None:
+        """Return the device, or None when the hub does not know it."""
+        return self._devices.get(id)
+
+    def device(self, id: DeviceId) -> Device:
+        """Return the device; create it when the hub does not know it."""
+        device = self._devices.get(id)
+        if device is None:
+            device = self._devices[id] = Device(id)
+        return device
+
+    def restore(self, id: DeviceId, *, tags: Mapping[str, str], agent: str, retired: bool, seen_ns: int) -> None:
+        """Set what the registry knows of a device from earlier runs."""
+        device = self.device(id)
+        device.tags = dict(tags)
+        device.agent = agent
+        device.retired = retired
+        device.seen_ns = device.since_ns = seen_ns
+
+    def in_service(self) -> list[live_messages.DeviceState]:
+        """Return the state of every device that is not retired."""
+        return [device.state() for device in self if not device.retired]
+
+    def watch(self, watcher: Callable[[Device], None]) -> None:
+        """Call `watcher` with each device whose connection, description or service changed."""
+        self._watchers.append(watcher)
+
+    def changed(self, device: Device) -> None:
+        """Report a changed device to the watchers."""
+        for watcher in self._watchers:
+            watcher(device)
+
+    def check_open(self) -> None:
+        """Raise the WireError that tells an agent why no data are accepted now."""
+        if self.refusal is None:
+            return
+        waited_s = asyncio.get_running_loop().time() - self._refused_at_s
+        # From time to time one attempt has to find out whether there is room again. The refusal ends with a commit.
+        if self.refusal.code is not Code.STORAGE_FULL or waited_s < FULL_RETRY_S:
+            raise self.refusal
+
+    def committed(
+        self, entries: Sequence[Entry], submitted: Sequence[Entry], marks: Mapping[EntrySource, Mark]
+    ) -> None:
+        """Report durable entries to live and accounting, reject what went to quarantine, and acknowledge the rest."""
+        self._on_committed(entries)
+        if not marks:
+            return
+        self.refusal = None
+        for entry in submitted:
+            if entry.kind is EntryKind.QUARANTINE and entry.reason is not None:
+                self._reject(entry, entry.reason)
+        for device, mark in marks.items():
+            if isinstance(device, Device):
+                self._acknowledge(device, mark)
+
+    def commit_failed(self, sources: set[EntrySource], error: JournalError) -> None:
+        """Roll the devices back and end their sessions: the agents still have everything that is not durable.
+
+        Only a disk that is full or failed also concerns what comes later.
+        """
+        code = Code.STORAGE_FULL if isinstance(error, JournalFull) else Code.STORAGE_FAILED
+        refusal = WireError(code, str(error)[: limits.MAX_MESSAGE])
+        if isinstance(error, JournalFull | JournalFailed):
+            self.refusal = refusal
+            self._refused_at_s = asyncio.get_running_loop().time()
+        log.error("journal refused a commit", error=str(error), code=code.value)
+        for device in sources:
+            if not isinstance(device, Device):
+                continue
+            device.roll_back()
+            for series in device.metrics.values():
+                if isinstance(series, Series):
+                    series.last_time_ns = series.run_ns = self._latest_time_ns(series)
+            if device.session is not None:
+                device.session.end(refusal)
+
+    async def probe_clocks(self) -> None:
+        """Measure the clocks of all connected devices, spread evenly over each period, until cancelled."""
+        while True:
+            connected = [device for device in self if device.session is not None]
+            steps = int(CLOCK_PROBE_PERIOD_S / CLOCK_PROBE_STEP_S)
+            for step in range(steps):
+                for device in connected[step::steps]:
+                    if device.session is not None:
+                        device.session.probe_clock()
+                await asyncio.sleep(CLOCK_PROBE_STEP_S)
+
+    def _acknowledge(self, device: Device, mark: Mark) -> None:
+        device.durable = mark
+        session = device.session
+        if session is not None and session.epoch == mark.epoch:
+            session.acknowledge(mark.seq)
+        if device.retired:
+            device.retired = False
+            self.changed(device)
+
+    def _reject(self, entry: Entry, reason: tuple[str, str]) -> None:
+        code, message = reason
+        session = self._devices[entry.device].session
+        if session is not None and session.epoch == entry.epoch:
+            session.send(messages.Reject(entry.seq, Code(code), message))

@@ -1,9 +1,8 @@
 """Entries and marks to and from the bytes of a block. Pure.
 
-A block is what one commit, or a part of a large one, holds: columns of the entries in msgpack. Columns and not rows,
-because a row would be one more object for the garbage collector per entry. Measured with 100-byte payloads:
-0.16 µs an entry to encode. A table of the distinct devices and epochs would save 25 bytes an entry and cost 0.1 to
-0.2 µs, more than writing the bytes does.
+A block contains one commit, or a part of a large one, as columns of the entries in msgpack. Rows would cost one more
+object for the garbage collector per entry. Measured with 100-byte payloads: 0.16 µs an entry to encode. A table of the
+distinct devices and epochs would save 25 bytes an entry, but cost 0.1 to 0.2 µs, more than writing the bytes.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ from wire.codec import Format
 
 BLOCK_BYTES = 1024 * 1024
 """Payload bytes after which a commit begins a new block. It bounds what a reader that is behind loads at once, and what
-trimming deletes at once; a single larger entry is a block of its own."""
+trimming deletes at once. A single larger entry is a block of its own."""
 
 BLOCK_ENTRIES = 16_384
-"""Entries of one block: 1 MiB of 64-byte frames. Bounds the memory of a decoded block where payloads are tiny."""
+"""Entries of one block: 1 MiB of 64-byte frames. Bounds the memory of a decoded block with tiny payloads."""
 
 ENTRY_BYTES = 48
-"""What an entry takes besides its payload: ids, numbers and framing."""
+"""Size of an entry besides its payload: ids, numbers and framing."""
 
 _FORMATS: tuple[Format, Format] = ("json", "msgpack")
 _KIND_OF_NUMBER = {int(kind): kind for kind in EntryKind}
@@ -36,11 +35,11 @@ _decode_marks = msgspec.msgpack.Decoder(list[Mark]).decode
 
 
 class BlockDamaged(Exception):
-    """The bytes are not a block that this module made."""
+    """The bytes are not a valid block."""
 
 
 def encode_block(entries: Sequence[Entry]) -> bytes:
-    """The entries without their offsets and decoded batches."""
+    """Encode the entries without their offsets and decoded batches."""
     columns = (
         [entry.device for entry in entries],
         [entry.epoch for entry in entries],
@@ -55,7 +54,7 @@ def encode_block(entries: Sequence[Entry]) -> bytes:
 
 
 def decode_block(data: bytes, first_offset: int) -> list[Entry]:
-    """The entries, numbered from `first_offset`. Raises BlockDamaged."""
+    """Return the entries, numbered from `first_offset`. Raises BlockDamaged."""
     try:
         *columns, reasons = _decode_columns(data)
         devices, epochs, seqs, received, kinds, formats, payloads = columns
@@ -83,12 +82,12 @@ def decode_block(data: bytes, first_offset: int) -> list[Entry]:
 
 
 def encode_marks(marks: Sequence[Mark]) -> bytes:
-    """The marks as they lie in a block's row."""
+    """Encode the marks for a block's row."""
     return _encode(marks)
 
 
 def decode_marks(data: bytes) -> list[Mark]:
-    """The marks of a block's row. Raises BlockDamaged."""
+    """Return the marks of a block's row. Raises BlockDamaged."""
     try:
         return _decode_marks(data)
     except (msgspec.DecodeError, UnicodeError) as error:
@@ -96,12 +95,12 @@ def decode_marks(data: bytes) -> list[Mark]:
 
 
 def size_of(entries: Sequence[Entry]) -> int:
-    """About how many bytes these entries take on disk."""
+    """Return about how many bytes these entries take on disk."""
     return sum([len(entry.payload) for entry in entries]) + ENTRY_BYTES * len(entries)
 
 
 def split(entries: list[Entry], size_bytes: int) -> Iterator[list[Entry]]:
-    """The entries in runs that are one block each; `size_bytes` is size_of(entries), which the caller knows already."""
+    """Yield the entries in runs of one block each. `size_bytes` is size_of(entries), which the caller knows already."""
     if not entries:
         return
     if size_bytes <= BLOCK_BYTES and len(entries) <= BLOCK_ENTRIES:
@@ -116,7 +115,7 @@ def split(entries: list[Entry], size_bytes: int) -> Iterator[list[Entry]]:
 
 
 def take(entries: list[Entry], max_bytes: int) -> tuple[list[Entry], int]:
-    """The first entries that fit into this many payload bytes, at least one, and how many bytes they have."""
+    """Return the first entries that fit into `max_bytes` of payload, at least one, and their payload bytes."""
     sizes = itertools.accumulate([len(entry.payload) for entry in entries])
     used = 0
     for count, size in enumerate(sizes):

@@ -1,4 +1,4 @@
-"""How much of the quarantine is kept, and what was ever put there. Pure."""
+"""The bounds of the quarantine, and what a commit changes in it. Pure."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from hub.model.batch import Entry, EntryKind
-from hub.model.journal import Held, Verdict
+from hub.model.journal import QuarantineDecision, QuarantinedEntry
 
 QUARANTINE_ENTRIES = 10_000
-"""Kept for a person to look at: more than anybody reads. At this bound the oldest leave, and are counted."""
+"""Entries kept for a person to read. At this bound the oldest are deleted and counted."""
 
 QUARANTINE_BYTES = 64 * 1024 * 1024
 """The same bound for large frames: 256 of the largest that an agent may send."""
 
 ROW_BYTES = 128
-"""What an entry in quarantine takes besides its payload."""
+"""Size of an entry in quarantine besides its payload."""
 
 _QUARANTINE = EntryKind.QUARANTINE
 
 
-class Row(NamedTuple):
-    """An entry as it lies in the quarantine's table."""
+class QuarantineRow(NamedTuple):
+    """Row of the quarantine table."""
 
     offset: int
     device: str
@@ -37,96 +37,103 @@ class Row(NamedTuple):
     payload: bytes
 
 
-class Admission(NamedTuple):
-    """What one commit changes, and the totals after it.
+class QuarantineChange(NamedTuple):
+    """Change that one commit makes to the quarantine, and the totals after it.
 
-    Rows that come, the first offset that stays (None: all), rows that leave for another reason than the bounds, and
-    those that get another reason.
+    `rows` are added. Entries below `first_kept` are deleted because of the bounds (None: no entry). `removed` leave
+    because of a decision. `updated` get another reason.
     """
 
-    rows: list[Row]
+    rows: list[QuarantineRow]
     first_kept: int | None
-    settled: list[int]
-    renamed: list[Verdict]
+    removed: list[int]
+    updated: list[QuarantineDecision]
     dropped: int
     totals: dict[str, int]
 
 
 class Quarantine:
-    """The bounds of the quarantine: what is kept, and the totals by code since the journal was made."""
+    """Index of the quarantine: which entries it contains, within which bounds, and the totals by code."""
 
     def __init__(
         self,
-        kept: Iterable[Held] = (),
+        entries: Iterable[QuarantinedEntry] = (),
         totals: Mapping[str, int] | None = None,
         dropped: int = 0,
         *,
         max_entries: int = QUARANTINE_ENTRIES,
         max_bytes: int = QUARANTINE_BYTES,
     ) -> None:
-        """`kept` is what the table has, in order."""
-        self._kept = OrderedDict((held.offset, held) for held in kept)
-        self._kept_bytes = sum(_size(held) for held in self._kept.values())
+        """Start with the table's `entries`, in order. `totals` count by code since the journal was created."""
+        self._entries = OrderedDict((entry.offset, entry) for entry in entries)
+        self._size_bytes = sum(_size(entry) for entry in self._entries.values())
         self._max_entries = max_entries
         self._max_bytes = max_bytes
-        self.kept: Mapping[int, Held] = MappingProxyType(self._kept)
+        self.entries: Mapping[int, QuarantinedEntry] = MappingProxyType(self._entries)
         self.totals = Counter(totals or {})
         self.dropped = dropped
 
-    def admit(self, entries: Sequence[Entry], first_offset: int, verdicts: Sequence[Verdict] = ()) -> Admission | None:
-        """What has to be written for these entries, the first of which gets `first_offset`, and for these verdicts;
-        None for nothing. A verdict on what is not there any more changes nothing."""
-        # Without the numbers at first: nearly always there is none, and this is asked for every entry.
-        if not verdicts and not [entry for entry in entries if entry.kind is _QUARANTINE]:
+    def plan(
+        self, entries: Sequence[Entry], first_offset: int, decisions: Sequence[QuarantineDecision] = ()
+    ) -> QuarantineChange | None:
+        """Return what a commit of `entries`, the first of which gets `first_offset`, changes; None for no change.
+
+        A decision about an entry that is not in quarantine any more changes nothing.
+        """
+        # Without the offsets at first: nearly always there is no such entry, and every entry is examined.
+        if not decisions and not [entry for entry in entries if entry.kind is _QUARANTINE]:
             return None
-        verdicts = [verdict for verdict in verdicts if verdict.offset in self._kept]
-        settled = {verdict.offset for verdict in verdicts if verdict.reason is None}
+        decisions = [decision for decision in decisions if decision.offset in self._entries]
+        removed = {decision.offset for decision in decisions if decision.reason is None}
         rows = [
-            Row(offset, e.device, e.epoch, e.seq, e.received_ns, *(e.reason or ("", "")), e.format, e.payload)
+            QuarantineRow(offset, e.device, e.epoch, e.seq, e.received_ns, *(e.reason or ("", "")), e.format, e.payload)
             for offset, e in enumerate(entries, first_offset)
             if e.kind is _QUARANTINE
         ]
-        if not verdicts and not rows:
+        if not decisions and not rows:
             return None
-        staying = (held for held in self._kept.values() if held.offset not in settled)
-        count = len(self._kept) - len(settled) + len(rows)
-        size = self._kept_bytes - sum(_size(self._kept[offset]) for offset in settled)
-        size += sum(_size(_held(row)) for row in rows)
-        leaving = 0
-        first_kept = None
-        for held in chain(staying, map(_held, rows)):
-            if count <= self._max_entries and (size <= self._max_bytes or count == 1):
-                first_kept = held.offset if leaving else None
-                break
-            count, size, leaving = count - 1, size - _size(held), leaving + 1
-        return Admission(
+        first_kept, leaving = self._apply_bounds(removed, rows)
+        return QuarantineChange(
             [row for row in rows if first_kept is None or row.offset >= first_kept],
             first_kept,
-            sorted(settled),
-            [verdict for verdict in verdicts if verdict.reason is not None and verdict.offset not in settled],
+            sorted(removed),
+            [decision for decision in decisions if decision.reason is not None and decision.offset not in removed],
             self.dropped + leaving,
             dict(self.totals + Counter(row.code for row in rows)),
         )
 
-    def done(self, admission: Admission) -> None:
-        """The admission is durable."""
-        for offset in admission.settled:
-            self._kept_bytes -= _size(self._kept.pop(offset))
-        while admission.first_kept is not None and self._kept and next(iter(self._kept)) < admission.first_kept:
-            self._kept_bytes -= _size(self._kept.popitem(last=False)[1])
-        for offset, reason in admission.renamed:
-            if reason is not None and offset in self._kept:
-                self._kept[offset] = self._kept[offset]._replace(code=reason[0])
-        for row in admission.rows:
-            self._kept[row.offset] = _held(row)
-            self._kept_bytes += _size(self._kept[row.offset])
-        self.totals = Counter(admission.totals)
-        self.dropped = admission.dropped
+    def done(self, change: QuarantineChange) -> None:
+        """Record that the change is durable."""
+        for offset in change.removed:
+            self._size_bytes -= _size(self._entries.pop(offset))
+        while change.first_kept is not None and self._entries and next(iter(self._entries)) < change.first_kept:
+            self._size_bytes -= _size(self._entries.popitem(last=False)[1])
+        for offset, reason in change.updated:
+            if reason is not None and offset in self._entries:
+                self._entries[offset] = self._entries[offset]._replace(code=reason[0])
+        for row in change.rows:
+            self._entries[row.offset] = _index_entry(row)
+            self._size_bytes += _size(self._entries[row.offset])
+        self.totals = Counter(change.totals)
+        self.dropped = change.dropped
+
+    def _apply_bounds(self, removed: set[int], rows: Sequence[QuarantineRow]) -> tuple[int | None, int]:
+        """Return the first offset that stays (None: no entry has to leave) and how many leave because of the bounds."""
+        staying = (entry for entry in self._entries.values() if entry.offset not in removed)
+        count = len(self._entries) - len(removed) + len(rows)
+        size = self._size_bytes - sum(_size(self._entries[offset]) for offset in removed)
+        size += sum(_size(_index_entry(row)) for row in rows)
+        leaving = 0
+        for entry in chain(staying, map(_index_entry, rows)):
+            if count <= self._max_entries and (size <= self._max_bytes or count == 1):
+                return (entry.offset if leaving else None), leaving
+            count, size, leaving = count - 1, size - _size(entry), leaving + 1
+        return None, leaving
 
 
-def _held(row: Row) -> Held:
-    return Held(row.offset, row.device, row.code, row.received_ns, len(row.payload))
+def _index_entry(row: QuarantineRow) -> QuarantinedEntry:
+    return QuarantinedEntry(row.offset, row.device, row.code, row.received_ns, len(row.payload))
 
 
-def _size(held: Held) -> int:
-    return held.size_bytes + ROW_BYTES
+def _size(entry: QuarantinedEntry) -> int:
+    return entry.size_bytes + ROW_BYTES

@@ -1,4 +1,4 @@
-"""The thread that reads the file for those that fell behind: on a connection of its own, and only what is asked for."""
+"""The thread that reads the file for readers that fell behind, on a connection of its own."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ import apsw
 import msgspec
 
 from hub.journal.block import BlockDamaged, decode_block, take
-from hub.journal.quarantine import Row
-from hub.journal.retention import OldBlock
-from hub.journal.schema import connect_reader, read_old_blocks
+from hub.journal.quarantine import QuarantineRow
+from hub.journal.schema import OldBlock, connect_reader, read_old_blocks
 from hub.model.batch import Entry, EntryKind
 from hub.model.journal import JournalError
 from wire.codec import Format
 
 KEPT_BLOCKS = 4
-"""Decoded blocks that stay in memory because a read ended within them: as many readers can be behind at different
-places without decoding a block again for each portion. Some 3 MB each."""
+"""Decoded blocks that stay in memory because a read ended within them. This many readers can be behind at different
+offsets without decoding a block again for each read. About 3 MB each."""
 
 _READ_BLOCKS = """
 SELECT first_offset, checksum, entries FROM block
@@ -39,8 +38,8 @@ WHERE offset IN (SELECT value FROM json_each(?)) ORDER BY offset"""
 Answer = TypeVar("Answer")
 
 
-class Reader:
-    """One thread with a read-only connection; requests wait for each other there. Each is a short read transaction."""
+class FileReader:
+    """Thread with a read-only connection. Requests run one after the other, each in a short read transaction."""
 
     def __init__(self, path: Path, *, vfs: str | None) -> None:
         self._path = path
@@ -50,21 +49,21 @@ class Reader:
         self._partly_read: OrderedDict[int, list[Entry]] = OrderedDict()
 
     async def entries(self, after: int, up_to: int, *, max_entries: int, max_bytes: int) -> list[Entry]:
-        """The entries after `after` and not beyond `up_to`, within the bounds, at least one.
+        """Return the entries after `after` up to `up_to`, within the bounds, at least one.
 
-        When the oldest of them are deleted already, it begins with one that is not; with none it is empty.
-        Raises JournalError.
+        When the oldest of them are deleted already, the result begins with one that exists, or is empty. Raises
+        JournalError.
         """
         return await self._run(lambda: self._entries(after, up_to, max_entries, max_bytes))
 
     async def old_blocks(self, after: int) -> list[OldBlock]:
-        """The oldest blocks that begin after this offset. Raises JournalError."""
+        """Return the oldest blocks that begin after this offset. Raises JournalError."""
         return await self._run(lambda: read_old_blocks(self._connect(), after))
 
-    async def quarantined(
+    async def quarantine_page(
         self, device: str | None, code: str | None, *, limit: int, max_bytes: int, before: int
     ) -> list[Entry]:
-        """Entries in quarantine below offset `before`, the newest first, within the bounds, at least one.
+        """Return entries in quarantine below offset `before`, the newest first, within the bounds, at least one.
 
         Raises JournalError.
         """
@@ -74,7 +73,7 @@ class Reader:
             size_bytes = 0
             with closing(self._connect().execute(_READ_QUARANTINE, (before, device, code, limit))) as rows:
                 for row in rows:
-                    entry = _entry(Row(*row))
+                    entry = _entry(QuarantineRow(*row))
                     size_bytes += len(entry.payload)
                     if found and size_bytes > max_bytes:
                         break
@@ -83,15 +82,15 @@ class Reader:
 
         return await self._run(read)
 
-    async def quarantined_at(self, offsets: Sequence[int]) -> list[Entry]:
-        """Those of these entries that are in quarantine, the oldest first. Raises JournalError."""
+    async def quarantine_entries(self, offsets: Sequence[int]) -> list[Entry]:
+        """Return those of these entries that are in quarantine, the oldest first. Raises JournalError."""
         wanted = msgspec.json.encode(offsets).decode()
         return await self._run(
-            lambda: [_entry(Row(*row)) for row in self._connect().execute(_READ_QUARANTINE_AT, (wanted,))]
+            lambda: [_entry(QuarantineRow(*row)) for row in self._connect().execute(_READ_QUARANTINE_AT, (wanted,))]
         )
 
     async def close(self) -> None:
-        """Ends the thread, after the reads under way."""
+        """End the thread after the reads under way."""
         await self._run(self._disconnect)
         self._executor.shutdown()
 
@@ -99,7 +98,7 @@ class Reader:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._executor, read)
         except BlockDamaged as error:
-            raise JournalError(f"the journal is damaged: {error}; restore {self._path} from a copy") from error
+            raise JournalError(f"the journal is damaged: {error}. Restore {self._path} from a copy") from error
         except apsw.Error as error:
             raise JournalError(f"the journal cannot be read: {error}") from error
 
@@ -136,21 +135,21 @@ class Reader:
         return found
 
     def _blocks(self, offset: int) -> Generator[tuple[int, list[Entry]], None, None]:
-        """The blocks from the one with this offset on, each with its first offset."""
+        """Yield the blocks from the one that contains this offset, each with its first offset."""
         for first_offset, block in self._partly_read.items():
             if first_offset <= offset < first_offset + len(block):
                 yield first_offset, block
                 offset = first_offset + len(block)
                 break
-        # Closed at the latest with the generator: an open cursor is an open transaction, which holds the log.
+        # Closed with the generator: an open cursor is an open transaction, which holds the write-ahead log.
         with closing(self._connect().execute(_READ_BLOCKS, (offset,))) as rows:
             for first_offset, checksum, data in rows:
                 if zlib.crc32(data) != checksum:
-                    raise BlockDamaged(f"the entries from offset {first_offset} on differ from what was written")
+                    raise BlockDamaged(f"the checksum of the entries from offset {first_offset} on is wrong")
                 yield first_offset, decode_block(data, first_offset)
 
 
-def _entry(row: Row) -> Entry:
+def _entry(row: QuarantineRow) -> Entry:
     format: Format = "msgpack" if row.format == "msgpack" else "json"
     return Entry(
         EntryKind.QUARANTINE,

@@ -1,5 +1,5 @@
-"""The in-memory side: latest values, subscriptions, and their delivery to dashboards. No sockets, no files.
+"""Live: latest values, subscriptions and their delivery to dashboards. It uses no sockets and no files.
 
-Live is fed after the commit, so nothing is ever shown that could be lost, and it waits for nobody: a store that is down
+It is fed after each commit, so it never shows data that could be lost, and it waits for nothing: an unavailable store
 or a dashboard that does not read costs it nothing.
 """

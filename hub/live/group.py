@@ -1,27 +1,34 @@
-"""Subscriptions of the same selection, policy and period: they share what is collected and one encoding of it."""
+"""Group of subscriptions with the same selection, policy and period: they share what is collected and its encoding."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from hub.live.columns import Columns
+import numpy as np
+
 from hub.live.outbox import Outbox
 from hub.live.selection import Selection, matches
 from hub.model.batch import Batch, Series
 from wire import live as messages
 from wire.codec import LIVE_MESSAGES
-from wire.frames import MAX_COLUMNS, Kind, encode_update
+from wire.frames import MAX_COLUMNS, Kind, NumberColumn, TextColumn, encode_update
+from wire.model import Value
 
 if TYPE_CHECKING:
-    from hub.live.columns import Times, Values
+    from numpy.typing import NDArray
+
+    Times = Sequence[int] | NDArray[np.int64]
+    Values = Sequence[Value] | NDArray[np.float64]
+
+NS_PER_MS = 1e6
 
 MAX_PENDING_READINGS = 20_000
 """Readings that a group collects before it sends without waiting for its period; 320 kB a frame."""
 
 
-class Key(NamedTuple):
-    """What a group is shared by."""
+class GroupKey(NamedTuple):
+    """Key by which subscriptions share a group."""
 
     selection: Selection
     policy: messages.Policy
@@ -29,22 +36,81 @@ class Key(NamedTuple):
 
 
 class LiveSeries:
-    """A series as live knows it: its newest reading, and the groups that want to know; hangs on Series.live."""
+    """Live state of a series: its newest reading, and the groups that contain it, with its position in each."""
 
     __slots__ = ("groups", "time_ns", "value")
 
     def __init__(self) -> None:
         self.time_ns = -1
-        self.value: float | int | bool | str | None = None
+        self.value: Value = None
         self.groups: list[tuple[Group, int]] = []
+
+
+class FrameColumns:
+    """Columns of one live frame: float64 milliseconds and float64 values, text apart, in the order of addition."""
+
+    __slots__ = ("numbers", "readings", "texts")
+
+    def __init__(self) -> None:
+        self.numbers: list[NumberColumn] = []
+        self.texts: list[TextColumn] = []
+        self.readings = 0
+
+    def add(self, position: int, series: Series, times_ns: Times, values: Values) -> None:
+        """Add the readings of the series at this position of the schema. Rows without a value are left out."""
+        if series.type == "string":
+            given = zip(times_ns, values, strict=True)
+            rows = [(float(time) / NS_PER_MS, str(text)) for time, text in given if text is not None]
+            if rows:
+                self.texts.append(TextColumn(position, [time for time, _ in rows], [text for _, text in rows]))
+                self.readings += len(rows)
+            return
+        times = np.asarray(times_ns, dtype=np.float64) / NS_PER_MS
+        numbers = np.asarray(values, dtype=np.float64)
+        missing = np.isnan(numbers)
+        if missing.any():
+            times, numbers = times[~missing], numbers[~missing]
+        if len(times):
+            self.readings += len(times)
+            self.numbers.append(NumberColumn(position, _little_endian(times), _little_endian(numbers)))
+
+    def add_chunks(self, position: int, series: Series, chunks: Sequence[tuple[Times, Values]]) -> None:
+        """Add several chunks of one series as one column."""
+        if len(chunks) == 1:
+            self.add(position, series, *chunks[0])
+            return
+        times: list[int] = []
+        values: list[Value] = []
+        for chunk_times, chunk_values in chunks:
+            times.extend(chunk_times)
+            values.extend(chunk_values)
+        self.add(position, series, times, values)
+
+    def parts(self) -> Iterable[FrameColumns]:
+        """Yield parts of at most MAX_COLUMNS numeric columns; the text columns are in the last."""
+        if len(self.numbers) <= MAX_COLUMNS:
+            yield self
+            return
+        for start in range(0, len(self.numbers), MAX_COLUMNS):
+            part = FrameColumns()
+            part.numbers = self.numbers[start : start + MAX_COLUMNS]
+            part.readings = sum(len(column.times_ms) // 8 for column in part.numbers)
+            if start + MAX_COLUMNS >= len(self.numbers):
+                part.texts = self.texts
+                part.readings += sum(len(text.values) for text in self.texts)
+            yield part
+
+
+def _little_endian(column: NDArray[np.float64]) -> bytes:
+    return column.astype("<f8", copy=False).tobytes()
 
 
 class Member:
     """One subscription of one connection within its group.
 
-    While it catches up it takes no shared frames; `offset` is then how far it has come. Once `live` it shares the
-    group's frames. What did not fit its outbox is remembered as positions in `lagging`, bounded by the schema, and
-    `conflated`.
+    While it catches up it gets no shared frames, and `offset` is its position. Once `live` it shares the group's
+    frames. For frames that do not fit its outbox, `lagging` has the positions of their series (bounded by the schema)
+    and `conflated` counts their readings.
     """
 
     __slots__ = ("conflated", "id", "lagging", "live", "offset", "outbox")
@@ -61,11 +127,20 @@ class Member:
 class Group:
     """Collects the readings of its series and sends them to its members, encoded once.
 
-    `flushed` is the offset up to which everything was sent: the seam between what a joining member fetches and what it
-    shares.
+    `flushed` is the offset up to which everything was sent: the seam between what a joining member reads by itself and
+    what it shares.
     """
 
-    def __init__(self, key: Key, schema: int, *, offset: int, schedule: Callable[[Group], None]) -> None:
+    def __init__(
+        self,
+        key: GroupKey,
+        schema: int,
+        *,
+        offset: int,
+        live_series: Callable[[Series], LiveSeries],
+        schedule: Callable[[Group], None],
+    ) -> None:
+        """`live_series` returns the live state of a series; `schedule` requests a flush."""
         self.key = key
         self.schema = schema
         self.matches = matches(key.selection)
@@ -74,31 +149,32 @@ class Group:
         self.positions: dict[int, int] = {}
         self.flushed = offset
         self.scheduled = False
+        self._live_series = live_series
         self._schedule = schedule
         self._every = key.policy == "every"
         self._pending: dict[int, list[tuple[Times, Values]]] = {}
         self._pending_readings = 0
 
     def add_series(self, added: Iterable[Series]) -> None:
-        """Takes in series that match, and tells the members."""
+        """Add those of the series that match, and send the members the new part of the schema."""
         first = len(self.series)
         for series in added:
             if series.id not in self.positions and self.matches(series):
                 position = self.positions[series.id] = len(self.series)
                 self.series.append(series)
-                latest_of(series).groups.append((self, position))
+                self._live_series(series).groups.append((self, position))
         if len(self.series) > first and self.members:
             frame = LIVE_MESSAGES.encode(self.describe(first))
             for outbox in {member.outbox for member in self.members}:
                 outbox.control(frame)
 
     def describe(self, first: int = 0) -> messages.Schema:
-        """The schema message from position `first` on."""
+        """Return the schema message from position `first` on."""
         series = [messages.Series(s.device, s.metric, s.type, s.unit, s.description) for s in self.series[first:]]
         return messages.Schema(self.schema, first, series)
 
     def collect(self, position: int, times: Times, values: Values) -> None:
-        """Readings of one of the series arrived."""
+        """Collect readings of one of the series."""
         if self._every:
             self._pending.setdefault(position, []).append((times, values))
             self._pending_readings += len(times)
@@ -108,7 +184,7 @@ class Group:
             self._schedule(self)
 
     def flush(self, offset: int) -> None:
-        """Sends what was collected, up to the journal offset given, to all members that are live."""
+        """Send what was collected, up to this journal offset, to all members that are live."""
         pending, self._pending = self._pending, {}
         self._pending_readings = 0
         self.flushed = offset
@@ -126,25 +202,25 @@ class Group:
                 self._summarise(member)
 
     def _summarise(self, member: Member) -> None:
-        """A member that fell behind has room again: the latest values, and how many readings they stand for."""
+        """Send a member that fell behind the latest values, and how many readings they stand for."""
         columns = self.latest(member.lagging)
         for _, frame in self._frames(Kind.LIVE, columns, self.flushed, conflated=member.conflated):
             member.outbox.offer(frame)
         member.lagging.clear()
         member.conflated = 0
 
-    def latest(self, positions: Iterable[int] | None = None) -> Columns:
-        """The latest values of these (or all) series."""
-        columns = Columns()
+    def latest(self, positions: Iterable[int] | None = None) -> FrameColumns:
+        """Return the latest values of these (or all) series."""
+        columns = FrameColumns()
         for position in range(len(self.series)) if positions is None else sorted(positions):
-            latest = latest_of(self.series[position])
+            latest = self._live_series(self.series[position])
             if latest.value is not None:
                 columns.add(position, self.series[position], [latest.time_ns], [latest.value])
         return columns
 
-    def select(self, batches: Iterable[Batch]) -> Columns:
-        """What these batches, which were missed, have for the group: their readings, or with policy latest the latest
-        values, as of now, of the series that they are of."""
+    def select(self, batches: Iterable[Batch]) -> FrameColumns:
+        """Return what missed batches contain for the group: their readings, or the latest values with policy
+        `latest`."""
         chunks: dict[int, list[tuple[Times, Values]]] = {}
         for batch in batches:
             if batch.historical and not self._every:
@@ -155,22 +231,22 @@ class Group:
                     chunks.setdefault(position, []).append((batch.times, values))
         return self._columns(chunks)
 
-    def frames(self, kind: Kind, columns: Columns, offset: int, *, subscription: int) -> list[bytes]:
-        """Frames for one subscription; the last one carries the offset, so a cursor never runs ahead of the data."""
+    def frames(self, kind: Kind, columns: FrameColumns, offset: int, *, subscription: int) -> list[bytes]:
+        """Return frames for one subscription. The last one has the offset, so a cursor is never ahead of the data."""
         return [frame for _, frame in self._frames(kind, columns, offset, subscription=subscription)]
 
-    def _columns(self, pending: dict[int, list[tuple[Times, Values]]]) -> Columns:
+    def _columns(self, pending: dict[int, list[tuple[Times, Values]]]) -> FrameColumns:
         if not self._every:
             return self.latest(pending)
-        columns = Columns()
+        columns = FrameColumns()
         for position, chunks in pending.items():
             columns.add_chunks(position, self.series[position], chunks)
         return columns
 
     def _frames(
-        self, kind: Kind, columns: Columns, offset: int, *, subscription: int = 0, conflated: int = 0
-    ) -> Sequence[tuple[Columns, bytes]]:
-        parts = list(_split(columns))
+        self, kind: Kind, columns: FrameColumns, offset: int, *, subscription: int = 0, conflated: int = 0
+    ) -> Sequence[tuple[FrameColumns, bytes]]:
+        parts = list(columns.parts())
         return [
             (
                 part,
@@ -186,26 +262,3 @@ class Group:
             )
             for index, part in enumerate(parts)
         ]
-
-
-def latest_of(series: Series) -> LiveSeries:
-    """The live side of a series."""
-    latest = series.live
-    if not isinstance(latest, LiveSeries):
-        latest = series.live = LiveSeries()
-    return latest
-
-
-def _split(columns: Columns) -> Iterable[Columns]:
-    """Parts of at most MAX_COLUMNS numeric columns; the text columns go with the last."""
-    if len(columns.numbers) <= MAX_COLUMNS:
-        yield columns
-        return
-    for start in range(0, len(columns.numbers), MAX_COLUMNS):
-        part = Columns()
-        part.numbers = columns.numbers[start : start + MAX_COLUMNS]
-        part.readings = sum(len(column.times_ms) // 8 for column in part.numbers)
-        if start + MAX_COLUMNS >= len(columns.numbers):
-            part.texts = columns.texts
-            part.readings += sum(len(text.values) for text in columns.texts)
-        yield part

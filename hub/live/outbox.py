@@ -1,5 +1,4 @@
-"""What waits to be sent to one dashboard: in order, bounded, data conflated when it does not read, control never
-dropped."""
+"""Bounded queue of frames for one dashboard: in order, data may be conflated, control frames are never dropped."""
 
 from __future__ import annotations
 
@@ -8,17 +7,17 @@ from collections import deque
 from collections.abc import Callable
 
 MAX_DATA_BYTES = 512 * 1024
-"""Data that wait for one dashboard: about a second of a wall of charts. At the bound a frame is not taken; its
-subscription keeps which series changed and how many readings that were, and sends the latest values when there is
+"""Data that wait for one dashboard: about a second of a wall of charts. At the bound a frame is not queued: its
+subscription records which series changed and how many readings it had, and sends the latest values when there is
 room."""
 
 MAX_CONTROL_FRAMES = 20_000
-"""Control frames that wait: the states of a fleet of 10,000 that disconnects and comes back. They are never dropped; a
-dashboard that lets more pile up is closed with 1013."""
+"""Control frames that wait: the states of a fleet of 10,000 that disconnects and reconnects. They are never dropped: a
+dashboard that does not read more than this is closed with 1013."""
 
 
 class Outbox:
-    """Frames for one connection; adding never waits, the connection's edge takes them out one by one."""
+    """Queue of frames for one connection. Adding never waits; the connection removes them one by one."""
 
     __slots__ = ("_control_frames", "_data_bytes", "_frames", "_on_overflow", "_room", "_wake")
 
@@ -33,16 +32,16 @@ class Outbox:
 
     @property
     def data_bytes(self) -> int:
-        """Bytes of data that wait."""
+        """Return the bytes of data that wait."""
         return self._data_bytes
 
     @property
     def has_room(self) -> bool:
-        """Whether half of the data bound is free: a dashboard that fell behind is served again from here on."""
+        """Return whether half of the data bound is free: then a dashboard that fell behind is served again."""
         return self._data_bytes <= MAX_DATA_BYTES // 2
 
     def control(self, frame: bytes) -> None:
-        """Queues a JSON message."""
+        """Queue a JSON message."""
         if self._control_frames >= MAX_CONTROL_FRAMES:
             self._on_overflow()
             return
@@ -51,7 +50,7 @@ class Outbox:
         self._wake.set()
 
     def offer(self, frame: bytes) -> bool:
-        """Queues a data frame if there is room; a single frame of any size has room in an empty outbox."""
+        """Queue a data frame and return True if there is room. An empty outbox has room for a frame of any size."""
         if self._data_bytes and self._data_bytes + len(frame) > MAX_DATA_BYTES:
             self._room.clear()
             return False
@@ -61,13 +60,13 @@ class Outbox:
         return True
 
     async def room(self) -> None:
-        """Returns when there is room for more data."""
+        """Wait until there is room for more data."""
         if not self.has_room:
             self._room.clear()
         await self._room.wait()
 
     async def next_frame(self) -> str | bytes:
-        """The next frame to send: text for control, bytes for data."""
+        """Wait for the next frame to send, and remove it: text for control, bytes for data."""
         while not self._frames:
             self._wake.clear()
             await self._wake.wait()

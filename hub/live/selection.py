@@ -1,4 +1,4 @@
-"""Which series a subscription means: names, with `*` for any run of characters."""
+"""Selection of series by device and metric names, with `*` for any run of characters."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ from collections.abc import Callable, Iterable, Sequence
 from hub.model.batch import Series
 
 Selection = tuple[tuple[str, ...], tuple[str, ...]]
-"""(device selectors, metric selectors), each sorted: the same selection is the same value."""
+"""(device selectors, metric selectors), each sorted, so that equal selections are equal values."""
 
 
 def selection(devices: Iterable[str], metrics: Iterable[str]) -> Selection:
-    """The selection of these selectors, whatever their order."""
+    """Return the selection of these selectors, in any order."""
     return tuple(sorted(set(devices))), tuple(sorted(set(metrics)))
 
 
 def matcher(selectors: Sequence[str]) -> Callable[[str], bool]:
-    """Whether a name is selected by any of these. A selector with stars costs one pass over the name, whatever was
-    asked for: selectors come from outside, and a regular expression of theirs could keep the hub busy for hours."""
+    """Return a function that says whether a name matches any of these selectors.
+
+    A selector with stars costs one pass over the name: selectors come from outside, and a regular expression made of
+    them could keep the hub busy for hours.
+    """
     if "*" in selectors:
         return lambda name: True
     exact = frozenset(s for s in selectors if "*" not in s)
@@ -35,7 +38,7 @@ def _glob(selector: str) -> Callable[[str], bool]:
         at, end = len(first), len(name) - len(last)
         if at > end or not name.startswith(first) or not name.endswith(last):
             return False
-        # The leftmost place of each part is the best: it leaves the most to those that follow.
+        # The leftmost match of each part is the best: it leaves most of the name to the following parts.
         for part in inner:
             at = name.find(part, at, end)
             if at < 0:
@@ -47,6 +50,6 @@ def _glob(selector: str) -> Callable[[str], bool]:
 
 
 def matches(selection: Selection) -> Callable[[Series], bool]:
-    """Whether a series is selected."""
+    """Return a function that says whether a series is selected."""
     device, metric = matcher(selection[0]), matcher(selection[1])
     return lambda series: device(series.device) and metric(series.metric)

@@ -1,44 +1,42 @@
-"""The journal's contract: the hub's durable, ordered log of accepted batches. Acknowledgements come from here."""
+"""The journal's vocabulary: errors, cursors, quarantine, and what ingest needs to submit entries."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from hub.model.batch import Entry, Mark
-from wire.limits import MAX_SEQ
 
 
 class JournalError(Exception):
-    """The journal could not do what was asked; nothing of the request is stored."""
+    """The journal could not do what was requested. Nothing of the request is stored."""
 
 
 class JournalFull(JournalError):
-    """There is no room on the disk: refuse new data, keep serving reads, try again. The journal resumes by itself."""
+    """There is no room on the disk. The journal refuses new entries, serves reads and resumes by itself."""
 
 
 class JournalFailed(JournalError):
-    """The disk reported an I/O error: what it holds is not certain any more. The journal takes nothing more until
-    restarted."""
+    """The disk reported an I/O error, so its contents are not certain. The journal writes nothing until a restart."""
 
 
 class JournalTrimmed(JournalError):
-    """The entries asked for are deleted already. `first` is the oldest offset that is still there."""
+    """The requested entries are deleted already. `first` is the oldest offset that exists."""
 
     def __init__(self, first: int) -> None:
         super().__init__(f"the journal begins at offset {first}")
         self.first = first
 
 
-class ConsumerState(NamedTuple):
-    """A consumer's durable cursor: it has dealt with all up to `offset`."""
+class ConsumerCursor(NamedTuple):
+    """Durable cursor of a consumer: it has processed everything up to `offset`."""
 
     name: str
     offset: int
 
 
-class Held(NamedTuple):
-    """An entry that is in quarantine, without its payload, which has `size_bytes`."""
+class QuarantinedEntry(NamedTuple):
+    """Index entry of the quarantine. `size_bytes` is the size of the payload, which is not in memory."""
 
     offset: int
     device: str
@@ -47,98 +45,62 @@ class Held(NamedTuple):
     size_bytes: int
 
 
-class Verdict(NamedTuple):
-    """What became of an entry in quarantine: the reason (code, message) why it stays, None when it leaves."""
+class QuarantineDecision(NamedTuple):
+    """Outcome for an entry in quarantine: the reason (code, message) why it stays, or None when it leaves."""
 
     offset: int
     reason: tuple[str, str] | None = None
 
 
-class Journal(Protocol):
-    """Entries have offsets 1, 2, 3, … without holes; the same in every run."""
+DurabilityCallback = Callable[[JournalError | None], None]
+"""Called once: with None when the submitted entries are durable, else with the reason why they are not."""
 
-    @property
-    def id(self) -> str:
-        """A random id of this journal's life: offsets of another journal mean nothing here."""
 
-    @property
-    def first_offset(self) -> int:
-        """The oldest entry's offset; last_offset + 1 when there is none."""
+class EntrySource(Protocol):
+    """Owner of a mark whose entries are submitted to the journal: a device."""
 
-    @property
-    def last_offset(self) -> int:
-        """The newest durable entry's offset, 0 before the first."""
+    def mark(self) -> Mark:
+        """Return the mark that becomes durable together with everything submitted so far."""
 
-    @property
-    def size_bytes(self) -> int:
-        """Bytes on disk."""
 
-    def marks(self) -> dict[str, Mark]:
-        """Each device's durable mark, as read when the journal was opened (later ones are the caller's own)."""
+class CommitListener(Protocol):
+    """Receiver of what the journal committed, on the event loop, in the order of the offsets."""
 
-    async def append(self, entries: Sequence[Entry], marks: Sequence[Mark], verdicts: Sequence[Verdict] = ()) -> int:
-        """Entries, marks and verdicts in one transaction, durable when this returns; sets each entry's offset, returns
-        the last.
+    def committed(
+        self, entries: Sequence[Entry], submitted: Sequence[Entry], marks: Mapping[EntrySource, Mark]
+    ) -> None:
+        """Process durable entries. `submitted` are those of `entries` that came through `submit`, with their marks."""
 
-        Concurrent calls share a commit. Raises JournalFull or JournalFailed; then nothing of the call is stored.
+    def commit_failed(self, sources: set[EntrySource], error: JournalError) -> None:
+        """Roll back these sources: nothing that they submitted since their last durable mark is stored."""
+
+
+class EntryWriter(Protocol):
+    """The journal's write side, as far as ingest needs it."""
+
+    def submit(self, source: EntrySource, entry: Entry, decision: QuarantineDecision | None = None) -> None:
+        """Queue an entry. It becomes durable with the source's mark, or the source is rolled back.
+
+        `decision` is about an entry in quarantine and becomes durable in the same transaction.
         """
 
-    async def read(self, after: int, *, max_entries: int = 1000, max_bytes: int = 1 << 20) -> list[Entry]:
-        """The entries after offset `after`, in order, at least one if there is any, within the bounds.
+    async def append(
+        self, entries: Sequence[Entry], marks: Sequence[Mark], decisions: Sequence[QuarantineDecision] = ()
+    ) -> int:
+        """Write entries, marks and decisions in one transaction; return the last offset when they are durable.
 
-        Those that are still in memory come with their decoded batch. Raises JournalTrimmed.
+        Raises JournalFull, JournalFailed, or JournalError for entries that cannot be written.
         """
 
-    async def wait(self, after: int) -> None:
-        """Returns when there is an entry after this offset."""
+    def when_durable(self, callback: DurabilityCallback) -> None:
+        """Call back when everything submitted up to the end of this turn of the event loop is durable, or is not."""
+
+    async def room(self) -> None:
+        """Wait until fewer than MAX_PENDING_BYTES wait for the disk."""
 
     @property
-    def highest_series(self) -> int:
-        """The highest series id that the journal was told of, in any run."""
+    def quarantine_index(self) -> Mapping[int, QuarantinedEntry]:
+        """Index of the quarantine by offset, the oldest first. It changes with each commit."""
 
-    async def tell_series(self, highest: int) -> None:
-        """Series up to this id are given out; durable when this returns. Raises JournalFull or JournalFailed."""
-
-    def consumer(self, name: str) -> ConsumerState:
-        """The consumer's cursor; a new consumer begins before the oldest entry. From now on trimming waits for it."""
-
-    def advance(self, name: str, offset: int) -> None:
-        """The consumer has durably dealt with all up to `offset`. On disk soon, or at close.
-
-        May go back, for a consumer that lost what it had. ValueError for one whose cursor was never asked for.
-        """
-
-    def forget(self, name: str) -> None:
-        """There is no such consumer any more: trimming does not wait for it."""
-
-    def consumers(self) -> list[ConsumerState]:
-        """Every known consumer."""
-
-    async def quarantined(
-        self,
-        device: str | None = None,
-        *,
-        code: str | None = None,
-        limit: int = 100,
-        max_bytes: int = 1 << 30,
-        before: int = MAX_SEQ,
-    ) -> list[Entry]:
-        """Entries in quarantine below offset `before`, the newest first, within the bounds, at least one if there is
-        any; of one device, or of all, and of one reason's code, or of all.
-
-        The quarantine has bounds of its own; an entry may be here that the journal has trimmed.
-        """
-
-    async def quarantined_at(self, offsets: Sequence[int]) -> list[Entry]:
-        """Those of these entries that are in quarantine, the oldest first."""
-
-    @property
-    def held(self) -> Mapping[int, Held]:
-        """All that is in quarantine, by offset, the oldest first; it changes with each commit."""
-
-    def quarantine_totals(self) -> dict[str, int]:
-        """How many entries were ever put in quarantine, by code."""
-
-    @property
-    def quarantine_dropped(self) -> int:
-        """How many of them had to leave, because the quarantine is bounded."""
+    async def quarantine_entries(self, offsets: Sequence[int]) -> list[Entry]:
+        """Return those of these entries that are in quarantine, the oldest first. Raises JournalError."""

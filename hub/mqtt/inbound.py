@@ -16,8 +16,10 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from hub.ingest.feed import Feed, FeedDirectory, epoch_of
-from hub.ingest.intake import Intake
+from hub.ingest.agent_session import MetricDirectory
+from hub.ingest.device import Devices
+from hub.ingest.local_source import LocalSource, epoch_of
+from hub.journal.journal import Journal
 from hub.model.batch import Entry, Series
 from hub.model.bridge import InboundCounts
 from hub.model.journal import JournalError
@@ -250,8 +252,9 @@ class Inbound:
 
     def __init__(
         self,
-        intake: Intake,
-        directory: FeedDirectory,
+        devices: Devices,
+        journal: Journal,
+        directory: MetricDirectory,
         decoders: Sequence[Decoder],
         *,
         name: str,
@@ -264,7 +267,8 @@ class Inbound:
         publish: Callable[[Publish], None],
     ) -> None:
         """`hub` is the hub's id, `publish` sends messages of decoders to the broker."""
-        self._intake = intake
+        self._devices = devices
+        self._journal = journal
         self._directory = directory
         self._decoders = decoders
         self._hub = hub
@@ -274,7 +278,7 @@ class Inbound:
         self._own_device = f"mqtt.{name}"
         self._publish = publish
         self._recent = recent
-        self._feeds: dict[str, Feed] = {}
+        self._sources: dict[str, LocalSource] = {}
         self._decoder_of_topic: dict[str, Decoder | None] = {}
         self._pending = PendingMessages()
         self._wake = asyncio.Event()
@@ -325,7 +329,7 @@ class Inbound:
             self.copies += 1
         else:
             received = Message(
-                topic, payload, qos, bool(message.retain), bool(message.dup), self._intake.clock(),
+                topic, payload, qos, bool(message.retain), bool(message.dup), self._devices.clock(),
                 dict(getattr(properties, "UserProperty", ())) if properties is not None else {},
                 getattr(properties, "ContentType", "") if properties is not None else "",
             )  # fmt: skip
@@ -363,8 +367,8 @@ class Inbound:
 
     def disconnect(self, reason: str) -> None:
         """Mark all devices of this bridge as disconnected."""
-        for feed in self._feeds.values():
-            feed.disconnect(reason)
+        for source in self._sources.values():
+            source.disconnect(reason)
 
     def _is_redelivery(self, message_id: int, topic: str, payload: bytes, *, dup: bool) -> bool:
         now_s = asyncio.get_running_loop().time()
@@ -415,8 +419,8 @@ class Inbound:
             remembered: list[tuple[str, int, Values]] = []
             counts = (self.accepted, self.duplicates, self.undecodable)
             try:
-                await self._intake.room()
-                self._intake.check_open()
+                await self._journal.room()
+                self._devices.check_open()
                 errors = await self._declare(pending)
                 self._submit(pending, remembered, errors)
                 await self._durable()
@@ -441,7 +445,7 @@ class Inbound:
             else:
                 done.set_exception(error)
 
-        self._intake.when_durable(settle)
+        self._journal.when_durable(settle)
         await done
 
     async def _declare(self, pending: PendingMessages) -> dict[str, WireError]:
@@ -449,8 +453,8 @@ class Inbound:
         errors: dict[str, WireError] = {}
         devices = dict.fromkeys([*pending.rows, *pending.metrics, *pending.tags, *pending.presence])
         for device in devices:
-            feed = self._feed(device)
-            known = feed.device.metrics
+            source = self._source(device)
+            known = source.device.metrics
             wanted: dict[str, Metric] = {}
             for row in pending.rows.get(device, ()):
                 for name, value in row.values.items():
@@ -461,22 +465,24 @@ class Inbound:
                 if not isinstance(series, Series) or (series.type, series.unit) != (metric.type, metric.unit):
                     wanted[name] = metric
             tags = pending.tags.get(device)
-            if feed.declared and not wanted and tags is None:
+            if source.declared and not wanted and tags is None:
                 continue
             try:
-                await feed.declare(list(wanted.values()), tags)
+                await source.declare(list(wanted.values()), tags)
             except WireError as error:
                 if error.code in STORAGE_CODES:
                     raise
                 errors[device] = error
         return errors
 
-    def _feed(self, device: str) -> Feed:
-        feed = self._feeds.get(device)
-        if feed is None:
-            feed = Feed(self._intake, self._directory, device, epoch=self._epochs.own, agent=self._agent)
-            self._feeds[device] = feed
-        return feed
+    def _source(self, device: str) -> LocalSource:
+        source = self._sources.get(device)
+        if source is None:
+            source = LocalSource(
+                self._devices, self._journal, self._directory, device, epoch=self._epochs.own, agent=self._agent
+            )
+            self._sources[device] = source
+        return source
 
     def _submit(
         self,
@@ -485,18 +491,18 @@ class Inbound:
         errors: Mapping[str, WireError],
     ) -> None:
         for device, rows in pending.rows.items():
-            feed = self._feed(device)
+            source = self._source(device)
             fresh = [row for row in (self._without_repeated(device, row, remembered) for row in rows) if row.values]
             for batch in group_rows(fresh):
-                self._submit_rows(feed, batch, errors.get(device))
+                self._submit_rows(source, batch, errors.get(device))
         for message, code, sentence in pending.rejected:
             self._quarantine(None, message, code, sentence)
         for device, online in pending.presence.items():
-            feed = self._feed(device)
+            source = self._source(device)
             if not online:
-                feed.disconnect("the broker reports that the device is offline")
-            elif not feed.is_taken:
-                feed.connect()
+                source.disconnect("the broker reports that the device is offline")
+            elif not source.is_taken:
+                source.connect()
 
     def _without_repeated(self, device: str, row: PendingRow, remembered: list[tuple[str, int, Values]]) -> PendingRow:
         if not row.has_time:
@@ -508,33 +514,33 @@ class Inbound:
             remembered.append((device, row.time_ns, new))
         return row if new is row.values else row._replace(values={name: row.values[name] for name in new})
 
-    def _submit_rows(self, feed: Feed, rows: Sequence[PendingRow], error: WireError | None) -> None:
+    def _submit_rows(self, source: LocalSource, rows: Sequence[PendingRow], error: WireError | None) -> None:
         if error is None:
             # Readings that a hub relays have their own epoch, by which publishing bridges recognize them.
-            feed.epoch = self._epochs.relayed if rows[0].relayed else self._epochs.own
+            source.epoch = self._epochs.relayed if rows[0].relayed else self._epochs.own
             try:
-                self.accepted += feed.submit(batch_of(rows))
+                self.accepted += source.submit(batch_of(rows))
                 return
             except WireError as refusal:
                 error = refusal
-        if len(rows) > 1 and not feed.is_taken:
+        if len(rows) > 1 and not source.is_taken:
             # One row is invalid. Find it by halving, so that the others are stored.
             half = len(rows) // 2
-            self._submit_rows(feed, rows[:half], None)
-            self._submit_rows(feed, rows[half:], None)
+            self._submit_rows(source, rows[:half], None)
+            self._submit_rows(source, rows[half:], None)
             return
         for row in rows:
-            self._quarantine(feed, row.message, error.code.value, error.message)
+            self._quarantine(source, row.message, error.code.value, error.message)
 
-    def _quarantine(self, feed: Feed | None, message: Message, code: str, sentence: str) -> None:
+    def _quarantine(self, source: LocalSource | None, message: Message, code: str, sentence: str) -> None:
         self.undecodable += 1
-        if feed is None or feed.is_taken:
-            feed = self._feed(self._own_device)
+        if source is None or source.is_taken:
+            source = self._source(self._own_device)
         stored = message.payload[:MAX_QUARANTINED_BYTES]
         content: dict[str, object] = {"topic": message.topic, "payload_base64": base64.b64encode(stored).decode()}
         if len(stored) < len(message.payload):
             content["payload_bytes"] = len(message.payload)
-        feed.quarantine(json.dumps(content).encode(), (code, sentence))
+        source.quarantine(json.dumps(content).encode(), (code, sentence))
 
 
 def group_rows(rows: Sequence[PendingRow]) -> list[list[PendingRow]]:

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 
 import structlog
 
+from hub.journal.journal import Journal
 from hub.model.batch import Batch, Entry, EntryKind
 from hub.model.bridge import OutboundCounts
-from hub.model.journal import Journal, JournalError, JournalTrimmed
+from hub.model.journal import JournalError, JournalTrimmed
 from hub.mqtt.connection import BrokerConnection
 from hub.mqtt.discovery import Discovery
 from hub.mqtt.message import Publish
@@ -381,7 +382,7 @@ def remove_consumers(journal: Journal, *, keep: Sequence[str]) -> list[str]:
     gone = [state.name for state in journal.consumers() if state.name.startswith(CONSUMER_PREFIX)]
     removed = [name for name in gone if name not in kept]
     for name in removed:
-        journal.forget(name)
+        journal.remove_consumer(name)
     return [name.removeprefix(CONSUMER_PREFIX) for name in removed]
 
 

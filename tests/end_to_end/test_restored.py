@@ -166,4 +166,4 @@ async def test_what_cannot_be_decoded_any_more_keeps_nothing_from_being_stored(t
         (kept,) = (await hub.get("/api/v1/quarantine", device="boiler"))["quarantine"]
         assert kept["code"] == "unknown_metric"
         assert "temperature was not declared" in kept["message"]
-        assert "cannot be decoded any more" in hub.log()
+        assert "accepted batches cannot be decoded" in hub.log()

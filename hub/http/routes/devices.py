@@ -17,7 +17,7 @@ from hub.http.answers import DEVICE_SELECTORS, METRIC_SELECTORS
 from hub.http.paging import PageQuery, select_page
 from hub.http.problem import Refusal
 from hub.http.routing import operation
-from hub.http.status import Status, details_of
+from hub.http.status import Status
 from hub.live.selection import matches, selection
 from hub.model.batch import Series
 from hub.model.event import Event
@@ -121,7 +121,8 @@ class DeviceRoutes:
         chosen = filter(matches(selection(query.device or ["*"], query.metric or ["*"])), in_service)
         page, following = select_page(chosen, _name, query, list_name="latest", kind=tuple[str, str])
         latest = [
-            answers.LatestMetric(device=series.device, **msgspec.structs.asdict(details_of(series))) for series in page
+            answers.LatestMetric(device=series.device, **msgspec.structs.asdict(self._status.metric(series)))
+            for series in page
         ]
         return answers.LatestPage(latest=latest, next=following)
 

@@ -17,10 +17,11 @@ from hub.http import answers, paging
 from hub.http.problem import Refusal
 from hub.http.quarantine_text import readable, remediation
 from hub.http.routing import operation
-from hub.ingest.retry import QuarantineWork, Selection
+from hub.ingest.quarantine_actions import QuarantineActions, QuarantineSelection
+from hub.journal.journal import Journal
 from hub.model.batch import Entry
 from hub.model.identity import Action, Identity
-from hub.model.journal import Held, Journal, JournalError
+from hub.model.journal import JournalError, QuarantinedEntry
 from wire import limits
 from wire.errors import WireError
 
@@ -68,7 +69,7 @@ class DeletionQuery(SelectionQuery, frozen=True, kw_only=True):
 class QuarantineRoutes:
     """The operations about the quarantine."""
 
-    def __init__(self, journal: Journal, work: QuarantineWork) -> None:
+    def __init__(self, journal: Journal, work: QuarantineActions) -> None:
         self._journal = journal
         self._work = work
 
@@ -79,7 +80,9 @@ class QuarantineRoutes:
         _allow_reading(caller, query.device)
         before = limits.MAX_SEQ if query.cursor is None else paging.decode_cursor(query.cursor, LIST_NAME, int)
         async with _unavailable():
-            found = await self._journal.quarantined(query.device, code=query.code, limit=query.limit + 1, before=before)
+            found = await self._journal.quarantine_page(
+                query.device, code=query.code, limit=query.limit + 1, before=before
+            )
         entries, following = paging.end_page(found, attrgetter("offset"), list_name=LIST_NAME, limit=query.limit)
         return answers.QuarantinePage(quarantine=[_batch(entry) for entry in entries], next=following)
 
@@ -87,8 +90,8 @@ class QuarantineRoutes:
     async def quarantine_counts(self, caller: Identity, query: SelectionQuery) -> answers.QuarantineCounts:
         """Return the number of batches in quarantine by reason and by device, with what to do about each reason."""
         _allow_reading(caller, query.device)
-        held = Selection(query.device, query.code).of(self._journal.held)
-        return count(held, dropped=self._journal.quarantine_dropped)
+        entries = QuarantineSelection(query.device, query.code).entries(self._journal.quarantine_index)
+        return count(entries, dropped=self._journal.quarantine_dropped)
 
     @operation("GET", "/api/v1/quarantine/{offset}", errors=(503,))
     async def quarantined_message(self, caller: Identity, offset: Offset) -> answers.QuarantinedMessage:
@@ -116,7 +119,7 @@ class QuarantineRoutes:
         """Validate the matching batches again with the current metrics of their devices, the oldest first. Accepted
         batches are stored as historical data and leave the quarantine; the others stay with the newest reason."""
         async with _unavailable():
-            done = await self._work.retry(Selection(body.device, body.code, body.after, body.up_to), caller)
+            done = await self._work.retry(QuarantineSelection(body.device, body.code, body.after, body.up_to), caller)
         reasons = Counter(outcome.reason[0] for outcome in done.outcomes if outcome.reason is not None)
         return answers.RetryResult(
             accepted=sum(outcome.reason is None for outcome in done.outcomes),
@@ -130,7 +133,7 @@ class QuarantineRoutes:
     async def retry_message(self, caller: Identity, offset: Offset) -> answers.RetriedBatch:
         """Validate one batch again."""
         async with _unavailable():
-            done = await self._work.retry(Selection(after=offset - 1, up_to=offset), caller)
+            done = await self._work.retry(QuarantineSelection(after=offset - 1, up_to=offset), caller)
         if not done.outcomes:
             raise _not_quarantined(offset)
         outcome = done.outcomes[0]
@@ -144,7 +147,7 @@ class QuarantineRoutes:
             detail = "this would delete all of the quarantine: name a device or a code, or say all=true"
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
         async with _unavailable():
-            deleted = await self._work.delete(Selection(query.device, query.code, up_to=query.up_to), caller)
+            deleted = await self._work.delete(QuarantineSelection(query.device, query.code, up_to=query.up_to), caller)
         return answers.DeletedCount(deleted)
 
     @operation(
@@ -157,13 +160,13 @@ class QuarantineRoutes:
     async def delete_message(self, caller: Identity, offset: Offset) -> None:
         """Delete one batch permanently."""
         async with _unavailable():
-            deleted = await self._work.delete(Selection(after=offset - 1, up_to=offset), caller)
+            deleted = await self._work.delete(QuarantineSelection(after=offset - 1, up_to=offset), caller)
         if not deleted:
             raise _not_quarantined(offset)
 
     async def _entry(self, offset: int, caller: Identity) -> Entry:
         async with _unavailable():
-            entries = await self._journal.quarantined_at([offset])
+            entries = await self._journal.quarantine_entries([offset])
         if not entries:
             raise _not_quarantined(offset)
         _allow_reading(caller, entries[0].device)
@@ -188,11 +191,11 @@ class _Group:
             self.oldest_ns = received_ns
 
 
-def count(held: Iterable[Held], *, dropped: int) -> answers.QuarantineCounts:
+def count(entries: Iterable[QuarantinedEntry], *, dropped: int) -> answers.QuarantineCounts:
     """Count entries, in order of their offsets, by code and by device, the largest numbers first."""
     groups: dict[tuple[str, str], _Group] = {}
     newest = 0
-    for offset, device, code, received_ns, size_bytes in held:
+    for offset, device, code, received_ns, size_bytes in entries:
         newest = offset
         group = groups.get((code, device))
         if group is None:

@@ -15,10 +15,11 @@ def status_with(bridges: list[BridgeState], fullness: str | None = None) -> Stat
     unused: Any = None
     return Status(
         HubIdentity("h", "hub", "1", 0),
-        intake=unused,
+        devices=unused,
         journal=unused,
-        books=unused,
-        store_state=unused,
+        live=unused,
+        accounting=unused,
+        store_status=unused,
         dropped_events=unused,
         series_of=unused,
         registry_fullness=lambda: fullness,

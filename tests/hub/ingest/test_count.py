@@ -10,8 +10,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from hub.ingest.acceptance import accept
-from hub.ingest.count import count_readings
+from hub.ingest.validate import count_readings, validate
 from hub.model.batch import Entry, EntryKind, Series
 from wire.codec import AGENT_MESSAGES, Format
 from wire.device import Data, Gap
@@ -55,7 +54,7 @@ def test_it_is_what_was_accepted(data: st.DataObject, rows: int) -> None:
         name: Series(id, "pump", name, TYPES.get(name, name))  # type: ignore[arg-type]
         for id, name in enumerate(values, start=1)
     }
-    accepted = accept(message, metrics)
+    accepted = validate(message, metrics)
     journalled = entry(format, AGENT_MESSAGES[format].encode(accepted.data))
     assert count_readings(journalled) == accepted.batch.readings
     journalled.batch = accepted.batch

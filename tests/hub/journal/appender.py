@@ -10,7 +10,7 @@ import random
 import sys
 from pathlib import Path
 
-from hub.journal.sqlite_journal import SqliteJournal
+from hub.journal.journal import Journal
 from hub.model.batch import Entry, EntryKind, Mark
 
 DEVICES = 7
@@ -24,9 +24,9 @@ def entry_at(offset: int) -> Entry:
     return Entry(EntryKind.BATCH, f"device-{device}", EPOCH, seq, offset, "json", payload, offset=offset)
 
 
-def journal_at(path: Path) -> SqliteJournal:
+def journal_at(path: Path) -> Journal:
     """The journal that is written and, after the kill, read."""
-    return SqliteJournal(path, keep_bytes=1 << 28, keep_seconds=1e10, max_bytes=1 << 30)
+    return Journal(path, keep_bytes=1 << 28, keep_seconds=1e10, max_bytes=1 << 30)
 
 
 async def main(path: Path) -> None:

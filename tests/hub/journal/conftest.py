@@ -8,8 +8,7 @@ from typing import Protocol
 
 import pytest
 
-from hub.journal.sqlite_journal import SqliteJournal
-from hub.model.journal import Journal
+from hub.journal.journal import Journal
 
 
 class OpenJournal(Protocol):
@@ -27,9 +26,7 @@ def open_journal(request: pytest.FixtureRequest, tmp_path: Path) -> OpenJournal:
     def open_sqlite(
         name: str = "journal", *, keep_bytes: int = 0, keep_seconds: float = 3600, max_bytes: int = 1 << 30
     ) -> AbstractAsyncContextManager[Journal]:
-        return SqliteJournal(
-            tmp_path / f"{name}.db", keep_bytes=keep_bytes, keep_seconds=keep_seconds, max_bytes=max_bytes
-        )
+        return Journal(tmp_path / f"{name}.db", keep_bytes=keep_bytes, keep_seconds=keep_seconds, max_bytes=max_bytes)
 
     kinds: dict[str, OpenJournal] = {"sqlite": open_sqlite}
     return kinds[request.param]

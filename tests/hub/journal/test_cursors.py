@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.journal.cursors import Cursors
-from hub.model.journal import ConsumerState
+from hub.journal.state import Cursors
+from hub.model.journal import ConsumerCursor
 
 names = st.sampled_from(["store", "bridge", "other"])
 operations = st.lists(
@@ -28,9 +28,9 @@ def test_the_disk_ends_up_with_what_is_in_memory(operations: list[tuple[str, str
         elif operation == "advance" and name in dict(cursors.states()):
             cursors.advance(name, offset)
         elif operation == "forget":
-            cursors.forget(name)
+            cursors.remove(name)
         elif operation == "fail":
-            cursors.put_back(cursors.take())
+            cursors.put_back(cursors.drain())
         elif operation == "write":
             write(cursors, disk)
             assert not cursors.changed
@@ -39,7 +39,7 @@ def test_the_disk_ends_up_with_what_is_in_memory(operations: list[tuple[str, str
 
 
 def write(cursors: Cursors, disk: dict[str, int]) -> None:
-    for name, offset in cursors.take().items():
+    for name, offset in cursors.drain().items():
         if offset is None:
             disk.pop(name, None)
         else:
@@ -54,7 +54,7 @@ def test_the_slowest_consumer_decides() -> None:
     cursors.consumer("store", 5)
     cursors.consumer("bridge", 2)
     assert cursors.passed(7) == 2
-    assert cursors.slowest() == ConsumerState("bridge", 2)
+    assert cursors.slowest() == ConsumerCursor("bridge", 2)
 
 
 def test_a_cursor_that_stays_is_not_written() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hub.journal.quarantine import ROW_BYTES, Quarantine
 from hub.model.batch import Entry, EntryKind
-from hub.model.journal import Held, Verdict
+from hub.model.journal import QuarantineDecision, QuarantinedEntry
 from tests.hub.journal.entries import make_entry
 
 
@@ -33,7 +33,7 @@ def test_the_newest_stay_within_the_bounds(
     """The table holds the newest that fit, one at least, but for those that were settled; what the bounds made leave is
     counted, and totals count everything that ever came."""
     quarantine = Quarantine(max_entries=4, max_bytes=600)
-    table: dict[int, Held] = {}
+    table: dict[int, QuarantinedEntry] = {}
     settled: set[int] = set()
     came: list[int] = []
     totals = Counter[str]()
@@ -42,28 +42,28 @@ def test_the_newest_stay_within_the_bounds(
         entries = [refused(size, code) if bad else make_entry() for bad, size, code in batches]
         came += [offset + n for n, (bad, _, _) in enumerate(batches) if bad]
         totals.update(code for bad, _, code in batches if bad)
-        given = [Verdict(at, None if code is None else (code, "again")) for at, code in verdicts]
+        given = [QuarantineDecision(at, None if code is None else (code, "again")) for at, code in verdicts]
         gone = {at for at, code in verdicts if code is None and at in table}
-        quarantine.admit(entries, offset, given)  # a commit that failed changes nothing
-        admission = quarantine.admit(entries, offset, given)
+        quarantine.plan(entries, offset, given)  # a commit that failed changes nothing
+        admission = quarantine.plan(entries, offset, given)
         assert (admission is None) == (
             not any(bad for bad, _, _ in batches) and not any(at in table for at, _ in verdicts)
         )
         if admission is not None:
             settled |= gone
-            assert set(admission.settled) == gone
+            assert set(admission.removed) == gone
             table = {at: held for at, held in table.items() if at not in gone and at >= (admission.first_kept or 0)}
             for at, code in verdicts:
                 if code is not None and at in table:
                     table[at] = table[at]._replace(code=code)
             table.update(
-                (row.offset, Held(row.offset, "a", row.code, row.received_ns, len(row.payload)))
+                (row.offset, QuarantinedEntry(row.offset, "a", row.code, row.received_ns, len(row.payload)))
                 for row in admission.rows
             )
             quarantine.done(admission)
         if restart:
             quarantine = Quarantine(table.values(), quarantine.totals, quarantine.dropped, max_entries=4, max_bytes=600)
-        assert dict(quarantine.kept) == table
+        assert dict(quarantine.entries) == table
         left = [at for at in came if at not in settled]
         assert list(table) == left[len(left) - len(table) :]
         assert len(table) <= 4
@@ -75,11 +75,11 @@ def test_the_newest_stay_within_the_bounds(
 
 def test_other_entries_are_not_its_business() -> None:
     """Batches and gaps are not admitted, nor counted."""
-    assert Quarantine().admit([make_entry(), make_entry(kind=EntryKind.GAP)], 1) is None
+    assert Quarantine().plan([make_entry(), make_entry(kind=EntryKind.GAP)], 1) is None
 
 
 def test_an_entry_without_a_reason_is_kept_all_the_same() -> None:
     """What is to be quarantined is, even when nobody said why."""
-    admission = Quarantine().admit([make_entry(kind=EntryKind.QUARANTINE)], 5)
+    admission = Quarantine().plan([make_entry(kind=EntryKind.QUARANTINE)], 5)
     assert admission is not None
     assert [(row.offset, row.code, row.message) for row in admission.rows] == [(5, "", "")]

@@ -10,9 +10,9 @@ import pytest
 
 from hub.journal import schema
 from hub.journal.block import encode_marks, size_of
-from hub.journal.ledger import Ledger
-from hub.journal.reader import KEPT_BLOCKS, Reader
+from hub.journal.reader import KEPT_BLOCKS, FileReader
 from hub.journal.schema import connect_writer
+from hub.journal.state import JournalState
 from hub.model.journal import JournalError
 from tests.hub.journal.entries import make_entries
 
@@ -22,26 +22,26 @@ def path(tmp_path: Path) -> Path:
     """Journal of 6 commits of 10 entries of 100 bytes."""
     path = tmp_path / "journal.db"
     connection, found = connect_writer(path, vfs=None, max_bytes=1 << 30)
-    ledger = Ledger(found, keep_bytes=1 << 20, keep_seconds=1000)
+    state = JournalState(found, keep_bytes=1 << 20, keep_seconds=1000)
     for number in range(6):
         entries = make_entries(10, first_seq=10 * number + 1, size_bytes=100)
-        commit = ledger.prepare(entries, [], size_bytes=size_of(entries), now_ns=0)
+        commit = state.prepare(entries, [], size_bytes=size_of(entries), now_ns=0)
         for sql, values in commit.statements:
             connection.execute(sql, values)
-        ledger.done(commit)
+        state.done(commit)
     connection.close()
     return path
 
 
 @pytest.fixture
-async def reader(path: Path) -> AsyncIterator[Reader]:
-    reader = Reader(path, vfs=None)
+async def reader(path: Path) -> AsyncIterator[FileReader]:
+    reader = FileReader(path, vfs=None)
     yield reader
     await reader.close()
 
 
 @pytest.mark.parametrize(("max_entries", "max_bytes"), [(7, 10_000), (10, 10_000), (1000, 350), (1000, 1), (25, 2000)])
-async def test_portions_join_without_a_seam(reader: Reader, max_entries: int, max_bytes: int) -> None:
+async def test_portions_join_without_a_seam(reader: FileReader, max_entries: int, max_bytes: int) -> None:
     """Reading on from the last offset gives every entry once, whatever the bounds, within and across blocks."""
     seqs: list[int] = []
     while entries := await reader.entries(len(seqs), 60, max_entries=max_entries, max_bytes=max_bytes):
@@ -52,7 +52,7 @@ async def test_portions_join_without_a_seam(reader: Reader, max_entries: int, ma
     assert seqs == list(range(1, 61))
 
 
-async def test_readers_at_different_places_do_not_disturb_each_other(reader: Reader) -> None:
+async def test_readers_at_different_places_do_not_disturb_each_other(reader: FileReader) -> None:
     """More readers than there are kept blocks, taking turns, each get what follows on theirs."""
     places = {reader_number: 10 * reader_number for reader_number in range(KEPT_BLOCKS + 2)}
     for _ in range(4):
@@ -62,7 +62,7 @@ async def test_readers_at_different_places_do_not_disturb_each_other(reader: Rea
             places[number] = after + 2
 
 
-async def test_a_block_that_is_read_in_portions_is_decoded_once(reader: Reader) -> None:
+async def test_a_block_that_is_read_in_portions_is_decoded_once(reader: FileReader) -> None:
     """The same objects are handed out as long as the block is kept."""
     await reader.entries(0, 60, max_entries=3, max_bytes=10_000)
     first = await reader.entries(3, 60, max_entries=3, max_bytes=10_000)
@@ -70,13 +70,13 @@ async def test_a_block_that_is_read_in_portions_is_decoded_once(reader: Reader) 
     assert [id(entry) for entry in first] == [id(entry) for entry in again]
 
 
-async def test_nothing_is_read_beyond_what_is_known(reader: Reader) -> None:
+async def test_nothing_is_read_beyond_what_is_known(reader: FileReader) -> None:
     """An entry that was committed, and not yet reported, is not handed out."""
     assert [entry.offset for entry in await reader.entries(10, 12, max_entries=100, max_bytes=10_000)] == [11, 12]
     assert await reader.entries(12, 12, max_entries=100, max_bytes=10_000) == []
 
 
-async def test_what_is_deleted_is_missing_at_the_beginning(reader: Reader, path: Path) -> None:
+async def test_what_is_deleted_is_missing_at_the_beginning(reader: FileReader, path: Path) -> None:
     """A read from a deleted offset finds nothing."""
     connection, _ = connect_writer(path, vfs=None, max_bytes=1 << 30)
     connection.execute(schema.DELETE_BLOCKS, (21,))
@@ -85,7 +85,7 @@ async def test_what_is_deleted_is_missing_at_the_beginning(reader: Reader, path:
     assert (await reader.entries(20, 60, max_entries=100, max_bytes=100))[0].offset == 21
 
 
-async def test_old_blocks_are_listed_from_the_oldest(reader: Reader) -> None:
+async def test_old_blocks_are_listed_from_the_oldest(reader: FileReader) -> None:
     """What trimming learns: the last offset of each block, and the journal's size up to there."""
     blocks = await reader.old_blocks(20)
     assert [block.last_offset for block in blocks] == [30, 40, 50, 60]
@@ -102,7 +102,7 @@ async def test_old_blocks_are_listed_from_the_oldest(reader: Reader) -> None:
         f"UPDATE block SET entries = x'{encode_marks([]).hex()}', checksum = 0",
     ],
 )
-async def test_damage_is_told_and_never_handed_out(reader: Reader, path: Path, damage: str) -> None:
+async def test_damage_is_told_and_never_handed_out(reader: FileReader, path: Path, damage: str) -> None:
     """Entries that are not what was written are an error that names the file."""
     connection, _ = connect_writer(path, vfs=None, max_bytes=1 << 30)
     connection.execute(damage)

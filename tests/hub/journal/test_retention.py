@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.journal.retention import TRIM_BYTES, OldBlock, Retention
+from hub.journal.schema import OldBlock
+from hub.journal.state import TRIM_BYTES, Retention
 
 SECOND = 10**9
 
@@ -19,7 +20,7 @@ def blocks_of(sizes: list[int], *, seconds: list[int] | None = None) -> list[Old
 
 def retention_of(blocks: list[OldBlock], *, keep_bytes: int = 0, keep_seconds: float = 0) -> Retention:
     retention = Retention(keep_bytes=keep_bytes, keep_seconds=keep_seconds, first_offset=1, begin_bytes=0)
-    retention.learn(blocks)
+    retention.load(blocks)
     return retention
 
 
@@ -72,7 +73,7 @@ def test_it_knows_what_to_learn_next() -> None:
     """The blocks to learn follow on the last known one, or on what is deleted."""
     retention = retention_of([])
     assert (retention.exhausted, retention.known_up_to) == (True, 0)
-    retention.learn(blocks_of([1, 1]))
+    retention.load(blocks_of([1, 1]))
     assert (retention.exhausted, retention.known_up_to) == (False, 20)
     trim = retention.plan(passed=20, end_bytes=2, now_ns=0, commit_bytes=0)
     assert trim is not None

@@ -10,7 +10,7 @@ import apsw
 import pytest
 
 from hub.journal import schema
-from hub.journal.schema import Lock, connect_reader, connect_writer
+from hub.journal.schema import NO_CONTENTS, Lock, connect_reader, connect_writer
 from hub.model.journal import JournalError
 from tests.hub.journal.entries import make_entries
 
@@ -26,7 +26,7 @@ sys.stdin.read()
 """
 
 
-def open_once(path: Path) -> schema.Found:
+def open_once(path: Path) -> schema.Contents:
     connection, found = connect_writer(path, vfs=None, max_bytes=1 << 30)
     connection.close()
     return found
@@ -40,7 +40,7 @@ def path(tmp_path: Path) -> Path:
 def test_a_new_file_is_an_empty_journal(path: Path) -> None:
     """It has an id, which stays, and nothing else; only its owner can read it."""
     found = open_once(path)
-    assert found == found.nothing()._replace(id=found.id)
+    assert found == NO_CONTENTS._replace(id=found.id)
     assert len(found.id) == 16
     assert open_once(path) == found
     assert path.stat().st_mode & 0o777 == 0o600
@@ -49,7 +49,7 @@ def test_a_new_file_is_an_empty_journal(path: Path) -> None:
 def test_a_file_that_is_no_database_is_left_alone(path: Path) -> None:
     """Its content stays, and the error says what to do."""
     path.write_bytes(b"somebody's letter " * 100)
-    with pytest.raises(JournalError, match=r"is damaged, or is no journal.*move it away"):
+    with pytest.raises(JournalError, match=r"is damaged, or is no journal.*move it and"):
         open_once(path)
     assert path.read_bytes() == b"somebody's letter " * 100
 

@@ -14,8 +14,8 @@ import pytest
 import structlog
 
 from hub.journal import writer
+from hub.journal.journal import Journal
 from hub.journal.schema import MAX_WAL_BYTES, connect_reader, wal_path
-from hub.journal.sqlite_journal import SqliteJournal
 from hub.journal.writer import free_bytes
 from hub.model.batch import Entry
 from hub.model.journal import JournalError, JournalFailed, JournalFull
@@ -25,8 +25,8 @@ from tests.hub.journal.entries import content, make_entries, make_entry, make_ma
 SMALL_DISK_BYTES = 8 << 20
 
 
-def journal_of(path: Path, *, vfs: str | None = None, keep_bytes: int = 0, max_bytes: int = 1 << 30) -> SqliteJournal:
-    return SqliteJournal(path, keep_bytes=keep_bytes, keep_seconds=3600, max_bytes=max_bytes, vfs=vfs)
+def journal_of(path: Path, *, vfs: str | None = None, keep_bytes: int = 0, max_bytes: int = 1 << 30) -> Journal:
+    return Journal(path, keep_bytes=keep_bytes, keep_seconds=3600, max_bytes=max_bytes, vfs=vfs)
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ async def test_a_log_without_room_is_emptied(small_disk: Path) -> None:
 
 
 async def fill(
-    journal: SqliteJournal, error: type[JournalError], match: str, *, size_bytes: int, advancing: str | None = None
+    journal: Journal, error: type[JournalError], match: str, *, size_bytes: int, advancing: str | None = None
 ) -> list[Entry]:
     """Appends entries, each with its mark, until they are refused; returns those that were not."""
     entries: list[Entry] = []
@@ -171,7 +171,7 @@ async def fill(
     return entries
 
 
-async def fill_forever(journal: SqliteJournal, entries: list[Entry], size_bytes: int, advancing: str | None) -> None:
+async def fill_forever(journal: Journal, entries: list[Entry], size_bytes: int, advancing: str | None) -> None:
     for seq in itertools.count(journal.last_offset + 1):
         entry = make_entry(seq, payload=bytes(size_bytes))
         await journal.append([entry], [make_mark(seq)])
@@ -189,7 +189,7 @@ async def test_at_its_bound_it_names_who_is_behind(path: Path) -> None:
     async with journal_of(path, max_bytes=2 << 20) as journal:
         journal.consumer("store")
         journal.consumer("bridge")
-        told = "bound of 2097152 bytes, since store has not dealt with"
+        told = "bound of 2097152 bytes, since store has not processed"
         count = len(await fill(journal, JournalFull, told, size_bytes=60_000, advancing="bridge"))
         assert 25 < count < 35
         assert path.stat().st_size <= 2 << 20
@@ -281,4 +281,4 @@ async def test_a_disk_that_fills_up_is_told_once(path: Path, monkeypatch: pytest
             assert journal.free_bytes > 0
             for _ in range(5):
                 await journal.append(make_entries(1, size_bytes=60_000), [])
-    assert [entry["event"] for entry in logs] == ["the disk that holds the journal is almost full"]
+    assert [entry["event"] for entry in logs] == ["disk of the journal is almost full"]

@@ -14,8 +14,8 @@ from typing import Any, cast
 import paho.mqtt.client as paho
 import pytest
 
-from hub.ingest.intake import Intake
-from hub.journal.sqlite_journal import SqliteJournal
+from hub.ingest.device import Devices
+from hub.journal.journal import Journal
 from hub.model.batch import Entry, EntryKind, Series
 from hub.mqtt import inbound as module
 from hub.mqtt.connection import BrokerConnection
@@ -67,14 +67,16 @@ class Directory:
 class Bench:
     """Inbound side with a running journal, and the durable readings."""
 
-    def __init__(self, journal: SqliteJournal) -> None:
+    def __init__(self, journal: Journal) -> None:
         self.journal = journal
         self.durable: list[Entry] = []
-        self.intake = Intake(
-            journal, clock=lambda: 7, on_committed=self.durable.extend, on_device=lambda _: None, live_time=lambda _: -1
+        self.devices = Devices(
+            journal.marks(), clock=lambda: 7, on_committed=self.durable.extend, latest_time_ns=lambda _: -1
         )
+        journal.listen(self.devices)
         self.inbound = Inbound(
-            self.intake,
+            self.devices,
+            journal,
             Directory(),
             [mapped("s/{device}/{metric}", "value")],
             name="home",
@@ -115,15 +117,14 @@ class Bench:
 @asynccontextmanager
 async def running(directory: Path) -> AsyncIterator[Bench]:
     path = directory / "journal.db"
-    async with SqliteJournal(path, keep_bytes=1 << 28, keep_seconds=60, max_bytes=1 << 30) as journal:
+    async with Journal(path, keep_bytes=1 << 28, keep_seconds=60, max_bytes=1 << 30) as journal:
         bench = Bench(journal)
-        tasks = [asyncio.create_task(run()) for run in (bench.intake.run, bench.inbound.run)]
+        task = asyncio.create_task(bench.inbound.run())
         try:
             yield bench
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+            task.cancel()
+            await asyncio.wait([task])
 
 
 async def test_acknowledged_messages_are_durable_and_in_order(tmp_path: Path) -> None:
@@ -218,8 +219,8 @@ async def test_a_long_message_is_cut_in_the_quarantine(tmp_path: Path, monkeypat
         bench.arrive(connection, 3, b"3")
         await bench.until(connection, [1, 2, 3])
         assert bench.readings == [1.0, 3.0]
-        (entry,) = await bench.journal.quarantined(None, code=None, limit=10, before=1 << 50)
-        assert len(bench.journal.held) == 1
+        (entry,) = await bench.journal.quarantine_page(None, code=None, limit=10, before=1 << 50)
+        assert len(bench.journal.quarantine_index) == 1
         told = json.loads(entry.payload)
         assert (told["topic"], base64.b64decode(told["payload_base64"]), told["payload_bytes"]) == (
             "s/d/level", b"\xffgar", 8

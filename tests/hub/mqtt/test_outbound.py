@@ -10,7 +10,7 @@ from typing import cast
 
 import pytest
 
-from hub.journal.sqlite_journal import SqliteJournal
+from hub.journal.journal import Journal
 from hub.model.batch import Batch, Entry, EntryKind, Mark, Series
 from hub.mqtt.discovery import Discovery
 from hub.mqtt.message import Publish
@@ -44,17 +44,17 @@ def decode(entry: Entry) -> Batch:
     return entry_of(message.seq, device=entry.device).batch or Batch([], [], readings=0)
 
 
-def open_journal(directory: Path, *, keep_bytes: int = 1 << 20) -> SqliteJournal:
-    return SqliteJournal(directory / "journal.db", keep_bytes=keep_bytes, keep_seconds=3600, max_bytes=1 << 30)
+def open_journal(directory: Path, *, keep_bytes: int = 1 << 20) -> Journal:
+    return Journal(directory / "journal.db", keep_bytes=keep_bytes, keep_seconds=3600, max_bytes=1 << 30)
 
 
-async def append(journal: SqliteJournal, numbers: range, *, device: str = "a") -> None:
+async def append(journal: Journal, numbers: range, *, device: str = "a") -> None:
     entries = [entry_of(number, device=device) for number in numbers]
     await journal.append(entries, [Mark(device, EPOCH, numbers[-1])])
 
 
 def outbound_of(
-    journal: SqliteJournal,
+    journal: Journal,
     *publications: Publication,
     decode: Callable[[Entry], Batch] = decode,
     discovery: Discovery | None = None,
@@ -85,7 +85,7 @@ async def running(outbound: Outbound) -> AsyncIterator[Outbound]:
         task.result()
 
 
-def consumed(journal: SqliteJournal) -> int:
+def consumed(journal: Journal) -> int:
     return next(state.offset for state in journal.consumers() if state.name == "mqtt:home")
 
 

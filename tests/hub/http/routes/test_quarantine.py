@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.http.routes.quarantine import MAX_DEVICE_COUNTS, count
-from hub.model.journal import Held
+from hub.model.journal import QuarantinedEntry
 
 held_entries = st.builds(
-    Held,
+    QuarantinedEntry,
     st.just(0),
     st.sampled_from("abc"),
     st.sampled_from(["empty", "not_finite"]),
@@ -21,7 +21,7 @@ held_entries = st.builds(
 
 
 @given(st.lists(held_entries, max_size=20))
-def test_every_entry_is_counted_once_by_reason_and_by_device(entries: list[Held]) -> None:
+def test_every_entry_is_counted_once_by_reason_and_by_device(entries: list[QuarantinedEntry]) -> None:
     """The sums of both lists are the total, and the largest number is first."""
     entries = [entry._replace(offset=offset) for offset, entry in enumerate(entries, 1)]
     counts = count(entries, dropped=0)
@@ -39,7 +39,7 @@ def test_every_entry_is_counted_once_by_reason_and_by_device(entries: list[Held]
 
 def test_only_the_devices_with_most_entries_are_listed() -> None:
     """The number of the others is returned."""
-    held = (Held(offset, f"d{offset}", "empty", 0, 1) for offset in range(1, MAX_DEVICE_COUNTS + 8))
+    held = (QuarantinedEntry(offset, f"d{offset}", "empty", 0, 1) for offset in range(1, MAX_DEVICE_COUNTS + 8))
     counts = count(held, dropped=3)
     assert (len(counts.devices), counts.left_out, counts.dropped) == (MAX_DEVICE_COUNTS, 7, 3)
     assert counts.codes[0].devices == MAX_DEVICE_COUNTS + 7

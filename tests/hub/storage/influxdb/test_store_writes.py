@@ -16,14 +16,14 @@ import httpx
 import msgspec
 import pytest
 
-from hub.journal.sqlite_journal import SqliteJournal
+from hub.journal.journal import Journal
 from hub.model.batch import Series
 from hub.model.store import HistoryQuery, ReadingCounts, StoreCursor, StoreUnavailable
 from hub.storage.influxdb.client import InfluxdbClient, InfluxdbCredentials
 from hub.storage.influxdb.store import InfluxdbStore
 from tests.hub.storage.influxdb.bucket import credentials_of, store_of, target_of
-from tests.hub.storage.influxdb.killed_writer import BAD, CONFLICT, EPOCH, GOOD, T0, appender, store, writer_of
-from tests.hub.storage.killed_writer import open_journal, running
+from tests.hub.storage.influxdb.killed_consumer import BAD, CONFLICT, EPOCH, GOOD, T0, appender, consumer_of, store
+from tests.hub.storage.killed_consumer import open_journal, running
 from tests.hub.storage.readings import batch, entry
 from tests.hub.storage.retries import Retries
 from tests.services import find_service
@@ -56,7 +56,7 @@ async def bucket(server: InfluxdbServer) -> Access:
     return access
 
 
-async def check(journal: SqliteJournal, opened: InfluxdbStore, last: int) -> None:
+async def check(journal: Journal, opened: InfluxdbStore, last: int) -> None:
     """Check that accepted readings are stored once, refused ones are in quarantine once, and both are counted once."""
     history = await opened.query(HistoryQuery([GOOD, BAD], 0, 2**63, None))
     good, bad = history.series
@@ -64,7 +64,7 @@ async def check(journal: SqliteJournal, opened: InfluxdbStore, last: int) -> Non
     assert [int(str(value)) for value in good.values] == list(range(1, last + 1))
     assert len(bad.times_ns) == 0
     assert await opened.counts() == {GOOD.id: ReadingCounts(last, 0, 0), BAD.id: ReadingCounts(0, 0, last)}
-    kept = await journal.quarantined(limit=2 * last)
+    kept = await journal.quarantine_page(limit=2 * last)
     assert [item.seq for item in kept] == list(range(last, 0, -1))
     for item in kept:
         assert (item.device, item.epoch, item.received_ns) == ("device", EPOCH, 1_000 + item.seq)
@@ -80,11 +80,11 @@ async def test_refused_readings_are_in_quarantine_and_the_rest_is_stored(bucket:
     """They are a batch of their own, with InfluxDB's text, beside their neighbours that are stored."""
     async with open_journal(tmp_path) as journal, store(tmp_path, bucket) as opened:
         fill = appender(journal)
-        async with running(writer_of(journal, opened)) as writer:
+        async with running(consumer_of(journal, opened)) as consumer:
             for _ in range(5):
                 await fill.append(20)
-                assert await writer.drain(FOR_EVER_S)
-            assert writer.state.last_error is None
+                assert await consumer.drain(FOR_EVER_S)
+            assert consumer.status.last_error is None
         await check(journal, opened, 100)
 
 
@@ -95,7 +95,7 @@ async def test_after_kills_nothing_is_lost_or_duplicated(bucket: Access, tmp_pat
         child = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "tests.hub.storage.influxdb.killed_writer",
+            "tests.hub.storage.influxdb.killed_consumer",
             tmp_path,
             msgspec.json.encode(bucket).decode(),
             f"{kill}",
@@ -104,9 +104,9 @@ async def test_after_kills_nothing_is_lost_or_duplicated(bucket: Access, tmp_pat
     async with open_journal(tmp_path, keep_bytes=0) as journal, store(tmp_path, bucket) as opened:
         fill = appender(journal)
         await fill.append(5)
-        async with running(writer_of(journal, opened)) as writer:
-            assert await writer.drain(FOR_EVER_S)
-            assert writer.state.missed == 0
+        async with running(consumer_of(journal, opened)) as consumer:
+            assert await consumer.drain(FOR_EVER_S)
+            assert consumer.status.missed == 0
         await check(journal, opened, fill.last)
 
 
@@ -117,16 +117,16 @@ async def test_a_server_that_crashes_gets_everything_once(
     """A server is killed during writes and returns on its port: everything it had not answered is written again."""
     async with open_journal(tmp_path) as journal, store(tmp_path, bucket) as opened:
         fill = appender(journal)
-        async with running(writer_of(journal, opened, retries=(retries := Retries()))) as writer:
+        async with running(consumer_of(journal, opened, retries=(retries := Retries()))) as consumer:
             for _ in range(SERVER_KILLS):
                 await fill.append(500)
-                await writer.reached(writer.state.offset + 1)
+                await consumer.reached(consumer.status.offset + 1)
                 await asyncio.to_thread(server.kill)
                 await fill.append(50)
                 await retries.again()
-                assert "does not answer" in str(writer.state.last_error)
+                assert "does not answer" in str(consumer.status.last_error)
                 await asyncio.to_thread(server.start)
-            assert await writer.drain(FOR_EVER_S)
+            assert await consumer.drain(FOR_EVER_S)
         await check(journal, opened, fill.last)
 
 
@@ -139,12 +139,12 @@ async def test_nothing_is_dropped_while_the_credentials_are_wrong(bucket: Access
         async with store_of(tmp_path, bucket, credentials=wrong) as opened:
             with pytest.raises(StoreUnavailable, match=r"does not accept the credentials: set store\.token"):
                 await opened.open()
-            async with running(writer_of(journal, opened, retries=(retries := Retries()))) as writer:
+            async with running(consumer_of(journal, opened, retries=(retries := Retries()))) as consumer:
                 await retries.again()
-                assert "does not accept the credentials" in str(writer.state.last_error)
+                assert "does not accept the credentials" in str(consumer.status.last_error)
         async with store(tmp_path, bucket) as opened:
-            async with running(writer_of(journal, opened)) as writer:
-                assert await writer.drain(FOR_EVER_S)
+            async with running(consumer_of(journal, opened)) as consumer:
+                assert await consumer.drain(FOR_EVER_S)
             await check(journal, opened, 10)
 
 
@@ -164,9 +164,9 @@ async def test_the_writer_waits_for_a_missing_bucket(server: InfluxdbServer, tmp
                 (await http.delete(f"/api/v2/buckets/{found['id']}")).raise_for_status()
             async with open_journal(tmp_path) as journal:
                 await appender(journal).append(3)
-                async with running(writer_of(journal, opened, retries=(retries := Retries()))) as writer:
+                async with running(consumer_of(journal, opened, retries=(retries := Retries()))) as consumer:
                     await retries.again()
-                    assert "has no" in str(writer.state.last_error)
+                    assert "has no" in str(consumer.status.last_error)
                 assert journal.quarantine_totals() == {}
 
 
@@ -275,6 +275,6 @@ async def test_a_server_that_names_a_time_is_not_asked_before(tmp_path: Path) ->
             journal = await stack.enter_async_context(open_journal(directory))
             access = Access(2, f"http://127.0.0.1:{port}", bucket, org="o", token="t")
             opened = await stack.enter_async_context(store(directory, access))
-            await stack.enter_async_context(running(writer_of(journal, opened, retries=lambda: 0.0)))
+            await stack.enter_async_context(running(consumer_of(journal, opened, retries=lambda: 0.0)))
         await often.wait()
         assert asked["named"] == 1

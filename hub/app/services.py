@@ -1,0 +1,274 @@
+"""Composition of a hub: it opens every part in order and connects them. Only here the concrete parts are chosen."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, MutableMapping, Sequence
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+from hub.app.mqtt import open_bridges
+from hub.app.store import open_store
+from hub.config import Settings
+from hub.http.access import Access, find_credential
+from hub.http.application import make_application
+from hub.http.authenticator import Authenticator
+from hub.http.connections import Connections
+from hub.http.device_endpoint import DeviceEndpoint, DirectoryFor
+from hub.http.live_endpoint import LiveEndpoint
+from hub.http.routes.devices import DeviceRoutes
+from hub.http.routes.history import HistoryRoutes
+from hub.http.routes.hub import HubRoutes
+from hub.http.routes.operations import OperationsRoutes
+from hub.http.routes.quarantine import QuarantineRoutes
+from hub.http.routes.tokens import TokenRoutes
+from hub.http.server import Router
+from hub.http.status import HubIdentity, Status
+from hub.ingest.device import Device, Devices
+from hub.ingest.quarantine_actions import QuarantineActions
+from hub.ingest.validate import decode_entry
+from hub.journal.consumer import Consumer, EntryReader
+from hub.journal.journal import Journal
+from hub.live.hub import LiveHub
+from hub.model.batch import Batch, Entry, Series
+from hub.model.identity import Identity
+from hub.model.store import Store
+from hub.mqtt.bridge import Bridge
+from hub.registry import FILE_NAME as REGISTRY_FILE
+from hub.registry import Registry
+from hub.registry.directory import ConnectionDirectory
+from hub.registry.retirement import Retirement
+from hub.storage.accounting import CONSUMER, AccountingService
+from hub.storage.history_source import HistorySource
+from hub.storage.sink import StoreSink
+from hub.storage.warm_start import highest_series_in_use, restore_live
+from wire import live as live_messages
+
+JOURNAL_FILE = "journal.db"
+
+
+class Core(NamedTuple):
+    """Parts of a hub that work without HTTP and MQTT."""
+
+    registry: Registry
+    journal: Journal
+    store: Store
+    reader: EntryReader
+    live: LiveHub
+    accounting: AccountingService
+    devices: Devices
+    store_consumer: Consumer
+
+
+class HubServices(NamedTuple):
+    """Parts of a hub that run or are needed while it runs."""
+
+    registry: Registry
+    journal: Journal
+    accounting: AccountingService
+    store_consumer: Consumer
+    devices: Devices
+    connections: Connections
+    bridges: Sequence[Bridge]
+    application: Router
+
+
+def open_journal(settings: Settings) -> Journal:
+    """Return the journal in the data directory, to be entered. One process at a time can have it open."""
+    return Journal(
+        settings.data / JOURNAL_FILE,
+        keep_bytes=settings.journal.keep_bytes,
+        keep_seconds=settings.journal.keep_seconds,
+        max_bytes=settings.journal.max_bytes,
+    )
+
+
+@contextlib.asynccontextmanager
+async def open_services(settings: Settings, *, listening_on: str) -> AsyncIterator[HubServices]:
+    """Open everything in the data directory; close it in reverse order: store, journal, registry."""
+    started_ns = time.time_ns()
+    async with contextlib.AsyncExitStack() as stack:
+        core = await _open_core(settings, stack)
+        registry, devices, live = core.registry, core.devices, core.live
+        bridges = await open_bridges(
+            settings.mqtt,
+            data=settings.data,
+            registry=registry,
+            journal=core.journal,
+            live=live,
+            devices=devices,
+            reader=core.reader,
+            decode=_decoder(registry),
+        )
+
+        def service_changed(device: Device) -> None:
+            live.device_changed(device.state())
+            for bridge in bridges:
+                bridge.service_changed()
+
+        def presence_changed(device: Device) -> None:
+            live.device_changed(device.state())
+            for bridge in bridges:
+                bridge.presence_changed(device.id)
+            if device.seen_ns and device.id in registry.devices:
+                registry.record_contact(device.id, device.seen_ns)
+
+        retirement = Retirement(registry, devices, on_change=service_changed)
+        devices.watch(presence_changed)
+        devices.watch(retirement.device_changed)
+        connections = Connections()
+        identity = HubIdentity(registry.id, settings.name, version("telemetry-hub"), started_ns)
+        application = _application(
+            settings, core, retirement, connections, identity=identity, bridges=bridges, listening_on=listening_on
+        )
+        yield HubServices(
+            registry,
+            core.journal,
+            core.accounting,
+            core.store_consumer,
+            devices,
+            connections,
+            bridges,
+            application,
+        )
+
+
+async def _open_core(settings: Settings, stack: contextlib.AsyncExitStack) -> Core:
+    """Open registry, journal and store, and restore what they know of the past."""
+    registry = await stack.enter_async_context(Registry(settings.data / REGISTRY_FILE))
+    journal = await stack.enter_async_context(open_journal(settings))
+    store = await stack.enter_async_context(open_store(settings, registry=registry.id, tags_of=registry.tags_of))
+    decode = _decoder(registry)
+    reader = EntryReader(journal, decode)
+    live = LiveHub(offset=journal.last_offset)
+    accounting = AccountingService(journal, reader, store, series=lambda: registry.series)
+
+    def committed(entries: Sequence[Entry]) -> None:
+        accounting.committed(entries)
+        live.apply(entries)
+
+    devices = Devices(
+        journal.marks(),
+        clock=time.time_ns,
+        on_committed=committed,
+        latest_time_ns=lambda series: live.live_series(series).time_ns,
+    )
+    for known in registry.devices.values():
+        devices.restore(
+            known.id,
+            tags=known.tags,
+            agent=known.agent,
+            retired=known.retired_ns is not None,
+            seen_ns=known.last_seen_ns,
+        )
+    await restore_live(series=registry.series, journal=journal, reader=reader, store=store, live=live)
+    await registry.reserve_series(await highest_series_in_use(series=registry.series, journal=journal, store=store))
+    journal.listen(devices)
+    consumer = Consumer(journal, CONSUMER, StoreSink(journal, store, accounting), decode=decode)
+    consumer.register()
+    return Core(registry, journal, store, reader, live, accounting, devices, consumer)
+
+
+def _application(
+    settings: Settings,
+    core: Core,
+    retirement: Retirement,
+    connections: Connections,
+    *,
+    identity: HubIdentity,
+    bridges: Sequence[Bridge],
+    listening_on: str,
+) -> Router:
+    """Make the ASGI application: device and live endpoints, the API and the page."""
+    registry, journal, store, reader, live, accounting, devices, consumer = core
+    status = Status(
+        identity,
+        devices=devices,
+        journal=journal,
+        live=live,
+        accounting=accounting,
+        store_status=lambda: consumer.status,
+        dropped_events=lambda: registry.dropped_events,
+        series_of=lambda device: list(_metrics(registry, device).values()),
+        registry_fullness=lambda: registry.fullness,
+        bridges=lambda: [bridge.state for bridge in bridges],
+    )
+    access = Access(
+        registry.verify,
+        registry.verify_session,
+        listen_host=listening_on,
+        hosts=settings.access.allowed_hosts,
+        origins=settings.access.allowed_origins,
+        behind_proxy=settings.access.behind_proxy,
+    )
+    authenticator = Authenticator(access, registry.refresh)
+    actions = QuarantineActions(
+        journal, devices, metrics_of=lambda device: _metrics(registry, device), record=registry.record_event
+    )
+    return make_application(
+        [
+            HubRoutes(status),
+            DeviceRoutes(status, store, series=registry.series.values, events=registry.events, retirement=retirement),
+            HistoryRoutes(store, series=registry.series.values, now_ns=status.now_ns),
+            TokenRoutes(registry, authenticator, now_ns=status.now_ns),
+            QuarantineRoutes(journal, actions),
+            OperationsRoutes(status, connections=lambda: len(connections)),
+        ],
+        authenticator,
+        device=DeviceEndpoint(
+            devices,
+            journal,
+            connections,
+            _directories(core, authenticator),
+            hub=registry.id,
+            window=settings.ingest.window,
+        ),
+        live=LiveEndpoint(
+            live,
+            HistorySource(journal, reader, store),
+            connections,
+            authenticator,
+            fleet=devices.in_service,
+            welcome=lambda role: live_messages.Welcome(
+                hub=registry.id,
+                version=identity.version,
+                journal=journal.id,
+                offset=live.offset,
+                time=time.time_ns(),
+                role=role,
+            ),
+        ),
+    )
+
+
+def _metrics(registry: Registry, device: str) -> dict[str, Series]:
+    known = registry.devices.get(device)
+    return known.series if known is not None else {}
+
+
+def _decoder(registry: Registry) -> Callable[[Entry], Batch]:
+    return lambda entry: decode_entry(entry, _metrics(registry, entry.device))
+
+
+def _directories(core: Core, authenticator: Authenticator) -> DirectoryFor:
+    def directory_for(scope: MutableMapping[str, Any], on_credential: Callable[[str], None]) -> ConnectionDirectory:
+        async def identify(token: str | None) -> Identity | None:
+            if find_credential(scope) is not None or token is None:
+                identity = await authenticator.identify(scope)
+            else:
+                identity = await authenticator.identify_token(scope, token)
+            # The headers are not needed any more, and would be kept as long as the connection: about 1 kB.
+            scope["headers"] = []
+            return identity
+
+        return ConnectionDirectory(
+            core.registry,
+            core.journal,
+            core.live,
+            identify=identify,
+            clock=time.time_ns,
+            on_identity=lambda found: on_credential(found.token_id),
+        )
+
+    return directory_for

@@ -1,0 +1,269 @@
+"""Session of one connected agent: the hub's end of the device protocol.
+
+It uses no sockets: frames arrive through `receive`, messages leave through the AgentOutlet, whose `end` makes the
+connection close with an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Protocol
+
+import structlog
+
+from hub.ingest.device import Device, Devices
+from hub.ingest.validate import validate
+from hub.model.batch import Entry, EntryKind, Series
+from hub.model.journal import EntryWriter
+from wire import device as messages
+from wire import limits
+from wire.codec import AGENT_MESSAGES, HUB_MESSAGES, Format
+from wire.device_session import HubDeviceSession
+from wire.errors import Code, WireError
+from wire.model import Metric
+
+CLOCK_SAMPLES_KEPT_NS = 600 * 1_000_000_000
+"""The best clock exchange counts for ten minutes; a quartz clock drifts by about 10 ms in that time."""
+
+RETRY_MS = 1000
+"""Upper bound of an agent's first reconnect delay: 10,000 agents return at 10,000 a second at most."""
+
+Step = Callable[[], Awaitable[None]]
+"""Work that has to wait, for the registry or for room in the journal's queue."""
+
+log = structlog.get_logger(__name__)
+
+
+class AgentOutlet(Protocol):
+    """Sending side of an agent's connection. No method waits."""
+
+    def send(self, frame: bytes) -> None:
+        """Send a frame after those that wait already."""
+
+    def send_ack(self, frame: bytes) -> None:
+        """Send an acknowledgement. One that still waits is replaced, since acknowledgements are cumulative."""
+
+    def end(self, error: WireError) -> None:
+        """Send the error and close with the code that belongs to it."""
+
+
+class MetricDirectory(Protocol):
+    """The hub's registry of devices, as far as a source of batches needs it."""
+
+    async def declare(self, device: str, metrics: Sequence[Metric]) -> Mapping[str, Series | WireError]:
+        """Return all metrics of the device, durable; a WireError for each whose type conflicts."""
+
+    def record(self, device: str, kind: str, detail: str) -> None:
+        """Record an event of the device."""
+
+    def describe(self, device: str, *, tags: Mapping[str, str], agent: str) -> None:
+        """Record the device's tags and the name of its agent."""
+
+
+class AgentDirectory(MetricDirectory, Protocol):
+    """The registry, as far as an agent's session needs it: with the rights of the connection's credential."""
+
+    async def allow(self, hello: messages.Hello) -> None:
+        """Raise WireError when the connection's credential may not write as this device."""
+
+
+class AgentSession:
+    """Session of one connection of one agent."""
+
+    def __init__(
+        self,
+        devices: Devices,
+        journal: EntryWriter,
+        directory: AgentDirectory,
+        outlet: AgentOutlet,
+        *,
+        format: Format,
+        hub: str,
+        window: int,
+    ) -> None:
+        self._devices = devices
+        self._journal = journal
+        self._directory = directory
+        self._outlet = outlet
+        self._format: Format = format
+        self._hub = hub
+        self._session = HubDeviceSession(window=window)
+        self._decode = AGENT_MESSAGES[format].decode
+        self._encode = HUB_MESSAGES[format].encode
+        self._clock = devices.clock
+        self._best_clock: tuple[int, int] | None = None
+        self.device: Device | None = None
+        self.epoch = ""
+
+    def receive(self, frame: bytes) -> Step | None:
+        """Process one frame; return the work to await before the next frame, None for a batch.
+
+        Raises WireError, as the step does, when the connection has to end.
+        """
+        try:
+            message = self._decode(frame)
+        except WireError as error:
+            if error.seq is None or self.device is None:
+                self._devices.bad_messages += 1
+                raise
+            if self._session.take(error.seq, error.seq):
+                self._quarantine(self.device, error.seq, frame, error)
+            else:
+                self._acknowledge_duplicate(self.device)
+            return None
+        if type(message) is messages.Data:
+            self._receive_data(message, frame)
+            return None
+        self._session.receive(message)
+        match message:
+            case messages.Hello():
+                return partial(self._receive_hello, message)
+            case messages.Declare() if self.device is not None:
+                return partial(self._receive_declare, self.device, message)
+            case messages.Gap() if self.device is not None:
+                self._receive_gap(self.device, message, frame)
+            case messages.TimeReply() if self.device is not None:
+                self._receive_time(self.device, message)
+        return None
+
+    def send(self, message: messages.HubMessage) -> None:
+        """Send a message to the agent."""
+        self._outlet.send(self._encode(message))
+
+    def acknowledge(self, seq: int) -> None:
+        """Acknowledge everything up to `seq`: it is durable."""
+        ack = self._session.commit(seq)
+        if ack is not None:
+            self._outlet.send_ack(self._encode(ack))
+
+    def probe_clock(self) -> None:
+        """Measure the device's clock once."""
+        self.send(messages.TimeProbe(self._clock()))
+
+    def end(self, error: WireError) -> None:
+        """End the session. The device's next connection starts from what is durable."""
+        self._session.close()
+        self._outlet.end(error)
+
+    def close(self, reason: str) -> None:
+        """Record that the connection is closed."""
+        self._session.close()
+        device = self.device
+        if device is not None and device.session is self:
+            device.session = None
+            device.since_ns = self._clock()
+            self._directory.record(device.id, "disconnected", reason)
+            self._devices.changed(device)
+
+    def _receive_data(self, data: messages.Data, frame: bytes) -> None:
+        device = self.device
+        seq = data.seq
+        if not self._session.take(seq, seq) or device is None:
+            if device is not None:
+                self._acknowledge_duplicate(device)
+            return
+        try:
+            valid = validate(data, device.metrics)
+        except WireError as error:
+            self._quarantine(device, seq, frame, error)
+            return
+        except Exception:
+            # A defect of the hub that one batch triggers must cost that batch only, and not the device's stream.
+            log.exception("batch could not be validated", device=device.id, seq=seq)
+            defect = WireError(Code.BAD_MESSAGE, "the hub could not validate the batch; its log contains the reason")
+            self._quarantine(device, seq, frame, defect)
+            return
+        batch = valid.batch
+        device.received = seq
+        device.count_batch(batch, valid.moved)
+        if valid.moved:
+            frame = AGENT_MESSAGES[self._format].encode(valid.data)
+        device.seen_ns = now = self._clock()
+        entry = Entry(EntryKind.BATCH, device.id, self.epoch, seq, now, self._format, frame, batch=batch)
+        self._journal.submit(device, entry)
+
+    def _acknowledge_duplicate(self, device: Device) -> None:
+        """Count a batch that is durable already, or submitted, and acknowledge what is durable."""
+        device.duplicates += 1
+        if self._session.acked:
+            self._outlet.send_ack(self._encode(messages.Ack(self._session.acked)))
+
+    def _quarantine(self, device: Device, seq: int, frame: bytes, error: WireError) -> None:
+        now = self._clock()
+        device.count_quarantined(seq, now)
+        reason = (error.code.value, error.message)
+        entry = Entry(EntryKind.QUARANTINE, device.id, self.epoch, seq, now, self._format, frame, reason=reason)
+        self._journal.submit(device, entry)
+
+    async def _receive_hello(self, hello: messages.Hello) -> None:
+        await self._directory.allow(hello)
+        self._devices.check_open()
+        metrics = await self._directory.declare(hello.device, hello.metrics)
+        device = self._devices.device(hello.device)
+        older = device.session
+        if not hello.guest:
+            self._directory.describe(hello.device, tags=hello.tags, agent=hello.agent)
+        elif older is not None:
+            raise WireError(Code.BUSY, f"{hello.device} is connected itself; stop its agent while the import runs")
+        if device.epoch != hello.epoch:
+            device.begin_epoch(hello.epoch)
+        # Checked before the older session ends: a spool that is refused must not disconnect one that is not.
+        self._session.welcome(acked=device.acked, received=device.received)
+        if older is not None:
+            older.end(WireError(Code.SUPERSEDED, "another connection of this device took over"))
+            self._directory.record(device.id, "superseded", "a newer connection took over")
+        self._attach(device, hello, metrics)
+        self.send(
+            messages.Welcome(
+                hub=self._hub,
+                acked=device.acked,
+                window=self._session.window,
+                max_batch_bytes=limits.MAX_BATCH_BYTES,
+                time=device.since_ns,
+                retry_ms=RETRY_MS,
+            )
+        )
+        self.probe_clock()
+        self._directory.record(device.id, "connected", hello.agent)
+        self._devices.changed(device)
+
+    def _attach(self, device: Device, hello: messages.Hello, metrics: Mapping[str, Series | WireError]) -> None:
+        """Make this the device's session."""
+        device.session = self
+        device.metrics = metrics
+        if not hello.guest:
+            device.tags = hello.tags
+            device.agent = hello.agent
+        device.next_seq = hello.next_seq
+        device.since_ns = self._clock()
+        device.clock_offset_ns = device.clock_error_ns = None
+        self.device = device
+        self.epoch = hello.epoch
+
+    async def _receive_declare(self, device: Device, declare: messages.Declare) -> None:
+        known = await self._directory.declare(device.id, declare.metrics)
+        device.declared(known, {metric.name for metric in declare.metrics})
+
+    def _receive_gap(self, device: Device, gap: messages.Gap, frame: bytes) -> None:
+        if not self._session.take(gap.from_seq, gap.to):
+            self._acknowledge_duplicate(device)
+            return
+        device.count_gap(gap.to)
+        self._directory.record(device.id, "gap", f"batches {gap.from_seq} to {gap.to} lost: {gap.reason}")
+        entry = Entry(EntryKind.GAP, device.id, self.epoch, gap.to, self._clock(), self._format, frame)
+        self._journal.submit(device, entry)
+
+    def _receive_time(self, device: Device, reply: messages.TimeReply) -> None:
+        """Record a clock sample. The device read its clock within the round trip; the shortest round trip counts.
+
+        Source: F. Cristian, "Probabilistic clock synchronization", Distributed Computing 3, 1989.
+        """
+        now = self._clock()
+        error = max(0, now - reply.hub_time) // 2
+        best = self._best_clock
+        if best is None or error <= best[0] or now - best[1] > CLOCK_SAMPLES_KEPT_NS:
+            self._best_clock = (error, now)
+            device.clock_offset_ns = reply.device_time - (reply.hub_time + error)
+            device.clock_error_ns = error
+            self._devices.changed(device)

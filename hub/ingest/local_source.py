@@ -1,0 +1,154 @@
+"""Source of batches inside the hub: for data that the hub itself receives, where no agent assigns the numbers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import structlog
+
+from hub.ingest.agent_session import MetricDirectory
+from hub.ingest.device import Device, Devices
+from hub.ingest.validate import validate
+from hub.model.batch import Entry, EntryKind
+from hub.model.journal import EntryWriter
+from wire import device as messages
+from wire import limits
+from wire.codec import AGENT_MESSAGES
+from wire.errors import Code, WireError
+from wire.model import DeviceId, Metric
+
+log = structlog.get_logger(__name__)
+
+
+def epoch_of(source: str) -> str:
+    """Return the epoch of everything from this source. The hub assigns its numbers, so they continue for ever."""
+    return hashlib.sha256(source.encode()).hexdigest()[:16]
+
+
+class LocalSource:
+    """Implements hub.ingest.device.DeviceSession for one device of a source, which `agent` names.
+
+    The hub assigns the numbers. They are durable with the device's mark, so they continue after a restart. While the
+    device is present (after `connect` or its first batch) this is its session. A device whose own agent is connected is
+    not affected: its batches are rejected with BUSY.
+    """
+
+    __slots__ = ("_devices", "_directory", "_journal", "agent", "declared", "device", "epoch")
+
+    def __init__(
+        self,
+        devices: Devices,
+        journal: EntryWriter,
+        directory: MetricDirectory,
+        id: DeviceId,
+        *,
+        epoch: str,
+        agent: str,
+    ) -> None:
+        self._devices = devices
+        self._journal = journal
+        self._directory = directory
+        self.device: Device = devices.device(id)
+        self.epoch = epoch
+        self.agent = agent
+        self.declared = False
+        """Whether the device was declared since the hub started."""
+
+    async def declare(self, metrics: Sequence[Metric], tags: Mapping[str, str] | None = None) -> None:
+        """Declare metrics; durable when this returns. Raises WireError: TOO_MANY, STORAGE_FULL, STORAGE_FAILED."""
+        device = self.device
+        known = await self._directory.declare(device.id, metrics)
+        device.declared(known, {metric.name for metric in metrics})
+        if tags is not None or not self.declared:
+            device.tags = {**device.tags, **(tags or {})}
+            device.agent = self.agent
+            self._directory.describe(device.id, tags=device.tags, agent=self.agent)
+        self.declared = True
+
+    @property
+    def is_taken(self) -> bool:
+        """Return whether the device's own agent, or another source, has a session of the device."""
+        return self.device.session is not None and self.device.session is not self
+
+    def connect(self) -> None:
+        """Begin the device's session. Raises WireError(BUSY) when it has another one."""
+        device = self.device
+        if self.is_taken:
+            raise WireError(Code.BUSY, f"{device.id} is connected already, through {device.agent or 'its agent'}")
+        if device.epoch != self.epoch:
+            device.begin_epoch(self.epoch)
+        if device.session is None:
+            device.session = self
+            device.since_ns = self._devices.clock()
+            device.clock_offset_ns = device.clock_error_ns = None
+            self._directory.record(device.id, "connected", self.agent)
+            self._devices.changed(device)
+
+    def disconnect(self, reason: str) -> None:
+        """End the device's session: it has disconnected, as far as its source knows."""
+        device = self.device
+        if device.session is self:
+            device.session = None
+            device.since_ns = self._devices.clock()
+            self._directory.record(device.id, "disconnected", reason)
+            self._devices.changed(device)
+
+    def submit(self, data: messages.Data) -> int:
+        """Submit a batch, whose `seq` is ignored; return how many readings were accepted.
+
+        `EntryWriter.when_durable` reports when it is durable. Raises WireError for a batch that cannot be accepted;
+        then nothing is submitted.
+        """
+        self.connect()
+        device = self.device
+        data = messages.Data(device.received + 1, data.time, data.values, data.historical)
+        frame = AGENT_MESSAGES["msgpack"].encode(data)
+        if len(frame) > limits.MAX_BATCH_BYTES:
+            raise WireError(Code.TOO_LARGE, f"the batch has {len(frame)} bytes; {limits.MAX_BATCH_BYTES} are allowed")
+        try:
+            valid = validate(data, device.metrics)
+        except WireError:
+            raise
+        except Exception:
+            # A defect of the hub that one batch triggers must cost that batch only, and not its whole source.
+            log.exception("batch could not be validated", device=device.id, seq=data.seq)
+            raise WireError(
+                Code.BAD_MESSAGE, "the hub could not validate the batch; its log contains the reason"
+            ) from None
+        if valid.moved:
+            frame = AGENT_MESSAGES["msgpack"].encode(valid.data)
+        device.received = seq = data.seq
+        device.next_seq = seq + 1
+        device.count_batch(valid.batch, valid.moved)
+        device.seen_ns = now = self._devices.clock()
+        entry = Entry(EntryKind.BATCH, device.id, self.epoch, seq, now, "msgpack", frame, batch=valid.batch)
+        self._journal.submit(device, entry)
+        return valid.batch.readings
+
+    def quarantine(self, payload: bytes, reason: tuple[str, str]) -> None:
+        """Put a message that cannot be accepted, as JSON, into quarantine with its reason (code, sentence).
+
+        Do not call it for a device that is taken: its agent assigns the numbers.
+        """
+        device = self.device
+        if device.epoch != self.epoch:
+            device.begin_epoch(self.epoch)
+        seq, now = device.received + 1, self._devices.clock()
+        device.count_quarantined(seq, now)
+        device.next_seq = seq + 1
+        reason = (reason[0], reason[1][: limits.MAX_MESSAGE])
+        entry = Entry(EntryKind.QUARANTINE, device.id, self.epoch, seq, now, "json", payload, reason=reason)
+        self._journal.submit(device, entry)
+
+    def send(self, message: messages.HubMessage) -> None:
+        """Do nothing: there is no agent to receive it."""
+
+    def acknowledge(self, seq: int) -> None:
+        """Do nothing: the source learns from the journal when its batches are durable."""
+
+    def probe_clock(self) -> None:
+        """Do nothing: the publisher gives a message its time, so there is no clock to measure."""
+
+    def end(self, error: WireError) -> None:
+        """Do nothing: another session takes over, or the last commit failed and the source submits it again."""

@@ -1,0 +1,266 @@
+"""Retry and delete entries in quarantine, on the request of a person.
+
+An entry that is accepted is submitted like every batch, as a historical one, and leaves the quarantine in the
+transaction that makes it durable. So it is accepted once, whatever happens in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice
+from typing import NamedTuple
+
+import structlog
+from msgspec.structs import replace
+
+from hub.ingest.device import Devices
+from hub.ingest.validate import ValidBatch, decode, validate
+from hub.model.batch import Entry, EntryKind, Series
+from hub.model.identity import Identity
+from hub.model.journal import EntryWriter, JournalError, QuarantineDecision, QuarantinedEntry
+from wire import device as messages
+from wire.codec import AGENT_MESSAGES
+from wire.errors import Code, WireError
+from wire.limits import MAX_SEQ
+
+RETRY_ENTRIES = 1_000
+"""Entries of one call. It returns within a second or two, so a client that retries everything sees progress."""
+
+RETRY_BYTES = 8 * 1024 * 1024
+"""Payload bytes of one call: the size of one commit of the journal."""
+
+COMMITTED_ENTRIES = 64
+"""Entries that are submitted before the call waits for their commit. Devices' batches share the commit and its wait."""
+
+TURN_ENTRIES = 16
+"""Entries that are validated in one turn of the event loop: 2 ms of small ones."""
+
+DELETE_ENTRIES = 500
+DELETE_BYTES = 8 * 1024 * 1024
+"""Entries and payload bytes that one commit deletes, so that acknowledgements do not wait for a long deletion."""
+
+log = structlog.get_logger(__name__)
+
+
+class QuarantineSelection(NamedTuple):
+    """Selection of entries: of one device or all, of one reason's code or all, with offsets in (after, up_to]."""
+
+    device: str | None = None
+    code: str | None = None
+    after: int = 0
+    up_to: int = MAX_SEQ
+
+    def entries(self, index: Mapping[int, QuarantinedEntry]) -> Iterator[QuarantinedEntry]:
+        """Yield the selected entries of the index, the oldest first."""
+        return (
+            entry
+            for entry in index.values()
+            if self.after < entry.offset <= self.up_to
+            and (self.device is None or entry.device == self.device)
+            and (self.code is None or entry.code == self.code)
+        )
+
+
+class RetryOutcome(NamedTuple):
+    """Outcome for one entry: accepted with so many `readings`, or the `reason` why not."""
+
+    offset: int
+    device: str
+    reason: tuple[str, str] | None
+    readings: int = 0
+
+
+class RetryResult(NamedTuple):
+    """Result of one call. `next` is the `after` of the next call, None when no selected entry is left."""
+
+    outcomes: list[RetryOutcome]
+    next: int | None
+
+
+class QuarantineActions:
+    """Retries and deletes entries in quarantine."""
+
+    def __init__(
+        self,
+        journal: EntryWriter,
+        devices: Devices,
+        *,
+        metrics_of: Callable[[str], Mapping[str, Series]],
+        record: Callable[[str | None, int, str, str], None],
+    ) -> None:
+        """`metrics_of` returns a device's current metrics; `record` records an event of a device, or of the hub
+        (None)."""
+        self._journal = journal
+        self._devices = devices
+        self._metrics_of = metrics_of
+        self._record = record
+        # Entries with a decision that is being committed. No other decision about them may begin.
+        self._under_way: set[int] = set()
+
+    async def retry(self, selection: QuarantineSelection, by: Identity) -> RetryResult:
+        """Validate the oldest entries of the selection again, within the bounds of one call.
+
+        Accepted entries are durable when this returns; the others stay, with the newest reason. Raises WireError while
+        no data are accepted, and JournalError.
+        """
+        chosen = first_that_fit(selection.entries(self._journal.quarantine_index), RETRY_ENTRIES, RETRY_BYTES)
+        if not chosen:
+            return RetryResult([], None)
+        entries = await self._journal.quarantine_entries([entry.offset for entry in chosen])
+        outcomes: list[RetryOutcome] = []
+        try:
+            is_complete = await self._retry(entries, outcomes)
+        finally:
+            outcomes.sort()
+            self._report("quarantine_retried", outcomes, by)
+        last = chosen[-1].offset if is_complete else outcomes[-1].offset
+        more = any(selection._replace(after=last).entries(self._journal.quarantine_index))
+        return RetryResult(outcomes, last if more else None)
+
+    async def delete(self, selection: QuarantineSelection, by: Identity) -> int:
+        """Delete the entries of the selection; return how many. Raises JournalError."""
+        deleted: list[RetryOutcome] = []
+        index = self._journal.quarantine_index
+        wanted = [entry for entry in selection.entries(index) if entry.offset not in self._under_way]
+        try:
+            while wanted:
+                part = first_that_fit(wanted, DELETE_ENTRIES, DELETE_BYTES)
+                del wanted[: len(part)]
+                part = [entry for entry in part if self._is_free(entry.offset)]
+                offsets = {entry.offset for entry in part}
+                self._under_way |= offsets
+                try:
+                    await self._journal.append([], [], [QuarantineDecision(offset) for offset in sorted(offsets)])
+                finally:
+                    self._under_way -= offsets
+                deleted += [RetryOutcome(entry.offset, entry.device, None) for entry in part]
+        finally:
+            self._report("quarantine_deleted", deleted, by)
+        return len(deleted)
+
+    async def _retry(self, entries: Sequence[Entry], outcomes: list[RetryOutcome]) -> bool:
+        """Append the outcome of each entry; return False where only the first of them could be tried."""
+        for first in range(0, len(entries), COMMITTED_ENTRIES):
+            if not await self._retry_part(entries[first : first + COMMITTED_ENTRIES], outcomes):
+                return False
+        return True
+
+    async def _retry_part(self, entries: Sequence[Entry], outcomes: list[RetryOutcome]) -> bool:
+        updated: list[QuarantineDecision] = []
+        waiting: list[asyncio.Future[RetryOutcome]] = []
+        is_complete = True
+        for number, entry in enumerate(entries):
+            if number % TURN_ENTRIES == 0:
+                await asyncio.sleep(0)
+            await self._journal.room()
+            try:
+                self._devices.check_open()
+            except WireError:
+                if not waiting and not outcomes:
+                    raise
+                is_complete = False
+                break
+            # No await from here to the end of the turn: no other decision about the entry can begin meanwhile.
+            if not self._is_free(entry.offset):
+                continue
+            try:
+                waiting.append(self._submit(entry, revalidate(entry, self._metrics_of(entry.device))))
+            except WireError as error:
+                reason = (error.code.value, error.message)
+                outcomes.append(RetryOutcome(entry.offset, entry.device, reason))
+                if reason != entry.reason:
+                    updated.append(QuarantineDecision(entry.offset, reason))
+        settled = await asyncio.gather(*waiting, return_exceptions=True)
+        outcomes += [outcome for outcome in settled if isinstance(outcome, RetryOutcome)]
+        for failure in settled:
+            if isinstance(failure, BaseException):
+                raise failure
+        if updated:
+            await self._journal.append([], [], updated)
+        return is_complete
+
+    def _is_free(self, offset: int) -> bool:
+        return offset in self._journal.quarantine_index and offset not in self._under_way
+
+    def _submit(self, entry: Entry, valid: ValidBatch) -> asyncio.Future[RetryOutcome]:
+        """Submit the batch; the future has its outcome when it is durable."""
+        batch = valid.batch
+        device = self._devices.device(entry.device)
+        device.count_batch(batch, valid.moved)
+        payload = AGENT_MESSAGES[entry.format].encode(valid.data)
+        now = self._devices.clock()
+        again = Entry(EntryKind.BATCH, device.id, entry.epoch, entry.seq, now, entry.format, payload, batch=batch)
+        outcome = RetryOutcome(entry.offset, entry.device, None, batch.readings)
+        future: asyncio.Future[RetryOutcome] = asyncio.get_running_loop().create_future()
+        self._under_way.add(entry.offset)
+        self._journal.when_durable(partial(self._settled, outcome, future))
+        self._journal.submit(device, again, QuarantineDecision(entry.offset))
+        return future
+
+    def _settled(self, outcome: RetryOutcome, future: asyncio.Future[RetryOutcome], error: JournalError | None) -> None:
+        # Here and not in the waiting coroutine: that may be cancelled while the commit continues.
+        self._under_way.discard(outcome.offset)
+        if future.done():
+            return
+        if error is None:
+            future.set_result(outcome)
+        else:
+            future.set_exception(error)
+
+    def _report(self, kind: str, outcomes: Sequence[RetryOutcome], by: Identity) -> None:
+        """Record the action and its author as an event: of the device, or of the hub where it concerns several."""
+        if not outcomes:
+            return
+        devices = {outcome.device for outcome in outcomes}
+        refused = Counter(outcome.reason[0] for outcome in outcomes if outcome.reason is not None)
+        parts = [
+            f"{len(outcomes)} of {len(devices)} devices" if len(devices) > 1 else f"{len(outcomes)}",
+            f"offsets {outcomes[0].offset} to {outcomes[-1].offset}",
+            f"by {by.role} {by.token_id}",
+            *(f"{count} stay: {code}" for code, count in refused.most_common()),
+        ]
+        self._record(devices.pop() if len(devices) == 1 else None, self._devices.clock(), kind, ", ".join(parts))
+
+
+def revalidate(entry: Entry, metrics: Mapping[str, Series]) -> ValidBatch:
+    """Return the batch of an entry in quarantine as a historical one. Raises WireError when it is still not valid.
+
+    A batch that validation rejected has no distinct times yet. Readings that the store refused have, and keep them:
+    they are the newest times of their series, and nothing else is stored there.
+    """
+    message = AGENT_MESSAGES[entry.format].decode(entry.payload)
+    if not isinstance(message, messages.Data):
+        raise WireError(Code.BAD_MESSAGE, "the entry is not a batch")
+    data = replace(message, historical=True)
+    code = entry.reason[0] if entry.reason is not None else ""
+    if code not in _VALIDATION_CODES:
+        batch = decode(data, metrics)
+        if len({int(time) for time in batch.times}) == len(batch.times):
+            return ValidBatch(batch, data, 0)
+    try:
+        return validate(data, metrics)
+    except WireError:
+        raise
+    except Exception:
+        # A defect of the hub put it in quarantine before. It must not end the retry of the other entries.
+        log.exception("quarantined batch could not be validated", device=entry.device, offset=entry.offset)
+        raise WireError(Code.BAD_MESSAGE, "the hub could not validate the batch; its log contains the reason") from None
+
+
+def first_that_fit(entries: Iterable[QuarantinedEntry], max_entries: int, max_bytes: int) -> list[QuarantinedEntry]:
+    """Return the first entries that stay within the bounds, at least one if there is any."""
+    chosen: list[QuarantinedEntry] = []
+    size_bytes = 0
+    for entry in islice(entries, max_entries):
+        size_bytes += entry.size_bytes
+        if chosen and size_bytes > max_bytes:
+            break
+        chosen.append(entry)
+    return chosen
+
+
+_VALIDATION_CODES = frozenset(code.value for code in Code) - {Code.TOO_LARGE}
+"""Codes of batches that were never accepted. TOO_LARGE is a store's: on a connection it ends the connection."""

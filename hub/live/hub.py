@@ -1,0 +1,198 @@
+"""The live side of the hub: latest values and groups of subscriptions, fed with every committed batch."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hub.live.group import Group, GroupKey, LiveSeries, Member
+from hub.live.outbox import Outbox
+from hub.model.batch import Entry, Series
+from wire import live as messages
+from wire.codec import LIVE_MESSAGES
+from wire.model import Value
+
+if TYPE_CHECKING:
+    from numpy import float64
+    from numpy.typing import NDArray
+
+    from hub.live.group import Times
+
+FLEET_PERIOD_S = 0.25
+"""Changes of devices' states are collected for this long: 10,000 agents that reconnect are a few frames, not 10,000
+wakeups."""
+
+FUTURE_NS = 10_000_000_000
+"""A latest reading that is further than this ahead of the hub's clock is replaced by any later arrival: one wrong time
+must not hide a series until that time is reached. Clocks that are set over a network differ by less."""
+
+
+class LiveHub:
+    """Latest values, groups and fleet watchers. `offset` is the last journal entry that was applied."""
+
+    def __init__(
+        self,
+        *,
+        offset: int,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """`offset` is the journal's newest entry."""
+        self.offset = offset
+        self._clock = clock
+        self._series: list[Series] = []
+        self._live: dict[int, LiveSeries] = {}
+        self._groups: dict[GroupKey, Group] = {}
+        self._schemas = 0
+        self._timers: dict[Group, asyncio.TimerHandle] = {}
+        self._watchers: set[Outbox] = set()
+        self._changed: dict[str, messages.DeviceState] = {}
+        self._fleet_timer: asyncio.TimerHandle | None = None
+        self._applied = asyncio.Event()
+
+    def add_series(self, series: Sequence[Series]) -> None:
+        """Add the series that are new to the groups that select them. Series are matched here and never per reading."""
+        fresh = [new for new in series if new.id not in self._live]
+        self._series += fresh
+        for new in fresh:
+            self._live[new.id] = LiveSeries()
+        if fresh:
+            for group in self._groups.values():
+                group.add_series(fresh)
+
+    def live_series(self, series: Series) -> LiveSeries:
+        """Return the live state of a series."""
+        live = self._live.get(series.id)
+        if live is None:
+            live = self._live[series.id] = LiveSeries()
+        return live
+
+    def apply(self, entries: Iterable[Entry]) -> None:
+        """Apply committed entries, in order; the hot path."""
+        offset = self.offset
+        live = self._live
+        for entry in entries:
+            offset = entry.offset
+            batch = entry.batch
+            if batch is None:
+                continue
+            times = batch.times
+            historical = batch.historical
+            rising = batch.rising
+            for series, values in batch.columns:
+                latest = live.get(series.id) or self.live_series(series)
+                if not historical:
+                    value = values[-1] if isinstance(values, list) else values.item(-1)
+                    if rising and value is not None and value == value:
+                        time_ns = times[-1] if isinstance(times, list) else times.item(-1)
+                    else:
+                        time_ns, value = _newest(times, values, rising=rising)
+                    if value is not None and (time_ns >= latest.time_ns or latest.time_ns > self._clock() + FUTURE_NS):
+                        latest.time_ns = time_ns
+                        latest.value = value
+                for group, position in latest.groups:
+                    if not historical or group.key.policy == "every":
+                        group.collect(position, times, values)
+        self.offset = offset
+        self._applied.set()
+
+    def restore(self, series: Series, time_ns: int, value: Value) -> None:
+        """Set the latest reading that the store knows, before the hub accepts data."""
+        latest = self.live_series(series)
+        if time_ns > latest.time_ns:
+            latest.time_ns = time_ns
+            latest.value = value
+        series.reach(time_ns)
+
+    async def reached(self, offset: int) -> None:
+        """Wait until everything up to this offset is applied."""
+        while self.offset < offset:
+            self._applied.clear()
+            await self._applied.wait()
+
+    def join(self, subscription: messages.Subscribe, key: GroupKey, outbox: Outbox) -> tuple[Group, Member]:
+        """Add a member to the group of this key, which is created on first use. The member does not share frames
+        yet."""
+        group = self._groups.get(key)
+        if group is None:
+            self._schemas += 1
+            group = Group(key, self._schemas, offset=self.offset, live_series=self.live_series, schedule=self._schedule)
+            group.add_series(self._series)
+            self._groups[key] = group
+        member = Member(subscription.id, outbox)
+        group.members.append(member)
+        return group, member
+
+    def leave(self, group: Group, member: Member) -> None:
+        """Remove the member. A group without members is removed, too."""
+        group.members.remove(member)
+        if not group.members:
+            del self._groups[group.key]
+            timer = self._timers.pop(group, None)
+            if timer is not None:
+                timer.cancel()
+            for series in group.series:
+                live = self.live_series(series)
+                live.groups = [entry for entry in live.groups if entry[0] is not group]
+
+    def flush(self, group: Group) -> None:
+        """Send what the group has collected."""
+        timer = self._timers.pop(group, None)
+        if timer is not None:
+            timer.cancel()
+        group.scheduled = False
+        group.flush(self.offset)
+
+    def _schedule(self, group: Group) -> None:
+        """Flush the group after its period, or in the next turn of the event loop when it has collected much."""
+        loop = asyncio.get_running_loop()
+        if group.scheduled:
+            self._timers.pop(group).cancel()
+            self._timers[group] = loop.call_later(0, self.flush, group)
+        else:
+            group.scheduled = True
+            self._timers[group] = loop.call_later(group.key.period_ms / 1000, self.flush, group)
+
+    def watch_fleet(self, outbox: Outbox, fleet: list[messages.DeviceState]) -> None:
+        """Send the fleet, and every change from now on."""
+        outbox.control(LIVE_MESSAGES.encode(messages.Fleet(fleet)))
+        self._watchers.add(outbox)
+
+    def unwatch_fleet(self, outbox: Outbox) -> None:
+        """Remove the watcher, after its connection closed."""
+        self._watchers.discard(outbox)
+
+    def device_changed(self, state: messages.DeviceState) -> None:
+        """Send the watchers the new state of a device, with the next collected changes."""
+        if self._watchers:
+            self._changed[state.device] = state
+            if self._fleet_timer is None:
+                self._fleet_timer = asyncio.get_running_loop().call_later(FLEET_PERIOD_S, self._send_changes)
+
+    def _send_changes(self) -> None:
+        self._fleet_timer = None
+        changed, self._changed = self._changed, {}
+        for state in changed.values():
+            frame = LIVE_MESSAGES.encode(state)
+            for outbox in self._watchers:
+                outbox.control(frame)
+
+
+def _newest(times: Times, values: list[Value] | NDArray[float64], *, rising: bool) -> tuple[int, Value]:
+    """Return the newest reading of a column; of several with the same time the last."""
+    if not isinstance(values, list):
+        values = values.tolist()
+    if not isinstance(times, list):
+        times = np.asarray(times).tolist()
+    best_time = -1
+    best_value: Value = None
+    for index in range(len(times) - 1, -1, -1):
+        value = values[index]
+        if value is not None and value == value and times[index] > best_time:
+            best_time, best_value = times[index], value
+            if rising:
+                break
+    return best_time, best_value

@@ -1,0 +1,104 @@
+"""Session of one dashboard: the hub's end of the live protocol, without its socket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from hub.live.catch_up import CatchUpSource, catch_up
+from hub.live.group import Group, GroupKey, Member
+from hub.live.hub import LiveHub
+from hub.live.outbox import Outbox
+from hub.live.selection import selection
+from wire import live as messages
+from wire.codec import LIVE_MESSAGES, VIEWER_MESSAGES
+from wire.errors import Code, WireError
+from wire.live_session import HubLiveSession
+
+MAX_CATCHING_UP = 4
+"""Subscriptions of one connection that read history at the same time; the others wait."""
+
+
+class Subscriber:
+    """Dashboard connection: receives messages, owns the subscriptions and the tasks that bring them up to date."""
+
+    def __init__(
+        self,
+        live: LiveHub,
+        source: CatchUpSource,
+        tasks: asyncio.TaskGroup,
+        *,
+        fleet: Callable[[], list[messages.DeviceState]],
+        on_overflow: Callable[[], None],
+    ) -> None:
+        """`fleet` returns the state of every device in service; `on_overflow` closes the connection."""
+        self.outbox = Outbox(on_overflow)
+        self._live = live
+        self._source = source
+        self._tasks = tasks
+        self._fleet = fleet
+        self._session = HubLiveSession()
+        self._subscriptions: dict[int, tuple[Group, Member, asyncio.Task[None]]] = {}
+        self._catching_up = asyncio.Semaphore(MAX_CATCHING_UP)
+
+    def open(self, welcome: messages.Welcome) -> None:
+        """Send the welcome: the dashboard is authenticated."""
+        self._session.open()
+        self._send(welcome)
+
+    def receive(self, frame: str | bytes) -> messages.Authenticate | None:
+        """Process one message; return an Authenticate, which the endpoint verifies. Raises WireError to end the
+        session.
+        """
+        if isinstance(frame, bytes):
+            raise WireError(Code.WRONG_FRAME, "the live protocol is JSON in text frames")
+        message = VIEWER_MESSAGES.decode(frame)
+        error = self._session.receive(message)
+        if error is not None:
+            self._send(error)
+            return None
+        match message:
+            case messages.Authenticate():
+                return message
+            case messages.Subscribe():
+                self._subscribe(message)
+            case messages.Unsubscribe(id=id):
+                self._end(id)
+            case messages.WatchFleet():
+                self._live.watch_fleet(self.outbox, self._fleet())
+            case messages.Ping(time_ms=time_ms):
+                self._send(messages.Pong(time_ms))
+        return None
+
+    def serve_lagging(self) -> None:
+        """Send the latest values of subscriptions that fell behind, after the connection accepted frames."""
+        if self.outbox.has_room:
+            for group, member, _ in self._subscriptions.values():
+                if member.lagging:
+                    self._live.flush(group)
+
+    def close(self) -> None:
+        """End the subscriptions, after the connection closed."""
+        for id in list(self._subscriptions):
+            self._end(id)
+        self._live.unwatch_fleet(self.outbox)
+        self._session.close()
+
+    def _subscribe(self, request: messages.Subscribe) -> None:
+        key = GroupKey(selection(request.devices, request.metrics), request.policy, request.period_ms)
+        group, member = self._live.join(request, key, self.outbox)
+        self._send(group.describe())
+        task = self._tasks.create_task(self._catch_up(group, member, request), name=f"subscription {request.id}")
+        self._subscriptions[request.id] = (group, member, task)
+
+    async def _catch_up(self, group: Group, member: Member, request: messages.Subscribe) -> None:
+        async with self._catching_up:
+            await catch_up(self._live, self._source, group, member, request)
+
+    def _end(self, id: int) -> None:
+        group, member, task = self._subscriptions.pop(id)
+        task.cancel()
+        self._live.leave(group, member)
+
+    def _send(self, message: messages.LiveMessage) -> None:
+        self.outbox.control(LIVE_MESSAGES.encode(message))

@@ -1,0 +1,147 @@
+"""Sink that stores the journal's entries in a store."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Sequence
+
+from hub.journal.consumer import Pace, SinkLimits, SinkUnavailable
+from hub.journal.journal import Journal
+from hub.model.batch import Entry, EntryKind
+from hub.model.store import RefusedReadings, Store, StoreCursor, StoreError, StoreUnavailable
+from hub.storage.accounting import AccountingService
+
+WRITE_INTERVAL_S = 0.04
+"""A store that keeps up is written at most this often. At 35,000 batches/s a write then takes 5 ms of the processor;
+on a machine with one, that is how long it can delay acknowledgements. Live does not wait for writes."""
+
+ROW_GROUP_READINGS = 122_880
+"""Size of a row group of DuckDB. A write that fills one goes into the file at once and not through the write-ahead log:
+110 ns a row instead of 175."""
+
+FILL_INTERVAL_S = 0.25
+"""Interval of writes when the load fills a row group in this time. What arrives meanwhile stays far below what the
+journal keeps in memory, so nothing has to be read and decoded again."""
+
+LINGER_S = 1.0
+"""Interval of writes under a light load: a write costs DuckDB 2 ms for each type of values, whatever its size, so that
+a nearly idle hub spends 1 % of a core on it."""
+
+LINGER_ENTRIES = 2_000
+"""With this many entries a write does not wait for LINGER_S: its fixed cost is a few microseconds an entry."""
+
+MAX_ENTRIES = 16_384
+"""Entries of one write: what 60,000 batches/s bring in FILL_INTERVAL_S. A store that is further behind is written
+without pauses."""
+
+MAX_BYTES = 8 << 20
+"""Payload of one write: about 800,000 packed readings, which need 60 MB of memory on their way."""
+
+FINISH_S = 10.0
+"""A write under way gets this long when the hub stops. What a server that hangs has not answered by then is written
+again at the next start."""
+
+
+class StoreSink:
+    """Implements hub.journal.consumer.Sink for a store.
+
+    The store has a cursor of its own, which the journal's cursor follows when it is durable.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        store: Store,
+        accounting: AccountingService,
+        *,
+        interval_s: float = WRITE_INTERVAL_S,
+        linger_s: float = LINGER_S,
+    ) -> None:
+        self._journal = journal
+        self._store = store
+        self._accounting = accounting
+        self._interval_s = interval_s
+        self._linger_s = linger_s
+        self._acknowledge: Callable[[int], None] = lambda offset: None
+        self._began_s = -math.inf
+        # Readings of the newest write for each second since the write before it.
+        self._readings_per_s = 0.0
+        self._opened_before = False
+        self._restored: str | None = None
+
+    @property
+    def limits(self) -> SinkLimits:
+        """Return the bounds of a write."""
+        return SinkLimits(MAX_ENTRIES, MAX_BYTES, FINISH_S)
+
+    @property
+    def pace(self) -> Pace:
+        """Return how to batch: larger writes where the load fills a row group, rare ones where little arrives."""
+        fills = self._readings_per_s * FILL_INTERVAL_S >= ROW_GROUP_READINGS
+        return Pace(max(self._interval_s, FILL_INTERVAL_S if fills else 0.0), self._linger_s, LINGER_ENTRIES)
+
+    async def open(self, acknowledge: Callable[[int], None]) -> int:
+        """Open the store; return the offset that it has everything up to. Raises SinkUnavailable."""
+        self._acknowledge = acknowledge
+        journal = self._journal
+        try:
+            cursor = await self._store.open()
+            is_known = cursor.journal == journal.id
+            if not self._opened_before:
+                self._opened_before = True
+                if is_known and cursor.offset > journal.last_offset:
+                    self._restored = (
+                        f"the journal ends at offset {journal.last_offset}, but the store has its entries up to "
+                        f"{cursor.offset}: the journal was restored from a copy. Restore the store's copy of the same "
+                        "time, or move the journal to another folder so that a new one begins, and restart the hub"
+                    )
+            if self._restored is not None:
+                # The journal will use offsets again that the store takes for stored.
+                raise SinkUnavailable(self._restored)
+            offset = cursor.offset if is_known else journal.first_offset - 1
+            self._acknowledge_durable(offset)
+            await self._accounting.begin(offset)
+        except StoreError as error:
+            raise _unavailable(error) from error
+        return offset
+
+    async def write(self, entries: Sequence[Entry]) -> Sequence[RefusedReadings]:
+        """Store the entries; return the readings that the store refuses. Raises SinkUnavailable."""
+        before_s, self._began_s = self._began_s, asyncio.get_running_loop().time()
+        last = entries[-1].offset
+        try:
+            # Elsewhere than the accounting stands where the journal had deleted entries in between.
+            await self._accounting.begin(entries[0].offset - 1)
+            decoded = [entry for entry in entries if entry.batch is not None or entry.kind is not EntryKind.BATCH]
+            written = await self._store.write(decoded, StoreCursor(self._journal.id, last))
+            self._accounting.written(entries, last, written)
+            await self._accounting.begin(last)
+        except StoreError as error:
+            raise _unavailable(error) from error
+        self._readings_per_s = written.readings / max(self._began_s - before_s, WRITE_INTERVAL_S)
+        if not written.refused:
+            self._acknowledge_durable(last)
+        return written.refused
+
+    async def flush(self) -> None:
+        """Make the store's cursor durable where the store has left that for later. Raises SinkUnavailable."""
+        try:
+            cursor = await self._store.save()
+        except StoreError as error:
+            raise _unavailable(error) from error
+        self._acknowledge_durable(cursor.offset)
+
+    async def close(self) -> None:
+        """Do nothing: the owner of the store closes it."""
+
+    def _acknowledge_durable(self, offset: int) -> None:
+        """Acknowledge what the store has durably, at most up to `offset`: the journal may delete it."""
+        cursor = self._store.cursor
+        durable = cursor.offset if cursor.journal == self._journal.id else 0
+        self._acknowledge(min(offset, max(durable, self._journal.first_offset - 1)))
+
+
+def _unavailable(error: StoreError) -> SinkUnavailable:
+    retry_after_s = error.retry_after_s if isinstance(error, StoreUnavailable) else None
+    return SinkUnavailable(str(error), retry_after_s=retry_after_s)

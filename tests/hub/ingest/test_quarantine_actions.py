@@ -1,0 +1,228 @@
+"""Batches in quarantine on a real journal: judged again and accepted once, or deleted, whoever does what meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hub.ingest.device import Devices
+from hub.ingest.quarantine_actions import QuarantineActions, QuarantineSelection, first_that_fit
+from hub.ingest.validate import decode_entry
+from hub.journal.journal import Journal
+from hub.journal.refusals import Refusals
+from hub.model.batch import Batch, Entry, EntryKind, Series
+from hub.model.identity import Identity, Role
+from hub.model.journal import QuarantinedEntry
+from hub.model.store import STORE_REFUSED, RefusedReadings
+from wire.errors import Code, WireError
+from wire.model import MetricType, Value
+
+OPERATOR = Identity("k3vq", Role.OPERATOR)
+ALL = QuarantineSelection()
+
+
+class Desk:
+    """The quarantine's work with its journal and commit loop; what was committed, and what was recorded of it."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self.metrics: dict[str, Series] = {}
+        self.shown: list[Entry] = []
+        self.events: list[tuple[str | None, str, str]] = []
+        self.submitted = asyncio.Event()
+        self.devices = Devices(
+            journal.marks(),
+            clock=self._clock,
+            on_committed=self.shown.extend,
+            latest_time_ns=lambda series: series.last_time_ns,
+        )
+        journal.listen(self.devices)
+        self.work = QuarantineActions(
+            journal,
+            self.devices,
+            metrics_of=lambda _: self.metrics,
+            record=lambda device, _, kind, detail: self.events.append((device, kind, detail)),
+        )
+
+    def _clock(self) -> int:
+        """Is asked for each batch that is handed over."""
+        self.submitted.set()
+        return 99
+
+    def declare(self, *names: str) -> None:
+        self.metrics = {name: Series(number, "d", name, "float") for number, name in enumerate(names, 1)}
+
+    async def refuse(self, *names: str, code: str = "unknown_metric", device: str = "d", time_ns: int = 5) -> None:
+        """Puts a batch with a reading of each name into quarantine, one after the other."""
+        for seq, name in enumerate(names, 1):
+            payload = msgspec.json.encode({"type": "data", "seq": seq, "time": [time_ns], "values": {name: [1.5]}})
+            reason = (code, "not now")
+            entry = Entry(EntryKind.QUARANTINE, device, "e", seq, 1, "json", payload, reason=reason)
+            await self.journal.append([entry], [])
+
+
+@asynccontextmanager
+async def open_desk(path: Path) -> AsyncIterator[Desk]:
+    async with Journal(path / "journal.db", keep_bytes=1 << 28, keep_seconds=60, max_bytes=1 << 30) as journal:
+        desk = Desk(journal)
+        yield desk
+
+
+async def test_what_can_be_accepted_now_becomes_a_historical_batch(tmp_path: Path) -> None:
+    """Under its own number, counted for its device; it has left the quarantine, and the one who did it is kept."""
+    async with open_desk(tmp_path) as desk:
+        await desk.refuse("level")
+        desk.declare("level")
+        done = await desk.work.retry(ALL, OPERATOR)
+        assert [(o.offset, o.reason, o.readings) for o in done.outcomes] == [(1, None, 1)]
+        assert (done.next, dict(desk.journal.quarantine_index)) == (None, {})
+        assert desk.events == [("d", "quarantine_retried", "1, offsets 1 to 1, by operator k3vq")]
+        mark = desk.devices.device("d").durable
+        assert (mark.batches, mark.readings, mark.seq) == (1, 1, 0)
+    async with open_desk(tmp_path) as desk:
+        desk.declare("level")
+        (again,) = await desk.journal.read(1)
+        assert (again.kind, again.device, again.epoch, again.seq) == (EntryKind.BATCH, "d", "e", 1)
+        batch = decode_entry(again, desk.metrics)
+        assert (list(batch.times), batch.historical) == ([5], True)
+        assert (dict(desk.journal.quarantine_index), desk.devices.device("d").durable.readings) == ({}, 1)
+
+
+async def test_what_still_cannot_be_accepted_stays_with_its_newest_reason(tmp_path: Path) -> None:
+    """The others are accepted all the same."""
+    async with open_desk(tmp_path) as desk:
+        await desk.refuse("level", "speed", "open")
+        desk.declare("level", "speed")
+        desk.metrics["speed"].type = "string"
+        done = await desk.work.retry(ALL, OPERATOR)
+        assert [o.reason and o.reason[0] for o in done.outcomes] == [None, "wrong_type", "unknown_metric"]
+        kept = {entry.offset: entry.reason for entry in await desk.journal.quarantine_page()}
+        assert kept == {
+            2: ("wrong_type", "speed is declared string but has float"),
+            3: ("unknown_metric", "open was not declared"),
+        }
+        assert desk.journal.quarantine_totals() == {"unknown_metric": 3}
+        assert "1 stay: wrong_type" in desk.events[0][2]
+
+
+async def test_a_batch_is_accepted_once_whoever_asks(tmp_path: Path) -> None:
+    """Retries and deletions at the same time, some of them given up: each batch is accepted or deleted, never twice."""
+    async with open_desk(tmp_path) as desk:
+        await desk.refuse(*["level"] * 40)
+        desk.declare("level")
+        given_up = asyncio.create_task(desk.work.retry(ALL, OPERATOR))
+        others = [asyncio.create_task(desk.work.retry(ALL, OPERATOR)) for _ in range(2)]
+        deletion = asyncio.create_task(desk.work.delete(QuarantineSelection(up_to=10), OPERATOR))
+        await desk.submitted.wait()
+        given_up.cancel()
+        await asyncio.wait([given_up, deletion, *others])
+        await desk.journal.drain()
+        await desk.work.retry(ALL, OPERATOR)
+        accepted = [entry.seq for entry in desk.shown if entry.kind is EntryKind.BATCH]
+        assert len(accepted) == len(set(accepted)) == 40 - deletion.result()
+        assert desk.devices.device("d").durable.readings == len(accepted)
+        assert dict(desk.journal.quarantine_index) == {}
+
+
+async def test_what_the_store_refused_keeps_its_times(tmp_path: Path) -> None:
+    """A store that gets such a reading twice finds it to be the same; at the door a time that is taken is moved."""
+    async with open_desk(tmp_path) as desk:
+        await desk.refuse("level", code="store_refused")
+        await desk.refuse("level", code="field_conflict")
+        await desk.refuse("level", code="unknown_metric")
+        desk.declare("level")
+        desk.metrics["level"].reach(5)
+        await desk.work.retry(ALL, OPERATOR)
+        batches = [entry for entry in desk.shown if entry.kind is EntryKind.BATCH]
+        times = [decode_entry(entry, desk.metrics).times for entry in batches]
+        assert times == [[5], [5], [6]]
+        assert desk.devices.device("d").durable.moved == 1
+
+
+async def test_one_call_does_what_fits_and_says_where_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that stay are not tried twice, and the last call says that it was the last."""
+    monkeypatch.setattr("hub.ingest.quarantine_actions.RETRY_ENTRIES", 2)
+    async with open_desk(tmp_path) as desk:
+        await desk.refuse("level", "open", "level", "open", "level")
+        desk.declare("level")
+        rounds = []
+        after: int | None = 0
+        while after is not None:
+            done = await desk.work.retry(QuarantineSelection(after=after), OPERATOR)
+            rounds.append([o.offset for o in done.outcomes])
+            after = done.next
+        assert rounds == [[1, 2], [3, 4], [5]]
+        assert list(desk.journal.quarantine_index) == [2, 4]
+
+
+async def test_only_what_is_meant_is_deleted(tmp_path: Path) -> None:
+    """By device, by code, up to what the one who asks has seen; in the end all."""
+    async with open_desk(tmp_path) as desk:
+        await desk.refuse("a", "b", device="d")
+        await desk.refuse("a", "b", device="e", code="empty")
+        assert await desk.work.delete(QuarantineSelection(device="d", up_to=1), OPERATOR) == 1
+        assert await desk.work.delete(QuarantineSelection(code="empty", after=3), OPERATOR) == 1
+        assert list(desk.journal.quarantine_index) == [2, 3]
+        assert await desk.work.delete(ALL, OPERATOR) == 2
+        assert await desk.work.delete(ALL, OPERATOR) == 0
+        assert [event[:2] for event in desk.events] == [
+            ("d", "quarantine_deleted"),
+            ("e", "quarantine_deleted"),
+            (None, "quarantine_deleted"),
+        ]
+    async with open_desk(tmp_path) as desk:
+        assert dict(desk.journal.quarantine_index) == {}
+
+
+async def test_nothing_is_tried_while_no_data_are_taken(tmp_path: Path) -> None:
+    """The refusal that agents get is told here, too."""
+    async with open_desk(tmp_path) as desk:
+        await desk.refuse("level")
+        desk.declare("level")
+        desk.devices.refusal = WireError(Code.STORAGE_FAILED, "the disk failed")
+        with pytest.raises(WireError, match="the disk failed"):
+            await desk.work.retry(ALL, OPERATOR)
+        assert list(desk.journal.quarantine_index) == [1]
+
+
+@given(st.lists(st.integers(0, 50), max_size=20), st.integers(1, 8), st.integers(0, 100))
+def test_a_call_takes_what_fits(sizes: list[int], max_entries: int, max_bytes: int) -> None:
+    """The first ones within both bounds, at least one, and as many as possible."""
+    held = [QuarantinedEntry(offset, "d", "empty", 0, size) for offset, size in enumerate(sizes, 1)]
+    chosen = first_that_fit(held, max_entries, max_bytes)
+    assert chosen == held[: len(chosen)]
+    assert min(1, len(held)) <= len(chosen) <= max_entries
+    assert len(chosen) <= 1 or sum(one.size_bytes for one in chosen) <= max_bytes
+    following = held[: len(chosen) + 1]
+    assert (
+        len(following) > max_entries or len(chosen) == len(held) or sum(one.size_bytes for one in following) > max_bytes
+    )
+
+
+async def test_readings_that_a_store_refused_are_accepted_as_they_were(tmp_path: Path) -> None:
+    """Of every type, with holes, the whole of an integer and the exact time."""
+    async with open_desk(tmp_path) as desk:
+        types: dict[str, MetricType] = {"f": "float", "i": "integer", "b": "boolean", "s": "string"}
+        desk.metrics = {name: Series(id, "d", name, type) for id, (name, type) in enumerate(types.items(), 1)}
+        values: dict[str, list[Value]] = {
+            "f": [0.1, None],
+            "i": [2**63 - 1, 1],
+            "b": [None, True],
+            "s": ["", "a\n\U0001f600"],
+        }
+        batch = Batch([7, 2**62 + 1], [(desk.metrics[name], column) for name, column in values.items()], readings=6)
+        entry = Entry(EntryKind.BATCH, "d", "e", 4, 1, "msgpack", b"", batch=batch, offset=1)
+        await Refusals(desk.journal, "store").keep([RefusedReadings(entry, batch, STORE_REFUSED, "no room for this")])
+        done = await desk.work.retry(ALL, OPERATOR)
+        assert [outcome.readings for outcome in done.outcomes] == [6]
+        (again,) = await desk.journal.read(1)
+        decoded = decode_entry(again, desk.metrics)
+        assert (list(decoded.times), decoded.historical, again.seq) == ([7, 2**62 + 1], True, 4)
+        assert {series.metric: list(column) for series, column in decoded.columns} == values

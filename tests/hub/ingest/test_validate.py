@@ -1,0 +1,199 @@
+"""Rules of acceptance: what is stored, what is refused and why, and that no two readings of a series share a time."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hub.ingest.validate import decode, validate
+from hub.model.batch import Series
+from wire.columns import pack_floats, pack_times
+from wire.device import Data
+from wire.errors import Code, WireError
+from wire.limits import MAX_INTEGER, MAX_STRING_VALUE_BYTES, MAX_TIME_NS, MAX_TIMES, MIN_INTEGER
+
+METRICS = {"f": "float", "i": "integer", "b": "boolean", "s": "string"}
+
+
+def series() -> dict[str, Series | WireError]:
+    known: dict[str, Series | WireError] = {
+        name: Series(id, "d", name, kind)  # type: ignore[arg-type]
+        for id, (name, kind) in enumerate(METRICS.items(), start=1)
+    }
+    known["conflict"] = WireError(Code.TYPE_CONFLICT, "declared with another type")
+    return known
+
+
+def rows(batch: Any) -> list[tuple[str, int, Any]]:
+    return [
+        (series.metric, int(time), value.item() if hasattr(value, "item") else value)
+        for series, values in batch.columns
+        for time, value in zip(batch.times, values, strict=True)
+        if value is not None and value == value
+    ]
+
+
+VALUES = {
+    "f": st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**53), 2**53),
+    "i": st.integers(MIN_INTEGER, MAX_INTEGER),
+    "b": st.booleans(),
+    "s": st.text(max_size=20),
+}
+
+
+@st.composite
+def data(draw: st.DrawFn) -> Data:
+    times = draw(st.lists(st.integers(0, 50), min_size=1, max_size=40))
+    names = draw(st.lists(st.sampled_from(sorted(METRICS)), min_size=1, unique=True))
+    values: dict[str, Any] = {
+        name: draw(st.lists(st.none() | VALUES[name], min_size=len(times), max_size=len(times))) for name in names
+    }
+    return Data(1, times, values)
+
+
+@given(st.lists(data(), min_size=1, max_size=4))
+def test_every_value_is_kept_under_a_time_of_its_own(batches: list[Data]) -> None:
+    """Each value of an accepted batch is there once, with its own time or one moved on by few ns, and no time of a
+    series repeats while batches bring new times only."""
+    metrics = series()
+    for batch in batches:
+        present = [(name, value) for name, column in batch.values.items() for value in column if value is not None]
+        try:
+            accepted = validate(batch, metrics)
+        except WireError as refusal:
+            assert refusal.code is Code.EMPTY
+            assert not present
+            continue
+        kept = rows(accepted.batch)
+        assert sorted((name, repr(float(v) if name == "f" else v)) for name, _, v in kept) == sorted(
+            (name, repr(float(v) if name == "f" else v)) for name, v in present
+        )
+        assert accepted.batch.readings == len(present)
+        assert len({(name, time) for name, time, _ in kept}) == len(kept)
+
+
+@given(data())
+def test_what_goes_on_disk_decodes_to_what_was_accepted(batch: Data) -> None:
+    """Reading an accepted batch back from the journal gives the very readings that were accepted, moved times
+    included."""
+    metrics = series()
+    try:
+        accepted = validate(batch, metrics)
+    except WireError:
+        return
+    assert rows(decode(accepted.data, metrics)) == rows(accepted.batch)
+
+
+@given(st.lists(st.none() | VALUES["f"], min_size=1, max_size=60))
+def test_packed_columns_mean_the_same_as_lists(values: list[float | None]) -> None:
+    """A packed batch is accepted like the same batch in lists, and refused like it."""
+    times = list(range(1000, 1000 + len(values)))
+    outcomes: list[Any] = []
+    columns: list[tuple[Any, Any]] = [(times, list(values)), (pack_times(times), pack_floats(values))]
+    for time, column in columns:
+        try:
+            batch = validate(Data(1, time, {"f": column}), series()).batch
+            outcomes.append([(n, t, float(v)) for n, t, v in rows(batch)])
+        except WireError as refusal:
+            outcomes.append(refusal.code)
+    assert outcomes[0] == outcomes[1]
+
+
+@pytest.mark.parametrize(
+    ("time", "values", "code"),
+    [
+        ([], {"f": []}, Code.EMPTY),
+        (b"", {"f": b""}, Code.EMPTY),
+        ([1], {}, Code.EMPTY),
+        ([1], {"f": [None]}, Code.EMPTY),
+        ([1], {"unknown": [1.0]}, Code.UNKNOWN_METRIC),
+        ([1], {"conflict": [1.0]}, Code.TYPE_CONFLICT),
+        ([1], {"f": [True]}, Code.WRONG_TYPE),
+        ([1], {"f": ["1"]}, Code.WRONG_TYPE),
+        ([1], {"i": [1.0]}, Code.WRONG_TYPE),
+        ([1], {"i": [True]}, Code.WRONG_TYPE),
+        ([1], {"b": [1]}, Code.WRONG_TYPE),
+        ([1], {"s": [1]}, Code.WRONG_TYPE),
+        ([1, 2], {"i": pack_floats([1, 2])}, Code.WRONG_TYPE),
+        ([1], {"i": [MAX_INTEGER + 1]}, Code.OUT_OF_RANGE),
+        ([1], {"i": [MIN_INTEGER - 1]}, Code.OUT_OF_RANGE),
+        ([1], {"s": ["x" * (MAX_STRING_VALUE_BYTES + 1)]}, Code.OUT_OF_RANGE),
+        ([1], {"s": ["ä" * (MAX_STRING_VALUE_BYTES // 2 + 1)]}, Code.OUT_OF_RANGE),
+        (pack_times([-1]), {"f": [1.0]}, Code.OUT_OF_RANGE),
+        ([MAX_TIME_NS, MAX_TIME_NS], {"f": [1.0, 2.0]}, Code.OUT_OF_RANGE),
+        ([1], {"f": [math.nan]}, Code.NOT_FINITE),
+        ([1], {"f": [math.inf]}, Code.NOT_FINITE),
+        ([1], {"f": [10**400]}, Code.OUT_OF_RANGE),
+        ([1, 2], {"f": [1.0, -(10**400)]}, Code.OUT_OF_RANGE),
+        ([1, 2], {"f": [1.0, math.nan]}, Code.NOT_FINITE),
+        ([1, 2], {"f": pack_floats([1.0, -math.inf])}, Code.NOT_FINITE),
+        ([1, 2], {"f": [1.0]}, Code.LENGTH_MISMATCH),
+        ([1], {"f": [1.0, 2.0]}, Code.LENGTH_MISMATCH),
+        ([1], {"f": b"1234567"}, Code.LENGTH_MISMATCH),
+        (b"1234567", {"f": [1.0]}, Code.LENGTH_MISMATCH),
+    ],
+)
+def test_a_bad_batch_is_refused_whole_with_its_seq(time: Any, values: Any, code: Code) -> None:
+    """Each kind of bad content has its stable code, and carries the seq under which the batch goes to quarantine."""
+    with pytest.raises(WireError) as refusal:
+        validate(Data(7, time, values), series())
+    assert (refusal.value.code, refusal.value.seq) == (code, 7)
+
+
+def test_the_second_reading_of_a_time_is_moved_by_one_nanosecond_and_counted() -> None:
+    """Across batches and within one, the later of two readings with the same time moves on, and only it is counted."""
+    metrics = series()
+    assert validate(Data(1, [100], {"f": [1.0]}), metrics).moved == 0
+    second = validate(Data(2, [100], {"f": [2.0]}), metrics)
+    assert (rows(second.batch), second.moved, second.data.time) == ([("f", 101, 2.0)], 1, [101])
+    third = validate(Data(3, [200, 200, 200], {"f": [1.0, None, 3.0], "i": [1, 2, None]}), metrics)
+    assert rows(third.batch) == [("f", 200, 1.0), ("f", 202, 3.0), ("i", 200, 1), ("i", 201, 2)]
+    assert third.moved == 2
+
+
+@pytest.mark.parametrize("rows_each", [1, 2, 20])
+def test_any_number_of_readings_of_one_time_are_all_kept_apart(rows_each: int) -> None:
+    """A sensor whose clock has whole seconds sends several a second, in one batch or in several."""
+    metrics = series()
+    seen: list[int] = []
+    for _ in range(5):
+        batch = validate(Data(1, [7] * rows_each, {"f": [1.0] * rows_each}), metrics).batch
+        seen += [time for _, time, _ in rows(batch)]
+    assert seen == list(range(7, 7 + 5 * rows_each))
+
+
+def test_a_clock_that_stands_still_costs_no_more_than_one_that_goes() -> None:
+    """As many rows of one time as a batch may have; stepping up from each would take minutes."""
+    times = [0] * MAX_TIMES
+    accepted = validate(Data(1, times, {"f": [1.0] * len(times)}), series())
+    assert [int(time) for time in accepted.batch.times] == list(range(len(times)))
+    assert accepted.moved == len(times) - 1
+
+
+def test_a_series_without_a_value_has_not_reached_the_time() -> None:
+    """Its first reading of that time keeps it, in the next batch."""
+    metrics = series()
+    assert validate(Data(1, [100], {"f": [1.0], "i": [None]}), metrics).moved == 0
+    assert validate(Data(2, [100], {"i": [5]}), metrics).moved == 0
+    assert validate(Data(3, [100], {"i": [6]}), metrics).moved == 1
+
+
+def test_an_older_reading_keeps_its_time() -> None:
+    """What comes late is stored under the time it was measured at."""
+    metrics = series()
+    validate(Data(1, [100], {"f": [1.0]}), metrics)
+    late = validate(Data(2, [50], {"f": [2.0]}), metrics)
+    assert (rows(late.batch), late.moved) == ([("f", 50, 2.0)], 0)
+
+
+def test_long_float_columns_become_arrays_at_once() -> None:
+    """From the frame on, long columns stay arrays up to the store."""
+    times = list(range(64))
+    batch = validate(Data(1, times, {"f": [float(t) for t in times]}), series()).batch
+    assert isinstance(batch.columns[0][1], np.ndarray)
+    assert isinstance(batch.times, np.ndarray)
