@@ -9,7 +9,11 @@ import typer
 
 from hub.cli.command import MISUSE, AsJson, Config, fail, settings_or_exit
 
-app = typer.Typer(no_args_is_help=True, help="Check and show the settings of the hub.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Check and show the settings of the hub.",
+    epilog="Example:  hub config check --config hub.toml",
+)
 
 
 @app.command(epilog="Example:  hub config check --config hub.toml")

@@ -33,7 +33,9 @@ MAX_SHOWN = 20
 """Device ids in the question for confirmation."""
 
 app = typer.Typer(
-    no_args_is_help=True, help="List the devices of a running hub, and retire devices that no longer exist."
+    no_args_is_help=True,
+    help="List the devices of a running hub, and retire devices that no longer exist.",
+    epilog="Example:  hub device list",
 )
 
 

@@ -72,7 +72,7 @@ class ImportProgress:
     def show_trouble(self, sentence: str) -> None:
         """Show why the import waits; "" when it continues. Without a terminal, print it once until it continues."""
         if sentence and not self._trouble and not self._console.is_terminal:
-            self._console.print(f"hub import: {sentence}; waiting", markup=False, highlight=False, soft_wrap=True)
+            _print_line(self._console, f"hub import: {sentence}; waiting")
         self._trouble = sentence
         self._bar.update(self._task, trouble=sentence)
 
@@ -217,12 +217,10 @@ class ImportReport:
                     print(_sentence(result))
             self._print_refusals()
         if self.trouble:
-            self.console.print(f"hub import: {self.trouble}", markup=False, highlight=False, soft_wrap=True)
+            _print_line(self.console, f"hub import: {self.trouble}")
         if self.stopped:
-            self.console.print(
-                "hub import: stopped; the same command continues the import and stores nothing twice",
-                markup=False,
-                soft_wrap=True,
+            _print_line(
+                self.console, "hub import: stopped; the same command continues the import and stores nothing twice"
             )
 
     def _print_refusals(self) -> None:
@@ -232,11 +230,9 @@ class ImportReport:
             name = result.survey.file.path.name
             for first, last, why, message in result.refusals[:MAX_SHOWN]:
                 where = f"line {first}" if first == last else f"lines {first} to {last}"
-                self.console.print(f"{name}, {where}: {message} [{why}]", markup=False, highlight=False, soft_wrap=True)
+                _print_line(self.console, f"{name}, {where}: {message} [{why}]")
             counts = ", ".join(f"{count:,} {why}" for why, count in result.refused.most_common())
-            self.console.print(
-                f"{name}: {result.refused.total():,} lines were rejected: {counts}", markup=False, highlight=False
-            )
+            _print_line(self.console, f"{name}: {result.refused.total():,} lines were rejected: {counts}")
 
 
 def show_survey(survey: FileSurvey, report: ImportReport) -> None:
@@ -268,6 +264,11 @@ def show_survey(survey: FileSurvey, report: ImportReport) -> None:
     )
     for sentence in _notes(survey):
         print(sentence)
+
+
+def _print_line(console: Console, text: str) -> None:
+    """Print one line that may contain any character of a file."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _notes(survey: FileSurvey) -> list[str]:

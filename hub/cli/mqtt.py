@@ -28,7 +28,11 @@ COMMAND = "hub mqtt check"
 MAX_SHOWN = 20
 """Readings of one topic on the terminal; --json contains all."""
 
-app = typer.Typer(no_args_is_help=True, help="Check the connections to MQTT brokers.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Check the connections to MQTT brokers.",
+    epilog="Example:  hub mqtt check --url mqtt://localhost:1883",
+)
 
 
 @app.callback()
@@ -108,7 +112,7 @@ def check(
         brokers = [*settings_or_exit(config).mqtt]
     if not brokers:
         fail(COMMAND, "the settings contain no broker: add [[mqtt]], or set --url mqtt://HOST:PORT", MISUSE)
-    reports = [_look(broker, seconds) for broker in brokers]
+    reports = [_check_broker(broker, seconds) for broker in brokers]
     if as_json:
         typer.echo(json.dumps({"brokers": reports}))
     else:
@@ -118,7 +122,7 @@ def check(
         raise typer.Exit(FAILED)
 
 
-def _look(broker: MqttSettings, seconds: float) -> dict[str, Any]:
+def _check_broker(broker: MqttSettings, seconds: float) -> dict[str, Any]:
     from hub.app.mqtt import broker_check
     from hub.mqtt.connection import BrokerError
 

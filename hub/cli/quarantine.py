@@ -45,6 +45,7 @@ Code = Annotated[
 app = typer.Typer(
     no_args_is_help=True,
     help="Messages that could not be accepted or stored: show them, retry them after a fix, or delete them.",
+    epilog="Example:  hub quarantine count",
 )
 
 

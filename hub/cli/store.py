@@ -33,7 +33,11 @@ if TYPE_CHECKING:
 MAX_SHOWN = 50
 """Rows in the table of series that differ; further ones are counted. JSON contains all."""
 
-app = typer.Typer(no_args_is_help=True, help="Maintain the store, which holds the history.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Maintain the store, which holds the history.",
+    epilog="Example:  hub store copy --from duckdb --to influxdb",
+)
 
 
 @app.command("compact", epilog="Example:  hub store compact --data /var/lib/hub")

@@ -48,6 +48,7 @@ DATE_WIDTH = 10
 app = typer.Typer(
     no_args_is_help=True,
     help="Create, list and revoke access tokens of devices, programs and people, whether or not the hub runs.",
+    epilog="Example:  hub token create --role device --device boiler-1",
 )
 
 

@@ -241,10 +241,8 @@ class _Job(NamedTuple):
     deliver: Callable[[Any, BaseException | None], None]
 
 
-class _Outcome(NamedTuple):
-    job: _Job
-    answer: Any
-    error: BaseException | None
+_Outcome = tuple[_Job, Any, BaseException | None]
+"""A job with its answer, or with its error."""
 
 
 class RegistryThread:
@@ -309,10 +307,10 @@ class RegistryThread:
         try:
             connection = self._connect()
         except Exception as error:  # noqa: BLE001 - the caller of open() gets the error
-            loop.call_soon_threadsafe(_fail, opened, error)
+            loop.call_soon_threadsafe(_deliver, opened, None, None, error)
         else:
             try:
-                loop.call_soon_threadsafe(_succeed, opened, None)
+                loop.call_soon_threadsafe(_deliver, opened, None, None, None)
                 self._serve(connection, loop)
             finally:
                 connection.close()
@@ -324,7 +322,7 @@ class RegistryThread:
         while more:
             group, more = self._next_group()
             written = _commit(connection, [job for job in group if job.writes])
-            read = [_Outcome(job, *_attempt(job.work, connection)) for job in group if not job.writes]
+            read = [(job, *_attempt(job.work, connection)) for job in group if not job.writes]
             loop.call_soon_threadsafe(_deliver_all, written + read)
 
     def _next_group(self) -> tuple[list[_Job], bool]:
@@ -349,9 +347,9 @@ def _commit(connection: apsw.Connection, jobs: list[_Job]) -> list[_Outcome]:
         return outcomes
     try:
         with transaction(connection):
-            outcomes.extend(_Outcome(job, *_attempt_alone(job.work, connection)) for job in jobs)
+            outcomes.extend((job, *_attempt_alone(job.work, connection)) for job in jobs)
     except Exception as error:  # noqa: BLE001 - the callers get the error and the thread continues
-        return [_Outcome(job, None, error) for job in jobs]
+        return [(job, None, error) for job in jobs]
     return outcomes
 
 
@@ -381,8 +379,8 @@ def _attempt(work: Callable[[apsw.Connection], Any], connection: apsw.Connection
 
 
 def _deliver_all(outcomes: list[_Outcome]) -> None:
-    for outcome in outcomes:
-        outcome.job.deliver(outcome.answer, outcome.error)
+    for job, answer, error in outcomes:
+        job.deliver(answer, error)
 
 
 def _deliver(
@@ -393,17 +391,9 @@ def _deliver(
             on_answer(answer)
         except Exception as failure:  # noqa: BLE001 - the caller gets the error
             error = failure
+    if future.cancelled():
+        return
     if error is not None:
-        _fail(future, error)
-    else:
-        _succeed(future, answer)
-
-
-def _succeed(future: asyncio.Future[Any], answer: object) -> None:
-    if not future.cancelled():
-        future.set_result(answer)
-
-
-def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
-    if not future.cancelled():
         future.set_exception(error)
+    else:
+        future.set_result(answer)

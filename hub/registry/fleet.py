@@ -6,6 +6,7 @@ The event loop owns the memory, the registry's thread runs the statements; they 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from sys import intern
 from typing import NamedTuple, get_args
 
@@ -51,43 +52,26 @@ _HIGHEST_SERIES = (
 )
 
 
+@dataclass(slots=True, eq=False)
 class KnownDevice:
     """A device that was declared at least once. One object per device; read only.
 
     `series` contains every metric that was ever declared, by name. Times in nanoseconds since 1970 UTC; `retired_ns` is
-    None for a device in service.
+    None for a device in service, `stored_seen_ns` is the last contact in the file.
     """
 
-    __slots__ = (
-        "agent",
-        "first_seen_ns",
-        "id",
-        "last_seen_ns",
-        "retired_ns",
-        "row",
-        "series",
-        "stored_seen_ns",
-        "tags",
-    )
+    row: int
+    id: str
+    tags: Mapping[str, str]
+    agent: str
+    first_seen_ns: int
+    last_seen_ns: int
+    retired_ns: int | None = None
+    stored_seen_ns: int = field(init=False)
+    series: dict[str, Series] = field(init=False, default_factory=dict)
 
-    def __init__(
-        self,
-        row: int,
-        id: str,
-        tags: Mapping[str, str],
-        agent: str,
-        first_seen_ns: int,
-        last_seen_ns: int,
-        retired_ns: int | None = None,
-    ) -> None:
-        self.row = row
-        self.id = id
-        self.tags = tags
-        self.agent = agent
-        self.first_seen_ns = first_seen_ns
-        self.last_seen_ns = self.stored_seen_ns = last_seen_ns
-        self.retired_ns = retired_ns
-        self.series: dict[str, Series] = {}
+    def __post_init__(self) -> None:
+        self.stored_seen_ns = self.last_seen_ns
 
 
 class SeriesRow(NamedTuple):
