@@ -44,7 +44,7 @@ LEAP_NS = DAY_NS
 BUSY_READINGS_PER_S = 1_000_000
 """Rate from which rolling up waits: it would take 7 % of a core that has none to spare."""
 
-MAX_BEHIND = 100_000_000
+MAX_BACKLOG = 100_000_000
 """Maximum backlog. A query of a day of one series then takes 300 ms. Beyond it, rolling up continues at any rate."""
 
 
@@ -110,23 +110,23 @@ class Upkeep:
         stored = sum(tables.stored.values())
         counted_s, counted = self._last_count or (now_s, stored)
         self._last_count = now_s, stored
-        busy = stored - counted > BUSY_READINGS_PER_S * (now_s - counted_s)
-        behind = {type: behind.readings for type, behind in tables.rollups.backlog.items()}
-        type = max(behind, key=behind.__getitem__)
-        if not behind[type]:
+        is_busy = stored - counted > BUSY_READINGS_PER_S * (now_s - counted_s)
+        waiting = {type: backlog.readings for type, backlog in tables.rollups.backlog.items()}
+        type = max(waiting, key=waiting.__getitem__)
+        if not waiting[type]:
             self._rolled_s = now_s
             return False
-        due = behind[type] >= STEP_READINGS or now_s - self._rolled_s >= ROLL_EVERY_S
-        if not due or (busy and sum(behind.values()) <= MAX_BEHIND):
+        is_due = waiting[type] >= STEP_READINGS or now_s - self._rolled_s >= ROLL_EVERY_S
+        if not is_due or (is_busy and sum(waiting.values()) <= MAX_BACKLOG):
             return False
         return tables.rollups.roll_up(type, STEP_READINGS) > 0
 
     def _fold(self, tables: Tables, now_s: float) -> bool:
-        due = now_s - self._folded_s >= FOLD_EVERY_S
-        for type, behind in tables.rollups.backlog.items():
-            if behind.minutes >= STEP_PIECES or (due and behind.minutes):
+        is_due = now_s - self._folded_s >= FOLD_EVERY_S
+        for type, backlog in tables.rollups.backlog.items():
+            if backlog.minutes >= STEP_PIECES or (is_due and backlog.minutes):
                 return tables.rollups.fold(type, STEP_PIECES) > 0
-        if due:
+        if is_due:
             self._folded_s = now_s
         return False
 

@@ -171,7 +171,7 @@ class HistoryReader:
             elif query.aggregate == "minmax":
                 found = await self._read_reduced(query.series, time_range, query.points)
             else:
-                found = await self._read_aggregate(query, time_range, query.points, query.aggregate)
+                found = await self._read_aggregate(query, time_range, query.points)
         return in_query_order(query, found)
 
     async def scan(self, series: Sequence[Series], start_ns: int, end_ns: int) -> AsyncGenerator[SeriesHistory, None]:
@@ -248,11 +248,11 @@ class HistoryReader:
         for group, answer in zip(groups, await self._runner.run(raw, rows=points + 1), strict=True):
             by_id = {item.id: item for item in group.series}
             for id, rows in answer.items():
-                part = join_rows(rows)
-                if len(part.times_ns) <= points:
-                    found[id] = series_history(by_id[id], *part, "raw")
+                first_points = join_rows(rows)
+                if len(first_points.times_ns) <= points:
+                    found[id] = series_history(by_id[id], *first_points, "raw")
                 else:
-                    many[id] = group._replace(series=(by_id[id],)), part
+                    many[id] = group._replace(series=(by_id[id],)), first_points
         if many:
             found |= await self._reduce(many, time_range, points)
         return found
@@ -280,23 +280,21 @@ class HistoryReader:
         answers = iter(await self._runner.run(statements, rows=points))
         found: dict[int, SeriesHistory] = {}
         for id, group, ends, intervals in plans:
-            parts = [next(answers).get(id, []) for _ in _selections(group, time_range, intervals)]
+            selected = [next(answers).get(id, []) for _ in _selections(group, time_range, intervals)]
             if group.type in NUMBERS:
-                low, high = (
-                    reduction.interval_minima(parts[0], intervals),
-                    reduction.interval_maxima(parts[1], intervals),
-                )
+                low = reduction.interval_minima(selected[0], intervals)
+                high = reduction.interval_maxima(selected[1], intervals)
                 reduced = reduction.interleave(low, high, ends if has_ends(group.type, points) else None)
             else:
-                interval_ends_found = _ends(parts, intervals)
-                reduced = reduction.interleave(interval_ends_found.first, interval_ends_found.last)
+                reduced = reduction.interleave(*_ends(selected, intervals))
             found[id] = series_history(group.series[0], *reduced, "reduced")
         return found
 
     async def _read_aggregate(
-        self, query: HistoryQuery, time_range: TimeRange, points: int, aggregate: Aggregate
+        self, query: HistoryQuery, time_range: TimeRange, points: int
     ) -> dict[int, SeriesHistory]:
         """Return one value for each interval that has readings."""
+        aggregate = query.aggregate
         groups = group_series(query.series, self._naming)
         intervals = Intervals(query.start_ns, interval_width(query, points))
         function = {"avg": "mean(#)", "count": "count(#)"}.get(aggregate, f"{aggregate}(#)")

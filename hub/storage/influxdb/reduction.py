@@ -73,39 +73,31 @@ def interval_ends(
     reading.
     """
     first, last = (
-        [
-            _at_reading_times(
-                rows_of_measurement,
-                _rows_of_measurement(rows_of_measurement, values[end]),
-                _rows_of_measurement(rows_of_measurement, moments[end]),
-                intervals,
-            )
-            for rows_of_measurement in first_readings
-        ]
-        for end in (0, 1)
+        [_at_reading_times(begin, values[end], moments[end], intervals) for begin in first_readings] for end in (0, 1)
     )
-    for rows_of_measurement, rows in zip(first_readings, first, strict=True):
+    for begin, rows in zip(first_readings, first, strict=True):
         # Its moments begin with the second reading.
-        rows.times_ns[:1] = rows_of_measurement.times_ns
+        rows.times_ns[:1] = begin.times_ns
     return Ends(_first_of_each(join_rows(first), intervals), _last_of_each(join_rows(last), intervals))
 
 
 def _at_reading_times(
-    first_readings: MeasurementRows, values: MeasurementRows, moments: MeasurementRows, intervals: Intervals
+    begin: MeasurementRows, values: Sequence[MeasurementRows], moments: Sequence[MeasurementRows], intervals: Intervals
 ) -> MeasurementRows:
-    """Return the values of intervals at the times of their readings; the time of the first reading if there is no
-    other."""
-    time_by_number = dict(
-        zip(interval_numbers(moments.times_ns, intervals).tolist(), moments.times_ns.tolist(), strict=True)
-    )
-    first_ns = int(first_readings.times_ns[0])
-    times = [time_by_number.get(part, first_ns) for part in interval_numbers(values.times_ns, intervals).tolist()]
-    return MeasurementRows(first_readings.measurement, np.array(times, np.int64), values.values)
+    """Return the values of a measurement at the times of their readings, by default the time of its first reading."""
+    value_rows, moment_rows = _same_measurement(begin, values), _same_measurement(begin, moments)
+    numbers = interval_numbers(moment_rows.times_ns, intervals).tolist()
+    time_by_number = dict(zip(numbers, moment_rows.times_ns.tolist(), strict=True))
+    first_ns = int(begin.times_ns[0])
+    times = [
+        time_by_number.get(number, first_ns) for number in interval_numbers(value_rows.times_ns, intervals).tolist()
+    ]
+    return MeasurementRows(begin.measurement, np.array(times, np.int64), value_rows.values)
 
 
-def _rows_of_measurement(first_readings: MeasurementRows, rows: Sequence[MeasurementRows]) -> MeasurementRows:
-    nothing = MeasurementRows(first_readings.measurement, first_readings.times_ns[:0], first_readings.values[:0])
-    return next((part for part in rows if part.measurement == first_readings.measurement), nothing)
+def _same_measurement(begin: MeasurementRows, rows: Sequence[MeasurementRows]) -> MeasurementRows:
+    nothing = MeasurementRows(begin.measurement, begin.times_ns[:0], begin.values[:0])
+    return next((candidate for candidate in rows if candidate.measurement == begin.measurement), nothing)
 
 
 def _sorted(points: Points, sort_values: Array, intervals: Intervals) -> Points:

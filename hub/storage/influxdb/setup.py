@@ -56,9 +56,9 @@ async def set_up(client: InfluxdbClient, *, keep_days: float | None) -> SetupRes
 
 async def _set_up_bucket(client: InfluxdbClient, keep_s: int | None) -> SetupResult:
     target = client.target
-    asked = await client.request("GET", "/api/v2/buckets", params=[("org", target.org), ("name", target.bucket)])
+    answer = await client.request("GET", "/api/v2/buckets", params=[("org", target.org), ("name", target.bucket)])
     # The request below reports an organisation that does not exist or is not visible.
-    found = _decode(client, asked, "read buckets", missing_is_none=True).get("buckets", [])
+    found = _decode(client, answer, "read buckets", missing_is_none=True).get("buckets", [])
     if not found:
         body = {
             "orgID": await _organisation(client),

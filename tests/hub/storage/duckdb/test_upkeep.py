@@ -73,7 +73,7 @@ def test_rolling_up_waits_within_its_limit(database: Database, monkeypatch: pyte
     instant = 100 / BUSY_READINGS_PER_S
     upkeep._last_count = ROLL_EVERY_S - instant, 0
     assert finish(upkeep, tables, NOW, ROLL_EVERY_S) == 0
-    monkeypatch.setattr("hub.storage.duckdb.upkeep.MAX_BEHIND", 999)
+    monkeypatch.setattr("hub.storage.duckdb.upkeep.MAX_BACKLOG", 999)
     upkeep._last_count = ROLL_EVERY_S - instant, 0
     assert finish(upkeep, tables, NOW, ROLL_EVERY_S) == 1
 
