@@ -94,7 +94,7 @@ function layer(name: string): HTMLElement {
 }
 
 /** Set the number of children of a layer and keep the existing ones. */
-function resizeLayer(parent: HTMLElement, count: number): void {
+export function resizeLayer(parent: HTMLElement, count: number, tag = "div"): void {
   while (parent.children.length > count) parent.lastElementChild?.remove();
-  while (parent.children.length < count) parent.append(document.createElement("div"));
+  while (parent.children.length < count) parent.append(document.createElement(tag));
 }

@@ -9,9 +9,8 @@ import type { Columns } from "../data/series_buffer";
 import { hubNow } from "../data/time";
 import { ticks, timeLabels, type YRange } from "./axes";
 import { drawPath, linePath, type Mapping, seriesPath, toX, toY } from "./line_path";
-import { rem, SERIES_COLOURS, themeColours } from "./theme_colours";
+import { CANVAS_FONT, rem, SERIES_COLOURS, themeColours } from "./theme_colours";
 
-const AXIS_FONT = '"Inter Variable", system-ui, sans-serif';
 /** Space above the plot, so that a line at the upper edge is not clipped. */
 export const TOP_PADDING = 6;
 
@@ -155,7 +154,7 @@ export class PlotCanvas {
         gap: 4,
         // Narrow charts place their labels closer together, so that there is more than one.
         space: (_, _axis, _min, _max, width) => (width < NARROW_REM * rem() ? 3 : 5.25) * rem(),
-        font: `${0.6875 * rem()}px ${AXIS_FONT}`,
+        font: `${0.6875 * rem()}px ${CANVAS_FONT}`,
         stroke: () => themeColours().axis,
         grid,
         ticks: { show: false },

@@ -8,6 +8,7 @@ export interface ThemeColours {
   text: string;
 }
 
+export const CANVAS_FONT = '"Inter Variable", system-ui, sans-serif';
 export const SERIES_COLOURS = 8;
 
 /** Return the CSS class of a series colour. Colours repeat after the last one. */

@@ -25,11 +25,10 @@ const PAGE = 50;
 /** Limit of the hub per request. */
 const MAX_PAGE = 100;
 
-function listPath(filter: Filter, limit: number, cursor: string | null): string {
-  const query = new URLSearchParams({ limit: String(limit) });
-  if (filter.device !== null) query.set("device", filter.device);
-  if (filter.code !== null) query.set("code", filter.code);
-  if (cursor !== null) query.set("cursor", cursor);
+function quarantinePath({ device, code }: Filter, parameters: Record<string, string>): string {
+  const query = new URLSearchParams(parameters);
+  if (device !== null) query.set("device", device);
+  if (code !== null) query.set("code", code);
   return `/quarantine?${query}`;
 }
 
@@ -139,12 +138,7 @@ export class QuarantineList {
     const up_to = this.counts.peek()?.newest ?? 0;
     let after: number | null = 0;
     while (after !== null) {
-      const round: RetryResult = await request("POST", "/quarantine/retry", {
-        device: filter.device,
-        code: filter.code,
-        after,
-        up_to,
-      });
+      const round: RetryResult = await request("POST", "/quarantine/retry", { ...filter, after, up_to });
       total.accepted += round.accepted;
       total.readings += round.readings;
       total.refused += round.refused;
@@ -162,10 +156,8 @@ export class QuarantineList {
 
   /** Delete all matching messages that existed at the last count. */
   async deleteAll(filter: Filter): Promise<number> {
-    const query = new URLSearchParams({ up_to: String(this.counts.peek()?.newest ?? 0), all: "true" });
-    if (filter.device !== null) query.set("device", filter.device);
-    if (filter.code !== null) query.set("code", filter.code);
-    return (await request<{ deleted: number }>("DELETE", `/quarantine?${query}`)).deleted;
+    const path = quarantinePath(filter, { up_to: String(this.counts.peek()?.newest ?? 0), all: "true" });
+    return (await request<{ deleted: number }>("DELETE", path)).deleted;
   }
 
   private async load(): Promise<void> {
@@ -177,7 +169,8 @@ export class QuarantineList {
   }
 
   private page(limit: number, cursor: string | null): Promise<QuarantinePage> {
-    return request("GET", listPath(this.filter.peek(), limit, cursor));
+    const parameters = { limit: String(limit), ...(cursor !== null && { cursor }) };
+    return request("GET", quarantinePath(this.filter.peek(), parameters));
   }
 
   private setNext(next: string | null): void {

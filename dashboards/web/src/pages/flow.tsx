@@ -43,9 +43,9 @@ function DataPath({ flow, rates }: { flow: FlowDetails; rates: FlowRates }) {
     <section class="flow" aria-label="Path of the data" data-testid="flow">
       <DevicesNode flow={flow} />
       <Arrow rate={rates.accepted} label="From devices to the journal">
-        <Fact name="accepted" value={totals.accepted} />
+        <ArrowFact name="accepted" value={totals.accepted} />
         {totals.duplicate_batches > 0 && (
-          <Fact
+          <ArrowFact
             name={totals.duplicate_batches === 1 ? "duplicate batch" : "duplicate batches"}
             value={totals.duplicate_batches}
           />
@@ -106,8 +106,8 @@ function Sink({ flow, consumer, rates }: SinkProps) {
         label="From the journal to: Store"
         wrong={wrong || balanceStatus(flow.totals) === "wrong"}
       >
-        <Fact name="stored" value={consumer.stored} />
-        <Fact name="waiting" value={consumer.waiting} />
+        <ArrowFact name="stored" value={consumer.stored} />
+        <ArrowFact name="waiting" value={consumer.waiting} />
         <Lag lag={consumer.lag} />
       </Arrow>
       <Node title="Store" detail={STORE_PHASES[phase]} wrong={wrong} testId="flow-store">
@@ -118,7 +118,7 @@ function Sink({ flow, consumer, rates }: SinkProps) {
 }
 
 function Lag({ lag }: { lag: number }) {
-  return <Fact name={lag === 1 ? "batch behind" : "batches behind"} value={lag} />;
+  return <ArrowFact name={lag === 1 ? "batch behind" : "batches behind"} value={lag} />;
 }
 
 function DashboardsNode() {
@@ -182,7 +182,7 @@ function Arrow({ rate, label, wrong = false, children }: ArrowProps) {
   );
 }
 
-function Fact({ name, value }: { name: string; value: number | null }) {
+function ArrowFact({ name, value }: { name: string; value: number | null }) {
   return (
     <span class="flow-fact">
       <span class="number">{orDash(value)}</span> {name}

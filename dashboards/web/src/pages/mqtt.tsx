@@ -78,16 +78,20 @@ function Inbound({ bridge, rates }: { bridge: BridgeState; rates: BridgeRates })
   if (inward === null) return null;
   return (
     <Direction title="Inbound" bridge={bridge.name} rate={rates.received}>
-      <Fact name="Readings" value={rates.accepted} unit="/s" />
-      <Fact name="Readings accepted" value={inward.accepted} />
-      <Fact name="Messages received" value={inward.received} />
-      <Fact name="Duplicate readings" value={inward.duplicates} hint="Already stored" />
-      <Fact name="Copies" value={inward.copies} hint="Received by another subscription of the same topic" />
-      <Fact name="Retained values" value={inward.retained} hint="Older than the subscription" />
-      <Fact name="Own messages" value={inward.own} hint="Sent by this hub; ignored to prevent loops" />
-      <Fact name={<a href="/quarantine">In quarantine</a>} value={inward.undecodable} wrong={inward.undecodable > 0} />
+      <Counter name="Readings" value={rates.accepted} unit="/s" />
+      <Counter name="Readings accepted" value={inward.accepted} />
+      <Counter name="Messages received" value={inward.received} />
+      <Counter name="Duplicate readings" value={inward.duplicates} hint="Already stored" />
+      <Counter name="Copies" value={inward.copies} hint="Received by another subscription of the same topic" />
+      <Counter name="Retained values" value={inward.retained} hint="Older than the subscription" />
+      <Counter name="Own messages" value={inward.own} hint="Sent by this hub; ignored to prevent loops" />
+      <Counter
+        name={<a href="/quarantine">In quarantine</a>}
+        value={inward.undecodable}
+        wrong={inward.undecodable > 0}
+      />
       {Object.entries(sparkplug ?? {}).map(([reason, times]) => (
-        <Fact key={reason} name={`Sparkplug: ${reason.replaceAll("_", " ")}`} value={times} />
+        <Counter key={reason} name={`Sparkplug: ${reason.replaceAll("_", " ")}`} value={times} />
       ))}
     </Direction>
   );
@@ -98,14 +102,14 @@ function Outbound({ bridge, rates }: { bridge: BridgeState; rates: BridgeRates }
   if (outward === null) return null;
   return (
     <Direction title="Outbound" bridge={bridge.name} rate={rates.acknowledged}>
-      <Fact name="Batches behind" value={outward.lag} wrong={outward.lag > 0 && phase !== "connected"} />
-      <Fact name="Messages acknowledged" value={outward.acknowledged} />
-      <Fact name="Messages published" value={outward.published} />
-      <Fact name="In flight" value={outward.in_flight} />
-      <Fact name="Batches not for this broker" value={outward.passed_over} />
-      {outward.too_large > 0 && <Fact name="Too large for the broker" value={outward.too_large} wrong />}
-      {outward.refused > 0 && <Fact name="Rejected by the broker" value={outward.refused} wrong />}
-      {outward.missed > 0 && <Fact name="Batches deleted before delivery" value={outward.missed} wrong />}
+      <Counter name="Batches behind" value={outward.lag} wrong={outward.lag > 0 && phase !== "connected"} />
+      <Counter name="Messages acknowledged" value={outward.acknowledged} />
+      <Counter name="Messages published" value={outward.published} />
+      <Counter name="In flight" value={outward.in_flight} />
+      <Counter name="Batches not for this broker" value={outward.passed_over} />
+      {outward.too_large > 0 && <Counter name="Too large for the broker" value={outward.too_large} wrong />}
+      {outward.refused > 0 && <Counter name="Rejected by the broker" value={outward.refused} wrong />}
+      {outward.missed > 0 && <Counter name="Batches deleted before delivery" value={outward.missed} wrong />}
     </Direction>
   );
 }
@@ -148,7 +152,7 @@ function Direction({ title, bridge, rate, children }: DirectionProps) {
   );
 }
 
-interface FactProps {
+interface CounterProps {
   name: ComponentChildren;
   value: number | null;
   unit?: string;
@@ -156,7 +160,7 @@ interface FactProps {
   wrong?: boolean;
 }
 
-function Fact({ name, value, unit = "", hint, wrong = false }: FactProps) {
+function Counter({ name, value, unit = "", hint, wrong = false }: CounterProps) {
   return (
     <div class={`bridge-fact ${wrong ? "wrong" : ""}`} title={hint}>
       <dt>

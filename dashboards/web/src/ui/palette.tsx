@@ -29,7 +29,7 @@ interface Action {
   run(): void;
 }
 
-interface Entry extends Action {
+interface PaletteEntry extends Action {
   key: string;
   device: string | null;
 }
@@ -37,7 +37,7 @@ interface Entry extends Action {
 /** Additional actions of the current page. */
 export const pageActions = signal<Action[]>([]);
 
-function allEntries(): Entry[] {
+function allEntries(): PaletteEntry[] {
   const pages = PAGES.filter(({ page }) => page !== "mqtt" || hub.info.value?.mqtt === true);
   const actions: Action[] = [
     ...pages.map(({ title, icon, path }) => ({
@@ -57,7 +57,7 @@ function allEntries(): Entry[] {
     })),
   ];
   const devices = [...hub.fleet.records.values()].map(
-    ({ device, state }): Entry => ({
+    ({ device, state }): PaletteEntry => ({
       key: `device ${device}`,
       text: device,
       hint: state.value.tags?.type ?? "Device",
@@ -76,14 +76,13 @@ export function Palette() {
 function OpenPalette() {
   const [words, setWords] = useState("");
   const [selected, setSelected] = useState(0);
-  const input = useFocus();
   const list = useRef<HTMLDivElement>(null);
   const version = hub.fleet.version.value;
   const results = useMemo(
     () => searchItems(allEntries(), words, (entry) => entry.text).slice(0, MAX_RESULTS),
     [words, version],
   );
-  const choose = (entry: Entry | undefined) => {
+  const choose = (entry: PaletteEntry | undefined) => {
     closePalette();
     entry?.run();
   };
@@ -105,17 +104,11 @@ function OpenPalette() {
     // biome-ignore lint/a11y/useKeyWithClickEvents: Escape closes it
     <div class="overlay" onClick={(event) => event.target === event.currentTarget && closePalette()}>
       <div class="palette" role="dialog" aria-modal="true" aria-label="Search" data-testid="palette">
-        <input
-          ref={input}
-          role="combobox"
-          aria-expanded="true"
-          aria-controls="palette-list"
-          aria-activedescendant={results.length > 0 ? `palette-${selected}` : undefined}
-          aria-label="Search devices and actions"
-          placeholder="Search devices and actions"
-          value={words}
-          onInput={(event) => {
-            setWords(event.currentTarget.value);
+        <SearchInput
+          words={words}
+          selected={results.length > 0 ? selected : null}
+          onInput={(value) => {
+            setWords(value);
             setSelected(0);
           }}
           onKeyDown={onKeyDown}
@@ -138,8 +131,16 @@ function OpenPalette() {
   );
 }
 
-/** Focus an input while it is mounted, then return the focus. */
-function useFocus() {
+interface InputProps {
+  words: string;
+  /** Index of the selected result; null without results. */
+  selected: number | null;
+  onInput: (words: string) => void;
+  onKeyDown: (event: KeyboardEvent) => void;
+}
+
+/** The input has the focus while the palette is open. Afterwards the focus returns to the previous element. */
+function SearchInput({ words, selected, onInput, onKeyDown }: InputProps) {
   const input = useRef<HTMLInputElement>(null);
   useEffect(() => {
     const before = document.activeElement;
@@ -148,11 +149,24 @@ function useFocus() {
       if (before instanceof HTMLElement) before.focus();
     };
   }, []);
-  return input;
+  return (
+    <input
+      ref={input}
+      role="combobox"
+      aria-expanded="true"
+      aria-controls="palette-list"
+      aria-activedescendant={selected === null ? undefined : `palette-${selected}`}
+      aria-label="Search devices and actions"
+      placeholder="Search devices and actions"
+      value={words}
+      onInput={(event) => onInput(event.currentTarget.value)}
+      onKeyDown={onKeyDown}
+    />
+  );
 }
 
 interface OptionProps {
-  entry: Entry;
+  entry: PaletteEntry;
   index: number;
   selected: boolean;
   select: () => void;

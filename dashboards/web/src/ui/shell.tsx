@@ -20,8 +20,8 @@ export const pageView = signal<Signal<TimeView> | null>(null);
 
 export function Shell({ children }: { children: ComponentChildren }) {
   useEffect(() => {
-    document.addEventListener("keydown", onKeyDown);
-    return () => document.removeEventListener("keydown", onKeyDown);
+    document.addEventListener("keydown", onShortcut);
+    return () => document.removeEventListener("keydown", onShortcut);
   }, []);
   return (
     <div class="app">
@@ -37,7 +37,7 @@ export function Shell({ children }: { children: ComponentChildren }) {
   );
 }
 
-function onKeyDown(event: KeyboardEvent): void {
+function onShortcut(event: KeyboardEvent): void {
   if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k") {
     event.preventDefault();
     paletteOpen.value = !paletteOpen.value;

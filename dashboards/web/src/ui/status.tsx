@@ -4,7 +4,7 @@ import { useEffect, useState } from "preact/hooks";
 import { hub } from "../data/hub";
 import { Poller, type Sample } from "../data/poller";
 import { dateTime, hubNow, now, pageNow } from "../data/time";
-import { DashedCircle, Icon } from "./icon";
+import { DashedCircle, Icon, Shape } from "./icon";
 import { connectionText, describeProblems, offlineDuration } from "./status_text";
 
 const POLL_PERIOD_MS = 1000;
@@ -13,13 +13,7 @@ export function ConnectionIndicator() {
   const status = hub.connection.status.value;
   return (
     <span class={`link-state ${status.state}`} role="status" data-testid="link-state" data-state={status.state}>
-      {status.state === "live" ? (
-        <svg class="shape" viewBox="0 0 10 10" aria-hidden="true">
-          <circle cx="5" cy="5" r="4" fill="currentColor" />
-        </svg>
-      ) : (
-        <DashedCircle />
-      )}
+      {status.state === "live" ? <Shape condition="online" /> : <DashedCircle />}
       {connectionText(status, pageNow.value)}
     </span>
   );

@@ -77,23 +77,23 @@ export function encodeUpdate(update: Update): ArrayBuffer {
 /** Decode the columns of a frame. Throws WireError("bad_message") for an invalid frame. */
 export function decodeUpdate(frame: ArrayBuffer): Update {
   const view = new DataView(frame);
-  if (frame.byteLength < HEADER_BYTES || view.getUint8(0) !== FORMAT) reject("format or length");
+  if (frame.byteLength < HEADER_BYTES || view.getUint8(0) !== FORMAT) rejectFrame("format or length");
   const kind = view.getUint8(1);
-  if (kind < Kind.LIVE || kind > Kind.SNAPSHOT) reject(`kind ${kind}`);
+  if (kind < Kind.LIVE || kind > Kind.SNAPSHOT) rejectFrame(`kind ${kind}`);
   const count = view.getUint16(2, true);
   const offset = view.getFloat64(16, true);
-  if (!Number.isInteger(offset) || offset < 0 || offset > MAX_SEQ) reject("offset");
+  if (!Number.isInteger(offset) || offset < 0 || offset > MAX_SEQ) rejectFrame("offset");
   const schema = view.getUint32(4, true);
-  if (schema === 0) reject("schema 0");
-  if (view.getUint32(28, true) !== 0) reject("spare bytes");
+  if (schema === 0) rejectFrame("schema 0");
+  if (view.getUint32(28, true) !== 0) rejectFrame("spare bytes");
   const textBytes = view.getUint32(24, true);
   let position = HEADER_BYTES + count * HEAD_BYTES;
-  if (position > frame.byteLength) reject("length");
+  if (position > frame.byteLength) rejectFrame("length");
   const numbers: NumberColumn[] = [];
   for (let i = 0; i < count; i++) {
     const head = HEADER_BYTES + i * HEAD_BYTES;
     const length = view.getUint32(head + 4, true);
-    if (position + 2 * ITEM_BYTES * length > frame.byteLength) reject("length");
+    if (position + 2 * ITEM_BYTES * length > frame.byteLength) rejectFrame("length");
     numbers.push({
       series: view.getUint32(head, true),
       times_ms: new Float64Array(frame, position, length),
@@ -101,7 +101,7 @@ export function decodeUpdate(frame: ArrayBuffer): Update {
     });
     position += 2 * ITEM_BYTES * length;
   }
-  if (position + textBytes !== frame.byteLength) reject("length");
+  if (position + textBytes !== frame.byteLength) rejectFrame("length");
   return {
     kind: kind as Kind,
     schema,
@@ -118,11 +118,11 @@ function decodeTexts(bytes: Uint8Array): TextColumn[] {
   try {
     columns = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
   } catch {
-    reject("text columns");
+    rejectFrame("text columns");
   }
-  if (!Array.isArray(columns)) reject("text columns");
+  if (!Array.isArray(columns)) rejectFrame("text columns");
   return columns.map((column) => {
-    if (!Array.isArray(column) || column.length !== 3) reject("text column");
+    if (!Array.isArray(column) || column.length !== 3) rejectFrame("text column");
     const [series, times_ms, values] = column;
     const ok =
       Number.isInteger(series) &&
@@ -132,11 +132,11 @@ function decodeTexts(bytes: Uint8Array): TextColumn[] {
       times_ms.length === values.length &&
       times_ms.every((time) => typeof time === "number") &&
       values.every((value) => value === null || typeof value === "string");
-    if (!ok) reject("text column");
+    if (!ok) rejectFrame("text column");
     return { series, times_ms, values };
   });
 }
 
-function reject(part: string): never {
+function rejectFrame(part: string): never {
   throw new WireError("bad_message", `not a live frame: ${part}`);
 }

@@ -1,5 +1,5 @@
 /**
- * Messages of the live protocol, /v1/live, as JSON text frames: the counterpart of wire/live.py. The checks of the
+ * MessageTypes of the live protocol, /v1/live, as JSON text frames: the counterpart of wire/live.py. The checks of the
  * messages define their types.
  */
 
@@ -93,16 +93,16 @@ const LIVE_MESSAGES = {
   },
 };
 
-type Messages<M extends Record<string, shape.Fields>> = {
+type MessageTypes<M extends Record<string, shape.Fields>> = {
   [Name in keyof M]: { type: Name } & shape.Infer<M[Name]>;
 };
-export type ViewerMessage = Messages<typeof VIEWER_MESSAGES>[keyof typeof VIEWER_MESSAGES];
-export type LiveMessage = Messages<typeof LIVE_MESSAGES>[keyof typeof LIVE_MESSAGES];
-export type Subscribe = Messages<typeof VIEWER_MESSAGES>["subscribe"];
-export type Unsubscribe = Messages<typeof VIEWER_MESSAGES>["unsubscribe"];
-export type Welcome = Messages<typeof LIVE_MESSAGES>["welcome"];
+export type ViewerMessage = MessageTypes<typeof VIEWER_MESSAGES>[keyof typeof VIEWER_MESSAGES];
+export type LiveMessage = MessageTypes<typeof LIVE_MESSAGES>[keyof typeof LIVE_MESSAGES];
+export type Subscribe = MessageTypes<typeof VIEWER_MESSAGES>["subscribe"];
+export type Unsubscribe = MessageTypes<typeof VIEWER_MESSAGES>["unsubscribe"];
+export type Welcome = MessageTypes<typeof LIVE_MESSAGES>["welcome"];
 /** Named LiveError because Error is a JavaScript class; the message type is "error". */
-export type LiveError = Messages<typeof LIVE_MESSAGES>["error"];
+export type LiveError = MessageTypes<typeof LIVE_MESSAGES>["error"];
 export type Start = NonNullable<typeof start.type>;
 export type ResetReason = NonNullable<typeof resetReason.type>;
 export type MetricType = NonNullable<typeof metricType.type>;

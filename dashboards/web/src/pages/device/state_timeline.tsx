@@ -4,14 +4,13 @@ import { useEffect, useRef } from "preact/hooks";
 import { type Animated, EDGE_PX, type FrameBudget } from "../../chart/frame_scheduler";
 import { attachGestures } from "../../chart/gestures";
 import { gapThreshold, stateBands } from "../../chart/intervals";
-import { rem, SERIES_COLOURS, themeColours, withAlpha } from "../../chart/theme_colours";
+import { CANVAS_FONT, rem, SERIES_COLOURS, themeColours, withAlpha } from "../../chart/theme_colours";
 import type { MetricHead } from "../../data/metrics";
 import { lowerBound, upperBound } from "../../data/series_buffer";
 import type { TimeRange } from "../../data/time";
 import { colourVersion } from "../../ui/preferences";
 import type { DeviceData } from "./device_data";
 
-const FONT = '"Inter Variable", system-ui, sans-serif';
 const LABEL_PADDING = 6;
 const BAND_ALPHA = 0.26;
 
@@ -133,7 +132,7 @@ class AnimatedTimeline implements Animated {
     if (context === null) return;
     context.scale(ratio, ratio);
     const theme = themeColours();
-    context.font = `500 ${0.6875 * rem()}px ${FONT}`;
+    context.font = `500 ${0.6875 * rem()}px ${CANVAS_FONT}`;
     context.textBaseline = "middle";
     const first = Math.max(0, lowerBound(columns.times, timeRange.from) - 1);
     const end = upperBound(columns.times, timeRange.to) + 1;

@@ -1,6 +1,7 @@
 /** Value axis of a chart: grid labels, and tags with the newest values of a few series. */
 
 import { ticks, type YRange } from "../../chart/axes";
+import { resizeLayer } from "../../chart/marks";
 import { axisHeight, TOP_PADDING } from "../../chart/plot_canvas";
 import { rem, seriesClass } from "../../chart/theme_colours";
 import { decimalsOf, fixed, formatValue, type NumberFormat } from "../../data/number_format";
@@ -61,8 +62,7 @@ export class ValueAxis {
       tagHeight,
       this.height - axisHeight(),
     );
-    while (this.tagLayer.children.length > shown.length) this.tagLayer.lastElementChild?.remove();
-    while (this.tagLayer.children.length < shown.length) this.tagLayer.append(document.createElement("span"));
+    resizeLayer(this.tagLayer, shown.length, "span");
     for (const tick of this.tickLayer.children as HTMLCollectionOf<HTMLElement>) {
       const y = Number(tick.dataset.y);
       tick.classList.toggle(

@@ -230,13 +230,13 @@ function useScroll(body: { current: HTMLElement | null }): Signal<{ top: number;
   return view;
 }
 
-interface Entry {
+interface FleetEntry {
   record: DeviceRecord;
   condition: Condition;
 }
 
 const SEVERITY: Record<Condition, number> = { offline: 0, silent: 1, online: 2 };
-const ORDERS: Record<SortKey, (a: Entry, b: Entry) => number> = {
+const ORDERS: Record<SortKey, (a: FleetEntry, b: FleetEntry) => number> = {
   state: (a, b) => SEVERITY[a.condition] - SEVERITY[b.condition],
   name: (a, b) => compareNames(a.record.device, b.record.device),
   type: (a, b) => compareNames(typeOf(a.record), typeOf(b.record)),
@@ -248,7 +248,7 @@ const ORDERS: Record<SortKey, (a: Entry, b: Entry) => number> = {
 function filterAndSort(words: string, chosen: Condition | null, { key, down }: Sorting): FleetList {
   const now = hubNow();
   const counts: Record<Condition, number> = { online: 0, silent: 0, offline: 0 };
-  const entries: Entry[] = [];
+  const entries: FleetEntry[] = [];
   for (const record of hub.fleet.records.values()) {
     const text = [record.device, ...Object.values(record.state.peek().tags ?? {})].join(" ");
     if (words.trim() !== "" && matchScore(text, words) === null) continue;

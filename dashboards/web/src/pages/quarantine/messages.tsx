@@ -158,22 +158,22 @@ function OpenedMessage({ message, actions }: { message: QuarantinedBatch; action
       <p class="why">{message.message}</p>
       <p class="muted">{loaded?.advice ?? "\u00a0"}</p>
       <dl class="quarantine-facts">
-        <Fact name="Device">
+        <Property name="Device">
           <a class="mono link" href={devicePath(message.device)}>
             {message.device}
           </a>
-        </Fact>
-        <Fact name="Batch">
+        </Property>
+        <Property name="Batch">
           <span class="mono">
             {message.seq} of epoch {message.epoch}
           </span>
-        </Fact>
-        <Fact name="Offset">
+        </Property>
+        <Property name="Offset">
           <span class="mono">{offset}</span>
-        </Fact>
-        <Fact name="Size">
+        </Property>
+        <Property name="Size">
           {plural(message.size_bytes, "byte")}, {message.format}
-        </Fact>
+        </Property>
       </dl>
       <section class="quarantine-text" tabIndex={0} aria-label="Content" aria-busy={content === null}>
         <pre class="mono">{typeof content === "string" ? content : (loaded?.text ?? "")}</pre>
@@ -189,7 +189,7 @@ function OpenedMessage({ message, actions }: { message: QuarantinedBatch; action
   );
 }
 
-function Fact({ name, children }: { name: string; children: ComponentChildren }) {
+function Property({ name, children }: { name: string; children: ComponentChildren }) {
   return (
     <div>
       <dt>{name}</dt>
