@@ -14,6 +14,7 @@ import typer
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
+from typer import Argument, Option
 
 from hub.cli.client import HubClient, RequestFailed, hub_client
 from hub.cli.command import FAILED, AsJson, HubOptions, plain_table, stdout_console, with_option_groups
@@ -66,7 +67,7 @@ def urgent_first(devices: Sequence[Row], rate_of: Mapping[str, FlowRates]) -> li
 
 @with_option_groups
 def flow(
-    once: Annotated[bool, typer.Option("--once", help="Print the current numbers once and exit.")] = False,
+    once: Annotated[bool, Option("--once", help="Print the current numbers once and exit.")] = False,
     as_json: AsJson = False,
     *,
     hub: HubOptions,
@@ -202,7 +203,7 @@ def findings(answer: Row) -> list[str]:
 
 @with_option_groups
 def audit(
-    device: Annotated[str, typer.Argument(metavar="DEVICE", help="Device id.", show_default=False)],
+    device: Annotated[str, Argument(metavar="DEVICE", help="Device id.", show_default=False)],
     as_json: AsJson = False,
     *,
     hub: HubOptions,

@@ -6,6 +6,7 @@ from importlib.metadata import version
 from typing import Annotated
 
 import typer
+from typer import Option
 
 from hub.cli import accounting, config, device, export, import_, mqtt, quarantine, run, store, token
 
@@ -28,7 +29,7 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def options(
     wanted: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+        bool, Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Options of all subcommands."""

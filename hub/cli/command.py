@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import Progress, ProgressColumn
 from rich.table import Table
 from rich.text import Text
+from typer import Option
 
 from hub.config import Settings, SettingsError, load_settings
 
@@ -30,10 +31,10 @@ WIDE = 400
 MINUTES = "%Y-%m-%d %H:%M"
 SECONDS = "%Y-%m-%d %H:%M:%S"
 
-Config = Annotated[Path | None, typer.Option("--config", help="TOML file with settings.", envvar="HUB_CONFIG")]
-Data = Annotated[Path | None, typer.Option("--data", help="Directory of all data that the hub keeps.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
+Config = Annotated[Path | None, Option("--config", help="TOML file with settings.", envvar="HUB_CONFIG")]
+Data = Annotated[Path | None, Option("--data", help="Directory of all data that the hub keeps.")]
+AsJson = Annotated[bool, Option("--json", help="Print JSON, for programs.")]
+Yes = Annotated[bool, Option("--yes", help="Do not ask for confirmation.")]
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,11 @@ class HubOptions:
 
     url: Annotated[
         str | None,
-        typer.Option(
-            "--url", envvar="HUB_URL", metavar="URL", help="URL of the hub. Default: the address in the settings."
-        ),
+        Option("--url", envvar="HUB_URL", metavar="URL", help="URL of the hub. Default: the address in the settings."),
     ] = None
     token: Annotated[
         str | None,
-        typer.Option(
+        Option(
             "--token",
             envvar="HUB_TOKEN",
             metavar="TOKEN",

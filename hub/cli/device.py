@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from typer import Argument, Option
 
 from hub.cli.client import HubClient, hub_client
 from hub.cli.command import (
@@ -72,9 +73,9 @@ def list_devices(as_json: AsJson = False, *, hub: HubOptions) -> None:
 )
 @with_option_groups
 def retire(
-    devices: Annotated[list[str], typer.Argument(metavar="DEVICE", help="Device ids; `*` matches any characters.")],
+    devices: Annotated[list[str], Argument(metavar="DEVICE", help="Device ids; `*` matches any characters.")],
     unseen: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Only devices without a contact for this time: 12h, 30d, 4w.")
+        str | None, Option(metavar="TIME", help="Only devices without a contact for this time: 12h, 30d, 4w.")
     ] = None,
     yes: Yes = False,
     as_json: AsJson = False,

@@ -13,6 +13,7 @@ from typing import IO, Annotated, Literal, TypeAlias
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from typer import Argument, Option
 
 from hub.cli.client import HubClient, Query, RequestFailed, hub_client
 from hub.cli.command import FAILED, MISUSE, HubOptions, fail, with_option_groups
@@ -42,24 +43,24 @@ class ExportSelection:
     """Options that select readings."""
 
     metric: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Only this metric; `*` works here too; repeatable.")
+        list[str] | None, Option(metavar="NAME", help="Only this metric; `*` works here too; repeatable.")
     ] = None
-    start: Annotated[
-        str | None, typer.Option("--from", metavar="TIME", help="First time. Default: the first reading.")
-    ] = None
-    end: Annotated[str | None, typer.Option("--to", metavar="TIME", help="End, not included. Default: now.")] = None
+    start: Annotated[str | None, Option("--from", metavar="TIME", help="First time. Default: the first reading.")] = (
+        None
+    )
+    end: Annotated[str | None, Option("--to", metavar="TIME", help="End, not included. Default: now.")] = None
 
 
 @with_option_groups
 def export(
-    devices: Annotated[list[str], typer.Argument(metavar="DEVICE", help="Device ids; `*` matches any characters.")],
-    output: Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="File to write; - is stdout.")],
+    devices: Annotated[list[str], Argument(metavar="DEVICE", help="Device ids; `*` matches any characters.")],
+    output: Annotated[str, Option("--output", "-o", metavar="FILE", help="File to write; - is stdout.")],
     selection: ExportSelection,
     format: Annotated[
-        Format | None, typer.Option(help="Default: the suffix of FILE; csv for stdout.", show_default=False)
+        Format | None, Option(help="Default: the suffix of FILE; csv for stdout.", show_default=False)
     ] = None,
-    tz: Annotated[str, typer.Option(metavar="ZONE", help="Time zone of the time column, like Europe/Berlin.")] = "UTC",
-    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing FILE.")] = False,
+    tz: Annotated[str, Option(metavar="ZONE", help="Time zone of the time column, like Europe/Berlin.")] = "UTC",
+    force: Annotated[bool, Option("--force", help="Overwrite an existing FILE.")] = False,
     *,
     hub: HubOptions,
 ) -> None:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import typer
 from rich.console import Console
+from typer import Argument, Option
 
 from hub.cli.client import hub_address
 from hub.cli.command import FAILED, MISUSE, AsJson, HubOptions, fail, with_option_groups
@@ -40,51 +41,50 @@ class _Stopped(Exception):
 class MappingOptions:
     """Options that describe the format and the meaning of the files; None for an option that was not given."""
 
-    format: Annotated[Literal["line", "csv"] | None, typer.Option(help="Default: detected.")] = None
-    device: Annotated[str | None, typer.Option(metavar="ID", help="Device of all readings.")] = None
-    device_tag: Annotated[str | None, typer.Option(metavar="TAG", help="line: tag with the device id.")] = None
+    format: Annotated[Literal["line", "csv"] | None, Option(help="Default: detected.")] = None
+    device: Annotated[str | None, Option(metavar="ID", help="Device of all readings.")] = None
+    device_tag: Annotated[str | None, Option(metavar="TAG", help="line: tag with the device id.")] = None
     metric: Annotated[
-        str | None, typer.Option(metavar="TEMPLATE", help="line: name of a metric, for example {measurement}.{field}.")
+        str | None, Option(metavar="TEMPLATE", help="line: name of a metric, for example {measurement}.{field}.")
     ] = None
-    precision: Annotated[Precision | None, typer.Option(help="line: unit of the times.")] = None
-    device_column: Annotated[str | None, typer.Option(metavar="COLUMN", help="csv: column with the device id.")] = None
+    precision: Annotated[Precision | None, Option(help="line: unit of the times.")] = None
+    device_column: Annotated[str | None, Option(metavar="COLUMN", help="csv: column with the device id.")] = None
     time: Annotated[
-        list[str] | None,
-        typer.Option(metavar="COLUMN", help="csv: column with the time; give it twice for date and time."),
+        list[str] | None, Option(metavar="COLUMN", help="csv: column with the time; give it twice for date and time.")
     ] = None
     time_format: Annotated[
-        str | None, typer.Option(metavar="FORMAT", help="csv: iso, s, ms, us, ns, or like %d.%m.%Y %H:%M:%S.")
+        str | None, Option(metavar="FORMAT", help="csv: iso, s, ms, us, ns, or like %d.%m.%Y %H:%M:%S.")
     ] = None
     zone: Annotated[
-        str | None, typer.Option(metavar="ZONE", help="csv: zone of times without an offset: Europe/Berlin, UTC.")
+        str | None, Option(metavar="ZONE", help="csv: zone of times without an offset: Europe/Berlin, UTC.")
     ] = None
     ambiguous: Annotated[
         Ambiguous | None,
-        typer.Option(
+        Option(
             help="csv: meaning of a local time that occurs twice; order: by the order of the file.",
             show_default="order",
         ),
     ] = None
     column: Annotated[
-        list[str] | None, typer.Option(metavar="COLUMN=METRIC", help="csv: column with values (repeatable).")
+        list[str] | None, Option(metavar="COLUMN=METRIC", help="csv: column with values (repeatable).")
     ] = None
     metric_column: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="csv with one reading per line: column with the metric.")
+        str | None, Option(metavar="COLUMN", help="csv with one reading per line: column with the metric.")
     ] = None
-    value_column: Annotated[str | None, typer.Option(metavar="COLUMN", help="… and column with the value.")] = None
-    delimiter: Annotated[str | None, typer.Option(metavar="CHARACTER", help="csv: character between cells.")] = None
-    decimal: Annotated[Literal[".", ","] | None, typer.Option(help="csv: decimal point.")] = None
-    encoding: Annotated[str | None, typer.Option(metavar="NAME", help="csv: for example utf-8 or cp1252.")] = None
+    value_column: Annotated[str | None, Option(metavar="COLUMN", help="… and column with the value.")] = None
+    delimiter: Annotated[str | None, Option(metavar="CHARACTER", help="csv: character between cells.")] = None
+    decimal: Annotated[Literal[".", ","] | None, Option(help="csv: decimal point.")] = None
+    encoding: Annotated[str | None, Option(metavar="NAME", help="csv: for example utf-8 or cp1252.")] = None
     no_header: Annotated[
-        bool, typer.Option("--no-header", help="csv: the first line contains readings; columns are named 1, 2, …")
+        bool, Option("--no-header", help="csv: the first line contains readings; columns are named 1, 2, …")
     ] = False
     no_value: Annotated[
-        list[str] | None, typer.Option(metavar="TEXT", help="csv: cell that means “no value” (repeatable).")
+        list[str] | None, Option(metavar="TEXT", help="csv: cell that means “no value” (repeatable).")
     ] = None
     type: Annotated[
-        list[str] | None, typer.Option(metavar="METRIC=TYPE", help="float, integer, boolean or string (repeatable).")
+        list[str] | None, Option(metavar="METRIC=TYPE", help="float, integer, boolean or string (repeatable).")
     ] = None
-    unit: Annotated[list[str] | None, typer.Option(metavar="METRIC=UNIT", help="As shown: °C (repeatable).")] = None
+    unit: Annotated[list[str] | None, Option(metavar="METRIC=UNIT", help="As shown: °C (repeatable).")] = None
 
     def apply_to(self, fields: dict[str, Any]) -> dict[str, Any]:
         """Return the fields of a mapping file with these options, which win. An invalid option ends the command."""
@@ -113,16 +113,16 @@ class MappingOptions:
 @with_option_groups
 def import_files(
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE…", help="InfluxDB line protocol or CSV, also compressed with gzip.")
+        list[Path], Argument(metavar="FILE…", help="InfluxDB line protocol or CSV, also compressed with gzip.")
     ],
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be stored and every error; send nothing.")
+        bool, Option("--dry-run", help="Show what would be stored and every error; send nothing.")
     ] = False,
     mapping: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="TOML file with the mapping, as --dry-run prints it.")
+        Path | None, Option(metavar="FILE", help="TOML file with the mapping, as --dry-run prints it.")
     ] = None,
     rejects: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write rejected lines to this file, to be corrected.")
+        Path | None, Option(metavar="FILE", help="Write rejected lines to this file, to be corrected.")
     ] = None,
     as_json: AsJson = False,
     *,

@@ -9,17 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Option
 
-from hub.cli.command import (
-    FAILED,
-    MISUSE,
-    AsJson,
-    Config,
-    fail,
-    printable,
-    settings_or_exit,
-    with_option_groups,
-)
+from hub.cli.command import FAILED, MISUSE, AsJson, Config, fail, printable, settings_or_exit, with_option_groups
 
 if TYPE_CHECKING:
     from hub.config import MqttSettings
@@ -45,16 +37,16 @@ class GivenBroker:
     """Options that describe one broker, instead of those in the settings."""
 
     url: Annotated[
-        str | None, typer.Option(help="Broker, mqtt://HOST:PORT or mqtts://…. Default: the brokers in the settings.")
+        str | None, Option(help="Broker, mqtt://HOST:PORT or mqtts://…. Default: the brokers in the settings.")
     ] = None
     topic: Annotated[
-        list[str] | None, typer.Option(help="With --url: topic or template, e.g. 'sensors/{device}/{metric}'.")
+        list[str] | None, Option(help="With --url: topic or template, e.g. 'sensors/{device}/{metric}'.")
     ] = None
-    payload: Annotated[str, typer.Option(help="With --topic: json, value, senml or line.")] = "json"
-    preset: Annotated[list[str] | None, typer.Option(help="With --url: preset, e.g. zigbee2mqtt.")] = None
-    user: Annotated[str, typer.Option(help="With --url: user name at the broker.")] = ""
-    password: Annotated[str, typer.Option(help="With --url: its password.", envvar="MQTT_PASSWORD")] = ""
-    ca: Annotated[Path | None, typer.Option(help="With --url: PEM file with the broker's authority.")] = None
+    payload: Annotated[str, Option(help="With --topic: json, value, senml or line.")] = "json"
+    preset: Annotated[list[str] | None, Option(help="With --url: preset, e.g. zigbee2mqtt.")] = None
+    user: Annotated[str, Option(help="With --url: user name at the broker.")] = ""
+    password: Annotated[str, Option(help="With --url: its password.", envvar="MQTT_PASSWORD")] = ""
+    ca: Annotated[Path | None, Option(help="With --url: PEM file with the broker's authority.")] = None
 
     def settings(self) -> MqttSettings:
         """Return the settings of the broker. Invalid options end the command with 2."""
@@ -87,7 +79,7 @@ class GivenBroker:
 @app.command()
 @with_option_groups
 def check(
-    seconds: Annotated[float, typer.Option(min=0.1, max=86_400, help="Time to listen.")] = 10.0,
+    seconds: Annotated[float, Option(min=0.1, max=86_400, help="Time to listen.")] = 10.0,
     as_json: AsJson = False,
     config: Config = None,
     *,

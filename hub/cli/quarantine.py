@@ -13,6 +13,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+from typer import Argument, Option
 
 from hub.cli.client import HubClient, hub_client
 from hub.cli.command import (
@@ -37,9 +38,9 @@ PATH = "/api/v1/quarantine"
 PAGE = 100
 """Messages in one request: the maximum of the API."""
 
-Device = Annotated[str | None, typer.Option(metavar="ID", help="Only messages of this device.")]
+Device = Annotated[str | None, Option(metavar="ID", help="Only messages of this device.")]
 Code = Annotated[
-    str | None, typer.Option(metavar="CODE", help="Only messages with this reason, as `hub quarantine count` shows it.")
+    str | None, Option(metavar="CODE", help="Only messages with this reason, as `hub quarantine count` shows it.")
 ]
 
 app = typer.Typer(
@@ -54,11 +55,11 @@ class Choice:
     """Options that select messages for a retry or a deletion: offsets, or all that match."""
 
     offsets: Annotated[
-        list[int] | None, typer.Argument(metavar="OFFSET", help="As `hub quarantine list` shows them.", min=1)
+        list[int] | None, Argument(metavar="OFFSET", help="As `hub quarantine list` shows them.", min=1)
     ] = None
     device: Device = None
     code: Code = None
-    everything: Annotated[bool, typer.Option("--all", help="All messages.")] = False
+    everything: Annotated[bool, Option("--all", help="All messages.")] = False
 
     def check(self, command: str) -> None:
         """End the command with 2 unless the options select in exactly one way."""
@@ -72,7 +73,7 @@ class Choice:
 def list_messages(
     device: Device = None,
     code: Code = None,
-    limit: Annotated[int, typer.Option(min=1, help="Maximum number of messages, the newest first.")] = 20,
+    limit: Annotated[int, Option(min=1, help="Maximum number of messages, the newest first.")] = 20,
     as_json: AsJson = False,
     *,
     hub: HubOptions,
@@ -104,10 +105,8 @@ def list_messages(
 @app.command(epilog="Example:  hub quarantine show 4711")
 @with_option_groups
 def show(
-    offset: Annotated[int, typer.Argument(metavar="OFFSET", min=1, help="As `hub quarantine list` shows it.")],
-    raw: Annotated[
-        bool, typer.Option("--raw", help="Print only the message, with the exact bytes that arrived.")
-    ] = False,
+    offset: Annotated[int, Argument(metavar="OFFSET", min=1, help="As `hub quarantine list` shows it.")],
+    raw: Annotated[bool, Option("--raw", help="Print only the message, with the exact bytes that arrived.")] = False,
     as_json: AsJson = False,
     *,
     hub: HubOptions,
@@ -145,7 +144,7 @@ def show(
 @app.command(epilog="Example:  hub quarantine count --by device")
 @with_option_groups
 def count(
-    by: Annotated[Literal["code", "device"], typer.Option(help="Group by reason, or by device and reason.")] = "code",
+    by: Annotated[Literal["code", "device"], Option(help="Group by reason, or by device and reason.")] = "code",
     device: Device = None,
     code: Code = None,
     as_json: AsJson = False,
@@ -170,12 +169,7 @@ def count(
 
 @app.command(epilog="Examples:\n\n  hub quarantine retry 4711\n\n  hub quarantine retry --code unknown_metric")
 @with_option_groups
-def retry(
-    choice: Choice,
-    as_json: AsJson = False,
-    *,
-    hub: HubOptions,
-) -> None:
+def retry(choice: Choice, as_json: AsJson = False, *, hub: HubOptions) -> None:
     """Validate messages again, against the current metrics of their devices.
 
     Accepted messages are stored as historical data and leave the quarantine. Rejected messages stay, with the latest
@@ -202,13 +196,7 @@ def retry(
 
 @app.command(epilog="Examples:\n\n  hub quarantine delete 4711\n\n  hub quarantine delete --code empty --yes")
 @with_option_groups
-def delete(
-    choice: Choice,
-    yes: Yes = False,
-    as_json: AsJson = False,
-    *,
-    hub: HubOptions,
-) -> None:
+def delete(choice: Choice, yes: Yes = False, as_json: AsJson = False, *, hub: HubOptions) -> None:
     """Delete messages. This cannot be undone."""
     command = "hub quarantine delete"
     choice.check(command)

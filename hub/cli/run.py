@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Annotated
 
 import structlog
-import typer
+from typer import Option
 
 from hub.cli.command import FAILED, Config, Data, fail, settings_or_exit
 from hub.config import LogSettings
@@ -20,12 +20,10 @@ def run(
     config: Config = None,
     data: Data = None,
     listen: Annotated[
-        str | None,
-        typer.Option(help="HOST:PORT to listen on; port 0 picks a free port.", show_default="127.0.0.1:8600"),
+        str | None, Option(help="HOST:PORT to listen on; port 0 picks a free port.", show_default="127.0.0.1:8600")
     ] = None,
     demo: Annotated[
-        bool,
-        typer.Option("--demo", help="Also start an agent for the sensors of this computer and 20 simulated devices."),
+        bool, Option("--demo", help="Also start an agent for the sensors of this computer and 20 simulated devices.")
     ] = False,
 ) -> None:
     """Run the hub until Ctrl-C or SIGTERM.
@@ -71,8 +69,7 @@ def set_up_log(log: LogSettings) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
+            foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer]
         )
     )
     root = logging.getLogger()

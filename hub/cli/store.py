@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from typer import Option
 
 from hub.cli.command import (
     MISUSE,
@@ -79,11 +80,9 @@ def compact_store(config: Config = None, data: Data = None) -> None:
     ),
 )
 def copy_store(
-    source: Annotated[
-        str, typer.Option("--from", metavar="STORE", help="duckdb, influxdb, or the path of a DuckDB file.")
-    ],
+    source: Annotated[str, Option("--from", metavar="STORE", help="duckdb, influxdb, or the path of a DuckDB file.")],
     target: Annotated[
-        str, typer.Option("--to", metavar="STORE", help="Likewise; it must not contain the history of another hub.")
+        str, Option("--to", metavar="STORE", help="Likewise; it must not contain the history of another hub.")
     ],
     as_json: AsJson = False,
     config: Config = None,
@@ -176,8 +175,7 @@ def _print_copy(report: CopyReport) -> None:
 @app.command("setup", epilog="Examples:\n\n  hub store setup\n\n  hub store setup --keep 365")
 def setup_store(
     keep: Annotated[
-        float | None,
-        typer.Option(min=0, max=MAX_DAYS, metavar="DAYS", help="Retention; 0 is unlimited. Default: no change."),
+        float | None, Option(min=0, max=MAX_DAYS, metavar="DAYS", help="Retention; 0 is unlimited. Default: no change.")
     ] = None,
     config: Config = None,
 ) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from typer import Argument, Option
 
 from hub.cli.command import (
     FAILED,
@@ -29,14 +30,7 @@ from hub.cli.command import (
 from hub.config import browser_url
 from hub.http.answers import MAX_TOKEN_LIFE_S
 from hub.model.identity import Role, Token, pattern_problem
-from hub.registry import (
-    FILE_NAME,
-    LOGIN_CODE_SECONDS,
-    SESSION_SECONDS,
-    RegistryError,
-    TokenFile,
-    open_token_file,
-)
+from hub.registry import FILE_NAME, LOGIN_CODE_SECONDS, SESSION_SECONDS, RegistryError, TokenFile, open_token_file
 from wire.errors import Code
 from wire.timestamp import DURATION_NS, NS_PER_S
 
@@ -72,16 +66,14 @@ def duration_ns(text: str) -> int:
     )
 )
 def create(
-    role: Annotated[Role, typer.Option(help="Role of the token.", show_default=False)],
-    device: Annotated[str | None, typer.Option(metavar="ID", help="Device of a token of role device.")] = None,
+    role: Annotated[Role, Option(help="Role of the token.", show_default=False)],
+    device: Annotated[str | None, Option(metavar="ID", help="Device of a token of role device.")] = None,
     devices: Annotated[
-        str | None,
-        typer.Option(metavar="PATTERN", help="Devices of a gateway: `*` matches any characters, `?` one."),
+        str | None, Option(metavar="PATTERN", help="Devices of a gateway: `*` matches any characters, `?` one.")
     ] = None,
-    label: Annotated[str, typer.Option(metavar="TEXT", help="Purpose, in your own words.")] = "",
+    label: Annotated[str, Option(metavar="TEXT", help="Purpose, in your own words.")] = "",
     expires_in: Annotated[
-        str | None,
-        typer.Option(metavar="TIME", help="Lifetime: 12h, 30d, 4w. Default: until it is revoked."),
+        str | None, Option(metavar="TIME", help="Lifetime: 12h, 30d, 4w. Default: until it is revoked.")
     ] = None,
     config: Config = None,
     data: Data = None,
@@ -98,11 +90,7 @@ def create(
 
 
 @app.command("list", epilog="Example:  hub token list")
-def list_tokens(
-    as_json: AsJson = False,
-    config: Config = None,
-    data: Data = None,
-) -> None:
+def list_tokens(as_json: AsJson = False, config: Config = None, data: Data = None) -> None:
     """List the tokens without their secrets.
 
     Shows the id, role, devices, label and times (UTC) of each token. The last use is exact to a minute.
@@ -120,7 +108,7 @@ def list_tokens(
 
 @app.command(epilog="Example:  hub token revoke k3vq7m2xw5tz4ahd")
 def revoke(
-    ids: Annotated[list[str], typer.Argument(metavar="ID", help="Token ids, as `hub token list` shows them.")],
+    ids: Annotated[list[str], Argument(metavar="ID", help="Token ids, as `hub token list` shows them.")],
     config: Config = None,
     data: Data = None,
 ) -> None:
@@ -149,12 +137,10 @@ def revoke(
 )
 def url(
     token_id: Annotated[
-        str | None,
-        typer.Option("--token", metavar="ID", help="Token whose rights the page gets. Default: the first admin."),
+        str | None, Option("--token", metavar="ID", help="Token whose rights the page gets. Default: the first admin.")
     ] = None,
     hub: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="URL of the hub for the browser. Default: its address."),
+        str | None, Option(metavar="URL", help="URL of the hub for the browser. Default: its address.")
     ] = None,
     config: Config = None,
     data: Data = None,

@@ -288,8 +288,7 @@ class TokenFile:
                 admin = find_admin(self._connection, now_ns)
                 if admin is None:
                     raise RegistryError(
-                        Code.BAD_MESSAGE,
-                        "no admin token is valid: create one with `hub token create --role admin`",
+                        Code.BAD_MESSAGE, "no admin token is valid: create one with `hub token create --role admin`"
                     )
                 token_id = admin.id
             return insert_login_code(self._connection, token_id, now_ns)
