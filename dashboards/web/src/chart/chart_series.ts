@@ -40,7 +40,7 @@ export function recodeTexts(buffer: SeriesBuffer, window: WindowSeries): WindowS
 }
 
 /** Return the position of the reading nearest to `time`; -1 if none is within `within`. */
-export function nearestIndex(times: ArrayLike<number>, time: number, within: number): number {
+function nearestIndex(times: ArrayLike<number>, time: number, within: number): number {
   const after = lowerBound(times, time);
   const before = after - 1;
   let best = -1;

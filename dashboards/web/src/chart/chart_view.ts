@@ -25,7 +25,7 @@ export interface Readout {
   last: { colour: number; value: number }[];
 }
 
-export interface ChartViewOptions {
+interface ChartViewOptions {
   scheduler: FrameScheduler;
   viewport: HTMLElement;
   series: ChartSeries[];

@@ -38,7 +38,7 @@ export interface Animated {
 }
 
 /** Pointer position as a fraction of the chart width: the same time on all charts. */
-export interface Pointer {
+interface Pointer {
   fraction: number;
   source: object;
 }

@@ -90,7 +90,7 @@ function isHubStop(detail: string): boolean {
 }
 
 /** Interval of one state. */
-export interface Band extends TimeRange {
+interface Band extends TimeRange {
   value: number;
 }
 

@@ -4,7 +4,7 @@ import type { Columns } from "../data/series_buffer";
 import { withAlpha } from "./theme_colours";
 
 /** Middle time, smallest value and largest value of each pixel column. */
-export interface Envelope {
+interface Envelope {
   times: Float64Array;
   low: Float64Array;
   high: Float64Array;
@@ -80,7 +80,7 @@ export function toY(mapping: Mapping, value: number): number {
   return mapping.y0 - (value - mapping.min) * mapping.yPerUnit;
 }
 
-export interface LinePath {
+interface LinePath {
   stroke: Path2D;
   fill: Path2D | null;
   /** Whether the fill is the minimum and maximum band of a dense series. */
@@ -92,7 +92,7 @@ const AREA_ALPHA = 0.06;
 const BAND_ALPHA = 0.15;
 
 /** What a series path needs besides its readings. `pixels` is the width up to `to` in CSS pixels. */
-export interface PathOptions {
+interface PathOptions {
   mapping: Mapping;
   to: number;
   pixels: number;

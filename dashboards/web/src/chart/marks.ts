@@ -6,7 +6,7 @@ import type { PlotCanvas } from "./plot_canvas";
 import { seriesClass } from "./theme_colours";
 
 /** With more lines, dots and value tags would hide each other. */
-export const MAX_DOTS = 8;
+const MAX_DOTS = 8;
 /** Narrower gaps cannot be hatched. */
 const MIN_GAP_PX = 3;
 /** Maximum number of gaps; with more, each is narrower than a pixel. */

@@ -29,7 +29,7 @@ export interface PlotSeries {
   threshold: number;
 }
 
-export interface PlotLayout {
+interface PlotLayout {
   from: number;
   to: number;
   width: number;

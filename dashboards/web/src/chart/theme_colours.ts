@@ -1,6 +1,6 @@
 /** Colours of the style sheet resolved for a canvas in the current theme. */
 
-export interface ThemeColours {
+interface ThemeColours {
   series: string[];
   grid: string;
   axis: string;

@@ -5,8 +5,8 @@ import type { TimeRange } from "../data/time";
 /** `live`: the newest `span_ms`, which moves with the clock. `fixed`: a range that stays. */
 export type TimeView = { mode: "live"; span_ms: number } | { mode: "fixed"; from: number; to: number };
 
-export const MIN_SPAN_MS = 1000;
-export const MAX_SPAN_MS = 366 * 86_400_000;
+const MIN_SPAN_MS = 1000;
+const MAX_SPAN_MS = 366 * 86_400_000;
 /** A view that ends this close to now, as a fraction of its span, becomes live. */
 const STICKY = 0.01;
 

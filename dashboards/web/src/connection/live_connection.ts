@@ -40,9 +40,9 @@ export function liveUrl(location: Location): string {
 }
 
 /** Interval of pings. Browsers do not expose the pings of the WebSocket protocol. */
-export const PING_EVERY_MS = 10_000;
+const PING_EVERY_MS = 10_000;
 /** Without any frame for this time after a ping, the connection is considered lost. */
-export const PONG_WITHIN_MS = 8_000;
+const PONG_WITHIN_MS = 8_000;
 
 /** Times are those of `performance.now()`. */
 export type ConnectionStatus =
@@ -67,7 +67,7 @@ export interface Subscriber {
   subscribe(request: Omit<Subscribe, "type" | "id">, listener: SubscriptionListener): () => void;
 }
 
-export interface FleetListener {
+interface FleetListener {
   receiveFleet(devices: DeviceState[]): void;
   receiveDevice(state: DeviceState): void;
 }

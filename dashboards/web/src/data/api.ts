@@ -66,7 +66,7 @@ async function problemOf(response: Response): Promise<string> {
 }
 
 /** Convert milliseconds to nanoseconds as digits: a number would lose precision or be written with an exponent. */
-export function nanosecondsOf(time_ms: number): string {
+function nanosecondsOf(time_ms: number): string {
   return String(BigInt(Math.round(time_ms * 1000)) * 1000n);
 }
 

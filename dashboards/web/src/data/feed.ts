@@ -9,7 +9,7 @@ import type { Policy, Series } from "../wire/live";
 import { SeriesBuffer } from "./series_buffer";
 import type { TimeRange } from "./time";
 
-export interface FeedOptions {
+interface FeedOptions {
   device: string;
   metrics: string[];
   policy: Policy;
@@ -18,7 +18,7 @@ export interface FeedOptions {
   points: number;
 }
 
-export interface FeedSeries {
+interface FeedSeries {
   info: Series;
   buffer: SeriesBuffer;
 }

@@ -27,9 +27,9 @@ export const compareNames = new Intl.Collator("en", { numeric: true }).compare;
 export type Condition = "online" | "silent" | "offline";
 
 /** A connected device is silent after several usual intervals without a reading, but not before this time. */
-export const SILENT_AFTER_MS = 60_000;
+const SILENT_AFTER_MS = 60_000;
 /** Limit while the usual interval is unknown: many sensors report only every few minutes. */
-export const SILENT_WHEN_UNKNOWN_MS = 10 * 60_000;
+const SILENT_WHEN_UNKNOWN_MS = 10 * 60_000;
 const SILENT_INTERVALS = 5;
 /** For more devices than this, one request of the whole list replaces single requests. */
 const MAX_SINGLE_REQUESTS = 8;

@@ -24,7 +24,7 @@ const MARGIN = 0.5;
 /** Points further apart than this many pixels are too coarse. */
 const MAX_COARSE = 3;
 
-export interface WindowRequest extends TimeRange {
+interface WindowRequest extends TimeRange {
   width_px: number;
 }
 

@@ -9,7 +9,7 @@ import { Poller } from "./poller";
 import { setHubTime } from "./time";
 
 /** `unknown`: not known yet. `out`: not signed in. `unreachable`: the hub does not respond. */
-export type Session = "unknown" | "in" | "out" | "unreachable";
+type Session = "unknown" | "in" | "out" | "unreachable";
 
 const RETRY_MS = 2000;
 const INFO_PERIOD_MS = 5000;

@@ -85,7 +85,7 @@ function scaledDecimals(largest: number, spread: number): number {
 }
 
 /** Return whether a unit is shown with prefixes. */
-export function isScaled(unit: string): boolean {
+function isScaled(unit: string): boolean {
   return Object.hasOwn(SCALED_UNITS, unit);
 }
 

@@ -19,7 +19,7 @@ export interface Filter {
 }
 
 /** Result of one or more rounds of retries. */
-export type RetryTotal = Omit<RetryResult, "next">;
+type RetryTotal = Omit<RetryResult, "next">;
 
 const PAGE = 50;
 /** Limit of the hub per request. */

@@ -35,7 +35,7 @@ function storedInTotal(accounting: FlowCounts): number | null {
   return accounting.stored === null ? null : accounting.stored + (accounting.expired ?? 0);
 }
 
-export type BalanceStatus = "balanced" | "counting" | "wrong";
+type BalanceStatus = "balanced" | "counting" | "wrong";
 
 /** Return whether accepted = stored + waiting + refused + expired. */
 export function balanceStatus({ difference }: { difference: number | null }): BalanceStatus {

@@ -7,7 +7,7 @@
  * Limit per series. A chart on a 4K screen shows less than half of it; at 16 bytes per point 1,000 series stay
  * below 350 MB. Beyond it the older half is thinned: peaks of numbers and changes of states remain.
  */
-export const MAX_POINTS = 20_000;
+const MAX_POINTS = 20_000;
 
 const FIRST_CAPACITY = 256;
 

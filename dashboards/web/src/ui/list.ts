@@ -46,7 +46,7 @@ export function searchItems<T>(items: readonly T[], words: string, textOf: (item
 }
 
 /** The rows of a long list that exist in the page. */
-export interface VirtualWindow {
+interface VirtualWindow {
   first: number;
   /** One after the last. */
   end: number;
@@ -55,7 +55,7 @@ export interface VirtualWindow {
 }
 
 /** Extra rows beyond each edge, so that scrolling shows no empty space. */
-export const OVERSCAN = 6;
+const OVERSCAN = 6;
 
 export function virtualWindow(
   count: number,

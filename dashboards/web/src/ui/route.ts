@@ -10,7 +10,7 @@ export const PAGES = [
   { page: "mqtt", title: "MQTT", path: "/mqtt", icon: "broker" },
 ] as const;
 
-export type Route = { page: (typeof PAGES)[number]["page"] } | { page: "device"; device: string } | { page: "unknown" };
+type Route = { page: (typeof PAGES)[number]["page"] } | { page: "device"; device: string } | { page: "unknown" };
 
 const current = signal<Route>(routeOf(window.location.pathname));
 export const route: ReadonlySignal<Route> = current;

@@ -49,7 +49,7 @@ export function ProblemBanner() {
   ));
 }
 
-export interface Polled<T> {
+interface Polled<T> {
   /** The latest answer; undefined before the first one. */
   latest: Sample<T> | undefined;
   /** An earlier answer, to compute rates; undefined while there is only one. */

@@ -5,8 +5,8 @@
 
 import { MAX_SEQ, WireError } from "./protocol";
 
-export const FORMAT = 1;
-export const HEADER_BYTES = 32;
+const FORMAT = 1;
+const HEADER_BYTES = 32;
 const HEAD_BYTES = 8;
 const ITEM_BYTES = 8;
 
@@ -15,14 +15,14 @@ export const Kind = { LIVE: 1, HISTORY: 2, MISSED: 3, SNAPSHOT: 4 } as const;
 export type Kind = (typeof Kind)[keyof typeof Kind];
 
 /** Readings of one numeric series. Times are in milliseconds; NaN means no value. */
-export interface NumberColumn {
+interface NumberColumn {
   series: number;
   times_ms: Float64Array;
   values: Float64Array;
 }
 
 /** Readings of one string series. */
-export interface TextColumn {
+interface TextColumn {
   series: number;
   times_ms: number[];
   values: (string | null)[];

@@ -12,7 +12,7 @@ export type State = "opening" | "open" | "closed";
 export type Progress = "asked" | "catching_up" | "live";
 
 /** One subscription: the request, its progress and its cursor. */
-export interface Subscription {
+interface Subscription {
   request: Subscribe;
   progress: Progress;
   schema: number;

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { fromQuery, pan, type TimeView, toQuery, zoom } from "../../src/chart/time_view";
+import { fromQuery, pan, rangeOfAtLeast, type TimeView, toQuery, zoom } from "../../src/chart/time_view";
 
 const NOW = 1_000_000_000;
 const live: TimeView = { mode: "live", span_ms: 60_000 };
@@ -34,6 +34,15 @@ describe("zoom", () => {
   it("has limits", () => {
     expect(zoom(live, NOW, 1e-9, 1)).toEqual({ mode: "live", span_ms: 1000 });
     expect(zoom(live, NOW, 1e12, 1)).toEqual({ mode: "live", span_ms: 366 * 86_400_000 });
+  });
+});
+
+describe("rangeOfAtLeast", () => {
+  it("returns the next larger range, and nothing beyond the largest", () => {
+    expect(rangeOfAtLeast(1)?.name).toBe("5m");
+    expect(rangeOfAtLeast(5 * 60_000 + 1)?.name).toBe("5m");
+    expect(rangeOfAtLeast(6 * 60_000)?.name).toBe("15m");
+    expect(rangeOfAtLeast(8 * 86_400_000)).toBeUndefined();
   });
 });
 

@@ -1,5 +1,13 @@
 import { describe, expect, it } from "vitest";
-import { decimalsOf, FormatCache, fixed, formatFor, formatValue, latestReading } from "../../src/data/number_format";
+import {
+  decimalsOf,
+  FormatCache,
+  fixed,
+  formatFor,
+  formatValue,
+  latestReading,
+  plural,
+} from "../../src/data/number_format";
 import { SeriesBuffer } from "../../src/data/series_buffer";
 import type { MetricDetails } from "../../src/wire/api";
 
@@ -100,5 +108,17 @@ describe("latestReading", () => {
   it("is a dash if the last reading has no value", () => {
     for (const type of ["float", "boolean", "string"] as const)
       expect(read(head(type, null), held(1, Number.NaN)).text).toBe("–");
+  });
+});
+
+describe("plural", () => {
+  it("adds the noun in singular or plural", () => {
+    expect([0, 1, -1, 1200].map((value) => plural(value, "reading"))).toEqual([
+      "0 readings",
+      "1 reading",
+      "−1 reading",
+      "1,200 readings",
+    ]);
+    expect([1, 2].map((value) => plural(value, "batch", "batches"))).toEqual(["1 batch", "2 batches"]);
   });
 });

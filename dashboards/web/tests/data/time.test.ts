@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { age, clockOffset, dateTime, duration } from "../../src/data/time";
+import { age, ago, clockOffset, dateTime, duration } from "../../src/data/time";
 
 describe("durations", () => {
   it("use at most two units", () => {
@@ -27,6 +27,12 @@ describe("ages", () => {
       "2 h",
       "2 d",
     ]);
+  });
+});
+
+describe("ago", () => {
+  it("says just now instead of now ago", () => {
+    expect([900, 5000].map(ago)).toEqual(["just now", "5 s ago"]);
   });
 });
 

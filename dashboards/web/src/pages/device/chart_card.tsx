@@ -21,7 +21,7 @@ import type { DeviceData } from "./device_data";
 import { Legend, type LegendOrder } from "./legend";
 import { ValueAxis } from "./value_axis";
 
-export interface ChartCardProps {
+interface ChartCardProps {
   data: DeviceData;
   group: ChartGroup;
   /** All metrics of the device: the position of a metric determines its colour. */

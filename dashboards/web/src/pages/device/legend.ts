@@ -3,7 +3,7 @@
 import { seriesClass } from "../../chart/theme_colours";
 import { formatValue, type NumberFormat } from "../../data/number_format";
 
-export interface LegendSeries {
+interface LegendSeries {
   metric: string;
   label: string;
   colour: number;

@@ -1,6 +1,7 @@
 /** Value axis of a chart: grid labels, and tags with the newest values of a few series. */
 
 import { ticks, type YRange } from "../../chart/axes";
+import type { Readout } from "../../chart/chart_view";
 import { resizeLayer } from "../../chart/marks";
 import { axisHeight, TOP_PADDING } from "../../chart/plot_canvas";
 import { rem, seriesClass } from "../../chart/theme_colours";
@@ -9,11 +10,6 @@ import { decimalsOf, fixed, formatValue, type NumberFormat } from "../../data/nu
 /** More tags would hide the axis. */
 const MAX_TAGS = 4;
 const TAG_REM = 1.125;
-
-export interface LastValue {
-  colour: number;
-  value: number;
-}
 
 export class ValueAxis {
   private readonly host: HTMLElement;
@@ -54,7 +50,7 @@ export class ValueAxis {
     );
   }
 
-  showLast(values: LastValue[], format: NumberFormat): void {
+  showLast(values: Readout["last"], format: NumberFormat): void {
     const shown = values.length <= MAX_TAGS ? values : [];
     const tagHeight = TAG_REM * rem();
     const tops = spreadApart(

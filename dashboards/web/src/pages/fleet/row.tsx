@@ -14,7 +14,7 @@ import { devicePath } from "../../ui/route";
 import type { MetricDetails } from "../../wire/api";
 import { Sparkline } from "./sparkline";
 
-export const SPARKLINE_SPAN_MS = 5 * 60_000;
+const SPARKLINE_SPAN_MS = 5 * 60_000;
 const SPARKLINE_POINTS = 150;
 const PERIOD_MS = 1000;
 const METRICS = 3;

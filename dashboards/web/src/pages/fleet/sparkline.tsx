@@ -7,7 +7,7 @@ import { SERIES_COLOURS, themeColours, withAlpha } from "../../chart/theme_colou
 import type { SeriesBuffer } from "../../data/series_buffer";
 import { colourVersion } from "../../ui/preferences";
 
-export interface SparklineProps {
+interface SparklineProps {
   buffer: SeriesBuffer;
   colour: number;
   span_ms: number;
