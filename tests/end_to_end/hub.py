@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from typer.testing import CliRunner
+
+from hub.cli import token
 
 COMMAND = (sys.executable, "-W", "error", "-m", "hub")
 LISTENING = "listening on "
@@ -119,6 +122,8 @@ class Hub:
 
     async def run(self, *arguments: str) -> str:
         """Run another `hub` command, which must succeed; return its stdout."""
+        if arguments[0] == "token" and self._command is COMMAND:
+            return _run_token(arguments[1:])
         process = await asyncio.create_subprocess_exec(*self._command, *arguments, stdout=asyncio.subprocess.PIPE)
         out, _ = await process.communicate()
         assert process.returncode == 0
@@ -171,6 +176,13 @@ class Hub:
         """Return the resident memory."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS"))
+
+
+def _run_token(arguments: Sequence[str]) -> str:
+    """Run `hub token` in this process: 15 ms instead of the 0.5 s that a process needs to start."""
+    result = CliRunner().invoke(token.app, arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout.strip()
 
 
 @contextlib.asynccontextmanager
