@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-from device_sim.report import Distribution, Report, Verdict
+from device_sim.report import AssertionResult, Distribution, Report
 
 Dimension = Literal["count", "time", "rate", "share", "size"]
 
@@ -26,10 +26,10 @@ UNITS: dict[str, tuple[Dimension, float]] = {
     "MB": ("size", 1e6),
     "GB": ("size", 1e9),
 }
-"""Unit → what it measures, and its size in the dimension's own unit (milliseconds, a second's number, 1, bytes)."""
+"""Unit → its dimension, and its size in the base unit of the dimension (ms, per second, 1, bytes)."""
 
 NEEDS_UNIT = frozenset({"time", "size"})
-"""A bare number of these could mean anything."""
+"""Dimensions whose numbers are ambiguous without a unit."""
 
 COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     "==": operator.eq,
@@ -46,11 +46,11 @@ _NAME = re.compile(r"[a-z_]+(\.[a-z0-9]+)?")
 
 
 class AssertionSyntaxError(ValueError):
-    """The expression cannot mean anything; the message says which part of it, and what there is."""
+    """The expression is invalid; the message names the wrong part and the valid ones."""
 
 
 class Quantity(NamedTuple):
-    """A figure of the report that has a name here; None when this report does not have it."""
+    """A named figure of the report; None if the report does not have it."""
 
     dimension: Dimension
     of: Callable[[Report], float | None]
@@ -99,22 +99,22 @@ class Assertion(NamedTuple):
     compare: Callable[[float, float], bool]
     right: Quantity
 
-    def judge(self, report: Report) -> Verdict:
-        """What it comes to in this report; it does not hold when the report lacks one of its figures."""
+    def evaluate(self, report: Report) -> AssertionResult:
+        """Evaluate the assertion for a report. It does not hold if the report lacks one of its figures."""
         left, right = self.left.of(report), self.right.of(report)
         if left is None or right is None:
-            return Verdict(self.expression, False, "not known")
-        return Verdict(self.expression, self.compare(left, right), _in_words(left, self.left.dimension))
+            return AssertionResult(self.expression, False, "unknown")
+        return AssertionResult(self.expression, self.compare(left, right), _as_text(left, self.left.dimension))
 
 
 def parse_assertion(expression: str) -> Assertion:
-    """The assertion that an expression says. Raises AssertionSyntaxError."""
+    """Parse an expression. Raises AssertionSyntaxError."""
     found = _EXPRESSION.fullmatch(expression)
     if found is None:
-        raise AssertionSyntaxError(f"{expression!r} is no comparison; write for example lost==0 or ack.p99<100ms")
+        raise AssertionSyntaxError(f"{expression!r} is not a comparison; write for example lost==0 or ack.p99<100ms")
     left, right = (_operand(expression, part) for part in found.group(1, 3))
     if not isinstance(left, Quantity) and not isinstance(right, Quantity):
-        raise AssertionSyntaxError(f"{expression!r} compares two numbers and says nothing about the run")
+        raise AssertionSyntaxError(f"{expression!r} compares two numbers and no figure of the run")
     if isinstance(left, _Number):
         assert isinstance(right, Quantity)
         left = left.as_quantity(expression, right)
@@ -131,10 +131,10 @@ class _Number(NamedTuple):
     unit: str
 
     def as_quantity(self, expression: str, beside: Quantity) -> Quantity:
-        """The number in the unit of what it is compared with. Raises AssertionSyntaxError."""
+        """Convert the number to the unit of the other side. Raises AssertionSyntaxError."""
         if not self.unit and beside.dimension in NEEDS_UNIT:
             units = ", ".join(unit for unit, (dimension, _) in UNITS.items() if dimension == beside.dimension)
-            raise AssertionSyntaxError(f"{expression!r} lacks a unit: {self.value:g} what? There are {units}")
+            raise AssertionSyntaxError(f"{expression!r} lacks a unit after {self.value:g}: use one of {units}")
         dimension, size = UNITS[self.unit] if self.unit else (beside.dimension, 1.0)
         if dimension != beside.dimension:
             raise AssertionSyntaxError(f"{expression!r} compares a {beside.dimension} with a {dimension} ({self.unit})")
@@ -146,16 +146,16 @@ def _operand(expression: str, text: str) -> Quantity | _Number:
     if (number := _NUMBER.fullmatch(text)) is not None:
         unit = number.group(2) or ""
         if unit and unit not in UNITS:
-            raise AssertionSyntaxError(f"{expression!r}: there is no unit {unit!r}; there are {', '.join(UNITS)}")
+            raise AssertionSyntaxError(f"{expression!r}: there is no unit {unit!r}; use one of {', '.join(UNITS)}")
         return _Number(float(number.group(1)), unit)
     if _NAME.fullmatch(text) is None:
         raise AssertionSyntaxError(f"{expression!r}: {text!r} is neither a name nor a number")
     if text not in QUANTITIES:
-        raise AssertionSyntaxError(f"{expression!r}: there is no {text!r}; there are {', '.join(QUANTITIES)}")
+        raise AssertionSyntaxError(f"{expression!r}: there is no {text!r}; use one of {', '.join(QUANTITIES)}")
     return QUANTITIES[text]
 
 
-def _in_words(value: float, dimension: Dimension) -> str:
+def _as_text(value: float, dimension: Dimension) -> str:
     match dimension:
         case "time":
             return f"{value:.3f} ms"

@@ -1,17 +1,23 @@
-"""How a run looks while it runs, and how reports look side by side."""
+"""Output for people: the progress of a run, and reports side by side."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
+from rich.console import Console
+from rich.live import Live
 from rich.table import Table
 
 from device_sim.report import Distribution, Report
 
+TABLE_SECONDS = 0.5
+LINE_SECONDS = 5.0
+
 
 class Snapshot(NamedTuple):
-    """A run in the middle of it. Amounts are readings; rates are of the time since the last snapshot."""
+    """The state of a run. Amounts are readings; rates are for the time since the last snapshot."""
 
     elapsed_s: float
     duration_s: float | None
@@ -29,7 +35,7 @@ class Snapshot(NamedTuple):
 
 
 def snapshot_line(now: Snapshot) -> str:
-    """One line for a log."""
+    """Return the state as a line for a log."""
     return (
         f"{now.elapsed_s:6.0f} s  {now.connected}/{now.devices} connected  sent {now.sent:,} ({now.sent_per_s:,.0f}/s) "
         f" acknowledged {now.acked:,} ({now.acked_per_s:,.0f}/s)  waiting {now.waiting:,}  lost {now.lost:,}  "
@@ -38,7 +44,7 @@ def snapshot_line(now: Snapshot) -> str:
 
 
 def snapshot_table(now: Snapshot) -> Table:
-    """The same for a terminal."""
+    """Return the state as a table for a terminal."""
     of = f" of {now.duration_s:.0f} s" if now.duration_s is not None else " (until stopped)"
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
@@ -54,16 +60,28 @@ def snapshot_table(now: Snapshot) -> Table:
     return table
 
 
+async def show_progress(console: Console, take_snapshot: Callable[[], Snapshot]) -> NoReturn:
+    """Show snapshots until it is cancelled; then the table disappears, because the report follows."""
+    if not console.is_terminal:
+        while True:
+            await asyncio.sleep(LINE_SECONDS)
+            console.print(snapshot_line(take_snapshot()), highlight=False, soft_wrap=True)
+    with Live(snapshot_table(take_snapshot()), console=console, auto_refresh=False, transient=True) as live:
+        while True:
+            await asyncio.sleep(TABLE_SECONDS)
+            live.update(snapshot_table(take_snapshot()), refresh=True)
+
+
 def report_table(reports: Sequence[tuple[str, Report]]) -> Table:
-    """Reports side by side, a column each."""
+    """Return a table with a column for each report."""
     table = Table()
     table.add_column("", style="dim")
     for name, _ in reports:
         table.add_column(name, justify="right")
-    for label, tell in _ROWS:
-        table.add_row(label, *(tell(report) for _, report in reports))
+    for label, value_of in _ROWS:
+        table.add_row(label, *(value_of(report) for _, report in reports))
     for expression in dict.fromkeys(v.expression for _, report in reports for v in report.assertions):
-        table.add_row(expression, *(_verdict(report, expression) for _, report in reports))
+        table.add_row(expression, *(_assertion_result(report, expression) for _, report in reports))
     table.add_row("problems", *("; ".join(report.problems) or "none" for _, report in reports))
     table.add_row("verdict", *("[green]ok[/green]" if report.ok else "[red]not ok[/red]" for _, report in reports))
     return table
@@ -73,15 +91,15 @@ def _distribution(values: Distribution) -> str:
     return f"{values.p50:.2f} / {values.p90:.2f} / {values.p99:.2f} / {values.p999:.2f} / {values.max:.2f}"
 
 
-def _verdict(report: Report, expression: str) -> str:
-    for verdict in report.assertions:
-        if verdict.expression == expression:
-            return f"[green]holds[/green] ({verdict.found})" if verdict.holds else f"[red]fails[/red] ({verdict.found})"
+def _assertion_result(report: Report, expression: str) -> str:
+    for result in report.assertions:
+        if result.expression == expression:
+            return f"[green]holds[/green] ({result.found})" if result.holds else f"[red]fails[/red] ({result.found})"
     return ""
 
 
-def _books(tell: Callable[[Report], int | None]) -> Callable[[Report], str]:
-    return lambda report: "not known" if (value := tell(report)) is None else f"{value:,}"
+def _hub_count(count_of: Callable[[Report], int | None]) -> Callable[[Report], str]:
+    return lambda report: "unknown" if (value := count_of(report)) is None else f"{value:,}"
 
 
 _ROWS: tuple[tuple[str, Callable[[Report], str]], ...] = (
@@ -94,13 +112,13 @@ _ROWS: tuple[tuple[str, Callable[[Report], str]], ...] = (
     ("batches sent", lambda r: f"{r.batches.sent:,}"),
     ("batches acknowledged", lambda r: f"{r.batches.acked:,}"),
     ("batches rejected", lambda r: f"{r.rejected_batches:,}"),
-    ("batches repeated", _books(lambda r: None if r.hub is None else r.hub.repeated_batches)),
+    ("batches repeated", _hub_count(lambda r: None if r.hub is None else r.hub.repeated_batches)),
     ("readings sent", lambda r: f"{r.readings.sent:,}"),
     ("readings acknowledged", lambda r: f"{r.readings.acked:,}"),
-    ("readings stored", _books(lambda r: None if r.hub is None else r.hub.stored)),
+    ("readings stored", _hub_count(lambda r: None if r.hub is None else r.hub.stored)),
     ("readings waiting", lambda r: f"{r.readings.waiting:,}"),
     ("readings lost", lambda r: f"{r.readings.lost:,}"),
-    ("readings duplicated", _books(lambda r: None if r.hub is None else r.hub.duplicated)),
+    ("readings duplicated", _hub_count(lambda r: None if r.hub is None else r.hub.duplicated)),
     ("acknowledged a second", lambda r: f"{r.acked_per_s:,.0f}"),
     ("ack ms: p50 / p90 / p99 / p99.9 / max", lambda r: _distribution(r.ack_ms)),
     ("own lag ms", lambda r: _distribution(r.lag_ms)),

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from device_sim.profiles import Model
 from wire.model import Value
 
-Row = tuple[int, Mapping[str, Value]]
+PastRow = tuple[int, Mapping[str, Value]]
 """A time in nanoseconds and a value for each metric."""
 
 MAX_PAST_S = 7 * 86_400.0
@@ -42,11 +42,11 @@ _LENGTH = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 _UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
-class Past(NamedTuple):
+class SimulatedPast(NamedTuple):
     """Readings in order of time, and one that is to be sent later than the others; None where the past is short."""
 
-    rows: list[Row]
-    late: Row | None
+    rows: list[PastRow]
+    late: PastRow | None
 
 
 def parse_length(text: str) -> float:
@@ -58,7 +58,7 @@ def parse_length(text: str) -> float:
     return seconds
 
 
-def make_past(device: str, model: Model, *, end_ns: int, length_s: float) -> Past:
+def make_past(device: str, model: Model, *, end_ns: int, length_s: float) -> SimulatedPast:
     """Return the past of a device that begins to run at `end_ns`; the same for the same device, seed and time.
 
     The model is asked for every time of the past, so that it is ready for the run.
@@ -67,8 +67,8 @@ def make_past(device: str, model: Model, *, end_ns: int, length_s: float) -> Pas
     loss_s = random.uniform(*LOSS_S)
     outage_from_s = random.uniform(0.25, 0.75) * length_s
     outage_to_s = outage_from_s - OUTAGE_S if length_s >= 2 * OUTAGE_S else outage_from_s
-    rows: list[Row] = []
-    late: Row | None = None
+    rows: list[PastRow] = []
+    late: PastRow | None = None
     for age_s in _ages(length_s):
         if age_s < loss_s:
             break
@@ -79,7 +79,7 @@ def make_past(device: str, model: Model, *, end_ns: int, length_s: float) -> Pas
             late = (time_ns, values)
         elif not outage_to_s < age_s <= outage_from_s:
             rows.append((time_ns, values))
-    return Past(rows, late)
+    return SimulatedPast(rows, late)
 
 
 def _ages(length_s: float) -> Iterator[float]:

@@ -1,6 +1,6 @@
-"""Device profiles: which metrics a simulated device has, and how its parts act on each other. Pure and seeded.
+"""Device profiles: the metrics of a simulated device, and the model of its parts. Pure and seeded.
 
-A profile's model is asked with rising times (seconds since 1970 UTC) and answers with a value for each of its metrics.
+Call the model of a profile with increasing times (seconds since 1970 UTC) to get a value for each metric.
 """
 
 from __future__ import annotations
@@ -9,20 +9,19 @@ from collections.abc import Callable, Mapping
 from random import Random
 from typing import NamedTuple, Protocol
 
-from device_sim.signals import Battery, Counter, Inertia, Level, States, Vibration, quantised
-from device_sim.track import Track
+from device_sim.signals import Battery, Counter, Inertia, Level, States, VehicleRoute, Vibration, quantised
 from wire.model import Metric, Value
 
 
 class Model(Protocol):
-    """One device's inside."""
+    """The model of one device."""
 
     def at(self, time_s: float) -> Mapping[str, Value]:
-        """Each metric's value at this time."""
+        """Return the value of each metric at this time."""
 
 
 class Profile(NamedTuple):
-    """A kind of device: its metrics, how to make its inside, and where such devices stand."""
+    """A kind of device: its metrics, its model, and the sites of such devices."""
 
     name: str
     metrics: tuple[Metric, ...]
@@ -31,7 +30,7 @@ class Profile(NamedTuple):
 
 
 class WeatherStation:
-    """Air on a mast: a warm afternoon is a dry one, and rain comes with low pressure."""
+    """A weather station: a warm afternoon is dry, and rain comes with low pressure."""
 
     def __init__(self, random: Random) -> None:
         self._temperature = Level(
@@ -57,7 +56,7 @@ class WeatherStation:
 
 
 class Pump:
-    """A pump in a pipe: it runs and rests, and pressure, flow, heat and vibration follow."""
+    """A pump that runs and stops; pressure, flow, heat and vibration follow."""
 
     def __init__(self, random: Random) -> None:
         stay_s = {"running": 240, "stopped": 90}
@@ -89,14 +88,14 @@ class Pump:
 
 
 class Vehicle:
-    """A lorry on its round: it drives, waits with the engine running, and parks."""
+    """A lorry that drives, waits with the engine running, and parks."""
 
     def __init__(self, random: Random) -> None:
         stay_s = {"driving": 420, "waiting": 45, "parked": 200}
         ways = {"driving": {"waiting": 3, "parked": 1}, "waiting": {"driving": 1}, "parked": {"driving": 1}}
         self._states = States(random, "driving", stay_s, ways)
         latitude, longitude = random.choice(DEPOTS)
-        self._track = Track(random, latitude=latitude, longitude=longitude, radius_m=9000)
+        self._track = VehicleRoute(random, latitude=latitude, longitude=longitude, radius_m=9000)
         self._engine = Inertia(70.0, constant_s=150.0)
         self._temperature = Level(random, 0, low=-40, high=130, noise=0.2, resolution=0.1)
         self._fuel = Battery(random, days=2.5, solar=False)
@@ -118,7 +117,7 @@ class Vehicle:
 
 
 class Freezer:
-    """A cold store: the compressor holds the temperature between two points, and the door lets warmth in."""
+    """A cold store: the compressor keeps the temperature between two limits, and an open door warms it."""
 
     COLDEST, WARMEST = -21.0, -17.5
 
@@ -148,7 +147,7 @@ class Freezer:
 
 
 class Machine:
-    """A machine tool on a shift: it is set up, works, waits for parts, and now and then has a fault."""
+    """A machine tool: it is set up, runs, waits for parts, and sometimes has a fault."""
 
     STAYS_S: Mapping[str, float] = {"off": 180, "setup": 60, "running": 300, "waiting": 40, "fault": 50}
     WAYS: Mapping[str, Mapping[str, float]] = {
@@ -189,7 +188,7 @@ class Machine:
 
 
 DEPOTS = ((53.5413, 9.9840), (48.8190, 2.3260), (51.9060, 4.3550), (41.3420, 2.1300))
-"""Harbours and goods yards: latitude and longitude in degrees."""
+"""Latitude and longitude of harbours and goods yards, in degrees."""
 
 PROFILES: dict[str, Profile] = {
     profile.name: profile

@@ -1,6 +1,6 @@
-"""The report of a run: what was sent and what became of it. Pure; the JSON of `--json` is exactly these structs.
+"""The report of a run. Pure; the JSON of `--json` is exactly these structs.
 
-The schema is stable: fields are added, never renamed; `version` changes when one has to change its meaning.
+The schema is stable: fields are added and never renamed; `version` changes when the meaning of a field changes.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from typing import Literal
 import msgspec
 
 
-class Settings(msgspec.Struct, frozen=True):
-    """What was asked for. A device reads its metrics `rate_hz` times a second; `batch_rows` of these are a batch."""
+class RunSettings(msgspec.Struct, frozen=True):
+    """The options of the run. A device reads its metrics `rate_hz` times a second, `batch_rows` rows in a batch."""
 
     hub: str
     devices: int
@@ -25,7 +25,7 @@ class Settings(msgspec.Struct, frozen=True):
     past_s: float = 0.0
 
 
-class Devices(msgspec.Struct, frozen=True):
+class DeviceCounts(msgspec.Struct, frozen=True):
     """`connected` were welcomed at least once, `failed` never; `reconnects` counts later welcomes."""
 
     connected: int
@@ -34,10 +34,10 @@ class Devices(msgspec.Struct, frozen=True):
 
 
 class Amounts(msgspec.Struct, frozen=True):
-    """Where things stand in the devices' own books: always sent = acked + waiting + lost.
+    """Counts of the devices: always sent = acked + waiting + lost.
 
-    `sent` were given to the spools, `acked` acknowledged by the hub, `waiting` are not acknowledged, `lost` left a full
-    spool and were declared as a gap.
+    `sent` were stored in the spools, `acked` acknowledged by the hub, `waiting` are not acknowledged, `lost` left a
+    full spool and were declared as a gap.
     """
 
     sent: int
@@ -46,11 +46,11 @@ class Amounts(msgspec.Struct, frozen=True):
     lost: int
 
 
-class HubBooks(msgspec.Struct, frozen=True):
-    """What the hub's own books say of these devices since the run began.
+class HubCounts(msgspec.Struct, frozen=True):
+    """Counts of the hub for these devices since the run began.
 
-    `accepted` and `stored` are readings; `duplicated` are readings that it stored and had not accepted; the rest are
-    batches: `repeated` came again and were not stored again, `quarantined` were put aside with a reason.
+    `accepted` and `stored` are readings; `duplicated` are readings stored without being accepted. The rest are batches:
+    `repeated` arrived more than once and were stored once, `quarantined` were rejected with a reason.
     """
 
     accepted: int
@@ -75,14 +75,14 @@ class Distribution(msgspec.Struct, frozen=True):
 
 
 class Generator(msgspec.Struct, frozen=True):
-    """What the simulator itself used: processor time over elapsed time (1.0 is one core), and resident memory."""
+    """Resources of the simulator: processor time over elapsed time (1.0 is one core), and resident memory."""
 
     cpu: float
     rss_bytes: int
 
 
-class Verdict(msgspec.Struct, frozen=True):
-    """One assertion and what it came to; `found` is the left side in its own unit, as text."""
+class AssertionResult(msgspec.Struct, frozen=True):
+    """The result of one assertion; `found` is the left side in its unit, as text."""
 
     expression: str
     holds: bool
@@ -92,43 +92,43 @@ class Verdict(msgspec.Struct, frozen=True):
 class Report(msgspec.Struct, frozen=True):
     """One run. `ack_ms` counts from the time a batch was due to its acknowledgement, `lag_ms` from due to sent.
 
-    `hub` is null when the hub's books could not be read; `problems` says why, and whatever else went wrong.
+    `hub` is null if the hub's counts could not be read; `problems` has the reason and all other problems.
     """
 
     started_ns: int
     elapsed_s: float
-    settings: Settings
-    devices: Devices
+    settings: RunSettings
+    devices: DeviceCounts
     batches: Amounts
     readings: Amounts
     rejected_batches: int
-    hub: HubBooks | None
+    hub: HubCounts | None
     ack_ms: Distribution
     lag_ms: Distribution
     acked_per_s: float
     generator: Generator
     problems: list[str]
-    assertions: list[Verdict] = []
+    assertions: list[AssertionResult] = []
     version: Literal[1] = 1
 
     @property
     def complete(self) -> bool:
-        """Every device connected, every reading is acknowledged, and, where the hub's books are known, stored once."""
-        books = self.hub
+        """Every device connected, every reading is acknowledged and, if the hub's counts are known, stored once."""
+        counts = self.hub
         kept = self.readings.sent == self.readings.acked and not self.devices.failed
-        return kept and (books is None or (books.stored == books.accepted == self.readings.acked))
+        return kept and (counts is None or (counts.stored == counts.accepted == self.readings.acked))
 
     @property
     def ok(self) -> bool:
-        """Complete, without problems, and every assertion holds."""
-        return self.complete and not self.problems and all(verdict.holds for verdict in self.assertions)
+        """Whether the run is complete, without problems, and every assertion holds."""
+        return self.complete and not self.problems and all(result.holds for result in self.assertions)
 
 
 def encode_report(report: Report) -> bytes:
-    """The report as indented JSON with a final newline."""
+    """Return the report as indented JSON with a final newline."""
     return msgspec.json.format(msgspec.json.encode(report)) + b"\n"
 
 
 def decode_report(text: bytes) -> Report:
-    """The report in JSON. Raises msgspec.DecodeError for anything else."""
+    """Parse a report. Raises msgspec.DecodeError."""
     return msgspec.json.decode(text, type=Report)

@@ -1,7 +1,7 @@
-"""Signals: what a sensor would have measured, as pure functions of a seed and the times asked for.
+"""Simulated signals of sensors and the route of a vehicle: pure functions of a seed and of times.
 
-Each signal is asked with rising times (seconds since 1970 UTC) and answers with its value there; the same random source
-and the same times give the same values. Nothing here knows a clock. Values stay within the physical bounds that the
+Call each signal with increasing times (seconds since 1970 UTC). The same random source and the same times give the same
+values. No signal reads a clock. Values stay within the physical bounds that the
 signal was made with, and have the resolution of a real sensor.
 """
 
@@ -10,18 +10,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from random import Random
+from typing import NamedTuple
 
 DAY_S = 86_400.0
 WARMEST_S = 15 * 3600.0
-"""A day's maximum comes in the afternoon; times of day are UTC."""
+"""The daily maximum is in the afternoon; times of day are UTC."""
 MAX_STEP_S = 3600.0
-"""A signal that was not asked for longer than this goes on as after an hour: its past is forgotten by then."""
+"""A longer pause counts as an hour: by then a signal does not depend on its past."""
 EARTH_METRES_PER_DEGREE = 111_320.0
 """Length of a degree of latitude, and of longitude at the equator."""
 
 
 class _Pace:
-    """Tells how much time went by since the signal was asked last; nothing at the first time."""
+    """The time since the last call of a signal; 0 at the first call."""
 
     __slots__ = ("_last_s",)
 
@@ -35,10 +36,10 @@ class _Pace:
 
 
 class Level:
-    """A quantity that wanders about a daily curve: air temperature, pressure, humidity, a tank's level.
+    """A quantity that varies around a daily curve: air temperature, pressure, humidity, the level of a tank.
 
-    The wandering is an Ornstein-Uhlenbeck process: `spread` is its deviation, `memory_s` how long it remembers.
-    `noise` is the sensor's own, new with every reading.
+    The variation is an Ornstein-Uhlenbeck process with deviation `spread` and time constant `memory_s`. `noise` is the
+    noise of the sensor, independent for every reading.
     """
 
     __slots__ = (
@@ -72,7 +73,7 @@ class Level:
         self._pace = _Pace()
 
     def at(self, time_s: float, shift: float = 0.0) -> float:
-        """The value at this time, moved by `shift` (what the device itself does to the quantity)."""
+        """Return the value at this time plus `shift`, the effect of the device on the quantity."""
         keep = math.exp(-self._pace.step(time_s) / self._memory_s)
         if self._spread:
             self._drift = self._drift * keep + self._random.gauss(0.0, self._spread) * math.sqrt(1.0 - keep * keep)
@@ -94,7 +95,7 @@ class Inertia:
         self._pace = _Pace()
 
     def at(self, time_s: float, target: float) -> float:
-        """The value at this time when it has been drawn to `target` since the last."""
+        """Return the value at this time after it followed `target` since the last call."""
         self._value += (target - self._value) * -math.expm1(-self._pace.step(time_s) / self._constant_s)
         return self._value
 
@@ -108,7 +109,7 @@ class Vibration:
     __slots__ = ("_burst", "_floor", "_pace", "_random", "_wear", "_wear_s")
 
     HIGH = 45.0
-    """What the usual sensors measure at most (ISO 10816 takes machines out of service far below)."""
+    """Upper limit of usual sensors (ISO 10816 takes machines out of service far below)."""
     BURST_EVERY_S = 90.0
     RING_DOWN_S = 2.0
     REPLACED_AT = 5.0
@@ -122,7 +123,7 @@ class Vibration:
         self._pace = _Pace()
 
     def at(self, time_s: float, load: float) -> float:
-        """The value at this time under `load` (0 standing still, 1 full load)."""
+        """Return the value at this time under `load` (0: stopped, 1: full load)."""
         step_s = self._pace.step(time_s)
         self._burst *= math.exp(-step_s / self.RING_DOWN_S)
         if load > 0.0:
@@ -137,7 +138,7 @@ class Vibration:
 
 
 class States:
-    """A state that stays for a while and then goes over to another: exponential stays, weighted transitions."""
+    """A state machine with exponentially distributed stays and weighted transitions."""
 
     __slots__ = ("_random", "_stay_s", "_transitions", "_until_s", "state")
 
@@ -155,7 +156,7 @@ class States:
         self.state = start
 
     def at(self, time_s: float) -> str:
-        """The state at this time; of several transitions since the last time all are gone through."""
+        """Return the state at this time after all transitions since the last call."""
         if self._until_s is None or time_s - self._until_s > DAY_S:
             self._until_s = time_s + self._stay(self.state)
         while time_s >= self._until_s:
@@ -165,7 +166,7 @@ class States:
         return self.state
 
     def _stay(self, state: str) -> float:
-        # A second is the shortest stay: no plant changes its state faster, and the loop above must come to an end.
+        # A second is the shortest stay: no plant is faster, and the loop above must end.
         return 1.0 + self._random.expovariate(1.0 / self._stay_s[state])
 
 
@@ -181,7 +182,7 @@ class Counter:
         self.value = start
 
     def at(self, time_s: float, rate: float) -> int:
-        """The count at this time, after it rose by about `rate` a second since the last."""
+        """Return the count after it increased by about `rate` per second since the last call."""
         self._rest += self._pace.step(time_s) * rate * self._random.uniform(0.9, 1.1)
         whole = int(self._rest)
         self._rest -= whole
@@ -190,7 +191,7 @@ class Counter:
 
 
 class Battery:
-    """A battery's charge (%) that drains, and is charged by daylight or, when it is nearly empty, exchanged."""
+    """The charge (%) of a battery, charged by daylight or replaced when it is nearly empty."""
 
     __slots__ = ("_charge", "_drain", "_pace", "_solar")
 
@@ -203,7 +204,7 @@ class Battery:
         self._pace = _Pace()
 
     def at(self, time_s: float) -> float:
-        """The charge at this time."""
+        """Return the charge at this time."""
         step_s = self._pace.step(time_s)
         light = max(0.0, math.cos(2.0 * math.pi * (time_s - DAY_S / 2) / DAY_S)) if self._solar else 0.0
         self._charge += step_s * self._drain * (4.0 * light - 1.0)
@@ -214,5 +215,83 @@ class Battery:
 
 
 def quantised(value: float, resolution: float) -> float:
-    """The value as a sensor of this resolution gives it, without the digits that binary fractions add."""
+    """Round to the resolution of a sensor, without the digits that binary fractions add."""
     return round(float(round(value / resolution) * resolution), 6)
+
+
+ARRIVED_M = 60.0
+"""At this distance the vehicle has arrived and chooses its next destination."""
+TURN_S = 4.0
+ACCELERATION_S = 12.0
+"""Time constants of the heading and the speed of a lorry in traffic."""
+
+
+class Position(NamedTuple):
+    """Position (degrees, WGS 84), speed, direction (degrees from north) and total distance of a vehicle."""
+
+    latitude: float
+    longitude: float
+    speed_kmh: float
+    heading: float
+    odometer_m: int
+
+
+class VehicleRoute:
+    """The route of a vehicle that drives within `radius_m` of its depot."""
+
+    __slots__ = (
+        "_depot", "_east_m", "_heading", "_last_s", "_north_m", "_odometer_m", "_place", "_radius_m", "_random",
+        "_speed", "_wish",
+    )  # fmt: skip
+
+    MAX_SPEED = 110.0 / 3.6
+
+    def __init__(self, random: Random, *, latitude: float, longitude: float, radius_m: float) -> None:
+        self._random = random
+        self._depot = (latitude, longitude)
+        self._radius_m = radius_m
+        self._north_m, self._east_m = self._somewhere()
+        self._place = self._somewhere()
+        self._heading = random.uniform(0.0, 2.0 * math.pi)
+        self._speed = 0.0
+        self._wish = random.uniform(8.0, 25.0)
+        self._odometer_m = random.uniform(1e6, 3e8)
+        self._last_s: float | None = None
+
+    def at(self, time_s: float, *, driving: bool) -> Position:
+        """Return the position after the vehicle drove, or stood, since the last call."""
+        step_s = 0.0 if self._last_s is None else min(max(time_s - self._last_s, 0.0), MAX_STEP_S)
+        self._last_s = time_s
+        north, east = self._place[0] - self._north_m, self._place[1] - self._east_m
+        way_m = math.hypot(north, east)
+        if way_m < ARRIVED_M:
+            self._place = self._somewhere()
+            self._wish = self._random.uniform(8.0, 25.0)
+        turn = math.remainder(math.atan2(east, north) - self._heading, 2.0 * math.pi)
+        self._heading += turn * -math.expm1(-step_s / TURN_S)
+        wish = min(self._wish * self._random.uniform(0.9, 1.1), self.MAX_SPEED) if driving else 0.0
+        self._speed += (wish - self._speed) * -math.expm1(-step_s / ACCELERATION_S)
+        # Never beyond the destination: with long steps the vehicle would leave its region.
+        driven_m = min(self._speed * step_s, way_m)
+        self._north_m += driven_m * math.cos(self._heading)
+        self._east_m += driven_m * math.sin(self._heading)
+        self._odometer_m += driven_m
+        if (away_m := math.hypot(self._north_m, self._east_m)) > self._radius_m:
+            self._north_m *= self._radius_m / away_m
+            self._east_m *= self._radius_m / away_m
+        return self._position()
+
+    def _position(self) -> Position:
+        latitude = self._depot[0] + self._north_m / EARTH_METRES_PER_DEGREE
+        longitude = self._depot[1] + self._east_m / (EARTH_METRES_PER_DEGREE * math.cos(math.radians(self._depot[0])))
+        return Position(
+            round(latitude, 6),
+            round(longitude, 6),
+            round(self._speed * 3.6, 1),
+            round(math.degrees(self._heading) % 360.0, 1) % 360.0,
+            int(self._odometer_m),
+        )
+
+    def _somewhere(self) -> tuple[float, float]:
+        angle, distance = self._random.uniform(0.0, 2.0 * math.pi), math.sqrt(self._random.random()) * self._radius_m
+        return distance * math.cos(angle), distance * math.sin(angle)

@@ -1,4 +1,4 @@
-"""A fleet that runs: joins, reads by its schedule, drains, and gives a report."""
+"""The run of a fleet: connect, read by the schedule, drain, report."""
 
 from __future__ import annotations
 
@@ -13,26 +13,23 @@ import psutil
 from rich.console import Console
 
 from device_agent import AgentCounts, ConnectionState
-from device_sim.books import Books, BooksError, read_books, settled_books
-from device_sim.display import Snapshot
-from device_sim.fleet import SimulatedDevice
-from device_sim.latency import Latencies
+from device_sim.display import Snapshot, show_progress
+from device_sim.fleet import Schedule, SimulatedDevice
+from device_sim.hub_counts import CountsByDevice, HubCountsError, read_hub_counts, settled_hub_counts
 from device_sim.past import make_past
-from device_sim.progress import show_progress
-from device_sim.report import Amounts, Devices, Generator, HubBooks, Report, Settings
-from device_sim.schedule import Schedule
-from device_sim.unit import Totals, Unit
+from device_sim.report import Amounts, DeviceCounts, Generator, HubCounts, Report, RunSettings
+from device_sim.running_device import FleetTotals, Latencies, RunningDevice
 
 CONNECTS_PER_S = 500
-"""Without a ramp devices join no faster: a hub accepts some 1,000 connections a second on one core."""
+"""Connections per second without a ramp: a hub accepts about 1,000 per second on one core."""
 CONNECT_SECONDS = 15.0
-"""How long the readings wait for the last device to be connected; then the rest has to catch up."""
+"""Longest wait for all devices to connect before the readings start."""
 DRAIN_SECONDS = 10.0
-"""How long the end waits for the last acknowledgements; then what is missing is reported as waiting."""
+"""Longest wait for the last acknowledgements; the report counts the rest as waiting."""
 CLOSE_AT_ONCE = 200
-"""Agents closed together: each waits for its closing handshake."""
+"""Agents that are closed together: each waits for its closing handshake."""
 ROWS_IN_A_ROW = 100
-"""Readings made without giving way, when the generator is late: the agents have to send them, too."""
+"""Readings without a pause when the generator is late: the agents need time to send them."""
 LATE_SECONDS = 20.0
 """Time from the start to the late reading of each past: late enough to be noticed by an open page."""
 SHOWN_PROBLEMS = 10
@@ -40,15 +37,15 @@ STOPPING = f"Stopping: waiting for acknowledgements, at most {DRAIN_SECONDS:.0f}
 
 
 class Simulation:
-    """The running fleet. An async context manager; leaving it closes every agent."""
+    """The running fleet, an async context manager; leaving it closes every agent."""
 
-    def __init__(self, settings: Settings, fleet: Sequence[SimulatedDevice], *, token: str) -> None:
+    def __init__(self, settings: RunSettings, fleet: Sequence[SimulatedDevice], *, token: str) -> None:
         self.settings = settings
-        self._totals = Totals()
+        self._totals = FleetTotals()
         self._ack_latencies = Latencies()
         self._lags = Latencies()
-        self.units = [
-            Unit(
+        self.devices = [
+            RunningDevice(
                 device,
                 hub=settings.hub,
                 token=token,
@@ -71,8 +68,8 @@ class Simulation:
 
     async def __aexit__(self, *_: object) -> None:
         gc.unfreeze()
-        for i in range(0, len(self.units), CLOSE_AT_ONCE):
-            await asyncio.gather(*(unit.close() for unit in self.units[i : i + CLOSE_AT_ONCE]))
+        for i in range(0, len(self.devices), CLOSE_AT_ONCE):
+            await asyncio.gather(*(device.close() for device in self.devices[i : i + CLOSE_AT_ONCE]))
 
     async def run(
         self, stop: asyncio.Event, *, on_stop: Callable[[], None], without_past: Collection[str] = ()
@@ -89,17 +86,17 @@ class Simulation:
         self._elapsed_s = time.monotonic() - self._started_s
 
     def snapshot(self) -> Snapshot:
-        """Where things stand; rates are those since the last snapshot."""
+        """Return the state; rates are for the time since the last snapshot."""
         now_s, totals = time.monotonic(), self._totals
         then_s, sent, acked = self._last
         self._last = (now_s, totals.sent, totals.acked)
         passed_s = max(now_s - then_s, 1e-9)
-        lost = sum(unit.agent.spool.lost.readings for unit in self.units)
+        lost = sum(device.agent.spool.lost.readings for device in self.devices)
         return Snapshot(
             elapsed_s=now_s - self._began_s,
             duration_s=self.settings.duration_s,
-            devices=len(self.units),
-            connected=sum(unit.agent.state is ConnectionState.ONLINE for unit in self.units),
+            devices=len(self.devices),
+            connected=sum(device.agent.state is ConnectionState.ONLINE for device in self.devices),
             sent=totals.sent,
             acked=totals.acked,
             waiting=max(0, totals.sent - totals.acked - lost),
@@ -111,26 +108,26 @@ class Simulation:
             lag_p99_ms=self._lags.percentile_ms(99),
         )
 
-    def report(self, hub: HubBooks | None, problems: Sequence[str]) -> Report:
-        """The report, once `run` is through."""
-        counts = [unit.agent.counts for unit in self.units]
-        connected = sum(each.connections > 0 for each in counts)
-        acked = sum(each.acknowledged.readings for each in counts)
-        own = [unit.problem for unit in self.units if unit.problem is not None]
+    def report(self, hub: HubCounts | None, problems: Sequence[str]) -> Report:
+        """Return the report, after `run`."""
+        counts = [device.agent.counts for device in self.devices]
+        connected = sum(count.connections > 0 for count in counts)
+        acked = sum(count.acknowledged.readings for count in counts)
+        own = [device.problem for device in self.devices if device.problem is not None]
         if len(own) > SHOWN_PROBLEMS:
             own = [*own[:SHOWN_PROBLEMS], f"and {len(own) - SHOWN_PROBLEMS} more devices had problems"]
         return Report(
             started_ns=self._started_ns,
             elapsed_s=round(self._elapsed_s, 3),
             settings=self.settings,
-            devices=Devices(
+            devices=DeviceCounts(
                 connected=connected,
                 failed=len(counts) - connected,
-                reconnects=sum(max(0, each.connections - 1) for each in counts),
+                reconnects=sum(max(0, count.connections - 1) for count in counts),
             ),
             batches=_batches(counts),
             readings=_readings(counts),
-            rejected_batches=sum(each.rejected.batches for each in counts),
+            rejected_batches=sum(count.rejected.batches for count in counts),
             hub=hub,
             ack_ms=self._ack_latencies.distribution(),
             lag_ms=self._lags.distribution(),
@@ -144,27 +141,27 @@ class Simulation:
 
     @property
     def acked(self) -> int:
-        """Readings that the hub has acknowledged."""
-        return sum(unit.agent.counts.acknowledged.readings for unit in self.units)
+        """The readings that the hub has acknowledged."""
+        return sum(device.agent.counts.acknowledged.readings for device in self.devices)
 
     async def _run(self, without_past: Collection[str]) -> None:
-        units = [unit for unit in self.units if unit.device.id in without_past]
+        running = [device for device in self.devices if device.simulated.id in without_past]
         end_ns = time.time_ns()
-        for unit in units:
-            past = make_past(unit.device.id, unit.device.model, end_ns=end_ns, length_s=self.settings.past_s)
-            await unit.write_past(past)
+        for device in running:
+            past = make_past(device.simulated.id, device.simulated.model, end_ns=end_ns, length_s=self.settings.past_s)
+            await device.write_past(past)
             await asyncio.sleep(0)  # lets the agent send it
-        sending_late = asyncio.create_task(self._send_late(units, LATE_SECONDS))
+        sending_late = asyncio.create_task(self._send_late(running, LATE_SECONDS))
         try:
             await self._join_and_read()
         finally:
             sending_late.cancel()
             await asyncio.gather(sending_late, return_exceptions=True)
 
-    async def _send_late(self, units: Sequence[Unit], after_s: float) -> None:
+    async def _send_late(self, running: Sequence[RunningDevice], after_s: float) -> None:
         await asyncio.sleep(after_s)
-        for unit in units:
-            await unit.send_late()
+        for device in running:
+            await device.send_late()
 
     async def _join_and_read(self) -> None:
         if self.settings.ramp_up_s:
@@ -178,26 +175,26 @@ class Simulation:
         await self._read()
 
     async def _join(self) -> None:
-        """Each device in its turn of the ramp."""
-        for i, unit in enumerate(self.units):
+        """Connect each device at its time of the ramp."""
+        for i, device in enumerate(self.devices):
             await asyncio.sleep(max(0.0, self._started_s + self._schedule.joins_s(i) - time.monotonic()))
-            await unit.open()
+            await device.open()
 
     async def _join_at_once(self) -> None:
-        """All devices, and then until they are connected: what is measured is readings, not the rush at the door."""
-        deadline_s = time.monotonic() + CONNECT_SECONDS + len(self.units) / CONNECTS_PER_S
-        for i, unit in enumerate(self.units):
+        """Connect all devices and wait: the run measures readings, not connections."""
+        deadline_s = time.monotonic() + CONNECT_SECONDS + len(self.devices) / CONNECTS_PER_S
+        for i, device in enumerate(self.devices):
             await asyncio.sleep(max(0.0, self._began_s + i / CONNECTS_PER_S - time.monotonic()))
-            await unit.open()
-        await asyncio.gather(*(unit.connected(deadline_s) for unit in self.units))
-        # The agents stay to the end; looking through thousands of them for garbage is a pause that readings wait for.
+            await device.open()
+        await asyncio.gather(*(device.connected(deadline_s) for device in self.devices))
+        # The agents live to the end; a garbage collection over thousands of them would delay readings.
         gc.collect()
         gc.freeze()
 
     async def _read(self) -> None:
-        """Every reading when it is due, or as soon after as possible; none is left out."""
+        """Make every reading when it is due, or as soon as possible after that; none is left out."""
         in_a_row = 0
-        for due_s, device, _ in self._schedule.in_order():
+        for due_s, index, _ in self._schedule.in_order():
             wait_s = self._started_s + due_s - time.monotonic()
             if wait_s > 0:
                 await asyncio.sleep(wait_s)
@@ -206,27 +203,27 @@ class Simulation:
                 await asyncio.sleep(0)
                 in_a_row = 0
             in_a_row += 1
-            await self.units[device].read(self._started_ns + round(due_s * 1e9), self._started_s + due_s)
+            await self.devices[index].read(self._started_ns + round(due_s * 1e9), self._started_s + due_s)
             self._lags.record(time.monotonic() - self._started_s - due_s)
         if self.settings.duration_s is not None:
             await asyncio.sleep(max(0.0, self._started_s + self.settings.duration_s - time.monotonic()))
 
     async def _drain(self) -> None:
         now_s = time.monotonic()
-        await self._send_late(self.units, 0)
-        for unit in self.units:
-            await unit.flush(now_s)
-        await asyncio.gather(*(unit.drain(DRAIN_SECONDS) for unit in self.units))
+        await self._send_late(self.devices, 0)
+        for device in self.devices:
+            await device.flush(now_s)
+        await asyncio.gather(*(device.drain(DRAIN_SECONDS) for device in self.devices))
 
 
-async def simulate(settings: Settings, token: str, fleet: Sequence[SimulatedDevice], console: Console) -> Report:
-    """Runs a fleet to its end, or to SIGINT or SIGTERM (twice: without waiting for acknowledgements), and reports."""
+async def simulate(settings: RunSettings, token: str, fleet: Sequence[SimulatedDevice], console: Console) -> Report:
+    """Run a fleet to its end or to SIGINT or SIGTERM (twice: do not wait for acknowledgements); return the report."""
     names = [device.id for device in fleet]
     problems: list[str] = []
-    before: Books | None = None
+    before: CountsByDevice | None = None
     try:
-        before = await read_books(settings.hub, token, names)
-    except BooksError as error:
+        before = await read_hub_counts(settings.hub, token, names)
+    except HubCountsError as error:
         problems.append(str(error))
     # Readings that the hub has are never followed by an invented past: it is written once.
     without_past = [name for name in names if settings.past_s and before is not None and _is_unknown(before, name)]
@@ -239,21 +236,21 @@ async def simulate(settings: Settings, token: str, fleet: Sequence[SimulatedDevi
             finally:
                 showing.cancel()
                 await asyncio.gather(showing, return_exceptions=True)
-            hub: HubBooks | None = None
+            hub: HubCounts | None = None
             if before is not None:
                 try:
-                    hub = await settled_books(settings.hub, token, before, names, simulation.acked)
-                except BooksError as error:
+                    hub = await settled_hub_counts(settings.hub, token, before, names, simulation.acked)
+                except HubCountsError as error:
                     problems.append(str(error))
         return simulation.report(hub, problems)
 
 
-def _is_unknown(books: Books, device: str) -> bool:
+def _is_unknown(books: CountsByDevice, device: str) -> bool:
     return device not in books or not books[device].accepted
 
 
 async def _until(work: Coroutine[None, None, None], stop: asyncio.Event) -> None:
-    """Does the work until it is done or `stop` is set; raises what it raised."""
+    """Run the coroutine until it ends or `stop` is set; raise its exception."""
     working = asyncio.create_task(work)
     stopping = asyncio.create_task(stop.wait())
     try:
@@ -280,15 +277,15 @@ def _stopped_by_signals(stop: asyncio.Event) -> Iterator[None]:
 
 def _batches(counts: Sequence[AgentCounts]) -> Amounts:
     return Amounts(
-        sent=sum(each.sent.batches for each in counts),
-        acked=sum(each.acknowledged.batches for each in counts),
-        waiting=sum(each.waiting for each in counts),
-        lost=sum(each.lost.batches for each in counts),
+        sent=sum(count.sent.batches for count in counts),
+        acked=sum(count.acknowledged.batches for count in counts),
+        waiting=sum(count.waiting for count in counts),
+        lost=sum(count.lost.batches for count in counts),
     )
 
 
 def _readings(counts: Sequence[AgentCounts]) -> Amounts:
-    sent = sum(each.sent.readings for each in counts)
-    acked = sum(each.acknowledged.readings for each in counts)
-    lost = sum(each.lost.readings for each in counts)
+    sent = sum(count.sent.readings for count in counts)
+    acked = sum(count.acknowledged.readings for count in counts)
+    lost = sum(count.lost.readings for count in counts)
     return Amounts(sent, acked, max(0, sent - acked - lost), lost)

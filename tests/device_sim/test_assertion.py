@@ -21,7 +21,7 @@ from tests.device_sim.reports import GOOD, a_report
 )  # fmt: skip
 def test_what_is_true_of_a_report_holds(expression: str) -> None:
     """Names, numbers and units on either side mean what they say."""
-    assert parse_assertion(expression).judge(GOOD).holds
+    assert parse_assertion(expression).evaluate(GOOD).holds
 
 
 @pytest.mark.parametrize(
@@ -30,39 +30,41 @@ def test_what_is_true_of_a_report_holds(expression: str) -> None:
 )
 def test_what_is_false_of_a_report_does_not_hold(expression: str) -> None:
     """The bound itself counts as each comparison says."""
-    verdict = parse_assertion(expression).judge(GOOD)
+    verdict = parse_assertion(expression).evaluate(GOOD)
     assert not verdict.holds
     assert verdict.expression == expression
 
 
 def test_the_verdict_says_what_was_found() -> None:
     """Whoever reads of a failure sees the figure, with its unit."""
-    found = {e: parse_assertion(e).judge(GOOD).found for e in ("sent==0", "ack.p99<1ms", "cpu>1", "rss<1MB", "rate<1")}
+    found = {
+        e: parse_assertion(e).evaluate(GOOD).found for e in ("sent==0", "ack.p99<1ms", "cpu>1", "rss<1MB", "rate<1")
+    }
     assert list(found.values()) == ["1,200", "8.000 ms", "25.0%", "60.0 MB", "120.0/s"]
 
 
 @pytest.mark.parametrize("expression", ["stored==sent", "duplicated==0", "ack.p99<100ms"])
 def test_a_figure_that_the_report_lacks_holds_nothing(expression: str) -> None:
     """Without the hub's books, or without an acknowledgement, nothing can be asserted of them."""
-    assert not parse_assertion(expression).judge(a_report(hub=None, ack_ms=Distribution())).holds
+    assert not parse_assertion(expression).evaluate(a_report(hub=None, ack_ms=Distribution())).holds
 
 
 @pytest.mark.parametrize(
     ("expression", "says"),
     [
-        ("", "no comparison"),
-        ("lost", "no comparison"),
-        ("lost=0", "no comparison"),
-        ("lost==", "no comparison"),
-        ("lots==0", "there is no 'lots'; there are sent"),
+        ("", "not a comparison"),
+        ("lost", "not a comparison"),
+        ("lost=0", "not a comparison"),
+        ("lost==", "not a comparison"),
+        ("lots==0", "there is no 'lots'; use one of sent"),
         ("ack.p98<1ms", "there is no 'ack.p98'"),
-        ("ack.p99<100", "lacks a unit: 100 what? There are us, µs, ms, s"),
-        ("rss<100", "There are KB, MB, GB"),
+        ("ack.p99<100", "lacks a unit after 100: use one of us, µs, ms, s"),
+        ("rss<100", "use one of KB, MB, GB"),
         ("ack.p99<100 parsecs", "no unit 'parsecs'"),
         ("ack.p99<5MB", "compares a time with a size"),
         ("ack.p99<sent", "compares a time with a count"),
         ("lost==0ms", "compares a count with a time"),
-        ("1==1", "says nothing about the run"),
+        ("1==1", "no figure of the run"),
         ("lost==0 and sent>1", "there is no unit 'and sent>1'"),
         ("__class__==0", "there is no '__class__'"),
     ],
@@ -80,7 +82,7 @@ def test_any_text_is_an_assertion_or_one_error(text: str) -> None:
         assertion = parse_assertion(text)
     except AssertionSyntaxError:
         return
-    assert assertion.judge(GOOD).expression == text
+    assert assertion.evaluate(GOOD).expression == text
 
 
 @given(name=st.sampled_from(["sent", "lost", "connected"]), bound=st.integers(0, 5000), value=st.integers(0, 5000))
@@ -93,11 +95,11 @@ def test_comparisons_are_those_of_numbers(name: str, bound: int, value: int) -> 
         "==": actual == bound, "!=": actual != bound, "<": actual < bound, "<=": actual <= bound, ">": actual > bound,
         ">=": actual >= bound,
     }.items():  # fmt: skip
-        assert parse_assertion(f"{name}{sign}{bound}").judge(report).holds is expected
+        assert parse_assertion(f"{name}{sign}{bound}").evaluate(report).holds is expected
 
 
 def test_every_name_can_be_asked_for() -> None:
     """What the error message offers works."""
     suffix = {"time": "ms", "size": "MB"}
     for name, quantity in QUANTITIES.items():
-        assert parse_assertion(f"{name}>=0{suffix.get(quantity.dimension, '')}").judge(GOOD).holds, name
+        assert parse_assertion(f"{name}>=0{suffix.get(quantity.dimension, '')}").evaluate(GOOD).holds, name

@@ -5,7 +5,7 @@ import io
 from rich.console import Console
 
 from device_sim.display import Snapshot, report_table, snapshot_line, snapshot_table
-from device_sim.report import Amounts, Verdict
+from device_sim.report import Amounts, AssertionResult
 from tests.device_sim.reports import GOOD, a_report
 
 NOW = Snapshot(12.4, 60.0, 20, 19, 12_345, 12_300, 45, 0, 1000.0, 995.4, 1.25, 8.5, 0.4)
@@ -38,7 +38,10 @@ def test_a_terminal_shows_the_same_figures() -> None:
 def test_reports_stand_side_by_side() -> None:
     """Each run has a column; what one of them lacks is said to be not known."""
     worse = a_report(
-        readings=Amounts(1300, 1290, 0, 10), hub=None, assertions=[Verdict("lost==0", False, "10")], problems=["late"]
+        readings=Amounts(1300, 1290, 0, 10),
+        hub=None,
+        assertions=[AssertionResult("lost==0", False, "10")],
+        problems=["late"],
     )
     lines = {
         line.split("│")[1].strip(): line
@@ -47,7 +50,7 @@ def test_reports_stand_side_by_side() -> None:
     }
     assert "1,200" in lines["readings sent"]
     assert "1,300" in lines["readings sent"]
-    assert "not known" in lines["readings stored"]
+    assert "unknown" in lines["readings stored"]
     assert "fails (10)" in lines["lost==0"]
     assert "none" in lines["problems"]
     assert "late" in lines["problems"]

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from device_sim import simulation
 from device_sim.fleet import make_fleet
-from device_sim.past import LATE_AGE_S, LOSS_REASON, LOSS_S, OUTAGE_S, Past, make_past, parse_length
+from device_sim.past import LATE_AGE_S, LOSS_REASON, LOSS_S, OUTAGE_S, SimulatedPast, make_past, parse_length
 from device_sim.report import Report
 from tests.device_sim.peer import Peer, running_peer
 from tests.device_sim.settings import some_settings
@@ -19,7 +19,7 @@ END_NS = 1_770_000_000_000_000_000
 DAY_S = 86_400.0
 
 
-def past_of(index: int = 0, *, length_s: float = DAY_S, end_ns: int = END_NS) -> Past:
+def past_of(index: int = 0, *, length_s: float = DAY_S, end_ns: int = END_NS) -> SimulatedPast:
     device = make_fleet(index + 1, seed=1)[index]
     return make_past(device.id, device.model, end_ns=end_ns, length_s=length_s)
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from device_sim.report import Amounts, Devices, HubBooks, Verdict, decode_report, encode_report
+from device_sim.report import Amounts, AssertionResult, DeviceCounts, HubCounts, decode_report, encode_report
 from tests.device_sim.reports import GOOD, a_report
 
 
@@ -49,12 +49,12 @@ def test_a_good_run_is_ok() -> None:
     [
         {"readings": Amounts(sent=1200, acked=1199, waiting=0, lost=1)},
         {"readings": Amounts(sent=1200, acked=1199, waiting=1, lost=0)},
-        {"devices": Devices(connected=19, failed=1, reconnects=0)},
-        {"hub": HubBooks(1200, 1199, 0, 0, 0, 0)},
-        {"hub": HubBooks(1200, 1201, 1, 0, 0, 0)},
-        {"hub": HubBooks(1100, 1100, 0, 0, 0, 0)},
+        {"devices": DeviceCounts(connected=19, failed=1, reconnects=0)},
+        {"hub": HubCounts(1200, 1199, 0, 0, 0, 0)},
+        {"hub": HubCounts(1200, 1201, 1, 0, 0, 0)},
+        {"hub": HubCounts(1100, 1100, 0, 0, 0, 0)},
         {"problems": ["the disk is on fire"]},
-        {"assertions": [Verdict("lost==0", True, "0"), Verdict("sent>9999", False, "1,200")]},
+        {"assertions": [AssertionResult("lost==0", True, "0"), AssertionResult("sent>9999", False, "1,200")]},
     ],
 )
 def test_a_run_that_lost_something_is_not_ok(changes: dict[str, object]) -> None:

@@ -8,9 +8,9 @@ import signal
 import pytest
 from rich.console import Console
 
-from device_sim import books, simulation
+from device_sim import hub_counts, simulation
 from device_sim.fleet import make_fleet
-from device_sim.report import Amounts, HubBooks, Report, Settings
+from device_sim.report import Amounts, HubCounts, Report, RunSettings
 from device_sim.simulation import simulate
 from tests.device_sim.peer import running_peer
 from tests.device_sim.settings import some_settings
@@ -29,7 +29,7 @@ class Terminal(io.StringIO):
         return super().write(text)
 
 
-async def run(settings: Settings, terminal: Terminal | None = None) -> Report:
+async def run(settings: RunSettings, terminal: Terminal | None = None) -> Report:
     """The report of such a fleet."""
     fleet = make_fleet(settings.devices, seed=settings.seed, profiles=settings.profiles, prefix=settings.prefix)
     return await simulate(settings, "secret", fleet, Console(file=terminal or Terminal()))
@@ -48,7 +48,7 @@ async def test_a_fleet_delivers_everything_that_was_due() -> None:
     assert report.batches == Amounts(sent=25, acked=25, waiting=0, lost=0)
     readings = 3 * 5 * 6 + 2 * 5 * 8  # three pumps with six metrics, two vehicles with eight
     assert report.readings == Amounts(sent=readings, acked=readings, waiting=0, lost=0)
-    assert report.hub == HubBooks(readings, readings, 0, 0, 0, 0)
+    assert report.hub == HubCounts(readings, readings, 0, 0, 0, 0)
     assert report.ack_ms.count == report.lag_ms.count == 25
     assert 0 < report.ack_ms.p50 <= report.ack_ms.max
     assert list(peer.books) == ["pump-001", "vehicle-001", "pump-002", "vehicle-002", "pump-003"]
@@ -97,7 +97,7 @@ async def test_a_connection_that_breaks_loses_nothing() -> None:
 async def test_what_was_never_acknowledged_is_reported_as_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hub that says nothing makes a report that is not ok, and the books still balance."""
     monkeypatch.setattr(simulation, "DRAIN_SECONDS", 0.05)
-    monkeypatch.setattr(books, "SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(hub_counts, "SETTLE_SECONDS", 0.0)
     async with running_peer(silent=True) as peer:
         report = await run(some_settings(peer.url))
     assert not report.ok
@@ -123,7 +123,7 @@ async def test_a_hub_that_is_not_there_fails_every_device(monkeypatch: pytest.Mo
 
 async def test_a_store_that_lost_something_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Acknowledged and not stored is the worst that can happen; the report says so."""
-    monkeypatch.setattr(books, "SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(hub_counts, "SETTLE_SECONDS", 0.0)
     async with running_peer(loses=1) as peer:
         report = await run(some_settings(peer.url, devices=1))
     assert report.readings.acked == 30
@@ -155,7 +155,7 @@ async def test_a_signal_stops_in_order(number: signal.Signals) -> None:
 
 async def test_a_second_signal_does_not_wait_for_acknowledgements(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever presses Ctrl-C twice gets the report at once, with what is waiting."""
-    monkeypatch.setattr(books, "SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(hub_counts, "SETTLE_SECONDS", 0.0)
     terminal = Terminal()
     async with running_peer(silent=True, awaits=5) as peer:
         running = asyncio.create_task(run(some_settings(peer.url, duration_s=None), terminal))

@@ -8,9 +8,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from device_sim import books
-from device_sim.books import BooksError, DeviceBooks, difference, flow_url, read_books, settled_books
-from device_sim.report import HubBooks
+from device_sim import hub_counts
+from device_sim.hub_counts import (
+    HubCountsError,
+    HubDeviceCounts,
+    difference,
+    flow_url,
+    read_hub_counts,
+    settled_hub_counts,
+)
+from device_sim.report import HubCounts
 
 
 @contextmanager
@@ -61,46 +68,46 @@ async def test_only_the_asked_devices_are_read() -> None:
     """Other devices of the hub, and fields that are new, do not disturb."""
     answer = flow({"device": "a", "accepted": 5, "stored": 4, "new": 1}, {"device": "b", "accepted": 1, "stored": 1})
     with hub_that_says([answer]) as url:
-        assert await read_books(url, "secret", ["a", "c"]) == {"a": DeviceBooks("a", 5, 4)}
+        assert await read_hub_counts(url, "secret", ["a", "c"]) == {"a": HubDeviceCounts("a", 5, 4)}
 
 
 async def test_a_hub_that_refuses_or_is_gone_gives_one_error() -> None:
     """The report can say why the books are not known."""
-    with hub_that_says([flow()]) as url, pytest.raises(BooksError, match="could not be read"):
-        await read_books(url, "wrong", [])
-    with pytest.raises(BooksError, match="refused"):
-        await read_books(url, "secret", [])
-    with hub_that_says([flow({"device": "a", "stored": None})]) as url, pytest.raises(BooksError, match="store"):
-        await read_books(url, "secret", ["a"])
-    with hub_that_says([["nonsense"]]) as url, pytest.raises(BooksError, match="could not be read"):
-        await read_books(url, "secret", [])
+    with hub_that_says([flow()]) as url, pytest.raises(HubCountsError, match="could not be read"):
+        await read_hub_counts(url, "wrong", [])
+    with pytest.raises(HubCountsError, match="refused"):
+        await read_hub_counts(url, "secret", [])
+    with hub_that_says([flow({"device": "a", "stored": None})]) as url, pytest.raises(HubCountsError, match="store"):
+        await read_hub_counts(url, "secret", ["a"])
+    with hub_that_says([["nonsense"]]) as url, pytest.raises(HubCountsError, match="could not be read"):
+        await read_hub_counts(url, "secret", [])
 
 
 def test_totals_since_ever_become_those_of_the_run() -> None:
     """What was there before the run is taken off, also for a device that is new."""
-    before = {"a": DeviceBooks("a", 100, 90, 1, 2, 3)}
-    after = {"a": DeviceBooks("a", 150, 150, 3, 2, 7), "b": DeviceBooks("b", 10, 12, 0, 1, 0)}
-    assert difference(before, after) == HubBooks(60, 72, 12, 2, 1, 4)
-    assert difference(before, {}) == HubBooks(0, 0, 0, 0, 0, 0)
+    before = {"a": HubDeviceCounts("a", 100, 90, 1, 2, 3)}
+    after = {"a": HubDeviceCounts("a", 150, 150, 3, 2, 7), "b": HubDeviceCounts("b", 10, 12, 0, 1, 0)}
+    assert difference(before, after) == HubCounts(60, 72, 12, 2, 1, 4)
+    assert difference(before, {}) == HubCounts(0, 0, 0, 0, 0, 0)
 
 
 def test_one_devices_surplus_does_not_hide_anothers_loss() -> None:
     """Duplicates are counted device by device."""
-    after = {"a": DeviceBooks("a", accepted=10, stored=5), "b": DeviceBooks("b", accepted=10, stored=15)}
+    after = {"a": HubDeviceCounts("a", accepted=10, stored=5), "b": HubDeviceCounts("b", accepted=10, stored=15)}
     assert difference({}, after).duplicated == 5
 
 
 async def test_the_store_is_waited_for() -> None:
-    """Books are read again until the store holds everything that was acknowledged."""
+    """CountsByDevice are read again until the store holds everything that was acknowledged."""
     answers = [flow({"device": "a", "accepted": n, "stored": s}) for n, s in ((0, 0), (5, 2), (9, 7), (9, 9))]
     with hub_that_says(answers) as url:
-        settled = await settled_books(url, "secret", {}, ["a"], acked=9)
+        settled = await settled_hub_counts(url, "secret", {}, ["a"], acked=9)
     assert (settled.accepted, settled.stored) == (9, 9)
 
 
 async def test_a_store_that_does_not_catch_up_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
     """After the bound the books are taken as they are."""
-    monkeypatch.setattr(books, "SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(hub_counts, "SETTLE_SECONDS", 0.0)
     with hub_that_says([flow({"device": "a", "accepted": 9, "stored": 3})]) as url:
-        settled = await settled_books(url, "secret", {}, ["a"], acked=9)
+        settled = await settled_hub_counts(url, "secret", {}, ["a"], acked=9)
     assert settled.stored == 3

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from device_sim.latency import LONGEST_US, Latencies
 from device_sim.report import Distribution
+from device_sim.running_device import LONGEST_US, Latencies
 
 
 def test_nothing_recorded_is_all_zero() -> None:

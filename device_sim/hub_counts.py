@@ -1,4 +1,4 @@
-"""The hub's own books: what it says that it accepted and stored of a fleet, from GET /api/v1/flow."""
+"""The hub's counts of accepted and stored readings of a fleet, from GET /api/v1/flow."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 
 from agent_client.endpoint import DEVICE_PATH
-from device_sim.report import HubBooks
+from device_sim.report import HubCounts
 
 FLOW_PATH = "/api/v1/flow"
 ANSWER_SECONDS = 10.0
 SETTLE_SECONDS = 15.0
-"""How long the store may take after the last acknowledgement; then the report says what is missing."""
+"""Longest wait for the store after the last acknowledgement; then the report shows what is missing."""
 POLL_SECONDS = 0.1
 
 _SCHEMES = {"ws": "http", "wss": "https"}
 
 
-class BooksError(Exception):
-    """The hub's books cannot be read; the message says why."""
+class HubCountsError(Exception):
+    """The hub's counts cannot be read; the message has the reason."""
 
 
-class DeviceBooks(msgspec.Struct, frozen=True):
-    """What the hub has counted of one device since ever; `accepted` and `stored` are readings.
+class HubDeviceCounts(msgspec.Struct, frozen=True):
+    """All-time counts of one device; `accepted` and `stored` are readings.
 
-    `stored` is None while the hub cannot ask its store.
+    `stored` is None while the store is unavailable.
     """
 
     device: str
@@ -42,21 +42,21 @@ class DeviceBooks(msgspec.Struct, frozen=True):
 
 
 class _Flow(msgspec.Struct, frozen=True):
-    devices: list[DeviceBooks]
+    devices: list[HubDeviceCounts]
 
 
-Books = Mapping[str, DeviceBooks]
+CountsByDevice = Mapping[str, HubDeviceCounts]
 
 
 def flow_url(hub_url: str) -> str:
-    """Where the books of the hub at this address are; the address may be that of its device endpoint."""
+    """Return the URL of the counts for the address of a hub or of its device endpoint."""
     parts = urlsplit(hub_url)
     path = parts.path.rstrip("/").removesuffix(DEVICE_PATH) + FLOW_PATH
     return urlunsplit((_SCHEMES.get(parts.scheme, parts.scheme), parts.netloc, path, "", ""))
 
 
-async def read_books(hub_url: str, token: str, devices: Collection[str]) -> Books:
-    """The books of these devices; one that the hub does not know has none. Raises BooksError."""
+async def read_hub_counts(hub_url: str, token: str, devices: Collection[str]) -> CountsByDevice:
+    """Return the counts of the devices that the hub knows. Raises HubCountsError."""
     request = urllib.request.Request(flow_url(hub_url), headers={"Authorization": f"Bearer {token}"})
 
     def fetch() -> bytes:
@@ -68,22 +68,22 @@ async def read_books(hub_url: str, token: str, devices: Collection[str]) -> Book
         flow = msgspec.json.decode(await asyncio.to_thread(fetch), type=_Flow)
     except (OSError, msgspec.DecodeError) as error:
         reason = error.reason if isinstance(error, urllib.error.HTTPError) else error
-        raise BooksError(f"the hub's books could not be read: {reason}") from error
+        raise HubCountsError(f"the hub's counts could not be read: {reason}") from error
     wanted = set(devices)
-    found = {books.device: books for books in flow.devices if books.device in wanted}
-    if any(books.stored is None for books in found.values()):
-        raise BooksError("the hub's store is not available just now")
+    found = {counts.device: counts for counts in flow.devices if counts.device in wanted}
+    if any(counts.stored is None for counts in found.values()):
+        raise HubCountsError("the hub's store is unavailable")
     return found
 
 
-def difference(before: Books, after: Books) -> HubBooks:
-    """What the hub counted of the devices in between."""
+def difference(before: CountsByDevice, after: CountsByDevice) -> HubCounts:
+    """Return the sum over all devices of what the hub counted in between."""
     changes = []
     for device, now in after.items():
-        was = before.get(device, DeviceBooks(device))
+        was = before.get(device, HubDeviceCounts(device))
         accepted, stored = now.accepted - was.accepted, (now.stored or 0) - (was.stored or 0)
         changes.append(
-            HubBooks(
+            HubCounts(
                 accepted=accepted,
                 stored=stored,
                 duplicated=max(0, stored - accepted),
@@ -93,17 +93,19 @@ def difference(before: Books, after: Books) -> HubBooks:
             )
         )
     columns = zip(*map(msgspec.structs.astuple, changes), strict=True) if changes else [()] * 6
-    return HubBooks(*(sum(column) for column in columns))
+    return HubCounts(*(sum(column) for column in columns))
 
 
-async def settled_books(hub_url: str, token: str, before: Books, devices: Collection[str], acked: int) -> HubBooks:
-    """The books once the store has caught up with `acked` readings, or as they are after SETTLE_SECONDS.
+async def settled_hub_counts(
+    hub_url: str, token: str, before: CountsByDevice, devices: Collection[str], acked: int
+) -> HubCounts:
+    """Return the counts when the store has `acked` readings, or after SETTLE_SECONDS.
 
-    Raises BooksError.
+    Raises HubCountsError.
     """
     deadline_s = time.monotonic() + SETTLE_SECONDS
     while True:
-        books = difference(before, await read_books(hub_url, token, devices))
-        if books.stored >= max(books.accepted, acked) or time.monotonic() > deadline_s:
-            return books
+        counts = difference(before, await read_hub_counts(hub_url, token, devices))
+        if counts.stored >= max(counts.accepted, acked) or time.monotonic() > deadline_s:
+            return counts
         await asyncio.sleep(POLL_SECONDS)

@@ -1,0 +1,234 @@
+"""A running simulated device: an agent with a spool in memory whose source is a model; its counters and latencies."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+from device_agent import Agent, AgentError, MemorySpool
+from device_sim.fleet import SimulatedDevice
+from device_sim.past import LOSS_REASON, PastRow, SimulatedPast
+from device_sim.report import Distribution
+from wire.model import Value
+
+PAST_BATCH_ROWS = 500
+"""Rows of the past in one batch: the largest profile makes about 40 kB of them."""
+
+
+LONGEST_US = 3_600_000_000
+"""An hour. A longer wait counts as an hour."""
+DIGITS = 3
+"""Significant digits: 0.1 % of the value."""
+
+
+class SimulatorError(Exception):
+    """The simulation cannot run; the message says what to do."""
+
+
+class Latencies:
+    """Histogram of durations, of constant size and constant relative error; in seconds, out milliseconds."""
+
+    def __init__(self) -> None:
+        self._histogram = _histogram_class()(1, LONGEST_US, DIGITS)
+
+    def record(self, duration_s: float) -> None:
+        """Add a duration; the shortest is a microsecond."""
+        self._histogram.record_value(min(max(1, round(duration_s * 1e6)), LONGEST_US))
+
+    def percentile_ms(self, percentile: float) -> float:
+        """Return the duration that this share (in percent) does not exceed; 0 without durations."""
+        if not self._histogram.total_count:
+            return 0.0
+        return float(self._histogram.get_value_at_percentile(percentile)) / 1000
+
+    def distribution(self) -> Distribution:
+        """Return the distribution of all durations so far."""
+        if not self._histogram.total_count:
+            return Distribution()
+        return Distribution(
+            count=self._histogram.total_count,
+            mean=round(self._histogram.get_mean_value() / 1000, 3),
+            p50=self.percentile_ms(50),
+            p90=self.percentile_ms(90),
+            p95=self.percentile_ms(95),
+            p99=self.percentile_ms(99),
+            p999=self.percentile_ms(99.9),
+            max=self._histogram.get_max_value() / 1000,
+        )
+
+
+def _histogram_class() -> Any:
+    try:
+        return importlib.import_module("hdrh.histogram").HdrHistogram
+    except ImportError as error:
+        raise SimulatorError(
+            "measuring latencies needs hdrhistogram; install it with: pip install 'telemetry-hub[sim]'"
+        ) from error
+
+
+class FleetTotals:
+    """Readings of the whole fleet, counted as they are sent and acknowledged, so that a snapshot is cheap."""
+
+    __slots__ = ("acked", "sent")
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.acked = 0
+
+
+class RunningDevice:
+    """One device of a running fleet. `problem` is the reason if it stopped."""
+
+    __slots__ = (
+        "_acked_seq",
+        "_batch_rows",
+        "_in_flight",
+        "_late",
+        "_latencies",
+        "_opened",
+        "_rows",
+        "_spool",
+        "_totals",
+        "_welcomed",
+        "agent",
+        "problem",
+        "simulated",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        device: SimulatedDevice,
+        *,
+        hub: str,
+        token: str,
+        batch_rows: int,
+        totals: FleetTotals,
+        latencies: Latencies,
+    ) -> None:
+        self.simulated = device
+        self.problem: str | None = None
+        self._spool = MemorySpool()
+        self.agent = Agent(
+            hub,
+            device=device.id,
+            token=token,
+            spool=self._spool,
+            metrics=device.profile.metrics,
+            tags=device.tags,
+            # The fleet is drained as a whole before it is closed.
+            drain_seconds=0,
+            on_ack=self._acknowledged,
+        )
+        self._batch_rows = batch_rows
+        self._totals = totals
+        self._latencies = latencies
+        self._opened = False
+        self._welcomed = asyncio.Event()
+        self._rows: list[tuple[int, Mapping[str, Value]]] = []
+        self._in_flight: deque[tuple[int, float, int]] = deque()
+        self._acked_seq = 0
+        self._late: PastRow | None = None
+
+    async def open(self) -> None:
+        """Start the agent, if it is not started; it connects in the background."""
+        if not self._opened:
+            self._opened = True
+            await self.agent.__aenter__()
+
+    async def connected(self, deadline_s: float) -> None:
+        """Wait for the first welcome of the device, until the deadline (monotonic)."""
+        try:
+            async with asyncio.timeout(max(0.0, deadline_s - time.monotonic())):
+                await self._welcomed.wait()
+        except TimeoutError:
+            return  # the agent continues to connect, and the report shows the result
+
+    async def close(self) -> None:
+        """Stop the agent; its counts remain."""
+        if self._opened:
+            self._opened = False
+            try:
+                await self.agent.__aexit__(None)
+            except AgentError as error:
+                self._fail(error)
+
+    async def read(self, time_ns: int, due_s: float) -> None:
+        """Read each metric once; send a full batch. `due_s` is on the monotonic clock."""
+        if self.problem is not None:
+            return
+        await self.open()
+        self._rows.append((time_ns, self.simulated.model.at(time_ns / 1e9)))
+        if len(self._rows) >= self._batch_rows:
+            await self.flush(due_s)
+
+    async def flush(self, due_s: float) -> None:
+        """Send the readings of an incomplete batch, which was due at `due_s`."""
+        if not self._rows:
+            return
+        rows, self._rows = self._rows, []
+        try:
+            # A single row has a shorter path through the agent.
+            if len(rows) == 1:
+                seq = await self.agent.send(rows[0][1], rows[0][0])
+            else:
+                seq = await self.agent.send_rows(rows)
+        except AgentError as error:
+            self._fail(error)
+            return
+        readings = sum(len(values) for _, values in rows)
+        self._totals.sent += readings
+        self._in_flight.append((seq, due_s, readings))
+
+    async def write_past(self, past: SimulatedPast) -> None:
+        """Send the past as history, and a gap for the readings between it and now. The late reading is kept."""
+        await self.open()
+        self._late = past.late
+        try:
+            for first in range(0, len(past.rows), PAST_BATCH_ROWS):
+                await self.agent.send_rows(past.rows[first : first + PAST_BATCH_ROWS], historical=True)
+        except AgentError as error:
+            self._fail(error)
+            return
+        self._spool.lose(1, LOSS_REASON)
+
+    async def send_late(self) -> None:
+        """Send the late reading of the past, once."""
+        late, self._late = self._late, None
+        if late is None or self.problem is not None:
+            return
+        try:
+            await self.agent.send(late[1], late[0])
+        except AgentError as error:
+            self._fail(error)
+
+    async def drain(self, seconds: float) -> None:
+        """Wait until everything is acknowledged, at most this long; the agent's counts show the rest."""
+        if not self._opened or self.problem is not None:
+            return
+        try:
+            await self.agent.drain(seconds)
+        except TimeoutError:
+            pass
+        except AgentError as error:
+            self._fail(error)
+
+    def _acknowledged(self, seq: int) -> None:
+        # Also called after each welcome, possibly with the same number.
+        self._welcomed.set()
+        now_s = time.monotonic()
+        if seq < self._acked_seq:
+            # A new epoch: the batches in flight were numbered from 1 on.
+            self._in_flight = deque((old - self._acked_seq, due_s, n) for old, due_s, n in self._in_flight)
+        self._acked_seq = seq
+        in_flight = self._in_flight
+        while in_flight and in_flight[0][0] <= seq:
+            _, due_s, readings = in_flight.popleft()
+            self._latencies.record(now_s - due_s)
+            self._totals.acked += readings
+
+    def _fail(self, error: AgentError) -> None:
+        self.problem = self.problem or f"{self.simulated.id}: {error}"
