@@ -11,10 +11,8 @@ from typing import Any, NamedTuple
 from hub.app.mqtt import open_bridges
 from hub.app.store import open_store
 from hub.config import Settings
-from hub.http.access import Access, find_credential
+from hub.http.access import Access, Authenticator, find_credential
 from hub.http.application import make_application
-from hub.http.authenticator import Authenticator
-from hub.http.connections import Connections
 from hub.http.device_endpoint import DeviceEndpoint, DirectoryFor
 from hub.http.live_endpoint import LiveEndpoint
 from hub.http.routes.devices import DeviceRoutes
@@ -23,7 +21,7 @@ from hub.http.routes.hub import HubRoutes
 from hub.http.routes.operations import OperationsRoutes
 from hub.http.routes.quarantine import QuarantineRoutes
 from hub.http.routes.tokens import TokenRoutes
-from hub.http.server import Router
+from hub.http.server import Connections, Router
 from hub.http.status import HubIdentity, Status
 from hub.ingest.device import Device, Devices
 from hub.ingest.quarantine_actions import QuarantineActions

@@ -33,6 +33,8 @@ MAX_CODE = 64
 MAX_RETIRED = 1_000
 """Devices that an answer lists by id. For more of them it contains only the count."""
 
+Resolution = Literal["raw", "reduced", "minute", "hour"]
+
 Selector = Annotated[str, Meta(min_length=1, max_length=limits.MAX_METRIC_NAME)]
 
 
@@ -55,9 +57,7 @@ class HubDetails(Struct, frozen=True):
     started_ns: TimeNs
     time_ns: TimeNs
     role: str
-    problems: Annotated[
-        Mapping[str, str], Meta(description="By part: a sentence that says what is wrong and what to do.")
-    ]
+    problems: Annotated[Mapping[str, str], Meta(description="By part: what is wrong and what to do.")]
     mqtt: Annotated[bool, Meta(description="Whether the hub has a bridge to an MQTT broker.")]
 
 
@@ -142,10 +142,7 @@ class SeriesPoints(Struct, frozen=True):
     metric: str
     type: MetricType
     unit: str
-    resolution: Annotated[
-        Literal["raw", "reduced", "minute", "hour"],
-        Meta(description="Every stored reading, or points computed from readings, minutes or hours."),
-    ]
+    resolution: Annotated[Resolution, Meta(description="Every reading, or points made of readings, minutes or hours.")]
     time_ns: list[TimeNs]
     values: list[Value]
 
@@ -174,9 +171,7 @@ class RetireResult(Struct, frozen=True):
 
     count: int
     devices: Annotated[Sequence[str], Meta(description=f"In order of ids, the first {MAX_RETIRED:,}.")]
-    connected: Annotated[
-        int, Meta(description="Of these, the connected ones. They return to service with their next batch.")
-    ]
+    connected: Annotated[int, Meta(description="Of these, connected. They return to service with their next batch.")]
 
 
 # The flow: the accounting of every batch and reading.
@@ -198,10 +193,7 @@ class ReadingBalance(Struct, frozen=True, kw_only=True):
     waiting: Annotated[int | None, Meta(description="In the journal, for the store. null while they are counted.")]
     refused: Annotated[int | None, Meta(description="In quarantine, because the store never takes them.")]
     expired: Annotated[int | None, Meta(description="Deleted from the store by its retention.")]
-    difference: Annotated[
-        int | None,
-        Meta(description="`accepted` minus the other four: 0 if the accounting balances. null if one is not known."),
-    ]
+    difference: Annotated[int | None, Meta(description="`accepted` minus the others: 0 if the accounting balances.")]
 
 
 class ConsumerDetails(ReadingBalance, frozen=True, kw_only=True):
@@ -218,13 +210,7 @@ class StoreDetails(Struct, frozen=True):
     phase: Literal["opening", "running", "waiting"]
     since_ns: TimeNs
     error: str | None
-    missed: Annotated[
-        int,
-        Meta(
-            description="Journal entries that were deleted before the store got them, since the hub started. Not 0 "
-            "only if the journal or the store was restored from a copy."
-        ),
-    ]
+    missed: Annotated[int, Meta(description="Journal entries deleted before the store got them, since the start.")]
 
 
 class FlowCounts(ReadingBalance, frozen=True, kw_only=True):
@@ -255,13 +241,7 @@ class FlowDetails(Struct, frozen=True):
     totals: FlowCounts
     quarantine_dropped: Annotated[int, Meta(description="Batches that left the full quarantine, the oldest first.")]
     dropped_events: Annotated[int, Meta(description="Events lost to a failing disk since the hub started.")]
-    bad_messages: Annotated[
-        int,
-        Meta(
-            description="Frames that were no message of the device protocol and ended their connection, since the hub "
-            "started. A batch with a wrong content is in quarantine instead."
-        ),
-    ]
+    bad_messages: Annotated[int, Meta(description="Invalid frames that ended their connection, since the hub started.")]
     devices: list[DeviceFlow]
 
 
@@ -341,10 +321,7 @@ class Readiness(Struct, frozen=True):
 
     ready: bool
     problems: Mapping[str, str]
-    warnings: Annotated[
-        Mapping[str, str],
-        Meta(description="Other problems by part. An unavailable broker, for example, leaves the hub ready."),
-    ]
+    warnings: Annotated[Mapping[str, str], Meta(description="Problems that leave the hub ready, by part.")]
 
 
 class BridgesAnswer(Struct, frozen=True):
@@ -380,10 +357,7 @@ class QuarantinePage(Page):
 class QuarantinedMessage(QuarantinedBatch, frozen=True, kw_only=True):
     """A batch in quarantine with its content, and with what a person can do about it."""
 
-    text: Annotated[
-        str,
-        Meta(description="The message as JSON, with packed columns as numbers. A `…` stands for omitted content."),
-    ]
+    text: Annotated[str, Meta(description="The message as JSON. A `…` stands for omitted content.")]
     shortened: Annotated[bool, Meta(description="Whether something is omitted from `text`.")]
     advice: str
 
@@ -415,9 +389,7 @@ class QuarantineCounts(Struct, frozen=True):
     entries: int
     size_bytes: int
     newest: Annotated[int, Meta(description="The newest offset; 0 for none.")]
-    dropped: Annotated[
-        int, Meta(description="Batches that left the full quarantine, the oldest first, since the journal was created.")
-    ]
+    dropped: Annotated[int, Meta(description="Batches that ever left the full quarantine, the oldest first.")]
     codes: list[CodeCount]
     devices: list[DeviceCodeCount]
     left_out: Annotated[int, Meta(description="Pairs of device and reason that `devices` omits, beyond its bound.")]
@@ -428,10 +400,7 @@ class RetryRequest(Struct, frozen=True, forbid_unknown_fields=True):
 
     device: Annotated[str, Meta(max_length=limits.MAX_DEVICE_ID)] | None = None
     code: Annotated[str, Meta(max_length=MAX_CODE)] | None = None
-    after: Annotated[
-        int,
-        Meta(ge=0, le=limits.MAX_SEQ, description="Only offsets after this one: the `next` of the answer before."),
-    ] = 0
+    after: Annotated[int, Meta(ge=0, le=limits.MAX_SEQ, description="Only offsets after this one: a `next`.")] = 0
     up_to: Annotated[int, Meta(ge=0, le=limits.MAX_SEQ, description="Only offsets up to this one.")] = limits.MAX_SEQ
 
 

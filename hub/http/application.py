@@ -14,7 +14,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from hub.http.authenticator import Authenticator
+from hub.http.access import Authenticator
 from hub.http.openapi import DescriptionRoutes
 from hub.http.problem import HANDLERS, problem_response
 from hub.http.routes.devices import DeviceRoutes

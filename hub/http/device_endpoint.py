@@ -11,7 +11,7 @@ from collections.abc import Callable
 import structlog
 from starlette.types import Message, Receive, Scope, Send
 
-from hub.http.connections import Connections, reject_upgrade
+from hub.http.server import Connections, reject_upgrade
 from hub.http.websocket import DirectWebSocket, direct_of
 from hub.ingest.agent_session import AgentDirectory, AgentSession, Step
 from hub.ingest.device import Devices

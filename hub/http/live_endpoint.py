@@ -8,8 +8,8 @@ from collections.abc import Callable
 import structlog
 from starlette.types import Receive, Scope, Send
 
-from hub.http.authenticator import Authenticator
-from hub.http.connections import Connections, reject_upgrade
+from hub.http.access import Authenticator
+from hub.http.server import Connections, reject_upgrade
 from hub.live.catch_up import CatchUpSource
 from hub.live.hub import LiveHub
 from hub.live.subscriber import Subscriber

@@ -111,25 +111,17 @@ def problem_response(
     return Response(msgspec.json.encode(problem), status_code=int(known), media_type=MEDIA_TYPE, headers=headers)
 
 
-async def _refused(_: Request, refusal: Exception) -> Response:
-    assert isinstance(refusal, Refusal)
-    return problem_response(refusal.status, refusal.detail, refusal.headers, code=refusal.code)
-
-
-async def _rejected(_: Request, error: Exception) -> Response:
-    assert isinstance(error, WireError)
-    return problem_response(WIRE_STATUSES.get(error.code, HTTPStatus.SERVICE_UNAVAILABLE), error.message)
-
-
-async def _failed(_: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    return problem_response(error.status_code, str(error.detail), dict(error.headers or {}))
-
-
-async def _broken(_: Request, __: Exception) -> Response:
+async def _answer(_: Request, error: Exception) -> Response:
+    match error:
+        case Refusal():
+            return problem_response(error.status, error.detail, error.headers, code=error.code)
+        case WireError():
+            return problem_response(WIRE_STATUSES.get(error.code, HTTPStatus.SERVICE_UNAVAILABLE), error.message)
+        case HTTPException():
+            return problem_response(error.status_code, str(error.detail), dict(error.headers or {}))
     # Starlette raises the exception again after this answer; it is logged with its origin.
     return problem_response(HTTPStatus.INTERNAL_SERVER_ERROR, "the hub failed at this request; its log says where")
 
 
-HANDLERS = {Refusal: _refused, WireError: _rejected, HTTPException: _failed, Exception: _broken}
+HANDLERS = dict.fromkeys((Refusal, WireError, HTTPException, Exception), _answer)
 """Exception handlers that make every error of the API a problem."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
@@ -98,21 +98,11 @@ ZONE_STEP_S = 30
 """Since 1970 every change of a zone's offset was at a multiple of so many seconds."""
 
 
-class Writer(Protocol):
-    """A file format. The results of `begin`, of `rows` for each table, and of `end` make a file."""
-
-    def begin(self) -> bytes:
-        """Return the bytes before the first row."""
-
-    def rows(self, table: Table) -> bytes:
-        """Return the rows of a table."""
-
-    def end(self) -> bytes:
-        """Return the bytes after the last row."""
-
-
 class CsvWriter:
-    """Comma-separated values (RFC 4180): time, time_ns, device, metric, unit, value."""
+    """Comma-separated values (RFC 4180): time, time_ns, device, metric, unit, value.
+
+    The results of `begin`, of `rows` for each table, and of `end` make a file, as with every writer.
+    """
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
@@ -222,11 +212,9 @@ class ArrowWriter:
         return self._sink.drain()
 
 
-WRITERS: dict[str, type[CsvWriter] | type[LineWriter] | type[ArrowWriter]] = {
-    "csv": CsvWriter,
-    "line": LineWriter,
-    "arrow": ArrowWriter,
-}
+Writer: TypeAlias = CsvWriter | LineWriter | ArrowWriter
+
+WRITERS: dict[str, type[Writer]] = {"csv": CsvWriter, "line": LineWriter, "arrow": ArrowWriter}
 
 
 class _Sink:

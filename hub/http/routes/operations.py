@@ -61,7 +61,7 @@ class OperationsRoutes:
         return json_response(Readiness(not problems, problems, self._status.warnings()), status)
 
     @operation("GET", "/metrics", media_types=("text/plain",))
-    async def metrics(self) -> Response:
+    async def prometheus_metrics(self) -> Response:
         """Return the metrics as Prometheus text."""
         return Response(generate_latest(self._registry), media_type=PROMETHEUS)
 

@@ -10,8 +10,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from hub.http import answers
-from hub.http.access import ended_session_cookie, find_credential, session_cookie
-from hub.http.authenticator import Authenticator
+from hub.http.access import Authenticator, ended_session_cookie, find_credential, session_cookie
 from hub.http.paging import PageQuery, select_page
 from hub.http.problem import Refusal, problem_response
 from hub.http.routing import NO_STORE, operation

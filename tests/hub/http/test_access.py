@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from http.cookies import SimpleCookie
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -11,10 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.http.access import (
+    CLOSE_FROM,
+    FREE_FAILURES,
     SESSION_COOKIE,
     Access,
     Authority,
     Credential,
+    FailedAttempts,
     WebOrigin,
     check_listen,
     ended_session_cookie,
@@ -26,6 +30,7 @@ from hub.http.access import (
 )
 from hub.model.identity import Identity, Role
 from wire.errors import Code, WireError
+from wire.limits import AUTHENTICATION_SECONDS
 
 DEVICE = Identity("d", Role.DEVICE, "boiler")
 ADMIN = Identity("a", Role.ADMIN)
@@ -394,3 +399,81 @@ def test_clear_text_stays_on_this_machine(host: str, loopback: bool) -> None:
     else:
         with pytest.raises(ValueError, match=r"tls\.certificate .* access\.behind_proxy .* 127\.0\.0\.1"):
             check_listen(host, tls=False, behind_proxy=False)
+
+
+# Penalties for failed authentication.
+
+gaps_s = st.floats(0, 60)
+
+
+def test_a_loop_of_failures_is_slowed_down_and_then_closed() -> None:
+    """The first answers are immediate, the next ones later and later, then there are none."""
+    failed = FailedAttempts()
+    penalties = [failed.record_failure("192.0.2.1", 0.0) for _ in range(3 * CLOSE_FROM)]
+    assert [penalty.delay_s for penalty in penalties[:FREE_FAILURES]] == [0.0] * FREE_FAILURES
+    delays = [penalty.delay_s for penalty in penalties[FREE_FAILURES - 1 : CLOSE_FROM - 1]]
+    assert all(later > earlier for earlier, later in pairwise(delays))
+    assert [penalty.close for penalty in penalties] == [False] * (CLOSE_FROM - 1) + [True] * (2 * CLOSE_FROM + 1)
+
+
+def test_each_address_has_its_own_penalty() -> None:
+    """Other addresses get immediate answers."""
+    failed = FailedAttempts()
+    for _ in range(CLOSE_FROM):
+        failed.record_failure("192.0.2.1", 0.0)
+    assert failed.record_failure("192.0.2.2", 0.0) == (0.0, False)
+
+
+def test_failures_expire() -> None:
+    """Any number of them expires within a minute."""
+    failed = FailedAttempts()
+    for _ in range(10_000):
+        failed.record_failure("192.0.2.1", 0.0)
+    assert failed.record_failure("192.0.2.1", 60.0) == (0.0, False)
+
+
+@given(st.lists(gaps_s, max_size=50))
+def test_no_answer_waits_longer_than_an_unauthenticated_connection(gaps: list[float]) -> None:
+    """This holds for any pattern of failures."""
+    failed = FailedAttempts()
+    now_s = 0.0
+    for gap_s in gaps:
+        now_s += gap_s
+        penalty = failed.record_failure("192.0.2.1", now_s)
+        assert 0.0 <= penalty.delay_s < AUTHENTICATION_SECONDS
+
+
+@given(st.lists(st.tuples(gaps_s, st.integers(0, 10)), max_size=60))
+def test_memory_is_bounded(failures: list[tuple[float, int]]) -> None:
+    """This holds for any number of addresses."""
+    failed = FailedAttempts(max_addresses=3)
+    now_s = 0.0
+    for gap_s, address in failures:
+        now_s += gap_s
+        failed.record_failure(f"192.0.2.{address}", now_s)
+        assert len(failed) <= 3
+
+
+def test_the_address_with_the_oldest_failure_is_removed_first() -> None:
+    """A loop cannot reset its own count with one other address."""
+    failed = FailedAttempts(max_addresses=2)
+    for _ in range(CLOSE_FROM):
+        failed.record_failure("192.0.2.1", 0.0)
+        failed.record_failure("192.0.2.2", 0.0)
+    failed.record_failure("192.0.2.1", 0.0)
+    failed.record_failure("192.0.2.3", 0.0)
+    assert failed.record_failure("192.0.2.1", 0.0).close
+    assert failed.record_failure("192.0.2.2", 0.0) == (0.0, False)
+
+
+def test_the_ipv6_addresses_of_one_machine_are_one_client() -> None:
+    """A machine has a whole /64. An IPv4 address in IPv6 form is that IPv4 address. Any other text is a name."""
+    failed = FailedAttempts()
+    for number in range(CLOSE_FROM):
+        failed.record_failure(f"2001:db8:0:1::{number:x}", 0.0)
+        failed.record_failure(("::ffff:192.0.2.1", "192.0.2.1")[number % 2], 0.0)
+        failed.record_failure("x" * 100 + str(number), 0.0)
+    assert failed.record_failure("2001:db8:0:1:ffff::1", 0.0).close
+    assert failed.record_failure("192.0.2.1", 0.0).close
+    assert failed.record_failure("2001:db8:0:2::1", 0.0) == (0.0, False)
+    assert len(failed) == 4

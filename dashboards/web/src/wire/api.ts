@@ -63,7 +63,7 @@ export interface components {
             refused: number | null;
             /** @description Deleted from the store by its retention. */
             expired: number | null;
-            /** @description `accepted` minus the other four: 0 if the accounting balances. null if one is not known. */
+            /** @description `accepted` minus the others: 0 if the accounting balances. */
             difference: number | null;
             name: string;
             offset: number;
@@ -88,7 +88,7 @@ export interface components {
             refused: number | null;
             /** @description Deleted from the store by its retention. */
             expired: number | null;
-            /** @description `accepted` minus the other four: 0 if the accounting balances. null if one is not known. */
+            /** @description `accepted` minus the others: 0 if the accounting balances. */
             difference: number | null;
             accepted_batches: number;
             accepted: number;
@@ -138,7 +138,7 @@ export interface components {
             refused: number | null;
             /** @description Deleted from the store by its retention. */
             expired: number | null;
-            /** @description `accepted` minus the other four: 0 if the accounting balances. null if one is not known. */
+            /** @description `accepted` minus the others: 0 if the accounting balances. */
             difference: number | null;
             accepted_batches: number;
             accepted: number;
@@ -179,7 +179,7 @@ export interface components {
             refused: number | null;
             /** @description Deleted from the store by its retention. */
             expired: number | null;
-            /** @description `accepted` minus the other four: 0 if the accounting balances. null if one is not known. */
+            /** @description `accepted` minus the others: 0 if the accounting balances. */
             difference: number | null;
             accepted_batches: number;
             accepted: number;
@@ -198,7 +198,7 @@ export interface components {
             quarantine_dropped: number;
             /** @description Events lost to a failing disk since the hub started. */
             dropped_events: number;
-            /** @description Frames that were no message of the device protocol and ended their connection, since the hub started. A batch with a wrong content is in quarantine instead. */
+            /** @description Invalid frames that ended their connection, since the hub started. */
             bad_messages: number;
             devices: components["schemas"]["DeviceFlow"][];
         };
@@ -216,7 +216,7 @@ export interface components {
             started_ns: number;
             time_ns: number;
             role: string;
-            /** @description By part: a sentence that says what is wrong and what to do. */
+            /** @description By part: what is wrong and what to do. */
             problems: {
                 [key: string]: string;
             };
@@ -319,7 +319,7 @@ export interface components {
             size_bytes: number;
             /** @description The newest offset; 0 for none. */
             newest: number;
-            /** @description Batches that left the full quarantine, the oldest first, since the journal was created. */
+            /** @description Batches that ever left the full quarantine, the oldest first. */
             dropped: number;
             codes: components["schemas"]["CodeCount"][];
             devices: components["schemas"]["DeviceCodeCount"][];
@@ -357,7 +357,7 @@ export interface components {
             /** @enum {unknown} */
             format: "json" | "msgpack";
             size_bytes: number;
-            /** @description The message as JSON, with packed columns as numbers. A `…` stands for omitted content. */
+            /** @description The message as JSON. A `…` stands for omitted content. */
             text: string;
             /** @description Whether something is omitted from `text`. */
             shortened: boolean;
@@ -369,7 +369,7 @@ export interface components {
             problems: {
                 [key: string]: string;
             };
-            /** @description Other problems by part. An unavailable broker, for example, leaves the hub ready. */
+            /** @description Problems that leave the hub ready, by part. */
             warnings: {
                 [key: string]: string;
             };
@@ -394,7 +394,7 @@ export interface components {
             count: number;
             /** @description In order of ids, the first 1,000. */
             devices: string[];
-            /** @description Of these, the connected ones. They return to service with their next batch. */
+            /** @description Of these, connected. They return to service with their next batch. */
             connected: number;
         };
         /** @description The result of the retry of one batch; code and message say why it stays. */
@@ -411,7 +411,7 @@ export interface components {
             /** @default null */
             code?: string | null;
             /**
-             * @description Only offsets after this one: the `next` of the answer before.
+             * @description Only offsets after this one: a `next`.
              * @default 0
              */
             after?: number;
@@ -441,7 +441,7 @@ export interface components {
             type: "boolean" | "float" | "integer" | "string";
             unit: string;
             /**
-             * @description Every stored reading, or points computed from readings, minutes or hours.
+             * @description Every reading, or points made of readings, minutes or hours.
              * @enum {unknown}
              */
             resolution: "hour" | "minute" | "raw" | "reduced";
@@ -458,7 +458,7 @@ export interface components {
             phase: "opening" | "running" | "waiting";
             since_ns: number;
             error: string | null;
-            /** @description Journal entries that were deleted before the store got them, since the hub started. Not 0 only if the journal or the store was restored from a copy. */
+            /** @description Journal entries deleted before the store got them, since the start. */
             missed: number;
         };
         /** @description A value at a time (nanoseconds since 1970 UTC). */

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hub.http.history_query import MEDIA_TYPES, choose_format, media_types
 from hub.http.problem import Refusal
-
-OFFERED = media_types(["json", "csv", "arrow"])
+from hub.http.routes.history import HISTORY_FORMATS, MEDIA_TYPES, choose_format
 
 
 @pytest.mark.parametrize(
@@ -28,12 +26,12 @@ OFFERED = media_types(["json", "csv", "arrow"])
 )
 def test_the_best_format_is_chosen(named: str | None, accept: str | None, chosen: str) -> None:
     """A name decides first, then the weight of the most precise range, then the order of the offer."""
-    assert choose_format(named, accept, OFFERED) == chosen
+    assert choose_format(named, accept, HISTORY_FORMATS) == chosen
 
 
 @pytest.mark.parametrize("accept", ["image/png", "text/html, image/*", "*/*;q=0", "text/csv;q=none", "", ";;,;q"])
 def test_a_request_that_accepts_no_format_is_rejected(accept: str) -> None:
     """The 406 answer names the media types."""
     with pytest.raises(Refusal, match="there is application/json, text/csv") as refusal:
-        choose_format(None, accept, OFFERED)
+        choose_format(None, accept, HISTORY_FORMATS)
     assert refusal.value.status == 406
