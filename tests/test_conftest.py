@@ -78,7 +78,7 @@ def test_an_async_test_needs_no_mark(printed: str) -> None:
     assert "4 failed, 1 passed" in printed, printed
 
 
-def test_each_run_says_which_services_it_found(printed: str) -> None:
+def test_each_run_lists_the_services_that_it_found(printed: str) -> None:
     """The header of a run names every service, with its version or why it is missing."""
     head = printed.partition("collected ")[0]
     assert "services:" in head

@@ -73,7 +73,7 @@ def test_a_paced_load_takes_its_time_and_measures_every_frame() -> None:
     assert set(result.lag_ms) == set(result.latency_ms)
 
 
-def test_a_paced_load_goes_on_when_the_window_was_full() -> None:
+def test_a_paced_load_continues_after_the_window_was_full() -> None:
     """A rate above the window becomes latency, and every frame still arrives."""
     with peer(window=10) as hub:
         *_, result = generate(a_load(hub, "json", rate=1e6))
@@ -81,7 +81,7 @@ def test_a_paced_load_goes_on_when_the_window_was_full() -> None:
     assert result.acked == 900
 
 
-def test_a_hub_that_is_not_there_ends_the_generator() -> None:
+def test_a_missing_hub_ends_the_generator() -> None:
     """A load that cannot run ends with an error that says why."""
     with peer(window=1) as hub:
         pass

@@ -33,7 +33,7 @@ def test_messages_are_read_as_they_were_written(messages: list[tuple[str, bytes,
 
 
 @given(st.binary(max_size=300), st.data())
-def test_a_packet_that_is_not_all_there_is_waited_for(payload: bytes, data: st.DataObject) -> None:
+def test_an_incomplete_packet_is_waited_for(payload: bytes, data: st.DataObject) -> None:
     """An incomplete packet is None wherever the stream is cut."""
     whole = mqtt.publish("a/b", payload, qos=1, packet_id=7)
     assert mqtt.next_packet(whole[: data.draw(st.integers(0, len(whole) - 1))], 0) is None

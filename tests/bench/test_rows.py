@@ -34,7 +34,7 @@ def test_the_file_has_the_promised_fields() -> None:
     }  # fmt: skip
 
 
-def test_every_row_can_be_asked_for_by_its_own_key() -> None:
+def test_every_row_has_a_key_of_its_own() -> None:
     """Keys and names are unique, and a row that refers to another comes after it."""
     assert max(Counter(row.key for row in ROWS).values()) == 1
     assert max(Counter(row.name for row in ROWS).values()) == 1
@@ -44,7 +44,7 @@ def test_every_row_can_be_asked_for_by_its_own_key() -> None:
             assert keys.index(row.of) < keys.index(row.key)
 
 
-def test_each_must_is_measured_on_a_slow_disk_too() -> None:
+def test_each_bound_is_also_measured_on_a_slow_disk() -> None:
     """The same load runs with five milliseconds added to every fsync, as a figure without a bound."""
     throughput = [row for row in ROWS if isinstance(row, Throughput)]
     quick = [row for row in throughput if row.must is not None and not row.slow_fsync_ms]

@@ -20,7 +20,7 @@ def opens(data: Path) -> bool:
     return opened.returncode == 0
 
 
-def test_a_duckdb_that_is_away_cannot_be_opened(tmp_path: Path) -> None:
+def test_an_unavailable_duckdb_cannot_be_opened(tmp_path: Path) -> None:
     """The file cannot be opened inside the block, and its size is what it takes on disk."""
     duckdb.connect(str(tmp_path / "history.duckdb")).close()
     store = DuckdbFile(tmp_path)
@@ -30,7 +30,7 @@ def test_a_duckdb_that_is_away_cannot_be_opened(tmp_path: Path) -> None:
     assert 0 < store.size_bytes() <= (tmp_path / "history.duckdb").stat().st_size + 4096
 
 
-def test_an_influxdb_that_is_away_does_not_answer_and_comes_back(tmp_path: Path, influxdb2: InfluxdbServer) -> None:
+def test_an_unavailable_influxdb_does_not_answer_and_returns(tmp_path: Path, influxdb2: InfluxdbServer) -> None:
     """The hub's settings name a separate bucket, in the same server before and after the outage."""
     store = InfluxdbBucket(influxdb2, tmp_path, core=0)
     url = store.environment["INFLUXDB_URL"]
@@ -41,7 +41,7 @@ def test_an_influxdb_that_is_away_does_not_answer_and_comes_back(tmp_path: Path,
     assert store.environment["INFLUXDB_BUCKET"] != InfluxdbBucket(influxdb2, tmp_path, 0).environment["INFLUXDB_BUCKET"]
 
 
-def test_what_it_had_done_before_it_was_looked_at_does_not_count() -> None:
+def test_earlier_work_does_not_count_in_the_rate() -> None:
     """The rate counts from the first write to the last."""
     assert CaughtUp(readings=900, seconds=3.0, waited_s=20.0).readings_per_s == 300
 

@@ -39,7 +39,7 @@ def test_the_file_is_a_compose_file(model: Model) -> None:
     assert model["services"].keys() == {*ONCE, *PROFILES, "hub", "influxdb"}
 
 
-def test_a_broker_and_grafana_only_come_when_they_are_asked_for(model: Model) -> None:
+def test_the_broker_and_grafana_start_with_their_profiles_only(model: Model) -> None:
     """The broker and Grafana each have a profile; everything else starts without one."""
     assert {name: s["profiles"] for name, s in model["services"].items() if "profiles" in s} == PROFILES
 
@@ -134,7 +134,7 @@ def test_a_variable_changes_where_the_hub_is_published(compose_program: Path, tm
 
 
 @pytest.mark.parametrize("name", ["hub", "influxdb", "mosquitto", "grafana"])
-def test_what_runs_is_watched_bounded_and_ended_in_order(name: str, model: Model) -> None:
+def test_every_service_is_monitored_bounded_and_stopped_in_order(name: str, model: Model) -> None:
     """Every service has a health check, a restart policy, a stop period, and bounds on memory, processes and logs."""
     service = model["services"][name]
     # The hub's check is in its image.
@@ -152,7 +152,7 @@ def test_the_hub_gets_the_time_to_store_what_it_has(model: Model) -> None:
     assert seconds(model["services"]["hub"]["stop_grace_period"]) > CLOSING_S + DRAIN_S + 10
 
 
-def test_secrets_come_first_then_influxdb_then_its_tokens_then_who_needs_them(model: Model) -> None:
+def test_services_start_after_the_secrets_and_services_that_they_need(model: Model) -> None:
     """A service starts after everything that it needs has been created or is healthy."""
     order = {
         name: {needed: rule["condition"] for needed, rule in service.get("depends_on", {}).items()}
@@ -169,7 +169,7 @@ def test_secrets_come_first_then_influxdb_then_its_tokens_then_who_needs_them(mo
     }
 
 
-def test_what_is_mounted_is_there(model: Model) -> None:
+def test_every_mounted_path_exists(model: Model) -> None:
     """Mounted files come from this tree, read-only; data is in named volumes, and each volume is used."""
     used = set()
     for service in model["services"].values():

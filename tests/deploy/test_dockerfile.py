@@ -57,7 +57,7 @@ def test_every_base_is_pinned() -> None:
     assert bases[-1] == bases[-2], "what is installed in one is copied into the other"
 
 
-def test_what_is_copied_is_there_and_sent_to_the_build() -> None:
+def test_every_copied_path_exists_and_is_sent_to_the_build() -> None:
     """Every source is in the tree, and .dockerignore includes it."""
     for source in sources():
         assert (ROOT / source).exists(), source
@@ -102,7 +102,7 @@ def test_it_runs_as_its_own_user_with_its_own_directory() -> None:
     assert rests("VOLUME") == ["/data"]
 
 
-def test_it_says_what_it_is_and_whether_it_is_well() -> None:
+def test_the_image_has_labels_and_a_health_check() -> None:
     """The image has labels with version and licence, a port, a health check, a stop signal and the command."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     labels = dict(re.findall(r'org\.opencontainers\.image\.(\w+)="([^"]+)"', " ".join(rests("LABEL"))))
@@ -113,7 +113,7 @@ def test_it_says_what_it_is_and_whether_it_is_well() -> None:
     assert (rests("ENTRYPOINT"), rests("CMD")) == (['["hub"]'], ['["run"]'])
 
 
-def test_alone_it_refuses_to_listen_in_clear_text() -> None:
+def test_the_image_alone_does_not_listen_in_clear_text() -> None:
     """The image does not assume a proxy: its operator configures how it is protected."""
     assert "BEHIND_PROXY" not in DOCKERFILE.read_text()
     assert not load_settings().access.behind_proxy

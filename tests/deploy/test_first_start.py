@@ -19,7 +19,7 @@ def contents(root: Path) -> dict[str, str]:
     return {str(path.relative_to(root)): path.read_text() for path in root.rglob("*") if path.is_file()}
 
 
-def test_secrets_are_made_once(tmp_path: Path) -> None:
+def test_secrets_are_created_once(tmp_path: Path) -> None:
     """The first start creates long and different secrets; a later start changes none."""
     assert make_secrets(tmp_path) == [*MADE, "mosquitto/users"]
     first = contents(tmp_path)
@@ -29,7 +29,7 @@ def test_secrets_are_made_once(tmp_path: Path) -> None:
     assert contents(tmp_path) == first
 
 
-def test_a_secret_that_is_missing_is_made_and_the_others_stay(tmp_path: Path) -> None:
+def test_a_missing_secret_is_created_and_the_others_stay(tmp_path: Path) -> None:
     """The next start completes an interrupted one."""
     make_secrets(tmp_path)
     first = contents(tmp_path)
@@ -56,7 +56,7 @@ def test_the_broker_s_users_file_holds_no_password(tmp_path: Path) -> None:
     assert mosquitto_hash("the same") != mosquitto_hash("the same")
 
 
-def test_people_are_shown_what_they_sign_in_with(tmp_path: Path) -> None:
+def test_show_prints_the_passwords_only(tmp_path: Path) -> None:
     """`show` prints the passwords, and no token."""
     make_secrets(tmp_path)
     made = contents(tmp_path)
@@ -64,7 +64,9 @@ def test_people_are_shown_what_they_sign_in_with(tmp_path: Path) -> None:
     assert [line.rpartition(" ")[2] for line in lines] == [made[name] for name in (MADE[2], MADE[0], MADE[3])]
 
 
-def test_misuse_is_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_wrong_use_has_its_own_exit_codes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """An unknown word or a missing variable exits with 2; missing secrets exit with 1."""
     monkeypatch.setenv("SECRETS", str(tmp_path))
     for name in ("INFLUXDB_URL", "INFLUXDB_ORG", "INFLUXDB_BUCKET"):
@@ -104,7 +106,7 @@ def by(token: str) -> dict[str, str]:
     return {"Authorization": f"Token {token}"}
 
 
-def test_the_hub_may_write_its_bucket_and_grafana_only_read_it(tmp_path: Path, influxdb2: InfluxdbServer) -> None:
+def test_the_hub_can_write_its_bucket_and_grafana_can_only_read_it(tmp_path: Path, influxdb2: InfluxdbServer) -> None:
     """The tokens open one bucket; none of them opens another bucket or creates tokens."""
     mine, other = influxdb2.fresh(), influxdb2.fresh()
     assert write(other, other.token) == 204
@@ -120,7 +122,7 @@ def test_the_hub_may_write_its_bucket_and_grafana_only_read_it(tmp_path: Path, i
         assert asked.status_code >= 400
 
 
-def test_tokens_are_made_again_only_where_influxdb_does_not_know_them(
+def test_tokens_are_created_again_only_where_influxdb_does_not_know_them(
     tmp_path: Path, influxdb2: InfluxdbServer
 ) -> None:
     """A second start changes nothing; after InfluxDB's volume was lost the tokens are new."""
@@ -136,14 +138,14 @@ def test_tokens_are_made_again_only_where_influxdb_does_not_know_them(
     assert path.read_text() != "of an InfluxDB that is gone"
 
 
-def test_a_bucket_that_is_not_there_is_told_with_what_to_do(tmp_path: Path, influxdb2: InfluxdbServer) -> None:
+def test_a_missing_bucket_is_an_error_that_says_what_to_do(tmp_path: Path, influxdb2: InfluxdbServer) -> None:
     """The names apply when InfluxDB's volume is created; after a later change the error says what to do."""
     root, url, org, _ = with_admin(tmp_path, influxdb2.fresh())
     with pytest.raises(StartError, match=r"no bucket 'nowhere'.*count when its volume is made"):
         make_tokens(root, url, org, "nowhere")
 
 
-def test_an_influxdb_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_an_unreachable_influxdb_is_an_error(tmp_path: Path) -> None:
     """The message names the address."""
     where = with_admin(tmp_path, Access(2, "http://127.0.0.1:1", "telemetry", org="telemetry", token="any"))
     with pytest.raises(StartError, match=r"http://127\.0\.0\.1:1 cannot be reached"):

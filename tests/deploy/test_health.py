@@ -45,14 +45,14 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
     return made
 
 
-async def test_a_hub_that_answers_is_well(tmp_path: Path) -> None:
+async def test_a_hub_that_answers_is_healthy(tmp_path: Path) -> None:
     """A hub in clear text gives exit code 0."""
     async with running_hub(tmp_path / "data") as hub:
         found = check(f"0.0.0.0:{hub.url.rpartition(':')[2]}")
     assert (found.returncode, found.stderr) == (0, "")
 
 
-async def test_a_hub_with_tls_is_well_under_any_name(
+async def test_a_hub_with_tls_is_healthy_under_any_name(
     tmp_path: Path, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A hub whose certificate is for its public name gives exit code 0."""
@@ -64,7 +64,7 @@ async def test_a_hub_with_tls_is_well_under_any_name(
     assert (found.returncode, found.stderr) == (0, "")
 
 
-def test_a_hub_that_does_not_answer_is_not() -> None:
+def test_a_hub_that_does_not_answer_is_not_healthy() -> None:
     """A port without a listener or with a useless answer gives exit code 1 and the reason."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]

@@ -81,12 +81,12 @@ def connect(port: int, *credentials: str) -> int:
     return answer[3]
 
 
-def test_neighbours_need_no_password(broker: Broker) -> None:
+def test_the_internal_port_needs_no_password(broker: Broker) -> None:
     """The internal port accepts every client that reaches it."""
     assert connect(broker.inner_port) == ACCEPTED
 
 
-def test_everybody_else_needs_the_password_of_the_first_start(broker: Broker) -> None:
+def test_the_published_port_needs_the_password_of_the_first_start(broker: Broker) -> None:
     """The published port accepts the user with the password, and nobody without it."""
     assert connect(broker.outer_port, MQTT_USER, broker.password) == ACCEPTED
     assert connect(broker.outer_port) == NOT_AUTHORISED

@@ -27,7 +27,7 @@ def test_the_hub_gets_the_time_to_store_what_it_has(service: dict[str, str]) -> 
     assert float(service["TimeoutStopSec"]) > CLOSING_S + DRAIN_S + 10
 
 
-def test_it_owns_its_data_and_may_write_nothing_else(service: dict[str, str]) -> None:
+def test_the_service_can_write_its_data_only(service: dict[str, str]) -> None:
     """The service has no root, no capability and a read-only system; it owns the directory that the command names."""
     assert service["ExecStart"].endswith(f" --data /var/lib/{service['StateDirectory']}")
     assert (service["DynamicUser"], service["ProtectSystem"], service["CapabilityBoundingSet"]) == ("yes", "strict", "")

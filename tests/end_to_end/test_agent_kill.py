@@ -17,7 +17,7 @@ KILLS = 20
 
 
 @pytest.mark.deadline(300)
-async def test_everything_an_agent_accepted_is_stored_once_however_often_it_is_killed(tmp_path: Path) -> None:
+async def test_everything_an_agent_accepted_is_stored_once_over_kills_of_the_agent(tmp_path: Path) -> None:
     """The agent is killed 20 times at random moments. Everything for which send() returned is in the store once, no
     number is missing, and the hub's accounting agrees."""
     seed = secrets.randbits(32)

@@ -89,7 +89,7 @@ async def test_the_description_is_openapi_3_1_and_names_every_path(hub: Hub) -> 
         assert f"/api/v1/{path}" in description["paths"]
 
 
-async def test_a_device_tells_its_state_tags_metrics_and_latest_values(hub: Hub) -> None:
+async def test_a_device_has_its_state_tags_metrics_and_latest_values(hub: Hub) -> None:
     """A device's answer has exactly what was declared and sent last, also integers beyond 2^53."""
     device = await hub.get("/api/v1/devices/pump")
     assert (device["connected"], device["tags"], device["acked"]) == (True, {"site": "hall 3"}, 1)
@@ -116,7 +116,7 @@ async def test_history_is_the_same_in_json_and_csv(hub: Hub) -> None:
     assert rows[0]["time"] == "2023-11-14T22:13:20.000000000Z"
 
 
-async def test_history_is_reduced_to_the_points_asked_for_and_keeps_extremes(hub: Hub) -> None:
+async def test_history_is_reduced_to_the_requested_points_and_keeps_extremes(hub: Hub) -> None:
     """A reduced history has at most the requested points, with the lowest and the highest value among them."""
     answer = await hub.get("/api/v1/history", device="pump", metric="temperature", points=10, **{"from": str(BEGIN)})
     series = answer["series"][0]
@@ -165,7 +165,7 @@ async def test_a_wrong_request_is_a_problem_that_says_what_is_wrong(
     assert answer.json()["status"] == status
 
 
-async def test_each_role_reaches_what_it_may_and_nothing_else(hub: Hub) -> None:
+async def test_each_role_has_its_rights_and_no_others(hub: Hub) -> None:
     """A request without a token is answered with 401. A viewer reads and does not administer; a device reads its own
     accounting only."""
     viewer = await hub.token("viewer")
@@ -188,7 +188,7 @@ async def test_each_role_reaches_what_it_may_and_nothing_else(hub: Hub) -> None:
     assert [d["device"] for d in (await ask(hub, "/api/v1/flow", device)).json()["devices"]] == ["fan"]
 
 
-async def test_a_token_is_made_used_and_revoked_over_the_api(hub: Hub) -> None:
+async def test_a_token_is_created_used_and_revoked_over_the_api(hub: Hub) -> None:
     """The text of a token is in one answer only; after its revocation it is rejected."""
     made = (await ask(hub, "/api/v1/tokens", method="POST", json={"role": "viewer", "label": "wall"})).json()
     assert (await ask(hub, "/api/v1/hub", made["token"])).json()["role"] == "viewer"
@@ -212,7 +212,7 @@ async def test_a_token_is_made_used_and_revoked_over_the_api(hub: Hub) -> None:
         ({"role": "viewer", "expires_in_s": 10**12}, "body.expires_in_s"),
     ],
 )
-async def test_a_token_that_cannot_be_is_not_made(hub: Hub, requested: dict[str, Any], says: str) -> None:
+async def test_an_invalid_token_is_not_created(hub: Hub, requested: dict[str, Any], says: str) -> None:
     """A request with a field that would have no effect is rejected, so that every token is as limited as its creator
     expects."""
     before = await hub.get("/api/v1/tokens")
@@ -238,7 +238,7 @@ async def test_a_token_may_expire(hub: Hub) -> None:
         ({"device": "q*"}, set()),
     ],
 )
-async def test_latest_and_history_select_alike(hub: Hub, query: dict[str, Any], expected: set[str]) -> None:
+async def test_latest_and_history_select_the_same_series(hub: Hub, query: dict[str, Any], expected: set[str]) -> None:
     """The same patterns select the same devices and metrics in both operations."""
     latest = (await hub.get("/api/v1/latest", **query))["latest"]
     assert {entry["device"] for entry in latest} == expected
@@ -268,7 +268,7 @@ async def test_a_one_time_url_signs_a_browser_in_once(hub: Hub) -> None:
     assert (await ask(hub, path, "")).status_code == 403
 
 
-async def test_what_is_lost_is_told_also_where_it_is_nothing(hub: Hub) -> None:
+async def test_every_counter_of_a_loss_exists_from_the_start(hub: Hub) -> None:
     """Every counter of a loss is in the accounting and in the metrics, and starts at zero, so it can be monitored."""
     flow = await hub.get("/api/v1/flow")
     assert (flow["store"]["phase"], flow["store"]["error"], flow["store"]["missed"]) == ("running", None, 0)
@@ -278,7 +278,7 @@ async def test_what_is_lost_is_told_also_where_it_is_nothing(hub: Hub) -> None:
         assert [sample.value for sample in families[f"hub_{name}"].samples] == [0]
 
 
-async def test_health_ready_and_metrics_are_open_and_true(hub: Hub) -> None:
+async def test_health_ready_and_metrics_need_no_token_and_are_correct(hub: Hub) -> None:
     """The operations endpoints need no token; the metrics can be parsed, count the accepted readings, and have no
     device as a label."""
     assert (await ask(hub, "/health", "")).text == "ok\n"
@@ -289,7 +289,7 @@ async def test_health_ready_and_metrics_are_open_and_true(hub: Hub) -> None:
     assert not any("pump" in str(sample.labels) for family in families.values() for sample in family.samples)
 
 
-async def test_the_page_comes_compressed_and_may_only_use_its_own(hub: Hub) -> None:
+async def test_the_page_is_compressed_and_loads_only_its_own_files(hub: Hub) -> None:
     """The script is compressed to a third of its size; the page runs no inline script and no script of another site."""
     page = await ask(hub, "/", "")
     assert "unsafe" not in page.headers["content-security-policy"]

@@ -149,7 +149,7 @@ def _note_problems(page: Page, problems: list[str]) -> None:
     page.on("pageerror", lambda error: problems.append(str(error)))
 
 
-async def test_the_page_says_nothing_wrong_and_fits_a_phone(tmp_path: Path, chromium: Path) -> None:
+async def test_the_page_logs_no_error_and_fits_a_phone(tmp_path: Path, chromium: Path) -> None:
     """The console has no error and nothing scrolls sideways at 360 px, in light and dark."""
     async with running_hub(tmp_path / "data") as hub:
         token = await hub.token("gateway", "--devices", "*")
@@ -175,7 +175,7 @@ async def test_the_page_says_nothing_wrong_and_fits_a_phone(tmp_path: Path, chro
                 assert problems == []
 
 
-async def test_a_hub_without_devices_teaches_the_first_command(tmp_path: Path, chromium: Path) -> None:
+async def test_a_hub_without_devices_shows_the_first_command(tmp_path: Path, chromium: Path) -> None:
     """The empty fleet shows a command with a new token, and the token of that command admits a device."""
     async with running_hub(tmp_path / "data") as hub, open_browser(chromium) as browser:
         page = await open_page(browser, hub)

@@ -139,7 +139,7 @@ async def test_every_answer_is_one_that_the_description_names(described: Describ
         ("GET", "/api/v1/devices/", 404, "not_found", None),
     ],
 )
-async def test_paths_and_methods_that_do_not_exist_are_problems_too(
+async def test_unknown_paths_and_methods_are_problems(
     described: Described, method: str, path: str, status: int, code: str | None, allow: str | None
 ) -> None:
     """The page's files never answer requests for the API; `Allow` has the methods of the path."""
@@ -159,7 +159,7 @@ async def test_paths_and_methods_that_do_not_exist_are_problems_too(
         (b"x" * 100_000, "application/json", 413, "too_large"),
     ],
 )
-async def test_bodies_that_cannot_be_read_are_problems_too(
+async def test_unreadable_bodies_are_problems(
     described: Described, body: bytes, content_type: str, status: int, code: str
 ) -> None:
     """An unreadable body is answered with a problem that says what to send."""

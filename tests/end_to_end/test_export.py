@@ -123,7 +123,7 @@ async def test_an_export_has_every_reading_in_every_format(hub: Hub) -> None:
     ]
 
 
-async def test_times_are_told_in_the_zone_that_is_asked_for(hub: Hub) -> None:
+async def test_times_have_the_requested_zone(hub: Hub) -> None:
     """Times have the offset of the requested zone and all nine digits; the moment is the same."""
     query = {"device": "tank", "metric": "count", "tz": "Asia/Kolkata", "to": "2023-11-15T03:43:21+05:30"}
     async with await client(hub) as http:
@@ -169,7 +169,7 @@ async def test_intervals_have_one_value_each(hub: Hub) -> None:
         ({}, "image/png", 406, "not_acceptable", "text/csv"),
     ],
 )
-async def test_a_wrong_export_is_refused_before_it_begins(
+async def test_an_invalid_export_is_rejected_before_it_begins(
     hub: Hub, query: dict[str, Any], accept: str | None, status: int, code: str, says: str
 ) -> None:
     """An invalid export is rejected before it begins, with a code for programs and a sentence for people."""
@@ -194,7 +194,7 @@ async def test_the_memory_of_an_export_does_not_grow_with_it(hub: Hub) -> None:
     assert largest - before < MAX_GROWTH_BYTES, f"{(largest - before) / 1e6:.0f} MB for {size / 1e6:.0f} MB"
 
 
-async def test_who_does_not_read_holds_a_scan_and_who_leaves_gives_it_back(hub: Hub) -> None:
+async def test_an_unread_export_holds_a_scan_until_its_client_leaves(hub: Hub) -> None:
     """As many exports as the store has scans wait for their readers. A further export is answered that the store is
     busy until one of them ends."""
     query = {"device": "big"}
@@ -243,13 +243,13 @@ async def test_the_command_writes_every_reading(hub: Hub, tmp_path: Path, format
                 assert file.read_bytes() == (await http.get("/api/v1/export", params=query)).content
 
 
-async def test_the_command_pipes(hub: Hub) -> None:
+async def test_the_command_writes_to_stdout(hub: Hub) -> None:
     """Without a file name, CSV and nothing else goes to stdout."""
     code, out, _ = await export(hub, "tank", "--metric", "o*", "--metric", "count", "-o", "-")
     assert (code, len(out.decode().splitlines())) == (0, 5)
 
 
-async def test_a_broken_export_is_no_file(hub: Hub, tmp_path: Path) -> None:
+async def test_a_broken_export_leaves_no_file(hub: Hub, tmp_path: Path) -> None:
     """An export that is cut fails, says what to do, and leaves no file that looks complete."""
     file = tmp_path / "big.parquet"
     async with cut_connection(hub.url, 1_000_000) as url:
@@ -269,7 +269,7 @@ async def test_a_broken_export_is_no_file(hub: Hub, tmp_path: Path) -> None:
         (["tank", "-o", "new.csv", "--format", "xml"], "xml"),
     ],
 )
-async def test_misuse_is_told_with_2(
+async def test_wrong_arguments_exit_with_2(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], says: str
 ) -> None:
     """Wrong arguments end with exit code 2, and no file is created or changed."""
@@ -280,7 +280,7 @@ async def test_misuse_is_told_with_2(
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("there.csv", "mine")]
 
 
-async def test_an_existing_file_is_written_over_where_that_is_said(hub: Hub, tmp_path: Path) -> None:
+async def test_an_existing_file_is_overwritten_with_force_only(hub: Hub, tmp_path: Path) -> None:
     """An existing file is overwritten with --force only."""
     file = tmp_path / "count.csv"
     file.write_text("old")

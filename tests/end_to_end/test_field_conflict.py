@@ -20,7 +20,7 @@ async def counts(hub: Hub) -> dict[str, int]:
 
 
 @pytest.mark.deadline(90)
-async def test_a_conflict_that_is_gone_is_retried(tmp_path: Path, influxdb2: InfluxdbServer) -> None:
+async def test_readings_are_retried_after_the_conflict_ends(tmp_path: Path, influxdb2: InfluxdbServer) -> None:
     """During the conflict a retry returns the readings to quarantine under the store's own code. With separate
     measurements for the devices they are stored, and the accounting equals the store's own count."""
     access = influxdb2.fresh()

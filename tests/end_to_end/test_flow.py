@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from device_agent import Agent, Metric
-from tests.end_to_end.flow_watch import watching_flow
+from tests.end_to_end.accounting_watch import watching_accounting
 from tests.end_to_end.hub import Hub
 from tests.end_to_end.raw_agent import connect_agent, data, hello
 from tests.hub.storage.duckdb.locked_file import locked_by_another_process
@@ -70,7 +70,7 @@ async def some_expired(hub: Hub) -> dict[str, Any]:
 
 
 @pytest.mark.deadline(180)
-async def test_the_books_balance_over_kills_a_locked_store_and_a_full_quarantine(tmp_path: Path) -> None:
+async def test_the_accounting_balances_over_kills_a_locked_store_and_a_full_quarantine(tmp_path: Path) -> None:
     """Four agents send. The hub is killed at random moments, another process holds its store over a restart, its
     quarantine overflows, and retention deletes what is stored. No answer of /api/v1/flow has a difference, for any
     device or in total. At the end every reading sent is accepted, and stored or expired."""
@@ -82,7 +82,7 @@ async def test_the_books_balance_over_kills_a_locked_store_and_a_full_quarantine
     stop = asyncio.Event()
     try:
         token = await hub.token("gateway", "--devices", "*")
-        async with watching_flow(hub) as watch, contextlib.AsyncExitStack() as stack:
+        async with watching_accounting(hub) as watch, contextlib.AsyncExitStack() as stack:
             agents = [
                 await stack.enter_async_context(Agent(hub.url, device=f"agent-{n}", token=token, metrics=METRICS))
                 for n in range(AGENTS)

@@ -36,7 +36,7 @@ async def fill(hub: Hub) -> None:
     await hub.settled()
 
 
-async def test_the_books_are_shown_and_audited(tmp_path: Path) -> None:
+async def test_the_accounting_is_shown_and_audited(tmp_path: Path) -> None:
     """Both commands report what was sent, for people and for programs, and /metrics has the totals. A store from which
     readings were removed outside the hub does not balance, and the audit says where."""
     async with running_hub(tmp_path / "data") as hub:

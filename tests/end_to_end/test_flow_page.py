@@ -29,7 +29,7 @@ async def says(page: Page, test_id: str, words: str) -> None:
 
 
 @pytest.mark.deadline(120)
-async def test_the_page_draws_what_the_books_say(tmp_path: Path, chromium: Path) -> None:
+async def test_the_page_shows_the_accounting(tmp_path: Path, chromium: Path) -> None:
     """Totals equal those of the API and update by themselves. An outage of the store is shown at the store, in words
     and with the waiting readings, and disappears by itself. All of it in light, dark and on a phone."""
     hub = Hub(tmp_path / "data")

@@ -17,7 +17,7 @@ ROWS = 5_000
 
 
 @pytest.mark.deadline(180)
-async def test_a_full_disk_costs_nothing_and_the_hub_resumes_by_itself(tmp_path: Path) -> None:
+async def test_a_full_disk_loses_nothing_and_the_hub_resumes_by_itself(tmp_path: Path) -> None:
     """While the disk is full, the hub reports it in /ready, answers queries, and acknowledges nothing that it could
     lose. When there is room again, everything that was sent meanwhile arrives once."""
     mount = tmp_path / "disk"

@@ -49,7 +49,7 @@ async def reach(hub: Hub, readings: int) -> int:
 
 
 @pytest.mark.deadline(300)
-async def test_a_file_is_stored_once_whoever_is_killed_in_the_middle(tmp_path: Path) -> None:
+async def test_a_file_is_stored_once_whichever_process_is_killed(tmp_path: Path) -> None:
     """The import is killed twice and the hub once. The same command continues, and at the end each reading is stored
     once, in its place."""
     file = tmp_path / "hosts.lp"
@@ -92,7 +92,7 @@ async def test_a_file_is_stored_once_whoever_is_killed_in_the_middle(tmp_path: P
 
 
 @pytest.mark.deadline(180)
-async def test_an_import_that_is_stopped_says_how_to_go_on_and_stores_nothing_twice(tmp_path: Path) -> None:
+async def test_a_stopped_import_says_how_to_continue_and_stores_nothing_twice(tmp_path: Path) -> None:
     """Ctrl-C ends the import with exit code 1 and an explanation. The same command then sends the rest, and a third run
     has nothing to do."""
     file = tmp_path / "hosts.lp"
@@ -113,7 +113,7 @@ async def test_an_import_that_is_stopped_says_how_to_go_on_and_stores_nothing_tw
         assert sum(device["stored"] for device in flow["devices"]) == LINES * FIELDS
 
 
-async def test_a_device_that_is_connected_itself_is_not_thrown_out(tmp_path: Path) -> None:
+async def test_an_import_does_not_disconnect_a_connected_device(tmp_path: Path) -> None:
     """The import waits and says why; it continues when the agent disconnects. The device's own declaration and latest
     value stay."""
     file = tmp_path / "past.lp"

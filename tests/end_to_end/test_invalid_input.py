@@ -31,9 +31,7 @@ REJECTED: list[tuple[str, Any, str]] = [
 
 
 @pytest.mark.parametrize("format", ["json", "msgpack"])
-async def test_a_bad_batch_is_rejected_by_name_kept_in_quarantine_and_the_stream_goes_on(
-    tmp_path: Path, format: str
-) -> None:
+async def test_a_bad_batch_is_rejected_kept_in_quarantine_and_the_stream_continues(tmp_path: Path, format: str) -> None:
     """Every kind of invalid content is answered with a reject and its code, then acknowledged like a valid batch."""
     async with running_hub(tmp_path / "data") as hub:
         token = await hub.token("device", "--device", "d")
@@ -98,7 +96,7 @@ ENDINGS = [
 ]
 
 
-async def test_what_cannot_be_a_batch_ends_the_connection_with_its_code(tmp_path: Path) -> None:
+async def test_an_invalid_message_ends_the_connection_with_its_code(tmp_path: Path) -> None:
     """Each message is answered with an error and its close code; acknowledged batches stay, and the hub continues."""
     async with running_hub(tmp_path / "data") as hub:
         token = await hub.token("device", "--device", "d")
@@ -127,7 +125,7 @@ async def test_what_cannot_be_a_batch_ends_the_connection_with_its_code(tmp_path
         assert (books["acked"], books["accepted"], books["stored"], books["duplicate_batches"]) == (2, 2, 2, 1)
 
 
-async def test_who_may_not_come_in_is_told_so(tmp_path: Path) -> None:
+async def test_a_rejected_connection_gets_its_error_and_close_code(tmp_path: Path) -> None:
     """A connection without a token, with a wrong, foreign or revoked one, or with data before hello gets its error and
     close code."""
     async with running_hub(tmp_path / "data") as hub:
@@ -167,7 +165,7 @@ async def test_the_newest_connection_of_a_device_wins(tmp_path: Path) -> None:
         assert (await newer.receive()) == {"type": "ack", "seq": 2}
 
 
-async def test_agents_that_take_turns_under_one_id_go_on_where_each_was(tmp_path: Path) -> None:
+async def test_agents_that_alternate_under_one_id_each_resume_their_epoch(tmp_path: Path) -> None:
     """Two spools are two epochs: batches of one never count as batches, losses or duplicates of the other.
 
     This also holds when they reconnect, and when the hub was killed in between.
@@ -193,7 +191,7 @@ async def test_agents_that_take_turns_under_one_id_go_on_where_each_was(tmp_path
         assert (books["accepted"], books["stored"], books["lost_batches"], books["duplicate_batches"]) == (8, 8, 0, 2)
 
 
-async def test_a_rolled_back_spool_is_told_to_begin_a_new_epoch(tmp_path: Path) -> None:
+async def test_a_rolled_back_spool_must_begin_a_new_epoch(tmp_path: Path) -> None:
     """A spool whose next number is already acknowledged cannot continue under this epoch."""
     async with running_hub(tmp_path / "data") as hub:
         token = await hub.token("device", "--device", "d")
@@ -221,7 +219,7 @@ async def test_revoking_a_token_closes_its_connections(tmp_path: Path) -> None:
         assert (await again.receive())["code"] == "not_authenticated"
 
 
-async def test_a_metric_of_another_type_is_in_conflict_until_it_is_declared_right(tmp_path: Path) -> None:
+async def test_a_metric_of_another_type_is_in_conflict_until_it_is_declared_correctly(tmp_path: Path) -> None:
     """The hub keeps the first type. Batches of another type go to quarantine even when their values would fit. Other
     declarations do not change that; the right declaration ends it."""
     async with running_hub(tmp_path / "data") as hub:

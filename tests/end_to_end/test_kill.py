@@ -56,7 +56,7 @@ class Acknowledged(dict[str, int]):
 
 
 @pytest.mark.deadline(300)
-async def test_what_was_acknowledged_is_stored_exactly_once_however_often_the_hub_is_killed(tmp_path: Path) -> None:
+async def test_acknowledged_batches_are_stored_exactly_once_over_kills_of_the_hub(tmp_path: Path) -> None:
     """The hub is killed 20 times at random moments under load from 20 agents. Every acknowledged batch is stored once,
     none is lost, and each restart acknowledges a new agent in time."""
     hub = Hub(tmp_path / "data")

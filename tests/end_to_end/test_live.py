@@ -30,7 +30,7 @@ async def stored(hub: Hub) -> list[tuple[float, float]]:
     return [(time / 1e6, value) for time, value in zip(series["time_ns"], series["values"], strict=True)]
 
 
-async def test_history_comes_first_and_live_joins_it_without_hole_or_duplicate(tmp_path: Path) -> None:
+async def test_live_continues_history_without_hole_or_duplicate(tmp_path: Path) -> None:
     """Dashboards that subscribe with history while readings arrive hold each reading once, in order."""
     async with running_hub(tmp_path / "data") as hub:
         token = await hub.token("device", "--device", DEVICE)
@@ -52,7 +52,7 @@ async def test_history_comes_first_and_live_joins_it_without_hole_or_duplicate(t
         assert viewer.points[KEY] == await stored(hub)
 
 
-async def test_a_dashboard_that_comes_back_gets_all_that_it_missed(tmp_path: Path) -> None:
+async def test_a_dashboard_that_reconnects_receives_all_that_it_missed(tmp_path: Path) -> None:
     """With its cursor a dashboard continues after its own disconnects and after SIGKILL of the hub; nothing is sent
     twice."""
     hub = Hub(tmp_path / "data")
@@ -88,7 +88,7 @@ async def test_a_dashboard_that_comes_back_gets_all_that_it_missed(tmp_path: Pat
     assert await hub.stop() == 0
 
 
-async def test_a_cursor_of_another_journal_is_told_reset(tmp_path: Path) -> None:
+async def test_a_cursor_of_another_journal_is_reset(tmp_path: Path) -> None:
     """A cursor that cannot be served is answered with a reset, and history follows."""
     async with running_hub(tmp_path / "data") as hub:
         token = await hub.token("device", "--device", DEVICE)
@@ -105,7 +105,7 @@ async def test_a_cursor_of_another_journal_is_told_reset(tmp_path: Path) -> None
 
 
 @pytest.mark.deadline(180)
-async def test_a_dashboard_that_stops_reading_slows_nobody_and_is_told_what_was_conflated(tmp_path: Path) -> None:
+async def test_a_dashboard_that_stops_reading_slows_no_other_and_gets_the_conflated_count(tmp_path: Path) -> None:
     """While two dashboards read nothing for 30 s of heavy data, another receives every reading. The hub keeps only a
     small part of what it would send them. Afterwards the slow dashboard receives the newest values and the count of
     conflated readings."""

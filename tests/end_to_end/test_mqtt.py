@@ -45,7 +45,7 @@ def row(number: int) -> tuple[str, str]:
     return f"machines/m{number % 3}", json.dumps({"ts": START_NS + number * 1_000_000, "speed": number, "on": True})
 
 
-async def test_what_is_published_is_stored(broker: Mosquitto, tmp_path: Path) -> None:
+async def test_published_messages_are_stored(broker: Mosquitto, tmp_path: Path) -> None:
     """Bare values and JSON are stored; a message that cannot be decoded is in quarantine with its topic, and others
     follow it."""
     async with plant_hub(tmp_path, broker) as hub:
@@ -84,7 +84,7 @@ async def test_a_hub_that_is_killed_loses_nothing_and_stores_nothing_twice(broke
         assert await stored_readings(hub) == 6_002
 
 
-async def test_a_value_that_was_retained_before_is_no_reading(broker: Mosquitto, tmp_path: Path) -> None:
+async def test_a_retained_value_is_no_reading(broker: Mosquitto, tmp_path: Path) -> None:
     """A retained value has an unknown age, so it is not a reading."""
     await asyncio.to_thread(publish, broker, [("sensors/old/level", "1")], retain=True)
     async with plant_hub(tmp_path, broker) as hub:
@@ -93,7 +93,7 @@ async def test_a_value_that_was_retained_before_is_no_reading(broker: Mosquitto,
         assert (inward["retained"], inward["accepted"]) == (1, 1)
 
 
-async def test_a_hub_without_its_broker_works_and_finds_it_again(broker: Mosquitto, tmp_path: Path) -> None:
+async def test_a_hub_without_its_broker_works_and_reconnects(broker: Mosquitto, tmp_path: Path) -> None:
     """The hub reports the outage of the broker and reconnects by itself."""
     async with plant_hub(tmp_path, broker) as hub:
         with broker.down():

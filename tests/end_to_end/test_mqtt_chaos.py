@@ -17,7 +17,7 @@ import pytest
 from bench.mqtt_frames import Published
 from device_agent import Agent, Metric
 from tests.end_to_end.hub import Hub
-from tests.end_to_end.mqtt_ends import Forwarder, Publisher, Subscriber, forwarder_to
+from tests.end_to_end.mqtt_peers import Forwarder, Publisher, Subscriber, forwarder_to
 from tests.services.mosquitto import Mosquitto
 
 READINGS = int(os.environ.get("HUB_TEST_CHAOS_READINGS", "100000"))
@@ -44,7 +44,7 @@ payload = "json"
 """
 
 
-class Books:
+class ReceivedNumbers:
     """Messages of the subscriber: by device the numbers in order of first arrival, and how often each arrived."""
 
     def __init__(self) -> None:
@@ -100,7 +100,7 @@ async def strike(fault: Fault, hub: Hub, forwarder: Forwarder, broker: Mosquitto
 
 
 @pytest.mark.deadline(300 * max(1, READINGS // 300_000))
-async def test_nothing_is_lost_either_way_whatever_is_taken_away(mosquitto_program: Path, tmp_path: Path) -> None:
+async def test_nothing_is_lost_in_either_direction_over_any_failure(mosquitto_program: Path, tmp_path: Path) -> None:
     """The hub is killed ten times, its connection cut fifty times and the broker restarted five times, in any order.
     Every reading of the devices reaches the subscriber. Every published reading is stored once, with its own time."""
     seed = secrets.randbits(32)
@@ -109,7 +109,7 @@ async def test_nothing_is_lost_either_way_whatever_is_taken_away(mosquitto_progr
     chance.shuffle(faults)
     rows = READINGS // PER_MESSAGE // DEVICES
     steps = [rows * n // len(faults) for n in range(len(faults) + 1)]
-    books = Books()
+    books = ReceivedNumbers()
     async with contextlib.AsyncExitStack() as stack:
         broker = stack.enter_context(Mosquitto(mosquitto_program, tmp_path / "broker"))
         forwarder = await stack.enter_async_context(forwarder_to(broker.port))

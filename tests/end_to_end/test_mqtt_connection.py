@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench.mqtt_frames import Published
 from tests.end_to_end.bridged_hub import bridge_when, bridged_hub, connected, publish, stored_readings, when_handled
-from tests.end_to_end.mqtt_ends import Publisher, Subscriber
+from tests.end_to_end.mqtt_peers import Publisher, Subscriber
 from tests.services.mosquitto import Mosquitto, make_certificates
 
 VALUES = 'subscribe = [{ topic = "sensors/{device}/{metric}", payload = "value" }]'
@@ -33,7 +33,7 @@ async def test_tls_with_certificates_of_both_sides(mosquitto_program: Path, tmp_
             assert state["phase"] == "waiting"
 
 
-async def test_the_broker_says_whether_the_hub_is_there(mosquitto_program: Path, tmp_path: Path) -> None:
+async def test_the_broker_has_the_status_of_the_hub(mosquitto_program: Path, tmp_path: Path) -> None:
     """The status is online while the hub is connected, and offline after it has stopped or was killed."""
     statuses: list[bytes] = []
 
@@ -53,7 +53,7 @@ async def test_the_broker_says_whether_the_hub_is_there(mosquitto_program: Path,
     assert statuses == [b"online", b"offline", b"online", b"offline"]
 
 
-async def test_who_may_not_publish_is_told(mosquitto_program: Path, tmp_path: Path) -> None:
+async def test_a_rejected_publication_is_reported(mosquitto_program: Path, tmp_path: Path) -> None:
     """Rejected readings are skipped, so that others follow. /ready and the page report it until the next connection."""
     access = tmp_path / "access"
     access.write_text("topic readwrite hub-7/status\ntopic readwrite $SYS/#\npattern read #\ntopic write in/#\n")
@@ -79,7 +79,7 @@ async def test_who_may_not_publish_is_told(mosquitto_program: Path, tmp_path: Pa
             assert (ready["ready"], ready["warnings"]) == (True, {"mqtt:out": bridge["last_error"]})
 
 
-async def test_hubs_of_a_group_divide_the_messages(mosquitto_program: Path, tmp_path: Path) -> None:
+async def test_hubs_of_a_group_share_the_messages(mosquitto_program: Path, tmp_path: Path) -> None:
     """Each message goes to one hub of the group; together they have all."""
     with Mosquitto(mosquitto_program, tmp_path / "broker") as broker:
         rest = f'share = "hubs"\n{VALUES}'
@@ -98,7 +98,7 @@ async def test_hubs_of_a_group_divide_the_messages(mosquitto_program: Path, tmp_
             assert min(counts) > 0
 
 
-async def test_what_a_preset_knows_of_presence_is_the_devices_state(mosquitto_program: Path, tmp_path: Path) -> None:
+async def test_a_presence_message_of_a_preset_sets_the_devices_state(mosquitto_program: Path, tmp_path: Path) -> None:
     """A presence message of zigbee2mqtt sets the device's state."""
     with Mosquitto(mosquitto_program, tmp_path / "broker") as broker:
         async with bridged_hub(tmp_path, broker, 'presets = ["zigbee2mqtt"]') as hub:
@@ -114,7 +114,7 @@ async def test_what_a_preset_knows_of_presence_is_the_devices_state(mosquitto_pr
                         break
 
 
-async def test_a_publisher_is_not_held_up_by_a_hub_that_is_away(mosquitto_program: Path, tmp_path: Path) -> None:
+async def test_messages_wait_at_the_broker_while_the_hub_is_stopped(mosquitto_program: Path, tmp_path: Path) -> None:
     """The broker keeps the session of a stopped hub, which stores the messages when it is back."""
     with Mosquitto(mosquitto_program, tmp_path / "broker") as broker:
         async with bridged_hub(tmp_path, broker, VALUES) as hub:

@@ -10,12 +10,12 @@ from device_agent import Agent, Metric
 from tests.end_to_end.bridged_hub import connected, publish
 from tests.end_to_end.home_assistant import SETTINGS, HomeAssistant
 from tests.end_to_end.hub import running_hub
-from tests.end_to_end.mqtt_ends import Subscriber
+from tests.end_to_end.mqtt_peers import Subscriber
 from tests.services.mosquitto import Mosquitto
 
 
 @pytest.mark.deadline(120)
-async def test_a_device_appears_is_available_while_it_is_there_and_is_taken_away(
+async def test_a_device_is_announced_available_while_connected_and_removed(
     mosquitto_program: Path, tmp_path: Path
 ) -> None:
     """A device is announced with its first reading, unavailable while its agent or the hub is gone, announced again

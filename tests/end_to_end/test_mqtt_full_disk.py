@@ -36,7 +36,7 @@ def message(number: int) -> tuple[str, str]:
 
 
 @pytest.mark.deadline(180)
-async def test_a_full_disk_costs_no_message_and_the_bridge_resumes_by_itself(
+async def test_a_full_disk_loses_no_message_and_the_bridge_resumes_by_itself(
     mosquitto_program: Path, tmp_path: Path
 ) -> None:
     """Without room the hub acknowledges nothing, so that the broker keeps most of the messages. With room again all of

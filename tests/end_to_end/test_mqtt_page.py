@@ -17,7 +17,7 @@ TIMEOUT_MS = 30_000
 
 
 @pytest.mark.deadline(120)
-async def test_the_page_tells_how_each_broker_is(tmp_path: Path, chromium: Path, mosquitto_program: Path) -> None:
+async def test_the_page_shows_the_state_of_each_broker(tmp_path: Path, chromium: Path, mosquitto_program: Path) -> None:
     """Counts equal what was published. An outage of the broker is shown with its consequences, the hub stays ready, and
     the page recovers by itself."""
     with Mosquitto(mosquitto_program, tmp_path / "broker") as broker:

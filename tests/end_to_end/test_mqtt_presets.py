@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.end_to_end.hub import Hub, running_hub
-from tests.end_to_end.mqtt_ends import Publisher
+from tests.end_to_end.mqtt_peers import Publisher
 from tests.hub.mqtt.decoders.samples import FILES, SampleFile, read_samples
 from tests.services.mosquitto import Mosquitto
 
@@ -61,7 +61,7 @@ async def came(hub: Hub, device: str) -> None:
 
 
 @pytest.mark.deadline(120)
-async def test_what_every_preset_documents_is_stored(mosquitto_program: Path, tmp_path: Path) -> None:
+async def test_the_documented_messages_of_every_preset_are_stored(mosquitto_program: Path, tmp_path: Path) -> None:
     """With all presets on one broker, values and units are stored and nothing is in quarantine."""
     golden = [read_samples(path) for path in FILES]
     presets = list(dict.fromkeys(file.preset for file in golden))

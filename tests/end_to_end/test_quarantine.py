@@ -19,7 +19,7 @@ from hub.cli import quarantine
 from hub.http import answers
 from tests.end_to_end.browser import PHONE, SCREEN, open_browser, open_page
 from tests.end_to_end.hub import Hub, running_hub
-from tests.end_to_end.quarantined import LEVEL, send_batches
+from tests.end_to_end.rejected_batches import LEVEL, send_batches
 
 BATCHES = 200
 SPEED = {"name": "speed", "type": "float"}
@@ -43,7 +43,7 @@ async def ask(hub: Hub, method: str, path: str, token: str | None = None, **more
         return await client.request(method, f"/api/v1/quarantine{path}", **more)
 
 
-async def test_what_was_refused_is_read_counted_retried_and_deleted(tmp_path: Path) -> None:
+async def test_rejected_batches_are_read_counted_retried_and_deleted(tmp_path: Path) -> None:
     """Every operation of the API answers as described; accounting and metrics count the same, before and after a
     restart."""
     async with running_hub(tmp_path / "data") as hub:
@@ -227,7 +227,7 @@ async def test_the_page_reads_retries_and_deletes(tmp_path: Path, chromium: Path
 
 
 @pytest.mark.deadline(120)
-async def test_a_retry_is_done_once_though_the_hub_is_killed(tmp_path: Path) -> None:
+async def test_a_retry_counts_once_although_the_hub_is_killed(tmp_path: Path) -> None:
     """The hub is killed during a retry: each batch is in quarantine or accepted, and at the end stored once."""
     hub = Hub(tmp_path / "data")
     await hub.start()

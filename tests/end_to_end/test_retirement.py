@@ -14,7 +14,7 @@ from tests.end_to_end.bridged_hub import connected, publish
 from tests.end_to_end.browser import open_browser, open_page
 from tests.end_to_end.home_assistant import SETTINGS, HomeAssistant
 from tests.end_to_end.hub import Hub, running_hub
-from tests.end_to_end.mqtt_ends import Subscriber
+from tests.end_to_end.mqtt_peers import Subscriber
 from tests.services.mosquitto import Mosquitto
 
 
@@ -30,7 +30,7 @@ async def send(hub: Hub, *names: str) -> None:
             await agent.drain(30)
 
 
-async def test_a_retired_device_leaves_the_fleet_keeps_its_past_and_comes_back(tmp_path: Path) -> None:
+async def test_a_retired_device_leaves_the_fleet_keeps_its_history_and_returns(tmp_path: Path) -> None:
     """This also holds over a restart. A retirement by pattern selects only devices that have not been seen for the
     given time."""
     async with running_hub(tmp_path / "data") as hub:
@@ -60,7 +60,7 @@ async def test_a_retired_device_leaves_the_fleet_keeps_its_past_and_comes_back(t
         assert await devices(hub) == ["boiler-1", "test-2"]
 
 
-async def test_who_may_only_look_retires_nothing(tmp_path: Path) -> None:
+async def test_a_viewer_cannot_retire_a_device(tmp_path: Path) -> None:
     """A viewer cannot retire a device, and invalid requests are rejected."""
     async with running_hub(tmp_path / "data") as hub:
         await send(hub, "boiler-1")
@@ -80,7 +80,7 @@ async def test_who_may_only_look_retires_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.deadline(60)
-async def test_home_assistant_forgets_a_retired_device(mosquitto_program: Path, tmp_path: Path) -> None:
+async def test_a_retired_device_is_removed_from_home_assistant(mosquitto_program: Path, tmp_path: Path) -> None:
     """The announcement is withdrawn from the broker, and published again when the device returns."""
     settings = tmp_path / "hub.toml"
     home = HomeAssistant()

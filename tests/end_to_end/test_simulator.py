@@ -62,7 +62,7 @@ async def test_a_second_run_counts_only_its_own_readings(tmp_path: Path) -> None
     assert second.hub.accepted == second.readings.sent == first.readings.sent
 
 
-async def test_a_fleet_lives_through_a_hub_that_is_killed(tmp_path: Path) -> None:
+async def test_a_fleet_survives_a_killed_hub(tmp_path: Path) -> None:
     """The hub is killed in the middle of a run: the agents reconnect, and nothing is lost or stored twice."""
     async with running_hub(tmp_path / "data") as hub:
         process = await start(hub, "--devices", "10", "--rate", "20", "--duration", "6")

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pytest
 
 from device_agent import Agent
-from tests.end_to_end.flow_watch import watching_flow
+from tests.end_to_end.accounting_watch import watching_accounting
 from tests.end_to_end.hub import Hub
 from tests.hub.storage.duckdb.locked_file import locked_by_another_process
 from tests.hub.storage.small_disk import SmallDisk, filled
@@ -132,14 +132,14 @@ async def send(agents: list[Agent], first: int, batches: int) -> None:
 
 
 @pytest.mark.deadline(240)
-async def test_a_store_that_is_away_costs_nothing(outage: Outage, data: Path, tmp_path: Path) -> None:
+async def test_an_outage_of_the_store_loses_nothing(outage: Outage, data: Path, tmp_path: Path) -> None:
     """Every batch is acknowledged during the outage, also after SIGKILL, and the hub reports the cause. Afterwards each
     reading is stored exactly once. The accounting balances in every answer."""
     hub = Hub(data, options=outage.options, log=tmp_path / "hub.log")
     await hub.start()
     try:
         token = await hub.token("gateway", "--devices", "*")
-        async with watching_flow(hub, BOOKS_PAUSE_S) as watch, contextlib.AsyncExitStack() as stack:
+        async with watching_accounting(hub, BOOKS_PAUSE_S) as watch, contextlib.AsyncExitStack() as stack:
             agents = [
                 await stack.enter_async_context(Agent(hub.url, device=f"device-{n}", token=token))
                 for n in range(DEVICES)

@@ -17,9 +17,9 @@ import pytest
 from device_agent import Agent
 from tests.end_to_end.bridged_hub import bridge_when, connected, publish, when_handled
 from tests.end_to_end.hub import Hub, running_hub
-from tests.end_to_end.mqtt_ends import Subscriber
-from tests.end_to_end.quarantined import send_batches
+from tests.end_to_end.mqtt_peers import Subscriber
 from tests.end_to_end.raw_agent import connect_agent, data, hello
+from tests.end_to_end.rejected_batches import send_batches
 from tests.end_to_end.stored_data.answers import answers_of
 from tests.end_to_end.stored_data.record import BRIDGE, KILN_START_S, LEVEL, SPOOL
 from tests.services.mosquitto import Mosquitto

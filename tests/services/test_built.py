@@ -33,7 +33,7 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
     return Source("small", "small", "1.2.3")
 
 
-def test_what_was_built_is_there_for_the_next_one(source: Source) -> None:
+def test_a_built_program_is_found_by_the_next_caller(source: Source) -> None:
     """Two concurrent builds give one program, a later caller finds it, and another version is built separately."""
     paths: list[Path] = []
     builders = [threading.Thread(target=lambda: paths.append(build(source))) for _ in range(2)]

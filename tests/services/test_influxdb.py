@@ -36,7 +36,7 @@ def read(access: Access, query: str) -> list[list[object]]:
     ]
 
 
-def test_a_server_tells_the_version_that_was_built(server: InfluxdbServer) -> None:
+def test_a_server_reports_the_version_that_was_built(server: InfluxdbServer) -> None:
     """The server reports its version in the header by which the hub recognizes it."""
     assert httpx.get(f"{server.url}/ping").headers["X-Influxdb-Version"].lstrip("v") in ("1.8.10", "2.7.12")
 
@@ -49,7 +49,7 @@ def test_buckets_share_nothing(server: InfluxdbServer) -> None:
     assert read(second, "SELECT temperature FROM telemetry") == []
 
 
-def test_nobody_gets_in_without_credentials(server: InfluxdbServer) -> None:
+def test_a_request_without_credentials_is_rejected(server: InfluxdbServer) -> None:
     """The server rejects requests without credentials, as tests of rejected credentials require."""
     access = server.fresh()
     wrong = Access(access.major, access.url, access.bucket, org=access.org, token="wrong:wrong")
@@ -57,7 +57,7 @@ def test_nobody_gets_in_without_credentials(server: InfluxdbServer) -> None:
 
 
 @pytest.mark.parametrize("kill", [False, True])
-def test_a_server_comes_back_where_it_was(server: InfluxdbServer, kill: bool) -> None:
+def test_a_server_restarts_with_its_address_and_data(server: InfluxdbServer, kill: bool) -> None:
     """After a stop or a kill the server has the same address and the same data."""
     access = server.fresh()
     assert write(access, "telemetry value=1i 1").status_code == 204

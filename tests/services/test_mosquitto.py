@@ -14,7 +14,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from tests.services.mosquitto import Mosquitto, make_certificates
 
 
-def test_it_keeps_what_is_retained_over_a_stop(mosquitto_program: Path, tmp_path: Path) -> None:
+def test_retained_messages_survive_a_stop(mosquitto_program: Path, tmp_path: Path) -> None:
     """After a stop it listens on the same port and still has its retained messages."""
     with Mosquitto(mosquitto_program, tmp_path) as broker:
         _publish(broker.port)
@@ -30,7 +30,7 @@ def test_a_broker_that_cannot_start_says_why(mosquitto_program: Path, tmp_path: 
         broker.start()
 
 
-def test_with_tls_it_wants_a_certificate(mosquitto_program: Path, tmp_path: Path) -> None:
+def test_tls_requires_a_certificate(mosquitto_program: Path, tmp_path: Path) -> None:
     """A client with a certificate of the same authority is accepted, one without is rejected."""
     made = make_certificates(tmp_path / "certificates")
     with Mosquitto(mosquitto_program, tmp_path, certificates=made) as broker:

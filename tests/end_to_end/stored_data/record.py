@@ -20,8 +20,8 @@ import httpx
 
 from tests.end_to_end.bridged_hub import connected, publish, when_handled
 from tests.end_to_end.hub import Hub
-from tests.end_to_end.quarantined import send_batches
 from tests.end_to_end.raw_agent import connect_agent, data, greeted_agent, hello
+from tests.end_to_end.rejected_batches import send_batches
 from tests.end_to_end.stored_data.answers import answers_of
 from tests.hub.storage.duckdb.locked_file import locked_by_another_process
 from tests.services import find_service

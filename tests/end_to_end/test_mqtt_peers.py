@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 from bench.mqtt_frames import Published
-from tests.end_to_end.mqtt_ends import Publisher, Subscriber, forwarder_to
+from tests.end_to_end.mqtt_peers import Publisher, Subscriber, forwarder_to
 from tests.services.mosquitto import Mosquitto
 
 MESSAGES = 3_000

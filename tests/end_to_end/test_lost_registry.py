@@ -54,7 +54,7 @@ def remove_registry(data: Path) -> None:
         file.unlink()
 
 
-async def test_a_lost_registry_shows_nobody_the_readings_of_another_device(tmp_path: Path) -> None:
+async def test_a_lost_registry_shows_no_device_the_readings_of_another(tmp_path: Path) -> None:
     """The store stays closed, and /ready says why and what to do. With the registry restored everything is there, and
     batches of devices that it does not know are in quarantine."""
     data, copy = tmp_path / "data", tmp_path / "registry.copy"
@@ -105,7 +105,7 @@ async def test_a_lost_registry_and_a_new_history(tmp_path: Path) -> None:
         assert "cannot be stored" in kept["message"]
 
 
-async def test_a_registry_put_back_from_an_older_copy_gives_out_no_id_twice(tmp_path: Path) -> None:
+async def test_a_registry_restored_from_an_older_copy_assigns_no_id_twice(tmp_path: Path) -> None:
     """A device that the copy does not know gets an id that no reading has; the history of the others is unchanged."""
     data, copy = tmp_path / "data", tmp_path / "registry.copy"
     async with running_hub(data) as hub:
@@ -124,7 +124,7 @@ async def test_a_registry_put_back_from_an_older_copy_gives_out_no_id_twice(tmp_
         assert "registry.db does not know" in hub.log()
 
 
-async def test_the_journal_knows_which_ids_are_given_out_while_the_store_is_closed(tmp_path: Path) -> None:
+async def test_the_journal_knows_the_assigned_ids_while_the_store_is_closed(tmp_path: Path) -> None:
     """The same holds when the store cannot be read while the older copy is restored."""
     data, copy = tmp_path / "data", tmp_path / "registry.copy"
     async with running_hub(data) as hub:
@@ -144,7 +144,7 @@ async def test_the_journal_knows_which_ids_are_given_out_while_the_store_is_clos
         assert await stored(hub) == {("fridge", "humidity"): FRIDGE["humidity"]}
 
 
-async def test_what_cannot_be_decoded_any_more_keeps_nothing_from_being_stored(tmp_path: Path) -> None:
+async def test_entries_that_can_no_longer_be_decoded_block_no_later_entry(tmp_path: Path) -> None:
     """Journal entries whose metric the registry does not know: the hub starts, puts them in quarantine, reports them,
     and stores the entries behind them."""
     data, copy = tmp_path / "data", tmp_path / "registry.copy"

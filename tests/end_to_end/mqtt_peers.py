@@ -19,7 +19,7 @@ RETRY_S = 0.05
 READ_BYTES = 64 * 1024
 
 
-class End:
+class MqttPeer:
     """One connection to a broker on 127.0.0.1, opened again whenever it ends; a context manager."""
 
     def __init__(self, port: int, client_id: str, *, level: int = 4) -> None:
@@ -98,7 +98,7 @@ class End:
         """Handle a packet."""
 
 
-class Publisher(End):
+class Publisher(MqttPeer):
     """Publisher at QoS 1 that repeats unacknowledged messages in order after it connects again."""
 
     def __init__(self, port: int, client_id: str) -> None:
@@ -130,7 +130,7 @@ class Publisher(End):
             self._open.pop(mqtt.packet_id_of(buffer, packet), None)
 
 
-class Subscriber(End):
+class Subscriber(MqttPeer):
     """Subscriber that passes each message of `filter` to `on_message` and acknowledges it; the broker keeps messages
     while it is away."""
 

@@ -18,7 +18,7 @@ from tests.end_to_end.hub import running_hub
 from tests.end_to_end.raw_agent import METRICS, connect_agent, data, greeted_agent, hello
 
 
-async def test_what_comes_in_one_segment_is_taken_in_order(tmp_path: Path) -> None:
+async def test_messages_of_one_segment_are_handled_in_order(tmp_path: Path) -> None:
     """A hello and a declaration wait for the disk; batches of the same segment are handled after them."""
     async with running_hub(tmp_path / "data") as hub:
         connection = await connect_agent(hub, await hub.token("device", "--device", "d"))
@@ -44,7 +44,7 @@ async def test_a_message_in_fragments_is_one_message(tmp_path: Path) -> None:
         assert await connection.receive() == {"type": "ack", "seq": 1}
 
 
-async def test_agents_that_come_and_go_do_the_hub_no_harm(tmp_path: Path) -> None:
+async def test_agents_that_reconnect_often_do_not_harm_the_hub(tmp_path: Path) -> None:
     """Agents close or cut their connections with acknowledgements in flight; the hub continues and stops in order."""
     rounds, batches = 25, 4
     async with running_hub(tmp_path / "data") as hub:
@@ -70,7 +70,7 @@ async def test_agents_that_come_and_go_do_the_hub_no_harm(tmp_path: Path) -> Non
     assert "Traceback" not in hub.log()
 
 
-async def test_who_pings_and_does_not_read_is_not_answered_for_ever(tmp_path: Path) -> None:
+async def test_a_client_that_pings_and_does_not_read_is_disconnected(tmp_path: Path) -> None:
     """Unread pongs do not accumulate in the hub's memory, and a client without a hello is disconnected."""
     async with running_hub(tmp_path / "data") as hub:
         peer = Peer("127.0.0.1", int(hub.url.rpartition(":")[2]), await hub.token("gateway", "--devices", "*"))
@@ -107,7 +107,7 @@ async def test_text_that_is_not_unicode_closes_with_1007(tmp_path: Path, inside:
         assert acked == 1
 
 
-async def test_dashboards_may_be_compressed_and_agents_never(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_dashboards_can_be_compressed_and_agents_cannot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One setting enables compression for dashboards; the offer of an agent is declined."""
     monkeypatch.setenv("HUB_LIVE__COMPRESSION", "true")
     async with running_hub(tmp_path / "data") as hub:

@@ -15,7 +15,7 @@ PAUSE_S = 0.02
 """Pause between two requests, so that the hub can do other work."""
 
 
-class FlowWatch:
+class AccountingWatch:
     """Checks of the accounting. `answers` counts the answers, `whole` those without unknown numbers; `wrong` has the
     parts that do not balance."""
 
@@ -38,10 +38,10 @@ class FlowWatch:
                     pass  # the hub was killed
                 else:
                     assert answer.status_code == 200, answer.text
-                    self._judge(answer.json())
+                    self._check(answer.json())
                 await asyncio.sleep(self._pause_s)
 
-    def _judge(self, flow: dict[str, Any]) -> None:
+    def _check(self, flow: dict[str, Any]) -> None:
         self.answers += 1
         self.wrong += [part for part in (*flow["devices"], flow["totals"]) if part["difference"] not in (0, None)]
         for part in (*flow["devices"], flow["totals"]):
@@ -54,9 +54,9 @@ class FlowWatch:
 
 
 @contextlib.asynccontextmanager
-async def watching_flow(hub: Hub, pause_s: float = PAUSE_S) -> AsyncIterator[FlowWatch]:
+async def watching_accounting(hub: Hub, pause_s: float = PAUSE_S) -> AsyncIterator[AccountingWatch]:
     """Check the accounting inside the block; raise AssertionError at the end when anything did not balance."""
-    watch = FlowWatch(hub, pause_s)
+    watch = AccountingWatch(hub, pause_s)
     task = asyncio.create_task(watch.run())
     try:
         yield watch

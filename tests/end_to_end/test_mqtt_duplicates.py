@@ -32,9 +32,7 @@ async def test_a_message_of_several_subscriptions_is_stored_once(mosquitto_progr
             assert await stored_readings(hub) == MESSAGES
 
 
-async def test_a_subscription_that_is_in_the_settings_no_more_is_taken_back(
-    mosquitto_program: Path, tmp_path: Path
-) -> None:
+async def test_a_subscription_that_left_the_settings_is_cancelled(mosquitto_program: Path, tmp_path: Path) -> None:
     """The broker keeps a session with the old subscription: its messages are no failure, and the hub cancels it."""
     old, new = VALUES.replace("s/", "old/"), VALUES.replace("s/", "new/")
     with Mosquitto(mosquitto_program, tmp_path / "broker") as broker:
@@ -58,7 +56,7 @@ async def filters_in(file: Path, filters: list[str]) -> None:
         pass
 
 
-async def test_what_waits_at_the_broker_is_stored_whatever_the_settings_are_by_then(
+async def test_waiting_messages_are_stored_although_the_settings_changed(
     mosquitto_program: Path, tmp_path: Path
 ) -> None:
     """A subscription precedes those that the messages waited for: no waiting message counts as a copy."""
@@ -80,7 +78,7 @@ async def test_what_waits_at_the_broker_is_stored_whatever_the_settings_are_by_t
             assert (await bridge_when(hub, lambda bridge: True))["inward"]["undecodable"] == 0
 
 
-async def test_a_long_description_comes(mosquitto_program: Path, tmp_path: Path) -> None:
+async def test_a_long_description_arrives(mosquitto_program: Path, tmp_path: Path) -> None:
     """Zigbee2MQTT describes all of its devices in one retained message, megabytes for a large installation."""
     about = {"type": "numeric", "unit": "W", "access": 1, "description": "d" * 200}
     exposes = [{**about, "name": f"p{n}", "property": f"p{n}"} for n in range(40)]
@@ -96,7 +94,7 @@ async def test_a_long_description_comes(mosquitto_program: Path, tmp_path: Path)
             assert {metric["unit"] for metric in metrics} == {"W"}
 
 
-async def test_what_a_preset_was_told_of_its_devices_is_known_after_a_restart(
+async def test_the_device_descriptions_of_a_preset_are_known_after_a_restart(
     mosquitto_program: Path, tmp_path: Path
 ) -> None:
     """The description is retained and arrives with each connection, so that an attribute is matched to its device."""
@@ -113,9 +111,7 @@ async def test_what_a_preset_was_told_of_its_devices_is_known_after_a_restart(
             assert await stored_readings(hub) == 1
 
 
-async def test_hubs_that_are_joined_by_two_brokers_do_not_hand_a_message_round(
-    mosquitto_program: Path, tmp_path: Path
-) -> None:
+async def test_hubs_that_are_joined_by_two_brokers_form_no_loop(mosquitto_program: Path, tmp_path: Path) -> None:
     """Each hub subscribes to one broker and publishes to the other: what one publishes the other stores and does not
     return."""
     with Mosquitto(mosquitto_program, tmp_path / "x") as x, Mosquitto(mosquitto_program, tmp_path / "y") as y:
