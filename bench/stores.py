@@ -43,7 +43,7 @@ HOLD = "import sys, duckdb; held = duckdb.connect(sys.argv[1]); print('held', fl
 
 
 class Server(Protocol):
-    """Where history is stored, as a row needs it: for a hub that runs before, during and after an outage."""
+    """Store of the history for one row, used by a hub before, during and after an outage."""
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -224,7 +224,7 @@ class StoreRow(NamedTuple):
 
 
 class CaughtUp(NamedTuple):
-    """How a store caught up after an outage, counted from its first write."""
+    """Progress of a store after an outage, counted from its first write."""
 
     readings: int
     seconds: float

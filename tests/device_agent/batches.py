@@ -14,7 +14,7 @@ NUMBER = Metric("n")
 
 
 def batch_of(number: float, *, padding: int = 0, historical: bool = False) -> EncodedBatch:
-    """A batch that is told from others by its number, with a text of `padding` characters if any."""
+    """Return a batch identified by its number, with a text of `padding` characters if any."""
     columns = ReadingColumns([1], {"n": [float(number)]}, historical)
     if padding:
         columns.values["padding"] = ["x" * padding]

@@ -37,7 +37,7 @@ class Accepted(NamedTuple):
 
 
 class Mark:
-    """What the peer knows of one epoch of one device: durable up to `acked`, taken in up to `received`."""
+    """State of one epoch of a device at the peer: durable up to `acked`, received up to `received`."""
 
     def __init__(self) -> None:
         self.acked = 0
@@ -141,7 +141,7 @@ class Peer:
         self._held = True
 
     async def release(self) -> None:
-        """The disk goes on."""
+        """Let the disk continue."""
         self._held = False
         await self._commit()
 

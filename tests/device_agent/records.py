@@ -1,4 +1,4 @@
-"""What the agent logged, without what the event loop says of a slow machine."""
+"""Log records of the agent, without the event loop's warnings about a slow machine."""
 
 from __future__ import annotations
 

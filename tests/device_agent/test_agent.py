@@ -30,7 +30,7 @@ from wire.errors import Code
 
 
 async def test_a_reading_arrives_with_its_definition(peer: Peer, tmp_path: Path) -> None:
-    """What is sent is declared first, and is in the hub's journal when drain() returns."""
+    """A metric is declared before its first reading, and the readings are in the hub's journal when drain() returns."""
     clock = Surroundings(time_ns=lambda: 1_700_000_000_000_000_007)
     async with agent_of(
         peer,
@@ -58,7 +58,7 @@ async def test_a_reading_arrives_with_its_definition(peer: Peer, tmp_path: Path)
 
 
 async def test_without_a_hub_readings_wait_in_the_spool(tmp_path: Path) -> None:
-    """What was sent while no hub was there arrives in the next run, and leaving did not wait for a hub."""
+    """Readings sent without a hub arrive in the next run, and closing the agent does not wait for a hub."""
     async with Peer() as peer:
         pass
     async with agent_of(peer, spool=tmp_path / "boiler.spool", drain_seconds=3600) as agent:
@@ -88,7 +88,7 @@ async def test_many_rows_are_one_batch(peer: Peer) -> None:
 
 
 async def test_very_many_rows_are_several_batches(peer: Peer) -> None:
-    """What is more than a batch holds is split, and is all there in order."""
+    """Rows that exceed a batch are split and arrive completely and in order."""
     async with agent_of(peer) as agent:
         assert await agent.send_columns(range(25_000), {"n": range(25_000)}) == 4
         await agent.drain(30)
@@ -152,7 +152,7 @@ async def test_a_bad_reading_changes_nothing(peer: Peer) -> None:
     [{"device": "böiler"}, {"device": ""}, {"device": "x" * 65}, {"tags": {"": "x"}}, {"url": "boiler"}],
 )
 def test_bad_arguments_are_told_at_once(options: dict[str, Any]) -> None:
-    """What can never work is an AgentError where the agent is made."""
+    """Arguments that can never work raise an AgentError in the constructor."""
     with pytest.raises(AgentError):
         Agent(**{"url": "ws://127.0.0.1:1", "device": "boiler-1", **options})
 
@@ -183,7 +183,7 @@ async def test_an_agent_is_used_inside_its_context(peer: Peer) -> None:
 
 
 async def test_a_batch_that_the_hub_rejects_is_told(peer: Peer, caplog: pytest.LogCaptureFixture) -> None:
-    """A rejected batch is counted, given to the callback, logged once for its reason, and does not come again."""
+    """A rejected batch is counted, passed to the callback, logged once for its reason, and not sent again."""
     caplog.set_level(logging.WARNING, logger="device_agent")
     rejected: list[Reject] = []
     peer.rejects = lambda data: Code.TYPE_CONFLICT if data.values["n"] == [13.0] else None
@@ -224,7 +224,7 @@ async def test_drain_says_when_time_ran_out(peer: Peer) -> None:
 
 
 async def test_leaving_tells_what_is_left(peer: Peer, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
-    """What was not acknowledged in time stays in a durable spool, and is lost with one in memory; both are said."""
+    """Unacknowledged batches stay in a durable spool and are lost with one in memory; the log reports both."""
     caplog.set_level(logging.INFO, logger="device_agent.agent")
     peer.hold()
     for spool in (tmp_path / "boiler.spool", None):
@@ -238,7 +238,7 @@ async def test_leaving_tells_what_is_left(peer: Peer, caplog: pytest.LogCaptureF
 
 
 async def test_a_superseded_agent_stops(peer: Peer, tmp_path: Path) -> None:
-    """The older of two agents of one device does not come back, says why to whoever uses it, and keeps its readings."""
+    """The older of two agents of one device does not reconnect, raises the reason to its caller and keeps its readings."""
     spool = tmp_path / "boiler.spool"
     async with agent_of(peer, spool=spool) as older:
         await peer.until(lambda: len(peer.links) == 1)
@@ -256,7 +256,7 @@ async def test_a_superseded_agent_stops(peer: Peer, tmp_path: Path) -> None:
 
 
 async def test_what_stopped_the_uplink_is_raised_at_the_end(peer: Peer) -> None:
-    """Who never noticed that the uplink had stopped is told when the context is left."""
+    """Leaving the context raises the error of an uplink that stopped earlier."""
     older = agent_of(peer)
     await older.__aenter__()
     await peer.until(lambda: len(peer.links) == 1)
@@ -268,7 +268,7 @@ async def test_what_stopped_the_uplink_is_raised_at_the_end(peer: Peer) -> None:
 
 
 async def test_a_full_spool_drops_and_says_so(tmp_path: Path) -> None:
-    """What did not fit while the hub was away is a gap at the hub, before what comes after it."""
+    """Batches that did not fit while the hub was unavailable become a gap at the hub, before the batches that follow."""
     row = batch_of(1.0).size + ROW_BYTES
     async with Peer() as peer:
         pass

@@ -138,7 +138,7 @@ def test_batches_keep_to_the_bounds(
 
 
 def test_a_value_over_the_bound_is_left_out_and_the_others_are_not() -> None:
-    """What no frame can hold does not keep the rest of its row."""
+    """A value too large for any frame does not hold up the rest of its row."""
     columns = ReadingColumns([1], {"float": [1.5], "string": ["x" * 500]})
     (batch,) = encode_within(columns, METRICS, "msgpack", max_bytes=200, max_rows=10)
     assert decode_batch(batch) == ReadingColumns([1], {"float": [1.5]})

@@ -1,4 +1,4 @@
-"""What is checked before a reading reaches the spool."""
+"""Tests of the checks before a reading reaches the spool."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_what_the_hub_would_refuse_is_refused_here(name: str, value: Any, code: 
 
 
 def test_none_is_no_value() -> None:
-    """What is None is left out; nothing but None is an empty reading."""
+    """None is left out; a reading with nothing but None is empty."""
     catalogue = MetricCatalogue()
     assert catalogue.check_row({"a": None, "b": 1.0}) == {"b": 1.0}
     assert catalogue.check_columns({"a": [None, None], "b": [None, 1]}, 2) == {"b": [None, 1.0]}
@@ -124,7 +124,7 @@ def test_columns_are_as_long_as_the_times() -> None:
 
 
 def test_a_definition_can_change_but_not_its_type() -> None:
-    """Unit and description may be told anew, which shows in the revision; a type holds."""
+    """Unit and description may be declared again, which changes the revision; the type is permanent."""
     catalogue = MetricCatalogue(DECLARED)
     before = catalogue.revision
     catalogue.declare(DECLARED[0])
@@ -148,7 +148,7 @@ def test_an_invalid_definition_is_refused(metric: Metric) -> None:
 
 
 def test_metrics_are_bounded() -> None:
-    """The first metric too many is refused, those that are known go on."""
+    """The first metric beyond the limit is rejected; known metrics still work."""
     catalogue = MetricCatalogue(Metric(f"m{number}") for number in range(limits.MAX_METRICS))
     with pytest.raises(ReadingError) as refused:
         catalogue.check_row({"one more": 1.0})

@@ -137,7 +137,7 @@ async def test_a_superseded_agent_ends_with_its_reason(peer: Peer, tmp_path: Pat
     ],
 )
 def test_misuse_is_exit_code_2(arguments: tuple[str, ...], tmp_path: Path) -> None:
-    """What was typed wrongly is told on standard error, before anything is done."""
+    """A wrong argument is reported on standard error before anything is done."""
     result = CliRunner().invoke(app, arguments, env={"XDG_STATE_HOME": str(tmp_path)})
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr
@@ -154,7 +154,7 @@ def test_a_wrong_device_id_is_told_in_a_sentence() -> None:
 
 
 async def test_a_spool_that_cannot_be_had_is_exit_code_1(tmp_path: Path) -> None:
-    """A spool of another device is told, and left alone."""
+    """The spool of another device is reported and not changed."""
     async with SqliteSpool(tmp_path / "s", device="kettle") as spool:
         await spool.append(batch_of(1))
     code, _, errors = await run("run", "--device", "boiler", "--spool", str(tmp_path / "s"))
@@ -205,6 +205,6 @@ def test_help_has_examples() -> None:
     [("raspberry", "raspberry"), ("the boss's laptop", "the-boss-s-laptop"), ("..", "device"), ("ü" * 3, "device")],
 )
 def test_any_name_makes_an_id(name: str, device: str) -> None:
-    """What a computer or a port is called becomes a device's id."""
+    """The name of a computer or a port becomes a device id."""
     assert _id_of(name) == device
     assert _id_of("x" * 99) == "x" * 64

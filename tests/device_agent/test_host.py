@@ -61,7 +61,7 @@ def test_rates_need_two_looks() -> None:
 def test_a_sensor_that_cannot_be_read_is_left_out(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One group of sensors that fails is told once and does not keep the others."""
+    """A group of sensors that fails is reported once and does not affect the others."""
 
     def denied() -> None:
         raise psutil.AccessDenied
@@ -79,5 +79,5 @@ def test_a_sensor_that_cannot_be_read_is_left_out(
     ("text", "word"), [("Core 0", "core_0"), ("/boot/efi", "boot_efi"), ("wlan0", "wlan0"), ("µ°", "µ"), ("  ", "")]
 )
 def test_names_are_made_of_words(text: str, word: str) -> None:
-    """What a system calls something becomes a part of a metric's name."""
+    """A name given by the system becomes a part of a metric's name."""
     assert _word(text) == word

@@ -40,7 +40,7 @@ def test_lines_are_the_same_however_they_arrive(lines: list[bytes], pieces: list
 
 @given(st.integers(1, MAX_LINE_BYTES * 3), st.integers(1, MAX_LINE_BYTES))
 def test_a_line_without_an_end_is_dropped_and_counted(length: int, piece: int) -> None:
-    """What is too long is dropped once, up to its end, however it arrives; its neighbours are kept."""
+    """A line that is too long is dropped once, up to its end, however it arrives; its neighbours are kept."""
     stream = b"before\n" + b"x" * length + b"\nafter\n"
     framing = Framing()
     found = [line for start in range(0, len(stream), piece) for line in framing.feed(stream[start : start + piece])]
@@ -114,7 +114,7 @@ def test_any_bytes_are_a_reading_or_a_bad_line(line: bytes) -> None:
 
 @given(st.integers(1, 40))
 def test_the_end_of_a_line_is_no_reading(cut: int) -> None:
-    """What is left when a port is opened in the middle of a line is never taken for a whole one."""
+    """The rest of a line, read after the port was opened in its middle, never counts as a whole line."""
     line = b'{"t": 21.5, "imu": {"x": 1.25}, "label": "{}"}'
     with pytest.raises(BadLine):
         parse_line(line[cut:])

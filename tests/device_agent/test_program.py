@@ -41,7 +41,7 @@ async def test_readings_are_delivered_with_their_definitions() -> None:
 
 
 async def test_what_is_refused_is_counted_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
-    """A bad reading is passed over; the sensor goes on."""
+    """A bad reading is skipped, and the sensor continues."""
     bad = SensorReading({"n": float("nan")})
     source = Script([SensorReading({"n": 1}), bad, bad, SensorReading({"n": 2}), bad])
     async with Peer() as peer, Agent(peer.url, device="boiler") as agent:
@@ -53,7 +53,7 @@ async def test_what_is_refused_is_counted_and_told_once(caplog: pytest.LogCaptur
 
 
 async def test_a_full_disk_is_outlived_and_a_failed_one_is_not(tmp_path: Path) -> None:
-    """Readings that find no room are counted; when the disk failed there is no use in going on."""
+    """Readings without room are counted; after a disk failure the program stops."""
     spool = SqliteSpool(tmp_path / "boiler.spool", device="boiler")
     async with Peer() as peer, Agent(peer.url, device="boiler", spool=spool) as agent:
         await agent.send({"n": 1, "text": ""})

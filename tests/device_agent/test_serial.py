@@ -146,7 +146,7 @@ async def test_noise_is_counted_and_told_once(wire: Wire, ear: Ear) -> None:
 
 
 async def test_pulling_and_plugging_in_is_outlived(wire: Wire, ear: Ear) -> None:
-    """The source waits for a port that is not there yet, and again when it was pulled, and goes on with another tty."""
+    """The source waits for a missing port, again after the port was unplugged, and continues with another tty."""
     source = SerialSource(str(wire.path), retry_seconds=0.001)
     async with reading_from(source) as readings:
         for number in range(4):

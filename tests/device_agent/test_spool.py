@@ -246,7 +246,7 @@ steps = st.one_of(
 
 
 class Model:
-    """What a spool should hold, said as plainly as can be: a list of batches and reasons, the first one acked + 1."""
+    """Model of a spool: a list of batches and reasons that begins at acked + 1."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes

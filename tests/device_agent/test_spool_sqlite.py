@@ -1,4 +1,4 @@
-"""What only the spool on disk has: a life beyond its process, and a disk that can fail."""
+"""Tests of the spool on disk: it survives its process, and its disk can fail."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ async def test_appends_that_meet_share_a_commit(path: Path) -> None:
 
 
 async def test_a_cancelled_append_is_still_stored(path: Path) -> None:
-    """Whoever stops waiting for an append takes nothing away from it, and harms no other."""
+    """Cancelling the wait for an append neither removes the batch nor affects another append."""
     async with opened(path) as spool:
         waiting = [asyncio.create_task(spool.append(batch_of(number))) for number in range(3)]
         await asyncio.sleep(0)
@@ -128,7 +128,7 @@ async def test_closing_writes_what_was_appended(path: Path) -> None:
 
 
 async def test_a_backlog_is_read_from_the_file(path: Path) -> None:
-    """What is older than the part kept in memory is the same when it comes from the file, and the two parts join."""
+    """Batches read from the file equal those kept in memory, and the two parts join without a gap."""
     padding = TAIL_BYTES // 20
     async with opened(path, max_bytes=1 << 30) as spool:
         for number in range(40):
@@ -162,7 +162,7 @@ def _hold(path: Path, held: multiprocessing.synchronize.Event, done: multiproces
 
 
 async def test_two_processes_cannot_use_one_spool(path: Path) -> None:
-    """The second one is told who has it, and the first one's end sets it free."""
+    """The second process gets an error that names the owner; the spool is free after the first process ends."""
     context = multiprocessing.get_context("spawn")
     held, done = context.Event(), context.Event()
     process = context.Process(target=_hold, args=(path, held, done))
@@ -260,7 +260,7 @@ async def test_a_database_of_another_program_is_left_alone(path: Path) -> None:
 
 
 async def test_a_spool_of_a_later_version_is_left_alone(path: Path) -> None:
-    """What a newer program wrote is refused with that reason."""
+    """A spool written by a newer program is rejected with that reason."""
     newer = sqlite3.connect(path)
     newer.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     newer.execute("PRAGMA user_version = 99")
@@ -278,7 +278,7 @@ async def test_a_path_that_cannot_be_is_an_error(tmp_path: Path) -> None:
 
 
 async def test_a_full_disk_refuses_and_recovers(path: Path) -> None:
-    """Without room an append fails and stores nothing; with room again, the numbers go on without a hole."""
+    """Without room an append fails and stores nothing; with room again the numbers continue without a gap."""
     async with opened(path) as spool:
         await spool.append(batch_of(1))
         connection = spool._file.connection

@@ -28,7 +28,7 @@ def intake_of(spool: SqliteSpool | MemorySpool) -> SpoolWriter:
 
 
 async def test_rows_are_held_while_the_disk_is_full(tmp_path: Path) -> None:
-    """What cannot be written stays, in order, up to a bound; it is written when there is room, and nothing is lost."""
+    """Readings that cannot be written stay in order up to a limit, are written when there is room, and none is lost."""
     async with SqliteSpool(tmp_path / "test.spool", device="boiler") as spool:
         intake = intake_of(spool)
         collector = Collector(intake, flush_ms=1)
@@ -69,7 +69,7 @@ async def test_a_failed_disk_ends_collecting(tmp_path: Path) -> None:
 
 
 async def test_a_cancelled_flush_takes_nothing_away() -> None:
-    """Whoever stops waiting for a flush does not stop it."""
+    """Cancelling the wait for a flush does not stop the flush."""
     async with MemorySpool() as spool:
         collector = Collector(intake_of(spool), flush_ms=3_600_000)
         running = asyncio.create_task(collector.run())

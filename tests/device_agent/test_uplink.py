@@ -60,7 +60,7 @@ async def test_a_broken_connection_costs_nothing(peer: Peer) -> None:
 
 
 async def test_what_was_not_durable_is_sent_again(peer: Peer) -> None:
-    """A hub that crashes has only what it acknowledged; the rest comes again from the spool."""
+    """A hub that crashes keeps only acknowledged batches; the spool sends the rest again."""
     async with agent_of(peer) as agent:
         peer.hold()
         for number in range(5):
@@ -128,7 +128,7 @@ async def test_a_welcome_beyond_the_spool_begins_a_new_epoch(peer: Peer) -> None
 
 
 async def test_a_hub_that_forgot_is_told_of_the_gap(peer: Peer) -> None:
-    """What was acknowledged and is not here any more is declared lost to a hub that does not know of it."""
+    """Acknowledged batches that the spool has deleted are declared as a gap to a hub that does not have them."""
     async with agent_of(peer) as agent:
         for number in range(3):
             await agent.send({"n": number})
@@ -196,7 +196,7 @@ async def test_the_time_a_hub_asks_for_is_kept_to(peer: Peer) -> None:
 
 @pytest.mark.parametrize("code", [Code.BUSY, Code.STORAGE_FULL, Code.REVOKED, Code.NOT_ALLOWED, Code.BAD_MESSAGE])
 async def test_an_error_is_outlived(peer: Peer, caplog: pytest.LogCaptureFixture, code: Code) -> None:
-    """An error that ends the conversation is told with its sentence, and the agent comes back."""
+    """An error that ends the session is logged with its message, and the agent reconnects."""
     peer.greeting = device.Error(code, "not now")
     async with agent_of(peer) as agent:
         await agent.send({"n": 1})
@@ -219,7 +219,7 @@ async def test_a_probe_is_answered_at_once(peer: Peer) -> None:
     "nonsense", [device.Ack(99), device.Welcome("again", 0, 1, 1, 0, 1), device.Reject(5, Code.EMPTY, "")]
 )
 async def test_a_hub_that_breaks_the_rules_is_left(peer: Peer, nonsense: device.HubMessage) -> None:
-    """What a correct hub never says ends the connection, and the next one is sound."""
+    """A message that a correct hub never sends ends the connection, and the next connection works."""
     async with agent_of(peer) as agent:
         await peer.until(lambda: "boiler-1" in peer.links)
         await peer.say("boiler-1", nonsense)
@@ -229,7 +229,7 @@ async def test_a_hub_that_breaks_the_rules_is_left(peer: Peer, nonsense: device.
 
 
 async def test_a_server_that_is_no_hub_is_left(caplog: pytest.LogCaptureFixture) -> None:
-    """A WebSocket server without the subprotocol, or that answers with anything else, is told and tried again."""
+    """A server without the subprotocol, or with any other answer, is logged and tried again."""
     connections = 0
 
     async def echo(connection: ServerConnection) -> None:
@@ -333,7 +333,7 @@ async def test_the_backoff_begins_anew_after_progress(peer: Peer, caplog: pytest
 
 
 async def test_the_spool_is_trimmed_by_acknowledgements(peer: Peer, tmp_path: Path) -> None:
-    """What is acknowledged is not in the spool any more, and a later run has nothing to send."""
+    """Acknowledged batches leave the spool, and a later run has nothing to send."""
     spool = tmp_path / "boiler.spool"
     async with agent_of(peer, spool=spool) as agent:
         for number in range(20):
@@ -367,7 +367,7 @@ def test_a_rejected_batch_is_counted_with_its_readings() -> None:
 
 
 def test_a_new_epoch_begins_without_anything_under_way() -> None:
-    """What was sent in the old epoch is sent again, and counted then."""
+    """Batches sent in the old epoch are sent again and counted then."""
     tally = Tally()
     tally.transmit(1, 5)
     tally.begin_epoch()

@@ -1,4 +1,4 @@
-"""What Home Assistant receives from a broker, and how it reads it."""
+"""A Home Assistant that receives messages from a broker and reads them as the real one does."""
 
 from __future__ import annotations
 

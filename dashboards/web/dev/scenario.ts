@@ -17,7 +17,7 @@ export interface DevDevice {
   metrics: DevMetric[];
   backlog: number;
   clock_offset_ns: number;
-  /** Whether a reading exists at this second, counted from the start of the development hub. */
+  /** Return whether a reading exists at this second, counted from the start of the development hub. */
   alive(second: number): boolean;
   connected: boolean;
 }

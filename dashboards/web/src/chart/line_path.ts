@@ -83,7 +83,7 @@ export function toY(mapping: Mapping, value: number): number {
 interface LinePath {
   stroke: Path2D;
   fill: Path2D | null;
-  /** Whether the fill is the minimum and maximum band of a dense series. */
+  /** True if the fill is the minimum and maximum band of a dense series. */
   dense: boolean;
 }
 
@@ -91,7 +91,7 @@ const LINE_WIDTH = 1.5;
 const AREA_ALPHA = 0.06;
 const BAND_ALPHA = 0.15;
 
-/** What a series path needs besides its readings. `pixels` is the width up to `to` in CSS pixels. */
+/** Parameters of a series path besides its readings. `pixels` is the width up to `to` in CSS pixels. */
 interface PathOptions {
   mapping: Mapping;
   to: number;

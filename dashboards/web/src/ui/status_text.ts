@@ -33,7 +33,7 @@ export interface Problem {
   title: string;
   /** The hub's own sentence, which says what to do. */
   detail: string;
-  /** What the problem means for the data. */
+  /** Effect of the problem on the data. */
   meaning: string;
 }
 
