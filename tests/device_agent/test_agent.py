@@ -238,7 +238,7 @@ async def test_leaving_tells_what_is_left(peer: Peer, caplog: pytest.LogCaptureF
 
 
 async def test_a_superseded_agent_stops(peer: Peer, tmp_path: Path) -> None:
-    """The older of two agents of one device does not reconnect, raises the reason to its caller and keeps its readings."""
+    """The older of two agents of one device does not reconnect, raises the reason and keeps its readings."""
     spool = tmp_path / "boiler.spool"
     async with agent_of(peer, spool=spool) as older:
         await peer.until(lambda: len(peer.links) == 1)
@@ -268,7 +268,7 @@ async def test_what_stopped_the_uplink_is_raised_at_the_end(peer: Peer) -> None:
 
 
 async def test_a_full_spool_drops_and_says_so(tmp_path: Path) -> None:
-    """Batches that did not fit while the hub was unavailable become a gap at the hub, before the batches that follow."""
+    """Batches that did not fit while the hub was unavailable become a gap at the hub, before the next batches."""
     row = batch_of(1.0).size + ROW_BYTES
     async with Peer() as peer:
         pass
