@@ -1,4 +1,4 @@
-"""The one composition root: opens the rooms, joins them, runs them, and stops them in order."""
+"""Composition of a hub: open, connect, run and stop its parts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why a hub cannot run."""
+"""Error of a hub that cannot run."""
 
 from __future__ import annotations
 

@@ -179,28 +179,9 @@ def _application(
     listening_on: str,
 ) -> Router:
     """Make the ASGI application: device and live endpoints, the API and the page."""
-    registry, journal, store, reader, live, accounting, devices, consumer = core
-    status = Status(
-        identity,
-        devices=devices,
-        journal=journal,
-        live=live,
-        accounting=accounting,
-        store_status=lambda: consumer.status,
-        dropped_events=lambda: registry.dropped_events,
-        series_of=lambda device: list(_metrics(registry, device).values()),
-        registry_fullness=lambda: registry.fullness,
-        bridges=lambda: [bridge.state for bridge in bridges],
-    )
-    access = Access(
-        registry.verify,
-        registry.verify_session,
-        listen_host=listening_on,
-        hosts=settings.access.allowed_hosts,
-        origins=settings.access.allowed_origins,
-        behind_proxy=settings.access.behind_proxy,
-    )
-    authenticator = Authenticator(access, registry.refresh)
+    registry, journal, store, devices = core.registry, core.journal, core.store, core.devices
+    status = _status(core, identity, bridges)
+    authenticator = _authenticator(settings, registry, listening_on)
     actions = QuarantineActions(
         journal, devices, metrics_of=lambda device: _metrics(registry, device), record=registry.record_event
     )
@@ -223,8 +204,8 @@ def _application(
             window=settings.ingest.window,
         ),
         live=LiveEndpoint(
-            live,
-            HistorySource(journal, reader, store),
+            core.live,
+            HistorySource(journal, core.reader, store),
             connections,
             authenticator,
             fleet=devices.in_service,
@@ -232,12 +213,40 @@ def _application(
                 hub=registry.id,
                 version=identity.version,
                 journal=journal.id,
-                offset=live.offset,
+                offset=core.live.offset,
                 time=time.time_ns(),
                 role=role,
             ),
         ),
     )
+
+
+def _status(core: Core, identity: HubIdentity, bridges: Sequence[Bridge]) -> Status:
+    registry = core.registry
+    return Status(
+        identity,
+        devices=core.devices,
+        journal=core.journal,
+        live=core.live,
+        accounting=core.accounting,
+        store_status=lambda: core.store_consumer.status,
+        dropped_events=lambda: registry.dropped_events,
+        series_of=lambda device: list(_metrics(registry, device).values()),
+        registry_fullness=lambda: registry.fullness,
+        bridges=lambda: [bridge.state for bridge in bridges],
+    )
+
+
+def _authenticator(settings: Settings, registry: Registry, listening_on: str) -> Authenticator:
+    access = Access(
+        registry.verify,
+        registry.verify_session,
+        listen_host=listening_on,
+        hosts=settings.access.allowed_hosts,
+        origins=settings.access.allowed_origins,
+        behind_proxy=settings.access.behind_proxy,
+    )
+    return Authenticator(access, registry.refresh)
 
 
 def _metrics(registry: Registry, device: str) -> dict[str, Series]:

@@ -73,7 +73,7 @@ class RetryOutcome(NamedTuple):
     readings: int = 0
 
 
-class RetryResult(NamedTuple):
+class RetryReport(NamedTuple):
     """Result of one call. `next` is the `after` of the next call, None when no selected entry is left."""
 
     outcomes: list[RetryOutcome]
@@ -100,7 +100,7 @@ class QuarantineActions:
         # Entries with a decision that is being committed. No other decision about them may begin.
         self._under_way: set[int] = set()
 
-    async def retry(self, selection: QuarantineSelection, by: Identity) -> RetryResult:
+    async def retry(self, selection: QuarantineSelection, by: Identity) -> RetryReport:
         """Validate the oldest entries of the selection again, within the bounds of one call.
 
         Accepted entries are durable when this returns; the others stay, with the newest reason. Raises WireError while
@@ -108,7 +108,7 @@ class QuarantineActions:
         """
         chosen = first_that_fit(selection.entries(self._journal.quarantine_index), RETRY_ENTRIES, RETRY_BYTES)
         if not chosen:
-            return RetryResult([], None)
+            return RetryReport([], None)
         entries = await self._journal.quarantine_entries([entry.offset for entry in chosen])
         outcomes: list[RetryOutcome] = []
         try:
@@ -118,7 +118,7 @@ class QuarantineActions:
             self._report("quarantine_retried", outcomes, by)
         last = chosen[-1].offset if is_complete else outcomes[-1].offset
         more = any(selection._replace(after=last).entries(self._journal.quarantine_index))
-        return RetryResult(outcomes, last if more else None)
+        return RetryReport(outcomes, last if more else None)
 
     async def delete(self, selection: QuarantineSelection, by: Identity) -> int:
         """Delete the entries of the selection; return how many. Raises JournalError."""

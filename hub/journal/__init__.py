@@ -7,7 +7,9 @@
     schema          tables, opening, contents of the file
     writer          the thread that commits and checkpoints
     reader          the thread that reads the file
-    journal         Journal: the queue, the commit, reads and cursors
+    commit_queue    what waits for the next commit
+    journal         Journal: the commit, reads and cursors
+    refusals        puts what a sink refuses into quarantine, once
     consumer        the one loop that feeds a sink from the journal
 
 A commit is one row: all its entries as one block. Nothing is acknowledged before the fsync that covers it.

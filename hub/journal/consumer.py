@@ -66,7 +66,7 @@ class SinkLimits(NamedTuple):
     finish_s: float = 0.0
 
 
-class Pace(NamedTuple):
+class SinkPace(NamedTuple):
     """Batching of a sink that keeps up.
 
     Writes begin at most every `interval_s`. A write waits up to `linger_s` after the last one began for `entries`.
@@ -85,7 +85,7 @@ class Sink(Protocol):
         """Return the bounds of a write."""
 
     @property
-    def pace(self) -> Pace:
+    def pace(self) -> SinkPace:
         """Return how to batch now."""
 
     async def open(self, acknowledge: Callable[[int], None]) -> int | None:
@@ -365,7 +365,7 @@ class Consumer:
             reason=errors[fresh[0].offset].message,
         )
 
-    async def _linger(self, pace: Pace) -> None:
+    async def _linger(self, pace: SinkPace) -> None:
         """Wait until a write is worth its cost."""
         clock = asyncio.get_running_loop().time
         await self._pause(self._began_s + pace.interval_s - clock())

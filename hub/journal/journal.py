@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import partial
@@ -20,11 +19,12 @@ import structlog
 
 from hub.journal import schema
 from hub.journal.block import ENTRY_BYTES, size_of
+from hub.journal.commit_queue import CommitGroup, CommitQueue, notify
 from hub.journal.reader import FileReader
 from hub.journal.recent_entries import RecentEntries
 from hub.journal.schema import NO_CONTENTS, Lock, wal_path
 from hub.journal.state import Commit, JournalState
-from hub.journal.writer import LimitReached, Transaction, Writer, free_bytes
+from hub.journal.writer import JournalWriter, LimitReached, Transaction, free_bytes
 from hub.model.batch import Entry, Mark
 from hub.model.journal import (
     CommitListener,
@@ -38,17 +38,13 @@ from hub.model.journal import (
     QuarantineDecision,
     QuarantinedEntry,
 )
-from wire.limits import MAX_PENDING_BYTES, MAX_SEQ
+from wire.limits import MAX_SEQ
 
 COMMIT_INTERVAL_S = 0.004
 """Submitted entries begin a commit at most this often, and a connection is read at most once for each commit: a commit,
 with an acknowledgement for every device in it, costs 0.4 ms of the hub's core whatever its size, and a read about
 20 µs. At 26,000 single batches/s the hub then uses 74 % of its core instead of 83 %, and the 99th percentile of
 acknowledgements falls from 30 to 20 ms. A single batch is committed at once."""
-
-COMMIT_BYTES = 8 * 1024 * 1024
-"""Appended calls beyond this size wait for the next commit, so that the first do not wait for the last. A larger call
-is committed as it is: it is one transaction."""
 
 CURSOR_DELAY_S = 1.0
 """A consumer's cursor that no commit takes along is written this long after it moved. After a crash before that, the
@@ -57,30 +53,10 @@ consumer only resumes a little earlier."""
 log = structlog.get_logger(__name__)
 
 
-class _Call(NamedTuple):
-    """An append that waits for its commit."""
-
-    entries: list[Entry]
-    marks: list[Mark]
-    decisions: list[QuarantineDecision]
-    size_bytes: int
-    durable: asyncio.Future[int]
-
-
-class _Group(NamedTuple):
-    """Everything that shares one commit. `submitted` come first in it, then the entries of `calls`."""
-
-    submitted: list[Entry]
-    submitted_bytes: int
-    marks: dict[EntrySource, Mark]
-    callbacks: list[DurabilityCallback]
-    calls: list[_Call]
-
-
 class _Open(NamedTuple):
     """Parts of an open journal. `exits` closes them in the right order, whatever fails on the way."""
 
-    writer: Writer
+    writer: JournalWriter
     reader: FileReader
     exits: AsyncExitStack
 
@@ -124,20 +100,13 @@ class Journal:
         self._highest_series = self._wanted_series = 0
         self._series_lock = asyncio.Lock()
         self._listener: CommitListener | None = None
-        # The queue: submitted entries with their sources, and appended calls.
-        self._pending: list[Entry] = []
-        self._pending_bytes = 0
-        self._sources: set[EntrySource] = set()
-        self._decisions: list[QuarantineDecision] = []
-        self._callbacks: list[DurabilityCallback] = []
-        self._calls: deque[_Call] = deque()
+        self._queue = CommitQueue()
         self._under_way: Commit | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._began_s = 0.0
         self._failure: JournalFailed | None = None
         self._closing = False
         self._after_commit: list[Callable[[], None]] = []
-        self._room = asyncio.Event()
         self._idle = asyncio.Event()
         self._grown = asyncio.Event()
         self._cursor_timer: asyncio.TimerHandle | None = None
@@ -147,7 +116,7 @@ class Journal:
         """Open the file. Raises JournalError, whose message says what to do."""
         async with AsyncExitStack() as exits:
             exits.callback(Lock(self._path).release)
-            writer = Writer(self._path, vfs=self._vfs, max_bytes=self._max_bytes, failed=self._fail)
+            writer = JournalWriter(self._path, vfs=self._vfs, max_bytes=self._max_bytes, failed=self._fail)
             exits.push_async_callback(writer.close)
             self._contents = await writer.open()
             self._state = JournalState(self._contents, keep_bytes=self._keep_bytes, keep_seconds=self._keep_seconds)
@@ -159,7 +128,7 @@ class Journal:
             self._failure = None
             self._closing = False
             self._began_s = -COMMIT_INTERVAL_S
-            self._room.set()
+            self._queue = CommitQueue()
             self._idle.set()
             self._open = _Open(writer, reader, exits.pop_all())
         return self
@@ -219,16 +188,10 @@ class Journal:
 
         `decision` is about an entry in quarantine and becomes durable in the same transaction.
         """
-        if not self._pending:
+        if not self._queue.entries:
             self._idle.clear()
             self._schedule()
-        self._pending.append(entry)
-        self._sources.add(source)
-        if decision is not None:
-            self._decisions.append(decision)
-        self._pending_bytes += len(entry.payload)
-        if self._pending_bytes > MAX_PENDING_BYTES:
-            self._room.clear()
+        self._queue.submit(source, entry, decision)
 
     async def append(
         self, entries: Sequence[Entry], marks: Sequence[Mark], decisions: Sequence[QuarantineDecision] = ()
@@ -244,8 +207,7 @@ class Journal:
             raise JournalFailed(str(self._failure))
         if not entries and not marks and not decisions:
             return self._state.last_offset
-        durable: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._calls.append(_Call(list(entries), list(marks), list(decisions), size_of(entries), durable))
+        durable = self._queue.append(entries, marks, decisions)
         self._idle.clear()
         if self._under_way is None:
             self._commit_waiting()
@@ -253,7 +215,7 @@ class Journal:
 
     def when_durable(self, callback: DurabilityCallback) -> None:
         """Call back when everything submitted up to the end of this turn of the event loop is durable, or is not."""
-        self._callbacks.append(callback)
+        self._queue.callbacks.append(callback)
         self._schedule()
 
     def after_commit(self, callback: Callable[[], None]) -> None:
@@ -263,16 +225,16 @@ class Journal:
     @property
     def pending(self) -> bool:
         """Return whether submitted entries wait for the next commit."""
-        return bool(self._pending)
+        return bool(self._queue.entries)
 
     @property
     def congested(self) -> bool:
         """Return whether more than MAX_PENDING_BYTES wait: readers have to wait for `room`."""
-        return not self._room.is_set()
+        return not self._queue.room.is_set()
 
     async def room(self) -> None:
         """Wait until at most MAX_PENDING_BYTES of submitted entries wait for the disk."""
-        await self._room.wait()
+        await self._queue.room.wait()
 
     async def drain(self) -> None:
         """Wait until everything submitted is durable (or refused) and reported."""
@@ -413,42 +375,25 @@ class Journal:
         """Commit everything submitted and the appended calls that fit."""
         self._cancel_timer()
         while self._under_way is None:
-            group = self._next_group()
-            if not group.submitted and not group.calls:
-                _notify(group.callbacks, None)
+            group = self._queue.next_group()
+            if not group.entries and not group.calls:
+                notify(group.callbacks, None)
                 self._settle_idle()
                 return
             self._began_s = asyncio.get_running_loop().time()
             self._begin(group)
 
-    def _next_group(self) -> _Group:
-        submitted, self._pending = self._pending, []
-        sources, self._sources = self._sources, set()
-        callbacks, self._callbacks = self._callbacks, []
-        size_bytes = submitted_bytes = self._pending_bytes if submitted else 0
-        calls: list[_Call] = []
-        while self._calls and (not (submitted or calls) or size_bytes + self._calls[0].size_bytes <= COMMIT_BYTES):
-            call = self._calls.popleft()
-            if not call.durable.cancelled():
-                calls.append(call)
-                size_bytes += call.size_bytes
-        return _Group(submitted, submitted_bytes, {source: source.mark() for source in sources}, callbacks, calls)
-
-    def _begin(self, group: _Group) -> None:
+    def _begin(self, group: CommitGroup) -> None:
         """Hand one transaction to the writer's thread."""
-        entries, marks = group.submitted, list(group.marks.values())
-        decisions, self._decisions = self._decisions, []
-        if group.calls:
-            entries = entries + [entry for call in group.calls for entry in call.entries]
-            marks += [mark for call in group.calls for mark in call.marks]
-            decisions += [decision for call in group.calls for decision in call.decisions]
         if self._failure is not None or self._open is None:
             self._refuse(group, self._failure or JournalError("the journal is closed"))
             self._release(0)
             return
-        size_bytes = size_of(entries)
+        entries, size_bytes = group.entries, size_of(group.entries)
         try:
-            commit = self._state.prepare(entries, marks, decisions, size_bytes=size_bytes, now_ns=self._clock())
+            commit = self._state.prepare(
+                entries, group.marks, group.decisions, size_bytes=size_bytes, now_ns=self._clock()
+            )
         except (TypeError, ValueError, OverflowError) as error:
             self._refuse(group, JournalError(f"the entries cannot be written: {error}"))
             self._release(0)
@@ -456,8 +401,7 @@ class Journal:
         self._cancel_cursor_timer()
         if not commit.statements:
             # Only decisions about entries that are not in quarantine any more.
-            for call in group.calls:
-                call.durable.set_result(self._state.last_offset)
+            group.succeed(self._state.last_offset)
             return
         self._under_way = commit
         self._open.writer.submit(Transaction(commit.statements, size_bytes, partial(self._ended, commit, group)))
@@ -486,7 +430,7 @@ class Journal:
             self._state.put_back(commit)
         self._continue()
 
-    def _ended(self, commit: Commit, group: _Group, error: JournalError | None) -> None:
+    def _ended(self, commit: Commit, group: CommitGroup, error: JournalError | None) -> None:
         """Report the outcome of a commit: all of it is durable, or nothing."""
         self._under_way = None
         if error is not None:
@@ -496,61 +440,48 @@ class Journal:
                 self._begin_housekeeping()
             self._refuse(group, self._explained(error))
         else:
-            offset = self._state.last_offset + len(group.submitted)
             self._state.done(commit)
+            submitted = commit.entries if not group.calls else commit.entries[: group.submitted]
             self._recent.extend(commit.entries, commit.size_bytes - ENTRY_BYTES * len(commit.entries))
             self._recent.drop(self._state.cursors.passed(0))
             if self._listener is not None:
-                self._listener.committed(commit.entries, group.submitted, group.marks)
-            for call in group.calls:
-                offset += len(call.entries)
-                if not call.durable.done():
-                    call.durable.set_result(offset)
-            _notify(group.callbacks, None)
+                self._listener.committed(commit.entries, submitted, group.source_marks)
+            group.succeed(self._state.last_offset)
             if commit.entries:
                 self._wake_readers()
             self._load_old_blocks()
         self._release(group.submitted_bytes)
         self._continue()
 
-    def _refuse(self, group: _Group, error: JournalError) -> None:
+    def _refuse(self, group: CommitGroup, error: JournalError) -> None:
         """Report that nothing of the group is stored. What its sources submitted since is discarded with it."""
-        for call in group.calls:
-            if not call.durable.done():
-                call.durable.set_exception(error)
-        callbacks = group.callbacks
-        if group.marks:
-            sources = self._sources.union(group.marks)
-            callbacks = callbacks + self._callbacks
-            self._sources, self._callbacks, self._decisions = set(), [], []
-            self._pending.clear()
-            self._pending_bytes = 0
+        group.fail(error)
+        if group.source_marks:
+            sources, callbacks = self._queue.discard()
             if self._listener is not None:
-                self._listener.commit_failed(sources, error)
-        _notify(callbacks, error)
+                self._listener.commit_failed(sources.union(group.source_marks), error)
+            notify(callbacks, error)
 
     def _release(self, size_bytes: int) -> None:
-        """Resume the readers. Entries count as pending until the end of their commit: they are not durable before."""
+        """Resume the readers of connections, and make room for more."""
         resting, self._after_commit = self._after_commit, []
         for resume in resting:
             resume()
-        self._pending_bytes = max(0, self._pending_bytes - size_bytes)
-        if not self._room.is_set() and self._pending_bytes <= MAX_PENDING_BYTES:
-            self._room.set()
+        self._queue.release(size_bytes)
 
     def _continue(self) -> None:
         """Begin the next commit where something waits. Appended calls wait for nothing but the disk."""
         if self._under_way is not None:
             return
-        if self._calls:
+        if self._queue.calls:
             self._commit_waiting()
-        elif self._pending or self._callbacks:
+        elif self._queue.entries or self._queue.callbacks:
             self._schedule()
         self._settle_idle()
         self._write_cursors_soon()
 
     def _settle_idle(self) -> None:
-        if self._under_way is None and not self._pending and not self._calls:
+        if self._under_way is None and self._queue.is_empty:
             self._idle.set()
 
     def _explained(self, error: JournalError) -> JournalError:
@@ -623,7 +554,7 @@ class Journal:
         self._wake_readers()
 
     async def _until_idle(self) -> None:
-        while self._under_way is not None or self._pending or self._calls:
+        while self._under_way is not None or not self._queue.is_empty:
             self._idle.clear()
             await self._idle.wait()
 
@@ -634,12 +565,6 @@ class Journal:
 
     def _fail(self, failure: JournalFailed) -> None:
         self._failure = failure
-
-
-def _notify(callbacks: Sequence[DurabilityCallback], error: JournalError | None) -> None:
-    """Call back everyone that waits. A callback may submit more immediately."""
-    for callback in callbacks:
-        callback(error)
 
 
 def _settle(durable: asyncio.Future[None], error: JournalError | None) -> None:

@@ -67,7 +67,7 @@ class Transaction(NamedTuple):
     makes_room: bool = False
 
 
-class Writer:
+class JournalWriter:
     """Thread that commits transactions in the order of their submission.
 
     An I/O error is final: nobody knows what the disk holds after it. `failed` is called with it on the event loop, and

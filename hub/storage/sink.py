@@ -6,7 +6,7 @@ import asyncio
 import math
 from collections.abc import Callable, Sequence
 
-from hub.journal.consumer import Pace, SinkLimits, SinkUnavailable
+from hub.journal.consumer import SinkLimits, SinkPace, SinkUnavailable
 from hub.journal.journal import Journal
 from hub.model.batch import Entry, EntryKind
 from hub.model.store import RefusedReadings, Store, StoreCursor, StoreError, StoreUnavailable
@@ -76,10 +76,10 @@ class StoreSink:
         return SinkLimits(MAX_ENTRIES, MAX_BYTES, FINISH_S)
 
     @property
-    def pace(self) -> Pace:
+    def pace(self) -> SinkPace:
         """Return how to batch: larger writes where the load fills a row group, rare ones where little arrives."""
         fills = self._readings_per_s * FILL_INTERVAL_S >= ROW_GROUP_READINGS
-        return Pace(max(self._interval_s, FILL_INTERVAL_S if fills else 0.0), self._linger_s, LINGER_ENTRIES)
+        return SinkPace(max(self._interval_s, FILL_INTERVAL_S if fills else 0.0), self._linger_s, LINGER_ENTRIES)
 
     async def open(self, acknowledge: Callable[[int], None]) -> int:
         """Open the store; return the offset that it has everything up to. Raises SinkUnavailable."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hub.journal import commit_queue
 from hub.journal import journal as journal_module
 from hub.journal.journal import Journal
 from hub.model.journal import JournalError, JournalFull
@@ -75,7 +76,7 @@ async def test_an_append_returns_only_after_the_sync(journal: Journal, disk: Dis
 
 async def test_a_commit_is_bounded(journal: Journal, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Calls beyond the bound wait for the next commit; a single call is never divided."""
-    monkeypatch.setattr(journal_module, "COMMIT_BYTES", 1000)
+    monkeypatch.setattr(commit_queue, "COMMIT_BYTES", 1000)
     with disk.stopped():
         first = call(journal)
         await begun(first)

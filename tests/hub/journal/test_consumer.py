@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from hub.journal.consumer import Consumer, EntryReader, Pace, Sink, SinkClosed, SinkLimits, SinkUnavailable
+from hub.journal.consumer import Consumer, EntryReader, Sink, SinkClosed, SinkLimits, SinkPace, SinkUnavailable
 from hub.journal.journal import Journal
 from hub.model.batch import Batch, Entry, EntryKind, Series
 from hub.model.store import RefusedReadings
@@ -44,7 +44,7 @@ class ListSink:
 
     def __init__(self, *outcomes: Exception, entries: int = 100, acknowledges: bool = True) -> None:
         self.limits = SinkLimits(entries, 1 << 20, finish_s=5.0)
-        self.pace = Pace()
+        self.pace = SinkPace()
         self.written: list[float] = []
         self.undecoded: list[int] = []
         self.sizes: list[int] = []
