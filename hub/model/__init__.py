@@ -1,1 +1,1 @@
-"""Vocabulary of the hub: batches, journal, store, accounting, identities. Pure; below every other package of the hub."""
+"""Vocabulary of the hub: batches, journal, store, accounting, identities. Pure; below every other package."""
