@@ -1,4 +1,4 @@
-"""Which store a hub has, by its settings: InfluxDB where there is a store.url, else DuckDB in the data directory."""
+"""The store that the settings select: InfluxDB with a store.url, else DuckDB in the data directory."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 async def open_store(
     settings: Settings, *, registry: str, tags_of: Callable[[str], Mapping[str, str]]
 ) -> AsyncIterator[Store]:
-    """The store, being opened; closed at the end.
+    """Open the store, and close it when the context ends.
 
-    `registry` is the id of the registry that gives the series their ids, `tags_of` gives the tags that a device told.
+    `registry` is the id of the registry that gives the series their ids, `tags_of` returns the tags of a device.
     """
     if settings.store.url is None:
         retention = RetentionPeriods(settings.store.keep_raw, settings.store.keep_minutes, settings.store.keep_hours)
@@ -73,7 +73,7 @@ async def open_influxdb(
 
 
 def influxdb_connection(store: StoreSettings) -> tuple[BucketAddress, InfluxdbCredentials]:
-    """Which bucket of which server, and who asks for it. The settings have a url."""
+    """Return the address of the bucket and the credentials for it. The settings have a url."""
     from hub.storage.influxdb.client import BucketAddress, InfluxdbCredentials
 
     token = store.token.get_secret_value() if store.token is not None else ""

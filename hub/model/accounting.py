@@ -30,7 +30,9 @@ class OffsetRange(NamedTuple):
 
 
 class Balance(NamedTuple):
-    """Where a device's readings are. `waiting` is None while it is counted; all are None before the consumer begins."""
+    """Number of a device's readings in each place. `waiting` is None while it is counted; all are None before the
+    consumer begins.
+    """
 
     stored: int | None
     waiting: int | None

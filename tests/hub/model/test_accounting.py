@@ -22,12 +22,12 @@ def entry(offset: int, device: str, readings: int) -> Entry:
 
 
 def left(accounting: Accounting) -> OffsetRange | None:
-    """What is still to count; it changes from call to call."""
+    """Return the range that is not counted yet; it changes from call to call."""
     return accounting.uncounted
 
 
 def test_nothing_is_known_before_the_consumer_begins() -> None:
-    """What is committed until then is counted as a part of the backlog."""
+    """Entries committed until then are counted as a part of the backlog."""
     accounting = Accounting(10)
     accounting.committed([entry(11, "a", 3)])
     assert accounting.balance("a") == UNKNOWN
@@ -71,7 +71,7 @@ def test_a_retention_may_be_quicker_than_the_news_of_a_write() -> None:
 class Flow(RuleBasedStateMachine):
     """A journal, a consumer with its durable state, and the accounting, in any order of what can happen to them.
 
-    The model knows each entry and what became of it; the accounting are told what the hub tells them.
+    The model knows each entry and its fate; the accounting receives the same calls as in the hub.
     """
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 CONNECT, PUBLISH, SUBSCRIBE, DISCONNECT = 1, 3, 8, 14
 
 WRONG_VERSION = bytes([0x20, 2, 0, 1])
-"""How a broker of MQTT 3.1.1 answers MQTT 5: its CONNACK, then it hangs up (MQTT 3.1.1, 3.1.2.2)."""
+"""CONNACK of a broker of MQTT 3.1.1 to MQTT 5; the broker then closes the connection (MQTT 3.1.1, 3.1.2.2)."""
 
 
 class ReceivedPublish(NamedTuple):

@@ -237,7 +237,7 @@ def test_an_accepted_value_is_known() -> None:
 
 
 def test_a_value_that_was_stored_later_is_known() -> None:
-    """Of several values with one time, the second is stored 1 ns later and the third 2 ns."""
+    """If several values have one time, the second is stored 1 ns later and the third 2 ns later."""
     recent = RecentReadings()
     for time_ns, value in ((5, 1.0), (6, 2.0), (7, 3.0)):
         recent.add_stored("d", time_ns, {"a": value})

@@ -291,7 +291,7 @@ async def test_readings_from_the_same_broker_are_not_published(tmp_path: Path, m
 
 
 async def test_a_periodic_sample_holds_the_cursor_until_it_is_acknowledged(tmp_path: Path) -> None:
-    """Of many readings in a period one is published, and the cursor passes all of them with its acknowledgement."""
+    """One of many readings in a period is published, and its acknowledgement moves the cursor past all of them."""
     latest = Publication(TopicTemplate.parse("hub/{device}/state"), "json", every_s=0.05)
     async with (
         small_broker(lambda _: None) as broker,

@@ -29,7 +29,7 @@ INTEGER, STRING = SERIES["integer"], SERIES["string"]
 
 
 def journal_entry(number: int) -> Entry:
-    """An entry as ingestion makes it, with two readings that tell its number."""
+    """Return an entry as ingestion creates it, with two readings that identify its number."""
     values: dict[str, list[int] | list[str]] = {INTEGER.metric: [number], STRING.metric: [f"{number}"]}
     frame = AGENT_MESSAGES["json"].encode(Data(number, [number], values))  # type: ignore[arg-type]
     content = batch([number], {INTEGER: [number], STRING: [f"{number}"]})

@@ -62,7 +62,7 @@ def test_after_a_rebirth_the_host_has_the_nodes_values(
             sample.value for sample in joined.listener.samples if (sample.device, sample.metric) == (ids[device], name)
         }
         assert heard <= values or not births_arrive
-    # And it goes on from there.
+    # Later changes are received again.
     joined.deliver(*(edge.change(device, name, 123.0) for device, name in NAMES))
     assert joined.agrees()
 
