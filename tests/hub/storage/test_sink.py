@@ -270,7 +270,7 @@ async def test_a_journal_put_back_is_noticed(tmp_path: Path) -> None:
 
 
 async def test_an_entry_that_cannot_be_decoded_is_quarantined_and_passed_over(tmp_path: Path) -> None:
-    """The entries after it are stored; the entry goes to quarantine with its frame and reason, is counted and reported."""
+    """Later entries are stored; the entry goes to quarantine with its frame and reason, is counted and reported."""
     async with open_journal(tmp_path) as journal:
         await append(journal, 3)
 
