@@ -129,12 +129,12 @@ class _Lists:
         starts = np.cumsum(counts) - counts
         counts_in_order = counts[order]
         ends = np.cumsum(counts_in_order)
-        time_range = np.arange(len(values)) - np.repeat(ends - counts_in_order, counts_in_order)
+        offsets = np.arange(len(values)) - np.repeat(ends - counts_in_order, counts_in_order)
         firsts = np.array(self.firsts, np.int64)
         return SortedColumns(
             np.repeat(ids[order], counts_in_order),
-            times_ns[np.repeat(firsts[order], counts_in_order) + time_range],
-            values[np.repeat(starts[order], counts_in_order) + time_range],
+            times_ns[np.repeat(firsts[order], counts_in_order) + offsets],
+            values[np.repeat(starts[order], counts_in_order) + offsets],
         )
 
 

@@ -97,7 +97,7 @@ def test_a_compacted_file_gives_the_same_answers_and_is_smaller(tmp_path: Path) 
     assert compacted.after_bytes < 0.75 * compacted.before_bytes
     assert shares == sorted(shares)
     assert shares[-1] == 1
-    assert [piece.name for piece in tmp_path.iterdir()] == ["history.duckdb"]
+    assert [file.name for file in tmp_path.iterdir()] == ["history.duckdb"]
     # The store continues as before.
     database, tables = opened(path)
     tables.append([entry(17, batch([HOUR_NS], {SERIES["float"]: [1.0]}))], StoreCursor("journal", 17))
@@ -133,7 +133,7 @@ def test_a_killed_compaction_changes_nothing(tmp_path: Path, share: float) -> No
     assert answers(path) == before
     compact(path, memory_limit="400MB", threads=1, report_progress=lambda _: None)
     assert answers(path) == before
-    assert [piece.name for piece in tmp_path.iterdir()] == ["history.duckdb"]
+    assert [file.name for file in tmp_path.iterdir()] == ["history.duckdb"]
 
 
 def test_a_file_in_use_is_not_compacted(tmp_path: Path) -> None:

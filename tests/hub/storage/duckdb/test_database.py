@@ -24,7 +24,7 @@ def test_a_new_file_appears_complete(tmp_path: Path) -> None:
     database = opened(path)
     assert database.writer.execute("SELECT count(*) FROM store").fetchone() == (1,)
     database.close()
-    assert [piece.name for piece in tmp_path.iterdir()] == ["history.duckdb"]
+    assert [file.name for file in tmp_path.iterdir()] == ["history.duckdb"]
     assert size_bytes(path) == path.stat().st_size
 
 

@@ -58,7 +58,7 @@ class Histories:
 
 
 @contextmanager
-def histories(tmp_path: Path) -> Iterator[Histories]:
+def open_histories(tmp_path: Path) -> Iterator[Histories]:
     database = Database(tmp_path / "history.duckdb", memory_limit="200MB", threads=1)
     try:
         yield Histories(database)
@@ -92,7 +92,7 @@ def value_of(reading: Reading) -> float:
 
 def test_reduced_history_equals_a_plain_computation(tmp_path: Path) -> None:
     """The answer is correct for any readings, range and number of points."""
-    with histories(tmp_path) as tier_starts:
+    with open_histories(tmp_path) as histories:
 
         @given(
             st.sampled_from(["float", "integer", "boolean", "string"]),
@@ -103,7 +103,7 @@ def test_reduced_history_equals_a_plain_computation(tmp_path: Path) -> None:
             st.randoms(use_true_random=False),
         )
         def check(type: MetricType, times: list[int], start: int, end: int, points: int, chance: random.Random) -> None:
-            series = tier_starts.series(type)
+            series = histories.series(type)
             # In any order, all different: floats with and without a fraction, strings of different lengths.
             numbers = chance.sample(range(-len(times), len(times)), len(times))
             made: dict[MetricType, list[Any]] = {
@@ -113,10 +113,10 @@ def test_reduced_history_equals_a_plain_computation(tmp_path: Path) -> None:
                 "string": [str(number) for number in numbers],
             }
             readings: list[Reading] = list(zip(times, made[type], strict=True))
-            tier_starts.write(series, readings)
+            histories.write(series, readings)
             peaks = type in ("float", "integer")
             expected = reduced_one_by_one(readings, start, end, points, peaks=peaks)
-            assert tier_starts.query(HistoryQuery([series], start, end, points))[0] == expected
+            assert histories.query(HistoryQuery([series], start, end, points))[0] == expected
 
         check()
 
@@ -128,15 +128,15 @@ def test_outdated_spans_lose_no_reading(tmp_path: Path) -> None:
         st.integers(1, 10**9),
         st.tuples(st.integers(0, 2**63 - 1) | st.integers(0, 1000), st.integers(0, 2**63 - 1) | st.integers(0, 1000)),
     )
-    with histories(tmp_path) as tier_starts:
+    with open_histories(tmp_path) as histories:
 
         @given(st.lists(TIMES, min_size=1, max_size=60, unique=True), POINTS, spans, st.integers(0, 900))
         def check(times: list[int], points: int, span: Span | None, start: int) -> None:
-            series = tier_starts.series("integer")
+            series = histories.series("integer")
             readings = [(time, (time * 7919) % 1009) for time in times]
-            tier_starts.write(series, readings)
+            histories.write(series, readings)
             inside = sorted(reading for reading in readings if start <= reading[0])
-            answer, resolution = tier_starts.query(
+            answer, resolution = histories.query(
                 HistoryQuery([series], start, 2**63, points), {} if span is None else {series.id: span}
             )
             assert len(answer) <= points
@@ -155,10 +155,10 @@ def test_outdated_spans_lose_no_reading(tmp_path: Path) -> None:
 
 def test_equal_readings_are_points_once(tmp_path: Path) -> None:
     """In an interval with one value only, the minimum and the maximum may be the same reading."""
-    with histories(tmp_path) as tier_starts:
-        series = tier_starts.series("float")
-        tier_starts.write(series, [(time, 1.0) for time in range(100)])
-        answer, resolution = tier_starts.query(HistoryQuery([series], 0, 100, 12))
+    with open_histories(tmp_path) as histories:
+        series = histories.series("float")
+        histories.write(series, [(time, 1.0) for time in range(100)])
+        answer, resolution = histories.query(HistoryQuery([series], 0, 100, 12))
         assert resolution == "reduced"
         assert len(answer) == len(set(answer)) <= 12
         assert (answer[0], answer[-1]) == ((0, 1.0), (99, 1.0))
@@ -166,11 +166,11 @@ def test_equal_readings_are_points_once(tmp_path: Path) -> None:
 
 def test_an_answer_has_a_limit(tmp_path: Path) -> None:
     """A query for all readings that needs too much memory is rejected, and the error names alternatives."""
-    with histories(tmp_path) as tier_starts:
-        series = tier_starts.series("string")
-        tier_starts.write(series, [(time, "on") for time in range(11)])
+    with open_histories(tmp_path) as histories:
+        series = histories.series("string")
+        histories.write(series, [(time, "on") for time in range(11)])
         query = HistoryQuery([series], 0, 100, None)
-        with tier_starts.database.reader() as reader:
+        with histories.database.reader() as reader:
             assert len(read_history(reader, query, {}, max_readings=11).series[0].times_ns) == 11
             with pytest.raises(StoreError, match="more than 10 readings: ask for a shorter range"):
                 read_history(reader, query, {}, max_readings=10)
@@ -178,22 +178,22 @@ def test_an_answer_has_a_limit(tmp_path: Path) -> None:
 
 def test_two_readings_at_one_time_are_both_kept(tmp_path: Path) -> None:
     """A minimum and a maximum of the same moment are two points."""
-    with histories(tmp_path) as tier_starts:
-        series = tier_starts.series("integer")
-        tier_starts.write(series, [(5, -1), (5, 1), *((time, 0) for time in range(6, 30))])
-        assert {(5, -1), (5, 1)} <= set(tier_starts.query(HistoryQuery([series], 0, 100, 4))[0])
+    with open_histories(tmp_path) as histories:
+        series = histories.series("integer")
+        histories.write(series, [(5, -1), (5, 1), *((time, 0) for time in range(6, 30))])
+        assert {(5, -1), (5, 1)} <= set(histories.query(HistoryQuery([series], 0, 100, 4))[0])
 
 
 def test_series_with_few_and_with_many_readings_share_a_query(tmp_path: Path) -> None:
     """Each series is raw or reduced according to its own number of readings in the range."""
-    with histories(tmp_path) as tier_starts:
-        asked = [tier_starts.series(type) for type in ("float", "float", "integer", "string", "boolean")]
-        for series, count in zip(asked, (5, 500, 500, 500, 3), strict=True):
+    with open_histories(tmp_path) as histories:
+        queried = [histories.series(type) for type in ("float", "float", "integer", "string", "boolean")]
+        for series, count in zip(queried, (5, 500, 500, 500, 3), strict=True):
             made = {"float": 0.5, "integer": 7, "string": "on", "boolean": True}[series.type]
-            tier_starts.write(series, [(time, made) for time in range(count)])
-        spans = {series.id: Span(10, 0, 10) for series in asked}
-        with tier_starts.database.reader() as reader:
-            parts = read_history(reader, HistoryQuery(asked, 0, 1000, 10), spans).series
+            histories.write(series, [(time, made) for time in range(count)])
+        spans = {series.id: Span(10, 0, 10) for series in queried}
+        with histories.database.reader() as reader:
+            parts = read_history(reader, HistoryQuery(queried, 0, 1000, 10), spans).series
         assert [piece.resolution for piece in parts] == ["raw", "reduced", "reduced", "reduced", "raw"]
         assert all(2 <= len(piece.times_ns) <= 10 for piece in parts)
 
@@ -224,17 +224,17 @@ def test_a_scan_does_not_depend_on_the_memory_limit(database: Database) -> None:
 
     @settings(max_examples=20)
     @given(st.integers(1, 2000), st.integers(1, 20), st.permutations(SERIES), st.integers(0, 4), st.integers(5, 12))
-    def check(max_bytes: int, piece_readings: int, asked: list[Series], start: int, end: int) -> None:
+    def check(max_bytes: int, piece_readings: int, queried: list[Series], start: int, end: int) -> None:
         found: dict[int, list[Reading]] = {}
         with database.reader() as reader:
             for piece in scan_history(
-                reader, asked, clip_range(start, end), max_bytes=max_bytes, piece_readings=piece_readings
+                reader, queried, clip_range(start, end), max_bytes=max_bytes, piece_readings=piece_readings
             ):
                 assert 0 < len(piece.times_ns) <= piece_readings
                 values: list[Any] = list(piece.values)
                 found.setdefault(piece.series.id, []).extend(zip(piece.times_ns.tolist(), values, strict=True))
         inside = {id: [item for item in readings if start <= item[0] < end] for id, readings in ordered.items()}
         assert found == {id: readings for id, readings in inside.items() if readings}
-        assert list(found) == [series.id for series in asked if series.id in found]
+        assert list(found) == [series.id for series in queried if series.id in found]
 
     check()

@@ -31,22 +31,26 @@ def test_each_reading_is_read_once(
     time_range = TimeRange(min(item, other), max(item, other))
     # Raw readings are not kept longer than minutes.
     tier_starts = TierStarts(max(raw_from, minute_from), minute_from)
-    parts = plan_tables(time_range, resolution, tier_starts)
+    table_ranges = plan_tables(time_range, resolution, tier_starts)
     hour_of_cut = -(-tier_starts.raw_from_ns // HOUR_NS) * HOUR_NS
     for time in [*times, *time_range]:
         # The tables that contain a reading of this time, by how far it is rolled up.
         for state in ("raw", "minute", "hour"):
             found = 0
-            for piece in parts:
-                bucket = {"raw": 1, "minute": MINUTE_NS, "hour": HOUR_NS}[piece.table]
-                there = {
-                    "raw": piece.table == "raw",
-                    "minute": piece.table == "minute" or (piece.table == "raw" and not piece.backlog_only),
-                    "hour": not piece.backlog_only,
+            for table_range in table_ranges:
+                bucket = {"raw": 1, "minute": MINUTE_NS, "hour": HOUR_NS}[table_range.table]
+                is_expected = {
+                    "raw": table_range.table == "raw",
+                    "minute": table_range.table == "minute"
+                    or (table_range.table == "raw" and not table_range.backlog_only),
+                    "hour": not table_range.backlog_only,
                 }[state]
-                if piece.table == "raw" and time < tier_starts.raw_from_ns and state != "raw":
-                    there = False
-                found += there and piece.time_range.first_ns <= time - time % bucket <= piece.time_range.last_ns
+                if table_range.table == "raw" and time < tier_starts.raw_from_ns and state != "raw":
+                    is_expected = False
+                found += (
+                    is_expected
+                    and table_range.time_range.first_ns <= time - time % bucket <= table_range.time_range.last_ns
+                )
             inside = time_range.first_ns <= time <= time_range.last_ns
             if time >= hour_of_cut or (inside and state == "hour"):
                 assert found == inside

@@ -64,7 +64,7 @@ class Tiers:
 
 
 @contextmanager
-def tiers() -> Iterator[Tiers]:
+def open_tiers() -> Iterator[Tiers]:
     with tempfile.TemporaryDirectory() as directory:
         database = Database(Path(directory) / "history.duckdb", memory_limit="200MB", threads=1)
         try:
@@ -95,7 +95,7 @@ STEPS = st.lists(
 )
 
 
-def do(tier_starts: Tiers, type: MetricType, steps: list[tuple[str, Any]]) -> None:
+def apply_steps(tiers: Tiers, type: MetricType, steps: list[tuple[str, Any]]) -> None:
     """Write readings of new times and values, and roll up in between."""
     numbers = itertools.count()
     taken: set[int] = set()
@@ -107,11 +107,11 @@ def do(tier_starts: Tiers, type: MetricType, steps: list[tuple[str, Any]]) -> No
                 free = next(moment for moment in itertools.count(time) if moment not in taken)
                 taken.add(free)
                 readings.append((free, VALUES[type](number)))
-            tier_starts.write(type, readings)
+            tiers.write(type, readings)
         elif what == "roll up":
-            tier_starts.tables.rollups.roll_up(type, how_much)
+            tiers.tables.rollups.roll_up(type, how_much)
         else:
-            tier_starts.tables.rollups.fold(type, how_much)
+            tiers.tables.rollups.fold(type, how_much)
 
 
 @settings(max_examples=40)
@@ -129,19 +129,19 @@ def test_rollups_answer_like_the_readings(
     width, points = intervals
     begin = start * MINUTE if width % HOUR else (start // 10) * HOUR
     end = begin + width * points
-    with tiers() as tier_starts:
-        do(tier_starts, type, steps)
+    with open_tiers() as tiers:
+        apply_steps(tiers, type, steps)
         if reload:
-            tier_starts.tables.load()
+            tiers.tables.load()
         aggregates = EXACT if type in schema.SUM_TYPES else {name: EXACT[name] for name in ("first", "last", "count")}
         for aggregate, value_of in aggregates.items():
             expected = [
-                (begin + piece * width, value_of([value for _, value in group]))
-                for piece, group in itertools.groupby(
-                    tier_starts.inside(type, begin, end), key=lambda reading: (reading[0] - begin) // width
+                (begin + number * width, value_of([value for _, value in group]))
+                for number, group in itertools.groupby(
+                    tiers.inside(type, begin, end), key=lambda reading: (reading[0] - begin) // width
                 )
             ]
-            assert tier_starts.query(type, begin, end, points, aggregate)[1] == [
+            assert tiers.query(type, begin, end, points, aggregate)[1] == [
                 (time, pytest.approx(value) if aggregate == "avg" else value) for time, value in expected
             ]
 
@@ -153,14 +153,14 @@ def test_peaks_from_rollups_are_true(
 ) -> None:
     """Points from any tier are readings at their own times, with the ends and extremes of the range among them."""
     begin, end = start * SECOND, (start + length) * SECOND
-    with tiers() as tier_starts:
-        do(tier_starts, type, steps)
-        _, found = tier_starts.query(type, begin, end, points)
-        inside = tier_starts.inside(type, begin, end)
+    with open_tiers() as tiers:
+        apply_steps(tiers, type, steps)
+        _, found = tiers.query(type, begin, end, points)
+        inside = tiers.inside(type, begin, end)
         assert len(found) <= points
         assert set(found) <= set(inside)
         if len(inside) <= points:
-            assert len(found) == len(inside) or tier_starts.query(type, begin, end, points)[0].resolution != "raw"
+            assert len(found) == len(inside) or tiers.query(type, begin, end, points)[0].resolution != "raw"
         if inside:
             assert (found[0], found[-1]) == (inside[0], inside[-1])
             if type in schema.SUM_TYPES:
@@ -168,49 +168,49 @@ def test_peaks_from_rollups_are_true(
                 assert (min(values), max(values)) == (min(all_values), max(all_values))
 
 
-def hours_of_readings(tier_starts: Tiers, type: MetricType = "float") -> None:
+def hours_of_readings(tiers: Tiers, type: MetricType = "float") -> None:
     """Return six hours with a reading every 10 s, rolled up and folded."""
-    tier_starts.write(type, [(number * 10 * SECOND, VALUES[type](number)) for number in range(6 * 360)])
-    while tier_starts.tables.rollups.roll_up(type, 500):
+    tiers.write(type, [(number * 10 * SECOND, VALUES[type](number)) for number in range(6 * 360)])
+    while tiers.tables.rollups.roll_up(type, 500):
         pass
-    while tier_starts.tables.rollups.fold(type, 100):
+    while tiers.tables.rollups.fold(type, 100):
         pass
 
 
 def test_a_query_reads_the_tier_that_fits_its_points() -> None:
     """Narrow intervals come from raw readings, wide ones from minutes and hours; the answer says which."""
-    with tiers() as tier_starts:
-        hours_of_readings(tier_starts)
-        assert tier_starts.query("float", 0, 6 * HOUR, 4000)[0].resolution == "raw"
-        assert tier_starts.query("float", 0, 6 * HOUR, 2000)[0].resolution == "reduced"
-        assert tier_starts.query("float", 0, 6 * HOUR, 400)[0].resolution == "minute"
-        assert tier_starts.query("float", 0, 6 * HOUR, 8)[0].resolution == "hour"
+    with open_tiers() as tiers:
+        hours_of_readings(tiers)
+        assert tiers.query("float", 0, 6 * HOUR, 4000)[0].resolution == "raw"
+        assert tiers.query("float", 0, 6 * HOUR, 2000)[0].resolution == "reduced"
+        assert tiers.query("float", 0, 6 * HOUR, 400)[0].resolution == "minute"
+        assert tiers.query("float", 0, 6 * HOUR, 8)[0].resolution == "hour"
         # Buckets that the intervals cut would belong to two intervals.
-        assert tier_starts.query("float", 30 * SECOND, 6 * HOUR, 300, "count")[0].resolution == "reduced"
-        assert tier_starts.query("float", 0, 6 * HOUR, 360, "count")[0].resolution == "minute"
-        assert tier_starts.query("float", 0, 6 * HOUR, 6, "count")[0].resolution == "hour"
+        assert tiers.query("float", 30 * SECOND, 6 * HOUR, 300, "count")[0].resolution == "reduced"
+        assert tiers.query("float", 0, 6 * HOUR, 360, "count")[0].resolution == "minute"
+        assert tiers.query("float", 0, 6 * HOUR, 6, "count")[0].resolution == "hour"
 
 
 @pytest.mark.parametrize("type", sorted(SERIES))
 def test_rollups_outlive_their_readings(type: MetricType) -> None:
     """Rollups answer after raw readings are deleted, and hours after minutes are deleted; counts stay correct."""
-    with tiers() as tier_starts:
-        hours_of_readings(tier_starts, type)
+    with open_tiers() as tiers:
+        hours_of_readings(tiers, type)
         cut = 3 * HOUR + 17 * MINUTE + 5 * SECOND
-        assert tier_starts.tables.delete_before(cut) == math.ceil(cut / (10 * SECOND))
-        answer, found = tier_starts.query(type, 0, 6 * HOUR, 720)
+        assert tiers.tables.delete_before(cut) == math.ceil(cut / (10 * SECOND))
+        answer, found = tiers.query(type, 0, 6 * HOUR, 720)
         assert answer.resolution == "minute"
-        assert set(found) <= set(tier_starts.given[type])
-        assert (found[0], found[-1]) == (tier_starts.given[type][0], tier_starts.given[type][-1])
-        assert tier_starts.query(type, 0, 6 * HOUR, 6, "count")[1] == [(hour * HOUR, 360) for hour in range(6)]
-        tier_starts.tables.delete_rollups_before("minute", 2 * HOUR)
-        assert tier_starts.query(type, 0, 6 * HOUR, 6, "count")[1] == [(hour * HOUR, 360) for hour in range(6)]
-        assert tier_starts.query(type, 2 * HOUR, 3 * HOUR, 60, "count")[1] == [
+        assert set(found) <= set(tiers.given[type])
+        assert (found[0], found[-1]) == (tiers.given[type][0], tiers.given[type][-1])
+        assert tiers.query(type, 0, 6 * HOUR, 6, "count")[1] == [(hour * HOUR, 360) for hour in range(6)]
+        tiers.tables.delete_rollups_before("minute", 2 * HOUR)
+        assert tiers.query(type, 0, 6 * HOUR, 6, "count")[1] == [(hour * HOUR, 360) for hour in range(6)]
+        assert tiers.query(type, 2 * HOUR, 3 * HOUR, 60, "count")[1] == [
             (2 * HOUR + minute * MINUTE, 6) for minute in range(60)
         ]
         # A reading that arrives long after its time still counts.
-        tier_starts.write(type, [(HOUR + 1, VALUES[type](0)), (2 * HOUR + 1, VALUES[type](0))])
-        assert [count for _, count in tier_starts.query(type, 0, 6 * HOUR, 6, "count")[1]] == [
+        tiers.write(type, [(HOUR + 1, VALUES[type](0)), (2 * HOUR + 1, VALUES[type](0))])
+        assert [count for _, count in tiers.query(type, 0, 6 * HOUR, 6, "count")[1]] == [
             360,
             361,
             361,
@@ -218,23 +218,23 @@ def test_rollups_outlive_their_readings(type: MetricType) -> None:
             360,
             360,
         ]
-        tier_starts.tables.delete_rollups_before("hour", HOUR)
-        assert [count for _, count in tier_starts.query(type, 0, 6 * HOUR, 6, "count")[1]] == [361, 361, 360, 360, 360]
+        tiers.tables.delete_rollups_before("hour", HOUR)
+        assert [count for _, count in tiers.query(type, 0, 6 * HOUR, 6, "count")[1]] == [361, 361, 360, 360, 360]
 
 
 def test_a_step_that_fails_leaves_nothing() -> None:
     """A step is complete or absent, and the next one repeats it."""
-    with tiers() as tier_starts:
-        tier_starts.write("float", [(number * SECOND, float(number)) for number in range(100)])
-        tier_starts.database.writer.execute("ALTER TABLE rollup RENAME made TO gone")
+    with open_tiers() as tiers:
+        tiers.write("float", [(number * SECOND, float(number)) for number in range(100)])
+        tiers.database.writer.execute("ALTER TABLE rollup RENAME made TO gone")
         with pytest.raises(duckdb.Error):
-            tier_starts.tables.rollups.roll_up("float", 1000)
-        tier_starts.database.writer.execute("ALTER TABLE rollup RENAME gone TO made")
-        tier_starts.tables.load()
-        assert tier_starts.tables.rollups.backlog["float"] == RollupBacklog(100, 0)
-        assert tier_starts.tables.rollups.roll_up("float", 1000) == 100
-        assert tier_starts.tables.rollups.backlog["float"] == RollupBacklog(0, 2)
-        assert tier_starts.query("float", 0, 2 * MINUTE, 2, "count")[1] == [(0, 60), (MINUTE, 40)]
+            tiers.tables.rollups.roll_up("float", 1000)
+        tiers.database.writer.execute("ALTER TABLE rollup RENAME gone TO made")
+        tiers.tables.load()
+        assert tiers.tables.rollups.backlog["float"] == RollupBacklog(100, 0)
+        assert tiers.tables.rollups.roll_up("float", 1000) == 100
+        assert tiers.tables.rollups.backlog["float"] == RollupBacklog(0, 2)
+        assert tiers.query("float", 0, 2 * MINUTE, 2, "count")[1] == [(0, 60), (MINUTE, 40)]
 
 
 def test_a_series_that_began_after_the_deletion_is_complete(tmp_path: Path) -> None:

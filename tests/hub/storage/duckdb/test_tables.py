@@ -53,11 +53,11 @@ class SummariesMachine(RuleBasedStateMachine):
 
     @rule(time_ns=st.integers(0, 70))
     def delete(self, time_ns: int) -> None:
-        kept = {id: [item for item in piece if item[0] >= time_ns] for id, piece in self.readings.items()}
-        for id, piece in self.readings.items():
-            self.expired[id] = self.expired.get(id, 0) + len(piece) - len(kept[id])
+        kept = {id: [item for item in readings if item[0] >= time_ns] for id, readings in self.readings.items()}
+        for id, readings in self.readings.items():
+            self.expired[id] = self.expired.get(id, 0) + len(readings) - len(kept[id])
         counts_by_type = sum(map(len, self.readings.values())) - sum(map(len, kept.values()))
-        self.readings = {id: piece for id, piece in kept.items() if piece}
+        self.readings = {id: readings for id, readings in kept.items() if readings}
         assert self.tables.delete_before(time_ns) == counts_by_type
 
     @rule()
@@ -93,9 +93,9 @@ class SummariesMachine(RuleBasedStateMachine):
             id: ReadingCounts(len(self.readings.get(id, [])), self.expired.get(id, 0))
             for id in self.readings.keys() | {id for id, count in self.expired.items() if count}
         }
-        assert newest == {id: piece[-1][0] for id, piece in self.readings.items()}
-        assert all(spans[id].oldest_ns <= piece[0][0] for id, piece in self.readings.items())
-        assert all(spans[id].newest_ns == piece[-1][0] for id, piece in self.readings.items())
+        assert newest == {id: readings[-1][0] for id, readings in self.readings.items()}
+        assert all(spans[id].oldest_ns <= readings[0][0] for id, readings in self.readings.items())
+        assert all(spans[id].newest_ns == readings[-1][0] for id, readings in self.readings.items())
 
     def teardown(self) -> None:
         if hasattr(self, "database"):

@@ -148,8 +148,8 @@ def test_space_of_deleted_readings_is_reused(database: Database) -> None:
     upkeep = Upkeep(RetentionPeriods(raw_days=1))
     sizes = []
     for day in range(ROUNDS):
-        for piece in range(4):
-            start = NOW + day * DAY_NS + piece * 6 * HOUR_NS
+        for quarter in range(4):
+            start = NOW + day * DAY_NS + quarter * 6 * HOUR_NS
             write(tables, start, start + 6 * HOUR_NS - 1, 150_000)
         finish(upkeep, tables, NOW + (day + 1) * DAY_NS, (day + 1) * 86_400.0)
         database.writer.execute("CHECKPOINT")
