@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 async def open_store(
     settings: Settings, *, registry: str, tags_of: Callable[[str], Mapping[str, str]]
 ) -> AsyncIterator[Store]:
-    """Open the store, and close it when the context ends.
+    """Open the store; close it at the end.
 
-    `registry` is the id of the registry that gives the series their ids, `tags_of` returns the tags of a device.
+    `registry` is the id of the registry that gives the series their ids, `tags_of` returns the tags that a device
+    declared.
     """
     if settings.store.url is None:
         retention = RetentionPeriods(settings.store.keep_raw, settings.store.keep_minutes, settings.store.keep_hours)
@@ -38,7 +39,7 @@ async def open_store(
 async def open_duckdb(
     settings: Settings, path: Path, *, registry: str, retention: RetentionPeriods | None = None
 ) -> AsyncIterator[Store]:
-    """History in a file. Without `retention` nothing of it expires."""
+    """Open a DuckDB file. Without `retention` nothing in it expires."""
     async with DuckdbStore(
         path,
         registry=registry,
@@ -53,7 +54,7 @@ async def open_duckdb(
 async def open_influxdb(
     settings: Settings, *, registry: str, tags_of: Callable[[str], Mapping[str, str]]
 ) -> AsyncIterator[Store]:
-    """History in the bucket that the settings name."""
+    """Open the bucket of the settings."""
     # Imported only here: its client takes a second to import.
     from hub.storage.influxdb.series_naming import SeriesNaming
     from hub.storage.influxdb.store import InfluxdbStore
@@ -73,7 +74,7 @@ async def open_influxdb(
 
 
 def influxdb_connection(store: StoreSettings) -> tuple[BucketAddress, InfluxdbCredentials]:
-    """Return the address of the bucket and the credentials for it. The settings have a url."""
+    """Return the bucket of the settings, which have a url, and the credentials for it."""
     from hub.storage.influxdb.client import BucketAddress, InfluxdbCredentials
 
     token = store.token.get_secret_value() if store.token is not None else ""

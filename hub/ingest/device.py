@@ -243,7 +243,7 @@ class Devices:
             watcher(device)
 
     def check_open(self) -> None:
-        """Raise the WireError that tells an agent why no data are accepted now."""
+        """Raise the WireError with the reason why no data are accepted now."""
         if self.refusal is None:
             return
         waited_s = asyncio.get_running_loop().time() - self._refused_at_s

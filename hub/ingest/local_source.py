@@ -30,8 +30,8 @@ class LocalSource:
     """Implements hub.ingest.device.DeviceSession for one device of a source, which `agent` names.
 
     The hub assigns the numbers. They are durable with the device's mark, so they continue after a restart. While the
-    device is present (after `connect` or its first batch) this is its session. A device whose own agent is connected is
-    not affected: its batches are rejected with BUSY.
+    device is present (after `connect` or its first batch) this is its session. When the
+    device's own agent is connected, batches of the source are rejected with BUSY.
     """
 
     __slots__ = ("_devices", "_directory", "_journal", "agent", "declared", "device", "epoch")
@@ -53,7 +53,7 @@ class LocalSource:
         self.epoch = epoch
         self.agent = agent
         self.declared = False
-        """Whether the device was declared since the hub started."""
+        """True after the first declaration since the hub started."""
 
     async def declare(self, metrics: Sequence[Metric], tags: Mapping[str, str] | None = None) -> None:
         """Declare metrics; durable when this returns. Raises WireError: TOO_MANY, STORAGE_FULL, STORAGE_FAILED."""

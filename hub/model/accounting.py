@@ -30,9 +30,8 @@ class OffsetRange(NamedTuple):
 
 
 class Balance(NamedTuple):
-    """Number of a device's readings in each place. `waiting` is None while it is counted; all are None before the
-    consumer begins.
-    """
+    """Balance of a device's readings. `waiting` is None while it is counted; all are None before the consumer
+    begins."""
 
     stored: int | None
     waiting: int | None

@@ -1,4 +1,4 @@
-"""Batches in quarantine on a real journal: judged again and accepted once, or deleted, whoever does what meanwhile."""
+"""Batches in quarantine on a real journal: validated again and accepted once, or deleted, also under concurrency."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ async def test_what_the_store_refused_keeps_its_times(tmp_path: Path) -> None:
 
 
 async def test_one_call_does_what_fits_and_says_where_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that stay are not tried twice, and the last call says that it was the last."""
+    """Entries that stay are not tried twice, and the last call reports that it was the last."""
     monkeypatch.setattr("hub.ingest.quarantine_actions.RETRY_ENTRIES", 2)
     async with open_desk(tmp_path) as desk:
         await desk.refuse("level", "open", "level", "open", "level")
@@ -182,7 +182,7 @@ async def test_only_what_is_meant_is_deleted(tmp_path: Path) -> None:
 
 
 async def test_nothing_is_tried_while_no_data_are_taken(tmp_path: Path) -> None:
-    """The refusal that agents get is told here, too."""
+    """A retry fails with the same reason as an agent's hello."""
     async with open_desk(tmp_path) as desk:
         await desk.refuse("level")
         desk.declare("level")
@@ -207,7 +207,7 @@ def test_a_call_takes_what_fits(sizes: list[int], max_entries: int, max_bytes: i
 
 
 async def test_readings_that_a_store_refused_are_accepted_as_they_were(tmp_path: Path) -> None:
-    """Of every type, with holes, the whole of an integer and the exact time."""
+    """Every type keeps its values: missing ones, large integers and exact times."""
     async with open_desk(tmp_path) as desk:
         types: dict[str, MetricType] = {"f": "float", "i": "integer", "b": "boolean", "s": "string"}
         desk.metrics = {name: Series(id, "d", name, type) for id, (name, type) in enumerate(types.items(), 1)}

@@ -184,7 +184,7 @@ def test_a_series_without_a_value_has_not_reached_the_time() -> None:
 
 
 def test_an_older_reading_keeps_its_time() -> None:
-    """What comes late is stored under the time it was measured at."""
+    """A late reading is stored under the time of its measurement."""
     metrics = series()
     validate(Data(1, [100], {"f": [1.0]}), metrics)
     late = validate(Data(2, [50], {"f": [2.0]}), metrics)

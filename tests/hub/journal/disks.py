@@ -97,7 +97,7 @@ class Disk(apsw.VFS):
             raise apsw.exception_for(apsw.SQLITE_IOERR_FSYNC)
 
     def after_sync(self, path: Path) -> None:
-        """What is in the file now would be there after a power cut."""
+        """Record the file's contents as those that survive a power cut."""
         with self._ended:
             if self._synced is not None:
                 shutil.copyfile(path, self._synced / path.name)
@@ -105,7 +105,7 @@ class Disk(apsw.VFS):
             self._ended.notify_all()
 
     def after_directory_sync(self) -> None:
-        """Which files there are now is what there would be after a power cut."""
+        """Record the directory's files as those that survive a power cut."""
         with self._ended:
             for name in self._deleted:
                 if self._synced is not None:

@@ -101,7 +101,7 @@ async def test_what_was_acknowledged_survives_a_power_cut(commits: list[tuple[in
 
 
 async def test_two_hubs_cannot_share_a_journal(path: Path) -> None:
-    """The second is told that the first is running; after the first has closed, it may."""
+    """The second one fails while the first has the journal open, and succeeds afterwards."""
     async with journal_of(path) as first:
         await first.append([make_entry()], [])
         with pytest.raises(JournalError, match="in use by another process"):

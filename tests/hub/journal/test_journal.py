@@ -1,4 +1,4 @@
-"""What every journal promises, whichever it is."""
+"""The contract of the journal."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ async def test_everything_is_there_after_reopening(open_journal: OpenJournal) ->
 
 
 async def test_each_journal_has_its_own_id(open_journal: OpenJournal) -> None:
-    """Offsets of one journal mean nothing in another, and the ids tell them apart."""
+    """Offsets of one journal mean nothing in another, and their ids differ."""
     async with open_journal("one") as one, open_journal("other") as other:
         assert one.id != other.id
 
@@ -281,7 +281,7 @@ async def test_nothing_goes_before_every_consumer_has_passed(open_journal: OpenJ
 
 
 async def test_a_journal_without_consumers_keeps_its_tail_only(open_journal: OpenJournal) -> None:
-    """Where nobody consumes, the kept tail alone decides; a forgotten consumer holds nothing back."""
+    """Without consumers only the kept range stays; a removed consumer holds nothing back."""
     async with open_journal() as journal:
         journal.consumer("bridge")
         await trim_without(journal)
@@ -297,7 +297,7 @@ async def trim_without(journal: Journal) -> None:
 
 
 async def test_the_tail_is_kept_for_those_who_come_back(open_journal: OpenJournal) -> None:
-    """What is younger than keep_seconds and within keep_bytes stays though every consumer has passed it."""
+    """Entries younger than keep_seconds and within keep_bytes stay, though every consumer has passed them."""
     async with open_journal(keep_bytes=1 << 20, keep_seconds=3600) as journal:
         journal.consumer("store")
         await trim(journal)
@@ -319,7 +319,7 @@ async def test_offsets_go_on_when_everything_is_trimmed(open_journal: OpenJourna
 
 
 async def test_quarantine_outlives_the_entries(open_journal: OpenJournal) -> None:
-    """What cannot be accepted can be looked at with its reason, the newest first, also when the journal was trimmed."""
+    """Quarantined entries are listed with their reasons, the newest first, also after a trim."""
     async with open_journal() as journal:
         journal.consumer("store")
         reasons = [("not_finite", "NaN"), ("out_of_range", "2^63"), ("not_finite", "inf")]
@@ -387,7 +387,7 @@ async def test_verdicts_on_all_that_there_is(open_journal: OpenJournal) -> None:
 
 
 async def test_what_cannot_be_written_is_refused_alone(open_journal: OpenJournal) -> None:
-    """An entry that no file can hold fails its own append, and the journal goes on."""
+    """An entry that no file can hold fails its own append only."""
     async with open_journal() as journal:
         with pytest.raises(JournalError, match="cannot be written"):
             await journal.append([make_entry(device="\ud800")], [])
@@ -395,7 +395,7 @@ async def test_what_cannot_be_written_is_refused_alone(open_journal: OpenJournal
 
 
 async def test_the_highest_series_is_remembered(open_journal: OpenJournal) -> None:
-    """In every later run, whoever asked at the same time or came with a lower one."""
+    """It is kept in every later run, also when concurrent calls record lower ones."""
     async with open_journal() as journal:
         assert journal.highest_series == 0
         await asyncio.gather(*(journal.record_highest_series(id) for id in (3, 9, 4)))

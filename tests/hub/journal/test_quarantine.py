@@ -79,7 +79,7 @@ def test_other_entries_are_not_its_business() -> None:
 
 
 def test_an_entry_without_a_reason_is_kept_all_the_same() -> None:
-    """What is to be quarantined is, even when nobody said why."""
+    """An entry is quarantined even without a reason."""
     admission = Quarantine().plan([make_entry(kind=EntryKind.QUARANTINE)], 5)
     assert admission is not None
     assert [(row.offset, row.code, row.message) for row in admission.rows] == [(5, "", "")]

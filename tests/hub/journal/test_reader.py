@@ -86,7 +86,7 @@ async def test_what_is_deleted_is_missing_at_the_beginning(reader: FileReader, p
 
 
 async def test_old_blocks_are_listed_from_the_oldest(reader: FileReader) -> None:
-    """What trimming learns: the last offset of each block, and the journal's size up to there."""
+    """Trimming gets the last offset of each block, and the journal's size up to there."""
     blocks = await reader.old_blocks(20)
     assert [block.last_offset for block in blocks] == [30, 40, 50, 60]
     sizes = {later.end_bytes - block.end_bytes for block, later in pairwise(blocks)}

@@ -107,7 +107,7 @@ def test_a_missing_directory_is_told(tmp_path: Path) -> None:
 
 
 def test_only_one_process_opens_a_journal(path: Path) -> None:
-    """The second one is told; when the first ends, in whatever way, the next may."""
+    """The second one fails; after the first process has ended in any way, the next succeeds."""
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(path)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )

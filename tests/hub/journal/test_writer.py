@@ -49,7 +49,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 async def test_an_io_error_is_final(path: Path) -> None:
-    """After a failed sync nothing is acknowledged any more, reads go on, and the log says what happened."""
+    """After a failed sync nothing is acknowledged, reads still work, and the log reports the failure."""
     disk = Disk()
     with structlog.testing.capture_logs() as logs:
         async with journal_of(path, vfs=disk.name, keep_bytes=1 << 20) as journal:
@@ -76,7 +76,7 @@ async def test_an_io_error_is_final(path: Path) -> None:
 
 
 async def test_an_io_error_in_a_checkpoint_is_final_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was acknowledged before is in the write-ahead log and stays; nothing more is taken."""
+    """Acknowledged entries are in the write-ahead log and stay; new ones fail."""
     monkeypatch.setattr(writer, "CHECKPOINT_BYTES", 100_000)
     disk = Disk()
     async with journal_of(path, vfs=disk.name, keep_bytes=1 << 20) as journal:
@@ -107,7 +107,7 @@ async def test_no_other_file_system_error_is_swallowed(tmp_path: Path) -> None:
 
 
 async def test_a_full_disk_refuses_and_resumes(small_disk: Path) -> None:
-    """Without room appends are refused whole, reads and what was stored stay, and with room it goes on by itself."""
+    """Without room appends fail whole, reads work, stored entries stay, and with room appends succeed again."""
     path = small_disk / "journal.db"
     async with journal_of(path, keep_bytes=1 << 24) as journal:
         journal.consumer("store")
@@ -142,7 +142,7 @@ async def test_a_journal_in_balance_does_not_need_more_disk(small_disk: Path, mo
 
 
 async def test_a_log_without_room_is_emptied(small_disk: Path) -> None:
-    """On a disk that is nearly full the log is moved into the free pages of the database, and the journal goes on."""
+    """On a disk that is nearly full the log is moved into the free pages of the database, and appends continue."""
     path = small_disk / "journal.db"
     async with journal_of(path) as journal:
         journal.consumer("store")
@@ -185,7 +185,7 @@ def resize(small_disk: Path, size_bytes: int) -> None:
 
 
 async def test_at_its_bound_it_names_who_is_behind(path: Path) -> None:
-    """A journal that may not grow refuses, says which consumer holds it, and goes on when that one has advanced."""
+    """A journal at its bound fails appends with the name of the slowest consumer, until that one advances."""
     async with journal_of(path, max_bytes=2 << 20) as journal:
         journal.consumer("store")
         journal.consumer("bridge")

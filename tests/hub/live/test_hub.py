@@ -1,4 +1,4 @@
-"""Rules of live delivery: the readings that reach a dashboard, the cost of a slow one, and the messages it receives."""
+"""Rules of live delivery: frames for a dashboard, the cost of a slow one, and what is reported to it."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_a_reading_from_the_future_hides_nothing_that_comes_after_it() -> None:
 
 
 async def test_what_policy_latest_missed_is_the_newest_of_each_series_that_was_touched() -> None:
-    """If the last row has no value, an earlier one counts. Backfill and series without new readings add nothing."""
+    """A row without a value is skipped, backfill changes nothing, and neither do series without readings."""
     touched, null, still = (Series(id, "d", name, "float") for id, name in enumerate("abc", 1))
     live = make(touched, null, still)
     dashboard = Dashboard(live, "latest")
@@ -183,9 +183,10 @@ async def test_a_series_that_appears_later_is_described_before_its_first_update(
     assert [(column.series, readings(column)) for column in update.numbers] == [(1, [(1.0, 1.0)])]
 
 
-async def test_a_dashboard_that_does_not_read_is_bounded_and_gets_the_number_of_conflated_readings() -> None:
-    """Its outbox stays within its bound and another dashboard gets everything. Afterwards sent and conflated readings
-    add up to all readings, and the newest value was sent."""
+async def test_a_dashboard_that_does_not_read_is_bounded_and_told_what_was_conflated() -> None:
+    """While it does not read, its outbox stays within its bound and the other dashboard gets everything; afterwards the
+    the readings it got and those reported as conflated are all there were, and the newest value is among
+    them."""
     series = Series(1, "d", TEMPERATURE, "float")
     live = make(series)
     slow, quick = Dashboard(live), Dashboard(live)
@@ -237,7 +238,7 @@ async def test_a_group_without_members_is_forgotten() -> None:
 
 
 async def test_reached_waits_for_the_offset() -> None:
-    """A waiter for an offset continues when the offset was applied, and not before."""
+    """A waiter for an offset resumes when it is applied, and not before."""
     series = Series(1, "d", TEMPERATURE, "float")
     live = make(series)
     waiting = asyncio.ensure_future(live.reached(2))

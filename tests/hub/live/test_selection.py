@@ -40,7 +40,7 @@ parts = st.lists(st.sampled_from(["", "a", "b", "ab", "ba", "aa"]), min_size=2, 
 
 @given(parts.map("*".join), st.text(alphabet="ab", max_size=6))
 def test_stars_between_repeated_parts_find_every_way_to_match(selector: str, name: str) -> None:
-    """A name in which parts of a selector occur many times is selected exactly if some assignment of the parts fits."""
+    """A selector whose parts occur many times in a name matches exactly when a slow search finds a match."""
     assert matcher([selector])(name) == _matches_slowly(selector, name)
 
 

@@ -22,12 +22,12 @@ def entry(offset: int, device: str, readings: int) -> Entry:
 
 
 def left(accounting: Accounting) -> OffsetRange | None:
-    """Return the range that is not counted yet; it changes from call to call."""
+    """Return the uncounted part of the backlog, which changes from call to call."""
     return accounting.uncounted
 
 
 def test_nothing_is_known_before_the_consumer_begins() -> None:
-    """Entries committed until then are counted as a part of the backlog."""
+    """Entries committed before the beginning are counted as a part of the backlog."""
     accounting = Accounting(10)
     accounting.committed([entry(11, "a", 3)])
     assert accounting.balance("a") == UNKNOWN
@@ -71,7 +71,7 @@ def test_a_retention_may_be_quicker_than_the_news_of_a_write() -> None:
 class Flow(RuleBasedStateMachine):
     """A journal, a consumer with its durable state, and the accounting, in any order of what can happen to them.
 
-    The model knows each entry and its fate; the accounting receives the same calls as in the hub.
+    The model knows each entry and its outcome; the accounting gets the calls that the hub makes.
     """
 
     def __init__(self) -> None:

@@ -60,7 +60,7 @@ async def test_a_backlog_is_counted_while_the_journal_grows(tmp_path: Path) -> N
 
 
 async def test_a_backlog_is_counted_while_it_is_written(tmp_path: Path) -> None:
-    """Entries that the writer has processed before they are counted are left out, whichever of the two is faster."""
+    """Entries that are written before they are counted are left out, whichever of the two is faster."""
     async with open_journal(tmp_path) as journal:
         await append(journal, BACKLOG)
     async with open_journal(tmp_path) as journal, open_store(tmp_path) as store:

@@ -59,7 +59,7 @@ def consumed(journal: Journal) -> int:
 
 
 async def test_what_the_journal_has_is_stored_once(tmp_path: Path) -> None:
-    """Entries from before and during the run are stored in order and acknowledged to the journal."""
+    """Entries from before and during the run are stored in order, and the journal's cursor follows."""
     async with open_journal(tmp_path) as journal, open_store(tmp_path) as store:
         await append(journal, 10)
         async with running(consumer_of(journal, store)) as consumer:
@@ -204,7 +204,7 @@ async def test_cancelling_finishes_the_write_under_way(tmp_path: Path) -> None:
 
 
 async def test_the_store_knows_better_than_the_journal(tmp_path: Path) -> None:
-    """If the cursors of the journal and the store differ, the store's applies: nothing is stored twice or left out."""
+    """If the cursors of journal and store differ, the store's holds: nothing twice, nothing left out."""
     async with open_journal(tmp_path) as journal, open_store(tmp_path) as store:
         await append(journal, 10)
         async with running(consumer_of(journal, store)) as consumer:
@@ -231,7 +231,7 @@ async def test_a_new_store_gets_what_the_journal_has(tmp_path: Path) -> None:
 
 
 async def test_what_the_journal_has_deleted_is_counted(tmp_path: Path) -> None:
-    """A store restored from a copy continues with the oldest entry in the journal, and the gap is reported."""
+    """A store restored from a copy resumes with the oldest entry that exists, and the hole is counted."""
     copy = tmp_path / "copy.duckdb"
     async with open_journal(tmp_path, keep_bytes=0) as journal:
         async with open_store(tmp_path) as store, running(consumer_of(journal, store)) as consumer:
@@ -270,7 +270,8 @@ async def test_a_journal_put_back_is_noticed(tmp_path: Path) -> None:
 
 
 async def test_an_entry_that_cannot_be_decoded_is_quarantined_and_passed_over(tmp_path: Path) -> None:
-    """Later entries are stored; the entry goes to quarantine with its frame and reason, is counted and reported."""
+    """Entries behind it are stored; it is quarantined with its frame and reason, counted, and reported to the
+    listener."""
     async with open_journal(tmp_path) as journal:
         await append(journal, 3)
 

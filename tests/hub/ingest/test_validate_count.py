@@ -1,4 +1,4 @@
-"""What is counted of a journalled batch is what its acceptance counted, without knowing its metrics."""
+"""A journalled batch is counted as its validation counted it, without knowing its metrics."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from wire.device import Data, Gap
 ROWS = st.integers(1, 20)
 
 TYPES = {"packed": "float", "seen": "boolean"}
-"""Of the metrics that are not called like their type."""
+"""Types of the metrics that are not named after their type."""
 
 
 def columns(rows: int) -> st.SearchStrategy[dict[str, Any]]:

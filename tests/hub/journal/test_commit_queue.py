@@ -1,4 +1,5 @@
-"""Group commit: what shares a transaction, and whom a failure concerns. The disk is real, and made to wait or fail."""
+"""Group commit: the calls that share a transaction, and the effect of a failure. The disk is real and can wait or
+fail."""
 
 from __future__ import annotations
 
@@ -88,7 +89,7 @@ async def test_a_commit_is_bounded(journal: Journal, disk: Disk, monkeypatch: py
 
 
 async def test_a_failed_commit_fails_its_own_calls(journal: Journal, disk: Disk) -> None:
-    """Those that share it are refused, nothing of them is stored, and the calls before and after are not concerned."""
+    """The calls that share it fail and nothing of them is stored; calls before and after succeed."""
     with disk.stopped():
         before = call(journal)
         await begun(before)
