@@ -45,14 +45,14 @@ export function roundStep(step: number): number {
   return 10 * power;
 }
 
-/** Return the range for values from `low` to `high`. Constant values get a range around them. */
-export function rangeFor(low: number, high: number, lines = LINES): YRange {
+/** Return the range for values from `low` to `high`. Constant values get a range around them. Integers need `minStep` 1. */
+export function rangeFor(low: number, high: number, lines = LINES, minStep = 0): YRange {
   let spread = high - low;
   if (!(spread > Math.abs(high) * 1e-9)) spread = Math.abs(high) * 0.1 || 1;
   const middle = (low + high) / 2;
   const bottom = Math.min(low, middle - spread / 2) - spread * 0.04;
   const top = Math.max(high, middle + spread / 2) + spread * 0.04;
-  const step = roundStep((top - bottom) / lines);
+  const step = Math.max(minStep, roundStep((top - bottom) / lines));
   let min = Math.floor(bottom / step) * step;
   const max = Math.ceil(top / step) * step;
   // Values that are never negative need no space below zero.
@@ -73,15 +73,20 @@ export function ticks({ min, max, step }: YRange): number[] {
 /** Range that follows the data: it grows immediately and shrinks late, so that the axis does not jump. */
 export class SteadyRange {
   current: YRange | null = null;
+  private readonly minStep: number;
   private smallSince: number | null = null;
+
+  constructor(minStep = 0) {
+    this.minStep = minStep;
+  }
 
   /** Return the range to draw with. `now` is in milliseconds of any monotonic clock. */
   follow(low: number, high: number, now: number, lines = LINES): YRange {
-    const target = rangeFor(low, high, lines);
+    const target = rangeFor(low, high, lines, this.minStep);
     const { current } = this;
     if (current === null || low < current.min || high > current.max) {
       this.smallSince = null;
-      this.current = current === null ? target : grown(current, low, high, lines);
+      this.current = current === null ? target : grow(current, low, high, lines, this.minStep);
     } else if (target.max - target.min < (current.max - current.min) * SHRINK_BELOW) {
       this.smallSince ??= now;
       if (now - this.smallSince >= SHRINK_AFTER_MS) {
@@ -100,8 +105,8 @@ export class SteadyRange {
 }
 
 /** Extend the range only on the side that the data exceed. */
-function grown(current: YRange, low: number, high: number, lines: number): YRange {
-  const target = rangeFor(Math.min(low, current.min), Math.max(high, current.max), lines);
+function grow(current: YRange, low: number, high: number, lines: number, minStep: number): YRange {
+  const target = rangeFor(Math.min(low, current.min), Math.max(high, current.max), lines, minStep);
   const onlyUp = low >= current.min;
   const onlyDown = high <= current.max;
   return {

@@ -29,6 +29,8 @@ interface ChartViewOptions {
   scheduler: FrameScheduler;
   viewport: HTMLElement;
   series: ChartSeries[];
+  /** Whether all values are integers: grid lines between them have no meaning. */
+  integers: boolean;
   /** Return the text for a time: the time itself, or why it has no readings. */
   describe(time: number): string;
   onReadout(readout: Readout): void;
@@ -41,7 +43,7 @@ export class ChartView implements Animated {
   private readonly layer: HTMLElement;
   private readonly canvas: PlotCanvas;
   private readonly marks: Marks;
-  private readonly range = new SteadyRange();
+  private readonly range: SteadyRange;
   private readonly series: ChartSeriesSet;
   private width = 0;
   private height = 0;
@@ -61,6 +63,7 @@ export class ChartView implements Animated {
   constructor(options: ChartViewOptions) {
     this.options = options;
     this.series = new ChartSeriesSet(options.series);
+    this.range = new SteadyRange(options.integers ? 1 : 0);
     this.layer = document.createElement("div");
     this.layer.className = "plot-canvas";
     options.viewport.prepend(this.layer);

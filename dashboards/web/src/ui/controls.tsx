@@ -90,7 +90,8 @@ function wordsOf(line: string) {
 }
 
 /** A page that only shows a message. */
-export function PageMessage({ title, hasLink = false, children }: MessageProps) {
+export function PageMessage(props: { title: string; hasLink?: boolean; children: ComponentChildren }) {
+  const { title, hasLink = false, children } = props;
   return (
     <div class="message">
       <h1>{title}</h1>
@@ -104,14 +105,9 @@ export function PageMessage({ title, hasLink = false, children }: MessageProps) 
   );
 }
 
-interface MessageProps {
-  title: string;
-  hasLink?: boolean;
-  children: ComponentChildren;
-}
-
 /** One step of the instructions on an empty page. */
-export function Step({ number, title, children }: StepProps) {
+export function Step(props: { number: number; title: string; children: ComponentChildren }) {
+  const { number, title, children } = props;
   return (
     <li>
       <span class="step">{number}</span>
@@ -121,12 +117,6 @@ export function Step({ number, title, children }: StepProps) {
       </div>
     </li>
   );
-}
-
-interface StepProps {
-  number: number;
-  title: string;
-  children: ComponentChildren;
 }
 
 /** Time for the browser to read the file. */

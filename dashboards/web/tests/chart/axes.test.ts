@@ -38,6 +38,10 @@ describe("rangeFor", () => {
     }
   });
 
+  it("has no grid lines between integers", () => {
+    expect(rangeFor(32_077, 32_078, 4, 1)).toEqual({ min: 32_076, max: 32_079, step: 1 });
+  });
+
   it("does not go below zero for values that are never negative", () => {
     expect(rangeFor(0, 97).min).toBe(0);
     expect(rangeFor(0.2, 97).min).toBe(0);

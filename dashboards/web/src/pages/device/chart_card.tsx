@@ -230,6 +230,7 @@ function mountChart(elements: ChartElements, props: ChartCardProps): MountedChar
     scheduler: data.scheduler,
     viewport,
     series,
+    integers: group.metrics.every(({ type }) => type === "integer"),
     describe: (time) => describeTime(chart, data, time),
     onRange: (range) => {
       shownRange = range;
