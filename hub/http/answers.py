@@ -404,7 +404,7 @@ class RetryRequest(Struct, frozen=True, forbid_unknown_fields=True):
     up_to: Annotated[int, Meta(ge=0, le=limits.MAX_SEQ, description="Only offsets up to this one.")] = limits.MAX_SEQ
 
 
-class RetryResult(Struct, frozen=True):
+class RetriedBatches(Struct, frozen=True):
     """The result of a retry of at most 1,000 batches: repeat it with `after` = `next` until that is null."""
 
     accepted: int

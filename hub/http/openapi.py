@@ -77,7 +77,7 @@ def _operation(found: Operation) -> dict[str, Any]:
         "operationId": name,
         "summary": name.replace("_", " ").capitalize(),
         "description": " ".join((found.handler.__doc__ or "").split()),
-        "parameters": [*_path_parameters(found), *_query_parameters(found)],
+        "parameters": _parameters(found),
         "responses": _responses(found, takes_body=body is not None),
     }
     if body is not None:
@@ -107,24 +107,17 @@ def _content(media_types: Sequence[str], struct: Any) -> dict[str, Any]:
     return dict.fromkeys(media_types, schema)
 
 
-def _path_parameters(found: Operation) -> list[dict[str, Any]]:
-    return [
+def _parameters(found: Operation) -> list[dict[str, Any]]:
+    described = [
         {"name": name, "in": "path", "required": True, "schema": msgspec.json.schema(kind)}
         for name, kind in found.path_types.items()
     ]
-
-
-def _query_parameters(found: Operation) -> list[dict[str, Any]]:
-    kind = found.hints.get("query")
-    if kind is None:
-        return []
-    schema = components_of([kind])[1][kind.__name__]
-    described = []
-    for name, field in schema["properties"].items():
-        parameter = {"name": name, "in": "query", "required": name in schema["required"], "schema": field}
-        if "description" in field:
-            parameter["description"] = field.pop("description")
-        described.append(parameter)
+    if (kind := found.hints.get("query")) is not None:
+        schema = components_of([kind])[1][kind.__name__]
+        for name, field in schema["properties"].items():
+            text = {"description": field.pop("description")} if "description" in field else {}
+            required = name in schema["required"]
+            described.append({"name": name, "in": "query", "required": required, "schema": field, **text})
     return described
 
 

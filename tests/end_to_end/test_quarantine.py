@@ -83,7 +83,7 @@ async def test_rejected_batches_are_read_counted_retried_and_deleted(tmp_path: P
         assert (await ask(hub, "POST", "/retry", viewer, json={})).status_code == 403
         assert (await ask(hub, "DELETE", f"/{newest[0]['offset']}", viewer)).status_code == 403
         stays = (await ask(hub, "POST", "/retry", json={})).json()
-        assert is_exactly(stays, answers.RetryResult)
+        assert is_exactly(stays, answers.RetriedBatches)
         assert (stays["accepted"], stays["reasons"]) == (0, {"unknown_metric": 2, "wrong_type": 1})
 
         await send_batches(hub, "a", [], metrics=[LEVEL, SPEED])

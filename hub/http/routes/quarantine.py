@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -115,13 +115,13 @@ class QuarantineRoutes:
         return Response(entry.payload, media_type="application/octet-stream", headers=headers)
 
     @operation("POST", "/api/v1/quarantine/retry", may=Action.OPERATE, errors=(503,))
-    async def retry_quarantine(self, caller: Identity, body: answers.RetryRequest) -> answers.RetryResult:
+    async def retry_quarantine(self, caller: Identity, body: answers.RetryRequest) -> answers.RetriedBatches:
         """Validate the matching batches again with the current metrics of their devices, the oldest first. Accepted
         batches are stored as historical data and leave the quarantine; the others stay with the newest reason."""
         async with _unavailable():
             done = await self._work.retry(QuarantineSelection(body.device, body.code, body.after, body.up_to), caller)
         reasons = Counter(outcome.reason[0] for outcome in done.outcomes if outcome.reason is not None)
-        return answers.RetryResult(
+        return answers.RetriedBatches(
             accepted=sum(outcome.reason is None for outcome in done.outcomes),
             readings=sum(outcome.readings for outcome in done.outcomes),
             refused=reasons.total(),
@@ -173,61 +173,37 @@ class QuarantineRoutes:
         return entries[0]
 
 
-class _Group:
-    """Entries that are counted together."""
-
-    __slots__ = ("entries", "newest_ns", "oldest_ns", "size_bytes")
-
-    def __init__(self, received_ns: int) -> None:
-        self.entries = self.size_bytes = 0
-        self.oldest_ns = self.newest_ns = received_ns
-
-    def add(self, received_ns: int, size_bytes: int) -> None:
-        self.entries += 1
-        self.size_bytes += size_bytes
-        if received_ns > self.newest_ns:
-            self.newest_ns = received_ns
-        elif received_ns < self.oldest_ns:
-            self.oldest_ns = received_ns
-
-
 def count(entries: Iterable[QuarantinedEntry], *, dropped: int) -> answers.QuarantineCounts:
     """Count entries, in order of their offsets, by code and by device, the largest numbers first."""
-    groups: dict[tuple[str, str], _Group] = {}
-    newest = 0
-    for offset, device, code, received_ns, size_bytes in entries:
-        newest = offset
-        group = groups.get((code, device))
-        if group is None:
-            group = groups[code, device] = _Group(received_ns)
-        group.add(received_ns, size_bytes)
-    by_code: dict[str, list[_Group]] = {}
-    for (code, _), group in groups.items():
-        by_code.setdefault(code, []).append(group)
+    by_code: defaultdict[str, list[QuarantinedEntry]] = defaultdict(list)
+    by_device: defaultdict[tuple[str, str], list[QuarantinedEntry]] = defaultdict(list)
+    for entry in entries:
+        by_code[entry.code].append(entry)
+        by_device[entry.code, entry.device].append(entry)
     codes = [_code_count(code, found) for code, found in by_code.items()]
-    ranked = sorted(groups.items(), key=lambda item: (-item[1].entries, item[0]))
+    ranked = sorted(by_device.items(), key=lambda item: (-len(item[1]), item[0]))
     return answers.QuarantineCounts(
-        entries=sum(group.entries for group in groups.values()),
-        size_bytes=sum(group.size_bytes for group in groups.values()),
-        newest=newest,
+        entries=sum(counted.entries for counted in codes),
+        size_bytes=sum(counted.size_bytes for counted in codes),
+        newest=max((found[-1].offset for found in by_code.values()), default=0),
         dropped=dropped,
         codes=sorted(codes, key=lambda counted: (-counted.entries, counted.code)),
         devices=[
-            answers.DeviceCodeCount(code, device, group.entries, group.newest_ns)
-            for (code, device), group in ranked[:MAX_DEVICE_COUNTS]
+            answers.DeviceCodeCount(code, device, len(found), max(entry.received_ns for entry in found))
+            for (code, device), found in ranked[:MAX_DEVICE_COUNTS]
         ],
         left_out=max(0, len(ranked) - MAX_DEVICE_COUNTS),
     )
 
 
-def _code_count(code: str, groups: list[_Group]) -> answers.CodeCount:
+def _code_count(code: str, entries: list[QuarantinedEntry]) -> answers.CodeCount:
     return answers.CodeCount(
         code=code,
-        entries=sum(group.entries for group in groups),
-        devices=len(groups),
-        size_bytes=sum(group.size_bytes for group in groups),
-        oldest_ns=min(group.oldest_ns for group in groups),
-        newest_ns=max(group.newest_ns for group in groups),
+        entries=len(entries),
+        devices=len({entry.device for entry in entries}),
+        size_bytes=sum(entry.size_bytes for entry in entries),
+        oldest_ns=min(entry.received_ns for entry in entries),
+        newest_ns=max(entry.received_ns for entry in entries),
         advice=remediation(code),
     )
 

@@ -7,7 +7,7 @@ import type {
   QuarantinedMessage,
   QuarantinePage,
   RetriedBatch,
-  RetryResult,
+  RetriedBatches,
 } from "../wire/api";
 import { errorText, request } from "./api";
 import { plural } from "./number_format";
@@ -19,7 +19,7 @@ export interface Filter {
 }
 
 /** Result of one or more rounds of retries. */
-type RetryTotal = Omit<RetryResult, "next">;
+type RetryTotal = Omit<RetriedBatches, "next">;
 
 const PAGE = 50;
 /** Limit of the hub per request. */
@@ -138,7 +138,7 @@ export class QuarantineList {
     const up_to = this.counts.peek()?.newest ?? 0;
     let after: number | null = 0;
     while (after !== null) {
-      const round: RetryResult = await request("POST", "/quarantine/retry", { ...filter, after, up_to });
+      const round: RetriedBatches = await request("POST", "/quarantine/retry", { ...filter, after, up_to });
       total.accepted += round.accepted;
       total.readings += round.readings;
       total.refused += round.refused;

@@ -404,6 +404,18 @@ export interface components {
             code: string | null;
             message: string | null;
         };
+        /** @description The result of a retry of at most 1,000 batches: repeat it with `after` = `next` until that is null. */
+        RetriedBatches: {
+            accepted: number;
+            /** @description Readings in the accepted batches. */
+            readings: number;
+            refused: number;
+            /** @description The number of batches that stay, by the newest code. */
+            reasons: {
+                [key: string]: number;
+            };
+            next: number | null;
+        };
         /** @description The batches to retry: all that match. Without any field, the whole quarantine. */
         RetryRequest: {
             /** @default null */
@@ -420,18 +432,6 @@ export interface components {
              * @default 9007199254740991
              */
             up_to?: number;
-        };
-        /** @description The result of a retry of at most 1,000 batches: repeat it with `after` = `next` until that is null. */
-        RetryResult: {
-            accepted: number;
-            /** @description Readings in the accepted batches. */
-            readings: number;
-            refused: number;
-            /** @description The number of batches that stay, by the newest code. */
-            reasons: {
-                [key: string]: number;
-            };
-            next: number | null;
         };
         /** @description The readings of one series, in order of time. */
         SeriesPoints: {
@@ -539,8 +539,8 @@ export type Readiness = components['schemas']['Readiness'];
 export type RetireRequest = components['schemas']['RetireRequest'];
 export type RetireResult = components['schemas']['RetireResult'];
 export type RetriedBatch = components['schemas']['RetriedBatch'];
+export type RetriedBatches = components['schemas']['RetriedBatches'];
 export type RetryRequest = components['schemas']['RetryRequest'];
-export type RetryResult = components['schemas']['RetryResult'];
 export type SeriesPoints = components['schemas']['SeriesPoints'];
 export type SignIn = components['schemas']['SignIn'];
 export type StoreDetails = components['schemas']['StoreDetails'];
