@@ -17,7 +17,6 @@ from hub.model.accounting import Balance
 from hub.model.batch import Series
 from hub.model.bridge import BridgeState
 from hub.model.identity import Action, Identity
-from wire import live as messages
 
 NO_READINGS = Balance(0, 0, 0, 0)
 
@@ -90,10 +89,6 @@ class Status:
         )
 
     # The fleet.
-
-    def fleet(self) -> list[messages.DeviceState]:
-        """Return the state of every device in service."""
-        return self._devices.in_service()
 
     def device_ids(self) -> Iterable[str]:
         """Return the id of every device in service."""

@@ -50,8 +50,6 @@ IN_TWO_BYTES, IN_EIGHT_BYTES = MASKED | 126, MASKED | 127
 
 MASK_BYTES = 4
 
-LONGEST_HEADER = 2 + 8 + MASK_BYTES
-
 INVALID = -1
 """The end of a frame that websockets has to reject, whatever follows it."""
 
