@@ -1,8 +1,4 @@
-"""Whether and when to come back after a connection ended: pure decisions, with the randomness given.
-
-Full jitter (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015): the delay is drawn evenly from
-zero to a bound that doubles, so that a fleet that was cut off at one moment does not return at one moment.
-"""
+"""The decision whether and when to reconnect. Pure: the randomness is an argument. The delay is `wire.backoff`."""
 
 from __future__ import annotations
 
@@ -14,29 +10,29 @@ from wire.backoff import full_jitter
 from wire.errors import CLOSE_FOR_CODE, FINAL_CLOSES, RETRYABLE_CLOSES, Code
 
 FIRST_DELAY_MS = 1000
-"""Bound of the first delay until a hub has named its own in a welcome."""
+"""Bound of the first delay before a welcome of the hub sets another one."""
 
 MAX_DELAY_MS = 30_000
-"""Bound of every delay: a hub that is back has its whole fleet again half a minute later."""
+"""Bound of every delay: the whole fleet is connected half a minute after the hub returns."""
 
 _PASSING_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""HTTP refusals that pass by themselves. Others (401, 403, 404, …) wait for a person."""
+"""Temporary HTTP errors. Others (401, 403, 404, …) need a person."""
 
 
 class Pace(Enum):
-    """How eagerly to come back."""
+    """Speed of reconnecting."""
 
     USUAL = "usual"
     SLOW = "slow"
-    """The cause does not go away by itself, but a person may mend it (a token, an address) while the spool collects."""
+    """A person has to correct the cause (a token, an address) while the spool keeps the readings."""
     NEVER = "never"
 
 
 class Ending(NamedTuple):
-    """How a connection, or an attempt at one, ended: a sentence, and what the other side gave as its reason.
+    """The end of a connection, or of an attempt: a sentence, and the reason that the other side gave.
 
-    `close` is a WebSocket close code, `status` an HTTP status of a refused upgrade; both None: the network failed.
-    `retry_ms` is the time that the hub asked for.
+    `close` is a WebSocket close code, `status` the HTTP status of a rejected upgrade; both None: the network failed.
+    `retry_ms` is the delay that the hub asked for.
     """
 
     reason: str
@@ -47,7 +43,7 @@ class Ending(NamedTuple):
 
 
 def pace_of(ending: Ending) -> Pace:
-    """How to go on after this ending, by wire.errors' sets of close codes."""
+    """Return the pace after this ending, by the sets of close codes in `wire.errors`."""
     if ending.status is not None:
         return Pace.USUAL if ending.status in _PASSING_STATUSES else Pace.SLOW
     close = ending.close if ending.error is None else CLOSE_FOR_CODE.get(ending.error, ending.close)
@@ -64,10 +60,10 @@ def delay_ms(
     max_ms: int = MAX_DELAY_MS,
     random: Callable[[], float],
 ) -> float | None:
-    """How long to wait before the next attempt; None: do not come back.
+    """Return the delay before the next attempt; None: do not reconnect.
 
-    `attempt` counts the attempts since the last progress, from 0; `random` draws evenly from [0, 1). A time that
-    the hub asked for is kept to, plus a jitter of `first_ms`.
+    `attempt` counts the attempts since the last progress, from 0; `random` returns numbers from [0, 1). A delay that
+    the hub asked for is kept, plus a jitter of `first_ms`.
     """
     pace = pace_of(ending)
     if pace is Pace.NEVER:

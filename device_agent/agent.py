@@ -36,7 +36,7 @@ from wire.limits import MAX_BATCH_BYTES
 from wire.model import DeviceId, Metric, Value
 
 DRAIN_SECONDS = 5.0
-"""How long leaving an agent waits for acknowledgements; the rest stays in a durable spool."""
+"""Longest wait for acknowledgements on leaving an agent; the rest stays in a durable spool."""
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ AGENT_NAME = _agent_name()
 
 
 class AgentCounts(NamedTuple):
-    """What happened since the agent was opened.
+    """Counters since the agent was opened.
 
     `sent` was stored in the spool by this agent. `acknowledged` was sent from here and is durable in the hub, batches
     of earlier runs included; `rejected` of those are in the hub's quarantine. `lost` left the spool because it was
@@ -185,7 +185,7 @@ class Agent:
 
     @property
     def counts(self) -> AgentCounts:
-        """How many batches and readings were sent, acknowledged, rejected and lost."""
+        """The counters since the agent was opened."""
         tally, lost = self._uplink.tally, self.spool.lost
         return AgentCounts(
             self._writer.sent,

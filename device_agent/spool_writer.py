@@ -30,10 +30,10 @@ MAX_BATCH_ROWS = 10_000
 """Rows of one batch; more rows become several. With one packed metric this is more than half of the largest frame."""
 
 MAX_COLLECTED_ROWS = 1000
-"""Rows held in memory. At this number they are written at once, and whoever adds another waits for the disk."""
+"""Rows held in memory. At this number they are written at once, and adding another waits for the disk."""
 
 FLUSH_MS = 200
-"""How long a row is held: short enough for a live chart, and at most five fsyncs a second."""
+"""Time for which a row is held: short enough for a live chart, and at most five fsyncs a second."""
 
 _log = logging.getLogger(__name__)
 
@@ -133,7 +133,7 @@ class Collector:
 
     @property
     def is_empty(self) -> bool:
-        """Whether every added row is in the spool."""
+        """True if every added row is in the spool."""
         return self._written == self._added
 
     async def add(self, row: CollectedRow) -> None:

@@ -113,14 +113,14 @@ class Report(msgspec.Struct, frozen=True):
 
     @property
     def complete(self) -> bool:
-        """Every device connected, every reading is acknowledged and, if the hub's counts are known, stored once."""
+        """True if every device connected and every reading is acknowledged and (by the hub's counts) stored once."""
         counts = self.hub
         kept = self.readings.sent == self.readings.acked and not self.devices.failed
         return kept and (counts is None or (counts.stored == counts.accepted == self.readings.acked))
 
     @property
     def ok(self) -> bool:
-        """Whether the run is complete, without problems, and every assertion holds."""
+        """True if the run is complete, without problems, and every assertion holds."""
         return self.complete and not self.problems and all(result.holds for result in self.assertions)
 
 

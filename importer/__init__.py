@@ -1,1 +1,1 @@
-"""Files of readings: what they mean, and their way to a hub as historical batches that are stored exactly once."""
+"""Import of files of readings into a hub, as historical batches that are stored exactly once."""

@@ -88,7 +88,7 @@ class DeviceUpload:
 
     @property
     def is_open(self) -> bool:
-        """Whether the client runs."""
+        """True while the client runs."""
         return self._client is not None
 
     async def deliver(self, batches: Sequence[FileBatch]) -> None:

@@ -1,4 +1,4 @@
-"""Messages to and from bytes, in JSON and msgpack. Any bytes at all give a message or one WireError."""
+"""Messages to and from bytes, in JSON and msgpack. Any bytes give a message or a WireError."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Codec(Generic[Message]):
         self._encode = module.Encoder().encode
 
     def encode(self, message: Message) -> bytes:
-        """The message as one frame's bytes (UTF-8 for JSON).
+        """Return the message as the bytes of one frame (UTF-8 for JSON).
 
-        Constraints on fields are checked by decoding only; in JSON, NaN and infinity become null. Raises
+        Only decoding checks the constraints of fields; in JSON, NaN and infinity become null. Raises
         WireError(BAD_MESSAGE) for text that is not Unicode (half of a surrogate pair), WireError(OUT_OF_RANGE) for an
         integer that msgpack cannot hold.
         """
@@ -40,10 +40,10 @@ class Codec(Generic[Message]):
         return frame
 
     def decode(self, frame: bytes | str) -> Message:
-        """The message in a frame.
+        """Return the message in a frame.
 
-        Raises WireError for anything else, mostly BAD_MESSAGE. Its `seq` is set where the frame is a batch that only
-        its content makes invalid, so that the batch can be put in quarantine under its number.
+        Raises WireError, mostly BAD_MESSAGE. Its `seq` is set if the frame is a batch with invalid content, so that the
+        batch can be put in quarantine under its number.
         """
         try:
             message: Message = self._decode(frame)
@@ -57,7 +57,7 @@ _NOT_FINITE = "NaN and infinity are no numbers in JSON; null says that there is 
 
 
 class _Envelope(msgspec.Struct):
-    """What must be readable of a msgpack batch to quarantine it under its number."""
+    """The fields of a msgpack batch that are needed to quarantine it under its number."""
 
     type: Literal["data"]
     seq: int
@@ -65,7 +65,7 @@ class _Envelope(msgspec.Struct):
 
 
 def _refusal(frame: bytes | str, format: Format, error: Exception) -> WireError:
-    """Why a frame was refused, as exactly as can be told. Slow, and never reached by a correct agent."""
+    """Return the exact reason to reject a frame. Slow, and never reached by a correct agent."""
     code, sentence = Code.BAD_MESSAGE, str(error)
     if isinstance(error, RecursionError):
         sentence = "the message nests too deeply"
@@ -86,7 +86,7 @@ def _refusal(frame: bytes | str, format: Format, error: Exception) -> WireError:
 
 
 def _read_msgpack(frame: bytes) -> tuple[int, object, bool]:
-    """The seq and the times of a batch, skipping over whatever else there is. Raises ValueError."""
+    """Read the seq and the times of a batch, and skip the rest. Raises ValueError."""
     envelope = msgspec.msgpack.decode(frame, type=_Envelope)
     try:
         times = msgspec.msgpack.decode(envelope.time)
@@ -96,10 +96,10 @@ def _read_msgpack(frame: bytes) -> tuple[int, object, bool]:
 
 
 def _read_json(frame: bytes | str) -> tuple[int, object, bool]:
-    """The seq and the times of a batch, and whether all numbers are finite. Raises ValueError.
+    """Read the seq and the times of a batch, and whether all numbers are finite. Raises ValueError.
 
-    Python's own reader takes what many writers of JSON make although it is none (NaN, half a surrogate pair): a batch
-    with that in it has to be refused under its number, since an agent would send it again for ever otherwise.
+    Python's JSON reader accepts what many writers produce although it is not JSON (NaN, half of a surrogate pair). Such
+    a batch has to be rejected under its number; otherwise an agent would send it again without end.
     """
     finite = True
 
@@ -122,7 +122,7 @@ def _read_json(frame: bytes | str) -> tuple[int, object, bool]:
 
 
 def _whole(text: str) -> int:
-    # Python refuses to read thousands of digits; beyond 64 bits it does not matter which number it is.
+    # Python rejects thousands of digits; beyond 64 bits the exact number does not matter.
     return int(text) if len(text) <= len(str(-(2**64))) else 2**64
 
 

@@ -1,4 +1,4 @@
-"""Packed columns: little-endian int64 times and float64 values, as they travel in batches and live frames."""
+"""Packed columns: little-endian int64 times and float64 values, as they are sent in batches and live frames."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ _BIG_ENDIAN = sys.byteorder == "big"
 
 
 def pack_times(times: Iterable[int]) -> bytes:
-    """Nanoseconds as packed little-endian int64."""
+    """Return nanoseconds as packed little-endian int64."""
     return _pack(array("q", times))
 
 
 def pack_floats(values: Iterable[float | None]) -> bytes:
-    """Values as packed little-endian float64, None as NaN."""
+    """Return values as packed little-endian float64, None as NaN."""
     return _pack(array("d", (math.nan if value is None else value for value in values)))
 
 
 def unpack_times(packed: bytes) -> list[int]:
-    """The times of a packed column. Raises WireError(LENGTH_MISMATCH) for a broken length."""
+    """Return the times of a packed column. Raises WireError(LENGTH_MISMATCH) for a broken length."""
     return _unpack("q", packed).tolist()
 
 
 def unpack_floats(packed: bytes) -> list[float | None]:
-    """The values of a packed column, NaN as None. Raises WireError(LENGTH_MISMATCH) for a broken length."""
+    """Return the values of a packed column, NaN as None. Raises WireError(LENGTH_MISMATCH) for a broken length."""
     return [None if value != value else value for value in _unpack("d", packed)]
 
 

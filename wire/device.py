@@ -1,7 +1,7 @@
 """The messages of the device protocol, /v1/device: agent to hub and hub to agent.
 
-Each is a frozen struct tagged by `type`; an invalid one cannot be made by decoding. The same structs are used in JSON
-(text frames) and msgpack (binary frames).
+Each is a frozen struct tagged by `type`; decoding never makes an invalid one. The same structs are used in JSON (text
+frames) and msgpack (binary frames).
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ Sentence = Annotated[str, Meta(max_length=limits.MAX_MESSAGE)]
 
 
 class Hello(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="hello"):
-    """Agent → hub, first: who it is and where its spool stands.
+    """Agent → hub, first: the device and the state of its spool.
 
-    `next_seq` is the number that the spool will give to its next new batch; `durable` says whether the spool outlives
-    its process. `time` is the device's clock. `token` is for clients that cannot set an Authorization header. A `guest`
-    is another program that speaks for the device, to bring its past: it is turned away while the device itself is
-    connected, and what the device said of itself stays.
+    `next_seq` is the number of the next new batch of the spool; `durable`: the spool outlives its process. `time` is
+    the device's clock. `token` is for clients that cannot set an Authorization header. A `guest` is another program
+    that sends history of the device: it is rejected while the device itself is connected, and it does not change the
+    device's tags and agent.
     """
 
     device: DeviceId
@@ -54,7 +54,7 @@ class Hello(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True,
 
 
 class Declare(Struct, frozen=True, forbid_unknown_fields=True, tag="declare"):
-    """Agent → hub: metrics that are new since the hello; before the first batch that uses them."""
+    """Agent → hub: metrics that are new since the hello, sent before the first batch that uses them."""
 
     metrics: Metrics
 
@@ -72,7 +72,7 @@ class Data(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, 
 
 
 class Gap(Struct, frozen=True, forbid_unknown_fields=True, tag="gap"):
-    """Agent → hub: the batches `from` to `to` (both included) are lost on the device's side, and why."""
+    """Agent → hub: the batches `from` to `to` (both included) were lost by the device, with the reason."""
 
     from_seq: Seq = field(name="from")
     to: Seq
@@ -80,11 +80,11 @@ class Gap(Struct, frozen=True, forbid_unknown_fields=True, tag="gap"):
 
     def __post_init__(self) -> None:
         if self.to < self.from_seq:
-            raise ValueError(f"a gap cannot go from {self.from_seq} back to {self.to}")
+            raise ValueError(f"a gap cannot begin at {self.from_seq} and end at {self.to}")
 
 
 class TimeReply(Struct, frozen=True, forbid_unknown_fields=True, tag="time_reply"):
-    """Agent → hub: the answer to a time probe; `hub_time` given back, `device_time` read when the probe arrived."""
+    """Agent → hub: the answer to a time probe; `hub_time` is repeated, `device_time` is read when the probe arrives."""
 
     hub_time: TimeNs
     device_time: TimeNs
@@ -94,7 +94,7 @@ AgentMessage = Hello | Declare | Data | Gap | TimeReply
 
 
 class Welcome(Struct, frozen=True, forbid_unknown_fields=True, tag="welcome"):
-    """Hub → agent: all up to `acked` of this epoch is on disk (0: nothing yet); go on with `acked + 1`.
+    """Hub → agent: all up to `acked` of this epoch is on disk (0: nothing yet); continue with `acked + 1`.
 
     `window` is the number of batches that may be unacknowledged, `time` the hub's clock, `retry_ms` the upper bound of
     the first reconnect delay.
@@ -115,7 +115,7 @@ class Ack(Struct, frozen=True, forbid_unknown_fields=True, tag="ack"):
 
 
 class Reject(Struct, frozen=True, forbid_unknown_fields=True, tag="reject"):
-    """Hub → agent: batch `seq` is in quarantine with this reason; it will be acknowledged like the others."""
+    """Hub → agent: batch `seq` is in quarantine with this reason; it is acknowledged like the others."""
 
     seq: Seq
     code: Code
@@ -123,9 +123,9 @@ class Reject(Struct, frozen=True, forbid_unknown_fields=True, tag="reject"):
 
 
 class Error(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="error"):
-    """Hub → agent: the connection is closed right after this, and why.
+    """Hub → agent: the reason why the hub closes the connection right after this.
 
-    `expected` is the seq the hub expected, where that was the matter; `retry_ms` a time to wait before coming back.
+    `expected` is the expected seq if the seq was wrong; `retry_ms` is a time to wait before the next connection.
     """
 
     code: Code
@@ -135,7 +135,7 @@ class Error(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True,
 
 
 class TimeProbe(Struct, frozen=True, forbid_unknown_fields=True, tag="time_probe"):
-    """Hub → agent: measures the offset of the device's clock; answered at once with a time reply."""
+    """Hub → agent: measures the offset of the device's clock; answer it at once with a time reply."""
 
     hub_time: TimeNs
 

@@ -1,7 +1,7 @@
-"""The device protocol's conversation as two pure state machines: the agent's end and the hub's end.
+"""The session of the device protocol as two pure state machines: the agent's end and the hub's end.
 
-Neither knows a socket, a clock or a disk. What a state allows is the table TRANSITIONS; a pair that is missing there
-is a protocol error. Everything about numbers (order, window, duplicates) is in the two classes below.
+Neither uses a socket, a clock or a disk. The table TRANSITIONS lists the messages that each state allows; every other
+pair is a protocol error. The two classes below check the numbers (order, window, duplicates).
 
     agent                                hub
     ─────                                ───
@@ -23,7 +23,7 @@ from wire.errors import Code, WireError
 
 
 class State(Enum):
-    """Where a conversation stands; the same names at both ends."""
+    """State of a session; the same names at both ends."""
 
     GREETING = "greeting"
     OPEN = "open"
@@ -43,11 +43,11 @@ TRANSITIONS: dict[tuple[State, type[object]], State] = {
     (State.OPEN, device.Reject): State.OPEN,
     (State.OPEN, device.Error): State.CLOSED,
 }
-"""(state, message) → the state after it; the same table for both ends, each end receiving half of the messages."""
+"""(state, message) → the state after it; the same table for both ends, each end receives half of the messages."""
 
 
 _OPEN = State.OPEN
-"""For the two methods that run for every batch: in Python 3.11 State.OPEN is a slow look-up."""
+"""For the two methods that run for every batch: in Python 3.11 the attribute State.OPEN is slow."""
 
 
 def _next_state(state: State, message: object) -> State:
@@ -59,10 +59,10 @@ def _next_state(state: State, message: object) -> State:
 
 
 class HubDeviceSession:
-    """The hub's end: judges the order of what an agent sends and says what is to be acknowledged.
+    """The hub's end: checks the order of an agent's batches and returns acknowledgements.
 
-    `acked` is the highest seq that is durable, `received` the highest that was taken in; those between are on their way
-    to the disk. `received` may be ahead of `acked` from the start, when an older connection's batches are on their way.
+    `acked` is the highest durable seq, `received` the highest accepted one; those between are being written. `received`
+    may be ahead of `acked` from the start, when batches of an older connection are being written.
     """
 
     __slots__ = ("acked", "epoch", "next_seq", "received", "state", "window")
@@ -76,7 +76,7 @@ class HubDeviceSession:
         self.next_seq = 1
 
     def receive(self, message: device.AgentMessage) -> None:
-        """Judges any message but data and gap, which have methods of their own. Raises WireError."""
+        """Validate any message but data and gap, for which there is `take`. Raises WireError."""
         self.state = _next_state(self.state, message)
         if isinstance(message, device.Hello):
             if self.epoch:
@@ -85,10 +85,10 @@ class HubDeviceSession:
             self.next_seq = message.next_seq
 
     def welcome(self, *, acked: int, received: int) -> None:
-        """The hub answers the hello: what is durable of this epoch, and what is on its way (from an older connection).
+        """Answer the hello with the durable and the received seq of this epoch (some from an older connection).
 
-        The commits of those on their way are this session's from now on: they are told to its `commit`, and when they
-        fail it has to end. Raises WireError(ROLLED_BACK) when the agent's spool is older than what was received.
+        Batches that are being written belong to this session from now on: call `commit` for them, and end the session
+        if they fail. Raises WireError(ROLLED_BACK) if the agent's spool is older than the received batches.
         """
         if received >= self.next_seq:
             raise WireError(
@@ -101,11 +101,10 @@ class HubDeviceSession:
         self.received = received
 
     def take(self, first: int, last: int) -> bool:
-        """A batch (first = last) or a gap arrived. True: take it in; False: a duplicate, acknowledge it again.
+        """Check a batch (first = last) or a gap. Return True for a new one, False for a duplicate to acknowledge again.
 
-        Of a gap that begins before what is received only the rest is new: after `received` as it was before the call.
-        Raises WireError when the conversation is not open, a seq was left out (the error's `seq` is the one that was
-        expected), or the window is exceeded.
+        Of a gap that begins before `received`, only the part after it is new. Raises WireError if the session is not
+        open, a seq is missing (the error's `seq` is the expected one), or the window is exceeded.
         """
         if self.state is not _OPEN:
             raise WireError(Code.UNEXPECTED_MESSAGE, f"no batches while the conversation is {self.state.value}")
@@ -114,7 +113,7 @@ class HubDeviceSession:
             return False
         if first > received + 1:
             raise WireError(Code.UNEXPECTED_SEQ, f"expected {received + 1}, got {first}", seq=received + 1)
-        # Judged by where it begins, as the agent sees it: it may not know of batches from an older connection.
+        # By the first number, as the agent sees it: it may not know batches of an older connection.
         if first - self.acked > self.window:
             raise WireError(
                 Code.WINDOW_EXCEEDED,
@@ -124,22 +123,22 @@ class HubDeviceSession:
         return True
 
     def commit(self, seq: int) -> device.Ack | None:
-        """All up to `seq` is durable: the acknowledgement to send, or None when it is sent already."""
+        """Record that all up to `seq` is durable; return the acknowledgement to send, None if it was sent."""
         if seq <= self.acked or self.state is not _OPEN:
             return None
         self.acked = seq
         return device.Ack(seq)
 
     def close(self) -> None:
-        """The connection is gone; nothing is allowed any more."""
+        """End the session; no message is allowed any more."""
         self.state = State.CLOSED
 
 
 class AgentDeviceSession:
-    """The agent's end: knows what may be sent next and what may be trimmed from the spool.
+    """The agent's end: which batch is next, and which are acknowledged.
 
-    `acked` is the highest seq acknowledged, `sent` the highest that was sent on this connection or needs no sending. An
-    acknowledgement can move `sent`, so what goes out next is always `sent + 1`, asked for anew each time.
+    `acked` is the highest acknowledged seq, `sent` the highest that was sent on this connection or need not be sent. An
+    acknowledgement can move `sent`: the next seq is always `sent + 1`, read again each time.
     """
 
     __slots__ = ("acked", "max_batch_bytes", "next_seq", "retry_ms", "sent", "state", "window")
@@ -154,7 +153,7 @@ class AgentDeviceSession:
         self.retry_ms = 0
 
     def receive(self, message: device.HubMessage) -> None:
-        """Judges and follows any message of the hub. Raises WireError for one that a correct hub does not send."""
+        """Apply a message of the hub. Raises WireError for one that a correct hub does not send."""
         after = _next_state(self.state, message)
         match message:
             case device.Welcome():
@@ -171,7 +170,7 @@ class AgentDeviceSession:
             case device.Ack(seq=seq):
                 self._check_known(seq, "acknowledged")
                 self.acked = max(self.acked, seq)
-                # What an older connection sent may become durable only now: it need not be sent again.
+                # Batches of an older connection may become durable only now: they need not be sent again.
                 self.sent = max(self.sent, seq)
             case device.Reject(seq=seq):
                 self._check_known(seq, "rejected")
@@ -183,15 +182,15 @@ class AgentDeviceSession:
 
     @property
     def room(self) -> int:
-        """How many more batches may be sent now."""
+        """The number of batches that may be sent now."""
         return self.window - (self.sent - self.acked) if self.state is State.OPEN else 0
 
     def send(self, first: int, last: int) -> None:
-        """Notes that a batch (first = last) or a gap goes out. Raises WireError when it is not its turn.
+        """Record that a batch (first = last) or a gap is sent. Raises WireError if it is not the next one.
 
-        What is next is always `sent + 1`. Of a gap that began before that, the rest is sent. When the spool holds
-        nothing as old as that (the hub was restored from a copy and forgot what it had acknowledged), a gap up to the
-        oldest batch that is left is sent first.
+        The next is always `sent + 1`. Of a gap that begins before it, the rest is sent. If the spool has no batch that
+        old (the hub was restored from a copy and lost acknowledged batches), a gap up to the oldest batch is sent
+        first.
         """
         if self.room < 1:
             raise WireError(
@@ -206,5 +205,5 @@ class AgentDeviceSession:
         self.next_seq = max(self.next_seq, last + 1)
 
     def close(self) -> None:
-        """The connection is gone."""
+        """End the session."""
         self.state = State.CLOSED

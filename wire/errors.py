@@ -1,4 +1,4 @@
-"""Error codes and close codes: the one list that both ends, the documentation and the dashboard share."""
+"""Error codes and close codes, shared by both ends, the documentation and the dashboard."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import IntEnum, StrEnum
 
 
 class Code(StrEnum):
-    """Why a message, a batch or a connection was refused. Stable: programs may match on them."""
+    """Reason why a message, a batch or a connection was rejected. Stable: programs may match on them."""
 
     BAD_MESSAGE = "bad_message"
     """Not a message of this protocol: bad JSON or msgpack, an unknown type, an unknown field, a wrong type."""
@@ -15,13 +15,13 @@ class Code(StrEnum):
     TOO_LARGE = "too_large"
     """A frame over the size that the welcome named."""
     UNEXPECTED_MESSAGE = "unexpected_message"
-    """A message that this state of the conversation does not allow, for example data before hello."""
+    """A message that the state of the session does not allow, for example data before hello."""
     UNEXPECTED_SEQ = "unexpected_seq"
     """A sequence number that is neither the next one nor one received before."""
     WINDOW_EXCEEDED = "window_exceeded"
     """More unacknowledged batches than the welcome allowed."""
     ROLLED_BACK = "rolled_back"
-    """The hub has acknowledged what this spool has not written yet: it was restored from a copy. Begin a new epoch."""
+    """The hub acknowledged batches that this spool does not have: it was restored from a copy. Begin a new epoch."""
     NOT_AUTHENTICATED = "not_authenticated"
     NOT_ALLOWED = "not_allowed"
     REVOKED = "revoked"
@@ -29,14 +29,14 @@ class Code(StrEnum):
     """Another connection of the same device took over."""
     SHUTTING_DOWN = "shutting_down"
     BUSY = "busy"
-    """The hub cannot take more connections or data just now; try again later."""
+    """The hub accepts no more connections or data at the moment; try again later."""
     STORAGE_FULL = "storage_full"
     STORAGE_FAILED = "storage_failed"
 
     UNKNOWN_METRIC = "unknown_metric"
     """A value for a metric that was not declared."""
     TYPE_CONFLICT = "type_conflict"
-    """A metric declared with another type than the hub knows it by."""
+    """A metric declared with another type than before."""
     WRONG_TYPE = "wrong_type"
     """A value that is not of its metric's type."""
     OUT_OF_RANGE = "out_of_range"
@@ -53,11 +53,11 @@ class Code(StrEnum):
     TOO_MANY = "too_many"
     """More subscriptions, metrics or tags than the limit."""
     UNAVAILABLE = "unavailable"
-    """The store cannot answer just now; live updates go on."""
+    """The store cannot answer at the moment; live updates continue."""
 
 
 class Close(IntEnum):
-    """WebSocket close codes. Below 4000 as the IANA registry of WebSocket close codes defines them (RFC 6455, 7.4)."""
+    """WebSocket close codes; those below 4000 are defined by the IANA registry (RFC 6455, 7.4)."""
 
     NORMAL = 1000
     GOING_AWAY = 1001
@@ -89,7 +89,7 @@ CLOSE_FOR_CODE: dict[Code, Close] = {
     Code.STORAGE_FULL: Close.TRY_AGAIN_LATER,
     Code.STORAGE_FAILED: Close.TRY_AGAIN_LATER,
 }
-"""The one place that maps errors which end a connection to the close code it ends with."""
+"""Close code for each error that ends a connection."""
 
 RETRYABLE_CLOSES = frozenset(
     {
@@ -103,17 +103,17 @@ RETRYABLE_CLOSES = frozenset(
         Close.BAD_MESSAGE,
     }
 )
-"""Closes after which an agent comes back at its usual pace. 4400 is among them: after it the order of the batches, or
-the epoch, is agreed upon anew, and where that does not help the backoff grows."""
+"""Closes after which an agent reconnects with the usual delay. 4400 is one of them: the next hello agrees on the order
+of the batches, or on an epoch, again; if that does not help, the delay grows."""
 
 FINAL_CLOSES = frozenset({Close.SUPERSEDED})
-"""Closes after which an agent does not come back by itself: two agents with the same device id would throw each other
-out for ever. After any other close (4401, 4403, 1009, a code from something in between) it comes back at its slowest
-pace: a person may create the token or raise the limit later, and giving up would lose data."""
+"""Closes after which an agent does not reconnect: two agents with one device id would disconnect each other without
+end. After any other close (4401, 4403, 1009, a code of a proxy) it reconnects with the longest delay: a person may
+create the token or raise the limit later, and stopping would lose data."""
 
 
 class WireError(Exception):
-    """A message that the protocol refuses: the stable code, a sentence, and a seq where there is one.
+    """A message that violates the protocol: the stable code, a sentence, and the seq if there is one.
 
     `seq` is the batch's own number, so that it can be put in quarantine; with UNEXPECTED_SEQ, the number expected.
     """

@@ -1,4 +1,4 @@
-"""Live updates as binary frames that a browser uses without parsing.
+"""Live updates as binary frames that a browser reads without parsing.
 
 Layout, all little-endian; the columns begin at a multiple of 8 so that `new Float64Array(frame, offset, length)` works:
 
@@ -7,7 +7,7 @@ Layout, all little-endian; the columns begin at a multiple of 8 so that `new Flo
     bytes 2-3   columns     uint16, how many columns follow (the text columns not counted)
     bytes 4-7   schema      uint32
     bytes 8-11  subscription uint32; 0: for every subscription of this schema
-    bytes 12-15 conflated   uint32, readings that this viewer was not sent one by one since the last frame
+    bytes 12-15 conflated   uint32, readings since the last frame that this viewer did not receive one by one
     bytes 16-23 offset      float64, the cursor after this frame; 0: it does not move (history, all but the last of
                             several frames that belong together)
     bytes 24-27 text_bytes  uint32, length of the text columns at the end
@@ -17,8 +17,7 @@ Layout, all little-endian; the columns begin at a multiple of 8 so that `new Flo
     then per column: float64[length] times in milliseconds since 1970 UTC, float64[length] values (NaN: no value)
     then text_bytes of JSON: [[series, [time_ms, …], ["value", …]], …] for string metrics
 
-Integers and booleans (0 or 1) travel as float64 here; exact integers beyond 2^53 are had from the history
-API.
+Integers and booleans (0 or 1) are sent as float64; the history API returns exact integers beyond 2^53.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from wire.limits import MAX_SEQ
 
 FORMAT = 1
 MAX_COLUMNS = 2**16 - 1
-"""Columns of one frame; the hub splits what has more."""
+"""Most columns of one frame; the hub splits larger updates."""
 
 _HEADER = struct.Struct("<BBHIIIdII")
 _COLUMN = struct.Struct("<II")
@@ -44,7 +43,7 @@ HEADER_BYTES = _HEADER.size
 
 
 class Kind(IntEnum):
-    """Where the readings of a frame come from."""
+    """Origin of the readings in a frame."""
 
     LIVE = 1
     HISTORY = 2
@@ -95,7 +94,7 @@ def encode_update(
     subscription: int = 0,
     conflated: int = 0,
 ) -> bytes:
-    """One frame with these columns; at most MAX_COLUMNS numeric ones."""
+    """Encode a frame with these columns, of which at most MAX_COLUMNS are numeric."""
     text = _encode_json(texts) if texts else b""
     header = _HEADER.pack(
         FORMAT, kind, len(numbers), schema, subscription, min(conflated, 2**32 - 1), offset, len(text), 0
@@ -106,7 +105,7 @@ def encode_update(
 
 
 def decode_update(frame: bytes) -> Update:
-    """The columns of a frame. Raises WireError(BAD_MESSAGE) for anything that encode_update does not make."""
+    """Decode a frame. Raises WireError(BAD_MESSAGE) for bytes that `encode_update` does not make."""
     try:
         return _decode_update(frame)
     except (struct.error, ValueError, msgspec.DecodeError) as error:
@@ -137,6 +136,6 @@ def _decode_update(frame: bytes) -> Update:
 
 
 def readings(column: NumberColumn) -> list[tuple[float, float | None]]:
-    """A column as (time_ms, value) pairs, None for "no value"."""
+    """Return a column as (time_ms, value) pairs, with None for "no value"."""
     times = unpack_floats(column.times_ms)
     return [(time or 0.0, value) for time, value in zip(times, unpack_floats(column.values), strict=True)]

@@ -1,4 +1,4 @@
-"""Every bound of the protocols, with its reason. What happens at a bound stands in docs/protocol.md."""
+"""The bounds of the protocols and their reasons. docs/protocol.md says what happens at a bound."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ the hub holds at most one undecoded frame per connection."""
 
 MAX_LIVE_MESSAGE_BYTES = 160 * 1024
 """Largest message from a dashboard: a subscription of MAX_SELECTORS devices with the longest ids fits, or of as many
-metrics. One that names both in such numbers has to be split."""
+metrics. A subscription with as many of both has to be split."""
 
 MAX_METRICS = 1024
-"""Metrics of one device. A device with more is several devices; each metric costs the hub a series."""
+"""Metrics of one device. Register a larger device as several; each metric costs the hub a series."""
 
 MAX_TAGS = 32
 """Tags of one device: they become tags in InfluxDB, where each multiplies cardinality."""
@@ -43,23 +43,23 @@ MAX_TIME_NS = 2**63 - 1
 """Nanoseconds since 1970 UTC in a signed 64-bit integer: until the year 2262."""
 
 DEFAULT_WINDOW = 256
-"""Unacknowledged batches per device. What all devices may send at once is what one turn of the hub's loop works off:
-with 20 devices and 14 µs a batch 70 ms, during which nobody else is served. One device alone gets 256 batches through
-in each round trip and commit: 4,000/s at 50 ms, more than any sensor, and a backlog of a million in four minutes. The
-hub's memory for them is bounded by MAX_PENDING_BYTES besides."""
+"""Unacknowledged batches per device. The batches that all devices send at once block the hub's event loop: with 20
+devices and 14 µs a batch for 70 ms. One device alone sends 256 batches in each round trip and commit: 4,000/s at 50 ms,
+more than any sensor, and a backlog of a million in four minutes. MAX_PENDING_BYTES also bounds the hub's memory for
+them."""
 
 MAX_PENDING_BYTES = 64 * 1024 * 1024
-"""Accepted and not yet durable, over all devices; beyond it the hub stops reading its sockets until the disk has
-caught up."""
+"""Bytes of all devices that are accepted and not yet durable. At this bound the hub stops reading its sockets until the
+disk has caught up."""
 
 AUTHENTICATION_SECONDS = 5.0
-"""From the connection's opening to a valid token; an unauthenticated socket must not be worth holding open."""
+"""Longest time from the opening of a connection to a valid token: an unauthenticated socket must not stay open."""
 
 MAX_SUBSCRIPTIONS = 256
 """Per dashboard connection: a wall of 4K holds fewer charts."""
 
 MAX_HISTORY_SPAN_MS = 10 * 366 * 86_400_000
-"""Ten years: what a chart may ask of the past at once; more is the API's work."""
+"""Ten years: the longest history of a chart; use the API for more."""
 
 MAX_SELECTORS = 1024
 """Device and metric patterns in one subscription."""
@@ -69,4 +69,4 @@ MAX_HISTORY_POINTS = 4000
 
 MIN_PERIOD_MS = 20
 MAX_PERIOD_MS = 60_000
-"""A subscription's period: faster than 50 Hz no eye follows, slower than a minute is history."""
+"""Bounds of a subscription's period: no eye follows more than 50 Hz, and slower than a minute is history."""

@@ -1,6 +1,6 @@
 """The messages of the live protocol, /v1/live: viewer (dashboard) to hub and hub to viewer, as JSON text frames.
 
-Updates travel beside them in binary frames: see wire.frames.
+Updates are sent between them in binary frames: see wire.frames.
 """
 
 from __future__ import annotations
@@ -16,33 +16,33 @@ from wire.model import DeviceId, Epoch, MetricType, Offset, TimeNs
 SUBPROTOCOL = "telemetry.live.v1"
 
 Policy = Literal["every", "latest"]
-"""`every`: each reading, collected for at most period_ms. `latest`: the newest value of each changed series, once a
+"""`every`: each reading, collected for at most period_ms. `latest`: the newest value of each changed series, once per
 period."""
 Selectors = Annotated[
     list[Annotated[str, Meta(min_length=1, max_length=limits.MAX_METRIC_NAME)]],
     Meta(min_length=1, max_length=limits.MAX_SELECTORS),
 ]
-"""Names; `*` stands for any run of characters."""
+"""Names; `*` matches any characters."""
 ResetReason = Literal["other_journal", "too_old", "too_much"]
 SubscriptionId = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 
 
 class Cursor(Struct, frozen=True, forbid_unknown_fields=True):
-    """A subscription's position: in which journal, and up to which offset all has been received."""
+    """Position of a subscription: the journal, and the offset up to which everything was received."""
 
     journal: Annotated[str, Meta(max_length=64)]
     offset: Offset
 
 
 class History(Struct, frozen=True, forbid_unknown_fields=True):
-    """How much of the past comes first: the last `span_ms` milliseconds in at most `points` points a series."""
+    """Requested history: the last `span_ms` milliseconds in at most `points` points per series."""
 
     span_ms: Annotated[int, Meta(ge=1, le=limits.MAX_HISTORY_SPAN_MS)]
     points: Annotated[int, Meta(ge=2, le=limits.MAX_HISTORY_POINTS)] = 1000
 
 
 class Authenticate(Struct, frozen=True, forbid_unknown_fields=True, tag="authenticate"):
-    """Viewer → hub, first, from clients that have neither the cookie nor an Authorization header."""
+    """Viewer → hub, first, from clients without the cookie and without an Authorization header."""
 
     token: Annotated[str, Meta(max_length=limits.MAX_TOKEN)]
 
@@ -50,8 +50,8 @@ class Authenticate(Struct, frozen=True, forbid_unknown_fields=True, tag="authent
 class Subscribe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="subscribe"):
     """Viewer → hub: send the series of these devices and metrics, by this policy.
 
-    With `cursor`, all that came after it comes first; without it, or when that is no longer to be had (a `reset` says
-    so), `history` comes first. `id` is chosen by the viewer.
+    With `cursor`, all readings after it are sent first. Without it, or if they are not available any more (then a
+    `reset` follows), `history` is sent first. The viewer chooses `id`.
     """
 
     id: SubscriptionId
@@ -74,7 +74,7 @@ class WatchFleet(Struct, frozen=True, forbid_unknown_fields=True, tag="watch_fle
 
 
 class Ping(Struct, frozen=True, forbid_unknown_fields=True, tag="ping"):
-    """Viewer → hub: browsers cannot see WebSocket pings, so the conversation has its own; `time_ms` comes back."""
+    """Viewer → hub: a ping of the protocol, since browsers cannot see WebSocket pings; the answer repeats `time_ms`."""
 
     time_ms: float
 
@@ -83,7 +83,7 @@ ViewerMessage = Authenticate | Subscribe | Unsubscribe | WatchFleet | Ping
 
 
 class Welcome(Struct, frozen=True, forbid_unknown_fields=True, tag="welcome"):
-    """Hub → viewer, once authenticated: which hub and journal this is, the journal's newest offset, the hub's clock."""
+    """Hub → viewer, after authentication: the hub, its journal, the newest offset, the hub's clock."""
 
     hub: str
     version: str
@@ -104,7 +104,7 @@ class Series(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
 
 
 class Schema(Struct, frozen=True, forbid_unknown_fields=True, tag="schema"):
-    """Hub → viewer: the series behind `schema`, from position `first` on; sent once, and again only for additions."""
+    """Hub → viewer: the series of `schema`, from position `first` on; sent once, and again for additions."""
 
     schema: Annotated[int, Meta(ge=1, le=2**32 - 1)]
     first: Annotated[int, Meta(ge=0)]
@@ -114,8 +114,8 @@ class Schema(Struct, frozen=True, forbid_unknown_fields=True, tag="schema"):
 class Subscribed(Struct, frozen=True, forbid_unknown_fields=True, tag="subscribed"):
     """Hub → viewer: subscription `id` receives the updates of `schema`.
 
-    `start` is where its data begin: `snapshot` (latest values, then live), `history` (stored points, then live) or
-    `cursor` (all that was missed, then live).
+    `start` says what is sent first: `snapshot` (latest values, then live), `history` (stored points, then live) or
+    `cursor` (all missed readings, then live).
     """
 
     id: SubscriptionId
@@ -124,14 +124,14 @@ class Subscribed(Struct, frozen=True, forbid_unknown_fields=True, tag="subscribe
 
 
 class CaughtUp(Struct, frozen=True, forbid_unknown_fields=True, tag="caught_up"):
-    """Hub → viewer: subscription `id` has received all up to `offset`; from here on it is live."""
+    """Hub → viewer: subscription `id` has received all up to `offset`, and is live from now on."""
 
     id: SubscriptionId
     offset: Offset
 
 
 class Reset(Struct, frozen=True, forbid_unknown_fields=True, tag="reset"):
-    """Hub → viewer: the cursor of subscription `id` cannot be served; drop what you hold, history follows."""
+    """Hub → viewer: the cursor of subscription `id` cannot be served; discard its readings, history follows."""
 
     id: SubscriptionId
     reason: ResetReason
@@ -140,9 +140,9 @@ class Reset(Struct, frozen=True, forbid_unknown_fields=True, tag="reset"):
 class DeviceState(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="device"):
     """Hub → viewer: a device as the fleet list shows it. Times are 0 when there is none yet.
 
-    `since` is when it connected or disconnected, `seen` when its last batch was received, `clock_offset_ns` how far the
-    device's clock is ahead of the hub's and `clock_error_ns` by how much that may be wrong. One that is `retired` is no
-    part of the fleet any more, until it sends again.
+    `since` is the time of the last connect or disconnect, `seen` the time of the last batch. `clock_offset_ns` is how
+    far the device's clock is ahead of the hub's, `clock_error_ns` the error of that. A `retired` device is not part of
+    the fleet until it sends again.
     """
 
     device: DeviceId
@@ -172,7 +172,7 @@ class Pong(Struct, frozen=True, forbid_unknown_fields=True, tag="pong"):
 
 
 class Error(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="error"):
-    """Hub → viewer: what was wrong; with `id` it concerns that subscription only and the connection goes on."""
+    """Hub → viewer: an error; with `id` it concerns that subscription only and the connection continues."""
 
     code: Code
     message: str

@@ -1,17 +1,17 @@
-"""The live protocol's conversation as two pure state machines: the viewer's end and the hub's end.
+"""The session of the live protocol as two pure state machines: the viewer's end and the hub's end.
 
-A connection is OPENING until the hub has welcomed it, then OPEN; what it allows is the table TRANSITIONS. Within it
-every subscription goes its own way, by the table PROGRESS; a pair that is missing in a table is a protocol error.
+A connection is OPENING until the welcome, then OPEN; the table TRANSITIONS lists the messages that it allows. Each
+subscription has its own state, in the table PROGRESS. A pair that is missing in a table is a protocol error.
 
     one subscription, at the viewer's end                message             after it
-    ASKED        subscribe went out, or will             subscribed          CATCHING_UP
+    ASKED        subscribe is sent, or will be             subscribed          CATCHING_UP
     CATCHING_UP  history, missed readings, a snapshot    caught_up           LIVE
-    CATCHING_UP  the way from the cursor is lost         reset               ASKED, all held so far is void
-    ASKED        the cursor cannot be served             reset               ASKED, all held so far is void
-    any          refused                                 error with its id   ended
+    CATCHING_UP  readings after the cursor are missing   reset               ASKED, discard all readings
+    ASKED        the cursor cannot be served             reset               ASKED, discard all readings
+    any          rejected                                error with its id   ended
 
-A frame that names a subscription is for that one; a frame for a whole schema is for its LIVE subscriptions only, since
-those that catch up receive the same readings on their own way.
+A frame that names a subscription is for that one. A frame for a whole schema is for its LIVE subscriptions only, since
+those that catch up receive the same readings separately.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from wire.frames import Kind, Update
 
 
 class State(Enum):
-    """Where a live connection stands."""
+    """State of a live connection."""
 
     OPENING = "opening"
     OPEN = "open"
@@ -33,7 +33,7 @@ class State(Enum):
 
 
 class Progress(Enum):
-    """Where one subscription stands."""
+    """State of one subscription."""
 
     ASKED = "asked"
     CATCHING_UP = "catching_up"
@@ -65,7 +65,7 @@ PROGRESS: dict[tuple[Progress, type[object]], Progress] = {
     (Progress.CATCHING_UP, live.Reset): Progress.ASKED,
     (Progress.CATCHING_UP, live.CaughtUp): Progress.LIVE,
 }
-"""(progress, message) → the progress after it. Messages for a subscription that the viewer has ended are for nobody."""
+"""(progress, message) → the progress after it. Messages for a subscription that the viewer has ended are ignored."""
 
 PROGRESS_OF_KIND: dict[Kind, Progress] = {
     Kind.SNAPSHOT: Progress.CATCHING_UP,
@@ -73,11 +73,11 @@ PROGRESS_OF_KIND: dict[Kind, Progress] = {
     Kind.MISSED: Progress.CATCHING_UP,
     Kind.LIVE: Progress.LIVE,
 }
-"""When a subscription receives which frames."""
+"""State in which a subscription receives each kind of frame."""
 
-_GOING_ON = frozenset({Code.UNAVAILABLE, Code.DUPLICATE_SUBSCRIPTION})
-"""Errors with an id that do not end the subscription of that id: its history cannot be had, but live goes on; or
-a second one wanted its id and was refused."""
+_NOT_FINAL = frozenset({Code.UNAVAILABLE, Code.DUPLICATE_SUBSCRIPTION})
+"""Errors with an id that do not end the subscription of that id: its history is unavailable but live continues, or a
+second subscription with its id was rejected."""
 
 
 def _next_state(state: State, message: object) -> State:
@@ -89,7 +89,7 @@ def _next_state(state: State, message: object) -> State:
 
 
 class HubLiveSession:
-    """The hub's end: which messages are allowed when, and which subscriptions there are."""
+    """The hub's end: the allowed messages and the subscriptions."""
 
     def __init__(self) -> None:
         self.state = State.OPENING
@@ -97,16 +97,16 @@ class HubLiveSession:
         self._newest_id = 0
 
     def open(self) -> None:
-        """The viewer is authenticated and the welcome goes out."""
+        """Open the session: the viewer is authenticated and gets the welcome."""
         self.state = State.OPEN
 
     def close(self) -> None:
-        """The connection is gone."""
+        """End the session."""
         self.state = State.CLOSED
         self.subscriptions.clear()
 
     def receive(self, message: live.ViewerMessage) -> live.Error | None:
-        """Judges a message. An Error that is returned concerns its subscription only and is to be sent.
+        """Validate a message. Send a returned Error, which concerns its subscription only.
 
         Raises WireError to end the connection.
         """
@@ -119,7 +119,7 @@ class HubLiveSession:
         return None
 
     def _subscribe(self, id: int, asked: live.Subscribe) -> live.Error | None:
-        # An id that has ended must not come again: what is still on its way to the first would reach the second.
+        # An id must not be used again: frames in flight to the first subscription would reach the second.
         if id <= self._newest_id:
             return live.Error(
                 Code.DUPLICATE_SUBSCRIPTION,
@@ -135,7 +135,7 @@ class HubLiveSession:
 
 @dataclass(slots=True)
 class Subscription:
-    """The viewer's view of one subscription: what was asked, where it stands, and its cursor."""
+    """One subscription at the viewer's end: the request, its state and its cursor."""
 
     asked: live.Subscribe
     progress: Progress = Progress.ASKED
@@ -146,9 +146,9 @@ class Subscription:
 
 @dataclass(slots=True)
 class ViewerSession:
-    """The viewer's end: remembers subscriptions and cursors over reconnects, and says for whom each frame is.
+    """The viewer's end: keeps subscriptions and cursors over reconnects, and assigns frames to subscriptions.
 
-    What it refuses with a WireError changes nothing here.
+    A message that raises WireError changes nothing.
     """
 
     state: State = State.OPENING
@@ -158,7 +158,7 @@ class ViewerSession:
     _newest_id: int = 0
 
     def subscribe(self, asked: live.Subscribe) -> None:
-        """A new subscription; its message goes out with `opening_messages`, or now when the connection is open.
+        """Add a subscription; send it with `opening_messages`, or now if the connection is open.
 
         Raises WireError(DUPLICATE_SUBSCRIPTION): ids count up within a connection.
         """
@@ -171,12 +171,12 @@ class ViewerSession:
         self.subscriptions[asked.id] = Subscription(asked, cursor=asked.cursor)
 
     def unsubscribe(self, id: int) -> live.Unsubscribe | None:
-        """Ends a subscription; returns the message that says so, or None when the hub knows nothing of it."""
+        """End a subscription; return the message for the hub, None if the hub does not know it."""
         known = self.subscriptions.pop(id, None) is not None
         return live.Unsubscribe(id) if known and self.state is State.OPEN else None
 
     def reconnect(self) -> None:
-        """A new connection begins: schemas are forgotten, cursors are kept."""
+        """Begin a new connection: discard the schemas, keep the cursors."""
         self.state = State.OPENING
         self.schemas.clear()
         self._newest_id = max(self.subscriptions, default=0)
@@ -185,7 +185,7 @@ class ViewerSession:
             subscription.schema = 0
 
     def opening_messages(self) -> list[live.Subscribe]:
-        """What to send after the welcome: every subscription with its cursor, ids counting up."""
+        """Return the messages to send after the welcome: all subscriptions with their cursors, in order of id."""
         return [
             live.Subscribe(
                 id=s.asked.id,
@@ -200,12 +200,12 @@ class ViewerSession:
         ]
 
     def receive(self, message: live.LiveMessage) -> None:
-        """Follows any message of the hub. Raises WireError for one that a correct hub does not send."""
+        """Apply a message of the hub. Raises WireError for one that a correct hub does not send."""
         after = _next_state(self.state, message)
         match message:
             case live.Error(id=int(id)):
                 after = self.state
-                if message.code not in _GOING_ON:
+                if message.code not in _NOT_FINAL:
                     self.subscriptions.pop(id, None)
             case live.Welcome():
                 self.journal = message.journal
@@ -214,7 +214,7 @@ class ViewerSession:
                 if message.first > len(known):
                     raise WireError(
                         Code.UNEXPECTED_MESSAGE,
-                        f"schema {message.schema} goes on at {message.first}, but only {len(known)} series are known",
+                        f"schema {message.schema} continues at {message.first}, but only {len(known)} series are known",
                     )
                 self.schemas[message.schema] = [*known[: message.first], *message.series]
             case live.Subscribed() | live.Reset() | live.CaughtUp():
@@ -243,8 +243,10 @@ class ViewerSession:
                 self._advance(subscription, message.offset)
 
     def receive_update(self, update: Update) -> list[int]:
-        """For which subscriptions a frame is; their cursors move. Raises WireError for one of an unknown schema or
-        series, or one that its subscription is not to receive now."""
+        """Return the subscriptions of a frame and move their cursors.
+
+        Raises WireError for an unknown schema or series, or if the subscription must not receive the frame now.
+        """
         series = self.schemas.get(update.schema)
         columns = [column.series for column in update.numbers] + [column.series for column in update.texts]
         if series is None or any(column >= len(series) for column in columns):
@@ -252,7 +254,7 @@ class ViewerSession:
         targets = self._targets(update)
         for subscription in targets:
             subscription.conflated += update.conflated
-            # Of a frame in several parts only the last one has the offset: a cursor never runs ahead of its readings.
+            # Only the last part of a frame has the offset: a cursor is never ahead of its readings.
             if update.offset and update.kind in (Kind.LIVE, Kind.MISSED):
                 self._advance(subscription, update.offset)
         return [subscription.asked.id for subscription in targets]
@@ -275,7 +277,7 @@ class ViewerSession:
         return [named]
 
     def _advance(self, subscription: Subscription, offset: int) -> None:
-        """Moves the cursor, never back. One of another journal was voided by a reset before."""
+        """Move the cursor forward, never back. A reset has removed the cursor of another journal."""
         cursor = subscription.cursor
         if cursor is None or offset > cursor.offset:
             subscription.cursor = live.Cursor(self.journal, offset)

@@ -1,4 +1,4 @@
-"""The words of the model: devices, metrics, values, with constraints that keep an invalid one from being decoded."""
+"""The types of the model: devices, metrics and values, with constraints that decoding checks."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from wire import limits
 MetricType = Literal["float", "integer", "boolean", "string"]
 
 Value = float | int | bool | str | None
-"""A reading's value; None means that the metric has no value at that time."""
+"""Value of a reading; None: the metric has no value at that time."""
 
 # \Z and not $: Python's $ also matches before a final newline.
 DeviceId = Annotated[str, Meta(pattern=r"^(?!\.\.?\Z)[A-Za-z0-9_.-]{1,64}\Z")]
-"""It is a segment of URLs, where "." and ".." mean other places: no device has these two names."""
+"""A device id is a segment of URLs, so "." and ".." are not allowed."""
 MetricName = Annotated[
     str,
     Meta(
@@ -24,13 +24,13 @@ MetricName = Annotated[
         pattern=r"^[^\x00-\x20\x7f]([^\x00-\x1f\x7f]*[^\x00-\x20\x7f])?\Z",
     ),
 ]
-"""Any text without control characters that neither begins nor ends with a space."""
+"""Text without control characters that does not begin or end with a space."""
 Epoch = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")]
-"""64 random bits in hexadecimal: the identity of one spool's life."""
+"""64 random bits in hexadecimal that identify one numbering of a spool."""
 Seq = Annotated[int, Meta(ge=1, le=limits.MAX_SEQ)]
-"""A batch's number within its epoch, counted from 1 without holes."""
+"""Number of a batch within its epoch, counted from 1 without holes."""
 Offset = Annotated[int, Meta(ge=0, le=limits.MAX_SEQ)]
-"""A batch's position in the journal, counted from 1; 0 is before the first."""
+"""Position of a batch in the journal, counted from 1; 0 is before the first."""
 TimeNs = Annotated[int, Meta(ge=0, le=limits.MAX_TIME_NS)]
 """Nanoseconds since 1970-01-01 UTC."""
 
@@ -45,7 +45,7 @@ class Metric(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
 
 
 def device_id_problem(text: str) -> str | None:
-    """Why this is no device id, as a sentence; None when it is one."""
+    """Return the reason why this is not a device id, as a sentence; None if it is one."""
     try:
         convert(text, DeviceId)
     except ValidationError:

@@ -121,7 +121,7 @@ class ReplaySource:
 
     @property
     def bad_lines(self) -> int:
-        """How many lines were not readings so far."""
+        """Number of lines that were not readings so far."""
         return self._bad.total
 
     async def readings(self) -> AsyncGenerator[SensorReading, None]:

@@ -45,7 +45,7 @@ class SerialSource:
 
     @property
     def bad_lines(self) -> int:
-        """How many lines were not readings so far; the first line after opening does not count."""
+        """Number of lines that were not readings so far; the first line after opening does not count."""
         return self._bad.total
 
     async def readings(self) -> AsyncGenerator[SensorReading, None]:

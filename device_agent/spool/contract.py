@@ -42,7 +42,7 @@ class Spool(Protocol):
 
     @property
     def durable(self) -> bool:
-        """Whether the batches survive the end of the process."""
+        """True if the batches survive the end of the process."""
 
     @property
     def epoch(self) -> str:
@@ -75,7 +75,7 @@ class Spool(Protocol):
 
     @property
     def waiting(self) -> int:
-        """How many batches are stored."""
+        """Number of stored batches."""
 
     @property
     def size_bytes(self) -> int:

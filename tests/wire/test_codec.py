@@ -204,7 +204,7 @@ def test_a_refusal_says_what_is_wrong_and_where() -> None:
         '{"type":"data","seq":8,"time":[1],"values":{"a":["\\ud83d"]}}': "surrogate",
         '{"type":"data","seq":8,"time":[1],"values":{"a":[[]]}}': "$.values",
         '{"type":"data","seq":8,"time":[-1],"values":{}}': "$.time[0]",
-        '{"type":"gap","from":9,"to":8,"reason":""}': "from 9 back to 8",
+        '{"type":"gap","from":9,"to":8,"reason":""}': "begin at 9 and end at 8",
         '{"type":"dance"}': "dance",
     }
     for frame, words in sentences.items():
