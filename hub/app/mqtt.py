@@ -88,7 +88,7 @@ async def open_bridges(
                 journal, plan.publications, name=one.name, hub=registry.id, excluded_epochs=excluded, decode=decode,
                 discovery=discovery, on_refused=bridge.publish_refused,
             )  # fmt: skip
-            bridge.outbound.begin()
+            bridge.outbound.register()
         if decoders:
             bridge.inbound = Inbound(
                 devices,

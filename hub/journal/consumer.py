@@ -220,6 +220,7 @@ class Consumer:
         self._began_s = -math.inf
         self._caught_up = True
         self._draining = asyncio.Event()
+        self._reopening = asyncio.Event()
         self._opened: object = None
         # Replaced after each move.
         self._moved = asyncio.Event()
@@ -274,6 +275,10 @@ class Consumer:
             self._draining.clear()
         return True
 
+    def reopen(self) -> None:
+        """Open the sink again, also while no entries arrive. A sink calls this when its connection has ended."""
+        self._reopening.set()
+
     async def reached(self, offset: int, *, acknowledged: bool = False) -> None:
         """Wait until everything up to this offset is written, or acknowledged as durable."""
         while (self._acknowledged if acknowledged else self._offset) < offset:
@@ -282,6 +287,7 @@ class Consumer:
     async def _open(self) -> None:
         # A late acknowledgement of an earlier opening must not move the cursor of this one.
         opened = self._opened = object()
+        self._reopening.clear()
 
         def acknowledge(offset: int) -> None:
             if self._opened is opened:
@@ -296,7 +302,7 @@ class Consumer:
     async def _write_next(self) -> None:
         """Wait for entries and write them, within the bounds of one write."""
         await self._flush_when_idle()
-        await self._journal.wait(self._offset)
+        await self._wait_for_entries()
         limits = self._sink.limits
         if self._caught_up and self._journal.last_offset - self._offset < limits.entries:
             await self._linger(self._sink.pace)
@@ -326,6 +332,22 @@ class Consumer:
             await self._miss([entry for entry in entries if entry.offset in errors], errors)
         self._caught_up = last >= end
         await self._finish(self._write(entries))
+
+    async def _wait_for_entries(self) -> None:
+        """Wait for entries. Raises SinkClosed when the sink is to be opened again."""
+        if self._journal.last_offset <= self._offset:
+            grown = asyncio.ensure_future(self._journal.wait(self._offset))
+            reopening = asyncio.ensure_future(self._reopening.wait())
+            try:
+                await asyncio.wait([grown, reopening], return_when=asyncio.FIRST_COMPLETED)
+                if grown.done():
+                    grown.result()
+            finally:
+                grown.cancel()
+                reopening.cancel()
+                await asyncio.gather(grown, reopening, return_exceptions=True)
+        if self._reopening.is_set():
+            raise SinkClosed
 
     async def _write(self, entries: list[Entry]) -> None:
         refused = await self._sink.write(entries)

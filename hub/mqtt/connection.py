@@ -457,7 +457,7 @@ def describe_error(error: Exception, options: BrokerOptions) -> str:
     match error:
         case ssl.SSLCertVerificationError():
             return (
-                f"the certificate of {name} is not trusted ({error.verify_message}); set tls_ca to the file of its "
+                f"{name}: the certificate is not trusted ({error.verify_message}); set tls_ca to the file of its "
                 "certificate authority"
             )
         case ssl.SSLError() | ConnectionResetError() if uses_tls:

@@ -69,7 +69,7 @@ def outbound_of(
         discovery=discovery,
         jitter=lambda: 0.0,
     )
-    outbound.begin()
+    outbound.register()
     return outbound
 
 
@@ -190,6 +190,23 @@ async def test_a_broker_that_never_acknowledges_does_not_move_the_cursor(tmp_pat
             await outbound.reached(100)
         assert [int(got.payload) for got in broker.got] == list(range(1, 101))
         assert broker.most_unacknowledged == receive_maximum
+
+
+async def test_unacknowledged_messages_are_repeated_although_nothing_new_arrives(tmp_path: Path) -> None:
+    """The consumer waits for entries when the connection ends, and the next connection gets the same messages."""
+    async with (
+        small_broker(lambda _: None) as broker,
+        open_journal(tmp_path) as journal,
+        running(outbound_of(journal)) as outbound,
+    ):
+        await append(journal, range(1, 4))
+        async with connected(broker.port, outbound):
+            await broker.count(3)
+        broker.got.clear()
+        broker.answer = lambda _: 0
+        async with connected(broker.port, outbound):
+            await outbound.reached(3)
+        assert [int(got.payload) for got in broker.got] == [1, 2, 3]
 
 
 async def test_a_broker_that_drops_the_connection_at_each_publish(tmp_path: Path) -> None:
@@ -404,7 +421,7 @@ async def test_announcements_are_published_at_each_connection_and_change(tmp_pat
             decode=decode,
             discovery=cast("Discovery", words),
         )
-        outbound.begin()
+        outbound.register()
         async with running(outbound), connected(broker.port, outbound):
             await broker.count(1)
             words.due.append(Publish("about/a", b"second", 1, retain=True))
