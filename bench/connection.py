@@ -145,7 +145,7 @@ class Connection:
             case device.TimeProbe(hub_time=hub_time):
                 self._send_message(device.TimeReply(hub_time, time.time_ns()))
             case device.Reject() | device.Error():
-                raise GeneratorError(f"the hub refused {self.device}: {message.code}: {message.message}")
+                raise GeneratorError(f"the hub rejected {self.device}: {message.code}: {message.message}")
 
     def _send_message(self, message: device.AgentMessage) -> None:
         payload = AGENT_MESSAGES[self._format].encode(message)
@@ -197,5 +197,5 @@ def open_websocket(peer: Peer, subprotocol: str) -> socket.socket:
         protocol.events_received()
     if protocol.handshake_exc is not None:
         connection.close()
-        raise GeneratorError(f"the hub refused the connection: {protocol.handshake_exc}")
+        raise GeneratorError(f"the hub rejected the connection: {protocol.handshake_exc}")
     return connection

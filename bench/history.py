@@ -268,7 +268,7 @@ class InfluxdbHistoryRow(NamedTuple):
                 )
                 written = await store.write([entry], StoreCursor("journal", offset))
                 if written.refused:
-                    raise Failure(f"InfluxDB refused readings: {written.refused[0]}")
+                    raise Failure(f"InfluxDB rejected readings: {written.refused[0]}")
                 stored += written.readings
                 report(f"{self.name}: storing", stored / fleet.readings)
             rate = stored / (time.perf_counter() - began)

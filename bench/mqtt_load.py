@@ -238,7 +238,7 @@ def opened(port: int, connect: bytes) -> socket.socket:
             raise Failure("the broker closed the connection instead of accepting it")
         buffer += arrived
     if packet.type != mqtt.CONNACK or buffer[packet.start + 1]:
-        raise Failure(f"the broker refused the connection with {buffer[packet.start + 1]}")
+        raise Failure(f"the broker rejected the connection with code {buffer[packet.start + 1]}")
     return line
 
 

@@ -81,7 +81,7 @@ class MqttPeer:
             while (packet := mqtt.next_packet(buffer, position)) is not None:
                 position = packet.end
                 if packet.type == mqtt.CONNACK:
-                    assert buffer[packet.start + 1] == 0, f"the broker refused {self._client_id}"
+                    assert buffer[packet.start + 1] == 0, f"the broker rejected {self._client_id}"
                     self._writer = writer
                     self._connected(writer)
                 else:

@@ -32,11 +32,11 @@ async def test_everything_an_agent_accepted_is_stored_once_over_kills_of_the_age
         async with Agent(hub.url, device=DEVICE, token=token, spool=spool) as agent:
             await agent.drain(60)
             last = agent.spool.next_seq - 1
-        (book,) = (await hub.settled())["devices"]
+        (device,) = (await hub.settled())["devices"]
         answer = await hub.get("/api/v1/history", device=DEVICE, metric="n", points=0, **{"from": "0"})
         stored = Counter(int(value) for value in answer["series"][0]["values"])
     assert len(set(accepted)) == len(accepted) > KILLS
     assert [number for number in accepted if number not in stored] == [], f"lost, seed {seed}"
     assert [number for number, times in stored.items() if times > 1] == [], f"twice, seed {seed}"
-    assert (book["accepted_batches"], book["lost_batches"]) == (last, 0)
-    assert book["stored"] == book["accepted"] == len(stored)
+    assert (device["accepted_batches"], device["lost_batches"]) == (last, 0)
+    assert device["stored"] == device["accepted"] == len(stored)

@@ -31,8 +31,8 @@ async def test_messages_of_one_segment_are_handled_in_order(tmp_path: Path) -> N
         while (answer := await connection.receive()) != {"type": "ack", "seq": 3}:
             assert answer["type"] == "ack", answer
         await ws.close()
-        books = (await hub.settled())["devices"][0]
-        assert (books["accepted"], books["stored"], books["quarantined_batches"]) == (3, 3, 0)
+        counts = (await hub.settled())["devices"][0]
+        assert (counts["accepted"], counts["stored"], counts["quarantined_batches"]) == (3, 3, 0)
 
 
 async def test_a_message_in_fragments_is_one_message(tmp_path: Path) -> None:

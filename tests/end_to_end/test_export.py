@@ -138,9 +138,9 @@ async def test_times_have_the_requested_zone(hub: Hub) -> None:
 async def test_intervals_have_one_value_each(hub: Hub) -> None:
     """Averages and counts of equal intervals begin at the first time and keep their type, for several devices."""
     query: dict[str, Any] = {"device": ["tank", "big"], "metric": ["level", "m1", "count"], "points": 10}
-    stretch = {"from": str(BEGIN), "to": str(BEGIN + 100 * SECOND)}
+    interval = {"from": str(BEGIN), "to": str(BEGIN + 100 * SECOND)}
     async with await client(hub) as http:
-        answer = (await http.get("/api/v1/history", params={**query, **stretch, "aggregate": "count"})).json()
+        answer = (await http.get("/api/v1/history", params={**query, **interval, "aggregate": "count"})).json()
         assert [
             (series["device"], series["metric"], series["type"], series["values"]) for series in answer["series"]
         ] == [
@@ -150,11 +150,13 @@ async def test_intervals_have_one_value_each(hub: Hub) -> None:
         ]
         assert answer["series"][0]["time_ns"] == [BEGIN + part * 10 * SECOND for part in range(10)]
         query["aggregate"] = "avg"
-        text = (await http.get("/api/v1/history", params={**query, **stretch, "format": "csv", "metric": "level"})).text
+        text = (
+            await http.get("/api/v1/history", params={**query, **interval, "format": "csv", "metric": "level"})
+        ).text
         rows = list(csv.DictReader(io.StringIO(text)))
         assert [float(row["value"]) for row in rows] == [(4.5 + 10 * part) / 8 for part in range(10)]
-        refused = await http.get("/api/v1/history", params={**query, **stretch, "metric": STATE})
-        assert (refused.status_code, refused.json()["code"]) == (422, "store_refused")
+        rejected = await http.get("/api/v1/history", params={**query, **interval, "metric": STATE})
+        assert (rejected.status_code, rejected.json()["code"]) == (422, "store_refused")
 
 
 @pytest.mark.parametrize(
@@ -204,9 +206,9 @@ async def test_an_unread_export_holds_a_scan_until_its_client_leaves(hub: Hub) -
             for _ in range(MAX_SCANS)
         ]
         assert {answer.status_code for answer in resting} == {200}
-        refused = await http.get("/api/v1/export", params=query)
-        assert (refused.status_code, refused.json()["code"]) == (503, "store_unavailable")
-        assert refused.headers["retry-after"]
+        rejected = await http.get("/api/v1/export", params=query)
+        assert (rejected.status_code, rejected.json()["code"]) == (503, "store_unavailable")
+        assert rejected.headers["retry-after"]
         await resting.pop().aclose()
         await served(http)
         for answer in resting:

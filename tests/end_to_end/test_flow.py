@@ -28,9 +28,9 @@ METRICS = [Metric("number", "integer"), Metric("half")]
 EXPIRY_S = 60
 """Time limit for the retention on a busy machine."""
 
-REFUSED = 10_200
+REJECTED = 10_200
 """Rejected batches: more than the quarantine keeps."""
-REFUSED_AT_ONCE = 200
+REJECTED_AT_ONCE = 200
 
 
 async def send(agent: Agent, stop: asyncio.Event) -> int:
@@ -50,11 +50,11 @@ async def fill_quarantine(hub: Hub, token: str) -> None:
     sender = await connect_agent(hub, token)
     await sender.send(hello("bad"))
     assert (await sender.receive())["type"] == "welcome"
-    for first in range(1, REFUSED, REFUSED_AT_ONCE):
-        for seq in range(first, first + REFUSED_AT_ONCE):
+    for first in range(1, REJECTED, REJECTED_AT_ONCE):
+        for seq in range(first, first + REJECTED_AT_ONCE):
             await sender.send(data(seq, {"f": ["warm"]}))
         rejected = 0
-        while rejected < REFUSED_AT_ONCE:
+        while rejected < REJECTED_AT_ONCE:
             rejected += (await sender.receive())["type"] == "reject"
     await sender.ws.close()
 
@@ -111,11 +111,11 @@ async def test_the_accounting_balances_over_kills_a_locked_store_and_a_full_quar
             await hub.kill()
             await hub.start()
             flow = await some_expired(hub)
-        books = {device["device"]: device for device in flow["devices"]}
+        counts = {device["device"]: device for device in flow["devices"]}
         for number, readings in enumerate(sent):
-            mine = books[f"agent-{number}"]
+            mine = counts[f"agent-{number}"]
             assert (mine["accepted"], mine["stored"] + mine["expired"], mine["waiting"]) == (readings, readings, 0)
-        assert (books["bad"]["accepted"], books["bad"]["quarantined_batches"]) == (0, REFUSED)
+        assert (counts["bad"]["accepted"], counts["bad"]["quarantined_batches"]) == (0, REJECTED)
         assert flow["quarantine_dropped"] > 0
         assert flow["totals"]["difference"] == flow["consumers"][0]["difference"] == 0
         print(f"{watch.answers} answers, {watch.whole} of them whole, {watch.most_waiting} readings waiting at most")

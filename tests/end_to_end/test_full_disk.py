@@ -52,8 +52,8 @@ async def test_a_full_disk_loses_nothing_and_the_hub_resumes_by_itself(tmp_path:
                     assert during["offset"] >= before["offset"]
                 await agent.drain(90)
                 flow = await hub.settled()
-                books = flow["devices"][0]
-                assert (books["accepted"], books["stored"], books["lost_batches"]) == (sent, sent, 0)
+                counts = flow["devices"][0]
+                assert (counts["accepted"], counts["stored"], counts["lost_batches"]) == (sent, sent, 0)
                 answer = await hub.get("/api/v1/history", device=DEVICE, points=0, **{"from": "0"})
                 assert answer["series"][0]["time_ns"] == list(range(1, sent + 1))
                 assert await hub.problems() == {}

@@ -75,10 +75,10 @@ async def test_a_file_is_stored_once_whichever_process_is_killed(tmp_path: Path)
         status, report, errors = await import_result(running)
         assert status == 0, errors
         flow = await hub.settled()
-        books = {device["device"]: device for device in flow["devices"]}
-        assert len(books) == DEVICES
+        counts = {device["device"]: device for device in flow["devices"]}
+        assert len(counts) == DEVICES
         expected = readings // DEVICES
-        assert {(book["accepted"], book["stored"]) for book in books.values()} == {(expected, expected)}
+        assert {(device["accepted"], device["stored"]) for device in counts.values()} == {(expected, expected)}
         (part_told,) = report["files"]
         assert part_told["stored"] + part_told["stored_before"] == part_told["readings"] == readings
         assert part_told["stored_before"] > 0
@@ -104,7 +104,7 @@ async def test_a_stopped_import_says_how_to_continue_and_stores_nothing_twice(tm
         running.send_signal(signal.SIGINT)
         status, report, errors = await import_result(running)
         assert (status, report["ok"]) == (1, False)
-        assert "the same command goes on" in errors
+        assert "the same command continues" in errors
         for stored in (True, False):
             status, report, errors = await import_result(await start_import(hub, token, str(file)))
             assert (status, report["ok"]) == (0, True), errors

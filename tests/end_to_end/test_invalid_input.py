@@ -121,8 +121,13 @@ async def test_an_invalid_message_ends_the_connection_with_its_code(tmp_path: Pa
             assert (await connection.receive()) == {"type": "ack", "seq": 2}
         await connection.ws.close()
         flow = await hub.settled()
-        books = flow["devices"][0]
-        assert (books["acked"], books["accepted"], books["stored"], books["duplicate_batches"]) == (2, 2, 2, 1)
+        counts = flow["devices"][0]
+        assert (counts["acked"], counts["accepted"], counts["stored"], counts["duplicate_batches"]) == (
+            2,
+            2,
+            2,
+            1,
+        )
 
 
 async def test_a_rejected_connection_gets_its_error_and_close_code(tmp_path: Path) -> None:
@@ -187,8 +192,13 @@ async def test_agents_that_alternate_under_one_id_each_resume_their_epoch(tmp_pa
             if turn == 1:
                 await hub.kill()
                 await hub.start()
-        books = (await hub.settled())["devices"][0]
-        assert (books["accepted"], books["stored"], books["lost_batches"], books["duplicate_batches"]) == (8, 8, 0, 2)
+        counts = (await hub.settled())["devices"][0]
+        assert (
+            counts["accepted"],
+            counts["stored"],
+            counts["lost_batches"],
+            counts["duplicate_batches"],
+        ) == (8, 8, 0, 2)
 
 
 async def test_a_rolled_back_spool_must_begin_a_new_epoch(tmp_path: Path) -> None:

@@ -91,12 +91,12 @@ async def test_acknowledged_batches_are_stored_exactly_once_over_kills_of_the_hu
             for agent in agents:
                 await agent.drain(60)
         flow = await hub.settled()
-        books = {device["device"]: device for device in flow["devices"]}
+        counts = {device["device"]: device for device in flow["devices"]}
         for name, last in zip(acked, sent, strict=True):
             answer = await hub.get("/api/v1/history", device=name, metric="number", points=0, **{"from": "0"})
             assert answer["series"][0]["values"] == list(range(1, last + 1)), name
-            assert (books[name]["accepted_batches"], books[name]["lost_batches"]) == (last, 0), name
-            assert books[name]["stored"] == books[name]["accepted"] == 2 * last, name
+            assert (counts[name]["accepted_batches"], counts[name]["lost_batches"]) == (last, 0), name
+            assert counts[name]["stored"] == counts[name]["accepted"] == 2 * last, name
         # The lower quartile: other work of the machine delays single starts, while the time that the hub itself needs
         # is in all of them.
         quartile = statistics.quantiles(took, n=4)[0]

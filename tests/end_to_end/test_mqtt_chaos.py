@@ -57,7 +57,7 @@ class ReceivedNumbers:
     def count(self) -> int:
         return len(self.came)
 
-    def take(self, message: Published) -> None:
+    def record(self, message: Published) -> None:
         """Record a message. Every row has its number in each metric; a repetition must name the batch of its first
         arrival."""
         device = message.topic.split("/")[1]
@@ -109,19 +109,19 @@ async def test_nothing_is_lost_in_either_direction_over_any_failure(mosquitto_pr
     chance.shuffle(faults)
     rows = READINGS // PER_MESSAGE // DEVICES
     steps = [rows * n // len(faults) for n in range(len(faults) + 1)]
-    books = ReceivedNumbers()
+    received = ReceivedNumbers()
     async with contextlib.AsyncExitStack() as stack:
         broker = stack.enter_context(Mosquitto(mosquitto_program, tmp_path / "broker"))
         forwarder = await stack.enter_async_context(forwarder_to(broker.port))
         hub = await stack.enter_async_context(bridged_hub(tmp_path, forwarder.port))
         token = await hub.token("gateway", "--devices", "out-*")
-        subscriber = await stack.enter_async_context(Subscriber(broker.port, "subscriber", "out/#", books.take))
+        subscriber = await stack.enter_async_context(Subscriber(broker.port, "subscriber", "out/#", received.record))
         publisher = await stack.enter_async_context(Publisher(broker.port, "publisher"))
         agents = [
             await stack.enter_async_context(
                 Agent(hub.url, device=name, token=token, metrics=[Metric(metric) for metric in METRICS])
             )
-            for name in books.numbers
+            for name in received.numbers
         ]
         for fault, begin, end in zip(faults, steps, steps[1:], strict=False):
             for number in range(begin + 1, end + 1):
@@ -136,15 +136,15 @@ async def test_nothing_is_lost_in_either_direction_over_any_failure(mosquitto_pr
                 for agent in agents:
                     await agent.send_rows(rows_of_batch)
             reached = DEVICES * begin + chance.randint(1, DEVICES * (end - begin))
-            await subscriber.until(lambda reached=reached: books.count >= reached)  # type: ignore[misc]
+            await subscriber.until(lambda reached=reached: received.count >= reached)  # type: ignore[misc]
             await strike(fault, hub, forwarder, broker)
         await publisher.drain()
-        await subscriber.until(lambda: books.count >= DEVICES * rows)
+        await subscriber.until(lambda: received.count >= DEVICES * rows)
         await accepted_from_mqtt(hub, DEVICES * rows * PER_MESSAGE)
         flow = await hub.settled()
-        print(f"seed {seed}: {books.repeated} messages came twice, {publisher.repeated} were published again")
-        assert books.wrong == [], f"seed {seed}"
-        for device, numbers in books.numbers.items():
+        print(f"seed {seed}: {received.repeated} messages came twice, {publisher.repeated} were published again")
+        assert received.wrong == [], f"seed {seed}"
+        for device, numbers in received.numbers.items():
             assert numbers == [*range(1, rows + 1)], f"{device}, seed {seed}"
         by_device = {device["device"]: device for device in flow["devices"]}
         for n in range(DEVICES):

@@ -32,9 +32,13 @@ async def test_the_small_agent_delivers_everything_once_over_a_restart(tmp_path:
         await acknowledged(agent)
         running.cancel()
         flow = await hub.settled()
-        books = flow["devices"][0]
-        assert (books["device"], books["epoch"], books["acked"]) == ("pump-7", agent.epoch, BATCHES)
-        assert (books["accepted"], books["stored"], books["quarantined_batches"]) == (BATCHES, BATCHES, 0)
+        counts = flow["devices"][0]
+        assert (counts["device"], counts["epoch"], counts["acked"]) == ("pump-7", agent.epoch, BATCHES)
+        assert (counts["accepted"], counts["stored"], counts["quarantined_batches"]) == (
+            BATCHES,
+            BATCHES,
+            0,
+        )
 
 
 async def acknowledged(agent: Any) -> None:

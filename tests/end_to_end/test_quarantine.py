@@ -94,14 +94,14 @@ async def test_rejected_batches_are_read_counted_retried_and_deleted(tmp_path: P
         assert (await ask(hub, "POST", f"/{newest[0]['offset']}/retry", operator)).status_code == 404
         done = (await ask(hub, "POST", "/retry", operator, json={"device": "a", "code": "unknown_metric"})).json()
         assert (done["accepted"], done["readings"], done["next"]) == (1, 1, None)
-        refused = await ask(hub, "DELETE", "", operator)
-        assert (refused.status_code, "all=true" in refused.json()["detail"]) == (422, True)
+        rejected = await ask(hub, "DELETE", "", operator)
+        assert (rejected.status_code, "all=true" in rejected.json()["detail"]) == (422, True)
         assert (await ask(hub, "DELETE", "?all=true", operator)).json() == {"deleted": 1}
         assert (await ask(hub, "DELETE", "/1", operator)).status_code == 404
 
-        books = await hub.settled()
-        assert (books["totals"]["accepted"], books["totals"]["stored"]) == (2, 2)
-        assert books["totals"]["quarantined_batches"] == 3
+        counts = await hub.settled()
+        assert (counts["totals"]["accepted"], counts["totals"]["stored"]) == (2, 2)
+        assert counts["totals"]["quarantined_batches"] == 3
         history = await hub.get("/api/v1/history", device="*", metric="speed", points=0, **{"from": "0"})
         assert [(s["device"], s["time_ns"], s["values"]) for s in history["series"]] == [
             ("a", [3], [3.0]),
@@ -165,10 +165,10 @@ async def test_the_command_line_shows_retries_and_deletes(tmp_path: Path) -> Non
         assert json.loads(rest.stdout) == {"deleted": 1}
         empty = await run("list")
         assert (empty.exit_code, empty.stderr) == (0, "there is no message in quarantine\n")
-        refused = await asyncio.to_thread(
+        rejected = await asyncio.to_thread(
             CliRunner().invoke, quarantine.app, ["list", "--url", hub.url, "--token", "hub_viewer_a_b"]
         )
-        assert (refused.exit_code, "hub quarantine list: " in refused.stderr) == (1, True)
+        assert (rejected.exit_code, "hub quarantine list: " in rejected.stderr) == (1, True)
         local = await asyncio.to_thread(
             CliRunner().invoke, quarantine.app, ["retry", "--all", "--url", hub.url, "--data", str(hub.data)]
         )
@@ -245,8 +245,8 @@ async def test_a_retry_counts_once_although_the_hub_is_killed(tmp_path: Path) ->
             accepted = (await hub.get("/api/v1/flow"))["totals"]["accepted"]
             assert left + accepted == BATCHES
         await retry_all(hub)
-        books = await hub.settled()
-        assert (books["totals"]["accepted"], books["totals"]["stored"]) == (BATCHES, BATCHES)
+        counts = await hub.settled()
+        assert (counts["totals"]["accepted"], counts["totals"]["stored"]) == (BATCHES, BATCHES)
         history = await hub.get("/api/v1/history", device="d", metric="speed", points=0, **{"from": "0"})
         assert history["series"][0]["time_ns"] == list(range(1, BATCHES + 1))
         assert await hub.stop() == 0

@@ -90,10 +90,10 @@ def test_the_hub_without_its_extra_says_what_to_install(
     agent_installation: Installation, arguments: tuple[str, ...]
 ) -> None:
     """The command `hub` in a base installation ends with one clear sentence, exit code 2 and no traceback."""
-    refused = run(agent_installation, "hub", *arguments)
-    assert refused.returncode == 2
-    assert "telemetry-hub[hub]" in refused.stderr
-    assert "Traceback" not in refused.stderr
+    ended = run(agent_installation, "hub", *arguments)
+    assert ended.returncode == 2
+    assert "telemetry-hub[hub]" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 @pytest.fixture

@@ -176,4 +176,4 @@ def _ask(http: httpx.Client, statement: str) -> None:
     answer: dict[str, Any] = http.post("/query", data={"q": statement}).raise_for_status().json()
     for result in answer["results"]:
         if "error" in result:
-            raise RuntimeError(f"{statement.split()[0]} was refused: {result['error']}")
+            raise RuntimeError(f"{statement.split()[0]} was rejected: {result['error']}")
