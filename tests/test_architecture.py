@@ -149,3 +149,10 @@ def test_a_package_without_a_layer_breaks_the_layers(tmp_path: Path) -> None:
     tree = copy_of_the_packages(tmp_path)
     (tree / "hub" / "annex.py").write_text("")
     assert "annex" in lint(tree)[LAYERS]
+
+
+def test_no_test_module_imports_another() -> None:
+    """Helpers that several test modules use are in files of their own, so that a test module can change alone."""
+    imports = re.compile(r"^(?:from|import) tests\.(?:\w+\.)*test_", re.MULTILINE)
+    tests = (ROOT / "tests").rglob("test_*.py")
+    assert [path for path in tests if imports.search(path.read_text())] == []
