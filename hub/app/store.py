@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,51 +17,41 @@ if TYPE_CHECKING:
     from hub.storage.influxdb.client import BucketAddress, InfluxdbCredentials
 
 
-@asynccontextmanager
-async def open_store(
+def open_store(
     settings: Settings, *, registry: str, tags_of: Callable[[str], Mapping[str, str]]
-) -> AsyncIterator[Store]:
-    """Open the store; close it at the end.
+) -> AbstractAsyncContextManager[Store]:
+    """Return the store, to be entered.
 
     `registry` is the id of the registry that gives the series their ids, `tags_of` returns the tags that a device
     declared.
     """
-    if settings.store.url is None:
-        retention = RetentionPeriods(settings.store.keep_raw, settings.store.keep_minutes, settings.store.keep_hours)
-        async with open_duckdb(settings, settings.data / FILE_NAME, registry=registry, retention=retention) as store:
-            yield store
-    else:
-        async with open_influxdb(settings, registry=registry, tags_of=tags_of) as store:
-            yield store
+    if settings.store.url is not None:
+        return open_influxdb(settings, registry=registry, tags_of=tags_of)
+    retention = RetentionPeriods(settings.store.keep_raw, settings.store.keep_minutes, settings.store.keep_hours)
+    return open_duckdb(settings, settings.data / FILE_NAME, registry=registry, retention=retention)
 
 
-@asynccontextmanager
-async def open_duckdb(
+def open_duckdb(
     settings: Settings, path: Path, *, registry: str, retention: RetentionPeriods | None = None
-) -> AsyncIterator[Store]:
-    """Open a DuckDB file. Without `retention` nothing in it expires."""
-    async with DuckdbStore(
-        path,
-        registry=registry,
-        memory_limit=settings.store.memory_limit,
-        threads=settings.store.threads,
-        retention=retention,
-    ) as store:
-        yield store
+) -> AbstractAsyncContextManager[Store]:
+    """Return the store of a DuckDB file. Without `retention` nothing in it expires."""
+    store = settings.store
+    return DuckdbStore(
+        path, registry=registry, memory_limit=store.memory_limit, threads=store.threads, retention=retention
+    )
 
 
-@asynccontextmanager
-async def open_influxdb(
+def open_influxdb(
     settings: Settings, *, registry: str, tags_of: Callable[[str], Mapping[str, str]]
-) -> AsyncIterator[Store]:
-    """Open the bucket of the settings."""
+) -> AbstractAsyncContextManager[Store]:
+    """Return the store of the bucket that the settings name."""
     # Imported only here: its client takes a second to import.
     from hub.storage.influxdb.series_naming import SeriesNaming
     from hub.storage.influxdb.store import InfluxdbStore
 
     store = settings.store
     target, credentials = influxdb_connection(store)
-    async with InfluxdbStore(
+    return InfluxdbStore(
         settings.data,
         target=target,
         credentials=credentials,
@@ -69,8 +59,7 @@ async def open_influxdb(
         registry=registry,
         max_series_per_device=store.max_series_per_device,
         compress=store.gzip,
-    ) as opened:
-        yield opened
+    )
 
 
 def influxdb_connection(store: StoreSettings) -> tuple[BucketAddress, InfluxdbCredentials]:
