@@ -1,4 +1,4 @@
-"""Whether and when an agent comes back."""
+"""The decision whether and when to reconnect."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ endings = st.builds(
     ],
 )
 def test_the_pace_follows_the_reason(ending: Ending, pace: Pace) -> None:
-    """What passes by itself is tried at the usual pace, what a person must mend slowly, superseding never."""
+    """A temporary cause has the usual pace, a cause for a person the slow one; a superseded agent never reconnects."""
     assert pace_of(ending) is pace
 
 

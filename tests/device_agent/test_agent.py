@@ -151,7 +151,7 @@ async def test_a_bad_reading_changes_nothing(peer: Peer) -> None:
     "options",
     [{"device": "böiler"}, {"device": ""}, {"device": "x" * 65}, {"tags": {"": "x"}}, {"url": "boiler"}],
 )
-def test_bad_arguments_are_told_at_once(options: dict[str, Any]) -> None:
+def test_bad_arguments_are_reported_at_once(options: dict[str, Any]) -> None:
     """Arguments that can never work raise an AgentError in the constructor."""
     with pytest.raises(AgentError):
         Agent(**{"url": "ws://127.0.0.1:1", "device": "boiler-1", **options})
@@ -182,7 +182,7 @@ async def test_an_agent_is_used_inside_its_context(peer: Peer) -> None:
                 pass
 
 
-async def test_a_batch_that_the_hub_rejects_is_told(peer: Peer, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_batch_that_the_hub_rejects_is_reported(peer: Peer, caplog: pytest.LogCaptureFixture) -> None:
     """A rejected batch is counted, passed to the callback, logged once for its reason, and not sent again."""
     caplog.set_level(logging.WARNING, logger="device_agent")
     rejected: list[Reject] = []
@@ -199,7 +199,7 @@ async def test_a_batch_that_the_hub_rejects_is_told(peer: Peer, caplog: pytest.L
     ]
 
 
-async def test_acknowledgements_are_told(peer: Peer) -> None:
+async def test_acknowledgements_are_reported(peer: Peer) -> None:
     """on_ack is called with what the welcome and each acknowledgement say, never going back."""
     acked: list[int] = []
     async with agent_of(peer, on_ack=acked.append) as agent:

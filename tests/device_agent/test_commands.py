@@ -144,7 +144,7 @@ def test_misuse_is_exit_code_2(arguments: tuple[str, ...], tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_wrong_device_id_is_told_in_a_sentence() -> None:
+def test_a_wrong_device_id_is_reported_in_a_sentence() -> None:
     """It says what an id is made of, with one that works, and shows nothing of how it is checked."""
     result = CliRunner().invoke(app, ["run", "--device", "a b"])
     assert result.stderr == (

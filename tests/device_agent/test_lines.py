@@ -135,7 +135,7 @@ async def test_a_log_is_its_readings_in_order(tmp_path: Path) -> None:
     assert source.bad_lines == 0
 
 
-async def test_bad_lines_are_counted_and_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_bad_lines_are_counted_and_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A line without a time, and one that is no reading, is passed over."""
     file = tmp_path / "log.jsonl"
     endless = b'{"time": 1, "n": "' + b"x" * MAX_LINE_BYTES + b'"}\n'

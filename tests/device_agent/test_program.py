@@ -40,16 +40,16 @@ async def test_readings_are_delivered_with_their_definitions() -> None:
     assert peer.metrics["n"] == Metric("n", "integer", "1/s")
 
 
-async def test_what_is_refused_is_counted_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_is_refused_is_counted_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     """A bad reading is skipped, and the sensor continues."""
     bad = SensorReading({"n": float("nan")})
     source = Script([SensorReading({"n": 1}), bad, bad, SensorReading({"n": 2}), bad])
     async with Peer() as peer, Agent(peer.url, device="boiler") as agent:
         assert await deliver_readings(source, agent, agent.send) == 3
         await agent.drain(10)
-        told = agent_records(caplog, logging.WARNING)
+        warnings = agent_records(caplog, logging.WARNING)
     assert peer.values("n") == [1, 2]
-    assert len(told) == 1
+    assert len(warnings) == 1
 
 
 async def test_a_full_disk_is_outlived_and_a_failed_one_is_not(tmp_path: Path) -> None:

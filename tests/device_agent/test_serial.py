@@ -130,7 +130,7 @@ async def test_the_rest_of_a_line_at_the_beginning_is_no_trouble(wire: Wire, ear
     assert (plugged.source.bad_lines, ear.heard) == (0, [])
 
 
-async def test_noise_is_counted_and_told_once(wire: Wire, ear: Ear) -> None:
+async def test_noise_is_counted_and_logged_once(wire: Wire, ear: Ear) -> None:
     """Lines that are no objects, that never end, or are no text are passed over; one line of log says so."""
     async with plugged_in(wire, ear) as plugged:
         noise = b'{"t": 1}\nnoise\n[1]\n{"t": "\xff\xfe"}\n\n' + b"x" * (MAX_LINE_BYTES * 2) + b'\n{"t": 2}\n'
@@ -141,8 +141,8 @@ async def test_noise_is_counted_and_told_once(wire: Wire, ear: Ear) -> None:
         await wire.write(b'more noise\n{"t": 3}\n')
         assert await next_values(plugged.readings) == {"t": 3}
     assert plugged.source.bad_lines == 5
-    (told,) = ear.heard
-    assert (told.levelname, "lines that are not readings" in told.getMessage()) == ("WARNING", True)
+    (warning,) = ear.heard
+    assert (warning.levelname, "lines that are not readings" in warning.getMessage()) == ("WARNING", True)
 
 
 async def test_pulling_and_plugging_in_is_outlived(wire: Wire, ear: Ear) -> None:
@@ -160,7 +160,7 @@ async def test_pulling_and_plugging_in_is_outlived(wire: Wire, ear: Ear) -> None
     assert source.bad_lines == 0
 
 
-async def test_an_absent_port_is_told_once(wire: Wire, ear: Ear) -> None:
+async def test_an_absent_port_is_logged_once(wire: Wire, ear: Ear) -> None:
     """However often the source looks for a port, one line says that it is not there."""
     source = SerialSource(str(wire.path), retry_seconds=0)
     async with reading_from(source) as readings:

@@ -37,7 +37,7 @@ async def test_a_schedule_begins_at_once_and_keeps_its_times() -> None:
         assert clock() - began_s >= number * period_s - 1e-6
 
 
-def test_an_episode_is_told_when_it_begins_and_when_it_is_over(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_episode_is_reported_when_it_begins_and_when_it_is_over(caplog: pytest.LogCaptureFixture) -> None:
     """Between the first trouble and enough quiet nothing is logged; the number of times is."""
     caplog.set_level(logging.INFO)
     episode = RepeatedWarning(logging.getLogger("test"), "bad line", quiet=2)

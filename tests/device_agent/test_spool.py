@@ -87,7 +87,7 @@ async def test_what_is_acknowledged_is_gone(kind: Kind, tmp_path: Path) -> None:
 
 
 async def test_what_does_not_fit_is_a_declared_gap(kind: Kind, tmp_path: Path) -> None:
-    """When the bound is passed the oldest batches leave and are one gap, however often it happens."""
+    """Above the bound the oldest batches are removed and form one gap, however often it happens."""
     async with make_spool(kind, tmp_path, max_bytes=3 * ROW) as spool:
         for number in range(10):
             await spool.append(batch_of(number))

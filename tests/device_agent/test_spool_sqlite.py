@@ -62,7 +62,7 @@ async def test_numbers_go_on_after_everything_was_acknowledged(path: Path) -> No
         assert (spool.next_seq, spool.acked, spool.waiting) == (4, 3, 0)
 
 
-async def test_a_hello_claims_no_more_than_a_hub_was_told_of(path: Path) -> None:
+async def test_a_hello_claims_no_more_than_a_hub_knows(path: Path) -> None:
     """Until a hub has confirmed the spool, hello_seq is what next_seq was before it was opened, over any runs."""
     async with opened(path) as spool:
         await spool.append(batch_of(1))
@@ -293,7 +293,7 @@ async def test_a_full_disk_refuses_and_recovers(path: Path) -> None:
 
 
 async def test_a_commit_that_fails_leaves_no_trace(path: Path) -> None:
-    """When only the commit fails, the numbers, the size and the gaps are what they were before."""
+    """A failed commit leaves the numbers, the size and the gaps unchanged."""
     async with opened(path, max_bytes=2 * ROW) as spool:
         await spool.append(batch_of(1))
         connection = spool._file.connection

@@ -55,7 +55,7 @@ async def test_rows_are_held_while_the_disk_is_full(tmp_path: Path) -> None:
 
 
 async def test_a_failed_disk_ends_collecting(tmp_path: Path) -> None:
-    """When the spool takes nothing any more, run() says so, and so does every flush after it."""
+    """After the spool has failed, run() and every later flush raise its error."""
     async with SqliteSpool(tmp_path / "test.spool", device="boiler") as spool:
         collector = Collector(intake_of(spool), flush_ms=1)
         running = asyncio.create_task(collector.run())

@@ -23,7 +23,7 @@ from wire.errors import Code
 from wire.limits import MAX_DESCRIPTION, MAX_METRICS
 
 
-def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in agent_records(caplog, logging.WARNING)]
 
 
@@ -127,7 +127,7 @@ async def test_a_welcome_beyond_the_spool_begins_a_new_epoch(peer: Peer) -> None
     assert peer.values("n") == [1]
 
 
-async def test_a_hub_that_forgot_is_told_of_the_gap(peer: Peer) -> None:
+async def test_a_hub_that_forgot_is_reported_of_the_gap(peer: Peer) -> None:
     """Acknowledged batches that the spool has deleted are declared as a gap to a hub that does not have them."""
     async with agent_of(peer) as agent:
         for number in range(3):
@@ -153,7 +153,7 @@ async def test_a_hub_that_forgot_is_told_of_the_gap(peer: Peer) -> None:
         (HTTPStatus.IM_A_TEAPOT, "the hub refused the connection (HTTP 418)"),
     ],
 )
-async def test_a_refusal_is_told_once_and_outlived(
+async def test_a_refusal_is_logged_once_and_outlived(
     peer: Peer, caplog: pytest.LogCaptureFixture, status: HTTPStatus, said: str
 ) -> None:
     """However often an upgrade is refused, one line says why; when it is granted, what waits is sent."""
@@ -163,11 +163,11 @@ async def test_a_refusal_is_told_once_and_outlived(
         await peer.until(lambda: peer.upgrades >= 4)
         peer.refusal = None
         await agent.drain(10)
-    assert [line.partition(";")[0] for line in told(caplog)] == [said]
+    assert [line.partition(";")[0] for line in warnings_in(caplog)] == [said]
     assert peer.values("n") == [1]
 
 
-async def test_a_new_trouble_is_told(peer: Peer, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_new_trouble_is_reported(peer: Peer, caplog: pytest.LogCaptureFixture) -> None:
     """A different reason within an episode is another line."""
     async with agent_of(peer) as agent:
         for status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
@@ -175,7 +175,7 @@ async def test_a_new_trouble_is_told(peer: Peer, caplog: pytest.LogCaptureFixtur
             upgrades = peer.upgrades
             await peer.until(lambda upgrades=upgrades: peer.upgrades >= upgrades + 3)  # type: ignore[misc]
         assert agent.state in (ConnectionState.WAITING, ConnectionState.CONNECTING)
-    assert ["401" in line for line in told(caplog)] == [True, False]
+    assert ["401" in line for line in warnings_in(caplog)] == [True, False]
 
 
 async def test_the_time_a_hub_asks_for_is_kept_to(peer: Peer) -> None:
@@ -203,7 +203,7 @@ async def test_an_error_is_outlived(peer: Peer, caplog: pytest.LogCaptureFixture
         await peer.until(lambda: len(peer.hellos) >= 3)
         peer.greeting = None
         await agent.drain(10)
-    assert [line.partition(";")[0] for line in told(caplog)] == [f"not now ({code})"]
+    assert [line.partition(";")[0] for line in warnings_in(caplog)] == [f"not now ({code})"]
 
 
 async def test_a_probe_is_answered_at_once(peer: Peer) -> None:
@@ -243,7 +243,7 @@ async def test_a_server_that_is_no_hub_is_left(caplog: pytest.LogCaptureFixture)
         async with Agent(f"ws://127.0.0.1:{port}", device="boiler-1", surroundings=QUICK) as agent:
             while connections < 3:
                 await agent._uplink.wait_change()
-    (line,) = told(caplog)
+    (line,) = warnings_in(caplog)
     assert "does not speak the device protocol; readings stay" in line
 
 
@@ -297,7 +297,7 @@ async def test_a_value_that_no_frame_can_hold_is_declared_lost(caplog: pytest.Lo
         await agent.drain(10)
     assert peer.journal[0].message == device.Gap(1, 1, "larger than the 1024 bytes that the hub accepts")
     assert peer.values("n") == [1]
-    assert any("1 readings are lost: each is larger" in line for line in told(caplog))
+    assert any("1 readings are lost: each is larger" in line for line in warnings_in(caplog))
 
 
 async def test_very_many_definitions_take_several_messages(peer: Peer) -> None:

@@ -24,7 +24,7 @@ from wire.errors import Close, Code
 
 @dataclass
 class Book:
-    """What the peer knows of one device."""
+    """Counts of the peer for one device."""
 
     epoch: str = ""
     acked: int = 0
@@ -39,7 +39,7 @@ class Book:
 
 @dataclass
 class Peer:
-    """A hub that can be told to misbehave.
+    """A hub with optional faults.
 
     It closes one connection after `closes_after` batches, is `silent` instead of acknowledging, says after the first
     batch that it `supersedes` the connection, does not show its books, or says that it `loses` readings. `busy` is set

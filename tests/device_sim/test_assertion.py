@@ -36,7 +36,7 @@ def test_what_is_false_of_a_report_does_not_hold(expression: str) -> None:
 
 
 def test_the_verdict_says_what_was_found() -> None:
-    """Whoever reads of a failure sees the figure, with its unit."""
+    """A failed assertion shows the figure with its unit."""
     found = {
         e: parse_assertion(e).evaluate(GOOD).found for e in ("sent==0", "ack.p99<1ms", "cpu>1", "rss<1MB", "rate<1")
     }
@@ -99,7 +99,7 @@ def test_comparisons_are_those_of_numbers(name: str, bound: int, value: int) -> 
 
 
 def test_every_name_can_be_asked_for() -> None:
-    """What the error message offers works."""
+    """The names and units in the error message are valid."""
     suffix = {"time": "ms", "size": "MB"}
     for name, quantity in QUANTITIES.items():
         assert parse_assertion(f"{name}>=0{suffix.get(quantity.dimension, '')}").evaluate(GOOD).holds, name

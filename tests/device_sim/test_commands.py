@@ -19,11 +19,11 @@ def test_a_report_is_shown(tmp_path: Path) -> None:
     """`report` shows what `run --json` wrote, and several side by side under their files' names."""
     (tmp_path / "monday.json").write_bytes(encode_report(GOOD))
     (tmp_path / "tuesday.json").write_bytes(encode_report(a_report(elapsed_s=77.7)))
-    told = call("report", str(tmp_path / "monday.json"), str(tmp_path / "tuesday.json"))
-    assert told.exit_code == 0
-    assert "monday" in told.output
-    assert "tuesday" in told.output
-    assert "77.7 s" in told.output
+    result = call("report", str(tmp_path / "monday.json"), str(tmp_path / "tuesday.json"))
+    assert result.exit_code == 0
+    assert "monday" in result.output
+    assert "tuesday" in result.output
+    assert "77.7 s" in result.output
 
 
 def test_a_report_of_a_bad_run_fails(tmp_path: Path) -> None:
@@ -37,9 +37,9 @@ def test_what_is_not_a_report_is_named(tmp_path: Path) -> None:
     """A wrong file is misuse, and the message says which."""
     (tmp_path / "other.json").write_text("{}")
     for file, says in (("other.json", "is not a report"), ("none.json", "cannot be read")):
-        told = call("report", str(tmp_path / file))
-        assert told.exit_code == 2
-        assert f"{file} {says}" in told.output
+        result = call("report", str(tmp_path / file))
+        assert result.exit_code == 2
+        assert f"{file} {says}" in result.output
 
 
 @pytest.mark.parametrize(
@@ -56,11 +56,11 @@ def test_what_is_not_a_report_is_named(tmp_path: Path) -> None:
         (["--devices", "0"], "Invalid value for '--devices'"),
     ],
 )
-def test_misuse_is_told_before_anything_runs(arguments: list[str], says: str) -> None:
+def test_misuse_is_reported_before_anything_runs(arguments: list[str], says: str) -> None:
     """Wrong arguments exit with 2 and one sentence."""
-    told = call("run", "--hub", "http://127.0.0.1:1", "--token", "t", *arguments)
-    assert told.exit_code == 2
-    assert says in told.output
+    result = call("run", "--hub", "http://127.0.0.1:1", "--token", "t", *arguments)
+    assert result.exit_code == 2
+    assert says in result.output
 
 
 def test_the_hub_and_the_token_are_needed() -> None:

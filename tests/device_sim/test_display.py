@@ -12,7 +12,7 @@ NOW = Snapshot(12.4, 60.0, 20, 19, 12_345, 12_300, 45, 0, 1000.0, 995.4, 1.25, 8
 
 
 def shown(renderable: object) -> str:
-    """What a wide terminal without colours shows."""
+    """Return the output of a wide terminal without colours."""
     console = Console(file=io.StringIO(), width=200, color_system=None)
     console.print(renderable)
     assert isinstance(console.file, io.StringIO)
@@ -20,7 +20,7 @@ def shown(renderable: object) -> str:
 
 
 def test_a_line_of_a_log_has_the_figures() -> None:
-    """Without a terminal one line tells how far the run is."""
+    """Without a terminal a line shows the progress of the run."""
     line = snapshot_line(NOW)
     for figure in ("19/20", "12,345", "12,300", "995/s", "waiting 45", "lost 0", "p50 1.2 ms", "p99 8.5 ms"):
         assert figure in line

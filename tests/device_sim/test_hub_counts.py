@@ -84,7 +84,7 @@ async def test_a_hub_that_refuses_or_is_gone_gives_one_error() -> None:
 
 
 def test_totals_since_ever_become_those_of_the_run() -> None:
-    """What was there before the run is taken off, also for a device that is new."""
+    """Counts from before the run are subtracted, also for a new device."""
     before = {"a": HubDeviceCounts("a", 100, 90, 1, 2, 3)}
     after = {"a": HubDeviceCounts("a", 150, 150, 3, 2, 7), "b": HubDeviceCounts("b", 10, 12, 0, 1, 0)}
     assert difference(before, after) == HubCounts(60, 72, 12, 2, 1, 4)
@@ -105,7 +105,7 @@ async def test_the_store_is_waited_for() -> None:
     assert (settled.accepted, settled.stored) == (9, 9)
 
 
-async def test_a_store_that_does_not_catch_up_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_store_that_does_not_catch_up_is_reported_of(monkeypatch: pytest.MonkeyPatch) -> None:
     """After the bound the books are taken as they are."""
     monkeypatch.setattr(hub_counts, "SETTLE_SECONDS", 0.0)
     with hub_that_says([flow({"device": "a", "accepted": 9, "stored": 3})]) as url:

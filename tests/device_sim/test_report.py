@@ -8,7 +8,7 @@ from tests.device_sim.reports import GOOD, a_report
 
 
 def test_a_report_round_trips_as_json() -> None:
-    """What --json writes is read back as it was, and ends like a text file."""
+    """A report is equal after writing and reading, and ends with a line break."""
     text = encode_report(GOOD)
     assert decode_report(text) == GOOD
     assert text.endswith(b"}\n")

@@ -17,7 +17,7 @@ from tests.device_sim.settings import some_settings
 
 
 class Terminal(io.StringIO):
-    """Where the progress goes; `stopping` is set when it is said."""
+    """Output of the progress; `stopping` is set when the run stops."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ async def test_what_was_never_acknowledged_is_reported_as_waiting(monkeypatch: p
 
 
 async def test_a_hub_that_is_not_there_fails_every_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody connected, nothing is acknowledged, and the books could not be read: all three are told."""
+    """Nobody connected, nothing is acknowledged, and the counts could not be read: the report has all three."""
     monkeypatch.setattr(simulation, "DRAIN_SECONDS", 0.05)
     monkeypatch.setattr(simulation, "CONNECT_SECONDS", 0.05)
     async with running_peer() as peer:
@@ -154,7 +154,7 @@ async def test_a_signal_stops_in_order(number: signal.Signals) -> None:
 
 
 async def test_a_second_signal_does_not_wait_for_acknowledgements(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever presses Ctrl-C twice gets the report at once, with what is waiting."""
+    """A second Ctrl-C ends the run at once; the report counts the waiting readings."""
     monkeypatch.setattr(hub_counts, "SETTLE_SECONDS", 0.0)
     terminal = Terminal()
     async with running_peer(silent=True, awaits=5) as peer:
@@ -168,7 +168,7 @@ async def test_a_second_signal_does_not_wait_for_acknowledgements(monkeypatch: p
     assert report.batches.waiting == report.batches.sent > 0
 
 
-async def test_two_fleets_of_one_name_are_told_of() -> None:
+async def test_two_fleets_of_one_name_are_reported_of() -> None:
     """A device that another agent pushed out stays out, and the report names it."""
     async with running_peer(supersedes=True) as peer:
         report = await run(some_settings(peer.url, devices=1))

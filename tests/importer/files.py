@@ -18,10 +18,10 @@ def lines(text: str | bytes) -> list[Line]:
     return [Line(number, line) for number, line in enumerate(raw.splitlines(keepends=True), 1)]
 
 
-def surveyed(path: Path, content: str | bytes, **told: Any) -> tuple[FileSurvey, list[RejectedRecord]]:
+def surveyed(path: Path, content: str | bytes, **options: Any) -> tuple[FileSurvey, list[RejectedRecord]]:
     """A file with this content after its first reading, and what was refused."""
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    survey = FileSurvey(path, told)
+    survey = FileSurvey(path, options)
     refused: list[RejectedRecord] = []
     survey.read(refused.append, lambda position: None)
     return survey, refused
@@ -33,6 +33,6 @@ def rows_of(survey: FileSurvey) -> list[FileRow]:
     return sorted(rows, key=lambda row: row.line)
 
 
-def told(refused: Sequence[RejectedRecord]) -> list[tuple[int, str]]:
-    """Where and why."""
+def reasons(refused: Sequence[RejectedRecord]) -> list[tuple[int, str]]:
+    """Return the line and the reason of each rejected record."""
     return [(refusal.line, refusal.why) for refusal in refused]

@@ -44,7 +44,7 @@ def batches_of(rows: list[FileRow]) -> list[FileBatch]:
 
 
 def readings_of(batch: FileBatch) -> list[tuple[str, int, str, Value]]:
-    """What a hub reads from its frame."""
+    """Return the message that a hub decodes."""
     message = AGENT_MESSAGES["msgpack"].decode(encode(batch, cast("dict[str, MetricType]", NAMES)))
     assert isinstance(message, device.Data)
     assert message.historical

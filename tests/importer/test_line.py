@@ -1,4 +1,4 @@
-"""Line protocol: what agents of InfluxDB write becomes rows, and what cannot be taken is told with its line."""
+"""Line protocol: what agents of InfluxDB write becomes rows, and invalid records are rejected with their line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from importer.line_protocol import read_line_protocol
 from importer.mapping import LineMapping
 from importer.records import FileRow, MappingError, RejectedRecord
-from tests.importer.files import lines, rows_of, surveyed, told
+from tests.importer.files import lines, reasons, rows_of, surveyed
 
 
 def test_types_stay_what_they_are(tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ def test_a_kind_of_line_that_comes_late_is_not_mixed_with_the_first(tmp_path: Pa
     take them."""
     content = "cpu,host=a user=1 1700000000\n" * 3000 + "mem,host=a user=2 1700000000\n"
     _, refused = surveyed(tmp_path / "a.lp", content)
-    assert told(refused) == [(3001, "metric")]
+    assert reasons(refused) == [(3001, "metric")]
     assert "--metric" in refused[0].message
 
 
@@ -76,7 +76,7 @@ MAPPING = LineMapping(device_tag="device", metric="{field}")
         (b"m,device=a x=1 \0 5", "syntax"),
     ],
 )
-def test_what_cannot_be_taken_is_told(line: str | bytes, why: str) -> None:
+def test_what_cannot_be_taken_is_reasons(line: str | bytes, why: str) -> None:
     """One bad line costs itself: those around it are taken."""
     bad = line if isinstance(line, bytes) else line.encode()
     found = list(read_line_protocol(lines(b"m,device=a x=1 5\n" + bad + b"\nm,device=a x=2 6\n"), MAPPING))

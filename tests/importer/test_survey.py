@@ -10,7 +10,7 @@ import pytest
 from importer.mapping import check_mapping, mapping_of, mapping_text, read_mapping_file
 from importer.records import FileError, MappingError
 from importer.survey import FileSurvey
-from tests.importer.files import rows_of, surveyed, told
+from tests.importer.files import reasons, rows_of, surveyed
 
 LINES = "m,device=a x=1i 1700000000\nm,device=a x=2.5 1700000001\n"
 
@@ -19,7 +19,7 @@ def test_a_metric_that_has_both_kinds_of_numbers_is_float(tmp_path: Path) -> Non
     """Files that several programs wrote have them; other kinds do not go together, and the first one counts."""
     survey, refused = surveyed(tmp_path / "a.lp", LINES + 'm,device=a x="no" 1700000002\nm,device=a x=t 1700000003\n')
     assert survey.catalogue.devices == {"a": {"x": "float"}}
-    assert told(refused) == [(3, "type"), (4, "type")]
+    assert reasons(refused) == [(3, "type"), (4, "type")]
     assert [row.values["x"] for row in rows_of(survey)] == [1, 2.5]
 
 
@@ -29,7 +29,7 @@ def test_told_types_and_units_are_kept_to(tmp_path: Path) -> None:
     assert [(metric.name, metric.type, metric.unit) for metric in survey.catalogue.metrics("a")] == [
         ("x", "integer", "m")
     ]
-    assert told(refused) == [(2, "type")]
+    assert reasons(refused) == [(2, "type")]
 
 
 def test_the_epoch_is_that_of_content_and_meaning(tmp_path: Path) -> None:
@@ -43,8 +43,8 @@ def test_the_epoch_is_that_of_content_and_meaning(tmp_path: Path) -> None:
     assert surveyed(tmp_path / "d.lp", LINES, device="b")[0].epoch != first.epoch
 
 
-def test_a_gzip_file_that_ends_in_the_middle_is_told(tmp_path: Path) -> None:
-    """What there is of it is taken."""
+def test_a_gzip_file_that_ends_in_the_middle_is_reasons(tmp_path: Path) -> None:
+    """The complete lines are imported."""
     text = "".join(f"m,device=a x={number} {1_700_000_000 + number}\n" for number in range(50_000))
     survey, refused = surveyed(tmp_path / "a.gz", gzip.compress(text.encode())[:-5000])
     assert refused[-1].why == "cut off"
@@ -60,7 +60,7 @@ def test_a_file_that_changes_meanwhile_is_noticed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\n", b"\xff\xfea\0b\0\n\0"])
-def test_what_is_nothing_to_import_is_told(tmp_path: Path, content: bytes) -> None:
+def test_what_is_nothing_to_import_is_reasons(tmp_path: Path, content: bytes) -> None:
     """An empty file, and one that has to be saved as UTF-8 first."""
     with pytest.raises(MappingError, match=r"empty|UTF-8"):
         surveyed(tmp_path / "a.csv", content)

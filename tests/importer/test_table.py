@@ -1,4 +1,4 @@
-"""CSV: what spreadsheets and loggers write becomes rows, and what cannot be taken is told with its line."""
+"""CSV: what spreadsheets and loggers write becomes rows, and invalid records are rejected with their line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from importer.mapping import TableMapping, check_mapping
 from importer.records import MappingError
-from tests.importer.files import SECOND_NS, rows_of, surveyed, told
+from tests.importer.files import SECOND_NS, reasons, rows_of, surveyed
 
 NEW_YEAR_2024_NS = 1_704_067_200 * SECOND_NS
 
@@ -54,7 +54,7 @@ def test_cells_may_have_line_breaks_in_quotes(tmp_path: Path) -> None:
     )
     (row,) = rows_of(survey)
     assert row.values == {"note": 'one\ntwo "three"', "x": 1.0}
-    assert told(refused) == [(4, "value")]
+    assert reasons(refused) == [(4, "value")]
 
 
 @pytest.mark.parametrize(
@@ -73,13 +73,13 @@ def test_cells_may_have_line_breaks_in_quotes(tmp_path: Path) -> None:
         (b"2024-01-01T00:00:02Z,a,\xe4", "encoding"),
     ],
 )
-def test_what_cannot_be_taken_is_told(tmp_path: Path, line: str | bytes, why: str) -> None:
+def test_what_cannot_be_taken_is_reasons(tmp_path: Path, line: str | bytes, why: str) -> None:
     """One bad record costs itself: those around it are taken."""
     bad = line if isinstance(line, bytes) else line.encode()
     content = b"time,device,x\n2024-01-01T00:00:01Z,a,1\n" + bad + b"\n2024-01-01T00:00:03Z,a,3\n"
     survey, refused = surveyed(tmp_path / "a.csv", content, encoding="utf-8")
     assert [row.values["x"] for row in rows_of(survey)] == [1.0, 3.0]
-    assert told(refused) == [(3, why)]
+    assert reasons(refused) == [(3, why)]
     assert refused[0].raw == bad + b"\n"
 
 
@@ -88,11 +88,11 @@ def test_a_last_line_that_is_cut_off_is_refused(tmp_path: Path) -> None:
     for end in ("2024-01-01T00:00:02Z,a", '2024-01-01T00:00:02Z,a,"'):
         content = f"time,device,x\n2024-01-01T00:00:01Z,a,1\n{end}"
         survey, refused = surveyed(tmp_path / "a.csv", content)
-        assert (len(rows_of(survey)), told(refused)) == (1, [(3, "syntax")])
+        assert (len(rows_of(survey)), reasons(refused)) == (1, [(3, "syntax")])
 
 
 def test_cells_that_say_no_value_are_none(tmp_path: Path) -> None:
-    """Empty ones, those that many programs write, and those that were told."""
+    """Empty ones, those that many programs write, and those of the options."""
     content = (
         "time,device,x,y\n2024-01-01T00:00:01Z,a,NaN,1\n2024-01-01T00:00:02Z,a,n/a,\n2024-01-01T00:00:03Z,a,-,ERR\n"
     )
@@ -108,7 +108,7 @@ def test_without_a_header_columns_have_numbers(tmp_path: Path) -> None:
 
 
 def test_day_and_month_are_not_guessed_where_both_fit(tmp_path: Path) -> None:
-    """01/02/2024 is told with a format, or the times are refused; a later day decides it."""
+    """01/02/2024 needs a format, or the times are rejected; a later day decides it."""
     content = "time,x\n01/02/2024 10:00,1\n{}/02/2024 10:00,1\n"
     survey, _ = surveyed(tmp_path / "a.csv", content.format("13"), device="a")
     assert isinstance(survey.mapping, TableMapping)
@@ -118,7 +118,7 @@ def test_day_and_month_are_not_guessed_where_both_fit(tmp_path: Path) -> None:
         check_mapping(survey.mapping)
 
 
-def test_what_is_not_known_has_to_be_told(tmp_path: Path) -> None:
+def test_what_is_not_known_has_to_be_reasons(tmp_path: Path) -> None:
     """A device, and a column that exists."""
     survey, _ = surveyed(tmp_path / "a.csv", "time,x\n2024-01-01T00:00:00Z,1\n", device="a")
     check_mapping(survey.mapping)

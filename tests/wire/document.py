@@ -28,7 +28,7 @@ def blocks(label: str) -> list[Block]:
 
 
 def section(title: str) -> str:
-    """What stands under a heading, up to the next one of its level or above."""
+    """Return the text under a heading, up to the next one of its level or above."""
     lines = text().split("\n")
     start = lines.index(title)
     level = len(title) - len(title.lstrip("#"))
@@ -58,6 +58,6 @@ def rows(content: str) -> list[list[str]]:
 
 
 def name_in(cell: str) -> str:
-    """What a cell names in code style."""
+    """Return the name that a cell has in code style."""
     found = re.search(r"`([^`]+)`", cell)
     return found.group(1) if found else ""

@@ -1,4 +1,4 @@
-"""Reads the golden files beside it; their format is told in golden/README.md."""
+"""Reader of the golden files; golden/README.md describes their format."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ def read_golden(file: str, section: str) -> list[Any]:
 
 
 def named(entry: Any) -> str:
-    """How pytest shows an entry."""
+    """Return the name of an entry in the output of pytest."""
     return str(entry["name"])

@@ -44,7 +44,7 @@ DATA = {"type": "data", "seq": 8, "time": [1], "values": {"a": [1.5]}}
 
 
 def agrees(codec: Codec[Any], frame: bytes | str) -> bool:
-    """Whether a frame decodes; anything but a message or one WireError is a failure."""
+    """Return whether a frame decodes; any result but a message or a WireError is a failure."""
     try:
         message = codec.decode(frame)
     except WireError as refusal:
@@ -121,7 +121,7 @@ def test_a_damaged_message_is_a_message_or_one_error(data: st.DataObject) -> Non
 
 @given(st.sampled_from(FORMATS), st.sampled_from(["type", "seq", "time", "values", "historical", "x"]), plain_values)
 def test_a_batch_with_any_field_replaced_is_a_message_or_one_error(encoding: Format, name: str, value: Any) -> None:
-    """Nor do batches of a wrong shape; and with its number untouched, the number is told."""
+    """Nor do batches of a wrong shape; the error has the number if the number is intact."""
     frame = json.dumps({**DATA, name: value}).encode()
     if encoding == "msgpack":
         try:
@@ -145,7 +145,7 @@ def test_deep_nesting_is_refused(opening: str, depth: int) -> None:
 
 @pytest.mark.parametrize("depth", [10, 2_000, 100_000])
 def test_deep_nesting_in_msgpack_is_refused(depth: int) -> None:
-    """The same in msgpack, at the start and inside of a batch; the batch's number is still told."""
+    """The same in msgpack, at the start and inside of a batch; the error still has the batch's number."""
     nested = b"\x91" * depth + b"\x01"
     assert refusal_of(nested, "msgpack") == (Code.BAD_MESSAGE, None)
     inside = b"\x85" + msgspec.msgpack.encode({**DATA, "x": 0})[1:-1] + nested
@@ -156,7 +156,7 @@ def test_deep_nesting_in_msgpack_is_refused(depth: int) -> None:
 
 @pytest.mark.parametrize("digits", [19, 20, 40, 308, 309, 4300, 4301, 100_000])
 def test_numbers_of_any_length_are_judged(digits: int) -> None:
-    """A number of many digits is an integer that acceptance judges, or is refused under the batch's number."""
+    """A number of many digits is an integer that the hub validates, or is rejected under the batch's number."""
     for number in ("9" * digits, "-" + "9" * digits, "0." + "9" * digits, "9" * digits + ".5", "1e" + "9" * digits):
         frame = f'{{"type":"data","seq":8,"time":[1],"values":{{"a":[{number}]}}}}'
         if not agrees(AGENT_MESSAGES["json"], frame):
@@ -170,7 +170,7 @@ def test_numbers_of_any_length_are_judged(digits: int) -> None:
 def test_a_batch_with_an_unknown_field_is_refused_under_its_number(
     encoding: Format, batch: device.Data, seq: int
 ) -> None:
-    """What only its content makes invalid can be put in quarantine."""
+    """A batch that only its content makes invalid can be put in quarantine."""
     content = {**msgspec.to_builtins(batch, builtin_types=[bytes]), "seq": seq, "quality": 1}
     encode = msgspec.json.encode if encoding == "json" else msgspec.msgpack.encode
     assert refusal_of(encode(content), encoding) == (Code.BAD_MESSAGE, seq)
@@ -198,7 +198,7 @@ def test_only_a_batch_has_a_number_to_be_refused_under() -> None:
 
 
 def test_a_refusal_says_what_is_wrong_and_where() -> None:
-    """The sentence helps whoever writes the agent."""
+    """The sentence helps the author of an agent."""
     sentences = {
         '{"type":"data","seq":8,"time":[1],"values":{"a":[NaN]}}': "NaN",
         '{"type":"data","seq":8,"time":[1],"values":{"a":["\\ud83d"]}}': "surrogate",

@@ -197,7 +197,7 @@ def test_the_window_is_judged_as_the_agent_sees_it() -> None:
 
 
 def test_an_acknowledgement_is_made_once_and_only_while_open() -> None:
-    """What is acknowledged already, or comes before the welcome or after the end, makes none."""
+    """A seq that is acknowledged already, or arrives before the welcome or after the end, gives no ack."""
     session = hub_end(acked=3, received=9)
     assert session.commit(3) is None
     assert session.commit(5) == device.Ack(5)
@@ -209,7 +209,7 @@ def test_an_acknowledgement_is_made_once_and_only_while_open() -> None:
 
 
 def test_batches_on_their_way_from_an_older_connection_are_acknowledged_here() -> None:
-    """What the agent sends again of them is a duplicate, and their commits are this conversation's."""
+    """A batch that the agent sends again is a duplicate, and its commit belongs to the new session."""
     session = hub_end(acked=2, received=5)
     assert not session.take(3, 3)
     assert session.take(6, 6)
@@ -224,14 +224,14 @@ def test_a_spool_that_is_older_than_what_was_received_is_refused() -> None:
 
 
 def test_the_agent_refuses_a_welcome_beyond_its_spool() -> None:
-    """The same judged from the other end."""
+    """The same rule at the other end."""
     with refused(Code.ROLLED_BACK):
         agent_end(acked=100, next_seq=100)
     assert agent_end(acked=99, next_seq=100).sent == 99
 
 
 def test_the_agent_goes_on_after_what_is_acknowledged() -> None:
-    """What was sent and acknowledged on an older connection is not sent again."""
+    """A batch that was acknowledged on an older connection is not sent again."""
     session = agent_end(acked=41, window=8)
     assert (session.acked, session.sent, session.room) == (41, 41, 8)
     session.send(42, 42)
@@ -243,7 +243,7 @@ def test_the_agent_goes_on_after_what_is_acknowledged() -> None:
 
 
 def test_an_acknowledgement_beyond_what_was_sent_moves_both() -> None:
-    """What an older connection sent may become durable while this one begins to send it again."""
+    """A batch of an older connection may become durable while the new one begins to send it again."""
     session = agent_end(acked=4)
     session.send(5, 5)
     session.receive(device.Ack(10))
@@ -291,7 +291,7 @@ def test_the_agent_sends_nothing_while_not_open(close: bool) -> None:
         session.send(1, 1)
 
 
-def test_a_hub_that_forgot_is_told_of_the_loss() -> None:
+def test_a_hub_that_forgot_is_reported_of_the_loss() -> None:
     """Restored from a copy, it asks for batches that are acknowledged and trimmed; a gap brings both ends together."""
     agent, hub = agent_end(acked=0, next_seq=501), hub_end(next_seq=501)
     agent.send(1, 480)

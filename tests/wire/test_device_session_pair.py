@@ -27,7 +27,7 @@ MOVES = [
     "agent_reads",
     "agent_reads",
 ]
-"""What happens all the time; all but the first go on when the test comes to its end."""
+"""Frequent steps; all but the first continue at the end of the test."""
 INTERRUPTIONS = ["connect", "connect", "connect", "overflow", "overflow", "disk_is_full", "hub_restarts"]
 
 
@@ -197,7 +197,7 @@ class Pair(RuleBasedStateMachine):
             self.current = None
 
     def commit(self) -> None:
-        """The disk has what came first; whoever is connected now is told."""
+        """The oldest entry becomes durable; the current connection gets the ack."""
         self.journal += self.waiting[:1]
         del self.waiting[:1]
         if self.current is not None and self.current.hub is not None:

@@ -48,23 +48,23 @@ def test_the_columns_are_aligned(update: Update) -> None:
 @given(st.binary(max_size=200))
 def test_any_bytes_are_an_update_or_one_error(frame: bytes) -> None:
     """No bytes at all get anything else out of the decoder."""
-    judge(frame)
+    check_decoding(frame)
 
 
 @given(damaged(updates.map(encoded)))
 def test_a_damaged_frame_is_an_update_or_one_error(frame: bytes) -> None:
     """Nor do frames that are nearly right; what decodes holds what an encoder can say."""
-    judge(frame)
+    check_decoding(frame)
 
 
 @given(st.binary(min_size=HEADER_BYTES, max_size=HEADER_BYTES), st.integers(0, 40))
 def test_any_header_is_an_update_or_one_error(header: bytes, more: int) -> None:
     """Nor do headers that announce anything."""
-    judge(b"\x01\x01" + header[2:] + bytes(more))
+    check_decoding(b"\x01\x01" + header[2:] + bytes(more))
 
 
-def judge(frame: bytes) -> None:
-    """An update whose own frame decodes to the same, or one error."""
+def check_decoding(frame: bytes) -> None:
+    """Assert that the frame decodes to an update that encodes to the same, or raises one error."""
     try:
         update = decode_update(frame)
     except WireError as refusal:
@@ -74,7 +74,7 @@ def judge(frame: bytes) -> None:
 
 
 def test_a_count_that_does_not_fit_stays_at_its_bound() -> None:
-    """More conflated readings than 32 bits hold are told as the most that can be told."""
+    """More conflated readings than 32 bits hold are sent as the largest 32-bit number."""
     frame = encode_update(Kind.LIVE, 1, offset=1, numbers=[], conflated=2**40)
     assert decode_update(frame).conflated == 2**32 - 1
 

@@ -49,7 +49,7 @@ def frames_of(entry: Any) -> dict[Format, bytes]:
 
 
 def plain(message: Any) -> Any:
-    """A message as plain JSON values, NaN told from other numbers by its text."""
+    """A message as plain JSON values, NaN as text to distinguish it."""
     return repr(msgspec.to_builtins(message))
 
 
@@ -157,7 +157,7 @@ def test_a_frame_holds_what_is_described(entry: Any) -> None:
 
 @pytest.mark.parametrize("entry", read_golden("live_frames.json", "invalid"), ids=named)
 def test_an_invalid_live_frame_is_refused(entry: Any) -> None:
-    """What is not a frame raises one WireError."""
+    """Bytes that are not a frame raise one WireError."""
     with pytest.raises(WireError) as raised:
         decode_update(bytes.fromhex(entry["hex"]))
     assert raised.value.code == entry["code"]

@@ -155,7 +155,7 @@ def test_the_hub_remembers_the_subscriptions_there_are() -> None:
 
 @pytest.mark.parametrize("id", [1, 3, 5])
 def test_ids_count_up_within_a_connection(id: int) -> None:
-    """An id that is or was in use, or is smaller than one that was, is refused, and the connection goes on."""
+    """An id that is or was in use, or is smaller than one that was, is rejected, and the connection continues."""
     session = open_hub_end()
     session.receive(asked(3))
     session.receive(asked(5))
@@ -168,7 +168,7 @@ def test_ids_count_up_within_a_connection(id: int) -> None:
 
 
 def test_a_connection_has_so_many_subscriptions_and_no_more() -> None:
-    """One more is refused, and the connection goes on; an end makes room."""
+    """One more is rejected, and the connection continues; an end makes room."""
     session = open_hub_end()
     for number in range(1, limits.MAX_SUBSCRIPTIONS + 1):
         assert session.receive(asked(number)) is None
@@ -180,7 +180,7 @@ def test_a_connection_has_so_many_subscriptions_and_no_more() -> None:
 
 
 def test_ending_what_is_not_there_is_refused() -> None:
-    """The connection goes on."""
+    """The connection continues."""
     refusal = open_hub_end().receive(live.Unsubscribe(9))
     assert refusal is not None
     assert (refusal.code, refusal.id) == (Code.UNKNOWN_SUBSCRIPTION, 9)

@@ -27,7 +27,7 @@ MOVES = [
     "viewer_reads",
     "viewer_reads",
 ]
-"""What happens all the time; all but the first go on when the test comes to its end."""
+"""Frequent steps; all but the first continue at the end of the test."""
 INTERRUPTIONS = ["cut", "cut", "trim", "lose_the_journal"]
 HISTORY = live.History(span_ms=1000, points=100)
 
@@ -53,7 +53,7 @@ class Link(NamedTuple):
 class Pair(RuleBasedStateMachine):
     """A viewer that keeps what it was sent, and a hub as simple as it can be and still right.
 
-    The journal has the entries 1, 2, 3, …; the reading of entry n is n, so that what the viewer holds tells what it
+    The journal has the entries 1, 2, 3, …; the reading of entry n is n, so that the readings of the viewer show what it
     was sent. Neither end's session may ever raise: both are correct.
     """
 
@@ -98,7 +98,7 @@ class Pair(RuleBasedStateMachine):
             entries = entries[half:]
         self.tell_frame(Kind.LIVE, entries, offset=self.newest)
 
-    def tell(self, message: live.LiveMessage) -> None:
+    def send(self, message: live.LiveMessage) -> None:
         assert self.link is not None
         self.link.to_viewer.append(LIVE_MESSAGES.encode(message))
 
@@ -115,7 +115,7 @@ class Pair(RuleBasedStateMachine):
         assert self.link.hub.receive(message) is None
         match message:
             case live.Subscribe():
-                self.tell(live.Schema(SCHEMA, 0, [live.Series("pump-7", "count")]))
+                self.send(live.Schema(SCHEMA, 0, [live.Series("pump-7", "count")]))
                 self.link.members[message.id] = Member(message)
             case live.Unsubscribe(id=id):
                 del self.link.members[id]
@@ -136,7 +136,7 @@ class Pair(RuleBasedStateMachine):
         if member.phase == "asked":
             self.begin(member)
         elif member.offset + 1 < self.first:
-            self.tell(live.Reset(member.asked.id, "too_old"))
+            self.send(live.Reset(member.asked.id, "too_old"))
             self.begin_anew(member)
         elif member.offset < self.flushed:
             entries = range(member.offset + 1, min(member.offset + 3, self.flushed) + 1)
@@ -150,23 +150,23 @@ class Pair(RuleBasedStateMachine):
         if cursor is None:
             self.begin_anew(member)
         elif cursor.journal != str(self.journal) or cursor.offset > self.newest:
-            self.tell(live.Reset(member.asked.id, "other_journal"))
+            self.send(live.Reset(member.asked.id, "other_journal"))
             self.begin_anew(member)
         else:
-            self.tell(live.Subscribed(member.asked.id, SCHEMA, "cursor"))
+            self.send(live.Subscribed(member.asked.id, SCHEMA, "cursor"))
             member.offset = cursor.offset
             member.phase = "missed"
 
     def begin_anew(self, member: Member) -> None:
         """With what is stored (all but the two newest entries), or with the latest reading alone."""
         if member.asked.history is not None:
-            self.tell(live.Subscribed(member.asked.id, SCHEMA, "history"))
+            self.send(live.Subscribed(member.asked.id, SCHEMA, "history"))
             member.offset = max(self.first - 1, self.newest - 2)
             self.tell_frame(Kind.HISTORY, range(1, member.offset + 1), offset=0, subscription=member.asked.id)
             member.phase = "missed"
             return
         self.flush()
-        self.tell(live.Subscribed(member.asked.id, SCHEMA, "snapshot"))
+        self.send(live.Subscribed(member.asked.id, SCHEMA, "snapshot"))
         latest = range(max(1, self.newest), self.newest + 1)
         self.tell_frame(Kind.SNAPSHOT, latest, offset=0, subscription=member.asked.id)
         member.offset = self.newest
@@ -178,7 +178,7 @@ class Pair(RuleBasedStateMachine):
             self.flush()
         if member.offset == self.flushed:
             member.phase = "live"
-            self.tell(live.CaughtUp(member.asked.id, member.offset))
+            self.send(live.CaughtUp(member.asked.id, member.offset))
 
     # ── the viewer ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -186,7 +186,7 @@ class Pair(RuleBasedStateMachine):
         self.viewer.reconnect()
         self.link = Link(HubLiveSession(), {}, deque(), deque())
         self.link.hub.open()
-        self.tell(live.Welcome("hub-1", "1", str(self.journal), self.newest, 0, "viewer"))
+        self.send(live.Welcome("hub-1", "1", str(self.journal), self.newest, 0, "viewer"))
 
     def cut(self) -> None:
         """The connection breaks; what is on its way is lost."""
@@ -223,7 +223,7 @@ class Pair(RuleBasedStateMachine):
             for number in self.viewer.receive_update(update):
                 for column in update.numbers:
                     came = [int(value or 0) for value in unpack_floats(column.values)]
-                    # A connection that breaks between the frames of one flush: the first of them come again.
+                    # A connection that breaks between the frames of one flush: the first of them are repeated.
                     again = set(self.held[number]) if update.kind is Kind.MISSED else set()
                     self.held[number] += [entry for entry in came if entry not in again]
             return

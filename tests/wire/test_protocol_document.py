@@ -41,7 +41,7 @@ EXAMPLES = [pytest.param(block, id=block.content[:60]) for block in document.blo
 
 
 def part_of(direction: str, message: Any) -> str:
-    """What the page says of one message."""
+    """The description of one message on the page."""
     tag = message.__struct_config__.tag
     title = next(t for t in document.headings(document.section(direction), 4) if t.split(",")[0] == tag)
     return document.section(f"#### {title}")
@@ -50,8 +50,8 @@ def part_of(direction: str, message: Any) -> str:
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_a_direction_has_its_messages_and_no_others(direction: str) -> None:
     """Every message has its heading."""
-    told = [title.split(",")[0] for title in document.headings(document.section(direction), 4)]
-    assert told == [message.__struct_config__.tag for message in get_args(DIRECTIONS[direction])]
+    documented = [title.split(",")[0] for title in document.headings(document.section(direction), 4)]
+    assert documented == [message.__struct_config__.tag for message in get_args(DIRECTIONS[direction])]
 
 
 @pytest.mark.parametrize(("direction", "message"), MESSAGES)
@@ -60,9 +60,9 @@ def test_a_message_has_its_fields_and_no_others(direction: str, message: Any) ->
     fields = msgspec.structs.fields(message)
     part = part_of(direction, message)
     # The hello's page has the metric's table below its own.
-    told = document.rows(part)[: len(fields)] if message is device.Hello else document.rows(part)
-    assert [name_in(row[0]) for row in told] == [field.encode_name for field in fields]
-    for field, row in zip(fields, told, strict=True):
+    documented = document.rows(part)[: len(fields)] if message is device.Hello else document.rows(part)
+    assert [name_in(row[0]) for row in documented] == [field.encode_name for field in fields]
+    for field, row in zip(fields, documented, strict=True):
         assert ("default" in row[1]) is not field.required, field.name
         if not field.required:
             assert default_of(field) in row[1], field.name
@@ -83,7 +83,7 @@ def test_a_metric_has_its_fields_and_no_others() -> None:
 
 
 @pytest.mark.parametrize("struct", [live.Series, live.History, live.Cursor])
-def test_the_parts_of_live_messages_are_told(struct: Any) -> None:
+def test_the_parts_of_live_messages_are_reported(struct: Any) -> None:
     """Their fields are named where they are used."""
     part = part_of("### Hub to viewer", live.Schema) + part_of("### Viewer to hub", live.Subscribe)
     for field in msgspec.structs.fields(struct):
@@ -118,44 +118,46 @@ def test_the_bytes_of_packed_columns_are_as_drawn() -> None:
 
 def test_the_codes_are_all_told_with_their_close() -> None:
     """And no others."""
-    told = {name_in(row[0]): row[2] for row in document.rows(document.section("# Codes"))}
-    assert set(told) == set(Code)
+    documented = {name_in(row[0]): row[2] for row in document.rows(document.section("# Codes"))}
+    assert set(documented) == set(Code)
     for code in Code:
         close = CLOSE_FOR_CODE.get(code)
-        assert told[code].split(",")[0] == ("none" if close is None else str(int(close))), code
+        assert documented[code].split(",")[0] == ("none" if close is None else str(int(close))), code
 
 
 def test_the_close_codes_are_all_told() -> None:
     """With their names."""
-    told = " ".join(document.section("# Codes").split())
+    documented = " ".join(document.section("# Codes").split())
     for close in Close:
-        assert f"{int(close)} {close.name.lower().replace('_', ' ')}" in told
+        assert f"{int(close)} {close.name.lower().replace('_', ' ')}" in documented
 
 
 def test_the_limits_are_all_told_with_their_values() -> None:
     """And no others."""
-    told = {name_in(row[0]): row[1] for row in document.rows(document.section("# Limits"))}
-    assert told == {name: f"{value:,}".removesuffix(".0") for name, value in vars(limits).items() if name.isupper()}
+    documented = {name_in(row[0]): row[1] for row in document.rows(document.section("# Limits"))}
+    assert documented == {
+        name: f"{value:,}".removesuffix(".0") for name, value in vars(limits).items() if name.isupper()
+    }
 
 
 def test_the_answers_name_codes_that_there_are() -> None:
     """Each answer's close code belongs to its code; a reject has none."""
     answers = document.rows(document.section("## Errors"))
     assert len(answers) > 30
-    told = set()
+    documented = set()
     for row in answers:
         kind, code, close = row[1].split()[0], name_in(row[1]), row[2]
         if kind == "reject":
             assert close == ""
-            told.add(Code(code))
+            documented.add(Code(code))
         elif kind == "error":
             assert CLOSE_FOR_CODE[Code(code)] == int(close)
-            told.add(Code(code))
+            documented.add(Code(code))
     others = {Code.TOO_LARGE, Code.UNKNOWN_SUBSCRIPTION, Code.DUPLICATE_SUBSCRIPTION, Code.UNAVAILABLE}
-    assert told == set(Code) - others
+    assert documented == set(Code) - others
 
 
-def test_the_closes_to_come_back_after_are_told() -> None:
+def test_the_closes_to_come_back_after_are_reported() -> None:
     """At the usual pace, and never."""
     usual, never, _ = document.rows(document.section("## Reconnecting"))
     assert {int(number) for number in re.findall(r"\d{4}", usual[0])} == RETRYABLE_CLOSES
@@ -231,11 +233,13 @@ def test_the_live_conversations_are_what_both_ends_say() -> None:
 def test_the_frame_is_as_drawn() -> None:
     """Byte for byte."""
     (block,) = document.blocks("frame")
-    told = dict(word.split("=") for word in block.label.split()[2:])
+    documented = dict(word.split("=") for word in block.label.split()[2:])
     column = NumberColumn(
-        int(told["series"]), pack_floats([float(told["time_ms"])]), pack_floats([float(told["value"])])
+        int(documented["series"]),
+        pack_floats([float(documented["time_ms"])]),
+        pack_floats([float(documented["value"])]),
     )
-    frame = encode_update(Kind.LIVE, int(told["schema"]), offset=int(told["offset"]), numbers=[column])
+    frame = encode_update(Kind.LIVE, int(documented["schema"]), offset=int(documented["offset"]), numbers=[column])
     assert bytes.fromhex("".join(block.content.split())) == frame
     assert decode_update(frame).numbers == [column]
 

@@ -1,4 +1,4 @@
-"""What wire as a whole keeps to."""
+"""Rules of the package wire as a whole."""
 
 from __future__ import annotations
 
