@@ -40,7 +40,7 @@ WRONG_IMPORTS = [
     ("wire", "hub.model", DEVICE_SIDE),
     ("wire", "device_agent", DEVICE_LAYERS),
     ("wire", "device_sim", SIDES),
-    *(("wire", module, PURE_WIRE) for module in ("asyncio", "socket", "time", "random", "os", "pathlib")),
+    *(("wire", module, PURE_WIRE) for module in ("asyncio", "socket", "time", "datetime", "random", "os", "pathlib")),
     ("hub", "device_agent", SIDES),
     ("hub.http", "device_sim", SIDES),
     ("device_agent", "hub.model", DEVICE_SIDE),

@@ -34,7 +34,7 @@ class Keyring:
     """Tokens by id, sessions by the digest of their cookie, and the tokens that ended since the last call."""
 
     def __init__(self) -> None:
-        self._keys: dict[str, TokenState] = {}
+        self._tokens: dict[str, TokenState] = {}
         self._sessions: dict[bytes, PageSession] = {}
         self._ended: set[str] = set()
         self._used: set[TokenState] = set()
@@ -46,10 +46,10 @@ class Keyring:
 
         The id in the token is public and is used for the lookup; the digests are compared in constant time.
         """
-        key = self._keys.get(token_id(text) or "")
-        if key is None or not hmac.compare_digest(key.digest, digest(text)):
+        state = self._tokens.get(token_id(text) or "")
+        if state is None or not hmac.compare_digest(state.digest, digest(text)):
             return None
-        return self._use(key, now_ns)
+        return self._use(state, now_ns)
 
     def verify_session(self, value: str, now_ns: int) -> Identity | None:
         """Return the identity of a cookie, or None.
@@ -61,38 +61,40 @@ class Keyring:
         session = self._sessions.get(digest(value))
         if session is None or now_ns >= session.expires_ns:
             return None
-        key = self._keys.get(session.token_id)
-        return None if key is None else self._use(key, now_ns)
+        state = self._tokens.get(session.token_id)
+        return None if state is None else self._use(state, now_ns)
 
     def tokens(self) -> list[Token]:
         """Return every token, the oldest first, with its last use in this process."""
-        keys = sorted(self._keys.values(), key=lambda key: (key.token.created_ns, key.token.id))
-        return [key.token._replace(used_ns=key.used_ns or None) for key in keys]
+        states = sorted(self._tokens.values(), key=lambda state: (state.token.created_ns, state.token.id))
+        return [state.token._replace(used_ns=state.used_ns or None) for state in states]
 
     def replace(self, tokens: Iterable[tuple[Token, bytes]], sessions: Iterable[PageSession]) -> None:
         """Replace everything with the content of the file. Tokens that are missing in it have ended."""
-        keys = {}
+        states: dict[str, TokenState] = {}
         for token, token_digest in tokens:
-            key = keys[token.id] = TokenState(token, token_digest)
-            known = self._keys.get(token.id)
-            if known is not None and known.used_ns > key.used_ns:
-                key.used_ns = known.used_ns
-        self._ended |= self._keys.keys() - keys.keys()
-        self._used = {keys[key.token.id] for key in self._used if key.token.id in keys}
-        self._keys = keys
+            state = states[token.id] = TokenState(token, token_digest)
+            known = self._tokens.get(token.id)
+            if known is not None and known.used_ns > state.used_ns:
+                state.used_ns = known.used_ns
+        self._ended |= self._tokens.keys() - states.keys()
+        self._used = {states[state.token.id] for state in self._used if state.token.id in states}
+        self._tokens = states
         self._sessions = {session.digest: session for session in sessions}
         self._plan_expiry()
 
     def add(self, token: Token, token_digest: bytes) -> None:
         """Add a new token."""
-        self._keys[token.id] = TokenState(token, token_digest)
+        self._tokens[token.id] = TokenState(token, token_digest)
         if token.expires_ns is not None and (self._next_expiry_ns or token.expires_ns) >= token.expires_ns:
             self._next_expiry_ns = token.expires_ns
 
     def remove(self, ids: Iterable[str]) -> None:
         """Remove revoked tokens and their sessions."""
-        self._ended |= {id for id in ids if self._keys.pop(id, None) is not None}
-        self._sessions = {key: session for key, session in self._sessions.items() if session.token_id in self._keys}
+        self._ended |= {id for id in ids if self._tokens.pop(id, None) is not None}
+        self._sessions = {
+            cookie: session for cookie, session in self._sessions.items() if session.token_id in self._tokens
+        }
 
     def add_session(self, session: PageSession) -> None:
         """Add the session of a browser that logged in."""
@@ -105,7 +107,7 @@ class Keyring:
     def drain_ended(self, now_ns: int) -> frozenset[str]:
         """Return and clear the ids of the tokens that were revoked or expired since the last call."""
         if self._next_expiry_ns is not None and now_ns >= self._next_expiry_ns:
-            self._ended |= {key.token.id for key in self._keys.values() if self._expired_by(key.token, now_ns)}
+            self._ended |= {state.token.id for state in self._tokens.values() if self._expired_by(state.token, now_ns)}
             self._expired_until_ns = now_ns
             self._plan_expiry()
         ended = frozenset(self._ended)
@@ -114,20 +116,20 @@ class Keyring:
 
     def drain_used(self) -> list[tuple[str, int]]:
         """Return and clear the last uses to store: (id, time_ns). They count as stored."""
-        used = [(key.token.id, key.used_ns) for key in self._used]
-        for key in self._used:
-            key.stored_used_ns = key.used_ns
+        used = [(state.token.id, state.used_ns) for state in self._used]
+        for state in self._used:
+            state.stored_used_ns = state.used_ns
         self._used.clear()
         return used
 
-    def _use(self, key: TokenState, now_ns: int) -> Identity | None:
-        if not key.token.usable(now_ns):
+    def _use(self, state: TokenState, now_ns: int) -> Identity | None:
+        if not state.token.usable(now_ns):
             return None
-        if now_ns > key.used_ns:
-            key.used_ns = now_ns
-            if now_ns - key.stored_used_ns >= USED_RESOLUTION_NS:
-                self._used.add(key)
-        return key.identity
+        if now_ns > state.used_ns:
+            state.used_ns = now_ns
+            if now_ns - state.stored_used_ns >= USED_RESOLUTION_NS:
+                self._used.add(state)
+        return state.identity
 
     def _expired_by(self, token: Token, now_ns: int) -> bool:
         """Return whether the token has expired since the last check."""
@@ -135,7 +137,7 @@ class Keyring:
 
     def _plan_expiry(self) -> None:
         """Set the next check for expired tokens to the first expiry after the last check."""
-        times = (key.token.expires_ns for key in self._keys.values())
+        times = (state.token.expires_ns for state in self._tokens.values())
         self._next_expiry_ns = min(
             (time_ns for time_ns in times if time_ns is not None and time_ns > self._expired_until_ns), default=None
         )

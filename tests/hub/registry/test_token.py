@@ -86,7 +86,7 @@ def test_tokens_are_bounded(connection: apsw.Connection, monkeypatch: pytest.Mon
 
 
 def test_a_revocation_ends_sessions_and_codes(connection: apsw.Connection) -> None:
-    """Those of other tokens stay."""
+    """Sessions and codes of other tokens stay."""
     revoked, kept = (token.insert_token(connection, Role.VIEWER, 0).token.id for _ in range(2))
     codes = [token.insert_login_code(connection, id, 0) for id in (revoked, revoked, kept, kept)]
     token.redeem_login_code(connection, codes[0], 0)
