@@ -29,7 +29,7 @@ interface ChartViewOptions {
   scheduler: FrameScheduler;
   viewport: HTMLElement;
   series: ChartSeries[];
-  /** Whether all values are integers: grid lines between them have no meaning. */
+  /** True if all values are integers: grid lines between them have no meaning. */
   integers: boolean;
   /** Return the text for a time: the time itself, or why it has no readings. */
   describe(time: number): string;
