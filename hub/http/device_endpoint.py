@@ -47,11 +47,11 @@ class AgentConnection:
         "_task",
     )
 
-    def __init__(self, send: Send, direct: DirectWebSocket, format: Format, *, window: int) -> None:
+    def __init__(self, send: Send, direct: DirectWebSocket, frame_format: Format, *, window: int) -> None:
         self._send = send
         self._direct = direct
-        self._format: Format = format
-        self._is_text = format == "json"
+        self._format: Format = frame_format
+        self._is_text = frame_format == "json"
         self._max_frames = max(16, WINDOWS_WAITING * window)
         # A list, although frames leave at the front: it is nearly always empty, and an empty deque takes 0.7 kB.
         self._frames: list[bytes] = []
@@ -164,9 +164,9 @@ class DeviceEndpoint:
         if offered and chosen is None:
             await reject_upgrade(send, 400, f"subprotocols spoken here: {', '.join(FORMAT_OF_SUBPROTOCOL)}")
             return
-        format = FORMAT_OF_SUBPROTOCOL[chosen] if chosen else "json"
+        frame_format = FORMAT_OF_SUBPROTOCOL[chosen] if chosen else "json"
         direct = direct_of(scope)
-        connection = AgentConnection(send, direct, format, window=self._window)
+        connection = AgentConnection(send, direct, frame_format, window=self._window)
 
         def known(credential: str) -> None:
             timeout.cancel()
@@ -178,7 +178,7 @@ class DeviceEndpoint:
             self._journal,
             directory,
             connection,
-            format=format,
+            format=frame_format,
             hub=self._hub,
             window=self._window,
         )
@@ -187,7 +187,7 @@ class DeviceEndpoint:
         why = "the hub stopped"
         try:
             async with asyncio.TaskGroup() as tasks:
-                reading = _Reading(session, connection, direct, self._journal, tasks, is_text=format == "json")
+                reading = _Reading(session, connection, direct, self._journal, tasks, is_text=frame_format == "json")
                 direct.attach(reading.receive)
                 await send({"type": "websocket.accept", "subprotocol": chosen})
                 while (event := await receive())["type"] == "websocket.receive":

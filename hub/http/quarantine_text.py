@@ -41,16 +41,18 @@ class Readable(NamedTuple):
     shortened: bool
 
 
-def readable(payload: bytes, format: Format) -> Readable:
+def readable(payload: bytes, message_format: Format) -> Readable:
     """Return the message as JSON, with a line for each member of an object, and each list on one line.
 
     Packed columns become numbers, and a NaN in them (no value) becomes null. Invalid JSON is returned unchanged, and
     invalid msgpack in hexadecimal.
     """
     try:
-        content = json.loads(payload) if format == "json" else msgspec.msgpack.decode(payload, ext_hook=_extension)
+        content = (
+            json.loads(payload) if message_format == "json" else msgspec.msgpack.decode(payload, ext_hook=_extension)
+        )
     except (ValueError, RecursionError, msgspec.DecodeError):
-        text = payload[: MAX_CHARACTERS + 1].decode(errors="replace") if format == "json" else payload.hex(" ")
+        text = payload[: MAX_CHARACTERS + 1].decode(errors="replace") if message_format == "json" else payload.hex(" ")
         return Readable(*_cut(text, MAX_CHARACTERS))
     writer = _TextWriter()
     # UTF-8 has no half of a surrogate pair; JSON can escape it, and the escape is kept.

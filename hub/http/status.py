@@ -97,14 +97,14 @@ class Status:
     def _in_service(self) -> Iterator[Device]:
         return (device for device in self._devices if not device.retired)
 
-    def is_in_service(self, id: str) -> bool:
+    def is_in_service(self, device_id: str) -> bool:
         """Return whether the hub knows this device and the device is not retired."""
-        device = self._devices.get(id)
+        device = self._devices.get(device_id)
         return device is not None and not device.retired
 
-    def device(self, id: str) -> answers.DeviceDetails | None:
+    def device(self, device_id: str) -> answers.DeviceDetails | None:
         """Return one device with its metrics, also a retired one; None if there is no device with this id."""
-        device = self._devices.get(id)
+        device = self._devices.get(device_id)
         if device is None:
             return None
         metrics = [self.metric(series) for series in self._series_of(device.id)]

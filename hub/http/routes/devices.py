@@ -161,10 +161,10 @@ class DeviceRoutes:
             await self._retirement.retire(chosen)
         return answers.RetireResult(len(chosen), chosen[: answers.MAX_RETIRED], connected)
 
-    def _known(self, id: str) -> answers.DeviceDetails:
-        device = self._status.device(id)
+    def _known(self, device_id: str) -> answers.DeviceDetails:
+        device = self._status.device(device_id)
         if device is None:
-            raise Refusal(HTTPStatus.NOT_FOUND, f"there is no device {id}")
+            raise Refusal(HTTPStatus.NOT_FOUND, f"there is no device {device_id}")
         return device
 
 

@@ -183,7 +183,7 @@ class HistoryRoutes:
         return await _stream(tables(), layout, chosen, file="export")
 
 
-async def _stream(tables: AsyncGenerator[Table, None], layout: Layout, format: str, *, file: str) -> Response:
+async def _stream(tables: AsyncGenerator[Table, None], layout: Layout, format_name: str, *, file: str) -> Response:
     """Return the tables in a format, after the store has begun to answer."""
 
     async def parts() -> AsyncGenerator[bytes, None]:
@@ -194,15 +194,15 @@ async def _stream(tables: AsyncGenerator[Table, None], layout: Layout, format: s
             await tables.aclose()
 
     try:
-        writer = WRITERS[format](layout)
+        writer = WRITERS[format_name](layout)
         begun = parts()
         first = await anext(begun, b"")
     except ValueError as error:
         raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
     except StoreError as error:
         raise _refusal(error) from None
-    headers = {**NO_STORE, "Content-Disposition": f'attachment; filename="{file}.{format}"'}
-    return StreamedFile(first, begun, media_type=MEDIA_TYPES[format], headers=headers)
+    headers = {**NO_STORE, "Content-Disposition": f'attachment; filename="{file}.{format_name}"'}
+    return StreamedFile(first, begun, media_type=MEDIA_TYPES[format_name], headers=headers)
 
 
 async def _json(history: History, aggregate: Aggregate) -> Response:
