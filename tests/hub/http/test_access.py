@@ -201,12 +201,12 @@ def test_a_header_token_needs_no_origin(method: str) -> None:
 
 def test_an_allowed_origin_may_use_the_cookie() -> None:
     """Scheme, host and port have to match."""
-    judge = access(origins=("https://Grafana.example", "http://wall.example:3000"))
+    checks = access(origins=("https://Grafana.example", "http://wall.example:3000"))
 
     def allowed(origin: str) -> bool:
         try:
             request = scope(("host", "hub"), ("origin", origin), ("cookie", COOKIE), method="websocket")
-            return judge.authenticate(request) == ADMIN
+            return checks.authenticate(request) == ADMIN
         except WireError:
             return False
 
@@ -283,9 +283,9 @@ def test_two_hosts_are_compared_by_name_and_port(
 )
 def test_a_request_for_another_host_is_refused(listen: str, host: str, mine: bool) -> None:
     """A foreign name that points to this machine (DNS rebinding) is not one of the hub's."""
-    judge = access(listen_host=listen, hosts=("Hub.example:8443", "2001:db8::7"))
+    checks = access(listen_host=listen, hosts=("Hub.example:8443", "2001:db8::7"))
     try:
-        judge.check_host(scope(("host", host)))
+        checks.check_host(scope(("host", host)))
         allowed = True
     except WireError as error:
         assert error.code is Code.NOT_ALLOWED
