@@ -76,7 +76,7 @@ class HubDeviceSession:
         self.next_seq = 1
 
     def receive(self, message: device.AgentMessage) -> None:
-        """Validate any message but data and gap, for which there is `take`. Raises WireError."""
+        """Validate any message but data and gap, for which there is `receive_batches`. Raises WireError."""
         self.state = _next_state(self.state, message)
         if isinstance(message, device.Hello):
             if self.epoch:
@@ -100,7 +100,7 @@ class HubDeviceSession:
         self.acked = acked
         self.received = received
 
-    def take(self, first: int, last: int) -> bool:
+    def receive_batches(self, first: int, last: int) -> bool:
         """Check a batch (first = last) or a gap. Return True for a new one, False for a duplicate to acknowledge again.
 
         Of a gap that begins before `received`, only the part after it is new. Raises WireError if the session is not

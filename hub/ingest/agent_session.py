@@ -107,7 +107,7 @@ class AgentSession:
             if error.seq is None or self.device is None:
                 self._devices.bad_messages += 1
                 raise
-            if self._session.take(error.seq, error.seq):
+            if self._session.receive_batches(error.seq, error.seq):
                 self._quarantine(self.device, error.seq, frame, error)
             else:
                 self._acknowledge_duplicate(self.device)
@@ -159,7 +159,7 @@ class AgentSession:
     def _receive_data(self, data: messages.Data, frame: bytes) -> None:
         device = self.device
         seq = data.seq
-        if not self._session.take(seq, seq) or device is None:
+        if not self._session.receive_batches(seq, seq) or device is None:
             if device is not None:
                 self._acknowledge_duplicate(device)
             return
@@ -246,7 +246,7 @@ class AgentSession:
         device.declared(known, {metric.name for metric in declare.metrics})
 
     def _receive_gap(self, device: Device, gap: messages.Gap, frame: bytes) -> None:
-        if not self._session.take(gap.from_seq, gap.to):
+        if not self._session.receive_batches(gap.from_seq, gap.to):
             self._acknowledge_duplicate(device)
             return
         device.count_gap(gap.to)

@@ -36,7 +36,7 @@ async def converse(connection: ServerConnection, window: int) -> None:
         if message.seq == 1:
             async with asyncio.timeout(PONG_SECONDS):
                 await (await connection.ping())
-        session.take(message.seq, message.seq)
+        session.receive_batches(message.seq, message.seq)
         if message.seq % ACKNOWLEDGED_EVERY == 0 and (ack := session.commit(message.seq)) is not None:
             await send(device.TimeProbe(message.seq))
             await send(ack)

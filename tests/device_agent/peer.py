@@ -267,7 +267,7 @@ class Peer:
     async def _append(self, link: Link, first: int, last: int, message: device.Data | device.Gap) -> None:
         hello, session = link.hello, link.session
         received = session.received
-        if not session.take(first, last):
+        if not session.receive_batches(first, last):
             self.duplicates += 1
             await self._send(link.connection, link.format, device.Ack(session.acked)) if session.acked else None
             return

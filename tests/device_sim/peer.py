@@ -85,12 +85,12 @@ class Peer:
             if isinstance(message, device.Declare):
                 book.declared += [metric.name for metric in message.metrics]
             if isinstance(message, device.Gap):
-                session.take(message.from_seq, message.to)
+                session.receive_batches(message.from_seq, message.to)
                 book.gaps.append(message)
                 session.commit(message.to)
             if not isinstance(message, device.Data):
                 continue
-            if session.take(message.seq, message.seq):
+            if session.receive_batches(message.seq, message.seq):
                 times = unpack_times(message.time) if isinstance(message.time, bytes) else message.time
                 book.readings += sum(
                     len(unpack_floats(column) if isinstance(column, bytes) else column)

@@ -116,19 +116,19 @@ def test_batches_are_taken_only_while_open(state: State) -> None:
     session = hub_end()
     session.state = state
     with refused(Code.UNEXPECTED_MESSAGE):
-        session.take(1, 1)
+        session.receive_batches(1, 1)
     assert session.received == 0
 
 
 def test_batches_are_taken_in_order_and_once() -> None:
     """The next number is taken, an older one is a duplicate, a later one is refused with what was expected."""
     session = hub_end(acked=4, received=4)
-    assert session.take(5, 5)
-    assert session.take(6, 6)
-    assert not session.take(5, 5)
-    assert not session.take(1, 1)
+    assert session.receive_batches(5, 5)
+    assert session.receive_batches(6, 6)
+    assert not session.receive_batches(5, 5)
+    assert not session.receive_batches(1, 1)
     with refused(Code.UNEXPECTED_SEQ) as raised:
-        session.take(8, 8)
+        session.receive_batches(8, 8)
     assert raised.value.seq == 7
     assert (session.received, session.acked) == (6, 4)
 
@@ -136,13 +136,13 @@ def test_batches_are_taken_in_order_and_once() -> None:
 def test_the_window_bounds_what_is_not_acknowledged() -> None:
     """As many batches as the window are taken; a commit makes room."""
     session = hub_end(window=2)
-    assert session.take(1, 1)
-    assert session.take(2, 2)
+    assert session.receive_batches(1, 1)
+    assert session.receive_batches(2, 2)
     with refused(Code.WINDOW_EXCEEDED):
-        session.take(3, 3)
+        session.receive_batches(3, 3)
     assert session.received == 2
     assert session.commit(1) == device.Ack(1)
-    assert session.take(3, 3)
+    assert session.receive_batches(3, 3)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_the_window_bounds_what_is_not_acknowledged() -> None:
 def test_only_what_is_new_of_a_gap_is_taken(first: int, last: int, taken: bool, received: int) -> None:
     """A gap that begins before what is received reaches as far as it says, and never moves anything back."""
     session = hub_end(acked=10, received=10)
-    assert session.take(first, last) is taken
+    assert session.receive_batches(first, last) is taken
     assert session.received == received
 
 
@@ -169,7 +169,7 @@ def test_a_gap_that_leaves_a_number_out_is_refused() -> None:
     session = hub_end(acked=10, received=10)
     for first, last in ((12, 20), (30, 20)):
         with refused(Code.UNEXPECTED_SEQ):
-            session.take(first, last)
+            session.receive_batches(first, last)
     assert session.received == 10
 
 
@@ -177,22 +177,22 @@ def test_a_long_gap_needs_one_place_and_holds_up_what_follows_until_it_is_durabl
     """Both ends count numbers: after a gap of any length the window is full until it is acknowledged."""
     agent, hub = agent_end(window=8), hub_end(window=8)
     agent.send(1, 5000)
-    assert hub.take(1, 5000)
+    assert hub.receive_batches(1, 5000)
     assert agent.room < 1
     with refused(Code.WINDOW_EXCEEDED):
-        hub.take(5001, 5001)
+        hub.receive_batches(5001, 5001)
     ack = hub.commit(5000)
     assert ack is not None
     agent.receive(ack)
     assert agent.room == 8
-    assert hub.take(5001, 5001)
+    assert hub.receive_batches(5001, 5001)
 
 
 def test_the_window_is_judged_as_the_agent_sees_it() -> None:
     """A gap that begins within the window is taken, though an older connection's batches fill more than the window."""
     agent, hub = agent_end(acked=2, window=4), hub_end(acked=2, received=10, window=4)
     agent.send(3, 12)
-    assert hub.take(3, 12)
+    assert hub.receive_batches(3, 12)
     assert hub.received == 12
 
 
@@ -211,8 +211,8 @@ def test_an_acknowledgement_is_made_once_and_only_while_open() -> None:
 def test_batches_on_their_way_from_an_older_connection_are_acknowledged_here() -> None:
     """A batch that the agent sends again is a duplicate, and its commit belongs to the new session."""
     session = hub_end(acked=2, received=5)
-    assert not session.take(3, 3)
-    assert session.take(6, 6)
+    assert not session.receive_batches(3, 3)
+    assert session.receive_batches(6, 6)
     assert session.commit(5) == device.Ack(5)
 
 
@@ -295,12 +295,12 @@ def test_a_hub_that_forgot_is_reported_of_the_loss() -> None:
     """Restored from a copy, it asks for batches that are acknowledged and trimmed; a gap brings both ends together."""
     agent, hub = agent_end(acked=0, next_seq=501), hub_end(next_seq=501)
     agent.send(1, 480)
-    assert hub.take(1, 480)
+    assert hub.receive_batches(1, 480)
     ack = hub.commit(480)
     assert ack is not None
     agent.receive(ack)
     agent.send(481, 481)
-    assert hub.take(481, 481)
+    assert hub.receive_batches(481, 481)
 
 
 @given(st.integers(0, 50), st.integers(0, 20), st.integers(1, 70), st.integers(1, 70))
@@ -309,7 +309,7 @@ def test_taking_never_leaves_a_hole_and_never_goes_back(acked: int, way: int, fi
     session = hub_end(acked=acked, received=acked + way, window=1000)
     before = session.received
     try:
-        taken = session.take(first, last)
+        taken = session.receive_batches(first, last)
     except WireError as error:
         assert error.code is Code.UNEXPECTED_SEQ
         assert error.seq == before + 1 < first

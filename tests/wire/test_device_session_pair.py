@@ -160,7 +160,7 @@ class Pair(RuleBasedStateMachine):
     def take(self, link: Link, session: HubDeviceSession, first: int, last: int, *, gap: bool) -> None:
         before = self.received
         assert session.received == before
-        if session.take(first, last):
+        if session.receive_batches(first, last):
             self.received = last
             self.waiting.append((before + 1, last, gap))
         elif self.durable:

@@ -185,10 +185,10 @@ def follow_agent(message: device.AgentMessage, hub: HubDeviceSession, agent: Age
             hub.receive(message)
         case device.Data(seq=seq):
             agent.send(seq, seq)
-            assert hub.take(seq, seq)
+            assert hub.receive_batches(seq, seq)
         case device.Gap(from_seq=first, to=last):
             agent.send(first, last)
-            assert hub.take(first, last)
+            assert hub.receive_batches(first, last)
         case _:
             hub.receive(message)
 
