@@ -9,9 +9,6 @@ MAKEFLAGS += --no-print-directory
 DATA ?= ./data
 ARGS ?=
 
-# What the prose check reads.
-PROSE = README.md CONTRIBUTING.md CHANGELOG.md $(filter-out docs/architecture.md,$(wildcard docs/*.md))
-
 # Tests wait more than they compute, so there is one process more than there are processors. The tests of a file stay
 # together, and the files keep their order: the long ones run early.
 JOBS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
@@ -66,7 +63,7 @@ check: setup $(WEB)/node_modules/.ready ## check style, types, borders between p
 	$(PY) -m ruff format --check . || status=1; \
 	$(PY) -m mypy || status=1; \
 	$(VENV)/bin/lint-imports --no-logo --cache-dir build/import-linter || status=1; \
-	$(PY) -m tests.prose $(PROSE) || status=1; \
+	$(PY) -m tests.prose || status=1; \
 	$(API_TYPES) -- --check || { echo "the page's types are stale: run make api-types" >&2; status=1; }; \
 	npm --prefix $(WEB) run check || status=1; \
 	exit $$status
