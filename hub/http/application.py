@@ -17,18 +17,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from hub.http.access import Authenticator
 from hub.http.openapi import DescriptionRoutes
 from hub.http.problem import HANDLERS, problem_response
-from hub.http.routes.devices import DeviceRoutes
-from hub.http.routes.history import HistoryRoutes
-from hub.http.routes.hub import HubRoutes
-from hub.http.routes.operations import OperationsRoutes
-from hub.http.routes.quarantine import QuarantineRoutes
-from hub.http.routes.tokens import TokenRoutes
+from hub.http.routes import RESOURCES
 from hub.http.routing import methods_for, routes_of
 from hub.http.server import Router
 from hub.http.websocket import DEVICE_PATH
-
-RESOURCES = (HubRoutes, DeviceRoutes, HistoryRoutes, TokenRoutes, QuarantineRoutes, OperationsRoutes)
-"""Every resource of the API, in the order of the OpenAPI document."""
 
 LIVE_PATH = "/v1/live"
 

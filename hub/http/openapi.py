@@ -17,6 +17,7 @@ from starlette.responses import Response
 
 from hub.http import problem
 from hub.http.problem import Problem
+from hub.http.routes import RESOURCES
 from hub.http.routing import Operation, json_response, operation, operations_of
 
 DESCRIPTION = "Times are integer nanoseconds since 1970 UTC. Sign in with `Authorization: Bearer TOKEN`."
@@ -123,8 +124,6 @@ def _parameters(found: Operation) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Print the document."""
-    from hub.http.application import RESOURCES
-
     document = describe(RESOURCES)
     if "--schemas" in sys.argv:
         document["paths"] = {}

@@ -8,7 +8,7 @@ part of the path. The return annotation is the struct that the operation answers
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from http import HTTPStatus
 from typing import Any, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
@@ -33,6 +33,12 @@ MAX_SHOWN = 40
 
 GIVEN = frozenset({"self", "return", "caller", "query", "body", "request"})
 """Names in a signature that are no parts of the path."""
+
+BOOLEANS = {
+    **dict.fromkeys(("1", "on", "t", "true", "y", "yes"), "true"),
+    **dict.fromkeys(("0", "off", "f", "false", "n", "no"), "false"),
+}
+"""Words for a boolean in a query parameter, in lower case."""
 
 _FIELD = re.compile(r"Object (missing required|contains unknown) field `(.*)`", re.DOTALL)
 
@@ -129,6 +135,7 @@ def _endpoint(
     hints, path_types = declared.hints, declared.path_types
     query_type, body_type = hints.get("query"), hints.get("body")
     lists = _list_parameters(query_type)
+    booleans = _boolean_parameters(query_type)
 
     async def endpoint(request: Request) -> Response:
         if declared.described:
@@ -141,7 +148,7 @@ def _endpoint(
         for name, kind in path_types.items():
             arguments[name] = validate(request.path_params[name], kind, f"path.{name}")
         if query_type is not None:
-            arguments["query"] = validate(_query(request, lists), query_type, "query")
+            arguments["query"] = validate(_query(request, lists, booleans), query_type, "query")
         if body_type is not None:
             arguments["body"] = await _body(request, body_type)
         if "request" in hints:
@@ -183,6 +190,11 @@ def _list_parameters(query_type: type | None) -> dict[str, bool]:
     return {field.encode_name: _is_list(field.type) for field in msgspec.structs.fields(query_type)}
 
 
+def _boolean_parameters(query_type: type | None) -> set[str]:
+    fields = msgspec.structs.fields(query_type) if query_type is not None else ()
+    return {field.encode_name for field in fields if bool in (field.type, *get_args(field.type))}
+
+
 def _is_list(kind: Any) -> bool:
     return get_origin(kind) is list or any(map(_is_list, get_args(kind)))
 
@@ -200,9 +212,10 @@ def _check_parameters(request: Request, known: Mapping[str, bool]) -> None:
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
 
 
-def _query(request: Request, lists: Mapping[str, bool]) -> dict[str, str | list[str]]:
+def _query(request: Request, lists: Mapping[str, bool], booleans: Container[str]) -> dict[str, str | list[str]]:
     given = request.query_params
-    return {name: given.getlist(name) if is_list else given[name] for name, is_list in lists.items() if name in given}
+    query = {name: given.getlist(name) if is_list else given[name] for name, is_list in lists.items() if name in given}
+    return {name: BOOLEANS.get(str(text).lower(), text) if name in booleans else text for name, text in query.items()}
 
 
 async def _body(request: Request, kind: Any) -> Any:

@@ -1,1 +1,13 @@
 """The resources of the HTTP API, one module each."""
+
+from __future__ import annotations
+
+from hub.http.routes.devices import DeviceRoutes
+from hub.http.routes.history import HistoryRoutes
+from hub.http.routes.hub import HubRoutes
+from hub.http.routes.operations import OperationsRoutes
+from hub.http.routes.quarantine import QuarantineRoutes
+from hub.http.routes.tokens import TokenRoutes
+
+RESOURCES = (HubRoutes, DeviceRoutes, HistoryRoutes, TokenRoutes, QuarantineRoutes, OperationsRoutes)
+"""Every resource of the API, in the order of the OpenAPI document."""

@@ -6,8 +6,8 @@ import json
 import subprocess
 import sys
 
-from hub.http.application import RESOURCES
 from hub.http.openapi import describe
+from hub.http.routes import RESOURCES
 
 DOCUMENT = describe(RESOURCES)
 OPERATIONS = [operation for operations in DOCUMENT["paths"].values() for operation in operations.values()]

@@ -21,6 +21,7 @@ class EchoQuery(Struct, frozen=True):
     device: list[str] | None = None
     limit: Annotated[int, Meta(ge=1, le=9)] = 5
     start: str | None = field(name="from", default=None)
+    everything: Annotated[bool, Meta(description="Whether all are meant.")] = field(name="all", default=False)
 
 
 class EchoBody(Struct, frozen=True, forbid_unknown_fields=True):
@@ -42,7 +43,7 @@ class EchoRoutes:
     @operation("GET", "/echo")
     async def read(self, query: EchoQuery) -> Echo:
         """Return the query."""
-        return Echo({"device": query.device, "limit": query.limit, "from": query.start})
+        return Echo({"device": query.device, "limit": query.limit, "from": query.start, "all": query.everything})
 
     @operation("GET", "/echo/{offset}", may=Action.READ)
     async def read_one(self, caller: Identity, offset: Annotated[int, Meta(ge=1)]) -> Echo:
@@ -73,9 +74,9 @@ async def request(method: str, path: str, **more: Any) -> httpx.Response:
 @pytest.mark.parametrize(
     ("query", "values"),
     [
-        ("", {"device": None, "limit": 5, "from": None}),
-        ("device=a&device=b&limit=3&from=null", {"device": ["a", "b"], "limit": 3, "from": "null"}),
-        ("limit=1&limit=2", {"device": None, "limit": 2, "from": None}),
+        ("", {"device": None, "limit": 5, "from": None, "all": False}),
+        ("device=a&device=b&limit=3&from=null", {"device": ["a", "b"], "limit": 3, "from": "null", "all": False}),
+        ("limit=1&limit=2", {"device": None, "limit": 2, "from": None, "all": False}),
     ],
 )
 async def test_query_parameters_are_converted_to_their_types(query: str, values: dict[str, Any]) -> None:
@@ -85,14 +86,20 @@ async def test_query_parameters_are_converted_to_their_types(query: str, values:
     assert answer.headers["cache-control"] == "no-store"
 
 
+@pytest.mark.parametrize(("word", "value"), [("yes", True), ("On", True), ("1", True), ("no", False), ("off", False)])
+async def test_a_boolean_has_several_words(word: str, value: bool) -> None:
+    """Words that forms and scripts use mean true or false, in upper or lower case."""
+    assert (await request("GET", f"/echo?all={word}")).json()["values"]["all"] is value
+
+
 @pytest.mark.parametrize(
     ("query", "detail"),
     [
         ("limit=10", "query.limit: Expected `int` <= 9"),
         ("limit=many", "query.limit: Expected `int`, got `str`"),
         ("limt=3", "limt: there is no such parameter here; was limit meant?"),
-        ("colour=red", "colour: there is no such parameter here; there is device, limit, from"),
-        ("start=1", "start: there is no such parameter here; there is device, limit, from"),
+        ("colour=red", "colour: there is no such parameter here; there is device, limit, from, all"),
+        ("start=1", "start: there is no such parameter here; there is device, limit, from, all"),
     ],
 )
 async def test_an_invalid_query_parameter_is_named(query: str, detail: str) -> None:
