@@ -80,6 +80,6 @@ async def test_history_moves_to_influxdb_and_back(
         assert (report["copied"], report["differences"]) == (8 * LINES, [])
         status, report, errors = await copied(data, "influxdb", "duckdb")
         assert status == 1
-        assert "empty one" in errors
+        assert "empty store" in errors
     finally:
         await hub.kill()
