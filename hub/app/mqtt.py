@@ -59,18 +59,20 @@ async def open_bridges(
     directory = DeviceDirectory(registry, journal, live, clock=devices.clock)
     relayed = {BridgeEpochs.of(bridge.name).relayed for bridge in settings}
     bridges = []
-    for one in settings:
-        plan = _plan(one, one.client_id or f"telemetry-hub-{registry.id[:8]}-{one.name}")
-        store = SubscriptionStore(data / f"mqtt-{one.name}.json")
-        epochs = BridgeEpochs.of(one.name)
+    for bridge_settings in settings:
+        plan = _plan(
+            bridge_settings, bridge_settings.client_id or f"telemetry-hub-{registry.id[:8]}-{bridge_settings.name}"
+        )
+        store = SubscriptionStore(data / f"mqtt-{bridge_settings.name}.json")
+        epochs = BridgeEpochs.of(bridge_settings.name)
         bridge = Bridge(
             plan.options,
-            name=one.name,
-            address=one.url,
+            name=bridge_settings.name,
+            address=bridge_settings.url,
             subscriptions=Subscriptions(plan.subscriptions, store.refused),
             subscription_store=store,
             # A connection has only one will, which a host application needs for its own state.
-            status_topic="" if plan.is_host else one.will_topic.replace("{client_id}", plan.options.client_id),
+            status_topic="" if plan.is_host else _status_topic(bridge_settings, plan),
             host=plan.host,
         )
         decoders = [configured.decoder for configured in plan.decoders]
@@ -78,32 +80,21 @@ async def open_bridges(
             # Readings from this broker do not return to it, and readings that any hub has published are not published
             # again: hubs that share two brokers would exchange them forever.
             excluded = {*relayed, epochs.own}
-            discovery = _discovery(
-                one, plan.publications, bridge, registry=registry, devices=devices, excluded=excluded
-            )
+            discovery = _discovery(bridge, plan, registry=registry, devices=devices, excluded=excluded)
             bridge.discovery = discovery
             # First in the list: a preset could take Home Assistant's birth message for that of a node.
             decoders.insert(0, discovery)
             bridge.outbound = Outbound(
-                journal, plan.publications, name=one.name, hub=registry.id, excluded_epochs=excluded, decode=decode,
-                discovery=discovery, on_refused=bridge.publish_refused,
+                journal, plan.publications, name=bridge_settings.name, hub=registry.id, excluded_epochs=excluded,
+                decode=decode, discovery=discovery, on_refused=bridge.publish_refused,
             )  # fmt: skip
             bridge.outbound.register()
         if decoders:
+            recent = await _recent_readings(journal, reader, epochs)
             bridge.inbound = Inbound(
-                devices,
-                journal,
-                directory,
-                decoders,
-                name=one.name,
-                hub=registry.id,
-                epochs=epochs,
-                subscriptions=bridge.subscriptions,
-                receive_maximum=one.receive_maximum,
-                keepalive_s=one.keepalive,
-                recent=await _recent_readings(journal, reader, epochs),
-                publish=bridge.publish,
-            )
+                devices, journal, directory, decoders, name=bridge_settings.name, hub=registry.id,
+                options=plan.options, subscriptions=bridge.subscriptions, recent=recent, publish=bridge.publish,
+            )  # fmt: skip
         bridges.append(bridge)
     return bridges
 
@@ -136,6 +127,10 @@ def _decoders(settings: MqttSettings) -> list[ConfiguredDecoder]:
     return configured_decoders(mappings, settings.presets, host_id=settings.host_id, share=settings.share)
 
 
+def _status_topic(settings: MqttSettings, plan: BridgePlan) -> str:
+    return settings.will_topic.replace("{client_id}", plan.options.client_id)
+
+
 def _options(settings: MqttSettings, client_id: str) -> BrokerOptions:
     address = settings.address
     password = settings.password.get_secret_value() if settings.password is not None else ""
@@ -152,13 +147,7 @@ def _options(settings: MqttSettings, client_id: str) -> BrokerOptions:
 
 
 def _discovery(
-    settings: MqttSettings,
-    publications: Sequence[Publication],
-    bridge: Bridge,
-    *,
-    registry: Registry,
-    devices: Devices,
-    excluded: Set[str],
+    bridge: Bridge, plan: BridgePlan, *, registry: Registry, devices: Devices, excluded: Set[str]
 ) -> Discovery:
     """Return the announcements for Home Assistant. If they are disabled, earlier ones are removed."""
 
@@ -178,7 +167,7 @@ def _discovery(
             bridge.outbound.notify()
 
     return Discovery(
-        publications,
+        plan.publications,
         hub=registry.id,
         version=version("telemetry-hub"),
         devices=announced,
@@ -186,8 +175,8 @@ def _discovery(
         is_online=is_online,
         on_change=notify,
         availability=bridge.availability,
-        prefix=settings.discovery.prefix,
-        enabled=settings.discovery.enabled,
+        prefix=plan.discovery_prefix,
+        enabled=plan.is_discovery_enabled,
     )
 
 

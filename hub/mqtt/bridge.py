@@ -56,7 +56,7 @@ class BridgePlan(NamedTuple):
 
     @property
     def is_host(self) -> bool:
-        """Whether the bridge announces itself as a Sparkplug host application."""
+        """True if the bridge announces itself as a Sparkplug host application."""
         return self.host is not None and bool(self.host.state_topic)
 
     def check(self) -> None:
@@ -229,7 +229,7 @@ class Bridge:
         try:
             self._store.save(filters, self.subscriptions.refused)
         except OSError as error:
-            # A full disk is reported elsewhere. Without the file the hub may receive messages that nobody wants.
+            # A full disk is reported elsewhere. Without the file the hub may receive unwanted messages.
             log.warning("cannot save subscriptions", bridge=self.name, error=str(error))
 
     def _set_phase(self, phase: Phase, error: str | None) -> None:

@@ -23,7 +23,7 @@ from hub.journal.journal import Journal
 from hub.model.batch import Entry, Series
 from hub.model.bridge import InboundCounts
 from hub.model.journal import JournalError
-from hub.mqtt.connection import BrokerConnection
+from hub.mqtt.connection import BrokerConnection, BrokerOptions
 from hub.mqtt.message import (
     Decoded,
     DecodedReading,
@@ -259,10 +259,8 @@ class Inbound:
         *,
         name: str,
         hub: str,
-        epochs: BridgeEpochs,
+        options: BrokerOptions,
         subscriptions: Subscriptions,
-        receive_maximum: int,
-        keepalive_s: int,
         recent: RecentReadings,
         publish: Callable[[Publish], None],
     ) -> None:
@@ -272,7 +270,7 @@ class Inbound:
         self._directory = directory
         self._decoders = decoders
         self._hub = hub
-        self._epochs = epochs
+        self._epochs = BridgeEpochs.of(name)
         self._subscriptions = subscriptions
         self._agent = f"mqtt:{name}"
         self._own_device = f"mqtt.{name}"
@@ -286,8 +284,8 @@ class Inbound:
         # Received messages by id, with their time: without our acknowledgement the broker sends them again unchanged.
         # A broker that has answered since then has also read the acknowledgement.
         self._received: OrderedDict[int, tuple[str, bytes, float]] = OrderedDict()
-        self._max_received = receive_maximum
-        self._redelivery_s = SILENT_KEEPALIVES * keepalive_s
+        self._max_received = options.receive_maximum
+        self._redelivery_s = SILENT_KEEPALIVES * options.keepalive_s
         self.received = self.taken = self.undecodable = self.retained = self.own = self.copies = 0
         self.accepted = self.duplicates = 0
 

@@ -71,7 +71,7 @@ class EdgeNode:
 
     @property
     def online(self) -> bool:
-        """Whether the node was born and has not died."""
+        """True after the birth of the node and before its death."""
         return self._self.online
 
     @property

@@ -24,44 +24,44 @@ class Recorder:
     """Implements hub.mqtt.connection.ConnectionListener and records its calls."""
 
     def __init__(self) -> None:
-        self.links: list[BrokerConnection] = []
+        self.connections: list[BrokerConnection] = []
         self.ends: list[str] = []
         self.refusals: list[str] = []
         self.lowered: list[str] = []
         self.acknowledged: list[tuple[int, int]] = []
-        self._told = asyncio.Event()
+        self._called = asyncio.Event()
 
     async def until(self, condition: Callable[[], bool]) -> None:
         while not condition():
-            self._told.clear()
-            await self._told.wait()
+            self._called.clear()
+            await self._called.wait()
 
     def will(self) -> Publish | None:
         return Publish("status", b"offline", 1, retain=True)
 
-    def connected(self, link: BrokerConnection, *, is_resumed: bool) -> None:
-        self.links.append(link)
-        self._told.set()
+    def connected(self, connection: BrokerConnection, *, is_resumed: bool) -> None:
+        self.connections.append(connection)
+        self._called.set()
 
-    def message_received(self, link: BrokerConnection, message: Any) -> None:
+    def message_received(self, connection: BrokerConnection, message: Any) -> None:
         raise AssertionError("nothing is subscribed to")
 
     def message_acknowledged(self, id: int, reason: int) -> None:
         self.acknowledged.append((id, reason))
-        self._told.set()
+        self._called.set()
 
     def subscribed(self, refused: Sequence[str], lowered: Sequence[str], *, complete: bool) -> None:
         if complete:
             self.refusals += refused
             self.lowered += lowered
-        self._told.set()
+        self._called.set()
 
     def unsubscribed(self) -> None:
         raise AssertionError("nothing was subscribed to before")
 
     def disconnected(self, why: str) -> None:
         self.ends.append(why)
-        self._told.set()
+        self._called.set()
 
 
 @contextlib.asynccontextmanager
@@ -78,45 +78,45 @@ async def connecting(port: int) -> AsyncIterator[Recorder]:
         await asyncio.gather(running, return_exceptions=True)
 
 
-def take(_: ReceivedPublish) -> int:
+def accept(_: ReceivedPublish) -> int:
     return 0
 
 
 async def test_an_old_broker_is_used_with_mqtt_3() -> None:
     """MQTT 5 is tried first. Messages then have no properties, and are acknowledged."""
-    async with small_broker(take, version=4) as broker, connecting(broker.port) as told:
-        await told.until(lambda: bool(told.links))
-        link = told.links[0]
-        assert (broker.versions, link.mqtt5) == ([5, 4], False)
-        id = link.publish(Publish("a/b", b"1", 1, False))
-        await told.until(lambda: bool(told.acknowledged))
-        assert told.acknowledged == [(id, 0)]
+    async with small_broker(accept, version=4) as broker, connecting(broker.port) as recorder:
+        await recorder.until(lambda: bool(recorder.connections))
+        connection = recorder.connections[0]
+        assert (broker.versions, connection.mqtt5) == ([5, 4], False)
+        id = connection.publish(Publish("a/b", b"1", 1, False))
+        await recorder.until(lambda: bool(recorder.acknowledged))
+        assert recorder.acknowledged == [(id, 0)]
         assert broker.got == [ReceivedPublish("a/b", b"1", 1, id)]
 
 
 async def test_a_lost_connection_does_not_change_the_version() -> None:
     """The broker is only unreachable."""
-    async with small_broker(take) as broker, connecting(broker.port) as told:
+    async with small_broker(accept) as broker, connecting(broker.port) as recorder:
         for count in range(1, 4):
-            await told.until(lambda count=count: len(told.links) == count)  # type: ignore[misc]
+            await recorder.until(lambda count=count: len(recorder.connections) == count)  # type: ignore[misc]
             broker.drop()
-        await told.until(lambda: len(told.links) == 4)
+        await recorder.until(lambda: len(recorder.connections) == 4)
         assert broker.versions == [5, 5, 5, 5]
-        assert len(told.ends) == 3
+        assert len(recorder.ends) == 3
 
 
 @pytest.mark.parametrize("version", [5, 4])
 async def test_refused_subscriptions_are_reported(version: int) -> None:
     """Granted ones are not reported."""
     async with (
-        small_broker(take, version=version, refused=["secret/#", "more/+"]) as broker,
-        connecting(broker.port) as told,
+        small_broker(accept, version=version, refused=["secret/#", "more/+"]) as broker,
+        connecting(broker.port) as recorder,
     ):
-        await told.until(lambda: bool(told.links))
+        await recorder.until(lambda: bool(recorder.connections))
         asked = [("open/#", 1), ("secret/#", 1), ("b", 0), ("more/+", 1)]
-        told.links[0].subscribe([Subscription(filter, qos) for filter, qos in asked])
-        await told.until(lambda: bool(told.refusals))
-        assert told.refusals == ["secret/#", "more/+"]
+        recorder.connections[0].subscribe([Subscription(filter, qos) for filter, qos in asked])
+        await recorder.until(lambda: bool(recorder.refusals))
+        assert recorder.refusals == ["secret/#", "more/+"]
 
 
 WILL, WILL_QOS_1, WILL_RETAIN = 0x04, 0x08, 0x20
@@ -125,8 +125,8 @@ WILL, WILL_QOS_1, WILL_RETAIN = 0x04, 0x08, 0x20
 
 async def test_a_refused_login_does_not_change_the_version() -> None:
     """The answer shows that the broker supports the version."""
-    async with small_broker(take, reasons=[0x87, 0x86, 0x88]) as broker, connecting(broker.port) as told:
-        await told.until(lambda: bool(told.links))
+    async with small_broker(accept, reasons=[0x87, 0x86, 0x88]) as broker, connecting(broker.port) as recorder:
+        await recorder.until(lambda: bool(recorder.connections))
         assert broker.versions == [5, 5, 5, 5]
 
 
@@ -134,11 +134,14 @@ async def test_the_limits_of_a_broker_are_respected() -> None:
     """Without QoS 1 and retained messages, the broker first refuses the will, and then states its limits for
     everything."""
     limits = bytes([0x24, 0, 0x25, 0])
-    async with small_broker(take, reasons=[0x9B, 0x9A], properties=limits) as broker, connecting(broker.port) as told:
-        await told.until(lambda: bool(told.links))
+    async with (
+        small_broker(accept, reasons=[0x9B, 0x9A], properties=limits) as broker,
+        connecting(broker.port) as recorder,
+    ):
+        await recorder.until(lambda: bool(recorder.connections))
         wills = [flags & (WILL | WILL_QOS_1 | WILL_RETAIN) for flags in broker.flags]
         assert wills == [WILL | WILL_QOS_1 | WILL_RETAIN, WILL | WILL_RETAIN, WILL]
-        told.links[0].publish(Publish("a", b"1", 1, retain=True))
+        recorder.connections[0].publish(Publish("a", b"1", 1, retain=True))
         (got,) = await broker.count(1)
         assert (got.topic, got.qos) == ("a", 0)
 
@@ -146,28 +149,28 @@ async def test_the_limits_of_a_broker_are_respected() -> None:
 @pytest.mark.parametrize("reason", [0x00, 0x10, 0x87, 0x97])
 async def test_acknowledgements_are_reported_with_their_reason(reason: int) -> None:
     """Most have no properties; both forms are read."""
-    async with small_broker(lambda _: reason) as broker, connecting(broker.port) as told:
-        await told.until(lambda: bool(told.links))
-        ids = [told.links[0].publish(Publish("a", b"1", 1, False)) for _ in range(3)]
-        await told.until(lambda: len(told.acknowledged) == 3)
-        assert told.acknowledged == [(id, reason) for id in ids]
+    async with small_broker(lambda _: reason) as broker, connecting(broker.port) as recorder:
+        await recorder.until(lambda: bool(recorder.connections))
+        ids = [recorder.connections[0].publish(Publish("a", b"1", 1, False)) for _ in range(3)]
+        await recorder.until(lambda: len(recorder.acknowledged) == 3)
+        assert recorder.acknowledged == [(id, reason) for id in ids]
 
 
 async def test_a_missing_password_is_explained(mosquitto_program: Path, tmp_path: Path) -> None:
     """The session tries again, because the settings of the broker may be corrected."""
     passwords = tmp_path / "passwords"
     passwords.write_text("")
-    # The last word on who may come in: nobody who does not say who they are.
+    # The later settings win: no anonymous clients.
     settings = ["allow_anonymous false", f"password_file {passwords}"]
     with Mosquitto(mosquitto_program, tmp_path / "broker", settings=settings) as broker:
-        async with connecting(broker.port) as told:
-            await told.until(lambda: len(told.ends) >= 2)
-            assert all("requires a user and a password (not authorized)" in why for why in told.ends), told.ends
+        async with connecting(broker.port) as recorder:
+            await recorder.until(lambda: len(recorder.ends) >= 2)
+            assert all("requires a user and a password (not authorized)" in why for why in recorder.ends), recorder.ends
 
 
 def test_the_small_broker_has_both_versions() -> None:
     """The tests above depend on it."""
-    assert SmallBroker(take, version=4).versions == []
+    assert SmallBroker(accept, version=4).versions == []
 
 
 @pytest.mark.parametrize(

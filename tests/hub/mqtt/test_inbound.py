@@ -18,9 +18,9 @@ from hub.ingest.device import Devices
 from hub.journal.journal import Journal
 from hub.model.batch import Entry, EntryKind, Series
 from hub.mqtt import inbound as module
-from hub.mqtt.connection import BrokerConnection
+from hub.mqtt.connection import BrokerConnection, BrokerOptions
 from hub.mqtt.decoders.mapping import mapped
-from hub.mqtt.inbound import BridgeEpochs, Inbound, RecentReadings
+from hub.mqtt.inbound import Inbound, RecentReadings
 from hub.mqtt.subscriptions import Subscriptions
 from wire.errors import WireError
 from wire.model import Metric
@@ -81,10 +81,8 @@ class Bench:
             [mapped("s/{device}/{metric}", "value")],
             name="home",
             hub="f" * 32,
-            epochs=BridgeEpochs.of("home"),
             subscriptions=Subscriptions([]),
-            receive_maximum=10,
-            keepalive_s=KEEPALIVE_S,
+            options=BrokerOptions("127.0.0.1", 1883, "hub", keepalive_s=KEEPALIVE_S, receive_maximum=10),
             recent=RecentReadings(),
             publish=lambda _: None,
         )
@@ -221,8 +219,8 @@ async def test_a_long_message_is_cut_in_the_quarantine(tmp_path: Path, monkeypat
         assert bench.readings == [1.0, 3.0]
         (entry,) = await bench.journal.quarantine_page(None, code=None, limit=10, before=1 << 50)
         assert len(bench.journal.quarantine_index) == 1
-        told = json.loads(entry.payload)
-        assert (told["topic"], base64.b64decode(told["payload_base64"]), told["payload_bytes"]) == (
+        content = json.loads(entry.payload)
+        assert (content["topic"], base64.b64decode(content["payload_base64"]), content["payload_bytes"]) == (
             "s/d/level", b"\xffgar", 8
         )  # fmt: skip
 

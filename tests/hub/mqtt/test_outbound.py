@@ -367,7 +367,7 @@ async def test_an_entry_that_cannot_be_decoded_is_skipped(tmp_path: Path, mosqui
 
     def decode_but_two(entry: Entry) -> Batch:
         if entry.seq == 2:
-            raise WireError(Code.UNKNOWN_METRIC, "nobody knows it")
+            raise WireError(Code.UNKNOWN_METRIC, "unknown metric")
         return decode(entry)
 
     async with open_journal(tmp_path) as journal:

@@ -63,9 +63,9 @@ class Edge:
     def change(self, device: str, name: str, value: float, *, by_name: bool = False) -> Message:
         """Return a message with a new value of a metric."""
         self.values[device][name] = value
-        told = metric(DataType.DOUBLE, value, time_ms=self._tick())._replace(datatype=None)
-        told = told._replace(name=name) if by_name else told._replace(alias=self._aliases[device, name])
-        return self.message("DDATA" if device else "NDATA", device, [told])
+        changed = metric(DataType.DOUBLE, value, time_ms=self._tick())._replace(datatype=None)
+        changed = changed._replace(name=name) if by_name else changed._replace(alias=self._aliases[device, name])
+        return self.message("DDATA" if device else "NDATA", device, [changed])
 
     def die(self, device: str = "") -> Message:
         """Return the death of a device, or the last will of the node."""

@@ -16,7 +16,7 @@ def test_births_declare_metrics_presence_and_values(joined: Joined) -> None:
     assert joined.agrees()
     assert joined.listener.online == {NODE: True, PUMP: True, VALVE: True}
     pump = joined.listener.declared[PUMP]
-    assert [(told.name, told.type) for told in pump.metrics] == [("speed", "float"), ("flow", "float")]
+    assert [(metric.name, metric.type) for metric in pump.metrics] == [("speed", "float"), ("flow", "float")]
     assert pump.tags == {"sparkplug_group": "plant", "sparkplug_node": "edge", "sparkplug_device": "pump"}
     assert not joined.listener.refused
     assert not joined.listener.published

@@ -44,7 +44,7 @@ def test_units_types_and_descriptions_come_from_the_birth() -> None:
             metric(DataType.INT8, None, name="null"),
         ]
     )
-    assert [(told.name, told.type, told.unit, told.description) for told in declared.metrics] == [
+    assert [(metric.name, metric.type, metric.unit, metric.description) for metric in declared.metrics] == [
         ("t", "float", "°C", "outside"),
         ("n", "integer", "", ""),
         ("b", "boolean", "", ""),
@@ -73,7 +73,7 @@ def test_excluded_metrics_are_counted_by_reason() -> None:
             metric(DataType.INT32, 1),
         ]
     )
-    assert [told.name for told in declared.metrics] == ["broken", "fine", "far"]
+    assert [metric.name for metric in declared.metrics] == ["broken", "fine", "far"]
     assert [sample.metric for sample in samples] == ["fine"]
     assert host.counts == {
         "control": 2, "transient": 1, "bad_quality": 1, "unsupported_type": 1, "out_of_range": 1, "no_name": 1
