@@ -23,7 +23,7 @@ def test_a_metric_that_has_both_kinds_of_numbers_is_float(tmp_path: Path) -> Non
     assert [row.values["x"] for row in rows_of(survey)] == [1, 2.5]
 
 
-def test_told_types_and_units_are_kept_to(tmp_path: Path) -> None:
+def test_given_types_and_units_are_kept_to(tmp_path: Path) -> None:
     """A value of another type is refused."""
     survey, refused = surveyed(tmp_path / "a.lp", LINES, types={"x": "integer"}, units={"x": "m"})
     assert [(metric.name, metric.type, metric.unit) for metric in survey.catalogue.metrics("a")] == [

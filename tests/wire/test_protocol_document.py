@@ -116,7 +116,7 @@ def test_the_bytes_of_packed_columns_are_as_drawn() -> None:
     assert AGENT_MESSAGES["json"].decode(packed) == device.Data(2, times, {"temperature": values})
 
 
-def test_the_codes_are_all_told_with_their_close() -> None:
+def test_the_codes_are_all_documented_with_their_close() -> None:
     """And no others."""
     documented = {name_in(row[0]): row[2] for row in document.rows(document.section("# Codes"))}
     assert set(documented) == set(Code)
@@ -125,14 +125,14 @@ def test_the_codes_are_all_told_with_their_close() -> None:
         assert documented[code].split(",")[0] == ("none" if close is None else str(int(close))), code
 
 
-def test_the_close_codes_are_all_told() -> None:
+def test_the_close_codes_are_all_documented() -> None:
     """With their names."""
     documented = " ".join(document.section("# Codes").split())
     for close in Close:
         assert f"{int(close)} {close.name.lower().replace('_', ' ')}" in documented
 
 
-def test_the_limits_are_all_told_with_their_values() -> None:
+def test_the_limits_are_all_documented_with_their_values() -> None:
     """And no others."""
     documented = {name_in(row[0]): row[1] for row in document.rows(document.section("# Limits"))}
     assert documented == {
