@@ -104,7 +104,7 @@ async def connect(endpoint: Endpoint, *, name: str) -> ClientConnection:
 
 
 class Client:
-    """Sends what an outbox holds, over one connection at a time, until it is cancelled or stopped.
+    """Client that sends the batches of an outbox over one connection at a time, until it is cancelled or stopped.
 
     `on_change` is called when `state` changes. `on_wait` is called before each delay with the ending, the delay in
     seconds, and how many attempts failed since the last progress.

@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 
 
 class SpoolWriter:
-    """Encodes batches, appends them to the spool together with definitions that it lacks, and counts them.
+    """Encoder of batches, which it appends to the spool together with definitions that the spool lacks.
 
     `max_batch_bytes` is the largest frame; larger batches become several. `when_full` is awaited with a size before a
     batch that would push others out of the spool; without it they are lost.

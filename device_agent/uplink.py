@@ -225,7 +225,7 @@ class SpoolOutbox:
 
 
 class Uplink:
-    """Connects a spool to a hub until it is cancelled, or until reconnecting would only repeat the failure."""
+    """The connection of a spool to a hub, until it is cancelled or reconnecting would only repeat the failure."""
 
     def __init__(
         self,

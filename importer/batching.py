@@ -69,7 +69,7 @@ def slices(rows: Iterable[FileRow]) -> Iterator[list[FileRow]]:
 
 
 class Numbering:
-    """Cuts slices into batches and numbers those of each device from 1. `batches` counts them."""
+    """Numbering of the batches of each device, from 1. `batches` counts them."""
 
     def __init__(self) -> None:
         self.batches: dict[str, int] = {}

@@ -115,7 +115,7 @@ def _sentence(error: Exception) -> str:
 
 
 class _RowMaker:
-    """Converts parsed points to rows."""
+    """Converter of parsed points to rows."""
 
     def __init__(self, mapping: LineMapping) -> None:
         self._mapping = mapping

@@ -234,7 +234,7 @@ class _Layout:
 
 
 class _Feed:
-    """Passes lines to the CSV reader, and keeps those of the current record."""
+    """Source of lines for the CSV reader, which keeps those of the current record."""
 
     def __init__(self, lines: Iterable[Line], encoding: str) -> None:
         self._lines = iter(lines)

@@ -16,7 +16,7 @@ Message = TypeVar("Message")
 
 
 class Codec(Generic[Message]):
-    """Encodes and decodes the messages of one direction of one protocol in one format."""
+    """Encoder and decoder for the messages of one direction of one protocol in one format."""
 
     def __init__(self, message_type: object, format: Format) -> None:
         self.format = format

@@ -35,7 +35,7 @@ class BadLine(ValueError):
 
 
 class Framing:
-    """Splits bytes into lines. A line longer than MAX_LINE_BYTES is discarded and counted in `overlong`."""
+    """Splitter of bytes into lines. A line longer than MAX_LINE_BYTES is discarded and counted in `overlong`."""
 
     def __init__(self) -> None:
         self.overlong = 0
