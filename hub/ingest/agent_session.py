@@ -93,6 +93,7 @@ class AgentSession:
         self._encode = HUB_MESSAGES[format].encode
         self._clock = devices.clock
         self._best_clock: tuple[int, int] | None = None
+        self._is_closed = False
         self.device: Device | None = None
         self.epoch = ""
 
@@ -143,11 +144,13 @@ class AgentSession:
 
     def end(self, error: WireError) -> None:
         """End the session. The device's next connection starts from what is durable."""
+        self._is_closed = True
         self._session.close()
         self._outlet.end(error)
 
     def close(self, reason: str) -> None:
         """Record that the connection is closed."""
+        self._is_closed = True
         self._session.close()
         device = self.device
         if device is not None and device.session is self:
@@ -206,10 +209,11 @@ class AgentSession:
             self._directory.describe(hello.device, tags=hello.tags, agent=hello.agent)
         elif older is not None:
             raise WireError(Code.BUSY, f"{hello.device} is connected itself; stop its agent while the import runs")
-        if device.epoch != hello.epoch:
-            device.begin_epoch(hello.epoch)
-        # Checked before the older session ends: a spool that is refused must not disconnect one that is not.
-        self._session.welcome(acked=device.acked, received=device.received)
+        if self._is_closed:
+            raise WireError(Code.BUSY, "the connection ended before the hello was answered")
+        # Checked before anything of the device changes: a spool that is refused must not disturb one that is not.
+        self._session.welcome(acked=device.acked_in(hello.epoch), received=device.received_in(hello.epoch))
+        device.begin_epoch(hello.epoch)
         if older is not None:
             older.end(WireError(Code.SUPERSEDED, "another connection of this device took over"))
             self._directory.record(device.id, "superseded", "a newer connection took over")
@@ -249,8 +253,9 @@ class AgentSession:
         if not self._session.receive_batches(gap.from_seq, gap.to):
             self._acknowledge_duplicate(device)
             return
+        first = max(gap.from_seq, device.received + 1)  # the part before it was received already
         device.count_gap(gap.to)
-        self._directory.record(device.id, "gap", f"batches {gap.from_seq} to {gap.to} lost: {gap.reason}")
+        self._directory.record(device.id, "gap", f"batches {first} to {gap.to} lost: {gap.reason}")
         entry = Entry(EntryKind.GAP, device.id, self.epoch, gap.to, self._clock(), self._format, frame)
         self._journal.submit(device, entry)
 

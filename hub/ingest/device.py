@@ -113,6 +113,8 @@ class Device:
 
     def begin_epoch(self, epoch: str) -> None:
         """Continue with another spool: a new one, whose numbers start again, or an earlier one. The counts continue."""
+        if epoch == self.epoch:
+            return
         known = dict(((self.epoch, self.received), *self.earlier)) if self.epoch else {}
         self.epoch = epoch
         self.received = known.pop(epoch, 0)
@@ -150,8 +152,16 @@ class Device:
     @property
     def acked(self) -> int:
         """Return the highest durable seq of the current epoch."""
+        return self.acked_in(self.epoch)
+
+    def acked_in(self, epoch: str) -> int:
+        """Return the highest durable seq of an epoch, 0 for an unknown one."""
         mark = self.durable
-        return mark.seq if mark.epoch == self.epoch else dict(mark.earlier).get(self.epoch, 0)
+        return mark.seq if mark.epoch == epoch else dict(mark.earlier).get(epoch, 0)
+
+    def received_in(self, epoch: str) -> int:
+        """Return the highest accepted seq of an epoch, 0 for an unknown one."""
+        return self.received if epoch == self.epoch else dict(self.earlier).get(epoch, 0)
 
     def state(self) -> live_messages.DeviceState:
         """Return the device's state as dashboards receive it."""

@@ -76,8 +76,7 @@ class LocalSource:
         device = self.device
         if self.is_taken:
             raise WireError(Code.BUSY, f"{device.id} is connected already, through {device.agent or 'its agent'}")
-        if device.epoch != self.epoch:
-            device.begin_epoch(self.epoch)
+        device.begin_epoch(self.epoch)
         if device.session is None:
             device.session = self
             device.since_ns = self._devices.clock()
@@ -132,8 +131,7 @@ class LocalSource:
         Do not call it for a device that is taken: its agent assigns the numbers.
         """
         device = self.device
-        if device.epoch != self.epoch:
-            device.begin_epoch(self.epoch)
+        device.begin_epoch(self.epoch)
         seq, now = device.received + 1, self._devices.clock()
         device.count_quarantined(seq, now)
         device.next_seq = seq + 1

@@ -31,7 +31,7 @@ MAX_RETRY_S = 30.0
 """Bounds of the delay between two attempts on an unavailable sink."""
 
 FLUSH_AFTER_S = 1.0
-"""A sink that has not acknowledged everything is flushed this long after the last of many writes."""
+"""A sink that has not acknowledged everything is flushed when no entry has arrived for this long."""
 
 RANGE_ENTRIES = 5_000
 RANGE_BYTES = 4 << 20
@@ -78,7 +78,7 @@ class SinkPace(NamedTuple):
 
 
 class Sink(Protocol):
-    """Destination of a consumer. Entries arrive once and in order, as far as the sink acknowledged them."""
+    """Destination of a consumer. Entries arrive in order; after a restart, those not acknowledged arrive again."""
 
     @property
     def limits(self) -> SinkLimits:
@@ -154,7 +154,7 @@ class EntryReader:
         return entries, await asyncio.to_thread(self._decode_all, cold) if cold else {}
 
     async def read_range(self, after: int, up_to: int) -> AsyncIterator[list[Entry]]:
-        """Yield the entries in (after, up_to] in pieces. What is deleted already, or cannot be decoded, is left out."""
+        """Yield the entries in (after, up_to] in pieces. Deleted ones are left out; undecodable ones have no batch."""
         while after < up_to:
             try:
                 entries, _ = await self.read(after, max_entries=min(RANGE_ENTRIES, up_to - after))
@@ -196,7 +196,8 @@ class Consumer:
         now_ns: Callable[[], int] = time.time_ns,
         random: Callable[[], float] = random.random,
     ) -> None:
-        """`name` identifies the durable cursor. Without `quarantine` undecodable entries are only counted as missed.
+        """`name` identifies the durable cursor. Without `quarantine` undecodable and refused ones are only counted as
+        missed.
 
         `needs_batch` says which entries the sink uses; others arrive without a batch. `random` returns numbers from
         [0, 1).
@@ -351,8 +352,10 @@ class Consumer:
 
     async def _write(self, entries: list[Entry]) -> None:
         refused = await self._sink.write(entries)
-        if refused and self._refusals is not None:
-            # Durable in quarantine before the sink's own position is: so a crash leaves nothing in neither of them.
+        if refused and self._refusals is None:
+            self._missed += len(refused)
+        elif refused and self._refusals is not None:
+            # In quarantine before the sink's position is durable: after a crash each reading is in one of the two.
             await self._refusals.keep(refused)
         self._offset = entries[-1].offset
         self._notify_moved()

@@ -1,0 +1,168 @@
+"""Sessions of agents on a real journal: the hello, older and newer connections, gaps, and a defect of a listener."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from hub.ingest.agent_session import AgentSession
+from hub.ingest.device import Devices
+from hub.journal.journal import Journal
+from hub.model.batch import Entry, Series
+from wire import device as messages
+from wire.codec import AGENT_MESSAGES, HUB_MESSAGES
+from wire.errors import Code, WireError
+from wire.model import Metric
+
+FIRST, SECOND = "000000000000000a", "000000000000000b"
+
+
+class Outlet:
+    """Outlet that keeps what was sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[messages.HubMessage] = []
+        self.ended: list[Code] = []
+
+    def send(self, frame: bytes) -> None:
+        self.sent.append(HUB_MESSAGES["json"].decode(frame))
+
+    def send_ack(self, frame: bytes) -> None:
+        self.send(frame)
+
+    def end(self, error: WireError) -> None:
+        self.ended.append(error.code)
+
+    @property
+    def acked(self) -> int:
+        """Return the newest acknowledged number, 0 for none."""
+        return max((message.seq for message in self.sent if isinstance(message, messages.Ack)), default=0)
+
+
+class Registry:
+    """Registry that knows one metric, and waits with a declaration while `declares` is not set."""
+
+    def __init__(self) -> None:
+        self.series = Series(1, "d", "level", "float")
+        self.events: list[tuple[str, str]] = []
+        self.declares = asyncio.Event()
+        self.declares.set()
+
+    async def allow(self, hello: messages.Hello) -> None:
+        """Allow every agent."""
+
+    async def declare(self, device: str, metrics: Sequence[Metric]) -> Mapping[str, Series | WireError]:
+        await self.declares.wait()
+        return {"level": self.series}
+
+    def record(self, device: str, kind: str, detail: str) -> None:
+        self.events.append((kind, detail))
+
+    def describe(self, device: str, *, tags: Mapping[str, str], agent: str) -> None:
+        """Keep nothing."""
+
+
+class Hub:
+    """Journal, devices and registry; it makes the sessions of device `d`."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self.registry = Registry()
+        self.defect: Exception | None = None
+        self.devices = Devices(
+            journal.marks(), clock=lambda: 1, on_committed=self._show, latest_time_ns=lambda series: series.last_time_ns
+        )
+        journal.listen(self.devices)
+
+    def _show(self, entries: Sequence[Entry]) -> None:
+        if self.defect is not None:
+            raise self.defect
+
+    def session(self) -> tuple[AgentSession, Outlet]:
+        outlet = Outlet()
+        session = AgentSession(self.devices, self.journal, self.registry, outlet, format="json", hub="h", window=100)
+        return session, outlet
+
+    async def connect(self, epoch: str, next_seq: int) -> tuple[AgentSession, Outlet]:
+        session, outlet = self.session()
+        await receive(session, messages.Hello("d", epoch, next_seq, True, 0, metrics=[Metric("level", "float")]))
+        return session, outlet
+
+
+async def receive(session: AgentSession, message: messages.AgentMessage) -> None:
+    step = session.receive(AGENT_MESSAGES["json"].encode(message))
+    if step is not None:
+        await step()
+
+
+async def send(hub: Hub, session: AgentSession, *seqs: int) -> None:
+    """Send batches, and wait until they are durable."""
+    for seq in seqs:
+        await receive(session, messages.Data(seq, [seq], {"level": [float(seq)]}))
+    await hub.journal.drain()
+
+
+@asynccontextmanager
+async def running(directory: Path) -> AsyncIterator[Hub]:
+    path = directory / "journal.db"
+    async with Journal(path, keep_bytes=1 << 28, keep_seconds=60, max_bytes=1 << 30) as journal:
+        yield Hub(journal)
+
+
+async def test_a_rolled_back_spool_changes_nothing_of_the_device(tmp_path: Path) -> None:
+    """An old copy of an earlier spool is refused, and the session of the current spool continues undisturbed."""
+    async with running(tmp_path) as hub:
+        first, _ = await hub.connect(FIRST, 6)
+        await send(hub, first, 1, 2, 3, 4, 5)
+        second, outlet = await hub.connect(SECOND, 2)
+        await send(hub, second, 1)
+        copy, _ = hub.session()
+        with pytest.raises(WireError) as refused:
+            await receive(copy, messages.Hello("d", FIRST, 3, True, 0))
+        assert refused.value.code is Code.ROLLED_BACK
+        await send(hub, second, 2, 3)
+        device = hub.devices.device("d")
+        assert (outlet.acked, outlet.ended) == (3, [])
+        assert (device.durable.epoch, device.durable.seq, dict(device.durable.earlier)) == (SECOND, 3, {FIRST: 5})
+
+
+async def test_a_connection_that_ended_meanwhile_does_not_take_over(tmp_path: Path) -> None:
+    """While its metrics are declared a connection is closed: the older session of the device stays."""
+    async with running(tmp_path) as hub:
+        older, outlet = await hub.connect(FIRST, 1)
+        hub.registry.declares.clear()
+        late, _ = hub.session()
+        hello = asyncio.create_task(receive(late, messages.Hello("d", FIRST, 1, True, 0)))
+        await asyncio.sleep(0)
+        late.end(WireError(Code.REVOKED, "the token was revoked"))
+        hub.registry.declares.set()
+        with pytest.raises(WireError):
+            await hello
+        assert (hub.devices.device("d").session, outlet.ended) == (older, [])
+
+
+async def test_a_gap_is_reported_without_the_part_that_was_received(tmp_path: Path) -> None:
+    """The event names exactly the batches that are counted as lost."""
+    async with running(tmp_path) as hub:
+        session, _ = await hub.connect(FIRST, 8)
+        await send(hub, session, 1, 2, 3)
+        await receive(session, messages.Gap(2, 6, "the disk was full"))
+        await hub.journal.drain()
+        assert ("gap", "batches 4 to 6 lost: the disk was full") in hub.registry.events
+        assert hub.devices.device("d").durable.lost == 3
+
+
+async def test_a_defect_of_a_listener_does_not_stop_the_commits(tmp_path: Path) -> None:
+    """Entries are durable and stay so; later batches are committed and acknowledged, and waiters are called."""
+    async with running(tmp_path) as hub:
+        session, outlet = await hub.connect(FIRST, 1)
+        hub.defect = RuntimeError("a defect")
+        await send(hub, session, 1, 2)
+        assert (hub.journal.last_offset, hub.journal.pending) == (2, False)
+        hub.defect = None
+        await send(hub, session, 3)
+        assert (outlet.acked, hub.journal.last_offset) == (3, 3)
