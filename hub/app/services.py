@@ -188,9 +188,11 @@ def _application(
     return make_application(
         [
             HubRoutes(status),
-            DeviceRoutes(status, store, series=registry.series.values, events=registry.events, retirement=retirement),
-            HistoryRoutes(store, series=registry.series.values, now_ns=status.now_ns),
-            TokenRoutes(registry, authenticator, now_ns=status.now_ns),
+            DeviceRoutes(
+                status, store, series=registry.series.values, read_events=registry.events, retirement=retirement
+            ),
+            HistoryRoutes(store, series=registry.series.values, now_ns=devices.clock),
+            TokenRoutes(registry, authenticator, now_ns=devices.clock),
             QuarantineRoutes(journal, actions),
             OperationsRoutes(status, connections=lambda: len(connections)),
         ],
@@ -224,7 +226,7 @@ def _application(
 def _status(core: Core, identity: HubIdentity, bridges: Sequence[Bridge]) -> Status:
     registry = core.registry
     return Status(
-        identity,
+        identity=identity,
         devices=core.devices,
         journal=core.journal,
         live=core.live,

@@ -192,7 +192,7 @@ def _facts(token: Token, now_ns: int) -> dict[str, Any]:
         "devices": token.pattern or None,
         "label": token.label,
         "created": _time(token.created_ns),
-        "last_used": _time(token.used_ns),
+        "last_used": _time(token.last_used_ns),
         "expires": _time(token.expires_ns),
         "expired": not token.usable(now_ns),
     }
@@ -214,7 +214,7 @@ def _table(tokens: Sequence[Token], now_ns: int) -> Table:
                 token.pattern,
                 token.label,
                 _time(token.created_ns, MINUTES) or "",
-                _time(token.used_ns, MINUTES) or "never",
+                _time(token.last_used_ns, MINUTES) or "never",
                 expires if token.usable(now_ns) else f"{expires} (expired)",
             )
         )

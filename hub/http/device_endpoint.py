@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import structlog
 from starlette.types import Message, Receive, Scope, Send
@@ -136,25 +137,16 @@ DirectoryFor = Callable[[Scope, Callable[[str], None]], AgentDirectory]
 """Makes the directory of one connection from its scope. The directory passes the credential's id to the callback."""
 
 
+@dataclass(frozen=True)
 class DeviceEndpoint:
     """Serves agents at /v1/device."""
 
-    def __init__(
-        self,
-        devices: Devices,
-        journal: Journal,
-        connections: Connections,
-        directory_for: DirectoryFor,
-        *,
-        hub: str,
-        window: int,
-    ) -> None:
-        self._devices = devices
-        self._journal = journal
-        self._connections = connections
-        self._directory_for = directory_for
-        self._hub = hub
-        self._window = window
+    devices: Devices
+    journal: Journal
+    connections: Connections
+    directory_for: DirectoryFor
+    hub: str
+    window: int
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one agent, from the upgrade to the close."""
@@ -166,28 +158,28 @@ class DeviceEndpoint:
             return
         frame_format = FORMAT_OF_SUBPROTOCOL[chosen] if chosen else "json"
         direct = direct_of(scope)
-        connection = AgentConnection(send, direct, frame_format, window=self._window)
+        connection = AgentConnection(send, direct, frame_format, window=self.window)
 
         def known(credential: str) -> None:
             timeout.cancel()
-            self._connections.add(connection, credential)
+            self.connections.add(connection, credential)
 
-        directory = self._directory_for(scope, known)
+        directory = self.directory_for(scope, known)
         session = AgentSession(
-            self._devices,
-            self._journal,
+            self.devices,
+            self.journal,
             directory,
             connection,
             format=frame_format,
-            hub=self._hub,
-            window=self._window,
+            hub=self.hub,
+            window=self.window,
         )
-        self._connections.add(connection)
+        self.connections.add(connection)
         timeout = asyncio.get_running_loop().call_later(limits.AUTHENTICATION_SECONDS, _check_hello, session)
         why = "the hub stopped"
         try:
             async with asyncio.TaskGroup() as tasks:
-                reading = _Reading(session, connection, direct, self._journal, tasks, is_text=frame_format == "json")
+                reading = _Reading(session, connection, direct, self.journal, tasks, is_text=frame_format == "json")
                 direct.attach(reading.receive)
                 await send({"type": "websocket.accept", "subprotocol": chosen})
                 while (event := await receive())["type"] == "websocket.receive":
@@ -198,7 +190,7 @@ class DeviceEndpoint:
             why = _why_closed(event)
         finally:
             timeout.cancel()
-            self._connections.remove(connection)
+            self.connections.remove(connection)
             session.close(why)
             await connection.close()
 

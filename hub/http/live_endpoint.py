@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import structlog
 from starlette.types import Receive, Scope, Send
@@ -25,25 +26,16 @@ _NOT_READING = WireError(Code.BUSY, "the dashboard does not read the messages th
 log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True)
 class LiveEndpoint:
     """Serves dashboards: one task reads, one sends, and those of the subscriptions catch up."""
 
-    def __init__(
-        self,
-        live: LiveHub,
-        source: CatchUpSource,
-        connections: Connections,
-        authenticator: Authenticator,
-        *,
-        fleet: Callable[[], list[messages.DeviceState]],
-        welcome: Callable[[str], messages.Welcome],
-    ) -> None:
-        self._live = live
-        self._source = source
-        self._fleet = fleet
-        self._connections = connections
-        self._authenticator = authenticator
-        self._welcome = welcome
+    live: LiveHub
+    source: CatchUpSource
+    connections: Connections
+    authenticator: Authenticator
+    fleet: Callable[[], list[messages.DeviceState]]
+    welcome: Callable[[str], messages.Welcome]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one dashboard, from the upgrade to the close."""
@@ -53,20 +45,20 @@ class LiveEndpoint:
             await reject_upgrade(send, 400, f"subprotocol spoken here: {messages.SUBPROTOCOL}")
             return
         try:
-            identity = await self._authenticator.identify(scope)
+            identity = await self.authenticator.identify(scope)
         except WireError as error:
             await reject_upgrade(send, 403, error.message)
             return
         await send({"type": "websocket.accept", "subprotocol": messages.SUBPROTOCOL if offered else None})
         ending = _Ending()
-        self._connections.add(ending)
+        self.connections.add(ending)
         try:
             async with asyncio.TaskGroup() as tasks:
                 viewer = Subscriber(
-                    self._live,
-                    self._source,
+                    self.live,
+                    self.source,
                     tasks,
-                    fleet=self._fleet,
+                    fleet=self.fleet,
                     on_overflow=lambda: ending.end(_NOT_READING),
                 )
                 own = [
@@ -79,7 +71,7 @@ class LiveEndpoint:
                 for task in own:
                     task.cancel()
         finally:
-            self._connections.remove(ending)
+            self.connections.remove(ending)
         if ending.error is not None:
             await _send_end(send, ending.error)
 
@@ -101,7 +93,7 @@ class LiveEndpoint:
                     raise WireError(Code.TOO_LARGE, f"a message has at most {limits.MAX_LIVE_MESSAGE_BYTES} bytes")
                 authenticate = viewer.receive(event["bytes"] if frame is None else frame)
                 if authenticate is not None:
-                    identity = await self._authenticator.identify_token(scope, authenticate.token)
+                    identity = await self.authenticator.identify_token(scope, authenticate.token)
                     timeout.cancel()
                     self._admit(viewer, identity, ending)
         except WireError as error:
@@ -114,8 +106,8 @@ class LiveEndpoint:
             raise _NOT_AUTHENTICATED
         if not identity.may(Action.READ):
             raise WireError(Code.NOT_ALLOWED, f"a token of role {identity.role} may not watch")
-        self._connections.add(ending, identity.token_id)
-        viewer.open(self._welcome(identity.role))
+        self.connections.add(ending, identity.token_id)
+        viewer.open(self.welcome(identity.role))
 
 
 class _Ending:

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from hub.model.journal import JournalError
 from wire.errors import Code, WireError
 
 MEDIA_TYPE = "application/problem+json"
@@ -117,11 +118,13 @@ async def _answer(_: Request, error: Exception) -> Response:
             return problem_response(error.status, error.detail, error.headers, code=error.code)
         case WireError():
             return problem_response(WIRE_STATUSES.get(error.code, HTTPStatus.SERVICE_UNAVAILABLE), error.message)
+        case JournalError():
+            return problem_response(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
         case HTTPException():
             return problem_response(error.status_code, str(error.detail), dict(error.headers or {}))
     # Starlette raises the exception again after this answer; it is logged with its origin.
     return problem_response(HTTPStatus.INTERNAL_SERVER_ERROR, "the hub failed at this request; its log says where")
 
 
-HANDLERS = dict.fromkeys((Refusal, WireError, HTTPException, Exception), _answer)
+HANDLERS = dict.fromkeys((Refusal, WireError, JournalError, HTTPException, Exception), _answer)
 """Exception handlers that make every error of the API a problem."""

@@ -74,14 +74,14 @@ class Identity(NamedTuple):
 
 
 class Token(NamedTuple):
-    """A token without its secret. Times in nanoseconds since 1970 UTC; `used_ns` is exact to a minute."""
+    """A token without its secret. Times in nanoseconds since 1970 UTC; `last_used_ns` is exact to a minute."""
 
     id: str
     role: Role
     pattern: str
     label: str
     created_ns: int
-    used_ns: int | None
+    last_used_ns: int | None
     expires_ns: int | None
 
     def usable(self, now_ns: int) -> bool:

@@ -27,7 +27,7 @@ class TokenState:
         self.token = token
         self.digest = digest
         self.identity = Identity(token.id, token.role, token.pattern)
-        self.used_ns = self.stored_used_ns = token.used_ns or 0
+        self.used_ns = self.stored_used_ns = token.last_used_ns or 0
 
 
 class Keyring:
@@ -67,7 +67,7 @@ class Keyring:
     def tokens(self) -> list[Token]:
         """Return every token, the oldest first, with its last use in this process."""
         states = sorted(self._tokens.values(), key=lambda state: (state.token.created_ns, state.token.id))
-        return [state.token._replace(used_ns=state.used_ns or None) for state in states]
+        return [state.token._replace(last_used_ns=state.used_ns or None) for state in states]
 
     def replace(self, tokens: Iterable[tuple[Token, bytes]], sessions: Iterable[PageSession]) -> None:
         """Replace everything with the content of the file. Tokens that are missing in it have ended."""

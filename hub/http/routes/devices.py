@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from http import HTTPStatus
 from operator import attrgetter
 from typing import Annotated, Protocol
@@ -64,29 +65,21 @@ class LatestQuery(PageQuery, frozen=True):
     metric: Annotated[list[str] | None, Meta(description=METRIC_SELECTORS)] = None
 
 
+@dataclass(frozen=True)
 class DeviceRoutes:
     """The operations about devices. `series` returns every series that the hub knows."""
 
-    def __init__(
-        self,
-        status: Status,
-        store: Store,
-        *,
-        series: Callable[[], Iterable[Series]],
-        events: ReadEvents,
-        retirement: RetireDevices,
-    ) -> None:
-        self._status = status
-        self._store = store
-        self._series = series
-        self._events = events
-        self._retirement = retirement
+    status: Status
+    store: Store
+    series: Callable[[], Iterable[Series]]
+    read_events: ReadEvents
+    retirement: RetireDevices
 
     @operation("GET", "/api/v1/devices", may=Action.READ)
     async def devices(self, query: PageQuery) -> answers.DevicesPage:
         """Return the fleet in order of ids: every device in service with its state, metrics and latest values."""
-        ids, following = select_page(self._status.device_ids(), str, query, list_name="devices", kind=str)
-        devices = [device for device in map(self._status.device, ids) if device is not None]
+        ids, following = select_page(self.status.device_ids(), str, query, list_name="devices", kind=str)
+        devices = [device for device in map(self.status.device, ids) if device is not None]
         return answers.DevicesPage(devices=devices, next=following)
 
     @operation("GET", "/api/v1/devices/{device}", may=Action.READ)
@@ -106,7 +99,7 @@ class DeviceRoutes:
         """Return a device's recent events, newest first."""
         self._known(device)
         before = None if query.cursor is None else paging.decode_cursor(query.cursor, "events", int)
-        found = [*await self._events(device, limit=query.limit + 1, before=before)]
+        found = [*await self.read_events(device, limit=query.limit + 1, before=before)]
         events, following = paging.end_page(found, attrgetter("id"), list_name="events", limit=query.limit)
         return answers.EventsPage(
             events=[answers.EventDetails(event.id, event.time_ns, event.kind, event.detail) for event in events],
@@ -117,11 +110,17 @@ class DeviceRoutes:
     async def latest(self, query: LatestQuery) -> answers.LatestPage:
         """Return the latest reading of each metric of these devices, as far as they are in service, in order of devices
         and metrics."""
-        in_service = (series for series in self._series() if self._status.is_in_service(series.device))
-        chosen = filter(matches(selection(query.device or ["*"], query.metric or ["*"])), in_service)
-        page, following = select_page(chosen, _name, query, list_name="latest", kind=tuple[str, str])
+        in_service = set(self.status.device_ids())
+        chosen = filter(matches(selection(query.device or ["*"], query.metric or ["*"])), self.series())
+        page, following = select_page(
+            (series for series in chosen if series.device in in_service),
+            attrgetter("device", "metric"),
+            query,
+            list_name="latest",
+            kind=tuple[str, str],
+        )
         latest = [
-            answers.LatestMetric(device=series.device, **msgspec.structs.asdict(self._status.metric(series)))
+            answers.LatestMetric(device=series.device, **msgspec.structs.asdict(self.status.metric(series)))
             for series in page
         ]
         return answers.LatestPage(latest=latest, next=following)
@@ -131,11 +130,11 @@ class DeviceRoutes:
         """Return a device's accounting, and for each metric the number of stored readings by the accounting and as
         counted in the store, reading by reading. To count a hundred million readings takes some seconds."""
         self._known(device)
-        series = sorted((known for known in self._series() if known.device == device), key=attrgetter("metric"))
+        series = sorted((known for known in self.series() if known.device == device), key=attrgetter("metric"))
         try:
-            before = await self._store.counts()
-            counted = await _count(self._store, series)
-            after = await self._store.counts()
+            before = await self.store.counts()
+            counted = await _count(self.store, series)
+            after = await self.store.counts()
         except StoreError as error:
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(error), {"Retry-After": "5"}) from None
         metrics = []
@@ -148,7 +147,7 @@ class DeviceRoutes:
                     known.metric, known.type, least, most, counted[known.id], now.expired, now.refused
                 )
             )
-        flow = await self._status.flow(caller)
+        flow = await self.status.flow(caller)
         accounting = next(found for found in flow.devices if found.device == device)
         return answers.DeviceAudit(**msgspec.structs.asdict(accounting), metrics=metrics)
 
@@ -156,20 +155,16 @@ class DeviceRoutes:
     async def retire(self, body: answers.RetireRequest) -> answers.RetireResult:
         """Take devices out of service: they leave the fleet, the latest values and Home Assistant. Their history and
         their accounting stay. A device that sends again returns to service."""
-        chosen, connected = self._retirement.choose(body.devices, body.unseen_since_ns)
+        chosen, connected = self.retirement.choose(body.devices, body.unseen_since_ns)
         if not body.dry_run:
-            await self._retirement.retire(chosen)
+            await self.retirement.retire(chosen)
         return answers.RetireResult(len(chosen), chosen[: answers.MAX_RETIRED], connected)
 
     def _known(self, device_id: str) -> answers.DeviceDetails:
-        device = self._status.device(device_id)
+        device = self.status.device(device_id)
         if device is None:
             raise Refusal(HTTPStatus.NOT_FOUND, f"there is no device {device_id}")
         return device
-
-
-def _name(series: Series) -> tuple[str, str]:
-    return series.device, series.metric
 
 
 async def _count(store: Store, series: Sequence[Series]) -> Counter[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, Literal, NamedTuple, get_args
 from zoneinfo import ZoneInfo
@@ -133,24 +134,24 @@ class SelectedReadings(NamedTuple):
     end_ns: int
 
 
+@dataclass(frozen=True)
 class HistoryRoutes:
     """The operations that read the store."""
 
-    def __init__(self, store: Store, *, series: Callable[[], Iterable[Series]], now_ns: Callable[[], int]) -> None:
-        self._store = store
-        self._series = series
-        self._now_ns = now_ns
+    store: Store
+    series: Callable[[], Iterable[Series]]
+    now_ns: Callable[[], int]
 
     @operation("GET", "/api/v1/history", may=Action.READ, errors=(406, 503), media_types=(*HISTORY_FORMATS.values(),))
     async def history(self, request: Request, query: HistoryRequest) -> HistoryAnswer | Response:
         """Return stored readings, reduced to the requested number of points. The last hour without `from`."""
         zone = query.zone()
         chosen = choose_format(query.format, request.headers.get("accept"), HISTORY_FORMATS)
-        selected = query.select(self._series(), self._now_ns(), default_span_ns=DEFAULT_SPAN_NS)
+        selected = query.select(self.series(), self.now_ns(), default_span_ns=DEFAULT_SPAN_NS)
         _check_number(selected.series, MAX_SERIES, "name fewer devices or metrics, or take /api/v1/export")
         _check_points(query.points, query.aggregate)
         try:
-            history = await self._store.query(HistoryQuery(*selected, query.points or None, query.aggregate))
+            history = await self.store.query(HistoryQuery(*selected, query.points or None, query.aggregate))
         except StoreError as error:
             raise _refusal(error) from None
         if chosen == "json":
@@ -168,12 +169,12 @@ class HistoryRoutes:
         reading without `from`. If the connection breaks, the answer is incomplete."""
         layout_zone = query.zone()
         chosen = choose_format(query.format, request.headers.get("accept"), EXPORT_FORMATS)
-        selected = query.select(self._series(), self._now_ns(), default_span_ns=None)
+        selected = query.select(self.series(), self.now_ns(), default_span_ns=None)
         _check_number(selected.series, MAX_EXPORT_SERIES, "name fewer devices or metrics")
         layout = Layout(selected.series, zone=layout_zone)
 
         async def tables() -> AsyncGenerator[Table, None]:
-            pieces = self._store.scan(*selected)
+            pieces = self.store.scan(*selected)
             try:
                 async for piece in pieces:
                     yield layout.table(piece)

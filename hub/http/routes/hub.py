@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -25,23 +26,23 @@ class FlowQuery(Struct, frozen=True):
     ] = None
 
 
+@dataclass(frozen=True)
 class HubRoutes:
     """The operations about the hub."""
 
-    def __init__(self, status: Status) -> None:
-        self._status = status
+    status: Status
 
     @operation("GET", "/api/v1/hub")
     async def hub(self, caller: Identity) -> answers.HubDetails:
         """Return which hub and journal this is, and the caller's role."""
-        return self._status.hub(caller.role)
+        return self.status.hub(caller.role)
 
     @operation("GET", "/api/v1/flow")
     async def flow(self, caller: Identity, query: FlowQuery) -> answers.FlowDetails:
         """Return the accounting: where every batch and reading is. Device and gateway tokens see their own devices."""
-        return await self._status.flow(caller, limit=query.limit)
+        return await self.status.flow(caller, limit=query.limit)
 
     @operation("GET", "/api/v1/mqtt", may=Action.READ)
     async def mqtt(self) -> answers.BridgesAnswer:
         """Return how each bridge to an MQTT broker is connected, and its traffic since the hub started."""
-        return answers.BridgesAnswer(self._status.now_ns(), self._status.bridges())
+        return answers.BridgesAnswer(self.status.devices.clock(), self.status.bridges())

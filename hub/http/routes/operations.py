@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from http import HTTPStatus
+from operator import attrgetter
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -17,6 +18,29 @@ from hub.http.status import Status
 from hub.model.bridge import BridgeState
 
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
+
+COUNTERS = [
+    ("accepted_batches", "totals.accepted_batches", "Batches accepted"),
+    ("accepted_readings", "totals.accepted", "Readings accepted"),
+    ("duplicate_batches", "totals.duplicate_batches", "Batches that a device sent again"),
+    ("refused_readings", "totals.refused", "Readings that the store will never take"),
+    ("expired_readings", "totals.expired", "Readings that the store deleted by its retention"),
+    ("lost_batches", "totals.lost_batches", "Batches in declared gaps"),
+    ("moved_readings", "totals.moved", "Readings moved to the next free nanosecond"),
+    ("quarantine_dropped", "quarantine_dropped", "Batches that left the full quarantine"),
+    ("missed_entries", "store.missed", "Journal entries the store can never get, since the start"),
+    ("dropped_events", "dropped_events", "Events lost to a failing disk, since the start"),
+    ("bad_messages", "bad_messages", "Frames that were no message of an agent, since the start"),
+]
+GAUGES = [
+    ("stored_readings", "totals.stored", "Readings in the store"),
+    ("waiting_readings", "totals.waiting", "Readings in the journal that wait for the store"),
+    ("unbalanced_readings", "totals.difference", "Accepted readings that are in no place: 0 if all is well"),
+    ("journal_bytes", "journal.size_bytes", "Size of the journal on disk"),
+    ("journal_offset", "journal.last_offset", "Newest offset of the journal"),
+]
+"""Metric, place of its value in the flow, and help text. A counter counts since the data directory was created, unless
+its help text says otherwise."""
 
 INBOUND = [
     ("received_messages", "received", "Messages received from the broker"),
@@ -75,16 +99,26 @@ class _HubCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics as of now."""
-        for name, help_text, value in self._status.counters():
-            yield _counter(name, help_text, [], [([], value)])
-        gauges = [*self._status.gauges(), ("connections", "Open WebSocket connections", self._connections())]
-        for name, help_text, value in gauges:
+        status = self._status
+        flow = status.counted_flow(status.devices)
+        for family, metrics in ((_counter, COUNTERS), (_gauge, GAUGES)):
+            for name, place, help_text in metrics:
+                value = attrgetter(place)(flow)
+                # A value that is not known at the moment gets no sample: 0 would be wrong.
+                yield family(name, help_text, [], [] if value is None else [([], value)])
+        connected = sum(device.session is not None for device in status.devices)
+        for name, help_text, value in (
+            ("devices", "Devices in service", len(status.device_ids())),
+            ("devices_connected", "Devices connected", connected),
+            ("ready", "1 when data are accepted and stored", not status.problems()),
+            ("connections", "Open WebSocket connections", self._connections()),
+        ):
             yield _gauge(name, help_text, [], [([], value)])
-        quarantined = [([code], count) for code, count in self._status.quarantined_batches().items()]
+        quarantined = [([code], count) for code, count in status.journal.quarantine_totals().items()]
         yield _counter("quarantined_batches", "Batches put in quarantine", ["code"], quarantined)
-        lags = [([name], entries) for name, entries in self._status.lags().items()]
+        lags = [([consumer.name], consumer.lag) for consumer in flow.consumers]
         yield _gauge("consumer_lag_entries", "Journal entries still to process", ["consumer"], lags)
-        yield from collect_bridges(self._status.bridges())
+        yield from collect_bridges(status.bridges())
 
 
 def collect_bridges(bridges: Sequence[BridgeState]) -> Iterator[Metric]:

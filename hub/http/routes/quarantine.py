@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Iterable
+from dataclasses import dataclass
 from http import HTTPStatus
 from operator import attrgetter
 from typing import Annotated
@@ -21,9 +21,8 @@ from hub.ingest.quarantine_actions import QuarantineActions, QuarantineSelection
 from hub.journal.journal import Journal
 from hub.model.batch import Entry
 from hub.model.identity import Action, Identity
-from hub.model.journal import JournalError, QuarantinedEntry
+from hub.model.journal import QuarantinedEntry
 from wire import limits
-from wire.errors import WireError
 
 MAX_PAGE = 100
 """Messages of one answer. Their payloads are read for it: 26 MB if each is as large as a batch may be."""
@@ -66,12 +65,12 @@ class DeletionQuery(SelectionQuery, frozen=True, kw_only=True):
     )
 
 
+@dataclass(frozen=True)
 class QuarantineRoutes:
     """The operations about the quarantine."""
 
-    def __init__(self, journal: Journal, work: QuarantineActions) -> None:
-        self._journal = journal
-        self._work = work
+    journal: Journal
+    actions: QuarantineActions
 
     @operation("GET", "/api/v1/quarantine")
     async def quarantine(self, caller: Identity, query: QuarantineQuery) -> answers.QuarantinePage:
@@ -79,10 +78,7 @@ class QuarantineRoutes:
         devices."""
         _allow_reading(caller, query.device)
         before = limits.MAX_SEQ if query.cursor is None else paging.decode_cursor(query.cursor, LIST_NAME, int)
-        async with _unavailable():
-            found = await self._journal.quarantine_page(
-                query.device, code=query.code, limit=query.limit + 1, before=before
-            )
+        found = await self.journal.quarantine_page(query.device, code=query.code, limit=query.limit + 1, before=before)
         entries, following = paging.end_page(found, attrgetter("offset"), list_name=LIST_NAME, limit=query.limit)
         return answers.QuarantinePage(quarantine=[_batch(entry) for entry in entries], next=following)
 
@@ -90,8 +86,8 @@ class QuarantineRoutes:
     async def quarantine_counts(self, caller: Identity, query: SelectionQuery) -> answers.QuarantineCounts:
         """Return the number of batches in quarantine by reason and by device, with what to do about each reason."""
         _allow_reading(caller, query.device)
-        entries = QuarantineSelection(query.device, query.code).entries(self._journal.quarantine_index)
-        return count(entries, dropped=self._journal.quarantine_dropped)
+        entries = QuarantineSelection(query.device, query.code).entries(self.journal.quarantine_index)
+        return count(entries, dropped=self.journal.quarantine_dropped)
 
     @operation("GET", "/api/v1/quarantine/{offset}", errors=(503,))
     async def quarantined_message(self, caller: Identity, offset: Offset) -> answers.QuarantinedMessage:
@@ -118,8 +114,7 @@ class QuarantineRoutes:
     async def retry_quarantine(self, caller: Identity, body: answers.RetryRequest) -> answers.RetriedBatches:
         """Validate the matching batches again with the current metrics of their devices, the oldest first. Accepted
         batches are stored as historical data and leave the quarantine; the others stay with the newest reason."""
-        async with _unavailable():
-            done = await self._work.retry(QuarantineSelection(body.device, body.code, body.after, body.up_to), caller)
+        done = await self.actions.retry(QuarantineSelection(body.device, body.code, body.after, body.up_to), caller)
         reasons = Counter(outcome.reason[0] for outcome in done.outcomes if outcome.reason is not None)
         return answers.RetriedBatches(
             accepted=sum(outcome.reason is None for outcome in done.outcomes),
@@ -132,8 +127,7 @@ class QuarantineRoutes:
     @operation("POST", "/api/v1/quarantine/{offset}/retry", may=Action.OPERATE, errors=(503,))
     async def retry_message(self, caller: Identity, offset: Offset) -> answers.RetriedBatch:
         """Validate one batch again."""
-        async with _unavailable():
-            done = await self._work.retry(QuarantineSelection(after=offset - 1, up_to=offset), caller)
+        done = await self.actions.retry(QuarantineSelection(after=offset - 1, up_to=offset), caller)
         if not done.outcomes:
             raise _not_quarantined(offset)
         outcome = done.outcomes[0]
@@ -146,8 +140,7 @@ class QuarantineRoutes:
         if query.device is None and query.code is None and not query.everything:
             detail = "this would delete all of the quarantine: name a device or a code, or say all=true"
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
-        async with _unavailable():
-            deleted = await self._work.delete(QuarantineSelection(query.device, query.code, up_to=query.up_to), caller)
+        deleted = await self.actions.delete(QuarantineSelection(query.device, query.code, up_to=query.up_to), caller)
         return answers.DeletedCount(deleted)
 
     @operation(
@@ -159,14 +152,12 @@ class QuarantineRoutes:
     )
     async def delete_message(self, caller: Identity, offset: Offset) -> None:
         """Delete one batch permanently."""
-        async with _unavailable():
-            deleted = await self._work.delete(QuarantineSelection(after=offset - 1, up_to=offset), caller)
+        deleted = await self.actions.delete(QuarantineSelection(after=offset - 1, up_to=offset), caller)
         if not deleted:
             raise _not_quarantined(offset)
 
     async def _entry(self, offset: int, caller: Identity) -> Entry:
-        async with _unavailable():
-            entries = await self._journal.quarantine_entries([offset])
+        entries = await self.journal.quarantine_entries([offset])
         if not entries:
             raise _not_quarantined(offset)
         _allow_reading(caller, entries[0].device)
@@ -219,17 +210,6 @@ def _not_quarantined(offset: int) -> Refusal:
         f"{offset} is not in quarantine (any more), or another request is deciding about it; request the list again"
     )
     return Refusal(HTTPStatus.NOT_FOUND, detail)
-
-
-@asynccontextmanager
-async def _unavailable() -> AsyncIterator[None]:
-    """Turn errors of the journal and of its commits into a refusal of the request."""
-    try:
-        yield
-    except JournalError as error:
-        raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from None
-    except WireError as error:
-        raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, error.message) from None
 
 
 def _batch(entry: Entry) -> answers.QuarantinedBatch:

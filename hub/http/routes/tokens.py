@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
+from operator import attrgetter
 from typing import Protocol
 
 from starlette.requests import Request
@@ -32,21 +34,22 @@ class TokenRegistry(Protocol):
     async def end_session(self, value: str) -> None: ...
 
 
+@dataclass(frozen=True)
 class TokenRoutes:
     """The operations about tokens and sessions."""
 
-    def __init__(self, registry: TokenRegistry, authenticator: Authenticator, *, now_ns: Callable[[], int]) -> None:
-        self._registry = registry
-        self._authenticator = authenticator
-        self._now_ns = now_ns
+    registry: TokenRegistry
+    authenticator: Authenticator
+    now_ns: Callable[[], int]
 
     @operation("GET", "/api/v1/tokens", may=Action.ADMINISTER)
     async def tokens(self, query: PageQuery) -> answers.TokensPage:
         """Return all tokens, without their secrets, in the order of their creation."""
+        creation = attrgetter("created_ns", "id")
         tokens, following = select_page(
-            self._registry.tokens(), _creation, query, list_name="tokens", kind=tuple[int, str]
+            self.registry.tokens(), creation, query, list_name="tokens", kind=tuple[int, str]
         )
-        return answers.TokensPage(tokens=[_details(token) for token in tokens], next=following)
+        return answers.TokensPage(tokens=[answers.TokenDetails(**token._asdict()) for token in tokens], next=following)
 
     @operation("POST", "/api/v1/tokens", may=Action.ADMINISTER, status=HTTPStatus.CREATED)
     async def create_token(self, body: answers.TokenRequest) -> answers.CreatedToken:
@@ -56,9 +59,9 @@ class TokenRoutes:
             if given is not None and role is not owner:
                 detail = f"{name}: a token of role {role} takes none; {name} is for role {owner}"
                 raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
-        expires_ns = None if body.expires_in_s is None else self._now_ns() + body.expires_in_s * NS_PER_S
+        expires_ns = None if body.expires_in_s is None else self.now_ns() + body.expires_in_s * NS_PER_S
         try:
-            created = await self._registry.create_token(
+            created = await self.registry.create_token(
                 role, pattern=body.device or body.devices or "", label=body.label, expires_ns=expires_ns
             )
         except WireError as error:
@@ -68,13 +71,13 @@ class TokenRoutes:
     @operation("DELETE", "/api/v1/tokens/{id}", may=Action.ADMINISTER, status=HTTPStatus.NO_CONTENT)
     async def revoke_token(self, id: str) -> None:
         """Revoke a token and close the connections that it opened."""
-        if not await self._registry.revoke([id]):
+        if not await self.registry.revoke([id]):
             raise Refusal(HTTPStatus.NOT_FOUND, f"there is no token {id}")
 
     @operation("GET", "/open/{code}", described=False)
     async def open_page(self, request: Request, code: str) -> Response:
         """Sign a browser in with the one-time URL that the hub prints."""
-        login = await self._registry.redeem(code)
+        login = await self.registry.redeem(code)
         if login is None:
             return problem_response(
                 HTTPStatus.FORBIDDEN, "this URL was opened before, or is too old; `hub token url` prints a new one"
@@ -86,14 +89,14 @@ class TokenRoutes:
     @operation("POST", "/api/v1/session", status=HTTPStatus.NO_CONTENT, errors=(401, 403, 429))
     async def sign_in(self, request: Request, body: answers.SignIn) -> Response:
         """Sign a browser in with a token; the answer sets a cookie."""
-        identity = await self._authenticator.identify_token(request.scope, body.token.strip())
+        identity = await self.authenticator.identify_token(request.scope, body.token.strip())
         if identity is None:
             raise Refusal(HTTPStatus.UNAUTHORIZED, "this token is unknown, revoked or expired")
         if not identity.may(Action.READ):
             raise Refusal(
                 HTTPStatus.FORBIDDEN, f"a token of role {identity.role} writes readings; the page needs a viewer's"
             )
-        login = await self._registry.redeem(await self._registry.create_login_code(identity.token_id))
+        login = await self.registry.redeem(await self.registry.create_login_code(identity.token_id))
         if login is None:
             raise Refusal(HTTPStatus.UNAUTHORIZED, "the token was revoked just now")
         return self._signed_in(request, login, Response(status_code=HTTPStatus.NO_CONTENT))
@@ -101,10 +104,10 @@ class TokenRoutes:
     @operation("DELETE", "/api/v1/session", status=HTTPStatus.NO_CONTENT)
     async def sign_out(self, request: Request) -> Response:
         """Sign the browser out."""
-        await self._authenticator.identify(request.scope)
+        await self.authenticator.identify(request.scope)
         credential = find_credential(request.scope)
         if credential is not None and credential.kind == "session":
-            await self._registry.end_session(credential.value)
+            await self.registry.end_session(credential.value)
         response = Response(status_code=HTTPStatus.NO_CONTENT)
         response.raw_headers.append(ended_session_cookie(secure=self._is_secure(request)))
         return response
@@ -115,20 +118,4 @@ class TokenRoutes:
         return response
 
     def _is_secure(self, request: Request) -> bool:
-        return self._authenticator.access.is_secure(request.scope)
-
-
-def _creation(token: Token) -> tuple[int, str]:
-    return token.created_ns, token.id
-
-
-def _details(token: Token) -> answers.TokenDetails:
-    return answers.TokenDetails(
-        id=token.id,
-        role=token.role,
-        pattern=token.pattern,
-        label=token.label,
-        created_ns=token.created_ns,
-        last_used_ns=token.used_ns,
-        expires_ns=token.expires_ns,
-    )
+        return self.authenticator.access.is_secure(request.scope)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hub.http.status import HubIdentity, Status
+from hub.http.status import Status
 from hub.model.bridge import BridgeState
 from tests.hub.http.routes.bridge_states import BOTH, WAITING
 
@@ -14,7 +14,7 @@ from tests.hub.http.routes.bridge_states import BOTH, WAITING
 def status_with(bridges: list[BridgeState], fullness: str | None = None) -> Status:
     unused: Any = None
     return Status(
-        HubIdentity("h", "hub", "1", 0),
+        identity=unused,
         devices=unused,
         journal=unused,
         live=unused,

@@ -85,7 +85,7 @@ def test_the_last_use_is_stored_to_the_minute() -> None:
     assert keyring.drain_used() == [(new.token.id, start)]
     keyring.verify(new.text, start + USED_RESOLUTION_NS - 1)
     assert keyring.drain_used() == []
-    assert keyring.tokens()[0].used_ns == start + USED_RESOLUTION_NS - 1
+    assert keyring.tokens()[0].last_used_ns == start + USED_RESOLUTION_NS - 1
     keyring.verify(new.text, start + USED_RESOLUTION_NS)
     assert keyring.drain_used() == [(new.token.id, start + USED_RESOLUTION_NS)]
 

@@ -198,7 +198,7 @@ async def test_the_last_use_survives(path: Path, clock: SetClock) -> None:
         new = await registry.create_token(Role.VIEWER)
         registry.verify(new.text)
     with open_token_file(path) as file:
-        assert file.tokens()[0].used_ns == clock.now_ns
+        assert file.tokens()[0].last_used_ns == clock.now_ns
 
 
 async def test_a_declaration_is_durable_when_it_returns(path: Path) -> None:

@@ -52,7 +52,7 @@ def test_tokens_are_listed_as_they_were_created(connection: apsw.Connection) -> 
     token.update_used(connection, [(made[1].token.id, 8)])
     assert token.select_tokens(connection) == [
         (made[0].token, made[0].digest),
-        (made[1].token._replace(used_ns=8), made[1].digest),
+        (made[1].token._replace(last_used_ns=8), made[1].digest),
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -21,11 +22,10 @@ from tests.hub.http.routes.bridge_states import BOTH, INBOUND, ONLY_IN, OUTBOUND
 class BridgeStatus:
     """The part of the hub's status that the operation reads."""
 
+    devices = SimpleNamespace(clock=lambda: 99)
+
     def __init__(self, bridges: list[BridgeState]) -> None:
         self._bridges = bridges
-
-    def now_ns(self) -> int:
-        return 99
 
     def bridges(self) -> list[BridgeState]:
         return self._bridges
