@@ -17,7 +17,6 @@ import typer
 
 from device_agent.agent import Agent, AgentOptions
 from device_agent.errors import AgentError, SpoolError
-from device_agent.option_group import with_option_groups
 from device_agent.sources import Source
 from device_agent.sources.host import INTERVAL_SECONDS, HostSource
 from device_agent.sources.lines import ReplaySource
@@ -28,6 +27,7 @@ from device_agent.spool.sqlite import DEFAULT_MAX_BYTES
 from wire.codec import Format
 from wire.limits import MAX_DEVICE_ID
 from wire.model import device_id_problem
+from wire.option_group import with_option_groups
 
 if TYPE_CHECKING:
     from device_agent.program import Deliver

@@ -13,7 +13,6 @@ import typer
 from rich.console import Console
 
 from agent_client.endpoint import device_url
-from device_agent.option_group import with_option_groups
 from device_sim.assertion import Assertion, parse_assertion
 from device_sim.display import report_table
 from device_sim.fleet import MAX_RATE_HZ, make_fleet
@@ -22,6 +21,7 @@ from device_sim.profiles import PROFILES
 from device_sim.report import Report, RunSettings, decode_report, encode_report
 from device_sim.running_device import SimulatorError
 from wire import limits
+from wire.option_group import with_option_groups
 
 FAILED = 1
 MISUSE = 2

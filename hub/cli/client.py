@@ -8,7 +8,7 @@ import json
 import ssl
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import IO, Any, Self
@@ -22,6 +22,9 @@ from wire.timestamp import NS_PER_S
 
 TIMEOUT_S = 30.0
 """Silence of the hub after which a command fails: twice the time of the slowest query on a busy hub."""
+
+MAX_PAGE = 100
+"""Rows in one request for a list with a limit: the maximum of the API for the quarantine."""
 
 TEMPORARY_TOKEN_SECONDS = 86_400
 """Lifetime of a token that a command creates for itself. The command revokes it at its end; a killed command leaves it
@@ -47,7 +50,7 @@ class HubClient:
     `url` may include a path under which the hub is mounted. No proxy is used.
     """
 
-    def __init__(self, url: str, token: str | None = None, *, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, url: str, token: str | None = None) -> None:
         """Raises ValueError for an invalid URL or token."""
         parts = urlsplit(url.strip())
         if parts.scheme not in {"http", "https"} or not parts.hostname:
@@ -59,13 +62,8 @@ class HubClient:
         self.url = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
         self._path = parts.path.rstrip("/")
         self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        self._connection = (
-            http.client.HTTPSConnection(
-                parts.hostname, parts.port, timeout=timeout_s, context=ssl.create_default_context()
-            )
-            if parts.scheme == "https"
-            else http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout_s)
-        )
+        connection = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        self._connection = connection(parts.hostname, parts.port, timeout=TIMEOUT_S)
 
     def __enter__(self) -> Self:
         return self
@@ -81,20 +79,25 @@ class HubClient:
         """Return the JSON answer to a GET request. Raises RequestFailed."""
         return self.send("GET", path, query=query)
 
-    def send(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Query | None = None,
-        body: object | bytes = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> Any:
-        """Return the JSON answer to a request, None without a body. `body` is sent as JSON unless it is bytes.
+    def get_pages(self, path: str, key: str, query: Query, limit: int | None = None) -> tuple[list[Any], bool]:
+        """Return at most `limit` rows from the pages of a list, and whether there are more. Raises RequestFailed.
 
-        Raises RequestFailed.
+        `key` is the name of the list in each answer.
         """
-        with self.stream(path, query, method=method, body=body, headers=headers) as answer:
+        rows: list[Any] = []
+        cursor: str | None = None
+        while limit is None or len(rows) < limit:
+            count = None if limit is None else min(MAX_PAGE, limit - len(rows))
+            page = self.get(path, {**query, "limit": count, "cursor": cursor})
+            rows += page[key]
+            cursor = page["next"]
+            if cursor is None:
+                break
+        return rows, cursor is not None
+
+    def send(self, method: str, path: str, *, query: Query | None = None, body: object = None) -> Any:
+        """Return the JSON answer to a request, None without a body. `body` is sent as JSON. Raises RequestFailed."""
+        with self.stream(path, query, method=method, body=body) as answer:
             text = answer.read()
         try:
             return json.loads(text) if text else None
@@ -105,13 +108,7 @@ class HubClient:
 
     @contextmanager
     def stream(
-        self,
-        path: str,
-        query: Query | None = None,
-        *,
-        method: str = "GET",
-        body: object | bytes = None,
-        headers: Mapping[str, str] | None = None,
+        self, path: str, query: Query | None = None, *, method: str = "GET", body: object = None
     ) -> Iterator[IO[bytes]]:
         """Open the body of an answer of any length as a file. Reading raises RequestFailed if the connection breaks.
 
@@ -119,12 +116,8 @@ class HubClient:
         """
         given = {name: value for name, value in (query or {}).items() if value is not None}
         target = f"{self._path}{path}{'?' if given else ''}{urlencode(given, doseq=True)}"
-        sent = {**self._headers, **(headers or {})}
-        if body is not None and not isinstance(body, bytes):
-            body = json.dumps(body).encode()
-            sent.setdefault("Content-Type", "application/json")
         try:
-            response = self._request(method, target, body, sent)
+            response = self._request(method, target, body)
             if response.status >= HTTPStatus.MULTIPLE_CHOICES:
                 raise RequestFailed(_detail(response, response.read()), response.status)
         except (OSError, http.client.HTTPException) as error:
@@ -137,20 +130,19 @@ class HubClient:
             if not response.isclosed():
                 self.close()  # the caller did not read all of it
 
-    def _request(
-        self, method: str, target: str, body: bytes | None, headers: Mapping[str, str]
-    ) -> http.client.HTTPResponse:
-        connection = self._connection
-        was_open = connection.sock is not None
+    def _request(self, method: str, target: str, body: object) -> http.client.HTTPResponse:
+        connection, headers, content = self._connection, self._headers, None
+        if body is not None:
+            headers, content = {**headers, "Content-Type": "application/json"}, json.dumps(body).encode()
         if method != "GET":
             # The hub may close an idle connection. A request that changes something must not be sent twice for that.
             connection.close()
-        elif was_open:
+        elif connection.sock is not None:
             with suppress(http.client.RemoteDisconnected, ConnectionError):
-                connection.request(method, target, body, dict(headers))
+                connection.request(method, target, content, headers)
                 return connection.getresponse()
             connection.close()
-        connection.request(method, target, body, dict(headers))
+        connection.request(method, target, content, headers)
         return connection.getresponse()
 
 
@@ -160,14 +152,14 @@ def hub_client(command: str, options: HubOptions, *, role: Role = Role.VIEWER) -
 
     A RequestFailed inside ends the command with a sentence and 1, or with 2 if the hub did not understand the request.
     """
-    with ExitStack() as stack:
-        address = hub_address(command, options, role=role)
+    with hub_address(command, options, role=role) as (url, token):
         try:
-            client = stack.enter_context(HubClient(*stack.enter_context(address)))
+            client = HubClient(url, token)
         except ValueError as error:
             fail(command, str(error), MISUSE)
         try:
-            yield client
+            with client:
+                yield client
         except RequestFailed as failure:
             fail(command, str(failure), MISUSE if failure.status == HTTPStatus.UNPROCESSABLE_ENTITY else FAILED)
 

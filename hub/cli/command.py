@@ -1,15 +1,13 @@
-"""The parts that every command shares: options and their groups, settings, exit codes, and output on a terminal."""
+"""The parts that every command shares: options, settings, exit codes, and output on a terminal."""
 
 from __future__ import annotations
 
-import functools
-import inspect
 import sys
-from collections.abc import Callable, Collection
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, get_type_hints
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -56,44 +54,6 @@ class HubOptions:
     ] = None
     config: Config = None
     data: Data = None
-
-
-def with_option_groups(command: Callable[..., None]) -> Callable[..., None]:
-    """Return the command with each dataclass parameter replaced by one option for each field of the dataclass.
-
-    Typer reads options from a flat signature. With this decorator a command declares a group of options once and
-    receives it as one value.
-    """
-    signature = inspect.signature(command, eval_str=True)
-    parameters: list[inspect.Parameter] = []
-    groups: dict[str, Any] = {}
-    for name, parameter in signature.parameters.items():
-        group = parameter.annotation
-        if not is_dataclass(group):
-            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
-            continue
-        groups[name] = group
-        hints = get_type_hints(group, include_extras=True)
-        parameters += [
-            inspect.Parameter(
-                field.name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=inspect.Parameter.empty if field.default is MISSING else field.default,
-                annotation=hints[field.name],
-            )
-            for field in fields(group)
-        ]
-
-    @functools.wraps(command)
-    def flat(**values: Any) -> None:
-        for name, group in groups.items():
-            values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
-        command(**values)
-
-    del flat.__wrapped__  # otherwise inspect reports the original signature
-    flat.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    flat.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return flat
 
 
 def settings_or_exit(config: Path | None, **overrides: Any) -> Settings:

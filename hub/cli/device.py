@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 from typer import Argument, Option
 
-from hub.cli.client import HubClient, hub_client
+from hub.cli.client import hub_client
 from hub.cli.command import (
     MISUSE,
     AsJson,
@@ -24,10 +24,10 @@ from hub.cli.command import (
     printable,
     stdout_console,
     time_text,
-    with_option_groups,
 )
 from hub.cli.token import duration_ns
 from hub.model.identity import Role
+from wire.option_group import with_option_groups
 
 PATH = "/api/v1/devices"
 MAX_SHOWN = 20
@@ -44,15 +44,8 @@ app = typer.Typer(
 @with_option_groups
 def list_devices(as_json: AsJson = False, *, hub: HubOptions) -> None:
     """List the devices in service, with their state and their last contact."""
-    found: list[dict[str, Any]] = []
-    cursor: str | None = None
     with hub_client("hub device list", hub) as client:
-        while True:
-            page = client.get(PATH, {"cursor": cursor})
-            found += page["devices"]
-            cursor = page["next"]
-            if cursor is None:
-                break
+        found, _ = client.get_pages(PATH, "devices", {})
     if as_json:
         typer.echo(json.dumps(found))
     elif found:
@@ -94,12 +87,12 @@ def retire(
     if unseen is not None:
         request["unseen_since_ns"] = time.time_ns() - duration_ns(unseen)
     with hub_client(command, hub, role=Role.OPERATOR) as client:
-        chosen = _send(client, {**request, "dry_run": True})
+        chosen = client.send("POST", f"{PATH}/retire", body={**request, "dry_run": True})
         if not chosen["count"]:
             fail(command, f"no device in service matches {', '.join(map(printable, devices))}")
         if not yes and not typer.confirm(f"Retire {_named(chosen['devices'], chosen['count'])}?", err=True):
             fail(command, "nothing was retired")
-        retired = _send(client, request)
+        retired = client.send("POST", f"{PATH}/retire", body=request)
     if as_json:
         typer.echo(json.dumps(retired))
         return
@@ -108,11 +101,6 @@ def retire(
         typer.echo(
             f"{retired['connected']:,} of them are connected: their next message returns them to service", err=True
         )
-
-
-def _send(client: HubClient, request: dict[str, Any]) -> dict[str, Any]:
-    answer: dict[str, Any] = client.send("POST", f"{PATH}/retire", body=request)
-    return answer
 
 
 def _named(devices: Sequence[str], count: int) -> str:

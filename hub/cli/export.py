@@ -16,7 +16,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from typer import Argument, Option
 
 from hub.cli.client import HubClient, Query, RequestFailed, hub_client
-from hub.cli.command import FAILED, MISUSE, HubOptions, fail, with_option_groups
+from hub.cli.command import FAILED, MISUSE, HubOptions, fail
+from wire.option_group import with_option_groups
 
 COMMAND = "hub export"
 STDOUT = "-"

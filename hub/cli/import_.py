@@ -16,7 +16,7 @@ from rich.console import Console
 from typer import Argument, Option
 
 from hub.cli.client import hub_address
-from hub.cli.command import FAILED, MISUSE, AsJson, HubOptions, fail, with_option_groups
+from hub.cli.command import FAILED, MISUSE, AsJson, HubOptions, fail
 from hub.cli.import_report import ImportProgress, ImportReport, RejectsFile, show_survey
 from hub.model.identity import Role
 from importer.batching import FileBatch
@@ -26,6 +26,7 @@ from importer.survey import FileSurvey
 from importer.upload import Interrupted, Upload, UploadEvents, UploadTarget, check
 from wire import device as messages
 from wire.model import MetricType
+from wire.option_group import with_option_groups
 
 COMMAND = "hub import"
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)

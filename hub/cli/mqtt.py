@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer import Option
 
-from hub.cli.command import FAILED, MISUSE, AsJson, Config, fail, printable, settings_or_exit, with_option_groups
+from hub.cli.command import FAILED, MISUSE, AsJson, Config, fail, printable, settings_or_exit
+from wire.option_group import with_option_groups
 
 if TYPE_CHECKING:
     from hub.config import MqttSettings

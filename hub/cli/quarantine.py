@@ -30,13 +30,11 @@ from hub.cli.command import (
     progress_bar,
     stdout_console,
     time_text,
-    with_option_groups,
 )
 from hub.model.identity import Role
+from wire.option_group import with_option_groups
 
 PATH = "/api/v1/quarantine"
-PAGE = 100
-"""Messages in one request: the maximum of the API."""
 
 Device = Annotated[str | None, Option(metavar="ID", help="Only messages of this device.")]
 Code = Annotated[
@@ -79,21 +77,13 @@ def list_messages(
     hub: HubOptions,
 ) -> None:
     """List the messages in quarantine, the newest first."""
-    found: list[dict[str, Any]] = []
-    cursor: str | None = None
     with hub_client("hub quarantine list", hub) as client:
-        while len(found) < limit:
-            count = min(PAGE, limit - len(found))
-            page = client.get(PATH, {"device": device, "code": code, "limit": count, "cursor": cursor})
-            found += page["quarantine"]
-            cursor = page["next"]
-            if cursor is None:
-                break
+        found, has_more = client.get_pages(PATH, "quarantine", {"device": device, "code": code}, limit)
     if as_json:
         typer.echo(json.dumps(found))
     elif found:
         stdout_console().print(_table_of_messages(found))
-        if cursor is not None:
+        if has_more:
             typer.echo(
                 "there are more messages: raise --limit to list them, or count them with `hub quarantine count`",
                 err=True,

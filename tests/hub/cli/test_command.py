@@ -1,17 +1,12 @@
-"""Groups of options, and text that is safe for a terminal."""
+"""Text that is safe and short on a terminal."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated
-
 import pytest
-import typer
 from hypothesis import given
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
-from hub.cli.command import bytes_text, printable, time_text, with_option_groups
+from hub.cli.command import bytes_text, printable, time_text
 
 
 @given(st.text())
@@ -37,42 +32,3 @@ def test_times_are_utc_to_the_second() -> None:
 def test_sizes_are_short(size: int, says: str) -> None:
     """A size has at most three digits before the point, and a unit."""
     assert bytes_text(size) == says
-
-
-@dataclass(frozen=True)
-class Place:
-    """A group of options for a test."""
-
-    host: Annotated[str, typer.Option(help="Name of the machine.")]
-    port: Annotated[int, typer.Option("--port")] = 8600
-
-
-def grouped_app() -> typer.Typer:
-    app = typer.Typer()
-
-    @app.command()
-    @with_option_groups
-    def connect(names: list[str], place: Place, *, quiet: bool = False) -> None:
-        """Connect to a place."""
-        typer.echo(f"{names} {place} {quiet}")
-
-    return app
-
-
-def test_a_group_becomes_one_option_for_each_field() -> None:
-    """Arguments, defaults, types and help are those of the fields; the command receives one value."""
-    result = CliRunner().invoke(grouped_app(), ["a", "b", "--host", "h", "--quiet"])
-    assert result.stdout == "['a', 'b'] Place(host='h', port=8600) True\n"
-    result = CliRunner().invoke(grouped_app(), ["a", "--host", "h", "--port", "1"])
-    assert result.stdout == "['a'] Place(host='h', port=1) False\n"
-    text = CliRunner().invoke(grouped_app(), ["--help"]).stdout
-    assert "Connect to a place." in text
-    assert "Name of the machine." in text
-
-
-@pytest.mark.parametrize(
-    "arguments", [["a"], ["a", "--host", "h", "--port", "x"], ["a", "--host", "h", "--place", "p"]]
-)
-def test_a_field_without_default_is_required_and_checked(arguments: list[str]) -> None:
-    """The name of the group itself is not an option."""
-    assert CliRunner().invoke(grouped_app(), arguments).exit_code == 2
