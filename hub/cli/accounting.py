@@ -162,10 +162,7 @@ def _cells(row: Row, rate: FlowRates) -> list[Text]:
 
     difference = row["difference"]
     return [
-        number(row["accepted"]),
-        number(rate.accepted),
-        number(row["stored"]),
-        number(rate.stored),
+        *map(number, (row["accepted"], rate.accepted, row["stored"], rate.stored)),
         *(number(row[name]) for name in ("waiting", "refused", "expired")),
         Text("-" if difference is None else f"{difference:,}", style="bold red" if difference else ""),
         number(row["quarantined_batches"]),

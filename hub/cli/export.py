@@ -5,18 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Annotated, Literal, TypeAlias
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from typer import Argument, Option
 
 from hub.cli.client import HubClient, Query, RequestFailed, hub_client
-from hub.cli.command import FAILED, MISUSE, HubOptions, fail
+from hub.cli.command import FAILED, MISUSE, HubOptions, fail, progress_bar
 from wire.option_group import with_option_groups
 
 COMMAND = "hub export"
@@ -37,6 +37,13 @@ FORMAT_OF_SUFFIX: dict[str, Format] = {
 }
 
 TEXT_FORMATS = frozenset({"csv", "line"})
+
+PROGRESS_COLUMNS = (
+    BarColumn(),
+    TextColumn("{task.completed:,.0f} readings"),
+    TextColumn("{task.fields[size_bytes]:,} bytes"),
+    TimeRemainingColumn(),
+)
 
 
 @dataclass(frozen=True)
@@ -92,15 +99,19 @@ def _download(
     # Imported here: the other commands do not need pyarrow.
     from hub.cli.export_file import InvalidExport, write_export
 
-    console = Console(stderr=True)
     # Counting is half the work of a short export, and only the progress bar needs it.
-    total = _total(client, query) if console.is_terminal else None
+    total = _total(client, query) if Console(stderr=True).is_terminal else None
     try:
         with (
             client.stream("/api/v1/export", {**query, "tz": tz, "format": "arrow"}) as answer,
             _file(output, force=force) as file,
-            _progress(console, file, total) as on_readings,
+            progress_bar(*PROGRESS_COLUMNS) as progress,
         ):
+            task = progress.add_task("", total=total, size_bytes=0)
+
+            def on_readings(readings: int) -> None:
+                progress.update(task, advance=readings, size_bytes=file.tell() if file.seekable() else 0)
+
             return write_export(answer, file, format, on_readings), file.tell() if output != STDOUT else None
     except RequestFailed as error:
         if error.status is not None or output == STDOUT:
@@ -153,18 +164,3 @@ def _total(client: HubClient, query: Query) -> int | None:
     except RequestFailed:
         return None
     return sum(sum(series["values"]) for series in answer["series"])
-
-
-@contextlib.contextmanager
-def _progress(console: Console, file: IO[bytes], total: int | None) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar on a terminal. Yield the function that adds readings to it."""
-    columns = (
-        BarColumn(),
-        TextColumn("{task.completed:,.0f} readings"),
-        TextColumn("{task.fields[size_bytes]:,} bytes"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=total, size_bytes=0)
-        seekable = file.seekable()
-        yield lambda readings: progress.update(task, advance=readings, size_bytes=file.tell() if seekable else 0)

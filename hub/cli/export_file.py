@@ -8,7 +8,6 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hub.cli.export import Format
 from hub.http.tables import CsvWriter, Layout, LineWriter, read_export
 
 GROUP_READINGS = 500_000
@@ -19,11 +18,11 @@ class InvalidExport(Exception):
     """The answer of the hub is not an export."""
 
 
-def write_export(source: IO[bytes], sink: IO[bytes], format: Format, on_readings: Callable[[int], None]) -> int:
+def write_export(source: IO[bytes], sink: IO[bytes], format: str, on_readings: Callable[[int], None]) -> int:
     """Write all readings of an Arrow stream to a file. Return their number.
 
-    `on_readings` receives the number of readings in each part. Raises InvalidExport, and the errors of `source` and
-    `sink`.
+    `format` is parquet, arrow, csv or line; `on_readings` receives the number of readings in each part. Raises
+    InvalidExport, and the errors of `source` and `sink`.
     """
     try:
         stream = pa.ipc.open_stream(source)
@@ -32,8 +31,7 @@ def write_export(source: IO[bytes], sink: IO[bytes], format: Format, on_readings
             f"the answer is not an Arrow stream ({error}): check that the URL belongs to a hub"
         ) from None
     readings = 0
-    write = {"parquet": _parquet, "arrow": _arrow, "csv": _csv, "line": _line}[format]
-    for written in write(stream, sink):
+    for written in {"parquet": _parquet, "arrow": _arrow, "csv": _csv, "line": _line}[format](stream, sink):
         readings += written
         on_readings(written)
     return readings

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import typer
 from rich.console import Console
@@ -17,7 +17,7 @@ from typer import Argument, Option
 
 from hub.cli.client import hub_address
 from hub.cli.command import FAILED, MISUSE, AsJson, HubOptions, fail
-from hub.cli.import_report import ImportProgress, ImportReport, RejectsFile, show_survey
+from hub.cli.import_report import FileResult, ImportProgress, ImportReport, RejectsFile, show_survey
 from hub.model.identity import Role
 from importer.batching import FileBatch
 from importer.mapping import Ambiguous, Precision, TableMapping, read_mapping_file
@@ -30,12 +30,6 @@ from wire.option_group import with_option_groups
 
 COMMAND = "hub import"
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-Result = TypeVar("Result")
-
-
-class _Stopped(Exception):
-    """A signal stopped the import."""
 
 
 @dataclass(frozen=True)
@@ -149,14 +143,15 @@ def import_files(
             if dry_run:
                 for survey in surveys:
                     _survey(survey, report, refused)
-                    show_survey(survey, report)
+                    if not as_json:
+                        show_survey(survey)
             else:
                 for survey in surveys:
                     survey.check()
                 _send(surveys, *stack.enter_context(hub_address(COMMAND, hub, role=Role.GATEWAY)), report, refused)
         except (MappingError, Interrupted) as error:
             fail(COMMAND, str(error), MISUSE if isinstance(error, MappingError) else FAILED)
-        except (KeyboardInterrupt, _Stopped):
+        except KeyboardInterrupt:
             report.stopped = True
         except (ImportingError, OSError) as error:
             report.trouble = str(error)
@@ -176,7 +171,8 @@ def _send(surveys: Sequence[FileSurvey], url: str, token: str, report: ImportRep
 def _survey(survey: FileSurvey, report: ImportReport, rejects: RejectsFile) -> None:
     """Read a file for the first time: validate and count."""
     rejects.header = survey.header
-    result = report.begin(survey)
+    result = FileResult(survey)
+    report.files.append(result)
     name, size_bytes = survey.file.path.name, survey.file.size_bytes
     with ImportProgress(report.console, f"reading {name}", size_bytes, in_bytes=True) as progress:
 
@@ -206,20 +202,21 @@ async def _upload(target: UploadTarget, survey: FileSurvey, report: ImportReport
     result.complete = True
 
 
-def _run_until_signal(work: Coroutine[Any, Any, Result]) -> Result:
-    """Run the coroutine in a new event loop. Raises _Stopped after a signal."""
+def _run_until_signal(work: Coroutine[Any, Any, None]) -> None:
+    """Run the coroutine in a new event loop. Raises KeyboardInterrupt after a signal."""
 
-    async def main() -> Result:
+    async def main() -> bool:
         task = asyncio.create_task(work)
         loop = asyncio.get_running_loop()
         for number in STOP_SIGNALS:
             loop.add_signal_handler(number, task.cancel)
-        try:
-            return await task
-        except asyncio.CancelledError:
-            raise _Stopped from None
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.result()
+        return task.cancelled()
 
-    return asyncio.run(main())
+    if asyncio.run(main()):
+        raise KeyboardInterrupt
 
 
 def _pairs(option: str, given: list[str] | None) -> dict[str, str] | None:

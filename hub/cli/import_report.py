@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any, Self
 
 import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as ProgressBar
 from rich.text import Text
 
-from hub.cli.command import MISUSE, fail, plain_table, stdout_console
+from hub.cli.command import MISUSE, fail, plain_table, progress_bar, stdout_console, time_text
 from importer.batching import FileBatch
 from importer.mapping import TableMapping, mapping_text
 from importer.records import RejectedRecord
@@ -36,15 +33,12 @@ class ImportProgress:
 
     def __init__(self, console: Console, label: str, total: int, *, in_bytes: bool = False) -> None:
         amount: tuple[ProgressColumn, ...] = (DownloadColumn(),) if in_bytes else (_Readings(),)
-        self._bar = ProgressBar(
+        self._bar = progress_bar(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             *amount,
             TimeRemainingColumn(),
             TextColumn("{task.fields[trouble]}", style="yellow", markup=False),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
         )
         self._console = console
         self._trouble = ""
@@ -89,9 +83,7 @@ class RejectsFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._file is not None:
             self._file.close()
 
@@ -183,20 +175,10 @@ class ImportReport:
         self.trouble = ""
         self._as_json = as_json
 
-    def begin(self, survey: FileSurvey) -> FileResult:
-        """Add the next file."""
-        self.files.append(FileResult(survey))
-        return self.files[-1]
-
     @property
     def ok(self) -> bool:
         """True if every line of every file is stored."""
         return not self.stopped and not self.trouble and not any(result.refused for result in self.files)
-
-    @property
-    def for_people(self) -> bool:
-        """True if stdout is for a person."""
-        return not self._as_json
 
     def print(self) -> None:
         """Print the report, and on stderr why it is not complete."""
@@ -227,10 +209,8 @@ class ImportReport:
             _print_line(self.console, f"{name}: {result.refused.total():,} lines were rejected: {counts}")
 
 
-def show_survey(survey: FileSurvey, report: ImportReport) -> None:
+def show_survey(survey: FileSurvey) -> None:
     """Print the preview of an import: the mapping as a file, the first rows, the devices, and warnings."""
-    if not report.for_people:
-        return
     console = stdout_console()
     print(f"# {survey.file.path}: detected mapping; save it to a file and use it with --mapping FILE")
     print(mapping_text(survey.mapping))
@@ -295,6 +275,4 @@ def _time(time_ns: int | None) -> str | None:
     """Return a time in UTC to the millisecond; None for None."""
     if time_ns is None:
         return None
-    return datetime.fromtimestamp(time_ns // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%S") + (
-        f".{time_ns // 1_000_000 % 1000:03}Z"
-    )
+    return f"{time_text(time_ns, '%Y-%m-%dT%H:%M:%S')}.{time_ns // 1_000_000 % 1000:03}Z"

@@ -60,18 +60,11 @@ class GivenBroker:
             {"topic": topic, "payload": self.payload, **({} if "{device}" in topic else {"device": "mqtt"})}
             for topic in self.topic or (() if self.preset else ("#",))
         ]
-        values: dict[str, Any] = {
-            "url": self.url,
-            "subscribe": subscribe,
-            "presets": self.preset or (),
-            "user": self.user,
-        }
-        if self.password:
-            values["password"] = self.password
-        if self.ca is not None:
-            values["tls_ca"] = self.ca
+        access = {"user": self.user, "password": self.password or None, "tls_ca": self.ca}
         try:
-            return MqttSettings.model_validate(values)
+            return MqttSettings.model_validate(
+                {"url": self.url, "subscribe": subscribe, "presets": self.preset or (), **access}
+            )
         except ValidationError as error:
             messages = (str(problem.get("ctx", {}).get("error", problem["msg"])) for problem in error.errors())
             fail(COMMAND, "; ".join(messages), MISUSE)

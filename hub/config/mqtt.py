@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from hub.config.sections import Section
+from hub.config.sections import Section, split_address
 from hub.mqtt.topics import TopicTemplate, placeholders, sparkplug_group
 
 PORTS = {"mqtt": 1883, "mqtts": 8883}
@@ -184,12 +184,8 @@ class MqttSettings(Section):
     @field_validator("url")
     @classmethod
     def _is_url(cls, url: str) -> str:
-        try:
-            parts = urlsplit(url)
-            is_address = parts.scheme in PORTS and bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            is_address = False
-        if not is_address:
+        parts = split_address(url, PORTS)
+        if parts is None:
             raise ValueError(
                 "expected the broker's address, for example mqtt://localhost:1883 or mqtts://broker.example"
             )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Container
 from pathlib import Path
 from typing import Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
@@ -25,6 +26,15 @@ class Section(BaseModel):
     """Frozen values of one section. An unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def split_address(url: str, schemes: Container[str]) -> SplitResult | None:
+    """Return the parts of an address with a host, or None if it is invalid or has another scheme."""
+    try:
+        parts = urlsplit(url)
+        return parts if parts.scheme in schemes and parts.hostname and parts.port != 0 else None
+    except ValueError:
+        return None
 
 
 class AccessSettings(Section):
@@ -122,12 +132,8 @@ class StoreSettings(Section):
     def _is_url(cls, url: str | None) -> str | None:
         if not url:
             return None
-        try:
-            parts = urlsplit(url)
-            is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            is_address = False
-        if not is_address:
+        parts = split_address(url, ("http", "https"))
+        if parts is None:
             raise ValueError("expected InfluxDB's address, for example http://localhost:8086")
         if parts.username or parts.password or parts.query or parts.fragment:
             raise ValueError("expected only the address; the token, or user and password, have their own settings")

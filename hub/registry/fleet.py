@@ -252,7 +252,12 @@ def declare(connection: apsw.Connection, device: str, metrics: Sequence[Metric],
     series = [_declare_series(connection, row[0], metric) for metric in metrics]
     after = connection.execute(_HIGHEST_SERIES).get
     if after > before:
-        _check_bounds(connection, row[0], device, after)
+        if connection.execute("SELECT count(*) FROM series WHERE device = ?", row[:1]).get > MAX_METRICS:
+            raise RegistryError(Code.TOO_MANY, f"{device} has declared more than {MAX_METRICS} metrics")
+        if after > MAX_SERIES:
+            raise RegistryError(
+                Code.TOO_MANY, f"the hub has {MAX_SERIES} series, the maximum: no new metric can be declared"
+            )
     return DeclaredRows(row, series)
 
 
@@ -276,15 +281,6 @@ def reserve_series(connection: apsw.Connection, highest: int) -> None:
     """Reserve this series id and all lower ones, inside a transaction."""
     if highest > connection.execute(_HIGHEST_SERIES).get:
         connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (RESERVED, str(highest)))
-
-
-def _check_bounds(connection: apsw.Connection, row: int, device: str, series_in_all: int) -> None:
-    if connection.execute("SELECT count(*) FROM series WHERE device = ?", (row,)).get > MAX_METRICS:
-        raise RegistryError(Code.TOO_MANY, f"{device} has declared more than {MAX_METRICS} metrics")
-    if series_in_all > MAX_SERIES:
-        raise RegistryError(
-            Code.TOO_MANY, f"the hub has {MAX_SERIES} series, the maximum: no new metric can be declared"
-        )
 
 
 def select_fleet(connection: apsw.Connection) -> Fleet:

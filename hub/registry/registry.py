@@ -35,14 +35,6 @@ FLUSH_SECONDS = 1.0
 log = structlog.get_logger(__name__)
 
 
-class _Loaded(NamedTuple):
-    """The content of the file when it is opened."""
-
-    hub_id: str
-    fleet: Fleet
-    credentials: Credentials
-
-
 class _Pending(NamedTuple):
     """Changes in memory that wait to be stored."""
 
@@ -74,13 +66,12 @@ class Registry:
         """Open the file. Raises RegistryError."""
         try:
             await self._thread.open()
-            loaded = await self._thread.read(_load)
+            self.id = await self._thread.read(hub_id)
+            self._fleet = await self._thread.read(fleet.select_fleet)
+            await self._thread.read(token.select_credentials, self._apply_credentials)
         except BaseException:
             await self._thread.close()
             raise
-        self.id = loaded.hub_id
-        self._fleet = loaded.fleet
-        self._apply_credentials(loaded.credentials)
         return self
 
     async def __aexit__(
@@ -326,10 +317,6 @@ class Registry:
     def _restore(self, pending: _Pending) -> None:
         self._events.restore(pending.events)
         self._fleet.restore_facts(pending.devices)
-
-
-def _load(connection: apsw.Connection) -> _Loaded:
-    return _Loaded(hub_id(connection), fleet.select_fleet(connection), token.select_credentials(connection))
 
 
 def _store(connection: apsw.Connection, pending: _Pending) -> None:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import apsw
 
@@ -126,7 +126,10 @@ def insert_token(
     expires_ns: int | None = None,
 ) -> NewToken:
     """Create a token. Raises RegistryError: BAD_MESSAGE for an invalid pattern or label, TOO_MANY."""
-    problem = pattern_problem(role, pattern) or _label_problem(label)
+    problem = pattern_problem(role, pattern)
+    # Terminals show the label: it must not contain control characters or escape sequences.
+    if problem is None and (len(label) > MAX_LABEL or not label.isprintable()):
+        problem = f"a label has at most {MAX_LABEL} printable characters"
     if problem is not None:
         raise RegistryError(Code.BAD_MESSAGE, problem)
     if connection.execute("SELECT count(*) FROM tokens").get >= MAX_TOKENS:
@@ -226,17 +229,8 @@ def select_credentials(connection: apsw.Connection) -> Credentials:
 _TOKEN = "id, role, pattern, label, created_ns, used_ns, expires_ns"
 
 
-def _token(
-    id: str, role: str, pattern: str, label: str, created_ns: int, used_ns: int | None, expires_ns: int | None
-) -> Token:
-    return Token(id, Role(role), pattern, label, created_ns, used_ns, expires_ns)
-
-
-def _label_problem(label: str) -> str | None:
-    # Terminals show the label: it must not contain control characters or escape sequences.
-    if len(label) > MAX_LABEL or not label.isprintable():
-        return f"a label has at most {MAX_LABEL} printable characters"
-    return None
+def _token(id: str, role: str, *facts: Any) -> Token:
+    return Token(id, Role(role), *facts)
 
 
 def _keep_newest(connection: apsw.Connection, table: str, age: str, count: int) -> None:
