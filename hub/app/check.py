@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hub.app.errors import HubError
 from hub.app.mqtt import check_bridges
-from hub.config import Settings
+from hub.config.settings import Settings
 from hub.http.access import Access, check_listen
 from hub.model.identity import Identity
 

@@ -10,11 +10,11 @@ from typing import NamedTuple
 from hub.app.errors import HubError
 from hub.app.services import open_journal
 from hub.app.store import open_duckdb, open_influxdb
-from hub.config import Settings
+from hub.config.settings import Settings
 from hub.model.batch import Series
 from hub.model.store import Store
-from hub.registry import FILE_NAME as REGISTRY_FILE
-from hub.registry import Registry
+from hub.registry.database import FILE_NAME as REGISTRY_FILE
+from hub.registry.registry import Registry
 from hub.storage.duckdb.database import FILE_NAME as DUCKDB_FILE
 from hub.storage.store_copy import CopyResult, Difference, ReportProgress, copy_store, differences
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from secrets import token_hex
 
 from hub.app.errors import HubError
-from hub.config import MqttSettings
+from hub.config.mqtt import MqttSettings
 from hub.ingest.device import Devices
 from hub.journal.consumer import EntryReader
 from hub.journal.journal import Journal

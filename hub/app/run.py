@@ -17,12 +17,12 @@ from hub.app.check import check_settings
 from hub.app.demo import DESCRIPTION, demo_fleet
 from hub.app.errors import HubError
 from hub.app.services import HubServices, open_services
-from hub.config import Settings, browser_url
+from hub.config.settings import Settings, browser_url
 from hub.http.server import Server, listen
 from hub.model.identity import Role
 from hub.model.journal import JournalError
 from hub.model.store import StoreError
-from hub.registry import LOGIN_CODE_SECONDS
+from hub.registry.token import LOGIN_CODE_SECONDS
 from wire.errors import WireError
 
 SWITCH_INTERVAL_S = 0.0005

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from hub.app.mqtt import open_bridges
 from hub.app.store import open_store
-from hub.config import Settings
+from hub.config.settings import Settings
 from hub.http.access import Access, Authenticator, find_credential
 from hub.http.application import make_application
 from hub.http.device_endpoint import DeviceEndpoint, DirectoryFor
@@ -33,9 +33,9 @@ from hub.model.batch import Batch, Entry, Series
 from hub.model.identity import Identity
 from hub.model.store import Store
 from hub.mqtt.bridge import Bridge
-from hub.registry import FILE_NAME as REGISTRY_FILE
-from hub.registry import Registry
+from hub.registry.database import FILE_NAME as REGISTRY_FILE
 from hub.registry.directory import ConnectionDirectory
+from hub.registry.registry import Registry
 from hub.registry.retirement import Retirement
 from hub.storage.accounting import CONSUMER, AccountingService
 from hub.storage.history_source import HistorySource

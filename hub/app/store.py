@@ -7,7 +7,8 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hub.config import Settings, StoreSettings
+from hub.config.sections import StoreSettings
+from hub.config.settings import Settings
 from hub.model.store import Store
 from hub.storage.duckdb.database import FILE_NAME
 from hub.storage.duckdb.store import DuckdbStore

@@ -15,9 +15,10 @@ from typing import IO, Any, Self
 from urllib.parse import urlencode, urlsplit
 
 from hub.cli.command import FAILED, MISUSE, HubOptions, fail, settings_or_exit
-from hub.config import browser_url
+from hub.config.settings import browser_url
 from hub.model.identity import Role
-from hub.registry import FILE_NAME, RegistryError, open_token_file
+from hub.registry.database import FILE_NAME, RegistryError
+from hub.registry.token import open_token_file
 from wire.timestamp import NS_PER_S
 
 TIMEOUT_S = 30.0

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 from typer import Option
 
-from hub.config import Settings, SettingsError, load_settings
+from hub.config.settings import Settings, SettingsError, load_settings
 
 FAILED = 1
 

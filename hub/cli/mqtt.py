@@ -15,7 +15,7 @@ from hub.cli.command import FAILED, MISUSE, AsJson, Config, fail, printable, set
 from wire.option_group import with_option_groups
 
 if TYPE_CHECKING:
-    from hub.config import MqttSettings
+    from hub.config.mqtt import MqttSettings
 
 COMMAND = "hub mqtt check"
 MAX_SHOWN = 20
@@ -53,7 +53,7 @@ class GivenBroker:
         """Return the settings of the broker. Invalid options end the command with 2."""
         from pydantic import ValidationError
 
-        from hub.config import MqttSettings
+        from hub.config.mqtt import MqttSettings
 
         # For a topic without a device, the device is named mqtt.
         subscribe = [

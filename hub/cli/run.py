@@ -13,7 +13,7 @@ import structlog
 from typer import Option
 
 from hub.cli.command import FAILED, Config, Data, fail, settings_or_exit
-from hub.config import LogSettings
+from hub.config.sections import LogSettings
 
 
 def run(

@@ -23,10 +23,11 @@ from hub.cli.command import (
     progress_bar,
     settings_or_exit,
 )
-from hub.config import MAX_DAYS, Settings, StoreSettings
+from hub.config.sections import MAX_DAYS, StoreSettings
+from hub.config.settings import Settings
 from hub.model.journal import JournalError
 from hub.model.store import StoreError
-from hub.registry import RegistryError
+from hub.registry.database import RegistryError
 
 if TYPE_CHECKING:
     from hub.app.copy import CopyReport

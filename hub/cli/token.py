@@ -27,10 +27,11 @@ from hub.cli.command import (
     stdout_console,
     time_text,
 )
-from hub.config import browser_url
+from hub.config.settings import browser_url
 from hub.http.answers import MAX_TOKEN_LIFE_S
 from hub.model.identity import Role, Token, pattern_problem
-from hub.registry import FILE_NAME, LOGIN_CODE_SECONDS, SESSION_SECONDS, RegistryError, TokenFile, open_token_file
+from hub.registry.database import FILE_NAME, RegistryError
+from hub.registry.token import LOGIN_CODE_SECONDS, SESSION_SECONDS, TokenFile, open_token_file
 from wire.errors import Code
 from wire.timestamp import DURATION_NS, NS_PER_S
 

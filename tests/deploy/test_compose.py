@@ -10,7 +10,7 @@ import pytest
 
 from deploy import first_start
 from hub.app.run import CLOSING_S, DRAIN_S
-from hub.config import load_settings
+from hub.config.settings import load_settings
 from tests.deploy.compose import DOCKERFILE, FILE, PINNED, ROOT, VARIABLE, Model, read_compose, read_dockerfile
 
 PROFILES = {"mosquitto": ["mqtt"], "grafana": ["grafana"]}

@@ -9,7 +9,7 @@ from fnmatch import fnmatch
 from pathlib import PurePosixPath
 
 from deploy import first_start
-from hub.config import load_settings
+from hub.config.settings import load_settings
 from tests.deploy.compose import DOCKERFILE, PINNED, ROOT, read_dockerfile
 
 STAGES = read_dockerfile(DOCKERFILE.read_text())

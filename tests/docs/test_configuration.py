@@ -10,7 +10,8 @@ from typing import get_args
 import pytest
 from pydantic import BaseModel
 
-from hub.config import MqttSettings, Settings, SettingsError, load_settings
+from hub.config.mqtt import MqttSettings
+from hub.config.settings import Settings, SettingsError, load_settings
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
 ROW = re.compile(r"^\| `([a-z_.]+)` \| `(HUB_[A-Z_]+)` \| `(.*)` \| (.+) \|$", re.MULTILINE)

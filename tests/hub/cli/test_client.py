@@ -13,7 +13,8 @@ from typer import Exit
 from hub.cli.client import HubClient, RequestFailed, hub_client
 from hub.cli.command import HubOptions
 from hub.model.identity import Role
-from hub.registry import FILE_NAME, open_token_file
+from hub.registry.database import FILE_NAME
+from hub.registry.token import open_token_file
 from tests.hub.cli.peer import Answer, PeerServer, respond
 
 

@@ -15,7 +15,8 @@ from typer.testing import CliRunner, Result
 
 from hub.cli import token
 from hub.model.identity import Role
-from hub.registry import FILE_NAME, Registry
+from hub.registry.database import FILE_NAME
+from hub.registry.registry import Registry
 
 YEAR_S = 366 * 86_400
 

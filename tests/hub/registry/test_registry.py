@@ -14,10 +14,10 @@ from structlog.testing import capture_logs
 
 from hub.model.batch import Series
 from hub.model.identity import Role
-from hub.registry import Registry, RegistryError, open_token_file
 from hub.registry import registry as registries
-from hub.registry.database import data_version, open_database
-from hub.registry.token import SESSION_SECONDS
+from hub.registry.database import RegistryError, data_version, open_database
+from hub.registry.registry import Registry
+from hub.registry.token import SESSION_SECONDS, open_token_file
 from wire.errors import Code, WireError
 from wire.model import Metric
 from wire.timestamp import NS_PER_S
@@ -25,7 +25,7 @@ from wire.timestamp import NS_PER_S
 REVOKE = """
 import sys
 from pathlib import Path
-from hub.registry import open_token_file
+from hub.registry.token import open_token_file
 with open_token_file(Path(sys.argv[1])) as file:
     file.revoke(sys.argv[2:])
 """
@@ -33,7 +33,7 @@ with open_token_file(Path(sys.argv[1])) as file:
 DECLARE = """
 import asyncio, sys
 from pathlib import Path
-from hub.registry import Registry
+from hub.registry.registry import Registry
 from wire.model import Metric
 
 async def main():

@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.model.identity import NewToken, Role
-from hub.registry import Registry, open_token_file, token
+from hub.registry import token
 from hub.registry.database import RegistryError, open_database
 from hub.registry.event import select_events
-from hub.registry.token import digest, new_code, new_token, token_id
+from hub.registry.registry import Registry
+from hub.registry.token import digest, new_code, new_token, open_token_file, token_id
 from wire.errors import Code
 from wire.limits import MAX_TOKEN
 from wire.timestamp import NS_PER_S

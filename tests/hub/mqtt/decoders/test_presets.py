@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.config import PRESETS as NAMES
+from hub.config.mqtt import PRESETS as NAMES
 from hub.mqtt.decoders.configured import PRESETS, preset_decoder, presets_in_order
 from hub.mqtt.message import DecodedReading, DecodedRow, DeviceDeclaration, DevicePresence, Message, Undecodable
 from hub.mqtt.topics import TopicTemplate
