@@ -1,4 +1,4 @@
-"""Composition of the bridges to MQTT brokers: from the settings, and from the services of the other rooms."""
+"""Composition of the bridges to MQTT brokers: from the settings, and from the services of the other packages."""
 
 from __future__ import annotations
 

@@ -247,7 +247,7 @@ class AgentSession:
 
     async def _receive_declare(self, device: Device, declare: messages.Declare) -> None:
         known = await self._directory.declare(device.id, declare.metrics)
-        device.declared(known, {metric.name for metric in declare.metrics})
+        device.set_metrics(known, {metric.name for metric in declare.metrics})
 
     def _receive_gap(self, device: Device, gap: messages.Gap, frame: bytes) -> None:
         if not self._session.receive_batches(gap.from_seq, gap.to):

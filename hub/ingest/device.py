@@ -137,7 +137,7 @@ class Device:
         self.lost += to - self.received
         self.received = to
 
-    def declared(self, known: Mapping[str, Series | WireError], names: set[str]) -> None:
+    def set_metrics(self, known: Mapping[str, Series | WireError], names: set[str]) -> None:
         """Set the metrics after `names` were declared. Conflicts of others stay until they are declared again."""
         conflicts = {n: e for n, e in self.metrics.items() if isinstance(e, WireError) and n not in names}
         self.metrics = {**known, **conflicts}

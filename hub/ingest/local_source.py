@@ -59,7 +59,7 @@ class LocalSource:
         """Declare metrics; durable when this returns. Raises WireError: TOO_MANY, STORAGE_FULL, STORAGE_FAILED."""
         device = self.device
         known = await self._directory.declare(device.id, metrics)
-        device.declared(known, {metric.name for metric in metrics})
+        device.set_metrics(known, {metric.name for metric in metrics})
         if tags is not None or not self.declared:
             device.tags = {**device.tags, **(tags or {})}
             device.agent = self.agent

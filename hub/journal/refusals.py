@@ -20,7 +20,7 @@ PAGE_BYTES = 4 << 20
 """Bounds of one read of the quarantine. The journal bounds the whole of it."""
 
 MAX_LOGGED = 1_000
-"""Pairs of device and code whose first refusal is logged once. Beyond this number every refusal is logged."""
+"""Pairs of device and code whose first refusal is logged. Beyond this number refusals are only counted and kept."""
 
 log = structlog.get_logger(__name__)
 

@@ -68,7 +68,7 @@ class StoreSink:
         # Readings of the newest write for each second since the write before it.
         self._readings_per_s = 0.0
         self._opened_before = False
-        self._restored: str | None = None
+        self._restored_error: str | None = None
 
     @property
     def limits(self) -> SinkLimits:
@@ -91,14 +91,14 @@ class StoreSink:
             if not self._opened_before:
                 self._opened_before = True
                 if is_known and cursor.offset > journal.last_offset:
-                    self._restored = (
+                    self._restored_error = (
                         f"the journal ends at offset {journal.last_offset}, but the store has its entries up to "
                         f"{cursor.offset}: the journal was restored from a copy. Restore the store's copy of the same "
                         "time, or move the journal to another folder so that a new one begins, and restart the hub"
                     )
-            if self._restored is not None:
+            if self._restored_error is not None:
                 # The journal will use offsets again that the store takes for stored.
-                raise SinkUnavailable(self._restored)
+                raise SinkUnavailable(self._restored_error)
             offset = cursor.offset if is_known else journal.first_offset - 1
             self._acknowledge_durable(offset)
             await self._accounting.begin(offset)
@@ -111,7 +111,7 @@ class StoreSink:
         before_s, self._began_s = self._began_s, asyncio.get_running_loop().time()
         last = entries[-1].offset
         try:
-            # Elsewhere than the accounting stands where the journal had deleted entries in between.
+            # If the journal deleted entries before this one, the accounting restarts here.
             await self._accounting.begin(entries[0].offset - 1)
             decoded = [entry for entry in entries if entry.batch is not None or entry.kind is not EntryKind.BATCH]
             written = await self._store.write(decoded, StoreCursor(self._journal.id, last))
@@ -136,7 +136,10 @@ class StoreSink:
         """Do nothing: the owner of the store closes it."""
 
     def _acknowledge_durable(self, offset: int) -> None:
-        """Acknowledge what the store has durably, at most up to `offset`: the journal may delete it."""
+        """Acknowledge what the store has durably, at most up to `offset`: the journal may delete it.
+
+        Entries that the journal has deleted already count as acknowledged, also for a new store.
+        """
         cursor = self._store.cursor
         durable = cursor.offset if cursor.journal == self._journal.id else 0
         self._acknowledge(min(offset, max(durable, self._journal.first_offset - 1)))
