@@ -28,7 +28,7 @@ from device_agent.catalogue import MetricCatalogue, check_time
 from device_agent.errors import AgentError, ReadingError, SpoolError
 from device_agent.spool import MemorySpool, Spool, SqliteSpool
 from device_agent.spool_writer import FLUSH_MS, CollectedRow, Collector, SpoolWriter
-from device_agent.uplink import Count, DeviceInfo, Uplink
+from device_agent.uplink import Count, Uplink
 from wire import device as messages
 from wire.codec import Format
 from wire.errors import Code
@@ -127,8 +127,10 @@ class Agent:
         self._surroundings = surroundings or Surroundings()
         self._uplink = Uplink(
             endpoint,
-            DeviceInfo(device, tags, AGENT_NAME),
             self.spool,
+            device=device,
+            tags=tags,
+            name=AGENT_NAME,
             on_welcome=self._limit_batches,
             on_ack=on_ack,
             on_reject=on_reject,
@@ -152,7 +154,9 @@ class Agent:
     async def __aenter__(self) -> Agent:
         await self._resources.enter_async_context(self.spool)
         try:
-            self._fill_catalogue()
+            # The metrics of earlier runs, whose types stay, and those of this run.
+            self.declare(self.spool.metrics.values())
+            self.declare(self._declared)
         except BaseException:
             await self._resources.aclose()
             raise
@@ -166,7 +170,10 @@ class Agent:
         self._closing.set()
         try:
             await self._collector.flush()
-            await self._drain_for(self._drain_s)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._drain_s):
+                    while self.spool.acked < self.spool.next_seq - 1 and self._may_be_acknowledged():
+                        await self._uplink.wait_change()
         except SpoolError as error:
             self._failure = self._failure or error
         finally:
@@ -293,11 +300,6 @@ class Agent:
             raise SpoolError("the spool is full and the agent is closed; the batch is not stored")
         self._check_open()
 
-    def _fill_catalogue(self) -> None:
-        """Declare the metrics of earlier runs, whose types stay, and those of this run."""
-        self.declare(self.spool.metrics.values())
-        self.declare(self._declared)
-
     def _limit_batches(self, max_batch_bytes: int) -> None:
         self._writer.max_batch_bytes = min(max_batch_bytes, MAX_BATCH_BYTES)
 
@@ -310,12 +312,6 @@ class Agent:
             _log.exception("agent stopped by a defect")
             self._failure = AgentError(f"a defect stopped the agent; what is in a durable spool is kept: {error!r}")
         self._uplink.wake()
-
-    async def _drain_for(self, seconds: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while self.spool.acked < self.spool.next_seq - 1 and self._may_be_acknowledged():
-                    await self._uplink.wait_change()
 
     def _may_be_acknowledged(self) -> bool:
         if self.spool.durable:

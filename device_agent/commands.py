@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import socket
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, NoReturn
 
 import msgspec
 import typer
@@ -27,7 +28,6 @@ from device_agent.spool.sqlite import DEFAULT_MAX_BYTES
 from wire.codec import Format
 from wire.limits import MAX_DEVICE_ID
 from wire.model import device_id_problem
-from wire.option_group import with_option_groups
 
 if TYPE_CHECKING:
     from device_agent.program import Deliver
@@ -80,6 +80,26 @@ app = typer.Typer(
 )
 
 
+def with_uplink_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Return the command with its parameter `uplink` replaced by one option for each field of UplinkOptions.
+
+    Typer reads the options from a flat signature.
+    """
+    options = inspect.signature(UplinkOptions, eval_str=True).parameters
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(command, eval_str=True).parameters.items():
+        parameters += options.values() if name == "uplink" else [parameter]
+    parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
+
+    def flat(**values: Any) -> None:
+        command(uplink=UplinkOptions(**{name: values.pop(name) for name in options}), **values)
+
+    flat.__name__, flat.__doc__ = command.__name__, command.__doc__
+    flat.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    flat.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return flat
+
+
 class AgentArguments(NamedTuple):
     """Checked options of one agent."""
 
@@ -115,7 +135,7 @@ def options(
 
 
 @app.command()
-@with_option_groups
+@with_uplink_options
 def run(
     uplink: UplinkOptions,
     interval: Annotated[
@@ -129,11 +149,11 @@ def run(
     """
     arguments = _arguments(uplink, default_device=socket.gethostname())
     source = HostSource(interval_seconds=interval, include_loopback=loopback)
-    _stream(arguments, lambda agent: (source, agent.send))
+    _stream(arguments, source, lambda agent: agent.send)
 
 
 @app.command()
-@with_option_groups
+@with_uplink_options
 def serial(
     port: Annotated[str, typer.Argument(help="Port; prefer the permanent name under /dev/serial/by-id.")],
     baud: Annotated[int, typer.Option(min=1, help="Bits per second.")] = 115_200,
@@ -147,11 +167,11 @@ def serial(
     """
     arguments = _arguments(uplink, default_device=f"{socket.gethostname()}-{Path(port).name}")
     source = SerialSource(port, baud=baud, dtr=dtr)
-    _stream(arguments, lambda agent: (source, agent.collect))
+    _stream(arguments, source, lambda agent: agent.collect)
 
 
 @app.command()
-@with_option_groups
+@with_uplink_options
 def replay(
     file: Annotated[
         Path, typer.Argument(help="File with one JSON object per line, with a field time.", exists=True, dir_okay=False)
@@ -169,7 +189,7 @@ def replay(
     """
     arguments = _arguments(uplink, default_device=file.stem)
     source = ReplaySource(file, speed=speed)
-    rejected = _stream(arguments, lambda agent: (source, partial(agent.collect, historical=True)), is_finite=True)
+    rejected = _stream(arguments, source, lambda agent: partial(agent.collect, historical=True), is_finite=True)
     if rejected is not None and rejected + source.bad_lines:
         _fail(f"{source.bad_lines} lines are not readings, {rejected} readings were rejected")
 
@@ -195,7 +215,7 @@ def main() -> None:
 
 
 def _stream(
-    arguments: AgentArguments, make: Callable[[Agent], tuple[Source, Deliver]], *, is_finite: bool = False
+    arguments: AgentArguments, source: Source, deliver_to: Callable[[Agent], Deliver], *, is_finite: bool = False
 ) -> int | None:
     """Run an agent with a source; return how many readings were rejected, None if a signal stopped it.
 
@@ -208,8 +228,7 @@ def _stream(
 
     async def work() -> int:
         agent = arguments.agent(when_full="wait" if is_finite else "drop")
-        source, deliver = make(agent)
-        return await run_source(agent, source, deliver, drain=is_finite, log=log)
+        return await run_source(agent, source, deliver_to(agent), drain=is_finite, log=log)
 
     try:
         arguments.spool.parent.mkdir(parents=True, exist_ok=True)
@@ -229,7 +248,7 @@ def _arguments(options: UplinkOptions, *, default_device: str) -> AgentArguments
         arguments = AgentArguments(options, device, token or None, options.spool or _default_spool(device), tags)
         arguments.agent()  # raises for the rest of the invalid options
     except (AgentError, OSError, UnicodeError) as error:
-        _misuse(str(error))
+        _fail(str(error), MISUSE)
     return arguments
 
 
@@ -271,11 +290,6 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-def _fail(message: str) -> NoReturn:
+def _fail(message: str, status: int = FAILED) -> NoReturn:
     typer.echo(f"device-agent: {message}", err=True)
-    raise typer.Exit(FAILED)
-
-
-def _misuse(message: str) -> NoReturn:
-    typer.echo(f"device-agent: {message}", err=True)
-    raise typer.Exit(MISUSE)
+    raise typer.Exit(status)

@@ -16,8 +16,8 @@ from agent_client.session import Frame, OutboxUnavailable
 from device_agent.batch import decode_batch, encode_batch, encode_frame, encode_within
 from device_agent.errors import SpoolError, SpoolFailed, UplinkStopped
 from device_agent.spool import Entry, Spool, StoredBatch
-from wire import device, limits
-from wire.codec import Format
+from wire import device as messages
+from wire import limits
 from wire.device_session import AgentDeviceSession
 from wire.errors import Code
 from wire.model import Metric
@@ -77,40 +77,65 @@ class Tally:
         self._newest = 0
 
 
-class DeviceInfo(NamedTuple):
-    """The device's name, tags and software, as the hello reports them."""
+class Uplink:
+    """The spool as the outbox of a client, until it is cancelled or reconnecting would only repeat the failure.
 
-    device: str
-    tags: Mapping[str, str] = {}
-    agent: str = ""
-
-
-class SpoolOutbox:
-    """A spool as the outbox of the client: encodes, splits and counts its batches.
-
-    `on_welcome` is called with the largest frame that the hub accepts, `on_ack` with the highest acknowledged number,
-    `on_reject` with each batch that the hub put in quarantine.
+    It encodes, splits and counts the batches. `name` is the name of this software. `on_welcome` is called with the
+    largest frame that the hub accepts, `on_ack` with the highest acknowledged number, `on_reject` with each batch that
+    the hub put in quarantine.
     """
 
     def __init__(
         self,
-        spool: Spool,
-        identity: DeviceInfo,
         endpoint: Endpoint,
+        spool: Spool,
         *,
-        on_welcome: Callable[[int], None] | None,
+        device: str,
+        tags: Mapping[str, str],
+        name: str,
+        on_welcome: Callable[[int], None],
         on_ack: Callable[[int], None] | None,
-        on_reject: Callable[[device.Reject], None] | None,
+        on_reject: Callable[[messages.Reject], None] | None,
+        surroundings: Surroundings,
     ) -> None:
         self.tally = Tally()
+        self._endpoint = endpoint
         self._spool = spool
-        self._identity = identity
-        self._url = endpoint.url
-        self._format: Format = endpoint.format
+        self._device = device
+        self._tags = dict(tags)
+        self._name = name
         self._on_welcome = on_welcome
         self._on_ack = on_ack
         self._on_reject = on_reject
         self._codes_rejected: set[Code] = set()
+        self._reported: tuple[object, ...] | None = None
+        self._changed = asyncio.Event()
+        self._client = Client(
+            endpoint, self, name=name, on_change=self.wake, on_wait=self._report, surroundings=surroundings
+        )
+
+    @property
+    def state(self) -> ConnectionState:
+        """The state of the connection."""
+        return self._client.state
+
+    async def run(self) -> NoReturn:
+        """Connect, transmit and reconnect. Raises UplinkStopped and SpoolFailed."""
+        try:
+            await self._client.run()
+        except ClientStopped as stopped:
+            _log.error("stopped: %s", stopped)
+            raise UplinkStopped(stopped.ending.reason, stopped.ending.error) from None
+
+    async def wait_change(self) -> None:
+        """Wait for the next acknowledgement, change of state, or call of `wake`."""
+        await self._changed.wait()
+
+    def wake(self) -> None:
+        """End every `wait_change`."""
+        # Current waiters continue and check again; later waiters check before they wait.
+        self._changed.set()
+        self._changed.clear()
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
@@ -120,34 +145,27 @@ class SpoolOutbox:
     def revision(self) -> int:
         return self._spool.revision
 
-    def hello(self) -> device.Hello:
-        spool, identity = self._spool, self._identity
-        return device.Hello(
-            identity.device,
-            spool.epoch,
-            spool.hello_seq,
-            spool.durable,
-            0,
-            tags=dict(identity.tags),
-            agent=identity.agent,
+    def hello(self) -> messages.Hello:
+        spool = self._spool
+        return messages.Hello(
+            self._device, spool.epoch, spool.hello_seq, spool.durable, 0, tags=self._tags, agent=self._name
         )
 
     async def connected(self, session: AgentDeviceSession) -> None:
         with _translated():
             await self._spool.confirm()
         self.tally.connections += 1
-        if self._on_welcome is not None:
-            self._on_welcome(session.max_batch_bytes)
+        self._on_welcome(session.max_batch_bytes)
         self.acknowledged(session.acked)
-        _log.info("connected to %s; %d batches wait", self._url, self._spool.waiting)
+        _log.info("connected to %s; %d batches wait", self._endpoint.url, self._spool.waiting)
 
-    async def read(self, session: AgentDeviceSession) -> Sequence[Frame | device.Gap]:
+    async def read(self, session: AgentDeviceSession) -> Sequence[Frame | messages.Gap]:
         spool = self._spool
         while True:
             sent = session.sent
             if sent < spool.acked:
                 # The hub was restored from a copy, or is another hub. The batches that it lacks are not here any more.
-                return [device.Gap(sent + 1, spool.acked, UNKNOWN_TO_HUB_REASON)]
+                return [messages.Gap(sent + 1, spool.acked, UNKNOWN_TO_HUB_REASON)]
             with _translated():
                 entries = await spool.read(sent, max_batches=session.room)
             if not entries:
@@ -165,8 +183,9 @@ class SpoolOutbox:
         self.tally.acknowledge(acked)
         if self._on_ack is not None:
             self._on_ack(acked)
+        self.wake()
 
-    def rejected(self, reject: device.Reject) -> None:
+    def rejected(self, reject: messages.Reject) -> None:
         self.tally.reject(reject.seq)
         level = logging.DEBUG if reject.code in self._codes_rejected else logging.WARNING
         self._codes_rejected.add(reject.code)
@@ -195,16 +214,16 @@ class SpoolOutbox:
         )
         return ending
 
-    def _encode(self, entries: Sequence[Entry], max_bytes: int) -> list[Frame | device.Gap]:
+    def _encode(self, entries: Sequence[Entry], max_bytes: int) -> list[Frame | messages.Gap]:
         """Return the entries as frames, up to the first that is too large."""
-        frames: list[Frame | device.Gap] = []
+        frames: list[Frame | messages.Gap] = []
         for entry in entries:
-            if isinstance(entry, device.Gap):
+            if isinstance(entry, messages.Gap):
                 frames.append(entry)
                 continue
             seq, batch = entry
-            if batch.format != self._format:
-                batch = encode_batch(decode_batch(batch), self._spool.metrics, self._format)
+            if batch.format != self._endpoint.format:
+                batch = encode_batch(decode_batch(batch), self._spool.metrics, self._endpoint.format)
             data = encode_frame(seq, batch)
             if len(data) > max_bytes:
                 break
@@ -215,69 +234,13 @@ class SpoolOutbox:
         """Replace a batch that is larger than this hub accepts by several."""
         seq, batch = stored
         parts = encode_within(
-            decode_batch(batch), self._spool.metrics, self._format, max_bytes=limit, max_rows=limits.MAX_TIMES
+            decode_batch(batch), self._spool.metrics, self._endpoint.format, max_bytes=limit, max_rows=limits.MAX_TIMES
         )
         missing = batch.readings - sum(part.readings for part in parts)
         if missing:
             _log.error("%d readings are lost: each is larger than the %d bytes that the hub accepts", missing, limit)
         with _translated():
             await self._spool.replace(seq, parts, f"larger than the {limit} bytes that the hub accepts")
-
-
-class Uplink:
-    """The connection of a spool to a hub, until it is cancelled or reconnecting would only repeat the failure."""
-
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        identity: DeviceInfo,
-        spool: Spool,
-        *,
-        on_welcome: Callable[[int], None] | None = None,
-        on_ack: Callable[[int], None] | None = None,
-        on_reject: Callable[[device.Reject], None] | None = None,
-        surroundings: Surroundings | None = None,
-    ) -> None:
-        def acknowledged(acked: int) -> None:
-            if on_ack is not None:
-                on_ack(acked)
-            self.wake()
-
-        outbox = SpoolOutbox(spool, identity, endpoint, on_welcome=on_welcome, on_ack=acknowledged, on_reject=on_reject)
-        self.tally = outbox.tally
-        self._client = Client(
-            endpoint,
-            outbox,
-            name=identity.agent,
-            on_change=self.wake,
-            on_wait=self._report,
-            surroundings=surroundings,
-        )
-        self._reported: tuple[object, ...] | None = None
-        self._changed = asyncio.Event()
-
-    @property
-    def state(self) -> ConnectionState:
-        """The state of the connection."""
-        return self._client.state
-
-    async def run(self) -> NoReturn:
-        """Connect, transmit and reconnect. Raises UplinkStopped and SpoolFailed."""
-        try:
-            await self._client.run()
-        except ClientStopped as stopped:
-            _log.error("stopped: %s", stopped)
-            raise UplinkStopped(stopped.ending.reason, stopped.ending.error) from None
-
-    async def wait_change(self) -> None:
-        """Wait for the next acknowledgement, change of state, or call of `wake`."""
-        await self._changed.wait()
-
-    def wake(self) -> None:
-        """End every `wait_change`."""
-        # Current waiters continue and check again; later waiters check before they wait.
-        self._changed.set()
-        self._changed.clear()
 
     def _report(self, ending: Ending, delay_s: float, attempt: int) -> None:
         """Log a new problem as a warning, and its repetitions at debug level."""

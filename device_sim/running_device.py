@@ -6,7 +6,9 @@ import asyncio
 import importlib
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 from device_agent import Agent, AgentError, MemorySpool
@@ -70,34 +72,16 @@ def _histogram_class() -> Any:
         ) from error
 
 
+@dataclass
 class FleetTotals:
     """Readings of the whole fleet, counted as they are sent and acknowledged, so that a snapshot is cheap."""
 
-    __slots__ = ("acked", "sent")
-
-    def __init__(self) -> None:
-        self.sent = 0
-        self.acked = 0
+    sent: int = 0
+    acked: int = 0
 
 
 class RunningDevice:
     """One device of a running fleet. `problem` is the reason if it stopped."""
-
-    __slots__ = (
-        "_acked_seq",
-        "_batch_rows",
-        "_in_flight",
-        "_late",
-        "_latencies",
-        "_opened",
-        "_rows",
-        "_spool",
-        "_totals",
-        "_welcomed",
-        "agent",
-        "problem",
-        "simulated",
-    )  # fmt: skip
 
     def __init__(
         self,
@@ -141,20 +125,17 @@ class RunningDevice:
 
     async def connected(self, deadline_s: float) -> None:
         """Wait for the first welcome of the device, until the deadline (monotonic)."""
-        try:
+        # After the deadline the agent continues to connect, and the report shows the result.
+        with suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, deadline_s - time.monotonic())):
                 await self._welcomed.wait()
-        except TimeoutError:
-            return  # the agent continues to connect, and the report shows the result
 
     async def close(self) -> None:
         """Stop the agent; its counts remain."""
         if self._opened:
             self._opened = False
-            try:
+            with self._noting_problem():
                 await self.agent.__aexit__(None)
-            except AgentError as error:
-                self._fail(error)
 
     async def read(self, time_ns: int, due_s: float) -> None:
         """Read each metric once; send a full batch. `due_s` is on the monotonic clock."""
@@ -170,51 +151,37 @@ class RunningDevice:
         if not self._rows:
             return
         rows, self._rows = self._rows, []
-        try:
+        with self._noting_problem():
             # A single row has a shorter path through the agent.
             if len(rows) == 1:
                 seq = await self.agent.send(rows[0][1], rows[0][0])
             else:
                 seq = await self.agent.send_rows(rows)
-        except AgentError as error:
-            self._fail(error)
-            return
-        readings = sum(len(values) for _, values in rows)
-        self._totals.sent += readings
-        self._in_flight.append((seq, due_s, readings))
+            readings = sum(len(values) for _, values in rows)
+            self._totals.sent += readings
+            self._in_flight.append((seq, due_s, readings))
 
     async def write_past(self, past: SimulatedPast) -> None:
         """Send the past as history, and a gap for the readings between it and now. The late reading is kept."""
         await self.open()
         self._late = past.late
-        try:
+        with self._noting_problem():
             for first in range(0, len(past.rows), PAST_BATCH_ROWS):
                 await self.agent.send_rows(past.rows[first : first + PAST_BATCH_ROWS], historical=True)
-        except AgentError as error:
-            self._fail(error)
-            return
-        self._spool.lose(1, LOSS_REASON)
+            self._spool.lose(1, LOSS_REASON)
 
     async def send_late(self) -> None:
         """Send the late reading of the past, once."""
         late, self._late = self._late, None
-        if late is None or self.problem is not None:
-            return
-        try:
-            await self.agent.send(late[1], late[0])
-        except AgentError as error:
-            self._fail(error)
+        if late is not None and self.problem is None:
+            with self._noting_problem():
+                await self.agent.send(late[1], late[0])
 
     async def drain(self, seconds: float) -> None:
         """Wait until everything is acknowledged, at most this long; the agent's counts show the rest."""
-        if not self._opened or self.problem is not None:
-            return
-        try:
-            await self.agent.drain(seconds)
-        except TimeoutError:
-            pass
-        except AgentError as error:
-            self._fail(error)
+        if self._opened and self.problem is None:
+            with self._noting_problem(), suppress(TimeoutError):
+                await self.agent.drain(seconds)
 
     def _acknowledged(self, seq: int) -> None:
         # Also called after each welcome, possibly with the same number.
@@ -230,5 +197,10 @@ class RunningDevice:
             self._latencies.record(now_s - due_s)
             self._totals.acked += readings
 
-    def _fail(self, error: AgentError) -> None:
-        self.problem = self.problem or f"{self.simulated.id}: {error}"
+    @contextmanager
+    def _noting_problem(self) -> Iterator[None]:
+        """End the block at an AgentError and record the first one as the problem."""
+        try:
+            yield
+        except AgentError as error:
+            self.problem = self.problem or f"{self.simulated.id}: {error}"

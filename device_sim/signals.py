@@ -1,8 +1,8 @@
 """Simulated signals of sensors and the route of a vehicle: pure functions of a seed and of times.
 
 Call each signal with increasing times (seconds since 1970 UTC). The same random source and the same times give the same
-values. No signal reads a clock. Values stay within the physical bounds that the
-signal was made with, and have the resolution of a real sensor.
+values. No signal reads a clock. Values stay within the physical bounds that the signal was made with, and have the
+resolution of a real sensor.
 """
 
 from __future__ import annotations
@@ -24,8 +24,6 @@ EARTH_METRES_PER_DEGREE = 111_320.0
 class _Pace:
     """The time since the last call of a signal; 0 at the first call."""
 
-    __slots__ = ("_last_s",)
-
     def __init__(self) -> None:
         self._last_s: float | None = None
 
@@ -41,11 +39,6 @@ class Level:
     The variation is an Ornstein-Uhlenbeck process with deviation `spread` and time constant `memory_s`. `noise` is the
     noise of the sensor, independent for every reading.
     """
-
-    __slots__ = (
-        "_daily", "_drift", "_high", "_low", "_mean", "_memory_s", "_noise", "_pace", "_random", "_resolution",
-        "_spread",
-    )  # fmt: skip
 
     def __init__(
         self,
@@ -87,8 +80,6 @@ class Level:
 class Inertia:
     """A quantity that follows another slowly: a motor's temperature follows its load, a freezer's its compressor."""
 
-    __slots__ = ("_constant_s", "_pace", "_value")
-
     def __init__(self, start: float, *, constant_s: float) -> None:
         self._value = start
         self._constant_s = constant_s
@@ -105,8 +96,6 @@ class Vibration:
 
     `wear_s` is the running time after which the floor has doubled; a worn bearing is replaced at five times the floor.
     """
-
-    __slots__ = ("_burst", "_floor", "_pace", "_random", "_wear", "_wear_s")
 
     HIGH = 45.0
     """Upper limit of usual sensors (ISO 10816 takes machines out of service far below)."""
@@ -140,8 +129,6 @@ class Vibration:
 class States:
     """A state machine with exponentially distributed stays and weighted transitions."""
 
-    __slots__ = ("_random", "_stay_s", "_transitions", "_until_s", "state")
-
     def __init__(
         self,
         random: Random,
@@ -173,8 +160,6 @@ class States:
 class Counter:
     """A whole number that only rises: parts made, pulses of a meter, starts."""
 
-    __slots__ = ("_pace", "_random", "_rest", "value")
-
     def __init__(self, random: Random, *, start: int = 0) -> None:
         self._random = random
         self._rest = random.random()
@@ -192,8 +177,6 @@ class Counter:
 
 class Battery:
     """The charge (%) of a battery, charged by daylight or replaced when it is nearly empty."""
-
-    __slots__ = ("_charge", "_drain", "_pace", "_solar")
 
     EXCHANGED_AT = 8.0
 
@@ -239,11 +222,6 @@ class Position(NamedTuple):
 class VehicleRoute:
     """The route of a vehicle that drives within `radius_m` of its depot."""
 
-    __slots__ = (
-        "_depot", "_east_m", "_heading", "_last_s", "_north_m", "_odometer_m", "_place", "_radius_m", "_random",
-        "_speed", "_wish",
-    )  # fmt: skip
-
     MAX_SPEED = 110.0 / 3.6
 
     def __init__(self, random: Random, *, latitude: float, longitude: float, radius_m: float) -> None:
@@ -256,12 +234,11 @@ class VehicleRoute:
         self._speed = 0.0
         self._wish = random.uniform(8.0, 25.0)
         self._odometer_m = random.uniform(1e6, 3e8)
-        self._last_s: float | None = None
+        self._pace = _Pace()
 
     def at(self, time_s: float, *, driving: bool) -> Position:
         """Return the position after the vehicle drove, or stood, since the last call."""
-        step_s = 0.0 if self._last_s is None else min(max(time_s - self._last_s, 0.0), MAX_STEP_S)
-        self._last_s = time_s
+        step_s = self._pace.step(time_s)
         north, east = self._place[0] - self._north_m, self._place[1] - self._east_m
         way_m = math.hypot(north, east)
         if way_m < ARRIVED_M:

@@ -9,7 +9,7 @@ from typing import Any
 from line_protocol_parser import LineFormatError, parse_line
 
 from importer.mapping import LineMapping
-from importer.records import MAX_LINE_BYTES, FileRow, Line, MappingError, RejectedRecord
+from importer.records import MAX_LINE_BYTES, FileRow, Line, MappingError, RecordProblem, RejectedRecord
 from wire.limits import MAX_STRING_VALUE_BYTES, MAX_TIME_NS
 from wire.model import Value
 from wire.timestamp import NS_PER_UNIT
@@ -25,24 +25,30 @@ def read_line_protocol(lines: Iterable[Line], mapping: LineMapping) -> Iterator[
     row_of = _RowMaker(mapping)
     digits = 0
     for number, raw, text in _records(lines):
-        if text is None:
-            yield RejectedRecord(number, raw, "encoding", "the line is not UTF-8")
-            continue
         try:
-            # Always a str: bytes that are not UTF-8 crash the process of the parser.
-            point = parse_line(text)
-        except LineFormatError as error:
-            yield RejectedRecord(number, raw, "syntax", _sentence(error))
-            continue
-        if point is None:
-            continue
-        if not raw.endswith(b"\n") and len(str(point["time"])) < digits:
-            yield RejectedRecord(
-                number, raw, "cut off", "the file ends in the middle of this line: its time is too short"
-            )
-            continue
-        digits = len(str(point["time"]))
-        yield row_of(number, raw, point)
+            point = _parse(text)
+            if point is None:
+                continue
+            if not raw.endswith(b"\n") and len(str(point["time"])) < digits:
+                raise RecordProblem("cut off", "the file ends in the middle of this line: its time is too short")
+            digits = len(str(point["time"]))
+            row = row_of(number, raw, point)
+        except RecordProblem as problem:
+            yield RejectedRecord(number, raw, problem.why, problem.message)
+        else:
+            yield row
+
+
+def _parse(text: str | None) -> dict[str, Any] | None:
+    """Return the point in a record, None for a comment. Raises RecordProblem."""
+    if text is None:
+        raise RecordProblem("encoding", "the line is not UTF-8")
+    try:
+        # Always a str: bytes that are not UTF-8 crash the process of the parser.
+        return parse_line(text)  # type: ignore[no-any-return]
+    except LineFormatError as error:
+        sentence = str(error).rstrip(".") or "it is not line protocol"
+        raise RecordProblem("syntax", sentence[:1].lower() + sentence[1:]) from None
 
 
 def _records(lines: Iterable[Line]) -> Iterator[tuple[int, bytes, str | None]]:
@@ -109,11 +115,6 @@ def _decoded(raw: bytes) -> str | None:
         return None
 
 
-def _sentence(error: Exception) -> str:
-    sentence = str(error).rstrip(".") or "it is not line protocol"
-    return sentence[:1].lower() + sentence[1:]
-
-
 class _RowMaker:
     """Converter of parsed points to rows."""
 
@@ -128,38 +129,32 @@ class _RowMaker:
                 f"the template {mapping.metric!r} does not contain {{field}}: all fields would be one metric"
             )
 
-    def __call__(self, number: int, raw: bytes, point: dict[str, Any]) -> FileRow | RejectedRecord:
+    def __call__(self, number: int, raw: bytes, point: dict[str, Any]) -> FileRow:
+        """Return the row of a point. Raises RecordProblem."""
         mapping = self._mapping
-        measurement, tags = point["measurement"], point["tags"]
+        measurement, tags, time = point["measurement"], point["tags"], point["time"]
         if self._measurements and measurement not in self._measurements:
-            return RejectedRecord(
-                number,
-                raw,
+            raise RecordProblem(
                 "metric",
                 f"the measurement {measurement} is not one of {', '.join(mapping.measurements)}; set --metric "
                 "'{measurement}.{field}' to keep fields of different measurements apart",
             )
         device = mapping.device or tags.get(mapping.device_tag)
         if device is None:
-            return RejectedRecord(
-                number, raw, "device", f"the line has no tag {mapping.device_tag}, which names the device"
-            )
-        if point["time"] is None:
-            return RejectedRecord(number, raw, "time", "the line has no time, which history needs")
-        time_ns = point["time"] * self._factor
+            raise RecordProblem("device", f"the line has no tag {mapping.device_tag}, which names the device")
+        if time is None:
+            raise RecordProblem("time", "the line has no time, which history needs")
+        time_ns = time * self._factor
         if not 0 <= time_ns <= MAX_TIME_NS:
-            return RejectedRecord(
-                number, raw, "time", f"the time {point['time']} {mapping.precision} is not between 1970 and 2262"
-            )
+            raise RecordProblem("time", f"the time {time} {mapping.precision} is not between 1970 and 2262")
         name_of = self._name_of
         fields: dict[str, Value] = point["fields"]
         try:
             # The dictionary of the parser has the last field first.
             values = {name_of(measurement, field, tags): fields[field] for field in reversed(fields)}
         except KeyError as error:
-            return RejectedRecord(
-                number, raw, "metric", f"the line has no tag {error.args[0]}, which the metric's name contains"
-            )
+            message = f"the line has no tag {error.args[0]}, which the metric's name contains"
+            raise RecordProblem("metric", message) from None
         return FileRow(number, raw, device, measurement, time_ns, values)
 
 

@@ -58,6 +58,15 @@ RejectReason = Literal["encoding", "syntax", "time", "device", "metric", "value"
 """The kind of problem of a record, for counting. "hub": the hub put it in quarantine."""
 
 
+class RecordProblem(Exception):
+    """A record cannot be imported; the reason becomes a RejectedRecord."""
+
+    def __init__(self, why: RejectReason, message: str) -> None:
+        super().__init__(message)
+        self.why = why
+        self.message = message
+
+
 class RejectedRecord(NamedTuple):
     """A record that is not imported. It is rejected as a whole, so that the corrected line can be imported once."""
 

@@ -18,7 +18,16 @@ from importer.batching import FileBatch, Numbering, slices
 from importer.guess import guess
 from importer.line_protocol import read_line_protocol
 from importer.mapping import LineMapping, Mapping, TableMapping, check_mapping, epoch_of
-from importer.records import FileError, FileRow, Line, MappingError, RejectedRecord, RejectReason, TextFile
+from importer.records import (
+    FileError,
+    FileRow,
+    Line,
+    MappingError,
+    RecordProblem,
+    RejectedRecord,
+    RejectReason,
+    TextFile,
+)
 from importer.table import Table, records
 from wire import limits
 from wire.model import Metric, MetricName, MetricType, Value, device_id_problem
@@ -37,10 +46,6 @@ Notice = Callable[[int], None]
 """Called from time to time with the position in the file, in bytes on the disk."""
 
 _NOTICE_ROWS = 1024
-
-
-def _ignore_position(position: int) -> None:
-    """Ignore the position."""
 
 
 class Catalogue:
@@ -66,11 +71,18 @@ class Catalogue:
         return [Metric(name, type, self._units.get(name, "")) for name, type in self.devices[device].items()]
 
     def validate(self, row: FileRow) -> RejectedRecord | None:
-        """RejectReason the row cannot be taken; None when it is, and then its metrics are known. Raises FileError."""
+        """Return the row as rejected; None if it is valid, and then its metrics are known. Raises FileError."""
+        try:
+            self._admit(row)
+        except RecordProblem as problem:
+            return RejectedRecord(row.line, row.raw, problem.why, problem.message)
+        return None
+
+    def _admit(self, row: FileRow) -> None:
         known = self.devices.get(row.device)
         if known is None:
             if (problem := device_id_problem(row.device)) is not None:
-                return RejectedRecord(row.line, row.raw, "device", problem)
+                raise RecordProblem("device", problem)
             if len(self.devices) >= MAX_DEVICES:
                 raise FileError(
                     f"the file has more than {MAX_DEVICES:,} devices: is {row.device!r} (line {row.line}) a device?"
@@ -82,57 +94,47 @@ class Catalogue:
             expected = known.get(name)
             if expected == kind or (expected == "float" and kind == "integer"):
                 if kind == "string" or (kind == "integer" and not _SMALL <= value <= -_SMALL):  # type: ignore[operator]
-                    rejected = _value_problem(row, name, value)
-                    if rejected is not None:
-                        return rejected
-                continue
-            if expected is None:
-                rejected = self._new_problem(row, name, kind) or _value_problem(row, name, value)
-                if rejected is not None:
-                    return rejected
+                    _check_value(name, value)
+            elif expected is None:
+                self._check_new(row.device, name, kind)
+                _check_value(name, value)
                 new[name] = self._types.get(name, kind)
             elif expected == "integer" and kind == "float" and name not in self._types:
                 new[name] = "float"
             else:
-                return RejectedRecord(row.line, row.raw, "type", f"{name} is {expected} in this file, but {kind} here")
+                raise RecordProblem("type", f"{name} is {expected} in this file, but {kind} here")
         if new:
             if len(known | new) > limits.MAX_METRICS or (self._is_closed and not known):
-                return RejectedRecord(row.line, row.raw, "limit", _too_many(row.device))
+                raise _too_many(row.device)
             known.update(new)
         self.devices[row.device] = known
-        return None
 
-    def _new_problem(self, row: FileRow, name: str, kind: MetricType) -> RejectedRecord | None:
+    def _check_new(self, device: str, name: str, kind: MetricType) -> None:
         if self._is_closed:
-            return RejectedRecord(row.line, row.raw, "limit", _too_many(row.device))
+            raise _too_many(device)
         given = self._types.get(name)
         if given is not None and given != kind and not (given == "float" and kind == "integer"):
-            return RejectedRecord(row.line, row.raw, "type", f"{name} is {given} in the mapping, but {kind} here")
+            raise RecordProblem("type", f"{name} is {given} in the mapping, but {kind} here")
         try:
             msgspec.convert(name, MetricName)
         except msgspec.ValidationError:
-            return RejectedRecord(row.line, row.raw, "metric", f"{name[:80]!r} is not a valid metric name: {_NAMES}")
-        return None
+            raise RecordProblem(
+                "metric",
+                f"{name[:80]!r} is not a valid metric name: 1 to {limits.MAX_METRIC_NAME} characters without control "
+                "characters, and no space at the beginning or the end",
+            ) from None
 
 
-_NAMES = (
-    f"1 to {limits.MAX_METRIC_NAME} characters without control characters, and no space at the beginning or the end"
-)
+def _too_many(device: str) -> RecordProblem:
+    return RecordProblem("limit", f"{device} has more than {limits.MAX_METRICS} metrics; import it as several devices")
 
 
-def _too_many(device: str) -> str:
-    return f"{device} has more than {limits.MAX_METRICS} metrics; import it as several devices"
-
-
-def _value_problem(row: FileRow, name: str, value: Value) -> RejectedRecord | None:
+def _check_value(name: str, value: Value) -> None:
     if isinstance(value, str):
         if len(value) * 4 > limits.MAX_STRING_VALUE_BYTES and len(value.encode()) > limits.MAX_STRING_VALUE_BYTES:
-            return RejectedRecord(
-                row.line, row.raw, "value", f"{name} has a string of over {limits.MAX_STRING_VALUE_BYTES} bytes"
-            )
+            raise RecordProblem("value", f"{name} has a string of over {limits.MAX_STRING_VALUE_BYTES} bytes")
     elif isinstance(value, int) and not limits.MIN_INTEGER <= value <= limits.MAX_INTEGER:
-        return RejectedRecord(row.line, row.raw, "value", f"{name} has an integer outside signed 64 bits")
-    return None
+        raise RecordProblem("value", f"{name} has an integer outside signed 64 bits")
 
 
 class FileSurvey:
@@ -172,7 +174,7 @@ class FileSurvey:
     def check(self) -> None:
         """Raise MappingError if the beginning shows that an option has to be set before the import."""
         check_mapping(self.mapping)
-        for _ in self._rows(self.file.head(), _ignore_position):
+        for _ in self._rows(self.file.head()):
             pass
         self.check_zone()
 
@@ -195,7 +197,7 @@ class FileSurvey:
         numbering = Numbering()
         rows = (
             row
-            for row in self._rows(self.file.lines(), _ignore_position)
+            for row in self._rows(self.file.lines())
             if isinstance(row, FileRow) and self.catalogue.validate(row) is None
         )
         for portion in slices(rows):
@@ -203,7 +205,9 @@ class FileSurvey:
         if self.file.digest != self.digest:
             raise FileError(f"{self.file.path} changed while it was imported: import it again")
 
-    def _rows(self, lines: Iterable[Line], notice: Notice) -> Iterator[FileRow | RejectedRecord]:
+    def _rows(
+        self, lines: Iterable[Line], notice: Notice = lambda position: None
+    ) -> Iterator[FileRow | RejectedRecord]:
         mapping = self.mapping
         table = None if isinstance(mapping, LineMapping) else Table(mapping)
         rows = table.rows(lines) if table is not None else read_line_protocol(lines, mapping)  # type: ignore[arg-type]

@@ -19,6 +19,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+import msgspec
+
 from wire import limits, live
 from wire.errors import Code, WireError
 from wire.frames import Kind, Update
@@ -187,16 +189,8 @@ class ViewerSession:
     def opening_messages(self) -> list[live.Subscribe]:
         """Return the messages to send after the welcome: all subscriptions with their cursors, in order of id."""
         return [
-            live.Subscribe(
-                id=s.asked.id,
-                devices=s.asked.devices,
-                metrics=s.asked.metrics,
-                policy=s.asked.policy,
-                period_ms=s.asked.period_ms,
-                history=s.asked.history,
-                cursor=s.cursor,
-            )
-            for s in self.subscriptions.values()
+            msgspec.structs.replace(subscription.asked, cursor=subscription.cursor)
+            for subscription in self.subscriptions.values()
         ]
 
     def receive(self, message: live.LiveMessage) -> None:

@@ -1,10 +1,14 @@
-"""The contract of a spool, which has two implementations: on disk and in memory."""
+"""The contract of a spool and the parts that its two implementations share: on disk and in memory."""
 
 from __future__ import annotations
 
+import asyncio
+import secrets
+from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple, Self
 
 from device_agent.batch import EncodedBatch
 from wire.device import Gap
@@ -34,23 +38,35 @@ class Lost(NamedTuple):
     readings: int = 0
 
 
-class Spool(Protocol):
+class Spool(ABC):
     """The agent's queue of batches that are not yet acknowledged; an async context manager for one event loop.
 
     Numbers start at 1 and have no holes: each is a batch or part of a gap until it is acknowledged.
     """
 
-    @property
-    def durable(self) -> bool:
-        """True if the batches survive the end of the process."""
+    durable: ClassVar[bool]
+    """True if the batches survive the end of the process."""
 
-    @property
-    def epoch(self) -> str:
+    def __init__(self, *, max_bytes: int, new_epoch: Callable[[], str]) -> None:
+        self.max_bytes = max_bytes
+        """The bound of `size_bytes`."""
+        self.epoch = ""
         """The random id of this numbering of batches."""
-
-    @property
-    def next_seq(self) -> int:
+        self.next_seq = 1
         """The number of the next batch."""
+        self.acked = 0
+        """The highest number up to which all batches are acknowledged and removed; 0 before the first."""
+        self.metrics: dict[str, Metric] = {}
+        """The stored definitions of this run and of earlier runs, by name."""
+        self.revision = 0
+        """A number that grows whenever a definition is stored."""
+        self.size_bytes = 0
+        """Size of the batches: columns and ROW_BYTES each. Batches that were just acknowledged may still count."""
+        self.lost = Lost()
+        """Batches and readings that did not fit."""
+        self._new_epoch = new_epoch
+        self._gaps = Gaps()
+        self._changed = asyncio.Event()
 
     @property
     def hello_seq(self) -> int:
@@ -60,35 +76,14 @@ class Spool(Protocol):
         restored from a copy: with a number that counts new batches, a hub could not distinguish them from the older
         batches that it has under the same numbers.
         """
-
-    @property
-    def acked(self) -> int:
-        """The highest number up to which all batches are acknowledged and removed; 0 before the first."""
-
-    @property
-    def metrics(self) -> Mapping[str, Metric]:
-        """The stored definitions of this run and of earlier runs, by name."""
-
-    @property
-    def revision(self) -> int:
-        """A number that grows whenever a definition is stored."""
+        return self.next_seq
 
     @property
     def waiting(self) -> int:
         """Number of stored batches."""
+        return self.next_seq - 1 - self.acked - self._gaps.count(self.acked)
 
-    @property
-    def size_bytes(self) -> int:
-        """Their size: columns and ROW_BYTES each. Batches that were just acknowledged may still count."""
-
-    @property
-    def max_bytes(self) -> int:
-        """The bound of `size_bytes`."""
-
-    @property
-    def lost(self) -> Lost:
-        """Batches and readings that did not fit."""
-
+    @abstractmethod
     async def append(self, batch: EncodedBatch, metrics: Sequence[Metric] = ()) -> int:
         """Store a batch and new or changed definitions; return its number when it is durable.
 
@@ -96,108 +91,148 @@ class Spool(Protocol):
         have stored its batch. Raises SpoolError; then nothing of the call is stored.
         """
 
+    @abstractmethod
     async def read(self, after: int, *, max_batches: int, max_bytes: int = 1 << 18) -> list[Entry]:
         """Return the entries after this number, in order and within the bounds, at least one if there is any.
 
         A gap that begins before is cut. Raises SpoolError.
         """
 
-    async def wait(self, after: int) -> None:
-        """Wait until there is an entry after this number."""
-
-    async def wait_room(self, size_bytes: int) -> None:
-        """Wait until a batch of this size fits without an overflow, or the spool is empty."""
-
+    @abstractmethod
     def trim(self, acked: int) -> None:
         """Remove all batches up to `acked`. A durable spool writes this with its next commit, or soon.
 
         Losing it in a crash costs nothing: the next welcome repeats it.
         """
 
+    @abstractmethod
     async def replace(self, seq: int, parts: Sequence[EncodedBatch], reason: str) -> None:
         """Replace a batch that was never accepted by smaller ones; the numbers after it move up.
 
         Without parts it becomes a gap with this reason. Nothing changes if the batch is not stored any more.
         """
 
+    @abstractmethod
     async def confirm(self) -> None:
         """Record that a hub accepted this spool: from now on `hello_seq` is `next_seq`. Durable on return.
 
         Raises SpoolError.
         """
 
+    @abstractmethod
     async def begin_epoch(self) -> None:
         """Begin a new epoch and number the stored batches from 1 on. Raises SpoolError."""
 
-    async def __aenter__(self) -> Spool: ...
+    @abstractmethod
+    async def __aenter__(self) -> Self: ...
 
+    @abstractmethod
     async def __aexit__(self, *exc_info: object) -> None: ...
 
+    async def wait(self, after: int) -> None:
+        """Wait until there is an entry after this number."""
+        while self.next_seq - 1 <= after:
+            await self._changed.wait()
 
+    async def wait_room(self, size_bytes: int) -> None:
+        """Wait until a batch of this size fits without an overflow, or the spool is empty."""
+        while self.waiting and self.size_bytes + size_bytes + ROW_BYTES > self.max_bytes:
+            await self._changed.wait()
+
+    def _wake(self) -> None:
+        # Current waiters continue and check again; later waiters check before they wait.
+        self._changed.set()
+        self._changed.clear()
+
+
+@dataclass(frozen=True, slots=True)
 class Gaps:
-    """Disjoint ranges of lost numbers in order. Neighbours with the same reason are joined: an overflow is one gap."""
+    """Disjoint ranges of lost numbers in order. Neighbours with the same reason are joined: an overflow is one gap.
 
-    __slots__ = ("_gaps",)
+    The value never changes, so that a state that contains it can be shared and restored.
+    """
 
-    def __init__(self, gaps: Iterable[Gap] = ()) -> None:
-        self._gaps = sorted(gaps, key=_first)
+    ranges: tuple[Gap, ...] = ()
 
-    def __iter__(self) -> Iterator[Gap]:
-        return iter(self._gaps)
-
-    def __len__(self) -> int:
-        return len(self._gaps)
-
-    def add(self, first: int, last: int, reason: str) -> None:
-        """Add a range, of which no number is lost already."""
+    def add(self, first: int, last: int, reason: str) -> Gaps:
+        """Return these gaps and a range, of which no number is lost already."""
         kept: list[Gap] = []
-        for gap in self._gaps:
+        for gap in self.ranges:
             if gap.reason == reason and gap.to == first - 1:
                 first = gap.from_seq
             elif gap.reason == reason and gap.from_seq == last + 1:
                 last = gap.to
             else:
                 kept.append(gap)
-        self._gaps = sorted([*kept, Gap(first, last, reason)], key=_first)
+        return Gaps(tuple(sorted([*kept, Gap(first, last, reason)], key=_first)))
 
-    def add_each(self, numbers: Iterable[int], reason: str) -> None:
-        """Add each of these numbers, which are in order; numbers between them do not change."""
+    def add_each(self, numbers: Iterable[int], reason: str) -> Gaps:
+        """Return these gaps and each of these numbers, which are in order."""
+        gaps = self
         first = last = 0
         for number in numbers:
             if number != last + 1 and first:
-                self.add(first, last, reason)
+                gaps = gaps.add(first, last, reason)
                 first = 0
             first, last = first or number, number
-        if first:
-            self.add(first, last, reason)
+        return gaps.add(first, last, reason) if first else gaps
 
     def at(self, seq: int) -> Gap | None:
         """Return the gap that contains this number, cut to begin with it."""
-        position = bisect_right(self._gaps, seq, key=_first) - 1
-        if position < 0 or self._gaps[position].to < seq:
+        position = bisect_right(self.ranges, seq, key=_first) - 1
+        if position < 0 or self.ranges[position].to < seq:
             return None
-        gap = self._gaps[position]
+        gap = self.ranges[position]
         return Gap(seq, gap.to, gap.reason)
 
-    def trim(self, acked: int) -> None:
-        """Remove all numbers up to this one."""
-        if self._gaps and self._gaps[0].from_seq <= acked:
-            self._gaps = [
-                gap if gap.from_seq > acked else Gap(acked + 1, gap.to, gap.reason)
-                for gap in self._gaps
-                if gap.to > acked
-            ]
+    def trim(self, acked: int) -> Gaps:
+        """Return these gaps without the numbers up to this one."""
+        if not self.ranges or self.ranges[0].from_seq > acked:
+            return self
+        return Gaps(
+            tuple(Gap(max(gap.from_seq, acked + 1), gap.to, gap.reason) for gap in self.ranges if gap.to > acked)
+        )
 
-    def shift(self, after: int, by: int) -> None:
-        """Move the gaps after this number by so many numbers."""
-        self._gaps = [
-            gap if gap.from_seq <= after else Gap(gap.from_seq + by, gap.to + by, gap.reason) for gap in self._gaps
-        ]
+    def shift(self, after: int, by: int) -> Gaps:
+        """Return these gaps, of which those after this number move by so many numbers."""
+        return Gaps(
+            tuple(
+                gap if gap.from_seq <= after else Gap(gap.from_seq + by, gap.to + by, gap.reason) for gap in self.ranges
+            )
+        )
 
     def count(self, after: int = 0) -> int:
         """Return how many lost numbers follow this one."""
-        return sum(gap.to - max(gap.from_seq - 1, after) for gap in self._gaps if gap.to > after)
+        return sum(gap.to - max(gap.from_seq - 1, after) for gap in self.ranges if gap.to > after)
 
 
 def _first(gap: Gap) -> int:
     return gap.from_seq
+
+
+def read_entries(
+    seq: int, end: int, gaps: Gaps, batch_at: Callable[[int], EncodedBatch], *, max_batches: int, max_bytes: int
+) -> list[Entry]:
+    """Return the entries from `seq` up to before `end`, in order and within the bounds, at least one if there is any.
+
+    `batch_at` is called with increasing numbers.
+    """
+    entries: list[Entry] = []
+    while seq < end and len(entries) < max_batches:
+        gap = gaps.at(seq)
+        if gap is not None:
+            entries.append(gap)
+            seq = gap.to + 1
+            continue
+        batch = batch_at(seq)
+        max_bytes -= batch.size
+        if max_bytes < 0 and entries:
+            break
+        entries.append(StoredBatch(seq, batch))
+        seq += 1
+    return entries
+
+
+def new_epoch() -> str:
+    """Return 64 random bits in hexadecimal."""
+    return secrets.token_hex(8)

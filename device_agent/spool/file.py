@@ -12,14 +12,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import apsw
 
 from device_agent.batch import EncodedBatch
 from device_agent.errors import SpoolError, SpoolFailed
-from device_agent.spool.contract import OVERFLOW_REASON, ROW_BYTES, Entry, Gaps, Lost, StoredBatch
-from device_agent.spool.layout import Damaged, Standing, check_identity, create, read_metrics, read_standing
+from device_agent.spool.contract import OVERFLOW_REASON, ROW_BYTES, Entry, Lost, read_entries
+from device_agent.spool.layout import Damaged, check_identity, create, read_metrics, read_standing
 from wire.codec import Format
 from wire.model import Metric
 
@@ -41,6 +41,8 @@ class SpoolFile:
 
     After an I/O error it is unknown what reached the disk: a second fsync may succeed without writing what the first
     one could not. So nothing is stored until the file is opened again. A full disk is a temporary error.
+
+    `standing` has the numbers and gaps after the last commit.
     """
 
     def __init__(self, path: Path, *, device: str, max_bytes: int, new_epoch: Callable[[], str]) -> None:
@@ -50,9 +52,6 @@ class SpoolFile:
         self._new_epoch = new_epoch
         self._failure: str | None = None
         self._lock = _lock(path)
-        self._epoch, self._device = "", device
-        self._next_seq, self._claim, self._acked, self._size_bytes = 1, 1, 0, 0
-        self._gaps, self._lost = Gaps(), Lost()
         try:
             try:
                 self.connection = self._open(device)
@@ -70,20 +69,6 @@ class SpoolFile:
         self.connection.close()
         os.close(self._lock)
 
-    @property
-    def standing(self) -> Standing:
-        """The numbers and gaps of the spool."""
-        return Standing(
-            self._epoch,
-            self._device,
-            self._next_seq,
-            self._claim,
-            self._acked,
-            self._size_bytes,
-            tuple(self._gaps),
-            self._lost,
-        )
-
     def metrics(self) -> list[Metric]:
         """Return the stored definitions, in the order of their first appearance."""
         return read_metrics(self.connection)
@@ -92,85 +77,78 @@ class SpoolFile:
         """Trim to `acked`, store batches and definitions and keep the bound in one commit; return the first number."""
         with self._transaction() as connection:
             self._trim(acked)
-            first = self._next_seq
+            first = self.standing.next_seq
             if metrics:
                 connection.executemany(_UPSERT_METRIC, [(m.name, m.type, m.unit, m.description) for m in metrics])
             if batches:
                 connection.executemany(_INSERT, [_row(seq, batch) for seq, batch in enumerate(batches, first)])
-                self._next_seq += len(batches)
-                self._size_bytes += sum(batch.size + ROW_BYTES for batch in batches)
+                added = sum(batch.size + ROW_BYTES for batch in batches)
+                self._change(next_seq=first + len(batches), size_bytes=self.standing.size_bytes + added)
                 self._overflow()
                 self._write_life()
         return first
 
     def read(self, after: int, *, max_batches: int, max_bytes: int) -> list[Entry]:
         """Return the entries after this number, in order and within the bounds, at least one if there is any."""
-        entries: list[Entry] = []
-        seq = max(after, self._acked) + 1
+        standing = self.standing
+        first = max(after, standing.acked) + 1
         with self._translated():
-            rows = iter(
-                self.connection.execute(
-                    "SELECT seq, format, historical, readings, time, value FROM batch "
-                    "WHERE seq >= ? ORDER BY seq LIMIT ?",
-                    (seq, max_batches),
-                )
+            rows = self.connection.execute(
+                "SELECT seq, format, historical, readings, time, value FROM batch WHERE seq >= ? ORDER BY seq LIMIT ?",
+                (first, max_batches),
             )
-            row = next(rows, None)
-            while seq < self._next_seq and len(entries) < max_batches:
-                gap = self._gaps.at(seq)
-                if gap is not None:
-                    entries.append(gap)
-                    seq = gap.to + 1
-                    continue
+
+            def batch_at(seq: int) -> EncodedBatch:
+                row = next(rows, None)
                 if row is None or row[0] != seq:
                     raise SpoolFailed(f"the spool {self.path} is damaged: batch {seq} is missing")
                 _, written, historical, readings, time_column, values = row
-                batch = EncodedBatch(cast("Format", written), bool(historical), readings, time_column, values)
-                max_bytes -= batch.size
-                if max_bytes < 0 and entries:
-                    break
-                entries.append(StoredBatch(seq, batch))
-                seq += 1
-                row = next(rows, None)
-        return entries
+                return EncodedBatch(cast("Format", written), bool(historical), readings, time_column, values)
+
+            return read_entries(
+                first, standing.next_seq, standing.gaps, batch_at, max_batches=max_batches, max_bytes=max_bytes
+            )
 
     def replace(self, seq: int, parts: Sequence[EncodedBatch], reason: str) -> None:
         """Replace a batch by smaller ones, or by a gap; the numbers after it move up."""
         with self._transaction() as connection:
-            size = self._size_of(seq)
-            if size is None:
+            removed = connection.execute("DELETE FROM batch WHERE seq = ? RETURNING size", (seq,)).fetchone()
+            if removed is None:
                 return
-            connection.execute("DELETE FROM batch WHERE seq = ?", (seq,))
-            self._size_bytes += sum(part.size + ROW_BYTES for part in parts) - size - ROW_BYTES
+            standing = self.standing
+            added = sum(part.size + ROW_BYTES for part in parts)
+            self._change(size_bytes=standing.size_bytes + added - cast("int", removed[0]) - ROW_BYTES)
             if parts:
                 by = len(parts) - 1
                 self._move(seq, by)
                 connection.executemany(_INSERT, [_row(number, part) for number, part in enumerate(parts, seq)])
-                self._gaps.shift(seq, by)
-                self._next_seq += by
+                self._change(next_seq=standing.next_seq + by, gaps=standing.gaps.shift(seq, by))
             else:
-                self._gaps.add(seq, seq, reason)
+                self._change(gaps=standing.gaps.add(seq, seq, reason))
             self._write_gaps()
             self._write_life()
 
     def confirm(self) -> None:
         """Clear the claim on disk, before the first batch is sent."""
-        if self._claim:
+        if self.standing.claim:
             with self._transaction():
-                self._claim = 0
+                self._change(claim=0)
                 self._write_life()
 
     def begin_epoch(self, acked: int) -> None:
         """Trim to `acked`, begin a new epoch and number the rest from 1 on."""
         with self._transaction():
             self._trim(acked)
-            by = -self._acked
+            standing = self.standing
+            by = -standing.acked
             self._move(0, by)
-            self._gaps.shift(0, by)
-            self._next_seq += by
-            self._acked = 0
-            self._claim = 1
-            self._epoch = self._new_epoch()
+            self._change(
+                epoch=self._new_epoch(),
+                next_seq=standing.next_seq + by,
+                claim=1,
+                acked=0,
+                gaps=standing.gaps.shift(0, by),
+            )
             self._write_gaps()
             self._write_life()
 
@@ -186,11 +164,11 @@ class SpoolFile:
                 create(connection, device, self._new_epoch())
             elif connection.pragma("quick_check", 1) != "ok":
                 raise Damaged("SQLite's own check failed")
-            self._set_standing(read_standing(connection))
-            self._claim = self._claim or self._next_seq  # written with the first batch
-            if self._device != device:
+            standing = read_standing(connection)
+            self.standing = standing._replace(claim=standing.claim or standing.next_seq)  # written with the first batch
+            if standing.device != device:
                 raise SpoolError(
-                    f"the spool {self.path} belongs to the device {self._device!r}; "
+                    f"the spool {self.path} belongs to the device {standing.device!r}; "
                     f"its readings must not be sent as {device!r}"
                 )
         except (apsw.CorruptError, apsw.NotADBError, apsw.FormatError) as error:
@@ -201,11 +179,8 @@ class SpoolFile:
             raise
         return connection
 
-    def _set_standing(self, standing: Standing) -> None:
-        self._epoch, self._device, self._next_seq, self._claim, self._acked, self._size_bytes, gaps, self._lost = (
-            standing
-        )
-        self._gaps = Gaps(gaps)
+    def _change(self, **fields: Any) -> None:
+        self.standing = self.standing._replace(**fields)
 
     @contextmanager
     def _transaction(self) -> Iterator[apsw.Connection]:
@@ -219,7 +194,7 @@ class SpoolFile:
                 yield self.connection
                 self.connection.execute("COMMIT")
         except BaseException:
-            self._set_standing(before)
+            self.standing = before
             if self.connection.in_transaction:
                 with self._translated():
                     self.connection.execute("ROLLBACK")
@@ -238,26 +213,28 @@ class SpoolFile:
             raise SpoolError(f"the spool {self.path}: {error}") from None
 
     def _trim(self, acked: int) -> None:
-        if acked <= self._acked:
+        standing = self.standing
+        if acked <= standing.acked:
             return
         count = "SELECT coalesce(sum(size), 0), count(*) FROM batch WHERE seq <= ?"
         size, batches = cast("tuple[int, int]", self.connection.execute(count, (acked,)).fetchone())
         self.connection.execute("DELETE FROM batch WHERE seq <= ?", (acked,))
-        self._size_bytes -= size + batches * ROW_BYTES
-        self._acked = min(acked, self._next_seq - 1)
-        self._gaps.trim(self._acked)
+        acked = min(acked, standing.next_seq - 1)
+        left_bytes = standing.size_bytes - size - batches * ROW_BYTES
+        self._change(acked=acked, size_bytes=left_bytes, gaps=standing.gaps.trim(acked))
         self._write_gaps()
 
     def _overflow(self) -> None:
         """Remove the oldest batches, but never the newest, until the bound holds."""
-        excess = self._size_bytes - self._max_bytes
+        standing = self.standing
+        excess = standing.size_bytes - self._max_bytes
         if excess <= 0:
             return
         dropped: list[int] = []
         freed = 0
-        batches, readings = self._lost
+        batches, readings = standing.lost
         oldest = "SELECT seq, size, readings FROM batch WHERE seq < ? ORDER BY seq"
-        for seq, size, count in self.connection.execute(oldest, (self._next_seq - 1,)):
+        for seq, size, count in self.connection.execute(oldest, (standing.next_seq - 1,)):
             if freed >= excess:
                 break
             dropped.append(seq)
@@ -265,14 +242,12 @@ class SpoolFile:
             batches, readings = batches + 1, readings + count
         if dropped:
             self.connection.execute("DELETE FROM batch WHERE seq <= ?", (dropped[-1],))
-            self._gaps.add_each(dropped, OVERFLOW_REASON)
+            self._change(
+                size_bytes=standing.size_bytes - freed,
+                gaps=standing.gaps.add_each(dropped, OVERFLOW_REASON),
+                lost=Lost(batches, readings),
+            )
             self._write_gaps()
-            self._size_bytes -= freed
-            self._lost = Lost(batches, readings)
-
-    def _size_of(self, seq: int) -> int | None:
-        row = self.connection.execute("SELECT size FROM batch WHERE seq = ?", (seq,)).fetchone()
-        return None if row is None else cast("int", row[0])
 
     def _move(self, after: int, by: int) -> None:
         # Negative numbers in between, so that no two rows have the same number.
@@ -280,15 +255,15 @@ class SpoolFile:
         self.connection.execute("UPDATE batch SET seq = -seq WHERE seq < 0")
 
     def _write_life(self) -> None:
+        standing = self.standing
         self.connection.execute(
-            "UPDATE life SET epoch = ?, next_seq = ?, claim = ?", (self._epoch, self._next_seq, self._claim)
+            "UPDATE life SET epoch = ?, next_seq = ?, claim = ?", (standing.epoch, standing.next_seq, standing.claim)
         )
 
     def _write_gaps(self) -> None:
         self.connection.execute("DELETE FROM gap")
-        if self._gaps:
-            rows = [(gap.from_seq, gap.to, gap.reason) for gap in self._gaps]
-            self.connection.executemany("INSERT INTO gap (first, last, reason) VALUES (?, ?, ?)", rows)
+        rows = [(gap.from_seq, gap.to, gap.reason) for gap in self.standing.gaps.ranges]
+        self.connection.executemany("INSERT INTO gap (first, last, reason) VALUES (?, ?, ?)", rows)
 
 
 def _row(seq: int, batch: EncodedBatch) -> tuple[int, str, int, int, int, bytes, bytes]:

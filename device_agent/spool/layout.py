@@ -55,7 +55,7 @@ class Standing(NamedTuple):
     claim: int
     acked: int
     size_bytes: int
-    gaps: tuple[Gap, ...]
+    gaps: Gaps
     lost: Lost
 
 
@@ -67,15 +67,12 @@ def read_standing(connection: apsw.Connection) -> Standing:
     epoch, next_seq, claim, device = cast("tuple[str, int, int, str]", life)
     counted = connection.execute("SELECT count(*), min(seq), coalesce(sum(size), 0) FROM batch").fetchone()
     batches, first, size = cast("tuple[int, int | None, int]", counted)
-    gaps = [
-        Gap(cast("int", first_lost), cast("int", last_lost), cast("str", reason))
-        for first_lost, last_lost, reason in connection.execute("SELECT first, last, reason FROM gap ORDER BY first")
-    ]
-    firsts = [seq for seq in (first, gaps[0].from_seq if gaps else None) if seq is not None]
-    acked = min(firsts, default=next_seq) - 1
-    if batches + Gaps(gaps).count() != next_seq - 1 - acked:
+    rows = connection.execute("SELECT first, last, reason FROM gap ORDER BY first")
+    gaps = Gaps(tuple(Gap(*cast("tuple[int, int, str]", row)) for row in rows))
+    acked = min(next_seq if first is None else first, *(gap.from_seq for gap in gaps.ranges), next_seq) - 1
+    if batches + gaps.count() != next_seq - 1 - acked:
         raise Damaged(f"some of the batches {acked + 1} to {next_seq - 1} are missing")
-    return Standing(epoch, device, next_seq, claim, acked, size + batches * ROW_BYTES, tuple(gaps), Lost())
+    return Standing(epoch, device, next_seq, claim, acked, size + batches * ROW_BYTES, gaps, Lost())
 
 
 def read_metrics(connection: apsw.Connection) -> list[Metric]:
@@ -136,7 +133,7 @@ def read_status(path: Path) -> SpoolStatus:
             connection.close()
     except (apsw.Error, Damaged) as error:
         raise SpoolError(f"the spool {path} cannot be read: {error}") from None
-    lost = sum(gap.to - gap.from_seq + 1 for gap in standing.gaps)
+    lost = standing.gaps.count()
     files = (path, path.with_name(f"{path.name}-wal"))
     return SpoolStatus(
         str(path),

@@ -7,17 +7,16 @@ so an uplink without backlog never reads the file.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Self, TypeVar
 
 from device_agent.batch import EncodedBatch
 from device_agent.errors import SpoolError
-from device_agent.spool.contract import ROW_BYTES, Entry, Gaps, Lost, StoredBatch
+from device_agent.spool.contract import Entry, Spool, new_epoch, read_entries
 from device_agent.spool.file import SpoolFile
 from device_agent.spool.layout import Standing
-from device_agent.spool.memory import new_epoch
 from wire.model import Metric
 
 DEFAULT_MAX_BYTES = 256 * 1024 * 1024
@@ -41,7 +40,7 @@ class _Append(NamedTuple):
     seq: asyncio.Future[int]
 
 
-class SqliteSpool:
+class SqliteSpool(Spool):
     """Implementation of `Spool` in one file. Entering it raises SpoolError if the file cannot be opened.
 
     A spool of another `device` is rejected. `moved_to` is the new path of a damaged file, None if the file was intact.
@@ -57,16 +56,12 @@ class SqliteSpool:
         max_bytes: int = DEFAULT_MAX_BYTES,
         new_epoch: Callable[[], str] = new_epoch,
     ) -> None:
+        super().__init__(max_bytes=max_bytes, new_epoch=new_epoch)
         self.path = Path(path)
-        self.max_bytes = max_bytes
         self.moved_to: Path | None = None
-        self.revision = 0
         self._device = device
-        self._new_epoch = new_epoch
-        self._standing = Standing("", device, 1, 1, 0, 0, (), Lost())
-        self._gaps = Gaps()
-        self._acked = 0
-        self._metrics: dict[str, Metric] = {}
+        self._claim = 1
+        self._trimmed = 0  # up to this number, batches are removed from the file
         self._pending: list[_Append] = []
         self._tail: dict[int, EncodedBatch] = {}
         self._tail_first = 1
@@ -74,20 +69,21 @@ class SqliteSpool:
         self._closing = True
         self._trim_timer: asyncio.TimerHandle | None = None
         self._wanted = asyncio.Event()
-        self._changed = asyncio.Event()
 
-    async def __aenter__(self) -> SqliteSpool:
+    async def __aenter__(self) -> Self:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"spool {self.path.name}")
         try:
-            self._file = await self._in_thread(self._open)
+            self._file = await self._in_thread(
+                lambda: SpoolFile(self.path, device=self._device, max_bytes=self.max_bytes, new_epoch=self._new_epoch)
+            )
         except BaseException:
             self._thread.shutdown(wait=False)
             raise
         self.moved_to = self._file.moved_to
-        self._metrics = {metric.name: metric for metric in await self._in_thread(self._file.metrics)}
+        self.metrics = {metric.name: metric for metric in await self._in_thread(self._file.metrics)}
         self._set_standing(self._file.standing)
-        self._acked = self._standing.acked
-        self._tail_first = self._standing.next_seq
+        self.acked = self._trimmed
+        self._tail_first = self.next_seq
         self._closing = False
         self._writer = asyncio.create_task(self._write(), name=f"spool {self.path.name}")
         return self
@@ -105,36 +101,8 @@ class SqliteSpool:
             self._thread.shutdown(wait=False)
 
     @property
-    def epoch(self) -> str:
-        return self._standing.epoch
-
-    @property
-    def next_seq(self) -> int:
-        return self._standing.next_seq
-
-    @property
     def hello_seq(self) -> int:
-        return self._standing.claim or self._standing.next_seq
-
-    @property
-    def acked(self) -> int:
-        return self._acked
-
-    @property
-    def metrics(self) -> Mapping[str, Metric]:
-        return self._metrics
-
-    @property
-    def waiting(self) -> int:
-        return self.next_seq - 1 - self._acked - self._gaps.count(self._acked)
-
-    @property
-    def size_bytes(self) -> int:
-        return self._standing.size_bytes
-
-    @property
-    def lost(self) -> Lost:
-        return self._standing.lost
+        return self._claim or self.next_seq
 
     async def append(self, batch: EncodedBatch, metrics: Sequence[Metric] = ()) -> int:
         if self._closing:
@@ -145,74 +113,66 @@ class SqliteSpool:
         return await seq
 
     async def read(self, after: int, *, max_batches: int, max_bytes: int = 1 << 18) -> list[Entry]:
-        after = max(after, self._acked)
+        after = max(after, self.acked)
         if after + 1 >= self._tail_first:
-            return self._read_tail(after, max_batches=max_batches, max_bytes=max_bytes)
+            return read_entries(
+                after + 1,
+                self.next_seq,
+                self._gaps,
+                self._tail.__getitem__,
+                max_batches=max_batches,
+                max_bytes=max_bytes,
+            )
         return await self._in_thread(lambda: self._file.read(after, max_batches=max_batches, max_bytes=max_bytes))
-
-    async def wait(self, after: int) -> None:
-        while self.next_seq - 1 <= after:
-            await self._changed.wait()
-
-    async def wait_room(self, size_bytes: int) -> None:
-        while self.waiting and self.size_bytes + size_bytes + ROW_BYTES > self.max_bytes:
-            await self._changed.wait()
 
     def trim(self, acked: int) -> None:
         acked = min(acked, self.next_seq - 1)
-        if acked > self._acked:
-            self._acked = acked
+        if acked > self.acked:
+            self.acked = acked
             self._drop_tail(acked)
             self._trim_soon()
             self._wake()
 
     async def replace(self, seq: int, parts: Sequence[EncodedBatch], reason: str) -> None:
-        def work() -> Standing:
-            self._file.replace(seq, parts, reason)
-            return self._file.standing
-
-        self._set_standing(await self._in_thread(work))
+        await self._change_file(lambda: self._file.replace(seq, parts, reason))
         self._drop_tail(self.next_seq - 1)  # the numbers have moved
         self._wake()
 
     async def confirm(self) -> None:
-        def work() -> Standing:
-            self._file.confirm()
-            return self._file.standing
-
-        if self._standing.claim:
-            self._set_standing(await self._in_thread(work))
+        if self._claim:
+            await self._change_file(self._file.confirm)
 
     async def begin_epoch(self) -> None:
-        acked = self._acked
-
-        def work() -> Standing:
-            self._file.begin_epoch(acked)
-            return self._file.standing
-
         # A later commit must not trim the new epoch by a number of the old one.
-        self._acked = 0
+        acked, self.acked = self.acked, 0
         try:
-            self._set_standing(await self._in_thread(work))
+            await self._change_file(lambda: self._file.begin_epoch(acked))
         except SpoolError:
-            self._acked = acked
+            self.acked = acked
             raise
         self._tail.clear()
         self._tail_bytes = 0
         self._tail_first = self.next_seq
         self._wake()
 
-    def _open(self) -> SpoolFile:
-        return SpoolFile(self.path, device=self._device, max_bytes=self.max_bytes, new_epoch=self._new_epoch)
-
     async def _in_thread(self, work: Callable[[], Result]) -> Result:
         # One thread: calls and their results keep their order.
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
+    async def _change_file(self, change: Callable[[], Result]) -> Result:
+        """Run a change of the file in its thread, and apply the numbers and gaps that follow from it."""
+
+        def work() -> tuple[Result, Standing]:
+            return change(), self._file.standing
+
+        result, standing = await self._in_thread(work)
+        self._set_standing(standing)
+        return result
+
     async def _write(self) -> None:
         """Commit pending batches until the spool is closed and nothing is left to write."""
         try:
-            while self._pending or not self._closing or self._acked != self._standing.acked:
+            while self._pending or not self._closing or self.acked != self._trimmed:
                 await self._wanted.wait()
                 self._wanted.clear()
                 group, self._pending = self._pending[:MAX_GROUP], self._pending[MAX_GROUP:]
@@ -233,19 +193,13 @@ class SqliteSpool:
                 append.seq.cancel()
 
     async def _commit(self, group: Sequence[_Append]) -> None:
-        acked = self._acked
-        if not group and acked == self._standing.acked:
+        acked = self.acked
+        if not group and acked == self._trimmed:
             return
         batches = [append.batch for append in group]
         metrics = {metric.name: metric for append in group for metric in append.metrics}
-
-        def work() -> tuple[int, Standing]:
-            first = self._file.append(batches, list(metrics.values()), acked)
-            return first, self._file.standing
-
-        first, standing = await self._in_thread(work)
-        self._set_standing(standing)
-        self._metrics.update(metrics)
+        first = await self._change_file(lambda: self._file.append(batches, list(metrics.values()), acked))
+        self.metrics.update(metrics)
         self.revision += len(metrics)
         for seq, append in enumerate(group, first):
             self._tail[seq] = append.batch
@@ -257,26 +211,7 @@ class SqliteSpool:
         self._wake()
 
     def _set_standing(self, standing: Standing) -> None:
-        if standing.gaps != self._standing.gaps:
-            self._gaps = Gaps(standing.gaps)
-        self._standing = standing
-
-    def _read_tail(self, after: int, *, max_batches: int, max_bytes: int) -> list[Entry]:
-        entries: list[Entry] = []
-        seq = after + 1
-        while seq < self.next_seq and len(entries) < max_batches:
-            gap = self._gaps.at(seq) if self._gaps else None
-            if gap is not None:
-                entries.append(gap)
-                seq = gap.to + 1
-                continue
-            batch = self._tail[seq]
-            max_bytes -= batch.size
-            if max_bytes < 0 and entries:
-                break
-            entries.append(StoredBatch(seq, batch))
-            seq += 1
-        return entries
+        self.epoch, _, self.next_seq, self._claim, self._trimmed, self.size_bytes, self._gaps, self.lost = standing
 
     def _drop_tail(self, last: int) -> None:
         while self._tail_first <= last:
@@ -291,8 +226,3 @@ class SqliteSpool:
     def _trim_now(self) -> None:
         self._trim_timer = None
         self._wanted.set()
-
-    def _wake(self) -> None:
-        # Current waiters continue and check again; later waiters check before they wait.
-        self._changed.set()
-        self._changed.clear()

@@ -18,7 +18,7 @@ from typer import Argument, Option
 
 from hub.cli.client import HubClient, RequestFailed, hub_client
 from hub.cli.command import FAILED, AsJson, HubOptions, plain_table, stdout_console
-from wire.option_group import with_option_groups
+from hub.cli.option_group import with_option_groups
 
 PERIOD_S = 1.0
 """Interval between two requests."""

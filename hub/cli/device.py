@@ -25,9 +25,9 @@ from hub.cli.command import (
     stdout_console,
     time_text,
 )
+from hub.cli.option_group import with_option_groups
 from hub.cli.token import duration_ns
 from hub.model.identity import Role
-from wire.option_group import with_option_groups
 
 PATH = "/api/v1/devices"
 MAX_SHOWN = 20

@@ -17,7 +17,7 @@ from typer import Argument, Option
 
 from hub.cli.client import HubClient, Query, RequestFailed, hub_client
 from hub.cli.command import FAILED, MISUSE, HubOptions, fail, progress_bar
-from wire.option_group import with_option_groups
+from hub.cli.option_group import with_option_groups
 
 COMMAND = "hub export"
 STDOUT = "-"

@@ -18,6 +18,7 @@ from typer import Argument, Option
 from hub.cli.client import hub_address
 from hub.cli.command import FAILED, MISUSE, AsJson, HubOptions, fail
 from hub.cli.import_report import FileResult, ImportProgress, ImportReport, RejectsFile, show_survey
+from hub.cli.option_group import with_option_groups
 from hub.model.identity import Role
 from importer.batching import FileBatch
 from importer.mapping import Ambiguous, Precision, TableMapping, read_mapping_file
@@ -26,7 +27,6 @@ from importer.survey import FileSurvey
 from importer.upload import Interrupted, Upload, UploadEvents, UploadTarget, check
 from wire import device as messages
 from wire.model import MetricType
-from wire.option_group import with_option_groups
 
 COMMAND = "hub import"
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)

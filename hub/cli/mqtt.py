@@ -12,7 +12,7 @@ import typer
 from typer import Option
 
 from hub.cli.command import FAILED, MISUSE, AsJson, Config, fail, printable, settings_or_exit
-from wire.option_group import with_option_groups
+from hub.cli.option_group import with_option_groups
 
 if TYPE_CHECKING:
     from hub.config.mqtt import MqttSettings

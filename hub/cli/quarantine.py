@@ -31,8 +31,8 @@ from hub.cli.command import (
     stdout_console,
     time_text,
 )
+from hub.cli.option_group import with_option_groups
 from hub.model.identity import Role
-from wire.option_group import with_option_groups
 
 PATH = "/api/v1/quarantine"
 
