@@ -1,10 +1,6 @@
 /** Axes of a chart: the labels of the time axis, and a stable range for the values. */
 
-import { clock, day } from "../data/time";
-
-const SECOND = 1000;
-const MINUTE = 60 * SECOND;
-const DAY = 86_400_000;
+import { clock, DAY, day, MINUTE, SECOND } from "../data/time";
 
 /**
  * Return a label for each time, `step` milliseconds apart: the clock time, and the date where the day changes or

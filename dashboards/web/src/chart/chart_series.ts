@@ -1,35 +1,22 @@
 /** Series of a chart: merges the readings of the feed and the history window, and tracks what has been drawn. */
 
 import type { WindowSeries } from "../data/history_window";
-import { type Columns, lowerBound, type SeriesBuffer, upperBound } from "../data/series_buffer";
+import { type Columns, lowerBound, type SeriesBuffer, slice, splice, upperBound } from "../data/series_buffer";
 import type { TimeRange } from "../data/time";
 import { commonGaps, findGaps, gapThreshold } from "./intervals";
 import { extent } from "./line_path";
 
 /** Return the readings from `from` to `to`, and one more on each side so that lines reach the edges. */
 export function sliceColumns(columns: Columns, from: number, to: number): Columns {
-  const first = Math.max(0, lowerBound(columns.times, from) - 1);
-  const end = Math.min(columns.times.length, upperBound(columns.times, to) + 1);
-  return { times: columns.times.subarray(first, end), values: columns.values.subarray(first, end) };
+  return slice(columns, Math.max(0, lowerBound(columns.times, from) - 1), upperBound(columns.times, to) + 1);
 }
 
 /** Return the readings of the feed, replaced by those of the window within its range. */
 export function mergeColumns(recent: Columns, window: WindowSeries | undefined): Columns {
   if (window === undefined) return recent;
-  const before = lowerBound(recent.times, window.from);
   // Readings after the last one of the window are newer than the hub's answer.
-  const lastOfWindow = window.times.length > 0 ? window.times[window.times.length - 1] : window.from;
-  const after = upperBound(recent.times, lastOfWindow);
-  const tail = recent.times.length - after;
-  const times = new Float64Array(before + window.times.length + tail);
-  const values = new Float64Array(times.length);
-  times.set(recent.times.subarray(0, before));
-  values.set(recent.values.subarray(0, before));
-  times.set(window.times, before);
-  values.set(window.values, before);
-  times.set(recent.times.subarray(after), before + window.times.length);
-  values.set(recent.values.subarray(after), before + window.times.length);
-  return { times, values };
+  const lastOfWindow = window.times.at(-1) ?? window.from;
+  return splice(recent, lowerBound(recent.times, window.from), upperBound(recent.times, lastOfWindow), window);
 }
 
 /** Convert the texts of a window to the numbers that the feed uses: each answer of the hub numbers its texts from 0. */
@@ -160,7 +147,8 @@ export class ChartSeriesSet {
   extent(timeRange: TimeRange): [number, number] | null {
     let low = Number.POSITIVE_INFINITY;
     let high = Number.NEGATIVE_INFINITY;
-    for (const { times, values } of this.shown()) {
+    for (const { columns } of this.shown()) {
+      const { times, values } = columns;
       const found = extent(values.subarray(lowerBound(times, timeRange.from), upperBound(times, timeRange.to)));
       if (found === null) continue;
       low = Math.min(low, found[0]);
@@ -171,7 +159,7 @@ export class ChartSeriesSet {
 
   /** Return the newest readings of the shown series. */
   ends(): LiveEnd[] {
-    return [...this.shown()].map(({ colour, times, values }) => ({
+    return [...this.shown()].map(({ colour, columns: { times, values } }) => ({
       colour,
       time: times[times.length - 1],
       value: values[values.length - 1],
@@ -180,10 +168,9 @@ export class ChartSeriesSet {
 
   /** Return the gaps common to all shown series. Silence until now is an open gap. */
   gaps(timeRange: TimeRange, now: number): TimeRange[] {
-    const lists = [...this.shown()].map(({ times, threshold }) => {
-      const first = Math.max(0, lowerBound(times, timeRange.from) - 1);
-      const gaps = findGaps(times.subarray(first, upperBound(times, timeRange.to) + 1), threshold);
-      const last = times[times.length - 1];
+    const lists = [...this.shown()].map(({ columns, threshold }) => {
+      const gaps = findGaps(sliceColumns(columns, timeRange.from, timeRange.to).times, threshold);
+      const last = columns.times[columns.times.length - 1];
       if (now - last > threshold) gaps.push({ from: last, to: Math.max(timeRange.to, now) });
       return gaps;
     });
@@ -212,15 +199,9 @@ export class ChartSeriesSet {
   }
 
   /** Iterate over the shown series with readings. */
-  private *shown(): Generator<{
-    colour: number;
-    times: Float64Array;
-    values: Float64Array;
-    threshold: number;
-  }> {
-    for (const [index, state] of this.states.entries()) {
-      if (state === null || !this.isShown(index) || state.columns.times.length === 0) continue;
-      yield { colour: this.all[index].colour, ...state.columns, threshold: state.threshold };
-    }
+  private *shown(): Generator<SeriesState & { colour: number }> {
+    for (const [index, state] of this.states.entries())
+      if (state !== null && this.isShown(index) && state.columns.times.length > 0)
+        yield { colour: this.all[index].colour, ...state };
   }
 }

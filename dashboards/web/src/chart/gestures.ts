@@ -24,17 +24,17 @@ export function attachGestures(viewport: HTMLElement, scheduler: FrameScheduler,
   const controller = new AbortController();
   const { signal } = controller;
   const move = new TimeMover(viewport, scheduler);
-  attachPointer(viewport, scheduler, move, source, signal);
-  viewport.addEventListener("wheel", (event) => onWheel(event, viewport, move), { passive: false, signal });
+  attachPointer(move, source, signal);
+  viewport.addEventListener("wheel", (event) => onWheel(event, move), { passive: false, signal });
   viewport.addEventListener("dblclick", () => move.toLive(), { signal });
-  viewport.addEventListener("keydown", (event) => onKeyDown(event, viewport, move), { signal });
+  viewport.addEventListener("keydown", (event) => onKeyDown(event, move), { signal });
   return () => controller.abort();
 }
 
 /** Changes the time view for positions on one viewport. */
 class TimeMover {
-  private readonly viewport: HTMLElement;
-  private readonly scheduler: FrameScheduler;
+  readonly viewport: HTMLElement;
+  readonly scheduler: FrameScheduler;
 
   constructor(viewport: HTMLElement, scheduler: FrameScheduler) {
     this.viewport = viewport;
@@ -70,11 +70,8 @@ class TimeMover {
   /** Follow the newest readings in the next larger range, or in the default range if the view is live already. */
   toLive(): void {
     const span = spanOf(this.view);
-    const range = rangeOfAtLeast(span);
-    this.set({
-      mode: "live",
-      span_ms: this.view.mode === "live" ? DEFAULT_SPAN_MS : (range?.span_ms ?? span),
-    });
+    const span_ms = this.view.mode === "live" ? DEFAULT_SPAN_MS : (rangeOfAtLeast(span)?.span_ms ?? span);
+    this.set({ mode: "live", span_ms });
   }
 
   toPrevious(): void {
@@ -138,13 +135,8 @@ class Drag {
   }
 }
 
-function attachPointer(
-  viewport: HTMLElement,
-  scheduler: FrameScheduler,
-  move: TimeMover,
-  source: object,
-  signal: AbortSignal,
-): void {
+function attachPointer(move: TimeMover, source: object, signal: AbortSignal): void {
+  const { viewport, scheduler } = move;
   const drag = new Drag(move);
   const point = (event: PointerEvent) => scheduler.setPointer({ fraction: move.fractionOf(event.clientX), source });
   const onDown = (event: PointerEvent) => {
@@ -176,12 +168,12 @@ function attachPointer(
   viewport.addEventListener("pointerleave", onLeave, { signal });
 }
 
-function onWheel(event: WheelEvent, viewport: HTMLElement, move: TimeMover): void {
+function onWheel(event: WheelEvent, move: TimeMover): void {
   // Horizontal scrolling moves through time. Vertical scrolling scrolls the page, unless Ctrl is held (touchpad
   // pinch) or the chart has the focus: a page full of charts must not capture every scroll.
   const sideways = Math.abs(event.deltaX) > Math.abs(event.deltaY);
   const pans = sideways || event.shiftKey;
-  if (!pans && !event.ctrlKey && !event.metaKey && document.activeElement !== viewport) return;
+  if (!pans && !event.ctrlKey && !event.metaKey && document.activeElement !== move.viewport) return;
   event.preventDefault();
   if (pans) {
     move.pan((sideways ? event.deltaX : event.deltaY) / move.width);
@@ -192,7 +184,7 @@ function onWheel(event: WheelEvent, viewport: HTMLElement, move: TimeMover): voi
   move.zoom(NOTCH ** Math.max(-3, Math.min(3, notches)), move.fractionOf(event.clientX));
 }
 
-function onKeyDown(event: KeyboardEvent, viewport: HTMLElement, move: TimeMover): void {
+function onKeyDown(event: KeyboardEvent, move: TimeMover): void {
   const zoomBy = (factor: number) => move.zoom(factor, move.view.mode === "live" ? 1 : 0.5);
   const keys: Record<string, () => void> = {
     ArrowLeft: () => move.pan(-KEY_PAN),
@@ -202,7 +194,7 @@ function onKeyDown(event: KeyboardEvent, viewport: HTMLElement, move: TimeMover)
     "-": () => zoomBy(KEY_ZOOM),
     End: () => move.toLive(),
     Home: () => move.toPrevious(),
-    Escape: () => viewport.blur(),
+    Escape: () => move.viewport.blur(),
   };
   const action = event.ctrlKey || event.metaKey || event.altKey ? undefined : keys[event.key];
   if (action === undefined) return;

@@ -44,15 +44,15 @@ export function findGaps(times: ArrayLike<number>, threshold: number): TimeRange
 /** Return the intersection of all lists: where a chart shows nothing. */
 export function commonGaps(lists: TimeRange[][]): TimeRange[] {
   if (lists.length === 0) return [];
-  return lists.reduce((commonFormat, list) => {
+  return lists.reduce((common, list) => {
     const both: TimeRange[] = [];
     let i = 0;
     let j = 0;
-    while (i < commonFormat.length && j < list.length) {
-      const from = Math.max(commonFormat[i].from, list[j].from);
-      const to = Math.min(commonFormat[i].to, list[j].to);
+    while (i < common.length && j < list.length) {
+      const from = Math.max(common[i].from, list[j].from);
+      const to = Math.min(common[i].to, list[j].to);
       if (to > from) both.push({ from, to });
-      if (commonFormat[i].to < list[j].to) i++;
+      if (common[i].to < list[j].to) i++;
       else j++;
     }
     return both;

@@ -5,7 +5,7 @@
  */
 
 import uPlot from "uplot";
-import type { Columns } from "../data/series_buffer";
+import { type Columns, slice } from "../data/series_buffer";
 import { hubNow } from "../data/time";
 import { ticks, timeLabels, type YRange } from "./axes";
 import { drawPath, linePath, type Mapping, seriesPath, toX, toY } from "./line_path";
@@ -75,10 +75,8 @@ export class PlotCanvas {
   add(index: number, columns: Columns, first: number): void {
     const { plot, layout } = this;
     if (plot === null || layout === null || !layout.series[index].shown) return;
-    const start = Math.max(0, first - 1);
-    const tail = { times: columns.times.subarray(start), values: columns.values.subarray(start) };
-    const { threshold } = layout.series[index];
-    const path = linePath(tail, this.mapping(plot, layout), threshold, hasArea(layout));
+    const tail = slice(columns, Math.max(0, first - 1));
+    const path = linePath(tail, this.mapping(plot, layout), layout.series[index].threshold, hasArea(layout));
     drawClipped(plot, () => drawPath(plot.ctx, path, this.colour(index)));
   }
 
@@ -115,8 +113,7 @@ export class PlotCanvas {
     const pixels = Math.max(1, Math.round(layout.width));
     layout.series.forEach(({ shown, columns, threshold }, index) => {
       if (!shown) return;
-      const options = { mapping, to: layout.to, pixels, threshold, area: hasArea(layout) };
-      const path = seriesPath(columns, options);
+      const path = seriesPath(columns, { mapping, to: layout.to, pixels, threshold, area: hasArea(layout) });
       this.dense[index] = path.dense;
       drawPath(plot.ctx, path, this.colour(index));
     });

@@ -1,22 +1,22 @@
 /** The time range that the charts of a page show, and how gestures change it. */
 
-import type { TimeRange } from "../data/time";
+import { DAY, HOUR, MINUTE, SECOND, type TimeRange } from "../data/time";
 
 /** `live`: the newest `span_ms`, which moves with the clock. `fixed`: a range that stays. */
 export type TimeView = { mode: "live"; span_ms: number } | { mode: "fixed"; from: number; to: number };
 
-const MIN_SPAN_MS = 1000;
-const MAX_SPAN_MS = 366 * 86_400_000;
+const MIN_SPAN_MS = SECOND;
+const MAX_SPAN_MS = 366 * DAY;
 /** A view that ends this close to now, as a fraction of its span, becomes live. */
 const STICKY = 0.01;
 
 export const RANGES = [
-  { name: "5m", label: "5 min", span_ms: 5 * 60_000 },
-  { name: "15m", label: "15 min", span_ms: 15 * 60_000 },
-  { name: "1h", label: "1 h", span_ms: 3_600_000 },
-  { name: "6h", label: "6 h", span_ms: 6 * 3_600_000 },
-  { name: "24h", label: "24 h", span_ms: 24 * 3_600_000 },
-  { name: "7d", label: "7 d", span_ms: 7 * 86_400_000 },
+  { name: "5m", label: "5 min", span_ms: 5 * MINUTE },
+  { name: "15m", label: "15 min", span_ms: 15 * MINUTE },
+  { name: "1h", label: "1 h", span_ms: HOUR },
+  { name: "6h", label: "6 h", span_ms: 6 * HOUR },
+  { name: "24h", label: "24 h", span_ms: DAY },
+  { name: "7d", label: "7 d", span_ms: 7 * DAY },
 ] as const;
 
 /** Return the smallest offered range of at least this span. */

@@ -51,13 +51,14 @@ export class Feed {
   private readonly emptyBuffers = new Map<string, SeriesBuffer>();
   private incoming: Map<string, FeedSeries> | null = null;
   private bySeries = new WeakMap<Series, FeedSeries>();
-  private readonly unsubscribe: () => void;
+  /** End the subscription. */
+  readonly close: () => void;
   private lastTime = Number.NaN;
 
   constructor(connection: Subscriber, options: FeedOptions) {
     this.options = options;
     const { device, metrics, policy, period_ms, span_ms, points } = options;
-    this.unsubscribe = connection.subscribe(
+    this.close = connection.subscribe(
       { devices: [device], metrics, policy, period_ms, history: { span_ms: Math.round(span_ms), points } },
       {
         started: (start) => {
@@ -69,15 +70,6 @@ export class Feed {
         failed: () => {},
       },
     );
-  }
-
-  close(): void {
-    this.unsubscribe();
-    this.onLive = null;
-    this.onConflated = null;
-    this.onSeries = null;
-    this.onReading = null;
-    this.onChange = null;
   }
 
   /**
@@ -121,11 +113,8 @@ export class Feed {
     }
     this.live = true;
     // As many points as requested: the hub probably reduced the history.
-    this.reduced = new Set(
-      [...this.series]
-        .filter(([, { buffer }]) => buffer.length >= this.options.points * 0.45)
-        .map(([metric]) => metric),
-    );
+    const reduced = [...this.series].filter(([, { buffer }]) => buffer.length >= this.options.points * 0.45);
+    this.reduced = new Set(reduced.map(([metric]) => metric));
     this.version++;
     this.onLive?.();
   }
@@ -135,19 +124,13 @@ export class Feed {
     let last = Number.NEGATIVE_INFINITY;
     // Catch-up readings may overlap where their parts meet; live readings never do.
     const once = update.kind !== Kind.LIVE;
-    for (const column of update.numbers) {
-      if (column.times_ms.length === 0) continue;
-      const feedSeries = this.seriesOf(series[column.series]);
-      this.add(feedSeries, column.times_ms, column.values, once);
-      first = Math.min(first, column.times_ms[0]);
-      last = Math.max(last, column.times_ms[column.times_ms.length - 1]);
-    }
-    for (const column of update.texts) {
-      if (column.times_ms.length === 0) continue;
-      const feedSeries = this.seriesOf(series[column.series]);
-      const codes = column.values.map((text) => (text === null ? Number.NaN : feedSeries.buffer.codeOf(text)));
-      this.add(feedSeries, column.times_ms, codes, once);
-      last = Math.max(last, column.times_ms[column.times_ms.length - 1]);
+    for (const { series: position, times_ms, values } of [...update.numbers, ...update.texts]) {
+      if (times_ms.length === 0) continue;
+      const { buffer } = this.seriesOf(series[position]);
+      const codeOf = (text: string | null) => (text === null ? Number.NaN : buffer.codeOf(text));
+      this.add(buffer, times_ms, Array.isArray(values) ? values.map(codeOf) : values, once);
+      first = Math.min(first, times_ms[0]);
+      last = Math.max(last, times_ms[times_ms.length - 1]);
     }
     if (update.conflated > 0 && this.options.policy === "every" && Number.isFinite(last)) {
       const from = Math.min(Number.isNaN(this.lastTime) ? first : this.lastTime, first);
@@ -159,9 +142,9 @@ export class Feed {
     if (update.kind === Kind.LIVE && Number.isFinite(last)) this.onReading?.();
   }
 
-  private add(feedSeries: FeedSeries, times: ArrayLike<number>, values: ArrayLike<number>, once: boolean): void {
-    const newest = feedSeries.buffer.lastTime;
-    const appended = feedSeries.buffer.add(times, values, { once });
+  private add(buffer: SeriesBuffer, times: ArrayLike<number>, values: ArrayLike<number>, once: boolean): void {
+    const newest = buffer.lastTime;
+    const appended = buffer.add(times, values, { once });
     if (!appended && this.live && times[0] < newest) this.markLate(times[0], Math.min(newest, times[times.length - 1]));
   }
 

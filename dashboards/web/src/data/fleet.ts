@@ -87,11 +87,10 @@ export class FleetStore {
     record.lastReading_ms = now;
   }
 
-  /** Return the device, and load it from the hub if it is unknown. Throws ApiError. */
-  async fetch(device: string): Promise<DeviceRecord> {
-    const record = this.get(device);
-    if (record?.metrics.peek()) return record;
-    return this.updateInfo(await fetchDevice(device));
+  /** Load a device from the hub. Throws ApiError. */
+  async fetch(device: string): Promise<void> {
+    this.updateInfo(await fetchDevice(device));
+    this.version.value++;
   }
 
   requestMetrics(device: string): void {
@@ -112,13 +111,12 @@ export class FleetStore {
     }
   }
 
-  private updateInfo({ metrics, ...state }: DeviceDetails): DeviceRecord {
+  private updateInfo({ metrics, ...state }: DeviceDetails): void {
     const record = this.updateState(state);
     record.metrics.value = metrics;
     const newest = metrics.reduce((latest, { latest: at }) => Math.max(latest, (at?.time_ns ?? 0) / 1e6), 0);
     record.lastReading_ms = Math.max(record.lastReading_ms, Math.min(newest, hubNow()));
     record.reported_ms = hubNow();
-    return record;
   }
 
   private updateState(state: DeviceState): DeviceRecord {
@@ -153,6 +151,6 @@ export function conditionOf(record: DeviceRecord, now: number): Condition {
       : Math.max(SILENT_AFTER_MS, SILENT_INTERVALS * record.interval_ms);
   const last = Math.max(record.lastReading_ms, (state.since ?? 0) / 1e6);
   const watched = record.watchedSince > 0 && now - Math.max(last, record.watchedSince) > limit;
-  const reported_ms = record.reported_ms - last > limit;
-  return watched || reported_ms ? "silent" : "online";
+  const reported = record.reported_ms - last > limit;
+  return watched || reported ? "silent" : "online";
 }

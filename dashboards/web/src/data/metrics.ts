@@ -1,13 +1,9 @@
 /** Order, grouping and colours of a device's metrics. */
 
-import type { MetricType } from "../wire/live";
+import type { MetricDetails } from "../wire/api";
 
-export interface MetricHead {
-  metric: string;
-  type: MetricType;
-  unit: string;
-  description: string;
-}
+/** A metric without its reading. */
+export type MetricHead = Omit<MetricDetails, "latest">;
 
 /** Metrics that share a chart. */
 export interface ChartGroup {
@@ -31,7 +27,7 @@ const TELLING = [
 /** Counters and positions are less useful in a list. */
 const QUIET = /total|count|odometer|starts|uptime|latitude|longitude|heading|bytes_|packets/i;
 
-export function isState(type: MetricType): boolean {
+export function isState(type: MetricHead["type"]): boolean {
   return type === "string" || type === "boolean";
 }
 
@@ -86,16 +82,13 @@ export function chartGroups(metrics: readonly MetricHead[], together: boolean): 
   const units = new Map<string, Map<string, ChartGroup>>();
   for (const head of metrics) {
     if (isState(head.type)) continue;
-    let groups = units.get(head.unit);
-    if (groups === undefined) {
-      groups = new Map();
-      units.set(head.unit, groups);
-    }
-    const commonFormat = together ? "" : stem(head.metric);
-    const key = commonFormat === null ? `one ${head.metric}` : `many ${commonFormat}`;
+    const groups = units.get(head.unit) ?? new Map<string, ChartGroup>();
+    units.set(head.unit, groups);
+    const shared = together ? "" : stem(head.metric);
+    const key = shared === null ? `one ${head.metric}` : `many ${shared}`;
     const group = groups.get(key);
     if (group !== undefined) group.metrics.push(head);
-    else groups.set(key, { title: commonFormat ?? "", unit: head.unit, metrics: [head] });
+    else groups.set(key, { title: shared ?? "", unit: head.unit, metrics: [head] });
   }
   const all = [...units.values()].flatMap((groups) => [...groups.values()]);
   for (const group of all) if (group.metrics.length === 1) group.title = group.metrics[0].metric;

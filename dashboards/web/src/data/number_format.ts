@@ -48,7 +48,7 @@ export function decimalsOf(value: number): number {
 export function formatFor(
   values: ArrayLike<number>,
   unit: string,
-  options: { integer?: boolean; before?: NumberFormat } = {},
+  { integer = false, before }: { integer?: boolean; before?: NumberFormat } = {},
 ): NumberFormat {
   let low = Number.POSITIVE_INFINITY;
   let high = Number.NEGATIVE_INFINITY;
@@ -62,17 +62,16 @@ export function formatFor(
     needed.push(value);
   }
   const largest = needed.length === 0 ? 0 : Math.max(Math.abs(low), Math.abs(high));
-  const scaling = scalingFor(largest, unit, options.before);
-  if (needed.length === 0) return { decimals: options.before?.decimals ?? 0, ...scaling };
+  const scaling = scalingFor(largest, unit, before);
+  if (needed.length === 0) return { decimals: before?.decimals ?? 0, ...scaling };
   let decimals = 0;
   if (scaling.scale !== 1) decimals = scaledDecimals(largest * scaling.scale, (high - low) * scaling.scale);
-  else if (options.integer !== true) {
+  else if (!integer) {
     const exact = needed.reduce((most, value) => Math.max(most, decimalsOf(value)), 0);
     const spread = high - low > largest * 1e-6 ? high - low : largest;
     const useful = spread > 0 ? Math.max(0, Math.ceil(Math.log10(USEFUL_STEPS / spread))) : 0;
     decimals = Math.min(exact, useful, MAX_DECIMALS);
   }
-  const { before } = options;
   const minimum = before !== undefined && before.scale === scaling.scale ? before.decimals : 0;
   return { decimals: Math.max(decimals, minimum), ...scaling };
 }
@@ -82,11 +81,6 @@ function scaledDecimals(largest: number, spread: number): number {
   const usual = largest >= 100 ? 1 : 2;
   if (!(spread > 0)) return usual;
   return Math.min(MAX_SCALED_DECIMALS, Math.max(usual, Math.ceil(Math.log10(SCALED_STEPS / spread))));
-}
-
-/** Return whether a unit is shown with prefixes. */
-function isScaled(unit: string): boolean {
-  return Object.hasOwn(SCALED_UNITS, unit);
 }
 
 function scalingFor(largest: number, unit: string, before: NumberFormat | undefined): { scale: number; unit: string } {
@@ -107,10 +101,7 @@ const formatters = new Map<number, Intl.NumberFormat>();
 export function fixed(value: number, decimals: number): string {
   let formatter = formatters.get(decimals);
   if (formatter === undefined) {
-    formatter = new Intl.NumberFormat("en-US", {
-      minimumFractionDigits: decimals,
-      maximumFractionDigits: decimals,
-    });
+    formatter = new Intl.NumberFormat("en-US", { minimumFractionDigits: decimals, maximumFractionDigits: decimals });
     formatters.set(decimals, formatter);
   }
   const text = formatter.format(value);
@@ -127,9 +118,9 @@ export function formatValue(value: number | null | undefined, format: NumberForm
   return fixed(scaled, format.decimals);
 }
 
-/** Return an integer with grouped thousands. */
-export function count(value: number): string {
-  return fixed(value, 0);
+/** Return an integer with grouped thousands; a dash for an unknown one. */
+export function count(value: number | null): string {
+  return value === null ? "–" : fixed(value, 0);
 }
 
 /** Return a count with its noun: 1 batch, 2 batches. */
@@ -153,7 +144,7 @@ export class FormatCache {
   get(metric: string, unit: string, buffer: SeriesBuffer, integer: boolean): NumberFormat {
     const before = this.formats.get(metric);
     if (before !== undefined && before.buffer === buffer && buffer.length < before.readings * 1.25) {
-      const outgrown = isScaled(unit) && Math.abs(buffer.lastValue) * before.format.scale >= 1000;
+      const outgrown = Object.hasOwn(SCALED_UNITS, unit) && Math.abs(buffer.lastValue) * before.format.scale >= 1000;
       if (!outgrown) return before.format;
     }
     const values = buffer.values.subarray(Math.max(0, buffer.length - RESOLUTION_SAMPLE));
@@ -167,11 +158,8 @@ export class FormatCache {
 export function commonFormat(formats: NumberFormat[]): NumberFormat {
   const first = formats[0] ?? { decimals: 0, scale: 1, unit: "" };
   const widest = formats.reduce((largest, format) => (format.scale < largest.scale ? format : largest), first);
-  const decimals = formats.reduce(
-    (most, format) => (format.scale === widest.scale ? Math.max(most, format.decimals) : most),
-    0,
-  );
-  return { ...widest, decimals };
+  const sameUnit = formats.filter((format) => format.scale === widest.scale);
+  return { ...widest, decimals: Math.max(0, ...sameUnit.map(({ decimals }) => decimals)) };
 }
 
 /** The newest reading of a metric as text. */

@@ -68,7 +68,7 @@ export class QuarantineList {
   readonly isBehind = signal(false);
   readonly problem: Signal<string | null> = signal(null);
   private cursor: string | null = null;
-  /** QuarantineCounts filter changes; answers to an earlier filter are ignored. */
+  /** Counts filter changes; answers to an earlier filter are ignored. */
   private filterVersion = 0;
 
   /** Update the counts, and load the list again if it may have changed. */

@@ -17,7 +17,7 @@ export class SeriesBuffer {
   private start = 0;
   private end = 0;
   private readonly maxPoints: number;
-  private readonly thinning: (times: Float64Array, values: Float64Array) => Columns;
+  private readonly thinning: (columns: Columns) => Columns;
   private texts: string[] = [];
   private codes = new Map<string, number>();
   /** Counts every change other than an append; drawings of older revisions are void. */
@@ -91,13 +91,7 @@ export class SeriesBuffer {
 
   /** Replace all readings between `from` and `to`, both included. */
   replace(from: number, to: number, times: ArrayLike<number>, values: ArrayLike<number>): void {
-    const first = lowerBound(this.times, from);
-    const last = upperBound(this.times, to);
-    const added = ascending(times, values);
-    this.assign({
-      times: concat(this.times.subarray(0, first), added.times, this.times.subarray(last)),
-      values: concat(this.values.subarray(0, first), added.values, this.values.subarray(last)),
-    });
+    this.assign(splice(this, lowerBound(this.times, from), upperBound(this.times, to), ascending(times, values)));
   }
 
   /** Remove readings before `time` except the last one: the line continues to the edge of the chart. */
@@ -106,19 +100,9 @@ export class SeriesBuffer {
     if (first > 0) this.start += first;
   }
 
-  clear(): void {
-    this.start = 0;
-    this.end = 0;
-    this.revision++;
-  }
-
   private thin(): void {
     const half = this.length >> 1;
-    const thinned = this.thinning(this.times.subarray(0, half), this.values.subarray(0, half));
-    this.assign({
-      times: concat(thinned.times, this.times.subarray(half)),
-      values: concat(thinned.values, this.values.subarray(half)),
-    });
+    this.assign(splice(this, 0, half, this.thinning(slice(this, 0, half))));
     // States that change with every reading cannot be thinned.
     if (this.length > this.maxPoints) this.start = this.end - this.maxPoints;
   }
@@ -150,8 +134,21 @@ export class SeriesBuffer {
 }
 
 export interface Columns {
-  times: Float64Array;
-  values: Float64Array;
+  readonly times: Float64Array;
+  readonly values: Float64Array;
+}
+
+/** Return a view of the readings from position `first` to `end`. */
+export function slice({ times, values }: Columns, first: number, end?: number): Columns {
+  return { times: times.subarray(first, end), values: values.subarray(first, end) };
+}
+
+/** Return a copy with the readings from position `first` to `end` replaced by others. */
+export function splice({ times, values }: Columns, first: number, end: number, added: Columns): Columns {
+  return {
+    times: concat(times.subarray(0, first), added.times, times.subarray(end)),
+    values: concat(values.subarray(0, first), added.values, values.subarray(end)),
+  };
 }
 
 /** Return the position of the first time at or after `time`. */
@@ -183,10 +180,7 @@ function isAscending(times: ArrayLike<number>): boolean {
 function ascending(times: ArrayLike<number>, values: ArrayLike<number>): Columns {
   if (isAscending(times)) return { times: Float64Array.from(times), values: Float64Array.from(values) };
   const order = Array.from(times, (_, index) => index).sort((a, b) => times[a] - times[b] || a - b);
-  return {
-    times: Float64Array.from(order, (index) => times[index]),
-    values: Float64Array.from(order, (index) => values[index]),
-  };
+  return pick(times, values, order);
 }
 
 /** Merge in time order, existing readings first at equal times. With `once`, skip readings that exist already. */
@@ -218,7 +212,7 @@ function containsAtEnd(times: Float64Array, values: Float64Array, count: number,
 }
 
 /** Keep the smallest and largest of every four readings at their own times, and all missing values. */
-function keepPeaks(times: Float64Array, values: Float64Array): Columns {
+function keepPeaks({ times, values }: Columns): Columns {
   const kept: number[] = [];
   for (let i = 0; i < times.length; i += 4) {
     let low = i;
@@ -232,22 +226,23 @@ function keepPeaks(times: Float64Array, values: Float64Array): Columns {
     }
     kept.push(low, high);
   }
-  return pick(times, values, kept);
+  const inOrder = [...new Set(kept)].sort((a, b) => a - b);
+  return pick(times, values, inOrder);
 }
 
 /** Keep readings that differ from the previous one. */
-function keepChanges(times: Float64Array, values: Float64Array): Columns {
+function keepChanges({ times, values }: Columns): Columns {
   const kept: number[] = [];
   for (let i = 0; i < times.length; i++)
     if (i === 0 || i === times.length - 1 || !Object.is(values[i], values[i - 1])) kept.push(i);
   return pick(times, values, kept);
 }
 
-function pick(times: Float64Array, values: Float64Array, indexes: number[]): Columns {
-  const unique = [...new Set(indexes)].sort((a, b) => a - b);
+/** Return the readings at these positions. */
+function pick(times: ArrayLike<number>, values: ArrayLike<number>, positions: number[]): Columns {
   return {
-    times: Float64Array.from(unique, (index) => times[index]),
-    values: Float64Array.from(unique, (index) => values[index]),
+    times: Float64Array.from(positions, (position) => times[position]),
+    values: Float64Array.from(positions, (position) => values[position]),
   };
 }
 

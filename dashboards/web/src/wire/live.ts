@@ -1,5 +1,5 @@
 /**
- * MessageTypes of the live protocol, /v1/live, as JSON text frames: the counterpart of wire/live.py. The checks of the
+ * Messages of the live protocol, /v1/live, as JSON text frames: the counterpart of wire/live.py. The checks of the
  * messages define their types.
  */
 
