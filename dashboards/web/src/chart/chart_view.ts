@@ -27,6 +27,7 @@ export interface Readout {
 
 interface ChartViewOptions {
   scheduler: FrameScheduler;
+  card: HTMLElement;
   viewport: HTMLElement;
   series: ChartSeries[];
   /** True if all values are integers: grid lines between them have no meaning. */
@@ -38,7 +39,6 @@ interface ChartViewOptions {
 }
 
 export class ChartView implements Animated {
-  visible = false;
   private readonly options: ChartViewOptions;
   private readonly layer: HTMLElement;
   private readonly canvas: PlotCanvas;
@@ -69,7 +69,7 @@ export class ChartView implements Animated {
     options.viewport.prepend(this.layer);
     this.canvas = new PlotCanvas(this.layer);
     this.marks = new Marks(options.viewport, this.layer);
-    this.remove = options.scheduler.add(this);
+    this.remove = options.scheduler.add(this, options.card);
   }
 
   close(): void {
@@ -115,7 +115,7 @@ export class ChartView implements Animated {
     this.applyChanges(timeRange);
     if (!live) this.requestHistory(timeRange);
     const layout = this.canvas.layout;
-    const outdated = layout === null || this.dirty || this.theme !== themeVersion || !this.fits(timeRange);
+    const outdated = layout === null || this.dirty || this.theme !== themeVersion.peek() || !this.fits(timeRange);
     const painted = outdated && budget.allow();
     if (painted) this.paint(timeRange, live);
     this.move(timeRange);
@@ -220,7 +220,7 @@ export class ChartView implements Animated {
     this.canvas.paint({ from, to, width: this.width + 2 * margin, height: this.height, y, series });
     this.options.onRange(y);
     this.dirty = false;
-    this.theme = themeVersion;
+    this.theme = themeVersion.peek();
     this.paintedAt = performance.now();
     this.shift = "";
     this.marks.stale = true;

@@ -7,6 +7,7 @@ import { type Signal, signal } from "@preact/signals";
 import type { Feed } from "../data/feed";
 import type { HistoryWindow } from "../data/history_window";
 import { hubNow, type TimeRange } from "../data/time";
+import { themeVersion } from "./theme_colours";
 import { type TimeView, timeRangeOf } from "./time_view";
 
 /** Space right of the live edge for the live dots. */
@@ -15,6 +16,8 @@ export const EDGE_PX = 8;
 const SOON_MS = 24;
 /** Time for drawing per frame; the browser needs the rest of the 16 ms. */
 const BUDGET_MS = 6;
+/** Elements this close to the window are updated as well, so that scrolling shows no old drawing. */
+const NEAR_WINDOW = "160px";
 
 export class FrameBudget {
   private readonly until: number;
@@ -31,8 +34,6 @@ export class FrameBudget {
 }
 
 export interface Animated {
-  /** False while it is outside the window. */
-  visible: boolean;
   /** Update what is shown. Return the milliseconds until it changes without new data. */
   frame(timeRange: TimeRange, budget: FrameBudget): number;
 }
@@ -53,7 +54,9 @@ export class FrameScheduler {
   readonly device: string;
   /** Counts changes of the list of series. */
   readonly seriesVersion = signal(0);
+  /** Those in or near the window. */
   private readonly animations = new Set<Animated>();
+  private readonly stopObservingTheme: () => void;
   private firstIndex = 0;
   private scheduled = 0;
   private timer = 0;
@@ -65,19 +68,32 @@ export class FrameScheduler {
     this.window = window;
     window.onChange = () => this.requestFrame();
     document.addEventListener("visibilitychange", this.requestFrame);
+    this.stopObservingTheme = themeVersion.subscribe(this.requestFrame);
   }
 
   close(): void {
     document.removeEventListener("visibilitychange", this.requestFrame);
+    this.stopObservingTheme();
     cancelAnimationFrame(this.scheduled);
     clearTimeout(this.timer);
     this.animations.clear();
   }
 
-  add(animated: Animated): () => void {
-    this.animations.add(animated);
-    this.requestFrame();
-    return () => this.animations.delete(animated);
+  /** Update `animated` while its element is in or near the window. Return the function that ends it. */
+  add(animated: Animated, element: Element): () => void {
+    const observer = new IntersectionObserver(
+      ([{ isIntersecting }]) => {
+        if (isIntersecting) this.animations.add(animated);
+        else this.animations.delete(animated);
+        this.requestFrame();
+      },
+      { rootMargin: NEAR_WINDOW },
+    );
+    observer.observe(element);
+    return () => {
+      observer.disconnect();
+      this.animations.delete(animated);
+    };
   }
 
   now(): number {
@@ -111,7 +127,7 @@ export class FrameScheduler {
     this.scheduled = 0;
     const budget = new FrameBudget(performance.now());
     const timeRange = this.timeRange();
-    const animations = [...this.animations].filter((animated) => animated.visible);
+    const animations = [...this.animations];
     let wait_ms = Number.POSITIVE_INFINITY;
     // Each frame starts with another chart, so that all charts share a small budget.
     this.firstIndex = animations.length > 0 ? (this.firstIndex + 1) % animations.length : 0;

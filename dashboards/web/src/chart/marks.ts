@@ -3,7 +3,7 @@
 import type { TimeRange } from "../data/time";
 import type { LiveEnd } from "./chart_series";
 import type { PlotCanvas } from "./plot_canvas";
-import { seriesClass } from "./theme_colours";
+import { seriesColour } from "./theme_colours";
 
 /** With more lines, dots and value tags would hide each other. */
 const MAX_DOTS = 8;
@@ -68,7 +68,8 @@ export class Marks {
     dots.forEach(({ colour, time, value }, index) => {
       const dot = this.dotLayer.children[index] as HTMLElement;
       const at = canvas.position(time, value);
-      dot.className = `dot ${seriesClass(colour)}`;
+      dot.className = "dot";
+      dot.style.color = seriesColour(colour);
       dot.hidden = at === null || Number.isNaN(value);
       if (at !== null) dot.style.transform = `translate(${at.x}px, ${at.y}px)`;
     });
@@ -81,7 +82,7 @@ export class Marks {
     this.crosshair.style.transform = `translateX(${Math.round(x)}px)`;
     this.label.hidden = text === null;
     if (text === null) return;
-    if (this.label.textContent !== text) this.label.textContent = text;
+    setText(this.label, text);
     this.label.classList.toggle("explained", text.length > 20);
     this.label.classList.toggle("left", x > this.viewport.clientWidth / 2);
   }
@@ -91,6 +92,11 @@ function layer(name: string): HTMLElement {
   const element = document.createElement("div");
   element.className = name;
   return element;
+}
+
+/** Set the text of an element, if it is not the current one: the browser would compute the layout again. */
+export function setText(element: HTMLElement, text: string): void {
+  if (element.textContent !== text) element.textContent = text;
 }
 
 /** Set the number of children of a layer and keep the existing ones. */

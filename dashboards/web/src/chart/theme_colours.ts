@@ -1,5 +1,7 @@
 /** Colours of the style sheet resolved for a canvas in the current theme. */
 
+import { signal } from "@preact/signals";
+
 interface ThemeColours {
   series: string[];
   grid: string;
@@ -11,14 +13,14 @@ interface ThemeColours {
 export const CANVAS_FONT = '"Inter Variable", system-ui, sans-serif';
 export const SERIES_COLOURS = 8;
 
-/** Return the CSS class of a series colour. Colours repeat after the last one. */
-export function seriesClass(colour: number): string {
-  return `series-${(colour % SERIES_COLOURS) + 1}`;
+/** Return a series colour as a value for a style. Colours repeat after the last one. */
+export function seriesColour(colour: number): string {
+  return `var(--series-${(colour % SERIES_COLOURS) + 1})`;
 }
 
 let resolved: ThemeColours | null = null;
-/** Counts theme changes; a chart drawn with an older version is drawn again. */
-export let themeVersion = 0;
+/** Counts changes of the colours, including those of the system's theme; older drawings are drawn again. */
+export const themeVersion = signal(0);
 
 let remPx = 0;
 
@@ -32,7 +34,7 @@ export function rem(): number {
 export function resetThemeColours(): void {
   resolved = null;
   remPx = 0;
-  themeVersion++;
+  themeVersion.value = themeVersion.peek() + 1;
 }
 
 export function themeColours(): ThemeColours {

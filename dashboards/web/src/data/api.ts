@@ -22,6 +22,11 @@ export class ApiError extends Error {
     this.name = "ApiError";
     this.status = status;
   }
+
+  /** True if the hub rejects the caller: the token is missing, unknown, revoked, or of another role. */
+  get isRejection(): boolean {
+    return this.status === 401 || this.status === 403;
+  }
 }
 
 /** Return the message of an error for the page. */

@@ -21,6 +21,12 @@ export class Hub {
   readonly connection = new LiveConnection(liveUrl(window.location));
   private opened = false;
 
+  /** True if the role may change data. */
+  get canOperate(): boolean {
+    const role = this.info.value?.role;
+    return role === "operator" || role === "admin";
+  }
+
   /** Determine the session. After sign-in, open the live connection and keep it open. */
   async open(): Promise<void> {
     try {
@@ -29,7 +35,7 @@ export class Hub {
       this.info.value = info;
       this.session.value = "in";
     } catch (error) {
-      const refused = error instanceof ApiError && (error.status === 401 || error.status === 403);
+      const refused = error instanceof ApiError && error.isRejection;
       this.session.value = refused ? "out" : "unreachable";
       if (!refused) window.setTimeout(() => void this.open(), RETRY_MS);
       return;

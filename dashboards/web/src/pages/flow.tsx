@@ -1,13 +1,13 @@
-/** FlowDetails page: where every reading is, the rate of each step, and whether the accounting balances. */
+/** Flow page: where every reading is, the rate of each step, and whether the accounting balances. */
 
 import { type ComponentChildren, Fragment } from "preact";
 import { fetchFlow } from "../data/api";
 import { hub } from "../data/hub";
-import { count, fixed, formatFor, formatValue, plural } from "../data/number_format";
+import { count, formatFor, formatValue, plural } from "../data/number_format";
 import { balanceStatus, type FlowRates, flowRates, SHOWN_DEVICES, sortDevices } from "../data/rates";
 import { Icon } from "../ui/icon";
 import { devicePath } from "../ui/route";
-import { StaleNotice, usePoller } from "../ui/status";
+import { PolledPage } from "../ui/status";
 import type { ConsumerDetails, FlowCounts, FlowDetails } from "../wire/api";
 
 const STORE_PHASES: Record<FlowDetails["store"]["phase"], string> = {
@@ -16,24 +16,17 @@ const STORE_PHASES: Record<FlowDetails["store"]["phase"], string> = {
   waiting: "Unavailable",
 };
 
-const orDash = (value: number | null) => (value === null ? "–" : count(value));
-
 export function FlowPage() {
-  const { latest, earlier, problem } = usePoller(() => fetchFlow(SHOWN_DEVICES));
   return (
-    <>
-      <h1 class="hidden-text">Flow</h1>
-      <StaleNotice problem={problem} />
-      {latest === undefined ? (
-        <div class="flow" aria-busy={problem === null} />
-      ) : (
+    <PolledPage title="Flow" fetch={() => fetchFlow(SHOWN_DEVICES)}>
+      {(latest, earlier) => (
         <>
           <DataPath flow={latest.value} rates={flowRates(earlier, latest)} />
           <AccountingEquation totals={latest.value.totals} />
           <DeviceTable flow={latest.value} />
         </>
       )}
-    </>
+    </PolledPage>
   );
 }
 
@@ -172,7 +165,7 @@ function Arrow({ rate, label, wrong = false, children }: ArrowProps) {
       <span class="hidden-text">{label}: </span>
       {rate !== undefined && (
         <span class="flow-rate">
-          <span class="number">{rate === null ? "–" : fixed(rate, 0)}</span>
+          <span class="number">{count(rate)}</span>
           <span class="unit">readings/s</span>
         </span>
       )}
@@ -185,7 +178,7 @@ function Arrow({ rate, label, wrong = false, children }: ArrowProps) {
 function ArrowFact({ name, value }: { name: string; value: number | null }) {
   return (
     <span class="flow-fact">
-      <span class="number">{orDash(value)}</span> {name}
+      <span class="number">{count(value)}</span> {name}
     </span>
   );
 }
@@ -231,19 +224,12 @@ function Term({ name, value, title }: { name: string; value: number | null; titl
   return (
     <div class="flow-term" title={title}>
       <span class="flow-term-name">{name}</span>
-      <span class="flow-term-value">{orDash(value)}</span>
+      <span class="flow-term-value">{count(value)}</span>
     </div>
   );
 }
 
-const COLUMNS = [
-  ["accepted", "Accepted"],
-  ["stored", "Stored"],
-  ["waiting", "Waiting"],
-  ["refused", "Rejected"],
-  ["expired", "Expired"],
-  ["difference", "Difference"],
-] as const;
+const COLUMNS = [["accepted", "Accepted"], ...TERMS, ["difference", "Difference"]] as const;
 
 function DeviceTable({ flow }: { flow: FlowDetails }) {
   const more = Math.max(0, hub.fleet.records.size - flow.devices.length);
@@ -272,7 +258,7 @@ function DeviceTable({ flow }: { flow: FlowDetails }) {
               </th>
               {COLUMNS.map(([key]) => (
                 <td key={key} class={`number ${key === "difference" && balanceStatus(row) === "wrong" ? "off" : ""}`}>
-                  {orDash(row[key])}
+                  {count(row[key])}
                 </td>
               ))}
             </tr>

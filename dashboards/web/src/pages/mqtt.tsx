@@ -2,38 +2,35 @@
 
 import type { ComponentChildren } from "preact";
 import { fetchBridges } from "../data/api";
-import { count, fixed } from "../data/number_format";
+import { count } from "../data/number_format";
 import { type BridgeRates, bridgeImpact, bridgeRates, protocolName } from "../data/rates";
 import { duration } from "../data/time";
 import { CopyableCommand, Step } from "../ui/controls";
 import { Icon, Shape } from "../ui/icon";
-import { StaleNotice, usePoller } from "../ui/status";
+import { PolledPage } from "../ui/status";
 import { asSentence } from "../ui/status_text";
 import type { BridgeState } from "../wire/api";
 
 export function MqttPage() {
-  const { latest, earlier, problem } = usePoller(fetchBridges);
   return (
-    <>
-      <h1 class="hidden-text">MQTT</h1>
-      <StaleNotice problem={problem} />
-      {latest === undefined ? (
-        <div class="bridges" aria-busy={problem === null} />
-      ) : latest.value.bridges.length === 0 ? (
-        <EmptyMqtt />
-      ) : (
-        <div class="bridges">
-          {latest.value.bridges.map((bridge) => (
-            <BridgeCard
-              key={bridge.name}
-              bridge={bridge}
-              rates={bridgeRates(bridge.name, earlier, latest)}
-              since_ms={(latest.value.time_ns - bridge.since_ns) / 1e6}
-            />
-          ))}
-        </div>
-      )}
-    </>
+    <PolledPage title="MQTT" fetch={fetchBridges}>
+      {(latest, earlier) =>
+        latest.value.bridges.length === 0 ? (
+          <EmptyMqtt />
+        ) : (
+          <div class="bridges">
+            {latest.value.bridges.map((bridge) => (
+              <BridgeCard
+                key={bridge.name}
+                bridge={bridge}
+                rates={bridgeRates(bridge.name, earlier, latest)}
+                since_ms={(latest.value.time_ns - bridge.since_ns) / 1e6}
+              />
+            ))}
+          </div>
+        )
+      }
+    </PolledPage>
   );
 }
 
@@ -143,7 +140,7 @@ function Direction({ title, bridge, rate, children }: DirectionProps) {
       <h3>
         {title}
         <span class="bridge-rate">
-          <span class="number">{rate === null ? "–" : fixed(rate, 0)}</span>
+          <span class="number">{count(rate)}</span>
           <span class="unit">messages/s</span>
         </span>
       </h3>
@@ -168,7 +165,7 @@ function Counter({ name, value, unit = "", hint, wrong = false }: CounterProps) 
         {name}
       </dt>
       <dd class="number">
-        {value === null ? "–" : count(value)}
+        {count(value)}
         {unit !== "" && <span class="unit">{unit}</span>}
       </dd>
     </div>

@@ -1,8 +1,8 @@
 /** Sign-in page: accepts a token and explains how to create one. */
 
 import { useState } from "preact/hooks";
-import { ApiError, errorText, signIn } from "../data/api";
-import { CopyableCommand } from "../ui/controls";
+import { ApiError, signIn } from "../data/api";
+import { CopyableCommand, useAction } from "../ui/controls";
 import { Logo } from "../ui/icon";
 
 export function SignInPage() {
@@ -26,23 +26,22 @@ export function SignInPage() {
 
 function TokenForm() {
   const [token, setToken] = useState("");
-  const [problem, setProblem] = useState<string | null>(null);
-  const [busy, setBusy] = useState(false);
-  const submit = async (event: Event) => {
-    event.preventDefault();
-    setBusy(true);
-    setProblem(null);
+  const { running, problem, run } = useAction(async () => {
     try {
       await signIn(token.trim());
-      window.location.reload();
     } catch (error) {
-      const rejected = error instanceof ApiError && (error.status === 401 || error.status === 403);
-      setProblem(rejected ? "The hub does not accept this token: it is unknown or revoked." : errorText(error));
-      setBusy(false);
+      const isRejected = error instanceof ApiError && error.isRejection;
+      throw isRejected ? new Error("The hub does not accept this token: it is unknown or revoked.") : error;
     }
-  };
+    window.location.reload();
+  });
   return (
-    <form onSubmit={(event) => void submit(event)}>
+    <form
+      onSubmit={(event) => {
+        event.preventDefault();
+        void run();
+      }}
+    >
       <label for="token">Token</label>
       <input
         id="token"
@@ -60,7 +59,7 @@ function TokenForm() {
           {problem}
         </p>
       )}
-      <button type="submit" class="button primary" disabled={busy || token.trim() === ""}>
+      <button type="submit" class="button primary" disabled={running || token.trim() === ""}>
         Sign in
       </button>
     </form>

@@ -1,8 +1,30 @@
-/** Small controls: a confirmation dialog, a command with a copy button, and saving a file. */
+/** Small controls: actions, a confirmation dialog, a command with a copy button, messages, and saving a file. */
 
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
+import { errorText } from "../data/api";
 import { Icon } from "./icon";
+
+/** State of an action that a button starts. */
+export interface Action {
+  running: boolean;
+  /** Why the last run failed. */
+  problem: string | null;
+  run: () => Promise<void>;
+  dismiss: () => void;
+}
+
+export function useAction(action: () => Promise<void>): Action {
+  const [running, setRunning] = useState(false);
+  const [problem, setProblem] = useState<string | null>(null);
+  const run = async () => {
+    setRunning(true);
+    setProblem(null);
+    await action().catch((error: unknown) => setProblem(errorText(error)));
+    setRunning(false);
+  };
+  return { running, problem, run, dismiss: () => setProblem(null) };
+}
 
 export interface ConfirmationRequest {
   text: string;

@@ -9,8 +9,6 @@ const THEMES: readonly Theme[] = ["system", "light", "dark"];
 const MAX_RECENT_DEVICES = 8;
 
 export const theme = signal<Theme>(THEMES.find((name) => name === readPreference("theme")) ?? "system");
-/** Counts every change of the visible colours, including a change of the system's theme. */
-export const colourVersion = signal(0);
 export const recentDevices = signal<string[]>(loadRecentDevices());
 
 export function nextTheme(): void {
@@ -22,14 +20,9 @@ export function startTheme(): void {
     if (theme.value === "system") delete document.documentElement.dataset.theme;
     else document.documentElement.dataset.theme = theme.value;
     writePreference("theme", theme.value);
-    updateColours();
+    resetThemeColours();
   });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", updateColours);
-}
-
-function updateColours(): void {
-  resetThemeColours();
-  colourVersion.value = colourVersion.peek() + 1;
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", resetThemeColours);
 }
 
 function loadRecentDevices(): string[] {

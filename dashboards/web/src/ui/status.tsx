@@ -1,5 +1,6 @@
 /** State of the connection and of the hub: the indicator in the header, and banners while something is wrong. */
 
+import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { hub } from "../data/hub";
 import { Poller, type Sample } from "../data/poller";
@@ -49,33 +50,34 @@ export function ProblemBanner() {
   ));
 }
 
-interface Polled<T> {
-  /** The latest answer; undefined before the first one. */
-  latest: Sample<T> | undefined;
-  /** An earlier answer, to compute rates; undefined while there is only one. */
-  earlier: Sample<T> | undefined;
-  /** Why the last request failed; null after a successful one. */
-  problem: string | null;
+interface PolledPageProps<T> {
+  title: string;
+  fetch: () => Promise<T>;
+  /** Return the content. `earlier` is an earlier answer, to compute rates; undefined while there is only one. */
+  children: (latest: Sample<T>, earlier: Sample<T> | undefined) => ComponentChildren;
 }
 
-/** Poll a resource of the hub while the component is mounted. */
-export function usePoller<T>(fetch: () => Promise<T>): Polled<T> {
+/** A page that polls a resource of the hub. After a failure it keeps the last answer and explains the failure. */
+export function PolledPage<T>({ title, fetch, children }: PolledPageProps<T>) {
   const [poller] = useState(() => new Poller(fetch, POLL_PERIOD_MS));
   useEffect(() => poller.start(), [poller]);
   const samples = poller.samples.value;
-  return {
-    latest: samples.at(-1),
-    earlier: samples.length > 1 ? samples[0] : undefined,
-    problem: poller.problem.value,
-  };
-}
-
-export function StaleNotice({ problem }: { problem: string | null }) {
-  if (problem === null) return null;
+  const problem = poller.problem.value;
+  const latest = samples.at(-1);
   return (
-    <p class="flow-problem" role="status">
-      <Icon name="warning" />
-      {problem} The numbers are from the last answer. This page retries automatically.
-    </p>
+    <>
+      <h1 class="hidden-text">{title}</h1>
+      {problem !== null && (
+        <p class="flow-problem" role="status">
+          <Icon name="warning" />
+          {problem} The numbers are from the last answer. This page retries automatically.
+        </p>
+      )}
+      {latest === undefined ? (
+        <div aria-busy={problem === null} />
+      ) : (
+        children(latest, samples.length > 1 ? samples[0] : undefined)
+      )}
+    </>
   );
 }

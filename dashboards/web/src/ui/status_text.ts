@@ -28,7 +28,7 @@ export function offlineDuration(status: ConnectionStatus, now: number): number |
 }
 
 /** A part of the hub that cannot work. */
-export interface Problem {
+interface Problem {
   part: string;
   title: string;
   /** The hub's own sentence, which says what to do. */
@@ -59,8 +59,11 @@ export function describeProblems(problems: Record<string, string>): Problem[] {
     }));
 }
 
+export function capitalise(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
 /** Return a text as a sentence: with a capital letter and a full stop. */
 export function asSentence(text: string): string {
-  const capitalised = text.charAt(0).toUpperCase() + text.slice(1);
-  return /[.!?]$/.test(capitalised) ? capitalised : `${capitalised}.`;
+  return `${capitalise(text)}${/[.!?]$/.test(text) ? "" : "."}`;
 }

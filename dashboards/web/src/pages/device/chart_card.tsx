@@ -4,18 +4,17 @@ import type { RefObject } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { YRange } from "../../chart/axes";
 import { ChartView } from "../../chart/chart_view";
-import type { FrameScheduler } from "../../chart/frame_scheduler";
 import { attachGestures } from "../../chart/gestures";
 import { gapReason } from "../../chart/intervals";
-import { seriesClass } from "../../chart/theme_colours";
-import { ApiError, fetchCsv } from "../../data/api";
+import { setText } from "../../chart/marks";
+import { seriesColour } from "../../chart/theme_colours";
+import { fetchCsv } from "../../data/api";
 import { hub } from "../../data/hub";
 import { type ChartGroup, colourOf, type MetricHead } from "../../data/metrics";
 import { commonFormat, formatValue, type NumberFormat } from "../../data/number_format";
 import { clock } from "../../data/time";
-import { saveFile } from "../../ui/controls";
+import { type Action, saveFile, useAction } from "../../ui/controls";
 import { Icon } from "../../ui/icon";
-import { colourVersion } from "../../ui/preferences";
 import { ChartTable } from "./chart_table";
 import type { DeviceData } from "./device_data";
 import { Legend, type LegendOrder } from "./legend";
@@ -31,10 +30,16 @@ interface ChartCardProps {
 export function ChartCard(props: ChartCardProps) {
   const { data, group, heads } = props;
   const [table, setTable] = useState(false);
-  const { elements, chart } = useChart(props, table);
+  const elements = useChartElements();
+  const chart = useChart(elements, props, table);
   const many = group.metrics.length > 1;
   const title = group.title || (group.unit === "" ? "Without unit" : `All in ${group.unit}`);
-  const download = useDownload(data, group, title);
+  const download = useAction(async () => {
+    const { device } = data.scheduler;
+    // The current range: a live chart has moved since it was rendered.
+    const csv = await fetchCsv(device, metricsOf(group), data.scheduler.timeRange());
+    saveFile(csv, `${device} ${title}.csv`);
+  });
   return (
     <section
       class={`chart ${many ? "many" : ""}`}
@@ -43,7 +48,7 @@ export function ChartCard(props: ChartCardProps) {
       data-metric={group.metrics[0].metric}
     >
       <header class="chart-head">
-        {!many && <span class={`swatch ${seriesClass(colourOf(heads, group.metrics[0].metric))}`} />}
+        {!many && <span class="swatch" style={{ color: seriesColour(colourOf(heads, group.metrics[0].metric)) }} />}
         <h3 class="ellipsis" title={title}>
           {title}
         </h3>
@@ -73,10 +78,9 @@ export function ChartCard(props: ChartCardProps) {
   );
 }
 
-/** Mount the chart while it is shown, and draw it again after a change of the theme. */
-function useChart(props: ChartCardProps, table: boolean) {
-  const { data, group } = props;
-  const elements: ChartElements = {
+/** Return the DOM elements that a chart updates without rendering. */
+function useChartElements() {
+  return {
     card: useRef<HTMLElement>(null),
     viewport: useRef<HTMLDivElement>(null),
     axis: useRef<HTMLDivElement>(null),
@@ -84,6 +88,13 @@ function useChart(props: ChartCardProps, table: boolean) {
     unit: useRef<HTMLSpanElement>(null),
     legend: useRef<HTMLDivElement>(null),
   };
+}
+
+type ChartElements = ReturnType<typeof useChartElements>;
+
+/** Mount the chart while it is shown. */
+function useChart(elements: ChartElements, props: ChartCardProps, table: boolean): RefObject<MountedChart | null> {
+  const { data, group } = props;
   const chart = useRef<MountedChart | null>(null);
   useEffect(() => {
     if (table) return;
@@ -93,10 +104,8 @@ function useChart(props: ChartCardProps, table: boolean) {
       mounted?.close();
       chart.current = null;
     };
-  }, [data, group.metrics.map(({ metric }) => metric).join("\n"), table]);
-  const colours = colourVersion.value;
-  useEffect(() => data.scheduler.requestFrame(), [colours]);
-  return { elements, chart };
+  }, [data, metricsOf(group).join("\n"), table]);
+  return chart;
 }
 
 interface LegendProps {
@@ -127,7 +136,7 @@ interface ToolsProps {
   title: string;
   table: boolean;
   setTable: (table: boolean) => void;
-  download: Download;
+  download: Action;
 }
 
 function ChartTools({ title, table, setTable, download }: ToolsProps) {
@@ -148,7 +157,7 @@ function ChartTools({ title, table, setTable, download }: ToolsProps) {
         aria-label={`Download ${title} as CSV`}
         title={download.running ? "Downloading" : "Download as CSV"}
         data-testid="download"
-        onClick={() => void download.start()}
+        onClick={() => void download.run()}
       >
         <Icon name="download" />
       </button>
@@ -156,7 +165,7 @@ function ChartTools({ title, table, setTable, download }: ToolsProps) {
   );
 }
 
-function DownloadProblem({ download }: { download: Download }) {
+function DownloadProblem({ download }: { download: Action }) {
   if (download.problem === null) return null;
   return (
     <p class="chart-problem" role="alert" data-testid="download-problem">
@@ -168,44 +177,6 @@ function DownloadProblem({ download }: { download: Download }) {
   );
 }
 
-interface Download {
-  running: boolean;
-  problem: string | null;
-  start: () => Promise<void>;
-  dismiss: () => void;
-}
-
-/** Download the readings of a chart in its current range: a live chart has moved since it was rendered. */
-function useDownload({ scheduler }: DeviceData, group: ChartGroup, title: string): Download {
-  const [running, setRunning] = useState(false);
-  const [problem, setProblem] = useState<string | null>(null);
-  const start = async () => {
-    setRunning(true);
-    setProblem(null);
-    try {
-      const metrics = group.metrics.map(({ metric }) => metric);
-      const csv = await fetchCsv(scheduler.device, metrics, scheduler.timeRange());
-      saveFile(csv, `${scheduler.device} ${title}.csv`);
-    } catch (error) {
-      if (!(error instanceof ApiError)) throw error;
-      setProblem(error.message);
-    } finally {
-      setRunning(false);
-    }
-  };
-  return { running, problem, start, dismiss: () => setProblem(null) };
-}
-
-/** The DOM elements that a chart updates without rendering. */
-interface ChartElements {
-  card: RefObject<HTMLElement | null>;
-  viewport: RefObject<HTMLDivElement | null>;
-  axis: RefObject<HTMLDivElement | null>;
-  readout: RefObject<HTMLSpanElement | null>;
-  unit: RefObject<HTMLSpanElement | null>;
-  legend: RefObject<HTMLDivElement | null>;
-}
-
 interface MountedChart {
   legend: Legend | null;
   close: () => void;
@@ -215,7 +186,8 @@ interface MountedChart {
 function mountChart(elements: ChartElements, props: ChartCardProps): MountedChart | null {
   const { data, group, heads } = props;
   const [card, viewport, axis] = [elements.card.current, elements.viewport.current, elements.axis.current];
-  if (card === null || viewport === null || axis === null) return null;
+  const unit = elements.unit.current;
+  if (card === null || viewport === null || axis === null || unit === null) return null;
   const valueAxis = new ValueAxis(axis);
   const series = group.metrics.map(({ metric }) => ({
     metric,
@@ -228,6 +200,7 @@ function mountChart(elements: ChartElements, props: ChartCardProps): MountedChar
   let shownRange: YRange | null = null;
   const chart: ChartView = new ChartView({
     scheduler: data.scheduler,
+    card,
     viewport,
     series,
     integers: group.metrics.every(({ type }) => type === "integer"),
@@ -242,50 +215,28 @@ function mountChart(elements: ChartElements, props: ChartCardProps): MountedChar
       format = next;
       legend?.show(values, format);
       valueAxis.showLast(last, format);
-      if (series.length === 1) setText(elements.readout.current, formatValue(values[0], format));
-      setText(elements.unit.current, format.unit);
-      elements.readout.current?.classList.toggle("past", time !== null);
+      setText(unit, format.unit);
+      const readout = elements.readout.current;
+      if (readout === null) return;
+      setText(readout, formatValue(values[0], format));
+      readout.classList.toggle("past", time !== null);
     },
   });
   const detachGestures = attachGestures(viewport, data.scheduler, chart);
-  const unobserve = observeLayout(card, viewport, data.scheduler, chart, valueAxis);
+  const sizes = new ResizeObserver(([{ contentRect }]) => {
+    valueAxis.resize(contentRect.height);
+    chart.resize(Math.floor(contentRect.width), Math.floor(contentRect.height));
+  });
+  sizes.observe(viewport);
   return {
     legend,
     close: () => {
       detachGestures();
-      unobserve();
+      sizes.disconnect();
       chart.close();
       legend?.close();
       valueAxis.close();
     },
-  };
-}
-
-/** Observe the size of the plot and the visibility of the card. Return the function that stops it. */
-function observeLayout(
-  card: HTMLElement,
-  viewport: HTMLElement,
-  scheduler: FrameScheduler,
-  chart: ChartView,
-  axis: ValueAxis,
-): () => void {
-  const sizes = new ResizeObserver(([entry]) => {
-    const { width, height } = entry.contentRect;
-    axis.resize(height);
-    chart.resize(Math.floor(width), Math.floor(height));
-  });
-  sizes.observe(viewport);
-  const visibility = new IntersectionObserver(
-    ([entry]) => {
-      chart.visible = entry.isIntersecting;
-      scheduler.requestFrame();
-    },
-    { rootMargin: "160px" },
-  );
-  visibility.observe(card);
-  return () => {
-    sizes.disconnect();
-    visibility.disconnect();
   };
 }
 
@@ -297,8 +248,8 @@ function describeTime(chart: ChartView, data: DeviceData, time: number): string 
   return gapReason(gap, data.events.peek(), started_ns === undefined ? null : started_ns / 1e6);
 }
 
-function setText(element: HTMLElement | null, text: string): void {
-  if (element !== null && element.textContent !== text) element.textContent = text;
+function metricsOf(group: ChartGroup): string[] {
+  return group.metrics.map(({ metric }) => metric);
 }
 
 function labelOf(group: ChartGroup): string {

@@ -2,13 +2,14 @@
 
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
-import { errorText, retireDevice } from "../../data/api";
+import { retireDevice } from "../../data/api";
 import { conditionOf, type DeviceRecord } from "../../data/fleet";
 import { hub } from "../../data/hub";
 import { count, plural } from "../../data/number_format";
 import { ago, clockOffset, dateTime, duration, now, shortDuration } from "../../data/time";
-import { Confirmation } from "../../ui/controls";
+import { Confirmation, useAction } from "../../ui/controls";
 import { ConditionLabel } from "../../ui/icon";
+import { capitalise } from "../../ui/status_text";
 import type { EventDetails } from "../../wire/api";
 
 /** A larger clock offset is shown as a warning. */
@@ -119,10 +120,6 @@ export function Events({ events }: { events: EventDetails[] }) {
   );
 }
 
-function capitalise(kind: string): string {
-  return kind.charAt(0).toUpperCase() + kind.slice(1);
-}
-
 export function Tags({ tags }: { tags: Record<string, string> }) {
   const entries = Object.entries(tags);
   return (
@@ -146,21 +143,16 @@ export function Tags({ tags }: { tags: Record<string, string> }) {
 
 export function Retirement({ record }: { record: DeviceRecord }) {
   const [asking, setAsking] = useState(false);
-  const [problem, setProblem] = useState<string | null>(null);
   const { device } = record;
+  const { problem, run } = useAction(() => retireDevice(device));
   const { connected, retired } = record.state.value;
-  const role = hub.info.value?.role;
   if (retired)
     return (
       <p class="retirement" data-testid="retired">
         This device is retired. Its history is kept, and it returns to the fleet with its next reading.
       </p>
     );
-  if (role !== "operator" && role !== "admin") return null;
-  const retire = () => {
-    setProblem(null);
-    retireDevice(device).catch((error: unknown) => setProblem(errorText(error)));
-  };
+  if (!hub.canOperate) return null;
   return (
     <p class="retirement">
       <button type="button" class="button" data-testid="retire" onClick={() => setAsking(true)}>
@@ -175,7 +167,7 @@ export function Retirement({ record }: { record: DeviceRecord }) {
               connected ? "It is connected: it returns" : "It returns"
             } with its next reading.`,
             action: "Retire",
-            onConfirm: retire,
+            onConfirm: () => void run(),
           }}
           close={() => setAsking(false)}
         />

@@ -1,6 +1,6 @@
 /** Legend of a chart. Its values change many times per second, so they are written to the DOM directly. */
 
-import { seriesClass } from "../../chart/theme_colours";
+import { seriesColour } from "../../chart/theme_colours";
 import { formatValue, type NumberFormat } from "../../data/number_format";
 
 interface LegendSeries {
@@ -20,9 +20,7 @@ export class Legend {
   private readonly series: LegendSeries[];
   private readonly items: HTMLButtonElement[];
   private readonly cells: Text[];
-  private readonly shownTexts: string[];
   private selected = new Set<string>();
-  private order: LegendOrder = "name";
   private values: (number | null)[] = [];
   private format: NumberFormat | null = null;
   /** Indexes of visible items; null: all. */
@@ -35,7 +33,6 @@ export class Legend {
     this.series = series;
     this.onIsolate = onIsolate;
     this.cells = series.map(() => document.createTextNode("–"));
-    this.shownTexts = series.map(() => "–");
     this.items = series.map((entry, index) => this.makeItem(entry, index));
     host.append(...this.items);
     if (this.items.length > ALL_WRITTEN) {
@@ -64,23 +61,19 @@ export class Legend {
   show(values: (number | null)[], format: NumberFormat): void {
     this.values = values;
     this.format = format;
-    if (this.visible === null) for (let index = 0; index < values.length; index++) this.write(index);
-    else for (const index of this.visible) this.write(index);
+    for (const index of this.visible ?? values.keys()) this.write(index);
   }
 
   private write(index: number): void {
     if (this.format === null) return;
     const text = formatValue(this.values[index], this.format);
-    if (text === this.shownTexts[index]) return;
-    this.shownTexts[index] = text;
-    this.cells[index].data = text;
+    if (text !== this.cells[index].data) this.cells[index].data = text;
   }
 
   /** Sort by name, or by the current value, largest first. */
   sort(order: LegendOrder): void {
-    this.order = order;
     const positions = this.series.map((_, index) => index);
-    if (this.order === "value")
+    if (order === "value")
       positions.sort((a, b) => (this.values[b] ?? -Infinity) - (this.values[a] ?? -Infinity) || a - b);
     this.host.replaceChildren(...positions.map((index) => this.items[index]));
   }
@@ -89,10 +82,11 @@ export class Legend {
     const item = document.createElement("button");
     item.type = "button";
     item.className = "legend-item";
-    item.title = `${metric}: click to updateVisibility it alone, with Ctrl to add it`;
+    item.title = `${metric}: click to show it alone, with Ctrl to add it`;
     item.dataset.metric = metric;
     const swatch = document.createElement("span");
-    swatch.className = `swatch ${seriesClass(colour)}`;
+    swatch.className = "swatch";
+    swatch.style.color = seriesColour(colour);
     const name = document.createElement("span");
     // Each clipped box is a layer in the browser: only long names are clipped.
     if (label.length > LONG_NAME) name.className = "ellipsis";

@@ -1,14 +1,15 @@
 /** State timeline: coloured bands for string and boolean metrics. */
 
 import { useEffect, useRef } from "preact/hooks";
+import { sliceColumns } from "../../chart/chart_series";
 import { type Animated, EDGE_PX, type FrameBudget } from "../../chart/frame_scheduler";
 import { attachGestures } from "../../chart/gestures";
 import { gapThreshold, stateBands } from "../../chart/intervals";
-import { CANVAS_FONT, rem, SERIES_COLOURS, themeColours, withAlpha } from "../../chart/theme_colours";
+import { setText } from "../../chart/marks";
+import { CANVAS_FONT, rem, SERIES_COLOURS, themeColours, themeVersion, withAlpha } from "../../chart/theme_colours";
 import type { MetricHead } from "../../data/metrics";
-import { lowerBound, upperBound } from "../../data/series_buffer";
+import { upperBound } from "../../data/series_buffer";
 import type { TimeRange } from "../../data/time";
-import { colourVersion } from "../../ui/preferences";
 import type { DeviceData } from "./device_data";
 
 const LABEL_PADDING = 6;
@@ -20,34 +21,24 @@ export function StateTimeline({ data, head }: { data: DeviceData; head: MetricHe
   const canvas = useRef<HTMLCanvasElement>(null);
   const crosshair = useRef<HTMLDivElement>(null);
   const state = useRef<HTMLSpanElement>(null);
-  const theme = colourVersion.value;
   useEffect(() => {
     if (viewport.current === null || canvas.current === null || row.current === null) return;
     const animated = new AnimatedTimeline(data, head, canvas.current, (text, pointerX) => {
-      if (state.current !== null && state.current.textContent !== text) state.current.textContent = text;
-      if (crosshair.current === null) return;
+      if (state.current === null || crosshair.current === null) return;
+      setText(state.current, text);
       crosshair.current.hidden = pointerX === null;
       if (pointerX !== null) crosshair.current.style.transform = `translateX(${Math.round(pointerX)}px)`;
     });
-    const remove = data.scheduler.add(animated);
+    const remove = data.scheduler.add(animated, row.current);
     const detach = attachGestures(viewport.current, data.scheduler, animated);
-    const sight = new IntersectionObserver(([entry]) => {
-      animated.visible = entry.isIntersecting;
-      data.scheduler.requestFrame();
-    });
-    sight.observe(row.current);
-    const sizes = new ResizeObserver(() => {
-      animated.dirty = true;
-      data.scheduler.requestFrame();
-    });
+    const sizes = new ResizeObserver(() => data.scheduler.requestFrame());
     sizes.observe(viewport.current);
     return () => {
       remove();
       detach();
-      sight.disconnect();
       sizes.disconnect();
     };
-  }, [data, head, theme]);
+  }, [data, head]);
   return (
     <section class="timeline" ref={row} data-testid="timeline" data-metric={head.metric}>
       <h3 class="ellipsis" title={head.description || head.metric}>
@@ -65,8 +56,6 @@ export function StateTimeline({ data, head }: { data: DeviceData; head: MetricHe
 }
 
 class AnimatedTimeline implements Animated {
-  visible = false;
-  dirty = true;
   private readonly data: DeviceData;
   private readonly head: MetricHead;
   private readonly canvas: HTMLCanvasElement;
@@ -94,12 +83,12 @@ class AnimatedTimeline implements Animated {
     if (scheduler.view.peek().mode === "fixed" && !feed.covers(this.head.metric, timeRange.from, msPerPx))
       scheduler.window.request(this.head.metric, { ...timeRange, width_px: width });
     // Bands move by whole pixels: between two pixels nothing changes.
-    const key = `${Math.floor(timeRange.from / msPerPx)} ${msPerPx} ${feed.version} ${scheduler.window.version}`;
-    const outdated = this.dirty || key !== this.drawn;
+    const versions = [feed.version, scheduler.window.version, themeVersion.peek()];
+    const key = [Math.floor(timeRange.from / msPerPx), msPerPx, this.canvas.clientHeight, ...versions].join(" ");
+    const outdated = key !== this.drawn;
     const painted = outdated && budget.allow();
     if (painted) {
       this.drawn = key;
-      this.dirty = false;
       this.paint(timeRange);
     }
     const { pointer } = scheduler;
@@ -134,12 +123,8 @@ class AnimatedTimeline implements Animated {
     const theme = themeColours();
     context.font = `500 ${0.6875 * rem()}px ${CANVAS_FONT}`;
     context.textBaseline = "middle";
-    const first = Math.max(0, lowerBound(columns.times, timeRange.from) - 1);
-    const end = upperBound(columns.times, timeRange.to) + 1;
-    const bands = stateBands(
-      { times: columns.times.subarray(first, end), values: columns.values.subarray(first, end) },
-      { ...timeRange, threshold: gapThreshold(columns.times) },
-    );
+    const shown = sliceColumns(columns, timeRange.from, timeRange.to);
+    const bands = stateBands(shown, { ...timeRange, threshold: gapThreshold(columns.times) });
     const msPerPx = (timeRange.to - timeRange.from) / width;
     for (const { from, to, value } of bands) {
       const x = Math.max(0, (from - timeRange.from) / msPerPx);

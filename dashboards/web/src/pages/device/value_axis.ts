@@ -4,7 +4,7 @@ import { ticks, type YRange } from "../../chart/axes";
 import type { Readout } from "../../chart/chart_view";
 import { resizeLayer } from "../../chart/marks";
 import { axisHeight, TOP_PADDING } from "../../chart/plot_canvas";
-import { rem, seriesClass } from "../../chart/theme_colours";
+import { rem, seriesColour } from "../../chart/theme_colours";
 import { decimalsOf, fixed, formatValue, type NumberFormat } from "../../data/number_format";
 
 /** More tags would hide the axis. */
@@ -68,7 +68,8 @@ export class ValueAxis {
     }
     shown.forEach(({ colour, value }, index) => {
       const tag = this.tagLayer.children[index] as HTMLElement;
-      tag.className = `last ${seriesClass(colour)}`;
+      tag.className = "last";
+      tag.style.color = seriesColour(colour);
       tag.style.top = `${tops[index]}px`;
       const whole = formatValue(value, format);
       const step = (this.range?.step ?? 1) * format.scale;

@@ -1,10 +1,8 @@
 /** Large tiles with the most informative values. */
 
 import { useEffect, useRef } from "preact/hooks";
-import type { Animated, FrameBudget } from "../../chart/frame_scheduler";
 import { leadingMetrics } from "../../data/metrics";
 import { latestReading, type ReadingText } from "../../data/number_format";
-import type { TimeRange } from "../../data/time";
 import type { MetricDetails } from "../../wire/api";
 import type { DeviceData } from "./device_data";
 
@@ -25,6 +23,7 @@ export function Values({ data, metrics }: { data: DeviceData; metrics: MetricDet
 }
 
 function ValueTile({ data, head }: { data: DeviceData; head: MetricDetails }) {
+  const tile = useRef<HTMLDivElement>(null);
   const big = useRef<HTMLParagraphElement>(null);
   const number = useRef<HTMLSpanElement>(null);
   const unit = useRef<HTMLSpanElement>(null);
@@ -39,22 +38,19 @@ function ValueTile({ data, head }: { data: DeviceData; head: MetricDetails }) {
       big.current?.classList.toggle("long", text.length + unitText.length / 2 > LONG);
     };
     show(latestReading(head, undefined, data.formats));
-    const animated: Animated = {
-      visible: true,
-      frame: (_stretch: TimeRange, _budget: FrameBudget) => {
-        const now = performance.now();
-        if (now - at < EVERY_MS) return EVERY_MS - (now - at);
-        at = now;
-        const buffer = data.scheduler.feed.series.get(head.metric)?.buffer;
-        // An empty buffer of a shorter feed does not replace a shown value.
-        if (buffer !== undefined && buffer.length > 0) show(latestReading(head, buffer, data.formats));
-        return Number.POSITIVE_INFINITY;
-      },
+    const frame = () => {
+      const now = performance.now();
+      if (now - at < EVERY_MS) return EVERY_MS - (now - at);
+      at = now;
+      const buffer = data.scheduler.feed.series.get(head.metric)?.buffer;
+      // An empty buffer of a shorter feed does not replace a shown value.
+      if (buffer !== undefined && buffer.length > 0) show(latestReading(head, buffer, data.formats));
+      return Number.POSITIVE_INFINITY;
     };
-    return data.scheduler.add(animated);
+    return tile.current === null ? undefined : data.scheduler.add({ frame }, tile.current);
   }, [data, head]);
   return (
-    <div class="value-tile" data-testid="value" data-metric={head.metric}>
+    <div class="value-tile" ref={tile} data-testid="value" data-metric={head.metric}>
       <p class="label ellipsis" title={head.description || head.metric}>
         {head.metric}
       </p>

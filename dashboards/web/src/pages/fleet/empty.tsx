@@ -1,9 +1,9 @@
 /** Instructions for the first device. */
 
 import { useState } from "preact/hooks";
-import { createToken, errorText } from "../../data/api";
+import { createToken } from "../../data/api";
 import { hub } from "../../data/hub";
-import { CopyableCommand, Step } from "../../ui/controls";
+import { CopyableCommand, Step, useAction } from "../../ui/controls";
 import { DashedCircle } from "../../ui/icon";
 
 const DEVICE = "my-device";
@@ -46,19 +46,13 @@ export function EmptyFleet() {
 }
 
 function CreateToken({ token, onCreated }: { token: string | null; onCreated: (token: string) => void }) {
-  const [problem, setProblem] = useState<string | null>(null);
-  const create = async () => {
-    try {
-      onCreated((await createToken({ role: "device", device: DEVICE, label: "First device" })).token);
-      setProblem(null);
-    } catch (error) {
-      setProblem(errorText(error));
-    }
-  };
+  const { problem, run } = useAction(async () => {
+    onCreated((await createToken({ role: "device", device: DEVICE, label: "First device" })).token);
+  });
   return (
     <>
       <p>The token is shown once, in the command below.</p>
-      <button type="button" class="button primary" onClick={() => void create()} disabled={token !== null}>
+      <button type="button" class="button primary" onClick={() => void run()} disabled={token !== null}>
         {token === null ? "Create a token" : "Token created"}
       </button>
       {problem !== null && <p class="problem">No token was created. {problem}</p>}

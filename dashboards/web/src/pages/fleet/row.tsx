@@ -145,7 +145,6 @@ function MetricCell({ place, head, colour, live }: CellProps) {
           colour={colour}
           span_ms={SPARKLINE_SPAN_MS}
           to={Math.max(now.value, buffer.lastTime)}
-          version={live.version.value}
           states={isState(head.type)}
         />
       )}

@@ -3,9 +3,8 @@
 import { useEffect, useRef } from "preact/hooks";
 import { gapThreshold } from "../../chart/intervals";
 import { drawPath, extent, type Mapping, seriesPath, toX, toY } from "../../chart/line_path";
-import { SERIES_COLOURS, themeColours, withAlpha } from "../../chart/theme_colours";
+import { SERIES_COLOURS, themeColours, themeVersion, withAlpha } from "../../chart/theme_colours";
 import type { SeriesBuffer } from "../../data/series_buffer";
-import { colourVersion } from "../../ui/preferences";
 
 interface SparklineProps {
   buffer: SeriesBuffer;
@@ -13,19 +12,18 @@ interface SparklineProps {
   span_ms: number;
   /** Time at the right edge. */
   to: number;
-  /** A new version draws again. */
-  version: number;
   states: boolean;
 }
 
 const PADDING = 3;
 
-export function Sparkline({ buffer, colour, span_ms, to, version, states }: SparklineProps) {
+/** Draw again whenever the row is rendered: after new readings, and each second. */
+export function Sparkline(props: SparklineProps) {
   const canvas = useRef<HTMLCanvasElement>(null);
-  const theme = colourVersion.value;
+  void themeVersion.value;
   useEffect(() => {
-    if (canvas.current !== null) draw(canvas.current, { buffer, colour, span_ms, to, version, states });
-  }, [buffer, colour, span_ms, to, version, states, theme]);
+    if (canvas.current !== null) draw(canvas.current, props);
+  });
   return <canvas ref={canvas} class="sparkline" />;
 }
 

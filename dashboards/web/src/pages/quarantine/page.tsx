@@ -27,11 +27,10 @@ export function QuarantinePage() {
   useEffect(() => new Poller(() => list.refresh(), POLL_PERIOD_MS).start(), [list]);
   const counts = list.counts.value;
   const problem = list.problem.value;
-  const canManage = hub.info.value?.role === "operator" || hub.info.value?.role === "admin";
   if (counts === null)
     return problem === null ? <div class="quarantine" aria-busy="true" /> : <p class="message problem">{problem}</p>;
-  const allowed = canManage && state?.status !== "running";
-  const actions = allowed ? createActions(list, setState, setConfirmation) : null;
+  const isAllowed = hub.canOperate && state?.status !== "running";
+  const actions = isAllowed ? createActions(list, setState, setConfirmation) : null;
   const shown = state ?? (problem === null ? null : { status: "failed", text: problem });
   return (
     <>
@@ -48,7 +47,7 @@ export function QuarantinePage() {
         <EmptyQuarantine dropped={counts.dropped} />
       ) : (
         <div class="quarantine" data-testid="quarantine">
-          <Summary counts={counts} canManage={canManage} />
+          <Summary counts={counts} />
           <ul class="reasons" aria-label="Reasons">
             {counts.codes.map((codeCount) => (
               <Reason key={codeCount.code} list={list} codeCount={codeCount} actions={actions} />
@@ -118,11 +117,11 @@ function describeFilter({ device, code }: Filter): string {
   return `${code === null ? "" : ` with ${code}`}${device === null ? "" : ` from ${device}`}`;
 }
 
-function Summary({ counts, canManage }: { counts: QuarantineCounts; canManage: boolean }) {
+function Summary({ counts }: { counts: QuarantineCounts }) {
   return (
     <p class="quarantine-summary">
       <b>{plural(counts.entries, "message")}</b> could not be accepted or stored. The quarantine keeps them: correct the
-      cause, then retry them{canManage ? "" : " (an operator can do this)"}.
+      cause, then retry them{hub.canOperate ? "" : " (an operator can do this)"}.
       {counts.dropped > 0 && ` ${dropped(counts.dropped)}`}
     </p>
   );
