@@ -19,7 +19,6 @@ const EXTENT_EVERY_MS = 1000;
 
 /** Values at the pointer, or the newest ones. */
 export interface Readout {
-  time: number | null;
   values: (number | null)[];
   /** Newest readings of the drawn series while the chart is live. */
   last: { colour: number; value: number }[];
@@ -262,7 +261,7 @@ export class ChartView implements Animated {
         ? this.series.valuesUpTo(live ? Number.POSITIVE_INFINITY : timeRange.to)
         : this.series.valuesNear(time, msPerPx);
     const last = live ? ends.filter(({ value }) => !Number.isNaN(value)) : [];
-    this.options.onReadout({ time, values, last });
+    this.options.onReadout({ values, last });
   }
 
   private currentGaps(): TimeRange[] {

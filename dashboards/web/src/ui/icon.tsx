@@ -27,7 +27,6 @@ const PATHS = {
   closed: "m6 4 4 4-4 4",
   retry: "M13 8a5 5 0 1 1-1.6-3.7M13 2.5v3h-3",
   remove: "M3 4.5h10M6.5 4.5v-2h3v2M4.5 4.5l.6 9h5.8l.6-9",
-  device: "M4.5 2.5h7v11h-7zM7 11.5h2",
   close: "m4 4 8 8M12 4l-8 8",
   range: "M8 14A6 6 0 1 0 8 2a6 6 0 0 0 0 12ZM8 4.8V8l2.2 1.4",
 } as const;
@@ -58,7 +57,7 @@ export function Logo() {
   );
 }
 
-const CONDITION_TEXTS: Record<Condition, string> = { online: "Online", silent: "Silent", offline: "Offline" };
+export const CONDITION_TEXTS: Record<Condition, string> = { online: "Online", silent: "Silent", offline: "Offline" };
 
 /** Shape of a connection that is being established. */
 export function DashedCircle() {

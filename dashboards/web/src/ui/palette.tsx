@@ -2,13 +2,13 @@
 
 import { signal } from "@preact/signals";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { conditionOf } from "../data/fleet";
+import { conditionOf, type DeviceRecord } from "../data/fleet";
 import { hub } from "../data/hub";
 import { hubNow } from "../data/time";
 import { Icon, type IconName, Shape } from "./icon";
 import { searchItems } from "./list";
-import { theme } from "./preferences";
-import { devicePath, navigate, PAGES } from "./route";
+import { THEMES, theme } from "./preferences";
+import { devicePath, navigate, shownPages } from "./route";
 
 const MAX_RESULTS = 40;
 
@@ -22,32 +22,29 @@ function closePalette(): void {
   paletteOpen.value = false;
 }
 
-interface Action {
+interface PaletteEntry {
+  /** Unique: a device id contains no space, and the text of an action does. */
   text: string;
   hint: string;
-  icon: IconName;
+  /** A device has the shape of its condition instead. */
+  icon?: IconName;
+  record?: DeviceRecord;
   run(): void;
 }
 
-interface PaletteEntry extends Action {
-  key: string;
-  device: string | null;
-}
-
 /** Additional actions of the current page. */
-export const pageActions = signal<Action[]>([]);
+export const pageActions = signal<PaletteEntry[]>([]);
 
 function allEntries(): PaletteEntry[] {
-  const pages = PAGES.filter(({ page }) => page !== "mqtt" || hub.info.value?.mqtt === true);
-  const actions: Action[] = [
-    ...pages.map(({ title, icon, path }) => ({
+  return [
+    ...shownPages().map(({ title, icon, path }) => ({
       text: `Go to ${title}`,
       hint: "Page",
       icon,
       run: () => navigate(path),
     })),
     ...pageActions.value,
-    ...(["system", "light", "dark"] as const).map((name) => ({
+    ...THEMES.map((name) => ({
       text: `Theme: ${name}`,
       hint: "Appearance",
       icon: name,
@@ -55,18 +52,13 @@ function allEntries(): PaletteEntry[] {
         theme.value = name;
       },
     })),
+    ...[...hub.fleet.records.values()].map((record) => ({
+      text: record.device,
+      hint: record.state.value.tags?.type ?? "Device",
+      record,
+      run: () => navigate(devicePath(record.device)),
+    })),
   ];
-  const devices = [...hub.fleet.records.values()].map(
-    ({ device, state }): PaletteEntry => ({
-      key: `device ${device}`,
-      text: device,
-      hint: state.value.tags?.type ?? "Device",
-      icon: "device",
-      device,
-      run: () => navigate(devicePath(device)),
-    }),
-  );
-  return [...actions.map((action) => ({ ...action, key: action.text, device: null })), ...devices];
 }
 
 export function Palette() {
@@ -117,7 +109,7 @@ function OpenPalette() {
         <div class="list" ref={list} id="palette-list" role="listbox" aria-label="Results">
           {results.map((entry, index) => (
             <Option
-              key={entry.key}
+              key={entry.text}
               entry={entry}
               index={index}
               selected={index === selected}
@@ -174,7 +166,7 @@ interface OptionProps {
 }
 
 function Option({ entry, index, selected, select, choose }: OptionProps) {
-  const record = entry.device === null ? undefined : hub.fleet.records.get(entry.device);
+  const { text, hint, icon, record } = entry;
   return (
     // biome-ignore lint/a11y/useKeyWithClickEvents: the input has the keyboard
     <div
@@ -186,9 +178,10 @@ function Option({ entry, index, selected, select, choose }: OptionProps) {
       onMouseMove={() => !selected && select()}
       onClick={choose}
     >
-      {record === undefined ? <Icon name={entry.icon} /> : <Shape condition={conditionOf(record, hubNow())} />}
-      <span class={`ellipsis ${entry.device === null ? "" : "mono"}`}>{entry.text}</span>
-      <span class="hint">{entry.hint}</span>
+      {record !== undefined && <Shape condition={conditionOf(record, hubNow())} />}
+      {icon !== undefined && <Icon name={icon} />}
+      <span class={`ellipsis ${record === undefined ? "" : "mono"}`}>{text}</span>
+      <span class="hint">{hint}</span>
     </div>
   );
 }

@@ -3,12 +3,12 @@
 import { effect, signal } from "@preact/signals";
 import { resetThemeColours } from "../chart/theme_colours";
 
-export type Theme = "system" | "light" | "dark";
-
-const THEMES: readonly Theme[] = ["system", "light", "dark"];
+export const THEMES = ["system", "light", "dark"] as const;
 const MAX_RECENT_DEVICES = 8;
 
-export const theme = signal<Theme>(THEMES.find((name) => name === readPreference("theme")) ?? "system");
+export const theme = signal<(typeof THEMES)[number]>(
+  THEMES.find((name) => name === readPreference("theme")) ?? "system",
+);
 export const recentDevices = signal<string[]>(loadRecentDevices());
 
 export function nextTheme(): void {

@@ -1,6 +1,7 @@
 /** Routes of the page: the address determines what is shown. */
 
 import { type ReadonlySignal, signal } from "@preact/signals";
+import { hub } from "../data/hub";
 
 /** Pages without parameters, with their titles and addresses. */
 export const PAGES = [
@@ -9,6 +10,10 @@ export const PAGES = [
   { page: "quarantine", title: "Quarantine", path: "/quarantine", icon: "quarantine" },
   { page: "mqtt", title: "MQTT", path: "/mqtt", icon: "broker" },
 ] as const;
+
+export function shownPages() {
+  return PAGES.filter(({ page }) => page !== "mqtt" || hub.info.value?.mqtt === true);
+}
 
 type Route = { page: (typeof PAGES)[number]["page"] } | { page: "device"; device: string } | { page: "unknown" };
 

@@ -11,7 +11,7 @@ import { now } from "../data/time";
 import { Icon, Logo, Shape } from "./icon";
 import { openPalette, Palette, paletteOpen } from "./palette";
 import { nextTheme, recentDevices, theme } from "./preferences";
-import { devicePath, PAGES, route } from "./route";
+import { devicePath, PAGES, route, shownPages } from "./route";
 import { ConnectionIndicator, OfflineBanner, ProblemBanner } from "./status";
 import { TimeRangePicker } from "./time_range_picker";
 
@@ -60,14 +60,12 @@ function Rail() {
           {hub.info.value?.name ?? ""}
         </span>
       </div>
-      {PAGES.filter(({ page }) => page !== "mqtt" || hub.info.value?.mqtt === true).map(
-        ({ page, title, path, icon }) => (
-          <a key={page} class="rail-item" href={path} aria-current={route.value.page === page ? "page" : undefined}>
-            <Icon name={icon} />
-            {title}
-          </a>
-        ),
-      )}
+      {shownPages().map(({ page, title, path, icon }) => (
+        <a key={page} class="rail-item" href={path} aria-current={route.value.page === page ? "page" : undefined}>
+          <Icon name={icon} />
+          {title}
+        </a>
+      ))}
       <RecentDevices />
       <div class="rail-foot">
         <button type="button" class="rail-item" onClick={openPalette}>

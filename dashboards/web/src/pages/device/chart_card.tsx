@@ -84,6 +84,7 @@ function useChartElements() {
     card: useRef<HTMLElement>(null),
     viewport: useRef<HTMLDivElement>(null),
     axis: useRef<HTMLDivElement>(null),
+    /** Only a single series has one. */
     readout: useRef<HTMLSpanElement>(null),
     unit: useRef<HTMLSpanElement>(null),
     legend: useRef<HTMLDivElement>(null),
@@ -209,17 +210,14 @@ function mountChart(elements: ChartElements, props: ChartCardProps): MountedChar
       shownRange = range;
       valueAxis.showRange(range, format);
     },
-    onReadout: ({ time, values, last }) => {
+    onReadout: ({ values, last }) => {
       const next = formatOf(data, group);
       if (next.scale !== format.scale && shownRange !== null) valueAxis.showRange(shownRange, next);
       format = next;
       legend?.show(values, format);
       valueAxis.showLast(last, format);
       setText(unit, format.unit);
-      const readout = elements.readout.current;
-      if (readout === null) return;
-      setText(readout, formatValue(values[0], format));
-      readout.classList.toggle("past", time !== null);
+      if (elements.readout.current !== null) setText(elements.readout.current, formatValue(values[0], format));
     },
   });
   const detachGestures = attachGestures(viewport, data.scheduler, chart);

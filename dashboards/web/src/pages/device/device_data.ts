@@ -11,6 +11,7 @@ import type { Hub } from "../../data/hub";
 import type { MetricHead } from "../../data/metrics";
 import { FormatCache, formatFor, type NumberFormat } from "../../data/number_format";
 import type { Columns } from "../../data/series_buffer";
+import { DAY } from "../../data/time";
 import type { EventDetails } from "../../wire/api";
 import type { DeviceState } from "../../wire/live";
 
@@ -52,6 +53,7 @@ export class DeviceData {
   constructor(hub: Hub, device: string, view: Signal<TimeView>) {
     this.hub = hub;
     this.device = device;
+    observed.set(device, this);
     const feed = this.createFeed(feedSpan(spanOf(view.peek())));
     this.scheduler = new FrameScheduler(device, view, feed, new HistoryWindow(device));
     feed.onLive = () => {
@@ -106,6 +108,7 @@ export class DeviceData {
   }
 
   close(): void {
+    if (observed.get(this.device) === this) observed.delete(this.device);
     for (const stop of this.disposers) stop();
     clearInterval(this.dropTimer);
     clearTimeout(this.refetchTimer);
@@ -171,14 +174,11 @@ export class DeviceData {
 
   private addConflated(conflated: Conflated): void {
     const before = this.conflated;
-    this.conflated =
-      before === null
-        ? conflated
-        : {
-            from: Math.min(before.from, conflated.from),
-            to: Math.max(before.to, conflated.to),
-            readings: before.readings + conflated.readings,
-          };
+    this.conflated = {
+      from: Math.min(before?.from ?? conflated.from, conflated.from),
+      to: Math.max(before?.to ?? conflated.to, conflated.to),
+      readings: (before?.readings ?? 0) + conflated.readings,
+    };
     this.notice.value = { readings: this.conflated.readings, fetched: false };
     clearTimeout(this.refetchTimer);
     clearTimeout(this.noticeTimer);
@@ -216,8 +216,11 @@ export class DeviceData {
 
 /** Return the span of the feed for a view: the next larger offered range, or whole days. */
 function feedSpan(span_ms: number): number {
-  return rangeOfAtLeast(span_ms)?.span_ms ?? Math.ceil(span_ms / 86_400_000) * 86_400_000;
+  return rangeOfAtLeast(span_ms)?.span_ms ?? Math.ceil(span_ms / DAY) * DAY;
 }
+
+/** Data of the open device pages, for the test hook. */
+const observed = new Map<string, DeviceData>();
 
 /**
  * Test hook: `window.__hub.series(device, metric)` returns the readings of a metric on the open device page, or
@@ -233,16 +236,6 @@ declare global {
   interface Window {
     __hub?: { series(device: string, metric: string): ShownReadings | null };
   }
-}
-
-const observed = new Map<string, DeviceData>();
-
-/** Register the data of an open device page. Return the function that removes it. */
-export function observe(device: string, data: DeviceData): () => void {
-  observed.set(device, data);
-  return () => {
-    if (observed.get(device) === data) observed.delete(device);
-  };
 }
 
 export function exposeTestHook(): void {

@@ -16,7 +16,7 @@ import { pageView } from "../../ui/shell";
 import type { MetricDetails } from "../../wire/api";
 import { ChartCard } from "./chart_card";
 import { DeviceHead, Events, Retirement, Tags } from "./details";
-import { DeviceData, observe } from "./device_data";
+import { DeviceData, type Notice } from "./device_data";
 import { StateTimeline } from "./state_timeline";
 import { Values } from "./values";
 
@@ -31,16 +31,10 @@ export function DevicePage({ device }: { device: string }) {
   const record = hub.fleet.get(device);
   const [missing, setMissing] = useState(false);
   useEffect(() => {
-    setMissing(false);
-    if (hub.fleet.get(device) !== undefined) return;
-    hub.fleet.fetch(device).then(
-      () => {
-        hub.fleet.version.value++;
-      },
-      (error: unknown) => setMissing(error instanceof ApiError && error.status === 404),
-    );
-  }, [device]);
-  if (record !== undefined) return <KnownDevice key={device} record={record} />;
+    if (record === undefined)
+      hub.fleet.fetch(device).catch((error: unknown) => setMissing(error instanceof ApiError && error.status === 404));
+  }, []);
+  if (record !== undefined) return <KnownDevice record={record} />;
   if (!missing) return <div aria-busy="true" />;
   return (
     <PageMessage title="Unknown device" hasLink>
@@ -57,26 +51,20 @@ function KnownDevice({ record }: { record: DeviceRecord }) {
     const created = new DeviceData(hub, device, view);
     record.watchedSince = hubNow();
     setData(created);
-    const unobserve = observe(device, created);
     addRecentDevice(device);
-    return () => {
-      unobserve();
-      created.close();
-    };
+    return () => created.close();
   }, [device, view, record]);
   const metrics = useMetrics(record, data);
   return (
     <>
       <DeviceHead record={record} />
       {data !== null && metrics !== null && <Charts data={data} metrics={metrics} record={record} />}
-      {data !== null && (
-        <div class="panels">
-          <Events events={data.events.value} />
-          <Tags tags={record.state.value.tags ?? {}} />
-        </div>
-      )}
+      <div class="panels">
+        <Events events={data?.events.value ?? []} />
+        <Tags tags={record.state.value.tags ?? {}} />
+      </div>
       <Retirement record={record} />
-      {data !== null && <SummaryNotice data={data} />}
+      <SummaryNotice notice={data?.notice.value ?? null} />
     </>
   );
 }
@@ -179,14 +167,8 @@ function useMetrics(record: DeviceRecord, data: DeviceData | null): MetricDetail
     const added = [...(data?.scheduler.feed.series.values() ?? [])].filter(({ info }) => !known.has(info.metric));
     if (added.length === 0) return listed;
     hub.fleet.requestMetrics(record.device);
-    const infos = added.map(({ info }) => ({
-      type: "float" as const,
-      unit: "",
-      description: "",
-      ...info,
-      latest: null,
-    }));
-    return [...listed, ...infos];
+    const defaults = { type: "float" as const, unit: "", description: "" };
+    return [...listed, ...added.map(({ info }) => ({ ...defaults, ...info, latest: null }))];
   }, [listed, changed, data, record]);
 }
 
@@ -223,8 +205,7 @@ function useView(): Signal<TimeView> {
   return view;
 }
 
-function SummaryNotice({ data }: { data: DeviceData }) {
-  const notice = data.notice.value;
+function SummaryNotice({ notice }: { notice: Notice | null }) {
   if (notice === null) return null;
   return (
     <p class="notice" role="status" data-testid="conflated">

@@ -1,13 +1,13 @@
 /** Fleet page: the list of all devices, with problems first. */
 
-import { type Signal, signal } from "@preact/signals";
+import { signal } from "@preact/signals";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { rem } from "../../chart/theme_colours";
 import { type Condition, compareNames, conditionOf, type DeviceRecord } from "../../data/fleet";
 import { hub } from "../../data/hub";
 import { count } from "../../data/number_format";
 import { hubNow } from "../../data/time";
-import { Icon, Shape } from "../../ui/icon";
+import { CONDITION_TEXTS, Icon, Shape } from "../../ui/icon";
 import { matchScore, virtualWindow } from "../../ui/list";
 import { EmptyFleet } from "./empty";
 import { FleetRow, typeOf } from "./row";
@@ -46,19 +46,18 @@ const SORTS: Record<SortKey, string> = {
 
 export function FleetPage() {
   const shown = useFleetList();
-  const total = hub.fleet.records.size;
   if (!hub.fleet.loaded.value) return <div class="fleet" aria-busy="true" />;
-  if (total === 0) return <EmptyFleet />;
+  if (hub.fleet.records.size === 0) return <EmptyFleet />;
   return (
     <>
       <h1 class="hidden-text">Fleet</h1>
-      <FleetBar shown={shown} />
+      <FleetBar {...shown} />
       <div class="fleet" data-testid="fleet">
         <FleetHead />
         {shown.records.length === 0 ? (
           <p class="fleet-none">No device matches the filter. Try fewer letters or another state.</p>
         ) : (
-          <FleetBody shown={shown} />
+          <FleetBody {...shown} />
         )}
       </div>
     </>
@@ -82,19 +81,17 @@ function useFleetList(): FleetList {
   return list;
 }
 
-function FleetBar({ shown }: { shown: FleetList }) {
-  const { counts } = shown;
-  const all = counts.online + counts.silent + counts.offline;
+function FleetBar({ counts }: FleetList) {
   return (
     <div class="fleet-bar">
       <div class="chips">
-        <Chip label="All" amount={all} value={null} />
-        <Chip label="Online" amount={counts.online} value="online" />
-        {(counts.silent > 0 || condition.value === "silent") && (
-          <Chip label="Silent" amount={counts.silent} value="silent" />
-        )}
-        {(counts.offline > 0 || condition.value === "offline") && (
-          <Chip label="Offline" amount={counts.offline} value="offline" />
+        <Chip amount={counts.online + counts.silent + counts.offline} value={null} />
+        <Chip amount={counts.online} value="online" />
+        {(["silent", "offline"] as const).map(
+          (value) =>
+            (counts[value] > 0 || condition.value === value) && (
+              <Chip key={value} amount={counts[value]} value={value} />
+            ),
         )}
       </div>
       <div class="search">
@@ -134,7 +131,7 @@ function FleetBar({ shown }: { shown: FleetList }) {
   );
 }
 
-function Chip({ label, amount, value }: { label: string; amount: number; value: Condition | null }) {
+function Chip({ amount, value }: { amount: number; value: Condition | null }) {
   const style = { online: "", silent: "quiet", offline: "wrong" }[value ?? "online"];
   return (
     <button
@@ -147,7 +144,7 @@ function Chip({ label, amount, value }: { label: string; amount: number; value: 
       }}
     >
       {(value === "silent" || value === "offline") && <Shape condition={value} />}
-      {label} <span class="amount">{count(amount)}</span>
+      {value === null ? "All" : CONDITION_TEXTS[value]} <span class="amount">{count(amount)}</span>
     </button>
   );
 }
@@ -184,14 +181,14 @@ function Sort({ by, right }: { by: SortKey; right?: boolean }) {
   );
 }
 
-function FleetBody({ shown }: { shown: FleetList }) {
+function FleetBody({ records }: FleetList) {
   const body = useRef<HTMLUListElement>(null);
   const rowHeight = useRowHeight();
-  const view = useScroll(body);
-  const { first, end, height } = virtualWindow(shown.records.length, rowHeight, view.value.top, view.value.height);
+  useScroll(body);
+  const { first, end, height } = virtualWindow(records.length, rowHeight, view.value.top, view.value.height);
   return (
     <ul class="fleet-body" ref={body} style={{ height: `${height}px` }} aria-label="Devices">
-      {shown.records.slice(first, end).map((record, index) => (
+      {records.slice(first, end).map((record, index) => (
         <FleetRow key={record.device} record={record} top={(first + index) * rowHeight} />
       ))}
     </ul>
@@ -209,10 +206,11 @@ function useRowHeight(): number {
   return (phone ? PHONE_ROW_REM : ROW_REM) * rem();
 }
 
+/** The visible part of the list. */
 const view = signal({ top: 0, height: window.innerHeight });
 
-/** Return the visible part of the list. */
-function useScroll(body: { current: HTMLElement | null }): Signal<{ top: number; height: number }> {
+/** Keep the visible part up to date. */
+function useScroll(body: { current: HTMLElement | null }): void {
   useLayoutEffect(() => {
     const measure = () => {
       const top = -(body.current?.getBoundingClientRect().top ?? 0);
@@ -227,7 +225,6 @@ function useScroll(body: { current: HTMLElement | null }): Signal<{ top: number;
       window.removeEventListener("resize", measure);
     };
   }, [body]);
-  return view;
 }
 
 interface FleetEntry {
