@@ -1,6 +1,6 @@
+import "@fontsource-variable/inter/wght.css";
 import "uplot/dist/uPlot.min.css";
 import "./styles/tokens.css";
-import "./styles/fonts.css";
 import "./styles/base.css";
 import "./styles/shell.css";
 import "./styles/fleet.css";

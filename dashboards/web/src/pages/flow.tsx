@@ -195,7 +195,7 @@ function AccountingEquation({ totals }: { totals: FlowCounts }) {
   const status = balanceStatus(totals);
   const icons = { balanced: "done", counting: "range", wrong: "warning" } as const;
   return (
-    <section class="flow-sum" aria-label="Accounting" data-testid="flow-sum">
+    <section class="flow-sum box" aria-label="Accounting" data-testid="flow-sum">
       <Term name="Accepted" value={totals.accepted} title="Acknowledged and committed to the journal" />
       {TERMS.map(([key, name, title], index) => (
         <Fragment key={key}>
@@ -236,7 +236,7 @@ function DeviceTable({ flow }: { flow: FlowDetails }) {
   if (flow.devices.length === 0) return null;
   return (
     // biome-ignore lint/a11y/useSemanticElements: it scrolls sideways on a phone, and by keyboard as well
-    <div class="flow-table" role="region" aria-label="Devices" tabIndex={0}>
+    <div class="flow-table box" role="region" aria-label="Devices" tabIndex={0}>
       <table>
         <thead>
           <tr>

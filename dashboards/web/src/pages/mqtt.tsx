@@ -36,7 +36,7 @@ export function MqttPage() {
 
 function BridgeCard({ bridge, rates, since_ms }: { bridge: BridgeState; rates: BridgeRates; since_ms: number }) {
   return (
-    <section class="bridge" aria-label={`Broker ${bridge.name}`} data-testid={`bridge-${bridge.name}`}>
+    <section class="bridge box" aria-label={`Broker ${bridge.name}`} data-testid={`bridge-${bridge.name}`}>
       <header class="bridge-head">
         <div class="bridge-name">
           <h2 class="ellipsis" title={bridge.name}>
@@ -139,7 +139,7 @@ function Direction({ title, bridge, rate, children }: DirectionProps) {
     <section class="bridge-direction" aria-label={`${title}: ${bridge}`}>
       <h3>
         {title}
-        <span class="bridge-rate">
+        <span class="big">
           <span class="number">{count(rate)}</span>
           <span class="unit">messages/s</span>
         </span>

@@ -21,7 +21,7 @@ export function TimeRangePicker({ view }: { view: Signal<TimeView> }) {
         </span>
       )}
       {live && chosen === undefined && <span class="fixed-range">Last {duration(shown.span_ms)}</span>}
-      <fieldset class="segments" aria-label="Time range">
+      <fieldset class="segments box" aria-label="Time range">
         {RANGES.map((range) => (
           <button
             key={range.name}

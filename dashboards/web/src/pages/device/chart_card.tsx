@@ -42,7 +42,7 @@ export function ChartCard(props: ChartCardProps) {
   });
   return (
     <section
-      class={`chart ${many ? "many" : ""}`}
+      class={`chart box ${many ? "many" : ""}`}
       ref={elements.card}
       data-testid="chart"
       data-metric={group.metrics[0].metric}

@@ -39,7 +39,7 @@ export function DeviceHead({ record }: { record: DeviceRecord }) {
           ))}
         </div>
       </div>
-      <dl class="facts">
+      <dl class="facts box">
         <Fact name={state.connected ? "Connected for" : "Offline since"}>
           <Since record={record} />
         </Fact>
@@ -68,7 +68,7 @@ export function DeviceHead({ record }: { record: DeviceRecord }) {
 function Fact({ name, children }: { name: string; children: ComponentChildren }) {
   return (
     <div class="fact">
-      <dt>{name}</dt>
+      <dt class="label">{name}</dt>
       <dd class="ellipsis">{children}</dd>
     </div>
   );
@@ -99,7 +99,7 @@ function ClockOffset({ offset_ns, error_ns }: { offset_ns: number | null; error_
 
 export function Events({ events }: { events: EventDetails[] }) {
   return (
-    <section class="panel" data-testid="events">
+    <section class="panel box" data-testid="events">
       <h2>Recent events</h2>
       {events.length === 0 ? (
         <p class="empty-note">No events yet.</p>
@@ -107,11 +107,11 @@ export function Events({ events }: { events: EventDetails[] }) {
         <ol class="events" tabIndex={0} aria-label="Recent events">
           {events.map((event, index) => (
             <li class="event" key={`${event.time_ns} ${index}`}>
-              <time dateTime={new Date(event.time_ns / 1e6).toISOString()}>
+              <time class="muted" dateTime={new Date(event.time_ns / 1e6).toISOString()}>
                 {dateTime(event.time_ns / 1e6, now.value)}
               </time>
               <span>{capitalise(event.kind)}</span>
-              <span class="detail">{event.detail}</span>
+              <span class="detail muted">{event.detail}</span>
             </li>
           ))}
         </ol>
@@ -123,7 +123,7 @@ export function Events({ events }: { events: EventDetails[] }) {
 export function Tags({ tags }: { tags: Record<string, string> }) {
   const entries = Object.entries(tags);
   return (
-    <section class="panel" data-testid="tags">
+    <section class="panel box" data-testid="tags">
       <h2>Tags</h2>
       {entries.length === 0 ? (
         <p class="empty-note">This device has no tags. The agent sends tags when it connects.</p>

@@ -90,7 +90,7 @@ function Charts({ data, metrics, record }: ChartsProps) {
       <Values data={data} metrics={metrics} />
       <ChartBar data={data} metrics={metrics} record={record} />
       {states.length > 0 && (
-        <div class="timelines">
+        <div class="timelines box">
           {states.map((head) => (
             <StateTimeline key={head.metric} data={data} head={head} />
           ))}
@@ -118,7 +118,7 @@ function ChartBar({ data, metrics, record }: ChartsProps) {
       <span class="muted">{plural(metrics.length, "metric")}</span>
       {problem !== null && <span class="muted">The history could not be loaded. {problem}</span>}
       <LastReadings data={data} record={record} />
-      <fieldset class="segments" aria-label="Charts">
+      <fieldset class="segments box" aria-label="Charts">
         {[false, true].map((value) => (
           <button
             key={String(value)}

@@ -50,7 +50,7 @@ function ValueTile({ data, head }: { data: DeviceData; head: MetricDetails }) {
     return tile.current === null ? undefined : data.scheduler.add({ frame }, tile.current);
   }, [data, head]);
   return (
-    <div class="value-tile" ref={tile} data-testid="value" data-metric={head.metric}>
+    <div class="value-tile box" ref={tile} data-testid="value" data-metric={head.metric}>
       <p class="label ellipsis" title={head.description || head.metric}>
         {head.metric}
       </p>

@@ -46,13 +46,13 @@ const SORTS: Record<SortKey, string> = {
 
 export function FleetPage() {
   const shown = useFleetList();
-  if (!hub.fleet.loaded.value) return <div class="fleet" aria-busy="true" />;
+  if (!hub.fleet.loaded.value) return <div class="fleet box" aria-busy="true" />;
   if (hub.fleet.records.size === 0) return <EmptyFleet />;
   return (
     <>
       <h1 class="hidden-text">Fleet</h1>
       <FleetBar {...shown} />
-      <div class="fleet" data-testid="fleet">
+      <div class="fleet box" data-testid="fleet">
         <FleetHead />
         {shown.records.length === 0 ? (
           <p class="fleet-none">No device matches the filter. Try fewer letters or another state.</p>

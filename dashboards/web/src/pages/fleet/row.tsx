@@ -52,7 +52,7 @@ function FleetRowView({ record, top }: { record: DeviceRecord; top: number }) {
         <a class="name mono ellipsis" href={devicePath(record.device)} title={record.device}>
           {record.device}
         </a>
-        <span class="kind ellipsis">{typeOf(record) || state.agent || " "}</span>
+        <span class="kind label ellipsis">{typeOf(record) || state.agent || " "}</span>
       </span>
       {PLACES.map((place, position) => (
         <MetricCell

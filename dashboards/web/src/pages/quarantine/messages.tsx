@@ -28,7 +28,7 @@ export function Messages({ list, counts, actions }: ListProps) {
   const [open, setOpen] = useState<number | null>(null);
   const messages = list.messages.value;
   return (
-    <section class="quarantine-messages" aria-label="Messages">
+    <section class="quarantine-messages box" aria-label="Messages">
       <Bar list={list} counts={counts} actions={actions} />
       {list.isBehind.value && (
         <button type="button" class="button quarantine-more" onClick={() => void list.restart()}>

@@ -158,7 +158,7 @@ function Reason({ list, codeCount, actions }: ReasonProps) {
   const selected = list.filter.value.code === code;
   const filter = { code, device: null };
   return (
-    <li class={`reason ${selected ? "chosen" : ""}`} data-testid="reason" data-code={code}>
+    <li class={`reason box ${selected ? "chosen" : ""}`} data-testid="reason" data-code={code}>
       <button
         type="button"
         class="reason-head"
@@ -166,7 +166,7 @@ function Reason({ list, codeCount, actions }: ReasonProps) {
         title={selected ? "Show all reasons" : "Show only this reason"}
         onClick={() => void list.setFilter({ code: selected ? null : code, device: null })}
       >
-        <span class="reason-count number">{count(entries)}</span>
+        <span class="reason-count big number">{count(entries)}</span>
         <span class="reason-name">
           <span class="mono">{code === "" ? "no reason" : code}</span>
           <span class="muted">
