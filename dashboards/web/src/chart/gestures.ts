@@ -14,11 +14,6 @@ const KEY_PAN = 0.2;
 const KEY_ZOOM = 1.5;
 const MIN_PINCH_PX = 20;
 
-interface PressedPointer {
-  x: number;
-  start: number;
-}
-
 /** Attach the gestures to a chart's viewport. Return the function that detaches them. `source` is the chart. */
 export function attachGestures(viewport: HTMLElement, scheduler: FrameScheduler, source: object): () => void {
   const controller = new AbortController();
@@ -83,7 +78,7 @@ class TimeMover {
 /** Drags and pinches of one viewport. One pressed pointer pans, two zoom. */
 class Drag {
   active = false;
-  private readonly pressed = new Map<number, PressedPointer>();
+  private readonly pressed = new Map<number, { x: number; start: number }>();
   private readonly move: TimeMover;
   private origin: TimeView;
 

@@ -63,9 +63,7 @@ export interface SubscriptionListener {
 }
 
 /** Source of subscriptions to series. */
-export interface Subscriber {
-  subscribe(request: Omit<Subscribe, "type" | "id">, listener: SubscriptionListener): () => void;
-}
+export type Subscriber = Pick<LiveConnection, "subscribe">;
 
 interface FleetListener {
   receiveFleet(devices: DeviceState[]): void;
@@ -74,7 +72,7 @@ interface FleetListener {
 
 type Timer = ReturnType<typeof setTimeout> | undefined;
 
-export class LiveConnection implements Subscriber {
+export class LiveConnection {
   readonly status: Signal<ConnectionStatus> = signal({ state: "connecting", since: 0 });
   private readonly session = new ViewerSession();
   private readonly listeners = new Map<number, SubscriptionListener>();
@@ -214,8 +212,6 @@ export class LiveConnection implements Subscriber {
           this.listeners.get(message.id)?.failed(message);
           if (!this.session.subscriptions.has(message.id)) this.listeners.delete(message.id);
         }
-        break;
-      default:
         break;
     }
   }

@@ -44,8 +44,12 @@ export class Hub {
     this.opened = true;
     this.connection.open((welcome) => {
       setHubTime(welcome.time / 1e6);
-      // A restarted hub may have another version or start time.
-      void this.refresh();
+      // A restarted hub may have another version or start time. If the connection is lost again, the next welcome
+      // repeats both requests.
+      void this.refreshInfo().then(
+        () => this.load(),
+        () => undefined,
+      );
     }, this.fleet);
     const checkNow = () => {
       if (document.visibilityState === "visible") this.connection.checkNow();
@@ -55,23 +59,12 @@ export class Hub {
     effect(() => {
       if (this.connection.status.value.state === "signed_out") this.session.value = "out";
     });
-    new Poller(() => this.updateProblems(), INFO_PERIOD_MS).start();
+    new Poller(() => this.refreshInfo(), INFO_PERIOD_MS).start();
     await this.load();
   }
 
-  /** Update the hub's problems. */
-  private async updateProblems(): Promise<void> {
-    if (this.connection.status.value.state !== "live") return;
-    this.info.value = await fetchHub();
-  }
-
-  private async refresh(): Promise<void> {
-    try {
-      this.info.value = await fetchHub();
-      await this.load();
-    } catch {
-      // The connection was lost again. The next welcome requests the state again.
-    }
+  private async refreshInfo(): Promise<void> {
+    if (this.connection.status.peek().state === "live") this.info.value = await fetchHub();
   }
 
   private async load(): Promise<void> {

@@ -195,7 +195,7 @@ function AccountingEquation({ totals }: { totals: FlowCounts }) {
   const status = balanceStatus(totals);
   const icons = { balanced: "done", counting: "range", wrong: "warning" } as const;
   return (
-    <section class="flow-sum box" aria-label="Accounting" data-testid="flow-sum">
+    <section class="flow-sum bar box" aria-label="Accounting" data-testid="flow-sum">
       <Term name="Accepted" value={totals.accepted} title="Acknowledged and committed to the journal" />
       {TERMS.map(([key, name, title], index) => (
         <Fragment key={key}>

@@ -45,25 +45,17 @@ export function searchItems<T>(items: readonly T[], words: string, textOf: (item
     .map(({ item }) => item);
 }
 
-/** The rows of a long list that exist in the page. */
-interface VirtualWindow {
-  first: number;
-  /** One after the last. */
-  end: number;
-  /** Height of the whole list in pixels. */
-  height: number;
-}
-
 /** Extra rows beyond each edge, so that scrolling shows no empty space. */
 const OVERSCAN = 6;
 
+/** Return the rows of a long list that exist in the page, from `first` to before `end`, and the height of the list. */
 export function virtualWindow(
   count: number,
   rowHeight: number,
   scrollTop: number,
   viewHeight: number,
   overscan = OVERSCAN,
-): VirtualWindow {
+) {
   const first = Math.min(count, Math.max(0, Math.floor(scrollTop / rowHeight) - overscan));
   const end = Math.max(first, Math.min(count, Math.ceil((scrollTop + viewHeight) / rowHeight) + overscan));
   return { first, end, height: count * rowHeight };

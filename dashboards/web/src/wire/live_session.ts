@@ -114,8 +114,6 @@ export class ViewerSession {
         this.advance(subscription, message.offset);
         break;
       }
-      default:
-        break;
     }
   }
 

@@ -22,7 +22,7 @@ export function DeviceHead({ record }: { record: DeviceRecord }) {
   const tags = Object.entries(state.tags ?? {});
   return (
     <>
-      <div class="device-head">
+      <div class="device-head bar">
         <h1 class="mono" data-testid="device-name">
           {record.device}
         </h1>

@@ -23,8 +23,8 @@ export class Legend {
   private selected = new Set<string>();
   private values: (number | null)[] = [];
   private format: NumberFormat | null = null;
-  /** Indexes of visible items; null: all. */
-  private visible: Set<number> | null = null;
+  /** Indexes of the items whose values are written. */
+  private readonly visible: Set<number>;
   private observer: IntersectionObserver | null = null;
   private readonly onIsolate: (metrics: ReadonlySet<string> | null) => void;
 
@@ -35,8 +35,8 @@ export class Legend {
     this.cells = series.map(() => document.createTextNode("–"));
     this.items = series.map((entry, index) => this.makeItem(entry, index));
     host.append(...this.items);
+    this.visible = new Set(this.items.length > ALL_WRITTEN ? [] : this.items.keys());
     if (this.items.length > ALL_WRITTEN) {
-      this.visible = new Set();
       this.observer = new IntersectionObserver((entries) => this.updateVisibility(entries), { root: host });
       for (const item of this.items) this.observer.observe(item);
     }
@@ -45,9 +45,9 @@ export class Legend {
   private updateVisibility(entries: IntersectionObserverEntry[]): void {
     for (const { target, isIntersecting } of entries) {
       const index = this.items.indexOf(target as HTMLButtonElement);
-      if (!isIntersecting) this.visible?.delete(index);
+      if (!isIntersecting) this.visible.delete(index);
       else {
-        this.visible?.add(index);
+        this.visible.add(index);
         this.write(index);
       }
     }
@@ -61,7 +61,7 @@ export class Legend {
   show(values: (number | null)[], format: NumberFormat): void {
     this.values = values;
     this.format = format;
-    for (const index of this.visible ?? values.keys()) this.write(index);
+    for (const index of this.visible) this.write(index);
   }
 
   private write(index: number): void {

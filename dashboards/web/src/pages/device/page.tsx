@@ -113,7 +113,7 @@ function Charts({ data, metrics, record }: ChartsProps) {
 function ChartBar({ data, metrics, record }: ChartsProps) {
   const { problem } = data.scheduler.window;
   return (
-    <div class="section-bar">
+    <div class="section-bar bar">
       <h2>Charts</h2>
       <span class="muted">{plural(metrics.length, "metric")}</span>
       {problem !== null && <span class="muted">The history could not be loaded. {problem}</span>}

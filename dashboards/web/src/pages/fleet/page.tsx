@@ -83,7 +83,7 @@ function useFleetList(): FleetList {
 
 function FleetBar({ counts }: FleetList) {
   return (
-    <div class="fleet-bar">
+    <div class="fleet-bar bar">
       <div class="chips">
         <Chip amount={counts.online + counts.silent + counts.offline} value={null} />
         <Chip amount={counts.online} value="online" />
@@ -183,7 +183,7 @@ function Sort({ by, right }: { by: SortKey; right?: boolean }) {
 
 function FleetBody({ records }: FleetList) {
   const body = useRef<HTMLUListElement>(null);
-  const rowHeight = useRowHeight();
+  const rowHeight = (isPhone.value ? PHONE_ROW_REM : ROW_REM) * rem();
   useScroll(body);
   const { first, end, height } = virtualWindow(records.length, rowHeight, view.value.top, view.value.height);
   return (
@@ -195,16 +195,11 @@ function FleetBody({ records }: FleetList) {
   );
 }
 
-function useRowHeight(): number {
-  const query = matchMedia(PHONE);
-  const [phone, setPhone] = useState(query.matches);
-  useEffect(() => {
-    const change = () => setPhone(query.matches);
-    query.addEventListener("change", change);
-    return () => query.removeEventListener("change", change);
-  }, [query]);
-  return (phone ? PHONE_ROW_REM : ROW_REM) * rem();
-}
+const phone = matchMedia(PHONE);
+const isPhone = signal(phone.matches);
+phone.addEventListener("change", () => {
+  isPhone.value = phone.matches;
+});
 
 /** The visible part of the list. */
 const view = signal({ top: 0, height: window.innerHeight });

@@ -66,7 +66,7 @@ function Bar({ list, counts, actions }: ListProps) {
       ? (byDevice.get(filter.device) ?? 0)
       : matching.reduce((sum, { entries }) => sum + entries, 0);
   return (
-    <div class="quarantine-bar">
+    <div class="quarantine-bar bar">
       <h2>
         {plural(total, "message")}
         {filter.code !== null && <span class="tag mono">{filter.code}</span>}
