@@ -123,6 +123,8 @@ class Decoder(Protocol):
         """Return the content of the message. Raises Undecodable."""
 
 
+PYTHON_TYPES: dict[MetricType, type] = {"float": float, "integer": int, "boolean": bool, "string": str}
+
 _NOT_IN_DEVICE = re.compile(r"[^A-Za-z0-9_.-]")
 _NOT_IN_METRIC = re.compile(r"[\x00-\x1f\x7f]")
 

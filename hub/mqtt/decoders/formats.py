@@ -26,12 +26,10 @@ from hub.mqtt.decoders.record import (
     decode_text,
     parse_scalar,
 )
-from hub.mqtt.message import Undecodable
+from hub.mqtt.message import PYTHON_TYPES, Undecodable
 from wire.limits import MAX_TIME_NS
 from wire.model import MetricType
 from wire.timestamp import NS_PER_UNIT, ParseTime, looks_like_time, time_parser
-
-PYTHON_TYPES: dict[MetricType, type] = {"float": float, "integer": int, "boolean": bool, "string": str}
 
 TIME_FIELDS = ("ts", "time", "timestamp")
 """Fields of a JSON object that may contain its time, unless the settings name the field."""

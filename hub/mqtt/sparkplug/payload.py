@@ -19,7 +19,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessages
 
-from hub.mqtt.message import Undecodable
+from hub.mqtt.message import PYTHON_TYPES, Undecodable
 from wire.limits import MAX_INTEGER, MAX_STRING_VALUE_BYTES
 from wire.model import MetricType
 
@@ -38,76 +38,53 @@ class Unusable(Exception):
         self.reason: Reason = reason
 
 
-class DataType(IntEnum):
-    """Data type that a birth declares for a metric, with the numbers of the specification."""
+DataType = IntEnum(
+    "DataType",
+    "UNKNOWN INT8 INT16 INT32 INT64 UINT8 UINT16 UINT32 UINT64 FLOAT DOUBLE BOOLEAN STRING DATETIME TEXT UUID DATASET "
+    "BYTES FILE TEMPLATE PROPERTYSET PROPERTYSETLIST INT8_ARRAY INT16_ARRAY INT32_ARRAY INT64_ARRAY UINT8_ARRAY "
+    "UINT16_ARRAY UINT32_ARRAY UINT64_ARRAY FLOAT_ARRAY DOUBLE_ARRAY BOOLEAN_ARRAY STRING_ARRAY DATETIME_ARRAY",
+    start=0,
+)
+"""Data types that a birth declares for a metric, with the numbers of the specification."""
 
-    UNKNOWN = 0
-    INT8 = 1
-    INT16 = 2
-    INT32 = 3
-    INT64 = 4
-    UINT8 = 5
-    UINT16 = 6
-    UINT32 = 7
-    UINT64 = 8
-    FLOAT = 9
-    DOUBLE = 10
-    BOOLEAN = 11
-    STRING = 12
-    DATETIME = 13
-    TEXT = 14
-    UUID = 15
-    DATASET = 16
-    BYTES = 17
-    FILE = 18
-    TEMPLATE = 19
-    PROPERTYSET = 20
-    PROPERTYSETLIST = 21
-    INT8_ARRAY = 22
-    INT16_ARRAY = 23
-    INT32_ARRAY = 24
-    INT64_ARRAY = 25
-    UINT8_ARRAY = 26
-    UINT16_ARRAY = 27
-    UINT32_ARRAY = 28
-    UINT64_ARRAY = 29
-    FLOAT_ARRAY = 30
-    DOUBLE_ARRAY = 31
-    BOOLEAN_ARRAY = 32
-    STRING_ARRAY = 33
-    DATETIME_ARRAY = 34
-
-
-_SIGNED_BITS = {DataType.INT8: 8, DataType.INT16: 16, DataType.INT32: 32, DataType.INT64: 64}
-_UNSIGNED_BITS = {
+_SIGNED_BITS: dict[int, int] = {DataType.INT8: 8, DataType.INT16: 16, DataType.INT32: 32, DataType.INT64: 64}
+_UNSIGNED_BITS: dict[int, int] = {
     DataType.UINT8: 8,
     DataType.UINT16: 16,
     DataType.UINT32: 32,
     DataType.UINT64: 64,
     DataType.DATETIME: 64,
 }
-_STRINGS = (DataType.STRING, DataType.TEXT, DataType.UUID)
-
-METRIC_TYPES: dict[int, MetricType] = {
-    **dict.fromkeys((*_SIGNED_BITS, *_UNSIGNED_BITS), "integer"),
-    DataType.FLOAT: "float",
-    DataType.DOUBLE: "float",
-    DataType.BOOLEAN: "boolean",
-    **dict.fromkeys(_STRINGS, "string"),
+_RANGES = {
+    **{datatype: (-(1 << bits - 1), (1 << bits - 1) - 1) for datatype, bits in _SIGNED_BITS.items()},
+    **{datatype: (0, (1 << bits) - 1) for datatype, bits in _UNSIGNED_BITS.items()},
 }
-"""Metric types of the data types that the hub can store. A DateTime is an integer: milliseconds since 1970 UTC."""
 
-_FIELDS = {
-    **dict.fromkeys((*_SIGNED_BITS, *_UNSIGNED_BITS), "int_value"),
-    **dict.fromkeys((DataType.INT64, DataType.UINT64, DataType.DATETIME), "long_value"),
+_FIELDS: dict[int, str] = {
+    **{
+        datatype: "long_value" if bits == 64 else "int_value"
+        for datatype, bits in (_SIGNED_BITS | _UNSIGNED_BITS).items()
+    },
     DataType.FLOAT: "float_value",
     DataType.DOUBLE: "double_value",
     DataType.BOOLEAN: "boolean_value",
-    **dict.fromkeys(_STRINGS, "string_value"),
+    **dict.fromkeys((DataType.STRING, DataType.TEXT, DataType.UUID), "string_value"),
 }
 
+_FIELD_TYPES: dict[str, MetricType] = {
+    "int_value": "integer",
+    "long_value": "integer",
+    "float_value": "float",
+    "double_value": "float",
+    "boolean_value": "boolean",
+    "string_value": "string",
+}
 
-def from_wire(datatype: int, field: str, value: object) -> Scalar:
+METRIC_TYPES = {datatype: _FIELD_TYPES[field] for datatype, field in _FIELDS.items()}
+"""Metric types of the data types that the hub can store. A DateTime is an integer: milliseconds since 1970 UTC."""
+
+
+def from_wire(datatype: int, field: str, value: Any) -> Scalar:
     """Return the value of a metric with this type, received in this field of the payload. Raises Unusable.
 
     Numbers are accepted in either field of their kind: programs differ in the field for a UInt32 or a Float.
@@ -115,19 +92,16 @@ def from_wire(datatype: int, field: str, value: object) -> Scalar:
     kind = METRIC_TYPES.get(datatype)
     if kind is None:
         raise Unusable("unsupported_type")
-    if kind == "integer" and field in ("int_value", "long_value") and isinstance(value, int):
+    if kind != _FIELD_TYPES.get(field):
+        raise Unusable("wrong_type")
+    if kind == "integer":
         return _integer(datatype, field, value)
-    if kind == "float" and field in ("float_value", "double_value") and isinstance(value, float):
-        if not math.isfinite(value):
-            raise Unusable("not_finite")
-        return value
-    if kind == "boolean" and field == "boolean_value" and isinstance(value, bool):
-        return value
-    if kind == "string" and field == "string_value" and isinstance(value, str):
-        if len(value) * 4 > MAX_STRING_VALUE_BYTES and len(value.encode()) > MAX_STRING_VALUE_BYTES:
-            raise Unusable("out_of_range")
-        return value
-    raise Unusable("wrong_type")
+    if kind == "float" and not math.isfinite(value):
+        raise Unusable("not_finite")
+    if kind == "string" and len(value) * 4 > MAX_STRING_VALUE_BYTES and len(value.encode()) > MAX_STRING_VALUE_BYTES:
+        raise Unusable("out_of_range")
+    scalar: Scalar = value
+    return scalar
 
 
 def to_wire(datatype: int, value: Scalar) -> tuple[str, Scalar]:
@@ -135,150 +109,67 @@ def to_wire(datatype: int, value: Scalar) -> tuple[str, Scalar]:
     kind = METRIC_TYPES.get(datatype)
     if kind is None:
         raise Unusable("unsupported_type")
-    field = _FIELDS[DataType(datatype)]
-    if kind == "integer" and type(value) is int:
-        signed = _SIGNED_BITS.get(DataType(datatype))
-        lowest, highest = (-(1 << signed - 1), (1 << signed - 1) - 1) if signed else _unsigned_range(datatype)
+    if type(value) is not PYTHON_TYPES[kind]:
+        raise Unusable("wrong_type")
+    field = _FIELDS[datatype]
+    if isinstance(value, int) and kind == "integer":
+        lowest, highest = _RANGES[datatype]
         if not lowest <= value <= highest:
             raise Unusable("out_of_range")
         # Sign-extend only to the size of the type: other programs reject an Int8 with more bits.
-        return field, value % (1 << signed) if signed else value
-    if kind == "float" and type(value) is float:
-        return field, _single(value) if field == "float_value" else value
-    if (kind == "boolean" and type(value) is bool) or (kind == "string" and type(value) is str):
-        return field, value
-    raise Unusable("wrong_type")
+        value %= highest - lowest + 1
+    elif field == "float_value":
+        try:
+            value = struct.unpack("<f", struct.pack("<f", value))[0]
+        except OverflowError:
+            raise Unusable("out_of_range") from None
+    return field, value
 
 
 def _integer(datatype: int, field: str, value: int) -> int:
-    signed = _SIGNED_BITS.get(DataType(datatype))
-    if signed is None:
-        lowest, highest = _unsigned_range(datatype)
-    else:
-        # Negative numbers are sent as two's complement in an unsigned field. Some programs sign-extend to the whole
-        # field, others to the size of the type.
-        lowest, highest = -(1 << signed - 1), (1 << signed - 1) - 1
-        wide = 64 if field == "long_value" else 32
-        if value >= 1 << signed:
-            value -= 1 << wide
-        elif value > highest:
-            value -= 1 << signed
+    lowest, highest = _RANGES[datatype]
+    # Negative numbers are sent as two's complement in an unsigned field. Some programs sign-extend to the whole field,
+    # others to the size of the type.
+    size = highest - lowest + 1
+    if lowest < 0 and value >= size:
+        value -= 1 << (64 if field == "long_value" else 32)
+    elif lowest < 0 and value > highest:
+        value -= size
     if not lowest <= value <= min(highest, MAX_INTEGER):
         raise Unusable("out_of_range")
     return value
 
 
-def _unsigned_range(datatype: int) -> tuple[int, int]:
-    return 0, (1 << _UNSIGNED_BITS[DataType(datatype)]) - 1
-
-
-def _single(value: float) -> float:
-    try:
-        single: float = struct.unpack("<f", struct.pack("<f", value))[0]
-    except OverflowError:
-        raise Unusable("out_of_range") from None
-    return single
-
-
 PACKAGE = "telemetry_hub.sparkplug_b"
 
-_TYPES = {
-    "bool": FieldDescriptorProto.TYPE_BOOL,
-    "bytes": FieldDescriptorProto.TYPE_BYTES,
-    "double": FieldDescriptorProto.TYPE_DOUBLE,
-    "float": FieldDescriptorProto.TYPE_FLOAT,
-    "string": FieldDescriptorProto.TYPE_STRING,
-    "uint32": FieldDescriptorProto.TYPE_UINT32,
-    "uint64": FieldDescriptorProto.TYPE_UINT64,
+_MESSAGES = {
+    "Payload": "uint64 timestamp = 1; repeated Metric metrics = 2; uint64 seq = 3; string uuid = 4; bytes body = 5",
+    "Metric": "string name = 1; uint64 alias = 2; uint64 timestamp = 3; uint32 datatype = 4; bool is_historical = 5; "
+    "bool is_transient = 6; bool is_null = 7; MetaData metadata = 8; PropertySet properties = 9; "
+    "uint32 int_value = 10; uint64 long_value = 11; float float_value = 12; double double_value = 13; "
+    "bool boolean_value = 14; string string_value = 15; bytes bytes_value = 16; bytes dataset_value = 17; "
+    "bytes template_value = 18; bytes extension_value = 19",
+    "MetaData": "bool is_multi_part = 1; string content_type = 2; uint64 size = 3; uint64 seq = 4; "
+    "string file_name = 5; string file_type = 6; string md5 = 7; string description = 8",
+    "PropertySet": "repeated string keys = 1; repeated PropertyValue values = 2",
+    "PropertyValue": "uint32 type = 1; bool is_null = 2; uint32 int_value = 3; uint64 long_value = 4; "
+    "float float_value = 5; double double_value = 6; bool boolean_value = 7; string string_value = 8; "
+    "bytes propertyset_value = 9; bytes propertysets_value = 10; bytes extension_value = 11",
 }
+"""Fields of the messages, in the notation of protobuf. Those that end in "_value" are the oneof `value`."""
 
 
-class _Field(NamedTuple):
-    """Number and type of a field: the name of a scalar or of a message. `value` makes it part of the oneof."""
-
-    number: int
-    type: str
-    repeated: bool = False
-    value: bool = False
-
-
-def _values(first: int, **types: str) -> dict[str, _Field]:
-    """Return the fields of a oneof, numbered from `first` in the given order."""
-    return {name: _Field(number, type, value=True) for number, (name, type) in enumerate(types.items(), first)}
-
-
-_SCALARS = {
-    "int_value": "uint32",
-    "long_value": "uint64",
-    "float_value": "float",
-    "double_value": "double",
-    "boolean_value": "bool",
-    "string_value": "string",
-}
-
-_MESSAGES: dict[str, Mapping[str, _Field]] = {
-    "Payload": {
-        "timestamp": _Field(1, "uint64"),
-        "metrics": _Field(2, "Metric", repeated=True),
-        "seq": _Field(3, "uint64"),
-        "uuid": _Field(4, "string"),
-        "body": _Field(5, "bytes"),
-    },
-    "Metric": {
-        "name": _Field(1, "string"),
-        "alias": _Field(2, "uint64"),
-        "timestamp": _Field(3, "uint64"),
-        "datatype": _Field(4, "uint32"),
-        "is_historical": _Field(5, "bool"),
-        "is_transient": _Field(6, "bool"),
-        "is_null": _Field(7, "bool"),
-        "metadata": _Field(8, "MetaData"),
-        "properties": _Field(9, "PropertySet"),
-        **_values(
-            10,
-            **_SCALARS,
-            bytes_value="bytes",
-            dataset_value="bytes",
-            template_value="bytes",
-            extension_value="bytes",
-        ),
-    },
-    "MetaData": {
-        "is_multi_part": _Field(1, "bool"),
-        "content_type": _Field(2, "string"),
-        "size": _Field(3, "uint64"),
-        "seq": _Field(4, "uint64"),
-        "file_name": _Field(5, "string"),
-        "file_type": _Field(6, "string"),
-        "md5": _Field(7, "string"),
-        "description": _Field(8, "string"),
-    },
-    "PropertySet": {
-        "keys": _Field(1, "string", repeated=True),
-        "values": _Field(2, "PropertyValue", repeated=True),
-    },
-    "PropertyValue": {
-        "type": _Field(1, "uint32"),
-        "is_null": _Field(2, "bool"),
-        **_values(3, **_SCALARS, propertyset_value="bytes", propertysets_value="bytes", extension_value="bytes"),
-    },
-}
-
-
-def _described(name: str, fields: Mapping[str, _Field]) -> DescriptorProto:
+def _described(name: str, fields: str) -> DescriptorProto:
     message = DescriptorProto(name=name)
-    for field_name, field in fields.items():
-        described = message.field.add(
-            name=field_name,
-            number=field.number,
-            label=FieldDescriptorProto.LABEL_REPEATED if field.repeated else FieldDescriptorProto.LABEL_OPTIONAL,
-        )
-        if field.type in _TYPES:
-            described.type = _TYPES[field.type]
+    for field in fields.split("; "):
+        *repeated, type_name, field_name, _, number = field.split()
+        label = FieldDescriptorProto.LABEL_REPEATED if repeated else FieldDescriptorProto.LABEL_OPTIONAL
+        described = message.field.add(name=field_name, number=int(number), label=label)
+        if type_name in _MESSAGES:
+            described.type_name = f".{PACKAGE}.{type_name}"
         else:
-            described.type = FieldDescriptorProto.TYPE_MESSAGE
-            described.type_name = f".{PACKAGE}.{field.type}"
-        if field.value:
+            described.type = FieldDescriptorProto.Type.Value(f"TYPE_{type_name.upper()}")
+        if field_name.endswith("_value"):
             if not message.oneof_decl:
                 message.oneof_decl.add(name="value")
             described.oneof_index = 0
@@ -294,8 +185,6 @@ def _payload_class() -> Any:
 
 PROTOBUF_PAYLOAD: Any = _payload_class()
 """Protobuf class of a Sparkplug B payload."""
-
-_INT32_BOUND = 1 << 31
 
 
 class SparkplugMetric(NamedTuple):
@@ -349,23 +238,43 @@ def decode(data: bytes) -> SparkplugPayload:
             "bad_payload", "the payload is not valid Sparkplug B: it does not match the protobuf schema"
         ) from None
     return SparkplugPayload(
-        time_ms=message.timestamp if message.HasField("timestamp") else None,
-        seq=message.seq if message.HasField("seq") else None,
-        metrics=tuple(_metric(metric) for metric in message.metrics),
+        _optional(message, "timestamp"), _optional(message, "seq"), tuple(map(_metric, message.metrics))
     )
 
 
 def encode(payload: SparkplugPayload) -> bytes:
     """Return the encoded payload."""
-    message = PROTOBUF_PAYLOAD()
-    if payload.time_ms is not None:
-        message.timestamp = payload.time_ms
-    if payload.seq is not None:
-        message.seq = payload.seq
+    # None and, for flags, False are not encoded.
+    message = PROTOBUF_PAYLOAD(timestamp=payload.time_ms, seq=payload.seq)
     for metric in payload.metrics:
-        _fill(message.metrics.add(), metric)
+        added = message.metrics.add(
+            name=metric.name,
+            alias=metric.alias,
+            timestamp=metric.time_ms,
+            datatype=metric.datatype,
+            is_null=metric.is_null or None,
+            is_historical=metric.is_historical or None,
+            is_transient=metric.is_transient or None,
+        )
+        if metric.description:
+            added.metadata.description = metric.description
+        if metric.field:
+            setattr(added, metric.field, metric.raw)
+        for key, value in metric.properties.items():
+            datatype = _property_type(value)
+            field, raw = to_wire(datatype, value)
+            added.properties.keys.append(key)
+            added.properties.values.add(type=datatype, **{field: raw})
     data: bytes = message.SerializeToString()
     return data
+
+
+def _property_type(value: Scalar) -> DataType:
+    if isinstance(value, bool):
+        return DataType.BOOLEAN
+    if isinstance(value, int):
+        return DataType.INT32 if -(1 << 31) <= value < 1 << 31 else DataType.INT64
+    return DataType.DOUBLE if isinstance(value, float) else DataType.STRING
 
 
 def _metric(message: Any) -> SparkplugMetric:
@@ -375,9 +284,9 @@ def _metric(message: Any) -> SparkplugMetric:
         raw = _text(raw)
     return SparkplugMetric(
         name=_text(message.name) if message.HasField("name") else None,
-        alias=message.alias if message.HasField("alias") else None,
-        time_ms=message.timestamp if message.HasField("timestamp") else None,
-        datatype=message.datatype if message.HasField("datatype") else None,
+        alias=_optional(message, "alias"),
+        time_ms=_optional(message, "timestamp"),
+        datatype=_optional(message, "datatype"),
         field=field,
         raw=raw,
         is_null=message.is_null,
@@ -386,6 +295,10 @@ def _metric(message: Any) -> SparkplugMetric:
         description=_text(message.metadata.description) if message.HasField("metadata") else "",
         properties=_properties(message.properties) if message.HasField("properties") else MappingProxyType({}),
     )
+
+
+def _optional(message: Any, field: str) -> Any:
+    return getattr(message, field) if message.HasField(field) else None
 
 
 def _properties(message: Any) -> Mapping[str, Scalar]:
@@ -408,38 +321,3 @@ def _text(text: str | bytes) -> str:
     if isinstance(text, str):
         return text
     raise Undecodable("bad_payload", "the payload is not valid Sparkplug B: it contains a text that is not UTF-8")
-
-
-def _fill(message: Any, metric: SparkplugMetric) -> None:
-    if metric.name is not None:
-        message.name = metric.name
-    if metric.alias is not None:
-        message.alias = metric.alias
-    if metric.time_ms is not None:
-        message.timestamp = metric.time_ms
-    if metric.datatype is not None:
-        message.datatype = metric.datatype
-    for flag in ("is_null", "is_historical", "is_transient"):
-        if getattr(metric, flag):
-            setattr(message, flag, True)
-    if metric.description:
-        message.metadata.description = metric.description
-    if metric.field:
-        setattr(message, metric.field, metric.raw)
-    for key, value in metric.properties.items():
-        _fill_property(message.properties, key, value)
-
-
-def _fill_property(properties: Any, key: str, value: Scalar) -> None:
-    if isinstance(value, bool):
-        datatype = DataType.BOOLEAN
-    elif isinstance(value, int):
-        datatype = DataType.INT32 if -_INT32_BOUND <= value < _INT32_BOUND else DataType.INT64
-    elif isinstance(value, float):
-        datatype = DataType.DOUBLE
-    else:
-        datatype = DataType.STRING
-    field, raw = to_wire(datatype, value)
-    properties.keys.append(key)
-    added = properties.values.add(type=datatype)
-    setattr(added, field, raw)
