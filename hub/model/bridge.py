@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 Phase = Literal["connecting", "connected", "waiting"]
 
 
-class InboundCounts(Struct, frozen=True):
+class InboundCounts(Struct):
     """The traffic from a broker since the hub started.
 
     `received` = `taken` + `undecodable` + `retained` + `own` + `copies` + the messages in progress.

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import structlog
 
 from hub.model.bridge import BridgeState, Phase
-from hub.mqtt.connection import BrokerConnection, BrokerOptions, BrokerSession
+from hub.mqtt.connection import BrokerConnection, BrokerOptions, BrokerSession, ConnectionListener
 from hub.mqtt.decoders.configured import ConfiguredDecoder
 from hub.mqtt.discovery import OFFLINE, ONLINE, Discovery, discovery_subscriptions
 from hub.mqtt.inbound import Inbound
@@ -66,8 +66,8 @@ class BridgePlan(NamedTuple):
             raise ValueError("; ".join(loops))
 
 
-class Bridge:
-    """Bridge to one broker. Implements hub.mqtt.connection.ConnectionListener."""
+class Bridge(ConnectionListener):
+    """Bridge to one broker."""
 
     def __init__(
         self,

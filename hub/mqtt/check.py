@@ -7,9 +7,10 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from hub.mqtt.connection import BrokerConnection, BrokerError, BrokerOptions, may_need_other_version
+from hub.mqtt.connection import BrokerConnection, BrokerError, BrokerOptions, ConnectionListener, may_need_other_version
 from hub.mqtt.decoders.configured import ConfiguredDecoder
-from hub.mqtt.message import Decoded, DecodedReading, DecodedRow, Message, Publish, Undecodable, value_type
+from hub.mqtt.message import Decoded, DecodedReading, DecodedRow, Message, Undecodable, value_type
+from hub.mqtt.paho_client import read_message, subscription_identifiers
 from hub.mqtt.subscriptions import Subscription, Subscriptions
 from hub.mqtt.topics import overlap, unshared
 
@@ -44,11 +45,8 @@ class ObservedTopic:
         self.refused: dict[str, str] = {}
 
 
-class BrokerCheck:
-    """Listener that connects like a bridge, in a temporary session, and decodes what arrives.
-
-    Implements hub.mqtt.connection.ConnectionListener.
-    """
+class BrokerCheck(ConnectionListener):
+    """Listener that connects like a bridge, in a temporary session, and decodes what arrives."""
 
     def __init__(self, options: BrokerOptions, decoders: Sequence[ConfiguredDecoder]) -> None:
         """`options` need a client id that no other client uses."""
@@ -87,43 +85,20 @@ class BrokerCheck:
         finally:
             connection.close()
 
-    def will(self) -> Publish | None:
-        """Return None: a trial announces nothing."""
-        return None
-
-    def connected(self, connection: BrokerConnection, *, is_resumed: bool) -> None:
-        """Do nothing: `run` subscribes."""
-
     def message_received(self, connection: BrokerConnection, message: Any) -> None:
         """Decode a message, unless it is a copy through another subscription."""
         if message.qos:
             connection.acknowledge(message.mid)
-        try:
-            topic: str = message.topic
-        except UnicodeDecodeError:
-            topic = ""
-        if topic == BROKER_VERSION:
-            self.broker = message.payload.decode(errors="replace")
-        elif not self._subscriptions.is_copy(topic, getattr(message.properties, "SubscriptionIdentifier", ())):
-            self.add(
-                Message(
-                    topic, bytes(message.payload), message.qos, bool(message.retain), bool(message.dup), time.time_ns()
-                )
-            )
-
-    def message_acknowledged(self, message_id: int, reason: int) -> None:
-        """Do nothing: a trial publishes nothing."""
+        received = read_message(message, time.time_ns())
+        if received.topic == BROKER_VERSION:
+            self.broker = received.payload.decode(errors="replace")
+        elif not self._subscriptions.is_copy(received.topic, subscription_identifiers(message)):
+            self.add(received)
 
     def subscribed(self, refused: Sequence[str], lowered: Sequence[str], *, complete: bool) -> None:
         """Note the refused filters. Their messages arrive through the remaining subscriptions."""
         self.refused_filters = [filter for filter in refused if filter != BROKER_VERSION]
         self._subscriptions.update_refused(self.refused_filters)
-
-    def unsubscribed(self) -> None:
-        """Do nothing: a new session has no old subscriptions."""
-
-    def disconnected(self, reason: str) -> None:
-        """Do nothing: `run` raises the reason."""
 
     def add(self, message: Message) -> None:
         """Decode a message with the first decoder that takes its topic.
@@ -172,14 +147,13 @@ class BrokerCheck:
             for topic, observed in sorted(self.topics.items())
         ]
 
-    def loops(self, published: Iterable[str]) -> list[dict[str, str]]:
+    def loops(self, published: Sequence[str]) -> list[dict[str, str]]:
         """Return the published templates whose messages a subscription would return, each with a common topic."""
-        templates = list(published)
         return [
             {"publish": template, "subscribe": configured.label, "topic": topic}
             for configured in self._decoders
             for filter in configured.decoder.filters
-            for template in templates
+            for template in published
             if (topic := overlap(filter, template)) is not None
         ]
 

@@ -14,7 +14,7 @@ import socket
 import ssl
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
@@ -80,11 +80,12 @@ class BrokerOptions(NamedTuple):
     clean_start: bool = False
 
 
-class ConnectionListener(Protocol):
-    """Receiver of a connection's events. No method waits. Implemented by Bridge and by BrokerCheck."""
+class ConnectionListener:
+    """Receiver of a connection's events. No method waits. By default, events have no effect."""
 
     def will(self) -> Publish | None:
         """Return the message that announces the end of the connection. It is sent on an orderly end, too."""
+        return None
 
     def connected(self, connection: BrokerConnection, *, is_resumed: bool) -> None:
         """Handle a new connection. `is_resumed` means that the broker still has the session."""

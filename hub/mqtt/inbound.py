@@ -11,6 +11,7 @@ import base64
 import json
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -37,6 +38,7 @@ from hub.mqtt.message import (
     Undecodable,
     value_type,
 )
+from hub.mqtt.paho_client import read_message, subscription_identifiers
 from hub.mqtt.subscriptions import Subscriptions
 from wire import device as messages
 from wire.columns import pack_floats, pack_times
@@ -181,13 +183,13 @@ class RecentReadings:
             self._count += len(values)
         else:
             before = _size(row)
-            if isinstance(row, list) and len(row) >= MAX_LISTED_ROWS:
-                row = self._rows[key] = _as_sets(row)
-            if isinstance(row, list):
+            if isinstance(row, list) and len(row) < MAX_LISTED_ROWS:
                 row.append(values)
             else:
-                for name, value in values.items():
+                rows, row = ([*row, values], {}) if isinstance(row, list) else ([values], row)
+                for name, value in (item for added in rows for item in added.items()):
                     row.setdefault(name, set()).add(value)
+                self._rows[key] = row
             self._count += _size(row) - before
         while self._count > self._bound:
             self._count -= _size(self._rows.popitem(last=False)[1])
@@ -239,14 +241,6 @@ def _size(row: list[Values] | dict[str, set[object]]) -> int:
     return sum(map(len, row if isinstance(row, list) else row.values()))
 
 
-def _as_sets(rows: list[Values]) -> dict[str, set[object]]:
-    found: dict[str, set[object]] = {}
-    for values in rows:
-        for name, value in values.items():
-            found.setdefault(name, set()).add(value)
-    return found
-
-
 class Inbound:
     """Inbound side of one bridge."""
 
@@ -268,7 +262,6 @@ class Inbound:
         self._devices = devices
         self._journal = journal
         self._directory = directory
-        self._decoders = decoders
         self._hub = hub
         self._epochs = BridgeEpochs.of(name)
         self._subscriptions = subscriptions
@@ -277,7 +270,9 @@ class Inbound:
         self._publish = publish
         self._recent = recent
         self._sources: dict[str, LocalSource] = {}
-        self._decoder_of_topic: dict[str, Decoder | None] = {}
+        self._decoder_of = lru_cache(TOPICS_KEPT)(
+            lambda topic: next((decoder for decoder in decoders if decoder.takes(topic)), None)
+        )
         self._pending = PendingMessages()
         self._wake = asyncio.Event()
         self._paused: BrokerConnection | None = None
@@ -286,22 +281,7 @@ class Inbound:
         self._received: OrderedDict[int, tuple[str, bytes, float]] = OrderedDict()
         self._max_received = options.receive_maximum
         self._redelivery_s = SILENT_KEEPALIVES * options.keepalive_s
-        self.received = self.taken = self.undecodable = self.retained = self.own = self.copies = 0
-        self.accepted = self.duplicates = 0
-
-    @property
-    def counts(self) -> InboundCounts:
-        """Counts since the start."""
-        return InboundCounts(
-            self.received,
-            self.taken,
-            self.undecodable,
-            self.retained,
-            self.own,
-            self.copies,
-            self.accepted,
-            self.duplicates,
-        )
+        self.counts = InboundCounts()
 
     def connected(self, *, is_resumed: bool) -> None:
         """Handle a new connection. A new session uses message ids anew."""
@@ -310,32 +290,21 @@ class Inbound:
 
     def receive(self, connection: BrokerConnection, message: Any) -> None:
         """Decode a message of paho. It is stored by `run`."""
-        self.received += 1
-        message_id, qos = message.mid, message.qos
-        payload = bytes(message.payload)
+        self.counts.received += 1
         pending = self._pending
-        try:
-            topic: str = message.topic
-        except UnicodeDecodeError:
-            topic = ""
-        properties = message.properties
-        if qos and self._is_redelivery(message_id, topic, payload, dup=message.dup):
+        received = read_message(message, self._devices.clock())
+        if received.qos and self._is_redelivery(message.mid, received):
             # The first delivery is pending here or being stored; this one is acknowledged after it.
-            self.duplicates += 1
-            self.taken += 1
-        elif self._subscriptions.is_copy(topic, getattr(properties, "SubscriptionIdentifier", ())):
-            self.copies += 1
+            self.counts.duplicates += 1
+            self.counts.taken += 1
+        elif self._subscriptions.is_copy(received.topic, subscription_identifiers(message)):
+            self.counts.copies += 1
         else:
-            received = Message(
-                topic, payload, qos, bool(message.retain), bool(message.dup), self._devices.clock(),
-                dict(getattr(properties, "UserProperty", ())) if properties is not None else {},
-                getattr(properties, "ContentType", "") if properties is not None else "",
-            )  # fmt: skip
             self._decode(pending, received)
-        if qos:
-            pending.acknowledgements.append((connection, message_id))
+        if received.qos:
+            pending.acknowledgements.append((connection, message.mid))
         pending.count += 1
-        pending.size_bytes += len(payload)
+        pending.size_bytes += len(received.payload)
         self._wake.set()
         is_full = pending.count >= MAX_WAITING or pending.size_bytes >= MAX_WAITING_BYTES
         if is_full and self._paused is not connection:
@@ -357,7 +326,7 @@ class Inbound:
                 self._paused.resume_reading()
                 self._paused = None
             await self._store(pending)
-            self.taken += pending.decoded
+            self.counts.taken += pending.decoded
             for connection, message_id in pending.acknowledgements:
                 connection.acknowledge(message_id)
             # Release the payloads now and not with the next message.
@@ -368,32 +337,28 @@ class Inbound:
         for source in self._sources.values():
             source.disconnect(reason)
 
-    def _is_redelivery(self, message_id: int, topic: str, payload: bytes, *, dup: bool) -> bool:
+    def _is_redelivery(self, message_id: int, message: Message) -> bool:
         now_s = asyncio.get_running_loop().time()
         earlier = self._received.pop(message_id, None)
         # Whole payloads could take 16 GB: a thousand of the largest size.
-        payload = payload if len(payload) <= MAX_PLAIN_BYTES else blake2b(payload, digest_size=16).digest()
-        self._received[message_id] = (topic, payload, now_s)
+        payload = message.payload
+        if len(payload) > MAX_PLAIN_BYTES:
+            payload = blake2b(payload, digest_size=16).digest()
+        self._received[message_id] = (message.topic, payload, now_s)
         if len(self._received) > self._max_received:
             self._received.popitem(last=False)
-        if not dup or earlier is None:
+        if not message.dup or earlier is None:
             return False
-        return earlier[:2] == (topic, payload) and now_s - earlier[2] <= self._redelivery_s
+        return earlier[:2] == (message.topic, payload) and now_s - earlier[2] <= self._redelivery_s
 
     def _decode(self, pending: PendingMessages, message: Message) -> None:
         if message.properties.get("hub-origin") == self._hub:
-            self.own += 1
+            self.counts.own += 1
             return
         topic = message.topic
-        try:
-            decoder = self._decoder_of_topic[topic]
-        except KeyError:
-            decoder = next((decoder for decoder in self._decoders if decoder.takes(topic)), None)
-            if len(self._decoder_of_topic) >= TOPICS_KEPT:
-                self._decoder_of_topic.clear()
-            self._decoder_of_topic[topic] = decoder
+        decoder = self._decoder_of(topic)
         if message.retain and (decoder is None or not decoder.wants_retained(topic)):
-            self.retained += 1
+            self.counts.retained += 1
             return
         try:
             if decoder is None:
@@ -415,7 +380,8 @@ class Inbound:
         is_logged = False
         while True:
             remembered: list[tuple[str, int, Values]] = []
-            counts = (self.accepted, self.duplicates, self.undecodable)
+            counts = self.counts
+            before = (counts.accepted, counts.duplicates, counts.undecodable)
             try:
                 await self._journal.room()
                 self._devices.check_open()
@@ -426,7 +392,7 @@ class Inbound:
             except (WireError, JournalError) as error:
                 for device, time_ns, values in remembered:
                     self._recent.remove(device, time_ns, values)
-                self.accepted, self.duplicates, self.undecodable = counts
+                counts.accepted, counts.duplicates, counts.undecodable = before
                 if not is_logged:
                     log.warning("journal unavailable, messages stay at the broker", error=str(error), retry_s=RETRY_S)
                 is_logged = True
@@ -506,7 +472,7 @@ class Inbound:
         if not row.has_time:
             return row
         new = self._recent.new_values(device, row.time_ns, row.values)
-        self.duplicates += len(row.values) - len(new)
+        self.counts.duplicates += len(row.values) - len(new)
         if new:
             self._recent.add(device, row.time_ns, new)
             remembered.append((device, row.time_ns, new))
@@ -517,7 +483,7 @@ class Inbound:
             # Readings that a hub relays have their own epoch, by which publishing bridges recognize them.
             source.epoch = self._epochs.relayed if rows[0].relayed else self._epochs.own
             try:
-                self.accepted += source.submit(batch_of(rows))
+                self.counts.accepted += source.submit(batch_of(rows))
                 return
             except WireError as refusal:
                 error = refusal
@@ -531,7 +497,7 @@ class Inbound:
             self._quarantine(source, row.message, error.code.value, error.message)
 
     def _quarantine(self, source: LocalSource | None, message: Message, code: str, sentence: str) -> None:
-        self.undecodable += 1
+        self.counts.undecodable += 1
         if source is None or source.is_taken:
             source = self._source(self._own_device)
         stored = message.payload[:MAX_QUARANTINED_BYTES]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from functools import lru_cache
 
 import structlog
 
@@ -17,7 +18,7 @@ from hub.mqtt.connection import BrokerConnection
 from hub.mqtt.discovery import Discovery
 from hub.mqtt.message import Publish
 from hub.mqtt.paho_client import UserProperties, encode_pairs, packet_size
-from hub.mqtt.publication import Encoder, LatestValues, MessageOrigin, Publication, Sampler
+from hub.mqtt.publication import Encoder, LatestValues, MessageOrigin, Publication
 
 CONSUMER_PREFIX = "mqtt:"
 """The consumer of the bridge `home` has the name `mqtt:home` in the journal."""
@@ -34,7 +35,7 @@ WRITE_BYTES = 1 << 20
 """Bounds of one write, and so of the memory for a backlog."""
 
 ORIGINS_KEPT = 10_000
-"""Devices whose encoded user properties are kept: about 2 MB. At the bound all are dropped."""
+"""Devices whose encoded user properties are kept: about 2 MB."""
 
 MAX_REPORTED = 1_000
 """Problems that are logged once each. As many topics are enough to find the cause."""
@@ -119,7 +120,6 @@ class Outbound:
         `on_refused` is called with the reason code of a rejected message. Raises ValueError for an invalid publication.
         """
         self._journal = journal
-        self._hub = hub
         self._excluded_epochs = excluded_epochs
         self._discovery = discovery
         self._on_refused = on_refused
@@ -134,11 +134,12 @@ class Outbound:
         )
         encoders = [Encoder(publication) for publication in publications]
         self._immediate = [encoder for encoder in encoders if not encoder.publication.every_s]
-        self._latest = [LatestValues(encoder) for encoder in encoders if encoder.publication.every_s]
-        self._samplers: list[Sampler] = []
+        self._periodic = [LatestValues(encoder) for encoder in encoders if encoder.publication.every_s]
         # The hold of samples that are being published.
         self._sending_hold: int | None = None
-        self._origins: dict[tuple[str, str], bytes] = {}
+        self._encode_origin = lru_cache(ORIGINS_KEPT)(
+            lambda device, epoch: encode_pairs((("hub-origin", hub), ("hub-device", device), ("hub-epoch", epoch)))
+        )
         self._connection: BrokerConnection | None = None
         # The connection that entries are written to; None until `open` has prepared it.
         self._opened: BrokerConnection | None = None
@@ -244,7 +245,8 @@ class Outbound:
             await self._wake.wait()
         self._acknowledge = acknowledge
         now_s = asyncio.get_running_loop().time()
-        self._samplers = [Sampler(latest, now_s) for latest in self._latest]
+        for latest in self._periodic:
+            latest.begin(now_s)
         self._sending_hold = None
         self._limit = max(1, min(MAX_IN_FLIGHT, self._connection.receive_maximum))
         # Continue as soon as there is room: our packets carry the TCP acknowledgement that a broker with Nagle's
@@ -294,8 +296,8 @@ class Outbound:
             if encoder.takes(entry, batch):
                 is_passed_over = False
                 yield from encoder.messages(entry, batch)
-        for sampler in self._samplers:
-            if sampler.add(entry, batch):
+        for latest in self._periodic:
+            if latest.add(entry, batch):
                 is_passed_over = False
                 self._other_due.set()
         self._passed_over += is_passed_over
@@ -312,7 +314,7 @@ class Outbound:
             except SinkClosed:
                 # `open` sets `_other_due` for the next connection.
                 pass
-            due_s = min((sampler.due_s for sampler in self._samplers if sampler.hold is not None), default=None)
+            due_s = min((latest.due_s for latest in self._periodic if latest.hold is not None), default=None)
             if self._opened is None or due_s is None:
                 await self._other_due.wait()
                 continue
@@ -330,17 +332,14 @@ class Outbound:
 
     async def _publish_samples(self, connection: BrokerConnection) -> None:
         now_s = asyncio.get_running_loop().time()
-        for sampler in self._samplers:
-            hold = self._sending_hold = sampler.hold
-            due = sampler.due(now_s)
-            if due:
-                # Readings that arrive during the following waits get a hold of their own.
-                sampler.mark_sent()
-                for origin, message in due:
-                    properties = self._properties(origin) if connection.mqtt5 else None
-                    message_id = await self._publish(connection, message, properties)
-                    if message_id is not None:
-                        self._in_flight.add_other(message_id, hold)
+        for latest in self._periodic:
+            # Readings that arrive during the following waits get a hold of their own.
+            hold = self._sending_hold = latest.hold
+            for origin, message in latest.due(now_s):
+                properties = self._properties(origin) if connection.mqtt5 else None
+                message_id = await self._publish(connection, message, properties)
+                if message_id is not None:
+                    self._in_flight.add_other(message_id, hold)
             self._sending_hold = None
         self._settle()
 
@@ -383,14 +382,9 @@ class Outbound:
         return connection
 
     def _properties(self, origin: MessageOrigin) -> UserProperties:
-        device, epoch, seq = origin
-        pairs = self._origins.get((device, epoch))
-        if pairs is None:
-            if len(self._origins) >= ORIGINS_KEPT:
-                self._origins.clear()
-            pairs = encode_pairs((("hub-origin", self._hub), ("hub-device", device), ("hub-epoch", epoch)))
-            self._origins[device, epoch] = pairs
-        return UserProperties(pairs + encode_pairs((("hub-seq", str(seq)),)))
+        return UserProperties(
+            self._encode_origin(origin.device, origin.epoch) + encode_pairs((("hub-seq", str(origin.seq)),))
+        )
 
     def _fits(self, connection: BrokerConnection, message: Publish, properties: UserProperties | None) -> bool:
         largest = connection.maximum_packet_size
@@ -419,7 +413,7 @@ class Outbound:
         self._is_settling = False
         if self._opened is None or self._is_over_quota:
             return
-        holds = [sampler.hold for sampler in self._samplers if sampler.hold is not None]
+        holds = [latest.hold for latest in self._periodic if latest.hold is not None]
         if self._sending_hold is not None:
             holds.append(self._sending_hold)
         offset = self._in_flight.cursor(holds)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import paho.mqtt.client as paho
@@ -19,7 +19,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from hub.mqtt.message import Publish
+from hub.mqtt.message import Message, Publish
 
 READ_BYTES = 64 * 1024
 """Largest read from the socket. paho alone asks for each byte of a packet header separately."""
@@ -155,6 +155,25 @@ class UserProperties(Properties):
 
     def __str__(self) -> str:
         return f"[{len(self.pack())} bytes of user properties]"
+
+
+def read_message(message: paho.MQTTMessage, received_ns: int) -> Message:
+    """Return the content of a received message. A topic that is not UTF-8 becomes an empty one."""
+    try:
+        topic = message.topic
+    except UnicodeDecodeError:
+        topic = ""
+    properties = message.properties
+    return Message(
+        topic, bytes(message.payload), message.qos, message.retain, message.dup, received_ns,
+        dict(getattr(properties, "UserProperty", ())), getattr(properties, "ContentType", ""),
+    )  # fmt: skip
+
+
+def subscription_identifiers(message: paho.MQTTMessage) -> Sequence[int]:
+    """Return the identifiers of the subscriptions through which the broker sent the message."""
+    identifiers: Sequence[int] = getattr(message.properties, "SubscriptionIdentifier", ())
+    return identifiers
 
 
 def encode_pairs(pairs: Iterable[tuple[str, str]]) -> bytes:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -71,14 +71,6 @@ class MessageOrigin(NamedTuple):
     seq: int
 
 
-class MessageRow(NamedTuple):
-    """Content of one message."""
-
-    topic: str
-    time_ns: int
-    cells: Cells
-
-
 def publication_problem(publication: Publication) -> str | None:
     """Return a sentence about an invalid publication, or None."""
     template = publication.topic
@@ -109,60 +101,43 @@ class Encoder:
             raise ValueError(problem)
         self.publication = publication
         self._by_metric = "metric" in publication.topic.names
-        self._topics: dict[int, str] = {}
-        self._device_topics: dict[str, str] = {}
-        self._takes_device: dict[str, bool] = {}
+        self._topic = cache(self._fill_topic)
+        self._takes_device = cache(publication.takes)
         self._payload = PAYLOADS[publication.payload]
 
     def takes(self, entry: Entry, batch: Batch) -> bool:
         """Return whether the batch of this entry is published."""
-        if batch.historical and not self.publication.historical:
-            return False
-        takes_device = self._takes_device.get(entry.device)
-        if takes_device is None:
-            takes_device = self._takes_device[entry.device] = self.publication.takes(entry.device)
-        return takes_device
+        return (self.publication.historical or not batch.historical) and self._takes_device(entry.device)
 
     def topic_of(self, series: Series) -> str:
         """Return the topic of a series."""
-        if not self._by_metric:
-            return self._topic_of_device(series.device)
-        topic = self._topics.get(series.id)
-        if topic is None:
-            topic = self.publication.topic.fill({"device": series.device, "metric": series.metric})
-            self._topics[series.id] = topic
-        return topic
+        return self._topic(series.device, series.metric if self._by_metric else "")
 
-    def rows(self, entry: Entry, batch: Batch) -> Iterator[MessageRow]:
-        """Return the content of each message of a batch, in its order. Rows without a value have no message."""
+    def rows(self, entry: Entry, batch: Batch) -> Iterator[tuple[str, int, Cells]]:
+        """Return topic, time and content of each message of a batch, in its order. Rows without a value have none."""
         for time_ns, cells in _rows(batch):
             if self._by_metric:
                 for cell in cells:
-                    yield MessageRow(self.topic_of(cell[0]), time_ns, [cell])
+                    yield self.topic_of(cell[0]), time_ns, [cell]
             elif cells:
-                yield MessageRow(self._topic_of_device(entry.device), time_ns, cells)
+                yield self._topic(entry.device, ""), time_ns, cells
 
     def messages(self, entry: Entry, batch: Batch) -> Iterator[Publish]:
         """Return the messages for every reading of a batch for which `takes` is true."""
-        _, _, qos, retain, *_ = self.publication
-        retain = retain and not batch.historical
         for topic, time_ns, cells in self.rows(entry, batch):
-            payload = self._payload(time_ns, cells)
-            if payload is not None:
-                yield Publish(topic, payload, qos, retain)
+            message = self.message(topic, time_ns, cells, historical=batch.historical)
+            if message is not None:
+                yield message
 
-    def message(self, row: MessageRow) -> Publish | None:
+    def message(self, topic: str, time_ns: int, cells: Cells, *, historical: bool = False) -> Publish | None:
         """Return the message for one row, or None if the payload's format cannot express it."""
-        payload = self._payload(row.time_ns, row.cells)
+        payload = self._payload(time_ns, cells)
         if payload is None:
             return None
-        return Publish(row.topic, payload, self.publication.qos, self.publication.retain)
+        return Publish(topic, payload, self.publication.qos, self.publication.retain and not historical)
 
-    def _topic_of_device(self, device: str) -> str:
-        topic = self._device_topics.get(device)
-        if topic is None:
-            topic = self._device_topics[device] = self.publication.topic.fill({"device": device})
-        return topic
+    def _fill_topic(self, device: str, metric: str) -> str:
+        return self.publication.topic.fill({"device": device, "metric": metric})
 
 
 def _rows(batch: Batch) -> Iterator[tuple[int, Cells]]:
@@ -253,28 +228,35 @@ class LatestValues:
     """Latest row of each topic of a periodic publication, and the topics that changed since the last `due`.
 
     A row combines several batches: the state of a device has all of its metrics, also those from before the current
-    connection. Bounded by the number of series in the hub.
+    connection. Bounded by the number of series in the hub. The cursor waits until what was added is published and
+    acknowledged.
+
+    `due_s` is the time of the next messages on the event loop's clock. `hold` is the offset that the cursor must not
+    pass, or None if nothing waits.
     """
 
     def __init__(self, encoder: Encoder) -> None:
-        self.encoder = encoder
+        self._encoder = encoder
         self._rows: dict[str, tuple[int, dict[Series, Value], MessageOrigin]] = {}
         self._changed: dict[str, None] = {}
         self._newest_offset = self._repeated_to = 0
+        self.due_s = 0.0
+        self.hold: int | None = None
 
-    def begin(self) -> None:
+    def begin(self, now_s: float) -> None:
         """Start a connection. Entries after the cursor are added again."""
         self._changed.clear()
         self._repeated_to = self._newest_offset
+        self.due_s, self.hold = now_s, None
 
     def add(self, entry: Entry, batch: Batch) -> bool:
         """Add a batch and return whether any of it is to be published. Older rows than the latest are not."""
-        if not self.encoder.takes(entry, batch):
+        if not self._encoder.takes(entry, batch):
             return False
         is_added = False
         self._newest_offset = max(self._newest_offset, entry.offset)
         origin = MessageOrigin(entry.device, entry.epoch, entry.seq)
-        for topic, time_ns, cells in self.encoder.rows(entry, batch):
+        for topic, time_ns, cells in self._encoder.rows(entry, batch):
             known = self._rows.get(topic)
             if known is None:
                 self._rows[topic] = (time_ns, dict(cells), origin)
@@ -286,48 +268,23 @@ class LatestValues:
             # A repeated entry may never have arrived at the broker: publish the latest row instead.
             self._changed[topic] = None
             is_added = True
-        return is_added
-
-    def due(self) -> list[tuple[MessageOrigin, Publish]]:
-        """Return the changed rows as messages with the newest batch of each, and reset the changes."""
-        found = []
-        for topic in self._changed:
-            time_ns, cells, origin = self._rows[topic]
-            message = self.encoder.message(MessageRow(topic, time_ns, list(cells.items())))
-            if message is not None:
-                found.append((origin, message))
-        self._changed.clear()
-        return found
-
-
-class Sampler:
-    """Periodic publication during one connection. The cursor waits until what was added is published and acknowledged.
-
-    `due_s` is the time of the next messages on the event loop's clock. `hold` is the offset that the cursor must not
-    pass, or None if nothing waits.
-    """
-
-    def __init__(self, latest: LatestValues, now_s: float) -> None:
-        latest.begin()
-        self._latest = latest
-        self._every_s = latest.encoder.publication.every_s
-        self.due_s = now_s
-        self.hold: int | None = None
-
-    def add(self, entry: Entry, batch: Batch) -> bool:
-        """Add a batch and return whether any of it is to be published."""
-        is_added = self._latest.add(entry, batch)
         if is_added and self.hold is None:
             self.hold = entry.offset - 1
         return is_added
 
     def due(self, now_s: float) -> list[tuple[MessageOrigin, Publish]]:
-        """Return the messages to publish now; none before the time."""
+        """Return the changed rows as messages with the newest batch of each and release the hold; none before the time.
+
+        The sent messages hold the cursor until they are acknowledged.
+        """
         if self.hold is None or now_s < self.due_s:
             return []
-        self.due_s = now_s + self._every_s
-        return self._latest.due()
-
-    def mark_sent(self) -> None:
-        """Release the hold: the sent messages hold the cursor until they are acknowledged."""
-        self.hold = None
+        self.due_s, self.hold = now_s + self._encoder.publication.every_s, None
+        found = []
+        for topic in self._changed:
+            time_ns, cells, origin = self._rows[topic]
+            message = self._encoder.message(topic, time_ns, list(cells.items()))
+            if message is not None:
+                found.append((origin, message))
+        self._changed.clear()
+        return found

@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
-from hub.mqtt.connection import BrokerConnection, BrokerOptions, BrokerSession, describe_error
+from hub.mqtt.connection import BrokerConnection, BrokerOptions, BrokerSession, ConnectionListener, describe_error
 from hub.mqtt.message import Publish
 from hub.mqtt.subscriptions import Subscription
 from tests.hub.mqtt.small_broker import ReceivedPublish, SmallBroker, small_broker
 from tests.services.mosquitto import Mosquitto
 
 
-class Recorder:
-    """Implements hub.mqtt.connection.ConnectionListener and records its calls."""
+class Recorder(ConnectionListener):
+    """Listener that records its calls."""
 
     def __init__(self) -> None:
         self.connections: list[BrokerConnection] = []
@@ -46,8 +46,8 @@ class Recorder:
     def message_received(self, connection: BrokerConnection, message: Any) -> None:
         raise AssertionError("nothing is subscribed to")
 
-    def message_acknowledged(self, id: int, reason: int) -> None:
-        self.acknowledged.append((id, reason))
+    def message_acknowledged(self, message_id: int, reason: int) -> None:
+        self.acknowledged.append((message_id, reason))
         self._called.set()
 
     def subscribed(self, refused: Sequence[str], lowered: Sequence[str], *, complete: bool) -> None:

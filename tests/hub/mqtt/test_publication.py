@@ -17,7 +17,6 @@ from hub.mqtt.publication import (
     LatestValues,
     Payload,
     Publication,
-    Sampler,
     publication_loops,
     publication_problem,
     time_text,
@@ -121,10 +120,10 @@ def test_the_latest_row_of_each_topic_is_due_once() -> None:
     ):
         batch = Batch([time_ns], [(series, [value])], readings=1)
         assert latest.add(entry_of(batch, seq), batch) == (seq != 4)
-    ((origin, message),) = latest.due()
+    ((origin, message),) = latest.due(0.0)
     assert origin == ("boiler", "0" * 16, 3)
     assert message.payload == b'{"time":"1970-01-01T00:00:00.000000010Z","temperature":2.0,"count":3}'
-    assert latest.due() == []
+    assert latest.due(1.0) == []
 
 
 def test_times_have_all_their_nanoseconds() -> None:
@@ -181,39 +180,37 @@ def latest() -> LatestValues:
     return LatestValues(Encoder(Publication(TopicTemplate.parse("{device}/state"), "json", every_s=10.0)))
 
 
-def payloads(sampler: Sampler, now_s: float) -> list[bytes]:
-    return [message.payload for _, message in sampler.due(now_s)]
+def payloads(latest: LatestValues, now_s: float) -> list[bytes]:
+    return [message.payload for _, message in latest.due(now_s)]
 
 
 def test_the_state_of_a_device_survives_the_connection() -> None:
     """Values from an earlier connection are part of the next message, if anything changed."""
     kept = latest()
-    sampler = Sampler(kept, 0.0)
-    sampler.add(*entry(1, 5, A, 1.0))
-    assert len(payloads(sampler, 0.0)) == 1
-    again = Sampler(kept, 20.0)
-    assert payloads(again, 20.0) == []
-    again.add(*entry(2, 6, B, 2.0))
-    (payload,) = payloads(again, 20.0)
+    kept.add(*entry(1, 5, A, 1.0))
+    assert len(payloads(kept, 0.0)) == 1
+    kept.begin(20.0)
+    assert payloads(kept, 20.0) == []
+    kept.add(*entry(2, 6, B, 2.0))
+    (payload,) = payloads(kept, 20.0)
     assert b'"a":1' in payload and b'"b":2' in payload  # noqa: PT018
 
 
 def test_a_repeated_entry_publishes_the_latest_value() -> None:
     """After the connection broke, the same entries are added again, some of them older than the latest value."""
     kept = latest()
-    before = Sampler(kept, 0.0)
     for offset, time_ns, value in ((1, 5, 1.0), (2, 6, 2.0)):
-        before.add(*entry(offset, time_ns, A, value))
-    again = Sampler(kept, 0.0)
-    assert again.add(*entry(1, 5, A, 1.0))
-    assert again.hold == 0
-    (payload,) = payloads(again, 0.0)
+        kept.add(*entry(offset, time_ns, A, value))
+    kept.begin(0.0)
+    assert kept.add(*entry(1, 5, A, 1.0))
+    assert kept.hold == 0
+    (payload,) = payloads(kept, 0.0)
     assert b'"a":2' in payload
 
 
 def test_a_late_reading_is_not_the_latest() -> None:
     """A new reading with an older time changes nothing."""
-    sampler = Sampler(latest(), 0.0)
-    sampler.add(*entry(1, 6, A, 2.0))
-    sampler.due(0.0)
-    assert not sampler.add(*entry(2, 5, A, 1.0))
+    kept = latest()
+    kept.add(*entry(1, 6, A, 2.0))
+    kept.due(0.0)
+    assert not kept.add(*entry(2, 5, A, 1.0))
