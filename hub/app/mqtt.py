@@ -17,7 +17,8 @@ from hub.model.batch import Batch, Entry, Series
 from hub.mqtt.bridge import Bridge, BridgePlan
 from hub.mqtt.check import BrokerCheck
 from hub.mqtt.connection import BrokerOptions, tls_context
-from hub.mqtt.decoders.configured import ConfiguredDecoder, TopicMapping, configured_decoders
+from hub.mqtt.decoders.configured import ConfiguredDecoder, configured_decoders
+from hub.mqtt.decoders.mapping import TopicMapping
 from hub.mqtt.discovery import Discovery
 from hub.mqtt.inbound import BridgeEpochs, Inbound, RecentReadings
 from hub.mqtt.outbound import Outbound, remove_consumers

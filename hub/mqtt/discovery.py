@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from hub.model.batch import Series
-from hub.mqtt.message import HASH_DIGITS, Decoded, Message, Publish
+from hub.mqtt.message import HASH_DIGITS, Decoded, Decoder, Message, Publish
 from hub.mqtt.publication import OTHER_TIME_KEY, TIME_KEY, Encoder, Publication
 from hub.mqtt.subscriptions import Subscription
 
@@ -29,36 +29,20 @@ MISSED_PERIODS = 3
 """A periodically published entity becomes unavailable after three missed periods, but not before `MIN_EXPIRE_S`."""
 
 DEVICE_CLASSES = {
-    "°C": "temperature",
-    "°F": "temperature",
-    "K": "temperature",
-    "hPa": "pressure",
-    "mbar": "pressure",
-    "kPa": "pressure",
-    "Pa": "pressure",
-    "bar": "pressure",
-    "psi": "pressure",
-    "W": "power",
-    "kW": "power",
-    "MW": "power",
-    "Wh": "energy",
-    "kWh": "energy",
-    "MWh": "energy",
-    "V": "voltage",
-    "mV": "voltage",
-    "A": "current",
-    "mA": "current",
+    **dict.fromkeys(("°C", "°F", "K"), "temperature"),
+    **dict.fromkeys(("hPa", "mbar", "kPa", "Pa", "bar", "psi"), "pressure"),
+    **dict.fromkeys(("W", "kW", "MW"), "power"),
+    **dict.fromkeys(("Wh", "kWh", "MWh"), "energy"),
+    **dict.fromkeys(("V", "mV"), "voltage"),
+    **dict.fromkeys(("A", "mA"), "current"),
     "VA": "apparent_power",
     "var": "reactive_power",
-    "Hz": "frequency",
-    "kHz": "frequency",
+    **dict.fromkeys(("Hz", "kHz"), "frequency"),
     "lx": "illuminance",
     "dB": "sound_pressure",
     "dBm": "signal_strength",
-    "m/s": "speed",
-    "km/h": "speed",
-    "m³/h": "volume_flow_rate",
-    "L/min": "volume_flow_rate",
+    **dict.fromkeys(("m/s", "km/h"), "speed"),
+    **dict.fromkeys(("m³/h", "L/min"), "volume_flow_rate"),
     "kg": "weight",
     "mm/h": "precipitation_intensity",
     "W/m²": "irradiance",
@@ -102,9 +86,9 @@ def _availability_of(topic: str) -> str:
     return f"{topic.removesuffix('config')}availability"
 
 
-class Discovery:
-    """Announcements of one bridge. Implements hub.mqtt.message.Decoder for Home Assistant's birth message and for the
-    descriptions that the broker retains from an earlier run.
+class Discovery(Decoder):
+    """Announcements of one bridge, and the decoder of Home Assistant's birth message and of the descriptions that the
+    broker retains from an earlier run.
 
     A device is described again only if its series changed. For devices that are no longer described (retired, no
     publication, `enabled` off), the retained messages are emptied; they are recognized by the hub's id in their topic.
@@ -112,6 +96,9 @@ class Discovery:
 
     A device is available while it is connected to the hub and the hub to the broker.
     """
+
+    # Every retained message matters.
+    retained = ("",)
 
     def __init__(
         self,
@@ -162,10 +149,6 @@ class Discovery:
     def takes(self, topic: str) -> bool:
         """Return whether it is the topic of Home Assistant's birth message, or of any device's description."""
         return topic == self._birth or (topic.startswith(f"{self._prefix}/device/") and topic.endswith("/config"))
-
-    def wants_retained(self, topic: str) -> bool:
-        """Return True: all of these messages matter."""
-        return True
 
     def decode(self, message: Message) -> list[Decoded]:
         """Note which announcements are due after the message. It contains no readings."""

@@ -106,11 +106,13 @@ class Undecodable(Exception):
 
 
 class Decoder(Protocol):
-    """Decoder of messages into readings. It may remember a bounded amount from earlier messages."""
+    """Decoder of messages into readings. It may remember a bounded amount from earlier messages.
 
-    @property
-    def filters(self) -> Sequence[str]:
-        """Topic filters that the decoder needs."""
+    `filters` are the topic filters that it needs, `retained` the last levels of the topics of `wants_retained`.
+    """
+
+    filters: Sequence[str]
+    retained: tuple[str, ...] = ()
 
     def takes(self, topic: str) -> bool:
         """Return whether messages with this topic are for this decoder."""
@@ -118,6 +120,7 @@ class Decoder(Protocol):
     def wants_retained(self, topic: str) -> bool:
         """Return whether a retained message with this topic is a description, a birth or a presence, and not only a
         reading from before the connection."""
+        return topic.endswith(self.retained)
 
     def decode(self, message: Message) -> list[Decoded]:
         """Return the content of the message. Raises Undecodable."""

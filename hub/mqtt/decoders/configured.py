@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from hub.mqtt.decoders.esphome import EspHomeDecoder
 from hub.mqtt.decoders.home_assistant import HomeAssistantDecoder
-from hub.mqtt.decoders.mapping import PayloadFormat, mapped
+from hub.mqtt.decoders.mapping import MappedDecoder, TopicMapping
 from hub.mqtt.decoders.shelly import ShellyDecoder
 from hub.mqtt.decoders.tasmota import TasmotaDecoder
 from hub.mqtt.decoders.the_things_stack import TheThingsStackDecoder
@@ -41,18 +40,6 @@ PRESETS: dict[str, Preset] = {
 }
 
 
-class TopicMapping(NamedTuple):
-    """One entry of `subscribe` in the settings. `mapped` explains the fields."""
-
-    topic: str
-    payload: PayloadFormat | Literal["sparkplug"] = "json"
-    device: str = ""
-    qos: int = 1
-    time: str = ""
-    time_format: str = "auto"
-    function: Path | None = None
-
-
 class ConfiguredDecoder(NamedTuple):
     """Decoder with its name for people (its template, or its preset) and its subscriptions."""
 
@@ -75,14 +62,7 @@ def configured_decoders(
         if mapping.payload == "sparkplug":
             groups.append(sparkplug_group(mapping.topic))
             continue
-        decoder = mapped(
-            mapping.topic,
-            mapping.payload,
-            device=mapping.device,
-            time=mapping.time,
-            time_format=mapping.time_format,
-            function=mapping.function,
-        )
+        decoder = MappedDecoder(mapping)
         found.append(ConfiguredDecoder(mapping.topic, decoder, _subscriptions(decoder, share, mapping.qos)))
     for name in presets_in_order(presets):
         preset = preset_decoder(name)

@@ -7,9 +7,9 @@ a cover with positions, a fan with speeds) has one more level, which names the s
 
 from __future__ import annotations
 
-from hub.mqtt.decoders.formats import flatten, parse_json, single_value
-from hub.mqtt.decoders.record import MAX_DEVICES, Scalar, parse_on_off, parse_online, readings_of, row_of
-from hub.mqtt.message import Decoded, DevicePresence, Message, Undecodable, legal_device
+from hub.mqtt.decoders.formats import flatten, parse_object, single_value
+from hub.mqtt.decoders.record import Remembered, Scalar, parse_on_off, presence_of, readings_of, row_of
+from hub.mqtt.message import Decoded, Decoder, Message, legal_device
 from hub.mqtt.topics import TopicTemplate
 from wire.model import MetricType
 
@@ -57,11 +57,13 @@ FOREIGN = "homeassistant"
 """First level of Home Assistant's topics, which have the same form."""
 
 
-class EspHomeDecoder:
+class EspHomeDecoder(Decoder):
     """Decoder for nodes that publish below their name, or below a base topic and their name.
 
     Any program may publish <name>/status. It counts as presence only for nodes that have published a state.
     """
+
+    retained = ("/status",)
 
     def __init__(self, base: str) -> None:
         text = base if "{device}" in base else f"{base}/{{device}}"
@@ -69,16 +71,12 @@ class EspHomeDecoder:
         self._inner = TopicTemplate.parse(f"{text}/{{component}}/{{object}}/{{inner}}/state")
         self._status = TopicTemplate.parse(f"{text}/status")
         self.filters = [self._state.filter, self._inner.filter, self._status.filter]
-        self._nodes: set[str] = set()
-        self._statuses: dict[str, bool] = {}
+        self._nodes: Remembered[bool] = Remembered()
+        self._statuses: Remembered[bytes] = Remembered()
 
     def takes(self, topic: str) -> bool:
         """Return whether the topic has the form of ESPHome. `decode` ignores messages of other programs."""
         return self._names(topic) is not None or self._status.match(topic) is not None
-
-    def wants_retained(self, topic: str) -> bool:
-        """Return whether the topic reports a node's presence."""
-        return topic.endswith("/status")
 
     def decode(self, message: Message) -> list[Decoded]:
         """Return a component's state or a node's presence. Raises Undecodable."""
@@ -104,26 +102,18 @@ class EspHomeDecoder:
         """Remember a node and return its presence if a status arrived before the first state."""
         if device in self._nodes:
             return []
-        if len(self._nodes) >= MAX_DEVICES:
-            self._nodes.clear()
-        self._nodes.add(device)
-        online = self._statuses.pop(device, None)
-        return [] if online is None else [DevicePresence(device, online)]
+        self._nodes[device] = True
+        return presence_of(device, self._statuses.pop(device, b""))
 
     def _presence(self, message: Message) -> list[Decoded]:
         names = self._status.match(message.topic)
         if names is None or names["device"] == FOREIGN or message.payload.lower() not in (b"online", b"offline"):
             # The status of another program.
             return []
-        online = parse_online(message.payload, b"online", b"offline")
         device = legal_device(names["device"])
-        if online is None:
-            return []
         if device in self._nodes:
-            return [DevicePresence(device, online)]
-        if len(self._statuses) >= MAX_DEVICES:
-            self._statuses.clear()
-        self._statuses[device] = online
+            return presence_of(device, message.payload)
+        self._statuses[device] = message.payload
         return []
 
 
@@ -133,10 +123,7 @@ def _values(component: str, object_id: str, payload: bytes) -> dict[str, Scalar]
         return {}
     metric_type = COMPONENTS[component]
     if metric_type is None:
-        content = parse_json(payload)
-        if not isinstance(content, dict):
-            raise Undecodable("shape", f"the state of a {component} is an object of values")
-        return {f"{object_id}.{name}": parse_on_off(value) for name, value in flatten(content).items()}
+        return {f"{object_id}.{name}": parse_on_off(value) for name, value in flatten(parse_object(payload)).items()}
     return _number(object_id, payload, metric_type)
 
 

@@ -25,11 +25,12 @@ from hub.mqtt.decoders.record import (
     checked_value,
     decode_text,
     parse_scalar,
+    time_reader,
 )
 from hub.mqtt.message import PYTHON_TYPES, Undecodable
 from wire.limits import MAX_TIME_NS
 from wire.model import MetricType
-from wire.timestamp import NS_PER_UNIT, ParseTime, looks_like_time, time_parser
+from wire.timestamp import NS_PER_UNIT, looks_like_time
 
 TIME_FIELDS = ("ts", "time", "timestamp")
 """Fields of a JSON object that may contain its time, unless the settings name the field."""
@@ -63,14 +64,14 @@ UserFunction = Callable[[str, bytes], object]
 """Function of a topic and a payload that returns a dict like a JSON object, a list of dicts, or None."""
 
 _decode_json = msgspec.json.Decoder().decode
-_read_seconds = time_parser("s")
+_read_seconds = time_reader("s")
 
 
 class TimeField(NamedTuple):
     """Field of an object that contains its time. Without a `name`, the first of TIME_FIELDS is used."""
 
     name: str = ""
-    read: ParseTime = time_parser()
+    read: Callable[[object], int] = time_reader()
 
 
 ANY_TIME = TimeField()
@@ -102,8 +103,8 @@ def read_value(payload: bytes, type: MetricType | None = None) -> list[PayloadRe
 
 def single_value(name: str, payload: bytes, type: MetricType | None = None) -> dict[str, Scalar]:
     """Return the payload's value under a name, or an empty dict for no value. Raises Undecodable."""
-    json_records = read_value(payload, type)
-    return {name: json_records[0].values[VALUE]} if json_records else {}
+    records = read_value(payload, type)
+    return {name: records[0].values[VALUE]} if records else {}
 
 
 def read_json(payload: bytes, time: TimeField = ANY_TIME) -> list[PayloadRecord]:
@@ -119,6 +120,21 @@ def parse_json(payload: bytes) -> object:
         raise Undecodable("depth", f"the JSON has more than {MAX_DEPTH} levels") from None
     except (msgspec.DecodeError, UnicodeError) as error:
         raise Undecodable("syntax", f"the payload is not JSON: {error}") from None
+
+
+def parse_object(payload: bytes) -> dict[str, Any]:
+    """Return the parsed JSON object of a payload. Raises Undecodable."""
+    content = parse_json(payload)
+    if not isinstance(content, dict):
+        raise Undecodable("shape", "the payload is not a JSON object of values")
+    return content
+
+
+def object_at(content: object, *names: str) -> dict[str, Any] | None:
+    """Return the object below these names in parsed JSON, or None."""
+    for name in names:
+        content = content.get(name) if isinstance(content, dict) else None
+    return content if isinstance(content, dict) else None
 
 
 def json_records(content: object, time: TimeField = ANY_TIME) -> list[PayloadRecord]:
@@ -177,15 +193,12 @@ def _extract_time(values: dict[str, Scalar], time: TimeField) -> int | None:
     if time.name:
         if time.name not in values:
             raise Undecodable("time", f"the time field {time.name!r} is missing")
-        try:
-            return time.read(values.pop(time.name))
-        except ValueError as error:
-            raise Undecodable("time", str(error)) from None
+        return time.read(values.pop(time.name))
     for name in TIME_FIELDS:
         if name in values and looks_like_time(values[name]):
             try:
                 time_ns = time.read(values[name])
-            except ValueError:
+            except Undecodable:
                 continue
             del values[name]
             return time_ns

@@ -7,9 +7,10 @@ with the metric `state`. Published attributes that are numbers or booleans are m
 from __future__ import annotations
 
 from hub.mqtt.decoders.formats import parse_json
-from hub.mqtt.decoders.record import MAX_DEVICES, TRUTHS, Scalar, decode_text, parse_scalar, row_of
+from hub.mqtt.decoders.record import TRUTHS, Remembered, Scalar, decode_text, parse_scalar, row_of
 from hub.mqtt.message import (
     Decoded,
+    Decoder,
     DeviceDeclaration,
     DevicePresence,
     Message,
@@ -37,22 +38,20 @@ NOT_ENTITIES = frozenset(("config", "status", "set", "command"))
 """Last levels of other topics below the same base: discovery and Home Assistant's birth message."""
 
 
-class HomeAssistantDecoder:
+class HomeAssistantDecoder(Decoder):
     """Decoder for entities below a base topic. It remembers which of them are unavailable."""
+
+    retained = (f"/{UNIT}", f"/{NAME}")
 
     def __init__(self, base: str) -> None:
         self._topic = TopicTemplate.parse(f"{base}/{{domain}}/{{object}}/{{attribute}}")
         self.filters = [self._topic.filter]
-        self._unavailable: set[str] = set()
+        self._unavailable: Remembered[bool] = Remembered()
 
     def takes(self, topic: str) -> bool:
         """Return whether the topic is a state or an attribute of an entity."""
         names = self._topic.match(topic)
         return names is not None and names["attribute"] not in NOT_ENTITIES
-
-    def wants_retained(self, topic: str) -> bool:
-        """Return whether the topic is an entity's unit or name."""
-        return topic.endswith((f"/{UNIT}", f"/{NAME}"))
 
     def decode(self, message: Message) -> list[Decoded]:
         """Return a state or an attribute. Raises Undecodable."""
@@ -65,27 +64,20 @@ class HomeAssistantDecoder:
         if attribute in TIMES:
             return []
         value = parse_json(message.payload)
-        if attribute == UNIT:
-            if not isinstance(value, str):
-                return []
+        if attribute == UNIT and isinstance(value, str):
             return [DeviceDeclaration(device, (Metric(STATE, "float", value[:MAX_UNIT]),))]
-        if attribute == NAME:
-            return (
-                [DeviceDeclaration(device, (), {NAME: value[:MAX_TAG_VALUE]})]
-                if isinstance(value, str) and value
-                else []
-            )
+        if attribute == NAME and isinstance(value, str) and value:
+            return [DeviceDeclaration(device, (), {NAME: value[:MAX_TAG_VALUE]})]
+        if attribute in (UNIT, NAME):
+            return []
         return row_of(device, {legal_metric(attribute): value}) if isinstance(value, int | float) else []
 
     def _state(self, device: str, domain: str, text: str) -> list[Decoded]:
         if text == UNAVAILABLE:
-            if len(self._unavailable) >= MAX_DEVICES:
-                self._unavailable.clear()
-            self._unavailable.add(device)
+            self._unavailable[device] = True
             return [DevicePresence(device, False)]
         found: list[Decoded] = []
-        if device in self._unavailable:
-            self._unavailable.remove(device)
+        if self._unavailable.pop(device, False):
             found.append(DevicePresence(device, True))
         if text.lower() not in NO_STATES:
             found.extend(row_of(device, {STATE: _value(domain, text)}))

@@ -17,36 +17,49 @@ from hub.mqtt.decoders.formats import (
     read_senml,
     read_value,
 )
-from hub.mqtt.decoders.record import VALUE, PayloadRecord, Scalar, checked_value
+from hub.mqtt.decoders.record import VALUE, DeclaredTags, PayloadRecord, Scalar, checked_value, time_reader
 from hub.mqtt.message import (
     Decoded,
     DecodedReading,
     DecodedRow,
-    DeviceDeclaration,
+    Decoder,
     Message,
     Undecodable,
     legal_device,
     legal_metric,
 )
-from hub.mqtt.topics import TopicTemplate, fill_placeholders, placeholders
+from hub.mqtt.topics import TopicTemplate, fill_placeholders
 from wire.limits import MAX_TAG_KEY, MAX_TAG_VALUE, MAX_UNIT
-from wire.timestamp import NS_PER_UNIT, time_parser
+from wire.timestamp import NS_PER_UNIT
 
-PayloadFormat = Literal["json", "value", "senml", "line", "function"]
+PayloadFormat = Literal["json", "value", "senml", "line", "function", "sparkplug"]
 
 DEVICE = "device"
 METRIC = "metric"
-FIELD = "field"
 """Placeholders with a fixed meaning. All others of a topic become tags of the device."""
 
 DEVICE_TAGS = ("device", "host")
 """Tags of line protocol that name the device if nothing else does. Agents write `host`."""
 
 MAX_KNOWN = 10_000
-"""Topics and devices that are remembered. A dropped topic is parsed again, and the tags of a dropped device are
-declared again."""
+"""Topics and names that are remembered. A dropped one is parsed again."""
 
 RecordReader = Callable[[Message], list[PayloadRecord]]
+
+
+class TopicMapping(NamedTuple):
+    """One entry of `subscribe` in the settings.
+
+    `device` is a template such as "{site}-{device}" of names in the topic. `time` is the field with the time.
+    """
+
+    topic: str
+    payload: PayloadFormat = "json"
+    device: str = ""
+    qos: int = 1
+    time: str = ""
+    time_format: str = "auto"
+    function: Path | None = None
 
 
 class TopicFields(NamedTuple):
@@ -57,28 +70,22 @@ class TopicFields(NamedTuple):
     tags: Mapping[str, str]
 
 
-class MappedDecoder:
+class MappedDecoder(Decoder):
     """Decoder of one subscription. It remembers the tags declared for each device."""
 
-    def __init__(self, topic: TopicTemplate, read: RecordReader, *, device: str = "", metric: str = "") -> None:
-        """Use `mapped` instead. `device` and `metric` are templates of names from topics and payloads."""
-        self.filters = [topic.filter]
-        self._topic = topic
-        self._read = read
-        self._device = device
-        self._device_names = placeholders(device)
-        self._metric = metric
-        self._declared: dict[str, Mapping[str, str]] = {}
+    def __init__(self, mapping: TopicMapping) -> None:
+        """Raises ValueError with a sentence."""
+        self._topic = TopicTemplate.parse(mapping.topic)
+        self.filters = [self._topic.filter]
+        self._read = _reader(mapping)
+        self._device = mapping.device
+        self._declared = DeclaredTags()
         self._fields = lru_cache(MAX_KNOWN)(self._parse_topic)
         self._legal = lru_cache(MAX_KNOWN)(legal_metric)
 
     def takes(self, topic: str) -> bool:
         """Return whether the topic matches the template."""
         return self._fields(topic) is not None
-
-    def wants_retained(self, topic: str) -> bool:
-        """Return False: a retained message is a reading from an earlier time."""
-        return False
 
     def decode(self, message: Message) -> list[Decoded]:
         """Return a row for each time in the message, or a reading for a value with a unit or an integer."""
@@ -94,26 +101,18 @@ class MappedDecoder:
         names = self._topic.match(topic)
         if names is None:
             return None
-        device = ""
-        if not self._device:
-            device = legal_device(names[DEVICE]) if DEVICE in names else ""
-        elif self._device_names <= names.keys():
-            device = legal_device(fill_placeholders(self._device, names))
+        device = fill_placeholders(self._device, names) if self._device else names.get(DEVICE)
         tags = {
             name[:MAX_TAG_KEY]: value[:MAX_TAG_VALUE] for name, value in names.items() if name not in (DEVICE, METRIC)
         }
-        return TopicFields(names, device, tags)
+        return TopicFields(names, legal_device(device) if device else "", tags)
 
     def _decode_record(self, record: PayloadRecord, fields: TopicFields, found: list[Decoded]) -> None:
         values = record.values
         device, used = fields.device, ""
         if not device:
-            device, values, used = self._device_of(record, fields)
-        if fields.tags and self._declared.get(device) != fields.tags:
-            if len(self._declared) >= MAX_KNOWN:
-                self._declared.clear()
-            self._declared[device] = fields.tags
-            found.append(DeviceDeclaration(device, (), fields.tags))
+            device, values, used = _device_of(record)
+        found.extend(self._declared.declare(device, fields.tags))
         metric_name, typed = self._metric_namer(record, fields, used), record.typed
         # Nearly all values are finite floats. Checking them inline saves a third of the time.
         named = {
@@ -133,41 +132,9 @@ class MappedDecoder:
         elif named:
             found.append(DecodedRow(device, named, record.time_ns))
 
-    def _device_of(self, record: PayloadRecord, fields: TopicFields) -> tuple[str, dict[str, Scalar], str]:
-        """Return the device that the payload names, the remaining values, and the name that identified it.
-
-        Raises Undecodable if the payload names no device.
-        """
-        template, names = self._device, self._device_names
-        if not template:
-            for name in DEVICE_TAGS if record.typed else ("base", *DEVICE_TAGS):
-                if record.names.get(name):
-                    return legal_device(record.names[name]), record.values, name
-            if not record.values.get(DEVICE):
-                raise Undecodable("device", f"neither the topic nor the payload names a {DEVICE}")
-            template, names = "{device}", frozenset((DEVICE,))
-        from_payload = {name: _text(record.values[name]) for name in names if name in record.values}
-        try:
-            device = fill_placeholders(template, {**from_payload, **record.names, **fields.names})
-        except KeyError as error:
-            raise Undecodable("device", f"{error.args[0]!r}, which the device's name needs, is missing") from None
-        values = {name: value for name, value in record.values.items() if name not in from_payload}
-        return legal_device(device), values, next(iter(names)) if len(names) == 1 else ""
-
     def _metric_namer(self, record: PayloadRecord, fields: TopicFields, used: str) -> Callable[[str], str]:
         """Return the function from a value's name to its metric. `used` is the tag that named the device."""
         legal = self._legal
-        if self._metric:
-            known = {**record.names, **fields.names}
-
-            def filled(field: str) -> str:
-                try:
-                    return legal(fill_placeholders(self._metric, {**known, FIELD: field}))
-                except KeyError as error:
-                    name = error.args[0]
-                    raise Undecodable("metric", f"{name!r}, which the metric's name needs, is missing") from None
-
-            return filled
         parts = [fields.names[METRIC]] if METRIC in fields.names else []
         if MEASUREMENT in record.names:
             # Tags distinguish series: two disks of one host are two metrics.
@@ -175,7 +142,7 @@ class MappedDecoder:
             parts.extend(
                 value
                 for name, value in sorted(record.names.items())
-                if name not in (MEASUREMENT, used) and name not in fields.names and name not in self._device_names
+                if name not in (MEASUREMENT, used) and name not in fields.names
             )
         if not parts:
             return legal
@@ -185,42 +152,39 @@ class MappedDecoder:
         return lambda field: legal(f"{prefix}.{field}")
 
 
-def mapped(
-    topic: str,
-    payload: PayloadFormat = "json",
-    *,
-    device: str = "",
-    metric: str = "",
-    time: str = "",
-    time_format: str = "auto",
-    function: Path | None = None,
-) -> MappedDecoder:
-    """Return the decoder of a subscription.
+def _device_of(record: PayloadRecord) -> tuple[str, dict[str, Scalar], str]:
+    """Return the device that the payload names, the remaining values, and the name that identified it.
 
-    `device` and `metric` are templates such as "{site}-{device}" and "{metric}.{field}". Their placeholders are names
-    of the topic, names or tags of the payload, and `field`, the name of the value. Raises ValueError with a sentence.
+    Raises Undecodable if the payload names no device.
     """
-    template = TopicTemplate.parse(topic)
-    field = TimeField(time, time_parser(time_format))
-    read: RecordReader
-    match payload:
+    for name in DEVICE_TAGS if record.typed else ("base", *DEVICE_TAGS):
+        if record.names.get(name):
+            return legal_device(record.names[name]), record.values, name
+    device = record.values.get(DEVICE)
+    if not device:
+        raise Undecodable("device", f"neither the topic nor the payload names a {DEVICE}")
+    return legal_device(_text(device)), {name: record.values[name] for name in record.values if name != DEVICE}, DEVICE
+
+
+def _reader(mapping: TopicMapping) -> RecordReader:
+    """Return the function that reads the records of a message. Raises ValueError with a sentence."""
+    field = TimeField(mapping.time, time_reader(mapping.time_format))
+    match mapping.payload:
         case "json":
-            read = lambda message: read_json(message.payload, field)  # noqa: E731
+            return lambda message: read_json(message.payload, field)
         case "value":
-            read = lambda message: read_value(message.payload)  # noqa: E731
+            return lambda message: read_value(message.payload)
         case "senml":
-            read = lambda message: read_senml(message.payload, message.received_ns)  # noqa: E731
+            return lambda message: read_senml(message.payload, message.received_ns)
         case "line":
-            precision = time_format if time_format != "auto" else "ns"
+            precision = mapping.time_format if mapping.time_format != "auto" else "ns"
             if precision not in NS_PER_UNIT:
-                raise ValueError(f"times of line protocol are in s, ms, us or ns, not in {time_format}")
-            read = lambda message: read_line(message.payload, precision)  # noqa: E731
-        case "function":
-            if function is None:
-                raise ValueError('payload = "function" needs `function`, the path of the Python file')
-            decode = load_function(function)
-            read = lambda message: read_function(decode, message.topic, message.payload, field)  # noqa: E731
-    return MappedDecoder(template, read, device=device, metric=metric)
+                raise ValueError(f"times of line protocol are in s, ms, us or ns, not in {precision}")
+            return lambda message: read_line(message.payload, precision)
+    if mapping.function is None:
+        raise ValueError('payload = "function" needs `function`, the path of the Python file')
+    decode = load_function(mapping.function)
+    return lambda message: read_function(decode, message.topic, message.payload, field)
 
 
 def _text(value: Scalar) -> str:

@@ -5,10 +5,19 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-from hub.mqtt.message import Decoded, DecodedReading, DecodedRow, Undecodable, legal_metric
+from hub.mqtt.message import (
+    Decoded,
+    DecodedReading,
+    DecodedRow,
+    DeviceDeclaration,
+    DevicePresence,
+    Undecodable,
+    legal_metric,
+)
 from wire.limits import MAX_INTEGER, MAX_STRING_VALUE_BYTES, MAX_UNIT, MIN_INTEGER
+from wire.timestamp import time_parser
 
 MAX_VALUES = 10_000
 """Values of one message, the size of an agent's batch. A larger message is rejected: it would have to be decoded in one
@@ -18,7 +27,7 @@ MAX_DEPTH = 16
 """Levels of nested JSON. No known device nests deeper, and each level becomes a part of a metric name."""
 
 MAX_DEVICES = 10_000
-"""Devices about which a preset remembers something. It learns again what it dropped."""
+"""Devices about which a decoder remembers something."""
 
 VALUE = "value"
 """Name of a value without a name of its own."""
@@ -30,6 +39,7 @@ NO_VALUE = frozenset(("", "nan", "null"))
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 Scalar = float | int | bool | str
+V = TypeVar("V")
 
 
 class PayloadRecord(NamedTuple):
@@ -80,6 +90,42 @@ def checked_value(name: str, value: Scalar, typed: bool = False) -> Scalar:
         raise Undecodable("out_of_range", f"{name} has a number that is too large") from None
 
 
+class Remembered(dict[str, V]):
+    """Bounded memory of a preset by device. When it is full, everything is dropped and learned again."""
+
+    def __setitem__(self, device: str, value: V) -> None:
+        if len(self) >= MAX_DEVICES:
+            self.clear()
+        super().__setitem__(device, value)
+
+
+class DeclaredTags:
+    """Tags that were declared for each device, so that each is declared once."""
+
+    def __init__(self) -> None:
+        self._declared: Remembered[Mapping[str, str]] = Remembered()
+
+    def declare(self, device: str, tags: Mapping[str, str]) -> list[Decoded]:
+        """Return the declaration of these tags, or an empty list if nothing changed."""
+        if not tags or self._declared.get(device) == tags:
+            return []
+        self._declared[device] = tags
+        return [DeviceDeclaration(device, (), tags)]
+
+
+def time_reader(format: str = "auto") -> Callable[[object], int]:
+    """Return the parser of times in a format of `wire.timestamp`; it raises Undecodable. Raises ValueError."""
+    parse = time_parser(format)
+
+    def read(value: object) -> int:
+        try:
+            return parse(value)
+        except ValueError as error:
+            raise Undecodable("time", str(error)) from None
+
+    return read
+
+
 def check_count(count: int) -> None:
     """Raise Undecodable if a message has more values than MAX_VALUES."""
     if count > MAX_VALUES:
@@ -98,15 +144,17 @@ def parse_on_off(value: Scalar) -> Scalar:
     return value == "ON" if value in ("ON", "OFF") else value
 
 
-def parse_online(payload: bytes, online: bytes, offline: bytes) -> bool | None:
-    """Return whether a presence payload is `online`; None for an empty payload, which clears the topic.
+def presence_of(device: str, payload: bytes, online: str = "online", offline: str = "offline") -> list[Decoded]:
+    """Return the presence that a payload reports, none for an empty payload, which clears the topic.
 
     Raises Undecodable for any other word.
     """
     word = payload.strip().lower()
-    if word not in (online, offline, b""):
-        raise Undecodable("presence", f"expected {online.decode()} or {offline.decode()}")
-    return word == online if word else None
+    if not word:
+        return []
+    if word not in (online.encode(), offline.encode()):
+        raise Undecodable("presence", f"expected {online} or {offline}")
+    return [DevicePresence(device, word == online.encode())]
 
 
 def row_of(device: str, values: Mapping[str, Scalar], time_ns: int | None = None) -> list[Decoded]:

@@ -10,10 +10,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from hub.mqtt.decoders.formats import flatten, parse_json, single_value
-from hub.mqtt.decoders.record import MAX_DEVICES, Scalar, parse_online, readings_of
-from hub.mqtt.message import Decoded, DevicePresence, Message, Undecodable, legal_device
-from wire.timestamp import time_parser
+from hub.mqtt.decoders.formats import flatten, object_at, parse_json, single_value
+from hub.mqtt.decoders.record import Remembered, Scalar, presence_of, readings_of, time_reader
+from hub.mqtt.message import Decoded, Decoder, Message, Undecodable, legal_device
 
 UNITS = {
     **dict.fromkeys(("power", "apower", "act_power", "overpower_value"), "W"),
@@ -61,22 +60,23 @@ _UNSTEADY = re.compile(
 """Fields that are not measurements, or that are not always present."""
 _PHASE = re.compile(r"([abcn]|total)_")
 """Prefix of a quantity of one phase, of the neutral conductor, or of all phases."""
-_read_time = time_parser("s")
+_read_time = time_reader("s")
 
 
-class ShellyDecoder:
+class ShellyDecoder(Decoder):
     """Decoder for devices of all generations, Gen1 below a base topic.
 
     It remembers which devices send notifications, because their component status repeats the same values, and which
     Gen1 devices measure in °F.
     """
 
+    retained = ("/online", "/info")
+
     def __init__(self, base: str) -> None:
         self._base = base
-        ends = ("status/+", "events/rpc", "online")
-        self.filters = [f"{base}/#", *(f"+/{end}" for end in ends)]
-        self._notifying: set[str] = set()
-        self._fahrenheit: set[str] = set()
+        self.filters = [f"{base}/#", "+/status/+", "+/events/rpc", "+/online"]
+        self._notifying: Remembered[bool] = Remembered()
+        self._units: Remembered[str] = Remembered()
 
     def takes(self, topic: str) -> bool:
         """Return whether the topic has the form of Shelly. `decode` ignores messages of other programs."""
@@ -86,10 +86,6 @@ class ShellyDecoder:
             or (len(levels) == 3 and (levels[1] == "status" or levels[1:] == ["events", "rpc"]))
             or (len(levels) == 2 and levels[1] == "online")
         )
-
-    def wants_retained(self, topic: str) -> bool:
-        """Return whether the topic reports a presence or a Gen1 device's description."""
-        return topic.endswith(("/online", "/info"))
 
     def decode(self, message: Message) -> list[Decoded]:
         """Return the values of a message or the presence of a device. Raises Undecodable."""
@@ -102,8 +98,7 @@ class ShellyDecoder:
         device = legal_device(name)
         levels = rest.split("/")
         if rest == "online":
-            online = parse_online(message.payload, b"true", b"false")
-            return [] if online is None else [DevicePresence(device, online)]
+            return presence_of(device, message.payload, "true", "false")
         if rest == "events/rpc":
             return self._notification(device, message.payload)
         if levels[0] == "status" and len(levels) == 2 and _COMPONENT.fullmatch(levels[1]):
@@ -113,37 +108,26 @@ class ShellyDecoder:
         if topic == message.topic or not HOUSEKEEPING.isdisjoint(levels) or levels[0] in TWICE:
             return []
         if rest == "info":
-            self._learn_unit(device, message.payload)
+            # The status of a Gen1 device contains the unit of its temperature.
+            measured = object_at(parse_json(message.payload), "tmp") or {}
+            if measured.get("units") in ("C", "F"):
+                self._units[device] = measured["units"]
             return []
         values = _single(levels, message.payload)
         return readings_of(device, values, lambda name: self._unit_gen1(device, name))
 
-    def _learn_unit(self, device: str, payload: bytes) -> None:
-        """Read the unit of the temperature from the status of a Gen1 device."""
-        content = parse_json(payload)
-        measured = content.get("tmp") if isinstance(content, dict) else None
-        unit = measured.get("units") if isinstance(measured, dict) else None
-        if unit == "C":
-            self._fahrenheit.discard(device)
-        elif unit == "F":
-            if len(self._fahrenheit) >= MAX_DEVICES:
-                self._fahrenheit.clear()
-            self._fahrenheit.add(device)
-
     def _unit_gen1(self, device: str, name: str) -> str:
-        if name == SENSOR_TEMPERATURE and device in self._fahrenheit:
+        if name == SENSOR_TEMPERATURE and self._units.get(device) == "F":
             return UNITS["temperature_f"]
         last = _last(name)
         return ENERGY_GEN1.get(last) or UNITS.get(last, "")
 
     def _notification(self, device: str, payload: bytes) -> list[Decoded]:
-        content = parse_json(payload)
-        params = content.get("params") if isinstance(content, dict) else None
-        if not isinstance(content, dict) or not isinstance(params, dict):
+        content: Any = parse_json(payload)
+        params = object_at(content, "params")
+        if params is None:
             raise Undecodable("shape", "a notification must be an object with a method and params")
-        if len(self._notifying) >= MAX_DEVICES:
-            self._notifying.clear()
-        self._notifying.add(device)
+        self._notifying[device] = True
         time_ns = _time(params)
         match content.get("method"):
             case "NotifyStatus" | "NotifyFullStatus":
@@ -173,10 +157,8 @@ def _events(device: str, events: object, time_ns: int | None) -> list[Decoded]:
     """Return the events of each component. One message may contain the push and the release of a button."""
     found: list[Decoded] = []
     for event in events if isinstance(events, list) else []:
-        if isinstance(event, dict):
-            component: Any = event.get("component")
-            kind: Any = event.get("event")
-            if isinstance(component, str) and isinstance(kind, str):
+        match event:
+            case {"component": str(component), "event": str(kind)}:
                 happened_ns = _time(event)
                 values: dict[str, Scalar] = {f"{component}.event": kind}
                 found.extend(readings_of(device, values, _unit, time_ns if happened_ns is None else happened_ns))
@@ -184,10 +166,7 @@ def _events(device: str, events: object, time_ns: int | None) -> list[Decoded]:
 
 
 def _time(content: dict[str, Any]) -> int | None:
-    try:
-        return _read_time(content["ts"]) if content.get("ts") is not None else None
-    except ValueError as error:
-        raise Undecodable("time", str(error)) from None
+    return _read_time(content["ts"]) if content.get("ts") is not None else None
 
 
 def _single(levels: list[str], payload: bytes) -> dict[str, Scalar]:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from hub.mqtt.decoders.formats import flatten, parse_json
-from hub.mqtt.decoders.record import Scalar, parse_on_off, parse_online, readings_of
-from hub.mqtt.message import Decoded, DevicePresence, Message, Undecodable, legal_device
+from hub.mqtt.decoders.formats import flatten, parse_object
+from hub.mqtt.decoders.record import Scalar, parse_on_off, presence_of, readings_of, time_reader
+from hub.mqtt.message import Decoded, Decoder, Message, legal_device
 from hub.mqtt.topics import TopicTemplate
-from wire.timestamp import has_offset, looks_like_time, time_parser
+from wire.timestamp import has_offset, looks_like_time
 
 TELEMETRY, RESULTS = "tele", "stat"
 """Topic prefixes of measurements and of command results."""
@@ -56,14 +56,16 @@ UNITS = {
 
 _SAME_UNIT = {"DewPoint": "Temperature", "HeatIndex": "Temperature", "SeaPressure": "Pressure"}
 _RELAY = re.compile(r"POWER\d*")
-_read_time = time_parser()
+_read_time = time_reader()
 
 
-class TasmotaDecoder:
+class TasmotaDecoder(Decoder):
     """Decoder for devices whose topics are a template with {device}, followed by SENSOR, STATE or LWT.
 
     If a level of the template is "tele", RESULT is read from the topic with "stat" in its place.
     """
+
+    retained = ("/LWT",)
 
     def __init__(self, base: str) -> None:
         text = base if "{device}" in base else f"{base}/{{device}}"
@@ -81,10 +83,6 @@ class TasmotaDecoder:
         names = self._names(topic)
         return names is not None and names.get("kind", "RESULT") in ("SENSOR", "STATE", "LWT", "RESULT")
 
-    def wants_retained(self, topic: str) -> bool:
-        """Return whether the topic reports a device's presence."""
-        return topic.endswith("/LWT")
-
     def decode(self, message: Message) -> list[Decoded]:
         """Return the values of a message or the presence of a device. Raises Undecodable."""
         names = self._names(message.topic)
@@ -92,11 +90,8 @@ class TasmotaDecoder:
             return []
         device = legal_device(names["device"])
         if names.get("kind") == "LWT":
-            online = parse_online(message.payload, b"online", b"offline")
-            return [] if online is None else [DevicePresence(device, online)]
-        content = parse_json(message.payload)
-        if not isinstance(content, dict):
-            raise Undecodable("shape", "the message is not a JSON object of values")
+            return presence_of(device, message.payload)
+        content = parse_object(message.payload)
         if "kind" not in names:
             # The topic has the results of all commands. Only those of relays are states of the device.
             content = {name: value for name, value in content.items() if _RELAY.fullmatch(name)}
@@ -115,11 +110,8 @@ class TasmotaDecoder:
         )
 
     def _names(self, topic: str) -> dict[str, str] | None:
-        for template in reversed(self._topics):
-            names = template.match(topic)
-            if names is not None:
-                return names
-        return None
+        found = (template.match(topic) for template in reversed(self._topics))
+        return next((names for names in found if names is not None), None)
 
 
 def _unit(name: str, units: Mapping[str, str]) -> str:
@@ -141,7 +133,4 @@ def _time(value: Scalar | None) -> int | None:
     """Return the time, or None for a local time without an offset."""
     if value is None or (isinstance(value, str) and not has_offset(value)) or not looks_like_time(value):
         return None
-    try:
-        return _read_time(value)
-    except ValueError as error:
-        raise Undecodable("time", str(error)) from None
+    return _read_time(value)

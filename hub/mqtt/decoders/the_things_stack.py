@@ -8,50 +8,46 @@ from __future__ import annotations
 
 from typing import Any
 
-from hub.mqtt.decoders.formats import flatten, parse_json
-from hub.mqtt.decoders.record import MAX_DEVICES, Scalar, readings_of
-from hub.mqtt.message import Decoded, DeviceDeclaration, Message, Undecodable, legal_device
+from hub.mqtt.decoders.formats import flatten, object_at, parse_object
+from hub.mqtt.decoders.record import DeclaredTags, Scalar, readings_of, time_reader
+from hub.mqtt.message import Decoded, Decoder, Message, Undecodable, legal_device
 from hub.mqtt.topics import TopicTemplate
 from wire.limits import MAX_TAG_VALUE
-from wire.timestamp import time_parser
 
 UNITS = {"lora.rssi": "dBm", "lora.snr": "dB"}
-_read_time = time_parser("iso8601")
+_read_time = time_reader("iso8601")
 
 
-class TheThingsStackDecoder:
+class TheThingsStackDecoder(Decoder):
     """Decoder for the end devices of all accessible applications. It remembers the tags declared for each device."""
 
     def __init__(self, base: str) -> None:
         self._topic = TopicTemplate.parse(f"{base}/{{application}}/devices/{{device}}/up")
         self.filters = [self._topic.filter]
-        self._declared: dict[str, dict[str, str]] = {}
+        self._declared = DeclaredTags()
 
     def takes(self, topic: str) -> bool:
         """Return whether the topic is an uplink."""
         return self._topic.match(topic) is not None
-
-    def wants_retained(self, topic: str) -> bool:
-        """Return False: a retained message is an uplink from an earlier time."""
-        return False
 
     def decode(self, message: Message) -> list[Decoded]:
         """Return the values of an uplink, with the time at which the network received it. Raises Undecodable."""
         names = self._topic.match(message.topic)
         if names is None or not message.payload:
             return []
-        content = parse_json(message.payload)
-        uplink = _object(content, "uplink_message")
+        content = parse_object(message.payload)
+        uplink = object_at(content, "uplink_message")
         if uplink is None:
             raise Undecodable("shape", "uplink_message is missing")
-        if isinstance(content, dict) and content.get("simulated") is True:
+        if content.get("simulated") is True:
             # A test message from the console.
             return []
         device = legal_device(names["device"])
-        time_ns = _time(uplink) if "received_at" in uplink else _time(content)
-        values = {**flatten(_object(uplink, "decoded_payload") or {}), **_reception(uplink)}
+        time = uplink.get("received_at", content.get("received_at"))
+        time_ns = None if time is None else _read_time(time)
+        values = {**flatten(object_at(uplink, "decoded_payload") or {}), **_reception(uplink)}
         return [
-            *self._tags(device, names["application"], _object(content, "end_device_ids") or {}),
+            *self._tags(device, names["application"], object_at(content, "end_device_ids") or {}),
             *readings_of(device, values, lambda name: UNITS.get(name, ""), time_ns),
         ]
 
@@ -59,12 +55,7 @@ class TheThingsStackDecoder:
         tags = {"application": application[:MAX_TAG_VALUE]}
         if isinstance(ids.get("dev_eui"), str):
             tags["dev_eui"] = ids["dev_eui"][:MAX_TAG_VALUE]
-        if self._declared.get(device) == tags:
-            return []
-        if len(self._declared) >= MAX_DEVICES:
-            self._declared.clear()
-        self._declared[device] = tags
-        return [DeviceDeclaration(device, (), tags)]
+        return self._declared.declare(device, tags)
 
 
 def _reception(uplink: dict[str, Any]) -> dict[str, Scalar]:
@@ -79,7 +70,7 @@ def _reception(uplink: dict[str, Any]) -> dict[str, Scalar]:
         if _is_number(snr):
             values["lora.snr"] = snr
         values["lora.gateways"] = len(receptions)
-    lora = _object(_object(_object(uplink, "settings"), "data_rate"), "lora") or {}
+    lora = object_at(uplink, "settings", "data_rate", "lora") or {}
     if _is_number(lora.get("spreading_factor")):
         values["lora.spreading_factor"] = lora["spreading_factor"]
     count = uplink.get("f_cnt", 0)
@@ -91,18 +82,3 @@ def _reception(uplink: dict[str, Any]) -> dict[str, Scalar]:
 def _is_number(value: object) -> bool:
     # Larger integers are not measurements and do not fit into a float.
     return isinstance(value, float) or (type(value) is int and abs(value) < 2**63)
-
-
-def _object(content: object, name: str) -> dict[str, Any] | None:
-    inner = content.get(name) if isinstance(content, dict) else None
-    return inner if isinstance(inner, dict) else None
-
-
-def _time(content: object) -> int | None:
-    text = content.get("received_at") if isinstance(content, dict) else None
-    if text is None:
-        return None
-    try:
-        return _read_time(text)
-    except ValueError as error:
-        raise Undecodable("time", str(error)) from None

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hub.mqtt.decoders.formats import flatten, parse_json, single_value
-from hub.mqtt.decoders.record import MAX_DEVICES, Scalar, below, parse_on_off, parse_online, row_of
+from hub.mqtt.decoders.formats import flatten, object_at, parse_json, parse_object, single_value
+from hub.mqtt.decoders.record import MAX_DEVICES, Scalar, below, parse_on_off, presence_of, row_of, time_reader
 from hub.mqtt.message import (
     Decoded,
+    Decoder,
     DeviceDeclaration,
     DevicePresence,
     Message,
@@ -21,7 +22,6 @@ from hub.mqtt.message import (
 )
 from wire.limits import MAX_DESCRIPTION, MAX_METRICS, MAX_TAG_VALUE, MAX_UNIT
 from wire.model import Metric, MetricType
-from wire.timestamp import time_parser
 
 AVAILABILITY = "/availability"
 BRIDGE = "bridge/"
@@ -32,10 +32,10 @@ PUBLISHED = 1
 MAX_FEATURES_DEPTH = 8
 """Levels of nested features. Devices have two."""
 
-_read_time = time_parser()
+_read_time = time_reader()
 
 
-class Zigbee2MqttDecoder:
+class Zigbee2MqttDecoder(Decoder):
     """Decoder for devices below a base topic. It remembers their names: when the bridge stops, all are offline."""
 
     def __init__(self, base: str) -> None:
@@ -60,35 +60,26 @@ class Zigbee2MqttDecoder:
         if name == "bridge/devices":
             return self._declare_devices(message.payload)
         if name == "bridge/state":
-            if _state(message.payload):
+            if presence_of("", _state_word(message.payload)) == [DevicePresence("", True)]:
                 return []
             return [DevicePresence(legal_device(known), False) for known in sorted(self._names)]
         if name.startswith(BRIDGE):
             return []
         if name not in self._names:
             if name.endswith(AVAILABILITY):
-                online = _state(message.payload)
-                return [] if online is None else [DevicePresence(legal_device(name.removesuffix(AVAILABILITY)), online)]
+                return presence_of(legal_device(name.removesuffix(AVAILABILITY)), _state_word(message.payload))
             if not {"set", "get"}.isdisjoint(name.split("/")[1:]):
                 # A command to a device is not a state.
                 return []
             owner, _, attribute = name.rpartition("/")
             if owner in self._names:
                 return self._attribute(owner, attribute, message.payload)
-        content = parse_json(message.payload)
-        if not isinstance(content, dict):
-            raise Undecodable("shape", "a device's state must be a JSON object of values")
-        return self._state_of(name, flatten(content))
+        return self._state_of(name, flatten(parse_object(message.payload)))
 
     def _state_of(self, name: str, values: dict[str, Scalar]) -> list[Decoded]:
         if len(self._names) < MAX_DEVICES:
             self._names.add(name)
-        time_ns = None
-        if LAST_SEEN in values:
-            try:
-                time_ns = _read_time(values.pop(LAST_SEEN))
-            except ValueError as error:
-                raise Undecodable("time", str(error)) from None
+        time_ns = _read_time(values.pop(LAST_SEEN)) if LAST_SEEN in values else None
         return row_of(legal_device(name), {metric: parse_on_off(value) for metric, value in values.items()}, time_ns)
 
     def _attribute(self, name: str, attribute: str, payload: bytes) -> list[Decoded]:
@@ -106,19 +97,15 @@ class Zigbee2MqttDecoder:
         for device in content[:MAX_DEVICES]:
             if not isinstance(device, dict) or device.get("type") == "Coordinator":
                 continue
-            name, definition = device.get("friendly_name"), device.get("definition")
+            name, definition = device.get("friendly_name"), object_at(device, "definition") or {}
             if not isinstance(name, str) or not name:
                 continue
             names.add(name)
-            definition = definition if isinstance(definition, dict) else {}
+            described = {**definition, "ieee_address": device.get("ieee_address")}
             tags = {
                 key: value[:MAX_TAG_VALUE]
-                for key, value in (
-                    ("ieee_address", device.get("ieee_address")),
-                    ("model", definition.get("model")),
-                    ("vendor", definition.get("vendor")),
-                )
-                if isinstance(value, str) and value
+                for key in ("ieee_address", "model", "vendor")
+                if isinstance(value := described.get(key), str) and value
             }
             metrics = {metric.name: metric for metric in _exposed(definition.get("exposes"), "", 1)}
             found.append(DeviceDeclaration(legal_device(name), list(metrics.values())[:MAX_METRICS], tags))
@@ -126,13 +113,12 @@ class Zigbee2MqttDecoder:
         return found
 
 
-def _state(payload: bytes) -> bool | None:
-    """Return whether a device is online: {"state": "online"}, or the bare word that older versions send."""
-    if payload.lstrip().startswith(b"{"):
-        content = parse_json(payload)
-        state = content.get("state") if isinstance(content, dict) else None
-        payload = state.encode(errors="replace") if isinstance(state, str) else b"?"
-    return parse_online(payload, b"online", b"offline")
+def _state_word(payload: bytes) -> bytes:
+    """Return the word of a presence: {"state": "online"}, or the bare word that older versions send."""
+    if not payload.lstrip().startswith(b"{"):
+        return payload
+    state = parse_object(payload).get("state")
+    return state.encode(errors="replace") if isinstance(state, str) else b"?"
 
 
 def _exposed(exposes: object, before: str, depth: int) -> Iterator[Metric]:

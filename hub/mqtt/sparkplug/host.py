@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, get_args
 
 from hub.mqtt.decoders.formats import parse_json
-from hub.mqtt.message import Decoded, Message, Publish, Undecodable
+from hub.mqtt.message import Decoded, Decoder, Message, Publish, Undecodable
 from hub.mqtt.sparkplug.device import NS_PER_MS
 from hub.mqtt.sparkplug.node import SEQS, EdgeNode, Kind, NodeMessage
 from hub.mqtt.sparkplug.payload import decode
@@ -47,8 +47,8 @@ class NodeTopic(NamedTuple):
         return cls(names[0], kind, names[2], names[3] if len(names) == 4 else "")
 
 
-class HostApplication:
-    """Decoder of one broker's Sparkplug messages. Implements hub.mqtt.message.Decoder.
+class HostApplication(Decoder):
+    """Decoder of one broker's Sparkplug messages.
 
     With a `host_id` it announces its state to edge nodes that wait for it: `will` before it connects, `connected` after
     it has subscribed. Without one it only listens and requests rebirths. Call `expire` at `due_ns` if nothing arrives.
@@ -60,22 +60,20 @@ class HostApplication:
             raise ValueError(f"{host_id!r} is not a valid Sparkplug host id: it must not contain '/', '+' or '#'")
         self.state_topic = f"{SPARKPLUG}/STATE/{host_id}" if host_id else ""
         self._groups = frozenset(groups)
+        # Messages of edge nodes and devices in its groups, without commands, and its own state.
+        self.filters = [
+            f"{SPARKPLUG}/{group}/{kind}/+" + ("/+" if kind.startswith("D") else "")
+            for group in sorted(self._groups) or ["+"]
+            for kind in _KINDS
+        ]
+        if host_id:
+            self.filters.append(self.state_topic)
         self.counts: Counter[str] = Counter()
         self._reorder_ns = reorder_ms * NS_PER_MS
         self._nodes: dict[tuple[str, str], EdgeNode] = {}
         self._connected_ms = 0
         self._connected = True
         self._due_ns: int | None = None
-
-    @property
-    def filters(self) -> Sequence[str]:
-        """Filters for the messages of edge nodes and devices in its groups, without commands, and for its own state."""
-        found = [
-            f"{SPARKPLUG}/{group}/{kind}/+" + ("/+" if kind.startswith("D") else "")
-            for group in sorted(self._groups) or ["+"]
-            for kind in _KINDS
-        ]
-        return [*found, *([self.state_topic] if self.state_topic else [])]
 
     def takes(self, topic: str) -> bool:
         """Return whether the topic belongs to an edge node or is the host's own state."""

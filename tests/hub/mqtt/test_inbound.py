@@ -19,7 +19,7 @@ from hub.journal.journal import Journal
 from hub.model.batch import Entry, EntryKind, Series
 from hub.mqtt import inbound as module
 from hub.mqtt.connection import BrokerConnection, BrokerOptions
-from hub.mqtt.decoders.mapping import mapped
+from hub.mqtt.decoders.mapping import MappedDecoder, TopicMapping
 from hub.mqtt.inbound import Inbound, RecentReadings
 from hub.mqtt.subscriptions import Subscriptions
 from wire.errors import WireError
@@ -78,7 +78,7 @@ class Bench:
             self.devices,
             journal,
             Directory(),
-            [mapped("s/{device}/{metric}", "value")],
+            [MappedDecoder(TopicMapping("s/{device}/{metric}", "value"))],
             name="home",
             hub="f" * 32,
             subscriptions=Subscriptions([]),

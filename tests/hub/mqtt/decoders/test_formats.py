@@ -19,9 +19,8 @@ from hub.mqtt.decoders.formats import (
     read_senml,
     read_value,
 )
-from hub.mqtt.decoders.record import MAX_DEPTH, MAX_VALUES, PayloadRecord
+from hub.mqtt.decoders.record import MAX_DEPTH, MAX_VALUES, PayloadRecord, time_reader
 from hub.mqtt.message import Undecodable
-from wire.timestamp import time_parser
 
 NOW_NS = 1_700_000_000_000_000_000
 Read = Callable[[bytes], list[PayloadRecord]]
@@ -160,13 +159,13 @@ def test_a_duration_with_the_name_of_a_time_stays_a_value() -> None:
 
 def test_a_configured_time_field_must_contain_the_time() -> None:
     """Messages without a valid time in this field are rejected."""
-    field = TimeField("at.when", time_parser("ms"))
+    field = TimeField("at.when", time_reader("ms"))
     assert read_json(b'{"at": {"when": 1700000000000}, "time": 1.0}', field) == [PayloadRecord({"time": 1.0}, NOW_NS)]
     for payload in (b'{"a": 1}', b'{"at": {"when": "soon"}}', b'{"at": {"when": -1}}', b'{"at": {"when": true}}'):
         with pytest.raises(Undecodable) as refused:
             read_json(payload, field)
         assert refused.value.code == "time"
-    pattern = TimeField("t", time_parser("%d.%m.%Y %H:%M:%S"))
+    pattern = TimeField("t", time_reader("%d.%m.%Y %H:%M:%S"))
     assert read_json(b'{"t": "14.11.2023 22:13:20", "a": 1}', pattern) == [PayloadRecord({"a": 1}, NOW_NS)]
 
 
