@@ -12,7 +12,7 @@ from device_sim import hub_counts, simulation
 from device_sim.fleet import make_fleet
 from device_sim.report import Amounts, HubCounts, Report, RunSettings
 from device_sim.simulation import simulate
-from tests.device_sim.peer import running_peer
+from tests.device_sim.peer import FleetPeer
 from tests.device_sim.settings import some_settings
 
 
@@ -41,7 +41,7 @@ def balanced(amounts: Amounts) -> bool:
 
 async def test_a_fleet_delivers_everything_that_was_due() -> None:
     """Every reading of the schedule is sent once, acknowledged, stored, and in both sides' books."""
-    async with running_peer() as peer:
+    async with FleetPeer() as peer:
         report = await run(some_settings(peer.url))
     assert report.ok
     assert report.devices.connected == 5
@@ -51,23 +51,23 @@ async def test_a_fleet_delivers_everything_that_was_due() -> None:
     assert report.hub == HubCounts(readings, readings, 0, 0, 0, 0)
     assert report.ack_ms.count == report.lag_ms.count == 25
     assert 0 < report.ack_ms.p50 <= report.ack_ms.max
-    assert list(peer.books) == ["pump-001", "vehicle-001", "pump-002", "vehicle-002", "pump-003"]
-    assert peer.books["pump-001"].tags["type"] == "pump"
-    assert "vibration" in peer.books["pump-001"].declared
+    hellos = {hello.device: hello for hello in peer.hellos}
+    assert set(hellos) == {"pump-001", "vehicle-001", "pump-002", "vehicle-002", "pump-003"}
+    assert hellos["pump-001"].tags["type"] == "pump"
+    assert "vibration" in peer.metrics
 
 
 async def test_readings_have_the_times_at_which_they_were_due() -> None:
     """Times are a tenth of a second apart to the nanosecond, however late the generator was."""
-    async with running_peer() as peer:
+    async with FleetPeer() as peer:
         report = await run(some_settings(peer.url))
-    times = peer.books["pump-001"].times
-    assert times == [report.started_ns + i * 100_000_000 for i in range(5)]
-    assert peer.books["pump-003"].times[0] == report.started_ns + 80_000_000
+    assert peer.times("pump-001") == [report.started_ns + i * 100_000_000 for i in range(5)]
+    assert peer.times("pump-003")[0] == report.started_ns + 80_000_000
 
 
 async def test_batches_hold_several_rows_and_the_rest_is_sent_at_the_end() -> None:
     """With three rows a batch five readings are two batches, none is left behind."""
-    async with running_peer() as peer:
+    async with FleetPeer() as peer:
         report = await run(some_settings(peer.url, batch_rows=3))
     assert report.batches == Amounts(sent=10, acked=10, waiting=0, lost=0)
     assert report.readings.acked == 3 * 5 * 6 + 2 * 5 * 8
@@ -76,10 +76,10 @@ async def test_batches_hold_several_rows_and_the_rest_is_sent_at_the_end() -> No
 
 async def test_devices_join_one_after_the_other() -> None:
     """With a ramp the later devices have made fewer readings at the end."""
-    async with running_peer() as peer:
+    async with FleetPeer() as peer:
         report = await run(some_settings(peer.url, ramp_up_s=0.4))
     assert report.ok
-    made = [len(book.times) for book in peer.books.values()]
+    made = [len(peer.times(name)) for name in ("pump-001", "vehicle-001", "pump-002", "vehicle-002", "pump-003")]
     assert made[0] == 5
     assert made == sorted(made, reverse=True)
     assert made[-1] < 3
@@ -87,7 +87,7 @@ async def test_devices_join_one_after_the_other() -> None:
 
 async def test_a_connection_that_breaks_loses_nothing() -> None:
     """The agent comes back and sends what was not acknowledged; the report counts the reconnect."""
-    async with running_peer(closes_after=3) as peer:
+    async with FleetPeer(closes_after=3) as peer:
         report = await run(some_settings(peer.url, devices=1))
     assert report.devices.reconnects == 1
     assert report.batches == Amounts(sent=5, acked=5, waiting=0, lost=0)
@@ -98,7 +98,8 @@ async def test_what_was_never_acknowledged_is_reported_as_waiting(monkeypatch: p
     """A hub that says nothing makes a report that is not ok, and the books still balance."""
     monkeypatch.setattr(simulation, "DRAIN_SECONDS", 0.05)
     monkeypatch.setattr(hub_counts, "SETTLE_SECONDS", 0.0)
-    async with running_peer(silent=True) as peer:
+    async with FleetPeer() as peer:
+        peer.hold()
         report = await run(some_settings(peer.url))
     assert not report.ok
     assert report.batches == Amounts(sent=25, acked=0, waiting=25, lost=0)
@@ -110,7 +111,7 @@ async def test_a_hub_that_is_not_there_fails_every_device(monkeypatch: pytest.Mo
     """Nobody connected, nothing is acknowledged, and the counts could not be read: the report has all three."""
     monkeypatch.setattr(simulation, "DRAIN_SECONDS", 0.05)
     monkeypatch.setattr(simulation, "CONNECT_SECONDS", 0.05)
-    async with running_peer() as peer:
+    async with FleetPeer() as peer:
         pass
     report = await run(some_settings(peer.url))
     assert not report.ok
@@ -124,7 +125,7 @@ async def test_a_hub_that_is_not_there_fails_every_device(monkeypatch: pytest.Mo
 async def test_a_store_that_lost_something_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Acknowledged and not stored is the worst that can happen; the report says so."""
     monkeypatch.setattr(hub_counts, "SETTLE_SECONDS", 0.0)
-    async with running_peer(loses=1) as peer:
+    async with FleetPeer(loses=1) as peer:
         report = await run(some_settings(peer.url, devices=1))
     assert report.readings.acked == 30
     assert report.hub is not None
@@ -134,7 +135,7 @@ async def test_a_store_that_lost_something_is_found_out(monkeypatch: pytest.Monk
 
 async def test_a_run_without_the_books_is_not_proved() -> None:
     """A token that may not read the books makes a report that is not ok."""
-    async with running_peer(shows_books=False) as peer:
+    async with FleetPeer(shows_counts=False) as peer:
         report = await run(some_settings(peer.url))
     assert report.readings.acked == report.readings.sent > 0
     assert report.hub is None
@@ -144,9 +145,9 @@ async def test_a_run_without_the_books_is_not_proved() -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_a_signal_stops_in_order(number: signal.Signals) -> None:
     """A run without an end stops reading, delivers what it has, and reports as usual."""
-    async with running_peer(awaits=2) as peer:
+    async with FleetPeer() as peer:
         running = asyncio.create_task(run(some_settings(peer.url, duration_s=None, batch_rows=4)))
-        await peer.busy.wait()
+        await peer.until(lambda: len(peer.senders) >= 2)
         os.kill(os.getpid(), number)
         report = await running
     assert report.ok
@@ -156,21 +157,22 @@ async def test_a_signal_stops_in_order(number: signal.Signals) -> None:
 async def test_a_second_signal_does_not_wait_for_acknowledgements(monkeypatch: pytest.MonkeyPatch) -> None:
     """A second Ctrl-C ends the run at once; the report counts the waiting readings."""
     monkeypatch.setattr(hub_counts, "SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(simulation, "DRAIN_SECONDS", 86_400)  # a run that waits for acknowledgements does not end
     terminal = Terminal()
-    async with running_peer(silent=True, awaits=5) as peer:
+    async with FleetPeer() as peer:
+        peer.hold()
         running = asyncio.create_task(run(some_settings(peer.url, duration_s=None), terminal))
-        await peer.busy.wait()
+        await peer.until(lambda: len(peer.senders) == 5)
         os.kill(os.getpid(), signal.SIGINT)
         await terminal.stopping.wait()
         os.kill(os.getpid(), signal.SIGINT)
-        async with asyncio.timeout(simulation.DRAIN_SECONDS / 2):
-            report = await running
+        report = await running
     assert report.batches.waiting == report.batches.sent > 0
 
 
 async def test_two_fleets_of_one_name_are_reported_of() -> None:
     """A device that another agent pushed out stays out, and the report names it."""
-    async with running_peer(supersedes=True) as peer:
+    async with FleetPeer(supersedes=True) as peer:
         report = await run(some_settings(peer.url, devices=1))
     assert not report.ok
     assert "pump-001" in report.problems[0]

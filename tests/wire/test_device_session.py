@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.wire.transitions import check_transition, refused
 from wire import device
 from wire.device_session import TRANSITIONS, AgentDeviceSession, HubDeviceSession, State
 from wire.errors import Code, WireError
@@ -47,11 +48,6 @@ def agent_end(*, acked: int = 0, window: int = 8, next_seq: int = 100) -> AgentD
     return session
 
 
-def refused(code: Code) -> Any:
-    """A context that expects one WireError with this code."""
-    return pytest.raises(WireError, match=f"^{code.value}: ")
-
-
 def test_the_examples_are_all_messages() -> None:
     """No message is left out of the tests below."""
     assert set(AGENT_EXAMPLES) == set(get_args(device.AgentMessage))
@@ -61,31 +57,13 @@ def test_the_examples_are_all_messages() -> None:
 @pytest.mark.parametrize(("state", "kind"), list(product(State, AGENT_EXAMPLES)))
 def test_the_hubs_end_allows_what_the_table_has(state: State, kind: type[object]) -> None:
     """Every pair of state and message leads where the table says; one that is missing there is refused."""
-    session = HubDeviceSession(window=8)
-    session.state = state
-    after = TRANSITIONS.get((state, kind))
-    if after is None:
-        with refused(Code.UNEXPECTED_MESSAGE):
-            session.receive(AGENT_EXAMPLES[kind])
-        assert session.state is state
-    else:
-        session.receive(AGENT_EXAMPLES[kind])
-        assert session.state is after
+    check_transition(HubDeviceSession(window=8), state, AGENT_EXAMPLES[kind], TRANSITIONS)
 
 
 @pytest.mark.parametrize(("state", "kind"), list(product(State, HUB_EXAMPLES)))
 def test_the_agents_end_allows_what_the_table_has(state: State, kind: type[object]) -> None:
     """Every pair of state and message leads where the table says; one that is missing there is refused."""
-    session = AgentDeviceSession(next_seq=100)
-    session.state = state
-    after = TRANSITIONS.get((state, kind))
-    if after is None:
-        with refused(Code.UNEXPECTED_MESSAGE):
-            session.receive(HUB_EXAMPLES[kind])
-        assert session.state is state
-    else:
-        session.receive(HUB_EXAMPLES[kind])
-        assert session.state is after
+    check_transition(AgentDeviceSession(next_seq=100), state, HUB_EXAMPLES[kind], TRANSITIONS)
 
 
 def test_the_table_is_what_the_document_draws() -> None:

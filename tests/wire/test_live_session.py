@@ -7,8 +7,9 @@ from typing import Any, get_args
 
 import pytest
 
+from tests.wire.transitions import check_transition, refused
 from wire import limits, live
-from wire.errors import Code, WireError
+from wire.errors import Code
 from wire.frames import Kind, Update
 from wire.live_session import (
     PROGRESS,
@@ -46,11 +47,6 @@ def asked(id: int, **fields: Any) -> live.Subscribe:
     return live.Subscribe(id, ["*"], ["*"], **fields)
 
 
-def refused(code: Code) -> Any:
-    """A context that expects one WireError with this code."""
-    return pytest.raises(WireError, match=f"^{code.value}: ")
-
-
 def open_hub_end() -> HubLiveSession:
     """A hub's end that is open."""
     session = HubLiveSession()
@@ -67,31 +63,13 @@ def test_the_examples_are_all_messages() -> None:
 @pytest.mark.parametrize(("state", "kind"), list(product(State, VIEWER_EXAMPLES)))
 def test_the_hubs_end_allows_what_the_table_has(state: State, kind: type[object]) -> None:
     """Every pair of state and message leads where the table says; one that is missing there is refused."""
-    session = HubLiveSession()
-    session.state = state
-    after = TRANSITIONS.get((state, kind))
-    if after is None:
-        with refused(Code.UNEXPECTED_MESSAGE):
-            session.receive(VIEWER_EXAMPLES[kind])
-        assert session.state is state
-    else:
-        session.receive(VIEWER_EXAMPLES[kind])
-        assert session.state is after
+    check_transition(HubLiveSession(), state, VIEWER_EXAMPLES[kind], TRANSITIONS)
 
 
 @pytest.mark.parametrize(("state", "kind"), list(product(State, HUB_EXAMPLES)))
 def test_the_viewers_end_allows_what_the_table_has(state: State, kind: type[object]) -> None:
     """Every pair of state and message leads where the table says; one that is missing there is refused."""
-    session = ViewerSession()
-    session.state = state
-    after = TRANSITIONS.get((state, kind))
-    if after is None:
-        with refused(Code.UNEXPECTED_MESSAGE):
-            session.receive(HUB_EXAMPLES[kind])
-        assert session.state is state
-    else:
-        session.receive(HUB_EXAMPLES[kind])
-        assert session.state is after
+    check_transition(ViewerSession(), state, HUB_EXAMPLES[kind], TRANSITIONS)
 
 
 def test_an_error_with_an_id_leaves_the_connection_open() -> None:
