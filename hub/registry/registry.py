@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Self
 
 import apsw
 import structlog
@@ -33,14 +33,6 @@ FLUSH_SECONDS = 1.0
 """Interval at which events and contacts are stored: at most one fsync a second for all of them."""
 
 log = structlog.get_logger(__name__)
-
-
-class _Pending(NamedTuple):
-    """Changes in memory that wait to be stored."""
-
-    events: list[Event]
-    devices: list[fleet.DeviceFacts]
-    used: list[tuple[str, int]]
 
 
 class Registry:
@@ -304,22 +296,23 @@ class Registry:
         return None if data_version(connection) == self._version else token.select_credentials(connection)
 
     async def _flush(self, *, everything: bool = False) -> None:
-        pending = _Pending(
-            self._events.drain(), self._fleet.drain_facts(everything=everything), self._keyring.drain_used()
-        )
-        if not any(pending):
+        events = self._events.drain()
+        facts = self._fleet.drain_facts(everything=everything)
+        used = self._keyring.drain_used()
+        if not (events or facts or used):
             return
-        written = self._thread.write(partial(_store, pending=pending))
+
+        def store(connection: apsw.Connection) -> None:
+            event.insert_events(connection, events)
+            fleet.update_facts(connection, facts)
+            token.update_used(connection, used)
+
+        def restore_after_failure(stored: asyncio.Future[None]) -> None:
+            if stored.exception() is not None:
+                self._events.restore(events)
+                self._fleet.restore_facts(facts)
+
         # A callback and a shield: the write completes also if the caller is cancelled meanwhile.
-        written.add_done_callback(lambda future: self._restore(pending) if future.exception() else None)
-        await asyncio.shield(written)
-
-    def _restore(self, pending: _Pending) -> None:
-        self._events.restore(pending.events)
-        self._fleet.restore_facts(pending.devices)
-
-
-def _store(connection: apsw.Connection, pending: _Pending) -> None:
-    event.insert_events(connection, pending.events)
-    fleet.update_facts(connection, pending.devices)
-    token.update_used(connection, pending.used)
+        stored = self._thread.write(store)
+        stored.add_done_callback(restore_after_failure)
+        await asyncio.shield(stored)
