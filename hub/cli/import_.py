@@ -6,7 +6,7 @@ import asyncio
 import signal
 from collections.abc import Coroutine, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -83,22 +83,18 @@ class MappingOptions:
 
     def apply_to(self, fields: dict[str, Any]) -> dict[str, Any]:
         """Return the fields of a mapping file with these options, which win. An invalid option ends the command."""
-        given = {
-            name: getattr(self, name)
-            for name in (
-                "format", "device", "device_tag", "metric", "precision", "device_column", "time", "time_format", "zone",
-                "ambiguous", "metric_column", "value_column", "decimal", "encoding",
-            )
-        } | {
-            "columns": _pairs("--column", self.column),
+        given = asdict(self)
+        pairs = {f"{name}s": _pairs(f"--{name}", given.pop(name)) for name in ("column", "type", "unit")}
+        given |= {
+            "columns": pairs.pop("columns"),
             "delimiter": "\t" if self.delimiter in ("\\t", "tab") else self.delimiter,
-            "header": False if self.no_header else None,
+            "header": False if given.pop("no_header") else None,
             "no_value": [*TableMapping().no_value, *self.no_value] if self.no_value else None,
-        }  # fmt: skip
+        }
         merged = fields | {name: value for name, value in given.items() if value is not None}
-        for name, pairs in (("types", _pairs("--type", self.type)), ("units", _pairs("--unit", self.unit))):
-            if pairs:
-                merged[name] = {**merged.get(name, {}), **pairs}
+        for name, texts in pairs.items():
+            if texts:
+                merged[name] = {**merged.get(name, {}), **texts}
         for kind in merged.get("types", {}).values():
             if kind not in get_args(MetricType):
                 fail(COMMAND, f"{kind!r} is not a type: use {', '.join(get_args(MetricType))}", MISUSE)

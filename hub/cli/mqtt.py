@@ -6,16 +6,15 @@ import asyncio
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 from typer import Option
 
 from hub.cli.command import FAILED, MISUSE, AsJson, Config, fail, printable, settings_or_exit
 from hub.cli.option_group import with_option_groups
-
-if TYPE_CHECKING:
-    from hub.config.mqtt import MqttSettings
+from hub.config.mqtt import MqttSettings
 
 COMMAND = "hub mqtt check"
 MAX_SHOWN = 20
@@ -51,10 +50,6 @@ class GivenBroker:
 
     def settings(self) -> MqttSettings:
         """Return the settings of the broker. Invalid options end the command with 2."""
-        from pydantic import ValidationError
-
-        from hub.config.mqtt import MqttSettings
-
         # For a topic without a device, the device is named mqtt.
         subscribe = [
             {"topic": topic, "payload": self.payload, **({} if "{device}" in topic else {"device": "mqtt"})}

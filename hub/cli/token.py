@@ -119,10 +119,9 @@ def revoke(
     are signed out.
     """
     with _token_file(settings_or_exit(config, data=data).data) as file:
-        revoked = set(file.revoke(ids))
-    for id in dict.fromkeys(ids):
-        if id in revoked:
-            typer.echo(f"revoked {id}")
+        revoked = file.revoke(ids)
+    for id in revoked:
+        typer.echo(f"revoked {id}")
     unknown = [id for id in dict.fromkeys(ids) if id not in revoked]
     if unknown:
         fail(COMMAND, f"there is no token {', '.join(unknown)}: `hub token list` shows the ids")
