@@ -1,6 +1,5 @@
 """The protocol: the model, the messages, their codecs and limits, and the session state machines.
 
 Pure: no I/O, no clock, no randomness, no asyncio. The hub and the agents share it; the golden messages in tests/wire
-keep the dashboard consistent with it. Beside the protocol it has what both need: the backoff, the parser of times, and
-the groups of command-line options.
+keep the dashboard consistent with it.
 """
