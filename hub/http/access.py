@@ -247,40 +247,29 @@ class Authenticator:
         Raises WireError: NOT_ALLOWED for a cookie in a request that another site's page started, BUSY after too many
         failures from one address.
         """
-        identity = self.access.authenticate(scope)
-        if identity is None and find_credential(scope) is not None:
-            await self._refresh()
-            identity = self.access.authenticate(scope)
-            if identity is None:
-                await self._penalize(scope)
-        return identity
+        if find_credential(scope) is None:
+            return None
+        return await self._verify(scope, lambda: self.access.authenticate(scope))
 
     async def identify_token(self, scope: Scope, token: str) -> Identity | None:
         """Return the owner of a token in a message of this connection; None if the token is not valid.
 
         Raises WireError(BUSY) after too many failures from one address.
         """
-        identity = self.access.verify_token(token)
+        return await self._verify(scope, lambda: self.access.verify_token(token))
+
+    async def _verify(self, scope: Scope, find: Callable[[], Identity | None]) -> Identity | None:
+        identity = find()
         if identity is None:
             await self._refresh()
-            identity = self.access.verify_token(token)
-            if identity is None:
-                await self._penalize(scope)
+            identity = find()
+        if identity is None:
+            client = scope.get("client") or ("", 0)
+            delay_s = self._failures.record_failure(client[0], asyncio.get_running_loop().time())
+            if delay_s is None:
+                raise WireError(Code.BUSY, "too many attempts with invalid tokens; wait a minute")
+            await asyncio.sleep(delay_s)
         return identity
-
-    async def _penalize(self, scope: Scope) -> None:
-        client = scope.get("client") or ("", 0)
-        penalty = self._failures.record_failure(client[0], asyncio.get_running_loop().time())
-        if penalty.close:
-            raise WireError(Code.BUSY, "too many attempts with invalid tokens; wait a minute")
-        await asyncio.sleep(penalty.delay_s)
-
-
-class Penalty(NamedTuple):
-    """The penalty of a failure: wait `delay_s` before the answer or, with `close`, end the connection at once."""
-
-    delay_s: float
-    close: bool
 
 
 class FailedAttempts:
@@ -293,8 +282,11 @@ class FailedAttempts:
     def __len__(self) -> int:
         return len(self._levels)
 
-    def record_failure(self, address: str, now_s: float) -> Penalty:
-        """Count a failure of this address and return its penalty."""
+    def record_failure(self, address: str, now_s: float) -> float | None:
+        """Count a failure of this address.
+
+        Return the seconds to wait before the answer, or None to end the connection at once.
+        """
         client = _client_of(address)
         level, since_s = self._levels.pop(client, (0.0, now_s))
         level = max(0.0, level - (now_s - since_s) * DECAY_PER_S) + 1
@@ -302,24 +294,17 @@ class FailedAttempts:
         self._levels[client] = min(level, CLOSE_FROM), now_s
         if len(self._levels) > self._max_addresses:
             self._levels.popitem(last=False)
-        if level >= CLOSE_FROM:
-            return Penalty(0.0, close=True)
-        return Penalty(max(0.0, level - FREE_FAILURES) * DELAY_STEP_S, close=False)
+        return None if level >= CLOSE_FROM else max(0.0, level - FREE_FAILURES) * DELAY_STEP_S
 
 
 def session_cookie(value: str, *, max_age_s: int, secure: bool) -> tuple[bytes, bytes]:
-    """Return the header that makes a browser keep a session.
+    """Return the header that makes a browser keep a session, or delete it with a `max_age_s` of 0.
 
     SameSite=Lax and not Strict: the one-time URL may be opened from a mail or a chat, and a Strict cookie would not be
     sent with the redirect that follows it. Lax only permits GET requests, which change nothing.
     """
     attributes = f"Path=/; Max-Age={max_age_s}; HttpOnly; SameSite=Lax{'; Secure' if secure else ''}"
     return b"set-cookie", f"{SESSION_COOKIE}={value}; {attributes}".encode()
-
-
-def ended_session_cookie(*, secure: bool) -> tuple[bytes, bytes]:
-    """Return the header that makes a browser delete its session."""
-    return session_cookie("", max_age_s=0, secure=secure)
 
 
 def _headers(scope: Scope, name: bytes) -> list[str]:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import structlog
 from starlette.types import Message, Receive, Scope, Send
 
-from hub.http.server import Connections, reject_upgrade
-from hub.http.websocket import DirectWebSocket, direct_of
+from hub.http.server import Connections, upgrade_response
+from hub.http.websocket import EXTENSION, DirectWebSocket
 from hub.ingest.agent_session import AgentDirectory, AgentSession, Step
 from hub.ingest.device import Devices
 from hub.journal.journal import Journal
@@ -85,7 +85,7 @@ class AgentConnection:
         """Send the error and close with its close code."""
         if self._ending is None:
             self._ending = error
-            self._cut = asyncio.get_running_loop().call_later(CLOSING_S, self._direct.abort)
+            self._cut = asyncio.get_running_loop().call_later(CLOSING_S, self._direct.transport.abort)
             self._start()
 
     async def close(self) -> None:
@@ -154,10 +154,11 @@ class DeviceEndpoint:
         offered: list[str] = scope["subprotocols"]
         chosen = next((name for name in offered if name in FORMAT_OF_SUBPROTOCOL), None)
         if offered and chosen is None:
-            await reject_upgrade(send, 400, f"subprotocols spoken here: {', '.join(FORMAT_OF_SUBPROTOCOL)}")
+            spoken = f"subprotocols spoken here: {', '.join(FORMAT_OF_SUBPROTOCOL)}"
+            await upgrade_response(400, spoken)(scope, receive, send)
             return
         frame_format = FORMAT_OF_SUBPROTOCOL[chosen] if chosen else "json"
-        direct = direct_of(scope)
+        direct: DirectWebSocket = scope["extensions"][EXTENSION]
         connection = AgentConnection(send, direct, frame_format, window=self.window)
 
         def known(credential: str) -> None:

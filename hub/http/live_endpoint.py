@@ -10,7 +10,7 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from hub.http.access import Authenticator
-from hub.http.server import Connections, reject_upgrade
+from hub.http.server import Connections, upgrade_response
 from hub.live.catch_up import CatchUpSource
 from hub.live.hub import LiveHub
 from hub.live.subscriber import Subscriber
@@ -42,12 +42,12 @@ class LiveEndpoint:
         await receive()
         offered: list[str] = scope["subprotocols"]
         if offered and messages.SUBPROTOCOL not in offered:
-            await reject_upgrade(send, 400, f"subprotocol spoken here: {messages.SUBPROTOCOL}")
+            await upgrade_response(400, f"subprotocol spoken here: {messages.SUBPROTOCOL}")(scope, receive, send)
             return
         try:
             identity = await self.authenticator.identify(scope)
         except WireError as error:
-            await reject_upgrade(send, 403, error.message)
+            await upgrade_response(403, error.message)(scope, receive, send)
             return
         await send({"type": "websocket.accept", "subprotocol": messages.SUBPROTOCOL if offered else None})
         ending = _Ending()

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from hub.http import problem
 from hub.http.problem import Problem
 from hub.http.routes import RESOURCES
-from hub.http.routing import Operation, json_response, operation, operations_of
+from hub.http.routing import Operation, json_response, operations_of
 
 DESCRIPTION = "Times are integer nanoseconds since 1970 UTC. Sign in with `Authorization: Bearer TOKEN`."
 
@@ -36,7 +36,7 @@ class DescriptionRoutes:
     def __init__(self, resources: Iterable[type]) -> None:
         self._document = describe(resources)
 
-    @operation("GET", "/api/v1/openapi.json", described=False)
+    @Operation("GET", "/api/v1/openapi.json", described=False)
     async def description(self) -> Response:
         """Describe every operation."""
         return json_response(self._document)

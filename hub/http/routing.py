@@ -8,10 +8,11 @@ part of the path. The return annotation is the struct that the operation answers
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from difflib import get_close_matches
 from http import HTTPStatus
-from typing import Any, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 from starlette.requests import Request
@@ -45,23 +46,31 @@ _FIELD = re.compile(r"Object (missing required|contains unknown) field `(.*)`", 
 encode = msgspec.json.Encoder().encode
 
 
-class Operation(NamedTuple):
-    """Method and path, the right that a caller needs, and the types that the handler's signature names.
+@dataclass
+class Operation:
+    """Declaration of a resource's method: its method and path, and the right `may` that a caller needs.
 
-    `also` are further statuses of the same answer, `errors` the statuses of problems that this operation adds to those
-    of every operation, `media_types` those of an answer that is not, or not always, a struct. `described` is False for
-    what is no part of the API.
+    `status` is that of the answer, `also` are further statuses of the same answer, `errors` the statuses of problems
+    that this operation adds to those of every operation, `media_types` those of an answer that is not, or not always, a
+    struct. `described` is False for what is no part of the API.
     """
 
     method: str
     path: str
-    handler: Callable[..., Awaitable[object]]
-    status: int
-    may: Action | None
-    also: Sequence[int]
-    errors: Sequence[int]
-    media_types: Sequence[str]
-    described: bool
+    _: KW_ONLY
+    may: Action | None = None
+    status: int = HTTPStatus.OK
+    also: Sequence[int] = ()
+    errors: Sequence[int] = ()
+    media_types: Sequence[str] = ()
+    described: bool = True
+    handler: Callable[..., Awaitable[object]] = field(init=False)
+
+    def __call__(self, handler: Handler) -> Handler:
+        """Declare this method, as its decorator."""
+        self.handler = handler
+        handler.operation = self  # type: ignore[attr-defined]  # functions take attributes
+        return handler
 
     @property
     def hints(self) -> dict[str, Any]:
@@ -84,28 +93,6 @@ class Operation(NamedTuple):
     def is_protected(self) -> bool:
         """True if the caller has to authenticate."""
         return self.may is not None or "caller" in self.hints
-
-
-def operation(
-    method: str,
-    path: str,
-    *,
-    may: Action | None = None,
-    status: int = HTTPStatus.OK,
-    also: Sequence[int] = (),
-    errors: Sequence[int] = (),
-    media_types: Sequence[str] = (),
-    described: bool = True,
-) -> Callable[[Handler], Handler]:
-    """Declare a method of a resource as an operation; see Operation."""
-
-    def declare(handler: Handler) -> Handler:
-        handler.operation = Operation(  # type: ignore[attr-defined]  # functions take attributes
-            method, path, handler, status, may, also, errors, media_types, described
-        )
-        return handler
-
-    return declare
 
 
 def operations_of(resource: type) -> Iterator[Operation]:
@@ -134,12 +121,12 @@ def _endpoint(
 ) -> Callable[[Request], Awaitable[Response]]:
     hints, path_types = declared.hints, declared.path_types
     query_type, body_type = hints.get("query"), hints.get("body")
-    lists = _list_parameters(query_type)
-    booleans = _boolean_parameters(query_type)
+    fields = msgspec.structs.fields(query_type) if query_type is not None else ()
+    parameters = {parameter.encode_name: _kinds(parameter.type) for parameter in fields}
 
     async def endpoint(request: Request) -> Response:
         if declared.described:
-            _check_parameters(request, lists)
+            _check_parameters(request, parameters)
         arguments: dict[str, Any] = {}
         if declared.is_protected:
             identity = await _authenticate(request, authenticator, declared.may)
@@ -148,7 +135,7 @@ def _endpoint(
         for name, kind in path_types.items():
             arguments[name] = validate(request.path_params[name], kind, f"path.{name}")
         if query_type is not None:
-            arguments["query"] = validate(_query(request, lists, booleans), query_type, "query")
+            arguments["query"] = validate(_query(request, parameters), query_type, "query")
         if body_type is not None:
             arguments["body"] = await _body(request, body_type)
         if "request" in hints:
@@ -183,23 +170,12 @@ def validate(given: object, kind: Any, where: str) -> Any:
         raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, _located(where, error)) from None
 
 
-def _list_parameters(query_type: type | None) -> dict[str, bool]:
-    """Return the name of each query parameter, and whether it may be given more than once."""
-    if query_type is None:
-        return {}
-    return {field.encode_name: _is_list(field.type) for field in msgspec.structs.fields(query_type)}
+def _kinds(annotation: Any) -> set[Any]:
+    """Return every type within an annotation."""
+    return {annotation, get_origin(annotation)}.union(*map(_kinds, get_args(annotation)))
 
 
-def _boolean_parameters(query_type: type | None) -> set[str]:
-    fields = msgspec.structs.fields(query_type) if query_type is not None else ()
-    return {field.encode_name for field in fields if bool in (field.type, *get_args(field.type))}
-
-
-def _is_list(kind: Any) -> bool:
-    return get_origin(kind) is list or any(map(_is_list, get_args(kind)))
-
-
-def _check_parameters(request: Request, known: Mapping[str, bool]) -> None:
+def _check_parameters(request: Request, known: Collection[str]) -> None:
     """Raise Refusal for a query parameter that the operation does not have.
 
     A misspelled `from` must not be answered with another range of time.
@@ -212,10 +188,16 @@ def _check_parameters(request: Request, known: Mapping[str, bool]) -> None:
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
 
 
-def _query(request: Request, lists: Mapping[str, bool], booleans: Container[str]) -> dict[str, str | list[str]]:
+def _query(request: Request, parameters: Mapping[str, set[Any]]) -> dict[str, str | list[str]]:
+    """Return the given parameters: every value of a list, the last one of any other type."""
     given = request.query_params
-    query = {name: given.getlist(name) if is_list else given[name] for name, is_list in lists.items() if name in given}
-    return {name: BOOLEANS.get(str(text).lower(), text) if name in booleans else text for name, text in query.items()}
+    query: dict[str, str | list[str]] = {}
+    for name in given:
+        text, kinds = given[name], parameters[name]
+        query[name] = given.getlist(name) if list in kinds else text
+        if bool in kinds:
+            query[name] = BOOLEANS.get(text.lower(), text)
+    return query
 
 
 async def _body(request: Request, kind: Any) -> Any:

@@ -13,6 +13,7 @@ from typing import Protocol
 
 import uvicorn
 from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hub.http.problem import problem_response
@@ -58,6 +59,7 @@ class BoundedBody:
         # h11 has validated that a length is a number.
         too_large = int(Headers(scope=scope).get("content-length", 0)) > MAX_BODY_BYTES
         is_complete = False
+        rejection: tuple[HTTPStatus, str] | None = None
         try:
             async with asyncio.timeout(self._patience_s):
                 while not (is_complete or too_large):
@@ -69,11 +71,12 @@ class BoundedBody:
                     too_large = len(body) > MAX_BODY_BYTES
         except TimeoutError:
             detail = f"the body of a request has to arrive within {self._patience_s:g} seconds"
-            await _reject_body(HTTPStatus.REQUEST_TIMEOUT, detail, scope, receive, send)
-            return
+            rejection = HTTPStatus.REQUEST_TIMEOUT, detail
         if too_large:
             detail = f"the body of a request has at most {MAX_BODY_BYTES} bytes here; readings go to {DEVICE_PATH}"
-            await _reject_body(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail, scope, receive, send)
+            rejection = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail
+        if rejection is not None:
+            await problem_response(*rejection, {"Connection": "close"})(scope, receive, send)
             return
         waiting: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
 
@@ -81,10 +84,6 @@ class BoundedBody:
             return waiting.pop() if waiting else await receive()
 
         await self._application(scope, collected, send)
-
-
-async def _reject_body(status: HTTPStatus, detail: str, scope: Scope, receive: Receive, send: Send) -> None:
-    await problem_response(status, detail, {"Connection": "close"})(scope, receive, send)
 
 
 class Endable(Protocol):
@@ -136,12 +135,9 @@ class Connections:
             await self._changed.wait()
 
 
-async def reject_upgrade(send: Send, status: int, text: str) -> None:
-    """Answer a WebSocket upgrade with an HTTP status instead (extension websocket.http.response)."""
-    body = f"{text}\n".encode()
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
-    await send({"type": "websocket.http.response.body", "body": body})
+def upgrade_response(status: int, text: str) -> Response:
+    """Return the response that rejects a WebSocket upgrade (extension websocket.http.response)."""
+    return PlainTextResponse(f"{text}\n", status)
 
 
 class Router:
@@ -154,24 +150,17 @@ class Router:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection or request."""
+        is_websocket = scope["type"] == "websocket"
+        application = self._endpoints.get(scope["path"]) if is_websocket else self._http
         try:
             self._check(scope)
         except WireError as error:
-            if scope["type"] == "websocket":
-                await receive()
-                await reject_upgrade(send, HTTPStatus.FORBIDDEN, error.message)
-            else:
-                await problem_response(HTTPStatus.FORBIDDEN, error.message)(scope, receive, send)
-            return
-        if scope["type"] != "websocket":
-            await self._http(scope, receive, send)
-            return
-        endpoint = self._endpoints.get(scope["path"])
-        if endpoint is None:
-            await receive()
-            await reject_upgrade(send, 404, f"WebSocket endpoints here: {', '.join(self._endpoints)}")
-            return
-        await endpoint(scope, receive, send)
+            respond = upgrade_response if is_websocket else problem_response
+            application = respond(HTTPStatus.FORBIDDEN, error.message)
+        if application is None:
+            known = ", ".join(self._endpoints)
+            application = upgrade_response(HTTPStatus.NOT_FOUND, f"WebSocket endpoints here: {known}")
+        await application(scope, receive, send)
 
 
 def listen(host: str, port: int) -> socket.socket:

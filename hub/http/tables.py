@@ -7,6 +7,7 @@ holding the interpreter.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias, cast
@@ -98,15 +99,37 @@ ZONE_STEP_S = 30
 """Since 1970 every change of a zone's offset was at a multiple of so many seconds."""
 
 
-class CsvWriter:
-    """Comma-separated values (RFC 4180): time, time_ns, device, metric, unit, value.
+class TextWriter(ABC):
+    """A line of text for each row.
 
     The results of `begin`, of `rows` for each table, and of `end` make a file, as with every writer.
     """
 
     def __init__(self, layout: Layout) -> None:
+        """Raise ValueError for a metric that the format cannot name."""
         self._layout = layout
-        self._names = pa.array([_csv_name(known) for known in layout.series], TEXT)
+        self._names = pa.array([self._name(known) for known in layout.series], TEXT)
+
+    def begin(self) -> bytes:
+        """Return what precedes the lines."""
+        return b""
+
+    @abstractmethod
+    def rows(self, table: Table) -> bytes:
+        """Return a line for each row."""
+
+    def end(self) -> bytes:
+        """Return what follows the lines."""
+        return b""
+
+    @staticmethod
+    @abstractmethod
+    def _name(series: Series) -> str:
+        """Return the part of a line that names its series."""
+
+
+class CsvWriter(TextWriter):
+    """Comma-separated values (RFC 4180): time, time_ns, device, metric, unit, value."""
 
     def begin(self) -> bytes:
         """Return the names of the columns."""
@@ -127,22 +150,15 @@ class CsvWriter:
             pc.coalesce(*values),
         )
 
-    def end(self) -> bytes:
-        """Return nothing."""
-        return b""
+    @staticmethod
+    def _name(series: Series) -> str:
+        fields = (series.device, series.metric, series.unit)
+        quoted = ('"' + text.replace('"', '""') + '"' if set(text) & set('",\r\n') else text for text in fields)
+        return "," + ",".join(quoted) + ","
 
 
-class LineWriter:
+class LineWriter(TextWriter):
     """InfluxDB line protocol with times in nanoseconds: a line for each reading, which InfluxDB joins again."""
-
-    def __init__(self, layout: Layout) -> None:
-        """Raise ValueError for a metric that line protocol cannot name."""
-        self._layout = layout
-        self._names = pa.array([_line_name(known) for known in layout.series], TEXT)
-
-    def begin(self) -> bytes:
-        """Return nothing."""
-        return b""
 
     def rows(self, table: Table) -> bytes:
         """Return a line for each row."""
@@ -158,9 +174,17 @@ class LineWriter:
         times = table["time_ns"].cast(TEXT)
         return _joined("\n", pc.take(self._names, table["series"]), pc.coalesce(*values), " ", times)
 
-    def end(self) -> bytes:
-        """Return nothing."""
-        return b""
+    @staticmethod
+    def _name(series: Series) -> str:
+        if series.metric.endswith("\\"):
+            raise ValueError(
+                f"line protocol cannot name the metric {series.metric!r} of {series.device}, which ends in a "
+                "backslash: leave it out, or take csv or arrow"
+            )
+        metric = series.metric
+        for special in ",= ":
+            metric = metric.replace(special, f"\\{special}")
+        return f"{MEASUREMENT},device={series.device} {metric}="
 
 
 class ArrowWriter:
@@ -212,7 +236,7 @@ class ArrowWriter:
         return self._sink.drain()
 
 
-Writer: TypeAlias = CsvWriter | LineWriter | ArrowWriter
+Writer: TypeAlias = TextWriter | ArrowWriter
 
 WRITERS: dict[str, type[Writer]] = {"csv": CsvWriter, "line": LineWriter, "arrow": ArrowWriter}
 
@@ -288,21 +312,3 @@ def _joined(end: str, *parts: Any) -> bytes:
     # The texts are contiguous in memory: with their ends they are the file.
     size = pc.sum(pc.binary_length(lines)).as_py()
     return cast("bytes", lines.buffers()[2].slice(0, size).to_pybytes())
-
-
-def _csv_name(series: Series) -> str:
-    fields = (series.device, series.metric, series.unit)
-    quoted = ('"' + field.replace('"', '""') + '"' if set(field) & set('",\r\n') else field for field in fields)
-    return "," + ",".join(quoted) + ","
-
-
-def _line_name(series: Series) -> str:
-    if series.metric.endswith("\\"):
-        raise ValueError(
-            f"line protocol cannot name the metric {series.metric!r} of {series.device}, which ends in a backslash: "
-            "leave it out, or take csv or arrow"
-        )
-    field = series.metric
-    for special in ",= ":
-        field = field.replace(special, f"\\{special}")
-    return f"{MEASUREMENT},device={series.device} {field}="

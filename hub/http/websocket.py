@@ -22,7 +22,6 @@ from collections.abc import Callable
 from typing import Any
 
 import h11
-from starlette.types import Scope
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
@@ -100,12 +99,6 @@ def frame_end(data: bytes, at: int, limit: int) -> int:
         return at + header
     length = int.from_bytes(data[at + 2 : at + header], "big") if header > 2 else second - MASKED
     return INVALID if length > limit else at + header + MASK_BYTES + length
-
-
-def direct_of(scope: Scope) -> DirectWebSocket:
-    """Return the WebSocket of a scope, for direct calls."""
-    found: DirectWebSocket = scope["extensions"][EXTENSION]
-    return found
 
 
 class DirectWebSocket(WebSocketsSansIOProtocol):
@@ -202,10 +195,6 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         # may learn later.
         open = self.conn.state is State.OPEN and self.handshake_complete and not self.close_sent
         return open and not self.transport.is_closing()
-
-    def abort(self) -> None:
-        """Cut the connection."""
-        self.transport.abort()
 
     def handle_ping(self) -> None:
         """Answer a ping, unless the peer does not read: pongs may be omitted (RFC 6455, 5.5.3)."""

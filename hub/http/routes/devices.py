@@ -17,7 +17,7 @@ from hub.http import answers, paging
 from hub.http.answers import DEVICE_SELECTORS, METRIC_SELECTORS
 from hub.http.paging import PageQuery, select_page
 from hub.http.problem import Refusal
-from hub.http.routing import operation
+from hub.http.routing import Operation
 from hub.http.status import Status
 from hub.live.selection import matches, selection
 from hub.model.batch import Series
@@ -75,26 +75,26 @@ class DeviceRoutes:
     read_events: ReadEvents
     retirement: RetireDevices
 
-    @operation("GET", "/api/v1/devices", may=Action.READ)
+    @Operation("GET", "/api/v1/devices", may=Action.READ)
     async def devices(self, query: PageQuery) -> answers.DevicesPage:
         """Return the fleet in order of ids: every device in service with its state, metrics and latest values."""
         ids, following = select_page(self.status.device_ids(), str, query, list_name="devices", kind=str)
         devices = [device for device in map(self.status.device, ids) if device is not None]
         return answers.DevicesPage(devices=devices, next=following)
 
-    @operation("GET", "/api/v1/devices/{device}", may=Action.READ)
+    @Operation("GET", "/api/v1/devices/{device}", may=Action.READ)
     async def device(self, device: DeviceName) -> answers.DeviceDetails:
         """Return one device."""
         return self._known(device)
 
-    @operation("GET", "/api/v1/devices/{device}/metrics", may=Action.READ)
+    @Operation("GET", "/api/v1/devices/{device}/metrics", may=Action.READ)
     async def metrics(self, device: DeviceName, query: PageQuery) -> answers.MetricsPage:
         """Return a device's metrics and their latest values, in order of names."""
         known = self._known(device).metrics
         metrics, following = select_page(known, attrgetter("metric"), query, list_name="metrics", kind=str)
         return answers.MetricsPage(metrics=metrics, next=following)
 
-    @operation("GET", "/api/v1/devices/{device}/events", may=Action.READ)
+    @Operation("GET", "/api/v1/devices/{device}/events", may=Action.READ)
     async def events(self, device: DeviceName, query: EventsQuery) -> answers.EventsPage:
         """Return a device's recent events, newest first."""
         self._known(device)
@@ -106,7 +106,7 @@ class DeviceRoutes:
             next=following,
         )
 
-    @operation("GET", "/api/v1/latest", may=Action.READ)
+    @Operation("GET", "/api/v1/latest", may=Action.READ)
     async def latest(self, query: LatestQuery) -> answers.LatestPage:
         """Return the latest reading of each metric of these devices, as far as they are in service, in order of devices
         and metrics."""
@@ -125,7 +125,7 @@ class DeviceRoutes:
         ]
         return answers.LatestPage(latest=latest, next=following)
 
-    @operation("GET", "/api/v1/devices/{device}/audit", may=Action.READ, errors=(503,))
+    @Operation("GET", "/api/v1/devices/{device}/audit", may=Action.READ, errors=(503,))
     async def audit(self, caller: Identity, device: DeviceName) -> answers.DeviceAudit:
         """Return a device's accounting, and for each metric the number of stored readings by the accounting and as
         counted in the store, reading by reading. To count a hundred million readings takes some seconds."""
@@ -151,7 +151,7 @@ class DeviceRoutes:
         accounting = next(found for found in flow.devices if found.device == device)
         return answers.DeviceAudit(**msgspec.structs.asdict(accounting), metrics=metrics)
 
-    @operation("POST", "/api/v1/devices/retire", may=Action.OPERATE, errors=(503,))
+    @Operation("POST", "/api/v1/devices/retire", may=Action.OPERATE, errors=(503,))
     async def retire(self, body: answers.RetireRequest) -> answers.RetireResult:
         """Take devices out of service: they leave the fleet, the latest values and Home Assistant. Their history and
         their accounting stay. A device that sends again returns to service."""

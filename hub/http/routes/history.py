@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from hub.http.answers import DEVICE_SELECTORS, METRIC_SELECTORS, HistoryAnswer
 from hub.http.problem import ProblemCode, Refusal
-from hub.http.routing import NO_STORE, operation
+from hub.http.routing import NO_STORE, Operation
 from hub.http.stream import StreamedFile, encode_tables, history_json
 from hub.http.tables import UTC, WRITERS, Layout, Table
 from hub.live.selection import matches, selection
@@ -142,7 +142,7 @@ class HistoryRoutes:
     series: Callable[[], Iterable[Series]]
     now_ns: Callable[[], int]
 
-    @operation("GET", "/api/v1/history", may=Action.READ, errors=(406, 503), media_types=(*HISTORY_FORMATS.values(),))
+    @Operation("GET", "/api/v1/history", may=Action.READ, errors=(406, 503), media_types=(*HISTORY_FORMATS.values(),))
     async def history(self, request: Request, query: HistoryRequest) -> HistoryAnswer | Response:
         """Return stored readings, reduced to the requested number of points. The last hour without `from`."""
         zone = query.zone()
@@ -163,7 +163,7 @@ class HistoryRoutes:
 
         return await _stream(tables(), layout, chosen, file="history")
 
-    @operation("GET", "/api/v1/export", may=Action.READ, errors=(406, 503), media_types=(*EXPORT_FORMATS.values(),))
+    @Operation("GET", "/api/v1/export", may=Action.READ, errors=(406, 503), media_types=(*EXPORT_FORMATS.values(),))
     async def export(self, request: Request, query: ExportRequest) -> Response:
         """Return every stored reading, however many: one series after the other, each in order of time. From the first
         reading without `from`. If the connection breaks, the answer is incomplete."""

@@ -8,7 +8,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from hub.http import answers
-from hub.http.routing import operation
+from hub.http.routing import Operation
 from hub.http.status import Status
 from hub.model.identity import Action, Identity
 from wire import limits
@@ -32,17 +32,17 @@ class HubRoutes:
 
     status: Status
 
-    @operation("GET", "/api/v1/hub")
+    @Operation("GET", "/api/v1/hub")
     async def hub(self, caller: Identity) -> answers.HubDetails:
         """Return which hub and journal this is, and the caller's role."""
         return self.status.hub(caller.role)
 
-    @operation("GET", "/api/v1/flow")
+    @Operation("GET", "/api/v1/flow")
     async def flow(self, caller: Identity, query: FlowQuery) -> answers.FlowDetails:
         """Return the accounting: where every batch and reading is. Device and gateway tokens see their own devices."""
         return await self.status.flow(caller, limit=query.limit)
 
-    @operation("GET", "/api/v1/mqtt", may=Action.READ)
+    @Operation("GET", "/api/v1/mqtt", may=Action.READ)
     async def mqtt(self) -> answers.BridgesAnswer:
         """Return how each bridge to an MQTT broker is connected, and its traffic since the hub started."""
         return answers.BridgesAnswer(self.status.devices.clock(), self.status.bridges())

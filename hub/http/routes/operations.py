@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 from starlette.responses import Response
 
 from hub.http.answers import Readiness
-from hub.http.routing import json_response, operation
+from hub.http.routing import Operation, json_response
 from hub.http.status import Status
 from hub.model.bridge import BridgeState
 
@@ -71,12 +71,12 @@ class OperationsRoutes:
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(_HubCollector(status, connections))
 
-    @operation("GET", "/health", media_types=("text/plain",))
+    @Operation("GET", "/health", media_types=("text/plain",))
     async def health(self) -> Response:
         """Confirm that the process runs and answers."""
         return Response("ok\n", media_type="text/plain")
 
-    @operation("GET", "/ready", also=(HTTPStatus.SERVICE_UNAVAILABLE,))
+    @Operation("GET", "/ready", also=(HTTPStatus.SERVICE_UNAVAILABLE,))
     async def ready(self) -> Readiness | Response:
         """Return whether the hub accepts and stores data; 503 with the reasons if it does not. An unavailable broker
         and a full registry are warnings."""
@@ -84,7 +84,7 @@ class OperationsRoutes:
         status = HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK
         return json_response(Readiness(not problems, problems, self._status.warnings()), status)
 
-    @operation("GET", "/metrics", media_types=("text/plain",))
+    @Operation("GET", "/metrics", media_types=("text/plain",))
     async def prometheus_metrics(self) -> Response:
         """Return the metrics as Prometheus text."""
         return Response(generate_latest(self._registry), media_type=PROMETHEUS)

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from hub.http import answers, paging
 from hub.http.problem import Refusal
 from hub.http.quarantine_text import readable, remediation
-from hub.http.routing import operation
+from hub.http.routing import Operation
 from hub.ingest.quarantine_actions import QuarantineActions, QuarantineSelection
 from hub.journal.journal import Journal
 from hub.model.batch import Entry
@@ -72,7 +72,7 @@ class QuarantineRoutes:
     journal: Journal
     actions: QuarantineActions
 
-    @operation("GET", "/api/v1/quarantine")
+    @Operation("GET", "/api/v1/quarantine")
     async def quarantine(self, caller: Identity, query: QuarantineQuery) -> answers.QuarantinePage:
         """Return the batches in quarantine, newest first. Device and gateway tokens have to name one of their own
         devices."""
@@ -82,14 +82,14 @@ class QuarantineRoutes:
         entries, following = paging.end_page(found, attrgetter("offset"), list_name=LIST_NAME, limit=query.limit)
         return answers.QuarantinePage(quarantine=[_batch(entry) for entry in entries], next=following)
 
-    @operation("GET", "/api/v1/quarantine/counts")
+    @Operation("GET", "/api/v1/quarantine/counts")
     async def quarantine_counts(self, caller: Identity, query: SelectionQuery) -> answers.QuarantineCounts:
         """Return the number of batches in quarantine by reason and by device, with what to do about each reason."""
         _allow_reading(caller, query.device)
         entries = QuarantineSelection(query.device, query.code).entries(self.journal.quarantine_index)
         return count(entries, dropped=self.journal.quarantine_dropped)
 
-    @operation("GET", "/api/v1/quarantine/{offset}", errors=(503,))
+    @Operation("GET", "/api/v1/quarantine/{offset}", errors=(503,))
     async def quarantined_message(self, caller: Identity, offset: Offset) -> answers.QuarantinedMessage:
         """Return one batch with its content, and with what a person can do about it."""
         entry = await self._entry(offset, caller)
@@ -99,7 +99,7 @@ class QuarantineRoutes:
             **asdict(batch), text=text, shortened=shortened, advice=remediation(batch.code)
         )
 
-    @operation("GET", "/api/v1/quarantine/{offset}/payload", errors=(503,), media_types=("application/octet-stream",))
+    @Operation("GET", "/api/v1/quarantine/{offset}/payload", errors=(503,), media_types=("application/octet-stream",))
     async def quarantined_payload(self, caller: Identity, offset: Offset) -> Response:
         """Return the message as it was received, byte by byte."""
         entry = await self._entry(offset, caller)
@@ -110,7 +110,7 @@ class QuarantineRoutes:
         }
         return Response(entry.payload, media_type="application/octet-stream", headers=headers)
 
-    @operation("POST", "/api/v1/quarantine/retry", may=Action.OPERATE, errors=(503,))
+    @Operation("POST", "/api/v1/quarantine/retry", may=Action.OPERATE, errors=(503,))
     async def retry_quarantine(self, caller: Identity, body: answers.RetryRequest) -> answers.RetriedBatches:
         """Validate the matching batches again with the current metrics of their devices, the oldest first. Accepted
         batches are stored as historical data and leave the quarantine; the others stay with the newest reason."""
@@ -124,7 +124,7 @@ class QuarantineRoutes:
             next=done.next,
         )
 
-    @operation("POST", "/api/v1/quarantine/{offset}/retry", may=Action.OPERATE, errors=(503,))
+    @Operation("POST", "/api/v1/quarantine/{offset}/retry", may=Action.OPERATE, errors=(503,))
     async def retry_message(self, caller: Identity, offset: Offset) -> answers.RetriedBatch:
         """Validate one batch again."""
         done = await self.actions.retry(QuarantineSelection(after=offset - 1, up_to=offset), caller)
@@ -134,7 +134,7 @@ class QuarantineRoutes:
         code, message = outcome.reason or (None, None)
         return answers.RetriedBatch(outcome.reason is None, outcome.readings, code, message)
 
-    @operation("DELETE", "/api/v1/quarantine", may=Action.OPERATE, errors=(503,))
+    @Operation("DELETE", "/api/v1/quarantine", may=Action.OPERATE, errors=(503,))
     async def delete_quarantine(self, caller: Identity, query: DeletionQuery) -> answers.DeletedCount:
         """Delete the matching batches permanently."""
         if query.device is None and query.code is None and not query.everything:
@@ -143,7 +143,7 @@ class QuarantineRoutes:
         deleted = await self.actions.delete(QuarantineSelection(query.device, query.code, up_to=query.up_to), caller)
         return answers.DeletedCount(deleted)
 
-    @operation(
+    @Operation(
         "DELETE",
         "/api/v1/quarantine/{offset}",
         may=Action.OPERATE,

@@ -12,10 +12,10 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from hub.http import answers
-from hub.http.access import Authenticator, ended_session_cookie, find_credential, session_cookie
+from hub.http.access import Authenticator, find_credential, session_cookie
 from hub.http.paging import PageQuery, select_page
-from hub.http.problem import Refusal, problem_response
-from hub.http.routing import NO_STORE, operation
+from hub.http.problem import Refusal
+from hub.http.routing import NO_STORE, Operation
 from hub.model.identity import Action, NewSession, NewToken, Role, Token
 from wire.errors import WireError
 from wire.timestamp import NS_PER_S
@@ -42,7 +42,7 @@ class TokenRoutes:
     authenticator: Authenticator
     now_ns: Callable[[], int]
 
-    @operation("GET", "/api/v1/tokens", may=Action.ADMINISTER)
+    @Operation("GET", "/api/v1/tokens", may=Action.ADMINISTER)
     async def tokens(self, query: PageQuery) -> answers.TokensPage:
         """Return all tokens, without their secrets, in the order of their creation."""
         creation = attrgetter("created_ns", "id")
@@ -51,7 +51,7 @@ class TokenRoutes:
         )
         return answers.TokensPage(tokens=[answers.TokenDetails(**token._asdict()) for token in tokens], next=following)
 
-    @operation("POST", "/api/v1/tokens", may=Action.ADMINISTER, status=HTTPStatus.CREATED)
+    @Operation("POST", "/api/v1/tokens", may=Action.ADMINISTER, status=HTTPStatus.CREATED)
     async def create_token(self, body: answers.TokenRequest) -> answers.CreatedToken:
         """Create a token. Only this answer contains its text."""
         role = Role(body.role)
@@ -68,25 +68,25 @@ class TokenRoutes:
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, error.message) from None
         return answers.CreatedToken(created.token.id, created.text)
 
-    @operation("DELETE", "/api/v1/tokens/{id}", may=Action.ADMINISTER, status=HTTPStatus.NO_CONTENT)
+    @Operation("DELETE", "/api/v1/tokens/{id}", may=Action.ADMINISTER, status=HTTPStatus.NO_CONTENT)
     async def revoke_token(self, id: str) -> None:
         """Revoke a token and close the connections that it opened."""
         if not await self.registry.revoke([id]):
             raise Refusal(HTTPStatus.NOT_FOUND, f"there is no token {id}")
 
-    @operation("GET", "/open/{code}", described=False)
+    @Operation("GET", "/open/{code}", described=False)
     async def open_page(self, request: Request, code: str) -> Response:
         """Sign a browser in with the one-time URL that the hub prints."""
         login = await self.registry.redeem(code)
         if login is None:
-            return problem_response(
+            raise Refusal(
                 HTTPStatus.FORBIDDEN, "this URL was opened before, or is too old; `hub token url` prints a new one"
             )
-        return self._signed_in(
+        return self._with_cookie(
             request, login, RedirectResponse("/", status_code=HTTPStatus.SEE_OTHER, headers=NO_STORE)
         )
 
-    @operation("POST", "/api/v1/session", status=HTTPStatus.NO_CONTENT, errors=(401, 403, 429))
+    @Operation("POST", "/api/v1/session", status=HTTPStatus.NO_CONTENT, errors=(401, 403, 429))
     async def sign_in(self, request: Request, body: answers.SignIn) -> Response:
         """Sign a browser in with a token; the answer sets a cookie."""
         identity = await self.authenticator.identify_token(request.scope, body.token.strip())
@@ -99,23 +99,18 @@ class TokenRoutes:
         login = await self.registry.redeem(await self.registry.create_login_code(identity.token_id))
         if login is None:
             raise Refusal(HTTPStatus.UNAUTHORIZED, "the token was revoked just now")
-        return self._signed_in(request, login, Response(status_code=HTTPStatus.NO_CONTENT))
+        return self._with_cookie(request, login, Response(status_code=HTTPStatus.NO_CONTENT))
 
-    @operation("DELETE", "/api/v1/session", status=HTTPStatus.NO_CONTENT)
+    @Operation("DELETE", "/api/v1/session", status=HTTPStatus.NO_CONTENT)
     async def sign_out(self, request: Request) -> Response:
         """Sign the browser out."""
         await self.authenticator.identify(request.scope)
         credential = find_credential(request.scope)
         if credential is not None and credential.kind == "session":
             await self.registry.end_session(credential.value)
-        response = Response(status_code=HTTPStatus.NO_CONTENT)
-        response.raw_headers.append(ended_session_cookie(secure=self._is_secure(request)))
-        return response
+        return self._with_cookie(request, NewSession("", 0), Response(status_code=HTTPStatus.NO_CONTENT))
 
-    def _signed_in(self, request: Request, login: NewSession, response: Response) -> Response:
-        cookie = session_cookie(login.value, max_age_s=login.max_age_s, secure=self._is_secure(request))
-        response.raw_headers.append(cookie)
+    def _with_cookie(self, request: Request, session: NewSession, response: Response) -> Response:
+        secure = self.authenticator.access.is_secure(request.scope)
+        response.raw_headers.append(session_cookie(session.value, max_age_s=session.max_age_s, secure=secure))
         return response
-
-    def _is_secure(self, request: Request) -> bool:
-        return self.authenticator.access.is_secure(request.scope)

@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 
 from hub.http.access import Access, Authenticator
 from hub.http.problem import HANDLERS
-from hub.http.routing import operation, operations_of, routes_of
+from hub.http.routing import Operation, operations_of, routes_of
 from hub.model.identity import Action, Identity, Role
 
 
@@ -40,22 +40,22 @@ class Echo(Struct, frozen=True):
 class EchoRoutes:
     """Operations that return their arguments."""
 
-    @operation("GET", "/echo")
+    @Operation("GET", "/echo")
     async def read(self, query: EchoQuery) -> Echo:
         """Return the query."""
         return Echo({"device": query.device, "limit": query.limit, "from": query.start, "all": query.everything})
 
-    @operation("GET", "/echo/{offset}", may=Action.READ)
+    @Operation("GET", "/echo/{offset}", may=Action.READ)
     async def read_one(self, caller: Identity, offset: Annotated[int, Meta(ge=1)]) -> Echo:
         """Return the part of the path."""
         return Echo({"offset": offset, "role": caller.role})
 
-    @operation("POST", "/echo", status=201)
+    @Operation("POST", "/echo", status=201)
     async def create(self, body: EchoBody) -> Echo:
         """Return the body."""
         return Echo({"role": body.role, "seconds": body.seconds})
 
-    @operation("DELETE", "/echo", status=204)
+    @Operation("DELETE", "/echo", status=204)
     async def delete(self) -> None:
         """Return nothing."""
 
