@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 from starlette.types import Message, Receive, Scope, Send
@@ -180,7 +180,7 @@ class DeviceEndpoint:
         why = "the hub stopped"
         try:
             async with asyncio.TaskGroup() as tasks:
-                reading = _Reading(session, connection, direct, self.journal, tasks, is_text=frame_format == "json")
+                reading = _Reading(session, connection, direct, self.journal, tasks, frame_format == "json")
                 direct.attach(reading.receive)
                 await send({"type": "websocket.accept", "subprotocol": chosen})
                 while (event := await receive())["type"] == "websocket.receive":
@@ -196,6 +196,7 @@ class DeviceEndpoint:
             await connection.close()
 
 
+@dataclass(slots=True, eq=False)
 class _Reading:
     """Passes a connection's messages to its session, one after the other.
 
@@ -204,76 +205,54 @@ class _Reading:
     Messages that were read already are kept: at most what one read returns, a few hundred kilobytes.
     """
 
-    __slots__ = (
-        "_behind",
-        "_connection",
-        "_direct",
-        "_is_text",
-        "_journal",
-        "_resting",
-        "_session",
-        "_task",
-        "_tasks",
-    )
-
-    def __init__(
-        self,
-        session: AgentSession,
-        connection: AgentConnection,
-        direct: DirectWebSocket,
-        journal: Journal,
-        tasks: asyncio.TaskGroup,
-        *,
-        is_text: bool,
-    ) -> None:
-        self._session = session
-        self._connection = connection
-        self._direct = direct
-        self._journal = journal
-        self._tasks = tasks
-        self._resting = False
-        self._is_text = is_text
-        self._behind: list[tuple[bytes, bool]] = []
-        self._task: asyncio.Task[None] | None = None
+    session: AgentSession
+    connection: AgentConnection
+    direct: DirectWebSocket
+    journal: Journal
+    tasks: asyncio.TaskGroup
+    is_text: bool
+    resting: bool = False
+    behind: list[tuple[bytes, bool]] = field(default_factory=list)
+    task: asyncio.Task[None] | None = None
 
     def receive(self, frame: bytes, is_text: bool) -> None:
         """Process one message, or keep it until the current step is finished."""
-        if self._task is not None:
-            self._behind.append((frame, is_text))
+        if self.task is not None:
+            self.behind.append((frame, is_text))
             return
         step = self._begin(frame, is_text)
         if step is not None:
-            self._direct.hold()
-            self._task = self._tasks.create_task(self._wait(step))
-        elif not self._resting and self._journal.pending:
-            self._resting = True
-            self._direct.hold()
-            self._journal.after_commit(self._rested)
+            self.direct.hold()
+            self.task = self.tasks.create_task(self._wait(step))
+        elif not self.resting and self.journal.pending:
+            self.resting = True
+            self.direct.hold()
+            self.journal.after_commit(self._rested)
 
     def _rested(self) -> None:
-        self._resting = False
-        if self._task is None:
-            self._direct.release()
+        self.resting = False
+        if self.task is None:
+            self.direct.release()
 
     def stop(self) -> None:
         """Discard the waiting messages, none of which is acknowledged, because the connection is closed."""
-        if self._task is not None:
-            self._task.cancel()
+        if self.task is not None:
+            self.task.cancel()
 
     def _begin(self, frame: bytes, is_text: bool) -> Step | None:
         """Process a message, and return the step that has to wait, if there is one."""
-        if self._connection.ending:
+        if self.connection.ending:
             return None
         try:
-            if is_text is not self._is_text:
-                kind = "text" if self._is_text else "binary"
+            if is_text is not self.is_text:
+                kind = "text" if self.is_text else "binary"
                 raise WireError(Code.WRONG_FRAME, f"this session is in {kind} frames only")
-            step = self._session.receive(frame)
+            step = self.session.receive(frame)
         except WireError as error:
             self._end(error, frame, is_text)
             return None
-        if step is None and self._journal.congested:
-            return self._journal.room
+        if step is None and self.journal.congested:
+            return self.journal.room
         return step
 
     async def _wait(self, step: Step | None) -> None:
@@ -282,15 +261,15 @@ class _Reading:
             try:
                 await step()
             except WireError as error:
-                self._session.end(error)
+                self.session.end(error)
             step = None
-            while step is None and done < len(self._behind):
-                step = self._begin(*self._behind[done])
+            while step is None and done < len(self.behind):
+                step = self._begin(*self.behind[done])
                 done += 1
-        self._behind.clear()
-        self._task = None
-        if not self._resting:
-            self._direct.release()
+        self.behind.clear()
+        self.task = None
+        if not self.resting:
+            self.direct.release()
 
     def _end(self, error: WireError, frame: bytes, is_text: bool) -> None:
         """End the session. A text that is not UTF-8 fails the WebSocket itself."""
@@ -298,9 +277,9 @@ class _Reading:
             try:
                 frame.decode()
             except UnicodeDecodeError:
-                self._direct.refuse_text()
+                self.direct.refuse_text()
                 return
-        self._session.end(error)
+        self.session.end(error)
 
 
 def _check_hello(session: AgentSession) -> None:

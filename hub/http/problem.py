@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from http import HTTPStatus
 from typing import Annotated
@@ -81,29 +82,21 @@ class Problem(Struct, frozen=True):
     code: Annotated[str, Meta(description="The error, for programs; its meaning never changes.")]
 
 
-class Refusal(Exception):
+class Refusal(HTTPException):
     """A request that the hub rejects: the status, and a sentence that says what to do.
 
     `code` is the one of the status if the request has no more precise one.
     """
 
     def __init__(
-        self,
-        status: HTTPStatus,
-        detail: str,
-        headers: dict[str, str] | None = None,
-        *,
-        code: ProblemCode | None = None,
+        self, status: HTTPStatus, detail: str, headers: Mapping[str, str] | None = None, code: ProblemCode | None = None
     ) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.detail = detail
-        self.headers = headers
+        super().__init__(status, detail, headers)
         self.code = code
 
 
 def problem_response(
-    status: int, detail: str, headers: dict[str, str] | None = None, *, code: ProblemCode | None = None
+    status: int, detail: str, headers: Mapping[str, str] | None = None, code: ProblemCode | None = None
 ) -> Response:
     """Return a problem as a response."""
     known = HTTPStatus(status)
@@ -114,17 +107,16 @@ def problem_response(
 
 async def _answer(_: Request, error: Exception) -> Response:
     match error:
-        case Refusal():
-            return problem_response(error.status, error.detail, error.headers, code=error.code)
         case WireError():
             return problem_response(WIRE_STATUSES.get(error.code, HTTPStatus.SERVICE_UNAVAILABLE), error.message)
         case JournalError():
             return problem_response(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
         case HTTPException():
-            return problem_response(error.status_code, str(error.detail), dict(error.headers or {}))
+            code = error.code if isinstance(error, Refusal) else None
+            return problem_response(error.status_code, error.detail, error.headers, code)
     # Starlette raises the exception again after this answer; it is logged with its origin.
     return problem_response(HTTPStatus.INTERNAL_SERVER_ERROR, "the hub failed at this request; its log says where")
 
 
-HANDLERS = dict.fromkeys((Refusal, WireError, JournalError, HTTPException, Exception), _answer)
+HANDLERS = dict.fromkeys((WireError, JournalError, HTTPException, Exception), _answer)
 """Exception handlers that make every error of the API a problem."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from struct import unpack
 from typing import Any, NamedTuple
 
@@ -80,9 +81,7 @@ class _TextWriter:
             case list() | tuple():
                 return self._list(value, name, indent)
             case str():
-                text, is_cut = _cut(value, MAX_TEXT)
-                self.shortened |= is_cut
-                return json.dumps(text, ensure_ascii=False)
+                return self._string(value)
             case float() if not math.isfinite(value):
                 return str(value)
         return json.dumps(value, default=str)
@@ -99,29 +98,26 @@ class _TextWriter:
         body = ",\n".join(lines)
         return f"{{\n{body}\n{indent}}}" if lines else "{}"
 
-    def _list(self, items: list[Any] | tuple[Any, ...], name: str, indent: str) -> str:
+    def _list(self, items: Sequence[Any], name: str, indent: str) -> str:
         texts = [self.value(item, name, indent + INDENT) for item in items[:MAX_ITEMS]]
         if len(items) > MAX_ITEMS:
             self.shortened = True
             texts.append(f"{OMITTED} {len(items) - MAX_ITEMS} more")
         return f"[{', '.join(texts)}]"
 
+    def _string(self, text: str, before: str = "") -> str:
+        short, is_cut = _cut(text, MAX_TEXT)
+        self.shortened |= is_cut
+        return json.dumps(before + short, ensure_ascii=False)
+
     def _bytes(self, packed: bytes, name: str, indent: str) -> str:
         """Return a packed column as numbers: times are integers, all others floats. Other bytes are hexadecimal."""
         rows, rest = divmod(len(packed), ITEM_BYTES)
         if rest:
-            text, is_cut = _cut(packed.hex(" "), MAX_TEXT)
-            self.shortened |= is_cut
-            return json.dumps(f"{len(packed)} bytes: {text}", ensure_ascii=False)
-        shown = min(rows, MAX_ITEMS)
+            return self._string(packed.hex(" "), f"{len(packed)} bytes: ")
         kind = "q" if name == "time" and len(indent) == len(INDENT) else "d"
-        numbers = unpack(f"<{shown}{kind}", packed[: shown * ITEM_BYTES])
-        column = [None if number != number else number for number in numbers]
-        texts = [self.value(number, name, indent + INDENT) for number in column]
-        if rows > shown:
-            self.shortened = True
-            texts.append(f"{OMITTED} {rows - shown} more")
-        return f"[{', '.join(texts)}]"
+        numbers = unpack(f"<{rows}{kind}", packed)
+        return self._list([None if number != number else number for number in numbers], name, indent)
 
 
 def _cut(text: str, length: int) -> tuple[str, bool]:

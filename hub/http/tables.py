@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from io import BytesIO
 from typing import Any, TypeAlias, cast
 from zoneinfo import ZoneInfo
 
@@ -207,12 +208,12 @@ class ArrowWriter:
                 *((kind, TYPES[kind]) for kind in layout.types),
             ]
         )
-        self._sink = _Sink()
+        self._sink = BytesIO()
         self._stream = pa.ipc.new_stream(pa.PythonFile(self._sink, "w"), self.schema)
 
     def begin(self) -> bytes:
         """Return the schema."""
-        return self._sink.drain()
+        return self._drain()
 
     def rows(self, table: Table) -> bytes:
         """Return a record batch; the first one comes with the dictionaries."""
@@ -228,38 +229,24 @@ class ArrowWriter:
             *(column for _, column in _values(self._layout, table)),
         ]
         self._stream.write_table(pa.table(columns, schema=self.schema))
-        return self._sink.drain()
+        return self._drain()
 
     def end(self) -> bytes:
         """Return the mark of the end."""
         self._stream.close()
-        return self._sink.drain()
+        return self._drain()
+
+    def _drain(self) -> bytes:
+        """Return the bytes written since the last call."""
+        data = self._sink.getvalue()
+        self._sink.seek(0)
+        self._sink.truncate()
+        return data
 
 
 Writer: TypeAlias = TextWriter | ArrowWriter
 
 WRITERS: dict[str, type[Writer]] = {"csv": CsvWriter, "line": LineWriter, "arrow": ArrowWriter}
-
-
-class _Sink:
-    """A file whose written bytes can be removed."""
-
-    closed = False
-
-    def __init__(self) -> None:
-        self._parts: list[bytes] = []
-
-    def write(self, data: Any) -> int:
-        self._parts.append(bytes(data))
-        return len(data)
-
-    def flush(self) -> None:
-        pass
-
-    def drain(self) -> bytes:
-        """Return the bytes written since the last call."""
-        parts, self._parts = self._parts, []
-        return b"".join(parts)
 
 
 def _values(layout: Layout, table: Table) -> list[tuple[MetricType, Any]]:

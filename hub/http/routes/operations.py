@@ -4,6 +4,7 @@ bounded."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from http import HTTPStatus
 from operator import attrgetter
 
@@ -148,15 +149,14 @@ Samples = Iterable[tuple[list[str], float]]
 """The values of the labels, and the value, of each sample."""
 
 
-def _counter(name: str, help_text: str, labels: list[str], samples: Samples) -> Metric:
-    return _filled(CounterMetricFamily(f"hub_{name}", help_text, labels=labels), samples)
-
-
-def _gauge(name: str, help_text: str, labels: list[str], samples: Samples) -> Metric:
-    return _filled(GaugeMetricFamily(f"hub_{name}", help_text, labels=labels), samples)
-
-
-def _filled(family: CounterMetricFamily | GaugeMetricFamily, samples: Samples) -> Metric:
-    for labels, value in samples:
-        family.add_metric(labels, value)
+def _filled(
+    kind: type[CounterMetricFamily | GaugeMetricFamily], name: str, help_text: str, labels: list[str], samples: Samples
+) -> Metric:
+    family = kind(f"hub_{name}", help_text, labels=labels)
+    for values, value in samples:
+        family.add_metric(values, value)
     return family
+
+
+_counter = partial(_filled, CounterMetricFamily)
+_gauge = partial(_filled, GaugeMetricFamily)

@@ -64,4 +64,4 @@ def test_a_cursor_of_another_list_is_refused(cursor: str) -> None:
     """Also one with another kind of key, and text that is no cursor."""
     with pytest.raises(Refusal, match="no cursor of events") as refusal:
         decode_cursor(cursor, "events", int)
-    assert (refusal.value.status, refusal.value.code) == (422, ProblemCode.WRONG_CURSOR)
+    assert (refusal.value.status_code, refusal.value.code) == (422, ProblemCode.WRONG_CURSOR)

@@ -34,4 +34,4 @@ def test_a_request_that_accepts_no_format_is_rejected(accept: str) -> None:
     """The 406 answer names the media types."""
     with pytest.raises(Refusal, match="there is application/json, text/csv") as refusal:
         choose_format(None, accept, HISTORY_FORMATS)
-    assert refusal.value.status == 406
+    assert refusal.value.status_code == 406
