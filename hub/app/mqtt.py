@@ -90,12 +90,11 @@ async def open_bridges(
                 decode=decode, discovery=discovery, on_refused=bridge.publish_refused,
             )  # fmt: skip
             bridge.outbound.register()
-        if decoders:
-            recent = await _recent_readings(journal, reader, epochs)
-            bridge.inbound = Inbound(
-                devices, journal, directory, decoders, name=bridge_settings.name, hub=registry.id,
-                options=plan.options, subscriptions=bridge.subscriptions, recent=recent, publish=bridge.publish,
-            )  # fmt: skip
+        recent = await _recent_readings(journal, reader, epochs)
+        bridge.inbound = Inbound(
+            devices, journal, directory, decoders, name=bridge_settings.name, hub=registry.id,
+            options=plan.options, subscriptions=bridge.subscriptions, recent=recent, publish=bridge.publish,
+        )  # fmt: skip
         bridges.append(bridge)
     return bridges
 

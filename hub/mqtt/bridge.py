@@ -81,7 +81,8 @@ class Bridge(ConnectionListener):
         host: HostApplication | None = None,
     ) -> None:
         self.name = name
-        self.inbound: Inbound | None = None
+        self.inbound: Inbound
+        """Set before `run`, because it publishes through the bridge."""
         self.outbound: Outbound | None = None
         self.discovery: Discovery | None = None
         self.subscriptions = subscriptions
@@ -103,7 +104,7 @@ class Bridge(ConnectionListener):
         """Current state."""
         return BridgeState(
             self.name, self._address, self._version, self._phase, self._since_ns, self._last_error,
-            self.inbound.counts if self.inbound is not None else None,
+            self.inbound.counts,
             self.outbound.counts if self.outbound is not None else None,
             self._host.counts if self._host is not None else None,
         )  # fmt: skip
@@ -113,15 +114,13 @@ class Bridge(ConnectionListener):
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._session.run(), name=f"{self.name} connection")
-                if self.inbound is not None:
-                    tasks.create_task(self.inbound.run(), name=f"{self.name} inbound")
+                tasks.create_task(self.inbound.run(), name=f"{self.name} inbound")
                 if self.outbound is not None:
                     tasks.create_task(self.outbound.run(), name=f"{self.name} outbound")
                 if self._host is not None:
                     tasks.create_task(self._run_host(self._host), name=f"{self.name} host")
         finally:
-            if self.inbound is not None:
-                self.inbound.disconnect("the hub stops")
+            self.inbound.disconnect("the hub stops")
 
     @property
     def availability(self) -> dict[str, str] | None:
@@ -161,8 +160,7 @@ class Bridge(ConnectionListener):
         self._refusals_changed = self._has_resubscribed = False
         self._version = "5" if connection.mqtt5 else "3.1.1"
         self._set_phase("connected", None)
-        if self.inbound is not None:
-            self.inbound.connected(is_resumed=is_resumed)
+        self.inbound.connected(is_resumed=is_resumed)
         wanted = [subscription.filter for subscription in self.subscriptions]
         obsolete = self._store.obsolete(wanted) if is_resumed else []
         self._save([*wanted, *obsolete])
@@ -177,8 +175,7 @@ class Bridge(ConnectionListener):
 
     def message_received(self, connection: BrokerConnection, message: Any) -> None:
         """Pass a message to the inbound side."""
-        if self.inbound is not None:
-            self.inbound.receive(connection, message)
+        self.inbound.receive(connection, message)
 
     def message_acknowledged(self, message_id: int, reason: int) -> None:
         """Pass an acknowledgement to the outbound side."""
@@ -245,5 +242,5 @@ class Bridge(ConnectionListener):
             self._handle(host.expire(time.time_ns()))
 
     def _handle(self, decoded: Sequence[Decoded]) -> None:
-        if decoded and self.inbound is not None:
+        if decoded:
             self.inbound.handle(decoded, Message("", b"", received_ns=time.time_ns()))

@@ -129,12 +129,14 @@ class PendingMessages:
         """Add the content of a message. Consecutive readings with the same time become one row."""
         last: tuple[str, int | None, bool] | None = None
         relayed = "hub-origin" in message.properties
+
+        def new_row(time_ns: int | None, values: dict[str, float | int | bool | str], historical: bool) -> PendingRow:
+            row_ns = message.received_ns if time_ns is None else time_ns
+            return PendingRow(message, row_ns, values, time_ns is not None, historical, relayed)
+
         for item in decoded:
             if isinstance(item, DecodedRow):
-                has_time = item.time_ns is not None
-                time_ns = message.received_ns if item.time_ns is None else item.time_ns
-                row = PendingRow(message, time_ns, item.values, has_time, False, relayed)
-                self.rows.setdefault(item.device, []).append(row)
+                self.rows.setdefault(item.device, []).append(new_row(item.time_ns, item.values, False))
             elif isinstance(item, DecodedReading):
                 kind = item.type or value_type(item.value)
                 value = float(item.value) if kind == "float" and not isinstance(item.value, str) else item.value
@@ -145,9 +147,7 @@ class PendingMessages:
                 if last == key and item.metric not in rows[-1].values:
                     rows[-1].values[item.metric] = value
                 else:
-                    has_time = item.time_ns is not None
-                    time_ns = message.received_ns if item.time_ns is None else item.time_ns
-                    rows.append(PendingRow(message, time_ns, {item.metric: value}, has_time, item.historical, relayed))
+                    rows.append(new_row(item.time_ns, {item.metric: value}, item.historical))
                 last = key
             elif isinstance(item, DeviceDeclaration):
                 metrics = self.metrics.setdefault(item.device, {})

@@ -71,24 +71,22 @@ class MessageOrigin(NamedTuple):
     seq: int
 
 
-def publication_problem(publication: Publication) -> str | None:
-    """Return a sentence about an invalid publication, or None."""
+def check_publication(publication: Publication) -> None:
+    """Raise ValueError with a sentence about an invalid publication."""
     template = publication.topic
     if template.share:
-        return f"{template.text!r} is a shared subscription; remove $share/{template.share}/ to publish"
+        raise ValueError(f"{template.text!r} is a shared subscription; remove $share/{template.share}/ to publish")
     if any(level.wild and not level.name for level in template.levels):
-        return f"{template.text!r} has '+' or '#', to which nothing can be published; use a placeholder like {{device}}"
+        raise ValueError(f"nothing can be published to '+' or '#' in {template.text!r}; use a placeholder")
     if unknown := [name for name in template.names if name not in PLACEHOLDERS]:
-        return f"{template.text!r} has the unknown placeholder {{{unknown[0]}}}; use {{device}} and {{metric}}"
+        raise ValueError(
+            f"{template.text!r} has the unknown placeholder {{{unknown[0]}}}; use {{device}} and {{metric}}"
+        )
     if "device" not in template.names:
-        return f"{template.text!r} has no {{device}}: the readings of all devices would have one topic"
+        raise ValueError(f"{template.text!r} has no {{device}}: the readings of all devices would have one topic")
     if publication.payload == "value" and "metric" not in template.names:
-        return f"{template.text!r} has no {{metric}}: a bare value does not name it; add it, or use json or line"
-    try:
-        template.fill({"device": "x" * MAX_DEVICE_ID, "metric": "\U0001fffe" * MAX_METRIC_NAME})
-    except ValueError as error:
-        return str(error)
-    return None
+        raise ValueError(f"{template.text!r} has no {{metric}}: a bare value does not name it; use json or line")
+    template.fill({"device": "x" * MAX_DEVICE_ID, "metric": "\U0001fffe" * MAX_METRIC_NAME})
 
 
 class Encoder:
@@ -96,9 +94,7 @@ class Encoder:
 
     def __init__(self, publication: Publication) -> None:
         """Raises ValueError for an invalid publication."""
-        problem = publication_problem(publication)
-        if problem is not None:
-            raise ValueError(problem)
+        check_publication(publication)
         self.publication = publication
         self._by_metric = "metric" in publication.topic.names
         self._topic = cache(self._fill_topic)

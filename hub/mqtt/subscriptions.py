@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,7 +55,6 @@ class Subscriptions:
             for wanted in ordered
         }
         self.refused: frozenset[str] = frozenset()
-        self._identifier_of_topic: dict[str, int] = {}
         self._assign_identifiers(frozenset(refused))
 
     def __iter__(self) -> Iterator[Subscription]:
@@ -81,22 +81,17 @@ class Subscriptions:
             (TopicTemplate.parse(wanted.filter), wanted.identifier) for wanted in self._all if wanted.identifier
         ]
         self._identifiers = {identifier for _, identifier in self._granted}
-        self._identifier_of_topic.clear()
+        self._identifier_of = lru_cache(TOPICS_KEPT)(self._find_identifier)
 
     def is_copy(self, topic: str, identifiers: Sequence[int]) -> bool:
         """Return whether the message is also delivered through an earlier subscription.
 
         A message without an identifier, or with one from earlier settings, is not a copy.
         """
-        if not self._identifiers.intersection(identifiers):
-            return False
-        own = self._identifier_of_topic.get(topic)
-        if own is None:
-            own = next((identifier for template, identifier in self._granted if template.match(topic) is not None), 0)
-            if len(self._identifier_of_topic) >= TOPICS_KEPT:
-                self._identifier_of_topic.clear()
-            self._identifier_of_topic[topic] = own
-        return own not in identifiers
+        return bool(self._identifiers.intersection(identifiers)) and self._identifier_of(topic) not in identifiers
+
+    def _find_identifier(self, topic: str) -> int:
+        return next((identifier for template, identifier in self._granted if template.match(topic) is not None), 0)
 
 
 def _identifier(filter: str, group: str) -> int:

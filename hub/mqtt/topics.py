@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import NamedTuple
 
 MAX_TOPIC_BYTES = 65_535
@@ -163,7 +164,9 @@ def overlap(first: TopicTemplate | str, second: TopicTemplate | str) -> str | No
     first = TopicTemplate.parse(first) if isinstance(first, str) else first
     second = TopicTemplate.parse(second) if isinstance(second, str) else second
     levels = _common(first.levels, second.levels)
-    return "/".join(levels) if levels is not None else None
+    if levels is None or (levels[0].startswith("$") and (first.levels[0].wild or second.levels[0].wild)):
+        return None
+    return "/".join(levels)
 
 
 def escape(value: str) -> str:
@@ -251,34 +254,19 @@ _FILLER = "x"
 
 
 def _common(first: Sequence[TopicLevel], second: Sequence[TopicLevel]) -> list[str] | None:
-    """Return the levels of a topic that both match."""
+    """Return the levels of a topic that both match, or None."""
     found: list[str] = []
-    for index in range(max(len(first), len(second)) + 1):
-        left, right = first[index : index + 1], second[index : index + 1]
-        if left and left[0].rest:
-            return _with_rest(found, left[0], second[index:])
-        if right and right[0].rest:
-            return _with_rest(found, right[0], first[index:])
-        if not left and not right:
-            return found
-        if not left or not right:
+    for index, (left, right) in enumerate(zip_longest(first, second)):
+        for level, others in ((left, second[index:]), (right, first[index:])):
+            if level is not None and level.rest:
+                following = [other.before + (_FILLER if other.wild else "") + other.after for other in others]
+                # A named placeholder needs at least one character.
+                return None if level.name and not "/".join(following) else found + following
+        text = _common_level(left, right) if left is not None and right is not None else None
+        if text is None:
             return None
-        level = _common_level(left[0], right[0])
-        if level is None or (not index and level.startswith("$") and (left[0].wild or right[0].wild)):
-            return None
-        found.append(level)
+        found.append(text)
     return found
-
-
-def _with_rest(found: list[str], rest: TopicLevel, following: Sequence[TopicLevel]) -> list[str] | None:
-    """Return a topic that begins with `found`: one template continues with `rest`, the other with `following`."""
-    levels = [level.before + _FILLER + level.after if level.wild else level.before for level in following]
-    if not found and levels and levels[0].startswith("$"):
-        return None
-    if rest.name and not "/".join(levels):
-        # A named placeholder needs at least one character.
-        return None
-    return found + levels
 
 
 def _common_level(first: TopicLevel, second: TopicLevel) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from typing import NamedTuple
 
 from hub.mqtt.message import DecodedReading, DeviceDeclaration, legal_device, legal_metric
@@ -67,7 +66,7 @@ class SparkplugDevice:
             if metric.name is None:
                 self._counts["no_name"] += 1
                 continue
-            definition = _definition(metric, room=len(declared) < MAX_METRICS)
+            definition = _definition(metric, metric.name, room=len(declared) < MAX_METRICS)
             if not definition.excluded and metric.name not in self._by_name:
                 description = metric.description[:MAX_DESCRIPTION]
                 kind = METRIC_TYPES[definition.datatype]
@@ -119,32 +118,23 @@ class SparkplugDevice:
 def hub_device(group: str, node: str, device: str = "") -> str:
     """Return the hub's id of an edge node (`group.node`) or of a device of one (`group.node.device`)."""
     names = [group, node, device] if device else [group, node]
-    if any("." in name for name in names):
-        # Dots inside names could merge two devices. No name contains "/", so this text is unique.
-        return legal_device("/".join(names))
-    return legal_device(".".join(names))
+    # Dots inside names could merge two devices. No name contains "/", so that text is unique.
+    return legal_device(("/" if any("." in name for name in names) else ".").join(names))
 
 
-def _definition(metric: SparkplugMetric, *, room: bool) -> MetricDefinition:
-    name = metric.name or ""
+def _definition(metric: SparkplugMetric, name: str, *, room: bool) -> MetricDefinition:
     datatype = metric.datatype or DataType.UNKNOWN
-    excluded = ""
-    if name in CONTROLS:
-        excluded = "control"
-    elif metric.is_transient:
-        excluded = "transient"
-    elif datatype not in METRIC_TYPES:
-        excluded = "unsupported_type"
-    elif not room:
-        excluded = "too_many_metrics"
-    return MetricDefinition(legal_metric(name), datatype, _unit(metric.properties, datatype), excluded)
-
-
-def _unit(properties: Mapping[str, object], datatype: int) -> str:
-    unit = properties.get(UNIT)
-    if isinstance(unit, str):
-        return unit[:MAX_UNIT]
-    return "ms" if datatype == DataType.DATETIME else ""
+    reasons = {
+        "control": name in CONTROLS,
+        "transient": metric.is_transient,
+        "unsupported_type": datatype not in METRIC_TYPES,
+        "too_many_metrics": not room,
+    }
+    excluded = next((reason for reason, applies in reasons.items() if applies), "")
+    unit = metric.properties.get(UNIT)
+    if not isinstance(unit, str):
+        unit = "ms" if datatype == DataType.DATETIME else ""
+    return MetricDefinition(legal_metric(name), datatype, unit[:MAX_UNIT], excluded)
 
 
 def _reason_to_exclude(metric: SparkplugMetric, definition: MetricDefinition) -> str:
@@ -153,7 +143,4 @@ def _reason_to_exclude(metric: SparkplugMetric, definition: MetricDefinition) ->
         return "transient"
     if metric.datatype and METRIC_TYPES.get(metric.datatype) != METRIC_TYPES[definition.datatype]:
         return "type_changed"
-    for key in QUALITY:
-        if metric.properties.get(key, GOOD) != GOOD:
-            return "bad_quality"
-    return ""
+    return "bad_quality" if any(metric.properties.get(key, GOOD) != GOOD for key in QUALITY) else ""

@@ -98,7 +98,7 @@ def mosquitto(mosquitto_program: Path, tmp_path: Path) -> Iterator[Mosquitto]:
 async def test_every_reading_is_published_once_and_in_order(tmp_path: Path, mosquitto: Mosquitto) -> None:
     """User properties identify the batch. The cursor reaches the end when everything is acknowledged."""
     async with open_journal(tmp_path) as journal, running(outbound_of(journal)) as outbound:
-        async with connected(mosquitto.port) as subscriber, connected(mosquitto.port, outbound) as connection:
+        async with connected(mosquitto.port) as subscriber, connected(mosquitto.port, outbound) as client:
             await subscriber.subscribe("hub/#")
             await append(journal, range(1, 501))
             await append(journal, range(1, 501), device="b")
@@ -110,7 +110,7 @@ async def test_every_reading_is_published_once_and_in_order(tmp_path: Path, mosq
             assert properties_of(messages[6]) == {
                 "hub-device": "a", "hub-epoch": EPOCH, "hub-seq": "7", "hub-origin": HUB,
             }  # fmt: skip
-            assert connection.most_in_flight <= connection.receive_maximum == 20
+            assert client.most_in_flight <= client.connection.receive_maximum == 20
         state = outbound.counts
         assert (state.published, state.acknowledged, state.in_flight, state.offset, state.lag) == (
             1000,
@@ -222,8 +222,8 @@ async def test_a_broker_that_drops_the_connection_at_each_publish(tmp_path: Path
     ):
         await append(journal, range(1, 51))
         for _ in range(3):
-            async with connected(broker.port, outbound) as connection:
-                await connection.ended.wait()
+            async with connected(broker.port, outbound) as client:
+                await client.ended.wait()
         assert outbound.counts.offset == 0
         assert {int(got.payload) for got in broker.got} == {1}
         broker.got.clear()
@@ -238,8 +238,8 @@ async def test_a_message_that_is_too_large_is_skipped(tmp_path: Path, mosquitto_
     text = Series(9, "a", "text", "string")
     async with open_journal(tmp_path) as journal, running(outbound_of(journal)) as outbound:
         with Mosquitto(mosquitto_program, tmp_path / "broker", settings=["max_packet_size 1000"]) as mosquitto:
-            async with connected(mosquitto.port) as subscriber, connected(mosquitto.port, outbound) as connection:
-                assert connection.maximum_packet_size == 1000
+            async with connected(mosquitto.port) as subscriber, connected(mosquitto.port, outbound) as client:
+                assert client.connection.maximum_packet_size == 1000
                 await subscriber.subscribe("hub/#")
                 for number, size in enumerate((1, 5_000, 2), start=1):
                     batch = Batch([number], [(text, ["x" * size])], readings=1)
@@ -247,7 +247,7 @@ async def test_a_message_that_is_too_large_is_skipped(tmp_path: Path, mosquitto_
                     await journal.append([entry], [Mark("a", EPOCH, number)])
                 await outbound.reached(3)
                 assert [message.payload for message in await subscriber.got(2)] == [b"x", b"xx"]
-                assert not connection.ended.is_set()
+                assert not client.ended.is_set()
         assert (outbound.counts.too_large, outbound.counts.published) == (1, 2)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import msgspec
@@ -18,7 +19,6 @@ from hub.mqtt.publication import (
     Payload,
     Publication,
     publication_loops,
-    publication_problem,
     time_text,
 )
 from hub.mqtt.topics import TopicTemplate
@@ -154,8 +154,7 @@ def test_devices_and_backfill_are_selected() -> None:
 )
 def test_an_invalid_publication_is_explained(topic: str, payload: Payload, problem: str) -> None:
     """The sentence is available before anything starts."""
-    assert problem in (publication_problem(publication(topic, payload)) or "")
-    with pytest.raises(ValueError, match=r"\w"):
+    with pytest.raises(ValueError, match=re.escape(problem)):
         Encoder(publication(topic, payload))
 
 
