@@ -23,7 +23,7 @@ from hub.mqtt.discovery import Discovery
 from hub.mqtt.inbound import BridgeEpochs, Inbound, RecentReadings
 from hub.mqtt.outbound import Outbound, remove_consumers
 from hub.mqtt.publication import Publication
-from hub.mqtt.subscriptions import Subscriptions, SubscriptionStore
+from hub.mqtt.subscriptions import SubscriptionStore
 from hub.mqtt.topics import TopicTemplate
 from hub.registry.directory import DeviceDirectory
 from hub.registry.registry import Registry
@@ -66,16 +66,7 @@ async def open_bridges(
         )
         store = SubscriptionStore(data / f"mqtt-{bridge_settings.name}.json")
         epochs = BridgeEpochs.of(bridge_settings.name)
-        bridge = Bridge(
-            plan.options,
-            name=bridge_settings.name,
-            address=bridge_settings.url,
-            subscriptions=Subscriptions(plan.subscriptions, store.refused),
-            subscription_store=store,
-            # A connection has only one will, which a host application needs for its own state.
-            status_topic="" if plan.is_host else _status_topic(bridge_settings, plan),
-            host=plan.host,
-        )
+        bridge = Bridge(plan, name=bridge_settings.name, address=bridge_settings.url, store=store)
         decoders = [configured.decoder for configured in plan.decoders]
         if plan.publications:
             # Readings from this broker do not return to it, and readings that any hub has published are not published
@@ -115,6 +106,7 @@ def _plan(settings: MqttSettings, client_id: str) -> BridgePlan:
             publications,
             settings.discovery.prefix,
             settings.discovery.enabled,
+            settings.will_topic.replace("{client_id}", client_id),
         )
         plan.check()
         return plan
@@ -127,18 +119,12 @@ def _decoders(settings: MqttSettings) -> list[ConfiguredDecoder]:
     return configured_decoders(mappings, settings.presets, host_id=settings.host_id, share=settings.share)
 
 
-def _status_topic(settings: MqttSettings, plan: BridgePlan) -> str:
-    return settings.will_topic.replace("{client_id}", plan.options.client_id)
-
-
 def _options(settings: MqttSettings, client_id: str) -> BrokerOptions:
     address = settings.address
     password = settings.password.get_secret_value() if settings.password is not None else ""
     if settings.password_file is not None:
         password = settings.password_file.read_text(encoding="utf-8").strip()
-    context = None
-    if address.tls:
-        context = tls_context(settings.tls_ca, settings.tls_certificate, settings.tls_key)
+    context = tls_context(settings.tls_ca, settings.tls_certificate, settings.tls_key) if address.tls else None
     return BrokerOptions(
         address.host, address.port, client_id,
         keepalive_s=settings.keepalive, session_expiry_s=settings.session_expiry,

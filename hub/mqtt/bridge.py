@@ -38,6 +38,7 @@ class BridgePlan(NamedTuple):
     publications: Sequence[Publication]
     discovery_prefix: str
     is_discovery_enabled: bool
+    status_topic: str
 
     @property
     def subscriptions(self) -> list[Subscription]:
@@ -54,11 +55,6 @@ class BridgePlan(NamedTuple):
         decoders = (configured.decoder for configured in self.decoders)
         return next((decoder for decoder in decoders if isinstance(decoder, HostApplication)), None)
 
-    @property
-    def is_host(self) -> bool:
-        """True if the bridge announces itself as a Sparkplug host application."""
-        return self.host is not None and bool(self.host.state_topic)
-
     def check(self) -> None:
         """Raise ValueError if published messages would return through a subscription."""
         loops = publication_loops(self.publications, [wanted.filter for wanted in self.subscriptions])
@@ -69,30 +65,22 @@ class BridgePlan(NamedTuple):
 class Bridge(ConnectionListener):
     """Bridge to one broker."""
 
-    def __init__(
-        self,
-        options: BrokerOptions,
-        *,
-        name: str,
-        address: str,
-        subscriptions: Subscriptions,
-        subscription_store: SubscriptionStore,
-        status_topic: str = "",
-        host: HostApplication | None = None,
-    ) -> None:
+    def __init__(self, plan: BridgePlan, *, name: str, address: str, store: SubscriptionStore) -> None:
         self.name = name
         self.inbound: Inbound
         """Set before `run`, because it publishes through the bridge."""
         self.outbound: Outbound | None = None
         self.discovery: Discovery | None = None
-        self.subscriptions = subscriptions
-        self.status_topic = status_topic
-        self._session = BrokerSession(options, self)
+        self.subscriptions = Subscriptions(plan.subscriptions, store.refused)
+        self._session = BrokerSession(plan.options, self)
         self._address = address
-        self._store = subscription_store
+        self._store = store
         # For this connection: whether the broker's refusals changed, and whether all was requested again because of it.
         self._refusals_changed = self._has_resubscribed = False
-        self._host = host
+        self._host = plan.host
+        # A connection has only one will, which a host application needs for its own state.
+        is_host = plan.host is not None and bool(plan.host.state_topic)
+        self._status_topic = "" if is_host else plan.status_topic
         self._connection: BrokerConnection | None = None
         self._version = ""
         self._phase: Phase = "connecting"
@@ -128,7 +116,7 @@ class Bridge(ConnectionListener):
         if self._host is not None and self._host.state_topic:
             template = "{{ 'online' if value_json.online else 'offline' }}"
             return {"topic": self._host.state_topic, "value_template": template}
-        return {"topic": self.status_topic} if self.status_topic else None
+        return {"topic": self._status_topic} if self._status_topic else None
 
     def presence_changed(self, device: str) -> None:
         """Announce that a device connected to the hub or disconnected."""
@@ -152,7 +140,7 @@ class Bridge(ConnectionListener):
         return will or self._status(OFFLINE)
 
     def _status(self, payload: bytes) -> Publish | None:
-        return Publish(self.status_topic, payload, 1, True) if self.status_topic else None
+        return Publish(self._status_topic, payload, 1, True) if self._status_topic else None
 
     def connected(self, connection: BrokerConnection, *, is_resumed: bool) -> None:
         """Subscribe and announce the hub."""

@@ -25,7 +25,6 @@ class Message(NamedTuple):
     dup: bool = False
     received_ns: int = 0
     properties: Mapping[str, str] = {}
-    content_type: str = ""
 
 
 class DecodedReading(NamedTuple):
@@ -61,7 +60,6 @@ class DevicePresence(NamedTuple):
 
     device: str
     online: bool
-    time_ns: int | None = None
 
 
 class DeviceDeclaration(NamedTuple):

@@ -163,11 +163,8 @@ def read_message(message: paho.MQTTMessage, received_ns: int) -> Message:
         topic = message.topic
     except UnicodeDecodeError:
         topic = ""
-    properties = message.properties
-    return Message(
-        topic, bytes(message.payload), message.qos, message.retain, message.dup, received_ns,
-        dict(getattr(properties, "UserProperty", ())), getattr(properties, "ContentType", ""),
-    )  # fmt: skip
+    properties = dict(getattr(message.properties, "UserProperty", ()))
+    return Message(topic, bytes(message.payload), message.qos, message.retain, message.dup, received_ns, properties)
 
 
 def subscription_identifiers(message: paho.MQTTMessage) -> Sequence[int]:

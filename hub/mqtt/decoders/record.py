@@ -171,8 +171,3 @@ def readings_of(
         DecodedReading(device, legal_metric(name), checked_value(name, value), time_ns, unit_of(name)[:MAX_UNIT])
         for name, value in values.items()
     ]
-
-
-def below(base: str, topic: str) -> str | None:
-    """Return the part of a topic after a base topic, or None for a topic outside it."""
-    return topic[len(base) + 1 :] if topic.startswith(f"{base}/") else None

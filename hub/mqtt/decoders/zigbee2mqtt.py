@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hub.mqtt.decoders.formats import flatten, object_at, parse_json, parse_object, single_value
-from hub.mqtt.decoders.record import MAX_DEVICES, Scalar, below, parse_on_off, presence_of, row_of, time_reader
+from hub.mqtt.decoders.record import MAX_DEVICES, Scalar, parse_on_off, presence_of, row_of, time_reader
 from hub.mqtt.message import (
     Decoded,
     Decoder,
@@ -40,21 +40,21 @@ class Zigbee2MqttDecoder(Decoder):
 
     def __init__(self, base: str) -> None:
         self.filters = [f"{base}/#"]
-        self._base = base
+        self._prefix = f"{base}/"
         self._names: set[str] = set()
 
     def takes(self, topic: str) -> bool:
         """Return whether the topic is below the base topic."""
-        return below(self._base, topic) is not None
+        return topic.startswith(self._prefix)
 
     def wants_retained(self, topic: str) -> bool:
         """Return whether the topic describes the devices or reports a presence."""
-        rest = below(self._base, topic) or ""
+        rest = topic.removeprefix(self._prefix)
         return rest in ("bridge/devices", "bridge/state") or rest.endswith(AVAILABILITY)
 
     def decode(self, message: Message) -> list[Decoded]:
         """Return a device's state as a row, its description, or its presence. Raises Undecodable."""
-        name = below(self._base, message.topic)
+        name = message.topic.removeprefix(self._prefix)
         if not name or not message.payload:
             return []
         if name == "bridge/devices":
@@ -73,7 +73,9 @@ class Zigbee2MqttDecoder(Decoder):
                 return []
             owner, _, attribute = name.rpartition("/")
             if owner in self._names:
-                return self._attribute(owner, attribute, message.payload)
+                # A value with its own topic, as Zigbee2MQTT publishes with `output` "attribute".
+                values = single_value(attribute, message.payload) if attribute != LAST_SEEN else {}
+                return row_of(legal_device(owner), values)
         return self._state_of(name, flatten(parse_object(message.payload)))
 
     def _state_of(self, name: str, values: dict[str, Scalar]) -> list[Decoded]:
@@ -81,12 +83,6 @@ class Zigbee2MqttDecoder(Decoder):
             self._names.add(name)
         time_ns = _read_time(values.pop(LAST_SEEN)) if LAST_SEEN in values else None
         return row_of(legal_device(name), {metric: parse_on_off(value) for metric, value in values.items()}, time_ns)
-
-    def _attribute(self, name: str, attribute: str, payload: bytes) -> list[Decoded]:
-        """Return one value with its own topic, as Zigbee2MQTT publishes with `output` "attribute"."""
-        if attribute == LAST_SEEN:
-            return []
-        return row_of(legal_device(name), single_value(attribute, payload))
 
     def _declare_devices(self, payload: bytes) -> list[Decoded]:
         content = parse_json(payload)

@@ -20,7 +20,6 @@ from hub.mqtt.topics import SPARKPLUG
 
 Kind = Literal["NBIRTH", "NDEATH", "NDATA", "DBIRTH", "DDEATH", "DDATA"]
 
-
 SEQS = 256
 """Sequence numbers of messages and sessions run from 0 to 255 and restart."""
 
@@ -77,9 +76,8 @@ class EdgeNode:
     @property
     def due_ns(self) -> int | None:
         """Time of the next `expire`, or None."""
-        due = [due_ns] if (due_ns := self._rebirth.due_ns) is not None else []
-        due.extend(arrival.message.received_ns + self._reorder_ns for arrival in self._held.values())
-        return min(due, default=None)
+        due = [self._rebirth.due_ns, *(held.message.received_ns + self._reorder_ns for held in self._held.values())]
+        return min((due_ns for due_ns in due if due_ns is not None), default=None)
 
     def receive(self, arrival: NodeMessage) -> list[Decoded]:
         """Return the content of a message and of the messages that waited for it."""
@@ -104,10 +102,8 @@ class EdgeNode:
 
     def expire(self, now_ns: int) -> list[Decoded]:
         """Return what is due because of the time: messages that waited too long, and a request for births."""
-        found: list[Decoded] = []
         late = [held for held in self._held.values() if held.message.received_ns + self._reorder_ns <= now_ns]
-        if late:
-            found += self._abandon_session() if self._in_order else self._release(late)
+        found = self._abandon_session() if late and self._in_order else self._release(late)
         if self._rebirth.is_due(now_ns):
             found.append(self._request(now_ns))
         return found
@@ -175,14 +171,12 @@ class EdgeNode:
             return self._apply_birth(device, arrival)
         if arrival.kind == "DDEATH":
             return self._set_offline([device]) if device else []
-        return [*self._end_births(), *self._apply_data(arrival)]
-
-    def _end_births(self) -> list[Decoded]:
-        """Mark devices without a birth as offline. All births of a session come before its first data."""
-        if not self._awaits_first_data:
-            return []
-        self._awaits_first_data = False
-        return self._set_offline([device for device in self._devices.values() if not device.born])
+        found: list[Decoded] = []
+        if self._awaits_first_data:
+            # All births of a session come before its first data: devices without a birth are offline.
+            self._awaits_first_data = False
+            found = self._set_offline([device for device in self._devices.values() if not device.born])
+        return [*found, *self._apply_data(arrival)]
 
     def _apply_data(self, arrival: NodeMessage) -> list[Decoded]:
         device = self._device(arrival)
@@ -215,13 +209,11 @@ class EdgeNode:
         return found
 
     def _hold(self, arrival: NodeMessage) -> list[Decoded]:
-        found: list[Decoded] = []
         same = self._held.get(arrival.seq)
-        if same is not None:
-            if _fingerprint(same) == _fingerprint(arrival):
-                self._counts["duplicate"] += 1
-                return []
-            found += self._release([same])
+        if same is not None and _fingerprint(same) == _fingerprint(arrival):
+            self._counts["duplicate"] += 1
+            return []
+        found = self._release([same] if same is not None else [])
         self._held[arrival.seq] = arrival
         if len(self._held) > MAX_HELD:
             found += self._abandon_session() if self._in_order else self._release([next(iter(self._held.values()))])
@@ -290,10 +282,8 @@ class EdgeNode:
 
 
 def _bd_seq(payload: SparkplugPayload) -> int | None:
-    for candidate in payload.metrics:
-        if candidate.name == BD_SEQ and isinstance(candidate.raw, int):
-            return candidate.raw % SEQS
-    return None
+    found = (metric.raw % SEQS for metric in payload.metrics if metric.name == BD_SEQ and isinstance(metric.raw, int))
+    return next(found, None)
 
 
 def _is_after(arrival: NodeMessage, birth_ms: int | None) -> bool:

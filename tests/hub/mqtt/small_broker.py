@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 CONNECT, PUBLISH, SUBSCRIBE, DISCONNECT = 1, 3, 8, 14
 
@@ -156,16 +156,9 @@ async def _packet(reader: asyncio.StreamReader) -> tuple[int, bytes]:
 
 
 @contextlib.asynccontextmanager
-async def small_broker(
-    answer: Callable[[ReceivedPublish], int | None],
-    *,
-    properties: bytes = b"",
-    version: int = 5,
-    refused: Collection[str] = (),
-    reasons: Sequence[int] = (),
-) -> AsyncIterator[SmallBroker]:
+async def small_broker(answer: Callable[[ReceivedPublish], int | None], **options: Any) -> AsyncIterator[SmallBroker]:
     """Run a broker on a free port."""
-    broker = SmallBroker(answer, properties=properties, version=version, refused=refused, reasons=reasons)
+    broker = SmallBroker(answer, **options)
     server = await asyncio.start_server(broker.serve, "127.0.0.1", 0)
     broker.port = server.sockets[0].getsockname()[1]
     try:

@@ -49,7 +49,7 @@ def as_sample(found: Decoded) -> dict[str, Any]:
             return _told("row", device, values=values, time_ns=time_ns)
         case DecodedReading(device, metric, value, time_ns, unit):
             return _told("sample", device, metric=metric, value=value, unit=unit, time_ns=time_ns)
-        case DevicePresence(device, online, _):
+        case DevicePresence(device, online):
             return _told("presence", device, online=online)
         case DeviceDeclaration(device, metrics, tags):
             return _told("declared", device, metrics=msgspec.to_builtins(list(metrics)), tags=dict(tags))
