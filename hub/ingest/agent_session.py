@@ -10,10 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
-import structlog
-
-from hub.ingest.device import Device, Devices
-from hub.ingest.validate import validate
+from hub.ingest.device import Device, Devices, validate_batch
 from hub.model.batch import Entry, EntryKind, Series
 from hub.model.journal import EntryWriter
 from wire import device as messages
@@ -31,8 +28,6 @@ RETRY_MS = 1000
 
 Step = Callable[[], Awaitable[None]]
 """Work that has to wait, for the registry or for room in the journal's queue."""
-
-log = structlog.get_logger(__name__)
 
 
 class AgentOutlet(Protocol):
@@ -167,15 +162,9 @@ class AgentSession:
                 self._acknowledge_duplicate(device)
             return
         try:
-            valid = validate(data, device.metrics)
+            valid = validate_batch(data, device.metrics, device.id)
         except WireError as error:
             self._quarantine(device, seq, frame, error)
-            return
-        except Exception:
-            # A defect of the hub that one batch triggers must cost that batch only, and not the device's stream.
-            log.exception("batch could not be validated", device=device.id, seq=seq)
-            defect = WireError(Code.BAD_MESSAGE, "the hub could not validate the batch; its log contains the reason")
-            self._quarantine(device, seq, frame, defect)
             return
         batch = valid.batch
         device.received = seq

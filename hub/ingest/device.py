@@ -8,6 +8,7 @@ from typing import Protocol
 
 import structlog
 
+from hub.ingest.validate import ValidBatch, validate
 from hub.model.batch import Batch, Entry, EntryKind, Mark, Series
 from hub.model.journal import EntrySource, JournalError, JournalFailed, JournalFull
 from wire import device as messages
@@ -184,6 +185,21 @@ class Device:
     def backlog(self) -> int:
         """Return how many batches the agent holds that are not acknowledged, as far as the agent reported."""
         return max(0, max(self.next_seq - 1, self.received) - self.acked)
+
+
+def validate_batch(data: messages.Data, metrics: Mapping[str, Series | WireError], device: str) -> ValidBatch:
+    """Validate a batch of a device. Raises WireError.
+
+    A defect of the hub that one batch triggers costs that batch only, and not the device's stream.
+    """
+    try:
+        return validate(data, metrics)
+    except WireError:
+        raise
+    except Exception:
+        log.exception("batch could not be validated", device=device, seq=data.seq)
+        message = "the hub could not validate the batch; its log contains the reason"
+        raise WireError(Code.BAD_MESSAGE, message, seq=data.seq) from None
 
 
 class Devices:

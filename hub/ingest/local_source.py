@@ -5,11 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 
-import structlog
-
 from hub.ingest.agent_session import MetricDirectory
-from hub.ingest.device import Device, Devices
-from hub.ingest.validate import validate
+from hub.ingest.device import Device, Devices, validate_batch
 from hub.model.batch import Entry, EntryKind
 from hub.model.journal import EntryWriter
 from wire import device as messages
@@ -17,8 +14,6 @@ from wire import limits
 from wire.codec import AGENT_MESSAGES
 from wire.errors import Code, WireError
 from wire.model import DeviceId, Metric
-
-log = structlog.get_logger(__name__)
 
 
 def epoch_of(source: str) -> str:
@@ -105,16 +100,7 @@ class LocalSource:
         frame = AGENT_MESSAGES["msgpack"].encode(data)
         if len(frame) > limits.MAX_BATCH_BYTES:
             raise WireError(Code.TOO_LARGE, f"the batch has {len(frame)} bytes; {limits.MAX_BATCH_BYTES} are allowed")
-        try:
-            valid = validate(data, device.metrics)
-        except WireError:
-            raise
-        except Exception:
-            # A defect of the hub that one batch triggers must cost that batch only, and not its whole source.
-            log.exception("batch could not be validated", device=device.id, seq=data.seq)
-            raise WireError(
-                Code.BAD_MESSAGE, "the hub could not validate the batch; its log contains the reason"
-            ) from None
+        valid = validate_batch(data, device.metrics, device.id)
         if valid.moved:
             frame = AGENT_MESSAGES["msgpack"].encode(valid.data)
         device.received = seq = data.seq

@@ -16,8 +16,8 @@ from typing import NamedTuple
 import structlog
 from msgspec.structs import replace
 
-from hub.ingest.device import Devices
-from hub.ingest.validate import ValidBatch, decode, validate
+from hub.ingest.device import Devices, validate_batch
+from hub.ingest.validate import ValidBatch, decode
 from hub.model.batch import Entry, EntryKind, Series
 from hub.model.identity import Identity
 from hub.model.journal import EntryWriter, JournalError, QuarantineDecision, QuarantinedEntry
@@ -240,14 +240,7 @@ def revalidate(entry: Entry, metrics: Mapping[str, Series]) -> ValidBatch:
         batch = decode(data, metrics)
         if len({int(time) for time in batch.times}) == len(batch.times):
             return ValidBatch(batch, data, 0)
-    try:
-        return validate(data, metrics)
-    except WireError:
-        raise
-    except Exception:
-        # A defect of the hub put it in quarantine before. It must not end the retry of the other entries.
-        log.exception("quarantined batch could not be validated", device=entry.device, offset=entry.offset)
-        raise WireError(Code.BAD_MESSAGE, "the hub could not validate the batch; its log contains the reason") from None
+    return validate_batch(data, metrics, entry.device)
 
 
 def first_that_fit(entries: Iterable[QuarantinedEntry], max_entries: int, max_bytes: int) -> list[QuarantinedEntry]:
