@@ -60,20 +60,18 @@ class Surroundings(NamedTuple):
     max_delay_ms: int = MAX_DELAY_MS
 
 
-class ConnectFailed(Exception):
+class _Ended(Exception):
+    def __init__(self, ending: Ending) -> None:
+        super().__init__(ending.reason)
+        self.ending = ending
+
+
+class ConnectFailed(_Ended):
     """The connection could not be opened; `ending` has the reason."""
 
-    def __init__(self, ending: Ending) -> None:
-        super().__init__(ending.reason)
-        self.ending = ending
 
-
-class ClientStopped(Exception):
+class ClientStopped(_Ended):
     """The connection ended for a reason that reconnecting would only repeat; `ending` has the reason."""
-
-    def __init__(self, ending: Ending) -> None:
-        super().__init__(ending.reason)
-        self.ending = ending
 
 
 async def connect(endpoint: Endpoint, *, name: str) -> ClientConnection:

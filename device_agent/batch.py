@@ -31,6 +31,11 @@ class ReadingColumns(NamedTuple):
     values: dict[str, list[Value]]
     historical: bool = False
 
+    @property
+    def readings(self) -> int:
+        """The number of values that are not None."""
+        return sum(len(column) - column.count(None) for column in self.values.values())
+
 
 class EncodedBatch(NamedTuple):
     """A batch without its number: the time column and the value columns, each encoded in `format`.
@@ -75,8 +80,7 @@ def encode_batch(columns: ReadingColumns, metrics: Mapping[str, Metric], format:
         name: pack_floats(cast("list[float | None]", column)) if packed and metrics[name].type == "float" else column
         for name, column in columns.values.items()
     }
-    readings = sum(len(column) - column.count(None) for column in columns.values.values())
-    return EncodedBatch(format, columns.historical, readings, encode(time), encode(values))
+    return EncodedBatch(format, columns.historical, columns.readings, encode(time), encode(values))
 
 
 def encode_frame(seq: int, batch: EncodedBatch) -> bytes:
@@ -117,22 +121,22 @@ def split(columns: ReadingColumns) -> tuple[ReadingColumns, ReadingColumns] | No
     times, values, historical = columns
     if len(times) > 1:
         middle = len(times) // 2
-        halves = (slice(None, middle), slice(middle, None))
         first, second = (
             ReadingColumns(
-                times[part], _without_empty({name: column[part] for name, column in values.items()}), historical
+                times[rows],
+                {name: column[rows] for name, column in values.items() if column[rows].count(None) < len(times[rows])},
+                historical,
             )
-            for part in halves
+            for rows in (slice(None, middle), slice(middle, None))
         )
         return first, second
     if len(values) > 1:
-        names = list(values)
-        middle = len(names) // 2
-        first, second = (
-            ReadingColumns(times, {name: values[name] for name in part}, historical)
-            for part in (names[:middle], names[middle:])
+        middle = len(values) // 2
+        columns_of_row = list(values.items())
+        return (
+            ReadingColumns(times, dict(columns_of_row[:middle]), historical),
+            ReadingColumns(times, dict(columns_of_row[middle:]), historical),
         )
-        return first, second
     return None
 
 
@@ -158,7 +162,3 @@ def encode_within(
         for part in parts
         for batch in encode_within(part, metrics, format, max_bytes=max_bytes, max_rows=max_rows)
     ]
-
-
-def _without_empty(values: dict[str, list[Value]]) -> dict[str, list[Value]]:
-    return {name: column for name, column in values.items() if column.count(None) < len(column)}

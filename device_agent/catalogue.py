@@ -24,44 +24,34 @@ class MetricCatalogue:
     """The known metrics by name. `revision` grows with each change."""
 
     def __init__(self, metrics: Iterable[Metric] = ()) -> None:
-        self._metrics: dict[str, Metric] = {}
+        self.metrics: dict[str, Metric] = {}
+        """The known metrics by name, in the order of their first appearance."""
         self.revision = 0
         for metric in metrics:
             self.declare(metric)
-
-    @property
-    def metrics(self) -> Mapping[str, Metric]:
-        """The known metrics by name, in the order of their first appearance."""
-        return self._metrics
 
     def declare(self, metric: Metric) -> None:
         """Add a metric, or change its unit and description.
 
         Raises ReadingError when it is invalid, changes a type, or exceeds MAX_METRICS.
         """
-        known = self._metrics.get(metric.name)
+        known = self.metrics.get(metric.name)
         if known == metric:
             return
-        if known is None:
-            _check_definition(metric)
-            if len(self._metrics) >= limits.MAX_METRICS:
-                raise ReadingError(Code.TOO_MANY, metric.name, f"a device has at most {limits.MAX_METRICS} metrics")
-        else:
-            _check_definition(metric)
-            if known.type != metric.type:
-                raise ReadingError(
-                    Code.TYPE_CONFLICT,
-                    metric.name,
-                    f"declared as {metric.type}, but it was {known.type} before",
-                )
-        self._metrics[metric.name] = metric
+        _check_definition(metric)
+        if known is None and len(self.metrics) >= limits.MAX_METRICS:
+            raise ReadingError(Code.TOO_MANY, metric.name, f"a device has at most {limits.MAX_METRICS} metrics")
+        if known is not None and known.type != metric.type:
+            message = f"declared as {metric.type}, but it was {known.type} before"
+            raise ReadingError(Code.TYPE_CONFLICT, metric.name, message)
+        self.metrics[metric.name] = metric
         self.revision += 1
 
     def check_row(self, values: Mapping[str, Value]) -> dict[str, Value]:
         """Return the values of one time as they are sent, without None. Raises ReadingError."""
         row: dict[str, Value] = {}
         fresh: list[Metric] = []
-        metrics = self._metrics
+        metrics = self.metrics
         for name, value in values.items():
             if value is None:
                 continue
@@ -90,7 +80,7 @@ class MetricCatalogue:
             first = next((value for value in column if value is not None), None)
             if first is None:
                 continue
-            metric = self._metrics.get(name)
+            metric = self.metrics.get(name)
             if metric is None:
                 metric = _infer(name, first)
                 fresh.append(metric)

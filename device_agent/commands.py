@@ -7,11 +7,11 @@ import os
 import re
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import msgspec
 import typer
@@ -68,6 +68,18 @@ class UplinkOptions:
         Literal["debug", "info", "warning", "error"], typer.Option(help="Least level of log lines on standard error.")
     ] = "info"
 
+    def agent(self, *, when_full: Literal["drop", "wait"] = "drop") -> Agent:
+        """Return the agent for complete options. Raises AgentError for invalid ones."""
+        assert self.spool is not None
+        return Agent(
+            self.hub,
+            device=self.device,
+            token=self.token,
+            spool=SqliteSpool(self.spool, device=self.device, max_bytes=self.spool_bytes),
+            tags=dict(_tag(text) for text in self.tags or []),
+            options=AgentOptions(self.encoding, when_full=when_full, proxy=self.proxy),
+        )
+
 
 app = typer.Typer(
     name="device-agent",
@@ -100,28 +112,6 @@ def with_uplink_options(command: Callable[..., None]) -> Callable[..., None]:
     return flat
 
 
-class AgentArguments(NamedTuple):
-    """Checked options of one agent."""
-
-    options: UplinkOptions
-    device: str
-    token: str | None
-    spool: Path
-    tags: dict[str, str]
-
-    def agent(self, *, when_full: Literal["drop", "wait"] = "drop") -> Agent:
-        """Return the agent. Raises AgentError for invalid options."""
-        options = self.options
-        return Agent(
-            options.hub,
-            device=self.device,
-            token=self.token,
-            spool=SqliteSpool(self.spool, device=self.device, max_bytes=options.spool_bytes),
-            tags=self.tags,
-            options=AgentOptions(options.encoding, when_full=when_full, proxy=options.proxy),
-        )
-
-
 @app.callback()
 def options(
     wanted: Annotated[
@@ -147,9 +137,9 @@ def run(
 
     Example: HUB_TOKEN=… device-agent run --hub https://hub.example --interval 5
     """
-    arguments = _arguments(uplink, default_device=socket.gethostname())
+    uplink = _completed(uplink, default_device=socket.gethostname())
     source = HostSource(interval_seconds=interval, include_loopback=loopback)
-    _stream(arguments, source, lambda agent: agent.send)
+    _stream(uplink, source, lambda agent: agent.send)
 
 
 @app.command()
@@ -165,9 +155,9 @@ def serial(
 
     Example: device-agent serial /dev/ttyUSB0 --baud 9600 --device boiler-1
     """
-    arguments = _arguments(uplink, default_device=f"{socket.gethostname()}-{Path(port).name}")
+    uplink = _completed(uplink, default_device=f"{socket.gethostname()}-{Path(port).name}")
     source = SerialSource(port, baud=baud, dtr=dtr)
-    _stream(arguments, source, lambda agent: agent.collect)
+    _stream(uplink, source, lambda agent: agent.collect)
 
 
 @app.command()
@@ -187,9 +177,9 @@ def replay(
     A time is nanoseconds since 1970, or text like 2026-01-31T12:00:00Z. Sending a log twice stores it twice.
     Example: device-agent replay january.jsonl --device boiler-1
     """
-    arguments = _arguments(uplink, default_device=file.stem)
+    uplink = _completed(uplink, default_device=file.stem)
     source = ReplaySource(file, speed=speed)
-    rejected = _stream(arguments, source, lambda agent: partial(agent.collect, historical=True), is_finite=True)
+    rejected = _stream(uplink, source, lambda agent: partial(agent.collect, historical=True), is_finite=True)
     if rejected is not None and rejected + source.bad_lines:
         _fail(f"{source.bad_lines} lines are not readings, {rejected} readings were rejected")
 
@@ -215,7 +205,7 @@ def main() -> None:
 
 
 def _stream(
-    arguments: AgentArguments, source: Source, deliver_to: Callable[[Agent], Deliver], *, is_finite: bool = False
+    uplink: UplinkOptions, source: Source, deliver_to: Callable[[Agent], Deliver], *, is_finite: bool = False
 ) -> int | None:
     """Run an agent with a source; return how many readings were rejected, None if a signal stopped it.
 
@@ -224,32 +214,32 @@ def _stream(
     # structlog and rich take a third of the start time; `--help` and `status` need neither.
     from device_agent.program import run_source, run_until_stopped, set_up_log
 
-    log = set_up_log(arguments.options.log_level)
+    log = set_up_log(uplink.log_level)
 
     async def work() -> int:
-        agent = arguments.agent(when_full="wait" if is_finite else "drop")
+        agent = uplink.agent(when_full="wait" if is_finite else "drop")
         return await run_source(agent, source, deliver_to(agent), drain=is_finite, log=log)
 
     try:
-        arguments.spool.parent.mkdir(parents=True, exist_ok=True)
+        assert uplink.spool is not None
+        uplink.spool.parent.mkdir(parents=True, exist_ok=True)
         return run_until_stopped(work())
     except (AgentError, OSError) as error:
         _fail(str(error))
 
 
-def _arguments(options: UplinkOptions, *, default_device: str) -> AgentArguments:
-    """Check the options; exit with 2 when they are invalid."""
+def _completed(options: UplinkOptions, *, default_device: str) -> UplinkOptions:
+    """Return the options with the device, the token and the spool filled in; exit with 2 when they are invalid."""
     device = options.device or _id_of(default_device)
     try:
         token = options.token if options.token_file is None else options.token_file.read_text().strip()
         if problem := device_id_problem(device):
             raise AgentError(problem)
-        tags = dict(_tag(text) for text in options.tags or [])
-        arguments = AgentArguments(options, device, token or None, options.spool or _default_spool(device), tags)
-        arguments.agent()  # raises for the rest of the invalid options
+        completed = replace(options, device=device, token=token or None, spool=options.spool or _default_spool(device))
+        completed.agent()  # raises for the rest of the invalid options
     except (AgentError, OSError, UnicodeError) as error:
         _fail(str(error), MISUSE)
-    return arguments
+    return completed
 
 
 def _tag(text: str) -> tuple[str, str]:

@@ -7,9 +7,9 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import aclosing, contextmanager
-from typing import Any, Protocol, TextIO, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import structlog
 from rich.console import Console
@@ -26,15 +26,12 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 QUIET_READINGS = 100
 """Accepted readings in a row after which a rejected one is logged again."""
 
+Deliver = Callable[[Mapping[str, Value], int | None], Awaitable[object]]
+"""`Agent.send` or `Agent.collect`."""
+
 Result = TypeVar("Result")
 
 _log = logging.getLogger(__name__)
-
-
-class Deliver(Protocol):
-    """`Agent.send` or `Agent.collect`."""
-
-    def __call__(self, values: Mapping[str, Value], time_ns: int | None = None) -> Awaitable[object]: ...
 
 
 def set_up_log(level: str) -> logging.StreamHandler[TextIO]:
@@ -89,8 +86,15 @@ async def run_source(agent: Agent, source: Source, deliver: Deliver, *, drain: b
 
     Returns how many readings were rejected. Raises AgentError, and what the source raises.
     """
+
+    async def work() -> int:
+        rejected = await deliver_readings(source, agent, deliver)
+        if drain:
+            await agent.drain()
+        return rejected
+
     async with agent:
-        working = asyncio.create_task(_work(agent, source, deliver, drain=drain))
+        working = asyncio.create_task(work())
         stopped = asyncio.create_task(agent.wait_stopped())
         try:
             with _status_line(agent, log):
@@ -100,13 +104,6 @@ async def run_source(agent: Agent, source: Source, deliver: Deliver, *, drain: b
             working.cancel()
             stopped.cancel()
             await asyncio.gather(working, stopped, return_exceptions=True)
-
-
-async def _work(agent: Agent, source: Source, deliver: Deliver, *, drain: bool) -> int:
-    rejected = await deliver_readings(source, agent, deliver)
-    if drain:
-        await agent.drain()
-    return rejected
 
 
 async def deliver_readings(source: Source, agent: Agent, deliver: Deliver) -> int:

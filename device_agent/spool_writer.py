@@ -83,8 +83,7 @@ class SpoolWriter:
             max_bytes=self.max_batch_bytes,
             max_rows=MAX_BATCH_ROWS,
         )
-        readings = sum(len(column) - column.count(None) for column in columns.values.values())
-        if sum(batch.readings for batch in batches) < readings:
+        if sum(batch.readings for batch in batches) < columns.readings:
             raise ReadingError(
                 Code.TOO_LARGE, "", f"a value is larger than a frame, which has {self.max_batch_bytes} bytes"
             )

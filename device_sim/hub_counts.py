@@ -78,22 +78,19 @@ async def read_hub_counts(hub_url: str, token: str, devices: Collection[str]) ->
 
 def difference(before: CountsByDevice, after: CountsByDevice) -> HubCounts:
     """Return the sum over all devices of what the hub counted in between."""
-    changes = []
+    counts = HubCounts(0, 0, 0, 0, 0, 0)
     for device, now in after.items():
         was = before.get(device, HubDeviceCounts(device))
         accepted, stored = now.accepted - was.accepted, (now.stored or 0) - (was.stored or 0)
-        changes.append(
-            HubCounts(
-                accepted=accepted,
-                stored=stored,
-                duplicated=max(0, stored - accepted),
-                repeated_batches=now.duplicate_batches - was.duplicate_batches,
-                quarantined_batches=now.quarantined_batches - was.quarantined_batches,
-                lost_batches=now.lost_batches - was.lost_batches,
-            )
+        counts = HubCounts(
+            accepted=counts.accepted + accepted,
+            stored=counts.stored + stored,
+            duplicated=counts.duplicated + max(0, stored - accepted),
+            repeated_batches=counts.repeated_batches + now.duplicate_batches - was.duplicate_batches,
+            quarantined_batches=counts.quarantined_batches + now.quarantined_batches - was.quarantined_batches,
+            lost_batches=counts.lost_batches + now.lost_batches - was.lost_batches,
         )
-    columns = zip(*map(msgspec.structs.astuple, changes), strict=True) if changes else [()] * 6
-    return HubCounts(*(sum(column) for column in columns))
+    return counts
 
 
 async def settled_hub_counts(

@@ -6,13 +6,13 @@ import asyncio
 import gc
 import signal
 import time
-from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import psutil
 from rich.console import Console
 
-from device_agent import AgentCounts, ConnectionState
+from device_agent import ConnectionState, Count
 from device_sim.display import Snapshot, show_progress
 from device_sim.fleet import Schedule, SimulatedDevice
 from device_sim.hub_counts import CountsByDevice, HubCountsError, read_hub_counts, settled_hub_counts
@@ -112,7 +112,10 @@ class Simulation:
         """Return the report, after `run`."""
         counts = [device.agent.counts for device in self.devices]
         connected = sum(count.connections > 0 for count in counts)
-        acked = sum(count.acknowledged.readings for count in counts)
+        sent = _total(count.sent for count in counts)
+        acked = _total(count.acknowledged for count in counts)
+        lost = _total(count.lost for count in counts)
+        waiting = sum(count.waiting for count in counts)
         own = [device.problem for device in self.devices if device.problem is not None]
         if len(own) > SHOWN_PROBLEMS:
             own = [*own[:SHOWN_PROBLEMS], f"and {len(own) - SHOWN_PROBLEMS} more devices had problems"]
@@ -125,13 +128,15 @@ class Simulation:
                 failed=len(counts) - connected,
                 reconnects=sum(max(0, count.connections - 1) for count in counts),
             ),
-            batches=_batches(counts),
-            readings=_readings(counts),
+            batches=Amounts(sent.batches, acked.batches, waiting, lost.batches),
+            readings=Amounts(
+                sent.readings, acked.readings, max(0, sent.readings - acked.readings - lost.readings), lost.readings
+            ),
             rejected_batches=sum(count.rejected.batches for count in counts),
             hub=hub,
             ack_ms=self._ack_latencies.distribution(),
             lag_ms=self._lags.distribution(),
-            acked_per_s=round(acked / self._elapsed_s, 1) if self._elapsed_s else 0.0,
+            acked_per_s=round(acked.readings / self._elapsed_s, 1) if self._elapsed_s else 0.0,
             generator=Generator(
                 cpu=round((time.process_time() - self._cpu_began_s) / (time.monotonic() - self._began_s), 4),
                 rss_bytes=self._process.memory_info().rss,
@@ -275,17 +280,8 @@ def _stopped_by_signals(stop: asyncio.Event) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
-def _batches(counts: Sequence[AgentCounts]) -> Amounts:
-    return Amounts(
-        sent=sum(count.sent.batches for count in counts),
-        acked=sum(count.acknowledged.batches for count in counts),
-        waiting=sum(count.waiting for count in counts),
-        lost=sum(count.lost.batches for count in counts),
-    )
-
-
-def _readings(counts: Sequence[AgentCounts]) -> Amounts:
-    sent = sum(count.sent.readings for count in counts)
-    acked = sum(count.acknowledged.readings for count in counts)
-    lost = sum(count.lost.readings for count in counts)
-    return Amounts(sent, acked, max(0, sent - acked - lost), lost)
+def _total(counts: Iterable[Count]) -> Count:
+    total = Count()
+    for count in counts:
+        total = total.plus(*count)
+    return total

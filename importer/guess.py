@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Mapping as Fields
 from contextlib import suppress
 from datetime import datetime
@@ -52,7 +52,7 @@ def guess(head: Sequence[Line], given: Fields[str, Any]) -> Mapping:
 
     Fields that cannot be detected stay empty; `check_mapping` reports those that have to be set.
     """
-    if not any(not line.raw.isspace() for line in head):
+    if all(line.raw.isspace() for line in head):
         raise MappingError("the file is empty")
     format = given.get("format") or ("line" if _is_line_protocol(head) else "csv")
     guessed = _guess_line(head, given) if format == "line" else _guess_table(head, given)
@@ -180,6 +180,14 @@ def _guess_columns(guessed: dict[str, Any], given: Fields[str, Any], columns: di
         return
     reader = Cells(TableMapping(decimal=guessed.get("decimal", "."), thousands=guessed.get("thousands", "")))
     read_number = reader.reader("float")
+
+    def is_number(cell: str) -> bool:
+        try:
+            read_number(cell)
+        except ValueError:
+            return False
+        return True
+
     mapped: dict[str, str] = {}
     types: dict[str, str] = {}
     units: dict[str, str] = {}
@@ -192,7 +200,7 @@ def _guess_columns(guessed: dict[str, Any], given: Fields[str, Any], columns: di
         mapped[column] = name
         if unit:
             units[name] = unit
-        type = _type(cells, read_number)
+        type = _type(cells, is_number)
         if type != "float":
             types[name] = type
     guessed |= {
@@ -202,23 +210,12 @@ def _guess_columns(guessed: dict[str, Any], given: Fields[str, Any], columns: di
     }
 
 
-def _type(cells: Iterable[str], read_number: Any) -> str:
+def _type(cells: Iterable[str], is_number: Callable[[str], bool]) -> str:
     """Return float if any cell is a number, since a failing sensor may write words; otherwise the type of all cells."""
     filled = [cell for cell in cells if cell and cell not in TableMapping().no_value]
-    if not filled or any(map(_is_number(read_number), filled)):
+    if not filled or any(map(is_number, filled)):
         return "float"
     return "boolean" if all(cell.lower() in TRUTHS for cell in filled) else "string"
-
-
-def _is_number(read_number: Any) -> Any:
-    def is_number(cell: str) -> bool:
-        try:
-            read_number(cell)
-        except ValueError:
-            return False
-        return True
-
-    return is_number
 
 
 def _named(columns: Iterable[str], names: Sequence[str]) -> str:

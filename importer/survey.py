@@ -235,10 +235,8 @@ class FileSurvey:
             if len(self.first_rows) < FIRST_ROWS:
                 self.first_rows.append(row)
             self.readings += len(row.values)
-            if self.earliest_ns is None or row.time_ns < self.earliest_ns:
-                self.earliest_ns = row.time_ns
-            if self.latest_ns is None or row.time_ns > self.latest_ns:
-                self.latest_ns = row.time_ns
+            self.earliest_ns = min(row.time_ns, row.time_ns if self.earliest_ns is None else self.earliest_ns)
+            self.latest_ns = max(row.time_ns, row.time_ns if self.latest_ns is None else self.latest_ns)
             yield row
         if self.file.cut_off:
             reject(RejectedRecord(self.lines, b"", "cut off", "the compressed file is incomplete; the rest is missing"))

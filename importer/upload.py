@@ -6,7 +6,6 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import suppress
-from types import TracebackType
 from typing import NamedTuple, Self, TypeVar
 
 from agent_client.client import Client, ClientStopped, ConnectFailed, Surroundings, connect
@@ -191,9 +190,7 @@ class Upload:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         await asyncio.gather(*(device.close() for device in self._devices.values()))
 
     async def run(self) -> None:

@@ -30,21 +30,18 @@ class State(Enum):
     CLOSED = "closed"
 
 
+_WHILE_OPEN: tuple[type[object], ...] = (
+    device.Declare, device.Data, device.Gap, device.TimeProbe, device.TimeReply, device.Ack, device.Reject
+)  # fmt: skip
+
 TRANSITIONS: dict[tuple[State, type[object]], State] = {
     (State.GREETING, device.Hello): State.GREETING,
     (State.GREETING, device.Welcome): State.OPEN,
     (State.GREETING, device.Error): State.CLOSED,
-    (State.OPEN, device.Declare): State.OPEN,
-    (State.OPEN, device.Data): State.OPEN,
-    (State.OPEN, device.Gap): State.OPEN,
-    (State.OPEN, device.TimeProbe): State.OPEN,
-    (State.OPEN, device.TimeReply): State.OPEN,
-    (State.OPEN, device.Ack): State.OPEN,
-    (State.OPEN, device.Reject): State.OPEN,
     (State.OPEN, device.Error): State.CLOSED,
+    **{(State.OPEN, message): State.OPEN for message in _WHILE_OPEN},
 }
 """(state, message) → the state after it; the same table for both ends, each end receives half of the messages."""
-
 
 _OPEN = State.OPEN
 """For the two methods that run for every batch: in Python 3.11 the attribute State.OPEN is slow."""

@@ -42,22 +42,17 @@ class Progress(Enum):
     LIVE = "live"
 
 
+_WHILE_OPEN: tuple[type[object], ...] = (
+    live.Subscribe, live.Unsubscribe, live.WatchFleet, live.Ping,
+    live.Schema, live.Subscribed, live.CaughtUp, live.Reset, live.Fleet, live.DeviceState, live.Pong,
+)  # fmt: skip
+
 TRANSITIONS: dict[tuple[State, type[object]], State] = {
     (State.OPENING, live.Authenticate): State.OPENING,
     (State.OPENING, live.Welcome): State.OPEN,
     (State.OPENING, live.Error): State.CLOSED,
-    (State.OPEN, live.Subscribe): State.OPEN,
-    (State.OPEN, live.Unsubscribe): State.OPEN,
-    (State.OPEN, live.WatchFleet): State.OPEN,
-    (State.OPEN, live.Ping): State.OPEN,
-    (State.OPEN, live.Schema): State.OPEN,
-    (State.OPEN, live.Subscribed): State.OPEN,
-    (State.OPEN, live.CaughtUp): State.OPEN,
-    (State.OPEN, live.Reset): State.OPEN,
-    (State.OPEN, live.Fleet): State.OPEN,
-    (State.OPEN, live.DeviceState): State.OPEN,
-    (State.OPEN, live.Pong): State.OPEN,
     (State.OPEN, live.Error): State.CLOSED,
+    **{(State.OPEN, message): State.OPEN for message in _WHILE_OPEN},
 }
 """(state, message) → the state after it, at both ends. An error that carries an id leaves the connection OPEN."""
 

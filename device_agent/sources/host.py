@@ -7,8 +7,8 @@ import logging
 import os
 import re
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -142,15 +142,18 @@ def _memory() -> Iterator[Sample]:
 
 
 def _temperatures() -> Iterator[Sample]:
-    for chip, sensors in psutil.sensors_temperatures().items():
-        for number, sensor in enumerate(sensors):
-            yield _sample(_sensor_name("temperature", chip, sensor.label, number), sensor.current, "°C", sensor.label)
+    return _chips("temperature", psutil.sensors_temperatures(), "°C")
 
 
 def _fans() -> Iterator[Sample]:
-    for chip, sensors in psutil.sensors_fans().items():
+    return _chips("fan", psutil.sensors_fans(), "rpm")
+
+
+def _chips(kind: str, sensors_by_chip: Mapping[str, Sequence[Any]], unit: str) -> Iterator[Sample]:
+    for chip, sensors in sensors_by_chip.items():
         for number, sensor in enumerate(sensors):
-            yield _sample(_sensor_name("fan", chip, sensor.label, number), float(sensor.current), "rpm", sensor.label)
+            name = f"{kind}.{_word(chip)}.{_word(sensor.label) or number}"
+            yield _sample(name, float(sensor.current), unit, sensor.label)
 
 
 def _battery() -> Iterator[Sample]:
@@ -167,10 +170,6 @@ def _system() -> Iterator[Sample]:
 
 def _sample(name: str, value: Value, unit: str, description: str, type: MetricType = "float") -> Sample:
     return Sample(Metric(name, type, unit, description), value)
-
-
-def _sensor_name(kind: str, chip: str, label: str, number: int) -> str:
-    return ".".join((kind, _word(chip), _word(label) or str(number)))
 
 
 def _word(text: str) -> str:

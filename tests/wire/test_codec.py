@@ -13,12 +13,11 @@ from hypothesis import strategies as st
 
 from tests.wire.strategies import (
     agent_messages,
-    batches,
     damaged,
     hub_messages,
     live_messages,
     plain_values,
-    seqs,
+    strategy_of,
     viewer_messages,
 )
 from wire import device, limits
@@ -32,6 +31,7 @@ from wire.codec import (
     Format,
 )
 from wire.errors import Code, WireError
+from wire.model import Seq
 
 FORMATS: list[Format] = ["json", "msgpack"]
 CODECS: list[Codec[Any]] = [
@@ -166,7 +166,7 @@ def test_numbers_of_any_length_are_judged(digits: int) -> None:
     assert refusal_of(time) == (Code.OUT_OF_RANGE, 8)
 
 
-@given(st.sampled_from(FORMATS), batches, seqs)
+@given(st.sampled_from(FORMATS), strategy_of(device.Data), strategy_of(Seq))
 def test_a_batch_with_an_unknown_field_is_refused_under_its_number(
     encoding: Format, batch: device.Data, seq: int
 ) -> None:
@@ -176,14 +176,14 @@ def test_a_batch_with_an_unknown_field_is_refused_under_its_number(
     assert refusal_of(encode(content), encoding) == (Code.BAD_MESSAGE, seq)
 
 
-@given(seqs, st.sampled_from([math.nan, math.inf, -math.inf]))
+@given(strategy_of(Seq), st.sampled_from([math.nan, math.inf, -math.inf]))
 def test_a_number_that_json_does_not_have_is_refused_under_the_batchs_number(seq: int, number: float) -> None:
     """Python's json writes NaN; the batch is named, so that its agent does not send it for ever."""
     frame = json.dumps({"type": "data", "seq": seq, "time": [1], "values": {"a": [1.5, number]}})
     assert refusal_of(frame) == (Code.NOT_FINITE, seq)
 
 
-@given(seqs, st.text(st.characters(categories=["Cs"]), min_size=1, max_size=1))
+@given(strategy_of(Seq), st.text(st.characters(categories=["Cs"]), min_size=1, max_size=1))
 def test_half_a_surrogate_pair_is_refused_under_the_batchs_number(seq: int, half: str) -> None:
     """Python's json writes half a pair, too."""
     frame = json.dumps({"type": "data", "seq": seq, "time": [1], "values": {"a": [half]}})
