@@ -74,7 +74,9 @@ class Subscriptions:
         granted = [wanted for wanted, overlaps in self._overlaps.items() if overlaps and wanted.filter not in refused]
         group = "\n".join(f"{wanted.qos} {wanted.filter}" for wanted in granted)
         self._all = [
-            wanted._replace(identifier=_identifier(wanted.filter, group)) if wanted in granted else wanted
+            wanted._replace(identifier=zlib.crc32(f"{wanted.filter}\n{group}".encode()) % MAX_IDENTIFIER + 1)
+            if wanted in granted
+            else wanted
             for wanted in self._overlaps
         ]
         self._granted = [
@@ -92,10 +94,6 @@ class Subscriptions:
 
     def _find_identifier(self, topic: str) -> int:
         return next((identifier for template, identifier in self._granted if template.match(topic) is not None), 0)
-
-
-def _identifier(filter: str, group: str) -> int:
-    return zlib.crc32(f"{filter}\n{group}".encode()) % MAX_IDENTIFIER + 1
 
 
 class _StoredFilters(msgspec.Struct):

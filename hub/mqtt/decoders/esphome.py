@@ -89,10 +89,15 @@ class EspHomeDecoder(Decoder):
             return []
         device = legal_device(names["device"])
         found = self._register(device)
-        if "inner" not in names:
-            return [*found, *row_of(device, _values(component, object_id, message.payload))]
-        metric_type, unit = STATES[component][names["inner"]]
-        values = _number(f"{object_id}.{names['inner']}", message.payload, metric_type)
+        name, metric_type, unit, payload = object_id, COMPONENTS.get(component), "", message.payload
+        if "inner" in names:
+            name = f"{object_id}.{names['inner']}"
+            metric_type, unit = STATES[component][names["inner"]]
+        values: dict[str, Scalar] = {}
+        if metric_type is not None and not (metric_type == "float" and payload == NO_NUMBER):
+            values = single_value(name, payload, metric_type)
+        elif metric_type is None and payload:
+            values = {f"{name}.{key}": parse_on_off(value) for key, value in flatten(parse_object(payload)).items()}
         return [*found, *(readings_of(device, values, lambda _: unit) if unit else row_of(device, values))]
 
     def _names(self, topic: str) -> dict[str, str] | None:
@@ -115,17 +120,3 @@ class EspHomeDecoder(Decoder):
             return presence_of(device, message.payload)
         self._statuses[device] = message.payload
         return []
-
-
-def _values(component: str, object_id: str, payload: bytes) -> dict[str, Scalar]:
-    """Return the values of one component, under its object id."""
-    if not payload:
-        return {}
-    metric_type = COMPONENTS[component]
-    if metric_type is None:
-        return {f"{object_id}.{name}": parse_on_off(value) for name, value in flatten(parse_object(payload)).items()}
-    return _number(object_id, payload, metric_type)
-
-
-def _number(name: str, payload: bytes, metric_type: MetricType) -> dict[str, Scalar]:
-    return {} if metric_type == "float" and payload == NO_NUMBER else single_value(name, payload, metric_type)

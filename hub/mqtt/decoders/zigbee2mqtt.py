@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hub.mqtt.decoders.formats import flatten, object_at, parse_json, parse_object, single_value
-from hub.mqtt.decoders.record import MAX_DEVICES, Scalar, parse_on_off, presence_of, row_of, time_reader
+from hub.mqtt.decoders.record import MAX_DEVICES, parse_on_off, presence_of, row_of, time_reader
 from hub.mqtt.message import (
     Decoded,
     Decoder,
@@ -76,9 +76,7 @@ class Zigbee2MqttDecoder(Decoder):
                 # A value with its own topic, as Zigbee2MQTT publishes with `output` "attribute".
                 values = single_value(attribute, message.payload) if attribute != LAST_SEEN else {}
                 return row_of(legal_device(owner), values)
-        return self._state_of(name, flatten(parse_object(message.payload)))
-
-    def _state_of(self, name: str, values: dict[str, Scalar]) -> list[Decoded]:
+        values = flatten(parse_object(message.payload))
         if len(self._names) < MAX_DEVICES:
             self._names.add(name)
         time_ns = _read_time(values.pop(LAST_SEEN)) if LAST_SEEN in values else None

@@ -46,7 +46,7 @@ class SparkplugDevice:
     """Edge node or device of one. `born` means that its birth in the current session was received, `online` is its last
     reported presence."""
 
-    __slots__ = ("_by_alias", "_by_name", "_counts", "born", "id", "online", "tags")
+    __slots__ = ("_counts", "_defined", "born", "id", "online", "tags")
 
     def __init__(self, group: str, node: str, device: str, counts: Counter[str]) -> None:
         self.id = hub_device(group, node, device)
@@ -55,37 +55,38 @@ class SparkplugDevice:
         self.born = False
         self.online = False
         self._counts = counts
-        self._by_name: dict[str, MetricDefinition] = {}
-        self._by_alias: dict[int, MetricDefinition] = {}
+        # By name and by alias.
+        self._defined: dict[str | int | None, MetricDefinition] = {}
 
     def define(self, payload: SparkplugPayload) -> DeviceDeclaration:
         """Replace the metrics by those of a birth, and return their declaration."""
-        self._by_name, self._by_alias = {}, {}
+        self._defined = {}
         declared: list[model.Metric] = []
         for metric in payload.metrics:
             if metric.name is None:
                 self._counts["no_name"] += 1
                 continue
             definition = _definition(metric, metric.name, room=len(declared) < MAX_METRICS)
-            if not definition.excluded and metric.name not in self._by_name:
+            if not definition.excluded and metric.name not in self._defined:
                 description = metric.description[:MAX_DESCRIPTION]
                 kind = METRIC_TYPES[definition.datatype]
                 declared.append(model.Metric(definition.metric, kind, definition.unit, description))
-            self._by_name[metric.name] = definition
+            self._defined[metric.name] = definition
             if metric.alias is not None:
-                self._by_alias[metric.alias] = definition
+                self._defined[metric.alias] = definition
         return DeviceDeclaration(self.id, declared, self.tags)
 
     def knows_by_name(self, payload: SparkplugPayload) -> bool:
         """Return whether every metric has its name and a birth defined it, so that none can be confused."""
-        return all(metric.name in self._by_name for metric in payload.metrics)
+        return all(metric.name in self._defined for metric in payload.metrics)
 
     def readings(self, payload: SparkplugPayload) -> tuple[list[DecodedReading], list[str]]:
         """Return the readings of a payload, and the metrics that no birth defined. Unusable values are counted."""
         found: list[DecodedReading] = []
         unknown: list[str] = []
         for metric in payload.metrics:
-            definition = self._definition_of(metric)
+            key = metric.name if metric.name is not None else metric.alias
+            definition = self._defined.get(key)
             if definition is None:
                 unknown.append(repr(metric.name) if metric.name is not None else f"alias {metric.alias}")
             elif reason := definition.excluded or _reason_to_exclude(metric, definition):
@@ -96,11 +97,6 @@ class SparkplugDevice:
                 except Unusable as unusable:
                     self._counts[unusable.reason] += 1
         return found, unknown
-
-    def _definition_of(self, metric: SparkplugMetric) -> MetricDefinition | None:
-        if metric.name is not None:
-            return self._by_name.get(metric.name)
-        return self._by_alias.get(metric.alias) if metric.alias is not None else None
 
     def _reading(
         self, metric: SparkplugMetric, definition: MetricDefinition, published_ms: int | None

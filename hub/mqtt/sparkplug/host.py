@@ -6,10 +6,11 @@ QoS 0. A lost message is detected by its missing sequence number, and a rebirth 
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple, get_args
+
+import msgspec
 
 from hub.mqtt.decoders.formats import parse_json
 from hub.mqtt.message import Decoded, Decoder, Message, Publish, Undecodable
@@ -73,7 +74,8 @@ class HostApplication(Decoder):
         self._nodes: dict[tuple[str, str], EdgeNode] = {}
         self._connected_ms = 0
         self._connected = True
-        self._due_ns: int | None = None
+        self.due_ns: int | None = None
+        """Time of the next `expire` in the clock of `received_ns`, or None."""
 
     def takes(self, topic: str) -> bool:
         """Return whether the topic belongs to an edge node or is the host's own state."""
@@ -85,11 +87,6 @@ class HostApplication(Decoder):
     def wants_retained(self, topic: str) -> bool:
         """Return whether the topic is the host's own state. Messages of edge nodes must not be retained."""
         return topic == self.state_topic != ""
-
-    @property
-    def due_ns(self) -> int | None:
-        """Time of the next `expire` in the clock of `received_ns`, or None."""
-        return self._due_ns
 
     def decode(self, message: Message) -> list[Decoded]:
         """Return the content of a message and of the messages that waited for it. Raises Undecodable."""
@@ -108,9 +105,9 @@ class HostApplication(Decoder):
 
     def expire(self, now_ns: int) -> list[Decoded]:
         """Return what is due because of the time, such as messages that waited too long and rebirth requests."""
-        if self._due_ns is None or now_ns < self._due_ns or not self._connected:
+        if self.due_ns is None or now_ns < self.due_ns or not self._connected:
             return []
-        self._due_ns = None
+        self.due_ns = None
         found: list[Decoded] = []
         for node in self._nodes.values():
             found += node.expire(now_ns)
@@ -159,8 +156,8 @@ class HostApplication(Decoder):
         if not self.state_topic:
             return None
         # The birth has the time of the will, so that edge nodes can order the two.
-        payload = json.dumps({"online": online, "timestamp": self._connected_ms}, separators=(",", ":"))
-        return Publish(self.state_topic, payload.encode(), qos=1, retain=True)
+        payload = msgspec.json.encode({"online": online, "timestamp": self._connected_ms})
+        return Publish(self.state_topic, payload, qos=1, retain=True)
 
     def _node(self, topic: NodeTopic) -> EdgeNode:
         key = (topic.group, topic.node)
@@ -177,4 +174,4 @@ class HostApplication(Decoder):
 
     def _update_due(self, due_ns: int | None) -> None:
         if due_ns is not None:
-            self._due_ns = due_ns if self._due_ns is None else min(self._due_ns, due_ns)
+            self.due_ns = due_ns if self.due_ns is None else min(self.due_ns, due_ns)
