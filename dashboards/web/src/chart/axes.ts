@@ -82,7 +82,7 @@ export class SteadyRange {
     const { current } = this;
     if (current === null || low < current.min || high > current.max) {
       this.smallSince = null;
-      this.current = current === null ? target : grow(current, low, high, lines, this.minStep);
+      this.current = current === null ? target : this.grow(current, low, high, lines);
     } else if (target.max - target.min < (current.max - current.min) * SHRINK_BELOW) {
       this.smallSince ??= now;
       if (now - this.smallSince >= SHRINK_AFTER_MS) {
@@ -98,16 +98,15 @@ export class SteadyRange {
     this.current = null;
     this.smallSince = null;
   }
-}
 
-/** Extend the range only on the side that the data exceed. */
-function grow(current: YRange, low: number, high: number, lines: number, minStep: number): YRange {
-  const target = rangeFor(Math.min(low, current.min), Math.max(high, current.max), lines, minStep);
-  const onlyUp = low >= current.min;
-  const onlyDown = high <= current.max;
-  return {
-    step: target.step,
-    min: onlyUp ? Math.max(target.min, Math.floor(current.min / target.step) * target.step) : target.min,
-    max: onlyDown ? Math.min(target.max, Math.ceil(current.max / target.step) * target.step) : target.max,
-  };
+  /** Extend the range only on the side that the data exceed. */
+  private grow(current: YRange, low: number, high: number, lines: number): YRange {
+    const target = rangeFor(Math.min(low, current.min), Math.max(high, current.max), lines, this.minStep);
+    const { step } = target;
+    return {
+      step,
+      min: low < current.min ? target.min : Math.max(target.min, Math.floor(current.min / step) * step),
+      max: high > current.max ? target.max : Math.min(target.max, Math.ceil(current.max / step) * step),
+    };
+  }
 }

@@ -33,15 +33,15 @@ export function isState(type: MetricHead["type"]): boolean {
 
 /** Return the `count` most informative metrics, with different units where possible. */
 export function leadingMetrics<T extends MetricHead>(metrics: readonly T[], count: number): T[] {
-  const rank = (head: T, position: number): number => {
+  const rank = (head: T): number => {
     const telling = TELLING.findIndex((pattern) => pattern.test(head.metric));
     let score = telling < 0 ? 20 : telling;
     if (isState(head.type)) score += 12;
     if (QUIET.test(head.metric)) score += 30;
-    return score + position / 1000;
+    return score;
   };
   const ranked = metrics
-    .map((head, position) => ({ head, score: rank(head, position) }))
+    .map((head) => ({ head, score: rank(head) }))
     .sort((a, b) => a.score - b.score)
     .map(({ head }) => head);
   const chosen: T[] = [];

@@ -55,19 +55,17 @@ export function StateTimeline({ data, head }: { data: DeviceData; head: MetricHe
   );
 }
 
+/** Show the state at the pointer, or the newest one. */
+type Show = (text: string, pointerX: number | null) => void;
+
 class AnimatedTimeline implements Animated {
   private readonly data: DeviceData;
   private readonly head: MetricHead;
   private readonly canvas: HTMLCanvasElement;
-  private readonly show: (text: string, pointerX: number | null) => void;
+  private readonly show: Show;
   private drawn = "";
 
-  constructor(
-    data: DeviceData,
-    head: MetricHead,
-    canvas: HTMLCanvasElement,
-    show: (text: string, pointerX: number | null) => void,
-  ) {
+  constructor(data: DeviceData, head: MetricHead, canvas: HTMLCanvasElement, show: Show) {
     this.data = data;
     this.head = head;
     this.canvas = canvas;

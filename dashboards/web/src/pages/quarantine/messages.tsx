@@ -61,10 +61,8 @@ function Bar({ list, counts, actions }: ListProps) {
   const matching = counts.devices.filter(({ code }) => filter.code === null || code === filter.code);
   const byDevice = new Map<string, number>();
   for (const { device, entries } of matching) byDevice.set(device, (byDevice.get(device) ?? 0) + entries);
-  const total =
-    filter.device !== null
-      ? (byDevice.get(filter.device) ?? 0)
-      : matching.reduce((sum, { entries }) => sum + entries, 0);
+  const shown = matching.filter(({ device }) => filter.device === null || device === filter.device);
+  const total = shown.reduce((sum, { entries }) => sum + entries, 0);
   return (
     <div class="quarantine-bar bar">
       <h2>
@@ -75,12 +73,7 @@ function Bar({ list, counts, actions }: ListProps) {
         class="field"
         aria-label="Device"
         value={filter.device ?? ""}
-        onChange={(event) =>
-          void list.setFilter({
-            ...filter,
-            device: event.currentTarget.value === "" ? null : event.currentTarget.value,
-          })
-        }
+        onChange={(event) => void list.setFilter({ ...filter, device: event.currentTarget.value || null })}
       >
         <option value="">All devices</option>
         {[...byDevice].map(([device, entries]) => (
