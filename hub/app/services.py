@@ -194,7 +194,7 @@ def _application(
             HistoryRoutes(store, series=registry.series.values, now_ns=devices.clock),
             TokenRoutes(registry, authenticator, now_ns=devices.clock),
             QuarantineRoutes(journal, actions),
-            OperationsRoutes(status, connections=lambda: len(connections)),
+            OperationsRoutes(status, lambda: len(connections)),
         ],
         authenticator,
         device=DeviceEndpoint(

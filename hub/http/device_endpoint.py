@@ -32,103 +32,88 @@ none of them is disconnected."""
 log = structlog.get_logger(__name__)
 
 
+@dataclass(slots=True, eq=False)
 class AgentConnection:
     """Sends to one agent. A task exists only while there is something to send: an idle connection has none."""
 
-    __slots__ = (
-        "_ack",
-        "_cut",
-        "_direct",
-        "_ending",
-        "_format",
-        "_frames",
-        "_is_text",
-        "_max_frames",
-        "_send",
-        "_task",
-    )
+    transmit: Send
+    direct: DirectWebSocket
+    frame_format: Format
+    max_frames: int
+    is_text: bool = field(init=False)
+    # A list, although frames leave at the front: it is nearly always empty, and an empty deque takes 0.7 kB.
+    frames: list[bytes] = field(default_factory=list)
+    ack: bytes | None = None
+    ending: WireError | None = None
+    cut: asyncio.TimerHandle | None = None
+    task: asyncio.Task[None] | None = None
 
-    def __init__(self, send: Send, direct: DirectWebSocket, frame_format: Format, *, window: int) -> None:
-        self._send = send
-        self._direct = direct
-        self._format: Format = frame_format
-        self._is_text = frame_format == "json"
-        self._max_frames = max(16, WINDOWS_WAITING * window)
-        # A list, although frames leave at the front: it is nearly always empty, and an empty deque takes 0.7 kB.
-        self._frames: list[bytes] = []
-        self._ack: bytes | None = None
-        self._ending: WireError | None = None
-        self._cut: asyncio.TimerHandle | None = None
-        self._task: asyncio.Task[None] | None = None
-
-    @property
-    def ending(self) -> bool:
-        """True if the hub is closing the connection."""
-        return self._ending is not None
+    def __post_init__(self) -> None:
+        self.is_text = self.frame_format == "json"
 
     def send(self, frame: bytes) -> None:
         """Send a frame after the waiting ones."""
-        if len(self._frames) >= self._max_frames:
+        if len(self.frames) >= self.max_frames:
             self.end(WireError(Code.BUSY, "the agent does not read the messages that it receives"))
             return
-        self._frames.append(frame)
+        self.frames.append(frame)
         self._start()
 
     def send_ack(self, frame: bytes) -> None:
         """Send an acknowledgement after the other frames. It replaces one that still waits."""
-        if self._task is None and self._direct.write(frame, self._is_text):
+        if self.task is None and self.direct.write(frame, self.is_text):
             return
-        self._ack = frame
+        self.ack = frame
         self._start()
 
     def end(self, error: WireError) -> None:
         """Send the error and close with its close code."""
-        if self._ending is None:
-            self._ending = error
-            self._cut = asyncio.get_running_loop().call_later(CLOSING_S, self._direct.transport.abort)
+        if self.ending is None:
+            self.ending = error
+            self.cut = asyncio.get_running_loop().call_later(CLOSING_S, self.direct.transport.abort)
             self._start()
 
     async def close(self) -> None:
         """Wait until everything is sent, at most CLOSING_S."""
-        if self._cut is not None:
-            self._cut.cancel()
-        task = self._task
+        if self.cut is not None:
+            self.cut.cancel()
+        task = self.task
         if task is not None:
             await asyncio.wait([task], timeout=CLOSING_S)
             task.cancel()
 
     def _start(self) -> None:
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._drain())
+        if self.task is None:
+            self.task = asyncio.get_running_loop().create_task(self._drain())
 
     async def _drain(self) -> None:
         try:
-            while self._direct.is_open:
-                if self._frames:
-                    frame = self._frames.pop(0)
-                elif self._ack is not None:
-                    frame, self._ack = self._ack, None
+            while self.direct.is_open:
+                if self.frames:
+                    frame = self.frames.pop(0)
+                elif self.ack is not None:
+                    frame, self.ack = self.ack, None
                 else:
                     break
-                await self._send(self._message(frame))
-            if self._ending is not None and self._direct.is_open:
-                await self._send_end(self._ending)
+                await self.transmit(self._message(frame))
+            if self.ending is not None and self.direct.is_open:
+                await self._send_end(self.ending)
         except OSError:
             # The peer has disconnected (uvicorn raises ClientDisconnected, an OSError); the reader sees it too.
             pass
         finally:
-            self._task = None
+            self.task = None
 
     async def _send_end(self, error: WireError) -> None:
         code = CLOSE_FOR_CODE.get(error.code, Close.INTERNAL_ERROR)
         expected = error.seq if error.code is Code.UNEXPECTED_SEQ else None
         message = messages.Error(error.code, error.message[: limits.MAX_MESSAGE], expected=expected)
-        await self._send(self._message(HUB_MESSAGES[self._format].encode(message)))
-        if self._direct.is_open:
-            await self._send({"type": "websocket.close", "code": int(code), "reason": error.code.value})
+        await self.transmit(self._message(HUB_MESSAGES[self.frame_format].encode(message)))
+        if self.direct.is_open:
+            await self.transmit({"type": "websocket.close", "code": int(code), "reason": error.code.value})
 
     def _message(self, frame: bytes) -> Message:
-        if self._is_text:
+        if self.is_text:
             return {"type": "websocket.send", "text": frame.decode()}
         return {"type": "websocket.send", "bytes": frame}
 
@@ -159,7 +144,7 @@ class DeviceEndpoint:
             return
         frame_format = FORMAT_OF_SUBPROTOCOL[chosen] if chosen else "json"
         direct: DirectWebSocket = scope["extensions"][EXTENSION]
-        connection = AgentConnection(send, direct, frame_format, window=self.window)
+        connection = AgentConnection(send, direct, frame_format, max(16, WINDOWS_WAITING * self.window))
 
         def known(credential: str) -> None:
             timeout.cancel()
@@ -180,7 +165,7 @@ class DeviceEndpoint:
         why = "the hub stopped"
         try:
             async with asyncio.TaskGroup() as tasks:
-                reading = _Reading(session, connection, direct, self.journal, tasks, frame_format == "json")
+                reading = _Reading(session, connection, direct, self.journal, tasks)
                 direct.attach(reading.receive)
                 await send({"type": "websocket.accept", "subprotocol": chosen})
                 while (event := await receive())["type"] == "websocket.receive":
@@ -210,7 +195,6 @@ class _Reading:
     direct: DirectWebSocket
     journal: Journal
     tasks: asyncio.TaskGroup
-    is_text: bool
     resting: bool = False
     behind: list[tuple[bytes, bool]] = field(default_factory=list)
     task: asyncio.Task[None] | None = None
@@ -241,11 +225,11 @@ class _Reading:
 
     def _begin(self, frame: bytes, is_text: bool) -> Step | None:
         """Process a message, and return the step that has to wait, if there is one."""
-        if self.connection.ending:
+        if self.connection.ending is not None:
             return None
         try:
-            if is_text is not self.is_text:
-                kind = "text" if self.is_text else "binary"
+            if is_text is not self.connection.is_text:
+                kind = "text" if self.connection.is_text else "binary"
                 raise WireError(Code.WRONG_FRAME, f"this session is in {kind} frames only")
             step = self.session.receive(frame)
         except WireError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -29,17 +29,19 @@ few scans."""
 log = structlog.get_logger(__name__)
 
 
-async def encode_tables(tables: AsyncIterator[Table], writer: Writer) -> AsyncGenerator[bytes, None]:
+async def encode_tables(tables: AsyncGenerator[Table, None], writer: Writer) -> AsyncGenerator[bytes, None]:
     """Yield the file of all tables in parts that are not empty. No part contains rows of two tables.
 
     The first part comes when there is a table, or certainly none: until then the answer can still be an error.
+    The tables are closed with the parts.
     """
     head = await asyncio.to_thread(writer.begin)
-    async for table in tables:
-        for start in range(0, table.num_rows, ROWS):
-            # In a thread, since it takes milliseconds; pyarrow releases the interpreter meanwhile.
-            yield head + await asyncio.to_thread(writer.rows, table.slice(start, ROWS))
-            head = b""
+    async with aclosing(tables):
+        async for table in tables:
+            for start in range(0, table.num_rows, ROWS):
+                # In a thread, since it takes milliseconds; pyarrow releases the interpreter meanwhile.
+                yield head + await asyncio.to_thread(writer.rows, table.slice(start, ROWS))
+                head = b""
     tail = head + await asyncio.to_thread(writer.end)
     if tail:
         yield tail

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, Literal, NamedTuple, get_args
 from zoneinfo import ZoneInfo
 
 from msgspec import Meta, Struct, field
-from starlette.concurrency import run_in_threadpool
+from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -174,12 +175,9 @@ class HistoryRoutes:
         layout = Layout(selected.series, zone=layout_zone)
 
         async def tables() -> AsyncGenerator[Table, None]:
-            pieces = self.store.scan(*selected)
-            try:
+            async with aclosing(self.store.scan(*selected)) as pieces:
                 async for piece in pieces:
                     yield layout.table(piece)
-            finally:
-                await pieces.aclose()
 
         return await _stream(tables(), layout, chosen, file="export")
 
@@ -187,36 +185,27 @@ class HistoryRoutes:
 async def _stream(tables: AsyncGenerator[Table, None], layout: Layout, format_name: str, *, file: str) -> Response:
     """Return the tables in a format, after the store has begun to answer."""
 
-    async def parts() -> AsyncGenerator[bytes, None]:
-        try:
-            async for part in encode_tables(tables, writer):
-                yield part
-        finally:
-            await tables.aclose()
-
     try:
-        writer = WRITERS[format_name](layout)
-        begun = parts()
-        first = await anext(begun, b"")
+        parts = encode_tables(tables, WRITERS[format_name](layout))
+        first = await anext(parts, b"")
     except ValueError as error:
         raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
     except StoreError as error:
         raise _refusal(error) from None
     headers = {**NO_STORE, "Content-Disposition": f'attachment; filename="{file}.{format_name}"'}
-    return StreamedFile(first, begun, media_type=MEDIA_TYPES[format_name], headers=headers)
+    return StreamedFile(first, parts, media_type=MEDIA_TYPES[format_name], headers=headers)
 
 
 async def _json(history: History, aggregate: Aggregate) -> Response:
-    parts = history_json(history, aggregate)
-    first, second = await run_in_threadpool(next, parts), await run_in_threadpool(next, parts, b"")
+    parts = iterate_in_threadpool(history_json(history, aggregate))
+    first, second = await anext(parts), await anext(parts, b"")
     if not second:
         return Response(first, media_type=MEDIA_TYPES["json"], headers=NO_STORE)
 
     async def rest() -> AsyncGenerator[bytes, None]:
-        part = second
-        while part:
+        yield second
+        async for part in parts:
             yield part
-            part = await run_in_threadpool(next, parts, b"")
 
     return StreamedFile(first, rest(), media_type=MEDIA_TYPES["json"], headers=NO_STORE)
 
@@ -274,10 +263,8 @@ def _media_range(text: str) -> tuple[str, float]:
 
 
 def _weight(ranges: Mapping[str, float], media_type: str) -> float:
-    for media_range in (media_type, f"{media_type.partition('/')[0]}/*", "*/*"):
-        if media_range in ranges:
-            return ranges[media_range]
-    return 0.0
+    precise_first = (media_type, f"{media_type.partition('/')[0]}/*", "*/*")
+    return next((ranges[media_range] for media_range in precise_first if media_range in ranges), 0.0)
 
 
 def _time(name: str, text: str, now_ns: int) -> int:

@@ -4,11 +4,12 @@ bounded."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from operator import attrgetter
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.responses import Response
@@ -64,13 +65,15 @@ OUTBOUND = [
 """Metric, count of the bridge's state, and help text."""
 
 
-class OperationsRoutes:
-    """The operations for monitoring. They need no token."""
+@dataclass(frozen=True)
+class OperationsRoutes(Collector):
+    """The operations for monitoring. They need no token.
 
-    def __init__(self, status: Status, *, connections: Callable[[], int]) -> None:
-        self._status = status
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(_HubCollector(status, connections))
+    The hub's own counters are read on demand, so that counting costs the hot path nothing.
+    """
+
+    status: Status
+    connections: Callable[[], int]
 
     @Operation("GET", "/health", media_types=("text/plain",))
     async def health(self) -> Response:
@@ -81,26 +84,18 @@ class OperationsRoutes:
     async def ready(self) -> Readiness | Response:
         """Return whether the hub accepts and stores data; 503 with the reasons if it does not. An unavailable broker
         and a full registry are warnings."""
-        problems = self._status.problems()
+        problems = self.status.problems()
         status = HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK
-        return json_response(Readiness(not problems, problems, self._status.warnings()), status)
+        return json_response(Readiness(not problems, problems, self.status.warnings()), status)
 
     @Operation("GET", "/metrics", media_types=("text/plain",))
     async def prometheus_metrics(self) -> Response:
         """Return the metrics as Prometheus text."""
-        return Response(generate_latest(self._registry), media_type=PROMETHEUS)
-
-
-class _HubCollector(Collector):
-    """Reads the hub's own counters on demand, so that counting costs the hot path nothing."""
-
-    def __init__(self, status: Status, connections: Callable[[], int]) -> None:
-        self._status = status
-        self._connections = connections
+        return Response(generate_latest(self), media_type=PROMETHEUS)
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics as of now."""
-        status = self._status
+        status = self.status
         flow = status.counted_flow(status.devices)
         for family, metrics in ((_counter, COUNTERS), (_gauge, GAUGES)):
             for name, place, help_text in metrics:
@@ -112,7 +107,7 @@ class _HubCollector(Collector):
             ("devices", "Devices in service", len(status.device_ids())),
             ("devices_connected", "Devices connected", connected),
             ("ready", "1 when data are accepted and stored", not status.problems()),
-            ("connections", "Open WebSocket connections", self._connections()),
+            ("connections", "Open WebSocket connections", self.connections()),
         ):
             yield _gauge(name, help_text, [], [([], value)])
         quarantined = [([code], count) for code, count in status.journal.quarantine_totals().items()]
