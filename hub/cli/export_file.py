@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hub.http.tables import CsvWriter, Layout, LineWriter, read_export
+from hub.http.tables import CsvWriter, Layout, LineWriter, TextWriter, read_export
 
 GROUP_READINGS = 500_000
 """Readings of one row group in a Parquet file, about 15 MB of memory. Readers skip whole groups by their times."""
@@ -31,7 +32,7 @@ def write_export(source: IO[bytes], sink: IO[bytes], format: str, on_readings: C
             f"the answer is not an Arrow stream ({error}): check that the URL belongs to a hub"
         ) from None
     readings = 0
-    for written in {"parquet": _parquet, "arrow": _arrow, "csv": _csv, "line": _line}[format](stream, sink):
+    for written in WRITERS[format](stream, sink):
         readings += written
         on_readings(written)
     return readings
@@ -59,16 +60,17 @@ def _arrow(stream: Any, sink: IO[bytes]) -> Iterator[int]:
             yield batch.num_rows
 
 
-def _csv(stream: Any, sink: IO[bytes]) -> Iterator[int]:
-    sink.write(CsvWriter(Layout([])).begin())
+def _text(stream: Any, sink: IO[bytes], *, writer: type[TextWriter]) -> Iterator[int]:
+    sink.write(writer(Layout([])).begin())
     for batch in stream:
         layout, table = read_export(batch)
-        sink.write(CsvWriter(layout).rows(table))
+        sink.write(writer(layout).rows(table))
         yield batch.num_rows
 
 
-def _line(stream: Any, sink: IO[bytes]) -> Iterator[int]:
-    for batch in stream:
-        layout, table = read_export(batch)
-        sink.write(LineWriter(layout).rows(table))
-        yield batch.num_rows
+WRITERS: dict[str, Callable[[Any, IO[bytes]], Iterator[int]]] = {
+    "parquet": _parquet,
+    "arrow": _arrow,
+    "csv": partial(_text, writer=CsvWriter),
+    "line": partial(_text, writer=LineWriter),
+}

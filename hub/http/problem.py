@@ -14,12 +14,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from hub.model.journal import JournalError
+from hub.model.store import StoreError, StoreUnavailable
 from wire.errors import Code, WireError
 
 MEDIA_TYPE = "application/problem+json"
 
 TYPE_PREFIX = "urn:telemetry-hub:problem:"
 """Prefix of a problem's `type`: a URI that does not depend on where the hub and its documents are."""
+
+
+RETRY_AFTER = {"Retry-After": "5"}
 
 
 class ProblemCode(StrEnum):
@@ -111,12 +115,16 @@ async def _answer(_: Request, error: Exception) -> Response:
             return problem_response(WIRE_STATUSES.get(error.code, HTTPStatus.SERVICE_UNAVAILABLE), error.message)
         case JournalError():
             return problem_response(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
+        case StoreUnavailable():
+            code = ProblemCode.STORE_UNAVAILABLE
+            return problem_response(HTTPStatus.SERVICE_UNAVAILABLE, str(error), RETRY_AFTER, code)
+        case StoreError():
+            return problem_response(HTTPStatus.UNPROCESSABLE_ENTITY, str(error), code=ProblemCode.STORE_REFUSED)
         case HTTPException():
-            code = error.code if isinstance(error, Refusal) else None
-            return problem_response(error.status_code, error.detail, error.headers, code)
+            return problem_response(error.status_code, error.detail, error.headers, getattr(error, "code", None))
     # Starlette raises the exception again after this answer; it is logged with its origin.
     return problem_response(HTTPStatus.INTERNAL_SERVER_ERROR, "the hub failed at this request; its log says where")
 
 
-HANDLERS = dict.fromkeys((WireError, JournalError, HTTPException, Exception), _answer)
+HANDLERS = dict.fromkeys((WireError, JournalError, StoreError, HTTPException, Exception), _answer)
 """Exception handlers that make every error of the API a problem."""

@@ -16,7 +16,7 @@ from msgspec import Meta, Struct
 from hub.http import answers, paging
 from hub.http.answers import DEVICE_SELECTORS, METRIC_SELECTORS
 from hub.http.paging import PageQuery, select_page
-from hub.http.problem import Refusal
+from hub.http.problem import RETRY_AFTER, Refusal
 from hub.http.routing import Operation
 from hub.http.status import Status
 from hub.live.selection import matches, selection
@@ -136,7 +136,7 @@ class DeviceRoutes:
             counted = await _count(self.store, series)
             after = await self.store.counts()
         except StoreError as error:
-            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(error), {"Retry-After": "5"}) from None
+            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(error), RETRY_AFTER) from None
         metrics = []
         for known in series:
             was, now = before.get(known.id, NO_READINGS), after.get(known.id, NO_READINGS)

@@ -22,7 +22,7 @@ from hub.http.tables import UTC, WRITERS, Layout, Table
 from hub.live.selection import matches, selection
 from hub.model.batch import Series
 from hub.model.identity import Action
-from hub.model.store import MIN_POINTS, Aggregate, History, HistoryQuery, Store, StoreError, StoreUnavailable
+from hub.model.store import MIN_POINTS, Aggregate, History, HistoryQuery, Store
 from wire.limits import MAX_HISTORY_POINTS, MAX_TIME_NS
 from wire.timestamp import DURATION_NS, parse_query_time
 
@@ -31,8 +31,6 @@ MAX_SERIES = 2_000
 
 MAX_EXPORT_SERIES = 100_000
 """Series of one export; their names, which stay in memory during it, come to about 20 MB."""
-
-RETRY_AFTER = {"Retry-After": "5"}
 
 DEFAULT_SPAN_NS = DURATION_NS["h"]
 
@@ -151,10 +149,7 @@ class HistoryRoutes:
         selected = query.select(self.series(), self.now_ns(), default_span_ns=DEFAULT_SPAN_NS)
         _check_number(selected.series, MAX_SERIES, "name fewer devices or metrics, or take /api/v1/export")
         _check_points(query.points, query.aggregate)
-        try:
-            history = await self.store.query(HistoryQuery(*selected, query.points or None, query.aggregate))
-        except StoreError as error:
-            raise _refusal(error) from None
+        history = await self.store.query(HistoryQuery(*selected, query.points or None, query.aggregate))
         if chosen == "json":
             return await _json(history, query.aggregate)
         layout = Layout(selected.series, zone=zone, aggregate=query.aggregate)
@@ -190,8 +185,6 @@ async def _stream(tables: AsyncGenerator[Table, None], layout: Layout, format_na
         first = await anext(parts, b"")
     except ValueError as error:
         raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
-    except StoreError as error:
-        raise _refusal(error) from None
     headers = {**NO_STORE, "Content-Disposition": f'attachment; filename="{file}.{format_name}"'}
     return StreamedFile(first, parts, media_type=MEDIA_TYPES[format_name], headers=headers)
 
@@ -223,12 +216,6 @@ def _check_points(points: int, aggregate: Aggregate) -> None:
     if points == 0 and aggregate != "minmax":
         detail = f"aggregate: {aggregate} needs a number of points, one for each interval"
         raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
-
-
-def _refusal(error: StoreError) -> Refusal:
-    if isinstance(error, StoreUnavailable):
-        return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(error), RETRY_AFTER, code=ProblemCode.STORE_UNAVAILABLE)
-    return Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, str(error), code=ProblemCode.STORE_REFUSED)
 
 
 def choose_format(named: str | None, accept: str | None, offered: Mapping[str, str]) -> str:

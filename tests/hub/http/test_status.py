@@ -12,19 +12,8 @@ from tests.hub.http.routes.bridge_states import BOTH, WAITING
 
 
 def status_with(bridges: list[BridgeState], fullness: str | None = None) -> Status:
-    unused: Any = None
-    return Status(
-        identity=unused,
-        devices=unused,
-        journal=unused,
-        live=unused,
-        accounting=unused,
-        store_status=unused,
-        dropped_events=unused,
-        series_of=unused,
-        registry_fullness=lambda: fullness,
-        bridges=lambda: bridges,
-    )
+    unused: dict[str, Any] = dict.fromkeys(Status.__dataclass_fields__)
+    return Status(**{**unused, "registry_fullness": lambda: fullness, "bridges": lambda: bridges})
 
 
 UNAVAILABLE = {"mqtt:cabin": "it refuses connections"}

@@ -19,23 +19,11 @@ from hub.model.identity import Identity, Role
 from tests.hub.http.routes.bridge_states import BOTH, INBOUND, ONLY_IN, OUTBOUND, WAITING
 
 
-class BridgeStatus:
-    """The part of the hub's status that the operation reads."""
-
-    devices = SimpleNamespace(clock=lambda: 99)
-
-    def __init__(self, bridges: list[BridgeState]) -> None:
-        self._bridges = bridges
-
-    def bridges(self) -> list[BridgeState]:
-        return self._bridges
-
-
 async def request_bridges(bridges: list[BridgeState], role: Role = Role.VIEWER) -> httpx.Response:
     async def refresh() -> None: ...
 
     access = Access(lambda _: Identity("t", role, ""), lambda _: None)
-    status: Any = BridgeStatus(bridges)
+    status: Any = SimpleNamespace(devices=SimpleNamespace(clock=lambda: 99), bridges=lambda: bridges)
     api = Starlette(routes=routes_of(HubRoutes(status), Authenticator(access, refresh)), exception_handlers=HANDLERS)
     transport = httpx.ASGITransport(app=api)
     headers = {"Authorization": "Bearer t"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
@@ -23,11 +23,9 @@ class Bridges(Collector):
 
 
 def samples(*bridges: BridgeState) -> dict[tuple[str, str], float]:
-    registry = CollectorRegistry()
-    registry.register(Bridges(*bridges))
     return {
         (sample.name.removeprefix("hub_mqtt_"), sample.labels["bridge"]): sample.value
-        for family in text_string_to_metric_families(generate_latest(registry).decode())
+        for family in text_string_to_metric_families(generate_latest(Bridges(*bridges)).decode())
         for sample in family.samples
     }
 
