@@ -37,17 +37,17 @@ ANSWER_S = 30.0
 """Time limit of an answer of InfluxDB, which is healthy when it is queried."""
 
 
-class Consumer(NamedTuple):
+class SecretOwner(NamedTuple):
     """User that a service runs as in its image; only this user can read the service's secrets."""
 
     folder: str
     uid: int
 
 
-HUB = Consumer("hub", 10001)
-INFLUXDB = Consumer("influxdb", 1000)
-GRAFANA = Consumer("grafana", 472)
-MOSQUITTO = Consumer("mosquitto", 1883)
+HUB = SecretOwner("hub", 10001)
+INFLUXDB = SecretOwner("influxdb", 1000)
+GRAFANA = SecretOwner("grafana", 472)
+MOSQUITTO = SecretOwner("mosquitto", 1883)
 
 
 class StartError(Exception):
@@ -81,17 +81,17 @@ def make_tokens(root: Path, url: str, org: str, bucket: str) -> list[str]:
         ) from error
     place = found["buckets"][0]
     made = []
-    for consumer, actions in ((HUB, ("read", "write")), (GRAFANA, ("read",))):
-        path = root / consumer.folder / "influxdb-token"
+    for owner, actions in ((HUB, ("read", "write")), (GRAFANA, ("read",))):
+        path = root / owner.folder / "influxdb-token"
         if path.exists() and _is_known(url, path.read_text()):
             continue
         permissions = [
             {"action": action, "resource": {"type": "buckets", "id": place["id"], "orgID": place["orgID"]}}
             for action in actions
         ]
-        body = {"orgID": place["orgID"], "description": f"telemetry-hub: {consumer.folder}", "permissions": permissions}
+        body = {"orgID": place["orgID"], "description": f"telemetry-hub: {owner.folder}", "permissions": permissions}
         token = _ask(url, admin, "/api/v2/authorizations", body)["token"]
-        _write(path, token, consumer.uid)
+        _write(path, token, owner.uid)
         made.append(str(path.relative_to(root)))
     return made
 
@@ -116,11 +116,11 @@ def _password() -> str:
     return secrets.token_urlsafe(PASSWORD_BYTES)
 
 
-def _make(root: Path, consumer: Consumer, name: str, content: Any) -> str:
-    path = root / consumer.folder / name
+def _make(root: Path, owner: SecretOwner, name: str, content: Any) -> str:
+    path = root / owner.folder / name
     if path.exists():
         return ""
-    _write(path, content(), consumer.uid)
+    _write(path, content(), owner.uid)
     return str(path.relative_to(root))
 
 
