@@ -71,7 +71,7 @@ def compact(path: Path, *, memory_limit: str, threads: int, report_progress: Rep
 
 def _roll_up_everything(connection: duckdb.DuckDBPyConnection) -> None:
     """Roll up and summarise everything, so that no row has to keep its position."""
-    ((registry,),) = connection.execute(schema.READ_REGISTRY).fetchall()
+    ((registry,),) = connection.execute("SELECT registry FROM store").fetchall()
     tables = Tables(connection, registry=registry)
     tables.rollups.roll_up_all()
     tables.rollups.fold_all()
@@ -97,24 +97,23 @@ def _write_copy(connection: duckdb.DuckDBPyConnection, new_path: Path, report_pr
     connection.execute(f"USE {NEW}")
     for statement in schema.CREATE:
         connection.execute(statement)
-    connection.execute(f"USE {_quoted(old)}")
+    connection.execute('USE "{}"'.format(old.replace('"', '""')))
     for table in ("store", "rollup", "tiers", *map(schema.summary_table, schema.TYPES)):
         connection.execute(f"DELETE FROM {NEW}.{table}")
         connection.execute(f"INSERT INTO {NEW}.{table} SELECT * FROM {table}")
     copies = {schema.table("raw", type): f"SELECT * FROM {schema.table('raw', type)}" for type in schema.TYPES}
     merged = {schema.table(tier, type): schema.merge(tier, type) for tier in schema.TIERS for type in schema.TYPES}
-    row_counts = {table: _count_rows(connection, table) for table in (*copies, *merged)}
-    total, done_rows = sum(row_counts.values()), 0
-    for table in row_counts:
-        for condition, count in _day_slices(connection, table):
-            if table in copies:
-                select = f"{copies[table]} WHERE {condition} ORDER BY time_ns // {DAY_NS}, series, time_ns, rowid"
-            else:
-                select = f"{merged[table].format(condition)} ORDER BY begin_ns // {DAY_NS}, series, begin_ns"
-            connection.execute(f"INSERT INTO {NEW}.{table} {select}")
-            done_rows += count
-            report_progress(done_rows / total)
-    for table in row_counts:
+    slices = [(table, *day_slice) for table in (*copies, *merged) for day_slice in _day_slices(connection, table)]
+    total, done_rows = sum(rows for _, _, rows in slices), 0
+    for table, condition, rows in slices:
+        if table in copies:
+            select = f"{copies[table]} WHERE {condition} ORDER BY time_ns // {DAY_NS}, series, time_ns, rowid"
+        else:
+            select = f"{merged[table].format(condition)} ORDER BY begin_ns // {DAY_NS}, series, begin_ns"
+        connection.execute(f"INSERT INTO {NEW}.{table} {select}")
+        done_rows += rows
+        report_progress(done_rows / total)
+    for table in (*copies, *merged):
         total_sql = "count(*)" if table in copies else "sum(readings)"
         before, after = (
             connection.execute(f"SELECT {total_sql} FROM {schema_prefix}{table}").fetchall()
@@ -141,12 +140,3 @@ def _day_slices(connection: duckdb.DuckDBPyConnection, table: str) -> Iterator[t
         if rows >= SLICE_ROWS or index == len(days) - 1:
             yield f"time_ns BETWEEN {first * DAY_NS} AND {min(day * DAY_NS + DAY_NS - 1, MAX_TIME_NS)}", rows
             first, rows = None, 0
-
-
-def _count_rows(connection: duckdb.DuckDBPyConnection, table: str) -> int:
-    ((count,),) = connection.execute(f"SELECT count(*) FROM {table}").fetchall()
-    return int(count)
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

@@ -163,18 +163,9 @@ class QuerySources(NamedTuple):
 
     def pieces(self, type: MetricType, table_ranges: Sequence[TableRange]) -> str:
         """Return a relation of rollup pieces and their resolution. A raw reading is a piece of its own."""
-        extremes = type in NUMBERS
-        columns = (
-            f"series, time_ns, readings, {'sum, low, low_ns, high, high_ns, ' if extremes else ''}"
-            "first, first_ns, last, last_ns"
-        )
-        raw = (
-            "series, time_ns, 1 AS readings, "
-            f"{f'value::{schema.SUM_TYPES[type]} AS sum, value AS low, time_ns AS low_ns, ' if extremes else ''}"
-            f"{'value AS high, time_ns AS high_ns, ' if extremes else ''}"
-            "value AS first, time_ns AS first_ns, value AS last, time_ns AS last_ns"
-        )
-        return self._union(type, table_ranges, raw, columns)
+        raw = schema.piece_columns(type, lambda column: f"{column.one_reading} AS {column.name}")
+        columns = schema.piece_columns(type, lambda column: column.name)
+        return self._union(type, table_ranges, f"series, time_ns, {raw}", f"series, time_ns, {columns}")
 
     def _union(self, type: MetricType, table_ranges: Sequence[TableRange], raw: str, piece: str) -> str:
         # One scan reads all ranges of a table: each scan begins with the bounds of all row groups, which is half of the

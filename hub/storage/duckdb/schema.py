@@ -21,7 +21,8 @@ Columns have no NOT NULL: nothing here writes NULL, and the check would cost tim
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 from wire.model import MetricType
 
@@ -33,6 +34,34 @@ TYPES: dict[MetricType, str] = {"float": "DOUBLE", "integer": "BIGINT", "boolean
 
 SUM_TYPES: dict[MetricType, str] = {"float": "DOUBLE", "integer": "HUGEINT"}
 """The SQL type of the sums of each metric type that has sums and extremes."""
+
+
+class PieceColumn(NamedTuple):
+    """A column of a rollup's pieces: its SQL type, and its value for one reading, of many readings and of many pieces.
+
+    {value} and {sum} stand for the SQL types of the metric type.
+    """
+
+    name: str
+    sql_type: str
+    one_reading: str
+    readings: str
+    pieces: str
+
+
+PIECE = (
+    PieceColumn("readings", "BIGINT", "1", "count(*)", "sum(readings)"),
+    PieceColumn("sum", "{sum}", "value::{sum}", "sum(value)", "sum(piece.sum)"),
+    PieceColumn("low", "{value}", "value", "min(value)", "min(low)"),
+    PieceColumn("low_ns", "BIGINT", "time_ns", "arg_min(time_ns, value)", "arg_min(low_ns, low)"),
+    PieceColumn("high", "{value}", "value", "max(value)", "max(high)"),
+    PieceColumn("high_ns", "BIGINT", "time_ns", "arg_max(time_ns, value)", "arg_max(high_ns, high)"),
+    PieceColumn("first", "{value}", "value", "arg_min(value, time_ns)", "arg_min(piece.first, first_ns)"),
+    PieceColumn("first_ns", "BIGINT", "time_ns", "min(time_ns)", "min(first_ns)"),
+    PieceColumn("last", "{value}", "value", "arg_max(value, time_ns)", "arg_max(piece.last, last_ns)"),
+    PieceColumn("last_ns", "BIGINT", "time_ns", "max(time_ns)", "max(last_ns)"),
+)
+"""The columns of a piece after `series` and `time_ns`. Only types with sums have a sum and extremes."""
 
 Tier = Literal["minute", "hour"]
 
@@ -55,14 +84,11 @@ def summary_table(type: MetricType) -> str:
     return f"series_{type}"
 
 
-def _piece(type: MetricType, sql: str) -> str:
-    extremes = (
-        f"sum {SUM_TYPES[type]}, low {sql}, low_ns BIGINT, high {sql}, high_ns BIGINT, " if type in SUM_TYPES else ""
-    )
-    return (
-        f"series INTEGER, time_ns BIGINT, readings BIGINT, {extremes}"
-        f"first {sql}, first_ns BIGINT, last {sql}, last_ns BIGINT"
-    )
+def piece_columns(type: MetricType, expression: Callable[[PieceColumn], str]) -> str:
+    """Return an SQL expression for each column of the pieces of a metric type."""
+    has_extremes = type in SUM_TYPES
+    columns = (column for column in PIECE if has_extremes or not column.name.startswith(("sum", "low", "high")))
+    return ", ".join(map(expression, columns)).format(value=TYPES[type], sum=SUM_TYPES.get(type))
 
 
 CREATE = [
@@ -83,14 +109,13 @@ CREATE = [
     *(f"INSERT INTO rollup VALUES ('{type}', 0, 0, 0)" for type in TYPES),
     "CREATE TABLE tiers (raw_from_ns BIGINT, minute_from_ns BIGINT, hour_from_ns BIGINT, clock_ns BIGINT)",
     "INSERT INTO tiers VALUES (0, 0, 0, 0)",
-    *(f"CREATE TABLE {table(tier, type)} ({_piece(type, sql)})" for tier in TIERS for type, sql in TYPES.items()),
+    *(
+        f"CREATE TABLE {table(tier, type)} (series INTEGER, time_ns BIGINT, "
+        f"{piece_columns(type, lambda column: f'{column.name} {column.sql_type}')})"
+        for tier in TIERS
+        for type in TYPES
+    ),
 ]
-
-READ_VERSION = "SELECT version FROM store"
-
-READ_REGISTRY = "SELECT registry FROM store"
-
-UPDATE_REGISTRY = "UPDATE store SET registry = ?"
 
 READ_STORE = "SELECT journal, position, " + ", ".join(f"tail_{type}, stored_{type}" for type in TYPES) + " FROM store"
 
@@ -103,16 +128,6 @@ READ_ENDS = " UNION ALL ".join(
 UPDATE_STORE = "UPDATE store SET journal = ?, position = ?, " + ", ".join(
     f"tail_{type} = ?, stored_{type} = ?" for type in TYPES
 )
-
-READ_TIERS = "SELECT raw_from_ns, minute_from_ns FROM tiers"
-
-READ_CLOCK = "SELECT clock_ns FROM tiers"
-
-UPDATE_CLOCK = "UPDATE tiers SET clock_ns = ?"
-
-UPDATE_ROLLED = "UPDATE rollup SET rolled = rolled + ?, made = made + ? WHERE type = ?"
-
-UPDATE_FOLDED = "UPDATE rollup SET folded = folded + ? WHERE type = ?"
 
 _BACKLOG = (
     "CASE type "
@@ -139,14 +154,9 @@ def summarise_sql(type: MetricType, where: str) -> str:
 
 def roll_up(type: MetricType) -> str:
     """Return the statement that makes pieces of minutes from the readings between two rowids."""
-    extremes = (
-        "sum(value), min(value), arg_min(time_ns, value), max(value), arg_max(time_ns, value), "
-        if type in SUM_TYPES
-        else ""
-    )
     return (
-        f"INSERT INTO {table('minute', type)} SELECT series, {bucket('minute')} AS begin_ns, count(*), {extremes}"
-        "arg_min(value, time_ns), min(time_ns), arg_max(value, time_ns), max(time_ns) "
+        f"INSERT INTO {table('minute', type)} SELECT series, {bucket('minute')} AS begin_ns, "
+        f"{piece_columns(type, lambda column: column.readings)} "
         f"FROM {table('raw', type)} WHERE rowid BETWEEN ? AND ? GROUP BY series, begin_ns ORDER BY series, begin_ns"
     )
 
@@ -159,14 +169,8 @@ def fold(type: MetricType) -> str:
 
 def merge(tier: Tier, type: MetricType, *, begin: str = "time_ns") -> str:
     """Return the query that merges the pieces with the same begin into one. {} stands for the condition."""
-    extremes = (
-        "sum(piece.sum), min(low), arg_min(low_ns, low), max(high), arg_max(high_ns, high), "
-        if type in SUM_TYPES
-        else ""
-    )
     return (
-        f"SELECT series, {begin} AS begin_ns, sum(readings), {extremes}"
-        "arg_min(piece.first, first_ns), min(first_ns), arg_max(piece.last, last_ns), max(last_ns) "
+        f"SELECT series, {begin} AS begin_ns, {piece_columns(type, lambda column: column.pieces)} "
         f"FROM {table(tier, type)} AS piece WHERE {{}} GROUP BY series, begin_ns"
     )
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -22,9 +22,9 @@ import structlog
 from hub.model.batch import Entry, Series
 from hub.model.store import ReadingCounts, StoreCursor, StoreUnavailable
 from hub.storage.duckdb import schema
-from hub.storage.duckdb.columns import SeriesStats, collect_columns, series_stats
+from hub.storage.duckdb.columns import SeriesStats, SortedColumns, collect_columns, series_stats
 from hub.storage.duckdb.database import transaction
-from hub.storage.duckdb.query_plan import RollupBacklog, TierStarts
+from hub.storage.duckdb.query_plan import RollupBacklog
 from hub.storage.duckdb.summary import Summary
 from hub.storage.query import Array
 from wire.model import MetricType
@@ -46,8 +46,6 @@ log = structlog.get_logger(__name__)
 class Rollups:
     """The rollups of an open database, for the writing thread. `backlog` is as the last commit left it."""
 
-    behind: dict[MetricType, RollupBacklog]
-
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
         self.backlog = {
@@ -55,10 +53,9 @@ class Rollups:
             for type, readings, minutes in connection.execute(schema.READ_BACKLOG).fetchall()
         }
 
-    def record_appended(self, counts: Mapping[MetricType, int]) -> None:
-        """Add stored readings of each type to the backlog."""
-        for type, count in counts.items():
-            self.backlog[type] = self.backlog[type]._replace(readings=self.backlog[type].readings + count)
+    def record_appended(self, type: MetricType, count: int) -> None:
+        """Add stored readings of a type to the backlog."""
+        self.backlog[type] = self.backlog[type]._replace(readings=self.backlog[type].readings + count)
 
     def roll_up(self, type: MetricType, max_rows: int) -> int:
         """Roll up the oldest `max_rows` readings that are not in minutes yet, and return their number."""
@@ -67,7 +64,9 @@ class Rollups:
         if count:
             with transaction(self._connection):
                 made = self._append_pieces(schema.roll_up(type), schema.table("raw", type), readings, count)
-                self._connection.execute(schema.UPDATE_ROLLED, [count, made, type])
+                self._connection.execute(
+                    "UPDATE rollup SET rolled = rolled + ?, made = made + ? WHERE type = ?", [count, made, type]
+                )
             self.backlog[type] = RollupBacklog(readings - count, minutes + made)
         return count
 
@@ -78,7 +77,7 @@ class Rollups:
         if count:
             with transaction(self._connection):
                 self._append_pieces(schema.fold(type), schema.table("minute", type), minutes, count)
-                self._connection.execute(schema.UPDATE_FOLDED, [count, type])
+                self._connection.execute("UPDATE rollup SET folded = folded + ? WHERE type = ?", [count, type])
             self.backlog[type] = RollupBacklog(readings, minutes - count)
         return count
 
@@ -115,15 +114,14 @@ def last_row(connection: duckdb.DuckDBPyConnection, table: str) -> int:
 class Tables:
     """The tables of an open database, for the writing thread.
 
-    `cursor`, `stored` (readings since the file was created), `summaries`, `rollups` and `tier_starts` are as the last
-    commit left them. After a failed call, `load` reads what is true: a commit may report an error after it was written.
+    `cursor`, `stored` (readings since the file was created), `summaries` and `rollups` are as the last commit left
+    them. After a failed call, `load` reads what is true: a commit may report an error after it was written.
     """
 
     cursor: StoreCursor
     stored: dict[MetricType, int]
     summaries: Mapping[MetricType, Summary]
     rollups: Rollups
-    tier_starts: TierStarts
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, *, registry: str, save_rows: int = SAVE_ROWS) -> None:
         """Read the state. New tables belong to this registry from now on.
@@ -132,13 +130,23 @@ class Tables:
         """
         self._connection = connection
         self._save_rows = save_rows
-        (version,) = self._row(schema.READ_VERSION)
+        (version,) = self._row("SELECT version FROM store")
         if version != schema.VERSION:
             raise StoreUnavailable(
                 f"the store's file has layout version {version}, and this hub reads version {schema.VERSION}: move the "
                 "file away, and the hub creates a new one"
             )
-        self._belong_to(registry)
+        # Series ids are small numbers that every registry assigns anew: with another registry, the readings would
+        # belong to other devices.
+        (owner,) = self._row("SELECT registry FROM store")
+        if not owner:
+            self._connection.execute("UPDATE store SET registry = ?", [registry])
+        elif owner != registry:
+            raise StoreUnavailable(
+                f"history was stored with another registry.db (of hub {owner}, this is hub {registry}) and cannot be "
+                "read without it: stop the hub and restore the registry.db of the same time, or move the store's file "
+                "and its .wal file away, and the hub creates a new history"
+            )
         self.load()
 
     def load(self) -> None:
@@ -148,7 +156,6 @@ class Tables:
         self.stored = dict(zip(schema.TYPES, counts[1::2], strict=True))
         self.summaries = {type: self._summary(type, tail) for type, tail in self._tails.items()}
         self.rollups = Rollups(self._connection)
-        self.tier_starts = TierStarts(*self._row(schema.READ_TIERS))
         self.cursor = StoreCursor(journal, position)
 
     def append(self, entries: Sequence[Entry], cursor: StoreCursor) -> int:
@@ -158,21 +165,11 @@ class Tables:
             return 0
         rows = collect_columns(entries[bisect_right(entries, stored_offset, key=attrgetter("offset")) :])
         stats = {type: series_stats(rows_of_type) for type, rows_of_type in rows.items()}
-        counts = {type: len(rows[type].series) if type in rows else 0 for type in schema.TYPES}
+        counts = {type: len(rows_of_type.series) for type, rows_of_type in rows.items()}
         added = sum(counts.values())
-        # The saved summaries describe the state before this write, so its rows are the ones that they do not cover.
-        save = sum(self._tails.values()) + added > self._save_rows
-        tails = counts if save else {type: tail + counts[type] for type, tail in self._tails.items()}
-        incoming = {
-            schema.table("raw", type): dict(zip(("series", "time_ns", "value"), rows_of_type, strict=True))
-            for type, rows_of_type in rows.items()
-        }
-        stored = {type: self.stored[type] + count for type, count in counts.items()}
-        with self._transaction(incoming, save=save):
-            self._update(cursor, stored, tails)
-        self.cursor, self.stored, self._tails = cursor, stored, tails
-        self.rollups.record_appended(counts)
+        self._commit(cursor, rows, save=sum(self._tails.values()) + added > self._save_rows)
         for type, stats_of_type in stats.items():
+            self.rollups.record_appended(type, counts[type])
             self.summaries[type].add(stats_of_type)
         return added
 
@@ -190,14 +187,7 @@ class Tables:
             self.summaries[type].delete(columns["series"], columns["readings"], time_ns)
         # Every deletion saves the summaries. The rows that they do not cover are then always the last rows of the
         # tables, with no deleted row between them.
-        none = dict.fromkeys(schema.TYPES, 0)
-        with self._transaction({}, save=True):
-            for type in schema.TYPES:
-                self._connection.execute(f"DELETE FROM {schema.table('raw', type)} WHERE time_ns < ?", [time_ns])
-            self._update(self.cursor, self.stored, none)
-            self._connection.execute("UPDATE tiers SET raw_from_ns = greatest(raw_from_ns, ?)", [time_ns])
-        self._tails = none
-        self.tier_starts = self.tier_starts._replace(raw_from_ns=max(self.tier_starts.raw_from_ns, time_ns))
+        self._commit(self.cursor, {}, save=True, delete_before_ns=time_ns)
         return count
 
     def delete_rollups_before(self, tier: schema.Tier, time_ns: int) -> None:
@@ -205,19 +195,16 @@ class Tables:
         if tier == "minute":
             self.rollups.fold_all()
         with transaction(self._connection):
-            for type in schema.TYPES:
-                self._connection.execute(f"DELETE FROM {schema.table(tier, type)} WHERE time_ns < ?", [time_ns])
-            self._connection.execute(f"UPDATE tiers SET {tier}_from_ns = greatest({tier}_from_ns, ?)", [time_ns])
-        self.tier_starts = TierStarts(*self._row(schema.READ_TIERS))
+            self._delete(tier, time_ns)
 
     def clock_ns(self) -> int:
         """Return the time that the retentions have reached; 0 before their first run."""
-        (clock_ns,) = self._row(schema.READ_CLOCK)
+        (clock_ns,) = self._row("SELECT clock_ns FROM tiers")
         return int(clock_ns)
 
     def save_clock(self, clock_ns: int) -> None:
         """Save the time that the retentions have reached."""
-        self._connection.execute(schema.UPDATE_CLOCK, [clock_ns])
+        self._connection.execute("UPDATE tiers SET clock_ns = ?", [clock_ns])
 
     def oldest_ns(self) -> int | None:
         """Return the time of the oldest reading."""
@@ -227,38 +214,33 @@ class Tables:
         """Take over the expired and refused counts of another store, for series whose readings are copied here."""
         for type, summary in self.summaries.items():
             summary.import_counts({series.id: of_series for series, of_series in counts if series.type == type})
-        self._save()
+        self._commit(self.cursor, {}, save=True)
 
     def save(self) -> None:
         """Save the summaries, so that the next opening has nothing to compute."""
         if any(self._tails.values()):
-            self._save()
+            self._commit(self.cursor, {}, save=True)
 
-    def _save(self) -> None:
-        none = dict.fromkeys(schema.TYPES, 0)
-        with self._transaction({}, save=True):
-            self._update(self.cursor, self.stored, none)
-        self._tails = none
-
-    def _belong_to(self, registry: str) -> None:
-        # Series ids are small numbers that every registry assigns anew: with another registry, the readings would
-        # belong to other devices.
-        (owner,) = self._row(schema.READ_REGISTRY)
-        if not owner:
-            self._connection.execute(schema.UPDATE_REGISTRY, [registry])
-        elif owner != registry:
-            raise StoreUnavailable(
-                f"history was stored with another registry.db (of hub {owner}, this is hub {registry}) and cannot be "
-                "read without it: stop the hub and restore the registry.db of the same time, or move the store's file "
-                "and its .wal file away, and the hub creates a new history"
-            )
-
-    @contextlib.contextmanager
-    def _transaction(self, incoming: dict[str, dict[str, Array]], *, save: bool) -> Iterator[None]:
-        """Append the incoming columns to their tables and do the work of the block, or neither."""
+    def _commit(
+        self,
+        cursor: StoreCursor,
+        rows: Mapping[MetricType, SortedColumns],
+        *,
+        save: bool,
+        delete_before_ns: int | None = None,
+    ) -> None:
+        """Append rows, move the cursor, save the summaries and delete older readings in one transaction."""
         connection = self._connection
+        counts = {type: len(rows[type].series) if type in rows else 0 for type in schema.TYPES}
+        stored = {type: self.stored[type] + count for type, count in counts.items()}
+        # The saved summaries describe the state before this write, so its rows are the ones that they do not cover.
+        tails = counts if save else {type: tail + counts[type] for type, tail in self._tails.items()}
         saved = {
             schema.summary_table(type): self._saved_columns(summary) for type, summary in self.summaries.items() if save
+        }
+        incoming = {
+            schema.table("raw", type): dict(zip(("series", "time_ns", "value"), rows_of_type, strict=True))
+            for type, rows_of_type in rows.items()
         }
         offered = {f"new_{table}": columns for table, columns in (incoming | saved).items() if len(columns["series"])}
         try:
@@ -270,15 +252,21 @@ class Tables:
                     connection.execute(f"DELETE FROM {table}")
                 for name in offered:
                     connection.execute(f"INSERT INTO {name.removeprefix('new_')} SELECT * FROM {name}")
-                yield
+                if delete_before_ns is not None:
+                    self._delete("raw", delete_before_ns)
+                positions = [count for type in schema.TYPES for count in (tails[type], stored[type])]
+                connection.execute(schema.UPDATE_STORE, [*cursor, *positions])
         finally:
             with contextlib.suppress(duckdb.Error):
                 for name in offered:
                     connection.unregister(name)
+        self.cursor, self.stored, self._tails = cursor, stored, tails
 
-    def _update(self, cursor: StoreCursor, stored: Mapping[MetricType, int], tails: Mapping[MetricType, int]) -> None:
-        counts = [count for type in schema.TYPES for count in (tails[type], stored[type])]
-        self._connection.execute(schema.UPDATE_STORE, [*cursor, *counts])
+    def _delete(self, resolution: schema.Resolution, time_ns: int) -> None:
+        for type in schema.TYPES:
+            self._connection.execute(f"DELETE FROM {schema.table(resolution, type)} WHERE time_ns < ?", [time_ns])
+        start = f"{resolution}_from_ns"
+        self._connection.execute(f"UPDATE tiers SET {start} = greatest({start}, ?)", [time_ns])
 
     @staticmethod
     def _saved_columns(summary: Summary) -> dict[str, Array]:

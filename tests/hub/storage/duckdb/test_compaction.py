@@ -14,7 +14,7 @@ from hub.model.store import Aggregate, HistoryQuery, StoreCursor, StoreError, St
 from hub.storage.duckdb.compaction import compact
 from hub.storage.duckdb.database import Database, size_bytes
 from hub.storage.duckdb.history import read_history
-from hub.storage.duckdb.query_plan import HOUR_NS
+from hub.storage.duckdb.query_plan import HOUR_NS, read_sources
 from hub.storage.duckdb.tables import Tables
 from tests.hub.storage.duckdb.locked_file import locked_by_another_process
 from tests.hub.storage.readings import REGISTRY, SERIES, batch, entry
@@ -74,10 +74,11 @@ def answers(path: Path) -> list[Any]:
         (None, "minmax"),
         *((DAYS * points, aggregate) for points in (24, 1440) for aggregate in of_buckets),
     ]
-    found: list[Any] = [tables.cursor, dict(tables.stored), tables.tier_starts]
+    found: list[Any] = [tables.cursor, dict(tables.stored)]
     found += [summary.counts() for summary in tables.summaries.values()]
     found += [summary.latest(ALL) for summary in tables.summaries.values()]
     with database.reader() as reader:
+        found.append(read_sources(reader).tier_starts)
         for points, aggregate in questions:
             spans = {id: span for summary in tables.summaries.values() for id, span in summary.spans(ALL).items()}
             history = read_history(reader, HistoryQuery(ALL, 0, DAYS * 24 * HOUR_NS, points, aggregate), spans)

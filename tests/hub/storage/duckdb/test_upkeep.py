@@ -9,7 +9,7 @@ import pytest
 from hub.model.batch import Batch
 from hub.model.store import ReadingCounts, StoreCursor
 from hub.storage.duckdb.database import Database, size_bytes
-from hub.storage.duckdb.query_plan import HOUR_NS, RollupBacklog
+from hub.storage.duckdb.query_plan import HOUR_NS, RollupBacklog, read_sources
 from hub.storage.duckdb.tables import Tables
 from hub.storage.duckdb.upkeep import (
     BUSY_READINGS_PER_S,
@@ -86,7 +86,8 @@ def test_each_tier_has_its_retention(database: Database) -> None:
     upkeep = Upkeep(RetentionPeriods(raw_days=2, minute_days=5, hour_days=20))
     finish(upkeep, tables, NOW, 0)
     assert tables.summaries["float"].counts() == {FLOAT.id: ReadingCounts(500, 1500)}
-    assert tables.tier_starts.minute_from_ns == (NOW - 5 * DAY_NS) // HOUR_NS * HOUR_NS
+    with database.reader() as reader:
+        assert read_sources(reader).tier_starts.minute_from_ns == (NOW - 5 * DAY_NS) // HOUR_NS * HOUR_NS
     finish(upkeep, tables, NOW, ROLL_EVERY_S)
 
     def counted(table: str) -> int:
