@@ -88,6 +88,36 @@ def divide(time_range: TimeRange, type: MetricType, points: int) -> Intervals:
     return Intervals(first_ns, (last_ns - first_ns) // interval_count(type, points) + 1)
 
 
+class Points(NamedTuple):
+    """Times and values in time order."""
+
+    times_ns: Array
+    values: Array
+
+
+class Ends(NamedTuple):
+    """The first and the last reading of each interval that has readings, in order of the intervals."""
+
+    first: Points
+    last: Points
+
+
+def interleave(early: Points, late: Points, ends: Ends | None = None) -> Points:
+    """Return the two points of each interval in time order, and around them the ends of the range. No duplicates."""
+    swapped = early.times_ns > late.times_ns
+    times_ns, values = (
+        np.stack([np.where(swapped, after, before), np.where(swapped, before, after)], 1).ravel()
+        for before, after in zip(early, late, strict=True)
+    )
+    if ends is not None:
+        times_ns = np.concatenate([ends.first.times_ns, times_ns, ends.last.times_ns])
+        values = np.concatenate([ends.first.values, values, ends.last.values])
+    # One reading may be the minimum, the maximum and an end at the same time.
+    is_new = np.ones(len(times_ns), np.bool_)
+    is_new[1:] = (times_ns[1:] != times_ns[:-1]) | (values[1:] != values[:-1])
+    return Points(times_ns[is_new], values[is_new])
+
+
 def series_history(series: Series, times_ns: Array, values: Array, resolution: SeriesResolution) -> SeriesHistory:
     """Return arrays in the form of the store's contract: strings become a list."""
     listed: list[Value] | Array = values.tolist() if values.dtype == np.object_ else values

@@ -23,7 +23,9 @@ from hub.storage.query import (
     MAX_READINGS,
     NUMBERS,
     Array,
+    Ends,
     Intervals,
+    Points,
     SeriesResolution,
     TimeRange,
     check_answer_size,
@@ -32,6 +34,7 @@ from hub.storage.query import (
     divide,
     has_ends,
     in_query_order,
+    interleave,
     interval_count,
     interval_width,
     series_history,
@@ -217,8 +220,8 @@ class _TypeQuery(NamedTuple):
                 if made_of == "reduced" and columns["readings"][rows].sum() <= points:
                     small[id] = self.wanted[id]
                 else:
-                    times_ns, values = _points(columns, rows, ends=has_ends(self.type, points))
-                    reduced[id] = series_history(self.wanted[id], times_ns, values, made_of)
+                    of_series = _points(columns, rows, ends=has_ends(self.type, points))
+                    reduced[id] = series_history(self.wanted[id], *of_series, made_of)
         return reduced | (self.raw(small) if small else {})
 
     def _fetch_intervals(
@@ -255,23 +258,16 @@ class _TypeQuery(NamedTuple):
         return Intervals(from_ns, min(width_ns, MAX_TIME_NS))
 
 
-def _points(columns: Mapping[str, Array], rows: slice, *, ends: bool) -> tuple[Array, Array]:
+def _points(columns: Mapping[str, Array], rows: slice, *, ends: bool) -> Points:
     """Return the points of one series' intervals in time order."""
-    names = ("low", "high") if "low_ns" in columns else ("first", "last")
-    (early_ns, early), (late_ns, late) = (
-        (columns[f"{name}_ns"][rows], columns[f"{name}_value"][rows]) for name in names
-    )
-    swapped = early_ns > late_ns
-    times_ns = np.stack([np.where(swapped, late_ns, early_ns), np.where(swapped, early_ns, late_ns)], 1).ravel()
-    values = np.stack([np.where(swapped, late, early), np.where(swapped, early, late)], 1).ravel()
-    if ends:
-        first, last = rows.start, rows.stop - 1
-        times_ns = np.concatenate([columns["first_ns"][[first]], times_ns, columns["last_ns"][[last]]])
-        values = np.concatenate([columns["first_value"][[first]], values, columns["last_value"][[last]]])
-    # One reading may be the minimum, the maximum and an end at the same time.
-    new = np.ones(len(times_ns), np.bool_)
-    new[1:] = (times_ns[1:] != times_ns[:-1]) | (values[1:] != values[:-1])
-    return times_ns[new], values[new]
+    early, late = ("low", "high") if "low_ns" in columns else ("first", "last")
+
+    def points(name: str, rows: slice) -> Points:
+        return Points(columns[f"{name}_ns"][rows], columns[f"{name}_value"][rows])
+
+    first, last = slice(rows.start, rows.start + 1), slice(rows.stop - 1, rows.stop)
+    around = Ends(points("first", first), points("last", last)) if ends else None
+    return interleave(points(early, rows), points(late, rows), around)
 
 
 def _resolution_name(resolutions: Array) -> SeriesResolution:

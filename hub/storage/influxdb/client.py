@@ -88,14 +88,7 @@ class RequestTooLarge(NamedTuple):
     message: str
 
 
-class ServerUnavailable(NamedTuple):
-    """Nothing may be stored until something changes. `problem` says what to do; otherwise waiting may help."""
-
-    problem: str
-    retry_after_s: float | None = None
-
-
-WriteAnswer = WriteAccepted | PointsRefused | RequestTooLarge | ServerUnavailable
+WriteAnswer = WriteAccepted | PointsRefused | RequestTooLarge
 
 _DROPPED = re.compile(r"partial write\b.*\bdropped=(\d+)", re.DOTALL)
 _POINTS = re.compile(
@@ -106,7 +99,7 @@ _POINTS = re.compile(
 
 
 def interpret_answer(target: BucketAddress, status: int, headers: Mapping[str, str], body: bytes) -> WriteAnswer:
-    """Return the meaning of an answer to a write."""
+    """Return the meaning of an answer to a write. Raises StoreUnavailable if nothing may be stored now."""
     if 200 <= status < 300:
         return WriteAccepted()
     message = error_text(status, body)
@@ -116,8 +109,10 @@ def interpret_answer(target: BucketAddress, status: int, headers: Mapping[str, s
         dropped = _DROPPED.search(message)
         return PointsRefused(message, int(dropped[1]) if dropped else None, bool(_POINTS.search(message)))
     if status == HTTPStatus.TOO_MANY_REQUESTS or status >= 500:
-        return ServerUnavailable(f"InfluxDB at {target.url} is overloaded or failing: {message}", retry_after(headers))
-    return ServerUnavailable(f"{_advice(target, status)}. InfluxDB says: {message}")
+        raise StoreUnavailable(
+            f"InfluxDB at {target.url} is overloaded or failing: {message}", retry_after_s=retry_after(headers)
+        )
+    raise StoreUnavailable(f"{_advice(target, status)}. InfluxDB says: {message}")
 
 
 def error_text(status: int, body: bytes) -> str:
@@ -225,20 +220,30 @@ class InfluxdbClient:
     async def version(self) -> ServerVersion:
         """Return the server's version, which is requested once. Raises StoreUnavailable."""
         if self._version is None:
-            self._version = await self._find_version()
+            ping = await self.request("GET", "/ping")
+            text = next((value for name, value in ping.headers.items() if name.lower() == "x-influxdb-version"), "")
+            if not text:
+                raise StoreUnavailable(
+                    f"the server at {self.target.url} is not InfluxDB (status {ping.status}): check store.url"
+                )
+            if found := _MAJOR.match(text):
+                major = int(found[1])
+            else:
+                # A server built from source may not know its version. Only InfluxDB 2 has this endpoint.
+                major = 2 if (await self.request("GET", "/api/v2/setup")).status == 200 else 1
+            self._version = ServerVersion(major, text.removeprefix("v") if found else text)
         return self._version
 
     async def write(self, lines: bytes) -> WriteAnswer:
-        """Write line protocol with times in nanoseconds. Raises StoreUnavailable if there is no answer."""
-        version = await self.version()
+        """Write line protocol with times in nanoseconds. Raises StoreUnavailable also if there is no answer."""
         target = self.target
-        if version.major >= 2:
+        if (await self.version()).major >= 2:
             path = "/api/v2/write"
             params = [("org", target.org), ("bucket", target.bucket), ("precision", "ns")]
         else:
             path = "/write"
             params = [("db", target.database), ("rp", target.retention_policy), ("precision", "ns")]
-        headers = {}
+        headers = {"Content-Type": LINES}
         if self._compress:
             lines = await asyncio.to_thread(gzip.compress, lines, GZIP_LEVEL, mtime=0)
             headers["Content-Encoding"] = "gzip"
@@ -246,7 +251,7 @@ class InfluxdbClient:
             "POST",
             path,
             params=[(name, value) for name, value in params if value],
-            headers={"Content-Type": LINES, **headers},
+            headers=headers,
             body=lines,
         )
         return interpret_answer(target, *answer)
@@ -286,20 +291,6 @@ class InfluxdbClient:
                 return HttpResponse(answer.status, answer.headers, await _read(answer, max_bytes))
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise StoreUnavailable(f"InfluxDB at {self.target.url} does not answer: {_reason(error)}") from error
-
-    async def _find_version(self) -> ServerVersion:
-        ping = await self.request("GET", "/ping")
-        text = next((value for name, value in ping.headers.items() if name.lower() == "x-influxdb-version"), "")
-        found = _MAJOR.match(text)
-        if found:
-            return ServerVersion(int(found[1]), text.removeprefix("v"))
-        if not text:
-            raise StoreUnavailable(
-                f"the server at {self.target.url} is not InfluxDB (status {ping.status}): check store.url"
-            )
-        # A server built from source may not know its version. Only InfluxDB 2 has this endpoint.
-        setup = await self.request("GET", "/api/v2/setup")
-        return ServerVersion(2 if setup.status == 200 else 1, text)
 
 
 async def _read(answer: aiohttp.ClientResponse, max_bytes: int) -> bytes:

@@ -28,11 +28,13 @@ from hub.storage.influxdb.influxql import (
     split_statement,
 )
 from hub.storage.influxdb.line_protocol import MAX_TIME_NS
-from hub.storage.influxdb.reduction import Ends, Points, join_rows
+from hub.storage.influxdb.reduction import join_rows
 from hub.storage.influxdb.series_naming import SeriesNaming
 from hub.storage.query import (
     NUMBERS,
+    Ends,
     Intervals,
+    Points,
     TimeRange,
     check_answer_size,
     check_query,
@@ -40,6 +42,7 @@ from hub.storage.query import (
     divide,
     has_ends,
     in_query_order,
+    interleave,
     interval_width,
     series_history,
 )
@@ -157,11 +160,7 @@ class HistoryReader:
         self._naming = naming
 
     async def query(self, query: HistoryQuery) -> list[SeriesHistory]:
-        """Return the history of each requested series, as Store.query of hub.model.store defines it.
-
-        Raises ValueError for fewer points than MIN_POINTS, StoreUnavailable, and StoreError if the readings are too
-        many for one answer or if the aggregate does not apply to their type.
-        """
+        """Return the history of each requested series, as Store.query of hub.model.store defines it."""
         check_query(query)
         time_range = clip_range(query.start_ns, query.end_ns, newest_ns=MAX_TIME_NS)
         found: Mapping[int, SeriesHistory] = {}
@@ -175,7 +174,7 @@ class HistoryReader:
         return in_query_order(query, found)
 
     async def scan(self, series: Sequence[Series], start_ns: int, end_ns: int) -> AsyncGenerator[SeriesHistory, None]:
-        """Yield every reading, one series after the other in time order, in pieces. Raises as `query` does."""
+        """Yield every reading, one series after the other in time order, in pieces."""
         time_range = clip_range(start_ns, end_ns, newest_ns=MAX_TIME_NS)
         for item in series:
             async for points in self._pages(item, time_range):
@@ -284,9 +283,9 @@ class HistoryReader:
             if group.type in NUMBERS:
                 low = reduction.interval_minima(selected[0], intervals)
                 high = reduction.interval_maxima(selected[1], intervals)
-                reduced = reduction.interleave(low, high, ends if has_ends(group.type, points) else None)
+                reduced = interleave(low, high, ends if has_ends(group.type, points) else None)
             else:
-                reduced = reduction.interleave(*_ends(selected, intervals))
+                reduced = interleave(*reduction.interval_ends(*selected, intervals=intervals))
             found[id] = series_history(group.series[0], *reduced, "reduced")
         return found
 
@@ -329,7 +328,7 @@ class HistoryReader:
         """Return the first or the last reading of each interval, for a series that was in several measurements."""
         selections = _end_selections(group, time_range, intervals)
         answers = await self._runner.run(selections, rows=points)
-        ends = _ends([answer.get(group.series[0].id, []) for answer in answers], intervals)
+        ends = reduction.interval_ends(*(answer.get(group.series[0].id, []) for answer in answers), intervals=intervals)
         return ends.first if aggregate == "first" else ends.last
 
 
@@ -352,11 +351,3 @@ def _end_selections(group: SeriesGroup, time_range: TimeRange, intervals: Interv
             for function in ("bottom", "top")
         ),
     ]
-
-
-def _ends(answers: Sequence[Sequence[MeasurementRows]], intervals: Intervals) -> Ends:
-    """Return the ends of intervals from the answers to `_end_selections`."""
-    begin, first, last, first_moments, last_moments = answers
-    return reduction.interval_ends(
-        begin, values=(first, last), moments=(first_moments, last_moments), intervals=intervals
-    )

@@ -6,27 +6,15 @@ A series may have been in several measurements, one after the other. Their answe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from hub.model.store import Aggregate
 from hub.storage.influxdb.influxql import MeasurementRows
-from hub.storage.query import Array, Intervals
+from hub.storage.query import Array, Ends, Intervals, Points
 
-
-class Points(NamedTuple):
-    """Times and values in time order."""
-
-    times_ns: Array
-    values: Array
-
-
-class Ends(NamedTuple):
-    """The first and the last reading of each interval that has readings, in order of the intervals."""
-
-    first: Points
-    last: Points
+FIRST, LAST = slice(1, None), slice(None, -1)
+"""The points that differ in their interval from the point before them, or after them."""
 
 
 def join_rows(rows: Sequence[MeasurementRows]) -> Points:
@@ -48,7 +36,7 @@ def interval_numbers(times_ns: Array, intervals: Intervals) -> Array:
 def interval_minima(rows: Sequence[MeasurementRows], intervals: Intervals) -> Points:
     """Return the lowest reading of each interval; of equal ones, the earliest."""
     points = join_rows(rows)
-    return _first_of_each(_sorted(points, points.values, intervals), intervals)
+    return _lowest(points, points.values, intervals)
 
 
 def interval_maxima(rows: Sequence[MeasurementRows], intervals: Intervals) -> Points:
@@ -56,29 +44,28 @@ def interval_maxima(rows: Sequence[MeasurementRows], intervals: Intervals) -> Po
     points = join_rows(rows)
     # The lowest int64 cannot be negated; its complement sorts the same way.
     descending = ~points.values if points.values.dtype == np.int64 else -points.values
-    return _first_of_each(_sorted(points, descending, intervals), intervals)
+    return _lowest(points, descending, intervals)
 
 
 def interval_ends(
     first_readings: Sequence[MeasurementRows],
-    *,
-    values: tuple[Sequence[MeasurementRows], Sequence[MeasurementRows]],
-    moments: tuple[Sequence[MeasurementRows], Sequence[MeasurementRows]],
+    first: Sequence[MeasurementRows],
+    last: Sequence[MeasurementRows],
+    first_moments: Sequence[MeasurementRows],
+    last_moments: Sequence[MeasurementRows],
     intervals: Intervals,
 ) -> Ends:
     """Return the ends of each interval at their own times.
 
-    `first_readings` contains the first reading of each measurement. `values` are the first and the last of each
-    interval, at the interval's begin. `moments` contain the times of the first and the last, except of that first
-    reading.
+    `first_readings` contains the first reading of each measurement. `first` and `last` are values of each interval, at
+    the interval's begin. The moments contain their times, except of that first reading.
     """
-    first, last = (
-        [_at_reading_times(begin, values[end], moments[end], intervals) for begin in first_readings] for end in (0, 1)
-    )
+    first = [_at_reading_times(begin, first, first_moments, intervals) for begin in first_readings]
+    last = [_at_reading_times(begin, last, last_moments, intervals) for begin in first_readings]
     for begin, rows in zip(first_readings, first, strict=True):
         # Its moments begin with the second reading.
         rows.times_ns[:1] = begin.times_ns
-    return Ends(_first_of_each(join_rows(first), intervals), _last_of_each(join_rows(last), intervals))
+    return Ends(_select_ends(join_rows(first), intervals, FIRST), _select_ends(join_rows(last), intervals, LAST))
 
 
 def _at_reading_times(
@@ -100,41 +87,17 @@ def _same_measurement(begin: MeasurementRows, rows: Sequence[MeasurementRows]) -
     return next((candidate for candidate in rows if candidate.measurement == begin.measurement), nothing)
 
 
-def _sorted(points: Points, sort_values: Array, intervals: Intervals) -> Points:
+def _lowest(points: Points, sort_values: Array, intervals: Intervals) -> Points:
     order = np.lexsort((points.times_ns, sort_values, interval_numbers(points.times_ns, intervals)))
-    return Points(points.times_ns[order], points.values[order])
+    return _select_ends(Points(points.times_ns[order], points.values[order]), intervals, FIRST)
 
 
-def _first_of_each(points: Points, intervals: Intervals) -> Points:
-    parts = interval_numbers(points.times_ns, intervals)
-    chosen = np.ones(len(parts), np.bool_)
-    chosen[1:] = parts[1:] != parts[:-1]
+def _select_ends(points: Points, intervals: Intervals, side: slice) -> Points:
+    """Return the first or the last point of each interval."""
+    numbers = interval_numbers(points.times_ns, intervals)
+    chosen = np.ones(len(numbers), np.bool_)
+    chosen[side] = numbers[1:] != numbers[:-1]
     return Points(points.times_ns[chosen], points.values[chosen])
-
-
-def _last_of_each(points: Points, intervals: Intervals) -> Points:
-    parts = interval_numbers(points.times_ns, intervals)
-    chosen = np.ones(len(parts), np.bool_)
-    chosen[:-1] = parts[1:] != parts[:-1]
-    return Points(points.times_ns[chosen], points.values[chosen])
-
-
-def interleave(early: Points, late: Points, ends: Ends | None = None) -> Points:
-    """Return the two points of each interval in time order, and around them the ends of the range. No duplicates."""
-    swapped = early.times_ns > late.times_ns
-    columns = []
-    for rows_of_measurement, other in zip(early, late, strict=True):
-        pairs = np.stack(
-            [np.where(swapped, other, rows_of_measurement), np.where(swapped, rows_of_measurement, other)], 1
-        ).ravel()
-        columns.append(pairs)
-    times_ns, values = columns
-    if ends is not None:
-        times_ns = np.concatenate([ends.first.times_ns, times_ns, ends.last.times_ns])
-        values = np.concatenate([ends.first.values, values, ends.last.values])
-    is_new = np.ones(len(times_ns), np.bool_)
-    is_new[1:] = times_ns[1:] != times_ns[:-1]
-    return Points(times_ns[is_new], values[is_new])
 
 
 def combine_measurements(

@@ -12,14 +12,14 @@ from typing import NamedTuple
 
 from hub.model import store
 from hub.model.batch import Batch, Entry
-from hub.storage.influxdb.client import PointsRefused, RequestTooLarge, WriteAccepted
+from hub.storage.influxdb.client import PointsRefused, RequestTooLarge, WriteAccepted, WriteAnswer
 from hub.storage.influxdb.line_protocol import Cell, Point, by_series
 from hub.storage.influxdb.series_naming import RefusalReason
 from wire.errors import Code
 from wire.limits import MAX_MESSAGE
 from wire.model import Value
 
-Send = Callable[[Sequence[Point]], Awaitable[WriteAccepted | PointsRefused | RequestTooLarge]]
+Send = Callable[[Sequence[Point]], Awaitable[WriteAnswer]]
 """Writes points and returns the answer. Raises StoreUnavailable if there is none."""
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from hub.model.store import StoreError
-from hub.storage.influxdb.client import BucketAddress, HttpResponse, InfluxdbClient, ServerUnavailable, error_text
+from hub.storage.influxdb.client import BucketAddress, HttpResponse, InfluxdbClient, error_text
 from hub.storage.influxdb.influxql import name
 from hub.storage.influxdb.store import PROBE
 
@@ -44,12 +44,10 @@ async def set_up(client: InfluxdbClient, *, keep_days: float | None) -> SetupRes
     Raises StoreUnavailable if the server does not answer, and StoreError with the missing permission if the server does
     not allow what is needed.
     """
-    version = await client.version()
     keep_s = None if keep_days is None else round(keep_days * DAY_S)
-    created = await (_set_up_bucket(client, keep_s) if version.major >= 2 else _set_up_database(client, keep_s))
-    probe = await client.write(PROBE)
-    if isinstance(probe, ServerUnavailable):
-        raise StoreError(probe.problem)
+    set_up_target = _set_up_bucket if (await client.version()).major >= 2 else _set_up_database
+    created = await set_up_target(client, keep_s)
+    await client.write(PROBE)
     await _run_statement(client, "SHOW MEASUREMENTS LIMIT 1", "read it")
     return created
 
@@ -143,16 +141,16 @@ async def _run_statement(
     client: InfluxdbClient, statement: str, permission: str, *, may_be_missing: bool = False
 ) -> list[dict[str, Any]] | None:
     """Return the series of a statement's answer. `permission` is what its user needs."""
-    form = [("q", statement), ("db", client.target.database)]
-    if client.target.org:
-        form[1] = ("db", client.target.bucket)
-    answer = await client.request("POST", "/query", form=form)
+    target = client.target
+    answer = await client.request(
+        "POST", "/query", form=[("q", statement), ("db", target.bucket if target.org else target.database)]
+    )
     result = _decode(client, answer, permission)["results"][0]
     error = str(result.get("error", ""))
     if may_be_missing and "database not found" in error:
         return None
     if error:
-        raise _permission_error(client.target, permission, error)
+        raise _permission_error(target, permission, error)
     series: list[dict[str, Any]] = result.get("series", [])
     return series
 

@@ -24,30 +24,18 @@ AFTER_REMOVAL = (
 )
 
 
-class SeriesTotals(msgspec.Struct, array_like=True):
-    """Counts of one series: readings in InfluxDB, deleted readings and refused readings."""
-
-    stored: int = 0
-    expired: int = 0
-    refused: int = 0
-
-    def counts(self) -> ReadingCounts:
-        """Return the counts in the form of the store's contract."""
-        return ReadingCounts(self.stored, self.expired, self.refused)
-
-
 class InfluxdbState(msgspec.Struct):
     """The contents of the file. `series` contains, by device, the joined digests of its series in InfluxDB."""
 
     registry: str
     target: BucketAddress
     cursor: StoreCursor = StoreCursor("", 0)
-    totals: dict[int, SeriesTotals] = {}
+    totals: dict[int, ReadingCounts] = {}
     series: dict[str, bytes] = {}
     version: int = VERSION
 
 
-def read_state(path: Path, *, registry: str, target: BucketAddress) -> InfluxdbState:
+def read_state(path: Path, registry: str, target: BucketAddress) -> InfluxdbState:
     """Return the state of this bucket; a new state if the file belongs to another bucket or does not exist.
 
     Raises StoreUnavailable, with what to do, for a file that cannot be used.
@@ -92,8 +80,3 @@ def write_state(path: Path, content: bytes) -> None:
             os.close(directory)
     except OSError as error:
         raise StoreUnavailable(f"{path}: {error.strerror}. Correct this, and the hub continues by itself") from error
-
-
-def encode_state(state: InfluxdbState) -> bytes:
-    """Return the content of the file."""
-    return msgspec.msgpack.encode(state)

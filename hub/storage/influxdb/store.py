@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
@@ -12,8 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, ParamSpec, Self, TypeVar
+from typing import NamedTuple, Self, TypeVar, TypeVarTuple, cast
 
+import msgspec
 import structlog
 
 from hub.model.batch import Entry, Series
@@ -34,7 +34,6 @@ from hub.storage.influxdb.client import (
     InfluxdbCredentials,
     PointsRefused,
     RequestTooLarge,
-    ServerUnavailable,
     WriteAccepted,
     WriteAnswer,
 )
@@ -50,7 +49,7 @@ from hub.storage.influxdb.line_protocol import (
 )
 from hub.storage.influxdb.refused_points import RefusedCells, find_refused, refusals
 from hub.storage.influxdb.series_naming import RefusalReason, SeriesNames, SeriesNaming
-from hub.storage.influxdb.state import FILE_NAME, InfluxdbState, SeriesTotals, encode_state, read_state, write_state
+from hub.storage.influxdb.state import FILE_NAME, InfluxdbState, read_state, write_state
 from hub.storage.thread_priority import lower_priority
 
 IN_FLIGHT = 4
@@ -67,8 +66,8 @@ PROBE = b"# may this be written?\n"
 
 log = structlog.get_logger(__name__)
 
-P = ParamSpec("P")
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 class ReadWriteLock:
@@ -181,7 +180,7 @@ class InfluxdbStore:
         """Check that the server accepts writes. Raises StoreUnavailable with what to do."""
         self._pending_change = None
         state, _ = await self._load()
-        _raise_unavailable(await self._client.write(PROBE))
+        await self._client.write(PROBE)
         return state.cursor
 
     async def write(self, entries: Sequence[Entry], cursor: StoreCursor) -> WriteResult:
@@ -234,8 +233,8 @@ class InfluxdbStore:
         """Take over the expired and refused counts of another store. Raises StoreUnavailable."""
         state, _ = self._require_open()
         for series, (_, expired, refused) in counts:
-            totals = state.totals.setdefault(series.id, SeriesTotals())
-            totals.expired, totals.refused = expired, refused
+            old = state.totals.get(series.id, ReadingCounts(0, 0))
+            state.totals[series.id] = ReadingCounts(old.stored, expired, refused)
         self._is_changed = True
 
     async def describe(self) -> StoreDescription:
@@ -247,25 +246,18 @@ class InfluxdbStore:
     async def counts(self) -> dict[int, ReadingCounts]:
         """Return the counts of each series by id, from memory. Raises StoreUnavailable."""
         state, _ = self._require_open()
-        counts = {id: totals.counts() for id, totals in state.totals.items()}
-        if self._pending_change is not None:
-            for id in self._pending_change.stored.keys() | self._pending_change.refused.keys():
-                stored, expired, refused = counts.get(id, ReadingCounts(0, 0))
-                counts[id] = ReadingCounts(
-                    stored + self._pending_change.stored[id], expired, refused + self._pending_change.refused[id]
-                )
-        return counts
+        return state.totals | self._pending_counts(state)
 
     async def _send_all(self, plan: WritePlan, names: SeriesNames) -> list[tuple[Cell, RefusalReason]]:
         """Send a plan, several requests at a time. Return the readings that the server refused, with the reasons."""
         slots = asyncio.Semaphore(IN_FLIGHT)
 
-        async def send(points: Sequence[Point]) -> WriteAccepted | PointsRefused | RequestTooLarge:
-            return _raise_unavailable(await self._client.write(await self._run_in_thread(encode_points, points, names)))
+        async def send(points: Sequence[Point]) -> WriteAnswer:
+            return await self._client.write(await self._run_in_thread(encode_points, points, names))
 
         async def send_request(request: WriteRequest) -> tuple[list[RefusedCells], bool]:
             async with slots:
-                answer = _raise_unavailable(await self._client.write(request.body))
+                answer = await self._client.write(request.body)
                 if isinstance(answer, WriteAccepted):
                     return [], True
                 await self._check_refusal(answer)
@@ -290,8 +282,7 @@ class InfluxdbStore:
         """Raise StoreUnavailable if the server refuses everything, and not only these points."""
         if isinstance(answer, RequestTooLarge) or answer.describes_points:
             return
-        probe = _raise_unavailable(await self._client.write(PROBE))
-        if not isinstance(probe, WriteAccepted):
+        if not isinstance(await self._client.write(PROBE), WriteAccepted):
             raise self._refuses_everything(answer.message)
 
     def _refuses_everything(self, message: str) -> StoreUnavailable:
@@ -302,9 +293,7 @@ class InfluxdbStore:
 
     async def _load(self) -> tuple[InfluxdbState, SeriesNames]:
         if self._opened is None:
-            state = await self._run_in_thread(
-                read_state, self._path, registry=self._registry, target=self._client.target
-            )
+            state = await self._run_in_thread(read_state, self._path, self._registry, self._client.target)
             names = SeriesNames(self._naming, max_series_per_device=self._max_series_per_device, known=state.series)
             self._saved = state.cursor
             self._opened = state, names
@@ -319,14 +308,22 @@ class InfluxdbStore:
         """Apply the changes of the newest write: its refused readings are kept now."""
         if self._pending_change is None or self._opened is None:
             return
-        change, self._pending_change = self._pending_change, None
         state, _ = self._opened
-        state.cursor = change.cursor
-        for id, readings in change.stored.items():
-            state.totals.setdefault(id, SeriesTotals()).stored += readings
-        for id, readings in change.refused.items():
-            state.totals.setdefault(id, SeriesTotals()).refused += readings
+        state.cursor = self._pending_change.cursor
+        state.totals |= self._pending_counts(state)
+        self._pending_change = None
         self._is_changed = True
+
+    def _pending_counts(self, state: InfluxdbState) -> dict[int, ReadingCounts]:
+        """Return the counts of the series that the newest write changed, until it is confirmed."""
+        if self._pending_change is None:
+            return {}
+        _, stored, refused = self._pending_change
+        counts: dict[int, ReadingCounts] = {}
+        for id in stored.keys() | refused.keys():
+            old = state.totals.get(id, ReadingCounts(0, 0))
+            counts[id] = ReadingCounts(old.stored + stored[id], old.expired, old.refused + refused[id])
+        return counts
 
     async def _save(self) -> None:
         if self._opened is None or not self._is_changed:
@@ -334,7 +331,7 @@ class InfluxdbStore:
         state, names = self._opened
         state.series = names.known()
         cursor = state.cursor
-        content = encode_state(state)
+        content = msgspec.msgpack.encode(state)
         self._is_changed = False
         try:
             await self._run_in_thread(write_state, self._path, content)
@@ -344,22 +341,13 @@ class InfluxdbStore:
         self._saved = cursor
         self._saved_s = self._clock()
 
-    async def _run_in_thread(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, functools.partial(call, *args, **kwargs))
-
-
-def _raise_unavailable(answer: WriteAnswer) -> WriteAccepted | PointsRefused | RequestTooLarge:
-    if isinstance(answer, ServerUnavailable):
-        raise StoreUnavailable(answer.problem, retry_after_s=answer.retry_after_s)
-    return answer
+    async def _run_in_thread(self, call: Callable[[*Ts], T], *args: *Ts) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call, *args)
 
 
 async def _gather(calls: Sequence[Awaitable[T]]) -> list[T]:
     """Return the results of all; if some fail, raise the first error after all have ended."""
     results = await asyncio.gather(*calls, return_exceptions=True)
-    values: list[T] = []
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-        values.append(result)
-    return values
+    if errors := [result for result in results if isinstance(result, BaseException)]:
+        raise errors[0]
+    return cast("list[T]", results)

@@ -12,16 +12,13 @@ from hypothesis import given
 from hub.model.store import Aggregate
 from hub.storage.influxdb.influxql import MeasurementRows
 from hub.storage.influxdb.reduction import (
-    Ends,
-    Points,
     combine_measurements,
-    interleave,
     interval_ends,
     interval_maxima,
     interval_minima,
     join_rows,
 )
-from hub.storage.query import Intervals
+from hub.storage.query import Intervals, Points
 
 Readings = dict[int, int]
 
@@ -97,7 +94,7 @@ def test_ends_cover_all_measurements(places: list[Readings], intervals: Interval
             values[end].append(rows(place, starts))
             later = [[time for time in item if time != first_ns][-end:][:1] for item in of.values()]
             moments[end].append(rows(place, {time: 0 for times in later for time in times}))
-    ends = interval_ends(begin, values=values, moments=moments, intervals=intervals)
+    ends = interval_ends(begin, *values, *moments, intervals)
     expected = by_part(together(places), intervals).values()
     assert listed(ends.first) == [min(item.items()) for item in expected]
     assert listed(ends.last) == [max(item.items()) for item in expected]
@@ -119,11 +116,3 @@ def test_an_average_weighs_the_measurements() -> None:
         (0, 3.0),
         (10, 5.0),
     ]
-
-
-def test_one_reading_is_one_point() -> None:
-    """It may be an interval's minimum, its maximum and an end of the range."""
-    low = Points(np.array([1, 8]), np.array([1, 2]))
-    high = Points(np.array([3, 8]), np.array([7, 2]))
-    ends = Ends(Points(np.array([1]), np.array([1])), Points(np.array([9]), np.array([5])))
-    assert listed(interleave(high, low, ends)) == [(1, 1), (3, 7), (8, 2), (9, 5)]

@@ -7,7 +7,7 @@ import hypothesis.strategies as st
 from hypothesis import given, settings
 
 from hub.model.batch import Series
-from hub.storage.influxdb.client import PointsRefused, RequestTooLarge, WriteAccepted
+from hub.storage.influxdb.client import PointsRefused, RequestTooLarge, WriteAccepted, WriteAnswer
 from hub.storage.influxdb.line_protocol import Cell, Point, plan_write, request_points
 from hub.storage.influxdb.refused_points import find_refused, refusals
 from hub.storage.influxdb.series_naming import SeriesNames, SeriesNaming
@@ -29,7 +29,7 @@ class Server:
         self._miscounts = miscounts
         self._max_points = max_points
 
-    async def send(self, points: Sequence[Point]) -> WriteAccepted | PointsRefused | RequestTooLarge:
+    async def send(self, points: Sequence[Point]) -> WriteAnswer:
         self.asked += 1
         if len(points) > self._max_points:
             return RequestTooLarge("too large")
