@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -64,25 +64,25 @@ def collect_columns(entries: Iterable[Entry]) -> dict[MetricType, SortedColumns]
             pool += times
         for series, values in batch.columns:
             type = series.type
-            if (
+            first_of_column = first
+            if not (
                 has_list_times
                 and isinstance(values, list)
                 # A float column may contain None. For other types, `readings` counts values and shows that none is
                 # missing.
                 and (type == "float" or batch.readings == len(times) * len(batch.columns))
             ):
-                lists_of_type = lists[type]
-                lists_of_type.ids.append(series.id)
-                lists_of_type.firsts.append(first)
-                lists_of_type.counts.append(len(values))
-                lists_of_type.values += values
-                continue
-            aligned_times, values = _aligned(times, values, type)
-            if isinstance(values, list):
-                lists[type].add(series.id, len(pool), values)
+                aligned_times, values = _aligned(times, values, type)
+                if not isinstance(values, list):
+                    arrays[type].append((series.id, np.asarray(aligned_times, np.int64), values))
+                    continue
+                first_of_column = len(pool)
                 pool += aligned_times
-            else:
-                arrays[type].append((series.id, np.asarray(aligned_times, np.int64), values))
+            lists_of_type = lists[type]
+            lists_of_type.ids.append(series.id)
+            lists_of_type.firsts.append(first_of_column)
+            lists_of_type.counts.append(len(values))
+            lists_of_type.values += values
     times_ns = _array(pool, np.int64)
     columns = {type: _sorted_columns(type, lists[type].rows(times_ns, type), arrays[type]) for type in DTYPES}
     return {type: rows for type, rows in columns.items() if len(rows.series)}
@@ -99,10 +99,16 @@ def series_stats(rows: SortedColumns) -> SeriesStats:
     )
 
 
+def stats_from_columns(columns: Mapping[str, Array]) -> SeriesStats:
+    """Return facts about series from columns with the names of the fields."""
+    return SeriesStats(*(columns[name] for name in SeriesStats._fields))
+
+
 class _Lists:
     """Columns of one type that arrived as Python lists, joined in order of arrival.
 
-    Reading many short lists in another order would cost twice as much in cache misses, so numpy sorts them.
+    `firsts` are the positions of their first times in the pool of times. Reading many short lists in another order
+    would cost twice as much in cache misses, so numpy sorts them.
     """
 
     __slots__ = ("counts", "firsts", "ids", "values")
@@ -112,13 +118,6 @@ class _Lists:
         self.firsts: list[int] = []
         self.counts: list[int] = []
         self.values: list[Value] = []
-
-    def add(self, id: int, first: int, values: list[Value]) -> None:
-        """Add a column whose first time is at position `first` of the pool of times."""
-        self.ids.append(id)
-        self.firsts.append(first)
-        self.counts.append(len(values))
-        self.values += values
 
     def rows(self, times_ns: Array, type: MetricType) -> SortedColumns:
         """Return the columns one after the other, sorted by series. This sorts columns, not rows: there are fewer."""
@@ -136,13 +135,6 @@ class _Lists:
             times_ns[np.repeat(firsts[order], counts_in_order) + offsets],
             values[np.repeat(starts[order], counts_in_order) + offsets],
         )
-
-
-def _array_rows(columns: list[tuple[int, Array, Array]]) -> SortedColumns:
-    """Return columns that arrived as arrays one after the other, sorted by series."""
-    ids, times, values = zip(*sorted(columns, key=itemgetter(0)), strict=True)
-    counts = np.fromiter(map(len, times), np.int64, len(times))
-    return SortedColumns(np.repeat(np.array(ids, np.int32), counts), np.concatenate(times), np.concatenate(values))
 
 
 def _aligned(
@@ -173,16 +165,19 @@ def _array(values: list[Any], dtype: type[np.generic]) -> Array:
 
 def _sorted_columns(type: MetricType, rows: SortedColumns, arrays: list[tuple[int, Array, Array]]) -> SortedColumns:
     if arrays:
-        array_rows = _array_rows(arrays)
-        rows = (
-            SortedColumns(*map(np.concatenate, zip(rows, array_rows, strict=True))) if len(rows.series) else array_rows
+        ids, times, values = zip(*sorted(arrays, key=itemgetter(0)), strict=True)
+        counts = np.fromiter(map(len, times), np.int64, len(times))
+        rows = SortedColumns(
+            np.concatenate([rows.series, np.repeat(np.array(ids, np.int32), counts)]),
+            np.concatenate([rows.times_ns, *times]),
+            np.concatenate([rows.values, *values]),
         )
     if type == "float" and (missing := np.isnan(rows.values)).any():
         rows = _select(rows, ~missing)
     # The rows are sorted now, except for late readings and for series that arrived both as lists and as arrays.
-    series, times, _ = rows
-    is_unsorted = (series[1:] < series[:-1]) | ((series[1:] == series[:-1]) & (times[1:] < times[:-1]))
-    return _select(rows, np.lexsort((times, series))) if is_unsorted.any() else rows
+    series, times_ns, _ = rows
+    is_unsorted = (series[1:] < series[:-1]) | ((series[1:] == series[:-1]) & (times_ns[1:] < times_ns[:-1]))
+    return _select(rows, np.lexsort((times_ns, series))) if is_unsorted.any() else rows
 
 
 def _select(rows: SortedColumns, chosen: Array) -> SortedColumns:

@@ -189,7 +189,7 @@ def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
 
 def size_bytes(path: Path) -> int:
     """Return the bytes on disk, including the write-ahead log."""
-    return sum(rows_of_type.stat().st_size for rows_of_type in (path, _wal(path)) if rows_of_type.exists())
+    return sum(file.stat().st_size for file in (path, _wal(path)) if file.exists())
 
 
 def wal_bytes(path: Path) -> int:

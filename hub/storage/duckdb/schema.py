@@ -119,8 +119,6 @@ CREATE = [
 
 READ_STORE = "SELECT journal, position, " + ", ".join(f"tail_{type}, stored_{type}" for type in TYPES) + " FROM store"
 
-READ_READINGS = f"SELECT {' + '.join(f'stored_{type}' for type in TYPES)} AS readings FROM store"
-
 READ_ENDS = " UNION ALL ".join(
     f"SELECT min(time_ns) AS oldest_ns, max(time_ns) AS newest_ns FROM raw_{type} HAVING count(*) > 0" for type in TYPES
 )

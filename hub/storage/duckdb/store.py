@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import shutil
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
-from typing import ParamSpec, Self, TypeVar
+from typing import Self, TypeVar, TypeVarTuple
 
 import duckdb
 import structlog
@@ -77,8 +75,8 @@ STEP_REST_S = 0.6
 
 log = structlog.get_logger(__name__)
 
-P = ParamSpec("P")
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 class DuckdbStore:
@@ -127,9 +125,7 @@ class DuckdbStore:
         self._upkeep_task.add_done_callback(_log_upkeep_failure)
         return self
 
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         """Finish a write in progress, interrupt reads, save and close the file."""
         if self._upkeep_task is not None:
             self._upkeep_task.cancel()
@@ -142,17 +138,15 @@ class DuckdbStore:
 
     @property
     def cursor(self) -> StoreCursor:
-        """Return the durable cursor. Its journal is empty before the store was open."""
         return StoreCursor("", 0) if self._opened is None else self._opened[1].cursor
 
     async def open(self) -> StoreCursor:
-        """Open the file, or wait for an opening in progress. Raises StoreUnavailable with what to do."""
         if self._opened is not None:
             return self._opened[1].cursor
         return await asyncio.shield(self._begin_opening())
 
     async def write(self, entries: Sequence[Entry], cursor: StoreCursor) -> WriteResult:
-        """Store readings and cursor in one transaction. Nothing is refused. Raises StoreUnavailable."""
+        """Store readings and cursor in one transaction. Nothing is refused."""
         return WriteResult(await self._run_in_writer(self._write, entries, cursor))
 
     async def save(self) -> StoreCursor:
@@ -160,13 +154,12 @@ class DuckdbStore:
         return self.cursor
 
     async def query(self, query: HistoryQuery) -> History:
-        """Return the requested readings. Cancellation interrupts the query. Raises StoreUnavailable and StoreError."""
+        """Return the requested readings. Cancellation interrupts the query."""
         _, tables = await self._require_open()
         spans = _merge(summary.spans(query.series) for summary in tables.summaries.values())
         return await self._read(lambda reader: read_history(reader, query, spans))
 
     async def scan(self, series: Sequence[Series], start_ns: int, end_ns: int) -> AsyncGenerator[SeriesHistory, None]:
-        """Yield every reading of a snapshot, one series after the other. Raises StoreUnavailable."""
         database, _ = await self._require_open()
         if len(self._scans) >= MAX_SCANS:
             raise StoreUnavailable(f"the store is busy: {len(self._scans)} scans are in progress, try again later")
@@ -193,22 +186,29 @@ class DuckdbStore:
                 pieces.close()
 
     async def latest(self, series: Sequence[Series]) -> dict[int, NewestReading]:
-        """Return the newest reading of each series that has one, by id, from memory. Raises StoreUnavailable."""
+        """Return the newest readings from memory."""
         _, tables = await self._require_open()
         return _merge(summary.latest(series) for summary in tables.summaries.values())
 
     async def counts(self) -> dict[int, ReadingCounts]:
-        """Return the counts of each series by id, from memory. Raises StoreUnavailable."""
+        """Return the counts from memory."""
         _, tables = await self._require_open()
         return _merge(summary.counts() for summary in tables.summaries.values())
 
     async def import_counts(self, counts: Sequence[tuple[Series, ReadingCounts]]) -> None:
-        """Take over the expired and refused counts of another store. Raises StoreUnavailable."""
         await self._run_in_writer(self._change, lambda tables: tables.import_counts(counts))
 
     async def describe(self) -> StoreDescription:
-        """Return facts about the store. Raises StoreUnavailable."""
-        return await self._read(self._describe)
+        _, tables = await self._require_open()
+        ends = await self._read(lambda reader: reader.fetch(schema.READ_ENDS))
+        return StoreDescription(
+            kind="duckdb",
+            location=str(self._path),
+            readings=sum(tables.stored.values()),
+            size_bytes=size_bytes(self._path),
+            oldest_ns=min(ends["oldest_ns"].tolist(), default=None),
+            newest_ns=max(ends["newest_ns"].tolist(), default=None),
+        )
 
     def _begin_opening(self) -> asyncio.Future[StoreCursor]:
         if self._opening is None or self._opening.done():
@@ -241,8 +241,8 @@ class DuckdbStore:
             for cancellation in self._scans:
                 cancellation.cancel(LONG_SCAN)
 
-    async def _run_in_writer(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._writer, functools.partial(call, *args, **kwargs))
+    async def _run_in_writer(self, call: Callable[[*Ts], T], *args: *Ts) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._writer, call, *args)
 
     async def _read(self, read: Callable[[SnapshotReader], T]) -> T:
         database, _ = await self._require_open()
@@ -279,9 +279,8 @@ class DuckdbStore:
             interrupt()
             raise
         except duckdb.Error as error:
-            raise (
-                StoreUnavailable(cancellation.reason) if cancellation.reason else explain(error, self._path)
-            ) from error
+            reason = cancellation.reason
+            raise (StoreUnavailable(reason) if reason else explain(error, self._path)) from error
         finally:
             self._waiting -= 1
 
@@ -335,19 +334,6 @@ class DuckdbStore:
                 self._opened = None
                 database.close()
             raise problem from error
-
-    def _describe(self, reader: SnapshotReader) -> StoreDescription:
-        readings = reader.fetch(schema.READ_READINGS)["readings"]
-        ends = reader.fetch(schema.READ_ENDS)
-        has_readings = bool(len(ends["oldest_ns"]))
-        return StoreDescription(
-            kind="duckdb",
-            location=str(self._path),
-            readings=int(readings[0]),
-            size_bytes=size_bytes(self._path),
-            oldest_ns=int(ends["oldest_ns"].min()) if has_readings else None,
-            newest_ns=int(ends["newest_ns"].max()) if has_readings else None,
-        )
 
     def _close(self) -> None:
         if self._opened is not None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from hub.model.batch import Series
 from hub.model.store import NewestReading, ReadingCounts
-from hub.storage.duckdb.columns import SeriesStats
+from hub.storage.duckdb.columns import SeriesStats, stats_from_columns
 from hub.storage.query import DTYPES, Array
 from wire.model import MetricType
 
@@ -73,19 +73,26 @@ class Summary:
             for id, (_, expired, refused) in counts.items():
                 self._expired[id], self._refused[id] = expired, refused
 
-    def export(self) -> tuple[SeriesStats, Array, Array]:
-        """Return all series that have or had readings, and their numbers of expired and of refused readings."""
+    def export(self) -> dict[str, Array]:
+        """Return the columns to save: all series that have or had readings, with their expired and refused counts."""
         with self._lock:
             ids = self._all_ids().astype(np.int32)
-            columns = (self._readings, self._oldest_ns, self._newest_ns, self._values)
-            return SeriesStats(ids, *(column[ids] for column in columns)), self._expired[ids], self._refused[ids]
+            columns = {
+                "readings": self._readings,
+                "oldest_ns": self._oldest_ns,
+                "newest_ns": self._newest_ns,
+                "value": self._values,
+                "expired": self._expired,
+                "refused": self._refused,
+            }
+            return {"series": ids} | {name: column[ids] for name, column in columns.items()}
 
-    def restore(self, stats: SeriesStats, expired: Array, refused: Array) -> None:
+    def restore(self, saved: Mapping[str, Array]) -> None:
         """Restore into a new summary what `export` returned."""
-        self.add(stats)
+        self.add(stats_from_columns(saved))
         with self._lock:
-            self._expired[stats.series] = expired
-            self._refused[stats.series] = refused
+            self._expired[saved["series"]] = saved["expired"]
+            self._refused[saved["series"]] = saved["refused"]
 
     def counts(self) -> dict[int, ReadingCounts]:
         """Return the counts of each series that has or had readings, by id."""
@@ -98,10 +105,8 @@ class Summary:
         """Return the newest reading of each series that has one, by id."""
         with self._lock:
             ids = self._ids_of(series)
-            times, values = self._newest_ns[ids].tolist(), self._values[ids].tolist()
-        return {
-            id: NewestReading(*newest) for id, newest in zip(ids.tolist(), zip(times, values, strict=True), strict=True)
-        }
+            columns = [column[ids].tolist() for column in (self._newest_ns, self._values)]
+        return dict(zip(ids.tolist(), map(NewestReading, *columns), strict=True))
 
     def spans(self, series: Sequence[Series]) -> dict[int, Span]:
         """Return the span of each series that has readings, by id."""

@@ -22,7 +22,7 @@ import structlog
 from hub.model.batch import Entry, Series
 from hub.model.store import ReadingCounts, StoreCursor, StoreUnavailable
 from hub.storage.duckdb import schema
-from hub.storage.duckdb.columns import SeriesStats, SortedColumns, collect_columns, series_stats
+from hub.storage.duckdb.columns import SortedColumns, collect_columns, series_stats, stats_from_columns
 from hub.storage.duckdb.database import transaction
 from hub.storage.duckdb.query_plan import RollupBacklog
 from hub.storage.duckdb.summary import Summary
@@ -235,9 +235,7 @@ class Tables:
         stored = {type: self.stored[type] + count for type, count in counts.items()}
         # The saved summaries describe the state before this write, so its rows are the ones that they do not cover.
         tails = counts if save else {type: tail + counts[type] for type, tail in self._tails.items()}
-        saved = {
-            schema.summary_table(type): self._saved_columns(summary) for type, summary in self.summaries.items() if save
-        }
+        saved = {schema.summary_table(type): summary.export() for type, summary in self.summaries.items() if save}
         incoming = {
             schema.table("raw", type): dict(zip(("series", "time_ns", "value"), rows_of_type, strict=True))
             for type, rows_of_type in rows.items()
@@ -268,19 +266,14 @@ class Tables:
         start = f"{resolution}_from_ns"
         self._connection.execute(f"UPDATE tiers SET {start} = greatest({start}, ?)", [time_ns])
 
-    @staticmethod
-    def _saved_columns(summary: Summary) -> dict[str, Array]:
-        stats, expired, refused = summary.export()
-        return {**stats._asdict(), "expired": expired, "refused": refused}
-
     def _summary(self, type: MetricType, tail: int) -> Summary:
         summary = Summary(type)
         (rows,) = self._row(f"SELECT count(*) FROM {schema.table('raw', type)}")
         saved = self._columns(f"SELECT * FROM {schema.summary_table(type)} ORDER BY series")
-        summary.restore(_stats_from(saved), saved["expired"], saved["refused"])
+        summary.restore(saved)
         if tail:
             last = last_row(self._connection, schema.table("raw", type))
-            summary.add(_stats_from(self._columns(schema.summarise_sql(type, f"WHERE rowid > {last - tail}"))))
+            summary.add(stats_from_columns(self._columns(schema.summarise_sql(type, f"WHERE rowid > {last - tail}"))))
         counted = sum(counts.stored for counts in summary.counts().values())
         if counted != rows:
             log.error(
@@ -291,9 +284,8 @@ class Tables:
             )
             summary = Summary(type)
             # Only the saved summaries know what is expired, and what another store refused.
-            nothing = _stats_from(saved)._replace(readings=np.zeros_like(saved["readings"]))
-            summary.restore(nothing, saved["expired"], saved["refused"])
-            summary.add(_stats_from(self._columns(schema.summarise_sql(type, ""))))
+            summary.restore(saved | {"readings": np.zeros_like(saved["readings"])})
+            summary.add(stats_from_columns(self._columns(schema.summarise_sql(type, ""))))
         return summary
 
     def _columns(self, sql: str, *parameters: object) -> dict[str, Array]:
@@ -305,7 +297,3 @@ class Tables:
         (row,) = self._connection.execute(sql).fetchall()
         values: tuple[Any, ...] = row
         return values
-
-
-def _stats_from(columns: Mapping[str, Array]) -> SeriesStats:
-    return SeriesStats(*(columns[name] for name in SeriesStats._fields))

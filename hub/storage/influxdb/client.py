@@ -15,7 +15,6 @@ import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from http.client import responses
-from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import aiohttp
@@ -210,9 +209,7 @@ class InfluxdbClient:
         )
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         if self._client is not None:
             client, self._client = self._client, None
             await client.close()

@@ -150,14 +150,7 @@ class WritePlan(NamedTuple):
     readings: Counter[int]
 
 
-def plan_write(
-    entries: Iterable[Entry],
-    names: SeriesNames,
-    suspects: Container[int],
-    *,
-    max_body_bytes: int = MAX_BODY_BYTES,
-    max_lines: int = MAX_LINES,
-) -> WritePlan:
+def plan_write(entries: Iterable[Entry], names: SeriesNames, suspects: Container[int]) -> WritePlan:
     """Encode the batches of these entries.
 
     `suspects` contains the ids of series whose last readings InfluxDB refused. Raises ValueError for a BATCH entry that
@@ -176,7 +169,7 @@ def plan_write(
         if not encoded:
             continue
         text = "\n".join(encoded)
-        if texts and (size_bytes + len(text) > max_body_bytes or count + len(encoded) > max_lines):
+        if texts and (size_bytes + len(text) > MAX_BODY_BYTES or count + len(encoded) > MAX_LINES):
             plan.requests.append(WriteRequest("\n".join(texts).encode(), contents))
             texts, contents, size_bytes, count = [], [], 0, 0
         texts.append(text)
@@ -220,9 +213,8 @@ def _encode(
 ) -> tuple[EntryColumns, list[str]]:
     """Return the lines of one batch, and add readings that cannot or should not be among them to the plan."""
     times: list[int] = batch.times if isinstance(batch.times, list) else batch.times.tolist()
-    late_rows = (
-        [row for row, time in enumerate(times) if time > MAX_TIME_NS] if max(times, default=0) > MAX_TIME_NS else []
-    )
+    has_late_rows = max(times, default=0) > MAX_TIME_NS
+    late_rows = [row for row, time in enumerate(times) if time > MAX_TIME_NS] if has_late_rows else []
     groups: dict[str, list[Texts]] = {}
     columns = []
     for column, (series, values) in enumerate(batch.columns):
@@ -232,10 +224,13 @@ def _encode(
             continue
         texts = column_texts(name.field, series.type, values)
         if None in texts or late_rows:
-            _refuse_rows(entry, column, texts, late_rows, plan)
-            plan.readings[series.id] += len(texts) - texts.count(None)
-        else:
-            plan.readings[series.id] += len(texts)
+            for row in _rows_with_value(values):
+                if texts[row] is None:
+                    plan.refused.append((Cell(entry, column, row), NOT_FINITE))
+                elif row in late_rows:
+                    plan.refused.append((Cell(entry, column, row), TOO_LATE))
+                    texts[row] = None
+        plan.readings[series.id] += len(texts) - texts.count(None)
         if series.id in suspects:
             plan.suspects.extend((Cell(entry, column, row),) for row, text in enumerate(texts) if text is not None)
             continue
@@ -245,16 +240,6 @@ def _encode(
     for prefix, group in groups.items():
         encoded += lines(prefix, group, times)
     return EntryColumns(entry, columns), encoded
-
-
-def _refuse_rows(entry: Entry, column: int, texts: Texts, late_rows: Sequence[int], plan: WritePlan) -> None:
-    values = _batch(entry).columns[column][1]
-    for row in _rows_with_value(values):
-        if texts[row] is None:
-            plan.refused.append((Cell(entry, column, row), NOT_FINITE))
-        elif row in late_rows:
-            plan.refused.append((Cell(entry, column, row), TOO_LATE))
-            texts[row] = None
 
 
 def _rows_with_value(values: Iterable[Any]) -> Iterator[int]:

@@ -53,6 +53,7 @@ def interval_ends(
     last: Sequence[MeasurementRows],
     first_moments: Sequence[MeasurementRows],
     last_moments: Sequence[MeasurementRows],
+    *,
     intervals: Intervals,
 ) -> Ends:
     """Return the ends of each interval at their own times.

@@ -10,7 +10,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple, Self, TypeVar, TypeVarTuple, cast
 
 import msgspec
@@ -158,9 +157,7 @@ class InfluxdbStore:
             self._problem = str(error)
         return self
 
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         """Save the state and close the connections."""
         try:
             await self._save()
@@ -169,22 +166,20 @@ class InfluxdbStore:
             log.warning("store state not saved, some entries are written again", store="influxdb", error=str(problem))
         finally:
             self._thread.shutdown(wait=False)
-            await self._client.__aexit__(exc_type, error, traceback)
+            await self._client.__aexit__(*exc_info)
 
     @property
     def cursor(self) -> StoreCursor:
-        """Return the durable cursor. Its journal is empty before the store was open."""
         return self._saved
 
     async def open(self) -> StoreCursor:
-        """Check that the server accepts writes. Raises StoreUnavailable with what to do."""
+        """Read the state if necessary, and check that the server accepts writes."""
         self._pending_change = None
         state, _ = await self._load()
         await self._client.write(PROBE)
         return state.cursor
 
     async def write(self, entries: Sequence[Entry], cursor: StoreCursor) -> WriteResult:
-        """Store the readings that the server accepts, and return the refused ones. Raises StoreUnavailable."""
         state, names = self._require_open()
         self._confirm()
         stored_offset = state.cursor.offset if state.cursor.journal == cursor.journal else 0
@@ -205,32 +200,28 @@ class InfluxdbStore:
         return WriteResult(stored.total(), refusals(refused))
 
     async def save(self) -> StoreCursor:
-        """Make all writes durable. Raises StoreUnavailable."""
         self._confirm()
         await self._save()
         return self._saved
 
     async def query(self, query: HistoryQuery) -> History:
-        """Return the requested readings. Writes wait meanwhile. Raises StoreUnavailable and StoreError."""
+        """Return the requested readings. Writes wait meanwhile."""
         async with self._lock.read():
             state, _ = self._require_open()
             cursor = state.cursor if self._pending_change is None else self._pending_change.cursor
             return History(cursor, await self._history.query(query))
 
     async def scan(self, series: Sequence[Series], start_ns: int, end_ns: int) -> AsyncGenerator[SeriesHistory, None]:
-        """Yield every reading, one series after the other, in pieces. Raises StoreUnavailable and StoreError."""
         self._require_open()
         async with contextlib.aclosing(self._history.scan(series, start_ns, end_ns)) as pieces:
             async for piece in pieces:
                 yield piece
 
     async def latest(self, series: Sequence[Series]) -> dict[int, NewestReading]:
-        """Return the newest reading of each series that has one. Raises StoreUnavailable and StoreError."""
         self._require_open()
         return await self._history.latest(series)
 
     async def import_counts(self, counts: Sequence[tuple[Series, ReadingCounts]]) -> None:
-        """Take over the expired and refused counts of another store. Raises StoreUnavailable."""
         state, _ = self._require_open()
         for series, (_, expired, refused) in counts:
             old = state.totals.get(series.id, ReadingCounts(0, 0))
@@ -238,13 +229,13 @@ class InfluxdbStore:
         self._is_changed = True
 
     async def describe(self) -> StoreDescription:
-        """Return the facts that the hub knows; only the server knows the rest. Raises StoreUnavailable."""
+        """Return the facts that the hub knows; only the server knows the rest."""
         target = self._client.target
         readings = sum(counts.stored + counts.expired for counts in (await self.counts()).values())
         return StoreDescription("influxdb", f"{target.bucket} at {target.url}", readings, None, None, None)
 
     async def counts(self) -> dict[int, ReadingCounts]:
-        """Return the counts of each series by id, from memory. Raises StoreUnavailable."""
+        """Return the counts from memory."""
         state, _ = self._require_open()
         return state.totals | self._pending_counts(state)
 

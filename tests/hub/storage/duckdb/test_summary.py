@@ -42,7 +42,7 @@ def test_a_summary_is_the_sum_of_its_readings(writes: list[dict[int, list[int]]]
     assert summary.latest(asked) == {id: NewestReading(max(times), max(times) // 2) for id, times in all_times.items()}
     assert summary.spans(asked) == {id: Span(len(times), min(times), max(times)) for id, times in all_times.items()}
     again = Summary("integer")
-    again.restore(*summary.export())
+    again.restore(summary.export())
     assert again.spans(asked) == summary.spans(asked)
 
 
@@ -54,7 +54,7 @@ def test_deletion_reduces_the_counts() -> None:
     assert summary.spans(series(1, 2)) == {2: Span(1, 25, 30)}
     assert summary.counts() == {1: ReadingCounts(0, 2), 2: ReadingCounts(1, 2)}
     again = Summary("integer")
-    again.restore(*summary.export())
+    again.restore(summary.export())
     assert again.counts() == summary.counts()
     assert again.spans(series(1, 2)) == summary.spans(series(1, 2))
     summary.add(stats({1: [5]}))

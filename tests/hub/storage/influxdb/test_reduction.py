@@ -94,7 +94,7 @@ def test_ends_cover_all_measurements(places: list[Readings], intervals: Interval
             values[end].append(rows(place, starts))
             later = [[time for time in item if time != first_ns][-end:][:1] for item in of.values()]
             moments[end].append(rows(place, {time: 0 for times in later for time in times}))
-    ends = interval_ends(begin, *values, *moments, intervals)
+    ends = interval_ends(begin, *values, *moments, intervals=intervals)
     expected = by_part(together(places), intervals).values()
     assert listed(ends.first) == [min(item.items()) for item in expected]
     assert listed(ends.last) == [max(item.items()) for item in expected]
