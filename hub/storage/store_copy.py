@@ -9,6 +9,7 @@ last write sets the cursor of the source, so that a hub continues with the targe
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, NamedTuple, cast
@@ -41,13 +42,6 @@ class CopyResult(NamedTuple):
     written: int
     before: int
     refused: int
-
-
-class SeriesDigest(NamedTuple):
-    """The readings of a series in a store: their number and a digest of their times and values."""
-
-    readings: int
-    digest: bytes
 
 
 class Difference(NamedTuple):
@@ -111,12 +105,10 @@ async def differences(
 
     in_source = await _digests(source, series, count)
     in_target = await _digests(target, series, count)
-    nothing = SeriesDigest(0, b"")
-    pairs = ((item, in_source.get(item.id, nothing), in_target.get(item.id, nothing)) for item in series)
     return [
-        Difference(item, source_digest.readings, target_digest.readings)
-        for item, source_digest, target_digest in pairs
-        if source_digest != target_digest
+        Difference(item, in_source[item.id][0], in_target[item.id][0])
+        for item in series
+        if in_source[item.id] != in_target[item.id]
     ]
 
 
@@ -165,19 +157,20 @@ def _entry(piece: SeriesHistory, skipped: int, offset: int) -> Entry:
     return Entry(EntryKind.BATCH, series.device, "0" * 16, 1, 0, "msgpack", b"", batch=batch, offset=offset)
 
 
-async def _digests(store: Store, series: Sequence[Series], report_progress: ReportProgress) -> dict[int, SeriesDigest]:
-    found: dict[int, SeriesDigest] = {}
-    hashes: dict[int, hashlib.blake2b] = {}
+async def _digests(
+    store: Store, series: Sequence[Series], report_progress: ReportProgress
+) -> defaultdict[int, tuple[int, bytes]]:
+    """Return the number of readings of each series and a digest of their times and values, by id."""
+    found: defaultdict[int, tuple[int, bytes]] = defaultdict(lambda: (0, b""))
+    digest = hashlib.blake2b(digest_size=16)
     async with aclosing(store.scan(series, 0, MAX_TIME_NS + 1)) as pieces:
         async for piece in pieces:
-            id = piece.series.id
-            digest = hashes.get(id)
-            if digest is None:
-                # One series follows the other, so one hash exists at a time.
-                hashes = {id: (digest := hashlib.blake2b(digest_size=16))}
+            readings, _ = found[piece.series.id]
+            # One series follows the other, so one hash exists at a time.
+            if not readings:
+                digest = hashlib.blake2b(digest_size=16)
             digest.update(_encode(piece))
-            known = found[id].readings if id in found else 0
-            found[id] = SeriesDigest(known + len(piece.times_ns), digest.digest())
+            found[piece.series.id] = readings + len(piece.times_ns), digest.digest()
             report_progress(len(piece.times_ns))
     return found
 

@@ -143,8 +143,8 @@ def _aligned(
     """Return a column's times and values, without None if an array cannot express it. Both or neither are lists."""
     if isinstance(values, list):
         if type != "float" and None in values:
-            has_list_times = times if isinstance(times, list) else times.tolist()
-            pairs = [(time, value) for time, value in zip(has_list_times, values, strict=True) if value is not None]
+            all_times = times if isinstance(times, list) else times.tolist()
+            pairs = [(time, value) for time, value in zip(all_times, values, strict=True) if value is not None]
             return [time for time, _ in pairs], [value for _, value in pairs]
         if isinstance(times, list):
             return times, values

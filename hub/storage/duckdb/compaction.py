@@ -18,9 +18,10 @@ import duckdb
 
 from hub.model.store import StoreError
 from hub.storage.duckdb import schema
-from hub.storage.duckdb.database import Database, explain, remove, size_bytes, sync
+from hub.storage.duckdb.database import Database, explain, remove, size_bytes
 from hub.storage.duckdb.tables import Tables
 from hub.storage.duckdb.upkeep import DAY_NS
+from hub.storage.operating_system import sync
 from wire.limits import MAX_TIME_NS
 
 SLICE_ROWS = 5_000_000
@@ -54,7 +55,13 @@ def compact(path: Path, *, memory_limit: str, threads: int, report_progress: Rep
         remove(new_path)
         connection = database.writer
         _check_room(connection, path)
-        _roll_up_everything(connection)
+        # With everything rolled up and summarised, no row has to keep its position.
+        ((registry,),) = connection.execute("SELECT registry FROM store").fetchall()
+        tables = Tables(connection, registry=registry)
+        tables.rollups.roll_up_all()
+        tables.rollups.fold_all()
+        tables.save()
+        connection.execute("CHECKPOINT")
         _write_copy(connection, new_path, report_progress)
         # Hold the lock on the old file until the new file has replaced it: no hub can write to the old file meanwhile.
         sync(new_path)
@@ -67,16 +74,6 @@ def compact(path: Path, *, memory_limit: str, threads: int, report_progress: Rep
     finally:
         database.close()
     return CompactionResult(before_bytes, size_bytes(path))
-
-
-def _roll_up_everything(connection: duckdb.DuckDBPyConnection) -> None:
-    """Roll up and summarise everything, so that no row has to keep its position."""
-    ((registry,),) = connection.execute("SELECT registry FROM store").fetchall()
-    tables = Tables(connection, registry=registry)
-    tables.rollups.roll_up_all()
-    tables.rollups.fold_all()
-    tables.save()
-    connection.execute("CHECKPOINT")
 
 
 def _check_room(connection: duckdb.DuckDBPyConnection, path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -14,6 +13,7 @@ import numpy as np
 
 from hub.model.store import StoreUnavailable
 from hub.storage.duckdb import schema
+from hub.storage.operating_system import sync
 from hub.storage.query import Array
 
 FILE_NAME = "history.duckdb"
@@ -38,48 +38,54 @@ DuckdbConfig = dict[str, str | bool | int | float | list[str]]
 
 
 class SnapshotReader:
-    """A snapshot of the database for one read. All its queries see the same commit."""
+    """A snapshot of the database for one read. All its queries see the same commit. `Database.reader` opens it.
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
-        self._connection = connection
-        self._busy = threading.Lock()
-        self._interrupted = False
+    The event loop may interrupt it, also before a thread has opened it. With a `reason`, the read fails with it.
+    """
+
+    def __init__(self) -> None:
+        self.connection: duckdb.DuckDBPyConnection | None = None
+        self.is_interrupted = False
+        self.reason: str | None = None
+        self.busy = threading.Lock()
 
     def select_series(self, ids: Iterable[int], **columns: Array) -> None:
         """Make the table `wanted` of these series ids, with further columns in their order."""
-        with self._querying():
-            self._connection.register("wanted", {"id": np.array(list(ids), np.int32), **columns})
+        with self._querying() as connection:
+            connection.register("wanted", {"id": np.array(list(ids), np.int32), **columns})
 
     def fetch(self, sql: str, *parameters: object) -> dict[str, Array]:
         """Return the columns of the answer."""
-        with self._querying():
-            columns: dict[str, Array] = self._connection.execute(sql, parameters).fetchnumpy()
+        with self._querying() as connection:
+            columns: dict[str, Array] = connection.execute(sql, parameters).fetchnumpy()
             return columns
 
-    def interrupt(self) -> None:
-        """Interrupt the running query and refuse later ones. Any thread may call it."""
-        self._interrupted = True
+    def interrupt(self, reason: str | None = None) -> bool:
+        """Interrupt the running query and refuse later ones; return True if one is running. Any thread may call it.
+
+        If no query is running, release the snapshot: between two pieces of a scan, no other code would do it.
+        """
+        self.is_interrupted = True
+        self.reason = reason or self.reason
+        if self.connection is None:
+            return False
         # A reader that has finished may be closed already. Then there is nothing to interrupt.
         with contextlib.suppress(duckdb.ConnectionException):
-            self._connection.interrupt()
-
-    def release(self) -> bool:
-        """Release the snapshot if no query is running, and return True if it did. Any thread may call it, after
-        `interrupt`."""
-        if not self._busy.acquire(blocking=False):
-            return False
+            self.connection.interrupt()
+        if not self.busy.acquire(blocking=False):
+            return True
         try:
-            self._connection.close()
+            self.connection.close()
         finally:
-            self._busy.release()
-        return True
+            self.busy.release()
+        return False
 
     @contextlib.contextmanager
-    def _querying(self) -> Iterator[None]:
-        with self._busy:
-            if self._interrupted:
+    def _querying(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        with self.busy:
+            if self.is_interrupted or self.connection is None:
                 raise duckdb.InterruptException
-            yield
+            yield self.connection
 
 
 class Database:
@@ -110,20 +116,23 @@ class Database:
         self._closed = False
 
     @contextlib.contextmanager
-    def reader(self) -> Iterator[SnapshotReader]:
-        """Open a reader of a snapshot. Raises StoreUnavailable."""
+    def reader(self, reader: SnapshotReader | None = None) -> Iterator[SnapshotReader]:
+        """Open a reader of a snapshot, by default a new one. Raises StoreUnavailable."""
+        reader = reader or SnapshotReader()
         with self._changed:
             if self._closed:
                 raise StoreUnavailable("the store is closed")
             connection = self._root.cursor()
-            reader = SnapshotReader(connection)
             self._readers.add(reader)
         try:
             connection.execute("BEGIN")
+            # From here on, an interrupt may close the connection.
+            reader.connection = connection
             yield reader
         finally:
             # This also ends the transaction.
-            connection.close()
+            with reader.busy:
+                connection.close()
             with self._changed:
                 self._readers.discard(reader)
                 self._changed.notify_all()
@@ -134,43 +143,11 @@ class Database:
         with self._changed:
             self._closed = True
             while self._readers and time.monotonic() < end:
-                for reader in self._readers:
-                    reader.interrupt()
-                # Between two pieces of a scan, no code runs that could end its reader.
-                self._readers = {reader for reader in self._readers if not reader.release()}
+                # A reader without a connection is just being opened, and ends at its first query.
+                self._readers = {reader for reader in self._readers if reader.interrupt() or reader.connection is None}
                 self._changed.wait(INTERRUPT_S)
         self.writer.close()
         self._root.close()
-
-
-class Cancellation:
-    """Cancels a read that runs in a thread, or has not begun, from the event loop."""
-
-    def __init__(self) -> None:
-        self.is_cancelled = False
-        self.reason: str | None = None
-        self._reader: SnapshotReader | None = None
-
-    def cancel(self, reason: str | None = None) -> bool:
-        """Cancel the read and return True if it had begun. With a reason, its caller gets StoreUnavailable."""
-        self.is_cancelled = True
-        self.reason = reason
-        if self._reader is None:
-            return False
-        self._reader.interrupt()
-        # Between two pieces of a scan, no other code would release the tables.
-        self._reader.release()
-        return True
-
-    @contextlib.contextmanager
-    def open_reader(self, database: Database) -> Iterator[SnapshotReader]:
-        """Open a reader that `cancel` interrupts."""
-        with database.reader() as reader:
-            # One of the two sees the other: this the cancellation, or the cancellation this reader.
-            self._reader = reader
-            if self.is_cancelled:
-                reader.interrupt()
-            yield reader
 
 
 @contextlib.contextmanager
@@ -201,15 +178,6 @@ def remove(path: Path) -> None:
     """Remove an unfinished file and its write-ahead log."""
     path.unlink(missing_ok=True)
     _wal(path).unlink(missing_ok=True)
-
-
-def sync(path: Path) -> None:
-    """Flush a file or a directory to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def explain(error: Exception, path: Path) -> StoreUnavailable:

@@ -93,23 +93,15 @@ def read_history(
     return History(sources.cursor, in_query_order(query, found))
 
 
-READING_AGGREGATES: dict[Aggregate, str] = {
-    "avg": "avg(value)",
-    "min": "min(value)",
-    "max": "max(value)",
-    "first": "arg_min(value, time_ns)",
-    "last": "arg_max(value, time_ns)",
-    "count": "count(*)",
+AGGREGATES: dict[Aggregate, tuple[str, str]] = {
+    "avg": ("avg(value)", "sum(sum) / sum(readings)"),
+    "min": ("min(value)", "min(low)"),
+    "max": ("max(value)", "max(high)"),
+    "first": ("arg_min(value, time_ns)", "arg_min(first, first_ns)"),
+    "last": ("arg_max(value, time_ns)", "arg_max(last, last_ns)"),
+    "count": ("count(*)", "sum(readings)::BIGINT"),
 }
-
-PIECE_AGGREGATES: dict[Aggregate, str] = {
-    "avg": "sum(sum) / sum(readings)",
-    "min": "min(low)",
-    "max": "max(high)",
-    "first": "arg_min(first, first_ns)",
-    "last": "arg_max(last, last_ns)",
-    "count": "sum(readings)::BIGINT",
-}
+"""The SQL of each aggregate of readings, and of pieces of a rollup."""
 
 
 class _TypeQuery(NamedTuple):
@@ -148,26 +140,24 @@ class _TypeQuery(NamedTuple):
         width_ns = interval_width(query, points)
         resolution = resolution_for(width_ns, query.start_ns)
         table_ranges = plan_tables(self.time_range, resolution, self.sources.tier_starts)
+        result, piece_result = AGGREGATES[query.aggregate]
         if [table_range.table for table_range in table_ranges] == ["raw"]:
-            values, relation = READING_AGGREGATES, self.sources.readings(self.type, table_ranges)
+            relation = self.sources.readings(self.type, table_ranges)
         else:
-            values, relation = PIECE_AGGREGATES, self.sources.pieces(self.type, table_ranges)
+            result, relation = piece_result, self.sources.pieces(self.type, table_ranges)
         self.sources.reader.select_series(self.wanted)
         # A range that begins before 1970 may exceed 63 bits of nanoseconds.
         time_ns = "time_ns" if query.start_ns >= 0 else "time_ns::HUGEINT"
         columns = self.sources.reader.fetch(
-            f"SELECT series, greatest(0, ({time_ns} - ?) // ?)::INTEGER AS number, {values[query.aggregate]} AS result,"
-            f" max(resolution) AS resolution FROM ({relation}) GROUP BY series, number "
+            f"SELECT series, greatest(0, ({time_ns} - ?) // ?)::INTEGER AS number, {result} AS result, "
+            f"max(resolution) AS resolution FROM ({relation}) GROUP BY series, number "
             f"{'HAVING NOT isnan(result)' if query.aggregate == 'avg' else ''} ORDER BY series, number",
             *(query.start_ns, width_ns),
         )
         times_ns = query.start_ns + columns["number"].astype(np.int64) * width_ns
         return {
             id: series_history(
-                self.wanted[id],
-                times_ns[rows],
-                columns["result"][rows],
-                _resolution_name(columns["resolution"][rows]),
+                self.wanted[id], times_ns[rows], columns["result"][rows], _resolution_name(columns["resolution"][rows])
             )
             for id, rows in slices_by_series(columns["series"])
         }
@@ -288,9 +278,8 @@ TEXT_COPIES = 3
 
 
 class _SeriesSize(NamedTuple):
-    """The readings of a series in the range, their bytes, and the bytes of the largest one."""
+    """The bytes of a series' readings in the range, and of the largest one."""
 
-    readings: int
     bytes: int
     largest_bytes: int
 
@@ -333,7 +322,7 @@ def _sizes(reader: SnapshotReader, series: Sequence[Series], time_range: TimeRan
         text = f"{TEXT_COPIES} * strlen(value)" if type == "string" else "0"
         reader.select_series(ids)
         columns = reader.fetch(
-            f"SELECT series, count(*) AS readings, {ROW_BYTES} * count(*) + sum({text}) AS bytes, "
+            f"SELECT series, {ROW_BYTES} * count(*) + sum({text}) AS bytes, "
             f"{ROW_BYTES} + max({text}) AS largest FROM {schema.table('raw', type)} JOIN wanted ON series = id "
             "WHERE time_ns BETWEEN ? AND ? GROUP BY series",
             *time_range,
@@ -354,9 +343,7 @@ def _read_together(
         columns = reader.fetch(
             f"SELECT series, time_ns, value FROM {schema.table('raw', type)} AS raw JOIN wanted ON series = id "
             "WHERE time_ns BETWEEN ? AND ? AND series BETWEEN ? AND ? ORDER BY series, time_ns, raw.rowid",
-            *time_range,
-            ids[0],
-            ids[-1],
+            *(*time_range, ids[0], ids[-1]),
         )
         for id, rows in slices_by_series(columns["series"]):
             found[id] = columns["time_ns"][rows], columns["value"][rows]

@@ -29,7 +29,6 @@ from hub.model.store import (
 from hub.storage.duckdb import schema
 from hub.storage.duckdb.database import (
     INTERRUPT_S,
-    Cancellation,
     Database,
     SnapshotReader,
     explain,
@@ -39,8 +38,8 @@ from hub.storage.duckdb.database import (
 from hub.storage.duckdb.history import read_history, scan_history
 from hub.storage.duckdb.tables import Tables
 from hub.storage.duckdb.upkeep import RetentionPeriods, Upkeep
+from hub.storage.operating_system import lower_priority
 from hub.storage.query import clip_range
-from hub.storage.thread_priority import lower_priority
 
 READERS = 2
 """Queries that run at the same time. A slow query does not block the others, and several slow ones leave the processor
@@ -114,7 +113,7 @@ class DuckdbStore:
         self._readers = ThreadPoolExecutor(READERS, "store-reader", initializer=lower_priority)
         self._opening: asyncio.Future[StoreCursor] | None = None
         self._waiting = 0
-        self._scans: set[Cancellation] = set()
+        self._scans: set[SnapshotReader] = set()
         # The writer's thread sets both together.
         self._opened: tuple[Database, Tables] | None = None
         self._problem = "the store is not open yet"
@@ -164,25 +163,25 @@ class DuckdbStore:
         if len(self._scans) >= MAX_SCANS:
             raise StoreUnavailable(f"the store is busy: {len(self._scans)} scans are in progress, try again later")
         time_range = clip_range(start_ns, end_ns)
-        cancellation = Cancellation()
+        reader = SnapshotReader()
 
         def scanned() -> Generator[SeriesHistory, None, None]:
-            with cancellation.open_reader(database) as reader:
+            with database.reader(reader):
                 yield from scan_history(reader, series, time_range)
 
         pieces = scanned()
-        self._scans.add(cancellation)
+        self._scans.add(reader)
         try:
             while True:
                 await self._require_open()
-                piece = await self._run_in_reader(lambda: next(pieces, None), cancellation)
+                piece = await self._run_in_reader(lambda: next(pieces, None), reader)
                 if piece is None:
                     return
                 yield piece
         finally:
-            self._scans.discard(cancellation)
-            # A cancelled piece may still be running. Then the generator ends in its thread.
-            if not cancellation.is_cancelled:
+            self._scans.discard(reader)
+            # An interrupted piece may still be running. Then the generator ends in its thread.
+            if not reader.is_interrupted:
                 pieces.close()
 
     async def latest(self, series: Sequence[Series]) -> dict[int, NewestReading]:
@@ -238,24 +237,24 @@ class DuckdbStore:
 
     def _end_long_scans(self) -> None:
         if self._scans and wal_bytes(self._path) > self._scan_wal_bytes:
-            for cancellation in self._scans:
-                cancellation.cancel(LONG_SCAN)
+            for reader in self._scans:
+                reader.interrupt(LONG_SCAN)
 
     async def _run_in_writer(self, call: Callable[[*Ts], T], *args: *Ts) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._writer, call, *args)
 
     async def _read(self, read: Callable[[SnapshotReader], T]) -> T:
         database, _ = await self._require_open()
-        cancellation = Cancellation()
+        reader = SnapshotReader()
 
         def answer() -> T:
-            with cancellation.open_reader(database) as reader:
+            with database.reader(reader):
                 return read(reader)
 
-        return await self._run_in_reader(answer, cancellation)
+        return await self._run_in_reader(answer, reader)
 
-    async def _run_in_reader(self, read: Callable[[], T], cancellation: Cancellation) -> T:
-        """Run a read in one of the reader threads, and interrupt it on cancellation."""
+    async def _run_in_reader(self, read: Callable[[], T], reader: SnapshotReader) -> T:
+        """Run a read in one of the reader threads, and interrupt its reader on cancellation."""
         if self._waiting >= MAX_WAITING:
             raise StoreUnavailable(f"the store is busy: {self._waiting} queries are waiting, try again later")
         loop = asyncio.get_running_loop()
@@ -268,7 +267,7 @@ class DuckdbStore:
                 ended.set()
 
         def interrupt() -> None:
-            if cancellation.cancel() and not ended.is_set():
+            if reader.interrupt() and not ended.is_set():
                 # A query that was just about to start did not notice.
                 loop.call_later(INTERRUPT_S, interrupt)
 
@@ -279,8 +278,7 @@ class DuckdbStore:
             interrupt()
             raise
         except duckdb.Error as error:
-            reason = cancellation.reason
-            raise (StoreUnavailable(reason) if reason else explain(error, self._path)) from error
+            raise (StoreUnavailable(reader.reason) if reader.reason else explain(error, self._path)) from error
         finally:
             self._waiting -= 1
 

@@ -52,7 +52,7 @@ log = structlog.get_logger(__name__)
 
 
 class RetentionPeriods(NamedTuple):
-    """Time that each tier is kept, in days; 0 means forever."""
+    """Time that the raw readings and each of schema.TIERS are kept, in days; 0 means forever."""
 
     raw_days: float = 0
     minute_days: float = 0
@@ -142,11 +142,7 @@ class Upkeep:
             # If the oldest reading is isolated in time, the next step continues at the next reading.
             tables.delete_before(min(oldest_kept_ns, oldest_ns - oldest_ns % EXPIRE_NS + EXPIRE_NS))
             return True
-        tiers: list[tuple[schema.Tier, float]] = [
-            ("minute", self._retention.minute_days),
-            ("hour", self._retention.hour_days),
-        ]
-        for tier, days in tiers:
+        for tier, days in zip(schema.TIERS, self._retention[1:], strict=True):
             if (oldest_kept_ns := _oldest_kept(now_ns, days)) > 0:
                 tables.delete_rollups_before(tier, oldest_kept_ns)
         self._expired_s = now_s

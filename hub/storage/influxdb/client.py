@@ -111,7 +111,22 @@ def interpret_answer(target: BucketAddress, status: int, headers: Mapping[str, s
         raise StoreUnavailable(
             f"InfluxDB at {target.url} is overloaded or failing: {message}", retry_after_s=retry_after(headers)
         )
-    raise StoreUnavailable(f"{_advice(target, status)}. InfluxDB says: {message}")
+    bucket = f"{target.bucket} of organisation {target.org}" if target.org else target.bucket
+    match status:
+        case HTTPStatus.UNAUTHORIZED:
+            problem = (
+                "does not accept the credentials: set store.token (InfluxDB 1: store.user, store.password) to "
+                f"credentials that may write to {bucket}"
+            )
+        case HTTPStatus.FORBIDDEN:
+            problem = (
+                f"does not allow these credentials to write to {bucket}: grant them permission to read and write it"
+            )
+        case HTTPStatus.NOT_FOUND:
+            problem = f"has no {bucket}: create it with `hub store setup`, or correct store.bucket"
+        case _:
+            problem = f"does not accept writes (status {status}): check store.url"
+    raise StoreUnavailable(f"InfluxDB at {target.url} {problem}. InfluxDB says: {message}")
 
 
 def error_text(status: int, body: bytes) -> str:
@@ -133,27 +148,6 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     """Return the seconds of a Retry-After header (RFC 9110, 10.2.3), at most MAX_RETRY_AFTER_S. Dates are ignored."""
     text = next((value for name, value in headers.items() if name.lower() == "retry-after"), "")
     return min(float(text), MAX_RETRY_AFTER_S) if text.isascii() and text.isdecimal() else None
-
-
-def _advice(target: BucketAddress, status: int) -> str:
-    bucket = target.bucket if not target.org else f"{target.bucket} of organisation {target.org}"
-    match status:
-        case HTTPStatus.UNAUTHORIZED:
-            return (
-                f"InfluxDB at {target.url} does not accept the credentials: set store.token (InfluxDB 1: store.user, "
-                f"store.password) to credentials that may write to {bucket}"
-            )
-        case HTTPStatus.FORBIDDEN:
-            return (
-                f"InfluxDB at {target.url} does not allow these credentials to write to {bucket}: grant them "
-                "permission to read and write it"
-            )
-        case HTTPStatus.NOT_FOUND:
-            return (
-                f"InfluxDB at {target.url} has no {bucket}: create it with `hub store setup`, or correct store.bucket"
-            )
-        case _:
-            return f"InfluxDB at {target.url} does not accept writes (status {status}): check store.url"
 
 
 class InfluxdbCredentials(NamedTuple):
@@ -285,18 +279,14 @@ class InfluxdbClient:
                 _return_http_data_only=True,
             )
             async with answer:
-                return HttpResponse(answer.status, answer.headers, await _read(answer, max_bytes))
+                content = bytearray()
+                async for piece in answer.content.iter_any():
+                    content += piece
+                    if len(content) > max_bytes:
+                        raise AnswerTooLarge(f"InfluxDB's answer exceeds {max_bytes} bytes: request less at once")
+                return HttpResponse(answer.status, answer.headers, bytes(content))
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise StoreUnavailable(f"InfluxDB at {self.target.url} does not answer: {_reason(error)}") from error
-
-
-async def _read(answer: aiohttp.ClientResponse, max_bytes: int) -> bytes:
-    body = bytearray()
-    async for piece in answer.content.iter_any():
-        body += piece
-        if len(body) > max_bytes:
-            raise AnswerTooLarge(f"InfluxDB's answer is larger than {max_bytes} bytes: request less at once")
-    return bytes(body)
 
 
 def _reason(error: Exception) -> str:

@@ -14,7 +14,7 @@ from http import HTTPStatus
 import numpy as np
 
 from hub.model.batch import Series
-from hub.model.store import Aggregate, HistoryQuery, NewestReading, SeriesHistory, StoreError, StoreUnavailable
+from hub.model.store import HistoryQuery, NewestReading, SeriesHistory, StoreError, StoreUnavailable
 from hub.storage.influxdb import reduction
 from hub.storage.influxdb.client import AnswerTooLarge, InfluxdbClient, error_text
 from hub.storage.influxdb.influxql import (
@@ -131,7 +131,8 @@ class QueryRunner:
         try:
             return decode_answers(statements, response.body)
         except StatementError as error:
-            if error.is_not_executed and len(statements) > 1:
+            # A server says this of the first of several statements as well if that one fails.
+            if str(error) == "not executed" and len(statements) > 1:
                 return [answer for item in statements for answer in await self._run_request([item])]
             raise self._error(str(error)) from error
 
@@ -220,13 +221,14 @@ class HistoryReader:
                     raise
                 limit //= 2
                 continue
-            rows = answer.get(series.id, [])
+            rows = answer.get(series.id)
+            if rows is None:
+                return
+            points = join_rows(rows)
             # Readings after the end of a full page of one measurement are not known yet.
             ends = [int(part.times_ns[-1]) for part in rows if len(part.times_ns) >= limit]
-            points = join_rows(rows) if rows else Points(np.empty(0, np.int64), np.empty(0))
             if not ends:
-                if rows:
-                    yield points
+                yield points
                 return
             known = int(np.searchsorted(points.times_ns, min(ends)))
             if known == 0:
@@ -312,24 +314,17 @@ class HistoryReader:
                 if rows is None:
                     continue
                 if len(rows) > 1 and aggregate in ("first", "last"):
-                    reduced = await self._read_ends(
-                        group._replace(series=(item,)), time_range, intervals, points, aggregate
-                    )
+                    # The series was in several measurements.
+                    selections = _end_selections(group._replace(series=(item,)), time_range, intervals)
+                    parts = [answer.get(item.id, []) for answer in await self._runner.run(selections, rows=points)]
+                    ends = reduction.interval_ends(*parts, intervals=intervals)
+                    reduced = ends.first if aggregate == "first" else ends.last
                 else:
                     weights = answers[index + len(groups)][item.id] if aggregate == "avg" else ()
                     reduced = reduction.combine_measurements(rows, aggregate, weights)
                 begins = query.start_ns + (reduced.times_ns - query.start_ns) // intervals.width_ns * intervals.width_ns
                 found[item.id] = series_history(item, begins, reduced.values, "reduced")
         return found
-
-    async def _read_ends(
-        self, group: SeriesGroup, time_range: TimeRange, intervals: Intervals, points: int, aggregate: Aggregate
-    ) -> Points:
-        """Return the first or the last reading of each interval, for a series that was in several measurements."""
-        selections = _end_selections(group, time_range, intervals)
-        answers = await self._runner.run(selections, rows=points)
-        ends = reduction.interval_ends(*(answer.get(group.series[0].id, []) for answer in answers), intervals=intervals)
-        return ends.first if aggregate == "first" else ends.last
 
 
 def _selections(group: SeriesGroup, time_range: TimeRange, intervals: Intervals) -> list[Statement]:

@@ -61,21 +61,23 @@ class Statement(NamedTuple):
 
     def text(self) -> str:
         """Return the statement in InfluxQL."""
-        source, condition = self.group.source, _condition(self.group.series)
+        source = self.group.source
+        # A metric may be named "device", too. The condition is about the tag.
+        devices = " OR ".join(f'"{DEVICE_TAG}"::tag = {text(series.device)}' for series in self.group.series)
+        condition = f"({devices}) AND "
         bounds = f"time >= {self.time_range.first_ns} AND time <= {self.time_range.last_ns}"
         # The type excludes a tag of the same name, and values of another field type.
         field = f"{name(self.group.field)}::{'float' if self.type == 'float' else self.group.type}"
         if self.moments:
             inner = f"SELECT cumulative_sum(elapsed({field}, 1ns)) AS moment FROM {source}"
-            source = f'({inner} WHERE {condition} AND {bounds} GROUP BY "{DEVICE_TAG}")'
+            source = f'({inner} WHERE {condition}{bounds} GROUP BY "{DEVICE_TAG}")'
             field, condition = "moment", ""
         by = f'"{DEVICE_TAG}"'
         if self.intervals is not None:
             from_ns, width_ns = self.intervals
             by += f", time({width_ns}ns, {from_ns % width_ns}ns) fill(none)"
         return (
-            f"SELECT {self.selection.replace('#', field)} FROM {source} "
-            f"WHERE {f'{condition} AND ' if condition else ''}{bounds} GROUP BY {by}"
+            f"SELECT {self.selection.replace('#', field)} FROM {source} WHERE {condition}{bounds} GROUP BY {by}"
             f"{'' if self.limit is None else f' LIMIT {self.limit}'}"
         )
 
@@ -115,14 +117,7 @@ def text(text: str) -> str:
 
 def regex(pattern: str) -> str:
     """Return a regular expression in the place of an identifier."""
-    escaped = pattern.replace("/", r"\/")
-    return f"/{escaped}/"
-
-
-def _condition(series: Sequence[Series]) -> str:
-    # A metric may be named "device", too. The condition is about the tag.
-    alternatives = " OR ".join(f'"{DEVICE_TAG}"::tag = {text(item.device)}' for item in series)
-    return f"({alternatives})"
+    return "/{}/".format(pattern.replace("/", r"\/"))
 
 
 def _escaped(match: re.Match[str]) -> str:
@@ -138,15 +133,7 @@ class MeasurementRows(NamedTuple):
 
 
 class StatementError(Exception):
-    """The server refused a statement, or the statement failed. The message is the server's text.
-
-    If `is_not_executed`, the text only says that the statement was not executed. A server reports this for the first of
-    several statements as well if that one fails.
-    """
-
-    @property
-    def is_not_executed(self) -> bool:
-        return str(self) == "not executed"
+    """The server refused a statement, or the statement failed. The message is the server's text."""
 
 
 class _Series(msgspec.Struct):

@@ -24,6 +24,7 @@ MAX_TIME_NS = 2**63 - 2
 """The newest time that InfluxDB accepts, one nanosecond before the largest int64."""
 
 _IN_STRING = re.compile(r'["\\]')
+_ESCAPED = r"\\\g<0>"
 
 Texts = list[str | None]
 """The text `field=value` of each row of a column; None for a row without a value."""
@@ -39,7 +40,7 @@ def value_text(type: MetricType, value: Value) -> str | None:
         return f"{value}i"
     if type == "boolean":
         return "true" if value else "false"
-    return f'"{_IN_STRING.sub(_escaped, str(value))}"'
+    return f'"{_IN_STRING.sub(_ESCAPED, str(value))}"'
 
 
 def column_texts(field: str, type: MetricType, values: Sequence[Value] | NDArray[Any]) -> Texts:
@@ -66,7 +67,7 @@ def column_texts(field: str, type: MetricType, values: Sequence[Value] | NDArray
         return [f"{field}{value}i" for value in plain_values]
     if type == "boolean":
         return [f"{field}true" if value else f"{field}false" for value in plain_values]
-    return [f'{field}"{_IN_STRING.sub(_escaped, value)}"' for value in plain_values]
+    return [f'{field}"{_IN_STRING.sub(_ESCAPED, value)}"' for value in plain_values]
 
 
 def lines(prefix: str, columns: Sequence[Texts], times: Iterable[int]) -> list[str]:
@@ -77,10 +78,6 @@ def lines(prefix: str, columns: Sequence[Texts], times: Iterable[int]) -> list[s
         rows = (",".join(filter(None, row)) for row in zip(*columns, strict=True))
         return [f"{prefix} {row} {time}" for row, time in zip(rows, times, strict=True) if row]
     return [f"{prefix} {','.join(row)} {time}" for row, time in zip(zip(*columns, strict=True), times, strict=True)]
-
-
-def _escaped(match: re.Match[str]) -> str:
-    return f"\\{match[0]}"
 
 
 MAX_BODY_BYTES = 1 << 20

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from hub.model import store
 from hub.model.batch import Batch, Entry
-from hub.storage.influxdb.client import PointsRefused, RequestTooLarge, WriteAccepted, WriteAnswer
+from hub.storage.influxdb.client import RequestTooLarge, WriteAccepted, WriteAnswer
 from hub.storage.influxdb.line_protocol import Cell, Point, by_series
 from hub.storage.influxdb.series_naming import RefusalReason
 from wire.errors import Code
@@ -51,7 +51,8 @@ async def find_refused(
             for id in {cell.series.id for point in points for cell in point} & messages.keys():
                 del messages[id]
             continue
-        if len(points) > 1 and (isinstance(answer, RequestTooLarge) or not _is_fully_refused(answer, points)):
+        # The server counts the refused points of one shard only, so the others may be refused as well.
+        if len(points) > 1 and (isinstance(answer, RequestTooLarge) or (answer.dropped or 0) < len(points)):
             middle = len(points) // 2
             pending += [points[middle:], points[:middle]]
             continue
@@ -59,15 +60,18 @@ async def find_refused(
         if len(cells) > len(points):
             pending.append(sorted(((cell,) for cell in cells), key=by_series))
             continue
-        reason = reason_of(answer)
+        code = store.FIELD_CONFLICT if "field type conflict" in answer.message else store.STORE_REFUSED
+        if isinstance(answer, RequestTooLarge):
+            code = Code.TOO_LARGE.value
+        reason = RefusalReason(code, answer.message)
         certain = isinstance(answer, RequestTooLarge) or answer.describes_points
         by_id: dict[int, list[Cell]] = {}
         for cell in cells:
             by_id.setdefault(cell.series.id, []).append(cell)
         for id, refused in by_id.items():
             if len(by_id) == 1:
-                if reason.code == store.FIELD_CONFLICT:
-                    messages[id] = reason.message
+                if code == store.FIELD_CONFLICT:
+                    messages[id] = answer.message
                 found.append(RefusedCells(refused, reason, certain))
             elif id in messages:
                 found.append(RefusedCells(refused, RefusalReason(store.FIELD_CONFLICT, messages[id]), certain))
@@ -75,14 +79,6 @@ async def find_refused(
                 # The text concerns only one of these series.
                 pending.append([(cell,) for cell in refused])
     return found, has_accepted
-
-
-def reason_of(answer: PointsRefused | RequestTooLarge) -> RefusalReason:
-    """Return the code and the text that the quarantine shows."""
-    if isinstance(answer, RequestTooLarge):
-        return RefusalReason(Code.TOO_LARGE.value, answer.message)
-    code = store.FIELD_CONFLICT if "field type conflict" in answer.message else store.STORE_REFUSED
-    return RefusalReason(code, answer.message)
 
 
 def refusals(found: Iterable[tuple[Cell, RefusalReason]]) -> list[store.RefusedReadings]:
@@ -100,11 +96,6 @@ def refusals(found: Iterable[tuple[Cell, RefusalReason]]) -> list[store.RefusedR
             store.RefusedReadings(entry, _batch_of(entry, [cell for cell, _ in items]), code, message[:MAX_MESSAGE])
         )
     return refused_readings
-
-
-def _is_fully_refused(answer: PointsRefused, points: Sequence[Point]) -> bool:
-    """Return True if all points were refused. The server counts the refused points of one shard only."""
-    return len(points) == 1 or (answer.dropped is not None and answer.dropped >= len(points))
 
 
 def _batch_of(entry: Entry, cells: Sequence[Cell]) -> Batch:

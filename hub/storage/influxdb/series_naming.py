@@ -43,8 +43,9 @@ DIGEST_BYTES = 8
 _PLACEHOLDER = re.compile(r"\{([^{}:]*)(?::([^{}]*))?\}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _AMBIGUOUS = re.compile(r"(\\_*)(?=[,= ]|\Z)")
-_COMMENT = re.compile(r"_*#")
-_TIME = re.compile(r"time_*")
+# A measurement must not begin a comment, and a field must differ from InfluxDB's time column: both get an underscore.
+_COMMENT = re.compile(r"\A(?=_*#)")
+_TIME = re.compile(r"\Atime_*\Z")
 _SERIES_PLACEHOLDERS = ("device", "metric", "type", "unit")
 _TAG_PLACEHOLDER = "tag."
 _ANYTHING = "\0"
@@ -76,7 +77,7 @@ class SeriesNaming:
 
     `tags` contains patterns of the device's tags to keep (`*`, `site`, `room_*`) and tags made by a template
     (`plant=north`, `site={tag.site:none}`). The tag `device` is always present. `tags_of` returns the tags that a
-    device reported. Raises ValueError for invalid templates.
+    device reported: another object as soon as they change. Raises ValueError for invalid templates.
     """
 
     def __init__(
@@ -94,15 +95,11 @@ class SeriesNaming:
         self._template_tags = [
             (name, template) for name, has_template, template in (item.partition("=") for item in tags) if has_template
         ]
-        self._tags_of = tags_of
-
-    def tags_of(self, device: str) -> Mapping[str, str]:
-        """Return the tags that a device reported. It is another object as soon as they change."""
-        return self._tags_of(device)
+        self.tags_of = tags_of
 
     def locate(self, series: Series) -> SeriesLocation:
         """Return the location of a series with the current tags of its device."""
-        device_tags = self._tags_of(series.device)
+        device_tags = self.tags_of(series.device)
         tags = {
             f"{name}_" if name in RESERVED_TAGS else name: value
             for name, value in device_tags.items()
@@ -112,9 +109,9 @@ class SeriesNaming:
         tags[DEVICE_TAG] = series.device
         cleaned = {clean_name(name): clean_name(value) for name, value in tags.items()}
         return SeriesLocation(
-            clean_measurement(_fill(self._measurement, series, device_tags)) or UNNAMED,
+            _COMMENT.sub("_", clean_name(_fill(self._measurement, series, device_tags))) or UNNAMED,
             tuple(sorted((name, value) for name, value in cleaned.items() if name and value)),
-            clean_field(_fill(self._field, series, device_tags)),
+            _TIME.sub(r"\g<0>_", clean_name(_fill(self._field, series, device_tags))),
         )
 
     def measurements(self, series: Series) -> str | None:
@@ -142,18 +139,6 @@ def clean_name(name: str) -> str:
     metric name contains, become spaces.
     """
     return _AMBIGUOUS.sub(r"\1_", _CONTROL.sub(" ", name))
-
-
-def clean_measurement(name: str) -> str:
-    """Return the name of a measurement that does not begin a comment."""
-    name = clean_name(name)
-    return f"_{name}" if _COMMENT.match(name) else name
-
-
-def clean_field(name: str) -> str:
-    """Return the name of a field that differs from InfluxDB's time column."""
-    name = clean_name(name)
-    return f"{name}_" if _TIME.fullmatch(name) else name
 
 
 def check_templates(*, measurement: str, tags: Sequence[str], field: str) -> None:
@@ -233,7 +218,10 @@ class SeriesNames:
     def __init__(self, naming: SeriesNaming, *, max_series_per_device: int, known: Mapping[str, bytes]) -> None:
         self._naming = naming
         self._max = max_series_per_device
-        self._known = {device: set(_split(digests)) for device, digests in known.items()}
+        self._known = {
+            device: {digests[start : start + DIGEST_BYTES] for start in range(0, len(digests), DIGEST_BYTES)}
+            for device, digests in known.items()
+        }
         self._names: dict[int, SeriesName] = {}
 
     def name_of(self, series: Series) -> SeriesName:
@@ -241,17 +229,14 @@ class SeriesNames:
         name = self._names.get(series.id)
         tags = self._naming.tags_of(series.device)
         if name is None or (name.tags is not tags and name.tags != tags):
-            name = self._names[series.id] = self._make(series, tags)
+            location = self._naming.locate(series)
+            prefix, field = location.line_prefix, location.field_key
+            name = self._names[series.id] = SeriesName(prefix, field, self._problem(series, prefix, field), tags)
         return name
 
     def known(self) -> dict[str, bytes]:
         """Return the digests of all series by device, joined."""
         return {device: b"".join(digests) for device, digests in self._known.items()}
-
-    def _make(self, series: Series, tags: Mapping[str, str]) -> SeriesName:
-        location = self._naming.locate(series)
-        prefix, field = location.line_prefix, location.field_key
-        return SeriesName(prefix, field, self._problem(series, prefix, field), tags)
 
     def _problem(self, series: Series, prefix: str, field: str) -> RefusalReason | None:
         if len(prefix.encode()) + len(field.encode()) > MAX_KEY_BYTES:
@@ -268,10 +253,6 @@ class SeriesNames:
                 )
             known.add(digest)
         return None
-
-
-def _split(digests: bytes) -> list[bytes]:
-    return [digests[start : start + DIGEST_BYTES] for start in range(0, len(digests), DIGEST_BYTES)]
 
 
 def _escape_key(text: str) -> str:

@@ -6,13 +6,13 @@ which changes nothing in InfluxDB, and they are counted once, because the counts
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import msgspec
 
 from hub.model.store import ReadingCounts, StoreCursor, StoreUnavailable
 from hub.storage.influxdb.client import BucketAddress
+from hub.storage.operating_system import sync
 
 VERSION = 1
 """Version of the file's layout."""
@@ -68,15 +68,9 @@ def write_state(path: Path, content: bytes) -> None:
     """Replace the file atomically and durably. Raises StoreUnavailable."""
     beside = path.with_name(f"{path.name}.new")
     try:
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        beside.write_bytes(content)
+        sync(beside)
         beside.replace(path)
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        sync(path.parent)
     except OSError as error:
         raise StoreUnavailable(f"{path}: {error.strerror}. Correct this, and the hub continues by itself") from error

@@ -31,7 +31,6 @@ from hub.storage.influxdb.client import (
     BucketAddress,
     InfluxdbClient,
     InfluxdbCredentials,
-    PointsRefused,
     RequestTooLarge,
     WriteAccepted,
     WriteAnswer,
@@ -49,7 +48,7 @@ from hub.storage.influxdb.line_protocol import (
 from hub.storage.influxdb.refused_points import RefusedCells, find_refused, refusals
 from hub.storage.influxdb.series_naming import RefusalReason, SeriesNames, SeriesNaming
 from hub.storage.influxdb.state import FILE_NAME, InfluxdbState, read_state, write_state
-from hub.storage.thread_priority import lower_priority
+from hub.storage.operating_system import lower_priority
 
 IN_FLIGHT = 4
 """Requests in flight: the server works on one while others are transferred. More of them only fill its queue."""
@@ -127,13 +126,11 @@ class InfluxdbStore:
         registry: str,
         max_series_per_device: int,
         compress: bool = False,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._path = directory / FILE_NAME
         self._naming = naming
         self._registry = registry
         self._max_series_per_device = max_series_per_device
-        self._clock = clock
         self._client = InfluxdbClient(target, credentials, compress=compress)
         self._history = HistoryReader(self._client, naming)
         self._lock = ReadWriteLock()
@@ -195,7 +192,7 @@ class InfluxdbStore:
             self._pending_change = _PendingChange(cursor, stored, Counter(cell.series.id for cell, _ in refused))
         if not refused:
             self._confirm()
-            if self._clock() - self._saved_s >= SAVE_EVERY_S:
+            if time.monotonic() - self._saved_s >= SAVE_EVERY_S:
                 await self._save()
         return WriteResult(stored.total(), refusals(refused))
 
@@ -251,7 +248,10 @@ class InfluxdbStore:
                 answer = await self._client.write(request.body)
                 if isinstance(answer, WriteAccepted):
                     return [], True
-                await self._check_refusal(answer)
+                # Without this check, a server that refuses everything would make all readings bad data.
+                is_about_points = isinstance(answer, RequestTooLarge) or answer.describes_points
+                if not is_about_points and not isinstance(await self._client.write(PROBE), WriteAccepted):
+                    raise self._refuses_everything(answer.message)
                 return await find_refused(
                     await self._run_in_thread(request_points, request.contents, names), send, self._refusal_messages
                 )
@@ -268,13 +268,6 @@ class InfluxdbStore:
         if doubtful is not None and not any(has_accepted for _, has_accepted in results):
             raise self._refuses_everything(doubtful.reason.message)
         return [(cell, cells.reason) for cells in refused_cells for cell in cells.cells]
-
-    async def _check_refusal(self, answer: PointsRefused | RequestTooLarge) -> None:
-        """Raise StoreUnavailable if the server refuses everything, and not only these points."""
-        if isinstance(answer, RequestTooLarge) or answer.describes_points:
-            return
-        if not isinstance(await self._client.write(PROBE), WriteAccepted):
-            raise self._refuses_everything(answer.message)
 
     def _refuses_everything(self, message: str) -> StoreUnavailable:
         return StoreUnavailable(
@@ -330,7 +323,7 @@ class InfluxdbStore:
             self._is_changed = True
             raise
         self._saved = cursor
-        self._saved_s = self._clock()
+        self._saved_s = time.monotonic()
 
     async def _run_in_thread(self, call: Callable[[*Ts], T], *args: *Ts) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call, *args)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from itertools import accumulate, chain
 from pathlib import Path
 
 from hypothesis import settings
@@ -37,9 +38,15 @@ async def write(store: Store, batches: Sequence[Batch], *, first: int = 1) -> in
     return written.readings
 
 
+async def write_all(store: Store, writes: Sequence[Sequence[Batch]]) -> list[int]:
+    """Write lists of batches one after the other. Return the number of readings that each added."""
+    firsts = accumulate((len(given) for given in writes), initial=1)
+    return [await write(store, given, first=first) for given, first in zip(writes, firsts, strict=False)]
+
+
 def apart(implementation: Implementation, writes: list[list[Batch]]) -> list[list[Batch]]:
     """Apply Implementation.without_collisions over all writes."""
-    together = iter(implementation.without_collisions([content for given in writes for content in given]))
+    together = iter(implementation.without_collisions(list(chain(*writes))))
     return [[next(together) for _ in given] for given in writes]
 
 

@@ -13,15 +13,11 @@ import numpy as np
 from hub.model.batch import Batch, Series
 from hub.model.store import History, Store
 from hub.storage.duckdb.store import DuckdbStore
-from hub.storage.influxdb.client import BucketAddress, InfluxdbCredentials
 from hub.storage.influxdb.line_protocol import MAX_TIME_NS
-from hub.storage.influxdb.series_naming import SeriesNaming
 from hub.storage.influxdb.store import InfluxdbStore
+from tests.hub.storage.influxdb.bucket import store_of
 from tests.hub.storage.readings import REGISTRY, Reading, batch, order, readings_of
 from tests.services.influxdb import Access, InfluxdbServer
-
-MAX_SERIES_PER_DEVICE = 1000
-"""Far more than any of these tests has."""
 
 
 @dataclass(frozen=True)
@@ -69,22 +65,9 @@ def influxdb(name: str, server: InfluxdbServer) -> Implementation:
         if directory not in buckets:
             # All of time is in three files instead of 15,000.
             buckets[directory] = server.fresh(shard_days=36_500)
-        return influxdb_store(directory, buckets[directory])
+        return store_of(directory, buckets[directory], tags={"type": "sensor", "site": "north"})
 
     return Implementation(name, open, remote=True)
-
-
-def influxdb_store(directory: Path, access: Access) -> InfluxdbStore:
-    """Return a store in this bucket, for devices with a type and one further tag."""
-    tags = {"type": "sensor", "site": "north"}
-    return InfluxdbStore(
-        directory,
-        target=BucketAddress(access.url, access.org, access.bucket),
-        credentials=InfluxdbCredentials(access.token, access.user, access.password),
-        naming=SeriesNaming(tags_of=lambda device: tags),
-        registry=REGISTRY,
-        max_series_per_device=MAX_SERIES_PER_DEVICE,
-    )
 
 
 def without_equal_times(batches: Iterable[Batch]) -> list[Batch]:

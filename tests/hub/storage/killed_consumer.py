@@ -8,13 +8,13 @@ import random
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from hub.journal.consumer import Consumer, Decode, EntryReader
 from hub.journal.journal import Journal
-from hub.model.batch import Batch, Entry, EntryKind, Mark
+from hub.model.batch import Batch, Entry, EntryKind, Mark, Series
 from hub.model.store import Store
 from hub.storage.accounting import CONSUMER, AccountingService
 from hub.storage.duckdb.store import DuckdbStore
@@ -55,10 +55,12 @@ def open_journal(directory: Path, *, keep_bytes: int = 1 << 20) -> Journal:
     return Journal(directory / "journal.db", keep_bytes=keep_bytes, keep_seconds=3600, max_bytes=1 << 30)
 
 
-def accounting_of(journal: Journal, store: Store, decode: Decode = decode) -> AccountingService:
+def accounting_of(
+    journal: Journal, store: Store, decode: Decode = decode, series: Iterable[Series] = SERIES.values()
+) -> AccountingService:
     """Return the accounting of a store."""
-    series = {series.id: series for series in SERIES.values()}
-    return AccountingService(journal, EntryReader(journal, decode), store, series=lambda: series)
+    by_id = {item.id: item for item in series}
+    return AccountingService(journal, EntryReader(journal, decode), store, series=lambda: by_id)
 
 
 def consumer_of(
@@ -66,12 +68,13 @@ def consumer_of(
     store: Store,
     *,
     decode: Decode = decode,
+    series: Iterable[Series] = SERIES.values(),
     interval_s: float = 0,
     linger_s: float = 0,
     retries: Callable[[], float] = lambda: 0.0,
 ) -> Consumer:
     """Return the consumer of a store, without pauses by default."""
-    accounting = accounting_of(journal, store, decode)
+    accounting = accounting_of(journal, store, decode, series)
     sink = StoreSink(journal, store, accounting, interval_s=interval_s, linger_s=linger_s)
     return Consumer(journal, CONSUMER, sink, decode=decode, now_ns=lambda: 77, random=retries)
 

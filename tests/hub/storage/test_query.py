@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from hub.model.store import HistoryQuery, StoreCursor, StoreError
 from hub.storage.query import Ends, Points, interleave
+from tests.hub.storage.contract import new_store
 from tests.hub.storage.implementations import Implementation, plain
 from tests.hub.storage.readings import SERIES, batch, entries
 
@@ -16,13 +15,12 @@ EVER = (0, 2**62)
 
 
 async def test_all_readings_of_too_much_text_are_refused(
-    implementation: Implementation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    implementation: Implementation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The error names the alternatives. Smaller answers and points are returned."""
     monkeypatch.setattr("hub.storage.query.MAX_TEXT_BYTES", 100)
     text = SERIES["string"]
-    async with implementation.open(tmp_path) as store:
-        await store.open()
+    async with new_store(implementation) as store:
         await store.write(entries([batch([1, 2, 3], {text: ["€" * 20, "€" * 13, "€"]})]), StoreCursor("journal", 1))
         assert len(plain(await store.query(HistoryQuery([text], 0, 3, None)))[text.id]) == 2
         with pytest.raises(StoreError, match="hub export"):

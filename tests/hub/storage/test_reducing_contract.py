@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -52,10 +51,9 @@ async def test_reduced_history_keeps_the_peaks(
                 assert (part[0][0], part[-1][0]) == (inside[0][0], inside[-1][0])
 
 
-async def test_too_few_points_are_refused(implementation: Implementation, tmp_path: Path) -> None:
+async def test_too_few_points_are_refused(implementation: Implementation) -> None:
     """One point cannot be a minimum and a maximum."""
-    async with implementation.open(tmp_path) as store:
-        await store.open()
+    async with new_store(implementation) as store:
         with pytest.raises(ValueError, match="at least 2 points"):
             await store.query(HistoryQuery(ALL, *EVER, 1))
 
@@ -128,11 +126,10 @@ async def test_an_aggregate_is_one_value_for_each_interval(
         assert all(part.resolution == "reduced" for part in history.series if len(part.times_ns))
 
 
-async def test_aggregates_of_texts_are_refused(implementation: Implementation, tmp_path: Path) -> None:
+async def test_aggregates_of_texts_are_refused(implementation: Implementation) -> None:
     """Strings have no average: the error names the series, and says what to request."""
     numbers_only: tuple[Aggregate, ...] = ("avg", "min", "max")
-    async with implementation.open(tmp_path) as store:
-        await store.open()
+    async with new_store(implementation) as store:
         for aggregate in numbers_only:
             with pytest.raises(StoreError, match=r"device boolean.*device string.*ask for first"):
                 await store.query(HistoryQuery(ALL, 0, 100, 10, aggregate))

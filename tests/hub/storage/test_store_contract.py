@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from itertools import chain
 from pathlib import Path
 
 from hypothesis import given
@@ -22,6 +23,7 @@ from tests.hub.storage.contract import (
     expected,
     new_store,
     write,
+    write_all,
 )
 from tests.hub.storage.implementations import Implementation, plain
 from tests.hub.storage.readings import SERIES, Reading, batch, batches, entries, entry, stored
@@ -48,14 +50,12 @@ async def test_written_readings_are_read_exactly(implementation: Implementation,
     """Raw history equals the written readings, to the bit, in time order; missing values do not exist."""
     writes = apart(implementation, writes)
     async with new_store(implementation) as store:
-        first = 1
-        for given in writes:
-            added = await write(store, given, first=first)
-            assert added == sum(len(part) for part in implementation.readings_of(given).values())
-            first += len(given)
-        together = [content for given in writes for content in given]
+        assert await write_all(store, writes) == [
+            sum(len(part) for part in implementation.readings_of(given).values()) for given in writes
+        ]
+        together = list(chain(*writes))
         assert await everything(store) == expected(implementation, together)
-        assert store.cursor == StoreCursor(JOURNAL, first - 1)
+        assert store.cursor == StoreCursor(JOURNAL, len(together))
         readings = implementation.readings_of(together)
         assert await stored(store) == {id: len(part) for id, part in readings.items()}
         assert (await store.describe()).readings == sum(len(part) for part in readings.values())
@@ -96,10 +96,9 @@ async def test_everything_survives_reopening(implementation: Implementation, giv
             assert await stored(store) == {id: len(part) for id, part in implementation.readings_of(given).items()}
 
 
-async def test_entries_without_readings_move_the_cursor(implementation: Implementation, tmp_path: Path) -> None:
+async def test_entries_without_readings_move_the_cursor(implementation: Implementation) -> None:
     """Gaps and quarantined batches move the cursor, too."""
-    async with implementation.open(tmp_path) as store:
-        await store.open()
+    async with new_store(implementation) as store:
         given = [entry(1, None, EntryKind.GAP), entry(2, None, EntryKind.QUARANTINE)]
         written = await store.write(given, StoreCursor(JOURNAL, 2))
         assert (written.readings, list(written.refused)) == (0, [])
@@ -107,10 +106,9 @@ async def test_entries_without_readings_move_the_cursor(implementation: Implemen
         assert (await store.query(HistoryQuery(ALL, *EVER, None))).cursor == StoreCursor(JOURNAL, 2)
 
 
-async def test_another_journal_begins_at_its_beginning(implementation: Implementation, tmp_path: Path) -> None:
+async def test_another_journal_begins_at_its_beginning(implementation: Implementation) -> None:
     """Offsets of a new journal are independent of those of the old one."""
-    async with implementation.open(tmp_path) as store:
-        await store.open()
+    async with new_store(implementation) as store:
         old, new = (batch([time], {SERIES["integer"]: [time]}) for time in (1, 2))
         await write(store, [old, old, old])
         assert (await store.write([entry(1, new)], StoreCursor("journal-b", 1))).readings == 1
@@ -118,10 +116,9 @@ async def test_another_journal_begins_at_its_beginning(implementation: Implement
         assert await stored(store) == {SERIES["integer"].id: 4}
 
 
-async def test_a_range_includes_its_start_and_excludes_its_end(implementation: Implementation, tmp_path: Path) -> None:
+async def test_a_range_includes_its_start_and_excludes_its_end(implementation: Implementation) -> None:
     """Queries of neighbouring ranges share no reading and miss none."""
-    async with implementation.open(tmp_path) as store:
-        await store.open()
+    async with new_store(implementation) as store:
         series = SERIES["integer"]
         newest = implementation.newest_ns
         await write(store, [batch([1, 2, 3, newest], {series: [1, 2, 3, 4]})])
@@ -137,10 +134,9 @@ async def test_a_range_includes_its_start_and_excludes_its_end(implementation: I
             assert found == [[1, 2], [3], [], [4], [], [1]]
 
 
-async def test_series_keep_the_requested_order(implementation: Implementation, tmp_path: Path) -> None:
+async def test_series_keep_the_requested_order(implementation: Implementation) -> None:
     """Every requested series is in the answer, in its place, also without readings."""
-    async with implementation.open(tmp_path) as store:
-        await store.open()
+    async with new_store(implementation) as store:
         nobody = Series(999, "device", "nobody", "string")
         await write(store, [batch([1], {series: [None] for series in ALL} | {SERIES["boolean"]: [True]})])
         asked = [nobody, *reversed(ALL)]
@@ -164,10 +160,7 @@ async def test_a_scan_gives_every_reading(
     times."""
     writes = apart(implementation, writes)
     async with new_store(implementation) as store:
-        first = 1
-        for given in writes:
-            await write(store, given, first=first)
-            first += len(given)
+        await write_all(store, writes)
         asked = list(reversed(ALL))
         found: dict[int, list[Reading]] = {}
         async for piece in store.scan(asked, start, end):
@@ -176,7 +169,7 @@ async def test_a_scan_gives_every_reading(
             assert list(found)[-1:] in ([], [piece.series.id]) or piece.series.id not in found
             values = piece.values if isinstance(piece.values, list) else piece.values.tolist()
             found.setdefault(piece.series.id, []).extend(zip(piece.times_ns.tolist(), values, strict=True))
-        readings = implementation.readings_of([content for given in writes for content in given])
+        readings = implementation.readings_of(chain(*writes))
         inside = {id: [item for item in part if start <= item[0] < end] for id, part in readings.items()}
         assert list(found) == [series.id for series in asked if inside.get(series.id)]
         for id, part in found.items():
@@ -190,11 +183,8 @@ async def test_latest_is_the_newest_and_not_the_last(implementation: Implementat
     """A late reading does not become the newest."""
     writes = apart(implementation, writes)
     async with new_store(implementation) as store:
-        first = 1
-        for given in writes:
-            await write(store, given, first=first)
-            first += len(given)
-        readings = implementation.readings_of([content for given in writes for content in given])
+        await write_all(store, writes)
+        readings = implementation.readings_of(chain(*writes))
         latest = await store.latest(ALL)
         assert {id: newest.time_ns for id, newest in latest.items()} == {
             id: part[-1][0] for id, part in readings.items()
@@ -203,10 +193,9 @@ async def test_latest_is_the_newest_and_not_the_last(implementation: Implementat
             assert exactly_at((time, value)) in map(exactly_at, readings[id])
 
 
-async def test_latest_has_plain_values(implementation: Implementation, tmp_path: Path) -> None:
+async def test_latest_has_plain_values(implementation: Implementation) -> None:
     """A newest value is a Python value of its series' type."""
-    async with implementation.open(tmp_path) as store:
-        await store.open()
+    async with new_store(implementation) as store:
         values: list[Value] = [1.5, 2, True, "on"]
         await write(store, [batch([7], {series: [value] for series, value in zip(ALL, values, strict=True)})])
         latest = await store.latest(ALL)
@@ -214,12 +203,11 @@ async def test_latest_has_plain_values(implementation: Implementation, tmp_path:
         assert [type(latest[series.id].value) for series in ALL] == [type(value) for value in values]
 
 
-async def test_a_history_is_true_for_its_cursor(implementation: Implementation, tmp_path: Path) -> None:
+async def test_a_history_is_true_for_its_cursor(implementation: Implementation) -> None:
     """While entries are written, every answer contains exactly those up to its offset."""
     series = [Series(id, "device", f"m{id}", "integer") for id in range(8)]
     seen: dict[int | None, set[int]] = {None: set(), 6: set()}
-    async with implementation.open(tmp_path) as store:
-        await store.open()
+    async with new_store(implementation) as store:
 
         async def write_on() -> None:
             while min(map(len, seen.values())) < ENOUGH_ANSWERS:

@@ -8,14 +8,9 @@ from hypothesis import strategies as st
 
 from hub.model.batch import Batch
 from hub.model.store import ReadingCounts, StoreCursor
-from hub.storage.duckdb.store import DuckdbStore
 from tests.hub.storage.contract import ALL, JOURNAL, everything, exactly_at, examples, write
 from tests.hub.storage.duckdb.deletion import delete_before
-from tests.hub.storage.readings import REGISTRY, SERIES, batch, batches, readings_of, stored
-
-
-def new_store(directory: Path) -> DuckdbStore:
-    return DuckdbStore(directory / "history.duckdb", registry=REGISTRY)
+from tests.hub.storage.readings import SERIES, batch, batches, open_store, readings_of, stored
 
 
 @examples
@@ -23,7 +18,7 @@ def new_store(directory: Path) -> DuckdbStore:
 async def test_deletion_removes_older_readings(given: list[Batch], cut_ns: int) -> None:
     """Afterwards counts, history and newest readings are as if the older readings never existed; the cursor stays."""
     with tempfile.TemporaryDirectory() as directory:
-        async with new_store(Path(directory)) as store:
+        async with open_store(Path(directory)) as store:
             await store.open()
             await write(store, given)
             readings = readings_of(given)
@@ -52,12 +47,12 @@ async def test_deletion_removes_older_readings(given: list[Batch], cut_ns: int) 
 async def test_expired_counts_survive_reopening(tmp_path: Path) -> None:
     """The count of deleted readings is as durable as the readings, also for a series that has none left."""
     integer, string = SERIES["integer"], SERIES["string"]
-    async with new_store(tmp_path) as store:
+    async with open_store(tmp_path) as store:
         await store.open()
         await write(store, [batch([1, 2], {integer: [1, 2], string: ["a", "b"]}), batch([3], {integer: [3]})])
         assert await delete_before(store, 3) == 4
         assert await store.counts() == {integer.id: ReadingCounts(1, 2), string.id: ReadingCounts(0, 2)}
-    async with new_store(tmp_path) as store:
+    async with open_store(tmp_path) as store:
         await store.open()
         assert await store.counts() == {integer.id: ReadingCounts(1, 2), string.id: ReadingCounts(0, 2)}
         await write(store, [batch([5], {string: ["c"]})], first=3)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +59,8 @@ class Histories:
 
 @contextmanager
 def open_histories(tmp_path: Path) -> Iterator[Histories]:
-    database = Database(tmp_path / "history.duckdb", memory_limit="200MB", threads=1)
-    try:
+    with closing(Database(tmp_path / "history.duckdb", memory_limit="200MB", threads=1)) as database:
         yield Histories(database)
-    finally:
-        database.close()
 
 
 def reduced_one_by_one(readings: list[Reading], start: int, end: int, points: int, *, peaks: bool) -> list[Reading]:
@@ -199,13 +196,6 @@ def test_series_with_few_and_with_many_readings_share_a_query(tmp_path: Path) ->
 
 
 SERIES = [Series(id, "device", f"m{id}", "string" if id % 3 == 0 else "integer") for id in range(8)]
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(tmp_path / "history.duckdb", memory_limit="200MB", threads=1)
-    yield database
-    database.close()
 
 
 def test_a_scan_does_not_depend_on_the_memory_limit(database: Database) -> None:

@@ -65,12 +65,11 @@ class Tiers:
 
 @contextmanager
 def open_tiers() -> Iterator[Tiers]:
-    with tempfile.TemporaryDirectory() as directory:
-        database = Database(Path(directory) / "history.duckdb", memory_limit="200MB", threads=1)
-        try:
-            yield Tiers(database)
-        finally:
-            database.close()
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        closing(Database(Path(directory) / "history.duckdb", memory_limit="200MB", threads=1)) as database,
+    ):
+        yield Tiers(database)
 
 
 VALUES: dict[MetricType, Callable[[int], Any]] = {

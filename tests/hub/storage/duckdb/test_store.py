@@ -34,7 +34,7 @@ async def fill(store: DuckdbStore, count: int) -> None:
     await store.write(given, StoreCursor("journal", given[-1].offset))
 
 
-async def tier_starts(store: DuckdbStore, series: Series = INTEGER) -> list[int]:
+async def times_of(store: DuckdbStore, series: Series = INTEGER) -> list[int]:
     history = await store.query(HistoryQuery([series], *EVER, None))
     return [int(time) for time in history.series[0].times_ns]
 
@@ -54,24 +54,24 @@ async def test_a_store_that_cannot_open_opens_later(tmp_path: Path) -> None:
         await fill(store, 3)
     with locked_by_another_process(path):
         store = await DuckdbStore(path, registry=REGISTRY).__aenter__()
-        for call in (tier_starts(store), store.latest([INTEGER]), store.counts(), store.describe(), store.open()):
+        for call in (times_of(store), store.latest([INTEGER]), store.counts(), store.describe(), store.open()):
             with pytest.raises(StoreUnavailable, match="in use by another process"):
                 await call
         with pytest.raises(StoreUnavailable, match="in use by another process"):
             await store.write([], StoreCursor("journal", 9))
         assert store.cursor == StoreCursor("", 0)
     assert await store.open() == StoreCursor("journal", 3)
-    assert await tier_starts(store) == [1, 2, 3]
+    assert await times_of(store) == [1, 2, 3]
     await store.__aexit__(None, None, None)
     with pytest.raises(StoreUnavailable, match="stopping"):
-        await tier_starts(store)
+        await times_of(store)
 
 
 async def test_reads_wait_for_an_opening_in_progress(tmp_path: Path) -> None:
     """Right after entering, the first answers arrive when the file is open."""
     async with DuckdbStore(tmp_path / "history.duckdb", registry=REGISTRY) as store:
         assert await stored(store) == {}
-        assert await tier_starts(store) == []
+        assert await times_of(store) == []
 
 
 async def test_slow_queries_block_neither_others_nor_writes(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ async def test_slow_queries_block_neither_others_nor_writes(tmp_path: Path) -> N
         await store.open()
         slow = asyncio.ensure_future(store._read(endless))
         await fill(store, 5)
-        assert await tier_starts(store) == [1, 2, 3, 4, 5]
+        assert await times_of(store) == [1, 2, 3, 4, 5]
         assert await store.latest([INTEGER])
         assert not slow.done()
         slow.cancel()
@@ -106,7 +106,7 @@ async def test_a_cancelled_query_releases_its_reader(tmp_path: Path) -> None:
         queries = [slow(event) for event in began]
         for event in began:
             await event.wait()
-        waiting, gone = asyncio.create_task(tier_starts(store)), asyncio.create_task(tier_starts(store))
+        waiting, gone = asyncio.create_task(times_of(store)), asyncio.create_task(times_of(store))
         await asyncio.sleep(0)
         gone.cancel()
         # A query is cancelled before it starts or while it runs: both end.
@@ -194,11 +194,11 @@ async def test_too_many_queries_are_refused(tmp_path: Path) -> None:
         queries = [asyncio.ensure_future(store._read(endless)) for _ in range(MAX_WAITING)]
         await asyncio.sleep(0)
         with pytest.raises(StoreUnavailable, match=f"busy: {MAX_WAITING} queries"):
-            await tier_starts(store)
+            await times_of(store)
         for query in queries:
             query.cancel()
         await asyncio.wait(queries)
-        assert await tier_starts(store) == []
+        assert await times_of(store) == []
 
 
 async def test_a_query_that_is_cancelled_as_it_starts_ends(tmp_path: Path) -> None:
@@ -211,9 +211,10 @@ async def test_a_query_that_is_cancelled_as_it_starts_ends(tmp_path: Path) -> No
             about_to_start.append(threading.Event())
 
             def read(reader: SnapshotReader, moment: threading.Event = about_to_start[-1]) -> object:
-                moment.set()
-                go.wait()
-                return reader._connection.execute(ENDLESS).fetchall()
+                with reader._querying() as connection:
+                    moment.set()
+                    go.wait()
+                    return connection.execute(ENDLESS).fetchall()
 
             queries.append(asyncio.ensure_future(store._read(read)))
         for moment in about_to_start:
@@ -222,7 +223,7 @@ async def test_a_query_that_is_cancelled_as_it_starts_ends(tmp_path: Path) -> No
             query.cancel()
         await asyncio.wait(queries)
         go.set()
-        assert await tier_starts(store) == []
+        assert await times_of(store) == []
 
 
 async def test_closing_does_not_wait_for_queries(tmp_path: Path) -> None:
@@ -238,7 +239,7 @@ async def test_closing_does_not_wait_for_queries(tmp_path: Path) -> None:
         await slow
     async with DuckdbStore(path, registry=REGISTRY) as store:
         assert await store.open() == StoreCursor("journal", 100)
-        assert await tier_starts(store) == list(range(1, 101))
+        assert await times_of(store) == list(range(1, 101))
 
 
 async def test_little_disk_space_stops_writes_and_not_queries(small_disk: SmallDisk) -> None:
@@ -249,9 +250,9 @@ async def test_little_disk_space_stops_writes_and_not_queries(small_disk: SmallD
         with small_disk.filled(leaving_bytes=3_000_000):
             with pytest.raises(StoreUnavailable, match=r"no room on the disk of .*: free some space"):
                 await fill(store, 10)
-            assert await tier_starts(store) == list(range(1, 11))
+            assert await times_of(store) == list(range(1, 11))
         await fill(store, 10)
-        assert await tier_starts(store) == list(range(1, 21))
+        assert await times_of(store) == list(range(1, 21))
 
 
 @pytest.mark.parametrize(("size_bytes", "while_doing"), [(20_000_000, "commit"), (50_000_000, "checkpoint")])
@@ -276,14 +277,14 @@ async def test_a_full_disk_loses_and_duplicates_nothing(
                 held_offset = (await store.open()).offset
                 assert held_offset in (offset, offset + 1)
                 assert await stored(store) == {INTEGER.id: rows * held_offset}
-                assert len(await tier_starts(store)) == rows * held_offset
+                assert len(await times_of(store)) == rows * held_offset
         assert all("no room on the disk" in message for message in refused)
         assert while_doing in refused[0]
         small_disk.resize(200_000_000)
         offset = store.cursor.offset
         await fill(store, 1)
         assert store.cursor.offset == offset + 1
-        assert len(await tier_starts(store)) == rows * offset + 1
+        assert len(await times_of(store)) == rows * offset + 1
 
 
 @pytest.mark.deadline(300)

@@ -107,11 +107,6 @@ TestSummaries = SummariesMachine.TestCase
 TestSummaries.settings = settings(max_examples=15, stateful_step_count=15, deadline=None)
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Database:
-    return Database(tmp_path / "history.duckdb", memory_limit=MEMORY, threads=1)
-
-
 def packed(series: Series, times: range) -> Batch:
     values = np.arange(len(times), dtype=np.float64)
     return Batch(np.arange(times.start, times.stop), [(series, values)], readings=len(times))
@@ -136,7 +131,6 @@ def test_the_last_rows_are_found_when_whole_row_groups_were_deleted(database: Da
             tables.load()
         assert logs == []
         assert tables.summaries["float"].counts() == {series.id: ReadingCounts(first - cut, cut)}
-    database.close()
 
 
 def test_wrong_saved_summaries_are_detected(database: Database) -> None:
@@ -149,7 +143,6 @@ def test_wrong_saved_summaries_are_detected(database: Database) -> None:
         tables.load()
     assert [log["log_level"] for log in logs] == ["error"]
     assert tables.summaries["string"].counts() == {SERIES["string"].id: ReadingCounts(2, 0)}
-    database.close()
 
 
 def test_a_failed_write_leaves_nothing(database: Database) -> None:
@@ -162,7 +155,6 @@ def test_a_failed_write_leaves_nothing(database: Database) -> None:
     assert (tables.cursor, sum(tables.stored.values())) == (StoreCursor("", 0), 0)
     assert tables.append([entry(1, good)], StoreCursor("journal", 1)) == 4
     assert database.writer.execute(f"SELECT count(*) FROM {schema.table('raw', 'integer')}").fetchone() == (2,)
-    database.close()
 
 
 def test_another_layout_is_refused(database: Database) -> None:
@@ -178,4 +170,3 @@ def test_tables_belong_to_the_registry_that_filled_them_first(database: Database
     with pytest.raises(StoreUnavailable, match=r"another registry\.db .* restore the registry\.db of the same time"):
         Tables(database.writer, registry="b" * 32)
     Tables(database.writer, registry=REGISTRY)
-    database.close()

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -25,13 +22,6 @@ from tests.hub.storage.readings import REGISTRY, SERIES, entry
 FLOAT = SERIES["float"]
 NOW = 1_000 * DAY_NS + HOUR_NS // 2
 ROUNDS = 6
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(tmp_path / "history.duckdb", memory_limit="400MB", threads=1)
-    yield database
-    database.close()
 
 
 def write(tables: Tables, first_ns: int, last_ns: int, count: int) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hub.storage.influxdb.client import BucketAddress, InfluxdbCredentials
+from hub.storage.influxdb.client import BucketAddress, InfluxdbClient, InfluxdbCredentials
 from hub.storage.influxdb.series_naming import SeriesNaming
 from hub.storage.influxdb.store import InfluxdbStore
 from tests.hub.storage.readings import REGISTRY
@@ -23,6 +23,11 @@ def target_of(access: Access) -> BucketAddress:
 def credentials_of(access: Access) -> InfluxdbCredentials:
     """Return credentials with all permissions."""
     return InfluxdbCredentials(access.token, access.user, access.password)
+
+
+def client_of(access: Access) -> InfluxdbClient:
+    """Return a client of the bucket, to be entered."""
+    return InfluxdbClient(target_of(access), credentials_of(access))
 
 
 def store_of(

@@ -16,13 +16,11 @@ from pathlib import Path
 
 import msgspec
 
-from hub.journal.consumer import Consumer, EntryReader
+from hub.journal.consumer import Consumer
 from hub.journal.journal import Journal
 from hub.model.batch import Batch, Entry, EntryKind, Mark, Series
 from hub.model.store import Store
-from hub.storage.accounting import CONSUMER, AccountingService
-from hub.storage.influxdb.store import InfluxdbStore
-from hub.storage.sink import StoreSink
+from tests.hub.storage import killed_consumer
 from tests.hub.storage.influxdb.bucket import store_of
 from tests.hub.storage.killed_consumer import open_journal, running
 from tests.hub.storage.readings import batch
@@ -77,21 +75,15 @@ def appender(journal: Journal) -> Appender:
 
 def consumer_of(journal: Journal, store: Store, *, retries: Callable[[], float] = lambda: 0.01) -> Consumer:
     """Return a consumer that hardly pauses."""
-    reader = EntryReader(journal, decode)
-    accounting = AccountingService(journal, reader, store, series=lambda: {1: GOOD, 2: BAD})
-    sink = StoreSink(journal, store, accounting, interval_s=0.01, linger_s=0.01)
-    return Consumer(journal, CONSUMER, sink, decode=decode, random=retries)
-
-
-def store(directory: Path, access: Access) -> InfluxdbStore:
-    """Return the store of this directory."""
-    return store_of(directory, access)
+    return killed_consumer.consumer_of(
+        journal, store, decode=decode, series=[GOOD, BAD], interval_s=0.01, linger_s=0.01, retries=retries
+    )
 
 
 async def fill_on(directory: Path, access: Access, chance: random.Random) -> None:
     async with (
         open_journal(directory, keep_bytes=0) as journal,
-        store(directory, access) as opened,
+        store_of(directory, access) as opened,
         running(consumer_of(journal, opened)),
     ):
         fill = appender(journal)

@@ -13,10 +13,11 @@ import pytest
 from hub.model.batch import Series
 from hub.model.store import Aggregate, HistoryQuery, StoreUnavailable
 from hub.storage.influxdb import history
-from hub.storage.influxdb.client import AnswerTooLarge, BucketAddress, InfluxdbClient, InfluxdbCredentials
+from hub.storage.influxdb.client import AnswerTooLarge
 from hub.storage.influxdb.history import HistoryReader
 from hub.storage.influxdb.line_protocol import value_text
 from hub.storage.influxdb.series_naming import SeriesNaming
+from tests.hub.storage.influxdb.bucket import client_of
 from tests.services.influxdb import Access, InfluxdbServer
 from wire.model import Value
 
@@ -43,12 +44,6 @@ class Moved(NamedTuple):
     truth: dict[int, Readings]
 
 
-@pytest.fixture(scope="module", params=["influxdb1", "influxdb2"])
-def server(request: pytest.FixtureRequest) -> InfluxdbServer:
-    found: InfluxdbServer = request.getfixturevalue(request.param)
-    return found
-
-
 @pytest.fixture(scope="module")
 async def moved(server: InfluxdbServer) -> Moved:
     draw = random.Random(1)
@@ -67,22 +62,15 @@ async def moved(server: InfluxdbServer) -> Moved:
                 place = f"{draw.choice(['pump', 'valve'])},device={item.device},site={draw.choice('xyz')}"
                 lines.append(f"{place} {item.metric}={value_text(item.type, value)} {time}")
     access = server.fresh()
-    async with server_of(access) as written_to:
+    async with client_of(access) as written_to:
         await written_to.write("\n".join(lines).encode())
     return Moved(access, truth)
-
-
-def server_of(access: Access) -> InfluxdbClient:
-    return InfluxdbClient(
-        BucketAddress(access.url, access.org, access.bucket),
-        InfluxdbCredentials(access.token, access.user, access.password),
-    )
 
 
 @asynccontextmanager
 async def reading_of(access: Access, tags: Mapping[str, str] | None = None) -> AsyncIterator[HistoryReader]:
     """Open a reader of a bucket; these are the tags that every device reports now."""
-    async with server_of(access) as server:
+    async with client_of(access) as server:
         yield HistoryReader(server, SeriesNaming(tags_of=lambda _: tags or {}))
 
 
@@ -182,7 +170,7 @@ async def test_a_scan_has_every_reading_for_any_page_size(
 
 async def test_a_template_without_tags_reads_one_measurement(moved: Moved) -> None:
     """Other measurements do not belong to the device."""
-    async with server_of(moved.access) as server:
+    async with client_of(moved.access) as server:
         alone = HistoryReader(server, SeriesNaming(measurement="pump", tags_of=lambda _: {}))
         found = await ask(alone, HistoryQuery(SERIES[:1], *EVER, None))
         assert 0 < len(found[1]) < len(moved.truth[1])
@@ -193,7 +181,7 @@ async def test_large_answers_are_requested_in_parts(server: InfluxdbServer, monk
     texts = {time: "x" * 5_000 + str(time) for time in range(40)}
     series = [Series(id, f"device-{id}", "text", "string") for id in range(3)]
     access = server.fresh()
-    async with server_of(access) as written_to:
+    async with client_of(access) as written_to:
         lines = [
             f'telemetry,device={item.device} text="{text}" {time}' for item in series for time, text in texts.items()
         ]

@@ -10,22 +10,15 @@ import pytest
 from hub.model.store import StoreError
 from hub.storage.influxdb.client import InfluxdbClient, InfluxdbCredentials, WriteAccepted
 from hub.storage.influxdb.setup import DAY_S, SetupResult, set_up
-from tests.hub.storage.influxdb.bucket import credentials_of, target_of
+from tests.hub.storage.influxdb.bucket import client_of, target_of
 from tests.services.influxdb import Access, InfluxdbServer
-
-
-@pytest.fixture(params=["influxdb1", "influxdb2"])
-def server(request: pytest.FixtureRequest) -> InfluxdbServer:
-    """Provide each of the two versions."""
-    found: InfluxdbServer = request.getfixturevalue(request.param)
-    return found
 
 
 async def test_a_bucket_is_made_once_with_its_retention(server: InfluxdbServer) -> None:
     """A repeated setup changes nothing. Another retention is set, and none keeps the current one."""
     access = server.fresh()
     access = replace(access, bucket=f"{access.bucket} 'new'")
-    async with InfluxdbClient(target_of(access), credentials_of(access)) as asked:
+    async with client_of(access) as asked:
         assert await set_up(asked, keep_days=30) == SetupResult(True, False, 30 * DAY_S)
         assert await set_up(asked, keep_days=30) == SetupResult(False, False, 30 * DAY_S)
         assert await set_up(asked, keep_days=None) == SetupResult(False, False, 30 * DAY_S)
@@ -39,7 +32,7 @@ async def test_a_retention_policy_of_its_own(influxdb1: InfluxdbServer) -> None:
     """InfluxDB 1: DATABASE/POLICY creates both, and readings go there."""
     access = influxdb1.fresh()
     access = replace(access, bucket=f"{access.bucket}-new/year")
-    async with InfluxdbClient(target_of(access), credentials_of(access)) as asked:
+    async with client_of(access) as asked:
         assert await set_up(asked, keep_days=365) == SetupResult(True, False, 365 * DAY_S)
         assert await set_up(asked, keep_days=365) == SetupResult(False, False, 365 * DAY_S)
         assert await asked.write(b"m,device=a f=1") == WriteAccepted()
@@ -57,7 +50,7 @@ async def test_missing_permissions_are_reported(influxdb2: InfluxdbServer) -> No
         ): "no organisation tests: correct store.org, or create",
     }
     for wrong, message in messages.items():
-        async with InfluxdbClient(target_of(wrong), credentials_of(wrong)) as asked:
+        async with client_of(wrong) as asked:
             with pytest.raises(StoreError, match=message):
                 await set_up(asked, keep_days=None)
 

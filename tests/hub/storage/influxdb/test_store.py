@@ -34,13 +34,6 @@ FLOAT = Series(2, "gauge", "level", "float")
 OTHER = Series(3, "gauge", "temperature", "float")
 
 
-@pytest.fixture(params=["influxdb1", "influxdb2"])
-def server(request: pytest.FixtureRequest) -> InfluxdbServer:
-    """Provide each of the two versions."""
-    found: InfluxdbServer = request.getfixturevalue(request.param)
-    return found
-
-
 async def write(store: InfluxdbStore, batches: Sequence[Batch], first: int = 1) -> WriteResult:
     given = entries(batches, first)
     return await store.write(given, StoreCursor(JOURNAL, given[-1].offset))

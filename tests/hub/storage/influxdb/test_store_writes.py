@@ -19,10 +19,10 @@ import pytest
 from hub.journal.journal import Journal
 from hub.model.batch import Series
 from hub.model.store import HistoryQuery, ReadingCounts, StoreCursor, StoreUnavailable
-from hub.storage.influxdb.client import InfluxdbClient, InfluxdbCredentials
+from hub.storage.influxdb.client import InfluxdbCredentials
 from hub.storage.influxdb.store import InfluxdbStore
-from tests.hub.storage.influxdb.bucket import credentials_of, store_of, target_of
-from tests.hub.storage.influxdb.killed_consumer import BAD, CONFLICT, EPOCH, GOOD, T0, appender, consumer_of, store
+from tests.hub.storage.influxdb.bucket import client_of, store_of
+from tests.hub.storage.influxdb.killed_consumer import BAD, CONFLICT, EPOCH, GOOD, T0, appender, consumer_of
 from tests.hub.storage.killed_consumer import open_journal, running
 from tests.hub.storage.readings import batch, entry
 from tests.hub.storage.retries import Retries
@@ -40,18 +40,11 @@ NARROW_BYTES = 4_000
 OFTEN = 20
 
 
-@pytest.fixture(params=["influxdb1", "influxdb2"])
-def server(request: pytest.FixtureRequest) -> InfluxdbServer:
-    """Provide each of the two versions."""
-    found: InfluxdbServer = request.getfixturevalue(request.param)
-    return found
-
-
 @pytest.fixture
 async def bucket(server: InfluxdbServer) -> Access:
     """Provide a bucket that refuses half of the writer's readings."""
     access = server.fresh()
-    async with InfluxdbClient(target_of(access), credentials_of(access)) as asked:
+    async with client_of(access) as asked:
         await asked.write(CONFLICT)
     return access
 
@@ -78,7 +71,7 @@ async def check(journal: Journal, opened: InfluxdbStore, last: int) -> None:
 
 async def test_refused_readings_are_in_quarantine_and_the_rest_is_stored(bucket: Access, tmp_path: Path) -> None:
     """They are a batch of their own, with InfluxDB's text, beside their neighbours that are stored."""
-    async with open_journal(tmp_path) as journal, store(tmp_path, bucket) as opened:
+    async with open_journal(tmp_path) as journal, store_of(tmp_path, bucket) as opened:
         fill = appender(journal)
         async with running(consumer_of(journal, opened)) as consumer:
             for _ in range(5):
@@ -101,7 +94,7 @@ async def test_after_kills_nothing_is_lost_or_duplicated(bucket: Access, tmp_pat
             f"{kill}",
         )
         assert await child.wait() == -signal.SIGKILL
-    async with open_journal(tmp_path, keep_bytes=0) as journal, store(tmp_path, bucket) as opened:
+    async with open_journal(tmp_path, keep_bytes=0) as journal, store_of(tmp_path, bucket) as opened:
         fill = appender(journal)
         await fill.append(5)
         async with running(consumer_of(journal, opened)) as consumer:
@@ -115,7 +108,7 @@ async def test_a_server_that_crashes_gets_everything_once(
     server: InfluxdbServer, bucket: Access, tmp_path: Path
 ) -> None:
     """A server is killed during writes and returns on its port: everything it had not answered is written again."""
-    async with open_journal(tmp_path) as journal, store(tmp_path, bucket) as opened:
+    async with open_journal(tmp_path) as journal, store_of(tmp_path, bucket) as opened:
         fill = appender(journal)
         async with running(consumer_of(journal, opened, retries=(retries := Retries()))) as consumer:
             for _ in range(SERVER_KILLS):
@@ -142,7 +135,7 @@ async def test_nothing_is_dropped_while_the_credentials_are_wrong(bucket: Access
             async with running(consumer_of(journal, opened, retries=(retries := Retries()))) as consumer:
                 await retries.again()
                 assert "does not accept the credentials" in str(consumer.status.last_error)
-        async with store(tmp_path, bucket) as opened:
+        async with store_of(tmp_path, bucket) as opened:
             async with running(consumer_of(journal, opened)) as consumer:
                 assert await consumer.drain(FOR_EVER_S)
             await check(journal, opened, 10)
@@ -152,11 +145,11 @@ async def test_the_writer_waits_for_a_missing_bucket(server: InfluxdbServer, tmp
     """The bucket is missing from the start, or deleted while the hub runs."""
     access = server.fresh()
     missing = replace(access, bucket=f"{access.bucket}-missing")
-    async with store(tmp_path, missing) as opened:
+    async with store_of(tmp_path, missing) as opened:
         with pytest.raises(StoreUnavailable, match="create it with `hub store setup`"):
             await opened.open()
     if access.major == 2:
-        async with store(tmp_path, access) as opened:
+        async with store_of(tmp_path, access) as opened:
             await opened.open()
             headers = {"Authorization": f"Token {access.token}"}
             async with httpx.AsyncClient(base_url=access.url, headers=headers, trust_env=False) as http:
@@ -201,7 +194,7 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InfluxdbServer]
 async def test_large_writes_are_split(narrow: InfluxdbServer, tmp_path: Path) -> None:
     """A server's limit on requests costs more requests; only a single larger reading is refused."""
     text = Series(1, "device", "text", "string")
-    async with store(tmp_path, narrow.fresh()) as opened:
+    async with store_of(tmp_path, narrow.fresh()) as opened:
         await opened.open()
         values: list[Value] = ["x" * 100] * 300
         values[200] = "y" * NARROW_BYTES
@@ -274,7 +267,7 @@ async def test_a_server_that_names_a_time_is_not_asked_before(tmp_path: Path) ->
             directory.mkdir()
             journal = await stack.enter_async_context(open_journal(directory))
             access = Access(2, f"http://127.0.0.1:{port}", bucket, org="o", token="t")
-            opened = await stack.enter_async_context(store(directory, access))
+            opened = await stack.enter_async_context(store_of(directory, access))
             await stack.enter_async_context(running(consumer_of(journal, opened, retries=lambda: 0.0)))
         await often.wait()
         assert asked["named"] == 1

@@ -1,10 +1,11 @@
-"""The priority of the stores' threads."""
+"""Services of the operating system for the stores: the priority of threads, and files that survive a crash."""
 
 from __future__ import annotations
 
 import os
 import sys
 import threading
+from pathlib import Path
 
 NICENESS = 10
 """Niceness of a store thread (Linux, where each thread has one). On one core, commits and acknowledgements of incoming
@@ -16,3 +17,12 @@ def lower_priority() -> None:
     """Lower the priority of the current thread, so that the intake of data runs before it."""
     if sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+
+
+def sync(path: Path) -> None:
+    """Flush a file or a directory to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
