@@ -74,53 +74,35 @@ def resolution_for(width_ns: int, start_ns: int | None) -> Resolution:
 def plan_tables(time_range: TimeRange, resolution: Resolution, tier_starts: TierStarts) -> list[TableRange]:
     """Return the ranges that together contain each reading of the range once, none of them finer than necessary."""
     # The finer table contains only a part of the bucket in which the deleted readings end.
-    raw_from, minute_from = _round_up(tier_starts.raw_from_ns, HOUR_NS), _round_up(tier_starts.minute_from_ns, HOUR_NS)
-    planner = _Planner(raw_from, minute_from)
-    plan = {"raw": planner.raw, "minute": planner.minutes, "hour": planner.hours}[resolution]
-    return list(plan(time_range.first_ns, time_range.last_ns + 1))
+    starts = [_round_up(start_ns, HOUR_NS) for start_ns in (*tier_starts, 0)]
+    return list(_plan(RESOLUTIONS.index(resolution), time_range.first_ns, time_range.last_ns + 1, starts))
 
 
-class _Planner(NamedTuple):
-    """Plans of each resolution. Ranges here include their start and exclude their end, and are not empty."""
+def _plan(level: int, start: int, end: int, starts: Sequence[int]) -> Iterator[TableRange]:
+    """Yield the plan of a range without its end: a table of RESOLUTIONS at this level if it fits and exists there.
 
-    raw_from: int
-    minute_from: int
-
-    def raw(self, start: int, end: int) -> Iterator[TableRange]:
-        if start < self.raw_from:
-            yield from self.minutes(start, min(end, self.raw_from))
-        if end > self.raw_from:
-            yield _table_range("raw", max(start, self.raw_from), end)
-
-    def minutes(self, start: int, end: int) -> Iterator[TableRange]:
-        if start < self.minute_from:
-            yield from self.hours(start, min(end, self.minute_from))
-            start = self.minute_from
-        if start >= end:
-            return
-        first, last = _whole_buckets(start, end, MINUTE_NS, self.raw_from)
-        if first >= last:
-            yield _table_range("raw", start, end)
-            return
-        if start < first:
-            yield _table_range("raw", start, first)
-        yield _table_range("minute", first, last)
-        yield _table_range("raw", first, last, backlog_only=True)
-        if last < end:
-            yield _table_range("raw", last, end)
-
-    def hours(self, start: int, end: int) -> Iterator[TableRange]:
-        first, last = _whole_buckets(start, end, HOUR_NS, self.minute_from)
-        if first >= last:
-            yield from self.minutes(start, end)
-            return
-        if start < first:
-            yield from self.minutes(start, first)
-        yield _table_range("hour", first, last)
-        yield _table_range("minute", first, last, backlog_only=True)
-        yield _table_range("raw", first, last, backlog_only=True)
-        if last < end:
-            yield from self.minutes(last, end)
+    `starts` contains the time from which the table of each level exists.
+    """
+    if start < starts[level]:
+        yield from _plan(level + 1, start, min(end, starts[level]), starts)
+        start = starts[level]
+    if start >= end:
+        return
+    if level == 0:
+        yield TableRange("raw", TimeRange(start, end - 1))
+        return
+    first, last = _whole_buckets(start, end, (MINUTE_NS, HOUR_NS)[level - 1], starts[level - 1])
+    if first >= last:
+        yield from _plan(level - 1, start, end, starts)
+        return
+    if start < first:
+        yield from _plan(level - 1, start, first, starts)
+    buckets = TimeRange(first, min(last - 1, MAX_TIME_NS))
+    yield TableRange(RESOLUTIONS[level], buckets)
+    for finer in RESOLUTIONS[:level]:
+        yield TableRange(finer, buckets, backlog_only=True)
+    if last < end:
+        yield from _plan(level - 1, last, end, starts)
 
 
 def _whole_buckets(start: int, end: int, bucket: int, finer_from: int) -> tuple[int, int]:
@@ -132,10 +114,6 @@ def _whole_buckets(start: int, end: int, bucket: int, finer_from: int) -> tuple[
 
 def _round_up(time_ns: int, bucket: int) -> int:
     return -(-time_ns // bucket) * bucket
-
-
-def _table_range(table: Resolution, start: int, end: int, *, backlog_only: bool = False) -> TableRange:
-    return TableRange(table, TimeRange(start, min(end - 1, MAX_TIME_NS)), backlog_only)
 
 
 class QuerySources(NamedTuple):
