@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,11 @@ from wire.model import MetricType
 
 FIRST_SIZE = 1024
 """Initial size of the arrays in series. They double when they are full. A series costs 48 bytes."""
+
+COLUMNS = ("readings", "oldest_ns", "newest_ns", "value", "expired", "refused")
+"""The columns of the table of saved summaries, after `series`."""
+
+T = TypeVar("T")
 
 
 class Span(NamedTuple):
@@ -35,12 +40,9 @@ class Summary:
 
     def __init__(self, type: MetricType) -> None:
         self._lock = threading.Lock()
-        self._readings: Array = np.zeros(FIRST_SIZE, np.int64)
-        self._expired: Array = np.zeros(FIRST_SIZE, np.int64)
-        self._refused: Array = np.zeros(FIRST_SIZE, np.int64)
-        self._oldest_ns: Array = np.zeros(FIRST_SIZE, np.int64)
-        self._newest_ns: Array = np.zeros(FIRST_SIZE, np.int64)
-        self._values: Array = np.zeros(FIRST_SIZE, DTYPES[type])
+        self._columns: dict[str, Array] = {
+            name: np.zeros(FIRST_SIZE, DTYPES[type] if name == "value" else np.int64) for name in COLUMNS
+        }
 
     def add(self, stats: SeriesStats) -> None:
         """Count added rows."""
@@ -49,20 +51,22 @@ class Summary:
             return
         with self._lock:
             self._grow(int(ids[-1]) + 1)
-            new = self._readings[ids] == 0
-            older = new | (stats.oldest_ns < self._oldest_ns[ids])
-            self._oldest_ns[ids[older]] = stats.oldest_ns[older]
-            newer = new | (stats.newest_ns >= self._newest_ns[ids])
-            self._newest_ns[ids[newer]] = stats.newest_ns[newer]
-            self._values[ids[newer]] = stats.value[newer]
-            self._readings[ids] += stats.readings
+            columns = self._columns
+            new = columns["readings"][ids] == 0
+            older = new | (stats.oldest_ns < columns["oldest_ns"][ids])
+            columns["oldest_ns"][ids[older]] = stats.oldest_ns[older]
+            newer = new | (stats.newest_ns >= columns["newest_ns"][ids])
+            columns["newest_ns"][ids[newer]] = stats.newest_ns[newer]
+            columns["value"][ids[newer]] = stats.value[newer]
+            columns["readings"][ids] += stats.readings
 
     def delete(self, series: Array, readings: Array, before_ns: int) -> None:
         """Count expired rows, which are older than `before_ns`: `readings` of each of these series."""
         with self._lock:
-            self._readings[series] -= readings
-            self._expired[series] += readings
-            self._oldest_ns[series] = np.maximum(self._oldest_ns[series], before_ns)
+            self._columns["readings"][series] -= readings
+            self._columns["expired"][series] += readings
+            oldest_ns = self._columns["oldest_ns"]
+            oldest_ns[series] = np.maximum(oldest_ns[series], before_ns)
 
     def import_counts(self, counts: Mapping[int, ReadingCounts]) -> None:
         """Take over the expired and refused counts of another store, by id."""
@@ -71,61 +75,50 @@ class Summary:
         with self._lock:
             self._grow(max(counts) + 1)
             for id, (_, expired, refused) in counts.items():
-                self._expired[id], self._refused[id] = expired, refused
+                self._columns["expired"][id], self._columns["refused"][id] = expired, refused
 
     def export(self) -> dict[str, Array]:
-        """Return the columns to save: all series that have or had readings, with their expired and refused counts."""
+        """Return the columns to save, of all series that have or had readings."""
         with self._lock:
             ids = self._all_ids().astype(np.int32)
-            columns = {
-                "readings": self._readings,
-                "oldest_ns": self._oldest_ns,
-                "newest_ns": self._newest_ns,
-                "value": self._values,
-                "expired": self._expired,
-                "refused": self._refused,
-            }
-            return {"series": ids} | {name: column[ids] for name, column in columns.items()}
+            return {"series": ids} | {name: column[ids] for name, column in self._columns.items()}
 
     def restore(self, saved: Mapping[str, Array]) -> None:
         """Restore into a new summary what `export` returned."""
         self.add(stats_from_columns(saved))
         with self._lock:
-            self._expired[saved["series"]] = saved["expired"]
-            self._refused[saved["series"]] = saved["refused"]
+            for name in ("expired", "refused"):
+                self._columns[name][saved["series"]] = saved[name]
 
     def counts(self) -> dict[int, ReadingCounts]:
         """Return the counts of each series that has or had readings, by id."""
-        with self._lock:
-            ids = self._all_ids()
-            columns = [column[ids].tolist() for column in (self._readings, self._expired, self._refused)]
-        return dict(zip(ids.tolist(), map(ReadingCounts, *columns), strict=True))
+        return self._read(None, ReadingCounts, "readings", "expired", "refused")
 
     def latest(self, series: Sequence[Series]) -> dict[int, NewestReading]:
         """Return the newest reading of each series that has one, by id."""
-        with self._lock:
-            ids = self._ids_of(series)
-            columns = [column[ids].tolist() for column in (self._newest_ns, self._values)]
-        return dict(zip(ids.tolist(), map(NewestReading, *columns), strict=True))
+        return self._read(series, NewestReading, "newest_ns", "value")
 
     def spans(self, series: Sequence[Series]) -> dict[int, Span]:
         """Return the span of each series that has readings, by id."""
+        return self._read(series, Span, "readings", "oldest_ns", "newest_ns")
+
+    def _read(self, series: Sequence[Series] | None, record: Callable[..., T], *names: str) -> dict[int, T]:
+        """Return a record of these columns for each series that has readings, or for all that have or had any."""
         with self._lock:
-            ids = self._ids_of(series)
-            columns = [column[ids].tolist() for column in (self._readings, self._oldest_ns, self._newest_ns)]
-        return dict(zip(ids.tolist(), map(Span, *columns), strict=True))
+            if series is None:
+                ids = self._all_ids()
+            else:
+                readings = self._columns["readings"]
+                ids = np.array([item.id for item in series if item.id < len(readings)], np.int64)
+                ids = ids[readings[ids] > 0]
+            columns = [self._columns[name][ids].tolist() for name in names]
+        return dict(zip(ids.tolist(), map(record, *columns), strict=True))
 
     def _all_ids(self) -> Array:
-        return np.flatnonzero(self._readings + self._expired + self._refused)
-
-    def _ids_of(self, series: Sequence[Series]) -> Array:
-        size = len(self._readings)
-        ids = np.array([item.id for item in series if item.id < size], np.int64)
-        return ids[self._readings[ids] > 0]
+        return np.flatnonzero(self._columns["readings"] + self._columns["expired"] + self._columns["refused"])
 
     def _grow(self, size: int) -> None:
-        if size > (old := len(self._readings)):
+        if size > (old := len(self._columns["readings"])):
             more = max(size, 2 * old) - old
-            for name in ("_readings", "_expired", "_refused", "_oldest_ns", "_newest_ns", "_values"):
-                column = getattr(self, name)
-                setattr(self, name, np.concatenate([column, np.zeros(more, column.dtype)]))
+            for name, column in self._columns.items():
+                self._columns[name] = np.concatenate([column, np.zeros(more, column.dtype)])
