@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from hub.mqtt.connection import BrokerConnection, BrokerError, BrokerOptions, ConnectionListener, may_need_other_version
 from hub.mqtt.decoders.configured import ConfiguredDecoder
@@ -24,16 +24,6 @@ BROKER_VERSION = "$SYS/broker/version"
 """Topic on which many brokers publish their name and version."""
 
 
-class ObservedReading(NamedTuple):
-    """Newest reading of a series as it would be stored."""
-
-    device: str
-    metric: str
-    type: str
-    value: float | int | bool | str
-    unit: str
-
-
 class ObservedTopic:
     """Messages of one topic and the readings decoded from them."""
 
@@ -41,7 +31,8 @@ class ObservedTopic:
         self.matching = matching
         self.messages = 0
         self.retained = 0
-        self.readings: dict[tuple[str, str], ObservedReading] = {}
+        self.readings: dict[tuple[str, str], dict[str, object]] = {}
+        """Newest reading of each series, by device and metric, as it would be stored."""
         self.refused: dict[str, str] = {}
 
 
@@ -122,15 +113,18 @@ class BrokerCheck(ConnectionListener):
                 observed.refused[error.code] = error.sentence
                 return
             for reading in _readings(decoded):
-                self._record(observed, reading)
-
-    def _record(self, observed: ObservedTopic, reading: ObservedReading) -> None:
-        series = (reading.device, reading.metric)
-        if series not in observed.readings:
-            if self._series >= MAX_SERIES:
-                return
-            self._series += 1
-        observed.readings[series] = reading
+                series = (reading.device, reading.metric)
+                if series not in observed.readings:
+                    if self._series >= MAX_SERIES:
+                        continue
+                    self._series += 1
+                observed.readings[series] = {
+                    "device": reading.device,
+                    "metric": reading.metric,
+                    "type": reading.type or value_type(reading.value),
+                    "value": reading.value,
+                    "unit": reading.unit,
+                }
 
     def topic_report(self) -> list[dict[str, object]]:
         """Return every observed topic, sorted, as plain values for JSON."""
@@ -141,7 +135,7 @@ class BrokerCheck(ConnectionListener):
                 "retained": observed.retained,
                 "taken_by": observed.matching[0] if observed.matching else None,
                 "also_matches": observed.matching[1:],
-                "readings": [reading._asdict() for _, reading in sorted(observed.readings.items())],
+                "readings": [observed.readings[series] for series in sorted(observed.readings)],
                 "refused": observed.refused,
             }
             for topic, observed in sorted(self.topics.items())
@@ -158,10 +152,9 @@ class BrokerCheck(ConnectionListener):
         ]
 
 
-def _readings(decoded: Iterable[Decoded]) -> Iterator[ObservedReading]:
+def _readings(decoded: Iterable[Decoded]) -> Iterator[DecodedReading]:
     for item in decoded:
         if isinstance(item, DecodedReading):
-            yield ObservedReading(item.device, item.metric, item.type or value_type(item.value), item.value, item.unit)
+            yield item
         elif isinstance(item, DecodedRow):
-            for metric, value in item.values.items():
-                yield ObservedReading(item.device, metric, value_type(value), value, "")
+            yield from (DecodedReading(item.device, metric, value) for metric, value in item.values.items())

@@ -68,13 +68,13 @@ class InFlight:
     def __contains__(self, message_id: int) -> bool:
         return message_id in self._of_entries or message_id in self._others
 
-    def add(self, message_id: int, offset: int) -> None:
-        """Add a message of an entry."""
-        self._of_entries[message_id] = offset
-
-    def add_other(self, message_id: int, hold: int | None) -> None:
-        """Add a message of no entry. Until it is acknowledged, the cursor does not pass `hold`."""
-        self._others[message_id] = hold
+    def add(self, message_id: int, *, entry: int | None, hold: int | None = None) -> None:
+        """Add a message of the entry with this offset. Until one of no entry is acknowledged, the cursor does not pass
+        `hold`."""
+        if entry is not None:
+            self._of_entries[message_id] = entry
+        else:
+            self._others[message_id] = hold
 
     def remove(self, message_id: int) -> None:
         """Remove a message that is acknowledged."""
@@ -285,9 +285,7 @@ class Outbound:
             for message in self._messages(entry, entry.batch):
                 if properties is None and connection.mqtt5:
                     properties = self._properties(MessageOrigin(entry.device, entry.epoch, entry.seq))
-                message_id = await self._publish(connection, message, properties)
-                if message_id is not None:
-                    self._in_flight.add(message_id, entry.offset)
+                await self._publish(connection, message, properties, entry=entry.offset)
         self._in_flight.handed_out = entry.offset
 
     def _messages(self, entry: Entry, batch: Batch) -> Iterator[Publish]:
@@ -326,9 +324,7 @@ class Outbound:
 
     async def _publish_announcements(self, connection: BrokerConnection) -> None:
         for message in self._discovery.pending() if self._discovery is not None else ():
-            message_id = await self._publish(connection, message, None)
-            if message_id is not None:
-                self._in_flight.add_other(message_id, None)
+            await self._publish(connection, message, None)
 
     async def _publish_samples(self, connection: BrokerConnection) -> None:
         now_s = asyncio.get_running_loop().time()
@@ -337,21 +333,22 @@ class Outbound:
             hold = self._sending_hold = latest.hold
             for origin, message in latest.due(now_s):
                 properties = self._properties(origin) if connection.mqtt5 else None
-                message_id = await self._publish(connection, message, properties)
-                if message_id is not None:
-                    self._in_flight.add_other(message_id, hold)
+                await self._publish(connection, message, properties, hold=hold)
             self._sending_hold = None
         self._settle()
 
     async def _publish(
-        self, connection: BrokerConnection, message: Publish, properties: UserProperties | None
-    ) -> int | None:
-        """Publish a message when the flow control allows it and return its id, or None for a message that is too large.
-
-        Raises SinkClosed.
-        """
+        self,
+        connection: BrokerConnection,
+        message: Publish,
+        properties: UserProperties | None,
+        *,
+        entry: int | None = None,
+        hold: int | None = None,
+    ) -> None:
+        """Publish a message when the flow control allows it, unless it is too large. Raises SinkClosed."""
         if not self._fits(connection, message, properties):
-            return None
+            return
         self._since_turn += 1
         if self._since_turn >= MESSAGES_PER_TURN:
             self._since_turn = 0
@@ -366,7 +363,7 @@ class Outbound:
                 self.disconnected()
             raise SinkClosed from None
         self._published += 1
-        return message_id
+        self._in_flight.add(message_id, entry=entry, hold=hold)
 
     async def _wait_for_room(self, connection: BrokerConnection, limit: int) -> None:
         """Wait until fewer than `limit` messages are in flight. Raises SinkClosed."""
