@@ -61,12 +61,11 @@ async def open_bridges(
     relayed = {BridgeEpochs.of(bridge.name).relayed for bridge in settings}
     bridges = []
     for bridge_settings in settings:
-        plan = _plan(
-            bridge_settings, bridge_settings.client_id or f"telemetry-hub-{registry.id[:8]}-{bridge_settings.name}"
-        )
-        store = SubscriptionStore(data / f"mqtt-{bridge_settings.name}.json")
-        epochs = BridgeEpochs.of(bridge_settings.name)
-        bridge = Bridge(plan, name=bridge_settings.name, address=bridge_settings.url, store=store)
+        name = bridge_settings.name
+        plan = _plan(bridge_settings, bridge_settings.client_id or f"telemetry-hub-{registry.id[:8]}-{name}")
+        store = SubscriptionStore(data / f"mqtt-{name}.json")
+        epochs = BridgeEpochs.of(name)
+        bridge = Bridge(plan, name=name, address=bridge_settings.url, store=store)
         decoders = [configured.decoder for configured in plan.decoders]
         if plan.publications:
             # Readings from this broker do not return to it, and readings that any hub has published are not published
@@ -77,13 +76,13 @@ async def open_bridges(
             # First in the list: a preset could take Home Assistant's birth message for that of a node.
             decoders.insert(0, discovery)
             bridge.outbound = Outbound(
-                journal, plan.publications, name=bridge_settings.name, hub=registry.id, excluded_epochs=excluded,
+                journal, plan.publications, name=name, hub=registry.id, excluded_epochs=excluded,
                 decode=decode, discovery=discovery, on_refused=bridge.publish_refused,
             )  # fmt: skip
             bridge.outbound.register()
         recent = await _recent_readings(journal, reader, epochs)
         bridge.inbound = Inbound(
-            devices, journal, directory, decoders, name=bridge_settings.name, hub=registry.id,
+            devices, journal, directory, decoders, name=name, hub=registry.id,
             options=plan.options, subscriptions=bridge.subscriptions, recent=recent, publish=bridge.publish,
         )  # fmt: skip
         bridges.append(bridge)

@@ -113,11 +113,8 @@ class SubscriptionStore:
             self._stored = msgspec.json.decode(path.read_bytes(), type=_StoredFilters)
         except (OSError, msgspec.DecodeError):
             self._stored = _StoredFilters()
-
-    @property
-    def refused(self) -> list[str]:
-        """Filters that the broker refused."""
-        return self._stored.refused
+        self.refused = self._stored.refused
+        """Filters that the broker refused when the hub ran before."""
 
     def obsolete(self, filters: Iterable[str]) -> list[str]:
         """Return the stored filters that are not among `filters`."""

@@ -46,16 +46,12 @@ class TheThingsStackDecoder(Decoder):
         time = uplink.get("received_at", content.get("received_at"))
         time_ns = None if time is None else _read_time(time)
         values = {**flatten(object_at(uplink, "decoded_payload") or {}), **_reception(uplink)}
-        return [
-            *self._tags(device, names["application"], object_at(content, "end_device_ids") or {}),
-            *readings_of(device, values, lambda name: UNITS.get(name, ""), time_ns),
-        ]
-
-    def _tags(self, device: str, application: str, ids: dict[str, Any]) -> list[Decoded]:
-        tags = {"application": application[:MAX_TAG_VALUE]}
-        if isinstance(ids.get("dev_eui"), str):
-            tags["dev_eui"] = ids["dev_eui"][:MAX_TAG_VALUE]
-        return self._declared.declare(device, tags)
+        tags = {"application": names["application"][:MAX_TAG_VALUE]}
+        match content.get("end_device_ids"):
+            case {"dev_eui": str(dev_eui)}:
+                tags["dev_eui"] = dev_eui[:MAX_TAG_VALUE]
+        readings = readings_of(device, values, lambda name: UNITS.get(name, ""), time_ns)
+        return [*self._declared.declare(device, tags), *readings]
 
 
 def _reception(uplink: dict[str, Any]) -> dict[str, Scalar]:
