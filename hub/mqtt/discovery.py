@@ -124,7 +124,6 @@ class Discovery(Decoder):
             raise ValueError("discovery needs a publication with the payload value or json")
         # Prefer bare values, which need no template.
         self._encoders.sort(key=lambda encoder: encoder.publication.payload != "value")
-        self._hub = hub
         self._node = f"hub_{hub[:8]}_"
         self._version = version
         self._devices = devices

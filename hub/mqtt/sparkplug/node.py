@@ -274,11 +274,9 @@ class EdgeNode:
     def _request(self, now_ns: int) -> Publish:
         self._counts["rebirth_request"] += 1
         time_ms = now_ns // NS_PER_MS
-        rebirth = metric(DataType.BOOLEAN, True, name=REBIRTH, time_ms=time_ms)
         # Commands have no sequence number, and this metric has no alias.
-        return Publish(
-            f"{SPARKPLUG}/{self._group}/NCMD/{self._name}", encode(SparkplugPayload(time_ms, None, (rebirth,)))
-        )
+        payload = SparkplugPayload(time_ms, None, (metric(DataType.BOOLEAN, True, name=REBIRTH, time_ms=time_ms),))
+        return Publish(f"{SPARKPLUG}/{self._group}/NCMD/{self._name}", encode(payload))
 
 
 def _bd_seq(payload: SparkplugPayload) -> int | None:
