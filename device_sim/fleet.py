@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from random import Random
 from typing import NamedTuple
 
-from device_sim.profiles import PROFILES, Model, Profile
+from device_sim.profiles import PROFILES, Model
 from wire.model import device_id_problem
 
 MAX_RATE_HZ = 1000.0
@@ -19,10 +19,9 @@ MAX_RATE_HZ = 1000.0
 
 
 class SimulatedDevice(NamedTuple):
-    """A device: its id (`pump-007`), profile, tags and model."""
+    """A device: its id (`pump-007`), tags and model."""
 
     id: str
-    profile: Profile
     tags: dict[str, str]
     model: Model
 
@@ -38,14 +37,15 @@ def make_fleet(count: int, *, seed: int, profiles: Sequence[str] = (), prefix: s
         raise ValueError(f"there is no profile {unknown[0]!r}; use one of {', '.join(PROFILES)}")
     devices = []
     for i in range(count):
-        profile = PROFILES[names[i % len(names)]]
+        profile = names[i % len(names)]
         number = i // len(names) + 1
-        device_id = f"{prefix}-{profile.name}-{number:03}" if prefix else f"{profile.name}-{number:03}"
+        device_id = f"{prefix}-{profile}-{number:03}" if prefix else f"{profile}-{number:03}"
         if problem := device_id_problem(device_id):
             raise ValueError(problem)
-        random = Random(f"{seed}:{profile.name}:{number}")
-        tags = {"type": profile.name, "site": random.choice(profile.sites)}
-        devices.append(SimulatedDevice(device_id, profile, tags, profile.make(random)))
+        random = Random(f"{seed}:{profile}:{number}")
+        model = PROFILES[profile]
+        tags = {"type": profile, "site": random.choice(model.SITES)}
+        devices.append(SimulatedDevice(device_id, tags, model(random)))
     return devices
 
 

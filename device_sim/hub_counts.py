@@ -6,7 +6,7 @@ import asyncio
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Collection, Mapping
+from collections.abc import Container, Mapping
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
@@ -28,10 +28,7 @@ class HubCountsError(Exception):
 
 
 class HubDeviceCounts(msgspec.Struct, frozen=True):
-    """All-time counts of one device; `accepted` and `stored` are readings.
-
-    `stored` is None while the store is unavailable.
-    """
+    """All-time counts of one device, in readings and batches. `stored` is None while the store is unavailable."""
 
     device: str
     accepted: int = 0
@@ -55,22 +52,20 @@ def flow_url(hub_url: str) -> str:
     return urlunsplit((_SCHEMES.get(parts.scheme, parts.scheme), parts.netloc, path, "", ""))
 
 
-async def read_hub_counts(hub_url: str, token: str, devices: Collection[str]) -> CountsByDevice:
+async def read_hub_counts(hub_url: str, token: str, devices: Container[str]) -> CountsByDevice:
     """Return the counts of the devices that the hub knows. Raises HubCountsError."""
     request = urllib.request.Request(flow_url(hub_url), headers={"Authorization": f"Bearer {token}"})
 
-    def fetch() -> bytes:
+    def fetch() -> _Flow:
         with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
-            body: bytes = answer.read()
-            return body
+            return msgspec.json.decode(answer.read(), type=_Flow)
 
     try:
-        flow = msgspec.json.decode(await asyncio.to_thread(fetch), type=_Flow)
+        flow = await asyncio.to_thread(fetch)
     except (OSError, msgspec.DecodeError) as error:
         reason = error.reason if isinstance(error, urllib.error.HTTPError) else error
         raise HubCountsError(f"the hub's counts could not be read: {reason}") from error
-    wanted = set(devices)
-    found = {counts.device: counts for counts in flow.devices if counts.device in wanted}
+    found = {counts.device: counts for counts in flow.devices if counts.device in devices}
     if any(counts.stored is None for counts in found.values()):
         raise HubCountsError("the hub's store is unavailable")
     return found
@@ -94,12 +89,9 @@ def difference(before: CountsByDevice, after: CountsByDevice) -> HubCounts:
 
 
 async def settled_hub_counts(
-    hub_url: str, token: str, before: CountsByDevice, devices: Collection[str], acked: int
+    hub_url: str, token: str, before: CountsByDevice, devices: Container[str], acked: int
 ) -> HubCounts:
-    """Return the counts when the store has `acked` readings, or after SETTLE_SECONDS.
-
-    Raises HubCountsError.
-    """
+    """Return the counts when the store has `acked` readings, or after SETTLE_SECONDS. Raises HubCountsError."""
     deadline_s = time.monotonic() + SETTLE_SECONDS
     while True:
         counts = difference(before, await read_hub_counts(hub_url, token, devices))

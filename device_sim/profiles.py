@@ -1,36 +1,33 @@
 """Device profiles: the metrics of a simulated device, and the model of its parts. Pure and seeded.
 
-Call the model of a profile with increasing times (seconds since 1970 UTC) to get a value for each metric.
+Call `at` of a model with increasing times (seconds since 1970 UTC) to get a value for each metric.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from random import Random
-from typing import NamedTuple, Protocol
+from typing import TypeAlias
 
 from device_sim.signals import Battery, Counter, Inertia, Level, States, VehicleRoute, Vibration, quantised
 from wire.model import Metric, Value
 
-
-class Model(Protocol):
-    """The model of one device."""
-
-    def at(self, time_s: float) -> Mapping[str, Value]:
-        """Return the value of each metric at this time."""
-
-
-class Profile(NamedTuple):
-    """A kind of device: its metrics, its model, and the sites of such devices."""
-
-    name: str
-    metrics: tuple[Metric, ...]
-    make: Callable[[Random], Model]
-    sites: tuple[str, ...]
+DEPOTS = ((53.5413, 9.9840), (48.8190, 2.3260), (51.9060, 4.3550), (41.3420, 2.1300))
+"""Latitude and longitude of harbours and goods yards, in degrees."""
 
 
 class WeatherStation:
     """A weather station: a warm afternoon is dry, and rain comes with low pressure."""
+
+    SITES = ("hill", "harbour", "airfield", "forest")
+    METRICS = (
+        Metric("temperature", unit="°C", description="Air temperature at 2 m"),
+        Metric("humidity", unit="%", description="Relative humidity"),
+        Metric("pressure", unit="hPa", description="Air pressure, reduced to sea level"),
+        Metric("wind_speed", unit="m/s", description="Wind speed at 10 m"),
+        Metric("rain", unit="mm", description="Rain since the station was set up"),
+        Metric("battery", unit="%", description="Charge of the battery"),
+    )
 
     def __init__(self, random: Random) -> None:
         self._temperature = Level(
@@ -57,6 +54,16 @@ class WeatherStation:
 
 class Pump:
     """A pump that runs and stops; pressure, flow, heat and vibration follow."""
+
+    SITES = ("waterworks", "basement", "plant-1", "plant-2")
+    METRICS = (
+        Metric("running", "boolean", description="Whether the motor is on"),
+        Metric("flow", unit="m³/h", description="Flow at the outlet"),
+        Metric("pressure", unit="bar", description="Pressure at the outlet"),
+        Metric("motor_temperature", unit="°C", description="Temperature of the winding"),
+        Metric("vibration", unit="mm/s", description="Vibration velocity at the bearing, RMS"),
+        Metric("starts", "integer", description="How often the motor was started"),
+    )
 
     def __init__(self, random: Random) -> None:
         stay_s = {"running": 240, "stopped": 90}
@@ -90,6 +97,18 @@ class Pump:
 class Vehicle:
     """A lorry that drives, waits with the engine running, and parks."""
 
+    SITES = ("depot-north", "depot-south")
+    METRICS = (
+        Metric("latitude", unit="°", description="Position, WGS 84"),
+        Metric("longitude", unit="°", description="Position, WGS 84"),
+        Metric("speed", unit="km/h", description="Speed over ground"),
+        Metric("heading", unit="°", description="Direction of travel, clockwise from north"),
+        Metric("odometer", "integer", unit="m", description="Distance driven in all"),
+        Metric("state", "string", description="driving, waiting or parked"),
+        Metric("fuel", unit="%", description="Level of the tank"),
+        Metric("engine_temperature", unit="°C", description="Temperature of the coolant"),
+    )
+
     def __init__(self, random: Random) -> None:
         stay_s = {"driving": 420, "waiting": 45, "parked": 200}
         ways = {"driving": {"waiting": 3, "parked": 1}, "waiting": {"driving": 1}, "parked": {"driving": 1}}
@@ -119,6 +138,13 @@ class Vehicle:
 class Freezer:
     """A cold store: the compressor keeps the temperature between two limits, and an open door warms it."""
 
+    SITES = ("kitchen", "warehouse", "shop")
+    METRICS = (
+        Metric("temperature", unit="°C", description="Air temperature inside"),
+        Metric("door_open", "boolean", description="Whether the door is open"),
+        Metric("compressor", "boolean", description="Whether the compressor is on"),
+        Metric("power", unit="W", description="Electric power drawn"),
+    )
     COLDEST, WARMEST = -21.0, -17.5
 
     def __init__(self, random: Random) -> None:
@@ -149,6 +175,15 @@ class Freezer:
 class Machine:
     """A machine tool: it is set up, runs, waits for parts, and sometimes has a fault."""
 
+    SITES = ("hall-1", "hall-2")
+    METRICS = (
+        Metric("state", "string", description="off, setup, running, waiting or fault"),
+        Metric("spindle_speed", unit="1/min", description="Speed of the spindle"),
+        Metric("spindle_temperature", unit="°C", description="Temperature of the spindle's bearing"),
+        Metric("vibration", unit="mm/s", description="Vibration velocity at the spindle, RMS"),
+        Metric("power", unit="kW", description="Electric power drawn"),
+        Metric("parts", "integer", description="Parts made in all"),
+    )
     STAYS_S: Mapping[str, float] = {"off": 180, "setup": 60, "running": 300, "waiting": 40, "fault": 50}
     WAYS: Mapping[str, Mapping[str, float]] = {
         "off": {"setup": 1},
@@ -187,76 +222,12 @@ class Machine:
         }
 
 
-DEPOTS = ((53.5413, 9.9840), (48.8190, 2.3260), (51.9060, 4.3550), (41.3420, 2.1300))
-"""Latitude and longitude of harbours and goods yards, in degrees."""
+Model: TypeAlias = WeatherStation | Pump | Vehicle | Freezer | Machine
 
-PROFILES: dict[str, Profile] = {
-    profile.name: profile
-    for profile in (
-        Profile(
-            "weather",
-            (
-                Metric("temperature", unit="°C", description="Air temperature at 2 m"),
-                Metric("humidity", unit="%", description="Relative humidity"),
-                Metric("pressure", unit="hPa", description="Air pressure, reduced to sea level"),
-                Metric("wind_speed", unit="m/s", description="Wind speed at 10 m"),
-                Metric("rain", unit="mm", description="Rain since the station was set up"),
-                Metric("battery", unit="%", description="Charge of the battery"),
-            ),
-            WeatherStation,
-            ("hill", "harbour", "airfield", "forest"),
-        ),
-        Profile(
-            "pump",
-            (
-                Metric("running", "boolean", description="Whether the motor is on"),
-                Metric("flow", unit="m³/h", description="Flow at the outlet"),
-                Metric("pressure", unit="bar", description="Pressure at the outlet"),
-                Metric("motor_temperature", unit="°C", description="Temperature of the winding"),
-                Metric("vibration", unit="mm/s", description="Vibration velocity at the bearing, RMS"),
-                Metric("starts", "integer", description="How often the motor was started"),
-            ),
-            Pump,
-            ("waterworks", "basement", "plant-1", "plant-2"),
-        ),
-        Profile(
-            "vehicle",
-            (
-                Metric("latitude", unit="°", description="Position, WGS 84"),
-                Metric("longitude", unit="°", description="Position, WGS 84"),
-                Metric("speed", unit="km/h", description="Speed over ground"),
-                Metric("heading", unit="°", description="Direction of travel, clockwise from north"),
-                Metric("odometer", "integer", unit="m", description="Distance driven in all"),
-                Metric("state", "string", description="driving, waiting or parked"),
-                Metric("fuel", unit="%", description="Level of the tank"),
-                Metric("engine_temperature", unit="°C", description="Temperature of the coolant"),
-            ),
-            Vehicle,
-            ("depot-north", "depot-south"),
-        ),
-        Profile(
-            "freezer",
-            (
-                Metric("temperature", unit="°C", description="Air temperature inside"),
-                Metric("door_open", "boolean", description="Whether the door is open"),
-                Metric("compressor", "boolean", description="Whether the compressor is on"),
-                Metric("power", unit="W", description="Electric power drawn"),
-            ),
-            Freezer,
-            ("kitchen", "warehouse", "shop"),
-        ),
-        Profile(
-            "machine",
-            (
-                Metric("state", "string", description="off, setup, running, waiting or fault"),
-                Metric("spindle_speed", unit="1/min", description="Speed of the spindle"),
-                Metric("spindle_temperature", unit="°C", description="Temperature of the spindle's bearing"),
-                Metric("vibration", unit="mm/s", description="Vibration velocity at the spindle, RMS"),
-                Metric("power", unit="kW", description="Electric power drawn"),
-                Metric("parts", "integer", description="Parts made in all"),
-            ),
-            Machine,
-            ("hall-1", "hall-2"),
-        ),
-    )
+PROFILES: dict[str, type[Model]] = {
+    "weather": WeatherStation,
+    "pump": Pump,
+    "vehicle": Vehicle,
+    "freezer": Freezer,
+    "machine": Machine,
 }

@@ -8,19 +8,17 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from device_agent import Agent, AgentError, MemorySpool
 from device_sim.fleet import SimulatedDevice
 from device_sim.past import LOSS_REASON, PastRow, SimulatedPast
-from device_sim.report import Distribution
+from device_sim.report import Distribution, RunSettings
 from wire.model import Value
 
 PAST_BATCH_ROWS = 500
 """Rows of the past in one batch: the largest profile makes about 40 kB of them."""
-
-
 LONGEST_US = 3_600_000_000
 """An hour. A longer wait counts as an hour."""
 DIGITS = 3
@@ -35,7 +33,13 @@ class Latencies:
     """Histogram of durations, of constant size and constant relative error; in seconds, out milliseconds."""
 
     def __init__(self) -> None:
-        self._histogram = _histogram_class()(1, LONGEST_US, DIGITS)
+        try:
+            histogram: Any = importlib.import_module("hdrh.histogram")
+        except ImportError as error:
+            raise SimulatorError(
+                "measuring latencies needs hdrhistogram; install it with: pip install 'telemetry-hub[sim]'"
+            ) from error
+        self._histogram = histogram.HdrHistogram(1, LONGEST_US, DIGITS)
 
     def record(self, duration_s: float) -> None:
         """Add a duration; the shortest is a microsecond."""
@@ -63,53 +67,35 @@ class Latencies:
         )
 
 
-def _histogram_class() -> Any:
-    try:
-        return importlib.import_module("hdrh.histogram").HdrHistogram
-    except ImportError as error:
-        raise SimulatorError(
-            "measuring latencies needs hdrhistogram; install it with: pip install 'telemetry-hub[sim]'"
-        ) from error
-
-
 @dataclass
 class FleetTotals:
     """Readings of the whole fleet, counted as they are sent and acknowledged, so that a snapshot is cheap."""
 
     sent: int = 0
     acked: int = 0
+    ack_latencies: Latencies = field(default_factory=Latencies)
 
 
 class RunningDevice:
     """One device of a running fleet. `problem` is the reason if it stopped."""
 
-    def __init__(
-        self,
-        device: SimulatedDevice,
-        *,
-        hub: str,
-        token: str,
-        batch_rows: int,
-        totals: FleetTotals,
-        latencies: Latencies,
-    ) -> None:
+    def __init__(self, device: SimulatedDevice, settings: RunSettings, *, token: str, totals: FleetTotals) -> None:
         self.simulated = device
         self.problem: str | None = None
         self._spool = MemorySpool()
         self.agent = Agent(
-            hub,
+            settings.hub,
             device=device.id,
             token=token,
             spool=self._spool,
-            metrics=device.profile.metrics,
+            metrics=device.model.METRICS,
             tags=device.tags,
             # The fleet is drained as a whole before it is closed.
             drain_seconds=0,
             on_ack=self._acknowledged,
         )
-        self._batch_rows = batch_rows
+        self._batch_rows = settings.batch_rows
         self._totals = totals
-        self._latencies = latencies
         self._opened = False
         self._welcomed = asyncio.Event()
         self._rows: list[tuple[int, Mapping[str, Value]]] = []
@@ -191,10 +177,9 @@ class RunningDevice:
             # A new epoch: the batches in flight were numbered from 1 on.
             self._in_flight = deque((old - self._acked_seq, due_s, n) for old, due_s, n in self._in_flight)
         self._acked_seq = seq
-        in_flight = self._in_flight
-        while in_flight and in_flight[0][0] <= seq:
-            _, due_s, readings = in_flight.popleft()
-            self._latencies.record(now_s - due_s)
+        while self._in_flight and self._in_flight[0][0] <= seq:
+            _, due_s, readings = self._in_flight.popleft()
+            self._totals.ack_latencies.record(now_s - due_s)
             self._totals.acked += readings
 
     @contextmanager

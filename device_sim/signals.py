@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass
 from random import Random
 from typing import NamedTuple
 
@@ -33,6 +34,7 @@ class _Pace:
         return step_s
 
 
+@dataclass
 class Level:
     """A quantity that varies around a daily curve: air temperature, pressure, humidity, the level of a tank.
 
@@ -40,41 +42,31 @@ class Level:
     noise of the sensor, independent for every reading.
     """
 
-    def __init__(
-        self,
-        random: Random,
-        mean: float,
-        *,
-        low: float,
-        high: float,
-        daily: float = 0.0,
-        spread: float = 0.0,
-        memory_s: float = 3600.0,
-        noise: float = 0.0,
-        resolution: float = 0.01,
-    ) -> None:
-        self._random = random
-        self._mean = mean
-        self._low = low
-        self._high = high
-        self._daily = daily
-        self._spread = spread
-        self._memory_s = memory_s
-        self._noise = noise
-        self._resolution = resolution
-        self._drift = random.gauss(0.0, spread)
+    random: Random
+    mean: float
+    _: KW_ONLY
+    low: float
+    high: float
+    daily: float = 0.0
+    spread: float = 0.0
+    memory_s: float = 3600.0
+    noise: float = 0.0
+    resolution: float = 0.01
+
+    def __post_init__(self) -> None:
+        self._drift = self.random.gauss(0.0, self.spread)
         self._pace = _Pace()
 
     def at(self, time_s: float, shift: float = 0.0) -> float:
         """Return the value at this time plus `shift`, the effect of the device on the quantity."""
-        keep = math.exp(-self._pace.step(time_s) / self._memory_s)
-        if self._spread:
-            self._drift = self._drift * keep + self._random.gauss(0.0, self._spread) * math.sqrt(1.0 - keep * keep)
-        wave = self._daily * math.cos(2.0 * math.pi * (time_s - WARMEST_S) / DAY_S) if self._daily else 0.0
-        value = self._mean + wave + self._drift + shift
-        if self._noise:
-            value += self._random.gauss(0.0, self._noise)
-        return quantised(min(max(value, self._low), self._high), self._resolution)
+        keep = math.exp(-self._pace.step(time_s) / self.memory_s)
+        if self.spread:
+            self._drift = self._drift * keep + self.random.gauss(0.0, self.spread) * math.sqrt(1.0 - keep * keep)
+        wave = self.daily * math.cos(2.0 * math.pi * (time_s - WARMEST_S) / DAY_S) if self.daily else 0.0
+        value = self.mean + wave + self._drift + shift
+        if self.noise:
+            value += self.random.gauss(0.0, self.noise)
+        return quantised(min(max(value, self.low), self.high), self.resolution)
 
 
 class Inertia:
@@ -126,35 +118,29 @@ class Vibration:
         return quantised(min(value, self.HIGH), 0.001)
 
 
+@dataclass
 class States:
     """A state machine with exponentially distributed stays and weighted transitions."""
 
-    def __init__(
-        self,
-        random: Random,
-        start: str,
-        stay_s: Mapping[str, float],
-        transitions: Mapping[str, Mapping[str, float]],
-    ) -> None:
-        self._random = random
-        self._stay_s = stay_s
-        self._transitions = transitions
-        self._until_s: float | None = None
-        self.state = start
+    random: Random
+    state: str
+    stay_s: Mapping[str, float]
+    transitions: Mapping[str, Mapping[str, float]]
+    _until_s: float | None = None
 
     def at(self, time_s: float) -> str:
         """Return the state at this time after all transitions since the last call."""
         if self._until_s is None or time_s - self._until_s > DAY_S:
             self._until_s = time_s + self._stay(self.state)
         while time_s >= self._until_s:
-            following = self._transitions[self.state]
-            (self.state,) = self._random.choices(list(following), list(following.values()))
+            following = self.transitions[self.state]
+            (self.state,) = self.random.choices(list(following), list(following.values()))
             self._until_s += self._stay(self.state)
         return self.state
 
     def _stay(self, state: str) -> float:
         # A second is the shortest stay: no plant is faster, and the loop above must end.
-        return 1.0 + self._random.expovariate(1.0 / self._stay_s[state])
+        return 1.0 + self.random.expovariate(1.0 / self.stay_s[state])
 
 
 class Counter:
@@ -190,10 +176,8 @@ class Battery:
         """Return the charge at this time."""
         step_s = self._pace.step(time_s)
         light = max(0.0, math.cos(2.0 * math.pi * (time_s - DAY_S / 2) / DAY_S)) if self._solar else 0.0
-        self._charge += step_s * self._drain * (4.0 * light - 1.0)
-        if self._charge < self.EXCHANGED_AT:
-            self._charge = 100.0
-        self._charge = min(self._charge, 100.0)
+        charge = self._charge + step_s * self._drain * (4.0 * light - 1.0)
+        self._charge = 100.0 if charge < self.EXCHANGED_AT else min(charge, 100.0)
         return quantised(self._charge, 0.1)
 
 
@@ -256,9 +240,6 @@ class VehicleRoute:
         if (away_m := math.hypot(self._north_m, self._east_m)) > self._radius_m:
             self._north_m *= self._radius_m / away_m
             self._east_m *= self._radius_m / away_m
-        return self._position()
-
-    def _position(self) -> Position:
         latitude = self._depot[0] + self._north_m / EARTH_METRES_PER_DEGREE
         longitude = self._depot[1] + self._east_m / (EARTH_METRES_PER_DEGREE * math.cos(math.radians(self._depot[0])))
         return Position(

@@ -42,19 +42,8 @@ class Simulation:
     def __init__(self, settings: RunSettings, fleet: Sequence[SimulatedDevice], *, token: str) -> None:
         self.settings = settings
         self._totals = FleetTotals()
-        self._ack_latencies = Latencies()
         self._lags = Latencies()
-        self.devices = [
-            RunningDevice(
-                device,
-                hub=settings.hub,
-                token=token,
-                batch_rows=settings.batch_rows,
-                totals=self._totals,
-                latencies=self._ack_latencies,
-            )
-            for device in fleet
-        ]
+        self.devices = [RunningDevice(device, settings, token=token, totals=self._totals) for device in fleet]
         self._schedule = Schedule(settings.devices, settings.rate_hz, settings.ramp_up_s, settings.duration_s)
         self._process = psutil.Process()
         self._cpu_began_s = time.process_time()
@@ -103,8 +92,8 @@ class Simulation:
             lost=lost,
             sent_per_s=(totals.sent - sent) / passed_s,
             acked_per_s=(totals.acked - acked) / passed_s,
-            p50_ms=self._ack_latencies.percentile_ms(50),
-            p99_ms=self._ack_latencies.percentile_ms(99),
+            p50_ms=self._totals.ack_latencies.percentile_ms(50),
+            p99_ms=self._totals.ack_latencies.percentile_ms(99),
             lag_p99_ms=self._lags.percentile_ms(99),
         )
 
@@ -134,7 +123,7 @@ class Simulation:
             ),
             rejected_batches=sum(count.rejected.batches for count in counts),
             hub=hub,
-            ack_ms=self._ack_latencies.distribution(),
+            ack_ms=self._totals.ack_latencies.distribution(),
             lag_ms=self._lags.distribution(),
             acked_per_s=round(acked.readings / self._elapsed_s, 1) if self._elapsed_s else 0.0,
             generator=Generator(
@@ -144,11 +133,6 @@ class Simulation:
             problems=[*own, *problems],
         )
 
-    @property
-    def acked(self) -> int:
-        """The readings that the hub has acknowledged."""
-        return sum(device.agent.counts.acknowledged.readings for device in self.devices)
-
     async def _run(self, without_past: Collection[str]) -> None:
         running = [device for device in self.devices if device.simulated.id in without_past]
         end_ns = time.time_ns()
@@ -156,28 +140,20 @@ class Simulation:
             past = make_past(device.simulated.id, device.simulated.model, end_ns=end_ns, length_s=self.settings.past_s)
             await device.write_past(past)
             await asyncio.sleep(0)  # lets the agent send it
-        sending_late = asyncio.create_task(self._send_late(running, LATE_SECONDS))
-        try:
-            await self._join_and_read()
-        finally:
+        async with asyncio.TaskGroup() as tasks:
+            sending_late = tasks.create_task(self._send_late(running, LATE_SECONDS))
+            if not self.settings.ramp_up_s:
+                await self._join_at_once()
+            self._started_s, self._started_ns = time.monotonic(), time.time_ns()
+            if self.settings.ramp_up_s:
+                tasks.create_task(self._join())
+            await self._read()
             sending_late.cancel()
-            await asyncio.gather(sending_late, return_exceptions=True)
 
     async def _send_late(self, running: Sequence[RunningDevice], after_s: float) -> None:
         await asyncio.sleep(after_s)
         for device in running:
             await device.send_late()
-
-    async def _join_and_read(self) -> None:
-        if self.settings.ramp_up_s:
-            self._started_s, self._started_ns = time.monotonic(), time.time_ns()
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._join())
-                tasks.create_task(self._read())
-            return
-        await self._join_at_once()
-        self._started_s, self._started_ns = time.monotonic(), time.time_ns()
-        await self._read()
 
     async def _join(self) -> None:
         """Connect each device at its time of the ramp."""
@@ -223,15 +199,18 @@ class Simulation:
 
 async def simulate(settings: RunSettings, token: str, fleet: Sequence[SimulatedDevice], console: Console) -> Report:
     """Run a fleet to its end or to SIGINT or SIGTERM (twice: do not wait for acknowledgements); return the report."""
-    names = [device.id for device in fleet]
+    names = {device.id for device in fleet}
     problems: list[str] = []
     before: CountsByDevice | None = None
+    without_past: Collection[str] = ()
     try:
         before = await read_hub_counts(settings.hub, token, names)
     except HubCountsError as error:
         problems.append(str(error))
-    # Readings that the hub has are never followed by an invented past: it is written once.
-    without_past = [name for name in names if settings.past_s and before is not None and _is_unknown(before, name)]
+    else:
+        # Readings that the hub has are never followed by an invented past: it is written once.
+        if settings.past_s:
+            without_past = names - {name for name, counts in before.items() if counts.accepted}
     stop = asyncio.Event()
     async with Simulation(settings, fleet, token=token) as simulation:
         with _stopped_by_signals(stop):
@@ -243,15 +222,12 @@ async def simulate(settings: RunSettings, token: str, fleet: Sequence[SimulatedD
                 await asyncio.gather(showing, return_exceptions=True)
             hub: HubCounts | None = None
             if before is not None:
+                acked = sum(device.agent.counts.acknowledged.readings for device in simulation.devices)
                 try:
-                    hub = await settled_hub_counts(settings.hub, token, before, names, simulation.acked)
+                    hub = await settled_hub_counts(settings.hub, token, before, names, acked)
                 except HubCountsError as error:
                     problems.append(str(error))
         return simulation.report(hub, problems)
-
-
-def _is_unknown(books: CountsByDevice, device: str) -> bool:
-    return device not in books or not books[device].accepted
 
 
 async def _until(work: Coroutine[None, None, None], stop: asyncio.Event) -> None:

@@ -26,8 +26,8 @@ def test_a_device_gives_a_value_of_its_type_for_each_metric(name: str, seed: int
     python_type = {"float": float, "integer": int, "boolean": bool, "string": str}
     for i in range(20):
         values = device.model.at(START_S + i * step_s)
-        assert list(values) == [metric.name for metric in profile.metrics]
-        for metric in profile.metrics:
+        assert list(values) == [metric.name for metric in profile.METRICS]
+        for metric in profile.METRICS:
             assert type(values[metric.name]) is python_type[metric.type], metric.name
 
 
@@ -83,7 +83,7 @@ def test_an_unknown_profile_is_named() -> None:
 @pytest.mark.parametrize("name", PROFILES)
 def test_declarations_are_valid_and_described(name: str) -> None:
     """The metrics can be said on the wire, and each says what it is."""
-    for metric in PROFILES[name].metrics:
+    for metric in PROFILES[name].METRICS:
         assert msgspec.convert(msgspec.to_builtins(metric), Metric) == metric
         assert metric.description
         assert metric.unit or metric.type in ("boolean", "string") or metric.name == "starts" or metric.name == "parts"
