@@ -37,8 +37,6 @@ _HEAD_BYTES = 10
 """Most bytes of the headers of a column and of its name."""
 _TEXT_HEAD_BYTES = 5
 
-_time_of = attrgetter("time_ns")
-
 
 class FileBatch(NamedTuple):
     """Rows of one device that are sent as batch `seq`."""
@@ -79,21 +77,18 @@ class Numbering:
         devices: dict[str, dict[str, list[FileRow]]] = {}
         for row in portion:
             devices.setdefault(row.device, {}).setdefault(row.group, []).append(row)
-        return [self._number(device, groups.values()) for device, groups in devices.items()]
-
-    def _number(self, device: str, groups: Iterable[list[FileRow]]) -> list[FileBatch]:
-        seq = self.batches.get(device, 0)
-        numbered = [
-            FileBatch(device, number, rows)
-            for number, rows in enumerate((batch for group in groups for batch in _cut(group)), seq + 1)
-        ]
-        self.batches[device] = seq + len(numbered)
-        return numbered
+        batches: list[list[FileBatch]] = []
+        for device, groups in devices.items():
+            parts = (part for group in groups.values() for part in _cut(group))
+            first = self.batches.get(device, 0) + 1
+            batches.append([FileBatch(device, seq, part) for seq, part in enumerate(parts, first)])
+            self.batches[device] = batches[-1][-1].seq
+        return batches
 
 
 def _cut(rows: list[FileRow]) -> Iterator[list[FileRow]]:
     """Yield the rows of one group in batches of BATCH_BYTES, in order of time; every frame fits the hub's limit."""
-    rows.sort(key=_time_of)
+    rows.sort(key=attrgetter("time_ns"))
     batch: list[FileRow] = []
     names: dict[str, int] = {}
     heads = texts = 0

@@ -15,13 +15,13 @@ from line_protocol_parser import LineFormatError, parse_line
 
 from importer.mapping import Mapping, Precision, TableMapping, check_form, mapping_of
 from importer.records import Line, MappingError
-from importer.table import TRUTHS, Cells, Record, column_names, records
+from importer.table import TRUTHS, Cells, Read, Record, column_names, records
 from wire.limits import MAX_UNIT
 
 DEVICE_TAGS = ("device", "device_id", "host", "hostname")
 """Tags that name the device by default, as this hub and the agents of InfluxDB write them."""
 
-_DIGITS: tuple[tuple[int, Precision], ...] = ((17, "ns"), (14, "us"), (11, "ms"))
+_DIGITS: tuple[tuple[int, Precision], ...] = ((17, "ns"), (14, "us"), (11, "ms"), (9, "s"))
 """A time since 1970 with at least this many digits has this precision, for times between 1973 and 2286."""
 
 DELIMITERS = ",;\t|"
@@ -41,7 +41,6 @@ PATTERNS = (
 """Formats of times in spreadsheets and loggers, besides ISO 8601. If all times match one with the day first and one
 with the month first, neither is chosen."""
 
-_COUNTS = ((17, "ns"), (14, "us"), (11, "ms"), (9, "s"))
 _UNIT = re.compile(r"(.+?)\s*(?:\[([^\[\]]+)\]|\(([^()]+)\))\s*")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
 _GROUPED = re.compile(r"[+-]?\d{1,3}(\.\d{3})+,\d+")
@@ -71,36 +70,32 @@ def _guess_line(head: Iterable[Line], given: Fields[str, Any]) -> dict[str, Any]
     digits = max((len(str(abs(point["time"]))) for point in points if point["time"] is not None), default=19)
     guessed["precision"] = next((precision for least, precision in _DIGITS if digits >= least), "s")
     tag = given.get("device_tag", "")
+    shared = set.intersection(*(set(point["tags"]) for point in points)) if points else set()
     if not given.get("device") and not tag:
-        shared = set.intersection(*(set(point["tags"]) for point in points)) if points else set()
         tag = next((name for name in DEVICE_TAGS if name in shared), "")
         guessed["device_tag"] = tag
     if "metric" not in given:
         measurements = sorted({point["measurement"] for point in points})
-        distinguishing = [f"{{{name}}}" for name in _distinguishing_tags(points, tag)]
-        fields = {field for point in points for field in point["fields"]}
-        if len(measurements) == 1 and fields != {"value"}:
+        parts = [*_distinguishing_tags(points, shared, tag), "field"]
+        if len(measurements) == 1 and any(field != "value" for point in points for field in point["fields"]):
             guessed["measurements"] = measurements
-            guessed["metric"] = ".".join([*distinguishing, "{field}"])
         else:
-            guessed["metric"] = ".".join(["{measurement}", *distinguishing, "{field}"])
+            parts.insert(0, "measurement")
+        guessed["metric"] = ".".join(f"{{{part}}}" for part in parts)
     return guessed
 
 
-def _distinguishing_tags(points: Iterable[dict[str, Any]], device_tag: str) -> list[str]:
-    """Return tags with several values for one device in one measurement, such as a path, an interface or a core.
+def _distinguishing_tags(points: Iterable[dict[str, Any]], shared: set[str], device_tag: str) -> list[str]:
+    """Return the shared tags with several values for one device in one measurement: a path, an interface, a core.
 
     Their readings are different series, which a metric's name without the tag would mix.
     """
     values: dict[tuple[str, str, str], set[str]] = {}
-    everywhere: set[str] | None = None
     for point in points:
         tags = point["tags"]
-        everywhere = set(tags) if everywhere is None else everywhere & set(tags)
-        for name, value in tags.items():
-            if name != device_tag:
-                values.setdefault((tags.get(device_tag, ""), point["measurement"], name), set()).add(value)
-    return sorted({name for (_, _, name), found in values.items() if len(found) > 1} & (everywhere or set()))
+        for name in shared - {device_tag}:
+            values.setdefault((tags.get(device_tag, ""), point["measurement"], name), set()).add(tags[name])
+    return sorted({name for (_, _, name), found in values.items() if len(found) > 1})
 
 
 def _point(line: Line) -> dict[str, Any] | None:
@@ -164,12 +159,10 @@ def _guess_columns(guessed: dict[str, Any], given: Fields[str, Any], columns: di
     time = given.get("time") or _time_columns(columns)
     guessed["time"] = time
     if "time_format" not in given and time and all(name in columns for name in time):
-        guessed["time_format"] = _time_format(
-            [" ".join(parts) for parts in zip(*(columns[n] for n in time), strict=True)]
-        )
-    if not given.get("device") and not given.get("device_column"):
-        guessed["device_column"] = _named(columns, DEVICE_NAMES)
-    device = given.get("device_column") or guessed.get("device_column", "")
+        guessed["time_format"] = _time_format(list(map(" ".join, zip(*(columns[name] for name in time), strict=True))))
+    device = given.get("device_column", "")
+    if not given.get("device") and not device:
+        device = guessed["device_column"] = _named(columns, DEVICE_NAMES)
     if "columns" in given:
         return
     metric, value = given.get("metric_column", ""), given.get("value_column", "")
@@ -178,16 +171,8 @@ def _guess_columns(guessed: dict[str, Any], given: Fields[str, Any], columns: di
     if metric and value and metric != device:
         guessed |= {"metric_column": metric, "value_column": value}
         return
-    reader = Cells(TableMapping(decimal=guessed.get("decimal", "."), thousands=guessed.get("thousands", "")))
-    read_number = reader.reader("float")
-
-    def is_number(cell: str) -> bool:
-        try:
-            read_number(cell)
-        except ValueError:
-            return False
-        return True
-
+    cells_of = Cells(TableMapping(decimal=guessed.get("decimal", "."), thousands=guessed.get("thousands", "")))
+    read_number = cells_of.reader("float")
     mapped: dict[str, str] = {}
     types: dict[str, str] = {}
     units: dict[str, str] = {}
@@ -200,8 +185,7 @@ def _guess_columns(guessed: dict[str, Any], given: Fields[str, Any], columns: di
         mapped[column] = name
         if unit:
             units[name] = unit
-        type = _type(cells, is_number)
-        if type != "float":
+        if (type := _type(cells, read_number)) != "float":
             types[name] = type
     guessed |= {
         "columns": mapped,
@@ -210,10 +194,10 @@ def _guess_columns(guessed: dict[str, Any], given: Fields[str, Any], columns: di
     }
 
 
-def _type(cells: Iterable[str], is_number: Callable[[str], bool]) -> str:
+def _type(cells: Iterable[str], read_number: Read) -> str:
     """Return float if any cell is a number, since a failing sensor may write words; otherwise the type of all cells."""
     filled = [cell for cell in cells if cell and cell not in TableMapping().no_value]
-    if not filled or any(map(is_number, filled)):
+    if not filled or any(_accepts(read_number, cell) for cell in filled):
         return "float"
     return "boolean" if all(cell.lower() in TRUTHS for cell in filled) else "string"
 
@@ -244,21 +228,18 @@ def _time_format(cells: Sequence[str]) -> str:
     counts = [cell.partition(".")[0] for cell in filled if cell.replace(".", "", 1).isdecimal()]
     if filled and len(counts) * 2 > len(filled):
         digits = max(map(len, counts))
-        return next((count for least, count in _COUNTS if digits >= least), "")
-    fitting = {"iso": sum(_fits(cell, None) for cell in filled)}
-    fitting |= {pattern: sum(_fits(cell, pattern) for cell in filled) for pattern in PATTERNS}
+        return next((precision for least, precision in _DIGITS if digits >= least), "")
+    fitting = {"iso": sum(_accepts(datetime.fromisoformat, cell) for cell in filled)}
+    fitting |= {pattern: sum(_accepts(datetime.strptime, cell, pattern) for cell in filled) for pattern in PATTERNS}
     most = max(fitting.values())
     best = [pattern for pattern, count in fitting.items() if count == most]
     is_clear = most * 2 > len(filled) and len({pattern[:5] for pattern in best}) == 1
     return best[0] if is_clear else ""
 
 
-def _fits(cell: str, pattern: str | None) -> bool:
+def _accepts(parse: Callable[..., object], *text: str) -> bool:
     try:
-        if pattern is None:
-            datetime.fromisoformat(cell)
-        else:
-            datetime.strptime(cell, pattern)
+        parse(*text)
     except ValueError:
         return False
     return True

@@ -110,39 +110,36 @@ def mapping_of(fields: dict[str, Any]) -> Mapping:
 
 def check_mapping(mapping: Mapping) -> None:
     """Raise MappingError if an option has to be set before the import; the message names the option."""
-    if mapping.device and (problem := device_id_problem(mapping.device)) is not None:
+    if (problem := _problem(mapping)) is not None:
         raise MappingError(problem)
+    if isinstance(mapping, TableMapping):
+        check_form(mapping.delimiter, mapping.encoding)
+        zone_of(mapping.zone)
+
+
+def _problem(mapping: Mapping) -> str | None:
+    if mapping.device and (problem := device_id_problem(mapping.device)) is not None:
+        return problem
     for metric, unit in mapping.units.items():
         if len(unit) > MAX_UNIT:
-            raise MappingError(f"the unit of {metric} is longer than {MAX_UNIT} characters")
+            return f"the unit of {metric} is longer than {MAX_UNIT} characters"
     if isinstance(mapping, LineMapping):
         if not mapping.device and not mapping.device_tag:
-            raise MappingError(
-                "the device is unknown: set --device ID, or --device-tag TAG for one device per value of a tag"
-            )
-        return
+            return "the device is unknown: set --device ID, or --device-tag TAG for one device per value of a tag"
+        return None
     if not mapping.time:
-        raise MappingError(
-            "the column with the time is unknown: set --time COLUMN (two columns: --time DATE --time TIME)"
-        )
+        return "the column with the time is unknown: set --time COLUMN (two columns: --time DATE --time TIME)"
     if not mapping.device and not mapping.device_column:
-        raise MappingError(
-            "the device is unknown: set --device ID, or --device-column COLUMN for one device per value of a column"
-        )
+        return "the device is unknown: set --device ID, or --device-column COLUMN for one device per value of a column"
     if bool(mapping.metric_column) != bool(mapping.value_column):
-        raise MappingError("--metric-column and --value-column must be set together")
+        return "--metric-column and --value-column must be set together"
     if not mapping.metric_column and not mapping.columns:
-        raise MappingError(
-            "the columns with values are unknown: set --column COLUMN=METRIC, or --metric-column and --value-column"
-        )
-    check_form(mapping.delimiter, mapping.encoding)
+        return "the columns with values are unknown: set --column COLUMN=METRIC, or --metric-column and --value-column"
     if mapping.delimiter == mapping.decimal == ",":
-        raise MappingError("a comma cannot be both the delimiter and the decimal point")
+        return "a comma cannot be both the delimiter and the decimal point"
     if mapping.thousands and (len(mapping.thousands) != 1 or mapping.thousands in (mapping.decimal, mapping.delimiter)):
-        raise MappingError(
-            "the thousands separator must be one character, and neither the decimal point nor the delimiter"
-        )
-    zone_of(mapping.zone)
+        return "the thousands separator must be one character, and neither the decimal point nor the delimiter"
+    return None
 
 
 def check_form(delimiter: str, encoding: str) -> None:
@@ -157,10 +154,8 @@ def check_form(delimiter: str, encoding: str) -> None:
 
 def zone_of(name: str) -> ZoneInfo | None:
     """Return the time zone of this name, None for no name. Raises MappingError."""
-    if not name:
-        return None
     try:
-        return ZoneInfo(name)
+        return ZoneInfo(name) if name else None
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise MappingError(f"the time zone {name!r} is unknown; use a name like Europe/Berlin, or UTC") from None
 
@@ -175,16 +170,14 @@ def mapping_text(mapping: Mapping) -> str:
     """Return the mapping as a TOML file that `read_mapping_file` and `mapping_of` can read."""
     fields = msgspec.to_builtins(mapping)
     lines = [f"format = {_toml(fields.pop('format'))}"]
+    tables: list[str] = []
     defaults = msgspec.to_builtins(type(mapping)())
-    tables = {name: value for name, value in fields.items() if isinstance(value, dict) and value}
-    lines += [
-        f"{name} = {_toml(value)}"
-        for name, value in fields.items()
-        if not isinstance(value, dict) and value != defaults[name]
-    ]
-    for name, table in tables.items():
-        lines += ["", f"[{name}]", *(f"{_toml(key)} = {_toml(value)}" for key, value in table.items())]
-    return "\n".join(lines) + "\n"
+    for name, value in fields.items():
+        if isinstance(value, dict) and value:
+            tables += ["", f"[{name}]", *(f"{_toml(key)} = {_toml(text)}" for key, text in value.items())]
+        elif value != defaults[name]:
+            lines.append(f"{name} = {_toml(value)}")
+    return "\n".join([*lines, *tables, ""])
 
 
 def _toml(value: object) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
 
@@ -98,11 +98,10 @@ class TextFile:
         self._hash = hashlib.sha256()
         try:
             with path.open("rb") as file:
-                beginning = file.read(4)
+                self._is_gzip = file.read(len(_GZIP)) == _GZIP
                 self.size_bytes = file.seek(0, 2)
         except OSError as error:
             raise FileError(f"{path} cannot be read: {error.strerror}") from None
-        self._is_gzip = beginning.startswith(_GZIP)
 
     @property
     def digest(self) -> bytes:
@@ -125,38 +124,27 @@ class TextFile:
         self.position = 0
         self.cut_off = False
         self._hash = hashlib.sha256()
-        try:
-            with self.path.open("rb") as file:
-                if self._is_gzip:
-                    with gzip.GzipFile(fileobj=file) as content:
-                        yield from self._lines(_until_cut_off(content, self), file)
-                else:
-                    yield from self._lines(file.readline, file)
-        except (OSError, zlib.error) as error:
-            raise FileError(f"{self.path} cannot be read: {error}") from error
-
-    def _lines(self, read_line: Callable[[int], bytes], file: IO[bytes]) -> Iterator[Line]:
         number = 0
         is_whole = True
-        while raw := read_line(MAX_LINE_BYTES):
-            self._hash.update(raw)
-            if is_whole:
-                number += 1
-            is_whole = raw.endswith(b"\n")
-            if number & 0xFF == 0 or not is_whole:
-                self.position = file.tell()
-            yield Line(number, raw.removeprefix(BOM) if number == 1 else raw)
+        try:
+            with self.path.open("rb") as file:
+                content: IO[bytes] | gzip.GzipFile = gzip.GzipFile(fileobj=file) if self._is_gzip else file
+                while raw := self._read_line(content):
+                    self._hash.update(raw)
+                    if is_whole:
+                        number += 1
+                    is_whole = raw.endswith(b"\n")
+                    if number & 0xFF == 0 or not is_whole:
+                        self.position = file.tell()
+                    yield Line(number, raw.removeprefix(BOM) if number == 1 else raw)
+        except (OSError, zlib.error) as error:
+            raise FileError(f"{self.path} cannot be read: {error}") from error
         self.position = self.size_bytes
 
-
-def _until_cut_off(content: gzip.GzipFile, file: TextFile) -> Callable[[int], bytes]:
-    """Return a function that reads lines until the end of a gzip file, also when it is incomplete."""
-
-    def read_line(limit: int) -> bytes:
+    def _read_line(self, content: IO[bytes] | gzip.GzipFile) -> bytes:
+        """Return the next line; b"" at the end, also when a gzip file is incomplete."""
         try:
-            return content.readline(limit)
+            return content.readline(MAX_LINE_BYTES)
         except EOFError:
-            file.cut_off = True
+            self.cut_off = True
             return b""
-
-    return read_line

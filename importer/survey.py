@@ -70,13 +70,14 @@ class Catalogue:
         """Return the metrics of a device."""
         return [Metric(name, type, self._units.get(name, "")) for name, type in self.devices[device].items()]
 
-    def validate(self, row: FileRow) -> RejectedRecord | None:
-        """Return the row as rejected; None if it is valid, and then its metrics are known. Raises FileError."""
+    def validate(self, row: FileRow | RejectedRecord) -> FileRow | RejectedRecord:
+        """Return the row, and add its metrics; an invalid row is returned as rejected. Raises FileError."""
         try:
-            self._admit(row)
+            if isinstance(row, FileRow):
+                self._admit(row)
         except RecordProblem as problem:
             return RejectedRecord(row.line, row.raw, problem.why, problem.message)
-        return None
+        return row
 
     def _admit(self, row: FileRow) -> None:
         known = self.devices.get(row.device)
@@ -195,12 +196,8 @@ class FileSurvey:
     def batches(self) -> Generator[list[list[FileBatch]], None, None]:
         """Yield the batches by slice, in a list for each device. Raises FileError if the file changed since `read`."""
         numbering = Numbering()
-        rows = (
-            row
-            for row in self._rows(self.file.lines())
-            if isinstance(row, FileRow) and self.catalogue.validate(row) is None
-        )
-        for portion in slices(rows):
+        rows = map(self.catalogue.validate, self._rows(self.file.lines()))
+        for portion in slices(row for row in rows if isinstance(row, FileRow)):
             yield numbering.cut(portion)
         if self.file.digest != self.digest:
             raise FileError(f"{self.file.path} changed while it was imported: import it again")
@@ -224,13 +221,9 @@ class FileSurvey:
             self.refused[rejected.why] += 1
             on_refused(rejected)
 
-        for row in self._rows(self._counted(), notice):
+        for row in map(self.catalogue.validate, self._rows(self._counted(), notice)):
             if isinstance(row, RejectedRecord):
                 reject(row)
-                continue
-            rejected = self.catalogue.validate(row)
-            if rejected is not None:
-                reject(rejected)
                 continue
             if len(self.first_rows) < FIRST_ROWS:
                 self.first_rows.append(row)

@@ -31,17 +31,13 @@ class Cells:
         self._no_value = frozenset(("", *mapping.no_value))
         separator = re.escape(mapping.thousands)
         self._grouped = re.compile(rf"[+-]?\d{{1,3}}({separator}\d{{3}})+(\D.*)?") if mapping.thousands else None
-        self._readers: dict[MetricType, Read] = {
-            "float": self._float,
-            "integer": self._integer,
-            "boolean": _truth,
-            "string": str,
-        }
 
     def reader(self, type: MetricType | None) -> Read:
         """Return the parser for a metric of this type; None: a number, a boolean or a string, by the content."""
-        read = self._readers[type] if type else self._any
-        no_value = self._no_value
+        readers: dict[MetricType | None, Read] = {
+            "float": self._float, "integer": self._integer, "boolean": _truth, "string": str, None: self._any
+        }  # fmt: skip
+        read, no_value = readers[type], self._no_value
 
         def read_cell(cell: str) -> Value:
             text = cell.strip()
@@ -68,9 +64,12 @@ class Cells:
         return value
 
     def _integer(self, text: str) -> int:
-        plain = self._plain(text)
+        # Spreadsheets add a fraction of zeros to integers.
+        whole, _, fraction = self._plain(text).partition(".")
         try:
-            value = int(plain) if "_" not in plain and "." not in plain else int(_whole(plain))
+            if fraction.strip("0"):
+                raise ValueError
+            value = int(whole)
         except ValueError:
             raise ValueError(f"{text!r} is not an integer") from None
         if not MIN_INTEGER <= value <= MAX_INTEGER:
@@ -91,14 +90,6 @@ def _truth(text: str) -> bool:
     if value is None:
         raise ValueError(f"{text!r} is neither true nor false")
     return value
-
-
-def _whole(plain: str) -> str:
-    """Return the digits before a fraction of zeros, which spreadsheets add to integers. Raises ValueError."""
-    whole, _, fraction = plain.partition(".")
-    if fraction.strip("0") or not whole:
-        raise ValueError
-    return whole
 
 
 class Record(NamedTuple):

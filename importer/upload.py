@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import NamedTuple, Self, TypeVar
+from typing import NamedTuple, Self
 
 from agent_client.client import Client, ClientStopped, ConnectFailed, Surroundings, connect
 from agent_client.endpoint import AddressError, Endpoint, device_url
@@ -25,8 +25,6 @@ MAX_CONNECTIONS = 256
 
 MAX_DELAY_MS = 5000
 """Longest delay before a reconnect; a person waits for the import."""
-
-T = TypeVar("T")
 
 
 class UploadTarget(NamedTuple):
@@ -64,7 +62,7 @@ class DeviceUpload:
     """Outbox of one device's batches of a file, and the client that sends them. Close it at the end.
 
     `acked` is the highest number that the hub acknowledged, None before the first welcome; `acked_before` is what the
-    first welcome said.
+    first welcome said. `client` is the running client.
     """
 
     revision = 0
@@ -83,12 +81,7 @@ class DeviceUpload:
         self._batches: Sequence[FileBatch] = ()
         self._frames: list[Frame] = []
         self._changed = asyncio.Event()
-        self._client: asyncio.Task[None] | None = None
-
-    @property
-    def is_open(self) -> bool:
-        """True while the client runs."""
-        return self._client is not None
+        self.client: asyncio.Task[None] | None = None
 
     async def deliver(self, batches: Sequence[FileBatch]) -> None:
         """Send batches that follow the last ones; return when all are acknowledged. Raises UploadError."""
@@ -99,11 +92,11 @@ class DeviceUpload:
         self._frames = [Frame(batch.seq, encode(batch, self._types), batch.readings) for batch in batches]
         self._wake()
         try:
-            if self._client is None:
-                self._client = asyncio.create_task(self._run())
+            if self.client is None:
+                self.client = asyncio.create_task(self._run())
             while self.acked is None or self.acked < last:
-                if self._client.done():
-                    self._client.result()
+                if self.client.done():
+                    self.client.result()
                 await self._changed.wait()
         except BaseException:
             # Also when it is cancelled: a connection cannot be used again in the middle of a slice.
@@ -112,7 +105,7 @@ class DeviceUpload:
 
     async def close(self) -> None:
         """Stop the client and close its connection."""
-        client, self._client = self._client, None
+        client, self.client = self.client, None
         if client is not None:
             client.cancel()
             with suppress(asyncio.CancelledError, UploadError):
@@ -196,12 +189,16 @@ class Upload:
     async def run(self) -> None:
         """Send the whole file; return when all is acknowledged. Waits for a hub that is down. Raises ImportingError."""
         slices = self._survey.batches()
-        following = asyncio.create_task(_next(slices))
+
+        def parse_next() -> asyncio.Task[list[list[FileBatch]] | None]:
+            return asyncio.create_task(asyncio.to_thread(lambda: next(slices, None)))
+
+        following = parse_next()
         try:
             # Shielded: a thread cannot be stopped in the middle, so a cancelled run waits for it below.
             while (batches := await asyncio.shield(following)) is not None:
                 # The next slice is parsed while this one is sent.
-                following = asyncio.create_task(_next(slices))
+                following = parse_next()
                 await self._send(batches)
         finally:
             # A slice takes the thread a second or two.
@@ -227,21 +224,20 @@ class Upload:
                 await device.deliver(batches)
             finally:
                 self._busy -= 1
-            if device.is_open:
+            if device.client is not None:
                 self._idle[name] = device
         for batch in batches:
             self._events.stored(batch.readings, batch.seq <= device.acked_before)
 
     async def _connection_for(self, name: str) -> DeviceUpload:
         """Return the device's upload; close the longest idle connections where there are too many."""
-        device = self._devices.get(name)
-        if device is None:
-            device = self._devices[name] = DeviceUpload(self._target, self._survey, name, self._events)
+        if name not in self._devices:
+            self._devices[name] = DeviceUpload(self._target, self._survey, name, self._events)
         self._idle.pop(name, None)
         while self._idle and len(self._idle) + self._busy > MAX_CONNECTIONS:
             _, oldest = self._idle.popitem(last=False)
             await oldest.close()
-        return device
+        return self._devices[name]
 
 
 async def check(target: UploadTarget) -> None:
@@ -256,14 +252,6 @@ async def check(target: UploadTarget) -> None:
 
 def _check_retry(ending: Ending) -> None:
     """Raise UploadError when trying again would not help this import."""
-    if ending.error is Code.SUPERSEDED:
-        return
-    if ending.error is not None and CLOSE_FOR_CODE.get(ending.error, Close.INTERNAL_ERROR) is Close.BAD_MESSAGE:
+    is_invalid = ending.error is not None and CLOSE_FOR_CODE.get(ending.error) is Close.BAD_MESSAGE
+    if ending.error is not Code.SUPERSEDED and (is_invalid or pace_of(ending) is not Pace.USUAL):
         raise UploadError(ending.reason)
-    if pace_of(ending) is not Pace.USUAL:
-        raise UploadError(ending.reason)
-
-
-async def _next(slices: Generator[T, None, None]) -> T | None:
-    """Return the next slice, parsed in a thread; None after the last."""
-    return await asyncio.to_thread(next, slices, None)
