@@ -82,7 +82,7 @@ async def open_bridges(
             bridge.outbound.register()
         recent = await _recent_readings(journal, reader, epochs)
         bridge.inbound = Inbound(
-            devices, journal, directory, decoders, name=name, hub=registry.id,
+            devices, directory, decoders, name=name, hub=registry.id,
             options=plan.options, subscriptions=bridge.subscriptions, recent=recent, publish=bridge.publish,
         )  # fmt: skip
         bridges.append(bridge)

@@ -147,7 +147,7 @@ async def _open_core(settings: Settings, stack: contextlib.AsyncExitStack) -> Co
         live.apply(entries)
 
     devices = Devices(
-        journal.marks(),
+        journal,
         clock=time.time_ns,
         on_committed=committed,
         latest_time_ns=lambda series: live.live_series(series).time_ns,
@@ -162,7 +162,6 @@ async def _open_core(settings: Settings, stack: contextlib.AsyncExitStack) -> Co
         )
     await restore_live(series=registry.series, journal=journal, reader=reader, store=store, live=live)
     await registry.reserve_series(await highest_series_in_use(series=registry.series, journal=journal, store=store))
-    journal.listen(devices)
     consumer = Consumer(journal, CONSUMER, StoreSink(journal, store, accounting), decode=decode)
     consumer.register()
     return Core(registry, journal, store, reader, live, accounting, devices, consumer)
@@ -183,7 +182,7 @@ def _application(
     status = _status(core, identity, bridges)
     authenticator = _authenticator(settings, registry, listening_on)
     actions = QuarantineActions(
-        journal, devices, metrics_of=lambda device: _metrics(registry, device), record=registry.record_event
+        devices, metrics_of=lambda device: _metrics(registry, device), record=registry.record_event
     )
     return make_application(
         [
@@ -199,7 +198,6 @@ def _application(
         authenticator,
         device=DeviceEndpoint(
             devices,
-            journal,
             connections,
             _directories(core, authenticator),
             hub=registry.id,

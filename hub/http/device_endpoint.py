@@ -16,7 +16,7 @@ from hub.http.server import Connections, upgrade_response
 from hub.http.websocket import EXTENSION, DirectWebSocket
 from hub.ingest.agent_session import AgentDirectory, AgentSession, Step
 from hub.ingest.device import Devices
-from hub.journal.journal import Journal
+from hub.model.journal import EntryWriter
 from wire import device as messages
 from wire import limits
 from wire.codec import FORMAT_OF_SUBPROTOCOL, HUB_MESSAGES, Format
@@ -127,7 +127,6 @@ class DeviceEndpoint:
     """Serves agents at /v1/device."""
 
     devices: Devices
-    journal: Journal
     connections: Connections
     directory_for: DirectoryFor
     hub: str
@@ -152,20 +151,14 @@ class DeviceEndpoint:
 
         directory = self.directory_for(scope, known)
         session = AgentSession(
-            self.devices,
-            self.journal,
-            directory,
-            connection,
-            format=frame_format,
-            hub=self.hub,
-            window=self.window,
+            self.devices, directory, connection, format=frame_format, hub=self.hub, window=self.window
         )
         self.connections.add(connection)
         timeout = asyncio.get_running_loop().call_later(limits.AUTHENTICATION_SECONDS, _check_hello, session)
         why = "the hub stopped"
         try:
             async with asyncio.TaskGroup() as tasks:
-                reading = _Reading(session, connection, direct, self.journal, tasks)
+                reading = _Reading(session, connection, direct, self.devices.journal, tasks)
                 direct.attach(reading.receive)
                 await send({"type": "websocket.accept", "subprotocol": chosen})
                 while (event := await receive())["type"] == "websocket.receive":
@@ -193,7 +186,7 @@ class _Reading:
     session: AgentSession
     connection: AgentConnection
     direct: DirectWebSocket
-    journal: Journal
+    journal: EntryWriter
     tasks: asyncio.TaskGroup
     resting: bool = False
     behind: list[tuple[bytes, bool]] = field(default_factory=list)

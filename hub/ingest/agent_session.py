@@ -12,7 +12,6 @@ from typing import Protocol
 
 from hub.ingest.device import Device, Devices, validate_batch
 from hub.model.batch import Entry, EntryKind, Series
-from hub.model.journal import EntryWriter
 from wire import device as messages
 from wire import limits
 from wire.codec import AGENT_MESSAGES, HUB_MESSAGES, Format
@@ -69,7 +68,6 @@ class AgentSession:
     def __init__(
         self,
         devices: Devices,
-        journal: EntryWriter,
         directory: AgentDirectory,
         outlet: AgentOutlet,
         *,
@@ -78,7 +76,7 @@ class AgentSession:
         window: int,
     ) -> None:
         self._devices = devices
-        self._journal = journal
+        self._journal = devices.journal
         self._directory = directory
         self._outlet = outlet
         self._format: Format = format

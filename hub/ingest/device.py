@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import structlog
 
 from hub.ingest.validate import ValidBatch, validate
 from hub.model.batch import Batch, Entry, EntryKind, Mark, Series
-from hub.model.journal import EntrySource, JournalError, JournalFailed, JournalFull
+from hub.model.journal import EntrySource, EntryWriter, JournalError, JournalFailed, JournalFull
 from wire import device as messages
 from wire import limits
 from wire import live as live_messages
@@ -52,6 +53,7 @@ class DeviceSession(Protocol):
         """End the session. The device's next connection starts from what is durable."""
 
 
+@dataclass(eq=False, slots=True)
 class Device:
     """State and counts of one device. There is one object for each device id for the life of the hub.
 
@@ -60,57 +62,37 @@ class Device:
     commit fails. A device that is `retired` is in service again when it sends something.
     """
 
-    __slots__ = (
-        "agent",
-        "batches",
-        "clock_error_ns",
-        "clock_offset_ns",
-        "duplicates",
-        "durable",
-        "earlier",
-        "epoch",
-        "id",
-        "lost",
-        "metrics",
-        "moved",
-        "next_seq",
-        "quarantined",
-        "readings",
-        "received",
-        "retired",
-        "seen_ns",
-        "session",
-        "since_ns",
-        "tags",
-    )
+    id: str
+    durable: Mark
+    metrics: Mapping[str, Series | WireError] = field(default_factory=dict)
+    session: DeviceSession | None = None
+    since_ns: int = 0
+    seen_ns: int = 0
+    retired: bool = False
+    next_seq: int = 1
+    tags: dict[str, str] = field(default_factory=dict)
+    agent: str = ""
+    clock_offset_ns: int | None = None
+    clock_error_ns: int | None = None
+    epoch: str = field(init=False)
+    received: int = field(init=False)
+    earlier: tuple[tuple[str, int], ...] = field(init=False)
+    batches: int = field(init=False)
+    readings: int = field(init=False)
+    duplicates: int = field(init=False)
+    quarantined: int = field(init=False)
+    lost: int = field(init=False)
+    moved: int = field(init=False)
 
-    def __init__(self, id: str, mark: Mark | None = None) -> None:
-        self.id = id
-        self.durable = mark or Mark(id, "", 0)
-        self.metrics: Mapping[str, Series | WireError] = {}
-        self.session: DeviceSession | None = None
-        self.since_ns = 0
-        self.seen_ns = 0
-        self.retired = False
-        self.next_seq = 1
-        self.tags: dict[str, str] = {}
-        self.agent = ""
-        self.clock_offset_ns: int | None = None
-        self.clock_error_ns: int | None = None
+    def __post_init__(self) -> None:
         self.roll_back()
 
     def roll_back(self) -> None:
         """Return to the durable mark."""
         mark = self.durable
-        self.epoch = mark.epoch
-        self.received = mark.seq
-        self.earlier = mark.earlier
-        self.batches = mark.batches
-        self.readings = mark.readings
-        self.duplicates = mark.duplicates
-        self.quarantined = mark.quarantined
-        self.lost = mark.lost
-        self.moved = mark.moved
+        self.epoch, self.received, self.earlier = mark.epoch, mark.seq, mark.earlier
+        self.batches, self.readings, self.moved = mark.batches, mark.readings, mark.moved
+        self.duplicates, self.quarantined, self.lost = mark.duplicates, mark.quarantined, mark.lost
 
     def begin_epoch(self, epoch: str) -> None:
         """Continue with another spool: a new one, whose numbers start again, or an earlier one. The counts continue."""
@@ -211,24 +193,26 @@ class Devices:
 
     def __init__(
         self,
-        marks: Mapping[str, Mark],
+        journal: EntryWriter,
         *,
         clock: Callable[[], int],
         on_committed: Callable[[Sequence[Entry]], None],
         latest_time_ns: Callable[[Series], int],
     ) -> None:
-        """Start with the journal's durable marks.
+        """Start with the journal's durable marks, and listen to its commits.
 
         `on_committed` gets all durable entries in order. `latest_time_ns` returns the newest stored time of a series.
         """
+        self.journal = journal
         self.clock = clock
         self.bad_messages = 0
         self.refusal: WireError | None = None
-        self._devices = {id: Device(id, mark) for id, mark in marks.items()}
+        self._devices = {id: Device(id, mark) for id, mark in journal.marks().items()}
         self._on_committed = on_committed
         self._latest_time_ns = latest_time_ns
         self._refused_at_s = 0.0
         self._watchers: list[Callable[[Device], None]] = []
+        journal.listen(self)
 
     def __len__(self) -> int:
         return len(self._devices)
@@ -244,7 +228,7 @@ class Devices:
         """Return the device; create it when the hub does not know it."""
         device = self._devices.get(id)
         if device is None:
-            device = self._devices[id] = Device(id)
+            device = self._devices[id] = Device(id, Mark(id, "", 0))
         return device
 
     def restore(self, id: DeviceId, *, tags: Mapping[str, str], agent: str, retired: bool, seen_ns: int) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from hub.ingest.agent_session import MetricDirectory
 from hub.ingest.device import Device, Devices, validate_batch
 from hub.model.batch import Entry, EntryKind
-from hub.model.journal import EntryWriter
 from wire import device as messages
 from wire import limits
 from wire.codec import AGENT_MESSAGES
@@ -25,24 +24,14 @@ class LocalSource:
     """Implements hub.ingest.device.DeviceSession for one device of a source, which `agent` names.
 
     The hub assigns the numbers. They are durable with the device's mark, so they continue after a restart. While the
-    device is present (after `connect` or its first batch) this is its session. When the
-    device's own agent is connected, batches of the source are rejected with BUSY.
+    device is present (after `connect` or its first batch) this is its session. When the device's own agent is
+    connected, batches of the source are rejected with BUSY.
     """
 
-    __slots__ = ("_devices", "_directory", "_journal", "agent", "declared", "device", "epoch")
+    __slots__ = ("_devices", "_directory", "agent", "declared", "device", "epoch")
 
-    def __init__(
-        self,
-        devices: Devices,
-        journal: EntryWriter,
-        directory: MetricDirectory,
-        id: DeviceId,
-        *,
-        epoch: str,
-        agent: str,
-    ) -> None:
+    def __init__(self, devices: Devices, directory: MetricDirectory, id: DeviceId, *, epoch: str, agent: str) -> None:
         self._devices = devices
-        self._journal = journal
         self._directory = directory
         self.device: Device = devices.device(id)
         self.epoch = epoch
@@ -108,7 +97,7 @@ class LocalSource:
         device.count_batch(valid.batch, valid.moved)
         device.seen_ns = now = self._devices.clock()
         entry = Entry(EntryKind.BATCH, device.id, self.epoch, seq, now, "msgpack", frame, batch=valid.batch)
-        self._journal.submit(device, entry)
+        self._devices.journal.submit(device, entry)
         return valid.batch.readings
 
     def quarantine(self, payload: bytes, reason: tuple[str, str]) -> None:
@@ -123,7 +112,7 @@ class LocalSource:
         device.next_seq = seq + 1
         reason = (reason[0], reason[1][: limits.MAX_MESSAGE])
         entry = Entry(EntryKind.QUARANTINE, device.id, self.epoch, seq, now, "json", payload, reason=reason)
-        self._journal.submit(device, entry)
+        self._devices.journal.submit(device, entry)
 
     def send(self, message: messages.HubMessage) -> None:
         """Do nothing: there is no agent to receive it."""

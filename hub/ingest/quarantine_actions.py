@@ -20,7 +20,7 @@ from hub.ingest.device import Devices, validate_batch
 from hub.ingest.validate import ValidBatch, decode
 from hub.model.batch import Entry, EntryKind, Series
 from hub.model.identity import Identity
-from hub.model.journal import EntryWriter, JournalError, QuarantineDecision, QuarantinedEntry
+from hub.model.journal import JournalError, QuarantineDecision, QuarantinedEntry
 from wire import device as messages
 from wire.codec import AGENT_MESSAGES
 from wire.errors import Code, WireError
@@ -85,7 +85,6 @@ class QuarantineActions:
 
     def __init__(
         self,
-        journal: EntryWriter,
         devices: Devices,
         *,
         metrics_of: Callable[[str], Mapping[str, Series]],
@@ -93,7 +92,7 @@ class QuarantineActions:
     ) -> None:
         """`metrics_of` returns a device's current metrics; `record` records an event of a device, or of the hub
         (None)."""
-        self._journal = journal
+        self._journal = devices.journal
         self._devices = devices
         self._metrics_of = metrics_of
         self._record = record

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
+from dataclasses import dataclass
 from itertools import islice
 
 from hub.journal.block import take
@@ -35,14 +36,12 @@ MERGED_ENTRIES = 64
 list of short runs."""
 
 
+@dataclass(slots=True)
 class _Run:
-    __slots__ = ("entries", "first_offset", "memory_bytes", "size_bytes")
-
-    def __init__(self, first_offset: int, entries: list[Entry], size_bytes: int, memory_bytes: int) -> None:
-        self.first_offset = first_offset
-        self.entries = entries
-        self.size_bytes = size_bytes
-        self.memory_bytes = memory_bytes
+    first_offset: int
+    entries: list[Entry]
+    size_bytes: int
+    memory_bytes: int
 
 
 def memory_of(entry: Entry) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -35,26 +36,22 @@ class GroupKey(NamedTuple):
     period_ms: int
 
 
+@dataclass(eq=False, slots=True)
 class LiveSeries:
     """Live state of a series: its newest reading, and the groups that contain it, with its position in each."""
 
-    __slots__ = ("groups", "time_ns", "value")
-
-    def __init__(self) -> None:
-        self.time_ns = -1
-        self.value: Value = None
-        self.groups: list[tuple[Group, int]] = []
+    time_ns: int = -1
+    value: Value = None
+    groups: list[tuple[Group, int]] = field(default_factory=list)
 
 
+@dataclass(eq=False, slots=True)
 class FrameColumns:
     """Columns of one live frame: float64 milliseconds and float64 values, text apart, in the order of addition."""
 
-    __slots__ = ("numbers", "readings", "texts")
-
-    def __init__(self) -> None:
-        self.numbers: list[NumberColumn] = []
-        self.texts: list[TextColumn] = []
-        self.readings = 0
+    numbers: list[NumberColumn] = field(default_factory=list)
+    texts: list[TextColumn] = field(default_factory=list)
+    readings: int = 0
 
     def add(self, position: int, series: Series, times_ns: Times, values: Values) -> None:
         """Add the readings of the series at this position of the schema. Rows without a value are left out."""
@@ -105,6 +102,7 @@ def _little_endian(column: NDArray[np.float64]) -> bytes:
     return column.astype("<f8", copy=False).tobytes()
 
 
+@dataclass(eq=False, slots=True)
 class Member:
     """One subscription of one connection within its group.
 
@@ -113,15 +111,12 @@ class Member:
     and `conflated` counts their readings.
     """
 
-    __slots__ = ("conflated", "id", "lagging", "live", "offset", "outbox")
-
-    def __init__(self, id: int, outbox: Outbox) -> None:
-        self.id = id
-        self.outbox = outbox
-        self.live = False
-        self.offset = 0
-        self.lagging: set[int] = set()
-        self.conflated = 0
+    id: int
+    outbox: Outbox
+    live: bool = False
+    offset: int = 0
+    lagging: set[int] = field(default_factory=set)
+    conflated: int = 0
 
 
 class Group:

@@ -78,6 +78,12 @@ class CommitListener(Protocol):
 class EntryWriter(Protocol):
     """The journal's write side, as far as ingest needs it."""
 
+    def marks(self) -> dict[str, Mark]:
+        """Return each device's durable mark as it was when the journal was opened."""
+
+    def listen(self, listener: CommitListener) -> None:
+        """Report every commit to this listener."""
+
     def submit(self, source: EntrySource, entry: Entry, decision: QuarantineDecision | None = None) -> None:
         """Queue an entry. It becomes durable with the source's mark, or the source is rolled back.
 
@@ -94,6 +100,17 @@ class EntryWriter(Protocol):
 
     def when_durable(self, callback: DurabilityCallback) -> None:
         """Call back when everything submitted up to the end of this turn of the event loop is durable, or is not."""
+
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        """Call back when the next commit has ended, whether it succeeded or failed."""
+
+    @property
+    def pending(self) -> bool:
+        """Return whether submitted entries wait for the next commit."""
+
+    @property
+    def congested(self) -> bool:
+        """Return whether more than MAX_PENDING_BYTES wait: readers have to wait for `room`."""
 
     async def room(self) -> None:
         """Wait until fewer than MAX_PENDING_BYTES wait for the disk."""

@@ -20,7 +20,6 @@ import structlog
 from hub.ingest.agent_session import MetricDirectory
 from hub.ingest.device import Devices
 from hub.ingest.local_source import LocalSource, epoch_of
-from hub.journal.journal import Journal
 from hub.model.batch import Entry, Series
 from hub.model.bridge import InboundCounts
 from hub.model.journal import JournalError
@@ -247,7 +246,6 @@ class Inbound:
     def __init__(
         self,
         devices: Devices,
-        journal: Journal,
         directory: MetricDirectory,
         decoders: Sequence[Decoder],
         *,
@@ -260,7 +258,7 @@ class Inbound:
     ) -> None:
         """`hub` is the hub's id, `publish` sends messages of decoders to the broker."""
         self._devices = devices
-        self._journal = journal
+        self._journal = devices.journal
         self._directory = directory
         self._hub = hub
         self._epochs = BridgeEpochs.of(name)
@@ -442,9 +440,7 @@ class Inbound:
     def _source(self, device: str) -> LocalSource:
         source = self._sources.get(device)
         if source is None:
-            source = LocalSource(
-                self._devices, self._journal, self._directory, device, epoch=self._epochs.own, agent=self._agent
-            )
+            source = LocalSource(self._devices, self._directory, device, epoch=self._epochs.own, agent=self._agent)
             self._sources[device] = source
         return source
 

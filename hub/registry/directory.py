@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from hub.journal.journal import Journal
 from hub.live.hub import LiveHub
@@ -16,60 +17,52 @@ from wire.limits import MAX_MESSAGE
 from wire.model import Metric
 
 
+@dataclass
 class DeviceDirectory:
     """Implements hub.ingest.agent_session.MetricDirectory for sources inside the hub, which may write as any device."""
 
-    def __init__(self, registry: Registry, journal: Journal, live: LiveHub, *, clock: Callable[[], int]) -> None:
-        self._registry = registry
-        self._journal = journal
-        self._live = live
-        self._clock = clock
+    registry: Registry
+    journal: Journal
+    live: LiveHub
+    clock: Callable[[], int]
 
     async def declare(self, device: str, metrics: Sequence[Metric]) -> Mapping[str, Series | WireError]:
         """Return all metrics of the device, durable; a WireError for each whose type conflicts."""
-        known = await self._registry.declare(device, metrics)
+        known = await self.registry.declare(device, metrics)
         series = [s for s in known.values() if isinstance(s, Series)]
         highest = max([s.id for s in series], default=0)
-        if highest > self._journal.highest_series:
+        if highest > self.journal.highest_series:
             # Before the first reading: a registry that is restored from a copy must not assign these ids again.
             try:
-                await self._journal.record_highest_series(highest)
+                await self.journal.record_highest_series(highest)
             except JournalError as error:
                 code = Code.STORAGE_FULL if isinstance(error, JournalFull) else Code.STORAGE_FAILED
                 raise WireError(code, str(error)[:MAX_MESSAGE]) from error
-        self._live.add_series(series)
+        self.live.add_series(series)
         return known
 
     def record(self, device: str, kind: str, detail: str) -> None:
         """Record an event of the device."""
-        self._registry.record_event(device, self._clock(), kind, detail)
+        self.registry.record_event(device, self.clock(), kind, detail)
 
     def describe(self, device: str, *, tags: Mapping[str, str], agent: str) -> None:
         """Record the device's tags and the name of its agent."""
-        self._registry.describe(device, tags=tags, agent=agent)
+        self.registry.describe(device, tags=tags, agent=agent)
 
 
+@dataclass
 class ConnectionDirectory(DeviceDirectory):
-    """Implements hub.ingest.agent_session.AgentDirectory for one connection."""
+    """Implements hub.ingest.agent_session.AgentDirectory for one connection.
 
-    def __init__(
-        self,
-        registry: Registry,
-        journal: Journal,
-        live: LiveHub,
-        *,
-        identify: Callable[[str | None], Awaitable[Identity | None]],
-        clock: Callable[[], int],
-        on_identity: Callable[[Identity], None],
-    ) -> None:
-        """`identify` returns the identity of the connection's headers, or else of the token in its hello."""
-        super().__init__(registry, journal, live, clock=clock)
-        self._identify = identify
-        self._on_identity = on_identity
+    `identify` returns the identity of the connection's headers, or else of the token in its hello.
+    """
+
+    identify: Callable[[str | None], Awaitable[Identity | None]]
+    on_identity: Callable[[Identity], None]
 
     async def allow(self, hello: messages.Hello) -> None:
         """Raise WireError when the connection's credential may not write as this device."""
-        identity = await self._identify(hello.token)
+        identity = await self.identify(hello.token)
         if identity is None:
             raise WireError(
                 Code.NOT_AUTHENTICATED,
@@ -80,4 +73,4 @@ class ConnectionDirectory(DeviceDirectory):
             raise WireError(
                 Code.NOT_ALLOWED, f"the token (role {identity.role}){scope} and may not write as {hello.device!r}"
             )
-        self._on_identity(identity)
+        self.on_identity(identity)

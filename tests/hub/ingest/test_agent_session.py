@@ -74,9 +74,8 @@ class Hub:
         self.registry = Registry()
         self.defect: Exception | None = None
         self.devices = Devices(
-            journal.marks(), clock=lambda: 1, on_committed=self._show, latest_time_ns=lambda series: series.last_time_ns
+            journal, clock=lambda: 1, on_committed=self._show, latest_time_ns=lambda series: series.last_time_ns
         )
-        journal.listen(self.devices)
 
     def _show(self, entries: Sequence[Entry]) -> None:
         if self.defect is not None:
@@ -84,7 +83,7 @@ class Hub:
 
     def session(self) -> tuple[AgentSession, Outlet]:
         outlet = Outlet()
-        session = AgentSession(self.devices, self.journal, self.registry, outlet, format="json", hub="h", window=100)
+        session = AgentSession(self.devices, self.registry, outlet, format="json", hub="h", window=100)
         return session, outlet
 
     async def connect(self, epoch: str, next_seq: int) -> tuple[AgentSession, Outlet]:

@@ -25,8 +25,7 @@ class Hub:
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
         self.shown: list[Entry] = []
-        self.devices = Devices(journal.marks(), clock=lambda: 1, on_committed=self.show, latest_time_ns=lambda _: -1)
-        journal.listen(self.devices)
+        self.devices = Devices(journal, clock=lambda: 1, on_committed=self.show, latest_time_ns=lambda _: -1)
 
     def show(self, entries: Sequence[Entry]) -> None:
         self.shown += entries

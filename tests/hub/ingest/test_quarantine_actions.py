@@ -38,14 +38,12 @@ class Desk:
         self.events: list[tuple[str | None, str, str]] = []
         self.submitted = asyncio.Event()
         self.devices = Devices(
-            journal.marks(),
+            journal,
             clock=self._clock,
             on_committed=self.shown.extend,
             latest_time_ns=lambda series: series.last_time_ns,
         )
-        journal.listen(self.devices)
         self.work = QuarantineActions(
-            journal,
             self.devices,
             metrics_of=lambda _: self.metrics,
             record=lambda device, _, kind, detail: self.events.append((device, kind, detail)),

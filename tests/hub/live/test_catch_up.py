@@ -216,7 +216,7 @@ async def test_a_cursor_that_cannot_be_resumed_is_reset(
 
 
 async def test_a_cursor_before_the_journal_is_reset(tmp_path: Path) -> None:
-    """Its entries are deleted: the dashboard is told so, and gets history from the store."""
+    """Its entries are deleted: the dashboard gets a reset, and history from the store."""
     async with running(tmp_path, keep_bytes=0) as hub:
         hub.journal.consumer("store")
         number = 0

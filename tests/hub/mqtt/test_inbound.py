@@ -70,13 +70,9 @@ class Bench:
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
         self.durable: list[Entry] = []
-        self.devices = Devices(
-            journal.marks(), clock=lambda: 7, on_committed=self.durable.extend, latest_time_ns=lambda _: -1
-        )
-        journal.listen(self.devices)
+        self.devices = Devices(journal, clock=lambda: 7, on_committed=self.durable.extend, latest_time_ns=lambda _: -1)
         self.inbound = Inbound(
             self.devices,
-            journal,
             Directory(),
             [MappedDecoder(TopicMapping("s/{device}/{metric}", "value"))],
             name="home",
