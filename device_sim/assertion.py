@@ -40,6 +40,14 @@ COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
 }
 
+_AS_TEXT: dict[Dimension, Callable[[float], str]] = {
+    "count": lambda value: f"{value:,.0f}",
+    "time": lambda value: f"{value:.3f} ms",
+    "rate": lambda value: f"{value:,.1f}/s",
+    "share": lambda value: f"{value:.1%}",
+    "size": lambda value: f"{value / 1e6:,.1f} MB",
+}
+
 _EXPRESSION = re.compile(r"\s*(.+?)\s*(==|!=|<=|>=|<|>)\s*(.+?)\s*")
 _NUMBER = re.compile(r"([0-9]+(?:\.[0-9]+)?(?:[eE][0-9]+)?)\s*([^0-9.\s].*)?")
 _NAME = re.compile(r"[a-z_]+(\.[a-z0-9]+)?")
@@ -104,7 +112,7 @@ class Assertion(NamedTuple):
         left, right = self.left.of(report), self.right.of(report)
         if left is None or right is None:
             return AssertionResult(self.expression, False, "unknown")
-        return AssertionResult(self.expression, self.compare(left, right), _as_text(left, self.left.dimension))
+        return AssertionResult(self.expression, self.compare(left, right), _AS_TEXT[self.left.dimension](left))
 
 
 def parse_assertion(expression: str) -> Assertion:
@@ -153,16 +161,3 @@ def _operand(expression: str, text: str) -> Quantity | _Number:
     if text not in QUANTITIES:
         raise AssertionSyntaxError(f"{expression!r}: there is no {text!r}; use one of {', '.join(QUANTITIES)}")
     return QUANTITIES[text]
-
-
-def _as_text(value: float, dimension: Dimension) -> str:
-    match dimension:
-        case "time":
-            return f"{value:.3f} ms"
-        case "rate":
-            return f"{value:,.1f}/s"
-        case "share":
-            return f"{value:.1%}"
-        case "size":
-            return f"{value / 1e6:,.1f} MB"
-    return f"{value:,.0f}"

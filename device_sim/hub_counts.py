@@ -20,8 +20,6 @@ SETTLE_SECONDS = 15.0
 """Longest wait for the store after the last acknowledgement; then the report shows what is missing."""
 POLL_SECONDS = 0.1
 
-_SCHEMES = {"ws": "http", "wss": "https"}
-
 
 class HubCountsError(Exception):
     """The hub's counts cannot be read; the message has the reason."""
@@ -49,7 +47,8 @@ def flow_url(hub_url: str) -> str:
     """Return the URL of the counts for the address of a hub or of its device endpoint."""
     parts = urlsplit(hub_url)
     path = parts.path.rstrip("/").removesuffix(DEVICE_PATH) + FLOW_PATH
-    return urlunsplit((_SCHEMES.get(parts.scheme, parts.scheme), parts.netloc, path, "", ""))
+    # ws becomes http, and wss https; http and https stay.
+    return urlunsplit((parts.scheme.replace("ws", "http"), parts.netloc, path, "", ""))
 
 
 async def read_hub_counts(hub_url: str, token: str, devices: Container[str]) -> CountsByDevice:

@@ -72,24 +72,19 @@ def make_past(device: str, model: Model, *, end_ns: int, length_s: float) -> Sim
     for age_s in _ages(length_s):
         if age_s < loss_s:
             break
-        is_late = late is None and age_s <= LATE_AGE_S
         time_ns = end_ns - round(age_s * 1e9)
-        values = model.at(time_ns / 1e9)
-        if is_late:
-            late = (time_ns, values)
+        row = (time_ns, model.at(time_ns / 1e9))
+        if late is None and age_s <= LATE_AGE_S:
+            late = row
         elif not outage_to_s < age_s <= outage_from_s:
-            rows.append((time_ns, values))
+            rows.append(row)
     return SimulatedPast(rows, late)
 
 
 def _ages(length_s: float) -> Iterator[float]:
     """Yield the ages of the readings, the oldest first, none of them 0."""
-    ages: list[float] = []
-    age_s = 0.0
-    while True:
-        old_s = max(OLD_SPACING_S, length_s / OLD_ROWS)
-        age_s += next((spacing_s for limit_s, spacing_s in SPACING_S if age_s < limit_s), old_s)
-        if age_s > length_s:
-            break
-        ages.append(age_s)
-    return reversed(ages)
+    old_s = max(OLD_SPACING_S, length_s / OLD_ROWS)
+    ages = [0.0]
+    while ages[-1] <= length_s:
+        ages.append(ages[-1] + next((spacing_s for limit_s, spacing_s in SPACING_S if ages[-1] < limit_s), old_s))
+    return reversed(ages[1:-1])

@@ -47,14 +47,10 @@ class Latencies:
 
     def percentile_ms(self, percentile: float) -> float:
         """Return the duration that this share (in percent) does not exceed; 0 without durations."""
-        if not self._histogram.total_count:
-            return 0.0
         return float(self._histogram.get_value_at_percentile(percentile)) / 1000
 
     def distribution(self) -> Distribution:
-        """Return the distribution of all durations so far."""
-        if not self._histogram.total_count:
-            return Distribution()
+        """Return the distribution of all durations so far; all 0 without durations."""
         return Distribution(
             count=self._histogram.total_count,
             mean=round(self._histogram.get_mean_value() / 1000, 3),
