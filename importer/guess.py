@@ -6,7 +6,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Mapping as Fields
-from contextlib import suppress
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
@@ -101,7 +100,7 @@ def _distinguishing_tags(points: Iterable[dict[str, Any]], shared: set[str], dev
 def _point(line: Line) -> dict[str, Any] | None:
     try:
         return parse_line(line.raw.decode())  # type: ignore[no-any-return]
-    except (LineFormatError, UnicodeDecodeError, ValueError):
+    except (LineFormatError, ValueError):
         return None
 
 
@@ -130,10 +129,7 @@ def _encoding(head: Iterable[Line]) -> str:
     beginning = b"".join(line.raw for line in head)
     if beginning.startswith((b"\xff\xfe", b"\xfe\xff")) or beginning[1:2] == b"\0":
         raise MappingError("the file is UTF-16; save it as UTF-8 (spreadsheets call it “CSV UTF-8”)")
-    with suppress(UnicodeDecodeError):
-        beginning.decode()
-        return "utf-8"
-    return "cp1252"
+    return "utf-8" if _accepts(beginning.decode) else "cp1252"
 
 
 def _delimiter(head: Sequence[Line], encoding: str) -> str:
@@ -187,11 +183,7 @@ def _guess_columns(guessed: dict[str, Any], given: Fields[str, Any], columns: di
             units[name] = unit
         if (type := _type(cells, read_number)) != "float":
             types[name] = type
-    guessed |= {
-        "columns": mapped,
-        "types": {**types, **given.get("types", {})},
-        "units": {**units, **given.get("units", {})},
-    }
+    guessed |= {"columns": mapped, "types": types, "units": units}
 
 
 def _type(cells: Iterable[str], read_number: Read) -> str:

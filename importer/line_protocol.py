@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 from line_protocol_parser import LineFormatError, parse_line
@@ -64,10 +65,7 @@ def _records(lines: Iterable[Line]) -> Iterator[tuple[int, bytes, str | None]]:
             continue
         text = _decoded(raw)
         if text is not None and '"' in text and _quotes(text) % 2 and not _is_record(text):
-            joined = _joined(text, raw, ahead, following)
-            if joined is not None:
-                yield number, *joined
-                continue
+            raw, text = _joined(text, raw, ahead, following) or (raw, text)
         yield number, raw, text
 
 
@@ -76,23 +74,18 @@ def _joined(text: str, raw: bytes, ahead: list[Line], following: Iterator[Line])
 
     Lines that were read but not used stay in `ahead`.
     """
-    seen = 0
-    while seen < MAX_STRING_LINES and len(raw) <= 2 * MAX_STRING_VALUE_BYTES:
-        if seen == len(ahead):
-            line = next(following, None)
-            if line is None:
-                return None
-            ahead.append(line)
-        more = _decoded(ahead[seen].raw)
-        if more is None:
+    for place in range(MAX_STRING_LINES):
+        if place == len(ahead):
+            ahead.extend(islice(following, 1))
+        more = _decoded(ahead[place].raw) if place < len(ahead) else None
+        if more is None or len(raw) > 2 * MAX_STRING_VALUE_BYTES:
             return None
-        raw += ahead[seen].raw
+        raw += ahead[place].raw
         text += more
-        seen += 1
         if _quotes(more) % 2:
             if not _is_record(text):
                 return None
-            del ahead[:seen]
+            del ahead[: place + 1]
             return raw, text
     return None
 
@@ -122,9 +115,8 @@ class _RowMaker:
         self._mapping = mapping
         self._factor = NS_PER_UNIT[mapping.precision]
         self._measurements = frozenset(mapping.measurements)
-        self._places = _PLACE.findall(mapping.metric)
-        self._name_of = _template(mapping.metric, self._places)
-        if "field" not in self._places:
+        self._name_of = _template(mapping.metric)
+        if "{field}" not in mapping.metric:
             raise MappingError(
                 f"the template {mapping.metric!r} does not contain {{field}}: all fields would be one metric"
             )
@@ -158,22 +150,17 @@ class _RowMaker:
         return FileRow(number, raw, device, measurement, time_ns, values)
 
 
-_NameOf = Callable[[str, str, dict[str, str]], str]
-
-
-def _template(template: str, places: list[str]) -> _NameOf:
+def _template(template: str) -> Callable[[str, str, dict[str, str]], str]:
     """Return a function of measurement, field and tags that raises KeyError for a missing tag."""
     if template == "{field}":
         return lambda measurement, field, tags: field
     if template == "{measurement}.{field}":
         return lambda measurement, field, tags: f"{measurement}.{field}"
-    fixed = _PLACE.split(template)[::2]
+    # The parts are text and names of places in turn.
+    parts = list(enumerate(_PLACE.split(template)))
 
     def fill(measurement: str, field: str, tags: dict[str, str]) -> str:
         known = {**tags, "measurement": measurement, "field": field}
-        return "".join(
-            text + (known[place] if place is not None else "")
-            for text, place in zip(fixed, [*places, None], strict=True)
-        )
+        return "".join(known[part] if number % 2 else part for number, part in parts)
 
     return fill

@@ -86,8 +86,7 @@ class Cells:
 
 
 def _truth(text: str) -> bool:
-    value = TRUTHS.get(text.lower())
-    if value is None:
+    if (value := TRUTHS.get(text.lower())) is None:
         raise ValueError(f"{text!r} is neither true nor false")
     return value
 
@@ -178,7 +177,7 @@ class Table:
                 group, values = "", self._wide_values(cells, layout)
             else:
                 group = cells[layout.long[0]].strip()
-                value = self._reader(group)(cells[layout.long[1]])
+                value = self._readers.get(group, self._read_other)(cells[layout.long[1]])
                 values = {} if value is None else {group: value}
         except ValueError as error:
             return RejectedRecord(line, raw, "value", str(error))
@@ -194,15 +193,12 @@ class Table:
         values: dict[str, Value] = {}
         for place, metric in layout.columns:
             try:
-                value = self._reader(metric)(cells[place])
+                value = self._readers.get(metric, self._read_other)(cells[place])
             except ValueError as error:
                 raise ValueError(f"{metric}: {error}") from None
             if value is not None:
                 values[metric] = value
         return values
-
-    def _reader(self, metric: str) -> Read:
-        return self._readers.get(metric, self._read_other)
 
 
 class _Layout:
