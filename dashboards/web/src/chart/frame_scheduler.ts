@@ -54,7 +54,7 @@ export class FrameScheduler {
   readonly device: string;
   /** Counts changes of the list of series. */
   readonly seriesVersion = signal(0);
-  /** Those in or near the window. */
+  /** Charts and timelines in or near the browser window. */
   private readonly animations = new Set<Animated>();
   private readonly stopObservingTheme: () => void;
   private firstIndex = 0;

@@ -140,13 +140,13 @@ interface NodeProps {
 
 function Node({ title, detail, wrong = false, testId, children }: NodeProps) {
   return (
-    <div class={`flow-node ${wrong ? "wrong" : ""}`} data-testid={testId}>
+    <div class={`flow-node box ${wrong ? "wrong" : ""}`} data-testid={testId}>
       <h2>{title}</h2>
-      <p class="flow-detail">
+      <p class="flow-detail row">
         {wrong && <Icon name="warning" />}
         {detail}
       </p>
-      {children != null && <p class="flow-more">{children}</p>}
+      {children != null && <p class="flow-more label">{children}</p>}
     </div>
   );
 }
@@ -205,7 +205,7 @@ function AccountingEquation({ totals }: { totals: FlowCounts }) {
           <Term name={name} value={totals[key]} title={title} />
         </Fragment>
       ))}
-      <p class={`flow-verdict ${status}`} data-testid="flow-verdict">
+      <p class={`flow-verdict row ${status}`} data-testid="flow-verdict">
         <Icon name={icons[status]} />
         {status === "balanced" && "Balanced: every accepted reading is accounted for"}
         {status === "counting" && "The number of waiting readings is not known yet"}
@@ -223,7 +223,7 @@ function AccountingEquation({ totals }: { totals: FlowCounts }) {
 function Term({ name, value, title }: { name: string; value: number | null; title: string }) {
   return (
     <div class="flow-term" title={title}>
-      <span class="flow-term-name">{name}</span>
+      <span class="label">{name}</span>
       <span class="flow-term-value">{count(value)}</span>
     </div>
   );

@@ -42,7 +42,7 @@ function BridgeCard({ bridge, rates, since_ms }: { bridge: BridgeState; rates: B
           <h2 class="ellipsis" title={bridge.name}>
             {bridge.name}
           </h2>
-          <p class="mono ellipsis" title={bridge.address}>
+          <p class="mono label ellipsis" title={bridge.address}>
             {bridge.address}
           </p>
         </div>
@@ -60,7 +60,7 @@ function BridgeCard({ bridge, rates, since_ms }: { bridge: BridgeState; rates: B
         <Inbound bridge={bridge} rates={rates} />
         <Outbound bridge={bridge} rates={rates} />
         {bridge.inward === null && bridge.outward === null && (
-          <p class="bridge-idle">
+          <p class="bridge-idle note">
             This bridge does nothing. Set <code>subscribe</code>, <code>presets</code> or <code>publish</code> in its
             settings.
           </p>
@@ -181,7 +181,7 @@ publish = [{ topic = "hub/{device}/{metric}" }]`;
 /** Instructions for the first broker. */
 function EmptyMqtt() {
   return (
-    <section class="guide" data-testid="empty-mqtt">
+    <section class="guide box" data-testid="empty-mqtt">
       <h1>Join a broker</h1>
       <p>The hub stores readings that devices publish over MQTT, and publishes its own readings to the broker.</p>
       <ol>

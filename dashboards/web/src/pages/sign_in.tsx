@@ -8,7 +8,7 @@ import { Logo } from "../ui/icon";
 export function SignInPage() {
   return (
     <main class="alone">
-      <section class="card">
+      <section class="card box">
         <Logo />
         <h1>Sign in to the hub</h1>
         <p>The token is stored in a cookie of this browser and nowhere else.</p>

@@ -40,8 +40,8 @@ export function Confirmation({ request, close }: { request: ConfirmationRequest;
     <dialog class="confirmation" ref={dialog} aria-labelledby="confirmation-text" onClose={close}>
       <form method="dialog">
         <h2 id="confirmation-text">{request.text}</h2>
-        <p>{request.hint}</p>
-        <div class="confirmation-actions">
+        <p class="note">{request.hint}</p>
+        <div class="confirmation-actions bar">
           <button type="submit" class="button">
             Cancel
           </button>
@@ -64,7 +64,7 @@ export function CopyableCommand({ text }: { text: string }) {
     setTimeout(() => setCopied(false), COPIED_SHOWN_MS);
   };
   return (
-    <div class="command">
+    <div class="command row box">
       <code data-testid="command">
         {text.split("\n").map((line) => (
           <div key={line}>{wordsOf(line)}</div>
@@ -117,7 +117,7 @@ export function PageMessage(props: { title: string; hasLink?: boolean; children:
   return (
     <div class="message">
       <h1>{title}</h1>
-      <p>{children}</p>
+      <p class="muted">{children}</p>
       {hasLink && (
         <a class="button" href="/">
           Back to the fleet

@@ -105,7 +105,7 @@ function OpenPalette() {
           }}
           onKeyDown={onKeyDown}
         />
-        {results.length === 0 && <p class="nothing">No results for “{words}”.</p>}
+        {results.length === 0 && <p class="nothing note">No results for “{words}”.</p>}
         <div class="list" ref={list} id="palette-list" role="listbox" aria-label="Results">
           {results.map((entry, index) => (
             <Option
@@ -170,7 +170,7 @@ function Option({ entry, index, selected, select, choose }: OptionProps) {
   return (
     // biome-ignore lint/a11y/useKeyWithClickEvents: the input has the keyboard
     <div
-      class="option"
+      class="option row"
       id={`palette-${index}`}
       role="option"
       tabIndex={-1}

@@ -54,7 +54,7 @@ function onShortcut(event: KeyboardEvent): void {
 function Rail() {
   return (
     <nav class="rail" aria-label="Pages">
-      <div class="rail-hub">
+      <div class="rail-hub row">
         <Logo />
         <span class="name ellipsis" data-testid="hub-name">
           {hub.info.value?.name ?? ""}
@@ -86,7 +86,7 @@ function Rail() {
           <Icon name="leave" />
           Sign out
         </button>
-        <p class="rail-version">Version {hub.info.value?.version ?? ""}</p>
+        <p class="rail-version label">Version {hub.info.value?.version ?? ""}</p>
       </div>
     </nav>
   );
@@ -107,7 +107,7 @@ function RecentDevices() {
   if (records.length === 0) return null;
   return (
     <>
-      <p class="rail-title">Recent</p>
+      <p class="rail-title label">Recent</p>
       <div class="rail-recent">
         {records.map((record) => (
           <a
@@ -117,9 +117,7 @@ function RecentDevices() {
             aria-current={shown.page === "device" && shown.device === record.device ? "page" : undefined}
             title={record.device}
           >
-            <span class={`condition ${conditionOf(record, now.value)}`}>
-              <Shape condition={conditionOf(record, now.value)} />
-            </span>
+            <Shape condition={conditionOf(record, now.value)} />
             <span class="mono ellipsis">{record.device}</span>
           </a>
         ))}
@@ -131,8 +129,8 @@ function RecentDevices() {
 function Header() {
   const shown = route.value;
   return (
-    <header class="header">
-      <div class="crumbs">
+    <header class="header row">
+      <div class="crumbs row">
         {shown.page === "device" ? (
           <>
             <a class="back" href="/" aria-label="Back to the fleet">

@@ -13,7 +13,12 @@ const POLL_PERIOD_MS = 1000;
 export function ConnectionIndicator() {
   const status = hub.connection.status.value;
   return (
-    <span class={`link-state ${status.state}`} role="status" data-testid="link-state" data-state={status.state}>
+    <span
+      class={`link-state note row ${status.state}`}
+      role="status"
+      data-testid="link-state"
+      data-state={status.state}
+    >
       {status.state === "live" ? <Shape condition="online" /> : <DashedCircle />}
       {connectionText(status, pageNow.value)}
     </span>
@@ -24,7 +29,7 @@ export function OfflineBanner() {
   const offline_ms = offlineDuration(hub.connection.status.value, pageNow.value);
   if (offline_ms === null) return null;
   return (
-    <div class="banner" role="alert" data-testid="link-banner">
+    <div class="banner row" role="alert" data-testid="link-banner">
       <Icon name="warning" />
       <span>
         <strong>Offline since {dateTime(hubNow() - offline_ms, now.value)}.</strong> This page shows the data received
@@ -41,7 +46,7 @@ export function OfflineBanner() {
 export function ProblemBanner() {
   if (hub.connection.status.value.state !== "live") return null;
   return describeProblems(hub.info.value?.problems ?? {}).map(({ part, title, detail, meaning }) => (
-    <div key={part} class="banner critical" role="alert" data-testid="trouble">
+    <div key={part} class="banner row critical" role="alert" data-testid="trouble">
       <Icon name="warning" />
       <span class="trouble">
         <strong>{title}</strong> {detail} {meaning}
@@ -68,7 +73,7 @@ export function PolledPage<T>({ title, fetch, children }: PolledPageProps<T>) {
     <>
       <h1 class="hidden-text">{title}</h1>
       {problem !== null && (
-        <p class="flow-problem" role="status">
+        <p class="flow-problem row" role="status">
           <Icon name="warning" />
           {problem} The numbers are from the last answer. This page retries automatically.
         </p>

@@ -14,7 +14,7 @@ export function TimeRangePicker({ view }: { view: Signal<TimeView> }) {
   };
   const next = rangeOfAtLeast(spanOf(shown)) ?? RANGES[RANGES.length - 1];
   return (
-    <div class="time-range" data-testid="time-range">
+    <div class="time-range row" data-testid="time-range">
       {shown.mode === "fixed" && (
         <span class="fixed-range" data-testid="fixed-range">
           {dateTime(shown.from, now.value)} – {dateTime(shown.to, now.value)}

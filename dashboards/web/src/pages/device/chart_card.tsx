@@ -70,7 +70,7 @@ export function ChartCard(props: ChartCardProps) {
         <div class="plot">
           <div class="viewport" ref={elements.viewport} role="img" tabIndex={0} aria-label={labelOf(group)} />
           <div class="y-axis" ref={elements.axis} aria-hidden="true" />
-          {!data.ready.value && <p class="plot-note">Loading</p>}
+          {!data.ready.value && <p class="plot-note note">Loading</p>}
         </div>
       )}
       {many && !table && <ChartLegend host={elements.legend} chart={chart} />}

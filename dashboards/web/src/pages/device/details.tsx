@@ -102,7 +102,7 @@ export function Events({ events }: { events: EventDetails[] }) {
     <section class="panel box" data-testid="events">
       <h2>Recent events</h2>
       {events.length === 0 ? (
-        <p class="empty-note">No events yet.</p>
+        <p class="empty-note note">No events yet.</p>
       ) : (
         <ol class="events" tabIndex={0} aria-label="Recent events">
           {events.map((event, index) => (
@@ -126,11 +126,13 @@ export function Tags({ tags }: { tags: Record<string, string> }) {
     <section class="panel box" data-testid="tags">
       <h2>Tags</h2>
       {entries.length === 0 ? (
-        <p class="empty-note">This device has no tags. The agent sends tags when it connects.</p>
+        <p class="empty-note note">This device has no tags. The agent sends tags when it connects.</p>
       ) : (
         <dl class="tag-list">
           {entries.map(([key, value]) => [
-            <dt key={`${key}-name`}>{key}</dt>,
+            <dt class="muted" key={`${key}-name`}>
+              {key}
+            </dt>,
             <dd class="mono" key={`${key}-value`}>
               {value}
             </dd>,
@@ -148,13 +150,13 @@ export function Retirement({ record }: { record: DeviceRecord }) {
   const { connected, retired } = record.state.value;
   if (retired)
     return (
-      <p class="retirement" data-testid="retired">
+      <p class="retirement note row" data-testid="retired">
         This device is retired. Its history is kept, and it returns to the fleet with its next reading.
       </p>
     );
   if (!hub.canOperate) return null;
   return (
-    <p class="retirement">
+    <p class="retirement note row">
       <button type="button" class="button" data-testid="retire" onClick={() => setAsking(true)}>
         Retire this device…
       </button>

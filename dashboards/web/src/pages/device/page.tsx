@@ -82,7 +82,7 @@ function Charts({ data, metrics, record }: ChartsProps) {
     return (
       <div class="message">
         <h2>No metrics yet</h2>
-        <p>The device has not declared any metric yet. Charts appear with its first readings.</p>
+        <p class="muted">The device has not declared any metric yet. Charts appear with its first readings.</p>
       </div>
     );
   return (
@@ -208,7 +208,7 @@ function useView(): Signal<TimeView> {
 function SummaryNotice({ notice }: { notice: Notice | null }) {
   if (notice === null) return null;
   return (
-    <p class="notice" role="status" data-testid="conflated">
+    <p class="notice note" role="status" data-testid="conflated">
       {notice.fetched
         ? `${plural(notice.readings, "summarised reading was", "summarised readings were")} loaded in full.`
         : `The connection is slow: ${plural(notice.readings, "reading was", "readings were")} summarised.`}

@@ -13,7 +13,7 @@ export function EmptyFleet() {
   const [token, setToken] = useState<string | null>(null);
   const url = window.location.origin;
   return (
-    <section class="guide" data-testid="empty-fleet">
+    <section class="guide box" data-testid="empty-fleet">
       <h1>Connect the first device</h1>
       <p>The hub is ready, but no device has connected yet. Each device needs its own token.</p>
       <ol>
@@ -35,7 +35,7 @@ export function EmptyFleet() {
           />
         </Step>
       </ol>
-      <p class="waiting">
+      <p class="waiting note row">
         <span class="condition online">
           <DashedCircle />
         </span>

@@ -132,11 +132,10 @@ function FleetBar({ counts }: FleetList) {
 }
 
 function Chip({ amount, value }: { amount: number; value: Condition | null }) {
-  const style = { online: "", silent: "quiet", offline: "wrong" }[value ?? "online"];
   return (
     <button
       type="button"
-      class={`chip ${style}`}
+      class={`chip ${value ?? ""}`}
       aria-pressed={condition.value === value}
       data-testid={`chip-${value ?? "all"}`}
       onClick={() => {
@@ -144,7 +143,7 @@ function Chip({ amount, value }: { amount: number; value: Condition | null }) {
       }}
     >
       {(value === "silent" || value === "offline") && <Shape condition={value} />}
-      {value === null ? "All" : CONDITION_TEXTS[value]} <span class="amount">{count(amount)}</span>
+      {value === null ? "All" : CONDITION_TEXTS[value]} {count(amount)}
     </button>
   );
 }

@@ -65,7 +65,7 @@ function Bar({ list, counts, actions }: ListProps) {
   const total = shown.reduce((sum, { entries }) => sum + entries, 0);
   return (
     <div class="quarantine-bar bar">
-      <h2>
+      <h2 class="row">
         {plural(total, "message")}
         {filter.code !== null && <span class="tag mono">{filter.code}</span>}
       </h2>
@@ -83,16 +83,9 @@ function Bar({ list, counts, actions }: ListProps) {
         ))}
       </select>
       {actions !== null && filter.device !== null && total > 0 && (
-        <>
-          <button type="button" class="button" onClick={() => actions.retryAll(filter, total)}>
-            <Icon name="retry" />
-            Retry these
-          </button>
-          <button type="button" class="button plain" onClick={() => actions.deleteAll(filter, total)}>
-            <Icon name="remove" />
-            Delete these
-          </button>
-        </>
+        <BulkActions actions={actions} filter={filter} total={total}>
+          these
+        </BulkActions>
       )}
     </div>
   );
@@ -168,11 +161,22 @@ function OpenedMessage({ message, actions }: { message: QuarantinedBatch; action
           {plural(message.size_bytes, "byte")}, {message.format}
         </Property>
       </dl>
-      <section class="quarantine-text" tabIndex={0} aria-label="Content" aria-busy={content === null}>
+      <section class="quarantine-text box" tabIndex={0} aria-label="Content" aria-busy={content === null}>
         <pre class="mono">{typeof content === "string" ? content : (loaded?.text ?? "")}</pre>
       </section>
-      <div class="quarantine-actions">
-        {actions !== null && <MessageActions offset={offset} actions={actions} />}
+      <div class="bar">
+        {actions !== null && (
+          <>
+            <button type="button" class="button primary" data-testid="retry" onClick={() => actions.retryOne(offset)}>
+              <Icon name="retry" />
+              Retry
+            </button>
+            <button type="button" class="button" data-testid="delete" onClick={() => actions.deleteOne(offset)}>
+              <Icon name="remove" />
+              Delete
+            </button>
+          </>
+        )}
         <a class="button plain" href={payloadUrl(offset)} download>
           <Icon name="download" />
           {loaded?.shortened ? "Download the whole message" : "Download the message"}
@@ -185,22 +189,31 @@ function OpenedMessage({ message, actions }: { message: QuarantinedBatch; action
 function Property({ name, children }: { name: string; children: ComponentChildren }) {
   return (
     <div>
-      <dt>{name}</dt>
+      <dt class="muted">{name}</dt>
       <dd>{children}</dd>
     </div>
   );
 }
 
-function MessageActions({ offset, actions }: { offset: number; actions: Actions }) {
+interface BulkProps {
+  actions: Actions;
+  filter: Filter;
+  total: number;
+  /** Names the messages, after the verb. */
+  children: ComponentChildren;
+}
+
+/** Buttons that retry or delete all messages of a filter. */
+export function BulkActions({ actions, filter, total, children }: BulkProps) {
   return (
     <>
-      <button type="button" class="button primary" data-testid="retry" onClick={() => actions.retryOne(offset)}>
+      <button type="button" class="button" onClick={() => actions.retryAll(filter, total)}>
         <Icon name="retry" />
-        Retry
+        <span>Retry {children}</span>
       </button>
-      <button type="button" class="button" data-testid="delete" onClick={() => actions.deleteOne(offset)}>
+      <button type="button" class="button plain" onClick={() => actions.deleteAll(filter, total)}>
         <Icon name="remove" />
-        Delete
+        <span>Delete {children}</span>
       </button>
     </>
   );

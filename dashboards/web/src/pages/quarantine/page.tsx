@@ -10,7 +10,7 @@ import { ago, now } from "../../data/time";
 import { Confirmation, type ConfirmationRequest } from "../../ui/controls";
 import { Icon } from "../../ui/icon";
 import type { CodeCount, QuarantineCounts } from "../../wire/api";
-import { type Actions, Messages } from "./messages";
+import { type Actions, BulkActions, Messages } from "./messages";
 
 const POLL_PERIOD_MS = 5000;
 
@@ -36,7 +36,7 @@ export function QuarantinePage() {
     <>
       <h1 class="hidden-text">Quarantine</h1>
       <p
-        class={`quarantine-status ${shown?.status === "failed" ? "problem" : ""}`}
+        class={`quarantine-status box ${shown?.status === "failed" ? "problem" : ""}`}
         role="status"
         data-testid="quarantine-status"
         hidden={shown === null}
@@ -119,7 +119,7 @@ function describeFilter({ device, code }: Filter): string {
 
 function Summary({ counts }: { counts: QuarantineCounts }) {
   return (
-    <p class="quarantine-summary">
+    <p class="quarantine-summary muted">
       <b>{plural(counts.entries, "message")}</b> could not be accepted or stored. The quarantine keeps them: correct the
       cause, then retry them{hub.canOperate ? "" : " (an operator can do this)"}.
       {counts.dropped > 0 && ` ${dropped(counts.dropped)}`}
@@ -133,8 +133,8 @@ function dropped(total: number): string {
 
 function EmptyQuarantine({ dropped: total }: { dropped: number }) {
   return (
-    <section class="guide" data-testid="empty-quarantine">
-      <h1 class="quarantine-empty">
+    <section class="guide box" data-testid="empty-quarantine">
+      <h1 class="quarantine-empty row">
         <Icon name="done" /> The quarantine is empty
       </h1>
       <p>
@@ -156,12 +156,11 @@ interface ReasonProps {
 function Reason({ list, codeCount, actions }: ReasonProps) {
   const { code, entries, devices, newest_ns, advice } = codeCount;
   const selected = list.filter.value.code === code;
-  const filter = { code, device: null };
   return (
     <li class={`reason box ${selected ? "chosen" : ""}`} data-testid="reason" data-code={code}>
       <button
         type="button"
-        class="reason-head"
+        class="reason-head row"
         aria-pressed={selected}
         title={selected ? "Show all reasons" : "Show only this reason"}
         onClick={() => void list.setFilter({ code: selected ? null : code, device: null })}
@@ -174,17 +173,12 @@ function Reason({ list, codeCount, actions }: ReasonProps) {
           </span>
         </span>
       </button>
-      <p class="reason-advice">{advice}</p>
+      <p class="reason-advice note">{advice}</p>
       {actions !== null && (
-        <div class="reason-actions">
-          <button type="button" class="button" onClick={() => actions.retryAll(filter, entries)}>
-            <Icon name="retry" />
-            Retry all<span class="hidden-text"> with {code}</span>
-          </button>
-          <button type="button" class="button plain" onClick={() => actions.deleteAll(filter, entries)}>
-            <Icon name="remove" />
-            Delete all<span class="hidden-text"> with {code}</span>
-          </button>
+        <div class="bar">
+          <BulkActions actions={actions} filter={{ code, device: null }} total={entries}>
+            all<span class="hidden-text"> with {code}</span>
+          </BulkActions>
         </div>
       )}
     </li>
