@@ -259,3 +259,24 @@ async def test_what_is_committed_meanwhile_arrives_once(tmp_path: Path, monkeypa
         await catching_up
         await dashboard.read(100)
         assert [value for _, value in dashboard.values] == [float(number) for number in range(1, 101)]
+
+
+async def test_a_snapshot_contains_what_was_committed_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Readings of the time in which the store was asked are in the snapshot or live, never in both."""
+    monkeypatch.setattr(module, "MAX_MISSED_ENTRIES", 2)
+    async with running(tmp_path) as hub:
+        await hub.commit(1, 2, 3, 4)
+        await hub.write(1)
+        dashboard = Dashboard(hub, subscribe(history=ALL))
+        catching_up = asyncio.create_task(dashboard.catch_up())
+        await asyncio.sleep(0)  # the query has begun
+        await hub.commit(5)
+        await catching_up
+        await hub.commit(6)
+        while not dashboard.values or dashboard.values[-1][1] != 6.0:
+            await dashboard.read(len(dashboard.values) + 1)
+        values = [value for _, value in dashboard.values if value is not None]
+        assert values == sorted(set(values))
+        assert Kind.SNAPSHOT in [kind for kind, _ in dashboard.values]
