@@ -6,7 +6,6 @@ the hash. This costs one more parse of the file.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
 from collections.abc import Mapping as Fields
 from pathlib import Path
@@ -18,16 +17,7 @@ from importer.batching import FileBatch, Numbering, slices
 from importer.guess import guess
 from importer.line_protocol import read_line_protocol
 from importer.mapping import LineMapping, Mapping, TableMapping, check_mapping, epoch_of
-from importer.records import (
-    FileError,
-    FileRow,
-    Line,
-    MappingError,
-    RecordProblem,
-    RejectedRecord,
-    RejectReason,
-    TextFile,
-)
+from importer.records import FileError, FileRow, Line, MappingError, RecordProblem, RejectedRecord, TextFile
 from importer.table import Table, records
 from wire import limits
 from wire.model import Metric, MetricName, MetricType, Value, device_id_problem
@@ -149,7 +139,6 @@ class FileSurvey:
         self.numbering = Numbering()
         self.readings = 0
         self.lines = 0
-        self.refused: Counter[RejectReason] = Counter()
         self.first_rows: list[FileRow] = []
         self.earliest_ns: int | None = None
         self.latest_ns: int | None = None
@@ -217,13 +206,9 @@ class FileSurvey:
         notice(self.file.position)
 
     def _admitted(self, on_refused: Callable[[RejectedRecord], None], notice: Notice) -> Iterator[FileRow]:
-        def reject(rejected: RejectedRecord) -> None:
-            self.refused[rejected.why] += 1
-            on_refused(rejected)
-
         for row in map(self.catalogue.validate, self._rows(self._counted(), notice)):
             if isinstance(row, RejectedRecord):
-                reject(row)
+                on_refused(row)
                 continue
             if len(self.first_rows) < FIRST_ROWS:
                 self.first_rows.append(row)
@@ -232,7 +217,8 @@ class FileSurvey:
             self.latest_ns = max(row.time_ns, row.time_ns if self.latest_ns is None else self.latest_ns)
             yield row
         if self.file.cut_off:
-            reject(RejectedRecord(self.lines, b"", "cut off", "the compressed file is incomplete; the rest is missing"))
+            message = "the compressed file is incomplete; the rest is missing"
+            on_refused(RejectedRecord(self.lines, b"", "cut off", message))
 
     def _counted(self) -> Iterator[Line]:
         """Yield the lines, count them, and record whether the last one has no line break."""
