@@ -16,6 +16,7 @@ pair is a protocol error. The two classes below check the numbers (order, window
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 
 from wire import device
@@ -55,6 +56,7 @@ def _next_state(state: State, message: object) -> State:
     return after
 
 
+@dataclass(slots=True, eq=False)
 class HubDeviceSession:
     """The hub's end: checks the order of an agent's batches and returns acknowledgements.
 
@@ -62,15 +64,12 @@ class HubDeviceSession:
     may be ahead of `acked` from the start, when batches of an older connection are being written.
     """
 
-    __slots__ = ("acked", "epoch", "next_seq", "received", "state", "window")
-
-    def __init__(self, *, window: int) -> None:
-        self.state = State.GREETING
-        self.window = window
-        self.acked = 0
-        self.received = 0
-        self.epoch = ""
-        self.next_seq = 1
+    window: int
+    state: State = State.GREETING
+    acked: int = 0
+    received: int = 0
+    epoch: str = ""
+    next_seq: int = 1
 
     def receive(self, message: device.AgentMessage) -> None:
         """Validate any message but data and gap, for which there is `receive_batches`. Raises WireError."""
@@ -131,6 +130,7 @@ class HubDeviceSession:
         self.state = State.CLOSED
 
 
+@dataclass(slots=True, eq=False)
 class AgentDeviceSession:
     """The agent's end: which batch is next, and which are acknowledged.
 
@@ -138,16 +138,13 @@ class AgentDeviceSession:
     acknowledgement can move `sent`: the next seq is always `sent + 1`, read again each time.
     """
 
-    __slots__ = ("acked", "max_batch_bytes", "next_seq", "retry_ms", "sent", "state", "window")
-
-    def __init__(self, *, next_seq: int) -> None:
-        self.state = State.GREETING
-        self.next_seq = next_seq
-        self.acked = 0
-        self.sent = 0
-        self.window = 0
-        self.max_batch_bytes = 0
-        self.retry_ms = 0
+    next_seq: int
+    state: State = State.GREETING
+    acked: int = 0
+    sent: int = 0
+    window: int = 0
+    max_batch_bytes: int = 0
+    retry_ms: int = 0
 
     def receive(self, message: device.HubMessage) -> None:
         """Apply a message of the hub. Raises WireError for one that a correct hub does not send."""

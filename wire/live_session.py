@@ -85,13 +85,13 @@ def _next_state(state: State, message: object) -> State:
     return after
 
 
+@dataclass(slots=True, eq=False)
 class HubLiveSession:
     """The hub's end: the allowed messages and the subscriptions."""
 
-    def __init__(self) -> None:
-        self.state = State.OPENING
-        self.subscriptions: dict[int, live.Subscribe] = {}
-        self._newest_id = 0
+    state: State = State.OPENING
+    subscriptions: dict[int, live.Subscribe] = field(default_factory=dict)
+    _newest_id: int = 0
 
     def open(self) -> None:
         """Open the session: the viewer is authenticated and gets the welcome."""
