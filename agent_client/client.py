@@ -7,6 +7,7 @@ import os
 import random
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum
 from math import inf
 from typing import NamedTuple, NoReturn
@@ -101,6 +102,7 @@ async def connect(endpoint: Endpoint, *, name: str) -> ClientConnection:
     return connection
 
 
+@dataclass(slots=True, eq=False)
 class Client:
     """Client that sends the batches of an outbox over one connection at a time, until it is cancelled or stopped.
 
@@ -108,29 +110,19 @@ class Client:
     seconds, and how many attempts failed since the last progress.
     """
 
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        outbox: DeviceOutbox,
-        *,
-        name: str,
-        on_change: Callable[[], None] = lambda: None,
-        on_wait: Callable[[Ending, float, int], None] = lambda ending, delay_s, attempt: None,
-        surroundings: Surroundings | None = None,
-    ) -> None:
-        self.state = ConnectionState.CONNECTING
-        self._endpoint = endpoint
-        self._outbox = outbox
-        self._name = name
-        self._on_change = on_change
-        self._on_wait = on_wait
-        self._surroundings = surroundings or Surroundings()
-        self._first_delay_ms = FIRST_DELAY_MS
-        self._acked = 0
+    endpoint: Endpoint
+    outbox: DeviceOutbox
+    name: str
+    on_change: Callable[[], None] = lambda: None
+    on_wait: Callable[[Ending, float, int], None] = lambda ending, delay_s, attempt: None
+    surroundings: Surroundings = Surroundings()  # noqa: RUF009 - immutable
+    state: ConnectionState = ConnectionState.CONNECTING
+    _first_delay_ms: int = FIRST_DELAY_MS
+    _acked: int = 0
 
     async def run(self) -> NoReturn:
         """Connect, transmit and reconnect. Raises ClientStopped and what the outbox raises."""
-        surroundings = self._surroundings
+        surroundings = self.surroundings
         attempt = 0
         try:
             while True:
@@ -138,7 +130,7 @@ class Client:
                 ending, progressed = await self._converse()
                 if progressed:
                     attempt = 0
-                ending = await self._outbox.disconnected(ending)
+                ending = await self.outbox.disconnected(ending)
                 delay = delay_ms(
                     ending,
                     attempt,
@@ -148,7 +140,7 @@ class Client:
                 )
                 if delay is None:
                     raise ClientStopped(ending)
-                self._on_wait(ending, delay / 1000, attempt)
+                self.on_wait(ending, delay / 1000, attempt)
                 self._set_state(ConnectionState.WAITING)
                 attempt += 1
                 await asyncio.sleep(delay / 1000)
@@ -157,15 +149,13 @@ class Client:
 
     async def _converse(self) -> tuple[Ending, bool]:
         """Use one connection until it ends; return the reason, and whether the connection made progress."""
-        monotonic, stable_from = self._surroundings.monotonic, inf
+        monotonic, stable_from = self.surroundings.monotonic, inf
         acked_before = self._acked
         try:
-            connection = await connect(self._endpoint, name=self._name)
+            connection = await connect(self.endpoint, name=self.name)
         except ConnectFailed as failure:
             return failure.ending, False
-        session = ClientSession(
-            connection, self._outbox, format=self._endpoint.format, time_ns=self._surroundings.time_ns
-        )
+        session = ClientSession(connection, self.outbox, format=self.endpoint.format, time_ns=self.surroundings.time_ns)
         state = session.state
         try:
             ending = await session.open()
@@ -191,7 +181,7 @@ class Client:
 
     def _set_state(self, state: ConnectionState) -> None:
         self.state = state
-        self._on_change()
+        self.on_change()
 
 
 def _refused(response: Response) -> Ending:

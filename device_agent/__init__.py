@@ -9,8 +9,7 @@ from __future__ import annotations
 from agent_client.client import ConnectionState, Surroundings
 from device_agent.agent import Agent, AgentCounts, AgentOptions
 from device_agent.errors import AgentError, ReadingError, SpoolError, SpoolFailed, UplinkStopped
-from device_agent.spool import MemorySpool, Spool, SqliteSpool
-from device_agent.uplink import Count
+from device_agent.spool import Count, MemorySpool, Spool, SqliteSpool
 from wire.model import Metric, Value
 
 __all__ = [

@@ -15,7 +15,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, NoReturn
 
@@ -26,9 +25,9 @@ from agent_client.endpoint import AddressError, Endpoint, device_url
 from device_agent.batch import ReadingColumns, columns_of_rows
 from device_agent.catalogue import MetricCatalogue, check_time
 from device_agent.errors import AgentError, ReadingError, SpoolError
-from device_agent.spool import MemorySpool, Spool, SqliteSpool
+from device_agent.spool import Count, MemorySpool, Spool, SqliteSpool
 from device_agent.spool_writer import FLUSH_MS, CollectedRow, Collector, SpoolWriter
-from device_agent.uplink import Count, Uplink
+from device_agent.uplink import Uplink
 from wire import device as messages
 from wire.codec import Format
 from wire.errors import Code
@@ -39,17 +38,6 @@ DRAIN_SECONDS = 5.0
 """Longest wait for acknowledgements on leaving an agent; the rest stays in a durable spool."""
 
 _log = logging.getLogger(__name__)
-
-
-def _agent_name() -> str:
-    try:
-        return f"telemetry-hub-agent/{version('telemetry-hub')}"
-    except PackageNotFoundError:
-        return "telemetry-hub-agent"
-
-
-AGENT_NAME = _agent_name()
-"""Name of this software in the hello and in the User-Agent header."""
 
 
 class AgentCounts(NamedTuple):
@@ -126,23 +114,11 @@ class Agent:
         self._drain_s = drain_seconds
         self._surroundings = surroundings or Surroundings()
         self._uplink = Uplink(
-            endpoint,
-            self.spool,
-            device=device,
-            tags=tags,
-            name=AGENT_NAME,
-            on_welcome=self._limit_batches,
-            on_ack=on_ack,
-            on_reject=on_reject,
-            surroundings=self._surroundings,
+            endpoint, self.spool, device, tags, self._limit_batches, on_ack, on_reject, self._surroundings
         )
         self._catalogue = MetricCatalogue()
-        self._writer = SpoolWriter(
-            self.spool,
-            self._catalogue,
-            options.format,
-            when_full=self._wait_room if options.when_full == "wait" else None,
-        )
+        when_full = self._wait_room if options.when_full == "wait" else None
+        self._writer = SpoolWriter(self.spool, self._catalogue, options.format, when_full)
         self._collector = Collector(self._writer, flush_ms=options.flush_ms)
         self._open = False
         self._closing = asyncio.Event()
@@ -193,12 +169,12 @@ class Agent:
     @property
     def counts(self) -> AgentCounts:
         """The counters since the agent was opened."""
-        tally, lost = self._uplink.tally, self.spool.lost
+        tally = self._uplink.tally
         return AgentCounts(
             self._writer.sent,
             tally.acknowledged,
             tally.rejected,
-            Count(lost.batches, lost.readings),
+            self.spool.lost,
             self.spool.waiting,
             tally.transmissions,
             tally.connections,

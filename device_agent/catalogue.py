@@ -17,7 +17,7 @@ import msgspec
 from device_agent.errors import ReadingError
 from wire import limits
 from wire.errors import Code
-from wire.model import Metric, MetricType, Value
+from wire.model import Metric, Value
 
 
 class MetricCatalogue:
@@ -115,20 +115,18 @@ def _check_definition(metric: Metric) -> None:
 
 def _infer(name: str, value: object) -> Metric:
     """Return the metric for a first value."""
-    metric = Metric(name, _type_of(name, value))
-    _check_definition(metric)
-    return metric
-
-
-def _type_of(name: str, value: object) -> MetricType:
     match value:
         case bool():
-            return "boolean"
+            metric = Metric(name, "boolean")
         case str():
-            return "string"
+            metric = Metric(name, "string")
         case Real():
-            return "float"
-    raise ReadingError(Code.WRONG_TYPE, name, f"{type(value).__name__} is not a number, a boolean or a string")
+            metric = Metric(name, "float")
+        case _:
+            message = f"{type(value).__name__} is not a number, a boolean or a string"
+            raise ReadingError(Code.WRONG_TYPE, name, message)
+    _check_definition(metric)
+    return metric
 
 
 def _checked(metric: Metric, value: object) -> Value:

@@ -112,13 +112,16 @@ def with_uplink_options(command: Callable[..., None]) -> Callable[..., None]:
     return flat
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"telemetry-hub {version('telemetry-hub')}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     wanted: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=lambda wanted: _show_version(wanted), is_eager=True, help="Show the version."
-        ),
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     """Options of all subcommands."""
@@ -272,12 +275,6 @@ def _as_text(found: SpoolStatus) -> str:
             ("next", found.next_seq),
         )
     )
-
-
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"telemetry-hub {version('telemetry-hub')}")
-        raise typer.Exit
 
 
 def _fail(message: str, status: int = FAILED) -> NoReturn:

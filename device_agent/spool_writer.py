@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import NamedTuple
 
@@ -19,8 +20,7 @@ from device_agent.batch import (
 )
 from device_agent.catalogue import MetricCatalogue
 from device_agent.errors import ReadingError, SpoolError, SpoolFailed
-from device_agent.spool import ROW_BYTES, Spool
-from device_agent.uplink import Count
+from device_agent.spool import ROW_BYTES, Count, Spool
 from wire import limits
 from wire.codec import Format
 from wire.errors import Code
@@ -38,6 +38,7 @@ FLUSH_MS = 200
 _log = logging.getLogger(__name__)
 
 
+@dataclass(slots=True, eq=False)
 class SpoolWriter:
     """Encoder of batches, which it appends to the spool together with definitions that the spool lacks.
 
@@ -45,28 +46,20 @@ class SpoolWriter:
     batch that would push others out of the spool; without it they are lost.
     """
 
-    def __init__(
-        self,
-        spool: Spool,
-        catalogue: MetricCatalogue,
-        format: Format,
-        *,
-        when_full: Callable[[int], Awaitable[None]] | None = None,
-    ) -> None:
-        self.sent = Count()
-        self.max_batch_bytes = limits.MAX_BATCH_BYTES
-        self._spool = spool
-        self._catalogue = catalogue
-        self._format = format
-        self._when_full = when_full
-        self._stored_revision = -1
+    spool: Spool
+    catalogue: MetricCatalogue
+    encoding: Format
+    when_full: Callable[[int], Awaitable[None]] | None = None
+    sent: Count = Count()  # noqa: RUF009 - immutable
+    max_batch_bytes: int = limits.MAX_BATCH_BYTES
+    _stored_revision: int = -1
 
     async def put_row(self, time_ns: int, row: Mapping[str, Value], *, historical: bool) -> int:
         """Store a batch of one row, or several where it is large; return the last number.
 
         Raises ReadingError and SpoolError.
         """
-        batch = encode_row(time_ns, row, historical=historical, format=self._format)
+        batch = encode_row(time_ns, row, historical=historical, format=self.encoding)
         if batch.size + ENVELOPE_BYTES > self.max_batch_bytes:
             return await self.put_columns(columns_of_rows([(time_ns, row)], historical=historical))
         return await self._put(batch)
@@ -77,11 +70,7 @@ class SpoolWriter:
         Raises ReadingError and SpoolError.
         """
         batches = encode_within(
-            columns,
-            self._catalogue.metrics,
-            self._format,
-            max_bytes=self.max_batch_bytes,
-            max_rows=MAX_BATCH_ROWS,
+            columns, self.catalogue.metrics, self.encoding, max_bytes=self.max_batch_bytes, max_rows=MAX_BATCH_ROWS
         )
         if sum(batch.readings for batch in batches) < columns.readings:
             raise ReadingError(
@@ -93,9 +82,9 @@ class SpoolWriter:
         return max(await asyncio.gather(*map(self._put, batches)))
 
     async def _put(self, batch: EncodedBatch) -> int:
-        spool, catalogue = self._spool, self._catalogue
-        if self._when_full is not None and spool.size_bytes + batch.size + ROW_BYTES > spool.max_bytes:
-            await self._when_full(batch.size)
+        spool, catalogue = self.spool, self.catalogue
+        if self.when_full is not None and spool.size_bytes + batch.size + ROW_BYTES > spool.max_bytes:
+            await self.when_full(batch.size)
         revision = catalogue.revision
         if revision == self._stored_revision:
             seq = await spool.append(batch)
@@ -116,19 +105,19 @@ class CollectedRow(NamedTuple):
     historical: bool
 
 
+@dataclass(slots=True, eq=False)
 class Collector:
     """Rows that wait for `run` to write them to the spool. Only `run` writes: a cancelled caller loses nothing."""
 
-    def __init__(self, writer: SpoolWriter, *, flush_ms: int = FLUSH_MS) -> None:
-        self._writer = writer
-        self._flush_s = flush_ms / 1000
-        self._rows: list[CollectedRow] = []
-        self._added = 0
-        self._written = 0
-        self._error: SpoolError | None = None
-        self._waiting = asyncio.Event()
-        self._urgent = asyncio.Event()
-        self._attempted = asyncio.Event()
+    writer: SpoolWriter
+    flush_ms: int = FLUSH_MS
+    _rows: list[CollectedRow] = field(default_factory=list)
+    _added: int = 0
+    _written: int = 0
+    _error: SpoolError | None = None
+    _waiting: asyncio.Event = field(default_factory=asyncio.Event)
+    _urgent: asyncio.Event = field(default_factory=asyncio.Event)
+    _attempted: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def is_empty(self) -> bool:
@@ -159,7 +148,7 @@ class Collector:
         while True:
             await self._waiting.wait()
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._flush_s):
+                async with asyncio.timeout(self.flush_ms / 1000):
                     await self._urgent.wait()
             self._urgent.clear()
             self._waiting.clear()
@@ -184,7 +173,7 @@ class Collector:
             for historical, group in groupby(rows, key=lambda row: row.historical):
                 part = [(row.time_ns, row.values) for row in group]
                 try:
-                    await self._writer.put_columns(columns_of_rows(part, historical=historical))
+                    await self.writer.put_columns(columns_of_rows(part, historical=historical))
                 except ReadingError as error:
                     # Only when the hub's bound is below that of a string: rows were checked when they were added.
                     _log.error("%d rows rejected: %s", len(part), error)

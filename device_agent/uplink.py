@@ -7,7 +7,9 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple, NoReturn
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from typing import NoReturn
 
 from agent_client.client import Client, ClientStopped, ConnectionState, Surroundings
 from agent_client.endpoint import Endpoint
@@ -15,7 +17,7 @@ from agent_client.reconnect import Ending
 from agent_client.session import Frame, OutboxUnavailable
 from device_agent.batch import decode_batch, encode_batch, encode_frame, encode_within
 from device_agent.errors import SpoolError, SpoolFailed, UplinkStopped
-from device_agent.spool import Entry, Spool, StoredBatch
+from device_agent.spool import Count, Entry, Spool, StoredBatch
 from wire import device as messages
 from wire import limits
 from wire.device_session import AgentDeviceSession
@@ -27,27 +29,27 @@ UNKNOWN_TO_HUB_REASON = "acknowledged before, and unknown to this hub"
 _log = logging.getLogger(__name__)
 
 
-class Count(NamedTuple):
-    """An amount in batches and in readings."""
-
-    batches: int = 0
-    readings: int = 0
-
-    def plus(self, batches: int, readings: int) -> Count:
-        """Return the sum."""
-        return Count(self.batches + batches, self.readings + readings)
+def _agent_name() -> str:
+    try:
+        return f"telemetry-hub-agent/{version('telemetry-hub')}"
+    except PackageNotFoundError:
+        return "telemetry-hub-agent"
 
 
+AGENT_NAME = _agent_name()
+"""Name of this software in the hello and in the User-Agent header."""
+
+
+@dataclass(slots=True, eq=False)
 class Tally:
     """Counters of sent, acknowledged and rejected batches; each batch counts once, however often it is sent."""
 
-    def __init__(self) -> None:
-        self.acknowledged = Count()
-        self.rejected = Count()
-        self.transmissions = 0
-        self.connections = 0
-        self._in_flight: deque[tuple[int, int]] = deque()
-        self._newest = 0
+    acknowledged: Count = Count()  # noqa: RUF009 - immutable
+    rejected: Count = Count()  # noqa: RUF009 - immutable
+    transmissions: int = 0
+    connections: int = 0
+    _in_flight: deque[tuple[int, int]] = field(default_factory=deque)
+    _newest: int = 0
 
     def transmit(self, seq: int, readings: int) -> None:
         """Count a batch that is sent."""
@@ -77,42 +79,30 @@ class Tally:
         self._newest = 0
 
 
+@dataclass(slots=True, eq=False)
 class Uplink:
     """The spool as the outbox of a client, until it is cancelled or reconnecting would only repeat the failure.
 
-    It encodes, splits and counts the batches. `name` is the name of this software. `on_welcome` is called with the
-    largest frame that the hub accepts, `on_ack` with the highest acknowledged number, `on_reject` with each batch that
-    the hub put in quarantine.
+    It encodes, splits and counts the batches. `on_welcome` is called with the largest frame that the hub accepts,
+    `on_ack` with the highest acknowledged number, `on_reject` with each batch that the hub put in quarantine.
     """
 
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        spool: Spool,
-        *,
-        device: str,
-        tags: Mapping[str, str],
-        name: str,
-        on_welcome: Callable[[int], None],
-        on_ack: Callable[[int], None] | None,
-        on_reject: Callable[[messages.Reject], None] | None,
-        surroundings: Surroundings,
-    ) -> None:
-        self.tally = Tally()
-        self._endpoint = endpoint
-        self._spool = spool
-        self._device = device
-        self._tags = dict(tags)
-        self._name = name
-        self._on_welcome = on_welcome
-        self._on_ack = on_ack
-        self._on_reject = on_reject
-        self._codes_rejected: set[Code] = set()
-        self._reported: tuple[object, ...] | None = None
-        self._changed = asyncio.Event()
-        self._client = Client(
-            endpoint, self, name=name, on_change=self.wake, on_wait=self._report, surroundings=surroundings
-        )
+    endpoint: Endpoint
+    spool: Spool
+    device: str
+    tags: dict[str, str]
+    on_welcome: Callable[[int], None]
+    on_ack: Callable[[int], None] | None
+    on_reject: Callable[[messages.Reject], None] | None
+    surroundings: Surroundings
+    tally: Tally = field(default_factory=Tally)
+    _codes_rejected: set[Code] = field(default_factory=set)
+    _reported: tuple[object, ...] | None = None
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _client: Client = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._client = Client(self.endpoint, self, AGENT_NAME, self.wake, self._report, self.surroundings)
 
     @property
     def state(self) -> ConnectionState:
@@ -139,28 +129,28 @@ class Uplink:
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
-        return self._spool.metrics
+        return self.spool.metrics
 
     @property
     def revision(self) -> int:
-        return self._spool.revision
+        return self.spool.revision
 
     def hello(self) -> messages.Hello:
-        spool = self._spool
+        spool = self.spool
         return messages.Hello(
-            self._device, spool.epoch, spool.hello_seq, spool.durable, 0, tags=self._tags, agent=self._name
+            self.device, spool.epoch, spool.hello_seq, spool.durable, 0, tags=self.tags, agent=AGENT_NAME
         )
 
     async def connected(self, session: AgentDeviceSession) -> None:
         with _translated():
-            await self._spool.confirm()
+            await self.spool.confirm()
         self.tally.connections += 1
-        self._on_welcome(session.max_batch_bytes)
+        self.on_welcome(session.max_batch_bytes)
         self.acknowledged(session.acked)
-        _log.info("connected to %s; %d batches wait", self._endpoint.url, self._spool.waiting)
+        _log.info("connected to %s; %d batches wait", self.endpoint.url, self.spool.waiting)
 
     async def read(self, session: AgentDeviceSession) -> Sequence[Frame | messages.Gap]:
-        spool = self._spool
+        spool = self.spool
         while True:
             sent = session.sent
             if sent < spool.acked:
@@ -179,10 +169,10 @@ class Uplink:
         self.tally.transmit(frame.seq, frame.readings)
 
     def acknowledged(self, acked: int) -> None:
-        self._spool.trim(acked)
+        self.spool.trim(acked)
         self.tally.acknowledge(acked)
-        if self._on_ack is not None:
-            self._on_ack(acked)
+        if self.on_ack is not None:
+            self.on_ack(acked)
         self.wake()
 
     def rejected(self, reject: messages.Reject) -> None:
@@ -190,14 +180,14 @@ class Uplink:
         level = logging.DEBUG if reject.code in self._codes_rejected else logging.WARNING
         self._codes_rejected.add(reject.code)
         _log.log(level, "the hub put batch %d in quarantine: %s (%s)", reject.seq, reject.message, reject.code)
-        if self._on_reject is not None:
-            self._on_reject(reject)
+        if self.on_reject is not None:
+            self.on_reject(reject)
 
     async def disconnected(self, ending: Ending) -> Ending:
         """Begin a new epoch when the hub holds more batches of this epoch than the spool knows of."""
         if ending.error is not Code.ROLLED_BACK:
             return ending
-        spool = self._spool
+        spool = self.spool
         before = spool.epoch
         try:
             await spool.begin_epoch()
@@ -222,8 +212,8 @@ class Uplink:
                 frames.append(entry)
                 continue
             seq, batch = entry
-            if batch.format != self._endpoint.format:
-                batch = encode_batch(decode_batch(batch), self._spool.metrics, self._endpoint.format)
+            if batch.format != self.endpoint.format:
+                batch = encode_batch(decode_batch(batch), self.spool.metrics, self.endpoint.format)
             data = encode_frame(seq, batch)
             if len(data) > max_bytes:
                 break
@@ -234,13 +224,13 @@ class Uplink:
         """Replace a batch that is larger than this hub accepts by several."""
         seq, batch = stored
         parts = encode_within(
-            decode_batch(batch), self._spool.metrics, self._endpoint.format, max_bytes=limit, max_rows=limits.MAX_TIMES
+            decode_batch(batch), self.spool.metrics, self.endpoint.format, max_bytes=limit, max_rows=limits.MAX_TIMES
         )
         missing = batch.readings - sum(part.readings for part in parts)
         if missing:
             _log.error("%d readings are lost: each is larger than the %d bytes that the hub accepts", missing, limit)
         with _translated():
-            await self._spool.replace(seq, parts, f"larger than the {limit} bytes that the hub accepts")
+            await self.spool.replace(seq, parts, f"larger than the {limit} bytes that the hub accepts")
 
     def _report(self, ending: Ending, delay_s: float, attempt: int) -> None:
         """Log a new problem as a warning, and its repetitions at debug level."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from dataclasses import dataclass
 from math import floor
 from typing import NamedTuple, Protocol
 
@@ -43,24 +44,24 @@ async def ticks(period_s: float) -> AsyncIterator[None]:
         await asyncio.sleep(next_tick(start, period_s, clock()) - clock())
 
 
+@dataclass(slots=True, eq=False)
 class RepeatedWarning:
     """A warning that is logged once while a problem repeats, and once more, with the count, when it is over.
 
     The problem is over after `quiet` successes in a row. `total` counts all its occurrences.
     """
 
-    def __init__(self, log: logging.Logger, event: str, *, quiet: int = 1) -> None:
-        self.total = 0
-        self._log = log
-        self._event = event
-        self._quiet = quiet
-        self._count = 0
-        self._successes = 0
+    log: logging.Logger
+    event: str
+    quiet: int = 1
+    total: int = 0
+    _count: int = 0
+    _successes: int = 0
 
     def record_failure(self, detail: object, *, times: int = 1) -> None:
         """Count the problem; log it if it is the first in a row."""
         if self._count == 0:
-            self._log.warning("%s: %s", self._event, detail)
+            self.log.warning("%s: %s", self.event, detail)
         self.total += times
         self._count += times
         self._successes = 0
@@ -69,7 +70,7 @@ class RepeatedWarning:
         """Count a success; log the end of the problem."""
         if self._count:
             self._successes += 1
-            if self._successes >= self._quiet:
+            if self._successes >= self.quiet:
                 if self._count > 1:
-                    self._log.info("%s: over, after %d times", self._event, self._count)
+                    self.log.info("%s: over, after %d times", self.event, self._count)
                 self._count = 0

@@ -69,7 +69,10 @@ class SerialSource:
                         is_first = False
                         if reading is not None:
                             yield reading
-                    self._note_overlong(framing)
+                    if framing.overlong:
+                        message = "a line without an end; is the baud rate right?"
+                        self._bad.record_failure(message, times=framing.overlong)
+                        framing.overlong = 0
             except (serial.SerialException, OSError) as error:
                 self._absence.record_failure(error)
             finally:
@@ -93,11 +96,6 @@ class SerialSource:
         self._bad.record_success()
         return reading
 
-    def _note_overlong(self, framing: Framing) -> None:
-        if framing.overlong:
-            self._bad.record_failure("a line without an end; is the baud rate right?", times=framing.overlong)
-            framing.overlong = 0
-
 
 async def _readable(descriptor: int) -> None:
     """Wait until there is something to read, or the device is gone.
@@ -105,14 +103,9 @@ async def _readable(descriptor: int) -> None:
     The descriptor is watched only meanwhile: unread bytes would wake the event loop without end.
     """
     loop = asyncio.get_running_loop()
-    ready: asyncio.Future[None] = loop.create_future()
-    loop.add_reader(descriptor, _set_ready, ready)
+    ready = asyncio.Event()
+    loop.add_reader(descriptor, ready.set)
     try:
-        await ready
+        await ready.wait()
     finally:
         loop.remove_reader(descriptor)
-
-
-def _set_ready(ready: asyncio.Future[None]) -> None:
-    if not ready.done():
-        ready.set_result(None)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from device_agent.spool.contract import ROW_BYTES, Entry, Lost, Spool, StoredBatch
+from device_agent.spool.contract import ROW_BYTES, Count, Entry, Spool, StoredBatch
 from device_agent.spool.memory import MemorySpool
 from device_agent.spool.sqlite import SqliteSpool
 
-__all__ = ["ROW_BYTES", "Entry", "Lost", "MemorySpool", "Spool", "SqliteSpool", "StoredBatch"]
+__all__ = ["ROW_BYTES", "Count", "Entry", "MemorySpool", "Spool", "SqliteSpool", "StoredBatch"]

@@ -31,11 +31,15 @@ Entry = StoredBatch | Gap
 """An element of a spool, in the order of the numbers: a batch, or a declared loss of batches."""
 
 
-class Lost(NamedTuple):
-    """Batches that left the spool unacknowledged since it was opened. A batch that was being sent may have arrived."""
+class Count(NamedTuple):
+    """An amount in batches and in readings."""
 
     batches: int = 0
     readings: int = 0
+
+    def plus(self, batches: int, readings: int) -> Count:
+        """Return the sum."""
+        return Count(self.batches + batches, self.readings + readings)
 
 
 class Spool(ABC):
@@ -62,8 +66,8 @@ class Spool(ABC):
         """A number that grows whenever a definition is stored."""
         self.size_bytes = 0
         """Size of the batches: columns and ROW_BYTES each. Batches that were just acknowledged may still count."""
-        self.lost = Lost()
-        """Batches and readings that did not fit."""
+        self.lost = Count()
+        """What left the spool unacknowledged since it was opened. A batch that was being sent may have arrived."""
         self._new_epoch = new_epoch
         self._gaps = Gaps()
         self._changed = asyncio.Event()

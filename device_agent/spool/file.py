@@ -18,7 +18,7 @@ import apsw
 
 from device_agent.batch import EncodedBatch
 from device_agent.errors import SpoolError, SpoolFailed
-from device_agent.spool.contract import OVERFLOW_REASON, ROW_BYTES, Entry, Lost, read_entries
+from device_agent.spool.contract import OVERFLOW_REASON, ROW_BYTES, Entry, read_entries
 from device_agent.spool.layout import Damaged, check_identity, create, read_metrics, read_standing
 from wire.codec import Format
 from wire.model import Metric
@@ -232,20 +232,20 @@ class SpoolFile:
             return
         dropped: list[int] = []
         freed = 0
-        batches, readings = standing.lost
+        lost = standing.lost
         oldest = "SELECT seq, size, readings FROM batch WHERE seq < ? ORDER BY seq"
         for seq, size, count in self.connection.execute(oldest, (standing.next_seq - 1,)):
             if freed >= excess:
                 break
             dropped.append(seq)
             freed += size + ROW_BYTES
-            batches, readings = batches + 1, readings + count
+            lost = lost.plus(1, count)
         if dropped:
             self.connection.execute("DELETE FROM batch WHERE seq <= ?", (dropped[-1],))
             self._change(
                 size_bytes=standing.size_bytes - freed,
                 gaps=standing.gaps.add_each(dropped, OVERFLOW_REASON),
-                lost=Lost(batches, readings),
+                lost=lost,
             )
             self._write_gaps()
 

@@ -17,7 +17,7 @@ import apsw
 import msgspec
 
 from device_agent.errors import SpoolError
-from device_agent.spool.contract import ROW_BYTES, Gaps, Lost
+from device_agent.spool.contract import ROW_BYTES, Count, Gaps
 from wire.device import Gap
 from wire.model import Metric, MetricType
 
@@ -56,7 +56,7 @@ class Standing(NamedTuple):
     acked: int
     size_bytes: int
     gaps: Gaps
-    lost: Lost
+    lost: Count
 
 
 def read_standing(connection: apsw.Connection) -> Standing:
@@ -72,7 +72,7 @@ def read_standing(connection: apsw.Connection) -> Standing:
     acked = min(next_seq if first is None else first, *(gap.from_seq for gap in gaps.ranges), next_seq) - 1
     if batches + gaps.count() != next_seq - 1 - acked:
         raise Damaged(f"some of the batches {acked + 1} to {next_seq - 1} are missing")
-    return Standing(epoch, device, next_seq, claim, acked, size + batches * ROW_BYTES, gaps, Lost())
+    return Standing(epoch, device, next_seq, claim, acked, size + batches * ROW_BYTES, gaps, Count())
 
 
 def read_metrics(connection: apsw.Connection) -> list[Metric]:

@@ -7,7 +7,7 @@ from typing import Self
 
 from device_agent.batch import EncodedBatch
 from device_agent.errors import SpoolError
-from device_agent.spool.contract import OVERFLOW_REASON, ROW_BYTES, Entry, Lost, Spool, new_epoch, read_entries
+from device_agent.spool.contract import OVERFLOW_REASON, ROW_BYTES, Entry, Spool, new_epoch, read_entries
 from wire.model import Metric
 
 DEFAULT_MAX_BYTES = 4 * 1024 * 1024
@@ -102,7 +102,6 @@ class MemorySpool(Spool):
 
     def _overflow(self) -> None:
         dropped: list[int] = []
-        batches, readings = self.lost
         # Finding the first key of the dictionary would visit all removed entries.
         seq = max(self._oldest, self.acked + 1)
         while self.size_bytes > self.max_bytes and seq < self.next_seq - 1:
@@ -110,8 +109,7 @@ class MemorySpool(Spool):
             if batch is not None:
                 self.size_bytes -= batch.size + ROW_BYTES
                 dropped.append(seq)
-                batches, readings = batches + 1, readings + batch.readings
+                self.lost = self.lost.plus(1, batch.readings)
             seq += 1
         self._oldest = seq
         self._gaps = self._gaps.add_each(dropped, OVERFLOW_REASON)
-        self.lost = Lost(batches, readings)

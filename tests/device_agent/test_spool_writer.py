@@ -10,9 +10,8 @@ import pytest
 
 from device_agent.catalogue import MetricCatalogue
 from device_agent.errors import SpoolError, SpoolFailed
-from device_agent.spool import MemorySpool, SqliteSpool
+from device_agent.spool import Count, MemorySpool, SqliteSpool
 from device_agent.spool_writer import MAX_COLLECTED_ROWS, CollectedRow, Collector, SpoolWriter
-from device_agent.uplink import Count
 
 ROW = {"n": 1.0}
 
