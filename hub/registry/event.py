@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import apsw
 
 from hub.model.event import Event
-from wire.limits import MAX_MESSAGE
+from wire.limits import MAX_INTEGER, MAX_MESSAGE
 
 MAX_EVENTS_PER_DEVICE = 200
 """A device that reconnects all the time keeps its last 200 events and displaces no event of another device."""
@@ -90,13 +90,9 @@ def select_events(
 
     Returns at most `limit` and MAX_PAGE events. `before` is the id of an event: only older events are returned.
     """
-    conditions: Iterable[tuple[str, str | int]] = [
-        *([("device = ?", device)] if device is not None else []),
-        *([("id < ?", before)] if before is not None else []),
-    ]
-    where = " AND ".join(condition for condition, _ in conditions) or "TRUE"
+    condition = "id < ?2" if device is None else "device = ?1 AND id < ?2"
     rows = connection.execute(
-        f"SELECT id, device, time_ns, kind, detail FROM events WHERE {where} ORDER BY id DESC LIMIT ?",
-        (*(value for _, value in conditions), max(0, min(limit, MAX_PAGE))),
+        f"SELECT id, device, time_ns, kind, detail FROM events WHERE {condition} ORDER BY id DESC LIMIT ?3",
+        (device, MAX_INTEGER if before is None else before, max(0, min(limit, MAX_PAGE))),
     )
     return [Event(*row) for row in rows]

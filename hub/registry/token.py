@@ -15,6 +15,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -245,47 +246,47 @@ def _record(connection: apsw.Connection, now_ns: int, kind: str, token: Token) -
     insert_events(connection, [Event(0, None, now_ns, kind, detail)])
 
 
+@dataclass(slots=True, eq=False)
 class TokenFile:
     """The tokens of a data directory for a command. A running hub applies changes within a second."""
 
-    def __init__(self, connection: apsw.Connection, clock: Callable[[], int]) -> None:
-        self._connection = connection
-        self._clock = clock
+    connection: apsw.Connection
+    clock: Callable[[], int]
 
     def tokens(self) -> list[Token]:
         """Return every token, the oldest first."""
         with translated():
-            return [token for token, _ in select_tokens(self._connection)]
+            return [token for token, _ in select_tokens(self.connection)]
 
     def create_token(
         self, role: Role, *, pattern: str = "", label: str = "", expires_ns: int | None = None
     ) -> NewToken:
         """Create a token. Raises RegistryError: BAD_MESSAGE (pattern or label), TOO_MANY."""
-        with transaction(self._connection):
+        with transaction(self.connection):
             return insert_token(
-                self._connection, role, self._clock(), pattern=pattern, label=label, expires_ns=expires_ns
+                self.connection, role, self.clock(), pattern=pattern, label=label, expires_ns=expires_ns
             )
 
     def revoke(self, ids: Iterable[str]) -> list[str]:
         """Revoke tokens with their sessions and codes. Return the ids that existed."""
-        with transaction(self._connection):
-            return delete_tokens(self._connection, ids, self._clock())
+        with transaction(self.connection):
+            return delete_tokens(self.connection, ids, self.clock())
 
     def create_login_code(self, token_id: str | None = None) -> str:
         """Create a code that logs one browser in, once, with the rights of this token.
 
         None stands for the oldest admin token. Raises RegistryError(BAD_MESSAGE) if there is no such token.
         """
-        with transaction(self._connection):
-            now_ns = self._clock()
+        with transaction(self.connection):
+            now_ns = self.clock()
             if token_id is None:
-                admin = find_admin(self._connection, now_ns)
+                admin = find_admin(self.connection, now_ns)
                 if admin is None:
                     raise RegistryError(
                         Code.BAD_MESSAGE, "no admin token is valid: create one with `hub token create --role admin`"
                     )
                 token_id = admin.id
-            return insert_login_code(self._connection, token_id, now_ns)
+            return insert_login_code(self.connection, token_id, now_ns)
 
 
 @contextmanager
