@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -97,17 +98,17 @@ class RejectsFile:
         self._file.write(raw if raw.endswith(b"\n") else raw + b"\n")
 
 
+@dataclass(slots=True, eq=False)
 class FileResult:
     """Counters and refusals of one file."""
 
-    def __init__(self, survey: FileSurvey) -> None:
-        self.survey = survey
-        self.stored = 0
-        self.before = 0
-        self.quarantined = 0
-        self.complete = False
-        self.refusals: list[tuple[int, int, str, str]] = []
-        self.refused: Counter[str] = Counter()
+    survey: FileSurvey
+    stored: int = 0
+    before: int = 0
+    quarantined: int = 0
+    complete: bool = False
+    refusals: list[tuple[int, int, str, str]] = field(default_factory=list)
+    refused: Counter[str] = field(default_factory=Counter)
 
     @property
     def acknowledged(self) -> int:
@@ -165,15 +166,15 @@ class FileResult:
         }
 
 
+@dataclass(slots=True, eq=False)
 class ImportReport:
     """Results of all files, printed at the end."""
 
-    def __init__(self, *, as_json: bool, console: Console) -> None:
-        self.console = console
-        self.files: list[FileResult] = []
-        self.stopped = False
-        self.trouble = ""
-        self._as_json = as_json
+    as_json: bool
+    console: Console
+    files: list[FileResult] = field(default_factory=list)
+    stopped: bool = False
+    trouble: str = ""
 
     @property
     def ok(self) -> bool:
@@ -182,7 +183,7 @@ class ImportReport:
 
     def print(self) -> None:
         """Print the report, and on stderr why it is not complete."""
-        if self._as_json:
+        if self.as_json:
             facts = {"ok": self.ok, "trouble": self.trouble or None, "files": [result.facts for result in self.files]}
             print(json.dumps(facts, ensure_ascii=False))
         else:

@@ -197,11 +197,10 @@ def delete(choice: Choice, yes: Yes = False, as_json: AsJson = False, *, hub: Hu
         number = counts["entries"]
         if not yes and not typer.confirm(f"Delete {number:,} messages in quarantine? This cannot be undone.", err=True):
             fail(command, "nothing was deleted")
-        deleted = 0
+        deleted = number
         if choice.offsets:
             for offset in choice.offsets:
                 client.send("DELETE", f"{PATH}/{offset}")
-                deleted += 1
         elif number:
             # `up_to` spares messages that arrived during the question.
             query = {"device": choice.device, "code": choice.code, "up_to": counts["newest"], "all": "true"}

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated
 
 import structlog
@@ -39,7 +40,8 @@ def run(
     set_up_log(settings.log)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(run_hub(settings, demo=demo, say=_print_now))
+            # Flushed, so that each line arrives without a delay, also in a pipe.
+            runner.run(run_hub(settings, demo=demo, say=partial(print, flush=True)))
     except HubError as error:
         fail("hub", str(error), FAILED)
 
@@ -78,11 +80,6 @@ def set_up_log(log: LogSettings) -> None:
     # A line for each connection of each device floods the log; the events of the devices report connections.
     for name in ("uvicorn.error", "uvicorn.access", "websockets.server", "asyncio"):
         logging.getLogger(name).setLevel(logging.WARNING)
-
-
-def _print_now(line: str) -> None:
-    """Print a line without a delay, also into a pipe."""
-    print(line, flush=True)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
