@@ -23,7 +23,7 @@ from wire import device
 from wire.errors import Code, WireError
 
 
-class State(Enum):
+class DeviceSessionState(Enum):
     """State of a session; the same names at both ends."""
 
     GREETING = "greeting"
@@ -35,24 +35,24 @@ _WHILE_OPEN: tuple[type[object], ...] = (
     device.Declare, device.Data, device.Gap, device.TimeProbe, device.TimeReply, device.Ack, device.Reject
 )  # fmt: skip
 
-TRANSITIONS: dict[tuple[State, type[object]], State] = {
-    (State.GREETING, device.Hello): State.GREETING,
-    (State.GREETING, device.Welcome): State.OPEN,
-    (State.GREETING, device.Error): State.CLOSED,
-    (State.OPEN, device.Error): State.CLOSED,
-    **{(State.OPEN, message): State.OPEN for message in _WHILE_OPEN},
+TRANSITIONS: dict[tuple[DeviceSessionState, type[object]], DeviceSessionState] = {
+    (DeviceSessionState.GREETING, device.Hello): DeviceSessionState.GREETING,
+    (DeviceSessionState.GREETING, device.Welcome): DeviceSessionState.OPEN,
+    (DeviceSessionState.GREETING, device.Error): DeviceSessionState.CLOSED,
+    (DeviceSessionState.OPEN, device.Error): DeviceSessionState.CLOSED,
+    **{(DeviceSessionState.OPEN, message): DeviceSessionState.OPEN for message in _WHILE_OPEN},
 }
 """(state, message) → the state after it; the same table for both ends, each end receives half of the messages."""
 
-_OPEN = State.OPEN
-"""For the two methods that run for every batch: in Python 3.11 the attribute State.OPEN is slow."""
+_OPEN = DeviceSessionState.OPEN
+"""For the two methods that run for every batch: in Python 3.11 the attribute DeviceSessionState.OPEN is slow."""
 
 
-def _next_state(state: State, message: object) -> State:
+def _next_state(state: DeviceSessionState, message: object) -> DeviceSessionState:
     after = TRANSITIONS.get((state, type(message)))
     if after is None:
         name = type(message).__name__.lower()
-        raise WireError(Code.UNEXPECTED_MESSAGE, f"{name} is not allowed while the conversation is {state.value}")
+        raise WireError(Code.UNEXPECTED_MESSAGE, f"{name} is not allowed while the session is {state.value}")
     return after
 
 
@@ -65,7 +65,7 @@ class HubDeviceSession:
     """
 
     window: int
-    state: State = State.GREETING
+    state: DeviceSessionState = DeviceSessionState.GREETING
     acked: int = 0
     received: int = 0
     epoch: str = ""
@@ -92,7 +92,7 @@ class HubDeviceSession:
                 f"batches up to {received} were received from this epoch, but the spool's next is {self.next_seq}; "
                 "begin a new epoch",
             )
-        self.state = State.OPEN
+        self.state = DeviceSessionState.OPEN
         self.acked = acked
         self.received = received
 
@@ -103,7 +103,7 @@ class HubDeviceSession:
         open, a seq is missing (the error's `seq` is the expected one), or the window is exceeded.
         """
         if self.state is not _OPEN:
-            raise WireError(Code.UNEXPECTED_MESSAGE, f"no batches while the conversation is {self.state.value}")
+            raise WireError(Code.UNEXPECTED_MESSAGE, f"no batches while the session is {self.state.value}")
         received = self.received
         if last <= received:
             return False
@@ -127,7 +127,7 @@ class HubDeviceSession:
 
     def close(self) -> None:
         """End the session; no message is allowed any more."""
-        self.state = State.CLOSED
+        self.state = DeviceSessionState.CLOSED
 
 
 @dataclass(slots=True, eq=False)
@@ -139,7 +139,7 @@ class AgentDeviceSession:
     """
 
     next_seq: int
-    state: State = State.GREETING
+    state: DeviceSessionState = DeviceSessionState.GREETING
     acked: int = 0
     sent: int = 0
     window: int = 0
@@ -177,7 +177,7 @@ class AgentDeviceSession:
     @property
     def room(self) -> int:
         """The number of batches that may be sent now."""
-        return self.window - (self.sent - self.acked) if self.state is State.OPEN else 0
+        return self.window - (self.sent - self.acked) if self.state is DeviceSessionState.OPEN else 0
 
     def send(self, first: int, last: int) -> None:
         """Record that a batch (first = last) or a gap is sent. Raises WireError if it is not the next one.
@@ -190,8 +190,8 @@ class AgentDeviceSession:
             raise WireError(
                 Code.WINDOW_EXCEEDED,
                 f"{self.acked + 1} to {self.sent} are not acknowledged; the window is {self.window}"
-                if self.state is State.OPEN
-                else f"nothing can be sent while the conversation is {self.state.value}",
+                if self.state is DeviceSessionState.OPEN
+                else f"nothing can be sent while the session is {self.state.value}",
             )
         if first != self.sent + 1 or last < first:
             raise WireError(Code.UNEXPECTED_SEQ, f"expected {self.sent + 1}, got {first} to {last}")
@@ -200,4 +200,4 @@ class AgentDeviceSession:
 
     def close(self) -> None:
         """End the session."""
-        self.state = State.CLOSED
+        self.state = DeviceSessionState.CLOSED

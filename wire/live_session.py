@@ -26,7 +26,7 @@ from wire.errors import Code, WireError
 from wire.frames import Kind, Update
 
 
-class State(Enum):
+class LiveSessionState(Enum):
     """State of a live connection."""
 
     OPENING = "opening"
@@ -47,12 +47,12 @@ _WHILE_OPEN: tuple[type[object], ...] = (
     live.Schema, live.Subscribed, live.CaughtUp, live.Reset, live.Fleet, live.DeviceState, live.Pong,
 )  # fmt: skip
 
-TRANSITIONS: dict[tuple[State, type[object]], State] = {
-    (State.OPENING, live.Authenticate): State.OPENING,
-    (State.OPENING, live.Welcome): State.OPEN,
-    (State.OPENING, live.Error): State.CLOSED,
-    (State.OPEN, live.Error): State.CLOSED,
-    **{(State.OPEN, message): State.OPEN for message in _WHILE_OPEN},
+TRANSITIONS: dict[tuple[LiveSessionState, type[object]], LiveSessionState] = {
+    (LiveSessionState.OPENING, live.Authenticate): LiveSessionState.OPENING,
+    (LiveSessionState.OPENING, live.Welcome): LiveSessionState.OPEN,
+    (LiveSessionState.OPENING, live.Error): LiveSessionState.CLOSED,
+    (LiveSessionState.OPEN, live.Error): LiveSessionState.CLOSED,
+    **{(LiveSessionState.OPEN, message): LiveSessionState.OPEN for message in _WHILE_OPEN},
 }
 """(state, message) → the state after it, at both ends. An error that carries an id leaves the connection OPEN."""
 
@@ -77,7 +77,7 @@ _NOT_FINAL = frozenset({Code.UNAVAILABLE, Code.DUPLICATE_SUBSCRIPTION})
 second subscription with its id was rejected."""
 
 
-def _next_state(state: State, message: object) -> State:
+def _next_state(state: LiveSessionState, message: object) -> LiveSessionState:
     after = TRANSITIONS.get((state, type(message)))
     if after is None:
         name = type(message).__name__
@@ -89,17 +89,17 @@ def _next_state(state: State, message: object) -> State:
 class HubLiveSession:
     """The hub's end: the allowed messages and the subscriptions."""
 
-    state: State = State.OPENING
+    state: LiveSessionState = LiveSessionState.OPENING
     subscriptions: dict[int, live.Subscribe] = field(default_factory=dict)
     _newest_id: int = 0
 
     def open(self) -> None:
         """Open the session: the viewer is authenticated and gets the welcome."""
-        self.state = State.OPEN
+        self.state = LiveSessionState.OPEN
 
     def close(self) -> None:
         """End the session."""
-        self.state = State.CLOSED
+        self.state = LiveSessionState.CLOSED
         self.subscriptions.clear()
 
     def receive(self, message: live.ViewerMessage) -> live.Error | None:
@@ -131,7 +131,7 @@ class HubLiveSession:
 
 
 @dataclass(slots=True)
-class Subscription:
+class ViewerSubscription:
     """One subscription at the viewer's end: the request, its state and its cursor."""
 
     asked: live.Subscribe
@@ -148,9 +148,9 @@ class ViewerSession:
     A message that raises WireError changes nothing.
     """
 
-    state: State = State.OPENING
+    state: LiveSessionState = LiveSessionState.OPENING
     journal: str = ""
-    subscriptions: dict[int, Subscription] = field(default_factory=dict)
+    subscriptions: dict[int, ViewerSubscription] = field(default_factory=dict)
     schemas: dict[int, list[live.Series]] = field(default_factory=dict)
     _newest_id: int = 0
 
@@ -165,16 +165,16 @@ class ViewerSession:
                 f"ids count up within a connection: {asked.id} comes after {self._newest_id}",
             )
         self._newest_id = asked.id
-        self.subscriptions[asked.id] = Subscription(asked, cursor=asked.cursor)
+        self.subscriptions[asked.id] = ViewerSubscription(asked, cursor=asked.cursor)
 
     def unsubscribe(self, id: int) -> live.Unsubscribe | None:
         """End a subscription; return the message for the hub, None if the hub does not know it."""
         known = self.subscriptions.pop(id, None) is not None
-        return live.Unsubscribe(id) if known and self.state is State.OPEN else None
+        return live.Unsubscribe(id) if known and self.state is LiveSessionState.OPEN else None
 
     def reconnect(self) -> None:
         """Begin a new connection: discard the schemas, keep the cursors."""
-        self.state = State.OPENING
+        self.state = LiveSessionState.OPENING
         self.schemas.clear()
         self._newest_id = max(self.subscriptions, default=0)
         for subscription in self.subscriptions.values():
@@ -248,7 +248,7 @@ class ViewerSession:
                 self._advance(subscription, update.offset)
         return [subscription.asked.id for subscription in targets]
 
-    def _targets(self, update: Update) -> list[Subscription]:
+    def _targets(self, update: Update) -> list[ViewerSubscription]:
         due = PROGRESS_OF_KIND[update.kind]
         if not update.subscription:
             if due is not Progress.LIVE:
@@ -265,7 +265,7 @@ class ViewerSession:
             )
         return [named]
 
-    def _advance(self, subscription: Subscription, offset: int) -> None:
+    def _advance(self, subscription: ViewerSubscription, offset: int) -> None:
         """Move the cursor forward, never back. A reset has removed the cursor of another journal."""
         cursor = subscription.cursor
         if cursor is None or offset > cursor.offset:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.wire.transitions import check_transition, refused
 from wire import device
-from wire.device_session import TRANSITIONS, AgentDeviceSession, HubDeviceSession, State
+from wire.device_session import TRANSITIONS, AgentDeviceSession, DeviceSessionState, HubDeviceSession
 from wire.errors import Code, WireError
 
 EPOCH = "0123456789abcdef"
@@ -54,14 +54,14 @@ def test_the_examples_are_all_messages() -> None:
     assert set(HUB_EXAMPLES) == set(get_args(device.HubMessage))
 
 
-@pytest.mark.parametrize(("state", "kind"), list(product(State, AGENT_EXAMPLES)))
-def test_the_hubs_end_allows_what_the_table_has(state: State, kind: type[object]) -> None:
+@pytest.mark.parametrize(("state", "kind"), list(product(DeviceSessionState, AGENT_EXAMPLES)))
+def test_the_hubs_end_allows_what_the_table_has(state: DeviceSessionState, kind: type[object]) -> None:
     """Every pair of state and message leads where the table says; one that is missing there is refused."""
     check_transition(HubDeviceSession(window=8), state, AGENT_EXAMPLES[kind], TRANSITIONS)
 
 
-@pytest.mark.parametrize(("state", "kind"), list(product(State, HUB_EXAMPLES)))
-def test_the_agents_end_allows_what_the_table_has(state: State, kind: type[object]) -> None:
+@pytest.mark.parametrize(("state", "kind"), list(product(DeviceSessionState, HUB_EXAMPLES)))
+def test_the_agents_end_allows_what_the_table_has(state: DeviceSessionState, kind: type[object]) -> None:
     """Every pair of state and message leads where the table says; one that is missing there is refused."""
     check_transition(AgentDeviceSession(next_seq=100), state, HUB_EXAMPLES[kind], TRANSITIONS)
 
@@ -69,15 +69,22 @@ def test_the_agents_end_allows_what_the_table_has(state: State, kind: type[objec
 def test_the_table_is_what_the_document_draws() -> None:
     """A conversation is greeting until the welcome, then open; an error ends it, and nothing comes after that."""
     allowed = {
-        state: {kind.__name__ for s, kind in TRANSITIONS if s is state and TRANSITIONS[s, kind] is not State.CLOSED}
-        for state in State
+        state: {
+            kind.__name__
+            for s, kind in TRANSITIONS
+            if s is state and TRANSITIONS[s, kind] is not DeviceSessionState.CLOSED
+        }
+        for state in DeviceSessionState
     }
     assert allowed == {
-        State.GREETING: {"Hello", "Welcome"},
-        State.OPEN: {"Declare", "Data", "Gap", "TimeReply", "Ack", "Reject", "TimeProbe"},
-        State.CLOSED: set(),
+        DeviceSessionState.GREETING: {"Hello", "Welcome"},
+        DeviceSessionState.OPEN: {"Declare", "Data", "Gap", "TimeReply", "Ack", "Reject", "TimeProbe"},
+        DeviceSessionState.CLOSED: set(),
     }
-    assert [kind.__name__ for _, kind in TRANSITIONS if TRANSITIONS[_, kind] is State.CLOSED] == ["Error", "Error"]
+    assert [kind.__name__ for _, kind in TRANSITIONS if TRANSITIONS[_, kind] is DeviceSessionState.CLOSED] == [
+        "Error",
+        "Error",
+    ]
 
 
 def test_a_second_hello_is_refused() -> None:
@@ -88,8 +95,8 @@ def test_a_second_hello_is_refused() -> None:
         session.receive(HELLO)
 
 
-@pytest.mark.parametrize("state", [State.GREETING, State.CLOSED])
-def test_batches_are_taken_only_while_open(state: State) -> None:
+@pytest.mark.parametrize("state", [DeviceSessionState.GREETING, DeviceSessionState.CLOSED])
+def test_batches_are_taken_only_while_open(state: DeviceSessionState) -> None:
     """Before the welcome and after the end nothing is taken."""
     session = hub_end()
     session.state = state
@@ -198,7 +205,7 @@ def test_a_spool_that_is_older_than_what_was_received_is_refused() -> None:
     """It was restored from a copy: its next numbers would take the place of others."""
     with refused(Code.ROLLED_BACK):
         hub_end(acked=3, received=100, next_seq=100)
-    assert hub_end(acked=3, received=99, next_seq=100).state is State.OPEN
+    assert hub_end(acked=3, received=99, next_seq=100).state is DeviceSessionState.OPEN
 
 
 def test_the_agent_refuses_a_welcome_beyond_its_spool() -> None:

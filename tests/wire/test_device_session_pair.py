@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from wire import device
 from wire.codec import AGENT_MESSAGES, HUB_MESSAGES
-from wire.device_session import AgentDeviceSession, HubDeviceSession, State
+from wire.device_session import AgentDeviceSession, DeviceSessionState, HubDeviceSession
 from wire.errors import Code
 
 EPOCH = "0123456789abcdef"
@@ -125,7 +125,7 @@ class Pair(RuleBasedStateMachine):
         session = link.agent
         message = HUB_MESSAGES["msgpack"].decode(link.to_agent.popleft())
         session.receive(message)
-        if session.state is State.CLOSED:
+        if session.state is DeviceSessionState.CLOSED:
             self.agent_leaves()
             return
         self.trimmed = max(self.trimmed, session.acked)

@@ -13,7 +13,7 @@ from wire.codec import AGENT_MESSAGES, HUB_MESSAGES, LIVE_MESSAGES, VIEWER_MESSA
 from wire.columns import pack_floats, unpack_floats
 from wire.errors import Code, WireError
 from wire.frames import Kind, NumberColumn, TextColumn, Update, decode_update, encode_update
-from wire.live_session import State, ViewerSession
+from wire.live_session import LiveSessionState, ViewerSession
 
 CODECS: dict[str, dict[Format, Codec[Any]]] = {
     "device_agent.json": AGENT_MESSAGES,
@@ -187,7 +187,7 @@ def take_step(session: ViewerSession, step: Any) -> None:
 def test_the_viewers_end_follows_a_conversation(entry: Any) -> None:
     """After each step the viewer's session stands where the conversation says."""
     session = ViewerSession()
-    assert session.state is State.OPENING
+    assert session.state is LiveSessionState.OPENING
     for step in entry["steps"]:
         if "refused" in step:
             before = snapshot(session)

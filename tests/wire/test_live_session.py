@@ -16,10 +16,10 @@ from wire.live_session import (
     PROGRESS_OF_KIND,
     TRANSITIONS,
     HubLiveSession,
+    LiveSessionState,
     Progress,
-    State,
-    Subscription,
     ViewerSession,
+    ViewerSubscription,
 )
 
 VIEWER_EXAMPLES: dict[type[object], Any] = {
@@ -60,34 +60,34 @@ def test_the_examples_are_all_messages() -> None:
     assert set(HUB_EXAMPLES) == set(get_args(live.LiveMessage))
 
 
-@pytest.mark.parametrize(("state", "kind"), list(product(State, VIEWER_EXAMPLES)))
-def test_the_hubs_end_allows_what_the_table_has(state: State, kind: type[object]) -> None:
+@pytest.mark.parametrize(("state", "kind"), list(product(LiveSessionState, VIEWER_EXAMPLES)))
+def test_the_hubs_end_allows_what_the_table_has(state: LiveSessionState, kind: type[object]) -> None:
     """Every pair of state and message leads where the table says; one that is missing there is refused."""
     check_transition(HubLiveSession(), state, VIEWER_EXAMPLES[kind], TRANSITIONS)
 
 
-@pytest.mark.parametrize(("state", "kind"), list(product(State, HUB_EXAMPLES)))
-def test_the_viewers_end_allows_what_the_table_has(state: State, kind: type[object]) -> None:
+@pytest.mark.parametrize(("state", "kind"), list(product(LiveSessionState, HUB_EXAMPLES)))
+def test_the_viewers_end_allows_what_the_table_has(state: LiveSessionState, kind: type[object]) -> None:
     """Every pair of state and message leads where the table says; one that is missing there is refused."""
     check_transition(ViewerSession(), state, HUB_EXAMPLES[kind], TRANSITIONS)
 
 
 def test_an_error_with_an_id_leaves_the_connection_open() -> None:
     """It concerns one subscription only."""
-    session = ViewerSession(State.OPEN)
+    session = ViewerSession(LiveSessionState.OPEN)
     session.receive(live.Error(Code.TOO_MANY, "", 5))
-    assert session.state is State.OPEN
+    assert session.state is LiveSessionState.OPEN
 
 
 @pytest.mark.parametrize(("progress", "kind"), list(product(Progress, [live.Subscribed, live.CaughtUp, live.Reset])))
 def test_a_subscription_goes_where_the_table_says(progress: Progress, kind: type[object]) -> None:
     """Every pair of progress and message leads where the table says; one that is missing there is refused."""
-    session = ViewerSession(State.OPEN, "j", {1: Subscription(asked(1), progress, 7)})
+    session = ViewerSession(LiveSessionState.OPEN, "j", {1: ViewerSubscription(asked(1), progress, 7)})
     after = PROGRESS.get((progress, kind))
     if after is None:
         with refused(Code.UNEXPECTED_MESSAGE):
             session.receive(HUB_EXAMPLES[kind])
-        assert session.subscriptions[1] == Subscription(asked(1), progress, 7)
+        assert session.subscriptions[1] == ViewerSubscription(asked(1), progress, 7)
     else:
         session.receive(HUB_EXAMPLES[kind])
         assert session.subscriptions[1].progress is after
@@ -96,7 +96,7 @@ def test_a_subscription_goes_where_the_table_says(progress: Progress, kind: type
 @pytest.mark.parametrize(("progress", "kind"), list(product(Progress, Kind)))
 def test_a_named_frame_comes_when_the_table_says(progress: Progress, kind: Kind) -> None:
     """Past readings while a subscription catches up, live ones when it is live; anything else is refused."""
-    session = ViewerSession(State.OPEN, "j", {1: Subscription(asked(1), progress, 7)}, {7: []})
+    session = ViewerSession(LiveSessionState.OPEN, "j", {1: ViewerSubscription(asked(1), progress, 7)}, {7: []})
     update = Update(kind, 7, 1, 0, 10, [], [])
     if PROGRESS_OF_KIND[kind] is progress:
         assert session.receive_update(update) == [1]
@@ -109,8 +109,10 @@ def test_a_named_frame_comes_when_the_table_says(progress: Progress, kind: Kind)
 @pytest.mark.parametrize("kind", Kind)
 def test_a_frame_for_everybody_is_for_those_that_are_live(kind: Kind) -> None:
     """Only live frames are shared."""
-    subscriptions = {number: Subscription(asked(number), progress, 7) for number, progress in enumerate(Progress, 1)}
-    session = ViewerSession(State.OPEN, "j", subscriptions, {7: []})
+    subscriptions = {
+        number: ViewerSubscription(asked(number), progress, 7) for number, progress in enumerate(Progress, 1)
+    }
+    session = ViewerSession(LiveSessionState.OPEN, "j", subscriptions, {7: []})
     if kind is Kind.LIVE:
         live_one = list(Progress).index(Progress.LIVE) + 1
         assert session.receive_update(Update(kind, 7, 0, 0, 10, [], [])) == [live_one]
@@ -128,7 +130,7 @@ def test_the_hub_remembers_the_subscriptions_there_are() -> None:
     assert session.subscriptions == {2: asked(2)}
     session.close()
     assert not session.subscriptions
-    assert session.state is State.CLOSED
+    assert session.state is LiveSessionState.CLOSED
 
 
 @pytest.mark.parametrize("id", [1, 3, 5])

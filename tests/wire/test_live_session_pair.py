@@ -13,7 +13,7 @@ from wire import live
 from wire.codec import LIVE_MESSAGES, VIEWER_MESSAGES
 from wire.columns import pack_floats, unpack_floats
 from wire.frames import Kind, NumberColumn, decode_update, encode_update
-from wire.live_session import HubLiveSession, Progress, State, ViewerSession
+from wire.live_session import HubLiveSession, LiveSessionState, Progress, ViewerSession
 
 SCHEMA = 7
 MOVES = [
@@ -202,7 +202,7 @@ class Pair(RuleBasedStateMachine):
         asked = live.Subscribe(self.next_id, ["*"], ["*"], history=HISTORY if history else None)
         self.viewer.subscribe(asked)
         self.held[asked.id] = []
-        if self.link is not None and self.viewer.state is State.OPEN:
+        if self.link is not None and self.viewer.state is LiveSessionState.OPEN:
             self.link.to_hub.append(VIEWER_MESSAGES.encode(asked))
 
     @precondition(lambda self: self.viewer.subscriptions)
