@@ -171,7 +171,7 @@ class Client:
             ending = Ending(str(error))
         except WireError as error:
             await connection.close(CLOSE_FOR_CODE.get(error.code, Close.BAD_MESSAGE), error.code)
-            ending = Ending(f"the conversation failed: {error.message}", error=error.code)
+            ending = Ending(f"the session failed: {error.message}", error=error.code)
         finally:
             # Also when the client is cancelled: `async with` would then report a failure (1011).
             await connection.close()

@@ -67,7 +67,7 @@ class Spool(ABC):
         self.size_bytes = 0
         """Size of the batches: columns and ROW_BYTES each. Batches that were just acknowledged may still count."""
         self.lost = Count()
-        """What left the spool unacknowledged since it was opened. A batch that was being sent may have arrived."""
+        """Batches that left the spool unacknowledged since it was opened. One that was being sent may have arrived."""
         self._new_epoch = new_epoch
         self._gaps = Gaps()
         self._changed = asyncio.Event()

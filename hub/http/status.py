@@ -44,7 +44,7 @@ class StoreAccounting(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """Reads the state of the other rooms and changes nothing."""
+    """Reads the state of the other parts of the hub and changes nothing."""
 
     identity: HubIdentity
     devices: Devices

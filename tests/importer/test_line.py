@@ -76,7 +76,7 @@ MAPPING = LineMapping(device_tag="device", metric="{field}")
         (b"m,device=a x=1 \0 5", "syntax"),
     ],
 )
-def test_what_cannot_be_taken_is_reasons(line: str | bytes, why: str) -> None:
+def test_a_bad_line_is_rejected_alone(line: str | bytes, why: str) -> None:
     """One bad line costs itself: those around it are taken."""
     bad = line if isinstance(line, bytes) else line.encode()
     found = list(read_line_protocol(lines(b"m,device=a x=1 5\n" + bad + b"\nm,device=a x=2 6\n"), MAPPING))

@@ -43,7 +43,7 @@ def test_the_epoch_is_that_of_content_and_meaning(tmp_path: Path) -> None:
     assert surveyed(tmp_path / "d.lp", LINES, device="b")[0].epoch != first.epoch
 
 
-def test_a_gzip_file_that_ends_in_the_middle_is_reasons(tmp_path: Path) -> None:
+def test_a_truncated_gzip_file_is_rejected_from_its_end(tmp_path: Path) -> None:
     """The complete lines are imported."""
     text = "".join(f"m,device=a x={number} {1_700_000_000 + number}\n" for number in range(50_000))
     survey, refused = surveyed(tmp_path / "a.gz", gzip.compress(text.encode())[:-5000])
@@ -60,7 +60,7 @@ def test_a_file_that_changes_meanwhile_is_noticed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\n", b"\xff\xfea\0b\0\n\0"])
-def test_what_is_nothing_to_import_is_reasons(tmp_path: Path, content: bytes) -> None:
+def test_an_unreadable_file_is_a_mapping_error(tmp_path: Path, content: bytes) -> None:
     """An empty file, and one that has to be saved as UTF-8 first."""
     with pytest.raises(MappingError, match=r"empty|UTF-8"):
         surveyed(tmp_path / "a.csv", content)

@@ -73,7 +73,7 @@ def test_cells_may_have_line_breaks_in_quotes(tmp_path: Path) -> None:
         (b"2024-01-01T00:00:02Z,a,\xe4", "encoding"),
     ],
 )
-def test_what_cannot_be_taken_is_reasons(tmp_path: Path, line: str | bytes, why: str) -> None:
+def test_a_bad_record_is_rejected_alone(tmp_path: Path, line: str | bytes, why: str) -> None:
     """One bad record costs itself: those around it are taken."""
     bad = line if isinstance(line, bytes) else line.encode()
     content = b"time,device,x\n2024-01-01T00:00:01Z,a,1\n" + bad + b"\n2024-01-01T00:00:03Z,a,3\n"

@@ -164,24 +164,31 @@ function OpenedMessage({ message, actions }: { message: QuarantinedBatch; action
       <section class="quarantine-text box" tabIndex={0} aria-label="Content" aria-busy={content === null}>
         <pre class="mono">{typeof content === "string" ? content : (loaded?.text ?? "")}</pre>
       </section>
-      <div class="bar">
-        {actions !== null && (
-          <>
-            <button type="button" class="button primary" data-testid="retry" onClick={() => actions.retryOne(offset)}>
-              <Icon name="retry" />
-              Retry
-            </button>
-            <button type="button" class="button" data-testid="delete" onClick={() => actions.deleteOne(offset)}>
-              <Icon name="remove" />
-              Delete
-            </button>
-          </>
-        )}
-        <a class="button plain" href={payloadUrl(offset)} download>
-          <Icon name="download" />
-          {loaded?.shortened ? "Download the whole message" : "Download the message"}
-        </a>
-      </div>
+      <MessageActions offset={offset} actions={actions} shortened={loaded?.shortened ?? false} />
+    </div>
+  );
+}
+
+function MessageActions(props: { offset: number; actions: Actions | null; shortened: boolean }) {
+  const { offset, actions, shortened } = props;
+  return (
+    <div class="bar">
+      {actions !== null && (
+        <>
+          <button type="button" class="button primary" data-testid="retry" onClick={() => actions.retryOne(offset)}>
+            <Icon name="retry" />
+            Retry
+          </button>
+          <button type="button" class="button" data-testid="delete" onClick={() => actions.deleteOne(offset)}>
+            <Icon name="remove" />
+            Delete
+          </button>
+        </>
+      )}
+      <a class="button plain" href={payloadUrl(offset)} download>
+        <Icon name="download" />
+        {shortened ? "Download the whole message" : "Download the message"}
+      </a>
     </div>
   );
 }
