@@ -20,7 +20,7 @@ from hub.ingest.device import Devices, validate_batch
 from hub.ingest.validate import ValidBatch, decode
 from hub.model.batch import Entry, EntryKind, Series
 from hub.model.identity import Identity
-from hub.model.journal import JournalError, QuarantineDecision, QuarantinedEntry
+from hub.model.journal import JournalError, QuarantineDecision, QuarantinedEntry, settle
 from wire import device as messages
 from wire.codec import AGENT_MESSAGES
 from wire.errors import Code, WireError
@@ -202,12 +202,7 @@ class QuarantineActions:
     def _settled(self, outcome: RetryOutcome, future: asyncio.Future[RetryOutcome], error: JournalError | None) -> None:
         # Here and not in the waiting coroutine: that may be cancelled while the commit continues.
         self._under_way.discard(outcome.offset)
-        if future.done():
-            return
-        if error is None:
-            future.set_result(outcome)
-        else:
-            future.set_exception(error)
+        settle(future, outcome if error is None else error)
 
     def _report(self, kind: str, outcomes: Sequence[RetryOutcome], by: Identity) -> None:
         """Record the action and its author as an event: of the device, or of the hub where it concerns several."""

@@ -37,6 +37,7 @@ from hub.model.journal import (
     JournalTrimmed,
     QuarantineDecision,
     QuarantinedEntry,
+    settle,
 )
 from wire.limits import MAX_SEQ
 
@@ -292,7 +293,7 @@ class Journal:
             recorded = self._wanted_series
             durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             statement = (schema.WRITE_FACT, (schema.HIGHEST_SERIES, recorded))
-            self._opened().writer.submit(Transaction([statement], 0, partial(_settle, durable)))
+            self._opened().writer.submit(Transaction([statement], 0, partial(settle, durable)))
             await durable
             self._highest_series = recorded
 
@@ -583,12 +584,3 @@ class Journal:
 
     def _fail(self, failure: JournalFailed) -> None:
         self._failure = failure
-
-
-def _settle(durable: asyncio.Future[None], error: JournalError | None) -> None:
-    if durable.done():
-        return
-    if error is None:
-        durable.set_result(None)
-    else:
-        durable.set_exception(error)

@@ -28,7 +28,7 @@ from hub.journal.schema import (
     wal_path,
 )
 from hub.journal.state import Statement
-from hub.model.journal import JournalError, JournalFailed, JournalFull
+from hub.model.journal import JournalError, JournalFailed, JournalFull, settle
 
 CHECKPOINT_BYTES = 4 * 1024 * 1024
 """Size of the write-ahead log at which a checkpoint moves it to the database. A checkpoint takes 8 ms for 4 MiB, 13 ms
@@ -109,9 +109,9 @@ class JournalWriter:
         try:
             connection, found = connect_writer(self._path, vfs=self._vfs, max_bytes=self._max_bytes)
         except JournalError as error:
-            self._loop.call_soon_threadsafe(_settle, self._opened, None, error)
+            self._loop.call_soon_threadsafe(settle, self._opened, error)
         else:
-            self._loop.call_soon_threadsafe(_settle, self._opened, found, None)
+            self._loop.call_soon_threadsafe(settle, self._opened, found)
             while (transaction := self._queue.get()) is not None:
                 error_or_none = self._failure or self._commit(connection, transaction)
                 self._loop.call_soon_threadsafe(transaction.done, error_or_none)
@@ -213,12 +213,3 @@ def _no_room(connection: apsw.Connection, error: apsw.IOError) -> bool:
     # After a failed fsync the contents of the disk are unknown, whatever the reason was.
     synced = getattr(error, "extendedresult", 0) in (apsw.SQLITE_IOERR_FSYNC, apsw.SQLITE_IOERR_DIR_FSYNC)
     return not synced and connection.system_errno in (errno.ENOSPC, errno.EDQUOT)
-
-
-def _settle(future: asyncio.Future[Contents], found: Contents | None, error: JournalError | None) -> None:
-    if future.done():
-        return
-    if error is not None:
-        future.set_exception(error)
-    elif found is not None:
-        future.set_result(found)

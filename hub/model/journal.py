@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from hub.model.batch import Entry, Mark
 
@@ -54,6 +55,18 @@ class QuarantineDecision(NamedTuple):
 
 DurabilityCallback = Callable[[JournalError | None], None]
 """Called once: with None when the submitted entries are durable, else with the reason why they are not."""
+
+T = TypeVar("T")
+
+
+def settle(future: asyncio.Future[T], outcome: T | JournalError) -> None:
+    """Set the future's result or error, unless it is cancelled. `partial(settle, future)` is a DurabilityCallback."""
+    if future.done():
+        return
+    if isinstance(outcome, JournalError):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)
 
 
 class EntrySource(Protocol):

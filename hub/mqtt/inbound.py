@@ -11,7 +11,7 @@ import base64
 import json
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ from hub.ingest.device import Devices
 from hub.ingest.local_source import LocalSource, epoch_of
 from hub.model.batch import Entry, Series
 from hub.model.bridge import InboundCounts
-from hub.model.journal import JournalError
+from hub.model.journal import JournalError, settle
 from hub.mqtt.connection import BrokerConnection, BrokerOptions
 from hub.mqtt.message import (
     Decoded,
@@ -398,16 +398,7 @@ class Inbound:
 
     async def _durable(self) -> None:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def settle(error: JournalError | None) -> None:
-            if done.done():
-                return
-            if error is None:
-                done.set_result(None)
-            else:
-                done.set_exception(error)
-
-        self._journal.when_durable(settle)
+        self._journal.when_durable(partial(settle, done))
         await done
 
     async def _declare(self, pending: PendingMessages) -> dict[str, WireError]:
