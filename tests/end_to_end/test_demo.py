@@ -15,14 +15,15 @@ from tests.end_to_end.hub import Hub
 HOUR_NS = 3_600 * 10**9
 
 
-async def past_of(hub: Hub, device: str, metric: str) -> list[int]:
-    """Return the times (ns) of the last day, once the device's past is stored."""
+async def past_of(hub: Hub, device: str, metric: str, *, after_ns: int = 0) -> list[int]:
+    """Return the times (ns) of the last day, once the device's past and a reading after `after_ns` are stored."""
     while True:
         answer = await hub.get("/api/v1/history", device=device, metric=metric, points=0, **{"from": "-25h"})
         series = answer["series"]
-        if series and len(series[0]["time_ns"]) > 2000:
-            return list(series[0]["time_ns"])
-        await asyncio.sleep(0.3)
+        times: list[int] = series[0]["time_ns"] if series else []
+        if len(times) > 2000 and times[-1] > after_ns:
+            return times
+        await asyncio.sleep(0.05)
 
 
 @pytest.mark.deadline(180)
@@ -43,9 +44,10 @@ async def test_the_demo_prints_three_lines_and_shows_a_past_that_is_written_once
         assert any(event["kind"] == "gap" and "the spool was full" in event["detail"] for event in events["events"])
         assert await hub.stop() == 0
         assert "warning" not in hub.log()
+        restarted_ns = time.time_ns()
         await hub.start()
-        await asyncio.sleep(4)
-        again = await past_of(hub, "weather-001", "temperature")
+        # A past precedes the readings of its run: it would be stored before the first of them.
+        again = await past_of(hub, "weather-001", "temperature", after_ns=restarted_ns)
         assert len(again) - len(times) < 1000
         assert await hub.stop() == 0
     finally:
