@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 
 from tests.end_to_end.hub import Hub
+from tests.tasks import running_task
 
 PAUSE_S = 0.02
 """Pause between two requests, so that the hub can do other work."""
@@ -57,12 +58,6 @@ class AccountingWatch:
 async def watching_accounting(hub: Hub, pause_s: float = PAUSE_S) -> AsyncIterator[AccountingWatch]:
     """Check the accounting inside the block; raise AssertionError at the end when anything did not balance."""
     watch = AccountingWatch(hub, pause_s)
-    task = asyncio.create_task(watch.run())
-    try:
+    async with running_task(watch.run()):
         yield watch
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-    if not task.cancelled():
-        task.result()
     assert watch.wrong == [], (len(watch.wrong), watch.wrong[:2])

@@ -16,6 +16,7 @@ from hub.journal.consumer import Consumer, EntryReader, Sink, SinkClosed, SinkLi
 from hub.journal.journal import Journal
 from hub.model.batch import Batch, Entry, EntryKind, Series
 from hub.model.store import RefusedReadings
+from tests.tasks import running_task
 from wire.errors import Code, WireError
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "architecture.md"
@@ -93,14 +94,8 @@ class ListSink:
 @asynccontextmanager
 async def consuming(journal: Journal, sink: Sink, **options: Any) -> AsyncIterator[Consumer]:
     consumer = Consumer(journal, "sink", sink, **{"decode": decode, "random": lambda: 0.0, **options})
-    task = asyncio.create_task(consumer.run())
-    try:
+    async with running_task(consumer.run()):
         yield consumer
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-    if not task.cancelled():
-        task.result()
 
 
 def cursor(journal: Journal) -> int:

@@ -22,6 +22,7 @@ from hub.mqtt.connection import BrokerConnection, BrokerOptions
 from hub.mqtt.decoders.mapping import MappedDecoder, TopicMapping
 from hub.mqtt.inbound import Inbound, RecentReadings
 from hub.mqtt.subscriptions import Subscriptions
+from tests.tasks import running_task
 from wire.errors import WireError
 from wire.model import Metric
 
@@ -113,12 +114,8 @@ async def running(directory: Path) -> AsyncIterator[Bench]:
     path = directory / "journal.db"
     async with Journal(path, keep_bytes=1 << 28, keep_seconds=60, max_bytes=1 << 30) as journal:
         bench = Bench(journal)
-        task = asyncio.create_task(bench.inbound.run())
-        try:
+        async with running_task(bench.inbound.run()):
             yield bench
-        finally:
-            task.cancel()
-            await asyncio.wait([task])
 
 
 async def test_acknowledged_messages_are_durable_and_in_order(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from hub.mqtt.topics import TopicTemplate
 from tests.hub.mqtt.connection import connected, properties_of
 from tests.hub.mqtt.small_broker import ReceivedPublish, small_broker
 from tests.services.mosquitto import Mosquitto
+from tests.tasks import running_task
 from wire.codec import AGENT_MESSAGES
 from wire.device import Data
 from wire.errors import Code, WireError
@@ -75,14 +75,8 @@ def outbound_of(
 
 @contextlib.asynccontextmanager
 async def running(outbound: Outbound) -> AsyncIterator[Outbound]:
-    task = asyncio.create_task(outbound.run())
-    try:
+    async with running_task(outbound.run()):
         yield outbound
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-    if not task.cancelled():
-        task.result()
 
 
 def consumed(journal: Journal) -> int:

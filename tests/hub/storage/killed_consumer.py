@@ -20,6 +20,7 @@ from hub.storage.accounting import CONSUMER, AccountingService
 from hub.storage.duckdb.store import DuckdbStore
 from hub.storage.sink import StoreSink
 from tests.hub.storage.readings import REGISTRY, SERIES, batch
+from tests.tasks import running_task
 from wire.codec import AGENT_MESSAGES
 from wire.device import Data
 
@@ -82,14 +83,8 @@ def consumer_of(
 @asynccontextmanager
 async def running(consumer: Consumer) -> AsyncIterator[Consumer]:
     """Run the consumer; cancel it at the end."""
-    task = asyncio.create_task(consumer.run())
-    try:
+    async with running_task(consumer.run()):
         yield consumer
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-    if not task.cancelled():
-        task.result()
 
 
 async def fill_on(directory: Path, chance: random.Random) -> None:

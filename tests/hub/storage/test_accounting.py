@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 from hub.journal.journal import Journal
@@ -14,20 +11,11 @@ from hub.storage import accounting as accounting_module
 from hub.storage.accounting import CONSUMER, AccountingService
 from tests.hub.storage.killed_consumer import accounting_of, append, decode, open_journal
 from tests.hub.storage.readings import open_store
+from tests.tasks import running_task
 
 BACKLOG = 3 * accounting_module.COUNT_ENTRIES + 17
 EACH = 2
 """Readings of an entry."""
-
-
-@asynccontextmanager
-async def counting(accounting: AccountingService) -> AsyncIterator[None]:
-    task = asyncio.create_task(accounting.run())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
 
 
 async def append_and_tell(journal: Journal, accounting: AccountingService, number: int) -> None:
@@ -50,7 +38,7 @@ async def test_a_backlog_is_counted_while_the_journal_grows(tmp_path: Path) -> N
         await store.open()
         journal.consumer(CONSUMER)
         accounting = accounting_of(journal, store)
-        async with counting(accounting):
+        async with running_task(accounting.run()):
             await append_and_tell(journal, accounting, 5)
             assert accounting.balance("device").stored is None
             await accounting.begin(0)
@@ -68,7 +56,7 @@ async def test_a_backlog_is_counted_while_it_is_written(tmp_path: Path) -> None:
         journal.consumer(CONSUMER)
         accounting = accounting_of(journal, store)
         await accounting.begin(0)
-        async with counting(accounting):
+        async with running_task(accounting.run()):
             offset = 0
             while offset < BACKLOG // 2:
                 entries = await journal.read(offset, max_entries=1_000)
