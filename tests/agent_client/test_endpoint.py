@@ -27,7 +27,7 @@ def test_the_address_a_person_knows_is_enough(base: str, url: str) -> None:
 @pytest.mark.parametrize(
     "base", ["", "hub.example", "ftp://hub.example", "ws://", "ws://me:secret@hub.example", "ws://hub.example?token=x"]
 )
-def test_what_is_no_address_is_refused(base: str) -> None:
+def test_an_invalid_address_is_rejected(base: str) -> None:
     """Anything that is not a hub's address is an error, credentials in it too."""
     with pytest.raises(AddressError):
         device_url(base)

@@ -11,7 +11,7 @@ from bench.measure import Failure
 from hub.model.store import HistoryQuery, SeriesHistory
 
 
-def test_a_small_history_gives_every_figure(tmp_path: Path) -> None:
+def test_a_small_history_measures_every_figure(tmp_path: Path) -> None:
     """The row has each range in order of arrival and compacted, with checked answers, and the bytes of a reading."""
     shares: list[float] = []
     outcome = HistoryRow("history", "history", SERIES * 1_000, compacted=True).run(

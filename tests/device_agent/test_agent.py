@@ -255,7 +255,7 @@ async def test_a_superseded_agent_stops(peer: Peer, tmp_path: Path) -> None:
     assert peer.values("n") == [2]
 
 
-async def test_what_stopped_the_uplink_is_raised_at_the_end(peer: Peer) -> None:
+async def test_the_error_that_stopped_the_uplink_is_raised_at_the_end(peer: Peer) -> None:
     """Leaving the context raises the error of an uplink that stopped earlier."""
     older = agent_of(peer)
     await older.__aenter__()
@@ -267,7 +267,7 @@ async def test_what_stopped_the_uplink_is_raised_at_the_end(peer: Peer) -> None:
         await older.__aexit__(None)
 
 
-async def test_a_full_spool_drops_and_says_so(tmp_path: Path) -> None:
+async def test_a_full_spool_drops_batches_and_reports_them(tmp_path: Path) -> None:
     """Batches that did not fit while the hub was unavailable become a gap at the hub, before the next batches."""
     row = batch_of(1.0).size + ROW_BYTES
     async with Peer() as peer:

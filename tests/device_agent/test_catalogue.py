@@ -91,7 +91,7 @@ def test_a_value_travels_as_its_metrics_type(name: str, value: Any, travels: Any
         ("x" * (limits.MAX_METRIC_NAME + 1), 1.0, Code.BAD_MESSAGE),
     ],
 )
-def test_what_the_hub_would_refuse_is_refused_here(name: str, value: Any, code: Code) -> None:
+def test_a_bad_value_is_rejected_with_the_code_of_the_hub(name: str, value: Any, code: Code) -> None:
     """A bad value has the hub's own code, in a row and in a column, and makes no metric known."""
     catalogue = MetricCatalogue(DECLARED)
     with pytest.raises(ReadingError) as refused:
@@ -191,7 +191,7 @@ def test_a_time_is_nanoseconds_since_1970(time_ns: Any) -> None:
 
 
 @pytest.mark.parametrize("time_ns", [-1, limits.MAX_TIME_NS + 1, 1.5, True, "1", None])
-def test_what_is_no_time_is_refused(time_ns: Any) -> None:
+def test_an_invalid_time_is_rejected(time_ns: Any) -> None:
     """Anything else is not, a float least of all: it cannot hold nanoseconds."""
     with pytest.raises(ReadingError):
         check_time(time_ns)

@@ -40,7 +40,7 @@ async def test_readings_are_delivered_with_their_definitions() -> None:
     assert peer.metrics["n"] == Metric("n", "integer", "1/s")
 
 
-async def test_what_is_refused_is_counted_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_rejected_readings_are_counted_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     """A bad reading is skipped, and the sensor continues."""
     bad = SensorReading({"n": float("nan")})
     source = Script([SensorReading({"n": 1}), bad, bad, SensorReading({"n": 2}), bad])

@@ -59,7 +59,7 @@ async def test_a_broken_connection_costs_nothing(peer: Peer) -> None:
     peer.check_order()
 
 
-async def test_what_was_not_durable_is_sent_again(peer: Peer) -> None:
+async def test_batches_that_were_not_durable_are_sent_again(peer: Peer) -> None:
     """A hub that crashes keeps only acknowledged batches; the spool sends the rest again."""
     async with agent_of(peer) as agent:
         peer.hold()
@@ -178,7 +178,7 @@ async def test_a_new_trouble_is_reported(peer: Peer, caplog: pytest.LogCaptureFi
     assert ["401" in line for line in warnings_in(caplog)] == [True, False]
 
 
-async def test_the_time_a_hub_asks_for_is_kept_to(peer: Peer) -> None:
+async def test_the_retry_time_of_the_hub_is_respected(peer: Peer) -> None:
     """Retry-After of a refusal and retry_ms of an error are waited for, whatever the backoff says."""
     peer.refusal = HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": "3600"}
     async with agent_of(peer):

@@ -19,7 +19,7 @@ from tests.device_sim.reports import GOOD, a_report
         "rate==120/s", "rate > 100", "elapsed>=10s", "connected==devices", "batches.repeated != 0", "lag.p99<ack.p99",
     ],
 )  # fmt: skip
-def test_what_is_true_of_a_report_holds(expression: str) -> None:
+def test_a_true_condition_of_a_report_holds(expression: str) -> None:
     """Names, numbers and units on either side mean what they say."""
     assert parse_assertion(expression).evaluate(GOOD).holds
 
@@ -28,7 +28,7 @@ def test_what_is_true_of_a_report_holds(expression: str) -> None:
     "expression",
     ["lost!=0", "sent<1e3", "ack.p99<8ms", "ack.p99<=0.0079s", "stored!=sent", "cpu<25%", "rss>61MB", "rate<100/s"],
 )
-def test_what_is_false_of_a_report_does_not_hold(expression: str) -> None:
+def test_a_false_condition_of_a_report_does_not_hold(expression: str) -> None:
     """The bound itself counts as each comparison says."""
     verdict = parse_assertion(expression).evaluate(GOOD)
     assert not verdict.holds
@@ -69,7 +69,7 @@ def test_a_figure_that_the_report_lacks_holds_nothing(expression: str) -> None:
         ("__class__==0", "there is no '__class__'"),
     ],
 )
-def test_what_makes_no_sense_is_said_to(expression: str, says: str) -> None:
+def test_a_mistake_in_an_assertion_is_named(expression: str, says: str) -> None:
     """A mistake is named before anything runs."""
     with pytest.raises(AssertionSyntaxError, match=re.escape(says)):
         parse_assertion(expression)

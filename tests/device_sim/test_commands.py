@@ -33,7 +33,7 @@ def test_a_report_of_a_bad_run_fails(tmp_path: Path) -> None:
     assert call("report", str(tmp_path / "good.json"), str(tmp_path / "bad.json")).exit_code == 1
 
 
-def test_what_is_not_a_report_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_no_report_is_named(tmp_path: Path) -> None:
     """A wrong file is misuse, and the message says which."""
     (tmp_path / "other.json").write_text("{}")
     for file, says in (("other.json", "is not a report"), ("none.json", "cannot be read")):

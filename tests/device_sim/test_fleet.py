@@ -19,7 +19,7 @@ START_S = 1_800_000_000.0
 
 @pytest.mark.parametrize("name", PROFILES)
 @given(seed=st.integers(0, 2**32), step_s=st.floats(0.001, 4000))
-def test_a_device_gives_a_value_of_its_type_for_each_metric(name: str, seed: int, step_s: float) -> None:
+def test_a_device_makes_a_value_of_the_right_type_for_each_metric(name: str, seed: int, step_s: float) -> None:
     """Every profile's model answers with exactly the declared metrics, finite and of the declared types."""
     profile = PROFILES[name]
     (device,) = make_fleet(1, seed=seed, profiles=[name])
@@ -134,6 +134,6 @@ def test_a_fleet_does_not_tick_in_step() -> None:
     assert due == [0.0, 0.125, 0.25, 0.375]
 
 
-def test_without_a_duration_it_goes_on() -> None:
+def test_without_a_duration_it_continues() -> None:
     """A schedule without an end always has a next reading."""
     assert len(list(islice(Schedule(devices=3, rate_hz=10.0).in_order(), 1000))) == 1000

@@ -71,7 +71,7 @@ async def test_only_the_asked_devices_are_read() -> None:
         assert await read_hub_counts(url, "secret", ["a", "c"]) == {"a": HubDeviceCounts("a", 5, 4)}
 
 
-async def test_a_hub_that_refuses_or_is_gone_gives_one_error() -> None:
+async def test_a_hub_that_rejects_or_is_gone_raises_one_error() -> None:
     """The report can say why the books are not known."""
     with hub_that_says([flow()]) as url, pytest.raises(HubCountsError, match="could not be read"):
         await read_hub_counts(url, "wrong", [])

@@ -75,7 +75,7 @@ def test_the_same_seed_and_times_give_the_same_values(
 
 
 @pytest.mark.parametrize("make", [level, battery])
-def test_another_seed_gives_other_values(make: Callable[[Random], Signal]) -> None:
+def test_another_seed_makes_other_values(make: Callable[[Random], Signal]) -> None:
     """Two devices of one kind do not show the same curve."""
     assert [make(Random(1))(START_S + i) for i in range(9)] != [make(Random(2))(START_S + i) for i in range(9)]
 

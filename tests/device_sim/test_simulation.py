@@ -94,7 +94,7 @@ async def test_a_connection_that_breaks_loses_nothing() -> None:
     assert report.ok
 
 
-async def test_what_was_never_acknowledged_is_reported_as_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_unacknowledged_readings_are_reported_as_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hub that says nothing makes a report that is not ok, and the books still balance."""
     monkeypatch.setattr(simulation, "DRAIN_SECONDS", 0.05)
     monkeypatch.setattr(hub_counts, "SETTLE_SECONDS", 0.0)

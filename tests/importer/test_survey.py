@@ -23,7 +23,7 @@ def test_a_metric_that_has_both_kinds_of_numbers_is_float(tmp_path: Path) -> Non
     assert [row.values["x"] for row in rows_of(survey)] == [1, 2.5]
 
 
-def test_given_types_and_units_are_kept_to(tmp_path: Path) -> None:
+def test_given_types_and_units_are_used(tmp_path: Path) -> None:
     """A value of another type is refused."""
     survey, refused = surveyed(tmp_path / "a.lp", LINES, types={"x": "integer"}, units={"x": "m"})
     assert [(metric.name, metric.type, metric.unit) for metric in survey.catalogue.metrics("a")] == [
@@ -68,7 +68,7 @@ def test_an_unreadable_file_is_a_mapping_error(tmp_path: Path, content: bytes) -
         FileSurvey(tmp_path / "none.csv", {})
 
 
-def test_the_mapping_that_is_shown_can_be_given_back(tmp_path: Path) -> None:
+def test_the_shown_mapping_is_accepted_as_a_file(tmp_path: Path) -> None:
     """As a file; it means the same, so it is the same import."""
     content = 'time;"T ""x"" [°C]";b\n2024-01-01 10:00;1,5;true\n'
     survey, _ = surveyed(tmp_path / "a.csv", content, device="a", zone="UTC")

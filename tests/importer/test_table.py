@@ -118,7 +118,7 @@ def test_day_and_month_are_not_guessed_where_both_fit(tmp_path: Path) -> None:
         check_mapping(survey.mapping)
 
 
-def test_what_is_not_known_has_to_be_reasons(tmp_path: Path) -> None:
+def test_an_unknown_column_or_option_is_an_error(tmp_path: Path) -> None:
     """A device, and a column that exists."""
     survey, _ = surveyed(tmp_path / "a.csv", "time,x\n2024-01-01T00:00:00Z,1\n", device="a")
     check_mapping(survey.mapping)

@@ -213,7 +213,7 @@ def test_a_refusal_says_what_is_wrong_and_where() -> None:
         assert words in raised.value.message
 
 
-def test_what_cannot_be_encoded_is_one_error() -> None:
+def test_an_unencodable_message_raises_one_error() -> None:
     """Half a surrogate pair in both formats, an integer beyond 64 bits in msgpack."""
     for encoding in FORMATS:
         with pytest.raises(WireError) as raised:

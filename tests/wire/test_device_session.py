@@ -215,7 +215,7 @@ def test_the_agent_refuses_a_welcome_beyond_its_spool() -> None:
     assert agent_end(acked=99, next_seq=100).sent == 99
 
 
-def test_the_agent_goes_on_after_what_is_acknowledged() -> None:
+def test_the_agent_continues_after_the_acknowledged_batch() -> None:
     """A batch that was acknowledged on an older connection is not sent again."""
     session = agent_end(acked=41, window=8)
     assert (session.acked, session.sent, session.room) == (41, 41, 8)
@@ -236,7 +236,7 @@ def test_an_acknowledgement_beyond_what_was_sent_moves_both() -> None:
     session.send(11, 11)
 
 
-def test_an_acknowledgement_never_goes_back() -> None:
+def test_an_acknowledgement_never_decreases() -> None:
     """An older one changes nothing."""
     session = agent_end(acked=4)
     session.receive(device.Ack(2))
@@ -254,7 +254,7 @@ def test_an_answer_to_a_batch_that_never_was_is_refused(message: Any) -> None:
     assert session.acked == 99
 
 
-def test_the_agent_keeps_to_the_window() -> None:
+def test_the_agent_respects_the_window() -> None:
     """With a full window nothing is sent; an acknowledgement makes room."""
     session = agent_end(window=2)
     session.send(1, 1)
@@ -289,7 +289,7 @@ def test_a_hub_that_forgot_is_reported_of_the_loss() -> None:
 
 
 @given(st.integers(0, 50), st.integers(0, 20), st.integers(1, 70), st.integers(1, 70))
-def test_taking_never_leaves_a_hole_and_never_goes_back(acked: int, way: int, first: int, last: int) -> None:
+def test_received_has_no_hole_and_never_decreases(acked: int, way: int, first: int, last: int) -> None:
     """Whatever comes, `received` stays or becomes `last`, and everything before it is covered."""
     session = hub_end(acked=acked, received=acked + way, window=1000)
     before = session.received

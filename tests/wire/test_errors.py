@@ -35,7 +35,7 @@ def test_every_code_ends_a_connection_or_concerns_one_batch_or_one_subscription(
         (Close.TRY_AGAIN_LATER, {Code.BUSY, Code.STORAGE_FULL, Code.STORAGE_FAILED}),
     ],
 )
-def test_a_close_code_stands_for_these_errors(close: Close, codes: set[Code]) -> None:
+def test_each_error_has_its_close_code(close: Close, codes: set[Code]) -> None:
     """Every other error that ends a connection is a bad message."""
     assert {code for code, mapped in CLOSE_FOR_CODE.items() if mapped is close} == codes
 

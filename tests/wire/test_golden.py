@@ -184,7 +184,7 @@ def take_step(session: ViewerSession, step: Any) -> None:
 
 
 @pytest.mark.parametrize("entry", read_golden("live_conversations.json", "conversations"), ids=named)
-def test_the_viewers_end_follows_a_conversation(entry: Any) -> None:
+def test_the_viewer_follows_a_conversation(entry: Any) -> None:
     """After each step the viewer's session stands where the conversation says."""
     session = ViewerSession()
     assert session.state is LiveSessionState.OPENING

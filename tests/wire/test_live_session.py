@@ -80,7 +80,7 @@ def test_an_error_with_an_id_leaves_the_connection_open() -> None:
 
 
 @pytest.mark.parametrize(("progress", "kind"), list(product(Progress, [live.Subscribed, live.CaughtUp, live.Reset])))
-def test_a_subscription_goes_where_the_table_says(progress: Progress, kind: type[object]) -> None:
+def test_a_subscription_follows_the_transition_table(progress: Progress, kind: type[object]) -> None:
     """Every pair of progress and message leads where the table says; one that is missing there is refused."""
     session = ViewerSession(LiveSessionState.OPEN, "j", {1: ViewerSubscription(asked(1), progress, 7)})
     after = PROGRESS.get((progress, kind))
@@ -94,7 +94,7 @@ def test_a_subscription_goes_where_the_table_says(progress: Progress, kind: type
 
 
 @pytest.mark.parametrize(("progress", "kind"), list(product(Progress, Kind)))
-def test_a_named_frame_comes_when_the_table_says(progress: Progress, kind: Kind) -> None:
+def test_a_named_frame_is_accepted_in_the_states_of_the_table(progress: Progress, kind: Kind) -> None:
     """Past readings while a subscription catches up, live ones when it is live; anything else is refused."""
     session = ViewerSession(LiveSessionState.OPEN, "j", {1: ViewerSubscription(asked(1), progress, 7)}, {7: []})
     update = Update(kind, 7, 1, 0, 10, [], [])
@@ -166,7 +166,7 @@ def test_ending_what_is_not_there_is_refused() -> None:
     assert (refusal.code, refusal.id) == (Code.UNKNOWN_SUBSCRIPTION, 9)
 
 
-def test_what_a_viewer_opens_with_is_accepted_by_a_hub() -> None:
+def test_a_hub_accepts_the_first_message_of_a_viewer() -> None:
     """After reconnects, too, ids count up."""
     viewer = ViewerSession()
     for number in (2, 4, 9):

@@ -164,7 +164,7 @@ def test_the_closes_to_come_back_after_are_reported() -> None:
     assert {int(number) for number in re.findall(r"\d{4}", never[0])} == FINAL_CLOSES
 
 
-def test_the_device_conversations_are_what_both_ends_say() -> None:
+def test_both_ends_follow_the_device_conversations() -> None:
     """Both sessions follow them, over the break between them, and agree."""
     for block in document.blocks("conversation device"):
         hub, agent = HubDeviceSession(window=limits.DEFAULT_WINDOW), AgentDeviceSession(next_seq=1)
@@ -203,7 +203,7 @@ def follow_hub(message: device.HubMessage, hub: HubDeviceSession, agent: AgentDe
     agent.receive(message)
 
 
-def test_the_live_conversations_are_what_both_ends_say() -> None:
+def test_both_ends_follow_the_live_conversations() -> None:
     """Both sessions follow them; the viewer asks again with the cursor it has by then."""
     viewer = ViewerSession()
     first, second = document.blocks("conversation live")

@@ -45,7 +45,7 @@ def listed() -> list[dict[str, object]]:
     return tokens
 
 
-def test_the_token_stands_alone_on_stdout(data: Path) -> None:
+def test_only_the_token_is_on_stdout(data: Path) -> None:
     """`TOKEN=$(hub token create …)` works; other output goes to stderr, without the secret."""
     result = run("create", "--role", "device", "--device", "boiler-1")
     assert result.exit_code == 0

@@ -149,7 +149,7 @@ def test_a_split_stream_has_the_same_result(stream: tuple[list[bytes], list[byte
 
 
 @given(st.integers(1, 20), st.binary(max_size=12))
-def test_bytes_before_the_answered_handshake_are_read_by_websockets(early: int, payload: bytes) -> None:
+def test_websockets_reads_the_bytes_before_the_answered_handshake(early: int, payload: bytes) -> None:
     """They may end within a frame, and splitting would begin in the middle of it."""
     stream = masked(Opcode.BINARY, payload) * 3
     taken = asyncio.run(read([stream[early:]], splits=True, early=stream[:early]))

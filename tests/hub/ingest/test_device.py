@@ -53,7 +53,7 @@ async def test_a_drain_waits_for_what_was_submitted_a_moment_before(tmp_path: Pa
             assert (len(hub.shown), device.durable.seq) == (seq, seq)
 
 
-async def test_what_is_being_committed_counts_as_not_durable(tmp_path: Path) -> None:
+async def test_entries_in_a_commit_count_as_not_durable(tmp_path: Path) -> None:
     """The bound is on what is not on disk yet, so a commit under way makes no room before its end."""
     async with running(tmp_path / "journal.db") as hub:
         device = hub.devices.device("d")
@@ -71,7 +71,7 @@ async def test_what_is_being_committed_counts_as_not_durable(tmp_path: Path) -> 
         assert not hub.journal.congested
 
 
-async def test_who_rests_goes_on_when_what_it_submitted_is_durable(tmp_path: Path) -> None:
+async def test_a_paused_reader_resumes_when_its_entries_are_durable(tmp_path: Path) -> None:
     """Once, and also when the loop ends before."""
     async with running(tmp_path / "journal.db") as hub:
         device = hub.devices.device("d")
@@ -130,7 +130,7 @@ class Session:
         self.ended.append(error.code)
 
 
-async def test_a_failed_commit_rolls_back_everything_behind_it(tmp_path: Path) -> None:
+async def test_a_failed_commit_rolls_back_everything_after_it(tmp_path: Path) -> None:
     """On a full disk the device returns to its durable mark, its session ends, and what it submitted since is gone."""
     disk = Disk()
     async with running(tmp_path / "journal.db", vfs=disk.name) as hub:
@@ -167,9 +167,9 @@ async def test_appended_entries_share_the_commit_of_submitted_ones(tmp_path: Pat
         assert device.durable.seq == 1
 
 
-async def test_who_submitted_learns_when_it_is_durable(tmp_path: Path) -> None:
+async def test_a_source_is_notified_when_its_entries_are_durable(tmp_path: Path) -> None:
     """A callback is called once: after the commit, at once where nothing waits, and when the journal closes."""
-    told: list[tuple[int, bool]] = []
+    notified: list[tuple[int, bool]] = []
     async with running(tmp_path / "journal.db") as hub:
         device = hub.devices.device("d")
         device.begin_epoch("a")
@@ -177,7 +177,7 @@ async def test_who_submitted_learns_when_it_is_durable(tmp_path: Path) -> None:
         durable = asyncio.Event()
 
         def done(error: JournalError | None) -> None:
-            told.append((device.durable.seq, error is None))
+            notified.append((device.durable.seq, error is None))
             durable.set()
 
         hub.journal.when_durable(done)
@@ -186,4 +186,4 @@ async def test_who_submitted_learns_when_it_is_durable(tmp_path: Path) -> None:
         hub.journal.when_durable(done)
         await durable.wait()
         hub.journal.when_durable(done)
-    assert told == [(1, True), (1, True), (1, True)]
+    assert notified == [(1, True), (1, True), (1, True)]

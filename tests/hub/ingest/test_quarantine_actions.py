@@ -73,7 +73,7 @@ async def open_desk(path: Path) -> AsyncIterator[Desk]:
         yield desk
 
 
-async def test_what_can_be_accepted_now_becomes_a_historical_batch(tmp_path: Path) -> None:
+async def test_a_batch_that_is_valid_now_becomes_historical(tmp_path: Path) -> None:
     """Under its own number, counted for its device; it has left the quarantine, and the one who did it is kept."""
     async with open_desk(tmp_path) as desk:
         await desk.refuse("level")
@@ -93,7 +93,7 @@ async def test_what_can_be_accepted_now_becomes_a_historical_batch(tmp_path: Pat
         assert (dict(desk.journal.quarantine_index), desk.devices.device("d").durable.readings) == ({}, 1)
 
 
-async def test_what_still_cannot_be_accepted_stays_with_its_newest_reason(tmp_path: Path) -> None:
+async def test_a_batch_that_stays_invalid_has_its_newest_reason(tmp_path: Path) -> None:
     """The others are accepted all the same."""
     async with open_desk(tmp_path) as desk:
         await desk.refuse("level", "speed", "open")
@@ -110,7 +110,7 @@ async def test_what_still_cannot_be_accepted_stays_with_its_newest_reason(tmp_pa
         assert "1 stay: wrong_type" in desk.events[0][2]
 
 
-async def test_a_batch_is_accepted_once_whoever_asks(tmp_path: Path) -> None:
+async def test_concurrent_retries_accept_a_batch_once(tmp_path: Path) -> None:
     """Retries and deletions at the same time, some of them given up: each batch is accepted or deleted, never twice."""
     async with open_desk(tmp_path) as desk:
         await desk.refuse(*["level"] * 40)
@@ -129,7 +129,7 @@ async def test_a_batch_is_accepted_once_whoever_asks(tmp_path: Path) -> None:
         assert dict(desk.journal.quarantine_index) == {}
 
 
-async def test_what_the_store_refused_keeps_its_times(tmp_path: Path) -> None:
+async def test_readings_refused_by_the_store_keep_their_times(tmp_path: Path) -> None:
     """A store that gets such a reading twice finds it to be the same; at the door a time that is taken is moved."""
     async with open_desk(tmp_path) as desk:
         await desk.refuse("level", code="store_refused")
@@ -144,7 +144,9 @@ async def test_what_the_store_refused_keeps_its_times(tmp_path: Path) -> None:
         assert desk.devices.device("d").durable.moved == 1
 
 
-async def test_one_call_does_what_fits_and_says_where_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_call_is_bounded_and_returns_where_to_continue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Entries that stay are not tried twice, and the last call reports that it was the last."""
     monkeypatch.setattr("hub.ingest.quarantine_actions.RETRY_ENTRIES", 2)
     async with open_desk(tmp_path) as desk:
@@ -179,7 +181,7 @@ async def test_only_what_is_meant_is_deleted(tmp_path: Path) -> None:
         assert dict(desk.journal.quarantine_index) == {}
 
 
-async def test_nothing_is_tried_while_no_data_are_taken(tmp_path: Path) -> None:
+async def test_nothing_is_retried_while_the_hub_accepts_no_data(tmp_path: Path) -> None:
     """A retry fails with the same reason as an agent's hello."""
     async with open_desk(tmp_path) as desk:
         await desk.refuse("level")

@@ -78,7 +78,7 @@ def test_every_value_is_kept_under_a_time_of_its_own(batches: list[Data]) -> Non
 
 
 @given(data())
-def test_what_goes_on_disk_decodes_to_what_was_accepted(batch: Data) -> None:
+def test_the_stored_payload_decodes_to_the_accepted_batch(batch: Data) -> None:
     """Reading an accepted batch back from the journal gives the very readings that were accepted, moved times
     included."""
     metrics = series()
@@ -167,7 +167,7 @@ def test_any_number_of_readings_of_one_time_are_all_kept_apart(rows_each: int) -
     assert seen == list(range(7, 7 + 5 * rows_each))
 
 
-def test_a_clock_that_stands_still_costs_no_more_than_one_that_goes() -> None:
+def test_equal_times_cost_no_more_than_rising_times() -> None:
     """As many rows of one time as a batch may have; stepping up from each would take minutes."""
     times = [0] * MAX_TIMES
     accepted = validate(Data(1, times, {"f": [1.0] * len(times)}), series())

@@ -70,6 +70,6 @@ def test_it_is_what_was_accepted(data: st.DataObject, rows: int) -> None:
         entry("msgpack", b"\xc1"),
     ],
 )
-def test_what_is_no_batch_has_no_readings(other: Entry) -> None:
+def test_an_entry_without_a_batch_has_no_readings(other: Entry) -> None:
     """Gaps, quarantine, and what cannot be read."""
     assert count_readings(other) == 0

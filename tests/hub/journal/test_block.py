@@ -74,7 +74,7 @@ def test_a_block_of_tiny_entries_is_bounded_in_number() -> None:
 
 
 @given(st.lists(st.integers(0, 20), max_size=20), st.integers(-1, 100))
-def test_take_gives_what_fits_and_one_at_least(sizes: list[int], max_bytes: int) -> None:
+def test_take_returns_the_first_entries_that_fit_and_at_least_one(sizes: list[int], max_bytes: int) -> None:
     """As many of the first entries as fit into the bytes; the first one fits always."""
     entries = [make_entry(payload=bytes(size)) for size in sizes]
     taken, used = take(entries, max_bytes)

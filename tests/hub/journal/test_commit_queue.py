@@ -48,7 +48,7 @@ def call(journal: Journal, count: int = 1, *, size_bytes: int = 7) -> asyncio.Fu
     return asyncio.ensure_future(journal.append(make_entries(count, size_bytes=size_bytes), []))
 
 
-async def test_what_arrives_during_a_commit_shares_the_next(journal: Journal, disk: Disk) -> None:
+async def test_entries_that_arrive_during_a_commit_share_the_next(journal: Journal, disk: Disk) -> None:
     """While the disk is busy with one call, any number of calls wait for one sync."""
     with disk.stopped():
         first = call(journal)
@@ -106,7 +106,7 @@ async def test_a_failed_commit_fails_its_own_calls(journal: Journal, disk: Disk)
     assert [entry.offset for entry in await journal.read(0)] == [1, 2, 3, 4, 5, 6]
 
 
-async def test_who_leaves_before_the_commit_leaves_nothing(journal: Journal, disk: Disk) -> None:
+async def test_a_cancelled_call_leaves_no_entry(journal: Journal, disk: Disk) -> None:
     """A call that is cancelled while it waits for its turn is not stored; one whose commit has begun may be."""
     with disk.stopped():
         first = call(journal)
@@ -119,7 +119,7 @@ async def test_who_leaves_before_the_commit_leaves_nothing(journal: Journal, dis
     assert await staying == 4
 
 
-async def test_what_cannot_be_written_does_not_stop_the_rest(journal: Journal, disk: Disk) -> None:
+async def test_an_unwritable_call_does_not_stop_the_next(journal: Journal, disk: Disk) -> None:
     """A call that cannot be encoded takes those along that share its commit, and no other."""
     with disk.stopped():
         first = call(journal)

@@ -41,7 +41,7 @@ def test_it_is_a_journal(path: Path) -> None:
     assert journal.last_offset == 0
 
 
-async def test_what_was_acknowledged_survives_a_kill(path: Path) -> None:
+async def test_acknowledged_readings_survive_a_kill(path: Path) -> None:
     """A process is killed at random moments: every offset that it had named is there, whole, and marks agree."""
     acknowledged = 0
     for _ in range(KILLS):
@@ -78,7 +78,7 @@ def append_and_kill(path: Path, after_s: float) -> list[int]:
 
 @settings(max_examples=12)
 @given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 20_000)), min_size=1, max_size=8), st.booleans())
-async def test_what_was_acknowledged_survives_a_power_cut(commits: list[tuple[int, int]], checkpoints: bool) -> None:
+async def test_acknowledged_readings_survive_a_power_cut(commits: list[tuple[int, int]], checkpoints: bool) -> None:
     """With nothing on the disk but what was synced, every append that had returned is there, with its mark."""
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as directory:
         patch.setattr(writer, "CHECKPOINT_BYTES", 30_000 if checkpoints else 1 << 30)
@@ -112,7 +112,7 @@ async def test_two_hubs_cannot_share_a_journal(path: Path) -> None:
         assert second.last_offset == 2
 
 
-async def test_opening_that_fails_leaves_nothing_behind(path: Path) -> None:
+async def test_a_failed_opening_releases_everything(path: Path) -> None:
     """After an error at opening the lock is free, and the same object can be opened when the reason is gone."""
     path.write_bytes(b"x" * 5000)
     journal = journal_of(path)
@@ -133,7 +133,7 @@ async def test_closing_twice_is_closing(path: Path) -> None:
     assert sorted(file.name for file in path.parent.iterdir()) == ["journal.db", "journal.db.lock"]
 
 
-async def test_what_all_consumers_have_leaves_the_memory(path: Path) -> None:
+async def test_entries_that_all_consumers_have_leave_the_memory(path: Path) -> None:
     """Entries stay in memory until every consumer has dealt with them; afterwards the file serves who comes back."""
     async with journal_of(path) as journal:
         journal.consumer("store")
@@ -175,7 +175,7 @@ async def test_the_file_does_not_grow_under_steady_load(path: Path, monkeypatch:
         assert journal.first_offset > 1500
 
 
-async def test_what_has_to_be_read_again_is_deleted_too(path: Path) -> None:
+async def test_entries_that_have_to_be_read_again_are_deleted_too(path: Path) -> None:
     """After an outage more blocks are old than are known in memory: they are found in the file and go."""
     async with journal_of(path, keep_bytes=0) as journal:
         journal.consumer("store")

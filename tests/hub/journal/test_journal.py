@@ -49,7 +49,7 @@ operations = st.lists(
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(operations, st.integers(0, 2000))
-async def test_what_is_appended_is_what_is_read(
+async def test_appended_entries_are_read_back(
     open_journal: OpenJournal, operations: list[tuple[str, Any]], keep_bytes: int
 ) -> None:
     """Any sequence of appends, reads, advances and reopenings gives back the entries, in order, without a hole, and
@@ -133,7 +133,7 @@ async def test_each_journal_has_its_own_id(open_journal: OpenJournal) -> None:
         assert one.id != other.id
 
 
-async def test_what_is_in_memory_is_handed_out_as_it_is(open_journal: OpenJournal) -> None:
+async def test_entries_in_memory_are_returned_unchanged(open_journal: OpenJournal) -> None:
     """A reader that keeps up gets the very entries, with their decoded batches."""
     async with open_journal() as journal:
         journal.consumer("store")
@@ -196,7 +196,7 @@ async def test_wait_returns_when_there_is_more(open_journal: OpenJournal) -> Non
         await waiting[2]
 
 
-async def test_a_closed_journal_says_so(open_journal: OpenJournal) -> None:
+async def test_a_closed_journal_raises_an_error(open_journal: OpenJournal) -> None:
     """After closing nothing can be asked of it, and who waited learns it."""
     async with open_journal() as journal:
         waiting = asyncio.ensure_future(journal.wait(0))
@@ -219,7 +219,7 @@ async def test_closing_finishes_the_appends_under_way(open_journal: OpenJournal)
         assert journal.last_offset == 3
 
 
-async def test_a_consumer_goes_on_where_it_was(open_journal: OpenJournal) -> None:
+async def test_a_consumer_resumes_at_its_cursor(open_journal: OpenJournal) -> None:
     """A new consumer begins before the oldest entry; afterwards its cursor is where it put it."""
     async with open_journal(keep_bytes=1 << 20) as journal:
         await journal.append(make_entries(5), [])
@@ -255,7 +255,7 @@ async def test_only_a_consumer_can_advance(open_journal: OpenJournal) -> None:
             journal.advance("stroe", 1)
 
 
-async def test_nothing_goes_before_every_consumer_has_passed(open_journal: OpenJournal) -> None:
+async def test_no_entry_is_deleted_before_every_consumer_has_passed_it(open_journal: OpenJournal) -> None:
     """Entries are deleted once all consumers are beyond them, not before; reading them says what the oldest is."""
     async with open_journal() as journal:
         journal.consumer("store")
@@ -296,7 +296,7 @@ async def trim_without(journal: Journal) -> None:
         await journal.append([make_entry()], [])
 
 
-async def test_the_tail_is_kept_for_those_who_come_back(open_journal: OpenJournal) -> None:
+async def test_the_tail_is_kept_for_returning_readers(open_journal: OpenJournal) -> None:
     """Entries younger than keep_seconds and within keep_bytes stay, though every consumer has passed them."""
     async with open_journal(keep_bytes=1 << 20, keep_seconds=3600) as journal:
         journal.consumer("store")
@@ -345,7 +345,7 @@ async def check_quarantine(journal: Journal, refused: list[tuple[object, ...]]) 
     assert journal.quarantine_totals() == {"not_finite": 2, "out_of_range": 1}
 
 
-async def test_a_verdict_is_durable_with_the_entry_that_comes_in_its_place(open_journal: OpenJournal) -> None:
+async def test_a_decision_is_durable_with_the_entry_that_replaces_it(open_journal: OpenJournal) -> None:
     """One leaves the quarantine in the transaction that accepts it, one stays with its newest reason; a verdict on what
     is not there, alone too, changes nothing."""
     async with open_journal() as journal:
@@ -377,7 +377,7 @@ async def test_a_verdict_is_durable_with_the_entry_that_comes_in_its_place(open_
             assert journal.quarantine_dropped == 0
 
 
-async def test_verdicts_on_all_that_there_is(open_journal: OpenJournal) -> None:
+async def test_decisions_without_an_entry_to_write_do_not_wait(open_journal: OpenJournal) -> None:
     """Nothing waits for ever where there is nothing to write."""
     async with open_journal() as journal:
         assert await journal.append([], [], [QuarantineDecision(1)]) == 0
@@ -386,7 +386,7 @@ async def test_verdicts_on_all_that_there_is(open_journal: OpenJournal) -> None:
         assert (dict(journal.quarantine_index), await journal.quarantine_page()) == ({}, [])
 
 
-async def test_what_cannot_be_written_is_refused_alone(open_journal: OpenJournal) -> None:
+async def test_an_unwritable_entry_fails_alone(open_journal: OpenJournal) -> None:
     """An entry that no file can hold fails its own append only."""
     async with open_journal() as journal:
         with pytest.raises(JournalError, match="cannot be written"):

@@ -78,7 +78,7 @@ def test_other_entries_are_not_its_business() -> None:
     assert Quarantine().plan([make_entry(), make_entry(kind=EntryKind.GAP)], 1) is None
 
 
-def test_an_entry_without_a_reason_is_kept_all_the_same() -> None:
+def test_an_entry_without_a_reason_is_kept() -> None:
     """An entry is quarantined even without a reason."""
     admission = Quarantine().plan([make_entry(kind=EntryKind.QUARANTINE)], 5)
     assert admission is not None

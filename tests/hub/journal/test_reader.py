@@ -76,7 +76,7 @@ async def test_nothing_is_read_beyond_what_is_known(reader: FileReader) -> None:
     assert await reader.entries(12, 12, max_entries=100, max_bytes=10_000) == []
 
 
-async def test_what_is_deleted_is_missing_at_the_beginning(reader: FileReader, path: Path) -> None:
+async def test_deleted_entries_are_missing_at_the_beginning(reader: FileReader, path: Path) -> None:
     """A read from a deleted offset finds nothing."""
     connection, _ = connect_writer(path, vfs=None, max_bytes=1 << 30)
     connection.execute(schema.DELETE_BLOCKS, (21,))
@@ -102,7 +102,7 @@ async def test_old_blocks_are_listed_from_the_oldest(reader: FileReader) -> None
         f"UPDATE block SET entries = x'{encode_marks([]).hex()}', checksum = 0",
     ],
 )
-async def test_damage_is_told_and_never_handed_out(reader: FileReader, path: Path, damage: str) -> None:
+async def test_damage_is_reported_and_never_returned(reader: FileReader, path: Path, damage: str) -> None:
     """Entries that are not what was written are an error that names the file."""
     connection, _ = connect_writer(path, vfs=None, max_bytes=1 << 30)
     connection.execute(damage)

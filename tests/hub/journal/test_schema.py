@@ -74,7 +74,7 @@ def test_another_versions_journal_is_not_touched(path: Path, step: int, which: s
 
 
 @pytest.mark.parametrize("statement", ["UPDATE block SET marks = x'c1'", "DELETE FROM fact", "DROP TABLE mark"])
-def test_damage_is_told_with_what_to_do(path: Path, statement: str) -> None:
+def test_the_error_for_damage_says_what_to_do(path: Path, statement: str) -> None:
     """A journal that cannot be read is an error that names the file and the way on."""
     connection, _ = connect_writer(path, vfs=None, max_bytes=1 << 30)
     row = (1, 1, 1, 0, 0, b"\x90", b"")
@@ -85,7 +85,7 @@ def test_damage_is_told_with_what_to_do(path: Path, statement: str) -> None:
         open_once(path)
 
 
-def test_a_torn_file_is_told_with_what_to_do(path: Path) -> None:
+def test_the_error_for_a_truncated_file_says_what_to_do(path: Path) -> None:
     """A file whose pages were overwritten is damaged, not empty."""
     connection, _ = connect_writer(path, vfs=None, max_bytes=1 << 30)
     connection.execute(schema.WRITE_CONSUMERS, ('{"store": 1}',))
@@ -98,7 +98,7 @@ def test_a_torn_file_is_told_with_what_to_do(path: Path) -> None:
         open_once(path)
 
 
-def test_a_missing_directory_is_told(tmp_path: Path) -> None:
+def test_a_missing_directory_is_reported(tmp_path: Path) -> None:
     """The error names the path; nothing is made up."""
     with pytest.raises(JournalError, match="nowhere"):
         Lock(tmp_path / "nowhere" / "journal.db")
@@ -129,7 +129,7 @@ def test_a_reader_cannot_write(path: Path) -> None:
     reader.close()
 
 
-def test_the_space_of_an_outage_is_given_back(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_space_of_an_outage_is_released(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that is nearly all free pages shrinks at opening; one that is in use stays as it is."""
     monkeypatch.setattr(schema, "RECLAIM_BYTES", 1 << 20)
     connection, _ = connect_writer(path, vfs=None, max_bytes=1 << 30)

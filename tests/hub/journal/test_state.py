@@ -134,7 +134,7 @@ def test_a_commit_of_entries_is_one_statement(file: File) -> None:
     assert len(commit.statements) == 1
 
 
-def test_what_makes_room_comes_first(file: File) -> None:
+def test_deletions_precede_insertions(file: File) -> None:
     """Deletions stand before insertions: at its bound the file has no other pages than those they free."""
     file.execute(file.prepare(make_entries(3), [make_mark(3)]))
     file.execute(file.prepare(make_entries(3), [make_mark(6)]))
@@ -157,7 +157,7 @@ async def test_a_large_commit_is_several_blocks(file: File) -> None:
     assert file.found.marks == {"a": make_mark(10)}
 
 
-def test_what_cannot_be_written_changes_nothing(file: File) -> None:
+def test_an_unwritable_entry_changes_nothing(file: File) -> None:
     """A commit that cannot be prepared leaves cursors to be written by the next one."""
     file.state.cursors.consumer("store", 0)
     with pytest.raises(ValueError, match="surrogates"):
@@ -165,7 +165,7 @@ def test_what_cannot_be_written_changes_nothing(file: File) -> None:
     assert file.state.cursors.changed
 
 
-def test_many_marks_are_folded_before_their_blocks_go(file: File) -> None:
+def test_many_marks_are_folded_before_their_blocks_are_deleted(file: File) -> None:
     """Trimming waits for the marks to be in their table, in pieces, and none is lost by it."""
     marks = [make_mark(1, device=str(number)) for number in range(1200)]
     file.execute(file.prepare(make_entries(1), marks))
@@ -372,7 +372,7 @@ def retention_of(blocks: list[OldBlock], *, keep_bytes: int = 0, keep_seconds: f
     return retention
 
 
-def test_the_tail_ends_at_whichever_bound_comes_first() -> None:
+def test_the_tail_ends_at_the_first_bound() -> None:
     """A block stays while it is young enough and near enough to the end; what a consumer needs stays in any case."""
     blocks = blocks_of([100] * 5, seconds=[0, 1, 2, 3, 4])
     for keep_bytes, keep_seconds, passed, gone in [
@@ -392,7 +392,7 @@ def test_the_tail_ends_at_whichever_bound_comes_first() -> None:
         assert (trim.blocks if trim else 0) == gone
 
 
-def test_a_young_block_protects_those_behind_it() -> None:
+def test_a_young_block_protects_later_blocks() -> None:
     """Only the oldest blocks go, in order: a clock that was put back does not make a hole."""
     blocks = blocks_of([100] * 3, seconds=[0, 50, 0])
     trim = retention_of(blocks, keep_bytes=1000, keep_seconds=10).plan(

@@ -88,7 +88,7 @@ async def test_an_io_error_in_a_checkpoint_is_final_too(path: Path, monkeypatch:
         assert journal.last_offset >= last > 1
 
 
-async def test_whatever_breaks_a_commit_is_told(path: Path) -> None:
+async def test_any_failure_of_a_commit_is_reported(path: Path) -> None:
     """An error that nobody foresaw fails the journal instead of leaving appends without an answer."""
     disk = Disk()
     async with journal_of(path, vfs=disk.name) as journal:
@@ -141,7 +141,7 @@ async def test_a_journal_in_balance_does_not_need_more_disk(small_disk: Path, mo
         assert journal.last_offset == 300
 
 
-async def test_a_log_without_room_is_emptied(small_disk: Path) -> None:
+async def test_a_log_is_emptied_on_a_full_disk(small_disk: Path) -> None:
     """On a disk that is nearly full the log is moved into the free pages of the database, and appends continue."""
     path = small_disk / "journal.db"
     async with journal_of(path) as journal:
@@ -184,13 +184,13 @@ def resize(small_disk: Path, size_bytes: int) -> None:
     subprocess.run(["mount", "-o", f"remount,size={size_bytes}", str(small_disk)], check=True)
 
 
-async def test_at_its_bound_it_names_who_is_behind(path: Path) -> None:
+async def test_the_error_at_the_bound_names_the_slowest_consumer(path: Path) -> None:
     """A journal at its bound fails appends with the name of the slowest consumer, until that one advances."""
     async with journal_of(path, max_bytes=2 << 20) as journal:
         journal.consumer("store")
         journal.consumer("bridge")
-        told = "bound of 2097152 bytes, since store has not processed"
-        count = len(await fill(journal, JournalFull, told, size_bytes=60_000, advancing="bridge"))
+        reason = "bound of 2097152 bytes, since store has not processed"
+        count = len(await fill(journal, JournalFull, reason, size_bytes=60_000, advancing="bridge"))
         assert 25 < count < 35
         assert path.stat().st_size <= 2 << 20
         with pytest.raises(JournalFull, match="store"):
@@ -225,7 +225,7 @@ async def test_the_bound_leaves_room_for_folding_many_marks(path: Path) -> None:
         assert journal.marks()["a"].seq >= count
 
 
-async def test_a_foreign_lock_refuses_for_the_time_being(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_foreign_lock_rejects_entries_while_it_lasts(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody who holds the file's lock delays appends, and beyond the timeout has them refused, but not for ever."""
     monkeypatch.setattr("hub.journal.schema.BUSY_TIMEOUT_MS", 10)
     async with journal_of(path) as journal:
@@ -272,7 +272,7 @@ async def test_a_log_that_a_reader_held_shrinks_again(path: Path, monkeypatch: p
         assert wal_path(path).stat().st_size < 2_000_000
 
 
-async def test_a_disk_that_fills_up_is_told_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_disk_that_fills_up_is_reported_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The log warns before there is no room, once and not with each checkpoint."""
     monkeypatch.setattr(writer, "CHECKPOINT_BYTES", 50_000)
     monkeypatch.setattr(writer, "LOW_FREE_BYTES", 1 << 62)

@@ -233,7 +233,7 @@ async def test_a_cursor_before_the_journal_is_reset(tmp_path: Path) -> None:
         assert [value for _, value in dashboard.values] == [float(n) for n in range(1, number + 1)]
 
 
-async def test_a_store_too_far_behind_gives_a_snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_store_too_far_behind_leads_to_a_snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The dashboard learns why it has no complete history, and is live from the latest value on."""
     monkeypatch.setattr(module, "MAX_MISSED_ENTRIES", 2)
     async with running(tmp_path) as hub:
@@ -246,7 +246,7 @@ async def test_a_store_too_far_behind_gives_a_snapshot(tmp_path: Path, monkeypat
         assert dashboard.start == ["history", "unavailable", 4]
 
 
-async def test_what_is_committed_meanwhile_arrives_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_entries_committed_meanwhile_arrive_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a dashboard catches up, commits continue: at the seam there is no hole and no duplicate."""
     monkeypatch.setattr(module, "READ_ENTRIES", 3)
     async with running(tmp_path) as hub:

@@ -141,7 +141,7 @@ def test_a_reading_from_the_future_hides_nothing_that_comes_after_it() -> None:
     assert (live.live_series(series).time_ns, live.live_series(series).value) == (NOW_NS, 2.0)
 
 
-async def test_what_policy_latest_missed_is_the_newest_of_each_series_that_was_touched() -> None:
+async def test_policy_latest_catches_up_with_the_newest_reading_of_each_changed_series() -> None:
     """A row without a value is skipped, backfill changes nothing, and neither do series without readings."""
     touched, null, still = (Series(id, "d", name, "float") for id, name in enumerate("abc", 1))
     live = make(touched, null, still)
@@ -183,7 +183,7 @@ async def test_a_series_that_appears_later_is_described_before_its_first_update(
     assert [(column.series, readings(column)) for column in update.numbers] == [(1, [(1.0, 1.0)])]
 
 
-async def test_a_dashboard_that_does_not_read_is_bounded_and_told_what_was_conflated() -> None:
+async def test_a_dashboard_that_does_not_read_is_bounded_and_receives_what_was_conflated() -> None:
     """While it does not read, its outbox stays within its bound and the other dashboard gets everything; afterwards the
     the readings it got and those reported as conflated are all there were, and the newest value is among
     them."""

@@ -21,7 +21,7 @@ def _translated(selector: str) -> str:
 
 
 @given(st.lists(selectors, min_size=1, max_size=4), names)
-def test_a_star_stands_for_any_run_of_characters_and_nothing_else_is_special(patterns: list[str], name: str) -> None:
+def test_a_star_matches_any_characters_and_nothing_else_is_special(patterns: list[str], name: str) -> None:
     """A name is selected exactly when one of the selectors matches it from end to end."""
     assert matcher(patterns)(name) == any(fnmatchcase(name, _translated(p)) for p in patterns)
 

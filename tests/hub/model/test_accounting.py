@@ -42,7 +42,7 @@ def test_nothing_is_known_before_the_consumer_begins() -> None:
     assert accounting.balance("b") == Balance(0, 4, 0, 0)
 
 
-def test_what_is_in_no_place_is_a_difference() -> None:
+def test_missing_readings_are_a_difference() -> None:
     """Readings of an entry that cannot be decoded wait no longer and are stored nowhere; too many are reported, too."""
     accounting = Accounting(0)
     accounting.begin(0, {})

@@ -28,7 +28,7 @@ def keyring_of(*tokens: NewToken) -> Keyring:
     return keyring
 
 
-def test_a_token_stands_for_its_identity() -> None:
+def test_a_token_has_its_identity() -> None:
     """Id, role and pattern come from the stored row, not from the text of the token."""
     new = made(Role.DEVICE, "boiler")
     assert keyring_of(new).verify(new.text, 0) == Identity(new.token.id, Role.DEVICE, "boiler")

@@ -58,7 +58,7 @@ def consumed(journal: Journal) -> int:
     return next(cursor.offset for cursor in journal.consumers() if cursor.name == CONSUMER)
 
 
-async def test_what_the_journal_has_is_stored_once(tmp_path: Path) -> None:
+async def test_entries_of_the_journal_are_stored_once(tmp_path: Path) -> None:
     """Entries from before and during the run are stored in order, and the journal's cursor follows."""
     async with open_journal(tmp_path) as journal, open_store(tmp_path) as store:
         await append(journal, 10)
@@ -230,7 +230,7 @@ async def test_a_new_store_gets_what_the_journal_has(tmp_path: Path) -> None:
             assert consumer.status.missed == 0
 
 
-async def test_what_the_journal_has_deleted_is_counted(tmp_path: Path) -> None:
+async def test_entries_deleted_by_the_journal_are_counted(tmp_path: Path) -> None:
     """A store restored from a copy resumes with the oldest entry that exists, and the hole is counted."""
     copy = tmp_path / "copy.duckdb"
     async with open_journal(tmp_path, keep_bytes=0) as journal:

@@ -153,7 +153,7 @@ async def test_series_keep_the_requested_order(implementation: Implementation) -
     st.integers(-5, 10),
     st.integers(10, 25),
 )
-async def test_a_scan_gives_every_reading(
+async def test_a_scan_returns_every_reading(
     implementation: Implementation, writes: list[list[Batch]], start: int, end: int
 ) -> None:
     """One series follows the other as requested, each in time order, pieces within their limit, all readings of equal

@@ -96,7 +96,7 @@ def test_the_type_of_a_bare_value_follows_from_its_text(payload: bytes, value: o
 
 
 @pytest.mark.parametrize("payload", [b"", b"nan", b"NaN", b"null", b"  "])
-def test_a_payload_without_a_reading_gives_no_record(payload: bytes) -> None:
+def test_a_payload_without_a_reading_has_no_record(payload: bytes) -> None:
     """Examples are a cleared topic and the words that devices send instead of a value."""
     assert read_value(payload) == []
 

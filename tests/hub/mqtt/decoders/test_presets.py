@@ -31,7 +31,7 @@ def test_documented_messages_have_the_expected_results(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(GOLDEN)))
-def test_every_topic_that_is_taken_is_subscribed_to(path: Path) -> None:
+def test_every_decoded_topic_is_subscribed_to(path: Path) -> None:
     """A topic that no filter matches would never arrive."""
     golden = read_samples(path)
     decoder = preset_decoder(golden.preset)

@@ -66,7 +66,7 @@ def test_a_lasting_gap_requests_a_rebirth(joined: Joined) -> None:
     assert joined.agrees()
 
 
-def test_an_alias_is_never_taken_for_another_metric() -> None:
+def test_an_alias_never_becomes_another_metric() -> None:
     """After lost births the aliases are unknown, and data with an alias changes no metric."""
     joined = Joined()
     joined.deliver(*joined.edge.connect())
@@ -130,8 +130,8 @@ def test_data_of_a_device_without_a_birth_is_rejected(joined: Joined) -> None:
 def test_an_unknown_metric_requests_a_rebirth(joined: Joined) -> None:
     """The unknown metric is rejected, the rest of the message is accepted."""
     known, unknown = (metric(DataType.DOUBLE, 7.0, time_ms=joined.edge.now_ms + 9) for _ in range(2))
-    told = [known._replace(name="flow"), unknown._replace(alias=77), unknown._replace(name="pressure")]
-    joined.deliver(joined.edge.message("DDATA", "pump", told))
+    sent = [known._replace(name="flow"), unknown._replace(alias=77), unknown._replace(name="pressure")]
+    joined.deliver(joined.edge.message("DDATA", "pump", sent))
     assert joined.listener.values()[PUMP, "flow"] == 7.0
     (refused,) = joined.listener.refused
     assert refused.code == "unknown_metric"

@@ -185,8 +185,8 @@ def test_field_numbers_are_those_of_the_specification() -> None:
             b"\x18\x03",  # seq 3
         ]
     )
-    told = SparkplugMetric("m", 7, 6, DataType.DOUBLE, "double_value", 1.5, is_historical=True)
-    assert decode(data) == SparkplugPayload(5, 3, (told,))
+    expected = SparkplugMetric("m", 7, 6, DataType.DOUBLE, "double_value", 1.5, is_historical=True)
+    assert decode(data) == SparkplugPayload(5, 3, (expected,))
 
 
 def test_a_data_set_is_not_parsed() -> None:

@@ -60,24 +60,24 @@ def peer(python: Path) -> Iterator[SparkplugPeer]:
 
 def test_the_hub_reads_what_the_other_writes(peer: SparkplugPeer) -> None:
     """The payload contains every type that both support, with all other fields of a metric."""
-    told: list[dict[str, Any]] = [
+    sent: list[dict[str, Any]] = [
         {"name": f"m{place}", "alias": place, "timestamp": 1_000 + place, "datatype": datatype, "value": value}
         for place, (datatype, value) in enumerate(VALUES)
     ]
-    told[0]["is_historical"] = told[1]["is_transient"] = True
-    told.append({"name": "null", "datatype": DataType.INT32, "is_null": True})
-    written = peer.ask("encode", kind="DBirth", timestamp=77, seq=200, metrics=told, include_dtypes=True)
+    sent[0]["is_historical"] = sent[1]["is_transient"] = True
+    sent.append({"name": "null", "datatype": DataType.INT32, "is_null": True})
+    written = peer.ask("encode", kind="DBirth", timestamp=77, seq=200, metrics=sent, include_dtypes=True)
     payload = decode(bytes.fromhex(written))
     assert (payload.time_ms, payload.seq) == (77, 200)
     *found, null = payload.metrics
     assert [(one.name, one.alias, one.time_ms, one.datatype) for one in found] == [
-        (one["name"], one["alias"], one["timestamp"], one["datatype"]) for one in told[:-1]
+        (one["name"], one["alias"], one["timestamp"], one["datatype"]) for one in sent[:-1]
     ]
     assert [one.value(datatype) for one, (datatype, _) in zip(found, VALUES, strict=True)] == [v for _, v in VALUES]
     assert [one.is_historical for one in found] == [True] + [False] * (len(found) - 1)
     assert [one.is_transient for one in found[:3]] == [False, True, False]
     assert (null.name, null.is_null, null.field) == ("null", True, "")
-    short = peer.ask("encode", kind="DData", timestamp=1, seq=0, metrics=told[:1], include_dtypes=False)
+    short = peer.ask("encode", kind="DData", timestamp=1, seq=0, metrics=sent[:1], include_dtypes=False)
     assert decode(bytes.fromhex(short)).metrics[0].datatype is None
 
 
@@ -158,7 +158,7 @@ def test_an_edge_node_of_the_other_is_followed(peer: SparkplugPeer, mosquitto_pr
                      devices={"pump": pump})  # fmt: skip
             hub.until(lambda: len(listener.newest) == 3)
             assert listener.online == {"plant.edge": True, "plant.edge.pump": True}
-            assert [told.name for told in listener.declared["plant.edge.pump"].metrics] == ["speed", "flow"]
+            assert [metric.name for metric in listener.declared["plant.edge.pump"].metrics] == ["speed", "flow"]
 
             peer.ask("update", device="pump", metrics=[double("flow", 3.0)])
             hub.until(lambda: listener.values()["plant.edge.pump", "flow"] == 3.0)

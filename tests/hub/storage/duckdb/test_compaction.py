@@ -87,7 +87,7 @@ def answers(path: Path) -> list[Any]:
     return found
 
 
-def test_a_compacted_file_gives_the_same_answers_and_is_smaller(tmp_path: Path) -> None:
+def test_a_compacted_file_answers_the_same_and_is_smaller(tmp_path: Path) -> None:
     """Raw readings, rollups and expired counts stay the same; the space of deleted readings is free."""
     path = tmp_path / "history.duckdb"
     fill(path, 200_000)

@@ -216,7 +216,7 @@ async def test_a_server_that_refuses_reads_is_reported(server: InfluxdbServer) -
         assert await alone.latest(SERIES) == {}
 
 
-async def test_a_query_that_is_cancelled_leaves_nothing_behind(moved: Moved) -> None:
+async def test_a_cancelled_query_releases_everything(moved: Moved) -> None:
     """Its request ends, and the connection serves the next query."""
     async with reading_of(moved.access) as reading:
         asked = asyncio.create_task(reading.query(HistoryQuery(SERIES, *EVER, 50)))

@@ -237,7 +237,7 @@ async def test_a_device_that_creates_too_many_series_is_limited(server: Influxdb
         assert (await opened.write([entry(3, content)], StoreCursor("journal-a", 3))).readings == 0
 
 
-async def test_a_server_that_names_a_time_is_not_asked_before(tmp_path: Path) -> None:
+async def test_the_retry_time_of_a_server_is_respected(tmp_path: Path) -> None:
     """While one writer retries again and again, the one with a Retry-After of an hour does not."""
     asked: Counter[str] = Counter()
     often = asyncio.Event()

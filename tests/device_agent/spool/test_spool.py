@@ -72,7 +72,7 @@ async def test_a_read_is_bounded_and_never_empty(kind: Kind, tmp_path: Path) -> 
         assert await spool.read(5, max_batches=9) == []
 
 
-async def test_what_is_acknowledged_is_gone(kind: Kind, tmp_path: Path) -> None:
+async def test_acknowledged_batches_are_removed(kind: Kind, tmp_path: Path) -> None:
     """A trim forgets all up to its number, never more than there is, and going back changes nothing."""
     async with make_spool(kind, tmp_path) as spool:
         for number in range(3):
@@ -86,7 +86,7 @@ async def test_what_is_acknowledged_is_gone(kind: Kind, tmp_path: Path) -> None:
         assert await spool.append(batch_of(3)) == 4
 
 
-async def test_what_does_not_fit_is_a_declared_gap(kind: Kind, tmp_path: Path) -> None:
+async def test_batches_that_do_not_fit_are_a_declared_gap(kind: Kind, tmp_path: Path) -> None:
     """Above the bound the oldest batches are removed and form one gap, however often it happens."""
     async with make_spool(kind, tmp_path, max_bytes=3 * ROW) as spool:
         for number in range(10):
@@ -98,7 +98,7 @@ async def test_what_does_not_fit_is_a_declared_gap(kind: Kind, tmp_path: Path) -
         assert spool.size_bytes == 3 * ROW
 
 
-async def test_a_gap_that_was_sent_in_part_goes_on_after_that_part(kind: Kind, tmp_path: Path) -> None:
+async def test_a_partly_sent_gap_continues_after_the_sent_part(kind: Kind, tmp_path: Path) -> None:
     """SensorReading from within a gap gives its rest, and trimming into it keeps its rest."""
     async with make_spool(kind, tmp_path, max_bytes=ROW) as spool:
         for number in range(6):

@@ -36,7 +36,7 @@ async def test_the_sensors_of_this_computer_are_readings() -> None:
     assert not any(name.startswith("network.lo.") for name in rows[-1])
 
 
-async def test_a_definition_is_given_once() -> None:
+async def test_a_definition_is_sent_once() -> None:
     """Definitions come with the first value of each metric, not again."""
     source = HostSource(include_loopback=True)
     first, second, third = source.sample(), source.sample(), source.sample()
