@@ -1,0 +1,191 @@
+"""The client that connects again: on real sockets, with delays of a few milliseconds."""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from typing import Any
+
+import pytest
+
+from agent_client.client import Client, ClientStopped, ConnectFailed, ConnectionState, Surroundings, connect
+from agent_client.endpoint import Endpoint, device_url
+from agent_client.reconnect import Ending
+from agent_client.session import OutboxUnavailable
+from tests.agent_client.outbox import ListOutbox
+from tests.device_agent.peer import Peer
+from tests.tasks import running_task
+from wire import device
+from wire.errors import Code
+
+QUICK = Surroundings(max_delay_ms=5)
+
+
+class Recorder:
+    """A client of the peer with its states, and the delays that it announced."""
+
+    def __init__(self, peer: Peer, outbox: ListOutbox, **options: Any) -> None:
+        self.states: list[ConnectionState] = []
+        self.waits: list[tuple[Ending, float, int]] = []
+        self._changed = asyncio.Condition()
+        self.client = Client(
+            Endpoint(device_url(peer.url), "token"),
+            outbox,
+            "test/1",
+            on_change=self._record_state,
+            on_wait=lambda *wait: self.waits.append(wait),
+            **{"surroundings": QUICK, **options},
+        )
+
+    def _record_state(self) -> None:
+        self.states.append(self.client.state)
+        self._notifying = asyncio.ensure_future(self._notify())
+
+    async def _notify(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def until(self, state: ConnectionState, times: int = 1) -> None:
+        async with self._changed:
+            await self._changed.wait_for(lambda: self.states.count(state) >= times)
+
+    async def run(self) -> None:
+        await self.client.run()
+
+
+async def test_a_lost_connection_is_replaced_and_nothing_is_sent_twice() -> None:
+    """The states follow each other, and the batches that were durable are not sent again."""
+    async with Peer() as peer:
+        outbox = ListOutbox()
+        await outbox.add(1, 2)
+        recorder = Recorder(peer, outbox)
+        async with running_task(recorder.run()):
+            await outbox.until_acked(2)
+            await peer.drop()
+            await recorder.until(ConnectionState.ONLINE, 2)
+            await outbox.add(3)
+            await outbox.until_acked(3)
+        assert recorder.states == [
+            ConnectionState.CONNECTING,
+            ConnectionState.ONLINE,
+            ConnectionState.WAITING,
+            ConnectionState.CONNECTING,
+            ConnectionState.ONLINE,
+            ConnectionState.STOPPED,
+        ]
+        assert outbox.transmissions == [1, 2, 3]
+        peer.check_order()
+
+
+async def test_batches_that_were_not_durable_are_sent_again() -> None:
+    """A hub that loses what it received says so in the next welcome."""
+    async with Peer() as peer:
+        outbox = ListOutbox()
+        await outbox.add(1, 2)
+        recorder = Recorder(peer, outbox)
+        peer.hold()
+        async with running_task(recorder.run()):
+            await peer.until(lambda: peer.received == 2)
+            await peer.crash()
+            await peer.release()
+            await outbox.until_acked(2)
+        assert outbox.transmissions == [1, 2, 1, 2]
+        assert peer.values("level") == [1.0, 2.0]
+
+
+async def test_attempts_count_up_until_a_connection_makes_progress() -> None:
+    """A refused upgrade is an attempt that failed; an acknowledgement ends the row."""
+    async with Peer() as peer:
+        outbox = ListOutbox()
+        recorder = Recorder(peer, outbox)
+        peer.refusal = HTTPStatus.SERVICE_UNAVAILABLE, {}
+        async with running_task(recorder.run()):
+            await recorder.until(ConnectionState.WAITING, 3)
+            peer.refusal = None
+            await outbox.add(1)
+            await outbox.until_acked(1)
+            refused = len(recorder.waits)
+            await peer.drop()
+            await recorder.until(ConnectionState.WAITING, refused + 1)
+        attempts = [attempt for _, _, attempt in recorder.waits]
+        assert attempts[: refused + 1] == [*range(refused), 0]
+        ending, delay_s, _ = recorder.waits[0]
+        assert (ending.status, "busy" in ending.reason) == (503, True)
+        assert 0 <= delay_s <= 0.005
+
+
+async def test_the_delay_that_the_hub_asks_for_is_announced() -> None:
+    """Retry-After is in seconds; the client waits at least that long."""
+    async with Peer() as peer:
+        peer.refusal = HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": "30"}
+        recorder = Recorder(peer, ListOutbox(), surroundings=Surroundings(random=lambda: 0.0))
+        async with running_task(recorder.run()):
+            await recorder.until(ConnectionState.WAITING)
+        ((ending, delay_s, _),) = recorder.waits
+        assert (ending.retry_ms, delay_s) == (30_000, 30.0)
+
+
+async def test_a_superseded_client_stops() -> None:
+    """Another connection has taken the device over: to reconnect would take it back."""
+    async with Peer() as peer:
+        peer.greeting = device.Error(Code.SUPERSEDED, "a newer connection")
+        outbox = ListOutbox()
+        recorder = Recorder(peer, outbox)
+        with pytest.raises(ClientStopped) as stopped:
+            await recorder.client.run()
+        assert stopped.value.ending.error is Code.SUPERSEDED
+        assert recorder.states == [ConnectionState.CONNECTING, ConnectionState.STOPPED]
+        assert outbox.endings == [stopped.value.ending]
+
+
+async def test_an_unavailable_outbox_is_tried_again() -> None:
+    """A full disk of the agent ends the connection, and not the client."""
+    async with Peer() as peer:
+        outbox = ListOutbox()
+        outbox.failure = OutboxUnavailable("the disk is full")
+        recorder = Recorder(peer, outbox)
+        async with running_task(recorder.run()):
+            await recorder.until(ConnectionState.WAITING)
+            outbox.failure = None
+            await outbox.add(1)
+            await outbox.until_acked(1)
+        assert recorder.waits[0][0].reason == "the disk is full"
+
+
+async def test_any_other_error_of_the_outbox_ends_the_client() -> None:
+    """A defect must not look like a lost connection."""
+    async with Peer() as peer:
+        outbox = ListOutbox()
+        outbox.failure = ValueError("a defect")
+        recorder = Recorder(peer, outbox)
+        with pytest.raises(ValueError, match="a defect"):
+            await recorder.client.run()
+        assert recorder.states[-1] is ConnectionState.STOPPED
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        (HTTPStatus.UNAUTHORIZED, "does not know this token"),
+        (HTTPStatus.FORBIDDEN, "may not write"),
+        (HTTPStatus.NOT_FOUND, "no hub at this address"),
+        (HTTPStatus.IM_A_TEAPOT, "refused the connection"),
+    ],
+)
+async def test_a_refused_upgrade_says_why(status: HTTPStatus, reason: str) -> None:
+    """The status is part of the reason, and decides when to try again."""
+    async with Peer() as peer:
+        peer.refusal = status, {"Retry-After": "soon"}
+        with pytest.raises(ConnectFailed, match=reason) as failed:
+            await connect(Endpoint(device_url(peer.url), "token"), name="test/1")
+        assert (failed.value.ending.status, failed.value.ending.retry_ms) == (status, None)
+        assert peer.headers[0]["User-Agent"] == "test/1"
+        assert peer.headers[0]["Authorization"] == "Bearer token"
+
+
+async def test_a_closed_port_says_why() -> None:
+    """The text is the operating system's, without Python's words."""
+    async with Peer() as peer:
+        url = device_url(peer.url)
+    with pytest.raises(ConnectFailed, match=r"does not answer: Connection refused$"):
+        await connect(Endpoint(url, "token"), name="")
