@@ -16,8 +16,9 @@ from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from hub.http.http1 import TimedHttp
 from hub.http.problem import problem_response
-from hub.http.websocket import DEVICE_PATH, DirectWebSocket, TimedHttp
+from hub.http.websocket import DEVICE_PATH, DirectWebSocket
 from wire import limits
 from wire.errors import Code, WireError
 

@@ -1,4 +1,4 @@
-"""Faster WebSockets and stricter HTTP on uvicorn: the only module that depends on uvicorn's internal classes.
+"""Faster WebSockets on uvicorn. This module and hub.http.http1 depend on uvicorn's internal classes.
 
 ASGI passes a message to the application through a queue, a dictionary and a task that wakes up: 4 µs of the 14 µs that
 a batch of one reading costs in all, and twice that where messages arrive one by one. An application that never waits
@@ -12,17 +12,13 @@ on the same core. Everything else in the stream is left to websockets.
 The names of uvicorn's classes and their methods are those of uvicorn 0.54, which does not promise them: pyproject.toml
 pins that version, and tests/hub/http/test_websocket.py fails if one of them changes. A public interface would replace
 this module if uvicorn accepted an application's own asyncio protocol for a WebSocket after the handshake (as
-`uvicorn.Config(ws=...)` does for a whole class), and had a setting for the time to receive a request's head.
+`uvicorn.Config(ws=...)` does for a whole class).
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
-from typing import Any
 
-import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 # `apply_mask` is the one in C if it is available; websockets.utils has the one in Python.
@@ -220,38 +216,3 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         if self.is_open:
             self.conn.send_close(CloseCode.INVALID_DATA)
             self.handle_parser_exception()
-
-
-class TimedHttp(H11Protocol):
-    """uvicorn's HTTP, with a bounded time to receive a request's head."""
-
-    def __init__(self, *arguments: Any, patience_s: float, **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        self._patience_s = patience_s
-        self._timer: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start to wait for the first head."""
-        super().connection_made(transport)
-        self._update_timer()
-
-    def data_received(self, data: bytes) -> None:
-        """Process a part of a request. Then the connection waits for the rest of a head, or for something else."""
-        super().data_received(data)
-        self._update_timer()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Stop waiting."""
-        self._cancel_timer()
-        super().connection_lost(exc)
-
-    def _update_timer(self) -> None:
-        if self.conn.their_state is not h11.IDLE:
-            self._cancel_timer()
-        elif self._timer is None:
-            self._timer = self.loop.call_later(self._patience_s, self.transport.abort)
-
-    def _cancel_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
