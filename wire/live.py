@@ -15,6 +15,9 @@ from wire.model import DeviceId, Epoch, MetricType, Offset, TimeNs
 
 SUBPROTOCOL = "telemetry.live.v1"
 
+TOKEN_SUBPROTOCOL = "token."
+"""Beginning of an offered subprotocol that is a token: a browser can set no other header of a handshake."""
+
 Policy = Literal["every", "latest"]
 """`every`: each reading, collected for at most period_ms. `latest`: the newest value of each changed series, once per
 period."""

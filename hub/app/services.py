@@ -15,6 +15,7 @@ from hub.http.access import Access, Authenticator, find_credential
 from hub.http.application import make_application
 from hub.http.device_endpoint import DeviceEndpoint, DirectoryFor
 from hub.http.live_endpoint import LiveEndpoint
+from hub.http.refusals import Refusals
 from hub.http.routes.devices import DeviceRoutes
 from hub.http.routes.history import HistoryRoutes
 from hub.http.routes.hub import HubRoutes
@@ -68,6 +69,7 @@ class HubServices(NamedTuple):
     store_consumer: Consumer
     devices: Devices
     connections: Connections
+    refusals: Refusals
     bridges: Sequence[Bridge]
     application: Router
 
@@ -115,10 +117,17 @@ async def open_services(settings: Settings, *, listening_on: str) -> AsyncIterat
         retirement = Retirement(registry, devices, on_change=service_changed)
         devices.watch(presence_changed)
         devices.watch(retirement.device_changed)
-        connections = Connections()
+        connections, refusals = Connections(), Refusals()
         identity = HubIdentity(registry.id, settings.name, version("telemetry-hub"), started_ns)
         application = _application(
-            settings, core, retirement, connections, identity=identity, bridges=bridges, listening_on=listening_on
+            settings,
+            core,
+            retirement,
+            connections,
+            refusals,
+            identity=identity,
+            bridges=bridges,
+            listening_on=listening_on,
         )
         yield HubServices(
             registry,
@@ -127,6 +136,7 @@ async def open_services(settings: Settings, *, listening_on: str) -> AsyncIterat
             core.store_consumer,
             devices,
             connections,
+            refusals,
             bridges,
             application,
         )
@@ -172,6 +182,7 @@ def _application(
     core: Core,
     retirement: Retirement,
     connections: Connections,
+    refusals: Refusals,
     *,
     identity: HubIdentity,
     bridges: Sequence[Bridge],
@@ -180,7 +191,7 @@ def _application(
     """Make the ASGI application: device and live endpoints, the API and the page."""
     registry, journal, store, devices = core.registry, core.journal, core.store, core.devices
     status = _status(core, identity, bridges)
-    authenticator = _authenticator(settings, registry, listening_on)
+    authenticator = _authenticator(settings, registry, refusals, listening_on)
     actions = QuarantineActions(
         devices, metrics_of=lambda device: _metrics(registry, device), record=registry.record_event
     )
@@ -193,7 +204,7 @@ def _application(
             HistoryRoutes(store, series=registry.series.values, now_ns=devices.clock),
             TokenRoutes(registry, authenticator, now_ns=devices.clock),
             QuarantineRoutes(journal, actions),
-            OperationsRoutes(status, lambda: len(connections)),
+            OperationsRoutes(status, lambda: len(connections), refusals.counts),
         ],
         authenticator,
         device=DeviceEndpoint(
@@ -237,7 +248,7 @@ def _status(core: Core, identity: HubIdentity, bridges: Sequence[Bridge]) -> Sta
     )
 
 
-def _authenticator(settings: Settings, registry: Registry, listening_on: str) -> Authenticator:
+def _authenticator(settings: Settings, registry: Registry, refusals: Refusals, listening_on: str) -> Authenticator:
     access = Access(
         registry.verify,
         registry.verify_session,
@@ -246,7 +257,7 @@ def _authenticator(settings: Settings, registry: Registry, listening_on: str) ->
         origins=settings.access.allowed_origins,
         behind_proxy=settings.access.behind_proxy,
     )
-    return Authenticator(access, registry.refresh)
+    return Authenticator(access, registry.refresh, refusals)
 
 
 def _metrics(registry: Registry, device: str) -> dict[str, Series]:

@@ -16,14 +16,16 @@ import binascii
 import re
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Literal, NamedTuple
 
 from starlette.types import Scope
 
+from hub.http.refusals import RefusalReason, Refusals, RequestRefused, client_of, peer_of, shown
 from hub.model.identity import Identity
-from wire.errors import Code, WireError
+from wire.errors import Code
+from wire.live import TOKEN_SUBPROTOCOL
 
 SESSION_COOKIE = "telemetry_hub_session"
 
@@ -74,24 +76,38 @@ class WebOrigin(NamedTuple):
     name: str
     port: int
 
+    def __str__(self) -> str:
+        """Return the origin as browsers write it and settings contain it."""
+        return f"{self.scheme}://{_written(self.name, None if self.port == DEFAULT_PORTS[self.scheme] else self.port)}"
+
 
 def find_credential(scope: Scope) -> Credential | None:
     """Return the credential in the headers; None if there is none that can be parsed.
 
     Accepts `Authorization: Bearer TOKEN`, `Token TOKEN` (InfluxDB 2 clients) or `Basic` with the token as the password
-    (InfluxDB 1 clients), else the cookie. With an Authorization header the cookie is ignored. The query string is never
-    used, because logs and browser histories contain it.
+    (InfluxDB 1 clients), else the subprotocol `token.TOKEN` of a WebSocket, else the cookie: a browser sends the cookie
+    to every port of the host, so a token, even a wrong one, counts alone. The query string is never used, because logs
+    and browser histories contain it.
     """
-    authorizations = _headers(scope, b"authorization")
+    authorizations = header_values(scope, b"authorization")
     if authorizations:
         token = _token(authorizations[0]) if len(authorizations) == 1 else None
         return Credential("token", token) if token else None
-    for header in _headers(scope, b"cookie"):
+    tokens = [name for name in scope.get("subprotocols", ()) if name.startswith(TOKEN_SUBPROTOCOL)]
+    if tokens:
+        token = tokens[0].removeprefix(TOKEN_SUBPROTOCOL)
+        return Credential("token", token) if token and len(tokens) == 1 else None
+    for header in header_values(scope, b"cookie"):
         for pair in header.split(";"):
             name, _, value = pair.strip().partition("=")
             if name == SESSION_COOKIE and value:
                 return Credential("session", value)
     return None
+
+
+def offered_subprotocols(scope: Scope) -> list[str]:
+    """Return the subprotocols of an upgrade except tokens. A token is never the answered subprotocol."""
+    return [name for name in scope["subprotocols"] if not name.startswith(TOKEN_SUBPROTOCOL)]
 
 
 def parse_authority(text: str) -> Authority | None:
@@ -156,70 +172,96 @@ class Access:
     hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
     behind_proxy: bool = False
+    _allowed: frozenset[WebOrigin] = field(init=False)
 
     def __post_init__(self) -> None:
         for host in self.hosts:
             if _name(host) is None:
                 raise ValueError(f"access.allowed_hosts: {host!r} is not a host name")
-        for origin in self.origins:
-            if parse_origin(origin) is None:
+        allowed = set()
+        for text in self.origins:
+            origin = parse_origin(text)
+            if origin is None:
                 raise ValueError(
-                    f"access.allowed_origins: {origin!r} is not an origin like https://host or https://host:port"
+                    f"access.allowed_origins: {text!r} is not an origin like https://host or https://host:port"
                 )
+            allowed.add(origin)
+        object.__setattr__(self, "_allowed", frozenset(allowed))
 
     def check_host(self, scope: Scope) -> None:
-        """Raise WireError(NOT_ALLOWED) if a request or an upgrade is for another host than this hub.
+        """Raise RequestRefused if a request or an upgrade is for another host than this hub.
 
         A page of another site can make its own name point to this machine (DNS rebinding), and then has the same origin
         as the hub. Its name in the Host header reveals it.
         """
         host = self._host(scope)
         if host is None:
-            raise WireError(Code.NOT_ALLOWED, "the request needs one Host header")
+            raise RequestRefused(
+                RefusalReason.HOST_NOT_ALLOWED,
+                "the request has no valid Host header, or several",
+                "send one Host header with the hub's name",
+            )
         if not self._is_mine(host.name):
-            raise WireError(
-                Code.NOT_ALLOWED, f"this hub is not known as {host.name!r}; if it is, add that to access.allowed_hosts"
+            raise RequestRefused(
+                RefusalReason.HOST_NOT_ALLOWED,
+                f"this hub is not known as {shown(_written(*host))}",
+                f'if it is, add "{shown(host.name)}" to access.allowed_hosts',
             )
 
     def authenticate(self, scope: Scope) -> Identity | None:
         """Return the sender of this request; None without a valid credential.
 
-        Raises WireError(NOT_ALLOWED) for a cookie in a request that another site's page started.
+        Raises RequestRefused for a cookie in a request that another site's page started.
         """
         credential = find_credential(scope)
         if credential is None:
             return None
         if credential.kind == "token":
             return self.verify_token(credential.value)
-        self._check_origin(scope)
+        if scope["type"] == "websocket" or scope["method"] not in SAFE_METHODS:
+            # Browsers send the cookie with requests of any page, and let any page open a WebSocket.
+            self.check_origin(scope)
         return self.verify_session(credential.value)
 
     def is_secure(self, scope: Scope) -> bool:
         """Return whether the browser reaches the hub by TLS. Its cookie must then never be sent without TLS."""
         return self.behind_proxy or scope.get("scheme") in ("https", "wss")
 
-    def _check_origin(self, scope: Scope) -> None:
-        """Check the origin: browsers send the cookie with requests of any page, and let any page open a WebSocket."""
-        if scope["type"] != "websocket" and scope["method"] in SAFE_METHODS:
-            return
-        origins = _headers(scope, b"origin")
-        origin = parse_origin(origins[0]) if len(origins) == 1 else None
+    def allows_origin(self, scope: Scope) -> bool:
+        """Return whether the page that started the request is of one of the allowed other origins."""
+        return _origin_of(scope) in self._allowed
+
+    def check_origin(self, scope: Scope) -> None:
+        """Raise RequestRefused unless the page that started the request is the hub's own or of an allowed origin."""
+        origin = _origin_of(scope)
         if origin is None:
-            raise WireError(Code.NOT_ALLOWED, "a request with the cookie needs an Origin header; programs send a token")
-        if origin in {parse_origin(allowed) for allowed in self.origins}:
+            raise RequestRefused(
+                RefusalReason.ORIGIN_NOT_ALLOWED,
+                "a request with the cookie needs one Origin header with http:// or https://",
+                "open the page from a web server; programs send a token",
+            )
+        if origin in self._allowed:
             return
         host = self._host(scope)
         # Without a port in the Host, it is that of the origin's scheme: behind a proxy the hub does not know its own.
         if host is None or (origin.name, origin.port) != (host.name, host.port or DEFAULT_PORTS[origin.scheme]):
-            raise WireError(
-                Code.NOT_ALLOWED,
-                f"the page comes from {origin.name!r}, not from this hub; if it may, add it to access.allowed_origins",
+            hub = "another host" if host is None else shown(_written(*host))
+            page = shown(str(origin))
+            proxy = "" if host is not None and host.name == origin.name else "; a proxy must keep the Host header"
+            raise RequestRefused(
+                RefusalReason.ORIGIN_NOT_ALLOWED,
+                f"the page comes from {page}, and this hub is {hub}",
+                f'add "{page}" to access.allowed_origins{proxy}',
             )
         if scope.get("scheme") in ("https", "wss") and origin.scheme != "https":
-            raise WireError(Code.NOT_ALLOWED, "the page was loaded without TLS")
+            raise RequestRefused(
+                RefusalReason.ORIGIN_NOT_ALLOWED,
+                f"the page {shown(str(origin))} was loaded without TLS",
+                "open it with https://",
+            )
 
     def _host(self, scope: Scope) -> Authority | None:
-        hosts = _headers(scope, b"host")
+        hosts = header_values(scope, b"host")
         return parse_authority(hosts[0]) if len(hosts) == 1 else None
 
     def _is_mine(self, name: str) -> bool:
@@ -236,16 +278,19 @@ class Access:
 class Authenticator:
     """Finds the identity behind a request. `refresh` reads the tokens that other processes have changed."""
 
-    def __init__(self, access: Access, refresh: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, access: Access, refresh: Callable[[], Awaitable[None]], refusals: Refusals | None = None
+    ) -> None:
         self.access = access
+        self.refusals = refusals or Refusals()
         self._refresh = refresh
         self._failures = FailedAttempts()
 
     async def identify(self, scope: Scope) -> Identity | None:
         """Return the sender of this request; None without a valid credential.
 
-        Raises WireError: NOT_ALLOWED for a cookie in a request that another site's page started, BUSY after too many
-        failures from one address.
+        Raises RequestRefused for a cookie in a request that another site's page started, and, with code BUSY, after too
+        many failures from one address.
         """
         if find_credential(scope) is None:
             return None
@@ -254,7 +299,7 @@ class Authenticator:
     async def identify_token(self, scope: Scope, token: str) -> Identity | None:
         """Return the owner of a token in a message of this connection; None if the token is not valid.
 
-        Raises WireError(BUSY) after too many failures from one address.
+        Raises RequestRefused after too many failures from one address.
         """
         return await self._verify(scope, lambda: self.access.verify_token(token))
 
@@ -264,10 +309,17 @@ class Authenticator:
             await self._refresh()
             identity = find()
         if identity is None:
-            client = scope.get("client") or ("", 0)
-            delay_s = self._failures.record_failure(client[0], asyncio.get_running_loop().time())
+            delay_s = self._failures.record_failure(peer_of(scope), asyncio.get_running_loop().time())
             if delay_s is None:
-                raise WireError(Code.BUSY, "too many attempts with invalid tokens; wait a minute")
+                refused = RequestRefused(
+                    RefusalReason.TOO_MANY_FAILURES,
+                    "too many attempts with invalid tokens",
+                    "stop the client that sends one, and wait a minute",
+                    code=Code.BUSY,
+                )
+                self.refusals.report_scope(scope, refused)
+                raise refused
+            self.refusals.report_scope(scope, RequestRefused(RefusalReason.NOT_AUTHENTICATED, "the token is not valid"))
             await asyncio.sleep(delay_s)
         return identity
 
@@ -287,7 +339,7 @@ class FailedAttempts:
 
         Return the seconds to wait before the answer, or None to end the connection at once.
         """
-        client = _client_of(address)
+        client = client_of(address)
         level, since_s = self._levels.pop(client, (0.0, now_s))
         level = max(0.0, level - (now_s - since_s) * DECAY_PER_S) + 1
         # The level is bounded, so that it expires within a minute.
@@ -307,7 +359,8 @@ def session_cookie(value: str, *, max_age_s: int, secure: bool) -> tuple[bytes, 
     return b"set-cookie", f"{SESSION_COOKIE}={value}; {attributes}".encode()
 
 
-def _headers(scope: Scope, name: bytes) -> list[str]:
+def header_values(scope: Scope, name: bytes) -> list[str]:
+    """Return the values of all headers with this name, which is in lower case."""
     return [value.decode("latin-1") for key, value in scope["headers"] if key == name]
 
 
@@ -339,9 +392,12 @@ def _name(host: str) -> str | None:
     return None if authority is None else authority.name
 
 
-def _client_of(address: str) -> str:
-    """Return the client of an address: of IPv6 the first 64 bits, because one machine has all addresses below them."""
-    parsed = _address(address)
-    if isinstance(parsed, IPv6Address):
-        return str(parsed.ipv4_mapped or IPv6Address(int(parsed) >> 64 << 64))
-    return address[:64] if parsed is None else str(parsed)
+def _written(name: str, port: int | None) -> str:
+    """Return a host and a port as URLs contain them."""
+    host = f"[{name}]" if ":" in name else name
+    return host if port is None else f"{host}:{port}"
+
+
+def _origin_of(scope: Scope) -> WebOrigin | None:
+    origins = header_values(scope, b"origin")
+    return parse_origin(origins[0]) if len(origins) == 1 else None

@@ -65,7 +65,8 @@ def make_application(
     rest = Route("/api/{rest:path}", unknown, methods=METHODS)
     page = Mount("/", GZipMiddleware(StaticPage(), minimum_size=SMALL_BYTES))
     api = Starlette(routes=[*routes, rest, page], exception_handlers=HANDLERS)
-    return Router({DEVICE_PATH: device, LIVE_PATH: live}, api, check=authenticator.access.check_host)
+    endpoints = {DEVICE_PATH: device, LIVE_PATH: live}
+    return Router(endpoints, api, check=authenticator.access.check_host, refusals=authenticator.refusals)
 
 
 class StaticPage:

@@ -13,12 +13,12 @@ from typing import Protocol
 
 import uvicorn
 from starlette.datastructures import Headers
-from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hub.http.http1 import TimedHttp
 from hub.http.problem import problem_response
-from hub.http.websocket import DEVICE_PATH, DirectWebSocket
+from hub.http.refusals import RefusalReason, Refusals, RequestRefused
+from hub.http.websocket import DEVICE_PATH, EXTENSION, DirectWebSocket
 from wire import limits
 from wire.errors import Code, WireError
 
@@ -136,18 +136,33 @@ class Connections:
             await self._changed.wait()
 
 
-def upgrade_response(status: int, text: str) -> Response:
-    """Return the response that rejects a WebSocket upgrade (extension websocket.http.response)."""
-    return PlainTextResponse(f"{text}\n", status)
+def upgrade_response(status: int, detail: str, headers: Mapping[str, str] | None = None) -> ASGIApp:
+    """Return the answer that rejects a WebSocket upgrade with a problem (extension websocket.http.response)."""
+    answer = problem_response(status, detail, headers)
+
+    async def respond(scope: Scope, receive: Receive, send: Send) -> None:
+        await answer(scope, receive, send)
+        # uvicorn does not take this answer for the end of the handshake, and would log an error.
+        scope["extensions"][EXTENSION].handshake_complete = True
+
+    return respond
 
 
 class Router:
     """Passes WebSockets to their endpoints and requests to the HTTP application, if the Host is one of the hub's."""
 
-    def __init__(self, endpoints: Mapping[str, ASGIApp], http: ASGIApp, *, check: Callable[[Scope], None]) -> None:
+    def __init__(
+        self,
+        endpoints: Mapping[str, ASGIApp],
+        http: ASGIApp,
+        *,
+        check: Callable[[Scope], None],
+        refusals: Refusals | None = None,
+    ) -> None:
         self._endpoints = endpoints
         self._http = http
         self._check = check
+        self._refusals = refusals or Refusals()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection or request."""
@@ -155,12 +170,14 @@ class Router:
         application = self._endpoints.get(scope["path"]) if is_websocket else self._http
         try:
             self._check(scope)
-        except WireError as error:
+            if application is None:
+                known = ", ".join(self._endpoints)
+                raise RequestRefused(RefusalReason.UNKNOWN_PATH, f"the WebSocket endpoints are {known}")
+        except RequestRefused as refused:
+            self._refusals.report_scope(scope, refused)
+            unknown = refused.reason is RefusalReason.UNKNOWN_PATH
             respond = upgrade_response if is_websocket else problem_response
-            application = respond(HTTPStatus.FORBIDDEN, error.message)
-        if application is None:
-            known = ", ".join(self._endpoints)
-            application = upgrade_response(HTTPStatus.NOT_FOUND, f"WebSocket endpoints here: {known}")
+            application = respond(HTTPStatus.NOT_FOUND if unknown else HTTPStatus.FORBIDDEN, refused.message)
         await application(scope, receive, send)
 
 

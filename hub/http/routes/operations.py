@@ -3,7 +3,7 @@ bounded."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 from starlette.responses import Response
 
 from hub.http.answers import Readiness
+from hub.http.refusals import RefusalReason
 from hub.http.routing import Operation, json_response
 from hub.http.status import Status
 from hub.model.bridge import BridgeState
@@ -74,6 +75,7 @@ class OperationsRoutes(Collector):
 
     status: Status
     connections: Callable[[], int]
+    refusals: Mapping[RefusalReason, int]
 
     @Operation("GET", "/health", media_types=("text/plain",))
     async def health(self) -> Response:
@@ -112,6 +114,8 @@ class OperationsRoutes(Collector):
             yield _gauge(name, help_text, [], [([], value)])
         quarantined = [([code], count) for code, count in status.journal.quarantine_totals().items()]
         yield _counter("quarantined_batches", "Batches put in quarantine", ["code"], quarantined)
+        refused = [([reason.value], self.refusals[reason]) for reason in RefusalReason]
+        yield _counter("refused_requests", "Requests and upgrades refused, since the start", ["reason"], refused)
         lags = [([consumer.name], consumer.lag) for consumer in flow.consumers]
         yield _gauge("consumer_lag_entries", "Journal entries still to process", ["consumer"], lags)
         yield from collect_bridges(status.bridges())

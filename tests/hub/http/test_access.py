@@ -23,10 +23,12 @@ from hub.http.access import (
     check_listen,
     find_credential,
     is_loopback,
+    offered_subprotocols,
     parse_authority,
     parse_origin,
     session_cookie,
 )
+from hub.http.refusals import RefusalReason, RequestRefused
 from hub.model.identity import Identity, Role
 from wire.errors import Code, WireError
 from wire.limits import AUTHENTICATION_SECONDS
@@ -85,6 +87,27 @@ def basic(user: str, password: str) -> str:
 def test_the_credential_is_found(headers: list[tuple[str, str]], found: Credential | None) -> None:
     """One Authorization header of three kinds, else the cookie. Text that cannot be parsed is no credential."""
     assert find_credential(scope(*headers)) == found
+
+
+@pytest.mark.parametrize(
+    ("subprotocols", "headers", "found"),
+    [
+        (["telemetry.live.v1", "token.token"], [], Credential("token", "token")),
+        (["token.token"], [("cookie", COOKIE)], Credential("token", "token")),
+        (["token.x"], [("authorization", "Bearer token")], Credential("token", "token")),
+        (["token."], [("cookie", COOKIE)], None),
+        (["token.a", "token.b"], [("cookie", COOKIE)], None),
+        (["telemetry.live.v1"], [("cookie", COOKIE)], Credential("session", "page")),
+        ([], [], None),
+    ],
+)
+def test_a_token_among_the_subprotocols_counts_before_the_cookie(
+    subprotocols: list[str], headers: list[tuple[str, str]], found: Credential | None
+) -> None:
+    """A browser can set no header of a handshake, and sends the cookie to every port of the host."""
+    upgrade = scope(*headers, method="websocket", subprotocols=subprotocols)
+    assert find_credential(upgrade) == found
+    assert offered_subprotocols(upgrade) == [name for name in subprotocols if name == "telemetry.live.v1"]
 
 
 @pytest.mark.parametrize("query", [b"token=token", b"u=a&p=token", b"access_token=token"])
@@ -196,6 +219,41 @@ def test_a_header_token_needs_no_origin(method: str) -> None:
     token = ("authorization", "Bearer token")
     assert access().authenticate(scope(token, method=method)) == DEVICE
     assert access().authenticate(scope(token, ("origin", "http://evil.example"), method=method)) == DEVICE
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "page", "hub", "has_proxy_hint"),
+    [
+        ("localhost:8600", "http://localhost:5173", "http://localhost:5173", "localhost:8600", False),
+        ("127.0.0.1:8600", "https://Hub.example:443", "https://hub.example", "127.0.0.1:8600", True),
+        ("[::1]:8600", "http://[0:0::1]:81", "http://[::1]:81", "[::1]:8600", False),
+    ],
+)
+def test_a_refused_origin_names_both_sides_and_the_setting(
+    host: str, origin: str, page: str, hub: str, has_proxy_hint: bool
+) -> None:
+    """The remedy contains the value for the setting as it has to be written. A proxy may have changed the Host."""
+    request = scope(("host", host), ("origin", origin), ("cookie", COOKIE), method="websocket")
+    with pytest.raises(RequestRefused) as caught:
+        access().authenticate(request)
+    assert caught.value.reason is RefusalReason.ORIGIN_NOT_ALLOWED
+    assert caught.value.what == f"the page comes from {page}, and this hub is {hub}"
+    assert caught.value.remedy.startswith(f'add "{page}" to access.allowed_origins')
+    assert ("proxy" in caught.value.remedy) == has_proxy_hint
+    assert access(origins=(page,)).authenticate(request) == ADMIN
+
+
+def test_a_refused_host_names_the_setting() -> None:
+    """The remedy contains the value for the setting, without the port, and however long the name is, it is short."""
+    with pytest.raises(RequestRefused) as caught:
+        access().check_host(scope(("host", "Hub.example:8443")))
+    assert caught.value.reason is RefusalReason.HOST_NOT_ALLOWED
+    assert caught.value.message == (
+        'this hub is not known as hub.example:8443; if it is, add "hub.example" to access.allowed_hosts'
+    )
+    with pytest.raises(RequestRefused) as caught:
+        access().check_host(scope(("host", "x" * 10_000)))
+    assert len(caught.value.message) < 400
 
 
 def test_an_allowed_origin_may_use_the_cookie() -> None:

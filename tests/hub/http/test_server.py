@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
 import msgspec
 import pytest
+import structlog
 from starlette.types import Receive, Scope, Send
 from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
+from hub.http.refusals import RefusalReason, Refusals, RequestRefused
 from hub.http.server import MAX_BODY_BYTES, Router, Server, listen
+from tests.tasks import running_task
 
 HASTE_S = 0.2
 """The time limit of the server under test."""
@@ -146,3 +151,36 @@ async def test_a_connection_with_a_complete_head_has_no_time_limit() -> None:
         async with calling(port) as client:
             assert await client.is_closed()
         await (await socket.ping())
+
+
+async def test_a_refused_upgrade_is_answered_with_a_problem_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The log has one line at level info for each reason, and none of uvicorn's errors."""
+
+    def check(scope: Scope) -> None:
+        if dict(scope["headers"]).get(b"x-for") == b"evil":
+            raise RequestRefused(RefusalReason.HOST_NOT_ALLOWED, "this hub is not known as evil", "add it")
+
+    refusals = Refusals()
+    listener = listen("127.0.0.1", 0)
+    server = Server(Router({"/quiet": quiet}, echo, check=check, refusals=refusals), listener)
+    port = listener.getsockname()[1]
+    with structlog.testing.capture_logs() as lines:
+        async with running_task(server.run()):
+            for path, host, status, detail in (
+                ("/other", "localhost", 404, "the WebSocket endpoints are /quiet"),
+                ("/quiet", "evil", 403, "this hub is not known as evil; add it"),
+                ("/quiet", "evil", 403, "this hub is not known as evil; add it"),
+            ):
+                with pytest.raises(InvalidStatus) as refused:
+                    await connect(f"ws://127.0.0.1:{port}{path}", additional_headers={"X-For": host}, proxy=None)
+                response = refused.value.response
+                assert response.status_code == status
+                assert response.headers["Content-Type"] == "application/problem+json"
+                assert response.body is not None
+                assert msgspec.json.decode(response.body)["detail"].startswith(detail)
+    assert [(line["reason"], line["path"], line["peer"], line["log_level"]) for line in lines] == [
+        ("unknown_path", "/other", "127.0.0.1", "info"),
+        ("host_not_allowed", "/quiet", "127.0.0.1", "info"),
+    ]
+    assert refusals.counts == {RefusalReason.UNKNOWN_PATH: 1, RefusalReason.HOST_NOT_ALLOWED: 2}
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []

@@ -1,0 +1,237 @@
+"""Refusals of requests: their reasons, the remedies for people, their counts, and one log line at a bounded rate.
+
+A stranger decides how often a request is refused and what it contains. So the log has at most one line a minute for
+each reason and client, and LINES_PER_MINUTE for each reason; the next line reports how many refusals had none. The
+level is never above info, and values from outside are cut and escaped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from ipaddress import IPv6Address, ip_address
+from typing import Any, NamedTuple
+
+import structlog
+
+from wire.errors import Code, WireError
+
+QUIET_S = 60.0
+"""Time between two log lines for one reason and client: a client that retries is noticed, and does not fill the log."""
+
+LINES_PER_MINUTE = 30
+"""Log lines for one reason and all clients: a flood from many addresses costs the log at most 10 kB a minute."""
+
+MAX_SOURCES = 4_096
+"""Pairs of reason and client that are remembered, about 1 MB. At the bound the one that was silent for longest is
+removed: its next refusal gets a line at once, within LINES_PER_MINUTE."""
+
+MAX_SHOWN = 120
+"""Characters of a value from outside that a log line or an answer repeats."""
+
+
+class RefusalReason(StrEnum):
+    """Reason of a refusal: a label in /metrics and a field of the log, so the set is fixed."""
+
+    HOST_NOT_ALLOWED = "host_not_allowed"
+    ORIGIN_NOT_ALLOWED = "origin_not_allowed"
+    NOT_AUTHENTICATED = "not_authenticated"
+    NOT_ALLOWED = "not_allowed"
+    """The role of the token or cookie does not have the right."""
+    TOO_MANY_FAILURES = "too_many_failures"
+    UNKNOWN_PATH = "unknown_path"
+    WRONG_SUBPROTOCOL = "wrong_subprotocol"
+    UPGRADE_LOST = "upgrade_lost"
+    """A WebSocket handshake without its header Upgrade: a proxy has removed it."""
+    UPGRADE_REQUIRED = "upgrade_required"
+    """A request for a WebSocket path that is no WebSocket handshake."""
+    BAD_UPGRADE = "bad_upgrade"
+    BAD_REQUEST = "bad_request"
+    HEAD_TOO_LARGE = "head_too_large"
+    BODY_TOO_LARGE = "body_too_large"
+    TOO_SLOW = "too_slow"
+    UNSUPPORTED_VERSION = "unsupported_version"
+    TOO_MANY_CONNECTIONS = "too_many_connections"
+    FLOOD = "flood"
+    BAD_FRAME = "bad_frame"
+
+
+REMEDIES: Mapping[RefusalReason, str] = {
+    RefusalReason.NOT_AUTHENTICATED: "create a token with `hub token create`, or sign in again with `hub token url`",
+    RefusalReason.NOT_ALLOWED: "use a token with another role; docs/security.md lists the roles",
+    RefusalReason.TOO_MANY_FAILURES: "stop the client that sends an invalid token, and wait a minute",
+    RefusalReason.UNKNOWN_PATH: "correct the path in the client's URL",
+    RefusalReason.WRONG_SUBPROTOCOL: "offer a subprotocol that the endpoint speaks; docs/protocol.md lists them",
+    RefusalReason.UPGRADE_LOST: (
+        "let the proxy in front of the hub pass WebSocket upgrades (nginx: proxy_http_version 1.1; "
+        'proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade")'
+    ),
+    RefusalReason.UPGRADE_REQUIRED: "open this path with a WebSocket client; the HTTP API is at /api/v1",
+    RefusalReason.BAD_UPGRADE: "use a WebSocket client of version 13 (RFC 6455)",
+    RefusalReason.BAD_REQUEST: "correct the client: the request is not valid HTTP/1.1",
+    RefusalReason.HEAD_TOO_LARGE: "send a shorter URL and shorter headers; delete this host's cookies in a browser",
+    RefusalReason.BODY_TOO_LARGE: "send a smaller body",
+    RefusalReason.TOO_SLOW: "check the client and its network: the request did not arrive in time",
+    RefusalReason.UNSUPPORTED_VERSION: "use HTTP/1.1",
+    RefusalReason.TOO_MANY_CONNECTIONS: "close connections of this client, or wait",
+    RefusalReason.FLOOD: "correct the client: it sends more than docs/protocol.md allows",
+    RefusalReason.BAD_FRAME: "correct the client: it violates RFC 6455",
+}
+"""The remedy of each reason. HOST_NOT_ALLOWED and ORIGIN_NOT_ALLOWED name the value for the setting instead."""
+
+
+class RequestRefused(WireError):
+    """A request that is refused for its head. `what` is the fault, `remedy` what to do; the message contains both."""
+
+    def __init__(self, reason: RefusalReason, what: str, remedy: str = "", *, code: Code = Code.NOT_ALLOWED) -> None:
+        self.reason = reason
+        self.what = what
+        self.remedy = remedy or REMEDIES[reason]
+        super().__init__(code, f"{what}; {self.remedy}")
+
+
+class SilentRefusals(NamedTuple):
+    """Refusals without a line of their own since the last line: of this client, and of other clients."""
+
+    same_client: int
+    other_clients: int
+
+
+@dataclass(slots=True)
+class _Source:
+    """Refusals of one client for one reason."""
+
+    last_s: float
+    quiet_until_s: float = float("-inf")
+    silent: int = 0
+
+
+@dataclass(slots=True)
+class _Minute:
+    """Log lines for one reason in the current minute."""
+
+    ends_s: float = float("-inf")
+    lines: int = 0
+    silent: int = 0
+
+
+@dataclass(slots=True)
+class RefusalLimiter:
+    """The decision which refusals get a log line. Pure: `now_s` is the time of a monotonic clock."""
+
+    max_sources: int = MAX_SOURCES
+    _sources: OrderedDict[tuple[RefusalReason, str], _Source] = field(default_factory=OrderedDict)
+    _minutes: dict[RefusalReason, _Minute] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    def record(self, reason: RefusalReason, address: str, now_s: float) -> SilentRefusals | None:
+        """Count a refusal. Return what its log line reports, or None if it gets no line."""
+        source = self._source(reason, client_of(address), now_s)
+        if now_s < source.quiet_until_s:
+            source.silent += 1
+            return None
+        minute = self._minutes.setdefault(reason, _Minute())
+        if now_s >= minute.ends_s:
+            minute.ends_s, minute.lines = now_s + QUIET_S, 0
+        if minute.lines >= LINES_PER_MINUTE:
+            source.silent += 1
+            return None
+        minute.lines += 1
+        silent = SilentRefusals(source.silent, minute.silent)
+        source.silent = minute.silent = 0
+        source.quiet_until_s = now_s + QUIET_S
+        return silent
+
+    def last_s(self, reason: RefusalReason, address: str) -> float | None:
+        """Return the time of the client's last refusal for this reason; None if it is not known."""
+        source = self._sources.get((reason, client_of(address)))
+        return None if source is None else source.last_s
+
+    @property
+    def silent(self) -> int:
+        """Refusals that no line has reported yet."""
+        waiting: list[_Source | _Minute] = [*self._sources.values(), *self._minutes.values()]
+        return sum(part.silent for part in waiting)
+
+    def _source(self, reason: RefusalReason, client: str, now_s: float) -> _Source:
+        """Return the source, now the newest one. The oldest one leaves its count to the lines of other clients."""
+        key = reason, client
+        source = self._sources.get(key)
+        if source is None:
+            source = self._sources[key] = _Source(now_s)
+            if len(self._sources) > self.max_sources:
+                (old_reason, _), old = self._sources.popitem(last=False)
+                self._minutes.setdefault(old_reason, _Minute()).silent += old.silent
+        source.last_s = now_s
+        self._sources.move_to_end(key)
+        return source
+
+
+class Refusals:
+    """Counts and logs the refusals of a hub. `counts` is for /metrics."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.counts: Counter[RefusalReason] = Counter()
+        self._clock = clock
+        self._limiter = RefusalLimiter()
+        self._log = structlog.get_logger(__name__)
+
+    def report(self, reason: RefusalReason, *, path: str, peer: str, remedy: str = "", detail: str = "") -> None:
+        """Count a refusal, and log it unless this client or this reason had its lines for now.
+
+        `peer` is the address of the client; `detail` says what exactly is wrong.
+        """
+        self.counts[reason] += 1
+        silent = self._limiter.record(reason, peer, self._clock())
+        if silent is None:
+            return
+        fields = {
+            "path": shown(path),
+            "peer": shown(peer),
+            "reason": reason.value,
+            "detail": shown(detail, 2 * MAX_SHOWN),
+            "remedy": remedy or REMEDIES[reason],
+            "not_logged": silent.same_client,
+            "not_logged_others": silent.other_clients,
+        }
+        self._log.info("request refused", **{name: value for name, value in fields.items() if value})
+
+    def report_scope(self, scope: Mapping[str, Any], refused: RequestRefused) -> None:
+        """Report the refusal of an ASGI request or upgrade."""
+        self.report(refused.reason, path=scope["path"], peer=peer_of(scope), remedy=refused.remedy, detail=refused.what)
+
+    def was_refused(self, reason: RefusalReason, peer: str, *, within_s: float) -> bool:
+        """Return whether a request of this client was refused for this reason within the last seconds."""
+        last_s = self._limiter.last_s(reason, peer)
+        return last_s is not None and self._clock() - last_s <= within_s
+
+
+def shown(text: str, limit: int = MAX_SHOWN) -> str:
+    """Return a text from outside for a log line: cut, and with control and bidirectional characters escaped."""
+    escaped = "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text[:limit]
+    )
+    return f"{escaped}…" if len(text) > limit else escaped
+
+
+def peer_of(scope: Mapping[str, Any]) -> str:
+    """Return the address of the client of an ASGI request; "" if it is not known."""
+    client = scope.get("client")
+    return client[0] if client else ""
+
+
+def client_of(address: str) -> str:
+    """Return the client of an address: of IPv6 the first 64 bits, because one machine has all addresses below them."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address[:64]
+    if isinstance(parsed, IPv6Address):
+        return str(parsed.ipv4_mapped or IPv6Address(int(parsed) >> 64 << 64))
+    return str(parsed)
