@@ -6,7 +6,7 @@
 import type { SeriesPoints } from "../wire/api";
 import { errorText, fetchHistory } from "./api";
 import type { Columns } from "./series_buffer";
-import type { TimeRange } from "./time";
+import { millisecondsOf, type TimeRange } from "./time";
 
 export interface WindowSeries extends Columns, TimeRange {
   resolution: SeriesPoints["resolution"];
@@ -121,7 +121,7 @@ export function toWindowSeries(
   answer: SeriesPoints | undefined,
   timeRange: TimeRange & { step_ms: number },
 ): WindowSeries {
-  const times = Float64Array.from(answer?.time_ns ?? [], (time) => time / 1e6);
+  const times = Float64Array.from(answer?.time_ns ?? [], millisecondsOf);
   const texts: string[] | null = answer?.type === "string" ? [] : null;
   const values = Float64Array.from(answer?.values ?? [], (value) => {
     if (value === null) return Number.NaN;

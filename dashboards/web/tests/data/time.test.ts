@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { age, ago, clockOffset, dateTime, duration } from "../../src/data/time";
+import { age, ago, clockOffset, dateTime, duration, millisecondsOf } from "../../src/data/time";
 
 describe("durations", () => {
   it("use at most two units", () => {
@@ -14,6 +14,19 @@ describe("durations", () => {
 
   it("omit a unit that is zero", () => {
     expect([60_000, 3_600_000].map(duration)).toEqual(["1 min", "1 h"]);
+  });
+});
+
+describe("millisecondsOf", () => {
+  it("keeps whole milliseconds of an answer of the hub exact", () => {
+    for (let time_ms = 1_767_225_600_000; time_ms < 1_767_225_602_000; time_ms++)
+      expect(millisecondsOf(JSON.parse(`${time_ms}000000`) as number)).toBe(time_ms);
+    for (const time_ms of [1, 999, 4_102_444_800_003])
+      expect(millisecondsOf(JSON.parse(`${time_ms}000000`) as number)).toBe(time_ms);
+  });
+
+  it("rounds other times to microseconds", () => {
+    expect(millisecondsOf(JSON.parse("1767225600001234567") as number)).toBe(1_767_225_600_001.235);
   });
 });
 

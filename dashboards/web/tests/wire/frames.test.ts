@@ -49,6 +49,23 @@ describe("frames", () => {
     }
     expect(refused).toBe(code);
   });
+  it("keeps every whole millisecond exact", () => {
+    const times = Float64Array.from({ length: 5000 }, (_, i) => 1_767_225_600_000 + i * 977);
+    const values = times.map((_, i) => i);
+    const frame = encodeUpdate({
+      kind: Kind.LIVE,
+      schema: 1,
+      subscription: 0,
+      conflated: 0,
+      offset: 1,
+      numbers: [{ series: 0, times_ms: times, values }],
+      texts: [{ series: 1, times_ms: [...times], values: [...times].map(String) }],
+    });
+    const { numbers, texts } = decodeUpdate(frame);
+    expect(numbers[0].times_ms).toEqual(times);
+    expect([...numbers[0].times_ms].every(Number.isInteger)).toBe(true);
+    expect(texts[0].times_ms).toEqual([...times]);
+  });
   it("returns columns that are views of the frame, not copies", () => {
     const frame = bytesOf(frames[0].hex);
     expect(decodeUpdate(frame).numbers[0].values.buffer).toBe(frame);
