@@ -21,6 +21,7 @@ from wire import device, limits
 from wire.codec import AGENT_MESSAGES, HUB_MESSAGES, Format
 from wire.device_session import AgentDeviceSession
 from wire.model import Metric
+from wire.text import batches
 
 WELCOME_SECONDS = 10.0
 """Longest time from the hello to the welcome."""
@@ -173,7 +174,7 @@ class ClientSession:
                 return
             if isinstance(entry, device.Gap):
                 state.send(first, entry.to)
-                _log.warning("batches %d to %d are declared lost: %s", first, entry.to, entry.reason)
+                _log.warning("declared lost: %s: %s", batches(first, entry.to), entry.reason)
                 await self._send(entry)
             else:
                 state.send(first, first)

@@ -33,6 +33,7 @@ from wire.codec import Format
 from wire.errors import Code
 from wire.limits import MAX_BATCH_BYTES
 from wire.model import DeviceId, Metric, Value
+from wire.text import plural
 
 DRAIN_SECONDS = 5.0
 """Longest wait for acknowledgements on leaving an agent; the rest stays in a durable spool."""
@@ -247,7 +248,8 @@ class Agent:
                     self._check_open()
                     await self._uplink.wait_change()
         except TimeoutError:
-            raise TimeoutError(f"{self.spool.waiting} batches are not acknowledged after {timeout_s} s") from None
+            waiting = plural(self.spool.waiting, "batch is", "batches are")
+            raise TimeoutError(f"{waiting} not acknowledged after {timeout_s} s") from None
 
     async def wait_stopped(self) -> NoReturn:
         """Wait until the uplink stops and raise the reason; for programs that would otherwise wait for a sensor."""
@@ -297,9 +299,10 @@ class Agent:
     def _report_rest(self) -> None:
         waiting = self.spool.waiting
         if waiting and self.spool.durable:
-            _log.info("%d batches stay in the spool and are sent by the next run", waiting)
+            _log.info("%s in the spool until the next run", plural(waiting, "batch stays", "batches stay"))
         elif waiting:
-            _log.warning("%d batches were not acknowledged and are lost: their spool was in memory", waiting)
+            lost = plural(waiting, "batch was", "batches were")
+            _log.warning("%s not acknowledged and lost: the spool was in memory", lost)
 
 
 def _spool_at(spool: Spool | str | Path | None, device: str) -> Spool:

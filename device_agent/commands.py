@@ -28,6 +28,7 @@ from device_agent.spool.sqlite import DEFAULT_MAX_BYTES
 from wire.codec import Format
 from wire.limits import MAX_DEVICE_ID
 from wire.model import device_id_problem
+from wire.text import plural
 
 if TYPE_CHECKING:
     from device_agent.program import Deliver
@@ -184,7 +185,10 @@ def replay(
     source = ReplaySource(file, speed=speed)
     rejected = _stream(uplink, source, lambda agent: partial(agent.collect, historical=True), is_finite=True)
     if rejected is not None and rejected + source.bad_lines:
-        _fail(f"{source.bad_lines} lines are not readings, {rejected} readings were rejected")
+        _fail(
+            f"{plural(source.bad_lines, 'line is no reading', 'lines are no readings')}, "
+            f"{plural(rejected, 'reading was', 'readings were')} rejected"
+        )
 
 
 @app.command()
@@ -266,12 +270,12 @@ def _as_text(found: SpoolStatus) -> str:
     return "\n".join(
         f"{name:<8} {value}"
         for name, value in (
-            ("spool", f"{found.path} ({found.file_bytes:,} bytes)"),
+            ("spool", f"{found.path} ({plural(found.file_bytes, 'byte')})"),
             ("device", found.device),
             ("epoch", found.epoch),
             ("agent", "running" if found.in_use else "not running"),
-            ("waiting", f"{found.waiting:,} batches, {found.size_bytes:,} bytes"),
-            ("lost", f"{found.lost:,} batches not yet reported to the hub"),
+            ("waiting", f"{plural(found.waiting, 'batch', 'batches')}, {plural(found.size_bytes, 'byte')}"),
+            ("lost", f"{plural(found.lost, 'batch', 'batches')} not yet reported to the hub"),
             ("next", found.next_seq),
         )
     )

@@ -20,6 +20,7 @@ from device_agent.agent import Agent
 from device_agent.errors import ReadingError, SpoolError, SpoolFailed
 from device_agent.sources import RepeatedWarning, Source
 from wire.model import Value
+from wire.text import plural
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -151,8 +152,8 @@ def _status(agent: Agent) -> Text:
     parts = [
         agent.device,
         agent.state.value,
-        f"{counts.acknowledged.readings:,} readings acknowledged",
-        f"{counts.waiting:,} batches wait",
+        f"{plural(counts.acknowledged.readings, 'reading')} acknowledged",
+        plural(counts.waiting, "batch waits", "batches wait"),
     ]
     if counts.rejected.batches:
         parts.append(f"{counts.rejected.batches:,} rejected")

@@ -25,6 +25,7 @@ from wire import limits
 from wire.codec import Format
 from wire.errors import Code
 from wire.model import Value
+from wire.text import plural
 
 MAX_BATCH_ROWS = 10_000
 """Rows of one batch; more rows become several. With one packed metric this is more than half of the largest frame."""
@@ -176,7 +177,7 @@ class Collector:
                     await self.writer.put_columns(columns_of_rows(part, historical=historical))
                 except ReadingError as error:
                     # Only when the hub's bound is below that of a string: rows were checked when they were added.
-                    _log.error("%d rows rejected: %s", len(part), error)
+                    _log.error("%s rejected: %s", plural(len(part), "row"), error)
                 written += len(part)
         finally:
             self._rows[:0] = rows[written:]

@@ -23,6 +23,7 @@ from wire import limits
 from wire.device_session import AgentDeviceSession
 from wire.errors import Code
 from wire.model import Metric
+from wire.text import plural
 
 UNKNOWN_TO_HUB_REASON = "acknowledged before, and unknown to this hub"
 
@@ -147,7 +148,7 @@ class Uplink:
         self.tally.connections += 1
         self.on_welcome(session.max_batch_bytes)
         self.acknowledged(session.acked)
-        _log.info("connected to %s; %d batches wait", self.endpoint.url, self.spool.waiting)
+        _log.info("connected to %s; %s", self.endpoint.url, plural(self.spool.waiting, "batch waits", "batches wait"))
 
     async def read(self, session: AgentDeviceSession) -> Sequence[Frame | messages.Gap]:
         spool = self.spool
@@ -228,7 +229,8 @@ class Uplink:
         )
         missing = batch.readings - sum(part.readings for part in parts)
         if missing:
-            _log.error("%d readings are lost: each is larger than the %d bytes that the hub accepts", missing, limit)
+            lost = plural(missing, "reading is", "readings are")
+            _log.error("%s lost: larger than the %d bytes that the hub accepts", lost, limit)
         with _translated():
             await self.spool.replace(seq, parts, f"larger than the {limit} bytes that the hub accepts")
 

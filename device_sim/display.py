@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.table import Table
 
 from device_sim.report import Distribution, Report
+from wire.text import plural
 
 TABLE_SECONDS = 0.5
 LINE_SECONDS = 5.0
@@ -51,7 +52,7 @@ def snapshot_table(now: Snapshot) -> Table:
     table.add_column(justify="right")
     table.add_column()
     table.add_row("time", f"{now.elapsed_s:.0f} s", of.strip())
-    table.add_row("connected", f"{now.connected:,}", f"of {now.devices:,} devices")
+    table.add_row("connected", f"{now.connected:,}", f"of {plural(now.devices, 'device')}")
     table.add_row("sent", f"{now.sent:,}", f"{now.sent_per_s:,.0f} readings/s")
     table.add_row("acknowledged", f"{now.acked:,}", f"{now.acked_per_s:,.0f} readings/s")
     table.add_row("waiting", f"{now.waiting:,}", f"[red]{now.lost:,} lost[/red]" if now.lost else "")

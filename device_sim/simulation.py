@@ -19,6 +19,7 @@ from device_sim.hub_counts import CountsByDevice, HubCountsError, read_hub_count
 from device_sim.past import make_past
 from device_sim.report import Amounts, DeviceCounts, Generator, HubCounts, Report, RunSettings
 from device_sim.running_device import FleetTotals, Latencies, RunningDevice
+from wire.text import plural
 
 CONNECTS_PER_S = 500
 """Connections per second without a ramp: a hub accepts about 1,000 per second on one core."""
@@ -107,7 +108,7 @@ class Simulation:
         waiting = sum(count.waiting for count in counts)
         own = [device.problem for device in self.devices if device.problem is not None]
         if len(own) > SHOWN_PROBLEMS:
-            own = [*own[:SHOWN_PROBLEMS], f"and {len(own) - SHOWN_PROBLEMS} more devices had problems"]
+            own = [*own[:SHOWN_PROBLEMS], f"and {plural(len(own) - SHOWN_PROBLEMS, 'more device')} had problems"]
         return Report(
             started_ns=self._started_ns,
             elapsed_s=round(self._elapsed_s, 3),

@@ -10,6 +10,7 @@ from math import floor
 from typing import NamedTuple, Protocol
 
 from wire.model import Metric, Value
+from wire.text import plural
 
 
 class SensorReading(NamedTuple):
@@ -72,5 +73,5 @@ class RepeatedWarning:
             self._successes += 1
             if self._successes >= self.quiet:
                 if self._count > 1:
-                    self.log.info("%s: over, after %d times", self.event, self._count)
+                    self.log.info("%s: over, after %s", self.event, plural(self._count, "time"))
                 self._count = 0

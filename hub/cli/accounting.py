@@ -19,6 +19,7 @@ from typer import Argument, Option
 from hub.cli.client import HubClient, RequestFailed, hub_client
 from hub.cli.command import FAILED, AsJson, HubOptions, plain_table, stdout_console
 from hub.cli.option_group import with_option_groups
+from wire.text import plural
 
 PERIOD_S = 1.0
 """Interval between two requests."""
@@ -147,7 +148,8 @@ def _head(answer: Row) -> list[Text]:
         )
     ]
     for consumer in answer["consumers"]:
-        line = Text(f"{consumer['name']:<9} at offset {consumer['offset']}, {consumer['lag']:,} batches behind")
+        behind = plural(consumer["lag"], "batch", "batches")
+        line = Text(f"{consumer['name']:<9} at offset {consumer['offset']}, {behind} behind")
         if consumer["name"] == "store":
             line.append(f", {store['phase']}")
             if store["error"]:
@@ -180,22 +182,26 @@ def findings(answer: Row) -> list[str]:
         )
     elif difference > 0:
         found.append(
-            f"{device}: {difference:,} accepted readings are neither stored nor waiting, refused or expired. Check "
-            "whether a part of the data directory was lost or restored from a backup, and read the log"
+            f"{device}: {plural(difference, 'accepted reading is', 'accepted readings are')} neither stored nor "
+            "waiting, refused or expired. Check whether a part of the data directory was lost or restored from a "
+            "backup, and read the log"
         )
     elif difference < 0:
-        found.append(f"{device}: there are {-difference:,} more readings than were accepted")
+        found.append(
+            f"{device}: {plural(-difference, 'more reading exists', 'more readings exist')} than were accepted"
+        )
     for metric in answer["metrics"]:
         name, counted = f"{device} {metric['metric']}", metric["counted"]
         if counted < metric["stored_least"]:
+            less = plural(metric["stored_least"] - counted, "reading")
             found.append(
-                f"{name}: the store has {metric['stored_least'] - counted:,} readings less than the accounting. In "
-                "InfluxDB the retention of the bucket or a person deleted them, or a later reading replaced one of "
-                "the same time, which the accounting counts twice. In DuckDB this is an error: report it"
+                f"{name}: the store has {less} less than the accounting. In InfluxDB the retention of the bucket or a "
+                "person deleted them, or a later reading replaced one of the same time, which the accounting "
+                "counts twice. In DuckDB this is an error: report it"
             )
         elif counted > metric["stored_most"]:
             more = counted - metric["stored_most"]
-            found.append(f"{name}: the store has {more:,} readings more than the accounting")
+            found.append(f"{name}: the store has {plural(more, 'reading')} more than the accounting")
     return found
 
 

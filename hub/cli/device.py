@@ -28,6 +28,7 @@ from hub.cli.command import (
 from hub.cli.option_group import with_option_groups
 from hub.cli.token import duration_ns
 from hub.model.identity import Role
+from wire.text import plural
 
 PATH = "/api/v1/devices"
 MAX_SHOWN = 20
@@ -99,13 +100,15 @@ def retire(
     typer.echo(f"retired {retired['count']:,}")
     if retired["connected"]:
         typer.echo(
-            f"{retired['connected']:,} of them are connected: their next message returns them to service", err=True
+            f"{plural(retired['connected'], 'of them is', 'of them are')} connected: the next message of a device "
+            "returns it to service",
+            err=True,
         )
 
 
 def _named(devices: Sequence[str], count: int) -> str:
     named = ", ".join(devices[:MAX_SHOWN])
-    return named if count <= MAX_SHOWN else f"{count:,} devices ({named}, …)"
+    return named if count <= MAX_SHOWN else f"{plural(count, 'device')} ({named}, …)"
 
 
 def _table(devices: Sequence[dict[str, Any]]) -> Table:

@@ -18,6 +18,7 @@ from typer import Argument, Option
 from hub.cli.client import HubClient, Query, RequestFailed, hub_client
 from hub.cli.command import FAILED, MISUSE, HubOptions, fail, progress_bar
 from hub.cli.option_group import with_option_groups
+from wire.text import plural
 
 COMMAND = "hub export"
 STDOUT = "-"
@@ -87,9 +88,9 @@ def export(
     }  # fmt: skip
     with hub_client(COMMAND, hub) as client:
         readings, size_bytes = _download(client, query, tz, output, chosen, force=force)
-    size = "" if size_bytes is None else f", {size_bytes:,} bytes in {output}"
+    size = "" if size_bytes is None else f", {plural(size_bytes, 'byte')} in {output}"
     hint = "" if readings else ": the page and GET /api/v1/latest show which devices and metrics exist"
-    typer.echo(f"{readings:,} readings{size}{hint}", err=True)
+    typer.echo(f"{plural(readings, 'reading')}{size}{hint}", err=True)
 
 
 def _download(

@@ -19,6 +19,7 @@ from importer.mapping import TableMapping, mapping_text
 from importer.records import RejectedRecord
 from importer.survey import FileSurvey
 from wire import device as messages
+from wire.text import plural
 
 MAX_REFUSALS = 1000
 """Refusals of a file that JSON lists; further ones are counted. The --rejects file contains all lines."""
@@ -207,7 +208,9 @@ class ImportReport:
                 where = f"line {first}" if first == last else f"lines {first} to {last}"
                 _print_line(self.console, f"{name}, {where}: {message} [{why}]")
             counts = ", ".join(f"{count:,} {why}" for why, count in result.refused.most_common())
-            _print_line(self.console, f"{name}: {result.refused.total():,} lines were rejected: {counts}")
+            _print_line(
+                self.console, f"{name}: {plural(result.refused.total(), 'line was', 'lines were')} rejected: {counts}"
+            )
 
 
 def show_survey(survey: FileSurvey) -> None:
@@ -230,9 +233,10 @@ def show_survey(survey: FileSurvey) -> None:
     console.print()
     console.print(devices)
     if (more := len(survey.numbering.batches) - MAX_DEVICES_SHOWN) > 0:
-        print(f"… and {more:,} more devices")
+        print(f"… and {plural(more, 'more device')}")
     print(
-        f"\n{survey.readings:,} readings of {len(survey.numbering.batches):,} devices in {survey.lines:,} lines, "
+        f"\n{plural(survey.readings, 'reading')} of {plural(len(survey.numbering.batches), 'device')} in "
+        f"{plural(survey.lines, 'line')}, "
         f"{_time(survey.earliest_ns) or 'no time'} to {_time(survey.latest_ns) or 'no time'}"
     )
     for sentence in _notes(survey):
@@ -251,10 +255,8 @@ def _notes(survey: FileSurvey) -> list[str]:
         if survey.local_times and not mapping.zone:
             notes.append("the times have no time zone and are shown as UTC: set --zone for the import")
         if survey.ambiguous_times:
-            notes.append(
-                f"{survey.ambiguous_times:,} local times occur twice, when clocks were put back; they are resolved by "
-                f"--ambiguous {mapping.ambiguous}"
-            )
+            ambiguous = plural(survey.ambiguous_times, "local time occurs", "local times occur")
+            notes.append(f"{ambiguous} twice, when clocks were put back: resolved by --ambiguous {mapping.ambiguous}")
     if survey.last_line_is_open:
         notes.append("the last line has no line break: check that the file is complete")
     return notes
@@ -262,13 +264,16 @@ def _notes(survey: FileSurvey) -> list[str]:
 
 def _sentence(result: FileResult) -> str:
     survey = result.survey
-    before = f", {result.before:,} were there before" if result.before else ""
-    quarantined = f", {result.quarantined:,} are in the quarantine of the hub" if result.quarantined else ""
+    before = f", {plural(result.before, 'was', 'were')} there before" if result.before else ""
+    quarantined = (
+        f", {plural(result.quarantined, 'is', 'are')} in the quarantine of the hub" if result.quarantined else ""
+    )
+    stored = plural(result.stored - result.quarantined, "reading")
     whole = "" if result.complete else f" of {survey.readings:,}"
     notes = "".join(f"; {note}" for note in _notes(survey))
     return (
-        f"{survey.file.path.name}: {result.stored - result.quarantined:,} readings{whole} of "
-        f"{len(survey.numbering.batches):,} devices are on the disk of the hub{before}{quarantined}{notes}"
+        f"{survey.file.path.name}: {stored}{whole} of {plural(len(survey.numbering.batches), 'device')} on the disk of "
+        f"the hub{before}{quarantined}{notes}"
     )
 
 

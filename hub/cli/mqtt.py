@@ -15,6 +15,7 @@ from typer import Option
 from hub.cli.command import FAILED, MISUSE, AsJson, Config, fail, printable, settings_or_exit
 from hub.cli.option_group import with_option_groups
 from hub.config.mqtt import MqttSettings
+from wire.text import plural
 
 COMMAND = "hub mqtt check"
 MAX_SHOWN = 20
@@ -136,7 +137,8 @@ def _print(report: dict[str, Any]) -> None:
         return
     broker = f", {report['broker']}" if report["broker"] else ""
     _echo(f"  connected with MQTT {report['version']}{broker}, in a temporary session")
-    _echo(f"  {report['messages']:,} messages of {len(report['topics']):,} topics in {report['seconds']:g} s")
+    topics = plural(len(report["topics"]), "topic")
+    _echo(f"  {plural(report['messages'], 'message')} of {topics} in {report['seconds']:g} s")
     for filter in report["refused_filters"]:
         _echo(f"  the broker rejects the subscription {filter}: this user may not read it")
     for loop in report["loops"]:
@@ -149,13 +151,13 @@ def _print(report: dict[str, Any]) -> None:
     for topic in report["topics"]:
         _print_topic(topic)
     if report["left_out"]:
-        _echo(f"  {report['left_out']:,} more messages of other topics")
+        _echo(f"  {plural(report['left_out'], 'more message')} of other topics")
 
 
 def _print_topic(topic: dict[str, Any]) -> None:
     retained = f", {topic['retained']} retained (no new readings)" if topic["retained"] else ""
     _echo()
-    _echo(f"  {topic['topic']}  {topic['messages']:,} messages{retained}")
+    _echo(f"  {topic['topic']}  {plural(topic['messages'], 'message')}{retained}")
     others = f"; {', '.join(topic['also_matches'])} would match too" if topic["also_matches"] else ""
     _echo(f"    decoded by {topic['taken_by'] or 'nothing'}{others}")
     for reading in topic["readings"][:MAX_SHOWN]:

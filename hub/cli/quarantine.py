@@ -33,6 +33,7 @@ from hub.cli.command import (
 )
 from hub.cli.option_group import with_option_groups
 from hub.model.identity import Role
+from wire.text import plural
 
 PATH = "/api/v1/quarantine"
 
@@ -152,9 +153,10 @@ def count(
         return
     stdout_console().print(_table_of_codes(counts["codes"]) if by == "code" else _table_of_devices(counts["devices"]))
     if by == "device" and counts["left_out"]:
-        typer.echo(f"{counts['left_out']} more pairs of device and reason are not shown", err=True)
+        typer.echo(f"{plural(counts['left_out'], 'more pair is', 'more pairs are')} not shown", err=True)
     if counts["dropped"]:
-        typer.echo(f"{counts['dropped']} older messages were deleted, because the quarantine is bounded", err=True)
+        dropped = plural(counts["dropped"], "older message was", "older messages were")
+        typer.echo(f"{dropped} deleted, because the quarantine is bounded", err=True)
 
 
 @app.command(epilog="Examples:\n\n  hub quarantine retry 4711\n\n  hub quarantine retry --code unknown_metric")
@@ -177,9 +179,9 @@ def retry(choice: Choice, as_json: AsJson = False, *, hub: HubOptions) -> None:
         counted = {name: total[name] for name in ("accepted", "readings", "refused")}
         typer.echo(json.dumps({**counted, "reasons": dict(reasons)}))
     else:
-        typer.echo(f"accepted {total['accepted']:,} messages with {total['readings']:,} readings")
+        typer.echo(f"accepted {plural(total['accepted'], 'message')} with {plural(total['readings'], 'reading')}")
         for name, number in reasons.most_common():
-            typer.echo(f"{number:,} stay in quarantine: {printable(name)}", err=True)
+            typer.echo(f"{plural(number, 'stays', 'stay')} in quarantine: {printable(name)}", err=True)
     if reasons:
         raise typer.Exit(FAILED)
 
@@ -195,7 +197,9 @@ def delete(choice: Choice, yes: Yes = False, as_json: AsJson = False, *, hub: Hu
     with hub_client(command, hub, role=Role.OPERATOR) as client:
         counts = _counts(client, choice)
         number = counts["entries"]
-        if not yes and not typer.confirm(f"Delete {number:,} messages in quarantine? This cannot be undone.", err=True):
+        if not yes and not typer.confirm(
+            f"Delete {plural(number, 'message')} in quarantine? This cannot be undone.", err=True
+        ):
             fail(command, "nothing was deleted")
         deleted = number
         if choice.offsets:

@@ -28,6 +28,7 @@ from hub.config.settings import Settings
 from hub.model.journal import JournalError
 from hub.model.store import StoreError
 from hub.registry.database import RegistryError
+from wire.text import plural
 
 if TYPE_CHECKING:
     from hub.app.copy import CopyReport
@@ -104,7 +105,8 @@ def copy_store(
     if report.differences:
         fail(
             "hub store copy",
-            f"{len(report.differences):,} series differ in number or content. The source is unchanged; repeat the copy",
+            f"{plural(len(report.differences), 'series differs', 'series differ')} in number or content. The source is "
+            "unchanged; repeat the copy",
         )
 
 
@@ -162,8 +164,9 @@ def _copy_facts(report: CopyReport) -> dict[str, object]:
 def _print_copy(report: CopyReport) -> None:
     copied, differences = report.copied, report.differences
     typer.echo(
-        f"{copied.written:,} readings copied, {copied.before:,} were there before, {copied.refused:,} refused; "
-        f"{report.series - len(differences):,} of {report.series:,} series are the same in both stores"
+        f"{plural(copied.written, 'reading')} copied, {plural(copied.before, 'was', 'were')} there before, "
+        f"{copied.refused:,} refused; {report.series - len(differences):,} of {report.series:,} series are the same in "
+        "both stores"
     )
     if differences:
         table = plain_table("device", "metric", "source", "target", numbers=("source", "target"))

@@ -18,6 +18,7 @@ from wire.codec import AGENT_MESSAGES, HUB_MESSAGES, Format
 from wire.device_session import HubDeviceSession
 from wire.errors import Code, WireError
 from wire.model import Metric
+from wire.text import batches
 
 CLOCK_SAMPLES_KEPT_NS = 600 * 1_000_000_000
 """The best clock exchange counts for ten minutes; a quartz clock drifts by about 10 ms in that time."""
@@ -242,7 +243,7 @@ class AgentSession:
             return
         first = max(gap.from_seq, device.received + 1)  # the part before it was received already
         device.count_gap(gap.to)
-        self._directory.record(device.id, "gap", f"batches {first} to {gap.to} lost: {gap.reason}")
+        self._directory.record(device.id, "gap", f"{batches(first, gap.to)} lost: {gap.reason}")
         entry = Entry(EntryKind.GAP, device.id, self.epoch, gap.to, self._clock(), self._format, frame)
         self._journal.submit(device, entry)
 

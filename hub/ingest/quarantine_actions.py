@@ -25,6 +25,7 @@ from wire import device as messages
 from wire.codec import AGENT_MESSAGES
 from wire.errors import Code, WireError
 from wire.limits import MAX_SEQ
+from wire.text import plural
 
 RETRY_ENTRIES = 1_000
 """Entries of one call. It returns within a second or two, so a client that retries everything sees progress."""
@@ -214,7 +215,7 @@ class QuarantineActions:
             f"{len(outcomes)} of {len(devices)} devices" if len(devices) > 1 else f"{len(outcomes)}",
             f"offsets {outcomes[0].offset} to {outcomes[-1].offset}",
             f"by {by.role} {by.token_id}",
-            *(f"{count} stay: {code}" for code, count in refused.most_common()),
+            *(f"{plural(count, 'stays', 'stay')}: {code}" for code, count in refused.most_common()),
         ]
         self._record(devices.pop() if len(devices) == 1 else None, self._devices.clock(), kind, ", ".join(parts))
 

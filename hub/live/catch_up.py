@@ -22,6 +22,7 @@ from wire import live as messages
 from wire.codec import LIVE_MESSAGES
 from wire.errors import Code
 from wire.frames import Kind
+from wire.text import plural
 
 MAX_MISSED_ENTRIES = 500_000
 """Journal entries that are read for one dashboard that reconnects: a few seconds of reading. Beyond it a reset and
@@ -155,7 +156,10 @@ async def _send_history(
     member.offset = history.cursor.offset if history.cursor.journal == source.journal_id else 0
     if live.offset - member.offset > MAX_MISSED_ENTRIES:
         behind = live.offset - member.offset
-        _send_message(member, messages.Error(Code.UNAVAILABLE, f"the store is {behind} batches behind", member.id))
+        _send_message(
+            member,
+            messages.Error(Code.UNAVAILABLE, f"the store is {plural(behind, 'batch', 'batches')} behind", member.id),
+        )
         return False
     return True
 

@@ -215,7 +215,7 @@ async def test_drain_says_when_time_ran_out(peer: Peer) -> None:
     async with agent_of(peer) as agent:
         peer.hold()
         await agent.send({"n": 1})
-        with pytest.raises(TimeoutError, match="1 batches are not acknowledged"):
+        with pytest.raises(TimeoutError, match="1 batch is not acknowledged"):
             await agent.drain(0.05)
         await peer.until(lambda: peer.received == 1)
         await peer.release()
@@ -232,8 +232,8 @@ async def test_leaving_tells_what_is_left(peer: Peer, caplog: pytest.LogCaptureF
             await agent.send({"n": 1})
         assert agent.counts.waiting == 1
     assert [(record.levelname, record.getMessage()) for record in agent_records(caplog)] == [
-        ("INFO", "1 batches stay in the spool and are sent by the next run"),
-        ("WARNING", "1 batches were not acknowledged and are lost: their spool was in memory"),
+        ("INFO", "1 batch stays in the spool until the next run"),
+        ("WARNING", "1 batch was not acknowledged and lost: the spool was in memory"),
     ]
 
 

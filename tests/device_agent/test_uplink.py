@@ -297,7 +297,7 @@ async def test_a_value_that_no_frame_can_hold_is_declared_lost(caplog: pytest.Lo
         await agent.drain(10)
     assert peer.journal[0].message == device.Gap(1, 1, "larger than the 1024 bytes that the hub accepts")
     assert peer.values("n") == [1]
-    assert any("1 readings are lost: each is larger" in line for line in warnings_in(caplog))
+    assert any("1 reading is lost: larger" in line for line in warnings_in(caplog))
 
 
 async def test_very_many_definitions_take_several_messages(peer: Peer) -> None:

@@ -159,7 +159,7 @@ async def test_the_command_line_shows_retries_and_deletes(tmp_path: Path) -> Non
         assert (retried.exit_code, json.loads(retried.stdout)["accepted"]) == (0, 1)
         some = await run("retry", "--all")
         assert (some.exit_code, some.stdout) == (1, "accepted 129 messages with 129 readings\n")
-        assert "1 stay in quarantine: unknown_metric" in some.stderr
+        assert "1 stays in quarantine: unknown_metric" in some.stderr
         assert (await run("delete", newest, "--yes")).stdout == "deleted 1\n"
         rest = await run("delete", "--all", "--yes", "--json")
         assert json.loads(rest.stdout) == {"deleted": 1}

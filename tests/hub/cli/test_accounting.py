@@ -47,7 +47,7 @@ def test_an_audit_finds_each_difference() -> None:
     assert findings(row(difference=0) | {"metrics": [metric(5), metric(6, 5, 7)]}) == []
     assert "try again" in findings(row(difference=None) | {"metrics": []})[0]
     assert "a: 2 accepted readings are neither stored" in findings(row(difference=2) | {"metrics": []})[0]
-    assert "3 more readings than were accepted" in findings(row(difference=-3) | {"metrics": []})[0]
+    assert "3 more readings exist than were accepted" in findings(row(difference=-3) | {"metrics": []})[0]
     less, more = findings(row(difference=0) | {"metrics": [metric(4), metric(8, 5, 7)]})
-    assert "a m: the store has 1 readings less than the accounting" in less
-    assert "a m: the store has 1 readings more" in more
+    assert "a m: the store has 1 reading less than the accounting" in less
+    assert "a m: the store has 1 reading more" in more

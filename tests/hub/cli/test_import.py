@@ -35,7 +35,7 @@ def test_a_dry_run_shows_readings_and_errors(table: Path) -> None:
         'decimal = ","',
         "2024-02-01T10:00:00.000Z",
         "temp (float °C)",
-        "2 readings of 1 devices",
+        "2 readings of 1 device in ",
         "set --zone",
     ):
         assert shown in result.stdout, shown

@@ -107,7 +107,7 @@ async def test_a_batch_that_stays_invalid_has_its_newest_reason(tmp_path: Path) 
             3: ("unknown_metric", "open was not declared"),
         }
         assert desk.journal.quarantine_totals() == {"unknown_metric": 3}
-        assert "1 stay: wrong_type" in desk.events[0][2]
+        assert "1 stays: wrong_type" in desk.events[0][2]
 
 
 async def test_concurrent_retries_accept_a_batch_once(tmp_path: Path) -> None:
