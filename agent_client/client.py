@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from math import inf
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as open_websocket
@@ -21,6 +22,7 @@ from websockets.typing import Subprotocol
 from agent_client.endpoint import SUBPROTOCOLS, Endpoint
 from agent_client.reconnect import FIRST_DELAY_MS, MAX_DELAY_MS, Ending, delay_ms
 from agent_client.session import ClientSession, DeviceOutbox, OutboxUnavailable
+from agent_client.tls import describe_tls_failure, is_wrong_name, read_certificate_names
 from wire.errors import CLOSE_FOR_CODE, Close, WireError
 
 MAX_HUB_MESSAGE_BYTES = 64 * 1024
@@ -75,9 +77,25 @@ class ClientStopped(_Ended):
     """The connection ended for a reason that reconnecting would only repeat; `ending` has the reason."""
 
 
+class _AlertedConnection(ClientConnection):
+    """Connection whose opening handshake reports why TLS ended it.
+
+    With TLS 1.3 the server checks a client's certificate when the client considers the TLS handshake complete: its
+    alert is the answer to the request.
+    """
+
+    async def handshake(self, *arguments: Any, **named: Any) -> None:
+        try:
+            await super().handshake(*arguments, **named)
+        except (InvalidHandshake, ConnectionClosed) as error:
+            if isinstance(self.connection_exc, ssl.SSLError):
+                raise self.connection_exc from error
+            raise
+
+
 async def connect(endpoint: Endpoint, *, name: str) -> ClientConnection:
     """Open a connection that speaks the device protocol; `name` is the User-Agent. Raises ConnectFailed."""
-    url = endpoint.url
+    url, tls = endpoint.url, endpoint.client_tls
     try:
         connection = await open_websocket(
             url,
@@ -85,6 +103,8 @@ async def connect(endpoint: Endpoint, *, name: str) -> ClientConnection:
             additional_headers=endpoint.headers,
             user_agent_header=name or None,
             proxy=endpoint.proxy,
+            ssl=None if tls is None else tls.context,
+            create_connection=_AlertedConnection,
             compression=None,
             open_timeout=OPEN_SECONDS,
             close_timeout=CLOSE_SECONDS,
@@ -95,7 +115,7 @@ async def connect(endpoint: Endpoint, *, name: str) -> ClientConnection:
     except InvalidStatus as refusal:
         raise ConnectFailed(_refused(refusal.response)) from None
     except (OSError, InvalidHandshake) as error:
-        raise ConnectFailed(Ending(f"{url} does not answer: {_reason(error)}")) from None
+        raise ConnectFailed(Ending(await _describe_failure(error, endpoint))) from None
     if connection.subprotocol is None:
         await connection.close()
         raise ConnectFailed(Ending(f"the server at {url} does not speak the device protocol", status=101))
@@ -182,6 +202,15 @@ class Client:
     def _set_state(self, state: ConnectionState) -> None:
         self.state = state
         self.on_change()
+
+
+async def _describe_failure(error: Exception, endpoint: Endpoint) -> str:
+    """Return a sentence for a connection that could not be opened."""
+    url, tls = endpoint.url, endpoint.client_tls
+    names: list[str] = []
+    if tls is not None and endpoint.proxy is None and is_wrong_name(error):
+        names = await asyncio.to_thread(read_certificate_names, url, tls)
+    return describe_tls_failure(error, url, names) or f"{url} does not answer: {_reason(error)}"
 
 
 def _refused(response: Response) -> Ending:

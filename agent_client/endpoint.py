@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
+from agent_client.tls import ClientTls, system_tls
 from wire.codec import Format
 from wire.device import PROTOCOL_JSON, PROTOCOL_MSGPACK
 
@@ -20,12 +21,21 @@ class AddressError(ValueError):
 
 
 class Endpoint(NamedTuple):
-    """Device endpoint of one hub. `url` is complete, see `device_url`; `proxy` is the URL of a proxy."""
+    """Device endpoint of one hub. `url` is complete, see `device_url`; `proxy` is the URL of a proxy.
+
+    `tls` is for wss://; None trusts the authorities of the system.
+    """
 
     url: str
     token: str | None = None
     format: Format = "msgpack"
     proxy: str | None = None
+    tls: ClientTls | None = None
+
+    @property
+    def client_tls(self) -> ClientTls | None:
+        """The settings of TLS; None for a connection without it."""
+        return (self.tls or system_tls()) if self.url.startswith("wss:") else None
 
     @property
     def headers(self) -> dict[str, str]:

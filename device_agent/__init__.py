@@ -7,6 +7,7 @@ async with Agent("ws://127.0.0.1:8600", device="boiler-1", token=token, spool="b
 from __future__ import annotations
 
 from agent_client.client import ConnectionState, Surroundings
+from agent_client.tls import ClientTls, TlsFileError
 from device_agent.agent import Agent, AgentCounts, AgentOptions
 from device_agent.errors import AgentError, ReadingError, SpoolError, SpoolFailed, UplinkStopped
 from device_agent.spool import Count, MemorySpool, Spool, SqliteSpool
@@ -17,6 +18,7 @@ __all__ = [
     "AgentCounts",
     "AgentError",
     "AgentOptions",
+    "ClientTls",
     "ConnectionState",
     "Count",
     "MemorySpool",
@@ -27,6 +29,7 @@ __all__ = [
     "SpoolFailed",
     "SqliteSpool",
     "Surroundings",
+    "TlsFileError",
     "UplinkStopped",
     "Value",
 ]

@@ -22,6 +22,7 @@ import msgspec
 
 from agent_client.client import ConnectionState, Surroundings
 from agent_client.endpoint import AddressError, Endpoint, device_url
+from agent_client.tls import ClientTls
 from device_agent.batch import ReadingColumns, columns_of_rows
 from device_agent.catalogue import MetricCatalogue, check_time
 from device_agent.errors import AgentError, ReadingError, SpoolError
@@ -64,12 +65,14 @@ class AgentOptions(NamedTuple):
 
     `format` encodes the readings. `flush_ms` is how long `collect` holds a row. `when_full` applies when the spool is
     full: "drop" its oldest batches, which are declared lost, or "wait" until there is room. `proxy` is a proxy's URL.
+    `tls` has the trusted authorities and the certificate of the agent.
     """
 
     format: Format = "msgpack"
     flush_ms: int = FLUSH_MS
     when_full: Literal["drop", "wait"] = "drop"
     proxy: str | None = None
+    tls: ClientTls | None = None
 
 
 class Agent:
@@ -107,7 +110,7 @@ class Agent:
         except msgspec.ValidationError as error:
             raise AgentError(f"the device {device!r} and its tags {tags!r} are not valid: {error}") from None
         try:
-            endpoint = Endpoint(device_url(url), token, options.format, options.proxy)
+            endpoint = Endpoint(device_url(url), token, options.format, options.proxy, options.tls)
         except AddressError as error:
             raise AgentError(str(error)) from None
         self.spool: Spool = _spool_at(spool, device)

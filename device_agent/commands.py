@@ -16,6 +16,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 import msgspec
 import typer
 
+from agent_client.tls import (
+    CA_HELP,
+    CA_VARIABLE,
+    CERTIFICATE_HELP,
+    CERTIFICATE_VARIABLE,
+    KEY_HELP,
+    KEY_VARIABLE,
+    TlsFileError,
+    client_tls,
+)
 from device_agent.agent import Agent, AgentOptions
 from device_agent.errors import AgentError, SpoolError
 from device_agent.sources import Source
@@ -58,6 +68,9 @@ class UplinkOptions:
         ),
     ] = None
     token_file: Annotated[Path | None, typer.Option(help="File that contains the token.", dir_okay=False)] = None
+    ca: Annotated[Path | None, typer.Option(envvar=CA_VARIABLE, help=CA_HELP)] = None
+    client_certificate: Annotated[Path | None, typer.Option(envvar=CERTIFICATE_VARIABLE, help=CERTIFICATE_HELP)] = None
+    client_key: Annotated[Path | None, typer.Option(envvar=KEY_VARIABLE, help=KEY_HELP)] = None
     spool: Spool = None
     spool_bytes: Annotated[
         int, typer.Option(min=1 << 16, help="Size of the spool; above it the oldest readings are lost.")
@@ -72,13 +85,17 @@ class UplinkOptions:
     def agent(self, *, when_full: Literal["drop", "wait"] = "drop") -> Agent:
         """Return the agent for complete options. Raises AgentError for invalid ones."""
         assert self.spool is not None
+        try:
+            tls = client_tls(self.ca, self.client_certificate, self.client_key)
+        except TlsFileError as error:
+            raise AgentError(str(error)) from None
         return Agent(
             self.hub,
             device=self.device,
             token=self.token,
             spool=SqliteSpool(self.spool, device=self.device, max_bytes=self.spool_bytes),
             tags=dict(_tag(text) for text in self.tags or []),
-            options=AgentOptions(self.encoding, when_full=when_full, proxy=self.proxy),
+            options=AgentOptions(self.encoding, when_full=when_full, proxy=self.proxy, tls=tls),
         )
 
 

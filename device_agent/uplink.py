@@ -236,7 +236,7 @@ class Uplink:
 
     def _report(self, ending: Ending, delay_s: float, attempt: int) -> None:
         """Log a new problem as a warning, and its repetitions at debug level."""
-        kind = (ending.status, ending.error, ending.close)
+        kind = (ending.status, ending.error, ending.close, None if ending.close else ending.reason)
         repeated = attempt > 0 and kind == self._reported
         self._reported = kind
         _log.log(

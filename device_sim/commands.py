@@ -13,6 +13,16 @@ import typer
 from rich.console import Console
 
 from agent_client.endpoint import device_url
+from agent_client.tls import (
+    CA_HELP,
+    CA_VARIABLE,
+    CERTIFICATE_HELP,
+    CERTIFICATE_VARIABLE,
+    KEY_HELP,
+    KEY_VARIABLE,
+    ClientTls,
+    client_tls,
+)
 from device_sim.assertion import Assertion, parse_assertion
 from device_sim.display import report_table
 from device_sim.fleet import MAX_RATE_HZ, SimulatedDevice, make_fleet
@@ -60,6 +70,9 @@ def run(
         list[str] | None,
         typer.Option("--assert", help="Fail unless this holds: lost==0, ack.p99<100ms (repeatable)."),
     ] = None,
+    ca: Annotated[Path | None, typer.Option(envvar=CA_VARIABLE, help=CA_HELP)] = None,
+    client_certificate: Annotated[Path | None, typer.Option(envvar=CERTIFICATE_VARIABLE, help=CERTIFICATE_HELP)] = None,
+    client_key: Annotated[Path | None, typer.Option(envvar=KEY_VARIABLE, help=KEY_HELP)] = None,
 ) -> None:
     """Run a fleet until the duration is over or a signal stops it, then report.
 
@@ -80,10 +93,11 @@ def run(
             prefix=prefix,
             past_s=0.0 if past is None else parse_length(past),
         )
+        tls = client_tls(ca, client_certificate, client_key)
         fleet = make_fleet(devices, seed=seed, profiles=settings.profiles, prefix=prefix)
     except ValueError as error:
         _fail(str(error), MISUSE)
-    _simulate(settings, token, fleet, assertions, json)
+    _simulate(settings, token, fleet, assertions, json, tls)
 
 
 @app.command("report")
@@ -107,6 +121,7 @@ def _simulate(
     fleet: Sequence[SimulatedDevice],
     assertions: Sequence[Assertion],
     report_file: Path | None,
+    tls: ClientTls | None,
 ) -> NoReturn:
     """Run the fleet, show the report and write it to a file; "-" is standard output."""
     from device_sim.simulation import simulate
@@ -120,7 +135,7 @@ def _simulate(
         except OSError as error:
             _fail(f"{report_file} cannot be written: {error.strerror}", MISUSE)
     try:
-        report = asyncio.run(simulate(settings, token, fleet, console))
+        report = asyncio.run(simulate(settings, token, fleet, console, tls=tls))
     except SimulatorError as error:
         _fail(str(error), MISUSE)
     report = msgspec.structs.replace(report, assertions=[assertion.evaluate(report) for assertion in assertions])

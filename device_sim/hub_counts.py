@@ -12,6 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 
 from agent_client.endpoint import DEVICE_PATH
+from agent_client.tls import ClientTls, describe_tls_failure, system_tls
 from device_sim.report import HubCounts
 
 FLOW_PATH = "/api/v1/flow"
@@ -51,19 +52,25 @@ def flow_url(hub_url: str) -> str:
     return urlunsplit((parts.scheme.replace("ws", "http"), parts.netloc, path, "", ""))
 
 
-async def read_hub_counts(hub_url: str, token: str, devices: Container[str]) -> CountsByDevice:
+async def read_hub_counts(
+    hub_url: str, token: str, devices: Container[str], tls: ClientTls | None = None
+) -> CountsByDevice:
     """Return the counts of the devices that the hub knows. Raises HubCountsError."""
-    request = urllib.request.Request(flow_url(hub_url), headers={"Authorization": f"Bearer {token}"})
+    url = flow_url(hub_url)
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})
 
     def fetch() -> _Flow:
-        with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
+        context = (tls or system_tls()).context if url.startswith("https:") else None
+        with urllib.request.urlopen(request, timeout=ANSWER_SECONDS, context=context) as answer:
             return msgspec.json.decode(answer.read(), type=_Flow)
 
     try:
         flow = await asyncio.to_thread(fetch)
     except (OSError, msgspec.DecodeError) as error:
         reason = error.reason if isinstance(error, urllib.error.HTTPError) else error
-        raise HubCountsError(f"the hub's counts could not be read: {reason}") from error
+        raise HubCountsError(
+            f"the hub's counts could not be read: {describe_tls_failure(error, hub_url) or reason}"
+        ) from error
     found = {counts.device: counts for counts in flow.devices if counts.device in devices}
     if any(counts.stored is None for counts in found.values()):
         raise HubCountsError("the hub's store is unavailable")
@@ -88,12 +95,17 @@ def difference(before: CountsByDevice, after: CountsByDevice) -> HubCounts:
 
 
 async def settled_hub_counts(
-    hub_url: str, token: str, before: CountsByDevice, devices: Container[str], acked: int
+    hub_url: str,
+    token: str,
+    before: CountsByDevice,
+    devices: Container[str],
+    acked: int,
+    tls: ClientTls | None = None,
 ) -> HubCounts:
     """Return the counts when the store has `acked` readings, or after SETTLE_SECONDS. Raises HubCountsError."""
     deadline_s = time.monotonic() + SETTLE_SECONDS
     while True:
-        counts = difference(before, await read_hub_counts(hub_url, token, devices))
+        counts = difference(before, await read_hub_counts(hub_url, token, devices, tls))
         if counts.stored >= max(counts.accepted, acked) or time.monotonic() > deadline_s:
             return counts
         await asyncio.sleep(POLL_SECONDS)

@@ -11,7 +11,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from device_agent import Agent, AgentError, MemorySpool
+from agent_client.tls import ClientTls
+from device_agent import Agent, AgentError, AgentOptions, MemorySpool
 from device_sim.fleet import SimulatedDevice
 from device_sim.past import LOSS_REASON, PastRow, SimulatedPast
 from device_sim.report import Distribution, RunSettings
@@ -75,7 +76,15 @@ class FleetTotals:
 class RunningDevice:
     """One device of a running fleet. `problem` is the reason if it stopped."""
 
-    def __init__(self, device: SimulatedDevice, settings: RunSettings, *, token: str, totals: FleetTotals) -> None:
+    def __init__(
+        self,
+        device: SimulatedDevice,
+        settings: RunSettings,
+        *,
+        token: str,
+        totals: FleetTotals,
+        tls: ClientTls | None = None,
+    ) -> None:
         self.simulated = device
         self.problem: str | None = None
         self._spool = MemorySpool()
@@ -89,6 +98,7 @@ class RunningDevice:
             # The fleet is drained as a whole before it is closed.
             drain_seconds=0,
             on_ack=self._acknowledged,
+            options=AgentOptions(tls=tls),
         )
         self._batch_rows = settings.batch_rows
         self._totals = totals

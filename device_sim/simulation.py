@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import psutil
 from rich.console import Console
 
+from agent_client.tls import ClientTls
 from device_agent import ConnectionState, Count
 from device_sim.display import Snapshot, show_progress
 from device_sim.fleet import Schedule, SimulatedDevice
@@ -40,11 +41,13 @@ STOPPING = f"Stopping: waiting for acknowledgements, at most {DRAIN_SECONDS:.0f}
 class Simulation:
     """The running fleet, an async context manager; leaving it closes every agent."""
 
-    def __init__(self, settings: RunSettings, fleet: Sequence[SimulatedDevice], *, token: str) -> None:
+    def __init__(
+        self, settings: RunSettings, fleet: Sequence[SimulatedDevice], *, token: str, tls: ClientTls | None = None
+    ) -> None:
         self.settings = settings
         self._totals = FleetTotals()
         self._lags = Latencies()
-        self.devices = [RunningDevice(device, settings, token=token, totals=self._totals) for device in fleet]
+        self.devices = [RunningDevice(device, settings, token=token, tls=tls, totals=self._totals) for device in fleet]
         self._schedule = Schedule(settings.devices, settings.rate_hz, settings.ramp_up_s, settings.duration_s)
         self._process = psutil.Process()
         self._cpu_began_s = time.process_time()
@@ -198,14 +201,21 @@ class Simulation:
         await asyncio.gather(*(device.drain(DRAIN_SECONDS) for device in self.devices))
 
 
-async def simulate(settings: RunSettings, token: str, fleet: Sequence[SimulatedDevice], console: Console) -> Report:
+async def simulate(
+    settings: RunSettings,
+    token: str,
+    fleet: Sequence[SimulatedDevice],
+    console: Console,
+    *,
+    tls: ClientTls | None = None,
+) -> Report:
     """Run a fleet to its end or to SIGINT or SIGTERM (twice: do not wait for acknowledgements); return the report."""
     names = {device.id for device in fleet}
     problems: list[str] = []
     before: CountsByDevice | None = None
     without_past: Collection[str] = ()
     try:
-        before = await read_hub_counts(settings.hub, token, names)
+        before = await read_hub_counts(settings.hub, token, names, tls)
     except HubCountsError as error:
         problems.append(str(error))
     else:
@@ -213,7 +223,7 @@ async def simulate(settings: RunSettings, token: str, fleet: Sequence[SimulatedD
         if settings.past_s:
             without_past = names - {name for name, counts in before.items() if counts.accepted}
     stop = asyncio.Event()
-    async with Simulation(settings, fleet, token=token) as simulation:
+    async with Simulation(settings, fleet, token=token, tls=tls) as simulation:
         with _stopped_by_signals(stop):
             showing = asyncio.create_task(show_progress(console, simulation.snapshot))
             try:
@@ -225,7 +235,7 @@ async def simulate(settings: RunSettings, token: str, fleet: Sequence[SimulatedD
             if before is not None:
                 acked = sum(device.agent.counts.acknowledged.readings for device in simulation.devices)
                 try:
-                    hub = await settled_hub_counts(settings.hub, token, before, names, acked)
+                    hub = await settled_hub_counts(settings.hub, token, before, names, acked, tls)
                 except HubCountsError as error:
                     problems.append(str(error))
         return simulation.report(hub, problems)

@@ -12,6 +12,7 @@ from agent_client.client import Client, ClientStopped, ConnectFailed, Surroundin
 from agent_client.endpoint import AddressError, Endpoint, device_url
 from agent_client.reconnect import Ending, Pace, pace_of
 from agent_client.session import Frame
+from agent_client.tls import ClientTls
 from importer.batching import FileBatch, encode
 from importer.records import MappingError, UploadError
 from importer.survey import FileSurvey
@@ -34,10 +35,10 @@ class UploadTarget(NamedTuple):
     name: str
 
     @classmethod
-    def at(cls, url: str, token: str, name: str) -> UploadTarget:
+    def at(cls, url: str, token: str, name: str, tls: ClientTls | None = None) -> UploadTarget:
         """Return the target for a hub's URL. Raises MappingError for anything else."""
         try:
-            return cls(Endpoint(device_url(url), token), name)
+            return cls(Endpoint(device_url(url), token, tls=tls), name)
         except AddressError as error:
             raise MappingError(str(error)) from None
 

@@ -5,15 +5,23 @@ from __future__ import annotations
 import http.client
 import io
 import json
-import ssl
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any, NamedTuple, Self
 from urllib.parse import urlencode, urlsplit
 
+from agent_client.tls import (
+    ClientTls,
+    TlsFileError,
+    client_tls,
+    describe_tls_failure,
+    is_wrong_name,
+    read_certificate_names,
+    system_tls,
+)
 from hub.cli.command import FAILED, MISUSE, HubOptions, fail, settings_or_exit
 from hub.config.settings import browser_url
 from hub.model.identity import Role
@@ -48,10 +56,11 @@ class RequestFailed(Exception):
 class HubClient:
     """Client of one hub with one connection, which stays open between requests. Not thread-safe.
 
-    `url` may include a path under which the hub is mounted. No proxy is used.
+    `url` may include a path under which the hub is mounted. No proxy is used. Without `tls` the authorities of the
+    system are trusted.
     """
 
-    def __init__(self, url: str, token: str | None = None) -> None:
+    def __init__(self, url: str, token: str | None = None, tls: ClientTls | None = None) -> None:
         """Raises ValueError for an invalid URL or token."""
         parts = urlsplit(url.strip())
         if parts.scheme not in {"http", "https"} or not parts.hostname:
@@ -63,8 +72,12 @@ class HubClient:
         self.url = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
         self._path = parts.path.rstrip("/")
         self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        connection = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        self._connection = connection(parts.hostname, parts.port, timeout=TIMEOUT_S)
+        self._tls = (tls or system_tls()) if parts.scheme == "https" else None
+        self._connection = (
+            http.client.HTTPConnection(parts.hostname, parts.port, timeout=TIMEOUT_S)
+            if self._tls is None
+            else http.client.HTTPSConnection(parts.hostname, parts.port, timeout=TIMEOUT_S, context=self._tls.context)
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -123,7 +136,7 @@ class HubClient:
                 raise RequestFailed(_detail(response, response.read()), response.status)
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            raise RequestFailed(_unreachable(self.url, error)) from error
+            raise RequestFailed(_unreachable(self.url, error, self._tls)) from error
         answer = io.BufferedReader(_Body(response))
         try:
             yield answer
@@ -153,9 +166,9 @@ def hub_client(command: str, options: HubOptions, *, role: Role = Role.VIEWER) -
 
     A RequestFailed inside ends the command with a sentence and 1, or with 2 if the hub did not understand the request.
     """
-    with hub_address(command, options, role=role) as (url, token):
+    with hub_address(command, options, role=role) as address:
         try:
-            client = HubClient(url, token)
+            client = HubClient(*address)
         except ValueError as error:
             fail(command, str(error), MISUSE)
         try:
@@ -165,24 +178,49 @@ def hub_client(command: str, options: HubOptions, *, role: Role = Role.VIEWER) -
             fail(command, str(failure), MISUSE if failure.status == HTTPStatus.UNPROCESSABLE_ENTITY else FAILED)
 
 
+class HubAddress(NamedTuple):
+    """The URL of a hub, a token, and the settings of TLS; None for those of the system."""
+
+    url: str
+    token: str
+    tls: ClientTls | None
+
+
 @contextmanager
-def hub_address(command: str, options: HubOptions, *, role: Role = Role.VIEWER) -> Iterator[tuple[str, str]]:
-    """Yield the URL and the token that the options select.
+def hub_address(command: str, options: HubOptions, *, role: Role = Role.VIEWER) -> Iterator[HubAddress]:
+    """Yield the URL, the token and the TLS settings that the options select.
 
     `command` is the name in messages ("hub flow"). Without a token, a temporary one of `role` is created in the data
     directory (for a gateway: for all devices). This works only for a hub on this machine.
     """
     url, token = options.url, options.token
+    try:
+        tls = client_tls(options.ca, options.client_certificate, options.client_key)
+    except TlsFileError as error:
+        fail(command, str(error), MISUSE)
     if url is not None and token is not None:
-        yield url, token
+        yield HubAddress(url, token, tls)
         return
     settings = settings_or_exit(options.config, data=options.data)
-    url = url or browser_url(*settings.address, tls=settings.tls.certificate is not None)
+    if url is None:
+        url = browser_url(*settings.address, tls=settings.tls.certificate is not None)
+        tls = tls or _pinned(settings.tls.certificate)
     if token is not None:
-        yield url, token
+        yield HubAddress(url, token, tls)
         return
     with _temporary_token(command, url, settings.data, role) as temporary:
-        yield url, temporary
+        yield HubAddress(url, temporary, tls)
+
+
+def _pinned(certificate: Path | None) -> ClientTls | None:
+    """Return settings that accept the hub's own certificate alone.
+
+    The certificate is for the hub's public name, and this machine reaches the hub by its address.
+    """
+    if certificate is not None:
+        with suppress(TlsFileError):
+            return ClientTls(pinned=certificate)
+    return None
 
 
 @contextmanager
@@ -242,12 +280,11 @@ def _detail(response: http.client.HTTPResponse, body: bytes) -> str:
     return f"the answer was {response.status} {response.reason}: check that the URL and its path belong to a hub"
 
 
-def _unreachable(url: str, error: Exception) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return (
-            f"{url}: this machine does not trust the certificate ({error.verify_message}): set SSL_CERT_FILE to the "
-            "file of its authority"
-        )
+def _unreachable(url: str, error: Exception, tls: ClientTls | None) -> str:
+    names = read_certificate_names(url, tls) if tls is not None and is_wrong_name(error) else []
+    failure = describe_tls_failure(error, url, names)
+    if failure is not None:
+        return failure
     return f"{url} does not answer ({_reason(error)}): check that the hub runs, and set --url or HUB_URL to its address"
 
 

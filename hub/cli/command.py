@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 from typer import Option
 
+from agent_client.tls import CA_HELP, CA_VARIABLE, CERTIFICATE_HELP, CERTIFICATE_VARIABLE, KEY_HELP, KEY_VARIABLE
 from hub.config.settings import Settings, SettingsError, load_settings
 
 FAILED = 1
@@ -52,6 +53,14 @@ class HubOptions:
             help="Access token; better set HUB_TOKEN. Not needed on the machine of the hub, which reads --data.",
         ),
     ] = None
+    ca: Annotated[Path | None, Option("--ca", envvar=CA_VARIABLE, metavar="FILE", help=CA_HELP)] = None
+    client_certificate: Annotated[
+        Path | None,
+        Option("--client-certificate", envvar=CERTIFICATE_VARIABLE, metavar="FILE", help=CERTIFICATE_HELP),
+    ] = None
+    client_key: Annotated[Path | None, Option("--client-key", envvar=KEY_VARIABLE, metavar="FILE", help=KEY_HELP)] = (
+        None
+    )
     config: Config = None
     data: Data = None
 

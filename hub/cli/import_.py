@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from typer import Argument, Option
 
-from hub.cli.client import hub_address
+from hub.cli.client import HubAddress, hub_address
 from hub.cli.command import FAILED, MISUSE, AsJson, HubOptions, fail
 from hub.cli.import_report import FileResult, ImportProgress, ImportReport, RejectsFile, show_survey
 from hub.cli.option_group import with_option_groups
@@ -144,7 +144,7 @@ def import_files(
             else:
                 for survey in surveys:
                     survey.check()
-                _send(surveys, *stack.enter_context(hub_address(COMMAND, hub, role=Role.GATEWAY)), report, refused)
+                _send(surveys, stack.enter_context(hub_address(COMMAND, hub, role=Role.GATEWAY)), report, refused)
         except (MappingError, Interrupted) as error:
             fail(COMMAND, str(error), MISUSE if isinstance(error, MappingError) else FAILED)
         except KeyboardInterrupt:
@@ -155,8 +155,9 @@ def import_files(
     raise typer.Exit(0 if report.ok else FAILED)
 
 
-def _send(surveys: Sequence[FileSurvey], url: str, token: str, report: ImportReport, rejects: RejectsFile) -> None:
-    target = UploadTarget.at(url, token, f"telemetry-hub-import/{version('telemetry-hub')}")
+def _send(surveys: Sequence[FileSurvey], address: HubAddress, report: ImportReport, rejects: RejectsFile) -> None:
+    name = f"telemetry-hub-import/{version('telemetry-hub')}"
+    target = UploadTarget.at(address.url, address.token, name, address.tls)
     _run_until_signal(check(target))
     for survey in surveys:
         _survey(survey, report, rejects)

@@ -34,7 +34,9 @@ EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})
 
 ENVIRONMENT_PREFIX = "HUB_"
 
-OTHER_VARIABLES = frozenset({"HUB_CONFIG", "HUB_URL", "HUB_TOKEN", "HUB_NPM"})
+OTHER_VARIABLES = frozenset(
+    {"HUB_CONFIG", "HUB_URL", "HUB_TOKEN", "HUB_CA", "HUB_CLIENT_CERTIFICATE", "HUB_CLIENT_KEY", "HUB_NPM"}
+)
 """Variables with our prefix that are not settings: the name of the file, those of agents and simulators, npm."""
 
 _OTHERS = re.compile(r"HUB_TEST_.+|HUB_SERVICE_.+|HUB_PORT(_.+)?")

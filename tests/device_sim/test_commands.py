@@ -46,6 +46,8 @@ def test_a_file_that_is_no_report_is_named(tmp_path: Path) -> None:
     ("arguments", "says"),
     [
         (["--hub", "ftp://x"], "not the URL of a hub"),
+        (["--ca", "gone.pem"], "--ca gone.pem: No such file"),
+        (["--client-certificate", "a.pem"], "--client-key is missing"),
         (["--assert", "lots==0"], "there is no 'lots'"),
         (["--profile", "boiler"], "there is no profile 'boiler'"),
         (["--json", "/nowhere/report.json"], "/nowhere/report.json cannot be written: No such file or directory"),

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import pytest
-
+from tests.certificates import Authority
 from tests.services.server import Server
 
 MAX_QUEUED = 1_000_000
@@ -70,24 +67,6 @@ class Mosquitto(Server):
 
 def make_certificates(folder: Path) -> Certificates:
     """Return an authority of this test, a certificate for 127.0.0.1 and one for a client; skip without openssl."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("openssl is not installed")
-    folder.mkdir(parents=True, exist_ok=True)
-    key_options = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    authority, authority_key = folder / "authority.pem", folder / "authority-key.pem"
-    _run(openssl, "req", "-x509", *key_options, "-days", "2", "-subj", "/CN=Test authority", "-out", authority,
-         "-keyout", authority_key)  # fmt: skip
-    made = []
-    for name, address in (("broker", "IP:127.0.0.1"), ("client", "DNS:client")):
-        request, certificate, key = (folder / f"{name}.{kind}" for kind in ("csr", "pem", "key"))
-        (folder / f"{name}.ext").write_text(f"subjectAltName={address}\n")
-        _run(openssl, "req", *key_options, "-subj", f"/CN={name}", "-out", request, "-keyout", key)
-        _run(openssl, "x509", "-req", "-in", request, "-CA", authority, "-CAkey", authority_key, "-CAcreateserial",
-             "-days", "2", "-extfile", folder / f"{name}.ext", "-out", certificate)  # fmt: skip
-        made += [certificate, key]
-    return Certificates(authority, *made)
-
-
-def _run(*command: str | Path) -> None:
-    subprocess.run(command, check=True, capture_output=True)
+    authority = Authority(folder)
+    broker, client = authority.issue("broker", "IP:127.0.0.1"), authority.issue("client", "DNS:client")
+    return Certificates(authority.certificate, *broker, *client)

@@ -94,6 +94,19 @@ def test_an_unreachable_hub_is_reported_with_a_remedy(capsys: pytest.CaptureFixt
     assert f"hub flow: {url} does not answer (Connection refused)" in capsys.readouterr().err
 
 
+def test_an_unusable_authority_is_misuse_before_a_connection(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A missing and an empty file of --ca end the command with 2 and the reason."""
+    empty, missing = tmp_path / "empty.pem", tmp_path / "missing.pem"
+    empty.touch()
+    for file, says in ((missing, "No such file or directory"), (empty, "the file is empty")):
+        options = HubOptions("https://hub.example", "x", ca=file)
+        with pytest.raises(Exit) as ended, hub_client("hub flow", options):
+            """Never reached."""
+        assert (ended.value.exit_code, capsys.readouterr().err) == (2, f"hub flow: --ca {file}: {says}\n")
+
+
 def test_a_temporary_token_is_used_on_the_machine_of_the_hub(
     serve: Callable[[Answer], PeerServer], tmp_path: Path
 ) -> None:
