@@ -51,7 +51,7 @@ class Refusals:
         await self._append(entries, first_offset=min(refusal.entry.offset for refusal in refused))
         for refusal in refused:
             key = (refusal.entry.device, refusal.code)
-            if key not in self._logged and len(self._logged) <= MAX_LOGGED:
+            if key not in self._logged and len(self._logged) < MAX_LOGGED:
                 self._logged.add(key)
                 log.warning(
                     "readings refused, they are in quarantine",
