@@ -1,0 +1,238 @@
+"""Batches that the hub itself receives: numbered by the hub, durable, and never against the device's own agent."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hub.ingest.agent_session import AgentSession
+from hub.ingest.device import Devices
+from hub.ingest.local_source import LocalSource, epoch_of
+from hub.journal.journal import Journal
+from hub.live.hub import LiveHub
+from hub.model.batch import Entry, EntryKind
+from hub.model.identity import Identity, Role
+from hub.registry.directory import ConnectionDirectory, DeviceDirectory
+from hub.registry.registry import Registry
+from wire import device as messages
+from wire import limits
+from wire.codec import AGENT_MESSAGES
+from wire.errors import Code, WireError
+from wire.model import Metric
+
+EPOCH = epoch_of("a broker")
+
+
+class Hub(NamedTuple):
+    """Registry, journal and devices, what became durable, and the ids of devices that changed."""
+
+    registry: Registry
+    devices: Devices
+    directory: DeviceDirectory
+    durable: list[Entry]
+    changed: list[str]
+
+    def source(self, device: str = "pump", epoch: str = EPOCH) -> LocalSource:
+        return LocalSource(self.devices, self.directory, device, epoch=epoch, agent="broker")
+
+    async def events(self) -> list[tuple[str, str]]:
+        return [(event.kind, event.detail) for event in reversed(await self.registry.events("pump"))]
+
+
+@asynccontextmanager
+async def running(path: Path) -> AsyncIterator[Hub]:
+    durable: list[Entry] = []
+
+    def committed(entries: Sequence[Entry]) -> None:
+        durable.extend(entries)
+
+    async with (
+        Registry(path / "registry.db", clock=lambda: 5) as registry,
+        Journal(path / "journal.db", keep_bytes=1 << 28, keep_seconds=60, max_bytes=1 << 30) as journal,
+    ):
+        devices = Devices(journal, clock=lambda: 7, on_committed=committed, latest_time_ns=lambda _: -1)
+        directory = DeviceDirectory(registry, journal, LiveHub(offset=0), clock=lambda: 7)
+        changed: list[str] = []
+        devices.watch(lambda device: changed.append(device.id))
+        yield Hub(registry, devices, directory, durable, changed)
+        await journal.drain()
+
+
+def data(*values: object, seq: int = 99, metric: str = "flow") -> messages.Data:
+    return messages.Data(seq, list(range(1, len(values) + 1)), {metric: list(values)})  # type: ignore[arg-type]
+
+
+class Outlet:
+    """Outlet of an agent that is not asked for what it received."""
+
+    def send(self, frame: bytes) -> None: ...
+
+    def send_ack(self, frame: bytes) -> None: ...
+
+    def end(self, error: WireError) -> None: ...
+
+
+async def connect_agent(hub: Hub) -> AgentSession:
+    """Connect the own agent of the device."""
+
+    async def identify(_: str | None) -> Identity:
+        return Identity("t", Role.GATEWAY, "*")
+
+    shared = (hub.registry, hub.directory.journal, hub.directory.live, hub.directory.clock)
+    directory = ConnectionDirectory(*shared, identify, lambda _: None)
+    session = AgentSession(hub.devices, directory, Outlet(), format="json", hub="h", window=9)
+    hello = messages.Hello("pump", "0" * 16, 1, True, 0, metrics=[Metric("flow")], agent="pump agent")
+    step = session.receive(AGENT_MESSAGES["json"].encode(hello))
+    assert step is not None
+    await step()
+    return session
+
+
+@given(st.text(), st.text())
+def test_an_epoch_is_the_same_for_the_same_source_only(one: str, other: str) -> None:
+    """The protocol allows it as an epoch, and after a restart of the hub the numbers of a source continue."""
+    assert (epoch_of(one) == epoch_of(other)) == (one == other)
+    assert len(epoch_of(one)) == 16
+    assert set(epoch_of(one)) <= set("0123456789abcdef")
+
+
+async def test_the_hub_numbers_the_batches_of_a_source(tmp_path: Path) -> None:
+    """From 1 without a hole, whatever number a batch has; after a restart from the durable number on."""
+    async with running(tmp_path) as hub:
+        source = hub.source()
+        await source.declare([Metric("flow")], {"site": "north"})
+        assert source.submit(data(1.0, None, 2.0)) == 2
+        assert source.submit(data(3.0, seq=1)) == 1
+        await hub.directory.journal.drain()
+        assert [(e.kind, e.epoch, e.seq, e.received_ns) for e in hub.durable] == [
+            (EntryKind.BATCH, EPOCH, 1, 7), (EntryKind.BATCH, EPOCH, 2, 7)
+        ]  # fmt: skip
+        device = hub.devices.device("pump")
+        assert (device.durable.seq, device.readings, device.batches, device.backlog, device.seen_ns) == (2, 3, 2, 0, 7)
+    async with running(tmp_path) as hub:
+        source = hub.source()
+        await source.declare([Metric("flow")])
+        source.submit(data(4.0))
+        await hub.directory.journal.drain()
+        assert [(e.epoch, e.seq) for e in hub.durable] == [(EPOCH, 3)]
+
+
+async def test_a_rejected_batch_uses_no_number(tmp_path: Path) -> None:
+    """An unknown metric, a value of the wrong type, or too many bytes: the next is accepted."""
+    async with running(tmp_path) as hub:
+        source = hub.source()
+        await source.declare([Metric("flow"), Metric("name", "string")])
+        too_long = ["x" * 60_000] * (limits.MAX_BATCH_BYTES // 60_000 + 1)
+        for wrong, code in (
+            (data(1.0, metric="level"), Code.UNKNOWN_METRIC),
+            (data("high"), Code.WRONG_TYPE),
+            (data(*too_long, metric="name"), Code.TOO_LARGE),
+        ):
+            with pytest.raises(WireError) as error:
+                source.submit(wrong)
+            assert error.value.code is code
+        source.submit(data(1.0))
+        await hub.directory.journal.drain()
+        assert [entry.seq for entry in hub.durable] == [1]
+
+
+async def test_two_readings_of_one_time_are_kept_apart(tmp_path: Path) -> None:
+    """The later one is moved and counted, and the journal has the moved time."""
+    async with running(tmp_path) as hub:
+        source = hub.source()
+        await source.declare([Metric("flow")])
+        for value in (1.0, 2.0):
+            source.submit(messages.Data(1, [5], {"flow": [value]}))
+        await hub.directory.journal.drain()
+        stored = [AGENT_MESSAGES["msgpack"].decode(entry.payload) for entry in hub.durable]
+        assert [message.time for message in stored if isinstance(message, messages.Data)] == [[5], [6]]
+        assert hub.devices.device("pump").moved == 1
+
+
+async def test_a_source_is_present_from_its_first_batch_to_its_end(tmp_path: Path) -> None:
+    """Its presence is reported once each way, and a second connect or disconnect changes nothing."""
+    async with running(tmp_path) as hub:
+        source = hub.source()
+        await source.declare([Metric("flow")])
+        source.submit(data(1.0))
+        source.submit(data(2.0))
+        source.connect()
+        device = hub.devices.device("pump")
+        assert (device.session, device.since_ns, hub.changed) == (source, 7, ["pump"])
+        source.disconnect("the broker says so")
+        source.disconnect("again")
+        assert (device.session, hub.changed) == (None, ["pump", "pump"])
+        assert await hub.events() == [("connected", "broker"), ("disconnected", "the broker says so")]
+
+
+async def test_the_own_agent_of_a_device_has_priority(tmp_path: Path) -> None:
+    """While it is connected, batches are rejected with BUSY, and the source cannot end its session."""
+    async with running(tmp_path) as hub:
+        source = hub.source()
+        await source.declare([Metric("flow")])
+        source.submit(data(1.0))
+        session = await connect_agent(hub)
+        assert hub.source().is_taken
+        for attempt in (source.connect, lambda: source.submit(data(2.0))):
+            with pytest.raises(WireError, match="pump is connected already, through pump agent") as error:
+                attempt()
+            assert error.value.code is Code.BUSY
+        source.disconnect("gone")
+        device = hub.devices.device("pump")
+        assert (device.session, device.epoch) == (session, "0" * 16)
+        session.close("closed")
+        assert not hub.source().is_taken
+        source.submit(data(3.0))
+        await hub.directory.journal.drain()
+        assert [(entry.epoch, entry.seq) for entry in hub.durable] == [(EPOCH, 1), (EPOCH, 2)]
+
+
+async def test_two_sources_of_one_device_exclude_each_other(tmp_path: Path) -> None:
+    """The first one that is present keeps the device until it disconnects; each has numbers of its own."""
+    async with running(tmp_path) as hub:
+        first, second = hub.source(), hub.source(epoch=epoch_of("another broker"))
+        await first.declare([Metric("flow")])
+        first.submit(data(1.0))
+        with pytest.raises(WireError):
+            second.submit(data(2.0))
+        first.disconnect("gone")
+        second.submit(data(2.0))
+        await hub.directory.journal.drain()
+        assert [(entry.epoch, entry.seq) for entry in hub.durable] == [(EPOCH, 1), (second.epoch, 1)]
+
+
+async def test_tags_are_described_when_they_are_given_and_at_the_first_declaration(tmp_path: Path) -> None:
+    """Later tags are added to earlier ones; a declaration of metrics alone leaves them as they are."""
+    async with running(tmp_path) as hub:
+        source = hub.source()
+        assert not source.declared
+        await source.declare([Metric("flow")])
+        assert (source.declared, hub.registry.devices["pump"].agent) == (True, "broker")
+        await source.declare([], {"site": "north"})
+        await source.declare([Metric("level")])
+        await source.declare([], {"room": "2"})
+        assert hub.registry.devices["pump"].tags == {"site": "north", "room": "2"}
+        assert hub.devices.device("pump").tags == {"site": "north", "room": "2"}
+
+
+async def test_a_message_that_cannot_be_accepted_is_kept_with_its_reason(tmp_path: Path) -> None:
+    """It gets a number of the source and is counted, without a session; a long reason is shortened."""
+    async with running(tmp_path) as hub:
+        source = hub.source()
+        source.quarantine(b'{"topic":"a"}', ("bad_message", "x" * 1_000))
+        await hub.directory.journal.drain()
+        (entry,) = hub.durable
+        assert (entry.kind, entry.format, entry.epoch, entry.seq) == (EntryKind.QUARANTINE, "json", EPOCH, 1)
+        assert (entry.payload, entry.reason) == (b'{"topic":"a"}', ("bad_message", "x" * limits.MAX_MESSAGE))
+        device = hub.devices.device("pump")
+        assert (device.session, device.quarantined, device.durable.seq, device.backlog) == (None, 1, 1, 0)
+        await source.declare([Metric("flow")])
+        source.submit(data(1.0))
+        await hub.directory.journal.drain()
+        assert [entry.seq for entry in hub.durable] == [1, 2]
