@@ -1,0 +1,125 @@
+"""The application behind the port: unknown paths of the API, and the files of the page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from hub.http.access import Access, Authenticator
+from hub.http.application import SECURITY_HEADERS, StaticPage, make_application
+from hub.http.routing import Operation
+from hub.model.identity import Action
+
+LONG = "<!doctype html><title>page</title>" + "x" * 2_000
+
+
+class Resource:
+    """Two operations on one path."""
+
+    @Operation("GET", "/api/v1/things/{name}", may=Action.READ)
+    async def read(self, name: str) -> list[str]:
+        """Return a thing."""
+        return [name]
+
+    @Operation("DELETE", "/api/v1/things/{name}", may=Action.ADMINISTER)
+    async def remove(self, name: str) -> None:
+        """Remove a thing."""
+
+
+async def endpoint(scope: Scope, receive: Receive, send: Send) -> None:
+    raise AssertionError("no WebSocket is opened")
+
+
+async def call(method: str, path: str, **headers: str) -> httpx.Response:
+    async def refresh() -> None: ...
+
+    access = Access(lambda _: None, lambda _: None)
+    application = make_application([Resource()], Authenticator(access, refresh), device=endpoint, live=endpoint)
+    transport = httpx.ASGITransport(app=application)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=headers) as client:
+        return await client.request(method, path)
+
+
+async def test_an_unknown_path_of_the_api_is_a_problem_and_never_the_page() -> None:
+    """Whatever the method; the answer names the document of what there is."""
+    for method in ("GET", "POST", "DELETE"):
+        answer = await call(method, "/api/v2/things")
+        assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+        assert "there is no /api/v2/things; /api/v1/openapi.json" in answer.json()["detail"]
+
+
+async def test_a_wrong_method_names_the_right_ones() -> None:
+    """In the Allow header and in the sentence."""
+    answer = await call("PUT", "/api/v1/things/a")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "DELETE, GET")
+    assert answer.json()["detail"] == "/api/v1/things/a takes DELETE and GET, not PUT"
+
+
+async def test_every_request_is_for_a_host_of_the_hub() -> None:
+    """The API and the page alike: a page of another site may have pointed its name here."""
+    for path in ("/api/v1/things/a", "/"):
+        assert (await call("GET", path, host="evil.example")).status_code == 403
+    assert (await call("GET", "/api/v1/things/a")).status_code == 401
+
+
+@pytest.fixture
+def built(tmp_path: Path) -> Path:
+    """Create the files of a built page."""
+    (tmp_path / "assets").mkdir()
+    (tmp_path / "index.html").write_text(LONG)
+    (tmp_path / "icon.svg").write_text("<svg/>")
+    (tmp_path / "assets" / "app-1a2b.js").write_text("run()")
+    return tmp_path
+
+
+async def page(root: Path, path: str, method: str = "GET") -> httpx.Response:
+    transport = httpx.ASGITransport(app=StaticPage(root))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        return await client.request(method, path)
+
+
+@pytest.mark.parametrize("path", ["/", "/devices", "/devices/pump-7", "/devices/pump.7", "/index.html"])
+async def test_the_page_answers_for_its_own_routes(built: Path, path: str) -> None:
+    """A person can reload or share any of them. The page is never cached, so a new version is seen at once."""
+    answer = await page(built, path)
+    assert (answer.status_code, answer.text, answer.headers["cache-control"]) == (200, LONG, "no-cache")
+
+
+async def test_assets_are_cached_for_ever_and_other_files_are_not(built: Path) -> None:
+    """The name of an asset contains the hash of its content."""
+    asset = await page(built, "/assets/app-1a2b.js")
+    assert (asset.text, asset.headers["cache-control"]) == ("run()", "public, max-age=31536000, immutable")
+    icon = await page(built, "/icon.svg")
+    assert (icon.headers["content-type"], icon.headers["cache-control"]) == ("image/svg+xml", "no-cache")
+
+
+async def test_a_missing_asset_is_not_the_page(built: Path) -> None:
+    """A page of an older version must fail to load it, and not run HTML as a script."""
+    assert (await page(built, "/assets/app-0000.js")).status_code == 404
+
+
+async def test_no_file_outside_the_page_is_served(built: Path) -> None:
+    """The answer to such a path is the page."""
+    root = built / "assets"
+    (root / "index.html").write_text("inner")
+    for path in ("/../icon.svg", "/..%2ficon.svg", "/%2e%2e/icon.svg"):
+        assert (await page(root, path)).text == "inner"
+
+
+@pytest.mark.parametrize("path", ["/", "/assets/app-1a2b.js"])
+async def test_every_answer_has_the_security_headers(built: Path, path: str) -> None:
+    """Also an error; the page runs scripts and styles of its own files only."""
+    for method, status in (("GET", 200), ("HEAD", 200), ("POST", 405)):
+        answer = await page(built, path, method)
+        assert answer.status_code == status
+        assert {name: answer.headers[name] for name in SECURITY_HEADERS} == SECURITY_HEADERS
+    assert answer.headers["allow"] == "GET, HEAD"
+
+
+async def test_a_hub_without_a_built_page_says_so(tmp_path: Path) -> None:
+    """The hub itself runs: the answer shows a developer what to do."""
+    answer = await page(tmp_path, "/devices")
+    assert (answer.status_code, "make run" in answer.text) == (503, True)
