@@ -92,10 +92,16 @@ class HubLiveSession:
     state: LiveSessionState = LiveSessionState.OPENING
     subscriptions: dict[int, live.Subscribe] = field(default_factory=dict)
     _newest_id: int = 0
+    _is_replaceable: bool = False
 
-    def open(self) -> None:
-        """Open the session: the viewer is authenticated and gets the welcome."""
+    def open(self, *, replaceable: bool = False) -> None:
+        """Open the session: the viewer is authenticated and gets the welcome.
+
+        The identity is `replaceable` if it comes from a cookie: a viewer that cannot keep its browser from sending the
+        cookie authenticates with its first message, which may cross the welcome.
+        """
         self.state = LiveSessionState.OPEN
+        self._is_replaceable = replaceable
 
     def close(self) -> None:
         """End the session."""
@@ -107,6 +113,9 @@ class HubLiveSession:
 
         Raises WireError to end the connection.
         """
+        is_replaceable, self._is_replaceable = self._is_replaceable, False
+        if is_replaceable and isinstance(message, live.Authenticate):
+            return None
         self.state = _next_state(self.state, message)
         match message:
             case live.Subscribe(id=id):

@@ -12,18 +12,21 @@ from hub.app.mqtt import open_bridges
 from hub.app.store import open_store
 from hub.config.settings import Settings
 from hub.http.access import Access, Authenticator, find_credential
-from hub.http.application import make_application
+from hub.http.application import LIVE_PATH, make_application
+from hub.http.cross_origin import CrossOrigin
 from hub.http.device_endpoint import DeviceEndpoint, DirectoryFor
 from hub.http.live_endpoint import LiveEndpoint
 from hub.http.refusals import Refusals
+from hub.http.routes.connection import ConnectionRoutes
 from hub.http.routes.devices import DeviceRoutes
 from hub.http.routes.history import HistoryRoutes
 from hub.http.routes.hub import HubRoutes
 from hub.http.routes.operations import OperationsRoutes
 from hub.http.routes.quarantine import QuarantineRoutes
 from hub.http.routes.tokens import TokenRoutes
-from hub.http.server import Connections, Router
+from hub.http.server import Connections
 from hub.http.status import HubIdentity, Status
+from hub.http.websocket import DEVICE_PATH
 from hub.ingest.device import Device, Devices
 from hub.ingest.quarantine_actions import QuarantineActions
 from hub.ingest.validate import decode_entry
@@ -31,7 +34,7 @@ from hub.journal.consumer import Consumer, EntryReader
 from hub.journal.journal import Journal
 from hub.live.hub import LiveHub
 from hub.model.batch import Batch, Entry, Series
-from hub.model.identity import Identity
+from hub.model.identity import Action, Identity
 from hub.model.store import Store
 from hub.mqtt.bridge import Bridge
 from hub.registry.database import FILE_NAME as REGISTRY_FILE
@@ -71,7 +74,7 @@ class HubServices(NamedTuple):
     connections: Connections
     refusals: Refusals
     bridges: Sequence[Bridge]
-    application: Router
+    application: CrossOrigin
 
 
 def open_journal(settings: Settings) -> Journal:
@@ -187,7 +190,7 @@ def _application(
     identity: HubIdentity,
     bridges: Sequence[Bridge],
     listening_on: str,
-) -> Router:
+) -> CrossOrigin:
     """Make the ASGI application: device and live endpoints, the API and the page."""
     registry, journal, store, devices = core.registry, core.journal, core.store, core.devices
     status = _status(core, identity, bridges)
@@ -198,6 +201,11 @@ def _application(
     return make_application(
         [
             HubRoutes(status),
+            ConnectionRoutes(
+                authenticator,
+                {DEVICE_PATH: Action.WRITE, LIVE_PATH: Action.READ},
+                closing=lambda: connections.closing,
+            ),
             DeviceRoutes(
                 status, store, series=registry.series.values, read_events=registry.events, retirement=retirement
             ),
@@ -213,6 +221,7 @@ def _application(
             _directories(core, authenticator),
             hub=registry.id,
             window=settings.ingest.window,
+            refusals=refusals,
         ),
         live=LiveEndpoint(
             core.live,
@@ -272,12 +281,14 @@ def _decoder(registry: Registry) -> Callable[[Entry], Batch]:
 def _directories(core: Core, authenticator: Authenticator) -> DirectoryFor:
     def directory_for(scope: MutableMapping[str, Any], on_credential: Callable[[str], None]) -> ConnectionDirectory:
         async def identify(token: str | None) -> Identity | None:
-            if find_credential(scope) is not None or token is None:
+            credential = find_credential(scope)
+            # A page cannot keep its browser from sending the cookie, so the token in its hello counts before it.
+            if token is None or (credential is not None and credential.kind == "token"):
                 identity = await authenticator.identify(scope)
             else:
                 identity = await authenticator.identify_token(scope, token)
             # The headers are not needed any more, and would be kept as long as the connection: about 1 kB.
-            scope["headers"] = []
+            scope["headers"] = scope["subprotocols"] = []
             return identity
 
         return ConnectionDirectory(

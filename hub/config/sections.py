@@ -43,7 +43,7 @@ class AccessSettings(Section):
     behind_proxy: bool = Field(default=False, description="A reverse proxy in front of the hub terminates TLS.")
     allowed_hosts: tuple[str, ...] = Field(default=(), description="Host names under which the page may be opened.")
     allowed_origins: tuple[str, ...] = Field(
-        default=(), description="Other origins whose pages may use the hub's cookie."
+        default=(), description="Other origins whose pages may read the API and use the hub's cookie."
     )
 
 

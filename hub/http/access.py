@@ -304,24 +304,30 @@ class Authenticator:
         return await self._verify(scope, lambda: self.access.verify_token(token))
 
     async def _verify(self, scope: Scope, find: Callable[[], Identity | None]) -> Identity | None:
-        identity = find()
-        if identity is None:
-            await self._refresh()
+        try:
             identity = find()
-        if identity is None:
-            delay_s = self._failures.record_failure(peer_of(scope), asyncio.get_running_loop().time())
-            if delay_s is None:
-                refused = RequestRefused(
-                    RefusalReason.TOO_MANY_FAILURES,
-                    "too many attempts with invalid tokens",
-                    "stop the client that sends one, and wait a minute",
-                    code=Code.BUSY,
-                )
-                self.refusals.report_scope(scope, refused)
-                raise refused
-            self.refusals.report_scope(scope, RequestRefused(RefusalReason.NOT_AUTHENTICATED, "the token is not valid"))
-            await asyncio.sleep(delay_s)
+            if identity is None:
+                await self._refresh()
+                identity = find()
+            if identity is None:
+                await self._penalise(scope)
+        except RequestRefused as refused:
+            self.refusals.report_scope(scope, refused)
+            raise
         return identity
+
+    async def _penalise(self, scope: Scope) -> None:
+        """Wait after an invalid token. Raises RequestRefused after too many of them."""
+        delay_s = self._failures.record_failure(peer_of(scope), asyncio.get_running_loop().time())
+        if delay_s is None:
+            raise RequestRefused(
+                RefusalReason.TOO_MANY_FAILURES,
+                "too many attempts with invalid tokens",
+                "stop the client that sends one, and wait a minute",
+                code=Code.BUSY,
+            )
+        self.refusals.report_scope(scope, RequestRefused(RefusalReason.NOT_AUTHENTICATED, "the token is not valid"))
+        await asyncio.sleep(delay_s)
 
 
 class FailedAttempts:

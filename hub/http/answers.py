@@ -61,6 +61,20 @@ class HubDetails(Struct, frozen=True):
     mqtt: Annotated[bool, Meta(description="Whether the hub has a bridge to an MQTT broker.")]
 
 
+class ConnectionRequest(Struct, frozen=True):
+    """A WebSocket endpoint to check."""
+
+    path: Annotated[str, Meta(max_length=64, description="`/v1/live` or `/v1/device`.")]
+
+
+class ConnectionCheck(Struct, frozen=True):
+    """Answer that a WebSocket endpoint would give to the caller."""
+
+    code: Annotated[str, Meta(description="`ok`, or the reason of the refusal, for programs.")]
+    reason: Annotated[str, Meta(description="What is wrong; empty with `ok`.")]
+    remedy: Annotated[str, Meta(description="What to do; empty with `ok`.")]
+
+
 class TimedValue(Struct, frozen=True):
     """A value at a time (nanoseconds since 1970 UTC)."""
 

@@ -15,6 +15,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hub.http.access import Authenticator
+from hub.http.cross_origin import CrossOrigin
 from hub.http.openapi import DescriptionRoutes
 from hub.http.problem import HANDLERS, problem_response
 from hub.http.routes import RESOURCES
@@ -46,7 +47,7 @@ NOT_BUILT = """<!doctype html><title>Telemetry Hub</title>
 
 def make_application(
     resources: Sequence[object], authenticator: Authenticator, *, device: ASGIApp, live: ASGIApp
-) -> Router:
+) -> CrossOrigin:
     """Return one ASGI application of the resources, the page, and the endpoints of devices and dashboards."""
     routes = [
         route for resource in (*resources, DescriptionRoutes(RESOURCES)) for route in routes_of(resource, authenticator)
@@ -66,7 +67,8 @@ def make_application(
     page = Mount("/", GZipMiddleware(StaticPage(), minimum_size=SMALL_BYTES))
     api = Starlette(routes=[*routes, rest, page], exception_handlers=HANDLERS)
     endpoints = {DEVICE_PATH: device, LIVE_PATH: live}
-    return Router(endpoints, api, check=authenticator.access.check_host, refusals=authenticator.refusals)
+    access, refusals = authenticator.access, authenticator.refusals
+    return CrossOrigin(Router(endpoints, api, check=access.check_host, refusals=refusals), access, refusals)
 
 
 class StaticPage:

@@ -8,10 +8,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from http import HTTPStatus
 
 import structlog
 from starlette.types import Message, Receive, Scope, Send
 
+from hub.http.access import offered_subprotocols
+from hub.http.refusals import RefusalReason, Refusals, RequestRefused
 from hub.http.server import Connections, upgrade_response
 from hub.http.websocket import EXTENSION, DirectWebSocket
 from hub.ingest.agent_session import AgentDirectory, AgentSession, Step
@@ -131,15 +134,20 @@ class DeviceEndpoint:
     directory_for: DirectoryFor
     hub: str
     window: int
+    refusals: Refusals
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one agent, from the upgrade to the close."""
         await receive()
-        offered: list[str] = scope["subprotocols"]
+        offered = offered_subprotocols(scope)
         chosen = next((name for name in offered if name in FORMAT_OF_SUBPROTOCOL), None)
-        if offered and chosen is None:
-            spoken = f"subprotocols spoken here: {', '.join(FORMAT_OF_SUBPROTOCOL)}"
-            await upgrade_response(400, spoken)(scope, receive, send)
+        if scope["subprotocols"] and chosen is None:
+            spoken = ", ".join(FORMAT_OF_SUBPROTOCOL)
+            refused = RequestRefused(
+                RefusalReason.WRONG_SUBPROTOCOL, f"subprotocols spoken here: {spoken}", "offer one of them"
+            )
+            self.refusals.report_scope(scope, refused)
+            await upgrade_response(HTTPStatus.BAD_REQUEST, refused.message)(scope, receive, send)
             return
         frame_format = FORMAT_OF_SUBPROTOCOL[chosen] if chosen else "json"
         direct: DirectWebSocket = scope["extensions"][EXTENSION]

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Literal, NamedTuple
 
 import structlog
 from starlette.types import Receive, Scope, Send
 
-from hub.http.access import Authenticator
+from hub.http.access import Authenticator, find_credential, offered_subprotocols
+from hub.http.refusals import RefusalReason, RequestRefused
 from hub.http.server import Connections, upgrade_response
 from hub.live.catch_up import CatchUpSource
 from hub.live.hub import LiveHub
@@ -21,6 +24,15 @@ from wire.codec import LIVE_MESSAGES
 from wire.errors import CLOSE_FOR_CODE, Close, Code, WireError
 
 _NOT_AUTHENTICATED = WireError(Code.NOT_AUTHENTICATED, "no valid token: send authenticate first, or sign in")
+_WRONG_SUBPROTOCOL = RequestRefused(
+    RefusalReason.WRONG_SUBPROTOCOL, f"subprotocol spoken here: {messages.SUBPROTOCOL}", f"offer {messages.SUBPROTOCOL}"
+)
+_NO_TOKEN = RequestRefused(
+    RefusalReason.NOT_AUTHENTICATED,
+    f"no valid token within {limits.AUTHENTICATION_SECONDS:g} s",
+    "send authenticate first, or sign in",
+    code=Code.NOT_AUTHENTICATED,
+)
 _NOT_READING = WireError(Code.BUSY, "the dashboard does not read the messages that it receives")
 
 log = structlog.get_logger(__name__)
@@ -40,14 +52,16 @@ class LiveEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one dashboard, from the upgrade to the close."""
         await receive()
-        offered: list[str] = scope["subprotocols"]
-        if offered and messages.SUBPROTOCOL not in offered:
-            await upgrade_response(400, f"subprotocol spoken here: {messages.SUBPROTOCOL}")(scope, receive, send)
+        refusals = self.authenticator.refusals
+        offered = offered_subprotocols(scope)
+        if scope["subprotocols"] and messages.SUBPROTOCOL not in offered:
+            refusals.report_scope(scope, _WRONG_SUBPROTOCOL)
+            await upgrade_response(HTTPStatus.BAD_REQUEST, _WRONG_SUBPROTOCOL.message)(scope, receive, send)
             return
         try:
-            identity = await self.authenticator.identify(scope)
-        except WireError as error:
-            await upgrade_response(403, error.message)(scope, receive, send)
+            caller = await self._identify(scope)
+        except RequestRefused as refused:
+            await upgrade_response(HTTPStatus.TOO_MANY_REQUESTS, refused.message)(scope, receive, send)
             return
         await send({"type": "websocket.accept", "subprotocol": messages.SUBPROTOCOL if offered else None})
         ending = _Ending()
@@ -62,7 +76,7 @@ class LiveEndpoint:
                     on_overflow=lambda: ending.end(_NOT_READING),
                 )
                 own = [
-                    tasks.create_task(self._read(viewer, scope, identity, receive, ending), name="viewer read"),
+                    tasks.create_task(self._read(viewer, scope, caller, receive, ending), name="viewer read"),
                     tasks.create_task(_pump(viewer, send), name="viewer send"),
                     tasks.create_task(ending.requested(), name="viewer end"),
                 ]
@@ -73,17 +87,31 @@ class LiveEndpoint:
         finally:
             self.connections.remove(ending)
         if ending.error is not None:
+            if ending.error is caller.without_token:
+                refusals.report_scope(scope, caller.without_token)
             await _send_end(send, ending.error)
 
-    async def _read(
-        self, viewer: Subscriber, scope: Scope, identity: Identity | None, receive: Receive, ending: _Ending
-    ) -> None:
+    async def _identify(self, scope: Scope) -> _Caller:
+        """Return the caller by the head of its handshake. Raises RequestRefused after too many failures."""
+        credential = find_credential(scope)
+        kind = None if credential is None else credential.kind
+        if kind == "session":
+            try:
+                self.authenticator.access.check_origin(scope)
+            except RequestRefused as refused:
+                # A browser sends the cookie with the handshakes of every page on the host. A page of another origin
+                # cannot keep it from doing so: the cookie does not count, and a token does.
+                remedy = f"send authenticate with a token first, or {refused.remedy}"
+                return _Caller(None, None, RequestRefused(refused.reason, refused.what, remedy))
+        return _Caller(await self.authenticator.identify(scope), kind, _NO_TOKEN)
+
+    async def _read(self, viewer: Subscriber, scope: Scope, caller: _Caller, receive: Receive, ending: _Ending) -> None:
         loop = asyncio.get_running_loop()
-        timeout = loop.call_later(limits.AUTHENTICATION_SECONDS, ending.end, _NOT_AUTHENTICATED)
+        timeout = loop.call_later(limits.AUTHENTICATION_SECONDS, ending.end, caller.without_token)
         try:
-            if identity is not None:
+            if caller.identity is not None or caller.credential == "token":
                 timeout.cancel()
-                self._admit(viewer, identity, ending)
+                self._admit(viewer, caller.identity, ending, by_cookie=caller.credential == "session")
             while True:
                 event = await receive()
                 if event["type"] != "websocket.receive":
@@ -95,19 +123,31 @@ class LiveEndpoint:
                 if authenticate is not None:
                     identity = await self.authenticator.identify_token(scope, authenticate.token)
                     timeout.cancel()
-                    self._admit(viewer, identity, ending)
+                    self._admit(viewer, identity, ending, by_cookie=False)
         except WireError as error:
             ending.end(error)
         finally:
             timeout.cancel()
 
-    def _admit(self, viewer: Subscriber, identity: Identity | None, ending: _Ending) -> None:
+    def _admit(self, viewer: Subscriber, identity: Identity | None, ending: _Ending, *, by_cookie: bool) -> None:
+        """Open the session for a viewer, or replace the identity of an open one. Raises WireError for anyone else."""
         if identity is None:
             raise _NOT_AUTHENTICATED
         if not identity.may(Action.READ):
             raise WireError(Code.NOT_ALLOWED, f"a token of role {identity.role} may not watch")
         self.connections.add(ending, identity.token_id)
-        viewer.open(self.welcome(identity.role))
+        if not viewer.is_open:
+            viewer.open(self.welcome(identity.role), replaceable=by_cookie)
+
+
+class _Caller(NamedTuple):
+    """The caller by the head of its handshake: its identity, the kind of its credential, and the error without a
+    token.
+    """
+
+    identity: Identity | None
+    credential: Literal["token", "session"] | None
+    without_token: RequestRefused
 
 
 class _Ending:

@@ -105,6 +105,11 @@ class Connections:
     def __len__(self) -> int:
         return len(self._credentials)
 
+    @property
+    def closing(self) -> WireError | None:
+        """The error that ends every connection while the hub stops; None before that."""
+        return self._closing
+
     def add(self, connection: Endable, credential: str | None = None) -> None:
         """Add a connection, or the credential of one that has authenticated later."""
         self._credentials[connection] = credential

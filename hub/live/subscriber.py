@@ -13,7 +13,7 @@ from hub.live.selection import selection
 from wire import live as messages
 from wire.codec import LIVE_MESSAGES, VIEWER_MESSAGES
 from wire.errors import Code, WireError
-from wire.live_session import HubLiveSession
+from wire.live_session import HubLiveSession, LiveSessionState
 
 MAX_CATCHING_UP = 4
 """Subscriptions of one connection that read history at the same time; the others wait."""
@@ -41,9 +41,14 @@ class Subscriber:
         self._subscriptions: dict[int, tuple[Group, Member, asyncio.Task[None]]] = {}
         self._catching_up = asyncio.Semaphore(MAX_CATCHING_UP)
 
-    def open(self, welcome: messages.Welcome) -> None:
-        """Send the welcome: the dashboard is authenticated."""
-        self._session.open()
+    @property
+    def is_open(self) -> bool:
+        """True after the welcome."""
+        return self._session.state is LiveSessionState.OPEN
+
+    def open(self, welcome: messages.Welcome, *, replaceable: bool = False) -> None:
+        """Send the welcome: the dashboard is authenticated. A token in its first message may replace the identity."""
+        self._session.open(replaceable=replaceable)
         self._send(welcome)
 
     def receive(self, frame: str | bytes) -> messages.Authenticate | None:

@@ -61,10 +61,13 @@ async def curl(hub: Hub, command: str) -> httpx.Response:
     """Send the request that curl would send with these arguments."""
     text = command.replace("$HUB", hub.url).replace("$TOKEN", await hub.admin())
     _, *arguments = shlex.split(text)
-    headers = dict(value.split(": ", 1) for flag, value in zip(arguments[:-1:2], arguments[1:-1:2], strict=True))
-    assert set(arguments[:-1:2]) == {"-H"}
+    options = list(zip(arguments[:-1:2], arguments[1:-1:2], strict=True))
+    assert {flag for flag, _ in options} <= {"-H", "-d"}
+    headers = dict(value.split(": ", 1) for flag, value in options if flag == "-H")
+    body = next((value for flag, value in options if flag == "-d"), None)
     async with httpx.AsyncClient(timeout=30) as client:
-        return await client.get(arguments[-1], headers={"Accept": "*/*", **headers})
+        method = "GET" if body is None else "POST"
+        return await client.request(method, arguments[-1], headers={"Accept": "*/*", **headers}, content=body)
 
 
 @pytest.mark.parametrize(("command", "expected"), QUESTIONS)

@@ -121,6 +121,22 @@ def test_a_frame_for_everybody_is_for_those_that_are_live(kind: Kind) -> None:
             session.receive_update(Update(kind, 7, 0, 0, 10, [], []))
 
 
+def test_a_token_may_replace_a_cookie_with_the_first_message() -> None:
+    """It may cross the welcome. Later, or in a session that a token has opened, it is refused."""
+    session = HubLiveSession()
+    session.open(replaceable=True)
+    assert session.receive(live.Authenticate("token")) is None
+    assert session.state is LiveSessionState.OPEN
+    with refused(Code.UNEXPECTED_MESSAGE):
+        session.receive(live.Authenticate("token"))
+    session.open(replaceable=True)
+    session.receive(live.Ping(0.0))
+    with refused(Code.UNEXPECTED_MESSAGE):
+        session.receive(live.Authenticate("token"))
+    with refused(Code.UNEXPECTED_MESSAGE):
+        open_hub_end().receive(live.Authenticate("token"))
+
+
 def test_the_hub_remembers_the_subscriptions_there_are() -> None:
     """They are there from subscribe to unsubscribe, or to the end of the connection."""
     session = open_hub_end()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hub.http.routes.connection import ConnectionRoutes
 from hub.http.routes.devices import DeviceRoutes
 from hub.http.routes.history import HistoryRoutes
 from hub.http.routes.hub import HubRoutes
@@ -9,5 +10,5 @@ from hub.http.routes.operations import OperationsRoutes
 from hub.http.routes.quarantine import QuarantineRoutes
 from hub.http.routes.tokens import TokenRoutes
 
-RESOURCES = (HubRoutes, DeviceRoutes, HistoryRoutes, TokenRoutes, QuarantineRoutes, OperationsRoutes)
+RESOURCES = (HubRoutes, ConnectionRoutes, DeviceRoutes, HistoryRoutes, TokenRoutes, QuarantineRoutes, OperationsRoutes)
 """Every resource of the API, in the order of the OpenAPI document."""

@@ -53,6 +53,20 @@ export interface components {
             newest_ns: number;
             advice: string;
         };
+        /** @description Answer that a WebSocket endpoint would give to the caller. */
+        ConnectionCheck: {
+            /** @description `ok`, or the reason of the refusal, for programs. */
+            code: string;
+            /** @description What is wrong; empty with `ok`. */
+            reason: string;
+            /** @description What to do; empty with `ok`. */
+            remedy: string;
+        };
+        /** @description A WebSocket endpoint to check. */
+        ConnectionRequest: {
+            /** @description `/v1/live` or `/v1/device`. */
+            path: string;
+        };
         /** @description A consumer of the journal: its offset, its lag in entries, and its accounting. */
         ConsumerDetails: {
             /** @description In the store. null until the store is open. */
@@ -509,6 +523,8 @@ export type AuditedMetric = components['schemas']['AuditedMetric'];
 export type BridgeState = components['schemas']['BridgeState'];
 export type BridgesAnswer = components['schemas']['BridgesAnswer'];
 export type CodeCount = components['schemas']['CodeCount'];
+export type ConnectionCheck = components['schemas']['ConnectionCheck'];
+export type ConnectionRequest = components['schemas']['ConnectionRequest'];
 export type ConsumerDetails = components['schemas']['ConsumerDetails'];
 export type CreatedToken = components['schemas']['CreatedToken'];
 export type DeletedCount = components['schemas']['DeletedCount'];

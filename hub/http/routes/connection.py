@@ -1,0 +1,67 @@
+"""The check of a WebSocket connection over plain HTTP, because a browser hides why an upgrade was refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from starlette.requests import Request
+from starlette.types import Scope
+
+from hub.http import answers
+from hub.http.access import Authenticator
+from hub.http.problem import Refusal
+from hub.http.refusals import REMEDIES, RefusalReason, RequestRefused, peer_of
+from hub.http.routing import Operation
+from hub.model.identity import Action
+from wire.errors import Code, WireError
+
+UPGRADE_LOST_S = 60.0
+"""Age of a handshake without its upgrade that still counts: a page checks at once, an agent reconnects in 30 s."""
+
+
+@dataclass(frozen=True)
+class ConnectionRoutes:
+    """The operation that returns what a WebSocket endpoint would answer.
+
+    `endpoints` are the paths and the right that a caller needs there. `closing` returns the error that ends every
+    connection while the hub stops.
+    """
+
+    authenticator: Authenticator
+    endpoints: Mapping[str, Action]
+    closing: Callable[[], WireError | None]
+
+    @Operation("POST", "/api/v1/connection-check", errors=(403, 429))
+    async def check_connection(self, request: Request, body: answers.ConnectionRequest) -> answers.ConnectionCheck:
+        """Return what a WebSocket endpoint would answer to this caller, and what to do.
+
+        Send the cookie or the token as with the handshake. The code `upgrade_lost` means that the endpoint would accept
+        the caller, but a handshake arrived from its address as a plain request: a proxy has removed the upgrade.
+        """
+        action = self.endpoints.get(body.path)
+        if action is None:
+            detail = f"path: the WebSocket endpoints are {', '.join(self.endpoints)}"
+            raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
+        try:
+            await self._check(request.scope, action)
+        except RequestRefused as refused:
+            return answers.ConnectionCheck(refused.reason.value, refused.what, refused.remedy)
+        except WireError as error:
+            return answers.ConnectionCheck(error.code.value, error.message, "wait: the client connects again by itself")
+        return answers.ConnectionCheck("ok", "", "")
+
+    async def _check(self, scope: Scope, action: Action) -> None:
+        """Raise WireError for what would refuse a handshake with this head."""
+        closing = self.closing()
+        if closing is not None:
+            raise closing
+        identity = await self.authenticator.identify(scope)
+        if identity is None:
+            raise RequestRefused(RefusalReason.NOT_AUTHENTICATED, "no valid token", code=Code.NOT_AUTHENTICATED)
+        if not identity.may(action):
+            raise RequestRefused(RefusalReason.NOT_ALLOWED, f"a token of role {identity.role} may not {action} here")
+        lost = RefusalReason.UPGRADE_LOST
+        if self.authenticator.refusals.was_refused(lost, peer_of(scope), within_s=UPGRADE_LOST_S):
+            raise RequestRefused(lost, "the handshake arrived at the hub as a plain request", REMEDIES[lost])
