@@ -77,6 +77,7 @@ async def run_hub(settings: Settings, *, demo: bool, say: Callable[[str], None])
                     key=settings.tls.key,
                     behind_proxy=settings.access.behind_proxy,
                     compression=settings.live.compression,
+                    refusals=services.refusals,
                 )
                 url = browser_url(host, port, tls=settings.tls.certificate is not None)
                 await _serve(services, server, stop, url=url, data=settings.data, demo=demo, say=say)

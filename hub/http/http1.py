@@ -1,49 +1,433 @@
-"""HTTP/1.1 on uvicorn, with a bounded time to receive a request's head.
+"""HTTP/1.1 for uvicorn: an asyncio protocol that bounds what one connection costs the hub.
 
-The names of uvicorn's class and its methods are those of uvicorn 0.54, which does not promise them: pyproject.toml pins
-that version, and tests/hub/http/test_http1.py fails if one of them changes. A setting for the time to receive a
-request's head would replace this module.
+- Requests are read within the limits and the time of hub.http.request, also those that become WebSockets. A refused
+  request is answered with a problem document; then the connection is closed.
+- One request runs at a time. Requests that arrive meanwhile wait in the socket; each is processed in a turn of its own.
+- A client that reads its answer too slowly is disconnected.
+
+The module replaces uvicorn's own protocol, which hands an upgrade to the parser of websockets with other limits, and
+never answers a request that this parser rejects. uvicorn calls the class as it calls its own, through
+`uvicorn.Config(http=...)`, and needs `shutdown`. Of uvicorn, only the class of WebSockets is used: see `_switch`.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+import structlog
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Scope
+from uvicorn.config import Config
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
+from uvicorn.server import ServerState
+from websockets.datastructures import Headers
+from websockets.http11 import Request as HandshakeRequest
+
+from hub.http.handshake import check_handshake, wants_websocket
+from hub.http.problem import ProblemCode, problem_response
+from hub.http.refusals import RefusalReason, Refusals, RequestRefused
+from hub.http.request import Request, RequestReader, Stage
+
+REQUEST_SECONDS = 20.0
+"""Time to receive a request's head, after the connection or its first byte, and then its body. A phone with a weak
+signal sends 64 KiB in that time. A client that sends a byte now and then would otherwise hold the socket forever."""
+
+KEEP_ALIVE_SECONDS = 5.0
+"""Time between an answer and the first byte of the next request. The page and scripts send theirs at once."""
+
+MAX_WAITING_BYTES = 64 * 1024
+"""Received bytes that wait while a request runs: another head fits. With more, the connection is closed after the
+answer, and the client has to repeat what was not answered (RFC 9112, 9.3.2)."""
+
+PROGRESS_SECONDS = 30.0
+MIN_PROGRESS_BYTES = 32 * 1024
+"""A client has to read so many bytes of a waiting answer in that time, 1 kB/s. One that reads nothing would hold its
+socket, up to one answer in memory, and for an export one of the store's few scans."""
+
+SLOW = "read the answer faster, or request less"
+
+LINGER_SECONDS = 2.0
+MAX_LINGER_BYTES = 1 << 20
+"""Time and bytes for what the client of a refused request still sends. Closing at once would reset the connection, and
+the client would lose the answer (RFC 9112, 9.6)."""
+
+CLOSE = (b"connection", b"close")
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+REPLACED_HEAD = b"GET / HTTP/1.1\r\n\r\n"
+"""A head for the parser of websockets, which then expects frames. The head that counts was validated here."""
+
+log = structlog.get_logger(__name__)
 
 
-class TimedHttp(H11Protocol):
-    """uvicorn's HTTP, with a bounded time to receive a request's head."""
+class HttpConnection(asyncio.Protocol):
+    """One connection: its requests, until it is closed or becomes a WebSocket."""
 
-    def __init__(self, *arguments: Any, patience_s: float, **named: Any) -> None:
-        super().__init__(*arguments, **named)
+    transport: asyncio.Transport
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        refusals: Refusals,
+        patience_s: float = REQUEST_SECONDS,
+        keep_alive_s: float = KEEP_ALIVE_SECONDS,
+        progress_s: float = PROGRESS_SECONDS,
+    ) -> None:
+        self.config = config
+        self.server_state = server_state
+        self.app_state = app_state
+        self.loop = _loop or asyncio.get_running_loop()
+        self.writable = asyncio.Event()
+        self.writable.set()
+        self.keeps_alive = True
+        self._refusals = refusals
         self._patience_s = patience_s
+        self._keep_alive_s = keep_alive_s
+        self._progress_s = progress_s
+        self._reader = RequestReader()
+        self._client: tuple[str, int] | None = None
+        # The path of the latest request, which the log shows with a client that does not read its answer.
+        self._path = ""
+        self._exchange: _Exchange | None = None
+        self._is_reading = True
+        # True from the start of a request until the next one may start.
+        self._is_busy = False
+        self._waits_for_writable = False
+        # The bytes that are still accepted and discarded, once the connection has been refused.
+        self._linger_bytes: int | None = None
+        self._stage: Stage | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._progress: asyncio.TimerHandle | None = None
+        self._written = 0
+        self._flushed = 0
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start to wait for the first head."""
-        super().connection_made(transport)
-        self._update_timer()
+    # Called by the transport.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Wait for the first request."""
+
+        self.transport = transport  # type: ignore[assignment]  # uvicorn's loops make transports of this kind
+        self._client = get_remote_addr(transport)  # type: ignore[arg-type]
+        self.server_state.connections.add(self)  # type: ignore[arg-type]  # uvicorn calls `shutdown` only
+        self._wait_for(Stage.HEAD, self._patience_s)
 
     def data_received(self, data: bytes) -> None:
-        """Process a part of a request. Then the connection waits for the rest of a head, or for something else."""
-        super().data_received(data)
-        self._update_timer()
+        """Read requests, or keep the bytes until the current request is answered."""
+        if self._linger_bytes is not None:
+            self._linger_bytes -= len(data)
+            if self._linger_bytes < 0:
+                self.transport.abort()
+            return
+        self._reader.receive(data)
+        if not self._is_busy:
+            self._advance()
+            return
+        self._pause()
+        if self._reader.waiting_bytes > MAX_WAITING_BYTES:
+            self.keeps_alive = False
+            self._reader.discard()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop waiting."""
-        self._cancel_timer()
-        super().connection_lost(exc)
+        """End the current request."""
+        self.server_state.connections.discard(self)
+        self._cancel_timers()
+        self.writable.set()
+        if self._exchange is not None:
+            self._exchange.disconnected.set()
 
-    def _update_timer(self) -> None:
-        if self.conn.their_state is not h11.IDLE:
-            self._cancel_timer()
-        elif self._timer is None:
-            self._timer = self.loop.call_later(self._patience_s, self.transport.abort)
+    def pause_writing(self) -> None:
+        """Let the answer wait: the client reads more slowly than the hub writes."""
+        self.writable.clear()
 
-    def _cancel_timer(self) -> None:
+    def resume_writing(self) -> None:
+        """Continue the answer, or the next request."""
+        self.writable.set()
+        if self._waits_for_writable:
+            self._waits_for_writable = False
+            self._advance()
+
+    # Called by uvicorn.
+
+    def shutdown(self) -> None:
+        """Close the connection, after the answer to a running request."""
+        self.keeps_alive = False
+        if self._exchange is None:
+            self.transport.close()
+
+    # Reading.
+
+    def _advance(self) -> None:
+        """Start the next request, or wait for the rest of it."""
+        if self.transport.is_closing():
+            return
+        # The next answer would only add to one that the client does not read.
+        self._is_busy = self._waits_for_writable = not self.writable.is_set()
+        if self._is_busy:
+            self._wait_for(None, 0)
+            return
+        try:
+            request = self._reader.next_request()
+        except RequestRefused as refused:
+            self._refuse(refused)
+            return
+        if request is None:
+            self._resume()
+            if self._reader.must_continue():
+                self.write(CONTINUE)
+            stage = self._reader.stage
+            if stage is not Stage.IDLE:
+                self._wait_for(stage, self._patience_s)
+            elif self._stage is None:
+                # Not on a new connection, which has one deadline for its first byte and the rest of the head.
+                self._wait_for(stage, self._keep_alive_s)
+            return
+        self._wait_for(None, 0)
+        scope = self._scope(request)
+        self._path = request.path
+        if wants_websocket(request.headers) and self._is_handshake(scope):
+            self._switch(request)
+            return
+        self._is_busy = True
+        self._exchange = _Exchange(self, request, scope)
+        task = self.loop.create_task(self._exchange.run(self.config.loaded_app))
+        self.server_state.tasks.add(task)
+        task.add_done_callback(self.server_state.tasks.discard)
+
+    def _scope(self, request: Request) -> Scope:
+        root = self.config.root_path
+        return {
+            "type": "http",
+            "asgi": {"version": self.config.asgi_version, "spec_version": "2.3"},
+            "http_version": request.version,
+            "server": get_local_addr(self.transport),
+            "client": self._client,
+            "scheme": "https" if is_ssl(self.transport) else "http",
+            "method": request.method,
+            "root_path": root,
+            "path": root + request.path,
+            "raw_path": root.encode() + request.raw_path,
+            "query_string": request.query,
+            "headers": request.headers,
+            "state": self.app_state.copy(),
+        }
+
+    def end_exchange(self, *, is_complete: bool) -> None:
+        """Continue after a request. Its answer is not complete if the hub failed, or the client did not read it."""
+        self._exchange = None
+        self.server_state.total_requests += 1
+        if not (is_complete and self.keeps_alive):
+            self._close()
+            return
+        # In a turn of its own, so that a connection with many waiting requests gets one in each turn.
+        self.loop.call_soon(self._advance)
+
+    def _pause(self) -> None:
+        if self._is_reading:
+            self._is_reading = False
+            self.transport.pause_reading()
+
+    def _resume(self) -> None:
+        if not self._is_reading:
+            self._is_reading = True
+            self.transport.resume_reading()
+
+    # Time.
+
+    def _wait_for(self, stage: Stage | None, seconds: float) -> None:
+        """Close the connection if the stage lasts too long. Bytes do not extend the time of the same stage."""
+        if stage is self._stage:
+            return
+        self._stage = stage
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if stage is not None:
+            self._timer = self.loop.call_later(seconds, self._expire)
+
+    def _expire(self) -> None:
+        self._timer = None
+        if self._reader.stage is Stage.IDLE:
+            self.transport.close()
+            return
+        part = "body" if self._reader.stage is Stage.BODY else "head"
+        what = f"the {part} of a request has to arrive within {self._patience_s:g} seconds"
+        self._refuse(RequestRefused(RefusalReason.TOO_SLOW, what, status=HTTPStatus.REQUEST_TIMEOUT))
+
+    def _cancel_timers(self) -> None:
+        for timer in (self._timer, self._progress):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._progress = None
+
+    # Writing and closing.
+
+    def write(self, data: bytes) -> None:
+        """Write a part of an answer, and observe whether the client reads it."""
+        self._written += len(data)
+        self.transport.write(data)
+        if self._progress is None and self.transport.get_write_buffer_size() > 0:
+            self._flushed = self._written - self.transport.get_write_buffer_size()
+            self._progress = self.loop.call_later(self._progress_s, self._check_progress)
+
+    def _check_progress(self) -> None:
+        self._progress = None
+        waiting = self.transport.get_write_buffer_size()
+        if waiting == 0:
+            return
+        flushed = self._written - waiting
+        if flushed - self._flushed < MIN_PROGRESS_BYTES:
+            self._report(RequestRefused(RefusalReason.TOO_SLOW, f"{waiting} bytes of the answer wait to be read", SLOW))
+            self.transport.abort()
+            return
+        self._flushed = flushed
+        self._progress = self.loop.call_later(self._progress_s, self._check_progress)
+
+    def _report(self, refused: RequestRefused) -> None:
+        peer = self._client[0] if self._client else ""
+        self._refusals.report(refused.reason, path=self._path, peer=peer, remedy=refused.remedy, detail=refused.what)
+
+    def _refuse(self, refused: RequestRefused) -> None:
+        """Answer a request that cannot be read, and close: nothing that follows it can be read."""
+        self._path = ""
+        self._report(refused)
+        is_unknown = refused.status is HTTPStatus.NOT_IMPLEMENTED
+        code = ProblemCode.WRONG_REQUEST if is_unknown else None
+        response = problem_response(refused.status, refused.message, refused.headers, code)
+        self.write(serialize(response, self.server_state.default_headers))
+        self._reader.discard()
+        self._close(lingers=True)
+
+    def _close(self, *, lingers: bool = False) -> None:
+        """Close after everything is sent. The client of a refused request may still be sending."""
+        self._wait_for(None, 0)
+        if self.transport.is_closing():
+            return
+        if not self._is_reading:
+            # A close with bytes that were not read resets the connection, too.
+            lingers = True
+            self._resume()
+        if not lingers or not self.transport.can_write_eof():
+            self.transport.close()
+            return
+        self._linger_bytes = MAX_LINGER_BYTES
+        self.transport.write_eof()
+        self._timer = self.loop.call_later(LINGER_SECONDS, self._end_linger)
+
+    def _end_linger(self) -> None:
+        self._timer = None
+        if self.transport.get_write_buffer_size() > 0:
+            # `_check_progress` bounds this.
+            self._timer = self.loop.call_later(LINGER_SECONDS, self._end_linger)
+        else:
+            self.transport.close()
+
+    # WebSockets.
+
+    def _is_handshake(self, scope: Scope) -> bool:
+        """Return whether the request becomes a WebSocket. Any other is answered by the application, with the reason."""
+        try:
+            check_handshake(scope)
+        except RequestRefused:
+            return False
+        return self.config.ws_protocol_class is not None
+
+    def _switch(self, request: Request) -> None:
+        """Hand the connection over to the class of WebSockets, with the request that was read here."""
+        self._cancel_timers()
+        self._resume()
+        self.server_state.connections.discard(self)
+        make: Callable[..., Any] = self.config.ws_protocol_class  # type: ignore[assignment]
+        socket = make(config=self.config, server_state=self.server_state, app_state=self.app_state)
+        self.transport.set_protocol(socket)
+        socket.connection_made(self.transport)
+        socket.conn.receive_data(REPLACED_HEAD)
+        socket.conn.events_received()
+        headers = Headers([(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers])
+        target = request.raw_path + (b"?" + request.query if request.query else b"")
+        socket.handle_connect(HandshakeRequest(target.decode("ascii"), headers))
+        early = self._reader.discard()
+        if early:
+            socket.data_received(early)
+
+
+class _Exchange:
+    """One request and its answer, as ASGI's `receive` and `send`."""
+
+    def __init__(self, connection: HttpConnection, request: Request, scope: Scope) -> None:
+        self.disconnected = asyncio.Event()
+        self._connection = connection
+        self._request = request
+        self._scope = scope
+        self._body: bytes | None = request.body
+        self._is_started = False
+        self._is_complete = False
+
+    async def run(self, application: ASGIApp) -> None:
+        """Call the application. A failure is answered, if nothing was sent yet."""
+        try:
+            try:
+                await application(self._scope, self.receive, self.send)
+            except Exception:
+                log.exception("request failed", path=self._scope["path"])
+            if not (self._is_started or self.disconnected.is_set()):
+                failed = problem_response(HTTPStatus.INTERNAL_SERVER_ERROR, "the hub failed at this request")
+                await failed(self._scope, self.receive, self.send)
+        finally:
+            self._connection.end_exchange(is_complete=self._is_complete)
+
+    async def receive(self) -> Message:
+        """Return the body, then wait for the end of the connection."""
+        body, self._body = self._body, None
+        if body is not None:
+            return {"type": "http.request", "body": body, "more_body": False}
+        await self.disconnected.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        """Send a part of the answer as soon as the client has read most of the earlier ones."""
+        connection = self._connection
+        await connection.writable.wait()
+        if self.disconnected.is_set():
+            return
+        answer = self._request.answer
+        match message["type"]:
+            case "http.response.start" if not self._is_started:
+                self._is_started = True
+                headers = [*connection.server_state.default_headers, *message.get("headers", ())]
+                if not connection.keeps_alive and CLOSE not in headers:
+                    headers.append(CLOSE)
+                status = message["status"]
+                response = h11.Response(status_code=status, headers=headers, reason=_phrase(status))
+                connection.write(answer.send(response))
+            case "http.response.body" if self._is_started and not self._is_complete:
+                body = message.get("body", b"")
+                if body and self._request.method != "HEAD":
+                    connection.write(answer.send(h11.Data(data=body)))
+                if not message.get("more_body", False):
+                    connection.write(answer.send(h11.EndOfMessage()))
+                    self._is_complete = True
+                    connection.keeps_alive = connection.keeps_alive and answer.our_state is h11.DONE
+                    self.disconnected.set()
+            case kind:
+                raise RuntimeError(f"unexpected ASGI message {kind!r}")
+
+
+def serialize(response: Response, headers: list[tuple[bytes, bytes]]) -> bytes:
+    """Return a complete response as bytes, with further headers. The connection is closed after it."""
+    status = response.status_code
+    lines = [b"HTTP/1.1 %d %s" % (status, _phrase(status))]
+    lines += [b"%s: %s" % header for header in (*headers, *response.raw_headers, CLOSE)]
+    return b"\r\n".join((*lines, b"", bytes(response.body)))
+
+
+def _phrase(status: int) -> bytes:
+    return HTTPStatus(status).phrase.encode()

@@ -38,10 +38,14 @@ class ProblemCode(StrEnum):
     TIMEOUT = "timeout"
     CONFLICT = "conflict"
     TOO_LARGE = "too_large"
+    URI_TOO_LONG = "uri_too_long"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    UPGRADE_REQUIRED = "upgrade_required"
     BUSY = "busy"
+    HEADERS_TOO_LARGE = "headers_too_large"
     INTERNAL = "internal"
     UNAVAILABLE = "unavailable"
+    VERSION_NOT_SUPPORTED = "version_not_supported"
     WRONG_CURSOR = "wrong_cursor"
     TOO_MANY_SERIES = "too_many_series"
     STORE_REFUSED = "store_refused"
@@ -58,11 +62,15 @@ CODES = {
     HTTPStatus.REQUEST_TIMEOUT: ProblemCode.TIMEOUT,
     HTTPStatus.CONFLICT: ProblemCode.CONFLICT,
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: ProblemCode.TOO_LARGE,
+    HTTPStatus.REQUEST_URI_TOO_LONG: ProblemCode.URI_TOO_LONG,
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: ProblemCode.UNSUPPORTED_MEDIA_TYPE,
     HTTPStatus.UNPROCESSABLE_ENTITY: ProblemCode.WRONG_REQUEST,
+    HTTPStatus.UPGRADE_REQUIRED: ProblemCode.UPGRADE_REQUIRED,
     HTTPStatus.TOO_MANY_REQUESTS: ProblemCode.BUSY,
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: ProblemCode.HEADERS_TOO_LARGE,
     HTTPStatus.INTERNAL_SERVER_ERROR: ProblemCode.INTERNAL,
     HTTPStatus.SERVICE_UNAVAILABLE: ProblemCode.UNAVAILABLE,
+    HTTPStatus.HTTP_VERSION_NOT_SUPPORTED: ProblemCode.VERSION_NOT_SUPPORTED,
 }
 """The code of each status, unless a refusal names a more precise one."""
 

@@ -12,6 +12,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from http import HTTPStatus
 from ipaddress import IPv6Address, ip_address
 from typing import Any, NamedTuple
 
@@ -84,10 +85,24 @@ REMEDIES: Mapping[RefusalReason, str] = {
 
 
 class RequestRefused(WireError):
-    """A request that is refused for its head. `what` is the fault, `remedy` what to do; the message contains both."""
+    """A request that is refused for its head. `what` is the fault, `remedy` what to do; the message contains both.
 
-    def __init__(self, reason: RefusalReason, what: str, remedy: str = "", *, code: Code = Code.NOT_ALLOWED) -> None:
+    `status` and `headers` are those of the HTTP answer.
+    """
+
+    def __init__(
+        self,
+        reason: RefusalReason,
+        what: str,
+        remedy: str = "",
+        *,
+        code: Code = Code.NOT_ALLOWED,
+        status: HTTPStatus = HTTPStatus.FORBIDDEN,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         self.reason = reason
+        self.status = status
+        self.headers = headers
         self.what = what
         self.remedy = remedy or REMEDIES[reason]
         super().__init__(code, f"{what}; {self.remedy}")

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Protocol
 
 import uvicorn
-from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from hub.http.http1 import TimedHttp
+from hub.http.handshake import check_handshake
+from hub.http.http1 import KEEP_ALIVE_SECONDS, PROGRESS_SECONDS, REQUEST_SECONDS, HttpConnection
 from hub.http.problem import problem_response
 from hub.http.refusals import RefusalReason, Refusals, RequestRefused
-from hub.http.websocket import DEVICE_PATH, EXTENSION, DirectWebSocket
+from hub.http.websocket import EXTENSION, DirectWebSocket
 from wire import limits
 from wire.errors import Code, WireError
 
@@ -32,59 +32,6 @@ BACKLOG = 4096
 
 SHUTDOWN_S = 5
 """Time for running requests at shutdown."""
-
-MAX_BODY_BYTES = 64 * 1024
-"""Size of a request's body, which is checked before authentication. The longest useful one creates a token: 1 kB."""
-
-REQUEST_SECONDS = 20.0
-"""Time to receive a request's head, after the connection or its first byte, and then its body. A phone with a weak
-signal sends 64 KiB in that time. A client that sends a byte now and then would otherwise hold the socket forever."""
-
-
-class BoundedBody:
-    """Collects each request's body before the application receives the request.
-
-    A body that is too large (413) or too slow (408) is rejected. It is not read to its end: its connection is closed.
-    """
-
-    def __init__(self, application: ASGIApp, *, patience_s: float = REQUEST_SECONDS) -> None:
-        self._application = application
-        self._patience_s = patience_s
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection or request."""
-        if scope["type"] != "http":
-            await self._application(scope, receive, send)
-            return
-        body = bytearray()
-        # h11 has validated that a length is a number.
-        too_large = int(Headers(scope=scope).get("content-length", 0)) > MAX_BODY_BYTES
-        is_complete = False
-        rejection: tuple[HTTPStatus, str] | None = None
-        try:
-            async with asyncio.timeout(self._patience_s):
-                while not (is_complete or too_large):
-                    message = await receive()
-                    if message["type"] != "http.request":
-                        return
-                    body += message.get("body", b"")
-                    is_complete = not message.get("more_body", False)
-                    too_large = len(body) > MAX_BODY_BYTES
-        except TimeoutError:
-            detail = f"the body of a request has to arrive within {self._patience_s:g} seconds"
-            rejection = HTTPStatus.REQUEST_TIMEOUT, detail
-        if too_large:
-            detail = f"the body of a request has at most {MAX_BODY_BYTES} bytes here; readings go to {DEVICE_PATH}"
-            rejection = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail
-        if rejection is not None:
-            await problem_response(*rejection, {"Connection": "close"})(scope, receive, send)
-            return
-        waiting: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
-
-        async def collected() -> Message:
-            return waiting.pop() if waiting else await receive()
-
-        await self._application(scope, collected, send)
 
 
 class Endable(Protocol):
@@ -172,17 +119,22 @@ class Router:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection or request."""
         is_websocket = scope["type"] == "websocket"
-        application = self._endpoints.get(scope["path"]) if is_websocket else self._http
+        endpoint = self._endpoints.get(scope["path"])
+        application = endpoint if is_websocket else self._http
         try:
             self._check(scope)
             if application is None:
                 known = ", ".join(self._endpoints)
-                raise RequestRefused(RefusalReason.UNKNOWN_PATH, f"the WebSocket endpoints are {known}")
+                raise RequestRefused(
+                    RefusalReason.UNKNOWN_PATH, f"the WebSocket endpoints are {known}", status=HTTPStatus.NOT_FOUND
+                )
+            if endpoint is not None and not is_websocket:
+                check_handshake(scope)
         except RequestRefused as refused:
             self._refusals.report_scope(scope, refused)
-            unknown = refused.reason is RefusalReason.UNKNOWN_PATH
             respond = upgrade_response if is_websocket else problem_response
-            application = respond(HTTPStatus.NOT_FOUND if unknown else HTTPStatus.FORBIDDEN, refused.message)
+            application = respond(refused.status, refused.message, refused.headers)
+        assert application is not None
         await application(scope, receive, send)
 
 
@@ -214,12 +166,21 @@ class Server:
         behind_proxy: bool = False,
         compression: bool = False,
         patience_s: float = REQUEST_SECONDS,
+        keep_alive_s: float = KEEP_ALIVE_SECONDS,
+        progress_s: float = PROGRESS_SECONDS,
+        refusals: Refusals | None = None,
     ) -> None:
         # The number of connections is not limited: uvicorn's limit_concurrency also counts WebSockets, so a connected
         # fleet would lock out the page and the API. Instead, the cost of an unauthenticated connection is bounded.
         config = uvicorn.Config(
-            BoundedBody(application, patience_s=patience_s),
-            http=partial(TimedHttp, patience_s=patience_s),  # type: ignore[arg-type]  # a class with its last argument
+            application,
+            http=partial(  # type: ignore[arg-type]  # a class with its last arguments
+                HttpConnection,
+                refusals=refusals or Refusals(),
+                patience_s=patience_s,
+                keep_alive_s=keep_alive_s,
+                progress_s=progress_s,
+            ),
             ws=DirectWebSocket,
             ws_max_size=limits.MAX_BATCH_BYTES,
             ws_ping_interval=PING_INTERVAL_S,

@@ -1,24 +1,372 @@
-"""Tests of HTTP on uvicorn: uvicorn has the internals that the module uses."""
+"""Tests of HTTP connections on a real server, byte by byte: every request gets an answer, and no client costs much."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
+from collections.abc import Callable
 
-from uvicorn.config import Config
-from uvicorn.server import ServerState
+import msgspec
+import pytest
+from starlette.types import Receive, Scope, Send
+from structlog.testing import capture_logs
+from websockets.asyncio.client import connect
 
-from hub.http.http1 import TimedHttp
+from hub.http.http1 import MAX_LINGER_BYTES, MAX_WAITING_BYTES
+from hub.http.request import MAX_BODY_BYTES, MAX_CHUNKS, MAX_HEAD_BYTES, MAX_HEADERS, MAX_LINE_BYTES
+from tests.hub.http.raw_http import WHOLE_S, Client, calling, serving
 
-INTERNALS = ("conn", "connection_lost", "connection_made", "data_received", "loop", "transport")
+HASTE_S = 0.2
+"""The time limits of a server whose deadlines are tested."""
+
+ANSWER_BYTES = 12 << 20
+"""More than the buffers of two sockets hold."""
+
+LITTLE = 1 << 14
+"""Bytes that a client without interest reads in advance."""
 
 
-def test_uvicorn_has_the_internals_that_the_module_uses() -> None:
-    """A version of uvicorn that renames one of them fails here, and not under load."""
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with the path and the length of the body."""
+    length, more = 0, True
+    while more:
+        message = await receive()
+        length += len(message.get("body", b""))
+        more = message.get("more_body", False)
+    body = f"{scope['path']} {length}".encode()
+    headers = [(b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
-    async def connect() -> set[str]:
-        config = Config(app=lambda: None)
-        config.load()
-        http = TimedHttp(config, ServerState(), {}, patience_s=1)
-        return {name for name in INTERNALS if not hasattr(http, name)}
 
-    assert asyncio.run(connect()) == set()
+def head(fields: str = "Accept: */*", method: str = "POST", path: str = "/x") -> bytes:
+    return f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n\r\n".encode()
+
+
+def upgrade(fields: str = "", path: str = "/quiet") -> bytes:
+    key = base64.b64encode(bytes(16)).decode()
+    lines = f"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}"
+    return head(f"{lines}\r\n{fields}".rstrip(), "GET", path)
+
+
+async def test_a_body_up_to_the_bound_reaches_its_endpoint() -> None:
+    """With a length and in chunks; then the next request uses the same connection."""
+    async with serving(echo) as port, calling(port) as client:
+        client.writer.write(head(f"Content-Length: {MAX_BODY_BYTES}") + bytes(MAX_BODY_BYTES))
+        assert (await client.answer())[::2] == (200, b"/x %d" % MAX_BODY_BYTES)
+        client.writer.write(head("Transfer-Encoding: chunked") + b"3\r\nabc\r\n" + b"2\r\nde\r\n0\r\n\r\n")
+        assert (await client.answer())[::2] == (200, b"/x 5")
+        client.writer.write(head("Accept: */*", "GET"))
+        assert (await client.answer())[::2] == (200, b"/x 0")
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        head("Content-Length: 500000000"),
+        head("Content-Length: 500000000\r\nExpect: 100-continue"),
+        head("Content-Length: 500000000", "GET"),
+        head("Transfer-Encoding: chunked") + b"%x\r\n" % (1 << 20) + bytes(MAX_BODY_BYTES + 1),
+    ],
+    ids=["length", "continue", "get", "chunks"],
+)
+async def test_a_larger_body_is_rejected_before_it_is_sent(sent: bytes) -> None:
+    """The answer is a 413 problem, before most of the body is sent, and the connection is closed."""
+    async with serving(echo) as port, calling(port) as client:
+        client.writer.write(sent)
+        status, headers, body = await client.answer()
+        assert (status, headers["content-type"], headers["connection"]) == (413, "application/problem+json", "close")
+        assert "at most 65536 bytes" in msgspec.json.decode(body)["detail"]
+        assert await client.is_closed()
+
+
+async def test_a_missing_body_ends_the_request() -> None:
+    """The answer is a 408 problem, and the connection is closed."""
+    async with serving(echo, patience_s=HASTE_S) as port, calling(port) as client:
+        client.writer.write(head("Content-Length: 10") + b"abc")
+        status, headers, _ = await client.answer()
+        assert (status, headers["content-type"], headers["connection"]) == (408, "application/problem+json", "close")
+        assert await client.is_closed()
+
+
+async def test_a_connection_without_a_request_is_closed() -> None:
+    """A new connection, and one whose request was answered. Browsers open connections that they may never use."""
+    async with serving(echo, patience_s=HASTE_S, keep_alive_s=HASTE_S) as port:
+        async with calling(port) as client:
+            assert await client.is_closed()
+        async with calling(port) as client:
+            client.writer.write(head())
+            assert (await client.answer()).status == 200
+            assert await client.is_closed()
+
+
+async def test_a_missing_head_ends_the_connection() -> None:
+    """The answer is a 408 problem, for the first request and a later one. Bytes that trickle in do not extend it."""
+
+    async def trickle(client: Client) -> None:
+        while True:
+            client.writer.write(b"a")
+            await asyncio.sleep(HASTE_S / 10)
+
+    async with serving(echo, patience_s=5 * HASTE_S) as port:
+        for earlier in (b"", head()):
+            async with calling(port) as client:
+                client.writer.write(earlier)
+                if earlier:
+                    assert (await client.answer()).status == 200
+                client.writer.write(b"GET / HTTP/1.1\r\nHost: local")
+                trickling = asyncio.create_task(trickle(client))
+                assert (await client.answer()).status == 408
+                trickling.cancel()
+                assert await client.is_closed()
+
+
+async def test_a_connection_with_a_complete_head_has_no_time_limit() -> None:
+    """A silent WebSocket stays open, while a younger silent connection is closed."""
+    async with (
+        serving(echo, patience_s=HASTE_S) as port,
+        connect(f"ws://127.0.0.1:{port}/quiet", proxy=None, ping_interval=None) as socket,
+    ):
+        async with calling(port) as client:
+            assert await client.is_closed()
+        await (await socket.ping())
+
+
+FIELD = "a: b"
+REFUSED: dict[str, tuple[bytes, int]] = {
+    "tls": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
+    "garbage": ("größer".encode()[2:], 400),
+    "http2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+    "no host": (b"GET / HTTP/1.1\r\n\r\n", 400),
+    "nul": (head(path="/%00"), 400),
+    "chunking": (head("Transfer-Encoding: chunked") + b"1\r\na\r\n" * (MAX_CHUNKS + 1), 413),
+    **{
+        f"{name}, {kind}": (make(fields), status)
+        for kind, make in (("request", lambda fields: head(fields, "GET")), ("upgrade", upgrade))
+        for name, fields, status in (
+            ("line", f"Cookie: {'c' * MAX_LINE_BYTES}", 431),
+            ("headers", "\r\n".join([FIELD] * MAX_HEADERS), 431),
+            ("head", "\r\n".join([f"a: {'b' * (MAX_LINE_BYTES - 10)}"] * 3), 431),
+            ("endless head", f"Cookie: {'c' * MAX_HEAD_BYTES * 10}", 431),
+            ("large body", "Content-Length: 100000", 413),
+            ("conflict", "Content-Length: 1\r\nTransfer-Encoding: chunked", 400),
+        )
+    },
+    "target": (head(method="GET", path=f"/{'a' * 9000}"), 414),
+    "upgrade target": (upgrade(path=f"/quiet?{'a' * 9000}"), 414),
+    "upgrade body": (upgrade("Content-Length: 3") + b"abc", 400),
+    "upgrade chunked": (upgrade("Transfer-Encoding: chunked") + b"3\r\nabc\r\n0\r\n\r\n", 400),
+    "upgrade 1.0": (upgrade().replace(b"HTTP/1.1", b"HTTP/1.0"), 426),
+    "upgrade version": (upgrade().replace(b"Version: 13", b"Version: 12"), 426),
+    "upgrade key": (upgrade().replace(b"-Key: ", b"-Key: a"), 400),
+    "upgrade path": (upgrade(path="/other"), 404),
+    "plain get": (head(method="GET", path="/quiet"), 426),
+    "post": (head(path="/quiet"), 405),
+}
+
+
+@pytest.mark.parametrize(("sent", "status"), REFUSED.values(), ids=REFUSED)
+async def test_every_refused_request_gets_an_answer(sent: bytes, status: int) -> None:
+    """The answer is a problem document, whether the request asks for a WebSocket or not; then the connection is closed.
+
+    Nothing is logged as an error.
+    """
+    with capture_logs() as logs:
+        async with serving(echo) as port, calling(port) as client:
+            client.writer.write(sent)
+            answer = await client.answer()
+            assert (answer.status, answer.headers["content-type"]) == (status, "application/problem+json")
+            problem = msgspec.json.decode(answer.body)
+            assert (problem["status"], bool(problem["detail"]), bool(problem["code"])) == (status, True, True)
+            assert "close" in answer.headers["connection"]
+            assert await client.is_closed()
+            if status == 426:
+                assert answer.headers["upgrade"] == "websocket"
+    assert not [entry for entry in logs if entry["log_level"] in ("warning", "error")]
+
+
+@pytest.mark.parametrize("fields", [f"Cookie: {'c' * 9000}", "\r\n".join([FIELD] * 150)], ids=["cookies", "headers"])
+async def test_a_large_head_reaches_the_application(fields: str) -> None:
+    """9 kB of other servers' cookies on the same host, and many headers, for a request and for a WebSocket."""
+    async with serving(echo) as port, calling(port) as client:
+        client.writer.write(head(fields, "GET"))
+        assert (await client.answer()).status == 200
+        client.writer.write(upgrade(fields))
+        assert (await client.answer()).status == 101
+
+
+async def test_a_websocket_has_its_whole_request() -> None:
+    """Its scope has the path, the query and every header; a frame that came with the request is delivered."""
+    scopes: list[Scope] = []
+    received: list[object] = []
+
+    async def endpoint(scope: Scope, receive: Receive, send: Send) -> None:
+        scopes.append(scope)
+        await receive()
+        await send({"type": "websocket.accept"})
+        received.append((await receive())["bytes"])
+
+    async with serving(echo, endpoint) as port, calling(port) as client:
+        frame = b"\x82\x83\x00\x00\x00\x00abc"
+        client.writer.write(upgrade("Cookie: a=1\r\nCookie: b=\xe4", path="/quiet?q=%20") + frame)
+        assert (await client.answer()).status == 101
+        assert await client.is_closed()
+    assert received == [b"abc"]
+    (scope,) = scopes
+    assert (scope["path"], scope["query_string"], scope["scheme"]) == ("/quiet", b"q=%20", "ws")
+    assert [value for name, value in scope["headers"] if name == b"cookie"] == [b"a=1", "b=\xe4".encode()]
+
+
+async def test_waiting_requests_are_answered_in_order() -> None:
+    """Pipelined requests, with and without a body, also a WebSocket at the end."""
+    async with serving(echo) as port, calling(port) as client:
+        count = 200
+        for number in range(count):
+            body = bytes(number % 7)
+            client.writer.write(head(f"Content-Length: {len(body)}", path=f"/{number}") + body)
+        client.writer.write(upgrade())
+        for number in range(count):
+            assert (await client.answer()).body == f"/{number} {number % 7}".encode()
+        assert (await client.answer()).status == 101
+
+
+async def test_more_waiting_requests_than_the_bound_end_the_connection() -> None:
+    """The running request is still answered. The client learns by the end that the others were not."""
+    running, may_end = asyncio.Event(), asyncio.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        running.set()
+        await may_end.wait()
+        await echo(scope, receive, send)
+
+    async with serving(slow) as port, calling(port) as client:
+        client.writer.write(head(path="/first"))
+        await running.wait()
+        client.writer.write(head("a: b" + "b" * 1000) * (MAX_WAITING_BYTES // 1000 + 1))
+        await asyncio.sleep(HASTE_S)
+        may_end.set()
+        answer = await client.answer()
+        assert (answer.body, answer.headers["connection"]) == (b"/first 0", "close")
+        assert await client.is_closed()
+
+
+async def flood(client: Client, data: bytes) -> None:
+    """Send until the server ends the connection."""
+    while True:
+        client.writer.write(data)
+        await client.writer.drain()
+        await asyncio.sleep(0)
+
+
+async def test_a_refused_client_that_sends_on_is_disconnected() -> None:
+    """Its bytes are discarded for a moment, so that it can read the answer, but not forever."""
+    async with serving(echo) as port, calling(port) as client, asyncio.timeout(WHOLE_S):
+        client.writer.write(b"\x00")
+        with pytest.raises(ConnectionError):
+            await flood(client, bytes(MAX_LINGER_BYTES // 4))
+
+
+async def large(_: Scope, receive: Receive, send: Send) -> None:
+    """Answer with a large body in parts."""
+    assert (await receive())["type"] == "http.request"
+    part = bytes(1 << 16)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    for _part in range(ANSWER_BYTES // len(part)):
+        await send({"type": "http.response.body", "body": part, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def at_once(_: Scope, receive: Receive, send: Send) -> None:
+    """Answer with a large body in one part."""
+    await receive()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": bytes(ANSWER_BYTES)})
+
+
+@pytest.mark.parametrize("application", [large, at_once])
+@pytest.mark.parametrize("fields", ["Accept: */*", "Connection: close"], ids=["keep-alive", "close"])
+async def test_a_client_that_does_not_read_is_disconnected(
+    application: Callable[[Scope, Receive, Send], object], fields: str
+) -> None:
+    """Within the time for progress. The application sees the end, and its task ends."""
+    ended = asyncio.Event()
+
+    async def observed(scope: Scope, receive: Receive, send: Send) -> None:
+        await application(scope, receive, send)  # type: ignore[misc]
+        ended.set()
+
+    async with serving(observed, progress_s=HASTE_S) as port, calling(port, limit=LITTLE) as client:
+        client.writer.write(head(fields))
+        async with asyncio.timeout(WHOLE_S):
+            with pytest.raises(ConnectionError):
+                await flood(client, b"G")
+            await ended.wait()
+
+
+async def test_a_slow_client_gets_its_whole_answer() -> None:
+    """One that reads steadily, for several times the time for progress."""
+    async with serving(large, progress_s=2 * HASTE_S) as port, calling(port) as client:
+        client.writer.write(head("Connection: close"))
+        size = 0
+        async with asyncio.timeout(WHOLE_S):
+            while piece := await client.reader.read(1 << 21):
+                size += len(piece)
+                await asyncio.sleep(HASTE_S / 4)
+        assert size > ANSWER_BYTES
+
+
+async def test_waiting_requests_do_not_run_while_their_client_does_not_read() -> None:
+    """Each answer would otherwise add to the memory of the ones before."""
+    count = 0
+
+    async def counted(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal count
+        count += 1
+        await at_once(scope, receive, send)
+
+    async with serving(counted, progress_s=HASTE_S) as port, calling(port, limit=LITTLE) as client:
+        client.writer.write(head() * 20)
+        async with asyncio.timeout(WHOLE_S):
+            with pytest.raises(ConnectionError):
+                await flood(client, b"G")
+        assert count == 1
+
+
+async def test_a_failed_request_is_answered() -> None:
+    """With a 500 problem if nothing was sent, else by the end of the connection. The log has the origin."""
+
+    async def failing(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/late":
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"3")]})
+            await send({"type": "http.response.body", "body": b"a", "more_body": True})
+        raise ValueError("deliberate")
+
+    with capture_logs() as logs:
+        async with serving(failing) as port:
+            async with calling(port) as client:
+                client.writer.write(head())
+                assert (await client.answer()).status == 500
+            async with calling(port) as client:
+                client.writer.write(head(path="/late"))
+                with pytest.raises(asyncio.IncompleteReadError):
+                    await client.answer()
+    assert [entry["event"] for entry in logs if entry["log_level"] == "error"] == ["request failed"] * 2
+
+
+async def test_a_head_request_has_the_headers_only() -> None:
+    """The length is that of a GET, and the next answer follows at once."""
+    async with serving(echo) as port, calling(port) as client:
+        client.writer.write(head(method="HEAD") + head(path="/next"))
+        first = (await client.reader.readuntil(b"\r\n\r\n")).decode().lower()
+        assert "content-length: 4" in first
+        assert (await client.answer()).body == b"/next 0"
+
+
+async def test_an_old_client_is_answered_and_closed() -> None:
+    """HTTP/1.0 without a Host, and Connection: close."""
+    async with serving(echo) as port:
+        for sent in (b"GET /old HTTP/1.0\r\n\r\n", head("Connection: close", path="/old")):
+            async with calling(port) as client:
+                client.writer.write(sent)
+                assert (await client.answer())[::2] == (200, b"/old 0")
+                assert await client.is_closed()
