@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from http import HTTPStatus
 from pathlib import Path
+from stat import S_ISREG
 
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, Response
@@ -22,6 +24,7 @@ from hub.http.routes import RESOURCES
 from hub.http.routing import methods_for, routes_of
 from hub.http.server import Router
 from hub.http.websocket import DEVICE_PATH
+from wire.model import device_id_problem
 
 LIVE_PATH = "/v1/live"
 
@@ -40,6 +43,13 @@ SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
+
+VIEWS = frozenset({"/", "/flow", "/quarantine", "/mqtt"})
+DEVICE_VIEW = "/device/"
+"""Paths of the page's views; that of a device ends with its id. All of them are answered with the same file."""
+
+NOT_FOUND = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Not found: Telemetry Hub</title>
+<p>This hub has no page at this address. <a href="/">All devices</a></p></html>"""
 
 NOT_BUILT = """<!doctype html><title>Telemetry Hub</title>
 <p>The hub is running, but the dashboard is not built. In the source tree, <code>make run</code> builds it.</p>"""
@@ -74,7 +84,8 @@ def make_application(
 class StaticPage:
     """The built dashboard.
 
-    Its hashed assets are cached forever, the page itself never. The page also answers for each of its own routes.
+    Its hashed assets are cached forever, the page itself never. It answers for each of its own views, and for no other
+    path.
     """
 
     def __init__(self, root: Path = STATIC) -> None:
@@ -89,17 +100,41 @@ class StaticPage:
 
     async def _respond(self, scope: Scope) -> Response:
         if scope["method"] not in ("GET", "HEAD"):
-            return Response(status_code=HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": "GET, HEAD"})
-        path = scope["path"].lstrip("/")
-        full, stat = self._files.lookup_path(path) if path else ("", None)
-        if stat is not None and Path(full).is_file():
-            response = self._files.file_response(full, stat, scope)
-            hashed = path.startswith("assets/")
-            response.headers["Cache-Control"] = "public, max-age=31536000, immutable" if hashed else "no-cache"
-            return response
-        if "." in path.rpartition("/")[2] and path.startswith("assets/"):
-            return Response(status_code=HTTPStatus.NOT_FOUND)
-        index = self._root / "index.html"
-        if not index.is_file():
-            return HTMLResponse(NOT_BUILT, status_code=HTTPStatus.SERVICE_UNAVAILABLE)
-        return FileResponse(index, headers={"Cache-Control": "no-cache"})
+            detail = f"the page takes GET, not {scope['method']}; the API is at /api/v1/"
+            return problem_response(HTTPStatus.METHOD_NOT_ALLOWED, detail, {"Allow": "GET, HEAD"})
+        path = scope["path"]
+        if is_view(path):
+            index = self._root / "index.html"
+            if not index.is_file():
+                return HTMLResponse(NOT_BUILT, status_code=HTTPStatus.SERVICE_UNAVAILABLE)
+            return FileResponse(index, headers={"Cache-Control": "no-cache"})
+        return self._file(scope, path.removeprefix("/")) or _not_found(scope)
+
+    def _file(self, scope: Scope, path: str) -> Response | None:
+        try:
+            full, stat = self._files.lookup_path(path)
+        except (OSError, ValueError):
+            return None  # no file can have this name
+        if stat is None or not S_ISREG(stat.st_mode):
+            return None
+        response = self._files.file_response(full, stat, scope)
+        hashed = path.startswith("assets/")
+        response.headers["Cache-Control"] = "public, max-age=31536000, immutable" if hashed else "no-cache"
+        return response
+
+
+def is_view(path: str) -> bool:
+    """Return whether the page has a view at this path, as in dashboards/web/src/ui/route.ts."""
+    if path == "/":
+        return True
+    path = path.removesuffix("/")
+    is_device = path.startswith(DEVICE_VIEW) and device_id_problem(path.removeprefix(DEVICE_VIEW)) is None
+    return is_device or (path in VIEWS and path != "/")
+
+
+def _not_found(scope: Scope) -> Response:
+    """Return the answer for an unknown path: for a browser a page with a link, for a program a problem."""
+    if "text/html" in Headers(scope=scope).get("accept", ""):
+        return HTMLResponse(NOT_FOUND, status_code=HTTPStatus.NOT_FOUND)
+    detail = "there is no such path; /api/v1/openapi.json describes the API"
+    return problem_response(HTTPStatus.NOT_FOUND, detail)

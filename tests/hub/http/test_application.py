@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import httpx
@@ -9,9 +10,13 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from hub.http.access import Access, Authenticator
-from hub.http.application import SECURITY_HEADERS, StaticPage, make_application
+from hub.http.application import DEVICE_VIEW, SECURITY_HEADERS, VIEWS, StaticPage, is_view, make_application
 from hub.http.routing import Operation
 from hub.model.identity import Action
+
+ROUTES = (Path(__file__).parents[3] / "dashboards" / "web" / "src" / "ui" / "route.ts").read_text(encoding="utf-8")
+
+BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
 LONG = "<!doctype html><title>page</title>" + "x" * 2_000
 
@@ -75,17 +80,50 @@ def built(tmp_path: Path) -> Path:
     return tmp_path
 
 
-async def page(root: Path, path: str, method: str = "GET") -> httpx.Response:
+async def page(root: Path, path: str, method: str = "GET", **headers: str) -> httpx.Response:
     transport = httpx.ASGITransport(app=StaticPage(root))
-    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
-        return await client.request(method, path)
+    async with httpx.AsyncClient(transport=transport, headers=headers) as client:
+        return await client.request(method, httpx.URL("http://localhost").copy_with(raw_path=path.encode()))
 
 
-@pytest.mark.parametrize("path", ["/", "/devices", "/devices/pump-7", "/devices/pump.7", "/index.html"])
+@pytest.mark.parametrize("path", ["/", "/flow", "/flow/", "/device/pump-7", "/device/pump.7", "/index.html"])
 async def test_the_page_answers_for_its_own_routes(built: Path, path: str) -> None:
     """A person can reload or share any of them. The page is never cached, so a new version is seen at once."""
     answer = await page(built, path)
     assert (answer.status_code, answer.text, answer.headers["cache-control"]) == (200, LONG, "no-cache")
+
+
+def test_the_views_are_those_of_the_page() -> None:
+    """The page's own list of paths, and its pattern of a device's path."""
+    assert set(re.findall(r'path: "([^"]+)"', ROUTES)) == VIEWS
+    assert rf"^\{DEVICE_VIEW.rstrip('/')}\/([^/]+)\/?$" in ROUTES
+
+
+def test_a_view_has_exactly_one_path() -> None:
+    """Apart from a slash at its end. The path of a device ends with a device id."""
+    for path in ("/", "/flow", "/flow/", "/device/boiler-1", "/device/boiler-1/", f"/device/{'d' * 64}"):
+        assert is_view(path), path
+    for path in ("", "//", "/flow//", "//flow", "/Flow", "/flow/x", "/device", "/device/", "/device/a/b", "/device/.."):
+        assert not is_view(path), path
+    for path in (f"/device/{'d' * 65}", "/device/\ufffd", "/device/a b", "/api", "/v1/other"):
+        assert not is_view(path), path
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/nothing", "/assets", "/assets/", "//", "/assets/%2e%2e/%2e%2e/etc/passwd", "/%ff", "/device/a%2Fb"),
+        *("/assets/%00", "/assets/app-1a2b.js%00", f"/{'a' * 5000}", f"/assets/{'%61' * 300}"),
+    ],
+)
+async def test_another_path_is_not_found(built: Path, path: str) -> None:
+    """A browser gets a page with a link, a program a problem."""
+    answer = await page(built, path, **BROWSER)
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert 'href="/"' in answer.text
+    answer = await page(built, path)
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
+    assert answer.json()["code"] == "not_found"
 
 
 async def test_assets_are_cached_for_ever_and_other_files_are_not(built: Path) -> None:
@@ -102,11 +140,9 @@ async def test_a_missing_asset_is_not_the_page(built: Path) -> None:
 
 
 async def test_no_file_outside_the_page_is_served(built: Path) -> None:
-    """The answer to such a path is the page."""
-    root = built / "assets"
-    (root / "index.html").write_text("inner")
+    """The answer to such a path is that of any other unknown path."""
     for path in ("/../icon.svg", "/..%2ficon.svg", "/%2e%2e/icon.svg"):
-        assert (await page(root, path)).text == "inner"
+        assert (await page(built / "assets", path)).status_code == 404
 
 
 @pytest.mark.parametrize("path", ["/", "/assets/app-1a2b.js"])
@@ -121,5 +157,5 @@ async def test_every_answer_has_the_security_headers(built: Path, path: str) -> 
 
 async def test_a_hub_without_a_built_page_says_so(tmp_path: Path) -> None:
     """The hub itself runs: the answer shows a developer what to do."""
-    answer = await page(tmp_path, "/devices")
+    answer = await page(tmp_path, "/flow")
     assert (answer.status_code, "make run" in answer.text) == (503, True)
