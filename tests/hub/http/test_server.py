@@ -73,4 +73,6 @@ async def test_a_refused_upgrade_is_answered_with_a_problem_and_logged_once(capl
         ("host_not_allowed", "/quiet", "127.0.0.1", "info"),
     ]
     assert refusals.counts == {RefusalReason.UNKNOWN_PATH: 1, RefusalReason.HOST_NOT_ALLOWED: 2}
-    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+    # asyncio's debug mode warns of slow steps on a loaded machine.
+    errors = [record for record in caplog.records if record.levelno >= logging.WARNING and record.name != "asyncio"]
+    assert errors == []
