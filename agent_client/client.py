@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import random
 import ssl
@@ -19,6 +20,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.http11 import Response
 from websockets.typing import Subprotocol
 
+from agent_client.bounds import bounded_ending, parse_retry_after
 from agent_client.endpoint import SUBPROTOCOLS, Endpoint
 from agent_client.reconnect import FIRST_DELAY_MS, MAX_DELAY_MS, Ending, delay_ms
 from agent_client.session import ClientSession, DeviceOutbox, OutboxUnavailable
@@ -42,6 +44,9 @@ STABLE_SECONDS = 30.0
 
 MIN_FIRST_DELAY_MS = 100
 """Least bound of the first delay, so that agents do not flood a hub that asks for no delay."""
+
+
+_log = logging.getLogger(__name__)
 
 
 class ConnectionState(Enum):
@@ -99,7 +104,7 @@ async def connect(endpoint: Endpoint, *, name: str) -> ClientConnection:
     try:
         connection = await open_websocket(
             url,
-            subprotocols=[Subprotocol(SUBPROTOCOLS[endpoint.format])],
+            subprotocols=[Subprotocol(name) for name in SUBPROTOCOLS[endpoint.format]],
             additional_headers=endpoint.headers,
             user_agent_header=name or None,
             proxy=endpoint.proxy,
@@ -150,7 +155,9 @@ class Client:
                 ending, progressed = await self._converse()
                 if progressed:
                     attempt = 0
-                ending = await self.outbox.disconnected(ending)
+                ending, sentences = bounded_ending(await self.outbox.disconnected(ending))
+                for sentence in sentences:
+                    _log.warning("%s", sentence)
                 delay = delay_ms(
                     ending,
                     attempt,
@@ -222,11 +229,10 @@ def _refused(response: Response) -> Ending:
         404: "there is no hub at this address",
         503: "the hub is busy",
     }.get(status, "the hub refused the connection")
-    retry_after = response.headers.get("Retry-After", "")
     return Ending(
         f"{reason} (HTTP {status})",
         status=status,
-        retry_ms=int(retry_after) * 1000 if retry_after.isdecimal() and len(retry_after) < 6 else None,
+        retry_ms=parse_retry_after(response.headers.get("Retry-After", ""), time.time_ns()),
     )
 
 

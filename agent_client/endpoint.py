@@ -7,11 +7,15 @@ from urllib.parse import urlsplit, urlunsplit
 
 from agent_client.tls import ClientTls, system_tls
 from wire.codec import Format
-from wire.device import PROTOCOL_JSON, PROTOCOL_MSGPACK
+from wire.device import PROTOCOL_JSON, PROTOCOL_JSON_1_1, PROTOCOL_MSGPACK, PROTOCOL_MSGPACK_1_1
 
 DEVICE_PATH = "/v1/device"
 
-SUBPROTOCOLS: dict[Format, str] = {"json": PROTOCOL_JSON, "msgpack": PROTOCOL_MSGPACK}
+SUBPROTOCOLS: dict[Format, tuple[str, ...]] = {
+    "json": (PROTOCOL_JSON_1_1, PROTOCOL_JSON),
+    "msgpack": (PROTOCOL_MSGPACK_1_1, PROTOCOL_MSGPACK),
+}
+"""Offered subprotocols, the newest first. An older hub chooses the one that it knows."""
 
 _SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 

@@ -1,8 +1,8 @@
 """One connection of a device to a hub, from the hello to its end.
 
 `wire.device_session` holds the rules of the protocol. This module passes it each message that arrives and sends what it
-allows. One task receives and one transmits. The next number to send is always the session's `sent + 1`, read again each
-time, because an acknowledgement can move it.
+allows. One task receives, one transmits, and one reports the status. The next number to send is always the session's
+`sent + 1`, read again each time, because an acknowledgement can move it.
 """
 
 from __future__ import annotations
@@ -16,15 +16,19 @@ import msgspec
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
+from agent_client.bounds import bounded_welcome
 from agent_client.reconnect import Ending
 from wire import device, limits
-from wire.codec import AGENT_MESSAGES, HUB_MESSAGES, Format
+from wire.codec import AGENT_MESSAGES, HUB_MESSAGES, STATUS_SUBPROTOCOLS, Format
 from wire.device_session import AgentDeviceSession
 from wire.model import Metric
 from wire.text import batches
 
 WELCOME_SECONDS = 10.0
 """Longest time from the hello to the welcome."""
+
+STATUS_SECONDS = 1.0
+"""Shortest time between two reports of the status: people read it, and a source can fail a thousand times a second."""
 
 DECLARE_BYTES = limits.MAX_BATCH_BYTES // 2
 """Definitions in one message; more are sent in several messages."""
@@ -55,8 +59,15 @@ class DeviceOutbox(Protocol):
     def revision(self) -> int:
         """A number that grows whenever a definition is added or changes."""
 
+    @property
+    def status_changed(self) -> asyncio.Event:
+        """An event to set when a source changes. The session clears it, and sets it when the window is full."""
+
     def hello(self) -> device.Hello:
         """Return the first message of a connection; the session adds the metrics and the time."""
+
+    def status(self) -> device.Status | None:
+        """Return what to report to the hub now, None to report nothing."""
 
     async def connected(self, session: AgentDeviceSession) -> None:
         """Handle a welcome; all batches up to `session.acked` are acknowledged."""
@@ -122,7 +133,9 @@ class ClientSession:
         Raises ConnectionClosed, WireError and what the outbox raises.
         """
         # No TaskGroup: in Python 3.11 it loses a cancellation that arrives while it ends for another reason.
-        transmitting = asyncio.create_task(self._transmit())
+        tasks = [asyncio.create_task(self._transmit())]
+        if self._connection.subprotocol in STATUS_SUBPROTOCOLS:
+            tasks.append(asyncio.create_task(self._report()))
         try:
             return await self._listen()
         except ConnectionClosed:
@@ -130,8 +143,9 @@ class ClientSession:
                 raise self._failure from None
             raise
         finally:
-            transmitting.cancel()
-            await asyncio.wait((transmitting,))
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
 
     async def _listen(self) -> Ending:
         while True:
@@ -152,6 +166,7 @@ class ClientSession:
         try:
             while True:
                 if state.room < 1:
+                    outbox.status_changed.set()
                     self._room.clear()
                     await self._room.wait()
                     continue
@@ -164,6 +179,25 @@ class ClientSession:
         except Exception as error:  # noqa: BLE001 - run() raises it
             self._failure = error
             self._connection.transport.abort()  # ends _listen
+
+    async def _report(self) -> None:
+        """Send the status after the welcome and when it changed, at most once in STATUS_SECONDS."""
+        outbox = self._outbox
+        reported: device.Status | None = None
+        try:
+            while True:
+                outbox.status_changed.clear()
+                status = outbox.status()
+                if status is None:
+                    return
+                if must_report(reported, status, is_window_full=self.state.room < 1):
+                    await self._send(status)
+                    reported = status
+                await asyncio.sleep(STATUS_SECONDS)
+                if self.state.room >= 1:
+                    await outbox.status_changed.wait()
+        except ConnectionClosed:
+            return  # _listen reports the reason
 
     async def _send_entries(self, entries: Iterable[Frame | device.Gap]) -> None:
         """Send entries until one is not the next number any more, which an acknowledgement can cause."""
@@ -197,8 +231,25 @@ class ClientSession:
 
     async def _receive(self) -> device.HubMessage:
         message = HUB_MESSAGES[self._format].decode(await self._connection.recv(decode=False))
+        if isinstance(message, device.Welcome):
+            message, sentences = bounded_welcome(message)
+            for sentence in sentences:
+                _log.warning("%s", sentence)
         self.state.receive(message)
         return message
+
+
+def must_report(reported: device.Status | None, status: device.Status, *, is_window_full: bool) -> bool:
+    """Return whether the hub has to learn this status, after the one that was reported last on this connection.
+
+    While the window has room, everything in the outbox is sent at once, so the hub knows the newest number by itself.
+    The times of states are no change: they move with the clock.
+    """
+    if reported is None:
+        return True
+    if is_window_full and status.next_seq != reported.next_seq:
+        return True
+    return [(s.name, s.ok, s.error) for s in status.sources] != [(s.name, s.ok, s.error) for s in reported.sources]
 
 
 def _ending(error: device.Error) -> Ending:

@@ -171,6 +171,25 @@ class Agent:
         return self._uplink.state
 
     @property
+    def sources(self) -> list[messages.SourceState]:
+        """The states of the sources that were reported."""
+        return self._uplink.source_states()
+
+    @property
+    def hub_url(self) -> str:
+        """The address of the hub's endpoint."""
+        return self._uplink.endpoint.url
+
+    @property
+    def problem(self) -> str:
+        """Why the last connection or attempt ended; empty while there is a connection."""
+        return self._uplink.problem
+
+    async def wait_change(self) -> None:
+        """Wait for the next acknowledgement, or change of the connection or of a source."""
+        await self._uplink.wait_change()
+
+    @property
     def counts(self) -> AgentCounts:
         """The counters since the agent was opened."""
         tally = self._uplink.tally
@@ -188,6 +207,14 @@ class Agent:
         """Declare metrics before their first value, or change their units and descriptions. Raises ReadingError."""
         for metric in metrics:
             self._catalogue.declare(metric)
+
+    def report_source(self, name: str, error: str | None = None) -> None:
+        """Report to the hub that a source of readings works, or why it does not; it shows this until the next report.
+
+        `name` says what people have to look at, such as a port. Changes are sent at most once a second, and only the
+        first 16 sources are reported. A hub of an older version does not know sources.
+        """
+        self._uplink.report_source(name, error)
 
     async def send(self, values: Mapping[str, Value], time_ns: int | None = None, *, historical: bool = False) -> int:
         """Store one row of values, of a time or of now, and return the number of its batch.

@@ -6,6 +6,7 @@ import inspect
 import os
 import re
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -33,8 +34,9 @@ from device_agent.sources.host import INTERVAL_SECONDS, HostSource
 from device_agent.sources.lines import ReplaySource
 from device_agent.sources.serial import SerialSource
 from device_agent.spool import SqliteSpool
-from device_agent.spool.layout import SpoolStatus, read_status
+from device_agent.spool.layout import read_status
 from device_agent.spool.sqlite import DEFAULT_MAX_BYTES
+from device_agent.status_file import read_agent_status, status_text
 from wire.codec import Format
 from wire.limits import MAX_DEVICE_ID
 from wire.model import device_id_problem
@@ -214,13 +216,17 @@ def status(
     spool: Spool = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Show the contents of a spool, whether or not its agent runs."""
+    """Show the contents of a spool, and the connection and the sources of its agent if it runs."""
     path = spool or _default_spool(device or _id_of(socket.gethostname()))
     try:
         found = read_status(path)
     except SpoolError as error:
         _fail(str(error))
-    typer.echo(msgspec.json.encode(found).decode() if as_json else _as_text(found))
+    agent = read_agent_status(path) if found.in_use else None
+    if as_json:
+        typer.echo(msgspec.json.encode({**msgspec.structs.asdict(found), "agent": agent}).decode())
+    else:
+        typer.echo(status_text(found, agent, time.time_ns()))
 
 
 def main() -> None:
@@ -242,7 +248,8 @@ def _stream(
 
     async def work() -> int:
         agent = uplink.agent(when_full="wait" if is_finite else "drop")
-        return await run_source(agent, source, deliver_to(agent), drain=is_finite, log=log)
+        assert uplink.spool is not None
+        return await run_source(agent, source, deliver_to(agent), spool=uplink.spool, is_finite=is_finite, log=log)
 
     try:
         assert uplink.spool is not None
@@ -281,21 +288,6 @@ def _id_of(name: str) -> str:
 def _default_spool(device: str) -> Path:
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(state) / "telemetry-hub" / f"{device}.spool"
-
-
-def _as_text(found: SpoolStatus) -> str:
-    return "\n".join(
-        f"{name:<8} {value}"
-        for name, value in (
-            ("spool", f"{found.path} ({plural(found.file_bytes, 'byte')})"),
-            ("device", found.device),
-            ("epoch", found.epoch),
-            ("agent", "running" if found.in_use else "not running"),
-            ("waiting", f"{plural(found.waiting, 'batch', 'batches')}, {plural(found.size_bytes, 'byte')}"),
-            ("lost", f"{plural(found.lost, 'batch', 'batches')} not yet reported to the hub"),
-            ("next", found.next_seq),
-        )
-    )
 
 
 def _fail(message: str, status: int = FAILED) -> NoReturn:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import random
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import aclosing, contextmanager
+from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
 import structlog
@@ -18,9 +20,15 @@ from rich.text import Text
 
 from device_agent.agent import Agent
 from device_agent.errors import ReadingError, SpoolError, SpoolFailed
-from device_agent.sources import RepeatedWarning, Source
+from device_agent.sources import RepeatedWarning, SensorReading, Source
+from device_agent.status_file import StatusFile
+from wire.backoff import full_jitter
 from wire.model import Value
 from wire.text import plural
+
+FIRST_RESTART_SECONDS = 1.0
+MAX_RESTART_SECONDS = 30.0
+"""Bounds of the delay before a source that failed starts again: of the first one, and of every one."""
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -82,19 +90,23 @@ def run_until_stopped(work: Coroutine[Any, Any, Result]) -> Result | None:
     return asyncio.run(main())
 
 
-async def run_source(agent: Agent, source: Source, deliver: Deliver, *, drain: bool, log: logging.Handler) -> int:
-    """Deliver readings until the source ends; with `drain`, wait until all are acknowledged.
+async def run_source(
+    agent: Agent, source: Source, deliver: Deliver, *, spool: Path, is_finite: bool, log: logging.Handler
+) -> int:
+    """Deliver readings until the source ends; if it is finite, wait until all are acknowledged.
 
-    Returns how many readings were rejected. Raises AgentError, and what the source raises.
+    The status of the agent is in a file beside its spool meanwhile. Returns how many readings were rejected. Raises
+    AgentError, and what a finite source raises. Any other source starts again after it failed.
     """
 
     async def work() -> int:
-        rejected = await deliver_readings(source, agent, deliver)
-        if drain:
+        rejected = await deliver_readings(source, agent, deliver, restart=not is_finite)
+        if is_finite:
             await agent.drain()
         return rejected
 
     async with agent:
+        status = asyncio.create_task(StatusFile(spool, agent).keep())
         working = asyncio.create_task(work())
         stopped = asyncio.create_task(agent.wait_stopped())
         try:
@@ -102,20 +114,24 @@ async def run_source(agent: Agent, source: Source, deliver: Deliver, *, drain: b
                 await asyncio.wait((working, stopped), return_when=asyncio.FIRST_COMPLETED)
             return working.result() if working.done() else stopped.result()
         finally:
-            working.cancel()
-            stopped.cancel()
-            await asyncio.gather(working, stopped, return_exceptions=True)
+            for task in (working, stopped, status):
+                task.cancel()
+            await asyncio.gather(working, stopped, status, return_exceptions=True)
 
 
-async def deliver_readings(source: Source, agent: Agent, deliver: Deliver) -> int:
+async def deliver_readings(source: Source, agent: Agent, deliver: Deliver, *, restart: bool = False) -> int:
     """Deliver readings until the source ends; return how many were not stored.
+
+    The agent reports whether the source works. With `restart`, a source that fails starts again.
 
     A reading that the agent rejects, or that finds the disk full, is logged and left out: the sensor continues. Raises
     SpoolFailed and what stopped the uplink.
     """
     rejected = RepeatedWarning(_log, "reading rejected", quiet=QUIET_READINGS)
     not_stored = RepeatedWarning(_log, "reading not stored")
-    async with aclosing(source.readings()) as readings:
+    source.health.on_change = lambda health: agent.report_source(health.name, health.error)
+    agent.report_source(source.health.name, source.health.error)
+    async with aclosing(_restarted(source) if restart else source.readings()) as readings:
         async for reading in readings:
             try:
                 agent.declare(reading.metrics)
@@ -130,6 +146,27 @@ async def deliver_readings(source: Source, agent: Agent, deliver: Deliver) -> in
                 rejected.record_success()
                 not_stored.record_success()
     return rejected.total + not_stored.total
+
+
+async def _restarted(source: Source) -> AsyncGenerator[SensorReading, None]:
+    """Yield the readings of a source without end: start it again after it failed or ended."""
+    attempt = 0
+    while True:
+        problem = "it ended by itself"
+        try:
+            async with aclosing(source.readings()) as readings:
+                async for reading in readings:
+                    attempt = 0
+                    source.health.recover("source")
+                    yield reading
+        except Exception as error:  # noqa: BLE001 - a defect of a source must not end the delivery of the spool
+            _log.exception("source failed")
+            problem = str(error) or type(error).__name__
+        source.health.fail("source", f"stopped: {problem}")
+        await asyncio.sleep(
+            full_jitter(attempt, first=FIRST_RESTART_SECONDS, maximum=MAX_RESTART_SECONDS, random=random.random)
+        )
+        attempt += 1
 
 
 @contextmanager

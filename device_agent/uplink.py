@@ -17,6 +17,7 @@ from agent_client.reconnect import Ending
 from agent_client.session import Frame, OutboxUnavailable
 from device_agent.batch import decode_batch, encode_batch, encode_frame, encode_within
 from device_agent.errors import SpoolError, SpoolFailed, UplinkStopped
+from device_agent.source_state import SourceStates
 from device_agent.spool import Count, Entry, Spool, StoredBatch
 from wire import device as messages
 from wire import limits
@@ -97,6 +98,10 @@ class Uplink:
     on_reject: Callable[[messages.Reject], None] | None
     surroundings: Surroundings
     tally: Tally = field(default_factory=Tally)
+    sources: SourceStates = field(default_factory=SourceStates)
+    status_changed: asyncio.Event = field(default_factory=asyncio.Event)
+    problem: str = ""
+    """Why the last connection or attempt ended; empty while there is a connection."""
     _codes_rejected: set[Code] = field(default_factory=set)
     _reported: tuple[object, ...] | None = None
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -142,7 +147,22 @@ class Uplink:
             self.device, spool.epoch, spool.hello_seq, spool.durable, 0, tags=self.tags, agent=AGENT_NAME
         )
 
+    def report_source(self, name: str, error: str | None) -> None:
+        """Set the state of a source, None for one that works, and report a change to the hub."""
+        if self.sources.report(name, error, self.surroundings.monotonic()):
+            self.status_changed.set()
+            self.wake()
+
+    def source_states(self) -> list[messages.SourceState]:
+        """Return the states of all sources."""
+        now = self.surroundings
+        return self.sources.snapshot(now_s=now.monotonic(), time_ns=now.time_ns())
+
+    def status(self) -> messages.Status:
+        return messages.Status(self.surroundings.time_ns(), self.spool.next_seq, self.source_states())
+
     async def connected(self, session: AgentDeviceSession) -> None:
+        self.problem = ""
         with _translated():
             await self.spool.confirm()
         self.tally.connections += 1
@@ -236,6 +256,7 @@ class Uplink:
 
     def _report(self, ending: Ending, delay_s: float, attempt: int) -> None:
         """Log a new problem as a warning, and its repetitions at debug level."""
+        self.problem = ending.reason
         kind = (ending.status, ending.error, ending.close, None if ending.close else ending.reason)
         repeated = attempt > 0 and kind == self._reported
         self._reported = kind

@@ -82,6 +82,7 @@ class DeviceUpload:
         self._batches: Sequence[FileBatch] = ()
         self._frames: list[Frame] = []
         self._changed = asyncio.Event()
+        self.status_changed = asyncio.Event()
         self.client: asyncio.Task[None] | None = None
 
     async def deliver(self, batches: Sequence[FileBatch]) -> None:
@@ -129,6 +130,9 @@ class DeviceUpload:
 
     def hello(self) -> messages.Hello:
         return self._hello
+
+    def status(self) -> None:
+        """Return None: a file has no sources, and its import reports its progress itself."""
 
     async def connected(self, session: AgentDeviceSession) -> None:
         if self.acked is None:

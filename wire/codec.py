@@ -143,4 +143,12 @@ HUB_MESSAGES: dict[Format, Codec[device.HubMessage]] = {
 VIEWER_MESSAGES: Codec[live.ViewerMessage] = Codec(live.ViewerMessage, "json")
 LIVE_MESSAGES: Codec[live.LiveMessage] = Codec(live.LiveMessage, "json")
 
-FORMAT_OF_SUBPROTOCOL: dict[str, Format] = {device.PROTOCOL_JSON: "json", device.PROTOCOL_MSGPACK: "msgpack"}
+FORMAT_OF_SUBPROTOCOL: dict[str, Format] = {
+    device.PROTOCOL_JSON_1_1: "json",
+    device.PROTOCOL_MSGPACK_1_1: "msgpack",
+    device.PROTOCOL_JSON: "json",
+    device.PROTOCOL_MSGPACK: "msgpack",
+}
+
+STATUS_SUBPROTOCOLS = frozenset({device.PROTOCOL_JSON_1_1, device.PROTOCOL_MSGPACK_1_1})
+"""Subprotocols with the message `status`."""

@@ -16,6 +16,10 @@ from wire.model import DeviceId, Epoch, Metric, MetricName, Seq, TimeNs
 
 PROTOCOL_JSON = "telemetry.v1.json"
 PROTOCOL_MSGPACK = "telemetry.v1.msgpack"
+PROTOCOL_JSON_1_1 = "telemetry.v1.1.json"
+PROTOCOL_MSGPACK_1_1 = "telemetry.v1.1.msgpack"
+"""Version 1.1 adds `status`. An older end rejects an unknown message or field, so the subprotocol announces it: a
+client that offers both versions gets the newer one from a hub that knows it."""
 
 Times = list[TimeNs] | bytes
 """A time column: integers, or packed little-endian int64 (bin in msgpack, base64 in JSON)."""
@@ -90,7 +94,30 @@ class TimeReply(Struct, frozen=True, forbid_unknown_fields=True, tag="time_reply
     device_time: TimeNs
 
 
-AgentMessage = Hello | Declare | Data | Gap | TimeReply
+class SourceState(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """State of a source of readings, such as a port or a file: whether it works, since when, and the error if not."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=limits.MAX_SOURCE_NAME)]
+    ok: bool
+    since: TimeNs
+    error: Annotated[str, Meta(max_length=limits.MAX_SOURCE_ERROR)] = ""
+
+
+Sources = Annotated[list[SourceState], Meta(max_length=limits.MAX_SOURCES)]
+
+
+class Status(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="status"):
+    """Agent → hub, from version 1.1 on: the number of the next new batch, and the states of all sources.
+
+    `time` is the device's clock at sending; the times in `sources` are by the same clock.
+    """
+
+    time: TimeNs
+    next_seq: Seq
+    sources: Sources = []
+
+
+AgentMessage = Hello | Declare | Data | Gap | TimeReply | Status
 
 
 class Welcome(Struct, frozen=True, forbid_unknown_fields=True, tag="welcome"):

@@ -10,7 +10,7 @@ pair is a protocol error. The two classes below check the numbers (order, window
     OPEN      ── declare/data/gap ────►  OPEN
     OPEN      ◄──────────── ack/reject   OPEN
     OPEN      ◄──────────── time_probe   OPEN
-    OPEN      ── time_reply ──────────►  OPEN
+    OPEN      ── time_reply/status ───►  OPEN
     any       ◄───────────────── error   CLOSED
 """
 
@@ -32,7 +32,8 @@ class DeviceSessionState(Enum):
 
 
 _WHILE_OPEN: tuple[type[object], ...] = (
-    device.Declare, device.Data, device.Gap, device.TimeProbe, device.TimeReply, device.Ack, device.Reject
+    device.Declare, device.Data, device.Gap, device.TimeProbe, device.TimeReply, device.Status, device.Ack,
+    device.Reject,
 )  # fmt: skip
 
 TRANSITIONS: dict[tuple[DeviceSessionState, type[object]], DeviceSessionState] = {

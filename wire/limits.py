@@ -26,6 +26,14 @@ MAX_REASON = 256
 MAX_MESSAGE = 512
 MAX_TOKEN = 256
 
+MAX_SOURCES = 16
+"""Sources of one device: the ports or files that its agent reads. The hub keeps their states in memory."""
+
+MAX_SOURCE_NAME = 128
+"""A path under /dev/serial/by-id has about 80 characters."""
+
+MAX_SOURCE_ERROR = 256
+
 MAX_STRING_VALUE_BYTES = 64 * 1024
 """Longest value of a string metric, in UTF-8 bytes; InfluxDB's own limit for a string field is 64 KiB."""
 

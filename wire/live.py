@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from wire import limits
+from wire.device import Sources
 from wire.errors import Code
 from wire.model import DeviceId, Epoch, MetricType, Offset, TimeNs
 
@@ -72,8 +73,14 @@ class Unsubscribe(Struct, frozen=True, forbid_unknown_fields=True, tag="unsubscr
     id: SubscriptionId
 
 
-class WatchFleet(Struct, frozen=True, forbid_unknown_fields=True, tag="watch_fleet"):
-    """Viewer → hub: send the fleet now and every change of a device's state from now on."""
+class WatchFleet(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="watch_fleet"):
+    """Viewer → hub: send the fleet now and every change of a device's state from now on.
+
+    With `progress`, changes are sent together as `devices`, states have their `sources`, and `progress` follows the
+    acknowledgements. Viewers of an older version know none of these.
+    """
+
+    progress: bool = False
 
 
 class Ping(Struct, frozen=True, forbid_unknown_fields=True, tag="ping"):
@@ -145,7 +152,7 @@ class DeviceState(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
 
     `since` is the time of the last connect or disconnect, `seen` the time of the last batch. `clock_offset_ns` is how
     far the device's clock is ahead of the hub's, `clock_error_ns` the error of that. A `retired` device is not part of
-    the fleet until it sends again.
+    the fleet until it sends again. `sources` has the states of the device's sources, by the hub's clock.
     """
 
     device: DeviceId
@@ -160,12 +167,31 @@ class DeviceState(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
     clock_offset_ns: int | None = None
     clock_error_ns: int | None = None
     retired: bool = False
+    sources: Sources = []
 
 
 class Fleet(Struct, frozen=True, forbid_unknown_fields=True, tag="fleet"):
     """Hub → viewer: the whole fleet, the answer to watch_fleet."""
 
     devices: list[DeviceState]
+
+
+class DeviceStates(Struct, frozen=True, forbid_unknown_fields=True, tag="devices"):
+    """Hub → viewer: the states of the devices that changed, to a watcher of progress."""
+
+    devices: list[DeviceState]
+
+
+class FleetProgress(Struct, frozen=True, forbid_unknown_fields=True, tag="progress"):
+    """Hub → viewer: columns with the new `acked`, `backlog` and `seen` of the devices that progressed.
+
+    A device is in it at most once a second.
+    """
+
+    devices: list[DeviceId]
+    acked: list[Annotated[int, Meta(ge=0)]]
+    backlog: list[Annotated[int, Meta(ge=0)]]
+    seen: list[TimeNs]
 
 
 class Pong(Struct, frozen=True, forbid_unknown_fields=True, tag="pong"):
@@ -182,4 +208,6 @@ class Error(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True,
     id: SubscriptionId | None = None
 
 
-LiveMessage = Welcome | Schema | Subscribed | CaughtUp | Reset | Fleet | DeviceState | Pong | Error
+LiveMessage = (
+    Welcome | Schema | Subscribed | CaughtUp | Reset | Fleet | DeviceState | DeviceStates | FleetProgress | Pong | Error
+)

@@ -44,7 +44,8 @@ class Progress(Enum):
 
 _WHILE_OPEN: tuple[type[object], ...] = (
     live.Subscribe, live.Unsubscribe, live.WatchFleet, live.Ping,
-    live.Schema, live.Subscribed, live.CaughtUp, live.Reset, live.Fleet, live.DeviceState, live.Pong,
+    live.Schema, live.Subscribed, live.CaughtUp, live.Reset, live.Fleet, live.DeviceState, live.DeviceStates,
+    live.FleetProgress, live.Pong,
 )  # fmt: skip
 
 TRANSITIONS: dict[tuple[LiveSessionState, type[object]], LiveSessionState] = {

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from math import floor
 from typing import NamedTuple, Protocol
 
+from device_agent.source_state import SourceHealth
 from wire.model import Metric, Value
 from wire.text import plural
 
@@ -23,6 +24,10 @@ class SensorReading(NamedTuple):
 
 class Source(Protocol):
     """A sensor, or a record of one."""
+
+    @property
+    def health(self) -> SourceHealth:
+        """The health of the source: its name, and its error while it does not work."""
 
     def readings(self) -> AsyncGenerator[SensorReading, None]:
         """Yield readings as they arrive; closing the iterator releases the resources of the source."""
@@ -58,6 +63,16 @@ class RepeatedWarning:
     total: int = 0
     _count: int = 0
     _successes: int = 0
+
+    @property
+    def count(self) -> int:
+        """The number of occurrences while the problem lasts, 0 when it is over."""
+        return self._count
+
+    @property
+    def successes(self) -> int:
+        """The number of successes in a row since the last occurrence."""
+        return self._successes
 
     def record_failure(self, detail: object, *, times: int = 1) -> None:
         """Count the problem; log it if it is the first in a row."""

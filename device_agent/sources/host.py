@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
+from device_agent.source_state import SourceHealth
 from device_agent.sources import RepeatedWarning, SensorReading, ticks
 from wire.model import Metric, MetricType, Value
 
@@ -47,14 +48,22 @@ class HostSource:
             _cpu, _load, _memory, self._disks, self._networks, _temperatures, _fans, _battery, _system,
         )  # fmt: skip
         self._groups = [(group, RepeatedWarning(_log, f"cannot read {group.__name__.strip('_')}")) for group in groups]
+        self.health = SourceHealth("host")
+        self._working: set[str] = set()
         self._known: set[Metric] = set()
+        self._errors: list[str] = []
 
     async def readings(self) -> AsyncGenerator[SensorReading, None]:
         """Yield readings without end. The first has no rates, which need two samples."""
         psutil.cpu_percent(percpu=True)  # the first call has nothing to compare with
         async for _ in ticks(self._interval_seconds):
             # psutil reads many files, and a slow disk takes long to report its use.
-            yield await asyncio.to_thread(self.sample)
+            reading = await asyncio.to_thread(self.sample)
+            if self._errors:
+                self.health.fail("sensors", "; ".join(self._errors))
+            else:
+                self.health.recover("sensors")
+            yield reading
 
     def sample(self) -> SensorReading:
         """Return the current values; a sensor that cannot be read is left out."""
@@ -62,12 +71,16 @@ class HostSource:
         time_ns = time.time_ns()
         values: dict[str, Value] = {}
         fresh: list[Metric] = []
+        errors: list[str] = []
         for group, warning in self._groups:
             try:
                 samples = list(group())
                 warning.record_success()
+                self._working.add(warning.event)
             except (psutil.Error, OSError, AttributeError, NotImplementedError) as error:
                 warning.record_failure(error)  # AttributeError: psutil lacks functions on some systems
+                if warning.event in self._working:  # others are sensors that this computer does not have
+                    errors.append(f"{warning.event}: {error}")
                 continue
             for metric, value in samples:
                 if value is not None and metric.name not in values:
@@ -75,6 +88,7 @@ class HostSource:
                     if metric not in self._known:
                         self._known.add(metric)
                         fresh.append(metric)
+        self._errors = errors
         return SensorReading(values, time_ns, tuple(fresh))
 
     def _disks(self) -> Iterator[Sample]:

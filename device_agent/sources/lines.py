@@ -15,14 +15,19 @@ from typing import cast
 
 import msgspec
 
+from device_agent.source_state import SourceHealth
 from device_agent.sources import RepeatedWarning, SensorReading
 from wire.model import Value
+from wire.text import plural
 
 MAX_LINE_BYTES = 16 * 1024
 """A second and a half at 115,200 baud. A longer line is not a reading but the result of a wrong baud rate."""
 
 MAX_DEPTH = 8
 """Nested objects; with more, names are unreadable."""
+
+MAX_SHOWN_BYTES = 60
+"""Bytes of an unreadable line that are shown: enough to recognise a wrong baud rate or another format."""
 
 BLOCK_BYTES = 1 << 20
 """Bytes of a file that are in memory at a time."""
@@ -54,6 +59,11 @@ class Framing:
             self.overlong += not self._dropping
             self._rest, self._dropping = b"", True
         return [line for line in map(bytes.strip, kept) if line]
+
+
+def bad_line_text(error: BadLine, line: bytes) -> str:
+    """Return the reason with the beginning of the line, which is cut."""
+    return f"{error} in {line[:MAX_SHOWN_BYTES]!r}"
 
 
 def parse_line(line: bytes) -> SensorReading:
@@ -116,6 +126,7 @@ class ReplaySource:
 
     def __init__(self, path: Path, *, speed: float | None = None) -> None:
         self.path = path
+        self.health = SourceHealth(path.name)
         self._speed = speed
         self._bad = RepeatedWarning(_log, f"{path} contains lines that are not readings", quiet=1000)
 
@@ -150,7 +161,9 @@ class ReplaySource:
             if reading.time_ns is None:
                 raise BadLine("it has no time")
         except BadLine as error:
-            self._bad.record_failure(f"{error} in {line[:60]!r}")
+            reason = bad_line_text(error, line)
+            self._bad.record_failure(reason)
+            self.health.fail("lines", f"{plural(self.bad_lines, 'unreadable line')}, the last: {reason}")
             return None
         self._bad.record_success()
         return reading

@@ -16,8 +16,10 @@ from typing import NamedTuple, cast
 import apsw
 import msgspec
 
+from device_agent.batch import EncodedBatch, decode_batch
 from device_agent.errors import SpoolError
 from device_agent.spool.contract import ROW_BYTES, Count, Gaps
+from wire.codec import Format
 from wire.device import Gap
 from wire.model import Metric, MetricType
 
@@ -106,7 +108,10 @@ def create(connection: apsw.Connection, device: str, epoch: str) -> None:
 
 
 class SpoolStatus(msgspec.Struct, frozen=True):
-    """Status of a spool. `waiting` counts batches, `lost` those in gaps that the hub does not know yet."""
+    """Status of a spool. `waiting` counts batches, `lost` those in gaps that the hub does not know yet.
+
+    `oldest_seq` and `oldest_time_ns` are the number and the first time of the oldest waiting batch; None without one.
+    """
 
     path: str
     device: str
@@ -117,6 +122,8 @@ class SpoolStatus(msgspec.Struct, frozen=True):
     size_bytes: int
     file_bytes: int
     in_use: bool
+    oldest_seq: int | None
+    oldest_time_ns: int | None
 
 
 def read_status(path: Path) -> SpoolStatus:
@@ -129,6 +136,7 @@ def read_status(path: Path) -> SpoolStatus:
             connection.set_busy_timeout(2000)
             check_identity(connection, path)
             standing = read_standing(connection)
+            oldest = connection.execute("SELECT seq, format, time FROM batch ORDER BY seq LIMIT 1").fetchone()
         finally:
             connection.close()
     except (apsw.Error, Damaged) as error:
@@ -145,7 +153,17 @@ def read_status(path: Path) -> SpoolStatus:
         standing.size_bytes,
         sum(file.stat().st_size for file in files if file.exists()),
         _is_locked(path),
+        None if oldest is None else cast("int", oldest[0]),
+        None if oldest is None else _first_time(cast("Format", oldest[1]), cast("bytes", oldest[2])),
     )
+
+
+def _first_time(format: Format, time: bytes) -> int | None:
+    """Return the first time of an encoded column; None for one that cannot be read."""
+    try:
+        return decode_batch(EncodedBatch(format, False, 0, time, b"{}" if format == "json" else b"\x80")).times[0]
+    except (msgspec.DecodeError, IndexError):
+        return None
 
 
 def _is_locked(path: Path) -> bool:

@@ -106,12 +106,12 @@ async def open_services(settings: Settings, *, listening_on: str) -> AsyncIterat
         )
 
         def service_changed(device: Device) -> None:
-            live.device_changed(device.state())
+            live.fleet.state_changed(device.state())
             for bridge in bridges:
                 bridge.service_changed()
 
         def presence_changed(device: Device) -> None:
-            live.device_changed(device.state())
+            live.fleet.state_changed(device.state())
             for bridge in bridges:
                 bridge.presence_changed(device.id)
             if device.seen_ns and device.id in registry.devices:
@@ -120,6 +120,7 @@ async def open_services(settings: Settings, *, listening_on: str) -> AsyncIterat
         retirement = Retirement(registry, devices, on_change=service_changed)
         devices.watch(presence_changed)
         devices.watch(retirement.device_changed)
+        devices.watch_sources(lambda device: live.fleet.state_changed(device.state()))
         connections, refusals = Connections(), Refusals()
         identity = HubIdentity(registry.id, settings.name, version("telemetry-hub"), started_ns)
         application = _application(
@@ -164,6 +165,7 @@ async def _open_core(settings: Settings, stack: contextlib.AsyncExitStack) -> Co
         clock=time.time_ns,
         on_committed=committed,
         latest_time_ns=lambda series: live.live_series(series).time_ns,
+        on_progress=live.fleet.progressed,
     )
     for known in registry.devices.values():
         devices.restore(

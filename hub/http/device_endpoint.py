@@ -22,7 +22,7 @@ from hub.ingest.device import Devices
 from hub.model.journal import EntryWriter
 from wire import device as messages
 from wire import limits
-from wire.codec import FORMAT_OF_SUBPROTOCOL, HUB_MESSAGES, Format
+from wire.codec import FORMAT_OF_SUBPROTOCOL, HUB_MESSAGES, STATUS_SUBPROTOCOLS, Format
 from wire.errors import CLOSE_FOR_CODE, Close, Code, WireError
 
 CLOSING_S = 5.0
@@ -159,7 +159,13 @@ class DeviceEndpoint:
 
         directory = self.directory_for(scope, known)
         session = AgentSession(
-            self.devices, directory, connection, format=frame_format, hub=self.hub, window=self.window
+            self.devices,
+            directory,
+            connection,
+            format=frame_format,
+            hub=self.hub,
+            window=self.window,
+            has_status=chosen in STATUS_SUBPROTOCOLS,
         )
         self.connections.add(connection)
         timeout = asyncio.get_running_loop().call_later(limits.AUTHENTICATION_SECONDS, _check_hello, session)

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Protocol
 
 from hub.ingest.device import Device, Devices, validate_batch
+from hub.ingest.source_report import EventBudget, states_by_hub_clock, transitions
 from hub.model.batch import Entry, EntryKind, Series
 from wire import device as messages
 from wire import limits
@@ -18,7 +19,7 @@ from wire.codec import AGENT_MESSAGES, HUB_MESSAGES, Format
 from wire.device_session import HubDeviceSession
 from wire.errors import Code, WireError
 from wire.model import Metric
-from wire.text import batches
+from wire.text import batches, plural
 
 CLOCK_SAMPLES_KEPT_NS = 600 * 1_000_000_000
 """The best clock exchange counts for ten minutes; a quartz clock drifts by about 10 ms in that time."""
@@ -75,7 +76,9 @@ class AgentSession:
         format: Format,
         hub: str,
         window: int,
+        has_status: bool = False,
     ) -> None:
+        """`has_status` says whether the agent reports its status: the protocol of its connection has this message."""
         self._devices = devices
         self._journal = devices.journal
         self._directory = directory
@@ -87,6 +90,8 @@ class AgentSession:
         self._encode = HUB_MESSAGES[format].encode
         self._clock = devices.clock
         self._best_clock: tuple[int, int] | None = None
+        self._has_status = has_status
+        self._is_guest = False
         self._is_closed = False
         self.device: Device | None = None
         self.epoch = ""
@@ -120,6 +125,8 @@ class AgentSession:
                 self._receive_gap(self.device, message, frame)
             case messages.TimeReply() if self.device is not None:
                 self._receive_time(self.device, message)
+            case messages.Status() if self.device is not None:
+                self._receive_status(self.device, message)
         return None
 
     def send(self, message: messages.HubMessage) -> None:
@@ -224,9 +231,12 @@ class AgentSession:
         """Make this the device's session."""
         device.session = self
         device.metrics = metrics
+        self._is_guest = hello.guest
         if not hello.guest:
             device.tags = hello.tags
             device.agent = hello.agent
+            if not self._has_status:
+                device.sources = ()  # those that a newer agent reported before
         device.next_seq = hello.next_seq
         device.since_ns = self._clock()
         device.clock_offset_ns = device.clock_error_ns = None
@@ -260,3 +270,22 @@ class AgentSession:
             device.clock_offset_ns = reply.device_time - (reply.hub_time + error)
             device.clock_error_ns = error
             self._devices.changed(device)
+
+    def _receive_status(self, device: Device, status: messages.Status) -> None:
+        """Record the backlog and the sources that the agent reports, and an event for each that failed or recovered."""
+        device.next_seq = status.next_seq
+        self._devices.on_progress((device,))
+        if self._is_guest:
+            return
+        now = self._clock()
+        states = states_by_hub_clock(device.sources, status, now)
+        if states == device.sources:
+            return
+        for kind, detail in transitions(device.sources, states):
+            device.source_events = device.source_events or EventBudget()
+            refused = device.source_events.spend(now)
+            if refused is not None:
+                unrecorded = f" ({plural(refused, 'change')} before it not recorded)" if refused else ""
+                self._directory.record(device.id, kind, detail + unrecorded)
+        device.sources = states
+        self._devices.sources_changed(device)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import structlog
 
+from hub.ingest.source_report import EventBudget
 from hub.ingest.validate import ValidBatch, validate
 from hub.model.batch import Batch, Entry, EntryKind, Mark, Series
 from hub.model.journal import EntrySource, EntryWriter, JournalError, JournalFailed, JournalFull
@@ -59,7 +60,8 @@ class Device:
 
     `received` is the highest seq of `epoch` that was accepted, durable or not; `earlier` has those of earlier epochs.
     `durable` is the mark on disk. The counts include what is not durable yet, and return to the durable ones when a
-    commit fails. A device that is `retired` is in service again when it sends something.
+    commit fails. A device that is `retired` is in service again when it sends something. `sources` is what its agent
+    reported last, by the hub's clock.
     """
 
     id: str
@@ -74,6 +76,8 @@ class Device:
     agent: str = ""
     clock_offset_ns: int | None = None
     clock_error_ns: int | None = None
+    sources: tuple[messages.SourceState, ...] = ()
+    source_events: EventBudget | None = None
     epoch: str = field(init=False)
     received: int = field(init=False)
     earlier: tuple[tuple[str, int], ...] = field(init=False)
@@ -161,6 +165,7 @@ class Device:
             clock_offset_ns=self.clock_offset_ns,
             clock_error_ns=self.clock_error_ns,
             retired=self.retired,
+            sources=list(self.sources),
         )
 
     @property
@@ -198,10 +203,12 @@ class Devices:
         clock: Callable[[], int],
         on_committed: Callable[[Sequence[Entry]], None],
         latest_time_ns: Callable[[Series], int],
+        on_progress: Callable[[Iterable[Device]], None] = lambda devices: None,
     ) -> None:
         """Start with the journal's durable marks, and listen to its commits.
 
         `on_committed` gets all durable entries in order. `latest_time_ns` returns the newest stored time of a series.
+        `on_progress` gets the devices whose acknowledged number or backlog changed, once a commit.
         """
         self.journal = journal
         self.clock = clock
@@ -210,8 +217,10 @@ class Devices:
         self._devices = {id: Device(id, mark) for id, mark in journal.marks().items()}
         self._on_committed = on_committed
         self._latest_time_ns = latest_time_ns
+        self.on_progress = on_progress
         self._refused_at_s = 0.0
         self._watchers: list[Callable[[Device], None]] = []
+        self._source_watchers: list[Callable[[Device], None]] = []
         journal.listen(self)
 
     def __len__(self) -> int:
@@ -252,6 +261,15 @@ class Devices:
         for watcher in self._watchers:
             watcher(device)
 
+    def watch_sources(self, watcher: Callable[[Device], None]) -> None:
+        """Call `watcher` with each device whose sources changed."""
+        self._source_watchers.append(watcher)
+
+    def sources_changed(self, device: Device) -> None:
+        """Report a device whose sources changed to the watchers."""
+        for watcher in self._source_watchers:
+            watcher(device)
+
     def check_open(self) -> None:
         """Raise the WireError with the reason why no data are accepted now."""
         if self.refusal is None:
@@ -272,9 +290,10 @@ class Devices:
         for entry in submitted:
             if entry.kind is EntryKind.QUARANTINE and entry.reason is not None:
                 self._reject(entry, entry.reason)
-        for device, mark in marks.items():
-            if isinstance(device, Device):
-                self._acknowledge(device, mark)
+        acknowledged = [device for device in marks if isinstance(device, Device)]
+        for device in acknowledged:
+            self._acknowledge(device, marks[device])
+        self.on_progress(acknowledged)
 
     def commit_failed(self, sources: set[EntrySource], error: JournalError) -> None:
         """Roll the devices back and end their sessions: the agents still have everything that is not durable.
@@ -296,6 +315,7 @@ class Devices:
                     series.last_time_ns = series.run_ns = self._latest_time_ns(series)
             if device.session is not None:
                 device.session.end(refusal)
+            self.on_progress((device,))
 
     async def probe_clocks(self) -> None:
         """Measure the clocks of all connected devices, spread evenly over each period, until cancelled."""

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hub.live.fleet import FleetFeed
 from hub.live.group import Group, GroupKey, LiveSeries, Member
 from hub.live.outbox import Outbox
 from hub.model.batch import Entry, Series
 from wire import live as messages
-from wire.codec import LIVE_MESSAGES
 from wire.model import Value
 
 if TYPE_CHECKING:
@@ -22,17 +22,13 @@ if TYPE_CHECKING:
 
     from hub.live.group import Times
 
-FLEET_PERIOD_S = 0.25
-"""Changes of devices' states are collected for this long: 10,000 agents that reconnect are a few frames, not 10,000
-wakeups."""
-
 FUTURE_NS = 10_000_000_000
 """A latest reading that is further than this ahead of the hub's clock is replaced by any later arrival: one wrong time
 must not hide a series until that time is reached. Clocks that are set over a network differ by less."""
 
 
 class LiveHub:
-    """Latest values, groups and fleet watchers. `offset` is the last journal entry that was applied."""
+    """Latest values, groups, and the `fleet` of devices. `offset` is the last journal entry that was applied."""
 
     def __init__(
         self,
@@ -49,9 +45,7 @@ class LiveHub:
         self._groups: dict[GroupKey, Group] = {}
         self._schemas = 0
         self._timers: dict[Group, asyncio.TimerHandle] = {}
-        self._watchers: set[Outbox] = set()
-        self._changed: dict[str, messages.DeviceState] = {}
-        self._fleet_timer: asyncio.TimerHandle | None = None
+        self.fleet = FleetFeed()
         self._applied = asyncio.Event()
 
     def add_series(self, series: Sequence[Series]) -> None:
@@ -154,30 +148,6 @@ class LiveHub:
         else:
             group.scheduled = True
             self._timers[group] = loop.call_later(group.key.period_ms / 1000, self.flush, group)
-
-    def watch_fleet(self, outbox: Outbox, fleet: list[messages.DeviceState]) -> None:
-        """Send the fleet, and every change from now on."""
-        outbox.control(LIVE_MESSAGES.encode(messages.Fleet(fleet)))
-        self._watchers.add(outbox)
-
-    def unwatch_fleet(self, outbox: Outbox) -> None:
-        """Remove the watcher, after its connection closed."""
-        self._watchers.discard(outbox)
-
-    def device_changed(self, state: messages.DeviceState) -> None:
-        """Send the watchers the new state of a device, with the next collected changes."""
-        if self._watchers:
-            self._changed[state.device] = state
-            if self._fleet_timer is None:
-                self._fleet_timer = asyncio.get_running_loop().call_later(FLEET_PERIOD_S, self._send_changes)
-
-    def _send_changes(self) -> None:
-        self._fleet_timer = None
-        changed, self._changed = self._changed, {}
-        for state in changed.values():
-            frame = LIVE_MESSAGES.encode(state)
-            for outbox in self._watchers:
-                outbox.control(frame)
 
 
 def _newest(times: Times, values: list[Value] | NDArray[float64], *, rising: bool) -> tuple[int, Value]:

@@ -15,17 +15,22 @@ MAX_CONTROL_FRAMES = 20_000
 """Control frames that wait: the states of a fleet of 10,000 that disconnects and reconnects. They are never dropped: a
 dashboard that does not read more than this is closed with 1013."""
 
+CONTROL_ROOM_BYTES = 256 * 1024
+"""Above these bytes of waiting control frames, changes of the fleet are collected by device and not queued: they must
+not pile up for a dashboard that reads slowly."""
+
 
 class Outbox:
     """Queue of frames for one connection. Adding never waits; the connection removes them one by one."""
 
-    __slots__ = ("_control_frames", "_data_bytes", "_frames", "_on_overflow", "_room", "_wake")
+    __slots__ = ("_control_bytes", "_control_frames", "_data_bytes", "_frames", "_on_overflow", "_room", "_wake")
 
     def __init__(self, on_overflow: Callable[[], None]) -> None:
         self._on_overflow = on_overflow
         self._frames: deque[str | bytes] = deque()
         self._data_bytes = 0
         self._control_frames = 0
+        self._control_bytes = 0
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -40,13 +45,20 @@ class Outbox:
         """Return whether half of the data bound is free: then a dashboard that fell behind is served again."""
         return self._data_bytes <= MAX_DATA_BYTES // 2
 
+    @property
+    def has_control_room(self) -> bool:
+        """Return whether there is room for frames that a later one can replace."""
+        return self._control_bytes <= CONTROL_ROOM_BYTES
+
     def control(self, frame: bytes) -> None:
         """Queue a JSON message."""
         if self._control_frames >= MAX_CONTROL_FRAMES:
             self._on_overflow()
             return
+        text = frame.decode()
         self._control_frames += 1
-        self._frames.append(frame.decode())
+        self._control_bytes += len(text)
+        self._frames.append(text)
         self._wake.set()
 
     def offer(self, frame: bytes) -> bool:
@@ -77,4 +89,5 @@ class Outbox:
                 self._room.set()
         else:
             self._control_frames -= 1
+            self._control_bytes -= len(frame)
         return frame

@@ -69,14 +69,15 @@ class Subscriber:
                 self._subscribe(message)
             case messages.Unsubscribe(id=id):
                 self._end(id)
-            case messages.WatchFleet():
-                self._live.watch_fleet(self.outbox, self._fleet())
+            case messages.WatchFleet(progress=progress):
+                self._live.fleet.watch(self.outbox, self._fleet(), progress=progress)
             case messages.Ping(time_ms=time_ms):
                 self._send(messages.Pong(time_ms))
         return None
 
     def serve_lagging(self) -> None:
-        """Send the latest values of subscriptions that fell behind, after the connection accepted frames."""
+        """Send what fell behind, after the connection accepted frames: latest values, and changes of the fleet."""
+        self._live.fleet.serve(self.outbox)
         if self.outbox.has_room:
             for group, member, _ in self._subscriptions.values():
                 if member.lagging:
@@ -86,7 +87,7 @@ class Subscriber:
         """End the subscriptions, after the connection closed."""
         for id in list(self._subscriptions):
             self._end(id)
-        self._live.unwatch_fleet(self.outbox)
+        self._live.fleet.unwatch(self.outbox)
         self._session.close()
 
     def _subscribe(self, request: messages.Subscribe) -> None:

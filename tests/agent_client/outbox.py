@@ -24,10 +24,13 @@ class ListOutbox:
         self.entries: list[Frame | device.Gap] = []
         self.failure: Exception | None = None
         self.welcomes: list[int] = []
+        self.session: AgentDeviceSession | None = None
         self.transmissions: list[int] = []
         self.acked = 0
         self.rejects: list[device.Reject] = []
         self.endings: list[Ending] = []
+        self.sources: list[device.SourceState] = []
+        self.status_changed = asyncio.Event()
         self._format: Format = format
         self._changed = asyncio.Condition()
 
@@ -49,8 +52,12 @@ class ListOutbox:
     def hello(self) -> device.Hello:
         return device.Hello("tank", EPOCH, len(self.entries) + 1, durable=True, time=0)
 
+    def status(self) -> device.Status:
+        return device.Status(1, len(self.entries) + 1, self.sources)
+
     async def connected(self, session: AgentDeviceSession) -> None:
         self.welcomes.append(session.acked)
+        self.session = session
 
     async def read(self, session: AgentDeviceSession) -> Sequence[Frame | device.Gap]:
         def after() -> list[Frame | device.Gap]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from websockets.exceptions import ConnectionClosed
 
 from agent_client.client import connect
 from agent_client.endpoint import Endpoint, device_url
-from agent_client.session import DECLARE_BYTES, ClientSession, OutboxUnavailable
+from agent_client.session import DECLARE_BYTES, STATUS_SECONDS, ClientSession, OutboxUnavailable, must_report
 from tests.agent_client.outbox import ListOutbox
 from tests.device_agent.peer import Peer
 from tests.tasks import running_task
@@ -162,3 +165,79 @@ async def test_a_cut_connection_ends_the_session() -> None:
             await peer.drop()
             with pytest.raises(ConnectionClosed):
                 await session.run()
+
+
+sources = st.lists(
+    st.builds(device.SourceState, st.sampled_from("ab"), st.booleans(), st.integers(0, 5), st.sampled_from(["", "e"])),
+    max_size=2,
+)
+statuses = st.builds(device.Status, st.integers(0, 9), st.integers(1, 3), sources)
+
+
+@given(statuses, statuses, st.booleans())
+def test_a_status_is_sent_when_the_hub_cannot_know_it(before: device.Status, now: device.Status, full: bool) -> None:
+    """The first one, a change of a source other than of its time, and a new number while the window is full."""
+    assert must_report(None, now, is_window_full=full)
+    assert not must_report(now, now, is_window_full=full)
+    if must_report(before, now, is_window_full=False):
+        assert before.sources != now.sources
+        assert must_report(before, now, is_window_full=True)
+    elif must_report(before, now, is_window_full=True):
+        assert before.next_seq != now.next_seq
+
+
+def failed(error: str) -> list[device.SourceState]:
+    return [device.SourceState("port", False, 1, error)]
+
+
+async def test_the_status_follows_the_welcome_and_each_change() -> None:
+    """Changes of one second are one status, the newest; without a change there is none."""
+    async with Peer() as peer:
+        outbox = ListOutbox()
+        outbox.sources = failed("first")
+        async with session_of(peer, outbox) as session:
+            await session.open()
+            async with running_task(run(session)):
+                await peer.until(lambda: len(peer.statuses) == 1)
+                began = asyncio.get_running_loop().time()
+                for number in range(100):
+                    outbox.sources = failed(f"error {number}")
+                    outbox.status_changed.set()
+                    await asyncio.sleep(0)
+                await peer.until(lambda: len(peer.statuses) == 2)
+                assert asyncio.get_running_loop().time() - began > STATUS_SECONDS / 2
+                await outbox.add(1)
+                await outbox.until_acked(1)
+                outbox.status_changed.set()
+                await asyncio.sleep(0)
+        assert [status.sources for status in peer.statuses] == [failed("first"), failed("error 99")]
+
+
+async def test_an_older_hub_gets_no_status() -> None:
+    """A hub that knows version 1 only chooses its subprotocol, and everything else works."""
+    async with Peer(version="1.0") as peer:
+        outbox = ListOutbox()
+        await outbox.add(1)
+        async with session_of(peer, outbox) as session:
+            await session.open()
+            async with running_task(run(session)):
+                outbox.status_changed.set()
+                await outbox.until_acked(1)
+        assert (peer.statuses, peer.problems) == ([], [])
+
+
+async def test_a_backlog_is_reported_while_the_window_is_full() -> None:
+    """The hub learns the newest number of a device that it does not acknowledge, also when it grows."""
+    async with Peer(window=3) as peer:
+        outbox = ListOutbox()
+        async with session_of(peer, outbox) as session:
+            await session.open()
+            peer.hold()
+            async with running_task(run(session)):
+                await outbox.add(*range(1, 21))
+                await peer.until(lambda: peer.statuses[-1:] != [] and peer.statuses[-1].next_seq == 21)
+                await outbox.add(*range(21, 31))
+                await peer.until(lambda: peer.statuses[-1].next_seq == 31)
+                assert peer.received == 3
+                await peer.release()
+                await outbox.until_acked(30)

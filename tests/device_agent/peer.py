@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
@@ -19,7 +19,7 @@ from websockets.typing import Subprotocol
 
 from device_agent import Agent, AgentOptions, Surroundings
 from wire import device, limits
-from wire.codec import AGENT_MESSAGES, FORMAT_OF_SUBPROTOCOL, HUB_MESSAGES, Format
+from wire.codec import AGENT_MESSAGES, FORMAT_OF_SUBPROTOCOL, HUB_MESSAGES, STATUS_SUBPROTOCOLS, Format
 from wire.columns import unpack_floats, unpack_times
 from wire.device_session import HubDeviceSession
 from wire.errors import CLOSE_FOR_CODE, Close, Code, WireError
@@ -57,18 +57,28 @@ class Peer:
     """An async context manager; `url` is where it listens, the same after a restart."""
 
     def __init__(
-        self, *, window: int = 64, max_batch_bytes: int = limits.MAX_BATCH_BYTES, retry_ms: int = 1, port: int = 0
+        self,
+        *,
+        window: int = 64,
+        max_batch_bytes: int = limits.MAX_BATCH_BYTES,
+        retry_ms: int = 1,
+        port: int = 0,
+        version: Literal["1.0", "1.1"] = "1.1",
     ) -> None:
         self.window = window
         self.max_batch_bytes = max_batch_bytes
         self.retry_ms = retry_ms
         self.port = port
+        self.version = version
+        self.statuses: list[device.Status] = []
         self.journal: list[Accepted] = []
         self.hellos: list[device.Hello] = []
         self.metrics: dict[str, Metric] = {}
         self.headers: list[dict[str, str]] = []
         self.time_replies: list[device.TimeReply] = []
         self.problems: list[str] = []
+        self.is_strict = True
+        """False: frames may be larger than the welcome allows."""
         self.duplicates = 0
         self.upgrades = 0
         self.frames: list[bytes | str] = []
@@ -100,7 +110,11 @@ class Peer:
             self._serve,
             "127.0.0.1",
             self.port,
-            subprotocols=[Subprotocol(device.PROTOCOL_MSGPACK), Subprotocol(device.PROTOCOL_JSON)],
+            subprotocols=[
+                Subprotocol(name)
+                for name in FORMAT_OF_SUBPROTOCOL
+                if self.version == "1.1" or name not in STATUS_SUBPROTOCOLS
+            ],
             process_request=self._admit,
             compression=None,
             max_size=None,
@@ -248,7 +262,7 @@ class Peer:
     async def _take(self, link: Link, frame: str | bytes) -> None:
         assert isinstance(frame, str) == (link.format == "json")
         self.frames.append(frame)
-        assert len(frame) <= self.max_batch_bytes
+        assert len(frame) <= self.max_batch_bytes or not self.is_strict
         message = AGENT_MESSAGES[link.format].decode(frame)
         match message:
             case device.Data(seq=seq):
@@ -262,6 +276,9 @@ class Peer:
                     self._declare(message.metrics)
                 if isinstance(message, device.TimeReply):
                     self.time_replies.append(message)
+                if isinstance(message, device.Status):
+                    assert link.connection.subprotocol in STATUS_SUBPROTOCOLS, "the connection has no status"
+                    self.statuses.append(message)
         await self._notify()
 
     async def _append(self, link: Link, first: int, last: int, message: device.Data | device.Gap) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from device_agent import Agent, Metric, SpoolFailed, SqliteSpool
 from device_agent.program import deliver_readings
+from device_agent.source_state import SourceHealth
 from device_agent.sources import SensorReading
 from tests.device_agent.peer import Peer
 from tests.device_agent.records import agent_records
@@ -21,6 +22,7 @@ class Script:
     def __init__(self, readings: Sequence[SensorReading]) -> None:
         self._readings = readings
         self.closed = False
+        self.health = SourceHealth("script")
 
     async def readings(self) -> AsyncGenerator[SensorReading, None]:
         try:

@@ -37,6 +37,8 @@ HUB_EXAMPLES: dict[type[object], Any] = {
     live.Reset: live.Reset(1, "too_old"),
     live.Fleet: live.Fleet([]),
     live.DeviceState: live.DeviceState("pump-7", True),
+    live.DeviceStates: live.DeviceStates([]),
+    live.FleetProgress: live.FleetProgress([], [], [], []),
     live.Pong: live.Pong(0.0),
     live.Error: live.Error(Code.BUSY, ""),
 }

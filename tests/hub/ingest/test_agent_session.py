@@ -11,6 +11,7 @@ import pytest
 
 from hub.ingest.agent_session import AgentSession
 from hub.ingest.device import Devices
+from hub.ingest.source_report import EVENT_BURST
 from hub.journal.journal import Journal
 from hub.model.batch import Entry, Series
 from wire import device as messages
@@ -81,9 +82,11 @@ class Hub:
         if self.defect is not None:
             raise self.defect
 
-    def session(self) -> tuple[AgentSession, Outlet]:
+    def session(self, *, has_status: bool = False) -> tuple[AgentSession, Outlet]:
         outlet = Outlet()
-        session = AgentSession(self.devices, self.registry, outlet, format="json", hub="h", window=100)
+        session = AgentSession(
+            self.devices, self.registry, outlet, format="json", hub="h", window=100, has_status=has_status
+        )
         return session, outlet
 
     async def connect(self, epoch: str, next_seq: int) -> tuple[AgentSession, Outlet]:
@@ -165,3 +168,68 @@ async def test_a_defect_of_a_listener_does_not_stop_the_commits(tmp_path: Path) 
         hub.defect = None
         await send(hub, session, 3)
         assert (outlet.acked, hub.journal.last_offset) == (3, 3)
+
+
+async def report(session: AgentSession, next_seq: int, *sources: messages.SourceState) -> None:
+    await receive(session, messages.Status(1, next_seq, list(sources)))
+
+
+def port(error: str = "") -> messages.SourceState:
+    return messages.SourceState("port", not error, 1, error)
+
+
+async def test_a_status_moves_the_backlog_until_the_batches_are_acknowledged(tmp_path: Path) -> None:
+    """The reported number counts at once; each acknowledgement reduces the backlog, and the watcher learns both."""
+    async with running(tmp_path) as hub:
+        session, _ = await hub.connect(FIRST, 1)
+        device = hub.devices.device("d")
+        progress: list[tuple[int, int]] = []
+        hub.devices.on_progress = lambda devices: progress.extend((one.acked, one.backlog) for one in devices)
+        await report(session, 11)
+        await send(hub, session, *range(1, 11))
+        assert (progress[0], progress[-1], device.state().backlog) == ((0, 10), (10, 0), 0)
+        assert progress == sorted(progress)
+
+
+async def test_sources_are_kept_and_their_failures_are_events(tmp_path: Path) -> None:
+    """A report with news reaches the watchers once; one without reaches nobody."""
+    async with running(tmp_path) as hub:
+        session, _ = await hub.connect(FIRST, 1)
+        device = hub.devices.device("d")
+        changes: list[list[messages.SourceState]] = []
+        hub.devices.watch_sources(lambda changed: changes.append(changed.state().sources))
+        before = len(hub.registry.events)
+        for sources in ([port()], [port()], [port("gone")], [port("gone")], [port()]):
+            await report(session, 1, *sources)
+        assert changes == [[port()], [port("gone")], [port()]]
+        assert hub.registry.events[before:] == [
+            ("source failed", "port: gone"),
+            ("source recovered", "port: after 0 s"),
+        ]
+        for number in range(50):
+            await report(session, 1, port("gone" if number % 2 == 0 else ""))
+        assert len(hub.registry.events) - before == EVENT_BURST
+        session.close("gone")
+        assert device.state().sources == [port()]
+
+
+async def test_an_agent_that_reports_no_status_has_no_sources(tmp_path: Path) -> None:
+    """After a change to an older agent nothing of the newer one is shown; a guest changes nothing."""
+    async with running(tmp_path) as hub:
+        newer, _ = hub.session(has_status=True)
+        hello = messages.Hello("d", FIRST, 1, True, 0)
+        await receive(newer, hello)
+        await report(newer, 1, port("gone"))
+        newer.close("gone")
+        guest, _ = hub.session(has_status=True)
+        await receive(guest, messages.Hello("d", SECOND, 1, True, 0, guest=True))
+        await report(guest, 1)
+        guest.close("done")
+        device = hub.devices.device("d")
+        assert device.state().sources == [port("gone")]
+        again, _ = hub.session(has_status=True)
+        await receive(again, hello)
+        assert device.state().sources == [port("gone")]
+        older, _ = hub.session()
+        await receive(older, hello)
+        assert device.state().sources == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -248,25 +248,6 @@ async def test_reached_waits_for_the_offset() -> None:
     assert not waiting.done()
     live.apply([entry(2, series, [2], [1.0])])
     await waiting
-
-
-def _describe(states: Sequence[messages.DeviceState]) -> list[tuple[str, bool]]:
-    return [(state.device, state.connected) for state in states]
-
-
-async def test_fleet_watchers_get_the_fleet_and_then_its_changes() -> None:
-    """The whole fleet comes first; of several changes of a device within a period the last one comes."""
-    live = LiveHub(offset=0)
-    outbox = Outbox(on_overflow=lambda: None)
-    live.watch_fleet(outbox, [messages.DeviceState("a", True)])
-    live.device_changed(messages.DeviceState("b", True))
-    live.device_changed(messages.DeviceState("b", False))
-    fleet = LIVE_MESSAGES.decode(await outbox.next_frame())
-    assert isinstance(fleet, messages.Fleet)
-    assert _describe(fleet.devices) == [("a", True)]
-    change = LIVE_MESSAGES.decode(await outbox.next_frame())
-    assert isinstance(change, messages.DeviceState)
-    assert _describe([change]) == [("b", False)]
 
 
 def test_member_and_group_start_without_sharing() -> None:

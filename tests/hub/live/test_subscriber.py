@@ -179,6 +179,6 @@ async def test_closing_leaves_every_group(tmp_path: Path) -> None:
         assert isinstance(await dashboard.receive(), messages.Fleet)
         dashboard.subscriber.close()
         dashboard.apply(1)
-        dashboard.live.device_changed(FLEET[0])
+        dashboard.live.fleet.state_changed(FLEET[0])
         assert not dashboard.live._groups
         assert dashboard.subscriber.outbox.data_bytes == 0

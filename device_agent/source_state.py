@@ -1,0 +1,97 @@
+"""States of an agent's sources, as it reports them to the hub. Pure: clocks are arguments."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from wire.device import SourceState
+from wire.limits import MAX_SOURCE_ERROR, MAX_SOURCE_NAME, MAX_SOURCES
+
+NS_PER_S = 1_000_000_000
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class SourceHealth:
+    """Health of one source. It works while none of its aspects (the port, the lines) has an error.
+
+    `on_change` is called with this object after a change.
+    """
+
+    name: str
+    on_change: Callable[[SourceHealth], None] = lambda health: None
+    _errors: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def error(self) -> str | None:
+        """The errors of all aspects; None while the source works."""
+        return "; ".join(self._errors.values()) or None
+
+    def fail(self, aspect: str, error: str) -> None:
+        """Record the error of an aspect."""
+        if self._errors.get(aspect) != error:
+            self._errors[aspect] = error
+            self.on_change(self)
+
+    def recover(self, aspect: str) -> None:
+        """Record that an aspect works."""
+        if self._errors.pop(aspect, None) is not None:
+            self.on_change(self)
+
+
+@dataclass(slots=True)
+class _Source:
+    error: str | None
+    since_s: float
+
+
+class SourceStates:
+    """States of up to MAX_SOURCES sources, each with the time since when it works or fails.
+
+    Times are kept by the monotonic clock: a clock that is set after the start does not change their age.
+    """
+
+    def __init__(self) -> None:
+        self._sources: dict[str, _Source] = {}
+
+    def report(self, name: str, error: str | None, now_s: float) -> bool:
+        """Set the state of a source: None means that it works. Return whether this is a change.
+
+        A source beyond the bound is not reported, and logged once: the hub shows the first ones.
+        """
+        name = shorten(name, MAX_SOURCE_NAME)
+        error = None if error is None else shorten(error, MAX_SOURCE_ERROR)
+        known = self._sources.get(name)
+        if known is None:
+            if len(self._sources) == MAX_SOURCES:
+                _log.warning("source %s is not reported to the hub: an agent has at most %d", name, MAX_SOURCES)
+                return False
+            self._sources[name] = _Source(error, now_s)
+            return True
+        if known.error == error:
+            return False
+        if (known.error is None) != (error is None):
+            known.since_s = now_s
+        known.error = error
+        return True
+
+    def snapshot(self, *, now_s: float, time_ns: int) -> list[SourceState]:
+        """Return all states, with the times at which they began by the clock that shows `time_ns`."""
+        return [
+            SourceState(
+                name,
+                source.error is None,
+                max(0, time_ns - round((now_s - source.since_s) * NS_PER_S)),
+                source.error or "",
+            )
+            for name, source in self._sources.items()
+        ]
+
+
+def shorten(text: str, max_length: int) -> str:
+    """Return a printable text of 1 to `max_length` characters; the end of a longer one is replaced by an ellipsis."""
+    text = "".join(letter if letter.isprintable() else "�" for letter in text) or "?"
+    return text if len(text) <= max_length else f"{text[: max_length - 1]}…"

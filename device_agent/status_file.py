@@ -1,0 +1,157 @@
+"""The status of a running agent in a small file beside its spool, for `device-agent status`.
+
+The file is written without an fsync: it describes a process, and is worthless after the machine has failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from device_agent.agent import Agent
+from device_agent.spool.layout import SpoolStatus
+from wire.device import SourceState
+from wire.text import plural
+
+WRITE_SECONDS = 1.0
+"""Shortest time between two writes, after a change of the connection or of a source."""
+
+REFRESH_SECONDS = 10.0
+"""Time between two writes while only acknowledgements arrive: each write wears the flash of a small computer."""
+
+_log = logging.getLogger(__name__)
+
+
+class AgentStatus(msgspec.Struct, frozen=True):
+    """State of a running agent at `time_ns`. Times are nanoseconds since 1970 by the agent's clock; 0: never.
+
+    `connection` is the state of the connection to `hub` since `since_ns`. `problem` says why the last one ended; it is
+    empty while there is one. `acked_ns` is when the batch `acked` was acknowledged.
+    """
+
+    time_ns: int
+    pid: int
+    hub: str
+    connection: str
+    since_ns: int
+    problem: str
+    acked: int
+    acked_ns: int
+    sources: list[SourceState]
+
+
+class StatusFile:
+    """Writer of the status file of one agent."""
+
+    def __init__(self, spool: Path, agent: Agent) -> None:
+        self.path = status_path(spool)
+        self._agent = agent
+        self._connection = ""
+        self._since_ns = 0
+        self._acked = agent.spool.acked
+        self._acked_ns = 0
+
+    async def keep(self) -> None:
+        """Keep the file current until cancelled, then remove it."""
+        agent, loop = self._agent, asyncio.get_running_loop()
+        written: tuple[object, ...] = ()
+        written_s = -REFRESH_SECONDS
+        try:
+            while True:
+                status = self._status()
+                shown = (status.connection, status.problem, [(s.name, s.error) for s in status.sources])
+                wait_s = written_s + REFRESH_SECONDS - loop.time()
+                if shown != written or wait_s <= 0:
+                    await asyncio.to_thread(self._write, status)
+                    written, written_s = shown, loop.time()
+                await asyncio.sleep(WRITE_SECONDS)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(max(0.0, written_s + REFRESH_SECONDS - loop.time())):
+                        await agent.wait_change()
+        finally:
+            self.path.unlink(missing_ok=True)
+
+    def _status(self) -> AgentStatus:
+        agent = self._agent
+        now_ns = time.time_ns()
+        if agent.state.value != self._connection:
+            self._connection, self._since_ns = agent.state.value, now_ns
+        if agent.spool.acked > self._acked:
+            self._acked_ns = now_ns
+        self._acked = agent.spool.acked
+        return AgentStatus(
+            now_ns, os.getpid(), agent.hub_url, self._connection, self._since_ns, agent.problem,
+            self._acked, self._acked_ns, agent.sources
+        )  # fmt: skip
+
+    def _write(self, status: AgentStatus) -> None:
+        """Replace the file, so that a reader never sees a part of it."""
+        new = self.path.with_name(f"{self.path.name}.new")
+        try:
+            new.write_bytes(msgspec.json.encode(status))
+            new.replace(self.path)
+        except OSError as error:
+            _log.debug("status not written: %s", error)  # the spool reports a disk that is full or failed
+
+
+def status_path(spool: Path) -> Path:
+    """Return the path of the status file of the agent that uses this spool."""
+    return spool.with_name(f"{spool.name}.status")
+
+
+def read_agent_status(spool: Path) -> AgentStatus | None:
+    """Return the status that the agent of this spool wrote last; None if there is none that can be read."""
+    try:
+        return msgspec.json.decode(status_path(spool).read_bytes(), type=AgentStatus)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def status_text(spool: SpoolStatus, agent: AgentStatus | None, now_ns: int) -> str:
+    """Return the lines that `device-agent status` prints."""
+    lines = [
+        ("spool", f"{spool.path} ({plural(spool.file_bytes, 'byte')})"),
+        ("device", spool.device),
+        ("epoch", spool.epoch),
+        ("agent", "running" if spool.in_use else "not running"),
+        ("waiting", f"{plural(spool.waiting, 'batch', 'batches')}, {plural(spool.size_bytes, 'byte')}"),
+        ("oldest", _oldest_text(spool, now_ns)),
+        ("lost", f"{plural(spool.lost, 'batch', 'batches')} not yet reported to the hub"),
+        ("next", str(spool.next_seq)),
+    ]
+    if agent is not None:
+        lines += [
+            ("hub", f"{agent.hub}: {agent.connection} since {_time(agent.since_ns)}"),
+            *([("problem", agent.problem)] if agent.problem else []),
+            ("acked", f"up to {agent.acked}, {_time(agent.acked_ns) if agent.acked_ns else 'none by this run'}"),
+            *(("source", _source_text(source)) for source in agent.sources),
+            ("as of", _time(agent.time_ns)),
+        ]
+    elif spool.in_use:
+        lines.append(("hub", "not known: the agent is a library or an older version, and writes no status"))
+    return "\n".join(f"{name:<8} {value}" for name, value in lines)
+
+
+def _oldest_text(spool: SpoolStatus, now_ns: int) -> str:
+    if spool.oldest_seq is None:
+        return "none"
+    if spool.oldest_time_ns is None:
+        return f"batch {spool.oldest_seq}"
+    age_s = max(0, now_ns - spool.oldest_time_ns) // 10**9
+    return f"batch {spool.oldest_seq}, its first reading is of {_time(spool.oldest_time_ns)}, {age_s:,} s ago"
+
+
+def _source_text(source: SourceState) -> str:
+    state = "works" if source.ok else f"FAILED: {source.error}"
+    return f"{source.name}: {state}, since {_time(source.since)}"
+
+
+def _time(time_ns: int) -> str:
+    return datetime.fromtimestamp(time_ns // 10**9, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

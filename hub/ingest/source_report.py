@@ -1,0 +1,73 @@
+"""Sources of a device as its agent reports them: their states by the hub's clock, and the events to record. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import msgspec
+
+from wire import device as messages
+from wire.timestamp import NS_PER_S
+
+SAME_NS = 2 * NS_PER_S
+"""Two reports of one failure differ by the time of their way. Within this, the first is kept."""
+
+EVENT_BURST = 10
+"""Events of sources that a device may cause at once: each of its sources may fail and recover in one night."""
+
+EVENT_PERIOD_NS = 60 * NS_PER_S
+"""After the burst, one event a minute is recorded. A loose plug fails every second, and the registry keeps the last 200
+events of a device."""
+
+
+def states_by_hub_clock(
+    known: Sequence[messages.SourceState], status: messages.Status, now_ns: int
+) -> tuple[messages.SourceState, ...]:
+    """Return the reported states with the times at which they began by the hub's clock.
+
+    The status has the device's time of its sending, so the age of a state is exact although the device's clock may be
+    wrong by years. `known` are the states of the report before: a state that continues keeps its time.
+    """
+    before = {source.name: source for source in known}
+    states = []
+    for source in status.sources:
+        since = min(max(0, now_ns - (status.time - source.since)), now_ns)
+        old = before.get(source.name)
+        if old is not None and old.ok == source.ok and abs(old.since - since) <= SAME_NS:
+            since = old.since
+        states.append(msgspec.structs.replace(source, since=since))
+    return tuple(states)
+
+
+def transitions(
+    known: Iterable[messages.SourceState], states: Iterable[messages.SourceState]
+) -> Iterator[tuple[str, str]]:
+    """Yield an event (kind, detail) for each source that failed or recovered since the report before."""
+    failed = {source.name: source for source in known if not source.ok}
+    for source in states:
+        if not source.ok and source.name not in failed:
+            yield "source failed", f"{source.name}: {source.error}"
+        elif source.ok and source.name in failed:
+            seconds = max(0, source.since - failed[source.name].since) // NS_PER_S
+            yield "source recovered", f"{source.name}: after {seconds:,} s"
+
+
+class EventBudget:
+    """Limit of the events of one device: EVENT_BURST at once, then one in EVENT_PERIOD_NS."""
+
+    __slots__ = ("_full_ns", "_refused")
+
+    def __init__(self) -> None:
+        self._full_ns = 0
+        """Time at which the whole burst is available again."""
+        self._refused = 0
+
+    def spend(self, now_ns: int) -> int | None:
+        """Return None if no event may be recorded now, else the number of events refused since the last one."""
+        full_ns = max(self._full_ns, now_ns) + EVENT_PERIOD_NS
+        if full_ns - now_ns > EVENT_BURST * EVENT_PERIOD_NS:
+            self._refused += 1
+            return None
+        refused, self._refused = self._refused, 0
+        self._full_ns = full_ns
+        return refused
