@@ -16,13 +16,14 @@ from typing import Any, NamedTuple, NoReturn
 
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as open_websocket
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus
 from websockets.http11 import Response
 from websockets.typing import Subprotocol
 
 from agent_client.bounds import bounded_ending, parse_retry_after
 from agent_client.endpoint import SUBPROTOCOLS, Endpoint
 from agent_client.reconnect import FIRST_DELAY_MS, MAX_DELAY_MS, Ending, delay_ms
+from agent_client.refusal import HandshakeAnswer, explain_answer, explain_no_http
 from agent_client.session import ClientSession, DeviceOutbox, OutboxUnavailable
 from agent_client.tls import describe_tls_failure, is_wrong_name, read_certificate_names
 from wire.errors import CLOSE_FOR_CODE, Close, WireError
@@ -98,11 +99,21 @@ class _AlertedConnection(ClientConnection):
             raise
 
 
+class _Connect(open_websocket):
+    """Connection attempt that follows no redirect.
+
+    To another host or scheme it would lose the token; a redirect to http:// would raise an error of another kind.
+    """
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
+
+
 async def connect(endpoint: Endpoint, *, name: str) -> ClientConnection:
     """Open a connection that speaks the device protocol; `name` is the User-Agent. Raises ConnectFailed."""
     url, tls = endpoint.url, endpoint.client_tls
     try:
-        connection = await open_websocket(
+        connection = await _Connect(
             url,
             subprotocols=[Subprotocol(name) for name in SUBPROTOCOLS[endpoint.format]],
             additional_headers=endpoint.headers,
@@ -118,7 +129,7 @@ async def connect(endpoint: Endpoint, *, name: str) -> ClientConnection:
             max_size=MAX_HUB_MESSAGE_BYTES,
         )
     except InvalidStatus as refusal:
-        raise ConnectFailed(_refused(refusal.response)) from None
+        raise ConnectFailed(_refused(url, refusal.response)) from None
     except (OSError, InvalidHandshake) as error:
         raise ConnectFailed(Ending(await _describe_failure(error, endpoint))) from None
     if connection.subprotocol is None:
@@ -217,22 +228,19 @@ async def _describe_failure(error: Exception, endpoint: Endpoint) -> str:
     names: list[str] = []
     if tls is not None and endpoint.proxy is None and is_wrong_name(error):
         names = await asyncio.to_thread(read_certificate_names, url, tls)
-    return describe_tls_failure(error, url, names) or f"{url} does not answer: {_reason(error)}"
+    described = describe_tls_failure(error, url, names)
+    if described is None and isinstance(error, InvalidMessage):
+        described = explain_no_http(url)
+    return described or f"{url} does not answer: {_reason(error)}"
 
 
-def _refused(response: Response) -> Ending:
+def _refused(url: str, response: Response) -> Ending:
     """Return the ending for an HTTP answer in place of an upgrade."""
-    status = response.status_code
-    reason = {
-        401: "the hub does not know this token",
-        403: "this token may not write as this device",
-        404: "there is no hub at this address",
-        503: "the hub is busy",
-    }.get(status, "the hub refused the connection")
+    status, headers = response.status_code, {name.lower(): value for name, value in response.headers.raw_items()}
     return Ending(
-        f"{reason} (HTTP {status})",
+        explain_answer(url, HandshakeAnswer(status, headers, bytes(response.body or b""))),
         status=status,
-        retry_ms=parse_retry_after(response.headers.get("Retry-After", ""), time.time_ns()),
+        retry_ms=parse_retry_after(headers.get("retry-after", ""), time.time_ns()),
     )
 
 

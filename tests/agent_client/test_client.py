@@ -170,6 +170,8 @@ async def test_any_other_error_of_the_outbox_ends_the_client() -> None:
         (HTTPStatus.FORBIDDEN, "may not write"),
         (HTTPStatus.NOT_FOUND, "no hub at this address"),
         (HTTPStatus.IM_A_TEAPOT, "refused the connection"),
+        (HTTPStatus.UPGRADE_REQUIRED, "does not pass WebSocket upgrades"),
+        (HTTPStatus.BAD_GATEWAY, "proxy does not reach the hub"),
     ],
 )
 async def test_a_refused_upgrade_says_why(status: HTTPStatus, reason: str) -> None:
@@ -189,3 +191,26 @@ async def test_a_closed_port_says_why() -> None:
         url = device_url(peer.url)
     with pytest.raises(ConnectFailed, match=r"does not answer: Connection refused$"):
         await connect(Endpoint(url, "token"), name="")
+
+
+async def test_a_redirect_is_not_followed() -> None:
+    """It would lose the token. The reason contains the address to use, also one that is no WebSocket's."""
+    async with Peer() as peer:
+        peer.refusal = HTTPStatus.MOVED_PERMANENTLY, {"Location": "https://hub.example/telemetry/v1/device"}
+        with pytest.raises(ConnectFailed, match=r"use the URL wss://hub\.example/telemetry/v1/device") as failed:
+            await connect(Endpoint(device_url(peer.url), "token"), name="")
+        assert failed.value.ending.status == HTTPStatus.MOVED_PERMANENTLY
+
+
+async def test_a_server_that_does_not_speak_http_says_so() -> None:
+    """A port with TLS ends a connection in clear text without an answer."""
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"\x15\x03\x01\x00\x02\x02\x46")
+        writer.close()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        url = device_url(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        with pytest.raises(ConnectFailed, match=rf"if it needs TLS, use {url.replace('ws', 'wss', 1)}$"):
+            await connect(Endpoint(url, "token"), name="")

@@ -70,7 +70,7 @@ async def failure(server: Issued, tls: ClientTls | None) -> str:
     return failed.value.ending.reason
 
 
-ACCEPTED = "there is no hub at this address (HTTP 404)"
+ACCEPTED = "there is no hub at this address: check the host, the port and the path of the URL (HTTP 404)"
 """The reason after a handshake that succeeded."""
 
 
