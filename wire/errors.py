@@ -28,6 +28,8 @@ class Code(StrEnum):
     SUPERSEDED = "superseded"
     """Another connection of the same device took over."""
     SHUTTING_DOWN = "shutting_down"
+    TOO_MANY_FRAMES = "too_many_frames"
+    """More fragments of a message, control frames, or frames before the authentication than the limit."""
     BUSY = "busy"
     """The hub accepts no more connections or data at the moment; try again later."""
     STORAGE_FULL = "storage_full"
@@ -61,6 +63,7 @@ class Close(IntEnum):
 
     NORMAL = 1000
     GOING_AWAY = 1001
+    POLICY_VIOLATION = 1008
     TOO_BIG = 1009
     INTERNAL_ERROR = 1011
     SERVICE_RESTART = 1012
@@ -85,6 +88,7 @@ CLOSE_FOR_CODE: dict[Code, Close] = {
     Code.NOT_ALLOWED: Close.NOT_ALLOWED,
     Code.SUPERSEDED: Close.SUPERSEDED,
     Code.SHUTTING_DOWN: Close.SERVICE_RESTART,
+    Code.TOO_MANY_FRAMES: Close.POLICY_VIOLATION,
     Code.BUSY: Close.TRY_AGAIN_LATER,
     Code.STORAGE_FULL: Close.TRY_AGAIN_LATER,
     Code.STORAGE_FAILED: Close.TRY_AGAIN_LATER,
@@ -108,8 +112,8 @@ of the batches, or on an epoch, again; if that does not help, the delay grows.""
 
 FINAL_CLOSES = frozenset({Close.SUPERSEDED})
 """Closes after which an agent does not reconnect: two agents with one device id would disconnect each other without
-end. After any other close (4401, 4403, 1009, a code of a proxy) it reconnects with the longest delay: a person may
-create the token or raise the limit later, and stopping would lose data."""
+end. After any other close (4401, 4403, 1008, 1009, a code of a proxy) it reconnects with the longest delay: a person
+may create the token or raise the limit later, and stopping would lose data."""
 
 
 class WireError(Exception):

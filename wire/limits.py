@@ -63,6 +63,22 @@ disk has caught up."""
 AUTHENTICATION_SECONDS = 5.0
 """Longest time from the opening of a connection to a valid token: an unauthenticated socket must not stay open."""
 
+MAX_FRAGMENTS = 1024
+"""Frames of one message. The largest message fits into frames of 256 bytes. Empty frames count too: they cost the hub
+as much as others, and a message of them would have no end."""
+
+MAX_CONTROL_RATE = 10
+"""Pings, pongs and close frames a second from one client. Clients send one every 10 to 60 seconds."""
+
+MAX_CONTROL_BURST = 100
+"""Pings, pongs and close frames at once: those of a client whose network was interrupted for a minute."""
+
+MAX_FRAMES_BEFORE_AUTHENTICATION = 1024
+"""Frames of all kinds from a client without a valid token: the longest hello in fragments of 256 bytes."""
+
+MAX_BYTES_BEFORE_AUTHENTICATION = 288 * 1024
+"""Bytes of these frames, with their headers: the longest hello, and 32 KiB for its fragments and for pings."""
+
 MAX_SUBSCRIPTIONS = 256
 """Per dashboard connection: a wall of 4K holds fewer charts."""
 

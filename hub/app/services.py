@@ -13,6 +13,7 @@ from hub.app.store import open_store
 from hub.config.settings import Settings
 from hub.http.access import Access, Authenticator, find_credential
 from hub.http.application import LIVE_PATH, make_application
+from hub.http.connections import Connections
 from hub.http.cross_origin import CrossOrigin
 from hub.http.device_endpoint import DeviceEndpoint, DirectoryFor
 from hub.http.live_endpoint import LiveEndpoint
@@ -24,7 +25,6 @@ from hub.http.routes.hub import HubRoutes
 from hub.http.routes.operations import OperationsRoutes
 from hub.http.routes.quarantine import QuarantineRoutes
 from hub.http.routes.tokens import TokenRoutes
-from hub.http.server import Connections
 from hub.http.status import HubIdentity, Status
 from hub.http.websocket import DEVICE_PATH
 from hub.ingest.device import Device, Devices
@@ -121,7 +121,8 @@ async def open_services(settings: Settings, *, listening_on: str) -> AsyncIterat
         devices.watch(presence_changed)
         devices.watch(retirement.device_changed)
         devices.watch_sources(lambda device: live.fleet.state_changed(device.state()))
-        connections, refusals = Connections(), Refusals()
+        refusals = Refusals()
+        connections = Connections(refusals)
         identity = HubIdentity(registry.id, settings.name, version("telemetry-hub"), started_ns)
         application = _application(
             settings,
@@ -221,6 +222,7 @@ def _application(
             devices,
             connections,
             _directories(core, authenticator),
+            recognise=authenticator.recognise,
             hub=registry.id,
             window=settings.ingest.window,
             refusals=refusals,

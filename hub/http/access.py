@@ -286,6 +286,14 @@ class Authenticator:
         self._refresh = refresh
         self._failures = FailedAttempts()
 
+    def recognise(self, scope: Scope) -> str | None:
+        """Return the id of the valid token in the headers, without waiting. Nothing is counted as a failure."""
+        credential = find_credential(scope)
+        if credential is None or credential.kind != "token":
+            return None
+        identity = self.access.verify_token(credential.value)
+        return None if identity is None else identity.token_id
+
     async def identify(self, scope: Scope) -> Identity | None:
         """Return the sender of this request; None without a valid credential.
 

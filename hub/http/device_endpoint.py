@@ -14,8 +14,9 @@ import structlog
 from starlette.types import Message, Receive, Scope, Send
 
 from hub.http.access import offered_subprotocols
+from hub.http.connections import Connections
 from hub.http.refusals import RefusalReason, Refusals, RequestRefused
-from hub.http.server import Connections, upgrade_response
+from hub.http.server import upgrade_response
 from hub.http.websocket import EXTENSION, DirectWebSocket
 from hub.ingest.agent_session import AgentDirectory, AgentSession, Step
 from hub.ingest.device import Devices
@@ -132,6 +133,8 @@ class DeviceEndpoint:
     devices: Devices
     connections: Connections
     directory_for: DirectoryFor
+    recognise: Callable[[Scope], str | None]
+    """Returns the id of the valid token in the headers of an upgrade. The session itself verifies it with the hello."""
     hub: str
     window: int
     refusals: Refusals
@@ -155,7 +158,7 @@ class DeviceEndpoint:
 
         def known(credential: str) -> None:
             timeout.cancel()
-            self.connections.add(connection, credential)
+            self.connections.authenticate(connection, credential)
 
         directory = self.directory_for(scope, known)
         session = AgentSession(
@@ -167,7 +170,7 @@ class DeviceEndpoint:
             window=self.window,
             has_status=chosen in STATUS_SUBPROTOCOLS,
         )
-        self.connections.add(connection)
+        self.connections.add(connection, scope, direct, self.recognise(scope))
         timeout = asyncio.get_running_loop().call_later(limits.AUTHENTICATION_SECONDS, _check_hello, session)
         why = "the hub stopped"
         try:

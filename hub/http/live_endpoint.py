@@ -12,8 +12,10 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from hub.http.access import Authenticator, find_credential, offered_subprotocols
+from hub.http.connections import Connections
 from hub.http.refusals import RefusalReason, RequestRefused
-from hub.http.server import Connections, upgrade_response
+from hub.http.server import upgrade_response
+from hub.http.websocket import EXTENSION, DirectWebSocket
 from hub.live.catch_up import CatchUpSource
 from hub.live.hub import LiveHub
 from hub.live.subscriber import Subscriber
@@ -63,10 +65,11 @@ class LiveEndpoint:
         except RequestRefused as refused:
             await upgrade_response(HTTPStatus.TOO_MANY_REQUESTS, refused.message)(scope, receive, send)
             return
-        await send({"type": "websocket.accept", "subprotocol": messages.SUBPROTOCOL if offered else None})
         ending = _Ending()
-        self.connections.add(ending)
+        direct: DirectWebSocket = scope["extensions"][EXTENSION]
+        self.connections.add(ending, scope, direct, caller.identity.token_id if caller.identity is not None else None)
         try:
+            await send({"type": "websocket.accept", "subprotocol": messages.SUBPROTOCOL if offered else None})
             async with asyncio.TaskGroup() as tasks:
                 viewer = Subscriber(
                     self.live,
@@ -135,7 +138,7 @@ class LiveEndpoint:
             raise _NOT_AUTHENTICATED
         if not identity.may(Action.READ):
             raise WireError(Code.NOT_ALLOWED, f"a token of role {identity.role} may not watch")
-        self.connections.add(ending, identity.token_id)
+        self.connections.authenticate(ending, identity.token_id)
         if not viewer.is_open:
             viewer.open(self.welcome(identity.role), replaceable=by_cookie)
 

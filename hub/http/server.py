@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
-from typing import Protocol
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -20,7 +19,6 @@ from hub.http.problem import problem_response
 from hub.http.refusals import RefusalReason, Refusals, RequestRefused
 from hub.http.websocket import EXTENSION, DirectWebSocket
 from wire import limits
-from wire.errors import Code, WireError
 
 PING_INTERVAL_S = 20.0
 PING_TIMEOUT_S = 60.0
@@ -32,60 +30,6 @@ BACKLOG = 4096
 
 SHUTDOWN_S = 5
 """Time for running requests at shutdown."""
-
-
-class Endable(Protocol):
-    """A connection that can be ended with an error. `end` never waits and may be called twice."""
-
-    def end(self, error: WireError) -> None:
-        """Send the error and close with its close code."""
-
-
-class Connections:
-    """The open connections. During shutdown, a new connection is ended at once."""
-
-    def __init__(self) -> None:
-        self._credentials: dict[Endable, str | None] = {}
-        self._closing: WireError | None = None
-        self._changed = asyncio.Event()
-
-    def __len__(self) -> int:
-        return len(self._credentials)
-
-    @property
-    def closing(self) -> WireError | None:
-        """The error that ends every connection while the hub stops; None before that."""
-        return self._closing
-
-    def add(self, connection: Endable, credential: str | None = None) -> None:
-        """Add a connection, or the credential of one that has authenticated later."""
-        self._credentials[connection] = credential
-        if self._closing is not None:
-            connection.end(self._closing)
-
-    def remove(self, connection: Endable) -> None:
-        """Remove a closed connection."""
-        self._credentials.pop(connection, None)
-        self._changed.set()
-
-    def revoke(self, credentials: set[str]) -> None:
-        """End every connection that was opened with one of these credentials."""
-        error = WireError(Code.REVOKED, "the token was revoked or has expired")
-        for connection, credential in list(self._credentials.items()):
-            if credential in credentials:
-                connection.end(error)
-
-    def close(self) -> None:
-        """End all connections, and every new one, because the hub is shutting down."""
-        self._closing = WireError(Code.SHUTTING_DOWN, "the hub is shutting down")
-        for connection in list(self._credentials):
-            connection.end(self._closing)
-
-    async def empty(self) -> None:
-        """Wait until no connection is open."""
-        while self._credentials:
-            self._changed.clear()
-            await self._changed.wait()
 
 
 def upgrade_response(status: int, detail: str, headers: Mapping[str, str] | None = None) -> ASGIApp:

@@ -17,14 +17,19 @@ this module if uvicorn accepted an application's own asyncio protocol for a WebS
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from typing import Any
 
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 # `apply_mask` is the one in C if it is available; websockets.utils has the one in Python.
-from websockets.frames import CloseCode, apply_mask  # type: ignore[attr-defined]
+from websockets.frames import CloseCode, Frame, apply_mask  # type: ignore[attr-defined]
 from websockets.http11 import Request
 from websockets.protocol import State
+
+from hub.http.frame_budget import Flood, FrameBudget
 
 EXTENSION = "telemetry.direct"
 
@@ -45,6 +50,21 @@ IN_TWO_BYTES, IN_EIGHT_BYTES = MASKED | 126, MASKED | 127
 
 MASK_BYTES = 4
 
+TURN_FRAMES = 256
+"""Messages of one connection in one turn of the event loop: an agent's window. 14 µs each delay the others by 4 ms."""
+
+OTHER_FRAME_WORK = 4
+"""Work for a frame that websockets reads (10 µs, and the answer to a ping), in messages of an agent."""
+
+READ_BYTES = 256_000
+"""Bytes that uvloop reads at once, if there are as many."""
+
+LINGER_S = 2.0
+"""Time for the peer to read the close frame and to answer it, after which the connection is cut."""
+
+LINGER_BYTES = 8 * 1024 * 1024
+"""Bytes that are discarded after the hub's close frame: what the buffers of both systems can hold of a fast sender."""
+
 INVALID = -1
 """The end of a frame that websockets has to reject, whatever follows it."""
 
@@ -52,16 +72,17 @@ ReceivedMessage = tuple[bytes, bool]
 """A payload, and whether it is a text (not yet known to be UTF-8)."""
 
 
-def split_messages(data: bytes, at: int, limit: int) -> tuple[list[ReceivedMessage], int]:
+def split_messages(data: bytes, at: int, limit: int, count: int) -> tuple[list[ReceivedMessage], int]:
     """Return the complete messages in `data` from `at` on, up to the first frame that is incomplete or of another kind.
 
-    Also return where that frame begins. A message longer than `limit` is of another kind. Pure.
+
+    Return at most `count` of them, and where the rest begins. A message longer than `limit` is of another kind. Pure.
     """
     messages: list[ReceivedMessage] = []
     # A frame without a payload has two bytes and its mask.
     last = len(data) - 2 - MASK_BYTES
     size = len(data)
-    while at <= last:
+    while at <= last and len(messages) < count:
         first, second = data[at], data[at + 1]
         if first != TEXT and first != BINARY:
             break
@@ -98,23 +119,202 @@ def frame_end(data: bytes, at: int, limit: int) -> int:
 
 
 class DirectWebSocket(WebSocketsSansIOProtocol):
-    """uvicorn's WebSocket, except for the way of a message to its application and back."""
+    """uvicorn's WebSocket, except for the way of a message to its application and back.
+
+    The work for one connection in one turn of the event loop is bounded, so that no client delays the others: at most
+    TURN_FRAMES messages or as much other work, and one read of the socket. The rest waits for the next turn, and the
+    socket is not read meanwhile.
+    """
 
     _on_message: OnMessage | None = None
-    # Whether the stream is split into frames here: websockets then gets whole frames only.
-    _splits = True
-    # The beginning of a frame, and the length that it needs before it is examined again.
+    on_flood: Callable[[Flood], None] | None = None
+    """Receives the bound that the client has exceeded. It has to close the connection; nothing more is delivered."""
+
+    on_bad_frame: Callable[[str], None] | None = None
+    """Receives the reason when a frame violates RFC 6455 or is too large, and the connection is closed for it."""
+
+    # Received bytes that are not processed yet, and the number of them that is needed for progress.
     _rest: bytearray | None = None
     _needed = 0
+    # The next turn, if it is scheduled.
+    _turn: asyncio.Handle | None = None
+    # Bytes that are still read and discarded, after a flood or the hub's close frame; None while frames are processed.
+    _to_discard: int | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin with full budgets."""
+        super().connection_made(transport)
+        self._budget = FrameBudget()
+
+    # Receiving.
 
     def data_received(self, data: bytes) -> None:
-        """Split the received bytes into messages, or leave them to websockets."""
-        if self._splits and self._on_message is not None and self.handshake_complete:
-            self._split(data, self._on_message)
-        else:
-            # Bytes before the answered handshake may end within a frame. websockets then reads everything that follows.
-            self._splits = not self.handshake_initiated
+        """Process the received bytes, or the part of them that fits into one turn."""
+        if not self.handshake_initiated:
             super().data_received(data)
+        elif self._to_discard is not None:
+            self._discard(len(data))
+        elif self._rest is not None:
+            self._rest += data
+            if self._is_waiting:
+                self.transport.pause_reading()
+            elif self._has_work:
+                self._process_rest()
+        elif self._is_waiting:
+            self._rest, self._needed = bytearray(data), 0
+            self.transport.pause_reading()
+        else:
+            self._process(data)
+        if len(data) >= READ_BYTES:
+            # libuv would read the same socket up to 32 times before it turns to another one.
+            self._schedule_turn()
+
+    @property
+    def _is_waiting(self) -> bool:
+        """True while received bytes have to wait: for the answer to the upgrade, the next turn, or the application."""
+        return not self.handshake_complete or self._has_turn or (self.read_paused and self._on_message is None)
+
+    def _schedule_turn(self) -> None:
+        if not self._has_turn:
+            self.transport.pause_reading()
+            self._turn = self.loop.call_soon(self._take_turn)
+
+    def _take_turn(self) -> None:
+        """Continue with the bytes that were left, or with the socket, unless the application holds it."""
+        self._turn = None
+        if self.transport.is_closing():
+            self._rest = None
+        elif self.handshake_complete and not self.read_paused:
+            if self._has_work:
+                self._process_rest()
+            if not (self._has_turn or self.read_paused):
+                self.transport.resume_reading()
+
+    @property
+    def _has_turn(self) -> bool:
+        return self._turn is not None
+
+    @property
+    def _has_work(self) -> bool:
+        return self._rest is not None and len(self._rest) >= self._needed
+
+    def _process_rest(self) -> None:
+        assert self._rest is not None
+        data, self._rest = bytes(self._rest), None
+        self._process(data)
+
+    def _process(self, data: bytes) -> None:
+        """Deliver messages and pass whole frames of other kinds to websockets, as far as one turn allows."""
+        at, needed = self._split(data)
+        if self._to_discard is not None or at == len(data):
+            return
+        self._rest, self._needed = bytearray(data[at:]), needed
+        if not needed and not self.read_paused:
+            self._schedule_turn()
+
+    def _split(self, data: bytes) -> tuple[int, int]:
+        """Process the frames of one turn; return where the rest begins, and the bytes that it needs: 0 for none."""
+        conn = self.conn
+        limit = self.config.ws_max_size
+        work = TURN_FRAMES
+        at = 0
+        while True:
+            # Between the frames of one message, any other data frame is an error. websockets detects it.
+            if conn.current_size is None and not self._is_closing:
+                one_by_one = self._on_message is None
+                messages, end = split_messages(data, at, limit, 1 if one_by_one else work)
+                if messages:
+                    flood = self._budget.count_messages(len(messages), end - at)
+                    at = end
+                    work -= len(messages)
+                    for payload, is_text in messages:
+                        if not self.close_sent:
+                            self._deliver(payload, is_text)
+                    if flood is not None:
+                        return self._report_flood(flood)
+                    if work <= 0 or (one_by_one and self.read_paused):
+                        return at, 0
+            end = frame_end(data, at, limit)
+            if end == INVALID:
+                return self._fail(data[at:])
+            if end > len(data):
+                return at, end - at
+            flood = self._budget.count_frame(data[at], end - at, self.loop.time())
+            if flood is not None:
+                return self._report_flood(flood)
+            super().data_received(data[at:end])
+            at = end
+            work -= OTHER_FRAME_WORK
+            if self._to_discard is not None or self.transport.is_closing():
+                return len(data), 0
+            if work <= 0 or (self._on_message is None and self.read_paused):
+                return at, 0
+
+    def _deliver(self, payload: bytes, is_text: bool) -> None:
+        """Pass a message to the application, which has to receive it before the next one is delivered in ASGI."""
+        if self._on_message is not None:
+            self._on_message(payload, is_text)
+            return
+        event: dict[str, Any] = {"type": "websocket.receive", "bytes": payload}
+        if is_text:
+            try:
+                event = {"type": "websocket.receive", "text": payload.decode()}
+            except UnicodeDecodeError:
+                self.refuse_text()
+                return
+        self.queue.put_nowait(event)  # type: ignore[arg-type]
+        self.hold()
+
+    def send_receive_event_to_app(self) -> None:
+        """Deliver a complete message that websockets has read."""
+        frames, self.frames = self.frames, []
+        if not self.close_sent:
+            payload = frames[0] if len(frames) == 1 else b"".join(frames)
+            self._deliver(payload, self.curr_msg_data_type == "text")
+
+    def handle_cont(self, event: Frame) -> None:
+        """Keep a fragment, unless it is empty: a thousand empty ones would take 60 kB."""
+        if event.data:
+            self.frames.append(event.data)  # type: ignore[arg-type]
+        if event.fin:
+            self.send_receive_event_to_app()
+
+    async def receive(self) -> Any:
+        """Return the next event for the application, and deliver the next message after it."""
+        event = await self.queue.get()
+        if self.queue.empty():
+            self.release()
+        return event
+
+    def attach(self, on_message: OnMessage) -> None:
+        """Call `on_message` for each message from now on; `receive` then reports only the end. Precedes accepting."""
+        self._on_message = on_message
+
+    def admit(self) -> None:
+        """Lift the bounds for a client that has not authenticated."""
+        self._budget.is_admitted = True
+
+    def hold(self) -> None:
+        """Stop reading. What belongs to the current turn is still delivered to an attached application."""
+        if not self.read_paused:
+            self.read_paused = True
+            self.transport.pause_reading()
+
+    def release(self) -> None:
+        """Resume reading, after the bytes that were read already."""
+        if self.read_paused and not self.disconnected:
+            self.read_paused = False
+            self._resume()
+
+    def _resume(self) -> None:
+        if self._has_turn or self.transport.is_closing():
+            return
+        if self._has_work:
+            self._schedule_turn()
+        else:
+            self.transport.resume_reading()
+
+    # The opening handshake and sending.
 
     def handle_connect(self, event: Request) -> None:
         """Answer the opening handshake. The application's task starts in the next iteration of the loop."""
@@ -125,55 +325,29 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
             extensions: dict[str, object] = self.scope["extensions"]  # type: ignore[assignment]
             extensions[EXTENSION] = self
 
-    def send_receive_event_to_app(self) -> None:
-        """Deliver a complete message that websockets has read."""
-        on_message = self._on_message
-        if on_message is None:
-            super().send_receive_event_to_app()
-            return
-        frames = self.frames
-        self.frames = []
-        if not self.close_sent:
-            on_message(frames[0] if len(frames) == 1 else b"".join(frames), self.curr_msg_data_type == "text")
+    async def send(self, message: Any) -> None:
+        """Send an event of the application. After an accepted handshake, process what the client sent before it."""
+        await self.writable.wait()
+        if self.close_sent and self.initial_response is None:
+            # The connection failed meanwhile; uvicorn takes a message after that for an error of the application.
+            raise ClientDisconnected
+        await super().send(message)
+        kind = message["type"]
+        if kind == "websocket.accept":
+            self._resume()
+        elif kind == "websocket.close" and self.close_timer is not None:
+            if self._to_discard is not None:
+                self._linger()
+            else:
+                # The peer's close frame ends the wait. uvicorn would wait for 10 s, and then for a full send buffer.
+                self._abort_later()
+                self._resume()
 
-    def attach(self, on_message: OnMessage) -> None:
-        """Call `on_message` for each message from now on; `receive` then reports only the end. Precedes accepting."""
-        self._on_message = on_message
-
-    def _split(self, data: bytes, on_message: OnMessage) -> None:
-        """Deliver messages, pass whole frames of other kinds to websockets, and keep the beginning of a frame."""
-        if self._rest is not None:
-            self._rest += data
-            if len(self._rest) < self._needed:
-                return
-            data, self._rest = bytes(self._rest), None
-        conn = self.conn
-        limit = self.config.ws_max_size
-        at = 0
-        end = 0
-        while end <= len(data):
-            # Between the frames of one message, any other data frame is an error. websockets detects it.
-            if conn.current_size is None and not self._is_closing:
-                messages, at = split_messages(data, at, limit)
-                for payload, is_text in messages:
-                    if not self.close_sent:
-                        on_message(payload, is_text)
-            end = INVALID if self._is_closing else frame_end(data, at, limit)
-            if end == INVALID:
-                self._splits = False
-                if not self.transport.is_closing():
-                    super().data_received(data[at:])
-                return
-            if end <= len(data):
-                super().data_received(data[at:end])
-                at = end
-        if at < len(data):
-            self._rest, self._needed = bytearray(data[at:]), end - at
-
-    @property
-    def _is_closing(self) -> bool:
-        # websockets then reads the rest, to find the answer to its close frame.
-        return self.close_sent or self.conn.state is not State.OPEN
+    async def run_asgi(self) -> None:
+        """Run the application. A peer that does not read its last messages is disconnected."""
+        await super().run_asgi()
+        if self.close_timer is None and not self.disconnected:
+            self._abort_later()
 
     def write(self, payload: bytes, is_text: bool) -> bool:
         """Send a message now; return False if the connection is not open or the peer does not read."""
@@ -199,20 +373,74 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         else:
             self.conn.data_to_send()
 
-    def hold(self) -> None:
-        """Stop reading. What was read already is still delivered."""
-        if not self.read_paused:
-            self.read_paused = True
-            self.transport.pause_reading()
+    # The end.
 
-    def release(self) -> None:
-        """Resume reading."""
-        if self.read_paused and not self.disconnected:
-            self.read_paused = False
-            self.transport.resume_reading()
+    @property
+    def _is_closing(self) -> bool:
+        # websockets then reads the rest, to find the answer to its close frame.
+        return self.close_sent or self.conn.state is not State.OPEN
 
     def refuse_text(self) -> None:
         """Fail the connection with 1007, as RFC 6455, 8.1 requires for text that is not UTF-8."""
         if self.is_open:
-            self.conn.send_close(CloseCode.INVALID_DATA)
+            self.conn.fail(CloseCode.INVALID_DATA, "text is not UTF-8")
             self.handle_parser_exception()
+
+    def handle_parser_exception(self) -> None:
+        """Send the close frame of a connection that websockets has failed, and report its end to the application."""
+        close = self.conn.close_sent
+        assert close is not None
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": close.code, "reason": close.reason})
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        if self.on_bad_frame is not None:
+            self.on_bad_frame(f"{close.code} {close.reason}")
+        self._linger()
+
+    def _fail(self, rest: bytes) -> tuple[int, int]:
+        """Let websockets reject an invalid frame."""
+        if not self.transport.is_closing():
+            super().data_received(rest)
+        return 0, 0
+
+    def _report_flood(self, reason: Flood) -> tuple[int, int]:
+        """Stop processing, and let the owner of the connection close it with an error."""
+        self._to_discard = LINGER_BYTES
+        if self._is_closing:
+            self._linger()
+        elif self.on_flood is not None:
+            self.on_flood(reason)
+        else:
+            self.conn.fail(CloseCode.POLICY_VIOLATION, reason.value)
+            self.handle_parser_exception()
+        return 0, 0
+
+    def _linger(self) -> None:
+        """End the stream after the close frame, and read without processing until the peer ends it too.
+
+        Closing the socket while it has unread bytes makes the system reset the connection, and the peer then loses the
+        close frame that explains the end.
+        """
+        self._rest = None
+        self._abort_later()
+        if self._to_discard is None:
+            self._to_discard = LINGER_BYTES
+        self.read_paused = False
+        if self.transport.is_closing():
+            return
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+            self._resume()
+        else:
+            self.transport.close()
+
+    def _discard(self, size: int) -> None:
+        assert self._to_discard is not None
+        self._to_discard -= size
+        if self._to_discard < 0:
+            self.transport.abort()
+
+    def _abort_later(self) -> None:
+        if self.close_timer is not None:
+            self.close_timer.cancel()
+        self.close_timer = self.loop.call_later(LINGER_S, self.transport.abort)

@@ -30,6 +30,7 @@ def test_every_code_ends_a_connection_or_concerns_one_batch_or_one_subscription(
         (Close.NOT_AUTHENTICATED, {Code.NOT_AUTHENTICATED, Code.REVOKED}),
         (Close.NOT_ALLOWED, {Code.NOT_ALLOWED}),
         (Close.SUPERSEDED, {Code.SUPERSEDED}),
+        (Close.POLICY_VIOLATION, {Code.TOO_MANY_FRAMES}),
         (Close.TOO_BIG, {Code.TOO_LARGE}),
         (Close.SERVICE_RESTART, {Code.SHUTTING_DOWN}),
         (Close.TRY_AGAIN_LATER, {Code.BUSY, Code.STORAGE_FULL, Code.STORAGE_FAILED}),

@@ -33,21 +33,31 @@ class Wire(asyncio.Transport):
         super().__init__()
         self.written = b""
         self.closing = False
+        self.reading = asyncio.Event()
+        self.reading.set()
 
     def write(self, data: Any) -> None:
         self.written += data
 
     def close(self) -> None:
         self.closing = True
+        self.reading.set()
 
     abort = close
 
     def is_closing(self) -> bool:
         return self.closing
 
-    def pause_reading(self) -> None: ...
+    def can_write_eof(self) -> bool:
+        return True
 
-    def resume_reading(self) -> None: ...
+    def write_eof(self) -> None: ...
+
+    def pause_reading(self) -> None:
+        self.reading.clear()
+
+    def resume_reading(self) -> None:
+        self.reading.set()
 
 
 class Received(NamedTuple):
@@ -59,7 +69,17 @@ class Received(NamedTuple):
     ended: list[Any]
 
 
-async def read(chunks: list[bytes], *, splits: bool, refuse: int | None = None, early: bytes = b"") -> Received:
+class Oracle(DirectWebSocket):
+    """A connection whose frames are all read by websockets, without a bound of the work."""
+
+    def data_received(self, data: bytes) -> None:
+        if not self.close_sent:
+            WebSocketsSansIOProtocol.data_received(self, data)
+
+
+async def read(
+    chunks: list[bytes], kind: type[DirectWebSocket] = DirectWebSocket, *, refuse: int | None = None, early: bytes = b""
+) -> Received:
     """Pass chunks to a connection. Its application records messages and refuses the one with the number `refuse`."""
     accepted = asyncio.Event()
     ended: list[Any] = []
@@ -82,19 +102,19 @@ async def read(chunks: list[bytes], *, splits: bool, refuse: int | None = None, 
     config = Config(app, ws_max_size=LIMIT, ws_per_message_deflate=False)
     config.load()
     config.loaded_app = app
-    connection = DirectWebSocket(config, ServerState(), {})
+    connection = kind(config, ServerState(), {})
     wire = Wire()
     connection.connection_made(wire)
     connection.data_received(HANDSHAKE)
     if early:
         connection.data_received(early)
-    connection._splits = connection._splits and splits
     await accepted.wait()
     begin = len(wire.written)
     for chunk in chunks:
         if not wire.closing:
             connection.data_received(chunk)
-    closed = wire.closing
+            await wire.reading.wait()
+    closed = wire.closing or connection.close_sent
     connection.connection_lost(None)
     await asyncio.gather(*connection.tasks)
     return Received(messages, wire.written[begin:], closed, ended)
@@ -144,16 +164,15 @@ def streams(draw: st.DrawFn) -> tuple[list[bytes], list[bytes]]:
 def test_a_split_stream_has_the_same_result(stream: tuple[list[bytes], list[bytes]], refuse: int | None) -> None:
     """Messages, answers and the end are those of websockets, in whatever chunks the network delivers the stream."""
     parts, chunks = stream
-    cut = asyncio.run(read(chunks, splits=True, refuse=refuse))
-    assert cut == asyncio.run(read(parts, splits=False, refuse=refuse))
+    cut = asyncio.run(read(chunks, refuse=refuse))
+    assert cut == asyncio.run(read(parts, Oracle, refuse=refuse))
 
 
 @given(st.integers(1, 20), st.binary(max_size=12))
-def test_websockets_reads_the_bytes_before_the_answered_handshake(early: int, payload: bytes) -> None:
-    """They may end within a frame, and splitting would begin in the middle of it."""
+def test_bytes_before_the_answered_handshake_wait_for_it(early: int, payload: bytes) -> None:
+    """They may end within a frame."""
     stream = masked(Opcode.BINARY, payload) * 3
-    taken = asyncio.run(read([stream[early:]], splits=True, early=stream[:early]))
-    assert taken == asyncio.run(read([stream[early:]], splits=False, early=stream[:early]))
+    assert asyncio.run(read([stream[early:]], early=stream[:early])).messages == [(payload, False)] * 3
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65_535, 65_536])
@@ -169,7 +188,7 @@ def test_messages_are_split_up_to_the_first_other_frame() -> None:
     """The rest begins exactly with that frame."""
     ordinary = masked(Opcode.TEXT, b"a") + masked(Opcode.BINARY, b"")
     for rest in (masked(Opcode.PING, b""), masked(Opcode.TEXT, b"half", fin=False), masked(Opcode.TEXT, b"cut")[:-1]):
-        assert split_messages(ordinary + rest, 0, LIMIT) == ([(b"a", True), (b"", False)], len(ordinary))
+        assert split_messages(ordinary + rest, 0, LIMIT, 9) == ([(b"a", True), (b"", False)], len(ordinary))
 
 
 async def test_messages_bypass_websockets(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,16 +202,17 @@ async def test_messages_bypass_websockets(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(ServerProtocol, "receive_data", watch)
     others = masked(Opcode.PING, b"") + masked(Opcode.TEXT, b"a", fin=False) + masked(Opcode.CONT, b"b")
-    taken = await read([masked(Opcode.TEXT, b"x") + others, masked(Opcode.TEXT, b"y") * 2], splits=True)
+    taken = await read([masked(Opcode.TEXT, b"x") + others, masked(Opcode.TEXT, b"y") * 2])
     assert taken.messages == [(b"x", True), (b"ab", True), (b"y", True), (b"y", True)]
     assert passed[0].startswith(b"GET")
     assert b"".join(passed[1:]) == others
 
 
 INTERNALS = (
-    *("close_sent", "config", "conn", "curr_msg_data_type", "data_received", "disconnected", "frames"),
-    *("handle_connect", "handle_parser_exception", "handle_ping", "handshake_complete", "handshake_initiated"),
-    *("read_paused", "send_receive_event_to_app", "transport", "writable"),
+    *("close_sent", "close_timer", "config", "conn", "curr_msg_data_type", "data_received", "disconnected", "frames"),
+    *("handle_connect", "handle_cont", "handle_parser_exception", "handle_ping", "handshake_complete"),
+    *("handshake_initiated", "initial_response", "loop", "queue", "read_paused", "receive", "run_asgi", "send"),
+    *("send_receive_event_to_app", "transport", "writable"),
 )
 
 

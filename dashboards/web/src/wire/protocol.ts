@@ -13,6 +13,7 @@ export const CODES = [
   "revoked",
   "superseded",
   "shutting_down",
+  "too_many_frames",
   "busy",
   "storage_full",
   "storage_failed",
@@ -36,6 +37,7 @@ export type Code = (typeof CODES)[number];
 export const Close = {
   NORMAL: 1000,
   GOING_AWAY: 1001,
+  POLICY_VIOLATION: 1008,
   TOO_BIG: 1009,
   INTERNAL_ERROR: 1011,
   SERVICE_RESTART: 1012,

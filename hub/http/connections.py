@@ -1,0 +1,143 @@
+"""The open WebSocket connections of the hub: their credentials, the bounds for those without one, and floods."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from functools import partial
+from typing import NamedTuple, Protocol
+
+from starlette.types import Scope
+
+from hub.http.frame_budget import Flood
+from hub.http.refusals import RefusalReason, Refusals, client_of, peer_of
+from hub.http.websocket import DirectWebSocket
+from wire import limits
+from wire.errors import Code, WireError
+
+MAX_UNAUTHENTICATED = 512
+"""Connections without a valid token, of all addresses. A client sends its token in the first message, one round trip
+after the upgrade; clients with the token in a header do not count. Each costs 0.6 MB at most: 300 MB."""
+
+MAX_UNAUTHENTICATED_PER_ADDRESS = 64
+"""As many agents of one site without a header may connect at the same moment. One client alone cannot replace the
+waiting connections of all others. Behind a proxy that is not trusted, all clients have its address."""
+
+DESCRIPTIONS = {
+    Flood.FRAGMENTS: f"a message has at most {limits.MAX_FRAGMENTS:,} frames, empty ones included",
+    Flood.CONTROL_FRAMES: (
+        f"at most {limits.MAX_CONTROL_RATE} pings and pongs a second are accepted, after {limits.MAX_CONTROL_BURST} "
+        "at once"
+    ),
+    Flood.BEFORE_AUTHENTICATION: (
+        f"before the token, at most {limits.MAX_FRAMES_BEFORE_AUTHENTICATION:,} frames and "
+        f"{limits.MAX_BYTES_BEFORE_AUTHENTICATION:,} bytes are accepted"
+    ),
+}
+
+
+class Endable(Protocol):
+    """A connection that can be ended with an error. `end` never waits and may be called twice."""
+
+    def end(self, error: WireError) -> None:
+        """Send the error and close with its close code."""
+
+
+class _Open(NamedTuple):
+    """What is known of an open connection."""
+
+    direct: DirectWebSocket
+    peer: str
+    path: str
+    credential: str | None = None
+
+
+class Connections:
+    """The open connections. During shutdown, a new connection is ended at once."""
+
+    def __init__(self, refusals: Refusals | None = None) -> None:
+        self._refusals = refusals or Refusals()
+        self._open: dict[Endable, _Open] = {}
+        self._unauthenticated: OrderedDict[Endable, str] = OrderedDict()
+        self._closing: WireError | None = None
+        self._changed = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    @property
+    def closing(self) -> WireError | None:
+        """The error that ends every connection while the hub stops; None before that."""
+        return self._closing
+
+    def add(self, connection: Endable, scope: Scope, direct: DirectWebSocket, credential: str | None = None) -> None:
+        """Add a connection, and end it if it floods. Without a credential it may replace an older one without."""
+        peer = peer_of(scope)
+        self._open[connection] = _Open(direct, peer, scope["path"])
+        direct.on_flood = partial(self._end_flood, connection)
+        direct.on_bad_frame = partial(self._report, connection, RefusalReason.BAD_FRAME)
+        if credential is None:
+            self._unauthenticated[connection] = client_of(peer)
+            self._end_surplus(client_of(peer))
+        else:
+            self.authenticate(connection, credential)
+        if self._closing is not None:
+            connection.end(self._closing)
+
+    def authenticate(self, connection: Endable, credential: str) -> None:
+        """Record the valid credential of a connection; its frames and bytes are no longer bounded in total."""
+        known = self._open.get(connection)
+        if known is not None:
+            self._open[connection] = known._replace(credential=credential)
+            self._unauthenticated.pop(connection, None)
+            known.direct.admit()
+
+    def remove(self, connection: Endable) -> None:
+        """Remove a closed connection."""
+        self._open.pop(connection, None)
+        self._unauthenticated.pop(connection, None)
+        self._changed.set()
+
+    def revoke(self, credentials: set[str]) -> None:
+        """End every connection that was opened with one of these credentials."""
+        error = WireError(Code.REVOKED, "the token was revoked or has expired")
+        for connection, known in list(self._open.items()):
+            if known.credential in credentials:
+                connection.end(error)
+
+    def close(self) -> None:
+        """End all connections, and every new one, because the hub is shutting down."""
+        self._closing = WireError(Code.SHUTTING_DOWN, "the hub is shutting down")
+        for connection in list(self._open):
+            connection.end(self._closing)
+
+    async def empty(self) -> None:
+        """Wait until no connection is open."""
+        while self._open:
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _end_surplus(self, client: str) -> None:
+        """End the oldest unauthenticated connection of this client, or of all, if there are too many."""
+        waiting = self._unauthenticated
+        own = [connection for connection, owner in waiting.items() if owner == client]
+        if len(own) > MAX_UNAUTHENTICATED_PER_ADDRESS:
+            oldest = own[0]
+        elif len(waiting) > MAX_UNAUTHENTICATED:
+            oldest = next(iter(waiting))
+        else:
+            return
+        del waiting[oldest]
+        error = WireError(Code.BUSY, "too many connections without a valid token: send it in the Authorization header")
+        self._report(oldest, RefusalReason.TOO_MANY_CONNECTIONS, error.message)
+        oldest.end(error)
+
+    def _end_flood(self, connection: Endable, flood: Flood) -> None:
+        error = WireError(Code.TOO_MANY_FRAMES, DESCRIPTIONS[flood])
+        self._report(connection, RefusalReason.FLOOD, error.message)
+        connection.end(error)
+
+    def _report(self, connection: Endable, reason: RefusalReason, detail: str) -> None:
+        known = self._open.get(connection)
+        if known is not None:
+            self._refusals.report(reason, path=known.path, peer=known.peer, detail=detail)
