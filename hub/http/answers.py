@@ -92,6 +92,15 @@ class MetricDetails(Struct, frozen=True):
     latest: TimedValue | None
 
 
+class SourceDetails(Struct, frozen=True):
+    """A source of a device, such as a port: whether it works, since when, and the error if it does not."""
+
+    name: str
+    ok: bool
+    since: TimeNs
+    error: str
+
+
 class DeviceDetails(Struct, frozen=True):
     """A device as the fleet shows it; times are 0 when there is none yet."""
 
@@ -107,6 +116,10 @@ class DeviceDetails(Struct, frozen=True):
     clock_offset_ns: int | None
     clock_error_ns: int | None
     retired: bool
+    sources: Annotated[
+        Sequence[SourceDetails],
+        Meta(description="What its agent reads and whether it works, as it reported last; times by the hub's clock."),
+    ]
     metrics: Sequence[MetricDetails]
 
 

@@ -80,7 +80,9 @@ class Status:
         if device is None:
             return None
         metrics = [self.metric(series) for series in self.series_of(device.id)]
-        return answers.DeviceDetails(**msgspec.structs.asdict(device.state()), metrics=metrics)
+        state = msgspec.structs.asdict(device.state())
+        state["sources"] = [answers.SourceDetails(**msgspec.structs.asdict(source)) for source in device.sources]
+        return answers.DeviceDetails(**state, metrics=metrics)
 
     def metric(self, series: Series) -> answers.MetricDetails:
         """Return a metric with its latest reading."""

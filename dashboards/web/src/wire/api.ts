@@ -140,6 +140,8 @@ export interface components {
             clock_offset_ns: number | null;
             clock_error_ns: number | null;
             retired: boolean;
+            /** @description What its agent reads and whether it works, as it reported last; times by the hub's clock. */
+            sources: components["schemas"]["SourceDetails"][];
             metrics: components["schemas"]["MetricDetails"][];
         };
         /** @description The accounting of a device: its epoch, its newest acknowledged batch, and its totals. */
@@ -466,6 +468,13 @@ export interface components {
         SignIn: {
             token: string;
         };
+        /** @description A source of a device, such as a port: whether it works, since when, and the error if it does not. */
+        SourceDetails: {
+            name: string;
+            ok: boolean;
+            since: number;
+            error: string;
+        };
         /** @description The state of the store: its phase, since when, and the error for which it waits. */
         StoreDetails: {
             /** @enum {unknown} */
@@ -559,6 +568,7 @@ export type RetriedBatches = components['schemas']['RetriedBatches'];
 export type RetryRequest = components['schemas']['RetryRequest'];
 export type SeriesPoints = components['schemas']['SeriesPoints'];
 export type SignIn = components['schemas']['SignIn'];
+export type SourceDetails = components['schemas']['SourceDetails'];
 export type StoreDetails = components['schemas']['StoreDetails'];
 export type TimedValue = components['schemas']['TimedValue'];
 export type TokenDetails = components['schemas']['TokenDetails'];
