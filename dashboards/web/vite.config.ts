@@ -8,13 +8,15 @@ function preloadFont(): Plugin {
     transformIndexHtml(_, { bundle }) {
       const file = Object.keys(bundle ?? {}).find((name) => /inter-latin-wght-normal.*\.woff2$/.test(name));
       if (file === undefined) return [];
-      const attrs = { rel: "preload", href: `/${file}`, as: "font", type: "font/woff2", crossorigin: "" };
+      const attrs = { rel: "preload", href: `./${file}`, as: "font", type: "font/woff2", crossorigin: "" };
       return [{ tag: "link", attrs, injectTo: "head" }];
     },
   };
 }
 
 export default defineConfig({
+  // Relative addresses: the hub may be below any path, and completes those in index.html.
+  base: "./",
   plugins: [preloadFont()],
   oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
   build: {

@@ -8,7 +8,8 @@ from pathlib import Path
 from hub.app.errors import HubError
 from hub.app.mqtt import check_bridges
 from hub.config.settings import Settings
-from hub.http.access import Access, check_listen
+from hub.http.access import Access, check_listen, host_name, is_loopback, parse_authority
+from hub.http.forwarded import RESERVED, TrustedProxies
 from hub.model.identity import Identity
 
 
@@ -19,11 +20,49 @@ def check_settings(settings: Settings) -> None:
     try:
         check_listen(settings.address[0], tls=certificate is not None, behind_proxy=access.behind_proxy)
         Access(_nobody, _nobody, hosts=access.allowed_hosts, origins=access.allowed_origins)
+        trusted_proxies(settings)
+        _check_public_url(settings)
     except ValueError as error:
         raise HubError(str(error)) from None
     if certificate is not None and key is not None:
         _check_certificate(certificate, key)
     check_bridges(settings.mqtt)
+
+
+def trusted_proxies(settings: Settings) -> TrustedProxies:
+    """Return the proxies of these settings. Raises ValueError for one that is neither an address nor a network."""
+    access = settings.access
+    return TrustedProxies.of_settings(access.trusted_proxies, behind_proxy=access.behind_proxy)
+
+
+def _check_public_url(settings: Settings) -> None:
+    """Raise ValueError if `public_url` contradicts another setting."""
+    public, access = settings.public, settings.access
+    if public is None:
+        return
+    host = parse_authority(public.authority)
+    if host is None:
+        raise ValueError(f"public_url: {public.authority!r} is not a host")
+    if access.allowed_hosts and all(host.name != host_name(allowed) for allowed in access.allowed_hosts):
+        raise ValueError(
+            f"public_url is at {host.name!r}, but access.allowed_hosts has only {', '.join(access.allowed_hosts)}: add "
+            f"{host.name!r} there, or remove access.allowed_hosts, without which the host of public_url is allowed"
+        )
+    has_tls = settings.tls.certificate is not None or access.behind_proxy
+    if public.scheme == "https" and not has_tls:
+        raise ValueError(
+            f"public_url is {public}, but nothing states where TLS ends: set access.behind_proxy = true if a proxy "
+            "does TLS, or set tls.certificate and tls.key"
+        )
+    if public.scheme == "http" and has_tls and not is_loopback(host.name.strip("[]")):
+        name = "access.behind_proxy" if access.behind_proxy else "tls.certificate"
+        raise ValueError(f"public_url is {public}, but {name} states that TLS is used: write https{str(public)[4:]}")
+    segment = public.base_path.split("/")[1]
+    if segment in RESERVED:
+        raise ValueError(
+            f"public_url: the hub itself has addresses below /{segment}/, so a proxy's path there would be ambiguous: "
+            "choose another path, for example /telemetry/"
+        )
 
 
 def _check_certificate(certificate: Path, key: Path) -> None:

@@ -9,15 +9,15 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from pathlib import Path
 
 import structlog
 
-from hub.app.check import check_settings
+from hub.app.check import check_settings, trusted_proxies
 from hub.app.demo import DESCRIPTION, demo_fleet
 from hub.app.errors import HubError
 from hub.app.services import HubServices, open_services
 from hub.config.settings import Settings, browser_url
+from hub.http.forwarded import ROOT
 from hub.http.server import Server, listen
 from hub.model.identity import Role
 from hub.model.journal import JournalError
@@ -75,12 +75,13 @@ async def run_hub(settings: Settings, *, demo: bool, say: Callable[[str], None])
                     listener,
                     certificate=settings.tls.certificate,
                     key=settings.tls.key,
-                    behind_proxy=settings.access.behind_proxy,
+                    proxies=trusted_proxies(settings),
+                    base_path=ROOT if settings.public is None else settings.public.base_path,
                     compression=settings.live.compression,
                     refusals=services.refusals,
                 )
                 url = browser_url(host, port, tls=settings.tls.certificate is not None)
-                await _serve(services, server, stop, url=url, data=settings.data, demo=demo, say=say)
+                await _serve(services, server, stop, url=url, settings=settings, demo=demo, say=say)
     except (JournalError, StoreError, WireError) as error:
         raise HubError(str(error)) from None
     finally:
@@ -94,7 +95,7 @@ async def _serve(
     stop: asyncio.Event,
     *,
     url: str,
-    data: Path,
+    settings: Settings,
     demo: bool,
     say: Callable[[str], None],
 ) -> None:
@@ -119,11 +120,12 @@ async def _serve(
         admin = await registry.ensure_admin()
         if admin.text is not None or demo or sys.stdout.isatty():
             code = await registry.create_login_code(admin.token_id)
-            say(f"open {url}/open/{code} to sign in (once, within {LOGIN_CODE_SECONDS // 60} minutes)")
+            page = settings.public_url or url
+            say(f"open {page}/open/{code} to sign in (once, within {LOGIN_CODE_SECONDS // 60} minutes)")
             say("press Ctrl-C to stop")
         if demo:
             token = await running.enter_async_context(_demo_token(services))
-            await running.enter_async_context(demo_fleet(url, token, data))
+            await running.enter_async_context(demo_fleet(url, token, settings.data))
         await stop.wait()
         log.info("stopping")
         registry.record_event(None, time.time_ns(), "hub stopped", "")

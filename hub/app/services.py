@@ -16,6 +16,7 @@ from hub.http.application import LIVE_PATH, make_application
 from hub.http.connections import Connections
 from hub.http.cross_origin import CrossOrigin
 from hub.http.device_endpoint import DeviceEndpoint, DirectoryFor
+from hub.http.forwarded import ROOT
 from hub.http.live_endpoint import LiveEndpoint
 from hub.http.refusals import Refusals
 from hub.http.routes.connection import ConnectionRoutes
@@ -218,6 +219,7 @@ def _application(
             OperationsRoutes(status, lambda: len(connections), refusals.counts),
         ],
         authenticator,
+        public_url=settings.public_url,
         device=DeviceEndpoint(
             devices,
             connections,
@@ -262,13 +264,15 @@ def _status(core: Core, identity: HubIdentity, bridges: Sequence[Bridge]) -> Sta
 
 
 def _authenticator(settings: Settings, registry: Registry, refusals: Refusals, listening_on: str) -> Authenticator:
+    public = settings.public
     access = Access(
         registry.verify,
         registry.verify_session,
         listen_host=listening_on,
-        hosts=settings.access.allowed_hosts,
-        origins=settings.access.allowed_origins,
+        hosts=(*settings.access.allowed_hosts, *([public.authority] if public else [])),
+        origins=(*settings.access.allowed_origins, *([public.origin] if public else [])),
         behind_proxy=settings.access.behind_proxy,
+        base_path=public.base_path if public else ROOT,
     )
     return Authenticator(access, registry.refresh, refusals)
 

@@ -27,7 +27,6 @@ from hub.cli.command import (
     stdout_console,
     time_text,
 )
-from hub.config.settings import browser_url
 from hub.http.answers import MAX_TOKEN_LIFE_S
 from hub.model.identity import Role, Token, pattern_problem
 from hub.registry.database import FILE_NAME, RegistryError
@@ -140,7 +139,7 @@ def url(
         str | None, Option("--token", metavar="ID", help="Token whose rights the page gets. Default: the first admin.")
     ] = None,
     hub: Annotated[
-        str | None, Option(metavar="URL", help="URL of the hub for the browser. Default: its address.")
+        str | None, Option(metavar="URL", help="URL of the hub for the browser. Default: public_url, or its address.")
     ] = None,
     config: Config = None,
     data: Data = None,
@@ -149,7 +148,7 @@ def url(
     settings = settings_or_exit(config, data=data)
     with _token_file(settings.data) as file:
         code = file.create_login_code(token_id)
-    base = hub or browser_url(*settings.address, tls=settings.tls.certificate is not None)
+    base = hub or settings.browser_url
     typer.echo(f"{base.rstrip('/')}/open/{code}")
 
 

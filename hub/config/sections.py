@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Container
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
@@ -18,6 +18,12 @@ GIB = 1024**3
 
 MAX_DAYS = 36_500
 """Upper bound of a retention: a hundred years. 0 stands for unlimited."""
+
+MAX_BASE_PATH = 128
+"""Bound of the path of a public URL, far above what a person types."""
+
+_NETLOC = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]+)?")
+_BASE_PATH = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._-]+)*/?")
 
 _SIZE = re.compile(r"[0-9]+(\.[0-9]+)? ?[KMGT]i?B", re.IGNORECASE)
 
@@ -37,10 +43,53 @@ def split_address(url: str, schemes: Container[str]) -> SplitResult | None:
         return None
 
 
+class PublicUrl(NamedTuple):
+    """The address under which browsers and agents reach the hub."""
+
+    scheme: str
+    authority: str
+    base_path: str
+    """Begins and ends with a slash."""
+
+    @property
+    def origin(self) -> str:
+        """The origin of its pages."""
+        return f"{self.scheme}://{self.authority}"
+
+    def __str__(self) -> str:
+        """Return the address without a slash at its end."""
+        return f"{self.origin}{self.base_path.rstrip('/')}"
+
+
+def parse_public_url(text: str) -> PublicUrl:
+    """Return the parts of a public URL. Raises ValueError with an example.
+
+    The path goes into the page, a cookie and redirects, so only characters are allowed that need no escape there.
+    """
+    parts = split_address(text.strip(), ("http", "https"))
+    if parts is None:
+        raise ValueError("expected the URL of the hub for browsers, for example https://example.org/telemetry/")
+    if _NETLOC.fullmatch(parts.netloc) is None or parts.query or parts.fragment:
+        raise ValueError(
+            f"{text!r} may contain a host in ASCII, a port and a path, for example https://example.org:8443/telemetry/"
+        )
+    if _BASE_PATH.fullmatch(parts.path) is None or len(parts.path) > MAX_BASE_PATH:
+        raise ValueError(
+            f"the path {parts.path!r} may contain letters, digits, '-', '_', '.' and single slashes, at most "
+            f"{MAX_BASE_PATH} characters, and no part of it is '.' or '..'"
+        )
+    return PublicUrl(parts.scheme, parts.netloc.lower(), f"{parts.path.rstrip('/')}/")
+
+
 class AccessSettings(Section):
     """Proxies, host names and origins that may reach the hub."""
 
     behind_proxy: bool = Field(default=False, description="A reverse proxy in front of the hub terminates TLS.")
+    trusted_proxies: tuple[str, ...] = Field(
+        default=(),
+        description="Addresses and networks of proxies whose X-Forwarded headers count; empty: this machine, with "
+        "`behind_proxy`.",
+    )
     allowed_hosts: tuple[str, ...] = Field(default=(), description="Host names under which the page may be opened.")
     allowed_origins: tuple[str, ...] = Field(
         default=(), description="Other origins whose pages may read the API and use the hub's cookie."

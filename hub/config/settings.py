@@ -25,8 +25,10 @@ from hub.config.sections import (
     JournalSettings,
     LiveSettings,
     LogSettings,
+    PublicUrl,
     StoreSettings,
     TlsSettings,
+    parse_public_url,
 )
 
 EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})
@@ -73,6 +75,9 @@ class Settings(BaseSettings):
     listen: str = Field(
         default="127.0.0.1:8600", description="Address and port to listen on; port 0 picks a free port."
     )
+    public_url: str | None = Field(
+        default=None, description="URL of the hub for browsers and agents, if a proxy or a name leads to it."
+    )
     access: AccessSettings = AccessSettings()
     tls: TlsSettings = TlsSettings()
     ingest: IngestSettings = IngestSettings()
@@ -97,6 +102,22 @@ class Settings(BaseSettings):
                     "when the second connects. Remove client_id, or give each bridge its own"
                 )
         return brokers
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_public_url(cls, url: str | None) -> str | None:
+        # Compose files set variables without a value; these count as not set.
+        return str(parse_public_url(url)) if url else None
+
+    @property
+    def public(self) -> PublicUrl | None:
+        """The parts of `public_url`."""
+        return None if self.public_url is None else parse_public_url(self.public_url)
+
+    @property
+    def browser_url(self) -> str:
+        """The URL of the hub for a browser: `public_url`, or its address on this machine."""
+        return self.public_url or browser_url(*self.address, tls=self.tls.certificate is not None)
 
     @property
     def address(self) -> tuple[str, int]:

@@ -162,8 +162,8 @@ class Access:
     """Checks of requests. `verify_token` and `verify_session` return the identity behind a secret, without waiting.
 
     `listen_host` is the address that the hub listens on. `hosts` are further names of the hub (ports are ignored).
-    `origins` are other origins (`https://host[:port]`) whose pages may use the cookie. Raises ValueError if one of
-    these is invalid.
+    `origins` are other origins (`https://host[:port]`) whose pages may use the cookie. `base_path` is the path of the
+    page, for its cookie. Raises ValueError if one of these is invalid.
     """
 
     verify_token: Callable[[str], Identity | None]
@@ -172,11 +172,12 @@ class Access:
     hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
     behind_proxy: bool = False
+    base_path: str = "/"
     _allowed: frozenset[WebOrigin] = field(init=False)
 
     def __post_init__(self) -> None:
         for host in self.hosts:
-            if _name(host) is None:
+            if host_name(host) is None:
                 raise ValueError(f"access.allowed_hosts: {host!r} is not a host name")
         allowed = set()
         for text in self.origins:
@@ -265,14 +266,14 @@ class Access:
         return parse_authority(hosts[0]) if len(hosts) == 1 else None
 
     def _is_mine(self, name: str) -> bool:
-        if is_loopback(name) or any(name == _name(host) for host in self.hosts):
+        if is_loopback(name) or any(name == host_name(host) for host in self.hosts):
             return True
         if is_loopback(self.listen_host):
             return False
         if self.listen_host in _WILDCARDS:
             # The machine's addresses are not known here. Rebinding needs a name, so any address is safe.
             return _address(name) is not None
-        return name == _name(self.listen_host)
+        return name == host_name(self.listen_host)
 
 
 class Authenticator:
@@ -363,13 +364,15 @@ class FailedAttempts:
         return None if level >= CLOSE_FROM else max(0.0, level - FREE_FAILURES) * DELAY_STEP_S
 
 
-def session_cookie(value: str, *, max_age_s: int, secure: bool) -> tuple[bytes, bytes]:
+def session_cookie(value: str, *, max_age_s: int, secure: bool, path: str = "/") -> tuple[bytes, bytes]:
     """Return the header that makes a browser keep a session, or delete it with a `max_age_s` of 0.
+
+    `path` is that of the page: other programs on the same host do not get the cookie.
 
     SameSite=Lax and not Strict: the one-time URL may be opened from a mail or a chat, and a Strict cookie would not be
     sent with the redirect that follows it. Lax only permits GET requests, which change nothing.
     """
-    attributes = f"Path=/; Max-Age={max_age_s}; HttpOnly; SameSite=Lax{'; Secure' if secure else ''}"
+    attributes = f"Path={path}; Max-Age={max_age_s}; HttpOnly; SameSite=Lax{'; Secure' if secure else ''}"
     return b"set-cookie", f"{SESSION_COOKIE}={value}; {attributes}".encode()
 
 
@@ -400,7 +403,7 @@ def _address(text: str) -> IPv4Address | IPv6Address | None:
         return None
 
 
-def _name(host: str) -> str | None:
+def host_name(host: str) -> str | None:
     """Return a configured host in the form of a Host header; None if it is not a host."""
     authority = parse_authority(f"[{host}]" if ":" in host and _address(host) is not None else host)
     return None if authority is None else authority.name

@@ -11,13 +11,14 @@ from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hub.http.access import Authenticator
 from hub.http.cross_origin import CrossOrigin
+from hub.http.forwarded import ROOT
 from hub.http.openapi import DescriptionRoutes
 from hub.http.problem import HANDLERS, problem_response
 from hub.http.routes import RESOURCES
@@ -32,6 +33,11 @@ SMALL_BYTES = 1024
 """Files of the page below this size are as quick uncompressed; the others shrink to a third."""
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+
+INDEX = "index.html"
+
+RELATIVE = '="./'
+"""Beginning of each address in the built page, and of the base path in its head (`vite.config.ts`, base)."""
 
 STATIC = Path(__file__).with_name("static")
 
@@ -49,19 +55,23 @@ DEVICE_VIEW = "/device/"
 """Paths of the page's views; that of a device ends with its id. All of them are answered with the same file."""
 
 NOT_FOUND = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Not found: Telemetry Hub</title>
-<p>This hub has no page at this address. <a href="/">All devices</a></p></html>"""
+<p>This hub has no page at this address. <a href="./">All devices</a></p></html>"""
 
 NOT_BUILT = """<!doctype html><title>Telemetry Hub</title>
 <p>The hub is running, but the dashboard is not built. In the source tree, <code>make run</code> builds it.</p>"""
 
 
 def make_application(
-    resources: Sequence[object], authenticator: Authenticator, *, device: ASGIApp, live: ASGIApp
+    resources: Sequence[object],
+    authenticator: Authenticator,
+    *,
+    device: ASGIApp,
+    live: ASGIApp,
+    public_url: str | None = None,
 ) -> CrossOrigin:
     """Return one ASGI application of the resources, the page, and the endpoints of devices and dashboards."""
-    routes = [
-        route for resource in (*resources, DescriptionRoutes(RESOURCES)) for route in routes_of(resource, authenticator)
-    ]
+    described = DescriptionRoutes(RESOURCES, public_url)
+    routes = [route for resource in (*resources, described) for route in routes_of(resource, authenticator)]
 
     async def unknown(request: Request) -> Response:
         rest = request.path_params["rest"]
@@ -74,7 +84,7 @@ def make_application(
 
     # After all others, and before the page, whose files would otherwise answer for the API.
     rest = Route("/api/{rest:path}", unknown, methods=METHODS)
-    page = Mount("/", GZipMiddleware(StaticPage(), minimum_size=SMALL_BYTES))
+    page = Mount("/", GZipMiddleware(StaticPage(base_path=authenticator.access.base_path), minimum_size=SMALL_BYTES))
     api = Starlette(routes=[*routes, rest, page], exception_handlers=HANDLERS)
     endpoints = {DEVICE_PATH: device, LIVE_PATH: live}
     access, refusals = authenticator.access, authenticator.refusals
@@ -85,11 +95,12 @@ class StaticPage:
     """The built dashboard.
 
     Its hashed assets are cached forever, the page itself never. It answers for each of its own views, and for no other
-    path.
+    path. It was built with relative addresses (`./assets/…`), which become addresses below `base_path`.
     """
 
-    def __init__(self, root: Path = STATIC) -> None:
+    def __init__(self, root: Path = STATIC, *, base_path: str = ROOT) -> None:
         self._root = root
+        self._base_path = base_path
         self._files = StaticFiles(directory=root, check_dir=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -103,12 +114,17 @@ class StaticPage:
             detail = f"the page takes GET, not {scope['method']}; the API is at /api/v1/"
             return problem_response(HTTPStatus.METHOD_NOT_ALLOWED, detail, {"Allow": "GET, HEAD"})
         path = scope["path"]
-        if is_view(path):
-            index = self._root / "index.html"
-            if not index.is_file():
-                return HTMLResponse(NOT_BUILT, status_code=HTTPStatus.SERVICE_UNAVAILABLE)
-            return FileResponse(index, headers={"Cache-Control": "no-cache"})
-        return self._file(scope, path.removeprefix("/")) or _not_found(scope)
+        if is_view(path) or path == f"/{INDEX}":
+            return self._index()
+        return self._file(scope, path.removeprefix("/")) or self._not_found(scope)
+
+    def _index(self) -> Response:
+        try:
+            built = (self._root / INDEX).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return HTMLResponse(NOT_BUILT, status_code=HTTPStatus.SERVICE_UNAVAILABLE)
+        text = built.replace(RELATIVE, f'="{self._base_path}')
+        return HTMLResponse(text, headers={"Cache-Control": "no-cache"})
 
     def _file(self, scope: Scope, path: str) -> Response | None:
         try:
@@ -122,6 +138,14 @@ class StaticPage:
         response.headers["Cache-Control"] = "public, max-age=31536000, immutable" if hashed else "no-cache"
         return response
 
+    def _not_found(self, scope: Scope) -> Response:
+        """Return the answer for an unknown path: for a browser a page with a link, for a program a problem."""
+        if "text/html" in Headers(scope=scope).get("accept", ""):
+            text = NOT_FOUND.replace(RELATIVE, f'="{self._base_path}')
+            return HTMLResponse(text, status_code=HTTPStatus.NOT_FOUND)
+        detail = "there is no such path; /api/v1/openapi.json describes the API"
+        return problem_response(HTTPStatus.NOT_FOUND, detail)
+
 
 def is_view(path: str) -> bool:
     """Return whether the page has a view at this path, as in dashboards/web/src/ui/route.ts."""
@@ -130,11 +154,3 @@ def is_view(path: str) -> bool:
     path = path.removesuffix("/")
     is_device = path.startswith(DEVICE_VIEW) and device_id_problem(path.removeprefix(DEVICE_VIEW)) is None
     return is_device or (path in VIEWS and path != "/")
-
-
-def _not_found(scope: Scope) -> Response:
-    """Return the answer for an unknown path: for a browser a page with a link, for a program a problem."""
-    if "text/html" in Headers(scope=scope).get("accept", ""):
-        return HTMLResponse(NOT_FOUND, status_code=HTTPStatus.NOT_FOUND)
-    detail = "there is no such path; /api/v1/openapi.json describes the API"
-    return problem_response(HTTPStatus.NOT_FOUND, detail)

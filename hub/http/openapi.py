@@ -33,8 +33,10 @@ components_of = partial(msgspec.json.schema_components, ref_template="#/componen
 class DescriptionRoutes:
     """The operation that answers with the document."""
 
-    def __init__(self, resources: Iterable[type]) -> None:
+    def __init__(self, resources: Iterable[type], public_url: str | None = None) -> None:
         self._document = describe(resources)
+        if public_url is not None:
+            self._document["servers"] = [{"url": public_url}]
 
     @Operation("GET", "/api/v1/openapi.json", described=False)
     async def description(self) -> Response:

@@ -13,6 +13,7 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from hub.http.forwarded import ROOT, ProxiedRequests, TrustedProxies
 from hub.http.handshake import check_handshake
 from hub.http.http1 import KEEP_ALIVE_SECONDS, PROGRESS_SECONDS, REQUEST_SECONDS, HttpConnection
 from hub.http.problem import problem_response
@@ -107,7 +108,8 @@ class Server:
         *,
         certificate: Path | None = None,
         key: Path | None = None,
-        behind_proxy: bool = False,
+        proxies: TrustedProxies = TrustedProxies(),  # noqa: B008 - immutable
+        base_path: str = ROOT,
         compression: bool = False,
         patience_s: float = REQUEST_SECONDS,
         keep_alive_s: float = KEEP_ALIVE_SECONDS,
@@ -117,7 +119,7 @@ class Server:
         # The number of connections is not limited: uvicorn's limit_concurrency also counts WebSockets, so a connected
         # fleet would lock out the page and the API. Instead, the cost of an unauthenticated connection is bounded.
         config = uvicorn.Config(
-            application,
+            ProxiedRequests(application, proxies=proxies, base_path=base_path),
             http=partial(  # type: ignore[arg-type]  # a class with its last arguments
                 HttpConnection,
                 refusals=refusals or Refusals(),
@@ -134,7 +136,7 @@ class Server:
             log_config=None,
             access_log=False,
             server_header=False,
-            proxy_headers=behind_proxy,
+            proxy_headers=False,
             ssl_certfile=certificate,
             ssl_keyfile=key,
             timeout_graceful_shutdown=SHUTDOWN_S,

@@ -318,7 +318,8 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
 
     def handle_connect(self, event: Request) -> None:
         """Answer the opening handshake. The application's task starts in the next iteration of the loop."""
-        if event.path.partition("?")[0] == DEVICE_PATH:
+        # A proxy may pass the path of the public URL in front of it.
+        if event.path.partition("?")[0].endswith(DEVICE_PATH):
             self.conn.available_extensions = []
         super().handle_connect(event)
         if not self.close_sent:

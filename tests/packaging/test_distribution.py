@@ -58,7 +58,7 @@ def test_the_wheel_holds_the_built_page_and_the_types(distributions: Distributio
     with zipfile.ZipFile(distributions.wheel) as archive:
         names = set(archive.namelist())
         page = archive.read(PAGE).decode()
-    scripts = re.findall(r'<script[^>]* src="/?([^"]+\.js)"', page)
+    scripts = re.findall(r'<script[^>]* src="(?:\./)?([^"]+\.js)"', page)
     assert scripts
     assert {f"hub/http/static/{script}" for script in scripts} <= names
     assert {f"{package}/py.typed" for package in ("wire", "hub", "device_agent", "device_sim")} <= names

@@ -83,7 +83,9 @@ class TokenRoutes:
                 HTTPStatus.FORBIDDEN, "this URL was opened before, or is too old; `hub token url` prints a new one"
             )
         return self._with_cookie(
-            request, login, RedirectResponse("/", status_code=HTTPStatus.SEE_OTHER, headers=NO_STORE)
+            request,
+            login,
+            RedirectResponse(self.authenticator.access.base_path, status_code=HTTPStatus.SEE_OTHER, headers=NO_STORE),
         )
 
     @Operation("POST", "/api/v1/session", status=HTTPStatus.NO_CONTENT, errors=(401, 403, 429))
@@ -111,6 +113,9 @@ class TokenRoutes:
         return self._with_cookie(request, NewSession("", 0), Response(status_code=HTTPStatus.NO_CONTENT))
 
     def _with_cookie(self, request: Request, session: NewSession, response: Response) -> Response:
-        secure = self.authenticator.access.is_secure(request.scope)
-        response.raw_headers.append(session_cookie(session.value, max_age_s=session.max_age_s, secure=secure))
+        access = self.authenticator.access
+        secure = access.is_secure(request.scope)
+        response.raw_headers.append(
+            session_cookie(session.value, max_age_s=session.max_age_s, secure=secure, path=access.base_path)
+        )
         return response

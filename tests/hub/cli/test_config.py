@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 from hub.cli import config
 
 ROOT = Path(__file__).parents[3]
+PUBLIC = "public_url = 'https://hub.example/'\n[access]\n"
 BROKER = "[[mqtt]]\nurl = 'mqtts://localhost'\n"
 
 
@@ -53,6 +54,12 @@ def check(directory: Path, text: str) -> Result:
         "[access]\nallowed_hosts = ['hub.example']\nallowed_origins = ['https://hub.example:8443']",
         "listen = '0.0.0.0:8600'\n[tls]\ncertificate = 'certificate.pem'\nkey = 'key.pem'",
         "listen = '0.0.0.0:8600'\n[access]\nbehind_proxy = true",
+        "[access]\nbehind_proxy = true\ntrusted_proxies = ['172.18.0.2', '10.1.0.0/16', 'fd00::/8']",
+        "public_url = 'https://hub.example/x/'\n[access]\nbehind_proxy = true\nallowed_hosts = ['HUB.example.']",
+        "public_url = 'https://[fd00::1]:8443'\n[tls]\ncertificate = 'certificate.pem'\nkey = 'key.pem'",
+        "public_url = 'http://localhost:8600/telemetry'\n[access]\nbehind_proxy = true",
+        "public_url = 'http://hub.lan'",
+        "public_url = ''",
     ],
 )
 def test_valid_settings_are_accepted(directory: Path, text: str) -> None:
@@ -70,6 +77,36 @@ def test_valid_settings_are_accepted(directory: Path, text: str) -> None:
         ("[store]\nmemory_limit = 'much'", "store.memory_limit: 'much' is not a size: write a number and KB, MB"),
         ("[access]\nallowed_origins = ['hub.example']", "access.allowed_origins: 'hub.example' is not an origin"),
         ("[access]\nallowed_hosts = ['https://hub.example']", "access.allowed_hosts: 'https://hub.example' is not"),
+        ("public_url = 'hub.example'", "public_url: expected the URL of the hub for browsers, for example https://"),
+        (
+            "public_url = 'https://user@hub.example'",
+            "public_url: 'https://user@hub.example' may contain a host in ASCII",
+        ),
+        ("public_url = 'https://hüb.example'", "may contain a host in ASCII, a port and a path"),
+        ("public_url = 'https://hub.example/?a=1'", "may contain a host in ASCII, a port and a path"),
+        ("public_url = 'https://hub.example/a//b'", "public_url: the path '/a//b' may contain letters, digits"),
+        ("public_url = 'https://hub.example/../a'", "public_url: the path '/../a' may contain letters, digits"),
+        ("public_url = 'https://hub.example/a;b'", "public_url: the path '/a;b' may contain letters, digits"),
+        (f"public_url = 'https://hub.example/{'a' * 128}'", "at most 128 characters"),
+        (
+            f"{PUBLIC}behind_proxy = true\nallowed_hosts = ['hub.exampel']",
+            "public_url is at 'hub.example', but access.allowed_hosts has only hub.exampel: add 'hub.example' there",
+        ),
+        (f"{PUBLIC}", "public_url is https://hub.example, but nothing states where TLS ends: set access.behind_proxy"),
+        (
+            "public_url = 'http://hub.example/x'\n[access]\nbehind_proxy = true",
+            "but access.behind_proxy states that TLS is used: write https://hub.example/x",
+        ),
+        (
+            "public_url = 'https://hub.example/api/hub'\n[access]\nbehind_proxy = true",
+            "public_url: the hub itself has addresses below /api/",
+        ),
+        ("[access]\ntrusted_proxies = ['10.0.0.5/8']", "'10.0.0.5/8' is an address within a network: write 10.0.0.0/8"),
+        (
+            "[access]\ntrusted_proxies = ['nginx']",
+            "access.trusted_proxies: 'nginx' is neither an address nor a network",
+        ),
+        ("[access]\ntrusted_proxies = ['0.0.0.0/0']", "is every address, so any client could pretend to be another"),
         ("listen = '127.0.0.1:²'", "listen: expected HOST:PORT"),
         ("listen = '0.0.0.0:8600'", "refusing to listen on 0.0.0.0 without TLS"),
         ("[tls]\ncertificate = 'certificate.pem'", "tls: certificate and key belong together"),

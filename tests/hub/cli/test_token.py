@@ -155,19 +155,21 @@ def test_misuse_exits_with_2(data: Path, arguments: list[str], says: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("arguments", "listen", "base"),
+    ("arguments", "listen", "public", "base"),
     [
-        ([], "127.0.0.1:8600", "http://127.0.0.1:8600"),
-        ([], "0.0.0.0:80", "http://localhost:80"),
-        ([], "[::1]:8600", "http://[::1]:8600"),
-        (["--hub", "https://hub.example/"], "127.0.0.1:8600", "https://hub.example"),
+        ([], "127.0.0.1:8600", "", "http://127.0.0.1:8600"),
+        ([], "0.0.0.0:80", "", "http://localhost:80"),
+        ([], "[::1]:8600", "", "http://[::1]:8600"),
+        ([], "127.0.0.1:8600", "https://hub.example/telemetry/", "https://hub.example/telemetry"),
+        (["--hub", "https://hub.example/"], "127.0.0.1:8600", "https://example.org/x", "https://hub.example"),
     ],
 )
 async def test_a_url_signs_one_browser_in(
-    data: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], listen: str, base: str
+    data: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], listen: str, public: str, base: str
 ) -> None:
-    """The URL is alone on stdout, with the address of the hub or the given one; its code works once."""
+    """The URL is alone on stdout, with the address of the hub, its public URL or the given one; its code works once."""
     monkeypatch.setenv("HUB_LISTEN", listen)
+    monkeypatch.setenv("HUB_PUBLIC_URL", public)
     made("--role", "admin")
     result = run("url", *arguments)
     assert result.exit_code == 0

@@ -10,8 +10,20 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from hub.http.access import Access, Authenticator
-from hub.http.application import DEVICE_VIEW, SECURITY_HEADERS, VIEWS, StaticPage, is_view, make_application
-from hub.http.routing import Operation
+from hub.http.application import (
+    DEVICE_VIEW,
+    LIVE_PATH,
+    SECURITY_HEADERS,
+    VIEWS,
+    StaticPage,
+    is_view,
+    make_application,
+)
+from hub.http.forwarded import RESERVED
+from hub.http.openapi import DescriptionRoutes
+from hub.http.routes import RESOURCES
+from hub.http.routing import Operation, operations_of
+from hub.http.websocket import DEVICE_PATH
 from hub.model.identity import Action
 
 ROUTES = (Path(__file__).parents[3] / "dashboards" / "web" / "src" / "ui" / "route.ts").read_text(encoding="utf-8")
@@ -91,6 +103,26 @@ async def test_the_page_answers_for_its_own_routes(built: Path, path: str) -> No
     """A person can reload or share any of them. The page is never cached, so a new version is seen at once."""
     answer = await page(built, path)
     assert (answer.status_code, answer.text, answer.headers["cache-control"]) == (200, LONG, "no-cache")
+
+
+async def test_the_page_and_its_files_are_below_the_base_path(tmp_path: Path) -> None:
+    """Relative addresses of the built page become addresses below the path of the public URL, in every view; the page
+    for an unknown path links there, too."""
+    built = '<meta name="base-path" content="./" /><script src="./assets/app.js"></script><p title="a ./b">'
+    (tmp_path / "index.html").write_text(built)
+    for base_path in ("/", "/telemetry/"):
+        transport = httpx.ASGITransport(app=StaticPage(tmp_path, base_path=base_path))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=BROWSER) as client:
+            for path in ("/", "/flow", "/device/pump-7", "/index.html"):
+                assert (await client.get(path)).text == built.replace('="./', f'="{base_path}')
+            assert f'<a href="{base_path}">' in (await client.get("/nothing")).text
+
+
+def test_no_path_of_the_hub_can_be_the_base_path() -> None:
+    """The first part of each path of the API, the endpoints, the page's views and its files is reserved."""
+    paths = {found.path for resource in (*RESOURCES, DescriptionRoutes) for found in operations_of(resource)}
+    paths |= {*VIEWS, DEVICE_VIEW, DEVICE_PATH, LIVE_PATH, "/assets/"}
+    assert {path.split("/")[1] for path in paths} - {""} == RESERVED
 
 
 def test_the_views_are_those_of_the_page() -> None:

@@ -4,6 +4,7 @@
  */
 
 import { type Signal, signal } from "@preact/signals";
+import { withBase } from "../wire/base_path";
 import { decodeUpdate, type Update } from "../wire/frames";
 import {
   type DeviceState,
@@ -36,7 +37,7 @@ export function reconnectDelay(attempt: number, random: number): number {
 
 /** Return the address of the live endpoint on the server of this page. */
 export function liveUrl(location: Location): string {
-  return `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/v1/live`;
+  return `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}${withBase("/v1/live")}`;
 }
 
 /** Interval of pings. Browsers do not expose the pings of the WebSocket protocol. */

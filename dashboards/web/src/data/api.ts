@@ -12,6 +12,7 @@ import type {
   HubDetails,
   TokenRequest,
 } from "../wire/api";
+import { withBase } from "../wire/base_path";
 import type { TimeRange } from "./time";
 
 /** An error answer of the hub; `detail` is its explanation. Status 0: the hub did not respond. */
@@ -34,7 +35,7 @@ export function errorText(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-const BASE = "/api/v1";
+const BASE = withBase("/api/v1");
 
 /** Send one API request. Throws ApiError. */
 export async function request<T>(method: string, path: string, body?: object, signal?: AbortSignal): Promise<T> {

@@ -9,6 +9,7 @@ import type {
   RetriedBatch,
   RetriedBatches,
 } from "../wire/api";
+import { withBase } from "../wire/base_path";
 import { errorText, request } from "./api";
 import { plural } from "./number_format";
 
@@ -38,7 +39,7 @@ export function fetchMessage(offset: number): Promise<QuarantinedMessage> {
 
 /** Return the address of the original message bytes. */
 export function payloadUrl(offset: number): string {
-  return `/api/v1/quarantine/${offset}/payload`;
+  return withBase(`/api/v1/quarantine/${offset}/payload`);
 }
 
 /** Return the result of a retry as a sentence. */

@@ -10,6 +10,7 @@ import { Icon, Shape } from "../ui/icon";
 import { PolledPage } from "../ui/status";
 import { asSentence } from "../ui/status_text";
 import type { BridgeState } from "../wire/api";
+import { withBase } from "../wire/base_path";
 
 export function MqttPage() {
   return (
@@ -83,7 +84,7 @@ function Inbound({ bridge, rates }: { bridge: BridgeState; rates: BridgeRates })
       <Counter name="Retained values" value={inward.retained} hint="Older than the subscription" />
       <Counter name="Own messages" value={inward.own} hint="Sent by this hub; ignored to prevent loops" />
       <Counter
-        name={<a href="/quarantine">In quarantine</a>}
+        name={<a href={withBase("/quarantine")}>In quarantine</a>}
         value={inward.undecodable}
         wrong={inward.undecodable > 0}
       />

@@ -3,6 +3,7 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { errorText } from "../data/api";
+import { withBase } from "../wire/base_path";
 import { Icon } from "./icon";
 
 /** State of an action that a button starts. */
@@ -119,7 +120,7 @@ export function PageMessage(props: { title: string; hasLink?: boolean; children:
       <h1>{title}</h1>
       <p class="muted">{children}</p>
       {hasLink && (
-        <a class="button" href="/">
+        <a class="button" href={withBase("/")}>
           Back to the fleet
         </a>
       )}

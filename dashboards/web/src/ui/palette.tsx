@@ -5,6 +5,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { conditionOf, type DeviceRecord } from "../data/fleet";
 import { hub } from "../data/hub";
 import { hubNow } from "../data/time";
+import { withBase } from "../wire/base_path";
 import { Icon, type IconName, Shape } from "./icon";
 import { searchItems } from "./list";
 import { THEMES, theme } from "./preferences";
@@ -41,7 +42,7 @@ function allEntries(): PaletteEntry[] {
       text: `Go to ${title}`,
       hint: "Page",
       icon,
-      run: () => navigate(path),
+      run: () => navigate(withBase(path)),
     })),
     ...pageActions.value,
     ...THEMES.map((name) => ({

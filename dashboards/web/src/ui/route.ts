@@ -2,8 +2,9 @@
 
 import { type ReadonlySignal, signal } from "@preact/signals";
 import { hub } from "../data/hub";
+import { withBase, withoutBase } from "../wire/base_path";
 
-/** Pages without parameters, with their titles and addresses. */
+/** Pages without parameters, with their titles and their paths within the hub. */
 export const PAGES = [
   { page: "fleet", title: "Fleet", path: "/", icon: "fleet" },
   { page: "flow", title: "Flow", path: "/flow", icon: "flow" },
@@ -20,7 +21,8 @@ type Route = { page: (typeof PAGES)[number]["page"] } | { page: "device"; device
 const current = signal<Route>(routeOf(window.location.pathname));
 export const route: ReadonlySignal<Route> = current;
 
-function routeOf(path: string): Route {
+function routeOf(pathname: string): Route {
+  const path = withoutBase(pathname);
   const known = PAGES.find((page) => page.path === (path.replace(/\/$/, "") || "/"));
   if (known !== undefined) return { page: known.page };
   if (path === "/index.html") return { page: "fleet" };
@@ -34,7 +36,7 @@ function routeOf(path: string): Route {
 }
 
 export function devicePath(device: string): string {
-  return `/device/${encodeURIComponent(device)}`;
+  return withBase(`/device/${encodeURIComponent(device)}`);
 }
 
 export function navigate(path: string): void {
@@ -52,7 +54,7 @@ export function startRouting(): void {
     if (event.defaultPrevented || event.button !== 0 || event.metaKey || event.ctrlKey || event.shiftKey) return;
     const link = (event.target as Element).closest?.("a[href]");
     if (!(link instanceof HTMLAnchorElement) || link.origin !== window.location.origin) return;
-    if (link.hasAttribute("download") || link.target !== "" || link.pathname.startsWith("/api/")) return;
+    if (link.hasAttribute("download") || link.target !== "" || withoutBase(link.pathname).startsWith("/api/")) return;
     event.preventDefault();
     navigate(link.pathname + link.search);
   });

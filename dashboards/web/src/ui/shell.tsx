@@ -8,6 +8,7 @@ import { signOut } from "../data/api";
 import { conditionOf } from "../data/fleet";
 import { hub } from "../data/hub";
 import { now } from "../data/time";
+import { withBase } from "../wire/base_path";
 import { Icon, Logo, Shape } from "./icon";
 import { openPalette, Palette, paletteOpen } from "./palette";
 import { nextTheme, recentDevices, theme } from "./preferences";
@@ -61,7 +62,12 @@ function Rail() {
         </span>
       </div>
       {shownPages().map(({ page, title, path, icon }) => (
-        <a key={page} class="rail-item" href={path} aria-current={route.value.page === page ? "page" : undefined}>
+        <a
+          key={page}
+          class="rail-item"
+          href={withBase(path)}
+          aria-current={route.value.page === page ? "page" : undefined}
+        >
           <Icon name={icon} />
           {title}
         </a>
@@ -96,7 +102,7 @@ async function leave(): Promise<void> {
   try {
     await signOut();
   } finally {
-    window.location.assign("/");
+    window.location.assign(withBase("/"));
   }
 }
 
@@ -133,10 +139,10 @@ function Header() {
       <div class="crumbs row">
         {shown.page === "device" ? (
           <>
-            <a class="back" href="/" aria-label="Back to the fleet">
+            <a class="back" href={withBase("/")} aria-label="Back to the fleet">
               <Icon name="back" />
             </a>
-            <a href="/">Fleet</a>
+            <a href={withBase("/")}>Fleet</a>
             <span class="separator">/</span>
             <span class="ellipsis mono" title={shown.device}>
               {shown.device}

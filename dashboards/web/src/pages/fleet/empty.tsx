@@ -5,13 +5,14 @@ import { createToken } from "../../data/api";
 import { hub } from "../../data/hub";
 import { CopyableCommand, Step, useAction } from "../../ui/controls";
 import { DashedCircle } from "../../ui/icon";
+import { hubUrl } from "../../wire/base_path";
 
 const DEVICE = "my-device";
 const PLACEHOLDER = "YOUR-TOKEN";
 
 export function EmptyFleet() {
   const [token, setToken] = useState<string | null>(null);
-  const url = window.location.origin;
+  const url = hubUrl(window.location);
   return (
     <section class="guide box" data-testid="empty-fleet">
       <h1>Connect the first device</h1>
