@@ -13,7 +13,7 @@ import hypothesis
 import pytest
 
 from tests.services import Service, find_service, service_table
-from tests.services.found import CHROMIUM, COMPOSE, INFLUXDB1, INFLUXDB2, MOSQUITTO
+from tests.services.found import CADDY, CHROMIUM, COMPOSE, HAPROXY, INFLUXDB1, INFLUXDB2, MOSQUITTO, NGINX
 from tests.services.influxdb import Influxdb1, Influxdb2, InfluxdbServer
 from tests.skips import skips_are_forbidden
 
@@ -73,6 +73,24 @@ def compose_program() -> Path:
 def mosquitto_program() -> Path:
     """Return the path of Mosquitto; skip the test with the reason when there is none."""
     return _program(MOSQUITTO)
+
+
+@pytest.fixture(scope="session")
+def nginx_program() -> Path:
+    """Return the path of nginx; skip the test with the reason when there is none."""
+    return _program(NGINX)
+
+
+@pytest.fixture(scope="session")
+def haproxy_program() -> Path:
+    """Return the path of HAProxy; skip the test with the reason when there is none."""
+    return _program(HAPROXY)
+
+
+@pytest.fixture(scope="session")
+def caddy_program() -> Path:
+    """Return the path of Caddy; skip the test with the reason when there is none."""
+    return _program(CADDY)
 
 
 def _program(service: Service) -> Path:

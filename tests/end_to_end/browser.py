@@ -26,10 +26,10 @@ SCREEN = {"width": 1440, "height": 900}
 
 
 @contextlib.asynccontextmanager
-async def open_browser(chromium: Path) -> AsyncIterator[Browser]:
-    """Run a Chromium with a fresh profile."""
+async def open_browser(chromium: Path, *arguments: str) -> AsyncIterator[Browser]:
+    """Run a Chromium with a fresh profile and further arguments."""
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=str(chromium), args=ARGUMENTS)
+        browser = await playwright.chromium.launch(executable_path=str(chromium), args=[*ARGUMENTS, *arguments])
         try:
             yield browser
         finally:

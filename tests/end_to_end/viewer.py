@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Self
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -21,9 +21,10 @@ Point = tuple[float, float | str | None]
 class Viewer:
     """Dashboard that keeps every point it received, per (device, metric), in order of arrival."""
 
-    def __init__(self, url: str, token: str) -> None:
+    def __init__(self, url: str, token: str | None = None, *, headers: Mapping[str, str] | None = None) -> None:
+        """`headers` prove the identity in place of a token."""
         self._url = f"{url}/v1/live"
-        self._headers = {"Authorization": f"Bearer {token}"}
+        self._headers = headers or {"Authorization": f"Bearer {token}"}
         self.session = ViewerSession()
         self.points: dict[tuple[str, str], list[Point]] = defaultdict(list)
         self.resets: list[str] = []

@@ -82,7 +82,31 @@ MOSQUITTO = Service(
     exit_code=3,
 )
 
-SERVICES = (CHROMIUM, COMPOSE, INFLUXDB1, INFLUXDB2, MOSQUITTO)
+NGINX = Service(
+    name="nginx",
+    commands=("nginx", "/usr/sbin/nginx"),
+    variable="HUB_TEST_NGINX",
+    advice="install the distribution's package nginx-light",
+    ask_version="-v",
+)
+
+HAPROXY = Service(
+    name="haproxy",
+    commands=("haproxy", "/usr/sbin/haproxy"),
+    variable="HUB_TEST_HAPROXY",
+    advice="install the distribution's package haproxy",
+    ask_version="-v",
+)
+
+CADDY = Service(
+    name="caddy",
+    commands=("caddy",),
+    variable="HUB_TEST_CADDY",
+    advice="install the distribution's package caddy",
+    ask_version="version",
+)
+
+SERVICES = (CADDY, CHROMIUM, COMPOSE, HAPROXY, INFLUXDB1, INFLUXDB2, MOSQUITTO, NGINX)
 
 TELEGRAF = Service(
     name="telegraf",

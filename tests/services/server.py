@@ -60,7 +60,7 @@ class Server(abc.ABC):
 
     def __enter__(self) -> Self:
         for tries in range(1, TRIES + 1):
-            self.port = _free_port()
+            self.port = free_port()
             try:
                 self.start()
             except RuntimeError:
@@ -86,6 +86,7 @@ class Server(abc.ABC):
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            process_group=0,
         )
         known = threading.Event()
         listening = threading.Event()
@@ -134,17 +135,20 @@ class Server(abc.ABC):
         process, reader, self._process, self._reader = self._process, self._reader, None, None
         if process is None:
             return
-        process.send_signal(how)
-        try:
-            process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        if how is signal.SIGTERM:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_TIMEOUT_S)
+        # Its workers keep the port and the output if the first process is killed.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
         assert reader is not None
         reader.join()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a TCP port that nothing listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
