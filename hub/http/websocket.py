@@ -48,6 +48,9 @@ MASKED = 0x80
 
 IN_TWO_BYTES, IN_EIGHT_BYTES = MASKED | 126, MASKED | 127
 
+SHORTEST_LENGTH = {2: 0, 4: 126, 10: 65_536}
+"""The shortest length for each size of a header, without its mask."""
+
 MASK_BYTES = 4
 
 TURN_FRAMES = 256
@@ -67,6 +70,9 @@ LINGER_BYTES = 8 * 1024 * 1024
 
 INVALID = -1
 """The end of a frame that websockets has to reject, whatever follows it."""
+
+FORBIDDEN = -2
+"""The end of a frame whose length is written in more bytes than it needs, or is beyond 2^63: websockets accepts it."""
 
 ReceivedMessage = tuple[bytes, bool]
 """A payload, and whether it is a text (not yet known to be UTF-8)."""
@@ -92,6 +98,8 @@ def split_messages(data: bytes, at: int, limit: int, count: int) -> tuple[list[R
         elif second == IN_TWO_BYTES:
             body = at + 8
             end = body + (data[at + 2] << 8 | data[at + 3])
+            if end - body < 126:
+                break
         else:
             break
         if end > size or end - body > limit:
@@ -104,7 +112,8 @@ def split_messages(data: bytes, at: int, limit: int, count: int) -> tuple[list[R
 def frame_end(data: bytes, at: int, limit: int) -> int:
     """Return where the frame that begins at `at` ends, or its earliest possible end if its header is incomplete.
 
-    Return INVALID for a frame without a mask, or with a payload longer than `limit`. Pure.
+    Return INVALID for a frame without a mask, or with a payload longer than `limit`, and FORBIDDEN for a length that is
+    not written as RFC 6455, 5.2 requires. Pure.
     """
     if at + 2 > len(data):
         return at + 2
@@ -115,6 +124,8 @@ def frame_end(data: bytes, at: int, limit: int) -> int:
     if at + header > len(data):
         return at + header
     length = int.from_bytes(data[at + 2 : at + header], "big") if header > 2 else second - MASKED
+    if length < SHORTEST_LENGTH[header] or length >= 1 << 63:
+        return FORBIDDEN
     return INVALID if length > limit else at + header + MASK_BYTES + length
 
 
@@ -235,8 +246,8 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
                     if work <= 0 or (one_by_one and self.read_paused):
                         return at, 0
             end = frame_end(data, at, limit)
-            if end == INVALID:
-                return self._fail(data[at:])
+            if end < 0:
+                return self._fail(data[at:], end)
             if end > len(data):
                 return at, end - at
             flood = self._budget.count_frame(data[at], end - at, self.loop.time())
@@ -398,9 +409,14 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
             self.on_bad_frame(f"{close.code} {close.reason}")
         self._linger()
 
-    def _fail(self, rest: bytes) -> tuple[int, int]:
-        """Let websockets reject an invalid frame."""
-        if not self.transport.is_closing():
+    def _fail(self, rest: bytes, end: int) -> tuple[int, int]:
+        """Reject an invalid frame, or let websockets reject it."""
+        if self.transport.is_closing():
+            return 0, 0
+        if end == FORBIDDEN:
+            self.conn.fail(CloseCode.PROTOCOL_ERROR, "the length of a frame has an invalid form")
+            self.handle_parser_exception()
+        else:
             super().data_received(rest)
         return 0, 0
 

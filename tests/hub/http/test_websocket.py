@@ -15,7 +15,7 @@ from uvicorn.server import ServerState
 from websockets.frames import Close, Frame, Opcode
 from websockets.server import ServerProtocol
 
-from hub.http.websocket import DirectWebSocket, frame_end, split_messages
+from hub.http.websocket import FORBIDDEN, DirectWebSocket, frame_end, split_messages
 
 LIMIT = 70_000
 """Above 65,535, where a length takes eight bytes."""
@@ -182,6 +182,14 @@ def test_the_header_determines_the_end_of_a_frame(size: int) -> None:
     assert frame_end(frame, 0, LIMIT) == len(frame)
     for part in range(min(14, len(frame))):
         assert part < frame_end(frame[:part], 0, LIMIT) <= len(frame)
+
+
+@pytest.mark.parametrize("length", ["fe007d", "ff0000000000000005", "ff000000000000ffff", "ff8000000000000000"])
+def test_a_length_in_another_form_than_the_shortest_is_forbidden(length: str) -> None:
+    """Or one beyond 2^63. A message of such a frame is not delivered either."""
+    frame = bytes([0x82]) + bytes.fromhex(length) + bytes(4 + 65_535)
+    assert frame_end(frame, 0, LIMIT) == FORBIDDEN
+    assert split_messages(frame, 0, LIMIT, 9) == ([], 0)
 
 
 def test_messages_are_split_up_to_the_first_other_frame() -> None:
