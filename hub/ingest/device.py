@@ -290,9 +290,10 @@ class Devices:
         for entry in submitted:
             if entry.kind is EntryKind.QUARANTINE and entry.reason is not None:
                 self._reject(entry, entry.reason)
-        acknowledged = [device for device in marks if isinstance(device, Device)]
-        for device in acknowledged:
-            self._acknowledge(device, marks[device])
+        # By the id in the mark: every source is one of these devices, and another one must not pass unnoticed.
+        acknowledged = [self._devices[mark.device] for mark in marks.values()]
+        for device, mark in zip(acknowledged, marks.values(), strict=True):
+            self._acknowledge(device, mark)
         self.on_progress(acknowledged)
 
     def commit_failed(self, sources: set[EntrySource], error: JournalError) -> None:
@@ -306,9 +307,8 @@ class Devices:
             self.refusal = refusal
             self._refused_at_s = asyncio.get_running_loop().time()
         log.error("journal refused a commit", error=str(error), code=code.value)
-        for device in sources:
-            if not isinstance(device, Device):
-                continue
+        for source in sources:
+            device = self._devices[source.mark().device]
             device.roll_back()
             for series in device.metrics.values():
                 if isinstance(series, Series):
