@@ -27,6 +27,10 @@ CLOCK_SAMPLES_KEPT_NS = 600 * 1_000_000_000
 RETRY_MS = 1000
 """Upper bound of an agent's first reconnect delay: 10,000 agents return at 10,000 a second at most."""
 
+_DECODE = {format: codec.decode for format, codec in AGENT_MESSAGES.items()}
+_ENCODE = {format: codec.encode for format, codec in HUB_MESSAGES.items()}
+"""Methods that all sessions share: each access to `codec.decode` would make an object of 80 bytes."""
+
 Step = Callable[[], Awaitable[None]]
 """Work that has to wait, for the registry or for room in the journal's queue."""
 
@@ -67,6 +71,25 @@ class AgentDirectory(MetricDirectory, Protocol):
 class AgentSession:
     """Session of one connection of one agent."""
 
+    __slots__ = (
+        "_best_clock",
+        "_clock",
+        "_decode",
+        "_devices",
+        "_directory",
+        "_encode",
+        "_format",
+        "_has_status",
+        "_hub",
+        "_is_closed",
+        "_is_guest",
+        "_journal",
+        "_outlet",
+        "_session",
+        "device",
+        "epoch",
+    )
+
     def __init__(
         self,
         devices: Devices,
@@ -86,8 +109,8 @@ class AgentSession:
         self._format: Format = format
         self._hub = hub
         self._session = HubDeviceSession(window=window)
-        self._decode = AGENT_MESSAGES[format].decode
-        self._encode = HUB_MESSAGES[format].encode
+        self._decode = _DECODE[format]
+        self._encode = _ENCODE[format]
         self._clock = devices.clock
         self._best_clock: tuple[int, int] | None = None
         self._has_status = has_status

@@ -17,7 +17,7 @@ from wire.limits import MAX_MESSAGE
 from wire.model import Metric
 
 
-@dataclass
+@dataclass(slots=True)
 class DeviceDirectory:
     """Implements hub.ingest.agent_session.MetricDirectory for sources inside the hub, which may write as any device."""
 
@@ -50,7 +50,7 @@ class DeviceDirectory:
         self.registry.describe(device, tags=tags, agent=agent)
 
 
-@dataclass
+@dataclass(slots=True)
 class ConnectionDirectory(DeviceDirectory):
     """Implements hub.ingest.agent_session.AgentDirectory for one connection.
 
@@ -74,3 +74,5 @@ class ConnectionDirectory(DeviceDirectory):
                 Code.NOT_ALLOWED, f"the token (role {identity.role}){scope} and may not write as {hello.device!r}"
             )
         self.on_identity(identity)
+        # A connection says hello once, and what only that needs would be kept as long as the connection: 0.6 kB.
+        del self.identify, self.on_identity

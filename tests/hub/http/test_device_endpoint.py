@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Subprotocol
@@ -197,3 +199,48 @@ async def test_an_agent_that_reads_nothing_is_disconnected(tmp_path: Path, monke
         async with connected(url, token=token) as other:
             await send(other, hello(device="boiler"), data(1))
             await receive_until_acked(other, 1)
+
+
+async def test_a_defect_in_a_step_ends_its_connection_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub logs it, and the next connection of the device is served."""
+
+    async def fail(device: str, metrics: object) -> None:
+        raise RuntimeError("a defect")
+
+    async with running(tmp_path) as (services, url, token):
+        with monkeypatch.context() as patch, capture_logs() as logs:
+            patch.setattr(services.registry, "declare", fail)
+            async with connected(url, token=token) as connection:
+                await send(connection, hello(), data(1))
+                assert await read_to_end(connection) == ([], 1006)
+            await until(lambda: len(services.connections) == 0)
+        assert [line["event"] for line in logs if line["log_level"] == "error"] == ["session of an agent failed"]
+        async with connected(url, token=token) as connection:
+            await send(connection, hello(), data(1))
+            await receive_until_acked(connection, 1)
+
+
+async def test_a_connection_that_is_ended_during_a_step_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it waits it is not read, so it is cut after CLOSING_S; its step is cancelled."""
+    monkeypatch.setattr(module, "CLOSING_S", 0.2)
+    began = asyncio.Event()
+    ended = asyncio.Event()
+
+    async def wait(device: str, metrics: object) -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async with running(tmp_path) as (services, url, token):
+        monkeypatch.setattr(services.registry, "declare", wait)
+        async with connected(url, token=token) as connection:
+            await send(connection, hello(), data(1))
+            await began.wait()
+            services.connections.close()
+            await ended.wait()
+        await until(lambda: len(services.connections) == 0)
+        assert services.devices.get("pump") is None
