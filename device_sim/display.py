@@ -9,6 +9,7 @@ from typing import NamedTuple, NoReturn
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from device_sim.report import Distribution, Report
 from wire.text import plural
@@ -18,7 +19,10 @@ LINE_SECONDS = 5.0
 
 
 class Snapshot(NamedTuple):
-    """The state of a run. Amounts are readings; rates are for the time since the last snapshot."""
+    """The state of a run. Amounts are readings; rates are for the time since the last snapshot.
+
+    `problem` is why a device has no connection; empty if all have one, or have not tried yet.
+    """
 
     elapsed_s: float
     duration_s: float | None
@@ -33,6 +37,7 @@ class Snapshot(NamedTuple):
     p50_ms: float
     p99_ms: float
     lag_p99_ms: float
+    problem: str = ""
 
 
 def snapshot_line(now: Snapshot) -> str:
@@ -40,7 +45,7 @@ def snapshot_line(now: Snapshot) -> str:
     return (
         f"{now.elapsed_s:6.0f} s  {now.connected}/{now.devices} connected  sent {now.sent:,} ({now.sent_per_s:,.0f}/s) "
         f" acknowledged {now.acked:,} ({now.acked_per_s:,.0f}/s)  waiting {now.waiting:,}  lost {now.lost:,}  "
-        f"ack p50 {now.p50_ms:.1f} ms  p99 {now.p99_ms:.1f} ms"
+        f"ack p50 {now.p50_ms:.1f} ms  p99 {now.p99_ms:.1f} ms" + (f"  {now.problem}" if now.problem else "")
     )
 
 
@@ -58,6 +63,8 @@ def snapshot_table(now: Snapshot) -> Table:
     table.add_row("waiting", f"{now.waiting:,}", f"[red]{now.lost:,} lost[/red]" if now.lost else "")
     table.add_row("ack p50", f"{now.p50_ms:.1f} ms", f"p99 {now.p99_ms:.1f} ms")
     table.add_row("own lag p99", f"{now.lag_p99_ms:.1f} ms", "")
+    if now.problem:
+        table.add_row("not connected", "", Text(now.problem, style="yellow"))
     return table
 
 

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -94,6 +95,7 @@ class Simulation:
             acked=totals.acked,
             waiting=max(0, totals.sent - totals.acked - lost),
             lost=lost,
+            problem=next((device.agent.problem for device in self.devices if device.agent.problem), ""),
             sent_per_s=(totals.sent - sent) / passed_s,
             acked_per_s=(totals.acked - acked) / passed_s,
             p50_ms=self._totals.ack_latencies.percentile_ms(50),
@@ -110,6 +112,13 @@ class Simulation:
         lost = _total(count.lost for count in counts)
         waiting = sum(count.waiting for count in counts)
         own = [device.problem for device in self.devices if device.problem is not None]
+        own += [
+            f"{plural(count, 'device never connected', 'devices never connected')}: {reason}"
+            for reason, count in Counter(
+                device.agent.problem for device in self.devices if not device.agent.counts.connections
+            ).most_common()
+            if reason
+        ]
         if len(own) > SHOWN_PROBLEMS:
             own = [*own[:SHOWN_PROBLEMS], f"and {plural(len(own) - SHOWN_PROBLEMS, 'more device')} had problems"]
         return Report(

@@ -35,6 +35,13 @@ def test_a_terminal_shows_the_same_figures() -> None:
     assert "7 lost" in shown(snapshot_table(NOW._replace(lost=7)))
 
 
+def test_a_fleet_without_a_connection_shows_why() -> None:
+    """The reason is in the line and in the table, and is no markup."""
+    reason = "the proxy [in front] does not pass WebSocket upgrades"
+    assert snapshot_line(NOW._replace(problem=reason)).endswith(f"  {reason}")
+    assert reason in shown(snapshot_table(NOW._replace(problem=reason)))
+
+
 def test_reports_stand_side_by_side() -> None:
     """Each run has a column; what one of them lacks is said to be not known."""
     worse = a_report(
