@@ -12,7 +12,7 @@ from starlette.types import Scope
 from hub.http import answers
 from hub.http.access import Authenticator
 from hub.http.problem import Refusal
-from hub.http.refusals import REMEDIES, RefusalReason, RequestRefused, peer_of
+from hub.http.refusals import RefusalReason, RequestRefused, peer_of
 from hub.http.routing import Operation
 from hub.model.identity import Action
 from wire.errors import Code, WireError
@@ -64,4 +64,4 @@ class ConnectionRoutes:
             raise RequestRefused(RefusalReason.NOT_ALLOWED, f"a token of role {identity.role} may not {action} here")
         lost = RefusalReason.UPGRADE_LOST
         if self.authenticator.refusals.was_refused(lost, peer_of(scope), within_s=UPGRADE_LOST_S):
-            raise RequestRefused(lost, "the handshake arrived at the hub as a plain request", REMEDIES[lost])
+            raise RequestRefused(lost, "the WebSocket handshake arrived at the hub without its header Upgrade")

@@ -22,6 +22,7 @@ import {
 } from "../wire/live";
 import { ViewerSession } from "../wire/live_session";
 import { Close, WireError } from "../wire/protocol";
+import { type Cause, diagnose, type Probe } from "./diagnosis";
 
 export const FIRST_CEILING_MS = 500;
 export const MAX_CEILING_MS = 15_000;
@@ -44,6 +45,9 @@ export function liveUrl(location: Location): string {
 const PING_EVERY_MS = 10_000;
 /** Without any frame for this time after a ping, the connection is considered lost. */
 const PONG_WITHIN_MS = 8_000;
+
+/** Without a welcome for this time after the upgrade, the cause is determined: the hub waits 5 s for a token. */
+const WELCOME_WITHIN_MS = 1500;
 
 /** Times are those of `performance.now()`. */
 export type ConnectionStatus =
@@ -75,6 +79,8 @@ type Timer = ReturnType<typeof setTimeout> | undefined;
 
 export class LiveConnection {
   readonly status: Signal<ConnectionStatus> = signal({ state: "connecting", since: 0 });
+  /** Why the hub refuses the connection; null while it is live, or if the hub is only unreachable. */
+  readonly cause: Signal<Cause | null> = signal(null);
   private readonly session = new ViewerSession();
   private readonly listeners = new Map<number, SubscriptionListener>();
   private readonly url: string;
@@ -88,12 +94,25 @@ export class LiveConnection {
   private retryTimer: Timer;
   private pingTimer: Timer;
   private pongTimer: Timer;
+  private welcomeTimer: Timer;
+  /** Failed attempts in a row that the hub would have accepted. */
+  private accepted = 0;
+  private checking = false;
   private readonly random: () => number;
+  private readonly check: () => Promise<Probe>;
 
-  /** `random` returns numbers from 0 to 1 for the jitter of the reconnect delay. */
-  constructor(url: string, random: () => number = Math.random) {
+  /**
+   * `random` returns numbers from 0 to 1 for the jitter of the reconnect delay. `check` asks the hub over HTTP what its
+   * WebSocket endpoint would answer; it never rejects.
+   */
+  constructor(
+    url: string,
+    random: () => number = Math.random,
+    check: () => Promise<Probe> = () => Promise.resolve({ kind: "silent" }),
+  ) {
     this.url = url;
     this.random = random;
+    this.check = check;
   }
 
   /** Connect and stay connected until `close`. */
@@ -142,6 +161,9 @@ export class LiveConnection {
     const socket = new WebSocket(this.url, SUBPROTOCOL);
     this.socket = socket;
     socket.binaryType = "arraybuffer";
+    socket.onopen = () => {
+      if (socket === this.socket) this.welcomeTimer = setTimeout(() => void this.findCause(), WELCOME_WITHIN_MS);
+    };
     socket.onclose = ({ code }) => this.handleClose(socket, code);
     socket.onmessage = ({ data }: MessageEvent<string | ArrayBuffer>) => {
       if (socket === this.socket) this.receiveFrame(data);
@@ -158,16 +180,42 @@ export class LiveConnection {
     if (socket === null || socket !== this.socket) return;
     clearTimeout(this.pingTimer);
     clearTimeout(this.pongTimer);
+    clearTimeout(this.welcomeTimer);
     this.socket = null;
     this.session.state = "closed";
     if (this.status.peek().state === "live") this.lostAt = performance.now();
-    if (code === Close.NOT_AUTHENTICATED || code === Close.NOT_ALLOWED) {
-      this.status.value = { state: "signed_out" };
+    if (code === Close.NOT_AUTHENTICATED) {
+      this.signOut();
       return;
     }
+    void this.findCause();
     const wait = reconnectDelay(this.attempt++, this.random());
     this.status.value = { state: "waiting", since: this.lostAt, retryAt: performance.now() + wait };
     this.retryTimer = setTimeout(() => this.connect(), wait);
+  }
+
+  private signOut(): void {
+    this.cause.value = null;
+    this.status.value = { state: "signed_out" };
+  }
+
+  /** Determine why there is no live connection. At most one check runs at a time. */
+  private async findCause(): Promise<void> {
+    if (this.checking) return;
+    this.checking = true;
+    const probe = await this.check();
+    this.checking = false;
+    const { state } = this.status.peek();
+    if (state === "live" || state === "signed_out" || this.fleetListener === null) return;
+    // A connection that waits for its welcome did reach the hub.
+    if (probe.kind === "checked" && probe.check.code === "ok" && this.socket === null) this.accepted++;
+    const diagnosis = diagnose(probe, this.accepted);
+    this.cause.value = diagnosis.kind === "refused" ? diagnosis.cause : null;
+    if (diagnosis.kind !== "signed_out") return;
+    clearTimeout(this.retryTimer);
+    this.socket?.close(Close.NORMAL);
+    this.socket = null;
+    this.signOut();
   }
 
   /** Process a frame. An invalid one closes the connection; the next connection starts again. */
@@ -187,6 +235,9 @@ export class LiveConnection {
     switch (message.type) {
       case "welcome":
         this.attempt = 0;
+        this.accepted = 0;
+        this.cause.value = null;
+        clearTimeout(this.welcomeTimer);
         this.status.value = { state: "live", since: performance.now() };
         this.onWelcome?.(message);
         if (this.fleetListener !== null) this.send({ type: "watch_fleet" });

@@ -1,7 +1,9 @@
 /** The HTTP API of the hub, /api/v1, as the page uses it. Times are nanoseconds since 1970 UTC. */
 
+import type { Probe } from "../connection/diagnosis";
 import type {
   BridgesAnswer,
+  ConnectionCheck,
   CreatedToken,
   DeviceDetails,
   DevicesPage,
@@ -62,13 +64,45 @@ async function sendRequest(method: string, path: string, body?: object, signal?:
 }
 
 async function problemOf(response: Response): Promise<string> {
+  return (await detailOf(response)) ?? `The hub answered with status ${response.status}.`;
+}
+
+/** Return the sentence of the hub's problem document; null if the answer is no such document. */
+async function detailOf(response: Response): Promise<string | null> {
   try {
     const problem = (await response.json()) as { detail?: unknown; title?: unknown };
     for (const text of [problem.detail, problem.title]) if (typeof text === "string" && text !== "") return text;
   } catch {
     // Not JSON: the status is the explanation.
   }
-  return `The hub answered with status ${response.status}.`;
+  return null;
+}
+
+/** A proxy may hold the request of a hub that starts; the next attempt asks again. */
+const CHECK_WITHIN_MS = 5000;
+
+/** Ask what the live endpoint would answer to this page. Never rejects. */
+export async function checkConnection(): Promise<Probe> {
+  try {
+    const response = await fetch(`${BASE}/connection-check`, {
+      method: "POST",
+      credentials: "same-origin",
+      redirect: "manual",
+      signal: AbortSignal.timeout(CHECK_WITHIN_MS),
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ path: "/v1/live" }),
+    });
+    if (response.type === "opaqueredirect") return { kind: "redirect" };
+    if (!response.ok) return { kind: "refused", status: response.status, detail: await detailOf(response) };
+    const check = (await response.json().catch(() => ({}))) as Partial<ConnectionCheck>;
+    const { code, reason = "", remedy = "" } = check;
+    // A proxy may answer any path with a page of its own.
+    return code === undefined
+      ? { kind: "refused", status: response.status, detail: null }
+      : { kind: "checked", check: { code, reason, remedy } };
+  } catch {
+    return { kind: "silent" };
+  }
 }
 
 /** Convert milliseconds to nanoseconds as digits: a number would lose precision or be written with an exponent. */

@@ -3,7 +3,7 @@
 import { effect, type Signal, signal } from "@preact/signals";
 import { LiveConnection, liveUrl } from "../connection/live_connection";
 import type { HubDetails } from "../wire/api";
-import { ApiError, fetchHub } from "./api";
+import { ApiError, checkConnection, fetchHub } from "./api";
 import { FleetStore } from "./fleet";
 import { Poller } from "./poller";
 import { setHubTime } from "./time";
@@ -18,7 +18,7 @@ export class Hub {
   readonly session: Signal<Session> = signal("unknown");
   readonly info: Signal<HubDetails | null> = signal(null);
   readonly fleet = new FleetStore();
-  readonly connection = new LiveConnection(liveUrl(window.location));
+  readonly connection = new LiveConnection(liveUrl(window.location), Math.random, checkConnection);
   private opened = false;
 
   /** True if the role may change data. */

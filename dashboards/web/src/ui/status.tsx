@@ -6,7 +6,7 @@ import { hub } from "../data/hub";
 import { Poller, type Sample } from "../data/poller";
 import { dateTime, hubNow, now, pageNow } from "../data/time";
 import { DashedCircle, Icon, Shape } from "./icon";
-import { connectionText, describeProblems, offlineDuration } from "./status_text";
+import { causeText, connectionText, describeProblems, offlineDuration } from "./status_text";
 
 const POLL_PERIOD_MS = 1000;
 
@@ -28,11 +28,15 @@ export function ConnectionIndicator() {
 export function OfflineBanner() {
   const offline_ms = offlineDuration(hub.connection.status.value, pageNow.value);
   if (offline_ms === null) return null;
+  const cause = hub.connection.cause.value;
   return (
     <div class="banner row" role="alert" data-testid="link-banner">
       <Icon name="warning" />
-      <span>
-        <strong>Offline since {dateTime(hubNow() - offline_ms, now.value)}.</strong> This page shows the data received
+      <span class="trouble">
+        <strong>
+          {cause === null ? "Offline" : "No live updates"} since {dateTime(hubNow() - offline_ms, now.value)}.
+        </strong>{" "}
+        {cause !== null && <span data-testid="link-cause">{causeText(cause)}</span>} This page shows the data received
         before. Devices keep their readings; missed readings appear after the connection is restored.
       </span>
       <button type="button" class="button" onClick={() => hub.connection.retry()}>

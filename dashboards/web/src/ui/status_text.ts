@@ -1,5 +1,6 @@
 /** Texts for the state of the live connection and for problems of the hub. Times are those of `performance.now()`. */
 
+import type { Cause } from "../connection/diagnosis";
 import type { ConnectionStatus } from "../connection/live_connection";
 
 /** Shorter interruptions show no banner. */
@@ -25,6 +26,14 @@ export function offlineDuration(status: ConnectionStatus, now: number): number |
   if (status.state === "live" || status.state === "signed_out") return null;
   const offline_ms = now - status.since;
   return offline_ms < BANNER_AFTER_MS ? null : offline_ms;
+}
+
+/** Return the reason and the remedy as sentences. */
+export function causeText({ reason, remedy }: Cause): string {
+  return [reason, remedy]
+    .filter((text) => text !== "")
+    .map(asSentence)
+    .join(" ");
 }
 
 /** A part of the hub that cannot work. */

@@ -1,6 +1,7 @@
 import type { AddressInfo } from "node:net";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { WebSocket as NodeSocket, WebSocketServer } from "ws";
+import type { Cause, Probe } from "../../src/connection/diagnosis";
 import {
   type ConnectionStatus,
   FIRST_CEILING_MS,
@@ -156,6 +157,8 @@ describe("LiveConnection", () => {
   let connection: LiveConnection;
   /** Fraction of the maximum delay for each attempt. */
   let part = 0;
+  /** Answer to each check over HTTP. */
+  let probe: Probe = { kind: "silent" };
 
   const reached = <State extends ConnectionStatus["state"]>(
     state: State,
@@ -171,8 +174,13 @@ describe("LiveConnection", () => {
 
   beforeEach(async () => {
     part = 0;
+    probe = { kind: "silent" };
     await server.start();
-    connection = new LiveConnection(`ws://127.0.0.1:${server.port}/v1/live`, () => part);
+    connection = new LiveConnection(
+      `ws://127.0.0.1:${server.port}/v1/live`,
+      () => part,
+      () => Promise.resolve(probe),
+    );
     connection.open(() => {}, { receiveFleet: () => {}, receiveDevice: () => {} });
   });
 
@@ -274,6 +282,52 @@ describe("LiveConnection", () => {
     expect(offlineDuration(out, 60_000)).toBeNull();
     connection.retry();
     expect(connection.status.peek().state).toBe("signed_out");
+  });
+
+  const caused = (): Promise<Cause> =>
+    new Promise((resolve) => {
+      const stop = connection.cause.subscribe((now) => {
+        if (now === null) return;
+        queueMicrotask(() => stop());
+        resolve(now);
+      });
+    });
+
+  it("shows the cause of a refusal until it connects, and reconnects by itself", async () => {
+    (await server.callers.take()).welcome("j1");
+    await reached("live");
+    probe = { kind: "checked", check: { code: "upgrade_lost", reason: "lost", remedy: "pass it" } };
+    await server.stop();
+    expect(await caused()).toEqual({ reason: "lost", remedy: "pass it" });
+    probe = { kind: "silent" };
+    await server.start();
+    (await server.callers.take()).welcome("j1");
+    await reached("live");
+    expect(connection.cause.peek()).toBeNull();
+  });
+
+  it("asks for the cause while an open connection gets no welcome, and after it is not allowed", async () => {
+    probe = { kind: "checked", check: { code: "origin_not_allowed", reason: "foreign", remedy: "allow it" } };
+    const caller = await server.callers.take();
+    expect(await caused()).toEqual({ reason: "foreign", remedy: "allow it" });
+    part = 1;
+    caller.close(4403);
+    await reached("waiting");
+    expect(connection.cause.peek()).toEqual({ reason: "foreign", remedy: "allow it" });
+  });
+
+  it("signs out when the check finds no session", async () => {
+    probe = { kind: "checked", check: { code: "not_authenticated", reason: "none", remedy: "sign in" } };
+    const caller = await server.callers.take();
+    await reached("signed_out");
+    await caller.closed;
+    expect(connection.cause.peek()).toBeNull();
+  });
+
+  it("reports a blocked path when attempts fail that the hub would accept", async () => {
+    probe = { kind: "checked", check: { code: "ok", reason: "", remedy: "" } };
+    await server.stop();
+    expect((await caused()).reason).toContain("WebSockets do not");
   });
 
   it("closes a connection that violates the protocol and opens a new one", async () => {
