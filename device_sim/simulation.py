@@ -112,13 +112,6 @@ class Simulation:
         lost = _total(count.lost for count in counts)
         waiting = sum(count.waiting for count in counts)
         own = [device.problem for device in self.devices if device.problem is not None]
-        own += [
-            f"{plural(count, 'device never connected', 'devices never connected')}: {reason}"
-            for reason, count in Counter(
-                device.agent.problem for device in self.devices if not device.agent.counts.connections
-            ).most_common()
-            if reason
-        ]
         if len(own) > SHOWN_PROBLEMS:
             own = [*own[:SHOWN_PROBLEMS], f"and {plural(len(own) - SHOWN_PROBLEMS, 'more device')} had problems"]
         return Report(
@@ -143,8 +136,17 @@ class Simulation:
                 cpu=round((time.process_time() - self._cpu_began_s) / (time.monotonic() - self._began_s), 4),
                 rss_bytes=self._process.memory_info().rss,
             ),
-            problems=[*own, *problems],
+            problems=[*own, *problems, *self._unconnected()],
         )
+
+    def _unconnected(self) -> list[str]:
+        """Return why devices never connected, the most frequent reason first."""
+        reasons = Counter(device.agent.problem for device in self.devices if not device.agent.counts.connections)
+        return [
+            f"{plural(count, 'device', 'devices')} never connected: {reason}"
+            for reason, count in reasons.most_common(SHOWN_PROBLEMS)
+            if reason
+        ]
 
     async def _run(self, without_past: Collection[str]) -> None:
         running = [device for device in self.devices if device.simulated.id in without_past]

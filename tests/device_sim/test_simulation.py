@@ -120,6 +120,8 @@ async def test_a_hub_that_is_not_there_fails_every_device(monkeypatch: pytest.Mo
     assert report.batches.waiting == 25
     assert report.hub is None
     assert "could not be read" in report.problems[0]
+    assert report.problems[-1].startswith("5 devices never connected: ")
+    assert "Connection refused" in report.problems[-1]
 
 
 async def test_a_store_that_lost_something_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
