@@ -109,12 +109,12 @@ def split(entries: list[Entry], size_bytes: int) -> Iterator[list[Entry]]:
         return
     start = 0
     while start < len(entries):
-        run, _ = take(entries[start : start + BLOCK_ENTRIES], BLOCK_BYTES)
+        run, _ = limit_entries(entries[start : start + BLOCK_ENTRIES], BLOCK_BYTES)
         yield run
         start += len(run)
 
 
-def take(entries: list[Entry], max_bytes: int) -> tuple[list[Entry], int]:
+def limit_entries(entries: list[Entry], max_bytes: int) -> tuple[list[Entry], int]:
     """Return the first entries that fit into `max_bytes` of payload, at least one, and their payload bytes."""
     sizes = itertools.accumulate([len(entry.payload) for entry in entries])
     used = 0

@@ -426,7 +426,7 @@ class Journal:
     def _housekeeping_ended(self, commit: Commit, error: JournalError | None) -> None:
         self._under_way = None
         if error is None:
-            self._state.done(commit)
+            self._state.confirm(commit)
             self._recent.drop(self._state.cursors.passed(0))
             if commit.piece is not None and (self._needs_room or self._queue.is_empty):
                 # The deletions that make room wait for the marks of their blocks: write all of them. Entries that wait
@@ -448,7 +448,7 @@ class Journal:
                 self._begin_housekeeping()
             self._refuse(group, self._explained(error))
         else:
-            self._state.done(commit)
+            self._state.confirm(commit)
             submitted = commit.entries if not group.calls else commit.entries[: group.submitted]
             self._recent.extend(commit.entries, commit.size_bytes - ENTRY_BYTES * len(commit.entries))
             self._recent.drop(self._state.cursors.passed(0))

@@ -102,7 +102,7 @@ class Quarantine:
             dict(self.totals + Counter(row.code for row in rows)),
         )
 
-    def done(self, change: QuarantineChange) -> None:
+    def confirm(self, change: QuarantineChange) -> None:
         """Record that the change is durable."""
         for offset in change.removed:
             self._size_bytes -= _size(self._entries.pop(offset))

@@ -14,7 +14,7 @@ from typing import TypeVar
 import apsw
 import msgspec
 
-from hub.journal.block import BlockDamaged, decode_block, take
+from hub.journal.block import BlockDamaged, decode_block, limit_entries
 from hub.journal.quarantine import QuarantineRow
 from hub.journal.schema import OldBlock, connect_reader, read_old_blocks
 from hub.model.batch import Entry, EntryKind
@@ -118,7 +118,7 @@ class FileReader:
             for first_offset, block in blocks:
                 skip = max(0, after + 1 - first_offset)
                 end = min(skip + max_entries - len(found), up_to + 1 - first_offset)
-                part, used = take(block[skip:end], max_bytes)
+                part, used = limit_entries(block[skip:end], max_bytes)
                 if not part or (found and used > max_bytes):
                     break
                 found += part

@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 from itertools import islice
 
-from hub.journal.block import take
+from hub.journal.block import limit_entries
 from hub.model.batch import Entry
 
 RECENT_ENTRIES = 65_536
@@ -108,7 +108,7 @@ class RecentEntries:
             if len(part) == len(run.entries) and run.size_bytes <= max_bytes:
                 fitting, used = part, run.size_bytes  # the whole run, without adding up its entries
             else:
-                fitting, used = take(part, max_bytes)
+                fitting, used = limit_entries(part, max_bytes)
             if found and used > max_bytes:
                 break
             found += fitting

@@ -143,7 +143,7 @@ class MarkCheckpoint:
         marks = [self._round.pop(device) for device in devices]
         return MarkPiece(marks, self._round_offset, last=not self._round)
 
-    def done(self, piece: MarkPiece) -> None:
+    def confirm(self, piece: MarkPiece) -> None:
         """Record that the piece is durable in the table."""
         if piece.last:
             self.offset = piece.offset
@@ -208,7 +208,7 @@ class Retention:
             first_offset = block.last_offset + 1
         return Trim(count, first_offset) if count else None
 
-    def done(self, trim: Trim) -> None:
+    def confirm(self, trim: Trim) -> None:
         """Record that the blocks are deleted."""
         for _ in range(trim.blocks):
             self._begin_bytes = self._oldest.popleft().end_bytes
@@ -282,14 +282,14 @@ class JournalState:
             statements.append((schema.WRITE_MARKS, (_json(marks), self.last_offset)))
         return Commit(statements, entries, marks, size_bytes, blocks, cursors, piece, trim, quarantine)
 
-    def done(self, commit: Commit) -> None:
+    def confirm(self, commit: Commit) -> None:
         """Record that the commit is durable, and give its entries their offsets."""
         for offset, entry in enumerate(commit.entries, self.last_offset + 1):
             entry.offset = offset
         if commit.trim is not None:
-            self.retention.done(commit.trim)
+            self.retention.confirm(commit.trim)
         if commit.piece is not None:
-            self._checkpoint.done(commit.piece)
+            self._checkpoint.confirm(commit.piece)
         if commit.blocks:
             end_bytes = commit.blocks[-1].end_bytes
             self._checkpoint.add(commit.marks, blocks=len(commit.blocks), size_bytes=end_bytes - self.end_bytes)
@@ -299,7 +299,7 @@ class JournalState:
         else:
             self._checkpoint.written(commit.marks)
         if commit.quarantine is not None:
-            self.quarantine.done(commit.quarantine)
+            self.quarantine.confirm(commit.quarantine)
 
     def put_back(self, commit: Commit) -> None:
         """Restore what the commit took along, after it failed. Nothing of it is stored."""

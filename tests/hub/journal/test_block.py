@@ -16,9 +16,9 @@ from hub.journal.block import (
     decode_marks,
     encode_block,
     encode_marks,
+    limit_entries,
     size_of,
     split,
-    take,
 )
 from hub.model.batch import Entry, Mark
 from tests.hub.journal import entries as some
@@ -77,7 +77,7 @@ def test_a_block_of_tiny_entries_is_bounded_in_number() -> None:
 def test_take_returns_the_first_entries_that_fit_and_at_least_one(sizes: list[int], max_bytes: int) -> None:
     """As many of the first entries as fit into the bytes; the first one fits always."""
     entries = [make_entry(payload=bytes(size)) for size in sizes]
-    taken, used = take(entries, max_bytes)
+    taken, used = limit_entries(entries, max_bytes)
     assert taken == entries[: len(taken)]
     assert used == sum(sizes[: len(taken)])
     assert len(taken) >= min(1, len(entries))

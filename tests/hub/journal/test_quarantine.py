@@ -60,7 +60,7 @@ def test_the_newest_stay_within_the_bounds(
                 (row.offset, QuarantinedEntry(row.offset, "a", row.code, row.received_ns, len(row.payload)))
                 for row in admission.rows
             )
-            quarantine.done(admission)
+            quarantine.confirm(admission)
         if restart:
             quarantine = Quarantine(table.values(), quarantine.totals, quarantine.dropped, max_entries=4, max_bytes=600)
         assert dict(quarantine.entries) == table

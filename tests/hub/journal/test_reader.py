@@ -28,7 +28,7 @@ def path(tmp_path: Path) -> Path:
         commit = state.prepare(entries, [], size_bytes=size_of(entries), now_ns=0)
         for sql, values in commit.statements:
             connection.execute(sql, values)
-        state.done(commit)
+        state.confirm(commit)
     connection.close()
     return path
 

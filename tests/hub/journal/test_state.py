@@ -63,7 +63,7 @@ class File:
         with self.connection:
             for sql, values in commit.statements:
                 self.connection.execute(sql, values)
-        self.state.done(commit)
+        self.state.confirm(commit)
         self.learn()
 
 
@@ -304,7 +304,7 @@ def test_at_any_moment_the_file_has_every_newest_mark(
             file.table.update((mark.device, (mark, piece.offset)) for mark in piece.marks)
             if piece.last:
                 file.offset = piece.offset
-            checkpoint.done(piece)
+            checkpoint.confirm(piece)
         if kind == "block":
             last_offset += 1
             file.blocks.append((last_offset, marks))
@@ -331,7 +331,7 @@ def test_a_round_begins_when_it_is_due() -> None:
         piece = checkpoint.next_piece(2, wanted=False)
         assert piece is not None
         assert piece == ([make_mark(2)], 2, True)
-        checkpoint.done(piece)
+        checkpoint.confirm(piece)
         assert checkpoint.next_piece(2, wanted=True) is None
 
 
@@ -343,7 +343,7 @@ def test_a_piece_is_bounded() -> None:
     while (piece := checkpoint.next_piece(9, wanted=True)) is not None:
         assert checkpoint.offset == 0
         pieces.append(piece)
-        checkpoint.done(piece)
+        checkpoint.confirm(piece)
     assert [(len(piece.marks), piece.last) for piece in pieces] == [
         (PIECE_MARKS, False),
         (PIECE_MARKS, False),
@@ -411,7 +411,7 @@ def test_one_commit_deletes_a_bounded_part_and_all_go_in_the_end(sizes: list[int
         assert trim is not None
         gone, left = left[: trim.blocks], left[trim.blocks :]
         assert len(gone) == 1 or sum(gone) <= max(TRIM_BYTES, 2 * commit_bytes)
-        retention.done(trim)
+        retention.confirm(trim)
         assert retention.first_offset == 10 * (len(sizes) - len(left)) + 1
     assert left == []
     assert retention.plan(passed=10**9, end_bytes=sum(sizes), now_ns=0, commit_bytes=0) is None
@@ -425,5 +425,5 @@ def test_it_knows_what_to_learn_next() -> None:
     assert (retention.exhausted, retention.known_up_to) == (False, 20)
     trim = retention.plan(passed=20, end_bytes=2, now_ns=0, commit_bytes=0)
     assert trim is not None
-    retention.done(trim)
+    retention.confirm(trim)
     assert (retention.exhausted, retention.known_up_to) == (True, 20)
