@@ -143,17 +143,7 @@ def measure(
     total = devices * frames
     speed = core_speed(hub_core)
     load = Load(Peer(hub.host, hub.port, hub.token("gateway")), prefix, devices, frames, shape, rate, seed, core)
-    with (
-        Dashboard(hub.host, hub.port, hub.token("viewer"), f"{prefix}-000") as dashboard,
-        subprocess.Popen(
-            [sys.executable, "-m", "bench.generator"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-        ) as generator,
-    ):
+    with Dashboard(hub.host, hub.port, hub.token("viewer"), f"{prefix}-000") as dashboard, _generator() as generator:
         try:
             ready = _read(generator, load)
             hub_cpu_s, core_busy_s = hub.cpu_s(), hub.core_busy_s()
@@ -179,7 +169,7 @@ def measure(
         started_s=result.started_s,
         core_speed=(speed + core_speed(hub_core)) / 2,
     )
-    _balance(run, result, accounting, prefix, store_runs=store_runs)
+    _check_balance(run, result, accounting, prefix, store_runs=store_runs)
     return run
 
 
@@ -203,6 +193,17 @@ def _loop_s() -> float:
     for step in range(SPEED_STEPS):
         total += step & 3
     return time.perf_counter() - started_s
+
+
+def _generator() -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "bench.generator"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
 
 
 def _read(generator: subprocess.Popen[str], load: Load) -> Ready:
@@ -245,7 +246,7 @@ def wait_until_stored(hub: HubProcess) -> Accounting:
     return accounting
 
 
-def _balance(run: Run, result: Result, accounting: Accounting, prefix: str, *, store_runs: bool) -> None:
+def _check_balance(run: Run, result: Result, accounting: Accounting, prefix: str, *, store_runs: bool) -> None:
     mine = [device for device in accounting.devices if device.device.startswith(f"{prefix}-")]
     figures = {
         "frames sent": (result.sent, run.frames),

@@ -1,7 +1,7 @@
 """A small hub for the agent's tests: real sockets, the machine that the hub itself uses, and a list for a journal.
 
-What a test can do to it: hold the commits (received, but not durable), drop the connections, crash (what was not
-durable is forgotten), reject batches, refuse upgrades, say any message, be away and come back on the same port.
+A test can hold the commits (received, but not durable), drop the connections, crash (batches that are not durable are
+lost), reject batches, refuse upgrades, send any message, stop the hub and start it again on the same port.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Mark:
 
 
 class Link(NamedTuple):
-    """An open conversation."""
+    """Open session of one device."""
 
     connection: ServerConnection
     session: HubDeviceSession
@@ -54,7 +54,7 @@ class Link(NamedTuple):
 
 
 class Peer:
-    """An async context manager; `url` is where it listens, the same after a restart."""
+    """Small hub, an async context manager. It listens on `url`, the same after a restart."""
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class Peer:
         assert self.problems == [], "an agent broke the protocol"
 
     async def start(self) -> None:
-        """Listens, on the port of the last time."""
+        """Listen, on the port of the last time."""
         self._server = await serve(
             self._serve,
             "127.0.0.1",
@@ -123,10 +123,10 @@ class Peer:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
-        """Goes away as a hub that restarts does."""
+        """Close every connection and stop listening, as a hub that restarts does."""
         if self._server is not None:
-            # A connection that asyncio accepts and a server that closes in the same turn of the loop leave a socket
-            # behind that nobody reads: take no more, let those that are accepted begin, and close then.
+            # If asyncio accepts a connection in the turn of the loop in which the server closes, its socket stays open
+            # and is not read. So accept no more, let accepted connections begin, and close then.
             for listener in self._server.sockets:
                 asyncio.get_running_loop().remove_reader(listener.fileno())
             for _ in range(2):
@@ -136,46 +136,46 @@ class Peer:
             self._server = None
 
     async def crash(self) -> None:
-        """Breaks every connection and forgets what was not durable."""
+        """Break every connection, and discard the batches that are not durable."""
         for link in self.links.values():
-            link.session.close()  # what is still on its way in is not taken
+            link.session.close()  # frames that arrive later are not accepted
         self._pending.clear()
         for mark in self.marks.values():
             mark.received = mark.acked
         await self.drop()
 
     async def drop(self) -> None:
-        """Breaks every connection without a word; what was received stays under way to the disk."""
+        """Break every connection without a close frame. Received batches become durable later."""
         for link in list(self.links.values()):
             link.connection.transport.abort()
             await link.connection.wait_closed()
 
     def hold(self) -> None:
-        """From now on what is received is not durable."""
+        """Keep batches that are received from now on from becoming durable."""
         self._held = True
 
     async def release(self) -> None:
-        """Let the disk continue."""
+        """Make the held batches durable, and every later one at once."""
         self._held = False
         await self._commit()
 
-    async def say(self, name: str, message: device.HubMessage) -> None:
-        """Sends a message to a device that is connected."""
+    async def send(self, name: str, message: device.HubMessage) -> None:
+        """Send a message to a connected device."""
         link = self.links[name]
         await self._send(link.connection, link.format, message)
 
     async def until(self, predicate: Callable[[], bool]) -> None:
-        """Returns when the predicate is true; it is asked after everything that happens here."""
+        """Return when the predicate is true. It is called after each event of the peer."""
         async with self._changed:
             await self._changed.wait_for(predicate)
 
     @property
     def received(self) -> int:
-        """Batches and gaps that were taken in, durable or not."""
+        """Return the number of received batches and gaps, durable or not."""
         return len(self.journal) + len(self._pending)
 
     def values(self, metric: str) -> list[Value]:
-        """Every value of a metric in the journal, in order."""
+        """Return every value of a metric in the journal, in order."""
         found: list[Value] = []
         for entry in self.journal:
             if isinstance(entry.message, device.Data) and metric in entry.message.values:
@@ -184,14 +184,14 @@ class Peer:
         return [value for value in found if value is not None]
 
     def rows(self) -> int:
-        """Rows in the journal."""
+        """Return the number of rows in the journal."""
         return sum(
             len(unpack_times(time) if isinstance(time, bytes) else time)
             for time in (entry.message.time for entry in self.journal if isinstance(entry.message, device.Data))
         )
 
     def check_order(self) -> None:
-        """Asserts that each epoch's numbers are in the journal once, in order, without a hole."""
+        """Assert that each epoch's numbers are in the journal once, in order, without a hole."""
         newest: dict[tuple[str, str], int] = {}
         for entry in self.journal:
             key = entry.device, entry.epoch
@@ -218,7 +218,7 @@ class Peer:
         try:
             link = await self._greet(connection, session, format)
             while link is not None:
-                await self._take(link, await connection.recv())
+                await self._receive(link, await connection.recv())
         except ConnectionClosed:
             return
         except AssertionError as error:
@@ -259,7 +259,7 @@ class Peer:
         await self._notify()
         return link
 
-    async def _take(self, link: Link, frame: str | bytes) -> None:
+    async def _receive(self, link: Link, frame: str | bytes) -> None:
         assert isinstance(frame, str) == (link.format == "json")
         self.frames.append(frame)
         assert len(frame) <= self.max_batch_bytes or not self.is_strict
@@ -314,7 +314,7 @@ class Peer:
         await connection.close(CLOSE_FOR_CODE.get(error.code, Close.BAD_MESSAGE))
 
     async def _send(self, connection: ServerConnection, format: Format, message: device.HubMessage) -> None:
-        with contextlib.suppress(ConnectionClosed):  # its own coroutine notices
+        with contextlib.suppress(ConnectionClosed):  # the reader of the connection reports it
             await connection.send(HUB_MESSAGES[format].encode(message), text=format == "json")
 
     async def _notify(self) -> None:
@@ -323,7 +323,7 @@ class Peer:
 
 
 QUICK = Surroundings(max_delay_ms=20)
-"""An agent in these comes back at once."""
+"""Surroundings in which an agent reconnects at once."""
 
 
 def agent_of(peer: Peer, **options: Any) -> Agent:

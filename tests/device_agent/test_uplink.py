@@ -218,7 +218,7 @@ async def test_a_probe_is_answered_at_once(peer: Peer) -> None:
     """The answer to a time probe has the hub's time as it came and the device's as it is."""
     async with agent_of(peer, surroundings=Surroundings(time_ns=lambda: 42)):
         await peer.until(lambda: "boiler-1" in peer.links)
-        await peer.say("boiler-1", device.TimeProbe(7))
+        await peer.send("boiler-1", device.TimeProbe(7))
         await peer.until(lambda: bool(peer.time_replies))
     assert peer.time_replies == [device.TimeReply(7, 42)]
 
@@ -230,7 +230,7 @@ async def test_a_hub_that_breaks_the_rules_is_left(peer: Peer, nonsense: device.
     """A message that a correct hub never sends ends the connection, and the next connection works."""
     async with agent_of(peer) as agent:
         await peer.until(lambda: "boiler-1" in peer.links)
-        await peer.say("boiler-1", nonsense)
+        await peer.send("boiler-1", nonsense)
         await peer.until(lambda: len(peer.hellos) == 2)
         await agent.send({"n": 1})
         await agent.drain(10)
