@@ -80,3 +80,10 @@ def test_jitter_is_full() -> None:
 def test_the_slow_pace_is_slow_from_the_first_attempt_on() -> None:
     """Half the maximum is the least, however few attempts there were."""
     assert delay_ms(Ending("unknown token", status=401), 0, first_ms=1, random=lambda: 0.0) == MAX_DELAY_MS / 2
+
+
+def test_a_delay_that_the_hub_asked_for_gets_a_jitter() -> None:
+    """Otherwise the agents that it sent away at once would return at once."""
+    ending = Ending("busy", close=1013, retry_ms=2_000)
+    delays = [delay_ms(ending, 9, first_ms=500, random=lambda chance=chance: chance) for chance in (0.0, 0.5)]  # type: ignore[misc]
+    assert delays == [2_000, 2_250]

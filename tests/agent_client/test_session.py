@@ -127,6 +127,13 @@ async def test_many_definitions_are_sent_in_several_messages() -> None:
         declares = [AGENT_MESSAGES["msgpack"].decode(frame) for frame in peer.frames if isinstance(frame, bytes)]
         assert isinstance(declares[0], device.Declare)
         assert max(len(frame) for frame in peer.frames) <= DECLARE_BYTES
+        # As few messages as the bound allows: all but the last are more than half full.
+        sizes = [
+            len(frame)
+            for frame, message in zip(peer.frames, declares, strict=True)
+            if isinstance(message, device.Declare)
+        ]
+        assert min(sizes[:-1]) > DECLARE_BYTES / 2
 
 
 async def test_time_probes_are_answered_and_rejects_are_passed_on() -> None:
@@ -139,7 +146,7 @@ async def test_time_probes_are_answered_and_rejects_are_passed_on() -> None:
             await session.open()
             async with running_task(run(session)):
                 await outbox.until_acked(1)
-                await peer.say("tank", device.TimeProbe(77))
+                await peer.send("tank", device.TimeProbe(77))
                 await peer.until(lambda: bool(peer.time_replies))
         assert peer.time_replies == [device.TimeReply(77, 5)]
         assert [(reject.seq, reject.code) for reject in outbox.rejects] == [(1, Code.TYPE_CONFLICT)]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.ingest.agent_session import AgentSession
+from hub.ingest.agent_session import CLOCK_SAMPLES_KEPT_NS, AgentSession
 from hub.ingest.device import Devices
 from hub.ingest.source_report import EVENT_BURST
 from hub.journal.journal import Journal
@@ -74,8 +74,12 @@ class Hub:
         self.journal = journal
         self.registry = Registry()
         self.defect: Exception | None = None
+        self.now_ns = 1
         self.devices = Devices(
-            journal, clock=lambda: 1, on_committed=self._show, latest_time_ns=lambda series: series.last_time_ns
+            journal,
+            clock=lambda: self.now_ns,
+            on_committed=self._show,
+            latest_time_ns=lambda series: series.last_time_ns,
         )
 
     def _show(self, entries: Sequence[Entry]) -> None:
@@ -233,3 +237,57 @@ async def test_an_agent_that_reports_no_status_has_no_sources(tmp_path: Path) ->
         older, _ = hub.session()
         await receive(older, hello)
         assert device.state().sources == []
+
+
+async def test_a_batch_that_cannot_be_read_is_kept_and_rejected_under_its_number(tmp_path: Path) -> None:
+    """Once: when it is sent again it is a duplicate. The batches after it are accepted."""
+    async with running(tmp_path) as hub:
+        session, outlet = await hub.connect(FIRST, 1)
+        broken = b'{"type":"data","seq":1,"time":[1],"values":{"level":[1.0]},"extra":1}'
+        for _ in range(2):
+            assert session.receive(broken) is None
+            await hub.journal.drain()
+        await send(hub, session, 2)
+        device = hub.devices.device("d")
+        assert (device.quarantined, device.duplicates, device.batches, outlet.acked) == (1, 1, 1, 2)
+        rejects = [(m.seq, m.code) for m in outlet.sent if isinstance(m, messages.Reject)]
+        assert rejects == [(1, Code.BAD_MESSAGE)]
+        (entry,) = await hub.journal.quarantine_page()
+        assert (entry.seq, entry.payload) == (1, broken)
+
+
+async def test_a_rejected_batch_is_reported_when_it_is_durable(tmp_path: Path) -> None:
+    """With its number and code, before the acknowledgement; an accepted one is only acknowledged."""
+    async with running(tmp_path) as hub:
+        session, outlet = await hub.connect(FIRST, 1)
+        sent = len(outlet.sent)
+        await receive(session, messages.Data(1, [1], {"level": [1.0]}))
+        await receive(session, messages.Data(2, [2], {"unknown": [1.0]}))
+        assert len(outlet.sent) == sent
+        await hub.journal.drain()
+        reject, ack = outlet.sent[sent:]
+        assert isinstance(reject, messages.Reject)
+        assert (reject.seq, reject.code, ack) == (2, Code.UNKNOWN_METRIC, messages.Ack(2))
+
+
+async def test_the_clock_of_a_device_is_that_of_the_best_exchange(tmp_path: Path) -> None:
+    """The shortest round trip counts, of equal ones the newest, and after ten minutes any."""
+    async with running(tmp_path) as hub:
+        session, _ = await hub.connect(FIRST, 1)
+        device = hub.devices.device("d")
+        assert (device.clock_offset_ns, device.clock_error_ns) == (None, None)
+
+        async def measure(sent_ns: int, round_trip_ns: int, ahead_ns: int) -> tuple[int | None, int | None]:
+            hub.now_ns = sent_ns + round_trip_ns
+            await receive(session, messages.TimeReply(sent_ns, sent_ns + round_trip_ns // 2 + ahead_ns))
+            return device.clock_offset_ns, device.clock_error_ns
+
+        assert await measure(1_000, 200, 50) == (50, 100)
+        assert await measure(2_000, 300, 60) == (50, 100)
+        assert await measure(3_000, 200, 70) == (70, 100)
+        assert await measure(4_000, 100, 80) == (80, 50)
+        last_ns = 4_100
+        assert await measure(last_ns + CLOCK_SAMPLES_KEPT_NS - 400, 400, 90) == (80, 50)
+        assert await measure(last_ns + CLOCK_SAMPLES_KEPT_NS - 399, 400, 90) == (90, 200)
+        # The hub's clock was set back between probe and reply.
+        assert await measure(CLOCK_SAMPLES_KEPT_NS * 3, -10, 7) == (2, 0)
