@@ -16,6 +16,7 @@ from hub.app.check import check_settings, trusted_proxies
 from hub.app.demo import DESCRIPTION, demo_fleet
 from hub.app.errors import HubError
 from hub.app.services import HubServices, open_services
+from hub.config.address import RunningHub, published_address
 from hub.config.settings import Settings, browser_url
 from hub.http.forwarded import ROOT
 from hub.http.server import Server, listen
@@ -81,7 +82,8 @@ async def run_hub(settings: Settings, *, demo: bool, say: Callable[[str], None])
                     refusals=services.refusals,
                 )
                 url = browser_url(host, port, tls=settings.tls.certificate is not None)
-                await _serve(services, server, stop, url=url, settings=settings, demo=demo, say=say)
+                with published_address(settings.data, RunningHub(url, settings.public_url)):
+                    await _serve(services, server, stop, url=url, settings=settings, demo=demo, say=say)
     except (JournalError, StoreError, WireError) as error:
         raise HubError(str(error)) from None
     finally:

@@ -29,7 +29,7 @@ def main() -> None:
             raise
         print(
             f"hub: the libraries of the server are not installed ({error.name} is missing).\n"
-            "Install them with:  pip install 'telemetry-hub[hub]'",
+            "Install them in the folder of the sources with:  pip install '.[hub]'",
             file=sys.stderr,
         )
         sys.exit(2)

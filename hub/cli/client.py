@@ -23,6 +23,7 @@ from agent_client.tls import (
     system_tls,
 )
 from hub.cli.command import FAILED, MISUSE, HubOptions, fail, settings_or_exit
+from hub.config.address import find_running_hub
 from hub.config.settings import browser_url
 from hub.model.identity import Role
 from hub.registry.database import FILE_NAME, RegistryError
@@ -203,7 +204,9 @@ def hub_address(command: str, options: HubOptions, *, role: Role = Role.VIEWER) 
         return
     settings = settings_or_exit(options.config, data=options.data)
     if url is None:
-        url = browser_url(*settings.address, tls=settings.tls.certificate is not None)
+        running = find_running_hub(settings.data)
+        own_url = browser_url(*settings.address, tls=settings.tls.certificate is not None)
+        url = own_url if running is None else running.url
         tls = tls or _pinned(settings.tls.certificate)
     if token is not None:
         yield HubAddress(url, token, tls)

@@ -42,7 +42,12 @@ class HubOptions:
 
     url: Annotated[
         str | None,
-        Option("--url", envvar="HUB_URL", metavar="URL", help="URL of the hub. Default: the address in the settings."),
+        Option(
+            "--url",
+            envvar="HUB_URL",
+            metavar="URL",
+            help="URL of the hub. Default: the address of the hub that runs on --data, else that in the settings.",
+        ),
     ] = None
     token: Annotated[
         str | None,

@@ -27,6 +27,7 @@ from hub.cli.command import (
     stdout_console,
     time_text,
 )
+from hub.config.address import find_running_hub
 from hub.http.answers import MAX_TOKEN_LIFE_S
 from hub.model.identity import Role, Token, pattern_problem
 from hub.registry.database import FILE_NAME, RegistryError
@@ -139,7 +140,8 @@ def url(
         str | None, Option("--token", metavar="ID", help="Token whose rights the page gets. Default: the first admin.")
     ] = None,
     hub: Annotated[
-        str | None, Option(metavar="URL", help="URL of the hub for the browser. Default: public_url, or its address.")
+        str | None,
+        Option(metavar="URL", help="URL of the hub for the browser. Default: public_url, or the hub's own address."),
     ] = None,
     config: Config = None,
     data: Data = None,
@@ -148,8 +150,16 @@ def url(
     settings = settings_or_exit(config, data=data)
     with _token_file(settings.data) as file:
         code = file.create_login_code(token_id)
-    base = hub or settings.browser_url
-    typer.echo(f"{base.rstrip('/')}/open/{code}")
+    running = find_running_hub(settings.data)
+    if hub is None:
+        hub = settings.browser_url if running is None else running.browser_url
+    typer.echo(f"{hub.rstrip('/')}/open/{code}")
+    if running is None:
+        typer.echo(
+            f"no hub runs on the data in {settings.data.absolute()}: start it there before you open the URL, on the "
+            "address that the URL names",
+            err=True,
+        )
 
 
 def _pattern(role: Role, device: str | None, devices: str | None) -> str:

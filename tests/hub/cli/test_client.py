@@ -12,6 +12,7 @@ from typer import Exit
 
 from hub.cli.client import HubClient, RequestFailed, hub_client
 from hub.cli.command import HubOptions
+from hub.config.address import RunningHub, published_address
 from hub.model.identity import Role
 from hub.registry.database import FILE_NAME
 from hub.registry.token import open_token_file
@@ -41,6 +42,18 @@ def test_an_error_contains_the_detail_of_the_hub(serve: Callable[[Answer], PeerS
         client.get("/")
     with HubClient(serve(respond(200, b"<html>")).url) as client, pytest.raises(RequestFailed, match="to a hub"):
         client.get("/")
+
+
+def test_a_command_finds_the_running_hub(serve: Callable[[Answer], PeerServer], tmp_path: Path) -> None:
+    """Without an address it calls the hub that runs on the data directory, whatever the settings say."""
+    server = serve(respond(200, b"1"))
+    with (
+        published_address(tmp_path, RunningHub(server.url, "https://hub.example")),
+        hub_client("hub flow", HubOptions(token="hub_viewer_x_y", data=tmp_path)) as client,
+    ):
+        assert client.get("/api/v1/x") == 1
+    with hub_client("hub flow", HubOptions(token="hub_viewer_x_y", data=tmp_path)) as client:
+        assert client.url == "http://127.0.0.1:8600"
 
 
 def test_a_closed_connection_is_reopened(serve: Callable[[Answer], PeerServer]) -> None:

@@ -14,6 +14,7 @@ from typer import BadParameter
 from typer.testing import CliRunner, Result
 
 from hub.cli import token
+from hub.config.address import RunningHub, published_address
 from hub.model.identity import Role
 from hub.registry.database import FILE_NAME
 from hub.registry.registry import Registry
@@ -182,6 +183,35 @@ async def test_a_url_signs_one_browser_in(
         assert identity is not None
         assert identity.role is Role.ADMIN
         assert await registry.redeem(code) is None
+
+
+@pytest.mark.parametrize(
+    ("running", "arguments", "base"),
+    [
+        (RunningHub("http://127.0.0.1:41234"), [], "http://127.0.0.1:41234"),
+        (RunningHub("http://127.0.0.1:41234", "https://hub.example/plant"), [], "https://hub.example/plant"),
+        (RunningHub("http://127.0.0.1:41234"), ["--hub", "https://other.example"], "https://other.example"),
+    ],
+)
+def test_a_url_has_the_address_of_the_running_hub(
+    data: Path, monkeypatch: pytest.MonkeyPatch, running: RunningHub, arguments: list[str], base: str
+) -> None:
+    """It precedes the settings, and the option precedes both. Nothing is on stderr."""
+    monkeypatch.setenv("HUB_LISTEN", "127.0.0.1:8600")
+    made("--role", "admin")
+    with published_address(data, running):
+        result = run("url", *arguments)
+    assert result.stdout.startswith(f"{base}/open/")
+    assert result.stderr == ""
+
+
+def test_a_url_without_a_running_hub_says_so(data: Path) -> None:
+    """The URL is on stdout all the same: it works when the hub is started within 15 minutes."""
+    made("--role", "admin")
+    result = run("url")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("http://127.0.0.1:8600/open/")
+    assert f"no hub runs on the data in {data}" in result.stderr
 
 
 def test_a_url_needs_a_token(data: Path) -> None:
