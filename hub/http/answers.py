@@ -334,6 +334,25 @@ class TokensPage(Page):
     tokens: list[TokenDetails]
 
 
+class SessionDetails(Struct, frozen=True):
+    """A signed-in browser: it has the rights of its token."""
+
+    id: str
+    token: Annotated[str, Meta(description="The id of its token.")]
+    role: str
+    label: Annotated[str, Meta(description="That of its token.")]
+    created_ns: Annotated[TimeNs, Meta(description="When the browser was signed in.")]
+    last_used_ns: Annotated[TimeNs | None, Meta(description="null: not since the hub started.")]
+    expires_ns: TimeNs
+    current: Annotated[bool, Meta(description="Whether this request comes from that browser.")]
+
+
+class SessionsPage(Page):
+    """All signed-in browsers."""
+
+    sessions: list[SessionDetails]
+
+
 class SignIn(Struct, frozen=True, forbid_unknown_fields=True):
     """A token to sign in with."""
 
@@ -349,6 +368,16 @@ class Readiness(Struct, frozen=True):
     ready: bool
     problems: Mapping[str, str]
     warnings: Annotated[Mapping[str, str], Meta(description="Problems that leave the hub ready, by part.")]
+
+
+class DownloadDetails(Struct, frozen=True):
+    """The file from which devices install the agent: a Python wheel of this hub's version."""
+
+    file: str
+    path: Annotated[str, Meta(description="Where the hub serves it, for example below `https://hub.example`.")]
+    sha256: Annotated[str, Meta(description="In hexadecimal. `pip install URL#sha256=…` checks it.")]
+    size_bytes: int
+    requires_python: str
 
 
 class BridgesAnswer(Struct, frozen=True):

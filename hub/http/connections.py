@@ -99,8 +99,8 @@ class Connections:
         self._changed.set()
 
     def revoke(self, credentials: set[str]) -> None:
-        """End every connection that was opened with one of these credentials."""
-        error = WireError(Code.REVOKED, "the token was revoked or has expired")
+        """End every connection that was opened with one of these credentials: ids of tokens and of sessions."""
+        error = WireError(Code.REVOKED, "the token was revoked or has expired, or the browser was signed out")
         for connection, known in list(self._open.items()):
             if known.credential in credentials:
                 connection.end(error)

@@ -138,7 +138,7 @@ class LiveEndpoint:
             raise _NOT_AUTHENTICATED
         if not identity.may(Action.READ):
             raise WireError(Code.NOT_ALLOWED, f"a token of role {identity.role} may not watch")
-        self.connections.authenticate(ending, identity.token_id)
+        self.connections.authenticate(ending, identity.credential)
         if not viewer.is_open:
             viewer.open(self.welcome(identity.role), replaceable=by_cookie)
 

@@ -36,7 +36,7 @@ class Action(StrEnum):
     OPERATE = "operate"
     """Retry and delete quarantined messages, retire devices."""
     ADMINISTER = "administer"
-    """Create and revoke tokens."""
+    """Create and revoke tokens, end the sessions of browsers."""
 
 
 ALLOWED: dict[Role, frozenset[Action]] = {
@@ -54,11 +54,20 @@ _DEVICE_PATTERN = re.compile(rf"[A-Za-z0-9_.*?-]{{1,{MAX_DEVICE_ID}}}")
 
 
 class Identity(NamedTuple):
-    """Holder of a valid credential. `pattern` is a device id (role device), a pattern (role gateway) or empty."""
+    """Holder of a valid credential. `pattern` is a device id (role device), a pattern (role gateway) or empty.
+
+    `session` is the id of the browser session whose cookie was the credential; None for the token itself.
+    """
 
     token_id: str
     role: Role
     pattern: str = ""
+    session: str | None = None
+
+    @property
+    def credential(self) -> str:
+        """The id of what ends the connection when it ends: the browser session, or else the token."""
+        return self.session or self.token_id
 
     def may(self, action: Action) -> bool:
         """Return whether the role has the right."""
@@ -95,6 +104,19 @@ class NewToken(NamedTuple):
     token: Token
     text: str
     digest: bytes
+
+
+class BrowserSession(NamedTuple):
+    """A signed-in browser, without its secret. Times in nanoseconds since 1970 UTC.
+
+    `last_used_ns` is the last request or connection since the hub started, or None.
+    """
+
+    id: str
+    token_id: str
+    created_ns: int
+    last_used_ns: int | None
+    expires_ns: int
 
 
 class NewSession(NamedTuple):

@@ -8,8 +8,8 @@ from __future__ import annotations
 import hmac
 from collections.abc import Iterable
 
-from hub.model.identity import Identity, Token
-from hub.registry.token import PageSession, digest, token_id
+from hub.model.identity import BrowserSession, Identity, Token
+from hub.registry.token import MAX_SESSIONS, PageSession, digest, token_id
 from wire.limits import MAX_TOKEN
 from wire.timestamp import NS_PER_S
 
@@ -31,11 +31,12 @@ class TokenState:
 
 
 class Keyring:
-    """Tokens by id, sessions by the digest of their cookie, and the tokens that ended since the last call."""
+    """Tokens by id, sessions by the digest of their cookie, and the credentials that ended since the last call."""
 
     def __init__(self) -> None:
         self._tokens: dict[str, TokenState] = {}
         self._sessions: dict[bytes, PageSession] = {}
+        self._session_used_ns: dict[bytes, int] = {}
         self._ended: set[str] = set()
         self._used: set[TokenState] = set()
         self._next_expiry_ns: int | None = None
@@ -62,15 +63,34 @@ class Keyring:
         if session is None or now_ns >= session.expires_ns:
             return None
         state = self._tokens.get(session.token_id)
-        return None if state is None else self._use(state, now_ns)
+        identity = None if state is None else self._use(state, now_ns)
+        if identity is None:
+            return None
+        self._session_used_ns[session.digest] = now_ns
+        return identity._replace(session=session.id)
 
     def tokens(self) -> list[Token]:
         """Return every token, the oldest first, with its last use in this process."""
         states = sorted(self._tokens.values(), key=lambda state: (state.token.created_ns, state.token.id))
         return [state.token._replace(last_used_ns=state.used_ns or None) for state in states]
 
+    def sessions(self, now_ns: int) -> list[BrowserSession]:
+        """Return every valid session, the oldest first, with its last use in this process."""
+        sessions = [
+            BrowserSession(
+                held.id, held.token_id, held.created_ns, self._session_used_ns.get(held.digest), held.expires_ns
+            )
+            for held in self._sessions.values()
+            if now_ns < held.expires_ns and self._is_usable(held.token_id, now_ns)
+        ]
+        return sorted(sessions, key=lambda session: (session.created_ns, session.id))
+
+    def find_session(self, id: str) -> PageSession | None:
+        """Return the session with this id, or None."""
+        return next((session for session in self._sessions.values() if session.id == id), None)
+
     def replace(self, tokens: Iterable[tuple[Token, bytes]], sessions: Iterable[PageSession]) -> None:
-        """Replace everything with the content of the file. Tokens that are missing in it have ended."""
+        """Replace everything with the content of the file. Tokens and sessions that are missing in it have ended."""
         states: dict[str, TokenState] = {}
         for token, token_digest in tokens:
             state = states[token.id] = TokenState(token, token_digest)
@@ -80,7 +100,7 @@ class Keyring:
         self._ended |= self._tokens.keys() - states.keys()
         self._used = {states[state.token.id] for state in self._used if state.token.id in states}
         self._tokens = states
-        self._sessions = {session.digest: session for session in sessions}
+        self._keep_sessions({session.digest: session for session in sessions})
         self._plan_expiry()
 
     def add(self, token: Token, token_digest: bytes) -> None:
@@ -92,22 +112,29 @@ class Keyring:
     def remove(self, ids: Iterable[str]) -> None:
         """Remove revoked tokens and their sessions."""
         self._ended |= {id for id in ids if self._tokens.pop(id, None) is not None}
-        self._sessions = {
-            cookie: session for cookie, session in self._sessions.items() if session.token_id in self._tokens
-        }
+        self._keep_sessions(
+            {cookie: session for cookie, session in self._sessions.items() if session.token_id in self._tokens}
+        )
 
     def add_session(self, session: PageSession) -> None:
-        """Add the session of a browser that logged in."""
+        """Add the session of a browser that logged in. At the bound the oldest session ends, as in the file."""
+        if len(self._sessions) >= MAX_SESSIONS:
+            self.remove_session(min(self._sessions.values(), key=lambda held: held.created_ns).digest)
         self._sessions[session.digest] = session
 
     def remove_session(self, session_digest: bytes) -> None:
         """Remove the session of a browser that logged out."""
-        self._sessions.pop(session_digest, None)
+        self._keep_sessions({cookie: held for cookie, held in self._sessions.items() if cookie != session_digest})
 
     def drain_ended(self, now_ns: int) -> frozenset[str]:
-        """Return and clear the ids of the tokens that were revoked or expired since the last call."""
+        """Return and clear the ids of the tokens and sessions that ended since the last call.
+
+        A token ends when it is revoked or expires, and its sessions with it.
+        """
         if self._next_expiry_ns is not None and now_ns >= self._next_expiry_ns:
-            self._ended |= {state.token.id for state in self._tokens.values() if self._expired_by(state.token, now_ns)}
+            expired = {state.token.id for state in self._tokens.values() if self._expired_by(state.token, now_ns)}
+            self._ended |= expired
+            self._ended |= {session.id for session in self._sessions.values() if session.token_id in expired}
             self._expired_until_ns = now_ns
             self._plan_expiry()
         ended = frozenset(self._ended)
@@ -122,6 +149,12 @@ class Keyring:
         self._used.clear()
         return used
 
+    def _keep_sessions(self, kept: dict[bytes, PageSession]) -> None:
+        """Replace the sessions. Those that are missing in `kept` have ended."""
+        self._ended |= {session.id for cookie, session in self._sessions.items() if cookie not in kept}
+        self._sessions = kept
+        self._session_used_ns = {cookie: used for cookie, used in self._session_used_ns.items() if cookie in kept}
+
     def _use(self, state: TokenState, now_ns: int) -> Identity | None:
         if not state.token.usable(now_ns):
             return None
@@ -130,6 +163,10 @@ class Keyring:
             if now_ns - state.stored_used_ns >= USED_RESOLUTION_NS:
                 self._used.add(state)
         return state.identity
+
+    def _is_usable(self, token_id: str, now_ns: int) -> bool:
+        state = self._tokens.get(token_id)
+        return state is not None and state.token.usable(now_ns)
 
     def _expired_by(self, token: Token, now_ns: int) -> bool:
         """Return whether the token has expired since the last check."""

@@ -15,12 +15,12 @@ import structlog
 
 from hub.model.batch import Series
 from hub.model.event import Event
-from hub.model.identity import Identity, NewSession, NewToken, Role, Token
+from hub.model.identity import BrowserSession, Identity, NewSession, NewToken, Role, Token
 from hub.registry import event, fleet, token
 from hub.registry.database import MAX_BYTES, RegistryError, RegistryThread, data_version, hub_id, open_database
 from hub.registry.fleet import Fleet, KnownDevice
 from hub.registry.keyring import Keyring
-from hub.registry.token import AdminToken, Credentials, PageSession, Secret, digest
+from hub.registry.token import AdminToken, Credentials, PageSession, Secret
 from wire.errors import WireError
 from wire.model import Metric
 
@@ -76,8 +76,8 @@ class Registry:
     async def run(self, on_ended: Callable[[frozenset[str]], None]) -> None:
         """Follow the file and store waiting changes, until cancelled.
 
-        `on_ended` receives the ids of tokens that were revoked or have expired: at once if this process revoked them,
-        within POLL_SECONDS otherwise. It must close their connections.
+        `on_ended` receives the ids of tokens that were revoked or have expired, and those of ended sessions: at once if
+        this process ended them, within POLL_SECONDS otherwise. It must close their connections.
         """
         loop = asyncio.get_running_loop()
         flush_at = loop.time() + FLUSH_SECONDS
@@ -167,13 +167,20 @@ class Registry:
                 return None
         return NewSession(value, token.SESSION_SECONDS)
 
-    async def end_session(self, value: str) -> None:
-        """Log a browser out."""
-        session = digest(value)
+    def sessions(self) -> list[BrowserSession]:
+        """Return every signed-in browser, the oldest first, with its last use in this process."""
+        return self._keyring.sessions(self._clock())
+
+    async def end_session(self, id: str) -> bool:
+        """Log a browser out and close its connections. Return whether there was such a session."""
+        session = self._keyring.find_session(id)
+        if session is None:
+            return False
         await self._thread.write(
-            lambda connection: token.delete_session(connection, session),
-            lambda _: self._keyring.remove_session(session),
+            lambda connection: token.delete_session(connection, session.digest),
+            lambda _: self._apply_session_end(session),
         )
+        return True
 
     # Devices and series.
 
@@ -287,6 +294,10 @@ class Registry:
     def _apply_session(self, redeemed: tuple[Secret, PageSession] | None) -> None:
         if redeemed is not None:
             self._keyring.add_session(redeemed[1])
+
+    def _apply_session_end(self, session: PageSession) -> None:
+        self._keyring.remove_session(session.digest)
+        self._wake.set()
 
     def _read_changes(self, connection: apsw.Connection) -> Credentials | None:
         """Return all credentials if another connection has committed since the last read. Runs in the thread."""

@@ -102,11 +102,17 @@ class AdminToken(NamedTuple):
 
 
 class PageSession(NamedTuple):
-    """A logged-in browser: the digest of its cookie, its token, and the end of the session."""
+    """A logged-in browser: the digest of its cookie, its token, and the begin and the end of the session."""
 
     digest: bytes
     token_id: str
+    created_ns: int
     expires_ns: int
+
+    @property
+    def id(self) -> str:
+        """The name of the session in lists. It grants nothing: a half of the digest does not reveal the cookie."""
+        return base64.b32encode(self.digest[:ID_BYTES]).decode().lower()
 
 
 class Credentials(NamedTuple):
@@ -206,8 +212,8 @@ def redeem_login_code(connection: apsw.Connection, code: str, now_ns: int) -> tu
     connection.execute("DELETE FROM sessions WHERE expires_ns <= ?", (now_ns,))
     _keep_newest(connection, "sessions", "created_ns", MAX_SESSIONS - 1)
     value = new_code()
-    session = PageSession(value.digest, used[0], now_ns + SESSION_SECONDS * NS_PER_S)
-    connection.execute("INSERT INTO sessions VALUES (?, ?, ?, ?)", (*session[:2], now_ns, session.expires_ns))
+    session = PageSession(value.digest, used[0], now_ns, now_ns + SESSION_SECONDS * NS_PER_S)
+    connection.execute("INSERT INTO sessions VALUES (?, ?, ?, ?)", session)
     return value, session
 
 
@@ -218,7 +224,8 @@ def delete_session(connection: apsw.Connection, session_digest: bytes) -> None:
 
 def select_sessions(connection: apsw.Connection) -> list[PageSession]:
     """Return every session, including expired ones."""
-    return [PageSession(*row) for row in connection.execute("SELECT digest, token, expires_ns FROM sessions")]
+    rows = connection.execute("SELECT digest, token, created_ns, expires_ns FROM sessions")
+    return [PageSession(*row) for row in rows]
 
 
 def select_credentials(connection: apsw.Connection) -> Credentials:

@@ -12,13 +12,16 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from hub.http import answers
-from hub.http.access import Authenticator, find_credential, session_cookie
+from hub.http.access import Authenticator, session_cookie
 from hub.http.paging import PageQuery, select_page
 from hub.http.problem import Refusal
 from hub.http.routing import NO_STORE, Operation
-from hub.model.identity import Action, NewSession, NewToken, Role, Token
+from hub.model.identity import Action, BrowserSession, Identity, NewSession, NewToken, Role, Token
 from wire.errors import WireError
 from wire.timestamp import NS_PER_S
+
+SIGN_IN_PAGE = "/sign-in"
+"""Route of the page that explains a one-time URL that is no longer valid."""
 
 
 class TokenRegistry(Protocol):
@@ -31,7 +34,8 @@ class TokenRegistry(Protocol):
     async def revoke(self, ids: Iterable[str]) -> Sequence[str]: ...
     async def create_login_code(self, token_id: str) -> str: ...
     async def redeem(self, code: str) -> NewSession | None: ...
-    async def end_session(self, value: str) -> None: ...
+    def sessions(self) -> Sequence[BrowserSession]: ...
+    async def end_session(self, id: str) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -74,10 +78,46 @@ class TokenRoutes:
         if not await self.registry.revoke([id]):
             raise Refusal(HTTPStatus.NOT_FOUND, f"there is no token {id}")
 
+    @Operation("GET", "/api/v1/sessions", may=Action.ADMINISTER)
+    async def sessions(self, caller: Identity, query: PageQuery) -> answers.SessionsPage:
+        """Return the signed-in browsers, in the order in which they were signed in."""
+        creation = attrgetter("created_ns", "id")
+        sessions, following = select_page(
+            self.registry.sessions(), creation, query, list_name="sessions", kind=tuple[int, str]
+        )
+        tokens = {token.id: token for token in self.registry.tokens()}
+        return answers.SessionsPage(
+            sessions=[
+                answers.SessionDetails(
+                    id=session.id,
+                    token=session.token_id,
+                    role=tokens[session.token_id].role,
+                    label=tokens[session.token_id].label,
+                    created_ns=session.created_ns,
+                    last_used_ns=session.last_used_ns,
+                    expires_ns=session.expires_ns,
+                    current=session.id == caller.session,
+                )
+                for session in sessions
+            ],
+            next=following,
+        )
+
+    @Operation("DELETE", "/api/v1/sessions/{id}", may=Action.ADMINISTER, status=HTTPStatus.NO_CONTENT)
+    async def end_session(self, id: str) -> None:
+        """Sign a browser out and close the connections of its pages."""
+        if not await self.registry.end_session(id):
+            raise Refusal(HTTPStatus.NOT_FOUND, f"there is no session {id}")
+
     @Operation("GET", "/open/{code}", described=False)
     async def open_page(self, request: Request, code: str) -> Response:
-        """Sign a browser in with the one-time URL that the hub prints."""
+        """Sign a browser in with the one-time URL that the hub prints.
+
+        If the URL is no longer valid, a browser gets a page that says what to do, and a program a problem.
+        """
         login = await self.registry.redeem(code)
+        if login is None and "text/html" in request.headers.get("accept", ""):
+            return RedirectResponse(SIGN_IN_PAGE, status_code=HTTPStatus.SEE_OTHER, headers=NO_STORE)
         if login is None:
             raise Refusal(
                 HTTPStatus.FORBIDDEN, "this URL was opened before, or is too old; `hub token url` prints a new one"
@@ -106,10 +146,9 @@ class TokenRoutes:
     @Operation("DELETE", "/api/v1/session", status=HTTPStatus.NO_CONTENT)
     async def sign_out(self, request: Request) -> Response:
         """Sign the browser out."""
-        await self.authenticator.identify(request.scope)
-        credential = find_credential(request.scope)
-        if credential is not None and credential.kind == "session":
-            await self.registry.end_session(credential.value)
+        identity = await self.authenticator.identify(request.scope)
+        if identity is not None and identity.session is not None:
+            await self.registry.end_session(identity.session)
         return self._with_cookie(request, NewSession("", 0), Response(status_code=HTTPStatus.NO_CONTENT))
 
     def _with_cookie(self, request: Request, session: NewSession, response: Response) -> Response:

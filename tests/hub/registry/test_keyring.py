@@ -11,7 +11,7 @@ from hub.model.identity import Identity, NewToken, Role, Token
 from hub.registry import token
 from hub.registry.database import SCHEMA
 from hub.registry.keyring import USED_RESOLUTION_NS, Keyring
-from hub.registry.token import PageSession, digest, new_code, new_token
+from hub.registry.token import MAX_SESSIONS, PageSession, digest, new_code, new_token
 
 MINUTE_NS = 60 * 1_000_000_000
 
@@ -49,13 +49,45 @@ def test_a_token_is_valid_until_it_expires() -> None:
     new = made(expires_ns=100)
     keyring = keyring_of(new, made(), made(expires_ns=200))
     code = new_code()
-    keyring.add_session(PageSession(code.digest, new.token.id, 1_000))
+    session = PageSession(code.digest, new.token.id, 10, 1_000)
+    keyring.add_session(session)
     assert keyring.verify(new.text, 99)
     assert keyring.drain_ended(99) == frozenset()
     assert keyring.verify(new.text, 100) is None
     assert keyring.verify_session(code.text, 100) is None
-    assert keyring.drain_ended(100) == {new.token.id}
+    assert keyring.sessions(100) == []
+    assert keyring.drain_ended(100) == {new.token.id, session.id}
     assert keyring.drain_ended(101) == frozenset()
+
+
+def test_a_list_of_sessions_has_the_last_use_of_each() -> None:
+    """The oldest is first. An expired session is not listed, and a rejected cookie is no use."""
+    new = made()
+    keyring = keyring_of(new)
+    codes = [new_code() for _ in range(3)]
+    sessions = [
+        PageSession(code.digest, new.token.id, created, 100) for code, created in zip(codes, (3, 1, 2), strict=True)
+    ]
+    sessions[2] = sessions[2]._replace(expires_ns=50)
+    for session in sessions:
+        keyring.add_session(session)
+    keyring.verify_session(codes[0].text, 60)
+    keyring.verify_session(codes[1].text + "x", 60)
+    assert [(held.id, held.created_ns, held.last_used_ns) for held in keyring.sessions(60)] == [
+        (sessions[1].id, 1, None),
+        (sessions[0].id, 3, 60),
+    ]
+
+
+def test_the_oldest_session_ends_at_the_bound() -> None:
+    """It ends in memory and is reported, as the file deletes it."""
+    new = made()
+    keyring = keyring_of(new)
+    sessions = [PageSession(digest(str(number)), new.token.id, number, 10_000) for number in range(MAX_SESSIONS + 1)]
+    for session in sessions:
+        keyring.add_session(session)
+    assert len(keyring.sessions(0)) == MAX_SESSIONS
+    assert keyring.drain_ended(0) == {sessions[0].id}
 
 
 def test_an_expiry_is_reported_before_a_later_one() -> None:
@@ -142,6 +174,8 @@ class KeyringFollowsFile(RuleBasedStateMachine):
         assert redeemed is not None
         self.keyring.add_session(redeemed[1])
         self.values.append(redeemed[0].text)
+        if self.keyring.verify_session(redeemed[0].text, self.now_ns) is not None:
+            self.alive.add(redeemed[1].id)
         return redeemed[0].text
 
     @rule(value=cookies)
@@ -166,7 +200,13 @@ class KeyringFollowsFile(RuleBasedStateMachine):
     def tells_each_end(self) -> None:
         self.alive -= self.keyring.drain_ended(self.now_ns)
         usable = {held.id for held, _ in token.select_tokens(self.connection) if held.usable(self.now_ns)}
+        usable |= {
+            session.id
+            for session in token.select_sessions(self.connection)
+            if session.token_id in usable and self.now_ns < session.expires_ns
+        }
         assert self.alive == usable
+        assert {session.id for session in self.keyring.sessions(self.now_ns)} <= usable
 
 
 TestFollowingTheFile = KeyringFollowsFile.TestCase

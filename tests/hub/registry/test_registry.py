@@ -13,7 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from hub.model.batch import Series
-from hub.model.identity import Role
+from hub.model.identity import Identity, Role
 from hub.registry import registry as registries
 from hub.registry.database import RegistryError, data_version, open_database
 from hub.registry.registry import Registry
@@ -117,16 +117,34 @@ async def test_a_browser_logs_in_once_and_out(registry: Registry, clock: SetCloc
     login = await registry.redeem(code)
     assert login is not None
     assert login.max_age_s == SESSION_SECONDS
-    assert registry.verify_session(login.value) == (admin.token_id, Role.ADMIN, "")
+    first = registry.verify_session(login.value)
+    assert first is not None
+    assert first == Identity(admin.token_id, Role.ADMIN, "", session=first.session)
     assert registry.verify(login.value) is None
     assert await registry.redeem(code) is None
     other = await registry.redeem(await registry.create_login_code(admin.token_id))
     assert other is not None
-    await registry.end_session(login.value)
+    assert len(registry.sessions()) == 2
+    assert first.session is not None
+    assert await registry.end_session(first.session)
+    assert not await registry.end_session(first.session)
     assert registry.verify_session(login.value) is None
-    assert registry.verify_session(other.value) == (admin.token_id, Role.ADMIN, "")
+    second = registry.verify_session(other.value)
+    assert second is not None
+    assert second == Identity(admin.token_id, Role.ADMIN, "", session=registry.sessions()[0].id)
     clock.now_ns += SESSION_SECONDS * NS_PER_S
     assert registry.verify_session(other.value) is None
+    assert registry.sessions() == []
+
+
+async def test_an_ended_session_is_reported(registry: Registry) -> None:
+    """At once, so that the connections of the page close; the token itself does not end."""
+    admin = await registry.ensure_admin()
+    await registry.redeem(await registry.create_login_code(admin.token_id))
+    (session,) = registry.sessions()
+    async with running(registry) as ended:
+        assert await registry.end_session(session.id)
+        assert await ended.get() == {session.id}
 
 
 async def test_sessions_outlive_the_process(path: Path) -> None:
@@ -136,7 +154,9 @@ async def test_sessions_outlive_the_process(path: Path) -> None:
         login = await registry.redeem(await registry.create_login_code(admin.token_id))
     assert login is not None
     async with Registry(path) as registry:
-        assert registry.verify_session(login.value) == (admin.token_id, Role.ADMIN, "")
+        identity = registry.verify_session(login.value)
+        assert identity is not None
+        assert (identity.token_id, identity.role) == (admin.token_id, Role.ADMIN)
 
 
 async def test_a_revocation_here_has_effect_at_once(registry: Registry) -> None:
@@ -144,11 +164,12 @@ async def test_a_revocation_here_has_effect_at_once(registry: Registry) -> None:
     new = await registry.create_token(Role.VIEWER)
     login = await registry.redeem(await registry.create_login_code(new.token.id))
     assert login is not None
+    (session,) = registry.sessions()
     async with running(registry) as ended:
         assert await registry.revoke([new.token.id, "unknown"]) == [new.token.id]
         assert registry.verify(new.text) is None
         assert registry.verify_session(login.value) is None
-        assert await ended.get() == {new.token.id}
+        assert await ended.get() == {new.token.id, session.id}
 
 
 async def test_a_revocation_by_another_process_has_effect(registry: Registry, path: Path) -> None:

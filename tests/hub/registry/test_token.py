@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.model.identity import NewToken, Role
+from hub.model.identity import Identity, NewToken, Role
 from hub.registry import token
 from hub.registry.database import RegistryError, open_database
 from hub.registry.event import select_events
@@ -215,7 +215,7 @@ async def test_a_token_created_before_the_first_start_is_valid(path: Path) -> No
     with open_token_file(path) as file:
         new = file.create_token(Role.DEVICE, pattern="boiler")
     async with Registry(path) as registry:
-        assert registry.verify(new.text) == (new.token.id, Role.DEVICE, "boiler")
+        assert registry.verify(new.text) == Identity(new.token.id, Role.DEVICE, "boiler")
 
 
 async def test_the_command_lists_tokens_of_the_hub(path: Path) -> None:

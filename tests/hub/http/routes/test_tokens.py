@@ -17,9 +17,12 @@ from hub.http.problem import HANDLERS
 from hub.http.routes.tokens import TokenRoutes
 from hub.http.routing import routes_of
 from hub.model.identity import Identity, Role
+from hub.registry.database import FILE_NAME
 from hub.registry.registry import Registry
+from wire.timestamp import NS_PER_S
 
 NOW_NS = 1_800_000_000 * 1_000_000_000
+ORIGIN = {"Origin": "http://127.0.0.1:8600"}
 
 
 class Api(NamedTuple):
@@ -216,3 +219,94 @@ async def test_a_one_time_url_signs_in_once(tmp_path: Path) -> None:
         answer = await api.call("GET", path)
         assert (answer.status_code, "`hub token url` prints a new one" in answer.text) == (403, True)
         assert "set-cookie" not in answer.headers
+
+
+@pytest.fixture
+async def registry(tmp_path: Path) -> AsyncIterator[Registry]:
+    async with Registry(tmp_path / FILE_NAME, clock=lambda: NOW_NS) as registry:
+        yield registry
+
+
+def client_of(registry: Registry, *, token: str | None = None, cookie: str | None = None) -> httpx.AsyncClient:
+    access = Access(registry.verify, registry.verify_session)
+    authenticator = Authenticator(access, registry.refresh)
+    routes = routes_of(TokenRoutes(registry, authenticator, now_ns=lambda: NOW_NS), authenticator)
+    return httpx.AsyncClient(
+        transport=httpx.ASGITransport(app=Starlette(routes=routes, exception_handlers=HANDLERS)),
+        base_url="http://127.0.0.1:8600",
+        headers={} if token is None else {"Authorization": f"Bearer {token}"},
+        cookies={} if cookie is None else {SESSION_COOKIE: cookie},
+    )
+
+
+async def sign_in(registry: Registry, token_id: str) -> str:
+    """Return the cookie of a new session."""
+    login = await registry.redeem(await registry.create_login_code(token_id))
+    assert login is not None
+    return login.value
+
+
+@pytest.mark.parametrize("role", [role for role in Role if role is not Role.ADMIN])
+async def test_only_an_admin_sees_and_ends_sessions(registry: Registry, role: Role) -> None:
+    """The answer to any other role is 403, and nothing ends."""
+    pattern = "boiler" if role is Role.DEVICE else "*" if role is Role.GATEWAY else ""
+    admin, other = await registry.ensure_admin(), await registry.create_token(role, pattern=pattern)
+    cookie = await sign_in(registry, admin.token_id)
+    (session,) = registry.sessions()
+    async with client_of(registry, token=other.text) as client:
+        assert (await client.get("/api/v1/sessions")).status_code == 403
+        assert (await client.delete(f"/api/v1/sessions/{session.id}")).status_code == 403
+        assert (await client.get("/api/v1/tokens")).status_code == 403
+    assert registry.verify_session(cookie) is not None
+
+
+async def test_the_list_names_token_and_times_of_each_browser(registry: Registry) -> None:
+    """The oldest is first. The browser that asks is marked; one that has made no request since the start has no use."""
+    admin = await registry.ensure_admin()
+    viewer = await registry.create_token(Role.VIEWER, label="wall")
+    (mine, _) = (await sign_in(registry, admin.token_id), await sign_in(registry, viewer.token.id))
+    async with client_of(registry, cookie=mine) as client:
+        listed = (await client.get("/api/v1/sessions")).json()
+    assert listed["next"] is None
+    by_token = {session["token"]: session for session in listed["sessions"]}
+    assert (by_token[admin.token_id]["current"], by_token[viewer.token.id]["current"]) == (True, False)
+    assert (by_token[viewer.token.id]["role"], by_token[viewer.token.id]["label"]) == ("viewer", "wall")
+    assert by_token[admin.token_id]["last_used_ns"] == NOW_NS
+    assert by_token[viewer.token.id]["created_ns"] == NOW_NS
+    assert by_token[viewer.token.id]["expires_ns"] == NOW_NS + 30 * 86_400 * NS_PER_S
+    assert mine not in str(listed)
+
+
+async def test_an_admin_signs_one_browser_out(registry: Registry) -> None:
+    """Its cookie is invalid at once, that of another browser with the same token stays valid."""
+    admin = await registry.ensure_admin()
+    mine = await sign_in(registry, admin.token_id)
+    async with client_of(registry, cookie=mine) as client:
+        other = await sign_in(registry, admin.token_id)
+        listed = (await client.get("/api/v1/sessions")).json()["sessions"]
+        (id,) = (session["id"] for session in listed if not session["current"])
+        assert (await client.delete(f"/api/v1/sessions/{id}")).status_code == 403  # a request without its origin
+        assert (await client.delete(f"/api/v1/sessions/{id}", headers=ORIGIN)).status_code == 204
+        assert registry.verify_session(other) is None
+        assert registry.verify_session(mine) is not None
+        unknown = await client.delete(f"/api/v1/sessions/{id}", headers=ORIGIN)
+        assert (unknown.status_code, unknown.json()["code"]) == (404, "not_found")
+
+
+async def test_an_old_url_leads_a_browser_to_a_page_and_gives_a_program_a_problem(registry: Registry) -> None:
+    """The first opening signs any client in; afterwards the kind of answer follows the Accept header."""
+    admin = await registry.ensure_admin()
+    code = await registry.create_login_code(admin.token_id)
+    page = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    async with client_of(registry) as client:
+        first = await client.get(f"/open/{code}", headers=page)
+        assert (first.status_code, first.headers["location"]) == (303, "/")
+        assert "set-cookie" in first.headers
+        again = await client.get(f"/open/{code}", headers=page)
+        assert (again.status_code, again.headers["location"]) == (303, "/sign-in")
+        assert "set-cookie" not in again.headers
+        for headers in ({}, {"Accept": "application/json"}):
+            program = await client.get(f"/open/{code}", headers=headers)
+            assert program.status_code == 403
+            assert program.headers["content-type"] == "application/problem+json"
+            assert "hub token url" in program.json()["detail"]
