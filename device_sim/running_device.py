@@ -38,7 +38,7 @@ class Latencies:
             histogram: Any = importlib.import_module("hdrh.histogram")
         except ImportError as error:
             raise SimulatorError(
-                "measuring latencies needs hdrhistogram; install it with: pip install 'telemetry-hub[sim]'"
+                "measuring latencies needs hdrhistogram; install it with: pip install hdrhistogram"
             ) from error
         self._histogram = histogram.HdrHistogram(1, LONGEST_US, DIGITS)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, MutableMapping, Sequence
-from importlib.metadata import version
+from importlib.metadata import distribution, version
 from typing import Any, NamedTuple
 
 from hub.app.mqtt import open_bridges
@@ -21,6 +21,7 @@ from hub.http.live_endpoint import LiveEndpoint
 from hub.http.refusals import Refusals
 from hub.http.routes.connection import ConnectionRoutes
 from hub.http.routes.devices import DeviceRoutes
+from hub.http.routes.download import DownloadRoutes
 from hub.http.routes.history import HistoryRoutes
 from hub.http.routes.hub import HubRoutes
 from hub.http.routes.operations import OperationsRoutes
@@ -28,6 +29,7 @@ from hub.http.routes.quarantine import QuarantineRoutes
 from hub.http.routes.tokens import TokenRoutes
 from hub.http.status import HubIdentity, Status
 from hub.http.websocket import DEVICE_PATH
+from hub.http.wheel import make_wheel
 from hub.ingest.device import Device, Devices
 from hub.ingest.quarantine_actions import QuarantineActions
 from hub.ingest.validate import decode_entry
@@ -216,6 +218,7 @@ def _application(
             HistoryRoutes(store, series=registry.series.values, now_ns=devices.clock),
             TokenRoutes(registry, authenticator, now_ns=devices.clock),
             QuarantineRoutes(journal, actions),
+            DownloadRoutes(lambda: make_wheel(distribution("telemetry-hub"))),
             OperationsRoutes(status, lambda: len(connections), refusals.counts),
         ],
         authenticator,

@@ -92,7 +92,7 @@ def test_the_hub_without_its_extra_says_what_to_install(
     """The command `hub` in a base installation ends with one clear sentence, exit code 2 and no traceback."""
     ended = run(agent_installation, "hub", *arguments)
     assert ended.returncode == 2
-    assert "telemetry-hub[hub]" in ended.stderr
+    assert "pip install '.[hub]'" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from hub.http.routes.connection import ConnectionRoutes
 from hub.http.routes.devices import DeviceRoutes
+from hub.http.routes.download import DownloadRoutes
 from hub.http.routes.history import HistoryRoutes
 from hub.http.routes.hub import HubRoutes
 from hub.http.routes.operations import OperationsRoutes
 from hub.http.routes.quarantine import QuarantineRoutes
 from hub.http.routes.tokens import TokenRoutes
 
-RESOURCES = (HubRoutes, ConnectionRoutes, DeviceRoutes, HistoryRoutes, TokenRoutes, QuarantineRoutes, OperationsRoutes)
+RESOURCES = (
+    HubRoutes,
+    ConnectionRoutes,
+    DeviceRoutes,
+    HistoryRoutes,
+    TokenRoutes,
+    QuarantineRoutes,
+    DownloadRoutes,
+    OperationsRoutes,
+)
 """Every resource of the API, in the order of the OpenAPI document."""

@@ -172,6 +172,16 @@ export interface components {
             /** @description The `cursor` of the next part; null at the end. */
             next: string | null;
         };
+        /** @description The file from which devices install the agent: a Python wheel of this hub's version. */
+        DownloadDetails: {
+            file: string;
+            /** @description Where the hub serves it, for example below `https://hub.example`. */
+            path: string;
+            /** @description In hexadecimal. `pip install URL#sha256=…` checks it. */
+            sha256: string;
+            size_bytes: number;
+            requires_python: string;
+        };
         /** @description An event of a device. */
         EventDetails: {
             id: number;
@@ -464,6 +474,28 @@ export interface components {
             time_ns: number[];
             values: (number | boolean | string | null)[];
         };
+        /** @description A signed-in browser: it has the rights of its token. */
+        SessionDetails: {
+            id: string;
+            /** @description The id of its token. */
+            token: string;
+            role: string;
+            /** @description That of its token. */
+            label: string;
+            /** @description When the browser was signed in. */
+            created_ns: number;
+            /** @description null: not since the hub started. */
+            last_used_ns: number | null;
+            expires_ns: number;
+            /** @description Whether this request comes from that browser. */
+            current: boolean;
+        };
+        /** @description All signed-in browsers. */
+        SessionsPage: {
+            sessions: components["schemas"]["SessionDetails"][];
+            /** @description The `cursor` of the next part; null at the end. */
+            next: string | null;
+        };
         /** @description A token to sign in with. */
         SignIn: {
             token: string;
@@ -542,6 +574,7 @@ export type DeviceCodeCount = components['schemas']['DeviceCodeCount'];
 export type DeviceDetails = components['schemas']['DeviceDetails'];
 export type DeviceFlow = components['schemas']['DeviceFlow'];
 export type DevicesPage = components['schemas']['DevicesPage'];
+export type DownloadDetails = components['schemas']['DownloadDetails'];
 export type EventDetails = components['schemas']['EventDetails'];
 export type EventsPage = components['schemas']['EventsPage'];
 export type FlowCounts = components['schemas']['FlowCounts'];
@@ -567,6 +600,8 @@ export type RetriedBatch = components['schemas']['RetriedBatch'];
 export type RetriedBatches = components['schemas']['RetriedBatches'];
 export type RetryRequest = components['schemas']['RetryRequest'];
 export type SeriesPoints = components['schemas']['SeriesPoints'];
+export type SessionDetails = components['schemas']['SessionDetails'];
+export type SessionsPage = components['schemas']['SessionsPage'];
 export type SignIn = components['schemas']['SignIn'];
 export type SourceDetails = components['schemas']['SourceDetails'];
 export type StoreDetails = components['schemas']['StoreDetails'];

@@ -1,0 +1,95 @@
+"""The download of the agent: one build for any number of requests, and answers that agree with each other."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import threading
+
+import httpx
+from starlette.applications import Starlette
+
+from hub.http.access import Access, Authenticator
+from hub.http.problem import HANDLERS
+from hub.http.routes.download import DownloadRoutes
+from hub.http.routing import routes_of
+from hub.http.wheel import Wheel, WheelError
+
+WHEEL = Wheel("telemetry_hub-1.2.3-py3-none-any.whl", b"zip", hashlib.sha256(b"zip").hexdigest(), ">=3.11")
+
+
+def client_of(routes: DownloadRoutes) -> httpx.AsyncClient:
+    async def refresh() -> None: ...
+
+    access = Access(lambda _: None, lambda _: None)
+    api = Starlette(routes=routes_of(routes, Authenticator(access, refresh)), exception_handlers=HANDLERS)
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app=api), base_url="http://hub:8600")
+
+
+async def test_the_answers_name_the_same_file_and_hash() -> None:
+    """The description, the page and the file itself need no token."""
+    async with client_of(DownloadRoutes(lambda: WHEEL)) as client:
+        details = (await client.get("/api/v1/download")).json()
+        page = (await client.get("/download/")).text
+        file = await client.get(details["path"])
+    assert details == {
+        "file": WHEEL.file,
+        "path": f"/download/{WHEEL.file}",
+        "sha256": WHEEL.sha256,
+        "size_bytes": 3,
+        "requires_python": ">=3.11",
+    }
+    assert (file.status_code, file.content) == (200, b"zip")
+    assert re.findall(r'href="([^"]+)" data-requires-python="([^"]+)"', page) == [
+        (f"{WHEEL.file}#sha256={WHEEL.sha256}", "&gt;=3.11")
+    ]
+    assert f"pip install http://hub:8600/download/{WHEEL.file}#sha256={WHEEL.sha256}" in page
+
+
+async def test_another_version_is_not_found() -> None:
+    """The answer names the file that exists."""
+    async with client_of(DownloadRoutes(lambda: WHEEL)) as client:
+        answer = await client.get("/download/telemetry_hub-1.2.2-py3-none-any.whl")
+    assert answer.status_code == 404
+    assert WHEEL.file in answer.json()["detail"]
+
+
+async def test_requests_share_one_build() -> None:
+    """Requests during the build and after it wait for the same file, also if the first one is cancelled."""
+    started, finish, builds = asyncio.Event(), threading.Event(), 0
+    loop = asyncio.get_running_loop()
+
+    def make() -> Wheel:
+        nonlocal builds
+        builds += 1
+        loop.call_soon_threadsafe(started.set)
+        assert finish.wait(30)
+        return WHEEL
+
+    async with client_of(DownloadRoutes(make)) as client:
+        first = asyncio.create_task(client.get("/api/v1/download"))
+        await started.wait()
+        others = [asyncio.create_task(client.get("/download/")) for _ in range(20)]
+        first.cancel()
+        finish.set()
+        answers = await asyncio.gather(*others)
+        answers.append(await client.get("/download/"))
+    assert {answer.status_code for answer in answers} == {200}
+    assert builds == 1
+
+
+async def test_a_failed_build_is_not_repeated() -> None:
+    """Every request gets the reason and what to do."""
+    builds = 0
+
+    def make() -> Wheel:
+        nonlocal builds
+        builds += 1
+        raise WheelError("the installation has no list of its files (RECORD)")
+
+    async with client_of(DownloadRoutes(make)) as client:
+        answers = [await client.get("/api/v1/download") for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [503] * 3
+    assert "RECORD" in answers[0].json()["detail"]
+    assert builds == 1
