@@ -218,7 +218,7 @@ def _application(
             HistoryRoutes(store, series=registry.series.values, now_ns=devices.clock),
             TokenRoutes(registry, authenticator, now_ns=devices.clock),
             QuarantineRoutes(journal, actions),
-            DownloadRoutes(lambda: make_wheel(distribution("telemetry-hub"))),
+            DownloadRoutes(lambda: make_wheel(distribution("telemetry-hub")), base_path=authenticator.access.base_path),
             OperationsRoutes(status, lambda: len(connections), refusals.counts),
         ],
         authenticator,

@@ -33,7 +33,10 @@ SCHEMES = {"http": ("http", "ws"), "https": ("https", "wss"), "ws": ("http", "ws
 ROOT = "/"
 
 RESERVED = frozenset(
-    {"api", "assets", "device", "flow", "health", "metrics", "mqtt", "open", "quarantine", "ready", "v1"}
+    {
+        *("add", "api", "assets", "device", "download", "flow", "health", "metrics", "mqtt", "open", "quarantine"),
+        *("ready", "sign-in", "tokens", "v1"),
+    }
 )
 """First parts of the hub's own paths. Below one of them, a path with the base path could not be told from one
 without it."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 import re
 import signal
@@ -114,6 +116,14 @@ def running_hub(hub_installation: Installation, tmp_path: Path) -> Iterator[subp
             hub.kill()
 
 
+def files_of(wheel: Path | io.BytesIO) -> dict[str, bytes]:
+    """Return the files of a wheel, and the rows of its record in any order."""
+    with zipfile.ZipFile(wheel) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    (record,) = (name for name in files if name.endswith(".dist-info/RECORD"))
+    return files | {record: b"\n".join(sorted(files[record].split()))}
+
+
 def printed_page_url(hub: subprocess.Popen[str]) -> str:
     """Return the one-time URL that the hub prints; stop when the hub ends."""
     assert hub.stdout is not None
@@ -128,7 +138,8 @@ def printed_page_url(hub: subprocess.Popen[str]) -> str:
 def test_the_hub_starts_from_the_wheel_and_serves_its_page(
     running_hub: subprocess.Popen[str], distributions: Distributions
 ) -> None:
-    """The installed hub prints a URL that opens the page of the wheel; interrupted, it ends with 0."""
+    """The installed hub prints a URL that opens the page of the wheel, and serves a wheel with the same files;
+    interrupted, it ends with 0."""
     url = printed_page_url(running_hub)
     with httpx.Client(follow_redirects=True, trust_env=False, timeout=30) as browser:
         page = browser.get(url)
@@ -138,6 +149,11 @@ def test_the_hub_starts_from_the_wheel_and_serves_its_page(
             assert page.content == archive.read(PAGE)
         for script in re.findall(r'<script[^>]* src="([^"]+\.js)"', page.text):
             assert browser.get(str(page.url.join(script))).status_code == 200
+        download = browser.get(str(page.url.join("/api/v1/download"))).json()
+        served = browser.get(str(page.url.join(download["path"]))).content
+    assert download["file"] == distributions.wheel.name
+    assert hashlib.sha256(served).hexdigest() == download["sha256"]
+    assert files_of(io.BytesIO(served)) == files_of(distributions.wheel)
     running_hub.send_signal(signal.SIGINT)
     rest, _ = running_hub.communicate(timeout=30)
     assert running_hub.returncode == 0, rest

@@ -98,8 +98,28 @@ function flow(fleet: DevDevice[], limit: number): object {
   };
 }
 
+const ADMIN = { id: "k3vq7m2xw5tz4ahd", role: "admin", label: "created at the first start" };
+const TIMES = { created_ns: STARTED_MS * 1e6, last_used_ns: STARTED_MS * 1e6 };
+const TOKENS = { tokens: [{ ...ADMIN, ...TIMES, pattern: "", expires_ns: null }], next: null };
+const SESSION = { id: "s", token: ADMIN.id, role: ADMIN.role, label: ADMIN.label, current: true };
+const SESSIONS = { sessions: [{ ...SESSION, ...TIMES, expires_ns: (STARTED_MS + 86_400_000) * 1e6 }], next: null };
+const FILE = "telemetry_hub-0.1.0-py3-none-any.whl";
+const DOWNLOAD = {
+  file: FILE,
+  path: `/download/${FILE}`,
+  sha256: "0".repeat(64),
+  size_bytes: 878_574,
+  requires_python: ">=3.11",
+};
+
 /** Return status and body. */
-export function respond(path: string, query: URLSearchParams, fleet: DevDevice[], scenario: string): [number, object] {
+export function respond(
+  method: string,
+  path: string,
+  query: URLSearchParams,
+  fleet: DevDevice[],
+  scenario: string,
+): [number, object] {
   if (path === "/api/v1/hub")
     return [
       200,
@@ -117,7 +137,10 @@ export function respond(path: string, query: URLSearchParams, fleet: DevDevice[]
   if (path === "/api/v1/devices") return [200, { devices: fleet.map(deviceInfo), next: null }];
   if (path === "/api/v1/flow") return [200, flow(fleet, Number(query.get("limit") ?? fleet.length))];
   if (path === "/api/v1/history") return [200, history(fleet, query)];
-  if (path === "/api/v1/tokens") return [201, { id: "1", token: "hub_device_3Jm9example0000000000000000" }];
+  if (path === "/api/v1/tokens")
+    return method === "POST" ? [201, { id: "1", token: "hub_device_3Jm9example0000000000000000" }] : [200, TOKENS];
+  if (path === "/api/v1/sessions") return [200, SESSIONS];
+  if (path === "/api/v1/download") return [200, DOWNLOAD];
   if (path === "/api/v1/session") return [204, {}];
   const [, id, events] = /^\/api\/v1\/devices\/([^/]+)(\/events)?$/.exec(path) ?? [];
   const device = fleet.find((known) => known.device === decodeURIComponent(id ?? ""));

@@ -46,7 +46,7 @@ function serve(request: IncomingMessage, response: ServerResponse, next: Connect
     return;
   }
   const scenario = scenarioOf(request);
-  let [status, body] = respond(url.pathname, url.searchParams, fleetOf(scenario), scenario);
+  let [status, body] = respond(request.method ?? "GET", url.pathname, url.searchParams, fleetOf(scenario), scenario);
   if (Date.now() < downUntil) [status, body] = [503, { detail: "unavailable for development" }];
   else if (scenario === "signed-out") [status, body] = [401, { title: "Not authenticated", detail: "sign in" }];
   response.writeHead(status, {

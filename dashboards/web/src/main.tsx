@@ -9,17 +9,20 @@ import "./styles/flow.css";
 import "./styles/chart.css";
 import "./styles/quarantine.css";
 import "./styles/mqtt.css";
+import "./styles/access.css";
 import "./styles/overlay.css";
 import { render } from "preact";
 import { hub } from "./data/hub";
 import { startTicking } from "./data/time";
+import { AddDevicePage } from "./pages/add_device";
 import { exposeTestHook } from "./pages/device/device_data";
 import { DevicePage } from "./pages/device/page";
 import { FleetPage } from "./pages/fleet/page";
 import { FlowPage } from "./pages/flow";
 import { MqttPage } from "./pages/mqtt";
 import { QuarantinePage } from "./pages/quarantine/page";
-import { SignInPage } from "./pages/sign_in";
+import { SignedInPage, SignInPage } from "./pages/sign_in";
+import { TokensPage } from "./pages/tokens/page";
 import { PageMessage } from "./ui/controls";
 import { startTheme } from "./ui/preferences";
 import { route, startRouting } from "./ui/route";
@@ -54,6 +57,12 @@ function Page() {
       return <QuarantinePage />;
     case "mqtt":
       return <MqttPage />;
+    case "tokens":
+      return <TokensPage />;
+    case "add":
+      return <AddDevicePage />;
+    case "sign-in":
+      return <SignedInPage />;
     case "unknown":
       return (
         <PageMessage title="Page not found" hasLink>

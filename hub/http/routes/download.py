@@ -38,8 +38,10 @@ telemetry-agent/bin/device-agent --help
 class DownloadRoutes:
     """The operations about the wheel. It is made once, at the first request, and kept: about 1 MB."""
 
-    def __init__(self, make: Callable[[], Wheel]) -> None:
+    def __init__(self, make: Callable[[], Wheel], *, base_path: str = "/") -> None:
+        """`base_path` is the path of the hub's public URL."""
         self._make = make
+        self._base_path = base_path
         self._making: asyncio.Task[Wheel] | None = None
 
     @Operation("GET", "/api/v1/download", errors=(503,))
@@ -58,7 +60,7 @@ class DownloadRoutes:
             file=escape(wheel.file),
             sha256=wheel.sha256,
             requires_python=escape(wheel.requires_python),
-            folder=escape(f"{str(request.base_url).rstrip('/')}{FOLDER}"),
+            folder=escape(f"{str(request.base_url).rstrip('/')}{self._base_path.rstrip('/')}{FOLDER}"),
         )
         return HTMLResponse(page, headers=NO_STORE)
 

@@ -117,7 +117,8 @@ class TokenRoutes:
         """
         login = await self.registry.redeem(code)
         if login is None and "text/html" in request.headers.get("accept", ""):
-            return RedirectResponse(SIGN_IN_PAGE, status_code=HTTPStatus.SEE_OTHER, headers=NO_STORE)
+            page = f"{self.authenticator.access.base_path.rstrip('/')}{SIGN_IN_PAGE}"
+            return RedirectResponse(page, status_code=HTTPStatus.SEE_OTHER, headers=NO_STORE)
         if login is None:
             raise Refusal(
                 HTTPStatus.FORBIDDEN, "this URL was opened before, or is too old; `hub token url` prints a new one"

@@ -6,12 +6,14 @@ import type {
   ConnectionCheck,
   CreatedToken,
   DeviceDetails,
-  DevicesPage,
+  DownloadDetails,
   EventDetails,
   EventsPage,
   FlowDetails,
   HistoryAnswer,
   HubDetails,
+  SessionDetails,
+  TokenDetails,
   TokenRequest,
 } from "../wire/api";
 import { withBase } from "../wire/base_path";
@@ -114,17 +116,21 @@ export function fetchHub(): Promise<HubDetails> {
   return request("GET", "/hub");
 }
 
-/** Load the whole fleet, page by page. */
-export async function fetchDevices(): Promise<DeviceDetails[]> {
-  const devices: DeviceDetails[] = [];
+/** Load a whole list, page by page. `key` is the name of the list in each answer. */
+async function fetchList<T, K extends string>(path: string, key: K): Promise<T[]> {
+  const items: T[] = [];
   let cursor: string | null = null;
   do {
     const query: string = cursor === null ? "" : `?${new URLSearchParams({ cursor })}`;
-    const page: DevicesPage = await request("GET", `/devices${query}`);
-    devices.push(...page.devices);
+    const page: Record<K, T[]> & { next: string | null } = await request("GET", `${path}${query}`);
+    items.push(...page[key]);
     cursor = page.next;
   } while (cursor !== null);
-  return devices;
+  return items;
+}
+
+export function fetchDevices(): Promise<DeviceDetails[]> {
+  return fetchList("/devices", "devices");
 }
 
 /** Load the accounting of at most this many devices. Devices that do not balance come first. */
@@ -193,6 +199,27 @@ export function signIn(token: string): Promise<void> {
 
 export function signOut(): Promise<void> {
   return request("DELETE", "/session");
+}
+
+/** Load the description of the file from which devices install the agent. */
+export function fetchDownload(): Promise<DownloadDetails> {
+  return request("GET", "/download");
+}
+
+export function fetchTokens(): Promise<TokenDetails[]> {
+  return fetchList("/tokens", "tokens");
+}
+
+export function revokeToken(id: string): Promise<void> {
+  return request("DELETE", `/tokens/${encodeURIComponent(id)}`);
+}
+
+export function fetchSessions(): Promise<SessionDetails[]> {
+  return fetchList("/sessions", "sessions");
+}
+
+export function endSession(id: string): Promise<void> {
+  return request("DELETE", `/sessions/${encodeURIComponent(id)}`);
 }
 
 export function createToken(body: TokenRequest): Promise<CreatedToken> {

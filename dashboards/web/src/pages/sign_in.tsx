@@ -2,8 +2,10 @@
 
 import { useState } from "preact/hooks";
 import { ApiError, signIn } from "../data/api";
-import { CopyableCommand, useAction } from "../ui/controls";
+import { CopyableCommand, PageMessage, useAction } from "../ui/controls";
 import { Logo } from "../ui/icon";
+import { route } from "../ui/route";
+import { withBase } from "../wire/base_path";
 
 export function SignInPage() {
   return (
@@ -11,6 +13,7 @@ export function SignInPage() {
       <section class="card box">
         <Logo />
         <h1>Sign in to the hub</h1>
+        {route.value.page === "sign-in" && <ExpiredUrl />}
         <p>The token is stored in a cookie of this browser and nowhere else.</p>
         <TokenForm />
         <div class="help">
@@ -24,6 +27,28 @@ export function SignInPage() {
   );
 }
 
+/** Explanation for a browser that opened a one-time URL again or too late. */
+function ExpiredUrl() {
+  return (
+    <div class="expired-url" role="status" data-testid="expired-url">
+      <p>
+        <strong>This sign-in URL does not work any more.</strong> It was opened before, or it is older than 15 minutes.
+        Print a new one on the machine of the hub, and open it here:
+      </p>
+      <CopyableCommand text="hub token url" />
+    </div>
+  );
+}
+
+/** The page behind an old one-time URL, for a browser that is signed in anyway. */
+export function SignedInPage() {
+  return (
+    <PageMessage title="You are signed in" hasLink>
+      The sign-in URL does not work any more, and this browser does not need it.
+    </PageMessage>
+  );
+}
+
 function TokenForm() {
   const [token, setToken] = useState("");
   const { running, problem, run } = useAction(async () => {
@@ -33,7 +58,7 @@ function TokenForm() {
       const isRejected = error instanceof ApiError && error.isRejection;
       throw isRejected ? new Error("The hub does not accept this token: it is unknown or revoked.") : error;
     }
-    window.location.reload();
+    window.location.assign(route.value.page === "sign-in" ? withBase("/") : window.location.href);
   });
   return (
     <form

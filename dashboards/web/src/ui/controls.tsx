@@ -57,7 +57,8 @@ export function Confirmation({ request, close }: { request: ConfirmationRequest;
 
 const COPIED_SHOWN_MS = 1600;
 
-export function CopyableCommand({ text }: { text: string }) {
+/** A command, or another text called `name`, with a button that copies it. */
+export function CopyableCommand({ text, name = "the command" }: { text: string; name?: string }) {
   const [copied, setCopied] = useState(false);
   const copy = async () => {
     await copyText(text);
@@ -71,12 +72,7 @@ export function CopyableCommand({ text }: { text: string }) {
           <div key={line}>{wordsOf(line)}</div>
         ))}
       </code>
-      <button
-        type="button"
-        class="button"
-        onClick={() => void copy()}
-        aria-label={copied ? "Copied" : "Copy the command"}
-      >
+      <button type="button" class="button" onClick={() => void copy()} aria-label={copied ? "Copied" : `Copy ${name}`}>
         <Icon name={copied ? "done" : "copy"} />
         <span class="word">{copied ? "Copied" : "Copy"}</span>
       </button>

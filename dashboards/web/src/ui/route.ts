@@ -10,20 +10,33 @@ export const PAGES = [
   { page: "flow", title: "Flow", path: "/flow", icon: "flow" },
   { page: "quarantine", title: "Quarantine", path: "/quarantine", icon: "quarantine" },
   { page: "mqtt", title: "MQTT", path: "/mqtt", icon: "broker" },
+  { page: "tokens", title: "Tokens", path: "/tokens", icon: "key" },
 ] as const;
 
+/** Pages that the navigation does not list. The hub sends a browser with an old one-time URL to `/sign-in`. */
+export const OTHER_PAGES = [
+  { page: "add", title: "Add a device", path: "/add" },
+  { page: "sign-in", title: "Sign in", path: "/sign-in" },
+] as const;
+
+/** Return the pages for the role of the user and the settings of the hub. */
 export function shownPages() {
-  return PAGES.filter(({ page }) => page !== "mqtt" || hub.info.value?.mqtt === true);
+  const info = hub.info.value;
+  const hidden = { mqtt: info?.mqtt !== true, tokens: info?.role !== "admin" } as Record<string, boolean>;
+  return PAGES.filter(({ page }) => hidden[page] !== true);
 }
 
-type Route = { page: (typeof PAGES)[number]["page"] } | { page: "device"; device: string } | { page: "unknown" };
+type Route =
+  | { page: (typeof PAGES)[number]["page"] | (typeof OTHER_PAGES)[number]["page"] }
+  | { page: "device"; device: string }
+  | { page: "unknown" };
 
 const current = signal<Route>(routeOf(window.location.pathname));
 export const route: ReadonlySignal<Route> = current;
 
 function routeOf(pathname: string): Route {
   const path = withoutBase(pathname);
-  const known = PAGES.find((page) => page.path === (path.replace(/\/$/, "") || "/"));
+  const known = [...PAGES, ...OTHER_PAGES].find((page) => page.path === (path.replace(/\/$/, "") || "/"));
   if (known !== undefined) return { page: known.page };
   if (path === "/index.html") return { page: "fleet" };
   const device = /^\/device\/([^/]+)\/?$/.exec(path)?.[1];
@@ -54,7 +67,8 @@ export function startRouting(): void {
     if (event.defaultPrevented || event.button !== 0 || event.metaKey || event.ctrlKey || event.shiftKey) return;
     const link = (event.target as Element).closest?.("a[href]");
     if (!(link instanceof HTMLAnchorElement) || link.origin !== window.location.origin) return;
-    if (link.hasAttribute("download") || link.target !== "" || withoutBase(link.pathname).startsWith("/api/")) return;
+    if (link.hasAttribute("download") || link.target !== "") return;
+    if (/^\/(api|download)\//.test(withoutBase(link.pathname))) return;
     event.preventDefault();
     navigate(link.pathname + link.search);
   });

@@ -12,7 +12,7 @@ import { withBase } from "../wire/base_path";
 import { Icon, Logo, Shape } from "./icon";
 import { openPalette, Palette, paletteOpen } from "./palette";
 import { nextTheme, recentDevices, theme } from "./preferences";
-import { devicePath, PAGES, route, shownPages } from "./route";
+import { devicePath, OTHER_PAGES, PAGES, route, shownPages } from "./route";
 import { ConnectionIndicator, OfflineBanner, ProblemBanner } from "./status";
 import { TimeRangePicker } from "./time_range_picker";
 
@@ -86,7 +86,9 @@ function Rail() {
           aria-label={`Theme: ${theme.value}`}
         >
           <Icon name={theme.value} />
-          {{ system: "System", light: "Light", dark: "Dark" }[theme.value]}
+          <span>
+            Theme<span class="theme-name">: {theme.value}</span>
+          </span>
         </button>
         <button type="button" class="rail-item" onClick={() => void leave()}>
           <Icon name="leave" />
@@ -149,7 +151,7 @@ function Header() {
             </span>
           </>
         ) : (
-          <span>{PAGES.find(({ page }) => page === shown.page)?.title ?? "Not found"}</span>
+          <span>{[...PAGES, ...OTHER_PAGES].find(({ page }) => page === shown.page)?.title ?? "Not found"}</span>
         )}
       </div>
       {pageView.value !== null && <TimeRangePicker view={pageView.value} />}

@@ -18,6 +18,8 @@ describe("axisLabel", () => {
   it("shortens large and tiny numbers", () => {
     expect(axisLabel(150_000, 50_000)).toBe("150 k");
     expect(axisLabel(2e-7, 1e-7)).toBe("2.0e−7");
+    expect([1e-6, 1.25e-6, 1.5e-6].map((tick) => axisLabel(tick, 2.5e-7))).toEqual(["1.00e−6", "1.25e−6", "1.50e−6"]);
+    expect([1.25e15, 1.5e15].map((tick) => axisLabel(-tick, 2.5e14))).toEqual(["−1.25e15", "−1.50e15"]);
     expect(axisLabel(0, 1e-7)).toMatch(/^0/);
   });
 });

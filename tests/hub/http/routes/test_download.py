@@ -47,6 +47,14 @@ async def test_the_answers_name_the_same_file_and_hash() -> None:
     assert f"pip install http://hub:8600/download/{WHEEL.file}#sha256={WHEEL.sha256}" in page
 
 
+async def test_the_page_names_the_path_below_a_proxy() -> None:
+    """The address of its command has the path of the hub's public URL; the link is relative."""
+    async with client_of(DownloadRoutes(lambda: WHEEL, base_path="/telemetry/")) as client:
+        page = (await client.get("/download/")).text
+    assert f"pip install http://hub:8600/telemetry/download/{WHEEL.file}#sha256={WHEEL.sha256}" in page
+    assert f'href="{WHEEL.file}#' in page
+
+
 async def test_another_version_is_not_found() -> None:
     """The answer names the file that exists."""
     async with client_of(DownloadRoutes(lambda: WHEEL)) as client:

@@ -10,6 +10,9 @@ import { decimalsOf, fixed, formatValue, type NumberFormat } from "../../data/nu
 /** More tags would hide the axis. */
 const MAX_TAGS = 4;
 const TAG_REM = 1.125;
+/** A tag is bolder than a grid label of the same length, and has a frame. */
+const TAG_BOLDNESS = 1.08;
+const TAG_FRAME_REM = 1;
 
 export class ValueAxis {
   private readonly host: HTMLElement;
@@ -17,6 +20,9 @@ export class ValueAxis {
   private readonly tagLayer = document.createElement("div");
   private range: YRange | null = null;
   private height = 0;
+  private width = 0;
+  /** Characters of the longest label that fits beside the chart. */
+  private fitting = FITTING;
 
   constructor(host: HTMLElement) {
     this.host = host;
@@ -48,6 +54,17 @@ export class ValueAxis {
         return element;
       }),
     );
+    this.widenFor(labels.map(({ text }) => text.length));
+  }
+
+  /** Make the axis wide enough for its labels. It never becomes narrower, so that the chart does not jump. */
+  private widenFor(lengths: number[]): void {
+    this.fitting = Math.max(this.fitting, ...lengths);
+    const longest = Math.max(0, ...[...this.tickLayer.children].map((label) => label.getBoundingClientRect().width));
+    const width = Math.ceil(longest * TAG_BOLDNESS + TAG_FRAME_REM * rem());
+    if (width <= Math.max(this.width, this.host.clientWidth)) return;
+    this.width = width;
+    this.host.parentElement?.style.setProperty("--axis-width", `${width}px`);
   }
 
   showLast(values: Readout["last"], format: NumberFormat): void {
@@ -73,7 +90,7 @@ export class ValueAxis {
       tag.style.top = `${tops[index]}px`;
       const whole = formatValue(value, format);
       const step = (this.range?.step ?? 1) * format.scale;
-      const text = whole.length <= FITTING ? whole : axisLabel(value * format.scale, step, 1);
+      const text = whole.length <= this.fitting ? whole : axisLabel(value * format.scale, step, 1, this.fitting);
       if (tag.textContent !== text) {
         const written = document.createElement("span");
         written.textContent = text;
@@ -95,18 +112,23 @@ const SHORTENED = [
   [1e6, 1e6, " M"],
   [1e5, 1e3, " k"],
 ] as const;
-/** Characters that fit beside a chart. */
+/** Characters that fit beside a chart with the usual width. */
 const FITTING = 8;
 
-/** Return a number for the axis, whose values are `step` apart. Large numbers are shortened. */
-export function axisLabel(value: number, step: number, extra = 0): string {
+/**
+ * Return a number for the axis, whose values are `step` apart. Large and tiny numbers are shortened. With `extra`
+ * decimals the label has at most `fitting` characters, if it can.
+ */
+export function axisLabel(value: number, step: number, extra = 0, fitting = FITTING): string {
   const size = Math.abs(value);
-  if (size > 0 && size < 1e-4) return value.toExponential(1).replaceAll("-", "−");
-  if (size >= 1e15) return value.toExponential(1).replace("e+", "e").replaceAll("-", "−");
+  if (size >= 1e15 || (size > 0 && size < 1e-4)) {
+    const decimals = Math.min(3, Math.max(1, decimalsOf(step / 10 ** Math.floor(Math.log10(size)))));
+    return value.toExponential(decimals).replace("e+", "e").replaceAll("-", "−");
+  }
   const [, divisor, letter] = SHORTENED.find(([from]) => size >= from) ?? [0, 1, ""];
   const decimals = Math.min(5, decimalsOf(step / divisor));
   const fine = `${fixed(value / divisor, decimals + extra)}${letter}`;
-  return fine.length <= FITTING || extra === 0 ? fine : axisLabel(value, step, extra - 1);
+  return fine.length <= fitting || extra === 0 ? fine : axisLabel(value, step, extra - 1, fitting);
 }
 
 /** Move positions so that none overlap, as little as possible and in the given order. */

@@ -9,7 +9,8 @@ import { count } from "../../data/number_format";
 import { hubNow } from "../../data/time";
 import { CONDITION_TEXTS, Icon, Shape } from "../../ui/icon";
 import { matchScore, virtualWindow } from "../../ui/list";
-import { EmptyFleet } from "./empty";
+import { withBase } from "../../wire/base_path";
+import { EmptyFleet } from "../add_device";
 import { FleetRow, typeOf } from "./row";
 
 /** Row heights in rem, as in the style sheet. */
@@ -99,7 +100,7 @@ function FleetBar({ counts }: FleetList) {
           class="field"
           data-search
           type="search"
-          placeholder="Filter by name or tag"
+          placeholder="Name or tag"
           aria-label="Filter devices"
           value={words.value}
           onInput={(event) => {
@@ -113,6 +114,10 @@ function FleetBar({ counts }: FleetList) {
         />
         {words.value === "" && <kbd>/</kbd>}
       </div>
+      <a class="button add-device" href={withBase("/add")} aria-label="Add a device">
+        <Icon name="add" />
+        <span class="word">Add a device</span>
+      </a>
       <select
         class="field sort"
         aria-label="Sort"

@@ -1,0 +1,25 @@
+/** Commands that install and start the agent on a device. */
+
+import type { DownloadDetails } from "../wire/api";
+
+/** Folder of the agent's Python environment, below the folder in which the commands are run. */
+const FOLDER = "telemetry-agent";
+const PLACEHOLDER = "YOUR-TOKEN";
+
+/**
+ * Return the commands that install the agent from the hub at `url`. pip rejects a file with another hash. The package
+ * is named by its address: a name alone would be looked up in a package index, where anybody could register it.
+ */
+export function installCommands(url: string, { path, sha256 }: DownloadDetails): string {
+  return `python3 -m venv ${FOLDER}\n${FOLDER}/bin/pip install ${url}${path}#sha256=${sha256}`;
+}
+
+/** Return the command that runs the agent of a device. Without a token it contains a placeholder. */
+export function agentCommand(url: string, device: string, token: string | null): string {
+  return `HUB_TOKEN=${token ?? PLACEHOLDER} ${FOLDER}/bin/device-agent run --hub ${url} --device ${device}`;
+}
+
+/** Return whether a text is a valid device id. */
+export function isDeviceId(text: string): boolean {
+  return /^[A-Za-z0-9_.-]{1,64}$/.test(text) && text !== "." && text !== "..";
+}

@@ -1,0 +1,138 @@
+/** Instructions to connect a device: a token, the installation of the agent, and the command that starts it. */
+
+import { useEffect, useState } from "preact/hooks";
+import { createToken, errorText, fetchDownload } from "../data/api";
+import { hub } from "../data/hub";
+import { agentCommand, installCommands, isDeviceId } from "../data/install";
+import { CopyableCommand, Step, useAction } from "../ui/controls";
+import { DashedCircle } from "../ui/icon";
+import { devicePath } from "../ui/route";
+import type { DownloadDetails } from "../wire/api";
+import { hubUrl } from "../wire/base_path";
+
+export function AddDevicePage() {
+  return (
+    <AddDeviceGuide title="Add a device" testId="add-device">
+      The agent runs on the device and sends its readings to this hub. Each device needs its own token.
+    </AddDeviceGuide>
+  );
+}
+
+export function EmptyFleet() {
+  return (
+    <AddDeviceGuide title="Connect the first device" testId="empty-fleet">
+      The hub is ready, but no device has connected yet. Each device needs its own token.
+    </AddDeviceGuide>
+  );
+}
+
+function AddDeviceGuide({ title, testId, children }: { title: string; testId: string; children: string }) {
+  const [device, setDevice] = useState("my-device");
+  const [token, setToken] = useState<string | null>(null);
+  const shown = isDeviceId(device) ? device : "DEVICE";
+  return (
+    <section class="guide box" data-testid={testId}>
+      <h1>{title}</h1>
+      <p>{children}</p>
+      <ol>
+        <Step number={1} title="Name the device">
+          <p>Letters, digits, “.”, “_” and “-”. The name identifies its readings for ever.</p>
+          <input
+            class="field mono device-id"
+            aria-label="Device id"
+            maxLength={64}
+            spellcheck={false}
+            autocomplete="off"
+            value={device}
+            aria-invalid={!isDeviceId(device)}
+            onInput={(event) => {
+              setDevice(event.currentTarget.value.trim());
+              setToken(null);
+            }}
+          />
+        </Step>
+        <Step number={2} title="Create a token for the device">
+          {hub.info.value?.role === "admin" ? (
+            <CreateToken device={device} token={token} onCreated={setToken} />
+          ) : (
+            <>
+              <p>Your role cannot create tokens. Run this command on the machine of the hub:</p>
+              <CopyableCommand text={`hub token create --role device --device ${shown}`} />
+            </>
+          )}
+        </Step>
+        <Step number={3} title="Install the agent on the device">
+          <Install />
+        </Step>
+        <Step number={4} title="Run the agent">
+          <p>It sends the sensors of that computer, a serial line, or the data of your program.</p>
+          <CopyableCommand text={agentCommand(hubUrl(window.location), shown, token)} />
+        </Step>
+      </ol>
+      <Waiting device={device} />
+    </section>
+  );
+}
+
+interface CreateTokenProps {
+  device: string;
+  token: string | null;
+  onCreated: (token: string) => void;
+}
+
+function CreateToken({ device, token, onCreated }: CreateTokenProps) {
+  const { running, problem, run } = useAction(async () => {
+    onCreated((await createToken({ role: "device", device, label: "Created in the page" })).token);
+  });
+  return (
+    <>
+      <p>The token is shown once, in the command of step 4.</p>
+      <button
+        type="button"
+        class="button primary"
+        onClick={() => void run()}
+        disabled={running || token !== null || !isDeviceId(device)}
+      >
+        {token === null ? "Create a token" : "Token created"}
+      </button>
+      {problem !== null && <p class="problem">No token was created. {problem}</p>}
+    </>
+  );
+}
+
+/** The commands that install the agent from this hub. */
+function Install() {
+  const [download, setDownload] = useState<DownloadDetails | null>(null);
+  const [problem, setProblem] = useState<string | null>(null);
+  useEffect(() => {
+    fetchDownload().then(setDownload, (error: unknown) => setProblem(errorText(error)));
+  }, []);
+  if (problem !== null) return <p class="problem">{problem}</p>;
+  return (
+    <>
+      <p>
+        The device needs Python {download?.requires_python.replace(">=", "") ?? ""} or newer. The agent comes from this
+        hub, and pip checks it against its hash; its libraries come from the package index of the device.
+      </p>
+      <CopyableCommand text={download === null ? "…" : installCommands(hubUrl(window.location), download)} />
+    </>
+  );
+}
+
+function Waiting({ device }: { device: string }) {
+  void hub.fleet.version.value;
+  return (
+    <p class="waiting note row" role="status">
+      {hub.fleet.records.has(device) ? (
+        <a href={devicePath(device)}>The device {device} has connected. Show it</a>
+      ) : (
+        <>
+          <span class="condition online">
+            <DashedCircle />
+          </span>
+          Waiting for the first reading. The device then appears on the page Fleet.
+        </>
+      )}
+    </p>
+  );
+}

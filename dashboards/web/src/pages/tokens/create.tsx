@@ -1,0 +1,128 @@
+/** Form that creates a token and shows it once. */
+
+import type { ComponentChildren } from "preact";
+import { useState } from "preact/hooks";
+import { createToken } from "../../data/api";
+import { LIFETIMES, ROLES, type Role, tokenRequest } from "../../data/tokens";
+import { CopyableCommand, useAction } from "../../ui/controls";
+import type { CreatedToken } from "../../wire/api";
+
+const SUBJECTS: Partial<Record<Role, { name: string; hint: string }>> = {
+  device: { name: "Device id", hint: "boiler-1" },
+  gateway: { name: "Pattern of device ids", hint: "plant-2.*" },
+};
+
+export function CreateToken({ close, onCreated }: { close: () => void; onCreated: () => void }) {
+  const [created, setCreated] = useState<CreatedToken | null>(null);
+  const onToken = (token: CreatedToken) => {
+    setCreated(token);
+    onCreated();
+  };
+  return (
+    <section class="access-form box" aria-labelledby="create-title">
+      {created === null ? <Form close={close} onToken={onToken} /> : <Secret created={created} close={close} />}
+    </section>
+  );
+}
+
+function Secret({ created, close }: { created: CreatedToken; close: () => void }) {
+  return (
+    <div data-testid="new-token">
+      <h2 id="create-title">Token {created.id}</h2>
+      <p class="note">Save it now. The hub keeps only its hash, so it cannot be shown again.</p>
+      <CopyableCommand text={created.token} name="the token" />
+      <div class="bar access-buttons">
+        <button type="button" class="button" onClick={close}>
+          Done
+        </button>
+      </div>
+    </div>
+  );
+}
+
+function Form({ close, onToken }: { close: () => void; onToken: (token: CreatedToken) => void }) {
+  const [role, setRole] = useState<Role>("device");
+  const [subject, setSubject] = useState("");
+  const [label, setLabel] = useState("");
+  const [lifetime, setLifetime] = useState(0);
+  const named = SUBJECTS[role];
+  const { running, problem, run } = useAction(async () =>
+    onToken(await createToken(tokenRequest(role, subject.trim(), label, LIFETIMES[lifetime][1]))),
+  );
+  return (
+    <form
+      onSubmit={(event) => {
+        event.preventDefault();
+        void run();
+      }}
+    >
+      <h2 id="create-title">Create a token</h2>
+      <div class="access-fields">
+        <Field name="Role">
+          <select class="field" value={role} onChange={(event) => setRole(event.currentTarget.value as Role)}>
+            {Object.entries(ROLES).map(([value, text]) => (
+              <option key={value} value={value}>
+                {text}
+              </option>
+            ))}
+          </select>
+        </Field>
+        {named !== undefined && (
+          <Field name={named.name}>
+            <input
+              class="field mono"
+              required
+              maxLength={64}
+              spellcheck={false}
+              autocomplete="off"
+              placeholder={named.hint}
+              value={subject}
+              onInput={(event) => setSubject(event.currentTarget.value)}
+            />
+          </Field>
+        )}
+        <Field name="Label (optional)">
+          <input
+            class="field"
+            maxLength={128}
+            placeholder="Purpose, in your own words"
+            value={label}
+            onInput={(event) => setLabel(event.currentTarget.value)}
+          />
+        </Field>
+        <Field name="Expires">
+          <select class="field" value={lifetime} onChange={(event) => setLifetime(Number(event.currentTarget.value))}>
+            {LIFETIMES.map(([text], index) => (
+              <option key={text} value={index}>
+                {text}
+              </option>
+            ))}
+          </select>
+        </Field>
+      </div>
+      {problem !== null && (
+        <p class="problem" role="alert">
+          No token was created. {problem}
+        </p>
+      )}
+      <div class="bar access-buttons">
+        <button type="submit" class="button primary" disabled={running}>
+          Create
+        </button>
+        <button type="button" class="button" onClick={close}>
+          Cancel
+        </button>
+      </div>
+    </form>
+  );
+}
+
+function Field({ name, children }: { name: string; children: ComponentChildren }) {
+  return (
+    // biome-ignore lint/a11y/noLabelWithoutControl: the control is the child
+    <label class="access-field">
+      <span class="label">{name}</span>
+      {children}
+    </label>
+  );
+}

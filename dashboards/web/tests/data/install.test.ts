@@ -1,0 +1,35 @@
+import { describe, expect, it } from "vitest";
+import { agentCommand, installCommands, isDeviceId } from "../../src/data/install";
+
+const download = {
+  file: "telemetry_hub-1.2.3-py3-none-any.whl",
+  path: "/download/telemetry_hub-1.2.3-py3-none-any.whl",
+  sha256: "ab12",
+  size_bytes: 1,
+  requires_python: ">=3.11",
+};
+
+describe("installCommands", () => {
+  it("names the file of this hub with its hash, and no package", () => {
+    const [environment, install] = installCommands("https://hub.example/plant", download).split("\n");
+    expect(environment).toBe("python3 -m venv telemetry-agent");
+    expect(install).toBe(
+      "telemetry-agent/bin/pip install https://hub.example/plant/download/telemetry_hub-1.2.3-py3-none-any.whl#sha256=ab12",
+    );
+  });
+});
+
+describe("agentCommand", () => {
+  it("contains the token, or a placeholder for it", () => {
+    const rest = "telemetry-agent/bin/device-agent run --hub http://hub:8600 --device pump";
+    expect(agentCommand("http://hub:8600", "pump", "hub_device_x_y")).toBe(`HUB_TOKEN=hub_device_x_y ${rest}`);
+    expect(agentCommand("http://hub:8600", "pump", null)).toBe(`HUB_TOKEN=YOUR-TOKEN ${rest}`);
+  });
+});
+
+describe("isDeviceId", () => {
+  it("accepts what the hub accepts", () => {
+    for (const id of ["a", "boiler-1", "A_b.c", "x".repeat(64)]) expect(isDeviceId(id)).toBe(true);
+    for (const id of ["", ".", "..", "a b", "ä", "a/b", "x".repeat(65)]) expect(isDeviceId(id)).toBe(false);
+  });
+});

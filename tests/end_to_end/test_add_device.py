@@ -1,0 +1,99 @@
+"""The guide that adds a device: its commands, copied from the page, install the agent from the hub and connect it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from playwright.async_api import expect
+
+from device_agent import Agent
+from tests.end_to_end.browser import PHONE, check_layout, open_browser, open_page
+from tests.end_to_end.hub import running_hub
+
+
+def install(command: str, folder: Path) -> Path:
+    """Run the installation of the page without a package index; return the environment.
+
+    The libraries of the agent come from the environment of the tests, in place of an index.
+    """
+    environment, installation = command.splitlines()
+    assert environment == "python3 -m venv telemetry-agent"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", "telemetry-agent"], cwd=folder, check=True)
+    program, *arguments = shlex.split(installation)
+    assert (program, arguments[0], len(arguments)) == ("telemetry-agent/bin/pip", "install", 2)
+    pip = [sys.executable, "-m", "pip", "--python", "telemetry-agent"]
+    subprocess.run([*pip, "install", "--no-index", "--no-deps", arguments[1]], cwd=folder, check=True)
+    (packages,) = (folder / "telemetry-agent").glob("lib/python*/site-packages")
+    (packages / "libraries.pth").write_text(str(Path(pytest.__file__).parents[1]))
+    return folder / "telemetry-agent"
+
+
+@pytest.mark.deadline(180)
+async def test_the_commands_of_the_page_install_and_connect_a_device(tmp_path: Path, chromium: Path) -> None:
+    """pip accepts the file by its hash and rejects it with another. The installed agent connects with the token of the
+    page, and the page shows the device."""
+    async with running_hub(tmp_path / "data") as hub, open_browser(chromium) as browser:
+        page = await open_page(browser, hub, "/add")
+        await page.get_by_label("Device id").fill("boiler-7")
+        await page.get_by_role("button", name="Create a token").click()
+        await page.get_by_role("button", name="Token created").wait_for()
+        commands = page.get_by_test_id("command")
+        await commands.filter(has_text="sha256=").wait_for()
+        lines = await commands.filter(has_text="sha256=").locator("div").all_inner_texts()
+        start = await commands.filter(has_text="hub_device_").inner_text()
+        await asyncio.to_thread(install, "\n".join(lines), tmp_path)
+        variable, program, *arguments = shlex.split(start)
+        assert program == "telemetry-agent/bin/device-agent"
+        name, _, token = variable.partition("=")
+        agent = await asyncio.create_subprocess_exec(
+            *(str(tmp_path / program), *arguments, "--spool", str(tmp_path / "spool"), "--interval", "1"),
+            cwd=tmp_path,
+            env={**os.environ, name: token, "PYTHONPATH": ""},
+        )
+        try:
+            await page.get_by_text("The device boiler-7 has connected").click()
+            await page.get_by_test_id("device-name").filter(has_text="boiler-7").wait_for()
+        finally:
+            agent.terminate()
+            await agent.wait()
+        wrong = re.sub(r"sha256=\w+", "sha256=" + "0" * 64, lines[1])
+        with pytest.raises(subprocess.CalledProcessError):
+            await asyncio.to_thread(install, f"{lines[0]}\n{wrong}", tmp_path)
+
+
+@pytest.mark.deadline(120)
+async def test_every_role_gets_instructions_that_fit_the_screen(tmp_path: Path, chromium: Path) -> None:
+    """Without the right to create tokens, the guide names the command for the machine of the hub. An invalid name
+    creates no token. The fleet links the guide."""
+    async with running_hub(tmp_path / "data") as hub, open_browser(chromium) as browser:
+        viewer = await hub.token("viewer")
+        page = await (await browser.new_context(viewport={"width": 360, "height": 780})).new_page()
+        await page.goto(hub.url)
+        await page.get_by_label("Token").fill(viewer)
+        await page.get_by_role("button", name="Sign in").click()
+        guide = page.get_by_test_id("empty-fleet")
+        await page.get_by_label("Device id").fill("x" * 64)
+        await expect(guide).to_contain_text(f"hub token create --role device --device {'x' * 64}")
+        await expect(guide).to_contain_text("sha256=")
+        await check_layout(page)
+        gateway = await hub.token("gateway", "--devices", "*")
+        async with Agent(hub.url, device="pump", token=gateway) as agent:
+            await agent.send({"pressure": 1.5})
+            await agent.drain(30)
+            for options in ({"color_scheme": "light"}, {"color_scheme": "dark"}, {"viewport": PHONE}):
+                page = await open_page(browser, hub, **options)
+                await page.get_by_test_id("fleet-row").wait_for()
+                await check_layout(page)
+                await page.get_by_role("link", name="Add a device").click()
+                await page.get_by_test_id("add-device").wait_for()
+                await page.get_by_label("Device id").fill("two words")
+                await expect(page.get_by_role("button", name="Create a token")).to_be_disabled()
+                await expect(page.get_by_test_id("add-device")).to_contain_text("sha256=")
+                await check_layout(page)
