@@ -26,8 +26,6 @@ from wire.errors import Code
 from wire.model import Metric
 from wire.text import plural
 
-UNKNOWN_TO_HUB_REASON = "acknowledged before, and unknown to this hub"
-
 _log = logging.getLogger(__name__)
 
 
@@ -174,9 +172,6 @@ class Uplink:
         spool = self.spool
         while True:
             sent = session.sent
-            if sent < spool.acked:
-                # The hub was restored from a copy, or is another hub. The batches that it lacks are not here any more.
-                return [messages.Gap(sent + 1, spool.acked, UNKNOWN_TO_HUB_REASON)]
             with _translated():
                 entries = await spool.read(sent, max_batches=session.room)
             if not entries:
@@ -184,6 +179,8 @@ class Uplink:
             elif frames := self._encode(entries, session.max_batch_bytes):
                 return frames
             elif isinstance(first := entries[0], StoredBatch) and first.seq == session.sent + 1:
+                if first.seq <= spool.acked:
+                    return [messages.Gap(first.seq, first.seq, _too_large(session.max_batch_bytes))]
                 await self._split(first, session.max_batch_bytes)
 
     def transmitted(self, frame: Frame) -> None:
@@ -252,7 +249,7 @@ class Uplink:
             lost = plural(missing, "reading is", "readings are")
             _log.error("%s lost: larger than the %d bytes that the hub accepts", lost, limit)
         with _translated():
-            await self.spool.replace(seq, parts, f"larger than the {limit} bytes that the hub accepts")
+            await self.spool.replace(seq, parts, _too_large(limit))
 
     def _report(self, ending: Ending, delay_s: float, attempt: int) -> None:
         """Log a new problem as a warning, and its repetitions at debug level."""
@@ -266,6 +263,10 @@ class Uplink:
             ending.reason,
             delay_s,
         )
+
+
+def _too_large(limit: int) -> str:
+    return f"larger than the {limit} bytes that the hub accepts"
 
 
 @contextmanager

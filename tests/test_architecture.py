@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("wire", "hub", "agent_client", "importer", "device_agent", "device_sim")
+PACKAGES = ("wire", "integrity", "hub", "agent_client", "importer", "device_agent", "device_sim")
 
 SIDES = "The hub imports no client, except that hub.cli imports the importer and the TLS settings of clients"
 DEVICE_SIDE = "The clients and wire do not import the hub"
@@ -28,9 +28,10 @@ INFLUXDB = "Only hub.storage.influxdb imports influxdb_client and aiohttp"
 LINE_PROTOCOL = "Only importer and hub.mqtt.decoders import line_protocol_parser"
 PAHO = "Only hub.mqtt imports paho"
 PROTOBUF = "Only hub.mqtt.sparkplug imports google.protobuf"
+INTEGRITY = "integrity imports no other package of the repository"
 QUIET_IMPORTING = "Only importer.upload uses the network, and only through agent_client"
 STARLETTE = "Only hub.http imports starlette and uvicorn"
-APSW = "Only hub.journal, hub.registry and device_agent.spool import apsw"
+APSW = "Only hub.journal, hub.registry, device_agent.spool and integrity import apsw"
 SERIAL = "Only device_agent.sources imports serial, and psutil with device_sim.simulation"
 SETTINGS = "Only hub.config imports pydantic_settings, and only commands import typer"
 NUMPY = "Only hub.model, hub.ingest, hub.live and hub.storage import numpy"
@@ -41,6 +42,7 @@ WRONG_IMPORTS = [
     ("wire", "device_agent", DEVICE_LAYERS),
     ("wire", "device_sim", SIDES),
     *(("wire", module, PURE_WIRE) for module in ("asyncio", "socket", "time", "datetime", "random", "os", "pathlib")),
+    ("integrity", "wire.model", INTEGRITY),
     ("hub", "device_agent", SIDES),
     ("hub.http", "device_sim", SIDES),
     ("device_agent", "hub.model", DEVICE_SIDE),

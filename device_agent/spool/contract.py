@@ -19,6 +19,9 @@ ROW_BYTES = 64
 
 OVERFLOW_REASON = "the spool was full"
 
+NOT_KEPT_REASON = "acknowledged before, and unknown to this hub"
+"""Reason of a gap of batches that a hub acknowledged and lost, and that the spool does not keep any more."""
+
 
 class StoredBatch(NamedTuple):
     """A batch and its number."""
@@ -99,7 +102,8 @@ class Spool(ABC):
     async def read(self, after: int, *, max_batches: int, max_bytes: int = 1 << 18) -> list[Entry]:
         """Return the entries after this number, in order and within the bounds, at least one if there is any.
 
-        A gap that begins before is cut. Raises SpoolError.
+        A gap that begins before is cut. For a hub that lost what it acknowledged, `after` may be below `acked`: batches
+        that are not kept any more are then a gap. Raises SpoolError.
         """
 
     @abstractmethod
@@ -180,6 +184,27 @@ class Gaps:
                 first = 0
             first, last = first or number, number
         return gaps.add(first, last, reason) if first else gaps
+
+    def fill(self, first: int, last: int, reason: str) -> Gaps:
+        """Return these gaps and all numbers of a range that are not lost already."""
+        gaps = self
+        while first <= last:
+            position = bisect_right(self.ranges, first, key=_first)
+            if position and self.ranges[position - 1].to >= first:
+                first = self.ranges[position - 1].to + 1
+                continue
+            end = min(last, self.ranges[position].from_seq - 1 if position < len(self.ranges) else last)
+            gaps = gaps.add(first, end, reason)
+            first = end + 1
+        return gaps
+
+    def fill_between(self, first: int, last: int, present: Iterable[int], reason: str) -> Gaps:
+        """Return these gaps and the numbers of a range that are not lost already, except `present`, in order."""
+        gaps = self
+        for number in present:
+            gaps = gaps.fill(first, number - 1, reason)
+            first = number + 1
+        return gaps.fill(first, last, reason)
 
     def at(self, seq: int) -> Gap | None:
         """Return the gap that contains this number, cut to begin with it."""

@@ -1,17 +1,22 @@
 """The contents of a spool's file, and its status for other programs.
 
-life    epoch, next_seq, claim, device     one row
-batch   seq → the encoded columns
-gap     the ranges of lost numbers
-metric  the definitions, to declare the batches of earlier runs
+life      epoch, next_seq, claim, device, acked     one row
+batch     seq → the encoded columns; those up to `acked` are kept for a hub that lost them
+gap       the ranges of lost numbers
+metric    the definitions, to declare the batches of earlier runs
+damaged   batches with a wrong checksum, as they were read
+incident  damage of the spool that was found, for people
+
+The rows of the first four have a checksum over their other columns. That of a batch covers its device and epoch too.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import apsw
 import msgspec
@@ -19,6 +24,7 @@ import msgspec
 from device_agent.batch import EncodedBatch, decode_batch
 from device_agent.errors import SpoolError
 from device_agent.spool.contract import ROW_BYTES, Count, Gaps
+from integrity.checksum import Cell, row_checksum
 from wire.codec import Format
 from wire.device import Gap
 from wire.model import Metric, MetricType
@@ -26,19 +32,58 @@ from wire.model import Metric, MetricType
 APPLICATION_ID = 0x54485350
 """SQLite application id of a spool ("THSP")."""
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
-_SCHEMA = """
-CREATE TABLE life (epoch TEXT NOT NULL, next_seq INTEGER NOT NULL, claim INTEGER NOT NULL, device TEXT NOT NULL) STRICT;
+MAX_DAMAGED = 64
+"""Damaged batches that are kept as they were read: a disk fault damages a few. The oldest are deleted."""
+
+MAX_INCIDENTS = 20
+"""Incidents that are kept. The oldest are deleted."""
+
+_NEW_TABLES = """
+CREATE TABLE damaged (
+    id INTEGER PRIMARY KEY, epoch TEXT NOT NULL, seq INTEGER NOT NULL, format BLOB, time BLOB, value BLOB
+) STRICT;
+CREATE TABLE incident (id INTEGER PRIMARY KEY, time_ns INTEGER NOT NULL, text TEXT NOT NULL) STRICT;
+"""
+
+_SCHEMA = f"""
+CREATE TABLE life (
+    epoch TEXT NOT NULL, next_seq INTEGER NOT NULL, claim INTEGER NOT NULL, device TEXT NOT NULL,
+    acked INTEGER NOT NULL, checksum INTEGER NOT NULL
+) STRICT;
 CREATE TABLE batch (
     seq INTEGER PRIMARY KEY, format TEXT NOT NULL, historical INTEGER NOT NULL, readings INTEGER NOT NULL,
-    size INTEGER NOT NULL, time BLOB NOT NULL, value BLOB NOT NULL
+    size INTEGER NOT NULL, time BLOB NOT NULL, value BLOB NOT NULL, checksum INTEGER NOT NULL
 ) STRICT;
-CREATE TABLE gap (first INTEGER PRIMARY KEY, last INTEGER NOT NULL, reason TEXT NOT NULL) STRICT;
+CREATE TABLE gap (
+    first INTEGER PRIMARY KEY, last INTEGER NOT NULL, reason TEXT NOT NULL, checksum INTEGER NOT NULL
+) STRICT;
 CREATE TABLE metric (
-    name TEXT PRIMARY KEY, type TEXT NOT NULL, unit TEXT NOT NULL, description TEXT NOT NULL
+    name TEXT PRIMARY KEY, type TEXT NOT NULL, unit TEXT NOT NULL, description TEXT NOT NULL, checksum INTEGER NOT NULL
 ) STRICT;
+{_NEW_TABLES}"""
+
+_FROM_VERSION_1 = f"""
+ALTER TABLE life ADD COLUMN acked INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE life ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE batch ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE gap ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE metric ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+{_NEW_TABLES}
+UPDATE life SET acked = min(
+    next_seq, coalesce((SELECT min(seq) FROM batch), next_seq), coalesce((SELECT min(first) FROM gap), next_seq)
+) - 1;
+UPDATE life SET checksum = row_checksum(epoch, next_seq, claim, device, acked);
+UPDATE batch SET checksum = batch_checksum(
+    (SELECT device FROM life), (SELECT epoch FROM life), seq, format, historical, readings, time, value
+);
+UPDATE gap SET checksum = row_checksum(first, last, reason);
+UPDATE metric SET checksum = row_checksum(name, type, unit, description);
 """
+
+# A damaged text may not be UTF-8, which cannot be read as a text.
+READ_BATCHES = "SELECT seq, CAST(format AS BLOB), historical, readings, time, value, checksum FROM batch"
 
 
 class Damaged(Exception):
@@ -48,7 +93,8 @@ class Damaged(Exception):
 class Standing(NamedTuple):
     """The numbers and gaps of a spool.
 
-    `claim` is the value of next_seq when the spool was opened, until a hub has confirmed it; 0 afterwards.
+    `claim` is the value of next_seq when the spool was opened, until a hub has confirmed it; 0 afterwards. `size_bytes`
+    and `readings` count the batches that wait, `kept_bytes` those that are acknowledged and still in the file.
     """
 
     epoch: str
@@ -57,33 +103,92 @@ class Standing(NamedTuple):
     claim: int
     acked: int
     size_bytes: int
+    readings: int
+    kept_bytes: int
     gaps: Gaps
     lost: Count
 
 
+def place_checksum(device: str, epoch: str, seq: int) -> int:
+    """Return the part of a batch's checksum that depends on its place. A new number changes only this part."""
+    return row_checksum((device, epoch, seq))
+
+
+def batch_checksum(device: str, epoch: str, seq: int, batch: Sequence[Cell]) -> int:
+    """Return the checksum of the five fields of an EncodedBatch at its place."""
+    return row_checksum(batch) ^ place_checksum(device, epoch, seq)
+
+
+class BatchRow(NamedTuple):
+    """A row as it was read. `batch` is None if its checksum is wrong."""
+
+    seq: int
+    batch: EncodedBatch | None
+    cells: tuple[bytes | None, bytes | None, bytes | None]
+
+
+def read_batches(rows: Iterator[tuple[object, ...]], device: str, epoch: str) -> Iterator[BatchRow]:
+    """Yield the rows of a READ_BATCHES, verified."""
+    for seq, written, historical, readings, time, values, checksum in rows:
+        cells = cast("tuple[bytes | None, bytes | None, bytes | None]", (written, time, values))
+        batch = None
+        try:
+            fields = cast("bytes", written).decode(), bool(historical), readings, time, values
+            if batch_checksum(device, epoch, cast("int", seq), cast("Sequence[Cell]", fields)) == checksum:
+                batch = EncodedBatch(*cast("tuple[Format, bool, int, bytes, bytes]", fields))
+        except (AttributeError, UnicodeDecodeError, TypeError, OverflowError):
+            pass  # the bytes describe a value of another type
+        yield BatchRow(cast("int", seq), batch, cells)
+
+
+def read_life(connection: apsw.Connection) -> tuple[str, int, int, str, int]:
+    """Return epoch, next_seq, claim, device and acked. Raises Damaged."""
+    try:
+        row = connection.execute("SELECT epoch, next_seq, claim, device, acked, checksum FROM life").fetchone()
+    except UnicodeDecodeError:
+        row = None
+    if row is None or row_checksum(cast("Sequence[Cell]", row[:-1])) != row[-1]:
+        raise Damaged("the row of its numbers is missing or damaged")
+    return cast("tuple[str, int, int, str, int]", row[:-1])
+
+
+def read_gaps(connection: apsw.Connection) -> Gaps:
+    """Return the gaps. Raises Damaged."""
+    try:
+        rows = connection.execute("SELECT first, last, reason, checksum FROM gap ORDER BY first").fetchall()
+    except UnicodeDecodeError:
+        raise Damaged("a gap is damaged") from None
+    if any(row_checksum(cast("Sequence[Cell]", row[:-1])) != row[-1] for row in rows):
+        raise Damaged("a gap is damaged")
+    return Gaps(tuple(Gap(*cast("tuple[int, int, str]", row[:-1])) for row in rows))
+
+
 def read_standing(connection: apsw.Connection) -> Standing:
-    """Read the state of a spool. Raises Damaged if its numbers have a hole."""
-    life = connection.execute("SELECT epoch, next_seq, claim, device FROM life").fetchone()
-    if life is None:
-        raise Damaged("the table life is empty")
-    epoch, next_seq, claim, device = cast("tuple[str, int, int, str]", life)
-    counted = connection.execute("SELECT count(*), min(seq), coalesce(sum(size), 0) FROM batch").fetchone()
-    batches, first, size = cast("tuple[int, int | None, int]", counted)
-    rows = connection.execute("SELECT first, last, reason FROM gap ORDER BY first")
-    gaps = Gaps(tuple(Gap(*cast("tuple[int, int, str]", row)) for row in rows))
-    acked = min(next_seq if first is None else first, *(gap.from_seq for gap in gaps.ranges), next_seq) - 1
-    if batches + gaps.count() != next_seq - 1 - acked:
+    """Read the state of a spool. Raises Damaged if a row is damaged or its numbers have a hole."""
+    epoch, next_seq, claim, device, acked = read_life(connection)
+    gaps = read_gaps(connection)
+    select = "SELECT count(*), coalesce(sum(size), 0), coalesce(sum(readings), 0) FROM batch WHERE seq"
+    waiting = connection.execute(f"{select} > ?", (acked,)).fetchone()
+    kept = connection.execute(f"{select} <= ?", (acked,)).fetchone()
+    batches, size, readings = cast("tuple[int, int, int]", waiting)
+    kept_batches, kept_size, _ = cast("tuple[int, int, int]", kept)
+    if batches + gaps.count(acked) != next_seq - 1 - acked:
         raise Damaged(f"some of the batches {acked + 1} to {next_seq - 1} are missing")
-    return Standing(epoch, device, next_seq, claim, acked, size + batches * ROW_BYTES, gaps, Count())
+    size_bytes, kept_bytes = size + batches * ROW_BYTES, kept_size + kept_batches * ROW_BYTES
+    return Standing(epoch, device, next_seq, claim, acked, size_bytes, readings, kept_bytes, gaps, Count())
 
 
 def read_metrics(connection: apsw.Connection) -> list[Metric]:
-    """Read the definitions."""
-    rows = connection.execute("SELECT name, type, unit, description FROM metric ORDER BY rowid")
-    return [
-        Metric(cast("str", name), cast("MetricType", kind), cast("str", unit), cast("str", description))
-        for name, kind, unit, description in rows
-    ]
+    """Read the definitions, in the order of their first appearance. Raises Damaged."""
+    try:
+        rows = connection.execute(
+            "SELECT name, type, unit, description, checksum FROM metric ORDER BY rowid"
+        ).fetchall()
+    except UnicodeDecodeError:
+        raise Damaged("a definition is damaged") from None
+    if any(row_checksum(cast("Sequence[Cell]", row[:-1])) != row[-1] for row in rows):
+        raise Damaged("a definition is damaged")
+    return [Metric(*cast("tuple[str, MetricType, str, str]", row[:-1])) for row in rows]
 
 
 def check_identity(connection: apsw.Connection, path: Path) -> None:
@@ -98,19 +203,48 @@ def check_identity(connection: apsw.Connection, path: Path) -> None:
 
 
 def create(connection: apsw.Connection, device: str, epoch: str) -> None:
-    """Create a spool in an empty file, in one transaction."""
-    connection.execute("BEGIN IMMEDIATE")
+    """Create a spool in an empty file, inside a transaction."""
     connection.execute(_SCHEMA)
-    connection.execute("INSERT INTO life (epoch, next_seq, claim, device) VALUES (?, 1, 1, ?)", (epoch, device))
+    life = epoch, 1, 1, device, 0
+    connection.execute("INSERT INTO life VALUES (?, ?, ?, ?, ?, ?)", (*life, row_checksum(life)))
     connection.pragma("application_id", APPLICATION_ID)
     connection.pragma("user_version", SCHEMA_VERSION)
-    connection.execute("COMMIT")
+
+
+def upgrade(connection: apsw.Connection) -> None:
+    """Add the checksums to a spool of version 1, inside a transaction. What is in the file is taken as intact."""
+
+    def of_batch(*cells: Any) -> int:
+        device, epoch, seq, written, historical, *rest = cells
+        return batch_checksum(device, epoch, seq, (written, bool(historical), *rest))
+
+    connection.create_scalar_function("row_checksum", lambda *cells: row_checksum(cells))
+    connection.create_scalar_function("batch_checksum", of_batch)
+    connection.execute(_FROM_VERSION_1)
+    connection.pragma("user_version", SCHEMA_VERSION)
+
+
+def record_incident(connection: apsw.Connection, time_ns: int, text: str) -> None:
+    """Record what happened to the spool, inside a transaction."""
+    connection.execute("INSERT INTO incident (time_ns, text) VALUES (?, ?)", (time_ns, text))
+    connection.execute(
+        "DELETE FROM incident WHERE id NOT IN (SELECT id FROM incident ORDER BY id DESC LIMIT ?)", (MAX_INCIDENTS,)
+    )
+
+
+class Incident(msgspec.Struct, frozen=True):
+    """Damage of a spool that was found, and when."""
+
+    time_ns: int
+    text: str
 
 
 class SpoolStatus(msgspec.Struct, frozen=True):
     """Status of a spool. `waiting` counts batches, `lost` those in gaps that the hub does not know yet.
 
     `oldest_seq` and `oldest_time_ns` are the number and the first time of the oldest waiting batch; None without one.
+    `incidents` are the last damages that were found, the newest first. `damaged` counts the batches that are kept as
+    they were read.
     """
 
     path: str
@@ -124,6 +258,8 @@ class SpoolStatus(msgspec.Struct, frozen=True):
     in_use: bool
     oldest_seq: int | None
     oldest_time_ns: int | None
+    damaged: int
+    incidents: list[Incident]
 
 
 def read_status(path: Path) -> SpoolStatus:
@@ -135,13 +271,19 @@ def read_status(path: Path) -> SpoolStatus:
         try:
             connection.set_busy_timeout(2000)
             check_identity(connection, path)
+            if connection.pragma("user_version") != SCHEMA_VERSION:
+                raise SpoolError(f"the spool {path} was written by an older version; its agent converts it")
             standing = read_standing(connection)
-            oldest = connection.execute("SELECT seq, format, time FROM batch ORDER BY seq LIMIT 1").fetchone()
+            oldest = connection.execute(
+                "SELECT seq, format, time FROM batch WHERE seq > ? ORDER BY seq LIMIT 1", (standing.acked,)
+            ).fetchone()
+            damaged = cast("tuple[int]", connection.execute("SELECT count(*) FROM damaged").fetchone())[0]
+            rows = connection.execute("SELECT time_ns, text FROM incident ORDER BY id DESC").fetchall()
         finally:
             connection.close()
     except (apsw.Error, Damaged) as error:
         raise SpoolError(f"the spool {path} cannot be read: {error}") from None
-    lost = standing.gaps.count()
+    lost = standing.gaps.count(standing.acked)
     files = (path, path.with_name(f"{path.name}-wal"))
     return SpoolStatus(
         str(path),
@@ -155,6 +297,8 @@ def read_status(path: Path) -> SpoolStatus:
         _is_locked(path),
         None if oldest is None else cast("int", oldest[0]),
         None if oldest is None else _first_time(cast("Format", oldest[1]), cast("bytes", oldest[2])),
+        damaged,
+        [Incident(*cast("tuple[int, str]", row)) for row in rows],
     )
 
 

@@ -7,7 +7,16 @@ from typing import Self
 
 from device_agent.batch import EncodedBatch
 from device_agent.errors import SpoolError
-from device_agent.spool.contract import OVERFLOW_REASON, ROW_BYTES, Entry, Spool, new_epoch, read_entries
+from device_agent.spool.contract import (
+    NOT_KEPT_REASON,
+    OVERFLOW_REASON,
+    ROW_BYTES,
+    Entry,
+    Spool,
+    new_epoch,
+    read_entries,
+)
+from wire.device import Gap
 from wire.model import Metric
 
 DEFAULT_MAX_BYTES = 4 * 1024 * 1024
@@ -55,8 +64,10 @@ class MemorySpool(Spool):
         self._wake()
 
     async def read(self, after: int, *, max_batches: int, max_bytes: int = 1 << 18) -> list[Entry]:
+        if after < self.acked:
+            return [Gap(after + 1, self.acked, NOT_KEPT_REASON)]
         return read_entries(
-            max(after, self.acked) + 1,
+            after + 1,
             self.next_seq,
             self._gaps,
             self._batches.__getitem__,

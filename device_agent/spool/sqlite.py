@@ -7,6 +7,9 @@ so an uplink without backlog never reads the file.
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -31,7 +34,16 @@ TAIL_BYTES = 1024 * 1024
 TRIM_DELAY_S = 1.0
 """An acknowledgement is written with the next commit, or after this time alone. Losing it costs nothing."""
 
+KEPT_SECONDS = 600.0
+"""Time for which acknowledged batches are kept for a hub that loses them: until its last commits are copied or lost for
+other reasons. The file bounds their size."""
+
+KEPT_STEP_S = 10.0
+"""Precision of that time. It bounds the notes of what was acknowledged when."""
+
 Result = TypeVar("Result")
+
+_log = logging.getLogger(__name__)
 
 
 class _Append(NamedTuple):
@@ -68,6 +80,7 @@ class SqliteSpool(Spool):
         self._tail_bytes = 0
         self._closing = True
         self._trim_timer: asyncio.TimerHandle | None = None
+        self._acked_at: deque[tuple[float, int]] = deque()
         self._wanted = asyncio.Event()
 
     async def __aenter__(self) -> Self:
@@ -83,6 +96,8 @@ class SqliteSpool(Spool):
         self.metrics = {metric.name: metric for metric in await self._in_thread(self._file.metrics)}
         self._set_standing(self._file.standing)
         self.acked = self._trimmed
+        if self.acked:
+            self._note_acked(self.acked)
         self._tail_first = self.next_seq
         self._closing = False
         self._writer = asyncio.create_task(self._write(), name=f"spool {self.path.name}")
@@ -113,7 +128,6 @@ class SqliteSpool(Spool):
         return await seq
 
     async def read(self, after: int, *, max_batches: int, max_bytes: int = 1 << 18) -> list[Entry]:
-        after = max(after, self.acked)
         if after + 1 >= self._tail_first:
             return read_entries(
                 after + 1,
@@ -123,12 +137,13 @@ class SqliteSpool(Spool):
                 max_batches=max_batches,
                 max_bytes=max_bytes,
             )
-        return await self._in_thread(lambda: self._file.read(after, max_batches=max_batches, max_bytes=max_bytes))
+        return await self._change_file(lambda: self._file.read(after, max_batches=max_batches, max_bytes=max_bytes))
 
     def trim(self, acked: int) -> None:
         acked = min(acked, self.next_seq - 1)
         if acked > self.acked:
             self.acked = acked
+            self._note_acked(acked)
             self._drop_tail(acked)
             self._trim_soon()
             self._wake()
@@ -144,6 +159,7 @@ class SqliteSpool(Spool):
 
     async def begin_epoch(self) -> None:
         # A later commit must not trim the new epoch by a number of the old one.
+        self._acked_at.clear()
         acked, self.acked = self.acked, 0
         try:
             await self._change_file(lambda: self._file.begin_epoch(acked))
@@ -198,7 +214,8 @@ class SqliteSpool(Spool):
             return
         batches = [append.batch for append in group]
         metrics = {metric.name: metric for append in group for metric in append.metrics}
-        first = await self._change_file(lambda: self._file.append(batches, list(metrics.values()), acked))
+        forget = self._expired()
+        first = await self._change_file(lambda: self._file.append(batches, list(metrics.values()), acked, forget))
         self.metrics.update(metrics)
         self.revision += len(metrics)
         for seq, append in enumerate(group, first):
@@ -210,8 +227,27 @@ class SqliteSpool(Spool):
             self._drop_tail(self._tail_first)
         self._wake()
 
+    def _note_acked(self, acked: int) -> None:
+        """Note when a number was acknowledged, at most once in KEPT_STEP_S."""
+        now = time.monotonic()
+        if not self._acked_at or now >= self._acked_at[-1][0] + KEPT_STEP_S:
+            self._acked_at.append((now, acked))
+        else:
+            self._acked_at[-1] = self._acked_at[-1][0], acked
+
+    def _expired(self) -> int:
+        """Return the number up to which batches were acknowledged more than KEPT_SECONDS ago."""
+        expired = 0
+        while self._acked_at and self._acked_at[0][0] <= time.monotonic() - KEPT_SECONDS:
+            expired = self._acked_at.popleft()[1]
+        return expired
+
     def _set_standing(self, standing: Standing) -> None:
-        self.epoch, _, self.next_seq, self._claim, self._trimmed, self.size_bytes, self._gaps, self.lost = standing
+        self.epoch, self.next_seq, self._claim = standing.epoch, standing.next_seq, standing.claim
+        self._trimmed, self.size_bytes = standing.acked, standing.size_bytes
+        self._gaps, self.lost = standing.gaps, standing.lost
+        for text in self._file.take_incidents():
+            _log.error("%s", text)
 
     def _drop_tail(self, last: int) -> None:
         while self._tail_first <= last:

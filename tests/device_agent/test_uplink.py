@@ -14,7 +14,8 @@ from websockets.asyncio.server import ServerConnection, serve
 from agent_client.session import DECLARE_BYTES
 from device_agent import Agent, ConnectionState, Count, MemorySpool, Metric, SqliteSpool, Surroundings, Value
 from device_agent.batch import ReadingColumns, encode_batch
-from device_agent.uplink import UNKNOWN_TO_HUB_REASON, Tally
+from device_agent.spool.contract import NOT_KEPT_REASON
+from device_agent.uplink import Tally
 from tests.device_agent.peer import QUICK, Peer, agent_of
 from tests.device_agent.records import agent_records
 from wire import device
@@ -138,7 +139,7 @@ async def test_a_hub_that_forgot_is_reported_of_the_gap(peer: Peer) -> None:
         await peer.drop()
         await agent.send({"n": 3})
         await agent.drain(10)
-    assert next(entry.message for entry in peer.journal) == device.Gap(1, 3, UNKNOWN_TO_HUB_REASON)
+    assert next(entry.message for entry in peer.journal) == device.Gap(1, 3, NOT_KEPT_REASON)
     assert peer.values("n") == [3]
     peer.check_order()
 

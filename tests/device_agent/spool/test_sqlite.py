@@ -18,6 +18,7 @@ from device_agent.errors import SpoolError, SpoolFailed
 from device_agent.spool import Entry, SqliteSpool, StoredBatch
 from device_agent.spool.contract import ROW_BYTES
 from device_agent.spool.layout import APPLICATION_ID
+from device_agent.spool.salvage import DAMAGED_REASON
 from device_agent.spool.sqlite import TAIL_BYTES
 from tests.device_agent.batches import NUMBER, batch_of, lost, numbers
 from wire.model import Metric
@@ -42,13 +43,13 @@ async def test_everything_is_there_again_after_a_restart(path: Path) -> None:
         for number in range(6):
             await spool.append(batch_of(number), [NUMBER])
         spool.trim(1)
-        epoch, before = spool.epoch, await spool.read(0, max_batches=99)
+        epoch, before = spool.epoch, await spool.read(1, max_batches=99)
     assert re.fullmatch("[0-9a-f]{16}", epoch)
     async with opened(path, max_bytes=3 * ROW) as spool:
         assert (spool.epoch, spool.next_seq, spool.acked, spool.waiting) == (epoch, 7, 1, 3)
         assert spool.size_bytes == 3 * ROW
         assert list(spool.metrics.values()) == [NUMBER]
-        assert await spool.read(0, max_batches=99) == before
+        assert await spool.read(1, max_batches=99) == before
         assert lost(before) == [(2, 3, "the spool was full")]
 
 
@@ -148,7 +149,7 @@ async def test_an_acknowledgement_reaches_the_file_by_itself(path: Path) -> None
         while spool.size_bytes:
             await spool._changed.wait()
         reader = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
-        assert reader.execute("SELECT count(*) FROM batch").fetchone() == (0,)
+        assert reader.execute("SELECT acked FROM life").fetchone() == (1,)
         reader.close()
 
 
@@ -205,8 +206,8 @@ async def test_a_spool_belongs_to_its_device(path: Path) -> None:
         pytest.param(lambda data: data[: len(data) // 2], id="cut short"),
     ],
 )
-async def test_a_damaged_spool_is_put_aside(path: Path, damage: object) -> None:
-    """A file that cannot be trusted is kept under another name, and a new epoch begins."""
+async def test_a_damaged_spool_is_moved_aside(path: Path, damage: object) -> None:
+    """A file that SQLite cannot read is kept under another name, and what is intact in it continues."""
     async with opened(path) as spool:
         for number in range(50):
             await spool.append(batch_of(number, padding=200))
@@ -214,12 +215,16 @@ async def test_a_damaged_spool_is_put_aside(path: Path, damage: object) -> None:
     damaged = damage(path.read_bytes())  # type: ignore[operator]
     path.write_bytes(damaged)
     async with opened(path) as spool:
-        assert spool.epoch != epoch
-        assert (spool.next_seq, spool.waiting) == (1, 0)
         assert spool.moved_to is not None
         assert spool.moved_to.read_bytes() == damaged
         assert spool.moved_to.name.startswith("boiler.spool.damaged-")
-        assert await spool.append(batch_of(1)) == 1
+        assert (spool.epoch, spool.next_seq) == (epoch, 51)
+        entries = await spool.read(0, max_batches=99)
+        assert (numbers(entries)[0][0], numbers(entries)[-1][1]) == (1, 50)
+        assert {reason for _, _, reason in lost(entries)} == {DAMAGED_REASON}
+        intact = [entry for entry in entries if isinstance(entry, StoredBatch)]
+        assert intact == [StoredBatch(entry.seq, batch_of(entry.seq - 1, padding=200)) for entry in intact]
+        assert await spool.append(batch_of(1)) == 51
 
 
 async def test_a_spool_with_a_hole_is_damaged(path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Detection of damaged bytes in SQLite databases, for the agent's spool and the hub's files."""

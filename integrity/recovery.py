@@ -1,0 +1,113 @@
+"""Recovery of SQLite databases whose write-ahead log is damaged. Called before a program opens its database.
+
+The database's owner holds its own lock meanwhile: no other process may write.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import apsw
+
+from integrity.wal import HEADER_BYTES, Log, WalDamage, commits_of, find_damage, read_header, repaired, with_header
+
+_ACCEPTED_AT = 16
+"""Offset in the file `-shm` of the number of frames that SQLite accepts, `mxFrame` of the header of the WAL index
+(https://sqlite.org/walformat.html#walidxfmt)."""
+
+
+class LogRecovery(NamedTuple):
+    """A repaired log: what was damaged, and where the damaged log is kept."""
+
+    damage: WalDamage
+    kept: Path
+
+
+def recover_log(path: Path) -> LogRecovery | None:
+    """Repair the write-ahead log of the database at this path if it is damaged; return what was found.
+
+    All commits behind the damage are kept. The damaged page itself may be wrong: after a repair the caller verifies all
+    its rows. Raises apsw.Error and OSError.
+    """
+    log_path = beside(path, "-wal")
+    try:
+        if log_path.stat().st_size <= HEADER_BYTES or path.stat().st_size == 0:
+            return None
+    except FileNotFoundError:
+        return None
+    with log_path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as log:
+        accepted = _accepted_frames(path)
+        if accepted is None:
+            return None
+        whole: Log = log
+        damage = find_damage(log, accepted)
+        if accepted == 0 and read_header(log) is None:
+            whole = with_header(log, _page_bytes(path))
+            header = read_header(whole)
+            damage = None if header is None else WalDamage(0, len(commits_of(whole, header)))
+        if damage is None:
+            return None
+        content = repaired(whole)
+    kept = aside(log_path)
+    log_path.rename(kept)
+    _write_durably(log_path, content)
+    # SQLite rebuilds this index of the log.
+    beside(path, "-shm").unlink(missing_ok=True)
+    return LogRecovery(damage, kept)
+
+
+def aside(path: Path) -> Path:
+    """Return a free name beside this path for a damaged file, with the time in it."""
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    name = path.with_name(f"{path.name}.damaged-{stamp}")
+    number = 1
+    while name.exists():
+        number += 1
+        name = path.with_name(f"{path.name}.damaged-{stamp}-{number}")
+    return name
+
+
+def beside(path: Path, suffix: str) -> Path:
+    """Return the path of a file that SQLite keeps beside a database: `-wal` or `-shm`."""
+    return path.with_name(path.name + suffix)
+
+
+def _accepted_frames(path: Path) -> int | None:
+    """Return how many frames of the log SQLite accepts; None if it reads no log. The log does not change."""
+    connection = apsw.Connection(os.fspath(path))
+    try:
+        # Closing the last connection would otherwise write the accepted frames to the database and remove the log.
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        with beside(path, "-shm").open("rb") as index:
+            header = index.read(_ACCEPTED_AT + 4)
+    except (apsw.NotADBError, apsw.CorruptError, FileNotFoundError):
+        return None  # the database itself is damaged, or is not in WAL mode: opening it reports that
+    finally:
+        connection.close()
+    accepted: int = struct.unpack("=I", header[_ACCEPTED_AT:])[0]
+    return accepted
+
+
+def _page_bytes(path: Path) -> int:
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(18)[16:18], "big")
+    return 65_536 if size == 1 else size
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(descriptor)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
