@@ -131,7 +131,9 @@ class SerialSource:
         self.health.fail("lines", f"{plural(self._bad.count, 'unreadable line')}, the last: {reason}")
 
     def _record_absence(self, error: Exception) -> None:
-        reason = REASONS.get(getattr(error, "errno", None) or 0, str(error))
+        # pyserial reports a port that disappears while it is read without an error number.
+        number = getattr(error, "errno", None) or (errno.EIO if "disconnected" in str(error) else 0)
+        reason = REASONS.get(number, str(error))
         self._absence.record_failure(reason)
         self.health.recover("lines")  # those of another connection, perhaps of another device
         self.health.fail("port", f"no connection: {reason}")

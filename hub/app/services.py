@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, MutableMapping, Sequence
+from functools import partial
 from importlib.metadata import distribution, version
 from typing import Any, NamedTuple
+
+import structlog
 
 from hub.app.mqtt import open_bridges
 from hub.app.store import open_store
@@ -51,6 +54,8 @@ from hub.storage.warm_start import highest_series_in_use, restore_live
 from wire import live as live_messages
 
 JOURNAL_FILE = "journal.db"
+
+log = structlog.get_logger(__name__)
 
 
 class Core(NamedTuple):
@@ -181,9 +186,23 @@ async def _open_core(settings: Settings, stack: contextlib.AsyncExitStack) -> Co
         )
     await restore_live(series=registry.series, journal=journal, reader=reader, store=store, live=live)
     await registry.reserve_series(await highest_series_in_use(series=registry.series, journal=journal, store=store))
+    await _begin_run(registry, journal, devices)
     consumer = Consumer(journal, CONSUMER, StoreSink(journal, store, accounting), decode=decode)
     consumer.register()
     return Core(registry, journal, store, reader, live, accounting, devices, consumer)
+
+
+async def _begin_run(registry: Registry, journal: Journal, devices: Devices) -> None:
+    """Record the start of the hub, and the end of a previous run that was not stopped."""
+    last_commit_ns = 0
+    if journal.first_offset <= journal.last_offset:
+        last_commit_ns = (await journal.read(journal.last_offset - 1))[-1].received_ns
+    ended = await registry.begin_run(last_commit_ns)
+    if ended is None:
+        return
+    log.warning("previous run ended without a stop", ended_ns=ended.time_ns, connected_devices=len(ended.devices))
+    for id in ended.devices:
+        devices.device(id).since_ns = ended.time_ns
 
 
 def _application(
@@ -206,7 +225,7 @@ def _application(
     )
     return make_application(
         [
-            HubRoutes(status),
+            HubRoutes(status, partial(registry.events, of_hub=True)),
             ConnectionRoutes(
                 authenticator,
                 {DEVICE_PATH: Action.WRITE, LIVE_PATH: Action.READ},

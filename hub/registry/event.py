@@ -84,13 +84,18 @@ def insert_events(
 
 
 def select_events(
-    connection: apsw.Connection, device: str | None = None, *, limit: int = 100, before: int | None = None
+    connection: apsw.Connection,
+    device: str | None = None,
+    *,
+    limit: int = 100,
+    before: int | None = None,
+    of_hub: bool = False,
 ) -> list[Event]:
-    """Return events, the newest first, of one device or (None) of all devices and the hub.
+    """Return events, the newest first, of one device, of the hub itself (`of_hub`), or of all devices and the hub.
 
     Returns at most `limit` and MAX_PAGE events. `before` is the id of an event: only older events are returned.
     """
-    condition = "id < ?2" if device is None else "device = ?1 AND id < ?2"
+    condition = "id < ?2" if device is None and not of_hub else "device IS ?1 AND id < ?2"
     rows = connection.execute(
         f"SELECT id, device, time_ns, kind, detail FROM events WHERE {condition} ORDER BY id DESC LIMIT ?3",
         (device, MAX_INTEGER if before is None else before, max(0, min(limit, MAX_PAGE))),

@@ -16,7 +16,7 @@ import structlog
 from hub.model.batch import Series
 from hub.model.event import Event
 from hub.model.identity import BrowserSession, Identity, NewSession, NewToken, Role, Token
-from hub.registry import event, fleet, token
+from hub.registry import event, fleet, hub_run, token
 from hub.registry.database import MAX_BYTES, RegistryError, RegistryThread, data_version, hub_id, open_database
 from hub.registry.fleet import Fleet, KnownDevice
 from hub.registry.keyring import Keyring
@@ -52,6 +52,8 @@ class Registry:
         self._events = event.PendingEvents()
         self._wake = asyncio.Event()
         self._is_failing = False
+        self._renewed_ns: int | None = None
+        """When the run was recorded last; None: this process did not begin one."""
 
     async def __aenter__(self) -> Self:
         """Open the file. Raises RegistryError."""
@@ -68,6 +70,8 @@ class Registry:
     async def __aexit__(self, *_: object) -> None:
         try:
             await self._flush(everything=True)
+            if self._renewed_ns is not None:
+                await self._thread.write(hub_run.end)
         except RegistryError as failure:
             log.error("registry closed without storing events", lost_events=len(self._events), error=failure.message)
         finally:
@@ -100,6 +104,16 @@ class Registry:
                 async with asyncio.timeout(POLL_SECONDS):
                     await self._wake.wait()
             self._wake.clear()
+
+    async def begin_run(self, last_commit_ns: int) -> hub_run.UncleanEnd | None:
+        """Record the start of the hub; return the end of the previous run if that was not stopped in order.
+
+        `last_commit_ns` is when the journal's newest entry was received, 0 for none. Closing the registry ends the run.
+        """
+        now_ns = self._clock()
+        ended = await self._thread.write(lambda connection: hub_run.begin(connection, now_ns, last_commit_ns))
+        self._renewed_ns = now_ns
+        return ended
 
     # Credentials.
 
@@ -263,8 +277,10 @@ class Registry:
         """Number of events lost because the disk failed for too long."""
         return self._events.dropped
 
-    async def events(self, device: str | None = None, *, limit: int = 100, before: int | None = None) -> list[Event]:
-        """Return events, the newest first, of one device or (None) of all devices and the hub.
+    async def events(
+        self, device: str | None = None, *, limit: int = 100, before: int | None = None, of_hub: bool = False
+    ) -> list[Event]:
+        """Return events, the newest first, of one device, of the hub itself (`of_hub`), or of all devices and the hub.
 
         Returns at most `limit` and MAX_PAGE events, recent ones included. `before` is the id of an event: only older
         events are returned.
@@ -272,7 +288,7 @@ class Registry:
         with suppress(RegistryError):  # run() logs a full disk; stored events can still be read
             await self._flush()
         return await self._thread.read(
-            lambda connection: event.select_events(connection, device, limit=limit, before=before)
+            lambda connection: event.select_events(connection, device, limit=limit, before=before, of_hub=of_hub)
         )
 
     # The memory follows the file: these run in the event loop in the order of commits, even if a caller is cancelled.
@@ -307,13 +323,19 @@ class Registry:
         events = self._events.drain()
         facts = self._fleet.drain_facts(everything=everything)
         used = self._keyring.drain_used()
-        if not (events or facts or used):
+        now_ns = self._clock()
+        renews = self._renewed_ns is not None and now_ns - self._renewed_ns >= hub_run.RENEWAL_NS
+        if not (events or facts or used or renews):
             return
+        if renews:
+            self._renewed_ns = now_ns
 
         def store(connection: apsw.Connection) -> None:
             event.insert_events(connection, events)
             fleet.update_facts(connection, facts)
             token.update_used(connection, used)
+            if renews:
+                hub_run.renew(connection, now_ns)
 
         def restore_after_failure(stored: asyncio.Future[None]) -> None:
             if stored.exception() is not None:

@@ -29,6 +29,14 @@ export function stateOf(device: DevDevice): DeviceState {
     tags: device.tags,
     clock_offset_ns: device.clock_offset_ns,
     clock_error_ns: 400_000,
+    sources: [
+      {
+        name: "/dev/ttyUSB0",
+        ok: device.failed !== true,
+        since: (STARTED_MS - 40_000) * 1e6,
+        error: device.failed ? "no connection: the port does not exist; is the device plugged in?" : "",
+      },
+    ],
   };
 }
 

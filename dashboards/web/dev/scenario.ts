@@ -16,6 +16,8 @@ export interface DevDevice {
   agent: string;
   metrics: DevMetric[];
   backlog: number;
+  /** Whether its source has failed. */
+  failed?: boolean;
   clock_offset_ns: number;
   /** Return whether a reading exists at this second, counted from the start of the development hub. */
   alive(second: number): boolean;
@@ -129,6 +131,7 @@ function fleet(): DevDevice[] {
   devices[4] = createDevice("weather-02", "weather", 5, { connected: false, alive: (second) => second < -340 });
   devices[7] = createDevice("weather-03", "weather", 8, { alive: (second) => second < -90 });
   devices[9] = createDevice("pump-04", "pump", 10, { backlog: 1204 });
+  devices[11] = createDevice("machine-04", "machine", 12, { failed: true, alive: (second) => second < -40 });
   // One device with a past outage, and one with a wrong clock.
   devices[0] = createDevice("pump-01", "pump", 1, { alive: (second) => second < -150 || second > -80 });
   devices[2] = createDevice("machine-01", "machine", 3, { clock_offset_ns: 3.4e9 });

@@ -58,6 +58,15 @@ class EventsQuery(Struct, frozen=True):
     cursor: paging.Cursor = None
 
 
+def events_page(found: Sequence[Event], limit: int) -> answers.EventsPage:
+    """Return a page of at most `limit` of these events, of which one more was read."""
+    events, following = paging.end_page([*found], attrgetter("id"), list_name="events", limit=limit)
+    return answers.EventsPage(
+        events=[answers.EventDetails(event.id, event.time_ns, event.kind, event.detail) for event in events],
+        next=following,
+    )
+
+
 class LatestQuery(PageQuery, frozen=True):
     """The parameters of the latest readings."""
 
@@ -100,11 +109,7 @@ class DeviceRoutes:
         self._known(device)
         before = None if query.cursor is None else paging.decode_cursor(query.cursor, "events", int)
         found = [*await self.read_events(device, limit=query.limit + 1, before=before)]
-        events, following = paging.end_page(found, attrgetter("id"), list_name="events", limit=query.limit)
-        return answers.EventsPage(
-            events=[answers.EventDetails(event.id, event.time_ns, event.kind, event.detail) for event in events],
-            next=following,
-        )
+        return events_page(found, query.limit)
 
     @Operation("GET", "/api/v1/latest", may=Action.READ)
     async def latest(self, query: LatestQuery) -> answers.LatestPage:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from hub.http import answers
+from hub.http import answers, paging
+from hub.http.routes.devices import EventsQuery, ReadEvents, events_page
 from hub.http.routing import Operation
 from hub.http.status import Status
 from hub.model.identity import Action, Identity
@@ -31,6 +32,7 @@ class HubRoutes:
     """The operations about the hub."""
 
     status: Status
+    read_events: ReadEvents
 
     @Operation("GET", "/api/v1/hub")
     async def hub(self, caller: Identity) -> answers.HubDetails:
@@ -41,6 +43,12 @@ class HubRoutes:
     async def flow(self, caller: Identity, query: FlowQuery) -> answers.FlowDetails:
         """Return the accounting: where every batch and reading is. Device and gateway tokens see their own devices."""
         return await self.status.flow(caller, limit=query.limit)
+
+    @Operation("GET", "/api/v1/events", may=Action.READ)
+    async def hub_events(self, query: EventsQuery) -> answers.EventsPage:
+        """Return recent events of the hub itself, newest first: its starts and stops, and ends without a stop."""
+        before = None if query.cursor is None else paging.decode_cursor(query.cursor, "events", int)
+        return events_page(await self.read_events(limit=query.limit + 1, before=before), query.limit)
 
     @Operation("GET", "/api/v1/mqtt", may=Action.READ)
     async def mqtt(self) -> answers.BridgesAnswer:

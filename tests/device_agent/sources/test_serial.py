@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import tty
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
@@ -16,39 +15,13 @@ import serial
 
 from device_agent.sources import SensorReading
 from device_agent.sources.lines import MAX_LINE_BYTES
-from device_agent.sources.serial import SerialSource
-
-
-class Wire:
-    """A device behind a path that stays the same, as under /dev/serial/by-id, while it is pulled and plugged in."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._end: int | None = None
-        self._port: int | None = None
-
-    def plug_in(self) -> None:
-        self._end, self._port = os.openpty()
-        tty.setraw(self._port)
-        self.path.symlink_to(os.ttyname(self._port))
-
-    def pull(self) -> None:
-        if self._end is not None and self._port is not None:
-            self.path.unlink()
-            os.close(self._end)
-            os.close(self._port)
-            self._end = self._port = None
-
-    async def write(self, data: bytes) -> None:
-        assert self._end is not None
-        while data:
-            written = await asyncio.to_thread(os.write, self._end, data[:1024])
-            data = data[written:]
+from device_agent.sources.serial import GOOD_LINES, SerialSource
+from tests.device_agent.pty_port import PtyPort
 
 
 @pytest.fixture
-async def wire(tmp_path: Path) -> AsyncIterator[Wire]:
-    wire = Wire(tmp_path / "sensor")
+async def wire(tmp_path: Path) -> AsyncIterator[PtyPort]:
+    wire = PtyPort(tmp_path / "sensor")
     yield wire
     wire.pull()
 
@@ -98,7 +71,7 @@ class Plugged(NamedTuple):
 
 
 @asynccontextmanager
-async def plugged_in(wire: Wire, ear: Ear) -> AsyncIterator[Plugged]:
+async def plugged_in(wire: PtyPort, ear: Ear) -> AsyncIterator[Plugged]:
     wire.plug_in()
     source = SerialSource(str(wire.path))
     async with reading_from(source) as readings:
@@ -111,7 +84,7 @@ async def next_values(readings: AsyncGenerator[SensorReading, None]) -> dict[str
     return dict((await anext(readings)).values)
 
 
-async def test_lines_become_readings(wire: Wire, ear: Ear) -> None:
+async def test_lines_become_readings(wire: PtyPort, ear: Ear) -> None:
     """Each line is a reading, wherever it is cut on its way; a time is taken along."""
     async with plugged_in(wire, ear) as plugged:
         await wire.write(b'{"t": 1}\r\n{"t": 2, "imu": {"x": 3}}\n{"t"')
@@ -122,7 +95,7 @@ async def test_lines_become_readings(wire: Wire, ear: Ear) -> None:
     assert plugged.source.bad_lines == 0
 
 
-async def test_the_rest_of_a_line_at_the_beginning_is_no_trouble(wire: Wire, ear: Ear) -> None:
+async def test_the_rest_of_a_line_at_the_beginning_is_no_trouble(wire: PtyPort, ear: Ear) -> None:
     """A port that is opened in the middle of a line begins with the next one, without a word."""
     async with plugged_in(wire, ear) as plugged:
         await wire.write(b'.5, "p": 3}\n{"t": 2}\n')
@@ -130,7 +103,7 @@ async def test_the_rest_of_a_line_at_the_beginning_is_no_trouble(wire: Wire, ear
     assert (plugged.source.bad_lines, ear.heard) == (0, [])
 
 
-async def test_noise_is_counted_and_logged_once(wire: Wire, ear: Ear) -> None:
+async def test_noise_is_counted_and_logged_once(wire: PtyPort, ear: Ear) -> None:
     """Lines that are no objects, that never end, or are no text are passed over; one line of log says so."""
     async with plugged_in(wire, ear) as plugged:
         noise = b'{"t": 1}\nnoise\n[1]\n{"t": "\xff\xfe"}\n\n' + b"x" * (MAX_LINE_BYTES * 2) + b'\n{"t": 2}\n'
@@ -145,7 +118,7 @@ async def test_noise_is_counted_and_logged_once(wire: Wire, ear: Ear) -> None:
     assert (warning.levelname, "lines that are not readings" in warning.getMessage()) == ("WARNING", True)
 
 
-async def test_pulling_and_plugging_in_is_outlived(wire: Wire, ear: Ear) -> None:
+async def test_pulling_and_plugging_in_is_outlived(wire: PtyPort, ear: Ear) -> None:
     """The source waits for a missing port, again after the port was unplugged, and continues with another tty."""
     source = SerialSource(str(wire.path), retry_seconds=0.001)
     async with reading_from(source) as readings:
@@ -160,7 +133,7 @@ async def test_pulling_and_plugging_in_is_outlived(wire: Wire, ear: Ear) -> None
     assert source.bad_lines == 0
 
 
-async def test_an_absent_port_is_logged_once(wire: Wire, ear: Ear) -> None:
+async def test_an_absent_port_is_logged_once(wire: PtyPort, ear: Ear) -> None:
     """However often the source looks for a port, one line says that it is not there."""
     source = SerialSource(str(wire.path), retry_seconds=0)
     async with reading_from(source) as readings:
@@ -172,7 +145,7 @@ async def test_an_absent_port_is_logged_once(wire: Wire, ear: Ear) -> None:
     assert [record.levelname for record in ear.heard] == ["WARNING"]
 
 
-async def test_a_port_has_one_reader(wire: Wire, ear: Ear) -> None:
+async def test_a_port_has_one_reader(wire: PtyPort, ear: Ear) -> None:
     """The port is locked for others while it is read, and free afterwards."""
     async with plugged_in(wire, ear) as plugged:
         with pytest.raises(serial.SerialException, match="exclusively"):
@@ -182,7 +155,7 @@ async def test_a_port_has_one_reader(wire: Wire, ear: Ear) -> None:
     serial.Serial(str(wire.path), exclusive=True).close()
 
 
-async def test_a_reader_that_is_slow_does_not_spin(wire: Wire, ear: Ear) -> None:
+async def test_a_reader_that_is_slow_does_not_spin(wire: PtyPort, ear: Ear) -> None:
     """While nobody asks for the next reading the port is not watched, however much there is to read."""
     async with plugged_in(wire, ear) as plugged:
         await wire.write(b'{"n": 1}\n{"n": 2}\n')
@@ -195,3 +168,40 @@ async def test_a_reader_that_is_slow_does_not_spin(wire: Wire, ear: Ear) -> None
 def watched_ttys() -> list[int]:
     selector = asyncio.get_running_loop()._selector  # type: ignore[attr-defined]
     return [descriptor for descriptor in selector.get_map() if os.isatty(descriptor)]
+
+
+async def test_a_missing_port_is_a_fault_until_it_returns(wire: PtyPort, ear: Ear) -> None:
+    """The error says what to do, also after the port was pulled while it was read."""
+    source = SerialSource(str(wire.path), retry_seconds=0.001)
+    errors: list[str | None] = []
+    source.health.on_change = lambda health: errors.append(health.error)
+    async with reading_from(source) as readings:
+        for number in range(2):
+            coming = asyncio.ensure_future(anext(readings))
+            await ear.until("no connection")
+            wire.plug_in()
+            await ear.until("reading from")
+            await wire.write(b'{"n": %d}\n' % number)
+            await coming
+            wire.pull()
+    missing = "no connection: the port does not exist; is the device plugged in?"
+    assert errors[:2] == [missing, None]
+    assert set(errors) <= {missing, None, "no connection: the device was unplugged"}
+
+
+async def test_unreadable_lines_are_a_fault_until_enough_good_ones(wire: PtyPort, ear: Ear) -> None:
+    """The error has the count and the beginning of the last line; one good line between bad ones is luck."""
+    async with plugged_in(wire, ear) as plugged:
+        await wire.write(b'{"n": 0}\n')
+        await plugged.first
+        await wire.write(b"noise\n" + b"x" * 500 + b'\n{"n": 1}\n')
+        await next_values(plugged.readings)
+        error = plugged.source.health.error
+        assert error is not None
+        assert error.startswith("2 unreadable lines, the last: ")
+        assert error.endswith(f"in b'{'x' * 60}'")
+        for number in range(2, GOOD_LINES + 1):
+            assert plugged.source.health.error == error
+            await wire.write(b'{"n": %d}\n' % number)
+            await next_values(plugged.readings)
+        assert plugged.source.health.error is None

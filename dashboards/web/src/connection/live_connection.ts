@@ -10,6 +10,7 @@ import {
   type DeviceState,
   decodeLiveMessage,
   encodeMessage,
+  type FleetProgress,
   type LiveError,
   type LiveMessage,
   type ResetReason,
@@ -72,7 +73,8 @@ export type Subscriber = Pick<LiveConnection, "subscribe">;
 
 interface FleetListener {
   receiveFleet(devices: DeviceState[]): void;
-  receiveDevice(state: DeviceState): void;
+  receiveDevices(states: DeviceState[]): void;
+  receiveProgress(progress: FleetProgress): void;
 }
 
 type Timer = ReturnType<typeof setTimeout> | undefined;
@@ -240,15 +242,18 @@ export class LiveConnection {
         clearTimeout(this.welcomeTimer);
         this.status.value = { state: "live", since: performance.now() };
         this.onWelcome?.(message);
-        if (this.fleetListener !== null) this.send({ type: "watch_fleet" });
+        if (this.fleetListener !== null) this.send({ type: "watch_fleet", progress: true });
         for (const subscribe of this.session.openingMessages()) this.send(subscribe);
         this.schedulePing();
         break;
       case "fleet":
         this.fleetListener?.receiveFleet(message.devices);
         break;
-      case "device":
-        this.fleetListener?.receiveDevice(message);
+      case "devices":
+        this.fleetListener?.receiveDevices(message.devices);
+        break;
+      case "progress":
+        this.fleetListener?.receiveProgress(message);
         break;
       case "subscribed":
         this.listeners.get(message.id)?.started(message.start);

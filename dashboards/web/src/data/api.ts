@@ -156,6 +156,11 @@ export async function fetchEvents(device: string, limit: number): Promise<EventD
   return (await request<EventsPage>("GET", path)).events;
 }
 
+/** Return the events of the hub itself. */
+export async function fetchHubEvents(limit: number): Promise<EventDetails[]> {
+  return (await request<EventsPage>("GET", `/events?limit=${limit}`)).events;
+}
+
 /**
  * Return the path of a history request. With 0 points the hub returns every reading of the range, or rejects the
  * request if there are too many.

@@ -2,7 +2,7 @@
 
 import { type Signal, signal } from "@preact/signals";
 import type { DeviceDetails, MetricDetails } from "../wire/api";
-import type { DeviceState } from "../wire/live";
+import type { DeviceState, FleetProgress, SourceState } from "../wire/live";
 import { fetchDevice, fetchDevices } from "./api";
 import { hubNow } from "./time";
 
@@ -46,6 +46,8 @@ export class FleetStore {
   readonly loaded = signal(false);
   private readonly unknown = new Set<string>();
   private timer = 0;
+  /** The live connection has sent the fleet. */
+  private isLive = false;
 
   /** Load the whole list from the hub. Throws ApiError. */
   async load(): Promise<void> {
@@ -59,15 +61,35 @@ export class FleetStore {
     const present = new Set(states.map((state) => state.device));
     for (const device of this.records.keys()) if (!present.has(device)) this.records.delete(device);
     for (const state of states) this.updateState(state);
+    this.isLive = true;
     this.loaded.value = true;
     this.version.value++;
   }
 
-  receiveDevice(state: DeviceState): void {
-    const before = this.records.get(state.device)?.state.peek();
-    this.updateState(state);
-    // A device may declare other metrics on a new connection.
-    if (state.connected && before !== undefined && before.since !== state.since) this.requestMetrics(state.device);
+  /** Update the devices whose state changed. */
+  receiveDevices(states: DeviceState[]): void {
+    for (const state of states) {
+      const before = this.records.get(state.device)?.state.peek();
+      this.updateState(state);
+      // A device may declare other metrics on a new connection.
+      if (state.connected && before !== undefined && before.since !== state.since) this.requestMetrics(state.device);
+    }
+    this.version.value++;
+  }
+
+  /** Update the numbers of the devices that progressed. */
+  receiveProgress({ devices, acked, backlog, seen }: FleetProgress): void {
+    for (const [position, device] of devices.entries()) {
+      const record = this.records.get(device);
+      if (record === undefined) continue; // its state follows, or it is retired
+      record.state.value = {
+        ...record.state.peek(),
+        acked: acked[position],
+        backlog: backlog[position],
+        seen: seen[position],
+      };
+      record.lastReading_ms = Math.max(record.lastReading_ms, seen[position] / 1e6);
+    }
     this.version.value++;
   }
 
@@ -111,8 +133,10 @@ export class FleetStore {
     }
   }
 
+  /** Apply an answer of the API. A live state is at least as new: an answer may arrive after later messages. */
   private updateInfo({ metrics, ...state }: DeviceDetails): void {
-    const record = this.updateState(state);
+    const known = this.isLive ? this.get(state.device) : undefined;
+    const record = known ?? this.updateState(state);
     record.metrics.value = metrics;
     const newest = metrics.reduce((latest, { latest: at }) => Math.max(latest, (at?.time_ns ?? 0) / 1e6), 0);
     record.lastReading_ms = Math.max(record.lastReading_ms, Math.min(newest, hubNow()));
@@ -139,6 +163,11 @@ export class FleetStore {
     record.lastReading_ms = Math.max(record.lastReading_ms, (state.seen ?? 0) / 1e6);
     return record;
   }
+}
+
+/** Return the sources of a device that do not work. */
+export function failedSources(state: DeviceState): SourceState[] {
+  return (state.sources ?? []).filter(({ ok }) => !ok);
 }
 
 /** Return the condition of a device. It is silent only if this page would have received its readings. */

@@ -1,14 +1,18 @@
 /** Flow page: where every reading is, the rate of each step, and whether the accounting balances. */
 
 import { type ComponentChildren, Fragment } from "preact";
-import { fetchFlow } from "../data/api";
+import { useEffect, useState } from "preact/hooks";
+import { fetchFlow, fetchHubEvents } from "../data/api";
 import { hub } from "../data/hub";
 import { count, formatFor, formatValue, plural } from "../data/number_format";
 import { balanceStatus, type FlowRates, flowRates, SHOWN_DEVICES, sortDevices } from "../data/rates";
 import { Icon } from "../ui/icon";
 import { devicePath } from "../ui/route";
 import { PolledPage } from "../ui/status";
-import type { ConsumerDetails, FlowCounts, FlowDetails } from "../wire/api";
+import type { ConsumerDetails, EventDetails, FlowCounts, FlowDetails } from "../wire/api";
+import { Events } from "./device/details";
+
+const EVENTS = 50;
 
 const STORE_PHASES: Record<FlowDetails["store"]["phase"], string> = {
   opening: "Opening",
@@ -24,10 +28,22 @@ export function FlowPage() {
           <DataPath flow={latest.value} rates={flowRates(earlier, latest)} />
           <AccountingEquation totals={latest.value.totals} />
           <DeviceTable flow={latest.value} />
+          <HubEvents />
         </>
       )}
     </PolledPage>
   );
+}
+
+/** The events of the hub itself. They change only when it starts or stops, so each connection loads them once. */
+function HubEvents() {
+  const [events, setEvents] = useState<EventDetails[]>([]);
+  const isLive = hub.connection.status.value.state === "live";
+  useEffect(() => {
+    // Without the events the page is complete in everything else.
+    if (isLive) fetchHubEvents(EVENTS).then(setEvents, () => undefined);
+  }, [isLive]);
+  return <Events title="Events of the hub" events={events} />;
 }
 
 function DataPath({ flow, rates }: { flow: FlowDetails; rates: FlowRates }) {

@@ -36,6 +36,11 @@ export function causeText({ reason, remedy }: Cause): string {
     .join(" ");
 }
 
+/** Return when the page lost the connection, on the clock that shows `clock_ms` now; null while it is connected. */
+export function lostAt(status: ConnectionStatus, now: number, clock_ms: number): number | null {
+  return status.state === "waiting" || status.state === "connecting" ? clock_ms - (now - status.since) : null;
+}
+
 /** A part of the hub that cannot work. */
 interface Problem {
   part: string;

@@ -33,6 +33,13 @@ const series = {
   unit: optional(shape.text()),
   description: optional(shape.text()),
 };
+const source = {
+  name: required(shape.text(1, protocol.MAX_SOURCE_NAME)),
+  ok: required(shape.boolean),
+  /** By the hub's clock. */
+  since: required(time),
+  error: optional(shape.text(0, protocol.MAX_SOURCE_ERROR)),
+};
 const deviceState = {
   device: required(deviceId),
   connected: required(shape.boolean),
@@ -47,6 +54,7 @@ const deviceState = {
   clock_error_ns: optional(nanoseconds),
   /** The device is out of service until it sends again. */
   retired: optional(shape.boolean),
+  sources: optional(shape.list(shape.object(source), 0, protocol.MAX_SOURCES)),
 };
 const listedState = { ...deviceState, type: optional(shape.oneOf("device")) };
 
@@ -62,7 +70,7 @@ const VIEWER_MESSAGES = {
     cursor: optional(shape.nullable(shape.object(cursor))),
   },
   unsubscribe: { id: required(subscriptionId) },
-  watch_fleet: {},
+  watch_fleet: { progress: optional(shape.boolean) },
   ping: { time_ms: required(shape.number) },
 };
 
@@ -85,6 +93,13 @@ const LIVE_MESSAGES = {
   reset: { id: required(subscriptionId), reason: required(resetReason) },
   fleet: { devices: required(shape.list(shape.object(listedState))) },
   device: deviceState,
+  devices: { devices: required(shape.list(shape.object(listedState))) },
+  progress: {
+    devices: required(shape.list(deviceId)),
+    acked: required(shape.list(count)),
+    backlog: required(shape.list(count)),
+    seen: required(shape.list(time)),
+  },
   pong: { time_ms: required(shape.number) },
   error: {
     code: required(shape.oneOf(...protocol.CODES)),
@@ -109,6 +124,10 @@ export type MetricType = NonNullable<typeof metricType.type>;
 export type Policy = NonNullable<Subscribe["policy"]>;
 export type Cursor = shape.Infer<typeof cursor>;
 export type Series = shape.Infer<typeof series>;
+/** New numbers of the devices that progressed, in columns. */
+export type FleetProgress = MessageTypes<typeof LIVE_MESSAGES>["progress"];
+/** What an agent reads, such as a port, and whether it works. */
+export type SourceState = shape.Infer<typeof source>;
 /** State of a device in the fleet list. Times are in nanoseconds; 0 means unknown. */
 export type DeviceState = shape.Infer<typeof listedState>;
 

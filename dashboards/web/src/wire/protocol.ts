@@ -60,6 +60,9 @@ export class WireError extends Error {
 
 export const MAX_METRIC_NAME = 128;
 export const MAX_TOKEN = 256;
+export const MAX_SOURCES = 16;
+export const MAX_SOURCE_NAME = 128;
+export const MAX_SOURCE_ERROR = 256;
 export const MAX_SEQ = 2 ** 53 - 1;
 export const MAX_TIME_NS = 2 ** 63;
 export const MAX_SELECTORS = 1024;

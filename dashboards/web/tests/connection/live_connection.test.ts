@@ -181,7 +181,7 @@ describe("LiveConnection", () => {
       () => part,
       () => Promise.resolve(probe),
     );
-    connection.open(() => {}, { receiveFleet: () => {}, receiveDevice: () => {} });
+    connection.open(() => {}, { receiveFleet: () => {}, receiveDevices: () => {}, receiveProgress: () => {} });
   });
 
   afterEach(async () => {

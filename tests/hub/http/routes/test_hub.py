@@ -1,4 +1,4 @@
-"""Tests of the bridges to MQTT brokers as the API returns them."""
+"""Tests of the bridges to MQTT brokers, and of the hub's own events, as the API returns them."""
 
 from __future__ import annotations
 
@@ -15,20 +15,40 @@ from hub.http.problem import HANDLERS
 from hub.http.routes.hub import HubRoutes
 from hub.http.routing import routes_of
 from hub.model.bridge import BridgeState
+from hub.model.event import Event
 from hub.model.identity import Identity, Role
 from tests.hub.http.routes.bridge_states import BOTH, INBOUND, ONLY_IN, OUTBOUND, WAITING
 
+STOPS = [Event(id, None, 100 * id, "hub stopped", "") for id in (3, 2, 1)]
 
-async def request_bridges(bridges: list[BridgeState], role: Role = Role.VIEWER) -> httpx.Response:
+
+async def read_events(device: str | None = None, *, limit: int = 100, before: int | None = None) -> list[Event]:
+    return [event for event in STOPS if before is None or event.id < before][:limit]
+
+
+async def request(path: str, bridges: list[BridgeState], role: Role = Role.VIEWER) -> httpx.Response:
     async def refresh() -> None: ...
 
     access = Access(lambda _: Identity("t", role, ""), lambda _: None)
     status: Any = SimpleNamespace(devices=SimpleNamespace(clock=lambda: 99), bridges=lambda: bridges)
-    api = Starlette(routes=routes_of(HubRoutes(status), Authenticator(access, refresh)), exception_handlers=HANDLERS)
+    routes = routes_of(HubRoutes(status, read_events), Authenticator(access, refresh))
+    api = Starlette(routes=routes, exception_handlers=HANDLERS)
     transport = httpx.ASGITransport(app=api)
     headers = {"Authorization": "Bearer t"}
     async with httpx.AsyncClient(transport=transport, base_url="http://hub", headers=headers) as client:
-        return await client.get("/api/v1/mqtt")
+        return await client.get(path)
+
+
+async def request_bridges(bridges: list[BridgeState], role: Role = Role.VIEWER) -> httpx.Response:
+    return await request("/api/v1/mqtt", bridges, role)
+
+
+async def test_the_hub_s_events_come_in_pages_newest_first() -> None:
+    """Each page continues with the event after the last one."""
+    first = (await request("/api/v1/events?limit=2", [])).json()
+    assert [(event["id"], event["kind"]) for event in first["events"]] == [(3, "hub stopped"), (2, "hub stopped")]
+    second = (await request(f"/api/v1/events?limit=2&cursor={first['next']}", [])).json()
+    assert ([event["id"] for event in second["events"]], second["next"]) == ([1], None)
 
 
 async def test_the_answer_contains_every_count() -> None:

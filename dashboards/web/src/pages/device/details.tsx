@@ -3,14 +3,15 @@
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 import { retireDevice } from "../../data/api";
-import { conditionOf, type DeviceRecord } from "../../data/fleet";
+import { conditionOf, type DeviceRecord, failedSources } from "../../data/fleet";
 import { hub } from "../../data/hub";
 import { count, plural } from "../../data/number_format";
-import { ago, clockOffset, dateTime, duration, now, shortDuration } from "../../data/time";
+import { ago, clockOffset, dateTime, duration, now, pageNow, shortDuration } from "../../data/time";
 import { Confirmation, useAction } from "../../ui/controls";
-import { ConditionLabel } from "../../ui/icon";
-import { capitalise } from "../../ui/status_text";
+import { ConditionLabel, Icon } from "../../ui/icon";
+import { capitalise, lostAt } from "../../ui/status_text";
 import type { EventDetails } from "../../wire/api";
+import type { SourceState } from "../../wire/live";
 
 /** A larger clock offset is shown as a warning. */
 const CLOCK_WARN_NS = 1e9;
@@ -39,12 +40,15 @@ export function DeviceHead({ record }: { record: DeviceRecord }) {
           ))}
         </div>
       </div>
+      <SourceFaults sources={failedSources(state)} />
       <dl class="facts box">
         <Fact name={state.connected ? "Connected for" : "Offline since"}>
           <Since record={record} />
         </Fact>
         <Fact name="Last reading">
-          {record.lastReading_ms === 0 ? "never" : ago(now.value - record.lastReading_ms)}
+          <span data-testid="last-reading">
+            {record.lastReading_ms === 0 ? "never" : ago(now.value - record.lastReading_ms)}
+          </span>
         </Fact>
         <Fact name="Clock offset">
           <ClockOffset offset_ns={state.clock_offset_ns ?? null} error_ns={state.clock_error_ns ?? null} />
@@ -55,9 +59,13 @@ export function DeviceHead({ record }: { record: DeviceRecord }) {
         </Fact>
         <Fact name="Backlog">
           {(state.backlog ?? 0) > 0 ? (
-            <span class="warn">{plural(state.backlog ?? 0, "batch", "batches")}</span>
+            <span class="warn" data-testid="backlog">
+              {plural(state.backlog ?? 0, "batch", "batches")}
+            </span>
           ) : (
-            <span class="muted">none</span>
+            <span class="muted" data-testid="backlog">
+              none
+            </span>
           )}
         </Fact>
       </dl>
@@ -78,7 +86,17 @@ function Since({ record }: { record: DeviceRecord }) {
   const { connected, since } = record.state.value;
   const since_ms = (since ?? 0) / 1e6;
   if (since_ms === 0) return <>{connected ? "just now" : "never seen"}</>;
-  if (connected) return <>{duration(now.value - since_ms)}</>;
+  if (connected) {
+    // While the page is offline it does not know whether the device is still connected.
+    const lost_ms = lostAt(hub.connection.status.value, pageNow.value, now.value);
+    if (lost_ms === null) return <span data-testid="connected-for">{duration(now.value - since_ms)}</span>;
+    return (
+      <>
+        <span data-testid="connected-for">{duration(lost_ms - since_ms)}</span>{" "}
+        <small>known until {dateTime(lost_ms, now.value)}</small>
+      </>
+    );
+  }
   return (
     <>
       {dateTime(since_ms, now.value)} <small>for {duration(now.value - since_ms)}</small>
@@ -97,20 +115,58 @@ function ClockOffset({ offset_ns, error_ns }: { offset_ns: number | null; error_
   );
 }
 
-export function Events({ events }: { events: EventDetails[] }) {
+/** Notice of the sources that do not work; nothing while all work. */
+function SourceFaults({ sources }: { sources: SourceState[] }) {
+  return sources.map(({ name, since, error }) => (
+    <p key={name} class="source-fault banner row" role="status" data-testid="source-fault">
+      <Icon name="warning" />
+      <span>
+        <strong>
+          The source <span class="mono">{name}</span> has failed
+        </strong>{" "}
+        since {dateTime(since / 1e6, now.value)}: {error}
+      </span>
+    </p>
+  ));
+}
+
+export function Sources({ sources }: { sources: SourceState[] }) {
+  if (sources.length === 0) return null;
+  return (
+    <section class="panel box" data-testid="sources">
+      <h2>Sources</h2>
+      <ul class="sources">
+        {sources.map(({ name, ok, since, error }) => (
+          <li key={name} class={ok ? "" : "failed"}>
+            <span class="row">
+              {ok ? <Icon name="done" /> : <Icon name="warning" />}
+              <span class="mono">{name}</span>
+            </span>
+            <span class="muted">
+              {ok ? "Works" : "Failed"} since {dateTime(since / 1e6, now.value)}
+            </span>
+            {!ok && <span class="detail">{error}</span>}
+          </li>
+        ))}
+      </ul>
+    </section>
+  );
+}
+
+export function Events({ title = "Recent events", events }: { title?: string; events: EventDetails[] }) {
   return (
     <section class="panel box" data-testid="events">
-      <h2>Recent events</h2>
+      <h2>{title}</h2>
       {events.length === 0 ? (
         <p class="empty-note note">No events yet.</p>
       ) : (
-        <ol class="events" tabIndex={0} aria-label="Recent events">
+        <ol class="events" tabIndex={0} aria-label={title}>
           {events.map((event, index) => (
             <li class="event" key={`${event.time_ns} ${index}`}>
               <time class="muted" dateTime={new Date(event.time_ns / 1e6).toISOString()}>
                 {dateTime(event.time_ns / 1e6, now.value)}
               </time>
-              <span>{capitalise(event.kind)}</span>
+              <span>{capitalise(event.kind.replaceAll("_", " "))}</span>
               <span class="detail muted">{event.detail}</span>
             </li>
           ))}

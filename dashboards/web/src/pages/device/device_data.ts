@@ -80,13 +80,14 @@ export class DeviceData {
     return this.scheduler.feed;
   }
 
-  /** Apply the clock offset, and load the events after a change: connection changes and new sessions are events. */
+  /** Apply the clock offset, and load the events after a change: of the connection, or of a source. */
   private followDevice(state: DeviceState | undefined, isLive: boolean): void {
     const ahead_ns = state?.clock_offset_ns ?? 0;
     // An offset within its error is noise. Beyond it, the newest readings carry the device's time.
     const significant = Math.abs(ahead_ns) > Math.max(state?.clock_error_ns ?? 0, 1e9);
     this.scheduler.clockAhead_ms = significant ? ahead_ns / 1e6 : 0;
-    const key = `${state?.since} ${state?.connected}`;
+    const sources = (state?.sources ?? []).map(({ name, ok }) => `${name} ${ok}`);
+    const key = `${state?.since} ${state?.connected} ${sources}`;
     if (!isLive || key === this.eventsKey) return;
     this.eventsKey = key;
     void this.loadEvents();

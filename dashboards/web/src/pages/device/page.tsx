@@ -15,7 +15,7 @@ import { addRecentDevice, readPreference, writePreference } from "../../ui/prefe
 import { pageView } from "../../ui/shell";
 import type { MetricDetails } from "../../wire/api";
 import { ChartCard } from "./chart_card";
-import { DeviceHead, Events, Retirement, Tags } from "./details";
+import { DeviceHead, Events, Retirement, Sources, Tags } from "./details";
 import { DeviceData, type Notice } from "./device_data";
 import { StateTimeline } from "./state_timeline";
 import { Values } from "./values";
@@ -61,7 +61,10 @@ function KnownDevice({ record }: { record: DeviceRecord }) {
       {data !== null && metrics !== null && <Charts data={data} metrics={metrics} record={record} />}
       <div class="panels">
         <Events events={data?.events.value ?? []} />
-        <Tags tags={record.state.value.tags ?? {}} />
+        <div class="panel-column">
+          <Sources sources={record.state.value.sources ?? []} />
+          <Tags tags={record.state.value.tags ?? {}} />
+        </div>
       </div>
       <Retirement record={record} />
       <SummaryNotice notice={data?.notice.value ?? null} />

@@ -3,7 +3,7 @@
 import { signal } from "@preact/signals";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { rem } from "../../chart/theme_colours";
-import { type Condition, compareNames, conditionOf, type DeviceRecord } from "../../data/fleet";
+import { type Condition, compareNames, conditionOf, type DeviceRecord, failedSources } from "../../data/fleet";
 import { hub } from "../../data/hub";
 import { count } from "../../data/number_format";
 import { hubNow } from "../../data/time";
@@ -233,12 +233,17 @@ interface FleetEntry {
 
 const SEVERITY: Record<Condition, number> = { offline: 0, silent: 1, online: 2 };
 const ORDERS: Record<SortKey, (a: FleetEntry, b: FleetEntry) => number> = {
-  state: (a, b) => SEVERITY[a.condition] - SEVERITY[b.condition],
+  state: (a, b) => severityOf(a) - severityOf(b),
   name: (a, b) => compareNames(a.record.device, b.record.device),
   type: (a, b) => compareNames(typeOf(a.record), typeOf(b.record)),
   age: (a, b) => b.record.lastReading_ms - a.record.lastReading_ms,
   backlog: (a, b) => (a.record.state.peek().backlog ?? 0) - (b.record.state.peek().backlog ?? 0),
 };
+
+/** A device with a failed source comes before those that work. */
+function severityOf({ record, condition }: FleetEntry): number {
+  return SEVERITY[condition] - (failedSources(record.state.peek()).length > 0 ? 0.5 : 0);
+}
 
 /** Return the devices that match the search and the chosen condition, sorted. */
 function filterAndSort(words: string, chosen: Condition | null, { key, down }: Sorting): FleetList {

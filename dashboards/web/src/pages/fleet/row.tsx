@@ -4,12 +4,12 @@ import { signal } from "@preact/signals";
 import { memo } from "preact/compat";
 import { useEffect, useMemo } from "preact/hooks";
 import { Feed } from "../../data/feed";
-import { conditionOf, type DeviceRecord } from "../../data/fleet";
+import { conditionOf, type DeviceRecord, failedSources } from "../../data/fleet";
 import { hub } from "../../data/hub";
 import { colourOf, isState, leadingMetrics } from "../../data/metrics";
 import { count, FormatCache, latestReading } from "../../data/number_format";
 import { age, now } from "../../data/time";
-import { ConditionLabel } from "../../ui/icon";
+import { ConditionLabel, Icon } from "../../ui/icon";
 import { devicePath } from "../../ui/route";
 import type { MetricDetails } from "../../wire/api";
 import { Sparkline } from "./sparkline";
@@ -39,10 +39,11 @@ function FleetRowView({ record, top }: { record: DeviceRecord; top: number }) {
   const state = record.state.value;
   const age_ms = record.lastReading_ms === 0 ? null : now.value - record.lastReading_ms;
   const backlog = state.backlog ?? 0;
+  const failed = failedSources(state);
   void live.version.value;
   return (
     <li
-      class={`fleet-row ${condition}`}
+      class={`fleet-row ${condition} ${failed.length > 0 ? "faulty" : ""}`}
       style={{ transform: `translateY(${top}px)` }}
       data-testid="fleet-row"
       data-device={record.device}
@@ -52,7 +53,20 @@ function FleetRowView({ record, top }: { record: DeviceRecord; top: number }) {
         <a class="name mono ellipsis" href={devicePath(record.device)} title={record.device}>
           {record.device}
         </a>
-        <span class="kind label ellipsis">{typeOf(record) || state.agent || " "}</span>
+        {failed.length > 0 ? (
+          <span
+            class="fault row"
+            data-testid="fault"
+            title={failed.map(({ name, error }) => `${name}: ${error}`).join("\n")}
+          >
+            <Icon name="warning" />
+            <span class="ellipsis">
+              {failed.length === 1 ? `Source failed: ${failed[0].name}` : `${failed.length} sources failed`}
+            </span>
+          </span>
+        ) : (
+          <span class="kind label ellipsis">{typeOf(record) || state.agent || " "}</span>
+        )}
       </span>
       {PLACES.map((place, position) => (
         <MetricCell
@@ -66,7 +80,9 @@ function FleetRowView({ record, top }: { record: DeviceRecord; top: number }) {
       <span class={`age number ${condition === "online" && age_ms !== null && age_ms > OLD_MS ? "old" : ""}`}>
         {age_ms === null ? "–" : age(age_ms)}
       </span>
-      <span class={`backlog number ${backlog > 0 ? "some" : "muted"}`}>{backlog > 0 ? count(backlog) : "0"}</span>
+      <span class={`backlog number ${backlog > 0 ? "some" : "muted"}`} data-testid="fleet-backlog">
+        {count(backlog)}
+      </span>
     </li>
   );
 }

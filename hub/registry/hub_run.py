@@ -1,0 +1,78 @@
+"""The run of a hub: recorded at its start, renewed while it runs, and removed at its stop.
+
+A run that is still recorded at the next start ended without a stop: the hub was killed, or the power failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import apsw
+
+from hub.model.event import Event
+from hub.registry.event import insert_events
+from wire.text import plural
+from wire.timestamp import NS_PER_S
+
+RENEWAL_NS = 60 * NS_PER_S
+"""The run is renewed once a minute, which costs one fsync. After a kill, the end of an idle hub is known to the minute,
+and that of a hub that stored batches or events to the last of them."""
+
+ENDED_KIND = "hub ended without a stop"
+
+_STARTED, _ALIVE = "run_started_ns", "run_alive_ns"
+
+_CONNECTED = (
+    "SELECT device FROM (SELECT device, kind, max(id), time_ns FROM events "
+    "WHERE device IS NOT NULL AND kind IN ('connected', 'disconnected') GROUP BY device) "
+    "WHERE kind = 'connected' AND time_ns >= ?"
+)
+"""Devices whose newest event of their connection is a connect of the run that began at this time. The other columns are
+those of the row with the highest id (SQLite's rule for max)."""
+
+
+class UncleanEnd(NamedTuple):
+    """End of the previous run: the time of its last sign of life, and the devices that were connected then."""
+
+    time_ns: int
+    devices: Sequence[str]
+
+
+def begin(connection: apsw.Connection, now_ns: int, last_commit_ns: int) -> UncleanEnd | None:
+    """Record the start of a run; return the end of the previous one if that was not stopped. In a transaction.
+
+    `last_commit_ns` is when the journal's newest entry was received. The end of the previous run becomes an event of
+    the hub, and of each device that was connected.
+    """
+    ended = _unclean_end(connection, now_ns, last_commit_ns)
+    if ended is not None:
+        count = len(ended.devices)
+        detail = f"killed, or the power failed; {plural(count, 'device was', 'devices were')} connected"
+        events = [Event(0, device, ended.time_ns, "disconnected", ENDED_KIND) for device in ended.devices]
+        insert_events(connection, [*events, Event(0, None, ended.time_ns, ENDED_KIND, detail)])
+    for name in (_STARTED, _ALIVE):
+        connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, str(now_ns)))
+    return ended
+
+
+def renew(connection: apsw.Connection, now_ns: int) -> None:
+    """Record that the run continues, inside a transaction."""
+    connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (_ALIVE, str(now_ns)))
+
+
+def end(connection: apsw.Connection) -> None:
+    """Remove the record of the run: the hub stops in order. Inside a transaction."""
+    connection.execute("DELETE FROM facts WHERE name IN (?, ?)", (_STARTED, _ALIVE))
+
+
+def _unclean_end(connection: apsw.Connection, now_ns: int, last_commit_ns: int) -> UncleanEnd | None:
+    facts = dict(connection.execute("SELECT name, value FROM facts WHERE name IN (?, ?)", (_STARTED, _ALIVE)))
+    if _STARTED not in facts:
+        return None
+    started_ns = int(facts[_STARTED])
+    newest_event_ns = connection.execute("SELECT time_ns FROM events ORDER BY id DESC LIMIT 1").get or 0
+    alive_ns = max(started_ns, int(facts.get(_ALIVE, "0")), last_commit_ns, newest_event_ns)
+    devices = [device for (device,) in connection.execute(_CONNECTED, (started_ns,))]
+    # A clock that was set back must not put the end after this start.
+    return UncleanEnd(min(alive_ns, now_ns), devices)
