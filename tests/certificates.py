@@ -48,7 +48,7 @@ class Authority:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.certificate, self._key = folder / "authority.pem", folder / "authority-key.pem"
-        self._run(
+        self.run(
             "req", "-x509", *KEY, "-days", "30", "-subj", f"/CN={name}", "-addext", "keyUsage=critical,keyCertSign",
             "-out", self.certificate, "-keyout", self._key,
         )  # fmt: skip
@@ -73,13 +73,14 @@ class Authority:
         )
         now = datetime.now(UTC)
         dates = [f"{now + shift:%Y%m%d%H%M%SZ}" for shift in (begins, ends)]
-        self._run("req", *KEY, "-subj", f"/CN={name}", "-out", request, "-keyout", key)
-        self._run(
+        self.run("req", *KEY, "-subj", f"/CN={name}", "-out", request, "-keyout", key)
+        self.run(
             "ca", "-batch", "-notext", "-config", self._folder / "ca.cnf", "-cert", self.certificate, "-keyfile",
             self._key, "-startdate", dates[0], "-enddate", dates[1], "-extfile", extensions, "-in", request, "-out",
             certificate,
         )  # fmt: skip
         return Issued(certificate, key)
 
-    def _run(self, *command: str | Path) -> None:
-        subprocess.run([self._openssl, *command], check=True, capture_output=True)
+    def run(self, *command: str | Path) -> str:
+        """Run a command of openssl, and return its output."""
+        return subprocess.run([self._openssl, *command], check=True, capture_output=True, text=True).stdout

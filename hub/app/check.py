@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-import ssl
-from pathlib import Path
+import time
 
 from hub.app.errors import HubError
 from hub.app.mqtt import check_bridges
 from hub.config.settings import Settings
-from hub.http.access import Access, check_listen, host_name, is_loopback, parse_authority
+from hub.http.access import EVERY_ADDRESS, Access, check_listen, host_name, is_loopback, parse_authority
+from hub.http.certificate import CertificateError, TlsFiles, certificate_problems, load_tls
 from hub.http.forwarded import RESERVED, TrustedProxies
 from hub.model.identity import Identity
 
 
-def check_settings(settings: Settings) -> None:
-    """Check that a hub starts with these settings and accepts connections. Raises HubError."""
-    certificate, key = settings.tls.certificate, settings.tls.key
+def check_settings(settings: Settings) -> list[str]:
+    """Check that a hub starts with these settings and accepts connections; return warnings. Raises HubError."""
+    files = tls_files(settings)
     access = settings.access
+    warnings: list[str] = []
     try:
-        check_listen(settings.address[0], tls=certificate is not None, behind_proxy=access.behind_proxy)
+        check_listen(settings.address[0], tls=files is not None, behind_proxy=access.behind_proxy)
         Access(_nobody, _nobody, hosts=access.allowed_hosts, origins=access.allowed_origins)
         trusted_proxies(settings)
         _check_public_url(settings)
-    except ValueError as error:
+        if files is not None:
+            warnings = certificate_problems(load_tls(files).certificate, expected_hosts(settings), time.time())
+    except (ValueError, CertificateError) as error:
         raise HubError(str(error)) from None
-    if certificate is not None and key is not None:
-        _check_certificate(certificate, key)
     check_bridges(settings.mqtt)
+    return warnings
 
 
 def trusted_proxies(settings: Settings) -> TrustedProxies:
@@ -65,20 +67,25 @@ def _check_public_url(settings: Settings) -> None:
         )
 
 
-def _check_certificate(certificate: Path, key: Path) -> None:
-    for name, path in (("certificate", certificate), ("key", key)):
-        try:
-            path.open("rb").close()
-        except OSError as error:
-            raise HubError(f"tls.{name}: {path}: {error.strerror}") from None
-    try:
-        # Without the callback OpenSSL asks the terminal for the passphrase of an encrypted key.
-        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key, lambda: "")
-    except ssl.SSLError as error:
-        raise HubError(
-            f"tls: {certificate} and {key} are not a certificate and its key in PEM without a passphrase "
-            f"({error.reason or error})"
-        ) from None
+def tls_files(settings: Settings) -> TlsFiles | None:
+    """Return the files of TLS, None for a hub without it."""
+    certificate, key = settings.tls.certificate, settings.tls.key
+    return None if certificate is None or key is None else TlsFiles(certificate, key, settings.tls.client_ca)
+
+
+def expected_hosts(settings: Settings) -> list[str]:
+    """Return the names and addresses that the hub's certificate has to cover.
+
+    They are the host of `public_url`, `access.allowed_hosts`, and the address to listen on, unless that is a loopback
+    or every address. A proxy in front of the hub presents its own certificate.
+    """
+    if settings.access.behind_proxy:
+        return []
+    host, public = settings.address[0], settings.public
+    own = [] if is_loopback(host) or host in EVERY_ADDRESS else [host]
+    hosts = [*([] if public is None else [public.authority]), *settings.access.allowed_hosts, *own]
+    # An IPv6 address has brackets in a URL, and none in a certificate.
+    return [name.strip("[]") for name in map(host_name, hosts) if name is not None]
 
 
 def _nobody(_: str) -> Identity | None:

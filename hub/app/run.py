@@ -12,14 +12,16 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 
 import structlog
 
-from hub.app.check import check_settings, trusted_proxies
+from hub.app.check import check_settings, expected_hosts, tls_files, trusted_proxies
 from hub.app.demo import DESCRIPTION, demo_fleet
 from hub.app.errors import HubError
 from hub.app.services import HubServices, open_services
 from hub.config.address import RunningHub, published_address
 from hub.config.settings import Settings, browser_url
+from hub.http.certificate import CertificateError
 from hub.http.forwarded import ROOT
 from hub.http.server import Server, listen
+from hub.http.tls import PortTls
 from hub.model.identity import Role
 from hub.model.journal import JournalError
 from hub.model.store import StoreError
@@ -50,6 +52,7 @@ log = structlog.get_logger(__name__)
 async def run_hub(settings: Settings, *, demo: bool, say: Callable[[str], None]) -> None:
     """Run a hub until SIGINT or SIGTERM. `say` prints lines for people. Raises HubError."""
     check_settings(settings)
+    tls = _open_tls(settings)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     host, port = settings.address
     try:
@@ -67,21 +70,23 @@ async def run_hub(settings: Settings, *, demo: bool, say: Callable[[str], None])
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
+    if tls is not None and not sys.stdin.isatty():
+        # On a terminal the signal reports that the terminal is gone, which ends the hub.
+        loop.add_signal_handler(signal.SIGHUP, tls.reload)
     try:
         with contextlib.closing(listener):
             host, port = listener.getsockname()[:2]
-            async with open_services(settings, listening_on=host) as services:
+            async with open_services(settings, listening_on=host, tls=tls) as services:
                 server = Server(
                     services.application,
                     listener,
-                    certificate=settings.tls.certificate,
-                    key=settings.tls.key,
+                    tls=tls,
                     proxies=trusted_proxies(settings),
                     base_path=ROOT if settings.public is None else settings.public.base_path,
                     compression=settings.live.compression,
                     refusals=services.refusals,
                 )
-                url = browser_url(host, port, tls=settings.tls.certificate is not None)
+                url = browser_url(host, port, tls=tls is not None)
                 with published_address(settings.data, RunningHub(url, settings.public_url)):
                     await _serve(services, server, stop, url=url, settings=settings, demo=demo, say=say)
     except (JournalError, StoreError, WireError) as error:
@@ -116,6 +121,8 @@ async def _serve(
         await running.enter_async_context(failed.running(services.devices.probe_clocks(), "clocks"))
         await running.enter_async_context(failed.running(server.run(), "server"))
         running.push_async_callback(_close_connections, services)
+        if services.tls is not None:
+            await running.enter_async_context(failed.running(services.tls.run(), "tls"))
         for bridge in services.bridges:
             await running.enter_async_context(failed.running(bridge.run(), f"mqtt {bridge.name}"))
         say(f"listening on {url}" + (f" with {DESCRIPTION}" if demo else ""))
@@ -133,6 +140,14 @@ async def _serve(
         registry.record_event(None, time.time_ns(), "hub stopped", "")
     if failed.error is not None:
         raise HubError(f"{failed.name} failed: {failed.error}") from failed.error
+
+
+def _open_tls(settings: Settings) -> PortTls | None:
+    files = tls_files(settings)
+    try:
+        return None if files is None else PortTls(files, hosts=expected_hosts(settings))
+    except CertificateError as error:
+        raise HubError(str(error)) from None
 
 
 class _Failure:

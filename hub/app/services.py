@@ -31,6 +31,7 @@ from hub.http.routes.operations import OperationsRoutes
 from hub.http.routes.quarantine import QuarantineRoutes
 from hub.http.routes.tokens import TokenRoutes
 from hub.http.status import HubIdentity, Status
+from hub.http.tls import PortTls
 from hub.http.websocket import DEVICE_PATH
 from hub.http.wheel import make_wheel
 from hub.ingest.device import Device, Devices
@@ -82,6 +83,7 @@ class HubServices(NamedTuple):
     connections: Connections
     refusals: Refusals
     bridges: Sequence[Bridge]
+    tls: PortTls | None
     application: CrossOrigin
 
 
@@ -96,7 +98,9 @@ def open_journal(settings: Settings) -> Journal:
 
 
 @contextlib.asynccontextmanager
-async def open_services(settings: Settings, *, listening_on: str) -> AsyncIterator[HubServices]:
+async def open_services(
+    settings: Settings, *, listening_on: str, tls: PortTls | None = None
+) -> AsyncIterator[HubServices]:
     """Open everything in the data directory; close it in reverse order: store, journal, registry."""
     started_ns = time.time_ns()
     async with contextlib.AsyncExitStack() as stack:
@@ -141,6 +145,7 @@ async def open_services(settings: Settings, *, listening_on: str) -> AsyncIterat
             identity=identity,
             bridges=bridges,
             listening_on=listening_on,
+            tls=tls,
         )
         yield HubServices(
             registry,
@@ -151,6 +156,7 @@ async def open_services(settings: Settings, *, listening_on: str) -> AsyncIterat
             connections,
             refusals,
             bridges,
+            tls,
             application,
         )
 
@@ -215,10 +221,11 @@ def _application(
     identity: HubIdentity,
     bridges: Sequence[Bridge],
     listening_on: str,
+    tls: PortTls | None,
 ) -> CrossOrigin:
     """Make the ASGI application: device and live endpoints, the API and the page."""
     registry, journal, store, devices = core.registry, core.journal, core.store, core.devices
-    status = _status(core, identity, bridges)
+    status = _status(core, identity, bridges, tls)
     authenticator = _authenticator(settings, registry, refusals, listening_on)
     actions = QuarantineActions(
         devices, metrics_of=lambda device: _metrics(registry, device), record=registry.record_event
@@ -238,7 +245,7 @@ def _application(
             TokenRoutes(registry, authenticator, now_ns=devices.clock),
             QuarantineRoutes(journal, actions),
             DownloadRoutes(lambda: make_wheel(distribution("telemetry-hub")), base_path=authenticator.access.base_path),
-            OperationsRoutes(status, lambda: len(connections), refusals.counts),
+            OperationsRoutes(status, lambda: len(connections), refusals.counts, tls),
         ],
         authenticator,
         public_url=settings.public_url,
@@ -266,10 +273,11 @@ def _application(
                 role=role,
             ),
         ),
+        requires_certificate=settings.tls.client_ca is not None,
     )
 
 
-def _status(core: Core, identity: HubIdentity, bridges: Sequence[Bridge]) -> Status:
+def _status(core: Core, identity: HubIdentity, bridges: Sequence[Bridge], tls: PortTls | None) -> Status:
     registry = core.registry
     return Status(
         identity=identity,
@@ -282,6 +290,7 @@ def _status(core: Core, identity: HubIdentity, bridges: Sequence[Bridge]) -> Sta
         series_of=lambda device: list(_metrics(registry, device).values()),
         registry_fullness=lambda: registry.fullness,
         bridges=lambda: [bridge.state for bridge in bridges],
+        tls_problems=lambda: [] if tls is None else tls.problems(),
     )
 
 

@@ -18,15 +18,20 @@ app = typer.Typer(
 
 @app.command(epilog="Example:  hub config check --config hub.toml")
 def check(config: Config = None) -> None:
-    """Check the settings, and exit with 2 and the name of each wrong key."""
+    """Check the settings, and exit with 2 and the name of each wrong key.
+
+    Warns of a certificate that clients refuse now or within 14 days.
+    """
     # Imported here: it needs the libraries of the server, and `show` does not.
     from hub.app import HubError, check_settings
 
     settings = settings_or_exit(config)
     try:
-        check_settings(settings)
+        warnings = check_settings(settings)
     except HubError as error:
         fail("hub", str(error), MISUSE)
+    for warning in warnings:
+        typer.echo(f"hub: warning: {warning}", err=True)
     typer.echo("the settings are valid")
 
 

@@ -101,11 +101,16 @@ class TlsSettings(Section):
 
     certificate: Path | None = Field(default=None, description="PEM file with the certificate chain.")
     key: Path | None = Field(default=None, description="PEM file with the private key.")
+    client_ca: Path | None = Field(
+        default=None, description="PEM file with the authority whose certificates devices must present."
+    )
 
     @model_validator(mode="after")
     def _are_both_or_neither(self) -> Self:
         if (self.certificate is None) != (self.key is None):
             raise ValueError("certificate and key belong together: set both or neither")
+        if self.client_ca is not None and self.certificate is None:
+            raise ValueError("client_ca needs certificate and key: only a hub with TLS sees certificates of devices")
         return self
 
 

@@ -52,7 +52,7 @@ MAX_ADDRESSES = 4_096
 many addresses is not slowed down, and no other client is locked out."""
 
 _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?")
-_WILDCARDS = frozenset({"", "0.0.0.0", "::"})
+EVERY_ADDRESS = frozenset({"", "0.0.0.0", "::"})
 
 
 class Credential(NamedTuple):
@@ -270,7 +270,7 @@ class Access:
             return True
         if is_loopback(self.listen_host):
             return False
-        if self.listen_host in _WILDCARDS:
+        if self.listen_host in EVERY_ADDRESS:
             # The machine's addresses are not known here. Rebinding needs a name, so any address is safe.
             return _address(name) is not None
         return name == host_name(self.listen_host)

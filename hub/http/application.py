@@ -24,6 +24,7 @@ from hub.http.problem import HANDLERS, problem_response
 from hub.http.routes import RESOURCES
 from hub.http.routing import methods_for, routes_of
 from hub.http.server import Router
+from hub.http.tls import check_client_certificate
 from hub.http.websocket import DEVICE_PATH
 from wire.model import device_id_problem
 
@@ -68,8 +69,12 @@ def make_application(
     device: ASGIApp,
     live: ASGIApp,
     public_url: str | None = None,
+    requires_certificate: bool = False,
 ) -> CrossOrigin:
-    """Return one ASGI application of the resources, the page, and the endpoints of devices and dashboards."""
+    """Return one ASGI application of the resources, the page, and the endpoints of devices and dashboards.
+
+    With `requires_certificate`, devices have to present a client certificate.
+    """
     described = DescriptionRoutes(RESOURCES, public_url)
     routes = [route for resource in (*resources, described) for route in routes_of(resource, authenticator)]
 
@@ -88,7 +93,13 @@ def make_application(
     api = Starlette(routes=[*routes, rest, page], exception_handlers=HANDLERS)
     endpoints = {DEVICE_PATH: device, LIVE_PATH: live}
     access, refusals = authenticator.access, authenticator.refusals
-    return CrossOrigin(Router(endpoints, api, check=access.check_host, refusals=refusals), access, refusals)
+
+    def check(scope: Scope) -> None:
+        access.check_host(scope)
+        if requires_certificate and scope["type"] == "websocket" and scope["path"] == DEVICE_PATH:
+            check_client_certificate(scope)
+
+    return CrossOrigin(Router(endpoints, api, check=check, refusals=refusals), access, refusals)
 
 
 class StaticPage:

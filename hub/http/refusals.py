@@ -58,6 +58,18 @@ class RefusalReason(StrEnum):
     TOO_MANY_CONNECTIONS = "too_many_connections"
     FLOOD = "flood"
     BAD_FRAME = "bad_frame"
+    NO_CLIENT_CERTIFICATE = "no_client_certificate"
+    TLS_PLAIN_HTTP = "tls_plain_http"
+    TLS_NOT_TLS = "tls_not_tls"
+    TLS_UNKNOWN_AUTHORITY = "tls_unknown_authority"
+    TLS_CERTIFICATE_REJECTED = "tls_certificate_rejected"
+    """The client does not accept the hub's certificate."""
+    TLS_CLIENT_CERTIFICATE = "tls_client_certificate"
+    """The hub does not accept the client's certificate."""
+    TLS_VERSION = "tls_version"
+    TLS_TIMEOUT = "tls_timeout"
+    TLS_CLOSED = "tls_closed"
+    TLS_FAILED = "tls_failed"
 
 
 REMEDIES: Mapping[RefusalReason, str] = {
@@ -80,6 +92,19 @@ REMEDIES: Mapping[RefusalReason, str] = {
     RefusalReason.TOO_MANY_CONNECTIONS: "close connections of this client, or wait",
     RefusalReason.FLOOD: "correct the client: it sends more than docs/protocol.md allows",
     RefusalReason.BAD_FRAME: "correct the client: it violates RFC 6455",
+    RefusalReason.NO_CLIENT_CERTIFICATE: (
+        "give the agent --client-certificate FILE and --client-key FILE with one that the authority in the hub's "
+        "tls.client_ca has signed"
+    ),
+    RefusalReason.TLS_PLAIN_HTTP: "use https:// or wss:// in the client's URL",
+    RefusalReason.TLS_NOT_TLS: "check which program connects to this port: it does not speak TLS",
+    RefusalReason.TLS_UNKNOWN_AUTHORITY: "give the client the authority of the hub's certificate: --ca FILE",
+    RefusalReason.TLS_CERTIFICATE_REJECTED: "check the names and the end of the hub's certificate: hub config check",
+    RefusalReason.TLS_CLIENT_CERTIFICATE: "give the client a valid certificate of the authority in tls.client_ca",
+    RefusalReason.TLS_VERSION: "update the client: the hub speaks TLS 1.2 and 1.3",
+    RefusalReason.TLS_TIMEOUT: "check the client and its network: the handshake did not end in time",
+    RefusalReason.TLS_CLOSED: "read the client's log: it may not accept the hub's certificate",
+    RefusalReason.TLS_FAILED: "check the client: its handshake failed",
 }
 """The remedy of each reason. HOST_NOT_ALLOWED and ORIGIN_NOT_ALLOWED name the value for the setting instead."""
 

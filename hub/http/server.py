@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable, Mapping
 from functools import partial
 from http import HTTPStatus
-from pathlib import Path
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -18,6 +18,8 @@ from hub.http.handshake import check_handshake
 from hub.http.http1 import KEEP_ALIVE_SECONDS, PROGRESS_SECONDS, REQUEST_SECONDS, HttpConnection
 from hub.http.problem import problem_response
 from hub.http.refusals import RefusalReason, Refusals, RequestRefused
+from hub.http.tls import PortTls
+from hub.http.tls_listener import TlsListener
 from hub.http.websocket import EXTENSION, DirectWebSocket
 from wire import limits
 
@@ -106,8 +108,7 @@ class Server:
         application: ASGIApp,
         listener: socket.socket,
         *,
-        certificate: Path | None = None,
-        key: Path | None = None,
+        tls: PortTls | None = None,
         proxies: TrustedProxies = TrustedProxies(),  # noqa: B008 - immutable
         base_path: str = ROOT,
         compression: bool = False,
@@ -118,11 +119,12 @@ class Server:
     ) -> None:
         # The number of connections is not limited: uvicorn's limit_concurrency also counts WebSockets, so a connected
         # fleet would lock out the page and the API. Instead, the cost of an unauthenticated connection is bounded.
+        refusals = refusals or Refusals()
         config = uvicorn.Config(
             ProxiedRequests(application, proxies=proxies, base_path=base_path),
             http=partial(  # type: ignore[arg-type]  # a class with its last arguments
                 HttpConnection,
-                refusals=refusals or Refusals(),
+                refusals=refusals,
                 patience_s=patience_s,
                 keep_alive_s=keep_alive_s,
                 progress_s=progress_s,
@@ -137,8 +139,6 @@ class Server:
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            ssl_certfile=certificate,
-            ssl_keyfile=key,
             timeout_graceful_shutdown=SHUTDOWN_S,
             backlog=BACKLOG,
         )
@@ -146,13 +146,26 @@ class Server:
         # The application handles signals: it has more to stop than the server.
         self._server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
         self._listener = listener
+        self._tls = tls
+        self._refusals = refusals
 
     async def run(self) -> None:
         """Serve until cancelled, then finish running requests within SHUTDOWN_S."""
-        serving = asyncio.create_task(self._server.serve([self._listener]), name="uvicorn")
+        tls = self._tls
+        serving = asyncio.create_task(self._server.serve([self._listener] if tls is None else []), name="uvicorn")
         try:
-            await asyncio.shield(serving)
-        except asyncio.CancelledError:
+            if tls is None:
+                await asyncio.shield(serving)
+            else:
+                await TlsListener(self._listener, lambda: tls.context, self._refusals, self._make_protocol).run()
+        finally:
+            if tls is not None:
+                self._listener.close()  # uvicorn closes only its own
             self._server.should_exit = True
             await serving
-            raise
+
+    def _make_protocol(self) -> asyncio.Protocol:
+        """Return the protocol of a connection, as uvicorn makes one for those that it accepts itself."""
+        config = self._server.config
+        make: Any = config.http_protocol_class
+        return make(config=config, server_state=self._server.server_state, app_state={})  # type: ignore[no-any-return]

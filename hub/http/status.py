@@ -56,6 +56,7 @@ class Status:
     series_of: Callable[[str], Sequence[Series]]
     registry_fullness: Callable[[], str | None]
     bridges: Callable[[], Sequence[BridgeState]]
+    tls_problems: Callable[[], Sequence[str]]
 
     def hub(self, role: str) -> answers.HubDetails:
         """Return the hub and its journal, the caller's role, and the problems that keep the hub from being ready."""
@@ -168,8 +169,10 @@ class Status:
         return problems
 
     def warnings(self) -> dict[str, str]:
-        """Return problems that leave the hub ready, by part: those of brokers, and a full registry."""
+        """Return problems that leave the hub ready, by part: brokers, the certificate, and a full registry."""
         warnings = {f"mqtt:{state.name}": state.last_error for state in self.bridges() if state.last_error is not None}
+        if tls := self.tls_problems():
+            warnings["tls"] = "; ".join(tls)
         fullness = self.registry_fullness()
         return warnings if fullness is None else {**warnings, "registry": fullness}
 

@@ -18,6 +18,7 @@ from hub.http.answers import Readiness
 from hub.http.refusals import RefusalReason
 from hub.http.routing import Operation, json_response
 from hub.http.status import Status
+from hub.http.tls import PortTls
 from hub.model.bridge import BridgeState
 
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
@@ -76,6 +77,7 @@ class OperationsRoutes(Collector):
     status: Status
     connections: Callable[[], int]
     refusals: Mapping[RefusalReason, int]
+    tls: PortTls | None
 
     @Operation("GET", "/health", media_types=("text/plain",))
     async def health(self) -> Response:
@@ -84,8 +86,8 @@ class OperationsRoutes(Collector):
 
     @Operation("GET", "/ready", also=(HTTPStatus.SERVICE_UNAVAILABLE,))
     async def ready(self) -> Readiness | Response:
-        """Return whether the hub accepts and stores data; 503 with the reasons if it does not. An unavailable broker
-        and a full registry are warnings."""
+        """Return whether the hub accepts and stores data; 503 with the reasons if it does not. An unavailable broker,
+        a certificate that clients refuse now or soon, and a full registry are warnings."""
         problems = self.status.problems()
         status = HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK
         return json_response(Readiness(not problems, problems, self.status.warnings()), status)
@@ -118,6 +120,9 @@ class OperationsRoutes(Collector):
         yield _counter("refused_requests", "Requests and upgrades refused, since the start", ["reason"], refused)
         lags = [([consumer.name], consumer.lag) for consumer in flow.consumers]
         yield _gauge("consumer_lag_entries", "Journal entries still to process", ["consumer"], lags)
+        if self.tls is not None:
+            name, ends_s = "tls_certificate_not_after_timestamp_seconds", self.tls.certificate.not_after_s
+            yield _gauge(name, "End of the certificate, in Unix time", [], [([], ends_s)])
         yield from collect_bridges(status.bridges())
 
 

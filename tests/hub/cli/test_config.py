@@ -6,36 +6,37 @@ import os
 import shutil
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from hub.cli import config
+from tests.certificates import Authority, Issued
 
 ROOT = Path(__file__).parents[3]
 PUBLIC = "public_url = 'https://hub.example/'\n[access]\n"
+TLS = "[tls]\ncertificate = 'certificate.pem'\nkey = 'key.pem'\n"
 BROKER = "[[mqtt]]\nurl = 'mqtts://localhost'\n"
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module")
+def certificate(authority: Authority) -> Issued:
     """Create a certificate and its key."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("openssl is not installed")
-    directory = tmp_path_factory.mktemp("certificate")
-    made = directory / "certificate.pem", directory / "key.pem"
-    command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
-    subprocess.run([*command, "-subj", "/CN=hub.example", "-out", made[0], "-keyout", made[1]], check=True)
-    return made[0].read_text(), made[1].read_text()
+    return authority.issue("hub", "DNS:hub.example", "IP:fd00::1")
 
 
 @pytest.fixture
-def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, certificate: tuple[str, str]) -> Path:
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, certificate: Issued) -> Path:
     """Create a directory with a certificate, its key, and a file that is neither."""
-    for name, text in zip(("certificate.pem", "key.pem"), certificate, strict=True):
-        (tmp_path / name).write_text(text)
+    for name, made in zip(("certificate.pem", "key.pem"), certificate, strict=True):
+        shutil.copy(made, tmp_path / name)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -53,6 +54,9 @@ def check(directory: Path, text: str) -> Result:
         "[store]\nmemory_limit = '1.5 GiB'",
         "[access]\nallowed_hosts = ['hub.example']\nallowed_origins = ['https://hub.example:8443']",
         "listen = '0.0.0.0:8600'\n[tls]\ncertificate = 'certificate.pem'\nkey = 'key.pem'",
+        f"listen = '0.0.0.0:8600'\n{TLS}client_ca = 'certificate.pem'\n[access]\nallowed_hosts = ['hub.example:1']",
+        f"listen = '127.0.0.1:8600'\n{TLS}",
+        f"listen = '192.0.2.7:8600'\n{TLS}[access]\nallowed_hosts = ['public.example']\nbehind_proxy = true",
         "listen = '0.0.0.0:8600'\n[access]\nbehind_proxy = true",
         "[access]\nbehind_proxy = true\ntrusted_proxies = ['172.18.0.2', '10.1.0.0/16', 'fd00::/8']",
         "public_url = 'https://hub.example/x/'\n[access]\nbehind_proxy = true\nallowed_hosts = ['HUB.example.']",
@@ -65,8 +69,47 @@ def check(directory: Path, text: str) -> Result:
 def test_valid_settings_are_accepted(directory: Path, text: str) -> None:
     """The check does not create the data directory."""
     result = check(directory, text)
-    assert (result.exit_code, result.stdout) == (0, "the settings are valid\n"), result.stderr
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "the settings are valid\n", "")
     assert not (directory / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("days", "settings", "says"),
+    [
+        ((-3, -1), "", "the certificate expired on "),
+        ((1, 3), "", "the certificate is not valid before "),
+        ((-3, 5), "", "the certificate ends in 4 days ("),
+        (
+            (-3, 30),
+            "[access]\nallowed_hosts = ['a.example', 'hub.example']",
+            "is for hub.example and not for a.example: ",
+        ),
+        ((-3, 30), "public_url = 'https://[fd00::1]/'", "is for hub.example and not for fd00::1: "),
+        ((-3, 30), "[access]\nallowed_hosts = ['::1']", "is for hub.example and not for ::1: "),
+    ],
+)
+def test_a_certificate_that_clients_refuse_is_a_warning(
+    directory: Path, authority: Authority, days: tuple[int, int], settings: str, says: str
+) -> None:
+    """The settings are valid, and one line on stderr names the problem."""
+    begins, ends = (timedelta(days=number) for number in days)
+    for name, made in zip(
+        ("certificate.pem", "key.pem"),
+        authority.issue("other", "DNS:hub.example", begins=begins, ends=ends),
+        strict=True,
+    ):
+        shutil.copy(made, directory / name)
+    result = check(directory, f"{settings}\n{TLS}")
+    assert (result.exit_code, result.stdout) == (0, "the settings are valid\n"), result.stderr
+    assert result.stderr.startswith("hub: warning: the certificate ")
+    assert says in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_the_address_to_listen_on_has_to_be_in_the_certificate(directory: Path) -> None:
+    """Clients that use it would refuse the connection."""
+    result = check(directory, f"listen = '192.0.2.7:8600'\n{TLS}")
+    assert "is for hub.example, fd00::1 and not for 192.0.2.7: clients refuse it" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -115,6 +158,9 @@ def test_valid_settings_are_accepted(directory: Path, text: str) -> None:
         ("[tls]\ncertificate = 'certificate.pem'\nkey = 'gone.pem'", "tls.key: gone.pem: No such file"),
         ("[tls]\ncertificate = 'certificate.pem'\nkey = 'certificate.pem'", "are not a certificate and its key"),
         ("[tls]\ncertificate = 'hub.toml'\nkey = 'key.pem'", "are not a certificate and its key"),
+        ("[tls]\nclient_ca = 'certificate.pem'", "tls: client_ca needs certificate and key"),
+        (f"{TLS}client_ca = 'gone.pem'", "tls.client_ca: gone.pem: No such file"),
+        (f"{TLS}client_ca = 'key.pem'", "tls.client_ca: key.pem: the file has no certificate in PEM"),
         (
             f"{BROKER}subscribe = [{{ topic = 'a', device = 'a', payload = 'function', function = 'gone.py' }}]",
             "gone.py",
