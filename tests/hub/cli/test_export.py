@@ -45,7 +45,7 @@ async def test_the_suffix_decides_the_format(hub: CommandedHub, tmp_path: Path, 
 
 
 async def test_stdout_gets_csv(hub: CommandedHub) -> None:
-    """Of the selected devices, metrics and times; the end is not included."""
+    """With the selected devices, metrics and times; the end is not included."""
     everything = await hub.run("export", "*", "-o", "-")
     assert len(everything.stdout.splitlines()) == 5
     some = await hub.run("export", "*", "-o", "-", "--metric", "fl*", "--from", "2000000000", "--to", "3000000000")
