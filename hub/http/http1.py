@@ -13,8 +13,10 @@ never answers a request that this parser rejects. uvicorn calls the class as it 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Generator
+from functools import partial
 from http import HTTPStatus
+from time import thread_time
 from typing import Any
 
 import h11
@@ -27,7 +29,9 @@ from uvicorn.server import ServerState
 from websockets.datastructures import Headers
 from websockets.http11 import Request as HandshakeRequest
 
+from hub.http.access import find_credential
 from hub.http.handshake import check_handshake, wants_websocket
+from hub.http.loop_share import LoopShares
 from hub.http.problem import ProblemCode, problem_response
 from hub.http.refusals import RefusalReason, Refusals, RequestRefused
 from hub.http.request import Request, RequestReader, Stage
@@ -43,6 +47,12 @@ MAX_WAITING_BYTES = 64 * 1024
 """Received bytes that wait while a request runs: another head fits. With more, the connection is closed after the
 answer, and the client has to repeat what was not answered (RFC 9112, 9.3.2)."""
 
+CONNECTION_S = 0.001
+"""Time of the event loop that a connection takes apart from its requests."""
+
+REFUSED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS})
+"""Answers to a request whose credential is not valid, or does not have the right."""
+
 PROGRESS_SECONDS = 30.0
 MIN_PROGRESS_BYTES = 32 * 1024
 """A client has to read so many bytes of a waiting answer in that time, 1 kB/s. One that reads nothing would hold its
@@ -54,6 +64,9 @@ LINGER_SECONDS = 2.0
 MAX_LINGER_BYTES = 1 << 20
 """Time and bytes for what the client of a refused request still sends. Closing at once would reset the connection, and
 the client would lose the answer (RFC 9112, 9.6)."""
+
+LINGER_PAUSE_S = 0.05
+"""Time between two reads of bytes that are discarded: one read takes 0.2 ms for 256 kB, and 5 MB/s are enough."""
 
 CLOSE = (b"connection", b"close")
 
@@ -78,6 +91,7 @@ class HttpConnection(asyncio.Protocol):
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
         refusals: Refusals,
+        shares: LoopShares,
         patience_s: float = REQUEST_SECONDS,
         keep_alive_s: float = KEEP_ALIVE_SECONDS,
         progress_s: float = PROGRESS_SECONDS,
@@ -90,11 +104,17 @@ class HttpConnection(asyncio.Protocol):
         self.writable.set()
         self.keeps_alive = True
         self._refusals = refusals
+        self._shares = shares
         self._patience_s = patience_s
         self._keep_alive_s = keep_alive_s
         self._progress_s = progress_s
         self._reader = RequestReader()
         self._client: tuple[str, int] | None = None
+        self._peer = ""
+        # True after an answer to a request with a valid credential.
+        self._is_trusted = False
+        self._unpaid_s = CONNECTION_S
+        self._delay: asyncio.TimerHandle | None = None
         # The path of the latest request, which the log shows with a client that does not read its answer.
         self._path = ""
         self._exchange: _Exchange | None = None
@@ -117,6 +137,7 @@ class HttpConnection(asyncio.Protocol):
 
         self.transport = transport  # type: ignore[assignment]  # uvicorn's loops make transports of this kind
         self._client = get_remote_addr(transport)  # type: ignore[arg-type]
+        self._peer = self._client[0] if self._client else ""
         self.server_state.connections.add(self)  # type: ignore[arg-type]  # uvicorn calls `shutdown` only
         self._wait_for(Stage.HEAD, self._patience_s)
 
@@ -126,13 +147,16 @@ class HttpConnection(asyncio.Protocol):
             self._linger_bytes -= len(data)
             if self._linger_bytes < 0:
                 self.transport.abort()
+            else:
+                self._pause()
+                self._delay = self.loop.call_later(LINGER_PAUSE_S, self._resume)
             return
         self._reader.receive(data)
         if not self._is_busy:
-            self._advance()
+            self._begin_turn()
             return
         self._pause()
-        if self._reader.waiting_bytes > MAX_WAITING_BYTES:
+        if self._exchange is not None and self._reader.waiting_bytes > MAX_WAITING_BYTES:
             self.keeps_alive = False
             self._reader.discard()
 
@@ -153,7 +177,7 @@ class HttpConnection(asyncio.Protocol):
         self.writable.set()
         if self._waits_for_writable:
             self._waits_for_writable = False
-            self._advance()
+            self._begin_turn()
 
     # Called by uvicorn.
 
@@ -165,39 +189,72 @@ class HttpConnection(asyncio.Protocol):
 
     # Reading.
 
-    def _advance(self) -> None:
-        """Start the next request, or wait for the rest of it."""
-        if self.transport.is_closing():
+    def _begin_turn(self) -> None:
+        """Continue to read as soon as the client has read its answers and its address has a share of the loop left."""
+        self._is_busy = True
+        if self._is_ending:
             return
-        # The next answer would only add to one that the client does not read.
-        self._is_busy = self._waits_for_writable = not self.writable.is_set()
-        if self._is_busy:
+        if not self.writable.is_set():
+            # The next answer would only add to one that the client does not read.
+            self._waits_for_writable = True
             self._wait_for(None, 0)
             return
+        delay_s = 0.0 if self._is_trusted else self._shares.delay_s(self._peer, self.loop.time())
+        if delay_s > 0:
+            self._pause()
+            self._delay = self.loop.call_later(delay_s, self._advance)
+        else:
+            self._advance()
+
+    @property
+    def _is_ending(self) -> bool:
+        return self._linger_bytes is not None or self.transport.is_closing()
+
+    def _advance(self) -> None:
+        """Start the next request, or wait for the rest of it."""
+        self._is_busy = False
+        if self._is_ending:
+            return
+        begin_s = thread_time()
+        request: Request | None = None
+        refusal: RequestRefused | None = None
         try:
             request = self._reader.next_request()
         except RequestRefused as refused:
+            refusal = refused
             self._refuse(refused)
+        spent_s = self._unpaid_s + thread_time() - begin_s
+        self._unpaid_s = 0.0
+        if request is not None:
+            self._start(request, spent_s)
             return
-        if request is None:
-            self._resume()
-            if self._reader.must_continue():
-                self.write(CONTINUE)
-            stage = self._reader.stage
-            if stage is not Stage.IDLE:
-                self._wait_for(stage, self._patience_s)
-            elif self._stage is None:
-                # Not on a new connection, which has one deadline for its first byte and the rest of the head.
-                self._wait_for(stage, self._keep_alive_s)
+        if not self._is_trusted:
+            self._shares.charge(self._peer, spent_s, self.loop.time())
+        if refusal is not None:
             return
+        self._resume()
+        if self._reader.must_continue():
+            self.write(CONTINUE)
+        stage = self._reader.stage
+        if stage is not Stage.IDLE:
+            self._wait_for(stage, self._patience_s)
+        elif self._stage is None:
+            # Not on a new connection, which has one deadline for its first byte and the rest of the head.
+            self._wait_for(stage, self._keep_alive_s)
+
+    def _start(self, request: Request, spent_s: float) -> None:
+        """Run a request that has already taken some time."""
         self._wait_for(None, 0)
         scope = self._scope(request)
         self._path = request.path
+        has_credential = find_credential(scope) is not None
         if wants_websocket(request.headers) and self._is_handshake(scope):
+            if not has_credential:
+                self._shares.charge(self._peer, spent_s, self.loop.time())
             self._switch(request)
             return
         self._is_busy = True
-        self._exchange = _Exchange(self, request, scope)
+        self._exchange = _Exchange(self, request, scope, has_credential=has_credential, spent_s=spent_s)
         task = self.loop.create_task(self._exchange.run(self.config.loaded_app))
         self.server_state.tasks.add(task)
         task.add_done_callback(self.server_state.tasks.discard)
@@ -220,15 +277,18 @@ class HttpConnection(asyncio.Protocol):
             "state": self.app_state.copy(),
         }
 
-    def end_exchange(self, *, is_complete: bool) -> None:
+    def end_exchange(self, exchange: _Exchange) -> None:
         """Continue after a request. Its answer is not complete if the hub failed, or the client did not read it."""
         self._exchange = None
         self.server_state.total_requests += 1
-        if not (is_complete and self.keeps_alive):
+        self._is_trusted = exchange.is_trusted
+        if not self._is_trusted:
+            self._shares.charge(self._peer, exchange.spent_s, self.loop.time())
+        if exchange.is_complete and self.keeps_alive:
+            # In a turn of its own, so that a connection with many waiting requests gets one in each turn.
+            self.loop.call_soon(self._begin_turn)
+        else:
             self._close()
-            return
-        # In a turn of its own, so that a connection with many waiting requests gets one in each turn.
-        self.loop.call_soon(self._advance)
 
     def _pause(self) -> None:
         if self._is_reading:
@@ -236,7 +296,7 @@ class HttpConnection(asyncio.Protocol):
             self.transport.pause_reading()
 
     def _resume(self) -> None:
-        if not self._is_reading:
+        if not self._is_reading and not self.transport.is_closing():
             self._is_reading = True
             self.transport.resume_reading()
 
@@ -263,10 +323,10 @@ class HttpConnection(asyncio.Protocol):
         self._refuse(RequestRefused(RefusalReason.TOO_SLOW, what, status=HTTPStatus.REQUEST_TIMEOUT))
 
     def _cancel_timers(self) -> None:
-        for timer in (self._timer, self._progress):
+        for timer in (self._timer, self._progress, self._delay):
             if timer is not None:
                 timer.cancel()
-        self._timer = self._progress = None
+        self._timer = self._progress = self._delay = None
 
     # Writing and closing.
 
@@ -292,8 +352,9 @@ class HttpConnection(asyncio.Protocol):
         self._progress = self.loop.call_later(self._progress_s, self._check_progress)
 
     def _report(self, refused: RequestRefused) -> None:
-        peer = self._client[0] if self._client else ""
-        self._refusals.report(refused.reason, path=self._path, peer=peer, remedy=refused.remedy, detail=refused.what)
+        self._refusals.report(
+            refused.reason, path=self._path, peer=self._peer, remedy=refused.remedy, detail=refused.what
+        )
 
     def _refuse(self, refused: RequestRefused) -> None:
         """Answer a request that cannot be read, and close: nothing that follows it can be read."""
@@ -362,27 +423,39 @@ class HttpConnection(asyncio.Protocol):
 class _Exchange:
     """One request and its answer, as ASGI's `receive` and `send`."""
 
-    def __init__(self, connection: HttpConnection, request: Request, scope: Scope) -> None:
+    def __init__(
+        self, connection: HttpConnection, request: Request, scope: Scope, *, has_credential: bool, spent_s: float
+    ) -> None:
         self.disconnected = asyncio.Event()
+        self.is_complete = False
+        # Until it is refused.
+        self.is_trusted = has_credential
+        self._work: MeteredAwaitable | None = None
+        self._spent_s = spent_s
         self._connection = connection
         self._request = request
         self._scope = scope
         self._body: bytes | None = request.body
         self._is_started = False
-        self._is_complete = False
 
     async def run(self, application: ASGIApp) -> None:
         """Call the application. A failure is answered, if nothing was sent yet."""
         try:
             try:
-                await application(self._scope, self.receive, self.send)
+                self._work = MeteredAwaitable(application(self._scope, self.receive, self.send))
+                await self._work
             except Exception:
                 log.exception("request failed", path=self._scope["path"])
             if not (self._is_started or self.disconnected.is_set()):
                 failed = problem_response(HTTPStatus.INTERNAL_SERVER_ERROR, "the hub failed at this request")
                 await failed(self._scope, self.receive, self.send)
         finally:
-            self._connection.end_exchange(is_complete=self._is_complete)
+            self._connection.end_exchange(self)
+
+    @property
+    def spent_s(self) -> float:
+        """The time of the event loop that the request has taken."""
+        return self._spent_s + (self._work.spent_s if self._work is not None else 0.0)
 
     async def receive(self) -> Message:
         """Return the body, then wait for the end of the connection."""
@@ -406,19 +479,47 @@ class _Exchange:
                 if not connection.keeps_alive and CLOSE not in headers:
                     headers.append(CLOSE)
                 status = message["status"]
+                self.is_trusted = self.is_trusted and status not in REFUSED
                 response = h11.Response(status_code=status, headers=headers, reason=_phrase(status))
                 connection.write(answer.send(response))
-            case "http.response.body" if self._is_started and not self._is_complete:
+            case "http.response.body" if self._is_started and not self.is_complete:
                 body = message.get("body", b"")
                 if body and self._request.method != "HEAD":
                     connection.write(answer.send(h11.Data(data=body)))
                 if not message.get("more_body", False):
                     connection.write(answer.send(h11.EndOfMessage()))
-                    self._is_complete = True
+                    self.is_complete = True
                     connection.keeps_alive = connection.keeps_alive and answer.our_state is h11.DONE
                     self.disconnected.set()
             case kind:
                 raise RuntimeError(f"unexpected ASGI message {kind!r}")
+
+
+class MeteredAwaitable:
+    """A coroutine whose time on the event loop is measured, without the time that it waits."""
+
+    def __init__(self, work: Awaitable[None]) -> None:
+        self.spent_s = 0.0
+        self._steps = work.__await__()
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        """Run the coroutine."""
+        resume: Callable[[], Any] = partial(next, self._steps)
+        while True:
+            # Of this thread only: the time in which other processes have the processor is not the client's.
+            begin_s = thread_time()
+            try:
+                waits_for = resume()
+            except StopIteration:
+                return
+            finally:
+                self.spent_s += thread_time() - begin_s
+            try:
+                value = yield waits_for
+            except BaseException as error:  # noqa: BLE001  # it belongs to the coroutine
+                resume = partial(self._steps.throw, error)
+            else:
+                resume = partial(self._steps.send, value)
 
 
 def serialize(response: Response, headers: list[tuple[bytes, bytes]]) -> bytes:

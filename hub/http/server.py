@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from hub.http.forwarded import ROOT, ProxiedRequests, TrustedProxies
 from hub.http.handshake import check_handshake
 from hub.http.http1 import KEEP_ALIVE_SECONDS, PROGRESS_SECONDS, REQUEST_SECONDS, HttpConnection
+from hub.http.loop_share import LoopShares
 from hub.http.problem import problem_response
 from hub.http.refusals import RefusalReason, Refusals, RequestRefused
 from hub.http.tls import PortTls
@@ -125,6 +126,7 @@ class Server:
             http=partial(  # type: ignore[arg-type]  # a class with its last arguments
                 HttpConnection,
                 refusals=refusals,
+                shares=LoopShares(),
                 patience_s=patience_s,
                 keep_alive_s=keep_alive_s,
                 progress_s=progress_s,

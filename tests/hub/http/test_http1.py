@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Callable
+from time import thread_time
 
 import msgspec
 import pytest
@@ -13,8 +14,10 @@ from structlog.testing import capture_logs
 from websockets.asyncio.client import connect
 
 from hub.http.http1 import MAX_LINGER_BYTES, MAX_WAITING_BYTES
+from hub.http.loop_share import BURST_S
 from hub.http.request import MAX_BODY_BYTES, MAX_CHUNKS, MAX_HEAD_BYTES, MAX_HEADERS, MAX_LINE_BYTES
 from tests.hub.http.raw_http import WHOLE_S, Client, calling, serving
+from tests.tasks import running_task
 
 HASTE_S = 0.2
 """The time limits of a server whose deadlines are tested."""
@@ -264,6 +267,38 @@ async def test_a_refused_client_that_sends_on_is_disconnected() -> None:
         client.writer.write(b"\x00")
         with pytest.raises(ConnectionError):
             await flood(client, bytes(MAX_LINGER_BYTES // 4))
+
+
+async def costly(scope: Scope, receive: Receive, send: Send) -> None:
+    """Use the event loop for a while. Only the token "good" is valid."""
+    begin_s = thread_time()
+    while thread_time() - begin_s < BURST_S / 10:
+        pass
+    tokens = [value for name, value in scope["headers"] if name == b"authorization"]
+    status = 401 if tokens and tokens != [b"Bearer good"] else 200
+    await send({"type": "http.response.start", "status": status, "headers": [(b"content-length", b"0")]})
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def test_only_a_client_without_a_valid_credential_has_a_share() -> None:
+    """It waits once it has used it, also with a wrong token, while a client with a valid token continues."""
+    order: list[str] = []
+
+    async def request(port: int, name: str, fields: str) -> None:
+        async with calling(port) as client:
+            for _ in range(16):
+                client.writer.write(head(fields))
+                await client.answer()
+        order.append(name)
+
+    async with (
+        serving(costly) as port,
+        asyncio.timeout(WHOLE_S),
+        running_task(request(port, "anonymous", "Accept: */*")),
+        running_task(request(port, "wrong", "Authorization: Bearer bad")),
+    ):
+        await request(port, "valid", "Authorization: Bearer good")
+        assert order == ["valid"]
 
 
 async def large(_: Scope, receive: Receive, send: Send) -> None:

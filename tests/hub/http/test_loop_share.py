@@ -1,0 +1,54 @@
+"""Tests of the share of the event loop: an address gets it in the long run, and no other one pays for it."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hub.http.loop_share import BURST_S, MAX_DELAY_S, SHARE, LoopShares
+
+ONE, OTHER = "192.0.2.1", "192.0.2.2"
+
+
+def test_a_burst_is_free_and_only_the_address_that_used_it_waits() -> None:
+    """Then it waits until its share has paid for what is beyond the burst."""
+    shares = LoopShares()
+    shares.charge(ONE, BURST_S, 0.0)
+    assert shares.delay_s(ONE, 0.0) == 0
+    shares.charge(ONE, SHARE / 2, 0.0)
+    assert abs(shares.delay_s(ONE, 0.0) - 0.5) < 1e-9
+    assert shares.delay_s(ONE, 0.5) < 1e-9
+    assert shares.delay_s(OTHER, 0.0) == 0
+
+
+@given(st.lists(st.floats(0, 0.02), min_size=1, max_size=200), st.floats(0, 0.01))
+def test_one_request_after_the_other_uses_no_more_than_the_share(costs: list[float], pause_s: float) -> None:
+    """Over any time, apart from the burst and the last request."""
+    shares, now_s, used_s = LoopShares(), 0.0, 0.0
+    for cost in costs:
+        now_s += pause_s
+        while delay_s := shares.delay_s(ONE, now_s):
+            now_s += delay_s + 1e-9
+        assert used_s <= BURST_S + SHARE * now_s + max(costs) + 1e-6
+        now_s += cost
+        used_s += cost
+        shares.charge(ONE, cost, now_s)
+
+
+def test_the_delay_is_bounded_and_ends_soon() -> None:
+    """However much an address has used."""
+    shares = LoopShares()
+    shares.charge(ONE, 1000.0, 0.0)
+    assert shares.delay_s(ONE, 0.0) == MAX_DELAY_S
+    assert shares.delay_s(ONE, 3 * MAX_DELAY_S) == 0
+
+
+def test_memory_is_bounded() -> None:
+    """The address that was silent for longest is removed; the addresses of one machine count as one."""
+    shares = LoopShares(max_addresses=3)
+    for number in (1, 2, 3, 1, 4):
+        shares.charge(f"192.0.2.{number}", 10.0, 0.0)
+    assert len(shares) == 3
+    assert [shares.delay_s(f"192.0.2.{number}", 0.0) > 0 for number in (1, 2, 3, 4)] == [True, False, True, True]
+    shares.charge("2001:db8::1", 10.0, 0.0)
+    assert shares.delay_s("2001:db8::2", 0.0) > 0
