@@ -15,6 +15,9 @@ FIRST_DELAY_MS = 1000
 MAX_DELAY_MS = 30_000
 """Bound of every delay: the whole fleet is connected half a minute after the hub returns."""
 
+MIN_DELAY_MS = 100
+"""Floor of every delay: even if each connection fails at once, an agent connects at most ten times a second."""
+
 _PASSING_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Temporary HTTP errors. Others (401, 403, 404, …) need a person."""
 
@@ -63,13 +66,14 @@ def delay_ms(
     """Return the delay before the next attempt; None: do not reconnect.
 
     `attempt` counts the attempts since the last progress, from 0; `random` returns numbers from [0, 1). A delay that
-    the hub asked for is kept, plus a jitter of `first_ms`.
+    the hub asked for is kept, plus a jitter of `first_ms`. No delay is shorter than MIN_DELAY_MS.
     """
     pace = pace_of(ending)
     if pace is Pace.NEVER:
         return None
+    floor = min(MIN_DELAY_MS, max_ms)
     if ending.retry_ms is not None:
-        return ending.retry_ms + random() * first_ms
+        return max(floor, ending.retry_ms + random() * first_ms)
     if pace is Pace.SLOW:
         return max_ms * (1 + random()) / 2
-    return full_jitter(attempt, first=first_ms, maximum=max_ms, random=random)
+    return max(floor, full_jitter(attempt, first=first_ms, maximum=max_ms, random=random))

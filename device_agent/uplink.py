@@ -17,6 +17,7 @@ from agent_client.reconnect import Ending
 from agent_client.session import Frame, OutboxUnavailable
 from device_agent.batch import decode_batch, encode_batch, encode_frame, encode_within
 from device_agent.errors import SpoolError, SpoolFailed, UplinkStopped
+from device_agent.refused_batch import QUIET_SECONDS, RefusedBatchSearch
 from device_agent.source_state import SourceStates
 from device_agent.spool import Count, Entry, Spool, StoredBatch
 from wire import device as messages
@@ -103,6 +104,9 @@ class Uplink:
     _codes_rejected: set[Code] = field(default_factory=set)
     _reported: tuple[object, ...] | None = None
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _search: RefusedBatchSearch = field(default_factory=RefusedBatchSearch)
+    _session: AgentDeviceSession | None = None
+    _quiet_until: float = 0.0
     _client: Client = field(init=False)
 
     def __post_init__(self) -> None:
@@ -159,7 +163,34 @@ class Uplink:
     def status(self) -> messages.Status:
         return messages.Status(self.surroundings.time_ns(), self.spool.next_seq, self.source_states())
 
+    async def _wait_alone(self, session: AgentDeviceSession) -> None:
+        """Wait until nothing is in flight and the connection had no error for a while."""
+        wait_s = self._quiet_until - self.surroundings.monotonic()
+        if wait_s > 0:
+            await asyncio.sleep(wait_s)
+        while session.sent > session.acked:
+            await self.wait_change()
+
+    async def _search_refused(self, session: AgentDeviceSession, ending: Ending) -> None:
+        seq = self._search.refused(sent=session.sent, acked=session.acked)
+        if seq is None:
+            return
+        _log.error(
+            "batch %d is declared lost, because the hub cannot read it: %s; its bytes are kept in the spool",
+            seq,
+            ending.reason,
+        )
+        try:
+            await self.spool.replace(seq, (), "the hub could not read this batch (bad_message)")
+        except SpoolFailed:
+            raise
+        except SpoolError as error:
+            _log.error("%s; the hub refuses the batch again", error)
+
     async def connected(self, session: AgentDeviceSession) -> None:
+        self._session = session
+        quiet_s = min(QUIET_SECONDS, self.surroundings.max_delay_ms / 1000)
+        self._quiet_until = self.surroundings.monotonic() + quiet_s
         self.problem = ""
         with _translated():
             await self.spool.confirm()
@@ -172,8 +203,12 @@ class Uplink:
         spool = self.spool
         while True:
             sent = session.sent
+            alone = self._search.is_searching(session.acked)
+            if alone:
+                await self._wait_alone(session)
+                sent = session.sent
             with _translated():
-                entries = await spool.read(sent, max_batches=session.room)
+                entries = await spool.read(sent, max_batches=1 if alone else session.room)
             if not entries:
                 await spool.wait(sent)
             elif frames := self._encode(entries, session.max_batch_bytes):
@@ -202,7 +237,13 @@ class Uplink:
             self.on_reject(reject)
 
     async def disconnected(self, ending: Ending) -> Ending:
-        """Begin a new epoch when the hub holds more batches of this epoch than the spool knows of."""
+        """Begin a new epoch when the hub holds more batches of this epoch than the spool knows of.
+
+        Declare a batch lost that the hub cannot read.
+        """
+        if ending.error is Code.BAD_MESSAGE and self._session is not None:
+            await self._search_refused(self._session, ending)
+        self._session = None
         if ending.error is not Code.ROLLED_BACK:
             return ending
         spool = self.spool

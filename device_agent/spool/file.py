@@ -69,7 +69,8 @@ _INSERT = (
     "INSERT INTO batch (seq, format, historical, readings, size, time, value, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _INSERT_DAMAGED = (
-    "INSERT INTO damaged (epoch, seq, format, time, value) VALUES (?, ?, ?, CAST(? AS BLOB), CAST(? AS BLOB))"
+    "INSERT INTO damaged (epoch, seq, format, time, value) "
+    "VALUES (?, ?, CAST(? AS BLOB), CAST(? AS BLOB), CAST(? AS BLOB))"
 )
 _UPSERT_METRIC = (
     "INSERT INTO metric (name, type, unit, description, checksum) VALUES (?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE "
@@ -173,11 +174,14 @@ class SpoolFile:
         """Replace a waiting batch by smaller ones, or by a gap; the numbers after it move up."""
         with self._transaction() as connection:
             removed = connection.execute(
-                "DELETE FROM batch WHERE seq = ? AND seq > ? RETURNING size, readings", (seq, self.standing.acked)
+                "DELETE FROM batch WHERE seq = ? AND seq > ? RETURNING size, readings, format, time, value",
+                (seq, self.standing.acked),
             ).fetchone()
             if removed is None:
                 return
-            size, readings = cast("tuple[int, int]", removed)
+            size, readings = cast("tuple[int, int]", removed[:2])
+            if not parts:
+                connection.execute(_INSERT_DAMAGED, (self.standing.epoch, seq, *removed[2:]))
             standing = self.standing
             added = sum(part.size + ROW_BYTES for part in parts)
             self._change(

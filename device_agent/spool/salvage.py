@@ -1,4 +1,4 @@
-"""What remains of a spool whose file is damaged, removed or replaced.
+"""Salvage of a spool whose file is damaged, removed or replaced.
 
 Beside the spool is a small file with its last numbers. It is written without fsync, at most once a second, so it may be
 older than the spool: it gives the epoch, and bounds for people, never the number of a batch.

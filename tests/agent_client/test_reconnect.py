@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_client.reconnect import MAX_DELAY_MS, Ending, Pace, delay_ms, pace_of
+from agent_client.reconnect import MAX_DELAY_MS, MIN_DELAY_MS, Ending, Pace, delay_ms, pace_of
 from wire.errors import Code
 
 endings = st.builds(
@@ -52,13 +52,13 @@ def test_the_pace_follows_the_reason(ending: Ending, pace: Pace) -> None:
 
 @given(endings, st.integers(0, 10_000), st.integers(1, 5000), st.floats(0, 1, exclude_max=True))
 def test_a_delay_is_within_its_bounds(ending: Ending, attempt: int, first_ms: int, chance: float) -> None:
-    """No delay is longer than the maximum, but for a time that the hub asked for, which is kept to."""
+    """A delay is within the floor and the maximum, except for a time that the hub asked for."""
     delay = delay_ms(ending, attempt, first_ms=first_ms, random=lambda: chance)
     if pace_of(ending) is Pace.NEVER:
         assert delay is None
     elif ending.retry_ms is not None:
         assert delay is not None
-        assert ending.retry_ms <= delay <= ending.retry_ms + first_ms
+        assert max(ending.retry_ms, MIN_DELAY_MS) <= delay <= max(ending.retry_ms + first_ms, MIN_DELAY_MS)
     else:
         assert delay is not None
         assert 0 <= delay <= MAX_DELAY_MS
@@ -73,8 +73,8 @@ def test_the_usual_delay_doubles_from_the_first_on() -> None:
 
 
 def test_jitter_is_full() -> None:
-    """The usual delay can be nothing at all, so that a fleet comes back evenly over the whole time."""
-    assert delay_ms(Ending("away"), 5, first_ms=1000, random=lambda: 0.0) == 0
+    """The usual delay is spread down to the floor, so that a fleet comes back evenly, and none in a tight loop."""
+    assert delay_ms(Ending("away"), 5, first_ms=1000, random=lambda: 0.0) == MIN_DELAY_MS
 
 
 def test_the_slow_pace_is_slow_from_the_first_attempt_on() -> None:

@@ -84,6 +84,8 @@ class Peer:
         self.frames: list[bytes | str] = []
         self.refusal: tuple[HTTPStatus, dict[str, str]] | None = None
         self.greeting: device.Error | device.Welcome | None = None
+        self.is_unreadable: Callable[[device.Data], bool] = lambda data: False
+        """True: this batch ends the connection with `bad_message`."""
         self.rejects: Callable[[device.Data], Code | None] = lambda data: None
         self.marks: dict[tuple[str, str], Mark] = {}
         self.links: dict[str, Link] = {}
@@ -265,6 +267,8 @@ class Peer:
         assert len(frame) <= self.max_batch_bytes or not self.is_strict
         message = AGENT_MESSAGES[link.format].decode(frame)
         match message:
+            case device.Data() if self.is_unreadable(message):
+                raise WireError(Code.BAD_MESSAGE, "this batch cannot be read")
             case device.Data(seq=seq):
                 assert set(message.values) <= set(self.metrics), "a metric was not declared"
                 await self._append(link, seq, seq, message)

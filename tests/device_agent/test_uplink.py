@@ -15,6 +15,7 @@ from agent_client.session import DECLARE_BYTES
 from device_agent import Agent, ConnectionState, Count, MemorySpool, Metric, SqliteSpool, Surroundings, Value
 from device_agent.batch import ReadingColumns, encode_batch
 from device_agent.spool.contract import NOT_KEPT_REASON
+from device_agent.spool.layout import read_status
 from device_agent.uplink import Tally
 from tests.device_agent.peer import QUICK, Peer, agent_of
 from tests.device_agent.records import agent_records
@@ -72,6 +73,42 @@ async def test_batches_that_were_not_durable_are_sent_again(peer: Peer) -> None:
         await agent.drain(10)
     assert peer.values("n") == list(range(5))
     peer.check_order()
+
+
+async def test_a_batch_that_the_hub_cannot_read_is_declared_lost(peer: Peer, tmp_path: Path) -> None:
+    """A batch that ends every connection becomes a gap, its bytes are kept, and all others arrive."""
+    peer.is_unreadable = lambda data: data.values == {"n": [3]}
+    path = tmp_path / "boiler.spool"
+    async with agent_of(peer, spool=path) as agent:
+        for number in range(8):
+            await agent.send({"n": number})
+        await agent.drain(30)
+    assert peer.values("n") == [0, 1, 2, 4, 5, 6, 7]
+    gaps = [entry.message for entry in peer.journal if isinstance(entry.message, device.Gap)]
+    assert [(gap.from_seq, gap.to) for gap in gaps] == [(4, 4)]
+    assert "bad_message" in gaps[0].reason
+    assert read_status(path).damaged == 1
+    assert peer.upgrades < 12
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_a_hub_that_lost_acknowledged_batches_gets_them_again(peer: Peer, tmp_path: Path, kept: bool) -> None:
+    """A durable spool sends what a hub acknowledged and lost; a spool in memory declares it lost."""
+    spool = SqliteSpool(tmp_path / "boiler.spool", device="boiler-1") if kept else MemorySpool()
+    async with agent_of(peer, spool=spool) as agent:
+        for number in range(6):
+            await agent.send({"n": number})
+        await agent.drain(10)
+        mark = peer.marks["boiler-1", spool.epoch]
+        mark.acked = mark.received = 2
+        peer.journal = peer.journal[:2]
+        await peer.drop()
+        await agent.send({"n": 6})
+        await agent.drain(10)
+    expected = [0, 1, 2, 3, 4, 5, 6] if kept else [0, 1, 6]
+    assert peer.values("n") == expected
+    gaps = [entry.message for entry in peer.journal if isinstance(entry.message, device.Gap)]
+    assert gaps == ([] if kept else [device.Gap(3, 6, NOT_KEPT_REASON)])
 
 
 async def test_a_restart_of_the_hub_is_waited_for(peer: Peer) -> None:
