@@ -130,11 +130,11 @@ def status_text(spool: SpoolStatus, agent: AgentStatus | None, now_ns: int) -> s
     ]
     if agent is not None:
         lines += [
+            ("as of", f"{_time(agent.time_ns)}:"),
             ("hub", f"{agent.hub}: {agent.connection} since {_time(agent.since_ns)}"),
             *([("problem", agent.problem)] if agent.problem else []),
             ("acked", f"up to {agent.acked}, {_time(agent.acked_ns) if agent.acked_ns else 'none by this run'}"),
             *(("source", _source_text(source)) for source in agent.sources),
-            ("as of", _time(agent.time_ns)),
         ]
     elif spool.in_use:
         lines.append(("hub", "not known: the agent is a library or an older version, and writes no status"))

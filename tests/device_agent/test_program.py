@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from device_agent import Agent, Metric, SpoolFailed, SqliteSpool
+from device_agent import Agent, Metric, SpoolFailed, SqliteSpool, program
 from device_agent.program import deliver_readings
 from device_agent.source_state import SourceHealth
 from device_agent.sources import SensorReading
 from tests.device_agent.peer import Peer
 from tests.device_agent.records import agent_records
+from tests.tasks import running_task
 
 
 class Script:
@@ -71,3 +72,42 @@ async def test_a_full_disk_is_outlived_and_a_failed_one_is_not(tmp_path: Path) -
             await deliver_readings(source, agent, agent.send)
         assert source.closed
     assert peer.values("n") == [1, 2]
+
+
+class Flaky:
+    """A source that fails after each reading."""
+
+    def __init__(self) -> None:
+        self.health = SourceHealth("flaky")
+        self.starts = 0
+
+    async def readings(self) -> AsyncGenerator[SensorReading, None]:
+        self.starts += 1
+        yield SensorReading({"n": self.starts})
+        raise OSError("the bus does not answer")
+
+
+async def test_a_source_that_failed_starts_again_and_is_reported(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The hub learns that it stopped, and why; its readings continue after a delay."""
+    monkeypatch.setattr(program, "FIRST_RESTART_SECONDS", 0.001)
+    source = Flaky()
+    async with Peer() as peer, Agent(peer.url, device="boiler") as agent:
+        async with running_task(_deliver(source, agent)):
+            await peer.until(lambda: len(peer.values("n")) >= 3)
+            await peer.until(lambda: any(s.error for status in peer.statuses for s in status.sources))
+        stopped = next(s for status in peer.statuses for s in status.sources if s.error)
+    assert peer.values("n")[:3] == [1, 2, 3]
+    assert (stopped.name, stopped.ok, stopped.error) == ("flaky", False, "stopped: the bus does not answer")
+
+
+async def _deliver(source: Flaky, agent: Agent) -> None:
+    await deliver_readings(source, agent, agent.send, restart=True)
+
+
+async def test_a_file_that_cannot_be_read_ends_the_delivery() -> None:
+    """Without a restart the error of a source is the caller's."""
+    async with Peer() as peer, Agent(peer.url, device="boiler") as agent:
+        with pytest.raises(OSError, match="the bus"):
+            await deliver_readings(Flaky(), agent, agent.send)

@@ -81,3 +81,21 @@ def test_a_sensor_that_cannot_be_read_is_left_out(
 def test_names_are_made_of_words(text: str, word: str) -> None:
     """A name given by the system becomes a part of a metric's name."""
     assert _word(text) == word
+
+
+async def test_a_sensor_that_worked_and_fails_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sensor that this computer never had is none; one that worked is a fault until it works again."""
+
+    def missing() -> None:
+        raise FileNotFoundError("no battery")
+
+    monkeypatch.setattr(psutil, "sensors_battery", missing, raising=False)
+    source = HostSource(interval_seconds=0.001)
+    memory = psutil.virtual_memory
+    errors = []
+    async with aclosing(source.readings()) as readings:
+        for function in (memory, missing, memory):
+            monkeypatch.setattr(psutil, "virtual_memory", function)
+            await anext(readings)
+            errors.append(source.health.error)
+    assert errors == [None, "cannot read memory: no battery", None]

@@ -143,6 +143,8 @@ async def test_bad_lines_are_counted_and_logged_once(tmp_path: Path, caplog: pyt
     source = ReplaySource(file)
     assert await everything(source) == [SensorReading({"n": 2}, 1)]
     assert source.bad_lines == 4
+    assert source.health.error is not None
+    assert source.health.error.startswith("4 unreadable lines, the last: ")
     assert [record.levelno for record in agent_records(caplog)] == [logging.WARNING]
 
 

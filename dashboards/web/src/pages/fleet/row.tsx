@@ -61,7 +61,7 @@ function FleetRowView({ record, top }: { record: DeviceRecord; top: number }) {
           >
             <Icon name="warning" />
             <span class="ellipsis">
-              {failed.length === 1 ? `Source failed: ${failed[0].name}` : `${failed.length} sources failed`}
+              {failed.length === 1 ? `Source failed: ${shortName(failed[0].name)}` : `${failed.length} sources failed`}
             </span>
           </span>
         ) : (
@@ -85,6 +85,11 @@ function FleetRowView({ record, top }: { record: DeviceRecord; top: number }) {
       </span>
     </li>
   );
+}
+
+/** Return the end of a path, which distinguishes it. */
+function shortName(name: string): string {
+  return name.split("/").findLast((part) => part !== "") ?? name;
 }
 
 export const FleetRow = memo(FleetRowView);

@@ -1,0 +1,99 @@
+"""The status file of a running agent, and what `device-agent status` makes of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from device_agent import Agent
+from device_agent.spool.layout import SpoolStatus, read_status
+from device_agent.status_file import AgentStatus, StatusFile, read_agent_status, status_path, status_text
+from tests.device_agent.peer import QUICK, Peer
+from tests.tasks import running_task
+from wire.device import SourceState
+
+NOW_NS = 1_767_225_600_000_000_000
+SPOOL = SpoolStatus("/s", "boiler", "0" * 16, 7, 2, 0, 300, 4096, True, 5, NOW_NS - 90 * 10**9, 0, [])
+AGENT = AgentStatus(
+    NOW_NS, 1, "ws://hub/v1/device", "online", NOW_NS, "", 4, NOW_NS, [SourceState("port", True, NOW_NS)]
+)
+
+
+async def status_when(spool: Path, condition: Callable[[AgentStatus], bool]) -> AgentStatus:
+    """Return the status as soon as the file has one for which the condition holds."""
+    while True:
+        status = read_agent_status(spool)
+        if status is not None and condition(status):
+            return status
+        await asyncio.sleep(0.02)
+
+
+async def test_the_file_follows_the_agent_and_goes_with_it(tmp_path: Path) -> None:
+    """It has the connection, the acknowledgement and the sources; at the end of the program there is none."""
+    spool = tmp_path / "boiler.spool"
+    async with Peer() as peer, Agent(peer.url, device="boiler", spool=spool, surroundings=QUICK) as agent:
+        async with running_task(StatusFile(spool, agent).keep()):
+            await status_when(spool, lambda status: status.connection == "online")
+            await agent.send({"n": 1})
+            await agent.drain(10)
+            agent.report_source("port", "no connection")
+            status = await status_when(spool, lambda status: status.sources != [])
+            assert (status.acked, status.problem, status.sources[0].error) == (1, "", "no connection")
+            assert 0 < status.acked_ns <= status.time_ns
+            await peer.stop()
+            status = await status_when(spool, lambda status: status.problem != "")
+            assert status.connection in ("waiting", "connecting")
+            await peer.start()
+            await status_when(spool, lambda status: status.connection == "online" and status.problem == "")
+        assert not status_path(spool).exists()
+
+
+async def test_a_status_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
+    """The agent works without it."""
+    async with Peer() as peer, Agent(peer.url, device="boiler") as agent:
+        file = StatusFile(tmp_path / "missing" / "boiler.spool", agent)
+        async with running_task(file.keep()):
+            await agent.send({"n": 1})
+            await agent.drain(10)
+    assert read_agent_status(tmp_path / "missing" / "boiler.spool") is None
+
+
+def test_a_file_that_is_no_status_is_none(tmp_path: Path) -> None:
+    """A half-written or foreign file is not an error of the command."""
+    status_path(tmp_path / "s").write_text('{"time_ns": 1')
+    assert read_agent_status(tmp_path / "s") is None
+
+
+async def test_the_oldest_batch_has_its_number_and_its_time(tmp_path: Path) -> None:
+    """Also when it is packed; an empty spool has none."""
+    spool = tmp_path / "boiler.spool"
+    async with Peer() as away:
+        pass
+    async with Agent(away.url, device="boiler", spool=spool, surroundings=QUICK, drain_seconds=0) as agent:
+        assert read_status(spool).oldest_seq is None
+        await agent.send_rows([(NOW_NS + number, {"n": 1.0}) for number in range(100)])
+        await agent.send({"n": 1.0}, NOW_NS + 500)
+        await agent.flush()
+    found = read_status(spool)
+    assert (found.oldest_seq, found.oldest_time_ns, found.waiting) == (1, NOW_NS, 2)
+
+
+def test_the_text_says_what_is_known() -> None:
+    """A running agent has its connection and its sources; a stopped one does not, and a library says so."""
+    running = status_text(SPOOL, AGENT, NOW_NS)
+    assert "oldest   batch 5, its first reading is of 2025-12-31 23:58:30 UTC, 90 s ago" in running
+    assert "source   port: works, since 2026-01-01 00:00:00 UTC" in running
+    assert "acked    up to 4, 2026-01-01 00:00:00 UTC" in running
+    waiting = AgentStatus(
+        NOW_NS, 1, "ws://hub", "waiting", NOW_NS, "the hub is busy", 0, 0, [SourceState("port", False, NOW_NS, "gone")]
+    )
+    text = status_text(SPOOL, waiting, NOW_NS)
+    assert "problem  the hub is busy" in text
+    assert "acked    up to 0, none by this run" in text
+    assert "source   port: FAILED: gone, since 2026-01-01 00:00:00 UTC" in text
+    assert "agent    running" in status_text(SPOOL, None, NOW_NS)
+    assert "hub      not known" in status_text(SPOOL, None, NOW_NS)
+    stopped = SpoolStatus("/s", "boiler", "0" * 16, 7, 0, 0, 0, 4096, False, None, None, 0, [])
+    text = status_text(stopped, None, NOW_NS)
+    assert ("agent    not running" in text, "oldest   none" in text, "\nhub " in text) == (True, True, False)
