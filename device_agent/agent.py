@@ -328,11 +328,13 @@ class Agent:
 
     def _report_rest(self) -> None:
         waiting = self.spool.waiting
+        # The warning about it may be hours old.
+        why = f" ({self.problem})" if self.problem else ""
         if waiting and self.spool.durable:
-            _log.info("%s in the spool until the next run", plural(waiting, "batch stays", "batches stay"))
+            _log.info("%s in the spool until the next run%s", plural(waiting, "batch stays", "batches stay"), why)
         elif waiting:
             lost = plural(waiting, "batch was", "batches were")
-            _log.warning("%s not acknowledged and lost: the spool was in memory", lost)
+            _log.warning("%s not acknowledged and lost: the spool was in memory%s", lost, why)
 
 
 def _spool_at(spool: Spool | str | Path | None, device: str) -> Spool:

@@ -53,9 +53,11 @@ async def shows(page: Page, *texts: str) -> None:
         await expect(cause).to_contain_text(text, timeout=START_S * 1000)
 
 
-async def recovers(page: Page, proxy: AlteringProxy) -> None:
+async def recovers(page: Page, proxy: AlteringProxy, *, by_itself: bool = False) -> None:
     """Correct the proxy, and return when the page is live again without a reload."""
     proxy.alter, proxy.answer = unaltered, None
+    if not by_itself:
+        await page.get_by_role("button", name="Reconnect now").click()
     await page.get_by_test_id("link-banner").wait_for(state="hidden", timeout=START_S * 1000)
     await expect(page.get_by_test_id("link-state")).to_have_attribute("data-state", "live")
 
@@ -76,7 +78,7 @@ async def test_the_page_shows_why_its_websocket_is_refused_and_recovers(
         await page.set_viewport_size({"width": 360, "height": 780})
         await check_layout(page)
         await page.screenshot(path=tmp_path / "upgrade-lost-phone.png")
-        await recovers(page, proxy)
+        await recovers(page, proxy, by_itself=True)
 
         proxy.alter = lambda headers: with_host_of(hub, headers)
         await proxy.close()
