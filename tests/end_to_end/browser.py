@@ -48,8 +48,7 @@ async def open_page(browser: Browser, hub: Hub, path: str = "/", **context: Any)
 
 async def one_time_url(hub: Hub) -> str:
     """Return a new one-time URL, as `hub token url` prints it."""
-    printed = await hub.run("token", "url", "--data", str(hub.data))
-    return f"{hub.url}/open/{printed.rpartition('/open/')[2].split()[0]}"
+    return await hub.run("token", "url", "--data", str(hub.data))
 
 
 async def held(page: Page, device: str, metric: str) -> list[tuple[float, Any]]:

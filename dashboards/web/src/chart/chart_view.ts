@@ -8,6 +8,7 @@ import { type Animated, EDGE_PX, type FrameBudget, type FrameScheduler } from ".
 import { Marks } from "./marks";
 import { axisHeight, PlotCanvas, type PlotSeries } from "./plot_canvas";
 import { rem, themeVersion } from "./theme_colours";
+import { TimeAxis } from "./time_axis";
 
 /** Extra width of the canvas beyond the visible part, as a fraction of it; at least MIN_MARGIN_PX. */
 const MARGIN = 0.15;
@@ -42,6 +43,7 @@ export class ChartView implements Animated {
   private readonly layer: HTMLElement;
   private readonly canvas: PlotCanvas;
   private readonly marks: Marks;
+  private readonly timeAxis: TimeAxis;
   private readonly range: SteadyRange;
   private readonly series: ChartSeriesSet;
   private width = 0;
@@ -68,6 +70,7 @@ export class ChartView implements Animated {
     options.viewport.prepend(this.layer);
     this.canvas = new PlotCanvas(this.layer);
     this.marks = new Marks(options.viewport, this.layer);
+    this.timeAxis = new TimeAxis(this.layer);
     this.remove = options.scheduler.add(this, options.card);
   }
 
@@ -217,6 +220,7 @@ export class ChartView implements Animated {
     const y = this.range.current ?? { min: 0, max: 1, step: 0.25 };
     this.layer.style.width = `${this.width + 2 * margin}px`;
     this.canvas.paint({ from, to, width: this.width + 2 * margin, height: this.height, y, series });
+    this.timeAxis.show(this.canvas);
     this.options.onRange(y);
     this.dirty = false;
     this.theme = themeVersion.peek();
@@ -237,6 +241,7 @@ export class ChartView implements Animated {
     if (shift === this.shift) return;
     this.shift = shift;
     this.layer.style.transform = shift;
+    this.timeAxis.move(x, scale, this.width + EDGE_PX);
   }
 
   private readout(timeRange: TimeRange, live: boolean): void {

@@ -9,7 +9,7 @@ import { type Columns, slice } from "../data/series_buffer";
 import { hubNow } from "../data/time";
 import { ticks, timeLabels, type YRange } from "./axes";
 import { drawPath, linePath, type Mapping, seriesPath, toX, toY } from "./line_path";
-import { CANVAS_FONT, rem, SERIES_COLOURS, themeColours } from "./theme_colours";
+import { rem, SERIES_COLOURS, themeColours } from "./theme_colours";
 
 /** Space above the plot, so that a line at the upper edge is not clipped. */
 export const TOP_PADDING = 6;
@@ -40,6 +40,8 @@ interface PlotLayout {
 
 export class PlotCanvas {
   layout: PlotLayout | null = null;
+  /** Labels of the drawn grid lines of the time axis. */
+  timeLabels: { time: number; text: string }[] = [];
   private plot: uPlot | null = null;
   private dense: boolean[] = [];
   private readonly host: HTMLElement;
@@ -151,11 +153,14 @@ export class PlotCanvas {
         gap: 4,
         // Narrow charts place their labels closer together, so that there is more than one.
         space: (_, _axis, _min, _max, width) => (width < NARROW_REM * rem() ? 3 : 5.25) * rem(),
-        font: `${0.6875 * rem()}px ${CANVAS_FONT}`,
-        stroke: () => themeColours().axis,
         grid,
         ticks: { show: false },
-        values: (_, times, _axis, _space, step) => timeLabels(times, step, hubNow()),
+        // The labels are elements above the canvas: one that is cut at an edge is hidden as a whole.
+        values: (_, times, _axis, _space, step) => {
+          const texts = timeLabels(times, step, hubNow());
+          this.timeLabels = times.map((time, index) => ({ time, text: texts[index] }));
+          return [];
+        },
       },
       {
         scale: "y",
