@@ -1,0 +1,104 @@
+"""Starting, running and stopping a hub in a process of its own: its first lines, its failures and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.hub import COMMAND, Hub, running_hub
+
+
+async def run(*options: str) -> tuple[int, str, str]:
+    """Run a hub that ends by itself, and return exit code, stdout and stderr."""
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*COMMAND, "run", *options, stdout=pipe, stderr=pipe)
+    out, err = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+@pytest.mark.deadline(120)
+async def test_a_new_hub_prints_its_address_and_a_url_that_signs_in(tmp_path: Path) -> None:
+    """A later start prints the address alone: an admin token exists. The data belong to the owner only."""
+    hub = Hub(tmp_path / "data")
+    await hub.start()
+    assert (await hub.line("open ")).startswith(f"open {hub.url}/open/")
+    await hub.line("press Ctrl-C to stop")
+    assert await hub.stop() == 0
+    assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
+    async with running_hub(tmp_path / "data") as again:
+        assert (await again.get("/api/v1/hub"))["problems"] == {}
+        assert len(again.output) == 1
+        events = [event["event"] for event in map(json.loads, again.log().splitlines())]
+    assert "stopping" in again.log()
+    assert "service failed" not in events
+
+
+async def test_a_port_in_use_is_reported(tmp_path: Path) -> None:
+    """In one line, with exit code 1, before the data directory has any file."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        code, out, err = await run("--data", str(tmp_path / "data"), "--listen", address)
+    assert (code, out, err) == (1, "", f"hub: {address}: Address already in use\n")
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+async def test_an_address_of_another_machine_is_reported(tmp_path: Path) -> None:
+    """Also a name that is none."""
+    for listen in ("192.0.2.1:0", f"{'a' * 70}.example:0"):
+        code, _, err = await run(
+            "--data", str(tmp_path / "data"), "--listen", listen, "--config", str(_proxy(tmp_path))
+        )
+        assert code == 1
+        assert err.startswith("hub: ")
+        assert err.count("\n") == 1
+
+
+def _proxy(directory: Path) -> Path:
+    """Return settings with which a hub may listen on any address."""
+    path = directory / "hub.toml"
+    path.write_text("[access]\nbehind_proxy = true\n")
+    return path
+
+
+async def test_a_damaged_file_is_reported(tmp_path: Path) -> None:
+    """The sentence names the file and what to do, and no traceback is printed."""
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "registry.db").write_bytes(b"no database" * 1000)
+    code, _, err = await run("--data", str(data), "--listen", "127.0.0.1:0")
+    assert code == 1
+    assert "the file of the registry is damaged" in err
+    assert "Traceback" not in err
+
+
+async def test_a_service_that_fails_stops_the_hub(tmp_path: Path) -> None:
+    """With its name and exit code 1: a hub that accepts data and stores nothing must not look healthy."""
+    script = (
+        "from hub.journal.consumer import Consumer\n"
+        "async def fail(self): raise RuntimeError('a defect')\n"
+        "Consumer.run = fail\n"
+        "from hub.cli import main; main()\n"
+    )
+    hub = Hub(tmp_path / "data", launcher=(sys.executable, "-c", script))
+    await hub.start()
+    process = hub._process
+    assert process is not None
+    assert await process.wait() == 1
+    assert "hub: store failed: a defect" in hub.log()
+
+
+async def test_ctrl_c_stops_the_hub_in_order(tmp_path: Path) -> None:
+    """With exit code 0, like the SIGTERM of a service manager."""
+    hub = Hub(tmp_path / "data")
+    await hub.start()
+    os.kill(hub.pid, signal.SIGINT)
+    assert await hub.stop() == 0
+    assert "stopping" in hub.log()
