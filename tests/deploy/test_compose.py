@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import tomllib
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 
 from deploy import first_start
+from hub.app.check import trusted_proxies
 from hub.app.run import CLOSING_S, DRAIN_S
 from hub.config.settings import load_settings
 from tests.deploy.compose import DOCKERFILE, FILE, PINNED, ROOT, VARIABLE, Model, read_compose, read_dockerfile
@@ -71,6 +73,11 @@ def test_the_hub_s_environment_is_settings(model: Model, monkeypatch: pytest.Mon
     settings = load_settings()
     assert (settings.address, settings.data) == (("0.0.0.0", 8600), Path("/data"))
     assert settings.access.behind_proxy
+    assert settings.public_url is None
+    # Docker's first networks, from which a proxy on the machine arrives, and not the networks of a home or an office.
+    proxies = trusted_proxies(settings)
+    arriving = {address: proxies.trusts(ip_address(address)) for address in ("172.17.0.1", "172.31.0.9", "192.168.1.2")}
+    assert arriving == {"172.17.0.1": True, "172.31.0.9": True, "192.168.1.2": False}
     assert settings.store.url == environment["INFLUXDB_URL"]
     assert (settings.store.org, settings.store.bucket) == ("telemetry", "telemetry")
     assert settings.store.token is not None

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
+from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.types import Message, Receive, Scope, Send
+from websockets.asyncio.client import connect
 
 from hub.http.forwarded import (
     LOOPBACK,
@@ -19,6 +23,9 @@ from hub.http.forwarded import (
     parse_network,
     restore_client,
 )
+from hub.http.server import Server, listen
+from hub.http.websocket import DEVICE_PATH
+from tests.tasks import running_task
 
 PROXIES = TrustedProxies.of_settings(["10.0.0.0/8", "fd00::/8"], behind_proxy=True)
 
@@ -245,3 +252,58 @@ async def test_the_base_path_without_its_slash_leads_to_the_page() -> None:
     """Relative addresses need the slash."""
     assert await serve("/telemetry", "/telemetry/") == (None, 308, "/telemetry/")
     assert await serve("/telemetry", "/telemetry/", "websocket") == ("/telemetry", None, None)
+
+
+# A real server.
+
+
+@contextlib.asynccontextmanager
+async def serving(seen: list[Scope], proxies: TrustedProxies) -> AsyncIterator[int]:
+    """Run a server below /telemetry/ that offers compression; yield its port. `seen` gets the scope of each request."""
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(dict(scope))
+        await receive()
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.accept"})
+            await receive()
+        else:
+            await send({"type": "http.response.start", "status": 204, "headers": []})
+            await send({"type": "http.response.body"})
+
+    listener = listen("127.0.0.1", 0)
+    server = Server(application, listener, proxies=proxies, base_path="/telemetry/", compression=True)
+    async with running_task(server.run()):
+        yield listener.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("proxies", "client", "secure", "host"),
+    [
+        (["127.0.0.1"], "192.0.2.1", True, b"hub.example"),
+        (["192.0.2.9"], "127.0.0.1", False, b"inside"),
+    ],
+)
+async def test_a_server_applies_them_to_requests_and_websockets(
+    proxies: list[str], client: str, secure: bool, host: bytes
+) -> None:
+    """The application sees the client, the scheme, the host and the path within the hub, or, if the peer is no trusted
+    proxy, the peer itself. A WebSocket of an agent is not compressed below a path either."""
+    headers = {
+        "X-Forwarded-For": "198.51.100.7, 192.0.2.1",
+        "X-Forwarded-Proto": "https",
+        "X-Forwarded-Host": "hub.example",
+    }
+    seen: list[Scope] = []
+    async with serving(seen, TrustedProxies.of_settings(proxies, behind_proxy=True)) as port:
+        async with httpx.AsyncClient(headers={"Host": "inside", **headers}) as browser:
+            answer = await browser.get(f"http://127.0.0.1:{port}/telemetry/api")
+            assert answer.status_code == 204
+        for path, extensions in (("/v1/live", 1), (DEVICE_PATH, 0)):
+            url = f"ws://127.0.0.1:{port}/telemetry{path}"
+            async with connect(url, additional_headers=headers, proxy=None) as connection:
+                assert len(connection.protocol.extensions) == extensions
+    assert [scope["path"] for scope in seen] == ["/api", "/v1/live", DEVICE_PATH]
+    assert [scope["client"][0] for scope in seen] == [client] * 3
+    assert [scope["scheme"] for scope in seen] == (["https", "wss", "wss"] if secure else ["http", "ws", "ws"])
+    assert dict(seen[0]["headers"])[b"host"] == host
