@@ -38,8 +38,8 @@ RESERVED = frozenset(
         *("ready", "sign-in", "tokens", "v1"),
     }
 )
-"""First parts of the hub's own paths. Below one of them, a path with the base path could not be told from one
-without it."""
+"""First parts of the hub's own paths. If the base path began with one of them, a path that a proxy has stripped could
+look like one that it has not."""
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network

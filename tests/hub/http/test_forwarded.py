@@ -140,7 +140,7 @@ def test_the_forms_of_a_chain(chain: str | list[str], client: str) -> None:
 def test_scheme_and_host_are_those_of_the_proxy_next_to_the_client(
     headers: dict[str, str], scheme: str, host: str
 ) -> None:
-    """Of a list, the element counts that the proxy next to the client has written."""
+    """The element of a list counts that the proxy next to the client has written."""
     assert restored(scope("10.0.0.1", **headers))[1:] == (scheme, [host])
     secure = {"http": "ws", "https": "wss"}[scheme]
     assert restored(scope("10.0.0.1", "websocket", **headers))[1:] == (secure, [host])
