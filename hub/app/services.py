@@ -318,7 +318,7 @@ def _decoder(registry: Registry) -> Callable[[Entry], Batch]:
 
 
 def _directories(core: Core, authenticator: Authenticator) -> DirectoryFor:
-    def directory_for(scope: MutableMapping[str, Any], on_credential: Callable[[str], None]) -> ConnectionDirectory:
+    def directory_for(scope: MutableMapping[str, Any], on_identity: Callable[[Identity], None]) -> ConnectionDirectory:
         async def identify(token: str | None) -> Identity | None:
             credential = find_credential(scope)
             # A page cannot keep its browser from sending the cookie, so the token in its hello counts before it.
@@ -336,7 +336,7 @@ def _directories(core: Core, authenticator: Authenticator) -> DirectoryFor:
             core.live,
             identify=identify,
             clock=time.time_ns,
-            on_identity=lambda found: on_credential(found.token_id),
+            on_identity=on_identity,
         )
 
     return directory_for

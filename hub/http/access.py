@@ -287,13 +287,11 @@ class Authenticator:
         self._refresh = refresh
         self._failures = FailedAttempts()
 
-    def recognise(self, scope: Scope) -> str | None:
-        """Return the id of the valid token in the headers, without waiting. Nothing is counted as a failure."""
+    def recognise(self, scope: Scope) -> Identity | None:
+        """Return the owner of the valid token in the headers, without waiting. Nothing counts as a failure."""
         credential = find_credential(scope)
-        if credential is None or credential.kind != "token":
-            return None
-        identity = self.access.verify_token(credential.value)
-        return None if identity is None else identity.token_id
+        valid = credential is not None and credential.kind == "token"
+        return self.access.verify_token(credential.value) if valid and credential is not None else None
 
     async def identify(self, scope: Scope) -> Identity | None:
         """Return the sender of this request; None without a valid credential.

@@ -1,4 +1,4 @@
-"""The open WebSocket connections of the hub: their credentials, the bounds for those without one, and floods."""
+"""The open WebSocket connections of the hub: their credentials, the bounds of their number, and floods."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from starlette.types import Scope
 from hub.http.frame_budget import Flood
 from hub.http.refusals import RefusalReason, Refusals, client_of, peer_of
 from hub.http.websocket import DirectWebSocket
+from hub.model.identity import Identity, Role
 from wire import limits
 from wire.errors import Code, WireError
 
@@ -22,6 +23,11 @@ after the upgrade; clients with the token in a header do not count. Each costs 0
 MAX_UNAUTHENTICATED_PER_ADDRESS = 64
 """As many agents of one site without a header may connect at the same moment. One client alone cannot replace the
 waiting connections of all others. Behind a proxy that is not trusted, all clients have its address."""
+
+MAX_OF_TOKEN = {Role.DEVICE: 16, Role.GATEWAY: 20_000}
+MAX_OF_VIEWER_TOKEN = 256
+"""Connections of one token; one more ends the oldest. A device has one, and a few that its network has lost. A gateway
+has one for each of its devices. Dashboards of a team, or of a wall of screens, may share a token."""
 
 DESCRIPTIONS = {
     Flood.FRAGMENTS: f"a message has at most {limits.MAX_FRAGMENTS:,} frames, empty ones included",
@@ -49,7 +55,7 @@ class _Open(NamedTuple):
     direct: DirectWebSocket
     peer: str
     path: str
-    credential: str | None = None
+    identity: Identity | None = None
 
 
 class Connections:
@@ -58,7 +64,9 @@ class Connections:
     def __init__(self, refusals: Refusals | None = None) -> None:
         self._refusals = refusals or Refusals()
         self._open: dict[Endable, _Open] = {}
+        # Oldest first, as the connections of each token.
         self._unauthenticated: OrderedDict[Endable, str] = OrderedDict()
+        self._of_token: dict[str, dict[Endable, None]] = {}
         self._closing: WireError | None = None
         self._changed = asyncio.Event()
 
@@ -70,39 +78,48 @@ class Connections:
         """The error that ends every connection while the hub stops; None before that."""
         return self._closing
 
-    def add(self, connection: Endable, scope: Scope, direct: DirectWebSocket, credential: str | None = None) -> None:
-        """Add a connection, and end it if it floods. Without a credential it may replace an older one without."""
+    def add(self, connection: Endable, scope: Scope, direct: DirectWebSocket, identity: Identity | None = None) -> None:
+        """Add a connection, and end it if it floods. It may replace an older one of its token or of its address."""
         peer = peer_of(scope)
         self._open[connection] = _Open(direct, peer, scope["path"])
         direct.on_flood = partial(self._end_flood, connection)
         direct.on_bad_frame = partial(self._report, connection, RefusalReason.BAD_FRAME)
-        if credential is None:
+        if identity is None:
             self._unauthenticated[connection] = client_of(peer)
             self._end_surplus(client_of(peer))
         else:
-            self.authenticate(connection, credential)
+            self.authenticate(connection, identity)
         if self._closing is not None:
             connection.end(self._closing)
 
-    def authenticate(self, connection: Endable, credential: str) -> None:
-        """Record the valid credential of a connection; its frames and bytes are no longer bounded in total."""
+    def authenticate(self, connection: Endable, identity: Identity) -> None:
+        """Record the owner of a connection; its frames and bytes are no longer bounded in total."""
         known = self._open.get(connection)
-        if known is not None:
-            self._open[connection] = known._replace(credential=credential)
-            self._unauthenticated.pop(connection, None)
-            known.direct.admit()
+        if known is None:
+            return
+        self._discard_credential(connection, known)
+        self._open[connection] = known._replace(identity=identity)
+        own = self._of_token.setdefault(identity.token_id, {})
+        own[connection] = None
+        known.direct.admit()
+        most = MAX_OF_TOKEN.get(identity.role, MAX_OF_VIEWER_TOKEN)
+        if len(own) > most:
+            oldest = next(iter(own))
+            del own[oldest]
+            self._end_oldest(oldest, f"a token of role {identity.role} has at most {most:,} connections")
 
     def remove(self, connection: Endable) -> None:
         """Remove a closed connection."""
-        self._open.pop(connection, None)
-        self._unauthenticated.pop(connection, None)
+        known = self._open.pop(connection, None)
+        if known is not None:
+            self._discard_credential(connection, known)
         self._changed.set()
 
     def revoke(self, credentials: set[str]) -> None:
         """End every connection that was opened with one of these credentials: ids of tokens and of sessions."""
         error = WireError(Code.REVOKED, "the token was revoked or has expired, or the browser was signed out")
         for connection, known in list(self._open.items()):
-            if known.credential in credentials:
+            if known.identity is not None and known.identity.credential in credentials:
                 connection.end(error)
 
     def close(self) -> None:
@@ -128,9 +145,19 @@ class Connections:
         else:
             return
         del waiting[oldest]
-        error = WireError(Code.BUSY, "too many connections without a valid token: send it in the Authorization header")
-        self._report(oldest, RefusalReason.TOO_MANY_CONNECTIONS, error.message)
-        oldest.end(error)
+        self._end_oldest(oldest, "too many connections without a valid token: send it in the Authorization header")
+
+    def _end_oldest(self, connection: Endable, detail: str) -> None:
+        self._report(connection, RefusalReason.TOO_MANY_CONNECTIONS, detail)
+        connection.end(WireError(Code.BUSY, detail))
+
+    def _discard_credential(self, connection: Endable, known: _Open) -> None:
+        self._unauthenticated.pop(connection, None)
+        if known.identity is not None:
+            own = self._of_token.get(known.identity.token_id, {})
+            own.pop(connection, None)
+            if not own:
+                self._of_token.pop(known.identity.token_id, None)
 
     def _end_flood(self, connection: Endable, flood: Flood) -> None:
         error = WireError(Code.TOO_MANY_FRAMES, DESCRIPTIONS[flood])

@@ -20,6 +20,7 @@ from hub.http.server import upgrade_response
 from hub.http.websocket import EXTENSION, DirectWebSocket
 from hub.ingest.agent_session import AgentDirectory, AgentSession, Step
 from hub.ingest.device import Devices
+from hub.model.identity import Identity
 from hub.model.journal import EntryWriter
 from wire import device as messages
 from wire import limits
@@ -57,10 +58,10 @@ class AgentConnection:
     def __post_init__(self) -> None:
         self.is_text = self.frame_format == "json"
 
-    def admit(self, credential: str) -> None:
-        """Record the credential of the agent's hello, which is no longer waited for."""
+    def admit(self, identity: Identity) -> None:
+        """Record the owner of the credential of the agent's hello, which is no longer waited for."""
         self._cancel_hello_timer()
-        self.connections.authenticate(self, credential)
+        self.connections.authenticate(self, identity)
 
     def send(self, frame: bytes) -> None:
         """Send a frame after the waiting ones."""
@@ -135,8 +136,8 @@ class AgentConnection:
         return {"type": "websocket.send", "bytes": frame}
 
 
-DirectoryFor = Callable[[Scope, Callable[[str], None]], AgentDirectory]
-"""Makes the directory of one connection from its scope. The directory passes the credential's id to the callback."""
+DirectoryFor = Callable[[Scope, Callable[[Identity], None]], AgentDirectory]
+"""Makes the directory of one connection from its scope. The directory passes the credential's owner to the callback."""
 
 
 @dataclass(frozen=True)
@@ -146,8 +147,8 @@ class DeviceEndpoint:
     devices: Devices
     connections: Connections
     directory_for: DirectoryFor
-    recognise: Callable[[Scope], str | None]
-    """Returns the id of the valid token in the headers of an upgrade. The session itself verifies it with the hello."""
+    recognise: Callable[[Scope], Identity | None]
+    """Returns the owner of the valid token in the headers of an upgrade. The session verifies it with the hello."""
     hub: str
     window: int
     refusals: Refusals

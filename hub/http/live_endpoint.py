@@ -67,7 +67,7 @@ class LiveEndpoint:
             return
         ending = _Ending()
         direct: DirectWebSocket = scope["extensions"][EXTENSION]
-        self.connections.add(ending, scope, direct, caller.identity.token_id if caller.identity is not None else None)
+        self.connections.add(ending, scope, direct, caller.identity)
         try:
             await send({"type": "websocket.accept", "subprotocol": messages.SUBPROTOCOL if offered else None})
             async with asyncio.TaskGroup() as tasks:
@@ -138,7 +138,7 @@ class LiveEndpoint:
             raise _NOT_AUTHENTICATED
         if not identity.may(Action.READ):
             raise WireError(Code.NOT_ALLOWED, f"a token of role {identity.role} may not watch")
-        self.connections.authenticate(ending, identity.credential)
+        self.connections.authenticate(ending, identity)
         if not viewer.is_open:
             viewer.open(self.welcome(identity.role), replaceable=by_cookie)
 

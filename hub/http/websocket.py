@@ -157,6 +157,17 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         super().connection_made(transport)
         self._budget = FrameBudget()
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Free the received bytes now: the collector, which runs rarely, finds the connection later."""
+        super().connection_lost(exc)
+        if self._turn is not None:
+            self._turn.cancel()
+        # The parser of websockets and the traceback of its error keep the last frame.
+        self.conn.parser.close()
+        self.conn.parser_exc = None
+        self._rest = self._on_message = self.on_flood = self.on_bad_frame = None
+        self.frames = []
+
     # Receiving.
 
     def data_received(self, data: bytes) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import json
 import struct
@@ -97,6 +96,21 @@ class RawWebSocket:
             return End(close, error, tuple(pongs))
 
 
+def handshake(host: str, path: str, *, token: str | None = None, extensions: str | None = None) -> bytes:
+    """Return the request that opens a WebSocket."""
+    head = [
+        f"GET {path} HTTP/1.1",
+        f"Host: {host}",
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        *([f"Authorization: Bearer {token}"] if token else []),
+        *([f"Sec-WebSocket-Extensions: {extensions}"] if extensions else []),
+    ]
+    return "\r\n".join([*head, "", ""]).encode()
+
+
 @contextlib.asynccontextmanager
 async def raw_websocket(
     url: str, path: str, *, token: str | None = None, extensions: str | None = None
@@ -104,19 +118,8 @@ async def raw_websocket(
     """Open a WebSocket at a hub."""
     address = urlsplit(url)
     reader, writer = await asyncio.open_connection(address.hostname, address.port)
-    key = base64.b64encode(b"raw websocket 16").decode()
-    head = [
-        f"GET {path} HTTP/1.1",
-        f"Host: {address.netloc}",
-        "Connection: Upgrade",
-        "Upgrade: websocket",
-        "Sec-WebSocket-Version: 13",
-        f"Sec-WebSocket-Key: {key}",
-        *([f"Authorization: Bearer {token}"] if token else []),
-        *([f"Sec-WebSocket-Extensions: {extensions}"] if extensions else []),
-    ]
     try:
-        writer.write("\r\n".join([*head, "", ""]).encode())
+        writer.write(handshake(address.netloc, path, token=token, extensions=extensions))
         response = (await reader.readuntil(b"\r\n\r\n")).decode()
         assert response.startswith("HTTP/1.1 101 "), response
         yield RawWebSocket(reader, writer, response)

@@ -6,9 +6,10 @@ from typing import Any
 
 from structlog.testing import capture_logs
 
-from hub.http.connections import MAX_UNAUTHENTICATED, MAX_UNAUTHENTICATED_PER_ADDRESS, Connections
+from hub.http.connections import MAX_OF_TOKEN, MAX_UNAUTHENTICATED, MAX_UNAUTHENTICATED_PER_ADDRESS, Connections
 from hub.http.frame_budget import Flood
 from hub.http.refusals import RefusalReason, Refusals
+from hub.model.identity import Identity, Role
 from wire.errors import Code, WireError
 
 
@@ -38,7 +39,8 @@ def opened(connections: Connections, address: str, credential: str | None = None
     """Open a connection from an address."""
     peer, direct = Peer(), Direct()
     scope = {"type": "websocket", "path": "/v1/live", "client": (address, 5)}
-    connections.add(peer, scope, direct, credential)  # type: ignore[arg-type]
+    identity = None if credential is None else Identity(credential, Role.DEVICE)
+    connections.add(peer, scope, direct, identity)  # type: ignore[arg-type]
     return peer, direct
 
 
@@ -67,12 +69,30 @@ async def test_an_authenticated_connection_does_not_count() -> None:
     """Neither one that had its token in a header, nor one that sent it later, nor one that is closed."""
     connections = Connections()
     for number in range(3 * MAX_UNAUTHENTICATED_PER_ADDRESS):
-        peer, direct = opened(connections, "198.51.100.1", "token" if number % 3 == 0 else None)
+        peer, direct = opened(connections, "198.51.100.1", f"token {number}" if number % 3 == 0 else None)
         if number % 3 == 1:
-            connections.authenticate(peer, "token")
+            connections.authenticate(peer, Identity(f"token {number}", Role.DEVICE))
         assert direct.is_admitted is (number % 3 < 2)
         if number % 3 == 2:
             connections.remove(peer)
+        assert not peer.ended
+
+
+async def test_a_token_has_a_bound_of_connections() -> None:
+    """One more ends the oldest; a closed one makes room. A gateway has a connection for each of its devices."""
+    connections = Connections()
+    most = MAX_OF_TOKEN[Role.DEVICE]
+    own = [opened(connections, "198.51.100.1", "token")[0] for _ in range(most)]
+    other, _ = opened(connections, "198.51.100.1", "other")
+    connections.remove(own[5])
+    own.append(opened(connections, "198.51.100.1", "token")[0])
+    assert not any(peer.ended for peer in own)
+    own.append(opened(connections, "198.51.100.1", "token")[0])
+    assert [peer.ended for peer in own[:2]] == [[Code.BUSY], []]
+    assert other.ended == []
+    for _ in range(most + 1):
+        peer, _ = opened(connections, "198.51.100.1")
+        connections.authenticate(peer, Identity("gateway", Role.GATEWAY))
         assert not peer.ended
 
 
