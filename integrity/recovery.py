@@ -27,6 +27,14 @@ class LogRecovery(NamedTuple):
     damage: WalDamage
     kept: Path
 
+    def __str__(self) -> str:
+        """Return what happened, for people."""
+        frame, commits = self.damage
+        return (
+            f"frame {frame} of the write-ahead log is damaged; {commits} commits behind it are kept, and the damaged "
+            f"log is {self.kept.name}"
+        )
+
 
 def recover_log(path: Path) -> LogRecovery | None:
     """Repair the write-ahead log of the database at this path if it is damaged; return what was found.

@@ -48,7 +48,7 @@ from device_agent.spool.layout import (
 )
 from device_agent.spool.salvage import DAMAGED_REASON, LastState, Salvage, read_last_state, salvage, write_last_state
 from integrity.checksum import row_checksum
-from integrity.recovery import LogRecovery, aside, beside, recover_log
+from integrity.recovery import aside, beside, recover_log
 from wire.device import Gap
 from wire.limits import MAX_REASON
 from wire.model import Metric
@@ -228,7 +228,7 @@ class SpoolFile:
         last = read_last_state(self.path, device)
         found = recover_log(self.path)
         if found is not None:
-            self._note(_log_incident(found))
+            self._note(str(found))
         try:
             standing = self._connect(device)
         except Damaged as damage:
@@ -556,11 +556,3 @@ def _move_aside(path: Path) -> Path:
         if beside(path, suffix).exists():
             beside(path, suffix).rename(beside(free, suffix))
     return free
-
-
-def _log_incident(found: LogRecovery) -> str:
-    frame, commits = found.damage
-    return (
-        f"the write-ahead log of the spool was damaged at frame {frame}; the {commits} commits after it are kept, and "
-        f"the damaged log is {found.kept.name}"
-    )

@@ -108,6 +108,8 @@ async def _serve(
 ) -> None:
     registry = services.registry
     registry.record_event(None, time.time_ns(), "hub started", "")
+    if services.journal.log_recovery is not None:
+        registry.record_event(None, time.time_ns(), "journal repaired", services.journal.log_recovery)
     async with contextlib.AsyncExitStack() as running:
         # Services start in this order and stop in reverse: agents, bridges, server, journal, store, registry.
         failed = _Failure(stop)

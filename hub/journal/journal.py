@@ -179,6 +179,12 @@ class Journal:
         """Return the free space on the disk that holds the journal."""
         return free_bytes(self._path)
 
+    @property
+    def log_recovery(self) -> str | None:
+        """Return what was damaged in the write-ahead log and repaired when the journal was opened; None if nothing."""
+        recovery = self._opened().writer.recovery
+        return None if recovery is None else str(recovery)
+
     def marks(self) -> dict[str, Mark]:
         """Return each device's durable mark as it was when the journal was opened."""
         return dict(self._contents.marks)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import apsw
 import msgspec
 
-from hub.journal.block import BlockDamaged, decode_marks
+from hub.journal.block import decode_marks
 from hub.model.batch import Mark
 from hub.model.journal import JournalError, QuarantinedEntry
 
@@ -221,17 +221,26 @@ def read_old_blocks(connection: apsw.Connection, after: int) -> list[OldBlock]:
 def _opening(path: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
-        raise JournalError(f"{path} cannot be opened: {error.strerror}") from error
-    except (apsw.NotADBError, apsw.CorruptError, BlockDamaged, KeyError) as error:
-        raise JournalError(
-            f"{path} is damaged, or is no journal ({error}). Restore it from a copy, or move it and {path.name}-wal to "
-            "another folder: then the hub begins a new journal, and devices send again what was not acknowledged"
-        ) from error
-    except apsw.FullError as error:
-        raise JournalError(f"{path} cannot be opened: there is no room on the disk") from error
-    except apsw.Error as error:
-        raise JournalError(f"{path} cannot be opened: {error}") from error
+    except JournalError:
+        raise
+    except Exception as error:
+        raise opening_failed(path, error) from error
+
+
+def opening_failed(path: Path, error: Exception) -> JournalError:
+    """Return the error for a file that cannot be opened, with what to do."""
+    match error:
+        case apsw.FullError():
+            return JournalError(f"{path} cannot be opened: there is no room on the disk")
+        case OSError():
+            return JournalError(f"{path} cannot be opened: {error.strerror}")
+        case apsw.Error() if not isinstance(error, apsw.NotADBError | apsw.CorruptError):
+            return JournalError(f"{path} cannot be opened: {error}")
+    # Damaged pages can also be read as values of another type.
+    return JournalError(
+        f"{path} is damaged, or is no journal ({error}). Restore it from a copy, or move it and {path.name}-wal to "
+        "another folder: then the hub begins a new journal, and devices send again what was not acknowledged"
+    )
 
 
 def _prepare(connection: apsw.Connection, path: Path) -> None:

@@ -25,10 +25,12 @@ from hub.journal.schema import (
     Contents,
     connect_writer,
     limit_pages,
+    opening_failed,
     wal_path,
 )
 from hub.journal.state import Statement
 from hub.model.journal import JournalError, JournalFailed, JournalFull, settle
+from integrity.recovery import LogRecovery, recover_log
 
 CHECKPOINT_BYTES = 4 * 1024 * 1024
 """Size of the write-ahead log at which a checkpoint moves it to the database. A checkpoint takes 8 ms for 4 MiB, 13 ms
@@ -85,6 +87,8 @@ class JournalWriter:
         self._ended = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="journal")
         self._failure: JournalFailed | None = None
+        self.recovery: LogRecovery | None = None
+        """Damage of the write-ahead log that was repaired at the opening."""
         self._log_bytes = 0
         self._checkpoint_at = CHECKPOINT_BYTES
         self._log_is_stuck = False
@@ -107,10 +111,14 @@ class JournalWriter:
 
     def _run(self) -> None:
         try:
+            self.recovery = recover_log(self._path) if self._vfs is None else None
             connection, found = connect_writer(self._path, vfs=self._vfs, max_bytes=self._max_bytes)
-        except JournalError as error:
-            self._loop.call_soon_threadsafe(settle, self._opened, error)
+        except Exception as error:  # noqa: BLE001 - the edge of the thread: the caller that opens it gets an answer
+            answer = error if isinstance(error, JournalError) else opening_failed(self._path, error)
+            self._loop.call_soon_threadsafe(settle, self._opened, answer)
         else:
+            if self.recovery is not None:
+                log.error("write-ahead log of the journal was damaged", result=str(self.recovery))
             self._loop.call_soon_threadsafe(settle, self._opened, found)
             while (transaction := self._queue.get()) is not None:
                 error_or_none = self._failure or self._commit(connection, transaction)
