@@ -12,6 +12,7 @@ import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -169,7 +170,10 @@ async def test_agent_api_page_and_live_values_pass_the_proxy(
             cookie = opened.headers["set-cookie"]
             assert f"; Path={base_path};" in cookie
             assert cookie.endswith("; Secure")
+            again = await browser.get(url, headers={"Accept": "text/html"})
+            assert (again.status_code, again.headers["location"]) == (303, f"{base_path}sign-in")
             await _check_page(browser, base_path)
+            await _check_download(browser)
             answer = await browser.get("/api/v1/flow")
             assert (answer.status_code, answer.json()["totals"]["accepted"]) == (200, 300)
             (session,) = browser.cookies.jar
@@ -196,6 +200,15 @@ async def _check_page(browser: httpx.AsyncClient, base_path: str) -> None:
             assert "immutable" in answer.headers["cache-control"]
     description = (await browser.get("/api/v1/openapi.json")).json()
     assert description["servers"] == [{"url": str(browser.base_url).rstrip("/")}]
+
+
+async def _check_download(browser: httpx.AsyncClient) -> None:
+    """Check that devices can install the agent from the public URL."""
+    details = (await browser.get("/api/v1/download")).json()
+    wheel = await browser.get(details["path"])
+    assert (wheel.status_code, sha256(wheel.content).hexdigest()) == (200, details["sha256"])
+    page = await browser.get("/download/")
+    assert f"{str(browser.base_url).rstrip('/')}{details['path']}#sha256={details['sha256']}" in page.text
 
 
 def _origin(site: Site) -> str:
