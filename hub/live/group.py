@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     Values = Sequence[Value] | NDArray[np.float64]
 
 NS_PER_MS = 1_000_000
+_NS_PER_MS = np.int64(NS_PER_MS)
+"""The same for numpy, which converts a Python integer in 1 µs each time."""
+
+FEW_TIMES = 8
+"""Up to this number, Python converts times faster than numpy."""
 
 MAX_PENDING_READINGS = 20_000
 """Readings that a group collects before it sends without waiting for its period; 320 kB a frame."""
@@ -62,7 +67,7 @@ class FrameColumns:
                 self.texts.append(TextColumn(position, [time for time, _ in rows], [text for _, text in rows]))
                 self.readings += len(rows)
             return
-        times = _milliseconds(np.asarray(times_ns, dtype=np.int64))
+        times = _milliseconds(times_ns)
         numbers = np.asarray(values, dtype=np.float64)
         missing = np.isnan(numbers)
         if missing.any():
@@ -98,14 +103,16 @@ class FrameColumns:
             yield part
 
 
-def _milliseconds(times_ns: NDArray[np.int64]) -> NDArray[np.float64]:
+def _milliseconds(times_ns: Times) -> NDArray[np.float64]:
     """Return times in milliseconds. Whole milliseconds stay exact.
 
     A float64 has no room for today's nanoseconds: converted before the division, a quarter of the whole milliseconds
-    would be 0.2 µs off.
+    would be 0.2 µs off. Python divides integers exactly, and a few of them faster than numpy: one in 0.5 µs, not 2 µs.
     """
-    whole, rest = np.divmod(times_ns, NS_PER_MS)
-    return whole + rest / NS_PER_MS
+    if len(times_ns) <= FEW_TIMES:
+        return np.array([int(time) / NS_PER_MS for time in times_ns])
+    whole, rest = np.divmod(np.asarray(times_ns, dtype=np.int64), _NS_PER_MS)
+    return whole + rest / _NS_PER_MS
 
 
 def _little_endian(column: NDArray[np.float64]) -> bytes:

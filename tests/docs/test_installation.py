@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,16 @@ def test_no_file_installs_the_package_by_its_name() -> None:
         if BY_NAME.search(line)
     ]
     assert found == []
+
+
+def test_documents_name_the_file_of_this_version() -> None:
+    """A copied command finds the file that the hub of these documents serves."""
+    named = {
+        found
+        for path in (ROOT / "docs").glob("*.md")
+        for found in re.findall(r"telemetry_hub-[\w.]+-py3-none-any\.whl", path.read_text(encoding="utf-8"))
+    }
+    assert named == {f"telemetry_hub-{version('telemetry-hub')}-py3-none-any.whl"}
 
 
 @pytest.mark.parametrize(

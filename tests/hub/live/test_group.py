@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hub.live.group import MAX_PENDING_READINGS, FrameColumns, Group, GroupKey, LiveSeries, Member
+from hub.live.group import FEW_TIMES, MAX_PENDING_READINGS, FrameColumns, Group, GroupKey, LiveSeries, Member
 from hub.live.outbox import MAX_DATA_BYTES, Outbox
 from hub.live.selection import selection
 from hub.model.batch import Batch, Series
@@ -275,7 +275,7 @@ def framed(times_ns: list[int]) -> tuple[list[float | None], list[float]]:
     return unpack_floats(columns.numbers[0].times_ms), list(columns.texts[0].times_ms)
 
 
-@given(st.lists(st.integers(0, MAX_TIME_MS), min_size=1, max_size=8))
+@given(st.lists(st.integers(0, MAX_TIME_MS), min_size=1, max_size=3 * FEW_TIMES))
 @example([1_767_225_600_001, 1_767_225_600_002, 1_767_225_600_003])
 def test_whole_milliseconds_are_exact(times_ms: list[int]) -> None:
     """A reading that a device timed to the millisecond has that time in every frame, as in the history."""
@@ -283,14 +283,15 @@ def test_whole_milliseconds_are_exact(times_ms: list[int]) -> None:
     assert numbers == texts == times_ms
 
 
-@given(st.integers(0, 2**63 - 1))
-def test_any_time_is_the_nearest_number(time_ns: int) -> None:
+@given(st.lists(st.integers(0, 2**63 - 1), min_size=1, max_size=3 * FEW_TIMES))
+def test_any_time_is_the_nearest_number(times_ns: list[int]) -> None:
     """The error is at most the distance of two float64: 0.2 µs today."""
-    numbers, texts = framed([time_ns])
-    exact = time_ns / 1_000_000  # a division of integers is rounded correctly
-    assert texts == [exact]
-    assert numbers[0] is not None
-    assert abs(numbers[0] - exact) <= math.ulp(exact)
+    numbers, texts = framed(times_ns)
+    exact = [time / 1_000_000 for time in times_ns]  # a division of integers is rounded correctly
+    assert texts == exact
+    for number, nearest in zip(numbers, exact, strict=True):
+        assert number is not None
+        assert abs(number - nearest) <= math.ulp(nearest)
 
 
 @pytest.mark.parametrize("frame", WHOLE, ids=named)
