@@ -205,3 +205,21 @@ async def test_unreadable_lines_are_a_fault_until_enough_good_ones(wire: PtyPort
             await wire.write(b'{"n": %d}\n' % number)
             await next_values(plugged.readings)
         assert plugged.source.health.error is None
+
+
+async def test_a_fault_of_lines_ends_with_the_connection(wire: PtyPort, ear: Ear) -> None:
+    """Lines of an earlier connection say nothing about the next one."""
+    async with plugged_in(wire, ear) as plugged:
+        await wire.write(b'{"n": 0}\n')
+        await plugged.first
+        await wire.write(b'noise\n{"n": 1}\n')
+        await next_values(plugged.readings)
+        coming = asyncio.ensure_future(anext(plugged.readings))
+        wire.pull()
+        await ear.until("no connection")
+        error = plugged.source.health.error
+        coming.cancel()
+        await asyncio.gather(coming, return_exceptions=True)
+    assert error is not None
+    assert error.startswith("no connection: ")
+    assert "unreadable" not in error
