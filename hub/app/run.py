@@ -35,7 +35,7 @@ a commit; at Python's default of 5 ms a busy event loop would extend a commit of
 GC_THRESHOLD = 400_000
 """Allocations before the garbage collector examines the young objects. The journal keeps 260,000 objects in memory,
 which are freed without it; at 50,000 their examination took a tenth of a flooded hub's core, in pauses of up to 160 ms.
-What only the collector can free (closed connections, 23 KB each) is about 150 MB at most."""
+What only the collector can free (closed connections, 21 KB each) is about 150 MB at most."""
 
 CLOSING_S = 5.0
 """Connections get this long to receive their last messages."""
