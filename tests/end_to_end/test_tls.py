@@ -20,6 +20,7 @@ import httpx
 import pytest
 
 from tests.certificates import LOOPBACK, Authority, Issued
+from tests.end_to_end.browser import open_browser, open_page
 from tests.end_to_end.hub import Hub, running_hub
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "tls.md"
@@ -313,6 +314,25 @@ async def test_a_certificate_that_clients_refuse_is_reported(authority: Authorit
     assert float(ends) - time.time() == pytest.approx(5 * 86_400, abs=300)
     assert "the certificate ends in 4 days (" in hub.log()
     assert "is for other.example and not for hub.example" in hub.log()
+
+
+@pytest.mark.deadline(120)
+async def test_the_page_is_live_over_tls_and_needs_no_client_certificate(
+    authority: Authority, tmp_path: Path, chromium: Path
+) -> None:
+    """A browser signs in by the one-time URL, and its chart follows a device that presents a certificate."""
+    settings, client = f'client_ca = "{authority.certificate}"', authority.issue("client")
+    certified = ("--client-certificate", str(client.certificate), "--client-key", str(client.key))
+    async with (
+        tls_hub(tmp_path, authority.issue("hub", *LOOPBACK), settings) as hub,
+        agent(hub, tmp_path, "--ca", str(authority.certificate), *certified),
+        open_browser(chromium) as browser,
+    ):
+        await acknowledged(hub, "boiler-1")
+        page = await open_page(browser, hub, "/device/boiler-1", ignore_https_errors=True)
+        await page.wait_for_function("() => (window.__hub?.series('boiler-1', 'memory.used')?.values.length ?? 0) > 2")
+        (cookie,) = await page.context.cookies()
+        assert (cookie["secure"], cookie["httpOnly"]) == (True, True)
 
 
 async def test_failed_handshakes_are_counted_and_logged_without_a_traceback(
