@@ -110,8 +110,11 @@ async def test_a_wrong_name_is_reported_with_the_right_ones(authorities: Authori
 async def test_a_pinned_certificate_is_accepted_for_any_name(authorities: Authorities) -> None:
     """The command on the hub's machine accepts the hub's own certificate, and none besides it of the same authority."""
     server, sibling = (authorities.own.issue(name, "DNS:hub.example") for name in ("pinned", "sibling"))
-    assert await failure(server, ClientTls(pinned=server.certificate)) == ACCEPTED
-    assert "unknown authority" in await failure(sibling, ClientTls(pinned=server.certificate))
+    chain = authorities.own.certificate.with_name("chain.pem")
+    chain.write_text(server.certificate.read_text() + authorities.own.certificate.read_text())
+    for pinned in (server.certificate, chain):
+        assert await failure(server, ClientTls(pinned=pinned)) == ACCEPTED
+        assert "unknown authority" in await failure(sibling, ClientTls(pinned=pinned))
 
 
 async def test_files_that_change_are_used_for_the_next_connection(authorities: Authorities, tmp_path: Path) -> None:
