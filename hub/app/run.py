@@ -87,7 +87,11 @@ async def run_hub(settings: Settings, *, demo: bool, say: Callable[[str], None])
                     refusals=services.refusals,
                 )
                 url = browser_url(host, port, tls=tls is not None)
-                with published_address(settings.data, RunningHub(url, settings.public_url)):
+                certificate = settings.tls.certificate
+                published = RunningHub(
+                    url, settings.public_url, None if certificate is None else str(certificate.absolute())
+                )
+                with published_address(settings.data, published):
                     await _serve(services, server, stop, url=url, settings=settings, demo=demo, say=say)
     except (JournalError, StoreError, WireError) as error:
         raise HubError(str(error)) from None

@@ -205,9 +205,11 @@ def hub_address(command: str, options: HubOptions, *, role: Role = Role.VIEWER) 
     settings = settings_or_exit(options.config, data=options.data)
     if url is None:
         running = find_running_hub(settings.data)
-        own_url = browser_url(*settings.address, tls=settings.tls.certificate is not None)
-        url = own_url if running is None else running.url
-        tls = tls or _pinned(settings.tls.certificate)
+        certificate = settings.tls.certificate
+        url = browser_url(*settings.address, tls=certificate is not None)
+        if running is not None:
+            url, certificate = running.url, None if running.certificate is None else Path(running.certificate)
+        tls = tls or _pinned(certificate)
     if token is not None:
         yield HubAddress(url, token, tls)
         return

@@ -16,15 +16,19 @@ from msgspec import Struct
 FILE_NAME = "address.json"
 """Name of the file in the data directory."""
 
-MAX_BYTES = 4_096
-"""Two URLs. A larger file is no address."""
+MAX_BYTES = 16_384
+"""Two URLs and a path. A larger file is no address."""
 
 
 class RunningHub(Struct, frozen=True):
-    """Addresses of a running hub: the one that it listens on, and `public_url` if browsers use another one."""
+    """Addresses of a running hub: the one that it listens on, and `public_url` if browsers use another one.
+
+    `certificate` is the file of its certificate; None without TLS.
+    """
 
     url: str
     public_url: str | None = None
+    certificate: str | None = None
 
     @property
     def browser_url(self) -> str:

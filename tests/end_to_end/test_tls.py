@@ -186,9 +186,7 @@ async def test_the_five_commands_of_the_document_give_an_agent_a_trusted_connect
             assert "this hub requires a client certificate of devices; give the agent --client-certificate FILE" in line
         async with shell(agent_at_hub(run_certified_agent), tmp_path) as certified:
             assert f"connected to wss://localhost:{port}/v1/device" in await log_line(certified, "connected to")
-        flow = await finished(
-            f"HUB_TLS__CERTIFICATE=hub.pem HUB_TLS__KEY=hub-key.pem HUB_LISTEN=0.0.0.0:{port} hub flow", tmp_path
-        )
+        flow = await finished("hub flow", tmp_path)
         assert "boiler-1" in flow
 
 
@@ -212,7 +210,8 @@ async def test_agents_and_simulators_trust_the_given_authority(authority: Author
 async def test_commands_trust_the_given_authority(authority: Authority, tmp_path: Path) -> None:
     """`hub import` and `hub flow` work with --ca or HUB_CA, and report an unknown authority and a wrong name.
 
-    On the hub's machine, a command that reads the settings needs neither, although the certificate has another name.
+    On the hub's machine, a command that finds its data directory needs neither, although the certificate has another
+    name.
     """
     lines, ca = tmp_path / "log.lp", str(authority.certificate)
     lines.write_text("weather,device=importer temperature=21.5 1700000000000000000\n")
@@ -228,8 +227,7 @@ async def test_commands_trust_the_given_authority(authority: Authority, tmp_path
         await serves_other_than(hub, authority, serial)
         code, _, errors = await run_command("hub", "flow", "--ca", ca, **given)
         assert (code, "is for hub.example and not for 127.0.0.1" in errors) == (1, True)
-        settings = {"HUB_CONFIG": str(tmp_path / "hub.toml"), "HUB_LISTEN": hub.url.removeprefix("https://")}
-        code, out, errors = await run_command("hub", "flow", "--data", str(hub.data), **settings)
+        code, out, errors = await run_command("hub", "flow", "--data", str(hub.data))
         assert (code, "importer" in out) == (0, True), errors
 
 
