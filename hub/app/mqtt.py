@@ -54,8 +54,12 @@ async def open_bridges(
     devices: Devices,
     reader: EntryReader,
     decode: Callable[[Entry], Batch],
+    public_url: str | None = None,
 ) -> list[Bridge]:
-    """Return the bridges, not yet running. Raises HubError if the settings of a bridge cannot work."""
+    """Return the bridges, not yet running. `public_url` is the hub's address in messages.
+
+    Raises HubError if the settings of a bridge cannot work.
+    """
     remove_consumers(journal, keep=[bridge.name for bridge in settings if bridge.publish])
     directory = DeviceDirectory(registry, journal, live, clock=devices.clock)
     relayed = {BridgeEpochs.of(bridge.name).relayed for bridge in settings}
@@ -71,7 +75,9 @@ async def open_bridges(
             # Readings from this broker do not return to it, and readings that any hub has published are not published
             # again: hubs that share two brokers would exchange them forever.
             excluded = {*relayed, epochs.own}
-            discovery = _discovery(bridge, plan, registry=registry, devices=devices, excluded=excluded)
+            discovery = _discovery(
+                bridge, plan, registry=registry, devices=devices, excluded=excluded, public_url=public_url
+            )
             bridge.discovery = discovery
             # First in the list: a preset could take Home Assistant's birth message for that of a node.
             decoders.insert(0, discovery)
@@ -132,7 +138,13 @@ def _options(settings: MqttSettings, client_id: str) -> BrokerOptions:
 
 
 def _discovery(
-    bridge: Bridge, plan: BridgePlan, *, registry: Registry, devices: Devices, excluded: Set[str]
+    bridge: Bridge,
+    plan: BridgePlan,
+    *,
+    registry: Registry,
+    devices: Devices,
+    excluded: Set[str],
+    public_url: str | None,
 ) -> Discovery:
     """Return the announcements for Home Assistant. If they are disabled, earlier ones are removed."""
 
@@ -160,6 +172,7 @@ def _discovery(
         is_online=is_online,
         on_change=notify,
         availability=bridge.availability,
+        public_url=public_url,
         prefix=plan.discovery_prefix,
         enabled=plan.is_discovery_enabled,
     )

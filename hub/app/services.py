@@ -115,6 +115,7 @@ async def open_services(
             devices=devices,
             reader=core.reader,
             decode=_decoder(registry),
+            public_url=settings.public_url,
         )
 
         def service_changed(device: Device) -> None:

@@ -111,13 +111,15 @@ class Discovery(Decoder):
         is_online: Callable[[str], bool],
         on_change: Callable[[], None],
         availability: Mapping[str, str] | None = None,
+        public_url: str | None = None,
         prefix: str = "homeassistant",
         enabled: bool = True,
     ) -> None:
         """`devices` returns the series of each device by metric, `count` the number of all series; a different number
         means that the descriptions may have changed. `is_online` returns whether a device is connected. `availability`
-        is the bridge's own availability in the form of Home Assistant. `on_change` is called when `pending` may have
-        messages. Raises ValueError without a publication that Home Assistant can read.
+        is the bridge's own availability in the form of Home Assistant. With `public_url` each device links to its page.
+        `on_change` is called when `pending` may have messages. Raises ValueError without a publication that Home
+        Assistant can read.
         """
         self._encoders = [Encoder(publication) for publication in publications if publication.payload != "line"]
         if enabled and not self._encoders:
@@ -132,6 +134,7 @@ class Discovery(Decoder):
         self._is_online = is_online
         self._on_change = on_change
         self._availability = availability
+        self._public_url = public_url
         self._prefix = prefix
         self._enabled = enabled
         # By topic: the digest of the sent description, the hash of its series, and the sent presence.
@@ -239,8 +242,9 @@ class Discovery(Decoder):
         if not components:
             return None
         own = {"topic": _availability_of(self.topic_of(device))}
+        link = {} if self._public_url is None else {"configuration_url": f"{self._public_url}/device/{device}"}
         return {
-            "device": {"identifiers": [f"{self._node}{device}"], "name": device},
+            "device": {"identifiers": [f"{self._node}{device}"], "name": device, **link},
             "origin": {"name": ORIGIN_NAME, "sw_version": self._version},
             "availability": [own] if self._availability is None else [self._availability, own],
             "availability_mode": "all",

@@ -20,7 +20,12 @@ class Fleet:
     """Devices of a hub and their discovery by Home Assistant."""
 
     def __init__(
-        self, topic: str = "hub/{device}/{metric}", payload: Payload = "value", *, enabled: bool = True
+        self,
+        topic: str = "hub/{device}/{metric}",
+        payload: Payload = "value",
+        *,
+        enabled: bool = True,
+        public_url: str | None = None,
     ) -> None:
         self.devices = {
             "boiler": {
@@ -39,11 +44,24 @@ class Fleet:
             is_online=lambda device: device in self.online,
             on_change=self.count,
             availability={"topic": "telemetry-hub/status"},
+            public_url=public_url,
             enabled=enabled,
         )
 
     def count(self) -> None:
         self.changes += 1
+
+
+def test_a_device_links_to_its_page_at_the_public_url() -> None:
+    """Below its path. Without a public URL there is no link: the hub does not know its address for browsers."""
+    for public_url, link in (
+        ("https://example.org/telemetry", "https://example.org/telemetry/device/boiler"),
+        (None, None),
+    ):
+        fleet = Fleet(public_url=public_url)
+        fleet.discovery.connected()
+        message, _ = fleet.discovery.pending()
+        assert msgspec.json.decode(message.payload)["device"].get("configuration_url") == link
 
 
 def test_the_description_of_a_device_is_complete() -> None:
