@@ -121,17 +121,18 @@ class Server:
         # The number of connections is not limited: uvicorn's limit_concurrency also counts WebSockets, so a connected
         # fleet would lock out the page and the API. Instead, the cost of an unauthenticated connection is bounded.
         refusals = refusals or Refusals()
+        shares = LoopShares()
         config = uvicorn.Config(
             ProxiedRequests(application, proxies=proxies, base_path=base_path),
             http=partial(  # type: ignore[arg-type]  # a class with its last arguments
                 HttpConnection,
                 refusals=refusals,
-                shares=LoopShares(),
+                shares=shares,
                 patience_s=patience_s,
                 keep_alive_s=keep_alive_s,
                 progress_s=progress_s,
             ),
-            ws=DirectWebSocket,
+            ws=partial(DirectWebSocket, shares=shares),  # type: ignore[arg-type]
             ws_max_size=limits.MAX_BATCH_BYTES,
             ws_ping_interval=PING_INTERVAL_S,
             ws_ping_timeout=PING_TIMEOUT_S,

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -15,7 +18,17 @@ from uvicorn.server import ServerState
 from websockets.frames import Close, Frame, Opcode
 from websockets.server import ServerProtocol
 
-from hub.http.websocket import FORBIDDEN, DirectWebSocket, EventQueue, Gate, frame_end, split_messages
+from hub.http.loop_share import LoopShares
+from hub.http.websocket import (
+    FORBIDDEN,
+    OTHER_FRAME_WORK,
+    TURN_FRAMES,
+    DirectWebSocket,
+    EventQueue,
+    Gate,
+    frame_end,
+    split_messages,
+)
 
 LIMIT = 70_000
 """Above 65,535, where a length takes eight bytes."""
@@ -214,6 +227,113 @@ async def test_messages_bypass_websockets(monkeypatch: pytest.MonkeyPatch) -> No
     assert taken.messages == [(b"x", True), (b"ab", True), (b"y", True), (b"y", True)]
     assert passed[0].startswith(b"GET")
     assert b"".join(passed[1:]) == others
+
+
+class Opened(NamedTuple):
+    """A connection after its handshake, whose application records messages."""
+
+    socket: DirectWebSocket
+    wire: Wire
+    messages: list[bytes]
+
+
+@asynccontextmanager
+async def opened(shares: LoopShares | None = None) -> AsyncIterator[Opened]:
+    """Open a connection to an application that is called directly."""
+    accepted = asyncio.Event()
+    messages: list[bytes] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        scope["extensions"]["telemetry.direct"].attach(lambda payload, is_text: messages.append(payload))
+        await send({"type": "websocket.accept"})
+        accepted.set()
+        await receive()
+
+    config = Config(app, ws_max_size=LIMIT, ws_per_message_deflate=False)
+    config.load()
+    config.loaded_app = app
+    socket = DirectWebSocket(config, ServerState(), {}, shares=shares)
+    wire = Wire()
+    socket.connection_made(wire)
+    socket.data_received(HANDSHAKE)
+    await accepted.wait()
+    wire.written = b""
+    yield Opened(socket, wire, messages)
+    socket.connection_lost(None)
+    await asyncio.gather(*socket.tasks)
+
+
+async def test_one_turn_delivers_a_window_of_messages() -> None:
+    """The others wait for the next turns, in order, and the socket is not read before the last one."""
+    async with opened() as (socket, wire, messages):
+        socket.admit()
+        sent = [b"%d" % number for number in range(3 * TURN_FRAMES)]
+        socket.data_received(b"".join(masked(Opcode.BINARY, payload) for payload in sent))
+        for turns in (1, 2):
+            assert len(messages) == turns * TURN_FRAMES
+            assert not wire.reading.is_set()
+            await asyncio.sleep(0)
+        await wire.reading.wait()
+        assert messages == sent
+
+
+async def test_one_turn_answers_a_part_of_the_pings() -> None:
+    """Frames that websockets reads are more work than messages."""
+    async with opened() as (socket, wire, _):
+        socket.data_received(masked(Opcode.PING, b"") * 90)
+        assert wire.written == b"\x8a\x00" * (TURN_FRAMES // OTHER_FRAME_WORK)
+        assert not wire.reading.is_set()
+        await wire.reading.wait()
+        assert wire.written == b"\x8a\x00" * 90
+
+
+async def test_a_full_read_ends_the_turn() -> None:
+    """The event loop would read the same socket again before all others."""
+    async with opened() as (socket, wire, messages):
+        socket.admit()
+        for _ in range(2):
+            socket.data_received(masked(Opcode.BINARY, bytes(LIMIT - 10)) * 4)
+            assert not wire.reading.is_set()
+            await wire.reading.wait()
+        assert len(messages) == 8
+
+
+async def test_empty_fragments_are_not_kept() -> None:
+    """A message has the same content without them."""
+    async with opened() as (socket, wire, messages):
+        socket.data_received(masked(Opcode.BINARY, b"a", fin=False) + masked(Opcode.CONT, b"", fin=False) * 900)
+        await wire.reading.wait()
+        assert socket.frames == [b"a"]
+        socket.data_received(masked(Opcode.CONT, b"b"))
+        await wire.reading.wait()
+        assert messages == [b"ab"]
+
+
+async def test_an_address_that_used_its_share_waits_before_its_token() -> None:
+    """Not after it: the frames that waited are then delivered in the next turn."""
+    shares = LoopShares()
+    shares.charge("", 100, asyncio.get_running_loop().time())
+    async with opened(shares) as (socket, wire, messages):
+        socket.data_received(masked(Opcode.BINARY, b"a"))
+        assert (messages, wire.reading.is_set()) == ([], False)
+        await wire.reading.wait()
+        assert messages == [b"a"]
+        socket.admit()
+        socket.data_received(masked(Opcode.BINARY, b"b"))
+        assert messages == [b"a", b"b"]
+
+
+async def test_a_closed_connection_keeps_no_received_bytes() -> None:
+    """Neither an incomplete frame nor the last one that websockets has read."""
+    payload = bytes(60_000)
+    async with opened() as (socket, wire, _):
+        socket.data_received(masked(Opcode.BINARY, payload, fin=False) + masked(Opcode.BINARY, payload))
+        await wire.reading.wait()
+        assert socket.close_sent
+    gc.collect()
+    kept = [found for found in gc.get_objects() if isinstance(found, Frame) and len(found.data) == len(payload)]
+    assert kept == []
 
 
 INTERNALS = (
