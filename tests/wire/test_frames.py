@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.wire.strategies import damaged, updates
 from wire.columns import ITEM_BYTES, pack_floats, unpack_floats
 from wire.errors import Code, WireError
-from wire.frames import HEADER_BYTES, Kind, NumberColumn, Update, decode_update, encode_update, readings
+from wire.frames import HEADER_BYTES, Kind, NumberColumn, TextColumn, Update, decode_update, encode_update, readings
 
 
 @given(updates)
@@ -77,3 +77,13 @@ def test_readings_pair_times_with_values() -> None:
     column = NumberColumn(0, pack_floats([1.0, 2.5]), pack_floats([7.0, None]))
     assert readings(column) == [(1.0, 7.0), (2.5, None)]
     assert unpack_floats(column.times_ms) == [1.0, 2.5]
+
+
+def test_the_position_of_a_text_column_has_32_bits() -> None:
+    """As that of a numeric column; the page keeps no other series."""
+    last = TextColumn(2**32 - 1, [1.0], ["on"])
+    assert decode_update(encode_update(Kind.LIVE, 1, offset=1, numbers=[], texts=[last])).texts == [last]
+    for position in (2**32, -1):
+        frame = encode_update(Kind.LIVE, 1, offset=1, numbers=[], texts=[TextColumn(position, [1.0], ["on"])])
+        with pytest.raises(WireError):
+            decode_update(frame)
