@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import structlog
 from starlette.types import Receive, Scope, Send
@@ -97,24 +97,24 @@ class LiveEndpoint:
     async def _identify(self, scope: Scope) -> _Caller:
         """Return the caller by the head of its handshake. Raises RequestRefused after too many failures."""
         credential = find_credential(scope)
-        kind = None if credential is None else credential.kind
-        if kind == "session":
+        by_cookie = credential is not None and credential.kind == "session"
+        if by_cookie:
             try:
                 self.authenticator.access.check_origin(scope)
             except RequestRefused as refused:
                 # A browser sends the cookie with the handshakes of every page on the host. A page of another origin
                 # cannot keep it from doing so: the cookie does not count, and a token does.
                 remedy = f"send authenticate with a token first, or {refused.remedy}"
-                return _Caller(None, None, RequestRefused(refused.reason, refused.what, remedy))
-        return _Caller(await self.authenticator.identify(scope), kind, _NO_TOKEN)
+                return _Caller(None, by_cookie, RequestRefused(refused.reason, refused.what, remedy))
+        return _Caller(await self.authenticator.identify(scope), by_cookie, _NO_TOKEN)
 
     async def _read(self, viewer: Subscriber, scope: Scope, caller: _Caller, receive: Receive, ending: _Ending) -> None:
         loop = asyncio.get_running_loop()
         timeout = loop.call_later(limits.AUTHENTICATION_SECONDS, ending.end, caller.without_token)
         try:
-            if caller.identity is not None or caller.credential == "token":
+            if caller.identity is not None:
                 timeout.cancel()
-                self._admit(viewer, caller.identity, ending, by_cookie=caller.credential == "session")
+                self._admit(viewer, caller.identity, ending, by_cookie=caller.by_cookie)
             while True:
                 event = await receive()
                 if event["type"] != "websocket.receive":
@@ -144,12 +144,10 @@ class LiveEndpoint:
 
 
 class _Caller(NamedTuple):
-    """The caller by the head of its handshake: its identity, the kind of its credential, and the error without a
-    token.
-    """
+    """The caller by the head of its handshake, and the error if no token follows."""
 
     identity: Identity | None
-    credential: Literal["token", "session"] | None
+    by_cookie: bool
     without_token: RequestRefused
 
 
