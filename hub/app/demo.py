@@ -11,7 +11,7 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 import structlog
@@ -30,30 +30,36 @@ log = structlog.get_logger(__name__)
 
 
 @contextlib.asynccontextmanager
-async def demo_fleet(url: str, token: str, data: Path) -> AsyncIterator[None]:
-    """Run the two processes until the context ends. They log to files in `data`/demo, overwritten at each start."""
+async def demo_fleet(url: str, token: str, data: Path, *, certificate: Path | None = None) -> AsyncIterator[None]:
+    """Run the two processes until the context ends. They log to files in `data`/demo, overwritten at each start.
+
+    With TLS they trust the hub's certificate, which has to contain the address in `url`.
+    """
     folder = data / "demo"
     folder.mkdir(exist_ok=True)
     commands = (
         ("device_agent", "run", "--device", "this-computer", "--spool", str(folder / "this-computer.spool")),
         ("device_sim", "run", "--devices", str(SIMULATED_DEVICES), "--rate", "1", "--past", PAST),
     )
-    processes = [await _start(command, url, token, folder / f"{command[0]}.log") for command in commands]
+    # The token is passed in the environment, because every user of the machine can see command lines.
+    environment = {**os.environ, "HUB_URL": url, "HUB_TOKEN": token}
+    if certificate is not None:
+        environment["HUB_CA"] = str(certificate)
+    processes = [await _start(command, environment, folder / f"{command[0]}.log") for command in commands]
     try:
         yield
     finally:
         await asyncio.gather(*(_stop(process) for process in processes))
 
 
-async def _start(command: Sequence[str], url: str, token: str, log_file: Path) -> asyncio.subprocess.Process:
-    # The token is passed in the environment, because every user of the machine can see command lines. The new session
-    # keeps the terminal's Ctrl-C away from the agents: the hub stops them first and itself last.
+async def _start(command: Sequence[str], environment: Mapping[str, str], log_file: Path) -> asyncio.subprocess.Process:
+    # The new session keeps the terminal's Ctrl-C away from the agents: the hub stops them first and itself last.
     with log_file.open("wb") as stderr:
         return await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             *command,
-            env={**os.environ, "HUB_URL": url, "HUB_TOKEN": token},
+            env=environment,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=stderr,

@@ -140,7 +140,9 @@ async def _serve(
             say("press Ctrl-C to stop")
         if demo:
             token = await running.enter_async_context(_demo_token(services))
-            await running.enter_async_context(demo_fleet(url, token, settings.data))
+            await running.enter_async_context(
+                demo_fleet(url, token, settings.data, certificate=settings.tls.certificate)
+            )
         await stop.wait()
         log.info("stopping")
         registry.record_event(None, time.time_ns(), "hub stopped", "")

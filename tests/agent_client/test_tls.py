@@ -83,6 +83,13 @@ async def test_only_the_given_authority_is_trusted(authorities: Authorities) -> 
         assert "signed by an unknown authority; give --ca FILE (or HUB_CA) with the certificate of that" in reason
 
 
+async def test_the_hubs_own_certificate_is_enough(authorities: Authorities) -> None:
+    """--ca may name it instead of its authority; its names still have to match."""
+    server, other = authorities.own.issue("hub", *LOOPBACK), authorities.own.issue("named", "DNS:hub.example")
+    assert await failure(server, ClientTls(server.certificate)) == ACCEPTED
+    assert "is for hub.example and not for" in await failure(other, ClientTls(other.certificate))
+
+
 @pytest.mark.parametrize(
     ("begins", "ends", "says"),
     [

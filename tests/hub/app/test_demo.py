@@ -43,9 +43,18 @@ async def test_the_fleet_runs_in_two_processes_and_is_stopped(tmp_path: Path) ->
     assert logs == []
 
 
+async def test_the_fleet_trusts_the_certificate_of_the_hub(tmp_path: Path) -> None:
+    """Its authority is in no file that the agents know."""
+    before = children()
+    async with demo_fleet("https://127.0.0.1:9", "t", tmp_path, certificate=tmp_path / "hub.pem"):
+        environments = [Path(f"/proc/{pid}/environ").read_bytes() for pid in children() - before]
+        assert len(environments) == 2
+        assert all(f"HUB_CA={tmp_path}/hub.pem".encode() in environment for environment in environments)
+
+
 async def test_a_process_that_ends_by_itself_is_reported(tmp_path: Path) -> None:
     """The hub runs on; its log has the exit code, and the process's own log the reason."""
-    process = await module._start(("device_agent", "no-such-command"), "http://127.0.0.1:9", "t", tmp_path / "a.log")
+    process = await module._start(("device_agent", "no-such-command"), os.environ, tmp_path / "a.log")
     await process.wait()
     with capture_logs() as logs:
         await module._stop(process)
