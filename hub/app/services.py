@@ -24,7 +24,7 @@ from hub.http.live_endpoint import LiveEndpoint
 from hub.http.refusals import Refusals
 from hub.http.routes.connection import ConnectionRoutes
 from hub.http.routes.devices import DeviceRoutes
-from hub.http.routes.download import DownloadRoutes
+from hub.http.routes.download import LIBRARIES, DownloadRoutes
 from hub.http.routes.history import HistoryRoutes
 from hub.http.routes.hub import HubRoutes
 from hub.http.routes.operations import OperationsRoutes
@@ -245,7 +245,11 @@ def _application(
             HistoryRoutes(store, series=registry.series.values, now_ns=devices.clock),
             TokenRoutes(registry, authenticator, now_ns=devices.clock),
             QuarantineRoutes(journal, actions),
-            DownloadRoutes(lambda: make_wheel(distribution("telemetry-hub")), base_path=authenticator.access.base_path),
+            DownloadRoutes(
+                lambda: make_wheel(distribution("telemetry-hub")),
+                settings.data / LIBRARIES,
+                base_path=authenticator.access.base_path,
+            ),
             OperationsRoutes(status, lambda: len(connections), refusals.counts, tls),
         ],
         authenticator,

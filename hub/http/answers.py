@@ -378,6 +378,9 @@ class DownloadDetails(Struct, frozen=True):
     sha256: Annotated[str, Meta(description="In hexadecimal. `pip install URL#sha256=…` checks it.")]
     size_bytes: int
     requires_python: str
+    libraries: Annotated[
+        int, Meta(description="Files of libraries beside it. With some, pip needs no package index: `--find-links`.")
+    ]
 
 
 class BridgesAnswer(Struct, frozen=True):

@@ -61,8 +61,7 @@ def make_wheel(distribution: Distribution) -> Wheel:
     if len(folders) != 1 or f"{min(folders)}/WHEEL" not in metadata:
         raise WheelError("the installation has no metadata of a wheel")
     folder = min(folders)
-    tags = [line for line in metadata[f"{folder}/WHEEL"].decode().splitlines() if line.startswith("Tag: ")]
-    name = f"{folder.removesuffix('.dist-info')}-{tags[0].removeprefix('Tag: ')}.whl"
+    name = f"{folder.removesuffix('.dist-info')}-{_tag(metadata[f'{folder}/WHEEL'].decode())}.whl"
     content = _archive(dict(sorted(code.items())) | dict(sorted(metadata.items())), f"{folder}/RECORD")
     return Wheel(name, content, hashlib.sha256(content).hexdigest(), distribution.metadata["Requires-Python"] or "")
 
@@ -79,6 +78,12 @@ def _recorded_files(distribution: Distribution) -> Iterator[tuple[str, bytes]]:
         if _is_metadata(path) and file.name in INSTALLER_FILES:
             continue
         yield path, Path(str(file.locate())).read_bytes()
+
+
+def _tag(wheel: str) -> str:
+    """Return the tag of the file's name, `py2.py3-none-any`, from the single tags in the file WHEEL."""
+    tags = [line.removeprefix("Tag: ").split("-") for line in wheel.splitlines() if line.startswith("Tag: ")]
+    return "-".join(".".join(dict.fromkeys(parts)) for parts in zip(*tags, strict=True))
 
 
 def _is_metadata(path: str) -> bool:

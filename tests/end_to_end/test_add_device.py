@@ -8,38 +8,49 @@ import re
 import shlex
 import subprocess
 import sys
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from playwright.async_api import expect
 
 from device_agent import Agent
+from hub.http.wheel import make_wheel
 from tests.end_to_end.browser import PHONE, check_layout, open_browser, open_page
 from tests.end_to_end.hub import running_hub
+from tests.packaging.lock import needed_by
 
 
-def install(command: str, folder: Path) -> Path:
-    """Run the installation of the page without a package index; return the environment.
+def add_libraries(folder: Path) -> None:
+    """Put the wheels of the agent's libraries into a folder: those of the environment of the tests."""
+    folder.mkdir()
+    own = Requirement("telemetry-hub")
+    for name in needed_by([own]) - {canonicalize_name(own.name)}:
+        wheel = make_wheel(distribution(name))
+        (folder / wheel.file).write_bytes(wheel.content)
 
-    The libraries of the agent come from the environment of the tests, in place of an index.
+
+def install(command: str, folder: Path) -> None:
+    """Run the two commands of the page. Raises CalledProcessError.
+
+    The environment has no pip of its own, which would take seconds to install: the one of the tests replaces it.
     """
     environment, installation = command.splitlines()
     assert environment == "python3 -m venv telemetry-agent"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", "telemetry-agent"], cwd=folder, check=True)
     program, *arguments = shlex.split(installation)
-    assert (program, arguments[0], len(arguments)) == ("telemetry-agent/bin/pip", "install", 2)
-    pip = [sys.executable, "-m", "pip", "--python", "telemetry-agent"]
-    subprocess.run([*pip, "install", "--no-index", "--no-deps", arguments[1]], cwd=folder, check=True)
-    (packages,) = (folder / "telemetry-agent").glob("lib/python*/site-packages")
-    (packages / "libraries.pth").write_text(str(Path(pytest.__file__).parents[1]))
-    return folder / "telemetry-agent"
+    assert program == "telemetry-agent/bin/pip"
+    subprocess.run([sys.executable, "-m", "pip", "--python", "telemetry-agent", *arguments], cwd=folder, check=True)
 
 
 @pytest.mark.deadline(180)
 async def test_the_commands_of_the_page_install_and_connect_a_device(tmp_path: Path, chromium: Path) -> None:
-    """pip accepts the file by its hash and rejects it with another. The installed agent connects with the token of the
-    page, and the page shows the device."""
+    """With the libraries on the hub, pip needs no package index. It accepts the file by its hash and rejects it with
+    another. The installed agent connects with the token of the page, and the page shows the device."""
     async with running_hub(tmp_path / "data") as hub, open_browser(chromium) as browser:
+        await asyncio.to_thread(add_libraries, hub.data / "wheels")
         page = await open_page(browser, hub, "/add")
         await page.get_by_label("Device id").fill("boiler-7")
         await page.get_by_role("button", name="Create a token").click()
@@ -47,6 +58,7 @@ async def test_the_commands_of_the_page_install_and_connect_a_device(tmp_path: P
         commands = page.get_by_test_id("command")
         await commands.filter(has_text="sha256=").wait_for()
         lines = await commands.filter(has_text="sha256=").locator("div").all_inner_texts()
+        assert "--no-index" in lines[1]
         start = await commands.filter(has_text="hub_device_").inner_text()
         await asyncio.to_thread(install, "\n".join(lines), tmp_path)
         variable, program, *arguments = shlex.split(start)

@@ -110,6 +110,7 @@ const DOWNLOAD = {
   sha256: "0".repeat(64),
   size_bytes: 878_574,
   requires_python: ">=3.11",
+  libraries: 0,
 };
 
 /** Return status and body. */

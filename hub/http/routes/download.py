@@ -1,14 +1,19 @@
-"""The hub's own wheel, from which devices install the agent. Everybody may download it: it contains no data."""
+"""The hub's own wheel, from which devices install the agent. Everybody may download it: it contains no data.
+
+The wheels of libraries in a folder of the data directory are served beside it, for devices without a package index.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from html import escape
 from http import HTTPStatus
+from pathlib import Path
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, Response
 
 from hub.http import answers
 from hub.http.problem import Refusal
@@ -16,6 +21,17 @@ from hub.http.routing import NO_STORE, Operation
 from hub.http.wheel import Wheel, WheelError
 
 FOLDER = "/download/"
+
+LIBRARIES = "wheels"
+"""Folder of the data directory with the wheels of the agent's libraries. An operator puts them there."""
+
+MAX_LIBRARIES = 256
+"""Listed files: the agent needs 13, for some kinds of machines and versions of Python. The others are not served."""
+
+MEDIA_TYPE = "application/octet-stream"
+OWN = "telemetry_hub-"
+
+_WHEEL = re.compile(r"[A-Za-z0-9_.+!-]{1,200}\.whl")
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -26,9 +42,10 @@ PAGE = """<!doctype html>
 <p><a href="{file}#sha256={sha256}" data-requires-python="{requires_python}">{file}</a></p>
 <pre>
 python3 -m venv telemetry-agent
-telemetry-agent/bin/pip install {folder}{file}#sha256={sha256}
+telemetry-agent/bin/pip install {options}{folder}{file}#sha256={sha256}
 telemetry-agent/bin/device-agent --help
 </pre>
+{libraries}
 </body>
 </html>
 """
@@ -38,9 +55,10 @@ telemetry-agent/bin/device-agent --help
 class DownloadRoutes:
     """The operations about the wheel. It is made once, at the first request, and kept: about 1 MB."""
 
-    def __init__(self, make: Callable[[], Wheel], *, base_path: str = "/") -> None:
-        """`base_path` is the path of the hub's public URL."""
+    def __init__(self, make: Callable[[], Wheel], libraries: Path, *, base_path: str = "/") -> None:
+        """`libraries` is the folder of further wheels, `base_path` the path of the hub's public URL."""
         self._make = make
+        self._folder = libraries
         self._base_path = base_path
         self._making: asyncio.Task[Wheel] | None = None
 
@@ -49,18 +67,26 @@ class DownloadRoutes:
         """Return the file from which devices install the agent, and its hash. It needs no token."""
         wheel = await self._wheel()
         return answers.DownloadDetails(
-            wheel.file, f"{FOLDER}{wheel.file}", wheel.sha256, len(wheel.content), wheel.requires_python
+            file=wheel.file,
+            path=f"{FOLDER}{wheel.file}",
+            sha256=wheel.sha256,
+            size_bytes=len(wheel.content),
+            requires_python=wheel.requires_python,
+            libraries=len(self._libraries()),
         )
 
     @Operation("GET", FOLDER, described=False)
     async def download_page(self, request: Request) -> Response:
         """Answer with a page that links the file with its hash."""
-        wheel = await self._wheel()
+        wheel, libraries = await self._wheel(), self._libraries()
+        folder = escape(f"{str(request.base_url).rstrip('/')}{self._base_path.rstrip('/')}{FOLDER}")
         page = PAGE.format(
             file=escape(wheel.file),
             sha256=wheel.sha256,
             requires_python=escape(wheel.requires_python),
-            folder=escape(f"{str(request.base_url).rstrip('/')}{self._base_path.rstrip('/')}{FOLDER}"),
+            folder=folder,
+            options=f"--no-index --find-links {folder} " if libraries else "",
+            libraries="".join(f'<p><a href="{name}">{name}</a></p>\n' for name in libraries),
         )
         return HTMLResponse(page, headers=NO_STORE)
 
@@ -68,9 +94,20 @@ class DownloadRoutes:
     async def download_file(self, file: str) -> Response:
         """Answer with the file."""
         wheel = await self._wheel()
+        if file in self._libraries():
+            return FileResponse(self._folder / file, media_type=MEDIA_TYPE, headers={"Cache-Control": "no-cache"})
         if file != wheel.file:
             raise Refusal(HTTPStatus.NOT_FOUND, f"this hub serves {FOLDER}{wheel.file}; the hub may have been updated")
-        return Response(wheel.content, media_type="application/octet-stream", headers={"Cache-Control": "no-cache"})
+        return Response(wheel.content, media_type=MEDIA_TYPE, headers={"Cache-Control": "no-cache"})
+
+    def _libraries(self) -> list[str]:
+        """Return the names of the further wheels. An own one is not among them: pip could prefer another version."""
+        try:
+            found = sorted(path.name for path in self._folder.iterdir() if _WHEEL.fullmatch(path.name))
+        except OSError:
+            return []
+        names = [name for name in found if not name.startswith(OWN)]
+        return [name for name in names[:MAX_LIBRARIES] if (self._folder / name).is_file()]
 
     async def _wheel(self) -> Wheel:
         """Return the wheel. Requests that arrive while it is made wait for the same one. Raises Refusal."""

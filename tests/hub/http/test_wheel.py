@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 import venv
 import zipfile
 from importlib.metadata import Distribution, PathDistribution, distribution
@@ -70,11 +71,17 @@ def test_the_record_lists_every_file(wheel: Wheel) -> None:
 
 def test_the_wheel_contains_only_the_packages(wheel: Wheel) -> None:
     """No compiled file, no file of the installer, nothing of the rest of the source tree."""
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text(encoding="utf-8"))
+    packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
     tops = {name.partition("/")[0] for name in unpack(wheel.content)}
-    assert tops - {"wire", "hub", "agent_client", "importer", "device_agent", "device_sim"} == {
-        wheel.file.rpartition("-py3")[0] + ".dist-info"
-    }
+    assert tops == {*packages, wheel.file.rpartition("-py3")[0] + ".dist-info"}
     assert not [name for name in unpack(wheel.content) if name.endswith((".pyc", ".pth", "direct_url.json"))]
+
+
+@pytest.mark.parametrize(("name", "tag"), [("pyserial", "py2.py3-none-any"), ("rich", "py3-none-any")])
+def test_the_name_has_every_tag_of_a_wheel(name: str, tag: str) -> None:
+    """Also for libraries that run on several versions of Python."""
+    assert make_wheel(distribution(name)).file == f"{name}-{distribution(name).version}-{tag}.whl"
 
 
 def test_an_installation_of_the_wheel_gives_the_same_wheel(wheel: Wheel, tmp_path: Path) -> None:

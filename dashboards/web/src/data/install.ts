@@ -8,10 +8,12 @@ const PLACEHOLDER = "YOUR-TOKEN";
 
 /**
  * Return the commands that install the agent from the hub at `url`. pip rejects a file with another hash. The package
- * is named by its address: a name alone would be looked up in a package index, where anybody could register it.
+ * is named by its address: a name alone would be looked up in a package index, where anybody could register it. With
+ * libraries on the hub, no index is needed.
  */
-export function installCommands(url: string, { path, sha256 }: DownloadDetails): string {
-  return `python3 -m venv ${FOLDER}\n${FOLDER}/bin/pip install ${url}${path}#sha256=${sha256}`;
+export function installCommands(url: string, { path, sha256, libraries }: DownloadDetails): string {
+  const options = libraries > 0 ? `--no-index --find-links ${url}/download/ ` : "";
+  return `python3 -m venv ${FOLDER}\n${FOLDER}/bin/pip install ${options}${url}${path}#sha256=${sha256}`;
 }
 
 /** Return the command that runs the agent of a device. Without a token it contains a placeholder. */

@@ -112,7 +112,8 @@ function Install() {
     <>
       <p>
         The device needs Python {download?.requires_python.replace(">=", "") ?? ""} or newer. The agent comes from this
-        hub, and pip checks it against its hash; its libraries come from the package index of the device.
+        hub, and pip checks it against its hash; its libraries come from{" "}
+        {(download?.libraries ?? 0) > 0 ? "this hub, too" : "the package index of the device"}.
       </p>
       <CopyableCommand text={download === null ? "…" : installCommands(hubUrl(window.location), download)} />
     </>

@@ -181,6 +181,8 @@ export interface components {
             sha256: string;
             size_bytes: number;
             requires_python: string;
+            /** @description Files of libraries beside it. With some, pip needs no package index: `--find-links`. */
+            libraries: number;
         };
         /** @description An event of a device. */
         EventDetails: {

@@ -7,6 +7,7 @@ const download = {
   sha256: "ab12",
   size_bytes: 1,
   requires_python: ">=3.11",
+  libraries: 0,
 };
 
 describe("installCommands", () => {
@@ -15,6 +16,14 @@ describe("installCommands", () => {
     expect(environment).toBe("python3 -m venv telemetry-agent");
     expect(install).toBe(
       "telemetry-agent/bin/pip install https://hub.example/plant/download/telemetry_hub-1.2.3-py3-none-any.whl#sha256=ab12",
+    );
+  });
+});
+
+describe("installCommands with libraries on the hub", () => {
+  it("needs no package index", () => {
+    expect(installCommands("https://hub.example", { ...download, libraries: 13 }).split("\n")[1]).toMatch(
+      /^telemetry-agent\/bin\/pip install --no-index --find-links https:\/\/hub\.example\/download\/ https:\/\/hub/,
     );
   });
 });
