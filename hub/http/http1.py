@@ -30,10 +30,11 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request as HandshakeRequest
 
 from hub.http.access import find_credential
+from hub.http.forwarded import TrustedProxies, restore_client
 from hub.http.handshake import check_handshake, wants_websocket
 from hub.http.loop_share import LoopShares
 from hub.http.problem import ProblemCode, problem_response
-from hub.http.refusals import RefusalReason, Refusals, RequestRefused
+from hub.http.refusals import RefusalReason, Refusals, RequestRefused, peer_of
 from hub.http.request import Request, RequestReader, Stage
 
 REQUEST_SECONDS = 20.0
@@ -92,6 +93,7 @@ class HttpConnection(asyncio.Protocol):
         *,
         refusals: Refusals,
         shares: LoopShares,
+        proxies: TrustedProxies,
         patience_s: float = REQUEST_SECONDS,
         keep_alive_s: float = KEEP_ALIVE_SECONDS,
         progress_s: float = PROGRESS_SECONDS,
@@ -105,6 +107,7 @@ class HttpConnection(asyncio.Protocol):
         self.keeps_alive = True
         self._refusals = refusals
         self._shares = shares
+        self._proxies = proxies
         self._patience_s = patience_s
         self._keep_alive_s = keep_alive_s
         self._progress_s = progress_s
@@ -243,25 +246,37 @@ class HttpConnection(asyncio.Protocol):
             self._wait_for(stage, self._keep_alive_s)
 
     def _start(self, request: Request, spent_s: float) -> None:
-        """Run a request that has already taken some time."""
+        """Run a request that has already taken some time, or make it wait for its client's share of the loop."""
         self._wait_for(None, 0)
-        scope = self._scope(request)
+        self._is_busy = True
+        exchange = _Exchange(self, request, self._scope(request), spent_s)
+        # The connection of a trusted proxy has the requests of many clients.
+        is_proxied = exchange.client != self._peer
+        delay_s = self._shares.delay_s(exchange.client, self.loop.time()) if is_proxied else 0.0
+        if delay_s > 0 and not exchange.is_trusted:
+            self._pause()
+            self._delay = self.loop.call_later(delay_s, self._run, exchange)
+        else:
+            self._run(exchange)
+
+    def _run(self, exchange: _Exchange) -> None:
+        if self._is_ending:
+            return
+        request = exchange.request
         self._path = request.path
-        has_credential = find_credential(scope) is not None
-        if wants_websocket(request.headers) and self._is_handshake(scope):
-            if not has_credential:
-                self._shares.charge(self._peer, spent_s, self.loop.time())
+        if wants_websocket(request.headers) and self._is_handshake(exchange.scope):
+            if not exchange.is_trusted:
+                self._shares.charge(exchange.client, exchange.spent_s, self.loop.time())
             self._switch(request)
             return
-        self._is_busy = True
-        self._exchange = _Exchange(self, request, scope, has_credential=has_credential, spent_s=spent_s)
-        task = self.loop.create_task(self._exchange.run(self.config.loaded_app))
+        self._exchange = exchange
+        task = self.loop.create_task(exchange.run(self.config.loaded_app))
         self.server_state.tasks.add(task)
         task.add_done_callback(self.server_state.tasks.discard)
 
     def _scope(self, request: Request) -> Scope:
         root = self.config.root_path
-        return {
+        scope: Scope = {
             "type": "http",
             "asgi": {"version": self.config.asgi_version, "spec_version": "2.3"},
             "http_version": request.version,
@@ -276,6 +291,8 @@ class HttpConnection(asyncio.Protocol):
             "headers": request.headers,
             "state": self.app_state.copy(),
         }
+        restore_client(scope, self._proxies)
+        return scope
 
     def end_exchange(self, exchange: _Exchange) -> None:
         """Continue after a request. Its answer is not complete if the hub failed, or the client did not read it."""
@@ -283,7 +300,7 @@ class HttpConnection(asyncio.Protocol):
         self.server_state.total_requests += 1
         self._is_trusted = exchange.is_trusted
         if not self._is_trusted:
-            self._shares.charge(self._peer, exchange.spent_s, self.loop.time())
+            self._shares.charge(exchange.client, exchange.spent_s, self.loop.time())
         if exchange.is_complete and self.keeps_alive:
             # In a turn of its own, so that a connection with many waiting requests gets one in each turn.
             self.loop.call_soon(self._begin_turn)
@@ -423,32 +440,31 @@ class HttpConnection(asyncio.Protocol):
 class _Exchange:
     """One request and its answer, as ASGI's `receive` and `send`."""
 
-    def __init__(
-        self, connection: HttpConnection, request: Request, scope: Scope, *, has_credential: bool, spent_s: float
-    ) -> None:
-        self.disconnected = asyncio.Event()
+    def __init__(self, connection: HttpConnection, request: Request, scope: Scope, spent_s: float) -> None:
+        self.request = request
+        self.scope = scope
+        self.client: str = peer_of(scope)
+        # Until the credential is refused.
+        self.is_trusted = find_credential(scope) is not None
         self.is_complete = False
-        # Until it is refused.
-        self.is_trusted = has_credential
-        self._work: MeteredAwaitable | None = None
-        self._spent_s = spent_s
+        self.disconnected = asyncio.Event()
         self._connection = connection
-        self._request = request
-        self._scope = scope
         self._body: bytes | None = request.body
         self._is_started = False
+        self._work: MeteredAwaitable | None = None
+        self._spent_s = spent_s
 
     async def run(self, application: ASGIApp) -> None:
         """Call the application. A failure is answered, if nothing was sent yet."""
         try:
             try:
-                self._work = MeteredAwaitable(application(self._scope, self.receive, self.send))
+                self._work = MeteredAwaitable(application(self.scope, self.receive, self.send))
                 await self._work
             except Exception:
-                log.exception("request failed", path=self._scope["path"])
+                log.exception("request failed", path=self.scope["path"])
             if not (self._is_started or self.disconnected.is_set()):
                 failed = problem_response(HTTPStatus.INTERNAL_SERVER_ERROR, "the hub failed at this request")
-                await failed(self._scope, self.receive, self.send)
+                await failed(self.scope, self.receive, self.send)
         finally:
             self._connection.end_exchange(self)
 
@@ -471,7 +487,7 @@ class _Exchange:
         await connection.writable.wait()
         if self.disconnected.is_set():
             return
-        answer = self._request.answer
+        answer = self.request.answer
         match message["type"]:
             case "http.response.start" if not self._is_started:
                 self._is_started = True
@@ -484,7 +500,7 @@ class _Exchange:
                 connection.write(answer.send(response))
             case "http.response.body" if self._is_started and not self.is_complete:
                 body = message.get("body", b"")
-                if body and self._request.method != "HEAD":
+                if body and self.request.method != "HEAD":
                     connection.write(answer.send(h11.Data(data=body)))
                 if not message.get("more_body", False):
                     connection.write(answer.send(h11.EndOfMessage()))

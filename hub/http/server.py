@@ -128,6 +128,7 @@ class Server:
                 HttpConnection,
                 refusals=refusals,
                 shares=shares,
+                proxies=proxies,
                 patience_s=patience_s,
                 keep_alive_s=keep_alive_s,
                 progress_s=progress_s,

@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from structlog.testing import capture_logs
 from websockets.asyncio.client import connect
 
+from hub.http.forwarded import LOOPBACK, TrustedProxies
 from hub.http.http1 import MAX_LINGER_BYTES, MAX_WAITING_BYTES
 from hub.http.loop_share import BURST_S
 from hub.http.request import MAX_BODY_BYTES, MAX_CHUNKS, MAX_HEAD_BYTES, MAX_HEADERS, MAX_LINE_BYTES
@@ -299,6 +300,21 @@ async def test_only_a_client_without_a_valid_credential_has_a_share() -> None:
     ):
         await request(port, "valid", "Authorization: Bearer good")
         assert order == ["valid"]
+
+
+async def test_each_client_of_a_trusted_proxy_has_its_own_share() -> None:
+    """On one connection of the proxy, one client's requests wait, and those of another do not."""
+    waited: dict[str, float] = {}
+    async with (
+        serving(costly, proxies=TrustedProxies.of_settings(LOOPBACK, behind_proxy=True)) as port,
+        calling(port) as client,
+    ):
+        for address in ["192.0.2.1"] * 16 + ["192.0.2.2"]:
+            begin_s = asyncio.get_running_loop().time()
+            client.writer.write(head(f"X-Forwarded-For: {address}"))
+            await client.answer()
+            waited[address] = max(waited.get(address, 0.0), asyncio.get_running_loop().time() - begin_s)
+    assert waited["192.0.2.1"] > 2 * waited["192.0.2.2"]
 
 
 async def large(_: Scope, receive: Receive, send: Send) -> None:
