@@ -13,6 +13,7 @@ never answers a request that this parser rejects. uvicorn calls the class as it 
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Generator
 from functools import partial
 from http import HTTPStatus
@@ -47,6 +48,11 @@ KEEP_ALIVE_SECONDS = 5.0
 MAX_WAITING_BYTES = 64 * 1024
 """Received bytes that wait while a request runs: another head fits. With more, the connection is closed after the
 answer, and the client has to repeat what was not answered (RFC 9112, 9.3.2)."""
+
+MAX_WAITING_CONNECTIONS = 4096
+"""Connections that wait for a request or the rest of one: as many as the system may accept at one moment for a fleet
+that reconnects. Each holds 64 KiB of a request at most, together 256 MiB. At the bound, the one that has waited for
+longest is closed. Running requests and WebSockets do not count."""
 
 CONNECTION_S = 0.001
 """Time of the event loop that a connection takes apart from its requests."""
@@ -94,6 +100,7 @@ class HttpConnection(asyncio.Protocol):
         refusals: Refusals,
         shares: LoopShares,
         proxies: TrustedProxies,
+        waiting: OrderedDict[HttpConnection, None],
         patience_s: float = REQUEST_SECONDS,
         keep_alive_s: float = KEEP_ALIVE_SECONDS,
         progress_s: float = PROGRESS_SECONDS,
@@ -108,6 +115,8 @@ class HttpConnection(asyncio.Protocol):
         self._refusals = refusals
         self._shares = shares
         self._proxies = proxies
+        # All connections of the server that wait, the longest wait first.
+        self._waiting = waiting
         self._patience_s = patience_s
         self._keep_alive_s = keep_alive_s
         self._progress_s = progress_s
@@ -166,6 +175,7 @@ class HttpConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End the current request."""
         self.server_state.connections.discard(self)
+        self._wait_for(None, 0)
         self._cancel_timers()
         self.writable.set()
         if self._exchange is not None:
@@ -324,11 +334,25 @@ class HttpConnection(asyncio.Protocol):
         if stage is self._stage:
             return
         self._stage = stage
+        self._waiting.pop(self, None)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if stage is not None:
             self._timer = self.loop.call_later(seconds, self._expire)
+            self._waiting[self] = None
+            if len(self._waiting) > MAX_WAITING_CONNECTIONS:
+                next(iter(self._waiting))._make_room()
+
+    def _make_room(self) -> None:
+        """Close this connection for a newer one."""
+        what = f"{MAX_WAITING_CONNECTIONS} newer connections wait for a request, too"
+        refused = RequestRefused(RefusalReason.TOO_MANY_CONNECTIONS, what, status=HTTPStatus.SERVICE_UNAVAILABLE)
+        if self._reader.stage is not Stage.IDLE:
+            self._refuse(refused)
+        else:
+            self._report(refused)
+            self._close()
 
     def _expire(self) -> None:
         self._timer = None
@@ -420,6 +444,7 @@ class HttpConnection(asyncio.Protocol):
 
     def _switch(self, request: Request) -> None:
         """Hand the connection over to the class of WebSockets, with the request that was read here."""
+        self._wait_for(None, 0)
         self._cancel_timers()
         self._resume()
         self.server_state.connections.discard(self)

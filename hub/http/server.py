@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import partial
 from http import HTTPStatus
@@ -118,8 +119,8 @@ class Server:
         progress_s: float = PROGRESS_SECONDS,
         refusals: Refusals | None = None,
     ) -> None:
-        # The number of connections is not limited: uvicorn's limit_concurrency also counts WebSockets, so a connected
-        # fleet would lock out the page and the API. Instead, the cost of an unauthenticated connection is bounded.
+        # uvicorn's limit_concurrency also counts WebSockets, so a connected fleet would lock out the page and the API.
+        # Instead, connections that wait for a request, and the cost of each, are bounded.
         refusals = refusals or Refusals()
         shares = LoopShares()
         config = uvicorn.Config(
@@ -129,6 +130,7 @@ class Server:
                 refusals=refusals,
                 shares=shares,
                 proxies=proxies,
+                waiting=OrderedDict(),
                 patience_s=patience_s,
                 keep_alive_s=keep_alive_s,
                 progress_s=progress_s,
