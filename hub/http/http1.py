@@ -68,12 +68,9 @@ socket, up to one answer in memory, and for an export one of the store's few sca
 SLOW = "read the answer faster, or request less"
 
 LINGER_SECONDS = 2.0
-MAX_LINGER_BYTES = 1 << 20
-"""Time and bytes for what the client of a refused request still sends. Closing at once would reset the connection, and
-the client would lose the answer (RFC 9112, 9.6)."""
-
 LINGER_PAUSE_S = 0.05
-"""Time between two reads of bytes that are discarded: one read takes 0.2 ms for 256 kB, and 5 MB/s are enough."""
+"""Time for what the client of a refused request still sends, and between two reads of it, which discard 5 MB/s. Closing
+at once would reset the connection, and the client would lose the answer (RFC 9112, 9.6)."""
 
 CLOSE = (b"connection", b"close")
 
@@ -134,8 +131,8 @@ class HttpConnection(asyncio.Protocol):
         # True from the start of a request until the next one may start.
         self._is_busy = False
         self._waits_for_writable = False
-        # The bytes that are still accepted and discarded, once the connection has been refused.
-        self._linger_bytes: int | None = None
+        # True once everything was answered, while received bytes are discarded.
+        self._lingers = False
         self._stage: Stage | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._progress: asyncio.TimerHandle | None = None
@@ -155,13 +152,9 @@ class HttpConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read requests, or keep the bytes until the current request is answered."""
-        if self._linger_bytes is not None:
-            self._linger_bytes -= len(data)
-            if self._linger_bytes < 0:
-                self.transport.abort()
-            else:
-                self._pause()
-                self._delay = self.loop.call_later(LINGER_PAUSE_S, self._resume)
+        if self._lingers:
+            self._pause()
+            self._delay = self.loop.call_later(LINGER_PAUSE_S, self._resume)
             return
         self._reader.receive(data)
         if not self._is_busy:
@@ -221,7 +214,7 @@ class HttpConnection(asyncio.Protocol):
 
     @property
     def _is_ending(self) -> bool:
-        return self._linger_bytes is not None or self.transport.is_closing()
+        return self._lingers or self.transport.is_closing()
 
     def _advance(self) -> None:
         """Start the next request, or wait for the rest of it."""
@@ -420,7 +413,7 @@ class HttpConnection(asyncio.Protocol):
         if not lingers or not self.transport.can_write_eof():
             self.transport.close()
             return
-        self._linger_bytes = MAX_LINGER_BYTES
+        self._lingers = True
         self.transport.write_eof()
         self._timer = self.loop.call_later(LINGER_SECONDS, self._end_linger)
 
