@@ -30,9 +30,12 @@ class LoopShares:
     """The debt of each address: the time that it has used beyond its share, as a leaky bucket."""
 
     max_addresses: int = MAX_ADDRESSES
+    share: float = SHARE
     _debts: OrderedDict[str, tuple[float, float]] = field(default_factory=OrderedDict)
 
-    def __len__(self) -> int:
+    @property
+    def addresses(self) -> int:
+        """Number of addresses whose debt is known."""
         return len(self._debts)
 
     def charge(self, address: str, seconds: float, now_s: float) -> None:
@@ -40,7 +43,7 @@ class LoopShares:
         client = client_of(address)
         debt_s = self._debt_s(client, now_s) + seconds
         # The debt is bounded, so that the delay ends soon after the last request.
-        self._debts[client] = min(debt_s, BURST_S + 2 * MAX_DELAY_S * SHARE), now_s
+        self._debts[client] = min(debt_s, BURST_S + 2 * MAX_DELAY_S * self.share), now_s
         self._debts.move_to_end(client)
         if len(self._debts) > self.max_addresses:
             self._debts.popitem(last=False)
@@ -48,8 +51,8 @@ class LoopShares:
     def delay_s(self, address: str, now_s: float) -> float:
         """Return the time that the next request of this address has to wait."""
         over_s = self._debt_s(client_of(address), now_s) - BURST_S
-        return min(max(0.0, over_s / SHARE), MAX_DELAY_S)
+        return min(max(0.0, over_s / self.share), MAX_DELAY_S)
 
     def _debt_s(self, client: str, now_s: float) -> float:
         debt_s, since_s = self._debts.get(client, (0.0, now_s))
-        return max(0.0, debt_s - (now_s - since_s) * SHARE)
+        return max(0.0, debt_s - (now_s - since_s) * self.share)

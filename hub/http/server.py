@@ -118,11 +118,12 @@ class Server:
         keep_alive_s: float = KEEP_ALIVE_SECONDS,
         progress_s: float = PROGRESS_SECONDS,
         refusals: Refusals | None = None,
+        shares: LoopShares | None = None,
     ) -> None:
         # uvicorn's limit_concurrency also counts WebSockets, so a connected fleet would lock out the page and the API.
         # Instead, connections that wait for a request, and the cost of each, are bounded.
         refusals = refusals or Refusals()
-        shares = LoopShares()
+        shares = shares or LoopShares()
         config = uvicorn.Config(
             ProxiedRequests(application, proxies=proxies, base_path=base_path),
             http=partial(  # type: ignore[arg-type]  # a class with its last arguments

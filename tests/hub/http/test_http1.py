@@ -15,7 +15,7 @@ from websockets.asyncio.client import connect
 
 from hub.http.forwarded import LOOPBACK, TrustedProxies
 from hub.http.http1 import MAX_WAITING_BYTES
-from hub.http.loop_share import BURST_S
+from hub.http.loop_share import BURST_S, LoopShares
 from hub.http.request import MAX_BODY_BYTES, MAX_CHUNKS, MAX_HEAD_BYTES, MAX_HEADERS, MAX_LINE_BYTES
 from tests.hub.http.raw_http import WHOLE_S, Client, calling, serving
 from tests.tasks import running_task
@@ -25,6 +25,9 @@ HASTE_S = 0.2
 
 ANSWER_BYTES = 12 << 20
 """More than the buffers of two sockets hold."""
+
+NO_SHARE = 1e-6
+"""Share of an address that, after its burst, has each request wait for the longest delay, on a slow machine, too."""
 
 LITTLE = 1 << 14
 """Bytes that a client without interest reads in advance."""
@@ -333,7 +336,7 @@ async def test_only_a_client_without_a_valid_credential_has_a_share() -> None:
         order.append(name)
 
     async with (
-        serving(costly) as port,
+        serving(costly, shares=LoopShares(share=NO_SHARE)) as port,
         asyncio.timeout(WHOLE_S),
         running_task(request(port, "anonymous", "Accept: */*")),
         running_task(request(port, "wrong", "Authorization: Bearer bad")),
@@ -352,8 +355,9 @@ async def test_each_client_of_a_trusted_proxy_has_its_own_share() -> None:
         order.append(address)
 
     proxies = TrustedProxies.of_settings(LOOPBACK, behind_proxy=True)
-    async with serving(costly, proxies=proxies) as port, calling(port) as one, calling(port) as other:
-        for _ in range(16):
+    shares = LoopShares(share=NO_SHARE)
+    async with serving(costly, proxies=proxies, shares=shares) as port, calling(port) as one, calling(port) as other:
+        for _ in range(11):
             await request(one, "192.0.2.1", "/costly")
         order.clear()
         async with asyncio.TaskGroup() as tasks:
@@ -401,13 +405,13 @@ async def test_a_client_that_does_not_read_is_disconnected(
 
 async def test_a_slow_client_gets_its_whole_answer() -> None:
     """One that reads steadily, for several times the time for progress."""
-    async with serving(large, progress_s=HASTE_S) as port, calling(port, limit=LITTLE) as client:
+    async with serving(large, progress_s=5 * HASTE_S) as port, calling(port, limit=LITTLE) as client:
         client.writer.write(head("Connection: close"))
         size = 0
         async with asyncio.timeout(WHOLE_S):
             while piece := await client.reader.read(1 << 19):
                 size += len(piece)
-                await asyncio.sleep(HASTE_S / 100)
+                await asyncio.sleep(HASTE_S * 8 * len(piece) / ANSWER_BYTES)
         assert size > ANSWER_BYTES
 
 
