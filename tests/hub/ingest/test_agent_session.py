@@ -244,11 +244,12 @@ async def test_a_batch_that_cannot_be_read_is_kept_and_rejected_under_its_number
     async with running(tmp_path) as hub:
         session, outlet = await hub.connect(FIRST, 1)
         broken = b'{"type":"data","seq":1,"time":[1],"values":{"level":[1.0]},"extra":1}'
-        for _ in range(2):
+        device = hub.devices.device("d")
+        for duplicates in (0, 1):
             assert session.receive(broken) is None
             await hub.journal.drain()
+            assert (device.quarantined, device.duplicates) == (1, duplicates)
         await send(hub, session, 2)
-        device = hub.devices.device("d")
         assert (device.quarantined, device.duplicates, device.batches, outlet.acked) == (1, 1, 1, 2)
         rejects = [(m.seq, m.code) for m in outlet.sent if isinstance(m, messages.Reject)]
         assert rejects == [(1, Code.BAD_MESSAGE)]
