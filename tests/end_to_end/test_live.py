@@ -27,7 +27,7 @@ READING_BYTES = 16
 async def stored(hub: Hub) -> list[tuple[float, float]]:
     answer = await hub.get("/api/v1/history", device=DEVICE, metric="number", points=0, **{"from": "0"})
     series = answer["series"][0]
-    return [(time / 1e6, value) for time, value in zip(series["time_ns"], series["values"], strict=True)]
+    return [(time / 1_000_000, value) for time, value in zip(series["time_ns"], series["values"], strict=True)]
 
 
 async def test_live_continues_history_without_hole_or_duplicate(tmp_path: Path) -> None:
