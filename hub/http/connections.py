@@ -50,7 +50,7 @@ class Endable(Protocol):
 
 
 class _Open(NamedTuple):
-    """What is known of an open connection."""
+    """An open connection: its socket, the address and path of its client, and the owner of its credential."""
 
     direct: DirectWebSocket
     peer: str

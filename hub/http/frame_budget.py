@@ -35,7 +35,7 @@ class FrameBudget:
 
     fragments: int = 0
     is_admitted: bool = False
-    """Whether the client has authenticated: then its frames and bytes have no bound in total."""
+    """True for a client that has authenticated: its frames and bytes have no bound in total."""
     frames: int = 0
     size: int = 0
     control_frames: float = 0.0

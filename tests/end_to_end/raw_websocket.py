@@ -1,4 +1,4 @@
-"""A WebSocket client that sends exactly the bytes of a test, and reads frames without judging them."""
+"""A WebSocket client that sends exactly the bytes of a test, and reads frames without validating them."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ async def metric(hub: Hub, sample: str) -> float:
 @pytest.mark.parametrize("authenticated", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("path", PATHS)
 async def test_a_flood_does_not_delay_other_devices(hub: Hub, path: str, authenticated: bool) -> None:
-    """Of every kind of frame, before and after the authentication: p99 stays within twice its quiet value."""
+    """Their p99 stays within twice its quiet value, for every kind of frame, before and after the authentication."""
     opening, connections = await prepared(hub, path, authenticated=authenticated)
     async with open_witness(hub) as witness:
         begin_s = processor_s(hub.pid)

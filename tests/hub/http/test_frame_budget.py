@@ -62,7 +62,7 @@ def test_a_client_at_the_rate_is_never_closed() -> None:
 
 
 def test_a_client_without_a_token_has_a_bound_of_frames_and_of_bytes() -> None:
-    """Of every kind together. The bound ends with its authentication."""
+    """The bounds count every kind of frame, and end with the authentication."""
     frames = FrameBudget()
     assert frames.count_messages(limits.MAX_FRAMES_BEFORE_AUTHENTICATION - 1, 100) is None
     assert frames.count_frame(PONG, EMPTY, 0.0) is None

@@ -280,12 +280,15 @@ async def test_one_turn_delivers_a_window_of_messages() -> None:
 
 async def test_one_turn_answers_a_part_of_the_pings() -> None:
     """Frames that websockets reads are more work than messages."""
-    async with opened() as (socket, wire, _):
+    shares = LoopShares()
+    async with opened(shares) as (socket, wire, _):
         socket.data_received(masked(Opcode.PING, b"") * 90)
         assert wire.written == b"\x8a\x00" * (TURN_FRAMES // OTHER_FRAME_WORK)
         assert not wire.reading.is_set()
         await wire.reading.wait()
         assert wire.written == b"\x8a\x00" * 90
+        # Its address has used a part of its share, which the next connection of the address finds.
+        assert shares.addresses == 1
 
 
 async def test_a_full_read_ends_the_turn() -> None:
