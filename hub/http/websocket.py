@@ -32,6 +32,7 @@ from websockets.protocol import State
 
 from hub.http.frame_budget import Flood, FrameBudget
 from hub.http.loop_share import LoopShares
+from hub.http.refusals import peer_of
 
 EXTENSION = "telemetry.direct"
 
@@ -285,7 +286,8 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
 
     @property
     def _peer(self) -> str:
-        return self.client[0] if self.client else ""
+        # The application restores the client behind a trusted proxy before it answers the handshake.
+        return peer_of(self.scope)
 
     @property
     def _is_waiting(self) -> bool:

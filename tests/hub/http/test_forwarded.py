@@ -23,6 +23,7 @@ from hub.http.forwarded import (
     parse_network,
     restore_client,
 )
+from hub.http.loop_share import LoopShares
 from hub.http.server import Server, listen
 from hub.http.websocket import DEVICE_PATH
 from tests.tasks import running_task
@@ -258,7 +259,7 @@ async def test_the_base_path_without_its_slash_leads_to_the_page() -> None:
 
 
 @contextlib.asynccontextmanager
-async def serving(seen: list[Scope], proxies: TrustedProxies) -> AsyncIterator[int]:
+async def serving(seen: list[Scope], proxies: TrustedProxies, shares: LoopShares | None = None) -> AsyncIterator[int]:
     """Run a server below /telemetry/ that offers compression; yield its port. `seen` gets the scope of each request."""
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
@@ -272,7 +273,7 @@ async def serving(seen: list[Scope], proxies: TrustedProxies) -> AsyncIterator[i
             await send({"type": "http.response.body"})
 
     listener = listen("127.0.0.1", 0)
-    server = Server(application, listener, proxies=proxies, base_path="/telemetry/", compression=True)
+    server = Server(application, listener, proxies=proxies, base_path="/telemetry/", compression=True, shares=shares)
     async with running_task(server.run()):
         yield listener.getsockname()[1]
 
@@ -307,3 +308,27 @@ async def test_a_server_applies_them_to_requests_and_websockets(
     assert [scope["client"][0] for scope in seen] == [client] * 3
     assert [scope["scheme"] for scope in seen] == (["https", "wss", "wss"] if secure else ["http", "ws", "ws"])
     assert dict(seen[0]["headers"])[b"host"] == host
+
+
+class NotedShares(LoopShares):
+    """Shares that note who was charged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.charged: list[str] = []
+
+    def charge(self, address: str, seconds: float, now_s: float) -> None:
+        self.charged.append(address)
+        super().charge(address, seconds, now_s)
+
+
+async def test_a_websocket_behind_the_proxy_is_charged_to_its_client() -> None:
+    """Each frame before a token costs the share of the client and not that of the proxy, which all clients have."""
+    shares = NotedShares()
+    async with serving([], TrustedProxies.of_settings(["127.0.0.1"], behind_proxy=True), shares) as port:
+        url = f"ws://127.0.0.1:{port}/telemetry/v1/live"
+        async with connect(url, additional_headers={"X-Forwarded-For": "192.0.2.1"}, proxy=None) as connection:
+            upgrades = len(shares.charged)
+            for _ in range(3):
+                await (await connection.ping())
+    assert set(shares.charged[upgrades:]) == {"192.0.2.1"}
