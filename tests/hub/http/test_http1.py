@@ -33,6 +33,12 @@ LITTLE = 1 << 14
 """Bytes that a client without interest reads in advance."""
 
 
+@pytest.fixture(scope="module")
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    """Run the tests on the hub's own event loop: what a transport does at its limits differs between loops."""
+    return "asyncio", {"debug": True, "use_uvloop": True}
+
+
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer with the path and the length of the body."""
     length, more = 0, True
