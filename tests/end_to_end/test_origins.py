@@ -25,7 +25,7 @@ async def hub(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hub]:
     """Run a hub that allows one other origin."""
     folder = tmp_path_factory.mktemp("origins")
     settings = folder / "hub.toml"
-    settings.write_text(f'[access]\nallowed_origins = ["{PAGE}"]\n')
+    settings.write_text(f'[access]\nallowed_origins = ["{PAGE}"]\ntrusted_proxies = ["127.0.0.1"]\n')
     async with running_hub(folder / "data", options=("--config", str(settings))) as hub:
         yield hub
 
@@ -188,6 +188,22 @@ async def test_the_check_returns_what_the_endpoint_would_answer(hub: Hub) -> Non
         assert (other.status_code, "/v1/live" in other.json()["detail"]) == (422, True)
         host = await client.post("/api/v1/connection-check", json={"path": "/v1/live"}, headers={"Host": "hub.lan"})
         assert (host.status_code, '"hub.lan" to access.allowed_hosts' in host.json()["detail"]) == (403, True)
+
+
+async def test_a_lost_upgrade_belongs_to_the_client_behind_the_proxy(hub: Hub) -> None:
+    """All clients of a proxy have its address. The one that a trusted proxy names is distinguished from the others."""
+    viewer = {"Authorization": f"Bearer {await hub.token('viewer')}"}
+    handshake = {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version": "13"}
+    async with httpx.AsyncClient(base_url=hub.url) as client:
+        lost = await client.get("/v1/live", headers={**handshake, "X-Forwarded-For": "203.0.113.7"})
+        assert (lost.status_code, lost.headers["upgrade"]) == (426, "websocket")
+        codes = []
+        for address in ("203.0.113.7", "203.0.113.8"):
+            headers = {**viewer, "X-Forwarded-For": address}
+            answer = await client.post("/api/v1/connection-check", json={"path": "/v1/live"}, headers=headers)
+            codes.append(answer.json()["code"])
+    assert codes == ["upgrade_lost", "ok"]
+    assert '"peer": "203.0.113.7", "reason": "upgrade_lost"' in hub.log()
 
 
 async def test_refusals_are_counted_and_never_logged_as_errors(hub: Hub) -> None:
