@@ -16,7 +16,7 @@ export interface DevDevice {
   agent: string;
   metrics: DevMetric[];
   backlog: number;
-  /** Whether its source has failed. */
+  /** True if its source has failed. */
   failed?: boolean;
   clock_offset_ns: number;
   /** Return whether a reading exists at this second, counted from the start of the development hub. */

@@ -364,7 +364,7 @@ def test_uvicorn_has_the_internals_that_the_module_uses() -> None:
 
 
 async def test_events_reach_their_reader_in_order() -> None:
-    """Those that wait, and one that arrives later. A reader that was cancelled takes none with it."""
+    """Waiting ones, and one that arrives later. A reader that was cancelled takes none with it."""
     events = EventQueue()
     events.put_nowait(1)
     events.put_nowait(2)

@@ -373,6 +373,9 @@ async def test_a_decision_is_durable_with_the_entry_that_replaces_it(open_journa
             assert [content(entry) for entry in await journal.quarantine_entries([3, 1, 2])] == left[::-1]
             assert [content(entry) for entry in await journal.quarantine_page(code="empty")] == left[:1]
             assert [content(entry) for entry in await journal.quarantine_page(max_bytes=1)] == left[:1]
+            exact = sum(len(entry.payload) for entry in await journal.quarantine_page(limit=2))
+            pages = [len(await journal.quarantine_page(max_bytes=size)) for size in (exact - 1, exact)]
+            assert pages == [1, 2]
             assert journal.quarantine_totals() == {"empty": 3}
             assert journal.quarantine_dropped == 0
 

@@ -126,7 +126,7 @@ export type Cursor = shape.Infer<typeof cursor>;
 export type Series = shape.Infer<typeof series>;
 /** New numbers of the devices that progressed, in columns. */
 export type FleetProgress = MessageTypes<typeof LIVE_MESSAGES>["progress"];
-/** What an agent reads, such as a port, and whether it works. */
+/** Source that an agent reads, such as a port, and whether it works. */
 export type SourceState = shape.Infer<typeof source>;
 /** State of a device in the fleet list. Times are in nanoseconds; 0 means unknown. */
 export type DeviceState = shape.Infer<typeof listedState>;
