@@ -292,7 +292,8 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
     @property
     def _is_waiting(self) -> bool:
         """True while received bytes have to wait: for the answer to the upgrade, the next turn, or the application."""
-        return not self.handshake_complete or self._has_turn or (self.read_paused and self._on_message is None)
+        waits_for_application = self.read_paused and self._on_message is None
+        return not self.handshake_complete or self._turn is not None or waits_for_application
 
     def _schedule_turn(self) -> None:
         if not self._has_turn:
@@ -355,9 +356,10 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
                     flood = self._budget.count_messages(len(messages), end - at)
                     at = end
                     work -= len(messages)
+                    deliver = self._on_message or self._deliver
                     for payload, is_text in messages:
                         if not self.close_sent:
-                            self._deliver(payload, is_text)
+                            deliver(payload, is_text)
                     if flood is not None:
                         return self._report_flood(flood)
                     if work <= 0 or (one_by_one and self.read_paused):
