@@ -86,3 +86,18 @@ def test_commits_of_one_do_not_become_a_long_list() -> None:
         entry.offset = offset
         tail.extend([entry], 10)
     assert [entry.offset for entry in tail.read(0, max_entries=2000, max_bytes=1 << 20)] == list(range(1, 1001))
+
+
+def test_dropped_entries_make_room_for_new_ones() -> None:
+    """The memory in use is that of what is kept, so the same number of entries stays however many have passed."""
+    recent = RecentEntries(1, max_memory_bytes=SMALL_FACTOR * 10 * 100)
+    kept = []
+    for first in range(1, 1_001, MERGED_ENTRIES // 8):
+        entries = make_entries(MERGED_ENTRIES // 8, first_seq=first, size_bytes=10)
+        recent.extend(entries, 10 * len(entries))
+        kept.append(first + len(entries) - recent.first_offset)
+    assert min(kept[20:]) > 0
+    assert max(kept) <= 100
+    recent.drop(10_000)
+    recent.extend(make_entries(8, first_seq=2_000, size_bytes=10), 80)
+    assert len(recent.read(recent.first_offset - 1, max_entries=100, max_bytes=1 << 20)) == 8
