@@ -21,7 +21,7 @@ from hub.http.cross_origin import CrossOrigin
 from hub.http.device_endpoint import DeviceEndpoint, DirectoryFor
 from hub.http.forwarded import ROOT
 from hub.http.live_endpoint import LiveEndpoint
-from hub.http.refusals import Refusals
+from hub.http.refusals import RequestRefusals
 from hub.http.routes.connection import ConnectionRoutes
 from hub.http.routes.devices import DeviceRoutes
 from hub.http.routes.download import LIBRARIES, DownloadRoutes
@@ -81,7 +81,7 @@ class HubServices(NamedTuple):
     store_consumer: Consumer
     devices: Devices
     connections: Connections
-    refusals: Refusals
+    refusals: RequestRefusals
     bridges: Sequence[Bridge]
     tls: PortTls | None
     application: CrossOrigin
@@ -134,7 +134,7 @@ async def open_services(
         devices.watch(presence_changed)
         devices.watch(retirement.device_changed)
         devices.watch_sources(lambda device: live.fleet.state_changed(device.state()))
-        refusals = Refusals()
+        refusals = RequestRefusals()
         connections = Connections(refusals)
         identity = HubIdentity(registry.id, settings.name, version("telemetry-hub"), started_ns)
         application = _application(
@@ -217,7 +217,7 @@ def _application(
     core: Core,
     retirement: Retirement,
     connections: Connections,
-    refusals: Refusals,
+    refusals: RequestRefusals,
     *,
     identity: HubIdentity,
     bridges: Sequence[Bridge],
@@ -299,7 +299,9 @@ def _status(core: Core, identity: HubIdentity, bridges: Sequence[Bridge], tls: P
     )
 
 
-def _authenticator(settings: Settings, registry: Registry, refusals: Refusals, listening_on: str) -> Authenticator:
+def _authenticator(
+    settings: Settings, registry: Registry, refusals: RequestRefusals, listening_on: str
+) -> Authenticator:
     public = settings.public
     access = Access(
         registry.verify,

@@ -22,10 +22,10 @@ from wire import device as messages
 from wire.text import plural
 
 MAX_REFUSALS = 1000
-"""Refusals of a file that JSON lists; further ones are counted. The --rejects file contains all lines."""
+"""RequestRefusals of a file that JSON lists; further ones are counted. The --rejects file contains all lines."""
 
 MAX_SHOWN = 10
-"""Refusals of a file that the terminal shows."""
+"""RequestRefusals of a file that the terminal shows."""
 
 MAX_DEVICES_SHOWN = 20
 

@@ -22,7 +22,7 @@ from typing import Literal, NamedTuple
 
 from starlette.types import Scope
 
-from hub.http.refusals import RefusalReason, Refusals, RequestRefused, client_of, peer_of, shown
+from hub.http.refusals import RefusalCause, RequestRefusals, RequestRefused, client_of, peer_of, shown
 from hub.model.identity import Identity
 from wire.errors import Code
 from wire.live import TOKEN_SUBPROTOCOL
@@ -198,13 +198,13 @@ class Access:
         host = self._host(scope)
         if host is None:
             raise RequestRefused(
-                RefusalReason.HOST_NOT_ALLOWED,
+                RefusalCause.HOST_NOT_ALLOWED,
                 "the request has no valid Host header, or several",
                 "send one Host header with the hub's name",
             )
         if not self._is_mine(host.name):
             raise RequestRefused(
-                RefusalReason.HOST_NOT_ALLOWED,
+                RefusalCause.HOST_NOT_ALLOWED,
                 f"this hub is not known as {shown(_written(*host))}",
                 f'if it is, add "{shown(host.name)}" to access.allowed_hosts',
             )
@@ -237,7 +237,7 @@ class Access:
         origin = _origin_of(scope)
         if origin is None:
             raise RequestRefused(
-                RefusalReason.ORIGIN_NOT_ALLOWED,
+                RefusalCause.ORIGIN_NOT_ALLOWED,
                 "a request with the cookie needs one Origin header with http:// or https://",
                 "open the page from a web server; programs send a token",
             )
@@ -250,13 +250,13 @@ class Access:
             page = shown(str(origin))
             proxy = "" if host is not None and host.name == origin.name else "; a proxy must keep the Host header"
             raise RequestRefused(
-                RefusalReason.ORIGIN_NOT_ALLOWED,
+                RefusalCause.ORIGIN_NOT_ALLOWED,
                 f"the page comes from {page}, and this hub is {hub}",
                 f'add "{page}" to access.allowed_origins{proxy}',
             )
         if scope.get("scheme") in ("https", "wss") and origin.scheme != "https":
             raise RequestRefused(
-                RefusalReason.ORIGIN_NOT_ALLOWED,
+                RefusalCause.ORIGIN_NOT_ALLOWED,
                 f"the page {shown(str(origin))} was loaded without TLS",
                 "open it with https://",
             )
@@ -280,10 +280,10 @@ class Authenticator:
     """Finds the identity behind a request. `refresh` reads the tokens that other processes have changed."""
 
     def __init__(
-        self, access: Access, refresh: Callable[[], Awaitable[None]], refusals: Refusals | None = None
+        self, access: Access, refresh: Callable[[], Awaitable[None]], refusals: RequestRefusals | None = None
     ) -> None:
         self.access = access
-        self.refusals = refusals or Refusals()
+        self.refusals = refusals or RequestRefusals()
         self._refresh = refresh
         self._failures = FailedAttempts()
 
@@ -328,12 +328,12 @@ class Authenticator:
         delay_s = self._failures.record_failure(peer_of(scope), asyncio.get_running_loop().time())
         if delay_s is None:
             raise RequestRefused(
-                RefusalReason.TOO_MANY_FAILURES,
+                RefusalCause.TOO_MANY_FAILURES,
                 "too many attempts with invalid tokens",
                 "stop the client that sends one, and wait a minute",
                 code=Code.BUSY,
             )
-        self.refusals.report_scope(scope, RequestRefused(RefusalReason.NOT_AUTHENTICATED, "the token is not valid"))
+        self.refusals.report_scope(scope, RequestRefused(RefusalCause.NOT_AUTHENTICATED, "the token is not valid"))
         await asyncio.sleep(delay_s)
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 from starlette.types import Scope
 
 from hub.http.frame_budget import Flood
-from hub.http.refusals import RefusalReason, Refusals, client_of, peer_of
+from hub.http.refusals import RefusalCause, RequestRefusals, client_of, peer_of
 from hub.http.websocket import DirectWebSocket
 from hub.model.identity import Identity, Role
 from wire import limits
@@ -49,7 +49,7 @@ class Endable(Protocol):
         """Send the error and close with its close code."""
 
 
-class _Open(NamedTuple):
+class _OpenConnection(NamedTuple):
     """An open connection: its socket, the address and path of its client, and the owner of its credential."""
 
     direct: DirectWebSocket
@@ -61,9 +61,9 @@ class _Open(NamedTuple):
 class Connections:
     """The open connections. During shutdown, a new connection is ended at once."""
 
-    def __init__(self, refusals: Refusals | None = None) -> None:
-        self._refusals = refusals or Refusals()
-        self._open: dict[Endable, _Open] = {}
+    def __init__(self, refusals: RequestRefusals | None = None) -> None:
+        self._refusals = refusals or RequestRefusals()
+        self._open: dict[Endable, _OpenConnection] = {}
         # Oldest first, as the connections of each token.
         self._unauthenticated: OrderedDict[Endable, str] = OrderedDict()
         self._of_token: dict[str, dict[Endable, None]] = {}
@@ -81,9 +81,9 @@ class Connections:
     def add(self, connection: Endable, scope: Scope, direct: DirectWebSocket, identity: Identity | None = None) -> None:
         """Add a connection, and end it if it floods. It may replace an older one of its token or of its address."""
         peer = peer_of(scope)
-        self._open[connection] = _Open(direct, peer, scope["path"])
+        self._open[connection] = _OpenConnection(direct, peer, scope["path"])
         direct.on_flood = partial(self._end_flood, connection)
-        direct.on_bad_frame = partial(self._report, connection, RefusalReason.BAD_FRAME)
+        direct.on_bad_frame = partial(self._report, connection, RefusalCause.BAD_FRAME)
         if identity is None:
             self._unauthenticated[connection] = client_of(peer)
             self._end_surplus(client_of(peer))
@@ -148,10 +148,10 @@ class Connections:
         self._end_oldest(oldest, "too many connections without a valid token: send it in the Authorization header")
 
     def _end_oldest(self, connection: Endable, detail: str) -> None:
-        self._report(connection, RefusalReason.TOO_MANY_CONNECTIONS, detail)
+        self._report(connection, RefusalCause.TOO_MANY_CONNECTIONS, detail)
         connection.end(WireError(Code.BUSY, detail))
 
-    def _discard_credential(self, connection: Endable, known: _Open) -> None:
+    def _discard_credential(self, connection: Endable, known: _OpenConnection) -> None:
         self._unauthenticated.pop(connection, None)
         if known.identity is not None:
             own = self._of_token.get(known.identity.token_id, {})
@@ -161,10 +161,10 @@ class Connections:
 
     def _end_flood(self, connection: Endable, flood: Flood) -> None:
         error = WireError(Code.TOO_MANY_FRAMES, DESCRIPTIONS[flood])
-        self._report(connection, RefusalReason.FLOOD, error.message)
+        self._report(connection, RefusalCause.FLOOD, error.message)
         connection.end(error)
 
-    def _report(self, connection: Endable, reason: RefusalReason, detail: str) -> None:
+    def _report(self, connection: Endable, reason: RefusalCause, detail: str) -> None:
         known = self._open.get(connection)
         if known is not None:
             self._refusals.report(reason, path=known.path, peer=known.peer, detail=detail)

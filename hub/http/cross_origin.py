@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hub.http.access import Access, header_values
 from hub.http.problem import problem_response
-from hub.http.refusals import Refusals, RequestRefused
+from hub.http.refusals import RequestRefusals, RequestRefused
 
 METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"
 
@@ -33,7 +33,7 @@ class CrossOrigin:
     It is the outermost part of the application, because a page also has to read the errors.
     """
 
-    def __init__(self, application: ASGIApp, access: Access, refusals: Refusals) -> None:
+    def __init__(self, application: ASGIApp, access: Access, refusals: RequestRefusals) -> None:
         self._application = application
         self._access = access
         self._refusals = refusals

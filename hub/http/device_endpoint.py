@@ -15,7 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from hub.http.access import offered_subprotocols
 from hub.http.connections import Connections
-from hub.http.refusals import RefusalReason, Refusals, RequestRefused
+from hub.http.refusals import RefusalCause, RequestRefusals, RequestRefused
 from hub.http.server import upgrade_response
 from hub.http.websocket import EXTENSION, DirectWebSocket
 from hub.ingest.agent_session import AgentDirectory, AgentSession, Step
@@ -151,7 +151,7 @@ class DeviceEndpoint:
     """Returns the owner of the valid token in the headers of an upgrade. The session verifies it with the hello."""
     hub: str
     window: int
-    refusals: Refusals
+    refusals: RequestRefusals
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one agent, from the upgrade to the close."""
@@ -161,7 +161,7 @@ class DeviceEndpoint:
         if scope["subprotocols"] and chosen is None:
             spoken = ", ".join(FORMAT_OF_SUBPROTOCOL)
             refused = RequestRefused(
-                RefusalReason.WRONG_SUBPROTOCOL, f"subprotocols spoken here: {spoken}", "offer one of them"
+                RefusalCause.WRONG_SUBPROTOCOL, f"subprotocols spoken here: {spoken}", "offer one of them"
             )
             self.refusals.report_scope(scope, refused)
             await upgrade_response(HTTPStatus.BAD_REQUEST, refused.message)(scope, receive, send)

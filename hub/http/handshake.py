@@ -14,7 +14,7 @@ from starlette.types import Scope
 from websockets.exceptions import InvalidHeader
 from websockets.headers import parse_extension
 
-from hub.http.refusals import RefusalReason, RequestRefused, shown
+from hub.http.refusals import RefusalCause, RequestRefused, shown
 
 VERSION = "13"
 """The only version of the protocol that there is (RFC 6455)."""
@@ -38,7 +38,7 @@ def check_handshake(scope: Scope) -> None:
     headers: list[tuple[bytes, bytes]] = scope["headers"]
     if scope["method"] != "GET":
         raise RequestRefused(
-            RefusalReason.UPGRADE_REQUIRED,
+            RefusalCause.UPGRADE_REQUIRED,
             f"this is a WebSocket, which takes GET and not {shown(scope['method'])}",
             status=HTTPStatus.METHOD_NOT_ALLOWED,
             headers={"Allow": "GET", **CLOSE},
@@ -47,21 +47,21 @@ def check_handshake(scope: Scope) -> None:
         # An Upgrade in HTTP/1.0 has no meaning (RFC 9110, 7.8). Only a proxy sends the key of a handshake without it.
         is_lost = bool(_values(headers, b"sec-websocket-key") or _values(headers, b"upgrade"))
         raise RequestRefused(
-            RefusalReason.UPGRADE_LOST if is_lost else RefusalReason.UPGRADE_REQUIRED,
+            RefusalCause.UPGRADE_LOST if is_lost else RefusalCause.UPGRADE_REQUIRED,
             "this is a WebSocket, and the request arrived without Upgrade: websocket over HTTP/1.1",
             status=HTTPStatus.UPGRADE_REQUIRED,
             headers=UPGRADE,
         )
     if _values(headers, b"sec-websocket-version") != [VERSION]:
         raise RequestRefused(
-            RefusalReason.BAD_UPGRADE,
+            RefusalCause.BAD_UPGRADE,
             f"Sec-WebSocket-Version has to be {VERSION}",
             status=HTTPStatus.UPGRADE_REQUIRED,
             headers={**UPGRADE, "Sec-WebSocket-Version": VERSION},
         )
     fault = _fault(headers)
     if fault is not None:
-        raise RequestRefused(RefusalReason.BAD_UPGRADE, fault, status=HTTPStatus.BAD_REQUEST, headers=CLOSE)
+        raise RequestRefused(RefusalCause.BAD_UPGRADE, fault, status=HTTPStatus.BAD_REQUEST, headers=CLOSE)
 
 
 def _fault(headers: list[tuple[bytes, bytes]]) -> str | None:

@@ -35,7 +35,7 @@ from hub.http.forwarded import TrustedProxies, restore_client
 from hub.http.handshake import check_handshake, wants_websocket
 from hub.http.loop_share import LoopShares
 from hub.http.problem import ProblemCode, problem_response
-from hub.http.refusals import RefusalReason, Refusals, RequestRefused, peer_of
+from hub.http.refusals import RefusalCause, RequestRefusals, RequestRefused, peer_of
 from hub.http.request import Request, RequestReader, Stage
 
 REQUEST_SECONDS = 20.0
@@ -94,7 +94,7 @@ class HttpConnection(asyncio.Protocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
-        refusals: Refusals,
+        refusals: RequestRefusals,
         shares: LoopShares,
         proxies: TrustedProxies,
         waiting: OrderedDict[HttpConnection, None],
@@ -340,7 +340,7 @@ class HttpConnection(asyncio.Protocol):
     def _make_room(self) -> None:
         """Close this connection for a newer one."""
         what = f"{MAX_WAITING_CONNECTIONS} newer connections wait for a request, too"
-        refused = RequestRefused(RefusalReason.TOO_MANY_CONNECTIONS, what, status=HTTPStatus.SERVICE_UNAVAILABLE)
+        refused = RequestRefused(RefusalCause.TOO_MANY_CONNECTIONS, what, status=HTTPStatus.SERVICE_UNAVAILABLE)
         if self._reader.stage is not Stage.IDLE:
             self._refuse(refused)
         else:
@@ -354,7 +354,7 @@ class HttpConnection(asyncio.Protocol):
             return
         part = "body" if self._reader.stage is Stage.BODY else "head"
         what = f"the {part} of a request has to arrive within {self._patience_s:g} seconds"
-        self._refuse(RequestRefused(RefusalReason.TOO_SLOW, what, status=HTTPStatus.REQUEST_TIMEOUT))
+        self._refuse(RequestRefused(RefusalCause.TOO_SLOW, what, status=HTTPStatus.REQUEST_TIMEOUT))
 
     def _cancel_timers(self) -> None:
         for timer in (self._timer, self._progress, self._delay):
@@ -379,7 +379,7 @@ class HttpConnection(asyncio.Protocol):
             return
         flushed = self._written - waiting
         if flushed - self._flushed < MIN_PROGRESS_BYTES:
-            self._report(RequestRefused(RefusalReason.TOO_SLOW, f"{waiting} bytes of the answer wait to be read", SLOW))
+            self._report(RequestRefused(RefusalCause.TOO_SLOW, f"{waiting} bytes of the answer wait to be read", SLOW))
             self.transport.abort()
             return
         self._flushed = flushed

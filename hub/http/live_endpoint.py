@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from hub.http.access import Authenticator, find_credential, offered_subprotocols
 from hub.http.connections import Connections
-from hub.http.refusals import RefusalReason, RequestRefused
+from hub.http.refusals import RefusalCause, RequestRefused
 from hub.http.server import upgrade_response
 from hub.http.websocket import EXTENSION, DirectWebSocket
 from hub.live.catch_up import CatchUpSource
@@ -27,10 +27,12 @@ from wire.errors import CLOSE_FOR_CODE, Close, Code, WireError
 
 _NOT_AUTHENTICATED = WireError(Code.NOT_AUTHENTICATED, "no valid token: send authenticate first, or sign in")
 _WRONG_SUBPROTOCOL = RequestRefused(
-    RefusalReason.WRONG_SUBPROTOCOL, f"subprotocol spoken here: {messages.SUBPROTOCOL}", f"offer {messages.SUBPROTOCOL}"
+    RefusalCause.WRONG_SUBPROTOCOL,
+    f"subprotocol spoken here: {messages.SUBPROTOCOL}",
+    f"offer {messages.SUBPROTOCOL}",
 )
 _NO_TOKEN = RequestRefused(
-    RefusalReason.NOT_AUTHENTICATED,
+    RefusalCause.NOT_AUTHENTICATED,
     f"no valid token within {limits.AUTHENTICATION_SECONDS:g} s",
     "send authenticate first, or sign in",
     code=Code.NOT_AUTHENTICATED,

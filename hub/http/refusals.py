@@ -34,7 +34,7 @@ MAX_SHOWN = 120
 """Characters of a value from outside that a log line or an answer repeats."""
 
 
-class RefusalReason(StrEnum):
+class RefusalCause(StrEnum):
     """Reason of a refusal: a label in /metrics and a field of the log, so the set is fixed."""
 
     HOST_NOT_ALLOWED = "host_not_allowed"
@@ -72,39 +72,39 @@ class RefusalReason(StrEnum):
     TLS_FAILED = "tls_failed"
 
 
-REMEDIES: Mapping[RefusalReason, str] = {
-    RefusalReason.NOT_AUTHENTICATED: "create a token with `hub token create`, or sign in again with `hub token url`",
-    RefusalReason.NOT_ALLOWED: "use a token with another role; docs/security.md lists the roles",
-    RefusalReason.TOO_MANY_FAILURES: "stop the client that sends an invalid token, and wait a minute",
-    RefusalReason.UNKNOWN_PATH: "correct the path in the client's URL",
-    RefusalReason.WRONG_SUBPROTOCOL: "offer a subprotocol that the endpoint speaks; docs/protocol.md lists them",
-    RefusalReason.UPGRADE_LOST: (
+REMEDIES: Mapping[RefusalCause, str] = {
+    RefusalCause.NOT_AUTHENTICATED: "create a token with `hub token create`, or sign in again with `hub token url`",
+    RefusalCause.NOT_ALLOWED: "use a token with another role; docs/security.md lists the roles",
+    RefusalCause.TOO_MANY_FAILURES: "stop the client that sends an invalid token, and wait a minute",
+    RefusalCause.UNKNOWN_PATH: "correct the path in the client's URL",
+    RefusalCause.WRONG_SUBPROTOCOL: "offer a subprotocol that the endpoint speaks; docs/protocol.md lists them",
+    RefusalCause.UPGRADE_LOST: (
         "let the proxy in front of the hub pass WebSocket upgrades (nginx: proxy_http_version 1.1; "
         'proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade")'
     ),
-    RefusalReason.UPGRADE_REQUIRED: "open this path with a WebSocket client; the HTTP API is at /api/v1",
-    RefusalReason.BAD_UPGRADE: "use a WebSocket client of version 13 (RFC 6455)",
-    RefusalReason.BAD_REQUEST: "correct the client: the request is not valid HTTP/1.1",
-    RefusalReason.HEAD_TOO_LARGE: "send a shorter URL and shorter headers; delete this host's cookies in a browser",
-    RefusalReason.BODY_TOO_LARGE: "send a smaller body",
-    RefusalReason.TOO_SLOW: "check the client and its network: the request did not arrive in time",
-    RefusalReason.UNSUPPORTED_VERSION: "use HTTP/1.1",
-    RefusalReason.TOO_MANY_CONNECTIONS: "close connections of this client, or wait",
-    RefusalReason.FLOOD: "correct the client: it sends more than docs/protocol.md allows",
-    RefusalReason.BAD_FRAME: "correct the client: it violates RFC 6455",
-    RefusalReason.NO_CLIENT_CERTIFICATE: (
+    RefusalCause.UPGRADE_REQUIRED: "open this path with a WebSocket client; the HTTP API is at /api/v1",
+    RefusalCause.BAD_UPGRADE: "use a WebSocket client of version 13 (RFC 6455)",
+    RefusalCause.BAD_REQUEST: "correct the client: the request is not valid HTTP/1.1",
+    RefusalCause.HEAD_TOO_LARGE: "send a shorter URL and shorter headers; delete this host's cookies in a browser",
+    RefusalCause.BODY_TOO_LARGE: "send a smaller body",
+    RefusalCause.TOO_SLOW: "check the client and its network: the request did not arrive in time",
+    RefusalCause.UNSUPPORTED_VERSION: "use HTTP/1.1",
+    RefusalCause.TOO_MANY_CONNECTIONS: "close connections of this client, or wait",
+    RefusalCause.FLOOD: "correct the client: it sends more than docs/protocol.md allows",
+    RefusalCause.BAD_FRAME: "correct the client: it violates RFC 6455",
+    RefusalCause.NO_CLIENT_CERTIFICATE: (
         "give the agent --client-certificate FILE and --client-key FILE with one that the authority in the hub's "
         "tls.client_ca has signed"
     ),
-    RefusalReason.TLS_PLAIN_HTTP: "use https:// or wss:// in the client's URL",
-    RefusalReason.TLS_NOT_TLS: "check which program connects to this port: it does not speak TLS",
-    RefusalReason.TLS_UNKNOWN_AUTHORITY: "give the client the authority of the hub's certificate: --ca FILE",
-    RefusalReason.TLS_CERTIFICATE_REJECTED: "check the names and the end of the hub's certificate: hub config check",
-    RefusalReason.TLS_CLIENT_CERTIFICATE: "give the client a valid certificate of the authority in tls.client_ca",
-    RefusalReason.TLS_VERSION: "update the client: the hub speaks TLS 1.2 and 1.3",
-    RefusalReason.TLS_TIMEOUT: "check the client and its network: the handshake did not end in time",
-    RefusalReason.TLS_CLOSED: "read the client's log: it may not accept the hub's certificate",
-    RefusalReason.TLS_FAILED: "check the client: its handshake failed",
+    RefusalCause.TLS_PLAIN_HTTP: "use https:// or wss:// in the client's URL",
+    RefusalCause.TLS_NOT_TLS: "check which program connects to this port: it does not speak TLS",
+    RefusalCause.TLS_UNKNOWN_AUTHORITY: "give the client the authority of the hub's certificate: --ca FILE",
+    RefusalCause.TLS_CERTIFICATE_REJECTED: "check the names and the end of the hub's certificate: hub config check",
+    RefusalCause.TLS_CLIENT_CERTIFICATE: "give the client a valid certificate of the authority in tls.client_ca",
+    RefusalCause.TLS_VERSION: "update the client: the hub speaks TLS 1.2 and 1.3",
+    RefusalCause.TLS_TIMEOUT: "check the client and its network: the handshake did not end in time",
+    RefusalCause.TLS_CLOSED: "read the client's log: it may not accept the hub's certificate",
+    RefusalCause.TLS_FAILED: "check the client: its handshake failed",
 }
 """The remedy of each reason. HOST_NOT_ALLOWED and ORIGIN_NOT_ALLOWED name the value for the setting instead."""
 
@@ -117,7 +117,7 @@ class RequestRefused(WireError):
 
     def __init__(
         self,
-        reason: RefusalReason,
+        reason: RefusalCause,
         what: str,
         remedy: str = "",
         *,
@@ -134,15 +134,15 @@ class RequestRefused(WireError):
 
 
 class SilentRefusals(NamedTuple):
-    """Refusals without a line of their own since the last line: of this client, and of other clients."""
+    """RequestRefusals without a line of their own since the last line: of this client, and of other clients."""
 
     same_client: int
     other_clients: int
 
 
 @dataclass(slots=True)
-class _Source:
-    """Refusals of one client for one reason."""
+class _RefusedClient:
+    """RequestRefusals of one client for one reason."""
 
     last_s: float
     quiet_until_s: float = float("-inf")
@@ -163,13 +163,13 @@ class RefusalLimiter:
     """The decision which refusals get a log line. Pure: `now_s` is the time of a monotonic clock."""
 
     max_sources: int = MAX_SOURCES
-    _sources: OrderedDict[tuple[RefusalReason, str], _Source] = field(default_factory=OrderedDict)
-    _minutes: dict[RefusalReason, _Minute] = field(default_factory=dict)
+    _sources: OrderedDict[tuple[RefusalCause, str], _RefusedClient] = field(default_factory=OrderedDict)
+    _minutes: dict[RefusalCause, _Minute] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self._sources)
 
-    def record(self, reason: RefusalReason, address: str, now_s: float) -> SilentRefusals | None:
+    def record(self, reason: RefusalCause, address: str, now_s: float) -> SilentRefusals | None:
         """Count a refusal. Return what its log line reports, or None if it gets no line."""
         source = self._source(reason, client_of(address), now_s)
         if now_s < source.quiet_until_s:
@@ -187,23 +187,23 @@ class RefusalLimiter:
         source.quiet_until_s = now_s + QUIET_S
         return silent
 
-    def last_s(self, reason: RefusalReason, address: str) -> float | None:
+    def last_s(self, reason: RefusalCause, address: str) -> float | None:
         """Return the time of the client's last refusal for this reason; None if it is not known."""
         source = self._sources.get((reason, client_of(address)))
         return None if source is None else source.last_s
 
     @property
     def silent(self) -> int:
-        """Refusals that no line has reported yet."""
-        waiting: list[_Source | _Minute] = [*self._sources.values(), *self._minutes.values()]
+        """RequestRefusals that no line has reported yet."""
+        waiting: list[_RefusedClient | _Minute] = [*self._sources.values(), *self._minutes.values()]
         return sum(part.silent for part in waiting)
 
-    def _source(self, reason: RefusalReason, client: str, now_s: float) -> _Source:
+    def _source(self, reason: RefusalCause, client: str, now_s: float) -> _RefusedClient:
         """Return the source, now the newest one. The oldest one leaves its count to the lines of other clients."""
         key = reason, client
         source = self._sources.get(key)
         if source is None:
-            source = self._sources[key] = _Source(now_s)
+            source = self._sources[key] = _RefusedClient(now_s)
             if len(self._sources) > self.max_sources:
                 (old_reason, _), old = self._sources.popitem(last=False)
                 self._minutes.setdefault(old_reason, _Minute()).silent += old.silent
@@ -212,16 +212,16 @@ class RefusalLimiter:
         return source
 
 
-class Refusals:
+class RequestRefusals:
     """Counts and logs the refusals of a hub. `counts` is for /metrics."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.counts: Counter[RefusalReason] = Counter()
+        self.counts: Counter[RefusalCause] = Counter()
         self._clock = clock
         self._limiter = RefusalLimiter()
         self._log = structlog.get_logger(__name__)
 
-    def report(self, reason: RefusalReason, *, path: str, peer: str, remedy: str = "", detail: str = "") -> None:
+    def report(self, reason: RefusalCause, *, path: str, peer: str, remedy: str = "", detail: str = "") -> None:
         """Count a refusal, and log it unless this client or this reason had its lines for now.
 
         `peer` is the address of the client; `detail` says what exactly is wrong.
@@ -245,7 +245,7 @@ class Refusals:
         """Report the refusal of an ASGI request or upgrade."""
         self.report(refused.reason, path=scope["path"], peer=peer_of(scope), remedy=refused.remedy, detail=refused.what)
 
-    def was_refused(self, reason: RefusalReason, peer: str, *, within_s: float) -> bool:
+    def was_refused(self, reason: RefusalCause, peer: str, *, within_s: float) -> bool:
         """Return whether a request of this client was refused for this reason within the last seconds."""
         last_s = self._limiter.last_s(reason, peer)
         return last_s is not None and self._clock() - last_s <= within_s

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 import h11
 
-from hub.http.refusals import RefusalReason, RequestRefused, shown
+from hub.http.refusals import RefusalCause, RequestRefused, shown
 
 MAX_HEAD_BYTES = 64 * 1024
 """Request line and headers. A browser sends the cookies of every server on the hub's host name, at any port. Chromium
@@ -235,7 +235,7 @@ class _Chunks:
             raise _body_too_large()
         if self._count > MAX_CHUNKS:
             raise RequestRefused(
-                RefusalReason.BODY_TOO_LARGE,
+                RefusalCause.BODY_TOO_LARGE,
                 f"the body of a request has at most {MAX_CHUNKS} chunks here",
                 "send the body in larger chunks",
                 status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -277,7 +277,7 @@ def _check_begin(buffer: bytearray) -> None:
     if _FIRST.match(buffer) is None:
         if buffer[0] == TLS_HANDSHAKE:
             raise RequestRefused(
-                RefusalReason.BAD_REQUEST,
+                RefusalCause.BAD_REQUEST,
                 "a TLS handshake, but this port is without TLS",
                 "connect with http:// and ws://, or set tls.certificate and tls.key",
                 status=HTTPStatus.BAD_REQUEST,
@@ -287,7 +287,7 @@ def _check_begin(buffer: bytearray) -> None:
     line = bytes(buffer[:line_end]) if line_end >= 0 else buffer
     if len(line) > MAX_REQUEST_LINE_BYTES:
         raise RequestRefused(
-            RefusalReason.HEAD_TOO_LARGE,
+            RefusalCause.HEAD_TOO_LARGE,
             f"the first line of a request has at most {MAX_REQUEST_LINE_BYTES} bytes here",
             "shorten the query",
             status=HTTPStatus.REQUEST_URI_TOO_LONG,
@@ -300,7 +300,7 @@ def _check_begin(buffer: bytearray) -> None:
     if match[1] != b"1":
         version = line.rpartition(b" ")[2].decode("ascii").rstrip()
         raise RequestRefused(
-            RefusalReason.UNSUPPORTED_VERSION,
+            RefusalCause.UNSUPPORTED_VERSION,
             f"this port speaks HTTP/1.1, not {version}",
             status=HTTPStatus.HTTP_VERSION_NOT_SUPPORTED,
         )
@@ -322,7 +322,7 @@ def _check_size(head: bytes | bytearray) -> None:
 
 def _head_too_large(what: str) -> RequestRefused:
     status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-    return RequestRefused(RefusalReason.HEAD_TOO_LARGE, what, status=status)
+    return RequestRefused(RefusalCause.HEAD_TOO_LARGE, what, status=status)
 
 
 def _origin_form(target: bytes, headers: list[tuple[bytes, bytes]]) -> tuple[bytes, list[tuple[bytes, bytes]]]:
@@ -339,7 +339,7 @@ def _origin_form(target: bytes, headers: list[tuple[bytes, bytes]]) -> tuple[byt
 
 def _body_too_large() -> RequestRefused:
     return RequestRefused(
-        RefusalReason.BODY_TOO_LARGE,
+        RefusalCause.BODY_TOO_LARGE,
         f"the body of a request has at most {MAX_BODY_BYTES} bytes here",
         "send less; readings go to /v1/device",
         status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -347,4 +347,4 @@ def _body_too_large() -> RequestRefused:
 
 
 def _invalid(what: str, status: HTTPStatus = HTTPStatus.BAD_REQUEST) -> RequestRefused:
-    return RequestRefused(RefusalReason.BAD_REQUEST, what, status=status)
+    return RequestRefused(RefusalCause.BAD_REQUEST, what, status=status)

@@ -19,7 +19,7 @@ from hub.http.handshake import check_handshake
 from hub.http.http1 import KEEP_ALIVE_SECONDS, PROGRESS_SECONDS, REQUEST_SECONDS, HttpConnection
 from hub.http.loop_share import LoopShares
 from hub.http.problem import problem_response
-from hub.http.refusals import RefusalReason, Refusals, RequestRefused
+from hub.http.refusals import RefusalCause, RequestRefusals, RequestRefused
 from hub.http.tls import PortTls
 from hub.http.tls_listener import TlsListener
 from hub.http.websocket import EXTENSION, DirectWebSocket
@@ -58,12 +58,12 @@ class Router:
         http: ASGIApp,
         *,
         check: Callable[[Scope], None],
-        refusals: Refusals | None = None,
+        refusals: RequestRefusals | None = None,
     ) -> None:
         self._endpoints = endpoints
         self._http = http
         self._check = check
-        self._refusals = refusals or Refusals()
+        self._refusals = refusals or RequestRefusals()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection or request."""
@@ -75,7 +75,9 @@ class Router:
             if application is None:
                 known = ", ".join(self._endpoints)
                 raise RequestRefused(
-                    RefusalReason.UNKNOWN_PATH, f"the WebSocket endpoints are {known}", status=HTTPStatus.NOT_FOUND
+                    RefusalCause.UNKNOWN_PATH,
+                    f"the WebSocket endpoints are {known}",
+                    status=HTTPStatus.NOT_FOUND,
                 )
             if endpoint is not None and not is_websocket:
                 check_handshake(scope)
@@ -117,12 +119,12 @@ class Server:
         patience_s: float = REQUEST_SECONDS,
         keep_alive_s: float = KEEP_ALIVE_SECONDS,
         progress_s: float = PROGRESS_SECONDS,
-        refusals: Refusals | None = None,
+        refusals: RequestRefusals | None = None,
         shares: LoopShares | None = None,
     ) -> None:
         # uvicorn's limit_concurrency also counts WebSockets, so a connected fleet would lock out the page and the API.
         # Instead, connections that wait for a request, and the cost of each, are bounded.
-        refusals = refusals or Refusals()
+        refusals = refusals or RequestRefusals()
         shares = shares or LoopShares()
         config = uvicorn.Config(
             ProxiedRequests(application, proxies=proxies, base_path=base_path),

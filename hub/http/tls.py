@@ -12,7 +12,7 @@ import structlog
 from starlette.types import Scope
 
 from hub.http.certificate import CertificateError, TlsFiles, certificate_problems, load_tls
-from hub.http.refusals import RefusalReason, RequestRefused
+from hub.http.refusals import RefusalCause, RequestRefused
 from hub.http.websocket import EXTENSION
 
 POLL_SECONDS = 2.0
@@ -114,4 +114,4 @@ def _status_of(path: Path) -> tuple[int, int, int] | None:
 def check_client_certificate(scope: Scope) -> None:
     """Raise RequestRefused if the client of a WebSocket presented no certificate of the authority in tls.client_ca."""
     if not scope["extensions"][EXTENSION].transport.get_extra_info("peercert"):
-        raise RequestRefused(RefusalReason.NO_CLIENT_CERTIFICATE, "this hub requires a client certificate of devices")
+        raise RequestRefused(RefusalCause.NO_CLIENT_CERTIFICATE, "this hub requires a client certificate of devices")

@@ -19,7 +19,7 @@ import structlog
 
 from hub.http.http1 import serialize
 from hub.http.problem import problem_response
-from hub.http.refusals import RefusalReason, Refusals, RequestRefused
+from hub.http.refusals import RefusalCause, RequestRefusals, RequestRefused
 from wire.errors import Code
 
 HANDSHAKE_SECONDS = 10.0
@@ -41,44 +41,42 @@ LINGER_SECONDS = 2.0
 9112, 9.6)."""
 
 PLAIN_HTTP = RequestRefused(
-    RefusalReason.TLS_PLAIN_HTTP, "this port speaks TLS", code=Code.BAD_MESSAGE, status=HTTPStatus.BAD_REQUEST
+    RefusalCause.TLS_PLAIN_HTTP, "this port speaks TLS", code=Code.BAD_MESSAGE, status=HTTPStatus.BAD_REQUEST
 )
 """The refusal of a request without TLS."""
 
 log = structlog.get_logger(__name__)
 
 
-def classify_failure(error: BaseException) -> RefusalReason:
+def classify_failure(error: BaseException) -> RefusalCause:
     """Return the reason of a handshake that ended with this error. Pure."""
     if isinstance(error, TimeoutError):
-        return RefusalReason.TLS_TIMEOUT
+        return RefusalCause.TLS_TIMEOUT
     if isinstance(error, ssl.SSLCertVerificationError):
-        return RefusalReason.TLS_CLIENT_CERTIFICATE
+        return RefusalCause.TLS_CLIENT_CERTIFICATE
     if isinstance(error, ssl.SSLEOFError) or not isinstance(error, ssl.SSLError):
         return (
-            RefusalReason.TLS_CLOSED
-            if isinstance(error, ConnectionError | ssl.SSLEOFError)
-            else RefusalReason.TLS_FAILED
+            RefusalCause.TLS_CLOSED if isinstance(error, ConnectionError | ssl.SSLEOFError) else RefusalCause.TLS_FAILED
         )
     reason = (error.reason or "").upper().replace(" ", "_")
-    return next((failure for part, failure in _PARTS_OF_REASONS if part in reason), RefusalReason.TLS_FAILED)
+    return next((failure for part, failure in _PARTS_OF_REASONS if part in reason), RefusalCause.TLS_FAILED)
 
 
 _PARTS_OF_REASONS = [
-    ("ALERT_UNKNOWN_CA", RefusalReason.TLS_UNKNOWN_AUTHORITY),
-    ("ALERT_BAD_CERTIFICATE", RefusalReason.TLS_CERTIFICATE_REJECTED),
-    ("ALERT_CERTIFICATE", RefusalReason.TLS_CERTIFICATE_REJECTED),
-    ("ALERT_UNSUPPORTED_CERTIFICATE", RefusalReason.TLS_CERTIFICATE_REJECTED),
-    ("CERTIFICATE_VERIFY_FAILED", RefusalReason.TLS_CLIENT_CERTIFICATE),
-    ("DID_NOT_RETURN_A_CERTIFICATE", RefusalReason.TLS_CLIENT_CERTIFICATE),
-    ("UNSUPPORTED_PROTOCOL", RefusalReason.TLS_VERSION),
-    ("PROTOCOL_VERSION", RefusalReason.TLS_VERSION),
-    ("VERSION_TOO_LOW", RefusalReason.TLS_VERSION),
-    ("NO_SHARED_CIPHER", RefusalReason.TLS_VERSION),
-    ("INAPPROPRIATE_FALLBACK", RefusalReason.TLS_VERSION),
-    ("HTTP_REQUEST", RefusalReason.TLS_PLAIN_HTTP),
-    ("WRONG_VERSION_NUMBER", RefusalReason.TLS_NOT_TLS),
-    ("RECORD", RefusalReason.TLS_NOT_TLS),
+    ("ALERT_UNKNOWN_CA", RefusalCause.TLS_UNKNOWN_AUTHORITY),
+    ("ALERT_BAD_CERTIFICATE", RefusalCause.TLS_CERTIFICATE_REJECTED),
+    ("ALERT_CERTIFICATE", RefusalCause.TLS_CERTIFICATE_REJECTED),
+    ("ALERT_UNSUPPORTED_CERTIFICATE", RefusalCause.TLS_CERTIFICATE_REJECTED),
+    ("CERTIFICATE_VERIFY_FAILED", RefusalCause.TLS_CLIENT_CERTIFICATE),
+    ("DID_NOT_RETURN_A_CERTIFICATE", RefusalCause.TLS_CLIENT_CERTIFICATE),
+    ("UNSUPPORTED_PROTOCOL", RefusalCause.TLS_VERSION),
+    ("PROTOCOL_VERSION", RefusalCause.TLS_VERSION),
+    ("VERSION_TOO_LOW", RefusalCause.TLS_VERSION),
+    ("NO_SHARED_CIPHER", RefusalCause.TLS_VERSION),
+    ("INAPPROPRIATE_FALLBACK", RefusalCause.TLS_VERSION),
+    ("HTTP_REQUEST", RefusalCause.TLS_PLAIN_HTTP),
+    ("WRONG_VERSION_NUMBER", RefusalCause.TLS_NOT_TLS),
+    ("RECORD", RefusalCause.TLS_NOT_TLS),
 ]
 """Part of the reason that OpenSSL gives, and what it means here; the first one that is found applies."""
 
@@ -131,7 +129,7 @@ class TlsListener:
         self,
         listener: socket.socket,
         context: Callable[[], ssl.SSLContext],
-        refusals: Refusals,
+        refusals: RequestRefusals,
         make_protocol: Callable[[], asyncio.BaseProtocol],
         *,
         handshake_s: float = HANDSHAKE_SECONDS,
@@ -207,7 +205,7 @@ class TlsListener:
             async with deadline:
                 first = await _first_byte(connection)
                 if first.isalpha():
-                    self._record(RefusalReason.TLS_PLAIN_HTTP, peer)
+                    self._record(RefusalCause.TLS_PLAIN_HTTP, peer)
                     answer = serialize(problem_response(PLAIN_HTTP.status, PLAIN_HTTP.message), [])
                     await asyncio.get_running_loop().sock_sendall(connection, answer)
                     await _linger(connection)
@@ -228,7 +226,7 @@ class TlsListener:
             for own in [*copies, *([connection] if is_ours else [])]:
                 own.close()
 
-    def _record(self, reason: RefusalReason, peer: str, detail: str = "") -> None:
+    def _record(self, reason: RefusalCause, peer: str, detail: str = "") -> None:
         self._refusals.report(reason, path="", peer=peer, detail=detail)
 
 

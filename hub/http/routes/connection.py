@@ -12,7 +12,7 @@ from starlette.types import Scope
 from hub.http import answers
 from hub.http.access import Authenticator
 from hub.http.problem import Refusal
-from hub.http.refusals import RefusalReason, RequestRefused, peer_of
+from hub.http.refusals import RefusalCause, RequestRefused, peer_of
 from hub.http.routing import Operation
 from hub.model.identity import Action
 from wire.errors import Code, WireError
@@ -59,9 +59,9 @@ class ConnectionRoutes:
             raise closing
         identity = await self.authenticator.identify(scope)
         if identity is None:
-            raise RequestRefused(RefusalReason.NOT_AUTHENTICATED, "no valid token", code=Code.NOT_AUTHENTICATED)
+            raise RequestRefused(RefusalCause.NOT_AUTHENTICATED, "no valid token", code=Code.NOT_AUTHENTICATED)
         if not identity.may(action):
-            raise RequestRefused(RefusalReason.NOT_ALLOWED, f"a token of role {identity.role} may not {action} here")
-        lost = RefusalReason.UPGRADE_LOST
+            raise RequestRefused(RefusalCause.NOT_ALLOWED, f"a token of role {identity.role} may not {action} here")
+        lost = RefusalCause.UPGRADE_LOST
         if self.authenticator.refusals.was_refused(lost, peer_of(scope), within_s=UPGRADE_LOST_S):
             raise RequestRefused(lost, "the WebSocket handshake arrived at the hub without its header Upgrade")

@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 from starlette.responses import Response
 
 from hub.http.answers import Readiness
-from hub.http.refusals import RefusalReason
+from hub.http.refusals import RefusalCause
 from hub.http.routing import Operation, json_response
 from hub.http.status import Status
 from hub.http.tls import PortTls
@@ -76,7 +76,7 @@ class OperationsRoutes(Collector):
 
     status: Status
     connections: Callable[[], int]
-    refusals: Mapping[RefusalReason, int]
+    refusals: Mapping[RefusalCause, int]
     tls: PortTls | None
 
     @Operation("GET", "/health", media_types=("text/plain",))
@@ -116,7 +116,7 @@ class OperationsRoutes(Collector):
             yield _gauge(name, help_text, [], [([], value)])
         quarantined = [([code], count) for code, count in status.journal.quarantine_totals().items()]
         yield _counter("quarantined_batches", "Batches put in quarantine", ["code"], quarantined)
-        refused = [([reason.value], self.refusals[reason]) for reason in RefusalReason]
+        refused = [([reason.value], self.refusals[reason]) for reason in RefusalCause]
         yield _counter("refused_requests", "Requests and upgrades refused, since the start", ["reason"], refused)
         lags = [([consumer.name], consumer.lag) for consumer in flow.consumers]
         yield _gauge("consumer_lag_entries", "Journal entries still to process", ["consumer"], lags)

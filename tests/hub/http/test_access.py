@@ -28,7 +28,7 @@ from hub.http.access import (
     parse_origin,
     session_cookie,
 )
-from hub.http.refusals import RefusalReason, RequestRefused
+from hub.http.refusals import RefusalCause, RequestRefused
 from hub.model.identity import Identity, Role
 from wire.errors import Code, WireError
 from wire.limits import AUTHENTICATION_SECONDS
@@ -236,7 +236,7 @@ def test_a_refused_origin_names_both_sides_and_the_setting(
     request = scope(("host", host), ("origin", origin), ("cookie", COOKIE), method="websocket")
     with pytest.raises(RequestRefused) as caught:
         access().authenticate(request)
-    assert caught.value.reason is RefusalReason.ORIGIN_NOT_ALLOWED
+    assert caught.value.reason is RefusalCause.ORIGIN_NOT_ALLOWED
     assert caught.value.what == f"the page comes from {page}, and this hub is {hub}"
     assert caught.value.remedy.startswith(f'add "{page}" to access.allowed_origins')
     assert ("proxy" in caught.value.remedy) == has_proxy_hint
@@ -247,7 +247,7 @@ def test_a_refused_host_names_the_setting() -> None:
     """The remedy contains the value for the setting, without the port, and however long the name is, it is short."""
     with pytest.raises(RequestRefused) as caught:
         access().check_host(scope(("host", "Hub.example:8443")))
-    assert caught.value.reason is RefusalReason.HOST_NOT_ALLOWED
+    assert caught.value.reason is RefusalCause.HOST_NOT_ALLOWED
     assert caught.value.message == (
         'this hub is not known as hub.example:8443; if it is, add "hub.example" to access.allowed_hosts'
     )

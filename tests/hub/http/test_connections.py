@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from hub.http.connections import MAX_OF_TOKEN, MAX_UNAUTHENTICATED, MAX_UNAUTHENTICATED_PER_ADDRESS, Connections
 from hub.http.frame_budget import Flood
-from hub.http.refusals import RefusalReason, Refusals
+from hub.http.refusals import RefusalCause, RequestRefusals
 from hub.model.identity import Identity, Role
 from wire.errors import Code, WireError
 
@@ -46,14 +46,14 @@ def opened(connections: Connections, address: str, credential: str | None = None
 
 async def test_one_address_replaces_only_its_own_unauthenticated_connections() -> None:
     """The oldest is ended first, with `busy`. IPv6 addresses of one network are one address."""
-    refusals = Refusals()
+    refusals = RequestRefusals()
     connections = Connections(refusals)
     other, _ = opened(connections, "198.51.100.1")
     signed, _ = opened(connections, "2001:db8::1", "token")
     own = [opened(connections, f"2001:db8::{number:x}")[0] for number in range(MAX_UNAUTHENTICATED_PER_ADDRESS + 2)]
     assert [peer.ended for peer in own[:3]] == [[Code.BUSY], [Code.BUSY], []]
     assert (other.ended, signed.ended) == ([], [])
-    assert refusals.counts == {RefusalReason.TOO_MANY_CONNECTIONS: 2}
+    assert refusals.counts == {RefusalCause.TOO_MANY_CONNECTIONS: 2}
 
 
 async def test_all_addresses_together_have_a_bound() -> None:
@@ -98,7 +98,7 @@ async def test_a_token_has_a_bound_of_connections() -> None:
 
 async def test_a_flood_ends_its_connection_and_is_logged_once() -> None:
     """Every one is counted; the log has one line per client and minute, below the level of errors."""
-    refusals = Refusals()
+    refusals = RequestRefusals()
     connections = Connections(refusals)
     with capture_logs() as logs:
         for _ in range(50):
@@ -106,7 +106,7 @@ async def test_a_flood_ends_its_connection_and_is_logged_once() -> None:
             direct.on_flood(Flood.FRAGMENTS)
             assert peer.ended == [Code.TOO_MANY_FRAMES]
             connections.remove(peer)
-    assert refusals.counts == {RefusalReason.FLOOD: 50}
+    assert refusals.counts == {RefusalCause.FLOOD: 50}
     (line,) = logs
     assert (line["log_level"], line["reason"], line["path"]) == ("info", "flood", "/v1/live")
     assert (line["peer"], line["detail"]) == ("198.51.100.1", "a message has at most 1,024 frames, empty ones included")
@@ -114,10 +114,10 @@ async def test_a_flood_ends_its_connection_and_is_logged_once() -> None:
 
 async def test_an_invalid_frame_is_counted() -> None:
     """Its connection is closed already, by the WebSocket itself."""
-    refusals = Refusals()
+    refusals = RequestRefusals()
     peer, direct = opened(Connections(refusals), "198.51.100.1")
     direct.on_bad_frame("1002 invalid opcode")
-    assert (refusals.counts, peer.ended) == ({RefusalReason.BAD_FRAME: 1}, [])
+    assert (refusals.counts, peer.ended) == ({RefusalCause.BAD_FRAME: 1}, [])
 
 
 async def test_a_revoked_credential_ends_its_connections() -> None:

@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 from hub.http.access import Access
 from hub.http.cross_origin import CrossOrigin
 from hub.http.problem import problem_response
-from hub.http.refusals import RefusalReason, Refusals
+from hub.http.refusals import RefusalCause, RequestRefusals
 
 PAGE = "http://localhost:5173"
 FOREIGN = "http://evil.example"
@@ -25,9 +25,9 @@ async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
     await problem_response(HTTPStatus.UNAUTHORIZED, "sign in", headers)(scope, receive, send)
 
 
-async def ask(method: str, headers: dict[str, str], refusals: Refusals | None = None) -> httpx.Response:
+async def ask(method: str, headers: dict[str, str], refusals: RequestRefusals | None = None) -> httpx.Response:
     access = Access(lambda _: None, lambda _: None, origins=("http://LOCALHOST:5173", "https://wall.example"))
-    application = CrossOrigin(refuse, access, refusals or Refusals())
+    application = CrossOrigin(refuse, access, refusals or RequestRefusals())
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=application), base_url="http://hub:8600") as client:
         return await client.request(method, "/api/v1/hub", headers=headers)
 
@@ -76,13 +76,13 @@ async def test_a_preflight_of_an_allowed_origin_is_answered_without_the_applicat
 
 async def test_a_refused_preflight_names_the_setting() -> None:
     """In the answer, which a developer sees in the browser's tools, and in the log."""
-    refusals = Refusals()
+    refusals = RequestRefusals()
     answer = await ask("OPTIONS", {"Origin": "http://localhost:5174", **PREFLIGHT}, refusals)
     assert answer.status_code == HTTPStatus.FORBIDDEN
     assert ALLOWS not in answer.headers
     assert "the page comes from http://localhost:5174, and this hub is hub:8600" in answer.json()["detail"]
     assert 'add "http://localhost:5174" to access.allowed_origins' in answer.json()["detail"]
-    assert refusals.counts == {RefusalReason.ORIGIN_NOT_ALLOWED: 1}
+    assert refusals.counts == {RefusalCause.ORIGIN_NOT_ALLOWED: 1}
 
 
 async def test_an_options_request_without_a_method_to_ask_for_is_no_preflight() -> None:

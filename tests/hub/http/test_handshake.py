@@ -9,7 +9,7 @@ from websockets.client import ClientProtocol
 from websockets.uri import parse_uri
 
 from hub.http.handshake import check_handshake, wants_websocket
-from hub.http.refusals import RefusalReason, RequestRefused
+from hub.http.refusals import RefusalCause, RequestRefused
 
 VALID = {
     b"host": b"h",
@@ -89,14 +89,14 @@ def test_an_empty_body_is_no_body() -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({b"upgrade": None}, RefusalReason.UPGRADE_LOST),
-        ({b"upgrade": None, b"sec-websocket-key": None}, RefusalReason.UPGRADE_REQUIRED),
-        ({b"sec-websocket-version": b"8"}, RefusalReason.BAD_UPGRADE),
+        ({b"upgrade": None}, RefusalCause.UPGRADE_LOST),
+        ({b"upgrade": None, b"sec-websocket-key": None}, RefusalCause.UPGRADE_REQUIRED),
+        ({b"sec-websocket-version": b"8"}, RefusalCause.BAD_UPGRADE),
     ],
 )
-def test_a_handshake_that_a_proxy_has_changed_is_recognised(change: dict[bytes, Any], reason: RefusalReason) -> None:
+def test_a_handshake_that_a_proxy_has_changed_is_recognised(change: dict[bytes, Any], reason: RefusalCause) -> None:
     """It still has the key. The remedy names the proxy's setting."""
     with pytest.raises(RequestRefused) as raised:
         check_handshake(scope(change))
     assert raised.value.reason is reason
-    assert ("proxy" in raised.value.message) == (reason is RefusalReason.UPGRADE_LOST)
+    assert ("proxy" in raised.value.message) == (reason is RefusalCause.UPGRADE_LOST)

@@ -15,9 +15,9 @@ from hub.http.refusals import (
     MAX_SHOWN,
     QUIET_S,
     REMEDIES,
+    RefusalCause,
     RefusalLimiter,
-    RefusalReason,
-    Refusals,
+    RequestRefusals,
     RequestRefused,
     client_of,
     peer_of,
@@ -25,8 +25,8 @@ from hub.http.refusals import (
 )
 from wire.errors import Code
 
-HOST = RefusalReason.HOST_NOT_ALLOWED
-ORIGIN = RefusalReason.ORIGIN_NOT_ALLOWED
+HOST = RefusalCause.HOST_NOT_ALLOWED
+ORIGIN = RefusalCause.ORIGIN_NOT_ALLOWED
 
 
 class Clock:
@@ -37,7 +37,7 @@ class Clock:
         return self.now_s
 
 
-def logged(refusals: Refusals, *reports: dict[str, Any]) -> list[dict[str, Any]]:
+def logged(refusals: RequestRefusals, *reports: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the log lines of these reports."""
     with structlog.testing.capture_logs() as lines:
         for report in reports:
@@ -45,7 +45,7 @@ def logged(refusals: Refusals, *reports: dict[str, Any]) -> list[dict[str, Any]]
     return [dict(line) for line in lines]
 
 
-def report(reason: RefusalReason = HOST, peer: str = "192.0.2.1", path: str = "/v1/live") -> dict[str, Any]:
+def report(reason: RefusalCause = HOST, peer: str = "192.0.2.1", path: str = "/v1/live") -> dict[str, Any]:
     return {"reason": reason, "path": path, "peer": peer, "remedy": "do this"}
 
 
@@ -90,7 +90,7 @@ def test_many_clients_get_a_bounded_number_of_lines() -> None:
     st.integers(1, 6),
 )
 def test_every_refusal_is_in_a_line_or_still_counted(
-    refusals: list[tuple[RefusalReason, str, float]], max_sources: int
+    refusals: list[tuple[RefusalCause, str, float]], max_sources: int
 ) -> None:
     """Lines, what they report, and what waits for the next line add up to all refusals, within bounded memory."""
     limiter = RefusalLimiter(max_sources)
@@ -109,7 +109,7 @@ def test_every_refusal_is_in_a_line_or_still_counted(
 
 def test_a_line_has_path_peer_reason_and_remedy() -> None:
     """The event is constant, the level is info, and an empty field is left out."""
-    (line,) = logged(Refusals(), report())
+    (line,) = logged(RequestRefusals(), report())
     assert line == {
         "event": "request refused",
         "log_level": "info",
@@ -123,7 +123,7 @@ def test_a_line_has_path_peer_reason_and_remedy() -> None:
 def test_a_line_reports_what_had_none() -> None:
     """A reader sees that the client continued."""
     clock = Clock()
-    refusals = Refusals(clock)
+    refusals = RequestRefusals(clock)
     assert len(logged(refusals, *[report()] * 5)) == 1
     clock.now_s += QUIET_S
     (line,) = logged(refusals, report())
@@ -133,7 +133,7 @@ def test_a_line_reports_what_had_none() -> None:
 
 def test_the_fields_of_a_request_come_from_its_scope() -> None:
     """The path and the peer are those of the scope, the remedy that of the refusal."""
-    refusals = Refusals()
+    refusals = RequestRefusals()
     refused = RequestRefused(ORIGIN, "the page is foreign", "allow it")
     with structlog.testing.capture_logs() as lines:
         refusals.report_scope({"path": "/v1/live", "client": ("192.0.2.1", 1234)}, refused)
@@ -145,7 +145,7 @@ def test_the_fields_of_a_request_come_from_its_scope() -> None:
 def test_the_last_refusal_of_a_client_is_known_for_a_while() -> None:
     """Also if it had no line."""
     clock = Clock()
-    refusals = Refusals(clock)
+    refusals = RequestRefusals(clock)
     assert not refusals.was_refused(HOST, "192.0.2.1", within_s=10)
     logged(refusals, report(), report())
     clock.now_s += 10
@@ -157,7 +157,7 @@ def test_the_last_refusal_of_a_client_is_known_for_a_while() -> None:
 
 def test_every_reason_has_a_remedy_or_names_its_own() -> None:
     """Host and origin name the value that the setting needs, so there is no general sentence."""
-    assert set(RefusalReason) - set(REMEDIES) == {HOST, ORIGIN}
+    assert set(RefusalCause) - set(REMEDIES) == {HOST, ORIGIN}
 
 
 # Values from outside.

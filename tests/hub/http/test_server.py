@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from hub.http.refusals import RefusalReason, Refusals, RequestRefused
+from hub.http.refusals import RefusalCause, RequestRefusals, RequestRefused
 from hub.http.server import Router, Server, listen
 from tests.hub.http.raw_http import calling, quiet, serving
 from tests.tasks import running_task
@@ -48,9 +48,9 @@ async def test_a_refused_upgrade_is_answered_with_a_problem_and_logged_once(capl
 
     def check(scope: Scope) -> None:
         if dict(scope["headers"]).get(b"x-for") == b"evil":
-            raise RequestRefused(RefusalReason.HOST_NOT_ALLOWED, "this hub is not known as evil", "add it")
+            raise RequestRefused(RefusalCause.HOST_NOT_ALLOWED, "this hub is not known as evil", "add it")
 
-    refusals = Refusals()
+    refusals = RequestRefusals()
     listener = listen("127.0.0.1", 0)
     server = Server(Router({"/quiet": quiet}, plain, check=check, refusals=refusals), listener)
     port = listener.getsockname()[1]
@@ -72,7 +72,7 @@ async def test_a_refused_upgrade_is_answered_with_a_problem_and_logged_once(capl
         ("unknown_path", "/other", "127.0.0.1", "info"),
         ("host_not_allowed", "/quiet", "127.0.0.1", "info"),
     ]
-    assert refusals.counts == {RefusalReason.UNKNOWN_PATH: 1, RefusalReason.HOST_NOT_ALLOWED: 2}
+    assert refusals.counts == {RefusalCause.UNKNOWN_PATH: 1, RefusalCause.HOST_NOT_ALLOWED: 2}
     # asyncio's debug mode warns of slow steps on a loaded machine.
     errors = [record for record in caplog.records if record.levelno >= logging.WARNING and record.name != "asyncio"]
     assert errors == []

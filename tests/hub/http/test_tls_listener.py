@@ -14,7 +14,7 @@ import pytest
 import structlog
 
 from hub.http.certificate import TlsFiles, load_tls
-from hub.http.refusals import RefusalReason, Refusals
+from hub.http.refusals import RefusalCause, RequestRefusals
 from hub.http.server import listen
 from hub.http.tls_listener import HURRIED_SECONDS, TlsListener, classify_failure
 from tests.certificates import LOOPBACK, Authority, Issued
@@ -40,7 +40,7 @@ class Port:
         files = TlsFiles(*server, client_ca=authority.certificate if client_ca else None)
         self.context = load_tls(files).context
         self.trusting = ssl.create_default_context(cafile=authority.certificate)
-        self.refusals = Refusals()
+        self.refusals = RequestRefusals()
         self._bounds = bounds
 
     @contextlib.asynccontextmanager
@@ -60,7 +60,7 @@ class Port:
         finally:
             writer.transport.abort()
 
-    async def refused(self, reason: RefusalReason) -> None:
+    async def refused(self, reason: RefusalCause) -> None:
         """Wait until a client was refused for this reason, and for no other one."""
         await until(lambda: self.refusals.counts)
         assert dict(self.refusals.counts) == {reason: 1}
@@ -100,7 +100,7 @@ async def test_plain_http_gets_an_answer(authority: Authority, server: Issued) -
         writer.close()
         assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
         assert json.loads(body)["detail"] == "this port speaks TLS; use https:// or wss:// in the client's URL"
-        await port.refused(RefusalReason.TLS_PLAIN_HTTP)
+        await port.refused(RefusalCause.TLS_PLAIN_HTTP)
 
 
 async def test_other_protocols_are_refused(authority: Authority, server: Issued) -> None:
@@ -110,7 +110,7 @@ async def test_other_protocols_are_refused(authority: Authority, server: Issued)
         writer.write(b"\x10\x2e\x00\x04MQTT\x05" + 40 * b"\x00")
         await reader.read()
         writer.close()
-        await port.refused(RefusalReason.TLS_NOT_TLS)
+        await port.refused(RefusalCause.TLS_NOT_TLS)
 
 
 async def test_a_client_that_does_not_know_the_authority_is_reported(authority: Authority, server: Issued) -> None:
@@ -122,7 +122,7 @@ async def test_a_client_that_does_not_know_the_authority_is_reported(authority: 
                 # The client of Python's own sockets sends the alert; that of asyncio does not.
                 with pytest.raises(ssl.SSLCertVerificationError):
                     await asyncio.to_thread(_shake_hands, port, unknowing)
-            await until(lambda: port.refusals.counts[RefusalReason.TLS_UNKNOWN_AUTHORITY] == 3)
+            await until(lambda: port.refusals.counts[RefusalCause.TLS_UNKNOWN_AUTHORITY] == 3)
     (line,) = lines
     assert (line["reason"], line["peer"], line["log_level"]) == ("tls_unknown_authority", "127.0.0.1", "info")
     assert line["remedy"] == "give the client the authority of the hub's certificate: --ca FILE"
@@ -149,7 +149,7 @@ async def test_a_client_whose_certificate_is_refused_receives_the_reason(
         with pytest.raises(ssl.SSLError) as error:
             await asyncio.to_thread(_shake_hands, port, port.trusting)
         assert alert in str(error.value.reason)
-        await port.refused(RefusalReason.TLS_CLIENT_CERTIFICATE)
+        await port.refused(RefusalCause.TLS_CLIENT_CERTIFICATE)
 
 
 async def test_a_client_certificate_is_optional_for_the_handshake(authority: Authority, server: Issued) -> None:
@@ -169,7 +169,7 @@ async def test_an_old_version_of_tls_is_refused(authority: Authority, server: Is
         writer.write(b"\x16\x03\x01\x00" + bytes([len(hello) + 4]) + b"\x01\x00\x00" + bytes([len(hello)]) + hello)
         assert await reader.read() == b"\x15\x03\x02\x00\x02\x02\x46"  # a fatal alert: protocol_version
         writer.close()
-        await port.refused(RefusalReason.TLS_VERSION)
+        await port.refused(RefusalCause.TLS_VERSION)
 
 
 @pytest.mark.parametrize("beginning", [b"", b"\x16", b"\x16\x03\x01\x02\x00"])
@@ -181,7 +181,7 @@ async def test_a_handshake_that_never_ends_is_ended(authority: Authority, server
         with contextlib.suppress(ConnectionResetError):
             assert await reader.read() == b""
         writer.close()
-        await port.refused(RefusalReason.TLS_TIMEOUT)
+        await port.refused(RefusalCause.TLS_TIMEOUT)
 
 
 async def test_a_connection_without_data_is_no_failure(authority: Authority, server: Issued) -> None:
@@ -191,7 +191,7 @@ async def test_a_connection_without_data_is_no_failure(authority: Authority, ser
         connection = connect_in_clear_text(port)
         connection.sendall(b"\x16\x03\x01")
         connection.close()
-        await port.refused(RefusalReason.TLS_CLOSED)
+        await port.refused(RefusalCause.TLS_CLOSED)
 
 
 async def test_silent_clients_do_not_lock_others_out(authority: Authority, server: Issued) -> None:
@@ -203,7 +203,7 @@ async def test_silent_clients_do_not_lock_others_out(authority: Authority, serve
             began_s = asyncio.get_running_loop().time()
             assert await port.echo() == b"hello"
             assert asyncio.get_running_loop().time() - began_s > HURRIED_SECONDS / 2
-            assert port.refusals.counts[RefusalReason.TLS_TIMEOUT] >= 4
+            assert port.refusals.counts[RefusalCause.TLS_TIMEOUT] >= 4
 
 
 async def test_a_new_context_is_for_new_connections(authority: Authority, server: Issued) -> None:
@@ -223,24 +223,24 @@ async def test_a_new_context_is_for_new_connections(authority: Authority, server
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
-        (TimeoutError(), RefusalReason.TLS_TIMEOUT),
-        (ConnectionResetError(), RefusalReason.TLS_CLOSED),
-        (ssl.SSLEOFError(), RefusalReason.TLS_CLOSED),
-        (ssl.SSLCertVerificationError(), RefusalReason.TLS_CLIENT_CERTIFICATE),
-        ("PEER_DID_NOT_RETURN_A_CERTIFICATE", RefusalReason.TLS_CLIENT_CERTIFICATE),
-        ("TLSV1_ALERT_UNKNOWN_CA", RefusalReason.TLS_UNKNOWN_AUTHORITY),
-        ("SSLV3_ALERT_BAD_CERTIFICATE", RefusalReason.TLS_CERTIFICATE_REJECTED),
-        ("SSLV3_ALERT_CERTIFICATE_EXPIRED", RefusalReason.TLS_CERTIFICATE_REJECTED),
-        ("SSLV3_ALERT_CERTIFICATE_UNKNOWN", RefusalReason.TLS_CERTIFICATE_REJECTED),
-        ("UNSUPPORTED_PROTOCOL", RefusalReason.TLS_VERSION),
-        ("NO_SHARED_CIPHER", RefusalReason.TLS_VERSION),
-        ("WRONG_VERSION_NUMBER", RefusalReason.TLS_NOT_TLS),
-        ("record layer failure", RefusalReason.TLS_NOT_TLS),
-        ("INTERNAL_ERROR", RefusalReason.TLS_FAILED),
-        (OSError(5, "x"), RefusalReason.TLS_FAILED),
+        (TimeoutError(), RefusalCause.TLS_TIMEOUT),
+        (ConnectionResetError(), RefusalCause.TLS_CLOSED),
+        (ssl.SSLEOFError(), RefusalCause.TLS_CLOSED),
+        (ssl.SSLCertVerificationError(), RefusalCause.TLS_CLIENT_CERTIFICATE),
+        ("PEER_DID_NOT_RETURN_A_CERTIFICATE", RefusalCause.TLS_CLIENT_CERTIFICATE),
+        ("TLSV1_ALERT_UNKNOWN_CA", RefusalCause.TLS_UNKNOWN_AUTHORITY),
+        ("SSLV3_ALERT_BAD_CERTIFICATE", RefusalCause.TLS_CERTIFICATE_REJECTED),
+        ("SSLV3_ALERT_CERTIFICATE_EXPIRED", RefusalCause.TLS_CERTIFICATE_REJECTED),
+        ("SSLV3_ALERT_CERTIFICATE_UNKNOWN", RefusalCause.TLS_CERTIFICATE_REJECTED),
+        ("UNSUPPORTED_PROTOCOL", RefusalCause.TLS_VERSION),
+        ("NO_SHARED_CIPHER", RefusalCause.TLS_VERSION),
+        ("WRONG_VERSION_NUMBER", RefusalCause.TLS_NOT_TLS),
+        ("record layer failure", RefusalCause.TLS_NOT_TLS),
+        ("INTERNAL_ERROR", RefusalCause.TLS_FAILED),
+        (OSError(5, "x"), RefusalCause.TLS_FAILED),
     ],
 )
-def test_each_error_has_a_reason(error: BaseException | str, reason: RefusalReason) -> None:
+def test_each_error_has_a_reason(error: BaseException | str, reason: RefusalCause) -> None:
     """OpenSSL's own reason decides, in the wording of any version."""
     if isinstance(error, str):
         given, error = error, ssl.SSLError(1, "x")

@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 
 from hub.http.access import SESSION_COOKIE, Access, Authenticator
 from hub.http.problem import HANDLERS
-from hub.http.refusals import RefusalReason, Refusals
+from hub.http.refusals import RefusalCause, RequestRefusals
 from hub.http.routes.connection import UPGRADE_LOST_S, ConnectionRoutes
 from hub.http.routing import routes_of
 from hub.model.identity import Action, Identity, Role
@@ -26,7 +26,7 @@ class CheckedHub:
 
     def __init__(self) -> None:
         self.now_s = 0.0
-        self.refusals = Refusals(lambda: self.now_s)
+        self.refusals = RequestRefusals(lambda: self.now_s)
         self.closing: WireError | None = None
         authenticator = Authenticator(Access(IDENTITIES.get, IDENTITIES.get), self.refresh, self.refusals)
         routes = ConnectionRoutes(authenticator, ENDPOINTS, closing=lambda: self.closing)
@@ -45,7 +45,7 @@ class CheckedHub:
 
     def lose_upgrade(self, client: str) -> None:
         """Receive a handshake of this client without its upgrade."""
-        self.refusals.report(RefusalReason.UPGRADE_LOST, path="/v1/live", peer=client)
+        self.refusals.report(RefusalCause.UPGRADE_LOST, path="/v1/live", peer=client)
 
 
 VIEWER = {"Authorization": "Bearer viewer"}
@@ -98,4 +98,4 @@ async def test_too_many_failures_are_a_reason_of_their_own() -> None:
     hub = CheckedHub()
     authenticator_failures = [await hub.check(Authorization="Bearer wrong") for _ in range(5)]
     assert {answer["code"] for answer in authenticator_failures} == {"not_authenticated"}
-    assert hub.refusals.counts[RefusalReason.NOT_AUTHENTICATED] == 5
+    assert hub.refusals.counts[RefusalCause.NOT_AUTHENTICATED] == 5
