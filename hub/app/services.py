@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, MutableMapping, Sequence
 from functools import partial
 from importlib.metadata import distribution, version
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import structlog
@@ -118,22 +119,7 @@ async def open_services(
             public_url=settings.public_url,
         )
 
-        def service_changed(device: Device) -> None:
-            live.fleet.state_changed(device.state())
-            for bridge in bridges:
-                bridge.service_changed()
-
-        def presence_changed(device: Device) -> None:
-            live.fleet.state_changed(device.state())
-            for bridge in bridges:
-                bridge.presence_changed(device.id)
-            if device.seen_ns and device.id in registry.devices:
-                registry.record_contact(device.id, device.seen_ns)
-
-        retirement = Retirement(registry, devices, on_change=service_changed)
-        devices.watch(presence_changed)
-        devices.watch(retirement.device_changed)
-        devices.watch_sources(lambda device: live.fleet.state_changed(device.state()))
+        retirement = _watch_devices(core, bridges)
         refusals = RequestRefusals()
         connections = Connections(refusals)
         identity = HubIdentity(registry.id, settings.name, version("telemetry-hub"), started_ns)
@@ -160,6 +146,29 @@ async def open_services(
             tls,
             application,
         )
+
+
+def _watch_devices(core: Core, bridges: Sequence[Bridge]) -> Retirement:
+    """Report changes of devices to dashboards, brokers and the registry; return the service that retires devices."""
+    registry, devices, fleet = core.registry, core.devices, core.live.fleet
+
+    def service_changed(device: Device) -> None:
+        fleet.state_changed(device.state())
+        for bridge in bridges:
+            bridge.service_changed()
+
+    def presence_changed(device: Device) -> None:
+        fleet.state_changed(device.state())
+        for bridge in bridges:
+            bridge.presence_changed(device.id)
+        if device.seen_ns and device.id in registry.devices:
+            registry.record_contact(device.id, device.seen_ns)
+
+    retirement = Retirement(registry, devices, on_change=service_changed)
+    devices.watch(presence_changed)
+    devices.watch(retirement.device_changed)
+    devices.watch_sources(lambda device: fleet.state_changed(device.state()))
+    return retirement
 
 
 async def _open_core(settings: Settings, stack: contextlib.AsyncExitStack) -> Core:
@@ -225,30 +234,16 @@ def _application(
     tls: PortTls | None,
 ) -> CrossOrigin:
     """Make the ASGI application: device and live endpoints, the API and the page."""
-    registry, journal, store, devices = core.registry, core.journal, core.store, core.devices
+    registry, journal, devices = core.registry, core.journal, core.devices
     status = _status(core, identity, bridges, tls)
     authenticator = _authenticator(settings, registry, refusals, listening_on)
-    actions = QuarantineActions(
-        devices, metrics_of=lambda device: _metrics(registry, device), record=registry.record_event
-    )
     return make_application(
         [
-            HubRoutes(status, partial(registry.events, of_hub=True)),
+            *_resources(core, retirement, status, authenticator, data=settings.data),
             ConnectionRoutes(
                 authenticator,
                 {DEVICE_PATH: Action.WRITE, LIVE_PATH: Action.READ},
                 closing=lambda: connections.closing,
-            ),
-            DeviceRoutes(
-                status, store, series=registry.series.values, read_events=registry.events, retirement=retirement
-            ),
-            HistoryRoutes(store, series=registry.series.values, now_ns=devices.clock),
-            TokenRoutes(registry, authenticator, now_ns=devices.clock),
-            QuarantineRoutes(journal, actions),
-            DownloadRoutes(
-                lambda: make_wheel(distribution("telemetry-hub")),
-                settings.data / LIBRARIES,
-                base_path=authenticator.access.base_path,
             ),
             OperationsRoutes(status, lambda: len(connections), refusals.counts, tls),
         ],
@@ -265,7 +260,7 @@ def _application(
         ),
         live=LiveEndpoint(
             core.live,
-            HistorySource(journal, core.reader, store),
+            HistorySource(journal, core.reader, core.store),
             connections,
             authenticator,
             fleet=devices.in_service,
@@ -280,6 +275,28 @@ def _application(
         ),
         requires_certificate=settings.tls.client_ca is not None,
     )
+
+
+def _resources(
+    core: Core, retirement: Retirement, status: Status, authenticator: Authenticator, *, data: Path
+) -> list[object]:
+    """Return the resources of the API that need no connection."""
+    registry, store, devices = core.registry, core.store, core.devices
+    actions = QuarantineActions(
+        devices, metrics_of=lambda device: _metrics(registry, device), record=registry.record_event
+    )
+    return [
+        HubRoutes(status, partial(registry.events, of_hub=True)),
+        DeviceRoutes(status, store, series=registry.series.values, read_events=registry.events, retirement=retirement),
+        HistoryRoutes(store, series=registry.series.values, now_ns=devices.clock),
+        TokenRoutes(registry, authenticator, now_ns=devices.clock),
+        QuarantineRoutes(core.journal, actions),
+        DownloadRoutes(
+            lambda: make_wheel(distribution("telemetry-hub")),
+            data / LIBRARIES,
+            base_path=authenticator.access.base_path,
+        ),
+    ]
 
 
 def _status(core: Core, identity: HubIdentity, bridges: Sequence[Bridge], tls: PortTls | None) -> Status:
