@@ -125,7 +125,11 @@ def status_text(spool: SpoolStatus, agent: AgentStatus | None, now_ns: int) -> s
         ("oldest", _oldest_text(spool, now_ns)),
         ("lost", f"{plural(spool.lost, 'batch', 'batches')} not yet reported to the hub"),
         ("next", str(spool.next_seq)),
-        *([("damaged", f"{plural(spool.damaged, 'batch', 'batches')} kept as read")] if spool.damaged else []),
+        *(
+            [("kept", f"{plural(spool.set_aside, 'batch', 'batches')} that could not be sent")]
+            if spool.set_aside
+            else []
+        ),
         *(("incident", f"{_time(incident.time_ns)}: {incident.text}") for incident in spool.incidents),
     ]
     if agent is not None:

@@ -30,7 +30,7 @@ from device_agent.spool.contract import (
     read_entries,
 )
 from device_agent.spool.layout import (
-    MAX_DAMAGED,
+    MAX_SET_ASIDE,
     READ_BATCHES,
     SCHEMA_VERSION,
     BatchRow,
@@ -68,9 +68,9 @@ STATE_SECONDS = 1.0
 _INSERT = (
     "INSERT INTO batch (seq, format, historical, readings, size, time, value, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
-_INSERT_DAMAGED = (
-    "INSERT INTO damaged (epoch, seq, format, time, value) "
-    "VALUES (?, ?, CAST(? AS BLOB), CAST(? AS BLOB), CAST(? AS BLOB))"
+_INSERT_SET_ASIDE = (
+    "INSERT INTO set_aside (epoch, seq, reason, format, time, value) "
+    "VALUES (?, ?, ?, CAST(? AS BLOB), CAST(? AS BLOB), CAST(? AS BLOB))"
 )
 _UPSERT_METRIC = (
     "INSERT INTO metric (name, type, unit, description, checksum) VALUES (?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE "
@@ -181,7 +181,7 @@ class SpoolFile:
                 return
             size, readings = cast("tuple[int, int]", removed[:2])
             if not parts:
-                connection.execute(_INSERT_DAMAGED, (self.standing.epoch, seq, *removed[2:]))
+                self._set_aside(seq, reason, removed[2:])
             standing = self.standing
             added = sum(part.size + ROW_BYTES for part in parts)
             self._change(
@@ -346,11 +346,8 @@ class SpoolFile:
         before = self.standing
         with self._transaction() as connection:
             for row in damaged:
-                connection.execute(_INSERT_DAMAGED, (before.epoch, row.seq, *row.cells))
+                self._set_aside(row.seq, DAMAGED_REASON, row.cells)
                 connection.execute("DELETE FROM batch WHERE seq = ?", (row.seq,))
-            connection.execute(
-                "DELETE FROM damaged WHERE id NOT IN (SELECT id FROM damaged ORDER BY id DESC LIMIT ?)", (MAX_DAMAGED,)
-            )
             left = connection.execute(
                 "SELECT coalesce(sum(size), 0) + count(*) * ?, coalesce(sum(readings), 0) FROM batch WHERE seq > ?",
                 (ROW_BYTES, before.acked),
@@ -473,7 +470,6 @@ class SpoolFile:
 
         def moved(*cells: Any) -> int:
             checksum, seq = cells
-            checksum, seq = cells
             places = place_checksum(device, before, seq) ^ place_checksum(device, epoch or before, seq + by)
             return cast("int", checksum) ^ places
 
@@ -499,6 +495,12 @@ class SpoolFile:
                 checksum,
             )
 
+    def _set_aside(self, seq: int, reason: str, cells: Sequence[Any]) -> None:
+        """Keep the format and the columns of a batch that is declared lost, inside a transaction."""
+        self.connection.execute(_INSERT_SET_ASIDE, (self.standing.epoch, seq, reason, *cells))
+        newest = "SELECT id FROM set_aside ORDER BY id DESC LIMIT ?"
+        self.connection.execute(f"DELETE FROM set_aside WHERE id NOT IN ({newest})", (MAX_SET_ASIDE,))
+
     def _write_metrics(self, metrics: Sequence[Metric]) -> None:
         rows = [(metric.name, metric.type, metric.unit, metric.description) for metric in metrics]
         self.connection.executemany(_UPSERT_METRIC, [(*row, row_checksum(row)) for row in rows])
@@ -517,7 +519,7 @@ class SpoolFile:
         self.connection.executemany("INSERT INTO gap VALUES (?, ?, ?, ?)", [(*row, row_checksum(row)) for row in rows])
 
     def _write_last_state(self) -> None:
-        """Write the last numbers beside the spool. They only help people, so that a failure is not an error."""
+        """Write the last numbers beside the spool. Without them only a removed spool is not noticed."""
         standing = self.standing
         batches = standing.next_seq - 1 - standing.acked - standing.gaps.count(standing.acked)
         state = LastState(

@@ -4,7 +4,7 @@ life      epoch, next_seq, claim, device, acked     one row
 batch     seq → the encoded columns; those up to `acked` are kept for a hub that lost them
 gap       the ranges of lost numbers
 metric    the definitions, to declare the batches of earlier runs
-damaged   batches with a wrong checksum, as they were read
+set_aside batches that were not sent, as they were read: damaged ones, and those that the hub could not read
 incident  damage of the spool that was found, for people
 
 The rows of the first four have a checksum over their other columns. That of a batch covers its device and epoch too.
@@ -34,15 +34,16 @@ APPLICATION_ID = 0x54485350
 
 SCHEMA_VERSION = 2
 
-MAX_DAMAGED = 64
-"""Damaged batches that are kept as they were read: a disk fault damages a few. The oldest are deleted."""
+MAX_SET_ASIDE = 64
+"""Batches that are kept as they were read: a disk fault damages a few. The oldest are deleted."""
 
 MAX_INCIDENTS = 20
 """Incidents that are kept. The oldest are deleted."""
 
 _NEW_TABLES = """
-CREATE TABLE damaged (
-    id INTEGER PRIMARY KEY, epoch TEXT NOT NULL, seq INTEGER NOT NULL, format BLOB, time BLOB, value BLOB
+CREATE TABLE set_aside (
+    id INTEGER PRIMARY KEY, epoch TEXT NOT NULL, seq INTEGER NOT NULL, reason TEXT NOT NULL,
+    format BLOB, time BLOB, value BLOB
 ) STRICT;
 CREATE TABLE incident (id INTEGER PRIMARY KEY, time_ns INTEGER NOT NULL, text TEXT NOT NULL) STRICT;
 """
@@ -243,8 +244,8 @@ class SpoolStatus(msgspec.Struct, frozen=True):
     """Status of a spool. `waiting` counts batches, `lost` those in gaps that the hub does not know yet.
 
     `oldest_seq` and `oldest_time_ns` are the number and the first time of the oldest waiting batch; None without one.
-    `incidents` are the last damages that were found, the newest first. `damaged` counts the batches that are kept as
-    they were read.
+    `incidents` are the last damages that were found, the newest first. `set_aside` counts the batches that are
+    kept as they were read.
     """
 
     path: str
@@ -258,7 +259,7 @@ class SpoolStatus(msgspec.Struct, frozen=True):
     in_use: bool
     oldest_seq: int | None
     oldest_time_ns: int | None
-    damaged: int
+    set_aside: int
     incidents: list[Incident]
 
 
@@ -277,7 +278,7 @@ def read_status(path: Path) -> SpoolStatus:
             oldest = connection.execute(
                 "SELECT seq, format, time FROM batch WHERE seq > ? ORDER BY seq LIMIT 1", (standing.acked,)
             ).fetchone()
-            damaged = cast("tuple[int]", connection.execute("SELECT count(*) FROM damaged").fetchone())[0]
+            set_aside = cast("tuple[int]", connection.execute("SELECT count(*) FROM set_aside").fetchone())[0]
             rows = connection.execute("SELECT time_ns, text FROM incident ORDER BY id DESC").fetchall()
         finally:
             connection.close()
@@ -297,7 +298,7 @@ def read_status(path: Path) -> SpoolStatus:
         _is_locked(path),
         None if oldest is None else cast("int", oldest[0]),
         None if oldest is None else _first_time(cast("Format", oldest[1]), cast("bytes", oldest[2])),
-        damaged,
+        set_aside,
         [Incident(*cast("tuple[int, str]", row)) for row in rows],
     )
 

@@ -1,7 +1,8 @@
 """Salvage of a spool whose file is damaged, removed or replaced.
 
 Beside the spool is a small file with its last numbers. It is written without fsync, at most once a second, so it may be
-older than the spool: it gives the epoch, and bounds for people, never the number of a batch.
+older than the spool, but never newer: its numbers are lower bounds. They decide the epoch and the next number of a
+damaged spool, of one that was cut, and of an older copy, and which batches are declared lost.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ async def test_a_batch_that_the_hub_cannot_read_is_declared_lost(peer: Peer, tmp
     gaps = [entry.message for entry in peer.journal if isinstance(entry.message, device.Gap)]
     assert [(gap.from_seq, gap.to) for gap in gaps] == [(4, 4)]
     assert "bad_message" in gaps[0].reason
-    assert read_status(path).damaged == 1
+    assert read_status(path).set_aside == 1
     assert peer.upgrades < 12
 
 
