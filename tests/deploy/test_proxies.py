@@ -18,7 +18,7 @@ from tests.deploy.compose import ROOT
 from tests.services.proxy import TIMEOUT, Caddy, Haproxy, Nginx, Proxy
 
 FILES = sorted((ROOT / "deploy" / "proxies").iterdir())
-OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
+DOCUMENT = (ROOT / "docs" / "proxies.md").read_text()
 SHOWN = re.compile(r"\[`deploy/proxies/([\w.-]+)`\]\(\.\./deploy/proxies/\1\):\n\n```\w+\n(.*?)```\n", re.DOTALL)
 DURATION = re.compile(r"timeout (?:tunnel |client |server )?(\d+)s")
 
@@ -134,10 +134,10 @@ class Dynamic(Strict):
 
 
 def test_the_document_contains_the_very_files() -> None:
-    """docs/operations.md shows each file as it is, and no other."""
-    shown = dict(SHOWN.findall(OPERATIONS))
+    """docs/proxies.md shows each file as it is, and no other."""
+    shown = dict(SHOWN.findall(DOCUMENT))
     assert shown == {file.name: file.read_text() for file in FILES}
-    assert OPERATIONS.count("](../deploy/proxies/") == len(FILES)
+    assert DOCUMENT.count("](../deploy/proxies/") == len(FILES)
 
 
 @pytest.mark.parametrize("kind", [Nginx, Caddy, Haproxy], ids=lambda kind: kind.name)

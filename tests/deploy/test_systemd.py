@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -42,3 +44,19 @@ def test_its_commands_are_the_hub_s(service: dict[str, str], tmp_path: Path) -> 
     file.write_text("")
     checked = CliRunner().invoke(app, [*checking[:-1], str(file)])
     assert (checked.exit_code, checked.output) == (0, "the settings are valid\n")
+
+
+def test_the_documented_certificate_is_readable_by_the_service(service: dict[str, str]) -> None:
+    """The unit joins the group that owns the key. The commands install the files that the settings name."""
+    text = (ROOT / "docs" / "operations.md").read_text()
+    section = text.partition("### Certificates with systemd\n")[2].partition("\n## ")[0]
+    blocks = [re.sub(r"(?m)^   ", "", block) for block in re.findall(r"```\w+\n(.*?)```", section, re.DOTALL)]
+    create, unit, install, settings, _ = blocks
+    group = create.split()[-1]
+    # A static group of the service's own name would conflict with its dynamic user.
+    assert (service["DynamicUser"], group == "telemetry-hub") == ("yes", False)
+    assert unit == f"[Service]\nSupplementaryGroups={group}\n"
+    certificate, key = (line.split() for line in install.splitlines())
+    tls = tomllib.loads(settings)["tls"]
+    assert [certificate[-1], key[-1]] == [tls["certificate"], tls["key"]]
+    assert key[1:5] == ["-m", "0640", "-g", group]

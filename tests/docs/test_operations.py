@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from agent_client.refusal import REASONS
+
 ROOT = Path(__file__).parents[2]
 WEB = ROOT / "dashboards" / "web" / "src"
 PAGE_SOURCES = [
@@ -46,3 +48,9 @@ def test_each_sentence_of_the_table_is_one_of_the_program(page: str, agent: str)
     for said, sources in ((page, words_of(PAGE_SOURCES)), (agent, words_of(AGENT_SOURCES))):
         for piece in pieces(said):
             assert piece.lower().removeprefix("the sign-in page") in sources, piece
+
+
+@pytest.mark.parametrize("reason", sorted(set(REASONS.values())))
+def test_each_reason_of_an_agent_has_a_row(reason: str) -> None:
+    """The table contains the sentence for every answer that an agent explains, at least up to its remedy."""
+    assert any(reason.partition(":")[0] in agent for _, agent in rows()), reason
