@@ -1,4 +1,8 @@
-"""Copy the history of a hub from one store into another, while no hub runs on the data directory."""
+"""The copy of a hub's history that `hub store copy` runs: open the stores that are named, copy, compare and close.
+
+It holds the lock of the journal, so no hub runs on the data directory. hub.storage.store_copy is the copy of two open
+stores.
+"""
 
 from __future__ import annotations
 

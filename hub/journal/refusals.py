@@ -1,4 +1,4 @@
-"""Readings that a sink will never take go into the journal's quarantine, once, whatever crashes in between."""
+"""Quarantine of the readings that a sink refuses: each is added once, also after a crash."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Copies all readings of one store into another through the store's contract, and compares the two.
+"""Copy between two open stores through the store's contract, and their comparison. hub.app.copy opens the stores.
 
 The durable cursor of the target records the progress. During a copy, its journal is the name of the copy, and its
 offset is made of the position of the series and the number of its copied readings. An interrupted copy continues from
