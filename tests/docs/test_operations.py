@@ -1,4 +1,4 @@
-"""The table of docs/operations.md that explains why a page or an agent does not connect."""
+"""Sentences and numbers of docs/operations.md that the programs have, too."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from agent_client.refusal import REASONS
+from device_agent.spool.layout import MAX_INCIDENTS, MAX_SET_ASIDE
+from device_agent.spool.salvage import DAMAGED_REASON
+from hub.ingest.source_report import EVENT_BURST
 
 ROOT = Path(__file__).parents[2]
 WEB = ROOT / "dashboards" / "web" / "src"
@@ -54,3 +57,31 @@ def test_each_sentence_of_the_table_is_one_of_the_program(page: str, agent: str)
 def test_each_reason_of_an_agent_has_a_row(reason: str) -> None:
     """The table contains the sentence for every answer that an agent explains, at least up to its remedy."""
     assert any(reason.partition(":")[0] in agent for _, agent in rows()), reason
+
+
+def section(heading: str) -> str:
+    """Return the text below a heading, up to the next one."""
+    return (ROOT / "docs" / "operations.md").read_text().partition(f" {heading}\n")[2].partition("\n## ")[0]
+
+
+def test_the_section_about_spools_has_the_agent_s_words_and_bounds() -> None:
+    """The reason of a gap, and the numbers of batches and incidents that a spool keeps, are those of the agent."""
+    spools = section("The spool of an agent is damaged")
+    assert f"`{DAMAGED_REASON}`" in spools
+    assert f"the last {MAX_SET_ASIDE} such batches" in spools
+    assert f"the last {MAX_INCIDENTS} are kept" in spools
+
+
+def test_the_section_about_states_has_the_page_s_words_and_bounds() -> None:
+    """Each state has a row with the page's word; the times are those of the page, and the bound of events the hub's."""
+    states = section("States of devices")
+    icons, fleet = (WEB / "ui" / "icon.tsx").read_text(), (WEB / "data" / "fleet.ts").read_text()
+    words = re.findall(r'\w+: "(\w+)"', icons.partition("CONDITION_TEXTS")[2].partition(";")[0])
+    assert re.findall(r"(?m)^\| (\w+) \|", states) == [*words, "Backlog"]
+    assert "SILENT_AFTER_MS = 60_000;" in fleet
+    assert "SILENT_WHEN_UNKNOWN_MS = 10 * 60_000;" in fleet
+    assert "SILENT_INTERVALS = 5;" in fleet
+    assert "for five times the usual interval" in states
+    assert "for at least a minute" in states
+    assert "for 10 minutes" in states
+    assert f"at most {EVENT_BURST} events of its sources at once" in states

@@ -188,6 +188,7 @@ async def test_the_five_commands_of_the_document_give_an_agent_a_trusted_connect
             assert f"connected to wss://localhost:{port}/v1/device" in await log_line(certified, "connected to")
         flow = await finished("hub flow", tmp_path)
         assert "boiler-1" in flow
+        assert "https://hub.example:8600/open/" in await finished("hub token url", tmp_path)
 
 
 @pytest.mark.deadline(120)
