@@ -224,6 +224,8 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
     _turn: asyncio.Handle | None = None
     # Bytes that are still read and discarded, after a flood or the hub's close frame; None while frames are processed.
     _to_discard: int | None = None
+    # True after the application has returned. Until then, it may look for this connection in its scope.
+    _is_finished = False
 
     def __init__(self, *arguments: Any, shares: LoopShares | None = None, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -238,15 +240,22 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         self.writable = Gate(is_set=True)  # type: ignore[assignment]
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Free the received bytes now: the collector, which runs rarely, finds the connection later."""
+        """Free the received bytes and the parser of websockets, which keep the last frame."""
         super().connection_lost(exc)
         if self._turn is not None:
             self._turn.cancel()
-        # The parser of websockets and the traceback of its error keep the last frame.
+            self._turn = None
         self.conn.parser.close()
         self.conn.parser_exc = None
-        self._rest = self._on_message = self.on_flood = self.on_bad_frame = None
+        self._rest = None
         self.frames = []
+        if self._is_finished:
+            self._discard_references()
+
+    def _discard_references(self) -> None:
+        """Discard what refers back to this connection, so that it is freed now: the collector runs rarely."""
+        self._on_message = self.on_flood = self.on_bad_frame = None
+        self.scope["extensions"].pop(EXTENSION, None)  # type: ignore[attr-defined]
 
     # Receiving.
 
@@ -477,7 +486,10 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
     async def run_asgi(self) -> None:
         """Run the application. A peer that does not read its last messages is disconnected."""
         await super().run_asgi()
-        if self.close_timer is None and not self.disconnected:
+        self._is_finished = True
+        if self.disconnected:
+            self._discard_references()
+        elif self.close_timer is None:
             self._abort_later()
 
     def write(self, payload: bytes, is_text: bool) -> bool:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket as sockets
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -18,6 +21,7 @@ from uvicorn.server import ServerState
 from websockets.frames import Close, Frame, Opcode
 from websockets.server import ServerProtocol
 
+from hub.http.device_endpoint import AgentConnection
 from hub.http.loop_share import LoopShares
 from hub.http.websocket import (
     FORBIDDEN,
@@ -29,6 +33,10 @@ from hub.http.websocket import (
     frame_end,
     split_messages,
 )
+from hub.live.subscriber import Subscriber
+from hub.model.identity import Role
+from tests.end_to_end.raw_websocket import CLOSE, frame
+from tests.hub.http.opened_hub import listening, new_token, opened_hub, until
 
 LIMIT = 70_000
 """Above 65,535, where a length takes eight bytes."""
@@ -402,3 +410,48 @@ async def test_a_gate_wakes_all_that_wait() -> None:
     gate.set()
     await later
     assert gate.is_set()
+
+
+ENDS = ("reset at once", "reset after the answer", "closed", "refused")
+
+
+async def test_a_closed_connection_is_freed_without_the_collector(tmp_path: Path) -> None:
+    """Its objects refer to each other in no cycle: the collector runs so rarely that churn would double the memory."""
+    async with opened_hub(tmp_path / "data") as services, listening(services) as url:
+        for path, role in (("/v1/device", Role.GATEWAY), ("/v1/live", Role.VIEWER)):
+            token = await new_token(services, role)
+            head = HANDSHAKE.replace(b"/v1/device", path.encode()).replace(b"Host: h", b"Host: 127.0.0.1")
+            for end in ENDS:
+                for further in ("", f"Authorization: Bearer {token}\r\n"):
+                    if end == "refused":
+                        further += "Sec-WebSocket-Protocol: unknown\r\n"
+                    gc.collect()
+                    gc.disable()
+                    try:
+                        for _ in range(5):
+                            await _open_and_end(url, head.removesuffix(b"\r\n") + f"{further}\r\n".encode(), end)
+                        await until(lambda: not len(services.connections) and not _alive())
+                    finally:
+                        gc.enable()
+
+
+def _alive() -> list[object]:
+    return [found for found in gc.get_objects() if isinstance(found, DirectWebSocket | AgentConnection | Subscriber)]
+
+
+async def _open_and_end(url: str, request: bytes, end: str) -> bytes:
+    """Open a connection, and end it as a client does; return what it received."""
+    host, _, port = url.removeprefix("ws://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    raw = writer.get_extra_info("socket")
+    raw.setsockopt(sockets.SOL_SOCKET, sockets.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.write(request)
+    answer = b""
+    if end != "reset at once":
+        answer = await reader.readuntil(b"\r\n\r\n")
+        assert (b" 101 " in answer) is (end != "refused"), answer
+    if end == "closed":
+        writer.write(frame(CLOSE))
+        await reader.read()
+    writer.transport.abort()
+    return answer
