@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import resource
 import signal
 import sys
 import time
@@ -44,6 +45,16 @@ DRAIN_S = 20.0
 """The store gets this long to store what the journal has. The rest stays in the journal and is stored after the next
 start."""
 
+MAX_FILES = 65_536
+"""File descriptors that the hub requests: a gateway's 20,000 connections three times. Systems start a program with
+1,024, and allow it more on request."""
+
+OWN_FILES = 256
+"""File descriptors for everything else: the databases, connections to a store and a broker, and files of the page."""
+
+FEW_FILES = 4_096
+"""With fewer, the hub warns: its usual bounds of connections do not apply."""
+
 DEMO_LABEL = "demo"
 
 log = structlog.get_logger(__name__)
@@ -53,6 +64,7 @@ async def run_hub(settings: Settings, *, demo: bool, say: Callable[[str], None])
     """Run a hub until SIGINT or SIGTERM. `say` prints lines for people. Raises HubError."""
     check_settings(settings)
     tls = _open_tls(settings)
+    max_connections = _raise_file_limit()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     host, port = settings.address
     try:
@@ -85,6 +97,7 @@ async def run_hub(settings: Settings, *, demo: bool, say: Callable[[str], None])
                     base_path=ROOT if settings.public is None else settings.public.base_path,
                     compression=settings.live.compression,
                     refusals=services.refusals,
+                    max_connections=max_connections,
                 )
                 url = browser_url(host, port, tls=tls is not None)
                 certificate = settings.tls.certificate
@@ -148,6 +161,27 @@ async def _serve(
         registry.record_event(None, time.time_ns(), "hub stopped", "")
     if failed.error is not None:
         raise HubError(f"{failed.name} failed: {failed.error}") from failed.error
+
+
+def _raise_file_limit() -> int:
+    """Raise the limit of open files as far as the system allows; return the number of connections that it permits."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    wanted = MAX_FILES if hard == unlimited else min(hard, MAX_FILES)
+    if soft != unlimited and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+    limit = MAX_FILES if soft == unlimited else soft
+    connections = max(limit - OWN_FILES, limit // 2)
+    if limit < FEW_FILES:
+        log.warning(
+            "few file descriptors, new connections are reset beyond the bound",
+            limit=limit,
+            connections=connections,
+            remedy="raise the hard limit: LimitNOFILE of systemd, or ulimit -n",
+        )
+    return connections
 
 
 def _open_tls(settings: Settings) -> PortTls | None:

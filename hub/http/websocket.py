@@ -62,6 +62,10 @@ TURN_FRAMES = 256
 OTHER_FRAME_WORK = 4
 """Work for a frame that websockets reads (10 µs, and the answer to a ping), in messages of an agent."""
 
+WEBSOCKET_S = 0.001
+"""Time of the event loop that a WebSocket without a valid token takes apart from its frames: the objects and tasks of
+its endpoint. Its address is charged for it at the end, so that a client cannot open them in a loop."""
+
 READ_BYTES = 256_000
 """Bytes that uvloop reads at once, if there are as many."""
 
@@ -255,7 +259,7 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
     def _discard_references(self) -> None:
         """Discard what refers back to this connection, so that it is freed now: the collector runs rarely."""
         self._on_message = self.on_flood = self.on_bad_frame = None
-        self.scope["extensions"].pop(EXTENSION, None)  # type: ignore[attr-defined]
+        self.scope["extensions"].pop(EXTENSION, None)
 
     # Receiving.
 
@@ -487,6 +491,8 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         """Run the application. A peer that does not read its last messages is disconnected."""
         await super().run_asgi()
         self._is_finished = True
+        if not self._budget.is_admitted:
+            self._shares.charge(self._peer, WEBSOCKET_S, self.loop.time())
         if self.disconnected:
             self._discard_references()
         elif self.close_timer is None:

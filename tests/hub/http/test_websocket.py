@@ -335,6 +335,17 @@ async def test_an_address_that_used_its_share_waits_before_its_token() -> None:
         assert messages == [b"a", b"b"]
 
 
+@pytest.mark.parametrize("is_admitted", [False, True])
+async def test_a_connection_that_closes_without_a_token_is_charged(is_admitted: bool) -> None:
+    """Also if it has sent nothing: opening and closing connections in a loop takes the share of the address."""
+    shares = LoopShares()
+    async with opened(shares) as (socket, _, _):
+        if is_admitted:
+            socket.admit()
+        assert shares.addresses == 0
+    assert shares.addresses == (0 if is_admitted else 1)
+
+
 async def test_a_closed_connection_keeps_no_received_bytes() -> None:
     """Neither an incomplete frame nor the last one that websockets has read."""
     payload = bytes(60_000)
