@@ -36,7 +36,7 @@ a commit; at Python's default of 5 ms a busy event loop would extend a commit of
 GC_THRESHOLD = 400_000
 """Allocations before the garbage collector examines the young objects. The journal keeps 260,000 objects in memory,
 which are freed without it; at 50,000 their examination took a tenth of a flooded hub's core, in pauses of up to 160 ms.
-What only the collector can free (closed connections, 21 KB each) is about 150 MB at most."""
+Closed connections are freed without it, too (hub.http.websocket)."""
 
 CLOSING_S = 5.0
 """Connections get this long to receive their last messages."""
@@ -48,9 +48,6 @@ start."""
 MAX_FILES = 65_536
 """File descriptors that the hub requests: a gateway's 20,000 connections three times. Systems start a program with
 1,024, and allow it more on request."""
-
-OWN_FILES = 256
-"""File descriptors for everything else: the databases, connections to a store and a broker, and files of the page."""
 
 FEW_FILES = 4_096
 """With fewer, the hub warns: its usual bounds of connections do not apply."""
@@ -64,7 +61,7 @@ async def run_hub(settings: Settings, *, demo: bool, say: Callable[[str], None])
     """Run a hub until SIGINT or SIGTERM. `say` prints lines for people. Raises HubError."""
     check_settings(settings)
     tls = _open_tls(settings)
-    max_connections = _raise_file_limit()
+    raise_file_limit()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     host, port = settings.address
     try:
@@ -97,7 +94,6 @@ async def run_hub(settings: Settings, *, demo: bool, say: Callable[[str], None])
                     base_path=ROOT if settings.public is None else settings.public.base_path,
                     compression=settings.live.compression,
                     refusals=services.refusals,
-                    max_connections=max_connections,
                 )
                 url = browser_url(host, port, tls=tls is not None)
                 certificate = settings.tls.certificate
@@ -163,25 +159,22 @@ async def _serve(
         raise HubError(f"{failed.name} failed: {failed.error}") from failed.error
 
 
-def _raise_file_limit() -> int:
-    """Raise the limit of open files as far as the system allows; return the number of connections that it permits."""
+def raise_file_limit() -> int:
+    """Raise the limit of open files as far as the system allows, at most to MAX_FILES; return it. Warn if it is low."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    unlimited = resource.RLIM_INFINITY
-    wanted = MAX_FILES if hard == unlimited else min(hard, MAX_FILES)
-    if soft != unlimited and soft < wanted:
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-            soft = wanted
-    limit = MAX_FILES if soft == unlimited else soft
-    connections = max(limit - OWN_FILES, limit // 2)
-    if limit < FEW_FILES:
+    wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
+    if soft == resource.RLIM_INFINITY:
+        return MAX_FILES
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    if soft < FEW_FILES:
         log.warning(
-            "few file descriptors, new connections are reset beyond the bound",
-            limit=limit,
-            connections=connections,
-            remedy="raise the hard limit: LimitNOFILE of systemd, or ulimit -n",
+            "few file descriptors, connections beyond them are reset",
+            limit=soft,
+            remedy="raise the hard limit: LimitNOFILE in systemd, or ulimit -Hn",
         )
-    return connections
+    return soft
 
 
 def _open_tls(settings: Settings) -> PortTls | None:

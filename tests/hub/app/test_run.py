@@ -102,3 +102,18 @@ async def test_ctrl_c_stops_the_hub_in_order(tmp_path: Path) -> None:
     os.kill(hub.pid, signal.SIGINT)
     assert await hub.stop() == 0
     assert "stopping" in hub.log()
+
+
+@pytest.mark.parametrize(("soft", "hard", "raised"), [(256, 8192, 8192), (1024, 1024, 1024)])
+async def test_the_limit_of_open_files_is_raised_to_the_hard_one(
+    tmp_path: Path, soft: int, hard: int, raised: int
+) -> None:
+    """If that is too low for the bounds of connections, one line of the log names it and the remedy."""
+    launcher = ("sh", "-c", f'ulimit -S -n {soft} && ulimit -H -n {hard} && exec "$0" "$@"', *COMMAND)
+    async with running_hub(tmp_path / "data", launcher=launcher) as hub:
+        limits = Path(f"/proc/{hub.pid}/limits").read_text().splitlines()
+        found = next(line for line in limits if line.startswith("Max open files"))
+        assert found.split()[3] == str(raised)
+    warnings = [json.loads(line) for line in hub.log().splitlines() if "file descriptors" in line]
+    assert [warning["limit"] for warning in warnings] == ([raised] if raised < 4096 else [])
+    assert all("LimitNOFILE" in warning["remedy"] for warning in warnings)
