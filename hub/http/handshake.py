@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 
 from starlette.types import Scope
 from websockets.exceptions import InvalidHeader
-from websockets.headers import parse_extension
+from websockets.headers import parse_connection, parse_extension, parse_subprotocol
 
 from hub.http.refusals import RefusalCause, RequestRefused, shown
 
@@ -23,6 +24,13 @@ KEY_BYTES = 16
 
 CLOSE = {"Connection": "close"}
 """After a refused handshake, some clients wait for the end of the connection."""
+
+_LISTS: tuple[tuple[bytes, Callable[[str], object], str], ...] = (
+    (b"connection", parse_connection, "Connection is not a list of options"),
+    (b"sec-websocket-extensions", parse_extension, "Sec-WebSocket-Extensions is not a list of extensions"),
+    (b"sec-websocket-protocol", parse_subprotocol, "Sec-WebSocket-Protocol is not a list of subprotocols"),
+)
+"""Headers that websockets parses, too. Its own answer to a fault would be in no log and no count."""
 
 UPGRADE = {"Upgrade": "websocket", "Connection": "Upgrade, close"}
 """Headers of an answer that asks for an upgrade (RFC 9110, 15.5.22)."""
@@ -72,12 +80,18 @@ def _fault(headers: list[tuple[bytes, bytes]]) -> str | None:
         return "the request for a WebSocket has a body"
     if len(_values(headers, b"origin")) > 1:
         return "the request has several Origin headers"
+    if len(_values(headers, b"upgrade")) > 1:
+        return "the request has several Upgrade headers"
+    return next((fault for name, parse, fault in _LISTS if not _all_parse(parse, _values(headers, name))), None)
+
+
+def _all_parse(parse: Callable[[str], object], values: Iterable[str]) -> bool:
     try:
-        for value in _values(headers, b"sec-websocket-extensions"):
-            parse_extension(value)
+        for value in values:
+            parse(value)
     except InvalidHeader:
-        return "Sec-WebSocket-Extensions is not a list of extensions"
-    return None
+        return False
+    return True
 
 
 def _values(headers: list[tuple[bytes, bytes]], name: bytes) -> list[str]:

@@ -66,6 +66,9 @@ REFUSED: dict[str, tuple[bytes, int]] = {
             "version": (upgrade(path, ws_version=8), 426),
             "old": (upgrade(path, version="1.0"), 426),
             "key": (upgrade(path).replace(b"-Key: ", b"-Key: a"), 400),
+            "subprotocol": (upgrade(path, "Sec-WebSocket-Protocol: a b"), 400),
+            "no subprotocol": (upgrade(path, "Sec-WebSocket-Protocol: "), 400),
+            "connection": (upgrade(path).replace(b"Connection: Upgrade", b"Connection: Upgrade, a b"), 400),
             "plain": (head(path), 426),
             "post": (head(path, "Content-Length: 2", method="POST") + b"{}", 405),
         }.items()

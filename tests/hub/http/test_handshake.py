@@ -55,6 +55,10 @@ def test_the_handshake_of_a_client_is_valid() -> None:
         ({b"content-length": b"3"}, 400, None, "body"),
         ({b"transfer-encoding": b"chunked"}, 400, None, "body"),
         ({b"sec-websocket-extensions": b"a;;"}, 400, None, "Extensions"),
+        ({b"sec-websocket-protocol": b"a b"}, 400, None, "Sec-WebSocket-Protocol"),
+        ({b"sec-websocket-protocol": b""}, 400, None, "Sec-WebSocket-Protocol"),
+        ({b"sec-websocket-protocol": b"token.a, b@c"}, 400, None, "Sec-WebSocket-Protocol"),
+        ({b"connection": b"Upgrade, a b"}, 400, None, "Connection"),
     ],
 )
 def test_an_invalid_handshake_has_a_reason(
@@ -71,11 +75,11 @@ def test_an_invalid_handshake_has_a_reason(
         assert (raised.value.headers or {})[header[0]] == header[1]
 
 
-def test_two_keys_or_origins_are_refused() -> None:
+def test_two_keys_origins_or_upgrades_are_refused() -> None:
     """A proxy and the hub could each use another one."""
-    for name in (b"sec-websocket-key", b"origin"):
+    for name, second in ((b"sec-websocket-key", b"b"), (b"origin", b"b"), (b"upgrade", b"websocket")):
         twice = scope({})
-        twice["headers"] = [*twice["headers"], (name, VALID.get(name, b"a")), (name, b"b")]
+        twice["headers"] = [*twice["headers"], (name, VALID.get(name, b"a")), (name, second)]
         with pytest.raises(RequestRefused) as raised:
             check_handshake(twice)
         assert raised.value.status == 400
