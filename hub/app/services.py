@@ -239,7 +239,7 @@ def _application(
     authenticator = _authenticator(settings, registry, refusals, listening_on)
     return make_application(
         [
-            *_resources(core, retirement, status, authenticator, data=settings.data),
+            *_resources(core, retirement, status, authenticator, data=settings.data, public_url=settings.public_url),
             ConnectionRoutes(
                 authenticator,
                 {DEVICE_PATH: Action.WRITE, LIVE_PATH: Action.READ},
@@ -278,7 +278,13 @@ def _application(
 
 
 def _resources(
-    core: Core, retirement: Retirement, status: Status, authenticator: Authenticator, *, data: Path
+    core: Core,
+    retirement: Retirement,
+    status: Status,
+    authenticator: Authenticator,
+    *,
+    data: Path,
+    public_url: str | None,
 ) -> list[object]:
     """Return the resources of the API that need no connection."""
     registry, store, devices = core.registry, core.store, core.devices
@@ -291,11 +297,7 @@ def _resources(
         HistoryRoutes(store, series=registry.series.values, now_ns=devices.clock),
         TokenRoutes(registry, authenticator, now_ns=devices.clock),
         QuarantineRoutes(core.journal, actions),
-        DownloadRoutes(
-            lambda: make_wheel(distribution("telemetry-hub")),
-            data / LIBRARIES,
-            base_path=authenticator.access.base_path,
-        ),
+        DownloadRoutes(lambda: make_wheel(distribution("telemetry-hub")), data / LIBRARIES, public_url=public_url),
     ]
 
 

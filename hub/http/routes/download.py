@@ -55,11 +55,11 @@ telemetry-agent/bin/device-agent --help
 class DownloadRoutes:
     """The operations about the wheel. It is made once, at the first request, and kept: about 1 MB."""
 
-    def __init__(self, make: Callable[[], Wheel], libraries: Path, *, base_path: str = "/") -> None:
-        """`libraries` is the folder of further wheels, `base_path` the path of the hub's public URL."""
+    def __init__(self, make: Callable[[], Wheel], libraries: Path, *, public_url: str | None = None) -> None:
+        """`libraries` is the folder of further wheels. Without a public URL, the page has the request's address."""
         self._make = make
         self._folder = libraries
-        self._base_path = base_path
+        self._public_url = public_url
         self._making: asyncio.Task[Wheel] | None = None
 
     @Operation("GET", "/api/v1/download", errors=(503,))
@@ -79,7 +79,7 @@ class DownloadRoutes:
     async def download_page(self, request: Request) -> Response:
         """Answer with a page that links the file with its hash."""
         wheel, libraries = await self._wheel(), self._libraries()
-        folder = escape(f"{str(request.base_url).rstrip('/')}{self._base_path.rstrip('/')}{FOLDER}")
+        folder = escape(f"{(self._public_url or str(request.base_url)).rstrip('/')}{FOLDER}")
         page = PAGE.format(
             file=escape(wheel.file),
             sha256=wheel.sha256,

@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 
 import httpx
+import pytest
 from starlette.applications import Starlette
 
 from hub.http.access import Access, Authenticator
@@ -51,11 +52,13 @@ async def test_the_answers_name_the_same_file_and_hash() -> None:
     assert f"pip install http://hub:8600/download/{WHEEL.file}#sha256={WHEEL.sha256}" in page
 
 
-async def test_the_page_names_the_path_below_a_proxy() -> None:
-    """The address of its command has the path of the hub's public URL; the link is relative."""
-    async with client_of(DownloadRoutes(lambda: WHEEL, NOWHERE, base_path="/telemetry/")) as client:
+@pytest.mark.parametrize("public_url", ["https://example.org/telemetry", "https://example.org/telemetry/"])
+async def test_the_page_names_the_public_url(public_url: str) -> None:
+    """The hub does not see the scheme, the name and the path that a proxy takes away; the link is relative."""
+    async with client_of(DownloadRoutes(lambda: WHEEL, NOWHERE, public_url=public_url)) as client:
         page = (await client.get("/download/")).text
-    assert f"pip install http://hub:8600/telemetry/download/{WHEEL.file}#sha256={WHEEL.sha256}" in page
+    assert f"pip install https://example.org/telemetry/download/{WHEEL.file}#sha256={WHEEL.sha256}" in page
+    assert "hub:8600" not in page
     assert f'href="{WHEEL.file}#' in page
 
 
