@@ -16,14 +16,14 @@ from typing import Any, NamedTuple, NoReturn
 
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as open_websocket
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus
-from websockets.http11 import Response
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus, SecurityError
+from websockets.protocol import State
 from websockets.typing import Subprotocol
 
 from agent_client.bounds import bounded_ending, parse_retry_after
 from agent_client.endpoint import SUBPROTOCOLS, Endpoint
 from agent_client.reconnect import FIRST_DELAY_MS, MAX_DELAY_MS, Ending, delay_ms
-from agent_client.refusal import HandshakeAnswer, explain_answer, explain_no_http
+from agent_client.refusal import HandshakeAnswer, explain_answer, explain_no_http, read_answer
 from agent_client.session import ClientSession, DeviceOutbox, OutboxUnavailable
 from agent_client.tls import describe_tls_failure, is_wrong_name, read_certificate_names
 from wire.errors import CLOSE_FOR_CODE, Close, WireError
@@ -45,6 +45,12 @@ STABLE_SECONDS = 30.0
 
 MIN_FIRST_DELAY_MS = 100
 """Least bound of the first delay, so that agents do not flood a hub that asks for no delay."""
+
+MAX_ANSWER_BYTES = 16 * 1024
+"""Beginning of an answer that is kept to explain it: twice the head that servers send by default."""
+
+UNREADABLE = (InvalidMessage, SecurityError)
+"""Errors of websockets for an answer that it cannot read, or that is larger than its bounds."""
 
 
 _log = logging.getLogger(__name__)
@@ -83,12 +89,28 @@ class ClientStopped(_Ended):
     """The connection ended for a reason that reconnecting would only repeat; `ending` has the reason."""
 
 
-class _AlertedConnection(ClientConnection):
-    """Connection whose opening handshake reports why TLS ended it.
+class _Refused(InvalidHandshake):
+    """An answer in HTTP that is no upgrade, also one that websockets cannot read."""
+
+    def __init__(self, answer: HandshakeAnswer) -> None:
+        super().__init__()
+        self.answer = answer
+
+
+class _ExplainedConnection(ClientConnection):
+    """Connection whose opening handshake reports why TLS ended it, and which answer came in place of an upgrade.
 
     With TLS 1.3 the server checks a client's certificate when the client considers the TLS handshake complete: its
-    alert is the answer to the request.
+    alert is the answer to the request. An answer of HTTP/1.0, or one with a large or broken body, has a status that
+    websockets does not report.
     """
+
+    _beginning = b""
+
+    def data_received(self, data: bytes) -> None:
+        if self.protocol.state is State.CONNECTING and len(self._beginning) < MAX_ANSWER_BYTES:
+            self._beginning += data[:MAX_ANSWER_BYTES]
+        super().data_received(data)
 
     async def handshake(self, *arguments: Any, **named: Any) -> None:
         try:
@@ -96,6 +118,13 @@ class _AlertedConnection(ClientConnection):
         except (InvalidHandshake, ConnectionClosed) as error:
             if isinstance(self.connection_exc, ssl.SSLError):
                 raise self.connection_exc from error
+            if isinstance(error, InvalidStatus):
+                response = error.response
+                headers = {name.lower(): value for name, value in response.headers.raw_items()}
+                raise _Refused(HandshakeAnswer(response.status_code, headers, bytes(response.body or b""))) from error
+            answer = read_answer(self._beginning) if isinstance(error, UNREADABLE) else None
+            if answer is not None:
+                raise _Refused(answer) from error
             raise
 
 
@@ -120,7 +149,7 @@ async def connect(endpoint: Endpoint, *, name: str) -> ClientConnection:
             user_agent_header=name or None,
             proxy=endpoint.proxy,
             ssl=None if tls is None else tls.context,
-            create_connection=_AlertedConnection,
+            create_connection=_ExplainedConnection,
             compression=None,
             open_timeout=OPEN_SECONDS,
             close_timeout=CLOSE_SECONDS,
@@ -128,8 +157,8 @@ async def connect(endpoint: Endpoint, *, name: str) -> ClientConnection:
             ping_timeout=PING_SECONDS,
             max_size=MAX_HUB_MESSAGE_BYTES,
         )
-    except InvalidStatus as refusal:
-        raise ConnectFailed(_refused(url, refusal.response)) from None
+    except _Refused as refusal:
+        raise ConnectFailed(_refused(url, refusal.answer)) from None
     except (OSError, InvalidHandshake) as error:
         raise ConnectFailed(Ending(await _describe_failure(error, endpoint))) from None
     if connection.subprotocol is None:
@@ -229,18 +258,17 @@ async def _describe_failure(error: Exception, endpoint: Endpoint) -> str:
     if tls is not None and endpoint.proxy is None and is_wrong_name(error):
         names = await asyncio.to_thread(read_certificate_names, url, tls)
     described = describe_tls_failure(error, url, names)
-    if described is None and isinstance(error, InvalidMessage):
+    if described is None and isinstance(error, UNREADABLE):
         described = explain_no_http(url)
     return described or f"{url} does not answer: {_reason(error)}"
 
 
-def _refused(url: str, response: Response) -> Ending:
+def _refused(url: str, answer: HandshakeAnswer) -> Ending:
     """Return the ending for an HTTP answer in place of an upgrade."""
-    status, headers = response.status_code, {name.lower(): value for name, value in response.headers.raw_items()}
     return Ending(
-        explain_answer(url, HandshakeAnswer(status, headers, bytes(response.body or b""))),
-        status=status,
-        retry_ms=parse_retry_after(headers.get("retry-after", ""), time.time_ns()),
+        explain_answer(url, answer),
+        status=answer.status,
+        retry_ms=parse_retry_after(answer.headers.get("retry-after", ""), time.time_ns()),
     )
 
 

@@ -53,6 +53,8 @@ NOT_A_HUB = "this is not a hub, or a proxy sends the path elsewhere: check the h
 TLS_NEEDED = re.compile(rb"HTTP request (?:was sent )?to (?:an )?HTTPS", re.IGNORECASE)
 """Words with which nginx and programs in Go answer a request in clear text on a port with TLS."""
 
+STATUS_LINE = re.compile(rb"HTTP/[0-9.]+ ([1-5][0-9]{2})(?![0-9])")
+
 _SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 
 
@@ -102,6 +104,21 @@ def hub_sentence(answer: HandshakeAnswer) -> str:
     except (msgspec.DecodeError, UnicodeDecodeError):
         return ""
     return _printable(problem.detail, MAX_DETAIL) if problem.type.startswith(HUB_PROBLEM) else ""
+
+
+def read_answer(beginning: bytes) -> HandshakeAnswer | None:
+    """Return the answer that begins with these bytes as far as it can be read; None if it is not HTTP.
+
+    For answers that the WebSocket library rejects: of HTTP/1.0, with a large or broken body, or with invalid headers.
+    """
+    head, _, body = beginning.partition(b"\r\n\r\n")
+    first, *lines = head.split(b"\r\n")
+    status = STATUS_LINE.match(first)
+    if status is None:
+        return None
+    fields = (line.decode("latin-1").partition(":") for line in lines)
+    headers = {name.strip().lower(): value.strip() for name, colon, value in fields if colon}
+    return HandshakeAnswer(int(status[1]), headers, body)
 
 
 def explain_no_http(url: str) -> str:

@@ -214,3 +214,36 @@ async def test_a_server_that_does_not_speak_http_says_so() -> None:
         url = device_url(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
         with pytest.raises(ConnectFailed, match=rf"if it needs TLS, use {url.replace('ws', 'wss', 1)}$"):
             await connect(Endpoint(url, "token"), name="")
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "reason"),
+    [
+        (
+            b"HTTP/1.1 500 Oops\r\nServer: x\r\nContent-Length: 5000000\r\n\r\n",
+            500,
+            r"failed.+log.+\(HTTP 500 from x\)$",
+        ),
+        (b"HTTP/1.1 503 Busy\r\nContent-Length: 5000000\r\nRetry-After: 7\r\n\r\n", 503, r"busy or starts.+HTTP 503"),
+        (b"HTTP/1.1 200 OK\r\n\r\n" + bytes(1_100_000), 200, r"not a hub.+\(HTTP 200\)$"),
+        (b"HTTP/1.1 404 None\r\nContent-Length: 10\r\n\r\nshort", 404, r"no hub at this address.+HTTP 404"),
+        (b"HTTP/1.1 502 Bad\r\nno header\r\n\r\n", 502, r"proxy does not reach the hub.+HTTP 502"),
+        (b"HTTP/1.1 500 Oops\r\n" + b"A: b\r\n" * 200 + b"\r\n", 500, r"failed at the handshake.+HTTP 500"),
+        (b"HTTP/1.0 404 None\r\nServer: y\r\n\r\n", 404, r"no hub at this address.+\(HTTP 404 from y\)$"),
+    ],
+)
+async def test_an_unreadable_answer_is_explained_by_its_status(answer: bytes, status: int, reason: str) -> None:
+    """Of HTTP/1.0, too large or broken: it is no reason to suspect TLS."""
+
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+
+    async with await asyncio.start_server(respond, "127.0.0.1", 0) as server:
+        url = device_url(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        with pytest.raises(ConnectFailed, match=reason) as failed:
+            await connect(Endpoint(url, "token"), name="")
+    assert failed.value.ending.status == status
+    assert failed.value.ending.retry_ms == (7_000 if b"Retry-After" in answer else None)
+    assert "TLS" not in failed.value.ending.reason

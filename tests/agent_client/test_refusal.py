@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_client.refusal import MAX_DETAIL, HandshakeAnswer, explain_answer, explain_no_http, hub_sentence
+from agent_client.refusal import MAX_DETAIL, HandshakeAnswer, explain_answer, explain_no_http, hub_sentence, read_answer
 
 URL = "ws://hub.example/v1/device"
 NGINX = {"server": "nginx/1.22.1", "content-type": "text/html"}
@@ -82,6 +82,29 @@ def test_only_a_hub_s_problem_has_the_hub_s_sentence() -> None:
     assert hub_sentence(HandshakeAnswer(403, PROBLEM, problem("this"))) == "this"
     assert hub_sentence(HandshakeAnswer(403, PROBLEM, problem("this", "about:blank"))) == ""
     assert hub_sentence(HandshakeAnswer(403, {"content-type": "application/json"}, problem("this"))) == ""
+
+
+@pytest.mark.parametrize(
+    ("beginning", "answer"),
+    [
+        (b"HTTP/1.0 404 Not Found\r\nServer: x\r\n\r\nbody", HandshakeAnswer(404, {"server": "x"}, b"body")),
+        (b"HTTP/1.1 500\r\nno header\r\nRetry-After:  5 \r\nX", HandshakeAnswer(500, {"retry-after": "5"}, b"")),
+        (b"HTTP/1.1 1000 a\r\n\r\n", None),
+        (b"\x15\x03\x01\x00\x02\x02\x46", None),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", None),
+        (b"", None),
+    ],
+)
+def test_the_beginning_of_an_answer_has_its_status(beginning: bytes, answer: HandshakeAnswer | None) -> None:
+    """Also in HTTP/1.0, and with broken or missing headers."""
+    assert read_answer(beginning) == answer
+
+
+@given(st.binary(max_size=300))
+def test_any_beginning_of_an_answer_is_read(rest: bytes) -> None:
+    """Nothing that a server sends is an error here."""
+    answer = read_answer(b"HTTP/1.1 200" + rest)
+    assert answer is None or explain_answer(URL, answer).isprintable()
 
 
 def test_a_server_without_http_may_need_tls() -> None:
