@@ -51,6 +51,15 @@ MAX_ADDRESSES = 4_096
 """About 1 MB. At the bound the address with the oldest last failure is removed and starts again: an attacker with that
 many addresses is not slowed down, and no other client is locked out."""
 
+MAX_SIGN_IN_BURST = 30
+"""Sign-ins of one token at once: a room of dashboards that starts together, or a person who tries many browsers."""
+
+SIGN_INS_PER_S = 1 / 6
+"""Sign-ins of one token in the long run: each one writes to the disk, and may end another session of the token."""
+
+MAX_SIGN_IN_TOKENS = 1_024
+"""Tokens whose sign-ins are counted, in about 200 kB. At the bound the one that signed in first starts again."""
+
 _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?")
 EVERY_ADDRESS = frozenset({"", "0.0.0.0", "::"})
 
@@ -360,6 +369,24 @@ class FailedAttempts:
         if len(self._levels) > self._max_addresses:
             self._levels.popitem(last=False)
         return None if level >= CLOSE_FROM else max(0.0, level - FREE_FAILURES) * DELAY_STEP_S
+
+
+class SignInRate:
+    """Leaky bucket of sign-ins for each token (ITU-T I.371). `now_s` is the time of a monotonic clock."""
+
+    def __init__(self, max_tokens: int = MAX_SIGN_IN_TOKENS) -> None:
+        self._max_tokens = max_tokens
+        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def record(self, token_id: str, now_s: float) -> float:
+        """Count a sign-in and return 0, or return the seconds after which the token may open another session."""
+        level, since_s = self._levels.pop(token_id, (0.0, now_s))
+        level = max(0.0, level - (now_s - since_s) * SIGN_INS_PER_S)
+        excess = max(0.0, level + 1 - MAX_SIGN_IN_BURST)
+        self._levels[token_id] = (level if excess else level + 1), now_s
+        if len(self._levels) > self._max_tokens:
+            self._levels.popitem(last=False)
+        return excess / SIGN_INS_PER_S
 
 
 def session_cookie(value: str, *, max_age_s: int, secure: bool, path: str = "/") -> tuple[bytes, bytes]:

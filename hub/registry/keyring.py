@@ -6,10 +6,10 @@ The keyring follows the file: after each change of the file the registry applies
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 
 from hub.model.identity import BrowserSession, Identity, Token
-from hub.registry.token import MAX_SESSIONS, PageSession, digest, token_id
+from hub.registry.token import PageSession, digest, token_id
 from wire.limits import MAX_TOKEN
 from wire.timestamp import NS_PER_S
 
@@ -116,10 +116,10 @@ class Keyring:
             {cookie: session for cookie, session in self._sessions.items() if session.token_id in self._tokens}
         )
 
-    def add_session(self, session: PageSession) -> None:
-        """Add the session of a browser that logged in. At the bound the oldest session ends, as in the file."""
-        if len(self._sessions) >= MAX_SESSIONS:
-            self.remove_session(min(self._sessions.values(), key=lambda held: held.created_ns).digest)
+    def add_session(self, session: PageSession, ended: Set[bytes] = frozenset()) -> None:
+        """Add the session of a browser that logged in. `ended` are the digests of those that end for it."""
+        if ended:
+            self._keep_sessions({cookie: held for cookie, held in self._sessions.items() if cookie not in ended})
         self._sessions[session.digest] = session
 
     def remove_session(self, session_digest: bytes) -> None:

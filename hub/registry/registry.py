@@ -20,7 +20,7 @@ from hub.registry import event, fleet, hub_run, token
 from hub.registry.database import MAX_BYTES, RegistryError, RegistryThread, data_version, hub_id, open_database
 from hub.registry.fleet import Fleet, KnownDevice
 from hub.registry.keyring import Keyring
-from hub.registry.token import AdminToken, Credentials, PageSession, Secret
+from hub.registry.token import AdminToken, Credentials, OpenedSession, PageSession
 from wire.errors import WireError
 from wire.model import Metric
 
@@ -169,12 +169,18 @@ class Registry:
     async def redeem(self, code: str) -> NewSession | None:
         """Use a login code; None if it is unknown, used or expired, or its token has ended."""
         now_ns = self._clock()
-        redeemed = await self._thread.write(
-            lambda connection: token.redeem_login_code(connection, code, now_ns), self._apply_session
-        )
-        if redeemed is None:
+        return await self._open_session(lambda connection: token.redeem_login_code(connection, code, now_ns))
+
+    async def open_session(self, token_id: str) -> NewSession | None:
+        """Log a browser in with the rights of this token; None if the token has ended."""
+        now_ns = self._clock()
+        return await self._open_session(lambda connection: token.insert_session(connection, token_id, now_ns))
+
+    async def _open_session(self, write: Callable[[apsw.Connection], OpenedSession | None]) -> NewSession | None:
+        opened = await self._thread.write(write, self._apply_session)
+        if opened is None:
             return None
-        value = redeemed[0].text
+        value = opened.secret.text
         if self.verify_session(value) is None:  # another process may have created its token just now
             await self.refresh()
             if self.verify_session(value) is None:
@@ -307,9 +313,11 @@ class Registry:
         self._keyring.remove(ids)
         self._wake.set()
 
-    def _apply_session(self, redeemed: tuple[Secret, PageSession] | None) -> None:
-        if redeemed is not None:
-            self._keyring.add_session(redeemed[1])
+    def _apply_session(self, opened: OpenedSession | None) -> None:
+        if opened is not None:
+            self._keyring.add_session(opened.session, opened.ended)
+            if opened.ended:
+                self._wake.set()
 
     def _apply_session_end(self, session: PageSession) -> None:
         self._keyring.remove_session(session.digest)

@@ -42,7 +42,11 @@ MAX_TOKENS = 100_000
 MAX_LABEL = 128
 
 MAX_SESSIONS = 1_000
-"""Browsers that are logged in. At the bound the oldest session ends."""
+"""Browsers that are logged in. At the bound the oldest session of the token that has most ends."""
+
+MAX_SESSIONS_OF_TOKEN = 50
+"""Browsers that are logged in with one token. At the bound its oldest session ends: no token signs out the browsers of
+another."""
 
 MAX_LOGIN_CODES = 32
 """One-time URLs that were printed and not opened. At the bound the oldest stops working."""
@@ -113,6 +117,14 @@ class PageSession(NamedTuple):
     def id(self) -> str:
         """The name of the session in lists. It grants nothing: a half of the digest does not reveal the cookie."""
         return base64.b32encode(self.digest[:ID_BYTES]).decode().lower()
+
+
+class OpenedSession(NamedTuple):
+    """A new session: the value of its cookie, and the digests of the sessions that ended for it."""
+
+    secret: Secret
+    session: PageSession
+    ended: frozenset[bytes]
 
 
 class Credentials(NamedTuple):
@@ -192,14 +204,18 @@ def insert_login_code(connection: apsw.Connection, token_id: str, now_ns: int) -
         raise RegistryError(Code.BAD_MESSAGE, f"there is no token {token_id}: `hub token list` shows the ids")
     code = new_code()
     connection.execute("DELETE FROM login_codes WHERE expires_ns <= ?", (now_ns,))
-    _keep_newest(connection, "login_codes", "expires_ns", MAX_LOGIN_CODES - 1)
+    connection.execute(
+        "DELETE FROM login_codes WHERE digest IN "
+        "(SELECT digest FROM login_codes ORDER BY expires_ns DESC LIMIT -1 OFFSET ?)",
+        (MAX_LOGIN_CODES - 1,),
+    )
     connection.execute(
         "INSERT INTO login_codes VALUES (?, ?, ?)", (code.digest, token_id, now_ns + LOGIN_CODE_SECONDS * NS_PER_S)
     )
     return code.text
 
 
-def redeem_login_code(connection: apsw.Connection, code: str, now_ns: int) -> tuple[Secret, PageSession] | None:
+def redeem_login_code(connection: apsw.Connection, code: str, now_ns: int) -> OpenedSession | None:
     """Use a code and create a session. Return None for a code that is unknown, used or expired.
 
     An unknown code writes nothing, so guessing costs no disk.
@@ -209,12 +225,42 @@ def redeem_login_code(connection: apsw.Connection, code: str, now_ns: int) -> tu
     ).get
     if used is None or now_ns >= used[1]:
         return None
-    connection.execute("DELETE FROM sessions WHERE expires_ns <= ?", (now_ns,))
-    _keep_newest(connection, "sessions", "created_ns", MAX_SESSIONS - 1)
+    return insert_session(connection, used[0], now_ns)
+
+
+def insert_session(connection: apsw.Connection, token_id: str, now_ns: int) -> OpenedSession | None:
+    """Log a browser in with the rights of this token. Return None if there is no such token.
+
+    At a bound another session ends: see MAX_SESSIONS_OF_TOKEN and MAX_SESSIONS.
+    """
+    if connection.execute("SELECT count(*) FROM tokens WHERE id = ?", (token_id,)).get == 0:
+        return None
+    ended = {
+        *_delete_sessions(connection, "SELECT digest FROM sessions WHERE expires_ns <= ?", (now_ns,)),
+        *_make_session_room(connection, token_id),
+    }
     value = new_code()
-    session = PageSession(value.digest, used[0], now_ns, now_ns + SESSION_SECONDS * NS_PER_S)
+    session = PageSession(value.digest, token_id, now_ns, now_ns + SESSION_SECONDS * NS_PER_S)
     connection.execute("INSERT INTO sessions VALUES (?, ?, ?, ?)", session)
-    return value, session
+    return OpenedSession(value, session, frozenset(ended))
+
+
+def _make_session_room(connection: apsw.Connection, token_id: str) -> Iterator[bytes]:
+    """Delete the sessions above the bounds, so that one more fits. Yield their digests."""
+    oldest_own = "SELECT digest FROM sessions WHERE token = ? ORDER BY created_ns DESC LIMIT -1 OFFSET ?"
+    yield from _delete_sessions(connection, oldest_own, (token_id, MAX_SESSIONS_OF_TOKEN - 1))
+    surplus = connection.execute("SELECT count(*) FROM sessions").get - (MAX_SESSIONS - 1)
+    for _ in range(surplus):
+        oldest_of_most = (
+            "SELECT digest FROM sessions JOIN (SELECT token, count(*) AS number FROM sessions GROUP BY token) "
+            "USING (token) ORDER BY number DESC, created_ns LIMIT 1"
+        )
+        yield from _delete_sessions(connection, oldest_of_most, ())
+
+
+def _delete_sessions(connection: apsw.Connection, selection: str, bindings: tuple[str | int, ...]) -> list[bytes]:
+    rows = connection.execute(f"DELETE FROM sessions WHERE digest IN ({selection}) RETURNING digest", bindings)
+    return [row[0] for row in rows]
 
 
 def delete_session(connection: apsw.Connection, session_digest: bytes) -> None:
@@ -239,13 +285,6 @@ _TOKEN = "id, role, pattern, label, created_ns, used_ns, expires_ns"
 
 def _token(id: str, role: str, *facts: Any) -> Token:
     return Token(id, Role(role), *facts)
-
-
-def _keep_newest(connection: apsw.Connection, table: str, age: str, count: int) -> None:
-    connection.execute(
-        f"DELETE FROM {table} WHERE digest IN (SELECT digest FROM {table} ORDER BY {age} DESC LIMIT -1 OFFSET ?)",
-        (count,),
-    )
 
 
 def _record(connection: apsw.Connection, now_ns: int, kind: str, token: Token) -> None:

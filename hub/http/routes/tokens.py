@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
+from math import ceil
 from operator import attrgetter
 from typing import Protocol
 
@@ -12,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from hub.http import answers
-from hub.http.access import Authenticator, session_cookie
+from hub.http.access import Authenticator, SignInRate, session_cookie
 from hub.http.paging import PageQuery, select_page
 from hub.http.problem import Refusal
 from hub.http.routing import NO_STORE, Operation
@@ -32,7 +34,7 @@ class TokenRegistry(Protocol):
         self, role: Role, *, pattern: str = "", label: str = "", expires_ns: int | None = None
     ) -> NewToken: ...
     async def revoke(self, ids: Iterable[str]) -> Sequence[str]: ...
-    async def create_login_code(self, token_id: str) -> str: ...
+    async def open_session(self, token_id: str) -> NewSession | None: ...
     async def redeem(self, code: str) -> NewSession | None: ...
     def sessions(self) -> Sequence[BrowserSession]: ...
     async def end_session(self, id: str) -> bool: ...
@@ -45,6 +47,7 @@ class TokenRoutes:
     registry: TokenRegistry
     authenticator: Authenticator
     now_ns: Callable[[], int]
+    sign_ins: SignInRate = field(default_factory=SignInRate)
 
     @Operation("GET", "/api/v1/tokens", may=Action.ADMINISTER)
     async def tokens(self, query: PageQuery) -> answers.TokensPage:
@@ -139,7 +142,11 @@ class TokenRoutes:
             raise Refusal(
                 HTTPStatus.FORBIDDEN, f"a token of role {identity.role} writes readings; the page needs a viewer's"
             )
-        login = await self.registry.redeem(await self.registry.create_login_code(identity.token_id))
+        wait_s = self.sign_ins.record(identity.token_id, asyncio.get_running_loop().time())
+        if wait_s > 0:
+            detail = "too many sign-ins with this token: let its programs send the token instead, and wait a minute"
+            raise Refusal(HTTPStatus.TOO_MANY_REQUESTS, detail, {"Retry-After": str(ceil(wait_s))})
+        login = await self.registry.open_session(identity.token_id)
         if login is None:
             raise Refusal(HTTPStatus.UNAUTHORIZED, "the token was revoked just now")
         return self._with_cookie(request, login, Response(status_code=HTTPStatus.NO_CONTENT))

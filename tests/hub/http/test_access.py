@@ -14,11 +14,14 @@ from hypothesis import strategies as st
 from hub.http.access import (
     CLOSE_FROM,
     FREE_FAILURES,
+    MAX_SIGN_IN_BURST,
     SESSION_COOKIE,
+    SIGN_INS_PER_S,
     Access,
     Authority,
     Credential,
     FailedAttempts,
+    SignInRate,
     WebOrigin,
     check_listen,
     find_credential,
@@ -535,3 +538,23 @@ def test_the_ipv6_addresses_of_one_machine_are_one_client() -> None:
     assert failed.record_failure("192.0.2.1", 0.0) is None
     assert failed.record_failure("2001:db8:0:2::1", 0.0) == 0.0
     assert len(failed) == 4
+
+
+def test_sign_ins_have_a_burst_and_a_rate() -> None:
+    """After the burst a token waits; a refused sign-in does not count, and other tokens do not wait."""
+    rate = SignInRate()
+    assert [rate.record("a", 0.0) for _ in range(MAX_SIGN_IN_BURST)] == [0.0] * MAX_SIGN_IN_BURST
+    waits = [rate.record("a", 0.0) for _ in range(1_000)]
+    assert waits == [pytest.approx(1 / SIGN_INS_PER_S)] * 1_000
+    assert rate.record("b", 0.0) == 0.0
+    assert rate.record("a", 1.001 / SIGN_INS_PER_S) == 0.0
+    assert rate.record("a", 1.001 / SIGN_INS_PER_S) > 0.0
+
+
+def test_counted_sign_ins_are_bounded() -> None:
+    """The token with the oldest last sign-in starts again."""
+    rate = SignInRate(max_tokens=2)
+    for token in ("a", "b", "c"):
+        for _ in range(MAX_SIGN_IN_BURST):
+            rate.record(token, 0.0)
+    assert [rate.record(token, 0.0) > 0 for token in ("b", "c", "a")] == [True, True, False]

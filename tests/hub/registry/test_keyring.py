@@ -11,7 +11,7 @@ from hub.model.identity import Identity, NewToken, Role, Token
 from hub.registry import token
 from hub.registry.database import SCHEMA
 from hub.registry.keyring import USED_RESOLUTION_NS, Keyring
-from hub.registry.token import MAX_SESSIONS, PageSession, digest, new_code, new_token
+from hub.registry.token import PageSession, digest, new_code, new_token
 
 MINUTE_NS = 60 * 1_000_000_000
 
@@ -79,14 +79,15 @@ def test_a_list_of_sessions_has_the_last_use_of_each() -> None:
     ]
 
 
-def test_the_oldest_session_ends_at_the_bound() -> None:
-    """It ends in memory and is reported, as the file deletes it."""
+def test_a_session_that_ends_for_another_is_reported() -> None:
+    """It ends in memory as the file deletes it at its bound."""
     new = made()
     keyring = keyring_of(new)
-    sessions = [PageSession(digest(str(number)), new.token.id, number, 10_000) for number in range(MAX_SESSIONS + 1)]
-    for session in sessions:
+    sessions = [PageSession(digest(str(number)), new.token.id, number, 10_000) for number in range(3)]
+    for session in sessions[:2]:
         keyring.add_session(session)
-    assert len(keyring.sessions(0)) == MAX_SESSIONS
+    keyring.add_session(sessions[2], {sessions[0].digest, b"unknown"})
+    assert [held.id for held in keyring.sessions(0)] == [sessions[1].id, sessions[2].id]
     assert keyring.drain_ended(0) == {sessions[0].id}
 
 
@@ -172,11 +173,11 @@ class KeyringFollowsFile(RuleBasedStateMachine):
         code = token.insert_login_code(self.connection, id, self.now_ns)
         redeemed = token.redeem_login_code(self.connection, code, self.now_ns)
         assert redeemed is not None
-        self.keyring.add_session(redeemed[1])
-        self.values.append(redeemed[0].text)
-        if self.keyring.verify_session(redeemed[0].text, self.now_ns) is not None:
-            self.alive.add(redeemed[1].id)
-        return redeemed[0].text
+        self.keyring.add_session(redeemed.session, redeemed.ended)
+        self.values.append(redeemed.secret.text)
+        if self.keyring.verify_session(redeemed.secret.text, self.now_ns) is not None:
+            self.alive.add(redeemed.session.id)
+        return redeemed.secret.text
 
     @rule(value=cookies)
     def log_out(self, value: str) -> None:

@@ -17,7 +17,7 @@ from hub.model.identity import Identity, Role
 from hub.registry import registry as registries
 from hub.registry.database import RegistryError, data_version, open_database
 from hub.registry.registry import Registry
-from hub.registry.token import SESSION_SECONDS, open_token_file
+from hub.registry.token import MAX_SESSIONS_OF_TOKEN, SESSION_SECONDS, open_token_file
 from wire.errors import Code, WireError
 from wire.model import Metric
 from wire.timestamp import NS_PER_S
@@ -145,6 +145,17 @@ async def test_an_ended_session_is_reported(registry: Registry) -> None:
     async with running(registry) as ended:
         assert await registry.end_session(session.id)
         assert await ended.get() == {session.id}
+
+
+async def test_sign_ins_occupy_a_bounded_disk(registry: Registry, path: Path) -> None:
+    """The sessions of a token are replaced, and the write-ahead log is written back after 4 MB."""
+    viewer = await registry.create_token(Role.VIEWER)
+    for _ in range(1_300):
+        await registry.open_session(viewer.token.id)
+    # The log keeps its size after it is written back, so the last size is the largest.
+    size = sum(file.stat().st_size for file in path.parent.glob(f"{path.name}*"))
+    assert 2_000_000 < size < 4_500_000
+    assert len(registry.sessions()) == MAX_SESSIONS_OF_TOKEN
 
 
 async def test_sessions_outlive_the_process(path: Path) -> None:

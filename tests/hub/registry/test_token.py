@@ -147,13 +147,31 @@ def test_a_code_needs_an_existing_token(connection: apsw.Connection) -> None:
 def test_codes_and_sessions_are_bounded(connection: apsw.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     """At their bounds the oldest code stops working and the oldest session ends."""
     monkeypatch.setattr(token, "MAX_LOGIN_CODES", 3)
-    monkeypatch.setattr(token, "MAX_SESSIONS", 2)
+    monkeypatch.setattr(token, "MAX_SESSIONS_OF_TOKEN", 2)
     id = token.insert_token(connection, Role.VIEWER, 0).token.id
     codes = [token.insert_login_code(connection, id, now_ns) for now_ns in range(4)]
     redeemed = [token.redeem_login_code(connection, code, 10 + number) for number, code in enumerate(codes)]
     assert [answer is not None for answer in redeemed] == [False, True, True, True]
     newest = {answer[1].digest for answer in redeemed[2:] if answer is not None}
     assert {session.digest for session in token.select_sessions(connection)} == newest
+
+
+def test_no_token_ends_the_sessions_of_another(connection: apsw.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the bound of a token its own oldest session ends; at the bound of all, the oldest of the token with most."""
+    monkeypatch.setattr(token, "MAX_SESSIONS_OF_TOKEN", 3)
+    monkeypatch.setattr(token, "MAX_SESSIONS", 6)
+    admin, one, other = (token.insert_token(connection, Role.VIEWER, 0).token.id for _ in range(3))
+    opened = [token.insert_session(connection, id, now) for now, id in enumerate([admin, *[one] * 5, *[other] * 5])]
+    sessions = [session for session in opened if session is not None]
+    held = sorted(session.created_ns for session in token.select_sessions(connection))
+    assert held == [0, 4, 5, 8, 9, 10]
+    ended = {session.session.digest for number, session in enumerate(sessions) if number not in held}
+    assert {digest for session in sessions for digest in session.ended} == ended
+
+
+def test_an_ended_token_opens_no_session(connection: apsw.Connection) -> None:
+    """It may be revoked between its verification and the session."""
+    assert token.insert_session(connection, "nobody", 0) is None
 
 
 def test_an_admin_is_created_if_there_is_none(connection: apsw.Connection) -> None:

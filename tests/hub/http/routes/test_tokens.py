@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,13 +15,14 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from hub.http.access import SESSION_COOKIE, Access, Authenticator
+from hub.http.access import MAX_SIGN_IN_BURST, SESSION_COOKIE, Access, Authenticator
 from hub.http.problem import HANDLERS
 from hub.http.routes.tokens import TokenRoutes
 from hub.http.routing import routes_of
 from hub.model.identity import Identity, Role
 from hub.registry.database import FILE_NAME
 from hub.registry.registry import Registry
+from hub.registry.token import MAX_SESSIONS_OF_TOKEN
 from wire.timestamp import NS_PER_S
 
 NOW_NS = 1_800_000_000 * 1_000_000_000
@@ -53,8 +57,8 @@ class Api(NamedTuple):
 
 
 @asynccontextmanager
-async def running(path: Path) -> AsyncIterator[Api]:
-    async with Registry(path / "registry.db", clock=lambda: NOW_NS) as registry:
+async def running(path: Path, clock: Callable[[], int] = lambda: NOW_NS) -> AsyncIterator[Api]:
+    async with Registry(path / "registry.db", clock=clock) as registry:
         access = Access(registry.verify, registry.verify_session)
         authenticator = Authenticator(access, registry.refresh)
         routes = routes_of(TokenRoutes(registry, authenticator, now_ns=lambda: NOW_NS), authenticator)
@@ -198,6 +202,33 @@ async def test_a_token_that_only_writes_opens_no_session(tmp_path: Path, role: R
         answer = await api.call("POST", "/api/v1/session", body={"token": token})
         assert (answer.status_code, answer.json()["code"]) == (403, "not_allowed")
         assert "set-cookie" not in answer.headers
+
+
+async def test_sign_ins_of_a_token_end_only_its_own_sessions(tmp_path: Path) -> None:
+    """They have a rate, and neither other browsers nor one-time URLs are affected."""
+    async with running(tmp_path, count(NOW_NS).__next__) as api:
+        admin = cookie_of(await api.call("POST", "/api/v1/session", body={"token": api.admin}))
+        viewers = [await api.registry.create_token(Role.VIEWER) for _ in range(2)]
+        owner = api.registry.verify(api.admin)
+        assert owner is not None
+        code = await api.registry.create_login_code(owner.token_id)
+        for _ in range(MAX_SESSIONS_OF_TOKEN):
+            await api.registry.open_session(viewers[0].token.id)
+        attempts = [viewer.text for viewer in viewers for _ in range(2 * MAX_SIGN_IN_BURST)]
+        answers = await asyncio.gather(
+            *(api.call("POST", "/api/v1/session", body={"token": token}) for token in attempts)
+        )
+        refused = [answer for answer in answers if answer.status_code != 204]
+        # The buckets leak while the requests run.
+        assert MAX_SIGN_IN_BURST < len(refused) <= 2 * MAX_SIGN_IN_BURST
+        assert {(answer.status_code, answer.json()["code"]) for answer in refused} == {(429, "busy")}
+        assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
+        sessions = (await api.call("GET", "/api/v1/sessions?limit=1000", token=api.admin)).json()["sessions"]
+        opened = Counter(session["token"] for session in sessions)
+        assert opened[viewers[0].token.id] == MAX_SESSIONS_OF_TOKEN
+        assert opened[owner.token_id] == 1
+        assert (await api.call("GET", "/api/v1/tokens", cookie=admin)).status_code == 200
+        assert (await api.call("GET", f"/open/{code}")).status_code == 303
 
 
 async def test_an_unknown_token_opens_no_session(tmp_path: Path) -> None:
