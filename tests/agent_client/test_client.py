@@ -233,7 +233,7 @@ async def test_a_server_that_does_not_speak_http_says_so() -> None:
     ],
 )
 async def test_an_unreadable_answer_is_explained_by_its_status(answer: bytes, status: int, reason: str) -> None:
-    """Of HTTP/1.0, too large or broken: it is no reason to suspect TLS."""
+    """An answer of HTTP/1.0, or one that is too large or broken, is no reason to suspect TLS."""
 
     async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
