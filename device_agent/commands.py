@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import re
 import socket
@@ -40,7 +41,7 @@ from device_agent.status_file import read_agent_status, status_text
 from wire.codec import Format
 from wire.limits import MAX_DEVICE_ID
 from wire.model import device_id_problem
-from wire.text import plural
+from wire.text import escaped, plural
 
 if TYPE_CHECKING:
     from device_agent.program import Deliver
@@ -224,7 +225,8 @@ def status(
         _fail(str(error))
     agent = read_agent_status(path) if found.in_use else None
     if as_json:
-        typer.echo(msgspec.json.encode({**msgspec.structs.asdict(found), "agent": agent}).decode())
+        # In ASCII: a terminal also obeys control characters beyond it, such as U+009B.
+        typer.echo(json.dumps(msgspec.to_builtins({**msgspec.structs.asdict(found), "agent": agent})))
     else:
         typer.echo(status_text(found, agent, time.time_ns()))
 
@@ -291,5 +293,5 @@ def _default_spool(device: str) -> Path:
 
 
 def _fail(message: str, status: int = FAILED) -> NoReturn:
-    typer.echo(f"device-agent: {message}", err=True)
+    typer.echo(f"device-agent: {escaped(message)}", err=True)
     raise typer.Exit(status)

@@ -24,7 +24,7 @@ from device_agent.sources import RepeatedWarning, SensorReading, Source
 from device_agent.status_file import StatusFile
 from wire.backoff import full_jitter
 from wire.model import Value
-from wire.text import plural
+from wire.text import escape_log_event, plural
 
 FIRST_RESTART_SECONDS = 1.0
 MAX_RESTART_SECONDS = 30.0
@@ -55,7 +55,7 @@ def set_up_log(level: str) -> logging.StreamHandler[TextIO]:
         structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console),
     ]
     renderers: list[structlog.types.Processor] = (
-        [structlog.dev.ConsoleRenderer(colors="NO_COLOR" not in os.environ)]
+        [escape_log_event, structlog.dev.ConsoleRenderer(colors="NO_COLOR" not in os.environ)]
         if console
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )

@@ -18,7 +18,7 @@ import msgspec
 from device_agent.agent import Agent
 from device_agent.spool.layout import SpoolStatus
 from wire.device import SourceState
-from wire.text import plural
+from wire.text import escaped, plural
 
 WRITE_SECONDS = 1.0
 """Shortest time between two writes, after a change of the connection or of a source."""
@@ -115,7 +115,7 @@ def read_agent_status(spool: Path) -> AgentStatus | None:
 
 
 def status_text(spool: SpoolStatus, agent: AgentStatus | None, now_ns: int) -> str:
-    """Return the lines that `device-agent status` prints."""
+    """Return the lines that `device-agent status` prints. Texts of a hub or a sensor cannot control the terminal."""
     lines = [
         ("spool", f"{spool.path} ({plural(spool.file_bytes, 'byte')})"),
         ("device", spool.device),
@@ -142,7 +142,7 @@ def status_text(spool: SpoolStatus, agent: AgentStatus | None, now_ns: int) -> s
         ]
     elif spool.in_use:
         lines.append(("hub", "not known: the agent is a library or an older version, and writes no status"))
-    return "\n".join(f"{name:<8} {value}" for name, value in lines)
+    return "\n".join(f"{name:<8} {escaped(value)}" for name, value in lines)
 
 
 def _oldest_text(spool: SpoolStatus, now_ns: int) -> str:

@@ -13,6 +13,7 @@ from msgspec import Meta, Struct, field
 from wire import limits
 from wire.errors import Code
 from wire.model import DeviceId, Epoch, Metric, MetricName, Seq, TimeNs
+from wire.text import has_control
 
 PROTOCOL_JSON = "telemetry.v1.json"
 PROTOCOL_MSGPACK = "telemetry.v1.msgpack"
@@ -102,6 +103,10 @@ class SourceState(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
     since: TimeNs
     error: Annotated[str, Meta(max_length=limits.MAX_SOURCE_ERROR)] = ""
 
+    def __post_init__(self) -> None:
+        if has_control(self.name) or has_control(self.error):
+            raise ValueError("a name or an error of a source has control or bidirectional characters")
+
 
 Sources = Annotated[list[SourceState], Meta(max_length=limits.MAX_SOURCES)]
 
@@ -115,6 +120,10 @@ class Status(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     time: TimeNs
     next_seq: Seq
     sources: Sources = []
+
+    def __post_init__(self) -> None:
+        if len({source.name for source in self.sources}) < len(self.sources):
+            raise ValueError("two sources have the same name")
 
 
 AgentMessage = Hello | Declare | Data | Gap | TimeReply | Status

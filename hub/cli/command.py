@@ -18,6 +18,7 @@ from typer import Option
 
 from agent_client.tls import CA_HELP, CA_VARIABLE, CERTIFICATE_HELP, CERTIFICATE_VARIABLE, KEY_HELP, KEY_VARIABLE
 from hub.config.settings import Settings, SettingsError, load_settings
+from wire.text import escaped
 
 FAILED = 1
 
@@ -113,10 +114,7 @@ def cells(*values: object) -> list[Text]:
 
 def printable(text: str) -> str:
     """Return the text with every invisible character spelled out, so that it cannot control the terminal."""
-    return "".join(
-        character if character.isprintable() or character == "\n" else character.encode("unicode_escape").decode()
-        for character in text
-    )
+    return "\n".join(map(escaped, text.split("\n")))
 
 
 def time_text(time_ns: int, form: str = SECONDS) -> str:

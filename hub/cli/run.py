@@ -15,6 +15,7 @@ from typer import Option
 
 from hub.cli.command import FAILED, Config, Data, fail, settings_or_exit
 from hub.config.sections import LogSettings
+from wire.text import escape_log_event
 
 
 def run(
@@ -58,7 +59,7 @@ def set_up_log(log: LogSettings) -> None:
         structlog.processors.StackInfoRenderer(),
     ]
     renderer: list[structlog.types.Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty() and "NO_COLOR" not in os.environ)]
+        [escape_log_event, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty() and "NO_COLOR" not in os.environ)]
         if console
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import structlog
 
 from wire.errors import Code, WireError
+from wire.text import escaped
 
 QUIET_S = 60.0
 """Time between two log lines for one reason and client: a client that retries is noticed, and does not fill the log."""
@@ -253,11 +254,7 @@ class RequestRefusals:
 
 def shown(text: str, limit: int = MAX_SHOWN) -> str:
     """Return a text from outside for a log line: cut, and with control and bidirectional characters escaped."""
-    escaped = "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in text[:limit]
-    )
-    return f"{escaped}…" if len(text) > limit else escaped
+    return f"{escaped(text[:limit])}…" if len(text) > limit else escaped(text)
 
 
 def peer_of(scope: Mapping[str, Any]) -> str:

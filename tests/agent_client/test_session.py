@@ -177,6 +177,7 @@ async def test_a_cut_connection_ends_the_session() -> None:
 sources = st.lists(
     st.builds(device.SourceState, st.sampled_from("ab"), st.booleans(), st.integers(0, 5), st.sampled_from(["", "e"])),
     max_size=2,
+    unique_by=lambda source: source.name,
 )
 statuses = st.builds(device.Status, st.integers(0, 9), st.integers(1, 3), sources)
 

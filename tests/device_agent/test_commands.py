@@ -166,12 +166,12 @@ async def test_a_spool_that_cannot_be_had_is_exit_code_1(tmp_path: Path) -> None
 
 
 async def test_status_tells_what_a_spool_holds(tmp_path: Path) -> None:
-    """The status is the same whether or not the agent runs, but for that it says so."""
-    path = tmp_path / "s"
+    """The status is the same whether or not the agent runs, but for that it says so. No name controls a terminal."""
+    path = tmp_path / "s\x9b2J"
 
     def status() -> dict[str, Any]:
         result = CliRunner().invoke(app, ["status", "--spool", str(path), "--json"])
-        assert result.exit_code == 0
+        assert (result.exit_code, result.stdout.isascii()) == (0, True)
         found: dict[str, Any] = json.loads(result.stdout)
         return found
 

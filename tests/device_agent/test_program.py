@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
@@ -111,3 +114,22 @@ async def test_a_file_that_cannot_be_read_ends_the_delivery() -> None:
     async with Peer() as peer, Agent(peer.url, device="boiler") as agent:
         with pytest.raises(OSError, match="the bus"):
             await deliver_readings(Flaky(), agent, agent.send)
+
+
+def test_a_log_line_cannot_control_the_terminal() -> None:
+    """On a terminal, control characters in the text of a hub are printed as escapes."""
+    terminal, stderr = os.openpty()
+    script = """
+import logging
+from device_agent.program import set_up_log
+set_up_log("info")
+logging.getLogger("a").warning("%s; next attempt", chr(27) + "[2J" + chr(0x9b))
+"""
+    try:
+        subprocess.run([sys.executable, "-c", script], stderr=stderr, env={**os.environ, "NO_COLOR": "1"}, check=True)
+        line = os.read(terminal, 4096).decode().rstrip("\r\n")
+    finally:
+        os.close(stderr)
+        os.close(terminal)
+    assert r"\x1b[2J\x9b; next attempt" in line
+    assert line.isprintable()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device_agent.source_state import SourceHealth, SourceStates, shorten
-from wire.device import Sources, SourceState
+from wire.device import Sources, SourceState, Status
 from wire.limits import MAX_SOURCE_ERROR, MAX_SOURCE_NAME, MAX_SOURCES
 
 NS = 1_000_000_000
@@ -48,7 +48,7 @@ def test_any_report_can_be_sent(reports: list[tuple[str, str | None]]) -> None:
     for name, error in reports:
         states.report(name, error, 0.0)
     found = states.snapshot(now_s=0.0, time_ns=0)
-    assert msgspec.json.decode(msgspec.json.encode(found), type=Sources) == found
+    assert Status(0, 1, found).sources == msgspec.json.decode(msgspec.json.encode(found), type=Sources) == found
     assert len(found) <= MAX_SOURCES
     assert all(state.name.isprintable() and state.error.isprintable() for state in found)
 

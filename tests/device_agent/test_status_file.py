@@ -11,7 +11,8 @@ from device_agent.spool.layout import SpoolStatus, read_status
 from device_agent.status_file import AgentStatus, StatusFile, read_agent_status, status_path, status_text
 from tests.device_agent.peer import QUICK, Peer
 from tests.tasks import running_task
-from wire.device import SourceState
+from wire.device import Error, SourceState
+from wire.errors import Code
 
 NOW_NS = 1_767_225_600_000_000_000
 SPOOL = SpoolStatus("/s", "boiler", "0" * 16, 7, 2, 0, 300, 4096, True, 5, NOW_NS - 90 * 10**9, 0, [])
@@ -97,3 +98,15 @@ def test_the_text_says_what_is_known() -> None:
     stopped = SpoolStatus("/s", "boiler", "0" * 16, 7, 0, 0, 0, 4096, False, None, None, 0, [])
     text = status_text(stopped, None, NOW_NS)
     assert ("agent    not running" in text, "oldest   none" in text, "\nhub " in text) == (True, True, False)
+
+
+async def test_a_hub_s_text_cannot_control_the_terminal(tmp_path: Path) -> None:
+    """Control and bidirectional characters of an error that the hub sends are printed as escapes, on one line."""
+    spool = tmp_path / "boiler.spool"
+    async with Peer() as peer, Agent(peer.url, device="boiler", spool=spool, surroundings=QUICK) as agent:
+        peer.greeting = Error(Code.BUSY, "\x1b]0;owned\x07\x9b2J\nagent    \u202efine")
+        async with running_task(StatusFile(spool, agent).keep()):
+            status = await status_when(spool, lambda status: "owned" in status.problem)
+    text = status_text(SPOOL, status, NOW_NS)
+    assert all(line.isprintable() for line in text.split("\n"))
+    assert r"problem  \x1b]0;owned\x07\x9b2J\nagent    \u202efine (busy)" in text

@@ -72,13 +72,13 @@ class RawAgent(NamedTuple):
             return closed.rcvd.code if closed.rcvd else 1006
 
 
-async def connect_agent(hub: Hub, token: str | None, format: str = "json") -> RawAgent:
-    """Open a connection without a hello."""
+async def connect_agent(hub: Hub, token: str | None, format: str = "json", subprotocol: str = "") -> RawAgent:
+    """Open a connection without a hello, by default with the first version of the format's subprotocol."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     ws = await connect(
         f"{hub.ws_url}/v1/device",
         additional_headers=headers,
-        subprotocols=[SUBPROTOCOL[format]],  # type: ignore[list-item]
+        subprotocols=[subprotocol or SUBPROTOCOL[format]],  # type: ignore[list-item]
         proxy=None,
         compression=None,
         max_size=None,

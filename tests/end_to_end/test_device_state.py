@@ -18,6 +18,8 @@ from tests.device_agent.pty_port import PtyPort
 from tests.end_to_end.browser import PHONE, check_layout, open_browser, open_page
 from tests.end_to_end.hub import Hub, running_hub
 from tests.end_to_end.raw_agent import RawAgent, connect_agent, data, hello
+from wire.device import PROTOCOL_JSON_1_1
+from wire.limits import MAX_SOURCE_ERROR, MAX_SOURCE_NAME
 
 BACKLOG = 1955
 
@@ -136,6 +138,33 @@ async def test_a_source_fault_is_visible_until_it_is_over(tmp_path: Path, chromi
             await source_works(state)
         assert "not running" in await agent_status(state)
         port.pull()
+
+
+@pytest.mark.deadline(120)
+async def test_texts_of_a_source_change_no_layout(tmp_path: Path, chromium: Path) -> None:
+    """The longest name and error without a space wrap on a phone. Control and bidirectional characters and sources of
+    one name are refused as a bad message."""
+    async with running_hub(tmp_path / "data") as hub, open_browser(chromium) as browser:
+        token = await hub.token("device", "--device", "d")
+
+        async def report(*sources: dict[str, Any]) -> RawAgent:
+            agent = await connect_agent(hub, token, subprotocol=PROTOCOL_JSON_1_1)
+            await agent.send({**hello(), "next_seq": 1})
+            assert (await agent.receive())["type"] == "welcome"
+            await agent.send({"type": "status", "time": 1, "next_seq": 1, "sources": sources})
+            return agent
+
+        source = {"name": "port", "ok": False, "since": 1, "error": "gone"}
+        for refused in ([{**source, "error": "a\x1b[2J"}], [{**source, "name": "\u202egone"}], [source, source]):
+            agent = await report(*refused)
+            assert (await agent.receive())["code"] == "bad_message"
+            await agent.ws.wait_closed()
+            assert agent.ws.close_code == 4400
+        agent = await report({**source, "name": "n" * MAX_SOURCE_NAME, "error": "e" * MAX_SOURCE_ERROR})
+        page = await open_page(browser, hub, "/device/d", viewport=PHONE)
+        await page.get_by_test_id("source-fault").filter(has_text="eee").wait_for()
+        await check_layout(page)
+        await agent.ws.close()
 
 
 async def runs(hub: Hub) -> list[dict[str, Any]]:

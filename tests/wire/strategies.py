@@ -21,6 +21,16 @@ times = st.integers(0, limits.MAX_TIME_NS)
 sentences = st.text(max_size=MAX_TEXT)
 values = st.none() | doubles | st.integers(limits.MIN_INTEGER, limits.MAX_INTEGER) | st.booleans() | sentences
 
+# No controls and formats, among them the marks of direction, and no separators but the space.
+_printed = st.characters(exclude_categories=["Cc", "Cf", "Cs", "Zl", "Zp"])
+source_states = st.builds(
+    device.SourceState,
+    name=st.text(_printed, min_size=1, max_size=limits.MAX_SOURCE_NAME),
+    ok=st.booleans(),
+    since=times,
+    error=st.text(_printed, max_size=MAX_TEXT),
+)
+
 # Types whose constraints hypothesis cannot read, or whose fields depend on each other.
 SPECIAL: dict[object, st.SearchStrategy[Any]] = {
     float: doubles,
@@ -36,6 +46,8 @@ SPECIAL: dict[object, st.SearchStrategy[Any]] = {
     Epoch: st.text("0123456789abcdef", min_size=16, max_size=16),
     device.Times: st.lists(times, max_size=5) | st.lists(times, max_size=5).map(pack_times),
     device.Column: st.lists(values, max_size=5) | st.lists(st.floats() | st.none(), max_size=5).map(pack_floats),
+    device.SourceState: source_states,
+    device.Sources: st.lists(source_states, max_size=3, unique_by=lambda source: source.name),
     device.Gap: st.tuples(st.integers(1, limits.MAX_SEQ), st.integers(1, limits.MAX_SEQ), sentences).map(
         lambda gap: device.Gap(from_seq=min(gap[0], gap[1]), to=max(gap[0], gap[1]), reason=gap[2])
     ),

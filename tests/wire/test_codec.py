@@ -234,3 +234,14 @@ def test_each_subprotocol_names_its_format() -> None:
         "telemetry.v1.msgpack": "msgpack",
     }
     assert {"telemetry.v1.1.json", "telemetry.v1.1.msgpack"} == STATUS_SUBPROTOCOLS
+
+
+@pytest.mark.parametrize(
+    "sources",
+    [[("a\x1b[2J", "")], [("a\n", "")], [("a", "\x9b2J")], [("a", "\u202egone")], [("a", ""), ("b", ""), ("a", "")]],
+)
+def test_a_status_with_texts_that_mislead_is_refused(sources: list[tuple[str, str]]) -> None:
+    """Control and bidirectional characters in a source's name or error, and two sources of one name."""
+    states = [{"name": name, "ok": False, "since": 1, "error": error} for name, error in sources]
+    frame = json.dumps({"type": "status", "time": 1, "next_seq": 1, "sources": states})
+    assert refusal_of(frame) == (Code.BAD_MESSAGE, None)

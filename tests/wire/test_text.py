@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+import unicodedata
+
 import pytest
 
-from wire.text import batches, plural
+from wire.text import batches, escape_log_event, escaped, has_control, plural
 
 
 @pytest.mark.parametrize(
@@ -25,3 +28,28 @@ def test_a_plural_has_an_s_unless_it_is_given() -> None:
 def test_a_range_of_one_batch_names_one_number() -> None:
     """Both ends are named only if they differ."""
     assert (batches(7, 7), batches(7, 9)) == ("batch 7", "batches 7 to 9")
+
+
+def test_control_characters_are_those_of_unicode() -> None:
+    """Controls, line separators, and every mark that sets or overrides a direction; no letter of any script."""
+    found = {chr(number) for number in range(sys.maxunicode + 1) if has_control(f"a{chr(number)}b")}
+    kinds = {unicodedata.category(character) for character in found}
+    assert kinds == {"Cc", "Cf", "Zl", "Zp"}
+    assert {chr(number) for number in range(0x100) if unicodedata.category(chr(number)) == "Cc"} <= found
+    assert {
+        chr(number) for number in range(sys.maxunicode + 1)
+        if unicodedata.bidirectional(chr(number)) in {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+    } <= found  # fmt: skip
+    assert not any(character.isprintable() for character in found)
+
+
+def test_escaped_texts_are_printable() -> None:
+    """What is visible stays as it is; the rest is readable and cannot act."""
+    assert escaped("grün – 21 °C") == "grün – 21 °C"
+    assert escaped("a\x1b[2J\n\x9b\u202e\ud800") == r"a\x1b[2J\n\x9b\u202e\ud800"
+
+
+def test_the_texts_of_a_log_event_are_escaped() -> None:
+    """Other values and the lines of a stack stay."""
+    event = {"event": "refused\x1b[2J", "n": 2, "stack": "a\nb"}
+    assert escape_log_event(None, "info", event) == {"event": r"refused\x1b[2J", "n": 2, "stack": "a\nb"}

@@ -16,7 +16,7 @@ set_up_log(LogSettings(level=sys.argv[1], format=sys.argv[2]))
 log = structlog.get_logger("a")
 log.debug("fine", n=1)
 log.info("plain", n=2)
-logging.getLogger("other").warning("foreign %s", 3, extra={"store": "x"})
+logging.getLogger("other").warning("foreign %s", 3, extra={"store": "x", "text": "\\x1b[2J"})
 for name in ("uvicorn.error", "uvicorn.access", "websockets.server", "asyncio"):
     logging.getLogger(name).info("noise")
 try:
@@ -55,8 +55,9 @@ def test_the_level_decides_what_is_logged() -> None:
 
 
 def test_people_get_readable_lines() -> None:
-    """Without colours where stderr is no terminal."""
+    """Without colours where stderr is no terminal; a text from outside cannot control it."""
     found = lines("warning", "console")
+    assert r"text=\x1b[2J" in found[0]
     assert "foreign 3" in found[0]
     assert "store=x" in found[0]
     assert not any("\x1b" in line for line in found)

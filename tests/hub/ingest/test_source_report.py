@@ -20,9 +20,10 @@ NS = 1_000_000_000
 NOW = 1_767_225_600 * NS
 times = st.integers(0, 2**63 - 1)
 states = st.builds(SourceState, st.sampled_from("abc"), st.booleans(), times, st.sampled_from(["", "e"]))
+reports = st.lists(states, max_size=3, unique_by=lambda state: state.name)
 
 
-@given(times, st.lists(states, max_size=4), st.lists(states, max_size=4))
+@given(times, reports, reports)
 def test_times_are_within_the_hub_s_past(time_ns: int, known: list[SourceState], reported: list[SourceState]) -> None:
     """Whatever the device's clock says, a state began before now and not before 1970; the rest is as reported."""
     found = states_by_hub_clock(known, messages.Status(time_ns, 1, reported), NOW)
@@ -49,7 +50,7 @@ def test_a_state_that_continues_is_no_change() -> None:
     assert states_by_hub_clock(known, again, NOW + 60 * NS)[0].since == NOW + 50 * NS
 
 
-@given(st.lists(st.lists(states, max_size=3, unique_by=lambda state: state.name), max_size=8))
+@given(st.lists(reports, max_size=8))
 def test_each_failure_has_one_event_and_each_recovery(reports: list[list[SourceState]]) -> None:
     """In the order of reports, failures and recoveries of a source alternate, and begin with a failure."""
     known: list[SourceState] = []
