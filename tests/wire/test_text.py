@@ -44,7 +44,7 @@ def test_control_characters_are_those_of_unicode() -> None:
 
 
 def test_escaped_texts_are_printable() -> None:
-    """What is visible stays as it is; the rest is readable and cannot act."""
+    """Visible characters stay as they are; the others become readable and have no effect."""
     assert escaped("grün – 21 °C") == "grün – 21 °C"
     assert escaped("a\x1b[2J\n\x9b\u202e\ud800") == r"a\x1b[2J\n\x9b\u202e\ud800"
 
