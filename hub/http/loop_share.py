@@ -1,12 +1,16 @@
-"""Time of the event loop that clients without a valid credential use, by address. Pure: the clock is an argument.
+"""Time of the event loop that clients without a valid credential use, by address.
 
 One such client could otherwise use a whole core with small requests, and on a busy machine the devices would wait for
-their turn of the processor. A client with a valid credential is never delayed.
+their turn of the processor. A client with a valid credential gets back what its address was charged for it.
+
+`LoopShares` is pure: the clock is an argument. `TurnQueues` lets the work of an address wait until it has a share.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hub.http.refusals import client_of
@@ -18,8 +22,10 @@ BURST_S = 0.3
 """Seconds that an address gets at once. The page with its files takes a tenth of that."""
 
 MAX_DELAY_S = 1.0
-"""Longest delay of one request. A client with a credential, whose address is that of an abusive one, is delayed once:
-until its first answer the connection is not known to be valid."""
+"""Longest time until the next turn of an address. Its connections and requests take their turns one after the other."""
+
+CONNECTION_S = 0.001
+"""Time of the event loop that a connection takes apart from its requests: accepting, closing, and a WebSocket's task."""
 
 MAX_ADDRESSES = 4_096
 """About 1 MB. At the bound the address that was silent for longest is removed, and starts again without a debt."""
@@ -31,6 +37,8 @@ class LoopShares:
 
     max_addresses: int = MAX_ADDRESSES
     share: float = SHARE
+    on_refund: Callable[[str], None] | None = None
+    """Receives each client that got time back: it may have a share again before its debt has expired."""
     _debts: OrderedDict[str, tuple[float, float]] = field(default_factory=OrderedDict)
 
     @property
@@ -39,14 +47,20 @@ class LoopShares:
         return len(self._debts)
 
     def charge(self, address: str, seconds: float, now_s: float) -> None:
-        """Add the time that a request took."""
+        """Add the time that a request took, or a negative time to correct an estimate."""
         client = client_of(address)
-        debt_s = self._debt_s(client, now_s) + seconds
+        debt_s = max(0.0, self._debt_s(client, now_s) + seconds)
         # The debt is bounded, so that the delay ends soon after the last request.
         self._debts[client] = min(debt_s, BURST_S + 2 * MAX_DELAY_S * self.share), now_s
         self._debts.move_to_end(client)
         if len(self._debts) > self.max_addresses:
             self._debts.popitem(last=False)
+
+    def refund(self, address: str, seconds: float, now_s: float) -> None:
+        """Give back what was charged for a client that turned out to have a valid credential."""
+        self.charge(address, -seconds, now_s)
+        if self.on_refund is not None:
+            self.on_refund(client_of(address))
 
     def delay_s(self, address: str, now_s: float) -> float:
         """Return the time that the next request of this address has to wait."""
@@ -56,3 +70,98 @@ class LoopShares:
     def _debt_s(self, client: str, now_s: float) -> float:
         debt_s, since_s = self._debts.get(client, (0.0, now_s))
         return max(0.0, debt_s - (now_s - since_s) * self.share)
+
+
+Turn = Callable[[], None]
+"""Does a part of a client's work, and charges its address for it."""
+
+
+@dataclass(slots=True)
+class _Queue:
+    """The waiting turns of one address by their owners: those of open connections, and new connections."""
+
+    open: OrderedDict[object, Turn] = field(default_factory=OrderedDict)
+    new: OrderedDict[object, Turn] = field(default_factory=OrderedDict)
+    prefers_new: bool = False
+    timer: asyncio.Handle | None = None
+
+    def pop(self) -> tuple[object, Turn] | None:
+        """Remove and return the next owner with its turn: in alternation one of each kind, so that neither starves."""
+        first, second = (self.new, self.open) if self.prefers_new else (self.open, self.new)
+        chosen = first or second
+        self.prefers_new = chosen is self.open
+        return chosen.popitem(last=False) if chosen else None
+
+
+class TurnQueues:
+    """Turns that wait for the share of their address. One is taken at a time, and then the share is checked again.
+
+    The owners bound the queues: each has one turn at most, and their number is bounded by address.
+    """
+
+    def __init__(self, shares: LoopShares) -> None:
+        self.shares = shares
+        self._queues: dict[str, _Queue] = {}
+        self._clients: dict[object, str] = {}
+        shares.on_refund = self._wake
+
+    def __len__(self) -> int:
+        return len(self._clients)
+
+    def has_room(self, address: str, now_s: float) -> bool:
+        """Return whether this address may take a turn at once: it has a share left, and no turn of it waits."""
+        return client_of(address) not in self._queues and self.shares.delay_s(address, now_s) == 0
+
+    def count_new(self, address: str) -> int:
+        """Return the number of new connections of this address that wait."""
+        queue = self._queues.get(client_of(address))
+        return 0 if queue is None else len(queue.new)
+
+    def wait(self, address: str, owner: object, turn: Turn, *, is_new: bool = False) -> None:
+        """Call `turn` after those that wait already, as soon as the address has a share."""
+        client = client_of(address)
+        queue = self._queues.get(client)
+        if queue is None:
+            queue = self._queues[client] = _Queue()
+        (queue.new if is_new else queue.open)[owner] = turn
+        self._clients[owner] = client
+        if queue.timer is None:
+            self._schedule(client, queue)
+
+    def leave(self, owner: object) -> None:
+        """Discard the waiting turn of this owner, if there is one."""
+        client = self._clients.pop(owner, None)
+        if client is not None:
+            queue = self._queues[client]
+            queue.open.pop(owner, None)
+            queue.new.pop(owner, None)
+
+    def _schedule(self, client: str, queue: _Queue) -> None:
+        loop = asyncio.get_running_loop()
+        delay_s = self.shares.delay_s(client, loop.time())
+        if delay_s > 0:
+            queue.timer = loop.call_later(delay_s, self._release, client)
+        else:
+            # In a turn of the event loop of its own.
+            queue.timer = loop.call_soon(self._release, client)
+
+    def _wake(self, client: str) -> None:
+        queue = self._queues.get(client)
+        if queue is not None and queue.timer is not None:
+            queue.timer.cancel()
+            self._schedule(client, queue)
+
+    def _release(self, client: str) -> None:
+        """Take one turn if the address has a share now, and schedule the next one."""
+        queue = self._queues[client]
+        queue.timer = None
+        if self.shares.delay_s(client, asyncio.get_running_loop().time()) == 0:
+            found = queue.pop()
+            if found is not None:
+                owner, turn = found
+                del self._clients[owner]
+                turn()
+        if not (queue.open or queue.new):
+            del self._queues[client]
+        elif queue.timer is None:
+            self._schedule(client, queue)
