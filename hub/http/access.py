@@ -29,6 +29,10 @@ from wire.live import TOKEN_SUBPROTOCOL
 
 SESSION_COOKIE = "telemetry_hub_session"
 
+VERIFIED = "telemetry.verified"
+"""Key in the state of a scope (ASGI's `state`, which every copy of the scope shares) that is True once the credential
+of the request was verified."""
+
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 """Methods that change nothing. Another site's page cannot read the answer."""
 
@@ -330,6 +334,8 @@ class Authenticator:
         except RequestRefused as refused:
             self.refusals.report_scope(scope, refused)
             raise
+        if identity is not None:
+            scope.setdefault("state", {})[VERIFIED] = True
         return identity
 
     async def _penalise(self, scope: Scope) -> None:
@@ -344,6 +350,11 @@ class Authenticator:
             )
         self.refusals.report_scope(scope, RequestRefused(RefusalCause.NOT_AUTHENTICATED, "the token is not valid"))
         await asyncio.sleep(delay_s)
+
+
+def is_verified(scope: Scope) -> bool:
+    """Return whether the Authenticator has found the identity behind this request."""
+    return VERIFIED in scope.get("state", {})
 
 
 class FailedAttempts:

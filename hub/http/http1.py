@@ -13,7 +13,6 @@ never answers a request that this parser rejects. uvicorn calls the class as it 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Generator
 from functools import partial
 from http import HTTPStatus
@@ -30,13 +29,14 @@ from uvicorn.server import ServerState
 from websockets.datastructures import Headers
 from websockets.http11 import Request as HandshakeRequest
 
-from hub.http.access import find_credential
-from hub.http.forwarded import TrustedProxies, restore_client
+from hub.http.access import is_verified
+from hub.http.forwarded import TrustedProxies, parse_address, restore_client
 from hub.http.handshake import check_handshake, wants_websocket
-from hub.http.loop_share import LoopShares
+from hub.http.loop_share import CONNECTION_S, TurnQueues
 from hub.http.problem import ProblemCode, problem_response
-from hub.http.refusals import RefusalCause, RequestRefusals, RequestRefused, peer_of
+from hub.http.refusals import RefusalCause, RequestRefusals, RequestRefused, client_of, peer_of
 from hub.http.request import Request, RequestReader, Stage
+from hub.http.waiting import WaitingConnections
 
 REQUEST_SECONDS = 20.0
 """Time to receive a request's head, after the connection or its first byte, and then its body. A phone with a weak
@@ -49,16 +49,11 @@ MAX_WAITING_BYTES = 64 * 1024
 """Received bytes that wait while a request runs: another head fits. With more, the connection is closed after the
 answer, and the client has to repeat what was not answered (RFC 9112, 9.3.2)."""
 
-MAX_WAITING_CONNECTIONS = 4096
-"""Connections that wait for a request or the rest of one: as many as the system may accept at one moment for a fleet
-that reconnects. Each holds 64 KiB of a request at most, together 256 MiB. At the bound, the one that has waited for
-longest is closed. Running requests and WebSockets do not count."""
+REQUEST_S = 0.001
+"""Time of the event loop that a request is charged when it begins. It is corrected when its time is known."""
 
-CONNECTION_S = 0.001
-"""Time of the event loop that a connection takes apart from its requests."""
-
-REFUSED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS})
-"""Answers to a request whose credential is not valid, or does not have the right."""
+UPGRADE_S = 0.003
+"""Time of the event loop that a WebSocket is charged: its objects, its tasks, and its end without a token."""
 
 PROGRESS_SECONDS = 30.0
 MIN_PROGRESS_BYTES = 32 * 1024
@@ -75,6 +70,8 @@ at once would reset the connection, and the client would lose the answer (RFC 91
 CLOSE = (b"connection", b"close")
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+SURPLUS = "too many newer connections wait for a request, too"
 
 REPLACED_HEAD = b"GET / HTTP/1.1\r\n\r\n"
 """A head for the parser of websockets, which then expects frames. The head that counts was validated here."""
@@ -95,9 +92,9 @@ class HttpConnection(asyncio.Protocol):
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
         refusals: RequestRefusals,
-        shares: LoopShares,
+        turns: TurnQueues,
         proxies: TrustedProxies,
-        waiting: OrderedDict[HttpConnection, None],
+        waiting: WaitingConnections,
         patience_s: float = REQUEST_SECONDS,
         keep_alive_s: float = KEEP_ALIVE_SECONDS,
         progress_s: float = PROGRESS_SECONDS,
@@ -110,9 +107,9 @@ class HttpConnection(asyncio.Protocol):
         self.writable.set()
         self.keeps_alive = True
         self._refusals = refusals
-        self._shares = shares
+        self._turns = turns
+        self._shares = turns.shares
         self._proxies = proxies
-        # All connections of the server that wait, the longest wait first.
         self._waiting = waiting
         self._patience_s = patience_s
         self._keep_alive_s = keep_alive_s
@@ -122,7 +119,12 @@ class HttpConnection(asyncio.Protocol):
         self._peer = ""
         # True after an answer to a request with a valid credential.
         self._is_trusted = False
-        self._unpaid_s = CONNECTION_S
+        self._is_proxy = False
+        # True until its first turn.
+        self._is_new = True
+        # What the connection costs: its address was charged when it was accepted. That of a proxy is charged to the
+        # client of its first request instead.
+        self._paid_s = CONNECTION_S
         self._delay: asyncio.TimerHandle | None = None
         # The path of the latest request, which the log shows with a client that does not read its answer.
         self._path = ""
@@ -147,6 +149,8 @@ class HttpConnection(asyncio.Protocol):
         self.transport = transport  # type: ignore[assignment]  # uvicorn's loops make transports of this kind
         self._client = get_remote_addr(transport)  # type: ignore[arg-type]
         self._peer = self._client[0] if self._client else ""
+        address = parse_address(self._peer)
+        self._is_proxy = address is not None and self._proxies.trusts(address)
         self.server_state.connections.add(self)  # type: ignore[arg-type]  # uvicorn calls `shutdown` only
         self._wait_for(Stage.HEAD, self._patience_s)
 
@@ -169,6 +173,7 @@ class HttpConnection(asyncio.Protocol):
         """End the current request."""
         self.server_state.connections.discard(self)
         self._wait_for(None, 0)
+        self._turns.leave(self)
         self._cancel_timers()
         self.writable.set()
         if self._exchange is not None:
@@ -205,12 +210,14 @@ class HttpConnection(asyncio.Protocol):
             self._waits_for_writable = True
             self._wait_for(None, 0)
             return
-        delay_s = 0.0 if self._is_trusted else self._shares.delay_s(self._peer, self.loop.time())
-        if delay_s > 0:
-            self._pause()
-            self._delay = self.loop.call_later(delay_s, self._advance)
-        else:
+        if self._is_trusted or self._turns.has_room(self._peer, self.loop.time()):
             self._advance()
+            return
+        self._pause()
+        if self._stage is None:
+            # A connection in the queue waits like one without a request, and its time is bounded, too.
+            self._wait_for(Stage.IDLE, self._patience_s)
+        self._turns.wait(self._peer, self, self._advance, is_first=self._is_new)
 
     @property
     def _is_ending(self) -> bool:
@@ -218,7 +225,7 @@ class HttpConnection(asyncio.Protocol):
 
     def _advance(self) -> None:
         """Start the next request, or wait for the rest of it."""
-        self._is_busy = False
+        self._is_busy = self._is_new = False
         if self._is_ending:
             return
         begin_s = thread_time()
@@ -229,8 +236,7 @@ class HttpConnection(asyncio.Protocol):
         except RequestRefused as refused:
             refusal = refused
             self._refuse(refused)
-        spent_s = self._unpaid_s + thread_time() - begin_s
-        self._unpaid_s = 0.0
+        spent_s = thread_time() - begin_s
         if request is not None:
             self._start(request, spent_s)
             return
@@ -255,10 +261,9 @@ class HttpConnection(asyncio.Protocol):
         exchange = _Exchange(self, request, self._scope(request), spent_s)
         # The connection of a trusted proxy has the requests of many clients.
         is_proxied = exchange.client != self._peer
-        delay_s = self._shares.delay_s(exchange.client, self.loop.time()) if is_proxied else 0.0
-        if delay_s > 0 and not exchange.is_trusted:
+        if is_proxied and not self._turns.has_room(exchange.client, self.loop.time()):
             self._pause()
-            self._delay = self.loop.call_later(delay_s, self._run, exchange)
+            self._turns.wait(exchange.client, self, partial(self._run, exchange))
         else:
             self._run(exchange)
 
@@ -267,10 +272,14 @@ class HttpConnection(asyncio.Protocol):
             return
         request = exchange.request
         self._path = request.path
+        if self._is_proxy:
+            self._shares.charge(exchange.client, self._paid_s, self.loop.time())
+        # Nobody knows yet whether its credential is valid.
+        exchange.charged_s = exchange.spent_s + REQUEST_S
+        self._shares.charge(exchange.client, exchange.charged_s, self.loop.time())
         if wants_websocket(request.headers) and self._is_handshake(exchange.scope):
-            if not exchange.is_trusted:
-                self._shares.charge(exchange.client, exchange.spent_s, self.loop.time())
-            self._switch(request)
+            self._shares.charge(exchange.client, UPGRADE_S, self.loop.time())
+            self._switch(request, exchange.charged_s + UPGRADE_S)
             return
         self._exchange = exchange
         task = self.loop.create_task(exchange.run(self.config.loaded_app))
@@ -301,9 +310,13 @@ class HttpConnection(asyncio.Protocol):
         """Continue after a request. Its answer is not complete if the hub failed, or the client did not read it."""
         self._exchange = None
         self.server_state.total_requests += 1
-        self._is_trusted = exchange.is_trusted
-        if not self._is_trusted:
-            self._shares.charge(exchange.client, exchange.spent_s, self.loop.time())
+        self._is_trusted = is_verified(exchange.scope)
+        if self._is_trusted:
+            self._shares.refund(exchange.client, exchange.charged_s + self._paid_s, self.loop.time())
+        else:
+            self._shares.charge(exchange.client, exchange.spent_s - exchange.charged_s, self.loop.time())
+        if self._is_trusted or self._is_proxy:
+            self._paid_s = 0.0
         if exchange.is_complete and self.keeps_alive:
             # In a turn of its own, so that a connection with many waiting requests gets one in each turn.
             self.loop.call_soon(self._begin_turn)
@@ -327,20 +340,19 @@ class HttpConnection(asyncio.Protocol):
         if stage is self._stage:
             return
         self._stage = stage
-        self._waiting.pop(self, None)
+        self._waiting.remove(self)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if stage is not None:
             self._timer = self.loop.call_later(seconds, self._expire)
-            self._waiting[self] = None
-            if len(self._waiting) > MAX_WAITING_CONNECTIONS:
-                next(iter(self._waiting))._make_room()
+            surplus = self._waiting.add(self, None if self._is_proxy else client_of(self._peer))
+            if surplus is not None:
+                surplus.make_room()
 
-    def _make_room(self) -> None:
+    def make_room(self) -> None:
         """Close this connection for a newer one."""
-        what = f"{MAX_WAITING_CONNECTIONS} newer connections wait for a request, too"
-        refused = RequestRefused(RefusalCause.TOO_MANY_CONNECTIONS, what, status=HTTPStatus.SERVICE_UNAVAILABLE)
+        refused = RequestRefused(RefusalCause.TOO_MANY_CONNECTIONS, SURPLUS, status=HTTPStatus.SERVICE_UNAVAILABLE)
         if self._reader.stage is not Stage.IDLE:
             self._refuse(refused)
         else:
@@ -351,6 +363,9 @@ class HttpConnection(asyncio.Protocol):
         self._timer = None
         if self._reader.stage is Stage.IDLE:
             self.transport.close()
+            return
+        if self._is_busy:
+            self.make_room()
             return
         part = "body" if self._reader.stage is Stage.BODY else "head"
         what = f"the {part} of a request has to arrive within {self._patience_s:g} seconds"
@@ -435,7 +450,7 @@ class HttpConnection(asyncio.Protocol):
             return False
         return self.config.ws_protocol_class is not None
 
-    def _switch(self, request: Request) -> None:
+    def _switch(self, request: Request, charged_s: float) -> None:
         """Hand the connection over to the class of WebSockets, with the request that was read here."""
         self._wait_for(None, 0)
         self._cancel_timers()
@@ -443,6 +458,8 @@ class HttpConnection(asyncio.Protocol):
         self.server_state.connections.discard(self)
         make: Callable[..., Any] = self.config.ws_protocol_class  # type: ignore[assignment]
         socket = make(config=self.config, server_state=self.server_state, app_state=self.app_state)
+        # Given back when the client turns out to have a valid token.
+        socket.paid_s = self._paid_s + charged_s
         self.transport.set_protocol(socket)
         socket.connection_made(self.transport)
         socket.conn.receive_data(REPLACED_HEAD)
@@ -462,8 +479,8 @@ class _Exchange:
         self.request = request
         self.scope = scope
         self.client: str = peer_of(scope)
-        # Until the credential is refused.
-        self.is_trusted = find_credential(scope) is not None
+        # What its client was charged for it so far.
+        self.charged_s = 0.0
         self.is_complete = False
         self.disconnected = asyncio.Event()
         self._connection = connection
@@ -513,7 +530,6 @@ class _Exchange:
                 if not connection.keeps_alive and CLOSE not in headers:
                     headers.append(CLOSE)
                 status = message["status"]
-                self.is_trusted = self.is_trusted and status not in REFUSED
                 response = h11.Response(status_code=status, headers=headers, reason=_phrase(status))
                 connection.write(answer.send(response))
             case "http.response.body" if self._is_started and not self.is_complete:

@@ -25,7 +25,7 @@ MAX_DELAY_S = 1.0
 """Longest time until the next turn of an address. Its connections and requests take their turns one after the other."""
 
 CONNECTION_S = 0.001
-"""Time of the event loop that a connection takes apart from its requests: accepting, closing, and a WebSocket's task."""
+"""Time of the event loop that a connection takes apart from its requests: to accept and to close it."""
 
 MAX_ADDRESSES = 4_096
 """About 1 MB. At the bound the address that was silent for longest is removed, and starts again without a debt."""
@@ -117,16 +117,27 @@ class TurnQueues:
         queue = self._queues.get(client_of(address))
         return 0 if queue is None else len(queue.new)
 
-    def wait(self, address: str, owner: object, turn: Turn, *, is_new: bool = False) -> None:
-        """Call `turn` after those that wait already, as soon as the address has a share."""
+    def wait(self, address: str, owner: object, turn: Turn, *, is_new: bool = False, is_first: bool = False) -> None:
+        """Call `turn` after those that wait already, as soon as the address has a share.
+
+        A new connection (`is_new`) and the first turn of an open one (`is_first`) precede those that wait: a client
+        with a valid token, whose address is that of an abusive one, then needs two turns.
+        """
         client = client_of(address)
         queue = self._queues.get(client)
         if queue is None:
             queue = self._queues[client] = _Queue()
-        (queue.new if is_new else queue.open)[owner] = turn
+        turns = queue.new if is_new else queue.open
+        turns[owner] = turn
+        turns.move_to_end(owner, last=not (is_new or is_first))
         self._clients[owner] = client
         if queue.timer is None:
             self._schedule(client, queue)
+
+    def oldest_new(self, address: str) -> object | None:
+        """Return the new connection of this address that has waited for longest."""
+        queue = self._queues.get(client_of(address))
+        return next(reversed(queue.new), None) if queue is not None else None
 
     def leave(self, owner: object) -> None:
         """Discard the waiting turn of this owner, if there is one."""
@@ -152,15 +163,14 @@ class TurnQueues:
             self._schedule(client, queue)
 
     def _release(self, client: str) -> None:
-        """Take one turn if the address has a share now, and schedule the next one."""
+        """Take one turn, and schedule the next one by the share that is left after it."""
         queue = self._queues[client]
         queue.timer = None
-        if self.shares.delay_s(client, asyncio.get_running_loop().time()) == 0:
-            found = queue.pop()
-            if found is not None:
-                owner, turn = found
-                del self._clients[owner]
-                turn()
+        found = queue.pop()
+        if found is not None:
+            owner, turn = found
+            del self._clients[owner]
+            turn()
         if not (queue.open or queue.new):
             del self._queues[client]
         elif queue.timer is None:

@@ -125,13 +125,13 @@ def _endpoint(
     parameters = {parameter.encode_name: _kinds(parameter.type) for parameter in fields}
 
     async def endpoint(request: Request) -> Response:
-        if declared.described:
-            _check_parameters(request, parameters)
         arguments: dict[str, Any] = {}
         if declared.is_protected:
             identity = await _authenticate(request, authenticator, declared.may)
             if "caller" in hints:
                 arguments["caller"] = identity
+        if declared.described:
+            _check_parameters(request, parameters)
         for name, kind in path_types.items():
             arguments[name] = validate(request.path_params[name], kind, f"path.{name}")
         if query_type is not None:

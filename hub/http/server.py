@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import partial
 from http import HTTPStatus
@@ -14,14 +13,16 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from hub.http.acceptor import Acceptor, PlainListener
 from hub.http.forwarded import ROOT, ProxiedRequests, TrustedProxies
 from hub.http.handshake import check_handshake
 from hub.http.http1 import KEEP_ALIVE_SECONDS, PROGRESS_SECONDS, REQUEST_SECONDS, HttpConnection
-from hub.http.loop_share import LoopShares
+from hub.http.loop_share import LoopShares, TurnQueues
 from hub.http.problem import problem_response
 from hub.http.refusals import RefusalCause, RequestRefusals, RequestRefused
 from hub.http.tls import PortTls
 from hub.http.tls_listener import TlsListener
+from hub.http.waiting import WaitingConnections
 from hub.http.websocket import EXTENSION, DirectWebSocket
 from wire import limits
 
@@ -126,14 +127,15 @@ class Server:
         # Instead, connections that wait for a request, and the cost of each, are bounded.
         refusals = refusals or RequestRefusals()
         shares = shares or LoopShares()
+        turns = TurnQueues(shares)
         config = uvicorn.Config(
             ProxiedRequests(application, proxies=proxies, base_path=base_path),
             http=partial(  # type: ignore[arg-type]  # a class with its last arguments
                 HttpConnection,
                 refusals=refusals,
-                shares=shares,
+                turns=turns,
                 proxies=proxies,
-                waiting=OrderedDict(),
+                waiting=WaitingConnections(),
                 patience_s=patience_s,
                 keep_alive_s=keep_alive_s,
                 progress_s=progress_s,
@@ -157,19 +159,24 @@ class Server:
         self._listener = listener
         self._tls = tls
         self._refusals = refusals
+        self._turns = turns
+        self._proxies = proxies
 
     async def run(self) -> None:
         """Serve until cancelled, then finish running requests within SHUTDOWN_S."""
         tls = self._tls
-        serving = asyncio.create_task(self._server.serve([self._listener] if tls is None else []), name="uvicorn")
+        # Connections are accepted here: uvicorn's server has no bound of them in one turn, nor by address.
+        serving = asyncio.create_task(self._server.serve([]), name="uvicorn")
+        acceptor = Acceptor(self._listener, turns=self._turns, refusals=self._refusals, proxies=self._proxies)
+        listener: PlainListener | TlsListener = (
+            PlainListener(acceptor, self._make_protocol)
+            if tls is None
+            else TlsListener(acceptor, lambda: tls.context, self._refusals, self._make_protocol)
+        )
         try:
-            if tls is None:
-                await asyncio.shield(serving)
-            else:
-                await TlsListener(self._listener, lambda: tls.context, self._refusals, self._make_protocol).run()
+            await listener.run()
         finally:
-            if tls is not None:
-                self._listener.close()  # uvicorn closes only its own
+            self._listener.close()  # uvicorn closes only its own
             self._server.should_exit = True
             await serving
 

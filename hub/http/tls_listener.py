@@ -15,8 +15,7 @@ from contextvars import ContextVar
 from http import HTTPStatus
 from typing import Any
 
-import structlog
-
+from hub.http.acceptor import Acceptor
 from hub.http.http1 import serialize
 from hub.http.problem import problem_response
 from hub.http.refusals import RefusalCause, RequestRefusals, RequestRefused
@@ -32,9 +31,6 @@ longer than HURRIED_SECONDS is ended for the next client; until then, clients wa
 HURRIED_SECONDS = 2.0
 """Longest time for a handshake at the bound."""
 
-ACCEPT_PAUSE_S = 1.0
-"""Time without accepting after the system refused a connection, for example for want of file descriptors."""
-
 LINGER_BYTES = 64 * 1024
 LINGER_SECONDS = 2.0
 """Data that are read after an answer or an alert, and the time for it: closing at once would discard the answer (RFC
@@ -44,8 +40,6 @@ PLAIN_HTTP = RequestRefused(
     RefusalCause.TLS_PLAIN_HTTP, "this port speaks TLS", code=Code.BAD_MESSAGE, status=HTTPStatus.BAD_REQUEST
 )
 """The refusal of a request without TLS."""
-
-log = structlog.get_logger(__name__)
 
 
 def classify_failure(error: BaseException) -> RefusalCause:
@@ -127,7 +121,7 @@ class TlsListener:
 
     def __init__(
         self,
-        listener: socket.socket,
+        acceptor: Acceptor,
         context: Callable[[], ssl.SSLContext],
         refusals: RequestRefusals,
         make_protocol: Callable[[], asyncio.BaseProtocol],
@@ -135,7 +129,7 @@ class TlsListener:
         handshake_s: float = HANDSHAKE_SECONDS,
         max_handshakes: int = MAX_HANDSHAKES,
     ) -> None:
-        self._listener = listener
+        self._acceptor = acceptor
         self._context = context
         self._refusals = refusals
         self._make_protocol = make_protocol
@@ -150,19 +144,15 @@ class TlsListener:
         try:
             while True:
                 await self._room()
-                try:
-                    connection, peer = await loop.sock_accept(self._listener)
-                except OSError as error:
-                    log.warning("connection not accepted, retrying", reason=error.strerror, wait_s=ACCEPT_PAUSE_S)
-                    await asyncio.sleep(ACCEPT_PAUSE_S)
-                    continue
+                connection, peer = await self._acceptor.accept()
                 deadline = asyncio.timeout(self._handshake_s)
-                task = loop.create_task(self._open(connection, peer[0], deadline))
+                task = loop.create_task(self._open(connection, peer, deadline))
                 self._handshakes[task] = deadline
                 task.add_done_callback(self._forget)
                 # Handshakes proceed also while clients arrive without a pause.
                 await asyncio.sleep(0)
         finally:
+            self._acceptor.close()
             pending = list(self._handshakes)
             for task in pending:
                 task.cancel()

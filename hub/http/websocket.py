@@ -221,6 +221,9 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
     on_bad_frame: Callable[[str], None] | None = None
     """Receives the reason when a frame violates RFC 6455 or is too large, and the connection is closed for it."""
 
+    paid_s = 0.0
+    """The time that the address of the client was charged for the connection and its handshake."""
+
     # Received bytes that are not processed yet, and the number of them that is needed for progress.
     _rest: bytearray | None = None
     _needed = 0
@@ -436,6 +439,9 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
     def admit(self) -> None:
         """Lift the bounds that hold before the authentication; those of fragments and control frames stay."""
         self._budget.is_admitted = True
+        if self.paid_s:
+            self._shares.refund(self._peer, self.paid_s, self.loop.time())
+            self.paid_s = 0.0
 
     def hold(self) -> None:
         """Stop reading. What belongs to the current turn is still delivered to an attached application."""

@@ -14,7 +14,7 @@ import pytest
 
 from tests.end_to_end.browser import open_browser, open_page
 from tests.end_to_end.hub import Hub, running_hub
-from tests.end_to_end.witness import check_not_delayed
+from tests.end_to_end.witness import check_not_delayed, check_witness_not_delayed, churning, open_witness
 
 ENDPOINTS = ("/v1/device", "/v1/live")
 
@@ -121,10 +121,28 @@ FLOODS: dict[str, tuple[bytes, bytes]] = {
     "bad requests": (b"", b"\r"),
     "headers": (b"GET / HTTP/1.1\r\n", b"a:b\r\n"),
     "refused upgrades": (upgrade("/v1/live", ws_version=8), b"x"),
+    "a made-up token": (b"", head("/metrics", "Authorization: Bearer x")),
+    "a made-up cookie": (b"", head("/api/v1/openapi.json", "Cookie: telemetry_hub_session=x")),
+    "a wrong parameter": (b"", head("/api/v1/devices?x=1", "Authorization: Bearer x")),
 }
 
 
+@pytest.mark.deadline(90)
 @pytest.mark.parametrize(("prefix", "repeated"), FLOODS.values(), ids=FLOODS)
 async def test_a_flood_of_requests_does_not_delay_a_device(hub: Hub, prefix: bytes, repeated: bytes) -> None:
     """Neither bodies in tiny chunks, nor requests that wait, nor what is no request, on several connections."""
     await check_not_delayed(hub, prefix, repeated)
+
+
+@pytest.mark.deadline(90)
+async def test_hundreds_of_connections_do_not_delay_a_device(hub: Hub) -> None:
+    """They have the share of one address together, and take their turns one after the other."""
+    await check_not_delayed(hub, b"", head("/metrics"), connections=400)
+
+
+@pytest.mark.deadline(90)
+@pytest.mark.parametrize("sent", [b"", head("/health"), upgrade("/v1/live")], ids=["connect", "request", "upgrade"])
+async def test_connections_that_come_and_go_do_not_delay_a_device(hub: Hub, sent: bytes) -> None:
+    """Their address is charged for each of them that the hub opens."""
+    async with open_witness(hub) as witness:
+        await check_witness_not_delayed(hub, witness, lambda: churning(hub, sent))

@@ -7,8 +7,9 @@ import contextlib
 import json
 import os
 import secrets
+import statistics
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,8 +20,9 @@ INTERVAL_S = 0.01
 """Time between two batches. They are sent at fixed times, also while others wait: a hub that stops for a second delays
 a hundred of them."""
 
-FLOOR_S = 0.05
-"""Latency that proves nothing: on two shared cores, any process can wait so long for its turn."""
+FLOOR_S = 0.02
+"""Latency that proves nothing: twice the time of a commit on a slow disk (5 ms), and a turn of the processor that two
+programs on the same core share (4 ms each, in the hub and in the witness)."""
 
 MEASURED_S = 2.0
 ATTEMPTS = 3
@@ -34,7 +36,8 @@ FLOOD = Path(__file__).with_name("flood.py")
 class Latencies(NamedTuple):
     """Time from sending each batch to its acknowledgement, in seconds.
 
-    The time in which the hub or the witness waited for a processor is not counted: other programs took it.
+    The time in which the hub waited for a processor is not counted: other programs took it. A sample is never shorter
+    than the fastest one as it was measured, which is the time of a commit.
     """
 
     samples: list[float]
@@ -67,6 +70,7 @@ class Witness:
         first = self._seq + 1
         sent: list[tuple[float, float]] = []
         samples: list[float] = []
+        fastest_s = float("inf")
         count = int(seconds / INTERVAL_S)
 
         async def send() -> None:
@@ -84,11 +88,12 @@ class Witness:
                 assert message["type"] == "ack", message
                 now, waited_s = loop.time(), self._waited_s()
                 for at, waited_before_s in sent[len(samples) : message["seq"] - first + 1]:
-                    samples.append(max(0.0, now - at - (waited_s - waited_before_s)))
-        return Latencies(samples)
+                    fastest_s = min(fastest_s, now - at)
+                    samples.append(now - at - (waited_s - waited_before_s))
+        return Latencies([max(fastest_s, sample) for sample in samples])
 
     def _waited_s(self) -> float:
-        return waited_for_processor_s(self._hub.pid) + waited_for_processor_s(os.getpid())
+        return waited_for_processor_s(self._hub.pid)
 
 
 @contextlib.asynccontextmanager
@@ -163,22 +168,53 @@ async def check_not_delayed(hub: Hub, prefix: bytes, repeated: bytes, *, connect
     The hub uses at most MAX_PROCESSOR of a core, for the flood and for the device.
 
     In the quiet times a process keeps the other core as busy as the flood does, since the machine may have only two. A
-    slow disk delays any measurement now and then, so one of ATTEMPTS is enough, compared with the best quiet time. A
-    hub that works off a flood before anything else fails in all of them: one read of it took a second.
+    slow disk or another program delays any measurement now and then, so the median of ATTEMPTS is compared with the
+    longest quiet time.
     """
-    results, quiets = [], []
     async with open_witness(hub) as witness:
-        for _ in range(ATTEMPTS):
-            async with busy_processor():
-                quiets.append(await witness.measure(MEASURED_S))
-            async with flooding(hub, prefix, repeated, connections=connections):
-                begin_s = processor_s(hub.pid)
-                flooded = await witness.measure(MEASURED_S)
-                used_s = processor_s(hub.pid) - begin_s
-            quiet = min(quiets, key=lambda measured: measured.p99)
-            results.append(f"quiet: {quiet}; flooded: {flooded}, processor {used_s / MEASURED_S:.0%}")
-            if flooded.is_as_quiet_as(quiet) and used_s <= MAX_PROCESSOR * MEASURED_S:
-                break
-        else:
-            raise AssertionError("; ".join(results))
+        await check_witness_not_delayed(hub, witness, lambda: flooding(hub, prefix, repeated, connections=connections))
+
+
+async def check_witness_not_delayed(
+    hub: Hub, witness: Witness, flood: Callable[[], contextlib.AbstractAsyncContextManager[None]]
+) -> None:
+    """Check the same with any flood."""
+    results, quiets, floods, shares = [], [], [], []
+    for _ in range(ATTEMPTS):
+        async with busy_processor():
+            quiets.append(await witness.measure(MEASURED_S))
+        async with flood():
+            begin_s = processor_s(hub.pid)
+            floods.append(await witness.measure(MEASURED_S))
+            shares.append((processor_s(hub.pid) - begin_s) / MEASURED_S)
+        results.append(f"quiet: {quiets[-1]}; flooded: {floods[-1]}, processor {shares[-1]:.0%}")
     print(*results, sep="\n")
+    quiet_s = max(quiet.p99 for quiet in quiets)
+    assert statistics.median(flooded.p99 for flooded in floods) <= max(2 * quiet_s, FLOOR_S), results
+    assert statistics.median(shares) <= MAX_PROCESSOR, results
+
+
+CHURN = """
+import socket, struct, sys
+address, sent = (sys.argv[1], int(sys.argv[2])), bytes.fromhex(sys.argv[3])
+print(flush=True)
+while True:
+    connection = socket.socket()
+    try:
+        connection.settimeout(5)
+        connection.connect(address)
+        connection.send(sent)
+    except OSError:
+        pass
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+"""
+"""A program that connects, sends, and resets the connection, without a pause."""
+
+
+@contextlib.asynccontextmanager
+async def churning(hub: Hub, sent: bytes) -> AsyncIterator[None]:
+    """Run a process that opens and resets connections as fast as the hub's machine accepts them."""
+    host, _, port = hub.url.partition("://")[2].rpartition(":")
+    async with _running("-c", CHURN, host, port, sent.hex()):
+        yield

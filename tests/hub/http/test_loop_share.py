@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from functools import partial
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.http.loop_share import BURST_S, MAX_DELAY_S, SHARE, LoopShares
+from hub.http.loop_share import BURST_S, MAX_DELAY_S, SHARE, LoopShares, TurnQueues
 
 ONE, OTHER = "192.0.2.1", "192.0.2.2"
 
@@ -52,3 +55,66 @@ def test_memory_is_bounded() -> None:
     assert [shares.delay_s(f"192.0.2.{number}", 0.0) > 0 for number in (1, 2, 3, 4)] == [True, False, True, True]
     shares.charge("2001:db8::1", 10.0, 0.0)
     assert shares.delay_s("2001:db8::2", 0.0) > 0
+
+
+async def test_the_turns_of_an_address_are_taken_one_after_the_other() -> None:
+    """However many connections wait: after each turn the share is checked again."""
+    loop = asyncio.get_running_loop()
+    shares = LoopShares(share=1.0)
+    queues, taken_s = TurnQueues(shares), list[float]()
+    shares.charge(ONE, 0.5, loop.time())
+    finished = asyncio.Event()
+
+    def turn() -> None:
+        taken_s.append(loop.time())
+        shares.charge(ONE, 0.02, loop.time())
+        if len(queues) == 0:
+            finished.set()
+
+    begin_s = loop.time()
+    for owner in range(20):
+        queues.wait(ONE, owner, turn)
+    assert (queues.has_room(ONE, loop.time()), queues.has_room(OTHER, loop.time())) == (False, True)
+    await finished.wait()
+    assert len(taken_s) == 20
+    assert taken_s[-1] - begin_s >= 19 * 0.02
+
+
+async def test_new_connections_and_open_ones_alternate() -> None:
+    """A newer connection precedes the older ones, so that its client needs two turns whoever else waits."""
+    shares, order = LoopShares(), list[object]()
+    queues = TurnQueues(shares)
+    finished = asyncio.Event()
+
+    def taken(owner: str) -> None:
+        order.append(owner)
+        if owner == "open 2":
+            finished.set()
+
+    for owner, is_new, is_first in (
+        ("open 1", False, False),
+        ("new 1", True, False),
+        ("open 2", False, False),
+        ("new 2", True, False),
+        ("first", False, True),
+        ("gone", False, False),
+    ):
+        queues.wait(ONE, owner, partial(taken, owner), is_new=is_new, is_first=is_first)
+    queues.leave("gone")
+    assert (queues.count_new(ONE), queues.oldest_new(ONE)) == (2, "new 1")
+    await finished.wait()
+    assert order == ["first", "new 2", "open 1", "new 1", "open 2"]
+
+
+async def test_a_refund_wakes_the_next_turn() -> None:
+    """The turns of a client with a valid token do not wait for the time that it gets back."""
+    loop = asyncio.get_running_loop()
+    shares = LoopShares(share=1e-6)
+    queues, taken = TurnQueues(shares), asyncio.Event()
+    shares.charge(ONE, BURST_S * 1.5, loop.time())
+    begin_s = loop.time()
+    queues.wait(ONE, "owner", taken.set)
+    shares.refund(ONE, BURST_S, loop.time())
+    await taken.wait()
+    assert loop.time() - begin_s < MAX_DELAY_S / 2
+    assert shares.delay_s(ONE, loop.time()) == 0

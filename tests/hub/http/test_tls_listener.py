@@ -13,7 +13,9 @@ from datetime import timedelta
 import pytest
 import structlog
 
+from hub.http.acceptor import Acceptor
 from hub.http.certificate import TlsFiles, load_tls
+from hub.http.loop_share import LoopShares, TurnQueues
 from hub.http.refusals import RefusalCause, RequestRefusals
 from hub.http.server import listen
 from hub.http.tls_listener import HURRIED_SECONDS, TlsListener, classify_failure
@@ -47,7 +49,8 @@ class Port:
     async def listening(self) -> AsyncIterator[Port]:
         with contextlib.closing(listen("127.0.0.1", 0)) as listener:
             self.address: tuple[str, int] = listener.getsockname()
-            serving = TlsListener(listener, lambda: self.context, self.refusals, Echo, **self._bounds)  # type: ignore[arg-type]
+            acceptor = Acceptor(listener, turns=TurnQueues(LoopShares()), refusals=self.refusals)
+            serving = TlsListener(acceptor, lambda: self.context, self.refusals, Echo, **self._bounds)  # type: ignore[arg-type]
             async with running_task(serving.run()):
                 yield self
 
