@@ -14,7 +14,13 @@ import pytest
 
 from tests.end_to_end.browser import open_browser, open_page
 from tests.end_to_end.hub import Hub, running_hub
-from tests.end_to_end.witness import check_not_delayed, check_witness_not_delayed, churning, open_witness
+from tests.end_to_end.witness import (
+    MAX_CHURN_PROCESSOR,
+    check_not_delayed,
+    check_witness_not_delayed,
+    churning,
+    open_witness,
+)
 
 ENDPOINTS = ("/v1/device", "/v1/live")
 
@@ -145,4 +151,4 @@ async def test_hundreds_of_connections_do_not_delay_a_device(hub: Hub) -> None:
 async def test_connections_that_come_and_go_do_not_delay_a_device(hub: Hub, sent: bytes) -> None:
     """Their address is charged for each of them that the hub opens."""
     async with open_witness(hub) as witness:
-        await check_witness_not_delayed(hub, witness, lambda: churning(hub, sent))
+        await check_witness_not_delayed(hub, witness, lambda: churning(hub, sent), max_processor=MAX_CHURN_PROCESSOR)

@@ -20,15 +20,18 @@ INTERVAL_S = 0.01
 """Time between two batches. They are sent at fixed times, also while others wait: a hub that stops for a second delays
 a hundred of them."""
 
-FLOOR_S = 0.02
-"""Latency that proves nothing: twice the time of a commit on a slow disk (5 ms), and a turn of the processor that two
-programs on the same core share (4 ms each, in the hub and in the witness)."""
+FLOOR_S = 0.035
+"""Latency that proves nothing: twice the time of a commit on a slow disk (5 ms), a body of 1,024 chunks that the hub
+reads in one turn (15 ms), and the turns of other programs on the witness's core (4 ms each)."""
 
 MEASURED_S = 2.0
 ATTEMPTS = 3
 
-MAX_PROCESSOR = 0.5
+MAX_PROCESSOR = 0.6
 """Share of a core: a tenth for the requests of the flood, and what its connections and the device itself take."""
+
+MAX_CHURN_PROCESSOR = 0.75
+"""The same with thousands of connections in a second, which the system opens and closes in the hub's time."""
 
 FLOOD = Path(__file__).with_name("flood.py")
 
@@ -176,7 +179,11 @@ async def check_not_delayed(hub: Hub, prefix: bytes, repeated: bytes, *, connect
 
 
 async def check_witness_not_delayed(
-    hub: Hub, witness: Witness, flood: Callable[[], contextlib.AbstractAsyncContextManager[None]]
+    hub: Hub,
+    witness: Witness,
+    flood: Callable[[], contextlib.AbstractAsyncContextManager[None]],
+    *,
+    max_processor: float = MAX_PROCESSOR,
 ) -> None:
     """Check the same with any flood."""
     results, quiets, floods, shares = [], [], [], []
@@ -191,7 +198,7 @@ async def check_witness_not_delayed(
     print(*results, sep="\n")
     quiet_s = max(quiet.p99 for quiet in quiets)
     assert statistics.median(flooded.p99 for flooded in floods) <= max(2 * quiet_s, FLOOR_S), results
-    assert statistics.median(shares) <= MAX_PROCESSOR, results
+    assert statistics.median(shares) <= max_processor, results
 
 
 CHURN = """
