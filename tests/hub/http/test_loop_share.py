@@ -81,7 +81,7 @@ async def test_the_turns_of_an_address_are_taken_one_after_the_other() -> None:
 
 
 async def test_new_connections_and_open_ones_alternate() -> None:
-    """A newer connection precedes the older ones, so that its client needs two turns whoever else waits."""
+    """A newer connection precedes the older ones, so that its client needs two turns, however many wait."""
     shares, order = LoopShares(), list[object]()
     queues = TurnQueues(shares)
     finished = asyncio.Event()
