@@ -49,6 +49,9 @@ MAX_FILES = 65_536
 """File descriptors that the hub requests: a gateway's 20,000 connections three times. Systems start a program with
 1,024, and allow it more on request."""
 
+OWN_FILES = 256
+"""File descriptors for everything else: the databases, connections to a store and a broker, and files of the page."""
+
 FEW_FILES = 4_096
 """With fewer, the hub warns: its usual bounds of connections do not apply."""
 
@@ -61,7 +64,7 @@ async def run_hub(settings: Settings, *, demo: bool, say: Callable[[str], None])
     """Run a hub until SIGINT or SIGTERM. `say` prints lines for people. Raises HubError."""
     check_settings(settings)
     tls = _open_tls(settings)
-    raise_file_limit()
+    max_connections = possible_connections(raise_file_limit())
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     host, port = settings.address
     try:
@@ -94,6 +97,7 @@ async def run_hub(settings: Settings, *, demo: bool, say: Callable[[str], None])
                     base_path=ROOT if settings.public is None else settings.public.base_path,
                     compression=settings.live.compression,
                     refusals=services.refusals,
+                    max_connections=max_connections,
                 )
                 url = browser_url(host, port, tls=tls is not None)
                 certificate = settings.tls.certificate
@@ -172,9 +176,15 @@ def raise_file_limit() -> int:
         log.warning(
             "few file descriptors, connections beyond them are reset",
             limit=soft,
+            connections=possible_connections(soft),
             remedy="raise the hard limit: LimitNOFILE in systemd, or ulimit -Hn",
         )
     return soft
+
+
+def possible_connections(files: int) -> int:
+    """Return the number of connections that leave OWN_FILES descriptors, or half of them if they are very few. Pure."""
+    return max(files - OWN_FILES, files // 2)
 
 
 def _open_tls(settings: Settings) -> PortTls | None:

@@ -50,11 +50,20 @@ class Acceptor:
         turns: TurnQueues,
         refusals: RequestRefusals,
         proxies: TrustedProxies = TrustedProxies(),  # noqa: B008 - immutable
+        max_connections: int | None = None,
+        open_connections: Callable[[], int] = lambda: 0,
     ) -> None:
+        """Bound the connections to what the file descriptors of the process allow, if that is given."""
         self._listener = listener
         self._turns = turns
         self._refusals = refusals
         self._proxies = proxies
+        self._max_connections = max_connections
+        self._open_connections = open_connections
+        self._max_new, self._max_new_per_address = MAX_NEW, MAX_NEW_PER_ADDRESS
+        if max_connections is not None:
+            self._max_new = min(MAX_NEW, max_connections // 4)
+            self._max_new_per_address = min(MAX_NEW_PER_ADDRESS, max_connections // 8)
         self._loop = asyncio.get_running_loop()
         # Connections whose turn has come, and those that wait for it.
         self._ready: deque[tuple[socket.socket, str]] = deque()
@@ -128,25 +137,37 @@ class Acceptor:
 
     def _sort(self, connection: socket.socket, peer: str) -> None:
         """Let a connection wait for its turn, if its address has used its share."""
-        if self._is_proxy(peer) or self._turns.has_room(peer, self._loop.time()):
+        if self._is_full:
+            self._reset(connection, peer, f"the hub's file descriptors allow {self._max_connections:,} connections")
+        elif self._is_proxy(peer) or self._turns.has_room(peer, self._loop.time()):
             self._ready.append((connection, peer))
         elif not is_open(connection):
             connection.close()
         else:
             self._new[connection] = None
             self._turns.wait(peer, connection, self._turn_of(connection, peer), is_new=True)
-            if len(self._new) > MAX_NEW or self._turns.count_new(peer) > MAX_NEW_PER_ADDRESS:
-                self._reset(self._turns.oldest_new(peer), peer)
+            if len(self._new) > self._max_new or self._turns.count_new(peer) > self._max_new_per_address:
+                self._reset_oldest(peer)
 
-    def _reset(self, oldest: object, peer: str) -> None:
+    @property
+    def _is_full(self) -> bool:
+        """True if one more connection could leave no file descriptor for the journal and the store."""
+        if self._max_connections is None:
+            return False
+        return self._open_connections() + len(self._new) + len(self._ready) >= self._max_connections
+
+    def _reset_oldest(self, peer: str) -> None:
         """Reset a connection for a newer one of its address, which is more likely to have a client that still waits."""
+        oldest = self._turns.oldest_new(peer)
         assert isinstance(oldest, socket.socket)
-        detail = "too many connections of this address wait to be accepted"
-        self._refusals.report(RefusalCause.TOO_MANY_CONNECTIONS, path="", peer=peer, detail=detail)
         self._turns.leave(oldest)
         del self._new[oldest]
-        oldest.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-        oldest.close()
+        self._reset(oldest, peer, "too many connections of this address wait to be accepted")
+
+    def _reset(self, connection: socket.socket, peer: str, detail: str) -> None:
+        self._refusals.report(RefusalCause.TOO_MANY_CONNECTIONS, path="", peer=peer, detail=detail)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        connection.close()
 
     def _turn_of(self, connection: socket.socket, peer: str) -> Callable[[], None]:
         def turn() -> None:

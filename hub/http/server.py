@@ -122,6 +122,7 @@ class Server:
         progress_s: float = PROGRESS_SECONDS,
         refusals: RequestRefusals | None = None,
         shares: LoopShares | None = None,
+        max_connections: int | None = None,
     ) -> None:
         # uvicorn's limit_concurrency also counts WebSockets, so a connected fleet would lock out the page and the API.
         # Instead, connections that wait for a request, and the cost of each, are bounded.
@@ -135,7 +136,7 @@ class Server:
                 refusals=refusals,
                 turns=turns,
                 proxies=proxies,
-                waiting=WaitingConnections(),
+                waiting=WaitingConnections(max_connections),
                 patience_s=patience_s,
                 keep_alive_s=keep_alive_s,
                 progress_s=progress_s,
@@ -160,6 +161,7 @@ class Server:
         self._tls = tls
         self._refusals = refusals
         self._turns = turns
+        self._max_connections = max_connections
         self._proxies = proxies
 
     async def run(self) -> None:
@@ -167,7 +169,15 @@ class Server:
         tls = self._tls
         # Connections are accepted here: uvicorn's server has no bound of them in one turn, nor by address.
         serving = asyncio.create_task(self._server.serve([]), name="uvicorn")
-        acceptor = Acceptor(self._listener, turns=self._turns, refusals=self._refusals, proxies=self._proxies)
+        connections = self._server.server_state.connections
+        acceptor = Acceptor(
+            self._listener,
+            turns=self._turns,
+            refusals=self._refusals,
+            proxies=self._proxies,
+            max_connections=self._max_connections,
+            open_connections=lambda: len(connections),
+        )
         listener: PlainListener | TlsListener = (
             PlainListener(acceptor, self._make_protocol)
             if tls is None

@@ -24,7 +24,13 @@ class Evictable(Protocol):
 class WaitingConnections:
     """The waiting connections of each address, the longest wait first."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_connections: int | None = None) -> None:
+        """Bound the waiting connections to half of the possible ones, and those of an address to an eighth, too."""
+        self._max = MAX_WAITING_CONNECTIONS
+        self._max_per_address = MAX_WAITING_PER_ADDRESS
+        if max_connections is not None:
+            self._max = min(self._max, max_connections // 2)
+            self._max_per_address = min(self._max_per_address, max_connections // 8)
         self._addresses: dict[Evictable, str | None] = {}
         self._of_address: dict[str | None, OrderedDict[Evictable, None]] = {}
 
@@ -36,9 +42,9 @@ class WaitingConnections:
         self._addresses[connection] = client
         own = self._of_address.setdefault(client, OrderedDict())
         own[connection] = None
-        if client is not None and len(own) > MAX_WAITING_PER_ADDRESS:
+        if client is not None and len(own) > self._max_per_address:
             return next(iter(own))
-        if len(self) > MAX_WAITING_CONNECTIONS:
+        if len(self) > self._max:
             most = max(self._of_address, key=lambda address: len(self._of_address[address]))
             return next(iter(self._of_address[most]))
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conditions import until
 from tests.end_to_end.hub import COMMAND, Hub, running_hub
 
 
@@ -117,3 +119,24 @@ async def test_the_limit_of_open_files_is_raised_to_the_hard_one(
     warnings = [json.loads(line) for line in hub.log().splitlines() if "file descriptors" in line]
     assert [warning["limit"] for warning in warnings] == ([raised] if raised < 4096 else [])
     assert all("LimitNOFILE" in warning["remedy"] for warning in warnings)
+
+
+async def test_silent_connections_leave_file_descriptors_for_other_clients(tmp_path: Path) -> None:
+    """One address opens more than the process may have: the hub resets some, reports that, and answers another one."""
+    launcher = ("sh", "-c", 'ulimit -n 1024 && exec "$0" "$@"', *COMMAND)
+    async with running_hub(tmp_path / "data", launcher=launcher) as hub:
+        port = int(hub.url.rpartition(":")[2])
+        silent = [socket.socket() for _ in range(1300)]
+        try:
+            for connection in silent:
+                connection.setblocking(False)
+                connection.bind(("127.0.0.77", 0))
+                with contextlib.suppress(BlockingIOError):
+                    connection.connect(("127.0.0.1", port))
+            await until(lambda: "too_many_connections" in hub.log())
+            assert (await hub.get("/api/v1/hub"))["problems"] == {}
+            assert len(list(Path(f"/proc/{hub.pid}/fd").iterdir())) < 1000
+        finally:
+            for connection in silent:
+                connection.close()
+        assert "connection not accepted" not in hub.log()

@@ -6,21 +6,25 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from hub.http.acceptor import Acceptor
+from hub.http.acceptor import ACCEPTS_PER_TURN, Acceptor
 from hub.http.loop_share import BURST_S, CONNECTION_S, LoopShares, TurnQueues
 from hub.http.refusals import RefusalCause, RequestRefusals
 from hub.http.server import listen
+from tests.conditions import until
 
 ADDRESS = "127.0.0.1"
 
 
 @contextlib.contextmanager
-def accepting(shares: LoopShares, refusals: RequestRefusals | None = None) -> Iterator[tuple[Acceptor, int]]:
+def accepting(
+    shares: LoopShares, refusals: RequestRefusals | None = None, **bounds: Any
+) -> Iterator[tuple[Acceptor, int]]:
     listener = listen(ADDRESS, 0)
-    acceptor = Acceptor(listener, turns=TurnQueues(shares), refusals=refusals or RequestRefusals())
+    acceptor = Acceptor(listener, turns=TurnQueues(shares), refusals=refusals or RequestRefusals(), **bounds)
     try:
         yield acceptor, listener.getsockname()[1]
     finally:
@@ -71,4 +75,34 @@ async def test_a_newer_connection_resets_the_oldest_beyond_the_bound(monkeypatch
         connection.close()
         with pytest.raises(ConnectionResetError):
             clients[0].recv(1)
+    assert dict(refusals.counts) == {RefusalCause.TOO_MANY_CONNECTIONS: 1}
+
+
+async def test_one_turn_accepts_a_bounded_number() -> None:
+    """The others wait in the listener's queue, so that a burst does not delay everything else."""
+    with accepting(LoopShares()) as (acceptor, port), contextlib.ExitStack() as stack:
+        for _ in range(3 * ACCEPTS_PER_TURN):
+            stack.enter_context(socket.create_connection((ADDRESS, port)))
+        for number in range(3 * ACCEPTS_PER_TURN):
+            connection, _ = await acceptor.accept()
+            connection.close()
+            if number == 0:
+                assert len(acceptor._ready) == ACCEPTS_PER_TURN - 1
+
+
+async def test_connections_leave_file_descriptors_for_the_journal() -> None:
+    """Open connections count, too. When one of them closes, the next client is accepted."""
+    refusals = RequestRefusals()
+    opened = 8
+    with accepting(LoopShares(), refusals, max_connections=8, open_connections=lambda: opened) as (acceptor, port):
+        waiting = asyncio.create_task(acceptor.accept())
+        with socket.create_connection((ADDRESS, port)) as client:
+            await until(lambda: refusals.counts)
+            with pytest.raises(ConnectionResetError):
+                client.recv(1)
+        opened = 7
+        with socket.create_connection((ADDRESS, port)) as client:
+            connection, _ = await waiting
+            assert connection.getpeername() == client.getsockname()
+            connection.close()
     assert dict(refusals.counts) == {RefusalCause.TOO_MANY_CONNECTIONS: 1}

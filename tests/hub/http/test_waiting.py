@@ -39,3 +39,10 @@ def test_the_address_that_has_most_makes_room_for_all() -> None:
     waiting.remove(many[0])
     waiting.remove(many[0])
     assert len(waiting) == 6
+
+
+def test_few_file_descriptors_reduce_the_bounds() -> None:
+    """An address has an eighth of the possible connections."""
+    waiting = WaitingConnections(max_connections=16)
+    own = [Connection() for _ in range(3)]
+    assert [waiting.add(connection, "own") for connection in own] == [None, None, own[0]]
