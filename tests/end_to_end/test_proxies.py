@@ -354,7 +354,7 @@ async def test_failed_sign_ins_slow_down_only_the_client_that_failed(
 
 
 @pytest.mark.deadline(120)
-@pytest.mark.parametrize("kind", [Nginx, Caddy], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", [Nginx, Caddy, Haproxy], ids=lambda kind: kind.name)
 async def test_the_page_works_below_a_path_in_chromium(
     request: pytest.FixtureRequest, tmp_path: Path, chromium: Path, certificates: Certificates, kind: type[Proxy]
 ) -> None:
