@@ -216,9 +216,9 @@ class PlainListener:
                 task.add_done_callback(self._opening.discard)
         finally:
             self._acceptor.close()
-            for task in list(self._opening):
-                task.cancel()
             if self._opening:
+                # They take a few turns. Cancelling one closes its transport without a word to its protocol, which the
+                # shutdown would then write to.
                 await asyncio.wait(self._opening)
 
     async def _open(self, connection: socket.socket) -> None:

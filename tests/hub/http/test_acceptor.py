@@ -10,13 +10,19 @@ from typing import Any
 
 import pytest
 
-from hub.http.acceptor import ACCEPTS_PER_TURN, Acceptor
+from hub.http.acceptor import ACCEPTS_PER_TURN, Acceptor, PlainListener
 from hub.http.loop_share import BURST_S, CONNECTION_S, LoopShares, TurnQueues
 from hub.http.refusals import RefusalCause, RequestRefusals
 from hub.http.server import listen
 from tests.conditions import until
 
 ADDRESS = "127.0.0.1"
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    """Use the hub's event loop, whose transports differ in what a cancelled opening leaves."""
+    return "asyncio", {"debug": True, "use_uvloop": True}
 
 
 @contextlib.contextmanager
@@ -106,3 +112,23 @@ async def test_connections_leave_file_descriptors_for_the_journal() -> None:
             assert connection.getpeername() == client.getsockname()
             connection.close()
     assert dict(refusals.counts) == {RefusalCause.TOO_MANY_CONNECTIONS: 1}
+
+
+async def test_a_stop_leaves_no_connection_half_open() -> None:
+    """A protocol whose connection is being opened gets a transport that works: the shutdown writes to it."""
+    loop = asyncio.get_running_loop()
+    transports: list[asyncio.Transport] = []
+
+    class Stopping(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            transports.append(transport)  # type: ignore[arg-type]  # uvloop's loops make transports of this kind
+            running.cancel()
+
+    with accepting(LoopShares()) as (acceptor, port), socket.create_connection((ADDRESS, port)) as client:
+        running = loop.create_task(PlainListener(acceptor, Stopping).run())
+        await asyncio.wait([running])
+        client.setblocking(False)
+        for transport in transports:
+            transport.write(b"bye")
+        assert await loop.sock_recv(client, 3) == b"bye"
+        transports[0].close()
