@@ -52,6 +52,7 @@ from integrity.recovery import aside, beside, recover_log
 from wire.device import Gap
 from wire.limits import MAX_REASON
 from wire.model import Metric
+from wire.text import plural
 
 WAL_LIMIT_BYTES = 4 * 1024 * 1024
 """Size of the log after a checkpoint. The log grows while a large backlog is written, and would not shrink."""
@@ -354,7 +355,7 @@ class SpoolFile:
             ).fetchone()
             size_bytes, readings = cast("tuple[int, int]", left)
             lost = gaps.count(before.acked) - before.gaps.count(before.acked)
-            text = f"{lost} batches were damaged on the disk, and are declared lost"
+            text = f"{plural(lost, 'batch was', 'batches were')} damaged on the disk: declared lost"
             self._change(
                 gaps=gaps,
                 size_bytes=size_bytes,

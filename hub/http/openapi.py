@@ -94,7 +94,8 @@ def _responses(found: Operation, *, takes_body: bool) -> dict[str, Any]:
     statuses = {
         *(ERRORS if found.is_protected else ()),
         *(BODY_ERRORS if takes_body else ()),
-        *((404, 422) if found.path_types else ()),
+        # A path with a control character is not valid HTTP.
+        *((400, 404, 422) if found.path_types else ()),
         *found.errors,
     }
     described = {status: _content([problem.MEDIA_TYPE], Problem) for status in statuses}

@@ -11,7 +11,7 @@ import re
 import socket
 import ssl
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ from playwright.async_api import ConsoleMessage
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
+from agent_client.tls import system_tls
 from device_agent import Agent, Metric, Surroundings
 from hub.http.access import CLOSE_FROM
 from tests.certificates import Authority
@@ -81,7 +82,7 @@ def trust(certificates: Certificates) -> ssl.SSLContext:
 
 
 @pytest.fixture(autouse=True)
-def internet(monkeypatch: pytest.MonkeyPatch, certificates: Certificates) -> None:
+def internet(monkeypatch: pytest.MonkeyPatch, certificates: Certificates) -> Iterator[None]:
     """Let the host name lead to this machine, and let every client trust the authority."""
     resolve = socket.getaddrinfo
 
@@ -90,6 +91,10 @@ def internet(monkeypatch: pytest.MonkeyPatch, certificates: Certificates) -> Non
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificates.authority))
+    # They are read once in a process: other tests of this process may have read those of the system.
+    system_tls.cache_clear()
+    yield
+    system_tls.cache_clear()
 
 
 @pytest.fixture(params=[Nginx, Caddy, Haproxy], ids=lambda kind: kind.name)

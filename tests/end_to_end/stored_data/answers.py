@@ -15,8 +15,7 @@ ACCOUNTING = (
 async def answers_of(hub: Hub) -> dict[str, Any]:
     """Return the answers as JSON, without fields that belong to the process or to the wording of a version."""
     identity = await hub.get("/api/v1/hub")
-    devices = (await hub.get("/api/v1/devices"))["devices"]
-    devices.append(await hub.get("/api/v1/devices/old"))
+    devices = [*(await hub.get("/api/v1/devices"))["devices"], await hub.get("/api/v1/devices/old")]
     quarantine = (await hub.get("/api/v1/quarantine"))["quarantine"]
     flow = await hub.get("/api/v1/flow")
     tokens = (await hub.get("/api/v1/tokens"))["tokens"]
@@ -25,7 +24,8 @@ async def answers_of(hub: Hub) -> dict[str, Any]:
         events[device["device"]] = (await hub.get(f"/api/v1/devices/{device['device']}/events"))["events"]
     return {
         "hub": {name: identity[name] for name in ("hub", "journal")},
-        "devices": devices,
+        # Earlier versions did not know the sources of a device.
+        "devices": [without(device, "sources") for device in devices],
         "latest": (await hub.get("/api/v1/latest"))["latest"],
         "history": (await hub.get("/api/v1/history", device="*", points=0, **{"from": "0"}))["series"],
         "quarantine": [await message_of(hub, entry["offset"]) for entry in quarantine],
