@@ -47,8 +47,8 @@ async def check_labels(page: Page, moments: int) -> None:
     await expect(charts).to_have_count(len(SIGNALS))
     for chart in await charts.all():
         await chart.scroll_into_view_if_needed()
-        await expect(chart.locator(".y-axis .tick").first).to_be_visible()
-        await expect(chart.locator(".time-label:not(.cut)").first).to_be_visible()
+        await expect(chart.locator(".y-axis .tick").first).to_be_visible(timeout=30_000)
+        await expect(chart.locator(".time-label:not(.cut)").first).to_be_visible(timeout=30_000)
         for _ in range(moments):
             assert await chart.evaluate(CUT) == []
             await page.evaluate("new Promise(done => requestAnimationFrame(done))")
