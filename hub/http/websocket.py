@@ -4,15 +4,13 @@ A batch of one reading costs 14 µs in all. ASGI would add 4 µs: it passes a me
 a dictionary and a task that wakes up, at twice that cost where messages arrive one by one. An application that never
 waits can receive calls instead, through an extension of the scope (ASGI specification, "extensions").
 
-Before that, whole messages are found in the stream of an agent, which sends hardly anything else: one final, masked
-data frame for each message, without extensions (RFC 6455, 5.2). websockets reads a stream with generators and makes an
-object of each frame, in 5.8 µs; `split_messages` takes 0.9 µs on the same core. Everything else in the stream is left
-to websockets. This module and hub.http.http1 depend on uvicorn's internal classes.
+Before that, hub.http.frame_parser finds whole messages in the stream of an agent, which sends hardly anything else.
+Everything else in the stream is left to websockets.
 
-The names of uvicorn's classes and their methods are those of uvicorn 0.54, which does not promise them: pyproject.toml
-pins that version, and tests/hub/http/test_websocket.py fails if one of them changes. A public interface would replace
-this module if uvicorn accepted an application's own asyncio protocol for a WebSocket after the handshake (as
-`uvicorn.Config(ws=...)` does for a whole class).
+This module and hub.http.http1 depend on uvicorn's internal classes. Their names and methods are those of uvicorn 0.54,
+which does not promise them: pyproject.toml pins that version, and tests/hub/http/test_websocket.py fails if one of them
+changes. A public interface would replace this module if uvicorn accepted an application's own asyncio protocol for a
+WebSocket after the handshake (as `uvicorn.Config(ws=...)` does for a whole class).
 """
 
 from __future__ import annotations
@@ -24,13 +22,13 @@ from typing import Any
 
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-
-# `apply_mask` is the one in C if it is available; websockets.utils has the one in Python.
-from websockets.frames import CloseCode, Frame, apply_mask  # type: ignore[attr-defined]
+from websockets.frames import CloseCode, Frame
 from websockets.http11 import Request
 from websockets.protocol import State
 
+from hub.http.event_queue import EventQueue, Gate
 from hub.http.frame_budget import Flood, FrameBudget
+from hub.http.frame_parser import FORBIDDEN, frame_end, split_messages
 from hub.http.loop_share import LoopShares
 from hub.http.refusals import peer_of
 
@@ -42,19 +40,6 @@ other work with them, and one received frame could become a thousand times its s
 
 OnMessage = Callable[[bytes, bool], None]
 """Receives the payload of each message, and whether it is a text, which is not yet known to be UTF-8. Must not wait."""
-
-TEXT, BINARY = 0x81, 0x82
-"""First bytes of final frames without reserved bits: FIN and the opcode."""
-
-MASKED = 0x80
-"""A bit of the second byte. The other seven bits are the length, or the number of the following bytes that are."""
-
-IN_TWO_BYTES, IN_EIGHT_BYTES = MASKED | 126, MASKED | 127
-
-SHORTEST_LENGTH = {2: 0, 4: 126, 10: 65_536}
-"""The shortest length for each size of a header, without its mask."""
-
-MASK_BYTES = 4
 
 TURN_FRAMES = 256
 """Messages of one connection in one turn of the event loop: an agent's window. 14 µs each delay the others by 4 ms."""
@@ -77,133 +62,6 @@ LINGER_PAUSE_S = 0.05
 
 LINGER_BYTES = 8 * 1024 * 1024
 """Bytes that are discarded after the hub's close frame: what the buffers of both systems can hold of a fast sender."""
-
-INVALID = -1
-"""The end of a frame that websockets has to reject, whatever follows it."""
-
-FORBIDDEN = -2
-"""The end of a frame whose length is written in more bytes than it needs, or is beyond 2^63: websockets accepts it."""
-
-ReceivedMessage = tuple[bytes, bool]
-"""A payload, and whether it is a text (not yet known to be UTF-8)."""
-
-
-def split_messages(data: bytes, at: int, limit: int, count: int) -> tuple[list[ReceivedMessage], int]:
-    """Return the complete messages in `data` from `at` on, up to the first frame that is incomplete or of another kind.
-
-
-    Return at most `count` of them, and where the rest begins. A message longer than `limit` is of another kind. Pure.
-    """
-    messages: list[ReceivedMessage] = []
-    # A frame without a payload has two bytes and its mask.
-    last = len(data) - 2 - MASK_BYTES
-    size = len(data)
-    while at <= last and len(messages) < count:
-        first, second = data[at], data[at + 1]
-        if first != TEXT and first != BINARY:
-            break
-        if MASKED <= second < IN_TWO_BYTES:
-            body = at + 6
-            end = body + second - MASKED
-        elif second == IN_TWO_BYTES:
-            body = at + 8
-            end = body + (data[at + 2] << 8 | data[at + 3])
-            if end - body < 126:
-                break
-        else:
-            break
-        if end > size or end - body > limit:
-            break
-        messages.append((apply_mask(data[body:end], data[body - MASK_BYTES : body]), first == TEXT))
-        at = end
-    return messages, at
-
-
-def frame_end(data: bytes, at: int, limit: int) -> int:
-    """Return where the frame that begins at `at` ends, or its earliest possible end if its header is incomplete.
-
-    Return INVALID for a frame without a mask, or with a payload longer than `limit`, and FORBIDDEN for a length that is
-    not written as RFC 6455, 5.2 requires. Pure.
-    """
-    if at + 2 > len(data):
-        return at + 2
-    second = data[at + 1]
-    if second < MASKED:
-        return INVALID
-    header = 2 + {IN_TWO_BYTES: 2, IN_EIGHT_BYTES: 8}.get(second, 0)
-    if at + header > len(data):
-        return at + header
-    length = int.from_bytes(data[at + 2 : at + header], "big") if header > 2 else second - MASKED
-    if length < SHORTEST_LENGTH[header] or length >= 1 << 63:
-        return FORBIDDEN
-    return INVALID if length > limit else at + header + MASK_BYTES + length
-
-
-class EventQueue:
-    """Queue of events that one task reads: asyncio.Queue has four deques, which take 3 kB while they are empty."""
-
-    __slots__ = ("_events", "_waiter")
-
-    def __init__(self) -> None:
-        # A list, although events leave at the front: it has seldom more than one.
-        self._events: list[Any] = []
-        self._waiter: asyncio.Future[None] | None = None
-
-    def empty(self) -> bool:
-        """Return whether no event waits."""
-        return not self._events
-
-    def put_nowait(self, event: Any) -> None:
-        """Add an event, and wake the reader."""
-        self._events.append(event)
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    async def get(self) -> Any:
-        """Wait for the next event, and remove it."""
-        while not self._events:
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-        return self._events.pop(0)
-
-
-class Gate:
-    """asyncio.Event without its deque of 0.8 kB: it has objects for its waiters only while there are some."""
-
-    __slots__ = ("_is_set", "_waiters")
-
-    def __init__(self, *, is_set: bool) -> None:
-        self._is_set = is_set
-        self._waiters: tuple[asyncio.Future[None], ...] = ()
-
-    def is_set(self) -> bool:
-        """Return whether `wait` returns at once."""
-        return self._is_set
-
-    def set(self) -> None:
-        """Wake every waiter; later calls of `wait` return at once."""
-        self._is_set = True
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-
-    def clear(self) -> None:
-        """Let later calls of `wait` wait."""
-        self._is_set = False
-
-    async def wait(self) -> None:
-        """Wait until the gate is set."""
-        if self._is_set:
-            return
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters += (waiter,)
-        try:
-            await waiter
-        finally:
-            self._waiters = tuple(other for other in self._waiters if other is not waiter)
 
 
 class DirectWebSocket(WebSocketsSansIOProtocol):
@@ -240,9 +98,8 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         self._budget = FrameBudget()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin with an event queue and a gate of this module."""
+        """Begin with an event queue and a gate that take less memory than those of asyncio."""
         super().connection_made(transport)
-        # These save 3.8 kB of the 24.6 kB that an idle connection of a device would take with those of asyncio.
         self.queue = EventQueue()  # type: ignore[assignment]
         self.writable = Gate(is_set=True)  # type: ignore[assignment]
 

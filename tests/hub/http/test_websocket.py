@@ -23,16 +23,7 @@ from websockets.server import ServerProtocol
 
 from hub.http.device_endpoint import AgentConnection
 from hub.http.loop_share import LoopShares
-from hub.http.websocket import (
-    FORBIDDEN,
-    OTHER_FRAME_WORK,
-    TURN_FRAMES,
-    DirectWebSocket,
-    EventQueue,
-    Gate,
-    frame_end,
-    split_messages,
-)
+from hub.http.websocket import OTHER_FRAME_WORK, TURN_FRAMES, DirectWebSocket
 from hub.live.subscriber import Subscriber
 from hub.model.identity import Role
 from tests.end_to_end.raw_websocket import CLOSE, frame
@@ -196,30 +187,6 @@ def test_bytes_before_the_answered_handshake_wait_for_it(early: int, payload: by
     assert asyncio.run(read([stream[early:]], early=stream[:early])).messages == [(payload, False)] * 3
 
 
-@pytest.mark.parametrize("size", [0, 1, 125, 126, 65_535, 65_536])
-def test_the_header_determines_the_end_of_a_frame(size: int) -> None:
-    """With an incomplete header, the result is not beyond the real end."""
-    frame = masked(Opcode.BINARY, bytes(size))
-    assert frame_end(frame, 0, LIMIT) == len(frame)
-    for part in range(min(14, len(frame))):
-        assert part < frame_end(frame[:part], 0, LIMIT) <= len(frame)
-
-
-@pytest.mark.parametrize("length", ["fe007d", "ff0000000000000005", "ff000000000000ffff", "ff8000000000000000"])
-def test_a_length_in_another_form_than_the_shortest_is_forbidden(length: str) -> None:
-    """Or one beyond 2^63. A message of such a frame is not delivered either."""
-    frame = bytes([0x82]) + bytes.fromhex(length) + bytes(4 + 65_535)
-    assert frame_end(frame, 0, LIMIT) == FORBIDDEN
-    assert split_messages(frame, 0, LIMIT, 9) == ([], 0)
-
-
-def test_messages_are_split_up_to_the_first_other_frame() -> None:
-    """The rest begins exactly with that frame."""
-    ordinary = masked(Opcode.TEXT, b"a") + masked(Opcode.BINARY, b"")
-    for rest in (masked(Opcode.PING, b""), masked(Opcode.TEXT, b"half", fin=False), masked(Opcode.TEXT, b"cut")[:-1]):
-        assert split_messages(ordinary + rest, 0, LIMIT, 9) == ([(b"a", True), (b"", False)], len(ordinary))
-
-
 async def test_messages_bypass_websockets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also messages after frames that only websockets can read."""
     passed: list[bytes] = []
@@ -380,47 +347,6 @@ def test_uvicorn_has_the_internals_that_the_module_uses() -> None:
     assert issubclass(DirectWebSocket, WebSocketsSansIOProtocol)
     for method in ("handle_connect", "send_receive_event_to_app", "handle_ping", "data_received"):
         assert method in vars(WebSocketsSansIOProtocol), f"uvicorn no longer calls {method}"
-
-
-async def test_events_reach_their_reader_in_order() -> None:
-    """Waiting ones, and one that arrives later. A reader that was cancelled takes none with it."""
-    events = EventQueue()
-    events.put_nowait(1)
-    events.put_nowait(2)
-    assert ([await events.get(), await events.get()], events.empty()) == ([1, 2], True)
-    cancelled = asyncio.create_task(events.get())
-    await asyncio.sleep(0)
-    events.put_nowait(3)
-    cancelled.cancel()
-    await asyncio.wait([cancelled])
-    assert (cancelled.cancelled(), events.empty()) == (True, False)
-    assert await events.get() == 3
-    waiting = asyncio.create_task(events.get())
-    await asyncio.sleep(0)
-    events.put_nowait(4)
-    events.put_nowait(5)
-    assert (await waiting, await events.get()) == (4, 5)
-
-
-async def test_a_gate_wakes_all_that_wait() -> None:
-    """Also if it is cleared before they run. A cancelled waiter leaves nothing behind."""
-    gate = Gate(is_set=True)
-    await gate.wait()
-    gate.clear()
-    waiting = [asyncio.create_task(gate.wait()) for _ in range(3)]
-    await asyncio.sleep(0)
-    assert not gate.is_set()
-    waiting[0].cancel()
-    await asyncio.wait([waiting[0]])
-    gate.set()
-    gate.clear()
-    await asyncio.gather(*waiting[1:])
-    later = asyncio.create_task(gate.wait())
-    await asyncio.sleep(0)
-    assert not later.done()
-    gate.set()
-    await later
-    assert gate.is_set()
 
 
 ENDS = ("reset at once", "reset after the answer", "closed", "refused")
