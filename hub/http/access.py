@@ -14,7 +14,6 @@ import asyncio
 import base64
 import binascii
 import re
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -22,6 +21,7 @@ from typing import Literal, NamedTuple
 
 from starlette.types import Scope
 
+from hub.http.leaky_bucket import LeakyBuckets
 from hub.http.refusals import RefusalCause, RequestRefusals, RequestRefused, client_of, peer_of, shown
 from hub.model.identity import Identity
 from wire.errors import Code
@@ -361,8 +361,8 @@ class FailedAttempts:
     """Failures by client address, which expire with time. `now_s` is the time of a monotonic clock."""
 
     def __init__(self, max_addresses: int = MAX_ADDRESSES) -> None:
-        self._max_addresses = max_addresses
-        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        # The level is bounded, so that it expires within a minute.
+        self._levels = LeakyBuckets(leak_per_s=DECAY_PER_S, capacity=CLOSE_FROM, max_sources=max_addresses)
 
     def __len__(self) -> int:
         return len(self._levels)
@@ -372,31 +372,21 @@ class FailedAttempts:
 
         Return the seconds to wait before the answer, or None to end the connection at once.
         """
-        client = client_of(address)
-        level, since_s = self._levels.pop(client, (0.0, now_s))
-        level = max(0.0, level - (now_s - since_s) * DECAY_PER_S) + 1
-        # The level is bounded, so that it expires within a minute.
-        self._levels[client] = min(level, CLOSE_FROM), now_s
-        if len(self._levels) > self._max_addresses:
-            self._levels.popitem(last=False)
+        level = self._levels.add(client_of(address), 1, now_s)
         return None if level >= CLOSE_FROM else max(0.0, level - FREE_FAILURES) * DELAY_STEP_S
 
 
 class SignInRate:
-    """Leaky bucket of sign-ins for each token (ITU-T I.371). `now_s` is the time of a monotonic clock."""
+    """Rate of the sign-ins of each token. `now_s` is the time of a monotonic clock."""
 
     def __init__(self, max_tokens: int = MAX_SIGN_IN_TOKENS) -> None:
-        self._max_tokens = max_tokens
-        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._levels = LeakyBuckets(leak_per_s=SIGN_INS_PER_S, capacity=MAX_SIGN_IN_BURST, max_sources=max_tokens)
 
     def record(self, token_id: str, now_s: float) -> float:
         """Count a sign-in and return 0, or return the seconds after which the token may open another session."""
-        level, since_s = self._levels.pop(token_id, (0.0, now_s))
-        level = max(0.0, level - (now_s - since_s) * SIGN_INS_PER_S)
-        excess = max(0.0, level + 1 - MAX_SIGN_IN_BURST)
-        self._levels[token_id] = (level if excess else level + 1), now_s
-        if len(self._levels) > self._max_tokens:
-            self._levels.popitem(last=False)
+        excess = max(0.0, self._levels.level(token_id, now_s) + 1 - MAX_SIGN_IN_BURST)
+        # A refused sign-in does not count, and yet its token is active.
+        self._levels.add(token_id, 0 if excess else 1, now_s)
         return excess / SIGN_INS_PER_S
 
 

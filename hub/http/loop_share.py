@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from hub.http.leaky_bucket import LeakyBuckets
 from hub.http.refusals import client_of
 
 SHARE = 0.1
@@ -33,13 +34,18 @@ MAX_ADDRESSES = 4_096
 
 @dataclass(slots=True)
 class LoopShares:
-    """The debt of each address: the time that it has used beyond its share, as a leaky bucket."""
+    """The debt of each address: the time that it has used beyond its share."""
 
     max_addresses: int = MAX_ADDRESSES
     share: float = SHARE
     on_refund: Callable[[str], None] | None = None
     """Receives each client that got time back: it may have a share again before its debt has expired."""
-    _debts: OrderedDict[str, tuple[float, float]] = field(default_factory=OrderedDict)
+    _debts: LeakyBuckets = field(init=False)
+
+    def __post_init__(self) -> None:
+        # The debt is bounded, so that the delay ends soon after the last request.
+        most_s = BURST_S + 2 * MAX_DELAY_S * self.share
+        self._debts = LeakyBuckets(leak_per_s=self.share, capacity=most_s, max_sources=self.max_addresses)
 
     @property
     def addresses(self) -> int:
@@ -48,13 +54,7 @@ class LoopShares:
 
     def charge(self, address: str, seconds: float, now_s: float) -> None:
         """Add the time that a request took, or a negative time to correct an estimate."""
-        client = client_of(address)
-        debt_s = max(0.0, self._debt_s(client, now_s) + seconds)
-        # The debt is bounded, so that the delay ends soon after the last request.
-        self._debts[client] = min(debt_s, BURST_S + 2 * MAX_DELAY_S * self.share), now_s
-        self._debts.move_to_end(client)
-        if len(self._debts) > self.max_addresses:
-            self._debts.popitem(last=False)
+        self._debts.add(client_of(address), seconds, now_s)
 
     def refund(self, address: str, seconds: float, now_s: float) -> None:
         """Give back what was charged for a client that turned out to have a valid credential."""
@@ -64,12 +64,8 @@ class LoopShares:
 
     def delay_s(self, address: str, now_s: float) -> float:
         """Return the time that the next request of this address has to wait."""
-        over_s = self._debt_s(client_of(address), now_s) - BURST_S
+        over_s = self._debts.level(client_of(address), now_s) - BURST_S
         return min(max(0.0, over_s / self.share), MAX_DELAY_S)
-
-    def _debt_s(self, client: str, now_s: float) -> float:
-        debt_s, since_s = self._debts.get(client, (0.0, now_s))
-        return max(0.0, debt_s - (now_s - since_s) * self.share)
 
 
 Turn = Callable[[], None]
