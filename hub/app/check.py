@@ -7,7 +7,8 @@ import time
 from hub.app.errors import HubError
 from hub.app.mqtt import check_bridges
 from hub.config.settings import Settings
-from hub.http.access import EVERY_ADDRESS, Access, check_listen, host_name, is_loopback, parse_authority
+from hub.http.access import Access, check_listen
+from hub.http.authority import EVERY_ADDRESS, host_name, is_loopback, parse_authority
 from hub.http.certificate import CertificateError, TlsFiles, certificate_problems, load_tls
 from hub.http.forwarded import RESERVED, TrustedProxies
 from hub.model.identity import Identity
@@ -56,7 +57,7 @@ def _check_public_url(settings: Settings) -> None:
             f"public_url is {public}, but nothing states where TLS ends: set access.behind_proxy = true if a proxy "
             "does TLS, or set tls.certificate and tls.key"
         )
-    if public.scheme == "http" and has_tls and not is_loopback(host.name.strip("[]")):
+    if public.scheme == "http" and has_tls and not is_loopback(host.name):
         name = "access.behind_proxy" if access.behind_proxy else "tls.certificate"
         raise ValueError(f"public_url is {public}, but {name} states that TLS is used: write https{str(public)[4:]}")
     segment = public.base_path.split("/")[1]
@@ -84,8 +85,7 @@ def expected_hosts(settings: Settings) -> list[str]:
     host, public = settings.address[0], settings.public
     own = [] if is_loopback(host) or host in EVERY_ADDRESS else [host]
     hosts = [*([] if public is None else [public.authority]), *settings.access.allowed_hosts, *own]
-    # An IPv6 address has brackets in a URL, and none in a certificate.
-    return [name.strip("[]") for name in map(host_name, hosts) if name is not None]
+    return [name for name in map(host_name, hosts) if name is not None]
 
 
 def _nobody(_: str) -> Identity | None:

@@ -15,8 +15,9 @@ import structlog
 from hub.app.mqtt import open_bridges
 from hub.app.store import open_store
 from hub.config.settings import Settings
-from hub.http.access import Access, Authenticator, find_credential
+from hub.http.access import Access, find_credential
 from hub.http.application import LIVE_PATH, make_application
+from hub.http.authenticator import Authenticator
 from hub.http.connections import Connections
 from hub.http.cross_origin import CrossOrigin
 from hub.http.device_endpoint import DeviceEndpoint, DirectoryFor

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import structlog
 
-from hub.http.forwarded import TrustedProxies, parse_address
+from hub.http.forwarded import TrustedProxies
 from hub.http.loop_share import CONNECTION_S, TurnQueues
 from hub.http.refusals import RefusalCause, RequestRefusals
 
@@ -139,7 +139,7 @@ class Acceptor:
         """Let a connection wait for its turn, if its address has used its share."""
         if self._is_full:
             self._reset(connection, peer, f"the hub's file descriptors allow {self._max_connections:,} connections")
-        elif self._is_proxy(peer) or self._turns.has_room(peer, self._loop.time()):
+        elif self._proxies.is_proxy(peer) or self._turns.has_room(peer, self._loop.time()):
             self._ready.append((connection, peer))
         elif not is_open(connection):
             connection.close()
@@ -177,13 +177,9 @@ class Acceptor:
 
         return turn
 
-    def _is_proxy(self, peer: str) -> bool:
-        # Its connections have many clients, and each request is charged to its own.
-        address = parse_address(peer)
-        return address is not None and self._proxies.trusts(address)
-
     def _charge(self, peer: str) -> None:
-        if not self._is_proxy(peer):
+        # Each request through a proxy is charged to its own client.
+        if not self._proxies.is_proxy(peer):
             self._turns.shares.charge(peer, CONNECTION_S, self._loop.time())
 
 

@@ -16,7 +16,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from hub.http.access import Authenticator
+from hub.http.authenticator import Authenticator
 from hub.http.cross_origin import CrossOrigin
 from hub.http.forwarded import ROOT
 from hub.http.openapi import DescriptionRoutes

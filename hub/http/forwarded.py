@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from hub.http.access import parse_authority
+from hub.http.authority import Address, parse_address, parse_authority
 
 LOOPBACK = ("127.0.0.0/8", "::1")
 """The trusted proxies of a hub that is behind a proxy on its own machine."""
@@ -41,7 +41,6 @@ RESERVED = frozenset(
 """First parts of the hub's own paths. If the base path began with one of them, a path that a proxy has stripped could
 look like one that it has not."""
 
-Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 
@@ -63,6 +62,11 @@ class TrustedProxies:
     def trusts(self, address: Address) -> bool:
         """Return whether a proxy has this address."""
         return any(address in network for network in self.networks)
+
+    def is_proxy(self, peer: str) -> bool:
+        """Return whether the peer of a connection is a proxy. Its connections have the requests of many clients."""
+        address = parse_address(peer)
+        return address is not None and self.trusts(address)
 
     def find_client(self, peer: Address, chain: Sequence[str]) -> tuple[Address, int]:
         """Return the client of a request from a trusted `peer`, and how many proxies of the chain are in between.
@@ -115,16 +119,6 @@ def parse_client(text: str) -> Address | None:
     elif text.count(":") == 1:
         text = text.partition(":")[0]
     return parse_address(text)
-
-
-def parse_address(text: str) -> Address | None:
-    """Return an address, an IPv4 address also where it is written as IPv6; None for anything else."""
-    try:
-        address = ip_address(text)
-    except ValueError:
-        return None
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return address if mapped is None else mapped
 
 
 class ProxiedRequests:

@@ -29,8 +29,8 @@ from uvicorn.server import ServerState
 from websockets.datastructures import Headers
 from websockets.http11 import Request as HandshakeRequest
 
-from hub.http.access import is_verified
-from hub.http.forwarded import TrustedProxies, parse_address, restore_client
+from hub.http.authenticator import is_verified
+from hub.http.forwarded import TrustedProxies, restore_client
 from hub.http.handshake import check_handshake, wants_websocket
 from hub.http.loop_share import CONNECTION_S, TurnQueues
 from hub.http.problem import ProblemCode, problem_response
@@ -145,12 +145,10 @@ class HttpConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the first request."""
-
         self.transport = transport  # type: ignore[assignment]  # uvicorn's loops make transports of this kind
         self._client = get_remote_addr(transport)  # type: ignore[arg-type]
         self._peer = self._client[0] if self._client else ""
-        address = parse_address(self._peer)
-        self._is_proxy = address is not None and self._proxies.trusts(address)
+        self._is_proxy = self._proxies.is_proxy(self._peer)
         self.server_state.connections.add(self)  # type: ignore[arg-type]  # uvicorn calls `shutdown` only
         self._wait_for(Stage.HEAD, self._patience_s)
 

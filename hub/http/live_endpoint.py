@@ -11,7 +11,8 @@ from typing import NamedTuple
 import structlog
 from starlette.types import Receive, Scope, Send
 
-from hub.http.access import Authenticator, find_credential, offered_subprotocols
+from hub.http.access import find_credential, offered_subprotocols
+from hub.http.authenticator import Authenticator
 from hub.http.connections import Connections
 from hub.http.refusals import RefusalCause, RequestRefused
 from hub.http.server import upgrade_response

@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from hub.http.access import Authenticator
+from hub.http.authenticator import Authenticator
 from hub.http.problem import Refusal
 from hub.model.identity import Action, Identity
 

@@ -24,7 +24,7 @@ from websockets.typing import Subprotocol
 
 from agent_client.tls import system_tls
 from device_agent import Agent, Metric, Surroundings
-from hub.http.access import CLOSE_FROM
+from hub.http.attempts import CLOSE_FROM
 from tests.certificates import Authority
 from tests.end_to_end.browser import open_browser
 from tests.end_to_end.hub import COMMAND, Hub

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.types import Scope
 
 from hub.http import answers
-from hub.http.access import Authenticator
+from hub.http.authenticator import Authenticator
 from hub.http.problem import Refusal
 from hub.http.refusals import RefusalCause, RequestRefused, peer_of
 from hub.http.routing import Operation

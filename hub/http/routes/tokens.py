@@ -14,7 +14,9 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from hub.http import answers
-from hub.http.access import Authenticator, SignInRate, session_cookie
+from hub.http.access import session_cookie
+from hub.http.attempts import SignInRate
+from hub.http.authenticator import Authenticator
 from hub.http.paging import PageQuery, select_page
 from hub.http.problem import Refusal
 from hub.http.routing import NO_STORE, Operation

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from hub.http.access import Access, Authenticator
+from hub.http.access import Access
 from hub.http.application import (
     DEVICE_VIEW,
     LIVE_PATH,
@@ -19,6 +19,7 @@ from hub.http.application import (
     is_view,
     make_application,
 )
+from hub.http.authenticator import Authenticator
 from hub.http.forwarded import RESERVED
 from hub.http.openapi import DescriptionRoutes
 from hub.http.routes import RESOURCES

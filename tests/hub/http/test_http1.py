@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 from structlog.testing import capture_logs
 from websockets.asyncio.client import connect
 
-from hub.http.access import VERIFIED
+from hub.http.authenticator import VERIFIED
 from hub.http.forwarded import LOOPBACK, TrustedProxies
 from hub.http.http1 import MAX_WAITING_BYTES
 from hub.http.loop_share import BURST_S, LoopShares

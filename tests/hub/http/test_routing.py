@@ -9,7 +9,8 @@ import pytest
 from msgspec import Meta, Struct, field
 from starlette.applications import Starlette
 
-from hub.http.access import Access, Authenticator
+from hub.http.access import Access
+from hub.http.authenticator import Authenticator
 from hub.http.problem import HANDLERS
 from hub.http.routing import Operation, operations_of, routes_of
 from hub.model.identity import Action, Identity, Role

@@ -8,7 +8,8 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from hub.http.access import SESSION_COOKIE, Access, Authenticator
+from hub.http.access import SESSION_COOKIE, Access
+from hub.http.authenticator import Authenticator
 from hub.http.problem import HANDLERS
 from hub.http.refusals import RefusalCause, RequestRefusals
 from hub.http.routes.connection import UPGRADE_LOST_S, ConnectionRoutes

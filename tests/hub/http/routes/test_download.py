@@ -12,7 +12,8 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from hub.http.access import Access, Authenticator
+from hub.http.access import Access
+from hub.http.authenticator import Authenticator
 from hub.http.problem import HANDLERS
 from hub.http.routes.download import MAX_LIBRARIES, DownloadRoutes
 from hub.http.routing import routes_of

@@ -10,7 +10,8 @@ import msgspec
 import pytest
 from starlette.applications import Starlette
 
-from hub.http.access import Access, Authenticator
+from hub.http.access import Access
+from hub.http.authenticator import Authenticator
 from hub.http.problem import HANDLERS
 from hub.http.routes.hub import HubRoutes
 from hub.http.routing import routes_of

@@ -15,7 +15,9 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from hub.http.access import MAX_SIGN_IN_BURST, SESSION_COOKIE, Access, Authenticator
+from hub.http.access import SESSION_COOKIE, Access
+from hub.http.attempts import MAX_SIGN_IN_BURST
+from hub.http.authenticator import Authenticator
 from hub.http.problem import HANDLERS
 from hub.http.routes.tokens import TokenRoutes
 from hub.http.routing import routes_of
