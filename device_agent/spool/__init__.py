@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from device_agent.spool.contract import ROW_BYTES, Count, Entry, Spool, StoredBatch
+from device_agent.spool.durable import SqliteSpool
 from device_agent.spool.memory import MemorySpool
-from device_agent.spool.sqlite import SqliteSpool
 
 __all__ = ["ROW_BYTES", "Count", "Entry", "MemorySpool", "Spool", "SqliteSpool", "StoredBatch"]

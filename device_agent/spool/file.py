@@ -1,4 +1,4 @@
-"""The file of a spool: one SQLite database, used synchronously from one thread; sqlite.py is its asynchronous side.
+"""The file of a spool: one SQLite database, used synchronously from one thread; durable.py is its asynchronous side.
 
 WAL with synchronous=FULL: a commit is one append to the log and one fsync, and is on disk when it returns.
 

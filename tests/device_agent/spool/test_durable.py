@@ -17,9 +17,9 @@ import pytest
 from device_agent.errors import SpoolError, SpoolFailed
 from device_agent.spool import Entry, SqliteSpool, StoredBatch
 from device_agent.spool.contract import ROW_BYTES
+from device_agent.spool.durable import TAIL_BYTES
 from device_agent.spool.layout import APPLICATION_ID
 from device_agent.spool.salvage import DAMAGED_REASON
-from device_agent.spool.sqlite import TAIL_BYTES
 from tests.device_agent.batches import NUMBER, batch_of, lost, numbers
 from wire.model import Metric
 
