@@ -35,8 +35,8 @@ from device_agent.sources.host import INTERVAL_SECONDS, HostSource
 from device_agent.sources.lines import ReplaySource
 from device_agent.sources.serial import SerialSource
 from device_agent.spool import SqliteSpool
-from device_agent.spool.layout import read_status
 from device_agent.spool.durable import DEFAULT_MAX_BYTES
+from device_agent.spool.status import read_status
 from device_agent.status_file import read_agent_status, status_text
 from wire.codec import Format
 from wire.limits import MAX_DEVICE_ID

@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from device_agent.agent import Agent
-from device_agent.spool.layout import SpoolStatus
+from device_agent.spool.status import SpoolStatus
 from wire.device import SourceState
 from wire.text import escaped, plural
 

@@ -8,7 +8,6 @@ A file that SQLite cannot read is moved aside, never deleted, and what is intact
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -46,6 +45,7 @@ from device_agent.spool.layout import (
     record_incident,
     upgrade,
 )
+from device_agent.spool.lock import acquire_lock
 from device_agent.spool.salvage import DAMAGED_REASON, LastState, Salvage, read_last_state, salvage, write_last_state
 from integrity.checksum import row_checksum
 from integrity.recovery import aside, beside, recover_log
@@ -56,9 +56,6 @@ from wire.text import plural
 
 WAL_LIMIT_BYTES = 4 * 1024 * 1024
 """Size of the log after a checkpoint. The log grows while a large backlog is written, and would not shrink."""
-
-_STATUS_SECONDS = 0.2
-"""A program that reads the status holds the lock for a shorter time."""
 
 KEPT_BYTES = 64 * 1024 * 1024
 """Most bytes of acknowledged batches in the file, within the bound of the spool."""
@@ -96,7 +93,7 @@ class SpoolFile:
         self._new_epoch = new_epoch
         self._failure: str | None = None
         self._state_written_s = 0.0
-        self._lock = _lock(path)
+        self._lock = acquire_lock(path)
         try:
             self._open(device)
         except BaseException as error:
@@ -529,27 +526,6 @@ class SpoolFile:
         self._state_written_s = time.monotonic()
         with suppress(OSError):
             write_last_state(self.path, state)
-
-
-def _lock(path: Path) -> int:
-    """Lock a file beside the spool; SQLite's exclusive mode would also block the `status` command."""
-    try:
-        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise SpoolError(f"the spool {path} cannot be opened: {error.strerror}") from None
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            time.sleep(_STATUS_SECONDS)
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        holder = os.read(lock, 32).decode("ascii", "replace").strip() or "unknown"
-        os.close(lock)
-        raise SpoolError(f"the spool {path} is in use by another agent (process {holder})") from None
-    os.ftruncate(lock, 0)
-    os.write(lock, f"{os.getpid()}\n".encode())
-    return lock
 
 
 def _move_aside(path: Path) -> Path:

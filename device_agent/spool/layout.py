@@ -1,4 +1,4 @@
-"""The contents of a spool's file, and its status for other programs.
+"""The contents of a spool's file: its tables, their checksums, and how they are read.
 
 life      epoch, next_seq, claim, device, acked     one row
 batch     seq → the encoded columns; those up to `acked` are kept for a hub that lost them
@@ -12,16 +12,13 @@ The rows of the first four have a checksum over their other columns. That of a b
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import apsw
-import msgspec
 
-from device_agent.batch import EncodedBatch, decode_batch
+from device_agent.batch import EncodedBatch
 from device_agent.errors import SpoolError
 from device_agent.spool.contract import ROW_BYTES, Count, Gaps
 from integrity.checksum import Cell, row_checksum
@@ -231,95 +228,3 @@ def record_incident(connection: apsw.Connection, time_ns: int, text: str) -> Non
     connection.execute(
         "DELETE FROM incident WHERE id NOT IN (SELECT id FROM incident ORDER BY id DESC LIMIT ?)", (MAX_INCIDENTS,)
     )
-
-
-class Incident(msgspec.Struct, frozen=True):
-    """Damage of a spool that was found, and when."""
-
-    time_ns: int
-    text: str
-
-
-class SpoolStatus(msgspec.Struct, frozen=True):
-    """Status of a spool. `waiting` counts batches, `lost` those in gaps that the hub does not know yet.
-
-    `oldest_seq` and `oldest_time_ns` are the number and the first time of the oldest waiting batch; None without one.
-    `incidents` are the last damages that were found, the newest first. `set_aside` counts the batches that are
-    kept as they were read.
-    """
-
-    path: str
-    device: str
-    epoch: str
-    next_seq: int
-    waiting: int
-    lost: int
-    size_bytes: int
-    file_bytes: int
-    in_use: bool
-    oldest_seq: int | None
-    oldest_time_ns: int | None
-    set_aside: int
-    incidents: list[Incident]
-
-
-def read_status(path: Path) -> SpoolStatus:
-    """Read the status of the spool at this path. Raises SpoolError."""
-    if not path.exists():
-        raise SpoolError(f"there is no spool {path}")
-    try:
-        connection = apsw.Connection(os.fspath(path), flags=apsw.SQLITE_OPEN_READONLY)
-        try:
-            connection.set_busy_timeout(2000)
-            check_identity(connection, path)
-            if connection.pragma("user_version") != SCHEMA_VERSION:
-                raise SpoolError(f"the spool {path} was written by an older version; its agent converts it")
-            standing = read_standing(connection)
-            oldest = connection.execute(
-                "SELECT seq, format, time FROM batch WHERE seq > ? ORDER BY seq LIMIT 1", (standing.acked,)
-            ).fetchone()
-            set_aside = cast("tuple[int]", connection.execute("SELECT count(*) FROM set_aside").fetchone())[0]
-            rows = connection.execute("SELECT time_ns, text FROM incident ORDER BY id DESC").fetchall()
-        finally:
-            connection.close()
-    except (apsw.Error, Damaged) as error:
-        raise SpoolError(f"the spool {path} cannot be read: {error}") from None
-    lost = standing.gaps.count(standing.acked)
-    files = (path, path.with_name(f"{path.name}-wal"))
-    return SpoolStatus(
-        str(path),
-        standing.device,
-        standing.epoch,
-        standing.next_seq,
-        standing.next_seq - 1 - standing.acked - lost,
-        lost,
-        standing.size_bytes,
-        sum(file.stat().st_size for file in files if file.exists()),
-        _is_locked(path),
-        None if oldest is None else cast("int", oldest[0]),
-        None if oldest is None else _first_time(cast("Format", oldest[1]), cast("bytes", oldest[2])),
-        set_aside,
-        [Incident(*cast("tuple[int, str]", row)) for row in rows],
-    )
-
-
-def _first_time(format: Format, time: bytes) -> int | None:
-    """Return the first time of an encoded column; None for one that cannot be read."""
-    try:
-        return decode_batch(EncodedBatch(format, False, 0, time, b"{}" if format == "json" else b"\x80")).times[0]
-    except (msgspec.DecodeError, IndexError):
-        return None
-
-
-def _is_locked(path: Path) -> bool:
-    try:
-        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(lock)
-    return False

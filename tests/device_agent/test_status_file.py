@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from device_agent import Agent
-from device_agent.spool.layout import SpoolStatus, read_status
+from device_agent.spool.status import SpoolStatus, read_status
 from device_agent.status_file import AgentStatus, StatusFile, read_agent_status, status_path, status_text
 from tests.device_agent.peer import QUICK, Peer
 from tests.tasks import running_task

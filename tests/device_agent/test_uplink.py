@@ -15,7 +15,7 @@ from agent_client.session import DECLARE_BYTES
 from device_agent import Agent, ConnectionState, Count, MemorySpool, Metric, SqliteSpool, Surroundings, Value
 from device_agent.batch import ReadingColumns, encode_batch
 from device_agent.spool.contract import NOT_KEPT_REASON
-from device_agent.spool.layout import read_status
+from device_agent.spool.status import read_status
 from device_agent.uplink import Tally
 from tests.device_agent.peer import QUICK, Peer, agent_of
 from tests.device_agent.records import agent_records

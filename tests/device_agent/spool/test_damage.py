@@ -13,7 +13,7 @@ import apsw
 import pytest
 
 from device_agent.spool import Entry, SqliteSpool, StoredBatch
-from device_agent.spool.layout import read_status
+from device_agent.spool.status import read_status
 from tests.device_agent.batches import NUMBER, batch_of, numbers
 from wire.device import Gap
 
