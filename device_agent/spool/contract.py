@@ -22,6 +22,8 @@ OVERFLOW_REASON = "the spool was full"
 NOT_KEPT_REASON = "acknowledged before, and unknown to this hub"
 """Reason of a gap of batches that a hub acknowledged and lost, and that the spool does not keep any more."""
 
+DAMAGED_REASON = "damaged on the disk of the agent"
+
 
 class StoredBatch(NamedTuple):
     """A batch and its number."""

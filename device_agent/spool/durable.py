@@ -18,8 +18,8 @@ from typing import NamedTuple, Self, TypeVar
 from device_agent.batch import EncodedBatch
 from device_agent.errors import SpoolError
 from device_agent.spool.contract import Entry, Spool, new_epoch, read_entries
-from device_agent.spool.file import SpoolFile
 from device_agent.spool.layout import Standing
+from device_agent.spool.opening import open_spool
 from wire.model import Metric
 
 DEFAULT_MAX_BYTES = 256 * 1024 * 1024
@@ -86,13 +86,12 @@ class SqliteSpool(Spool):
     async def __aenter__(self) -> Self:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"spool {self.path.name}")
         try:
-            self._file = await self._in_thread(
-                lambda: SpoolFile(self.path, device=self._device, max_bytes=self.max_bytes, new_epoch=self._new_epoch)
+            self._file, self.moved_to = await self._in_thread(
+                lambda: open_spool(self.path, device=self._device, max_bytes=self.max_bytes, new_epoch=self._new_epoch)
             )
         except BaseException:
             self._thread.shutdown(wait=False)
             raise
-        self.moved_to = self._file.moved_to
         self.metrics = {metric.name: metric for metric in await self._in_thread(self._file.metrics)}
         self._set_standing(self._file.standing)
         self.acked = self._trimmed

@@ -1,9 +1,9 @@
-"""The file of a spool: one SQLite database, used synchronously from one thread; durable.py is its asynchronous side.
+"""The open file of a spool: its reads and its transactions. opening.py opens it, durable.py is its asynchronous side.
 
-WAL with synchronous=FULL: a commit is one append to the log and one fsync, and is on disk when it returns.
+It is one SQLite database, used from one thread. WAL with synchronous=FULL: a commit is one append to the log and one
+fsync, and is on disk when it returns.
 
 Every row has a checksum, which is verified when the row is read. A damaged batch becomes a gap, and its bytes are kept.
-A file that SQLite cannot read is moved aside, never deleted, and what is intact in it continues in a new file.
 """
 
 from __future__ import annotations
@@ -19,43 +19,22 @@ import apsw
 
 from device_agent.batch import EncodedBatch
 from device_agent.errors import SpoolError, SpoolFailed
-from device_agent.spool.contract import (
-    NOT_KEPT_REASON,
-    OVERFLOW_REASON,
-    ROW_BYTES,
-    Count,
-    Entry,
-    Gaps,
-    read_entries,
-)
+from device_agent.spool.contract import DAMAGED_REASON, OVERFLOW_REASON, ROW_BYTES, Entry, Gaps, read_entries
 from device_agent.spool.layout import (
     MAX_SET_ASIDE,
     READ_BATCHES,
-    SCHEMA_VERSION,
     BatchRow,
-    Damaged,
     Standing,
     batch_checksum,
-    check_identity,
-    create,
     place_checksum,
     read_batches,
     read_metrics,
-    read_standing,
     record_incident,
-    upgrade,
 )
-from device_agent.spool.lock import acquire_lock
-from device_agent.spool.salvage import DAMAGED_REASON, LastState, Salvage, read_last_state, salvage, write_last_state
+from device_agent.spool.salvage import LastState, Salvage, write_last_state
 from integrity.checksum import row_checksum
-from integrity.recovery import aside, beside, recover_log
-from wire.device import Gap
-from wire.limits import MAX_REASON
 from wire.model import Metric
 from wire.text import plural
-
-WAL_LIMIT_BYTES = 4 * 1024 * 1024
-"""Size of the log after a checkpoint. The log grows while a large backlog is written, and would not shrink."""
 
 KEPT_BYTES = 64 * 1024 * 1024
 """Most bytes of acknowledged batches in the file, within the bound of the spool."""
@@ -85,37 +64,53 @@ class SpoolFile:
     `standing` has the numbers and gaps after the last commit. `take_incidents` returns damages for the log.
     """
 
-    def __init__(self, path: Path, *, device: str, max_bytes: int, new_epoch: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        connection: apsw.Connection,
+        standing: Standing,
+        lock: int,
+        *,
+        max_bytes: int,
+        new_epoch: Callable[[], str],
+    ) -> None:
         self.path = path
-        self.moved_to: Path | None = None
-        self.incidents: list[str] = []
+        self.connection = connection
+        self.standing = standing
+        self._lock = lock
+        self._incidents: list[str] = []
         self._max_bytes = max_bytes
         self._new_epoch = new_epoch
         self._failure: str | None = None
         self._state_written_s = 0.0
-        self._lock = acquire_lock(path)
-        try:
-            self._open(device)
-        except BaseException as error:
-            os.close(self._lock)
-            if isinstance(error, apsw.Error | OSError | Damaged):
-                raise SpoolError(f"the spool {path} cannot be opened: {error}") from None
-            raise
 
     def close(self) -> None:
         """Close the file and release its lock."""
-        self._write_last_state()
+        self.write_last_state()
         self.connection.close()
         os.close(self._lock)
 
     def take_incidents(self) -> list[str]:
         """Return the damages that were found since the last call."""
-        incidents, self.incidents = self.incidents, []
+        incidents, self._incidents = self._incidents, []
         return incidents
 
     def metrics(self) -> list[Metric]:
         """Return the stored definitions, in the order of their first appearance."""
         return read_metrics(self.connection)
+
+    def record_recovery(self, salvaged: Salvage | None, incidents: Sequence[str]) -> None:
+        """Write the numbers and gaps, what was salvaged, and what happened to the spool, in one commit."""
+        with self._transaction() as connection:
+            if salvaged is not None:
+                self._write_metrics(salvaged.metrics)
+                for seq, batch in salvaged.batches.items():
+                    connection.executemany(_INSERT, self._rows([batch], seq))
+            self._write_gaps()
+            self._write_life()
+            for text in incidents:
+                record_incident(connection, time.time_ns(), text)
+        self._incidents += incidents
 
     def append(self, batches: Sequence[EncodedBatch], metrics: Sequence[Metric], acked: int, forget: int = 0) -> int:
         """Trim to `acked`, store batches and definitions and keep the bound in one commit; return the first number.
@@ -140,7 +135,7 @@ class SpoolFile:
                 self._overflow()
             self._write_life()
         if time.monotonic() >= self._state_written_s + STATE_SECONDS:
-            self._write_last_state()
+            self.write_last_state()
         return first
 
     def read(self, after: int, *, max_batches: int, max_bytes: int) -> list[Entry]:
@@ -150,23 +145,16 @@ class SpoolFile:
         """
         while True:
             standing = self.standing
-            with self._translated():
-                select = f"{READ_BATCHES} WHERE seq > ? ORDER BY seq LIMIT ?"
-                rows = list(
-                    read_batches(self.connection.execute(select, (after, max_batches)), standing.device, standing.epoch)
-                )
+            rows = self._read_rows(after, max_batches)
             batches = {row.seq: row.batch for row in rows if row.batch is not None}
             end = rows[-1].seq + 1 if len(rows) == max_batches else standing.next_seq
-            waiting_from = max(after, standing.acked) + 1
-            waiting = [seq for seq in batches if seq >= waiting_from]
-            gaps = standing.gaps.fill_between(waiting_from, end - 1, waiting, DAMAGED_REASON)
+            gaps = standing.gaps_of_damaged(after, end, batches)
             if gaps == standing.gaps:
-                kept = [seq for seq in batches if seq < waiting_from]
-                gaps = gaps.fill_between(after + 1, min(standing.acked, end - 1), kept, NOT_KEPT_REASON)
+                gaps = standing.gaps_of_discarded(after, end, batches)
                 return read_entries(
                     after + 1, end, gaps, batches.__getitem__, max_batches=max_batches, max_bytes=max_bytes
                 )
-            self._declare_damaged(gaps, [row for row in rows if row.batch is None and row.seq >= waiting_from])
+            self._declare_damaged(gaps, [row for row in rows if row.batch is None and row.seq > standing.acked])
 
     def replace(self, seq: int, parts: Sequence[EncodedBatch], reason: str) -> None:
         """Replace a waiting batch by smaller ones, or by a gap; the numbers after it move up."""
@@ -220,124 +208,24 @@ class SpoolFile:
             )
             self._write_gaps()
             self._write_life()
-        self._write_last_state()
+        self.write_last_state()
 
-    def _open(self, device: str) -> None:
-        last = read_last_state(self.path, device)
-        found = recover_log(self.path)
-        if found is not None:
-            self._note(str(found))
-        try:
-            standing = self._connect(device)
-        except Damaged as damage:
-            standing = self._rebuild(device, last, str(damage))
-        else:
-            if last is not None and standing.next_seq == 1 and standing.epoch != last.epoch:
-                standing = self._begin_after_loss(f"the spool was removed or emptied: {last}")
-            elif last is not None and standing.epoch == last.epoch and standing.next_seq < last.next_seq:
-                standing = self._declare_missing(standing, last.next_seq)
-        self.standing = standing._replace(claim=standing.claim or standing.next_seq)  # written with the first batch
-        if self.incidents:
-            with self._transaction() as connection:
-                for text in self.incidents:
-                    record_incident(connection, time.time_ns(), text)
-        self._write_last_state()
-
-    def _connect(self, device: str) -> Standing:
-        """Open the file, create or convert its tables, and return its state. Raises Damaged, SpoolError, apsw.Error."""
-        connection = apsw.Connection(os.fspath(self.path))
-        try:
-            check_identity(connection, self.path)
-            connection.set_busy_timeout(5000)  # a `status` command may be reading
-            connection.pragma("journal_mode", "wal")
-            connection.pragma("synchronous", "full")
-            connection.pragma("journal_size_limit", WAL_LIMIT_BYTES)
-            version = connection.pragma("user_version")
-            if version and connection.pragma("quick_check", 1) != "ok":
-                raise Damaged("SQLite's own check failed")
-            if version != SCHEMA_VERSION:
-                connection.execute("BEGIN IMMEDIATE")
-                if version:
-                    upgrade(connection)
-                else:
-                    create(connection, device, self._new_epoch())
-                connection.execute("COMMIT")
-            standing = read_standing(connection)
-            read_metrics(connection)
-            if standing.device != device:
-                raise SpoolError(
-                    f"the spool {self.path} belongs to the device {standing.device!r}; "
-                    f"its readings must not be sent as {device!r}"
-                )
-        except (apsw.CorruptError, apsw.NotADBError, apsw.FormatError, UnicodeDecodeError) as error:
-            connection.close()
-            raise Damaged(str(error)) from None
-        except BaseException:
-            connection.close()
-            raise
-        self.connection = connection
-        return standing
-
-    def _rebuild(self, device: str, last: LastState | None, damage: str) -> Standing:
-        """Move the damaged file aside and continue in a new one with what is intact in it."""
-        self.moved_to = _move_aside(self.path)
-        try:
-            found = salvage(self.moved_to, device, last)
-        except apsw.Error:
-            found = None
-        standing = self._connect(device)
-        if found is None:
-            held = "its contents are unknown" if last is None else str(last)
-            return self._begin_after_loss(f"the spool was damaged ({damage}): {held}")
-        self._note(f"the spool was damaged ({damage}); intact batches continue, and the file is {self.moved_to.name}")
-        return self._adopt(standing, found)
-
-    def _adopt(self, standing: Standing, found: Salvage) -> Standing:
-        """Write salvaged contents to the new file."""
-        waiting = [batch for seq, batch in found.batches.items() if seq > found.acked]
-        self.standing = Standing(
-            found.epoch,
-            standing.device,
-            found.next_seq,
-            found.claim,
-            found.acked,
-            sum(batch.size + ROW_BYTES for batch in waiting),
-            sum(batch.readings for batch in waiting),
-            sum(batch.size + ROW_BYTES for seq, batch in found.batches.items() if seq <= found.acked),
-            found.gaps,
-            Count(),
+    def write_last_state(self) -> None:
+        """Write the last numbers beside the spool. Without them only a removed spool is not noticed."""
+        standing = self.standing
+        batches = standing.next_seq - 1 - standing.acked - standing.gaps.count(standing.acked)
+        state = LastState(
+            standing.device, standing.epoch, standing.next_seq, standing.acked, batches, standing.readings
         )
-        with self._transaction() as connection:
-            self._write_metrics(found.metrics)
-            for seq, batch in found.batches.items():
-                connection.executemany(_INSERT, self._rows([batch], seq))
-            self._write_gaps()
-            self._write_life()
-        return self.standing
+        self._state_written_s = time.monotonic()
+        with suppress(OSError):
+            write_last_state(self.path, state)
 
-    def _begin_after_loss(self, text: str) -> Standing:
-        """Declare the loss of an unknown number of batches as a gap of one number, with its reason."""
-        self._note(text)
-        gap = Gap(1, 1, text[:MAX_REASON])
-        self.standing = read_standing(self.connection)._replace(next_seq=2, gaps=Gaps((gap,)))
-        with self._transaction():
-            self._write_gaps()
-            self._write_life()
-        return self.standing
-
-    def _declare_missing(self, standing: Standing, next_seq: int) -> Standing:
-        """Declare the batches lost that were in the spool, and are not in a file that was cut or is an older copy."""
-        first, last = standing.next_seq, next_seq - 1
-        self._note(f"the spool was cut or replaced by an older copy: batches {first} to {last} are missing")
-        gaps = standing.gaps.add(first, last, "missing in the spool, which was cut or is an older copy")
-        self.standing = standing._replace(next_seq=next_seq, gaps=gaps, lost=standing.lost.plus(last - first + 1, 0))
-        with self._transaction():
-            self._write_gaps()
-            self._write_life()
-        return self.standing
-
-    def _note(self, text: str) -> None:
-        self.incidents.append(text)
+    def _read_rows(self, after: int, limit: int) -> list[BatchRow]:
+        standing, select = self.standing, f"{READ_BATCHES} WHERE seq > ? ORDER BY seq LIMIT ?"
+        with self._translated():
+            rows = self.connection.execute(select, (after, limit))
+            return list(read_batches(rows, standing.device, standing.epoch))
 
     def _declare_damaged(self, gaps: Gaps, damaged: Sequence[BatchRow]) -> None:
         """Declare damaged batches as these gaps, and keep their bytes apart."""
@@ -361,7 +249,7 @@ class SpoolFile:
             )
             self._write_gaps()
             record_incident(connection, time.time_ns(), text)
-        self._note(text)
+        self._incidents.append(text)
 
     def _change(self, **fields: Any) -> None:
         self.standing = self.standing._replace(**fields)
@@ -515,23 +403,3 @@ class SpoolFile:
         self.connection.execute("DELETE FROM gap")
         rows = [(gap.from_seq, gap.to, gap.reason) for gap in self.standing.gaps.ranges]
         self.connection.executemany("INSERT INTO gap VALUES (?, ?, ?, ?)", [(*row, row_checksum(row)) for row in rows])
-
-    def _write_last_state(self) -> None:
-        """Write the last numbers beside the spool. Without them only a removed spool is not noticed."""
-        standing = self.standing
-        batches = standing.next_seq - 1 - standing.acked - standing.gaps.count(standing.acked)
-        state = LastState(
-            standing.device, standing.epoch, standing.next_seq, standing.acked, batches, standing.readings
-        )
-        self._state_written_s = time.monotonic()
-        with suppress(OSError):
-            write_last_state(self.path, state)
-
-
-def _move_aside(path: Path) -> Path:
-    free = aside(path)
-    path.rename(free)
-    for suffix in ("-wal", "-shm"):
-        if beside(path, suffix).exists():
-            beside(path, suffix).rename(beside(free, suffix))
-    return free

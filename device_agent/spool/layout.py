@@ -12,7 +12,7 @@ The rows of the first four have a checksum over their other columns. That of a b
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -20,7 +20,7 @@ import apsw
 
 from device_agent.batch import EncodedBatch
 from device_agent.errors import SpoolError
-from device_agent.spool.contract import ROW_BYTES, Count, Gaps
+from device_agent.spool.contract import DAMAGED_REASON, NOT_KEPT_REASON, ROW_BYTES, Count, Gaps
 from integrity.checksum import Cell, row_checksum
 from wire.codec import Format
 from wire.device import Gap
@@ -105,6 +105,16 @@ class Standing(NamedTuple):
     kept_bytes: int
     gaps: Gaps
     lost: Count
+
+    def gaps_of_damaged(self, after: int, end: int, intact: Iterable[int]) -> Gaps:
+        """Return the gaps with the waiting numbers after `after` and before `end` that are not intact, in order."""
+        first = max(after, self.acked) + 1
+        return self.gaps.fill_between(first, end - 1, [seq for seq in intact if seq >= first], DAMAGED_REASON)
+
+    def gaps_of_discarded(self, after: int, end: int, kept: Iterable[int]) -> Gaps:
+        """Return the gaps with the acknowledged numbers after `after` and before `end` that are not kept, in order."""
+        last = min(self.acked, end - 1)
+        return self.gaps.fill_between(after + 1, last, [seq for seq in kept if seq <= last], NOT_KEPT_REASON)
 
 
 def place_checksum(device: str, epoch: str, seq: int) -> int:

@@ -16,13 +16,11 @@ import apsw
 import msgspec
 
 from device_agent.batch import EncodedBatch
-from device_agent.spool.contract import Gaps
-from device_agent.spool.layout import READ_BATCHES, Damaged, read_batches, read_gaps, read_life, read_metrics
+from device_agent.spool.contract import ROW_BYTES, Count, Gaps
+from device_agent.spool.layout import READ_BATCHES, Damaged, Standing, read_batches, read_gaps, read_life, read_metrics
 from integrity.checksum import row_checksum
 from integrity.recovery import beside
 from wire.model import Metric
-
-DAMAGED_REASON = "damaged on the disk of the agent"
 
 Result = TypeVar("Result")
 
@@ -70,13 +68,9 @@ def read_last_state(path: Path, device: str) -> LastState | None:
 
 
 class Salvage(NamedTuple):
-    """Contents of a damaged spool: the intact batches by number, with everything in between declared lost."""
+    """Contents of a damaged spool: the intact batches by number, and `standing` with the others declared lost."""
 
-    epoch: str
-    next_seq: int
-    claim: int
-    acked: int
-    gaps: Gaps
+    standing: Standing
     metrics: list[Metric]
     batches: dict[int, EncodedBatch]
 
@@ -101,10 +95,22 @@ def salvage(path: Path, device: str, last: LastState | None) -> Salvage | None:
         metrics = _or_none(lambda: read_metrics(connection)) or []
     finally:
         connection.close()
-    next_seq = max([next_seq, *(seq + 1 for seq in batches)])
-    waiting = sorted(seq for seq in batches if seq > acked)
-    gaps = gaps.trim(acked).fill_between(acked + 1, next_seq - 1, waiting, DAMAGED_REASON)
-    return Salvage(epoch, next_seq, claim, acked, gaps, metrics, batches)
+    waiting = {seq: batch for seq, batch in batches.items() if seq > acked}
+    size_bytes = sum(batch.size + ROW_BYTES for batch in waiting.values())
+    standing = Standing(
+        epoch=epoch,
+        device=device,
+        next_seq=max([next_seq, *(seq + 1 for seq in batches)]),
+        claim=claim,
+        acked=acked,
+        size_bytes=size_bytes,
+        readings=sum(batch.readings for batch in waiting.values()),
+        kept_bytes=sum(batch.size + ROW_BYTES for batch in batches.values()) - size_bytes,
+        gaps=gaps.trim(acked),
+        lost=Count(),
+    )
+    gaps = standing.gaps_of_damaged(acked, standing.next_seq, sorted(waiting))
+    return Salvage(standing._replace(gaps=gaps), metrics, batches)
 
 
 def _intact_batches(connection: apsw.Connection, device: str, epoch: str) -> dict[int, EncodedBatch]:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from agent_client.refusal import REASONS
+from device_agent.spool.contract import DAMAGED_REASON
 from device_agent.spool.layout import MAX_INCIDENTS, MAX_SET_ASIDE
-from device_agent.spool.salvage import DAMAGED_REASON
 from hub.ingest.source_report import EVENT_BURST
 
 ROOT = Path(__file__).parents[2]
