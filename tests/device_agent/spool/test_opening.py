@@ -1,11 +1,15 @@
-"""The opening of a spool: its lock, its owner, and files that cannot be used."""
+"""The opening of a spool: its lock, its owner, files that cannot be used, and files of an earlier version."""
 
 from __future__ import annotations
 
 import asyncio
 import multiprocessing
 import os
+import shutil
 import sqlite3
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import apsw
@@ -13,14 +17,112 @@ import pytest
 
 from device_agent.errors import SpoolError
 from device_agent.spool import SqliteSpool, StoredBatch
-from device_agent.spool.contract import DAMAGED_REASON
-from device_agent.spool.layout import APPLICATION_ID
+from device_agent.spool.contract import DAMAGED_REASON, new_epoch
+from device_agent.spool.layout import APPLICATION_ID, SCHEMA_VERSION
+from device_agent.spool.opening import open_spool
+from device_agent.spool.status import read_status
 from tests.device_agent.batches import batch_of, lost, numbers
+
+STORED = Path(__file__).parents[2] / "end_to_end" / "stored_data" / "data.tar.xz"
+
+CONTENTS = (
+    "SELECT epoch, next_seq, claim, device FROM life",
+    "SELECT seq, format, historical, readings, size, time, value FROM batch ORDER BY seq",
+    "SELECT first, last, reason FROM gap ORDER BY first",
+    "SELECT name, type, unit, description FROM metric ORDER BY rowid",
+)
+"""All columns of the first version."""
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "boiler.spool"
+
+
+@pytest.fixture
+def earlier(tmp_path: Path) -> Path:
+    """The spool that an agent of the first version left, with batches that wait."""
+    with tarfile.open(STORED) as archive:
+        archive.extract("./kiln.spool", tmp_path, filter="data")
+    return tmp_path / "kiln.spool"
+
+
+def contents(path: Path) -> list[list[tuple[object, ...]]]:
+    """Return the rows of a spool of any version."""
+    with sqlite3.connect(path) as connection:
+        rows = [connection.execute(select).fetchall() for select in CONTENTS]
+    connection.close()
+    return rows
+
+
+def version(path: Path) -> int:
+    connection = sqlite3.connect(path)
+    (number,) = connection.execute("PRAGMA user_version").fetchone()
+    connection.close()
+    return int(number)
+
+
+def convert(path: Path) -> None:
+    """Open and close the spool, and check that all that waits is read as it was written."""
+    before = contents(path)[1]
+    file, moved_to = open_spool(path, device="kiln", max_bytes=1 << 20, new_epoch=new_epoch)
+    standing = file.standing
+    entries = file.read(standing.acked, max_batches=99, max_bytes=1 << 20)
+    file.close()
+    assert (moved_to, file.take_incidents()) == (None, [])
+    assert [
+        (entry.seq, entry.batch.time, entry.batch.values) for entry in entries if isinstance(entry, StoredBatch)
+    ] == [(seq, time, value) for seq, _, _, _, _, time, value in before]
+    assert numbers(entries) == [(seq, seq) for seq in range(standing.acked + 1, standing.next_seq)]
+    assert len(entries) > 1
+
+
+def test_a_spool_of_the_first_version_is_converted(earlier: Path) -> None:
+    """Its numbers, batches, gaps and definitions stay, and each row gets a valid checksum."""
+    before = contents(earlier)
+    assert version(earlier) == 1
+    with pytest.raises(SpoolError, match="written by an older version; its agent converts it"):
+        read_status(earlier)
+    convert(earlier)
+    assert version(earlier) == SCHEMA_VERSION
+    assert contents(earlier) == before
+    assert read_status(earlier).waiting == len(before[1])
+    convert(earlier)
+
+
+@contextmanager
+def copied_meanwhile(path: Path) -> Iterator[list[Path]]:
+    """Copy the files of the spool at many moments of the block: a kill would leave them in that state."""
+    copies: list[Path] = []
+
+    def copy() -> bool:
+        folder = path.with_name(f"kill-{len(copies)}")
+        folder.mkdir()
+        for file in (path, path.with_name(f"{path.name}-wal")):
+            if file.exists():
+                shutil.copy(file, folder)
+        copies.append(folder / path.name)
+        return False
+
+    def hook(connection: apsw.Connection) -> None:
+        connection.set_progress_handler(copy, 10)
+
+    apsw.connection_hooks.append(hook)
+    try:
+        yield copies
+    finally:
+        apsw.connection_hooks.remove(hook)
+
+
+def test_a_conversion_that_is_killed_is_repeated(earlier: Path) -> None:
+    """At every moment the file is one of the first version or of this one, and never something between them."""
+    before = contents(earlier)
+    with copied_meanwhile(earlier) as copies:
+        convert(earlier)
+    assert {version(path) for path in copies} == {1, SCHEMA_VERSION}
+    for path in copies:
+        assert contents(path) == before
+        convert(path)
 
 
 def _hold(path: Path, held: multiprocessing.synchronize.Event, done: multiprocessing.synchronize.Event) -> None:
