@@ -13,16 +13,13 @@ never answers a request that this parser rejects. uvicorn calls the class as it 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
 from time import thread_time
 from typing import Any
 
-import h11
-import structlog
-from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Scope
+from starlette.types import Scope
 from uvicorn.config import Config
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
@@ -30,11 +27,12 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request as HandshakeRequest
 
 from hub.http.authenticator import is_verified
+from hub.http.exchange import Exchange, serialize
 from hub.http.forwarded import TrustedProxies, restore_client
 from hub.http.handshake import check_handshake, wants_websocket
 from hub.http.loop_share import CONNECTION_S, TurnQueues
 from hub.http.problem import ProblemCode, problem_response
-from hub.http.refusals import RefusalCause, RequestRefusals, RequestRefused, client_of, peer_of
+from hub.http.refusals import RefusalCause, RequestRefusals, RequestRefused, client_of
 from hub.http.request import Request, RequestReader, Stage
 from hub.http.waiting import WaitingConnections
 
@@ -67,16 +65,12 @@ LINGER_PAUSE_S = 0.05
 """Time for what the client of a refused request still sends, and between two reads of it, which discard 5 MB/s. Closing
 at once would reset the connection, and the client would lose the answer (RFC 9112, 9.6)."""
 
-CLOSE = (b"connection", b"close")
-
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 SURPLUS = "too many newer connections wait for a request, too"
 
 REPLACED_HEAD = b"GET / HTTP/1.1\r\n\r\n"
 """A head for the parser of websockets, which then expects frames. The head that counts was validated here."""
-
-log = structlog.get_logger(__name__)
 
 
 class HttpConnection(asyncio.Protocol):
@@ -128,7 +122,7 @@ class HttpConnection(asyncio.Protocol):
         self._delay: asyncio.TimerHandle | None = None
         # The path of the latest request, which the log shows with a client that does not read its answer.
         self._path = ""
-        self._exchange: _Exchange | None = None
+        self._exchange: Exchange | None = None
         self._is_reading = True
         # True from the start of a request until the next one may start.
         self._is_busy = False
@@ -256,7 +250,7 @@ class HttpConnection(asyncio.Protocol):
         """Run a request that has already taken some time, or make it wait for its client's share of the loop."""
         self._wait_for(None, 0)
         self._is_busy = True
-        exchange = _Exchange(self, request, self._scope(request), spent_s)
+        exchange = Exchange(self, request, self._scope(request), spent_s)
         # The connection of a trusted proxy has the requests of many clients.
         is_proxied = exchange.client != self._peer
         if is_proxied and not self._turns.has_room(exchange.client, self.loop.time()):
@@ -265,7 +259,7 @@ class HttpConnection(asyncio.Protocol):
         else:
             self._run(exchange)
 
-    def _run(self, exchange: _Exchange) -> None:
+    def _run(self, exchange: Exchange) -> None:
         if self._is_ending:
             return
         request = exchange.request
@@ -304,7 +298,7 @@ class HttpConnection(asyncio.Protocol):
         restore_client(scope, self._proxies)
         return scope
 
-    def end_exchange(self, exchange: _Exchange) -> None:
+    def end_exchange(self, exchange: Exchange) -> None:
         """Continue after a request. Its answer is not complete if the hub failed, or the client did not read it."""
         self._exchange = None
         self.server_state.total_requests += 1
@@ -468,115 +462,3 @@ class HttpConnection(asyncio.Protocol):
         early = self._reader.discard()
         if early:
             socket.data_received(early)
-
-
-class _Exchange:
-    """One request and its answer, as ASGI's `receive` and `send`."""
-
-    def __init__(self, connection: HttpConnection, request: Request, scope: Scope, spent_s: float) -> None:
-        self.request = request
-        self.scope = scope
-        self.client: str = peer_of(scope)
-        # What its client was charged for it so far.
-        self.charged_s = 0.0
-        self.is_complete = False
-        self.disconnected = asyncio.Event()
-        self._connection = connection
-        self._body: bytes | None = request.body
-        self._is_started = False
-        self._work: MeteredAwaitable | None = None
-        self._spent_s = spent_s
-
-    async def run(self, application: ASGIApp) -> None:
-        """Call the application. A failure is answered, if nothing was sent yet."""
-        try:
-            try:
-                self._work = MeteredAwaitable(application(self.scope, self.receive, self.send))
-                await self._work
-            except Exception:
-                log.exception("request failed", path=self.scope["path"])
-            if not (self._is_started or self.disconnected.is_set()):
-                failed = problem_response(HTTPStatus.INTERNAL_SERVER_ERROR, "the hub failed at this request")
-                await failed(self.scope, self.receive, self.send)
-        finally:
-            self._connection.end_exchange(self)
-
-    @property
-    def spent_s(self) -> float:
-        """The time of the event loop that the request has taken."""
-        return self._spent_s + (self._work.spent_s if self._work is not None else 0.0)
-
-    async def receive(self) -> Message:
-        """Return the body, then wait for the end of the connection."""
-        body, self._body = self._body, None
-        if body is not None:
-            return {"type": "http.request", "body": body, "more_body": False}
-        await self.disconnected.wait()
-        return {"type": "http.disconnect"}
-
-    async def send(self, message: Message) -> None:
-        """Send a part of the answer as soon as the client has read most of the earlier ones."""
-        connection = self._connection
-        await connection.writable.wait()
-        if self.disconnected.is_set():
-            return
-        answer = self.request.answer
-        match message["type"]:
-            case "http.response.start" if not self._is_started:
-                self._is_started = True
-                headers = [*connection.server_state.default_headers, *message.get("headers", ())]
-                if not connection.keeps_alive and CLOSE not in headers:
-                    headers.append(CLOSE)
-                status = message["status"]
-                response = h11.Response(status_code=status, headers=headers, reason=_phrase(status))
-                connection.write(answer.send(response))
-            case "http.response.body" if self._is_started and not self.is_complete:
-                body = message.get("body", b"")
-                if body and self.request.method != "HEAD":
-                    connection.write(answer.send(h11.Data(data=body)))
-                if not message.get("more_body", False):
-                    connection.write(answer.send(h11.EndOfMessage()))
-                    self.is_complete = True
-                    connection.keeps_alive = connection.keeps_alive and answer.our_state is h11.DONE
-                    self.disconnected.set()
-            case kind:
-                raise RuntimeError(f"unexpected ASGI message {kind!r}")
-
-
-class MeteredAwaitable:
-    """A coroutine whose time on the event loop is measured, without the time that it waits."""
-
-    def __init__(self, work: Awaitable[None]) -> None:
-        self.spent_s = 0.0
-        self._steps = work.__await__()
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        """Run the coroutine."""
-        resume: Callable[[], Any] = partial(next, self._steps)
-        while True:
-            # Of this thread only: the time in which other processes have the processor is not the client's.
-            begin_s = thread_time()
-            try:
-                waits_for = resume()
-            except StopIteration:
-                return
-            finally:
-                self.spent_s += thread_time() - begin_s
-            try:
-                value = yield waits_for
-            except BaseException as error:  # noqa: BLE001  # it belongs to the coroutine
-                resume = partial(self._steps.throw, error)
-            else:
-                resume = partial(self._steps.send, value)
-
-
-def serialize(response: Response, headers: list[tuple[bytes, bytes]]) -> bytes:
-    """Return a complete response as bytes, with further headers. The connection is closed after it."""
-    status = response.status_code
-    lines = [b"HTTP/1.1 %d %s" % (status, _phrase(status))]
-    lines += [b"%s: %s" % header for header in (*headers, *response.raw_headers, CLOSE)]
-    return b"\r\n".join((*lines, b"", bytes(response.body)))
-
-
-def _phrase(status: int) -> bytes:
-    return HTTPStatus(status).phrase.encode()

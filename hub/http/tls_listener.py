@@ -16,7 +16,7 @@ from http import HTTPStatus
 from typing import Any
 
 from hub.http.acceptor import Acceptor
-from hub.http.http1 import serialize
+from hub.http.exchange import serialize
 from hub.http.problem import problem_response
 from hub.http.refusals import RefusalCause, RequestRefusals, RequestRefused
 from wire.errors import Code
