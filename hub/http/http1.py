@@ -30,6 +30,7 @@ from hub.http.authenticator import is_verified
 from hub.http.exchange import Exchange, serialize
 from hub.http.forwarded import TrustedProxies, restore_client
 from hub.http.handshake import check_handshake, wants_websocket
+from hub.http.linger import LINGER_PAUSE_S, LINGER_S
 from hub.http.loop_share import CONNECTION_S, TurnQueues
 from hub.http.problem import ProblemCode, problem_response
 from hub.http.refusals import RefusalCause, RequestRefusals, RequestRefused, client_of
@@ -59,11 +60,6 @@ MIN_PROGRESS_BYTES = 32 * 1024
 socket, up to one answer in memory, and for an export one of the store's few scans."""
 
 SLOW = "read the answer faster, or request less"
-
-LINGER_SECONDS = 2.0
-LINGER_PAUSE_S = 0.05
-"""Time for what the client of a refused request still sends, and between two reads of it, which discard 5 MB/s. Closing
-at once would reset the connection, and the client would lose the answer (RFC 9112, 9.6)."""
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -422,13 +418,13 @@ class HttpConnection(asyncio.Protocol):
             return
         self._lingers = True
         self.transport.write_eof()
-        self._timer = self.loop.call_later(LINGER_SECONDS, self._end_linger)
+        self._timer = self.loop.call_later(LINGER_S, self._end_linger)
 
     def _end_linger(self) -> None:
         self._timer = None
         if self.transport.get_write_buffer_size() > 0:
             # `_check_progress` bounds this.
-            self._timer = self.loop.call_later(LINGER_SECONDS, self._end_linger)
+            self._timer = self.loop.call_later(LINGER_S, self._end_linger)
         else:
             self.transport.close()
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from hub.http.acceptor import Acceptor
 from hub.http.exchange import serialize
+from hub.http.linger import LINGER_S
 from hub.http.problem import problem_response
 from hub.http.refusals import RefusalCause, RequestRefusals, RequestRefused
 from wire.errors import Code
@@ -32,9 +33,7 @@ HURRIED_SECONDS = 2.0
 """Longest time for a handshake at the bound."""
 
 LINGER_BYTES = 64 * 1024
-LINGER_SECONDS = 2.0
-"""Data that are read after an answer or an alert, and the time for it: closing at once would discard the answer (RFC
-9112, 9.6)."""
+"""Data that are read and discarded after an answer or an alert."""
 
 PLAIN_HTTP = RequestRefused(
     RefusalCause.TLS_PLAIN_HTTP, "this port speaks TLS", code=Code.BAD_MESSAGE, status=HTTPStatus.BAD_REQUEST
@@ -175,7 +174,7 @@ class TlsListener:
                 async with asyncio.timeout_at(hurried_s):
                     await self._ended.wait()
             except TimeoutError:
-                # One that has failed, and only sends its alert, ends by itself within LINGER_SECONDS.
+                # One that has failed, and only sends its alert, ends by itself within LINGER_S.
                 with suppress(RuntimeError):
                     oldest.reschedule(loop.time())
                 await self._ended.wait()
@@ -240,7 +239,7 @@ async def _linger(connection: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     left = LINGER_BYTES
     with suppress(OSError):
-        async with asyncio.timeout(LINGER_SECONDS):
+        async with asyncio.timeout(LINGER_S):
             connection.shutdown(socket.SHUT_WR)
             while left > 0 and (data := await loop.sock_recv(connection, left)):
                 left -= len(data)

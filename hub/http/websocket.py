@@ -29,6 +29,7 @@ from websockets.protocol import State
 from hub.http.event_queue import EventQueue, Gate
 from hub.http.frame_budget import Flood, FrameBudget
 from hub.http.frame_parser import FORBIDDEN, frame_end, split_messages
+from hub.http.linger import LINGER_PAUSE_S, LINGER_S
 from hub.http.loop_share import LoopShares
 from hub.http.refusals import peer_of
 
@@ -53,12 +54,6 @@ its endpoint. Its address is charged for it at the end, so that a client cannot 
 
 READ_BYTES = 256_000
 """Bytes that uvloop reads at once, if there are as many."""
-
-LINGER_S = 2.0
-"""Time for the peer to read the close frame and to answer it, after which the connection is cut."""
-
-LINGER_PAUSE_S = 0.05
-"""Time between two reads of bytes that are discarded: reading takes 0.2 ms for 256 kB, and 5 MB/s are enough."""
 
 LINGER_BYTES = 8 * 1024 * 1024
 """Bytes that are discarded after the hub's close frame: what the buffers of both systems can hold of a fast sender."""
@@ -433,11 +428,7 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         return 0, 0
 
     def _linger(self) -> None:
-        """End the stream after the close frame, and read without processing until the peer ends it too.
-
-        Closing the socket while it has unread bytes makes the system reset the connection, and the peer then loses the
-        close frame that explains the end.
-        """
+        """End the stream after the close frame, and read without processing until the peer ends it too."""
         self._rest = None
         self._abort_later()
         if self._to_discard is None:
