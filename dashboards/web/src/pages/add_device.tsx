@@ -53,7 +53,7 @@ function AddDeviceGuide({ title, testId, children }: { title: string; testId: st
         </Step>
         <Step number={2} title="Create a token for the device">
           {hub.info.value?.role === "admin" ? (
-            <CreateToken device={device} token={token} onCreated={setToken} />
+            <CreateDeviceToken device={device} token={token} onCreated={setToken} />
           ) : (
             <>
               <p>Your role cannot create tokens. Run this command on the machine of the hub:</p>
@@ -74,13 +74,13 @@ function AddDeviceGuide({ title, testId, children }: { title: string; testId: st
   );
 }
 
-interface CreateTokenProps {
+interface CreateDeviceTokenProps {
   device: string;
   token: string | null;
   onCreated: (token: string) => void;
 }
 
-function CreateToken({ device, token, onCreated }: CreateTokenProps) {
+function CreateDeviceToken({ device, token, onCreated }: CreateDeviceTokenProps) {
   const { running, problem, run } = useAction(async () => {
     onCreated((await createToken({ role: "device", device, label: "Created in the page" })).token);
   });

@@ -12,7 +12,7 @@ const SUBJECTS: Partial<Record<Role, { name: string; hint: string }>> = {
   gateway: { name: "Pattern of device ids", hint: "plant-2.*" },
 };
 
-export function CreateToken({ close, onCreated }: { close: () => void; onCreated: () => void }) {
+export function CreateTokenPanel({ close, onCreated }: { close: () => void; onCreated: () => void }) {
   const [created, setCreated] = useState<CreatedToken | null>(null);
   const onToken = (token: CreatedToken) => {
     setCreated(token);

@@ -11,7 +11,7 @@ import { AccessList, isExpired, matchTokens, revocationHint } from "../../data/t
 import { Confirmation, type ConfirmationRequest, PageMessage } from "../../ui/controls";
 import { Icon } from "../../ui/icon";
 import type { SessionDetails, TokenDetails } from "../../wire/api";
-import { CreateToken } from "./create";
+import { CreateTokenPanel } from "./create";
 
 const POLL_PERIOD_MS = 15_000;
 /** Rows that are shown at first, and added by each click: a hub may have 100,000 tokens. */
@@ -70,7 +70,7 @@ function Access() {
         </p>
       )}
       {creating ? (
-        <CreateToken close={() => setCreating(false)} onCreated={() => void act(async () => {})} />
+        <CreateTokenPanel close={() => setCreating(false)} onCreated={() => void act(async () => {})} />
       ) : (
         <button type="button" class="button primary access-create" onClick={() => setCreating(true)}>
           <Icon name="add" />
