@@ -35,15 +35,15 @@ export function FlowPage() {
   );
 }
 
-/** The events of the hub itself. They change only when it starts or stops, so each connection loads them once. */
+/** The events of the hub itself. They are rare, so each visit and each new connection loads them once. */
 function HubEvents() {
-  const [events, setEvents] = useState<EventDetails[]>([]);
+  const [events, setEvents] = useState<EventDetails[] | null>(null);
   const isLive = hub.connection.status.value.state === "live";
   useEffect(() => {
     // Without the events the page is complete in everything else.
     if (isLive) fetchHubEvents(EVENTS).then(setEvents, () => undefined);
   }, [isLive]);
-  return <Events title="Events of the hub" events={events} />;
+  return events === null ? null : <Events title="Events of the hub" events={events} />;
 }
 
 function DataPath({ flow, rates }: { flow: FlowDetails; rates: FlowRates }) {
