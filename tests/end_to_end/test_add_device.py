@@ -83,7 +83,7 @@ async def test_the_commands_of_the_page_install_and_connect_a_device(tmp_path: P
 @pytest.mark.deadline(120)
 async def test_every_role_gets_instructions_that_fit_the_screen(tmp_path: Path, chromium: Path) -> None:
     """Without the right to create tokens, the guide names the command for the machine of the hub. An invalid name
-    creates no token. The fleet links the guide."""
+    creates no token. The fleet links the guide, which proposes a name that no device has."""
     async with running_hub(tmp_path / "data") as hub, open_browser(chromium) as browser:
         viewer = await hub.token("viewer")
         page = await (await browser.new_context(viewport={"width": 360, "height": 780})).new_page()
@@ -96,7 +96,7 @@ async def test_every_role_gets_instructions_that_fit_the_screen(tmp_path: Path, 
         await expect(guide).to_contain_text("sha256=")
         await check_layout(page)
         gateway = await hub.token("gateway", "--devices", "*")
-        async with Agent(hub.url, device="pump", token=gateway) as agent:
+        async with Agent(hub.url, device="my-device", token=gateway) as agent:
             await agent.send({"pressure": 1.5})
             await agent.drain(30)
             for options in ({"color_scheme": "light"}, {"color_scheme": "dark"}, {"viewport": PHONE}):
@@ -105,6 +105,7 @@ async def test_every_role_gets_instructions_that_fit_the_screen(tmp_path: Path, 
                 await check_layout(page)
                 await page.get_by_role("link", name="Add a device").click()
                 await page.get_by_test_id("add-device").wait_for()
+                await expect(page.get_by_label("Device id")).to_have_value("my-device-2")
                 await page.get_by_label("Device id").fill("two words")
                 await expect(page.get_by_role("button", name="Create a token")).to_be_disabled()
                 await expect(page.get_by_test_id("add-device")).to_contain_text("sha256=")

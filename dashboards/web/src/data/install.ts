@@ -21,6 +21,14 @@ export function agentCommand(url: string, device: string, token: string | null):
   return `HUB_TOKEN=${token ?? PLACEHOLDER} ${FOLDER}/bin/device-agent run --hub ${url} --device ${device}`;
 }
 
+/** Return an id to begin with that no device has: two agents with one id would disconnect each other. */
+export function unusedDeviceId(devices: Pick<ReadonlyMap<string, unknown>, "has">): string {
+  for (let number = 1; ; number++) {
+    const id = number === 1 ? "my-device" : `my-device-${number}`;
+    if (!devices.has(id)) return id;
+  }
+}
+
 /** Return whether a text is a valid device id. */
 export function isDeviceId(text: string): boolean {
   return /^[A-Za-z0-9_.-]{1,64}$/.test(text) && text !== "." && text !== "..";

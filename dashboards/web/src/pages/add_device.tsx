@@ -3,7 +3,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { createToken, errorText, fetchDownload } from "../data/api";
 import { hub } from "../data/hub";
-import { agentCommand, installCommands, isDeviceId } from "../data/install";
+import { agentCommand, installCommands, isDeviceId, unusedDeviceId } from "../data/install";
 import { CopyableCommand, Step, useAction } from "../ui/controls";
 import { DashedCircle } from "../ui/icon";
 import { devicePath } from "../ui/route";
@@ -11,6 +11,8 @@ import type { DownloadDetails } from "../wire/api";
 import { hubUrl } from "../wire/base_path";
 
 export function AddDevicePage() {
+  // The name that the guide proposes is one that no device of the fleet has.
+  if (!hub.fleet.loaded.value) return <div class="box" aria-busy="true" />;
   return (
     <AddDeviceGuide title="Add a device" testId="add-device">
       The agent runs on the device and sends its readings to this hub. Each device needs its own token.
@@ -27,7 +29,7 @@ export function EmptyFleet() {
 }
 
 function AddDeviceGuide({ title, testId, children }: { title: string; testId: string; children: string }) {
-  const [device, setDevice] = useState("my-device");
+  const [device, setDevice] = useState(() => unusedDeviceId(hub.fleet.records));
   const [token, setToken] = useState<string | null>(null);
   const shown = isDeviceId(device) ? device : "DEVICE";
   return (
@@ -36,7 +38,9 @@ function AddDeviceGuide({ title, testId, children }: { title: string; testId: st
       <p>{children}</p>
       <ol>
         <Step number={1} title="Name the device">
-          <p>Letters, digits, “.”, “_” and “-”. The name identifies its readings for ever.</p>
+          <p>
+            Letters, digits, “.”, “_” and “-”. Its readings are stored under this name, which cannot be changed later.
+          </p>
           <input
             class="field mono device-id"
             aria-label="Device id"

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { agentCommand, installCommands, isDeviceId } from "../../src/data/install";
+import { agentCommand, installCommands, isDeviceId, unusedDeviceId } from "../../src/data/install";
 
 const download = {
   file: "telemetry_hub-1.2.3-py3-none-any.whl",
@@ -33,6 +33,17 @@ describe("agentCommand", () => {
     const rest = "telemetry-agent/bin/device-agent run --hub http://hub:8600 --device pump";
     expect(agentCommand("http://hub:8600", "pump", "hub_device_x_y")).toBe(`HUB_TOKEN=hub_device_x_y ${rest}`);
     expect(agentCommand("http://hub:8600", "pump", null)).toBe(`HUB_TOKEN=YOUR-TOKEN ${rest}`);
+  });
+});
+
+describe("unusedDeviceId", () => {
+  it("returns the first id that no device has", () => {
+    expect(unusedDeviceId(new Map())).toBe("my-device");
+    const devices = new Map([
+      ["my-device", 1],
+      ["my-device-2", 2],
+    ]);
+    expect(unusedDeviceId(devices)).toBe("my-device-3");
   });
 });
 
