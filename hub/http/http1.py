@@ -31,7 +31,7 @@ from hub.http.exchange import Exchange, serialize
 from hub.http.forwarded import TrustedProxies, restore_client
 from hub.http.handshake import check_handshake, wants_websocket
 from hub.http.linger import LINGER_PAUSE_S, LINGER_S
-from hub.http.loop_share import CONNECTION_S, TurnQueues
+from hub.http.loop_share import CONNECTION_S, SHORT_TURN_PAUSE_S, TurnQueues
 from hub.http.problem import ProblemCode, problem_response
 from hub.http.refusals import RefusalCause, RequestRefusals, RequestRefused, client_of
 from hub.http.request import Request, RequestReader, Stage
@@ -307,7 +307,7 @@ class HttpConnection(asyncio.Protocol):
             self._paid_s = 0.0
         if exchange.is_complete and self.keeps_alive:
             # In a turn of its own, so that a connection with many waiting requests gets one in each turn.
-            self.loop.call_soon(self._begin_turn)
+            self.loop.call_later(0 if self._is_trusted else SHORT_TURN_PAUSE_S, self._begin_turn)
         else:
             self._close()
 

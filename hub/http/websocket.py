@@ -30,7 +30,7 @@ from hub.http.event_queue import EventQueue, Gate
 from hub.http.frame_budget import Flood, FrameBudget
 from hub.http.frame_parser import FORBIDDEN, frame_end, split_messages
 from hub.http.linger import LINGER_PAUSE_S, LINGER_S
-from hub.http.loop_share import LoopShares
+from hub.http.loop_share import SHORT_TURN_PAUSE_S, LoopShares
 from hub.http.refusals import peer_of
 
 EXTENSION = "telemetry.direct"
@@ -45,7 +45,7 @@ OnMessage = Callable[[bytes, bool], None]
 TURN_FRAMES = 256
 """Messages of one connection in one turn of the event loop: an agent's window. 14 µs each delay the others by 4 ms."""
 
-OTHER_FRAME_WORK = 4
+OTHER_FRAME_WORK = 8
 """Work for a frame that websockets reads (10 µs, and the answer to a ping), in messages of an agent."""
 
 WEBSOCKET_S = 0.001
@@ -82,6 +82,8 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
     _needed = 0
     # The next turn, if it is scheduled.
     _turn: asyncio.Handle | None = None
+    # The time until the next turn, if the client's address need not wait for longer.
+    _pause_s = 0.0
     # Bytes that are still read and discarded, after a flood or the hub's close frame; None while frames are processed.
     _to_discard: int | None = None
     # True after the application has returned. Until then, it may look for this connection in its scope.
@@ -166,7 +168,8 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
     def _schedule_turn(self) -> None:
         if not self._has_turn:
             self.transport.pause_reading()
-            delay_s = self._delay_s
+            delay_s = max(self._delay_s, self._pause_s)
+            self._pause_s = 0.0
             self._turn = (
                 self.loop.call_later(delay_s, self._take_turn) if delay_s else self.loop.call_soon(self._take_turn)
             )
@@ -230,7 +233,10 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
                             deliver(payload, is_text)
                     if flood is not None:
                         return self._report_flood(flood)
-                    if work <= 0 or (one_by_one and self.read_paused):
+                    if one_by_one and self.read_paused:
+                        self._pause_s = SHORT_TURN_PAUSE_S
+                        return at, 0
+                    if work <= 0:
                         return at, 0
             end = frame_end(data, at, limit)
             if end < 0:
@@ -246,6 +252,7 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
             if self._to_discard is not None or self.transport.is_closing():
                 return len(data), 0
             if work <= 0 or (self._on_message is None and self.read_paused):
+                self._pause_s = SHORT_TURN_PAUSE_S
                 return at, 0
 
     def _deliver(self, payload: bytes, is_text: bool) -> None:
