@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
 from device_agent import Agent
 from device_agent.spool.status import SpoolStatus, read_status
 from device_agent.status_file import AgentStatus, StatusFile, read_agent_status, status_path, status_text
+from tests.conditions import result_of
 from tests.device_agent.peer import QUICK, Peer
 from tests.tasks import running_task
 from wire.device import Error, SourceState
@@ -23,11 +23,12 @@ AGENT = AgentStatus(
 
 async def status_when(spool: Path, condition: Callable[[AgentStatus], bool]) -> AgentStatus:
     """Return the status as soon as the file has one for which the condition holds."""
-    while True:
+
+    async def read() -> AgentStatus | None:
         status = read_agent_status(spool)
-        if status is not None and condition(status):
-            return status
-        await asyncio.sleep(0.02)
+        return status if status is not None and condition(status) else None
+
+    return await result_of(read)
 
 
 async def test_the_file_follows_the_agent_and_goes_with_it(tmp_path: Path) -> None:

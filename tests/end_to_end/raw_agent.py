@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 from typing import Any, NamedTuple
 
 import msgspec
@@ -79,6 +80,7 @@ async def connect_agent(hub: Hub, token: str | None, format: str = "json", subpr
         f"{hub.ws_url}/v1/device",
         additional_headers=headers,
         subprotocols=[subprotocol or SUBPROTOCOL[format]],  # type: ignore[list-item]
+        ssl=ssl._create_unverified_context() if hub.url.startswith("https") else None,
         proxy=None,
         compression=None,
         max_size=None,

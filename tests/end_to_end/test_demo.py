@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 from itertools import pairwise
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conditions import result_of
 from tests.end_to_end.hub import Hub
 
 HOUR_NS = 3_600 * 10**9
@@ -17,13 +17,14 @@ HOUR_NS = 3_600 * 10**9
 
 async def past_of(hub: Hub, device: str, metric: str, *, after_ns: int = 0) -> list[int]:
     """Return the times (ns) of the last day, once the device's past and a reading after `after_ns` are stored."""
-    while True:
+
+    async def query() -> list[int] | None:
         answer = await hub.get("/api/v1/history", device=device, metric=metric, points=0, **{"from": "-25h"})
         series = answer["series"]
         times: list[int] = series[0]["time_ns"] if series else []
-        if len(times) > 2000 and times[-1] > after_ns:
-            return times
-        await asyncio.sleep(0.05)
+        return times if len(times) > 2000 and times[-1] > after_ns else None
+
+    return await result_of(query)
 
 
 @pytest.mark.deadline(180)

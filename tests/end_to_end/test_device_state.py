@@ -14,6 +14,7 @@ import pytest
 from playwright.async_api import Page
 
 from device_agent.status_file import read_agent_status
+from tests.conditions import until
 from tests.device_agent.pty_port import PtyPort
 from tests.end_to_end.browser import PHONE, check_layout, open_browser, open_page
 from tests.end_to_end.hub import Hub, running_hub
@@ -97,11 +98,12 @@ async def agent_status(state: Path) -> str:
 
 async def source_works(state: Path) -> None:
     """Return when the agent's own status says that its source works and the hub is connected."""
-    while True:
+
+    def works() -> bool:
         agent = read_agent_status(state / "telemetry-hub" / "kiln.spool")
-        if agent is not None and agent.connection == "online" and [source.ok for source in agent.sources] == [True]:
-            return
-        await asyncio.sleep(0.05)
+        return agent is not None and agent.connection == "online" and [source.ok for source in agent.sources] == [True]
+
+    await until(works)
 
 
 @pytest.mark.deadline(240)

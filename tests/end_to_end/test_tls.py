@@ -20,8 +20,10 @@ import httpx
 import pytest
 
 from tests.certificates import LOOPBACK, Authority, Issued
+from tests.conditions import result_of
 from tests.end_to_end.browser import open_browser, open_page
-from tests.end_to_end.hub import Hub, running_hub
+from tests.end_to_end.hub import Hub
+from tests.end_to_end.tls_hub import install, tls_hub
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "tls.md"
 
@@ -29,23 +31,6 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "tls.md"
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("authority"))
-
-
-def install(made: Issued, folder: Path) -> None:
-    """Put a certificate and its key where `tls_hub` looks for them, each file at once."""
-    for source, name in zip(made, ("certificate.pem", "key.pem"), strict=True):
-        shutil.copy(source, folder / f"new-{name}")
-        (folder / f"new-{name}").rename(folder / name)
-
-
-@contextlib.asynccontextmanager
-async def tls_hub(folder: Path, made: Issued, settings: str = "") -> AsyncIterator[Hub]:
-    install(made, folder)
-    config = folder / "hub.toml"
-    files = f'certificate = "{folder}/certificate.pem"\nkey = "{folder}/key.pem"'
-    config.write_text(f'[tls]\n{files}\n{settings}\n[log]\nformat = "json"\n')
-    async with running_hub(folder / "data", options=("--config", str(config))) as hub:
-        yield hub
 
 
 @contextlib.asynccontextmanager
@@ -76,11 +61,13 @@ async def log_line(process: Process, part: str) -> str:
 
 async def acknowledged(hub: Hub, device: str, more_than: int = 0) -> int:
     """Return how many batches of the device are acknowledged, as soon as there are more than this."""
-    while True:
-        for row in (await hub.get("/api/v1/flow"))["devices"]:
-            if row["device"] == device and row["acked"] > more_than:
-                return int(row["acked"])
-        await asyncio.sleep(0.05)
+
+    async def query() -> int | None:
+        devices = (await hub.get("/api/v1/flow"))["devices"]
+        acked: list[int] = [row["acked"] for row in devices if row["device"] == device and row["acked"] > more_than]
+        return acked[0] if acked else None
+
+    return await result_of(query)
 
 
 async def warnings(hub: Hub) -> dict[str, str]:
@@ -102,20 +89,21 @@ async def served_serial(hub: Hub, authority: Authority) -> str:
 
 async def serves_other_than(hub: Hub, authority: Authority, old: str) -> str:
     """Return the serial number of the hub's certificate as soon as it is another one."""
-    while True:
+
+    async def query() -> str | None:
         serial = await served_serial(hub, authority)
-        if serial != old:
-            return serial
-        await asyncio.sleep(0.1)
+        return serial if serial != old else None
+
+    return await result_of(query)
 
 
 async def warned(hub: Hub) -> str:
     """Return the warning about TLS as soon as there is one."""
-    while True:
-        found = await warnings(hub)
-        if "tls" in found:
-            return found["tls"]
-        await asyncio.sleep(0.1)
+
+    async def query() -> str | None:
+        return (await warnings(hub)).get("tls")
+
+    return await result_of(query)
 
 
 async def run_command(*arguments: str, **environment: str) -> tuple[int | None, str, str]:

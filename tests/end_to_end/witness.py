@@ -9,7 +9,7 @@ import os
 import secrets
 import statistics
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,18 +20,15 @@ INTERVAL_S = 0.01
 """Time between two batches. They are sent at fixed times, also while others wait: a hub that stops for a second delays
 a hundred of them."""
 
-FLOOR_S = 0.035
-"""Latency that proves nothing: twice the time of a commit on a slow disk (5 ms), a body of 1,024 chunks that the hub
-reads in one turn (15 ms), and the turns of other programs on the witness's core (4 ms each)."""
+FLOOR_S = 0.025
+"""Latency that proves nothing: twice the time of a commit on a slow disk (5 ms), the turns of four connections that
+flood (2 ms each), and those of other programs on the witness's core (4 ms each)."""
 
 MEASURED_S = 2.0
 ATTEMPTS = 3
 
-MAX_PROCESSOR = 0.6
-"""Share of a core: a tenth for the requests of the flood, and what its connections and the device itself take."""
-
-MAX_CHURN_PROCESSOR = 0.75
-"""The same with thousands of connections in a second, which the system opens and closes in the hub's time."""
+MAX_PROCESSOR = 0.5
+"""Share of a core for a flood: a tenth for its frames and requests, and what the system needs for its connections."""
 
 FLOOD = Path(__file__).with_name("flood.py")
 
@@ -48,10 +45,6 @@ class Latencies(NamedTuple):
     @property
     def p99(self) -> float:
         return sorted(self.samples)[len(self.samples) * 99 // 100]
-
-    def is_as_quiet_as(self, quiet: Latencies) -> bool:
-        """Return whether the hub was not delayed, compared with a quiet time in the same run."""
-        return self.p99 <= max(2 * quiet.p99, FLOOR_S)
 
     def __str__(self) -> str:
         ordered = sorted(self.samples)
@@ -108,7 +101,8 @@ async def open_witness(hub: Hub, device: str = "witness") -> AsyncIterator[Witne
     assert welcome["type"] == "welcome", welcome
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) > 1:
-        os.sched_setaffinity(hub.pid, cores[:1])
+        for thread in Path(f"/proc/{hub.pid}/task").iterdir():
+            os.sched_setaffinity(int(thread.name), cores[:1])
     try:
         yield Witness(agent, int(welcome["acked"]), hub)
     finally:
@@ -165,63 +159,88 @@ async def _running(*arguments: str) -> AsyncIterator[None]:
         await process.wait()
 
 
-async def check_not_delayed(hub: Hub, prefix: bytes, repeated: bytes, *, connections: int = 4) -> None:
-    """Check that a flood costs little: a device's p99 is at most twice that of a quiet time in the same run.
+class Measurement(NamedTuple):
+    """Latencies of a device, and the share of a core that the hub used meanwhile."""
 
-    The hub uses at most MAX_PROCESSOR of a core, for the flood and for the device.
+    latencies: Latencies
+    processor: float
 
-    In the quiet times a process keeps the other core as busy as the flood does, since the machine may have only two. A
-    slow disk or another program delays any measurement now and then, so the median of ATTEMPTS is compared with the
-    longest quiet time.
-    """
-    async with open_witness(hub) as witness:
-        await check_witness_not_delayed(hub, witness, lambda: flooding(hub, prefix, repeated, connections=connections))
+    def __str__(self) -> str:
+        return f"{self.latencies}, processor {self.processor:.0%}"
 
 
-async def check_witness_not_delayed(
-    hub: Hub,
-    witness: Witness,
-    flood: Callable[[], contextlib.AbstractAsyncContextManager[None]],
-    *,
-    max_processor: float = MAX_PROCESSOR,
+Load = contextlib.AbstractAsyncContextManager[None]
+"""Keeps the hub, or another processor, busy while it is open."""
+
+
+async def check_not_delayed(
+    hub: Hub, floods: Mapping[str, Callable[[], Load]], *, seconds: float = MEASURED_S, max_processor: float = 1.0
 ) -> None:
-    """Check the same with any flood."""
-    results, quiets, floods, shares = [], [], [], []
-    for _ in range(ATTEMPTS):
-        async with busy_processor():
-            quiets.append(await witness.measure(MEASURED_S))
-        async with flood():
-            begin_s = processor_s(hub.pid)
-            floods.append(await witness.measure(MEASURED_S))
-            shares.append((processor_s(hub.pid) - begin_s) / MEASURED_S)
-        results.append(f"quiet: {quiets[-1]}; flooded: {floods[-1]}, processor {shares[-1]:.0%}")
-    print(*results, sep="\n")
-    quiet_s = max(quiet.p99 for quiet in quiets)
-    assert statistics.median(flooded.p99 for flooded in floods) <= max(2 * quiet_s, FLOOR_S), results
-    assert statistics.median(shares) <= max_processor, results
+    """Check that each flood costs little, compared with a quiet time of the same run.
+
+    A device's p99 is at most twice the quiet one, and the hub uses at most `max_processor` of a core more.
+
+    In the quiet times a process keeps the other core as busy as a flood does, since the machine may have only two. A
+    slow disk or another program delays any measurement now and then, so the median of ATTEMPTS is compared with the
+    longest quiet time. The last attempt is omitted if it cannot change the result.
+    """
+    quiets: list[Measurement] = []
+    flooded: dict[str, list[Measurement]] = {name: [] for name in floods}
+    async with open_witness(hub) as witness:
+
+        async def measure(load: Load) -> Measurement:
+            async with load:
+                begin_s = processor_s(hub.pid)
+                latencies = await witness.measure(seconds)
+                return Measurement(latencies, (processor_s(hub.pid) - begin_s) / seconds)
+
+        while len(quiets) < ATTEMPTS:
+            quiets.append(await measure(busy_processor()))
+            for name, flood in floods.items():
+                flooded[name].append(await measure(flood()))
+            if all(not excess(quiets, found, max_processor) for found in flooded.values()):
+                break
+    for name, found in flooded.items():
+        report = f"{name}: quiet: {'; '.join(map(str, quiets))}. Flooded: {'; '.join(map(str, found))}"
+        print(report)
+        assert not excess(quiets, found, max_processor), report
+
+
+def excess(quiets: Sequence[Measurement], flooded: Sequence[Measurement], max_processor: float) -> list[str]:
+    """Return what is beyond its bound in most of ATTEMPTS measurements. Those that are missing count as beyond it."""
+    p99_s = max(2 * max(quiet.latencies.p99 for quiet in quiets), FLOOR_S)
+    processor = statistics.median(quiet.processor for quiet in quiets) + max_processor
+    within = {
+        "p99": sum(found.latencies.p99 <= p99_s for found in flooded),
+        "processor": sum(found.processor <= processor for found in flooded),
+    }
+    return [name for name, count in within.items() if count <= ATTEMPTS // 2]
 
 
 CHURN = """
-import socket, struct, sys
-address, sent = (sys.argv[1], int(sys.argv[2])), bytes.fromhex(sys.argv[3])
+import socket, ssl, struct, sys
+address, sent, uses_tls = (sys.argv[1], int(sys.argv[2])), bytes.fromhex(sys.argv[3]), sys.argv[4] == "tls"
+context = ssl._create_unverified_context()
 print(flush=True)
 while True:
     connection = socket.socket()
     try:
         connection.settimeout(5)
         connection.connect(address)
+        if uses_tls:
+            connection = context.wrap_socket(connection)
         connection.send(sent)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     except OSError:
         pass
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
 """
-"""A program that connects, sends, and resets the connection, without a pause."""
+"""A program that connects, with a TLS handshake on request, sends, and resets the connection, without a pause."""
 
 
 @contextlib.asynccontextmanager
-async def churning(hub: Hub, sent: bytes) -> AsyncIterator[None]:
+async def churning(hub: Hub, sent: bytes, *, uses_tls: bool = False) -> AsyncIterator[None]:
     """Run a process that opens and resets connections as fast as the hub's machine accepts them."""
     host, _, port = hub.url.partition("://")[2].rpartition(":")
-    async with _running("-c", CHURN, host, port, sent.hex()):
+    async with _running("-c", CHURN, host, port, sent.hex(), "tls" if uses_tls else "plain"):
         yield

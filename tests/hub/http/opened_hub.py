@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -89,14 +88,6 @@ async def read_to_end(connection: ClientConnection) -> tuple[list[str | bytes], 
             found.append(await connection.recv())
     except ConnectionClosed as closed:
         return found, closed.rcvd.code if closed.rcvd else 1006
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Return when the condition holds."""
-    while True:
-        if condition():
-            return
-        await asyncio.sleep(0.005)
 
 
 async def send_batches(url: str, token: str, hello: messages.Hello, *batches: messages.Data) -> None:

@@ -18,7 +18,8 @@ from websockets.typing import Subprotocol
 from hub.app.services import HubServices
 from hub.http import device_endpoint as module
 from hub.model.identity import Role
-from tests.hub.http.opened_hub import connected, listening, new_token, opened_hub, read_to_end, until
+from tests.conditions import until
+from tests.hub.http.opened_hub import connected, listening, new_token, opened_hub, read_to_end
 from wire import device as messages
 from wire import limits
 from wire.codec import AGENT_MESSAGES, HUB_MESSAGES, Format

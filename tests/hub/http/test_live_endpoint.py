@@ -16,7 +16,8 @@ from hub.app.services import HubServices
 from hub.http.access import SESSION_COOKIE
 from hub.live import outbox
 from hub.model.identity import Role
-from tests.hub.http.opened_hub import connected, listening, new_token, opened_hub, read_to_end, until
+from tests.conditions import until
+from tests.hub.http.opened_hub import connected, listening, new_token, opened_hub, read_to_end
 from wire import limits
 from wire import live as messages
 from wire.codec import LIVE_MESSAGES, VIEWER_MESSAGES

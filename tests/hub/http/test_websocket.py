@@ -26,8 +26,9 @@ from hub.http.loop_share import LoopShares
 from hub.http.websocket import OTHER_FRAME_WORK, TURN_FRAMES, DirectWebSocket
 from hub.live.subscriber import Subscriber
 from hub.model.identity import Role
+from tests.conditions import until
 from tests.end_to_end.raw_websocket import CLOSE, frame
-from tests.hub.http.opened_hub import listening, new_token, opened_hub, until
+from tests.hub.http.opened_hub import listening, new_token, opened_hub
 
 LIMIT = 70_000
 """Above 65,535, where a length takes eight bytes."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +25,7 @@ from hub.mqtt.subscriptions import SubscriptionStore
 from hub.mqtt.topics import TopicTemplate
 from hub.registry.directory import DeviceDirectory
 from hub.registry.registry import Registry
+from tests.conditions import until
 from tests.hub.mqtt.connection import connected
 from tests.hub.mqtt.small_broker import ReceivedPublish, small_broker
 from tests.services.mosquitto import Mosquitto
@@ -55,14 +56,8 @@ class Running(NamedTuple):
     bridge: Bridge
     durable: list[Entry]
 
-    async def until(self, condition: Callable[[], bool]) -> None:
-        while True:
-            if condition():
-                return
-            await asyncio.sleep(0.005)
-
     async def phase(self, phase: str) -> None:
-        await self.until(lambda: self.bridge.state.phase == phase)
+        await until(lambda: self.bridge.state.phase == phase)
 
 
 @asynccontextmanager
@@ -133,7 +128,7 @@ async def test_a_message_becomes_durable_and_is_counted(mosquitto: Mosquitto, tm
         async with running(tmp_path, plan_of(broker.port)) as hub, connected(broker.port) as client:
             await hub.phase("connected")
             client.connection.publish(Publish("s/pump/flow", b"1.5", 1))
-            await hub.until(lambda: bool(hub.durable))
+            await until(lambda: bool(hub.durable))
             assert [entry.device for entry in hub.durable] == ["pump"]
             assert hub.bridge.state.inward is not None
             assert (hub.bridge.state.inward.accepted, hub.bridge.state.outward) == (1, None)
@@ -148,13 +143,13 @@ async def test_subscriptions_of_earlier_settings_are_removed(mosquitto: Mosquitt
     with mosquitto as broker:
         async with running(tmp_path, plan_of(broker.port, [VALUES, OTHERS])) as hub:
             await hub.phase("connected")
-            await hub.until(lambda: "o/+/+" in (tmp_path / "filters.json").read_text())
+            await until(lambda: "o/+/+" in (tmp_path / "filters.json").read_text())
         async with running(tmp_path, plan_of(broker.port)) as hub, connected(broker.port) as client:
             await hub.phase("connected")
-            await hub.until(lambda: "o/+/+" not in (tmp_path / "filters.json").read_text())
+            await until(lambda: "o/+/+" not in (tmp_path / "filters.json").read_text())
             client.connection.publish(Publish("o/pump/flow", b"1", 1))
             client.connection.publish(Publish("s/pump/flow", b"2", 1))
-            await hub.until(lambda: bool(hub.durable))
+            await until(lambda: bool(hub.durable))
             inward = hub.bridge.state.inward
             assert inward is not None
             assert inward.received == 1
@@ -169,7 +164,7 @@ async def test_a_refused_subscription_is_reported_and_remembered(tmp_path: Path)
     async with small_broker(accept, refused=["o/+/+"]) as broker:
         for _ in range(2):
             async with running(tmp_path, plan_of(broker.port, [VALUES, OTHERS])) as hub:
-                await hub.until(lambda: hub.bridge.state.last_error is not None)
+                await until(lambda: hub.bridge.state.last_error is not None)
                 state = hub.bridge.state
                 assert state.phase == "connected"
                 assert state.last_error == "the broker refuses the subscription o/+/+: this user may not read it"

@@ -14,8 +14,9 @@ from hub.mqtt.connection import BrokerError, BrokerOptions
 from hub.mqtt.decoders.configured import configured_decoders
 from hub.mqtt.decoders.mapping import TopicMapping
 from hub.mqtt.message import Message, Publish
+from tests.conditions import until
 from tests.hub.mqtt.connection import connected
-from tests.hub.mqtt.small_broker import ReceivedPublish, SmallBroker, small_broker
+from tests.hub.mqtt.small_broker import ReceivedPublish, small_broker
 from tests.services.mosquitto import Mosquitto
 
 VALUES = TopicMapping("s/{device}/{metric}", "value")
@@ -132,14 +133,6 @@ def accept(_: ReceivedPublish) -> int:
     return 0
 
 
-async def connected_to(broker: SmallBroker) -> None:
-    """Return when a client has connected."""
-    while True:
-        if broker.flags:
-            return
-        await asyncio.sleep(0.005)
-
-
 @pytest.mark.parametrize(("version", "name"), [(5, "5"), (4, "3.1.1")])
 async def test_a_trial_uses_the_version_of_the_broker(version: int, name: str) -> None:
     """Refused filters are reported; that the broker refuses its own version topic does not matter."""
@@ -156,7 +149,7 @@ async def test_a_trial_that_cannot_connect_or_is_cut_off_says_so() -> None:
     async with small_broker(accept) as broker:
         check = check_of(VALUES, port=broker.port)
         listening = asyncio.create_task(check.run(30.0))
-        await connected_to(broker)
+        await until(lambda: broker.flags)
         broker.drop()
         with pytest.raises(BrokerError):
             await listening
