@@ -136,6 +136,19 @@ def _first_wrong(log: Log, header: WalHeader, accepted: int) -> int:
     return number
 
 
+def newest_pages(log: Log) -> dict[int, bytes]:
+    """Return the newest committed content of each page in a log, by its number; nothing if the header is damaged."""
+    header = read_header(log)
+    if header is None:
+        return {}
+    pages = {}
+    for number in range(1, max(commits_of(log, header), default=0) + 1):
+        at = HEADER_BYTES + (number - 1) * header.frame_bytes
+        if log[at + 8 : at + 16] == header.salts:
+            pages[int.from_bytes(log[at : at + 4], "big")] = log[at + FRAME_HEADER_BYTES : at + header.frame_bytes]
+    return pages
+
+
 def repaired(log: Log) -> bytes:
     """Return the frames of this log up to its last commit with correct checksums, without foreign frames.
 

@@ -313,7 +313,7 @@ def _status(core: Core, identity: HubIdentity, bridges: Sequence[Bridge], tls: P
         store_status=lambda: core.store_consumer.status,
         dropped_events=lambda: registry.dropped_events,
         series_of=lambda device: list(_metrics(registry, device).values()),
-        registry_fullness=lambda: registry.fullness,
+        registry_problem=lambda: registry.problem,
         bridges=lambda: [bridge.state for bridge in bridges],
         tls_problems=lambda: [] if tls is None else tls.problems(),
     )

@@ -54,7 +54,7 @@ class Status:
     store_status: Callable[[], ConsumerStatus]
     dropped_events: Callable[[], int]
     series_of: Callable[[str], Sequence[Series]]
-    registry_fullness: Callable[[], str | None]
+    registry_problem: Callable[[], str | None]
     bridges: Callable[[], Sequence[BridgeState]]
     tls_problems: Callable[[], Sequence[str]]
 
@@ -169,12 +169,12 @@ class Status:
         return problems
 
     def warnings(self) -> dict[str, str]:
-        """Return problems that leave the hub ready, by part: brokers, the certificate, and a full registry."""
+        """Return problems that leave the hub ready, by part: brokers, the certificate, and the registry."""
         warnings = {f"mqtt:{state.name}": state.last_error for state in self.bridges() if state.last_error is not None}
         if tls := self.tls_problems():
             warnings["tls"] = "; ".join(tls)
-        fullness = self.registry_fullness()
-        return warnings if fullness is None else {**warnings, "registry": fullness}
+        registry = self.registry_problem()
+        return warnings if registry is None else {**warnings, "registry": registry}
 
 
 def _urgency(device: answers.DeviceFlow) -> tuple[bool, int, str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import queue
-import secrets
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -15,6 +15,18 @@ from typing import Any, NamedTuple, TypeVar
 
 import apsw
 
+from hub.model.event import Event
+from hub.registry.event import insert_events
+from hub.registry.repair import Irreparable, Repair, repair_if_damaged
+from hub.registry.schema import (
+    APPLICATION_ID,
+    HUB_ID,
+    SCHEMA_VERSION,
+    UNSEALED_VERSION,
+    add_checksums,
+    create_tables,
+    register_checksum,
+)
 from wire.errors import Code, WireError
 
 Answer = TypeVar("Answer")
@@ -30,6 +42,9 @@ BUSY_TIMEOUT_MS = 5_000
 """Wait for the transaction of another process. Our transactions take milliseconds, so a process that holds the lock
 longer hangs; the request then fails with BUSY and can be repeated."""
 
+REPAIRED_KIND = "registry repaired"
+"""Kind of the event that a repair records."""
+
 MAX_BYTES = 1 << 30
 """Maximum size of the file. Its tables have bounds of their own (a million series are about 70 MB, all events about
 100 MB). Beyond this size a write fails with STORAGE_FULL as on a full disk."""
@@ -39,68 +54,6 @@ MAX_WAL_BYTES = 16 << 20
 
 WAL_ATTEMPTS = 100
 """Attempts to set WAL mode on a new file while other processes do the same. Each attempt waits for one of them."""
-
-SCHEMA_VERSION = 2
-APPLICATION_ID = 0x54485247
-"""Mark of a registry file ("THRG"): another SQLite file is rejected."""
-
-SCHEMA = """
-CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
-
-CREATE TABLE tokens (
-  id TEXT PRIMARY KEY,
-  digest BLOB NOT NULL,
-  role TEXT NOT NULL,
-  pattern TEXT NOT NULL,
-  label TEXT NOT NULL,
-  created_ns INTEGER NOT NULL,
-  used_ns INTEGER,
-  expires_ns INTEGER
-) STRICT, WITHOUT ROWID;
-
-CREATE TABLE sessions (
-  digest BLOB PRIMARY KEY,
-  token TEXT NOT NULL REFERENCES tokens(id) ON DELETE CASCADE,
-  created_ns INTEGER NOT NULL,
-  expires_ns INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-
-CREATE TABLE login_codes (
-  digest BLOB PRIMARY KEY,
-  token TEXT NOT NULL REFERENCES tokens(id) ON DELETE CASCADE,
-  expires_ns INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-
-CREATE TABLE devices (
-  id INTEGER PRIMARY KEY,
-  name TEXT NOT NULL UNIQUE,
-  tags TEXT NOT NULL DEFAULT '{}',
-  agent TEXT NOT NULL DEFAULT '',
-  first_seen_ns INTEGER NOT NULL,
-  last_seen_ns INTEGER NOT NULL,
-  retired_ns INTEGER
-) STRICT;
-CREATE INDEX retired_devices ON devices (retired_ns) WHERE retired_ns IS NOT NULL;
-
-CREATE TABLE series (
-  id INTEGER PRIMARY KEY,
-  device INTEGER NOT NULL REFERENCES devices(id),
-  metric TEXT NOT NULL,
-  type TEXT NOT NULL,
-  unit TEXT NOT NULL,
-  description TEXT NOT NULL,
-  UNIQUE (device, metric)
-) STRICT;
-
-CREATE TABLE events (
-  id INTEGER PRIMARY KEY AUTOINCREMENT,
-  device TEXT,
-  time_ns INTEGER NOT NULL,
-  kind TEXT NOT NULL,
-  detail TEXT NOT NULL
-) STRICT;
-CREATE INDEX events_of_device ON events (device, id);
-"""
 
 
 class RegistryError(WireError):
@@ -112,6 +65,13 @@ class RegistryError(WireError):
     """
 
 
+def damaged_row(what: str) -> RegistryError:
+    """Return the error for a row that was intact at the start and is damaged now."""
+    return RegistryError(
+        Code.STORAGE_FAILED, f"the registry is damaged ({what}): restart the hub, which repairs it. Check the disk"
+    )
+
+
 @contextmanager
 def translated() -> Iterator[None]:
     """Raise RegistryError for every SQLite error inside."""
@@ -119,6 +79,10 @@ def translated() -> Iterator[None]:
         yield
     except apsw.Error as error:
         raise _translation(error) from error
+    except Irreparable as error:
+        raise RegistryError(Code.STORAGE_FAILED, str(error)) from error
+    except UnicodeDecodeError as error:
+        raise damaged_row(f"a text is no UTF-8: {error.reason}") from error
 
 
 def _translation(error: apsw.Error) -> RegistryError:
@@ -141,10 +105,13 @@ def _translation(error: apsw.Error) -> RegistryError:
     return RegistryError(Code.STORAGE_FAILED, f"the registry failed and stored nothing: {error}")
 
 
-def open_database(path: Path, *, max_bytes: int = MAX_BYTES) -> apsw.Connection:
+def open_database(
+    path: Path, *, max_bytes: int = MAX_BYTES, report: Callable[[Repair], None] = lambda repair: None
+) -> apsw.Connection:
     """Open the registry at this path, and create the file with its tables if it is missing. Raises RegistryError.
 
-    Only the owner can read the file. It contains no secret, but it lists who has a token.
+    A damaged file is repaired first, and `report` receives what was done. Only the owner can read the file. It contains
+    no secret, but it lists who has a token.
     """
     try:
         # Open a new file only: closing an existing one would drop the locks of other connections in this process.
@@ -154,9 +121,19 @@ def open_database(path: Path, *, max_bytes: int = MAX_BYTES) -> apsw.Connection:
     except OSError as error:
         raise RegistryError(Code.STORAGE_FAILED, f"{path} cannot be opened: {error.strerror}") from error
     with translated():
+        try:
+            repair = repair_if_damaged(path)
+        except OSError as error:
+            raise RegistryError(Code.STORAGE_FAILED, f"{path} cannot be repaired: {error.strerror}") from error
+        if repair is not None:
+            report(repair)
         connection = apsw.Connection(os.fspath(path))
         try:
+            register_checksum(connection)
             _prepare(connection, max_bytes)
+            if repair is not None:
+                with transaction(connection):
+                    insert_events(connection, [Event(0, None, time.time_ns(), REPAIRED_KIND, str(repair))])
         except BaseException:
             connection.close()
             raise
@@ -177,14 +154,13 @@ def _prepare(connection: apsw.Connection, max_bytes: int) -> None:
         version = connection.pragma("user_version")
         tables = connection.execute("SELECT count(*) FROM sqlite_schema").get
         if version == 0 and tables == 0:
-            connection.execute(SCHEMA)
-            connection.execute("INSERT INTO facts VALUES ('hub_id', ?)", (secrets.token_hex(16),))
-            connection.pragma("application_id", APPLICATION_ID)
-            connection.pragma("user_version", SCHEMA_VERSION)
+            create_tables(connection)
         elif connection.pragma("application_id") != APPLICATION_ID:
             raise RegistryError(
                 Code.STORAGE_FAILED, f"{connection.filename} is not a registry of this hub: set another data directory"
             )
+        elif version == UNSEALED_VERSION:
+            add_checksums(connection)
         elif version != SCHEMA_VERSION:
             raise RegistryError(
                 Code.STORAGE_FAILED,
@@ -208,7 +184,7 @@ def _use_write_ahead_log(connection: apsw.Connection) -> None:
 
 def hub_id(connection: apsw.Connection) -> str:
     """Return the id of the hub: 128 random bits in hexadecimal, created with the file."""
-    value = connection.execute("SELECT value FROM facts WHERE name = 'hub_id'").get
+    value = connection.execute("SELECT value FROM facts WHERE name = ?", (HUB_ID,)).get
     return str(value)
 
 

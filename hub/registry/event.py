@@ -6,8 +6,10 @@ from collections import deque
 from collections.abc import Sequence
 
 import apsw
+import structlog
 
 from hub.model.event import Event
+from hub.registry.schema import INTACT
 from wire.limits import MAX_INTEGER, MAX_MESSAGE
 
 MAX_EVENTS_PER_DEVICE = 200
@@ -24,6 +26,8 @@ MAX_PAGE = 1_000
 """Maximum number of events in one answer."""
 
 MAX_KIND = 64
+
+log = structlog.get_logger(__name__)
 
 
 class PendingEvents:
@@ -93,11 +97,19 @@ def select_events(
 ) -> list[Event]:
     """Return events, the newest first, of one device, of the hub itself (`of_hub`), or of all devices and the hub.
 
-    Returns at most `limit` and MAX_PAGE events. `before` is the id of an event: only older events are returned.
+    Returns at most `limit` and MAX_PAGE events. `before` is the id of an event: only older events are returned. Damaged
+    ones are left out and logged.
     """
     condition = "id < ?2" if device is None and not of_hub else "device IS ?1 AND id < ?2"
     rows = connection.execute(
-        f"SELECT id, device, time_ns, kind, detail FROM events WHERE {condition} ORDER BY id DESC LIMIT ?3",
+        f"SELECT {INTACT['events']}, id, device, time_ns, kind, detail FROM events WHERE {condition} "
+        "ORDER BY id DESC LIMIT ?3",
         (device, MAX_INTEGER if before is None else before, max(0, min(limit, MAX_PAGE))),
     )
-    return [Event(*row) for row in rows]
+    events = []
+    for is_intact, *row in rows:
+        if is_intact:
+            events.append(Event(*row))
+        else:
+            log.error("event is damaged and left out, the next start of the hub repairs the registry", id=row[0])
+    return events

@@ -14,7 +14,8 @@ import apsw
 import msgspec
 
 from hub.model.batch import Series
-from hub.registry.database import RegistryError
+from hub.registry.database import RegistryError, damaged_row
+from hub.registry.schema import INTACT
 from wire.errors import Code, WireError
 from wire.limits import MAX_METRICS
 from wire.model import Metric, MetricType
@@ -236,7 +237,12 @@ def declare(connection: apsw.Connection, device: str, metrics: Sequence[Metric],
 
     The ids come from the file, so two processes never assign the same one.
     """
-    row = connection.execute("SELECT id, name, first_seen_ns FROM devices WHERE name = ?", (device,)).fetchone()
+    found = connection.execute(
+        f"SELECT id, name, first_seen_ns, {INTACT['devices']} FROM devices WHERE name = ?", (device,)
+    ).fetchone()
+    if found is not None and not found[-1]:
+        raise damaged_row(f"the row of {device}")
+    row = None if found is None else found[:-1]
     if row is None:
         ever, retired = connection.execute(_DEVICES).get
         if ever - retired >= MAX_DEVICES or ever >= MAX_DEVICES_EVER:
@@ -267,20 +273,24 @@ def _declare_series(connection: apsw.Connection, device: int, metric: Metric) ->
         "INSERT INTO series (id, device, metric, type, unit, description) "
         f"VALUES (({_HIGHEST_SERIES}) + 1, ?, ?, ?, ?, ?) "
         "ON CONFLICT (device, metric) DO UPDATE SET unit = excluded.unit, description = excluded.description "
-        f"WHERE type = excluded.type RETURNING {_SERIES}",
+        f"WHERE type = excluded.type RETURNING {_SERIES}, device",
         (device, metric.name, metric.type, metric.unit, metric.description),
     ).get
     if row is None:
         row = connection.execute(
-            f"SELECT {_SERIES} FROM series WHERE device = ? AND metric = ?", (device, metric.name)
+            f"SELECT {_SERIES}, iif({INTACT['series']}, device, NULL) FROM series WHERE device = ? AND metric = ?",
+            (device, metric.name),
         ).get
-    return SeriesRow(*row)
+    # A damaged index leads to the row of another series.
+    if row[-1] != device or row[1] != metric.name:
+        raise damaged_row(f"the row of the metric {metric.name}")
+    return SeriesRow(*row[:-1])
 
 
 def reserve_series(connection: apsw.Connection, highest: int) -> None:
     """Reserve this series id and all lower ones, inside a transaction."""
     if highest > connection.execute(_HIGHEST_SERIES).get:
-        connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (RESERVED, str(highest)))
+        connection.execute("INSERT OR REPLACE INTO facts (name, value) VALUES (?, ?)", (RESERVED, str(highest)))
 
 
 def select_fleet(connection: apsw.Connection) -> Fleet:

@@ -52,13 +52,13 @@ def begin(connection: apsw.Connection, now_ns: int, last_commit_ns: int) -> Uncl
         events = [Event(0, device, ended.time_ns, "disconnected", ENDED_KIND) for device in ended.devices]
         insert_events(connection, [*events, Event(0, None, ended.time_ns, ENDED_KIND, detail)])
     for name in (_STARTED, _ALIVE):
-        connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, str(now_ns)))
+        connection.execute("INSERT OR REPLACE INTO facts (name, value) VALUES (?, ?)", (name, str(now_ns)))
     return ended
 
 
 def renew(connection: apsw.Connection, now_ns: int) -> None:
     """Record that the run continues, inside a transaction."""
-    connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (_ALIVE, str(now_ns)))
+    connection.execute("INSERT OR REPLACE INTO facts (name, value) VALUES (?, ?)", (_ALIVE, str(now_ns)))
 
 
 def end(connection: apsw.Connection) -> None:

@@ -20,6 +20,7 @@ from hub.registry import event, fleet, hub_run, token
 from hub.registry.database import MAX_BYTES, RegistryError, RegistryThread, data_version, hub_id, open_database
 from hub.registry.fleet import Fleet, KnownDevice
 from hub.registry.keyring import Keyring
+from hub.registry.repair import Repair
 from hub.registry.token import AdminToken, Credentials, OpenedSession, PageSession
 from wire.errors import WireError
 from wire.model import Metric
@@ -45,13 +46,14 @@ class Registry:
     def __init__(self, path: Path, *, clock: Callable[[], int] = time.time_ns, max_bytes: int = MAX_BYTES) -> None:
         self.id = ""
         self._clock = clock
-        self._thread = RegistryThread(partial(open_database, path, max_bytes=max_bytes))
+        self._repairs: list[Repair] = []
+        self._thread = RegistryThread(partial(open_database, path, max_bytes=max_bytes, report=self._repairs.append))
         self._fleet = Fleet()
         self._keyring = Keyring()
         self._version = 0
         self._events = event.PendingEvents()
         self._wake = asyncio.Event()
-        self._is_failing = False
+        self._failure: str | None = None
         self._renewed_ns: int | None = None
         """When the run was recorded last; None: this process did not begin one."""
 
@@ -91,12 +93,12 @@ class Registry:
                 if loop.time() >= flush_at:
                     flush_at = loop.time() + FLUSH_SECONDS
                     await self._flush()
-                    self._is_failing = False
+                    self._failure = None
             except RegistryError as error:
                 # Nothing is lost: the changes wait in memory. Log it once, not four times a second.
-                if not self._is_failing:
+                if self._failure is None:
                     log.error("registry unavailable, retrying", error=error.message)
-                self._is_failing = True
+                self._failure = error.message
             ended = self._keyring.drain_ended(self._clock())
             if ended:
                 on_ended(ended)
@@ -260,6 +262,14 @@ class Registry:
     def restore(self, device: str) -> None:
         """Put a device back into service. Raises KeyError for a device that was not declared."""
         self._fleet.restore(device)
+
+    @property
+    def problem(self) -> str | None:
+        """Return that changes cannot be stored, that rows were lost, or that there is no room; None if all is well."""
+        if self._failure is not None:
+            return f"{self._failure}. Devices, tokens and events that change meanwhile wait in memory"
+        lossy = [str(repair) for repair in self._repairs if repair.lost_anything]
+        return lossy[-1] if lossy else self.fullness
 
     @property
     def fullness(self) -> str | None:

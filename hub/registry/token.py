@@ -23,8 +23,9 @@ import apsw
 
 from hub.model.event import Event
 from hub.model.identity import NewToken, Role, Token, pattern_problem
-from hub.registry.database import RegistryError, data_version, open_database, transaction, translated
+from hub.registry.database import RegistryError, damaged_row, data_version, open_database, transaction, translated
 from hub.registry.event import insert_events
+from hub.registry.schema import INTACT
 from wire.errors import Code
 from wire.limits import MAX_TOKEN
 from wire.timestamp import NS_PER_S
@@ -176,7 +177,8 @@ def delete_tokens(connection: apsw.Connection, ids: Iterable[str], now_ns: int) 
 
 
 def select_tokens(connection: apsw.Connection) -> list[tuple[Token, bytes]]:
-    """Return every token with its digest, the oldest first."""
+    """Return every token with its digest, the oldest first. Raises RegistryError if one of them is damaged."""
+    _verify(connection, "tokens")
     rows = connection.execute(f"SELECT {_TOKEN}, digest FROM tokens ORDER BY created_ns, id")
     return [(_token(*row[:-1]), row[-1]) for row in rows]
 
@@ -210,7 +212,8 @@ def insert_login_code(connection: apsw.Connection, token_id: str, now_ns: int) -
         (MAX_LOGIN_CODES - 1,),
     )
     connection.execute(
-        "INSERT INTO login_codes VALUES (?, ?, ?)", (code.digest, token_id, now_ns + LOGIN_CODE_SECONDS * NS_PER_S)
+        "INSERT INTO login_codes (digest, token, expires_ns) VALUES (?, ?, ?)",
+        (code.digest, token_id, now_ns + LOGIN_CODE_SECONDS * NS_PER_S),
     )
     return code.text
 
@@ -241,7 +244,7 @@ def insert_session(connection: apsw.Connection, token_id: str, now_ns: int) -> O
     }
     value = new_code()
     session = PageSession(value.digest, token_id, now_ns, now_ns + SESSION_SECONDS * NS_PER_S)
-    connection.execute("INSERT INTO sessions VALUES (?, ?, ?, ?)", session)
+    connection.execute("INSERT INTO sessions (digest, token, created_ns, expires_ns) VALUES (?, ?, ?, ?)", session)
     return OpenedSession(value, session, frozenset(ended))
 
 
@@ -269,7 +272,8 @@ def delete_session(connection: apsw.Connection, session_digest: bytes) -> None:
 
 
 def select_sessions(connection: apsw.Connection) -> list[PageSession]:
-    """Return every session, including expired ones."""
+    """Return every session, including expired ones. Raises RegistryError if one of them is damaged."""
+    _verify(connection, "sessions")
     rows = connection.execute("SELECT digest, token, created_ns, expires_ns FROM sessions")
     return [PageSession(*row) for row in rows]
 
@@ -278,6 +282,12 @@ def select_credentials(connection: apsw.Connection) -> Credentials:
     """Return every token and session, and the version of the file that they belong to."""
     # The version first: a change by another process during this read is then read again.
     return Credentials(data_version(connection), select_tokens(connection), select_sessions(connection))
+
+
+def _verify(connection: apsw.Connection, table: str) -> None:
+    damaged = connection.execute(f"SELECT count(*) FROM {table} WHERE NOT {INTACT[table]}").get
+    if damaged:
+        raise damaged_row(f"{damaged} of the rows of {table}")
 
 
 _TOKEN = "id, role, pattern, label, created_ns, used_ns, expires_ns"

@@ -11,7 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from integrity.wal import HEADER_BYTES, checksum, commits_of, find_damage, read_header, repaired, with_header
+from integrity.wal import (
+    HEADER_BYTES,
+    checksum,
+    commits_of,
+    find_damage,
+    newest_pages,
+    read_header,
+    repaired,
+    with_header,
+)
 
 ROWS = 40
 
@@ -147,3 +156,21 @@ def test_the_path_of_the_log_is_beside_the_database(tmp_path: Path) -> None:
     connection.execute("CREATE TABLE row (id INTEGER)")
     assert (tmp_path / "b.db-wal").exists()
     connection.close()
+
+
+def test_the_newest_pages_are_those_that_a_checkpoint_writes(log: bytes, tmp_path: Path) -> None:
+    """Applied to the file that the log belongs to, they give the content that SQLite writes."""
+    path = tmp_path / "a.db"
+    connection = apsw.Connection(os.fspath(path))
+    connection.pragma("journal_mode", "wal")
+    connection.close()
+    path.with_name("a.db-wal").write_bytes(log)
+    pages = newest_pages(log)
+    connection = apsw.Connection(os.fspath(path))
+    assert connection.execute("SELECT count(*) FROM row").get == ROWS - 1
+    connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    connection.close()
+    content = path.read_bytes()
+    size = len(pages[1])
+    assert {number: content[(number - 1) * size : number * size] for number in pages} == pages
+    assert newest_pages(b"no log") == {}

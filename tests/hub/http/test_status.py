@@ -13,7 +13,7 @@ from tests.hub.http.routes.bridge_states import BOTH, WAITING
 
 def status_with(bridges: list[BridgeState], fullness: str | None = None) -> Status:
     unused: dict[str, Any] = dict.fromkeys(Status.__dataclass_fields__)
-    known = {"registry_fullness": lambda: fullness, "bridges": lambda: bridges, "tls_problems": lambda: ()}
+    known = {"registry_problem": lambda: fullness, "bridges": lambda: bridges, "tls_problems": lambda: ()}
     return Status(**{**unused, **known})
 
 

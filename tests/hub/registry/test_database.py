@@ -57,7 +57,7 @@ def test_only_the_owner_can_read_the_file(path: Path) -> None:
     """Other users of the machine cannot see who has a token."""
     connection = open_database(path)
     with transaction(connection):
-        connection.execute("INSERT INTO facts VALUES ('a', 'b')")
+        connection.execute("INSERT INTO facts (name, value) VALUES ('a', 'b')")
     for file in path.parent.iterdir():
         assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
 
@@ -77,9 +77,9 @@ def test_a_transaction_that_raises_is_rolled_back(path: Path) -> None:
     """A transaction is stored completely or not at all."""
     connection = open_database(path)
     with pytest.raises(RegistryError), transaction(connection):
-        connection.execute("INSERT INTO facts VALUES ('a', 'b'), ('a', 'b')")
+        connection.execute("INSERT INTO facts (name, value) VALUES ('a', 'b'), ('a', 'b')")
     with pytest.raises(ZeroDivisionError), transaction(connection):
-        connection.execute("INSERT INTO facts VALUES ('a', ?)", (1 / 0,))
+        connection.execute("INSERT INTO facts (name, value) VALUES ('a', ?)", (1 / 0,))
     assert connection.execute("SELECT count(*) FROM facts WHERE name = 'a'").get == 0
     assert not connection.in_transaction
 
@@ -97,11 +97,11 @@ def test_a_full_file_rejects_writes_and_can_be_read(path: Path) -> None:
     """STORAGE_FULL rolls back the transaction; reads still work."""
     connection = open_database(path, max_bytes=128 * 1024)
     with pytest.raises(RegistryError) as caught, transaction(connection):
-        connection.execute("INSERT INTO facts VALUES ('big', ?)", ("x" * 200_000,))
+        connection.execute("INSERT INTO facts (name, value) VALUES ('big', ?)", ("x" * 200_000,))
     assert caught.value.code is Code.STORAGE_FULL
     assert hub_id(connection)
     with transaction(connection):
-        connection.execute("INSERT INTO facts VALUES ('small', 'x')")
+        connection.execute("INSERT INTO facts (name, value) VALUES ('small', 'x')")
 
 
 def test_the_data_version_changes_with_commits_of_others_only(path: Path) -> None:
@@ -109,10 +109,10 @@ def test_the_data_version_changes_with_commits_of_others_only(path: Path) -> Non
     ours, other = open_database(path), open_database(path)
     before = data_version(ours)
     with transaction(ours):
-        ours.execute("INSERT INTO facts VALUES ('a', '1')")
+        ours.execute("INSERT INTO facts (name, value) VALUES ('a', '1')")
     assert data_version(ours) == before
     with transaction(other):
-        other.execute("INSERT INTO facts VALUES ('b', '1')")
+        other.execute("INSERT INTO facts (name, value) VALUES ('b', '1')")
     assert data_version(ours) != before
 
 
@@ -181,7 +181,7 @@ async def writer(tmp_path: Path, commits: CommitCounter) -> AsyncIterator[Regist
 
 def put(name: str, value: str = "") -> Callable[[apsw.Connection], str]:
     def work(connection: apsw.Connection) -> str:
-        connection.execute("INSERT INTO facts VALUES (?, ?)", (name, value))
+        connection.execute("INSERT INTO facts (name, value) VALUES (?, ?)", (name, value))
         return name
 
     return work

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.model.event import Event
-from hub.registry.database import SCHEMA, open_database
+from hub.registry.database import open_database
 from hub.registry.event import MAX_KIND, MAX_PAGE, PendingEvents, insert_events, select_events
+from hub.registry.schema import create_tables
 from wire.limits import MAX_MESSAGE
 
 names = st.sampled_from(["a", "b", "c", None])
@@ -33,7 +34,7 @@ def event(device: str | None, time_ns: int) -> Event:
 def test_each_device_keeps_its_newest_events(groups: list[list[str | None]]) -> None:
     """In any order of arrival each device and the hub keep their last three events, within the bound for all."""
     connection = apsw.Connection(":memory:")
-    connection.execute(SCHEMA)
+    create_tables(connection)
     arrived: list[Event] = []
     for group in groups:
         events = [event(device, len(arrived) + number) for number, device in enumerate(group)]

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from hub.model.batch import Series
 from hub.registry import fleet as fleets
-from hub.registry.database import SCHEMA, RegistryError, open_database, transaction
+from hub.registry.database import RegistryError, open_database, transaction
 from hub.registry.fleet import SEEN_RESOLUTION_NS, Fleet, declare, reserve_series, select_fleet, update_facts
+from hub.registry.schema import create_tables
 from wire.errors import Code, WireError
 from wire.limits import MAX_METRICS
 from wire.model import Metric, MetricType
@@ -54,7 +55,7 @@ def facts(series: Series) -> tuple[object, ...]:
 def test_memory_equals_the_file(said: list[tuple[str, list[Metric]]]) -> None:
     """After any declarations: first types, latest units, ids from 1 without gaps, the same after a new read."""
     connection = apsw.Connection(":memory:")
-    connection.execute(SCHEMA)
+    create_tables(connection)
     fleet = Fleet()
     types: dict[tuple[str, str], str] = {}
     units: dict[tuple[str, str], str] = {}
@@ -79,7 +80,7 @@ def test_memory_equals_the_file(said: list[tuple[str, list[Metric]]]) -> None:
 def test_a_repeated_declaration_writes_nothing(said: list[tuple[str, list[Metric]]]) -> None:
     """This also holds for a metric with a conflicting type."""
     connection = apsw.Connection(":memory:")
-    connection.execute(SCHEMA)
+    create_tables(connection)
     fleet = Fleet()
     for device, declared in said:
         distinct = list({metric.name: metric for metric in declared}.values())

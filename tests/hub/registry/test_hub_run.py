@@ -11,15 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.model.event import Event
-from hub.registry.database import SCHEMA, open_database
+from hub.registry.database import open_database
 from hub.registry.event import insert_events, select_events
 from hub.registry.hub_run import ENDED_KIND, RENEWAL_NS, UncleanEnd, begin, end, renew
 from hub.registry.registry import Registry
+from hub.registry.schema import create_tables
 
 
 def in_memory() -> apsw.Connection:
     connection = apsw.Connection(":memory:")
-    connection.execute(SCHEMA)
+    create_tables(connection)
     return connection
 
 

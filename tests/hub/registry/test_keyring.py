@@ -9,8 +9,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from hub.model.identity import Identity, NewToken, Role, Token
 from hub.registry import token
-from hub.registry.database import SCHEMA
 from hub.registry.keyring import USED_RESOLUTION_NS, Keyring
+from hub.registry.schema import create_tables
 from hub.registry.token import PageSession, digest, new_code, new_token
 
 MINUTE_NS = 60 * 1_000_000_000
@@ -141,7 +141,7 @@ class KeyringFollowsFile(RuleBasedStateMachine):
         super().__init__()
         self.connection = apsw.Connection(":memory:")
         self.connection.pragma("foreign_keys", True)
-        self.connection.execute(SCHEMA)
+        create_tables(self.connection)
         self.keyring = Keyring()
         self.now_ns = MINUTE_NS
         self.texts: list[str] = []

@@ -1,0 +1,169 @@
+"""The tables of the registry, and the checksums of their rows.
+
+Each row has the CRC-32 of its table's name and of its other cells (integrity.checksum). Triggers write it, so no
+statement can forget it, and reject the change of a row that is damaged. A program without the function `row_checksum`
+can read the tables but cannot write to them.
+
+SQLite's own checksum extension (cksumvfs) was compared: it finds a wrong byte in any page, too, but then rejects the
+whole page with all its rows, is not part of apsw, and needs every page rewritten. The checksum of a row also finds a
+row that came from another table, costs 2 µs for a written row, and leaves the other rows of the page readable.
+SQLite's integrity check, which runs at each opening, verifies what is outside the rows: the pages and the indexes.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import apsw
+
+from integrity.checksum import row_checksum
+
+APPLICATION_ID = 0x54485247
+"""Mark of a registry file ("THRG"): another SQLite file is rejected."""
+
+SCHEMA_VERSION = 3
+
+UNSEALED_VERSION = 2
+"""The version before the rows had checksums."""
+
+HUB_ID = "hub_id"
+"""Name of the fact that holds the id of the hub."""
+
+_TABLES = """
+CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+
+CREATE TABLE tokens (
+  id TEXT PRIMARY KEY,
+  digest BLOB NOT NULL,
+  role TEXT NOT NULL,
+  pattern TEXT NOT NULL,
+  label TEXT NOT NULL,
+  created_ns INTEGER NOT NULL,
+  used_ns INTEGER,
+  expires_ns INTEGER
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE sessions (
+  digest BLOB PRIMARY KEY,
+  token TEXT NOT NULL REFERENCES tokens(id) ON DELETE CASCADE,
+  created_ns INTEGER NOT NULL,
+  expires_ns INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE login_codes (
+  digest BLOB PRIMARY KEY,
+  token TEXT NOT NULL REFERENCES tokens(id) ON DELETE CASCADE,
+  expires_ns INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE devices (
+  id INTEGER PRIMARY KEY,
+  name TEXT NOT NULL UNIQUE,
+  tags TEXT NOT NULL DEFAULT '{}',
+  agent TEXT NOT NULL DEFAULT '',
+  first_seen_ns INTEGER NOT NULL,
+  last_seen_ns INTEGER NOT NULL,
+  retired_ns INTEGER
+) STRICT;
+CREATE INDEX retired_devices ON devices (retired_ns) WHERE retired_ns IS NOT NULL;
+
+CREATE TABLE series (
+  id INTEGER PRIMARY KEY,
+  device INTEGER NOT NULL REFERENCES devices(id),
+  metric TEXT NOT NULL,
+  type TEXT NOT NULL,
+  unit TEXT NOT NULL,
+  description TEXT NOT NULL,
+  UNIQUE (device, metric)
+) STRICT;
+
+CREATE TABLE events (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  device TEXT,
+  time_ns INTEGER NOT NULL,
+  kind TEXT NOT NULL,
+  detail TEXT NOT NULL
+) STRICT;
+CREATE INDEX events_of_device ON events (device, id);
+"""
+
+_IDENTITY = "CREATE TABLE identity (hub_id TEXT PRIMARY KEY) STRICT, WITHOUT ROWID"
+"""A second copy of the hub's id, in a page of its own: without the id no history can be read."""
+
+
+class Table(NamedTuple):
+    """A table with the columns that its checksum covers, the primary key first."""
+
+    name: str
+    columns: tuple[str, ...]
+    key: str = "id"
+
+    def checksum(self, prefix: str = "") -> str:
+        """Return the SQL expression of the checksum of a row."""
+        return f"row_checksum('{self.name}', {', '.join(prefix + column for column in self.columns)})"
+
+
+TABLES = (
+    Table("facts", ("name", "value"), "name"),
+    Table("identity", ("hub_id",), "hub_id"),
+    Table("tokens", ("id", "digest", "role", "pattern", "label", "created_ns", "used_ns", "expires_ns")),
+    Table("sessions", ("digest", "token", "created_ns", "expires_ns"), "digest"),
+    Table("login_codes", ("digest", "token", "expires_ns"), "digest"),
+    Table("devices", ("id", "name", "tags", "agent", "first_seen_ns", "last_seen_ns", "retired_ns")),
+    Table("series", ("id", "device", "metric", "type", "unit", "description")),
+    Table("events", ("id", "device", "time_ns", "kind", "detail")),
+)
+"""Every table, referenced ones first."""
+
+INTACT = {table.name: f"checksum = {table.checksum()}" for table in TABLES}
+"""The condition that a row of a table is as it was written."""
+
+
+def register_checksum(connection: apsw.Connection) -> None:
+    """Let the statements of this connection compute checksums."""
+
+    def checksum(*cells: Any) -> int:
+        return row_checksum(cells)
+
+    connection.create_scalar_function("row_checksum", checksum, deterministic=True, flags=apsw.SQLITE_INNOCUOUS)
+
+
+def create_tables(connection: apsw.Connection, hub_id: str | None = None) -> None:
+    """Create every table of a registry with this id, a random one by default. Inside a transaction."""
+    connection.execute(_TABLES)
+    connection.execute("INSERT INTO facts (name, value) VALUES (?, ?)", (HUB_ID, hub_id or secrets.token_hex(16)))
+    add_checksums(connection)
+    connection.pragma("application_id", APPLICATION_ID)
+
+
+def add_checksums(connection: apsw.Connection) -> None:
+    """Add the checksums to tables of UNSEALED_VERSION, whose rows count as intact. Inside a transaction.
+
+    A new registry takes this way, too: the texts of the schema are then the same in every file, and a difference is
+    damage.
+    """
+    register_checksum(connection)
+    connection.execute(_IDENTITY)
+    connection.execute("INSERT INTO identity (hub_id) SELECT value FROM facts WHERE name = ?", (HUB_ID,))
+    for table in TABLES:
+        connection.execute(f"ALTER TABLE {table.name} ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0")
+        connection.execute(f"UPDATE {table.name} SET checksum = {table.checksum()}")
+        for statement in _triggers(table):
+            connection.execute(statement)
+    connection.pragma("user_version", SCHEMA_VERSION)
+
+
+def _triggers(table: Table) -> Sequence[str]:
+    name, columns = table.name, ", ".join(table.columns)
+    seal = f"BEGIN UPDATE {name} SET checksum = {table.checksum('NEW.')} WHERE {table.key} = NEW.{table.key}; END"
+    return (
+        f"CREATE TRIGGER seal_new_{name} AFTER INSERT ON {name} {seal}",
+        f"CREATE TRIGGER seal_changed_{name} AFTER UPDATE OF {columns} ON {name} {seal}",
+        (
+            f"CREATE TRIGGER verify_{name} BEFORE UPDATE OF {columns} ON {name} "
+            f"WHEN OLD.checksum <> {table.checksum('OLD.')} BEGIN "
+            f"SELECT RAISE(ABORT, 'a row of {name} is damaged: restart the hub, which repairs its registry'); END"
+        ),
+    )
