@@ -5,6 +5,7 @@ The database's owner holds its own lock meanwhile: no other process may write.
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import struct
@@ -42,6 +43,33 @@ def recover_log(path: Path) -> LogRecovery | None:
     All commits behind the damage are kept. The damaged page itself may be wrong: after a repair the caller verifies all
     its rows. Raises apsw.Error and OSError.
     """
+    examined = _examine(path)
+    if examined is None:
+        return None
+    damage, content = examined
+    log_path = beside(path, "-wal")
+    kept = aside(log_path)
+    log_path.rename(kept)
+    _write_durably(log_path, content)
+    # SQLite rebuilds this index of the log.
+    beside(path, "-shm").unlink(missing_ok=True)
+    return LogRecovery(damage, kept)
+
+
+def examine_log(path: Path) -> WalDamage | None:
+    """Return the damage of the write-ahead log of the database at this path; None if it is intact, or there is none.
+
+    Nothing is changed. Raises OSError.
+    """
+    try:
+        examined = _examine(path)
+    except apsw.Error as error:
+        raise OSError(errno.EIO, str(error), os.fspath(path)) from error
+    return None if examined is None else examined[0]
+
+
+def _examine(path: Path) -> tuple[WalDamage, bytes] | None:
+    """Return the damage of a log, and the bytes of the repaired log."""
     log_path = beside(path, "-wal")
     try:
         if log_path.stat().st_size <= HEADER_BYTES or path.stat().st_size == 0:
@@ -58,15 +86,7 @@ def recover_log(path: Path) -> LogRecovery | None:
             whole = with_header(log, _page_bytes(path))
             header = read_header(whole)
             damage = None if header is None else WalDamage(0, len(commits_of(whole, header)))
-        if damage is None:
-            return None
-        content = repaired(whole)
-    kept = aside(log_path)
-    log_path.rename(kept)
-    _write_durably(log_path, content)
-    # SQLite rebuilds this index of the log.
-    beside(path, "-shm").unlink(missing_ok=True)
-    return LogRecovery(damage, kept)
+        return None if damage is None else (damage, repaired(whole))
 
 
 def aside(path: Path) -> Path:
