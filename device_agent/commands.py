@@ -37,7 +37,9 @@ from device_agent.sources.serial import SerialSource
 from device_agent.spool import SqliteSpool
 from device_agent.spool.durable import DEFAULT_MAX_BYTES
 from device_agent.spool.status import read_status
+from device_agent.spool.verify import verify_spool
 from device_agent.status_file import read_agent_status, status_text
+from integrity.finding import exit_code
 from wire.codec import Format
 from wire.limits import MAX_DEVICE_ID
 from wire.model import device_id_problem
@@ -229,6 +231,28 @@ def status(
         typer.echo(json.dumps(msgspec.to_builtins({**msgspec.structs.asdict(found), "agent": agent})))
     else:
         typer.echo(status_text(found, agent, time.time_ns()))
+
+
+@app.command()
+def verify(
+    device: Device = "",
+    spool: Spool = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
+) -> None:
+    """Check every row of a spool, while its agent runs or not. Exit code: 0 intact, 1 damaged, 2 not checked.
+
+    Example: device-agent verify --device boiler-1
+    """
+    findings = verify_spool(spool or _default_spool(device or _id_of(socket.gethostname())))
+    if as_json:
+        typer.echo(json.dumps([finding._asdict() for finding in findings]))
+    else:
+        for finding in findings:
+            state = {True: "intact", False: "damaged", None: "not checked"}[finding.intact]
+            typer.echo(f"{finding.file}: {state}: {escaped(finding.what)}")
+            if finding.consequence:
+                typer.echo(f"  {finding.consequence}\n  next step: {finding.next_step}")
+    raise typer.Exit(exit_code(findings))
 
 
 def main() -> None:

@@ -1,0 +1,77 @@
+"""Verification of a spool's file, while its agent may run: its structure, and the checksum of every row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import apsw
+
+from device_agent.errors import SpoolError
+from device_agent.spool.layout import (
+    READ_BATCHES,
+    SCHEMA_VERSION,
+    Damaged,
+    check_identity,
+    read_batches,
+    read_life,
+    read_metrics,
+    read_standing,
+)
+from device_agent.spool.lock import is_locked
+from integrity.database import Snapshot, SnapshotError
+from integrity.finding import Finding
+from integrity.recovery import beside, examine_log
+from wire.text import plural
+
+_DECLARED = (
+    "the agent declares what is damaged as a gap, keeps its bytes, and sends the rest",
+    "start the agent if it does not run, and check the disk; docs/operations.md describes each case",
+)
+_REPAIRED = (
+    "the next start of the agent repairs the log; a batch on the damaged page becomes a gap",
+    "check the disk, start the agent, and verify again",
+)
+
+
+def verify_spool(path: Path) -> list[Finding]:
+    """Return a finding for the spool at this path, or one for each damage."""
+    name = path.name
+    if not path.exists():
+        return [Finding(name, None, f"there is no spool {path}")]
+    try:
+        # The log of a running agent is being written; SQLite reads it through its index.
+        damage = None if is_locked(path) else examine_log(path)
+        with Snapshot(path) as snapshot:
+            check_identity(snapshot.connection, path)
+            if snapshot.connection.pragma("user_version") != SCHEMA_VERSION:
+                return [Finding(name, None, "an older version wrote it without checksums; its agent converts it")]
+            problems = [f"SQLite's own check: {problem}" for problem in snapshot.structure_problems()]
+            problems += _problems(snapshot.connection)
+            batches = snapshot.connection.execute("SELECT count(*) FROM batch").get
+    except SnapshotError as error:
+        return [Finding(name, False, str(error), *_DECLARED) if error.is_damage else Finding(name, None, str(error))]
+    except (SpoolError, OSError) as error:
+        return [Finding(name, None, str(error))]
+    except apsw.Error as error:
+        return [Finding(name, False, f"the file cannot be read: {error}", *_DECLARED)]
+    findings = [Finding(name, False, problem, *_DECLARED) for problem in problems]
+    if damage is not None:
+        what = f"frame {damage.frame} of the write-ahead log is damaged"
+        findings.append(Finding(beside(path, "-wal").name, False, what, *_REPAIRED))
+    return findings or [Finding(name, True, f"{plural(batches, 'batch', 'batches')} and all numbers are intact")]
+
+
+def _problems(connection: apsw.Connection) -> Iterator[str]:
+    for read in (read_standing, read_metrics):
+        try:
+            read(connection)
+        except Damaged as damage:
+            yield str(damage)
+    try:
+        epoch, _, _, device, _ = read_life(connection)
+    except Damaged:
+        return  # the checksum of a batch covers them
+    damaged = [row.seq for row in read_batches(connection.execute(READ_BATCHES), device, epoch) if row.batch is None]
+    if damaged:
+        yield f"{plural(len(damaged), 'batch is', 'batches are')} damaged, the first is {damaged[0]}"
