@@ -136,6 +136,7 @@ async def _serve(
         await running.enter_async_context(failed.running(services.accounting.run(), "accounting"))
         await running.enter_async_context(failed.running(services.store_consumer.run(), "store"))
         running.push_async_callback(_drain_store, services)
+        running.push_async_callback(services.holds.close)
         running.push_async_callback(services.journal.drain)
         await running.enter_async_context(failed.running(services.devices.probe_clocks(), "clocks"))
         await running.enter_async_context(failed.running(server.run(), "server"))

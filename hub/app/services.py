@@ -31,6 +31,7 @@ from hub.http.routes.history import HistoryRoutes
 from hub.http.routes.hub import HubRoutes
 from hub.http.routes.operations import OperationsRoutes
 from hub.http.routes.quarantine import QuarantineRoutes
+from hub.http.routes.store_files import StoreFilesRoutes
 from hub.http.routes.tokens import TokenRoutes
 from hub.http.status import HubIdentity, Status
 from hub.http.tls import PortTls
@@ -41,6 +42,7 @@ from hub.ingest.quarantine_actions import QuarantineActions
 from hub.ingest.validate import decode_entry
 from hub.journal.consumer import Consumer, EntryReader
 from hub.journal.journal import Journal
+from hub.journal.schema import FILE_NAME as JOURNAL_FILE
 from hub.live.hub import LiveHub
 from hub.model.batch import Batch, Entry, Series
 from hub.model.identity import Action, Identity
@@ -52,11 +54,10 @@ from hub.registry.registry import Registry
 from hub.registry.retirement import Retirement
 from hub.storage.accounting import CONSUMER, AccountingService
 from hub.storage.history_source import HistorySource
+from hub.storage.hold import StoreHolds
 from hub.storage.sink import StoreSink
 from hub.storage.warm_start import highest_series_in_use, restore_live
 from wire import live as live_messages
-
-JOURNAL_FILE = "journal.db"
 
 log = structlog.get_logger(__name__)
 
@@ -67,6 +68,7 @@ class Core(NamedTuple):
     registry: Registry
     journal: Journal
     store: Store
+    holds: StoreHolds
     reader: EntryReader
     live: LiveHub
     accounting: AccountingService
@@ -81,6 +83,7 @@ class HubServices(NamedTuple):
     journal: Journal
     accounting: AccountingService
     store_consumer: Consumer
+    holds: StoreHolds
     devices: Devices
     connections: Connections
     refusals: RequestRefusals
@@ -140,6 +143,7 @@ async def open_services(
             core.journal,
             core.accounting,
             core.store_consumer,
+            core.holds,
             devices,
             connections,
             refusals,
@@ -177,6 +181,8 @@ async def _open_core(settings: Settings, stack: contextlib.AsyncExitStack) -> Co
     registry = await stack.enter_async_context(Registry(settings.data / REGISTRY_FILE))
     journal = await stack.enter_async_context(open_journal(settings))
     store = await stack.enter_async_context(open_store(settings, registry=registry.id, tags_of=registry.tags_of))
+    holds = StoreHolds(store)
+    stack.push_async_callback(holds.close)
     decode = _decoder(registry)
     reader = EntryReader(journal, decode)
     live = LiveHub(offset=journal.last_offset)
@@ -206,7 +212,7 @@ async def _open_core(settings: Settings, stack: contextlib.AsyncExitStack) -> Co
     await _begin_run(registry, journal, devices)
     consumer = Consumer(journal, CONSUMER, StoreSink(journal, store, accounting), decode=decode)
     consumer.register()
-    return Core(registry, journal, store, reader, live, accounting, devices, consumer)
+    return Core(registry, journal, store, holds, reader, live, accounting, devices, consumer)
 
 
 async def _begin_run(registry: Registry, journal: Journal, devices: Devices) -> None:
@@ -298,6 +304,7 @@ def _resources(
         HistoryRoutes(store, series=registry.series.values, now_ns=devices.clock),
         TokenRoutes(registry, authenticator, now_ns=devices.clock),
         QuarantineRoutes(core.journal, actions),
+        StoreFilesRoutes(core.holds, store),
         DownloadRoutes(lambda: make_wheel(distribution("telemetry-hub")), data / LIBRARIES, public_url=public_url),
     ]
 

@@ -390,6 +390,26 @@ class BridgesAnswer(Struct, frozen=True):
     bridges: Sequence[BridgeState]
 
 
+# The files of the store.
+
+
+class StoreHoldDetails(Struct, frozen=True):
+    """A hold on the store: its files have the entries of the journal up to `offset`, and do not change."""
+
+    id: str
+    journal: str
+    offset: int
+
+
+class StoreVerification(Struct, frozen=True):
+    """A part of the store's own files that was read: rows, and damage."""
+
+    next: Annotated[int | None, Meta(description="The `position` of the next part; null at the end.")]
+    verified: Annotated[int, Meta(description="Rows up to the end of this part.")]
+    total: Annotated[int, Meta(description="Rows in all parts. With InfluxDB there is none.")]
+    problem: Annotated[str | None, Meta(description="What is damaged in this part; null if it is intact.")]
+
+
 # The quarantine.
 
 

@@ -17,6 +17,9 @@ from hub.journal.block import decode_marks
 from hub.model.batch import Mark
 from hub.model.journal import JournalError, QuarantinedEntry
 
+FILE_NAME = "journal.db"
+"""Name of the file in the data directory."""
+
 PAGE_BYTES = 8192
 """Bytes of a page. Against SQLite's 4096 it takes a third off the cost of a large commit (1 MB: 3.6 → 2.4 ms of CPU);
 16384 saves little more, and doubles what a commit of one entry writes (three pages)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from hub.model.batch import Batch, Entry, Series
@@ -137,6 +138,19 @@ class StoreDescription(NamedTuple):
     newest_ns: int | None
 
 
+class StorePart(NamedTuple):
+    """A part of the store's own files that was read to verify them.
+
+    `next` is the position of the next part, None at the end; `verified` and `total` count rows. `problem` is what is
+    damaged in this part.
+    """
+
+    next: int | None
+    verified: int
+    total: int
+    problem: str | None = None
+
+
 class Store(Protocol):
     """A history store. All implementations pass one contract test suite."""
 
@@ -196,3 +210,16 @@ class Store(Protocol):
 
     async def describe(self) -> StoreDescription:
         """Return facts about the store."""
+
+    def hold(self) -> AbstractAsyncContextManager[StoreCursor]:
+        """Keep the store's own files as they are within the context, so that another process can copy them.
+
+        They contain everything up to the returned cursor, which stays the durable one. Reads continue. Raises
+        StoreUnavailable.
+        """
+
+    async def verify(self, position: int) -> StorePart:
+        """Read a part of the store's own files, from a position that the part before returned; the first one is 0.
+
+        Raises StoreUnavailable.
+        """

@@ -9,6 +9,7 @@ from hub.http.routes.history import HistoryRoutes
 from hub.http.routes.hub import HubRoutes
 from hub.http.routes.operations import OperationsRoutes
 from hub.http.routes.quarantine import QuarantineRoutes
+from hub.http.routes.store_files import StoreFilesRoutes
 from hub.http.routes.tokens import TokenRoutes
 
 RESOURCES = (
@@ -18,6 +19,7 @@ RESOURCES = (
     HistoryRoutes,
     TokenRoutes,
     QuarantineRoutes,
+    StoreFilesRoutes,
     DownloadRoutes,
     OperationsRoutes,
 )

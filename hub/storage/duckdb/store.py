@@ -6,8 +6,9 @@ import asyncio
 import shutil
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Self, TypeVar, TypeVarTuple
 
@@ -23,6 +24,7 @@ from hub.model.store import (
     SeriesHistory,
     StoreCursor,
     StoreDescription,
+    StorePart,
     StoreUnavailable,
     WriteResult,
 )
@@ -38,6 +40,7 @@ from hub.storage.duckdb.database import (
 from hub.storage.duckdb.history import read_history, scan_history
 from hub.storage.duckdb.tables import Tables
 from hub.storage.duckdb.upkeep import RetentionPeriods, Upkeep
+from hub.storage.duckdb.verify import verify_part
 from hub.storage.operating_system import lower_priority
 from hub.storage.query import clip_range
 
@@ -209,6 +212,33 @@ class DuckdbStore:
             newest_ns=max(ends["newest_ns"].tolist(), default=None),
         )
 
+    @asynccontextmanager
+    async def hold(self) -> AsyncIterator[StoreCursor]:
+        """Occupy the writer's thread: writes and upkeep wait."""
+        await self._require_open()
+        loop = asyncio.get_running_loop()
+        began: asyncio.Future[StoreCursor] = loop.create_future()
+        release = threading.Event()
+
+        def set_began(cursor: StoreCursor) -> None:
+            loop.call_soon_threadsafe(lambda: None if began.done() else began.set_result(cursor))
+
+        def ended(holding: asyncio.Future[None]) -> None:
+            if (error := holding.exception()) is not None and not began.done():
+                began.set_exception(error)
+
+        holding = asyncio.ensure_future(self._run_in_writer(self._hold, set_began, release))
+        try:
+            holding.add_done_callback(ended)
+            yield await began
+        finally:
+            release.set()
+            await asyncio.wait([holding])
+
+    async def verify(self, position: int) -> StorePart:
+        """Read some of the rows in a reader's thread. A block with a wrong checksum is damage, and not an error."""
+        return await self._read(lambda reader: verify_part(reader.fetch, position))
+
     def _begin_opening(self) -> asyncio.Future[StoreCursor]:
         if self._opening is None or self._opening.done():
             self._opening = asyncio.ensure_future(self._run_in_writer(self._open))
@@ -310,6 +340,16 @@ class DuckdbStore:
                 f"({free // 1_000_000} MB are free)"
             )
         return self._change(lambda tables: tables.append(entries, cursor))
+
+    def _hold(self, set_began: Callable[[StoreCursor], None], release: threading.Event) -> None:
+        if self._opened is None:
+            raise StoreUnavailable(self._problem)
+        database, tables = self._opened
+        # A scan may keep the log from being moved into the file. Then the log is a part of the copy.
+        with suppress(duckdb.TransactionException):
+            database.writer.execute("CHECKPOINT")
+        set_began(tables.cursor)
+        release.wait()
 
     def _step(self) -> bool:
         if self._opened is None or shutil.disk_usage(self._path.parent).free < self._min_free_bytes:

@@ -6,6 +6,7 @@ which changes nothing in InfluxDB, and they are counted once, because the counts
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import msgspec
@@ -13,6 +14,7 @@ import msgspec
 from hub.model.store import ReadingCounts, StoreCursor, StoreUnavailable
 from hub.storage.influxdb.client import BucketAddress
 from hub.storage.operating_system import sync
+from integrity.finding import Finding
 
 VERSION = 1
 """Version of the file's layout."""
@@ -22,6 +24,12 @@ FILE_NAME = "influxdb.state"
 AFTER_REMOVAL = (
     "The hub then writes the journal's entries again, which changes nothing in InfluxDB, and restarts its counts"
 )
+
+
+_SEAL = b"CRC1"
+"""Bytes before the checksum at the end of the file. Files of older versions have neither."""
+
+LOST_STATE = "the store stays closed, and readings wait in the journal"
 
 
 class InfluxdbState(msgspec.Struct):
@@ -42,7 +50,7 @@ def read_state(path: Path, registry: str, target: BucketAddress) -> InfluxdbStat
     """
     new = InfluxdbState(registry, target)
     try:
-        state = msgspec.msgpack.decode(path.read_bytes(), type=InfluxdbState)
+        state = _decode(path.read_bytes())
     except FileNotFoundError:
         return new
     except OSError as error:
@@ -64,11 +72,32 @@ def read_state(path: Path, registry: str, target: BucketAddress) -> InfluxdbStat
     return state
 
 
+def _decode(content: bytes) -> InfluxdbState:
+    """Return the state of these bytes. Raises msgspec.DecodeError if they are damaged."""
+    body, seal, checksum = content[:-8], content[-8:-4], content[-4:]
+    if seal == _SEAL:
+        if zlib.crc32(body).to_bytes(4, "big") != checksum:
+            raise msgspec.DecodeError("its checksum is wrong")
+        content = body
+    return msgspec.msgpack.decode(content, type=InfluxdbState)
+
+
+def verify_state(path: Path) -> Finding:
+    """Return whether the file is intact."""
+    try:
+        state = _decode(path.read_bytes())
+    except OSError as error:
+        return Finding(path.name, None, f"the file cannot be read: {error.strerror}")
+    except msgspec.MsgspecError as error:
+        return Finding(path.name, False, f"the file is damaged: {error}", LOST_STATE, f"move it away. {AFTER_REMOVAL}")
+    return Finding(path.name, True, f"InfluxDB has the journal up to offset {state.cursor.offset}")
+
+
 def write_state(path: Path, content: bytes) -> None:
-    """Replace the file atomically and durably. Raises StoreUnavailable."""
+    """Replace the file atomically and durably, with a checksum. Raises StoreUnavailable."""
     beside = path.with_name(f"{path.name}.new")
     try:
-        beside.write_bytes(content)
+        beside.write_bytes(content + _SEAL + zlib.crc32(content).to_bytes(4, "big"))
         sync(beside)
         beside.replace(path)
         sync(path.parent)

@@ -24,6 +24,7 @@ from hub.model.store import (
     SeriesHistory,
     StoreCursor,
     StoreDescription,
+    StorePart,
     StoreUnavailable,
     WriteResult,
 )
@@ -134,6 +135,8 @@ class InfluxdbStore:
         self._client = InfluxdbClient(target, credentials, compress=compress)
         self._history = HistoryReader(self._client, naming)
         self._lock = ReadWriteLock()
+        # Held while the state is written, and by a hold.
+        self._saving = asyncio.Lock()
         # One thread encodes writes and writes the state.
         self._thread = ThreadPoolExecutor(1, "influxdb-writer", initializer=lower_priority)
         self._opened: tuple[InfluxdbState, SeriesNames] | None = None
@@ -236,6 +239,18 @@ class InfluxdbStore:
         state, _ = self._require_open()
         return state.totals | self._pending_counts(state)
 
+    @asynccontextmanager
+    async def hold(self) -> AsyncIterator[StoreCursor]:
+        """Save the state, and do not save it again within the context. The server is written meanwhile."""
+        self._require_open()
+        async with self._saving:
+            await self._write_state()
+            yield self._saved
+
+    async def verify(self, position: int) -> StorePart:
+        """Read nothing: the server verifies its own files."""
+        return StorePart(None, 0, 0)
+
     async def _send_all(self, plan: WritePlan, names: SeriesNames) -> list[tuple[Cell, RefusalReason]]:
         """Send a plan, several requests at a time. Return the readings that the server refused, with the reasons."""
         slots = asyncio.Semaphore(IN_FLIGHT)
@@ -310,6 +325,10 @@ class InfluxdbStore:
         return counts
 
     async def _save(self) -> None:
+        async with self._saving:
+            await self._write_state()
+
+    async def _write_state(self) -> None:
         if self._opened is None or not self._is_changed:
             return
         state, names = self._opened

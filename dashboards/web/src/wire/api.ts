@@ -518,6 +518,23 @@ export interface components {
             /** @description Journal entries deleted before the store got them, since the start. */
             missed: number;
         };
+        /** @description A hold on the store: its files have the entries of the journal up to `offset`, and do not change. */
+        StoreHoldDetails: {
+            id: string;
+            journal: string;
+            offset: number;
+        };
+        /** @description A part of the store's own files that was read: rows, and damage. */
+        StoreVerification: {
+            /** @description The `position` of the next part; null at the end. */
+            next: number | null;
+            /** @description Rows up to the end of this part. */
+            verified: number;
+            /** @description Rows in all parts. With InfluxDB there is none. */
+            total: number;
+            /** @description What is damaged in this part; null if it is intact. */
+            problem: string | null;
+        };
         /** @description A value at a time (nanoseconds since 1970 UTC). */
         TimedValue: {
             time_ns: number;
@@ -607,6 +624,8 @@ export type SessionsPage = components['schemas']['SessionsPage'];
 export type SignIn = components['schemas']['SignIn'];
 export type SourceDetails = components['schemas']['SourceDetails'];
 export type StoreDetails = components['schemas']['StoreDetails'];
+export type StoreHoldDetails = components['schemas']['StoreHoldDetails'];
+export type StoreVerification = components['schemas']['StoreVerification'];
 export type TimedValue = components['schemas']['TimedValue'];
 export type TokenDetails = components['schemas']['TokenDetails'];
 export type TokenRequest = components['schemas']['TokenRequest'];
