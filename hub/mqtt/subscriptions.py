@@ -17,6 +17,8 @@ from typing import NamedTuple
 import msgspec
 
 from hub.mqtt.topics import TopicTemplate, overlap
+from integrity.finding import Finding
+from wire.text import plural
 
 MAX_IDENTIFIER = 268_435_455
 """Largest subscription identifier (MQTT 5.0, section 3.8.2.1.2)."""
@@ -99,6 +101,23 @@ class Subscriptions:
 class _StoredFilters(msgspec.Struct):
     filters: list[str] = []
     refused: list[str] = []
+
+
+def verify_subscriptions(path: Path) -> Finding:
+    """Return whether the file of a bridge can be read."""
+    try:
+        stored = msgspec.json.decode(path.read_bytes(), type=_StoredFilters)
+    except OSError as error:
+        return Finding(path.name, None, f"the file cannot be read: {error.strerror}")
+    except msgspec.DecodeError as error:
+        return Finding(
+            path.name,
+            False,
+            f"the file is damaged: {error}",
+            "the hub subscribes again; topics that the settings do not name any more may stay subscribed at the broker",
+            "delete the file and restart the hub",
+        )
+    return Finding(path.name, True, plural(len(stored.filters), "topic filter"))
 
 
 class SubscriptionStore:

@@ -1,0 +1,47 @@
+"""The files of a data directory: which there are, and which of them a backup contains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hub.http.routes.download import LIBRARIES
+from hub.journal.schema import FILE_NAME as JOURNAL_FILE
+from hub.registry.database import FILE_NAME as REGISTRY_FILE
+from hub.storage.duckdb.database import FILE_NAME as DUCKDB_FILE
+from hub.storage.influxdb.state import FILE_NAME as INFLUXDB_FILE
+
+DATABASES = (JOURNAL_FILE, REGISTRY_FILE)
+"""SQLite databases. Their logs and locks belong to them."""
+
+STORE_FILES = (DUCKDB_FILE, f"{DUCKDB_FILE}.wal", INFLUXDB_FILE)
+"""Files that do not change during a hold on the store."""
+
+BRIDGE_FILES = "mqtt-*.json"
+
+REPLACED = "replaced-"
+"""Beginning of the name of a folder with the files that a restore has replaced; the rest is the time."""
+
+__all__ = [
+    "BRIDGE_FILES",
+    "DATABASES",
+    "DUCKDB_FILE",
+    "INFLUXDB_FILE",
+    "JOURNAL_FILE",
+    "LIBRARIES",
+    "REGISTRY_FILE",
+    "REPLACED",
+    "STORE_FILES",
+    "plain_files",
+    "set_aside_files",
+]
+
+
+def plain_files(data: Path) -> list[str]:
+    """Return the names of the files that are replaced as a whole when they change: they can be copied at any time."""
+    wheels = (path for path in sorted((data / LIBRARIES).glob("*.whl")) if path.is_file())
+    return [path.name for path in sorted(data.glob(BRIDGE_FILES))] + [f"{LIBRARIES}/{path.name}" for path in wheels]
+
+
+def set_aside_files(data: Path) -> list[Path]:
+    """Return the files and folders that a repair or a restore has set aside."""
+    return sorted([*data.glob("*.damaged-*"), *data.glob(f"{REPLACED}*")])

@@ -1,0 +1,247 @@
+"""Verification of a data directory: of a stopped hub, of a running hub, or of a backup.
+
+A running hub continues meanwhile. Its databases are read in snapshots. One process at a time can open the file of
+DuckDB, so a running hub reads that file itself, and the caller passes the function that asks it.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from hub.app.data_directory import (
+    BRIDGE_FILES,
+    DUCKDB_FILE,
+    INFLUXDB_FILE,
+    JOURNAL_FILE,
+    LIBRARIES,
+    REGISTRY_FILE,
+    set_aside_files,
+)
+from hub.app.errors import HubError
+from hub.app.manifest import FILE_NAME as MANIFEST_FILE
+from hub.app.manifest import ManifestError, read_manifest, verify_files
+from hub.journal.verify import JournalFacts
+from hub.journal.verify import verify_snapshot as verify_journal
+from hub.mqtt.subscriptions import verify_subscriptions
+from hub.registry.verify import RegistryFacts
+from hub.registry.verify import verify_snapshot as verify_registry
+from hub.storage.accounting import CONSUMER
+from hub.storage.duckdb.verify import StoreFacts, verify_file
+from hub.storage.influxdb.state import verify_state
+from integrity.database import ReportBytes, Snapshot, SnapshotError
+from integrity.finding import Finding
+from integrity.recovery import beside, examine_log
+from wire.text import plural
+
+ReportShare = Callable[[float], None]
+"""Receives the share that is verified, from 0 to 1."""
+
+_RESTORE = (
+    "the hub does not start with this file",
+    "stop the hub, keep a copy of the directory, and restore a backup with `hub restore`",
+)
+
+Facts = TypeVar("Facts")
+
+
+class Observer(NamedTuple):
+    """Receivers of the progress: the name and the bytes of a file before work on it, the bytes since, and findings."""
+
+    begin: Callable[[str, int], None]
+    advance: ReportBytes
+    found: Callable[[Finding], None]
+
+
+class DirectoryFacts(NamedTuple):
+    """Facts about the three files that must fit together; None for a file that is missing or cannot be read."""
+
+    registry: RegistryFacts | None
+    journal: JournalFacts | None
+    store: StoreFacts | None
+
+
+def verify_directory(
+    data: Path, observer: Observer, verify_history: Callable[[ReportShare], list[Finding]] | None = None
+) -> DirectoryFacts:
+    """Report a finding for each file, and for each damage of it. Raises HubError if there is no hub in the directory.
+
+    `verify_history` verifies the history of the hub that runs on the directory; None if no hub runs there.
+    """
+    if not any((data / name).exists() for name in (REGISTRY_FILE, JOURNAL_FILE, MANIFEST_FILE)):
+        raise HubError(f"there is no hub in {data}: set --data or HUB_DATA to its data directory")
+    if (data / MANIFEST_FILE).exists():
+        _verify_backup(data, observer)
+    is_running = verify_history is not None
+    facts = DirectoryFacts(
+        _verify_database(data / REGISTRY_FILE, verify_registry, observer, is_running=is_running),
+        _verify_database(data / JOURNAL_FILE, verify_journal, observer, is_running=is_running),
+        _verify_history(data / DUCKDB_FILE, observer, verify_history),
+    )
+    for finding in compare(facts):
+        observer.found(finding)
+    _verify_small_files(data, observer)
+    return facts
+
+
+def compare(facts: DirectoryFacts) -> Iterator[Finding]:
+    """Yield what does not fit together, although each file may be intact: one was lost, or is of another time. Pure."""
+    registry, journal, store = facts
+    if registry is not None and store is not None:
+        if store.registry not in ("", registry.id):
+            yield Finding(
+                DUCKDB_FILE,
+                False,
+                "the file belongs to another registry.db",
+                "the hub keeps the store closed, because history would appear under the names of other devices",
+                f"restore {REGISTRY_FILE} and {DUCKDB_FILE} of the same time",
+            )
+        elif unknown := store.series - registry.series:
+            yield Finding(
+                REGISTRY_FILE,
+                False,
+                f"it does not know {plural(len(unknown), 'series', 'series')} of {DUCKDB_FILE}",
+                "it is older than the store: their readings are stored and have no name",
+                "restore the registry.db of the same time",
+            )
+    if journal is not None and store is not None and store.cursor.journal == journal.id:
+        yield from _compare_positions(journal, store.cursor.offset)
+
+
+def _compare_positions(journal: JournalFacts, stored: int) -> Iterator[Finding]:
+    acknowledged = journal.cursors.get(CONSUMER, 0)
+    if stored > journal.last_offset:
+        yield Finding(
+            JOURNAL_FILE,
+            False,
+            f"it ends at offset {journal.last_offset}, and {DUCKDB_FILE} has its entries up to {stored}",
+            "the journal is older than the store: the hub keeps the store closed, because offsets would be used twice",
+            f"restore {JOURNAL_FILE} and {DUCKDB_FILE} of the same time",
+        )
+    elif stored < acknowledged:
+        lost = max(0, journal.first_offset - 1 - stored)
+        yield Finding(
+            DUCKDB_FILE,
+            False,
+            f"it has the journal up to offset {stored}, and it had it up to {acknowledged}",
+            f"the store has lost its newest writes, and the journal {plural(lost, 'entry', 'entries')} of them",
+            "start the hub, which writes what the journal still has, and restore a backup for the rest",
+        )
+
+
+def _verify_backup(folder: Path, observer: Observer) -> None:
+    try:
+        manifest = read_manifest(folder)
+    except ManifestError as error:
+        observer.found(Finding(MANIFEST_FILE, False, str(error), "the backup cannot be restored", "use another backup"))
+        return
+    observer.begin(MANIFEST_FILE, sum(file.size_bytes for file in manifest.files))
+    for finding in verify_files(folder, manifest, observer.advance):
+        if not finding.intact:
+            observer.found(finding)
+
+
+def _verify_database(
+    path: Path,
+    verify: Callable[[str, Snapshot, ReportBytes], tuple[list[Finding], Facts | None]],
+    observer: Observer,
+    *,
+    is_running: bool,
+) -> Facts | None:
+    if not path.exists():
+        observer.found(_missing(path.name))
+        return None
+    observer.begin(path.name, path.stat().st_size)
+    try:
+        damage = None if is_running else examine_log(path)
+        with Snapshot(path) as snapshot:
+            findings, facts = verify(path.name, snapshot, observer.advance)
+    except SnapshotError as error:
+        finding = (
+            Finding(path.name, False, str(error), *_RESTORE)
+            if error.is_damage
+            else Finding(path.name, None, str(error))
+        )
+        observer.found(finding)
+        return None
+    except OSError as error:
+        observer.found(Finding(path.name, None, f"the file cannot be read: {error.strerror}"))
+        return None
+    for finding in findings:
+        observer.found(finding)
+    if damage is None:
+        return facts
+    observer.found(
+        Finding(
+            beside(path, "-wal").name,
+            False,
+            f"frame {damage.frame} of the write-ahead log is damaged, {plural(damage.commits, 'commit')} behind it",
+            "the next start of the hub repairs the log and keeps these commits; the damaged page may stay wrong",
+            "check the disk, start the hub, and verify again",
+        )
+    )
+    return None  # without the commits behind the damage, these facts are too old
+
+
+def _verify_history(
+    path: Path, observer: Observer, verify_running: Callable[[ReportShare], list[Finding]] | None
+) -> StoreFacts | None:
+    if not path.exists():
+        # With InfluxDB there is none.
+        if not path.with_name(INFLUXDB_FILE).exists():
+            observer.found(_missing(path.name))
+        return None
+    size_bytes, reported = path.stat().st_size, 0
+    observer.begin(path.name, size_bytes)
+
+    def report(share: float) -> None:
+        nonlocal reported
+        observer.advance(round(share * size_bytes) - reported)
+        reported = round(share * size_bytes)
+
+    if verify_running is not None:
+        findings, facts = verify_running(report), None
+    else:
+        findings, facts = verify_file(path, report)
+    for finding in findings:
+        observer.found(finding)
+    return facts
+
+
+def _verify_small_files(data: Path, observer: Observer) -> None:
+    for name, verify in ((INFLUXDB_FILE, verify_state), (BRIDGE_FILES, verify_subscriptions)):
+        for path in sorted(data.glob(name)):
+            observer.begin(path.name, path.stat().st_size)
+            observer.found(verify(path))
+    for path in sorted((data / LIBRARIES).glob("*.whl")):
+        observer.begin(path.name, path.stat().st_size)
+        observer.found(_verify_wheel(path))
+    for path in set_aside_files(data):
+        what = "set aside by a repair or a restore: delete it when you do not need it any more"
+        observer.found(Finding(path.name, True, what))
+
+
+def _verify_wheel(path: Path) -> Finding:
+    name = f"{LIBRARIES}/{path.name}"
+    try:
+        with zipfile.ZipFile(path) as wheel:
+            damaged = wheel.testzip()
+    except (OSError, zipfile.BadZipFile) as error:
+        damaged = str(error)
+    if damaged is None:
+        return Finding(name, True, "every file in it has its checksum")
+    return Finding(
+        name, False, f"damaged: {damaged}", "devices cannot install it", "download it again, as docs/README.md says"
+    )
+
+
+def _missing(name: str) -> Finding:
+    return Finding(
+        name,
+        False,
+        "the file is missing",
+        "the hub begins a new one at its start, and what only this file contained is lost",
+        "restore a backup with `hub restore`",
+    )
