@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from typer import Option
 
-from hub.cli import accounting, config, device, export, import_, mqtt, quarantine, run, store, token
+from hub.cli import accounting, backup, config, device, export, import_, mqtt, quarantine, run, store, token, verify
 
 app = typer.Typer(
     name="hub",
@@ -38,6 +38,9 @@ def options(
 app.command("run")(run.run)
 app.command("flow")(accounting.flow)
 app.command("audit")(accounting.audit)
+app.command("verify")(verify.verify)
+app.command("backup")(backup.backup)
+app.command("restore")(backup.restore)
 app.command("export")(export.export)
 app.command("import")(import_.import_files)
 app.add_typer(config.app, name="config")

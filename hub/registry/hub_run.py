@@ -6,11 +6,14 @@ A run that is still recorded at the next start ended without a stop: the hub was
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import NamedTuple
 
 import apsw
 
 from hub.model.event import Event
+from hub.registry.database import open_database, transaction
 from hub.registry.event import insert_events
 from wire.text import plural
 from wire.timestamp import NS_PER_S
@@ -20,6 +23,8 @@ RENEWAL_NS = 60 * NS_PER_S
 and that of a hub that stored batches or events to the last of them."""
 
 ENDED_KIND = "hub ended without a stop"
+
+RESTORED_KIND = "hub restored"
 
 _STARTED, _ALIVE = "run_started_ns", "run_alive_ns"
 
@@ -64,6 +69,27 @@ def renew(connection: apsw.Connection, now_ns: int) -> None:
 def end(connection: apsw.Connection) -> None:
     """Remove the record of the run: the hub stops in order. Inside a transaction."""
     connection.execute("DELETE FROM facts WHERE name IN (?, ?)", (_STARTED, _ALIVE))
+
+
+def record_restore(path: Path, *, created_ns: int, now_ns: int) -> None:
+    """Record in a restored registry from when its backup is, and that the run of that time has ended.
+
+    The hub was not killed then: it ran while the backup was made. Raises RegistryError.
+    """
+    connection = open_database(path)
+    try:
+        with transaction(connection):
+            ended = _unclean_end(connection, now_ns, created_ns)
+            events = (
+                []
+                if ended is None
+                else [Event(0, device, created_ns, "disconnected", RESTORED_KIND) for device in ended.devices]
+            )
+            detail = f"from the backup of {datetime.fromtimestamp(created_ns // NS_PER_S, UTC):%Y-%m-%d %H:%M:%S} UTC"
+            insert_events(connection, [*events, Event(0, None, now_ns, RESTORED_KIND, detail)])
+            end(connection)
+    finally:
+        connection.close()
 
 
 def _unclean_end(connection: apsw.Connection, now_ns: int, last_commit_ns: int) -> UncleanEnd | None:
