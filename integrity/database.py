@@ -43,7 +43,7 @@ class Snapshot:
 
     def __init__(self, path: Path) -> None:
         """Take a snapshot of an existing database, which is never changed. Raises SnapshotError."""
-        self._path = path
+        self.path = path
         try:
             self.connection = apsw.Connection(os.fspath(path), flags=apsw.SQLITE_OPEN_READONLY)
         except apsw.Error as error:
@@ -104,7 +104,7 @@ class Snapshot:
                     before, left = backup.page_count if left is None else left, backup.remaining
                     report((before - left) * page_bytes)
         except apsw.Error as error:
-            raise SnapshotError(self._path, error) from None
+            raise SnapshotError(self.path, error) from None
         finally:
             copy.close()
         descriptor = os.open(target, os.O_RDONLY | os.O_CLOEXEC)
