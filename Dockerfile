@@ -17,6 +17,7 @@ RUN python -m venv --without-pip /opt/telemetry-hub \
     && pip install --no-compile --require-hashes --requirement requirements/build.txt
 COPY pyproject.toml hatch_build.py README.md CHANGELOG.md LICENSE ./
 COPY wire wire
+COPY formats formats
 COPY integrity integrity
 COPY device_agent device_agent
 COPY device_sim device_sim

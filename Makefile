@@ -113,7 +113,7 @@ setup: $(VENV)/.ready ## create .venv from the lock file and install the project
 clean: ## remove everything that these commands created, except ./data
 	rm -rf $(VENV) build dist $(WEB)/node_modules $(dir $(PAGE)) \
 		.mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
-	find wire integrity hub agent_client importer device_agent device_sim tests bench -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+	find wire formats integrity hub agent_client importer device_agent device_sim tests bench -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 # Create the environment again if its interpreter was moved or removed by an upgrade.
 $(VENV)/.locked: requirements/dev.txt

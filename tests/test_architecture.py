@@ -13,19 +13,22 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("wire", "integrity", "hub", "agent_client", "importer", "device_agent", "device_sim")
+PACKAGES = ("wire", "formats", "integrity", "hub", "agent_client", "importer", "device_agent", "device_sim")
 
 SIDES = "The hub imports no client, except that hub.cli imports the importer and the TLS settings of clients"
 DEVICE_SIDE = "The clients and wire do not import the hub"
-DEVICE_LAYERS = "Clients import downwards: device_sim, then device_agent and importer, then agent_client, then wire"
+DEVICE_LAYERS = (
+    "Clients import downwards: device_sim, then device_agent and importer, then agent_client, then formats, then wire"
+)
 PURE_WIRE = "wire imports no input or output, no clock, no randomness and no event loop"
+PURE_FORMATS = "formats imports no input or output, no clock, no randomness and no event loop"
 LAYERS = "Packages of the hub import packages of lower layers only"
 CONFIG = "hub.config imports no decoder, so that every command starts quickly"
 QUIET_PACKAGES = "hub.live, hub.ingest and hub.model use no sockets and no files"
 DUCKDB = "Only hub.storage imports duckdb"
 PYARROW = "Only hub.storage, hub.http.tables and hub.cli.export_file import pyarrow"
 INFLUXDB = "Only hub.storage.influxdb imports influxdb_client and aiohttp"
-LINE_PROTOCOL = "Only importer and hub.mqtt.decoders import line_protocol_parser"
+LINE_PROTOCOL = "Only formats, importer and hub.mqtt.decoders import line_protocol_parser"
 PAHO = "Only hub.mqtt imports paho"
 PROTOBUF = "Only hub.mqtt.sparkplug imports google.protobuf"
 INTEGRITY = "integrity imports no other package of the repository"
@@ -42,6 +45,10 @@ WRONG_IMPORTS = [
     ("wire", "device_agent", DEVICE_LAYERS),
     ("wire", "device_sim", SIDES),
     *(("wire", module, PURE_WIRE) for module in ("asyncio", "socket", "time", "datetime", "random", "os", "pathlib")),
+    ("wire", "formats", DEVICE_LAYERS),
+    ("formats", "hub.model", DEVICE_SIDE),
+    ("formats", "agent_client", DEVICE_LAYERS),
+    *(("formats", module, PURE_FORMATS) for module in ("asyncio", "pathlib", "time", "zoneinfo", "integrity")),
     ("integrity", "wire.model", INTEGRITY),
     ("hub", "device_agent", SIDES),
     ("hub.http", "device_sim", SIDES),

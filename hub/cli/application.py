@@ -8,7 +8,21 @@ from typing import Annotated
 import typer
 from typer import Option
 
-from hub.cli import accounting, backup, config, device, export, import_, mqtt, quarantine, run, store, token, verify
+from hub.cli import (
+    accounting,
+    backup,
+    config,
+    device,
+    export,
+    import_,
+    mqtt,
+    quarantine,
+    run,
+    store,
+    token,
+    try_,
+    verify,
+)
 
 app = typer.Typer(
     name="hub",
@@ -43,6 +57,7 @@ app.command("backup")(backup.backup)
 app.command("restore")(backup.restore)
 app.command("export")(export.export)
 app.command("import")(import_.import_files)
+app.command("try")(try_.try_input)
 app.add_typer(config.app, name="config")
 app.add_typer(device.app, name="device")
 app.add_typer(mqtt.app, name="mqtt")

@@ -66,7 +66,7 @@ def test_the_wheel_holds_the_built_page_and_the_types(distributions: Distributio
     assert {f"{package}/py.typed" for package in ("wire", "hub", "device_agent", "device_sim")} <= names
     assert any(name.endswith("/licenses/LICENSE") for name in names)
     tops = {PurePosixPath(name).parts[0] for name in names if ".dist-info/" not in name}
-    assert tops == {"wire", "integrity", "hub", "agent_client", "importer", "device_agent", "device_sim"}
+    assert tops == {"wire", "formats", "integrity", "hub", "agent_client", "importer", "device_agent", "device_sim"}
 
 
 def test_the_source_distribution_holds_the_built_page(distributions: Distributions) -> None:

@@ -1,0 +1,120 @@
+"""Detection of the text format from the first frames of an input. The choice is reported with its reason."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from formats.framing import decode_text
+from formats.json_text import documents, is_senml
+from formats.line_protocol import looks_like_line
+from formats.pairs import parse_pairs
+from formats.record import Frame, FrameRefused
+from formats.rules import Format
+from formats.table import FALLBACK_ENCODING, cells_of, delimiter_of, kind_of
+from formats.values import INFINITE, NO_VALUE, TRUTHS, cleaned, written_number
+from wire.text import plural
+
+MAX_SAMPLE = 50
+"""Frames that detection looks at: more do not change the choice, and a serial port has one at first."""
+
+_NMEA = re.compile(r"[$!](?:[A-Z]{2}|P)[A-Z0-9]{3,5},.*(?:\*[0-9A-Fa-f]{2})?")
+
+
+class Detection(NamedTuple):
+    """A detected format and the reason in a sentence. `is_document`: one JSON value spans the lines."""
+
+    format: Format
+    reason: str
+    is_document: bool = False
+
+
+def detect(frames: Sequence[Frame]) -> Detection | None:
+    """Return the format of these first frames; None if they have none that is known."""
+    texts = [
+        text for frame in frames[:MAX_SAMPLE] if (text := (decode_text(frame.raw, FALLBACK_ENCODING) or "").strip())
+    ]
+    if not texts:
+        return None
+    lines = [text for text in texts if not text.startswith("#")] or texts
+    if lines[0][0] in "{[" and (found := _json(lines)) is not None:
+        return found
+    if (kind := kind_of(texts, delimiter_of(texts))) != "plain":
+        names = {"toa5": "TOA5 (Campbell)", "hobo": "HOBO (Onset)", "annotated": "annotated CSV (InfluxDB)"}
+        return Detection("csv", f"the first line is that of {names[kind]}")
+    tests: tuple[tuple[Format, str, Callable[[str], bool]], ...] = (
+        ("nmea", "sentences of NMEA 0183", lambda text: bool(_NMEA.fullmatch(text))),
+        ("line", "line protocol", looks_like_line),
+        ("pairs", "pairs of a name and a value", _is_pairs),
+    )
+    for format, words, test in tests:
+        count = sum(map(test, lines))
+        if count * 2 > len(lines):
+            return Detection(format, f"{count} of {plural(len(lines), 'line')} are {words}")
+    return _table(texts, lines)
+
+
+def _json(lines: list[str]) -> Detection | None:
+    contents = []
+    for text in lines:
+        try:
+            contents += documents(text.encode())
+        except FrameRefused:
+            continue
+    whole = sum(_is_json(text) for text in lines)
+    if contents and whole * 2 > len(lines):
+        if all(map(is_senml, contents)):
+            return Detection("senml", f"{whole} of {plural(len(lines), 'line')} are packs of SenML")
+        return Detection("json", f"{whole} of {plural(len(lines), 'line')} are JSON")
+    if not _is_json(lines[0]):
+        return Detection("json", "the first line opens a JSON value that spans lines", is_document=_opens(lines[0]))
+    return None
+
+
+def _is_json(text: str) -> bool:
+    try:
+        documents(text.encode())
+    except FrameRefused:
+        return False
+    return True
+
+
+def _opens(text: str) -> bool:
+    return text.count("{") + text.count("[") > text.count("}") + text.count("]")
+
+
+def _is_pairs(text: str) -> bool:
+    try:
+        return bool(parse_pairs(text))
+    except FrameRefused:
+        return False
+
+
+def _table(texts: list[str], lines: list[str]) -> Detection | None:
+    delimiter = delimiter_of(texts)
+    widths = []
+    for text in lines:
+        try:
+            widths.append(len(cells_of(text, delimiter)))
+        except FrameRefused:
+            continue
+    if widths and (width := max(widths, key=widths.count)) > 1:
+        name = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "bars"}.get(delimiter, repr(delimiter))
+        return Detection(
+            "csv", f"{widths.count(width)} of {plural(len(lines), 'line')} have {width} cells between {name}"
+        )
+    if sum(len(text.split()) > 1 and all(map(_is_number, text.split())) for text in lines) * 2 > len(lines):
+        return Detection("plotter", "the lines are numbers between spaces")
+    if sum(_is_bare(text) for text in lines) * 2 > len(lines):
+        return Detection("value", "each line is a bare value")
+    return None
+
+
+def _is_number(text: str) -> bool:
+    return written_number(cleaned(text)) is not None
+
+
+def _is_bare(text: str) -> bool:
+    lowered = cleaned(text).lower()
+    return _is_number(text) or lowered in TRUTHS or lowered in NO_VALUE or lowered in INFINITE

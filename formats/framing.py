@@ -1,0 +1,172 @@
+"""Framing: bytes of a stream or a file to frames, in bounded memory. Cutting the stream anywhere changes nothing."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Callable, Iterable, Iterator
+
+from formats.record import MAX_RAW_BYTES, Frame, Refusal
+
+MAX_LINE_BYTES = 1 << 20
+"""Longest line of a file. An input from a slow device passes a smaller bound."""
+
+MAX_RECORD_LINES = 64
+"""Lines of one record. It limits the work for a quote that is never closed."""
+
+BOM = b"\xef\xbb\xbf"
+_BOMS = ((b"\xff\xfe\0\0", "utf-32"), (b"\0\0\xfe\xff", "utf-32"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+_LONGEST_BOM = 4
+
+
+class Transcoder:
+    """Decoder of an encoding to UTF-8, so that everything behind it reads one encoding.
+
+    "auto" is UTF-8, or UTF-16 and UTF-32 with a byte order mark; bytes that are not valid are left as they are.
+    `decoded_from` is the encoding that was decoded, "" for none.
+    """
+
+    def __init__(self, encoding: str = "auto") -> None:
+        self.decoded_from = ""
+        self._begin: bytes | None = b"" if encoding in ("auto", "utf-8", "utf8") else None
+        self._decoder: codecs.IncrementalDecoder | None = None
+        if self._begin is None:
+            self._use(encoding)
+
+    def feed(self, data: bytes, *, final: bool = False) -> bytes:
+        """Return the next bytes in UTF-8 without a byte order mark."""
+        if self._begin is not None:
+            self._begin += data
+            if len(self._begin) < _LONGEST_BOM and not final:
+                return b""
+            data, self._begin = self._begin, None
+            encoding = next((name for mark, name in _BOMS if data.startswith(mark)), "")
+            if encoding:
+                self._use(encoding)
+            else:
+                data = data.removeprefix(BOM)
+        if self._decoder is None:
+            return data
+        # A surrogate cannot be encoded in UTF-8, and only invalid input has one.
+        return self._decoder.decode(data, final).encode("utf-8", "replace")
+
+    def _use(self, encoding: str) -> None:
+        self.decoded_from = encoding
+        self._decoder = codecs.getincrementaldecoder(encoding)("replace")
+
+
+class LineFraming:
+    r"""Splitter of bytes into lines that end with \n, \r\n or \r. Blank lines are counted and not returned.
+
+    A longer line than `max_bytes` is discarded and becomes one refusal with its beginning.
+    """
+
+    def __init__(self, max_bytes: int = MAX_LINE_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._rest = b""
+        self._line = 0
+        self._dropped: bytes | None = None
+
+    def feed(self, data: bytes) -> list[Frame | Refusal]:
+        """Return the frames that are now complete."""
+        return self._split(self._rest + data, final=False)
+
+    def finish(self) -> list[Frame | Refusal]:
+        """Return the last line of an input that does not end with a line end."""
+        return self._split(self._rest, final=True)
+
+    def _split(self, data: bytes, *, final: bool) -> list[Frame | Refusal]:
+        if b"\r" in data:
+            # A \r at the end can be the first half of \r\n.
+            held = b"\r" if data.endswith(b"\r") and not final else b""
+            data = data[: len(data) - len(held)].replace(b"\r\n", b"\n").replace(b"\r", b"\n") + held
+        *lines, rest = data.split(b"\n")
+        if final and rest:
+            lines.append(rest)
+            rest = b""
+        found: list[Frame | Refusal] = []
+        limit = self._max_bytes
+        for raw in lines:
+            self._line += 1
+            if self._dropped is not None:
+                found.append(self._overlong(self._dropped))
+                self._dropped = None
+            elif len(raw) > limit:
+                found.append(self._overlong(raw))
+            elif raw and not raw.isspace():
+                found.append(Frame(self._line, raw))
+        if self._dropped is not None:
+            rest = rest[-1:] if rest.endswith(b"\r") else b""
+        elif len(rest) - rest.endswith(b"\r") > limit:
+            self._dropped, rest = rest[:limit], rest[-1:] if rest.endswith(b"\r") else b""
+        if final and self._dropped is not None:
+            self._line += 1
+            found.append(self._overlong(self._dropped))
+            self._dropped = None
+        self._rest = rest
+        return found
+
+    def _overlong(self, raw: bytes) -> Refusal:
+        reason = f"the line is longer than {self._max_bytes:,} bytes; check the speed of the port or the format"
+        return Refusal(self._line, raw[: min(self._max_bytes, MAX_RAW_BYTES)], "size", reason)
+
+
+class RecordJoiner:
+    """Joiner of lines that one record in quotes spans.
+
+    `is_open` returns whether a quote is open at the end of some bytes, `is_record` whether a line is a full record by
+    itself. An open quote ends at the next line that is a full record: then it costs its own line only.
+    """
+
+    def __init__(self, is_open: Callable[[bytes], bool], is_record: Callable[[bytes], bool]) -> None:
+        self._is_open = is_open
+        self._is_record = is_record
+        self._pending: list[Frame] = []
+
+    def feed(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        """Yield the records that are complete. A frame with an open quote is a broken record."""
+        for frame in frames:
+            if self._pending:
+                if self._is_record(frame.raw):
+                    yield from self.finish()
+                else:
+                    yield from self._append(frame)
+                    continue
+            if self._is_open(frame.raw):
+                self._pending = [frame]
+            else:
+                yield frame
+
+    def finish(self) -> Iterator[Frame]:
+        """Yield the broken record, then the records in the lines behind it."""
+        while self._pending:
+            first, *rest = self._pending
+            self._pending = []
+            yield first
+            yield from self.feed(rest)
+
+    def _append(self, frame: Frame) -> Iterator[Frame]:
+        self._pending.append(frame)
+        joined = b"\n".join(line.raw for line in self._pending)
+        if not self._is_open(joined):
+            first = self._pending[0].line
+            self._pending = []
+            yield Frame(first, joined)
+        elif len(self._pending) >= MAX_RECORD_LINES:
+            first_frame, *rest = self._pending
+            self._pending = []
+            yield first_frame
+            yield from self.feed(rest)
+
+
+def decode_text(raw: bytes, fallback: str = "") -> str | None:
+    """Return a frame as text without NULs, byte order mark and line ends around it; None if it is not UTF-8.
+
+    `fallback` is an encoding for frames that are not UTF-8.
+    """
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        if not fallback:
+            return None
+        text = raw.decode(fallback, "replace")
+    return text.strip("\0\ufeff\r\n")

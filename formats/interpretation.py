@@ -1,0 +1,481 @@
+"""Interpretation: fields to readings, by one set of rules. Values are refused one by one, each with its reason."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import tzinfo
+from typing import cast
+
+from formats.line_protocol import MEASUREMENT
+from formats.names import Lookup, Template, legal_device, legal_metric, lookup_in
+from formats.record import MAX_RAW_BYTES, Entry, Note, Record, Refusal, RefusalCode, Row, Schema, shown
+from formats.rules import Rules, toml_value
+from formats.times import TimeReader, TimeRefused
+from formats.values import (
+    INFINITE,
+    NO_VALUE,
+    Column,
+    ValueRefused,
+    cleaned,
+    integer_of,
+    truth_of,
+    value_kind,
+    written_number,
+)
+from wire.limits import MAX_INTEGER, MAX_METRICS, MAX_STRING_VALUE_BYTES, MAX_UNIT, MIN_INTEGER
+from wire.model import MetricType, Value
+
+MAX_DEVICES = 100_000
+"""Devices of one input, the bound of one hub. An input with more has something else in the field of the device."""
+
+MAX_CANDIDATES = 20
+"""Names that a sentence proposes."""
+
+MAX_NOTES = 200
+"""Distinct notes of one input; a person reads fewer."""
+
+TIME_FIELDS = ("time", "timestamp", "ts", "datetime", "Time", "Timestamp", "_time", "TIME", "TIMESTAMP", "uptime_ms")
+"""Fields that contain the time of a record by default."""
+
+_UPTIME_FIELD = "uptime_ms"
+
+
+@dataclass(slots=True, eq=False)
+class Series:
+    """One metric of one device: its name, type, unit and label, and the decisions about its values.
+
+    `type` is None before the first value. `is_declared`: the type comes from the rules or the format.
+    """
+
+    metric: str
+    label: str
+    unit: str
+    type: MetricType | None
+    is_declared: bool
+    is_ruled: bool
+    column: Column
+
+
+class Interpreter:
+    """Interpreter of the records of one input, in their order.
+
+    `zone` is that of times without an offset. `device` is the device of records that name none, and `names` are names
+    from outside of the records, such as the levels of a topic. `metrics` has the series by device and metric,
+    `labels` the original name of each device that was repaired.
+    """
+
+    def __init__(self, rules: Rules, zone: tzinfo, *, device: str = "", names: Mapping[str, str] | None = None) -> None:
+        self.metrics: dict[str, dict[str, Series]] = {}
+        self.labels: dict[str, str] = {}
+        self.notes: dict[tuple[str, str], Note] = {}
+        self.no_values = 0
+        self.readings = 0
+        self.times = TimeReader(rules.time_format, zone, rules.ambiguous)
+        self.marks = Column(rules.decimal, rules.thousands)
+        self._rules = rules
+        self._default_device = device
+        self._names = dict(names or {})
+        self._device = Template(rules.device) if rules.device else None
+        self._metric = Template(rules.metric) if rules.metric else None
+        self._templates: dict[str, Template] = {}
+        self._no_value = NO_VALUE | {word.strip().lower() for word in rules.no_value}
+        self._by_field: dict[str, dict[tuple[str, str], Series]] = {}
+
+    def learn(self, entries: Iterable[Entry]) -> None:
+        """Decide from these records what the rules leave open: number marks, kinds, units, order of day and month."""
+        columns: dict[int, tuple[Series, list[str]]] = {}
+        times = []
+        for record in entries:
+            if isinstance(record, Refusal):
+                continue
+            if isinstance(record.time, str):
+                times.append(record.time)
+            try:
+                device, used, lookup = self._identify(record)
+                prefix = self._prefix(record, used, lookup)
+            except _RowRefused:
+                continue
+            for name, raw in record.values.items():
+                if name in used or not isinstance(raw, str):
+                    continue
+                if name in TIME_FIELDS or name in self._rules.time:
+                    times.append(raw)
+                try:
+                    series = self._series_of(device, prefix, name, record.schema, lookup)
+                except ValueRefused:
+                    continue
+                if series is not None and series.type != "string":
+                    columns.setdefault(id(series), (series, []))[1].append(raw)
+        self.times.learn(times)
+        for _, texts in columns.values():
+            self.marks.learn(texts)
+        for series, texts in columns.values():
+            series.column.learn(texts, self.marks)
+
+    def number_marks(self) -> tuple[str, str] | None:
+        """Return the decimal mark and the mark of thousands, if they are not those of programs and all series agree."""
+        columns = [series.column for known in self.metrics.values() for series in known.values()]
+        found = {(column.decimal, column.thousands) for column in columns if column.decimal or column.thousands}
+        decimals, thousands = ({mark for pair in found if (mark := pair[place])} for place in (0, 1))
+        if len(decimals) > 1 or len(thousands) > 1 or found <= {(".", "")}:
+            return None
+        return next(iter(decimals), ""), next(iter(thousands), "")
+
+    def interpret(self, entries: Iterable[Entry], now_ns: int) -> tuple[list[Row], list[Refusal]]:
+        """Return the rows and the refusals of these records."""
+        rows: list[Row] = []
+        refusals: list[Refusal] = []
+        for entry in entries:
+            if isinstance(entry, Refusal):
+                refusals.append(entry)
+                continue
+            try:
+                row = self._row(entry, now_ns, refusals)
+            except _RowRefused as error:
+                refusals.append(
+                    Refusal(
+                        entry.line, entry.raw[:MAX_RAW_BYTES], error.code, error.reason, "", error.value, error.setting
+                    )
+                )
+                continue
+            if row.values:
+                self.readings += len(row.values)
+                rows.append(row)
+        return rows, refusals
+
+    def _row(self, record: Record, now_ns: int, refusals: list[Refusal]) -> Row:
+        device, used, lookup = self._identify(record)
+        time_ns, is_odd, time_fields = self._time(record, device, now_ns)
+        prefix = self._prefix(record, used, lookup)
+        known = self._by_field.get(device, {})
+        values: dict[str, Value] = {}
+        for name, raw in record.values.items():
+            if name in used or name in time_fields:
+                continue
+            metric = name
+            try:
+                series = known.get((prefix, name)) or self._series_of(device, prefix, name, record.schema, lookup)
+                if series is None:
+                    continue
+                metric = series.metric
+                value = self._value(series, raw, record.schema)
+                if value is None:
+                    self.no_values += 1
+                elif metric in values:
+                    raise ValueRefused("ambiguous", f"two values of the record are the metric {metric}", "metric")
+                else:
+                    values[metric] = value
+            except ValueRefused as error:
+                refusals.append(
+                    Refusal(
+                        record.line,
+                        record.raw[:MAX_RAW_BYTES],
+                        error.code,
+                        error.reason,
+                        metric,
+                        shown(raw),
+                        error.setting,
+                    )
+                )
+        return Row(record.line, record.raw, device, time_ns, values, is_odd)
+
+    # Identity and names.
+
+    def _identify(self, record: Record) -> tuple[str, frozenset[str], Lookup]:
+        """Return the device, the fields that named it, and the lookup of names. Raises _RowRefused."""
+        names = {**self._names, **record.names} if self._names else record.names
+        lookup = lookup_in(names, record.values)
+        used: frozenset[str] = frozenset()
+        if self._device is not None:
+            try:
+                name = self._device.fill(lookup)
+            except KeyError as error:
+                place = error.args[0]
+                known = ", ".join([*names, *record.values][:MAX_CANDIDATES])
+                raise _RowRefused(
+                    "device", f"the record has no {place}, which names the device; it has {known}", "device"
+                ) from None
+            used = self._device.fields
+        else:
+            name = ""
+            for field in record.schema.identity:
+                value = names.get(field) or record.values.get(field)
+                if isinstance(value, str) and (name := cleaned(value)):
+                    used = frozenset((field,))
+                    break
+            if used and not name:
+                raise _RowRefused("device", f"the field {next(iter(used))} is empty", "device")
+            name = name or record.schema.device or self._default_device
+        if not name:
+            self._note_device(record, names)
+            return "", used, lookup
+        device = legal_device(name)
+        if device not in self.metrics:
+            if len(self.metrics) >= MAX_DEVICES:
+                raise _RowRefused(
+                    "limit", f"the input has more than {MAX_DEVICES:,} devices: is {name!r} one?", "device"
+                )
+            self.metrics[device] = {}
+            if device != name:
+                self.labels[device] = name
+                self._note("name", device, f"the device {name!r} has the id {device}; its name is the label")
+        return device, used, lookup
+
+    def _note_device(self, record: Record, names: Mapping[str, str]) -> None:
+        self.metrics.setdefault("", {})
+        texts = (name for name, value in record.values.items() if isinstance(value, str) and _is_name(value))
+        candidates = [*names, *texts][:MAX_CANDIDATES]
+        sentence = 'no column, tag or field names the device: set device = "ID" for one device'
+        if candidates:
+            names_text = ", ".join(candidates)
+            sentence += f', or device = "{{NAME}}" for a device for each value of one of: {names_text}'
+        self._note("device", "", sentence, 'device = "ID"')
+
+    def _prefix(self, record: Record, used: frozenset[str], lookup: Lookup) -> str:
+        """Return the part of a metric's name that comes from names beside the fields.
+
+        With a template it is the name with "{field}" left in it. Raises _RowRefused.
+        """
+        template = self._metric
+        if template is None and record.schema.metric:
+            template = self._templates.get(record.schema.metric)
+            if template is None:
+                template = self._templates[record.schema.metric] = Template(record.schema.metric)
+        if template is not None:
+            try:
+                return template.fill(lambda name: "{field}" if name == "field" else lookup(name))
+            except KeyError as error:
+                raise _RowRefused(
+                    "metric", f"the record has no {error.args[0]}, which the name of the metric contains", "metric"
+                ) from None
+        if MEASUREMENT not in record.names:
+            return "{field}"
+        # Tags distinguish series: two disks of one host are two metrics.
+        tags = [value for name, value in sorted(record.names.items()) if name != MEASUREMENT and name not in used]
+        return ".".join([record.names[MEASUREMENT], *tags, "{field}"])
+
+    def _series_of(self, device: str, prefix: str, name: str, schema: Schema, lookup: Lookup) -> Series | None:
+        """Return the series of a field, None for a field that is not stored. Raises ValueRefused."""
+        fields = self._by_field.setdefault(device, {})
+        found = fields.get((prefix, name))
+        if found is not None:
+            return found
+        rules = self._rules
+        if rules.columns and name not in rules.columns:
+            return None
+        wanted = prefix.replace("{field}", rules.columns.get(name) or schema.metrics.get(name, name))
+        metric = legal_metric(wanted)
+        known = self.metrics.setdefault(device, {})
+        series = known.get(metric)
+        if series is None:
+            if len(known) >= MAX_METRICS:
+                raise ValueRefused("limit", f"the device has more than {MAX_METRICS:,} metrics", "columns")
+            ruled = rules.types.get(metric)
+            type = ruled or schema.types.get(name)
+            unit = rules.units.get(metric) or schema.units.get(name, "")
+            kind = "text" if rules.numbers == "text" and not schema.words else None
+            column = Column(
+                rules.decimal, rules.thousands, schema.words, cast("None", kind), unit[:MAX_UNIT], self._no_value,
+                is_fixed=bool(rules.decimal or rules.thousands),
+            )  # fmt: skip
+            label = wanted if metric != wanted else ""
+            series = known[metric] = Series(metric, label, unit[:MAX_UNIT], type, type is not None, bool(ruled), column)
+            if label:
+                self._note("name", metric, f"the metric {wanted[:80]!r} is stored as {metric}; its name is the label")
+        fields[prefix, name] = series
+        return series
+
+    # Times.
+
+    def _time(self, record: Record, device: str, now_ns: int) -> tuple[int | None, bool, frozenset[str]]:
+        """Return the time, whether it is odd, and the fields that contain it. Raises _RowRefused."""
+        schema, values = record.schema, record.values
+        fields: Sequence[str] = ()
+        raw = record.time
+        form = schema.time_format
+        if raw is None and self._rules.time:
+            fields = self._rules.time
+            texts = [values.get(name) for name in fields]
+            if any(text is None or text == "" for text in texts):
+                missing = next(name for name in fields if values.get(name) in (None, ""))
+                raise _RowRefused("time", f"the record has no {missing}, which contains the time", "time")
+            raw = texts[0] if len(texts) == 1 else " ".join(map(str, texts))
+        if raw is not None:
+            try:
+                moment = self.times.read(raw, now_ns, (device, *values), form, schema.zone)
+            except TimeRefused as error:
+                raise _RowRefused("time", error.reason, error.setting or "time_format", shown(raw)) from None
+            return *self._marked(moment.time_ns, moment.is_odd, raw), frozenset(fields)
+        return self._time_among(record, device, now_ns)
+
+    def _time_among(self, record: Record, device: str, now_ns: int) -> tuple[int | None, bool, frozenset[str]]:
+        """Return the time in one of the usual fields; a field that has no time there stays a value."""
+        values = record.values
+        for name in TIME_FIELDS:
+            raw = values.get(name)
+            if raw is None or isinstance(raw, bool) or raw == "":
+                continue
+            if name == _UPTIME_FIELD and self._rules.time_format != _UPTIME_FIELD:
+                continue
+            try:
+                moment = self.times.read(raw, now_ns, (device, *values), "", record.schema.zone)
+            except TimeRefused as error:
+                if error.setting.startswith("time_format = "):
+                    raise _RowRefused("time", error.reason, error.setting, shown(raw)) from None
+                self._note("time", name, f"the field {name!r} contains no time and is a value: {error.reason}")
+                continue
+            return *self._marked(moment.time_ns, moment.is_odd, raw), frozenset((name,))
+        return None, False, frozenset()
+
+    def _marked(self, time_ns: int, is_odd: bool, raw: object) -> tuple[int, bool]:
+        if is_odd:
+            self._note(
+                "time_odd",
+                "",
+                f"the time {shown(raw)} is before 1990 or more than a day ahead; such times are kept and marked",
+                'time_format = "since_2000" or time_format = "uptime_ms"',
+            )
+        return time_ns, is_odd
+
+    # Values.
+
+    def _value(self, series: Series, raw: object, schema: Schema) -> Value:
+        """Return the value of a reading, None for no value. Raises ValueRefused."""
+        if isinstance(raw, str):
+            value = self._from_text(series, raw, schema)
+        elif isinstance(raw, bool):
+            value = raw
+        elif isinstance(raw, float):
+            value = raw if math.isfinite(raw) else None
+        elif isinstance(raw, int):
+            value = raw
+        elif raw is None:
+            value = None
+        else:
+            raise ValueRefused("type", "the value is neither a number, a boolean nor a text")
+        if value is None:
+            return None
+        return self._typed(series, value, raw)
+
+    def _from_text(self, series: Series, raw: str, schema: Schema) -> Value:
+        text = raw.strip("\0\ufeff")
+        if (schema.typed or series.is_declared) and series.type in ("string", None):
+            return text or None
+        column = series.column
+        text = cleaned(text)
+        lowered = text.lower()
+        if lowered in self._no_value or (lowered in INFINITE and column.kind != "text"):
+            return None
+        if series.type == "boolean" or (series.type is None and column.kind == "boolean"):
+            truth = truth_of(text, declared=series.is_declared)
+            if truth is None:
+                if not series.is_declared and text in ("0", "1"):
+                    return text == "1"
+                raise ValueRefused("type", f"{shown(text)} is neither true nor false", _type_setting(series.metric))
+            return truth
+        if series.type is None:
+            column.learn((raw,), self.marks)
+        if series.type == "string" or (series.type is None and column.kind == "text"):
+            return raw.strip("\0\ufeff").strip()
+        number = column.number(text)
+        if number is None:
+            raise ValueRefused("type", f"{shown(text)} is not a number", _type_setting(series.metric))
+        series.unit = series.unit or column.unit
+        if series.type == "integer":
+            return integer_of(number, text) if series.is_ruled or number.is_integer() else number
+        return number
+
+    def _typed(self, series: Series, value: float | int | bool | str, raw: object) -> Value:
+        """Return the value in the type of its series, which the first value sets. Raises ValueRefused."""
+        expected = series.type
+        if isinstance(value, bool):
+            if expected in ("boolean", None):
+                series.type = "boolean"
+                return value
+            if expected == "string" and series.is_declared:
+                return "true" if value else "false"
+        elif isinstance(value, str):
+            if expected in ("string", None):
+                series.type = "string"
+                return _checked_text(value)
+        elif expected in ("float", None):
+            series.type = "float"
+            return _as_float(value)
+        elif expected == "integer":
+            return self._integer(series, value)
+        elif expected == "boolean" and series.is_declared and value in (0, 1):
+            return bool(value)
+        elif expected == "string" and series.is_declared:
+            return _checked_text(str(raw))
+        raise ValueRefused(
+            "type",
+            f"{series.metric} is {_ARTICLE[expected]}, and {shown(value)} is {value_kind(value)}",
+            _type_setting(series.metric),
+        )
+
+    def _integer(self, series: Series, value: float | int) -> Value:
+        if isinstance(value, float):
+            if value.is_integer() and abs(value) < 2**53:
+                return int(value)
+            if series.is_ruled:
+                raise ValueRefused(
+                    "type", f"{shown(value)} is not an integer", f'types.{toml_key(series.metric)} = "float"'
+                )
+            series.type = "float"
+            self._note("widened", series.metric, f"{series.metric} was an integer and is a float from now on")
+            return value
+        if not MIN_INTEGER <= value <= MAX_INTEGER:
+            raise ValueRefused("number", f"{shown(value)} is outside signed 64 bits")
+        return value
+
+    def _note(self, code: str, subject: str, sentence: str, setting: str = "") -> None:
+        if (code, subject) not in self.notes and len(self.notes) < MAX_NOTES:
+            self.notes[code, subject] = Note(code, sentence, setting)
+
+
+class _RowRefused(Exception):
+    """A record whose device or time is not known, so that none of its values has a place."""
+
+    def __init__(self, code: RefusalCode, reason: str, setting: str, value: str = "") -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+        self.setting = setting
+        self.value = value
+
+
+_ARTICLE: dict[str, str] = {"float": "a number", "integer": "an integer", "boolean": "a boolean", "string": "a text"}
+
+
+def _is_name(text: str) -> bool:
+    """Return whether a text can name a device: it has a letter, and is no number with a unit."""
+    return any(map(str.isalpha, text)) and written_number(cleaned(text)) is None
+
+
+def toml_key(name: str) -> str:
+    """Return a name as a key of TOML."""
+    is_bare = name.replace("-", "").replace("_", "").isalnum() and name.isascii()
+    return name if is_bare else toml_value(name)
+
+
+def _type_setting(metric: str) -> str:
+    return f'types.{toml_key(metric)} = "string"'
+
+
+def _as_float(value: float | int) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueRefused("number", "the number is too large") from None
+
+
+def _checked_text(text: str) -> str:
+    try:
+        size_bytes = len(text) if text.isascii() else len(text.encode())
+    except UnicodeEncodeError:
+        raise ValueRefused("encoding", "the text contains half of a surrogate pair") from None
+    if size_bytes > MAX_STRING_VALUE_BYTES:
+        raise ValueRefused("size", f"the text is longer than {MAX_STRING_VALUE_BYTES:,} bytes")
+    return text

@@ -1,0 +1,122 @@
+"""Lines of names and values: key=value, `key: value unit`, and the lines of Arduino's Serial Plotter; a bare value."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from formats.framing import decode_text
+from formats.record import Entry, Frame, FrameRefused, Record, Schema, refusal_of
+
+MAX_PAIRS = 1024
+"""Pairs of one line, as many as a device has metrics."""
+
+VALUE = "value"
+"""Name of a value without a name of its own."""
+
+PAIRS_SCHEMA = Schema(words=True, identity=("device", "device_id", "host"))
+PLOTTER_SCHEMA = Schema(words=True)
+
+_KEY = re.compile(r"[^\W\d][^=:\"]*")
+_TOKEN = re.compile(r'[^\s",;|]*"(?:[^"\\]|\\.)*"[^\s,;|]*|[^\s,;|]+|[,;|]')
+_DIGITS = re.compile(r"[+-]?[0-9]+")
+_FRACTION = re.compile(r"[0-9]+(?:\s*[^\s0-9=:]{1,8})?")
+_SEPARATORS = frozenset(",;|")
+_PARTS = re.compile(r"(?<!:)[,\t ]+")
+
+
+def read_pairs(frames: Iterable[Frame]) -> Iterator[Entry]:
+    """Yield a record for each line of pairs, or its refusal."""
+    for frame in frames:
+        try:
+            text = _text(frame)
+            pairs = parse_pairs(text)
+            if not pairs:
+                raise FrameRefused("syntax", "the line has no name with a value, as in temp=21.5 or hum: 40 %")
+            yield _record(frame, pairs, PAIRS_SCHEMA)
+        except FrameRefused as error:
+            yield refusal_of(frame, error)
+
+
+def read_plotter(frames: Iterable[Frame]) -> Iterator[Entry]:
+    """Yield a record for each line of label:value or bare values; values without a label are numbered from 1."""
+    for frame in frames:
+        try:
+            parts = [part.strip() for part in _PARTS.split(_text(frame)) if part.strip()]
+            pairs = []
+            for number, part in enumerate(parts, 1):
+                label, mark, value = part.rpartition(":")
+                pairs.append((label.strip() if mark and label.strip() else str(number), value))
+            yield _record(frame, pairs, PLOTTER_SCHEMA)
+        except FrameRefused as error:
+            yield refusal_of(frame, error)
+
+
+def read_value(frames: Iterable[Frame]) -> Iterator[Entry]:
+    """Yield a record with the bare value of each frame, or its refusal."""
+    for frame in frames:
+        try:
+            yield Record(frame.line, frame.raw, {VALUE: _text(frame)}, PLOTTER_SCHEMA)
+        except FrameRefused as error:
+            yield refusal_of(frame, error)
+
+
+def parse_pairs(text: str) -> list[tuple[str, str]]:
+    """Return the names and values of a line in their order; an empty list if a part of it belongs to no pair."""
+    pairs: list[tuple[str, list[str]]] = []
+    waiting: list[str] = []
+    is_separated = True
+    for token in _TOKEN.findall(text):
+        if token in _SEPARATORS:
+            is_separated = True
+            continue
+        key, value = _key_of(token)
+        if key is not None and (is_separated or not waiting or not pairs):
+            name = " ".join([*waiting, key]).strip()
+            waiting = []
+            pairs.append((name, [value] if value else []))
+        elif pairs and not waiting and (not is_separated or _continues(pairs[-1][1], token)):
+            if is_separated:
+                pairs[-1][1][-1] += f",{token}"
+            else:
+                pairs[-1][1].append(token)
+        else:
+            waiting.append(token)
+        is_separated = False
+        if len(pairs) > MAX_PAIRS:
+            raise FrameRefused("limit", f"a line has at most {MAX_PAIRS:,} pairs")
+    if waiting:
+        return []
+    return [(name, " ".join(value)) for name, value in pairs]
+
+
+def _key_of(token: str) -> tuple[str | None, str]:
+    """Return the key of a token such as `temp=21.5` or `temp:` with the rest; None if it does not begin a pair."""
+    found = re.search(r"[=:]", token)
+    if found is None or (token[0] == '"'):
+        return None, token
+    key, value = token[: found.start()], token[found.end() :]
+    if not _KEY.fullmatch(key) or (found[0] == ":" and value.startswith("//")):
+        return (None, token) if key else ("", value)
+    return key, value
+
+
+def _continues(value: list[str], token: str) -> bool:
+    """Return whether a token behind a comma is the fraction of a number: the line has decimal commas."""
+    return len(value) == 1 and bool(_DIGITS.fullmatch(value[0]) and _FRACTION.fullmatch(token))
+
+
+def _record(frame: Frame, pairs: list[tuple[str, str]], schema: Schema) -> Record:
+    values: dict[str, object] = {}
+    for name, value in pairs:
+        if name in values:
+            raise FrameRefused("ambiguous", f"two values have the name {name[:80]!r}")
+        values[name] = value
+    return Record(frame.line, frame.raw, values, schema)
+
+
+def _text(frame: Frame) -> str:
+    text = decode_text(frame.raw)
+    if text is None:
+        raise FrameRefused("encoding", "the line is not UTF-8; check the speed of the port or set the encoding")
+    return text.strip()

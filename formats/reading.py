@@ -1,0 +1,264 @@
+"""The whole way of one input: bytes to frames, records, rows and refusals, with the choices that were made.
+
+`Reading` is fed with bytes in pieces of any size; where they are cut changes nothing. The first frames, its window,
+are the evidence for what the rules leave open. An input that arrives line by line has a window of one frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import tzinfo
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+
+from formats.custom import UserFunction, function_reader, regex_reader
+from formats.detection import Detection, detect
+from formats.framing import MAX_LINE_BYTES, LineFraming, Transcoder
+from formats.interpretation import Interpreter
+from formats.json_text import read_json, read_senml
+from formats.line_protocol import LineProtocolReader
+from formats.nmea import NmeaReader
+from formats.pairs import read_pairs, read_plotter, read_value
+from formats.record import MAX_RAW_BYTES, Entry, Frame, Note, Refusal, Row
+from formats.rules import Rules
+from formats.table import TableReader
+from wire.text import plural
+from wire.timestamp import NS_PER_UNIT
+
+WINDOW = 2000
+"""First frames of a file that decide: hours of most loggers, and 50 ms of work."""
+
+MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
+"""Bytes of one JSON value that spans the lines of a file; it is parsed at once."""
+
+
+class Reader(Protocol):
+    """Reader of one format: frames to records and refusals."""
+
+    def feed(self, frames: Iterable[Frame]) -> Iterator[Entry]:
+        """Yield the records of these frames."""
+
+    def finish(self) -> Iterator[Entry]:
+        """Yield the records that waited for more frames."""
+
+
+class Result(NamedTuple):
+    """Rows and refusals of a part of an input."""
+
+    rows: list[Row]
+    refusals: list[Refusal]
+
+
+class FrameReader:
+    """Reader of a format whose frames do not depend on each other."""
+
+    def __init__(self, read: Callable[[Iterable[Frame]], Iterator[Entry]]) -> None:
+        self.feed = read
+
+    def finish(self) -> Iterator[Entry]:
+        """Yield nothing: each frame is complete."""
+        return iter(())
+
+
+class DocumentReader:
+    """Reader of one JSON value that spans lines. It is parsed at the end of the input."""
+
+    def __init__(self) -> None:
+        self._lines: list[bytes] = []
+        self._first = 1
+        self._size = 0
+
+    def feed(self, frames: Iterable[Frame]) -> Iterator[Entry]:
+        """Collect the lines; yield a refusal when they are too many."""
+        for frame in frames:
+            if not self._lines:
+                self._first = frame.line
+            self._size += len(frame.raw)
+            if self._size <= MAX_DOCUMENT_BYTES:
+                self._lines.append(frame.raw)
+            elif self._size - len(frame.raw) <= MAX_DOCUMENT_BYTES:
+                reason = f"the JSON value has more than {MAX_DOCUMENT_BYTES:,} bytes; write one object in each line"
+                yield Refusal(frame.line, frame.raw[:MAX_RAW_BYTES], "size", reason)
+
+    def finish(self) -> Iterator[Entry]:
+        """Yield the records of the whole value."""
+        lines, self._lines = self._lines, []
+        if lines and self._size <= MAX_DOCUMENT_BYTES:
+            yield from read_json([Frame(self._first, b"\n".join(lines))])
+
+
+class Reading:
+    """Reading of one input by one set of rules.
+
+    `detection` is the format with its reason, None until enough frames arrived. `notes` are the rules that decided.
+    """
+
+    def __init__(
+        self,
+        rules: Rules,
+        zone: tzinfo,
+        *,
+        window: int = WINDOW,
+        max_line_bytes: int = MAX_LINE_BYTES,
+        device: str = "",
+        names: Mapping[str, str] | None = None,
+        function: UserFunction | None = None,
+    ) -> None:
+        self.rules = rules
+        self.detection: Detection | None = None
+        self.interpreter = Interpreter(rules, zone, device=device, names=names)
+        self.lines = self.refused = 0
+        self._transcoder = Transcoder(rules.encoding)
+        self._framing = LineFraming(max_line_bytes)
+        self._window = window
+        self._function = function
+        self._head: list[Frame] = []
+        self._reader: Reader | None = None
+
+    def feed(self, data: bytes, now_ns: int) -> Result:
+        """Return what these bytes complete."""
+        return self._read(self._framing.feed(self._transcoder.feed(data)), now_ns, final=False)
+
+    def finish(self, now_ns: int) -> Result:
+        """Return what waited for more bytes, at the end of the input."""
+        frames = self._framing.feed(self._transcoder.feed(b"", final=True))
+        return self._read([*frames, *self._framing.finish()], now_ns, final=True)
+
+    def message(self, payload: bytes, now_ns: int) -> Result:
+        """Return the content of one message that is a frame by itself."""
+        return self._read([Frame(self.lines + 1, payload)], now_ns, final=False)
+
+    @property
+    def notes(self) -> list[Note]:
+        """The rules that decided something, the most general first."""
+        notes = []
+        if self.detection is not None:
+            notes.append(Note("format", self.detection.reason, f'format = "{self.detection.format}"'))
+        if isinstance(self._reader, TableReader):
+            notes += self._reader.notes
+        return [*notes, *self._facts(), *self.interpreter.notes.values()]
+
+    def _facts(self) -> Iterator[Note]:
+        times = self.interpreter.times
+        if times.local:
+            zone = self.rules.zone or "UTC"
+            yield Note(
+                "zone", f"{plural(times.local, 'time')} without an offset: read in the zone {zone}", f'zone = "{zone}"'
+            )
+        if times.day_first is not None and times.time_format == "auto":
+            form = "day_first" if times.day_first else "month_first"
+            yield Note("dates", f"dates have the {form.partition('_')[0]} first", f'time_format = "{form}"')
+        if times.ambiguous:
+            sentence = f"{plural(times.ambiguous, 'local time')} in the hour that occurs twice: clocks were put back"
+            yield Note("ambiguous", sentence, f'ambiguous = "{self.rules.ambiguous}"')
+        if times.odd:
+            yield Note("time_odd", f"{plural(times.odd, 'time')} before 1990 or more than a day ahead: kept and marked")
+
+    def settings(self) -> Rules:
+        """Return the rules with everything that was detected, to be copied into the settings."""
+        fields: dict[str, Any] = {}
+        if self.detection is not None:
+            fields["format"] = self.detection.format
+        times = self.interpreter.times
+        if isinstance(self._reader, TableReader):
+            reader = self._reader
+            if reader.kind == "plain":
+                fields["delimiter"] = self.rules.delimiter or reader.delimiter
+                if reader.time and not self.rules.time:
+                    fields["time"] = reader.time
+            if reader.kind == "plain" and reader.identity and not self.rules.device:
+                fields["device"] = f"{{{reader.identity}}}"
+        if times.day_first is not None and times.time_format == "auto":
+            fields["time_format"] = "day_first" if times.day_first else "month_first"
+        if times.local and not self.rules.zone:
+            fields["zone"] = "UTC"
+        marks = self.interpreter.number_marks()
+        if marks is not None and not (self.rules.decimal or self.rules.thousands):
+            fields |= {"decimal": marks[0], "thousands": marks[1]}
+        return msgspec.structs.replace(self.rules, **fields)
+
+    def _read(self, frames: Sequence[Frame | Refusal], now_ns: int, *, final: bool) -> Result:
+        entries: list[Entry] = []
+        for frame in frames:
+            self.lines = max(self.lines, frame.line)
+            if isinstance(frame, Refusal):
+                entries.append(frame)
+            elif self._reader is None:
+                self._head.append(frame)
+                if len(self._head) >= self._window:
+                    self._start(entries)
+            else:
+                entries += self._reader.feed((frame,))
+        if final:
+            if self._reader is None:
+                self._start(entries)
+            if self._reader is not None:
+                last = list(self._reader.finish())
+                if isinstance(self._reader, DocumentReader):
+                    self.interpreter.learn(last)
+                entries += last
+        if not entries:
+            return Result([], [])
+        rows, refusals = self.interpreter.interpret(entries, now_ns)
+        self.refused += len(refusals)
+        return Result(rows, refusals)
+
+    def _start(self, entries: list[Entry]) -> None:
+        """Choose the format from the window, learn from it, and read it."""
+        head, self._head = self._head, []
+        if not head:
+            return
+        detection = detect(head) if self.rules.format == "auto" else self._given(head)
+        if detection is None:
+            if self._window == 1:
+                raw = head[0]
+                entries.append(_unknown(raw))
+                return
+            entries += map(_unknown, head)
+            return
+        self.detection = detection
+        self._reader = self._reader_of(detection, head)
+        read = list(self._reader.feed(head))
+        if isinstance(self._reader, TableReader) or self._window > 1:
+            self.interpreter.learn(read)
+        entries += read
+
+    def _given(self, head: Sequence[Frame]) -> Detection:
+        found = detect(head) if self.rules.format in ("json", "csv") else None
+        is_document = found is not None and found.format == "json" and found.is_document
+        return Detection(self.rules.format, "the rules say so", is_document and self.rules.format == "json")
+
+    def _reader_of(self, detection: Detection, head: Sequence[Frame]) -> Reader:
+        match detection.format:
+            case "json" | "senml" if detection.is_document and self._window > 1:
+                return DocumentReader()
+            case "json":
+                return FrameReader(read_json)
+            case "senml":
+                return FrameReader(read_senml)
+            case "line":
+                return LineProtocolReader(self.rules.time_format if self.rules.time_format in NS_PER_UNIT else "")
+            case "csv":
+                return TableReader(self.rules, head)
+            case "pairs":
+                return FrameReader(read_pairs)
+            case "plotter":
+                return FrameReader(read_plotter)
+            case "nmea":
+                return NmeaReader()
+            case "regex":
+                return FrameReader(regex_reader(self.rules.pattern))
+            case "function" if self._function is not None:
+                return FrameReader(function_reader(self._function))
+        return FrameReader(read_value)
+
+
+def _unknown(frame: Frame) -> Refusal:
+    return Refusal(
+        frame.line,
+        frame.raw[:MAX_RAW_BYTES],
+        "format",
+        "the line has no format that is known: set `format`, or describe it with `pattern`",
+        setting='format = "csv"',
+    )

@@ -1,0 +1,143 @@
+"""Frames, records, refusals and notes: the values that the steps of reading hand to each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import tzinfo
+from typing import Literal, NamedTuple, TypeAlias
+
+from wire.model import MetricType, Value
+
+MAX_RAW_BYTES = 4096
+"""Bytes of a frame that a refusal keeps: a person recognises the line, and a quarantine stays small."""
+
+MAX_VALUE_SHOWN = 120
+"""Characters of a refused value that a refusal keeps."""
+
+RefusalCode = Literal[
+    "ambiguous",
+    "cells",
+    "checksum",
+    "container",
+    "depth",
+    "device",
+    "encoding",
+    "format",
+    "function",
+    "limit",
+    "metric",
+    "number",
+    "quote",
+    "size",
+    "syntax",
+    "time",
+    "type",
+    "unit",
+    "version",
+]
+"""Stable code of a refusal. docs/formats.md has the meaning of each."""
+
+
+class FrameRefused(Exception):
+    """A frame that its format cannot read; the message is a sentence for the sender."""
+
+    def __init__(self, code: RefusalCode, reason: str, setting: str = "") -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+        self.setting = setting
+
+
+class Frame(NamedTuple):
+    """The bytes of one line or one message without its end; `line` is the number of its first line, from 1."""
+
+    line: int
+    raw: bytes
+
+
+class Refusal(NamedTuple):
+    """A frame or one value that is not a reading. `metric` is empty if the whole frame is refused.
+
+    `setting` is the setting that changes the decision, in the form of the settings file; it can be empty.
+    """
+
+    line: int
+    raw: bytes
+    code: RefusalCode
+    reason: str
+    metric: str = ""
+    value: str = ""
+    setting: str = ""
+
+
+class Note(NamedTuple):
+    """A rule that decided something; `setting` is the line for the settings that fixes the decision."""
+
+    code: str
+    sentence: str
+    setting: str = ""
+
+
+class Schema(NamedTuple):
+    """Facts that a format declares about its records.
+
+    `metrics` are the metrics of fields with another name. `typed`: texts are texts, and no number is read from them.
+    `words`: the format has no types, so a word such as `on` can be a boolean. `identity` are the names that identify
+    the device by default, and `device` is a device that the format names itself. `metric` is a template of metric
+    names. `time_format` and `zone` apply to the times of the records.
+    """
+
+    units: Mapping[str, str] = {}
+    types: Mapping[str, MetricType] = {}
+    typed: bool = False
+    words: bool = False
+    metrics: Mapping[str, str] = {}
+    device: str = ""
+    identity: tuple[str, ...] = ()
+    metric: str = ""
+    time_format: str = "auto"
+    zone: tzinfo | None = None
+
+
+class Record(NamedTuple):
+    """The fields of one record as the format has them; interpretation converts them.
+
+    `values` maps a field to a text, a number, a boolean or None. `names` are texts beside the values: tags, a
+    measurement, columns. `time` is the time as it was sent; None: the fields may contain it.
+    """
+
+    line: int
+    raw: bytes
+    values: dict[str, object]
+    schema: Schema
+    time: object = None
+    names: Mapping[str, str] = {}
+
+
+class Row(NamedTuple):
+    """The readings of one device at one time, from one record. `time_ns` None is the time of arrival.
+
+    `is_time_odd` marks a time before 1990 or more than a day in the future: it is kept as it was sent.
+    """
+
+    line: int
+    raw: bytes
+    device: str
+    time_ns: int | None
+    values: dict[str, Value]
+    is_time_odd: bool = False
+
+
+Entry: TypeAlias = Record | Refusal
+"""Result of a format for a frame."""
+
+
+def refusal_of(frame: Frame, error: FrameRefused) -> Refusal:
+    """Return the refusal of a whole frame."""
+    return Refusal(frame.line, frame.raw[:MAX_RAW_BYTES], error.code, error.reason, setting=error.setting)
+
+
+def shown(value: object) -> str:
+    """Return a refused value as text of a bounded length."""
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= MAX_VALUE_SHOWN else f"{text[: MAX_VALUE_SHOWN - 1]}…"

@@ -1,0 +1,600 @@
+"""CSV and other tables of cells: a superset of RFC 4180, with the headers that known programs and loggers write.
+
+A `sep=` line, preambles, units in the header or in a row below it, TOA5 (Campbell), HOBO (Onset) and the annotated
+tables of InfluxDB are read as what they say.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import tzinfo
+from itertools import pairwise
+
+from formats.framing import RecordJoiner, decode_text
+from formats.record import Entry, Frame, FrameRefused, Note, Record, Schema, refusal_of
+from formats.rules import Rules, toml_value
+from formats.times import TimeRefused, offset_of, parse_moment
+from formats.values import INFINITE, NO_VALUE, UNITS, cleaned, written_number
+from wire.limits import MAX_UNIT
+from wire.model import MetricType
+
+DELIMITERS = ",;\t|"
+
+FALLBACK_ENCODING = "cp1252"
+"""Encoding of lines that are not UTF-8: the one of Windows in Western Europe, which loggers and spreadsheets write."""
+
+TIME_NAMES = (
+    "time", "timestamp", "datetime", "date time", "date_time", "date/time", "date", "ts", "_time", "datum", "zeit",
+    "uhrzeit", "zeitstempel", "datum/zeit", "utc", "time (utc)", "zeitpunkt",
+)  # fmt: skip
+ZONE_NAMES = ("time zone", "timezone", "zone", "tz", "utc offset", "offset")
+DEVICE_NAMES = (
+    "device", "device_id", "deviceid", "host", "hostname", "sensor", "sensor_id", "station", "machine", "gerät",
+)  # fmt: skip
+METRIC_NAMES = ("metric", "field", "_field", "variable", "parameter", "quantity", "measurement", "name", "tag")
+VALUE_NAMES = ("value", "_value", "wert", "reading")
+
+MAX_CELLS = 4096
+"""Cells of one line; each becomes a metric, and a device has at most 1,024."""
+
+_SEP = re.compile(r'"?sep=(.)"?')
+_UNIT = re.compile(r"(.+?)\s*(?:\[([^\[\]]+)\]|\(([^()]+)\))\s*")
+_HOBO_COLUMN = re.compile(r"(.+?)(?:,\s*([^,()]+?))?\s*(?:\((?:LGR|SEN) S/N:.*\))?")
+_HOBO_ZONE = re.compile(r".*GMT\s*([+-])([0-9]{1,2}):([0-9]{2})")
+_ANNOTATIONS = ("#group", "#datatype", "#default")
+_HIDDEN = frozenset(("", "result", "table", "_start", "_stop"))
+"""Columns of an annotated table that are neither a value nor a tag."""
+
+_ANNOTATED_TYPES: dict[str, MetricType] = {
+    "double": "float", "long": "integer", "unsignedLong": "integer", "boolean": "boolean", "string": "string",
+}  # fmt: skip
+
+
+def cells_of(text: str, delimiter: str) -> list[str]:
+    """Return the cells of a line. Raises FrameRefused for a quote that is not closed."""
+    if '"' not in text:
+        return text.split(delimiter)
+    cells: list[str] = []
+    position = 0
+    while True:
+        start = position
+        while text[start : start + 1] == " ":
+            start += 1
+        if text[start : start + 1] == '"':
+            cell, position = _quoted(text, start + 1, delimiter)
+        else:
+            end = text.find(delimiter, position)
+            end = len(text) if end < 0 else end
+            cell, position = text[position:end], end
+        cells.append(cell)
+        if position >= len(text):
+            return cells
+        position += len(delimiter)
+
+
+def _quoted(text: str, start: int, delimiter: str) -> tuple[str, int]:
+    """Return a quoted cell and the position behind it."""
+    parts: list[str] = []
+    while True:
+        end = text.find('"', start)
+        if end < 0:
+            raise FrameRefused("quote", "a quote is not closed in this line, and the next line is a record of its own")
+        parts.append(text[start:end])
+        if text[end + 1 : end + 2] != '"':
+            break
+        parts.append('"')
+        start = end + 2
+    after = text.find(delimiter, end + 1)
+    after = len(text) if after < 0 else after
+    parts.append(text[end + 1 : after].rstrip(" "))
+    return "".join(parts), after
+
+
+@dataclass(slots=True, eq=False)
+class Layout:
+    """Meaning of the columns of one table: its names, the columns with the time, and the declared facts.
+
+    `long` are the columns of metric and value if each record contains one reading.
+    """
+
+    names: list[str]
+    time: tuple[int, ...] = ()
+    hidden: frozenset[int] = frozenset()
+    long: tuple[int, int] | None = None
+    schema: Schema = field(default_factory=Schema)
+    value_type: MetricType | None = None
+    kept: list[tuple[str, int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        skipped = {*self.time, *self.hidden, *(self.long or ())}
+        self.kept = [(name, place) for place, name in enumerate(self.names) if place not in skipped]
+
+
+class TableReader:
+    """Reader of the lines of a table, in their order. `head` are its first lines, which decide what no rule says."""
+
+    def __init__(self, rules: Rules, head: Sequence[Frame]) -> None:
+        self.notes: list[Note] = []
+        self._rules = rules
+        self._layout: Layout | None = None
+        self._units: list[str] = []
+        self._fields: dict[tuple[str, ...], str] = {}
+        self._annotations: dict[str, list[str]] = {}
+        texts = [text for frame in head if (text := decode_text(frame.raw, FALLBACK_ENCODING))]
+        self.delimiter = rules.delimiter or delimiter_of(texts)
+        self.kind = kind_of(texts, self.delimiter)
+        self._skipped = 0
+        self._is_started = False
+        rows = [cells for text in texts if (cells := self._try_cells(text)) is not None]
+        self._preamble, self._header, self._data = self._places(rows)
+        self._needs_measurement = self.kind == "annotated" and _needs_measurement(rows)
+        if self.kind != "annotated":
+            self._layout = self._plan(rows)
+        self._joiner = RecordJoiner(self._is_open, self._is_record)
+
+    def feed(self, frames: Iterable[Frame]) -> Iterator[Entry]:
+        """Yield a record for each line of data, or its refusal."""
+        for frame in self._joiner.feed(frames):
+            yield from self._read(frame)
+
+    def finish(self) -> Iterator[Entry]:
+        """Yield what waited for a closing quote."""
+        for frame in self._joiner.finish():
+            yield from self._read(frame)
+
+    @property
+    def time(self) -> tuple[str, ...]:
+        """The names of the columns with the time."""
+        return () if self._layout is None else tuple(self._layout.names[place] for place in self._layout.time)
+
+    @property
+    def identity(self) -> str:
+        """The column that identifies the device, "" if there is none."""
+        return "" if self._layout is None else next(iter(self._layout.schema.identity), "")
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the columns."""
+        return [] if self._layout is None else self._layout.names
+
+    def _is_open(self, raw: bytes) -> bool:
+        if b'"' not in raw:
+            return False
+        try:
+            cells_of(decode_text(raw, FALLBACK_ENCODING) or "", self.delimiter)
+        except FrameRefused:
+            return True
+        return False
+
+    def _is_record(self, raw: bytes) -> bool:
+        if self._layout is None or raw.count(b'"') % 2:
+            return False
+        cells = self._try_cells(decode_text(raw, FALLBACK_ENCODING) or "")
+        return cells is not None and len(cells) == len(self._layout.names)
+
+    def _try_cells(self, text: str) -> list[str] | None:
+        try:
+            return cells_of(text, self.delimiter)
+        except FrameRefused:
+            return None
+
+    # Reading, line by line.
+
+    def _read(self, frame: Frame) -> Iterator[Entry]:
+        text = decode_text(frame.raw, "" if self._rules.encoding in ("utf-8", "utf8") else FALLBACK_ENCODING)
+        try:
+            if text is None:
+                raise FrameRefused("encoding", "the line is not UTF-8", 'encoding = "cp1252"')
+            if "\ufffd" in text and self._rules.encoding not in ("auto", "utf-8", "utf8"):
+                raise FrameRefused("encoding", f"the line is not {self._rules.encoding}", "encoding")
+            cells = cells_of(text, self.delimiter)
+            if len(cells) > MAX_CELLS:
+                raise FrameRefused("limit", f"the line has more than {MAX_CELLS:,} cells")
+            record = (
+                self._annotated(frame, text, cells) if self.kind == "annotated" else self._plain(frame, text, cells)
+            )
+        except FrameRefused as error:
+            yield refusal_of(frame, error)
+        else:
+            if record is not None:
+                yield record
+
+    def _plain(self, frame: Frame, text: str, cells: list[str]) -> Record | None:
+        layout = self._layout
+        if layout is None:
+            raise FrameRefused("format", "the table has no readable line; set the delimiter", "delimiter")
+        if self._skipped < self._data:
+            # The lines before the data: preamble, header, units. They are counted without comments.
+            if self._is_comment(cells):
+                return None
+            self._skipped += 1
+            return None
+        if not any(cells) or self._is_comment(cells) or cells == self._header_cells:
+            return None
+        return self._record(frame, cells, layout)
+
+    def _record(self, frame: Frame, cells: list[str], layout: Layout) -> Record:
+        width = len(layout.names)
+        if len(cells) != width and (len(cells) < width or any(cells[width:])):
+            raise FrameRefused("cells", f"the line has {len(cells)} cells for {width} columns")
+        time = " ".join(cells[place].strip() for place in layout.time) if layout.time else None
+        values: dict[str, object] = {name: cells[place] for name, place in layout.kept}
+        if layout.long is None:
+            return Record(frame.line, frame.raw, values, layout.schema, time)
+        metric, value = (cells[place].strip() for place in layout.long)
+        if not metric:
+            raise FrameRefused("metric", f"the column {layout.names[layout.long[0]]!r} is empty")
+        schema = layout.schema
+        if layout.value_type is not None:
+            schema = schema._replace(types={metric: layout.value_type})
+        names = {name: cells[place].strip() for name, place in layout.kept}
+        return Record(frame.line, frame.raw, {metric: value}, schema, time, names)
+
+    # The plan of a table, from its first lines.
+
+    def _places(self, rows: list[list[str]]) -> tuple[int, bool, int]:
+        """Return the lines before the header, whether there is a header, and the lines before the data."""
+        self._header_cells: list[str] = []
+        rules = self._rules
+        if self.kind == "annotated" or not rows:
+            return 0, False, 0
+        before = {"toa5": 1, "hobo": 1}.get(self.kind, 0)
+        if self.kind == "plain":
+            if _SEP.fullmatch(self.delimiter.join(rows[0])) or _SEP.fullmatch(rows[0][0]):
+                before = 1
+            width = Counter(len(row) for row in rows).most_common(1)[0][0]
+            while before < len(rows) - 1 and len(rows[before]) < width and not self._is_comment(rows[before]):
+                before += 1
+        self._header_cells = self._commented_header(rows[before:])
+        table = [row for row in rows[before:] if not self._is_comment(row)]
+        if not table:
+            return before, False, before
+        header = rules.header if rules.header is not None else self.kind != "plain" or _is_header(table[0])
+        if not header:
+            self._header_cells = []
+            return before, False, before
+        self._header_cells = table[0]
+        after = before + 1
+        if self.kind == "toa5":
+            self._units = table[1] if len(table) > 1 else []
+            after += 2
+        elif len(table) > 2 and _is_units_row(table[1], table[2]):
+            self._units = table[1]
+            after += 1
+        return before, True, after
+
+    def _is_comment(self, cells: list[str]) -> bool:
+        """Return whether a line is a comment; the header may begin with #, too."""
+        if self.kind != "plain" or not cells[0].startswith("#") or cells[0].strip() == "#":
+            return False
+        return not self._header_cells or cells != self._header_cells
+
+    def _commented_header(self, rows: Sequence[list[str]]) -> list[str]:
+        """Return the header that begins with #: the last such line before the data, with as many cells, and names."""
+        data = [row for row in rows if not self._is_comment(row)]
+        comments = [row for row in rows if self._is_comment(row)]
+        if not data or _is_header(data[0]):
+            return []
+        return next((row for row in reversed(comments) if len(row) == len(data[0]) > 1 and _is_header(row)), [])
+
+    def _plan(self, rows: list[list[str]]) -> Layout | None:
+        data = [row for row in rows if not self._is_comment(row)][self._data :]
+        width = len(self._header_cells) or max((len(row) for row in data), default=0)
+        if not width:
+            return None
+        names = column_names(self._header_cells or [""] * width)
+        data = [row for row in data if len(row) >= width]
+        columns = {name: [row[place].strip() for row in data] for place, name in enumerate(names)}
+        metrics, units = self._named_units(names)
+        time = self._time_columns(columns)
+        zone = self._zone(names, time)
+        hidden = {place for place, name in enumerate(names) if self._is_hidden(place, name)}
+        long = self._long(names)
+        identity = tuple(name for name in _named(names, DEVICE_NAMES) if name not in [names[place] for place in time])
+        schema = Schema(
+            units, words=True, metrics=metrics, device=self._station(rows), identity=identity[:1], zone=zone
+        )
+        return Layout(names, time, frozenset(hidden - set(time)), long, schema)
+
+    def _named_units(self, names: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
+        """Return the metric and the unit of each column whose header or units row has one."""
+        metrics: dict[str, str] = {}
+        units: dict[str, str] = {}
+        for place, name in enumerate(names):
+            metric, unit = _hobo_name(name) if self.kind == "hobo" else name_and_unit(name)
+            if place < len(self._units) and (row_unit := self._units[place].strip(" []()")) not in ("", "-"):
+                unit = unit or _TOA5_UNITS.get(row_unit, row_unit)[:MAX_UNIT]
+            if metric != name and metric not in metrics.values() and metric not in names:
+                metrics[name] = metric
+            if unit:
+                units[name] = unit
+        return metrics, units
+
+    def _time_columns(self, columns: dict[str, list[str]]) -> tuple[int, ...]:
+        names = list(columns)
+        if self._rules.time:
+            missing = [name for name in self._rules.time if name not in columns]
+            if missing:
+                self.notes.append(
+                    Note("time", f"there is no column {missing[0]!r}; the columns are {', '.join(names)}")
+                )
+            return tuple(names.index(name) for name in self._rules.time if name in columns)
+        found = time_columns(columns)
+        if found:
+            setting = f"time = {toml_value(found if len(found) > 1 else found[0])}"
+            self.notes.append(Note("time", f"the time is in {', '.join(map(repr, found))}", setting))
+        return tuple(names.index(name) for name in found)
+
+    def _zone(self, names: Sequence[str], time: Iterable[int]) -> tzinfo | None:
+        """Return the zone that a header names, as those of HOBO do."""
+        for place in time:
+            found = _HOBO_ZONE.fullmatch(names[place])
+            if found is not None:
+                return offset_of(found[1], found[2], found[3])
+        return None
+
+    def _is_hidden(self, place: int, name: str) -> bool:
+        """Return whether a column is the number of the record."""
+        if self.kind == "toa5":
+            return name == "RECORD" or self._units[place : place + 1] == ["RN"]
+        return self.kind == "hobo" and name == "#"
+
+    def _long(self, names: Sequence[str]) -> tuple[int, int] | None:
+        rules = self._rules
+        metric, value = rules.metric_column, rules.value_column
+        if not metric and not rules.columns:
+            metric, value = next(iter(_named(names, METRIC_NAMES)), ""), next(iter(_named(names, VALUE_NAMES)), "")
+        if not metric or not value or metric not in names or value not in names:
+            return None
+        if not rules.metric_column:
+            setting = f"metric_column = {toml_value(metric)}\nvalue_column = {toml_value(value)}"
+            self.notes.append(Note("columns", f"each line has one reading: {metric!r} of {value!r}", setting))
+        return names.index(metric), names.index(value)
+
+    def _station(self, rows: list[list[str]]) -> str:
+        """Return the device that the first line of a logger's file names."""
+        if self.kind == "toa5" and len(rows[0]) > 1:
+            return rows[0][1].strip()
+        if self.kind == "hobo":
+            return rows[0][0].partition(":")[2].strip()
+        return ""
+
+    # InfluxDB's annotated tables.
+
+    def _annotated(self, frame: Frame, text: str, cells: list[str]) -> Record | None:
+        if text.startswith("#"):
+            if text.startswith(_ANNOTATIONS):
+                if "header" in self._annotations:
+                    self._annotations = {}
+                self._annotations[cells[0]] = cells
+            return None
+        if "header" not in self._annotations:
+            self._annotations["header"] = cells
+            self._layout = self._annotated_layout(cells)
+            return None
+        layout = self._layout
+        if layout is None or not any(cells):
+            return None
+        record = self._record(frame, cells, layout)
+        if layout.long is not None:
+            self._check_measurement(record)
+        return record
+
+    def _annotated_layout(self, header: list[str]) -> Layout:
+        names = column_names(header, keep_empty=True)
+        datatypes = self._annotations.get("#datatype", [])
+        types = {
+            name: _ANNOTATED_TYPES[datatypes[place]]
+            for place, name in enumerate(names)
+            if place < len(datatypes) and datatypes[place] in _ANNOTATED_TYPES
+        }
+        time = tuple(place for place, name in enumerate(names) if name == "_time")
+        hidden = frozenset(place for place, name in enumerate(header) if name in _HIDDEN)
+        if "_field" in names and "_value" in names:
+            template = "{_measurement}.{field}" if self._needs_measurement else ""
+            identity = tuple(_named([name for name in names if not name.startswith("_")], DEVICE_NAMES))
+            schema = Schema(identity=identity, metric=template, words=False)
+            long = names.index("_field"), names.index("_value")
+            return Layout(names, time, hidden, long, schema, types.get("_value"))
+        grouped = self._annotations.get("#group", [])
+        tags = {name for place, name in enumerate(names) if place < len(grouped) and grouped[place] == "true"}
+        identity = tuple(name for name in _named(names, DEVICE_NAMES) if name in tags)
+        return Layout(names, time, hidden, None, Schema(types=types, identity=identity))
+
+    def _check_measurement(self, record: Record) -> None:
+        """Raise FrameRefused if two measurements would become one series."""
+        if self._needs_measurement or self._rules.metric:
+            return
+        measurement = record.names.get("_measurement", "")
+        others = (value for name, value in sorted(record.names.items()) if name != "_measurement")
+        key = (*record.values, *others)
+        if len(self._fields) < MAX_CELLS and self._fields.setdefault(key, measurement) != measurement:
+            raise FrameRefused(
+                "ambiguous",
+                f"the field is of the measurement {measurement} here and of {self._fields[key]} before",
+                'metric = "{_measurement}.{field}"',
+            )
+
+
+_TOA5_UNITS = {"Deg C": "°C", "deg C": "°C", "Volts": "V", "degrees": "°", "Degrees": "°", "meters/second": "m/s"}
+"""Units that Campbell's programs write, and the symbols that are shown."""
+
+
+def kind_of(texts: Sequence[str], delimiter: str) -> str:
+    """Return toa5, hobo, annotated or plain for a table with these first lines."""
+    first = texts[0].lstrip('"') if texts else ""
+    if first.startswith("TOA5") and first[4:5] in ('"', delimiter):
+        return "toa5"
+    if first.startswith("Plot Title"):
+        return "hobo"
+    return "annotated" if any(text.startswith(_ANNOTATIONS) for text in texts[:5]) else "plain"
+
+
+def delimiter_of(texts: Sequence[str]) -> str:
+    """Return the delimiter that gives most lines the same number of cells, and the most cells."""
+    if texts and (found := _SEP.fullmatch(texts[0])):
+        return found[1]
+    best, best_score = ",", (0.0, 0)
+    for delimiter in DELIMITERS:
+        widths: Counter[int] = Counter()
+        for text in texts:
+            try:
+                cells = cells_of(text, delimiter)
+            except FrameRefused:
+                continue
+            widths[len(cells)] += 1
+        if not widths:
+            continue
+        width, often = widths.most_common(1)[0]
+        score = (often / widths.total(), width) if width > 1 else (0.0, 0)
+        if score > best_score and (score[0] > best_score[0] + 0.1 or width > best_score[1]):
+            best, best_score = delimiter, score
+    return best
+
+
+def column_names(cells: Sequence[str], *, keep_empty: bool = False) -> list[str]:
+    """Return a unique name for each column: its header, or its number, counted from 1."""
+    names: list[str] = []
+    known: set[str] = set()
+    for number, cell in enumerate(cells, 1):
+        text = " ".join(cell.split())
+        if number == 1 and text.startswith("#") and len(text) > 1:
+            text = text[1:].strip()
+        name = wanted = text or ("" if keep_empty else str(number))
+        occurrence = 1
+        while name in known:
+            occurrence += 1
+            name = f"{wanted} ({occurrence})"
+        known.add(name)
+        names.append(name)
+    return names
+
+
+def name_and_unit(column: str) -> tuple[str, str]:
+    """Split a header such as "Temperature [°C]" into name and unit."""
+    found = _UNIT.fullmatch(column)
+    unit = (found[2] or found[3]).strip() if found else ""
+    return (found[1], unit) if found and unit and len(unit) <= MAX_UNIT else (column, "")
+
+
+def _hobo_name(column: str) -> tuple[str, str]:
+    """Split a header such as "Temp, °C (LGR S/N: 123)" into name and unit."""
+    found = _HOBO_COLUMN.fullmatch(column)
+    if found is None or "GMT" in column:
+        return column, ""
+    return found[1], (found[2] or "")[:MAX_UNIT]
+
+
+def time_columns(columns: dict[str, list[str]]) -> list[str]:
+    """Return the columns of the time: one with a usual name that contains times, or neighbours with date and time."""
+    names = list(columns)
+    likely = [name for name in names if _plain_name(name) in TIME_NAMES]
+    for name in likely:
+        if _share(columns[name], is_full_time) > 0.5:
+            return [name]
+    for first, second in pairwise(names):
+        is_named = first in likely or second in likely
+        if is_named and _share(columns[first], _is_date_only) > 0.5 and _share(columns[second], _is_time_of_day) > 0.5:
+            return [first, second, *_zone_column(names, columns, second)]
+    for name in likely:
+        if _share(columns[name], lambda cell: is_full_time(cell) or _is_date_only(cell)) > 0.5:
+            return [name]
+    texts = (
+        name for name in names if _share(columns[name], lambda cell: is_full_time(cell) and not _is_number(cell)) > 0.5
+    )
+    return list(texts)[:1] or (likely[:1] if not any(columns.values()) else [])
+
+
+def _zone_column(names: list[str], columns: dict[str, list[str]], before: str) -> list[str]:
+    """Return the column with the zone of each time, if all its cells are UTC or an offset."""
+    place = names.index(before) + 1
+    if place < len(names) and _plain_name(names[place]) in ZONE_NAMES:
+        pattern = re.compile(r"Z|(?:UTC|GMT)?(?:[+-][0-9]{1,2}(?::?[0-9]{2})?)?", re.IGNORECASE)
+        if columns[names[place]] and all(pattern.fullmatch(cell) for cell in columns[names[place]]):
+            return [names[place]]
+    return []
+
+
+def _plain_name(name: str) -> str:
+    plain = name_and_unit(name)[0].lower().strip()
+    return plain.partition(", gmt")[0]
+
+
+def _share(cells: Sequence[str], test: Callable[[str], bool]) -> float:
+    filled = [cell for cell in cells[:100] if cell]
+    return sum(map(test, filled)) / len(filled) if filled else 0.0
+
+
+def is_full_time(cell: str) -> bool:
+    """Return whether a cell is a date with a time of day, or a count."""
+    if _is_number(cell):
+        return True
+    return (":" in cell and _is_moment(cell)) or bool(re.fullmatch(r"[0-9]{8}T[0-9]{4,6}.*", cell))
+
+
+def _is_moment(cell: str) -> bool:
+    try:
+        parse_moment(cell, day_first=None)
+    except TimeRefused as error:
+        return bool(error.setting.startswith("time_format = "))
+    return True
+
+
+def _is_date_only(cell: str) -> bool:
+    return ":" not in cell and not _is_number(cell) and _is_moment(cell)
+
+
+def _is_time_of_day(cell: str) -> bool:
+    return bool(re.fullmatch(r"[0-9]{1,2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]+)?)?\s*(?:[AaPp]\.?[Mm]\.?)?", cell))
+
+
+def _is_number(cell: str) -> bool:
+    return bool(re.fullmatch(r"[0-9]{1,19}(?:\.[0-9]+)?", cell))
+
+
+def _named(names: Iterable[str], wanted: Sequence[str]) -> list[str]:
+    """Return the names that are wanted, in upper or lower case, the first wanted first."""
+    by_name = {name.lower(): name for name in reversed(list(names))}
+    return [by_name[name] for name in wanted if name in by_name]
+
+
+def _is_header(cells: Sequence[str]) -> bool:
+    """Return whether a line has names: no cell is a number or a time, and most are not empty."""
+    filled = [cell for cell in map(cleaned, cells) if cell]
+    if not filled:
+        return False
+    for cell in filled:
+        if cell.lower() in NO_VALUE | INFINITE and cell not in ("-", "--"):
+            return False
+        if written_number(cell) is not None or _is_moment(cell) or _is_time_of_day(cell):
+            return False
+    return len(filled) * 2 >= len(cells)
+
+
+def _is_units_row(cells: Sequence[str], following: Sequence[str]) -> bool:
+    """Return whether a line below the header has units: at least one known unit, no number, and data below it."""
+    stripped = [cell.strip(" []()") for cell in cells]
+    if _is_header(following) or any(written_number(cell) is not None or _is_moment(cell) for cell in stripped if cell):
+        return False
+    known = sum(cell in UNITS or cell in _TOA5_UNITS for cell in stripped)
+    return known > 0 and all(len(cell) <= MAX_UNIT for cell in stripped)
+
+
+def _needs_measurement(rows: list[list[str]]) -> bool:
+    """Return whether one field occurs in several measurements with the same tags."""
+    found: dict[tuple[str, ...], set[str]] = {}
+    header: list[str] = []
+    for row in rows:
+        if row[0].startswith("#") or not any(row):
+            header = []
+        elif not header:
+            header = row
+        elif "_field" in header and "_measurement" in header and len(row) == len(header):
+            cells = dict(zip(header, row, strict=True))
+            measurement = cells.pop("_measurement")
+            shared = {k: v for k, v in cells.items() if k not in _HIDDEN and k not in ("_time", "_value")}
+            found.setdefault(tuple(sorted(shared.values())), set()).add(measurement)
+    return any(len(measurements) > 1 for measurements in found.values())

@@ -1,0 +1,61 @@
+"""Compressed containers are opened with a bound."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from formats.container import inflated, unpacked
+from formats.record import FrameRefused
+
+
+def raw_deflate(data: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-15)
+    return packer.compress(data) + packer.flush()
+
+
+@given(st.binary(max_size=200))
+def test_what_was_packed_is_unpacked(data: bytes) -> None:
+    """gzip and zlib are recognised, deflate is declared; gzip may have several members."""
+    assert unpacked(gzip.compress(data)) == (data, "gzip")
+    assert unpacked(zlib.compress(data)) == (data, "zlib")
+    assert inflated(raw_deflate(data), "deflate") == data
+    assert unpacked(gzip.compress(data) + gzip.compress(b"end")) == (data + b"end", "gzip")
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zlib.compress])
+def test_a_bomb_is_refused_at_the_bound(pack: object) -> None:
+    """No more than the bound and one byte is in memory."""
+    with pytest.raises(FrameRefused) as refused:
+        unpacked(pack(b"\0" * 1_000_001), max_bytes=1_000_000)  # type: ignore[operator]
+    assert refused.value.code == "size"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        gzip.compress(b"x" * 100, mtime=0)[:20],
+        b"\x1f\x8bnot gzip at all",
+        gzip.compress(b"x", mtime=0)[:-9] + b"123456789",
+    ],
+)
+def test_damaged_data_is_refused(data: bytes) -> None:
+    """The reason says that the content is incomplete or damaged."""
+    with pytest.raises(FrameRefused) as refused:
+        unpacked(data)
+    assert refused.value.code == "container"
+
+
+@given(st.binary(max_size=50))
+def test_other_bytes_are_returned_as_they_are(data: bytes) -> None:
+    """A text that only looks like zlib is not one."""
+    try:
+        content, kind = unpacked(data)
+    except FrameRefused:
+        return
+    assert kind or content == data
+    assert unpacked(b"x\x9cis text") == (b"x\x9cis text", "")

@@ -1,0 +1,105 @@
+"""Interpretation by one set of rules: types, labels, templates and bounds."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.formats.reading_of import Content, read
+
+
+def series(content: Content, metric: str, device: str = "") -> tuple[object, str, str]:
+    found = content.reading.interpreter.metrics[device][metric]
+    return found.type, found.unit, found.label
+
+
+@pytest.mark.parametrize(
+    ("type", "text", "value"),
+    [
+        ("float", "21,5", 21.5),
+        ("integer", "7", 7),
+        ("integer", "7.0", 7),
+        ("integer", "9007199254740993", 9007199254740993),
+        ("boolean", "ON", True),
+        ("boolean", "0", False),
+        ("string", "007", "007"),
+        ("string", "OFF", "OFF"),
+        ("string", "unknown", "unknown"),
+    ],
+)
+def test_a_declared_type_wins_over_every_guess(type: str, text: str, value: object) -> None:
+    """In JSON and in formats without types."""
+    for line in (f'{{"x":"{text}"}}\n', f"x={text}\n"):
+        content = read(line, types={"x": type}, format="auto" if line[0] == "{" else "pairs")
+        assert [type_and_value(row.values["x"]) for row in content.rows] == [type_and_value(value)]
+
+
+def type_and_value(value: object) -> tuple[str, object]:
+    return value.__class__.__name__, value
+
+
+@pytest.mark.parametrize(
+    ("type", "value"),
+    [("float", '"warm"'), ("integer", "1.5"), ("integer", "1e300"), ("boolean", '"maybe"'), ("boolean", "2")],
+)
+def test_a_value_against_its_declaration_is_refused_alone(type: str, value: str) -> None:
+    """Its neighbour is stored."""
+    content = read(f'{{"x":{value},"y":1}}\n', types={"x": type})
+    assert content.values == [{"y": 1.0}]
+    assert content.refusals[0].metric == "x"
+
+
+def test_the_first_real_value_sets_the_type() -> None:
+    """A later value of another type is refused with the setting that changes it."""
+    content = read('{"a":null,"b":true}\n{"a":"idle","b":false}\n{"a":5,"b":"on"}\n{"a":"busy","b":7}\n', window=1)
+    assert content.column("a") == ["idle", "busy"]
+    assert content.column("b") == [True, False, True]
+    assert [(r.line, r.metric, r.setting) for r in content.refusals] == [
+        (3, "a", 'types.a = "string"'),
+        (4, "b", 'types.b = "string"'),
+    ]
+
+
+def test_an_integer_of_a_format_widens_to_float() -> None:
+    """A declared one of the rules does not."""
+    lines = "m n=1i 1\nm n=1.5 2\nm n=2i 3\n"
+    content = read(lines)
+    assert [type_and_value(value) for value in content.column("m.n")] == [("int", 1), ("float", 1.5), ("float", 2.0)]
+    assert any(note.code == "widened" for note in content.reading.notes)
+    ruled = read(lines, types={"m.n": "integer"})
+    assert ruled.column("m.n") == [1, 2]
+    assert ruled.codes == [(2, "type")]
+
+
+def test_names_are_repaired_with_a_label() -> None:
+    """The label is the original."""
+    content = read('{"a\\tb":1}\n')
+    metric = next(iter(content.rows[0].values))
+    assert series(content, metric) == ("float", "", "a\tb")
+
+
+def test_two_fields_of_one_metric_are_not_mixed() -> None:
+    """The second is refused."""
+    content = read('{"a":1,"b":2}\n', columns={"a": "x", "b": "x"})
+    assert content.values == [{"x": 1.0}]
+    assert content.codes == [(1, "ambiguous")]
+
+
+def test_a_record_without_the_named_time_or_device_is_refused_as_a_whole() -> None:
+    """None of its values has a place."""
+    assert read('{"t":1}\n', time="stamp").codes == [(1, "time")]
+    assert read('{"t":1}\n', device="{model}").codes == [(1, "device")]
+    assert read('{"stamp":"soon","t":1}\n', time="stamp").codes == [(1, "time")]
+
+
+def test_a_field_time_without_a_time_stays_a_value() -> None:
+    """A note says so."""
+    content = read('{"time":"morning","t":1}\n')
+    assert content.values == [{"time": "morning", "t": 1.0}]
+    assert any("'time'" in note.sentence for note in content.reading.notes)
+
+
+def test_metrics_of_a_device_are_bounded() -> None:
+    """Further ones are refused, the known ones are stored."""
+    content = read("{" + ",".join(f'"m{number}":1' for number in range(1030)) + "}\n")
+    assert len(content.rows[0].values) == 1024
+    assert {r.code for r in content.refusals} == {"limit"}

@@ -1,0 +1,57 @@
+"""InfluxDB line protocol."""
+
+from __future__ import annotations
+
+import pytest
+
+from formats.line_protocol import looks_like_line
+from tests.formats.reading_of import read
+
+
+@pytest.mark.parametrize(
+    ("line", "is_line"),
+    [
+        ("m t=1", True),
+        ("m,host=a t=1,n=2i 5", True),
+        ('m s="a b"', True),
+        (r"m\ x,h\,y=a t=1", True),
+        ("m t=nan", True),
+        ("temp=21.5 hum=40", False),
+        ("m t=warm", False),
+        ("m t=1 x", False),
+        ("a,b", False),
+        ("", False),
+    ],
+)
+def test_the_form_of_a_line(line: str, is_line: bool) -> None:
+    """Pairs without a measurement are not line protocol."""
+    assert looks_like_line(line) == is_line
+
+
+def test_tags_distinguish_series() -> None:
+    """The tag that names the device is not a part of the metric."""
+    content = read("disk,host=a,path=/ used=1\ndisk,host=a,path=/home used=2\n")
+    assert content.values == [{"disk./.used": 1.0}, {"disk./home.used": 2.0}]
+    assert {row.device for row in content.rows} == {"a"}
+    named = read("disk,host=a,path=/ used=1\n", metric="{field}", device="{path}-{host}")
+    assert [row.values for row in named.rows] == [{"used": 1.0}]
+
+
+def test_a_text_in_quotes_spans_lines_and_stays_text() -> None:
+    """A quote that is not closed costs its line."""
+    content = read('m s="21.5\nx",n=1\nm s="open,n=2\nm n=3\n', format="line")
+    assert content.values == [{"m.s": "21.5\nx", "m.n": 1.0}, {"m.n": 3.0}]
+    assert content.codes == [(3, "syntax")]
+
+
+def test_bytes_that_are_not_utf_8_cost_their_line() -> None:
+    """They do not reach the parser, which they would crash."""
+    content = read(b'm n=1\nm s="\xff"\nm n=2\n', format="line")
+    assert content.column("m.n") == [1.0, 2.0]
+    assert content.codes == [(2, "encoding")]
+
+
+def test_times_are_nanoseconds_unless_the_rules_say_otherwise() -> None:
+    """The specification has no other default."""
+    assert read("m n=1 1795878000000000000\n").times == [1_795_878_000 * 10**9]
+    assert read("m n=1 1795878000\n", time_format="s").times == [1_795_878_000 * 10**9]
