@@ -36,7 +36,7 @@ endif
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run test check api-types fmt bench bench-billion chaos lock upgrade dist setup clean
+.PHONY: help run test check api-types fmt bench bench-billion chaos damage lock upgrade dist setup clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -91,6 +91,9 @@ READINGS ?= 1000000
 
 chaos: setup ## send a million readings each way through MQTT while everything is killed and restarted
 	HUB_TEST_CHAOS_READINGS=$(READINGS) $(PY) -m pytest -s tests/end_to_end/test_mqtt_chaos.py $(ARGS)
+
+damage: setup ## damage every file of a hub and an agent in every way, and see what is lost: about 40 minutes
+	$(PY) -m tests.damage $(ARGS)
 
 dist: setup $(PAGE) ## build the wheel and the source distribution into dist/
 	$(PY) -m build --no-isolation
