@@ -27,6 +27,7 @@ from hub.model.identity import Role
 from hub.model.journal import JournalError
 from hub.model.store import StoreError
 from hub.registry.token import LOGIN_CODE_SECONDS
+from hub.storage.operating_system import keep_files_private
 from wire.errors import WireError
 
 SWITCH_INTERVAL_S = 0.0005
@@ -63,6 +64,7 @@ log = structlog.get_logger(__name__)
 async def run_hub(settings: Settings, *, demo: bool, say: Callable[[str], None]) -> None:
     """Run a hub until SIGINT or SIGTERM. `say` prints lines for people. Raises HubError."""
     check_settings(settings)
+    keep_files_private()
     tls = _open_tls(settings)
     max_connections = possible_connections(raise_file_limit())
     sys.setswitchinterval(SWITCH_INTERVAL_S)

@@ -119,7 +119,7 @@ async def open_services(
             live=live,
             devices=devices,
             reader=core.reader,
-            decode=_decoder(registry),
+            decode=decoder(registry),
             public_url=settings.public_url,
         )
 
@@ -180,10 +180,19 @@ async def _open_core(settings: Settings, stack: contextlib.AsyncExitStack) -> Co
     """Open registry, journal and store, and restore what they know of the past."""
     registry = await stack.enter_async_context(Registry(settings.data / REGISTRY_FILE))
     journal = await stack.enter_async_context(open_journal(settings))
-    store = await stack.enter_async_context(open_store(settings, registry=registry.id, tags_of=registry.tags_of))
+    consumers: list[Consumer] = []
+
+    def history_set_aside(what: str) -> None:
+        registry.record_event(None, time.time_ns(), "history set aside", what)
+        for consumer in consumers:
+            consumer.reopen()
+
+    store = await stack.enter_async_context(
+        open_store(settings, registry=registry.id, tags_of=registry.tags_of, on_set_aside=history_set_aside)
+    )
     holds = StoreHolds(store)
     stack.push_async_callback(holds.close)
-    decode = _decoder(registry)
+    decode = decoder(registry)
     reader = EntryReader(journal, decode)
     live = LiveHub(offset=journal.last_offset)
     accounting = AccountingService(journal, reader, store, series=lambda: registry.series)
@@ -212,6 +221,7 @@ async def _open_core(settings: Settings, stack: contextlib.AsyncExitStack) -> Co
     await _begin_run(registry, journal, devices)
     consumer = Consumer(journal, CONSUMER, StoreSink(journal, store, accounting), decode=decode)
     consumer.register()
+    consumers.append(consumer)
     return Core(registry, journal, store, holds, reader, live, accounting, devices, consumer)
 
 
@@ -320,6 +330,7 @@ def _status(core: Core, identity: HubIdentity, bridges: Sequence[Bridge], tls: P
         store_status=lambda: core.store_consumer.status,
         dropped_events=lambda: registry.dropped_events,
         series_of=lambda device: list(_metrics(registry, device).values()),
+        history_problem=lambda: core.store.history_problem,
         registry_problem=lambda: registry.problem,
         bridges=lambda: [bridge.state for bridge in bridges],
         tls_problems=lambda: [] if tls is None else tls.problems(),
@@ -347,7 +358,8 @@ def _metrics(registry: Registry, device: str) -> dict[str, Series]:
     return known.series if known is not None else {}
 
 
-def _decoder(registry: Registry) -> Callable[[Entry], Batch]:
+def decoder(registry: Registry) -> Callable[[Entry], Batch]:
+    """Return the function that decodes an entry with the metrics that its device has declared."""
     return lambda entry: decode_entry(entry, _metrics(registry, entry.device))
 
 

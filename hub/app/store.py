@@ -19,26 +19,45 @@ if TYPE_CHECKING:
 
 
 def open_store(
-    settings: Settings, *, registry: str, tags_of: Callable[[str], Mapping[str, str]]
+    settings: Settings,
+    *,
+    registry: str,
+    tags_of: Callable[[str], Mapping[str, str]],
+    on_set_aside: Callable[[str], None],
 ) -> AbstractAsyncContextManager[Store]:
     """Return the store, to be entered.
 
     `registry` is the id of the registry that gives the series their ids, `tags_of` returns the tags that a device
-    declared.
+    declared. `on_set_aside` receives what happened when a damaged file was set aside.
     """
     if settings.store.url is not None:
         return open_influxdb(settings, registry=registry, tags_of=tags_of)
     retention = RetentionPeriods(settings.store.keep_raw, settings.store.keep_minutes, settings.store.keep_hours)
-    return open_duckdb(settings, settings.data / FILE_NAME, registry=registry, retention=retention)
+    return open_duckdb(
+        settings, settings.data / FILE_NAME, registry=registry, retention=retention, on_set_aside=on_set_aside
+    )
 
 
 def open_duckdb(
-    settings: Settings, path: Path, *, registry: str, retention: RetentionPeriods | None = None
+    settings: Settings,
+    path: Path,
+    *,
+    registry: str,
+    retention: RetentionPeriods | None = None,
+    on_set_aside: Callable[[str], None] | None = None,
 ) -> AbstractAsyncContextManager[Store]:
-    """Return the store of a DuckDB file. Without `retention` nothing in it expires."""
+    """Return the store of a DuckDB file. Without `retention` nothing in it expires.
+
+    Without `on_set_aside` a damaged file stays as it is.
+    """
     store = settings.store
     return DuckdbStore(
-        path, registry=registry, memory_limit=store.memory_limit, threads=store.threads, retention=retention
+        path,
+        registry=registry,
+        memory_limit=store.memory_limit,
+        threads=store.threads,
+        retention=retention,
+        on_set_aside=on_set_aside,
     )
 
 

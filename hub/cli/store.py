@@ -1,9 +1,10 @@
-"""`hub store`: compact DuckDB's file, copy the history to another store, prepare InfluxDB."""
+"""`hub store`: compact DuckDB's file, rebuild a damaged one, copy the history to another store, prepare InfluxDB."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,6 +21,7 @@ from hub.cli.command import (
     cells,
     fail,
     plain_table,
+    printable,
     progress_bar,
     settings_or_exit,
 )
@@ -32,6 +34,7 @@ from wire.text import plural
 
 if TYPE_CHECKING:
     from hub.app.copy import CopyReport
+    from hub.app.rebuild import RebuildReport
 
 MAX_SHOWN = 50
 """Rows in the table of series that differ; further ones are counted. JSON contains all."""
@@ -174,6 +177,90 @@ def _print_copy(report: CopyReport) -> None:
             series = difference.series
             table.add_row(*cells(series.device, series.metric, difference.source, difference.target))
         Console(stderr=True).print(table)
+
+
+@app.command(
+    "rebuild",
+    epilog="Examples:\n\n  hub store rebuild\n\n  hub store rebuild --from /backup/history.duckdb",
+)
+def rebuild_store(
+    copy: Annotated[
+        Path | None, Option("--from", metavar="COPY", help="A copy of history.duckdb, for example of a backup.")
+    ] = None,
+    as_json: AsJson = False,
+    config: Config = None,
+    data: Data = None,
+) -> None:
+    """Rebuild a damaged DuckDB history from what is intact in it, a copy, and the journal.
+
+    Stop the hub first. The hub sets a damaged file aside, as history.duckdb.damaged-TIME, and continues in a new one.
+    This command writes a file with the readings of both, of the copy, and of the entries that the journal still has,
+    each of them once, and then replaces history.duckdb. An interruption changes nothing; the same command can be
+    repeated. If accepted readings are in none of these places, it prints them for each device and exits with 1.
+    """
+    report = _rebuild(settings_or_exit(config, data=data), copy)
+    result = report.result
+    if as_json:
+        typer.echo(
+            json.dumps(
+                {
+                    "readings": result.readings,
+                    "unreadable": result.unreadable,
+                    "sources": list(report.sources),
+                    "rejected": list(result.rejected.values()),
+                    "missing": report.missing,
+                },
+                ensure_ascii=False,
+            )
+        )
+    else:
+        for reason in result.rejected.values():
+            typer.echo(f"left out: {printable(reason)}", err=True)
+        typer.echo(f"{plural(result.readings, 'reading')} from {', '.join(report.sources)} and the journal")
+        if result.unreadable:
+            typer.echo(f"{plural(result.unreadable, 'row')} could not be read")
+        if report.missing:
+            table = plain_table("device", "missing", numbers=("missing",))
+            for device, count in sorted(report.missing.items())[:MAX_SHOWN]:
+                table.add_row(*cells(device, count))
+            Console(stderr=True).print(table)
+    if report.missing:
+        fail(
+            "hub store rebuild",
+            f"{plural(sum(report.missing.values()), 'accepted reading')} of {plural(len(report.missing), 'device')} "
+            "are in no source. `hub flow` shows them as a difference. If a backup has them, repeat with --from",
+        )
+
+
+def _rebuild(settings: Settings, copy: Path | None) -> RebuildReport:
+    """Rebuild with a progress bar. An error ends the command."""
+    # Imported here: the other commands do not need DuckDB.
+    from hub.app import HubError
+    from hub.app.rebuild import rebuild_history
+
+    columns = (
+        TextColumn("rebuilding"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f}/{task.total:,.0f} rows"),
+        TimeRemainingColumn(),
+    )
+    try:
+        with progress_bar(*columns) as progress:
+            task = progress.add_task("", total=0)
+            return asyncio.run(
+                rebuild_history(
+                    settings,
+                    copy=copy,
+                    on_total=lambda rows: progress.update(task, total=rows),
+                    on_progress=lambda rows: progress.advance(task, rows),
+                )
+            )
+    except KeyboardInterrupt:
+        fail("hub store rebuild", "stopped; the history is unchanged, and the same command starts again")
+    except RegistryError as error:
+        fail("hub store rebuild", error.message)
+    except (HubError, JournalError, StoreError) as error:
+        fail("hub store rebuild", str(error))
 
 
 @app.command("setup", epilog="Examples:\n\n  hub store setup\n\n  hub store setup --keep 365")

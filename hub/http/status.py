@@ -54,6 +54,7 @@ class Status:
     store_status: Callable[[], ConsumerStatus]
     dropped_events: Callable[[], int]
     series_of: Callable[[str], Sequence[Series]]
+    history_problem: Callable[[], str | None]
     registry_problem: Callable[[], str | None]
     bridges: Callable[[], Sequence[BridgeState]]
     tls_problems: Callable[[], Sequence[str]]
@@ -166,6 +167,9 @@ class Status:
         error = self.store_status().last_error
         if error is not None:
             problems["store"] = error
+        history = self.history_problem()
+        if history is not None:
+            problems["history"] = history
         return problems
 
     def warnings(self) -> dict[str, str]:

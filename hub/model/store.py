@@ -161,6 +161,10 @@ class Store(Protocol):
     def cursor(self) -> StoreCursor:
         """The durable cursor, never beyond the one that `open` returns. Its journal is empty before the first open."""
 
+    @property
+    def history_problem(self) -> str | None:
+        """Why a part of the history cannot be read, and what to do; None if all of it can. Writing may continue."""
+
     async def write(self, entries: Sequence[Entry], cursor: StoreCursor) -> WriteResult:
         """Store the decoded batches of these entries and the cursor, except for readings that it refuses.
 

@@ -19,6 +19,11 @@ def lower_priority() -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 
+def keep_files_private() -> None:
+    """Let only the owner read the files that this process creates: DuckDB takes no mode for those that it creates."""
+    os.umask(0o077)
+
+
 def sync(path: Path) -> None:
     """Flush a file or a directory to the disk."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -15,6 +15,7 @@ from hub.model.store import StoreUnavailable
 from hub.storage.duckdb import schema
 from hub.storage.operating_system import sync
 from hub.storage.query import Array
+from integrity.recovery import aside
 
 FILE_NAME = "history.duckdb"
 """Name of the file in the data directory."""
@@ -30,11 +31,22 @@ CLOSE_S = 10.0
 INTERRUPT_S = 0.02
 """A query that was just about to start does not notice an interrupt. It is interrupted again after this time."""
 
-UNREADABLE = ("not a valid DuckDB", "orrupt", "checksum", "WAL", "enough bytes", "orage version", "Extension")
-"""Text in DuckDB's error for a file that is damaged, newer than DuckDB, or of another program (extensions exist for
-some)."""
+DAMAGED = ("not a valid DuckDB", "orrupt", "checksum", "WAL", "enough bytes")
+"""Text in DuckDB's error for a file that is damaged. DuckDB verifies the checksum of each block that it reads."""
+
+OTHER = ("orage version", "Extension")
+"""Text in DuckDB's error for a file of a newer version, or of another program (extensions exist for some)."""
+
+_REMEDY = (
+    "restore a copy of it, or move it and its .wal file away and restart the hub, which then creates a new file from "
+    "the entries that are still in the journal"
+)
 
 DuckdbConfig = dict[str, str | bool | int | float | list[str]]
+
+
+class DatabaseDamaged(StoreUnavailable):
+    """The file, or its write-ahead log, is damaged. What is intact can be read by `hub store rebuild`."""
 
 
 class SnapshotReader:
@@ -109,6 +121,7 @@ class Database:
                 _create(path, config)
             self._root = duckdb.connect(path, config=config)
             self.writer = self._root.cursor()
+            make_private(path)
         except (duckdb.Error, OSError) as error:
             raise explain(error, path) from error
         self._changed = threading.Condition()
@@ -137,8 +150,11 @@ class Database:
                 self._readers.discard(reader)
                 self._changed.notify_all()
 
-    def close(self) -> None:
-        """Interrupt the readers, move the write-ahead log into the file and close it."""
+    def close(self, *, checkpoint: bool = True) -> None:
+        """Interrupt the readers, move the write-ahead log into the file and close it.
+
+        Without `checkpoint` the log stays, and the next opening reads it.
+        """
         end = time.monotonic() + CLOSE_S
         with self._changed:
             self._closed = True
@@ -146,6 +162,9 @@ class Database:
                 # A reader without a connection is just being opened, and ends at its first query.
                 self._readers = {reader for reader in self._readers if reader.interrupt() or reader.connection is None}
                 self._changed.wait(INTERRUPT_S)
+        if not checkpoint:
+            with contextlib.suppress(duckdb.Error):
+                self.writer.execute("PRAGMA disable_checkpoint_on_shutdown")
         self.writer.close()
         self._root.close()
 
@@ -174,6 +193,40 @@ def wal_bytes(path: Path) -> int:
     return _wal(path).stat().st_size if _wal(path).exists() else 0
 
 
+def set_aside(path: Path) -> Path:
+    """Rename a damaged file and its write-ahead log; return the new path. Raises OSError.
+
+    The log first: without it, the file is an older state of itself, and a file is never without it.
+    """
+    kept = aside(path)
+    for old, new in ((_wal(path), _wal(kept)), (path, kept)):
+        if old.exists():
+            old.rename(new)
+    sync(path.parent)
+    return kept
+
+
+def files_set_aside(path: Path) -> list[Path]:
+    """Return the damaged files that were set aside and not rebuilt yet, the oldest first."""
+    return sorted(
+        file
+        for file in path.parent.glob(f"{path.name}.damaged-*")
+        if not file.name.endswith((".wal", ".tmp")) or not file.with_suffix("").exists()
+    )
+
+
+def make_private(path: Path) -> None:
+    """Let only the owner read the file, its write-ahead log and its folder of temporary files.
+
+    New ones are private by the process's umask (hub.storage.operating_system); older versions left theirs readable.
+    """
+    for file in (path, _wal(path)):
+        with contextlib.suppress(FileNotFoundError):
+            file.chmod(0o600)
+    with contextlib.suppress(FileNotFoundError):
+        path.with_name(path.name + ".tmp").chmod(0o700)
+
+
 def remove(path: Path) -> None:
     """Remove an unfinished file and its write-ahead log."""
     path.unlink(missing_ok=True)
@@ -191,11 +244,10 @@ def explain(error: Exception, path: Path) -> StoreUnavailable:
         advice = "DuckDB's memory limit is too small for this: raise store.memory_limit"
     elif isinstance(error, duckdb.InterruptException):
         advice = "the query was interrupted"
-    elif any(sign in text for sign in UNREADABLE):
-        advice = (
-            f"{path} cannot be read: restore a copy of it, or move it and its .wal file away and restart the hub, "
-            "which then creates a new file from the entries that are still in the journal"
-        )
+    elif any(sign in text for sign in OTHER):
+        advice = f"{path} cannot be read: {_REMEDY}"
+    elif any(sign in text for sign in DAMAGED):
+        return DatabaseDamaged(f"{path} cannot be read: {_REMEDY} ({text})")
     else:
         advice = str(path)
     return StoreUnavailable(f"{advice} ({text})")
@@ -204,7 +256,7 @@ def explain(error: Exception, path: Path) -> StoreUnavailable:
 def _create(path: Path, config: DuckdbConfig) -> None:
     """Create the file completely or not at all: DuckDB does not open a file that a crash left half made."""
     if _wal(path).exists():
-        raise StoreUnavailable(
+        raise DatabaseDamaged(
             f"{_wal(path)} exists without its {path.name}: restore that file, or move the .wal file away"
         )
     making = path.with_name(path.name + ".new")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import threading
 import time
@@ -32,8 +33,11 @@ from hub.storage.duckdb import schema
 from hub.storage.duckdb.database import (
     INTERRUPT_S,
     Database,
+    DatabaseDamaged,
     SnapshotReader,
     explain,
+    files_set_aside,
+    set_aside,
     size_bytes,
     wal_bytes,
 )
@@ -61,8 +65,13 @@ SCAN_WAL_BYTES = 512_000_000
 file afterwards. At this size, scans are ended: 30 million readings that came one by one have arrived by then."""
 
 MIN_FREE_BYTES = 64_000_000
-"""Free disk space below which nothing is written: twice the write-ahead log, which also has to fit into the file. If a
-checkpoint finds the disk full, DuckDB gives up its open file, and reads fail with it."""
+"""Free disk space that is kept, so that no checkpoint begins without room: see `_require_room`. It covers what the
+journal on the same disk writes during a checkpoint of 0.3 s. If a checkpoint finds the disk full, DuckDB gives up its
+open file, and reads fail with it."""
+
+CHECKPOINT_FACTOR = 2
+"""Space that a checkpoint may need, in sizes of the write-ahead log: its rows are written into the file, and the last
+row group of each table that they belong to is written again."""
 
 LONG_SCAN = (
     "the scan was ended because too much data arrived while it ran: request a shorter time range or fewer series at "
@@ -91,6 +100,9 @@ class DuckdbStore:
     `registry` is the id of the registry that assigned the series ids. A file that was filled with another registry
     stays closed. `retention` says how long readings and their rollups are kept; by default they are kept forever. One
     thread writes and READERS threads read, each with its own connection.
+
+    With `on_set_aside`, a damaged file is renamed, the next opening creates a new one, and the function receives what
+    happened, on the event loop. Without it, a damaged file stays as it is, and the store stays closed.
     """
 
     def __init__(
@@ -101,6 +113,7 @@ class DuckdbStore:
         memory_limit: str = "1GB",
         threads: int = 1,
         retention: RetentionPeriods | None = None,
+        on_set_aside: Callable[[str], None] | None = None,
         min_free_bytes: int = MIN_FREE_BYTES,
         scan_wal_bytes: int = SCAN_WAL_BYTES,
     ) -> None:
@@ -110,6 +123,7 @@ class DuckdbStore:
         self._threads = threads
         self._min_free_bytes = min_free_bytes
         self._scan_wal_bytes = scan_wal_bytes
+        self._on_set_aside = on_set_aside
         self._upkeep = Upkeep(retention or RetentionPeriods())
         self._upkeep_task: asyncio.Task[None] | None = None
         self._writer = ThreadPoolExecutor(1, "store-writer", initializer=lower_priority)
@@ -120,8 +134,11 @@ class DuckdbStore:
         # The writer's thread sets both together.
         self._opened: tuple[Database, Tables] | None = None
         self._problem = "the store is not open yet"
+        self._read_problem: str | None = None
+        self._set_aside = _notice(files_set_aside(path))
 
     async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
         self._begin_opening()
         self._upkeep_task = asyncio.create_task(self._run_upkeep(), name="store upkeep")
         self._upkeep_task.add_done_callback(_log_upkeep_failure)
@@ -137,6 +154,10 @@ class DuckdbStore:
         finally:
             self._writer.shutdown(wait=False)
             self._readers.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def history_problem(self) -> str | None:
+        return self._read_problem or self._set_aside
 
     @property
     def cursor(self) -> StoreCursor:
@@ -177,7 +198,7 @@ class DuckdbStore:
         try:
             while True:
                 await self._require_open()
-                piece = await self._run_in_reader(lambda: next(pieces, None), reader)
+                piece = await self._run_in_reader(lambda: next(pieces, None), reader, database)
                 if piece is None:
                     return
                 yield piece
@@ -281,9 +302,9 @@ class DuckdbStore:
             with database.reader(reader):
                 return read(reader)
 
-        return await self._run_in_reader(answer, reader)
+        return await self._run_in_reader(answer, reader, database)
 
-    async def _run_in_reader(self, read: Callable[[], T], reader: SnapshotReader) -> T:
+    async def _run_in_reader(self, read: Callable[[], T], reader: SnapshotReader, database: Database) -> T:
         """Run a read in one of the reader threads, and interrupt its reader on cancellation."""
         if self._waiting >= MAX_WAITING:
             raise StoreUnavailable(f"the store is busy: {self._waiting} queries are waiting, try again later")
@@ -303,14 +324,27 @@ class DuckdbStore:
 
         self._waiting += 1
         try:
-            return await loop.run_in_executor(self._readers, run)
+            answer = await loop.run_in_executor(self._readers, run)
         except asyncio.CancelledError:
             interrupt()
             raise
         except duckdb.Error as error:
-            raise (StoreUnavailable(reader.reason) if reader.reason else explain(error, self._path)) from error
+            if reader.reason:
+                raise StoreUnavailable(reader.reason) from error
+            raise await self._reading_failed(error, database) from error
         finally:
             self._waiting -= 1
+        self._read_problem = None
+        return answer
+
+    async def _reading_failed(self, error: duckdb.Error, database: Database) -> StoreUnavailable:
+        """Return what a failed read means. If the file is damaged, it is set aside before this returns."""
+        problem = explain(error, self._path)
+        if isinstance(error, duckdb.IOException | duckdb.FatalException | duckdb.InternalException):
+            self._read_problem = str(problem)
+        if isinstance(problem, DatabaseDamaged):
+            await self._run_in_writer(self._give_up_file, problem, database)
+        return problem
 
     # The following methods run in the writer's thread.
 
@@ -318,26 +352,60 @@ class DuckdbStore:
         if self._opened is not None:
             return self._opened[1].cursor
         try:
-            database = Database(self._path, memory_limit=self._memory_limit, threads=self._threads)
             try:
-                tables = Tables(database.writer, registry=self._registry)
-            except BaseException:
-                # Close the file after any error: while it is open it is locked, and no later attempt could open it.
-                database.close()
-                raise
-        except (duckdb.Error, StoreUnavailable) as error:
-            problem = error if isinstance(error, StoreUnavailable) else explain(error, self._path)
+                self._opened = self._open_file()
+            except DatabaseDamaged as problem:
+                if not self._give_up_file(problem):
+                    raise
+                self._opened = self._open_file()
+        except StoreUnavailable as problem:
             self._problem = str(problem)
-            raise problem from error
-        self._opened = database, tables
-        return tables.cursor
+            raise
+        return self._opened[1].cursor
+
+    def _open_file(self) -> tuple[Database, Tables]:
+        """Open the file and read its state. Raises StoreUnavailable."""
+        database = Database(self._path, memory_limit=self._memory_limit, threads=self._threads)
+        try:
+            return database, Tables(database.writer, registry=self._registry)
+        except BaseException as error:
+            # Close the file after any error: while it is open it is locked, and no later attempt could open it.
+            database.close()
+            raise explain(error, self._path) if isinstance(error, duckdb.Error) else error from error
+
+    def _give_up_file(self, problem: DatabaseDamaged, database: Database | None = None) -> bool:
+        """Close the damaged file and rename it, so that the next opening creates a new one; return whether it did.
+
+        `database` is where the damage was found: another reader may have found it before.
+        """
+        opened = self._opened
+        if self._on_set_aside is None or (database is not None and (opened is None or opened[0] is not database)):
+            return False
+        # The consumer opens the new file, because it has to begin where that file ends.
+        self._opened = None
+        self._problem = str(problem)
+        try:
+            if opened is not None:
+                with contextlib.suppress(duckdb.Error):
+                    opened[0].close()
+            kept = set_aside(self._path)
+        except OSError as error:
+            log.error("damaged history cannot be renamed", path=str(self._path), error=error.strerror)
+            return False
+        log.error("history was damaged and is set aside", path=str(self._path), kept=kept.name, error=str(problem))
+        self._read_problem = None
+        self._set_aside = _notice([kept])
+        self._problem = str(self._set_aside)
+        self._loop.call_soon_threadsafe(self._on_set_aside, f"{problem}; the damaged file is {kept.name}")
+        return True
 
     def _write(self, entries: Sequence[Entry], cursor: StoreCursor) -> int:
-        free = shutil.disk_usage(self._path.parent).free
-        if free < self._min_free_bytes:
+        free = self._free_bytes()
+        if free < self._reserve_bytes():
             raise StoreUnavailable(
                 f"no room on the disk of {self._path}: free some space, and the hub continues by itself "
-                f"({free // 1_000_000} MB are free)"
+                f"({free // 1_000_000} MB are free, and {self._reserve_bytes() // 1_000_000} MB are kept for the "
+                "checkpoint)"
             )
         return self._change(lambda tables: tables.append(entries, cursor))
 
@@ -352,9 +420,16 @@ class DuckdbStore:
         release.wait()
 
     def _step(self) -> bool:
-        if self._opened is None or shutil.disk_usage(self._path.parent).free < self._min_free_bytes:
+        if self._opened is None or self._free_bytes() < self._reserve_bytes():
             return False
         return self._change(lambda tables: self._upkeep.step(tables, now_ns=time.time_ns(), now_s=time.monotonic()))
+
+    def _free_bytes(self) -> int:
+        return shutil.disk_usage(self._path.parent).free
+
+    def _reserve_bytes(self) -> int:
+        """Return the free space that the next write must find, because it may begin a checkpoint; 0 to keep none."""
+        return self._min_free_bytes and self._min_free_bytes + CHECKPOINT_FACTOR * wal_bytes(self._path)
 
     def _change(self, change: Callable[[Tables], T]) -> T:
         if self._opened is None:
@@ -364,6 +439,8 @@ class DuckdbStore:
             return change(tables)
         except duckdb.Error as error:
             problem = explain(error, self._path)
+            if isinstance(problem, DatabaseDamaged) and self._give_up_file(problem, database):
+                raise problem from error
             try:
                 tables.load()
             except (duckdb.Error, StoreUnavailable):
@@ -378,12 +455,27 @@ class DuckdbStore:
             database, tables = self._opened
             self._opened = None
             self._problem = "the hub is stopping"
+            has_room = self._free_bytes() >= self._reserve_bytes()
             try:
-                tables.save()
+                if has_room:
+                    tables.save()
             except duckdb.Error as error:
                 # Only the next opening takes longer.
                 log.warning("store summaries not saved, the next start takes longer", error=str(error))
-            database.close()
+            if not has_room:
+                log.warning("no room for a checkpoint, the write-ahead log stays for the next start")
+            database.close(checkpoint=has_room)
+
+
+def _notice(kept: Sequence[Path]) -> str | None:
+    """Return what an operator has to know of damaged files that were set aside."""
+    if not kept:
+        return None
+    names = ", ".join(file.name for file in kept)
+    return (
+        f"history was damaged and is set aside as {names}: readings that the journal does not have any more cannot be "
+        "read. Stop the hub and run `hub store rebuild`, which restores what is intact"
+    )
 
 
 def _merge(by_type: Iterable[dict[int, T]]) -> dict[int, T]:

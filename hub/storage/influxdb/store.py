@@ -172,6 +172,11 @@ class InfluxdbStore:
     def cursor(self) -> StoreCursor:
         return self._saved
 
+    @property
+    def history_problem(self) -> str | None:
+        """Return None: a server that does not answer queries accepts no writes either, which the consumer reports."""
+        return None
+
     async def open(self) -> StoreCursor:
         """Read the state if necessary, and check that the server accepts writes."""
         self._pending_change = None

@@ -21,9 +21,9 @@ def settings(data: Path, **store: object) -> Settings:
 
 def test_with_a_url_the_store_is_influxdb(tmp_path: Path) -> None:
     """Without one it is DuckDB in the data directory."""
-    opened = open_store(settings(tmp_path, **INFLUXDB), registry=REGISTRY, tags_of=lambda _: {})
+    opened = open_store(settings(tmp_path, **INFLUXDB), registry=REGISTRY, tags_of=lambda _: {}, on_set_aside=print)
     assert isinstance(opened, InfluxdbStore)
-    opened = open_store(settings(tmp_path), registry=REGISTRY, tags_of=lambda _: {})
+    opened = open_store(settings(tmp_path), registry=REGISTRY, tags_of=lambda _: {}, on_set_aside=print)
     assert isinstance(opened, DuckdbStore)
 
 

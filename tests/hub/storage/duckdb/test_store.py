@@ -16,6 +16,8 @@ from hub.storage.duckdb.database import SnapshotReader, wal_bytes
 from hub.storage.duckdb.history import ROW_BYTES, SCAN_BYTES
 from hub.storage.duckdb.query_plan import HOUR_NS
 from hub.storage.duckdb.store import MAX_SCANS, MAX_WAITING, READERS, DuckdbStore
+from tests.conditions import until
+from tests.hub.storage.duckdb.damaged_file import ENTRIES, flip_readings, read_all, write_file
 from tests.hub.storage.duckdb.deletion import delete_before
 from tests.hub.storage.duckdb.killed_store import FLOAT, STRING, content
 from tests.hub.storage.duckdb.locked_file import locked_by_another_process
@@ -315,3 +317,81 @@ async def test_after_a_kill_the_store_agrees_with_its_cursor(tmp_path: Path, see
             counts = {FLOAT.id: len(floats), STRING.id: len(strings)}
             assert await stored(store) == {id: count for id, count in counts.items() if count}
     assert offset > 0
+
+
+async def test_a_damaged_file_is_set_aside_at_the_opening(tmp_path: Path) -> None:
+    """The store continues in a new file, reports what happened, and remembers it in the next run."""
+    path = tmp_path / "history.duckdb"
+    await write_file(path, last=1)
+    content = path.read_bytes()
+    path.write_bytes(b"damaged" + content[7:])
+    reports: list[str] = []
+    async with DuckdbStore(path, registry=REGISTRY, on_set_aside=reports.append) as store:
+        assert await store.open() == StoreCursor("", 0)
+        await until(lambda: reports)
+        await fill(store, 3)
+        assert await times_of(store) == [1, 2, 3]
+        assert "run `hub store rebuild`" in (store.history_problem or "")
+    (kept,) = tmp_path.glob("history.duckdb.damaged-*")
+    assert kept.read_bytes() == b"damaged" + content[7:]
+    assert kept.name in reports[0]
+    async with DuckdbStore(path, registry=REGISTRY, on_set_aside=reports.append) as store:
+        assert await store.open() == StoreCursor("journal", 3)
+        assert kept.name in (store.history_problem or "")
+
+
+async def test_a_block_that_is_damaged_while_the_store_is_open(tmp_path: Path) -> None:
+    """The query fails, the file is set aside, and nothing is written until the writer has opened a new file: it has to
+    begin where that file ends."""
+    path = tmp_path / "history.duckdb"
+    await write_file(path)
+    flip_readings(path)
+    reports: list[str] = []
+    async with DuckdbStore(path, registry=REGISTRY, on_set_aside=reports.append) as store:
+        assert (await store.open()).offset == ENTRIES
+        assert store.history_problem is None
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable):
+                await read_all(store)
+        await until(lambda: reports)
+        with pytest.raises(StoreUnavailable, match="set aside"):
+            await fill(store, 1)
+        assert await store.open() == StoreCursor("", 0)
+        await fill(store, 2)
+        assert await times_of(store) == [1, 2]
+    assert len(reports) == 1
+    assert len(list(tmp_path.glob("history.duckdb.damaged-*"))) == 1
+
+
+async def test_without_a_listener_a_damaged_file_stays(tmp_path: Path) -> None:
+    """A command that reads a file does not rename it."""
+    path = tmp_path / "history.duckdb"
+    await write_file(path, last=1)
+    path.write_bytes(b"damaged" + path.read_bytes()[7:])
+    async with DuckdbStore(path, registry=REGISTRY) as store:
+        with pytest.raises(StoreUnavailable, match="cannot be read"):
+            await store.open()
+    assert [file.name for file in tmp_path.iterdir()] == ["history.duckdb"]
+
+
+async def test_no_checkpoint_begins_without_room(small_disk: SmallDisk) -> None:
+    """The room that is kept grows with the write-ahead log. A stop without it leaves the log, and nothing is lost."""
+    path = small_disk.path / "history.duckdb"
+    async with DuckdbStore(path, registry=REGISTRY, min_free_bytes=1_000_000) as store:
+        await store.open()
+        noise = np.random.default_rng(1).integers(0, 2**62, 60_000).tolist()
+        await store.write([entry(1, batch(noise, {INTEGER: noise}))], StoreCursor("journal", 1))
+        log_bytes = wal_bytes(path)
+        assert log_bytes > 500_000
+        with (
+            small_disk.filled(leaving_bytes=1_000_000 + log_bytes),
+            pytest.raises(StoreUnavailable, match="for the checkpoint"),
+        ):
+            await fill(store, 1)
+        ballast = small_disk.filled(leaving_bytes=1_000_000 + log_bytes)
+        ballast.__enter__()
+    assert wal_bytes(path) == log_bytes
+    ballast.__exit__(None, None, None)
+    async with DuckdbStore(path, registry=REGISTRY) as store:
+        assert await store.open() == StoreCursor("journal", 1)
+        assert len(await times_of(store)) == len(noise)

@@ -1,0 +1,122 @@
+"""The rebuilding of a DuckDB history that `hub store rebuild` runs: collect the sources, rebuild, and count the result.
+
+It holds the lock of the journal, so no hub runs on the data directory. hub.storage.duckdb.rebuild writes the file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from hub.app.errors import HubError
+from hub.app.services import decoder, open_journal
+from hub.app.store import open_duckdb
+from hub.config.settings import Settings
+from hub.ingest.validate import count_readings
+from hub.journal.consumer import EntryReader
+from hub.journal.journal import Journal
+from hub.model.store import StoreCursor
+from hub.registry.database import FILE_NAME as REGISTRY_FILE
+from hub.registry.registry import Registry
+from hub.storage.duckdb.database import FILE_NAME, files_set_aside, remove
+from hub.storage.duckdb.rebuild import RebuildResult, farthest_cursor, mark_rebuilt, open_or_set_aside, rebuild
+from hub.storage.operating_system import keep_files_private
+
+ReportProgress = Callable[[int], None]
+
+SCRATCH = "journal"
+"""Name of the journal in the cursor of the file with the journal's entries: it is no history of a hub."""
+
+
+class RebuildReport(NamedTuple):
+    """Result: what was written, from which files, and the readings of each device that are in none of them."""
+
+    result: RebuildResult
+    sources: Sequence[str]
+    missing: dict[str, int]
+
+
+async def rebuild_history(
+    settings: Settings, *, copy: Path | None, on_total: ReportProgress, on_progress: ReportProgress
+) -> RebuildReport:
+    """Rebuild the history in the data directory from the damaged files there, a copy, and the journal.
+
+    `on_total` receives the number of rows to read, `on_progress` the rows read since its last call. Raises HubError,
+    JournalError while a hub runs, RegistryError, StoreError.
+    """
+    keep_files_private()
+    path = settings.data / FILE_NAME
+    _check(settings, copy)
+    memory_limit, threads = settings.store.memory_limit, settings.store.threads
+    async with open_journal(settings) as journal, Registry(settings.data / REGISTRY_FILE) as registry:
+        await asyncio.to_thread(partial(open_or_set_aside, path, memory_limit=memory_limit, threads=threads))
+        damaged = files_set_aside(path)
+        if not damaged and copy is None:
+            raise HubError(f"no damaged history is set aside in {settings.data}: name a copy with --from")
+        files = [*reversed(damaged), *([copy] if copy else []), *([path] if path.exists() else [])]
+        find_cursor = partial(farthest_cursor, files, journal.id, memory_limit=memory_limit, threads=threads)
+        cursor = await asyncio.to_thread(find_cursor)
+        scratch = path.with_name(path.name + ".journal")
+        try:
+            await _write_entries(settings, scratch, journal, registry, up_to=cursor.offset)
+            result = await asyncio.to_thread(
+                partial(
+                    rebuild,
+                    path,
+                    [*files, scratch],
+                    registry=registry.id,
+                    cursor=cursor,
+                    report_total=on_total,
+                    report_progress=on_progress,
+                    memory_limit=memory_limit,
+                    threads=threads,
+                )
+            )
+        finally:
+            remove(scratch)
+        # A file that could not be read stays a problem, unless a copy took its place.
+        done = [file for file in damaged if copy is not None or file not in result.rejected]
+        await asyncio.to_thread(mark_rebuilt, path, done)
+        missing = await _missing(settings, journal, registry, cursor)
+    return RebuildReport(result, [file.name for file in files], missing)
+
+
+def _check(settings: Settings, copy: Path | None) -> None:
+    """Raise HubError for a hub without DuckDB, a directory without a hub, and a copy that does not exist."""
+    if settings.store.url is not None:
+        raise HubError("the store is InfluxDB: restore its own backup, or use `hub store resend`")
+    if not (settings.data / REGISTRY_FILE).exists():
+        raise HubError(f"there is no hub in {settings.data}: set --data or HUB_DATA to its data directory")
+    if copy is not None and (not copy.is_file() or copy.resolve() == (settings.data / FILE_NAME).resolve()):
+        raise HubError(f"{copy} is no copy of the history: name another DuckDB file")
+
+
+async def _write_entries(
+    settings: Settings, scratch: Path, journal: Journal, registry: Registry, *, up_to: int
+) -> None:
+    """Write the journal's entries up to this offset into a file of their own."""
+    remove(scratch)
+    reader = EntryReader(journal, decoder(registry))
+    async with open_duckdb(settings, scratch, registry=registry.id) as store:
+        await store.open()
+        async for entries in reader.read_range(journal.first_offset - 1, min(up_to, journal.last_offset)):
+            await store.write([entry for entry in entries if entry.batch], StoreCursor(SCRATCH, entries[-1].offset))
+
+
+async def _missing(settings: Settings, journal: Journal, registry: Registry, cursor: StoreCursor) -> dict[str, int]:
+    """Return the accepted readings of each device that are neither in the store, nor waiting, refused or expired."""
+    left = Counter({device: mark.readings for device, mark in journal.marks().items()})
+    async with open_duckdb(settings, settings.data / FILE_NAME, registry=registry.id) as store:
+        await store.open()
+        for id, counts in (await store.counts()).items():
+            if id in registry.series:
+                left[registry.series[id].device] -= sum(counts)
+    reader = EntryReader(journal, decoder(registry))
+    async for entries in reader.read_range(max(cursor.offset, journal.first_offset - 1), journal.last_offset):
+        for entry in entries:
+            left[entry.device] -= count_readings(entry)
+    return {device: count for device, count in left.items() if count}
