@@ -70,6 +70,21 @@ class LineFraming:
         """Return the frames that are now complete."""
         return self._split(self._rest + data, final=False)
 
+    def complete_lines(self, data: bytes) -> tuple[int, bytes]:
+        """Return the number of the next line, and the complete lines that these bytes would give.
+
+        They are not taken: `skip` takes them as they are, `feed` splits them.
+        """
+        if self._dropped is not None:
+            return self._line + 1, b""
+        whole = self._rest + data
+        return self._line + 1, whole[: whole.rfind(b"\n") + 1]
+
+    def skip(self, data: bytes, taken: bytes) -> None:
+        """Keep what is behind the complete lines of these bytes, which another reader took."""
+        self._rest = (self._rest + data)[len(taken) :]
+        self._line += taken.count(b"\n")
+
     def finish(self) -> list[Frame | Refusal]:
         """Return the last line of an input that does not end with a line end."""
         return self._split(self._rest, final=True)
@@ -121,6 +136,11 @@ class RecordJoiner:
         self._is_open = is_open
         self._is_record = is_record
         self._pending: list[Frame] = []
+
+    @property
+    def is_waiting(self) -> bool:
+        """Return whether a record is incomplete."""
+        return bool(self._pending)
 
     def feed(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         """Yield the records that are complete. A frame with an open quote is a broken record."""

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
 from typing import cast
 
 from formats.line_protocol import MEASUREMENT
-from formats.names import Lookup, Template, legal_device, legal_metric, lookup_in
+from formats.names import Template, legal_device, legal_metric, lookup_in
 from formats.record import MAX_RAW_BYTES, Entry, Note, Record, Refusal, RefusalCode, Row, Schema, shown
 from formats.rules import Rules, toml_value
 from formats.times import TimeReader, TimeRefused
 from formats.values import (
     INFINITE,
     NO_VALUE,
+    PLAIN,
     Column,
     ValueRefused,
     cleaned,
@@ -39,6 +41,8 @@ MAX_NOTES = 200
 TIME_FIELDS = ("time", "timestamp", "ts", "datetime", "Time", "Timestamp", "_time", "TIME", "TIMESTAMP", "uptime_ms")
 """Fields that contain the time of a record by default."""
 
+_TIME_NAMES = frozenset(TIME_FIELDS)
+_NONE: frozenset[str] = frozenset()
 _UPTIME_FIELD = "uptime_ms"
 
 
@@ -46,7 +50,8 @@ _UPTIME_FIELD = "uptime_ms"
 class Series:
     """One metric of one device: its name, type, unit and label, and the decisions about its values.
 
-    `type` is None before the first value. `is_declared`: the type comes from the rules or the format.
+    `type` is None before the first value. `is_declared`: the type comes from the rules or the format. `is_plain`: its
+    texts are numbers in the notation of programs.
     """
 
     metric: str
@@ -56,6 +61,7 @@ class Series:
     is_declared: bool
     is_ruled: bool
     column: Column
+    is_plain: bool = False
 
 
 class Interpreter:
@@ -73,7 +79,7 @@ class Interpreter:
         self.no_values = 0
         self.readings = 0
         self.times = TimeReader(rules.time_format, zone, rules.ambiguous)
-        self.marks = Column(rules.decimal, rules.thousands)
+        self._decimal: str = rules.decimal
         self._rules = rules
         self._default_device = device
         self._names = dict(names or {})
@@ -93,8 +99,8 @@ class Interpreter:
             if isinstance(record.time, str):
                 times.append(record.time)
             try:
-                device, used, lookup = self._identify(record)
-                prefix = self._prefix(record, used, lookup)
+                device, used = self._identify(record)
+                prefix = self._prefix(record, used)
             except _RowRefused:
                 continue
             for name, raw in record.values.items():
@@ -103,16 +109,43 @@ class Interpreter:
                 if name in TIME_FIELDS or name in self._rules.time:
                     times.append(raw)
                 try:
-                    series = self._series_of(device, prefix, name, record.schema, lookup)
+                    series = self._series_of(device, prefix, name, record.schema)
                 except ValueRefused:
                     continue
                 if series is not None and series.type != "string":
                     columns.setdefault(id(series), (series, []))[1].append(raw)
         self.times.learn(times)
-        for _, texts in columns.values():
-            self.marks.learn(texts)
         for series, texts in columns.values():
-            series.column.learn(texts, self.marks)
+            series.column.learn(texts)
+        found = Counter(series.column.decimal for series, _ in columns.values() if series.column.decimal)
+        if not self._decimal and found:
+            self._decimal = found.most_common(1)[0][0]
+        for series, _ in columns.values():
+            series.column.adopt(self._decimal)
+
+    def plain_metrics(self, names: Sequence[str], schema: Schema) -> tuple[str, list[str | None]] | None:
+        """Return the device and the metrics of fields that are all plain numbers; None if one is not.
+
+        None is also the answer if a field has another meaning: a time, or a part of a name.
+        """
+        rules = self._rules
+        templates = (self._device, self._metric)
+        if rules.time or schema.identity or schema.metric or self._names or not _TIME_NAMES.isdisjoint(names):
+            return None
+        if any(template is not None and template.fields for template in templates):
+            return None
+        device = legal_device(rules.device or schema.device or self._default_device or "-")
+        device = device if rules.device or schema.device or self._default_device else ""
+        fields = self._by_field.get(device, {})
+        found = [fields.get(("{field}", name)) for name in names]
+        if not all(
+            name not in rules.columns if series is None else series.is_plain
+            for name, series in zip(names, found, strict=True)
+        ):
+            return None
+        metrics = [None if series is None else series.metric for series in found]
+        stored = [metric for metric in metrics if metric is not None]
+        return (device, metrics) if stored and len(set(stored)) == len(stored) else None
 
     def number_marks(self) -> tuple[str, str] | None:
         """Return the decimal mark and the mark of thousands, if they are not those of programs and all series agree."""
@@ -146,21 +179,30 @@ class Interpreter:
         return rows, refusals
 
     def _row(self, record: Record, now_ns: int, refusals: list[Refusal]) -> Row:
-        device, used, lookup = self._identify(record)
+        device, used = self._identify(record)
         time_ns, is_odd, time_fields = self._time(record, device, now_ns)
-        prefix = self._prefix(record, used, lookup)
+        prefix = self._prefix(record, used)
         known = self._by_field.get(device, {})
         values: dict[str, Value] = {}
         for name, raw in record.values.items():
             if name in used or name in time_fields:
                 continue
+            series = known.get((prefix, name))
+            if series is not None and series.is_plain and type(raw) is str and PLAIN(raw):
+                # Most cells of tables are such numbers; the whole way below costs five times as much.
+                number = float(raw)
+                if number - number == 0.0 and series.metric not in values:
+                    values[series.metric] = number
+                    continue
             metric = name
             try:
-                series = known.get((prefix, name)) or self._series_of(device, prefix, name, record.schema, lookup)
+                if series is None:
+                    series = self._series_of(device, prefix, name, record.schema)
                 if series is None:
                     continue
                 metric = series.metric
                 value = self._value(series, raw, record.schema)
+                series.is_plain = series.type == "float" and series.column.decimal == "."
                 if value is None:
                     self.no_values += 1
                 elif metric in values:
@@ -183,14 +225,16 @@ class Interpreter:
 
     # Identity and names.
 
-    def _identify(self, record: Record) -> tuple[str, frozenset[str], Lookup]:
-        """Return the device, the fields that named it, and the lookup of names. Raises _RowRefused."""
-        names = {**self._names, **record.names} if self._names else record.names
-        lookup = lookup_in(names, record.values)
-        used: frozenset[str] = frozenset()
+    def _names_of(self, record: Record) -> Mapping[str, str]:
+        return {**self._names, **record.names} if self._names else record.names
+
+    def _identify(self, record: Record) -> tuple[str, frozenset[str]]:
+        """Return the device and the fields that named it. Raises _RowRefused."""
+        names = self._names_of(record)
+        used: frozenset[str] = _NONE
         if self._device is not None:
             try:
-                name = self._device.fill(lookup)
+                name = self._device.fill(lookup_in(names, record.values))
             except KeyError as error:
                 place = error.args[0]
                 known = ", ".join([*names, *record.values][:MAX_CANDIDATES])
@@ -210,7 +254,7 @@ class Interpreter:
             name = name or record.schema.device or self._default_device
         if not name:
             self._note_device(record, names)
-            return "", used, lookup
+            return "", used
         device = legal_device(name)
         if device not in self.metrics:
             if len(self.metrics) >= MAX_DEVICES:
@@ -221,9 +265,11 @@ class Interpreter:
             if device != name:
                 self.labels[device] = name
                 self._note("name", device, f"the device {name!r} has the id {device}; its name is the label")
-        return device, used, lookup
+        return device, used
 
     def _note_device(self, record: Record, names: Mapping[str, str]) -> None:
+        if ("device", "") in self.notes:
+            return
         self.metrics.setdefault("", {})
         texts = (name for name, value in record.values.items() if isinstance(value, str) and _is_name(value))
         candidates = [*names, *texts][:MAX_CANDIDATES]
@@ -233,7 +279,7 @@ class Interpreter:
             sentence += f', or device = "{{NAME}}" for a device for each value of one of: {names_text}'
         self._note("device", "", sentence, 'device = "ID"')
 
-    def _prefix(self, record: Record, used: frozenset[str], lookup: Lookup) -> str:
+    def _prefix(self, record: Record, used: frozenset[str]) -> str:
         """Return the part of a metric's name that comes from names beside the fields.
 
         With a template it is the name with "{field}" left in it. Raises _RowRefused.
@@ -244,6 +290,7 @@ class Interpreter:
             if template is None:
                 template = self._templates[record.schema.metric] = Template(record.schema.metric)
         if template is not None:
+            lookup = lookup_in(self._names_of(record), record.values)
             try:
                 return template.fill(lambda name: "{field}" if name == "field" else lookup(name))
             except KeyError as error:
@@ -256,7 +303,7 @@ class Interpreter:
         tags = [value for name, value in sorted(record.names.items()) if name != MEASUREMENT and name not in used]
         return ".".join([record.names[MEASUREMENT], *tags, "{field}"])
 
-    def _series_of(self, device: str, prefix: str, name: str, schema: Schema, lookup: Lookup) -> Series | None:
+    def _series_of(self, device: str, prefix: str, name: str, schema: Schema) -> Series | None:
         """Return the series of a field, None for a field that is not stored. Raises ValueRefused."""
         fields = self._by_field.setdefault(device, {})
         found = fields.get((prefix, name))
@@ -304,7 +351,7 @@ class Interpreter:
             raw = texts[0] if len(texts) == 1 else " ".join(map(str, texts))
         if raw is not None:
             try:
-                moment = self.times.read(raw, now_ns, (device, *values), form, schema.zone)
+                moment = self.times.read(raw, now_ns, device, values, form, schema.zone)
             except TimeRefused as error:
                 raise _RowRefused("time", error.reason, error.setting or "time_format", shown(raw)) from None
             return *self._marked(moment.time_ns, moment.is_odd, raw), frozenset(fields)
@@ -313,6 +360,8 @@ class Interpreter:
     def _time_among(self, record: Record, device: str, now_ns: int) -> tuple[int | None, bool, frozenset[str]]:
         """Return the time in one of the usual fields; a field that has no time there stays a value."""
         values = record.values
+        if _TIME_NAMES.isdisjoint(values):
+            return None, False, _NONE
         for name in TIME_FIELDS:
             raw = values.get(name)
             if raw is None or isinstance(raw, bool) or raw == "":
@@ -320,14 +369,14 @@ class Interpreter:
             if name == _UPTIME_FIELD and self._rules.time_format != _UPTIME_FIELD:
                 continue
             try:
-                moment = self.times.read(raw, now_ns, (device, *values), "", record.schema.zone)
+                moment = self.times.read(raw, now_ns, device, values, "", record.schema.zone)
             except TimeRefused as error:
                 if error.setting.startswith("time_format = "):
                     raise _RowRefused("time", error.reason, error.setting, shown(raw)) from None
                 self._note("time", name, f"the field {name!r} contains no time and is a value: {error.reason}")
                 continue
             return *self._marked(moment.time_ns, moment.is_odd, raw), frozenset((name,))
-        return None, False, frozenset()
+        return None, False, _NONE
 
     def _marked(self, time_ns: int, is_odd: bool, raw: object) -> tuple[int, bool]:
         if is_odd:
@@ -376,7 +425,8 @@ class Interpreter:
                 raise ValueRefused("type", f"{shown(text)} is neither true nor false", _type_setting(series.metric))
             return truth
         if series.type is None:
-            column.learn((raw,), self.marks)
+            column.learn((raw,))
+            column.adopt(self._decimal)
         if series.type == "string" or (series.type is None and column.kind == "text"):
             return raw.strip("\0\ufeff").strip()
         number = column.number(text)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
+from formats.block import Block, BlockReader
 from formats.custom import UserFunction, function_reader, regex_reader
 from formats.detection import Detection, detect
 from formats.framing import MAX_LINE_BYTES, LineFraming, Transcoder
@@ -29,6 +30,9 @@ from wire.timestamp import NS_PER_UNIT
 WINDOW = 2000
 """First frames of a file that decide: hours of most loggers, and 50 ms of work."""
 
+FIRST_BYTES = 256 * 1024
+"""Bytes of a long first piece that are read before the rest: they contain the window of most files."""
+
 MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
 """Bytes of one JSON value that spans the lines of a file; it is parsed at once."""
 
@@ -44,10 +48,16 @@ class Reader(Protocol):
 
 
 class Result(NamedTuple):
-    """Rows and refusals of a part of an input."""
+    """Rows and refusals of a part of an input, or a block of rows."""
 
     rows: list[Row]
     refusals: list[Refusal]
+    blocks: Sequence[Block] = ()
+
+    @property
+    def all_rows(self) -> list[Row]:
+        """The rows, with those of the blocks."""
+        return [*self.rows, *(row for block in self.blocks for row in block.rows())]
 
 
 class FrameReader:
@@ -115,10 +125,23 @@ class Reading:
         self._function = function
         self._head: list[Frame] = []
         self._reader: Reader | None = None
+        self._block_reader: BlockReader | None = None
+        self._max_line_bytes = max_line_bytes
 
     def feed(self, data: bytes, now_ns: int) -> Result:
         """Return what these bytes complete."""
-        return self._read(self._framing.feed(self._transcoder.feed(data)), now_ns, final=False)
+        if self._reader is None and len(data) > FIRST_BYTES:
+            # The lines behind the window can be blocks.
+            first = self._feed(data[:FIRST_BYTES], now_ns)
+            rest = self._feed(data[FIRST_BYTES:], now_ns)
+            return Result(first.rows + rest.rows, first.refusals + rest.refusals, rest.blocks)
+        return self._feed(data, now_ns)
+
+    def _feed(self, data: bytes, now_ns: int) -> Result:
+        data = self._transcoder.feed(data)
+        if self._block_reader is not None and (block := self._read_block(data)) is not None:
+            return Result([], [], [block])
+        return self._read(self._framing.feed(data), now_ns, final=False)
 
     def finish(self, now_ns: int) -> Result:
         """Return what waited for more bytes, at the end of the input."""
@@ -202,7 +225,30 @@ class Reading:
             return Result([], [])
         rows, refusals = self.interpreter.interpret(entries, now_ns)
         self.refused += len(refusals)
+        if self._block_reader is None:
+            self._block_reader = self._new_block_reader()
         return Result(rows, refusals)
+
+    def _new_block_reader(self) -> BlockReader | None:
+        """Return the reader of blocks if all columns of a table are plain numbers by now."""
+        layout = self._reader.plain_layout if isinstance(self._reader, TableReader) else None
+        found = None if layout is None else self.interpreter.plain_metrics(layout.names, layout.schema)
+        if found is None or not isinstance(self._reader, TableReader):
+            return None
+        return BlockReader(self._reader.delimiter, *found)
+
+    def _read_block(self, data: bytes) -> Block | None:
+        """Return the complete lines as a block; None if they are not one, and nothing is taken then."""
+        line, lines = self._framing.complete_lines(data)
+        if self._block_reader is None or not isinstance(self._reader, TableReader) or self._reader.plain_layout is None:
+            return None
+        block = self._block_reader.read(lines, line, self._max_line_bytes)
+        if block is not None:
+            self._framing.skip(data, lines)
+            count = lines.count(b"\n")
+            self.lines = line + count - 1
+            self.interpreter.readings += count * len(block.columns)
+        return block
 
     def _start(self, entries: list[Entry]) -> None:
         """Choose the format from the window, learn from it, and read it."""

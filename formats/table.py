@@ -146,6 +146,14 @@ class TableReader:
             yield from self._read(frame)
 
     @property
+    def plain_layout(self) -> Layout | None:
+        """The layout behind the header of a table that may have numbers only; None for another table."""
+        layout = self._layout
+        if layout is None or self.kind != "plain" or self._skipped < self._data or self._joiner.is_waiting:
+            return None
+        return None if layout.time or layout.hidden or layout.long is not None else layout
+
+    @property
     def time(self) -> tuple[str, ...]:
         """The names of the columns with the time."""
         return () if self._layout is None else tuple(self._layout.names[place] for place in self._layout.time)

@@ -6,7 +6,7 @@ A time without an offset is a local time of `zone`. One `TimeReader` reads the t
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
 from typing import NamedTuple
@@ -60,7 +60,12 @@ _MOMENT = re.compile(
 )
 _ZONE = re.compile(r"(?:utc|gmt)?([+-])([0-9]{1,2})(?::?([0-9]{2}))?")
 _COMPACT_DIGITS = len("20260131235959")
+_FINE_FROM = len("20260131T235959,999999")
 _FINE = re.compile(r"[.,][0-9]{6}([0-9]{1,3})")
+
+
+Series = tuple[str, Iterable[str]]
+"""A device and the fields of its record."""
 
 
 class Moment(NamedTuple):
@@ -92,7 +97,7 @@ class TimeReader:
         self.day_first = {"day_first": True, "month_first": False}.get(time_format)
         self.time_format = "auto" if self.day_first is not None else time_format
         self._local_times = LocalTimes(zone, ambiguous)
-        self._clocks: dict[Hashable, UptimeClock] = {}
+        self._clocks: dict[str, UptimeClock] = {}
 
     def learn(self, texts: Iterable[str]) -> None:
         """Decide the order of day and month from dates with a number above 12."""
@@ -106,14 +111,23 @@ class TimeReader:
         if len(orders) == 1:
             self.day_first = orders.pop()
 
-    def read(self, value: object, now_ns: int, series: Hashable, form: str = "", zone: tzinfo | None = None) -> Moment:
-        """Return a time. The times of one `series` are in order. Raises TimeRefused.
+    def read(
+        self,
+        value: object,
+        now_ns: int,
+        device: str,
+        fields: Iterable[str] = (),
+        form: str = "",
+        zone: tzinfo | None = None,
+    ) -> Moment:
+        """Return a time. The times of one device with the same `fields` are in order. Raises TimeRefused.
 
         `form` and `zone` are declared by the format; the rules' own time_format wins.
         """
+        series = device, fields
         form = self.time_format if self.time_format != "auto" else form or "auto"
         if form in UPTIME_NS:
-            return Moment(self._from_uptime(_count(value), form, now_ns, series))
+            return Moment(self._from_uptime(_count(value), form, now_ns, device))
         if form == "senml":
             time_ns = _from_senml(_count(value), now_ns)
         elif form == "since_2000":
@@ -124,6 +138,9 @@ class TimeReader:
             time_ns = int(_count(value) * NS_PER_UNIT[form])
         elif "%" in form:
             time_ns = self._from_pattern(str(value), form, series, zone)
+        elif type(value) is str and value[4:5] == "-" and form == "auto":
+            # Nearly all texts are such dates, so the tests of the others wait.
+            time_ns = self._from_text(value, series, zone)
         elif isinstance(value, str) and not (
             form == "auto" and _COUNT.fullmatch(value.strip()) and not _is_date(value)
         ):
@@ -136,25 +153,25 @@ class TimeReader:
         self.odd += is_odd
         return Moment(time_ns, is_odd)
 
-    def _from_text(self, text: str, series: Hashable, zone: tzinfo | None) -> int:
+    def _from_text(self, text: str, series: Series, zone: tzinfo | None) -> int:
         moment, extra_ns = parse_moment(text, self.day_first)
         return self._since_1970(moment, series, zone) + extra_ns
 
-    def _from_pattern(self, text: str, pattern: str, series: Hashable, zone: tzinfo | None) -> int:
+    def _from_pattern(self, text: str, pattern: str, series: Series, zone: tzinfo | None) -> int:
         try:
             moment = datetime.strptime(text.strip(), pattern)
         except (ValueError, OverflowError):
             raise TimeRefused(f"{_shown(text)} is not a time in the format {pattern!r}", "time_format") from None
         return self._since_1970(moment, series, zone)
 
-    def _from_excel(self, days: int | Decimal, series: Hashable, zone: tzinfo | None) -> int:
+    def _from_excel(self, days: int | Decimal, series: Series, zone: tzinfo | None) -> int:
         if not 0 <= days <= _MAX_EXCEL_DAYS:
             raise TimeRefused(f"{days} is not a day of a spreadsheet")
         # A day has 86,400 seconds; milliseconds are finer than the digits that a spreadsheet keeps.
         moment = _EXCEL_EPOCH + timedelta(milliseconds=round(days * 86_400_000))
         return self._since_1970(moment, series, zone)
 
-    def _since_1970(self, moment: datetime, series: Hashable, zone: tzinfo | None) -> int:
+    def _since_1970(self, moment: datetime, series: Series, zone: tzinfo | None) -> int:
         if moment.tzinfo is None:
             if zone is not None:
                 moment = moment.replace(tzinfo=zone)
@@ -169,12 +186,12 @@ class TimeReader:
             raise TimeRefused(f"{moment} is not between 1970 and 2262") from None
         return (since.days * 86_400 + since.seconds) * NS_PER_S + since.microseconds * 1_000
 
-    def _from_uptime(self, count: int | Decimal, form: str, now_ns: int, series: Hashable) -> int:
-        clock = self._clocks.get(series)
+    def _from_uptime(self, count: int | Decimal, form: str, now_ns: int, device: str) -> int:
+        clock = self._clocks.get(device)
         if clock is None:
             if len(self._clocks) >= MAX_SERIES:
                 self._clocks.clear()
-            clock = self._clocks[series] = UptimeClock(UPTIME_NS[form], rolls_over=form != "uptime_s")
+            clock = self._clocks[device] = UptimeClock(UPTIME_NS[form], rolls_over=form != "uptime_s")
         time_ns = clock.time_ns(count, now_ns)
         self.restarts += clock.restarted
         self.roll_overs += clock.rolled_over
@@ -225,10 +242,10 @@ class LocalTimes:
         self.ambiguous = 0
         self._zone = zone
         self._decide = ambiguous
-        self._latest: dict[Hashable, tuple[datetime, int, int]] = {}
+        self._latest: dict[tuple[str, ...], tuple[datetime, int, int]] = {}
         """Latest local time of a series, the direction of its times (1, -1, 0), and the fold of the last one."""
 
-    def localize(self, local: datetime, series: Hashable) -> datetime:
+    def localize(self, local: datetime, series: Series) -> datetime:
         """Return the time with its zone. Raises TimeRefused if it does not exist or cannot be decided."""
         zone = self._zone
         first, second = local.replace(tzinfo=zone), local.replace(tzinfo=zone, fold=1)
@@ -241,13 +258,14 @@ class LocalTimes:
         fold = self._fold(local, series, is_ambiguous)
         return second if fold and is_ambiguous else first
 
-    def _fold(self, local: datetime, series: Hashable, is_ambiguous: bool) -> int:
+    def _fold(self, local: datetime, series: Series, is_ambiguous: bool) -> int:
         self.ambiguous += is_ambiguous
         if is_ambiguous and self._decide != "order":
             if self._decide == "refuse":
                 raise TimeRefused(f"{local} occurs twice in {self._zone}: clocks were put back", "ambiguous")
             return int(self._decide == "later")
-        latest, direction, fold = self._latest.get(series, (local, 0, -1))
+        key = series[0], *series[1]
+        latest, direction, fold = self._latest.get(key, (local, 0, -1))
         distance = local - latest
         if not is_ambiguous or abs(distance) > _ONE_NIGHT:
             fold = -1
@@ -266,7 +284,7 @@ class LocalTimes:
             direction = 1 if distance > timedelta() else -1
         if len(self._latest) >= MAX_SERIES:
             self._latest.clear()
-        self._latest[series] = local, direction, fold
+        self._latest[key] = local, direction, fold
         return max(fold, 0)
 
 
@@ -279,7 +297,7 @@ def parse_moment(text: str, day_first: bool | None = None) -> tuple[datetime, in
         moment = datetime.fromisoformat(stripped)
     except ValueError:
         return _parse_form(stripped, day_first)
-    fine = _FINE.search(stripped)
+    fine = _FINE.search(stripped) if len(stripped) > _FINE_FROM else None
     return moment, int(fine[1].ljust(3, "0")) if fine else 0
 
 

@@ -50,8 +50,11 @@ UNITS = frozenset((
 
 _STRIPPED = " \t\r\n\f\v\0\ufeff\u00a0\u2007\u2009\u202f"
 _SPACES = dict.fromkeys(map(ord, "\u00a0\u2007\u2009\u202f"), " ") | {ord("’"): "'", ord("−"): "-"}
-_PLAIN = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
+PLAIN = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?").fullmatch
+"""Match of a number in the notation of programs. float() also accepts 1_000, infinity and digits of any script."""
+
 _PARTS = re.compile(r"([+-]?)([0-9][0-9.,' ]*|[.,][0-9]+)([eE][+-]?[0-9]{1,3})?[ ]*(\D.*)?")
+_NAME = re.compile(r"[0-9]+(?:[eE][0-9]+|(?:\.[0-9]+){2,})")
 _AMBIGUOUS = re.compile(r"[1-9][0-9]{0,2}[.,][0-9]{3}")
 _GROUPS = {mark: re.compile(rf"[0-9]{{1,3}}(?:{re.escape(mark)}[0-9]{{3}})+") for mark in ".,' "}
 _PRECISE_DIGITS = 15
@@ -159,10 +162,10 @@ class Column:
     unit: str = ""
     no_value: Collection[str] = NO_VALUE
     is_fixed: bool = False
-    reason: str = ""
+    is_unclear: bool = False
 
-    def learn(self, texts: Iterable[str], other: Column | None = None) -> None:
-        """Decide from these values what is not decided yet. `other` has the marks of the whole file."""
+    def learn(self, texts: Iterable[str]) -> None:
+        """Decide from these values what is not decided yet."""
         written: list[Written] = []
         decimals: Counter[str] = Counter()
         words = plain = others = 0
@@ -175,7 +178,7 @@ class Column:
                 words += 1
             elif self._is_text(text):
                 others += 1
-            elif _PLAIN.fullmatch(text) and not _AMBIGUOUS.fullmatch(text.lstrip("+-")):
+            elif PLAIN(text) and not _AMBIGUOUS.fullmatch(text.lstrip("+-")):
                 plain += 1
                 decimals["."] += "." in text
             elif (number := written_number(text)) is not None:
@@ -183,7 +186,7 @@ class Column:
                 decimals[number.decimal] += 1
             else:
                 others += 1
-        self._learn_marks(written, decimals, other)
+        self._learn_marks(written, decimals)
         units = Counter(number.unit for number in written if number.unit)
         if units and not self.unit:
             self._learn_unit(units, len(written) + plain)
@@ -199,9 +202,9 @@ class Column:
             self.kind = "number"
         else:
             self.kind = "text"
-        self.reason = f"{numbers} numbers, {words} words for true and false, {others} other texts"
 
-    def _learn_marks(self, written: list[Written], decimals: Counter[str], other: Column | None) -> None:
+    def _learn_marks(self, written: list[Written], decimals: Counter[str]) -> None:
+        self.is_unclear = any(number.unclear for number in written)
         if self.is_fixed:
             return
         del decimals[""]
@@ -213,8 +216,11 @@ class Column:
             self.thousands = groups.most_common(1)[0][0]
         if not self.decimal and self.thousands in (".", ","):
             self.decimal = "," if self.thousands == "." else "."
-        if not self.decimal and other is not None and any(number.unclear for number in written):
-            self.decimal = other.decimal
+
+    def adopt(self, decimal: str) -> None:
+        """Use the decimal mark of the whole input if no value here has a certain one."""
+        if not self.is_fixed and not self.decimal and (decimal == "." or self.is_unclear):
+            self.decimal = decimal
 
     def _learn_unit(self, units: Counter[str], numbers: int) -> None:
         unit, often = units.most_common(1)[0]
@@ -224,12 +230,12 @@ class Column:
     def _is_text(self, text: str) -> bool:
         if is_identifier(text):
             return not self.words or len(text.lstrip("+-")) > _PRECISE_DIGITS
-        # An identifier such as 7E10 in a text of JSON is no power of ten.
-        return not self.words and text[:1].isdecimal() and bool(re.fullmatch(r"[0-9]+[eE][0-9]+", text))
+        # An identifier such as 7E10 in a text of JSON is no power of ten, and an address no number with thousands.
+        return not self.words and bool(_NAME.fullmatch(text))
 
     def number(self, text: str) -> float | None:
         """Return the number in a cleaned text, None if it is not a number. Raises ValueRefused."""
-        if self.decimal != "," and _PLAIN.fullmatch(text):
+        if self.decimal != "," and PLAIN(text):
             value = float(text)
             if not math.isfinite(value):
                 raise ValueRefused("number", f"{text!r} is too large for a number")

@@ -20,7 +20,7 @@ from typer import Argument, Option
 from formats.container import MAX_CONTENT_BYTES, unpacked
 from formats.custom import FUNCTION, UserFunction
 from formats.interpretation import Series
-from formats.reading import Reading
+from formats.reading import Reading, Result
 from formats.record import FrameRefused, Refusal, Row
 from formats.rules import Rules, RulesError, rules_of, rules_text
 from hub.cli.command import FAILED, MISUSE, AsJson, fail, plain_table, printable, stdout_console
@@ -127,8 +127,8 @@ def try_input(
     trial = _Trial(reading)
     now_ns = time.time_ns()
     for start in range(0, len(data), BLOCK_BYTES):
-        trial.add(*reading.feed(data[start : start + BLOCK_BYTES], now_ns))
-    trial.add(*reading.finish(now_ns))
+        trial.add(reading.feed(data[start : start + BLOCK_BYTES], now_ns))
+    trial.add(reading.finish(now_ns))
     if as_json:
         print(json.dumps({"file": file, "container": container, **trial.facts()}, ensure_ascii=False))
     else:
@@ -146,8 +146,9 @@ class _Trial:
         self._refusals: list[Refusal] = []
         self._row_count = 0
 
-    def add(self, rows: list[Row], refusals: list[Refusal]) -> None:
+    def add(self, result: Result) -> None:
         """Count results and keep the first of them."""
+        rows, refusals = result.all_rows, result.refusals
         self._row_count += len(rows)
         self._rows += rows[: MAX_JSON_ROWS - len(self._rows)]
         self.refused.update(refusal.code for refusal in refusals)

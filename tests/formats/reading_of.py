@@ -55,10 +55,10 @@ def read(data: bytes | str, *, window: int = 2000, piece: int = 0, default_devic
     refusals: list[Refusal] = []
     for start in range(0, len(raw), piece or len(raw) or 1):
         result = reading.feed(raw[start : start + (piece or len(raw))], NOW_NS)
-        rows += result.rows
+        rows += result.all_rows
         refusals += result.refusals
     last = reading.finish(NOW_NS)
-    return Content(rows + last.rows, refusals + last.refusals, reading)
+    return Content(rows + last.all_rows, refusals + last.refusals, reading)
 
 
 def read_case(name: str, **rules: Any) -> Content:
