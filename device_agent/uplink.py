@@ -248,6 +248,9 @@ class Uplink:
             return ending
         spool = self.spool
         before = spool.epoch
+        if spool.durable and not self.tally.connections:
+            # The hub has the batches below the number of the hello. The later ones are of this run, and new.
+            spool.trim(spool.hello_seq - 1)
         try:
             await spool.begin_epoch()
         except SpoolFailed:
@@ -257,7 +260,7 @@ class Uplink:
         self.tally.begin_epoch()
         _log.warning(
             "the spool is older than the hub's record of it (was it restored from a copy?): epoch %s follows %s, and "
-            "all waiting batches are sent in the new epoch",
+            "new batches are sent in the new epoch",
             spool.epoch,
             before,
         )

@@ -39,9 +39,6 @@ from wire.text import plural
 KEPT_BYTES = 64 * 1024 * 1024
 """Most bytes of acknowledged batches in the file, within the bound of the spool."""
 
-STATE_SECONDS = 1.0
-"""Time between two writes of the file with the last numbers."""
-
 _INSERT = (
     "INSERT INTO batch (seq, format, historical, readings, size, time, value, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
@@ -82,7 +79,6 @@ class SpoolFile:
         self._max_bytes = max_bytes
         self._new_epoch = new_epoch
         self._failure: str | None = None
-        self._state_written_s = 0.0
 
     def close(self) -> None:
         """Close the file and release its lock."""
@@ -134,8 +130,7 @@ class SpoolFile:
             if batches:
                 self._overflow()
             self._write_life()
-        if time.monotonic() >= self._state_written_s + STATE_SECONDS:
-            self.write_last_state()
+        self.write_last_state()
         return first
 
     def read(self, after: int, *, max_batches: int, max_bytes: int) -> list[Entry]:
@@ -217,7 +212,6 @@ class SpoolFile:
         state = LastState(
             standing.device, standing.epoch, standing.next_seq, standing.acked, batches, standing.readings
         )
-        self._state_written_s = time.monotonic()
         with suppress(OSError):
             write_last_state(self.path, state)
 

@@ -1,8 +1,8 @@
 """Salvage of a spool whose file is damaged, removed or replaced.
 
-Beside the spool is a small file with its last numbers. It is written without fsync, at most once a second, so it may be
-older than the spool, but never newer: its numbers are lower bounds. They decide the epoch and the next number of a
-damaged spool, of one that was cut, and of an older copy, and which batches are declared lost.
+Beside the spool is a small file with its last numbers. It is written after each commit and without fsync: after a kill
+it is exact, after a power failure it may be older than the spool, but never newer. Its numbers decide the epoch and the
+next number of a damaged spool, of one that was cut, and of an older copy, and which batches are declared lost.
 """
 
 from __future__ import annotations
@@ -23,6 +23,10 @@ from integrity.recovery import beside
 from wire.model import Metric
 
 Result = TypeVar("Result")
+
+STATE_BYTES = 512
+"""Size of the file with the last numbers: one sector, which a disk writes whole or not at all. The longest device id
+leaves 100 bytes of it."""
 
 
 class LastState(msgspec.Struct, frozen=True):
@@ -51,10 +55,13 @@ class _Sealed(msgspec.Struct, frozen=True):
 def write_last_state(path: Path, state: LastState) -> None:
     """Write the file beside the spool at `path`. Raises OSError."""
     sealed = _Sealed(state, row_checksum(msgspec.structs.astuple(state)))
-    file = beside(path, ".state")
-    new = beside(path, ".state-new")
-    new.write_bytes(msgspec.json.encode(sealed) + b"\n")
-    new.replace(file)
+    content = msgspec.json.encode(sealed).ljust(STATE_BYTES - 1) + b"\n"
+    # In place: a new file with a new name would cost 100 µs a commit, this costs 7 µs.
+    descriptor = os.open(beside(path, ".state"), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.pwrite(descriptor, content, 0)
+    finally:
+        os.close(descriptor)
 
 
 def read_last_state(path: Path, device: str) -> LastState | None:

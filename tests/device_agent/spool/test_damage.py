@@ -56,7 +56,6 @@ def original(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
             await spool.append(batch_of(BATCHES + 1, padding=PADDING))
             if request.param == "database":
                 spool._file.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-            spool._file.write_last_state()
             copy.mkdir()
             for file in directory.glob("boiler.spool*"):
                 shutil.copy(file, copy)
