@@ -10,6 +10,9 @@ from typing import NamedTuple
 FLIPS = 200
 """Places of a flipped bit in each file."""
 
+FEW_FLIPS = 20
+"""Places in a file that the program writes anew at each start: indexes of logs, and the address of the hub."""
+
 ZEROED_PAGES = 10
 CUTS = 10
 
@@ -43,10 +46,10 @@ class Damage(NamedTuple):
         return f"{self.kind} {self.number}" if PLACES.get(self.kind, 1) > 1 else str(self.kind)
 
 
-def damages() -> Iterator[Damage]:
+def damages(*, flips: int = FLIPS) -> Iterator[Damage]:
     """Yield every damage of one file."""
     for kind, places in PLACES.items():
-        for number in range(places):
+        for number in range(flips if kind is Kind.FLIP else places):
             yield Damage(kind, number)
 
 
@@ -61,9 +64,7 @@ def damaged(content: bytes, damage: Damage, *, name: str, older: bytes | None) -
         case Kind.FLIP:
             return _flipped(content, places, among_data=damage.number % 2 == 0)
         case Kind.ZEROS:
-            first = places.randrange(max(1, -(-len(content) // PAGE_BYTES))) * PAGE_BYTES
-            page = content[first : first + PAGE_BYTES]
-            return content[:first] + bytes(len(page)) + content[first + PAGE_BYTES :]
+            return _zeroed(content, places, among_data=damage.number % 2 == 0)
         case Kind.CUT:
             # Every second file ends at a page, as after a lost extension; the others anywhere.
             length = places.randrange(len(content)) if content else 0
@@ -75,6 +76,16 @@ def damaged(content: bytes, damage: Damage, *, name: str, older: bytes | None) -
         case Kind.OLDER:
             return older
     return content
+
+
+def _zeroed(content: bytes, places: random.Random, *, among_data: bool) -> bytes:
+    """Return the content with a page of zeros. `among_data` selects a page that is not all zeros already."""
+    pages = [content[at : at + PAGE_BYTES] for at in range(0, len(content), PAGE_BYTES)]
+    numbers = [number for number, page in enumerate(pages) if any(page) or not among_data]
+    if numbers:
+        number = places.choice(numbers)
+        pages[number] = bytes(len(pages[number]))
+    return b"".join(pages)
 
 
 def _flipped(content: bytes, places: random.Random, *, among_data: bool) -> bytes:

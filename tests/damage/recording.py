@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import apsw
+import duckdb
 import msgspec
 
 from device_agent import Agent, Metric
@@ -158,6 +159,8 @@ class _Recorder:
         self.recording.truth.readings.update(readings_of(self.recording.sent))
         merged = self._root / "merged"
         shutil.copytree(self._work, merged)  # the agent has closed its spool meanwhile
+        with duckdb.connect(merged / HUB / "history.duckdb") as store:
+            store.execute("CHECKPOINT")
         for name in ("journal.db", "registry.db"):
             connection = apsw.Connection(os.fspath(merged / HUB / name))
             connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()  # reads the log

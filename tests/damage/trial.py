@@ -69,7 +69,7 @@ def targets(root: Path) -> list[Target]:
     killed = root / "killed"
     for file in sorted([*(killed / HUB).iterdir(), *(killed / SPOOL).parent.iterdir()]):
         path = str(file.relative_to(killed))
-        is_database = file.with_name(file.name + "-wal").exists()
+        is_database = any(file.with_name(file.name + log).exists() for log in ("-wal", ".wal"))
         if file.name.endswith(".lock"):
             continue
         if is_database:
