@@ -14,8 +14,9 @@ from typing import Any
 
 import msgspec
 
+from formats.names import HASH_DIGITS
 from hub.model.batch import Series
-from hub.mqtt.message import HASH_DIGITS, Decoded, Decoder, Message, Publish
+from hub.mqtt.message import Decoded, Decoder, Message, Publish
 from hub.mqtt.publication import OTHER_TIME_KEY, TIME_KEY, Encoder, Publication
 from hub.mqtt.subscriptions import Subscription
 

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from wire.limits import MAX_DEVICE_ID, MAX_METRIC_NAME
 from wire.model import Metric, MetricType
-
-HASH_DIGITS = 12
-"""Hexadecimal digits appended to a changed name. 100,000 names that change to the same text collide with a chance of
-one in 56,000."""
 
 
 class Message(NamedTuple):
@@ -125,35 +118,6 @@ class Decoder(Protocol):
 
 
 PYTHON_TYPES: dict[MetricType, type] = {"float": float, "integer": int, "boolean": bool, "string": str}
-
-_NOT_IN_DEVICE = re.compile(r"[^A-Za-z0-9_.-]")
-_NOT_IN_METRIC = re.compile(r"[\x00-\x1f\x7f]")
-
-
-def legal_device(name: str) -> str:
-    """Return a device id for a name.
-
-    A valid id is returned unchanged. In other names, invalid characters become "_", and "-" with a hash of the name is
-    appended, so that different names have different ids.
-    """
-    if 0 < len(name) <= MAX_DEVICE_ID and not _NOT_IN_DEVICE.search(name) and name not in (".", ".."):
-        return name
-    return _with_hash(_NOT_IN_DEVICE.sub("_", name), name, MAX_DEVICE_ID)
-
-
-def legal_metric(name: str) -> str:
-    """Return a metric name for a name, by the rule of `legal_device`.
-
-    Valid is any text without control characters and without a space at either end.
-    """
-    if 0 < len(name) <= MAX_METRIC_NAME and not _NOT_IN_METRIC.search(name) and " " not in (name[0], name[-1]):
-        return name
-    return _with_hash(_NOT_IN_METRIC.sub("_", name).strip(" "), name, MAX_METRIC_NAME)
-
-
-def _with_hash(changed: str, name: str, max_length: int) -> str:
-    suffix = "-" + hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:HASH_DIGITS]
-    return changed[: max_length - len(suffix)] + suffix
 
 
 def value_type(value: float | int | bool | str) -> MetricType:

@@ -7,9 +7,10 @@ a cover with positions, a fan with speeds) has one more level, which names the s
 
 from __future__ import annotations
 
+from formats.names import legal_device
 from hub.mqtt.decoders.formats import flatten, parse_object, single_value
 from hub.mqtt.decoders.record import Remembered, Scalar, parse_on_off, presence_of, readings_of, row_of
-from hub.mqtt.message import Decoded, Decoder, Message, legal_device
+from hub.mqtt.message import Decoded, Decoder, Message
 from hub.mqtt.topics import TopicTemplate
 from wire.model import MetricType
 

@@ -6,18 +6,10 @@ with the metric `state`. Published attributes that are numbers or booleans are m
 
 from __future__ import annotations
 
+from formats.names import legal_device, legal_metric
 from hub.mqtt.decoders.formats import parse_json
 from hub.mqtt.decoders.record import TRUTHS, Remembered, Scalar, decode_text, parse_scalar, row_of
-from hub.mqtt.message import (
-    Decoded,
-    Decoder,
-    DeviceDeclaration,
-    DevicePresence,
-    Message,
-    Undecodable,
-    legal_device,
-    legal_metric,
-)
+from hub.mqtt.message import Decoded, Decoder, DeviceDeclaration, DevicePresence, Message, Undecodable
 from hub.mqtt.topics import TopicTemplate
 from wire.limits import MAX_TAG_VALUE, MAX_UNIT
 from wire.model import Metric

@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from formats.names import legal_device, legal_metric
 from hub.mqtt.decoders.formats import (
     MEASUREMENT,
     TimeField,
@@ -18,16 +19,7 @@ from hub.mqtt.decoders.formats import (
     read_value,
 )
 from hub.mqtt.decoders.record import VALUE, DeclaredTags, PayloadRecord, Scalar, checked_value, time_reader
-from hub.mqtt.message import (
-    Decoded,
-    DecodedReading,
-    DecodedRow,
-    Decoder,
-    Message,
-    Undecodable,
-    legal_device,
-    legal_metric,
-)
+from hub.mqtt.message import Decoded, DecodedReading, DecodedRow, Decoder, Message, Undecodable
 from hub.mqtt.topics import TopicTemplate, fill_placeholders
 from wire.limits import MAX_TAG_KEY, MAX_TAG_VALUE, MAX_UNIT
 from wire.timestamp import NS_PER_UNIT

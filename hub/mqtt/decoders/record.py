@@ -7,15 +7,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeVar
 
-from hub.mqtt.message import (
-    Decoded,
-    DecodedReading,
-    DecodedRow,
-    DeviceDeclaration,
-    DevicePresence,
-    Undecodable,
-    legal_metric,
-)
+from formats.names import legal_metric
+from hub.mqtt.message import Decoded, DecodedReading, DecodedRow, DeviceDeclaration, DevicePresence, Undecodable
 from wire.limits import MAX_INTEGER, MAX_STRING_VALUE_BYTES, MAX_UNIT, MIN_INTEGER
 from wire.timestamp import time_parser
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from formats.names import legal_device
 from hub.mqtt.decoders.formats import flatten, object_at, parse_json, single_value
 from hub.mqtt.decoders.record import Remembered, Scalar, presence_of, readings_of, time_reader
-from hub.mqtt.message import Decoded, Decoder, Message, Undecodable, legal_device
+from hub.mqtt.message import Decoded, Decoder, Message, Undecodable
 
 UNITS = {
     **dict.fromkeys(("power", "apower", "act_power", "overpower_value"), "W"),

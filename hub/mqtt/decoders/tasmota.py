@@ -10,9 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from formats.names import legal_device
 from hub.mqtt.decoders.formats import flatten, parse_object
 from hub.mqtt.decoders.record import Scalar, parse_on_off, presence_of, readings_of, time_reader
-from hub.mqtt.message import Decoded, Decoder, Message, legal_device
+from hub.mqtt.message import Decoded, Decoder, Message
 from hub.mqtt.topics import TopicTemplate
 from wire.timestamp import has_offset, looks_like_time
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from formats.names import legal_device
 from hub.mqtt.decoders.formats import flatten, object_at, parse_object
 from hub.mqtt.decoders.record import DeclaredTags, Scalar, readings_of, time_reader
-from hub.mqtt.message import Decoded, Decoder, Message, Undecodable, legal_device
+from hub.mqtt.message import Decoded, Decoder, Message, Undecodable
 from hub.mqtt.topics import TopicTemplate
 from wire.limits import MAX_TAG_VALUE
 

@@ -8,18 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from formats.names import legal_device, legal_metric
 from hub.mqtt.decoders.formats import flatten, object_at, parse_json, parse_object, single_value
 from hub.mqtt.decoders.record import MAX_DEVICES, parse_on_off, presence_of, row_of, time_reader
-from hub.mqtt.message import (
-    Decoded,
-    Decoder,
-    DeviceDeclaration,
-    DevicePresence,
-    Message,
-    Undecodable,
-    legal_device,
-    legal_metric,
-)
+from hub.mqtt.message import Decoded, Decoder, DeviceDeclaration, DevicePresence, Message, Undecodable
 from wire.limits import MAX_DESCRIPTION, MAX_METRICS, MAX_TAG_VALUE, MAX_UNIT
 from wire.model import Metric, MetricType
 

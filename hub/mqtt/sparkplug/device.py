@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import NamedTuple
 
-from hub.mqtt.message import DecodedReading, DeviceDeclaration, legal_device, legal_metric
+from formats.names import legal_device, legal_metric
+from hub.mqtt.message import DecodedReading, DeviceDeclaration
 from hub.mqtt.sparkplug.payload import METRIC_TYPES, DataType, SparkplugMetric, SparkplugPayload, Unusable
 from wire import model
 from wire.limits import MAX_DESCRIPTION, MAX_METRICS, MAX_TAG_VALUE, MAX_TIME_NS, MAX_UNIT

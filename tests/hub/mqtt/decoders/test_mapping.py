@@ -10,8 +10,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from formats.names import legal_device
 from hub.mqtt.decoders.mapping import MappedDecoder, TopicMapping
-from hub.mqtt.message import Decoded, DecodedReading, DecodedRow, DeviceDeclaration, Message, Undecodable, legal_device
+from hub.mqtt.message import Decoded, DecodedReading, DecodedRow, DeviceDeclaration, Message, Undecodable
 from wire.model import DeviceId, MetricName
 
 NS = 1_700_000_000_000_000_000
