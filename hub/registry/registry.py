@@ -20,6 +20,7 @@ from hub.registry import event, fleet, hub_run, token
 from hub.registry.database import MAX_BYTES, RegistryError, RegistryThread, data_version, hub_id, open_database
 from hub.registry.fleet import Fleet, KnownDevice
 from hub.registry.keyring import Keyring
+from hub.registry.last_state import RegistryState, current_state, find_loss, read_state, write_state
 from hub.registry.repair import Repair
 from hub.registry.token import AdminToken, Credentials, OpenedSession, PageSession
 from wire.errors import WireError
@@ -45,6 +46,9 @@ class Registry:
 
     def __init__(self, path: Path, *, clock: Callable[[], int] = time.time_ns, max_bytes: int = MAX_BYTES) -> None:
         self.id = ""
+        self._path = path
+        self._last_state: RegistryState | None = None
+        self._loss: str | None = None
         self._clock = clock
         self._repairs: list[Repair] = []
         self._thread = RegistryThread(partial(open_database, path, max_bytes=max_bytes, report=self._repairs.append))
@@ -64,6 +68,7 @@ class Registry:
             self.id = await self._thread.read(hub_id)
             self._fleet = await self._thread.read(fleet.select_fleet)
             await self._thread.read(token.select_credentials, self._apply_credentials)
+            await self._thread.read(self._compare_state)
         except BaseException:
             await self._thread.close()
             raise
@@ -74,6 +79,7 @@ class Registry:
             await self._flush(everything=True)
             if self._renewed_ns is not None:
                 await self._thread.write(hub_run.end)
+            await self._thread.read(self._record_state)
         except RegistryError as failure:
             log.error("registry closed without storing events", lost_events=len(self._events), error=failure.message)
         finally:
@@ -93,6 +99,7 @@ class Registry:
                 if loop.time() >= flush_at:
                     flush_at = loop.time() + FLUSH_SECONDS
                     await self._flush()
+                    await self._thread.read(self._record_state)
                     self._failure = None
             except RegistryError as error:
                 # Nothing is lost: the changes wait in memory. Log it once, not four times a second.
@@ -269,7 +276,7 @@ class Registry:
         if self._failure is not None:
             return f"{self._failure}. Devices, tokens and events that change meanwhile wait in memory"
         lossy = [str(repair) for repair in self._repairs if repair.lost_anything]
-        return lossy[-1] if lossy else self.fullness
+        return lossy[-1] if lossy else self._loss or self.fullness
 
     @property
     def fullness(self) -> str | None:
@@ -336,6 +343,23 @@ class Registry:
     def _read_changes(self, connection: apsw.Connection) -> Credentials | None:
         """Return all credentials if another connection has committed since the last read. Runs in the thread."""
         return None if data_version(connection) == self._version else token.select_credentials(connection)
+
+    def _compare_state(self, connection: apsw.Connection) -> None:
+        """Find out whether the file was lost or is an older copy. Runs in the thread."""
+        self._loss = find_loss(current_state(connection), read_state(self._path))
+        if self._loss is not None:
+            log.error("registry was lost or restored from a copy", loss=self._loss)
+            self._events.add(None, self._clock(), "registry lost or restored", self._loss)
+
+    def _record_state(self, connection: apsw.Connection) -> None:
+        """Record the state beside the file if it has changed. Runs in the thread."""
+        state = current_state(connection)
+        if state != self._last_state:
+            try:
+                write_state(self._path, state)
+            except OSError as error:
+                log.warning("state of the registry cannot be recorded", error=error.strerror)
+            self._last_state = state
 
     async def _flush(self, *, everything: bool = False) -> None:
         events = self._events.drain()

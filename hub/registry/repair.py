@@ -24,7 +24,7 @@ from hub.registry.schema import (
     SCHEMA_VERSION,
     TABLES,
     UNSEALED_VERSION,
-    Table,
+    TableLayout,
     create_tables,
 )
 from integrity.checksum import Cell, corrected, row_checksum
@@ -187,7 +187,9 @@ def find_damage(connection: apsw.Connection) -> Damage | None:
     if found == (UNSEALED_VERSION, APPLICATION_ID) and not is_ours:
         problems = _problems(connection)
         if problems:
-            raise Irreparable(f"the registry is damaged, and its rows have no checksums yet ({problems[0]}). {_REMEDY}")
+            raise Irreparable(
+                f"the file of the registry is damaged, and its rows have no checksums yet ({problems[0]}). {_REMEDY}"
+            )
         return None
     wrong_bits = (found[0] ^ SCHEMA_VERSION).bit_count() + (found[1] ^ APPLICATION_ID).bit_count()
     # A file with our tables and one wrong bit in a mark is ours. Other marks are those of another version or program.
@@ -239,7 +241,7 @@ class _Row(NamedTuple):
         return None if cells is None or cells[0] != self.table else cells[1:]
 
 
-def _rows(connection: apsw.Connection, table: Table, order: str = "") -> Iterator[_Row]:
+def _rows(connection: apsw.Connection, table: TableLayout, order: str = "") -> Iterator[_Row]:
     """Yield the rows in the order of their key. Raises apsw.CorruptError at the first page that cannot be read."""
     texts = {
         name for _, name, kind, *_ in connection.execute(f"PRAGMA table_info({table.name})") if kind.upper() == "TEXT"
@@ -360,7 +362,7 @@ class _Salvage:
         self._new = new
         self._attempts = 0
 
-    def copy(self, table: Table) -> None:
+    def copy(self, table: TableLayout) -> None:
         """Copy a table, from both ends up to the first page that cannot be read."""
         marks = ", ".join("?" for _ in table.columns)
         insert = f"INSERT OR IGNORE INTO {table.name} ({', '.join(table.columns)}) VALUES ({marks})"
@@ -402,8 +404,8 @@ def _hub_id(damaged: apsw.Connection) -> str:
                 if cells is not None and (cells[0] == HUB_ID or table.name == "identity"):
                     return str(cells[-1])
     raise Irreparable(
-        "the id of the hub in registry.db is damaged, and without it history could appear under the names of other "
-        f"devices. {_REMEDY}"
+        "the file of the registry is damaged: the id of the hub in it cannot be read, and without it history could "
+        f"appear under the names of other devices. {_REMEDY}"
     )
 
 

@@ -93,7 +93,7 @@ _IDENTITY = "CREATE TABLE identity (hub_id TEXT PRIMARY KEY) STRICT, WITHOUT ROW
 """A second copy of the hub's id, in a page of its own: without the id no history can be read."""
 
 
-class Table(NamedTuple):
+class TableLayout(NamedTuple):
     """A table with the columns that its checksum covers, the primary key first."""
 
     name: str
@@ -106,14 +106,14 @@ class Table(NamedTuple):
 
 
 TABLES = (
-    Table("facts", ("name", "value"), "name"),
-    Table("identity", ("hub_id",), "hub_id"),
-    Table("tokens", ("id", "digest", "role", "pattern", "label", "created_ns", "used_ns", "expires_ns")),
-    Table("sessions", ("digest", "token", "created_ns", "expires_ns"), "digest"),
-    Table("login_codes", ("digest", "token", "expires_ns"), "digest"),
-    Table("devices", ("id", "name", "tags", "agent", "first_seen_ns", "last_seen_ns", "retired_ns")),
-    Table("series", ("id", "device", "metric", "type", "unit", "description")),
-    Table("events", ("id", "device", "time_ns", "kind", "detail")),
+    TableLayout("facts", ("name", "value"), "name"),
+    TableLayout("identity", ("hub_id",), "hub_id"),
+    TableLayout("tokens", ("id", "digest", "role", "pattern", "label", "created_ns", "used_ns", "expires_ns")),
+    TableLayout("sessions", ("digest", "token", "created_ns", "expires_ns"), "digest"),
+    TableLayout("login_codes", ("digest", "token", "expires_ns"), "digest"),
+    TableLayout("devices", ("id", "name", "tags", "agent", "first_seen_ns", "last_seen_ns", "retired_ns")),
+    TableLayout("series", ("id", "device", "metric", "type", "unit", "description")),
+    TableLayout("events", ("id", "device", "time_ns", "kind", "detail")),
 )
 """Every table, referenced ones first."""
 
@@ -155,7 +155,7 @@ def add_checksums(connection: apsw.Connection) -> None:
     connection.pragma("user_version", SCHEMA_VERSION)
 
 
-def _triggers(table: Table) -> Sequence[str]:
+def _triggers(table: TableLayout) -> Sequence[str]:
     name, columns = table.name, ", ".join(table.columns)
     seal = f"BEGIN UPDATE {name} SET checksum = {table.checksum('NEW.')} WHERE {table.key} = NEW.{table.key}; END"
     return (

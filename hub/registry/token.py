@@ -14,7 +14,7 @@ import hashlib
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +25,7 @@ from hub.model.event import Event
 from hub.model.identity import NewToken, Role, Token, pattern_problem
 from hub.registry.database import RegistryError, damaged_row, data_version, open_database, transaction, translated
 from hub.registry.event import insert_events
+from hub.registry.last_state import current_state, find_loss, read_state, write_state
 from hub.registry.schema import INTACT
 from wire.errors import Code
 from wire.limits import MAX_TOKEN
@@ -351,5 +352,10 @@ def open_token_file(path: Path, *, clock: Callable[[], int] = time.time_ns) -> I
     connection = open_database(path)
     try:
         yield TokenFile(connection, clock)
+        with suppress(OSError), translated():
+            last, now = read_state(path), current_state(connection)
+            # A registry that was lost is reported by the hub.
+            if find_loss(now, last) is None and now != last:
+                write_state(path, now)
     finally:
         connection.close()

@@ -60,7 +60,7 @@ def open_or_set_aside(path: Path, *, memory_limit: str, threads: int) -> None:
         log.warning("history is damaged and is set aside", kept=set_aside(path).name, error=str(error))
 
 
-class Source:
+class SourceFile:
     """An open source. Its errors stay in a database of its own, which is opened read-only."""
 
     def __init__(self, path: Path, *, memory_limit: str, threads: int) -> None:
@@ -205,10 +205,10 @@ def rebuild(
 
 def _open_sources(
     paths: Sequence[Path], registry: str, rejected: dict[Path, str], opened: contextlib.ExitStack, **options: Any
-) -> Iterator[Source]:
+) -> Iterator[SourceFile]:
     for path in paths:
         try:
-            source = Source(path, **options)
+            source = SourceFile(path, **options)
         except StoreError as error:
             rejected[path] = str(error)
             continue
@@ -227,7 +227,7 @@ def farthest_cursor(paths: Sequence[Path], journal: str, *, memory_limit: str, t
     for path in paths:
         with (
             contextlib.suppress(StoreError),
-            closing(Source(path, memory_limit=memory_limit, threads=threads)) as source,
+            closing(SourceFile(path, memory_limit=memory_limit, threads=threads)) as source,
         ):
             if source.cursor.journal == journal:
                 found.append(source.cursor)
@@ -247,7 +247,7 @@ class _Rebuild:
     """The writing of a new file from open sources."""
 
     def __init__(
-        self, connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], report_progress: ReportProgress
+        self, connection: duckdb.DuckDBPyConnection, sources: Sequence[SourceFile], report_progress: ReportProgress
     ) -> None:
         self._connection = connection
         self._sources = sources
@@ -277,7 +277,7 @@ class _Rebuild:
         self._connection.execute("CHECKPOINT")
         return sum(tables.stored.values())
 
-    def _add_readings(self, source: Source, type: MetricType, raw_from_ns: int, *, is_first: bool) -> None:
+    def _add_readings(self, source: SourceFile, type: MetricType, raw_from_ns: int, *, is_first: bool) -> None:
         table = schema.table("raw", type)
         for rows, columns in source.slices(table, "series, time_ns, value", f"time_ns >= {raw_from_ns}"):
             self._insert(table, columns, only_new=not is_first)
