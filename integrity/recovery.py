@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import shutil
 import struct
 import time
 from pathlib import Path
@@ -15,7 +16,17 @@ from typing import NamedTuple
 
 import apsw
 
-from integrity.wal import HEADER_BYTES, Log, WalDamage, commits_of, find_damage, read_header, repaired, with_header
+from integrity.wal import (
+    HEADER_BYTES,
+    Log,
+    WalDamage,
+    commits_of,
+    find_damage,
+    is_rewritten,
+    read_header,
+    repaired,
+    with_header,
+)
 
 _ACCEPTED_AT = 16
 """Offset in the file `-shm` of the number of frames that SQLite accepts, `mxFrame` of the header of the WAL index
@@ -23,17 +34,24 @@ _ACCEPTED_AT = 16
 
 
 class LogRecovery(NamedTuple):
-    """A repaired log: what was damaged, and where the damaged log is kept."""
+    """A repaired log: what was damaged, where the damaged log is kept, and whether a later commit wrote the page of the
+    damaged frame again."""
 
     damage: WalDamage
     kept: Path
+    rewritten: bool
 
     def __str__(self) -> str:
         """Return what happened, for people."""
         frame, commits = self.damage
+        page = (
+            "a later commit wrote the page of this frame again, so nothing is lost"
+            if self.rewritten
+            else "the page of this frame may be wrong: the checksums of its rows are verified"
+        )
         return (
             f"frame {frame} of the write-ahead log is damaged; {commits} commits behind it are kept, and the damaged "
-            f"log is {self.kept.name}"
+            f"log is {self.kept.name}; {page}"
         )
 
 
@@ -46,14 +64,14 @@ def recover_log(path: Path) -> LogRecovery | None:
     examined = _examine(path)
     if examined is None:
         return None
-    damage, content = examined
+    damage, content, rewritten = examined
     log_path = beside(path, "-wal")
-    kept = aside(log_path)
-    log_path.rename(kept)
-    _write_durably(log_path, content)
+    # A crash at any moment leaves a complete log: the damaged one, which is repaired again, or the repaired one.
+    kept = _keep(log_path)
     # SQLite rebuilds this index of the log.
     beside(path, "-shm").unlink(missing_ok=True)
-    return LogRecovery(damage, kept)
+    _replace_durably(log_path, content)
+    return LogRecovery(damage, kept, rewritten)
 
 
 def examine_log(path: Path) -> WalDamage | None:
@@ -68,8 +86,8 @@ def examine_log(path: Path) -> WalDamage | None:
     return None if examined is None else examined[0]
 
 
-def _examine(path: Path) -> tuple[WalDamage, bytes] | None:
-    """Return the damage of a log, and the bytes of the repaired log."""
+def _examine(path: Path) -> tuple[WalDamage, bytes, bool] | None:
+    """Return the damage of a log, the bytes of the repaired log, and whether a later commit wrote the page again."""
     log_path = beside(path, "-wal")
     try:
         if log_path.stat().st_size <= HEADER_BYTES or path.stat().st_size == 0:
@@ -86,7 +104,7 @@ def _examine(path: Path) -> tuple[WalDamage, bytes] | None:
             whole = with_header(log, _page_bytes(path))
             header = read_header(whole)
             damage = None if header is None else WalDamage(0, len(commits_of(whole, header)))
-        return None if damage is None else (damage, repaired(whole))
+        return None if damage is None else (damage, repaired(whole), is_rewritten(whole, damage.frame))
 
 
 def aside(path: Path) -> Path:
@@ -128,13 +146,40 @@ def _page_bytes(path: Path) -> int:
     return 65_536 if size == 1 else size
 
 
-def _write_durably(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+def _keep(path: Path) -> Path:
+    """Give the file a second name beside it, durably, and return that name."""
+    for name in path.parent.glob(f"{path.name}.damaged-*"):
+        if name.samefile(path):
+            return name  # a crash came before the file was replaced
+    kept = aside(path)
+    try:
+        os.link(path, kept)
+    except OSError:  # a file system without hard links
+        copy = path.with_name(f"{path.name}.copy")
+        shutil.copyfile(path, copy)
+        with copy.open("rb") as file:
+            os.fsync(file.fileno())
+        copy.rename(kept)
+    sync_directory(path.parent)
+    return kept
+
+
+def _replace_durably(path: Path, content: bytes) -> None:
+    """Replace the content of a file, so that a crash leaves the old or the new one."""
+    new = path.with_name(f"{path.name}.new")
+    new.unlink(missing_ok=True)
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(descriptor)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    new.replace(path)
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable."""
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(directory)
     finally:

@@ -121,6 +121,23 @@ def find_damage(log: Log, accepted: int) -> WalDamage | None:
     return WalDamage(wrong, len(behind))
 
 
+def is_rewritten(log: Log, frame: int) -> bool:
+    """Return whether a frame behind this one, in a commit of this log, contains the same page again.
+
+    Then the bytes of the frame do not matter, unless its number of the page is damaged as well: the caller verifies the
+    database in any case.
+    """
+    header = read_header(log)
+    commits = [] if header is None else commits_of(log, header)
+    if header is None or not frame or not commits:
+        return False
+    size = header.frame_bytes
+    begin = HEADER_BYTES + (frame - 1) * size
+    page = log[begin : begin + 4]
+    later = range(begin + size, HEADER_BYTES + commits[-1] * size, size)
+    return any(log[at : at + 4] == page and log[at + 8 : at + 16] == header.salts for at in later)
+
+
 def _first_wrong(log: Log, header: WalHeader, accepted: int) -> int:
     """Return the number of the first frame after the accepted ones whose checksum is wrong."""
     size = header.frame_bytes

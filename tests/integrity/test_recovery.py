@@ -63,6 +63,47 @@ def test_every_row_is_kept_after_a_flipped_bit(path: Path) -> None:
         path.write_bytes(before)
 
 
+@pytest.mark.parametrize("step", ["link", "unlink", "fsync", "replace"])
+def test_a_crash_during_the_repair_loses_nothing(path: Path, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The damaged log is in its place until the repaired one is complete, and the next repair keeps one copy of it."""
+    log = path.with_name("a.db-wal")
+    damaged = bytearray(log.read_bytes())
+    damaged[len(damaged) // 2] ^= 2
+    log.write_bytes(damaged)
+
+    def crash(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        if step == "fsync":
+            patch.setattr(os, "fsync", crash)
+        else:
+            owner = os if step == "link" else Path
+            patch.setattr(owner, step, crash)
+        with pytest.raises(KeyboardInterrupt):
+            recover_log(path)
+    assert log.read_bytes() == damaged
+    found = recover_log(path)
+    assert found is not None
+    assert found.kept.read_bytes() == damaged
+    assert len(list(path.parent.glob("*.damaged-*"))) == 1
+    assert rows_of(path) == ROWS
+
+
+def test_a_page_that_a_later_commit_wrote_again_is_recognized(path: Path) -> None:
+    """Each commit here writes the newest page of the table, so the bytes of the last frame alone matter."""
+    log = path.with_name("a.db-wal")
+    content = bytearray(log.read_bytes())
+    frame_bytes = 24 + 4096
+    frames = (len(content) - 32) // frame_bytes
+    content[32 + (frames - 4) * frame_bytes + 500] ^= 2
+    log.write_bytes(content)
+    found = recover_log(path)
+    assert found is not None
+    assert found.rewritten
+    assert "nothing is lost" in str(found)
+
+
 def test_an_intact_log_is_left_alone(path: Path) -> None:
     """Nothing is written: not to the log, and not to the database."""
     log = path.with_name("a.db-wal")
