@@ -161,7 +161,10 @@ class Uplink:
         return self.sources.snapshot(now_s=now.monotonic(), time_ns=now.time_ns())
 
     def status(self) -> messages.Status:
-        return messages.Status(self.surroundings.time_ns(), self.spool.next_seq, self.source_states())
+        spool, session = self.spool, self._session
+        # The hub acknowledged more than it has now: it counts what is sent again as repaired.
+        acked = spool.acked if session is not None and spool.acked > session.acked else 0
+        return messages.Status(self.surroundings.time_ns(), spool.next_seq, self.source_states(), acked)
 
     async def _wait_alone(self, session: AgentDeviceSession) -> None:
         """Wait until nothing is in flight and the connection had no error for a while."""

@@ -114,12 +114,14 @@ Sources = Annotated[list[SourceState], Meta(max_length=limits.MAX_SOURCES)]
 class Status(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="status"):
     """Agent → hub, from version 1.1 on: the number of the next new batch, and the states of all sources.
 
-    `time` is the device's clock at sending; the times in `sources` are by the same clock.
+    `time` is the device's clock at sending; the times in `sources` are by the same clock. `acked` is the highest number
+    that the hub had acknowledged before, if the welcome contains a lower one; else 0.
     """
 
     time: TimeNs
     next_seq: Seq
     sources: Sources = []
+    acked: Annotated[int, Meta(ge=0, le=limits.MAX_SEQ)] = 0
 
     def __post_init__(self) -> None:
         if len({source.name for source in self.sources}) < len(self.sources):
