@@ -133,13 +133,14 @@ class ClientSession:
         Raises ConnectionClosed, WireError and what the outbox raises.
         """
         # No TaskGroup: in Python 3.11 it loses a cancellation that arrives while it ends for another reason.
-        tasks = []
-        if self._connection.subprotocol in STATUS_SUBPROTOCOLS and (status := self._outbox.status()) is not None:
-            # Before the first batch, which may be one that the hub has acknowledged and lost.
-            self._outbox.status_changed.clear()
+        has_status = self._connection.subprotocol in STATUS_SUBPROTOCOLS
+        status = self._outbox.status() if has_status else None
+        if status is not None and status.acked:
+            # The hub has lost batches that it had acknowledged: it learns that before it gets them again.
             await self._send(status)
-            tasks.append(asyncio.create_task(self._report(status)))
-        tasks.append(asyncio.create_task(self._transmit()))
+        tasks = [asyncio.create_task(self._transmit())]
+        if has_status:
+            tasks.append(asyncio.create_task(self._report()))
         try:
             return await self._listen()
         except ConnectionClosed:
@@ -184,14 +185,12 @@ class ClientSession:
             self._failure = error
             self._connection.transport.abort()  # ends _listen
 
-    async def _report(self, reported: device.Status) -> None:
-        """Send the status when it has changed since `reported`, at most once in STATUS_SECONDS."""
+    async def _report(self) -> None:
+        """Send the status after the welcome and when it changed, at most once in STATUS_SECONDS."""
         outbox = self._outbox
+        reported: device.Status | None = None
         try:
             while True:
-                await asyncio.sleep(STATUS_SECONDS)
-                if self.state.room >= 1:
-                    await outbox.status_changed.wait()
                 outbox.status_changed.clear()
                 status = outbox.status()
                 if status is None:
@@ -199,6 +198,9 @@ class ClientSession:
                 if must_report(reported, status, is_window_full=self.state.room < 1):
                     await self._send(status)
                     reported = status
+                await asyncio.sleep(STATUS_SECONDS)
+                if self.state.room >= 1:
+                    await outbox.status_changed.wait()
         except ConnectionClosed:
             return  # _listen reports the reason
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import resource
 import signal
 import sys
+import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 
 import structlog
 
@@ -45,6 +47,13 @@ CLOSING_S = 5.0
 DRAIN_S = 20.0
 """The store gets this long to store what the journal has. The rest stays in the journal and is stored after the next
 start."""
+
+STOP_AFTER_FAILURE_S = 45.0
+"""After a thread has died the process ends within this time, also if a part of the hub waits for that thread. Longer
+than an orderly stop: CLOSING_S, DRAIN_S and the last commits."""
+
+FAILED = 1
+"""Exit code of a hub that had to stop, the same as after any other failure."""
 
 MAX_FILES = 65_536
 """File descriptors that the hub requests: a gateway's 20,000 connections three times. Systems start a program with
@@ -127,11 +136,14 @@ async def _serve(
 ) -> None:
     registry = services.registry
     registry.record_event(None, time.time_ns(), "hub started", "")
-    if services.journal.log_recovery is not None:
-        registry.record_event(None, time.time_ns(), "journal repaired", services.journal.log_recovery)
+    services.journal.losses.on_incident(
+        lambda incident: registry.record_event(None, time.time_ns(), incident.kind, incident.text)
+    )
     async with contextlib.AsyncExitStack() as running:
         # Services start in this order and stop in reverse: agents, bridges, server, journal, store, registry.
         failed = _Failure(stop)
+        running.enter_context(failed.threads())
+        await running.enter_async_context(failed.running(services.journal.watch(), "journal"))
         await running.enter_async_context(
             failed.running(registry.run(lambda ids: services.connections.revoke(set(ids))), "registry")
         )
@@ -199,12 +211,35 @@ def _open_tls(settings: Settings) -> PortTls | None:
 
 
 class _Failure:
-    """Runs tasks. The first one that fails stops the hub; `error` is its exception."""
+    """Runs tasks and watches threads. The first one that fails stops the hub; `error` is its exception."""
 
     def __init__(self, stop: asyncio.Event) -> None:
         self.error: BaseException | None = None
         self.name = ""
         self._stop = stop
+        self._loop = asyncio.get_running_loop()
+
+    @contextlib.contextmanager
+    def threads(self) -> Iterator[None]:
+        """Stop the hub when a thread of this process ends with an exception, until the context ends.
+
+        What waits for such a thread would wait forever, so the process is ended if the stop takes too long.
+        """
+
+        def ended(arguments: threading.ExceptHookArgs) -> None:
+            error = arguments.exc_value or RuntimeError("it ended by itself")
+            name = "a thread" if arguments.thread is None else f"thread {arguments.thread.name}"
+            with contextlib.suppress(RuntimeError):  # the event loop is closed
+                self._loop.call_soon_threadsafe(self._record, name, error)
+            timer = threading.Timer(STOP_AFTER_FAILURE_S, _end_process, [name, error])
+            timer.daemon = True
+            timer.start()
+
+        before, threading.excepthook = threading.excepthook, ended
+        try:
+            yield
+        finally:
+            threading.excepthook = before
 
     @contextlib.asynccontextmanager
     async def running(self, coroutine: Coroutine[object, object, None], name: str) -> AsyncIterator[None]:
@@ -218,13 +253,19 @@ class _Failure:
             await asyncio.wait([task])
 
     def _ended(self, task: asyncio.Task[None], name: str) -> None:
-        if task.cancelled():
-            return
+        if not task.cancelled():
+            self._record(name, task.exception() or RuntimeError("it ended by itself"))
+
+    def _record(self, name: str, error: BaseException) -> None:
         if self.error is None:
-            self.error = task.exception() or RuntimeError("it ended by itself")
-            self.name = name
-            log.error("service failed", service=name, exc_info=self.error)
+            self.error, self.name = error, name
+            log.error("service failed", service=name, exc_info=error)
         self._stop.set()
+
+
+def _end_process(name: str, error: BaseException) -> None:
+    print(f"hub: {name} failed: {error}; the hub could not stop in order", file=sys.stderr, flush=True)
+    os._exit(FAILED)
 
 
 async def _close_connections(services: HubServices) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping, Sequence
 from functools import partial
 from importlib.metadata import distribution, version
 from pathlib import Path
@@ -41,11 +41,15 @@ from hub.ingest.device import Device, Devices
 from hub.ingest.quarantine_actions import QuarantineActions
 from hub.ingest.validate import decode_entry
 from hub.journal.consumer import Consumer, EntryReader
+from hub.journal.continuity import find_discontinuity
 from hub.journal.journal import Journal
+from hub.journal.losses import NEXT_STEP
 from hub.journal.schema import FILE_NAME as JOURNAL_FILE
 from hub.live.hub import LiveHub
+from hub.model.accounting import CountedEntry
 from hub.model.batch import Batch, Entry, Series
 from hub.model.identity import Action, Identity
+from hub.model.journal import JournalPosition, JournalTrimmed
 from hub.model.store import Store
 from hub.mqtt.bridge import Bridge
 from hub.registry.database import FILE_NAME as REGISTRY_FILE
@@ -56,7 +60,7 @@ from hub.storage.accounting import CONSUMER, AccountingService
 from hub.storage.history_source import HistorySource
 from hub.storage.hold import StoreHolds
 from hub.storage.sink import StoreSink
-from hub.storage.warm_start import highest_series_in_use, restore_live
+from hub.storage.warm_start import highest_series_in_use, restore_live, stored_position
 from wire import live as live_messages
 
 log = structlog.get_logger(__name__)
@@ -92,13 +96,17 @@ class HubServices(NamedTuple):
     application: CrossOrigin
 
 
-def open_journal(settings: Settings) -> Journal:
-    """Return the journal in the data directory, to be entered. One process at a time can have it open."""
+def open_journal(settings: Settings, *, known_id: str | None = None) -> Journal:
+    """Return the journal in the data directory, to be entered. One process at a time can have it open.
+
+    `known_id` is the id that the registry recorded.
+    """
     return Journal(
         settings.data / JOURNAL_FILE,
         keep_bytes=settings.journal.keep_bytes,
         keep_seconds=settings.journal.keep_seconds,
         max_bytes=settings.journal.max_bytes,
+        known_id=known_id,
     )
 
 
@@ -179,7 +187,8 @@ def _watch_devices(core: Core, bridges: Sequence[Bridge]) -> Retirement:
 async def _open_core(settings: Settings, stack: contextlib.AsyncExitStack) -> Core:
     """Open registry, journal and store, and restore what they know of the past."""
     registry = await stack.enter_async_context(Registry(settings.data / REGISTRY_FILE))
-    journal = await stack.enter_async_context(open_journal(settings))
+    recorded = registry.journal
+    journal = await stack.enter_async_context(open_journal(settings, known_id=recorded.id if recorded else None))
     consumers: list[Consumer] = []
 
     def history_set_aside(what: str) -> None:
@@ -192,6 +201,7 @@ async def _open_core(settings: Settings, stack: contextlib.AsyncExitStack) -> Co
     )
     holds = StoreHolds(store)
     stack.push_async_callback(holds.close)
+    await _check_continuity(registry, journal, store)
     decode = decoder(registry)
     reader = EntryReader(journal, decode)
     live = LiveHub(offset=journal.last_offset)
@@ -219,17 +229,59 @@ async def _open_core(settings: Settings, stack: contextlib.AsyncExitStack) -> Co
     await restore_live(series=registry.series, journal=journal, reader=reader, store=store, live=live)
     await registry.reserve_series(await highest_series_in_use(series=registry.series, journal=journal, store=store))
     await _begin_run(registry, journal, devices)
-    consumer = Consumer(journal, CONSUMER, StoreSink(journal, store, accounting), decode=decode)
+    _follow_losses(accounting, devices, journal)
+    sink = StoreSink(journal, store, accounting, on_known=partial(_discount, devices, journal))
+    consumer = Consumer(journal, CONSUMER, sink, decode=decode, on_skip=accounting.skipped)
     consumer.register()
     consumers.append(consumer)
     return Core(registry, journal, store, holds, reader, live, accounting, devices, consumer)
+
+
+async def _check_continuity(registry: Registry, journal: Journal, store: Store) -> None:
+    """Compare the journal with what the registry and the store have seen of it, and report what it lost."""
+    present = JournalPosition(journal.id, journal.last_offset)
+    consumed = max((cursor.offset for cursor in journal.consumers()), default=0)
+    lost = find_discontinuity(present, registry.journal, await stored_position(store), consumed=consumed)
+    if lost is not None and lost.continue_after is not None:
+        await journal.continue_after(lost.continue_after, lost.reason)
+    elif lost is not None:
+        journal.losses.report(f"{lost.reason}. {NEXT_STEP}")
+    await registry.follow_journal(lambda: JournalPosition(journal.id, journal.last_offset))
+
+
+def _follow_losses(accounting: AccountingService, devices: Devices, journal: Journal) -> None:
+    """Let the accounting and the sessions of devices know whether the journal has lost entries."""
+    devices.has_lost = bool(journal.losses.incidents)
+    accounting.follow_losses(
+        lambda: {device.id: device.durable.readings - device.durable.damaged for device in devices},
+        partial(_count_lost, devices, journal),
+        expects_loss=devices.has_lost,
+    )
+
+
+def _count_lost(devices: Devices, journal: Journal, readings: Mapping[str, int]) -> None:
+    """Count accepted readings that the journal lost before they were stored, and those that only the store has."""
+    for id, count in readings.items():
+        device = devices.device(id)
+        device.damaged += max(count, 0)
+        device.readings += max(-count, 0)
+        journal.touch(device)
+
+
+def _discount(devices: Devices, journal: Journal, known: Sequence[CountedEntry]) -> None:
+    """Correct the count of accepted readings: an agent sent them again, and the store had them already."""
+    for _, id, readings in known:
+        device = devices.device(id)
+        device.readings = max(0, device.readings - readings)
+        journal.touch(device)
 
 
 async def _begin_run(registry: Registry, journal: Journal, devices: Devices) -> None:
     """Record the start of the hub, and the end of a previous run that was not stopped."""
     last_commit_ns = 0
     if journal.first_offset <= journal.last_offset:
-        last_commit_ns = (await journal.read(journal.last_offset - 1))[-1].received_ns
+        with contextlib.suppress(JournalTrimmed):  # the newest entries are lost
+            last_commit_ns = (await journal.read(journal.last_offset - 1))[-1].received_ns
     ended = await registry.begin_run(last_commit_ns)
     if ended is None:
         return
@@ -334,6 +386,7 @@ def _status(core: Core, identity: HubIdentity, bridges: Sequence[Bridge], tls: P
         registry_problem=lambda: registry.problem,
         bridges=lambda: [bridge.state for bridge in bridges],
         tls_problems=lambda: [] if tls is None else tls.problems(),
+        incidents=lambda: core.journal.losses.incidents,
     )
 
 

@@ -117,8 +117,8 @@ def _compare_positions(journal: JournalFacts, stored: int) -> Iterator[Finding]:
             JOURNAL_FILE,
             False,
             f"it ends at offset {journal.last_offset}, and {DUCKDB_FILE} has its entries up to {stored}",
-            "the journal is older than the store: the hub keeps the store closed, because offsets would be used twice",
-            f"restore {JOURNAL_FILE} and {DUCKDB_FILE} of the same time",
+            "it is older than the store: the hub declares the missing entries lost, and agents send them again",
+            f"start the hub, or restore {JOURNAL_FILE} and {DUCKDB_FILE} of the same time",
         )
     elif stored < acknowledged:
         lost = max(0, journal.first_offset - 1 - stored)

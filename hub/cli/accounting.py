@@ -34,6 +34,9 @@ NUMBERS = ("accepted", "waiting", "refused", "expired", "stored", "counted")
 Row = Mapping[str, Any]
 COLUMNS = ("accepted", "/s", "stored", "/s", "waiting", "refused", "expired", "difference", "quarantined")
 
+LOSSES = (("damaged", "damaged"), ("repaired", "repaired_batches"))
+"""Columns that are shown if the journal has lost something, and their fields."""
+
 
 class FlowRates(NamedTuple):
     """Readings per second of one device or of all: accepted and stored. None if not known yet."""
@@ -74,10 +77,12 @@ def flow(
     *,
     hub: HubOptions,
 ) -> None:
-    """Show where every batch and reading is: accepted, stored, waiting in the journal, refused, expired.
+    """Show where every batch and reading is: accepted, stored, waiting in the journal, refused, expired, damaged.
 
-    For each device and in all, accepted = stored + waiting + refused + expired; a difference is shown in red. With
-    --json each second prints one line with the answer of the hub.
+    For each device and in all, accepted = stored + waiting + refused + expired + damaged; a difference is shown in red.
+    The columns damaged (readings that the disk lost before they were stored) and repaired (batches that the hub had
+    lost and an agent sent again) appear if the journal has lost something. With --json each second prints one line with
+    the answer of the hub.
 
     Examples:  hub flow  ·  hub flow --once --json | jq .totals
     """
@@ -128,14 +133,16 @@ def _screen(answer: Row, before: Row | None, seconds: float, *, lines: int | Non
     rate_of = {row["device"]: rates(old.get(row["device"]), row, seconds) for row in answer["devices"]}
     devices = urgent_first(answer["devices"], rate_of)
     room = len(devices) if lines is None else max(MIN_LINES, lines - LINES_AROUND - len(answer["consumers"]))
-    table = plain_table("device", *COLUMNS, numbers=COLUMNS)
+    losses = LOSSES if any(answer["totals"][field] for _, field in LOSSES) else ()
+    columns = (*COLUMNS, *(name for name, _ in losses))
+    table = plain_table("device", *columns, numbers=columns)
     for row in devices[:room]:
-        table.add_row(Text(row["device"]), *_cells(row, rate_of[row["device"]]))
+        table.add_row(Text(row["device"]), *_cells(row, rate_of[row["device"]], losses))
     if len(devices) > room:
         table.add_row(Text(f"and {len(devices) - room} more", style="dim"))
     table.add_row(
         Text("all", style="bold"),
-        *_cells(answer["totals"], rates(before["totals"] if before else None, answer["totals"], seconds)),
+        *_cells(answer["totals"], rates(before["totals"] if before else None, answer["totals"], seconds), losses),
     )
     return Group(*_head(answer), Text(""), table)
 
@@ -158,7 +165,7 @@ def _head(answer: Row) -> list[Text]:
     return lines
 
 
-def _cells(row: Row, rate: FlowRates) -> list[Text]:
+def _cells(row: Row, rate: FlowRates, losses: Sequence[tuple[str, str]]) -> list[Text]:
     def number(value: float | None) -> Text:
         return Text("-" if value is None else f"{value:,.0f}")
 
@@ -168,6 +175,7 @@ def _cells(row: Row, rate: FlowRates) -> list[Text]:
         *(number(row[name]) for name in ("waiting", "refused", "expired")),
         Text("-" if difference is None else f"{difference:,}", style="bold red" if difference else ""),
         number(row["quarantined_batches"]),
+        *(number(row[field]) for _, field in losses),
     ]
 
 
@@ -183,8 +191,8 @@ def findings(answer: Row) -> list[str]:
     elif difference > 0:
         found.append(
             f"{device}: {plural(difference, 'accepted reading is', 'accepted readings are')} neither stored nor "
-            "waiting, refused or expired. Check whether a part of the data directory was lost or restored from a "
-            "backup, and read the log"
+            "waiting, refused, expired or known as damaged. Check whether a part of the data directory was lost or "
+            "restored from a backup, and read the log"
         )
     elif difference < 0:
         found.append(

@@ -58,6 +58,7 @@ class HubDetails(Struct, frozen=True):
     time_ns: TimeNs
     role: str
     problems: Annotated[Mapping[str, str], Meta(description="By part: what is wrong and what to do.")]
+    damage: Annotated[Sequence[str], Meta(description="What the journal has lost or repaired since the hub started.")]
     mqtt: Annotated[bool, Meta(description="Whether the hub has a bridge to an MQTT broker.")]
 
 
@@ -214,7 +215,7 @@ class JournalDetails(Struct, frozen=True):
 
 
 class ReadingBalance(Struct, frozen=True, kw_only=True):
-    """The places of the accepted readings: `accepted` = `stored` + `waiting` + `refused` + `expired`."""
+    """The places of the accepted readings: `accepted` = `stored` + `waiting` + `refused` + `expired` + `damaged`."""
 
     stored: Annotated[int | None, Meta(description="In the store. null until the store is open.")]
     waiting: Annotated[int | None, Meta(description="In the journal, for the store. null while they are counted.")]
@@ -249,6 +250,8 @@ class FlowCounts(ReadingBalance, frozen=True, kw_only=True):
     quarantined_batches: int
     lost_batches: int
     moved: int
+    damaged: Annotated[int, Meta(description="Accepted readings that the journal's disk lost before they were stored.")]
+    repaired_batches: Annotated[int, Meta(description="Batches that the hub had lost and an agent sent again.")]
 
 
 class DeviceFlow(FlowCounts, frozen=True, kw_only=True):

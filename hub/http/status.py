@@ -18,8 +18,12 @@ from hub.model.accounting import Balance
 from hub.model.batch import Series
 from hub.model.bridge import BridgeState
 from hub.model.identity import Action, Identity
+from hub.model.journal import Incident
 
 BALANCE = answers.ReadingBalance.__struct_fields__
+
+SHOWN_INCIDENTS = 3
+"""Newest incidents of the journal in an answer of /ready, which monitoring may show in one line."""
 
 COUNTS = answers.FlowCounts.__struct_fields__
 
@@ -58,6 +62,7 @@ class Status:
     registry_problem: Callable[[], str | None]
     bridges: Callable[[], Sequence[BridgeState]]
     tls_problems: Callable[[], Sequence[str]]
+    incidents: Callable[[], Sequence[Incident]] = tuple
 
     def hub(self, role: str) -> answers.HubDetails:
         """Return the hub and its journal, the caller's role, and the problems that keep the hub from being ready."""
@@ -67,6 +72,7 @@ class Status:
             time_ns=self.devices.clock(),
             role=role,
             problems=self.problems(),
+            damage=[incident.text for incident in self.incidents()],
             mqtt=bool(self.bridges()),
         )
 
@@ -153,8 +159,10 @@ class Status:
             quarantined_batches=mark.quarantined,
             lost_batches=mark.lost,
             moved=mark.moved,
+            damaged=mark.damaged,
+            repaired_batches=mark.repaired,
             **balance._asdict(),
-            difference=balance.difference(mark.readings),
+            difference=balance.difference(mark.readings - mark.damaged),
         )
 
     # Readiness.
@@ -173,8 +181,11 @@ class Status:
         return problems
 
     def warnings(self) -> dict[str, str]:
-        """Return problems that leave the hub ready, by part: brokers, the certificate, and the registry."""
+        """Return problems that leave the hub ready, by part: damage of the journal, brokers, the certificate, and the
+        registry."""
         warnings = {f"mqtt:{state.name}": state.last_error for state in self.bridges() if state.last_error is not None}
+        if incidents := self.incidents():
+            warnings["journal"] = " ".join(incident.text for incident in incidents[-SHOWN_INCIDENTS:])
         if tls := self.tls_problems():
             warnings["tls"] = "; ".join(tls)
         registry = self.registry_problem()

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from hub.ingest.device import Device, Devices, validate_batch
 from hub.ingest.source_report import EventBudget, states_by_hub_clock, transitions
-from hub.model.batch import Entry, EntryKind, Series
+from hub.model.batch import REPAIRED, Entry, EntryKind, Series
 from wire import device as messages
 from wire import limits
 from wire.codec import AGENT_MESSAGES, HUB_MESSAGES, Format
@@ -84,6 +84,8 @@ class AgentSession:
         "_is_closed",
         "_is_guest",
         "_journal",
+        "_known_up_to",
+        "_lost_up_to",
         "_outlet",
         "_session",
         "device",
@@ -115,6 +117,10 @@ class AgentSession:
         self._best_clock: tuple[int, int] | None = None
         self._has_status = has_status
         self._is_guest = False
+        # The agent had acknowledgements up to here, which the hub has lost.
+        self._lost_up_to = 0
+        # The store may have batches up to here: the journal has lost entries, and these are from before.
+        self._known_up_to = 0
         self._is_closed = False
         self.device: Device | None = None
         self.epoch = ""
@@ -190,6 +196,9 @@ class AgentSession:
             if device is not None:
                 self._acknowledge_duplicate(device)
             return
+        if self._known_up_to and seq > self._known_up_to:
+            self._known_up_to = 0
+            self._devices.restore_times(device)
         try:
             valid = validate_batch(data, device.metrics, device.id)
         except WireError as error:
@@ -202,6 +211,9 @@ class AgentSession:
             frame = AGENT_MESSAGES[self._format].encode(valid.data)
         device.seen_ns = now = self._clock()
         entry = Entry(EntryKind.BATCH, device.id, self.epoch, seq, now, self._format, frame, batch=batch)
+        if seq <= self._known_up_to:
+            device.repaired += seq <= self._lost_up_to
+            entry.reason = REPAIRED
         self._journal.submit(device, entry)
 
     def _acknowledge_duplicate(self, device: Device) -> None:
@@ -261,22 +273,33 @@ class AgentSession:
             if not self._has_status:
                 device.sources = ()  # those that a newer agent reported before
         device.next_seq = hello.next_seq
+        self._known_up_to = hello.next_seq - 1 if self._devices.has_lost else 0
         device.since_ns = self._clock()
         device.clock_offset_ns = device.clock_error_ns = None
         self.device = device
         self.epoch = hello.epoch
+        if self._known_up_to:
+            device.forget_times()
 
     async def _receive_declare(self, device: Device, declare: messages.Declare) -> None:
         known = await self._directory.declare(device.id, declare.metrics)
         device.set_metrics(known, {metric.name for metric in declare.metrics})
+        if self._known_up_to:
+            device.forget_times()
 
     def _receive_gap(self, device: Device, gap: messages.Gap, frame: bytes) -> None:
         if not self._session.receive_batches(gap.from_seq, gap.to):
             self._acknowledge_duplicate(device)
             return
         first = max(gap.from_seq, device.received + 1)  # the part before it was received already
-        device.count_gap(gap.to)
-        self._directory.record(device.id, "gap", f"{batches(first, gap.to)} lost: {gap.reason}")
+        if gap.to <= self._lost_up_to:
+            # The hub had acknowledged them, so the store may have them: its accounting shows what is missing.
+            device.received = gap.to
+            detail = f"{batches(first, gap.to)}: the agent does not keep them any more; what the store lacks is lost"
+            self._directory.record(device.id, "hub lost batches", detail)
+        else:
+            device.count_gap(gap.to)
+            self._directory.record(device.id, "gap", f"{batches(first, gap.to)} lost: {gap.reason}")
         entry = Entry(EntryKind.GAP, device.id, self.epoch, gap.to, self._clock(), self._format, frame)
         self._journal.submit(device, entry)
 
@@ -297,6 +320,12 @@ class AgentSession:
     def _receive_status(self, device: Device, status: messages.Status) -> None:
         """Record the backlog and the sources that the agent reports, and an event for each that failed or recovered."""
         device.next_seq = status.next_seq
+        if status.acked > max(self._session.received, self._lost_up_to):
+            self._lost_up_to = status.acked
+            self._known_up_to = max(self._known_up_to, status.acked)
+            device.forget_times()
+            lost = batches(self._session.received + 1, status.acked)
+            self._directory.record(device.id, "hub lost batches", f"{lost}: the agent sends again what it still has")
         self._devices.on_progress((device,))
         if self._is_guest:
             return

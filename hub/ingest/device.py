@@ -87,6 +87,8 @@ class Device:
     quarantined: int = field(init=False)
     lost: int = field(init=False)
     moved: int = field(init=False)
+    damaged: int = field(init=False)
+    repaired: int = field(init=False)
 
     def __post_init__(self) -> None:
         self.roll_back()
@@ -97,6 +99,7 @@ class Device:
         self.epoch, self.received, self.earlier = mark.epoch, mark.seq, mark.earlier
         self.batches, self.readings, self.moved = mark.batches, mark.readings, mark.moved
         self.duplicates, self.quarantined, self.lost = mark.duplicates, mark.quarantined, mark.lost
+        self.damaged, self.repaired = mark.damaged, mark.repaired
 
     def begin_epoch(self, epoch: str) -> None:
         """Continue with another spool: a new one, whose numbers start again, or an earlier one. The counts continue."""
@@ -129,11 +132,17 @@ class Device:
         conflicts = {n: e for n, e in self.metrics.items() if isinstance(e, WireError) and n not in names}
         self.metrics = {**known, **conflicts}
 
+    def forget_times(self) -> None:
+        """Let batches that the store may have already keep their times, as when they came first."""
+        for series in self.metrics.values():
+            if isinstance(series, Series):
+                series.last_time_ns = series.run_ns = -1
+
     def mark(self) -> Mark:
         """Return the mark that becomes durable together with everything accepted so far."""
         return Mark(
             self.id, self.epoch, self.received, self.batches, self.readings, self.duplicates, self.quarantined,
-            self.lost, self.moved, self.earlier
+            self.lost, self.moved, self.earlier, self.damaged, self.repaired
         )  # fmt: skip
 
     @property
@@ -193,7 +202,7 @@ class Devices:
     """All devices by id, and the journal's listener: it acknowledges, rejects and rolls back.
 
     `bad_messages` counts frames that were not valid messages. `refusal` is why no data are accepted now, None when they
-    are.
+    are. `has_lost`: the journal has lost entries that the store may have.
     """
 
     def __init__(
@@ -214,6 +223,7 @@ class Devices:
         self.clock = clock
         self.bad_messages = 0
         self.refusal: WireError | None = None
+        self.has_lost = False
         self._devices = {id: Device(id, mark) for id, mark in journal.marks().items()}
         self._on_committed = on_committed
         self._latest_time_ns = latest_time_ns
@@ -247,6 +257,12 @@ class Devices:
         device.agent = agent
         device.retired = retired
         device.seen_ns = device.since_ns = seen_ns
+
+    def restore_times(self, device: Device) -> None:
+        """Validate the times of later batches with the newest stored ones again."""
+        for series in device.metrics.values():
+            if isinstance(series, Series):
+                series.reach(self._latest_time_ns(series))
 
     def in_service(self) -> list[live_messages.DeviceState]:
         """Return the state of every device that is not retired."""

@@ -39,6 +39,11 @@ class CommitGroup(NamedTuple):
     calls: list[AppendCall]
 
     @property
+    def is_empty(self) -> bool:
+        """Return whether there is nothing to commit."""
+        return not self.source_marks and not self.calls
+
+    @property
     def marks(self) -> list[Mark]:
         """Return the marks of the sources and of the calls."""
         return [*self.source_marks.values(), *(mark for call in self.calls for mark in call.marks)]
@@ -79,8 +84,8 @@ class CommitQueue:
 
     @property
     def is_empty(self) -> bool:
-        """Return whether no entry and no call waits."""
-        return not self.entries and not self.calls
+        """Return whether no entry, no mark and no call waits."""
+        return not self._sources and not self.calls
 
     def submit(self, source: EntrySource, entry: Entry, decision: QuarantineDecision | None) -> None:
         """Add an entry of a source; the hot path."""
@@ -91,6 +96,10 @@ class CommitQueue:
         self._bytes += len(entry.payload)
         if self._bytes > MAX_PENDING_BYTES:
             self.room.clear()
+
+    def touch(self, source: EntrySource) -> None:
+        """Add the mark of a source, without an entry."""
+        self._sources.add(source)
 
     def append(
         self, entries: Sequence[Entry], marks: Sequence[Mark], decisions: Sequence[QuarantineDecision]

@@ -13,7 +13,7 @@ import contextlib
 import math
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 import structlog
@@ -21,7 +21,7 @@ import structlog
 from hub.journal.journal import Journal
 from hub.journal.refusals import Refusals
 from hub.model.batch import Batch, Entry, EntryKind
-from hub.model.journal import JournalError, JournalTrimmed
+from hub.model.journal import EntriesLost, JournalError, JournalTrimmed
 from hub.model.store import RefusedReadings
 from wire.backoff import full_jitter
 from wire.errors import WireError
@@ -114,8 +114,8 @@ class ConsumerStatus(NamedTuple):
 
     `since_ns` is when this phase began. `offset` is the last entry that is written, `acknowledged` the last that the
     sink reported as durable, `lag` how many entries the journal has after `offset`. `last_error` says why it waits.
-    `missed` counts entries that the sink can never get: the journal had deleted them, or they cannot be decoded. Both
-    happen only where a file of the data directory was lost or restored from a copy.
+    `missed` counts entries that the sink can never get: the journal had deleted or lost them, or they cannot be
+    decoded. That happens only where a file of the data directory was damaged, lost or restored from a copy.
     """
 
     phase: Phase
@@ -125,6 +125,10 @@ class ConsumerStatus(NamedTuple):
     lag: int
     last_error: str | None
     missed: int
+
+
+async def _ignore(_: int) -> None:
+    pass
 
 
 class EntryReader:
@@ -193,13 +197,15 @@ class Consumer:
         decode: Decode,
         quarantine: bool = True,
         needs_batch: Callable[[Entry], bool] = lambda entry: True,
+        on_skip: Callable[[int], Awaitable[None]] = _ignore,
         now_ns: Callable[[], int] = time.time_ns,
         random: Callable[[], float] = random.random,
     ) -> None:
         """`name` identifies the durable cursor. Without `quarantine` undecodable and refused ones are only counted as
         missed.
 
-        `needs_batch` says which entries the sink uses; others arrive without a batch. `random` returns numbers from
+        `needs_batch` says which entries the sink uses; others arrive without a batch. `on_skip` is called with the last
+        of entries that the journal has deleted or lost before they were consumed. `random` returns numbers from
         [0, 1).
         """
         self.name = name
@@ -207,6 +213,7 @@ class Consumer:
         self._sink = sink
         self._reader = EntryReader(journal, decode)
         self._needs_batch = needs_batch
+        self._on_skip = on_skip
         self._now_ns = now_ns
         self._random = random
         self._refusals = Refusals(journal, name) if quarantine else None
@@ -318,10 +325,14 @@ class Consumer:
             )
         except JournalTrimmed as error:
             missed = error.first - 1 - self._offset
-            log.error("journal has deleted entries before they were consumed", consumer=self.name, entries=missed)
+            if isinstance(error, EntriesLost):
+                log.error("journal has lost entries before they were consumed", consumer=self.name, reason=str(error))
+            else:
+                log.error("journal has deleted entries before they were consumed", consumer=self.name, entries=missed)
             self._missed += missed
             self._offset = error.first - 1
             self._acknowledge(self._offset)
+            await self._on_skip(self._offset)
             return
         if not entries:
             return

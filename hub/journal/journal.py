@@ -13,15 +13,17 @@ from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple, NoReturn, Self
 
 import structlog
 
 from hub.journal import schema
 from hub.journal.block import ENTRY_BYTES, size_of
 from hub.journal.commit_queue import CommitGroup, CommitQueue, notify
-from hub.journal.reader import FileReader
+from hub.journal.losses import REPAIRED, Losses
+from hub.journal.reader import EntriesUnreadable, FileReader
 from hub.journal.recent_entries import RecentEntries
+from hub.journal.rows import write_fact
 from hub.journal.schema import NO_CONTENTS, Lock, wal_path
 from hub.journal.state import Commit, JournalState
 from hub.journal.writer import JournalWriter, LimitReached, Transaction, free_bytes
@@ -30,6 +32,7 @@ from hub.model.journal import (
     CommitListener,
     ConsumerCursor,
     DurabilityCallback,
+    EntriesLost,
     EntrySource,
     JournalError,
     JournalFailed,
@@ -81,13 +84,15 @@ class Journal:
         max_bytes: int,
         clock: Callable[[], int] = time.time_ns,
         vfs: str | None = None,
+        known_id: str | None = None,
     ) -> None:
         """Describe a journal at `path`, a database file in an existing directory; `__aenter__` opens it.
 
         Entries that all consumers have processed are deleted, except the newest `keep_bytes` that are not older than
         `keep_seconds`. The database grows to `max_bytes` at most, plus a write-ahead log of about 16 MB; then appends
         raise JournalFull, which names the consumer that is behind. `clock` returns nanoseconds since 1970, `vfs` names
-        an SQLite VFS other than the system's. Raises ValueError when the bytes to keep exceed half of `max_bytes`.
+        an SQLite VFS other than the system's. `known_id` is the id that the journal had last, for a file that cannot
+        tell it any more. Raises ValueError when the bytes to keep exceed half of `max_bytes`.
         """
         if keep_bytes > max_bytes // 2:
             raise ValueError(f"keep_bytes ({keep_bytes}) must be at most half of max_bytes ({max_bytes})")
@@ -97,11 +102,13 @@ class Journal:
         self._max_bytes = max_bytes
         self._clock = clock
         self._vfs = vfs
+        self._known_id = known_id
         self._open: _Open | None = None
         self._contents = NO_CONTENTS
         self._state = JournalState(NO_CONTENTS, keep_bytes=keep_bytes, keep_seconds=keep_seconds)
         self._recent = RecentEntries(1)
         self._highest_series = self._wanted_series = 0
+        self.losses = Losses(self._state, None, clock=clock)
         self._series_lock = asyncio.Lock()
         self._listener: CommitListener | None = None
         self._queue = CommitQueue()
@@ -109,6 +116,7 @@ class Journal:
         self._timer: asyncio.TimerHandle | None = None
         self._began_s = 0.0
         self._failure: JournalFailed | None = None
+        self._failed = asyncio.Event()
         self._needs_room = False
         self._closing = False
         self._after_commit: list[Callable[[], None]] = []
@@ -120,18 +128,32 @@ class Journal:
 
     async def __aenter__(self) -> Self:
         """Open the file. Raises JournalError, whose message says what to do."""
+        self._failure = None
+        self._failed.clear()
         async with AsyncExitStack() as exits:
-            exits.callback(Lock(self._path).release)
-            writer = JournalWriter(self._path, vfs=self._vfs, max_bytes=self._max_bytes, failed=self._fail)
+            lock = Lock(self._path)
+            exits.callback(lock.release)
+            writer = JournalWriter(
+                self._path,
+                vfs=self._vfs,
+                max_bytes=self._max_bytes,
+                failed=self._fail,
+                known_id=self._known_id,
+                may_salvage=lock.existed,
+            )
             exits.push_async_callback(writer.close)
             self._contents = await writer.open()
             self._state = JournalState(self._contents, keep_bytes=self._keep_bytes, keep_seconds=self._keep_seconds)
             self._recent = RecentEntries(self._contents.last_offset + 1)
-            reader = FileReader(self._path, vfs=self._vfs)
+            reader = FileReader(self._path, vfs=self._vfs, failed=self._fail)
             exits.push_async_callback(reader.close)
             exits.push_async_callback(self._finish)
             self._highest_series = self._contents.highest_series
-            self._failure = None
+            self.losses = Losses(self._state, writer, clock=self._clock)
+            if writer.recovery is not None:
+                self.losses.report(str(writer.recovery), kind=REPAIRED)
+            for incident in self._contents.incidents:
+                self.losses.report(incident)
             self._closing = False
             self._began_s = -COMMIT_INTERVAL_S
             self._queue = CommitQueue()
@@ -179,11 +201,10 @@ class Journal:
         """Return the free space on the disk that holds the journal."""
         return free_bytes(self._path)
 
-    @property
-    def log_recovery(self) -> str | None:
-        """Return what was damaged in the write-ahead log and repaired when the journal was opened; None if nothing."""
-        recovery = self._opened().writer.recovery
-        return None if recovery is None else str(recovery)
+    async def watch(self) -> NoReturn:
+        """Wait until the journal cannot continue, and raise JournalFailed: its disk failed, or one of its threads."""
+        await self._failed.wait()
+        raise self._failure or JournalFailed("the journal failed")
 
     def marks(self) -> dict[str, Mark]:
         """Return each device's durable mark as it was when the journal was opened."""
@@ -204,6 +225,12 @@ class Journal:
             self._idle.clear()
             self._schedule()
         self._queue.submit(source, entry, decision)
+
+    def touch(self, source: EntrySource) -> None:
+        """Make the source's mark durable, without an entry, with the next commit."""
+        self._idle.clear()
+        self._schedule()
+        self._queue.touch(source)
 
     async def append(
         self, entries: Sequence[Entry], marks: Sequence[Mark], decisions: Sequence[QuarantineDecision] = ()
@@ -257,22 +284,34 @@ class Journal:
     async def read(self, after: int, *, max_entries: int = 1000, max_bytes: int = 1 << 20) -> list[Entry]:
         """Return the entries after offset `after`, in order, within the bounds, at least one if there is any.
 
-        Entries that are still in memory have their decoded batch. Raises JournalTrimmed, and JournalError when the file
-        cannot be read.
+        Entries that are still in memory have their decoded batch. Raises JournalTrimmed, EntriesLost for entries that
+        cannot be read any more, and JournalError when the file cannot be read now.
         """
         reader = self._opened().reader
         if after >= self.last_offset:
             return []
-        if after + 1 < self.first_offset:
-            raise JournalTrimmed(self.first_offset)
+        self.losses.check(after + 1)
         if after + 1 >= self._recent.first_offset:
             return self._recent.read(after, max_entries=max_entries, max_bytes=max_bytes)
-        entries = await reader.entries(after, self.last_offset, max_entries=max_entries, max_bytes=max_bytes)
-        if entries and entries[0].offset == after + 1:
-            return entries
-        if after + 1 < self.first_offset:  # trimmed meanwhile
-            raise JournalTrimmed(self.first_offset)
-        raise JournalError(f"the journal is damaged: the entry after offset {after} is missing")
+        try:
+            return await reader.entries(after, self.last_offset, max_entries=max_entries, max_bytes=max_bytes)
+        except EntriesUnreadable as damage:
+            # Deleted meanwhile, or found by another reader.
+            self.losses.check(after + 1)
+            trim = self._under_way.trim if self._under_way is not None else None
+            if trim is not None and trim.first_offset > after + 1:
+                raise JournalTrimmed(trim.first_offset) from None
+            # Entries that are still in memory are not lost.
+            up_to = max(after + 1, self._recent.first_offset - 1)
+            raise EntriesLost(self.losses.declare(damage, up_to=up_to)) from damage
+
+    async def continue_after(self, offset: int, reason: str) -> None:
+        """Leave out the offsets up to this one: the newest entries are lost. Durable when this returns.
+
+        Call it before entries are submitted. Raises JournalError.
+        """
+        await self.losses.continue_after(offset, reason)
+        self._recent = RecentEntries(offset + 1)
 
     async def wait(self, after: int) -> None:
         """Wait until there is an entry after this offset. Raises JournalError when the journal is closed."""
@@ -298,7 +337,7 @@ class Journal:
                 return
             recorded = self._wanted_series
             durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            statement = (schema.WRITE_FACT, (schema.HIGHEST_SERIES, recorded))
+            statement = write_fact(schema.HIGHEST_SERIES, recorded)
             self._opened().writer.submit(Transaction([statement], 0, partial(settle, durable)))
             await durable
             self._highest_series = recorded
@@ -388,7 +427,7 @@ class Journal:
         self._cancel_timer()
         while self._under_way is None:
             group = self._queue.next_group()
-            if not group.entries and not group.calls:
+            if group.is_empty:
                 notify(group.callbacks, None)
                 self._settle_idle()
                 return
@@ -498,7 +537,7 @@ class Journal:
             return
         if self._queue.calls:
             self._commit_waiting()
-        elif self._queue.entries or self._queue.callbacks:
+        elif not self._queue.is_empty or self._queue.callbacks:
             self._schedule()
         self._settle_idle()
         self._write_cursors_soon()
@@ -589,4 +628,5 @@ class Journal:
         return self._open
 
     def _fail(self, failure: JournalFailed) -> None:
-        self._failure = failure
+        self._failure = self._failure or failure
+        self._failed.set()

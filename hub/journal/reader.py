@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,20 +13,18 @@ from typing import TypeVar
 import apsw
 import msgspec
 
-from hub.journal.block import BlockDamaged, decode_block, limit_entries
+from hub.journal.block import BlockDamaged, BlockRow, limit_entries
 from hub.journal.quarantine import QuarantineRow
-from hub.journal.schema import OldBlock, connect_reader, read_old_blocks
+from hub.journal.rows import KEPT_ROWS
+from hub.journal.schema import UNREADABLE, OldBlock, connect_reader, next_intact, read_blocks, read_old_blocks
 from hub.model.batch import Entry, EntryKind
-from hub.model.journal import JournalError
+from hub.model.journal import JournalError, JournalFailed
 from wire.codec import Format
 
 KEPT_BLOCKS = 4
 """Decoded blocks that stay in memory because a read ended within them. This many readers can be behind at different
 offsets without decoding a block again for each read. About 3 MB each."""
 
-_READ_BLOCKS = """
-SELECT first_offset, checksum, entries FROM block
-WHERE first_offset >= (SELECT max(first_offset) FROM block WHERE first_offset <= ?) ORDER BY first_offset"""
 _READ_QUARANTINE = """
 SELECT offset, device, epoch, seq, received_ns, code, message, format, payload FROM quarantine
 WHERE offset < ?1 AND (?2 IS NULL OR device = ?2) AND (?3 IS NULL OR code = ?3) ORDER BY offset DESC LIMIT ?4"""
@@ -38,21 +35,36 @@ WHERE offset IN (SELECT value FROM json_each(?)) ORDER BY offset"""
 Answer = TypeVar("Answer")
 
 
+class EntriesUnreadable(JournalError):
+    """The entries from `first` to `last` cannot be read; their rows, if there are any, are damaged."""
+
+    def __init__(self, first: int, last: int, reason: str, rows: Sequence[BlockRow]) -> None:
+        super().__init__(f"entries {first} to {last} cannot be read: {reason}")
+        self.first = first
+        self.last = last
+        self.reason = reason
+        self.rows = rows
+
+
 class FileReader:
     """Thread with a read-only connection. Requests run one after the other, each in a short read transaction."""
 
-    def __init__(self, path: Path, *, vfs: str | None) -> None:
+    def __init__(
+        self, path: Path, *, vfs: str | None, failed: Callable[[JournalFailed], None] = lambda failure: None
+    ) -> None:
+        """`failed` is called when the file cannot be read at all any more."""
         self._path = path
         self._vfs = vfs
+        self._failed = failed
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal-reader")
         self._connection: apsw.Connection | None = None
         self._partly_read: OrderedDict[int, list[Entry]] = OrderedDict()
 
     async def entries(self, after: int, up_to: int, *, max_entries: int, max_bytes: int) -> list[Entry]:
-        """Return the entries after `after` up to `up_to`, within the bounds, at least one.
+        """Return the entries after `after` up to `up_to`, without a hole, within the bounds, at least one.
 
-        When the oldest of them are deleted already, the result begins with one that exists, or is empty. Raises
-        JournalError.
+        Raises EntriesUnreadable if the first of them is not there or is damaged, with the range up to the next intact
+        block, and JournalError.
         """
         return await self._run(lambda: self._entries(after, up_to, max_entries, max_bytes))
 
@@ -97,10 +109,15 @@ class FileReader:
     async def _run(self, read: Callable[[], Answer]) -> Answer:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._executor, read)
-        except BlockDamaged as error:
-            raise JournalError(f"the journal is damaged: {error}. Restore {self._path} from a copy") from error
-        except apsw.Error as error:
-            raise JournalError(f"the journal cannot be read: {error}") from error
+        except (apsw.BusyError, apsw.LockedError, apsw.NoMemError) as error:
+            raise JournalError(f"the journal cannot be read now: {error}") from error
+        except (apsw.Error, UnicodeDecodeError) as error:
+            failure = JournalFailed(
+                f"{self._path} cannot be read ({error}). Check the disk and the system log, then restart the hub: it "
+                "continues with what is readable, and reports what is not"
+            )
+            self._failed(failure)
+            raise failure from error
 
     def _connect(self) -> apsw.Connection:
         if self._connection is None:
@@ -114,9 +131,14 @@ class FileReader:
 
     def _entries(self, after: int, up_to: int, max_entries: int, max_bytes: int) -> list[Entry]:
         found: list[Entry] = []
-        with closing(self._blocks(after + 1)) as blocks:
+        damage = _Damage()
+        with closing(self._blocks(after + 1, up_to, damage)) as blocks:
             for first_offset, block in blocks:
-                skip = max(0, after + 1 - first_offset)
+                if first_offset > after + 1:
+                    if not found:
+                        raise EntriesUnreadable(after + 1, first_offset - 1, damage.reason, damage.rows)
+                    break
+                skip = after + 1 - first_offset
                 end = min(skip + max_entries - len(found), up_to + 1 - first_offset)
                 part, used = limit_entries(block[skip:end], max_bytes)
                 if not part or (found and used > max_bytes):
@@ -132,21 +154,55 @@ class FileReader:
                     break
                 if len(found) >= max_entries or max_bytes <= 0:
                     break
+        if not found and after < up_to:
+            raise EntriesUnreadable(after + 1, up_to, damage.reason, damage.rows)
         return found
 
-    def _blocks(self, offset: int) -> Generator[tuple[int, list[Entry]], None, None]:
-        """Yield the blocks from the one that contains this offset, each with its first offset."""
+    def _blocks(self, offset: int, up_to: int, damage: _Damage) -> Generator[tuple[int, list[Entry]], None, None]:
+        """Yield the intact blocks from the one that contains this offset, each with its first offset.
+
+        A damaged block is left out and recorded in `damage`. Raises one of UNREADABLE if a page is damaged and no
+        intact block can be found behind it.
+        """
         for first_offset, block in self._partly_read.items():
             if first_offset <= offset < first_offset + len(block):
                 yield first_offset, block
                 offset = first_offset + len(block)
                 break
-        # Closed with the generator: an open cursor is an open transaction, which holds the write-ahead log.
-        with closing(self._connect().execute(_READ_BLOCKS, (offset,))) as rows:
-            for first_offset, checksum, data in rows:
-                if zlib.crc32(data) != checksum:
-                    raise BlockDamaged(f"the checksum of the entries from offset {first_offset} on is wrong")
-                yield first_offset, decode_block(data, first_offset)
+        while True:
+            try:
+                # Closed with the generator: an open cursor is an open transaction, which holds the write-ahead log.
+                with closing(read_blocks(self._connect(), offset)) as rows:
+                    for row in rows:
+                        try:
+                            block = row.open_entries(first_offset=offset)
+                        except BlockDamaged as error:
+                            if row.last_offset >= offset:
+                                damage.record(row, str(error))
+                            continue
+                        if row.first_offset + len(block) > offset:
+                            yield row.first_offset, block
+                            offset = row.first_offset + len(block)
+                return
+            except UNREADABLE as error:
+                found = next_intact(self._connect(), offset, up_to)
+                if found is None:
+                    raise
+                damage.reason = f"a page of the file is damaged ({error})"
+                offset = found
+
+
+class _Damage:
+    """Damaged rows that a read has met: the first KEPT_ROWS of them."""
+
+    def __init__(self) -> None:
+        self.reason = "they are missing in the file"
+        self.rows: list[BlockRow] = []
+
+    def record(self, row: BlockRow, reason: str) -> None:
+        self.reason = reason
+        if len(self.rows) < KEPT_ROWS:
+            self.rows.append(row)
 
 
 def _entry(row: QuarantineRow) -> Entry:

@@ -5,17 +5,27 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import apsw
-import msgspec
 
-from hub.journal.block import decode_marks
+from hub.journal.block import BlockDamaged, BlockRow, marks_after
+from hub.journal.rows import (
+    CHECKED_TABLES,
+    DamagedRow,
+    keep_row,
+    mark_of,
+    read_rows,
+    set_aside,
+    write_fact,
+)
 from hub.model.batch import Mark
-from hub.model.journal import JournalError, QuarantinedEntry
+from hub.model.journal import JournalError, LostRange, QuarantinedEntry
+from integrity.checksum import row_checksum
 
 FILE_NAME = "journal.db"
 """Name of the file in the data directory."""
@@ -37,14 +47,26 @@ second it returns the space that an outage of the store had made it grow to."""
 APPLICATION_ID = 0x54484A4C
 """Marks the file as a journal ("THJL")."""
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+"""Version 3 added checksums to every row. A file of version 2 gets them when it is opened."""
+
+CHECKED_BYTES = 512 * 1024 * 1024
+"""A file up to this size gets SQLite's own check when it is opened: a second at most. In a larger one, damage is found
+when a page is read."""
+
+UNUSED_OFFSETS = 1 << 24
+"""Offsets that are left out after a loss of unknown size. Offsets must not be used again: dashboards and sinks may have
+seen more than is known. It is what 100,000 entries/s use in the minutes between two records of the newest offset."""
+
+MAX_NAMED = 5
+"""Damaged rows that a report names."""
 
 KNOWN_BLOCKS = 256
 """Number of the oldest blocks that are known at a time; more are read from the file when those are deleted. It also
 bounds the blocks of one trim."""
 
 _SCHEMA = """
-CREATE TABLE fact (name TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE fact (name TEXT PRIMARY KEY, value ANY NOT NULL, checksum INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 
 CREATE TABLE block (
   first_offset INTEGER PRIMARY KEY,
@@ -67,10 +89,17 @@ CREATE TABLE mark (
   lost INTEGER NOT NULL,
   moved INTEGER NOT NULL,
   earlier TEXT NOT NULL,
-  offset INTEGER NOT NULL
+  offset INTEGER NOT NULL,
+  damaged INTEGER NOT NULL,
+  repaired INTEGER NOT NULL,
+  checksum INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE consumer (name TEXT PRIMARY KEY, offset INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE consumer (
+  name TEXT PRIMARY KEY,
+  offset INTEGER NOT NULL,
+  checksum INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE quarantine (
   offset INTEGER PRIMARY KEY,
@@ -81,43 +110,73 @@ CREATE TABLE quarantine (
   code TEXT NOT NULL,
   message TEXT NOT NULL,
   format TEXT NOT NULL,
-  payload BLOB NOT NULL
+  payload BLOB NOT NULL,
+  checksum INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX quarantine_of_device ON quarantine (device, offset);
 
-CREATE TABLE quarantine_total (code TEXT PRIMARY KEY, total INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE quarantine_total (
+  code TEXT PRIMARY KEY,
+  total INTEGER NOT NULL,
+  checksum INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 """
+
+UNREADABLE = (apsw.CorruptError, UnicodeDecodeError)
+"""What SQLite's reading of a damaged page raises."""
+
+_DAMAGE = """
+CREATE TABLE lost (
+  first_offset INTEGER PRIMARY KEY,
+  last_offset INTEGER NOT NULL,
+  found_ns INTEGER NOT NULL,
+  reason TEXT NOT NULL,
+  counted INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE damaged (
+  number INTEGER NOT NULL,
+  slot INTEGER PRIMARY KEY,
+  found_ns INTEGER NOT NULL,
+  place TEXT NOT NULL,
+  content BLOB NOT NULL
+) STRICT;
+"""
+
+_FROM_VERSION_2 = [
+    "ALTER TABLE mark ADD COLUMN damaged INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE mark ADD COLUMN repaired INTEGER NOT NULL DEFAULT 0",
+    *(f"ALTER TABLE {table} ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0" for table in CHECKED_TABLES),
+    *(f"UPDATE {table} SET checksum = row_checksum({', '.join(columns)})" for table, columns in CHECKED_TABLES.items()),
+    _DAMAGE,
+]
 
 INSERT_BLOCK = "INSERT INTO block VALUES (?, ?, ?, ?, ?, ?, ?)"
 DELETE_BLOCKS = "DELETE FROM block WHERE first_offset < ?"
 HIGHEST_SERIES = "highest_series"
 CHECKPOINT_OFFSET = "folded_offset"
 QUARANTINE_DROPPED = "quarantine_dropped"
-WRITE_FACT = "INSERT OR REPLACE INTO fact VALUES (?, ?)"
-# One statement for any number of rows: after each statement a busy event loop may keep the thread waiting.
-WRITE_MARKS = f"""
-INSERT OR REPLACE INTO mark
-SELECT {", ".join(f"value ->> {column}" for column in range(len(Mark._fields)))}, ?2 FROM json_each(?1)"""
-WRITE_CONSUMERS = "INSERT OR REPLACE INTO consumer SELECT key, value FROM json_each(?)"
 DELETE_CONSUMERS = "DELETE FROM consumer WHERE name IN (SELECT value FROM json_each(?))"
-INSERT_QUARANTINE = "INSERT INTO quarantine VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 DELETE_QUARANTINE = "DELETE FROM quarantine WHERE offset < ?"
 REMOVE_FROM_QUARANTINE = "DELETE FROM quarantine WHERE offset IN (SELECT value FROM json_each(?))"
-UPDATE_QUARANTINE = "UPDATE quarantine SET code = ?2, message = ?3 WHERE offset = ?1"
-WRITE_QUARANTINE_TOTALS = "INSERT OR REPLACE INTO quarantine_total SELECT key, value FROM json_each(?)"
-
-_decode_earlier = msgspec.json.Decoder(tuple[tuple[str, int], ...]).decode
-
-_READ_OLD_MARKS = f"SELECT {', '.join(Mark._fields)}, offset FROM mark"
-_READ_NEW_MARKS = "SELECT first_offset + count - 1, marks FROM block WHERE first_offset > ? ORDER BY first_offset"
-_READ_NEWEST = "SELECT first_offset + count - 1, end_bytes FROM block ORDER BY first_offset DESC LIMIT 1"
-_READ_QUARANTINE = "SELECT offset, device, code, received_ns, length(payload) FROM quarantine ORDER BY offset"
+UPDATE_QUARANTINE = (
+    "UPDATE quarantine SET code = ?2, message = ?3, "
+    "checksum = row_checksum(offset, device, epoch, seq, received_ns, ?2, ?3, format, payload) WHERE offset = ?1"
+)
+WRITE_LOST = "INSERT OR REPLACE INTO lost VALUES (?, ?, ?, ?, ?)"
+DELETE_LOST = "DELETE FROM lost WHERE last_offset < ?"
+COUNT_LOST = "UPDATE lost SET counted = 1"
+READ_BLOCKS = "SELECT first_offset, count, end_bytes, received_ns, checksum, marks, entries FROM block"
+_READ_NEW_MARKS = """
+SELECT first_offset, count, end_bytes, received_ns, checksum, marks, x'' FROM block
+WHERE first_offset > ? ORDER BY first_offset"""
 _READ_OLD_BLOCKS = """
-SELECT first_offset + count - 1, end_bytes, received_ns FROM block
+SELECT first_offset, count, end_bytes, received_ns, checksum, marks, x'' FROM block
 WHERE first_offset > ? ORDER BY first_offset LIMIT ?"""
 _READ_OLDEST = (
     "SELECT first_offset, end_bytes - length(marks) - length(entries) FROM block ORDER BY first_offset LIMIT 1"
 )
+_READ_LOST = "SELECT first_offset, last_offset, found_ns, reason, counted FROM lost ORDER BY first_offset"
 
 
 class OldBlock(NamedTuple):
@@ -133,6 +192,7 @@ class Contents(NamedTuple):
 
     `oldest` are its first blocks. `marks` are the newest of each device; `marks_after_checkpoint` are those of them
     that only the blocks after `checkpoint_offset` contain. `quarantine` lists the quarantined entries in order.
+    `incidents` are sentences about damage that was found.
     """
 
     id: str
@@ -149,10 +209,16 @@ class Contents(NamedTuple):
     quarantine_totals: dict[str, int]
     quarantine_dropped: int
     highest_series: int
+    lost: list[LostRange]
+    incidents: list[str]
 
 
-NO_CONTENTS = Contents("", 1, 0, 0, 0, [], {}, [], 0, {}, [], {}, 0, 0)
+NO_CONTENTS = Contents("", 1, 0, 0, 0, [], {}, [], 0, {}, [], {}, 0, 0, [], [])
 """Contents of a journal that is not open."""
+
+
+class JournalDamaged(JournalError):
+    """The file of the journal is damaged, or is no journal."""
 
 
 class Lock:
@@ -164,6 +230,8 @@ class Lock:
     def __init__(self, path: Path) -> None:
         """Acquire the lock. Raises JournalError when another process has it."""
         beside = path.with_name(path.name + ".lock")
+        self.existed = beside.exists()
+        """True if a journal was opened here before: a file that cannot be read is damaged then, and no foreign one."""
         try:
             self._descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -179,10 +247,13 @@ class Lock:
         os.close(self._descriptor)
 
 
-def connect_writer(path: Path, *, vfs: str | None, max_bytes: int) -> tuple[apsw.Connection, Contents]:
+def connect_writer(
+    path: Path, *, vfs: str | None, max_bytes: int, known_id: str | None = None
+) -> tuple[apsw.Connection, Contents]:
     """Open the one connection that writes, and return it with the file's contents. A missing file is created.
 
-    Raises JournalError, whose message says what to do.
+    `known_id` is the id of the journal, for a file whose own record of it is damaged. Raises JournalError, whose
+    message says what to do; JournalDamaged if parts of the file may be readable.
     """
     with _opening(path):
         # Only its owner may read what devices sent.
@@ -190,9 +261,10 @@ def connect_writer(path: Path, *, vfs: str | None, max_bytes: int) -> tuple[apsw
         connection = apsw.Connection(os.fspath(path), vfs=vfs)
         try:
             connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+            connection.create_scalar_function("row_checksum", lambda *cells: row_checksum(cells), deterministic=True)
             _prepare(connection, path)
             limit_pages(connection, max_bytes)
-            return connection, _load(connection)
+            return connection, _load(connection, known_id)
         except BaseException:
             connection.close()
             raise
@@ -216,8 +288,74 @@ def wal_path(path: Path) -> Path:
 
 
 def read_old_blocks(connection: apsw.Connection, after: int) -> list[OldBlock]:
-    """Return the oldest blocks that begin after this offset, KNOWN_BLOCKS at most."""
-    return [OldBlock(*row) for row in connection.execute(_READ_OLD_BLOCKS, (after, KNOWN_BLOCKS))]
+    """Return the oldest blocks that begin after this offset, KNOWN_BLOCKS at most.
+
+    A block whose position is damaged counts as old, so that it is deleted as soon as the consumers have passed it.
+    """
+    rows = [BlockRow.of(row) for row in connection.execute(_READ_OLD_BLOCKS, (after, KNOWN_BLOCKS))]
+    blocks: list[OldBlock] = []
+    end_bytes = 0
+    for number, row in enumerate(rows):
+        try:
+            row.open_marks()
+            blocks.append(OldBlock(row.last_offset, row.end_bytes, row.received_ns))
+            end_bytes = row.end_bytes
+        except BlockDamaged:
+            following = rows[number + 1].first_offset if number + 1 < len(rows) else row.first_offset + 1
+            blocks.append(OldBlock(following - 1, end_bytes, 0))
+    return blocks
+
+
+def read_blocks(connection: apsw.Connection, offset: int) -> Generator[BlockRow, None, None]:
+    """Yield the rows of the blocks from the one that contains this offset, unverified, in the order of the file.
+
+    Raises one of UNREADABLE where a page is damaged. Close the generator: it holds a read transaction.
+    """
+    begin = "coalesce((SELECT max(first_offset) FROM block WHERE first_offset <= ?), 0)"
+    with closing(
+        connection.execute(f"{READ_BLOCKS} WHERE first_offset >= {begin} ORDER BY first_offset", (offset,))
+    ) as rows:
+        for row in rows:
+            yield BlockRow.of(row)
+
+
+def next_intact(connection: apsw.Connection, offset: int, up_to: int) -> int | None:
+    """Return the first offset of the first intact block from `offset` on; None if there is none up to `up_to`.
+
+    It works around damaged pages: a search by key reads only the pages on its way, so it finds what is behind them.
+    """
+    failed, found, step = offset - 1, None, 1
+    probe = offset
+    while probe <= up_to:
+        first = _intact_from(connection, probe)
+        if first is not None:
+            found = first
+            break
+        failed, probe, step = probe, probe + step, step * 2
+    if found is None:
+        return None
+    probe = min(probe, found)
+    while probe - failed > 1:
+        middle = (failed + probe) // 2
+        first = _intact_from(connection, middle)
+        if first is None:
+            failed = middle
+        else:
+            found, probe = first, middle
+    return found
+
+
+def _intact_from(connection: apsw.Connection, offset: int) -> int | None:
+    """Return the first offset of the first block that begins at or behind this offset, if it is intact."""
+    try:
+        row = connection.execute(f"{READ_BLOCKS} WHERE first_offset >= ? ORDER BY first_offset LIMIT 1", (offset,)).get
+        block = None if row is None else BlockRow.of(row)
+        if block is None or block.first_offset < offset:
+            return None
+        block.open_entries()
+    except (*UNREADABLE, BlockDamaged):
+        return None
+    return block.first_offset
 
 
 @contextmanager
@@ -237,10 +375,10 @@ def opening_failed(path: Path, error: Exception) -> JournalError:
             return JournalError(f"{path} cannot be opened: there is no room on the disk")
         case OSError():
             return JournalError(f"{path} cannot be opened: {error.strerror}")
-        case apsw.Error() if not isinstance(error, apsw.NotADBError | apsw.CorruptError):
+        case apsw.Error() if not isinstance(error, apsw.NotADBError | apsw.CorruptError | apsw.SQLError):
             return JournalError(f"{path} cannot be opened: {error}")
     # Damaged pages can also be read as values of another type.
-    return JournalError(
+    return JournalDamaged(
         f"{path} is damaged, or is no journal ({error}). Restore it from a copy, or move it and {path.name}-wal to "
         "another folder: then the hub begins a new journal, and devices send again what was not acknowledged"
     )
@@ -255,14 +393,23 @@ def _prepare(connection: apsw.Connection, path: Path) -> None:
     connection.pragma("journal_size_limit", MAX_WAL_BYTES)
     if connection.execute("SELECT count(*) FROM sqlite_schema").get == 0:
         with connection:
-            connection.execute(_SCHEMA)
-            connection.execute(WRITE_FACT, ("id", secrets.token_hex(8)))
+            connection.execute(_SCHEMA + _DAMAGE)
+            connection.execute(*write_fact("id", secrets.token_hex(8)))
             connection.pragma("application_id", APPLICATION_ID)
             connection.pragma("user_version", SCHEMA_VERSION)
     if connection.pragma("application_id") != APPLICATION_ID:
         raise JournalError(f"{path} is a database of another program. Choose another data directory, or move the file")
+    if connection.pragma("page_count") * PAGE_BYTES <= CHECKED_BYTES:
+        verdict = connection.pragma("quick_check", 1)
+        if verdict != "ok":
+            raise apsw.CorruptError(f"SQLite's own check failed: {' '.join(verdict.split())}")
     version = connection.pragma("user_version")
-    if version != SCHEMA_VERSION:
+    if version == 2:
+        with connection:
+            for statement in _FROM_VERSION_2:
+                connection.execute(statement)
+            connection.pragma("user_version", SCHEMA_VERSION)
+    elif version != SCHEMA_VERSION:
         other = "a newer" if version > SCHEMA_VERSION else "an older"
         raise JournalError(
             f"{path} was written by {other} version of the hub. Install that version again, or choose another data "
@@ -275,35 +422,144 @@ def _prepare(connection: apsw.Connection, path: Path) -> None:
             connection.execute("VACUUM")
 
 
-def _load(connection: apsw.Connection) -> Contents:
-    execute = connection.execute
-    facts = dict(execute("SELECT name, value FROM fact"))
-    last_offset, end_bytes = execute(_READ_NEWEST).get or (0, 0)
-    first_offset, begin_bytes = execute(_READ_OLDEST).get or (1, 0)
-    checkpoint_offset = facts.get(CHECKPOINT_OFFSET, 0)
+def _load(connection: apsw.Connection, known_id: str | None) -> Contents:
+    """Read and verify everything but the entries, which are verified when they are read. Set damaged rows aside."""
+    damaged: list[DamagedRow] = []
+    facts = dict(_intact(connection, "fact", damaged))
+    cursors = dict(_intact(connection, "consumer", damaged))
+    totals = dict(_intact(connection, "quarantine_total", damaged))
+    quarantine = [
+        QuarantinedEntry(row[0], row[1], row[5], row[4], len(row[8]))
+        for row in _intact(connection, "quarantine", damaged)
+    ]
     marks: dict[str, Mark] = {}
     marked_at: dict[str, int] = {}
-    for *columns, earlier, offset in execute(_READ_OLD_MARKS):
-        mark = Mark(*columns)._replace(earlier=_decode_earlier(earlier))
+    for row in _intact(connection, "mark", damaged):
+        mark, offset = mark_of(row)
         marks[mark.device], marked_at[mark.device] = mark, offset
-    newer: dict[str, Mark] = {}
-    for offset, data in execute(_READ_NEW_MARKS, (checkpoint_offset,)):
-        for mark in decode_marks(data):
-            if offset > marked_at.get(mark.device, 0):
-                newer[mark.device] = mark
+    lost = [LostRange._make([*row[:4], bool(row[4])]) for row in connection.execute(_READ_LOST)]
+    incidents = [f"damaged rows were found: {', '.join(map(str, damaged[:MAX_NAMED]))}"] if damaged else []
+    tail = _read_tail(connection, lost)
+    incidents += map(str, tail.lost)
+    is_unknown = "id" not in facts
+    if is_unknown:
+        if known_id is None:
+            raise apsw.CorruptError("its id is missing")
+        facts["id"] = known_id
+    if damaged or tail.lost or is_unknown:
+        with connection:
+            connection.execute(*write_fact("id", facts["id"]))
+            set_aside(connection, damaged)
+            for block in tail.damaged:
+                connection.execute(*keep_row(f"block {block.first_offset}", block))
+                connection.execute("DELETE FROM block WHERE first_offset IS ?", (block.first_offset,))
+            for range in tail.lost:
+                connection.execute(WRITE_LOST, range)
+    first_offset, begin_bytes = connection.execute(_READ_OLDEST).get or (tail.last_offset + 1, 0)
+    checkpoint_offset = facts.get(CHECKPOINT_OFFSET, 0)
+    newer = _newer_marks(connection, checkpoint_offset, tail.marks_up_to, marks, marked_at, incidents)
     return Contents(
         id=facts["id"],
         first_offset=first_offset,
-        last_offset=last_offset,
+        last_offset=tail.last_offset,
         begin_bytes=begin_bytes,
-        end_bytes=end_bytes,
+        end_bytes=tail.end_bytes,
         oldest=read_old_blocks(connection, 0),
         marks=marks | newer,
         marks_after_checkpoint=list(newer.values()),
-        checkpoint_offset=checkpoint_offset,
-        cursors=dict(execute("SELECT name, offset FROM consumer")),
-        quarantine=[QuarantinedEntry(*row) for row in execute(_READ_QUARANTINE)],
-        quarantine_totals=dict(execute("SELECT code, total FROM quarantine_total")),
+        checkpoint_offset=min(checkpoint_offset, tail.last_offset),
+        cursors=cursors,
+        quarantine=quarantine,
+        quarantine_totals=totals,
         quarantine_dropped=facts.get(QUARANTINE_DROPPED, 0),
         highest_series=facts.get(HIGHEST_SERIES, 0),
+        lost=sorted([*lost, *tail.lost]),
+        incidents=incidents,
     )
+
+
+def _intact(connection: apsw.Connection, table: str, damaged: list[DamagedRow]) -> Iterator[tuple[Any, ...]]:
+    """Yield the intact rows of a table; append the others to `damaged`."""
+    for row in read_rows(connection, table):
+        if isinstance(row, DamagedRow):
+            damaged.append(row)
+        else:
+            yield row
+
+
+class _Tail(NamedTuple):
+    """The end of the file. `damaged` are newest blocks of which not even the offsets are known.
+
+    Marks count up to the offset `marks_up_to`: a newest block without readable entries never happened for its devices,
+    so that their agents send it again.
+    """
+
+    last_offset: int
+    end_bytes: int
+    marks_up_to: int
+    damaged: list[BlockRow]
+    lost: list[LostRange]
+
+
+def _read_tail(connection: apsw.Connection, lost: Sequence[LostRange]) -> _Tail:
+    """Read the newest blocks until one is intact."""
+    damaged: list[BlockRow] = []
+    found: list[LostRange] = []
+    end = end_bytes = intact = 0
+    with closing(connection.execute(f"{READ_BLOCKS} ORDER BY first_offset DESC")) as rows:
+        block = next(map(BlockRow.of, rows), None)
+        while block is not None and not intact:
+            older = next(map(BlockRow.of, rows), None)
+            follows = older.last_offset + 1 if older is not None else block.first_offset
+            last = block.last_offset
+            try:
+                block.open_entries(first_offset=follows)
+                intact = last
+            except BlockDamaged as error:
+                try:
+                    block.open_marks()
+                    found.append(LostRange(block.first_offset, last, time.time_ns(), str(error)))
+                except BlockDamaged:
+                    damaged.append(block)
+                    last = 0
+            if last and not end:
+                end, end_bytes = last, block.end_bytes
+            block = older
+    end = max([end, *(range.last_offset for range in lost)])
+    if damaged:
+        found.append(LostRange(end + 1, end + UNUSED_OFFSETS, time.time_ns(), "the newest blocks are damaged"))
+        end = found[-1].last_offset
+    known = {range.first_offset for range in lost}
+    return _Tail(end, end_bytes, intact, damaged, [range for range in found if range.first_offset not in known])
+
+
+def _newer_marks(
+    connection: apsw.Connection,
+    after: int,
+    up_to: int,
+    marks: Mapping[str, Mark],
+    marked_at: Mapping[str, int],
+    incidents: list[str],
+) -> dict[str, Mark]:
+    """Return the marks that only the blocks after the checkpoint contain. Damaged ones are made from the entries."""
+    newer: dict[str, Mark] = {}
+    for row in connection.execute(_READ_NEW_MARKS, (after,)):
+        block = BlockRow.of(row)
+        offset = block.last_offset
+        if offset > up_to:
+            break
+        try:
+            found = block.open_marks()
+        except BlockDamaged:
+            entries = connection.execute(f"{READ_BLOCKS} WHERE first_offset = ?", (block.first_offset,)).get
+            try:
+                found = marks_after(
+                    {**marks, **newer}, BlockRow.of(entries).open_entries(first_offset=block.first_offset)
+                )
+            except BlockDamaged:
+                found = []
+            incidents.append(f"the positions of devices in the block of entry {block.first_offset:,} are damaged")
+        for mark in found:
+            if offset > marked_at.get(mark.device, 0):
+                newer[mark.device] = mark
+    return newer

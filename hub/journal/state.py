@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from hub.journal import schema
-from hub.journal.block import encode_block, encode_marks, split
+from hub.journal import rows, schema
+from hub.journal.block import SEAL_BYTES, BlockRow, encode_block, encode_marks, split
 from hub.journal.quarantine import Quarantine, QuarantineChange
 from hub.journal.schema import KNOWN_BLOCKS, OldBlock
 from hub.model.batch import Entry, Mark
@@ -237,6 +237,7 @@ class JournalState:
 
     def __init__(self, contents: schema.Contents, *, keep_bytes: int, keep_seconds: float) -> None:
         self.last_offset = contents.last_offset
+        self.lost = list(contents.lost)
         self.end_bytes = contents.end_bytes
         self.cursors = Cursors(contents.cursors)
         self.quarantine = Quarantine(contents.quarantine, contents.quarantine_totals, contents.quarantine_dropped)
@@ -271,6 +272,8 @@ class JournalState:
         # Deletions come first: at its bound the file has only the pages that they free.
         if trim is not None:
             statements.append((schema.DELETE_BLOCKS, (trim.first_offset,)))
+            if self.lost and self.lost[0].last_offset < trim.first_offset:
+                statements.append((schema.DELETE_LOST, (trim.first_offset,)))
         if quarantine is not None:
             statements += _quarantine_statements(quarantine)
         statements += inserts
@@ -279,7 +282,7 @@ class JournalState:
             statements += _piece_statements(piece)
         if marks and not entries:
             # After the statements of the piece: these marks are newer.
-            statements.append((schema.WRITE_MARKS, (_json(marks), self.last_offset)))
+            statements.append((rows.WRITE_MARKS, (rows.mark_rows(marks, self.last_offset),)))
         return Commit(statements, entries, marks, size_bytes, blocks, cursors, piece, trim, quarantine)
 
     def confirm(self, commit: Commit) -> None:
@@ -288,6 +291,7 @@ class JournalState:
             entry.offset = offset
         if commit.trim is not None:
             self.retention.confirm(commit.trim)
+            self.lost = [lost for lost in self.lost if lost.last_offset >= commit.trim.first_offset]
         if commit.piece is not None:
             self._checkpoint.confirm(commit.piece)
         if commit.blocks:
@@ -333,10 +337,10 @@ class JournalState:
             # The last block has the marks: they count all entries of the commit.
             is_last = first_offset + len(run) - 1 == last_offset
             block_marks = encode_marks(marks if is_last else ())
-            end_bytes += len(data) + len(block_marks)
+            end_bytes += len(data) + len(block_marks) + SEAL_BYTES
             received_ns = run[-1].received_ns
-            row = (first_offset, len(run), end_bytes, received_ns, zlib.crc32(data), block_marks, data)
-            statements.append((schema.INSERT_BLOCK, row))
+            row = BlockRow(first_offset, len(run), end_bytes, received_ns, zlib.crc32(data), block_marks, data)
+            statements.append((schema.INSERT_BLOCK, row.sealed()))
             first_offset += len(run)
             blocks.append(OldBlock(first_offset - 1, end_bytes, received_ns))
         return statements, blocks
@@ -347,7 +351,7 @@ def _cursor_statements(cursors: dict[str, int | None]) -> list[Statement]:
     known = {name: offset for name, offset in cursors.items() if offset is not None}
     removed = [name for name, offset in cursors.items() if offset is None]
     if known:
-        statements.append((schema.WRITE_CONSUMERS, (_json(known),)))
+        statements.append((rows.WRITE_CONSUMERS, (rows.checked_rows(known.items()),)))
     if removed:
         statements.append((schema.DELETE_CONSUMERS, (_json(removed),)))
     return statements
@@ -356,9 +360,9 @@ def _cursor_statements(cursors: dict[str, int | None]) -> list[Statement]:
 def _piece_statements(piece: MarkPiece) -> list[Statement]:
     statements: list[Statement] = []
     if piece.marks:
-        statements.append((schema.WRITE_MARKS, (_json(piece.marks), piece.offset)))
+        statements.append((rows.WRITE_MARKS, (rows.mark_rows(piece.marks, piece.offset),)))
     if piece.last:
-        statements.append((schema.WRITE_FACT, (schema.CHECKPOINT_OFFSET, piece.offset)))
+        statements.append(rows.write_fact(schema.CHECKPOINT_OFFSET, piece.offset))
     return statements
 
 
@@ -366,13 +370,13 @@ def _quarantine_statements(change: QuarantineChange) -> list[Statement]:
     statements: list[Statement] = []
     if change.first_kept is not None:
         statements.append((schema.DELETE_QUARANTINE, (change.first_kept,)))
-        statements.append((schema.WRITE_FACT, (schema.QUARANTINE_DROPPED, change.dropped)))
+        statements.append(rows.write_fact(schema.QUARANTINE_DROPPED, change.dropped))
     if change.removed:
         statements.append((schema.REMOVE_FROM_QUARANTINE, (_json(change.removed),)))
     statements += [(schema.UPDATE_QUARANTINE, (offset, *(reason or ()))) for offset, reason in change.updated]
-    statements += [(schema.INSERT_QUARANTINE, row) for row in change.rows]
+    statements += [(rows.INSERT_QUARANTINE, rows.checked(row)) for row in change.rows]
     if change.rows:
-        statements.append((schema.WRITE_QUARANTINE_TOTALS, (_json(change.totals),)))
+        statements.append((rows.WRITE_QUARANTINE_TOTALS, (rows.checked_rows(change.totals.items()),)))
     return statements
 
 

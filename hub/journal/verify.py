@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import apsw
 
-from hub.journal.block import BlockDamaged, decode_block, decode_marks
-from hub.journal.schema import APPLICATION_ID, SCHEMA_VERSION
+from hub.journal.block import BlockDamaged, BlockRow
+from hub.journal.rows import CHECKED_TABLES, DamagedRow, read_rows
+from hub.journal.schema import APPLICATION_ID, READ_BLOCKS, SCHEMA_VERSION
 from integrity.database import ReportBytes, Snapshot
 from integrity.finding import Finding
 from wire.text import plural
 
 _ENDS = "SELECT coalesce(min(first_offset), 1), coalesce(max(first_offset + count - 1), 0) FROM block"
-_BLOCKS = "SELECT first_offset, count, checksum, marks, entries FROM block ORDER BY first_offset"
+_LOST = "SELECT first_offset, last_offset FROM lost"
 
 LOST_ENTRIES = (
     "the store has these readings already if its position is behind them; otherwise they are lost unless the agent or "
     "a backup still has them"
 )
 RESTORE = "stop the hub, and restore a backup with `hub restore`; the agents then send again what they still have"
-UNREADABLE = "acknowledged readings that are not in the store yet cannot be read, and the hub does not start"
+UNREADABLE = "the hub continues with what is readable and declares the rest lost; agents send again what they have"
+ROW_LOST = "the hub sets the row aside; a device or consumer returns to an earlier position, and repeats what follows"
 
 
 class JournalFacts(NamedTuple):
@@ -50,6 +51,12 @@ def verify_snapshot(name: str, snapshot: Snapshot, report: ReportBytes) -> tuple
         facts = read_facts(connection)
         problems = list(_verify_blocks(connection, report))
         findings += [Finding(name, False, problem, LOST_ENTRIES, RESTORE) for problem in problems if problem]
+        findings += [
+            Finding(name, False, f"the checksum of the row {row} is wrong", ROW_LOST, RESTORE)
+            for table in CHECKED_TABLES
+            for row in read_rows(connection, table)
+            if isinstance(row, DamagedRow)
+        ]
     except (apsw.Error, UnicodeDecodeError, TypeError, ValueError) as error:
         return [Finding(name, False, f"the file cannot be read: {error}", UNREADABLE, RESTORE)], None
     what = f"{plural(len(problems), 'block')} with the offsets {facts.first_offset} to {facts.last_offset}"
@@ -66,20 +73,18 @@ def read_facts(connection: apsw.Connection) -> JournalFacts:
 
 def _verify_blocks(connection: apsw.Connection, report: ReportBytes) -> Iterator[str | None]:
     """Yield the problem of each block, None for an intact one."""
+    lost: list[tuple[Any, ...]] = connection.execute(_LOST).fetchall()
     expected = None
-    for first, count, checksum, marks, entries in connection.execute(_BLOCKS):
+    for row in connection.execute(f"{READ_BLOCKS} ORDER BY first_offset"):
+        block = BlockRow.of(row)
         problem = None
-        if zlib.crc32(entries) != checksum:
-            problem = f"the checksum of the entries {first} to {first + count - 1} is wrong"
-        elif expected not in (None, first):
-            problem = f"the entries {expected} to {first - 1} are missing"
-        else:
-            try:
-                decode_marks(marks)
-                if len(decode_block(entries, first)) != count:
-                    problem = f"the block from offset {first} on has another number of entries than recorded"
-            except BlockDamaged as error:
-                problem = f"the block from offset {first} on: {error}"
-        expected = first + count
-        report(len(entries) + len(marks))
+        is_declared = any(begin <= (expected or 0) and block.first_offset - 1 <= end for begin, end in lost)
+        try:
+            block.open_entries()
+        except BlockDamaged as error:
+            problem = f"the block with the entries {block.first_offset} to {block.last_offset}: {error}"
+        if problem is None and expected not in (None, block.first_offset) and not is_declared:
+            problem = f"the entries {expected} to {block.first_offset - 1} are missing"
+        expected = block.last_offset + 1
+        report(len(block.entries) + len(block.marks))
         yield problem

@@ -18,19 +18,19 @@ from typing import NamedTuple
 import apsw
 import structlog
 
+from hub.journal.salvage import open_file
 from hub.journal.schema import (
     BUSY_TIMEOUT_MS,
     MAX_WAL_BYTES,
     PAGE_BYTES,
     Contents,
-    connect_writer,
     limit_pages,
     opening_failed,
     wal_path,
 )
 from hub.journal.state import Statement
 from hub.model.journal import JournalError, JournalFailed, JournalFull, settle
-from integrity.recovery import LogRecovery, recover_log
+from integrity.recovery import LogRecovery
 
 CHECKPOINT_BYTES = 4 * 1024 * 1024
 """Size of the write-ahead log at which a checkpoint moves it to the database. A checkpoint takes 8 ms for 4 MiB, 13 ms
@@ -76,10 +76,22 @@ class JournalWriter:
     every later transaction gets the same error.
     """
 
-    def __init__(self, path: Path, *, vfs: str | None, max_bytes: int, failed: Callable[[JournalFailed], None]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        vfs: str | None,
+        max_bytes: int,
+        failed: Callable[[JournalFailed], None],
+        known_id: str | None = None,
+        may_salvage: bool = False,
+    ) -> None:
+        """`known_id` and `may_salvage` are those of hub.journal.salvage.open_file."""
         self._path = path
         self._vfs = vfs
         self._max_bytes = max_bytes
+        self._known_id = known_id
+        self._may_salvage = may_salvage
         self._failed = failed
         self._loop = asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[Transaction | None] = queue.SimpleQueue()
@@ -111,27 +123,46 @@ class JournalWriter:
 
     def _run(self) -> None:
         try:
-            self.recovery = recover_log(self._path) if self._vfs is None else None
-            connection, found = connect_writer(self._path, vfs=self._vfs, max_bytes=self._max_bytes)
-        except Exception as error:  # noqa: BLE001 - the edge of the thread: the caller that opens it gets an answer
-            answer = error if isinstance(error, JournalError) else opening_failed(self._path, error)
-            self._loop.call_soon_threadsafe(settle, self._opened, answer)
-        else:
-            if self.recovery is not None:
-                log.error("write-ahead log of the journal was damaged", result=str(self.recovery))
-            self._loop.call_soon_threadsafe(settle, self._opened, found)
+            self._serve()
+        except BaseException as error:  # noqa: BLE001 - the thread's edge: the hub learns that it has ended, and why
+            failure = self._fail(error)
+            self._loop.call_soon_threadsafe(settle, self._opened, failure)
             while (transaction := self._queue.get()) is not None:
-                error_or_none = self._failure or self._commit(connection, transaction)
-                self._loop.call_soon_threadsafe(transaction.done, error_or_none)
-                # After `done`, so that nobody waits for the checkpoint. On a full disk, an emptied log is room.
-                is_full = isinstance(error_or_none, JournalFull) and self._log_bytes > 0
-                if (self._log_bytes >= self._checkpoint_at or is_full) and self._failure is None:
-                    self._checkpoint(connection)
-            # Closing the last connection checkpoints, which must not happen on a disk that failed.
-            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, self._failure is not None)
-            connection.close()
+                self._loop.call_soon_threadsafe(transaction.done, failure)
         finally:
             self._loop.call_soon_threadsafe(self._ended.set)
+
+    def _serve(self) -> None:
+        """Open the file, and commit transactions until the journal is closed."""
+        try:
+            connection, found, self.recovery = open_file(
+                self._path,
+                vfs=self._vfs,
+                max_bytes=self._max_bytes,
+                known_id=self._known_id,
+                may_salvage=self._may_salvage,
+            )
+        except Exception as error:  # noqa: BLE001 - the caller that opens the journal gets an answer
+            answer = error if isinstance(error, JournalError) else opening_failed(self._path, error)
+            self._loop.call_soon_threadsafe(settle, self._opened, answer)
+            return
+        self._loop.call_soon_threadsafe(settle, self._opened, found)
+        while (transaction := self._queue.get()) is not None:
+            error_or_none = self._failure or self._answer(connection, transaction)
+            self._loop.call_soon_threadsafe(transaction.done, error_or_none)
+            # After `done`, so that nobody waits for the checkpoint. On a full disk, an emptied log is room.
+            is_full = isinstance(error_or_none, JournalFull) and self._log_bytes > 0
+            if (self._log_bytes >= self._checkpoint_at or is_full) and self._failure is None:
+                self._checkpoint(connection)
+        # Closing the last connection checkpoints, which must not happen on a disk that failed.
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, self._failure is not None)
+        connection.close()
+
+    def _answer(self, connection: apsw.Connection, transaction: Transaction) -> JournalError | None:
+        try:
+            return self._commit(connection, transaction)
+        except BaseException as error:  # noqa: BLE001 - also a failed rollback: every transaction gets an answer
+            return self._fail(error)
 
     def _commit(self, connection: apsw.Connection, transaction: Transaction) -> JournalError | None:
         try:
@@ -202,7 +233,9 @@ class JournalWriter:
             log.warning("disk of the journal is almost full", free_bytes=free)
         self._space_was_low = free < LOW_FREE_BYTES
 
-    def _fail(self, error: Exception) -> JournalFailed:
+    def _fail(self, error: BaseException) -> JournalFailed:
+        if self._failure is not None:
+            return self._failure
         self._failure = JournalFailed(
             f"the disk that holds the journal failed ({error}). Check the disk and the system log, then restart the hub"
         )

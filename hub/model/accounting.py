@@ -1,7 +1,8 @@
 """Accounting of one consumer of the journal: the position of every accepted reading, by device. Pure.
 
-accepted = stored + waiting + refused + expired, at any moment. Accepted is the device's own mark. The other four are
-counted here, each by itself, so that a difference is found and not hidden.
+accepted = stored + waiting + refused + expired + damaged, at any moment. Accepted, and damaged (lost by the journal's
+disk before it was stored), are in the device's own mark. The other four are counted here, each by itself, so that a
+difference is found and not hidden.
 """
 
 from __future__ import annotations
@@ -124,6 +125,12 @@ class Accounting:
             added -= refusal.batch.readings
         self._front = max(front, offset)
         return added
+
+    def known(self, entries: Iterable[CountedEntry]) -> None:
+        """Count readings that the consumer has already, of entries that it is about to process. They do not wait."""
+        for offset, device, readings in entries:
+            if offset <= self._front or offset > self._end:
+                self._waiting[device] -= readings
 
     def expire(self, expired: Mapping[str, int]) -> None:
         """Count what a retention has deleted: the total of each device since the store was created.

@@ -81,11 +81,15 @@ class EntryKind(IntEnum):
     """A batch that cannot be accepted. The payload is the frame; the quarantine table has the reason."""
 
 
+REPAIRED = ("repaired", "")
+"""Reason of a BATCH that the store may have already: an agent sends it again, because the journal has lost it."""
+
+
 class Entry(Struct, eq=False, gc=False):
     """One entry of the journal. `offset` is set by the append; `seq` is the last one that the entry covers.
 
     `payload` is the message, in `format`. `batch` is its decoded content (BATCH only), None in an entry that was read
-    from the file. `reason` is (code, message) of a QUARANTINE.
+    from the file. `reason` is (code, message) of a QUARANTINE, or REPAIRED.
     """
 
     kind: EntryKind
@@ -106,7 +110,8 @@ class Mark(NamedTuple):
 
     `batches` and `readings` count what was accepted, `duplicates` batches that were received again, `quarantined`
     batches in quarantine, `lost` batches in declared gaps, `moved` readings whose time was taken already. `earlier` has
-    the highest seq of each epoch before this one, the newest first.
+    the highest seq of each epoch before this one, the newest first. `damaged` counts accepted readings whose entries
+    the journal's disk lost before they were stored, `repaired` batches that the hub had lost and an agent sent again.
     """
 
     device: str
@@ -119,3 +124,5 @@ class Mark(NamedTuple):
     lost: int = 0
     moved: int = 0
     earlier: tuple[tuple[str, int], ...] = ()
+    damaged: int = 0
+    repaired: int = 0

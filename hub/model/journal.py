@@ -18,7 +18,10 @@ class JournalFull(JournalError):
 
 
 class JournalFailed(JournalError):
-    """The disk reported an I/O error, so its contents are not certain. The journal writes nothing until a restart."""
+    """The disk reported an I/O error, so its contents are not certain, or a thread of the journal ended.
+
+    The journal writes nothing until a restart, and the hub stops.
+    """
 
 
 class JournalTrimmed(JournalError):
@@ -27,6 +30,43 @@ class JournalTrimmed(JournalError):
     def __init__(self, first: int) -> None:
         super().__init__(f"the journal begins at offset {first}")
         self.first = first
+
+
+class EntriesLost(JournalTrimmed):
+    """The requested entries cannot be read: the disk lost them. `first` is the oldest offset behind them."""
+
+    def __init__(self, lost: LostRange) -> None:
+        super().__init__(lost.last_offset + 1)
+        self.args = (str(lost),)
+        self.lost = lost
+
+
+class LostRange(NamedTuple):
+    """Offsets without a readable entry, and why. `counted`: their readings are part of the devices' `damaged`."""
+
+    first_offset: int
+    last_offset: int
+    found_ns: int
+    reason: str
+    counted: bool = False
+
+    def __str__(self) -> str:
+        """Return what is lost, for people."""
+        return f"entries {self.first_offset:,} to {self.last_offset:,} of the journal are lost: {self.reason}"
+
+
+class Incident(NamedTuple):
+    """Damage of the journal that was found, or repaired: the kind of its event, and a sentence with the next step."""
+
+    kind: str
+    text: str
+
+
+class JournalPosition(NamedTuple):
+    """The id of a journal and one of its offsets, the newest that somebody knows."""
+
+    id: str
+    offset: int
 
 
 class ConsumerCursor(NamedTuple):

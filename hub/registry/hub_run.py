@@ -13,6 +13,7 @@ from typing import NamedTuple
 import apsw
 
 from hub.model.event import Event
+from hub.model.journal import JournalPosition
 from hub.registry.database import open_database, transaction
 from hub.registry.event import insert_events
 from wire.text import plural
@@ -27,6 +28,9 @@ ENDED_KIND = "hub ended without a stop"
 RESTORED_KIND = "hub restored"
 
 _STARTED, _ALIVE = "run_started_ns", "run_alive_ns"
+
+_JOURNAL, _OFFSET = "journal_id", "journal_offset"
+"""The journal that the hub wrote last, and the newest of its offsets that was recorded."""
 
 _CONNECTED = (
     "SELECT device FROM (SELECT device, kind, max(id), time_ns FROM events "
@@ -64,6 +68,18 @@ def begin(connection: apsw.Connection, now_ns: int, last_commit_ns: int) -> Uncl
 def renew(connection: apsw.Connection, now_ns: int) -> None:
     """Record that the run continues, inside a transaction."""
     connection.execute("INSERT OR REPLACE INTO facts (name, value) VALUES (?, ?)", (_ALIVE, str(now_ns)))
+
+
+def record_journal(connection: apsw.Connection, position: JournalPosition) -> None:
+    """Record the journal and its newest offset, inside a transaction."""
+    for name, value in ((_JOURNAL, position.id), (_OFFSET, str(position.offset))):
+        connection.execute("INSERT OR REPLACE INTO facts (name, value) VALUES (?, ?)", (name, value))
+
+
+def select_journal(connection: apsw.Connection) -> JournalPosition | None:
+    """Return the journal that the hub wrote last, None if none was recorded."""
+    facts = dict(connection.execute("SELECT name, value FROM facts WHERE name IN (?, ?)", (_JOURNAL, _OFFSET)))
+    return JournalPosition(facts[_JOURNAL], int(facts[_OFFSET])) if len(facts) == 2 else None
 
 
 def end(connection: apsw.Connection) -> None:

@@ -16,6 +16,7 @@ import structlog
 from hub.model.batch import Series
 from hub.model.event import Event
 from hub.model.identity import BrowserSession, Identity, NewSession, NewToken, Role, Token
+from hub.model.journal import JournalPosition
 from hub.registry import event, fleet, hub_run, token
 from hub.registry.database import MAX_BYTES, RegistryError, RegistryThread, data_version, hub_id, open_database
 from hub.registry.fleet import Fleet, KnownDevice
@@ -60,12 +61,16 @@ class Registry:
         self._failure: str | None = None
         self._renewed_ns: int | None = None
         """When the run was recorded last; None: this process did not begin one."""
+        self.journal: JournalPosition | None = None
+        """The journal that the hub wrote last, with an offset that it had reached."""
+        self._journal_position: Callable[[], JournalPosition] | None = None
 
     async def __aenter__(self) -> Self:
         """Open the file. Raises RegistryError."""
         try:
             await self._thread.open()
             self.id = await self._thread.read(hub_id)
+            self.journal = await self._thread.read(hub_run.select_journal)
             self._fleet = await self._thread.read(fleet.select_fleet)
             await self._thread.read(token.select_credentials, self._apply_credentials)
             await self._thread.read(self._compare_state)
@@ -123,6 +128,14 @@ class Registry:
         ended = await self._thread.write(lambda connection: hub_run.begin(connection, now_ns, last_commit_ns))
         self._renewed_ns = now_ns
         return ended
+
+    async def follow_journal(self, position: Callable[[], JournalPosition]) -> None:
+        """Record this position now, with each record of the run, and when the registry closes.
+
+        A journal that does not reach the recorded offset at the next start has lost entries. Raises RegistryError.
+        """
+        self._journal_position = position
+        await self._thread.write(lambda connection: hub_run.record_journal(connection, position()))
 
     # Credentials.
 
@@ -367,7 +380,9 @@ class Registry:
         used = self._keyring.drain_used()
         now_ns = self._clock()
         renews = self._renewed_ns is not None and now_ns - self._renewed_ns >= hub_run.RENEWAL_NS
-        if not (events or facts or used or renews):
+        records_journal = (renews or everything) and self._journal_position is not None
+        journal = self._journal_position() if records_journal and self._journal_position is not None else None
+        if not (journal or events or facts or used or renews):
             return
         if renews:
             self._renewed_ns = now_ns
@@ -378,6 +393,8 @@ class Registry:
             token.update_used(connection, used)
             if renews:
                 hub_run.renew(connection, now_ns)
+            if journal is not None:
+                hub_run.record_journal(connection, journal)
 
         def restore_after_failure(stored: asyncio.Future[None]) -> None:
             if stored.exception() is not None:

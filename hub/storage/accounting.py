@@ -45,6 +45,25 @@ class AccountingService:
         self._offset = -1
         self._to_count = asyncio.Event()
         self._counted = asyncio.Event()
+        self._journal = journal
+        self._accepted: Callable[[], Mapping[str, int]] = dict
+        self._on_lost: Callable[[Mapping[str, int]], None] = lambda readings: None
+        self._expects_loss = False
+
+    def follow_losses(
+        self,
+        accepted: Callable[[], Mapping[str, int]],
+        report: Callable[[Mapping[str, int]], None],
+        *,
+        expects_loss: bool,
+    ) -> None:
+        """Report, by device, the readings by which the accounting differs after the journal has lost entries.
+
+        `accepted` returns the accepted readings that are not counted as lost, by device. A positive difference is lost:
+        accepted, and nowhere. A negative one is in the store, and the journal has lost that it was accepted. With
+        `expects_loss` the journal has lost entries of which it knows nothing.
+        """
+        self._accepted, self._on_lost, self._expects_loss = accepted, report, expects_loss
 
     def committed(self, entries: Sequence[Entry]) -> None:
         """Count new entries, in the turn of the event loop in which their devices' marks become the durable ones."""
@@ -63,6 +82,13 @@ class AccountingService:
         self._counted.clear()
         self._to_count.set()
 
+    async def skipped(self, offset: int) -> None:
+        """Restart after entries up to `offset`, which the journal has deleted or lost."""
+        try:
+            await self.begin(offset)
+        except StoreError:
+            self._offset = -1  # the next write restarts it
+
     def written(self, entries: Sequence[Entry], offset: int, written: WriteResult) -> None:
         """Count these entries as stored, up to `offset`, except what the store refused."""
         counted = self._accounting.written(entries, offset, written.refused, count=count_readings)
@@ -75,6 +101,10 @@ class AccountingService:
                 stored=written.readings,
             )
             self._offset = -1
+
+    def known(self, entries: Sequence[CountedEntry]) -> None:
+        """Count readings of the next write that the store had already."""
+        self._accounting.known(entries)
 
     async def refresh(self) -> None:
         """Count what retentions have deleted. Keep the last counts where the store is not available."""
@@ -107,6 +137,24 @@ class AccountingService:
                     break
                 await asyncio.sleep((clock() - began_s) * REST)
             self._counted.set()
+            if self._accounting.uncounted is None:
+                await self._count_lost()
+
+    async def _count_lost(self) -> None:
+        """Report the difference that a loss of the journal has made, unless it was reported before."""
+        if not self._expects_loss and all(lost.counted for lost in self._journal.losses.ranges):
+            return
+        self._expects_loss = False
+        # Every accepted reading outside the lost entries is stored, waits, is refused or has expired.
+        differences = {
+            device: self._accounting.balance(device).difference(accepted)
+            for device, accepted in self._accepted().items()
+        }
+        self._on_lost({device: readings for device, readings in differences.items() if readings})
+        try:
+            await self._journal.losses.count()
+        except JournalError as error:
+            log.error("loss of the journal is not recorded, it is counted again", error=str(error))
 
     async def _count_piece(self, backlog: OffsetRange) -> None:
         try:

@@ -8,9 +8,11 @@ from collections.abc import Callable, Sequence
 
 from hub.journal.consumer import SinkLimits, SinkPace, SinkUnavailable
 from hub.journal.journal import Journal
-from hub.model.batch import Entry, EntryKind
+from hub.model.accounting import CountedEntry
+from hub.model.batch import REPAIRED, Entry, EntryKind
 from hub.model.store import RefusedReadings, Store, StoreCursor, StoreError, StoreUnavailable
 from hub.storage.accounting import AccountingService
+from hub.storage.repaired import new_readings
 
 WRITE_INTERVAL_S = 0.04
 """A store that keeps up is written at most this often. At 35,000 batches/s a write then takes 5 ms of the processor;
@@ -57,7 +59,10 @@ class StoreSink:
         *,
         interval_s: float = WRITE_INTERVAL_S,
         linger_s: float = LINGER_S,
+        on_known: Callable[[Sequence[CountedEntry]], None] = lambda known: None,
     ) -> None:
+        """`on_known` is called with entries that an agent sent again, and how many of their readings the store had."""
+        self._on_known = on_known
         self._journal = journal
         self._store = store
         self._accounting = accounting
@@ -93,8 +98,8 @@ class StoreSink:
                 if is_known and cursor.offset > journal.last_offset:
                     self._restored_error = (
                         f"the journal ends at offset {journal.last_offset}, but the store has its entries up to "
-                        f"{cursor.offset}: the journal was restored from a copy. Restore the store's copy of the same "
-                        "time, or move the journal to another folder so that a new one begins, and restart the hub"
+                        f"{cursor.offset}: the journal was restored from a copy while the store was not available. "
+                        "Restart the hub: it then declares the missing entries lost, and continues behind them"
                     )
             if self._restored_error is not None:
                 # The journal will use offsets again that the store takes for stored.
@@ -110,15 +115,21 @@ class StoreSink:
         """Store the entries; return the readings that the store refuses. Raises SinkUnavailable."""
         before_s, self._began_s = self._began_s, asyncio.get_running_loop().time()
         last = entries[-1].offset
+        known: list[CountedEntry] = []
         try:
+            if any(entry.reason == REPAIRED for entry in entries):
+                entries, known = await new_readings(self._store, entries)
             # If the journal deleted entries before this one, the accounting restarts here.
             await self._accounting.begin(entries[0].offset - 1)
             decoded = [entry for entry in entries if entry.batch is not None or entry.kind is not EntryKind.BATCH]
             written = await self._store.write(decoded, StoreCursor(self._journal.id, last))
+            self._accounting.known(known)
             self._accounting.written(entries, last, written)
             await self._accounting.begin(last)
         except StoreError as error:
             raise _unavailable(error) from error
+        if known:
+            self._on_known(known)
         self._readings_per_s = written.readings / max(self._began_s - before_s, WRITE_INTERVAL_S)
         if not written.refused:
             self._acknowledge_durable(last)

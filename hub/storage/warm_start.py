@@ -11,6 +11,7 @@ from hub.journal.consumer import EntryReader
 from hub.journal.journal import Journal
 from hub.live.hub import LiveHub
 from hub.model.batch import Series
+from hub.model.journal import JournalPosition
 from hub.model.store import Store, StoreError
 
 MAX_REPLAYED_ENTRIES = 200_000
@@ -46,6 +47,16 @@ async def restore_live(
                 for column_series, _ in entry.batch.columns:
                     column_series.reach(newest_ns)
         live.apply(entries)
+
+
+async def stored_position(store: Store) -> JournalPosition:
+    """Return the journal that the store has seen, and its newest offset there; no journal if the store is not open."""
+    try:
+        async with asyncio.timeout(STORE_S):
+            await store.counts()  # waits for an opening in progress
+    except (StoreError, TimeoutError):
+        return JournalPosition("", 0)
+    return JournalPosition(*store.cursor)
 
 
 async def highest_series_in_use(*, series: Mapping[int, Series], journal: Journal, store: Store) -> int:

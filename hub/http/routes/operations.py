@@ -30,6 +30,8 @@ COUNTERS = [
     ("refused_readings", "totals.refused", "Readings that the store will never take"),
     ("expired_readings", "totals.expired", "Readings that the store deleted by its retention"),
     ("lost_batches", "totals.lost_batches", "Batches in declared gaps"),
+    ("damaged_readings", "totals.damaged", "Accepted readings that the journal's disk lost"),
+    ("repaired_batches", "totals.repaired_batches", "Batches that the hub had lost and an agent sent again"),
     ("moved_readings", "totals.moved", "Readings moved to the next free nanosecond"),
     ("quarantine_dropped", "quarantine_dropped", "Batches that left the full quarantine"),
     ("missed_entries", "store.missed", "Journal entries the store can never get, since the start"),

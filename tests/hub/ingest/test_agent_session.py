@@ -13,7 +13,7 @@ from hub.ingest.agent_session import CLOCK_SAMPLES_KEPT_NS, AgentSession
 from hub.ingest.device import Devices
 from hub.ingest.source_report import EVENT_BURST
 from hub.journal.journal import Journal
-from hub.model.batch import Entry, Series
+from hub.model.batch import REPAIRED, Entry, Series
 from wire import device as messages
 from wire.codec import AGENT_MESSAGES, HUB_MESSAGES
 from wire.errors import Code, WireError
@@ -292,3 +292,22 @@ async def test_the_clock_of_a_device_is_that_of_the_best_exchange(tmp_path: Path
         assert await measure(last_ns + CLOCK_SAMPLES_KEPT_NS - 399, 400, 90) == (90, 200)
         # The hub's clock was set back between probe and reply.
         assert await measure(CLOCK_SAMPLES_KEPT_NS * 3, -10, 7) == (2, 0)
+
+
+async def test_batches_that_the_hub_had_lost_are_counted_as_repaired(tmp_path: Path) -> None:
+    """The agent reports how far it had acknowledgements. Batches up to there are marked, so that the store compares
+    them; later ones and those that the agent does not keep are not."""
+    async with running(tmp_path) as hub:
+        session, outlet = hub.session(has_status=True)
+        await receive(session, messages.Hello("d", FIRST, 8, True, 0, metrics=[Metric("level", "float")]))
+        await receive(session, messages.Status(1, 8, acked=5))
+        await receive(session, messages.Gap(1, 2, "acknowledged before"))
+        await send(hub, session, 3, 4, 5, 6, 7)
+        device = hub.devices.device("d")
+        assert (outlet.acked, device.durable.repaired, device.durable.lost, device.durable.batches) == (7, 3, 0, 5)
+        entries = await hub.journal.read(0)
+        assert [entry.seq for entry in entries if entry.reason == REPAIRED] == [3, 4, 5]
+        assert [kind for kind, _ in hub.registry.events].count("hub lost batches") == 2
+    async with running(tmp_path) as hub:
+        assert hub.devices.device("d").repaired == 3
+        assert [entry.reason for entry in await hub.journal.read(0)][1:] == [REPAIRED] * 3 + [None] * 2

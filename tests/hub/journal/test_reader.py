@@ -10,10 +10,9 @@ import pytest
 
 from hub.journal import schema
 from hub.journal.block import encode_marks, size_of
-from hub.journal.reader import KEPT_BLOCKS, FileReader
+from hub.journal.reader import KEPT_BLOCKS, EntriesUnreadable, FileReader
 from hub.journal.schema import connect_writer
 from hub.journal.state import JournalState
-from hub.model.journal import JournalError
 from tests.hub.journal.entries import make_entries
 
 
@@ -77,11 +76,13 @@ async def test_nothing_is_read_beyond_what_is_known(reader: FileReader) -> None:
 
 
 async def test_deleted_entries_are_missing_at_the_beginning(reader: FileReader, path: Path) -> None:
-    """A read from a deleted offset finds nothing."""
+    """A read from a deleted offset reports the range up to the next entry."""
     connection, _ = connect_writer(path, vfs=None, max_bytes=1 << 30)
     connection.execute(schema.DELETE_BLOCKS, (21,))
     connection.close()
-    assert await reader.entries(5, 60, max_entries=100, max_bytes=100) == []
+    with pytest.raises(EntriesUnreadable) as missing:
+        await reader.entries(5, 60, max_entries=100, max_bytes=100)
+    assert (missing.value.first, missing.value.last, missing.value.rows) == (6, 20, [])
     assert (await reader.entries(20, 60, max_entries=100, max_bytes=100))[0].offset == 21
 
 
@@ -96,16 +97,75 @@ async def test_old_blocks_are_listed_from_the_oldest(reader: FileReader) -> None
 @pytest.mark.parametrize(
     "damage",
     [
-        "UPDATE block SET entries = CAST(entries || 'x' AS BLOB)",
-        "UPDATE block SET checksum = checksum + 1",
-        "UPDATE block SET entries = x'', checksum = 0",
-        f"UPDATE block SET entries = x'{encode_marks([]).hex()}', checksum = 0",
+        "UPDATE block SET entries = CAST(entries || 'x' AS BLOB) WHERE first_offset = 21",
+        "UPDATE block SET checksum = checksum + 1 WHERE first_offset = 21",
+        "UPDATE block SET entries = x'', checksum = 0 WHERE first_offset = 21",
+        f"UPDATE block SET entries = x'{encode_marks([]).hex()}', checksum = 0 WHERE first_offset = 21",
+        "DELETE FROM block WHERE first_offset = 21",
     ],
 )
-async def test_damage_is_reported_and_never_returned(reader: FileReader, path: Path, damage: str) -> None:
-    """Entries that are not what was written are an error that names the file."""
+async def test_a_damaged_block_is_reported_and_its_neighbours_are_read(
+    reader: FileReader, path: Path, damage: str
+) -> None:
+    """Entries that are not what was written are never returned: the range is reported, and reading continues behind."""
     connection, _ = connect_writer(path, vfs=None, max_bytes=1 << 30)
     connection.execute(damage)
     connection.close()
-    with pytest.raises(JournalError, match=f"damaged.*{path.name}"):
-        await reader.entries(0, 60, max_entries=100, max_bytes=10_000)
+    assert [entry.seq for entry in await reader.entries(15, 60, max_entries=100, max_bytes=10_000)] == [
+        16,
+        17,
+        18,
+        19,
+        20,
+    ]
+    for after in (20, 25):
+        with pytest.raises(EntriesUnreadable) as found:
+            await reader.entries(after, 60, max_entries=100, max_bytes=10_000)
+        assert (found.value.first, found.value.last) == (after + 1, 30)
+        assert [row.first_offset for row in found.value.rows] == ([] if damage.startswith("DELETE") else [21])
+    assert (await reader.entries(30, 60, max_entries=100, max_bytes=10_000))[0].seq == 31
+
+
+async def test_a_block_is_read_although_its_seal_is_damaged(reader: FileReader, path: Path) -> None:
+    """Its entries have a checksum of their own, and the block before it proves their offsets."""
+    connection, _ = connect_writer(path, vfs=None, max_bytes=1 << 30)
+    connection.execute("UPDATE block SET marks = x'c100000000' WHERE first_offset = 21")
+    connection.close()
+    assert [entry.seq for entry in await reader.entries(15, 60, max_entries=20, max_bytes=10_000)] == list(
+        range(16, 36)
+    )
+
+
+async def test_a_page_of_zeros_hides_no_entry_behind_it(tmp_path: Path) -> None:
+    """Every entry outside the page is read; those in it are reported as one range."""
+    path = tmp_path / "journal.db"
+    connection, contents = connect_writer(path, vfs=None, max_bytes=1 << 30)
+    state = JournalState(contents, keep_bytes=1 << 30, keep_seconds=1e9)
+    for seq in range(1, 201):
+        commit = state.prepare(make_entries(1, first_seq=seq, size_bytes=500), [], size_bytes=550, now_ns=0)
+        for sql, values in commit.statements:
+            connection.execute(sql, values)
+        state.confirm(commit)
+    connection.close()
+    pages = path.stat().st_size // schema.PAGE_BYTES
+    with path.open("r+b") as file:
+        file.seek((pages - 3) * schema.PAGE_BYTES)
+        file.write(bytes(schema.PAGE_BYTES))
+    reader = FileReader(path, vfs=None)
+    found: list[int] = []
+    lost: list[int] = []
+    try:
+        after = 0
+        while after < 200:
+            try:
+                entries = await reader.entries(after, 200, max_entries=7, max_bytes=10_000)
+                found += [entry.seq for entry in entries]
+                after = entries[-1].offset
+            except EntriesUnreadable as damage:
+                lost += range(damage.first, damage.last + 1)
+                after = damage.last
+    finally:
+        await reader.close()
+    assert sorted(found + lost) == list(range(1, 201))
+    assert lost == list(range(lost[0], lost[-1] + 1))
+    assert 5 < len(lost) < 20

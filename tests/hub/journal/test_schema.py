@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import apsw
 import pytest
 
 from hub.journal import schema
-from hub.journal.schema import NO_CONTENTS, Lock, connect_reader, connect_writer
-from hub.model.journal import JournalError
-from tests.hub.journal.entries import make_entries
+from hub.journal.block import BlockRow, encode_block, encode_marks
+from hub.journal.rows import (
+    INSERT_QUARANTINE,
+    WRITE_CONSUMERS,
+    WRITE_MARKS,
+    WRITE_QUARANTINE_TOTALS,
+    checked,
+    checked_rows,
+    mark_rows,
+    write_fact,
+)
+from hub.journal.schema import NO_CONTENTS, Lock, connect_reader, connect_writer, next_intact
+from hub.model.batch import Mark
+from hub.model.journal import JournalError, QuarantinedEntry
+from tests.hub.journal.entries import EPOCH, make_entries
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -63,7 +77,7 @@ def test_another_programs_database_is_left_alone(path: Path) -> None:
         open_once(path)
 
 
-@pytest.mark.parametrize(("step", "which"), [(1, "a newer"), (-1, "an older")])
+@pytest.mark.parametrize(("step", "which"), [(1, "a newer"), (-2, "an older")])
 def test_another_versions_journal_is_not_touched(path: Path, step: int, which: str) -> None:
     """A file of a later version says so instead of being misread."""
     connection, _ = connect_writer(path, vfs=None, max_bytes=1 << 30)
@@ -73,7 +87,7 @@ def test_another_versions_journal_is_not_touched(path: Path, step: int, which: s
         open_once(path)
 
 
-@pytest.mark.parametrize("statement", ["UPDATE block SET marks = x'c1'", "DELETE FROM fact", "DROP TABLE mark"])
+@pytest.mark.parametrize("statement", ["DELETE FROM fact", "DROP TABLE mark"])
 def test_the_error_for_damage_says_what_to_do(path: Path, statement: str) -> None:
     """A journal that cannot be read is an error that names the file and the way on."""
     connection, _ = connect_writer(path, vfs=None, max_bytes=1 << 30)
@@ -88,7 +102,7 @@ def test_the_error_for_damage_says_what_to_do(path: Path, statement: str) -> Non
 def test_the_error_for_a_truncated_file_says_what_to_do(path: Path) -> None:
     """A file whose pages were overwritten is damaged, not empty."""
     connection, _ = connect_writer(path, vfs=None, max_bytes=1 << 30)
-    connection.execute(schema.WRITE_CONSUMERS, ('{"store": 1}',))
+    connection.execute(WRITE_CONSUMERS, (checked_rows([("store", 1)]),))
     connection.close()
     size = path.stat().st_size
     with path.open("r+b") as file:
@@ -125,7 +139,7 @@ def test_a_reader_cannot_write(path: Path) -> None:
     open_once(path)
     reader = connect_reader(path, vfs=None)
     with pytest.raises(apsw.ReadOnlyError):
-        reader.execute(schema.WRITE_FACT, ("id", "x"))
+        reader.execute(*write_fact("id", "x"))
     reader.close()
 
 
@@ -145,3 +159,135 @@ def test_the_space_of_an_outage_is_released(path: Path, monkeypatch: pytest.Monk
     assert path.stat().st_size > 8 << 20
     open_once(path)
     assert path.stat().st_size < 1 << 20
+
+
+VERSION_2 = """
+CREATE TABLE fact (name TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE block (first_offset INTEGER PRIMARY KEY, count INTEGER NOT NULL, end_bytes INTEGER NOT NULL,
+  received_ns INTEGER NOT NULL, checksum INTEGER NOT NULL, marks BLOB NOT NULL, entries BLOB NOT NULL) STRICT;
+CREATE TABLE mark (device TEXT PRIMARY KEY, epoch TEXT NOT NULL, seq INTEGER NOT NULL, batches INTEGER NOT NULL,
+  readings INTEGER NOT NULL, duplicates INTEGER NOT NULL, quarantined INTEGER NOT NULL, lost INTEGER NOT NULL,
+  moved INTEGER NOT NULL, earlier TEXT NOT NULL, offset INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE consumer (name TEXT PRIMARY KEY, offset INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE quarantine (offset INTEGER PRIMARY KEY, device TEXT NOT NULL, epoch TEXT NOT NULL, seq INTEGER NOT NULL,
+  received_ns INTEGER NOT NULL, code TEXT NOT NULL, message TEXT NOT NULL, format TEXT NOT NULL,
+  payload BLOB NOT NULL) STRICT;
+CREATE INDEX quarantine_of_device ON quarantine (device, offset);
+CREATE TABLE quarantine_total (code TEXT PRIMARY KEY, total INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+INSERT INTO fact VALUES ('id', '00112233445566aa'), ('highest_series', 7);
+INSERT INTO mark VALUES ('boiler', 'e', 9, 8, 70, 1, 1, 0, 0, '[["d",4]]', 1);
+INSERT INTO consumer VALUES ('store', 1);
+INSERT INTO quarantine VALUES (1, 'boiler', 'e', 3, 5, 'code', 'message', 'json', x'00ff');
+INSERT INTO quarantine_total VALUES ('code', 3);
+"""
+
+
+def test_a_journal_of_version_2_gets_checksums(path: Path) -> None:
+    """Everything in it stays, its blocks have no seal, and a row that is damaged afterwards is found."""
+    connection = apsw.Connection(str(path))
+    connection.execute(VERSION_2)
+    connection.pragma("application_id", schema.APPLICATION_ID)
+    connection.pragma("user_version", 2)
+    data = encode_block(make_entries(1))
+    marks = encode_marks([Mark("pump", "e", 1)])
+    connection.execute(schema.INSERT_BLOCK, (1, 1, len(data) + len(marks), 0, zlib.crc32(data), marks, data))
+    connection.close()
+    found = open_once(path)
+    assert (found.id, found.highest_series, found.last_offset, found.incidents) == ("00112233445566aa", 7, 1, [])
+    assert found.marks == {
+        "boiler": Mark("boiler", "e", 9, 8, 70, 1, 1, 0, 0, (("d", 4),)),
+        "pump": Mark("pump", "e", 1),
+    }
+    assert found.cursors == {"store": 1}
+    assert found.quarantine == [QuarantinedEntry(1, "boiler", "code", 5, 2)]
+    assert found.quarantine_totals == {"code": 3}
+    assert open_once(path) == found
+
+
+@pytest.mark.parametrize(
+    ("statement", "place"),
+    [
+        ("UPDATE mark SET seq = seq + 1", "mark 'boiler'"),
+        ("UPDATE consumer SET offset = 0", "consumer 'store'"),
+        ("UPDATE quarantine SET payload = x'01'", "quarantine 1"),
+        ("UPDATE quarantine_total SET total = 9", "quarantine_total 'code'"),
+        ("UPDATE fact SET value = 8 WHERE name = 'highest_series'", "fact 'highest_series'"),
+        ("UPDATE mark SET epoch = CAST(x'ff' AS TEXT)", "mark 'boiler'"),
+    ],
+)
+def test_a_damaged_row_is_set_aside_and_reported(path: Path, statement: str, place: str) -> None:
+    """It is never used, its bytes are kept, and the next opening finds nothing."""
+    mark = Mark("boiler", "e", 9)
+    connection, _ = connect_writer(path, vfs=None, max_bytes=1 << 30)
+    connection.execute(schema.INSERT_BLOCK, sealed_block(1))
+    connection.execute(WRITE_MARKS, (mark_rows([mark], 1),))
+    connection.execute(WRITE_CONSUMERS, (checked_rows([("store", 1)]),))
+    connection.execute(WRITE_QUARANTINE_TOTALS, (checked_rows([("code", 3)]),))
+    connection.execute(INSERT_QUARANTINE, checked((1, "boiler", "e", 3, 5, "code", "message", "json", b"\0")))
+    connection.execute(*write_fact("highest_series", 7))
+    connection.execute(*write_fact(schema.CHECKPOINT_OFFSET, 1))
+    connection.execute(statement)
+    connection.close()
+    found = open_once(path)
+    assert found.incidents == [f"damaged rows were found: {place}"]
+    again = open_once(path)
+    assert again == found._replace(incidents=[])
+    everything = (found.marks, found.cursors, found.quarantine_totals, found.highest_series, len(found.quarantine))
+    assert sum(map(bool, everything)) == 4
+    connection = connect_reader(path, vfs=None)
+    assert connection.execute("SELECT place FROM damaged").get == place
+    connection.close()
+
+
+def sealed_block(first: int, *, marks: Sequence[Mark] = (), count: int = 2) -> BlockRow:
+    """Return the row of a block of entries of the device a."""
+    data, encoded = encode_block(make_entries(count, first_seq=first)), encode_marks(marks)
+    return BlockRow(first, count, first * 100, 0, zlib.crc32(data), encoded, data).sealed()
+
+
+def open_with(path: Path, statement: str) -> schema.Contents:
+    """Return the contents of a journal of three blocks with marks, after this statement damaged it."""
+    connection, _ = connect_writer(path, vfs=None, max_bytes=1 << 30)
+    for first in (1, 3, 5):
+        connection.execute(
+            schema.INSERT_BLOCK, sealed_block(first, marks=[Mark("a", EPOCH, first + 1, batches=first + 1)])
+        )
+    connection.execute(statement)
+    connection.close()
+    return open_once(path)
+
+
+def test_the_newest_block_never_happened_if_its_entries_are_damaged(path: Path) -> None:
+    """Its device returns to the position before it, its offsets are lost, and they are not used again."""
+    found = open_with(path, "UPDATE block SET entries = x'00' WHERE first_offset = 5")
+    assert (found.last_offset, found.marks["a"].seq) == (6, 4)
+    assert [(lost.first_offset, lost.last_offset) for lost in found.lost] == [(5, 6)]
+    assert "entries 5 to 6 of the journal are lost" in found.incidents[0]
+    assert open_once(path) == found._replace(incidents=[])
+
+
+def test_offsets_are_left_out_if_the_newest_block_is_damaged_as_a_whole(path: Path) -> None:
+    """Nobody knows how many entries it had."""
+    found = open_with(path, "UPDATE block SET entries = x'00', marks = x'c100' WHERE first_offset = 5")
+    assert (found.last_offset, found.marks["a"].seq) == (4 + schema.UNUSED_OFFSETS, 4)
+    assert open_once(path) == found._replace(incidents=[])
+
+
+@pytest.mark.parametrize("first", [3, 5])
+def test_damaged_marks_are_made_from_the_entries(path: Path, first: int) -> None:
+    """The entries of the block are intact, so its device has the same position."""
+    found = open_with(path, f"UPDATE block SET marks = x'c100' WHERE first_offset = {first}")
+    assert (found.last_offset, found.marks["a"].seq, found.marks["a"].batches) == (6, 6, 6)
+    assert f"the block of entry {first}" in found.incidents[0]
+
+
+def test_the_intact_blocks_around_damaged_ones_are_found(path: Path) -> None:
+    """Also where several follow each other, and where none follows."""
+    connection, _ = connect_writer(path, vfs=None, max_bytes=1 << 30)
+    for first in range(1, 41, 2):
+        connection.execute(schema.INSERT_BLOCK, sealed_block(first))
+    connection.execute("UPDATE block SET entries = x'00' WHERE first_offset BETWEEN 9 AND 20 OR first_offset > 30")
+    assert next_intact(connection, 1, 40) == 1
+    assert next_intact(connection, 9, 40) == 21
+    assert next_intact(connection, 31, 40) is None
+    connection.close()

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hub.journal.block import size_of
+from hub.journal.block import SEAL_BYTES, size_of
 from hub.journal.reader import FileReader
 from hub.journal.schema import Contents, OldBlock, connect_writer, read_old_blocks
 from hub.journal.state import (
@@ -149,7 +149,9 @@ async def test_a_large_commit_is_several_blocks(file: File) -> None:
     commit = file.prepare(entries, [make_mark(10)])
     assert len(commit.blocks) == 4
     file.execute(commit)
-    rows = file.connection.execute("SELECT count, length(marks) > 1 FROM block ORDER BY first_offset").fetchall()
+    rows = file.connection.execute(
+        "SELECT count, length(marks) > ? FROM block ORDER BY first_offset", (SEAL_BYTES + 1,)
+    ).fetchall()
     assert rows == [(3, 0), (3, 0), (3, 0), (1, 1)]
     assert await read_all(file.path, 1, 3) == [content(entry) for entry in entries[:3]]
     file.connection.close()

@@ -56,7 +56,9 @@ async def test_an_intact_journal(path: Path) -> None:
         ("UPDATE block SET entries = CAST(entries || x'00' AS BLOB) WHERE first_offset = 21", "entries 21 to 30"),
         ("UPDATE block SET checksum = checksum + 1 WHERE first_offset = 1", "entries 1 to 10"),
         ("DELETE FROM block WHERE first_offset = 31", "the entries 31 to 40 are missing"),
-        ("UPDATE block SET marks = x'c1' WHERE first_offset = 41", "marks"),
+        ("UPDATE block SET marks = x'c1' WHERE first_offset = 41", "seal"),
+        ("UPDATE block SET received_ns = received_ns + 1 WHERE first_offset = 21", "position"),
+        ("UPDATE consumer SET offset = offset + 1", "consumer 'store'"),
     ],
 )
 async def test_each_damaged_block_is_found_with_its_offsets(path: Path, damage: str, what: str) -> None:

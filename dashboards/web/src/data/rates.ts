@@ -37,7 +37,7 @@ function storedInTotal(accounting: FlowCounts): number | null {
 
 type BalanceStatus = "balanced" | "counting" | "wrong";
 
-/** Return whether accepted = stored + waiting + refused + expired. */
+/** Return whether accepted = stored + waiting + refused + expired + damaged. */
 export function balanceStatus({ difference }: { difference: number | null }): BalanceStatus {
   if (difference === null) return "counting";
   return difference === 0 ? "balanced" : "wrong";

@@ -83,6 +83,9 @@ function DevicesNode({ flow }: { flow: FlowDetails }) {
     <Node title="Devices" detail={`${count(connected)} of ${count(states.length)} connected`}>
       {backlog > 0 ? `Backlog: ${plural(backlog, "batch", "batches")}` : "No backlog"}
       {quarantined > 0 && <span class="flow-aside">{plural(quarantined, "batch", "batches")} in quarantine</span>}
+      {flow.totals.repaired_batches > 0 && (
+        <span class="flow-aside">{plural(flow.totals.repaired_batches, "batch", "batches")} repaired</span>
+      )}
     </Node>
   );
 }
@@ -206,6 +209,13 @@ const TERMS = [
   ["expired", "Expired", "Deleted by retention"],
 ] as const;
 
+/** The term of readings that the disk of the journal lost. It is shown if there are any. */
+const DAMAGED = ["damaged", "Damaged", "Lost on the disk of the journal before they were stored"] as const;
+
+function terms(totals: FlowCounts) {
+  return totals.damaged > 0 ? [...TERMS, DAMAGED] : TERMS;
+}
+
 /** The accounting equation with its numbers. */
 function AccountingEquation({ totals }: { totals: FlowCounts }) {
   const status = balanceStatus(totals);
@@ -213,7 +223,7 @@ function AccountingEquation({ totals }: { totals: FlowCounts }) {
   return (
     <section class="flow-sum bar box" aria-label="Accounting" data-testid="flow-sum">
       <Term name="Accepted" value={totals.accepted} title="Acknowledged and committed to the journal" />
-      {TERMS.map(([key, name, title], index) => (
+      {terms(totals).map(([key, name, title], index) => (
         <Fragment key={key}>
           <span class="flow-sign" aria-hidden="true">
             {index > 0 ? "+" : status === "wrong" ? "≠" : "="}
@@ -245,11 +255,10 @@ function Term({ name, value, title }: { name: string; value: number | null; titl
   );
 }
 
-const COLUMNS = [["accepted", "Accepted"], ...TERMS, ["difference", "Difference"]] as const;
-
 function DeviceTable({ flow }: { flow: FlowDetails }) {
   const more = Math.max(0, hub.fleet.records.size - flow.devices.length);
   if (flow.devices.length === 0) return null;
+  const columns = [["accepted", "Accepted"], ...terms(flow.totals), ["difference", "Difference"]] as const;
   return (
     // biome-ignore lint/a11y/useSemanticElements: it scrolls sideways on a phone, and by keyboard as well
     <div class="flow-table box" role="region" aria-label="Devices" tabIndex={0}>
@@ -257,7 +266,7 @@ function DeviceTable({ flow }: { flow: FlowDetails }) {
         <thead>
           <tr>
             <th scope="col">Device</th>
-            {COLUMNS.map(([key, name]) => (
+            {columns.map(([key, name]) => (
               <th key={key} scope="col" class="number">
                 {name}
               </th>
@@ -272,7 +281,7 @@ function DeviceTable({ flow }: { flow: FlowDetails }) {
                   {row.device}
                 </a>
               </th>
-              {COLUMNS.map(([key]) => (
+              {columns.map(([key]) => (
                 <td key={key} class={`number ${key === "difference" && balanceStatus(row) === "wrong" ? "off" : ""}`}>
                   {count(row[key])}
                 </td>

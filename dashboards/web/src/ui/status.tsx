@@ -6,7 +6,7 @@ import { hub } from "../data/hub";
 import { Poller, type Sample } from "../data/poller";
 import { dateTime, hubNow, now, pageNow } from "../data/time";
 import { DashedCircle, Icon, Shape } from "./icon";
-import { causeText, connectionText, describeProblems, offlineDuration } from "./status_text";
+import { causeText, connectionText, describeDamage, describeProblems, offlineDuration } from "./status_text";
 
 const POLL_PERIOD_MS = 1000;
 
@@ -46,10 +46,15 @@ export function OfflineBanner() {
   );
 }
 
-/** Problems of the hub, on every page. Nothing while the page is offline: the offline banner is shown then. */
+/**
+ * Problems of the hub, and what its journal has lost or repaired since the start, on every page. Nothing while the page
+ * is offline: the offline banner is shown then.
+ */
 export function ProblemBanner() {
   if (hub.connection.status.value.state !== "live") return null;
-  return describeProblems(hub.info.value?.problems ?? {}).map(({ part, title, detail, meaning }) => (
+  const problems = describeProblems(hub.info.value?.problems ?? {});
+  const damage = describeDamage(hub.info.value?.damage ?? []);
+  return [...problems, ...damage].map(({ part, title, detail, meaning }) => (
     <div key={part} class="banner row critical" role="alert" data-testid="trouble">
       <Icon name="warning" />
       <span class="trouble">

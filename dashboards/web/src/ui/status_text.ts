@@ -73,6 +73,21 @@ export function describeProblems(problems: Record<string, string>): Problem[] {
     }));
 }
 
+/** Return one text for what the journal has lost or repaired, with the newest incident; none without incidents. */
+export function describeDamage(incidents: string[]): Problem[] {
+  const newest = incidents.at(-1);
+  if (newest === undefined) return [];
+  const more = incidents.length - 1;
+  return [
+    {
+      part: "damage",
+      title: "The hub found damage on its disk.",
+      detail: asSentence(newest),
+      meaning: `${more > 0 ? `${more} more: see` : "See"} the events on the page Flow. This text disappears at the next start of the hub.`,
+    },
+  ];
+}
+
 export function capitalise(text: string): string {
   return text.charAt(0).toUpperCase() + text.slice(1);
 }

@@ -110,6 +110,10 @@ export interface components {
             quarantined_batches: number;
             lost_batches: number;
             moved: number;
+            /** @description Accepted readings that the journal's disk lost before they were stored. */
+            damaged: number;
+            /** @description Batches that the hub had lost and an agent sent again. */
+            repaired_batches: number;
             device: string;
             epoch: string;
             acked: number;
@@ -162,6 +166,10 @@ export interface components {
             quarantined_batches: number;
             lost_batches: number;
             moved: number;
+            /** @description Accepted readings that the journal's disk lost before they were stored. */
+            damaged: number;
+            /** @description Batches that the hub had lost and an agent sent again. */
+            repaired_batches: number;
             device: string;
             epoch: string;
             acked: number;
@@ -215,6 +223,10 @@ export interface components {
             quarantined_batches: number;
             lost_batches: number;
             moved: number;
+            /** @description Accepted readings that the journal's disk lost before they were stored. */
+            damaged: number;
+            /** @description Batches that the hub had lost and an agent sent again. */
+            repaired_batches: number;
         };
         /** @description The accounting: the place of every batch and reading. */
         FlowDetails: {
@@ -248,6 +260,8 @@ export interface components {
             problems: {
                 [key: string]: string;
             };
+            /** @description What the journal has lost or repaired since the hub started. */
+            damage: string[];
             /** @description Whether the hub has a bridge to an MQTT broker. */
             mqtt: boolean;
         };

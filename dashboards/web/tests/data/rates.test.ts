@@ -15,6 +15,8 @@ function books(numbers: Partial<FlowCounts>): FlowCounts {
     duplicate_batches: 0,
     quarantined_batches: 0,
     lost_batches: 0,
+    damaged: 0,
+    repaired_batches: 0,
     moved: 0,
     ...numbers,
   };

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { describeProblems } from "../../src/ui/status_text";
+import { describeDamage, describeProblems } from "../../src/ui/status_text";
 
 describe("describeProblems", () => {
   it("returns nothing for a healthy hub", () => {
@@ -18,5 +18,14 @@ describe("describeProblems", () => {
     expect(describeProblems({ broker: "does not answer" })).toEqual([
       { part: "broker", title: "A part of the hub does not work.", detail: "Does not answer.", meaning: "" },
     ]);
+  });
+});
+
+describe("describeDamage", () => {
+  it("shows the newest incident and counts the others", () => {
+    expect(describeDamage([])).toEqual([]);
+    const [damage] = describeDamage(["entries 5 to 9 of the journal are lost", "a log was repaired"]);
+    expect(damage.detail).toBe("A log was repaired.");
+    expect(damage.meaning).toContain("1 more: see the events on the page Flow");
   });
 });
