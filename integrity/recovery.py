@@ -148,7 +148,7 @@ def _page_bytes(path: Path) -> int:
 
 def _keep(path: Path) -> Path:
     """Give the file a second name beside it, durably, and return that name."""
-    for name in path.parent.glob(f"{path.name}.damaged-*"):
+    for name in sorted(path.parent.glob(f"{path.name}.damaged-*")):
         if name.samefile(path):
             return name  # a crash came before the file was replaced
     kept = aside(path)
