@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from urllib.parse import quote
 
 import apsw
 
@@ -41,11 +42,20 @@ class Snapshot:
     see itself.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Take a snapshot of an existing database, which is never changed. Raises SnapshotError."""
+    def __init__(self, path: Path, *, is_static: bool = False) -> None:
+        """Take a snapshot of an existing database, which is never changed. Raises SnapshotError.
+
+        With `is_static` no process writes the file, as in a backup: SQLite creates no files beside it, so that its
+        folder may be read only.
+        """
         self.path = path
+        log = path.with_name(f"{path.name}-wal")
+        # An immutable file is read without its log.
+        is_immutable = is_static and not (log.exists() and log.stat().st_size)
         try:
-            self.connection = apsw.Connection(os.fspath(path), flags=apsw.SQLITE_OPEN_READONLY)
+            flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+            query = "?immutable=1" if is_immutable else ""
+            self.connection = apsw.Connection(f"file:{quote(os.fspath(path.absolute()))}{query}", flags=flags)
         except apsw.Error as error:
             raise SnapshotError(path, error) from None
         try:

@@ -156,11 +156,10 @@ def _describe(part: Path, observer: Observer) -> BackupResult:
     observer.begin("digests", sum(_size(part / name) for name in names))
     files = [describe_file(part, name, observer.advance) for name in names]
     findings: list[Finding] = []
-    facts = verify_directory(part, observer._replace(found=findings.append))
-    # The verification opened the databases. Their copies have no logs, unless one was damaged.
-    for path in (*part.glob("*-wal"), *part.glob("*-shm")):
-        if path.name not in names:
-            path.unlink()
+    facts = verify_directory(part, observer._replace(found=findings.append), is_backup=True)
+    # The index of a damaged log, which was copied with its database.
+    for path in part.glob("*-shm"):
+        path.unlink()
     manifest = Manifest(
         hub=facts.registry.id if facts.registry is not None else "",
         version=version("telemetry-hub"),

@@ -55,6 +55,13 @@ class Observer(NamedTuple):
     found: Callable[[Finding], None]
 
 
+class _DirectoryState(NamedTuple):
+    """Whether a hub writes the directory, and whether it is certain that no process does."""
+
+    is_running: bool
+    is_static: bool
+
+
 class DirectoryFacts(NamedTuple):
     """Facts about the three files that must fit together; None for a file that is missing or cannot be read."""
 
@@ -64,20 +71,26 @@ class DirectoryFacts(NamedTuple):
 
 
 def verify_directory(
-    data: Path, observer: Observer, verify_history: Callable[[ReportShare], list[Finding]] | None = None
+    data: Path,
+    observer: Observer,
+    verify_history: Callable[[ReportShare], list[Finding]] | None = None,
+    *,
+    is_backup: bool = False,
 ) -> DirectoryFacts:
     """Report a finding for each file, and for each damage of it. Raises HubError if there is no hub in the directory.
 
-    `verify_history` verifies the history of the hub that runs on the directory; None if no hub runs there.
+    `verify_history` verifies the history of the hub that runs on the directory; None if no hub runs there. No process
+    writes a backup; a directory with a manifest is one.
     """
     if not any((data / name).exists() for name in (REGISTRY_FILE, JOURNAL_FILE, MANIFEST_FILE)):
         raise HubError(f"there is no hub in {data}: set --data or HUB_DATA to its data directory")
     if (data / MANIFEST_FILE).exists():
+        is_backup = True
         _verify_backup(data, observer)
-    is_running = verify_history is not None
+    state = _DirectoryState(is_running=verify_history is not None, is_static=is_backup)
     facts = DirectoryFacts(
-        _verify_database(data / REGISTRY_FILE, verify_registry, observer, is_running=is_running),
-        _verify_database(data / JOURNAL_FILE, verify_journal, observer, is_running=is_running),
+        _verify_database(data / REGISTRY_FILE, verify_registry, observer, state),
+        _verify_database(data / JOURNAL_FILE, verify_journal, observer, state),
         _verify_history(data / DUCKDB_FILE, observer, verify_history),
     )
     for finding in compare(facts):
@@ -147,16 +160,15 @@ def _verify_database(
     path: Path,
     verify: Callable[[str, Snapshot, ReportBytes], tuple[list[Finding], Facts | None]],
     observer: Observer,
-    *,
-    is_running: bool,
+    state: _DirectoryState,
 ) -> Facts | None:
     if not path.exists():
         observer.found(_missing(path.name))
         return None
     observer.begin(path.name, path.stat().st_size)
     try:
-        damage = None if is_running else examine_log(path)
-        with Snapshot(path) as snapshot:
+        damage = None if state.is_running else examine_log(path)
+        with Snapshot(path, is_static=state.is_static) as snapshot:
             findings, facts = verify(path.name, snapshot, observer.advance)
     except SnapshotError as error:
         finding = (

@@ -59,7 +59,7 @@ def verify_snapshot(name: str, snapshot: Snapshot, report: ReportBytes) -> tuple
         ]
     except (apsw.Error, UnicodeDecodeError, TypeError, ValueError) as error:
         return [Finding(name, False, f"the file cannot be read: {error}", UNREADABLE, RESTORE)], None
-    what = f"{plural(len(problems), 'block')} with the offsets {facts.first_offset} to {facts.last_offset}"
+    what = f"{plural(len(problems), 'block')} with the offsets {facts.first_offset:,} to {facts.last_offset:,}"
     return findings or [Finding(name, True, what)], facts
 
 

@@ -147,15 +147,14 @@ def repair_if_damaged(path: Path) -> Repair | None:
     return repair
 
 
-def verify(path: Path) -> list[Finding]:
-    """Verify the registry at this path, also while a hub runs. The file does not change."""
+def verify(path: Path, connection: apsw.Connection) -> list[Finding]:
+    """Verify the registry at this path through a connection that reads it, also while a hub runs."""
     damage: Damage | None
     try:
         if path.stat().st_size < _PAGE_BYTES:
             damage = Damage(["the file is empty or cut"], Counter())
         else:
-            with closing(_connect(path)) as connection:
-                damage = find_damage(connection)
+            damage = find_damage(connection)
     except Irreparable as error:
         damage = Damage([str(error)], Counter())
     except (apsw.Error, OSError) as error:

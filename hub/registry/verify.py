@@ -23,7 +23,7 @@ class RegistryFacts(NamedTuple):
 
 def verify_snapshot(name: str, snapshot: Snapshot, report: ReportBytes) -> tuple[list[Finding], RegistryFacts | None]:
     """Verify the registry of this snapshot, which may be that of a running hub."""
-    findings = verify(snapshot.path)
+    findings = verify(snapshot.path, snapshot.connection)
     report(snapshot.size_bytes)
     if any(not finding.intact for finding in findings):
         return findings, None

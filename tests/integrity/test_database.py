@@ -80,6 +80,22 @@ def test_a_snapshot_has_what_only_the_log_contains(path: Path, writer: apsw.Conn
     assert {name: (tmp_path / "killed" / name).read_bytes() for name in before} == before
 
 
+def test_a_static_database_gets_no_files_beside_it(path: Path, writer: apsw.Connection, tmp_path: Path) -> None:
+    """A copy can be read in a folder that is read only; one with a log is read with it."""
+    folder = tmp_path / "a ? copy"
+    folder.mkdir()
+    copied = folder / "some.db"
+    with Snapshot(path) as snapshot:
+        snapshot.copy(copied, lambda copied_bytes: None)
+    with Snapshot(copied, is_static=True) as snapshot:
+        assert snapshot.connection.execute(SELECT).fetchone() == (ROWS, 500 * ROWS)
+    assert list(folder.iterdir()) == [copied]
+    for name in ("some.db", "some.db-wal"):
+        (folder / name).write_bytes((tmp_path / name).read_bytes())
+    with Snapshot(copied, is_static=True) as snapshot:
+        assert snapshot.connection.execute(SELECT).fetchone() == (ROWS, 500 * ROWS)
+
+
 def test_a_damaged_structure_is_described(path: Path, writer: apsw.Connection) -> None:
     """SQLite's own check finds a page of zeros."""
     writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)

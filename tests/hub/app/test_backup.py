@@ -20,12 +20,15 @@ from hub.cli.backup import store_hold
 from hub.cli.client import HubClient
 from hub.model.identity import Role
 from integrity.finding import Finding
+from tests.conditions import until
 from tests.hub.cli.hub_command import METRICS, batch
 from tests.hub.http.opened_hub import listening, new_token, opened_hub, send_batches
 from tests.tasks import running_task
 from wire import device as messages
 
 BACKUPS = 4
+
+STORED = {"registry.db", "journal.db", "history.duckdb"}
 
 IGNORE = Observer(lambda name, size_bytes: None, lambda size_bytes: None, lambda finding: None)
 
@@ -48,6 +51,7 @@ async def busy_hub(data: Path) -> AsyncIterator[HubClient]:
                 await send_batches(url, gateway, hello, *(batch(seq, float(seq)) for seq in (1, 2, 3)))
 
         async with running_task(send()):
+            await until(lambda: services.journal.first_offset > 1)
             with HubClient(url.replace("ws://", "http://"), admin) as client:
                 yield client
 
@@ -68,7 +72,9 @@ async def test_the_files_of_each_backup_of_a_busy_hub_fit_together(tmp_path: Pat
             assert journal is not None
             assert store is not None
             assert journal.first_offset - 1 <= store.cursor.offset <= journal.last_offset
-            assert {path.stat().st_mode & 0o777 for path in folder.rglob("*") if path.is_file()} == {0o600}
+            assert {path.name for path in folder.iterdir()} == {FILE_NAME, *STORED}
+            assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
+            assert journal.first_offset > 1
             assert result.manifest == read_manifest(folder)
             last_offsets.append(journal.last_offset)
     assert last_offsets == sorted(set(last_offsets))
@@ -119,7 +125,7 @@ async def test_a_backup_is_restored_into_a_new_directory(folder: Path, tmp_path:
     """All files have their names, and a hub can run on them."""
     data = tmp_path / "data"
     assert restore(folder, data, IGNORE, replace=False).replaced is None
-    assert names(data) == {"registry.db", "journal.db", "history.duckdb"}
+    assert names(data) == STORED
     assert verified(data) == []
     async with opened_hub(data) as services:
         events = await services.registry.events(of_hub=True)

@@ -18,6 +18,8 @@ from hub.registry import event, fleet, token
 from hub.registry.database import RegistryError, hub_id, open_database, transaction
 from hub.registry.repair import Repair, verify
 from hub.registry.schema import TABLES
+from integrity.database import Snapshot, SnapshotError
+from integrity.finding import Finding
 from integrity.recovery import beside
 from wire.model import Metric
 
@@ -69,10 +71,19 @@ def contents_of(path: Path) -> Contents:
         return contents(connection)
 
 
+def verified(path: Path) -> list[Finding]:
+    """Return what the verification of this file finds, before it is opened."""
+    try:
+        with Snapshot(path) as snapshot:
+            return verify(path, snapshot.connection)
+    except SnapshotError as error:
+        return [Finding(path.name, False, str(error))]
+
+
 def open_damaged(path: Path, expected: Contents) -> Repair | None:
     """Open a damaged file: it is rejected, or nothing in it is wrong and what is missing is reported."""
     repairs: list[Repair] = []
-    findings = verify(path)
+    findings = verified(path)
     try:
         connection = open_database(path, report=repairs.append)
     except RegistryError:
@@ -291,4 +302,4 @@ def test_a_file_of_the_version_before_gets_checksums(path: Path, tmp_path: Path)
         connection.execute("DROP TABLE identity")
         connection.pragma("user_version", 2)
     assert contents_of(old) == expected
-    assert verify(old)[0].intact
+    assert verified(old)[0].intact
