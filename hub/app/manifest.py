@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -47,8 +46,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     created_ns: int
     journal: str
     last_offset: int
-    damage: Sequence[str] = ()
-    files: Sequence[BackupFile]
+    damage: list[str] = []
+    files: list[BackupFile]
 
 
 class ManifestError(Exception):

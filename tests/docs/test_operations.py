@@ -9,8 +9,13 @@ import pytest
 
 from agent_client.refusal import REASONS
 from device_agent.spool.contract import DAMAGED_REASON
+from device_agent.spool.durable import KEPT_SECONDS
+from device_agent.spool.file import KEPT_BYTES
 from device_agent.spool.layout import MAX_INCIDENTS, MAX_SET_ASIDE
+from hub.app.data_directory import REPLACED
 from hub.ingest.source_report import EVENT_BURST
+from hub.registry.hub_run import RESTORED_KIND
+from hub.storage.hold import MAX_HOLD_S
 
 ROOT = Path(__file__).parents[2]
 WEB = ROOT / "dashboards" / "web" / "src"
@@ -85,3 +90,13 @@ def test_the_section_about_states_has_the_page_s_words_and_bounds() -> None:
     assert "for at least a minute" in states
     assert "for 10 minutes" in states
     assert f"at most {EVENT_BURST} events of its sources at once" in states
+
+
+def test_the_sections_about_backups_have_the_programs_bounds() -> None:
+    """The batches that an agent keeps, the longest hold, and the words that a person searches for."""
+    backup, restore = section("Back up"), section("Restore")
+    assert f"at most {MAX_HOLD_S / 3600:.0f} hour" in backup.replace("an hour", "1 hour")
+    assert f"last {KEPT_SECONDS / 60:.0f} minutes" in restore
+    assert f"up to {KEPT_BYTES >> 20} MiB" in restore
+    assert f"`{REPLACED}TIME`" in restore
+    assert f"`{RESTORED_KIND}`" in restore

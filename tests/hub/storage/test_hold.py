@@ -15,6 +15,9 @@ from hub.storage.hold import StoreHolds
 from tests.conditions import until
 from tests.hub.storage.readings import REGISTRY, SERIES, batch, entry, open_store
 
+WRITE_S = 0.2
+"""Much longer than a write takes that does not wait."""
+
 LONG_S = 60.0
 """Longer than any test."""
 
@@ -44,11 +47,12 @@ async def test_the_files_stand_still_and_are_complete_during_a_hold(store: Duckd
     hold = await holds.begin()
     assert hold is not None
     assert hold.cursor == StoreCursor("journal", 1)
-    writing = asyncio.create_task(write(store, 2))
     before = files(tmp_path)
+    writing = asyncio.create_task(write(store, 2))
+    await asyncio.wait([writing], timeout=WRITE_S)
+    assert not writing.done()
     assert holds.renew(hold.id)
     assert files(tmp_path) == before
-    assert not writing.done()
     shutil.copytree(tmp_path, tmp_path.with_name("copy"))
     assert await holds.end(hold.id)
     await writing

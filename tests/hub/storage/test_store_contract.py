@@ -29,6 +29,9 @@ from tests.hub.storage.implementations import Implementation, plain
 from tests.hub.storage.readings import SERIES, Reading, batch, batches, entries, entry, stored
 from wire.model import Value
 
+HELD_S = 0.2
+"""Longer than a write takes that nothing delays."""
+
 ENOUGH_ANSWERS = 25
 """The number of different offsets for which answers are checked."""
 
@@ -243,3 +246,25 @@ async def test_counts_of_another_store_are_imported(implementation: Implementati
     async with implementation.open(tmp_path) as store:
         await store.open()
         assert await store.counts() == {integer.id: ReadingCounts(1, 2, 3), string.id: ReadingCounts(0, 4, 0)}
+
+
+async def test_a_hold_keeps_the_files_as_they_are(implementation: Implementation, tmp_path: Path) -> None:
+    """They have the durable cursor. What is written meanwhile is in them after the hold, and all of them are intact."""
+    async with implementation.open(tmp_path) as store:
+        await store.open()
+        await write(store, [batch([1], {SERIES["float"]: [1.0]})])
+        async with store.hold() as cursor:
+            assert cursor == store.cursor == StoreCursor(JOURNAL, 1)
+            before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+            writing = asyncio.create_task(write(store, [batch([2], {SERIES["float"]: [2.0]})], first=2))
+            await asyncio.wait([writing], timeout=HELD_S)
+            assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+            assert store.cursor == cursor
+        await writing
+        assert store.cursor == StoreCursor(JOURNAL, 2)
+        position: int | None = 0
+        while position is not None:
+            part = await store.verify(position)
+            assert part.problem is None
+            position = part.next
+        assert part.verified == part.total
