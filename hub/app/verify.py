@@ -56,7 +56,7 @@ class Observer(NamedTuple):
 
 
 class _DirectoryState(NamedTuple):
-    """Whether a hub writes the directory, and whether it is certain that no process does."""
+    """State of the directory: a hub runs on it, or it is certain that no process writes it."""
 
     is_running: bool
     is_static: bool
