@@ -241,7 +241,13 @@ async def _check_continuity(registry: Registry, journal: Journal, store: Store) 
     """Compare the journal with what the registry and the store have seen of it, and report what it lost."""
     present = JournalPosition(journal.id, journal.last_offset)
     consumed = max((cursor.offset for cursor in journal.consumers()), default=0)
-    lost = find_discontinuity(present, registry.journal, await stored_position(store), consumed=consumed)
+    lost = find_discontinuity(
+        present,
+        registry=registry.journal,
+        lock=journal.recorded,
+        store=await stored_position(store),
+        consumed=consumed,
+    )
     if lost is not None and lost.continue_after is not None:
         await journal.continue_after(lost.continue_after, lost.reason)
     elif lost is not None:

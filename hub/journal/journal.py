@@ -37,6 +37,7 @@ from hub.model.journal import (
     JournalError,
     JournalFailed,
     JournalFull,
+    JournalPosition,
     JournalTrimmed,
     QuarantineDecision,
     QuarantinedEntry,
@@ -103,6 +104,8 @@ class Journal:
         self._clock = clock
         self._vfs = vfs
         self._known_id = known_id
+        self.recorded: JournalPosition | None = None
+        """What the lock's file had recorded of the journal when it was opened."""
         self._open: _Open | None = None
         self._contents = NO_CONTENTS
         self._state = JournalState(NO_CONTENTS, keep_bytes=keep_bytes, keep_seconds=keep_seconds)
@@ -133,13 +136,14 @@ class Journal:
         async with AsyncExitStack() as exits:
             lock = Lock(self._path)
             exits.callback(lock.release)
+            self.recorded = lock.recorded()
             writer = JournalWriter(
                 self._path,
                 vfs=self._vfs,
                 max_bytes=self._max_bytes,
                 failed=self._fail,
-                known_id=self._known_id,
-                may_salvage=lock.existed,
+                lock=lock,
+                known_id=self._known_id or (self.recorded.id if self.recorded is not None else None),
             )
             exits.push_async_callback(writer.close)
             self._contents = await writer.open()
@@ -455,7 +459,14 @@ class Journal:
             group.succeed(self._state.last_offset)
             return
         self._under_way = commit
-        self._open.writer.submit(Transaction(commit.statements, size_bytes, partial(self._ended, commit, group)))
+        self._open.writer.submit(
+            Transaction(
+                commit.statements,
+                size_bytes,
+                partial(self._ended, commit, group),
+                last_offset=self._state.last_offset + len(entries) if entries else 0,
+            )
+        )
 
     def _begin_housekeeping(self) -> None:
         """Write cursors, marks and deletions without entries: that is what makes room."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+import struct
 import time
+import zlib
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -24,7 +26,7 @@ from hub.journal.rows import (
     write_fact,
 )
 from hub.model.batch import Mark
-from hub.model.journal import JournalError, LostRange, QuarantinedEntry
+from hub.model.journal import JournalError, JournalPosition, LostRange, QuarantinedEntry
 from integrity.checksum import row_checksum
 
 FILE_NAME = "journal.db"
@@ -221,10 +223,15 @@ class JournalDamaged(JournalError):
     """The file of the journal is damaged, or is no journal."""
 
 
+_RECORD = struct.Struct(">16sQI")
+
+
 class Lock:
     """Lock on a file beside the journal, so that one process has the journal open at a time.
 
     It is a file of its own, because closing any descriptor of the database would drop SQLite's locks on the database.
+    It contains the journal's id and its newest durable offset, which show that a journal has lost its end. The record
+    is written after each commit and not synced, so it is never ahead of the disk; a power failure may lose it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -241,6 +248,20 @@ class Lock:
         except OSError as error:
             os.close(self._descriptor)
             raise JournalError(f"{path} is in use by another process. Is a hub running already?") from error
+
+    def recorded(self) -> JournalPosition | None:
+        """Return the recorded position; None if there is none, or its checksum is wrong."""
+        data = os.pread(self._descriptor, _RECORD.size, 0)
+        if len(data) < _RECORD.size:
+            return None
+        id, offset, checksum = _RECORD.unpack(data)
+        return JournalPosition(id.decode(), offset) if zlib.crc32(data[:-4]) == checksum else None
+
+    def record(self, id: str, offset: int) -> None:
+        """Record the newest durable offset of the journal with this id."""
+        data = _RECORD.pack(id.encode(), offset, 0)[:-4]
+        with suppress(OSError):  # a full disk: the record is an additional witness only
+            os.pwrite(self._descriptor, data + zlib.crc32(data).to_bytes(4, "big"), 0)
 
     def release(self) -> None:
         """Release the lock. The lock's file stays."""

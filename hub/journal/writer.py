@@ -24,6 +24,7 @@ from hub.journal.schema import (
     MAX_WAL_BYTES,
     PAGE_BYTES,
     Contents,
+    Lock,
     limit_pages,
     opening_failed,
     wal_path,
@@ -60,6 +61,7 @@ class LimitReached(JournalFull):
 class Transaction(NamedTuple):
     """Statements that are committed together. `done` is called on the event loop with the error, or None.
 
+    `last_offset` is that of its last entry, 0 without entries.
     A transaction that `makes_room` has no entries and may exceed the journal's bound.
     """
 
@@ -67,6 +69,7 @@ class Transaction(NamedTuple):
     size_bytes: int
     done: Callable[[JournalError | None], None]
     makes_room: bool = False
+    last_offset: int = 0
 
 
 class JournalWriter:
@@ -83,15 +86,15 @@ class JournalWriter:
         vfs: str | None,
         max_bytes: int,
         failed: Callable[[JournalFailed], None],
+        lock: Lock,
         known_id: str | None = None,
-        may_salvage: bool = False,
     ) -> None:
-        """`known_id` and `may_salvage` are those of hub.journal.salvage.open_file."""
+        """`lock` gets the offset of each commit; `known_id` is that of hub.journal.salvage.open_file."""
+        self._lock = lock
         self._path = path
         self._vfs = vfs
         self._max_bytes = max_bytes
         self._known_id = known_id
-        self._may_salvage = may_salvage
         self._failed = failed
         self._loop = asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[Transaction | None] = queue.SimpleQueue()
@@ -140,7 +143,7 @@ class JournalWriter:
                 vfs=self._vfs,
                 max_bytes=self._max_bytes,
                 known_id=self._known_id,
-                may_salvage=self._may_salvage,
+                may_salvage=self._lock.existed,
             )
         except Exception as error:  # noqa: BLE001 - the caller that opens the journal gets an answer
             answer = error if isinstance(error, JournalError) else opening_failed(self._path, error)
@@ -149,6 +152,8 @@ class JournalWriter:
         self._loop.call_soon_threadsafe(settle, self._opened, found)
         while (transaction := self._queue.get()) is not None:
             error_or_none = self._failure or self._answer(connection, transaction)
+            if transaction.last_offset and error_or_none is None:
+                self._lock.record(found.id, transaction.last_offset)
             self._loop.call_soon_threadsafe(transaction.done, error_or_none)
             # After `done`, so that nobody waits for the checkpoint. On a full disk, an emptied log is room.
             is_full = isinstance(error_or_none, JournalFull) and self._log_bytes > 0

@@ -13,13 +13,14 @@ OFFSETS = st.integers(0, 1 << 40)
 NOWHERE = JournalPosition("", 0)
 
 
-@given(OFFSETS, OFFSETS, OFFSETS, OFFSETS)
-def test_no_offset_that_somebody_knows_is_used_again(present: int, recorded: int, stored: int, consumed: int) -> None:
+@given(OFFSETS, st.lists(st.none() | OFFSETS, min_size=3, max_size=3), OFFSETS)
+def test_no_offset_that_somebody_knows_is_used_again(present: int, seen: list[int | None], consumed: int) -> None:
     """New entries follow the highest known offset; a journal that reaches all of them has lost nothing."""
+    registry, lock, store = (None if offset is None else JournalPosition("a", offset) for offset in seen)
     lost = find_discontinuity(
-        JournalPosition("a", present), JournalPosition("a", recorded), JournalPosition("a", stored), consumed=consumed
+        JournalPosition("a", present), registry=registry, lock=lock, store=store or NOWHERE, consumed=consumed
     )
-    known = max(recorded, stored, consumed)
+    known = max(consumed, *(offset or 0 for offset in seen))
     if known <= present:
         assert lost is None
     else:
@@ -28,11 +29,16 @@ def test_no_offset_that_somebody_knows_is_used_again(present: int, recorded: int
         assert f"{known:,}" in lost.reason
 
 
-@given(OFFSETS, OFFSETS, OFFSETS)
-def test_another_journal_in_its_place_is_reported(present: int, recorded: int, stored: int) -> None:
+@given(OFFSETS, OFFSETS, OFFSETS, st.booleans())
+def test_another_journal_in_its_place_is_reported(present: int, recorded: int, stored: int, in_lock: bool) -> None:
     """Its offsets mean nothing to those who have seen the lost one, so any is free."""
+    record = JournalPosition("a", recorded)
     lost = find_discontinuity(
-        JournalPosition("b", present), JournalPosition("a", recorded), JournalPosition("a", stored), consumed=0
+        JournalPosition("b", present),
+        registry=None if in_lock else record,
+        lock=record if in_lock else None,
+        store=JournalPosition("a", stored),
+        consumed=0,
     )
     assert lost is not None
     assert lost.continue_after is None
@@ -40,6 +46,7 @@ def test_another_journal_in_its_place_is_reported(present: int, recorded: int, s
 
 
 def test_a_new_hub_has_lost_nothing() -> None:
-    """Nobody has recorded anything."""
-    assert find_discontinuity(JournalPosition("a", 0), None, NOWHERE, consumed=0) is None
-    assert find_discontinuity(JournalPosition("a", 5), None, JournalPosition("x", 9), consumed=5) is None
+    """Nobody has recorded anything, or one of the two records is of an earlier journal whose loss was reported."""
+    here, other = JournalPosition("a", 5), JournalPosition("x", 9)
+    assert find_discontinuity(here, registry=None, lock=None, store=NOWHERE, consumed=0) is None
+    assert find_discontinuity(here, registry=here, lock=other, store=other, consumed=5) is None

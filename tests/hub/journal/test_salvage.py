@@ -11,7 +11,7 @@ import pytest
 from hub.journal.journal import Journal
 from hub.journal.schema import PAGE_BYTES
 from hub.model.batch import Entry
-from hub.model.journal import EntriesLost, JournalError, JournalTrimmed
+from hub.model.journal import EntriesLost, JournalError, JournalPosition, JournalTrimmed
 from tests.hub.journal.entries import content, make_entry, make_mark
 
 ENTRIES = 300
@@ -134,3 +134,23 @@ async def test_a_foreign_file_in_a_new_directory_is_left_alone(tmp_path: Path) -
         async with journal_of(path):
             pass
     assert path.read_bytes() == b"somebody's letter" * 1000
+
+
+async def test_a_cut_write_ahead_log_is_noticed(tmp_path: Path) -> None:
+    """It looks like the end of a log that a power failure has torn, but more was acknowledged: the lock's file has the
+    offset of each commit."""
+    path = tmp_path / "journal.db"
+    async with journal_of(path) as journal:
+        for seq in range(1, 21):
+            await journal.append([make_entry(seq)], [make_mark(seq)])
+        for file in list(tmp_path.iterdir()):
+            shutil.copy(file, tmp_path / f"killed-{file.name}")
+    log = tmp_path / "killed-journal.db-wal"
+    log.write_bytes(log.read_bytes()[: log.stat().st_size // 2])
+    async with journal_of(tmp_path / "killed-journal.db") as journal:
+        assert journal.recorded == JournalPosition(journal.id, 20)
+        assert journal.last_offset < 15
+    lock = tmp_path / "killed-journal.db.lock"
+    lock.write_bytes(b"x" * lock.stat().st_size)
+    async with journal_of(tmp_path / "killed-journal.db") as journal:
+        assert journal.recorded is None
