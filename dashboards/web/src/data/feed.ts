@@ -33,11 +33,17 @@ const MAX_LATE = 64;
 /** Late ranges closer than this are joined. */
 const LATE_JOIN_MS = 5000;
 
+/** Number of changes of all feeds. */
+let changes = 0;
+
 export class Feed {
   readonly options: FeedOptions;
   series = new Map<string, FeedSeries>();
-  /** Counts every change; a chart compares it with the version it has drawn. */
-  version = 0;
+  /**
+   * Number of the last change, which a chart compares with the one it has drawn. It is unique among all feeds: a chart
+   * that switches to another feed sees a change, also if both feeds received equally many frames.
+   */
+  version = ++changes;
   /** True when the history is complete and updates are live. */
   live = false;
   late: TimeRange[] = [];
@@ -97,6 +103,11 @@ export class Feed {
     for (const { buffer } of this.series.values()) buffer.dropBefore(time);
   }
 
+  /** Record that readings were added or replaced. */
+  recordChange(): void {
+    this.version = ++changes;
+  }
+
   private restart(): void {
     this.live = false;
     // The page shows the previous data until the new data are complete.
@@ -115,7 +126,7 @@ export class Feed {
     // As many points as requested: the hub probably reduced the history.
     const reduced = [...this.series].filter(([, { buffer }]) => buffer.length >= this.options.points * 0.45);
     this.reduced = new Set(reduced.map(([metric]) => metric));
-    this.version++;
+    this.recordChange();
     this.onLive?.();
   }
 
@@ -137,7 +148,7 @@ export class Feed {
       this.onConflated?.({ from, to: last, readings: update.conflated });
     }
     if (last > this.lastTime || Number.isNaN(this.lastTime)) this.lastTime = last;
-    this.version++;
+    this.recordChange();
     this.onChange?.();
     if (update.kind === Kind.LIVE && Number.isFinite(last)) this.onReading?.();
   }

@@ -132,6 +132,20 @@ describe("Feed", () => {
     expect(feed.covers("other", 1500, 1)).toBe(false);
   });
 
+  it("has other versions than every other feed, also after equally many frames", () => {
+    const versions = new Set<number>();
+    for (const { options } of [feed, feed]) {
+      const other = new Feed(hub, options);
+      versions.add(other.version);
+      say().started("history");
+      say().update(update(Kind.HISTORY, [1]), schema);
+      versions.add(other.version);
+      say().caughtUp();
+      versions.add(other.version);
+    }
+    expect(versions.size).toBe(6);
+  });
+
   it("ends its subscription on close", () => {
     feed.close();
     expect(hub.ended).toBe(true);

@@ -202,7 +202,7 @@ export class DeviceData {
         // The store may lag behind the journal: newer readings stay unchanged.
         buffer.replace(from, times[times.length - 1], times, values);
       }
-      feed.version++;
+      feed.recordChange();
       this.notice.value = { readings, fetched: true };
       this.noticeTimer = window.setTimeout(() => {
         this.notice.value = null;
