@@ -205,7 +205,7 @@ function ArrowFact({ name, value }: { name: string; value: number | null }) {
 const TERMS = [
   ["stored", "Stored", "In the store"],
   ["waiting", "Waiting", "In the journal, not yet in the store"],
-  ["refused", "Rejected", "In quarantine: the store cannot accept them"],
+  ["refused", "Refused", "In quarantine: the store does not take them"],
   ["expired", "Expired", "Deleted by retention"],
 ] as const;
 
