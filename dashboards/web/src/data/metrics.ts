@@ -31,13 +31,19 @@ export function isState(type: MetricHead["type"]): boolean {
   return type === "string" || type === "boolean";
 }
 
+function isShare(unit: string): boolean {
+  return unit === "%" || unit === "percent";
+}
+
 /** Return the `count` most informative metrics, with different units where possible. */
 export function leadingMetrics<T extends MetricHead>(metrics: readonly T[], count: number): T[] {
   const rank = (head: T): number => {
     const telling = TELLING.findIndex((pattern) => pattern.test(head.metric));
     let score = telling < 0 ? 20 : telling;
     if (isState(head.type)) score += 12;
-    if (QUIET.test(head.metric)) score += 30;
+    // A total in percent is a state of the whole, and no counter: cpu.total says more than cpu.0.
+    if (QUIET.test(head.metric) && !isShare(head.unit)) score += 30;
+    if (stem(head.metric) !== null) score += 0.5;
     return score;
   };
   const ranked = metrics

@@ -14,8 +14,11 @@ export interface NumberFormat {
 const MAX_DECIMALS = 6;
 /** The spread of the values is shown with at most about this many steps of the last digit. */
 const USEFUL_STEPS = 500;
-const SCALED_STEPS = 50;
-const MAX_SCALED_DECIMALS = 4;
+/** Computed values, such as an average load, have any number of decimals: more digits only show the spread in this many steps. */
+const SIGNIFICANT_DIGITS = 5;
+const LEAST_STEPS = 10;
+const SCALED_STEPS = 10;
+const MAX_SCALED_DECIMALS = 3;
 /** Values that are examined for their decimals. */
 const SAMPLE = 256;
 
@@ -70,10 +73,17 @@ export function formatFor(
     const exact = needed.reduce((most, value) => Math.max(most, decimalsOf(value)), 0);
     const spread = high - low > largest * 1e-6 ? high - low : largest;
     const useful = spread > 0 ? Math.max(0, Math.ceil(Math.log10(USEFUL_STEPS / spread))) : 0;
-    decimals = Math.min(exact, useful, MAX_DECIMALS);
+    decimals = Math.min(exact, useful, significantDecimals(largest, spread), MAX_DECIMALS);
   }
   const minimum = before !== undefined && before.scale === scaling.scale ? before.decimals : 0;
   return { decimals: Math.max(decimals, minimum), ...scaling };
+}
+
+/** Return the decimals of a number with SIGNIFICANT_DIGITS, or more if the values differ by less. */
+function significantDecimals(largest: number, spread: number): number {
+  if (!(largest > 0)) return MAX_DECIMALS;
+  const usual = SIGNIFICANT_DIGITS - 1 - Math.floor(Math.log10(largest));
+  return Math.max(0, usual, Math.ceil(Math.log10(LEAST_STEPS / spread)));
 }
 
 /** Return one or two decimals, or more if the values differ by less. */

@@ -24,6 +24,12 @@ describe("leadingMetrics", () => {
     expect(leadingMetrics(metrics, 2).map(({ metric }) => metric)).toEqual(["cpu.0", "memory.used_percent"]);
   });
 
+  it("prefers the total of all processors to one of them", () => {
+    const metrics = [head("cpu.0", "%"), head("cpu.1", "%"), head("cpu.total", "%"), head("energy.total", "kWh")];
+    expect(leadingMetrics(metrics, 2).map(({ metric }) => metric)).toEqual(["cpu.total", "energy.total"]);
+    expect(leadingMetrics(metrics, 3)[2].metric).toBe("cpu.0");
+  });
+
   it("returns all metrics when there are few", () => {
     expect(leadingMetrics([head("a", "V"), head("b", "V")], 3)).toHaveLength(2);
   });

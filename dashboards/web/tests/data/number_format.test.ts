@@ -27,6 +27,12 @@ describe("formatFor", () => {
     expect(shown([0.000123, 0.000125], "V", 0.000124)).toBe("0.000124 V");
   });
 
+  it("shows five digits of a computed value, or as many as its changes need", () => {
+    expect(shown([14.54395, 14.48212, 14.42117], "", 14.54395)).toBe("14.544");
+    expect(shown([52.123456, 52.123789, 52.124012], "°", 52.123456)).toBe("52.12346 °");
+    expect(shown([3.266e9, 3.2712e9], "B", 3.266e9)).toBe("3.266 GB");
+  });
+
   it("shows no decimals for an integer metric", () => {
     expect(shown([1, 2, 3], "", 1204, true)).toBe("1,204");
   });
