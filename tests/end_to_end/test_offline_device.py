@@ -19,8 +19,8 @@ RANGES = ("5m", "1h", "15m", "24h", "5m")
 LEVELS = [20.0, 21.5, 23.0, 22.25]
 
 
-async def send_and_leave(hub: Hub, device: str, ages_s: list[float]) -> int:
-    """Send readings of these ages and disconnect. Return the time of the newest one in ns."""
+async def send_and_leave(hub: Hub, device: str, ages_s: list[float]) -> None:
+    """Send readings of these ages and disconnect."""
     token = await hub.token("device", "--device", device)
     metrics = [Metric("level", unit="bar"), Metric("burner", type="boolean")]
     times = [time.time_ns() - round(age * 1e9) for age in ages_s]
@@ -28,7 +28,6 @@ async def send_and_leave(hub: Hub, device: str, ages_s: list[float]) -> int:
         levels = [LEVELS[position % len(LEVELS)] for position in range(len(times))]
         await agent.send_columns(times, {"level": levels, "burner": [True] * len(times)})
         await agent.drain(30)
-    return times[-1]
 
 
 async def open_offline(page: Page) -> None:
@@ -50,3 +49,36 @@ async def test_every_range_shows_the_readings_of_an_offline_device(tmp_path: Pat
             await expect(page).to_have_url(re.compile(f"range={name}"))
             await expect(chart.locator(".readout")).to_have_text(re.compile(r"22\.25"))
             await expect(chart.locator(".plot.empty")).to_have_count(0)
+
+
+GAP = re.compile(r"No readings for (?:(\d+) min ?)?(?:(\d+) s)?")
+
+
+@pytest.mark.deadline(120)
+async def test_the_silence_of_an_offline_device_is_hatched_and_its_length_is_right(
+    tmp_path: Path, chromium: Path
+) -> None:
+    """After a single reading as well. The gap lasts until now, and not until the end of the drawing."""
+    async with running_hub(tmp_path / "data") as hub, open_browser(chromium) as browser:
+        before_ns = time.time_ns()
+        await send_and_leave(hub, "button", [60.0])
+        page = await open_page(browser, hub, "/device/button")
+        await open_offline(page)
+        chart = page.get_by_test_id("chart")
+        await expect(chart.get_by_test_id("gap")).to_have_count(1)
+        box = await chart.locator(".viewport").bounding_box()
+        assert box is not None
+        await page.mouse.move(box["x"] + box["width"] * 0.98, box["y"] + box["height"] / 2)
+        shown = chart.locator(".crosshair-time")
+        await expect(shown).to_have_text(re.compile(r"No readings for .+\. The device was offline"))
+        found = GAP.search(await shown.inner_text())
+        assert found is not None
+        length_s = 60 * int(found[1] or 0) + int(found[2] or 0)
+        assert 0 <= length_s <= (time.time_ns() - before_ns) / 1e9 + 1
+        timeline = page.get_by_test_id("timeline")
+        box = await timeline.locator(".viewport").bounding_box()
+        assert box is not None
+        await page.mouse.move(box["x"] + box["width"] * 0.98, box["y"] + box["height"] / 2)
+        await expect(timeline.get_by_test_id("state")).to_have_text("–")
+        await page.mouse.move(0, 0)
+        await expect(timeline.get_by_test_id("state")).to_have_text("on")

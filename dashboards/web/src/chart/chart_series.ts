@@ -3,7 +3,7 @@
 import type { WindowSeries } from "../data/history_window";
 import { type Columns, lowerBound, type SeriesBuffer, slice, splice, upperBound } from "../data/series_buffer";
 import type { TimeRange } from "../data/time";
-import { commonGaps, findGaps, gapThreshold } from "./intervals";
+import { commonGaps, findGaps, gapThreshold, silenceStart } from "./intervals";
 import { extent } from "./line_path";
 
 /** Return the readings from `from` to `to`, and one more on each side so that lines reach the edges. */
@@ -166,12 +166,16 @@ export class ChartSeriesSet {
     }));
   }
 
-  /** Return the gaps common to all shown series. Silence until now is an open gap. */
-  gaps(timeRange: TimeRange, now: number): TimeRange[] {
+  /**
+   * Return the gaps common to all shown series. Silence until now is an open gap. `offlineSince` is when the device
+   * went offline.
+   */
+  gaps(timeRange: TimeRange, now: number, offlineSince: number | null = null): TimeRange[] {
     const lists = [...this.shown()].map(({ columns, threshold }) => {
       const gaps = findGaps(sliceColumns(columns, timeRange.from, timeRange.to).times, threshold);
       const last = columns.times[columns.times.length - 1];
-      if (now - last > threshold) gaps.push({ from: last, to: Math.max(timeRange.to, now) });
+      const silent = silenceStart(last, { now, threshold, offlineSince });
+      if (silent !== null) gaps.push({ from: silent, to: Math.max(timeRange.to, now) });
       return gaps;
     });
     return commonGaps(lists);

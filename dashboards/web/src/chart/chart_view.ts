@@ -97,9 +97,10 @@ export class ChartView implements Animated {
     this.options.scheduler.requestFrame();
   }
 
-  /** Return the gap at this time, if all shown series have one. */
+  /** Return the gap at this time, if all shown series have one. The drawing extends an open gap; it lasts until now. */
   gapAt(time: number): TimeRange | null {
-    return this.marks.gaps.find((gap) => time > gap.from && time < gap.to) ?? null;
+    const gap = this.marks.gaps.find(({ from, to }) => time > from && time < to);
+    return gap === undefined ? null : { from: gap.from, to: Math.min(gap.to, this.options.scheduler.now()) };
   }
 
   lateAt(time: number): TimeRange | null {
@@ -271,6 +272,7 @@ export class ChartView implements Animated {
 
   private currentGaps(): TimeRange[] {
     const { layout } = this.canvas;
-    return layout === null ? [] : this.series.gaps(layout, this.options.scheduler.now());
+    const { scheduler } = this.options;
+    return layout === null ? [] : this.series.gaps(layout, scheduler.now(), scheduler.offlineSince);
   }
 }

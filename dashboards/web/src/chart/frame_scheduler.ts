@@ -51,6 +51,8 @@ export class FrameScheduler {
   pointer: Pointer | null = null;
   /** Offset of the device's clock from the hub's: the newest readings carry the device's time. */
   clockAhead_ms = 0;
+  /** When the device went offline, by the clock of its readings; null while it is connected. */
+  offlineSince: number | null = null;
   readonly device: string;
   /** Counts changes of the list of series. */
   readonly seriesVersion = signal(0);

@@ -41,6 +41,18 @@ export function findGaps(times: ArrayLike<number>, threshold: number): TimeRange
   return gaps;
 }
 
+/**
+ * Return when the silence after the last reading began; null while the next reading may still come. An offline device
+ * sends nothing, also if it sent too few readings for a threshold: what it reported holds until it went offline.
+ */
+export function silenceStart(
+  last: number,
+  { now, threshold, offlineSince }: { now: number; threshold: number; offlineSince: number | null },
+): number | null {
+  if (now - last > threshold) return last;
+  return offlineSince === null ? null : Math.max(last, offlineSince);
+}
+
 /** Return the intersection of all lists: where a chart shows nothing. */
 export function commonGaps(lists: TimeRange[][]): TimeRange[] {
   if (lists.length === 0) return [];
@@ -94,12 +106,18 @@ interface Band extends TimeRange {
   value: number;
 }
 
+/** Where bands end: at the end of the range, or where the series became silent. */
+interface BandRange extends TimeRange {
+  threshold: number;
+  offlineSince?: number | null;
+}
+
 /**
  * Return the bands of a state series. Neighbouring readings of the same state form one band. It lasts until the
  * next state, a missing value, or a silence longer than `threshold`. The last band extends to the end of the range
  * unless the series is silent.
  */
-export function stateBands(columns: Columns, timeRange: TimeRange & { threshold: number }): Band[] {
+export function stateBands(columns: Columns, timeRange: BandRange): Band[] {
   const { times, values } = columns;
   const bands: Band[] = [];
   let open: Band | null = null;
@@ -118,6 +136,7 @@ export function stateBands(columns: Columns, timeRange: TimeRange & { threshold:
     if (open !== null) bands.push(open);
   }
   const last = times.length > 0 ? times[times.length - 1] : 0;
-  if (open !== null && timeRange.to - last <= timeRange.threshold) open.to = timeRange.to;
+  const { to, threshold, offlineSince = null } = timeRange;
+  if (open !== null) open.to = silenceStart(last, { now: to, threshold, offlineSince }) ?? to;
   return bands.filter((band) => band.to > timeRange.from && band.from < timeRange.to);
 }

@@ -1,11 +1,13 @@
 /** Colours of the style sheet resolved for a canvas in the current theme. */
 
 import { signal } from "@preact/signals";
+import type { MetricHead } from "../data/metrics";
 
 interface ThemeColours {
   series: string[];
   grid: string;
   axis: string;
+  hatch: string;
   surface: string;
   text: string;
 }
@@ -49,12 +51,25 @@ export function themeColours(): ThemeColours {
       series: Array.from({ length: SERIES_COLOURS }, (_, index) => read(`series-${index + 1}`)),
       grid: read("chart-grid"),
       axis: read("text-muted"),
+      hatch: read("chart-hatch"),
       surface: read("surface"),
       text: read("text"),
     };
     probe.remove();
   }
   return resolved;
+}
+
+/** Return the colour of a state, by its position in the list of texts. On and off have the same colours on every page. */
+export function stateColour(type: MetricHead["type"], value: number): string {
+  const { series, axis } = themeColours();
+  if (isOff(type, value)) return axis;
+  return series[type === "boolean" ? 0 : value % SERIES_COLOURS];
+}
+
+/** Return whether a state is drawn with less weight. */
+export function isOff(type: MetricHead["type"], value: number): boolean {
+  return type === "boolean" && value === 0;
 }
 
 /** Return a colour with an opacity. */

@@ -165,6 +165,11 @@ export class FleetStore {
   }
 }
 
+/** Return when the device went offline, by the hub's clock in milliseconds; null while it is connected or if unknown. */
+export function offlineSince({ connected, since }: DeviceState): number | null {
+  return connected || (since ?? 0) === 0 ? null : (since ?? 0) / 1e6;
+}
+
 /** Return the sources of a device that do not work. */
 export function failedSources(state: DeviceState): SourceState[] {
   return (state.sources ?? []).filter(({ ok }) => !ok);

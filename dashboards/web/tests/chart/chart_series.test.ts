@@ -80,6 +80,13 @@ describe("ChartSeriesSet", () => {
     expect(series.gaps(whole, 90 * SECOND).at(-1)).toEqual({ from: 50 * SECOND, to: 90 * SECOND });
   });
 
+  it("has an open gap from the end of the connection on, before the next reading is overdue", () => {
+    series.isolate(new Set(["low"]));
+    const now = 60.5 * SECOND;
+    expect(series.gaps(whole, now).at(-1)).toEqual({ from: 20 * SECOND, to: 40 * SECOND });
+    expect(series.gaps(whole, now, 60.2 * SECOND).at(-1)).toEqual({ from: 60.2 * SECOND, to: now });
+  });
+
   it("returns the extent of the shown series within the range", () => {
     expect(series.extent(whole)).toEqual([-60, 50]);
     expect(series.extent({ from: 0, to: 10 * SECOND })).toEqual([-10, 10]);

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { commonGaps, findGaps, gapReason, gapThreshold, stateBands } from "../../src/chart/intervals";
+import { commonGaps, findGaps, gapReason, gapThreshold, silenceStart, stateBands } from "../../src/chart/intervals";
 
 const every = (step: number, count: number, from = 0) => Array.from({ length: count }, (_, i) => from + i * step);
 
@@ -35,6 +35,21 @@ describe("gapThreshold", () => {
 
   it("is infinite for too few readings", () => {
     expect(gapThreshold([0, 1000, 99_000])).toBe(Number.POSITIVE_INFINITY);
+  });
+});
+
+describe("silenceStart", () => {
+  const online = { threshold: 50, offlineSince: null };
+
+  it("is the last reading once the next one is overdue", () => {
+    expect(silenceStart(100, { ...online, now: 150 })).toBeNull();
+    expect(silenceStart(100, { ...online, now: 151 })).toBe(100);
+  });
+
+  it("is the end of the connection of an offline device, also without a threshold", () => {
+    const offline = { threshold: Number.POSITIVE_INFINITY, offlineSince: 120 };
+    expect(silenceStart(100, { ...offline, now: 9000 })).toBe(120);
+    expect(silenceStart(130, { ...offline, now: 9000 })).toBe(130);
   });
 });
 
@@ -140,6 +155,12 @@ describe("stateBands", () => {
       { from: 0, to: 10, value: 1 },
       { from: 100, to: 100, value: 1 },
     ]);
+  });
+
+  it("ends the only state where the device went offline", () => {
+    const alone = { from: 0, to: 300, threshold: gapThreshold([10]) };
+    expect(stateBands(columns([[10, 1]]), alone)).toEqual([{ from: 10, to: 300, value: 1 }]);
+    expect(stateBands(columns([[10, 1]]), { ...alone, offlineSince: 40 })).toEqual([{ from: 10, to: 40, value: 1 }]);
   });
 
   it("has no band for missing values", () => {

@@ -6,6 +6,7 @@ import { FrameScheduler } from "../../chart/frame_scheduler";
 import { rangeOfAtLeast, spanOf, type TimeView } from "../../chart/time_view";
 import { fetchEvents, fetchHistory } from "../../data/api";
 import { type Conflated, Feed } from "../../data/feed";
+import { offlineSince } from "../../data/fleet";
 import { HistoryWindow, toWindowSeries } from "../../data/history_window";
 import type { Hub } from "../../data/hub";
 import type { MetricHead } from "../../data/metrics";
@@ -69,7 +70,7 @@ export class DeviceData {
       }),
       effect(() => {
         void hub.fleet.version.value;
-        const state = hub.fleet.records.get(device)?.state.value;
+        const state = hub.fleet.get(device)?.state.value;
         const connection = hub.connection.status.value.state;
         untracked(() => this.followDevice(state, connection === "live"));
       }),
@@ -80,12 +81,15 @@ export class DeviceData {
     return this.scheduler.feed;
   }
 
-  /** Apply the clock offset, and load the events after a change: of the connection, or of a source. */
+  /** Apply the clock offset and the time of the disconnection, and load the events after a change: of the connection, or of a source. */
   private followDevice(state: DeviceState | undefined, isLive: boolean): void {
     const ahead_ns = state?.clock_offset_ns ?? 0;
     // An offset within its error is noise. Beyond it, the newest readings carry the device's time.
     const significant = Math.abs(ahead_ns) > Math.max(state?.clock_error_ns ?? 0, 1e9);
     this.scheduler.clockAhead_ms = significant ? ahead_ns / 1e6 : 0;
+    const offline = state === undefined ? null : offlineSince(state);
+    this.scheduler.offlineSince = offline === null ? null : offline + this.scheduler.clockAhead_ms;
+    this.scheduler.requestFrame();
     const sources = (state?.sources ?? []).map(({ name, ok }) => `${name} ${ok}`);
     const key = `${state?.since} ${state?.connected} ${sources}`;
     if (!isLive || key === this.eventsKey) return;

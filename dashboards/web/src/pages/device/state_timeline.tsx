@@ -4,9 +4,9 @@ import { useEffect, useRef } from "preact/hooks";
 import { sliceColumns } from "../../chart/chart_series";
 import { type Animated, EDGE_PX, type FrameBudget } from "../../chart/frame_scheduler";
 import { attachGestures } from "../../chart/gestures";
-import { gapThreshold, stateBands } from "../../chart/intervals";
+import { findGaps, gapThreshold, silenceStart, stateBands } from "../../chart/intervals";
 import { setText } from "../../chart/marks";
-import { CANVAS_FONT, rem, SERIES_COLOURS, themeColours, themeVersion, withAlpha } from "../../chart/theme_colours";
+import { CANVAS_FONT, isOff, rem, stateColour, themeColours, themeVersion, withAlpha } from "../../chart/theme_colours";
 import type { MetricHead } from "../../data/metrics";
 import { upperBound } from "../../data/series_buffer";
 import type { TimeRange } from "../../data/time";
@@ -64,6 +64,7 @@ class AnimatedTimeline implements Animated {
   private readonly canvas: HTMLCanvasElement;
   private readonly show: Show;
   private drawn = "";
+  private gaps: TimeRange[] = [];
 
   constructor(data: DeviceData, head: MetricHead, canvas: HTMLCanvasElement, show: Show) {
     this.data = data;
@@ -81,7 +82,7 @@ class AnimatedTimeline implements Animated {
     if (scheduler.view.peek().mode === "fixed" && !feed.covers(this.head.metric, timeRange.from, msPerPx))
       scheduler.window.request(this.head.metric, { ...timeRange, width_px: width });
     // Bands move by whole pixels: between two pixels nothing changes.
-    const versions = [feed.version, scheduler.window.version, themeVersion.peek()];
+    const versions = [feed.version, scheduler.window.version, themeVersion.peek(), scheduler.offlineSince];
     const key = [Math.floor(timeRange.from / msPerPx), msPerPx, this.canvas.clientHeight, ...versions].join(" ");
     const outdated = key !== this.drawn;
     const painted = outdated && budget.allow();
@@ -91,7 +92,8 @@ class AnimatedTimeline implements Animated {
     }
     const { pointer } = scheduler;
     const time = pointer === null ? timeRange.to : timeRange.from + pointer.fraction * (timeRange.to - timeRange.from);
-    this.show(this.stateAt(time), pointer === null ? null : pointer.fraction * width);
+    const inGap = pointer !== null && this.gaps.some((gap) => time > gap.from && time < gap.to);
+    this.show(inGap ? "–" : this.stateAt(time), pointer === null ? null : pointer.fraction * width);
     if (outdated && !painted) return 0;
     return scheduler.view.peek().mode === "live" ? msPerPx : Number.POSITIVE_INFINITY;
   }
@@ -122,13 +124,23 @@ class AnimatedTimeline implements Animated {
     context.font = `500 ${0.6875 * rem()}px ${CANVAS_FONT}`;
     context.textBaseline = "middle";
     const shown = sliceColumns(columns, timeRange.from, timeRange.to);
-    const bands = stateBands(shown, { ...timeRange, threshold: gapThreshold(columns.times) });
+    const { offlineSince } = this.data.scheduler;
+    const threshold = gapThreshold(columns.times);
+    const bands = stateBands(shown, { ...timeRange, threshold, offlineSince });
     const msPerPx = (timeRange.to - timeRange.from) / width;
+    this.gaps = findGaps(shown.times, threshold);
+    const last = shown.times.at(-1);
+    const silent = last === undefined ? null : silenceStart(last, { now: timeRange.to, threshold, offlineSince });
+    if (silent !== null) this.gaps.push({ from: silent, to: timeRange.to });
+    for (const { from, to } of this.gaps) {
+      const x = Math.max(0, (from - timeRange.from) / msPerPx);
+      hatch(context, x, Math.min(width, (to - timeRange.from) / msPerPx) - x, height);
+    }
     for (const { from, to, value } of bands) {
       const x = Math.max(0, (from - timeRange.from) / msPerPx);
       const wide = Math.min(width, (to - timeRange.from) / msPerPx) - x;
-      const off = this.head.type === "boolean" && value === 0;
-      const colour = off ? theme.axis : theme.series[this.colour(value)];
+      const off = isOff(this.head.type, value);
+      const colour = stateColour(this.head.type, value);
       context.fillStyle = withAlpha(colour, off ? 0.1 : BAND_ALPHA);
       context.fillRect(x, 2, Math.max(1, wide - 1), height - 4);
       context.fillStyle = withAlpha(colour, off ? 0.35 : 1);
@@ -139,8 +151,24 @@ class AnimatedTimeline implements Animated {
       context.fillText(text, x + LABEL_PADDING, height / 2);
     }
   }
+}
 
-  private colour(value: number): number {
-    return this.head.type === "boolean" ? 0 : value % SERIES_COLOURS;
+/** Distance of the lines of a gap, the same as in the charts' style sheet. */
+const HATCH_PX = 7 * Math.SQRT2;
+
+/** Draw a gap as in the charts: nothing is known about the state. */
+function hatch(context: CanvasRenderingContext2D, x: number, width: number, height: number): void {
+  if (width <= 0) return;
+  context.save();
+  context.beginPath();
+  context.rect(x, 2, width, height - 4);
+  context.clip();
+  context.strokeStyle = themeColours().hatch;
+  context.beginPath();
+  for (let foot = Math.floor((x - height) / HATCH_PX) * HATCH_PX; foot < x + width; foot += HATCH_PX) {
+    context.moveTo(foot, height);
+    context.lineTo(foot + height, 0);
   }
+  context.stroke();
+  context.restore();
 }

@@ -4,9 +4,9 @@ import { signal } from "@preact/signals";
 import { memo } from "preact/compat";
 import { useEffect, useMemo } from "preact/hooks";
 import { Feed } from "../../data/feed";
-import { conditionOf, type DeviceRecord, failedSources } from "../../data/fleet";
+import { conditionOf, type DeviceRecord, failedSources, offlineSince } from "../../data/fleet";
 import { hub } from "../../data/hub";
-import { colourOf, isState, leadingMetrics } from "../../data/metrics";
+import { colourOf, leadingMetrics } from "../../data/metrics";
 import { count, FormatCache, latestReading } from "../../data/number_format";
 import { age, now } from "../../data/time";
 import { ConditionLabel, Icon } from "../../ui/icon";
@@ -75,6 +75,7 @@ function FleetRowView({ record, top }: { record: DeviceRecord; top: number }) {
           head={leading[position]}
           colour={leading[position] === undefined ? 0 : colourOf(metrics ?? [], leading[position].metric)}
           live={live}
+          offlineSince={offlineSince(state)}
         />
       ))}
       <span class={`age number ${condition === "online" && age_ms !== null && age_ms > OLD_MS ? "old" : ""}`}>
@@ -143,9 +144,10 @@ interface CellProps {
   head: MetricDetails | undefined;
   colour: number;
   live: Live;
+  offlineSince: number | null;
 }
 
-function MetricCell({ place, head, colour, live }: CellProps) {
+function MetricCell({ place, head, colour, live, offlineSince }: CellProps) {
   if (head === undefined) return <span class={`metric-cell ${place}`} />;
   const buffer = live.feed?.series.get(head.metric)?.buffer;
   const { text, unit } = latestReading(head, buffer, live.formats);
@@ -166,7 +168,8 @@ function MetricCell({ place, head, colour, live }: CellProps) {
           colour={colour}
           span_ms={SPARKLINE_SPAN_MS}
           to={Math.max(now.value, buffer.lastTime)}
-          states={isState(head.type)}
+          type={head.type}
+          offlineSince={offlineSince}
         />
       )}
     </span>

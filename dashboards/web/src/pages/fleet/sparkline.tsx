@@ -1,9 +1,10 @@
 /** Sparkline: the last minutes of a metric. */
 
 import { useEffect, useRef } from "preact/hooks";
-import { gapThreshold } from "../../chart/intervals";
+import { gapThreshold, stateBands } from "../../chart/intervals";
 import { drawPath, extent, type Mapping, seriesPath, toX, toY } from "../../chart/line_path";
-import { SERIES_COLOURS, themeColours, themeVersion, withAlpha } from "../../chart/theme_colours";
+import { isOff, SERIES_COLOURS, stateColour, themeColours, themeVersion, withAlpha } from "../../chart/theme_colours";
+import { isState, type MetricHead } from "../../data/metrics";
 import type { SeriesBuffer } from "../../data/series_buffer";
 
 interface SparklineProps {
@@ -12,10 +13,14 @@ interface SparklineProps {
   span_ms: number;
   /** Time at the right edge. */
   to: number;
-  states: boolean;
+  type: MetricHead["type"];
+  /** When the device went offline, by the hub's clock; null while it is connected. */
+  offlineSince: number | null;
 }
 
 const PADDING = 3;
+const STATE_ALPHA = 0.55;
+const OFF_ALPHA = 0.3;
 
 /** Draw again whenever the row is rendered: after new readings, and each second. */
 export function Sparkline(props: SparklineProps) {
@@ -27,7 +32,8 @@ export function Sparkline(props: SparklineProps) {
   return <canvas ref={canvas} class="sparkline" />;
 }
 
-function draw(canvas: HTMLCanvasElement, { buffer, colour, span_ms, to, states }: SparklineProps): void {
+function draw(canvas: HTMLCanvasElement, props: SparklineProps): void {
+  const { buffer, colour, span_ms, to, type } = props;
   const ratio = window.devicePixelRatio;
   const width = Math.round(canvas.clientWidth * ratio);
   const height = Math.round(canvas.clientHeight * ratio);
@@ -56,8 +62,8 @@ function draw(canvas: HTMLCanvasElement, { buffer, colour, span_ms, to, states }
     yPerUnit: flat ? 0 : usable / (high - low),
     bottom: height,
   };
-  if (states) {
-    drawStates(context, times, values, mapping, right);
+  if (isState(type)) {
+    drawStates(context, props, mapping);
     return;
   }
   const pixels = Math.floor(right / ratio);
@@ -73,21 +79,13 @@ function draw(canvas: HTMLCanvasElement, { buffer, colour, span_ms, to, states }
 }
 
 /** States have no height: each is a block of its own colour. */
-function drawStates(
-  context: CanvasRenderingContext2D,
-  times: Float64Array,
-  values: Float64Array,
-  mapping: Mapping,
-  right: number,
-): void {
-  const colours = themeColours().series;
-  const top = mapping.bottom * 0.3;
-  for (let i = 0; i < times.length; i++) {
-    if (Number.isNaN(values[i])) continue;
-    const from = Math.max(0, (times[i] - mapping.from) * mapping.xPerMs);
-    const to = i + 1 < times.length ? (times[i + 1] - mapping.from) * mapping.xPerMs : right;
-    if (to <= from) continue;
-    context.fillStyle = withAlpha(colours[values[i] % SERIES_COLOURS], 0.55);
-    context.fillRect(from, top, to - from, mapping.bottom * 0.4);
+function drawStates(context: CanvasRenderingContext2D, props: SparklineProps, mapping: Mapping): void {
+  const { buffer, to, type, offlineSince } = props;
+  const timeRange = { from: mapping.from, to, threshold: gapThreshold(buffer.times), offlineSince };
+  for (const band of stateBands(buffer, timeRange)) {
+    const left = Math.max(0, toX(mapping, band.from));
+    const alpha = isOff(type, band.value) ? OFF_ALPHA : STATE_ALPHA;
+    context.fillStyle = withAlpha(stateColour(type, band.value), alpha);
+    context.fillRect(left, mapping.bottom * 0.3, Math.max(1, toX(mapping, band.to) - left), mapping.bottom * 0.4);
   }
 }
