@@ -6,19 +6,22 @@ import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from formats.columns import cells_of, delimiter_of, kind_of
 from formats.framing import decode_text
 from formats.json_text import documents, is_senml
 from formats.line_protocol import looks_like_line
 from formats.pairs import parse_pairs
 from formats.record import Frame, FrameRefused
 from formats.rules import Format
-from formats.table import FALLBACK_ENCODING, cells_of, delimiter_of, kind_of
+from formats.table import FALLBACK_ENCODING
 from formats.values import INFINITE, NO_VALUE, TRUTHS, cleaned, written_number
 from wire.text import plural
 
 MAX_SAMPLE = 50
 """Frames that detection looks at: more do not change the choice, and a serial port has one at first."""
 
+_OPENING = re.compile(r"[{\[]\s*(?:$|[\"{\[]|-?[0-9.]+\s*(?:,|$))")
+_ONE_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
 _NMEA = re.compile(r"[$!](?:[A-Z]{2}|P)[A-Z0-9]{3,5},.*(?:\*[0-9A-Fa-f]{2})?")
 
 
@@ -67,8 +70,8 @@ def _json(lines: list[str]) -> Detection | None:
         if all(map(is_senml, contents)):
             return Detection("senml", f"{whole} of {plural(len(lines), 'line')} are packs of SenML")
         return Detection("json", f"{whole} of {plural(len(lines), 'line')} are JSON")
-    if not _is_json(lines[0]):
-        return Detection("json", "the first line opens a JSON value that spans lines", is_document=_opens(lines[0]))
+    if not _is_json(lines[0]) and _OPENING.match(lines[0]) and _opens(lines[0]):
+        return Detection("json", "the first line opens a JSON value that spans lines", is_document=True)
     return None
 
 
@@ -101,9 +104,10 @@ def _table(texts: list[str], lines: list[str]) -> Detection | None:
             continue
     if widths and (width := max(widths, key=widths.count)) > 1:
         name = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "bars"}.get(delimiter, repr(delimiter))
-        return Detection(
-            "csv", f"{widths.count(width)} of {plural(len(lines), 'line')} have {width} cells between {name}"
-        )
+        reason = f"{widths.count(width)} of {plural(len(lines), 'line')} have {width} cells between {name}"
+        if all(map(_ONE_COMMA.fullmatch, lines)):
+            reason += '; if each line is one number with a decimal comma, set format = "value"'
+        return Detection("csv", reason)
     if sum(len(text.split()) > 1 and all(map(_is_number, text.split())) for text in lines) * 2 > len(lines):
         return Detection("plotter", "the lines are numbers between spaces")
     if sum(_is_bare(text) for text in lines) * 2 > len(lines):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from formats.framing import decode_text
 from formats.record import Entry, Frame, FrameRefused, Record, Schema, refusal_of
+from formats.values import UNITS, written_number
 
 MAX_PAIRS = 1024
 """Pairs of one line, as many as a device has metrics."""
@@ -17,7 +18,8 @@ VALUE = "value"
 PAIRS_SCHEMA = Schema(words=True, identity=("device", "device_id", "host"))
 PLOTTER_SCHEMA = Schema(words=True)
 
-_KEY = re.compile(r"[^\W\d][^=:\"]*")
+_KEY = re.compile(r"[^\W\d][^=:\"{}<>]*")
+_WORD = re.compile(r"[^\W\d][\w.()-]*")
 _TOKEN = re.compile(r'[^\s",;|]*"(?:[^"\\]|\\.)*"[^\s,;|]*|[^\s,;|]+|[,;|]')
 _DIGITS = re.compile(r"[+-]?[0-9]+")
 _FRACTION = re.compile(r"[0-9]+(?:\s*[^\s0-9=:]{1,8})?")
@@ -72,6 +74,8 @@ def parse_pairs(text: str) -> list[tuple[str, str]]:
             continue
         key, value = _key_of(token)
         if key is not None and (is_separated or not waiting or not pairs):
+            if not waiting and pairs and not is_separated:
+                waiting = _words_behind(pairs[-1][1])
             name = " ".join([*waiting, key]).strip()
             waiting = []
             pairs.append((name, [value] if value else []))
@@ -80,14 +84,26 @@ def parse_pairs(text: str) -> list[tuple[str, str]]:
                 pairs[-1][1][-1] += f",{token}"
             else:
                 pairs[-1][1].append(token)
-        else:
+        elif _WORD.fullmatch(token):
             waiting.append(token)
+        else:
+            # A time or a number before the first name would become a part of the metric.
+            return []
         is_separated = False
         if len(pairs) > MAX_PAIRS:
             raise FrameRefused("limit", f"a line has at most {MAX_PAIRS:,} pairs")
     if waiting:
         return []
     return [(name, " ".join(value)) for name, value in pairs]
+
+
+def _words_behind(value: list[str]) -> list[str]:
+    """Remove the words behind a number and its unit, which begin the next name, and return them."""
+    words: list[str] = []
+    if len(value) > 1 and written_number(value[0]) is not None:
+        while len(value) > 1 and _WORD.fullmatch(value[-1]) and value[-1] not in UNITS:
+            words.insert(0, value.pop())
+    return words
 
 
 def _key_of(token: str) -> tuple[str | None, str]:

@@ -8,89 +8,52 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import tzinfo
-from itertools import pairwise
 
+from formats.columns import (
+    ANNOTATIONS,
+    DEVICE_NAMES,
+    METRIC_NAMES,
+    SEPARATOR_LINE,
+    VALUE_NAMES,
+    cells_of,
+    column_names,
+    delimiter_of,
+    hobo_name,
+    is_header,
+    is_units_row,
+    kind_of,
+    name_and_unit,
+    named,
+    time_columns,
+)
 from formats.framing import RecordJoiner, decode_text
-from formats.record import Entry, Frame, FrameRefused, Note, Record, Schema, refusal_of
+from formats.record import MAX_VALUE_SHOWN, Entry, Frame, FrameRefused, Note, Record, Schema, refusal_of
 from formats.rules import Rules, toml_value
-from formats.times import TimeRefused, offset_of, parse_moment
-from formats.values import INFINITE, NO_VALUE, UNITS, cleaned, written_number
+from formats.times import offset_of
+from formats.values import UNIT_SYMBOLS
 from wire.limits import MAX_UNIT
 from wire.model import MetricType
-
-DELIMITERS = ",;\t|"
+from wire.text import plural
 
 FALLBACK_ENCODING = "cp1252"
 """Encoding of lines that are not UTF-8: the one of Windows in Western Europe, which loggers and spreadsheets write."""
 
-TIME_NAMES = (
-    "time", "timestamp", "datetime", "date time", "date_time", "date/time", "date", "ts", "_time", "datum", "zeit",
-    "uhrzeit", "zeitstempel", "datum/zeit", "utc", "time (utc)", "zeitpunkt",
-)  # fmt: skip
-ZONE_NAMES = ("time zone", "timezone", "zone", "tz", "utc offset", "offset")
-DEVICE_NAMES = (
-    "device", "device_id", "deviceid", "host", "hostname", "sensor", "sensor_id", "station", "machine", "gerät",
-)  # fmt: skip
-METRIC_NAMES = ("metric", "field", "_field", "variable", "parameter", "quantity", "measurement", "name", "tag")
-VALUE_NAMES = ("value", "_value", "wert", "reading")
+MAX_HEADER_SHOWN = 400
+"""Characters of the names of columns in a sentence."""
 
 MAX_CELLS = 4096
 """Cells of one line; each becomes a metric, and a device has at most 1,024."""
 
-_SEP = re.compile(r'"?sep=(.)"?')
-_UNIT = re.compile(r"(.+?)\s*(?:\[([^\[\]]+)\]|\(([^()]+)\))\s*")
-_HOBO_COLUMN = re.compile(r"(.+?)(?:,\s*([^,()]+?))?\s*(?:\((?:LGR|SEN) S/N:.*\))?")
 _HOBO_ZONE = re.compile(r".*GMT\s*([+-])([0-9]{1,2}):([0-9]{2})")
-_ANNOTATIONS = ("#group", "#datatype", "#default")
 _HIDDEN = frozenset(("", "result", "table", "_start", "_stop"))
 """Columns of an annotated table that are neither a value nor a tag."""
 
 _ANNOTATED_TYPES: dict[str, MetricType] = {
     "double": "float", "long": "integer", "unsignedLong": "integer", "boolean": "boolean", "string": "string",
 }  # fmt: skip
-
-
-def cells_of(text: str, delimiter: str) -> list[str]:
-    """Return the cells of a line. Raises FrameRefused for a quote that is not closed."""
-    if '"' not in text:
-        return text.split(delimiter)
-    cells: list[str] = []
-    position = 0
-    while True:
-        start = position
-        while text[start : start + 1] == " ":
-            start += 1
-        if text[start : start + 1] == '"':
-            cell, position = _quoted(text, start + 1, delimiter)
-        else:
-            end = text.find(delimiter, position)
-            end = len(text) if end < 0 else end
-            cell, position = text[position:end], end
-        cells.append(cell)
-        if position >= len(text):
-            return cells
-        position += len(delimiter)
-
-
-def _quoted(text: str, start: int, delimiter: str) -> tuple[str, int]:
-    """Return a quoted cell and the position behind it."""
-    parts: list[str] = []
-    while True:
-        end = text.find('"', start)
-        if end < 0:
-            raise FrameRefused("quote", "a quote is not closed in this line, and the next line is a record of its own")
-        parts.append(text[start:end])
-        if text[end + 1 : end + 2] != '"':
-            break
-        parts.append('"')
-        start = end + 2
-    after = text.find(delimiter, end + 1)
-    after = len(text) if after < 0 else after
-    parts.append(text[end + 1 : after].rstrip(" "))
-    return "".join(parts), after
 
 
 @dataclass(slots=True, eq=False)
@@ -133,6 +96,7 @@ class TableReader:
         self._needs_measurement = self.kind == "annotated" and _needs_measurement(rows)
         if self.kind != "annotated":
             self._layout = self._plan(rows)
+            self._note_header(rows)
         self._joiner = RecordJoiner(self._is_open, self._is_record)
 
     def feed(self, frames: Iterable[Frame]) -> Iterator[Entry]:
@@ -251,7 +215,7 @@ class TableReader:
             return 0, False, 0
         before = {"toa5": 1, "hobo": 1}.get(self.kind, 0)
         if self.kind == "plain":
-            if _SEP.fullmatch(self.delimiter.join(rows[0])) or _SEP.fullmatch(rows[0][0]):
+            if SEPARATOR_LINE.fullmatch(self.delimiter.join(rows[0])) or SEPARATOR_LINE.fullmatch(rows[0][0]):
                 before = 1
             width = Counter(len(row) for row in rows).most_common(1)[0][0]
             while before < len(rows) - 1 and len(rows[before]) < width and not self._is_comment(rows[before]):
@@ -260,7 +224,7 @@ class TableReader:
         table = [row for row in rows[before:] if not self._is_comment(row)]
         if not table:
             return before, False, before
-        header = rules.header if rules.header is not None else self.kind != "plain" or _is_header(table[0])
+        header = rules.header if rules.header is not None else self.kind != "plain" or is_header(table[0])
         if not header:
             self._header_cells = []
             return before, False, before
@@ -269,10 +233,17 @@ class TableReader:
         if self.kind == "toa5":
             self._units = table[1] if len(table) > 1 else []
             after += 2
-        elif len(table) > 2 and _is_units_row(table[1], table[2]):
+        elif len(table) > 2 and is_units_row(table[1], table[2]):
             self._units = table[1]
             after += 1
         return before, True, after
+
+    def _note_header(self, rows: list[list[str]]) -> None:
+        if self._preamble and self.kind == "plain":
+            skipped = " ".join(rows[0])[:MAX_VALUE_SHOWN]
+            self.notes.append(Note("preamble", f"{plural(self._preamble, 'line')} before the table: {skipped!r}"))
+        if self._header_cells:
+            self.notes.append(Note("header", f"the columns are {', '.join(self.columns)[:MAX_HEADER_SHOWN]}"))
 
     def _is_comment(self, cells: list[str]) -> bool:
         """Return whether a line is a comment; the header may begin with #, too."""
@@ -284,9 +255,9 @@ class TableReader:
         """Return the header that begins with #: the last such line before the data, with as many cells, and names."""
         data = [row for row in rows if not self._is_comment(row)]
         comments = [row for row in rows if self._is_comment(row)]
-        if not data or _is_header(data[0]):
+        if not data or is_header(data[0]):
             return []
-        return next((row for row in reversed(comments) if len(row) == len(data[0]) > 1 and _is_header(row)), [])
+        return next((row for row in reversed(comments) if len(row) == len(data[0]) > 1 and is_header(row)), [])
 
     def _plan(self, rows: list[list[str]]) -> Layout | None:
         data = [row for row in rows if not self._is_comment(row)][self._data :]
@@ -301,7 +272,7 @@ class TableReader:
         zone = self._zone(names, time)
         hidden = {place for place, name in enumerate(names) if self._is_hidden(place, name)}
         long = self._long(names)
-        identity = tuple(name for name in _named(names, DEVICE_NAMES) if name not in [names[place] for place in time])
+        identity = tuple(name for name in named(names, DEVICE_NAMES) if name not in [names[place] for place in time])
         schema = Schema(
             units, words=True, metrics=metrics, device=self._station(rows), identity=identity[:1], zone=zone
         )
@@ -312,9 +283,9 @@ class TableReader:
         metrics: dict[str, str] = {}
         units: dict[str, str] = {}
         for place, name in enumerate(names):
-            metric, unit = _hobo_name(name) if self.kind == "hobo" else name_and_unit(name)
+            metric, unit = hobo_name(name) if self.kind == "hobo" else name_and_unit(name)
             if place < len(self._units) and (row_unit := self._units[place].strip(" []()")) not in ("", "-"):
-                unit = unit or _TOA5_UNITS.get(row_unit, row_unit)[:MAX_UNIT]
+                unit = unit or UNIT_SYMBOLS.get(row_unit, row_unit)[:MAX_UNIT]
             if metric != name and metric not in metrics.values() and metric not in names:
                 metrics[name] = metric
             if unit:
@@ -354,7 +325,7 @@ class TableReader:
         rules = self._rules
         metric, value = rules.metric_column, rules.value_column
         if not metric and not rules.columns:
-            metric, value = next(iter(_named(names, METRIC_NAMES)), ""), next(iter(_named(names, VALUE_NAMES)), "")
+            metric, value = next(iter(named(names, METRIC_NAMES)), ""), next(iter(named(names, VALUE_NAMES)), "")
         if not metric or not value or metric not in names or value not in names:
             return None
         if not rules.metric_column:
@@ -374,7 +345,7 @@ class TableReader:
 
     def _annotated(self, frame: Frame, text: str, cells: list[str]) -> Record | None:
         if text.startswith("#"):
-            if text.startswith(_ANNOTATIONS):
+            if text.startswith(ANNOTATIONS):
                 if "header" in self._annotations:
                     self._annotations = {}
                 self._annotations[cells[0]] = cells
@@ -403,13 +374,13 @@ class TableReader:
         hidden = frozenset(place for place, name in enumerate(header) if name in _HIDDEN)
         if "_field" in names and "_value" in names:
             template = "{_measurement}.{field}" if self._needs_measurement else ""
-            identity = tuple(_named([name for name in names if not name.startswith("_")], DEVICE_NAMES))
+            identity = tuple(named([name for name in names if not name.startswith("_")], DEVICE_NAMES))
             schema = Schema(identity=identity, metric=template, words=False)
             long = names.index("_field"), names.index("_value")
             return Layout(names, time, hidden, long, schema, types.get("_value"))
         grouped = self._annotations.get("#group", [])
         tags = {name for place, name in enumerate(names) if place < len(grouped) and grouped[place] == "true"}
-        identity = tuple(name for name in _named(names, DEVICE_NAMES) if name in tags)
+        identity = tuple(name for name in named(names, DEVICE_NAMES) if name in tags)
         return Layout(names, time, hidden, None, Schema(types=types, identity=identity))
 
     def _check_measurement(self, record: Record) -> None:
@@ -425,170 +396,6 @@ class TableReader:
                 f"the field is of the measurement {measurement} here and of {self._fields[key]} before",
                 'metric = "{_measurement}.{field}"',
             )
-
-
-_TOA5_UNITS = {"Deg C": "°C", "deg C": "°C", "Volts": "V", "degrees": "°", "Degrees": "°", "meters/second": "m/s"}
-"""Units that Campbell's programs write, and the symbols that are shown."""
-
-
-def kind_of(texts: Sequence[str], delimiter: str) -> str:
-    """Return toa5, hobo, annotated or plain for a table with these first lines."""
-    first = texts[0].lstrip('"') if texts else ""
-    if first.startswith("TOA5") and first[4:5] in ('"', delimiter):
-        return "toa5"
-    if first.startswith("Plot Title"):
-        return "hobo"
-    return "annotated" if any(text.startswith(_ANNOTATIONS) for text in texts[:5]) else "plain"
-
-
-def delimiter_of(texts: Sequence[str]) -> str:
-    """Return the delimiter that gives most lines the same number of cells, and the most cells."""
-    if texts and (found := _SEP.fullmatch(texts[0])):
-        return found[1]
-    best, best_score = ",", (0.0, 0)
-    for delimiter in DELIMITERS:
-        widths: Counter[int] = Counter()
-        for text in texts:
-            try:
-                cells = cells_of(text, delimiter)
-            except FrameRefused:
-                continue
-            widths[len(cells)] += 1
-        if not widths:
-            continue
-        width, often = widths.most_common(1)[0]
-        score = (often / widths.total(), width) if width > 1 else (0.0, 0)
-        if score > best_score and (score[0] > best_score[0] + 0.1 or width > best_score[1]):
-            best, best_score = delimiter, score
-    return best
-
-
-def column_names(cells: Sequence[str], *, keep_empty: bool = False) -> list[str]:
-    """Return a unique name for each column: its header, or its number, counted from 1."""
-    names: list[str] = []
-    known: set[str] = set()
-    for number, cell in enumerate(cells, 1):
-        text = " ".join(cell.split())
-        if number == 1 and text.startswith("#") and len(text) > 1:
-            text = text[1:].strip()
-        name = wanted = text or ("" if keep_empty else str(number))
-        occurrence = 1
-        while name in known:
-            occurrence += 1
-            name = f"{wanted} ({occurrence})"
-        known.add(name)
-        names.append(name)
-    return names
-
-
-def name_and_unit(column: str) -> tuple[str, str]:
-    """Split a header such as "Temperature [°C]" into name and unit."""
-    found = _UNIT.fullmatch(column)
-    unit = (found[2] or found[3]).strip() if found else ""
-    return (found[1], unit) if found and unit and len(unit) <= MAX_UNIT else (column, "")
-
-
-def _hobo_name(column: str) -> tuple[str, str]:
-    """Split a header such as "Temp, °C (LGR S/N: 123)" into name and unit."""
-    found = _HOBO_COLUMN.fullmatch(column)
-    if found is None or "GMT" in column:
-        return column, ""
-    return found[1], (found[2] or "")[:MAX_UNIT]
-
-
-def time_columns(columns: dict[str, list[str]]) -> list[str]:
-    """Return the columns of the time: one with a usual name that contains times, or neighbours with date and time."""
-    names = list(columns)
-    likely = [name for name in names if _plain_name(name) in TIME_NAMES]
-    for name in likely:
-        if _share(columns[name], is_full_time) > 0.5:
-            return [name]
-    for first, second in pairwise(names):
-        is_named = first in likely or second in likely
-        if is_named and _share(columns[first], _is_date_only) > 0.5 and _share(columns[second], _is_time_of_day) > 0.5:
-            return [first, second, *_zone_column(names, columns, second)]
-    for name in likely:
-        if _share(columns[name], lambda cell: is_full_time(cell) or _is_date_only(cell)) > 0.5:
-            return [name]
-    texts = (
-        name for name in names if _share(columns[name], lambda cell: is_full_time(cell) and not _is_number(cell)) > 0.5
-    )
-    return list(texts)[:1] or (likely[:1] if not any(columns.values()) else [])
-
-
-def _zone_column(names: list[str], columns: dict[str, list[str]], before: str) -> list[str]:
-    """Return the column with the zone of each time, if all its cells are UTC or an offset."""
-    place = names.index(before) + 1
-    if place < len(names) and _plain_name(names[place]) in ZONE_NAMES:
-        pattern = re.compile(r"Z|(?:UTC|GMT)?(?:[+-][0-9]{1,2}(?::?[0-9]{2})?)?", re.IGNORECASE)
-        if columns[names[place]] and all(pattern.fullmatch(cell) for cell in columns[names[place]]):
-            return [names[place]]
-    return []
-
-
-def _plain_name(name: str) -> str:
-    plain = name_and_unit(name)[0].lower().strip()
-    return plain.partition(", gmt")[0]
-
-
-def _share(cells: Sequence[str], test: Callable[[str], bool]) -> float:
-    filled = [cell for cell in cells[:100] if cell]
-    return sum(map(test, filled)) / len(filled) if filled else 0.0
-
-
-def is_full_time(cell: str) -> bool:
-    """Return whether a cell is a date with a time of day, or a count."""
-    if _is_number(cell):
-        return True
-    return (":" in cell and _is_moment(cell)) or bool(re.fullmatch(r"[0-9]{8}T[0-9]{4,6}.*", cell))
-
-
-def _is_moment(cell: str) -> bool:
-    try:
-        parse_moment(cell, day_first=None)
-    except TimeRefused as error:
-        return bool(error.setting.startswith("time_format = "))
-    return True
-
-
-def _is_date_only(cell: str) -> bool:
-    return ":" not in cell and not _is_number(cell) and _is_moment(cell)
-
-
-def _is_time_of_day(cell: str) -> bool:
-    return bool(re.fullmatch(r"[0-9]{1,2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]+)?)?\s*(?:[AaPp]\.?[Mm]\.?)?", cell))
-
-
-def _is_number(cell: str) -> bool:
-    return bool(re.fullmatch(r"[0-9]{1,19}(?:\.[0-9]+)?", cell))
-
-
-def _named(names: Iterable[str], wanted: Sequence[str]) -> list[str]:
-    """Return the names that are wanted, in upper or lower case, the first wanted first."""
-    by_name = {name.lower(): name for name in reversed(list(names))}
-    return [by_name[name] for name in wanted if name in by_name]
-
-
-def _is_header(cells: Sequence[str]) -> bool:
-    """Return whether a line has names: no cell is a number or a time, and most are not empty."""
-    filled = [cell for cell in map(cleaned, cells) if cell]
-    if not filled:
-        return False
-    for cell in filled:
-        if cell.lower() in NO_VALUE | INFINITE and cell not in ("-", "--"):
-            return False
-        if written_number(cell) is not None or _is_moment(cell) or _is_time_of_day(cell):
-            return False
-    return len(filled) * 2 >= len(cells)
-
-
-def _is_units_row(cells: Sequence[str], following: Sequence[str]) -> bool:
-    """Return whether a line below the header has units: at least one known unit, no number, and data below it."""
-    stripped = [cell.strip(" []()") for cell in cells]
-    if _is_header(following) or any(written_number(cell) is not None or _is_moment(cell) for cell in stripped if cell):
-        return False
-    known = sum(cell in UNITS or cell in _TOA5_UNITS for cell in stripped)
-    return known > 0 and all(len(cell) <= MAX_UNIT for cell in stripped)
 
 
 def _needs_measurement(rows: list[list[str]]) -> bool:

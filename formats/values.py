@@ -48,6 +48,15 @@ UNITS = frozenset((
 ))  # fmt: skip
 """Units that are recognised behind a single number. Other units need a column whose numbers all have the same."""
 
+UNIT_SYMBOLS = {
+    "*C": "°C", "ºC": "°C", "℃": "°C", "Cel": "°C", "degC": "°C", "deg C": "°C", "Deg C": "°C", "Celsius": "°C",
+    "*F": "°F", "ºF": "°F", "℉": "°F", "degF": "°F", "deg F": "°F", "Deg F": "°F", "%RH": "%", "%rF": "%",
+    "Volts": "V", "volts": "V", "Watts": "W", "Ohm": "Ω", "ohm": "Ω", "deg": "°", "degrees": "°", "Degrees": "°",
+    "m3": "m³", "m3/h": "m³/h", "meters/second": "m/s", "uA": "µA", "uV": "µV", "uS/cm": "µS/cm", "ug/m3": "µg/m³",
+    "µg/m3": "µg/m³", "ug/m³": "µg/m³", "mg/m3": "mg/m³", "W/m2": "W/m²",
+}  # fmt: skip
+"""Other writings of units, and the symbols that are stored and shown."""
+
 _STRIPPED = " \t\r\n\f\v\0\ufeff\u00a0\u2007\u2009\u202f"
 _SPACES = dict.fromkeys(map(ord, "\u00a0\u2007\u2009\u202f"), " ") | {ord("’"): "'", ord("−"): "-"}
 PLAIN = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?").fullmatch
@@ -109,6 +118,7 @@ def written_number(text: str) -> Written | None:
     if found is None:
         return None
     sign, body, exponent, unit = found[1], found[2].rstrip(" "), found[3] or "", (found[4] or "").rstrip(" ")
+    unit = UNIT_SYMBOLS.get(unit, unit)
     if unit and (len(unit) > MAX_UNIT or not _is_unit(unit)):
         return None
     group = " " if " " in body else "'" if "'" in body else ""

@@ -28,6 +28,7 @@ from formats.record import Frame
         (["# made by x", "time,temp", "2026-11-28T15:00:00Z,21.5"], "csv"),
         (["1.5\t2.5"], "csv"),
         (["1.5 2.5"], "plotter"),
+        (["21,5"], "csv"),
         (["21.5"], "value"),
         (["21.5 °C"], "value"),
         (["unavailable"], "value"),
@@ -44,7 +45,17 @@ def test_a_format_is_detected(lines: list[str], format: str) -> None:
     assert " " in found.reason
 
 
-@pytest.mark.parametrize("lines", [["hello world"], ["\0\0\xff"], ["Booting ESP32"]])
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["hello world"],
+        ["\0\0\xff"],
+        ["Booting ESP32"],
+        ["[12:00:01] INFO temp=21.5"],
+        ["[D][sensor:094]: 'T': Sending state 21.5"],
+        ['x{a="b"} 21.5'],
+    ],
+)
 def test_other_lines_have_no_format(lines: list[str]) -> None:
     """The caller refuses them, and asks for the format."""
     assert detect([Frame(1, line.encode("latin-1")) for line in lines]) is None

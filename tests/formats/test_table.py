@@ -1,58 +1,8 @@
-"""Tables: cells, headers, units and the layouts of known programs."""
+"""Tables: headers, units and the layouts of known programs."""
 
 from __future__ import annotations
 
-import csv
-import io
-
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
-from formats.record import FrameRefused
-from formats.table import cells_of, delimiter_of, name_and_unit
 from tests.formats.reading_of import at, read
-
-CELL = st.text(alphabet="ab1,; \"'", max_size=6)
-
-
-@given(st.lists(CELL, min_size=1, max_size=5))
-def test_written_cells_are_read_back(cells: list[str]) -> None:
-    """Quotes are those of RFC 4180."""
-    file = io.StringIO()
-    csv.writer(file, quoting=csv.QUOTE_ALL).writerow(cells)
-    assert cells_of(file.getvalue().removesuffix("\r\n"), ",") == cells
-
-
-def test_quotes_in_the_middle_of_a_cell_are_text() -> None:
-    """A quote that is not closed is refused."""
-    assert cells_of('a,5" pipe,c', ",") == ["a", '5" pipe', "c"]
-    assert cells_of('a, "b" ,c', ",") == ["a", "b", "c"]
-    with pytest.raises(FrameRefused) as refused:
-        cells_of('a,"b,c', ",")
-    assert refused.value.code == "quote"
-
-
-@pytest.mark.parametrize(
-    ("lines", "delimiter"),
-    [
-        (["a;b", "1,5;2,5"], ";"),
-        (["a,b,c", "1,2,3"], ","),
-        (["a\tb", "1,5\t2"], "\t"),
-        (["sep=|", "a|b"], "|"),
-        (["x"], ","),
-    ],
-)
-def test_the_delimiter_gives_all_lines_the_same_cells(lines: list[str], delimiter: str) -> None:
-    """A line sep= decides."""
-    assert delimiter_of(lines) == delimiter
-
-
-def test_units_in_headers() -> None:
-    """They stand in brackets."""
-    assert name_and_unit("Temperature [°C]") == ("Temperature", "°C")
-    assert name_and_unit("Flow (m³/h)") == ("Flow", "m³/h")
-    assert name_and_unit("Temperature") == ("Temperature", "")
 
 
 def test_a_preamble_and_a_repeated_header_are_no_data() -> None:
@@ -69,6 +19,33 @@ def test_a_value_of_another_type_costs_itself() -> None:
     assert content.values[-1] == {"b": 6.0}
     assert [(r.line, r.metric, r.value, r.code) for r in content.refusals] == [(7, "a", "broken", "type")]
     assert content.refusals[0].setting == 'types.a = "string"'
+
+
+def test_a_series_or_an_entity_can_be_the_metric() -> None:
+    """Exports of dashboards have one reading in each line, and each series has its own type."""
+    content = read(
+        "entity_id,state,last_changed\nsensor.t,21.5,2026-01-31T12:00:00.000Z\nsensor.t,unavailable,2026-01-31T12:01:00.000Z\n"
+        "binary_sensor.door,on,2026-01-31T12:01:00.000Z\n"
+    )
+    assert content.values == [{"sensor.t": 21.5}, {"binary_sensor.door": True}]
+    assert content.reading.interpreter.no_values == 1
+
+
+def test_the_first_column_without_a_header_can_be_the_time() -> None:
+    """Its counts since 1970 look like nothing else."""
+    content = read("1795878000000,0.5\n1795878001000,0.6\n")
+    assert content.values == [{"2": 0.5}, {"2": 0.6}]
+    assert content.times == [1_795_878_000 * 10**9, 1_795_878_001 * 10**9]
+    assert read("1,0.5\n2,0.6\n").times == [None, None]
+
+
+def test_lines_before_the_table_are_noted() -> None:
+    """They do not vanish silently, and neither does the header."""
+    notes = {
+        note.code: note.sentence for note in read("Export of station 7\ntime,t\n2026-11-28T15:00:00Z,1\n").reading.notes
+    }
+    assert "1 line before the table: 'Export of station 7'" in notes["preamble"]
+    assert "time, t" in notes["header"]
 
 
 def test_a_column_that_is_not_there_is_named() -> None:
