@@ -82,6 +82,8 @@ async def rebuild_history(
         done = [file for file in damaged if copy is not None or file not in result.rejected]
         await asyncio.to_thread(mark_rebuilt, path, done)
         missing = await _missing(settings, journal, registry, cursor)
+        await _count_damaged(journal, missing, is_loss_known=bool(result.unreadable or result.rejected))
+    missing = {device: count for device, count in missing.items() if count > 0}
     return RebuildReport(result, [file.name for file in files], missing)
 
 
@@ -107,9 +109,24 @@ async def _write_entries(
             await store.write([entry for entry in entries if entry.batch], StoreCursor(SCRATCH, entries[-1].offset))
 
 
+async def _count_damaged(journal: Journal, missing: dict[str, int], *, is_loss_known: bool) -> None:
+    """Count missing readings as damaged where a source could not be read, and found ones (negative) no longer.
+
+    Without such a source the difference stays visible: nobody knows why it exists.
+    """
+    marks = journal.marks()
+    changed = [
+        marks[id]._replace(damaged=max(0, marks[id].damaged + count))
+        for id, count in missing.items()
+        if id in marks and (is_loss_known or count < 0)
+    ]
+    if changed:
+        await journal.append([], changed)
+
+
 async def _missing(settings: Settings, journal: Journal, registry: Registry, cursor: StoreCursor) -> dict[str, int]:
-    """Return the accepted readings of each device that are neither in the store, nor waiting, refused or expired."""
-    left = Counter({device: mark.readings for device, mark in journal.marks().items()})
+    """Return by how many readings each device's accounting differs: more are accepted, or (negative) more are there."""
+    left = Counter({device: mark.readings - mark.damaged for device, mark in journal.marks().items()})
     async with open_duckdb(settings, settings.data / FILE_NAME, registry=registry.id) as store:
         await store.open()
         for id, counts in (await store.counts()).items():

@@ -77,6 +77,7 @@ class Core(NamedTuple):
     live: LiveHub
     accounting: AccountingService
     devices: Devices
+    store_sink: StoreSink
     store_consumer: Consumer
 
 
@@ -230,11 +231,17 @@ async def _open_core(settings: Settings, stack: contextlib.AsyncExitStack) -> Co
     await registry.reserve_series(await highest_series_in_use(series=registry.series, journal=journal, store=store))
     await _begin_run(registry, journal, devices)
     _follow_losses(accounting, devices, journal)
-    sink = StoreSink(journal, store, accounting, on_known=partial(_discount, devices, journal))
+    sink = StoreSink(
+        journal,
+        store,
+        accounting,
+        on_known=partial(_discount, devices, journal),
+        on_loss=lambda loss: registry.record_event(None, time.time_ns(), "history lost", loss),
+    )
     consumer = Consumer(journal, CONSUMER, sink, decode=decode, on_skip=accounting.skipped)
     consumer.register()
     consumers.append(consumer)
-    return Core(registry, journal, store, holds, reader, live, accounting, devices, consumer)
+    return Core(registry, journal, store, holds, reader, live, accounting, devices, sink, consumer)
 
 
 async def _check_continuity(registry: Registry, journal: Journal, store: Store) -> None:
@@ -388,7 +395,7 @@ def _status(core: Core, identity: HubIdentity, bridges: Sequence[Bridge], tls: P
         store_status=lambda: core.store_consumer.status,
         dropped_events=lambda: registry.dropped_events,
         series_of=lambda device: list(_metrics(registry, device).values()),
-        history_problem=lambda: core.store.history_problem,
+        history_problem=lambda: core.store.history_problem or core.store_sink.loss,
         registry_problem=lambda: registry.problem,
         bridges=lambda: [bridge.state for bridge in bridges],
         tls_problems=lambda: [] if tls is None else tls.problems(),

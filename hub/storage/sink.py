@@ -6,6 +6,8 @@ import asyncio
 import math
 from collections.abc import Callable, Sequence
 
+import structlog
+
 from hub.journal.consumer import SinkLimits, SinkPace, SinkUnavailable
 from hub.journal.journal import Journal
 from hub.model.accounting import CountedEntry
@@ -13,6 +15,7 @@ from hub.model.batch import REPAIRED, Entry, EntryKind
 from hub.model.store import RefusedReadings, Store, StoreCursor, StoreError, StoreUnavailable
 from hub.storage.accounting import AccountingService
 from hub.storage.repaired import new_readings
+from wire.text import plural
 
 WRITE_INTERVAL_S = 0.04
 """A store that keeps up is written at most this often. At 35,000 batches/s a write then takes 5 ms of the processor;
@@ -45,6 +48,9 @@ FINISH_S = 10.0
 again at the next start."""
 
 
+log = structlog.get_logger(__name__)
+
+
 class StoreSink:
     """Implements hub.journal.consumer.Sink for a store.
 
@@ -60,8 +66,15 @@ class StoreSink:
         interval_s: float = WRITE_INTERVAL_S,
         linger_s: float = LINGER_S,
         on_known: Callable[[Sequence[CountedEntry]], None] = lambda known: None,
+        on_loss: Callable[[str], None] = lambda loss: None,
     ) -> None:
-        """`on_known` is called with entries that an agent sent again, and how many of their readings the store had."""
+        """`on_known` is called with entries that an agent sent again, and how many of their readings the store had.
+
+        `on_loss` receives what the store had acknowledged in an earlier run and has lost since.
+        """
+        self.loss: str | None = None
+        """Report on entries that the store acknowledged and lost, with what to do; None if it has all of them."""
+        self._on_loss = on_loss
         self._on_known = on_known
         self._journal = journal
         self._store = store
@@ -93,23 +106,44 @@ class StoreSink:
         try:
             cursor = await self._store.open()
             is_known = cursor.journal == journal.id
-            if not self._opened_before:
-                self._opened_before = True
-                if is_known and cursor.offset > journal.last_offset:
-                    self._restored_error = (
-                        f"the journal ends at offset {journal.last_offset}, but the store has its entries up to "
-                        f"{cursor.offset}: the journal was restored from a copy while the store was not available. "
-                        "Restart the hub: it then declares the missing entries lost, and continues behind them"
-                    )
+            is_first, self._opened_before = not self._opened_before, True
+            if is_first and is_known and cursor.offset > journal.last_offset:
+                self._restored_error = (
+                    f"the journal ends at offset {journal.last_offset}, but the store has its entries up to "
+                    f"{cursor.offset}: the journal was restored from a copy while the store was not available. "
+                    "Restart the hub: it then declares the missing entries lost, and continues behind them"
+                )
             if self._restored_error is not None:
                 # The journal will use offsets again that the store takes for stored.
                 raise SinkUnavailable(self._restored_error)
+            if is_first:
+                self._report_loss(cursor.offset if is_known else 0)
             offset = cursor.offset if is_known else journal.first_offset - 1
             self._acknowledge_durable(offset)
             await self._accounting.begin(offset)
         except StoreError as error:
             raise _unavailable(error) from error
         return offset
+
+    def _report_loss(self, stored: int) -> None:
+        """Compare the offset that the store has with the one that it acknowledged in an earlier run."""
+        acknowledged = self._journal.consumer(self._accounting.consumer).offset
+        lost = self._journal.first_offset - 1 - stored
+        if stored >= acknowledged or self._store.history_problem is not None:
+            return  # a file that was set aside is reported already
+        if lost <= 0:
+            log.warning("store lacks entries, writing them again", stored=stored, acknowledged=acknowledged)
+            return
+        self.loss = (
+            f"the store has the journal up to offset {stored}, and it had it up to {acknowledged}: its file was "
+            f"removed or is an older copy. {plural(lost, 'entry', 'entries')} of these are not in the journal any "
+            "more, and their readings are missing from the history. With a copy of history.duckdb, stop the hub and "
+            "run `hub store rebuild --from COPY`"
+        )
+        log.error(
+            "store has lost entries that it had acknowledged", stored=stored, acknowledged=acknowledged, lost=lost
+        )
+        self._on_loss(self.loss)
 
     async def write(self, entries: Sequence[Entry]) -> Sequence[RefusedReadings]:
         """Store the entries; return the readings that the store refuses. Raises SinkUnavailable."""

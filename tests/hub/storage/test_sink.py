@@ -15,9 +15,19 @@ from hub.model.journal import EntrySource, JournalError
 from hub.model.store import HistoryQuery, StoreCursor
 from hub.storage.accounting import CONSUMER
 from hub.storage.duckdb.store import DuckdbStore
-from hub.storage.sink import LINGER_ENTRIES, MAX_ENTRIES
+from hub.storage.sink import LINGER_ENTRIES, MAX_ENTRIES, StoreSink
+from tests.conditions import until
 from tests.hub.storage.duckdb.locked_file import locked_by_another_process
-from tests.hub.storage.killed_consumer import INTEGER, STRING, append, consumer_of, decode, open_journal, running
+from tests.hub.storage.killed_consumer import (
+    INTEGER,
+    STRING,
+    accounting_of,
+    append,
+    consumer_of,
+    decode,
+    open_journal,
+    running,
+)
 from tests.hub.storage.readings import REGISTRY, entry, open_store, stored
 from tests.hub.storage.retries import Retries
 from tests.hub.storage.small_disk import SmallDisk
@@ -332,3 +342,29 @@ async def test_killed_at_any_moment_every_entry_is_stored_once(tmp_path: Path) -
                 async with running(consumer_of(journal, store)) as consumer:
                     assert await consumer.drain(FOR_EVER_S)
                 assert await numbers(store) == list(range(1, journal.last_offset + 1))
+
+
+async def test_a_store_that_lost_what_the_journal_has_deleted_reports_it(tmp_path: Path) -> None:
+    """Its file was removed: what the journal still has is written again, and the rest is declared once."""
+    async with (
+        open_journal(tmp_path, keep_bytes=0) as journal,
+        open_store(tmp_path) as store,
+        running(consumer_of(journal, store)) as consumer,
+    ):
+        for _ in range(3):
+            await append(journal, 100)
+            await consumer.reached(journal.last_offset, acknowledged=True)
+        await until(lambda: journal.first_offset > 1)
+    (tmp_path / "history.duckdb").unlink()
+    for expected in (1, 0):
+        losses: list[str] = []
+        async with open_journal(tmp_path, keep_bytes=0) as journal, open_store(tmp_path) as store:
+            await store.open()
+            sink = StoreSink(journal, store, accounting_of(journal, store), on_loss=losses.append)
+            assert await sink.open(lambda offset: journal.advance(CONSUMER, offset)) == journal.first_offset - 1
+            assert len(losses) == expected
+            if losses:
+                assert losses == [sink.loss]
+                assert "up to offset 0, and it had it up to 300" in losses[0]
+                assert f"{journal.first_offset - 1} entries of these are not in the journal" in losses[0]
+                await store.write([], StoreCursor(journal.id, journal.first_offset - 1))
