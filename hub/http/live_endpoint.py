@@ -119,6 +119,7 @@ class LiveEndpoint:
                 timeout.cancel()
                 self._admit(viewer, caller.identity, ending, by_cookie=caller.by_cookie)
             while True:
+                await viewer.outbox.control_room()
                 event = await receive()
                 if event["type"] != "websocket.receive":
                     return

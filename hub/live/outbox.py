@@ -15,15 +15,28 @@ MAX_CONTROL_FRAMES = 20_000
 """Control frames that wait: the states of a fleet of 10,000 that disconnects and reconnects. They are never dropped: a
 dashboard that does not read more than this is closed with 1013."""
 
+MAX_CONTROL_BYTES = 64 * 1024 * 1024
+"""Bytes of control frames that wait: a fleet of 100,000 devices. Beyond them a dashboard is closed with 1013, too."""
+
 CONTROL_ROOM_BYTES = 256 * 1024
-"""Above these bytes of waiting control frames, changes of the fleet are collected by device and not queued: they must
-not pile up for a dashboard that reads slowly."""
+"""Above these bytes of waiting control frames, changes of the fleet are collected by device and not queued, and the
+next message of the dashboard is not read: its answers, such as a whole fleet, must not pile up for a dashboard that
+does not read them."""
 
 
 class Outbox:
     """Queue of frames for one connection. Adding never waits; the connection removes them one by one."""
 
-    __slots__ = ("_control_bytes", "_control_frames", "_data_bytes", "_frames", "_on_overflow", "_room", "_wake")
+    __slots__ = (
+        "_control_bytes",
+        "_control_frames",
+        "_control_room",
+        "_data_bytes",
+        "_frames",
+        "_on_overflow",
+        "_room",
+        "_wake",
+    )
 
     def __init__(self, on_overflow: Callable[[], None]) -> None:
         self._on_overflow = on_overflow
@@ -34,6 +47,7 @@ class Outbox:
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
+        self._control_room = asyncio.Event()
 
     @property
     def data_bytes(self) -> int:
@@ -51,8 +65,9 @@ class Outbox:
         return self._control_bytes <= CONTROL_ROOM_BYTES
 
     def control(self, frame: bytes) -> None:
-        """Queue a JSON message."""
-        if self._control_frames >= MAX_CONTROL_FRAMES:
+        """Queue a JSON message. An outbox without any has room for one of any size."""
+        size_bytes = self._control_bytes + len(frame)
+        if self._control_frames >= MAX_CONTROL_FRAMES or (self._control_frames and size_bytes > MAX_CONTROL_BYTES):
             self._on_overflow()
             return
         text = frame.decode()
@@ -77,6 +92,12 @@ class Outbox:
             self._room.clear()
         await self._room.wait()
 
+    async def control_room(self) -> None:
+        """Wait until there is room for the answers to another message of the dashboard."""
+        while not self.has_control_room:
+            self._control_room.clear()
+            await self._control_room.wait()
+
     async def next_frame(self) -> str | bytes:
         """Wait for the next frame to send, and remove it: text for control, bytes for data."""
         while not self._frames:
@@ -90,4 +111,6 @@ class Outbox:
         else:
             self._control_frames -= 1
             self._control_bytes -= len(frame)
+            if self.has_control_room:
+                self._control_room.set()
         return frame

@@ -17,8 +17,8 @@ from hub.http.access import SESSION_COOKIE
 from hub.live import outbox
 from hub.model.identity import Role
 from tests.conditions import until
-from tests.hub.http.opened_hub import connected, listening, new_token, opened_hub, read_to_end
-from wire import limits
+from tests.hub.http.opened_hub import connected, listening, new_token, opened_hub, read_to_end, send_batches
+from wire import device, limits
 from wire import live as messages
 from wire.codec import LIVE_MESSAGES, VIEWER_MESSAGES
 
@@ -205,3 +205,27 @@ async def test_a_dashboard_that_does_not_read_is_closed(tmp_path: Path, monkeypa
                 await asyncio.sleep(0)  # the hub is in the same event loop
             await until(lambda: len(services.connections) == 0)
             connection.transport.abort()
+
+
+async def test_messages_of_a_dashboard_that_does_not_read_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their answers, such as the whole fleet, would fill the memory. All are sent when the dashboard reads again."""
+    monkeypatch.setattr(outbox, "CONTROL_ROOM_BYTES", 10_000)
+    monkeypatch.setattr(outbox, "MAX_CONTROL_FRAMES", 10)
+    tags = {f"tag{number}": "x" * limits.MAX_TAG_VALUE for number in range(limits.MAX_TAGS)}
+    hello = device.Hello("boiler", "0123456789abcdef", 1, True, 1, [], tags=tags)
+    async with opened_hub(tmp_path) as services, listening(services, send_buffer=4096) as url:
+        await send_batches(url, await new_token(services, Role.DEVICE, "boiler"), hello)
+        token = await new_token(services, Role.VIEWER)
+        async with connected(f"{url}/v1/live", token=token, receive_buffer=4096) as connection:
+            await receive(connection)
+            connection.transport.pause_reading()
+            for _ in range(100):
+                await send(connection, messages.WatchFleet())
+            # Ten answers fill the outbox within a few turns of the event loop. That would end the connection.
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    await until(lambda: len(services.connections) == 0)
+            connection.transport.resume_reading()
+            for _ in range(100):
+                answer = await receive(connection)
+                assert isinstance(answer, messages.Fleet), answer

@@ -7,7 +7,13 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.live.outbox import MAX_CONTROL_FRAMES, MAX_DATA_BYTES, Outbox
+from hub.live.outbox import (
+    CONTROL_ROOM_BYTES,
+    MAX_CONTROL_BYTES,
+    MAX_CONTROL_FRAMES,
+    MAX_DATA_BYTES,
+    Outbox,
+)
 
 
 def failing() -> None:
@@ -81,3 +87,26 @@ async def test_too_many_control_frames_overflow() -> None:
     assert overflows == []
     outbox.control(b"{}")
     assert overflows == [1]
+
+
+async def test_control_room_returns_with_the_frames_that_leave() -> None:
+    """The answers to one message may exceed the room; the next message waits for them."""
+    outbox = Outbox(failing)
+    await outbox.control_room()
+    for _ in range(2):
+        outbox.control(b"x" * CONTROL_ROOM_BYTES)
+    waiting = asyncio.ensure_future(outbox.control_room())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    await outbox.next_frame()
+    await waiting
+
+
+async def test_control_frames_have_a_bound_of_bytes() -> None:
+    """One frame fits at any size."""
+    overflows: list[bool] = []
+    outbox = Outbox(lambda: overflows.append(True))
+    outbox.control(bytes(MAX_CONTROL_BYTES + 1))
+    assert not overflows
+    outbox.control(b"x")
+    assert overflows
