@@ -240,14 +240,12 @@ def _temporary_token(command: str, url: str, directory: Path, role: Role) -> Ite
         )
     try:
         pattern = "*" if role is Role.GATEWAY else ""
-        with open_token_file(path) as tokens:
-            new = tokens.create_token(
-                role, pattern=pattern, label=command, expires_ns=time.time_ns() + TEMPORARY_TOKEN_SECONDS * NS_PER_S
-            )
-            try:
-                yield new.text
-            finally:
-                tokens.revoke([new.token.id])
+        expires_ns = time.time_ns() + TEMPORARY_TOKEN_SECONDS * NS_PER_S
+        with (
+            open_token_file(path) as tokens,
+            tokens.temporary_token(role, pattern=pattern, label=command, expires_ns=expires_ns) as new,
+        ):
+            yield new.text
     except RegistryError as error:
         fail(command, error.message)
 

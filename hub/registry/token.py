@@ -145,8 +145,12 @@ def insert_token(
     pattern: str = "",
     label: str = "",
     expires_ns: int | None = None,
+    is_recorded: bool = True,
 ) -> NewToken:
-    """Create a token. Raises RegistryError: BAD_MESSAGE for an invalid pattern or label, TOO_MANY."""
+    """Create a token, with an event unless `is_recorded` is False.
+
+    Raises RegistryError: BAD_MESSAGE for an invalid pattern or label, TOO_MANY.
+    """
     problem = pattern_problem(role, pattern)
     # Terminals show the label: it must not contain control characters or escape sequences.
     if problem is None and (len(label) > MAX_LABEL or not label.isprintable()):
@@ -163,17 +167,21 @@ def insert_token(
         "INSERT INTO tokens (id, digest, role, pattern, label, created_ns, expires_ns) VALUES (?, ?, ?, ?, ?, ?, ?)",
         (token.id, secret.digest, role.value, pattern, label, now_ns, expires_ns),
     )
-    _record(connection, now_ns, "token_created", token)
+    if is_recorded:
+        _record(connection, now_ns, "token_created", token)
     return NewToken(token, secret.text, secret.digest)
 
 
-def delete_tokens(connection: apsw.Connection, ids: Iterable[str], now_ns: int) -> list[str]:
-    """Revoke the tokens with these ids. Return the ids that existed."""
+def delete_tokens(
+    connection: apsw.Connection, ids: Iterable[str], now_ns: int, *, is_recorded: bool = True
+) -> list[str]:
+    """Revoke the tokens with these ids, with an event unless `is_recorded` is False. Return the ids that existed."""
     revoked = []
     for id in ids:
         for row in connection.execute(f"DELETE FROM tokens WHERE id = ? RETURNING {_TOKEN}", (id,)):
             revoked.append(id)
-            _record(connection, now_ns, "token_revoked", _token(*row))
+            if is_recorded:
+                _record(connection, now_ns, "token_revoked", _token(*row))
     return revoked
 
 
@@ -328,6 +336,29 @@ class TokenFile:
         """Revoke tokens with their sessions and codes. Return the ids that existed."""
         with transaction(self.connection):
             return delete_tokens(self.connection, ids, self.clock())
+
+    @contextmanager
+    def temporary_token(self, role: Role, *, pattern: str, label: str, expires_ns: int) -> Iterator[NewToken]:
+        """Create a token and revoke it at the end.
+
+        One that only reads leaves no events: a command that is run every minute would hide all others.
+        """
+        is_recorded = role is not Role.VIEWER
+        with transaction(self.connection):
+            new = insert_token(
+                self.connection,
+                role,
+                self.clock(),
+                pattern=pattern,
+                label=label,
+                expires_ns=expires_ns,
+                is_recorded=is_recorded,
+            )
+        try:
+            yield new
+        finally:
+            with transaction(self.connection):
+                delete_tokens(self.connection, [new.token.id], self.clock(), is_recorded=is_recorded)
 
     def create_login_code(self, token_id: str | None = None) -> str:
         """Create a code that logs one browser in, once, with the rights of this token.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from hub.cli.client import HubClient, RequestFailed, hub_client
 from hub.cli.command import HubOptions
 from hub.config.address import RunningHub, published_address
 from hub.model.identity import Role
-from hub.registry.database import FILE_NAME
+from hub.registry.database import FILE_NAME, open_database
 from hub.registry.token import open_token_file
 from tests.hub.cli.peer import Answer, PeerServer, respond
 
@@ -134,6 +135,19 @@ def test_a_temporary_token_is_used_on_the_machine_of_the_hub(
     assert (server.seen[0][2] or "").startswith("Bearer hub_operator_")
     with open_token_file(tmp_path / FILE_NAME) as tokens:
         assert tokens.tokens() == []
+
+
+@pytest.mark.parametrize(("role", "events"), [(Role.VIEWER, 0), (Role.OPERATOR, 2)])
+def test_commands_that_only_read_leave_no_events(
+    serve: Callable[[Answer], PeerServer], tmp_path: Path, role: Role, events: int
+) -> None:
+    """A command that is run every minute would hide all other events of the hub."""
+    with open_token_file(tmp_path / FILE_NAME):
+        """A registry without tokens."""
+    with hub_client("hub x", HubOptions(serve(respond(200, b"{}")).url, data=tmp_path), role=role) as client:
+        client.get("/")
+    with closing(open_database(tmp_path / FILE_NAME)) as connection:
+        assert connection.execute("SELECT count(*) FROM events").get == events
 
 
 def test_no_token_is_created_for_a_remote_hub(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
