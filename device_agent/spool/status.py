@@ -16,6 +16,9 @@ from device_agent.spool.lock import is_locked
 from integrity.recovery import beside
 from wire.codec import Format
 
+MAX_OTHERS = 5
+"""Spools that the error for a missing one names."""
+
 
 class Incident(msgspec.Struct, frozen=True):
     """Damage of a spool that was found, and when."""
@@ -50,7 +53,9 @@ class SpoolStatus(msgspec.Struct, frozen=True):
 def read_status(path: Path) -> SpoolStatus:
     """Read the status of the spool at this path. Raises SpoolError."""
     if not path.exists():
-        raise SpoolError(f"there is no spool {path}")
+        others = sorted(path.parent.glob(f"*{path.suffix}"))[:MAX_OTHERS] if path.suffix else []
+        hint = f"; beside it: {', '.join(other.name for other in others)}" if others else ""
+        raise SpoolError(f"there is no spool {path}: name the device with --device, or the file with --spool{hint}")
     try:
         connection = apsw.Connection(os.fspath(path), flags=apsw.SQLITE_OPEN_READONLY)
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import os
 import resource
@@ -84,7 +85,8 @@ async def run_hub(settings: Settings, *, demo: bool, say: Callable[[str], None])
     except UnicodeError:
         raise HubError(f"listen: {host!r} is not a host name") from None
     except OSError as error:
-        raise HubError(f"{error.filename or settings.listen}: {error.strerror}") from None
+        hint = ": choose another port with --listen" if error.errno == errno.EADDRINUSE else ""
+        raise HubError(f"{error.filename or settings.listen}: {error.strerror}{hint}") from None
     # Imported objects are never garbage, and the collector ignores batches (hub.model.batch). With Python's thresholds
     # it took a quarter of the time of each frame and found nothing.
     gc.freeze()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -32,6 +33,8 @@ def check(config: Config = None) -> None:
         fail("hub", str(error), MISUSE)
     for warning in warnings:
         typer.echo(f"hub: warning: {warning}", err=True)
+    if config is None and Path("hub.toml").exists():
+        typer.echo("hub: warning: no file was read: hub.toml needs --config hub.toml", err=True)
     typer.echo("the settings are valid")
 
 

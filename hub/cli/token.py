@@ -83,11 +83,18 @@ def create(
     pattern = _pattern(role, device, devices)
     expires_ns = None if expires_in is None else time.time_ns() + duration_ns(expires_in)
     directory = settings_or_exit(config, data=data).data
+    is_new = not (directory / FILE_NAME).exists()
     with _token_file(directory, create=True) as tokens:
         new = tokens.create_token(role, pattern=pattern, label=label, expires_ns=expires_ns)
     typer.echo(new.text)
     bound = f" for {pattern}" if pattern else ""
     typer.echo(f"{role} token {new.token.id}{bound}; save it now, it cannot be shown again", err=True)
+    if is_new:
+        typer.echo(
+            f"no hub has used {directory.absolute()} yet: the token is for the one that you start there. For another "
+            "hub, set --data or HUB_DATA to its data directory",
+            err=True,
+        )
 
 
 @app.command("list", epilog="Example:  hub token list")

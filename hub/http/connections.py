@@ -117,7 +117,7 @@ class Connections:
 
     def revoke(self, credentials: set[str]) -> None:
         """End every connection that was opened with one of these credentials: ids of tokens and of sessions."""
-        error = WireError(Code.REVOKED, "the token was revoked or has expired, or the browser was signed out")
+        error = WireError(Code.REVOKED, "the token was revoked or has expired: create a new one, or sign in again")
         for connection, known in list(self._open.items()):
             if known.identity is not None and known.identity.credential in credentials:
                 connection.end(error)

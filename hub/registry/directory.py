@@ -71,7 +71,9 @@ class ConnectionDirectory(DeviceDirectory):
         if not identity.may_write(hello.device):
             scope = f" is for {identity.pattern!r}" if identity.pattern else ""
             raise WireError(
-                Code.NOT_ALLOWED, f"the token (role {identity.role}){scope} and may not write as {hello.device!r}"
+                Code.NOT_ALLOWED,
+                f"the token (role {identity.role}){scope} and may not write as {hello.device!r}: let the agent use the "
+                "device's name, or create a token for this name",
             )
         self.on_identity(identity)
         # A connection says hello once, and what only that needs would be kept as long as the connection: 0.6 kB.

@@ -190,8 +190,15 @@ async def test_status_tells_what_a_spool_holds(tmp_path: Path) -> None:
     }
     text = CliRunner().invoke(app, ["status", "--spool", str(path)])
     assert (text.exit_code, "3 batches" in text.stdout, "not running" in text.stdout) == (0, True, True)
+    (tmp_path / "boiler.spool").touch()
+    absent = CliRunner().invoke(app, ["status", "--spool", str(tmp_path / "other.spool")])
+    assert "beside it: boiler.spool" in absent.stderr
     absent = CliRunner().invoke(app, ["status", "--spool", str(tmp_path / "nothing")])
-    assert (absent.exit_code, absent.stderr) == (1, f"device-agent: there is no spool {tmp_path / 'nothing'}\n")
+    says = "name the device with --device, or the file with --spool"
+    assert (absent.exit_code, absent.stderr) == (
+        1,
+        f"device-agent: there is no spool {tmp_path / 'nothing'}: {says}\n",
+    )
 
 
 def test_help_has_examples() -> None:

@@ -48,7 +48,7 @@ async def test_a_port_in_use_is_reported(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         code, out, err = await run("--data", str(tmp_path / "data"), "--listen", address)
-    assert (code, out, err) == (1, "", f"hub: {address}: Address already in use\n")
+    assert (code, out, err) == (1, "", f"hub: {address}: Address already in use: choose another port with --listen\n")
     assert list((tmp_path / "data").iterdir()) == []
 
 

@@ -73,6 +73,15 @@ def test_valid_settings_are_accepted(directory: Path, text: str) -> None:
     assert not (directory / "data").exists()
 
 
+def test_a_file_that_is_not_read_is_named(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file with the usual name in this folder does not take effect without the option."""
+    monkeypatch.chdir(directory)
+    (directory / "hub.toml").write_text("[store]\nurl = 'http://influxdb:8086'")
+    result = CliRunner().invoke(config.app, ["check"])
+    assert (result.exit_code, result.stdout) == (0, "the settings are valid\n")
+    assert "hub.toml needs --config hub.toml" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("days", "settings", "says"),
     [

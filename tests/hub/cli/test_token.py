@@ -57,6 +57,13 @@ def test_only_the_token_is_on_stdout(data: Path) -> None:
     assert text.rpartition("_")[2] not in result.stderr
 
 
+def test_the_first_token_of_a_data_directory_says_for_which_hub_it_is(data: Path) -> None:
+    """Someone in the wrong folder would otherwise get a token that no running hub knows."""
+    first, second = (run("create", "--role", "viewer") for _ in range(2))
+    assert f"no hub has used {data} yet" in first.stderr
+    assert "no hub has used" not in second.stderr
+
+
 async def test_a_created_token_is_valid(data: Path) -> None:
     """Each role has its device or pattern, as the hub verifies it."""
     device = made("--role", "device", "--device", "boiler-1")
