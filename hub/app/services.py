@@ -108,6 +108,7 @@ def open_journal(settings: Settings, *, known_id: str | None = None) -> Journal:
         keep_seconds=settings.journal.keep_seconds,
         max_bytes=settings.journal.max_bytes,
         known_id=known_id,
+        resend_seconds=settings.journal.resend_seconds,
     )
 
 

@@ -137,6 +137,13 @@ class JournalSettings(Section):
         allow_inf_nan=False,
         description="Age in seconds up to which they are kept, for dashboards that reconnect.",
     )
+    resend_seconds: float = Field(
+        default=1_800,
+        ge=0,
+        allow_inf_nan=False,
+        description="Seconds for which entries are kept after every consumer has acknowledged them, for a store that "
+        "loses what it acknowledged.",
+    )
     max_bytes: int = Field(
         default=32 * GIB, ge=1 << 20, description="At this size the hub rejects new data until the store has caught up."
     )

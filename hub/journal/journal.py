@@ -83,6 +83,7 @@ class Journal:
         keep_bytes: int,
         keep_seconds: float,
         max_bytes: int,
+        resend_seconds: float = 0.0,
         clock: Callable[[], int] = time.time_ns,
         vfs: str | None = None,
         known_id: str | None = None,
@@ -90,16 +91,16 @@ class Journal:
         """Describe a journal at `path`, a database file in an existing directory; `__aenter__` opens it.
 
         Entries that all consumers have processed are deleted, except the newest `keep_bytes` that are not older than
-        `keep_seconds`. The database grows to `max_bytes` at most, plus a write-ahead log of about 16 MB; then appends
-        raise JournalFull, which names the consumer that is behind. `clock` returns nanoseconds since 1970, `vfs` names
-        an SQLite VFS other than the system's. `known_id` is the id that the journal had last, for a file that cannot
-        tell it any more. Raises ValueError when the bytes to keep exceed half of `max_bytes`.
+        `keep_seconds`, and those that were processed in the last `resend_seconds`, as far as they fit into half of
+        `max_bytes`. If there is no room for new entries, the latter are deleted first. The database grows to
+        `max_bytes` at most, plus a write-ahead log of about 16 MB; then appends raise JournalFull, which names the
+        consumer that is behind. `clock` returns nanoseconds since 1970, `vfs` names an SQLite VFS other than the
+        system's. `known_id` is the id that the journal had last, for a file that cannot tell it any more. Raises
+        ValueError when the bytes to keep exceed half of `max_bytes`.
         """
         if keep_bytes > max_bytes // 2:
             raise ValueError(f"keep_bytes ({keep_bytes}) must be at most half of max_bytes ({max_bytes})")
         self._path = path
-        self._keep_bytes = keep_bytes
-        self._keep_seconds = keep_seconds
         self._max_bytes = max_bytes
         self._clock = clock
         self._vfs = vfs
@@ -108,7 +109,14 @@ class Journal:
         """What the lock's file had recorded of the journal when it was opened."""
         self._open: _Open | None = None
         self._contents = NO_CONTENTS
-        self._state = JournalState(NO_CONTENTS, keep_bytes=keep_bytes, keep_seconds=keep_seconds)
+        self._new_state = partial(
+            JournalState,
+            keep_bytes=keep_bytes,
+            keep_seconds=keep_seconds,
+            resend_seconds=resend_seconds,
+            resend_bytes=max_bytes // 2,
+        )
+        self._state = self._new_state(NO_CONTENTS)
         self._recent = RecentEntries(1)
         self._highest_series = self._wanted_series = 0
         self.losses = Losses(self._state, None, clock=clock)
@@ -147,7 +155,7 @@ class Journal:
             )
             exits.push_async_callback(writer.close)
             self._contents = await writer.open()
-            self._state = JournalState(self._contents, keep_bytes=self._keep_bytes, keep_seconds=self._keep_seconds)
+            self._state = self._new_state(self._contents)
             self._recent = RecentEntries(self._contents.last_offset + 1)
             reader = FileReader(self._path, vfs=self._vfs, failed=self._fail)
             exits.push_async_callback(reader.close)
@@ -317,6 +325,18 @@ class Journal:
         await self.losses.continue_after(offset, reason)
         self._recent = RecentEntries(offset + 1)
 
+    async def offset_since(self, since_ns: int) -> int:
+        """Return the offset after which are all kept entries that arrived, or were acknowledged by all consumers, since
+        then.
+
+        Acknowledgements of an earlier run are not known: then only the times of arrival count. Raises JournalError.
+        """
+        reader = self._opened().reader
+        then_s = asyncio.get_running_loop().time() - (self._clock() - since_ns) / 1e9
+        acknowledged = self._state.tail.passed_at(then_s)
+        arrived = await reader.offset_since(since_ns, self.first_offset, self.last_offset)
+        return max(self.first_offset - 1, arrived if acknowledged is None else min(arrived, acknowledged))
+
     async def wait(self, after: int) -> None:
         """Wait until there is an entry after this offset. Raises JournalError when the journal is closed."""
         while self.last_offset <= after:
@@ -447,7 +467,12 @@ class Journal:
         entries, size_bytes = group.entries, size_of(group.entries)
         try:
             commit = self._state.prepare(
-                entries, group.marks, group.decisions, size_bytes=size_bytes, now_ns=self._clock()
+                entries,
+                group.marks,
+                group.decisions,
+                size_bytes=size_bytes,
+                now_ns=self._clock(),
+                now_s=self._began_s,
             )
         except (TypeError, ValueError, OverflowError) as error:
             self._refuse(group, JournalError(f"the entries cannot be written: {error}"))
@@ -472,7 +497,8 @@ class Journal:
         """Write cursors, marks and deletions without entries: that is what makes room."""
         if self._open is None or self._failure is not None:
             return
-        commit = self._state.prepare([], [], size_bytes=0, now_ns=self._clock())
+        now_s = asyncio.get_running_loop().time()
+        commit = self._state.prepare([], [], size_bytes=0, now_ns=self._clock(), now_s=now_s)
         self._cancel_cursor_timer()
         if commit.statements:
             self._under_way = commit
@@ -501,6 +527,7 @@ class Journal:
             if isinstance(error, JournalFull):
                 # The entries kept out what came with them: cursors and deletions, which make room.
                 self._needs_room = True
+                self._state.tail.release()
                 self._begin_housekeeping()
             self._refuse(group, self._explained(error))
         else:

@@ -25,6 +25,9 @@ KEPT_BLOCKS = 4
 """Decoded blocks that stay in memory because a read ended within them. This many readers can be behind at different
 offsets without decoding a block again for each read. About 3 MB each."""
 
+_READ_BLOCK_TIME = """
+SELECT first_offset + count - 1, received_ns FROM block
+WHERE first_offset <= ? ORDER BY first_offset DESC LIMIT 1"""
 _READ_QUARANTINE = """
 SELECT offset, device, epoch, seq, received_ns, code, message, format, payload FROM quarantine
 WHERE offset < ?1 AND (?2 IS NULL OR device = ?2) AND (?3 IS NULL OR code = ?3) ORDER BY offset DESC LIMIT ?4"""
@@ -71,6 +74,25 @@ class FileReader:
     async def old_blocks(self, after: int) -> list[OldBlock]:
         """Return the oldest blocks that begin after this offset. Raises JournalError."""
         return await self._run(lambda: read_old_blocks(self._connect(), after))
+
+    async def offset_since(self, since_ns: int, first_offset: int, last_offset: int) -> int:
+        """Return the last offset of the blocks whose entries all arrived before then. Raises JournalError.
+
+        A binary search over the blocks: a clock that was put back can hide entries that arrived before that.
+        """
+
+        def search() -> int:
+            low, high = first_offset, last_offset + 1
+            while low < high:
+                middle = (low + high) // 2
+                block = self._connect().execute(_READ_BLOCK_TIME, (middle,)).get
+                if block is None or block[1] >= since_ns:
+                    high = middle
+                else:
+                    low = block[0] + 1
+            return low - 1
+
+        return await self._run(search)
 
     async def quarantine_page(
         self, device: str | None, code: str | None, *, limit: int, max_bytes: int, before: int

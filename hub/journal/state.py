@@ -1,10 +1,11 @@
 """State of the journal's file and the statements that change it. Pure: it decides what to execute, it executes nothing.
 
-`JournalState` plans each commit. `Cursors`, `MarkCheckpoint` and `Retention` are its parts.
+`JournalState` plans each commit. `Cursors`, `MarkCheckpoint`, `ResendTail` and `Retention` are its parts.
 """
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -33,6 +34,10 @@ PIECE_MARKS = 500
 TRIM_BYTES = 4 * 1024 * 1024
 """Upper bound of what one commit deletes (at least one block): about 2 ms. A larger commit deletes twice its own size,
 so that trimming always keeps up."""
+
+TAIL_SAMPLES = 60
+"""Samples of the acknowledged offset within the time to keep: of 30 minutes, one every 30 seconds. Entries are kept for
+that much longer."""
 
 Statement = tuple[str, tuple[Any, ...]]
 
@@ -154,6 +159,49 @@ class MarkCheckpoint:
         self._round.update((mark.device, mark) for mark in piece.marks)
 
 
+class ResendTail:
+    """Offsets that every consumer had acknowledged, and when: what is kept so that a sink that lost it gets it again.
+
+    Times are those of a monotonic clock: a clock that is set must not end or extend the time. The acknowledgements of
+    an earlier run are not known, so everything that was acknowledged before counts from the opening. After a cursor
+    moves back, the entries behind it count from their next acknowledgement.
+    """
+
+    def __init__(self, keep_seconds: float) -> None:
+        self._keep_s = keep_seconds
+        # Ascending in both parts. One sample for each TAIL_SAMPLES-th of the time, so the number is bounded.
+        self._samples: deque[tuple[float, int]] = deque()
+
+    def record(self, passed: int, now_s: float) -> None:
+        """Record that every consumer has acknowledged everything up to offset `passed`."""
+        samples = self._samples
+        lowered: float | None = None
+        while samples and samples[-1][1] > passed:
+            lowered, _ = samples.pop()
+        if lowered is not None:
+            samples.append((lowered, passed))
+        if not samples or now_s - samples[-1][0] >= self._keep_s / TAIL_SAMPLES:
+            samples.append((now_s, passed))
+        while len(samples) > 1 and samples[1][0] <= now_s - self._keep_s:
+            samples.popleft()
+
+    def expired(self, now_s: float) -> int:
+        """Return the offset up to which everything was acknowledged longer ago than the time to keep; 0 for none."""
+        if not self._samples or self._samples[0][0] > now_s - self._keep_s:
+            return 0
+        return self._samples[0][1]
+
+    def passed_at(self, then_s: float) -> int | None:
+        """Return an offset that every consumer had acknowledged at this time; None if it is not known."""
+        known = [offset for at_s, offset in self._samples if at_s <= then_s]
+        return known[-1] if known else None
+
+    def release(self) -> None:
+        """Keep nothing that is acknowledged now: its space is needed for new entries."""
+        if self._samples:
+            self._samples = deque([(-math.inf, self._samples[-1][1])])
+
+
 class Trim(NamedTuple):
     """Number of oldest blocks to delete, and the journal's first offset afterwards."""
 
@@ -164,16 +212,20 @@ class Trim(NamedTuple):
 class Retention:
     """Knows the oldest blocks and decides which of them may be deleted.
 
-    A block may go when every consumer has passed it, its marks are in the mark table, and it is outside the kept range,
-    from which dashboards that reconnect are served. The kept range ends at `keep_seconds` (how long a dashboard may be
-    disconnected) or `keep_bytes` (what that may cost on disk), whichever comes first. The newest block always stays: it
-    carries the last offset through a restart. `first_offset` is the journal's oldest offset.
+    A block may go when every consumer has passed it, its marks are in the mark table, and it is outside both kept
+    ranges. Dashboards that reconnect are served from the first. It ends at `keep_seconds` (how long a dashboard may be
+    disconnected) or `keep_bytes` (what that may cost on disk), whichever comes first. The second is the ResendTail,
+    which ends at `resend_bytes` at the latest. The newest block always stays: it carries the last offset through a
+    restart. `first_offset` is the journal's oldest offset.
     """
 
-    def __init__(self, *, keep_bytes: int, keep_seconds: float, first_offset: int, begin_bytes: int) -> None:
+    def __init__(
+        self, *, keep_bytes: int, keep_seconds: float, first_offset: int, begin_bytes: int, resend_bytes: int = 0
+    ) -> None:
         self.first_offset = first_offset
         self._begin_bytes = begin_bytes
         self._keep_bytes = keep_bytes
+        self._resend_bytes = resend_bytes
         self._keep_ns = round(keep_seconds * 1e9)
         self._oldest: deque[OldBlock] = deque()
 
@@ -196,12 +248,19 @@ class Retention:
         if first_offset == self.known_up_to + 1 and len(self._oldest) + len(blocks) <= KNOWN_BLOCKS:
             self._oldest.extend(blocks)
 
-    def plan(self, *, passed: int, end_bytes: int, now_ns: int, commit_bytes: int) -> Trim | None:
-        """Return what may be deleted now: blocks up to offset `passed`, outside the range kept before `end_bytes`."""
+    def plan(
+        self, *, passed: int, end_bytes: int, now_ns: int, commit_bytes: int, expired: int | None = None
+    ) -> Trim | None:
+        """Return what may be deleted now: blocks up to offset `passed`, outside the ranges kept before `end_bytes`.
+
+        Blocks after offset `expired` belong to the ResendTail. Without it there is none.
+        """
         limit_bytes = max(TRIM_BYTES, 2 * commit_bytes)
         begin, count, first_offset = self._begin_bytes, 0, 0
         for block in self._oldest:
-            kept = end_bytes - block.end_bytes < self._keep_bytes and now_ns - block.received_ns < self._keep_ns
+            after_bytes = end_bytes - block.end_bytes
+            kept = after_bytes < self._keep_bytes and now_ns - block.received_ns < self._keep_ns
+            kept |= expired is not None and block.last_offset > expired and after_bytes < self._resend_bytes
             if kept or block.last_offset > passed or (count and block.end_bytes - begin > limit_bytes):
                 break
             count += 1
@@ -235,7 +294,15 @@ class JournalState:
     There is one commit at a time: after `prepare`, `done` or `put_back` comes before the next `prepare`.
     """
 
-    def __init__(self, contents: schema.Contents, *, keep_bytes: int, keep_seconds: float) -> None:
+    def __init__(
+        self,
+        contents: schema.Contents,
+        *,
+        keep_bytes: int,
+        keep_seconds: float,
+        resend_seconds: float = 0.0,
+        resend_bytes: int = 0,
+    ) -> None:
         self.last_offset = contents.last_offset
         self.lost = list(contents.lost)
         self.end_bytes = contents.end_bytes
@@ -246,7 +313,9 @@ class JournalState:
             keep_seconds=keep_seconds,
             first_offset=contents.first_offset,
             begin_bytes=contents.begin_bytes,
+            resend_bytes=resend_bytes,
         )
+        self.tail = ResendTail(resend_seconds)
         self.retention.load(contents.oldest)
         self._checkpoint = MarkCheckpoint(contents.checkpoint_offset, contents.marks_after_checkpoint)
 
@@ -258,14 +327,15 @@ class JournalState:
         *,
         size_bytes: int,
         now_ns: int,
+        now_s: float = 0.0,
     ) -> Commit:
         """Plan the commit of these entries, marks and decisions, and of everything that is due with it.
 
-        `size_bytes` is size_of(entries). Raises TypeError or ValueError for entries that cannot be written; then
-        nothing is changed.
+        `size_bytes` is size_of(entries), `now_s` the time of a monotonic clock. Raises TypeError or ValueError for
+        entries that cannot be written; then nothing is changed.
         """
         inserts, blocks = self._blocks(entries, marks, size_bytes)
-        trim, piece = self._make_room(size_bytes, now_ns)
+        trim, piece = self._make_room(size_bytes, now_ns, now_s)
         cursors = self.cursors.drain()
         quarantine = self.quarantine.plan(entries, self.last_offset + 1, decisions)
         statements: list[Statement] = []
@@ -311,11 +381,19 @@ class JournalState:
         if commit.piece is not None:
             self._checkpoint.put_back(commit.piece)
 
-    def _make_room(self, size_bytes: int, now_ns: int) -> tuple[Trim | None, MarkPiece | None]:
+    def _make_room(self, size_bytes: int, now_ns: int, now_s: float) -> tuple[Trim | None, MarkPiece | None]:
         """Return the blocks to delete, and the marks to write because of that or because they are due."""
-        plan = partial(self.retention.plan, end_bytes=self.end_bytes, now_ns=now_ns, commit_bytes=size_bytes)
         # The newest block stays: it carries the last offset. Cursors that move with this very commit count.
-        passed = min(self.cursors.passed(self.last_offset), self.last_offset - 1)
+        acknowledged = self.cursors.passed(self.last_offset)
+        passed = min(acknowledged, self.last_offset - 1)
+        self.tail.record(acknowledged, now_s)
+        plan = partial(
+            self.retention.plan,
+            end_bytes=self.end_bytes,
+            now_ns=now_ns,
+            commit_bytes=size_bytes,
+            expired=self.tail.expired(now_s),
+        )
         trim = plan(passed=passed)
         blocked = trim is not None and trim.first_offset - 1 > self._checkpoint.offset
         piece = self._checkpoint.next_piece(self.last_offset, wanted=blocked)

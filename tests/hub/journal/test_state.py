@@ -23,6 +23,7 @@ from hub.journal.state import (
     Cursors,
     JournalState,
     MarkCheckpoint,
+    ResendTail,
     Retention,
 )
 from hub.model.batch import Entry, EntryKind, Mark
@@ -429,3 +430,65 @@ def test_it_knows_what_to_learn_next() -> None:
     assert trim is not None
     retention.confirm(trim)
     assert (retention.exhausted, retention.known_up_to) == (True, 20)
+
+
+def test_the_resend_tail_is_kept_up_to_its_bytes() -> None:
+    """Blocks after the expired offset stay although they are old, as far as they fit; what a consumer needs stays."""
+    blocks = blocks_of([100] * 5)
+    for resend_bytes, expired, passed, gone in [
+        (1000, 0, 50, 0),
+        (1000, 20, 50, 2),
+        (1000, 50, 50, 5),
+        (200, 0, 50, 3),
+        (0, 0, 50, 5),
+        (200, 0, 20, 2),
+    ]:
+        retention = Retention(keep_bytes=0, keep_seconds=0, first_offset=1, begin_bytes=0, resend_bytes=resend_bytes)
+        retention.load(blocks)
+        trim = retention.plan(passed=passed, end_bytes=500, now_ns=0, commit_bytes=0, expired=expired)
+        assert (trim.blocks if trim else 0) == gone
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 100)), max_size=40), st.sampled_from([0.0, 10.0, 60.0]))
+def test_nothing_expires_before_it_was_acknowledged_long_enough(moves: list[tuple[int, int]], keep_s: float) -> None:
+    """Whenever an offset is expired, it was acknowledged at every moment of the time to keep."""
+    tail = ResendTail(keep_s)
+    history: list[tuple[float, int]] = []
+    now_s = 0.0
+    for seconds, passed in moves:
+        now_s += seconds
+        history.append((now_s, passed))
+        tail.record(passed, now_s)
+        expired = tail.expired(now_s)
+        within = [offset for at_s, offset in history if at_s > now_s - keep_s]
+        before = [offset for at_s, offset in history if at_s <= now_s - keep_s]
+        assert expired <= min([*within, *before[-1:]], default=0)
+
+
+def test_the_tail_is_bounded_and_can_be_released() -> None:
+    """However often it is recorded, few samples are kept. Released, it keeps only what is acknowledged later."""
+    tail = ResendTail(60.0)
+    for step in range(10_000):
+        tail.record(step, step / 10)
+    assert len(tail._samples) <= 63
+    assert 9_999 - 610 <= tail.expired(1_000.0) <= 9_999 - 600
+    assert tail.passed_at(970.0) in range(9_680, 9_701)
+    assert tail.passed_at(900.0) is None
+    tail.release()
+    assert 9_980 <= tail.expired(1_000.0) <= 9_999
+    tail.record(20_000, 1_001.0)
+    assert 9_980 <= tail.expired(1_001.0) <= 9_999
+    tail.record(20_000, 1_062.0)
+    assert tail.expired(1_062.0) == 20_000
+
+
+def test_a_cursor_that_moves_back_begins_anew() -> None:
+    """What it acknowledges again counts from then on."""
+    tail = ResendTail(10.0)
+    tail.record(100, 0.0)
+    tail.record(40, 5.0)
+    tail.record(100, 6.0)
+    assert tail.expired(9.0) == 0
+    assert tail.expired(12.0) == 40
+    tail.record(100, 17.0)
+    assert tail.expired(17.0) == 100
