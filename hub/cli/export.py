@@ -69,6 +69,9 @@ def export(
         Format | None, Option(help="Default: the suffix of FILE; csv for stdout.", show_default=False)
     ] = None,
     tz: Annotated[str, Option(metavar="ZONE", help="Time zone of the time column, like Europe/Berlin.")] = "UTC",
+    raw: Annotated[
+        bool, Option("--raw", help="CSV: no apostrophe before texts that spreadsheets take for formulas.")
+    ] = False,
     force: Annotated[bool, Option("--force", help="Overwrite an existing FILE.")] = False,
     *,
     hub: HubOptions,
@@ -87,14 +90,14 @@ def export(
         "device": devices, "metric": selection.metric, "from": selection.start or "0", "to": selection.end
     }  # fmt: skip
     with hub_client(COMMAND, hub) as client:
-        readings, size_bytes = _download(client, query, tz, output, chosen, force=force)
+        readings, size_bytes = _download(client, query, tz, output, chosen, raw=raw, force=force)
     size = "" if size_bytes is None else f", {plural(size_bytes, 'byte')} in {output}"
     hint = "" if readings else ": the page and GET /api/v1/latest show which devices and metrics exist"
     typer.echo(f"{plural(readings, 'reading')}{size}{hint}", err=True)
 
 
 def _download(
-    client: HubClient, query: Query, tz: str, output: str, format: Format, *, force: bool
+    client: HubClient, query: Query, tz: str, output: str, format: Format, *, raw: bool, force: bool
 ) -> tuple[int, int | None]:
     """Write the readings to `output`. Return their number, and the size of the file (None for stdout)."""
     # Imported here: the other commands do not need pyarrow.
@@ -113,7 +116,7 @@ def _download(
             def on_readings(readings: int) -> None:
                 progress.update(task, advance=readings, size_bytes=file.tell() if file.seekable() else 0)
 
-            return write_export(answer, file, format, on_readings), file.tell() if output != STDOUT else None
+            return write_export(answer, file, format, on_readings, raw=raw), file.tell() if output != STDOUT else None
     except RequestFailed as error:
         if error.status is not None or output == STDOUT:
             raise

@@ -19,11 +19,13 @@ class InvalidExport(Exception):
     """The answer of the hub is not an export."""
 
 
-def write_export(source: IO[bytes], sink: IO[bytes], format: str, on_readings: Callable[[int], None]) -> int:
+def write_export(
+    source: IO[bytes], sink: IO[bytes], format: str, on_readings: Callable[[int], None], *, raw: bool = False
+) -> int:
     """Write all readings of an Arrow stream to a file. Return their number.
 
-    `format` is parquet, arrow, csv or line; `on_readings` receives the number of readings in each part. Raises
-    InvalidExport, and the errors of `source` and `sink`.
+    `format` is parquet, arrow, csv or line; with `raw`, csv has texts that look like formulas unchanged. `on_readings`
+    receives the number of readings in each part. Raises InvalidExport, and the errors of `source` and `sink`.
     """
     try:
         stream = pa.ipc.open_stream(source)
@@ -32,7 +34,8 @@ def write_export(source: IO[bytes], sink: IO[bytes], format: str, on_readings: C
             f"the answer is not an Arrow stream ({error}): check that the URL belongs to a hub"
         ) from None
     readings = 0
-    for written in WRITERS[format](stream, sink):
+    write = partial(_text, writer=CsvWriter, raw=True) if raw and format == "csv" else WRITERS[format]
+    for written in write(stream, sink):
         readings += written
         on_readings(written)
     return readings
@@ -60,10 +63,10 @@ def _arrow(stream: Any, sink: IO[bytes]) -> Iterator[int]:
             yield batch.num_rows
 
 
-def _text(stream: Any, sink: IO[bytes], *, writer: type[TextWriter]) -> Iterator[int]:
+def _text(stream: Any, sink: IO[bytes], *, writer: type[TextWriter], raw: bool = False) -> Iterator[int]:
     sink.write(writer(Layout([])).begin())
     for batch in stream:
-        layout, table = read_export(batch)
+        layout, table = read_export(batch, raw=raw)
         sink.write(writer(layout).rows(table))
         yield batch.num_rows
 

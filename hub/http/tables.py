@@ -45,11 +45,17 @@ def type_of(series: Series, aggregate: Aggregate = "minmax") -> MetricType:
 
 
 class Layout:
-    """The series of a table, which decide its columns. `zone` is the IANA time zone of the displayed times."""
+    """The series of a table, which decide its columns. `zone` is the IANA time zone of the displayed times.
 
-    def __init__(self, series: Sequence[Series], *, zone: str = UTC, aggregate: Aggregate = "minmax") -> None:
+    With `raw`, CSV contains every text unchanged, also one that a spreadsheet would run as a formula.
+    """
+
+    def __init__(
+        self, series: Sequence[Series], *, zone: str = UTC, aggregate: Aggregate = "minmax", raw: bool = False
+    ) -> None:
         self.series = series
         self.zone = zone
+        self.raw = raw
         self._aggregate: Aggregate = aggregate
         self._index = {known.id: index for index, known in enumerate(series)}
         occurring = {type_of(known, aggregate) for known in series}
@@ -73,14 +79,14 @@ class Layout:
         )
 
 
-def read_export(batch: Any) -> tuple[Layout, Table]:
+def read_export(batch: Any, *, raw: bool = False) -> tuple[Layout, Table]:
     """Return the table, with its layout, from which a record batch of an export was made.
 
     A record batch of an export is never empty and has one series.
     """
     device, metric, unit = (batch.column(name)[0].as_py() for name in ("device", "metric", "unit"))
     own = next(name for name in TYPES if name in batch.schema.names and not batch.column(name).null_count)
-    layout = Layout([Series(0, device, metric, own, unit)], zone=batch.schema.field("time").type.tz)
+    layout = Layout([Series(0, device, metric, own, unit)], zone=batch.schema.field("time").type.tz, raw=raw)
     columns = {
         "time_ns": batch.column("time").cast(pa.int64()),
         "series": pa.repeat(pa.scalar(0, pa.int32()), batch.num_rows),
@@ -92,6 +98,10 @@ def read_export(batch: Any) -> tuple[Layout, Table]:
 CSV_HEADER = ["time", "time_ns", "device", "metric", "unit", "value"]
 CSV_END = "\r\n"
 """The end of a row (RFC 4180)."""
+
+FORMULA = "^[=+@\t\r\n\uff1d\uff0b\uff0d\uff20-]"
+"""Begin of a text that spreadsheets take for a formula, and may run: also in full width, which some of them accept
+(OWASP, CSV injection). An apostrophe before it makes it a text."""
 
 MEASUREMENT = "telemetry"
 """The measurement of every line in line protocol; the device is a tag and the metric a field."""
@@ -123,14 +133,16 @@ class TextWriter(ABC):
         """Return what follows the lines."""
         return b""
 
-    @staticmethod
     @abstractmethod
-    def _name(series: Series) -> str:
+    def _name(self, series: Series) -> str:
         """Return the part of a line that names its series."""
 
 
 class CsvWriter(TextWriter):
-    """Comma-separated values (RFC 4180): time, time_ns, device, metric, unit, value."""
+    """Comma-separated values (RFC 4180): time, time_ns, device, metric, unit, value.
+
+    A text that begins like a formula gets an apostrophe in front, unless the layout is raw. Numbers stay as they are.
+    """
 
     def begin(self) -> bytes:
         """Return the names of the columns."""
@@ -139,7 +151,9 @@ class CsvWriter(TextWriter):
     def rows(self, table: Table) -> bytes:
         """Return a line for each row. Strings are quoted, other values are not."""
         values = [
-            _quoted(column, '"', '""') if kind == "string" else column.cast(TEXT)
+            _quoted(column if self._layout.raw else _neutralised(column), '"', '""')
+            if kind == "string"
+            else column.cast(TEXT)
             for kind, column in _values(self._layout, table)
         ]
         return _joined(
@@ -151,9 +165,10 @@ class CsvWriter(TextWriter):
             pc.coalesce(*values),
         )
 
-    @staticmethod
-    def _name(series: Series) -> str:
-        fields = (series.device, series.metric, series.unit)
+    def _name(self, series: Series) -> str:
+        fields = [series.device, series.metric, series.unit]
+        if not self._layout.raw:
+            fields = _neutralised(pa.array(fields, TEXT)).to_pylist()
         quoted = ('"' + text.replace('"', '""') + '"' if set(text) & set('",\r\n') else text for text in fields)
         return "," + ",".join(quoted) + ","
 
@@ -175,8 +190,7 @@ class LineWriter(TextWriter):
         times = table["time_ns"].cast(TEXT)
         return _joined("\n", pc.take(self._names, table["series"]), pc.coalesce(*values), " ", times)
 
-    @staticmethod
-    def _name(series: Series) -> str:
+    def _name(self, series: Series) -> str:
         if series.metric.endswith("\\"):
             raise ValueError(
                 f"line protocol cannot name the metric {series.metric!r} of {series.device}, which ends in a "
@@ -278,6 +292,11 @@ def _offset(offset: timedelta) -> str:
     sign, seconds = "-" if offset < timedelta() else "+", abs(offset) // timedelta(seconds=1)
     text = f"{sign}{seconds // 3600:02d}:{seconds // 60 % 60:02d}"
     return f"{text}:{seconds % 60:02d}" if seconds % 60 else text
+
+
+def _neutralised(texts: Any) -> Any:
+    """Return the texts with an apostrophe before each that begins like a formula."""
+    return pc.if_else(pc.match_substring_regex(texts, FORMULA), _element_wise("'", texts), texts)
 
 
 def _quoted(strings: Any, mark: str, replacement: str) -> Any:

@@ -68,6 +68,10 @@ class ReadingsQuery(Struct, frozen=True, kw_only=True):
         name="to", default=None
     )
     tz: Annotated[str, Meta(max_length=MAX_ZONE, description="IANA time zone of the times in CSV and Arrow.")] = UTC
+    raw: Annotated[
+        bool,
+        Meta(description="CSV: no apostrophe before texts that spreadsheets take for formulas (`=`, `+`, `-`, `@`)."),
+    ] = False
 
     def select(self, series: Iterable[Series], now_ns: int, *, default_span_ns: int | None) -> SelectedReadings:
         """Return the selected ones of these series, and the range of time.
@@ -152,7 +156,7 @@ class HistoryRoutes:
         history = await self.store.query(HistoryQuery(*selected, query.points or None, query.aggregate))
         if chosen == "json":
             return await _json(history, query.aggregate)
-        layout = Layout(selected.series, zone=zone, aggregate=query.aggregate)
+        layout = Layout(selected.series, zone=zone, aggregate=query.aggregate, raw=query.raw)
 
         async def tables() -> AsyncGenerator[Table, None]:
             yield await run_in_threadpool(layout.in_order_of_time, history.series)
@@ -167,7 +171,7 @@ class HistoryRoutes:
         chosen = choose_format(query.format, request.headers.get("accept"), EXPORT_FORMATS)
         selected = query.select(self.series(), self.now_ns(), default_span_ns=None)
         _check_number(selected.series, MAX_EXPORT_SERIES, "name fewer devices or metrics")
-        layout = Layout(selected.series, zone=layout_zone)
+        layout = Layout(selected.series, zone=layout_zone, raw=query.raw)
 
         async def tables() -> AsyncGenerator[Table, None]:
             async with aclosing(self.store.scan(*selected)) as pieces:

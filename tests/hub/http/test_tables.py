@@ -70,8 +70,8 @@ def rows_of(parts: list[SeriesHistory]) -> list[tuple[Series, int, Any]]:
 @given(histories(), st.sampled_from(ZONES))
 @settings(max_examples=60)
 def test_csv_is_read_back_the_same(parts: list[SeriesHistory], zone: str) -> None:
-    """Every value is exact; the time column is the same moment in the zone."""
-    layout = Layout([part.series for part in parts], zone=zone)
+    """Every value is exact in raw CSV; the time column is the same moment in the zone."""
+    layout = Layout([part.series for part in parts], zone=zone, raw=True)
     text = written(CsvWriter(layout), layout, parts).decode()
     found = list(csv.DictReader(io.StringIO(text, newline="")))
     assert len(found) == len(rows_of(parts))
@@ -88,6 +88,44 @@ def test_csv_is_read_back_the_same(parts: list[SeriesHistory], zone: str) -> Non
                 assert row["value"] == str(value).lower()
             case "string":
                 assert row["value"] == value
+
+
+RUN = "=+-@\t\r\n＝＋－＠"
+"""Characters that begin what spreadsheets run (OWASP, CSV injection)."""
+
+
+@given(histories(), st.sampled_from(RUN))
+@settings(max_examples=60)
+def test_no_text_of_a_csv_file_begins_like_a_formula(parts: list[SeriesHistory], begin: str) -> None:
+    """Such a text gets an apostrophe in front, and is otherwise unchanged; numbers stay numbers."""
+    for part in parts:
+        if isinstance(part.values, list):
+            part.values[:1] = [f"{begin}{value}" for value in part.values[:1]]
+        part.series.unit = begin + part.series.unit
+    layout = Layout([part.series for part in parts])
+    text = written(CsvWriter(layout), layout, parts).decode()
+    found = list(csv.DictReader(io.StringIO(text, newline="")))
+    for row, (series, time_ns, value) in zip(found, rows_of(parts), strict=True):
+        cells = [(row["device"], series.device), (row["metric"], series.metric), (row["unit"], series.unit)]
+        if series.type == "string":
+            cells.append((row["value"], value))
+        else:
+            assert row["value"] == str(value).lower() or float(row["value"]) == value
+        assert int(row["time_ns"]) == time_ns
+        for cell, original in cells:
+            assert cell == (f"'{original}" if original[:1] and original[0] in RUN else original)
+
+
+def test_negative_numbers_stay_numbers_in_csv() -> None:
+    """A device whose name begins with a hyphen is a text."""
+    series = [Series(1, "-a", "=m", "integer", "@"), Series(2, "b", "x", "float")]
+    layout = Layout(series)
+    parts = [
+        SeriesHistory(series[0], np.array([1]), np.array([-5]), "raw"),
+        SeriesHistory(series[1], np.array([2]), np.array([-1.5]), "raw"),
+    ]
+    rows = CsvWriter(layout).rows(layout.in_order_of_time(parts)).decode().split()
+    assert [row.split(",", 1)[1] for row in rows] == ["1,'-a,'=m,'@,-5", "2,b,x,,-1.5"]
 
 
 @given(histories())
