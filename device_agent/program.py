@@ -54,16 +54,23 @@ def set_up_log(level: str) -> logging.StreamHandler[TextIO]:
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console),
     ]
-    renderers: list[structlog.types.Processor] = (
-        [escape_log_event, structlog.dev.ConsoleRenderer(colors="NO_COLOR" not in os.environ)]
+    renderer: structlog.types.Processor = (
+        structlog.dev.ConsoleRenderer(
+            colors="NO_COLOR" not in os.environ, exception_formatter=structlog.dev.plain_traceback
+        )
         if console
-        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        else structlog.processors.JSONRenderer()
     )
     handler: logging.StreamHandler[TextIO] = logging.StreamHandler()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                escape_log_event,
+                renderer,
+            ],
         )
     )
     root = logging.getLogger()

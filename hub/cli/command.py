@@ -81,7 +81,7 @@ def settings_or_exit(config: Path | None, **overrides: Any) -> Settings:
 
 def fail(command: str, message: str, status: int = FAILED) -> NoReturn:
     """End the command with a sentence on stderr. `command` is its full name, for example "hub flow"."""
-    typer.echo(f"{command}: {message}", err=True)
+    typer.echo(f"{command}: {printable(message)}", err=True)
     raise typer.Exit(status)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 import unicodedata
+from typing import Any
 
 import pytest
 
-from wire.text import batches, escape_log_event, escaped, has_control, plural
+from wire.text import MAX_LOG_TEXT, MAX_LOG_TRACE, batches, escape_log_event, escaped, has_control, plural
 
 
 @pytest.mark.parametrize(
@@ -50,6 +51,26 @@ def test_escaped_texts_are_printable() -> None:
 
 
 def test_the_texts_of_a_log_event_are_escaped() -> None:
-    """Other values and the lines of a stack stay."""
-    event = {"event": "refused\x1b[2J", "n": 2, "stack": "a\nb"}
-    assert escape_log_event(None, "info", event) == {"event": r"refused\x1b[2J", "n": 2, "stack": "a\nb"}
+    """Also those in lists and objects; other values and the lines of a stack stay."""
+    event = {"event": "refused\x1b[2J", "n": 2, "names": ["\u202ea", 1], "of": {"\x07": "b\nc"}, "stack": "a\nb\x07"}
+    assert escape_log_event(None, "info", event) == {
+        "event": r"refused\x1b[2J",
+        "n": 2,
+        "names": [r"\u202ea", 1],
+        "of": {r"\x07": r"b\nc"},
+        "stack": "a\nb\\x07",
+    }
+
+
+def test_the_texts_of_a_log_event_are_cut() -> None:
+    """A text keeps its begin, a traceback its end, which has the error; lists and objects keep their first items."""
+    event: dict[str, Any] = {
+        "path": "x" * 5_000,
+        "names": ["y" * 5_000] * 5_000,
+        "exception": "first line\n" + "z" * 50_000 + "\nlast line",
+    }
+    cut = escape_log_event(None, "info", event)
+    assert cut["path"] == "x" * MAX_LOG_TEXT + "…"
+    assert (len(cut["names"]), cut["names"][0]) == (50, "y" * MAX_LOG_TEXT + "…")
+    assert len(cut["exception"]) == MAX_LOG_TRACE + 1
+    assert cut["exception"].endswith("z\nlast line")

@@ -20,9 +20,9 @@ logging.getLogger("other").warning("foreign %s", 3, extra={"store": "x", "text":
 for name in ("uvicorn.error", "uvicorn.access", "websockets.server", "asyncio"):
     logging.getLogger(name).info("noise")
 try:
-    1 / 0
-except ZeroDivisionError:
-    log.exception("failed")
+    raise ValueError("\\x1b[2J\\u202e" + "y" * 50_000)
+except ValueError:
+    log.exception("failed", path="x" * 50_000)
 """
 
 
@@ -45,7 +45,18 @@ def test_programs_get_json_lines(form: str) -> None:
     assert records[0]["n"] == 2
     assert records[0]["timestamp"].endswith("Z")
     assert records[1]["store"] == "x"
-    assert "ZeroDivisionError" in records[2]["exception"]
+    assert records[2]["exception"].endswith("y" * 1_000)
+    assert records[1]["text"] == r"\x1b[2J"
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_text_from_outside_is_cut(form: str) -> None:
+    """In a field, and as the message of an exception, whose traceback keeps its end."""
+    found = lines("error", form)
+    assert sum(map(len, found)) < 13_000
+    assert any("x" * 1_000 in line and "x" * 1_001 not in line for line in found)
+    assert any("y" * 1_000 in line for line in found)
+    assert not any(character in line for line in found for character in "\x1b\u202e")
 
 
 def test_the_level_decides_what_is_logged() -> None:
