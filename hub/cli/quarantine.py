@@ -37,6 +37,9 @@ from wire.text import plural
 
 PATH = "/api/v1/quarantine"
 
+RETRIED = ("selected", "accepted", "readings", "refused")
+"""Counts of each part of a retry."""
+
 Device = Annotated[str | None, Option(metavar="ID", help="Only messages of this device.")]
 Code = Annotated[
     str | None, Option(metavar="CODE", help="Only messages with this reason, as `hub quarantine count` shows it.")
@@ -165,7 +168,7 @@ def retry(choice: Choice, as_json: AsJson = False, *, hub: HubOptions) -> None:
     """Validate messages again, against the current metrics of their devices.
 
     Accepted messages are stored as historical data and leave the quarantine. Rejected messages stay, with the latest
-    reason, and the exit code is 1.
+    reason, and the exit code is 1. It is also 1 if no message matches.
     """
     command = "hub quarantine retry"
     choice.check(command)
@@ -173,15 +176,16 @@ def retry(choice: Choice, as_json: AsJson = False, *, hub: HubOptions) -> None:
     reasons: Counter[str] = Counter()
     with hub_client(command, hub, role=Role.OPERATOR) as client:
         for result in _retry(client, choice):
-            total += Counter({name: result[name] for name in ("accepted", "readings", "refused")})
+            total.update({name: result[name] for name in RETRIED})
             reasons += Counter(result["reasons"])
     if as_json:
-        counted = {name: total[name] for name in ("accepted", "readings", "refused")}
-        typer.echo(json.dumps({**counted, "reasons": dict(reasons)}))
-    else:
+        typer.echo(json.dumps({**{name: total[name] for name in RETRIED}, "reasons": dict(reasons)}))
+    elif total["selected"]:
         typer.echo(f"accepted {plural(total['accepted'], 'message')} with {plural(total['readings'], 'reading')}")
         for name, number in reasons.most_common():
             typer.echo(f"{plural(number, 'stays', 'stay')} in quarantine: {printable(name)}", err=True)
+    if not total["selected"]:
+        fail(command, "no message in quarantine matches: nothing was retried")
     if reasons:
         raise typer.Exit(FAILED)
 
@@ -230,6 +234,7 @@ def _retry(client: HubClient, choice: Choice) -> Iterator[dict[str, Any]]:
                 answer = client.send("POST", f"{PATH}/{offset}/retry")
                 progress.advance(task)
                 yield {
+                    "selected": 1,
                     "accepted": int(answer["accepted"]),
                     "readings": answer["readings"],
                     "refused": int(not answer["accepted"]),

@@ -489,6 +489,7 @@ class RetryRequest(Struct, frozen=True, forbid_unknown_fields=True):
 class RetriedBatches(Struct, frozen=True):
     """The result of a retry of at most 1,000 batches: repeat it with `after` = `next` until that is null."""
 
+    selected: Annotated[int, Meta(description="Batches that matched and were retried; 0 if there was none.")]
     accepted: int
     readings: Annotated[int, Meta(description="Readings in the accepted batches.")]
     refused: int

@@ -113,10 +113,12 @@ class QuarantineRoutes:
     @Operation("POST", "/api/v1/quarantine/retry", may=Action.OPERATE, errors=(503,))
     async def retry_quarantine(self, caller: Identity, body: answers.RetryRequest) -> answers.RetriedBatches:
         """Validate the matching batches again with the current metrics of their devices, the oldest first. Accepted
-        batches are stored as historical data and leave the quarantine; the others stay with the newest reason."""
+        batches are stored as historical data and leave the quarantine; the others stay with the newest reason. If no
+        batch matches, `selected` is 0."""
         done = await self.actions.retry(QuarantineSelection(body.device, body.code, body.after, body.up_to), caller)
         reasons = Counter(outcome.reason[0] for outcome in done.outcomes if outcome.reason is not None)
         return answers.RetriedBatches(
+            selected=len(done.outcomes),
             accepted=sum(outcome.reason is None for outcome in done.outcomes),
             readings=sum(outcome.readings for outcome in done.outcomes),
             refused=reasons.total(),

@@ -65,7 +65,7 @@ async def test_a_retry_accepts_what_is_valid_now(hub: CommandedHub) -> None:
     await hub.services.registry.declare("pump", [Metric("level")])
     done = await hub.run("quarantine", "retry", "--device", "pump", "--json")
     assert (done.exit_code, json.loads(done.stdout)) == (
-        0, {"accepted": 2, "readings": 2, "refused": 0, "reasons": {}}
+        0, {"selected": 2, "accepted": 2, "readings": 2, "refused": 0, "reasons": {}}
     )  # fmt: skip
     (left,) = json.loads((await hub.run("quarantine", "list", "--json")).stdout)
     one = await hub.run("quarantine", "retry", str(left["offset"]))
@@ -93,3 +93,15 @@ def test_a_selection_is_made_in_exactly_one_way(command: str, selection: list[st
     options = ["--url", "http://127.0.0.1:9", "--token", "t"]
     result = CliRunner().invoke(app, ["quarantine", command, *selection, *options])
     assert (result.exit_code, "use exactly one of them" in result.stderr) == (2, True)
+
+
+async def test_a_retry_that_selects_nothing_fails(hub: CommandedHub) -> None:
+    """The API reports it as `selected`, and the command with a sentence and exit code 1; nothing is retried."""
+    for selection in (("--device", "fan"), ("--code", "empty")):
+        result = await hub.run("quarantine", "retry", *selection)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "no message in quarantine matches: nothing was retried" in result.stderr
+    result = await hub.run("quarantine", "retry", "--device", "fan", "--json")
+    assert (result.exit_code, json.loads(result.stdout)["selected"]) == (1, 0)
+    result = await hub.run("quarantine", "retry", "--all", "--json")
+    assert (result.exit_code, json.loads(result.stdout)["selected"]) == (1, 3)

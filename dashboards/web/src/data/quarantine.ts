@@ -43,12 +43,12 @@ export function payloadUrl(offset: number): string {
 }
 
 /** Return the result of a retry as a sentence. */
-export function describeRetry({ accepted, readings, refused, reasons }: RetryTotal): string {
+export function describeRetry({ selected, accepted, readings, reasons }: RetryTotal): string {
   const parts = [];
   if (accepted > 0) parts.push(`${plural(accepted, "message")} accepted, with ${plural(readings, "reading")}`);
   for (const [code, count] of Object.entries(reasons))
     parts.push(`${plural(count, "message")} ${count === 1 ? "stays" : "stay"}: ${code}`);
-  return accepted + refused === 0 ? "No message was left to retry." : `${parts.join("; ")}.`;
+  return selected === 0 ? "Nothing was retried: no message in quarantine matches." : `${parts.join("; ")}.`;
 }
 
 /** Return whether the list loaded for `before` may differ from the current one. */
@@ -126,6 +126,7 @@ export class QuarantineList {
   async retryOne(offset: number): Promise<RetryTotal> {
     const result: RetriedBatch = await request("POST", `/quarantine/${offset}/retry`);
     return {
+      selected: 1,
       accepted: result.accepted ? 1 : 0,
       readings: result.readings,
       refused: result.accepted ? 0 : 1,
@@ -135,11 +136,12 @@ export class QuarantineList {
 
   /** Retry all matching messages in rounds. `onProgress` receives the number of retried messages. */
   async retryAll(filter: Filter, onProgress: (done: number) => void): Promise<RetryTotal> {
-    const total: RetryTotal = { accepted: 0, readings: 0, refused: 0, reasons: {} };
+    const total: RetryTotal = { selected: 0, accepted: 0, readings: 0, refused: 0, reasons: {} };
     const up_to = this.counts.peek()?.newest ?? 0;
     let after: number | null = 0;
     while (after !== null) {
       const round: RetriedBatches = await request("POST", "/quarantine/retry", { ...filter, after, up_to });
+      total.selected += round.selected;
       total.accepted += round.accepted;
       total.readings += round.readings;
       total.refused += round.refused;

@@ -448,6 +448,8 @@ export interface components {
         };
         /** @description The result of a retry of at most 1,000 batches: repeat it with `after` = `next` until that is null. */
         RetriedBatches: {
+            /** @description Batches that matched and were retried; 0 if there was none. */
+            selected: number;
             accepted: number;
             /** @description Readings in the accepted batches. */
             readings: number;

@@ -48,6 +48,7 @@ function serve(all: QuarantinedBatch[]) {
       for (const one of accepted) all.splice(all.indexOf(one), 1);
       const refused = round.length - accepted.length;
       return Response.json({
+        selected: round.length,
         accepted: accepted.length,
         readings: accepted.length,
         refused,
@@ -127,7 +128,7 @@ describe("QuarantineList", () => {
     all.unshift(message(102)); // arrived after the confirmation: not included
     const progress: number[] = [];
     const done = await list.retryAll({ code: null, device: null }, (count) => progress.push(count));
-    expect(done).toEqual({ accepted: 50, readings: 50, refused: 50, reasons: { empty: 50 } });
+    expect(done).toEqual({ selected: 100, accepted: 50, readings: 50, refused: 50, reasons: { empty: 50 } });
     expect(progress).toEqual([30, 60, 90, 100]);
     expect(all.map(({ offset }) => offset)).toContain(102);
   });
@@ -153,9 +154,11 @@ describe("hasChanged", () => {
 
 describe("describeRetry", () => {
   it("reports what was accepted and why the rest stays", () => {
-    expect(describeRetry({ accepted: 1, readings: 1200, refused: 2, reasons: { empty: 2 } })).toBe(
+    expect(describeRetry({ selected: 3, accepted: 1, readings: 1200, refused: 2, reasons: { empty: 2 } })).toBe(
       "1 message accepted, with 1,200 readings; 2 messages stay: empty.",
     );
-    expect(describeRetry({ accepted: 0, readings: 0, refused: 0, reasons: {} })).toBe("No message was left to retry.");
+    expect(describeRetry({ selected: 0, accepted: 0, readings: 0, refused: 0, reasons: {} })).toBe(
+      "Nothing was retried: no message in quarantine matches.",
+    );
   });
 });
