@@ -18,7 +18,7 @@ class Role(StrEnum):
     """Role of a token. The names are stored, printed in tokens and typed by people."""
 
     DEVICE = "device"
-    """One device. It writes as that device only."""
+    """One device. It writes as that device only, and reads nothing."""
     GATEWAY = "gateway"
     """A program that writes as many devices (a simulator, a bridge, a collector): those whose ids match a pattern."""
     VIEWER = "viewer"
@@ -31,6 +31,8 @@ class Action(StrEnum):
 
     WRITE = "write"
     """Send readings. `Identity.may_write` decides for each device."""
+    READ_OWN = "read own data"
+    """See the accounting and the quarantine of the devices that the token writes as, and which hub it is."""
     READ = "read"
     """See the fleet, live updates, history, events and counters."""
     OPERATE = "operate"
@@ -41,13 +43,14 @@ class Action(StrEnum):
 
 ALLOWED: dict[Role, frozenset[Action]] = {
     Role.DEVICE: frozenset({Action.WRITE}),
-    Role.GATEWAY: frozenset({Action.WRITE}),
-    Role.VIEWER: frozenset({Action.READ}),
-    Role.OPERATOR: frozenset({Action.READ, Action.OPERATE}),
-    Role.ADMIN: frozenset({Action.READ, Action.OPERATE, Action.ADMINISTER}),
+    Role.GATEWAY: frozenset({Action.WRITE, Action.READ_OWN}),
+    Role.VIEWER: frozenset({Action.READ_OWN, Action.READ}),
+    Role.OPERATOR: frozenset({Action.READ_OWN, Action.READ, Action.OPERATE}),
+    Role.ADMIN: frozenset({Action.READ_OWN, Action.READ, Action.OPERATE, Action.ADMINISTER}),
 }
-"""Rights of each role. Only devices and gateways may write: with a token of an admin, too, its holder could invent
-readings under the name of any device."""
+"""Rights of each role. A device's token is in many places, and often outside the building: it reads nothing. A gateway
+is a program that an operator runs, which checks what became of its readings. Only devices and gateways may write: with
+a token of an admin, too, its holder could invent readings under the name of any device."""
 
 _DEVICE_ID = re.compile(get_args(DeviceId)[1].pattern)
 _DEVICE_PATTERN = re.compile(rf"[A-Za-z0-9_.*?-]{{1,{MAX_DEVICE_ID}}}")

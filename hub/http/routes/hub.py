@@ -34,14 +34,14 @@ class HubRoutes:
     status: Status
     read_events: ReadEvents
 
-    @Operation("GET", "/api/v1/hub")
+    @Operation("GET", "/api/v1/hub", may=Action.READ_OWN)
     async def hub(self, caller: Identity) -> answers.HubDetails:
         """Return which hub and journal this is, and the caller's role."""
         return self.status.hub(caller.role)
 
-    @Operation("GET", "/api/v1/flow")
+    @Operation("GET", "/api/v1/flow", may=Action.READ_OWN)
     async def flow(self, caller: Identity, query: FlowQuery) -> answers.FlowDetails:
-        """Return the accounting: where every batch and reading is. Device and gateway tokens see their own devices."""
+        """Return the accounting: where every batch and reading is. A gateway token sees its own devices."""
         return await self.status.flow(caller, limit=query.limit)
 
     @Operation("GET", "/api/v1/events", may=Action.READ)

@@ -72,24 +72,23 @@ class QuarantineRoutes:
     journal: Journal
     actions: QuarantineActions
 
-    @Operation("GET", "/api/v1/quarantine")
+    @Operation("GET", "/api/v1/quarantine", may=Action.READ_OWN)
     async def quarantine(self, caller: Identity, query: QuarantineQuery) -> answers.QuarantinePage:
-        """Return the batches in quarantine, newest first. Device and gateway tokens have to name one of their own
-        devices."""
+        """Return the batches in quarantine, newest first. A gateway token has to name one of its own devices."""
         _allow_reading(caller, query.device)
         before = limits.MAX_SEQ if query.cursor is None else paging.decode_cursor(query.cursor, LIST_NAME, int)
         found = await self.journal.quarantine_page(query.device, code=query.code, limit=query.limit + 1, before=before)
         entries, following = paging.end_page(found, attrgetter("offset"), list_name=LIST_NAME, limit=query.limit)
         return answers.QuarantinePage(quarantine=[_batch(entry) for entry in entries], next=following)
 
-    @Operation("GET", "/api/v1/quarantine/counts")
+    @Operation("GET", "/api/v1/quarantine/counts", may=Action.READ_OWN)
     async def quarantine_counts(self, caller: Identity, query: SelectionQuery) -> answers.QuarantineCounts:
         """Return the number of batches in quarantine by reason and by device, with what to do about each reason."""
         _allow_reading(caller, query.device)
         entries = QuarantineSelection(query.device, query.code).entries(self.journal.quarantine_index)
         return count(entries, dropped=self.journal.quarantine_dropped)
 
-    @Operation("GET", "/api/v1/quarantine/{offset}", errors=(503,))
+    @Operation("GET", "/api/v1/quarantine/{offset}", may=Action.READ_OWN, errors=(503,))
     async def quarantined_message(self, caller: Identity, offset: Offset) -> answers.QuarantinedMessage:
         """Return one batch with its content, and with what a person can do about it."""
         entry = await self._entry(offset, caller)
@@ -99,7 +98,13 @@ class QuarantineRoutes:
             **asdict(batch), text=text, shortened=shortened, advice=remediation(batch.code)
         )
 
-    @Operation("GET", "/api/v1/quarantine/{offset}/payload", errors=(503,), media_types=("application/octet-stream",))
+    @Operation(
+        "GET",
+        "/api/v1/quarantine/{offset}/payload",
+        may=Action.READ_OWN,
+        errors=(503,),
+        media_types=("application/octet-stream",),
+    )
     async def quarantined_payload(self, caller: Identity, offset: Offset) -> Response:
         """Return the message as it was received, byte by byte."""
         entry = await self._entry(offset, caller)

@@ -1,0 +1,118 @@
+"""What each role may read: every GET operation of the API, found by its declaration, and the live endpoint."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+import httpx
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from hub.http.application import LIVE_PATH
+from hub.http.openapi import DescriptionRoutes
+from hub.http.routes import RESOURCES
+from hub.http.routing import operations_of
+from hub.model.identity import Role
+from tests.hub.cli.hub_command import batch, commanded_hub
+from tests.hub.http.opened_hub import HOST, connected, new_token, read_to_end
+
+DEVICE = "pump"
+
+PUBLIC = {
+    *("/health", "/ready", "/metrics", "/api/v1/openapi.json"),
+    *("/api/v1/download", "/download/", "/download/{file}"),
+}
+"""Paths that need no credential: they have no data of a device (docs/security.md, What is not protected)."""
+
+OF_A_CODE = {"/open/{code}"}
+"""Paths whose credential is the code in them."""
+
+PATHS = sorted(
+    {
+        declared.path
+        for resource in (*RESOURCES, DescriptionRoutes)
+        for declared in operations_of(resource)
+        if declared.method == "GET"
+    }
+)
+
+
+class Reader(NamedTuple):
+    """A hub with a device that has readings and a message in quarantine, and a token of each role."""
+
+    client: httpx.AsyncClient
+    live: str
+    offset: int
+    tokens: dict[Role, str]
+
+    async def get(self, path: str, role: Role | None) -> httpx.Response:
+        """Return the answer to a request for what is the device's own, with a token of this role."""
+        own = {"device": DEVICE, "offset": str(self.offset), "file": "agent.whl", "code": "x", "id": "x"}
+        headers = {} if role is None else {"Authorization": f"Bearer {self.tokens[role]}"}
+        wanted = re.sub(r"{(\w+)}", lambda match: own[match[1]], path)
+        query = {"device": DEVICE} if path in ("/api/v1/history", "/api/v1/export", "/api/v1/quarantine") else {}
+        return await self.client.get(wanted, params=query, headers=headers)
+
+
+@pytest.fixture(scope="module")
+async def reader(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Reader]:
+    async with commanded_hub(tmp_path_factory.mktemp("roles")) as hub:
+        await hub.send(DEVICE, batch(1, 1.0), batch(2, 2.0, metric="undeclared"))
+        (offset,) = hub.services.journal.quarantine_index
+        owned = {Role.DEVICE: DEVICE, Role.GATEWAY: "*"}
+        tokens = {role: await new_token(hub.services, role, owned.get(role, "")) for role in Role}
+        transport = httpx.ASGITransport(app=hub.services.application)
+        async with httpx.AsyncClient(transport=transport, base_url=f"http://{HOST}") as client:
+            yield Reader(client, f"{hub.url}{LIVE_PATH}", offset, tokens)
+
+
+async def test_a_device_token_reads_nothing(reader: Reader) -> None:
+    """Every operation that is not public is forbidden, also for what the device itself has sent. A new operation is
+    tested without a change here."""
+    assert {"/api/v1/export", "/api/v1/flow", "/api/v1/quarantine/{offset}/payload"} < set(PATHS)
+    for path in PATHS:
+        answer = await reader.get(path, Role.DEVICE)
+        without = await reader.get(path, None)
+        if path in PUBLIC:
+            assert answer.status_code == without.status_code != 403, path
+        else:
+            assert answer.status_code == 403, path
+            assert without.status_code == (403 if path in OF_A_CODE else 401), path
+            assert DEVICE not in answer.text, path
+
+
+async def test_public_paths_have_no_data_of_a_device(reader: Reader) -> None:
+    """Neither a device's name nor its metrics."""
+    for path in PUBLIC:
+        answer = await reader.get(path, None)
+        assert not re.search(rf"\b({DEVICE}|undeclared|flow=)\b", answer.text), path
+
+
+async def test_other_roles_read_what_their_rights_allow(reader: Reader) -> None:
+    """The requests are valid: an admin gets an answer to each, a viewer to those that are not about tokens."""
+    forbidden = {"/api/v1/tokens", "/api/v1/sessions"}
+    for path in PATHS:
+        if path in PUBLIC | OF_A_CODE:
+            continue
+        assert (await reader.get(path, Role.ADMIN)).status_code == 200, path
+        assert (await reader.get(path, Role.VIEWER)).status_code == (403 if path in forbidden else 200), path
+    own = {path for path in PATHS if (await reader.get(path, Role.GATEWAY)).status_code == 200} - PUBLIC
+    assert own == {
+        *("/api/v1/hub", "/api/v1/flow", "/api/v1/quarantine"),
+        *("/api/v1/quarantine/{offset}", "/api/v1/quarantine/{offset}/payload"),
+    }
+
+
+async def test_a_device_token_gets_no_live_updates(reader: Reader) -> None:
+    """The endpoint closes before it sends anything about the fleet."""
+    try:
+        async with connected(
+            reader.live, token=reader.tokens[Role.DEVICE], subprotocols=["telemetry.live.v1"]
+        ) as viewer:
+            messages, code = await read_to_end(viewer)
+    except ConnectionClosed:
+        return
+    assert code == 4403
+    assert not any(DEVICE in str(message) for message in messages)
