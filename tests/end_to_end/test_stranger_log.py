@@ -10,6 +10,9 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
+from hub.http.openapi import DescriptionRoutes
+from hub.http.routes import RESOURCES
+from hub.http.routing import operations_of
 from tests.end_to_end.hub import Hub, running_hub
 
 UPGRADE = (
@@ -109,3 +112,52 @@ async def test_invalid_bytes_of_a_stranger_are_answered_and_make_no_error(hub: H
     assert all(text.isprintable() for text in texts)
     assert {"unknown_path", "bad_request"} <= {line.get("reason") for line in lines}
     assert any("\\u202e" in line.get("path", "") for line in lines)
+
+
+INVALID_PARTS = {
+    "nul": (b"%00", 400),
+    "nul within": (b"a%00b", 400),
+    "line break": (b"a%0d%0ab", 400),
+    "parent": (b"%2e%2e", 404),
+    "parents": (b"..%2f..%2f..%2fetc%2fpasswd", 404),
+    "absolute": (b"%2fetc%2fpasswd", 404),
+    "half of a pair": (b"%ed%a0%80", 404),
+    "no UTF-8": (b"%ff%c3%28", 404),
+    "direction": (b"%e2%80%ae", 404),
+    "long": (b"a" * 4_000, 404),
+    "long and escaped": (b"%61" * 2_500, 404),
+    "longer than a line": (b"a" * 10_000, 414),
+}
+"""Parts of a path that no device, token, file or view has, and the status where no credential is needed."""
+
+FOLDERS = ["/{file}", "/assets/{file}", "/device/{id}", "/api/{rest}", "/api/v1/devices/pump/{rest}", "/v1/{rest}"]
+"""Paths of the page and paths that do not exist, beside those of the API."""
+
+
+async def test_invalid_parts_of_every_path_are_not_found(hub: Hub) -> None:
+    """Of every operation that has a parameter in its path, of the page, its files, and downloads; for every method.
+    A stranger is asked for a credential where one is needed, and otherwise told that there is nothing."""
+    declared = [
+        (operation.method, operation.path, operation.is_protected)
+        for resource in (*RESOURCES, DescriptionRoutes)
+        for operation in operations_of(resource)
+        if "{" in operation.path
+    ]
+    assert {"/download/{file}", "/open/{code}", "/api/v1/devices/{device}"} <= {path for _, path, _ in declared}
+    begin = len(hub.log())
+    async with httpx.AsyncClient() as client:
+        for method, path, is_protected in [*declared, *(("GET", folder, False) for folder in FOLDERS)]:
+            for name, (part, status) in INVALID_PARTS.items():
+                target = b"/".join(part if step.startswith("{") else step.encode() for step in path.split("/"))
+                url = httpx.URL(hub.url).copy_with(raw_path=target)
+                answer = await client.request(method, url)
+                # The code of a one-time URL is a credential of its own.
+                allowed = {401, 404} if is_protected else {403, 404} if path == "/open/{code}" else {404, 405}
+                expected = {status} if status != 404 else allowed
+                assert answer.status_code in expected, (method, path, name, answer.status_code, answer.text)
+                assert answer.headers["content-type"] == "application/problem+json", (method, path, name)
+                assert len(answer.text) < 12_000, (method, path, name)
+    log = hub.log()[begin:]
+    assert "Traceback" not in log
+    assert all(json.loads(line)["level"] == "info" for line in log.splitlines()), log[:3000]
+    assert max((len(line) for line in log.splitlines()), default=0) < 2_000
