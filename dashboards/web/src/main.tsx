@@ -24,6 +24,7 @@ import { QuarantinePage } from "./pages/quarantine/page";
 import { SignedInPage, SignInPage } from "./pages/sign_in";
 import { TokensPage } from "./pages/tokens/page";
 import { PageMessage } from "./ui/controls";
+import { showHiddenCharacters } from "./ui/hidden_characters";
 import { startTheme } from "./ui/preferences";
 import { route, startRouting } from "./ui/route";
 import { Shell } from "./ui/shell";
@@ -72,6 +73,7 @@ function Page() {
   }
 }
 
+showHiddenCharacters();
 startTheme();
 startRouting();
 startTicking();

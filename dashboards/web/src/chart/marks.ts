@@ -1,6 +1,7 @@
 /** Overlays of a chart: hatched gaps, marks of late readings, live dots and the crosshair. */
 
 import type { TimeRange } from "../data/time";
+import { visible } from "../data/visible_text";
 import type { LiveEnd } from "./chart_series";
 import type { PlotCanvas } from "./plot_canvas";
 import { seriesColour } from "./theme_colours";
@@ -96,7 +97,8 @@ function layer(name: string): HTMLElement {
 
 /** Set the text of an element, if it is not the current one: the browser would compute the layout again. */
 export function setText(element: HTMLElement, text: string): void {
-  if (element.textContent !== text) element.textContent = text;
+  const shown = visible(text);
+  if (element.textContent !== shown) element.textContent = shown;
 }
 
 /** Set the number of children of a layer and keep the existing ones. */

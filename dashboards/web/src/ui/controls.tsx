@@ -3,6 +3,7 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { errorText } from "../data/api";
+import { visible } from "../data/visible_text";
 import { withBase } from "../wire/base_path";
 import { Icon } from "./icon";
 
@@ -145,7 +146,7 @@ export function saveFile(content: Blob, name: string): void {
   const url = URL.createObjectURL(content);
   const link = document.createElement("a");
   link.href = url;
-  link.download = name;
+  link.download = visible(name);
   link.click();
   setTimeout(() => URL.revokeObjectURL(url), KEPT_MS);
 }

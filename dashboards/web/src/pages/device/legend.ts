@@ -1,7 +1,9 @@
 /** Legend of a chart. Its values change many times per second, so they are written to the DOM directly. */
 
+import { setText } from "../../chart/marks";
 import { seriesColour } from "../../chart/theme_colours";
 import { formatValue, type NumberFormat } from "../../data/number_format";
+import { visible } from "../../data/visible_text";
 
 interface LegendSeries {
   metric: string;
@@ -82,7 +84,7 @@ export class Legend {
     const item = document.createElement("button");
     item.type = "button";
     item.className = "legend-item";
-    item.title = `${metric}: click to show it alone, with Ctrl to add it`;
+    item.title = `${visible(metric)}: click to show it alone, with Ctrl to add it`;
     item.dataset.metric = metric;
     const swatch = document.createElement("span");
     swatch.className = "swatch";
@@ -90,7 +92,7 @@ export class Legend {
     const name = document.createElement("span");
     // Each clipped box is a layer in the browser: only long names are clipped.
     if (label.length > LONG_NAME) name.className = "ellipsis";
-    name.textContent = label;
+    setText(name, label);
     const value = document.createElement("span");
     value.className = "number";
     value.append(this.cells[index]);

@@ -10,6 +10,7 @@ import { CANVAS_FONT, isOff, rem, stateColour, themeColours, themeVersion, withA
 import type { MetricHead } from "../../data/metrics";
 import { upperBound } from "../../data/series_buffer";
 import type { TimeRange } from "../../data/time";
+import { visible } from "../../data/visible_text";
 import type { DeviceData } from "./device_data";
 
 const LABEL_PADDING = 6;
@@ -107,7 +108,7 @@ class AnimatedTimeline implements Animated {
   private name(code: number): string {
     if (Number.isNaN(code)) return "–";
     if (this.head.type === "boolean") return code > 0 ? "on" : "off";
-    return this.data.scheduler.feed.bufferOf(this.head.metric).textOf(code) ?? "–";
+    return visible(this.data.scheduler.feed.bufferOf(this.head.metric).textOf(code) ?? "–");
   }
 
   private paint(timeRange: TimeRange): void {

@@ -1,6 +1,7 @@
 /** Large tiles with the most informative values. */
 
 import { useEffect, useRef } from "preact/hooks";
+import { setText } from "../../chart/marks";
 import { leadingMetrics } from "../../data/metrics";
 import { latestReading, type ReadingText } from "../../data/number_format";
 import type { MetricDetails } from "../../wire/api";
@@ -33,8 +34,8 @@ function ValueTile({ data, head }: { data: DeviceData; head: MetricDetails }) {
     const show = ({ text, unit: unitText }: ReadingText) => {
       if (text === shown || number.current === null || unit.current === null) return;
       shown = text;
-      number.current.textContent = text;
-      unit.current.textContent = unitText;
+      setText(number.current, text);
+      setText(unit.current, unitText);
       big.current?.classList.toggle("long", text.length + unitText.length / 2 > LONG);
     };
     show(latestReading(head, undefined, data.formats));
