@@ -31,6 +31,7 @@ from hub.http.routes.history import HistoryRoutes
 from hub.http.routes.hub import HubRoutes
 from hub.http.routes.operations import OperationsRoutes
 from hub.http.routes.quarantine import QuarantineRoutes
+from hub.http.routes.store import StoreRoutes
 from hub.http.routes.store_files import StoreFilesRoutes
 from hub.http.routes.tokens import TokenRoutes
 from hub.http.status import HubIdentity, Status
@@ -59,6 +60,7 @@ from hub.registry.retirement import Retirement
 from hub.storage.accounting import CONSUMER, AccountingService
 from hub.storage.history_source import HistorySource
 from hub.storage.hold import StoreHolds
+from hub.storage.resend import StoreResend
 from hub.storage.sink import StoreSink
 from hub.storage.warm_start import highest_series_in_use, restore_live, stored_position
 from wire import live as live_messages
@@ -378,6 +380,12 @@ def _resources(
         HubRoutes(status, partial(registry.events, of_hub=True)),
         DeviceRoutes(status, store, series=registry.series.values, read_events=registry.events, retirement=retirement),
         HistoryRoutes(store, series=registry.series.values, now_ns=devices.clock),
+        StoreRoutes(
+            core.journal,
+            StoreResend(core.journal, core.reader, store, core.accounting),
+            now_ns=devices.clock,
+            record=registry.record_event,
+        ),
         TokenRoutes(registry, authenticator, now_ns=devices.clock),
         QuarantineRoutes(core.journal, actions),
         StoreFilesRoutes(core.holds, store),

@@ -9,11 +9,12 @@ import typer
 from typer import Option
 
 from hub.cli import (
-    accounting,
+    audit,
     backup,
     config,
     device,
     export,
+    flow,
     import_,
     mqtt,
     quarantine,
@@ -50,8 +51,8 @@ def options(
 
 
 app.command("run")(run.run)
-app.command("flow")(accounting.flow)
-app.command("audit")(accounting.audit)
+app.command("flow")(flow.flow)
+app.command("audit")(audit.audit)
 app.command("verify")(verify.verify)
 app.command("backup")(backup.backup)
 app.command("restore")(backup.restore)

@@ -1,22 +1,27 @@
-"""`hub store`: compact DuckDB's file, rebuild a damaged one, copy the history to another store, prepare InfluxDB."""
+"""`hub store`: compact, rebuild or copy the history, write readings again that the store lost, prepare InfluxDB."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import time
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from typer import Option
 
+from hub.cli.client import hub_client
 from hub.cli.command import (
     MISUSE,
     AsJson,
     Config,
     Data,
+    HubOptions,
     bytes_text,
     cells,
     fail,
@@ -24,13 +29,17 @@ from hub.cli.command import (
     printable,
     progress_bar,
     settings_or_exit,
+    time_text,
 )
+from hub.cli.option_group import with_option_groups
 from hub.config.sections import MAX_DAYS, StoreSettings
 from hub.config.settings import Settings
+from hub.model.identity import Role
 from hub.model.journal import JournalError
 from hub.model.store import StoreError
 from hub.registry.database import RegistryError
 from wire.text import plural
+from wire.timestamp import parse_query_time
 
 if TYPE_CHECKING:
     from hub.app.copy import CopyReport
@@ -38,6 +47,9 @@ if TYPE_CHECKING:
 
 MAX_SHOWN = 50
 """Rows in the table of series that differ; further ones are counted. JSON contains all."""
+
+RESENT = ("batches", "readings", "resent", "refused", "undecodable")
+"""Counts of each part of a resend."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -261,6 +273,79 @@ def _rebuild(settings: Settings, copy: Path | None) -> RebuildReport:
         fail("hub store rebuild", error.message)
     except (HubError, JournalError, StoreError) as error:
         fail("hub store rebuild", str(error))
+
+
+@app.command(
+    "resend", epilog="Examples:\n\n  hub store resend --since 30m\n\n  hub store resend --since 2026-01-31T12:00:00Z"
+)
+@with_option_groups
+def resend_readings(
+    since: Annotated[
+        str | None,
+        Option(
+            metavar="TIME",
+            help="Begin of the loss: 30m, 12h, or a time in RFC 3339. Default: everything that the journal still has.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+    *,
+    hub: HubOptions,
+) -> None:
+    """Write readings to the store again that it has acknowledged and lost, from the journal of the running hub.
+
+    Use it after the store was restored from a backup, or lost its newest data in a crash. Only missing readings are
+    written, so the command can be repeated, or stopped at any moment. TIME counts when the hub received a batch or the
+    store acknowledged it, whichever is earlier. The journal has everything that was acknowledged in the last 30 minutes
+    (journal.resend_seconds), and usually much more.
+    """
+    command = "hub store resend"
+    request: dict[str, Any] = {"since_ns": None if since is None else _since_ns(since)}
+    total: Counter[str] = Counter()
+    first: dict[str, Any] = {}
+    columns = (TextColumn("comparing and writing"), BarColumn(), TextColumn("{task.fields[resent]:,} readings written"))
+    with hub_client(command, hub, role=Role.OPERATOR) as client, progress_bar(*columns) as progress:
+        task = progress.add_task("", total=None, resent=0)
+        while request:
+            part = client.send("POST", "/api/v1/store/resend", body=request)
+            first = first or part
+            total.update({name: part[name] for name in RESENT})
+            last = part["up_to"] if part["next"] is None else part["next"]
+            span = {"total": part["up_to"] - first["after"], "completed": last - first["after"]}
+            progress.update(task, **span, resent=total["resent"])
+            request = {} if part["next"] is None else {"after": part["next"], "up_to": first["up_to"]}
+    if as_json:
+        typer.echo(json.dumps({**{name: total[name] for name in RESENT}, "received_ns": first["received_ns"]}))
+    else:
+        _print_resent(total, first)
+    if not total["batches"]:
+        fail(command, "the journal has no batch of that time that the store has acknowledged: nothing was compared")
+
+
+def _since_ns(text: str) -> int:
+    """Return the time of a duration before now, or of a time. Raises typer.BadParameter."""
+    now_ns = time.time_ns()
+    try:
+        return parse_query_time(f"-{text}" if text[:1].isdigit() and text[-1:] in "smhdw" else text, now_ns)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _print_resent(total: Mapping[str, int], first: Mapping[str, Any]) -> None:
+    if not total["batches"]:
+        return
+    compared = f"{plural(total['readings'], 'reading')} in {plural(total['batches'], 'batch', 'batches')}"
+    begin = time_text(first["received_ns"])
+    if total["resent"]:
+        typer.echo(f"{plural(total['resent'], 'missing reading')} written again; {compared} compared, from {begin} UTC")
+    else:
+        typer.echo(f"nothing is missing: the store has {compared}, from {begin} UTC")
+    if first["is_oldest"]:
+        typer.echo(f"the journal begins at {begin} UTC: it has nothing that arrived before", err=True)
+    if total["refused"]:
+        typer.echo(f"{plural(total['refused'], 'reading')} refused again, as before: see `hub quarantine`", err=True)
+    if total["undecodable"]:
+        undecodable = plural(total["undecodable"], "batch", "batches")
+        typer.echo(f"{undecodable} left out: the hub does not know their metrics any more", err=True)
 
 
 @app.command("setup", epilog="Examples:\n\n  hub store setup\n\n  hub store setup --keep 365")

@@ -296,6 +296,62 @@ class DeviceAudit(DeviceFlow, frozen=True, kw_only=True):
     metrics: list[AuditedMetric]
 
 
+# The store compared with the journal, and readings that it lost.
+
+
+class ResendRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """The batches to write to the store again: those since a time, or the next part of them."""
+
+    since_ns: Annotated[
+        Annotated[int, Meta(ge=0, le=limits.MAX_TIME_NS)] | None,
+        Meta(
+            description="Batches that arrived or were acknowledged by the store since then. null: all in the journal."
+        ),
+    ] = None
+    after: Annotated[
+        Annotated[int, Meta(ge=0, le=limits.MAX_SEQ)] | None,
+        Meta(description="The `next` of the part before, with its `up_to`, instead of `since_ns`."),
+    ] = None
+    up_to: Annotated[int, Meta(ge=0, le=limits.MAX_SEQ)] = limits.MAX_SEQ
+
+
+class JournalPart(Struct, frozen=True, kw_only=True):
+    """A part of the batches that the store has acknowledged and the journal still has."""
+
+    after: Annotated[int, Meta(description="The part begins after this offset.")]
+    up_to: Annotated[int, Meta(description="The last offset of all parts: what the store has acknowledged.")]
+    next: Annotated[int | None, Meta(description="The `after` of the next part; null at the end.")]
+    received_ns: Annotated[TimeNs, Meta(description="When the hub received the first batch of the part.")]
+    is_oldest: Annotated[bool, Meta(description="Whether the journal has nothing from before this part.")]
+    batches: int
+    readings: int
+    undecodable: Annotated[int, Meta(description="Batches whose metrics the hub does not know any more.")]
+
+
+class ResentReadings(JournalPart, frozen=True, kw_only=True):
+    """A part of the batches, and what was written to the store again."""
+
+    resent: Annotated[int, Meta(description="Readings that the store lacked, and has now.")]
+    refused: Annotated[int, Meta(description="Readings that the store refused again.")]
+
+
+class LostSeries(Struct, frozen=True):
+    """Readings of a series that the store had acknowledged and lacks, with the first and the last of their times."""
+
+    device: str
+    metric: str
+    readings: int
+    first_ns: TimeNs
+    last_ns: TimeNs
+
+
+class MissingInStore(JournalPart, frozen=True, kw_only=True):
+    """A part of the batches, and the readings in it that the store lacks, by device and metric."""
+
+    missing: list[LostSeries]
+    left_out: Annotated[int, Meta(description="Series that `missing` omits, beyond its bound.")]
+
+
 # Tokens and sessions.
 
 

@@ -132,6 +132,12 @@ class Accounting:
             if offset <= self._front or offset > self._end:
                 self._waiting[device] -= readings
 
+    def added(self, readings: Mapping[str, int]) -> None:
+        """Count readings that the store lacked and has again, by device. They were accepted and written before."""
+        if self._begun:
+            for device, count in readings.items():
+                self._stored[device] += count
+
     def expire(self, expired: Mapping[str, int]) -> None:
         """Count what a retention has deleted: the total of each device since the store was created.
 

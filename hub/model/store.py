@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
@@ -67,6 +67,26 @@ class ReadingCounts(NamedTuple):
     stored: int
     expired: int
     refused: int = 0
+
+
+class MissingReadings(NamedTuple):
+    """Readings of one series that the store lacks: their times, int64 nanoseconds in ascending order."""
+
+    series: Series
+    times_ns: NDArray[int64]
+
+
+class RewriteResult(NamedTuple):
+    """Result of writing the missing ones of some readings again: those that are stored now, and those that the store
+    refused.
+
+    `added` are the readings by which the store's counts grew, by series id. The counts of InfluxDB are those of what
+    was written once, and do not change.
+    """
+
+    readings: int
+    refused: int
+    added: Mapping[int, int] = {}
 
 
 SCAN_READINGS = 65_536
@@ -151,6 +171,45 @@ class StorePart(NamedTuple):
     problem: str | None = None
 
 
+class PartRange(NamedTuple):
+    """A part of the entries that the store has acknowledged: it ends at offset `last`, and all of them at `up_to`.
+
+    `received_ns` is when its first entry arrived. `undecodable` batches are not among its `batches`.
+    """
+
+    last: int
+    up_to: int
+    received_ns: int
+    batches: int
+    readings: int
+    undecodable: int
+
+
+class LostReadings(NamedTuple):
+    """Number of readings of a series that the store had acknowledged and lacks, with their first and last time."""
+
+    device: str
+    metric: str
+    readings: int
+    first_ns: int
+    last_ns: int
+
+
+class ComparedPart(NamedTuple):
+    """A part of the entries, and what the store lacks of it."""
+
+    part: PartRange
+    lost: Sequence[LostReadings]
+
+
+class ResentPart(NamedTuple):
+    """A part of the entries, the readings that were written again, and those that the store refused again."""
+
+    part: PartRange
+    readings: int
+    refused: int
+
+
 class Store(Protocol):
     """A history store. All implementations pass one contract test suite."""
 
@@ -176,6 +235,20 @@ class Store(Protocol):
         Two readings of one series have different times; ingest ensures that. Of two with one time, InfluxDB keeps the
         later one. InfluxDB refuses infinities, the last nanosecond of a 64-bit time and values of another type than
         their field; DuckDB accepts everything.
+        """
+
+    async def find_missing(self, entries: Sequence[Entry]) -> list[MissingReadings]:
+        """Return which readings of these decoded entries the store lacks. Two of one series and time count as one.
+
+        Readings that the store expired or can never hold are not among them. Those that it refused are, if it holds
+        none of their series and time. Raises StoreUnavailable.
+        """
+
+    async def rewrite(self, entries: Sequence[Entry]) -> RewriteResult:
+        """Write those readings of these decoded entries that find_missing returns.
+
+        The entries are up to the cursor, which does not change. Durable when it returns. Raises StoreUnavailable; then
+        the call can be repeated.
         """
 
     async def save(self) -> StoreCursor:

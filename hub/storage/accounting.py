@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
 import structlog
@@ -105,6 +105,14 @@ class AccountingService:
     def known(self, entries: Sequence[CountedEntry]) -> None:
         """Count readings of the next write that the store had already."""
         self._accounting.known(entries)
+
+    def rewritten(self, added: Mapping[int, int]) -> None:
+        """Count readings that were written again because the store lacked them, by the id of their series."""
+        series = self._series()
+        by_device: Counter[str] = Counter()
+        for id, count in added.items():
+            by_device[series[id].device] += count
+        self._accounting.added(by_device)
 
     async def refresh(self) -> None:
         """Count what retentions have deleted. Keep the last counts where the store is not available."""

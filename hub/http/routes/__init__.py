@@ -9,6 +9,7 @@ from hub.http.routes.history import HistoryRoutes
 from hub.http.routes.hub import HubRoutes
 from hub.http.routes.operations import OperationsRoutes
 from hub.http.routes.quarantine import QuarantineRoutes
+from hub.http.routes.store import StoreRoutes
 from hub.http.routes.store_files import StoreFilesRoutes
 from hub.http.routes.tokens import TokenRoutes
 
@@ -17,6 +18,7 @@ RESOURCES = (
     ConnectionRoutes,
     DeviceRoutes,
     HistoryRoutes,
+    StoreRoutes,
     TokenRoutes,
     QuarantineRoutes,
     StoreFilesRoutes,

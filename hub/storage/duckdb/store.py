@@ -20,8 +20,10 @@ from hub.model.batch import Entry, Series
 from hub.model.store import (
     History,
     HistoryQuery,
+    MissingReadings,
     NewestReading,
     ReadingCounts,
+    RewriteResult,
     SeriesHistory,
     StoreCursor,
     StoreDescription,
@@ -30,6 +32,7 @@ from hub.model.store import (
     WriteResult,
 )
 from hub.storage.duckdb import schema
+from hub.storage.duckdb.columns import slices_by_series
 from hub.storage.duckdb.database import (
     INTERRUPT_S,
     Database,
@@ -171,6 +174,19 @@ class DuckdbStore:
     async def write(self, entries: Sequence[Entry], cursor: StoreCursor) -> WriteResult:
         """Store readings and cursor in one transaction. Nothing is refused."""
         return WriteResult(await self._run_in_writer(self._write, entries, cursor))
+
+    async def find_missing(self, entries: Sequence[Entry]) -> list[MissingReadings]:
+        series = {known.id: known for entry in entries if entry.batch for known, _ in entry.batch.columns}
+        return [
+            MissingReadings(series[id], rows.times_ns[of_series])
+            for rows in (await self._run_in_writer(self._change, lambda tables: tables.missing(entries))).values()
+            for id, of_series in slices_by_series(rows.series)
+        ]
+
+    async def rewrite(self, entries: Sequence[Entry]) -> RewriteResult:
+        """Append the readings that the file lacks, in one transaction. Nothing is refused."""
+        added = await self._run_in_writer(self._append_missing, entries)
+        return RewriteResult(sum(added.values()), 0, added)
 
     async def save(self) -> StoreCursor:
         """Return the durable cursor: every write is durable."""
@@ -400,6 +416,14 @@ class DuckdbStore:
         return True
 
     def _write(self, entries: Sequence[Entry], cursor: StoreCursor) -> int:
+        self._check_room()
+        return self._change(lambda tables: tables.append(entries, cursor))
+
+    def _append_missing(self, entries: Sequence[Entry]) -> dict[int, int]:
+        self._check_room()
+        return self._change(lambda tables: tables.append_missing(entries))
+
+    def _check_room(self) -> None:
         free = self._free_bytes()
         if free < self._reserve_bytes():
             raise StoreUnavailable(
@@ -407,7 +431,6 @@ class DuckdbStore:
                 f"({free // 1_000_000} MB are free, and {self._reserve_bytes() // 1_000_000} MB are kept for the "
                 "checkpoint)"
             )
-        return self._change(lambda tables: tables.append(entries, cursor))
 
     def _hold(self, set_began: Callable[[StoreCursor], None], release: threading.Event) -> None:
         if self._opened is None:

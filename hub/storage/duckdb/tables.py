@@ -163,7 +163,49 @@ class Tables:
         stored_offset = self.cursor.offset if self.cursor.journal == cursor.journal else 0
         if cursor.offset <= stored_offset:
             return 0
-        rows = collect_columns(entries[bisect_right(entries, stored_offset, key=attrgetter("offset")) :])
+        return self._append(
+            collect_columns(entries[bisect_right(entries, stored_offset, key=attrgetter("offset")) :]), cursor
+        )
+
+    def missing(self, entries: Sequence[Entry]) -> dict[MetricType, SortedColumns]:
+        """Return the readings of these entries whose series has none of their time here, each once.
+
+        Readings that the retention has deleted are not among them.
+        """
+        missing = {}
+        (expired_before_ns,) = self._row("SELECT raw_from_ns FROM tiers")
+        for type, rows in collect_columns(entries).items():
+            first_of_time = np.ones(len(rows.series), np.bool_)
+            first_of_time[1:] = (rows.series[1:] != rows.series[:-1]) | (rows.times_ns[1:] != rows.times_ns[:-1])
+            chosen = np.flatnonzero(first_of_time & (rows.times_ns >= expired_before_ns))
+            if not len(chosen):
+                continue
+            keys = {"number": chosen, "series": rows.series[chosen], "time_ns": rows.times_ns[chosen]}
+            self._connection.register("offered", keys)
+            try:
+                found = self._columns(
+                    f"SELECT number FROM offered ANTI JOIN (SELECT series, time_ns FROM {schema.table('raw', type)} "
+                    "WHERE time_ns BETWEEN ? AND ?) USING (series, time_ns) ORDER BY number",
+                    int(keys["time_ns"].min()),
+                    int(keys["time_ns"].max()),
+                )["number"]
+            finally:
+                self._connection.unregister("offered")
+            if len(found):
+                missing[type] = SortedColumns(*(column[found] for column in rows))
+        return missing
+
+    def append_missing(self, entries: Sequence[Entry]) -> dict[int, int]:
+        """Append what `missing` returns. Return the number of readings of each series, by id. The cursor stays."""
+        rows = self.missing(entries)
+        self._append(rows, self.cursor)
+        return {
+            int(id): int(count)
+            for rows_of_type in rows.values()
+            for id, count in zip(*np.unique(rows_of_type.series, return_counts=True), strict=True)
+        }
+
+    def _append(self, rows: Mapping[MetricType, SortedColumns], cursor: StoreCursor) -> int:
         stats = {type: series_stats(rows_of_type) for type, rows_of_type in rows.items()}
         counts = {type: len(rows_of_type.series) for type, rows_of_type in rows.items()}
         added = sum(counts.values())

@@ -19,8 +19,10 @@ from hub.model.batch import Entry, Series
 from hub.model.store import (
     History,
     HistoryQuery,
+    MissingReadings,
     NewestReading,
     ReadingCounts,
+    RewriteResult,
     SeriesHistory,
     StoreCursor,
     StoreDescription,
@@ -36,6 +38,7 @@ from hub.storage.influxdb.client import (
     WriteAccepted,
     WriteAnswer,
 )
+from hub.storage.influxdb.comparison import find_missing, only_missing, storable_times
 from hub.storage.influxdb.history import HistoryReader
 from hub.storage.influxdb.line_protocol import (
     Cell,
@@ -203,6 +206,25 @@ class InfluxdbStore:
             if time.monotonic() - self._saved_s >= SAVE_EVERY_S:
                 await self._save()
         return WriteResult(stored.total(), refusals(refused))
+
+    async def find_missing(self, entries: Sequence[Entry]) -> list[MissingReadings]:
+        _, names = self._require_open()
+        given = await self._run_in_thread(storable_times, entries)
+        nameable = {series: times for series, times in given.items() if names.name_of(series).problem is None}
+        return await find_missing(self._history, nameable)
+
+    async def rewrite(self, entries: Sequence[Entry]) -> RewriteResult:
+        """Send the missing readings again.
+
+        The others would replace themselves, except after a change of the device's tags, when each would exist twice.
+        """
+        _, names = self._require_open()
+        missing = await self.find_missing(entries)
+        lacking = await self._run_in_thread(only_missing, entries, missing)
+        plan = await self._run_in_thread(plan_write, lacking, names, self._refusal_messages.copy())
+        async with self._lock.write():
+            refused = await self._send_all(plan, names)
+        return RewriteResult(plan.readings.total() - len(refused), len(plan.refused) + len(refused))
 
     async def save(self) -> StoreCursor:
         self._confirm()

@@ -1,14 +1,18 @@
-"""`hub store compact`."""
+"""`hub store compact` and `hub store resend`."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from hub.cli.application import app
 from hub.model.store import StoreCursor
 from hub.storage.duckdb.store import DuckdbStore
+from tests.hub.cli.hub_command import batch as message
+from tests.hub.cli.hub_command import commanded_hub
 from tests.hub.storage.duckdb.deletion import delete_before
 from tests.hub.storage.readings import REGISTRY, SERIES, batch, entry
 
@@ -34,3 +38,33 @@ def test_compact_fails_without_a_history(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["store", "compact", "--data", str(tmp_path)])
     assert result.exit_code == 1
     assert "nothing to compact" in result.output
+
+
+async def test_a_resend_reports_what_it_compared(tmp_path: Path) -> None:
+    """With a range in words or as JSON. A journal without a batch is reported with exit code 1, a wrong time with 2."""
+    async with commanded_hub(tmp_path / "data") as hub:
+        result = await hub.run("store", "resend")
+        assert result.exit_code == 1
+        assert "nothing was compared" in result.stderr
+        await hub.send("pump", *(message(seq, float(seq)) for seq in range(1, 6)))
+        result = await hub.run("store", "resend", "--since", "30m")
+        assert result.exit_code == 0, result.output
+        assert "nothing is missing: the store has 5 readings in 5 batches, from " in result.stdout
+        assert "the journal begins at" in result.stderr
+        result = await hub.run("store", "resend", "--json")
+        counts = json.loads(result.stdout)
+        assert counts.pop("received_ns") > 0
+        assert counts == {"batches": 5, "readings": 5, "resent": 0, "refused": 0, "undecodable": 0}
+        result = await hub.run("store", "resend", "--since", "yesterday")
+        assert (result.exit_code, "is not a time" in result.stderr) == (2, True)
+        events = [event.kind for event in await hub.services.registry.events(of_hub=True)]
+        assert events.count("store_resend") == 2
+
+
+@pytest.mark.parametrize("metric", ["flow", "level"])
+async def test_the_quarantine_is_not_missing_in_the_store(tmp_path: Path, metric: str) -> None:
+    """A batch that was never accepted is no entry that the store has acknowledged."""
+    async with commanded_hub(tmp_path / "data") as hub:
+        await hub.send("pump", message(1, 1.0, metric=metric))
+        result = await hub.run("store", "resend", "--json")
+        assert json.loads(result.stdout)["batches"] == (1 if metric == "flow" else 0)

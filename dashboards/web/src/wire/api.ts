@@ -307,6 +307,14 @@ export interface components {
             /** @description The `cursor` of the next part; null at the end. */
             next: string | null;
         };
+        /** @description Readings of a series that the store had acknowledged and lacks, with the first and the last of their times. */
+        LostSeries: {
+            device: string;
+            metric: string;
+            readings: number;
+            first_ns: number;
+            last_ns: number;
+        };
         /** @description A metric and its latest reading. */
         MetricDetails: {
             metric: string;
@@ -321,6 +329,26 @@ export interface components {
             metrics: components["schemas"]["MetricDetails"][];
             /** @description The `cursor` of the next part; null at the end. */
             next: string | null;
+        };
+        /** @description A part of the batches, and the readings in it that the store lacks, by device and metric. */
+        MissingInStore: {
+            /** @description The part begins after this offset. */
+            after: number;
+            /** @description The last offset of all parts: what the store has acknowledged. */
+            up_to: number;
+            /** @description The `after` of the next part; null at the end. */
+            next: number | null;
+            /** @description When the hub received the first batch of the part. */
+            received_ns: number;
+            /** @description Whether the journal has nothing from before this part. */
+            is_oldest: boolean;
+            batches: number;
+            readings: number;
+            /** @description Batches whose metrics the hub does not know any more. */
+            undecodable: number;
+            missing: components["schemas"]["LostSeries"][];
+            /** @description Series that `missing` omits, beyond its bound. */
+            left_out: number;
         };
         /** @description The traffic to a broker since the hub started, and the position of the bridge in the journal. */
         OutboundCounts: {
@@ -415,6 +443,42 @@ export interface components {
             warnings: {
                 [key: string]: string;
             };
+        };
+        /** @description The batches to write to the store again: those since a time, or the next part of them. */
+        ResendRequest: {
+            /**
+             * @description Batches that arrived or were acknowledged by the store since then. null: all in the journal.
+             * @default null
+             */
+            since_ns?: number | null;
+            /**
+             * @description The `next` of the part before, with its `up_to`, instead of `since_ns`.
+             * @default null
+             */
+            after?: number | null;
+            /** @default 9007199254740991 */
+            up_to?: number;
+        };
+        /** @description A part of the batches, and what was written to the store again. */
+        ResentReadings: {
+            /** @description The part begins after this offset. */
+            after: number;
+            /** @description The last offset of all parts: what the store has acknowledged. */
+            up_to: number;
+            /** @description The `after` of the next part; null at the end. */
+            next: number | null;
+            /** @description When the hub received the first batch of the part. */
+            received_ns: number;
+            /** @description Whether the journal has nothing from before this part. */
+            is_oldest: boolean;
+            batches: number;
+            readings: number;
+            /** @description Batches whose metrics the hub does not know any more. */
+            undecodable: number;
+            /** @description Readings that the store lacked, and has now. */
+            resent: number;
+            /** @description Readings that the store refused again. */
+            refused: number;
         };
         /** @description The devices to retire. */
         RetireRequest: {
@@ -620,8 +684,10 @@ export type InboundCounts = components['schemas']['InboundCounts'];
 export type JournalDetails = components['schemas']['JournalDetails'];
 export type LatestMetric = components['schemas']['LatestMetric'];
 export type LatestPage = components['schemas']['LatestPage'];
+export type LostSeries = components['schemas']['LostSeries'];
 export type MetricDetails = components['schemas']['MetricDetails'];
 export type MetricsPage = components['schemas']['MetricsPage'];
+export type MissingInStore = components['schemas']['MissingInStore'];
 export type OutboundCounts = components['schemas']['OutboundCounts'];
 export type Problem = components['schemas']['Problem'];
 export type QuarantineCounts = components['schemas']['QuarantineCounts'];
@@ -629,6 +695,8 @@ export type QuarantinePage = components['schemas']['QuarantinePage'];
 export type QuarantinedBatch = components['schemas']['QuarantinedBatch'];
 export type QuarantinedMessage = components['schemas']['QuarantinedMessage'];
 export type Readiness = components['schemas']['Readiness'];
+export type ResendRequest = components['schemas']['ResendRequest'];
+export type ResentReadings = components['schemas']['ResentReadings'];
 export type RetireRequest = components['schemas']['RetireRequest'];
 export type RetireResult = components['schemas']['RetireResult'];
 export type RetriedBatch = components['schemas']['RetriedBatch'];

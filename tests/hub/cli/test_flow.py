@@ -1,11 +1,11 @@
-"""The numbers of `hub flow` and the findings of `hub audit`."""
+"""The numbers of `hub flow`."""
 
 from __future__ import annotations
 
 import hypothesis.strategies as st
 from hypothesis import given
 
-from hub.cli.accounting import FlowRates, findings, rates, urgent_first
+from hub.cli.flow import FlowRates, rates, urgent_first
 
 
 def row(device: str = "a", **numbers: int | None) -> dict[str, object]:
@@ -36,18 +36,3 @@ def test_devices_with_a_difference_come_first(numbers: list[tuple[int | None, in
         for device in found
     ]
     assert keys == sorted(keys)
-
-
-def metric(counted: int, least: int = 5, most: int = 5) -> dict[str, object]:
-    return {"metric": "m", "stored_least": least, "stored_most": most, "counted": counted, "refused": 0, "expired": 0}
-
-
-def test_an_audit_finds_each_difference() -> None:
-    """There is no finding if all numbers agree; readings written during the count may be counted or not."""
-    assert findings(row(difference=0) | {"metrics": [metric(5), metric(6, 5, 7)]}) == []
-    assert "try again" in findings(row(difference=None) | {"metrics": []})[0]
-    assert "a: 2 accepted readings are neither stored" in findings(row(difference=2) | {"metrics": []})[0]
-    assert "3 more readings exist than were accepted" in findings(row(difference=-3) | {"metrics": []})[0]
-    less, more = findings(row(difference=0) | {"metrics": [metric(4), metric(8, 5, 7)]})
-    assert "a m: the store has 1 reading less than the accounting" in less
-    assert "a m: the store has 1 reading more" in more

@@ -1,4 +1,4 @@
-"""`hub flow` and `hub audit`: where every batch and reading is, and whether the accounting equals the store."""
+"""`hub flow`: where every batch and reading is."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
-from urllib.parse import quote
 
 import typer
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
-from typer import Argument, Option
+from typer import Option
 
 from hub.cli.client import HubClient, RequestFailed, hub_client
-from hub.cli.command import FAILED, AsJson, HubOptions, plain_table, stdout_console
+from hub.cli.command import AsJson, HubOptions, plain_table, printable, stdout_console
 from hub.cli.option_group import with_option_groups
 from wire.text import plural
 
@@ -28,8 +27,6 @@ LINES_AROUND = 8
 """Lines of the terminal outside the table of devices."""
 
 MIN_LINES = 5
-
-NUMBERS = ("accepted", "waiting", "refused", "expired", "stored", "counted")
 
 Row = Mapping[str, Any]
 COLUMNS = ("accepted", "/s", "stored", "/s", "waiting", "refused", "expired", "difference", "quarantined")
@@ -160,7 +157,7 @@ def _head(answer: Row) -> list[Text]:
         if consumer["name"] == "store":
             line.append(f", {store['phase']}")
             if store["error"]:
-                line.append(f": {store['error']}", style="red")
+                line.append(printable(f": {store['error']}"), style="red")
         lines.append(line)
     return lines
 
@@ -177,91 +174,3 @@ def _cells(row: Row, rate: FlowRates, losses: Sequence[tuple[str, str]]) -> list
         number(row["quarantined_batches"]),
         *(number(row[field]) for _, field in losses),
     ]
-
-
-def findings(answer: Row) -> list[str]:
-    """Return a sentence for each difference; an empty list if everything balances."""
-    found = []
-    device = answer["device"]
-    difference = answer["difference"]
-    if difference is None:
-        found.append(
-            f"{device}: the hub is still counting the waiting readings, or the store is not open yet: try again"
-        )
-    elif difference > 0:
-        found.append(
-            f"{device}: {plural(difference, 'accepted reading is', 'accepted readings are')} neither stored nor "
-            "waiting, refused, expired or known as damaged. Check whether a part of the data directory was lost or "
-            "restored from a backup, and read the log"
-        )
-    elif difference < 0:
-        found.append(
-            f"{device}: {plural(-difference, 'more reading exists', 'more readings exist')} than were accepted"
-        )
-    for metric in answer["metrics"]:
-        name, counted = f"{device} {metric['metric']}", metric["counted"]
-        if counted < metric["stored_least"]:
-            less = plural(metric["stored_least"] - counted, "reading")
-            found.append(
-                f"{name}: the store has {less} less than the accounting. In InfluxDB the retention of the bucket or a "
-                "person deleted them, or a later reading replaced one of the same time, which the accounting "
-                "counts twice. In DuckDB this is an error: report it"
-            )
-        elif counted > metric["stored_most"]:
-            more = counted - metric["stored_most"]
-            found.append(f"{name}: the store has {plural(more, 'reading')} more than the accounting")
-    return found
-
-
-@with_option_groups
-def audit(
-    device: Annotated[str, Argument(metavar="DEVICE", help="Device id.", show_default=False)],
-    as_json: AsJson = False,
-    *,
-    hub: HubOptions,
-) -> None:
-    """Compare the accounting of a device with its readings in the store, which are counted one by one.
-
-    Exits with 0 if everything balances, else with 1 and a sentence for each difference. Accepted readings are counted
-    per device, stored and counted readings per metric.
-
-    Example:  hub audit boiler-1
-    """
-    with hub_client("hub audit", hub) as client:
-        answer = client.get(f"/api/v1/devices/{quote(device, safe='')}/audit")
-    found = findings(answer)
-    if as_json:
-        typer.echo(json.dumps({**answer, "balanced": not found, "findings": found}))
-    else:
-        _print_audit(answer, found)
-    if found:
-        raise typer.Exit(FAILED)
-
-
-def _print_audit(answer: Row, found: list[str]) -> None:
-    console = stdout_console()
-    table = plain_table("metric", *NUMBERS, numbers=NUMBERS)
-    for metric in answer["metrics"]:
-        least, most, counted = metric["stored_least"], metric["stored_most"], metric["counted"]
-        agrees = least <= counted <= most
-        table.add_row(
-            Text(metric["metric"]),
-            "",
-            "",
-            f"{metric['refused']:,}",
-            f"{metric['expired']:,}",
-            f"{least:,}" if least == most else f"{least:,} to {most:,}",
-            Text(f"{counted:,}", style="" if agrees else "bold red"),
-        )
-    whole = [
-        "-" if answer[name] is None else f"{answer[name]:,}" for name in ("waiting", "refused", "expired", "stored")
-    ]
-    counted = sum(metric["counted"] for metric in answer["metrics"])
-    table.add_row(Text("all", style="bold"), f"{answer['accepted']:,}", *whole, f"{counted:,}")
-    console.print(table)
-    for sentence in found:
-        console.print(Text(sentence, style="red"))
-    if not found:
-        console.print(
-            f"{answer['device']} balances: every accepted reading is in one place, and the store equals the accounting."
-        )
