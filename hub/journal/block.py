@@ -118,7 +118,7 @@ class BlockRow(NamedTuple):
 def marks_after(marks: Mapping[str, Mark], entries: Iterable[Entry]) -> list[Mark]:
     """Return the marks of the devices of these entries, which follow `marks`.
 
-    For a block whose own marks are damaged. Duplicates and moved readings are not known then.
+    Use it for a block with damaged marks. Duplicates and moved readings are not known then.
     """
     newer: dict[str, Mark] = {}
     for entry in entries:

@@ -95,7 +95,7 @@ class Journal:
         `max_bytes`. If there is no room for new entries, the latter are deleted first. The database grows to
         `max_bytes` at most, plus a write-ahead log of about 16 MB; then appends raise JournalFull, which names the
         consumer that is behind. `clock` returns nanoseconds since 1970, `vfs` names an SQLite VFS other than the
-        system's. `known_id` is the id that the journal had last, for a file that cannot tell it any more. Raises
+        system's. `known_id` is the id that the journal had last, for a file in which it is damaged. Raises
         ValueError when the bytes to keep exceed half of `max_bytes`.
         """
         if keep_bytes > max_bytes // 2:
@@ -106,7 +106,7 @@ class Journal:
         self._vfs = vfs
         self._known_id = known_id
         self.recorded: JournalPosition | None = None
-        """What the lock's file had recorded of the journal when it was opened."""
+        """Newest position that the file of the lock had recorded before the opening."""
         self._open: _Open | None = None
         self._contents = NO_CONTENTS
         self._new_state = partial(

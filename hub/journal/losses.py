@@ -23,9 +23,14 @@ MAX_INCIDENTS = 20
 """Incidents that are kept for /ready and the page. All of them are in the log and in the events."""
 
 NEXT_STEP = (
-    "Agents send again what they still keep, `hub flow` shows it as repaired. Check the disk, and restore a backup if "
-    "the entries matter"
+    "Agents send again what they still keep, and hub flow shows it as repaired. Check the disk, and restore a backup "
+    "if the rest matters"
 )
+
+NEXT_STEP_IN_THE_MIDDLE = (
+    "hub flow counts the readings that the store lacks as damaged. Check the disk, and restore a backup if they matter"
+)
+"""For entries between others: the agents have newer ones acknowledged, and do not send these again."""
 
 DAMAGED, REPAIRED = "journal damaged", "journal repaired"
 """Kinds of incidents, which are also those of the hub's events."""
@@ -34,7 +39,7 @@ log = structlog.get_logger(__name__)
 
 
 class Losses:
-    """What the journal has lost. `incidents` says what was found since it was opened, the newest last."""
+    """Ranges that the journal has lost, and the `incidents` since it was opened, the newest last."""
 
     def __init__(self, state: JournalState, writer: JournalWriter | None, *, clock: Callable[[], int]) -> None:
         """Without a writer nothing can be declared: the journal is not open."""
@@ -79,7 +84,7 @@ class Losses:
         """
         lost = LostRange(damage.first, min(damage.last, up_to), self._clock(), _description(damage))
         insort(self._state.lost, lost)
-        self.report(f"{lost}. {NEXT_STEP}")
+        self.report(f"{lost}. {NEXT_STEP_IN_THE_MIDDLE}")
         statements = [(WRITE_LOST, lost), *(keep_row(f"block {row.first_offset}", row) for row in damage.rows)]
         if self._writer is not None:
             self._writer.submit(Transaction(statements, 0, lambda error: None, makes_room=True))

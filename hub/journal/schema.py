@@ -125,7 +125,7 @@ CREATE TABLE quarantine_total (
 """
 
 UNREADABLE = (apsw.CorruptError, UnicodeDecodeError)
-"""What SQLite's reading of a damaged page raises."""
+"""Exceptions of a read of a damaged page."""
 
 _DAMAGE = """
 CREATE TABLE lost (
@@ -273,7 +273,7 @@ def connect_writer(
 ) -> tuple[apsw.Connection, Contents]:
     """Open the one connection that writes, and return it with the file's contents. A missing file is created.
 
-    `known_id` is the id of the journal, for a file whose own record of it is damaged. Raises JournalError, whose
+    `known_id` is the id of the journal, for a file in which it is damaged. Raises JournalError, whose
     message says what to do; JournalDamaged if parts of the file may be readable.
     """
     with _opening(path):

@@ -52,6 +52,8 @@ class LostRange(NamedTuple):
 
     def __str__(self) -> str:
         """Return what is lost, for people."""
+        if self.first_offset == self.last_offset:
+            return f"entry {self.first_offset:,} of the journal is lost: {self.reason}"
         return f"entries {self.first_offset:,} to {self.last_offset:,} of the journal are lost: {self.reason}"
 
 

@@ -12,6 +12,7 @@ import apsw
 import pytest
 
 from device_agent import Agent, Metric
+from hub.model.journal import LostRange
 from tests.end_to_end.hub import Hub, running_hub
 from tests.hub.storage.duckdb.locked_file import locked_by_another_process
 
@@ -124,9 +125,9 @@ async def test_a_damaged_block_is_declared_and_its_neighbours_are_stored(tmp_pat
             assert (totals["accepted"], totals["damaged"]) == (BATCHES, count)
             events = (await hub.get("/api/v1/events"))["events"]
             (event,) = (event for event in events if event["kind"] == "journal damaged")
-            assert f"entries {first} to {first + count - 1} of the journal are lost" in event["detail"]
+            assert str(LostRange(first, first + count - 1, 0, "")) in event["detail"]
             assert DEVICE in event["detail"]
-            assert "`hub flow` shows it as repaired" in event["detail"]
+            assert "hub flow counts the readings that the store lacks as damaged" in event["detail"]
             assert "damaged" in await hub.run("flow", "--once", "--url", hub.url, "--token", await hub.admin())
 
 

@@ -32,7 +32,7 @@ async def stored(store: DuckdbStore) -> dict[str, list[tuple[int, Any]]]:
 
 
 async def test_what_the_store_has_is_left_out(tmp_path: Path) -> None:
-    """Of one batch a part, of another nothing is new; the counts say how much."""
+    """One batch is new in part, another one is not new; the counts say how much."""
     async with open_store(tmp_path) as store:
         await store.open()
         await store.write(entries([batch([1, 2], {FLOAT: [1.0, 2.0], STRING: ["a", None]})]), StoreCursor("j", 1))
