@@ -49,14 +49,14 @@ class BackupResult(NamedTuple):
 
 
 @contextmanager
-def stopped_hub(data: Path) -> Iterator[None]:
+def stopped_hub(data: Path) -> Iterator[Lock]:
     """Keep a hub from starting on this directory within the context. Raises HubError if one runs."""
     try:
         lock = Lock(data / JOURNAL_FILE)
     except JournalError as error:
         raise HubError(str(error)) from None
     try:
-        yield
+        yield lock
     finally:
         lock.release()
 

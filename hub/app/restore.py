@@ -14,6 +14,7 @@ from hub.app.errors import HubError
 from hub.app.manifest import Manifest, ManifestError, read_manifest, verify_files
 from hub.app.verify import Observer
 from hub.config.address import FILE_NAME as ADDRESS_FILE
+from hub.model.journal import JournalPosition
 from hub.registry.hub_run import record_restore
 from hub.storage.operating_system import sync
 from integrity.recovery import recover_log
@@ -47,7 +48,7 @@ def restore(folder: Path, data: Path, observer: Observer, *, replace: bool) -> R
         raise HubError(str(error)) from None
     try:
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with stopped_hub(data):
+        with stopped_hub(data) as lock:
             present = [path for path in data.iterdir() if _is_data(path)]
             if present and not replace:
                 raise HubError(
@@ -62,9 +63,14 @@ def restore(folder: Path, data: Path, observer: Observer, *, replace: bool) -> R
             part = data / RESTORING
             _copy(folder, part, manifest, observer)
             recover_log(part / REGISTRY_FILE)
-            record_restore(part / REGISTRY_FILE, created_ns=manifest.created_ns, now_ns=time.time_ns())
+            # A journal that was damaged when the backup was made has no position.
+            journal = JournalPosition(manifest.journal, manifest.last_offset) if manifest.journal else None
+            record_restore(part / REGISTRY_FILE, journal, created_ns=manifest.created_ns, now_ns=time.time_ns())
             replaced = _set_aside(data, present)
             _take_names(part, data)
+            if journal is not None:
+                # Otherwise the record of the replaced journal would show that this one has lost its end.
+                lock.record(*journal)
     except OSError as error:
         raise HubError(f"the backup was not restored: {describe_error(error)}") from None
     return RestoreResult(manifest, replaced)

@@ -23,8 +23,10 @@ from hub.app.data_directory import (
 from hub.app.errors import HubError
 from hub.app.manifest import FILE_NAME as MANIFEST_FILE
 from hub.app.manifest import ManifestError, read_manifest, verify_files
+from hub.journal.continuity import find_discontinuity
 from hub.journal.verify import JournalFacts
 from hub.journal.verify import verify_snapshot as verify_journal
+from hub.model.journal import JournalPosition
 from hub.mqtt.subscriptions import verify_subscriptions
 from hub.registry.verify import RegistryFacts
 from hub.registry.verify import verify_snapshot as verify_registry
@@ -93,6 +95,9 @@ def verify_directory(
         _verify_database(data / JOURNAL_FILE, verify_journal, observer, state),
         _verify_history(data / DUCKDB_FILE, observer, verify_history),
     )
+    if is_backup and facts.registry is not None:
+        # The registry is copied after the journal, and may have recorded newer entries.
+        facts = facts._replace(registry=facts.registry._replace(journal=None))
     for finding in compare(facts):
         observer.found(finding)
     _verify_small_files(data, observer)
@@ -119,27 +124,33 @@ def compare(facts: DirectoryFacts) -> Iterator[Finding]:
                 "it is older than the store: their readings are stored and have no name",
                 "restore the registry.db of the same time",
             )
-    if journal is not None and store is not None and store.cursor.journal == journal.id:
-        yield from _compare_positions(journal, store.cursor.offset)
+    if journal is not None:
+        stored = JournalPosition("", 0) if store is None else JournalPosition(*store.cursor)
+        yield from _compare_positions(journal, None if registry is None else registry.journal, stored)
 
 
-def _compare_positions(journal: JournalFacts, stored: int) -> Iterator[Finding]:
+def _compare_positions(
+    journal: JournalFacts, recorded: JournalPosition | None, stored: JournalPosition
+) -> Iterator[Finding]:
+    present = JournalPosition(journal.id, journal.last_offset)
     acknowledged = journal.cursors.get(CONSUMER, 0)
-    if stored > journal.last_offset:
+    consumed = max(journal.cursors.values(), default=0)
+    lost = find_discontinuity(present, registry=recorded, lock=journal.recorded, store=stored, consumed=consumed)
+    if lost is not None:
         yield Finding(
             JOURNAL_FILE,
             False,
-            f"it ends at offset {journal.last_offset}, and {DUCKDB_FILE} has its entries up to {stored}",
-            "it is older than the store: the hub declares the missing entries lost, and agents send them again",
-            f"start the hub, or restore {JOURNAL_FILE} and {DUCKDB_FILE} of the same time",
+            lost.reason,
+            "accepted readings that are neither in it nor in the store are lost, unless their agents still keep them",
+            "start the hub, which declares what is lost and requests it from the agents, or restore a backup",
         )
-    elif stored < acknowledged:
-        lost = max(0, journal.first_offset - 1 - stored)
+    elif stored.id == journal.id and stored.offset < acknowledged:
+        missing = max(0, journal.first_offset - 1 - stored.offset)
         yield Finding(
             DUCKDB_FILE,
             False,
-            f"it has the journal up to offset {stored}, and it had it up to {acknowledged}",
-            f"the store has lost its newest writes, and the journal {plural(lost, 'entry', 'entries')} of them",
+            f"it has the journal up to offset {stored.offset:,}, and it had it up to {acknowledged:,}",
+            f"the store has lost its newest writes, and the journal {plural(missing, 'entry', 'entries')} of them",
             "start the hub, which writes what the journal still has, and restore a backup for the rest",
         )
 

@@ -50,6 +50,9 @@ APPLICATION_ID = 0x54484A4C
 """Marks the file as a journal ("THJL")."""
 
 SCHEMA_VERSION = 3
+
+UNCHECKED_VERSION = 2
+"""The version before the small tables had checksums."""
 """Version 3 added checksums to every row. A file of version 2 gets them when it is opened."""
 
 CHECKED_BYTES = 512 * 1024 * 1024
@@ -251,11 +254,7 @@ class Lock:
 
     def recorded(self) -> JournalPosition | None:
         """Return the recorded position; None if there is none, or its checksum is wrong."""
-        data = os.pread(self._descriptor, _RECORD.size, 0)
-        if len(data) < _RECORD.size:
-            return None
-        id, offset, checksum = _RECORD.unpack(data)
-        return JournalPosition(id.decode(), offset) if zlib.crc32(data[:-4]) == checksum else None
+        return _decode_record(os.pread(self._descriptor, _RECORD.size, 0))
 
     def record(self, id: str, offset: int) -> None:
         """Record the newest durable offset of the journal with this id."""
@@ -266,6 +265,21 @@ class Lock:
     def release(self) -> None:
         """Release the lock. The lock's file stays."""
         os.close(self._descriptor)
+
+
+def read_record(path: Path) -> JournalPosition | None:
+    """Return the position that the file of the lock has for the journal at this path, without the lock."""
+    try:
+        return _decode_record(path.with_name(path.name + ".lock").read_bytes()[: _RECORD.size])
+    except OSError:
+        return None
+
+
+def _decode_record(data: bytes) -> JournalPosition | None:
+    if len(data) < _RECORD.size or zlib.crc32(data[:-4]).to_bytes(4, "big") != data[-4:]:
+        return None
+    id, offset, _ = _RECORD.unpack(data)
+    return JournalPosition(id.decode(), offset)
 
 
 def connect_writer(
@@ -425,7 +439,7 @@ def _prepare(connection: apsw.Connection, path: Path) -> None:
         if verdict != "ok":
             raise apsw.CorruptError(f"SQLite's own check failed: {' '.join(verdict.split())}")
     version = connection.pragma("user_version")
-    if version == 2:
+    if version == UNCHECKED_VERSION:
         with connection:
             for statement in _FROM_VERSION_2:
                 connection.execute(statement)

@@ -87,10 +87,11 @@ def end(connection: apsw.Connection) -> None:
     connection.execute("DELETE FROM facts WHERE name IN (?, ?)", (_STARTED, _ALIVE))
 
 
-def record_restore(path: Path, *, created_ns: int, now_ns: int) -> None:
+def record_restore(path: Path, journal: JournalPosition | None, *, created_ns: int, now_ns: int) -> None:
     """Record in a restored registry from when its backup is, and that the run of that time has ended.
 
-    The hub was not killed then: it ran while the backup was made. Raises RegistryError.
+    The hub was not killed then: it ran while the backup was made. The registry is a little newer than the `journal` of
+    its backup, which has lost nothing. Raises RegistryError.
     """
     connection = open_database(path)
     try:
@@ -103,6 +104,8 @@ def record_restore(path: Path, *, created_ns: int, now_ns: int) -> None:
             )
             detail = f"from the backup of {datetime.fromtimestamp(created_ns // NS_PER_S, UTC):%Y-%m-%d %H:%M:%S} UTC"
             insert_events(connection, [*events, Event(0, None, now_ns, RESTORED_KIND, detail)])
+            if journal is not None:
+                record_journal(connection, journal)
             end(connection)
     finally:
         connection.close()

@@ -6,8 +6,10 @@ from typing import NamedTuple
 
 import apsw
 
+from hub.model.journal import JournalPosition
 from hub.registry.database import hub_id
 from hub.registry.fleet import select_fleet
+from hub.registry.hub_run import select_journal
 from hub.registry.repair import verify
 from integrity.database import ReportBytes, Snapshot
 from integrity.finding import Finding
@@ -15,10 +17,11 @@ from wire.text import plural
 
 
 class RegistryFacts(NamedTuple):
-    """Facts about a registry: the hub's id, and the ids of its series."""
+    """Facts about a registry: the hub's id, the ids of its series, and the journal that the hub wrote last."""
 
     id: str
     series: frozenset[int]
+    journal: JournalPosition | None
 
 
 def verify_snapshot(name: str, snapshot: Snapshot, report: ReportBytes) -> tuple[list[Finding], RegistryFacts | None]:
@@ -29,7 +32,8 @@ def verify_snapshot(name: str, snapshot: Snapshot, report: ReportBytes) -> tuple
         return findings, None
     try:
         fleet = select_fleet(snapshot.connection)
-        facts = RegistryFacts(hub_id(snapshot.connection), frozenset(fleet.series))
+        journal = select_journal(snapshot.connection)
+        facts = RegistryFacts(hub_id(snapshot.connection), frozenset(fleet.series), journal)
     except (apsw.Error, LookupError, ValueError) as error:
         return [Finding(name, None, f"the file has another format: {error}")], None
     devices, series = plural(len(fleet.devices), "device"), plural(len(fleet.series), "series", "series")

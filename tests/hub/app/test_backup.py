@@ -128,8 +128,22 @@ async def test_a_backup_is_restored_into_a_new_directory(folder: Path, tmp_path:
     assert names(data) == STORED
     assert verified(data) == []
     async with opened_hub(data) as services:
+        assert services.journal.losses.incidents == []
         events = await services.registry.events(of_hub=True)
         assert [event.kind for event in events if event.kind == "hub restored"]
+
+
+async def test_a_restore_over_a_newer_journal_is_no_loss_of_its_end(folder: Path, tmp_path: Path) -> None:
+    """The file of the lock stays and knows newer entries; those are in the folder of the replaced files."""
+    data = tmp_path / "data"
+    restore(folder, data, IGNORE, replace=False)
+    async with busy_hub(data):
+        pass
+    assert restore(folder, data, IGNORE, replace=True).replaced is not None
+    assert verified(data) == []
+    async with opened_hub(data) as services:
+        assert services.journal.losses.incidents == []
+        assert services.journal.last_offset == read_manifest(folder).last_offset
 
 
 async def test_present_files_are_set_aside_only_if_that_is_wanted(folder: Path, tmp_path: Path) -> None:

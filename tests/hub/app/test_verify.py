@@ -11,13 +11,14 @@ import pytest
 from hub.app.errors import HubError
 from hub.app.verify import DirectoryFacts, Observer, compare, verify_directory
 from hub.journal.verify import JournalFacts
+from hub.model.journal import JournalPosition
 from hub.model.store import StoreCursor
 from hub.registry.verify import RegistryFacts
 from hub.storage.duckdb.verify import StoreFacts
 from integrity.finding import Finding
 from tests.hub.cli.hub_command import batch, commanded_hub
 
-REGISTRY = RegistryFacts("a", frozenset({1, 2}))
+REGISTRY = RegistryFacts("a", frozenset({1, 2}), JournalPosition("j", 20))
 JOURNAL = JournalFacts("j", 11, 20, {"store": 15})
 STORE = StoreFacts("a", StoreCursor("j", 15), frozenset({1}))
 
@@ -36,9 +37,14 @@ STORE = StoreFacts("a", StoreCursor("j", 15), frozenset({1}))
             ["2 series of history.duckdb"],
         ),
         (DirectoryFacts(REGISTRY, JOURNAL, STORE._replace(cursor=StoreCursor("j", 20))), []),
-        (DirectoryFacts(REGISTRY, JOURNAL, STORE._replace(cursor=StoreCursor("j", 21))), ["ends at offset 20"]),
+        (DirectoryFacts(REGISTRY, JOURNAL, STORE._replace(cursor=StoreCursor("j", 21))), ["journal.db ends at 20"]),
         (DirectoryFacts(REGISTRY, JOURNAL, STORE._replace(cursor=StoreCursor("j", 14))), ["it had it up to 15"]),
         (DirectoryFacts(REGISTRY, JOURNAL, STORE._replace(cursor=StoreCursor("other", 99))), []),
+        (DirectoryFacts(REGISTRY._replace(journal=None), JOURNAL, STORE), []),
+        (DirectoryFacts(None, JOURNAL._replace(recorded=JournalPosition("j", 20)), None), []),
+        (DirectoryFacts(None, JOURNAL._replace(recorded=JournalPosition("j", 30)), None), ["journal.db ends at 20"]),
+        (DirectoryFacts(REGISTRY._replace(journal=JournalPosition("j", 21)), JOURNAL, None), ["journal.db ends at 20"]),
+        (DirectoryFacts(REGISTRY._replace(journal=JournalPosition("old", 7)), JOURNAL, STORE), ["was removed"]),
     ],
 )
 def test_files_that_do_not_fit_together_are_found(facts: DirectoryFacts, found: list[str]) -> None:

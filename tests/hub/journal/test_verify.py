@@ -9,6 +9,7 @@ import pytest
 
 from hub.journal.journal import Journal
 from hub.journal.verify import JournalFacts, verify_snapshot
+from hub.model.journal import JournalPosition
 from integrity.database import Snapshot
 from integrity.finding import Finding
 from tests.hub.journal.entries import make_entries, make_mark
@@ -47,18 +48,19 @@ async def test_an_intact_journal(path: Path) -> None:
     findings, facts = verified(path)
     assert [(finding.intact, finding.what) for finding in findings] == [(True, "5 blocks with the offsets 1 to 50")]
     assert facts is not None
-    assert facts[1:] == (1, 50, {"store": 20})
+    assert facts[1:] == (1, 50, {"store": 20}, JournalPosition(facts.id, 50))
 
 
 @pytest.mark.parametrize(
     ("damage", "what"),
     [
-        ("UPDATE block SET entries = CAST(entries || x'00' AS BLOB) WHERE first_offset = 21", "entries 21 to 30"),
-        ("UPDATE block SET checksum = checksum + 1 WHERE first_offset = 1", "entries 1 to 10"),
+        ("UPDATE block SET entries = CAST(entries || x'00' AS BLOB) WHERE first_offset = 21", "entries 21 to 30: "),
+        ("UPDATE block SET checksum = checksum + 1 WHERE first_offset = 1", "entries 1 to 10: "),
+        ("UPDATE block SET received_ns = received_ns + 1 WHERE first_offset = 41", "entries 41 to 50: "),
         ("DELETE FROM block WHERE first_offset = 31", "the entries 31 to 40 are missing"),
         ("UPDATE block SET marks = x'c1' WHERE first_offset = 41", "seal"),
-        ("UPDATE block SET received_ns = received_ns + 1 WHERE first_offset = 21", "position"),
         ("UPDATE consumer SET offset = offset + 1", "consumer 'store'"),
+        ("UPDATE fact SET value = 'x' WHERE name = 'id'", "fact 'id'"),
     ],
 )
 async def test_each_damaged_block_is_found_with_its_offsets(path: Path, damage: str, what: str) -> None:
@@ -69,6 +71,16 @@ async def test_each_damaged_block_is_found_with_its_offsets(path: Path, damage: 
     assert what in finding.what
     assert finding.consequence
     assert "hub restore" in finding.next_step
+
+
+async def test_a_declared_loss_is_no_finding(path: Path) -> None:
+    """The hub found it before, and a person was informed: the exit code must not stay at 1 until it is trimmed."""
+    change(path, "DELETE FROM block WHERE first_offset = 31")
+    change(path, "UPDATE block SET checksum = 0 WHERE first_offset = 21")
+    change(path, "INSERT INTO lost VALUES (21, 40, 1, 'damaged', 0)")
+    (finding,), _ = verified(path)
+    assert finding.intact
+    assert "1 lost range is declared" in finding.what
 
 
 async def test_a_file_of_another_format_is_not_damaged(path: Path) -> None:
