@@ -71,6 +71,18 @@ class DirectoryFacts(NamedTuple):
     journal: JournalFacts | None
     store: StoreFacts | None
 
+    def without_records(self) -> DirectoryFacts:
+        """Return the facts without what the registry and the lock's file have recorded of the journal.
+
+        In a backup, and in the directory of a running hub, they may be newer than the snapshot of the journal.
+        """
+        registry, journal, store = self
+        return DirectoryFacts(
+            None if registry is None else registry._replace(journal=None),
+            None if journal is None else journal._replace(recorded=None),
+            store,
+        )
+
 
 def verify_directory(
     data: Path,
@@ -95,10 +107,7 @@ def verify_directory(
         _verify_database(data / JOURNAL_FILE, verify_journal, observer, state),
         _verify_history(data / DUCKDB_FILE, observer, verify_history),
     )
-    if is_backup and facts.registry is not None:
-        # The registry is copied after the journal, and may have recorded newer entries.
-        facts = facts._replace(registry=facts.registry._replace(journal=None))
-    for finding in compare(facts):
+    for finding in compare(facts.without_records() if is_backup or state.is_running else facts):
         observer.found(finding)
     _verify_small_files(data, observer)
     return facts

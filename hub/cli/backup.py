@@ -184,7 +184,7 @@ def _print_restored(data: Path, result: RestoreResult) -> None:
         typer.echo(f"the files that were there are in {result.replaced}")
     typer.echo(
         "Next steps:\n"
-        "  1. Start the hub. Agents send again what they still have, and declare the rest as gaps.\n"
-        "  2. Compare with `hub flow`, and look for gaps on the pages of the devices.\n"
+        "  1. Start the hub. Agents send again what they still have.\n"
+        "  2. Look at `hub flow`, and for events about lost batches on the pages of the devices.\n"
         "  3. Create tokens that were created after the backup again, and revoke those that were revoked since."
     )

@@ -80,6 +80,17 @@ async def test_the_files_of_each_backup_of_a_busy_hub_fit_together(tmp_path: Pat
     assert last_offsets == sorted(set(last_offsets))
 
 
+async def test_the_files_of_a_busy_hub_are_intact(tmp_path: Path) -> None:
+    """The snapshots are of different moments, which is no damage."""
+    data = tmp_path / "data"
+    async with busy_hub(data):
+        for _ in range(BACKUPS):
+            findings: list[Finding] = []
+            observer = IGNORE._replace(found=findings.append)
+            await asyncio.to_thread(verify_directory, data, observer, lambda report: [])
+            assert {finding.file: finding.intact for finding in findings} == {"registry.db": True, "journal.db": True}
+
+
 async def test_a_backup_that_fails_leaves_nothing(tmp_path: Path) -> None:
     """The hold ends while a file is copied: the copy would not be consistent."""
     data, folder = tmp_path / "data", tmp_path / "backup"
