@@ -15,7 +15,7 @@ import structlog
 from hub.app.mqtt import open_bridges
 from hub.app.store import open_store
 from hub.config.settings import Settings
-from hub.http.access import Access, find_credential
+from hub.http.access import COOKIE_ID, SESSION_COOKIE, Access
 from hub.http.application import LIVE_PATH, make_application
 from hub.http.authenticator import Authenticator
 from hub.http.connections import Connections
@@ -424,6 +424,7 @@ def _authenticator(
         origins=(*settings.access.allowed_origins, *([public.origin] if public else [])),
         behind_proxy=settings.access.behind_proxy,
         base_path=public.base_path if public else ROOT,
+        cookie=f"{SESSION_COOKIE}_{registry.id[:COOKIE_ID]}",
     )
     return Authenticator(access, registry.refresh, refusals)
 
@@ -441,7 +442,7 @@ def decoder(registry: Registry) -> Callable[[Entry], Batch]:
 def _directories(core: Core, authenticator: Authenticator) -> DirectoryFor:
     def directory_for(scope: MutableMapping[str, Any], on_identity: Callable[[Identity], None]) -> ConnectionDirectory:
         async def identify(token: str | None) -> Identity | None:
-            credential = find_credential(scope)
+            credential = authenticator.access.credential(scope)
             # A page cannot keep its browser from sending the cookie, so the token in its hello counts before it.
             if token is None or (credential is not None and credential.kind == "token"):
                 identity = await authenticator.identify(scope)

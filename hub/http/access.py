@@ -31,6 +31,10 @@ from hub.model.identity import Identity
 from wire.live import TOKEN_SUBPROTOCOL
 
 SESSION_COOKIE = "telemetry_hub_session"
+"""Name of the cookie. A hub adds the first COOKIE_ID digits of its id: browsers share cookies between all ports of a
+host, and two hubs of one name would sign each other's browsers out."""
+
+COOKIE_ID = 8
 
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 """Methods that change nothing. Another site's page cannot read the answer."""
@@ -43,7 +47,7 @@ class Credential(NamedTuple):
     value: str
 
 
-def find_credential(scope: Scope) -> Credential | None:
+def find_credential(scope: Scope, cookie: str = SESSION_COOKIE) -> Credential | None:
     """Return the credential in the headers; None if there is none that can be parsed.
 
     Accepts `Authorization: Bearer TOKEN`, `Token TOKEN` (InfluxDB 2 clients) or `Basic` with the token as the password
@@ -62,7 +66,7 @@ def find_credential(scope: Scope) -> Credential | None:
     for header in header_values(scope, b"cookie"):
         for pair in header.split(";"):
             name, _, value = pair.strip().partition("=")
-            if name == SESSION_COOKIE and value:
+            if name == cookie and value:
                 return Credential("session", value)
     return None
 
@@ -89,7 +93,7 @@ class Access:
 
     `listen_host` is the address that the hub listens on. `hosts` are further names of the hub (ports are ignored).
     `origins` are other origins (`https://host[:port]`) whose pages may use the cookie. `base_path` is the path of the
-    page, for its cookie. Raises ValueError if one of these is invalid.
+    page, for its cookie, and `cookie` the cookie's name. Raises ValueError if one of these is invalid.
     """
 
     verify_token: Callable[[str], Identity | None]
@@ -99,6 +103,7 @@ class Access:
     origins: tuple[str, ...] = ()
     behind_proxy: bool = False
     base_path: str = "/"
+    cookie: str = SESSION_COOKIE
     _allowed: frozenset[WebOrigin] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -135,12 +140,27 @@ class Access:
                 f'if it is, add "{shown(host.name)}" to access.allowed_hosts',
             )
 
+    def credential(self, scope: Scope) -> Credential | None:
+        """Return the credential in the headers of a request to this hub; None if there is none that can be parsed."""
+        return find_credential(scope, self.cookie)
+
+    def session_cookie(self, value: str, *, max_age_s: int, secure: bool) -> tuple[bytes, bytes]:
+        """Return the header that makes a browser keep a session, or delete it with a `max_age_s` of 0.
+
+        `base_path` is that of the page: other programs on the same host do not get the cookie.
+
+        SameSite=Lax and not Strict: the one-time URL may be opened from a mail or a chat, and a Strict cookie would not
+        be sent with the redirect that follows it. Lax only permits GET requests, which change nothing.
+        """
+        attributes = f"Path={self.base_path}; Max-Age={max_age_s}; HttpOnly; SameSite=Lax{'; Secure' if secure else ''}"
+        return b"set-cookie", f"{self.cookie}={value}; {attributes}".encode()
+
     def authenticate(self, scope: Scope) -> Identity | None:
         """Return the sender of this request; None without a valid credential.
 
         Raises RequestRefused for a cookie in a request that another site's page started.
         """
-        credential = find_credential(scope)
+        credential = self.credential(scope)
         if credential is None:
             return None
         if credential.kind == "token":
@@ -200,18 +220,6 @@ class Access:
             # The machine's addresses are not known here. Rebinding needs a name, so any address is safe.
             return parse_address(name) is not None
         return name == host_name(self.listen_host)
-
-
-def session_cookie(value: str, *, max_age_s: int, secure: bool, path: str = "/") -> tuple[bytes, bytes]:
-    """Return the header that makes a browser keep a session, or delete it with a `max_age_s` of 0.
-
-    `path` is that of the page: other programs on the same host do not get the cookie.
-
-    SameSite=Lax and not Strict: the one-time URL may be opened from a mail or a chat, and a Strict cookie would not be
-    sent with the redirect that follows it. Lax only permits GET requests, which change nothing.
-    """
-    attributes = f"Path={path}; Max-Age={max_age_s}; HttpOnly; SameSite=Lax{'; Secure' if secure else ''}"
-    return b"set-cookie", f"{SESSION_COOKIE}={value}; {attributes}".encode()
 
 
 def header_values(scope: Scope, name: bytes) -> list[str]:

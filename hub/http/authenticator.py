@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from starlette.types import Scope
 
-from hub.http.access import Access, find_credential
+from hub.http.access import Access
 from hub.http.attempts import FailedAttempts
 from hub.http.refusals import RefusalCause, RequestRefusals, RequestRefused, peer_of
 from hub.model.identity import Identity
@@ -31,7 +31,7 @@ class Authenticator:
 
     def recognise(self, scope: Scope) -> Identity | None:
         """Return the owner of the valid token in the headers, without waiting. Nothing counts as a failure."""
-        credential = find_credential(scope)
+        credential = self.access.credential(scope)
         valid = credential is not None and credential.kind == "token"
         return self.access.verify_token(credential.value) if valid and credential is not None else None
 
@@ -41,7 +41,7 @@ class Authenticator:
         Raises RequestRefused for a cookie in a request that another site's page started, and, with code BUSY, after too
         many failures from one address.
         """
-        if find_credential(scope) is None:
+        if self.access.credential(scope) is None:
             return None
         return await self._verify(scope, lambda: self.access.authenticate(scope))
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import structlog
 from starlette.types import Receive, Scope, Send
 
-from hub.http.access import find_credential, offered_subprotocols
+from hub.http.access import offered_subprotocols
 from hub.http.authenticator import Authenticator
 from hub.http.connections import Connections
 from hub.http.refusals import RefusalCause, RequestRefused
@@ -99,7 +99,7 @@ class LiveEndpoint:
 
     async def _identify(self, scope: Scope) -> _Caller:
         """Return the caller by the head of its handshake. Raises RequestRefused after too many failures."""
-        credential = find_credential(scope)
+        credential = self.authenticator.access.credential(scope)
         by_cookie = credential is not None and credential.kind == "session"
         if by_cookie:
             try:

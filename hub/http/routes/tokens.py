@@ -14,7 +14,6 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from hub.http import answers
-from hub.http.access import session_cookie
 from hub.http.attempts import SignInRate
 from hub.http.authenticator import Authenticator
 from hub.http.paging import PageQuery, select_page
@@ -164,7 +163,5 @@ class TokenRoutes:
     def _with_cookie(self, request: Request, session: NewSession, response: Response) -> Response:
         access = self.authenticator.access
         secure = access.is_secure(request.scope)
-        response.raw_headers.append(
-            session_cookie(session.value, max_age_s=session.max_age_s, secure=secure, path=access.base_path)
-        )
+        response.raw_headers.append(access.session_cookie(session.value, max_age_s=session.max_age_s, secure=secure))
         return response

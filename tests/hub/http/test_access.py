@@ -17,7 +17,6 @@ from hub.http.access import (
     check_listen,
     find_credential,
     offered_subprotocols,
-    session_cookie,
 )
 from hub.http.authority import is_loopback
 from hub.http.refusals import RefusalCause, RequestRefused
@@ -364,24 +363,26 @@ def test_an_invalid_setting_is_reported(settings: dict[str, tuple[str, ...]]) ->
 
 def test_the_cookie_is_kept_from_scripts_and_other_sites() -> None:
     """It is HttpOnly and SameSite=Lax, for the whole hub, with a lifetime, and Secure if the browser uses TLS."""
-    name, value = session_cookie("secret", max_age_s=60, secure=True)
+    name, value = access().session_cookie("secret", max_age_s=60, secure=True)
     morsel = SimpleCookie(value.decode())[SESSION_COOKIE]
     assert name == b"set-cookie"
     assert morsel.value == "secret"
     assert (morsel["httponly"], morsel["samesite"], morsel["secure"]) == (True, "Lax", True)
     assert (morsel["path"], morsel["max-age"], morsel["domain"]) == ("/", "60", "")
-    assert not SimpleCookie(session_cookie("s", max_age_s=1, secure=False)[1].decode())[SESSION_COOKIE]["secure"]
+    assert not SimpleCookie(access().session_cookie("s", max_age_s=1, secure=False)[1].decode())[SESSION_COOKIE][
+        "secure"
+    ]
 
 
 def test_the_written_cookie_is_found_again() -> None:
     """The cookie that the browser sends is the session."""
-    pair = session_cookie("secret", max_age_s=60, secure=False)[1].decode().partition(";")[0]
+    pair = access().session_cookie("secret", max_age_s=60, secure=False)[1].decode().partition(";")[0]
     assert find_credential(scope(("cookie", f"a=b; {pair}"))) == Credential("session", "secret")
 
 
 def test_an_ended_cookie_is_deleted() -> None:
     """At once, and it is no credential in the meantime."""
-    value = session_cookie("", max_age_s=0, secure=False)[1].decode()
+    value = access().session_cookie("", max_age_s=0, secure=False)[1].decode()
     assert "Max-Age=0" in value
     assert find_credential(scope(("cookie", value.partition(";")[0]))) is None
 
@@ -424,3 +425,14 @@ def test_clear_text_stays_on_this_machine(host: str, loopback: bool) -> None:
     else:
         with pytest.raises(ValueError, match=r"tls\.certificate .* access\.behind_proxy .* 127\.0\.0\.1"):
             check_listen(host, tls=False, behind_proxy=False)
+
+
+def test_hubs_on_one_host_have_cookies_of_their_own() -> None:
+    """A browser sends both cookies to both, and a sign-in at one of them leaves the other one's cookie."""
+    first, second = access(cookie="session_1"), access(cookie="session_2")
+    pairs = [
+        hub.session_cookie(value, max_age_s=60, secure=False)[1] for hub, value in ((first, "page"), (second, "x"))
+    ]
+    both = scope(("cookie", "; ".join(pair.decode().partition(";")[0] for pair in pairs)))
+    assert first.authenticate(both) == ADMIN
+    assert second.authenticate(both) is None

@@ -13,7 +13,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.typing import Subprotocol
 
 from hub.app.services import HubServices
-from hub.http.access import SESSION_COOKIE
+from hub.http.access import COOKIE_ID, SESSION_COOKIE
 from hub.live import outbox
 from hub.model.identity import Role
 from tests.conditions import until
@@ -55,7 +55,7 @@ async def cookie(services: HubServices, role: Role) -> str:
     made = await services.registry.create_token(role)
     session = await services.registry.redeem(await services.registry.create_login_code(made.token.id))
     assert session is not None
-    return f"{SESSION_COOKIE}={session.value}"
+    return f"{SESSION_COOKIE}_{services.registry.id[:COOKIE_ID]}={session.value}"
 
 
 @pytest.mark.parametrize("role", [Role.VIEWER, Role.OPERATOR, Role.ADMIN])
