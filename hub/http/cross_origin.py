@@ -30,7 +30,8 @@ at most, and a page that polls asks once."""
 class CrossOrigin:
     """Adds the headers that let pages of allowed origins read answers, and answers their preflights.
 
-    It is the outermost part of the application, because a page also has to read the errors.
+    It is the outermost part of the application, because a page also has to read the errors. A request that is no valid
+    HTTP, or exceeds a limit of its head or body, never reaches the application: a browser hides that answer.
     """
 
     def __init__(self, application: ASGIApp, access: Access, refusals: RequestRefusals) -> None:
