@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import tracemalloc
 import zlib
 
 import pytest
@@ -30,9 +31,16 @@ def test_what_was_packed_is_unpacked(data: bytes) -> None:
 @pytest.mark.parametrize("pack", [gzip.compress, zlib.compress])
 def test_a_bomb_is_refused_at_the_bound(pack: object) -> None:
     """No more than the bound and one byte is in memory."""
-    with pytest.raises(FrameRefused) as refused:
-        unpacked(pack(b"\0" * 1_000_001), max_bytes=1_000_000)  # type: ignore[operator]
+    bomb = pack(b"\0" * 20_000_000)  # type: ignore[operator]
+    tracemalloc.start()
+    try:
+        with pytest.raises(FrameRefused) as refused:
+            unpacked(bomb, max_bytes=100_000)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
     assert refused.value.code == "size"
+    assert peak_bytes < 1_000_000
 
 
 @pytest.mark.parametrize(

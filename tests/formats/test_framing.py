@@ -78,6 +78,14 @@ def test_an_open_quote_ends_at_the_next_full_record() -> None:
     assert len(joined(b'a,"x', *[b"middle"] * 500)) == 501
 
 
+def test_a_broken_record_does_not_hold_the_next_one_back() -> None:
+    """Both are returned as soon as the next line is a full record."""
+    joiner = RecordJoiner(lambda raw: raw.count(b'"') % 2 == 1, lambda raw: raw.count(b",") == 1 and b'"' not in raw)
+    assert list(joiner.feed([Frame(1, b'a,"x')])) == []
+    assert joiner.is_waiting
+    assert list(joiner.feed([Frame(2, b"b,1")])) == [Frame(1, b'a,"x'), Frame(2, b"b,1")]
+
+
 def test_text_loses_nuls_and_marks_around_it() -> None:
     """A text that is not UTF-8 needs a fallback."""
     assert decode_text(b"\xef\xbb\xbf 1\t\0\r") == " 1\t"
