@@ -147,7 +147,10 @@ async def _serve(
         running.enter_context(failed.threads())
         await running.enter_async_context(failed.running(services.journal.watch(), "journal"))
         await running.enter_async_context(
-            failed.running(registry.run(lambda ids: services.connections.revoke(set(ids))), "registry")
+            failed.running(
+                registry.run(lambda ids: services.connections.revoke(set(ids)), services.connections.token_ids),
+                "registry",
+            )
         )
         await running.enter_async_context(failed.running(services.accounting.run(), "accounting"))
         await running.enter_async_context(failed.running(services.store_consumer.run(), "store"))

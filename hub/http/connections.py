@@ -115,6 +115,10 @@ class Connections:
             self._discard_credential(connection, known)
         self._changed.set()
 
+    def token_ids(self) -> list[str]:
+        """Return the ids of the tokens with an open connection."""
+        return list(self._of_token)
+
     def revoke(self, credentials: set[str]) -> None:
         """End every connection that was opened with one of these credentials: ids of tokens and of sessions."""
         error = WireError(Code.REVOKED, "the token was revoked or has expired: create a new one, or sign in again")

@@ -86,7 +86,8 @@ class Identity(NamedTuple):
 
 
 class Token(NamedTuple):
-    """A token without its secret. Times in nanoseconds since 1970 UTC; `last_used_ns` is exact to a minute."""
+    """A token without its secret. Times in nanoseconds since 1970 UTC; `last_used_ns` is exact to a minute: an open
+    connection is a use."""
 
     id: str
     role: Role

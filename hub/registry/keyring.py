@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Iterable, Set
+from itertools import islice
 
 from hub.model.identity import BrowserSession, Identity, Token
 from hub.registry.token import PageSession, digest, token_id
@@ -68,6 +69,13 @@ class Keyring:
             return None
         self._session_used_ns[session.digest] = now_ns
         return identity._replace(session=session.id)
+
+    def record_use(self, ids: Iterable[str], now_ns: int) -> None:
+        """Record that these tokens are used now, without verifying them again: their connections are open."""
+        for id in ids:
+            state = self._tokens.get(id)
+            if state is not None:
+                self._use(state, now_ns)
 
     def tokens(self) -> list[Token]:
         """Return every token, the oldest first, with its last use in this process."""
@@ -141,13 +149,13 @@ class Keyring:
         self._ended.clear()
         return ended
 
-    def drain_used(self) -> list[tuple[str, int]]:
-        """Return and clear the last uses to store: (id, time_ns). They count as stored."""
-        used = [(state.token.id, state.used_ns) for state in self._used]
-        for state in self._used:
+    def drain_used(self, most: int | None = None) -> list[tuple[str, int]]:
+        """Return and clear the last uses to store, `most` of them or all: (id, time_ns). They count as stored."""
+        drained = list(islice(self._used, most))
+        for state in drained:
             state.stored_used_ns = state.used_ns
-        self._used.clear()
-        return used
+        self._used.difference_update(drained)
+        return [(state.token.id, state.used_ns) for state in drained]
 
     def _keep_sessions(self, kept: dict[bytes, PageSession]) -> None:
         """Replace the sessions. Those that are missing in `kept` have ended."""

@@ -20,7 +20,7 @@ from hub.model.journal import JournalPosition
 from hub.registry import event, fleet, hub_run, token
 from hub.registry.database import MAX_BYTES, RegistryError, RegistryThread, data_version, hub_id, open_database
 from hub.registry.fleet import Fleet, KnownDevice
-from hub.registry.keyring import Keyring
+from hub.registry.keyring import USED_RESOLUTION_NS, Keyring
 from hub.registry.last_state import RegistryState, current_state, find_loss, read_state, write_state
 from hub.registry.repair import Repair
 from hub.registry.token import AdminToken, Credentials, OpenedSession, PageSession
@@ -33,6 +33,10 @@ close connections within 5 s, and a new token should work when the command that 
 
 FLUSH_SECONDS = 1.0
 """Interval at which events and contacts are stored: at most one fsync a second for all of them."""
+
+MAX_STORED_USES = 500
+"""Last uses of tokens in one write; the others follow with the next ones. 10,000 updates in one write took 0.7 s, for
+which a new device would wait; in writes of this size they are stored within 20 seconds."""
 
 log = structlog.get_logger(__name__)
 
@@ -59,6 +63,8 @@ class Registry:
         self._events = event.PendingEvents()
         self._wake = asyncio.Event()
         self._failure: str | None = None
+        self._counted_ns = clock()
+        """When the open connections were counted as uses of their tokens."""
         self._renewed_ns: int | None = None
         """When the run was recorded last; None: this process did not begin one."""
         self.journal: JournalPosition | None = None
@@ -90,17 +96,21 @@ class Registry:
         finally:
             await self._thread.close()
 
-    async def run(self, on_ended: Callable[[frozenset[str]], None]) -> None:
+    async def run(self, on_ended: Callable[[frozenset[str]], None], connected: Callable[[], Iterable[str]]) -> None:
         """Follow the file and store waiting changes, until cancelled.
 
         `on_ended` receives the ids of tokens that were revoked or have expired, and those of ended sessions: at once if
-        this process ended them, within POLL_SECONDS otherwise. It must close their connections.
+        this process ended them, within POLL_SECONDS otherwise. It must close their connections. `connected` returns the
+        ids of the tokens with an open connection: each minute of it counts as a use.
         """
         loop = asyncio.get_running_loop()
         flush_at = loop.time() + FLUSH_SECONDS
         while True:
             try:
                 await self.refresh()
+                if self._clock() - self._counted_ns >= USED_RESOLUTION_NS:
+                    self._counted_ns = self._clock()
+                    self._keyring.record_use(connected(), self._counted_ns)
                 if loop.time() >= flush_at:
                     flush_at = loop.time() + FLUSH_SECONDS
                     await self._flush()
@@ -377,7 +387,7 @@ class Registry:
     async def _flush(self, *, everything: bool = False) -> None:
         events = self._events.drain()
         facts = self._fleet.drain_facts(everything=everything)
-        used = self._keyring.drain_used()
+        used = self._keyring.drain_used(None if everything else MAX_STORED_USES)
         now_ns = self._clock()
         renews = self._renewed_ns is not None and now_ns - self._renewed_ns >= hub_run.RENEWAL_NS
         records_journal = (renews or everything) and self._journal_position is not None

@@ -85,7 +85,7 @@ async def test_a_running_hub_applies_a_revocation(data: Path) -> None:
         identity = registry.verify(text)
         assert identity is not None
         ended: asyncio.Queue[frozenset[str]] = asyncio.Queue()
-        running = asyncio.create_task(registry.run(ended.put_nowait))
+        running = asyncio.create_task(registry.run(ended.put_nowait, tuple))
         arguments = ["-c", "from hub.cli.token import app; app()", "revoke", identity.token_id]
         command = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=asyncio.subprocess.PIPE)
         assert await ended.get() == {identity.token_id}

@@ -56,6 +56,18 @@ async def test_one_address_replaces_only_its_own_unauthenticated_connections() -
     assert refusals.counts == {RefusalCause.TOO_MANY_CONNECTIONS: 2}
 
 
+async def test_a_token_is_connected_until_its_last_connection_ends() -> None:
+    """A connection without a token has none."""
+    connections = Connections()
+    opened(connections, "198.51.100.1")
+    first, _ = opened(connections, "198.51.100.2", "token")
+    second, _ = opened(connections, "198.51.100.3", "token")
+    connections.remove(first)
+    assert connections.token_ids() == ["token"]
+    connections.remove(second)
+    assert connections.token_ids() == []
+
+
 async def test_all_addresses_together_have_a_bound() -> None:
     """The oldest connection of all is ended."""
     connections = Connections()

@@ -123,6 +123,17 @@ def test_the_last_use_is_stored_to_the_minute() -> None:
     assert keyring.drain_used() == [(new.token.id, start + USED_RESOLUTION_NS)]
 
 
+def test_an_open_connection_counts_as_a_use_and_many_are_stored_in_parts() -> None:
+    """Unknown ids and expired tokens have no use. What one part leaves is in the next one."""
+    tokens, expired = [made() for _ in range(3)], made(expires_ns=5)
+    keyring = keyring_of(*tokens, expired)
+    ids = [new.token.id for new in tokens]
+    keyring.record_use([*ids, expired.token.id, "unknown"], USED_RESOLUTION_NS)
+    parts = [keyring.drain_used(2), keyring.drain_used(2), keyring.drain_used(2)]
+    assert [len(part) for part in parts] == [2, 1, 0]
+    assert sorted(parts[0] + parts[1]) == sorted((id, USED_RESOLUTION_NS) for id in ids)
+
+
 def test_a_failed_attempt_is_no_use() -> None:
     """Knowledge of the id alone does not change the last use."""
     new = made()

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -16,8 +16,10 @@ from hub.model.batch import Series
 from hub.model.identity import Identity, Role
 from hub.registry import registry as registries
 from hub.registry.database import RegistryError, data_version, open_database
+from hub.registry.keyring import USED_RESOLUTION_NS
 from hub.registry.registry import Registry
 from hub.registry.token import MAX_SESSIONS_OF_TOKEN, SESSION_SECONDS, open_token_file
+from tests.conditions import until
 from wire.errors import Code, WireError
 from wire.model import Metric
 from wire.timestamp import NS_PER_S
@@ -76,10 +78,12 @@ async def registry(path: Path, clock: SetClock) -> AsyncIterator[Registry]:
 
 
 @contextlib.asynccontextmanager
-async def running(registry: Registry) -> AsyncIterator[asyncio.Queue[frozenset[str]]]:
-    """Run the registry's task; the queue receives the ended tokens."""
+async def running(
+    registry: Registry, connected: Callable[[], Iterable[str]] = tuple
+) -> AsyncIterator[asyncio.Queue[frozenset[str]]]:
+    """Run the registry's task; the queue receives the ended tokens. `connected` returns those with a connection."""
     ended: asyncio.Queue[frozenset[str]] = asyncio.Queue()
-    task = asyncio.create_task(registry.run(ended.put_nowait))
+    task = asyncio.create_task(registry.run(ended.put_nowait, connected))
     try:
         yield ended
     finally:
@@ -231,6 +235,19 @@ async def test_the_last_use_survives(path: Path, clock: SetClock) -> None:
         registry.verify(new.text)
     with open_token_file(path) as file:
         assert file.tokens()[0].last_used_ns == clock.now_ns
+
+
+async def test_an_open_connection_is_a_use_of_its_token(registry: Registry, clock: SetClock) -> None:
+    """Each minute of it, also without a request. A token without a connection stays unused."""
+    open, closed = await registry.create_token(Role.GATEWAY, pattern="*"), await registry.create_token(Role.VIEWER)
+
+    def uses() -> dict[str, int | None]:
+        return {token.id: token.last_used_ns for token in registry.tokens()}
+
+    async with running(registry, lambda: [open.token.id, "revoked"]):
+        for _ in range(2):
+            clock.now_ns += USED_RESOLUTION_NS
+            await until(lambda: uses() == {open.token.id: clock.now_ns, closed.token.id: None})
 
 
 async def test_a_declaration_is_durable_when_it_returns(path: Path) -> None:

@@ -3,7 +3,7 @@
 import { type Signal, signal } from "@preact/signals";
 import type { SessionDetails, TokenDetails, TokenRequest } from "../wire/api";
 import { fetchSessions, fetchTokens } from "./api";
-import { DAY, HOUR } from "./time";
+import { DAY, HOUR, MINUTE } from "./time";
 
 export type Role = TokenRequest["role"];
 
@@ -29,6 +29,9 @@ export const LIFETIMES: [string, number | null][] = [
 
 /** Lists that are longer than one answer of the hub are loaded again only after a change, and not periodically. */
 const MAX_POLLED = 1000;
+
+/** The hub counts an open connection as a use each minute. */
+const IN_USE_MS = 2 * MINUTE;
 
 export class AccessList {
   /** Newest first; null until they are loaded. */
@@ -78,6 +81,7 @@ export function revocationHint(
 ): string {
   const { id, role } = token;
   const hints = [];
+  if (token.last_used_ns !== null && now_ms - token.last_used_ns / 1e6 < IN_USE_MS) hints.push("It is in use.");
   if (role === "device" || role === "gateway")
     hints.push("Its connections end. The device keeps its readings in its spool until it has a new token.");
   const signedIn = sessions.filter((session) => session.token === id);

@@ -63,6 +63,12 @@ describe("revocationHint", () => {
     expect(revocationHint(viewer, [viewer], [session("v", true)], 0)).toContain("You are signed in with this token");
   });
 
+  it("says whether the token is in use", () => {
+    const used = token("d", "device", { last_used_ns: 1e15 });
+    expect(revocationHint(used, [used], [], 1e9 + 61_000)).toContain("It is in use.");
+    expect(revocationHint(used, [used], [], 1e9 + 600_000)).not.toContain("in use");
+  });
+
   it("warns before the last valid admin token is revoked", () => {
     const [admin, expired] = [token("a", "admin"), token("b", "admin", { expires_ns: 1e6 })];
     expect(revocationHint(admin, [admin, expired], [], 2)).toContain("only admin token");
