@@ -25,6 +25,7 @@ export default defineConfig({
     // No inline content: the page has a strict content security policy.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
+    rollupOptions: { input: ["index.html", "not_found.html"] },
     target: ["es2022", "chrome123", "firefox121", "safari17.5"],
     reportCompressedSize: true,
   },

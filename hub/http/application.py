@@ -36,6 +36,7 @@ SMALL_BYTES = 1024
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 INDEX = "index.html"
+NOT_FOUND = "not_found.html"
 
 RELATIVE = '="./'
 """Beginning of each address in the built page, and of the base path in its head (`vite.config.ts`, base)."""
@@ -54,9 +55,6 @@ SECURITY_HEADERS = {
 VIEWS = frozenset({"/", "/flow", "/quarantine", "/mqtt", "/tokens", "/add", "/sign-in"})
 DEVICE_VIEW = "/device/"
 """Paths of the page's views; that of a device ends with its id. All of them are answered with the same file."""
-
-NOT_FOUND = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Not found: Telemetry Hub</title>
-<p>This hub has no page at this address. <a href="./">All devices</a></p></html>"""
 
 NOT_BUILT = """<!doctype html><title>Telemetry Hub</title>
 <p>The hub is running, but the dashboard is not built. In the source tree, <code>make run</code> builds it.</p>"""
@@ -126,16 +124,17 @@ class StaticPage:
             return problem_response(HTTPStatus.METHOD_NOT_ALLOWED, detail, {"Allow": "GET, HEAD"})
         path = scope["path"]
         if is_view(path) or path == f"/{INDEX}":
-            return self._index()
+            return self._page(INDEX)
         return self._file(scope, path.removeprefix("/")) or self._not_found(scope)
 
-    def _index(self) -> Response:
+    def _page(self, name: str, status: HTTPStatus = HTTPStatus.OK) -> Response:
         try:
-            built = (self._root / INDEX).read_text(encoding="utf-8")
+            built = (self._root / name).read_text(encoding="utf-8")
         except FileNotFoundError:
-            return HTMLResponse(NOT_BUILT, status_code=HTTPStatus.SERVICE_UNAVAILABLE)
+            unavailable = HTTPStatus.SERVICE_UNAVAILABLE if status is HTTPStatus.OK else status
+            return HTMLResponse(NOT_BUILT, status_code=unavailable)
         text = built.replace(RELATIVE, f'="{self._base_path}')
-        return HTMLResponse(text, headers={"Cache-Control": "no-cache"})
+        return HTMLResponse(text, status_code=status, headers={"Cache-Control": "no-cache"})
 
     def _file(self, scope: Scope, path: str) -> Response | None:
         try:
@@ -152,8 +151,7 @@ class StaticPage:
     def _not_found(self, scope: Scope) -> Response:
         """Return the answer for an unknown path: for a browser a page with a link, for a program a problem."""
         if "text/html" in Headers(scope=scope).get("accept", ""):
-            text = NOT_FOUND.replace(RELATIVE, f'="{self._base_path}')
-            return HTMLResponse(text, status_code=HTTPStatus.NOT_FOUND)
+            return self._page(NOT_FOUND, HTTPStatus.NOT_FOUND)
         detail = "there is no such path; /api/v1/openapi.json describes the API"
         return problem_response(HTTPStatus.NOT_FOUND, detail)
 

@@ -1,16 +1,4 @@
-import "@fontsource-variable/inter/wght.css";
-import "uplot/dist/uPlot.min.css";
-import "./styles/tokens.css";
-import "./styles/base.css";
-import "./styles/shell.css";
-import "./styles/fleet.css";
-import "./styles/device.css";
-import "./styles/flow.css";
-import "./styles/chart.css";
-import "./styles/quarantine.css";
-import "./styles/mqtt.css";
-import "./styles/access.css";
-import "./styles/overlay.css";
+import "./styles";
 import { render } from "preact";
 import { hub } from "./data/hub";
 import { startTicking } from "./data/time";

@@ -88,6 +88,7 @@ def built(tmp_path: Path) -> Path:
     """Create the files of a built page."""
     (tmp_path / "assets").mkdir()
     (tmp_path / "index.html").write_text(LONG)
+    (tmp_path / "not_found.html").write_text('<a href="./">Back to the fleet</a>')
     (tmp_path / "icon.svg").write_text("<svg/>")
     (tmp_path / "assets" / "app-1a2b.js").write_text("run()")
     return tmp_path
@@ -111,6 +112,7 @@ async def test_the_page_and_its_files_are_below_the_base_path(tmp_path: Path) ->
     for an unknown path links there, too."""
     built = '<meta name="base-path" content="./" /><script src="./assets/app.js"></script><p title="a ./b">'
     (tmp_path / "index.html").write_text(built)
+    (tmp_path / "not_found.html").write_text('<a href="./">Back to the fleet</a>')
     for base_path in ("/", "/telemetry/"):
         transport = httpx.ASGITransport(app=StaticPage(tmp_path, base_path=base_path))
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=BROWSER) as client:

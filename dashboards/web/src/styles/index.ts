@@ -1,0 +1,15 @@
+/** Styles of all pages. Later ones override earlier ones. */
+
+import "@fontsource-variable/inter/wght.css";
+import "uplot/dist/uPlot.min.css";
+import "./tokens.css";
+import "./base.css";
+import "./shell.css";
+import "./fleet.css";
+import "./device.css";
+import "./flow.css";
+import "./chart.css";
+import "./quarantine.css";
+import "./mqtt.css";
+import "./access.css";
+import "./overlay.css";
