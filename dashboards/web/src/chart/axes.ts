@@ -18,6 +18,22 @@ export function timeLabels(times: readonly number[], step: number, now: number):
   });
 }
 
+/** Width of a card for each label of the time axis. Narrow cards have theirs closer, so that there is more than one. */
+const LABEL_REM = 6;
+const NARROW_LABEL_REM = 3.75;
+const NARROW_CARD_REM = 31;
+
+/**
+ * Return the least distance of two labels of the time axis on a plot of this width. Charts side by side have equal
+ * cards, but plots of other widths, beside the labels of their values: the number of labels depends on the card, so
+ * that they show equal times.
+ */
+export function labelSpace(card_rem: number, width: number): number {
+  const labels = Math.max(2, Math.floor(card_rem / (card_rem < NARROW_CARD_REM ? NARROW_LABEL_REM : LABEL_REM)));
+  // Rounding must not decide about a distance that fits exactly.
+  return (width / labels) * 0.999;
+}
+
 /** Range of the value axis with round limits. */
 export interface YRange {
   min: number;

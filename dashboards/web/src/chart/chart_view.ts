@@ -2,7 +2,7 @@
 
 import { upperBound } from "../data/series_buffer";
 import type { TimeRange } from "../data/time";
-import { SteadyRange, type YRange } from "./axes";
+import { labelSpace, SteadyRange, type YRange } from "./axes";
 import { type ChartSeries, ChartSeriesSet, type SeriesState, sliceColumns } from "./chart_series";
 import { type Animated, EDGE_PX, type FrameBudget, type FrameScheduler } from "./frame_scheduler";
 import { Marks } from "./marks";
@@ -220,7 +220,16 @@ export class ChartView implements Animated {
     });
     const y = this.range.current ?? { min: 0, max: 1, step: 0.25 };
     this.layer.style.width = `${this.width + 2 * margin}px`;
-    this.canvas.paint({ from, to, width: this.width + 2 * margin, height: this.height, y, series });
+    const width = this.width + 2 * margin;
+    this.canvas.paint({
+      from,
+      to,
+      width,
+      height: this.height,
+      y,
+      series,
+      labelSpace: labelSpace(this.options.card.clientWidth / rem(), this.width),
+    });
     this.timeAxis.show(this.canvas);
     this.options.onRange(y);
     this.dirty = false;

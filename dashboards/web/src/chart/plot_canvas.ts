@@ -14,9 +14,6 @@ import { rem, SERIES_COLOURS, themeColours } from "./theme_colours";
 /** Space above the plot, so that a line at the upper edge is not clipped. */
 export const TOP_PADDING = 6;
 
-/** A canvas up to this width belongs to a phone: 26 rem of it are visible, the rest is margin. */
-const NARROW_REM = 34;
-
 /** Return the height of the time axis, 1.25 rem as in the style sheet. */
 export function axisHeight(): number {
   return 1.25 * rem();
@@ -36,6 +33,8 @@ interface PlotLayout {
   height: number;
   y: YRange;
   series: PlotSeries[];
+  /** Least distance of two labels of the time axis, in CSS pixels. */
+  labelSpace: number;
 }
 
 export class PlotCanvas {
@@ -151,8 +150,7 @@ export class PlotCanvas {
         scale: "x",
         size: axisHeight(),
         gap: 4,
-        // Narrow charts place their labels closer together, so that there is more than one.
-        space: (_, _axis, _min, _max, width) => (width < NARROW_REM * rem() ? 3 : 5.25) * rem(),
+        space: () => (this.layout as PlotLayout).labelSpace,
         grid,
         ticks: { show: false },
         // The labels are elements above the canvas: one that is cut at an edge is hidden as a whole.

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { rangeFor, roundStep, SteadyRange, ticks, timeLabels } from "../../src/chart/axes";
+import { labelSpace, rangeFor, roundStep, SteadyRange, ticks, timeLabels } from "../../src/chart/axes";
 
 const at = (day: number, hour: number, minute = 0, second = 0) =>
   new Date(2026, 10, day, hour, minute, second).getTime();
@@ -75,5 +75,18 @@ describe("SteadyRange", () => {
     expect(range.follow(0, 10, 6000)).toBe(first);
     expect(range.follow(0, 10, 13_000)).toBe(first);
     expect(range.follow(0, 10, 14_500).max).toBeLessThan(20);
+  });
+});
+
+describe("labelSpace", () => {
+  it("is the same time on all plots of cards of one width", () => {
+    for (const card of [21, 31, 40, 60])
+      for (const width of [300, 517, 523])
+        expect(labelSpace(card, width) / width).toBeCloseTo(labelSpace(card, 100) / 100);
+  });
+
+  it("leaves two labels on the narrowest card, and more on a wide one", () => {
+    expect(labelSpace(5, 100)).toBeCloseTo(50, 0);
+    expect(labelSpace(60, 900)).toBeCloseTo(90, 0);
   });
 });
