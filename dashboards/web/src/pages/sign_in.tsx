@@ -8,19 +8,31 @@ import { route } from "../ui/route";
 import { withBase } from "../wire/base_path";
 
 export function SignInPage() {
+  const expired = route.value.page === "sign-in";
   return (
     <main class="alone">
       <section class="card box">
         <Logo />
         <h1>Sign in to the hub</h1>
-        {route.value.page === "sign-in" && <ExpiredUrl />}
-        <p>The token is stored in a cookie of this browser and nowhere else.</p>
+        {expired && <ExpiredUrl />}
         <TokenForm />
+        <p>
+          This browser does not keep the token. It gets a random cookie with the rights of the token, for at most 30
+          days.
+        </p>
         <div class="help">
           <p>No token? Create one on the machine of the hub:</p>
           <CopyableCommand text="hub token create --role viewer" />
-          <p>Or print a one-time URL that signs this browser in, as the first start of the hub does:</p>
-          <CopyableCommand text="hub token url" />
+          {!expired && (
+            <>
+              <p>Or print a one-time URL that signs this browser in, as the first start of the hub does:</p>
+              <CopyableCommand text="hub token url" />
+            </>
+          )}
+          <p>
+            Add <code>--data DIRECTORY</code> if the hub was started with it. With Docker Compose, put{" "}
+            <code>docker compose exec hub</code> before the command.
+          </p>
         </div>
       </section>
     </main>
