@@ -22,6 +22,8 @@ from tests.end_to_end.browser import PHONE, check_layout, open_browser, open_pag
 from tests.end_to_end.hub import running_hub
 from tests.packaging.lock import needed_by
 
+RULE = "A device id has 1 to 64 letters, digits, “.”, “_” or “-”, and is not “.” or “..”."
+
 
 def add_libraries(folder: Path) -> None:
     """Put the wheels of the agent's libraries into a folder: those of the environment of the tests."""
@@ -59,7 +61,9 @@ async def test_the_commands_of_the_page_install_and_connect_a_device(tmp_path: P
         await commands.filter(has_text="sha256=").wait_for()
         lines = await commands.filter(has_text="sha256=").locator("div").all_inner_texts()
         assert "--no-index" in lines[1]
-        start = await commands.filter(has_text="hub_device_").inner_text()
+        starts = commands.filter(has_text="hub_device_")
+        assert [line.split()[2] for line in (await starts.all_inner_texts())[:2]] == ["run", "serial"]
+        start = await starts.first.inner_text()
         await asyncio.to_thread(install, "\n".join(lines), tmp_path)
         variable, program, *arguments = shlex.split(start)
         assert program == "telemetry-agent/bin/device-agent"
@@ -108,5 +112,7 @@ async def test_every_role_gets_instructions_that_fit_the_screen(tmp_path: Path, 
                 await expect(page.get_by_label("Device id")).to_have_value("my-device-2")
                 await page.get_by_label("Device id").fill("two words")
                 await expect(page.get_by_role("button", name="Create a token")).to_be_disabled()
+                await expect(page.get_by_role("alert")).to_have_text(f"“two words” is not a device id. {RULE}")
+                await expect(page.get_by_test_id("add-device")).not_to_contain_text("--device")
                 await expect(page.get_by_test_id("add-device")).to_contain_text("sha256=")
                 await check_layout(page)

@@ -320,6 +320,9 @@ async def test_the_page_is_live_over_tls_and_needs_no_client_certificate(
         await page.wait_for_function("() => (window.__hub?.series('boiler-1', 'memory.used')?.values.length ?? 0) > 2")
         (cookie,) = await page.context.cookies()
         assert (cookie["secure"], cookie["httpOnly"]) == (True, True)
+        await page.goto(f"{hub.url}/add")
+        await page.get_by_test_id("own-authority").get_by_text("from an authority of your own").click()
+        await page.get_by_text("device-agent run --ca ca.pem").wait_for()
 
 
 async def test_failed_handshakes_are_counted_and_logged_without_a_traceback(

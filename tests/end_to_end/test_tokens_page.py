@@ -14,6 +14,7 @@ from tests.end_to_end.hub import NO_TLS, Hub, running_hub
 
 TIMEOUT_MS = 30_000
 LONG = "x" * 64
+RULE = "A device id has 1 to 64 letters, digits, “.”, “_” or “-”, and is not “.” or “..”."
 
 
 async def created_token(page: Page, device: str) -> str:
@@ -41,7 +42,7 @@ async def sign_in_with(browser: Browser, hub: Hub, token: str) -> Page:
 @pytest.mark.deadline(120)
 async def test_an_admin_creates_and_revokes_the_token_of_a_device(tmp_path: Path, chromium: Path) -> None:
     """The secret is shown once and admits the device. The list has its last use. After the revocation, which asks
-    first, the connection of the device ends."""
+    first, the connection of the device ends. A new token that is revoked is not shown any more."""
     async with running_hub(tmp_path / "data") as hub, open_browser(chromium) as browser:
         page = await open_page(browser, hub)
         await page.get_by_role("link", name="Tokens").click()
@@ -64,6 +65,16 @@ async def test_an_admin_creates_and_revokes_the_token_of_a_device(tmp_path: Path
             await row.get_by_role("button", name="Revoke").click()
             await page.get_by_test_id("confirm").click()
             await expect(row).to_have_count(0)
+            await page.get_by_role("button", name="Create a token").click()
+            await page.get_by_label("Device id").fill("bad name!")
+            await page.get_by_role("button", name="Create", exact=True).click()
+            await expect(page.get_by_role("alert")).to_have_text(f"No token was created. {RULE}")
+            await page.get_by_label("Device id").fill("boiler-2")
+            await page.get_by_role("button", name="Create", exact=True).click()
+            await page.get_by_test_id("new-token").wait_for()
+            await page.get_by_test_id("token").filter(has_text="boiler-2").get_by_role("button").click()
+            await page.get_by_test_id("confirm").click()
+            await expect(page.get_by_test_id("new-token")).to_have_count(0)
             await page.goto(f"{hub.url}/device/boiler-1")
             await expect(page.get_by_test_id("condition").first).to_have_text("Offline", timeout=TIMEOUT_MS)
 

@@ -16,9 +16,50 @@ export function installCommands(url: string, { path, sha256, libraries }: Downlo
   return `python3 -m venv ${FOLDER}\n${FOLDER}/bin/pip install ${options}${url}${path}#sha256=${sha256}`;
 }
 
-/** Return the command that runs the agent of a device. Without a token it contains a placeholder. */
-export function agentCommand(url: string, device: string, token: string | null): string {
-  return `HUB_TOKEN=${token ?? PLACEHOLDER} ${FOLDER}/bin/device-agent run --hub ${url} --device ${device}`;
+/** Ways to send readings, with the command or the program of each. */
+export interface AgentCommand {
+  readings: string;
+  text: string;
+}
+
+/** Return the commands that run the agent of a device. Without a token they contain a placeholder. */
+export function agentCommands(url: string, device: string, token: string | null): AgentCommand[] {
+  const secret = token ?? PLACEHOLDER;
+  const command = (start: string) =>
+    `HUB_TOKEN=${secret} ${FOLDER}/bin/device-agent ${start} --hub ${url} --device ${device}`;
+  const program = [
+    "import asyncio",
+    "from device_agent import Agent",
+    "",
+    "async def main():",
+    `    async with Agent("${url}", device="${device}", token="${secret}", spool="${device}.spool") as agent:`,
+    '        await agent.send({"temperature": 21.5})',
+    "",
+    "asyncio.run(main())",
+  ];
+  return [
+    {
+      readings: "The sensors of the computer: processors, memory, disks, networks, temperatures.",
+      text: command("run"),
+    },
+    { readings: "JSON lines that a device writes to a serial port.", text: command("serial /dev/ttyUSB0") },
+    {
+      readings: `The data of your own program, which ${FOLDER}/bin/python runs.`,
+      text: program.join("\n"),
+    },
+  ];
+}
+
+/**
+ * Return what an own authority changes in the commands: pip and the agent trust those of the system. pip's option
+ * replaces the authorities of the package index, too, so that it only fits a hub that has the libraries.
+ */
+export function ownAuthorityHint(url: string, { path, libraries }: DownloadDetails): string[] {
+  const pip =
+    libraries > 0
+      ? `${FOLDER}/bin/pip install --cert ca.pem …`
+      : `curl --cacert ca.pem --remote-name ${url}${path}\n${FOLDER}/bin/pip install ./${path.split("/").at(-1)}`;
+  return [pip, `${FOLDER}/bin/device-agent run --ca ca.pem …`];
 }
 
 /** Return an id to begin with that no device has: two agents with one id would disconnect each other. */
@@ -28,6 +69,9 @@ export function unusedDeviceId(devices: Pick<ReadonlyMap<string, unknown>, "has"
     if (!devices.has(id)) return id;
   }
 }
+
+/** The rule of `isDeviceId` as a sentence, the same on every page. */
+export const DEVICE_ID_RULE = "A device id has 1 to 64 letters, digits, “.”, “_” or “-”, and is not “.” or “..”.";
 
 /** Return whether a text is a valid device id. */
 export function isDeviceId(text: string): boolean {

@@ -1,12 +1,21 @@
 /** Instructions to connect a device: a token, the installation of the agent, and the command that starts it. */
 
+import { Fragment } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { createToken, errorText, fetchDownload } from "../data/api";
 import { hub } from "../data/hub";
-import { agentCommand, installCommands, isDeviceId, unusedDeviceId } from "../data/install";
+import {
+  agentCommands,
+  DEVICE_ID_RULE,
+  installCommands,
+  isDeviceId,
+  ownAuthorityHint,
+  unusedDeviceId,
+} from "../data/install";
 import { CopyableCommand, Step, useAction } from "../ui/controls";
 import { DashedCircle } from "../ui/icon";
 import { devicePath } from "../ui/route";
+import { asSentence } from "../ui/status_text";
 import type { DownloadDetails } from "../wire/api";
 import { hubUrl } from "../wire/base_path";
 
@@ -31,16 +40,14 @@ export function EmptyFleet() {
 function AddDeviceGuide({ title, testId, children }: { title: string; testId: string; children: string }) {
   const [device, setDevice] = useState(() => unusedDeviceId(hub.fleet.records));
   const [token, setToken] = useState<string | null>(null);
-  const shown = isDeviceId(device) ? device : "DEVICE";
+  const valid = isDeviceId(device);
   return (
     <section class="guide box" data-testid={testId}>
       <h1>{title}</h1>
       <p>{children}</p>
       <ol>
-        <Step number={1} title="Name the device">
-          <p>
-            Letters, digits, “.”, “_” and “-”. Its readings are stored under this name, which cannot be changed later.
-          </p>
+        <Step number={1} title="Choose the device id">
+          <p>The readings are stored under this id, which cannot be changed later. {valid && DEVICE_ID_RULE}</p>
           <input
             class="field mono device-id"
             aria-label="Device id"
@@ -48,12 +55,17 @@ function AddDeviceGuide({ title, testId, children }: { title: string; testId: st
             spellcheck={false}
             autocomplete="off"
             value={device}
-            aria-invalid={!isDeviceId(device)}
+            aria-invalid={!valid}
             onInput={(event) => {
               setDevice(event.currentTarget.value.trim());
               setToken(null);
             }}
           />
+          {!valid && (
+            <p class="problem" role="alert">
+              {device === "" ? "Enter a device id." : `“${device}” is not a device id. ${DEVICE_ID_RULE}`}
+            </p>
+          )}
         </Step>
         <Step number={2} title="Create a token for the device">
           {hub.info.value?.role === "admin" ? (
@@ -61,7 +73,7 @@ function AddDeviceGuide({ title, testId, children }: { title: string; testId: st
           ) : (
             <>
               <p>Your role cannot create tokens. Run this command on the machine of the hub:</p>
-              <CopyableCommand text={`hub token create --role device --device ${shown}`} />
+              {valid ? <CopyableCommand text={`hub token create --role device --device ${device}`} /> : <NeedsId />}
             </>
           )}
         </Step>
@@ -69,12 +81,29 @@ function AddDeviceGuide({ title, testId, children }: { title: string; testId: st
           <Install />
         </Step>
         <Step number={4} title="Run the agent">
-          <p>It sends the sensors of that computer, a serial line, or the data of your program.</p>
-          <CopyableCommand text={agentCommand(hubUrl(window.location), shown, token)} />
+          {valid ? <AgentCommands device={device} token={token} /> : <NeedsId />}
         </Step>
       </ol>
       <Waiting device={device} />
     </section>
+  );
+}
+
+function NeedsId() {
+  return <p>Correct the device id in step 1 first.</p>;
+}
+
+function AgentCommands({ device, token }: { device: string; token: string | null }) {
+  return (
+    <>
+      <p>One of these, for what the device sends:</p>
+      {agentCommands(hubUrl(window.location), device, token).map(({ readings, text }) => (
+        <Fragment key={readings}>
+          <p class="readings">{readings}</p>
+          <CopyableCommand text={text} />
+        </Fragment>
+      ))}
+    </>
   );
 }
 
@@ -90,7 +119,7 @@ function CreateDeviceToken({ device, token, onCreated }: CreateDeviceTokenProps)
   });
   return (
     <>
-      <p>The token is shown once, in the command of step 4.</p>
+      <p>The token is shown once, in the commands of step 4.</p>
       <button
         type="button"
         class="button primary"
@@ -99,7 +128,11 @@ function CreateDeviceToken({ device, token, onCreated }: CreateDeviceTokenProps)
       >
         {token === null ? "Create a token" : "Token created"}
       </button>
-      {problem !== null && <p class="problem">No token was created. {problem}</p>}
+      {problem !== null && (
+        <p class="problem" role="alert">
+          No token was created. {asSentence(problem)}
+        </p>
+      )}
     </>
   );
 }
@@ -120,7 +153,25 @@ function Install() {
         {(download?.libraries ?? 0) > 0 ? "this hub, too" : "the package index of the device"}.
       </p>
       <CopyableCommand text={download === null ? "…" : installCommands(hubUrl(window.location), download)} />
+      {download !== null && window.location.protocol === "https:" && <OwnAuthority download={download} />}
     </>
+  );
+}
+
+/** What to change if the devices do not know the authority of the hub's certificate. */
+function OwnAuthority({ download }: { download: DownloadDetails }) {
+  return (
+    <details class="own-authority" data-testid="own-authority">
+      <summary>The certificate of this hub is from an authority of your own</summary>
+      <p>
+        Then pip and the agent have to know that authority. Copy its certificate, here <code>ca.pem</code>, to the
+        device, and change the commands as follows. “Trust the hub's certificate” in <code>docs/tls.md</code> has the
+        details.
+      </p>
+      {ownAuthorityHint(hubUrl(window.location), download).map((text) => (
+        <CopyableCommand key={text} text={text} />
+      ))}
+    </details>
   );
 }
 
@@ -129,7 +180,9 @@ function Waiting({ device }: { device: string }) {
   return (
     <p class="waiting note row" role="status">
       {hub.fleet.records.has(device) ? (
-        <a href={devicePath(device)}>The device {device} has connected. Show it</a>
+        <a class="link" href={devicePath(device)}>
+          The device {device} has connected. Show it
+        </a>
       ) : (
         <>
           <span class="condition online">

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { agentCommand, installCommands, isDeviceId, unusedDeviceId } from "../../src/data/install";
+import { agentCommands, installCommands, isDeviceId, ownAuthorityHint, unusedDeviceId } from "../../src/data/install";
 
 const download = {
   file: "telemetry_hub-1.2.3-py3-none-any.whl",
@@ -28,11 +28,30 @@ describe("installCommands with libraries on the hub", () => {
   });
 });
 
-describe("agentCommand", () => {
-  it("contains the token, or a placeholder for it", () => {
-    const rest = "telemetry-agent/bin/device-agent run --hub http://hub:8600 --device pump";
-    expect(agentCommand("http://hub:8600", "pump", "hub_device_x_y")).toBe(`HUB_TOKEN=hub_device_x_y ${rest}`);
-    expect(agentCommand("http://hub:8600", "pump", null)).toBe(`HUB_TOKEN=YOUR-TOKEN ${rest}`);
+describe("agentCommands", () => {
+  it("are for sensors, a serial line and a program, with the token or a placeholder for it", () => {
+    const [sensors, serial, program] = agentCommands("http://hub:8600", "pump", "hub_device_x_y").map(
+      ({ text }) => text,
+    );
+    const agent = "telemetry-agent/bin/device-agent";
+    const rest = "--hub http://hub:8600 --device pump";
+    expect(sensors).toBe(`HUB_TOKEN=hub_device_x_y ${agent} run ${rest}`);
+    expect(serial).toBe(`HUB_TOKEN=hub_device_x_y ${agent} serial /dev/ttyUSB0 ${rest}`);
+    expect(program).toContain('Agent("http://hub:8600", device="pump", token="hub_device_x_y", spool="pump.spool")');
+    for (const { text } of agentCommands("http://hub:8600", "pump", null)) expect(text).toContain("YOUR-TOKEN");
+  });
+});
+
+describe("ownAuthorityHint", () => {
+  it("gives pip the authority only if it asks no package index", () => {
+    const url = "https://hub.example";
+    expect(ownAuthorityHint(url, { ...download, libraries: 13 })[0]).toContain("pip install --cert ca.pem");
+    const [install, agent] = ownAuthorityHint(url, download);
+    expect(install.split("\n")).toEqual([
+      "curl --cacert ca.pem --remote-name https://hub.example/download/telemetry_hub-1.2.3-py3-none-any.whl",
+      "telemetry-agent/bin/pip install ./telemetry_hub-1.2.3-py3-none-any.whl",
+    ]);
+    expect(agent).toContain("--ca ca.pem");
   });
 });
 

@@ -39,7 +39,7 @@ const sorting = signal<Sorting>({ key: "state", down: false });
 
 const SORTS: Record<SortKey, string> = {
   state: "State",
-  name: "Name",
+  name: "Device id",
   type: "Type",
   age: "Last reading",
   backlog: "Backlog",
@@ -100,7 +100,7 @@ function FleetBar({ counts }: FleetList) {
           class="field"
           data-search
           type="search"
-          placeholder="Name or tag"
+          placeholder="Device id or tag"
           aria-label="Filter devices"
           value={words.value}
           onInput={(event) => {

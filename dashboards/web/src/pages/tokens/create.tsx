@@ -3,8 +3,10 @@
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 import { createToken } from "../../data/api";
+import { DEVICE_ID_RULE, isDeviceId } from "../../data/install";
 import { LIFETIMES, ROLES, type Role, tokenRequest } from "../../data/tokens";
 import { CopyableCommand, useAction } from "../../ui/controls";
+import { asSentence } from "../../ui/status_text";
 import type { CreatedToken } from "../../wire/api";
 
 const SUBJECTS: Partial<Record<Role, { name: string; hint: string }>> = {
@@ -12,15 +14,17 @@ const SUBJECTS: Partial<Record<Role, { name: string; hint: string }>> = {
   gateway: { name: "Pattern of device ids", hint: "plant-2.*" },
 };
 
-export function CreateTokenPanel({ close, onCreated }: { close: () => void; onCreated: () => void }) {
-  const [created, setCreated] = useState<CreatedToken | null>(null);
-  const onToken = (token: CreatedToken) => {
-    setCreated(token);
-    onCreated();
-  };
+interface CreateTokenPanelProps {
+  /** The token that was created here and is still valid. */
+  created: CreatedToken | null;
+  onCreated: (token: CreatedToken) => void;
+  close: () => void;
+}
+
+export function CreateTokenPanel({ created, onCreated, close }: CreateTokenPanelProps) {
   return (
     <section class="access-form box" aria-labelledby="create-title">
-      {created === null ? <Form close={close} onToken={onToken} /> : <Secret created={created} close={close} />}
+      {created === null ? <Form close={close} onToken={onCreated} /> : <Secret created={created} close={close} />}
     </section>
   );
 }
@@ -46,9 +50,10 @@ function Form({ close, onToken }: { close: () => void; onToken: (token: CreatedT
   const [label, setLabel] = useState("");
   const [lifetime, setLifetime] = useState(0);
   const named = SUBJECTS[role];
-  const { running, problem, run } = useAction(async () =>
-    onToken(await createToken(tokenRequest(role, subject.trim(), label, LIFETIMES[lifetime][1]))),
-  );
+  const { running, problem, run } = useAction(async () => {
+    if (role === "device" && !isDeviceId(subject.trim())) throw new Error(DEVICE_ID_RULE);
+    onToken(await createToken(tokenRequest(role, subject.trim(), label, LIFETIMES[lifetime][1])));
+  });
   return (
     <form
       onSubmit={(event) => {
@@ -102,7 +107,7 @@ function Form({ close, onToken }: { close: () => void; onToken: (token: CreatedT
       </div>
       {problem !== null && (
         <p class="problem" role="alert">
-          No token was created. {problem}
+          No token was created. {asSentence(problem)}
         </p>
       )}
       <div class="bar access-buttons">

@@ -1,7 +1,7 @@
 /** Tokens page, for admins: tokens and signed-in browsers. */
 
 import type { ComponentChildren } from "preact";
-import { useEffect, useMemo, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { endSession, errorText, revokeToken } from "../../data/api";
 import { hub } from "../../data/hub";
 import { plural } from "../../data/number_format";
@@ -10,7 +10,7 @@ import { ago, dateTime, duration, now } from "../../data/time";
 import { AccessList, isExpired, matchTokens, revocationHint } from "../../data/tokens";
 import { Confirmation, type ConfirmationRequest, PageMessage } from "../../ui/controls";
 import { Icon } from "../../ui/icon";
-import type { SessionDetails, TokenDetails } from "../../wire/api";
+import type { CreatedToken, SessionDetails, TokenDetails } from "../../wire/api";
 import { CreateTokenPanel } from "./create";
 
 const POLL_PERIOD_MS = 15_000;
@@ -32,10 +32,22 @@ function Access() {
   const poller = useMemo(() => new Poller(() => list.poll(), POLL_PERIOD_MS), [list]);
   useEffect(() => poller.start(), [poller]);
   const [creating, setCreating] = useState(false);
+  const [created, setCreated] = useState<CreatedToken | null>(null);
   const [confirmation, setConfirmation] = useState<ConfirmationRequest | null>(null);
   const [failure, setFailure] = useState<string | null>(null);
   const problem = failure ?? poller.problem.value;
   const tokens = list.tokens.value;
+  const closePanel = () => {
+    setCreating(false);
+    setCreated(null);
+  };
+  // The new token is in the list after the next answer. If it leaves the list again, it is revoked, here or elsewhere.
+  const isListed = tokens?.some(({ id }) => id === created?.id) === true;
+  const wasListed = useRef(false);
+  useEffect(() => {
+    if (wasListed.current && !isListed) closePanel();
+    wasListed.current = isListed;
+  }, [isListed]);
   const act = async (action: () => Promise<void>) => {
     setFailure(null);
     try {
@@ -70,7 +82,14 @@ function Access() {
         </p>
       )}
       {creating ? (
-        <CreateTokenPanel close={() => setCreating(false)} onCreated={() => void act(async () => {})} />
+        <CreateTokenPanel
+          created={created}
+          close={closePanel}
+          onCreated={(token) => {
+            setCreated(token);
+            void act(async () => {});
+          }}
+        />
       ) : (
         <button type="button" class="button primary access-create" onClick={() => setCreating(true)}>
           <Icon name="add" />
