@@ -135,8 +135,8 @@ FOLDERS = ["/{file}", "/assets/{file}", "/device/{id}", "/api/{rest}", "/api/v1/
 
 
 async def test_invalid_parts_of_every_path_are_not_found(hub: Hub) -> None:
-    """Of every operation that has a parameter in its path, of the page, its files, and downloads; for every method.
-    A stranger is asked for a credential where one is needed, and otherwise told that there is nothing."""
+    """The paths are those of every operation with a parameter, of the page, its files and downloads. A stranger is
+    asked for a credential where one is needed, and otherwise gets the answer that there is nothing."""
     declared = [
         (operation.method, operation.path, operation.is_protected)
         for resource in (*RESOURCES, DescriptionRoutes)

@@ -483,7 +483,7 @@ def test_the_tail_is_bounded_and_can_be_released() -> None:
 
 
 def test_a_cursor_that_moves_back_begins_anew() -> None:
-    """What it acknowledges again counts from then on."""
+    """Entries that it acknowledges again count from then on."""
     tail = ResendTail(10.0)
     tail.record(100, 0.0)
     tail.record(40, 5.0)

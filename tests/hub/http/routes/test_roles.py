@@ -1,4 +1,4 @@
-"""What each role may read: every GET operation of the API, found by its declaration, and the live endpoint."""
+"""The rights of each role to read: every GET operation of the API, found by its declaration, and the live endpoint."""
 
 from __future__ import annotations
 
