@@ -92,7 +92,7 @@ READINGS ?= 1000000
 chaos: setup ## send a million readings each way through MQTT while everything is killed and restarted
 	HUB_TEST_CHAOS_READINGS=$(READINGS) $(PY) -m pytest -s tests/end_to_end/test_mqtt_chaos.py $(ARGS)
 
-damage: setup ## damage every file of a hub and an agent in every way, and see what is lost: about 40 minutes
+damage: setup ## damage every file of a hub and an agent in every way, and see what is lost: 40 minutes
 	$(PY) -m tests.damage $(ARGS)
 
 dist: setup $(PAGE) ## build the wheel and the source distribution into dist/

@@ -11,6 +11,7 @@ import random
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -62,6 +63,7 @@ async def run(options: argparse.Namespace) -> list[Result]:
         began = time.monotonic()
         async for result in campaign.run(cases):
             results.append(result)
+            write(results, options.output)  # so that an interrupted run leaves what it has
             left_s = (time.monotonic() - began) / len(results) * (len(cases) - len(results))
             if result.outcome in SILENT or len(cases) < 20:
                 print(f"\r{result.file} {result.kind} {result.number}: {result.outcome}: {result.why}", file=sys.stderr)
@@ -70,17 +72,20 @@ async def run(options: argparse.Namespace) -> list[Result]:
     return results
 
 
+def write(results: Sequence[Result], output: Path) -> None:
+    """Write the results in JSON and as a table."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.with_suffix(".json").write_bytes(msgspec.json.format(msgspec.json.encode(results)))
+    output.with_suffix(".md").write_text(table(results))
+
+
 def main() -> int:
-    """Run the trials, write the results, and return 1 if anything was silent."""
+    """Run the trials, print the table, and return 1 if anything was silent."""
     options = arguments()
     if options.unchecked:
         switch_off_checksums()
     results = asyncio.run(run(options))
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.with_suffix(".json").write_bytes(msgspec.json.format(msgspec.json.encode(results)))
-    text = table(results)
-    options.output.with_suffix(".md").write_text(text)
-    print(text)
+    print(table(results))
     return int(any(result.outcome in SILENT for result in results))
 
 

@@ -9,6 +9,7 @@ import asyncio
 import multiprocessing
 import os
 import sys
+from collections.abc import Sequence
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
@@ -27,25 +28,27 @@ _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload([__name__])
 
 
-def _run(data: str, output: str, log: str, unchecked: bool) -> None:
+def _run(arguments: Sequence[str], output: str, log: str, unchecked: bool) -> None:
     for path, stream in ((output, sys.stdout), (log, sys.stderr)):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(descriptor, stream.fileno())
         os.close(descriptor)
     if unchecked:
         switch_off_checksums()
-    sys.argv = ["hub", "run", "--data", data, "--listen", "127.0.0.1:0"]
+    sys.argv = ["hub", "run", *arguments]
     main()
 
 
 class HubChild:
-    """A hub in a process of its own. `output` and `log` are what it prints."""
+    """A hub in a process of its own, whose standard streams are files in a folder."""
 
-    def __init__(self, data: Path, *, unchecked: bool) -> None:
-        self._output = data.parent / "hub.out"
-        self._log = data.parent / "hub.log"
+    def __init__(self, data: Path, folder: Path, *, options: Sequence[str] = (), unchecked: bool = False) -> None:
+        """Start the hub. `folder` has no files of another hub. `unchecked` switches checksums off."""
+        arguments = ("--data", str(data), "--listen", "127.0.0.1:0", *options)
+        self._output = folder / "hub.out"
+        self._log = folder / "hub.log"
         self._process: ForkServerProcess = _context.Process(
-            target=_run, args=(str(data), str(self._output), str(self._log), unchecked), daemon=True
+            target=_run, args=(arguments, str(self._output), str(self._log), unchecked), daemon=True
         )
         self._process.start()
 
@@ -71,6 +74,12 @@ class HubChild:
     def log(self) -> str:
         """Return everything that the hub wrote to stderr."""
         return _read(self._log)
+
+    async def stop(self) -> int | None:
+        """Stop the hub in order; return its exit code."""
+        self._process.terminate()
+        await self.wait()
+        return self.exit_code
 
     async def kill(self) -> None:
         """End the process at once."""

@@ -11,7 +11,7 @@ FLIPS = 200
 """Places of a flipped bit in each file."""
 
 FEW_FLIPS = 20
-"""Places in a file that the program writes anew at each start: indexes of logs, and the address of the hub."""
+"""Places in a file that the program writes anew at each start: indexes of logs, ids of processes, and addresses."""
 
 ZEROED_PAGES = 10
 CUTS = 10

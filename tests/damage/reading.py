@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Self
 
 import httpx
 
+from tests.conditions import POLL_S
 from tests.end_to_end.hub import NO_TLS
 
-TIMEOUT_S = 10.0
+TIMEOUT_S = 60.0
 
 
 class HubReader:
@@ -42,6 +44,13 @@ class HubReader:
     async def flow(self) -> Any:
         """Return the accounting."""
         return await self.get("/api/v1/flow")
+
+    async def settled(self) -> None:
+        """Wait until the store has everything that the journal has."""
+        while True:
+            if not any(consumer["lag"] for consumer in (await self.flow())["consumers"]):
+                return
+            await asyncio.sleep(POLL_S)
 
     async def history(self) -> list[tuple[str, str, list[int], list[Any]]]:
         """Return every reading of every series."""

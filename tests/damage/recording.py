@@ -18,6 +18,7 @@ import duckdb
 import msgspec
 
 from device_agent import Agent, Metric
+from tests.damage.hub_child import HubChild
 from tests.damage.outcome import Truth
 from tests.damage.reading import HubReader
 from tests.end_to_end.hub import Hub
@@ -117,9 +118,7 @@ class _Recorder:
         """Run a hub whose journal keeps nothing, and stop it in order."""
         config = self._root / "first.toml"
         config.write_text(KEEP_NOTHING)
-        hub = Hub(self._work / HUB, options=("--config", str(config)), log=self._root / "first.log")
-        await hub.start()
-        try:
+        async with self._hub("first", "--config", str(config)) as (child, hub):
             for device in self.recording.sent:
                 self.recording.tokens[device] = await hub.token("device", "--device", device)
             self.recording.tokens["admin"] = await hub.token("admin", "--label", "trials")
@@ -128,31 +127,25 @@ class _Recorder:
                 await self._send(agents, groups=6, batches=10)
             await send_batches(hub, ODD, [_rejected(number) for number in range(3)])
             await hub.settled()
-        finally:
-            assert await hub.stop() == 0, hub.log()
+            assert await child.stop() == 0, child.log()
         shutil.copytree(self._work, self._root / "older")
 
     async def second_run(self) -> None:
         """Continue with the usual settings, copy the files of the running hub, continue, and kill it."""
-        hub = Hub(self._work / HUB, log=self._root / "second.log")
-        await hub.start()
-        try:
-            async with self._agents(hub) as agents:
-                await self._send(agents, groups=15, batches=3)
-                await send_batches(hub, ODD, [_rejected(number) for number in range(3, 6)])
-                await hub.settled()
-                async with HubReader(hub.url, self.recording.tokens["admin"]) as reader:
-                    self.recording.truth.facts.update(await reader.facts())
-                    self.recording.truth.quarantined.update(await reader.quarantined())
-                shutil.copytree(self._work, self._root / "middle")
-                await self._send(agents, groups=15, batches=3)
-                await hub.kill()
-                # What the agent reads from its sensors while there is no hub.
-                for _ in range(WAITING):
-                    await self._send_batch(agents[KEPT])
-                shutil.copytree(self._work, self._root / "killed")
-        finally:
-            await hub.kill()
+        async with self._hub("second") as (child, hub), self._agents(hub) as agents:
+            await self._send(agents, groups=15, batches=3)
+            await send_batches(hub, ODD, [_rejected(number) for number in range(3, 6)])
+            await hub.settled()
+            async with HubReader(hub.url, self.recording.tokens["admin"]) as reader:
+                self.recording.truth.facts.update(await reader.facts())
+                self.recording.truth.quarantined.update(await reader.quarantined())
+            shutil.copytree(self._work, self._root / "middle")
+            await self._send(agents, groups=15, batches=3)
+            await child.kill()
+            # What the agent reads from its sensors while there is no hub.
+            for _ in range(WAITING):
+                await self._send_batch(agents[KEPT])
+            shutil.copytree(self._work, self._root / "killed")
 
     async def end(self) -> None:
         """Complete the truth, and move the logs of the killed hub into its databases."""
@@ -167,6 +160,20 @@ class _Recorder:
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
             connection.close()
         shutil.rmtree(self._work)
+
+    @asynccontextmanager
+    async def _hub(self, name: str, *options: str) -> AsyncIterator[tuple[HubChild, Hub]]:
+        """Yield a forked hub, and the client that creates its tokens and reads its accounting."""
+        streams = self._root / name
+        streams.mkdir()
+        child = HubChild(self._work / HUB, streams, options=options)
+        try:
+            client = Hub(self._work / HUB)
+            client.url = await child.address() or ""
+            assert client.url, child.log()
+            yield child, client
+        finally:
+            await child.kill()
 
     @asynccontextmanager
     async def _agents(self, hub: Hub) -> AsyncIterator[dict[str, Agent]]:
