@@ -15,7 +15,7 @@ import pytest
 from tests.services import Service, find_service, service_table
 from tests.services.found import CADDY, CHROMIUM, COMPOSE, HAPROXY, INFLUXDB1, INFLUXDB2, MOSQUITTO, NGINX
 from tests.services.influxdb import Influxdb1, Influxdb2, InfluxdbServer
-from tests.skips import skips_are_forbidden
+from tests.skips import is_forbidden, skips_are_forbidden
 
 DEADLINE_S = 60.0
 """Time limit of an async test that waits for something that never arrives, far above what any test needs."""
@@ -134,8 +134,8 @@ def pytest_make_collect_report(
 
 
 def _fail_where_skips_are_forbidden(report: pytest.TestReport | pytest.CollectReport) -> None:
-    if skips_are_forbidden():
-        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    if is_forbidden(reason):
         report.outcome = "failed"
         report.longrepr = f"skipped, which CI=true forbids: {reason}"
 

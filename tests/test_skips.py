@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.skips import main
+from tests.skips import NO_DISK_TO_CUT, is_forbidden, main
 
 ROOT = Path(__file__).parent.parent
 
@@ -80,3 +80,10 @@ def test_a_python_test_that_is_skipped_fails_ci(ci: str, outcome: str, tmp_path:
     else:
         assert "1 passed, 3 skipped" in ran.stdout
         assert ran.returncode == 0
+
+
+def test_only_a_machine_without_devices_may_skip_in_continuous_integration(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing program is a failure there, because it can be installed; missing loop devices are not."""
+    monkeypatch.setenv("CI", "true")
+    assert is_forbidden("no eatmydata on the PATH: install the package eatmydata")
+    assert not is_forbidden(f"Skipped: {NO_DISK_TO_CUT}")
