@@ -133,8 +133,9 @@ def _find_loss(standing: Standing, last: LastState | None) -> _Loss | None:
         return None
     first, end = standing.next_seq, last.next_seq - 1
     gaps = standing.gaps.add(first, end, "missing in the spool, which was cut or is an older copy")
+    # New batches begin behind all numbers of this life, so the hello need not claim less.
     return _Loss(
-        standing._replace(next_seq=last.next_seq, gaps=gaps, lost=standing.lost.plus(end - first + 1, 0)),
+        standing._replace(next_seq=last.next_seq, claim=0, gaps=gaps, lost=standing.lost.plus(end - first + 1, 0)),
         f"the spool was cut or replaced by an older copy: batches {first} to {end} are missing",
     )
 

@@ -20,6 +20,7 @@ from device_agent.spool import SqliteSpool, StoredBatch
 from device_agent.spool.contract import DAMAGED_REASON, new_epoch
 from device_agent.spool.layout import APPLICATION_ID, SCHEMA_VERSION
 from device_agent.spool.opening import open_spool
+from device_agent.spool.salvage import LastState, write_last_state
 from device_agent.spool.status import read_status
 from tests.device_agent.batches import batch_of, lost, numbers
 
@@ -252,3 +253,16 @@ async def test_a_path_that_cannot_be_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SpoolError, match="cannot be opened"):
         async with SqliteSpool(tmp_path / "nowhere" / "boiler.spool", device="boiler"):
             pass
+
+
+def test_a_cut_spool_claims_all_numbers_of_its_life(path: Path) -> None:
+    """A hub that has batches of this life welcomes it: the agent sends nothing that the hub has again."""
+    file, _ = open_spool(path, device="boiler", max_bytes=1 << 20, new_epoch=new_epoch)
+    file.append([batch_of(1), batch_of(2)], [], 0)  # in a run that no hub has confirmed
+    epoch = file.standing.epoch
+    file.close()
+    write_last_state(path, LastState("boiler", epoch, 9, 5, 3, 3))
+    file, _ = open_spool(path, device="boiler", max_bytes=1 << 20, new_epoch=new_epoch)
+    assert (file.standing.next_seq, file.standing.claim) == (9, 9)
+    assert file.take_incidents()
+    file.close()
