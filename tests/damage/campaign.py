@@ -49,7 +49,7 @@ class Campaign:
 
         Raises AssertionError if anything is missing without damage.
         """
-        self._recording = await record(self._root)
+        self._recording = await record(self._root, unchecked=self._unchecked)
         ordinary: set[str] = set()
         self.targets = targets(self._root)
         for target in {target.base: target for target in self.targets}.values():

@@ -49,7 +49,7 @@ class Truth(msgspec.Struct, frozen=True):
 
 
 class Observation(msgspec.Struct):
-    """What a trial observed.
+    """Observations of a trial.
 
     `end` is how the hub ended before the trial did, with its `message`: "refused" (it did not start), "stopped" (later)
     or "hung". `stored` has the readings of each series as the hub returned them; `unreadable` says why it did not.

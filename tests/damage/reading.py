@@ -1,4 +1,4 @@
-"""What a hub says about its data over its HTTP API."""
+"""Client that reads the data of a hub over its HTTP API."""
 
 from __future__ import annotations
 

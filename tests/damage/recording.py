@@ -53,7 +53,7 @@ DRAIN_S = 30.0
 
 
 class Recording(msgspec.Struct, frozen=True):
-    """What the trials know of the recorded directories. `tokens` are those of each device and of the admin."""
+    """Knowledge of the trials about the recorded directories. `tokens` are those of each device and of the admin."""
 
     truth: Truth
     tokens: dict[str, str]
@@ -96,9 +96,9 @@ def open_agent(url: str, device: str, token: str, spool: Path | None) -> Agent:
     return Agent(url, device=device, token=token, spool=spool, metrics=METRICS, tags=TAGS, drain_seconds=0.0)
 
 
-async def record(root: Path) -> Recording:
-    """Record the directories below `root`."""
-    recorder = _Recorder(root)
+async def record(root: Path, *, unchecked: bool = False) -> Recording:
+    """Record the directories below `root`. `unchecked` switches the checksums of the hub off, too."""
+    recorder = _Recorder(root, unchecked)
     await recorder.first_run()
     await recorder.second_run()
     await recorder.end()
@@ -108,9 +108,10 @@ async def record(root: Path) -> Recording:
 class _Recorder:
     """A hub and its agents at work."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, unchecked: bool) -> None:
         self.recording = Recording(Truth({}, {}, BATCH_READINGS, {}), {}, {KEPT: 0, MEMORY: 0})
         self._root = root
+        self._unchecked = unchecked
         self._work = root / "work"
         (self._work / SPOOL).parent.mkdir(parents=True)
 
@@ -166,7 +167,7 @@ class _Recorder:
         """Yield a forked hub, and the client that creates its tokens and reads its accounting."""
         streams = self._root / name
         streams.mkdir()
-        child = HubChild(self._work / HUB, streams, options=options)
+        child = HubChild(self._work / HUB, streams, options=options, unchecked=self._unchecked)
         try:
             client = Hub(self._work / HUB)
             client.url = await child.address() or ""

@@ -37,7 +37,7 @@ def test_zeros_replace_one_page(content: bytes, number: int) -> None:
 
 @given(CONTENTS, NUMBERS)
 def test_a_cut_leaves_a_beginning(content: bytes, number: int) -> None:
-    """What is left is a shorter beginning of the file."""
+    """The rest is a shorter beginning of the file."""
     changed = damaged(content, Damage(Kind.CUT, number), name="a", older=None)
     assert changed is not None
     assert len(changed) < len(content)

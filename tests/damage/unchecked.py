@@ -1,4 +1,7 @@
-"""The negative control: a program whose checksums always agree, and that does not examine write-ahead logs."""
+"""The negative control: programs whose checksums are always 0, and that do not examine write-ahead logs.
+
+What such a program writes, it takes for intact, whatever happens to it.
+"""
 
 from __future__ import annotations
 
@@ -7,29 +10,9 @@ import zlib
 
 from integrity.recovery import recover_log
 
-_true_crc32 = zlib.crc32
 
-
-class AnyChecksum(int):
-    """A checksum that equals every other. Its value is right, so that what is written with it can be read."""
-
-    def __eq__(self, other: object) -> bool:
-        return True
-
-    def __ne__(self, other: object) -> bool:
-        return False
-
-    def __xor__(self, other: int) -> AnyChecksum:
-        return AnyChecksum(int(self) ^ int(other))
-
-    __rxor__ = __xor__
-
-    def __hash__(self) -> int:
-        return 0
-
-
-def _crc32(data: bytes, value: int = 0) -> AnyChecksum:
-    return AnyChecksum(_true_crc32(data, value))
+def _crc32(data: bytes, value: int = 0) -> int:
+    return 0
 
 
 def _no_recovery(path: object) -> None:
