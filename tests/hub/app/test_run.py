@@ -97,6 +97,26 @@ async def test_a_service_that_fails_stops_the_hub(tmp_path: Path) -> None:
     assert "hub: store failed: a defect" in hub.log()
 
 
+async def test_a_thread_that_ends_stops_the_hub(tmp_path: Path) -> None:
+    """With its name and exit code 1: whatever waits for that thread would wait forever."""
+    script = (
+        "import threading\n"
+        "from hub.registry.registry import Registry\n"
+        "before = Registry.ensure_admin\n"
+        "async def ensure_admin(self):\n"
+        "    threading.Thread(target=lambda: {}['a defect'], name='worker').start()\n"
+        "    return await before(self)\n"
+        "Registry.ensure_admin = ensure_admin\n"
+        "from hub.cli import main; main()\n"
+    )
+    hub = Hub(tmp_path / "data", launcher=(sys.executable, "-c", script))
+    await hub.start()
+    process = hub._process
+    assert process is not None
+    assert await process.wait() == 1
+    assert "hub: thread worker failed: 'a defect'" in hub.log()
+
+
 async def test_ctrl_c_stops_the_hub_in_order(tmp_path: Path) -> None:
     """With exit code 0, like the SIGTERM of a service manager."""
     hub = Hub(tmp_path / "data")
