@@ -35,8 +35,8 @@ _TABLES = (
 _MEANING = (
     "queries that read the damaged range fail, and the history in it is lost without a copy",
     (
-        "stop the hub and restore a backup with `hub restore`, or move the file and its .wal file away: the hub then "
-        "creates a new one from the entries that are still in the journal"
+        "stop the hub and run `hub store rebuild`, with `--from FOLDER/history.duckdb` if there is a backup: it keeps "
+        "what is intact in the file, the backup and the journal"
     ),
 )
 

@@ -37,7 +37,7 @@ IGNORE = Observer(lambda name, size_bytes: None, lambda size_bytes: None, lambda
 async def busy_hub(data: Path) -> AsyncIterator[HubClient]:
     """Run a hub to which a new device after the other sends; it keeps nothing in the journal that is stored."""
     async with (
-        opened_hub(data, journal={"keep_bytes": 0, "keep_seconds": 0}) as services,
+        opened_hub(data, journal={"keep_bytes": 0, "keep_seconds": 0, "resend_seconds": 0}) as services,
         listening(services) as url,
         running_task(services.store_consumer.run()),
     ):
