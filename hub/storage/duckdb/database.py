@@ -46,7 +46,14 @@ DuckdbConfig = dict[str, str | bool | int | float | list[str]]
 
 
 class DatabaseDamaged(StoreUnavailable):
-    """The file, or its write-ahead log, is damaged. What is intact can be read by `hub store rebuild`."""
+    """The file, or its write-ahead log, is damaged. What is intact can be read by `hub store rebuild`.
+
+    `reason` is the error of DuckDB alone.
+    """
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason or message
 
 
 class SnapshotReader:
@@ -206,6 +213,15 @@ def set_aside(path: Path) -> Path:
     return kept
 
 
+def set_log_aside(path: Path) -> Path | None:
+    """Rename the write-ahead log of a file; return its new path, None if there is none. Raises OSError."""
+    if not _wal(path).exists():
+        return None
+    kept = _wal(path).rename(aside(_wal(path)))
+    sync(path.parent)
+    return kept
+
+
 def files_set_aside(path: Path) -> list[Path]:
     """Return the damaged files that were set aside and not rebuilt yet, the oldest first."""
     return sorted(
@@ -247,7 +263,7 @@ def explain(error: Exception, path: Path) -> StoreUnavailable:
     elif any(sign in text for sign in OTHER):
         advice = f"{path} cannot be read: {_REMEDY}"
     elif any(sign in text for sign in DAMAGED):
-        return DatabaseDamaged(f"{path} cannot be read: {_REMEDY} ({text})")
+        return DatabaseDamaged(f"{path} cannot be read: {_REMEDY} ({text})", text)
     else:
         advice = str(path)
     return StoreUnavailable(f"{advice} ({text})")

@@ -41,6 +41,7 @@ from hub.storage.duckdb.database import (
     explain,
     files_set_aside,
     set_aside,
+    set_log_aside,
     size_bytes,
     wal_bytes,
 )
@@ -371,9 +372,7 @@ class DuckdbStore:
             try:
                 self._opened = self._open_file()
             except DatabaseDamaged as problem:
-                if not self._give_up_file(problem):
-                    raise
-                self._opened = self._open_file()
+                self._opened = self._open_without_log(problem)
         except StoreUnavailable as problem:
             self._problem = str(problem)
             raise
@@ -388,6 +387,32 @@ class DuckdbStore:
             # Close the file after any error: while it is open it is locked, and no later attempt could open it.
             database.close()
             raise explain(error, self._path) if isinstance(error, duckdb.Error) else error from error
+
+    def _open_without_log(self, problem: DatabaseDamaged) -> tuple[Database, Tables]:
+        """Open a damaged file again without its write-ahead log, whose entries the journal has; else open a new file.
+
+        Raises StoreUnavailable.
+        """
+        if self._on_set_aside is None:
+            raise problem
+        kept = set_log_aside(self._path)
+        if kept is not None:
+            log.error("write-ahead log of the history is set aside", kept=kept.name, error=problem.reason)
+            try:
+                opened = self._open_file()
+            except DatabaseDamaged as second:
+                # The file itself is damaged: keep both together.
+                kept.rename(self._path.with_name(f"{self._path.name}.wal"))
+                problem = second
+            else:
+                what = (
+                    f"the write-ahead log of the history was damaged ({problem.reason}) and is set aside as {kept.name}"
+                )
+                self._loop.call_soon_threadsafe(self._on_set_aside, f"{what}: the journal writes its entries again")
+                return opened
+        if not self._give_up_file(problem):
+            raise problem
+        return self._open_file()
 
     def _give_up_file(self, problem: DatabaseDamaged, database: Database | None = None) -> bool:
         """Close the damaged file and rename it, so that the next opening creates a new one; return whether it did.
@@ -408,11 +433,11 @@ class DuckdbStore:
         except OSError as error:
             log.error("damaged history cannot be renamed", path=str(self._path), error=error.strerror)
             return False
-        log.error("history was damaged and is set aside", path=str(self._path), kept=kept.name, error=str(problem))
+        log.error("history was damaged and is set aside", path=str(self._path), kept=kept.name, error=problem.reason)
         self._read_problem = None
         self._set_aside = _notice([kept])
         self._problem = str(self._set_aside)
-        self._loop.call_soon_threadsafe(self._on_set_aside, f"{problem}; the damaged file is {kept.name}")
+        self._loop.call_soon_threadsafe(self._on_set_aside, f"{problem.reason}; {self._set_aside}")
         return True
 
     def _write(self, entries: Sequence[Entry], cursor: StoreCursor) -> int:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import signal
 import sys
 import threading
 from contextlib import aclosing
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pytest
 
@@ -361,6 +363,26 @@ async def test_a_block_that_is_damaged_while_the_store_is_open(tmp_path: Path) -
         assert await times_of(store) == [1, 2]
     assert len(reports) == 1
     assert len(list(tmp_path.glob("history.duckdb.damaged-*"))) == 1
+
+
+async def test_a_damaged_log_costs_no_more_than_its_own_writes(tmp_path: Path) -> None:
+    """The file stays in use, and its cursor says what the journal has to write again. The log is kept."""
+    path = tmp_path / "history.duckdb"
+    await write_file(path, last=1)
+    shutil.copy(path, tmp_path / "copy.duckdb")
+    with duckdb.connect(tmp_path / "copy.duckdb") as connection:
+        connection.execute("PRAGMA disable_checkpoint_on_shutdown")
+        connection.execute("UPDATE store SET position = 7")
+    content = (tmp_path / "copy.duckdb.wal").read_bytes()
+    (tmp_path / "history.duckdb.wal").write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
+    reports: list[str] = []
+    async with DuckdbStore(path, registry=REGISTRY, on_set_aside=reports.append) as store:
+        assert await store.open() == StoreCursor("journal", 1)
+        assert await read_all(store) > 0
+        await until(lambda: reports)
+        assert store.history_problem is None
+    (kept,) = tmp_path.glob("history.duckdb.wal.damaged-*")
+    assert kept.name in reports[0]
 
 
 async def test_without_a_listener_a_damaged_file_stays(tmp_path: Path) -> None:
