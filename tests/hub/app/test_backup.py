@@ -148,8 +148,9 @@ async def test_a_restore_over_a_newer_journal_is_no_loss_of_its_end(folder: Path
     """The file of the lock stays and knows newer entries; those are in the folder of the replaced files."""
     data = tmp_path / "data"
     restore(folder, data, IGNORE, replace=False)
-    async with busy_hub(data):
-        pass
+    async with opened_hub(data) as services, listening(services) as url:
+        hello = messages.Hello("newer", "0" * 16, 4, True, 0, metrics=METRICS, agent="test/1")
+        await send_batches(url, await new_token(services, Role.GATEWAY), hello, batch(1, 1.0), batch(2, 2.0))
     assert restore(folder, data, IGNORE, replace=True).replaced is not None
     assert verified(data) == []
     async with opened_hub(data) as services:
