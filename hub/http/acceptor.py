@@ -81,7 +81,7 @@ class Acceptor:
                 connection, peer = self._ready.popleft()
                 # A connection that its client has closed meanwhile would cost as much as any other.
                 if is_open(connection):
-                    self._charge(peer)
+                    self.charge(peer, CONNECTION_S)
                     return connection, peer
                 connection.close()
                 continue
@@ -177,10 +177,11 @@ class Acceptor:
 
         return turn
 
-    def _charge(self, peer: str) -> None:
+    def charge(self, peer: str, seconds: float) -> None:
+        """Charge the time that a connection takes apart from its requests to its address."""
         # Each request through a proxy is charged to its own client.
         if not self._proxies.is_proxy(peer):
-            self._turns.shares.charge(peer, CONNECTION_S, self._loop.time())
+            self._turns.shares.charge(peer, seconds, self._loop.time())
 
 
 def is_open(connection: socket.socket) -> bool:

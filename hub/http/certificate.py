@@ -15,7 +15,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hub.http.tls_listener import AlertingContext
+from hub.http.tls_listener import BoundedContext
 
 WARNING_DAYS = 14
 """A certificate that ends sooner is reported. Programs that renew do so 30 days before the end: then renewal failed."""
@@ -80,7 +80,7 @@ def load_tls(files: TlsFiles) -> LoadedTls:
                 path.open("rb").close()
             except OSError as error:
                 raise CertificateError(f"tls.{name}: {path}: {error.strerror}") from None
-    context = AlertingContext(ssl.PROTOCOL_TLS_SERVER)
+    context = BoundedContext(ssl.PROTOCOL_TLS_SERVER)
     # A client that also offers HTTP/2 then knows that it is not spoken here.
     context.set_alpn_protocols(["http/1.1"])
     try:

@@ -70,6 +70,8 @@ class RefusalCause(StrEnum):
     TLS_VERSION = "tls_version"
     TLS_TIMEOUT = "tls_timeout"
     TLS_CLOSED = "tls_closed"
+    TLS_FLOOD = "tls_flood"
+    """Records without data, or a record in tiny pieces."""
     TLS_FAILED = "tls_failed"
 
 
@@ -105,6 +107,7 @@ REMEDIES: Mapping[RefusalCause, str] = {
     RefusalCause.TLS_VERSION: "update the client: the hub speaks TLS 1.2 and 1.3",
     RefusalCause.TLS_TIMEOUT: "check the client and its network: the handshake did not end in time",
     RefusalCause.TLS_CLOSED: "read the client's log: it may not accept the hub's certificate",
+    RefusalCause.TLS_FLOOD: "stop the client: it sends TLS records without data, which no usual client does",
     RefusalCause.TLS_FAILED: "check the client: its handshake failed",
 }
 """The remedy of each reason. HOST_NOT_ALLOWED and ORIGIN_NOT_ALLOWED name the value for the setting instead."""

@@ -1,7 +1,10 @@
-"""Handshakes on the hub's TLS port: accept, perform a bounded number at a time, count and report those that fail.
+"""Handshakes and records on the hub's TLS port: a bounded number at a time; those that fail are counted and reported.
 
 Connections are accepted here and not by the event loop's server. That server answers nothing to a client that does
 not speak TLS, does not report why a handshake failed, and starts any number of them.
+
+Records without data never reach the protocol of the connection, which bounds and charges everything else. So they are
+counted here. OpenSSL receives one record at a time, because in one call it reads all records up to the next data.
 """
 
 from __future__ import annotations
@@ -9,9 +12,12 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -32,6 +38,27 @@ longer than HURRIED_SECONDS is ended for the next client; until then, clients wa
 HURRIED_SECONDS = 2.0
 """Longest time for a handshake at the bound."""
 
+MAX_RECORDS_WITHOUT_DATA = 32
+RECORDS_WITHOUT_DATA_PER_S = 1
+"""Records of an open connection without data that are accepted at once, and a second: updates of the key, warnings and
+empty records. Clients update a key once in hours. Each update costs its sender 27 bytes and the hub up to 30 µs."""
+
+MAX_HANDSHAKE_RECORDS = 64
+"""Records of a client's handshake. The longest one has a chain of certificates, in records of 512 bytes or more."""
+
+MAX_PIECES = 512
+"""Reads of the socket that one record may take. The largest one has 16 kB, which is 32 bytes each."""
+
+MAX_UNCHARGED_RECORDS = 256
+"""Records of one read of the socket that are not charged: more are not made by data, but by records of a few bytes."""
+
+RECORD_S = 10e-6
+WITHOUT_DATA_S = 50e-6
+"""Time of the event loop that is charged to the address for a record beyond those, and for one without data."""
+
+RECORD_HEADER = 5
+"""Bytes of a record before its content; the last two are the length (RFC 8446, 5.1)."""
+
 LINGER_BYTES = 64 * 1024
 """Data that are read and discarded after an answer or an alert."""
 
@@ -45,6 +72,8 @@ def classify_failure(error: BaseException) -> RefusalCause:
     """Return the reason of a handshake that ended with this error. Pure."""
     if isinstance(error, TimeoutError):
         return RefusalCause.TLS_TIMEOUT
+    if isinstance(error, TooManyRecords):
+        return RefusalCause.TLS_FLOOD
     if isinstance(error, ssl.SSLCertVerificationError):
         return RefusalCause.TLS_CLIENT_CERTIFICATE
     if isinstance(error, ssl.SSLEOFError) or not isinstance(error, ssl.SSLError):
@@ -74,45 +103,156 @@ _PARTS_OF_REASONS = [
 """Part of the reason that OpenSSL gives, and what it means here; the first one that is found applies."""
 
 
-OnAlert = Callable[[bytes], None]
-
-_on_alert: ContextVar[OnAlert] = ContextVar("on_alert")
-"""The callback of the connection whose handshake begins. The event loop runs it in the context of its task."""
+class TooManyRecords(ssl.SSLError):
+    """A client sends more records without data, or smaller pieces of records, than any client needs."""
 
 
-class AlertingContext(ssl.SSLContext):
-    """TLS settings of an event loop's server whose clients receive the alert that explains a failed handshake.
+@dataclass(slots=True)
+class RecordBudget:
+    """Counts of one connection's records. The methods raise TooManyRecords. Pure: the clock is an argument."""
+
+    is_open: bool = False
+    """True after the handshake."""
+    without_data: float = 0.0
+    """Records of the handshake; then the level of a leaky bucket (ITU-T I.371)."""
+    measured_s: float = 0.0
+    pieces: int = 0
+    """Reads of the socket that the current record has taken."""
+
+    def open(self, now_s: float) -> None:
+        """Begin the counts of an open connection."""
+        self.is_open, self.without_data, self.measured_s = True, 0.0, now_s
+
+    def count_without_data(self, now_s: float) -> None:
+        """Count a complete record that contains no data."""
+        most = MAX_HANDSHAKE_RECORDS
+        if self.is_open:
+            most = MAX_RECORDS_WITHOUT_DATA
+            leaked = (now_s - self.measured_s) * RECORDS_WITHOUT_DATA_PER_S
+            self.without_data, self.measured_s = max(0.0, self.without_data - leaked), now_s
+        self.without_data += 1
+        if self.without_data > most:
+            raise TooManyRecords(f"at most {most} TLS records without data are accepted at once")
+
+    def count_piece(self, *, is_last: bool) -> None:
+        """Count a piece of a record."""
+        self.pieces = 0 if is_last else self.pieces + 1
+        if self.pieces > MAX_PIECES:
+            raise TooManyRecords(f"a TLS record may arrive in at most {MAX_PIECES} pieces")
+
+
+@dataclass(slots=True, frozen=True)
+class TlsCallbacks:
+    """Callbacks of one connection: to send an alert, to report the end of an open one, to charge its address."""
+
+    send_alert: Callable[[bytes], None]
+    report: Callable[[TooManyRecords], None]
+    charge: Callable[[float], None]
+
+
+_callbacks: ContextVar[TlsCallbacks] = ContextVar("tls_callbacks")
+"""The callbacks of the connection whose handshake begins. The event loop runs it in the context of its task."""
+
+
+class BoundedContext(ssl.SSLContext):
+    """TLS settings of an event loop's server whose connections have bounds and send the alert of a failed handshake.
 
     asyncio and uvloop close the connection without the alert that OpenSSL has prepared.
     """
 
     def __init__(self, *_: object) -> None:
-        self.sslobject_class = _AlertingObject
+        self.sslobject_class = _BoundedObject
 
     def wrap_bio(
         self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *arguments: Any, **named: Any
     ) -> ssl.SSLObject:
-        """Return an object for one handshake, which calls the callback of the context if it fails."""
-        made = super().wrap_bio(incoming, outgoing, *arguments, **named)
-        assert isinstance(made, _AlertingObject)
-        made.outgoing, made.on_alert = outgoing, _on_alert.get(None)
+        """Return an object for one connection. It takes the callbacks from the context of its caller."""
+        record = ssl.MemoryBIO()
+        made = super().wrap_bio(record, outgoing, *arguments, **named)
+        assert isinstance(made, _BoundedObject)
+        made.begin(incoming, record, outgoing)
         return made
 
 
-class _AlertingObject(ssl.SSLObject):
-    outgoing: ssl.MemoryBIO
-    on_alert: OnAlert | None
+class _BoundedObject(ssl.SSLObject):
+    """The TLS of one connection, which passes the bytes that arrive to OpenSSL record by record."""
+
+    def begin(self, incoming: ssl.MemoryBIO, record: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> None:
+        self._incoming, self._record, self._outgoing = incoming, record, outgoing
+        self._callbacks = _callbacks.get(None)
+        self._budget = RecordBudget()
+        self._header = b""
+        self._missing = 0
+        self._records = 0
 
     def do_handshake(self) -> None:
         try:
-            super().do_handshake()
+            self._with_records(super().do_handshake)
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise
         except ssl.SSLError:
-            if self.on_alert is not None and (alert := self.outgoing.read()):
-                self.on_alert(alert)
+            if self._callbacks is not None and (alert := self._outgoing.read()):
+                self._callbacks.send_alert(alert)
             raise
-        self.on_alert = None
+        self._budget.open(time.monotonic())
+
+    def read(self, *arguments: Any) -> Any:
+        if self.pending():
+            return super().read(*arguments)
+        # A call without input would raise an error, which costs more than the rest.
+        is_complete = self._pass_piece()
+        data = self._with_records(super().read, *arguments, is_complete=is_complete)
+        self._charge_records()
+        return data
+
+    def unwrap(self) -> Any:
+        return self._with_records(super().unwrap)
+
+    def _with_records(self, operation: Callable[..., Any], *arguments: Any, is_complete: bool = False) -> Any:
+        """Call an operation until it succeeds or all bytes were passed. Raises what it raises, and TooManyRecords."""
+        try:
+            while True:
+                try:
+                    return operation(*arguments)
+                except ssl.SSLWantReadError:
+                    if is_complete:
+                        self._charge(WITHOUT_DATA_S)
+                        self._budget.count_without_data(time.monotonic())
+                    if not self._incoming.pending:
+                        raise
+                is_complete = self._pass_piece()
+        except TooManyRecords as error:
+            if self._budget.is_open and self._callbacks is not None:
+                self._callbacks.report(error)
+            raise
+
+    def _pass_piece(self) -> bool:
+        """Pass what has arrived of the current record to OpenSSL; return whether the record is complete."""
+        if not self._incoming.pending:
+            self._records = 0
+            return False
+        if not self._missing:
+            part = self._incoming.read(RECORD_HEADER - len(self._header))
+            self._record.write(part)
+            self._header += part
+            if len(self._header) == RECORD_HEADER:
+                self._missing = int.from_bytes(self._header[-2:])
+                self._header = b""
+        part = self._incoming.read(self._missing) if self._missing else b""
+        self._record.write(part)
+        self._missing -= len(part)
+        is_last = not (self._missing or self._header)
+        self._records += is_last
+        self._budget.count_piece(is_last=is_last)
+        return is_last
+
+    def _charge_records(self) -> None:
+        if self._records > MAX_UNCHARGED_RECORDS:
+            self._charge(RECORD_S)
+
+    def _charge(self, seconds: float) -> None:
+        if self._callbacks is not None:
+            self._callbacks.charge(seconds)
 
 
 class TlsListener:
@@ -189,7 +329,10 @@ class TlsListener:
             copies.append(connection.dup())
             copies[0].send(alert)
 
-        _on_alert.set(send_alert)
+        def report(error: TooManyRecords) -> None:
+            self._record(RefusalCause.TLS_FLOOD, peer, str(error))
+
+        _callbacks.set(TlsCallbacks(send_alert, report, partial(self._acceptor.charge, peer)))
         try:
             async with deadline:
                 first = await _first_byte(connection)

@@ -1,4 +1,4 @@
-"""Floods of connections and handshakes against a real hub that speaks TLS: other devices are not delayed."""
+"""Floods of connections, handshakes and records against a real hub that speaks TLS: other devices are not delayed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from tests.certificates import LOOPBACK, Authority
 from tests.end_to_end.hub import Hub
 from tests.end_to_end.tls_hub import tls_hub
-from tests.end_to_end.witness import MAX_PROCESSOR, check_not_delayed, churning, flooding
+from tests.end_to_end.witness import MAX_PROCESSOR, check_not_delayed, churning, flooding, flooding_with_records
 
 
 @pytest.fixture(scope="module")
@@ -40,4 +40,11 @@ async def test_handshakes_do_not_delay_a_device(hub: Hub) -> None:
         "reset": partial(churning, hub, hello),
         "invalid": partial(flooding, hub, hello, hello, connections=64),
     }
+    await check_not_delayed(hub, floods, max_processor=MAX_PROCESSOR)
+
+
+@pytest.mark.deadline(90)
+async def test_records_without_data_do_not_delay_a_device(hub: Hub) -> None:
+    """Updates of the key, alone and between records of one byte, from a client without a token."""
+    floods = {kind: partial(flooding_with_records, hub, kind) for kind in ("updates", "mixed")}
     await check_not_delayed(hub, floods, max_processor=MAX_PROCESSOR)

@@ -31,6 +31,7 @@ MAX_PROCESSOR = 0.5
 """Share of a core for a flood: a tenth for its frames and requests, and what the system needs for its connections."""
 
 FLOOD = Path(__file__).with_name("flood.py")
+RAW_TLS = Path(__file__).parents[1] / "raw_tls.py"
 
 
 class Latencies(NamedTuple):
@@ -243,4 +244,12 @@ async def churning(hub: Hub, sent: bytes, *, uses_tls: bool = False) -> AsyncIte
     """Run a process that opens and resets connections as fast as the hub's machine accepts them."""
     host, _, port = hub.url.partition("://")[2].rpartition(":")
     async with _running("-c", CHURN, host, port, sent.hex(), "tls" if uses_tls else "plain"):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def flooding_with_records(hub: Hub, kind: str) -> AsyncIterator[None]:
+    """Run a process that sends TLS records without data: `updates` of the key, alone or `mixed` with data."""
+    host, _, port = hub.url.partition("://")[2].rpartition(":")
+    async with _running(str(RAW_TLS), host, port, kind):
         yield

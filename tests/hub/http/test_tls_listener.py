@@ -15,12 +15,24 @@ import structlog
 
 from hub.http.acceptor import Acceptor
 from hub.http.certificate import TlsFiles, load_tls
-from hub.http.loop_share import LoopShares, TurnQueues
+from hub.http.loop_share import CONNECTION_S, LoopShares, TurnQueues
 from hub.http.refusals import RefusalCause, RequestRefusals
 from hub.http.server import listen
-from hub.http.tls_listener import HURRIED_SECONDS, TlsListener, classify_failure
+from hub.http.tls_listener import (
+    HURRIED_SECONDS,
+    MAX_HANDSHAKE_RECORDS,
+    MAX_PIECES,
+    MAX_RECORDS_WITHOUT_DATA,
+    RECORDS_WITHOUT_DATA_PER_S,
+    WITHOUT_DATA_S,
+    RecordBudget,
+    TlsListener,
+    TooManyRecords,
+    classify_failure,
+)
 from tests.certificates import LOOPBACK, Authority, Issued
 from tests.conditions import until
+from tests.raw_tls import RawTls
 from tests.tasks import running_task
 
 
@@ -35,6 +47,16 @@ class Echo(asyncio.Protocol):
         self.transport.write(data)
 
 
+class CountedShares(LoopShares):
+    """Shares with the sum of what was charged."""
+
+    charged_s = 0.0
+
+    def charge(self, address: str, seconds: float, now_s: float) -> None:
+        self.charged_s += seconds
+        super().charge(address, seconds, now_s)
+
+
 class Port:
     """A TLS port under test; `refusals` has what it refused."""
 
@@ -43,14 +65,15 @@ class Port:
         self.context = load_tls(files).context
         self.trusting = ssl.create_default_context(cafile=authority.certificate)
         self.refusals = RequestRefusals()
+        self.shares = CountedShares()
         self._bounds = bounds
 
     @contextlib.asynccontextmanager
-    async def listening(self) -> AsyncIterator[Port]:
+    async def listening(self, make_protocol: type[Echo] = Echo) -> AsyncIterator[Port]:
         with contextlib.closing(listen("127.0.0.1", 0)) as listener:
             self.address: tuple[str, int] = listener.getsockname()
-            acceptor = Acceptor(listener, turns=TurnQueues(LoopShares()), refusals=self.refusals)
-            serving = TlsListener(acceptor, lambda: self.context, self.refusals, Echo, **self._bounds)  # type: ignore[arg-type]
+            acceptor = Acceptor(listener, turns=TurnQueues(self.shares), refusals=self.refusals)
+            serving = TlsListener(acceptor, lambda: self.context, self.refusals, make_protocol, **self._bounds)  # type: ignore[arg-type]
             async with running_task(serving.run()):
                 yield self
 
@@ -249,6 +272,100 @@ def test_each_error_has_a_reason(error: BaseException | str, reason: RefusalCaus
         given, error = error, ssl.SSLError(1, "x")
         error.reason = given
     assert classify_failure(error) is reason
+
+
+async def send_records(port: Port, *, updates: int, data: bytes = b"", piece: int = 1 << 20) -> bytes:
+    """Return the bytes that come back: of a client that sends these records with the end of its handshake."""
+
+    def send() -> bytes:
+        client = RawTls(port.address)
+        try:
+            records = b"".join(client.data(bytes([byte])) + client.key_updates(1) for byte in data)
+            records += client.key_updates(updates) + client.data(b"end")
+            client.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            client.connection.sendall(client.finished)
+            for at in range(0, len(records), piece):
+                client.connection.sendall(records[at : at + piece])
+            client.connection.shutdown(socket.SHUT_WR)
+            received = b""
+            while part := client.connection.recv(1 << 16):
+                received += part
+            return received
+        except OSError:
+            return b""
+        finally:
+            client.close()
+
+    return await asyncio.to_thread(send)
+
+
+async def test_a_client_may_update_its_key(authority: Authority, server: Issued) -> None:
+    """Its data arrive, also in pieces of one byte, and nothing is refused."""
+    async with Port(server, authority).listening() as port:
+        for piece in (1, 1 << 20):
+            assert await send_records(port, updates=MAX_RECORDS_WITHOUT_DATA // 2, data=b"abc", piece=piece)
+        assert not port.refusals.counts
+
+
+@pytest.mark.parametrize("data", [b"", 2_000 * b"x"], ids=["alone", "between data"])
+async def test_a_flood_of_records_without_data_is_ended(authority: Authority, server: Issued, data: bytes) -> None:
+    """The connection ends at the bound, however much has arrived. The address is charged, and one line is logged."""
+    ended: list[Exception | None] = []
+
+    class Ending(Echo):
+        def connection_lost(self, exc: Exception | None) -> None:
+            ended.append(exc)
+
+    async with Port(server, authority).listening(Ending) as port:
+        with structlog.testing.capture_logs() as lines:
+            for _ in range(2):
+                await send_records(port, updates=2_000, data=data)
+            await until(lambda: len(ended) == 2)
+        assert all(isinstance(error, TooManyRecords) for error in ended)
+        assert dict(port.refusals.counts) == {RefusalCause.TLS_FLOOD: 2}
+        (line,) = [line for line in lines if line["event"] == "request refused"]
+        assert (line["reason"], line["peer"]) == ("tls_flood", "127.0.0.1")
+        # No record behind the bound was read. Those of the handshake count, too.
+        records = (port.shares.charged_s / 2 - CONNECTION_S) / WITHOUT_DATA_S
+        assert MAX_RECORDS_WITHOUT_DATA <= records < 2 * MAX_RECORDS_WITHOUT_DATA
+
+
+async def test_a_handshake_in_tiny_records_is_ended(authority: Authority, server: Issued) -> None:
+    """A message of a handshake may be split into records, but not into one for each byte."""
+    async with Port(server, authority).listening() as port:
+        reader, writer = await asyncio.open_connection(*port.address)
+        # The beginning of a hello that is 4 kB long.
+        for byte in b"\x01\x00\x10\x00\x03\x03" + 2 * MAX_HANDSHAKE_RECORDS * b"\x00":
+            writer.write(b"\x16\x03\x01\x00\x01" + bytes([byte]))
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+        await port.refused(RefusalCause.TLS_FLOOD)
+
+
+def test_a_record_has_a_bounded_number_of_pieces() -> None:
+    """The bound is for each record."""
+    budget = RecordBudget()
+    for _ in range(3):
+        for _ in range(MAX_PIECES):
+            budget.count_piece(is_last=False)
+        budget.count_piece(is_last=True)
+    for _ in range(MAX_PIECES):
+        budget.count_piece(is_last=False)
+    with pytest.raises(TooManyRecords):
+        budget.count_piece(is_last=False)
+
+
+def test_records_without_data_are_accepted_at_a_rate() -> None:
+    """After the burst, one is accepted whenever the time for it has passed."""
+    budget = RecordBudget()
+    budget.open(0.0)
+    for _ in range(MAX_RECORDS_WITHOUT_DATA):
+        budget.count_without_data(0.0)
+    for number in range(1, 100):
+        budget.count_without_data(number / RECORDS_WITHOUT_DATA_PER_S)
+    with pytest.raises(TooManyRecords):
+        budget.count_without_data(99.5 / RECORDS_WITHOUT_DATA_PER_S)
 
 
 def _shake_hands(port: Port, context: ssl.SSLContext) -> None:
