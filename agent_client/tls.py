@@ -8,8 +8,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from typing import Any
 from urllib.parse import urlsplit
+
+from wire import pem
 
 CA_VARIABLE = "HUB_CA"
 CA_HELP = "PEM file with the authorities that may sign the hub's certificate, instead of the system's."
@@ -30,8 +33,6 @@ MAX_NAMES = 5
 _UNKNOWN_AUTHORITY = frozenset({2, 18, 19, 20, 21})
 _NOT_YET_VALID, _EXPIRED, _WRONG_NAME, _WRONG_ADDRESS = 9, 10, 62, 64
 """Verification errors of OpenSSL (X509_V_ERR_…)."""
-
-_END = "-----END CERTIFICATE-----"
 
 _Signature = tuple[tuple[int, int, int], ...]
 
@@ -93,13 +94,12 @@ class ClientTls:
     def load(self) -> ssl.SSLContext:
         """Return new settings from the files as they are now. Raises TlsFileError."""
         ca, certificate, key, pinned = self._files.values()
-        for option, path in self._files.items():
-            if path is not None:
-                _check_readable(option, path)
+        content = {option: _read(option, path) for option, path in self._files.items() if path is not None}
+        authorities = content.get("the hub's certificate")
         try:
-            context = _pinned_context(pinned) if pinned is not None else ssl.create_default_context(cafile=ca)
+            context = ssl.create_default_context(cafile=ca) if authorities is None else _pinned_context(authorities)
         except ssl.SSLError:
-            raise TlsFileError(f"--ca {ca or pinned}: the file has no certificate in PEM") from None
+            raise TlsFileError(f"--ca {ca or pinned}: a certificate in the file is damaged") from None
         # A file with the hub's own certificate, or with an intermediate authority, is then enough, as it is by default
         # from Python 3.13 on.
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
@@ -109,8 +109,8 @@ class ClientTls:
                 context.load_cert_chain(certificate, key, lambda: "")
             except ssl.SSLError as error:
                 raise TlsFileError(
-                    f"--client-certificate {certificate} and --client-key {key} are not a certificate and its key in "
-                    f"PEM without a passphrase ({error.reason or error})"
+                    f"--client-certificate {certificate} and --client-key {key} are not a certificate and its key: "
+                    f"{pem.pair_fault(error.reason)}"
                 ) from None
         return context
 
@@ -167,12 +167,11 @@ def read_certificate_names(url: str, tls: ClientTls, *, timeout_s: float = NAMES
     return [name for kind, name in alternatives if kind in ("DNS", "IP Address")]
 
 
-def _pinned_context(certificate: Path) -> ssl.SSLContext:
+def _pinned_context(content: bytes) -> ssl.SSLContext:
     """Return settings that accept the first certificate of the file, and no authority above it. Raises SSLError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
-    first = certificate.read_text(encoding="latin-1").partition(_END)
-    context.load_verify_locations(cadata=first[0] + first[1])
+    context.load_verify_locations(cadata=pem.certificates(content)[0])
     return context
 
 
@@ -230,11 +229,18 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         seen = seen.__cause__ or seen.__context__
 
 
-def _check_readable(option: str, path: Path) -> None:
+def _read(option: str, path: Path) -> bytes:
+    """Return the content of a file. Raises TlsFileError, also for a pipe, which would block, or a device."""
     try:
-        with path.open("rb") as file:
-            is_empty = not file.read(1)
+        status = path.stat()
+        if not (S_ISREG(status.st_mode) or S_ISDIR(status.st_mode)):
+            raise TlsFileError(f"{option} {path}: not a regular file")
+        if status.st_size > pem.MAX_FILE_BYTES:
+            raise TlsFileError(f"{option} {path}: larger than {pem.MAX_FILE_BYTES:,} bytes")
+        content = path.read_bytes()
     except OSError as error:
         raise TlsFileError(f"{option} {path}: {error.strerror}") from None
-    if is_empty:
-        raise TlsFileError(f"{option} {path}: the file is empty")
+    fault = pem.key_fault(content) if option == "--client-key" else pem.certificate_fault(content)
+    if fault is not None:
+        raise TlsFileError(f"{option} {path}: {fault if content else 'the file is empty'}")
+    return content

@@ -8,14 +8,16 @@ before a client uses them, and needs no further library.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from typing import Any, NamedTuple
 
 from hub.http.tls_listener import BoundedContext
+from wire import pem
 
 WARNING_DAYS = 14
 """A certificate that ends sooner is reported. Programs that renew do so 30 days before the end: then renewal failed."""
@@ -74,30 +76,45 @@ class LoadedTls(NamedTuple):
 
 def load_tls(files: TlsFiles) -> LoadedTls:
     """Load the files and perform a handshake with them. Raises CertificateError."""
-    for name, path in files._asdict().items():
-        if path is not None:
-            try:
-                path.open("rb").close()
-            except OSError as error:
-                raise CertificateError(f"tls.{name}: {path}: {error.strerror}") from None
+    certificate_file = _read("certificate", files.certificate, pem.certificate_fault)
+    _read("key", files.key, pem.key_fault)
+    if files.client_ca is not None:
+        _read("client_ca", files.client_ca, pem.certificate_fault)
     context = BoundedContext(ssl.PROTOCOL_TLS_SERVER)
     # A client that also offers HTTP/2 then knows that it is not spoken here.
     context.set_alpn_protocols(["http/1.1"])
     try:
         # Without the callback OpenSSL asks the terminal for the passphrase of an encrypted key.
         context.load_cert_chain(files.certificate, files.key, lambda: "")
-        certificate = _decode(_present(context, files.certificate.read_text(encoding="latin-1")))
+        certificate = _decode(_present(context, pem.certificates(certificate_file)))
     except ssl.SSLCertVerificationError as error:
         why = "it may not be used by a server" if error.verify_code == _UNSUITABLE_PURPOSE else error.verify_message
         raise CertificateError(f"tls.certificate: {files.certificate}: clients cannot accept it ({why})") from None
     except ssl.SSLError as error:
+        fault = pem.pair_fault(error.reason)
         raise CertificateError(
-            f"tls: {files.certificate} and {files.key} are not a certificate and its key in PEM without a passphrase "
-            f"({error.reason or error})"
+            f"tls: {files.certificate} and {files.key} are not a certificate and its key: {fault}"
         ) from None
     if files.client_ca is not None:
         _verify_clients(context, files.client_ca)
     return LoadedTls(context, certificate)
+
+
+def _read(name: str, path: Path, fault: Callable[[bytes], str | None]) -> bytes:
+    """Return the content of a file. Raises CertificateError, also for a pipe, which would block, or a device."""
+    try:
+        status = path.stat()
+        if not (S_ISREG(status.st_mode) or S_ISDIR(status.st_mode)):
+            raise CertificateError(f"tls.{name}: {path}: not a regular file")
+        if status.st_size > pem.MAX_FILE_BYTES:
+            raise CertificateError(f"tls.{name}: {path}: larger than {pem.MAX_FILE_BYTES:,} bytes")
+        content = path.read_bytes()
+    except OSError as error:
+        raise CertificateError(f"tls.{name}: {path}: {error.strerror}") from None
+    found = fault(content)
+    if found is not None:
+        raise CertificateError(f"tls.{name}: {path}: {found}")
+    return content
 
 
 def certificate_problems(certificate: Certificate, hosts: Iterable[str], now_s: float) -> list[str]:
@@ -143,17 +160,17 @@ def _verify_clients(context: ssl.SSLContext, authority: Path) -> None:
     try:
         context.load_verify_locations(authority)
     except ssl.SSLError:
-        raise CertificateError(f"tls.client_ca: {authority}: the file has no certificate in PEM") from None
+        raise CertificateError(f"tls.client_ca: {authority}: a certificate in the file is damaged") from None
     # Browsers and scripts need no certificate. The endpoint of devices requires one.
     context.verify_mode = ssl.CERT_OPTIONAL
 
 
-def _present(server: ssl.SSLContext, chain: str) -> dict[str, Any]:
+def _present(server: ssl.SSLContext, chain: Iterable[str]) -> dict[str, Any]:
     """Perform a handshake in memory, and return the certificate that the client received. Raises SSLError."""
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False
     client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | _NO_CHECK_TIME
-    client.load_verify_locations(cadata=chain)
+    client.load_verify_locations(cadata="".join(chain))
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     ours = server.wrap_bio(to_server, to_client, server_side=True)
     theirs = client.wrap_bio(to_client, to_server)

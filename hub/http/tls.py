@@ -90,7 +90,10 @@ class PortTls:
     async def _load(self) -> None:
         try:
             loaded = await asyncio.to_thread(load_tls, self._files)
-        except (CertificateError, OSError) as error:
+        except Exception as error:
+            # Whatever a program writes into the files, the hub keeps running.
+            if not isinstance(error, CertificateError | OSError):
+                log.exception("tls certificate not loaded")
             self._rejected = f"the new files are not used, and the certificate before them stays in use: {error}"
             return
         self._rejected = None

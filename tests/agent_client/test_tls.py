@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import socket
 import ssl
@@ -118,7 +119,8 @@ async def test_a_pinned_certificate_is_accepted_for_any_name(authorities: Author
     """The command on the hub's machine accepts the hub's own certificate, and none besides it of the same authority."""
     server, sibling = (authorities.own.issue(name, "DNS:hub.example") for name in ("pinned", "sibling"))
     chain = authorities.own.certificate.with_name("chain.pem")
-    chain.write_text(server.certificate.read_text() + authorities.own.certificate.read_text())
+    comment = "# für den Hub\n".encode()
+    chain.write_bytes(comment + server.certificate.read_bytes() + authorities.own.certificate.read_bytes())
     for pinned in (server.certificate, chain):
         assert await failure(server, ClientTls(pinned=pinned)) == ACCEPTED
         assert "unknown authority" in await failure(sibling, ClientTls(pinned=pinned))
@@ -148,6 +150,8 @@ def test_the_settings_are_read_once_while_the_files_do_not_change(authorities: A
 def test_an_unusable_file_is_named_with_its_option(authorities: Authorities, tmp_path: Path) -> None:
     """Each error contains the option, the file and the problem."""
     empty, text = tmp_path / "empty.pem", tmp_path / "text.pem"
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
     empty.touch()
     text.write_text("no certificate")
     made, other = authorities.own.issue("client"), authorities.own.issue("other")
@@ -160,7 +164,9 @@ def test_an_unusable_file_is_named_with_its_option(authorities: Authorities, tmp
         ((None, made.certificate, None), "--client-key is missing"),
         ((None, None, made.key), "--client-certificate is missing"),
         ((None, missing, made.key), f"--client-certificate {missing}: No such file"),
-        ((None, made.certificate, other.key), f"--client-key {other.key} are not a certificate and its key"),
+        ((None, made.certificate, other.key), f"--client-key {other.key} are not a certificate and its key: the key"),
+        ((None, made.certificate, made.certificate), f"--client-key {made.certificate}: the file has no private key"),
+        ((pipe, None, None), f"--ca {pipe}: not a regular file"),
     ):
         with pytest.raises(TlsFileError) as error:
             client_tls(*files)

@@ -165,8 +165,11 @@ def test_the_address_to_listen_on_has_to_be_in_the_certificate(directory: Path) 
         ("[tls]\nkey = 'key.pem'", "tls: certificate and key belong together"),
         ("[tls]\ncertificate = 'gone.pem'\nkey = 'key.pem'", "tls.certificate: gone.pem: No such file"),
         ("[tls]\ncertificate = 'certificate.pem'\nkey = 'gone.pem'", "tls.key: gone.pem: No such file"),
-        ("[tls]\ncertificate = 'certificate.pem'\nkey = 'certificate.pem'", "are not a certificate and its key"),
-        ("[tls]\ncertificate = 'hub.toml'\nkey = 'key.pem'", "are not a certificate and its key"),
+        (
+            "[tls]\ncertificate = 'certificate.pem'\nkey = 'certificate.pem'",
+            "certificate.pem: the file has no private key in",
+        ),
+        ("[tls]\ncertificate = 'hub.toml'\nkey = 'key.pem'", "hub.toml: the file has no certificate in PEM"),
         ("[tls]\nclient_ca = 'certificate.pem'", "tls: client_ca needs certificate and key"),
         (f"{TLS}client_ca = 'gone.pem'", "tls.client_ca: gone.pem: No such file"),
         (f"{TLS}client_ca = 'key.pem'", "tls.client_ca: key.pem: the file has no certificate in PEM"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -46,12 +47,23 @@ def test_unusable_files_are_named(authority: Authority, tmp_path: Path) -> None:
     locked, text, missing = tmp_path / "locked.key", tmp_path / "text.pem", tmp_path / "missing.pem"
     authority.run("pkey", "-in", made.key, "-aes256", "-passout", "pass:secret", "-out", locked)
     text.write_text("no certificate")
+    der, pipe, damaged = tmp_path / "der.crt", tmp_path / "pipe", tmp_path / "damaged.pem"
+    authority.run("x509", "-in", made.certificate, "-outform", "DER", "-out", der)
+    os.mkfifo(pipe)
+    damaged.write_text(made.certificate.read_text().replace("MII", "MIA"))
     for files, says in (
         (TlsFiles(missing, made.key), f"tls.certificate: {missing}: No such file or directory"),
         (TlsFiles(made.certificate, missing), f"tls.key: {missing}: No such file or directory"),
-        (TlsFiles(made.certificate, other.key), "are not a certificate and its key in PEM without a passphrase"),
-        (TlsFiles(made.certificate, locked), "are not a certificate and its key in PEM without a passphrase"),
-        (TlsFiles(text, made.key), "are not a certificate and its key in PEM without a passphrase"),
+        (
+            TlsFiles(made.certificate, other.key),
+            "are not a certificate and its key: the key does not belong to the certificate",
+        ),
+        (TlsFiles(made.certificate, locked), f"tls.key: {locked}: the key has a passphrase; remove it"),
+        (TlsFiles(text, made.key), f"tls.certificate: {text}: the file has no certificate in PEM"),
+        (TlsFiles(der, made.key), f"tls.certificate: {der}: the file is in DER and not in PEM; convert it"),
+        (TlsFiles(pipe, made.key), f"tls.certificate: {pipe}: not a regular file"),
+        (TlsFiles(*made, pipe), f"tls.client_ca: {pipe}: not a regular file"),
+        (TlsFiles(damaged, made.key), "are not a certificate and its key: one of them is damaged ("),
         (TlsFiles(*client), "clients cannot accept it (it may not be used by a server)"),
         (TlsFiles(*made, missing), f"tls.client_ca: {missing}: No such file or directory"),
         (TlsFiles(*made, text), f"tls.client_ca: {text}: the file has no certificate in PEM"),
@@ -59,6 +71,16 @@ def test_unusable_files_are_named(authority: Authority, tmp_path: Path) -> None:
         with pytest.raises(CertificateError) as error:
             load_tls(files)
         assert says in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "comment", ["# Zertifikat für den Hub\n".encode(), b"\xef\xbb\xbf# comment\n", b"\xff\x00\xfe\n"]
+)
+def test_bytes_around_the_blocks_are_ignored(authority: Authority, tmp_path: Path, comment: bytes) -> None:
+    """A program that renews may write comments, which need not be ASCII."""
+    made, file = authority.issue("hub", "DNS:a"), tmp_path / "file.pem"
+    file.write_bytes(comment + made.certificate.read_bytes() + comment)
+    assert load_tls(TlsFiles(file, made.key)).certificate.names == ("a",)
 
 
 def test_a_certificate_that_signed_itself_is_usable(authority: Authority, tmp_path: Path) -> None:

@@ -79,6 +79,21 @@ async def test_a_missing_file_changes_nothing(authority: Authority, tmp_path: Pa
         await until(lambda: not tls.problems())
 
 
+async def test_no_content_of_a_file_ends_the_hub(authority: Authority, tmp_path: Path) -> None:
+    """The old certificate stays in use, whatever a program writes, until a file can be used again."""
+    first = authority.issue("first", "DNS:a")
+    files = install(first, tmp_path)
+    tls = PortTls(files, poll_s=POLL_S)
+    good = first.certificate.read_bytes()
+    async with running_task(tls.run()):
+        for content in (b"\xff\xfe\x00", good.replace(b"M", b"\xc3\xa9", 1), b"\xef\xbb\xbf" + good, good[:-40]):
+            files.certificate.write_bytes(content)
+            await until(tls.problems)
+            assert tls.certificate.names == ("a",)
+            files.certificate.write_bytes(good + "# für den Hub\n".encode())
+            await until(lambda: not tls.problems())
+
+
 async def test_files_are_loaded_on_request(authority: Authority, tmp_path: Path) -> None:
     """SIGHUP loads them at once: the next look at the files is an hour away."""
     tls = PortTls(install(authority.issue("first", "DNS:a"), tmp_path), poll_s=3600)
