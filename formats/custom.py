@@ -8,7 +8,7 @@ from typing import Any
 
 from formats.framing import decode_text
 from formats.json_text import JSON_SCHEMA, json_records
-from formats.record import Entry, Frame, FrameRefused, Record, Schema, refusal_of
+from formats.record import Entry, FrameRefused, Record, Schema, TextFrame, refusal_of
 
 FUNCTION = "decode"
 """Name of the user's function: decode(frame) returns a dict like a JSON object, a list of them, or None."""
@@ -23,11 +23,11 @@ UserFunction = Callable[[bytes], object]
 _REGEX_SCHEMA = Schema(words=True, identity=("device", "device_id", "host"))
 
 
-def regex_reader(pattern: str) -> Callable[[Iterable[Frame]], Iterator[Entry]]:
+def regex_reader(pattern: str) -> Callable[[Iterable[TextFrame]], Iterator[Entry]]:
     """Return the reader of lines that contain a match; its named groups are the fields."""
     search = re.compile(pattern).search
 
-    def read(frames: Iterable[Frame]) -> Iterator[Entry]:
+    def read(frames: Iterable[TextFrame]) -> Iterator[Entry]:
         for frame in frames:
             text = decode_text(frame.raw, "latin-1")
             found = search(text or "")
@@ -39,10 +39,10 @@ def regex_reader(pattern: str) -> Callable[[Iterable[Frame]], Iterator[Entry]]:
     return read
 
 
-def function_reader(function: UserFunction) -> Callable[[Iterable[Frame]], Iterator[Entry]]:
+def function_reader(function: UserFunction) -> Callable[[Iterable[TextFrame]], Iterator[Entry]]:
     """Return the reader of frames by a function of the user. An error in it costs one frame."""
 
-    def read(frames: Iterable[Frame]) -> Iterator[Entry]:
+    def read(frames: Iterable[TextFrame]) -> Iterator[Entry]:
         for frame in frames:
             try:
                 yield from _called(function, frame)
@@ -52,7 +52,7 @@ def function_reader(function: UserFunction) -> Callable[[Iterable[Frame]], Itera
     return read
 
 
-def _called(function: UserFunction, frame: Frame) -> list[Record]:
+def _called(function: UserFunction, frame: TextFrame) -> list[Record]:
     try:
         content = function(frame.raw)
     except BaseException as error:

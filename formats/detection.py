@@ -11,7 +11,7 @@ from formats.framing import decode_text
 from formats.json_text import documents, is_senml
 from formats.line_protocol import looks_like_line
 from formats.pairs import parse_pairs
-from formats.record import Frame, FrameRefused
+from formats.record import FrameRefused, TextFrame
 from formats.rules import Format
 from formats.table import FALLBACK_ENCODING
 from formats.values import INFINITE, NO_VALUE, TRUTHS, cleaned, written_number
@@ -33,7 +33,7 @@ class Detection(NamedTuple):
     is_document: bool = False
 
 
-def detect(frames: Sequence[Frame]) -> Detection | None:
+def detect(frames: Sequence[TextFrame]) -> Detection | None:
     """Return the format of these first frames; None if they have none that is known."""
     texts = [
         text for frame in frames[:MAX_SAMPLE] if (text := (decode_text(frame.raw, FALLBACK_ENCODING) or "").strip())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Callable, Iterable, Iterator
 
-from formats.record import MAX_RAW_BYTES, Frame, Refusal
+from formats.record import MAX_RAW_BYTES, RefusedInput, TextFrame
 
 MAX_LINE_BYTES = 1 << 20
 """Longest line of a file. An input from a slow device passes a smaller bound."""
@@ -66,7 +66,7 @@ class LineFraming:
         self._line = 0
         self._dropped: bytes | None = None
 
-    def feed(self, data: bytes) -> list[Frame | Refusal]:
+    def feed(self, data: bytes) -> list[TextFrame | RefusedInput]:
         """Return the frames that are now complete."""
         return self._split(self._rest + data, final=False)
 
@@ -85,11 +85,11 @@ class LineFraming:
         self._rest = (self._rest + data)[len(taken) :]
         self._line += taken.count(b"\n")
 
-    def finish(self) -> list[Frame | Refusal]:
+    def finish(self) -> list[TextFrame | RefusedInput]:
         """Return the last line of an input that does not end with a line end."""
         return self._split(self._rest, final=True)
 
-    def _split(self, data: bytes, *, final: bool) -> list[Frame | Refusal]:
+    def _split(self, data: bytes, *, final: bool) -> list[TextFrame | RefusedInput]:
         if b"\r" in data:
             # A \r at the end can be the first half of \r\n.
             held = b"\r" if data.endswith(b"\r") and not final else b""
@@ -98,7 +98,7 @@ class LineFraming:
         if final and rest:
             lines.append(rest)
             rest = b""
-        found: list[Frame | Refusal] = []
+        found: list[TextFrame | RefusedInput] = []
         limit = self._max_bytes
         for raw in lines:
             self._line += 1
@@ -108,7 +108,7 @@ class LineFraming:
             elif len(raw) > limit:
                 found.append(self._overlong(raw))
             elif raw and not raw.isspace():
-                found.append(Frame(self._line, raw))
+                found.append(TextFrame(self._line, raw))
         if self._dropped is not None:
             rest = rest[-1:] if rest.endswith(b"\r") else b""
         elif len(rest) - rest.endswith(b"\r") > limit:
@@ -120,9 +120,9 @@ class LineFraming:
         self._rest = rest
         return found
 
-    def _overlong(self, raw: bytes) -> Refusal:
+    def _overlong(self, raw: bytes) -> RefusedInput:
         reason = f"the line is longer than {self._max_bytes:,} bytes; check the speed of the port or the format"
-        return Refusal(self._line, raw[: min(self._max_bytes, MAX_RAW_BYTES)], "size", reason)
+        return RefusedInput(self._line, raw[: min(self._max_bytes, MAX_RAW_BYTES)], "size", reason)
 
 
 class RecordJoiner:
@@ -135,14 +135,14 @@ class RecordJoiner:
     def __init__(self, is_open: Callable[[bytes], bool], is_record: Callable[[bytes], bool]) -> None:
         self._is_open = is_open
         self._is_record = is_record
-        self._pending: list[Frame] = []
+        self._pending: list[TextFrame] = []
 
     @property
     def is_waiting(self) -> bool:
         """Return whether a record is incomplete."""
         return bool(self._pending)
 
-    def feed(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+    def feed(self, frames: Iterable[TextFrame]) -> Iterator[TextFrame]:
         """Yield the records that are complete. A frame with an open quote is a broken record."""
         for frame in frames:
             if self._pending:
@@ -156,7 +156,7 @@ class RecordJoiner:
             else:
                 yield frame
 
-    def finish(self) -> Iterator[Frame]:
+    def finish(self) -> Iterator[TextFrame]:
         """Yield the broken record, then the records in the lines behind it."""
         while self._pending:
             first, *rest = self._pending
@@ -164,13 +164,13 @@ class RecordJoiner:
             yield first
             yield from self.feed(rest)
 
-    def _append(self, frame: Frame) -> Iterator[Frame]:
+    def _append(self, frame: TextFrame) -> Iterator[TextFrame]:
         self._pending.append(frame)
         joined = b"\n".join(line.raw for line in self._pending)
         if not self._is_open(joined):
             first = self._pending[0].line
             self._pending = []
-            yield Frame(first, joined)
+            yield TextFrame(first, joined)
         elif len(self._pending) >= MAX_RECORD_LINES:
             first_frame, *rest = self._pending
             self._pending = []

@@ -11,7 +11,7 @@ from typing import cast
 
 from formats.line_protocol import MEASUREMENT
 from formats.names import Template, legal_device, legal_metric, lookup_in
-from formats.record import MAX_RAW_BYTES, Entry, Note, Record, Refusal, RefusalCode, Row, Schema, shown
+from formats.record import MAX_RAW_BYTES, Entry, Note, Record, RefusalCode, RefusedInput, Row, Schema, shown
 from formats.rules import Rules, toml_value
 from formats.times import TimeReader, TimeRefused
 from formats.values import (
@@ -47,7 +47,7 @@ _UPTIME_FIELD = "uptime_ms"
 
 
 @dataclass(slots=True, eq=False)
-class Series:
+class InputSeries:
     """One metric of one device: its name, type, unit and label, and the decisions about its values.
 
     `type` is None before the first value. `is_declared`: the type comes from the rules or the format. `is_plain`: its
@@ -73,7 +73,7 @@ class Interpreter:
     """
 
     def __init__(self, rules: Rules, zone: tzinfo, *, device: str = "", names: Mapping[str, str] | None = None) -> None:
-        self.metrics: dict[str, dict[str, Series]] = {}
+        self.metrics: dict[str, dict[str, InputSeries]] = {}
         self.labels: dict[str, str] = {}
         self.notes: dict[tuple[str, str], Note] = {}
         self.no_values = 0
@@ -87,14 +87,14 @@ class Interpreter:
         self._metric = Template(rules.metric) if rules.metric else None
         self._templates: dict[str, Template] = {}
         self._no_value = NO_VALUE | {word.strip().lower() for word in rules.no_value}
-        self._by_field: dict[str, dict[tuple[str, str], Series]] = {}
+        self._by_field: dict[str, dict[tuple[str, str], InputSeries]] = {}
 
     def learn(self, entries: Iterable[Entry]) -> None:
         """Decide from these records what the rules leave open: number marks, kinds, units, order of day and month."""
-        columns: dict[int, tuple[Series, list[str]]] = {}
+        columns: dict[int, tuple[InputSeries, list[str]]] = {}
         times = []
         for record in entries:
-            if isinstance(record, Refusal):
+            if isinstance(record, RefusedInput):
                 continue
             if isinstance(record.time, str):
                 times.append(record.time)
@@ -156,19 +156,19 @@ class Interpreter:
             return None
         return next(iter(decimals), ""), next(iter(thousands), "")
 
-    def interpret(self, entries: Iterable[Entry], now_ns: int) -> tuple[list[Row], list[Refusal]]:
+    def interpret(self, entries: Iterable[Entry], now_ns: int) -> tuple[list[Row], list[RefusedInput]]:
         """Return the rows and the refusals of these records."""
         rows: list[Row] = []
-        refusals: list[Refusal] = []
+        refusals: list[RefusedInput] = []
         for entry in entries:
-            if isinstance(entry, Refusal):
+            if isinstance(entry, RefusedInput):
                 refusals.append(entry)
                 continue
             try:
                 row = self._row(entry, now_ns, refusals)
             except _RowRefused as error:
                 refusals.append(
-                    Refusal(
+                    RefusedInput(
                         entry.line, entry.raw[:MAX_RAW_BYTES], error.code, error.reason, "", error.value, error.setting
                     )
                 )
@@ -178,7 +178,7 @@ class Interpreter:
                 rows.append(row)
         return rows, refusals
 
-    def _row(self, record: Record, now_ns: int, refusals: list[Refusal]) -> Row:
+    def _row(self, record: Record, now_ns: int, refusals: list[RefusedInput]) -> Row:
         device, used = self._identify(record)
         time_ns, is_odd, time_fields = self._time(record, device, now_ns)
         prefix = self._prefix(record, used)
@@ -211,7 +211,7 @@ class Interpreter:
                     values[metric] = value
             except ValueRefused as error:
                 refusals.append(
-                    Refusal(
+                    RefusedInput(
                         record.line,
                         record.raw[:MAX_RAW_BYTES],
                         error.code,
@@ -303,7 +303,7 @@ class Interpreter:
         tags = [value for name, value in sorted(record.names.items()) if name != MEASUREMENT and name not in used]
         return ".".join([record.names[MEASUREMENT], *tags, "{field}"])
 
-    def _series_of(self, device: str, prefix: str, name: str, schema: Schema) -> Series | None:
+    def _series_of(self, device: str, prefix: str, name: str, schema: Schema) -> InputSeries | None:
         """Return the series of a field, None for a field that is not stored. Raises ValueRefused."""
         fields = self._by_field.setdefault(device, {})
         found = fields.get((prefix, name))
@@ -328,7 +328,9 @@ class Interpreter:
                 is_fixed=bool(rules.decimal or rules.thousands),
             )  # fmt: skip
             label = wanted if metric != wanted else ""
-            series = known[metric] = Series(metric, label, unit[:MAX_UNIT], type, type is not None, bool(ruled), column)
+            series = known[metric] = InputSeries(
+                metric, label, unit[:MAX_UNIT], type, type is not None, bool(ruled), column
+            )
             if label:
                 self._note("name", metric, f"the metric {wanted[:80]!r} is stored as {metric}; its name is the label")
         fields[prefix, name] = series
@@ -390,7 +392,7 @@ class Interpreter:
 
     # Values.
 
-    def _value(self, series: Series, raw: object, schema: Schema) -> Value:
+    def _value(self, series: InputSeries, raw: object, schema: Schema) -> Value:
         """Return the value of a reading, None for no value. Raises ValueRefused."""
         if isinstance(raw, str):
             value = self._from_text(series, raw, schema)
@@ -408,7 +410,7 @@ class Interpreter:
             return None
         return self._typed(series, value, raw)
 
-    def _from_text(self, series: Series, raw: str, schema: Schema) -> Value:
+    def _from_text(self, series: InputSeries, raw: str, schema: Schema) -> Value:
         text = raw.strip("\0\ufeff")
         if (schema.typed or series.is_declared) and series.type in ("string", None):
             return text or None
@@ -437,7 +439,7 @@ class Interpreter:
             return integer_of(number, text) if series.is_ruled or number.is_integer() else number
         return number
 
-    def _typed(self, series: Series, value: float | int | bool | str, raw: object) -> Value:
+    def _typed(self, series: InputSeries, value: float | int | bool | str, raw: object) -> Value:
         """Return the value in the type of its series, which the first value sets. Raises ValueRefused."""
         expected = series.type
         if isinstance(value, bool):
@@ -465,7 +467,7 @@ class Interpreter:
             _type_setting(series.metric),
         )
 
-    def _integer(self, series: Series, value: float | int) -> Value:
+    def _integer(self, series: InputSeries, value: float | int) -> Value:
         if isinstance(value, float):
             if value.is_integer() and abs(value) < 2**53:
                 return int(value)

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from formats.record import Entry, Frame, FrameRefused, Record, Schema, refusal_of, shown
+from formats.record import Entry, FrameRefused, Record, Schema, TextFrame, refusal_of, shown
 
 MAX_DEPTH = 16
 """Levels of nested JSON. No known device nests deeper, and each level becomes a part of a metric name."""
@@ -44,7 +44,7 @@ _NOT_JSON = re.compile(
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"?|[{}\[\]]', re.DOTALL)
 
 
-def read_json(frames: Iterable[Frame]) -> Iterator[Entry]:
+def read_json(frames: Iterable[TextFrame]) -> Iterator[Entry]:
     """Yield a record for each object in the frames, or the refusal of a frame."""
     for frame in frames:
         try:
@@ -104,7 +104,7 @@ def split_documents(raw: bytes) -> list[bytes]:
     return [part.lstrip(b"\0 \t\r\n,") for part in parts]
 
 
-def json_records(frame: Frame, content: object, schema: Schema = JSON_SCHEMA) -> Iterator[Record]:
+def json_records(frame: TextFrame, content: object, schema: Schema = JSON_SCHEMA) -> Iterator[Record]:
     """Yield a record for an object, or for each object of a list. Raises FrameRefused."""
     if is_senml(content):
         yield from senml_records(frame, content)  # type: ignore[arg-type]
@@ -178,7 +178,7 @@ def is_senml(content: object) -> bool:
     )
 
 
-def read_senml(frames: Iterable[Frame]) -> Iterator[Entry]:
+def read_senml(frames: Iterable[TextFrame]) -> Iterator[Entry]:
     """Yield a record for each value of the packs in the frames, or the refusal of a frame or of one SenML record."""
     for frame in frames:
         try:
@@ -190,7 +190,7 @@ def read_senml(frames: Iterable[Frame]) -> Iterator[Entry]:
             yield refusal_of(frame, error)
 
 
-def senml_records(frame: Frame, pack: list[Any]) -> Iterator[Record]:
+def senml_records(frame: TextFrame, pack: list[Any]) -> Iterator[Record]:
     """Yield the records of a pack. Raises FrameRefused.
 
     A name consists of the base name and the record's own name. If both are present, the base name is the device and
@@ -214,7 +214,7 @@ def senml_records(frame: Frame, pack: list[Any]) -> Iterator[Record]:
             yield record
 
 
-def _senml_record(frame: Frame, item: Mapping[str, Any], base: Mapping[str, Any]) -> Record | None:
+def _senml_record(frame: TextFrame, item: Mapping[str, Any], base: Mapping[str, Any]) -> Record | None:
     kinds = [kind for kind in _SENML_VALUES if kind in item]
     if len(kinds) > 1:
         raise FrameRefused("ambiguous", f"a record has more than one value: {', '.join(kinds)}")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from formats.framing import RecordJoiner, decode_text
-from formats.record import Entry, Frame, FrameRefused, Record, Schema, refusal_of
+from formats.record import Entry, FrameRefused, Record, Schema, TextFrame, refusal_of
 from wire.model import MetricType
 
 MEASUREMENT = "measurement"
@@ -55,7 +55,7 @@ class LineProtocolReader:
         self._schema = Schema(typed=True, identity=IDENTITY, time_format=precision or "ns")
         self._joiner = RecordJoiner(_is_open, lambda raw: _is_record(raw, parse))
 
-    def feed(self, frames: Iterable[Frame]) -> Iterator[Entry]:
+    def feed(self, frames: Iterable[TextFrame]) -> Iterator[Entry]:
         """Yield a record for each line, or its refusal."""
         return self._read(self._joiner.feed(frames))
 
@@ -63,7 +63,7 @@ class LineProtocolReader:
         """Yield what waited for a closing quote."""
         return self._read(self._joiner.finish())
 
-    def _read(self, frames: Iterable[Frame]) -> Iterator[Entry]:
+    def _read(self, frames: Iterable[TextFrame]) -> Iterator[Entry]:
         for frame in frames:
             try:
                 record = _record(frame, self._parse, self._schema)
@@ -74,7 +74,7 @@ class LineProtocolReader:
                     yield record
 
 
-def _record(frame: Frame, parse: Parse, schema: Schema) -> Record | None:
+def _record(frame: TextFrame, parse: Parse, schema: Schema) -> Record | None:
     text = decode_text(frame.raw)
     if text is None:
         raise FrameRefused("encoding", "the line is not UTF-8")

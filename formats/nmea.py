@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from formats.framing import decode_text
-from formats.record import Entry, Frame, FrameRefused, Record, Schema, refusal_of
+from formats.record import Entry, FrameRefused, Record, Schema, TextFrame, refusal_of
 
 MAX_SENTENCE = 256
 """Characters of a sentence. The standard has 82, and many receivers send longer ones."""
@@ -104,7 +104,7 @@ class NmeaReader:
         self._date = ""
         self._schemas: dict[str, Schema] = {}
 
-    def feed(self, frames: Iterable[Frame]) -> Iterator[Entry]:
+    def feed(self, frames: Iterable[TextFrame]) -> Iterator[Entry]:
         """Yield a record for each sentence, or its refusal."""
         for frame in frames:
             try:
@@ -119,7 +119,7 @@ class NmeaReader:
         """Yield nothing: each line is a sentence."""
         return iter(())
 
-    def _record(self, frame: Frame) -> Record | None:
+    def _record(self, frame: TextFrame) -> Record | None:
         talker, kind, fields = parse_sentence(frame)
         time = self._time(kind, fields)
         if kind == "GSV":
@@ -168,7 +168,7 @@ class NmeaReader:
         )
 
 
-def parse_sentence(frame: Frame) -> tuple[str, str, list[str]]:
+def parse_sentence(frame: TextFrame) -> tuple[str, str, list[str]]:
     """Return the talker, the kind of the sentence and its fields. Raises FrameRefused."""
     text = (decode_text(frame.raw) or "").strip()
     found = _SENTENCE.fullmatch(text) if len(text) <= MAX_SENTENCE else None

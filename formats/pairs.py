@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from formats.framing import decode_text
-from formats.record import Entry, Frame, FrameRefused, Record, Schema, refusal_of
+from formats.record import Entry, FrameRefused, Record, Schema, TextFrame, refusal_of
 from formats.values import UNITS, written_number
 
 MAX_PAIRS = 1024
@@ -27,7 +27,7 @@ _SEPARATORS = frozenset(",;|")
 _PARTS = re.compile(r"(?<!:)[,\t ]+")
 
 
-def read_pairs(frames: Iterable[Frame]) -> Iterator[Entry]:
+def read_pairs(frames: Iterable[TextFrame]) -> Iterator[Entry]:
     """Yield a record for each line of pairs, or its refusal."""
     for frame in frames:
         try:
@@ -40,7 +40,7 @@ def read_pairs(frames: Iterable[Frame]) -> Iterator[Entry]:
             yield refusal_of(frame, error)
 
 
-def read_plotter(frames: Iterable[Frame]) -> Iterator[Entry]:
+def read_plotter(frames: Iterable[TextFrame]) -> Iterator[Entry]:
     """Yield a record for each line of label:value or bare values; values without a label are numbered from 1."""
     for frame in frames:
         try:
@@ -54,7 +54,7 @@ def read_plotter(frames: Iterable[Frame]) -> Iterator[Entry]:
             yield refusal_of(frame, error)
 
 
-def read_value(frames: Iterable[Frame]) -> Iterator[Entry]:
+def read_value(frames: Iterable[TextFrame]) -> Iterator[Entry]:
     """Yield a record with the bare value of each frame, or its refusal."""
     for frame in frames:
         try:
@@ -122,7 +122,7 @@ def _continues(value: list[str], token: str) -> bool:
     return len(value) == 1 and bool(_DIGITS.fullmatch(value[0]) and _FRACTION.fullmatch(token))
 
 
-def _record(frame: Frame, pairs: list[tuple[str, str]], schema: Schema) -> Record:
+def _record(frame: TextFrame, pairs: list[tuple[str, str]], schema: Schema) -> Record:
     values: dict[str, object] = {}
     for name, value in pairs:
         if name in values:
@@ -131,7 +131,7 @@ def _record(frame: Frame, pairs: list[tuple[str, str]], schema: Schema) -> Recor
     return Record(frame.line, frame.raw, values, schema)
 
 
-def _text(frame: Frame) -> str:
+def _text(frame: TextFrame) -> str:
     text = decode_text(frame.raw)
     if text is None:
         raise FrameRefused("encoding", "the line is not UTF-8; check the speed of the port or set the encoding")

@@ -21,7 +21,7 @@ from formats.json_text import read_json, read_senml
 from formats.line_protocol import LineProtocolReader
 from formats.nmea import NmeaReader
 from formats.pairs import read_pairs, read_plotter, read_value
-from formats.record import MAX_RAW_BYTES, Entry, Frame, Note, Refusal, Row
+from formats.record import MAX_RAW_BYTES, Entry, Note, RefusedInput, Row, TextFrame
 from formats.rules import Rules
 from formats.table import TableReader
 from wire.text import plural
@@ -40,7 +40,7 @@ MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
 class Reader(Protocol):
     """Reader of one format: frames to records and refusals."""
 
-    def feed(self, frames: Iterable[Frame]) -> Iterator[Entry]:
+    def feed(self, frames: Iterable[TextFrame]) -> Iterator[Entry]:
         """Yield the records of these frames."""
 
     def finish(self) -> Iterator[Entry]:
@@ -51,7 +51,7 @@ class Result(NamedTuple):
     """Rows and refusals of a part of an input, or a block of rows."""
 
     rows: list[Row]
-    refusals: list[Refusal]
+    refusals: list[RefusedInput]
     blocks: Sequence[Block] = ()
 
     @property
@@ -63,7 +63,7 @@ class Result(NamedTuple):
 class FrameReader:
     """Reader of a format whose frames do not depend on each other."""
 
-    def __init__(self, read: Callable[[Iterable[Frame]], Iterator[Entry]]) -> None:
+    def __init__(self, read: Callable[[Iterable[TextFrame]], Iterator[Entry]]) -> None:
         self.feed = read
 
     def finish(self) -> Iterator[Entry]:
@@ -79,7 +79,7 @@ class DocumentReader:
         self._first = 1
         self._size = 0
 
-    def feed(self, frames: Iterable[Frame]) -> Iterator[Entry]:
+    def feed(self, frames: Iterable[TextFrame]) -> Iterator[Entry]:
         """Collect the lines; yield a refusal when they are too many."""
         for frame in frames:
             if not self._lines:
@@ -89,13 +89,13 @@ class DocumentReader:
                 self._lines.append(frame.raw)
             elif self._size - len(frame.raw) <= MAX_DOCUMENT_BYTES:
                 reason = f"the JSON value has more than {MAX_DOCUMENT_BYTES:,} bytes; write one object in each line"
-                yield Refusal(frame.line, frame.raw[:MAX_RAW_BYTES], "size", reason)
+                yield RefusedInput(frame.line, frame.raw[:MAX_RAW_BYTES], "size", reason)
 
     def finish(self) -> Iterator[Entry]:
         """Yield the records of the whole value."""
         lines, self._lines = self._lines, []
         if lines and self._size <= MAX_DOCUMENT_BYTES:
-            yield from read_json([Frame(self._first, b"\n".join(lines))])
+            yield from read_json([TextFrame(self._first, b"\n".join(lines))])
 
 
 class Reading:
@@ -123,7 +123,7 @@ class Reading:
         self._framing = LineFraming(max_line_bytes)
         self._window = window
         self._function = function
-        self._head: list[Frame] = []
+        self._head: list[TextFrame] = []
         self._reader: Reader | None = None
         self._block_reader: BlockReader | None = None
         self._max_line_bytes = max_line_bytes
@@ -150,7 +150,7 @@ class Reading:
 
     def message(self, payload: bytes, now_ns: int) -> Result:
         """Return the content of one message that is a frame by itself."""
-        return self._read([Frame(self.lines + 1, payload)], now_ns, final=False)
+        return self._read([TextFrame(self.lines + 1, payload)], now_ns, final=False)
 
     @property
     def notes(self) -> list[Note]:
@@ -201,11 +201,11 @@ class Reading:
             fields |= {"decimal": marks[0], "thousands": marks[1]}
         return msgspec.structs.replace(self.rules, **fields)
 
-    def _read(self, frames: Sequence[Frame | Refusal], now_ns: int, *, final: bool) -> Result:
+    def _read(self, frames: Sequence[TextFrame | RefusedInput], now_ns: int, *, final: bool) -> Result:
         entries: list[Entry] = []
         for frame in frames:
             self.lines = max(self.lines, frame.line)
-            if isinstance(frame, Refusal):
+            if isinstance(frame, RefusedInput):
                 entries.append(frame)
             elif self._reader is None:
                 self._head.append(frame)
@@ -270,12 +270,12 @@ class Reading:
             self.interpreter.learn(read)
         entries += read
 
-    def _given(self, head: Sequence[Frame]) -> Detection:
+    def _given(self, head: Sequence[TextFrame]) -> Detection:
         found = detect(head) if self.rules.format in ("json", "csv") else None
         is_document = found is not None and found.format == "json" and found.is_document
         return Detection(self.rules.format, "the rules say so", is_document and self.rules.format == "json")
 
-    def _reader_of(self, detection: Detection, head: Sequence[Frame]) -> Reader:
+    def _reader_of(self, detection: Detection, head: Sequence[TextFrame]) -> Reader:
         match detection.format:
             case "json" | "senml" if detection.is_document and self._window > 1:
                 return DocumentReader()
@@ -300,8 +300,8 @@ class Reading:
         return FrameReader(read_value)
 
 
-def _unknown(frame: Frame) -> Refusal:
-    return Refusal(
+def _unknown(frame: TextFrame) -> RefusedInput:
+    return RefusedInput(
         frame.line,
         frame.raw[:MAX_RAW_BYTES],
         "format",

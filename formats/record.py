@@ -48,14 +48,14 @@ class FrameRefused(Exception):
         self.setting = setting
 
 
-class Frame(NamedTuple):
+class TextFrame(NamedTuple):
     """The bytes of one line or one message without its end; `line` is the number of its first line, from 1."""
 
     line: int
     raw: bytes
 
 
-class Refusal(NamedTuple):
+class RefusedInput(NamedTuple):
     """A frame or one value that is not a reading. `metric` is empty if the whole frame is refused.
 
     `setting` is the setting that changes the decision, in the form of the settings file; it can be empty.
@@ -128,13 +128,13 @@ class Row(NamedTuple):
     is_time_odd: bool = False
 
 
-Entry: TypeAlias = Record | Refusal
+Entry: TypeAlias = Record | RefusedInput
 """Result of a format for a frame."""
 
 
-def refusal_of(frame: Frame, error: FrameRefused) -> Refusal:
+def refusal_of(frame: TextFrame, error: FrameRefused) -> RefusedInput:
     """Return the refusal of a whole frame."""
-    return Refusal(frame.line, frame.raw[:MAX_RAW_BYTES], error.code, error.reason, setting=error.setting)
+    return RefusedInput(frame.line, frame.raw[:MAX_RAW_BYTES], error.code, error.reason, setting=error.setting)
 
 
 def shown(value: object) -> str:

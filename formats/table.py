@@ -30,7 +30,7 @@ from formats.columns import (
     time_columns,
 )
 from formats.framing import RecordJoiner, decode_text
-from formats.record import MAX_VALUE_SHOWN, Entry, Frame, FrameRefused, Note, Record, Schema, refusal_of
+from formats.record import MAX_VALUE_SHOWN, Entry, FrameRefused, Note, Record, Schema, TextFrame, refusal_of
 from formats.rules import Rules, toml_value
 from formats.times import offset_of
 from formats.values import UNIT_SYMBOLS
@@ -57,7 +57,7 @@ _ANNOTATED_TYPES: dict[str, MetricType] = {
 
 
 @dataclass(slots=True, eq=False)
-class Layout:
+class TableLayout:
     """Meaning of the columns of one table: its names, the columns with the time, and the declared facts.
 
     `long` are the columns of metric and value if each record contains one reading.
@@ -79,10 +79,10 @@ class Layout:
 class TableReader:
     """Reader of the lines of a table, in their order. `head` are its first lines, which decide what no rule says."""
 
-    def __init__(self, rules: Rules, head: Sequence[Frame]) -> None:
+    def __init__(self, rules: Rules, head: Sequence[TextFrame]) -> None:
         self.notes: list[Note] = []
         self._rules = rules
-        self._layout: Layout | None = None
+        self._layout: TableLayout | None = None
         self._units: list[str] = []
         self._fields: dict[tuple[str, ...], str] = {}
         self._annotations: dict[str, list[str]] = {}
@@ -99,7 +99,7 @@ class TableReader:
             self._note_header(rows)
         self._joiner = RecordJoiner(self._is_open, self._is_record)
 
-    def feed(self, frames: Iterable[Frame]) -> Iterator[Entry]:
+    def feed(self, frames: Iterable[TextFrame]) -> Iterator[Entry]:
         """Yield a record for each line of data, or its refusal."""
         for frame in self._joiner.feed(frames):
             yield from self._read(frame)
@@ -110,7 +110,7 @@ class TableReader:
             yield from self._read(frame)
 
     @property
-    def plain_layout(self) -> Layout | None:
+    def plain_layout(self) -> TableLayout | None:
         """The layout behind the header of a table that may have numbers only; None for another table."""
         layout = self._layout
         if layout is None or self.kind != "plain" or self._skipped < self._data or self._joiner.is_waiting:
@@ -155,7 +155,7 @@ class TableReader:
 
     # Reading, line by line.
 
-    def _read(self, frame: Frame) -> Iterator[Entry]:
+    def _read(self, frame: TextFrame) -> Iterator[Entry]:
         text = decode_text(frame.raw, "" if self._rules.encoding in ("utf-8", "utf8") else FALLBACK_ENCODING)
         try:
             if text is None:
@@ -174,7 +174,7 @@ class TableReader:
             if record is not None:
                 yield record
 
-    def _plain(self, frame: Frame, text: str, cells: list[str]) -> Record | None:
+    def _plain(self, frame: TextFrame, text: str, cells: list[str]) -> Record | None:
         layout = self._layout
         if layout is None:
             raise FrameRefused("format", "the table has no readable line; set the delimiter", "delimiter")
@@ -188,7 +188,7 @@ class TableReader:
             return None
         return self._record(frame, cells, layout)
 
-    def _record(self, frame: Frame, cells: list[str], layout: Layout) -> Record:
+    def _record(self, frame: TextFrame, cells: list[str], layout: TableLayout) -> Record:
         width = len(layout.names)
         if len(cells) != width and (len(cells) < width or any(cells[width:])):
             raise FrameRefused("cells", f"the line has {len(cells)} cells for {width} columns")
@@ -259,7 +259,7 @@ class TableReader:
             return []
         return next((row for row in reversed(comments) if len(row) == len(data[0]) > 1 and is_header(row)), [])
 
-    def _plan(self, rows: list[list[str]]) -> Layout | None:
+    def _plan(self, rows: list[list[str]]) -> TableLayout | None:
         data = [row for row in rows if not self._is_comment(row)][self._data :]
         width = len(self._header_cells) or max((len(row) for row in data), default=0)
         if not width:
@@ -276,7 +276,7 @@ class TableReader:
         schema = Schema(
             units, words=True, metrics=metrics, device=self._station(rows), identity=identity[:1], zone=zone
         )
-        return Layout(names, time, frozenset(hidden - set(time)), long, schema)
+        return TableLayout(names, time, frozenset(hidden - set(time)), long, schema)
 
     def _named_units(self, names: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
         """Return the metric and the unit of each column whose header or units row has one."""
@@ -343,7 +343,7 @@ class TableReader:
 
     # InfluxDB's annotated tables.
 
-    def _annotated(self, frame: Frame, text: str, cells: list[str]) -> Record | None:
+    def _annotated(self, frame: TextFrame, text: str, cells: list[str]) -> Record | None:
         if text.startswith("#"):
             if text.startswith(ANNOTATIONS):
                 if "header" in self._annotations:
@@ -362,7 +362,7 @@ class TableReader:
             self._check_measurement(record)
         return record
 
-    def _annotated_layout(self, header: list[str]) -> Layout:
+    def _annotated_layout(self, header: list[str]) -> TableLayout:
         names = column_names(header, keep_empty=True)
         datatypes = self._annotations.get("#datatype", [])
         types = {
@@ -377,11 +377,11 @@ class TableReader:
             identity = tuple(named([name for name in names if not name.startswith("_")], DEVICE_NAMES))
             schema = Schema(identity=identity, metric=template, words=False)
             long = names.index("_field"), names.index("_value")
-            return Layout(names, time, hidden, long, schema, types.get("_value"))
+            return TableLayout(names, time, hidden, long, schema, types.get("_value"))
         grouped = self._annotations.get("#group", [])
         tags = {name for place, name in enumerate(names) if place < len(grouped) and grouped[place] == "true"}
         identity = tuple(name for name in named(names, DEVICE_NAMES) if name in tags)
-        return Layout(names, time, hidden, None, Schema(types=types, identity=identity))
+        return TableLayout(names, time, hidden, None, Schema(types=types, identity=identity))
 
     def _check_measurement(self, record: Record) -> None:
         """Raise FrameRefused if two measurements would become one series."""

@@ -64,7 +64,7 @@ _FINE_FROM = len("20260131T235959,999999")
 _FINE = re.compile(r"[.,][0-9]{6}([0-9]{1,3})")
 
 
-Series = tuple[str, Iterable[str]]
+InputSeries = tuple[str, Iterable[str]]
 """A device and the fields of its record."""
 
 
@@ -153,25 +153,25 @@ class TimeReader:
         self.odd += is_odd
         return Moment(time_ns, is_odd)
 
-    def _from_text(self, text: str, series: Series, zone: tzinfo | None) -> int:
+    def _from_text(self, text: str, series: InputSeries, zone: tzinfo | None) -> int:
         moment, extra_ns = parse_moment(text, self.day_first)
         return self._since_1970(moment, series, zone) + extra_ns
 
-    def _from_pattern(self, text: str, pattern: str, series: Series, zone: tzinfo | None) -> int:
+    def _from_pattern(self, text: str, pattern: str, series: InputSeries, zone: tzinfo | None) -> int:
         try:
             moment = datetime.strptime(text.strip(), pattern)
         except (ValueError, OverflowError):
             raise TimeRefused(f"{_shown(text)} is not a time in the format {pattern!r}", "time_format") from None
         return self._since_1970(moment, series, zone)
 
-    def _from_excel(self, days: int | Decimal, series: Series, zone: tzinfo | None) -> int:
+    def _from_excel(self, days: int | Decimal, series: InputSeries, zone: tzinfo | None) -> int:
         if not 0 <= days <= _MAX_EXCEL_DAYS:
             raise TimeRefused(f"{days} is not a day of a spreadsheet")
         # A day has 86,400 seconds; milliseconds are finer than the digits that a spreadsheet keeps.
         moment = _EXCEL_EPOCH + timedelta(milliseconds=round(days * 86_400_000))
         return self._since_1970(moment, series, zone)
 
-    def _since_1970(self, moment: datetime, series: Series, zone: tzinfo | None) -> int:
+    def _since_1970(self, moment: datetime, series: InputSeries, zone: tzinfo | None) -> int:
         if moment.tzinfo is None:
             if zone is not None:
                 moment = moment.replace(tzinfo=zone)
@@ -245,7 +245,7 @@ class LocalTimes:
         self._latest: dict[tuple[str, ...], tuple[datetime, int, int]] = {}
         """Latest local time of a series, the direction of its times (1, -1, 0), and the fold of the last one."""
 
-    def localize(self, local: datetime, series: Series) -> datetime:
+    def localize(self, local: datetime, series: InputSeries) -> datetime:
         """Return the time with its zone. Raises TimeRefused if it does not exist or cannot be decided."""
         zone = self._zone
         first, second = local.replace(tzinfo=zone), local.replace(tzinfo=zone, fold=1)
@@ -258,7 +258,7 @@ class LocalTimes:
         fold = self._fold(local, series, is_ambiguous)
         return second if fold and is_ambiguous else first
 
-    def _fold(self, local: datetime, series: Series, is_ambiguous: bool) -> int:
+    def _fold(self, local: datetime, series: InputSeries, is_ambiguous: bool) -> int:
         self.ambiguous += is_ambiguous
         if is_ambiguous and self._decide != "order":
             if self._decide == "refuse":

@@ -35,7 +35,7 @@ class SnapshotError(Exception):
         self.is_damage = isinstance(error, apsw.NotADBError | apsw.CorruptError)
 
 
-class Snapshot:
+class DatabaseSnapshot:
     """Consistent view of a database, taken when it is created. The methods that read it raise apsw.Error.
 
     The bytes of a damaged page are only found by the checksums of its rows; `structure_problems` finds what SQLite can

@@ -19,7 +19,7 @@ from device_agent.spool.layout import (
     read_standing,
 )
 from device_agent.spool.lock import is_locked
-from integrity.database import Snapshot, SnapshotError
+from integrity.database import DatabaseSnapshot, SnapshotError
 from integrity.finding import Finding
 from integrity.recovery import beside, examine_log
 from wire.text import plural
@@ -42,7 +42,7 @@ def verify_spool(path: Path) -> list[Finding]:
     try:
         # The log of a running agent is being written; SQLite reads it through its index.
         damage = None if is_locked(path) else examine_log(path)
-        with Snapshot(path) as snapshot:
+        with DatabaseSnapshot(path) as snapshot:
             check_identity(snapshot.connection, path)
             if snapshot.connection.pragma("user_version") != SCHEMA_VERSION:
                 return [Finding(name, None, "an older version wrote it without checksums; its agent converts it")]

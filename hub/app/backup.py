@@ -24,7 +24,7 @@ from hub.app.verify import Observer, verify_directory
 from hub.journal.schema import Lock
 from hub.model.journal import JournalError
 from hub.storage.operating_system import sync
-from integrity.database import Snapshot, SnapshotError
+from integrity.database import DatabaseSnapshot, SnapshotError
 from integrity.finding import Finding
 from integrity.recovery import beside, examine_log
 
@@ -135,7 +135,7 @@ def _copy_files(data: Path, part: Path, hold: Hold, observer: Observer, *, is_ru
                 observer.begin(name, _size(data / name))
                 copy_file(data / name, part / name, between)
         renew()
-        journal = None if JOURNAL_FILE in raw else Snapshot(data / JOURNAL_FILE)
+        journal = None if JOURNAL_FILE in raw else DatabaseSnapshot(data / JOURNAL_FILE)
     for name, snapshot in ((JOURNAL_FILE, journal), (REGISTRY_FILE, None)):
         if name in raw:
             # The next start repairs the log, also of a copy.
@@ -143,7 +143,7 @@ def _copy_files(data: Path, part: Path, hold: Hold, observer: Observer, *, is_ru
                 observer.begin(path.name, _size(path))
                 copy_file(path, part / path.name, observer.advance)
         else:
-            with snapshot or Snapshot(data / name) as opened:
+            with snapshot or DatabaseSnapshot(data / name) as opened:
                 observer.begin(name, opened.size_bytes)
                 opened.copy(part / name, observer.advance)
     for name in plain_files(data):

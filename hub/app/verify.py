@@ -33,7 +33,7 @@ from hub.registry.verify import verify_snapshot as verify_registry
 from hub.storage.accounting import CONSUMER
 from hub.storage.duckdb.verify import StoreFacts, verify_file
 from hub.storage.influxdb.state import verify_state
-from integrity.database import ReportBytes, Snapshot, SnapshotError
+from integrity.database import DatabaseSnapshot, ReportBytes, SnapshotError
 from integrity.finding import Finding
 from integrity.recovery import beside, examine_log
 from wire.text import plural
@@ -178,7 +178,7 @@ def _verify_backup(folder: Path, observer: Observer) -> None:
 
 def _verify_database(
     path: Path,
-    verify: Callable[[str, Snapshot, ReportBytes], tuple[list[Finding], Facts | None]],
+    verify: Callable[[str, DatabaseSnapshot, ReportBytes], tuple[list[Finding], Facts | None]],
     observer: Observer,
     state: _DirectoryState,
 ) -> Facts | None:
@@ -188,7 +188,7 @@ def _verify_database(
     observer.begin(path.name, path.stat().st_size)
     try:
         damage = None if state.is_running else examine_log(path)
-        with Snapshot(path, is_static=state.is_static) as snapshot:
+        with DatabaseSnapshot(path, is_static=state.is_static) as snapshot:
             findings, facts = verify(path.name, snapshot, observer.advance)
     except SnapshotError as error:
         finding = (

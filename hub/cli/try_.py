@@ -19,9 +19,9 @@ from typer import Argument, Option
 
 from formats.container import MAX_CONTENT_BYTES, unpacked
 from formats.custom import FUNCTION, UserFunction
-from formats.interpretation import Series
+from formats.interpretation import InputSeries
 from formats.reading import Reading, Result
-from formats.record import FrameRefused, Refusal, Row
+from formats.record import FrameRefused, RefusedInput, Row
 from formats.rules import Rules, RulesError, rules_of, rules_text
 from hub.cli.command import FAILED, MISUSE, AsJson, fail, plain_table, printable, stdout_console
 from hub.cli.option_group import with_option_groups
@@ -143,7 +143,7 @@ class _Trial:
         self.refused: Counter[str] = Counter()
         self._reading = reading
         self._rows: list[Row] = []
-        self._refusals: list[Refusal] = []
+        self._refusals: list[RefusedInput] = []
         self._row_count = 0
 
     def add(self, result: Result) -> None:
@@ -228,7 +228,7 @@ class _Trial:
             for metric, value in row.values.items():
                 if shown == MAX_ROWS:
                     break
-                series: Series = metrics[row.device][metric]
+                series: InputSeries = metrics[row.device][metric]
                 cells = (
                     str(row.line),
                     _time(row),

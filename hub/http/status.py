@@ -18,7 +18,7 @@ from hub.model.accounting import Balance
 from hub.model.batch import Series
 from hub.model.bridge import BridgeState
 from hub.model.identity import Action, Identity
-from hub.model.journal import Incident
+from hub.model.journal import JournalIncident
 
 BALANCE = answers.ReadingBalance.__struct_fields__
 
@@ -62,7 +62,7 @@ class Status:
     registry_problem: Callable[[], str | None]
     bridges: Callable[[], Sequence[BridgeState]]
     tls_problems: Callable[[], Sequence[str]]
-    incidents: Callable[[], Sequence[Incident]] = tuple
+    incidents: Callable[[], Sequence[JournalIncident]] = tuple
 
     def hub(self, role: str) -> answers.HubDetails:
         """Return the hub and its journal, the caller's role, and the problems that keep the hub from being ready."""

@@ -17,7 +17,7 @@ from hub.journal.schema import COUNT_LOST, MAX_NAMED, WRITE_LOST
 from hub.journal.state import JournalState
 from hub.journal.writer import JournalWriter, Transaction
 from hub.model.batch import Mark
-from hub.model.journal import EntriesLost, Incident, JournalError, JournalTrimmed, LostRange, settle
+from hub.model.journal import EntriesLost, JournalError, JournalIncident, JournalTrimmed, LostRange, settle
 
 MAX_INCIDENTS = 20
 """Incidents that are kept for /ready and the page. All of them are in the log and in the events."""
@@ -43,18 +43,18 @@ class Losses:
 
     def __init__(self, state: JournalState, writer: JournalWriter | None, *, clock: Callable[[], int]) -> None:
         """Without a writer nothing can be declared: the journal is not open."""
-        self.incidents: list[Incident] = []
+        self.incidents: list[JournalIncident] = []
         self._state = state
         self._writer = writer
         self._clock = clock
-        self._callback: Callable[[Incident], None] = lambda incident: None
+        self._callback: Callable[[JournalIncident], None] = lambda incident: None
 
     @property
     def ranges(self) -> list[LostRange]:
         """Return the lost offsets in order, as far as the journal has not trimmed them."""
         return list(self._state.lost)
 
-    def on_incident(self, callback: Callable[[Incident], None]) -> None:
+    def on_incident(self, callback: Callable[[JournalIncident], None]) -> None:
         """Call back with each incident, also with those that were found before."""
         self._callback = callback
         for incident in self.incidents:
@@ -62,7 +62,7 @@ class Losses:
 
     def report(self, text: str, *, kind: str = DAMAGED) -> None:
         """Report an incident: here, in the log, and to the callback."""
-        incident = Incident(kind, text)
+        incident = JournalIncident(kind, text)
         log.error(kind, result=text)
         del self.incidents[: -MAX_INCIDENTS + 1]
         self.incidents.append(incident)

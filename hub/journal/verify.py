@@ -11,7 +11,7 @@ from hub.journal.block import BlockDamaged, BlockRow
 from hub.journal.rows import CHECKED_TABLES, DamagedRow, read_rows
 from hub.journal.schema import APPLICATION_ID, READ_BLOCKS, SCHEMA_VERSION, UNCHECKED_VERSION, read_record
 from hub.model.journal import JournalPosition
-from integrity.database import ReportBytes, Snapshot
+from integrity.database import DatabaseSnapshot, ReportBytes
 from integrity.finding import Finding
 from wire.text import plural
 
@@ -42,7 +42,9 @@ class JournalFacts(NamedTuple):
     recorded: JournalPosition | None = None
 
 
-def verify_snapshot(name: str, snapshot: Snapshot, report: ReportBytes) -> tuple[list[Finding], JournalFacts | None]:
+def verify_snapshot(
+    name: str, snapshot: DatabaseSnapshot, report: ReportBytes
+) -> tuple[list[Finding], JournalFacts | None]:
     """Verify the journal of this snapshot, which may be that of a running hub.
 
     What the hub has found and declared before is no finding.

@@ -57,7 +57,7 @@ class LostRange(NamedTuple):
         return f"entries {self.first_offset:,} to {self.last_offset:,} of the journal are lost: {self.reason}"
 
 
-class Incident(NamedTuple):
+class JournalIncident(NamedTuple):
     """Damage of the journal that was found, or repaired: the kind of its event, and a sentence with the next step."""
 
     kind: str

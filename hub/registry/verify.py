@@ -11,7 +11,7 @@ from hub.registry.database import hub_id
 from hub.registry.fleet import select_fleet
 from hub.registry.hub_run import select_journal
 from hub.registry.repair import verify
-from integrity.database import ReportBytes, Snapshot
+from integrity.database import DatabaseSnapshot, ReportBytes
 from integrity.finding import Finding
 from wire.text import plural
 
@@ -24,7 +24,9 @@ class RegistryFacts(NamedTuple):
     journal: JournalPosition | None
 
 
-def verify_snapshot(name: str, snapshot: Snapshot, report: ReportBytes) -> tuple[list[Finding], RegistryFacts | None]:
+def verify_snapshot(
+    name: str, snapshot: DatabaseSnapshot, report: ReportBytes
+) -> tuple[list[Finding], RegistryFacts | None]:
     """Verify the registry of this snapshot, which may be that of a running hub."""
     findings = verify(snapshot.path, snapshot.connection)
     report(snapshot.size_bytes)

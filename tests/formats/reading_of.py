@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from formats.reading import Reading
-from formats.record import Refusal, Row
+from formats.record import RefusedInput, Row
 from formats.rules import rules_of
 from wire.timestamp import NS_PER_S
 
@@ -21,7 +21,7 @@ class Content(NamedTuple):
     """Everything that a reading returned."""
 
     rows: list[Row]
-    refusals: list[Refusal]
+    refusals: list[RefusedInput]
     reading: Reading
 
     def column(self, metric: str, device: str | None = None) -> list[object]:
@@ -52,7 +52,7 @@ def read(data: bytes | str, *, window: int = 2000, piece: int = 0, default_devic
     found = rules_of(rules)
     reading = Reading(found, ZoneInfo(found.zone) if found.zone else UTC, window=window, device=default_device)
     rows: list[Row] = []
-    refusals: list[Refusal] = []
+    refusals: list[RefusedInput] = []
     for start in range(0, len(raw), piece or len(raw) or 1):
         result = reading.feed(raw[start : start + (piece or len(raw))], NOW_NS)
         rows += result.all_rows

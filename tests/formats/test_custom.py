@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from formats.custom import function_reader
-from formats.record import Frame, Record
+from formats.record import Record, TextFrame
 from tests.formats.reading_of import read
 
 
@@ -13,7 +13,7 @@ def decoded(result: object) -> list[object]:
             raise result
         return result
 
-    found = list(function_reader(decode)([Frame(1, b"x")]))
+    found = list(function_reader(decode)([TextFrame(1, b"x")]))
     return [entry.values if isinstance(entry, Record) else entry.code for entry in found]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from formats.detection import detect
-from formats.record import Frame
+from formats.record import TextFrame
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ from formats.record import Frame
 )
 def test_a_format_is_detected(lines: list[str], format: str) -> None:
     """The reason is a sentence with the count or the line that decided."""
-    found = detect([Frame(number, line.encode()) for number, line in enumerate(lines, 1)])
+    found = detect([TextFrame(number, line.encode()) for number, line in enumerate(lines, 1)])
     assert found is not None
     assert found.format == format
     assert " " in found.reason
@@ -58,4 +58,4 @@ def test_a_format_is_detected(lines: list[str], format: str) -> None:
 )
 def test_other_lines_have_no_format(lines: list[str]) -> None:
     """The caller refuses them, and asks for the format."""
-    assert detect([Frame(1, line.encode("latin-1")) for line in lines]) is None
+    assert detect([TextFrame(1, line.encode("latin-1")) for line in lines]) is None

@@ -7,16 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from formats.framing import LineFraming, RecordJoiner, Transcoder, decode_text
-from formats.record import Frame, Refusal
+from formats.record import RefusedInput, TextFrame
 
 STREAM = st.lists(st.sampled_from([b"a", b"bc", b"\n", b"\r", b"\r\n", b" ", b"\0", b"x" * 9]), max_size=30).map(
     b"".join
 )
 
 
-def split(data: bytes, pieces: list[int], max_bytes: int = 8) -> list[Frame | Refusal]:
+def split(data: bytes, pieces: list[int], max_bytes: int = 8) -> list[TextFrame | RefusedInput]:
     framing = LineFraming(max_bytes)
-    found: list[Frame | Refusal] = []
+    found: list[TextFrame | RefusedInput] = []
     for size in pieces:
         found += framing.feed(data[:size])
         data = data[size:]
@@ -32,11 +32,11 @@ def test_pieces_of_a_stream_have_the_lines_of_the_whole(data: bytes, pieces: lis
 def test_line_ends_of_all_systems_end_a_line() -> None:
     r"""Lines end with \n, \r\n or \r; blank lines are counted."""
     assert split(b"a\r\n\r\nb\rc\n d\n \ne", []) == [
-        Frame(1, b"a"),
-        Frame(3, b"b"),
-        Frame(4, b"c"),
-        Frame(5, b" d"),
-        Frame(7, b"e"),
+        TextFrame(1, b"a"),
+        TextFrame(3, b"b"),
+        TextFrame(4, b"c"),
+        TextFrame(5, b" d"),
+        TextFrame(7, b"e"),
     ]
 
 
@@ -46,9 +46,9 @@ def test_a_line_that_is_too_long_is_one_refusal() -> None:
     assert framing.feed(b"x" * 5000) == []
     assert len(framing._rest) < 8
     first, second = framing.feed(b"y\nok\n")
-    assert isinstance(first, Refusal)
+    assert isinstance(first, RefusedInput)
     assert (first.line, first.code, len(first.raw)) == (1, "size", 8)
-    assert second == Frame(2, b"ok")
+    assert second == TextFrame(2, b"ok")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
@@ -61,29 +61,29 @@ def test_a_byte_order_mark_names_the_encoding(encoding: str, text: str, piece: i
     assert found + transcoder.feed(b"", final=True) == text.encode()
 
 
-def joined(*lines: bytes) -> list[Frame]:
+def joined(*lines: bytes) -> list[TextFrame]:
     joiner = RecordJoiner(lambda raw: raw.count(b'"') % 2 == 1, lambda raw: raw.count(b",") == 1 and b'"' not in raw)
-    found = list(joiner.feed(Frame(number, line) for number, line in enumerate(lines, 1)))
+    found = list(joiner.feed(TextFrame(number, line) for number, line in enumerate(lines, 1)))
     return [*found, *joiner.finish()]
 
 
 def test_a_record_in_quotes_spans_lines() -> None:
     """The number is that of its first line."""
-    assert joined(b'a,"x', b'y"', b"b,1") == [Frame(1, b'a,"x\ny"'), Frame(3, b"b,1")]
+    assert joined(b'a,"x', b'y"', b"b,1") == [TextFrame(1, b'a,"x\ny"'), TextFrame(3, b"b,1")]
 
 
 def test_an_open_quote_ends_at_the_next_full_record() -> None:
     """Lines between them are read by themselves."""
-    assert joined(b'a,"x', b"middle", b"b,1") == [Frame(1, b'a,"x'), Frame(2, b"middle"), Frame(3, b"b,1")]
+    assert joined(b'a,"x', b"middle", b"b,1") == [TextFrame(1, b'a,"x'), TextFrame(2, b"middle"), TextFrame(3, b"b,1")]
     assert len(joined(b'a,"x', *[b"middle"] * 500)) == 501
 
 
 def test_a_broken_record_does_not_hold_the_next_one_back() -> None:
     """Both are returned as soon as the next line is a full record."""
     joiner = RecordJoiner(lambda raw: raw.count(b'"') % 2 == 1, lambda raw: raw.count(b",") == 1 and b'"' not in raw)
-    assert list(joiner.feed([Frame(1, b'a,"x')])) == []
+    assert list(joiner.feed([TextFrame(1, b'a,"x')])) == []
     assert joiner.is_waiting
-    assert list(joiner.feed([Frame(2, b"b,1")])) == [Frame(1, b'a,"x'), Frame(2, b"b,1")]
+    assert list(joiner.feed([TextFrame(2, b"b,1")])) == [TextFrame(1, b'a,"x'), TextFrame(2, b"b,1")]
 
 
 def test_text_loses_nuls_and_marks_around_it() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from integrity.database import Snapshot, SnapshotError
+from integrity.database import DatabaseSnapshot, SnapshotError
 
 ROWS = 2_000
 SELECT = "SELECT count(*), sum(length(content)) FROM item"
@@ -57,7 +57,7 @@ def test_a_copy_has_exactly_the_snapshot_while_another_connection_writes(
         copied += copied_bytes
         add_rows(writer)
 
-    with Snapshot(path) as snapshot:
+    with DatabaseSnapshot(path) as snapshot:
         add_rows(writer)
         snapshot.copy(tmp_path / "copy.db", report)
         size_bytes = snapshot.size_bytes
@@ -73,7 +73,7 @@ def test_a_snapshot_has_what_only_the_log_contains(path: Path, writer: apsw.Conn
         (tmp_path / "killed").mkdir(exist_ok=True)
         (tmp_path / "killed" / name).write_bytes((tmp_path / name).read_bytes())
     before = {file.name: file.read_bytes() for file in (tmp_path / "killed").iterdir()}
-    with Snapshot(tmp_path / "killed" / "some.db") as snapshot:
+    with DatabaseSnapshot(tmp_path / "killed" / "some.db") as snapshot:
         assert snapshot.connection.execute(SELECT).fetchone() == (ROWS, 500 * ROWS)
         assert snapshot.structure_problems() == []
     assert before["some.db-wal"]
@@ -85,14 +85,14 @@ def test_a_static_database_gets_no_files_beside_it(path: Path, writer: apsw.Conn
     folder = tmp_path / "a ? copy"
     folder.mkdir()
     copied = folder / "some.db"
-    with Snapshot(path) as snapshot:
+    with DatabaseSnapshot(path) as snapshot:
         snapshot.copy(copied, lambda copied_bytes: None)
-    with Snapshot(copied, is_static=True) as snapshot:
+    with DatabaseSnapshot(copied, is_static=True) as snapshot:
         assert snapshot.connection.execute(SELECT).fetchone() == (ROWS, 500 * ROWS)
     assert list(folder.iterdir()) == [copied]
     for name in ("some.db", "some.db-wal"):
         (folder / name).write_bytes((tmp_path / name).read_bytes())
-    with Snapshot(copied, is_static=True) as snapshot:
+    with DatabaseSnapshot(copied, is_static=True) as snapshot:
         assert snapshot.connection.execute(SELECT).fetchone() == (ROWS, 500 * ROWS)
 
 
@@ -103,7 +103,7 @@ def test_a_damaged_structure_is_described(path: Path, writer: apsw.Connection) -
     with path.open("r+b") as file:
         file.seek(20 * 4096)
         file.write(bytes(4096))
-    with Snapshot(path) as snapshot:
+    with DatabaseSnapshot(path) as snapshot:
         assert snapshot.structure_problems()
 
 
@@ -113,5 +113,5 @@ def test_a_file_that_is_missing_or_no_database(path: Path, content: bytes | None
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(SnapshotError) as caught:
-        Snapshot(path)
+        DatabaseSnapshot(path)
     assert caught.value.is_damage is is_damage

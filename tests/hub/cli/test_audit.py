@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hub.cli.audit import LostRange, findings, lacks_readings, lost_findings, merge_lost
+from hub.cli.audit import LostReadings, findings, lacks_readings, lost_findings, merge_lost
 
 
 def row(device: str = "a", **numbers: int | None) -> dict[str, object]:
@@ -42,13 +42,16 @@ def part(received_ns: int, *missing: tuple[str, str, int, int, int]) -> dict[str
 def test_lost_readings_of_all_parts_are_one_range_for_each_series() -> None:
     """The range has the first and last time, and the arrival of the first batch in which a reading is missing."""
     parts = [part(100), part(200, ("a", "m", 2, 50, 60)), part(300, ("a", "m", 3, 40, 55), ("a", "n", 1, 7, 7))]
-    assert merge_lost(parts) == [LostRange("a", "m", 5, 40, 60, 200), LostRange("a", "n", 1, 7, 7, 300)]
+    assert merge_lost(parts) == [LostReadings("a", "m", 5, 40, 60, 200), LostReadings("a", "n", 1, 7, 7, 300)]
 
 
 def test_lost_readings_come_with_the_next_step() -> None:
     """Each series has a sentence; one more has the command, from the first arrival of them all."""
     second = 1_000_000_000
-    lost = [LostRange("a", "m", 5, 40 * second, 60 * second, 200 * second), LostRange("a", "n", 1, 0, 0, 90 * second)]
+    lost = [
+        LostReadings("a", "m", 5, 40 * second, 60 * second, 200 * second),
+        LostReadings("a", "n", 1, 0, 0, 90 * second),
+    ]
     first, _, step = lost_findings(lost)
     assert first == (
         "a m: the store acknowledged and lost 5 readings, from 1970-01-01T00:00:40Z to 1970-01-01T00:01:00Z"

@@ -10,7 +10,7 @@ import pytest
 from hub.journal.journal import Journal
 from hub.journal.verify import JournalFacts, verify_snapshot
 from hub.model.journal import JournalPosition
-from integrity.database import Snapshot
+from integrity.database import DatabaseSnapshot
 from integrity.finding import Finding
 from tests.hub.journal.entries import make_entries, make_mark
 
@@ -32,7 +32,7 @@ async def path(tmp_path: Path) -> Path:
 
 def verified(path: Path) -> tuple[list[Finding], JournalFacts | None]:
     """Return what the verification finds."""
-    with Snapshot(path) as snapshot:
+    with DatabaseSnapshot(path) as snapshot:
         return verify_snapshot("journal.db", snapshot, lambda size_bytes: None)
 
 

@@ -18,7 +18,7 @@ from hub.registry import event, fleet, token
 from hub.registry.database import RegistryError, hub_id, open_database, transaction
 from hub.registry.repair import Repair, verify
 from hub.registry.schema import TABLES
-from integrity.database import Snapshot, SnapshotError
+from integrity.database import DatabaseSnapshot, SnapshotError
 from integrity.finding import Finding
 from integrity.recovery import beside
 from wire.model import Metric
@@ -74,7 +74,7 @@ def contents_of(path: Path) -> Contents:
 def verified(path: Path) -> list[Finding]:
     """Return what the verification of this file finds, before it is opened."""
     try:
-        with Snapshot(path) as snapshot:
+        with DatabaseSnapshot(path) as snapshot:
             return verify(path, snapshot.connection)
     except SnapshotError as error:
         return [Finding(path.name, False, str(error))]

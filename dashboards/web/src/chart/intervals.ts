@@ -106,7 +106,7 @@ interface Band extends TimeRange {
   value: number;
 }
 
-/** Where bands end: at the end of the range, or where the series became silent. */
+/** The end of bands: that of the range, or the time at which the series became silent. */
 interface BandRange extends TimeRange {
   threshold: number;
   offlineSince?: number | null;

@@ -158,7 +158,7 @@ function Install() {
   );
 }
 
-/** What to change if the devices do not know the authority of the hub's certificate. */
+/** Shows the changes for devices that do not know the authority of the hub's certificate. */
 function OwnAuthority({ download }: { download: DownloadDetails }) {
   return (
     <details class="own-authority" data-testid="own-authority">
