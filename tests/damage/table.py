@@ -22,7 +22,8 @@ def table(results: Iterable[Result]) -> str:
     ]
     kinds = list(PLACES)
     for (file, kind), of_file in sorted(counts.items(), key=lambda row: (row[0][0], kinds.index(row[0][1]))):
-        lines.append(_line(f"`{file}`", kind, of_file))
+        owner, _, name = file.partition("/")
+        lines.append(_line(f"{owner}: `{name}`", kind, of_file))
     whole = sum(counts.values(), Counter[Outcome]())
     lines.append(_line("**all**", "", whole))
     return "\n".join(lines) + "\n"

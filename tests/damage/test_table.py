@@ -19,8 +19,8 @@ def test_every_result_is_counted_once() -> None:
     )
     lines = [line.split(" | ") for line in text.splitlines()]
     assert [line[:3] for line in lines[2:]] == [
-        ["| `hub/a`", "flipped bit", "2"],
-        ["| `hub/a`", "removed", "1"],
+        ["| hub: `a`", "flipped bit", "2"],
+        ["| hub: `a`", "removed", "1"],
         ["| **all**", "", "3"],
     ]
     assert lines[2][3:] == ["", "", "", "", "1", "1", "0", "0 |"]
