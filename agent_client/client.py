@@ -17,7 +17,8 @@ from typing import Any, NamedTuple, NoReturn
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as open_websocket
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus, SecurityError
-from websockets.protocol import State
+from websockets.frames import CTRL_OPCODES, Frame
+from websockets.protocol import Event, State
 from websockets.typing import Subprotocol
 
 from agent_client.bounds import bounded_ending, parse_retry_after
@@ -26,7 +27,8 @@ from agent_client.reconnect import FIRST_DELAY_MS, MAX_DELAY_MS, Ending, delay_m
 from agent_client.refusal import HandshakeAnswer, explain_answer, explain_no_http, read_answer
 from agent_client.session import ClientSession, DeviceOutbox, OutboxUnavailable
 from agent_client.tls import describe_tls_failure, is_wrong_name, read_certificate_names
-from wire.errors import CLOSE_FOR_CODE, Close, WireError
+from wire.errors import CLOSE_FOR_CODE, Close, Code, WireError
+from wire.frame_budget import ControlBudget
 
 MAX_HUB_MESSAGE_BYTES = 64 * 1024
 """Largest message accepted from a hub; an error message is under 4 kB."""
@@ -48,6 +50,12 @@ MIN_FIRST_DELAY_MS = 100
 
 MAX_ANSWER_BYTES = 16 * 1024
 """Beginning of an answer that is kept to explain it: twice the head that servers send by default."""
+
+PIECE_BYTES = 1024
+"""Bytes of a read of the socket that are parsed before their frames are counted: at most 512 frames, 5 ms."""
+
+MAX_FRAMES_PER_READ = 4096
+"""Frames in one read of the socket, 256 kB at most. A hub sends one message for all batches of a commit."""
 
 UNREADABLE = (InvalidMessage, SecurityError)
 """Errors of websockets for an answer that it cannot read, or that is larger than its bounds."""
@@ -97,8 +105,15 @@ class _Refused(InvalidHandshake):
         self.answer = answer
 
 
-class _ExplainedConnection(ClientConnection):
-    """Connection whose opening handshake reports why TLS ended it, and which answer came in place of an upgrade.
+class ServerFlood(Exception):
+    """The server sends more frames than a hub does."""
+
+
+class _BoundedConnection(ClientConnection):
+    """Connection that ends when its server floods it; its opening handshake reports why TLS or an answer ended it.
+
+    The frames of one read of the socket are parsed in one turn of the event loop, and each ping is answered. A flood
+    would otherwise leave no time for the sources, for the spool and for the signal that ends the agent.
 
     With TLS 1.3 the server checks a client's certificate when the client considers the TLS handshake complete: its
     alert is the answer to the request. An answer of HTTP/1.0, or one with a large or broken body, has a status that
@@ -106,11 +121,43 @@ class _ExplainedConnection(ClientConnection):
     """
 
     _beginning = b""
+    _frames = 0
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._budget = ControlBudget()
+        self._flood: ServerFlood | None = None
 
     def data_received(self, data: bytes) -> None:
         if self.protocol.state is State.CONNECTING and len(self._beginning) < MAX_ANSWER_BYTES:
             self._beginning += data[:MAX_ANSWER_BYTES]
-        super().data_received(data)
+        self._frames = 0
+        for at in range(0, len(data), PIECE_BYTES):
+            if self._flood is not None:
+                return
+            super().data_received(data[at : at + PIECE_BYTES])
+
+    def process_event(self, event: Event) -> None:
+        if self._flood is not None:
+            return
+        if isinstance(event, Frame):
+            self._frames += 1
+            if event.opcode in CTRL_OPCODES and self._budget.count(self.loop.time()):
+                self._end_flood("pings and pongs")
+                return
+            if self._frames > MAX_FRAMES_PER_READ:
+                self._end_flood("messages")
+                return
+        super().process_event(event)
+
+    def _end_flood(self, what: str) -> None:
+        self._flood = ServerFlood(f"the server sends more {what} than a hub does; check which server answers there")
+        self.set_connection_exc(self._flood)
+        self.protocol.fail(CLOSE_FOR_CODE[Code.TOO_MANY_FRAMES], Code.TOO_MANY_FRAMES)
+        self.send_data()
+        # A server that floods may not close, and its data need not be read any more.
+        self.transport.pause_reading()
+        self.loop.call_later(CLOSE_SECONDS, self.transport.abort)
 
     async def handshake(self, *arguments: Any, **named: Any) -> None:
         try:
@@ -149,7 +196,7 @@ async def connect(endpoint: Endpoint, *, name: str) -> ClientConnection:
             user_agent_header=name or None,
             proxy=endpoint.proxy,
             ssl=None if tls is None else tls.context,
-            create_connection=_ExplainedConnection,
+            create_connection=_BoundedConnection,
             compression=None,
             open_timeout=OPEN_SECONDS,
             close_timeout=CLOSE_SECONDS,

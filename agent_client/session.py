@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import count
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -21,6 +22,8 @@ from agent_client.reconnect import Ending
 from wire import device, limits
 from wire.codec import AGENT_MESSAGES, HUB_MESSAGES, STATUS_SUBPROTOCOLS, Format
 from wire.device_session import AgentDeviceSession
+from wire.errors import Code, WireError
+from wire.frame_budget import ControlBudget
 from wire.model import Metric
 from wire.text import batches
 
@@ -32,6 +35,9 @@ STATUS_SECONDS = 1.0
 
 DECLARE_BYTES = limits.MAX_BATCH_BYTES // 2
 """Definitions in one message; more are sent in several messages."""
+
+MESSAGES_PER_TURN = 64
+"""Messages that are handled before other tasks get a turn: receiving one that has arrived does not wait."""
 
 _log = logging.getLogger(__name__)
 
@@ -153,17 +159,23 @@ class ClientSession:
             await asyncio.wait(tasks)
 
     async def _listen(self) -> Ending:
-        while True:
+        probes = ControlBudget()
+        for number in count(1):
+            if number % MESSAGES_PER_TURN == 0:
+                await asyncio.sleep(0)
             match await self._receive():
                 case device.Ack():
                     self._outbox.acknowledged(self.state.acked)
                     self._room.set()
                 case device.TimeProbe(hub_time=hub_time):
+                    if probes.count(asyncio.get_running_loop().time()):
+                        raise WireError(Code.TOO_MANY_FRAMES, "the server sends more time probes than a hub does")
                     await self._send(device.TimeReply(hub_time, self._time_ns()))
                 case device.Reject() as reject:
                     self._outbox.rejected(reject)
                 case device.Error() as error:
                     return _ending(error)
+        raise AssertionError("the loop does not end")
 
     async def _transmit(self) -> None:
         """Send entries as far as the window allows, until the connection ends."""

@@ -9,12 +9,12 @@ from typing import NamedTuple, Protocol
 
 from starlette.types import Scope
 
-from hub.http.frame_budget import Flood
 from hub.http.refusals import RefusalCause, RequestRefusals, client_of, peer_of
 from hub.http.websocket import DirectWebSocket
 from hub.model.identity import Identity, Role
 from wire import limits
 from wire.errors import Code, WireError
+from wire.frame_budget import Flood
 
 MAX_UNAUTHENTICATED = 512
 """Connections without a valid token, of all addresses. A client sends its token in the first message, one round trip

@@ -27,11 +27,11 @@ from websockets.http11 import Request
 from websockets.protocol import State
 
 from hub.http.event_queue import EventQueue, Gate
-from hub.http.frame_budget import Flood, FrameBudget
 from hub.http.frame_parser import FORBIDDEN, frame_end, split_messages
 from hub.http.linger import LINGER_PAUSE_S, LINGER_S
 from hub.http.loop_share import SHORT_TURN_PAUSE_S, LoopShares
 from hub.http.refusals import peer_of
+from wire.frame_budget import Flood, FrameBudget
 
 EXTENSION = "telemetry.direct"
 

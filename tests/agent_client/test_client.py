@@ -16,7 +16,9 @@ from tests.agent_client.outbox import ListOutbox
 from tests.device_agent.peer import Peer
 from tests.tasks import running_task
 from wire import device
-from wire.errors import Code
+from wire.codec import HUB_MESSAGES
+from wire.errors import CLOSE_FOR_CODE, Code
+from wire.limits import MAX_CONTROL_BURST
 
 QUICK = Surroundings(max_delay_ms=5)
 
@@ -247,3 +249,53 @@ async def test_an_unreadable_answer_is_explained_by_its_status(answer: bytes, st
     assert failed.value.ending.status == status
     assert failed.value.ending.retry_ms == (7_000 if b"Retry-After" in answer else None)
     assert "TLS" not in failed.value.ending.reason
+
+
+PROBE = HUB_MESSAGES["msgpack"].encode(device.TimeProbe(1))
+ACK = HUB_MESSAGES["msgpack"].encode(device.Ack(1))
+
+
+@pytest.mark.parametrize(
+    ("frame", "says"),
+    [
+        (b"\x89\x00", "more pings and pongs than a hub does"),
+        (b"\x8a\x00", "more pings and pongs than a hub does"),
+        (bytes([0x82, len(ACK)]) + ACK, "more messages than a hub does"),
+        (bytes([0x82, len(PROBE)]) + PROBE, "more time probes than a hub does"),
+    ],
+    ids=["pings", "pongs", "messages", "probes"],
+)
+async def test_a_flood_ends_the_connection_and_nothing_else(frame: bytes, says: str) -> None:
+    """The close code is 1008. The client connects again, and the batches continue. Few probes are answered."""
+    async with Peer() as peer:
+        outbox = ListOutbox()
+        await outbox.add(1)
+        recorder = Recorder(peer, outbox)
+        async with running_task(recorder.run()):
+            await outbox.until_acked(1)
+            connection = peer.links["tank"].connection
+            # Enough for several reads of the socket; for the probes, fewer than the messages of one read may be.
+            connection.transport.write(frame * (200_000 if PROBE not in frame else 1_000))
+            await recorder.until(ConnectionState.ONLINE, 2)
+            assert connection.close_code == CLOSE_FOR_CODE[Code.TOO_MANY_FRAMES]
+            await outbox.add(2)
+            await outbox.until_acked(2)
+        assert says in recorder.waits[0][0].reason
+        assert len(peer.time_replies) <= MAX_CONTROL_BURST
+        peer.check_order()
+
+
+async def test_usual_pings_and_probes_are_answered() -> None:
+    """A burst within the bounds leaves the connection open."""
+    async with Peer() as peer:
+        outbox = ListOutbox()
+        recorder = Recorder(peer, outbox)
+        async with running_task(recorder.run()):
+            await peer.until(lambda: "tank" in peer.links)
+            peer.links["tank"].connection.transport.write(b"\x89\x00" * (MAX_CONTROL_BURST // 2))
+            for _ in range(MAX_CONTROL_BURST // 2):
+                await peer.send("tank", device.TimeProbe(1))
+            await peer.until(lambda: len(peer.time_replies) == MAX_CONTROL_BURST // 2)
+            await outbox.add(1)
+            await outbox.until_acked(1)
+        assert recorder.waits == []

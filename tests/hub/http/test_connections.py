@@ -7,10 +7,10 @@ from typing import Any
 from structlog.testing import capture_logs
 
 from hub.http.connections import MAX_OF_TOKEN, MAX_UNAUTHENTICATED, MAX_UNAUTHENTICATED_PER_ADDRESS, Connections
-from hub.http.frame_budget import Flood
 from hub.http.refusals import RefusalCause, RequestRefusals
 from hub.model.identity import Identity, Role
 from wire.errors import Code, WireError
+from wire.frame_budget import Flood
 
 
 class Direct:

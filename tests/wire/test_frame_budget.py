@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.http.frame_budget import Flood, FrameBudget
 from wire import limits
+from wire.frame_budget import Flood, FrameBudget
 
 PING, PONG, CONTINUATION, LAST, TEXT, FIRST = 0x89, 0x8A, 0x00, 0x80, 0x81, 0x01
 EMPTY = 6
@@ -33,7 +33,7 @@ def test_control_frames_between_fragments_do_not_count_as_fragments() -> None:
     budget = admitted()
     assert budget.count_frame(FIRST, EMPTY, 0.0) is None
     assert budget.count_frame(PING, EMPTY, 0.0) is None
-    assert (budget.fragments, budget.control_frames) == (1, 1)
+    assert (budget.fragments, budget.control_frames.level) == (1, 1)
 
 
 @given(st.lists(st.floats(0, 20), max_size=300), st.sampled_from([PING, PONG]))

@@ -6,7 +6,7 @@ A frame costs its sender six bytes and the hub 10 µs: frames without content ar
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from wire import limits
@@ -30,6 +30,20 @@ class Flood(StrEnum):
 
 
 @dataclass(slots=True)
+class ControlBudget:
+    """Level of a leaky bucket (ITU-T I.371): each control frame adds one, and MAX_CONTROL_RATE leaves each second."""
+
+    level: float = 0.0
+    measured_s: float = 0.0
+
+    def count(self, now_s: float) -> bool:
+        """Count one; return whether there are more than MAX_CONTROL_BURST at once and MAX_CONTROL_RATE a second."""
+        self.level = max(0.0, self.level - (now_s - self.measured_s) * limits.MAX_CONTROL_RATE) + 1
+        self.measured_s = now_s
+        return self.level > limits.MAX_CONTROL_BURST
+
+
+@dataclass(slots=True)
 class FrameBudget:
     """Counts of one connection's frames, compared with the bounds in wire.limits."""
 
@@ -38,9 +52,7 @@ class FrameBudget:
     """True for a client that has authenticated: its frames and bytes have no bound in total."""
     frames: int = 0
     size: int = 0
-    control_frames: float = 0.0
-    """Level of a leaky bucket (ITU-T I.371): each control frame adds one, and MAX_CONTROL_RATE leaves each second."""
-    measured_s: float = 0.0
+    control_frames: ControlBudget = field(default_factory=ControlBudget)
 
     def count_messages(self, count: int, size: int) -> Flood | None:
         """Count frames that are a whole message each; return the bound that they exceed."""
@@ -56,10 +68,7 @@ class FrameBudget:
         """Count a frame by its first byte and its size; return the bound that it exceeds."""
         opcode = first & OPCODE
         if opcode & CONTROL:
-            level = max(0.0, self.control_frames - (now_s - self.measured_s) * limits.MAX_CONTROL_RATE)
-            self.control_frames = level + 1
-            self.measured_s = now_s
-            if self.control_frames > limits.MAX_CONTROL_BURST:
+            if self.control_frames.count(now_s):
                 return Flood.CONTROL_FRAMES
         else:
             self.fragments = self.fragments + 1 if opcode == CONTINUATION else 1
