@@ -16,11 +16,13 @@ from typing import Any
 
 import pytest
 from typer.testing import CliRunner
+from websockets.protocol import State
 
 from device_agent import SqliteSpool
 from device_agent.commands import _id_of, app
 from tests.device_agent.batches import batch_of
 from tests.device_agent.peer import Peer
+from tests.tasks import running_task
 
 
 async def start(*arguments: str, **environment: str) -> Process:
@@ -65,6 +67,29 @@ async def test_run_streams_this_computer_until_it_is_stopped(
     assert (hello.device, hello.tags, hello.durable) == ("this-computer", {"site": "cellar"}, True)
     assert hello.agent.startswith("telemetry-hub-agent")
     assert (tmp_path / "telemetry-hub" / "this-computer.spool").exists()
+    peer.check_order()
+
+
+async def test_a_server_that_floods_does_not_stop_the_agent(peer: Peer, tmp_path: Path) -> None:
+    """Readings go on to the spool, the agent connects again, and a signal ends it."""
+
+    async def flood() -> None:
+        while True:
+            for link in list(peer.links.values()):
+                transport = link.connection.transport
+                if link.connection.state is State.OPEN and transport.get_write_buffer_size() < 1 << 16:
+                    transport.write(b"\x89\x00" * 50_000)
+            await asyncio.sleep(0.01)
+
+    arguments = ("run", "--device", "x", "--interval", "0.05", "--hub", peer.url, "--spool", str(tmp_path / "spool"))
+    async with started(*arguments) as process:
+        await peer.until(lambda: peer.received > 0)
+        async with running_task(flood()):
+            await peer.until(lambda: len(peer.hellos) > 1 and peer.hellos[-1].next_seq > peer.hellos[0].next_seq + 3)
+            process.terminate()
+            _, errors = await process.communicate()
+    assert process.returncode == 0
+    assert "more pings and pongs than a hub does" in errors.decode()
     peer.check_order()
 
 
