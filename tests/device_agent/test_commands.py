@@ -71,7 +71,7 @@ async def test_run_streams_this_computer_until_it_is_stopped(
 
 
 async def test_a_server_that_floods_does_not_stop_the_agent(peer: Peer, tmp_path: Path) -> None:
-    """Readings go on to the spool, the agent connects again, and a signal ends it."""
+    """Readings still reach the spool, the agent connects again, and a signal ends it."""
 
     async def flood() -> None:
         while True:
