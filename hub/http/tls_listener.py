@@ -106,6 +106,10 @@ _PARTS_OF_REASONS = [
 class TooManyRecords(ssl.SSLError):
     """A client sends more records without data, or smaller pieces of records, than any client needs."""
 
+    def __str__(self) -> str:
+        # SSLError shows the tuple of its arguments.
+        return str(self.args[0])
+
 
 @dataclass(slots=True)
 class RecordBudget:

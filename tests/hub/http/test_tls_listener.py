@@ -325,6 +325,7 @@ async def test_a_flood_of_records_without_data_is_ended(authority: Authority, se
         assert dict(port.refusals.counts) == {RefusalCause.TLS_FLOOD: 2}
         (line,) = [line for line in lines if line["event"] == "request refused"]
         assert (line["reason"], line["peer"]) == ("tls_flood", "127.0.0.1")
+        assert line["detail"] == "at most 32 TLS records without data are accepted at once"
         # No record behind the bound was read. Those of the handshake count, too.
         records = (port.shares.charged_s / 2 - CONNECTION_S) / WITHOUT_DATA_S
         assert MAX_RECORDS_WITHOUT_DATA <= records < 2 * MAX_RECORDS_WITHOUT_DATA
