@@ -140,7 +140,7 @@ class Status:
             ],
             store=answers.StoreDetails(store.phase, store.since_ns, store.last_error, store.missed),
             totals=totals,
-            quarantine_dropped=journal.quarantine_dropped,
+            quarantine_dropped=journal.quarantine.dropped,
             dropped_events=self.dropped_events(),
             bad_messages=self.devices.bad_messages,
             devices=devices if limit is None else heapq.nsmallest(limit, devices, key=_urgency),

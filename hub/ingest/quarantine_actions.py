@@ -106,10 +106,10 @@ class QuarantineActions:
         Accepted entries are durable when this returns; the others stay, with the newest reason. Raises WireError while
         no data are accepted, and JournalError.
         """
-        chosen = first_that_fit(selection.entries(self._journal.quarantine_index), RETRY_ENTRIES, RETRY_BYTES)
+        chosen = first_that_fit(selection.entries(self._journal.quarantine.index), RETRY_ENTRIES, RETRY_BYTES)
         if not chosen:
             return RetryReport([], None)
-        entries = await self._journal.quarantine_entries([entry.offset for entry in chosen])
+        entries = await self._journal.quarantine.entries([entry.offset for entry in chosen])
         outcomes: list[RetryOutcome] = []
         try:
             is_complete = await self._retry(entries, outcomes)
@@ -117,13 +117,13 @@ class QuarantineActions:
             outcomes.sort()
             self._report("quarantine_retried", outcomes, by)
         last = chosen[-1].offset if is_complete else outcomes[-1].offset
-        more = any(selection._replace(after=last).entries(self._journal.quarantine_index))
+        more = any(selection._replace(after=last).entries(self._journal.quarantine.index))
         return RetryReport(outcomes, last if more else None)
 
     async def delete(self, selection: QuarantineSelection, by: Identity) -> int:
         """Delete the entries of the selection; return how many. Raises JournalError."""
         deleted: list[RetryOutcome] = []
-        index = self._journal.quarantine_index
+        index = self._journal.quarantine.index
         wanted = [entry for entry in selection.entries(index) if entry.offset not in self._under_way]
         try:
             while wanted:
@@ -183,7 +183,7 @@ class QuarantineActions:
         return is_complete
 
     def _is_free(self, offset: int) -> bool:
-        return offset in self._journal.quarantine_index and offset not in self._under_way
+        return offset in self._journal.quarantine.index and offset not in self._under_way
 
     def _submit(self, entry: Entry, valid: ValidBatch) -> asyncio.Future[RetryOutcome]:
         """Submit the batch; the future has its outcome when it is durable."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from hub.journal import schema
 from hub.journal.block import ENTRY_BYTES, size_of
 from hub.journal.commit_queue import CommitGroup, CommitQueue, notify
 from hub.journal.losses import REPAIRED, Losses
-from hub.journal.reader import EntriesUnreadable, FileReader
+from hub.journal.reader import EntriesUnreadable, FileReader, OldBlockLoader, QuarantineReader
 from hub.journal.recent_entries import RecentEntries
 from hub.journal.rows import write_fact
 from hub.journal.schema import NO_CONTENTS, Lock, wal_path
@@ -40,23 +40,16 @@ from hub.model.journal import (
     JournalPosition,
     JournalTrimmed,
     QuarantineDecision,
-    QuarantinedEntry,
     settle,
 )
-from wire.limits import MAX_SEQ
 
 COMMIT_INTERVAL_S = 0.004
-"""Shortest time between the starts of two commits of submitted entries. A connection is read once for each: a commit,
-with an acknowledgement for every device in it, costs 0.4 ms of the hub's core whatever its size, and a read about
-20 µs. At 26,000 single batches/s the hub then uses 74 % of its core instead of 83 %, and the 99th percentile of
-acknowledgements falls from 30 to 20 ms. A single batch is committed at once."""
+"""Shortest time between the starts of two commits of submitted entries. A commit with its acknowledgements costs 0.4 ms
+of the hub's core whatever its size. At 26,000 single batches/s the interval lowers the use of the core from 83 % to
+74 %, and the 99th percentile of acknowledgements from 30 to 20 ms. A single batch is committed at once."""
 
 CURSOR_DELAY_S = 1.0
-"""A consumer's cursor that no commit takes along is written this long after it moved. After a crash before that, the
-consumer only resumes a little earlier."""
-
-LOAD_RETRY_S = 60.0
-"""After a read of the oldest blocks failed, the next attempt waits this long. Until then the journal only grows."""
+"""A cursor is written this long after it moved, or with a commit. After a crash its consumer repeats a little."""
 
 log = structlog.get_logger(__name__)
 
@@ -118,6 +111,8 @@ class Journal:
         )
         self._state = self._new_state(NO_CONTENTS)
         self._recent = RecentEntries(1)
+        self.quarantine = QuarantineReader(self._state.quarantine, self._reader)
+        self._old_blocks = OldBlockLoader(self._state.retention, self._reader)
         self._highest_series = self._wanted_series = 0
         self.losses = Losses(self._state, None, clock=clock)
         self._series_lock = asyncio.Lock()
@@ -134,8 +129,6 @@ class Journal:
         self._idle = asyncio.Event()
         self._grown = asyncio.Event()
         self._cursor_timer: asyncio.TimerHandle | None = None
-        self._loading: asyncio.Task[None] | None = None
-        self._load_after_s = 0.0
 
     async def __aenter__(self) -> Self:
         """Open the file. Raises JournalError, whose message says what to do."""
@@ -157,6 +150,8 @@ class Journal:
             self._contents = await writer.open()
             self._state = self._new_state(self._contents)
             self._recent = RecentEntries(self._contents.last_offset + 1)
+            self.quarantine = QuarantineReader(self._state.quarantine, self._reader)
+            self._old_blocks = OldBlockLoader(self._state.retention, self._reader)
             reader = FileReader(self._path, vfs=self._vfs, failed=self._fail)
             exits.push_async_callback(reader.close)
             exits.push_async_callback(self._finish)
@@ -299,7 +294,7 @@ class Journal:
         Entries that are still in memory have their decoded batch. Raises JournalTrimmed, EntriesLost for entries that
         cannot be read any more, and JournalError when the file cannot be read now.
         """
-        reader = self._opened().reader
+        reader = self._reader()
         if after >= self.last_offset:
             return []
         self.losses.check(after + 1)
@@ -331,7 +326,7 @@ class Journal:
 
         Acknowledgements of an earlier run are not known: then only the times of arrival count. Raises JournalError.
         """
-        reader = self._opened().reader
+        reader = self._reader()
         then_s = asyncio.get_running_loop().time() - (self._clock() - since_ns) / 1e9
         acknowledged = self._state.tail.passed_at(then_s)
         arrived = await reader.offset_since(since_ns, self.first_offset, self.last_offset)
@@ -342,8 +337,6 @@ class Journal:
         while self.last_offset <= after:
             self._opened()
             await self._grown.wait()
-
-    # Series ids
 
     @property
     def highest_series(self) -> int:
@@ -395,43 +388,6 @@ class Journal:
     def consumers(self) -> list[ConsumerCursor]:
         """Return the cursor of every known consumer."""
         return self._state.cursors.states()
-
-    # Quarantine
-
-    async def quarantine_page(
-        self,
-        device: str | None = None,
-        *,
-        code: str | None = None,
-        limit: int = 100,
-        max_bytes: int = 1 << 30,
-        before: int = MAX_SEQ,
-    ) -> list[Entry]:
-        """Return entries in quarantine below offset `before`, the newest first, within the bounds, at least one if any.
-
-        `device` and `code` select the entries of one device or one reason. The quarantine has bounds of its own, and
-        trimming does not touch it. Raises JournalError.
-        """
-        reader = self._opened().reader
-        return await reader.quarantine_page(device, code, limit=limit, max_bytes=max_bytes, before=before)
-
-    async def quarantine_entries(self, offsets: Sequence[int]) -> list[Entry]:
-        """Return those of these entries that are in quarantine, the oldest first. Raises JournalError."""
-        return await self._opened().reader.quarantine_entries(offsets)
-
-    @property
-    def quarantine_index(self) -> Mapping[int, QuarantinedEntry]:
-        """Return the index of the quarantine by offset, the oldest first. It changes with each commit."""
-        return self._state.quarantine.entries
-
-    def quarantine_totals(self) -> dict[str, int]:
-        """Return how many entries were ever put in quarantine, by code."""
-        return dict(self._state.quarantine.totals)
-
-    @property
-    def quarantine_dropped(self) -> int:
-        """Return how many entries the bounds of the quarantine deleted."""
-        return self._state.quarantine.dropped
 
     # The commit
 
@@ -514,7 +470,7 @@ class Journal:
                 # The deletions that make room wait for the marks of their blocks: write all of them. Entries that wait
                 # otherwise come first; their commit writes the next piece.
                 self._begin_housekeeping()
-            self._load_old_blocks()
+            self._old_blocks.load(self._state.last_offset)
         else:
             self._state.put_back(commit)
         self._continue()
@@ -529,7 +485,9 @@ class Journal:
                 self._needs_room = True
                 self._state.tail.release()
                 self._begin_housekeeping()
-            self._refuse(group, self._explained(error))
+            if isinstance(error, LimitReached):
+                error = JournalFull(f"{error}{self._state.reason_for_size()}")
+            self._refuse(group, error)
         else:
             self._state.confirm(commit)
             submitted = commit.entries if not group.calls else commit.entries[: group.submitted]
@@ -540,7 +498,7 @@ class Journal:
             group.succeed(self._state.last_offset)
             if commit.entries:
                 self._wake_readers()
-            self._load_old_blocks()
+            self._old_blocks.load(self._state.last_offset)
         self._release(group.submitted_bytes)
         self._continue()
 
@@ -584,20 +542,9 @@ class Journal:
         if self._under_way is None and self._queue.is_empty:
             self._idle.set()
 
-    def _explained(self, error: JournalError) -> JournalError:
-        if not isinstance(error, LimitReached):
-            return error
-        slowest = self._state.cursors.slowest()
-        if slowest is None or slowest.offset >= self._state.last_offset:
-            return JournalFull(f"{error} and deletes what is not needed any more; if this lasts, raise the bound")
-        behind = self._state.last_offset - slowest.offset
-        return JournalFull(f"{error}, since {slowest.name} has not processed {behind} of its entries yet")
-
     def _wake_readers(self) -> None:
         self._grown.set()
         self._grown = asyncio.Event()
-
-    # Housekeeping
 
     def _write_cursors_soon(self) -> None:
         """Write changed cursors with the next commit, or with one of their own after CURSOR_DELAY_S."""
@@ -609,25 +556,6 @@ class Journal:
         self._cursor_timer = None
         if self._under_way is None and not self._closing:
             self._begin_housekeeping()
-
-    def _load_old_blocks(self) -> None:
-        retention = self._state.retention
-        if self._loading is None and retention.exhausted and retention.known_up_to < self._state.last_offset:
-            if asyncio.get_running_loop().time() < self._load_after_s:
-                return
-            self._loading = asyncio.get_running_loop().create_task(self._load(), name="journal: old blocks")
-
-    async def _load(self) -> None:
-        retention = self._state.retention
-        if self._open is None:
-            return
-        try:
-            retention.load(await self._open.reader.old_blocks(retention.known_up_to))
-        except JournalError as error:
-            log.error("journal cannot delete old entries now", error=str(error), retry_s=LOAD_RETRY_S)
-            self._load_after_s = asyncio.get_running_loop().time() + LOAD_RETRY_S
-        finally:
-            self._loading = None
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:
@@ -650,8 +578,7 @@ class Journal:
             self._begin_housekeeping()
             await self._until_idle()
         self._cancel_cursor_timer()
-        if self._loading is not None:
-            await self._loading
+        await self._old_blocks.finish()
         self._release(0)
         self._wake_readers()
 
@@ -664,6 +591,9 @@ class Journal:
         if self._open is None or self._closing:
             raise JournalError("the journal is closed")
         return self._open
+
+    def _reader(self) -> FileReader:
+        return self._opened().reader
 
     def _fail(self, failure: JournalFailed) -> None:
         self._failure = self._failure or failure

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -12,18 +12,26 @@ from typing import TypeVar
 
 import apsw
 import msgspec
+import structlog
 
 from hub.journal.block import BlockDamaged, BlockRow, limit_entries
-from hub.journal.quarantine import QuarantineRow
+from hub.journal.quarantine import Quarantine, QuarantineRow
 from hub.journal.rows import KEPT_ROWS
 from hub.journal.schema import UNREADABLE, OldBlock, connect_reader, next_intact, read_blocks, read_old_blocks
+from hub.journal.state import Retention
 from hub.model.batch import Entry, EntryKind
-from hub.model.journal import JournalError, JournalFailed
+from hub.model.journal import JournalError, JournalFailed, QuarantinedEntry
 from wire.codec import Format
+from wire.limits import MAX_SEQ
 
 KEPT_BLOCKS = 4
 """Decoded blocks that stay in memory because a read ended within them. This many readers can be behind at different
 offsets without decoding a block again for each read. About 3 MB each."""
+
+LOAD_RETRY_S = 60.0
+"""After a read of the oldest blocks failed, the next attempt waits this long. Until then the journal only grows."""
+
+log = structlog.get_logger(__name__)
 
 _READ_BLOCK_TIME = """
 SELECT first_offset + count - 1, received_ns FROM block
@@ -225,6 +233,81 @@ class _Damage:
         self.reason = reason
         if len(self.rows) < KEPT_ROWS:
             self.rows.append(row)
+
+
+class QuarantineReader:
+    """The quarantine for everyone who looks into it. It has bounds of its own, and trimming does not touch it."""
+
+    def __init__(self, quarantine: Quarantine, reader: Callable[[], FileReader]) -> None:
+        """`reader` returns the reader of the file. Raises JournalError when the journal is closed."""
+        self._quarantine = quarantine
+        self._reader = reader
+
+    async def page(
+        self,
+        device: str | None = None,
+        *,
+        code: str | None = None,
+        limit: int = 100,
+        max_bytes: int = 1 << 30,
+        before: int = MAX_SEQ,
+    ) -> list[Entry]:
+        """Return entries below offset `before`, the newest first, within the bounds, at least one if there is any.
+
+        `device` and `code` select the entries of one device or one reason. Raises JournalError.
+        """
+        return await self._reader().quarantine_page(device, code, limit=limit, max_bytes=max_bytes, before=before)
+
+    async def entries(self, offsets: Sequence[int]) -> list[Entry]:
+        """Return those of these entries that are in quarantine, the oldest first. Raises JournalError."""
+        return await self._reader().quarantine_entries(offsets)
+
+    @property
+    def index(self) -> Mapping[int, QuarantinedEntry]:
+        """Return the index by offset, the oldest first. It changes with each commit."""
+        return self._quarantine.entries
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """Return how many entries were ever put in quarantine, by code."""
+        return dict(self._quarantine.totals)
+
+    @property
+    def dropped(self) -> int:
+        """Return how many entries the bounds of the quarantine deleted."""
+        return self._quarantine.dropped
+
+
+class OldBlockLoader:
+    """Reads the oldest blocks for the retention, which decides with them what may be deleted."""
+
+    def __init__(self, retention: Retention, reader: Callable[[], FileReader]) -> None:
+        self._retention = retention
+        self._reader = reader
+        self._task: asyncio.Task[None] | None = None
+        self._not_before_s = 0.0
+
+    def load(self, last_offset: int) -> None:
+        """Begin to read if the retention needs blocks up to `last_offset` and knows none."""
+        retention = self._retention
+        if self._task is None and retention.exhausted and retention.known_up_to < last_offset:
+            loop = asyncio.get_running_loop()
+            if loop.time() >= self._not_before_s:
+                self._task = loop.create_task(self._load(), name="journal: old blocks")
+
+    async def finish(self) -> None:
+        """Wait for the read under way."""
+        if self._task is not None:
+            await self._task
+
+    async def _load(self) -> None:
+        try:
+            self._retention.load(await self._reader().old_blocks(self._retention.known_up_to))
+        except JournalError as error:
+            log.error("journal cannot delete old entries now", error=str(error), retry_s=LOAD_RETRY_S)
+            self._not_before_s = asyncio.get_running_loop().time() + LOAD_RETRY_S
+        finally:
+            self._task = None
 
 
 def _entry(row: QuarantineRow) -> Entry:

@@ -87,7 +87,7 @@ class Refusals:
     async def _read(self) -> set[bytes]:
         known: set[bytes] = set()
         before = self._end_of_last_run + 1
-        while entries := await self._journal.quarantine_page(limit=PAGE_ENTRIES, max_bytes=PAGE_BYTES, before=before):
+        while entries := await self._journal.quarantine.page(limit=PAGE_ENTRIES, max_bytes=PAGE_BYTES, before=before):
             known.update(map(_digest, entries))
             before = entries[-1].offset
         return known

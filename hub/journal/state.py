@@ -319,6 +319,13 @@ class JournalState:
         self.retention.load(contents.oldest)
         self._checkpoint = MarkCheckpoint(contents.checkpoint_offset, contents.marks_after_checkpoint)
 
+    def reason_for_size(self) -> str:
+        """Return why the file has its size, to continue the sentence that it has reached its bound."""
+        slowest = self.cursors.slowest()
+        if slowest is None or slowest.offset >= self.last_offset:
+            return " and deletes what is not needed any more; if this lasts, raise the bound"
+        return f", since {slowest.name} has not processed {self.last_offset - slowest.offset} of its entries yet"
+
     def prepare(
         self,
         entries: list[Entry],

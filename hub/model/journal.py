@@ -171,8 +171,16 @@ class EntryWriter(Protocol):
         """Wait until fewer than MAX_PENDING_BYTES wait for the disk."""
 
     @property
-    def quarantine_index(self) -> Mapping[int, QuarantinedEntry]:
-        """Index of the quarantine by offset, the oldest first. It changes with each commit."""
+    def quarantine(self) -> QuarantineIndex:
+        """Return the quarantine."""
 
-    async def quarantine_entries(self, offsets: Sequence[int]) -> list[Entry]:
+
+class QuarantineIndex(Protocol):
+    """What the quarantine contains."""
+
+    @property
+    def index(self) -> Mapping[int, QuarantinedEntry]:
+        """Index by offset, the oldest first. It changes with each commit."""
+
+    async def entries(self, offsets: Sequence[int]) -> list[Entry]:
         """Return those of these entries that are in quarantine, the oldest first. Raises JournalError."""

@@ -126,12 +126,12 @@ class StoreResend:
         arrivals = {entry.received_ns for entry in entries if entry.device in devices}
         offsets = [
             known.offset
-            for known in self._journal.quarantine_index.values()
+            for known in self._journal.quarantine.index.values()
             if known.device in devices and known.received_ns in arrivals
         ]
         if not offsets:
             return {}
-        quarantined = await self._journal.quarantine_entries(offsets)
+        quarantined = await self._journal.quarantine.entries(offsets)
         refused = [entry for entry in quarantined if (entry.device, entry.epoch, entry.seq) in origins]
         return await asyncio.to_thread(_times_of, refused)
 

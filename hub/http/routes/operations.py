@@ -116,7 +116,7 @@ class OperationsRoutes(Collector):
             ("connections", "Open WebSocket connections", self.connections()),
         ):
             yield _gauge(name, help_text, [], [([], value)])
-        quarantined = [([code], count) for code, count in status.journal.quarantine_totals().items()]
+        quarantined = [([code], count) for code, count in status.journal.quarantine.totals.items()]
         yield _counter("quarantined_batches", "Batches put in quarantine", ["code"], quarantined)
         refused = [([reason.value], self.refusals[reason]) for reason in RefusalCause]
         yield _counter("refused_requests", "Requests and upgrades refused, since the start", ["reason"], refused)

@@ -77,7 +77,7 @@ class QuarantineRoutes:
         """Return the batches in quarantine, newest first. A gateway token has to name one of its own devices."""
         _allow_reading(caller, query.device)
         before = limits.MAX_SEQ if query.cursor is None else paging.decode_cursor(query.cursor, LIST_NAME, int)
-        found = await self.journal.quarantine_page(query.device, code=query.code, limit=query.limit + 1, before=before)
+        found = await self.journal.quarantine.page(query.device, code=query.code, limit=query.limit + 1, before=before)
         entries, following = paging.end_page(found, attrgetter("offset"), list_name=LIST_NAME, limit=query.limit)
         return answers.QuarantinePage(quarantine=[_batch(entry) for entry in entries], next=following)
 
@@ -85,8 +85,8 @@ class QuarantineRoutes:
     async def quarantine_counts(self, caller: Identity, query: SelectionQuery) -> answers.QuarantineCounts:
         """Return the number of batches in quarantine by reason and by device, with what to do about each reason."""
         _allow_reading(caller, query.device)
-        entries = QuarantineSelection(query.device, query.code).entries(self.journal.quarantine_index)
-        return count(entries, dropped=self.journal.quarantine_dropped)
+        entries = QuarantineSelection(query.device, query.code).entries(self.journal.quarantine.index)
+        return count(entries, dropped=self.journal.quarantine.dropped)
 
     @Operation("GET", "/api/v1/quarantine/{offset}", may=Action.READ_OWN, errors=(503,))
     async def quarantined_message(self, caller: Identity, offset: Offset) -> answers.QuarantinedMessage:
@@ -164,7 +164,7 @@ class QuarantineRoutes:
             raise _not_quarantined(offset)
 
     async def _entry(self, offset: int, caller: Identity) -> Entry:
-        entries = await self.journal.quarantine_entries([offset])
+        entries = await self.journal.quarantine.entries([offset])
         if not entries:
             raise _not_quarantined(offset)
         _allow_reading(caller, entries[0].device)

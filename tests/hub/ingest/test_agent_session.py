@@ -253,7 +253,7 @@ async def test_a_batch_that_cannot_be_read_is_kept_and_rejected_under_its_number
         assert (device.quarantined, device.duplicates, device.batches, outlet.acked) == (1, 1, 1, 2)
         rejects = [(m.seq, m.code) for m in outlet.sent if isinstance(m, messages.Reject)]
         assert rejects == [(1, Code.BAD_MESSAGE)]
-        (entry,) = await hub.journal.quarantine_page()
+        (entry,) = await hub.journal.quarantine.page()
         assert (entry.seq, entry.payload) == (1, broken)
 
 

@@ -80,7 +80,7 @@ async def test_a_batch_that_is_valid_now_becomes_historical(tmp_path: Path) -> N
         desk.declare("level")
         done = await desk.work.retry(ALL, OPERATOR)
         assert [(o.offset, o.reason, o.readings) for o in done.outcomes] == [(1, None, 1)]
-        assert (done.next, dict(desk.journal.quarantine_index)) == (None, {})
+        assert (done.next, dict(desk.journal.quarantine.index)) == (None, {})
         assert desk.events == [("d", "quarantine_retried", "1, offsets 1 to 1, by operator k3vq")]
         mark = desk.devices.device("d").durable
         assert (mark.batches, mark.readings, mark.seq) == (1, 1, 0)
@@ -90,7 +90,7 @@ async def test_a_batch_that_is_valid_now_becomes_historical(tmp_path: Path) -> N
         assert (again.kind, again.device, again.epoch, again.seq) == (EntryKind.BATCH, "d", "e", 1)
         batch = decode_entry(again, desk.metrics)
         assert (list(batch.times), batch.historical) == ([5], True)
-        assert (dict(desk.journal.quarantine_index), desk.devices.device("d").durable.readings) == ({}, 1)
+        assert (dict(desk.journal.quarantine.index), desk.devices.device("d").durable.readings) == ({}, 1)
 
 
 async def test_a_batch_that_stays_invalid_has_its_newest_reason(tmp_path: Path) -> None:
@@ -101,12 +101,12 @@ async def test_a_batch_that_stays_invalid_has_its_newest_reason(tmp_path: Path) 
         desk.metrics["speed"].type = "string"
         done = await desk.work.retry(ALL, OPERATOR)
         assert [o.reason and o.reason[0] for o in done.outcomes] == [None, "wrong_type", "unknown_metric"]
-        kept = {entry.offset: entry.reason for entry in await desk.journal.quarantine_page()}
+        kept = {entry.offset: entry.reason for entry in await desk.journal.quarantine.page()}
         assert kept == {
             2: ("wrong_type", "speed is declared string but has float"),
             3: ("unknown_metric", "open was not declared"),
         }
-        assert desk.journal.quarantine_totals() == {"unknown_metric": 3}
+        assert desk.journal.quarantine.totals == {"unknown_metric": 3}
         assert "1 stays: wrong_type" in desk.events[0][2]
 
 
@@ -126,7 +126,7 @@ async def test_concurrent_retries_accept_a_batch_once(tmp_path: Path) -> None:
         accepted = [entry.seq for entry in desk.shown if entry.kind is EntryKind.BATCH]
         assert len(accepted) == len(set(accepted)) == 40 - deletion.result()
         assert desk.devices.device("d").durable.readings == len(accepted)
-        assert dict(desk.journal.quarantine_index) == {}
+        assert dict(desk.journal.quarantine.index) == {}
 
 
 async def test_readings_refused_by_the_store_keep_their_times(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ async def test_one_call_is_bounded_and_returns_where_to_continue(
             rounds.append([o.offset for o in done.outcomes])
             after = done.next
         assert rounds == [[1, 2], [3, 4], [5]]
-        assert list(desk.journal.quarantine_index) == [2, 4]
+        assert list(desk.journal.quarantine.index) == [2, 4]
 
 
 async def test_only_what_is_meant_is_deleted(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ async def test_only_what_is_meant_is_deleted(tmp_path: Path) -> None:
         await desk.refuse("a", "b", device="e", code="empty")
         assert await desk.work.delete(QuarantineSelection(device="d", up_to=1), OPERATOR) == 1
         assert await desk.work.delete(QuarantineSelection(code="empty", after=3), OPERATOR) == 1
-        assert list(desk.journal.quarantine_index) == [2, 3]
+        assert list(desk.journal.quarantine.index) == [2, 3]
         assert await desk.work.delete(ALL, OPERATOR) == 2
         assert await desk.work.delete(ALL, OPERATOR) == 0
         assert [event[:2] for event in desk.events] == [
@@ -178,7 +178,7 @@ async def test_only_what_is_meant_is_deleted(tmp_path: Path) -> None:
             (None, "quarantine_deleted"),
         ]
     async with open_desk(tmp_path) as desk:
-        assert dict(desk.journal.quarantine_index) == {}
+        assert dict(desk.journal.quarantine.index) == {}
 
 
 async def test_nothing_is_retried_while_the_hub_accepts_no_data(tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ async def test_nothing_is_retried_while_the_hub_accepts_no_data(tmp_path: Path) 
         desk.devices.refusal = WireError(Code.STORAGE_FAILED, "the disk failed")
         with pytest.raises(WireError, match="the disk failed"):
             await desk.work.retry(ALL, OPERATOR)
-        assert list(desk.journal.quarantine_index) == [1]
+        assert list(desk.journal.quarantine.index) == [1]
 
 
 @given(st.lists(st.integers(0, 50), max_size=20), st.integers(1, 8), st.integers(0, 100))

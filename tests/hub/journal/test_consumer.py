@@ -189,7 +189,7 @@ async def test_refused_readings_are_in_quarantine_before_the_cursor_passes(tmp_p
         async with consuming(journal, sink) as consumer:
             await consumer.reached(4)
         assert (sink.written, sink.flushed) == ([1.0, 3.0], 1)
-        (entry,) = await journal.quarantine_page()
+        (entry,) = await journal.quarantine.page()
         assert (entry.reason, entry.seq) == (("store_refused", "not this one"), 2)
 
 
@@ -212,7 +212,7 @@ async def test_an_entry_that_cannot_be_decoded_is_passed_over(
             await consumer.reached(3)
             assert consumer.status.missed == 1
         assert (sink.written, sink.undecoded) == ([1.0, 3.0], [2])
-        assert journal.quarantine_totals() == codes
+        assert journal.quarantine.totals == codes
 
 
 async def test_entries_that_a_sink_does_not_use_are_not_decoded(tmp_path: Path) -> None:

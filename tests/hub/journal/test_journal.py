@@ -337,12 +337,12 @@ async def test_quarantine_outlives_the_entries(open_journal: OpenJournal) -> Non
 
 
 async def check_quarantine(journal: Journal, refused: list[tuple[object, ...]]) -> None:
-    found = [content(entry) for entry in await journal.quarantine_page()]
+    found = [content(entry) for entry in await journal.quarantine.page()]
     assert found == refused[::-1]
-    assert [content(entry) for entry in await journal.quarantine_page("a")] == [refused[2], refused[0]]
-    assert [content(entry) for entry in await journal.quarantine_page(limit=1)] == [refused[2]]
-    assert [content(entry) for entry in await journal.quarantine_page(before=4)] == [refused[1], refused[0]]
-    assert journal.quarantine_totals() == {"not_finite": 2, "out_of_range": 1}
+    assert [content(entry) for entry in await journal.quarantine.page("a")] == [refused[2], refused[0]]
+    assert [content(entry) for entry in await journal.quarantine.page(limit=1)] == [refused[2]]
+    assert [content(entry) for entry in await journal.quarantine.page(before=4)] == [refused[1], refused[0]]
+    assert journal.quarantine.totals == {"not_finite": 2, "out_of_range": 1}
 
 
 async def test_a_decision_is_durable_with_the_entry_that_replaces_it(open_journal: OpenJournal) -> None:
@@ -363,21 +363,21 @@ async def test_a_decision_is_durable_with_the_entry_that_replaces_it(open_journa
     for _ in range(2):
         async with open_journal() as journal:
             assert [content(entry) for entry in await journal.read(3)] == [content(accepted)]
-            left = [content(entry) for entry in await journal.quarantine_page()]
+            left = [content(entry) for entry in await journal.quarantine.page()]
             renamed = content(replace(refused[1], reason=("not_finite", "NaN")))
             assert left == [content(refused[2]), renamed]
-            assert [(held.offset, held.code) for held in journal.quarantine_index.values()] == [
+            assert [(held.offset, held.code) for held in journal.quarantine.index.values()] == [
                 (2, "not_finite"),
                 (3, "empty"),
             ]
-            assert [content(entry) for entry in await journal.quarantine_entries([3, 1, 2])] == left[::-1]
-            assert [content(entry) for entry in await journal.quarantine_page(code="empty")] == left[:1]
-            assert [content(entry) for entry in await journal.quarantine_page(max_bytes=1)] == left[:1]
-            exact = sum(len(entry.payload) for entry in await journal.quarantine_page(limit=2))
-            pages = [len(await journal.quarantine_page(max_bytes=size)) for size in (exact - 1, exact)]
+            assert [content(entry) for entry in await journal.quarantine.entries([3, 1, 2])] == left[::-1]
+            assert [content(entry) for entry in await journal.quarantine.page(code="empty")] == left[:1]
+            assert [content(entry) for entry in await journal.quarantine.page(max_bytes=1)] == left[:1]
+            exact = sum(len(entry.payload) for entry in await journal.quarantine.page(limit=2))
+            pages = [len(await journal.quarantine.page(max_bytes=size)) for size in (exact - 1, exact)]
             assert pages == [1, 2]
-            assert journal.quarantine_totals() == {"empty": 3}
-            assert journal.quarantine_dropped == 0
+            assert journal.quarantine.totals == {"empty": 3}
+            assert journal.quarantine.dropped == 0
 
 
 async def test_decisions_without_an_entry_to_write_do_not_wait(open_journal: OpenJournal) -> None:
@@ -386,7 +386,7 @@ async def test_decisions_without_an_entry_to_write_do_not_wait(open_journal: Ope
         assert await journal.append([], [], [QuarantineDecision(1)]) == 0
         await journal.append([make_entry(1, kind=EntryKind.QUARANTINE, reason=("empty", ""))], [])
         await asyncio.gather(*(journal.append([], [], [QuarantineDecision(1)]) for _ in range(3)))
-        assert (dict(journal.quarantine_index), await journal.quarantine_page()) == ({}, [])
+        assert (dict(journal.quarantine.index), await journal.quarantine.page()) == ({}, [])
 
 
 async def test_an_unwritable_entry_fails_alone(open_journal: OpenJournal) -> None:

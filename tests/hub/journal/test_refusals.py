@@ -47,7 +47,7 @@ def refused(entries: Sequence[Entry], code: str = "store_refused") -> list[Refus
 
 async def kept(journal: Journal) -> list[tuple[int, str, str]]:
     """Return seq, code and message of everything in quarantine, the oldest first."""
-    page = await journal.quarantine_page(limit=10_000)
+    page = await journal.quarantine.page(limit=10_000)
     return [(entry.seq, *(entry.reason or ("", ""))) for entry in reversed(page)]
 
 
@@ -56,7 +56,7 @@ async def test_only_the_refused_readings_are_kept_as_the_device_could_have_sent_
     async with opened(tmp_path) as journal:
         refusals = Refusals(journal, "store")
         await refusals.keep(refused(await append(journal, 2)))
-        first, second = reversed(await journal.quarantine_page())
+        first, second = reversed(await journal.quarantine.page())
         assert (first.device, first.epoch, first.seq, first.received_ns, first.format) == ("pump", "e", 1, 101, "json")
         assert first.reason == ("store_refused", "not 1")
         message = {"type": "data", "seq": 1, "time": [1, 2], "values": {"level": [1.0, None]}}
@@ -99,7 +99,7 @@ async def test_an_entry_that_cannot_be_decoded_is_kept_as_it_is(tmp_path: Path) 
     async with opened(tmp_path) as journal:
         entries = await append(journal, 2)
         await Refusals(journal, "store").keep_undecodable(entries, errors)
-        second, first = await journal.quarantine_page()
+        second, first = await journal.quarantine.page()
         assert (first.payload, first.format) == (b"1", "msgpack")
         assert first.reason == ("unknown_metric", ("cannot be stored: " + "x" * 1_000)[:MAX_MESSAGE])
         assert second.reason == ("bad_message", "cannot be stored: broken")

@@ -210,8 +210,8 @@ async def test_a_long_message_is_cut_in_the_quarantine(tmp_path: Path, monkeypat
         bench.arrive(connection, 3, b"3")
         await bench.until(connection, [1, 2, 3])
         assert bench.readings == [1.0, 3.0]
-        (entry,) = await bench.journal.quarantine_page(None, code=None, limit=10, before=1 << 50)
-        assert len(bench.journal.quarantine_index) == 1
+        (entry,) = await bench.journal.quarantine.page(None, code=None, limit=10, before=1 << 50)
+        assert len(bench.journal.quarantine.index) == 1
         content = json.loads(entry.payload)
         assert (content["topic"], base64.b64decode(content["payload_base64"]), content["payload_bytes"]) == (
             "s/d/level", b"\xffgar", 8

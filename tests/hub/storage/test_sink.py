@@ -296,7 +296,7 @@ async def test_an_entry_that_cannot_be_decoded_is_quarantined_and_passed_over(tm
             await consumer.reached(4)
             assert consumer.status.missed == 1
         assert await numbers(store) == [1, 3]
-        (kept,) = await journal.quarantine_page()
+        (kept,) = await journal.quarantine.page()
         (lost,) = await journal.read(1, max_entries=1)
         assert (kept.device, kept.epoch, kept.seq, kept.payload) == (lost.device, lost.epoch, lost.seq, lost.payload)
         assert kept.reason == ("unknown_metric", "cannot be stored: nobody knows it")
@@ -322,7 +322,7 @@ async def test_an_entry_is_quarantined_once_while_the_store_is_tried_again(
                 await retries.again()
                 await retries.again()
                 assert "no room" in str(consumer.status.last_error)
-        assert journal.quarantine_totals() == {"unknown_metric": 3}
+        assert journal.quarantine.totals == {"unknown_metric": 3}
         assert journal.last_offset == 6
 
 

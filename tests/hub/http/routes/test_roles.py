@@ -59,7 +59,7 @@ class Reader(NamedTuple):
 async def reader(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Reader]:
     async with commanded_hub(tmp_path_factory.mktemp("roles")) as hub:
         await hub.send(DEVICE, batch(1, 1.0), batch(2, 2.0, metric="undeclared"))
-        (offset,) = hub.services.journal.quarantine_index
+        (offset,) = hub.services.journal.quarantine.index
         owned = {Role.DEVICE: DEVICE, Role.GATEWAY: "*"}
         tokens = {role: await new_token(hub.services, role, owned.get(role, "")) for role in Role}
         transport = httpx.ASGITransport(app=hub.services.application)

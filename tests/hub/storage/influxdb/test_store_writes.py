@@ -57,7 +57,7 @@ async def check(journal: Journal, opened: InfluxdbStore, last: int) -> None:
     assert [int(str(value)) for value in good.values] == list(range(1, last + 1))
     assert len(bad.times_ns) == 0
     assert await opened.counts() == {GOOD.id: ReadingCounts(last, 0, 0), BAD.id: ReadingCounts(0, 0, last)}
-    kept = await journal.quarantine_page(limit=2 * last)
+    kept = await journal.quarantine.page(limit=2 * last)
     assert [item.seq for item in kept] == list(range(last, 0, -1))
     for item in kept:
         assert (item.device, item.epoch, item.received_ns) == ("device", EPOCH, 1_000 + item.seq)
@@ -160,7 +160,7 @@ async def test_the_writer_waits_for_a_missing_bucket(server: InfluxdbServer, tmp
                 async with running(consumer_of(journal, opened, retries=(retries := Retries()))) as consumer:
                     await retries.again()
                     assert "has no" in str(consumer.status.last_error)
-                assert journal.quarantine_totals() == {}
+                assert journal.quarantine.totals == {}
 
 
 async def test_a_missing_write_permission_is_reported(influxdb2: InfluxdbServer, tmp_path: Path) -> None:
