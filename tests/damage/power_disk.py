@@ -19,6 +19,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 SECTOR_BYTES = 512
@@ -30,6 +31,9 @@ LOOKUP, FORGET, GETATTR, SETATTR, OPEN, READ, WRITE, STATFS, RELEASE = 1, 2, 3, 
 FSYNC, FLUSH, INIT, INTERRUPT, DESTROY, BATCH_FORGET = 20, 25, 26, 36, 38, 42
 SILENT = (FORGET, BATCH_FORGET, INTERRUPT)
 """Requests without an answer."""
+
+FLUSH_S = 0.01
+"""Time that a flush takes, as on a disk that rotates: most cuts then meet writes that are not flushed."""
 
 FOREVER_S = 1 << 30
 """Validity of names and sizes: they never change."""
@@ -68,6 +72,7 @@ class CachedDisk:
 
     def flush(self) -> None:
         """Make everything durable that was written."""
+        time.sleep(FLUSH_S)
         with self._lock:
             if not self._has_power:
                 return
