@@ -125,9 +125,16 @@ async def test_a_restart_of_the_hub_is_waited_for(peer: Peer) -> None:
     assert peer.values("n") == [0, 1]
 
 
+@pytest.mark.parametrize("knows_last", [False, True])
 @pytest.mark.parametrize("runs_offline", [0, 1, 2])
-async def test_a_spool_that_was_restored_begins_a_new_epoch(peer: Peer, tmp_path: Path, runs_offline: int) -> None:
-    """A hub that holds more than the spool had written says so, whatever was appended since it was restored."""
+async def test_a_restored_spool_repeats_no_number(
+    peer: Peer, tmp_path: Path, runs_offline: int, knows_last: bool
+) -> None:
+    """The file beside the spool knows its last number, and new batches continue after it.
+
+    Without that file, a hub that holds more than the spool had written says so, whatever was appended since: the agent
+    begins a new epoch, and sends what the hub may have once more.
+    """
     spool, copy = tmp_path / "boiler.spool", tmp_path / "copy"
     async with Peer() as away:
         pass
@@ -138,6 +145,8 @@ async def test_a_spool_that_was_restored_begins_a_new_epoch(peer: Peer, tmp_path
         await agent.send({"n": 1})
         await agent.drain(10)
     shutil.copy(copy, spool)
+    if not knows_last:
+        spool.with_name(f"{spool.name}.state").unlink()
     for _ in range(runs_offline):
         async with agent_of(away, spool=spool) as agent:
             await agent.send({"n": 2})
@@ -147,9 +156,10 @@ async def test_a_spool_that_was_restored_begins_a_new_epoch(peer: Peer, tmp_path
         await agent.drain(10)
         await agent.send({"n": 4})
         await agent.drain(10)
-        assert agent.counts.acknowledged.batches == 3 + 2 * runs_offline
-    assert len({hello.epoch for hello in peer.hellos}) == 2
-    assert peer.values("n") == [0, 1, 0, *([2] * 2 * runs_offline), 3, 4]
+        assert agent.counts.acknowledged.batches == (2 if knows_last else 3) + 2 * runs_offline
+    assert len({hello.epoch for hello in peer.hellos}) == (1 if knows_last else 2)
+    again = [] if knows_last else [0]
+    assert peer.values("n") == [0, 1, *again, *([2] * 2 * runs_offline), 3, 4]
 
 
 async def test_a_welcome_beyond_the_spool_begins_a_new_epoch(peer: Peer) -> None:

@@ -166,26 +166,31 @@ async def test_a_wrong_request_is_a_problem_that_says_what_is_wrong(
 
 
 async def test_each_role_has_its_rights_and_no_others(hub: Hub) -> None:
-    """A request without a token is answered with 401. A viewer reads and does not administer; a device reads its own
-    accounting only."""
+    """A request without a token is answered with 401. A viewer reads and does not administer; a gateway reads the
+    accounting and the quarantine of its devices only; a device reads nothing."""
     viewer = await hub.token("viewer")
     device = await hub.token("device", "--device", "fan")
+    gateway = await hub.token("gateway", "--devices", "fan")
     for token, path, status in [
         ("", "/api/v1/quarantine", 401),
         (viewer, "/api/v1/quarantine", 200),
         (device, "/api/v1/quarantine", 403),
         (device, "/api/v1/quarantine?device=pump", 403),
-        (device, "/api/v1/quarantine?device=fan", 200),
+        (device, "/api/v1/quarantine?device=fan", 403),
+        (gateway, "/api/v1/quarantine", 403),
+        (gateway, "/api/v1/quarantine?device=pump", 403),
+        (gateway, "/api/v1/quarantine?device=fan", 200),
         ("", "/api/v1/devices", 401),
         ("wrong", "/api/v1/devices", 401),
         (viewer, "/api/v1/devices", 200),
         (viewer, "/api/v1/tokens", 403),
         (device, "/api/v1/devices", 403),
-        (device, "/api/v1/flow", 200),
+        (device, "/api/v1/flow", 403),
+        (gateway, "/api/v1/flow", 200),
     ]:
         answer = await ask(hub, path, token)
         assert answer.status_code == status, (path, answer.text)
-    assert [d["device"] for d in (await ask(hub, "/api/v1/flow", device)).json()["devices"]] == ["fan"]
+    assert [d["device"] for d in (await ask(hub, "/api/v1/flow", gateway)).json()["devices"]] == ["fan"]
 
 
 async def test_a_token_is_created_used_and_revoked_over_the_api(hub: Hub) -> None:

@@ -182,7 +182,7 @@ async def test_a_hub_without_devices_shows_the_first_command(tmp_path: Path, chr
         page = await open_page(browser, hub)
         await page.get_by_test_id("empty-fleet").wait_for()
         await page.get_by_role("button", name="Create a token").click()
-        command = await page.get_by_test_id("command").filter(has_text="hub_device_").inner_text()
+        command = await page.get_by_test_id("command").filter(has_text="hub_device_").first.inner_text()
         token = next(word for word in command.replace("=", " ").replace('"', " ").split() if word.startswith("hub_"))
         device = next(
             t["pattern"] for t in (await hub.get("/api/v1/tokens"))["tokens"] if t["role"] in ("device", "gateway")

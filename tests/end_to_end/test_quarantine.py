@@ -172,7 +172,8 @@ async def test_the_command_line_shows_retries_and_deletes(tmp_path: Path) -> Non
         local = await asyncio.to_thread(
             CliRunner().invoke, quarantine.app, ["retry", "--all", "--url", hub.url, "--data", str(hub.data)]
         )
-        assert (local.exit_code, local.stdout) == (0, "accepted 0 messages with 0 readings\n")
+        assert (local.exit_code, local.stdout) == (1, "")
+        assert "nothing" in local.stderr
 
 
 async def test_the_page_reads_retries_and_deletes(tmp_path: Path, chromium: Path) -> None:

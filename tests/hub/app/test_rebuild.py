@@ -27,7 +27,7 @@ ENTRIES, READINGS = 5, 30_000
 @pytest.fixture
 async def settings(tmp_path: Path) -> Settings:
     """A data directory whose store has every entry, and whose journal has only the newest, because it was replaced."""
-    settings = load_settings(None, {"data": tmp_path, "journal": {"keep_bytes": 0}})
+    settings = load_settings(None, {"data": tmp_path, "journal": {"keep_bytes": 0, "resend_seconds": 0}})
     async with Registry(tmp_path / "registry.db") as registry, open_journal(settings) as journal:
         journal.consumer("store")  # the journal keeps what the store does not have
         await registry.declare("boiler", [Metric("t", "float")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import tempfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -209,8 +210,10 @@ async def test_the_state_belongs_to_a_bucket_and_a_registry(server: InfluxdbServ
         assert await store.open() == StoreCursor("", 0)
     state = tmp_path / FILE_NAME
     content = state.read_bytes()
+    foreign = content[:-8].replace(REGISTRY.encode(), b"b" * 32)
     for damaged, words in (
-        (content.replace(REGISTRY.encode(), b"b" * 32), "another registry"),
+        (foreign + content[-8:-4] + zlib.crc32(foreign).to_bytes(4, "big"), "another registry"),
+        (foreign + content[-8:], "checksum is wrong"),
         (b"nonsense", "is damaged"),
     ):
         state.write_bytes(damaged)
