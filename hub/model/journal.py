@@ -176,7 +176,7 @@ class EntryWriter(Protocol):
 
 
 class QuarantineIndex(Protocol):
-    """What the quarantine contains."""
+    """Content of the quarantine."""
 
     @property
     def index(self) -> Mapping[int, QuarantinedEntry]:
