@@ -8,7 +8,7 @@ from typing import Any
 
 from formats.framing import decode_text
 from formats.json_text import JSON_SCHEMA, json_records
-from formats.record import Entry, FrameRefused, Record, Schema, TextFrame, refusal_of
+from formats.record import Entry, FrameRefused, InputRecord, Schema, TextFrame, refusal_of
 
 FUNCTION = "decode"
 """Name of the user's function: decode(frame) returns a dict like a JSON object, a list of them, or None."""
@@ -34,7 +34,7 @@ def regex_reader(pattern: str) -> Callable[[Iterable[TextFrame]], Iterator[Entry
             if found is None:
                 yield refusal_of(frame, FrameRefused("syntax", "the line does not match the pattern", "pattern"))
             else:
-                yield Record(frame.line, frame.raw, dict(found.groupdict()), _REGEX_SCHEMA)
+                yield InputRecord(frame.line, frame.raw, dict(found.groupdict()), _REGEX_SCHEMA)
 
     return read
 
@@ -52,7 +52,7 @@ def function_reader(function: UserFunction) -> Callable[[Iterable[TextFrame]], I
     return read
 
 
-def _called(function: UserFunction, frame: TextFrame) -> list[Record]:
+def _called(function: UserFunction, frame: TextFrame) -> list[InputRecord]:
     try:
         content = function(frame.raw)
     except BaseException as error:

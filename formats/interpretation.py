@@ -11,7 +11,7 @@ from typing import cast
 
 from formats.line_protocol import MEASUREMENT
 from formats.names import Template, legal_device, legal_metric, lookup_in
-from formats.record import MAX_RAW_BYTES, Entry, Note, Record, RefusalCode, RefusedInput, Row, Schema, shown
+from formats.record import MAX_RAW_BYTES, Entry, InputRecord, Note, RefusalCode, RefusedInput, Row, Schema, shown
 from formats.rules import Rules, toml_value
 from formats.times import TimeReader, TimeRefused
 from formats.values import (
@@ -178,7 +178,7 @@ class Interpreter:
                 rows.append(row)
         return rows, refusals
 
-    def _row(self, record: Record, now_ns: int, refusals: list[RefusedInput]) -> Row:
+    def _row(self, record: InputRecord, now_ns: int, refusals: list[RefusedInput]) -> Row:
         device, used = self._identify(record)
         time_ns, is_odd, time_fields = self._time(record, device, now_ns)
         prefix = self._prefix(record, used)
@@ -225,10 +225,10 @@ class Interpreter:
 
     # Identity and names.
 
-    def _names_of(self, record: Record) -> Mapping[str, str]:
+    def _names_of(self, record: InputRecord) -> Mapping[str, str]:
         return {**self._names, **record.names} if self._names else record.names
 
-    def _identify(self, record: Record) -> tuple[str, frozenset[str]]:
+    def _identify(self, record: InputRecord) -> tuple[str, frozenset[str]]:
         """Return the device and the fields that named it. Raises _RowRefused."""
         names = self._names_of(record)
         used: frozenset[str] = _NONE
@@ -267,7 +267,7 @@ class Interpreter:
                 self._note("name", device, f"the device {name!r} has the id {device}; its name is the label")
         return device, used
 
-    def _note_device(self, record: Record, names: Mapping[str, str]) -> None:
+    def _note_device(self, record: InputRecord, names: Mapping[str, str]) -> None:
         if ("device", "") in self.notes:
             return
         self.metrics.setdefault("", {})
@@ -279,7 +279,7 @@ class Interpreter:
             sentence += f', or device = "{{NAME}}" for a device for each value of one of: {names_text}'
         self._note("device", "", sentence, 'device = "ID"')
 
-    def _prefix(self, record: Record, used: frozenset[str]) -> str:
+    def _prefix(self, record: InputRecord, used: frozenset[str]) -> str:
         """Return the part of a metric's name that comes from names beside the fields.
 
         With a template it is the name with "{field}" left in it. Raises _RowRefused.
@@ -338,7 +338,7 @@ class Interpreter:
 
     # Times.
 
-    def _time(self, record: Record, device: str, now_ns: int) -> tuple[int | None, bool, frozenset[str]]:
+    def _time(self, record: InputRecord, device: str, now_ns: int) -> tuple[int | None, bool, frozenset[str]]:
         """Return the time, whether it is odd, and the fields that contain it. Raises _RowRefused."""
         schema, values = record.schema, record.values
         fields: Sequence[str] = ()
@@ -359,7 +359,7 @@ class Interpreter:
             return *self._marked(moment.time_ns, moment.is_odd, raw), frozenset(fields)
         return self._time_among(record, device, now_ns)
 
-    def _time_among(self, record: Record, device: str, now_ns: int) -> tuple[int | None, bool, frozenset[str]]:
+    def _time_among(self, record: InputRecord, device: str, now_ns: int) -> tuple[int | None, bool, frozenset[str]]:
         """Return the time in one of the usual fields; a field that has no time there stays a value."""
         values = record.values
         if _TIME_NAMES.isdisjoint(values):

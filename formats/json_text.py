@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from formats.record import Entry, FrameRefused, Record, Schema, TextFrame, refusal_of, shown
+from formats.record import Entry, FrameRefused, InputRecord, Schema, TextFrame, refusal_of, shown
 
 MAX_DEPTH = 16
 """Levels of nested JSON. No known device nests deeper, and each level becomes a part of a metric name."""
@@ -104,7 +104,7 @@ def split_documents(raw: bytes) -> list[bytes]:
     return [part.lstrip(b"\0 \t\r\n,") for part in parts]
 
 
-def json_records(frame: TextFrame, content: object, schema: Schema = JSON_SCHEMA) -> Iterator[Record]:
+def json_records(frame: TextFrame, content: object, schema: Schema = JSON_SCHEMA) -> Iterator[InputRecord]:
     """Yield a record for an object, or for each object of a list. Raises FrameRefused."""
     if is_senml(content):
         yield from senml_records(frame, content)  # type: ignore[arg-type]
@@ -125,7 +125,7 @@ def json_records(frame: TextFrame, content: object, schema: Schema = JSON_SCHEMA
         count += len(values)
         if count > MAX_VALUES:
             raise FrameRefused("limit", f"a frame has at most {MAX_VALUES:,} values")
-        yield Record(frame.line, frame.raw, values, schema)
+        yield InputRecord(frame.line, frame.raw, values, schema)
 
 
 def _flatten(path: str, value: object, values: dict[str, object], depth: int) -> None:
@@ -190,7 +190,7 @@ def read_senml(frames: Iterable[TextFrame]) -> Iterator[Entry]:
             yield refusal_of(frame, error)
 
 
-def senml_records(frame: TextFrame, pack: list[Any]) -> Iterator[Record]:
+def senml_records(frame: TextFrame, pack: list[Any]) -> Iterator[InputRecord]:
     """Yield the records of a pack. Raises FrameRefused.
 
     A name consists of the base name and the record's own name. If both are present, the base name is the device and
@@ -214,7 +214,7 @@ def senml_records(frame: TextFrame, pack: list[Any]) -> Iterator[Record]:
             yield record
 
 
-def _senml_record(frame: TextFrame, item: Mapping[str, Any], base: Mapping[str, Any]) -> Record | None:
+def _senml_record(frame: TextFrame, item: Mapping[str, Any], base: Mapping[str, Any]) -> InputRecord | None:
     kinds = [kind for kind in _SENML_VALUES if kind in item]
     if len(kinds) > 1:
         raise FrameRefused("ambiguous", f"a record has more than one value: {', '.join(kinds)}")
@@ -239,7 +239,7 @@ def _senml_record(frame: TextFrame, item: Mapping[str, Any], base: Mapping[str, 
         {metric: SENML_UNITS.get(unit, unit)} if unit else {}, types, typed=True, device=device, time_format="senml"
     )
     seconds = _number(base, "bt") + _number(item, "t")
-    return Record(frame.line, frame.raw, values, schema, seconds or None)
+    return InputRecord(frame.line, frame.raw, values, schema, seconds or None)
 
 
 def _split_name(base: str, name: str) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from formats.framing import RecordJoiner, decode_text
-from formats.record import Entry, FrameRefused, Record, Schema, TextFrame, refusal_of
+from formats.record import Entry, FrameRefused, InputRecord, Schema, TextFrame, refusal_of
 from wire.model import MetricType
 
 MEASUREMENT = "measurement"
@@ -74,7 +74,7 @@ class LineProtocolReader:
                     yield record
 
 
-def _record(frame: TextFrame, parse: Parse, schema: Schema) -> Record | None:
+def _record(frame: TextFrame, parse: Parse, schema: Schema) -> InputRecord | None:
     text = decode_text(frame.raw)
     if text is None:
         raise FrameRefused("encoding", "the line is not UTF-8")
@@ -101,7 +101,7 @@ def _record(frame: TextFrame, parse: Parse, schema: Schema) -> Record | None:
     if types:
         schema = schema._replace(types=types)
     names = {**point["tags"], MEASUREMENT: point["measurement"]}
-    return Record(frame.line, frame.raw, values, schema, point["time"], names)
+    return InputRecord(frame.line, frame.raw, values, schema, point["time"], names)
 
 
 def _without_nan(text: str) -> tuple[str, list[str]]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from formats.framing import decode_text
-from formats.record import Entry, FrameRefused, Record, Schema, TextFrame, refusal_of
+from formats.record import Entry, FrameRefused, InputRecord, Schema, TextFrame, refusal_of
 
 MAX_SENTENCE = 256
 """Characters of a sentence. The standard has 82, and many receivers send longer ones."""
@@ -119,7 +119,7 @@ class NmeaReader:
         """Yield nothing: each line is a sentence."""
         return iter(())
 
-    def _record(self, frame: TextFrame) -> Record | None:
+    def _record(self, frame: TextFrame) -> InputRecord | None:
         talker, kind, fields = parse_sentence(frame)
         time = self._time(kind, fields)
         if kind == "GSV":
@@ -136,7 +136,7 @@ class NmeaReader:
             values = {name: value for name, value in values.items() if name in ("fix_quality", "satellites")}
         if not values:
             return None
-        return Record(frame.line, frame.raw, values, self._schema(kind), time)
+        return InputRecord(frame.line, frame.raw, values, self._schema(kind), time)
 
     def _schema(self, kind: str) -> Schema:
         if kind not in self._schemas:

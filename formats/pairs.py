@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from formats.framing import decode_text
-from formats.record import Entry, FrameRefused, Record, Schema, TextFrame, refusal_of
+from formats.record import Entry, FrameRefused, InputRecord, Schema, TextFrame, refusal_of
 from formats.values import UNITS, written_number
 
 MAX_PAIRS = 1024
@@ -58,7 +58,7 @@ def read_value(frames: Iterable[TextFrame]) -> Iterator[Entry]:
     """Yield a record with the bare value of each frame, or its refusal."""
     for frame in frames:
         try:
-            yield Record(frame.line, frame.raw, {VALUE: _text(frame)}, PLOTTER_SCHEMA)
+            yield InputRecord(frame.line, frame.raw, {VALUE: _text(frame)}, PLOTTER_SCHEMA)
         except FrameRefused as error:
             yield refusal_of(frame, error)
 
@@ -122,13 +122,13 @@ def _continues(value: list[str], token: str) -> bool:
     return len(value) == 1 and bool(_DIGITS.fullmatch(value[0]) and _FRACTION.fullmatch(token))
 
 
-def _record(frame: TextFrame, pairs: list[tuple[str, str]], schema: Schema) -> Record:
+def _record(frame: TextFrame, pairs: list[tuple[str, str]], schema: Schema) -> InputRecord:
     values: dict[str, object] = {}
     for name, value in pairs:
         if name in values:
             raise FrameRefused("ambiguous", f"two values have the name {name[:80]!r}")
         values[name] = value
-    return Record(frame.line, frame.raw, values, schema)
+    return InputRecord(frame.line, frame.raw, values, schema)
 
 
 def _text(frame: TextFrame) -> str:

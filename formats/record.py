@@ -99,7 +99,7 @@ class Schema(NamedTuple):
     zone: tzinfo | None = None
 
 
-class Record(NamedTuple):
+class InputRecord(NamedTuple):
     """The fields of one record as the format has them; interpretation converts them.
 
     `values` maps a field to a text, a number, a boolean or None. `names` are texts beside the values: tags, a
@@ -128,7 +128,7 @@ class Row(NamedTuple):
     is_time_odd: bool = False
 
 
-Entry: TypeAlias = Record | RefusedInput
+Entry: TypeAlias = InputRecord | RefusedInput
 """Result of a format for a frame."""
 
 

@@ -30,7 +30,7 @@ from formats.columns import (
     time_columns,
 )
 from formats.framing import RecordJoiner, decode_text
-from formats.record import MAX_VALUE_SHOWN, Entry, FrameRefused, Note, Record, Schema, TextFrame, refusal_of
+from formats.record import MAX_VALUE_SHOWN, Entry, FrameRefused, InputRecord, Note, Schema, TextFrame, refusal_of
 from formats.rules import Rules, toml_value
 from formats.times import offset_of
 from formats.values import UNIT_SYMBOLS
@@ -57,7 +57,7 @@ _ANNOTATED_TYPES: dict[str, MetricType] = {
 
 
 @dataclass(slots=True, eq=False)
-class TableLayout:
+class ColumnLayout:
     """Meaning of the columns of one table: its names, the columns with the time, and the declared facts.
 
     `long` are the columns of metric and value if each record contains one reading.
@@ -82,7 +82,7 @@ class TableReader:
     def __init__(self, rules: Rules, head: Sequence[TextFrame]) -> None:
         self.notes: list[Note] = []
         self._rules = rules
-        self._layout: TableLayout | None = None
+        self._layout: ColumnLayout | None = None
         self._units: list[str] = []
         self._fields: dict[tuple[str, ...], str] = {}
         self._annotations: dict[str, list[str]] = {}
@@ -110,7 +110,7 @@ class TableReader:
             yield from self._read(frame)
 
     @property
-    def plain_layout(self) -> TableLayout | None:
+    def plain_layout(self) -> ColumnLayout | None:
         """The layout behind the header of a table that may have numbers only; None for another table."""
         layout = self._layout
         if layout is None or self.kind != "plain" or self._skipped < self._data or self._joiner.is_waiting:
@@ -174,7 +174,7 @@ class TableReader:
             if record is not None:
                 yield record
 
-    def _plain(self, frame: TextFrame, text: str, cells: list[str]) -> Record | None:
+    def _plain(self, frame: TextFrame, text: str, cells: list[str]) -> InputRecord | None:
         layout = self._layout
         if layout is None:
             raise FrameRefused("format", "the table has no readable line; set the delimiter", "delimiter")
@@ -188,14 +188,14 @@ class TableReader:
             return None
         return self._record(frame, cells, layout)
 
-    def _record(self, frame: TextFrame, cells: list[str], layout: TableLayout) -> Record:
+    def _record(self, frame: TextFrame, cells: list[str], layout: ColumnLayout) -> InputRecord:
         width = len(layout.names)
         if len(cells) != width and (len(cells) < width or any(cells[width:])):
             raise FrameRefused("cells", f"the line has {len(cells)} cells for {width} columns")
         time = " ".join(cells[place].strip() for place in layout.time) if layout.time else None
         values: dict[str, object] = {name: cells[place] for name, place in layout.kept}
         if layout.long is None:
-            return Record(frame.line, frame.raw, values, layout.schema, time)
+            return InputRecord(frame.line, frame.raw, values, layout.schema, time)
         metric, value = (cells[place].strip() for place in layout.long)
         if not metric:
             raise FrameRefused("metric", f"the column {layout.names[layout.long[0]]!r} is empty")
@@ -203,7 +203,7 @@ class TableReader:
         if layout.value_type is not None:
             schema = schema._replace(types={metric: layout.value_type})
         names = {name: cells[place].strip() for name, place in layout.kept}
-        return Record(frame.line, frame.raw, {metric: value}, schema, time, names)
+        return InputRecord(frame.line, frame.raw, {metric: value}, schema, time, names)
 
     # The plan of a table, from its first lines.
 
@@ -259,7 +259,7 @@ class TableReader:
             return []
         return next((row for row in reversed(comments) if len(row) == len(data[0]) > 1 and is_header(row)), [])
 
-    def _plan(self, rows: list[list[str]]) -> TableLayout | None:
+    def _plan(self, rows: list[list[str]]) -> ColumnLayout | None:
         data = [row for row in rows if not self._is_comment(row)][self._data :]
         width = len(self._header_cells) or max((len(row) for row in data), default=0)
         if not width:
@@ -276,7 +276,7 @@ class TableReader:
         schema = Schema(
             units, words=True, metrics=metrics, device=self._station(rows), identity=identity[:1], zone=zone
         )
-        return TableLayout(names, time, frozenset(hidden - set(time)), long, schema)
+        return ColumnLayout(names, time, frozenset(hidden - set(time)), long, schema)
 
     def _named_units(self, names: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
         """Return the metric and the unit of each column whose header or units row has one."""
@@ -343,7 +343,7 @@ class TableReader:
 
     # InfluxDB's annotated tables.
 
-    def _annotated(self, frame: TextFrame, text: str, cells: list[str]) -> Record | None:
+    def _annotated(self, frame: TextFrame, text: str, cells: list[str]) -> InputRecord | None:
         if text.startswith("#"):
             if text.startswith(ANNOTATIONS):
                 if "header" in self._annotations:
@@ -362,7 +362,7 @@ class TableReader:
             self._check_measurement(record)
         return record
 
-    def _annotated_layout(self, header: list[str]) -> TableLayout:
+    def _annotated_layout(self, header: list[str]) -> ColumnLayout:
         names = column_names(header, keep_empty=True)
         datatypes = self._annotations.get("#datatype", [])
         types = {
@@ -377,13 +377,13 @@ class TableReader:
             identity = tuple(named([name for name in names if not name.startswith("_")], DEVICE_NAMES))
             schema = Schema(identity=identity, metric=template, words=False)
             long = names.index("_field"), names.index("_value")
-            return TableLayout(names, time, hidden, long, schema, types.get("_value"))
+            return ColumnLayout(names, time, hidden, long, schema, types.get("_value"))
         grouped = self._annotations.get("#group", [])
         tags = {name for place, name in enumerate(names) if place < len(grouped) and grouped[place] == "true"}
         identity = tuple(name for name in named(names, DEVICE_NAMES) if name in tags)
-        return TableLayout(names, time, hidden, None, Schema(types=types, identity=identity))
+        return ColumnLayout(names, time, hidden, None, Schema(types=types, identity=identity))
 
-    def _check_measurement(self, record: Record) -> None:
+    def _check_measurement(self, record: InputRecord) -> None:
         """Raise FrameRefused if two measurements would become one series."""
         if self._needs_measurement or self._rules.metric:
             return

@@ -96,7 +96,7 @@ class TimeReader:
         self.local = self.ambiguous = self.odd = self.restarts = self.roll_overs = 0
         self.day_first = {"day_first": True, "month_first": False}.get(time_format)
         self.time_format = "auto" if self.day_first is not None else time_format
-        self._local_times = LocalTimes(zone, ambiguous)
+        self._local_times = ZonedTimes(zone, ambiguous)
         self._clocks: dict[str, UptimeClock] = {}
 
     def learn(self, texts: Iterable[str]) -> None:
@@ -235,7 +235,7 @@ class UptimeClock:
         return self._start_ns + up_ns
 
 
-class LocalTimes:
+class ZonedTimes:
     """Zone of local times, with the order of records as evidence for the hour that occurs twice."""
 
     def __init__(self, zone: tzinfo, ambiguous: Ambiguous) -> None:

@@ -35,7 +35,7 @@ RFC_3339 = "%Y-%m-%dT%H:%M:%SZ"
 Row = Mapping[str, Any]
 
 
-class LostReadings(NamedTuple):
+class AuditedLoss(NamedTuple):
     """Readings of a series that the store lost: their number, first and last time, and when the hub received the first
     batch in which one is missing."""
 
@@ -88,14 +88,14 @@ def lacks_readings(answer: Row) -> bool:
     )
 
 
-def merge_lost(parts: Sequence[Row]) -> list[LostReadings]:
+def merge_lost(parts: Sequence[Row]) -> list[AuditedLoss]:
     """Return what the store lost, by device and metric, from all parts of the comparison."""
-    found: dict[tuple[str, str], LostReadings] = {}
+    found: dict[tuple[str, str], AuditedLoss] = {}
     for part in parts:
         for lost in part["missing"]:
             key = (lost["device"], lost["metric"])
             known = found.get(key)
-            part_range = LostReadings(*key, lost["readings"], lost["first_ns"], lost["last_ns"], part["received_ns"])
+            part_range = AuditedLoss(*key, lost["readings"], lost["first_ns"], lost["last_ns"], part["received_ns"])
             found[key] = (
                 part_range
                 if known is None
@@ -108,7 +108,7 @@ def merge_lost(parts: Sequence[Row]) -> list[LostReadings]:
     return sorted(found.values())
 
 
-def lost_findings(lost: Sequence[LostReadings]) -> list[str]:
+def lost_findings(lost: Sequence[AuditedLoss]) -> list[str]:
     """Return a sentence for each series that lost readings, and one with the next step."""
     found = [
         f"{item.device} {item.metric}: the store acknowledged and lost {plural(item.readings, 'reading')}, from "
@@ -120,7 +120,7 @@ def lost_findings(lost: Sequence[LostReadings]) -> list[str]:
     return found
 
 
-def resend_command(lost: Sequence[LostReadings]) -> str:
+def resend_command(lost: Sequence[AuditedLoss]) -> str:
     """Return the command that writes these readings to the store again."""
     return f"hub store resend --since {time_text(min(item.since_ns for item in lost), RFC_3339)}"
 
@@ -182,7 +182,7 @@ def compare_store(client: HubClient, device: str | None) -> list[dict[str, Any]]
     return parts
 
 
-def _result(answer: Row, lost: Sequence[LostReadings]) -> dict[str, Any]:
+def _result(answer: Row, lost: Sequence[AuditedLoss]) -> dict[str, Any]:
     """Return the findings about a device, whose readings are `lost`."""
     found = findings(answer) + lost_findings(lost)
     if lacks_readings(answer) and not lost:

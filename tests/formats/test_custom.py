@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from formats.custom import function_reader
-from formats.record import Record, TextFrame
+from formats.record import InputRecord, TextFrame
 from tests.formats.reading_of import read
 
 
@@ -14,7 +14,7 @@ def decoded(result: object) -> list[object]:
         return result
 
     found = list(function_reader(decode)([TextFrame(1, b"x")]))
-    return [entry.values if isinstance(entry, Record) else entry.code for entry in found]
+    return [entry.values if isinstance(entry, InputRecord) else entry.code for entry in found]
 
 
 def test_named_groups_are_the_fields() -> None:

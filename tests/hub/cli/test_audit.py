@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hub.cli.audit import LostReadings, findings, lacks_readings, lost_findings, merge_lost
+from hub.cli.audit import AuditedLoss, findings, lacks_readings, lost_findings, merge_lost
 
 
 def row(device: str = "a", **numbers: int | None) -> dict[str, object]:
@@ -42,15 +42,15 @@ def part(received_ns: int, *missing: tuple[str, str, int, int, int]) -> dict[str
 def test_lost_readings_of_all_parts_are_one_range_for_each_series() -> None:
     """The range has the first and last time, and the arrival of the first batch in which a reading is missing."""
     parts = [part(100), part(200, ("a", "m", 2, 50, 60)), part(300, ("a", "m", 3, 40, 55), ("a", "n", 1, 7, 7))]
-    assert merge_lost(parts) == [LostReadings("a", "m", 5, 40, 60, 200), LostReadings("a", "n", 1, 7, 7, 300)]
+    assert merge_lost(parts) == [AuditedLoss("a", "m", 5, 40, 60, 200), AuditedLoss("a", "n", 1, 7, 7, 300)]
 
 
 def test_lost_readings_come_with_the_next_step() -> None:
     """Each series has a sentence; one more has the command, from the first arrival of them all."""
     second = 1_000_000_000
     lost = [
-        LostReadings("a", "m", 5, 40 * second, 60 * second, 200 * second),
-        LostReadings("a", "n", 1, 0, 0, 90 * second),
+        AuditedLoss("a", "m", 5, 40 * second, 60 * second, 200 * second),
+        AuditedLoss("a", "n", 1, 0, 0, 90 * second),
     ]
     first, _, step = lost_findings(lost)
     assert first == (
