@@ -193,6 +193,7 @@ async def test_a_hub_that_was_killed_is_seen_and_recorded(tmp_path: Path, chromi
             assert [event["kind"] for event in await runs(hub)] == ["hub started"]
             await hub.kill()
             await page.get_by_text("known until").wait_for()
+            await page.get_by_test_id("condition").filter(has_text="Unknown").wait_for()
             shown = await page.get_by_test_id("connected-for").inner_text()
             for _ in range(3):  # the ages on the page count on
                 before = await page.get_by_test_id("last-reading").inner_text()
@@ -202,6 +203,7 @@ async def test_a_hub_that_was_killed_is_seen_and_recorded(tmp_path: Path, chromi
             assert await page.get_by_test_id("connected-for").inner_text() == shown
             await hub.start()
             await page.get_by_test_id("events").filter(has_text="hub ended without a stop").wait_for()
+            await page.get_by_test_id("condition").filter(has_text="Offline").wait_for()
             events = await runs(hub)
             assert [event["kind"] for event in events] == ["hub started", "hub ended without a stop", "hub started"]
             assert events[1]["detail"] == "killed, or the power failed; 1 device was connected"

@@ -87,12 +87,3 @@ export function Shape({ condition }: { condition: Condition }) {
     </svg>
   );
 }
-
-export function ConditionLabel({ condition }: { condition: Condition }) {
-  return (
-    <span class={`condition ${condition}`} data-testid="condition">
-      <Shape condition={condition} />
-      {CONDITION_TEXTS[condition]}
-    </span>
-  );
-}

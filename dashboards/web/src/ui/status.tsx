@@ -2,10 +2,11 @@
 
 import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
+import type { Condition } from "../data/fleet";
 import { hub } from "../data/hub";
 import { Poller, type Sample } from "../data/poller";
 import { dateTime, hubNow, now, pageNow } from "../data/time";
-import { DashedCircle, Icon, Shape } from "./icon";
+import { CONDITION_TEXTS, DashedCircle, Icon, Shape } from "./icon";
 import { causeText, connectionText, describeDamage, describeProblems, offlineDuration } from "./status_text";
 
 const POLL_PERIOD_MS = 1000;
@@ -21,6 +22,17 @@ export function ConnectionIndicator() {
     >
       {status.state === "live" ? <Shape condition="online" /> : <DashedCircle />}
       {connectionText(status, pageNow.value)}
+    </span>
+  );
+}
+
+/** Condition of a device. Nobody knows it while the page has no live updates. */
+export function ConditionLabel({ condition }: { condition: Condition }) {
+  const isKnown = offlineDuration(hub.connection.status.value, pageNow.value) === null;
+  return (
+    <span class={`condition ${isKnown ? condition : "unknown"}`} data-testid="condition">
+      {isKnown ? <Shape condition={condition} /> : <DashedCircle />}
+      {isKnown ? CONDITION_TEXTS[condition] : "Unknown"}
     </span>
   );
 }

@@ -9,8 +9,9 @@ import { hub } from "../../data/hub";
 import { colourOf, leadingMetrics } from "../../data/metrics";
 import { count, FormatCache, latestReading } from "../../data/number_format";
 import { age, now } from "../../data/time";
-import { ConditionLabel, Icon } from "../../ui/icon";
+import { Icon } from "../../ui/icon";
 import { devicePath } from "../../ui/route";
+import { ConditionLabel } from "../../ui/status";
 import type { MetricDetails } from "../../wire/api";
 import { Sparkline } from "./sparkline";
 
