@@ -25,7 +25,10 @@ FLOOR_S = 0.025
 flood (2 ms each), and those of other programs on the witness's core (4 ms each)."""
 
 MEASURED_S = 2.0
-ATTEMPTS = 3
+ATTEMPTS = 7
+"""Rounds at most. Two suffice on a quiet machine; other tests on the same disk and processors disturb single ones."""
+
+MIN_WITHIN = 2
 
 MAX_PROCESSOR = 0.5
 """Share of a core for a flood: a tenth for its frames and requests, and what the system needs for its connections."""
@@ -182,8 +185,8 @@ async def check_not_delayed(
     A device's p99 is at most twice the quiet one, and the hub uses at most `max_processor` of a core more.
 
     In the quiet times a process keeps the other core as busy as a flood does, since the machine may have only two. A
-    slow disk or another program delays any measurement now and then, so the median of ATTEMPTS is compared with the
-    longest quiet time. The last attempt is omitted if it cannot change the result.
+    slow disk or another program delays any measurement now and then, so most of the measurements have to be within the
+    bounds, and those of the longest quiet time count. A flood that is not within them is measured again.
     """
     quiets: list[Measurement] = []
     flooded: dict[str, list[Measurement]] = {name: [] for name in floods}
@@ -197,10 +200,11 @@ async def check_not_delayed(
 
         while len(quiets) < ATTEMPTS:
             quiets.append(await measure(busy_processor()))
-            for name, flood in floods.items():
-                flooded[name].append(await measure(flood()))
-            if all(not excess(quiets, found, max_processor) for found in flooded.values()):
+            again = [name for name in floods if excess(quiets, flooded[name], max_processor)]
+            if not again:
                 break
+            for name in again:
+                flooded[name].append(await measure(floods[name]()))
     for name, found in flooded.items():
         report = f"{name}: quiet: {'; '.join(map(str, quiets))}. Flooded: {'; '.join(map(str, found))}"
         print(report)
@@ -208,14 +212,14 @@ async def check_not_delayed(
 
 
 def excess(quiets: Sequence[Measurement], flooded: Sequence[Measurement], max_processor: float) -> list[str]:
-    """Return what is beyond its bound in most of ATTEMPTS measurements. Those that are missing count as beyond it."""
+    """Return what is not within its bound in most of the measurements, and in MIN_WITHIN of them."""
     p99_s = max(2 * max(quiet.latencies.p99 for quiet in quiets), FLOOR_S)
     processor = statistics.median(quiet.processor for quiet in quiets) + max_processor
     within = {
         "p99": sum(found.latencies.p99 <= p99_s for found in flooded),
         "processor": sum(found.processor <= processor for found in flooded),
     }
-    return [name for name, count in within.items() if count <= ATTEMPTS // 2]
+    return [name for name, count in within.items() if count < MIN_WITHIN or 2 * count <= len(flooded)]
 
 
 CHURN = """
