@@ -69,34 +69,25 @@ def _built(name: str, source: Source, ask_version: str) -> Service:
     )
 
 
+def _packaged(name: str, *, package: str, ask_version: str, exit_code: int = 0) -> Service:
+    """Return a service from a package of the distribution, which puts servers where PATH often does not lead."""
+    return Service(
+        name=name,
+        commands=(name, f"/usr/sbin/{name}"),
+        variable=f"HUB_TEST_{name.upper()}",
+        advice=f"install the distribution's package {package}",
+        ask_version=ask_version,
+        exit_code=exit_code,
+    )
+
+
 COMPOSE = _built("compose", COMPOSE_SOURCE, "-help")
 INFLUXDB1 = _built("influxdb1", INFLUXDB1_SOURCE, "version")
 INFLUXDB2 = _built("influxdb2", INFLUXDB2_SOURCE, "version")
 
-MOSQUITTO = Service(
-    name="mosquitto",
-    commands=("mosquitto", "/usr/sbin/mosquitto"),
-    variable="HUB_TEST_MOSQUITTO",
-    advice="install the distribution's package mosquitto",
-    ask_version="-h",
-    exit_code=3,
-)
-
-NGINX = Service(
-    name="nginx",
-    commands=("nginx", "/usr/sbin/nginx"),
-    variable="HUB_TEST_NGINX",
-    advice="install the distribution's package nginx-light",
-    ask_version="-v",
-)
-
-HAPROXY = Service(
-    name="haproxy",
-    commands=("haproxy", "/usr/sbin/haproxy"),
-    variable="HUB_TEST_HAPROXY",
-    advice="install the distribution's package haproxy",
-    ask_version="-v",
-)
+MOSQUITTO = _packaged("mosquitto", package="mosquitto", ask_version="-h", exit_code=3)
+NGINX = _packaged("nginx", package="nginx-light", ask_version="-v")
+HAPROXY = _packaged("haproxy", package="haproxy", ask_version="-v")
 
 CADDY = Service(
     name="caddy",
