@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,10 @@ from tests.conditions import until
 from tests.end_to_end.hub import COMMAND, Hub, running_hub
 
 
-async def run(*options: str) -> tuple[int, str, str]:
+async def run(*options: str, command: Sequence[str] = COMMAND) -> tuple[int, str, str]:
     """Run a hub that ends by itself, and return exit code, stdout and stderr."""
     pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*COMMAND, "run", *options, stdout=pipe, stderr=pipe)
+    process = await asyncio.create_subprocess_exec(*command, "run", *options, stdout=pipe, stderr=pipe)
     out, err = await process.communicate()
     assert process.returncode is not None
     return process.returncode, out.decode(), err.decode()
@@ -81,25 +82,27 @@ async def test_a_damaged_file_is_reported(tmp_path: Path) -> None:
     assert "Traceback" not in err
 
 
+async def run_with_defect(data: Path, defect: str) -> tuple[int, str, str]:
+    """Run a hub on a free port after this Python code, until it ends by itself."""
+    command = (sys.executable, "-c", f"{defect}from hub.cli import main; main()")
+    return await run("--data", str(data), "--listen", "127.0.0.1:0", command=command)
+
+
 async def test_a_service_that_fails_stops_the_hub(tmp_path: Path) -> None:
     """With its name and exit code 1: a hub that accepts data and stores nothing must not look healthy."""
-    script = (
+    defect = (
         "from hub.journal.consumer import Consumer\n"
         "async def fail(self): raise RuntimeError('a defect')\n"
         "Consumer.run = fail\n"
-        "from hub.cli import main; main()\n"
     )
-    hub = Hub(tmp_path / "data", launcher=(sys.executable, "-c", script))
-    await hub.start()
-    process = hub._process
-    assert process is not None
-    assert await process.wait() == 1
-    assert "hub: store failed: a defect" in hub.log()
+    code, _, err = await run_with_defect(tmp_path / "data", defect)
+    assert code == 1
+    assert "hub: store failed: a defect" in err
 
 
 async def test_a_thread_that_ends_stops_the_hub(tmp_path: Path) -> None:
     """With its name and exit code 1: whatever waits for that thread would wait forever."""
-    script = (
+    defect = (
         "import threading\n"
         "from hub.registry.registry import Registry\n"
         "before = Registry.ensure_admin\n"
@@ -107,14 +110,10 @@ async def test_a_thread_that_ends_stops_the_hub(tmp_path: Path) -> None:
         "    threading.Thread(target=lambda: {}['a defect'], name='worker').start()\n"
         "    return await before(self)\n"
         "Registry.ensure_admin = ensure_admin\n"
-        "from hub.cli import main; main()\n"
     )
-    hub = Hub(tmp_path / "data", launcher=(sys.executable, "-c", script))
-    await hub.start()
-    process = hub._process
-    assert process is not None
-    assert await process.wait() == 1
-    assert "hub: thread worker failed: 'a defect'" in hub.log()
+    code, _, err = await run_with_defect(tmp_path / "data", defect)
+    assert code == 1
+    assert "hub: thread worker failed: 'a defect'" in err
 
 
 async def test_ctrl_c_stops_the_hub_in_order(tmp_path: Path) -> None:
