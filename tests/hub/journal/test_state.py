@@ -369,8 +369,16 @@ def blocks_of(sizes: list[int], *, seconds: list[int] | None = None) -> list[Old
     return [OldBlock(10 * (n + 1), end, time * SECOND) for n, (end, time) in enumerate(zip(ends, times, strict=True))]
 
 
-def retention_of(blocks: list[OldBlock], *, keep_bytes: int = 0, keep_seconds: float = 0) -> Retention:
-    retention = Retention(keep_bytes=keep_bytes, keep_seconds=keep_seconds, first_offset=1, begin_bytes=0)
+def retention_of(
+    blocks: list[OldBlock], *, keep_bytes: int = 0, keep_seconds: float = 0, resend_bytes: int = 0
+) -> Retention:
+    retention = Retention(
+        keep_bytes=keep_bytes,
+        keep_seconds=keep_seconds,
+        first_offset=1,
+        begin_bytes=0,
+        resend_bytes=resend_bytes,
+    )
     retention.load(blocks)
     return retention
 
@@ -443,9 +451,9 @@ def test_the_resend_tail_is_kept_up_to_its_bytes() -> None:
         (0, 0, 50, 5),
         (200, 0, 20, 2),
     ]:
-        retention = Retention(keep_bytes=0, keep_seconds=0, first_offset=1, begin_bytes=0, resend_bytes=resend_bytes)
-        retention.load(blocks)
-        trim = retention.plan(passed=passed, end_bytes=500, now_ns=0, commit_bytes=0, expired=expired)
+        trim = retention_of(blocks, resend_bytes=resend_bytes).plan(
+            passed=passed, end_bytes=500, now_ns=0, commit_bytes=0, expired=expired
+        )
         assert (trim.blocks if trim else 0) == gone
 
 
