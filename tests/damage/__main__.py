@@ -31,6 +31,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--kind", type=Kind, help="only this kind of damage: " + ", ".join(list(Kind)[1:]))
     parser.add_argument("--number", type=int, help="only the damage at this place")
     parser.add_argument("--places", type=int, help="only so many places of each kind of damage")
+    parser.add_argument("--values", type=int, help="instead of all files: so many flipped bits of values in the spool")
     parser.add_argument("--sample", type=int, help="only so many trials, chosen at random")
     parser.add_argument("--seed", type=int, default=0, help="seed of the sample")
     parser.add_argument("--unchecked", action="store_true", help="negative control: run programs without checksums")
@@ -59,7 +60,9 @@ async def run(options: argparse.Namespace) -> list[Result]:
     with tempfile.TemporaryDirectory(prefix="damage-") as root:
         campaign = Campaign(Path(root), unchecked=options.unchecked)
         await campaign.prepare()
-        cases = selected(campaign.cases(), options)
+        cases = selected(
+            campaign.cases() if options.values is None else campaign.flips_of_values(options.values), options
+        )
         began = time.monotonic()
         async for result in campaign.run(cases):
             results.append(result)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import shutil
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import msgspec
 
-from tests.damage.kinds import FEW_FLIPS, FLIPS, Damage, Kind, damages
+from tests.damage.kinds import FEW_FLIPS, FLIPS, Damage, Kind, damages, place_of_flip
 from tests.damage.outcome import Observation, Outcome, Truth, Verdict, verdict
-from tests.damage.recording import readings_of, record
+from tests.damage.recording import SPOOL, readings_of, record
 from tests.damage.trial import Case, ordinary_reports, run_trial, targets
 
 AT_ONCE = 2
@@ -68,6 +69,19 @@ class Campaign:
             for target in self.targets
             for damage in damages(flips=FEW_FLIPS if target.path.endswith(REWRITTEN) else FLIPS)
         ]
+
+    def flips_of_values(self, flips: int) -> list[Case]:
+        """Return flipped bits of values that no other file has: whether they are found depends on checksums alone."""
+        target = next(target for target in self.targets if target.path == SPOOL)
+        content = (self._root / target.base / target.path).read_bytes()
+        places: set[int] = set()
+        for value in self._recording.waiting_values():
+            at = content.index(value)
+            places.update(range(at + 1, at + len(value)))
+        numbers = (
+            number for number in itertools.count() if place_of_flip(content, number, name=target.path)[0] in places
+        )
+        return [Case(target, Damage(Kind.FLIP, number)) for number in itertools.islice(numbers, flips)]
 
     async def run(self, cases: Sequence[Case]) -> AsyncIterator[Result]:
         """Run trials, AT_ONCE at a time, and yield their results as they end."""

@@ -61,8 +61,9 @@ def damaged(content: bytes, damage: Damage, *, name: str, older: bytes | None) -
     """
     places = random.Random(f"{name} {damage.kind} {damage.number}")
     match damage.kind:
-        case Kind.FLIP:
-            return _flipped(content, places, among_data=damage.number % 2 == 0)
+        case Kind.FLIP if content:
+            at, bit = place_of_flip(content, damage.number, name=name)
+            return content[:at] + bytes([content[at] ^ 1 << bit]) + content[at + 1 :]
         case Kind.ZEROS:
             return _zeroed(content, places, among_data=damage.number % 2 == 0)
         case Kind.CUT:
@@ -78,6 +79,19 @@ def damaged(content: bytes, damage: Damage, *, name: str, older: bytes | None) -
     return content
 
 
+def place_of_flip(content: bytes, number: int, *, name: str) -> tuple[int, int]:
+    """Return the byte and the bit that the flip with this number changes. `content` is not empty.
+
+    An even number selects a byte that is not zero, if there is one: many bytes are unused.
+    """
+    places = random.Random(f"{name} {Kind.FLIP} {number}")
+    at = places.randrange(len(content))
+    if number % 2 == 0 and any(content):
+        while not content[at]:
+            at = places.randrange(len(content))
+    return at, places.randrange(8)
+
+
 def _zeroed(content: bytes, places: random.Random, *, among_data: bool) -> bytes:
     """Return the content with a page of zeros. `among_data` selects a page that is not all zeros already."""
     pages = [content[at : at + PAGE_BYTES] for at in range(0, len(content), PAGE_BYTES)]
@@ -86,16 +100,3 @@ def _zeroed(content: bytes, places: random.Random, *, among_data: bool) -> bytes
         number = places.choice(numbers)
         pages[number] = bytes(len(pages[number]))
     return b"".join(pages)
-
-
-def _flipped(content: bytes, places: random.Random, *, among_data: bool) -> bytes:
-    """Return the content with one wrong bit. `among_data` selects a byte that is not zero: many bytes are unused."""
-    if not content:
-        return content
-    at = places.randrange(len(content))
-    if among_data and any(content):
-        while not content[at]:
-            at = places.randrange(len(content))
-    changed = bytearray(content)
-    changed[at] ^= 1 << places.randrange(8)
-    return bytes(changed)

@@ -59,6 +59,18 @@ class Recording(msgspec.Struct, frozen=True):
     tokens: dict[str, str]
     sent: dict[str, int]
 
+    def waiting_values(self) -> list[bytes]:
+        """Return the bytes of each value of the metric `temperature` that only the spool of `kept` has.
+
+        Agents send so few rows in msgpack: a byte with the type, and eight of the value.
+        """
+        last = self.sent[KEPT]
+        return [
+            msgspec.msgpack.encode(value_of(KEPT, "temperature", time))
+            for batch in range(last - WAITING + 1, last + 1)
+            for time in times_of(batch)
+        ]
+
 
 def times_of(batch: int) -> list[int]:
     """Return the times of a batch of a device. Batches are numbered from 1."""
