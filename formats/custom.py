@@ -55,8 +55,8 @@ def function_reader(function: UserFunction) -> Callable[[Iterable[TextFrame]], I
 def _called(function: UserFunction, frame: TextFrame) -> list[InputRecord]:
     try:
         content = function(frame.raw)
-    except BaseException as error:
-        # Includes SystemExit: a mistake in the function costs its frame and does not stop the program.
+    except (Exception, SystemExit) as error:
+        # SystemExit, too: a mistake in the function costs its frame and does not stop the program. Ctrl-C stops it.
         text = f"{type(error).__name__}: {error}"[:MAX_ERROR]
         raise FrameRefused("function", f"{FUNCTION}() failed: {text}") from error
     if content is None:

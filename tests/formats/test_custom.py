@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from formats.custom import function_reader
 from formats.record import InputRecord, TextFrame
 from tests.formats.reading_of import read
@@ -46,3 +48,9 @@ def test_a_mistake_in_the_function_costs_one_frame() -> None:
     assert decoded({1: 2}) == ["function"]
     assert decoded(object()) == ["function"]
     assert decoded(21.5) == ["function"]
+
+
+def test_an_interrupt_within_the_function_stops_the_program() -> None:
+    """Ctrl-C during a long function is no mistake in it."""
+    with pytest.raises(KeyboardInterrupt):
+        decoded(KeyboardInterrupt())
