@@ -34,6 +34,7 @@ from hub.mqtt.message import (
     Message,
     Publish,
     RejectedMessage,
+    TopicDecoder,
     Undecodable,
     value_type,
 )
@@ -268,9 +269,8 @@ class Inbound:
         self._publish = publish
         self._recent = recent
         self._sources: dict[str, LocalSource] = {}
-        self._decoder_of = lru_cache(TOPICS_KEPT)(
-            lambda topic: next((decoder for decoder in decoders if decoder.takes(topic)), None)
-        )
+        self._decoders = decoders
+        self._route_of = lru_cache(TOPICS_KEPT)(self._find_route)
         self._pending = PendingMessages()
         self._wake = asyncio.Event()
         self._paused: BrokerConnection | None = None
@@ -354,14 +354,14 @@ class Inbound:
             self.counts.own += 1
             return
         topic = message.topic
-        decoder = self._decoder_of(topic)
-        if message.retain and (decoder is None or not decoder.wants_retained(topic)):
+        decode, wants_retained = self._route_of(topic)
+        if message.retain and not wants_retained:
             self.counts.retained += 1
             return
         try:
-            if decoder is None:
+            if decode is None:
                 raise Undecodable("topic", "no subscription takes this topic")
-            pending.add(message, decoder.decode(message), self._publish)
+            pending.add(message, decode(message.payload, message.received_ns), self._publish)
         except Undecodable as error:
             pending.rejected.append(RejectedMessage(message, error.code, error.sentence))
             return
@@ -372,6 +372,11 @@ class Inbound:
             pending.rejected.append(RejectedMessage(message, "decoder", sentence))
             return
         pending.decoded += 1
+
+    def _find_route(self, topic: str) -> tuple[TopicDecoder | None, bool]:
+        """Return the decoder of a topic, and whether its retained messages are descriptions."""
+        decoder = next((decoder for decoder in self._decoders if decoder.takes(topic)), None)
+        return (None, False) if decoder is None else (decoder.compile(topic), decoder.wants_retained(topic))
 
     async def _store(self, pending: PendingMessages) -> None:
         """Return when the messages are durable. Retry without end while the disk is full or fails."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol, TypeAlias
 
 from wire.model import Metric, MetricType
 
@@ -96,6 +96,14 @@ class Undecodable(Exception):
         self.sentence = sentence
 
 
+TopicDecoder: TypeAlias = Callable[[bytes, int], Sequence[Decoded]]
+"""Decoder of one topic: from a payload and the time of its arrival to its content. Raises Undecodable.
+
+Everything that depends on the topic alone is resolved: the device, names and tags. The caller keeps it for the next
+messages of the topic, as long as the decoder that returned it.
+"""
+
+
 class Decoder(Protocol):
     """Decoder of messages into readings. It may remember a bounded amount from earlier messages.
 
@@ -113,8 +121,12 @@ class Decoder(Protocol):
         reading from before the connection."""
         return topic.endswith(self.retained)
 
-    def decode(self, message: Message) -> list[Decoded]:
+    def decode(self, message: Message) -> Sequence[Decoded]:
         """Return the content of the message. Raises Undecodable."""
+
+    def compile(self, topic: str) -> TopicDecoder:
+        """Return the decoder of a topic that this decoder takes."""
+        return lambda payload, received_ns: self.decode(Message(topic, payload, received_ns=received_ns))
 
 
 PYTHON_TYPES: dict[MetricType, type] = {"float": float, "integer": int, "boolean": bool, "string": str}
