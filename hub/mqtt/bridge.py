@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import structlog
 
@@ -161,9 +161,9 @@ class Bridge(ConnectionListener):
         if self.outbound is not None:
             self.outbound.connected(connection)
 
-    def message_received(self, connection: BrokerConnection, message: Any) -> None:
-        """Pass a message to the inbound side."""
-        self.inbound.receive(connection, message)
+    def messages_received(self, connection: BrokerConnection, messages: Sequence[Message]) -> None:
+        """Pass messages to the inbound side."""
+        self.inbound.receive(connection, messages)
 
     def message_acknowledged(self, message_id: int, reason: int) -> None:
         """Pass an acknowledgement to the outbound side."""

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 from hub.mqtt.connection import BrokerConnection, BrokerError, BrokerOptions, ConnectionListener, may_need_other_version
 from hub.mqtt.decoders.configured import ConfiguredDecoder
 from hub.mqtt.message import Decoded, DecodedReading, DecodedRow, Message, Undecodable, value_type
-from hub.mqtt.paho_client import read_message, subscription_identifiers
 from hub.mqtt.subscriptions import Subscription, Subscriptions
 from hub.mqtt.topics import overlap, unshared
 
@@ -76,15 +73,14 @@ class BrokerCheck(ConnectionListener):
         finally:
             connection.close()
 
-    def message_received(self, connection: BrokerConnection, message: Any) -> None:
-        """Decode a message, unless it is a copy through another subscription."""
-        if message.qos:
-            connection.acknowledge(message.mid)
-        received = read_message(message, time.time_ns())
-        if received.topic == BROKER_VERSION:
-            self.broker = received.payload.decode(errors="replace")
-        elif not self._subscriptions.is_copy(received.topic, subscription_identifiers(message)):
-            self.add(received)
+    def messages_received(self, connection: BrokerConnection, messages: Sequence[Message]) -> None:
+        """Decode the messages that are not copies through another subscription."""
+        connection.acknowledge([message.id for message in messages if message.qos])
+        for message in messages:
+            if message.topic == BROKER_VERSION:
+                self.broker = message.payload.decode(errors="replace")
+            elif not self._subscriptions.is_copy(message.topic, message.subscriptions):
+                self.add(message)
 
     def subscribed(self, refused: Sequence[str], lowered: Sequence[str], *, complete: bool) -> None:
         """Note the refused filters. Their messages arrive through the remaining subscriptions."""

@@ -12,17 +12,17 @@ import os
 import random
 import socket
 import ssl
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from hub.mqtt.message import Publish
+from hub.mqtt.message import Message, Publish
 from hub.mqtt.paho_client import BufferedClient, UserProperties
 from hub.mqtt.subscriptions import Subscription
 from wire.backoff import full_jitter
@@ -31,7 +31,7 @@ CONNECT_S = 10.0
 """Longest wait for the broker's answer to the first packet."""
 
 PACKETS_PER_TURN = 256
-"""Packets read before other tasks run: about 10 ms of the event loop."""
+"""Packets read before other tasks run: some milliseconds of the event loop."""
 
 MAX_PACKET_BYTES = 16 * 1024 * 1024
 """Largest message accepted from the broker, which silently drops larger ones. Zigbee2MQTT's list of 2,000 devices is
@@ -90,8 +90,8 @@ class ConnectionListener:
     def connected(self, connection: BrokerConnection, *, is_resumed: bool) -> None:
         """Handle a new connection. `is_resumed` means that the broker still has the session."""
 
-    def message_received(self, connection: BrokerConnection, message: paho.MQTTMessage) -> None:
-        """Handle a message. At QoS 1 it must be acknowledged on this connection."""
+    def messages_received(self, connection: BrokerConnection, messages: Sequence[Message]) -> None:
+        """Handle messages in the order of their arrival. At QoS 1 they must be acknowledged on this connection."""
 
     def message_acknowledged(self, message_id: int, reason: int) -> None:
         """Handle the acknowledgement of a published message."""
@@ -149,6 +149,7 @@ class BrokerConnection:
             clean_session=None if self.mqtt5 else options.clean_start,
             manual_ack=True,
             reconnect_on_failure=False,
+            clock=time.time_ns,
         )
         client.max_inflight_messages_set(0)
         if options.user:
@@ -158,7 +159,7 @@ class BrokerConnection:
         client.on_socket_register_write = self._schedule_write
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
-        client.on_message = self._on_message
+        client.on_messages = self._on_messages
         client.on_subscribe = self._on_subscribe
         client.on_unsubscribe = lambda *_: self._listener.unsubscribed()
         client.on_publish = self._on_publish
@@ -269,10 +270,11 @@ class BrokerConnection:
         qos, retain = min(message.qos, self._max_qos), message.retain and self._may_retain
         return self._client.publish(message.topic, message.payload, qos, retain, properties).mid
 
-    def acknowledge(self, message_id: int) -> None:
-        """Acknowledge a received message. Does nothing after the end of the connection."""
-        if self._is_open:
-            self._client.ack(message_id, 1)
+    def acknowledge(self, message_ids: Sequence[int]) -> None:
+        """Acknowledge received messages. Does nothing after the end of the connection."""
+        if self._is_open and message_ids:
+            self._client.acknowledge(message_ids)
+            self._schedule_write()
 
     def pause_reading(self) -> None:
         """Stop reading until `resume_reading`, so that the broker has to wait."""
@@ -289,12 +291,14 @@ class BrokerConnection:
 
     def _readable(self) -> None:
         self._is_reading = False
-        for _ in range(PACKETS_PER_TURN):
+        rest = PACKETS_PER_TURN
+        while rest > 0:
             if not self._is_open or self._is_paused:
                 return
-            self._client.loop_read()
-            if not self._client.buffered.pending():
+            handled = self._client.read_packets(rest)
+            if not handled:
                 return
+            rest -= handled
         self._schedule_read()
 
     def _schedule_read(self) -> None:
@@ -302,7 +306,7 @@ class BrokerConnection:
             self._is_reading = True
             self._loop.call_soon(self._readable)
 
-    def _schedule_write(self, _client: object, _data: object, _socket: object) -> None:
+    def _schedule_write(self, *_: object) -> None:
         if self._is_open and not self._is_writing:
             self._is_writing = True
             self._loop.call_soon(self._write)
@@ -340,9 +344,9 @@ class BrokerConnection:
         self._has_identifiers = self.mqtt5 and bool(getattr(properties, "SubscriptionIdentifierAvailable", True))
         self._answer.set_result(bool(flags.session_present))
 
-    def _on_message(self, _client: object, _data: object, message: paho.MQTTMessage) -> None:
+    def _on_messages(self, messages: Sequence[Message]) -> None:
         self.has_carried_messages = True
-        self._listener.message_received(self, message)
+        self._listener.messages_received(self, messages)
 
     def _on_publish(self, _client: object, _data: object, message_id: int, reason: Any, _properties: object) -> None:
         self.has_carried_messages = True

@@ -38,7 +38,6 @@ from hub.mqtt.message import (
     Undecodable,
     value_type,
 )
-from hub.mqtt.paho_client import read_message, subscription_identifiers
 from hub.mqtt.subscriptions import Subscriptions
 from wire import device as messages
 from wire.columns import pack_floats, pack_times
@@ -120,7 +119,7 @@ class PendingMessages:
         self.tags: dict[str, dict[str, str]] = {}
         self.presence: dict[str, bool] = {}
         self.rejected: list[RejectedMessage] = []
-        self.acknowledgements: list[tuple[BrokerConnection, int]] = []
+        self.acknowledgements: dict[BrokerConnection, list[int]] = {}
         self.count = 0
         self.size_bytes = 0
         self.decoded = 0
@@ -286,23 +285,26 @@ class Inbound:
         if not is_resumed:
             self._received.clear()
 
-    def receive(self, connection: BrokerConnection, message: Any) -> None:
-        """Decode a message of paho. It is stored by `run`."""
-        self.counts.received += 1
+    def receive(self, connection: BrokerConnection, messages: Sequence[Message]) -> None:
+        """Decode messages. They are stored by `run`."""
+        self.counts.received += len(messages)
         pending = self._pending
-        received = read_message(message, self._devices.clock())
-        if received.qos and self._is_redelivery(message.mid, received):
-            # The first delivery is pending here or being stored; this one is acknowledged after it.
-            self.counts.duplicates += 1
-            self.counts.taken += 1
-        elif self._subscriptions.is_copy(received.topic, subscription_identifiers(message)):
-            self.counts.copies += 1
-        else:
-            self._decode(pending, received)
-        if received.qos:
-            pending.acknowledgements.append((connection, message.mid))
-        pending.count += 1
-        pending.size_bytes += len(received.payload)
+        ids = pending.acknowledgements.setdefault(connection, [])
+        now_s = asyncio.get_running_loop().time()
+        for message in messages:
+            pending.size_bytes += len(message.payload)
+            if message.qos:
+                ids.append(message.id)
+                if self._is_redelivery(message, now_s):
+                    # The first delivery is pending here or being stored; this one is acknowledged after it.
+                    self.counts.duplicates += 1
+                    self.counts.taken += 1
+                    continue
+            if message.subscriptions and self._subscriptions.is_copy(message.topic, message.subscriptions):
+                self.counts.copies += 1
+            else:
+                self._decode(pending, message)
+        pending.count += len(messages)
         self._wake.set()
         is_full = pending.count >= MAX_WAITING or pending.size_bytes >= MAX_WAITING_BYTES
         if is_full and self._paused is not connection:
@@ -325,8 +327,8 @@ class Inbound:
                 self._paused = None
             await self._store(pending)
             self.counts.taken += pending.decoded
-            for connection, message_id in pending.acknowledgements:
-                connection.acknowledge(message_id)
+            for connection, message_ids in pending.acknowledgements.items():
+                connection.acknowledge(message_ids)
             # Release the payloads now and not with the next message.
             del pending
 
@@ -335,14 +337,13 @@ class Inbound:
         for source in self._sources.values():
             source.disconnect(reason)
 
-    def _is_redelivery(self, message_id: int, message: Message) -> bool:
-        now_s = asyncio.get_running_loop().time()
-        earlier = self._received.pop(message_id, None)
+    def _is_redelivery(self, message: Message, now_s: float) -> bool:
+        earlier = self._received.pop(message.id, None)
         # Whole payloads could take 16 GB: a thousand of the largest size.
         payload = message.payload
         if len(payload) > MAX_PLAIN_BYTES:
             payload = blake2b(payload, digest_size=16).digest()
-        self._received[message_id] = (message.topic, payload, now_s)
+        self._received[message.id] = (message.topic, payload, now_s)
         if len(self._received) > self._max_received:
             self._received.popitem(last=False)
         if not message.dup or earlier is None:

@@ -9,7 +9,11 @@ from wire.model import Metric, MetricType
 
 
 class Message(NamedTuple):
-    """Message from a broker. `received_ns` is the hub's clock, `properties` are the user properties of MQTT 5."""
+    """Message from a broker.
+
+    `received_ns` is the hub's clock. At QoS 1 the message is acknowledged by its `id`. `properties` are the user
+    properties of MQTT 5, `subscriptions` the identifiers of the subscriptions through which the broker sent it.
+    """
 
     topic: str
     payload: bytes
@@ -18,6 +22,8 @@ class Message(NamedTuple):
     dup: bool = False
     received_ns: int = 0
     properties: Mapping[str, str] = {}
+    id: int = 0
+    subscriptions: Sequence[int] = ()
 
 
 class DecodedReading(NamedTuple):

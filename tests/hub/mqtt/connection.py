@@ -6,10 +6,8 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 
-import paho.mqtt.client as paho
-from paho.mqtt.packettypes import PacketTypes
-
 from hub.mqtt.connection import BrokerConnection, BrokerOptions, ConnectionListener
+from hub.mqtt.message import Message
 from hub.mqtt.outbound import Outbound
 from hub.mqtt.subscriptions import Subscription
 
@@ -20,7 +18,7 @@ class Client(ConnectionListener):
     def __init__(self, port: int, outbound: Outbound | None) -> None:
         options = BrokerOptions("127.0.0.1", port, client_id="", clean_start=True)
         self.connection = BrokerConnection(options, self, mqtt5=True)
-        self.received: list[paho.MQTTMessage] = []
+        self.received: list[Message] = []
         self.ended = asyncio.Event()
         self.most_in_flight = 0
         self._outbound = outbound
@@ -39,17 +37,16 @@ class Client(ConnectionListener):
         self.connection.subscribe([Subscription(filter)])
         await self._subscribed.wait()
 
-    async def got(self, count: int) -> list[paho.MQTTMessage]:
+    async def got(self, count: int) -> list[Message]:
         """Wait for this many messages and return them."""
         while len(self.received) < count:
             self._came.clear()
             await self._came.wait()
         return self.received
 
-    def message_received(self, connection: BrokerConnection, message: paho.MQTTMessage) -> None:
-        if message.qos:
-            connection.acknowledge(message.mid)
-        self.received.append(message)
+    def messages_received(self, connection: BrokerConnection, messages: Sequence[Message]) -> None:
+        connection.acknowledge([message.id for message in messages if message.qos])
+        self.received += messages
         self._came.set()
 
     def message_acknowledged(self, message_id: int, reason: int) -> None:
@@ -74,10 +71,3 @@ async def connected(port: int, outbound: Outbound | None = None) -> AsyncIterato
     finally:
         client.connection.close()
         await watch
-
-
-def properties_of(message: paho.MQTTMessage) -> dict[str, str]:
-    """Return the user properties of a message."""
-    assert message.properties is not None
-    assert message.properties.packetType == PacketTypes.PUBLISH
-    return dict(getattr(message.properties, "UserProperty", []))

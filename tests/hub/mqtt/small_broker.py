@@ -103,6 +103,11 @@ class SmallBroker:
         for writer in self._writers:
             writer.close()
 
+    def send(self, data: bytes) -> None:
+        """Send these bytes to every client."""
+        for writer in self._writers:
+            writer.write(data)
+
     def _subscribe(self, writer: asyncio.StreamWriter, rest: bytes) -> None:
         refusal, place = (0x87, 3 + rest[2]) if self._version == 5 else (0x80, 2)
         answers = bytearray()

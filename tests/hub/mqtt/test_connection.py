@@ -9,13 +9,13 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from hub.mqtt.connection import BrokerConnection, BrokerOptions, BrokerSession, ConnectionListener, describe_error
-from hub.mqtt.message import Publish
+from hub.mqtt.message import Message, Publish
 from hub.mqtt.subscriptions import Subscription
+from tests.hub.mqtt.packets import publish
 from tests.hub.mqtt.small_broker import ReceivedPublish, SmallBroker, small_broker
 from tests.services.mosquitto import Mosquitto
 
@@ -29,6 +29,7 @@ class Recorder(ConnectionListener):
         self.refusals: list[str] = []
         self.lowered: list[str] = []
         self.acknowledged: list[tuple[int, int]] = []
+        self.received: list[Message] = []
         self._called = asyncio.Event()
 
     async def until(self, condition: Callable[[], bool]) -> None:
@@ -43,8 +44,9 @@ class Recorder(ConnectionListener):
         self.connections.append(connection)
         self._called.set()
 
-    def message_received(self, connection: BrokerConnection, message: Any) -> None:
-        raise AssertionError("nothing is subscribed to")
+    def messages_received(self, connection: BrokerConnection, messages: Sequence[Message]) -> None:
+        self.received += messages
+        connection.acknowledge([message.id for message in messages if message.qos])
 
     def message_acknowledged(self, message_id: int, reason: int) -> None:
         self.acknowledged.append((message_id, reason))
@@ -117,6 +119,19 @@ async def test_refused_subscriptions_are_reported(version: int) -> None:
         recorder.connections[0].subscribe([Subscription(filter, qos) for filter, qos in asked])
         await recorder.until(lambda: bool(recorder.refusals))
         assert recorder.refusals == ["secret/#", "more/+"]
+
+
+@pytest.mark.parametrize(
+    "packet", [b"\x30\x00", b"\x30\x02\x00\x09", publish(b"a", b"", properties=b"\x7f"), b"\xf0\x00"]
+)
+async def test_a_packet_that_cannot_be_read_ends_the_connection(packet: bytes) -> None:
+    """Messages before it are delivered. The session connects again."""
+    async with small_broker(accept) as broker, connecting(broker.port) as recorder:
+        await recorder.until(lambda: bool(recorder.connections))
+        broker.send(publish(b"a", b"1", properties=b"") + packet + publish(b"a", b"2", properties=b""))
+        await recorder.until(lambda: len(recorder.connections) == 2)
+        assert [message.payload for message in recorder.received] == [b"1"]
+        assert "protocol error" in recorder.ends[0]
 
 
 WILL, WILL_QOS_1, WILL_RETAIN = 0x04, 0x08, 0x20

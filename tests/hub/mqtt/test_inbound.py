@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import time
 import tracemalloc
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
 
-import paho.mqtt.client as paho
 import pytest
 
 from hub.ingest.device import Devices
@@ -21,6 +21,7 @@ from hub.mqtt import inbound as module
 from hub.mqtt.connection import BrokerConnection, BrokerOptions
 from hub.mqtt.decoders.mapping import MappedDecoder, TopicMapping
 from hub.mqtt.inbound import Inbound, RecentReadings
+from hub.mqtt.message import Message
 from hub.mqtt.subscriptions import Subscriptions
 from tests.tasks import running_task
 from wire.errors import WireError
@@ -36,8 +37,8 @@ class FakeConnection:
         self.acked: list[int] = []
         self.is_paused = False
 
-    def acknowledge(self, mid: int) -> None:
-        self.acked.append(mid)
+    def acknowledge(self, ids: Sequence[int]) -> None:
+        self.acked += ids
 
     def pause_reading(self) -> None:
         self.is_paused = True
@@ -87,9 +88,8 @@ class Bench:
     def arrive(
         self, connection: FakeConnection, mid: int, payload: bytes = b"1", *, qos: int = 1, dup: bool = False
     ) -> None:
-        message = paho.MQTTMessage(mid, b"s/d/level")
-        message.payload, message.qos, message.dup = payload, qos, dup
-        self.inbound.receive(cast("BrokerConnection", connection), message)
+        message = Message("s/d/level", payload, qos, dup=dup, received_ns=time.time_ns(), id=mid)
+        self.inbound.receive(cast("BrokerConnection", connection), [message])
 
     async def until(self, connection: FakeConnection, acked: list[int]) -> None:
         """Wait for these acknowledgements."""

@@ -16,7 +16,7 @@ from hub.mqtt.message import Publish
 from hub.mqtt.outbound import Outbound, remove_consumers
 from hub.mqtt.publication import Publication
 from hub.mqtt.topics import TopicTemplate
-from tests.hub.mqtt.connection import connected, properties_of
+from tests.hub.mqtt.connection import connected
 from tests.hub.mqtt.small_broker import ReceivedPublish, small_broker
 from tests.services.mosquitto import Mosquitto
 from tests.tasks import running_task
@@ -101,7 +101,7 @@ async def test_every_reading_is_published_once_and_in_order(tmp_path: Path, mosq
             for device in "ab":
                 mine = [message for message in messages if message.topic == f"hub/{device}/count"]
                 assert [int(message.payload) for message in mine] == list(range(1, 501))
-            assert properties_of(messages[6]) == {
+            assert messages[6].properties == {
                 "hub-device": "a", "hub-epoch": EPOCH, "hub-seq": "7", "hub-origin": HUB,
             }  # fmt: skip
             assert client.most_in_flight <= client.connection.receive_maximum == 20

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import socket
+import time
 from typing import Any
 
 import paho.mqtt.client as paho
@@ -23,6 +24,8 @@ from hub.mqtt.paho_client import BufferedClient, BufferedSocket, UserProperties,
         ("_ssl_wrap_socket", ["self", "tcp_sock"]),
         ("_handle_pubackcomp", ["self", "cmd"]),
         ("_do_on_publish", ["self", "mid", "reason_code", "properties"]),
+        ("_packet_read", ["self"]),
+        ("_loop_rc_handle", ["self", "rc"]),
     ],
 )
 def test_paho_has_the_methods_that_are_overridden_or_called(method: str, parameters: list[str]) -> None:
@@ -31,7 +34,7 @@ def test_paho_has_the_methods_that_are_overridden_or_called(method: str, paramet
 
 
 def client() -> Any:
-    return BufferedClient(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5)
+    return BufferedClient(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5, clock=lambda: 7)
 
 
 def test_paho_calls_the_overridden_socket_factory() -> None:
@@ -46,13 +49,16 @@ def test_paho_calls_the_overridden_socket_factory() -> None:
 
 
 def test_paho_keeps_unacknowledged_messages_where_the_override_looks() -> None:
-    """The private fields that the overrides read exist; an unknown acknowledgement is ignored."""
+    """The private fields that the overrides use exist; an unknown acknowledgement is ignored."""
     receiving = client()
     receiving._in_packet["packet"] = bytearray((0, 7))
     assert receiving._out_messages == {}
     with receiving._out_message_mutex:
         assert receiving._ssl_context is None
         assert receiving._connect_timeout > 0
+    assert receiving._in_packet["command"] == 0
+    assert receiving._last_msg_out <= time.monotonic()
+    assert receiving._last_bytes_received <= time.monotonic()
     assert receiving._handle_pubackcomp("PUBACK") == MQTTErrorCode.MQTT_ERR_SUCCESS
 
 
