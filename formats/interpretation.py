@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import tzinfo
 from typing import cast
 
 from formats.line_protocol import MEASUREMENT
 from formats.names import Template, legal_device, legal_metric, lookup_in
-from formats.record import MAX_RAW_BYTES, Entry, InputRecord, Note, RefusalCode, RefusedInput, Row, Schema, shown
-from formats.rules import Rules, toml_value
+from formats.record import (
+    MAX_RAW_BYTES,
+    VALUE,
+    Entry,
+    InputRecord,
+    Origin,
+    RefusalCode,
+    RefusedInput,
+    Row,
+    Schema,
+    shown,
+)
+from formats.rules import Rules
+from formats.series import TYPE_WORDS, InputSeries, SeriesValues
 from formats.times import TimeReader, TimeRefused
 from formats.values import (
-    INFINITE,
     NO_VALUE,
     PLAIN,
     Column,
     ValueRefused,
     cleaned,
-    integer_of,
-    truth_of,
-    value_kind,
     written_number,
 )
-from wire.limits import MAX_INTEGER, MAX_METRICS, MAX_STRING_VALUE_BYTES, MAX_UNIT, MIN_INTEGER
+from wire.limits import MAX_METRICS, MAX_UNIT
 from wire.model import MetricType, Value
 
 MAX_DEVICES = 100_000
@@ -35,9 +41,6 @@ MAX_DEVICES = 100_000
 MAX_CANDIDATES = 20
 """Names that a sentence proposes."""
 
-MAX_NOTES = 200
-"""Distinct notes of one input; a person reads fewer."""
-
 TIME_FIELDS = ("time", "timestamp", "ts", "datetime", "Time", "Timestamp", "_time", "TIME", "TIMESTAMP", "uptime_ms")
 """Fields that contain the time of a record by default."""
 
@@ -45,44 +48,38 @@ _TIME_NAMES = frozenset(TIME_FIELDS)
 _NONE: frozenset[str] = frozenset()
 _UPTIME_FIELD = "uptime_ms"
 
-
-@dataclass(slots=True, eq=False)
-class InputSeries:
-    """One metric of one device: its name, type, unit and label, and the decisions about its values.
-
-    `type` is None before the first value. `is_declared`: the type comes from the rules or the format. `is_plain`: its
-    texts are numbers in the notation of programs.
-    """
-
-    metric: str
-    label: str
-    unit: str
-    type: MetricType | None
-    is_declared: bool
-    is_ruled: bool
-    column: Column
-    is_plain: bool = False
+KnownType = Callable[[str, str], MetricType | None]
+"""Return the type that a metric of a device has in the hub, None for a metric that the hub does not know."""
 
 
 class Interpreter:
     """Interpreter of the records of one input, in their order.
 
     `zone` is that of times without an offset. `device` is the device of records that name none, and `names` are names
-    from outside of the records, such as the levels of a topic. `metrics` has the series by device and metric,
-    `labels` the original name of each device that was repaired.
+    from outside of the records. `known_type` returns the types that the hub has already: they win over every guess.
+    `metrics` has the series by device and metric, `labels` the original name of each device that was repaired.
     """
 
-    def __init__(self, rules: Rules, zone: tzinfo, *, device: str = "", names: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        rules: Rules,
+        zone: tzinfo,
+        *,
+        device: str = "",
+        names: Mapping[str, str] | None = None,
+        known_type: KnownType | None = None,
+    ) -> None:
         self.metrics: dict[str, dict[str, InputSeries]] = {}
         self.labels: dict[str, str] = {}
-        self.notes: dict[tuple[str, str], Note] = {}
+        self.series = SeriesValues(rules.decimal)
+        self.notes = self.series.notes
         self.no_values = 0
         self.readings = 0
         self.times = TimeReader(rules.time_format, zone, rules.ambiguous)
-        self._decimal: str = rules.decimal
         self._rules = rules
         self._default_device = device
-        self._names = dict(names or {})
+        self._outside = self._origin = Origin(names=dict(names or {}))
+        self._known_type = known_type
         self._device = Template(rules.device) if rules.device else None
         self._metric = Template(rules.metric) if rules.metric else None
         self._templates: dict[str, Template] = {}
@@ -118,10 +115,10 @@ class Interpreter:
         for series, texts in columns.values():
             series.column.learn(texts)
         found = Counter(series.column.decimal for series, _ in columns.values() if series.column.decimal)
-        if not self._decimal and found:
-            self._decimal = found.most_common(1)[0][0]
+        if not self.series.decimal and found:
+            self.series.decimal = found.most_common(1)[0][0]
         for series, _ in columns.values():
-            series.column.adopt(self._decimal)
+            series.column.adopt(self.series.decimal)
 
     def plain_metrics(self, names: Sequence[str], schema: Schema) -> tuple[str, list[str | None]] | None:
         """Return the device and the metrics of fields that are all plain numbers; None if one is not.
@@ -130,7 +127,7 @@ class Interpreter:
         """
         rules = self._rules
         templates = (self._device, self._metric)
-        if rules.time or schema.identity or schema.metric or self._names or not _TIME_NAMES.isdisjoint(names):
+        if rules.time or schema.identity or schema.metric or self._outside.names or not _TIME_NAMES.isdisjoint(names):
             return None
         if any(template is not None and template.fields for template in templates):
             return None
@@ -156,8 +153,11 @@ class Interpreter:
             return None
         return next(iter(decimals), ""), next(iter(thousands), "")
 
-    def interpret(self, entries: Iterable[Entry], now_ns: int) -> tuple[list[Row], list[RefusedInput]]:
+    def interpret(
+        self, entries: Iterable[Entry], now_ns: int, origin: Origin | None = None
+    ) -> tuple[list[Row], list[RefusedInput]]:
         """Return the rows and the refusals of these records."""
+        self._origin = origin or self._outside
         rows: list[Row] = []
         refusals: list[RefusedInput] = []
         for entry in entries:
@@ -201,7 +201,7 @@ class Interpreter:
                 if series is None:
                     continue
                 metric = series.metric
-                value = self._value(series, raw, record.schema)
+                value = self.series.value(series, raw, record.schema)
                 series.is_plain = series.type == "float" and series.column.decimal == "."
                 if value is None:
                     self.no_values += 1
@@ -219,6 +219,7 @@ class Interpreter:
                         metric,
                         shown(raw),
                         error.setting,
+                        device,
                     )
                 )
         return Row(record.line, record.raw, device, time_ns, values, is_odd)
@@ -226,7 +227,8 @@ class Interpreter:
     # Identity and names.
 
     def _names_of(self, record: InputRecord) -> Mapping[str, str]:
-        return {**self._names, **record.names} if self._names else record.names
+        outside = self._origin.names
+        return {**outside, **record.names} if outside else record.names
 
     def _identify(self, record: InputRecord) -> tuple[str, frozenset[str]]:
         """Return the device and the fields that named it. Raises _RowRefused."""
@@ -241,7 +243,9 @@ class Interpreter:
                 raise _RowRefused(
                     "device", f"the record has no {place}, which names the device; it has {known}", "device"
                 ) from None
-            used = self._device.fields
+            used = self._device.fields.difference(self._origin.names)
+        elif self._origin.device:
+            name = self._origin.device
         else:
             name = ""
             for field in record.schema.identity:
@@ -264,7 +268,7 @@ class Interpreter:
             self.metrics[device] = {}
             if device != name:
                 self.labels[device] = name
-                self._note("name", device, f"the device {name!r} has the id {device}; its name is the label")
+                self.series.note("name", device, f"the device {name!r} has the id {device}; its name is the label")
         return device, used
 
     def _note_device(self, record: InputRecord, names: Mapping[str, str]) -> None:
@@ -277,7 +281,7 @@ class Interpreter:
         if candidates:
             names_text = ", ".join(candidates)
             sentence += f', or device = "{{NAME}}" for a device for each value of one of: {names_text}'
-        self._note("device", "", sentence, 'device = "ID"')
+        self.series.note("device", "", sentence, 'device = "ID"')
 
     def _prefix(self, record: InputRecord, used: frozenset[str]) -> str:
         """Return the part of a metric's name that comes from names beside the fields.
@@ -297,11 +301,12 @@ class Interpreter:
                 raise _RowRefused(
                     "metric", f"the record has no {error.args[0]}, which the name of the metric contains", "metric"
                 ) from None
-        if MEASUREMENT not in record.names:
-            return "{field}"
-        # Tags distinguish series: two disks of one host are two metrics.
-        tags = [value for name, value in sorted(record.names.items()) if name != MEASUREMENT and name not in used]
-        return ".".join([record.names[MEASUREMENT], *tags, "{field}"])
+        parts = [self._origin.metric] if self._origin.metric else []
+        if MEASUREMENT in record.names:
+            # Tags distinguish series: two disks of one host are two metrics.
+            tags = [value for name, value in sorted(record.names.items()) if name != MEASUREMENT and name not in used]
+            parts += [record.names[MEASUREMENT], *tags]
+        return ".".join([*parts, "{field}"]) if parts else "{field}"
 
     def _series_of(self, device: str, prefix: str, name: str, schema: Schema) -> InputSeries | None:
         """Return the series of a field, None for a field that is not stored. Raises ValueRefused."""
@@ -313,28 +318,68 @@ class Interpreter:
         if rules.columns and name not in rules.columns:
             return None
         wanted = prefix.replace("{field}", rules.columns.get(name) or schema.metrics.get(name, name))
+        if name == VALUE and prefix == f"{self._origin.metric}.{{field}}":
+            wanted = self._origin.metric
         metric = legal_metric(wanted)
         known = self.metrics.setdefault(device, {})
         series = known.get(metric)
         if series is None:
             if len(known) >= MAX_METRICS:
                 raise ValueRefused("limit", f"the device has more than {MAX_METRICS:,} metrics", "columns")
-            ruled = rules.types.get(metric)
-            type = ruled or schema.types.get(name)
-            unit = rules.units.get(metric) or schema.units.get(name, "")
-            kind = "text" if rules.numbers == "text" and not schema.words else None
-            column = Column(
-                rules.decimal, rules.thousands, schema.words, cast("None", kind), unit[:MAX_UNIT], self._no_value,
-                is_fixed=bool(rules.decimal or rules.thousands),
-            )  # fmt: skip
-            label = wanted if metric != wanted else ""
-            series = known[metric] = InputSeries(
-                metric, label, unit[:MAX_UNIT], type, type is not None, bool(ruled), column
-            )
-            if label:
-                self._note("name", metric, f"the metric {wanted[:80]!r} is stored as {metric}; its name is the label")
+            series = self._new_series(device, wanted, schema.types.get(name), schema.units.get(name, ""), schema.words)
         fields[prefix, name] = series
         return series
+
+    def _new_series(
+        self, device: str, wanted: str, declared: MetricType | None, unit: str, words: bool = False
+    ) -> InputSeries:
+        """Return a new series. The settings decide its type and unit, else what is declared for it."""
+        rules = self._rules
+        metric = legal_metric(wanted)
+        ruled = rules.types.get(metric)
+        type = ruled or declared
+        is_declared = type is not None
+        known = None if self._known_type is None else self._known_type(device, metric)
+        if known is not None and type != known and (known, type) != ("integer", "float"):
+            if is_declared:
+                sentence = (
+                    f"{metric} is {TYPE_WORDS[known]} in the hub, and {TYPE_WORDS[cast('str', type)]} is declared"
+                )
+                self.series.note("type", f"{device} {metric}", sentence, f"hub metric retype {device} {metric} {type}")
+            type, is_declared = known, False
+        unit = (rules.units.get(metric) or unit)[:MAX_UNIT]
+        kind = "text" if rules.numbers == "text" and not words else None
+        column = Column(
+            rules.decimal, rules.thousands, words, cast("None", kind), unit, self._no_value,
+            is_fixed=bool(rules.decimal or rules.thousands),
+        )  # fmt: skip
+        label = wanted if metric != wanted else ""
+        series = InputSeries(device, metric, label, unit, type, is_declared, is_declared and bool(ruled), column)
+        self.metrics.setdefault(device, {})[metric] = series
+        self.series.news[series] = None
+        if label:
+            self.series.note("name", metric, f"the metric {wanted[:80]!r} is stored as {metric}; its name is the label")
+        return series
+
+    def declare(self, device: str, metric: str, type: MetricType, unit: str = "") -> None:
+        """Declare a metric that a description of the device names. A type in the settings or in the hub wins."""
+        known = self.metrics.setdefault(device, {})
+        series = known.get(metric)
+        if series is None:
+            if len(known) < MAX_METRICS and len(self.metrics) <= MAX_DEVICES:
+                self._new_series(device, metric, type, unit)
+            return
+        if (not series.is_declared and series.type in (None, "integer")) or series.type == type:
+            self.series.set_type(series, type)
+            series.is_declared = True
+        if unit and not self._rules.units.get(metric):
+            self.series.set_unit(series, unit[:MAX_UNIT])
+
+    def forget(self, device: str) -> None:
+        """Discard what was learned about a device, whose types changed in the hub."""
+        self.metrics.pop(device, None)
+        self._by_field.pop(device, None)
+        self.series.revision += 1
 
     # Times.
 
@@ -375,116 +420,20 @@ class Interpreter:
             except TimeRefused as error:
                 if error.setting.startswith("time_format = "):
                     raise _RowRefused("time", error.reason, error.setting, shown(raw)) from None
-                self._note("time", name, f"the field {name!r} contains no time and is a value: {error.reason}")
+                self.series.note("time", name, f"the field {name!r} contains no time and is a value: {error.reason}")
                 continue
             return *self._marked(moment.time_ns, moment.is_odd, raw), frozenset((name,))
         return None, False, _NONE
 
     def _marked(self, time_ns: int, is_odd: bool, raw: object) -> tuple[int, bool]:
         if is_odd:
-            self._note(
+            self.series.note(
                 "time_odd",
                 "",
                 f"the time {shown(raw)} is before 1990 or more than a day ahead; such times are kept and marked",
                 'time_format = "since_2000" or time_format = "uptime_ms"',
             )
         return time_ns, is_odd
-
-    # Values.
-
-    def _value(self, series: InputSeries, raw: object, schema: Schema) -> Value:
-        """Return the value of a reading, None for no value. Raises ValueRefused."""
-        if isinstance(raw, str):
-            value = self._from_text(series, raw, schema)
-        elif isinstance(raw, bool):
-            value = raw
-        elif isinstance(raw, float):
-            value = raw if math.isfinite(raw) else None
-        elif isinstance(raw, int):
-            value = raw
-        elif raw is None:
-            value = None
-        else:
-            raise ValueRefused("type", "the value is neither a number, a boolean nor a text")
-        if value is None:
-            return None
-        return self._typed(series, value, raw)
-
-    def _from_text(self, series: InputSeries, raw: str, schema: Schema) -> Value:
-        text = raw.strip("\0\ufeff")
-        if (schema.typed or series.is_declared) and series.type in ("string", None):
-            return text or None
-        column = series.column
-        text = cleaned(text)
-        lowered = text.lower()
-        if lowered in self._no_value or (lowered in INFINITE and column.kind != "text"):
-            return None
-        if series.type == "boolean" or (series.type is None and column.kind == "boolean"):
-            truth = truth_of(text, declared=series.is_declared)
-            if truth is None:
-                if not series.is_declared and text in ("0", "1"):
-                    return text == "1"
-                raise ValueRefused("type", f"{shown(text)} is neither true nor false", _type_setting(series.metric))
-            return truth
-        if series.type is None:
-            column.learn((raw,))
-            column.adopt(self._decimal)
-        if series.type == "string" or (series.type is None and column.kind == "text"):
-            return raw.strip("\0\ufeff").strip()
-        number = column.number(text)
-        if number is None:
-            raise ValueRefused("type", f"{shown(text)} is not a number", _type_setting(series.metric))
-        series.unit = series.unit or column.unit
-        if series.type == "integer":
-            return integer_of(number, text) if series.is_ruled or number.is_integer() else number
-        return number
-
-    def _typed(self, series: InputSeries, value: float | int | bool | str, raw: object) -> Value:
-        """Return the value in the type of its series, which the first value sets. Raises ValueRefused."""
-        expected = series.type
-        if isinstance(value, bool):
-            if expected in ("boolean", None):
-                series.type = "boolean"
-                return value
-            if expected == "string" and series.is_declared:
-                return "true" if value else "false"
-        elif isinstance(value, str):
-            if expected in ("string", None):
-                series.type = "string"
-                return _checked_text(value)
-        elif expected in ("float", None):
-            series.type = "float"
-            return _as_float(value)
-        elif expected == "integer":
-            return self._integer(series, value)
-        elif expected == "boolean" and series.is_declared and value in (0, 1):
-            return bool(value)
-        elif expected == "string" and series.is_declared:
-            return _checked_text(str(raw))
-        raise ValueRefused(
-            "type",
-            f"{series.metric} is {_ARTICLE[expected]}, and {shown(value)} is {value_kind(value)}",
-            _type_setting(series.metric),
-        )
-
-    def _integer(self, series: InputSeries, value: float | int) -> Value:
-        if isinstance(value, float):
-            if value.is_integer() and abs(value) < 2**53:
-                return int(value)
-            if series.is_ruled:
-                raise ValueRefused(
-                    "type", f"{shown(value)} is not an integer", f'types.{toml_key(series.metric)} = "float"'
-                )
-            series.type = "float"
-            self._note("widened", series.metric, f"{series.metric} was an integer and is a float from now on")
-            return value
-        if not MIN_INTEGER <= value <= MAX_INTEGER:
-            raise ValueRefused("number", f"{shown(value)} is outside signed 64 bits")
-        return value
-
-    def _note(self, code: str, subject: str, sentence: str, setting: str = "") -> None:
-        if (code, subject) not in self.notes and len(self.notes) < MAX_NOTES:
-            self.notes[code, subject] = Note(code, sentence, setting)
 
 
 class _RowRefused(Exception):
@@ -498,36 +447,6 @@ class _RowRefused(Exception):
         self.value = value
 
 
-_ARTICLE: dict[str, str] = {"float": "a number", "integer": "an integer", "boolean": "a boolean", "string": "a text"}
-
-
 def _is_name(text: str) -> bool:
     """Return whether a text can name a device: it has a letter, and is no number with a unit."""
     return any(map(str.isalpha, text)) and written_number(cleaned(text)) is None
-
-
-def toml_key(name: str) -> str:
-    """Return a name as a key of TOML."""
-    is_bare = name.replace("-", "").replace("_", "").isalnum() and name.isascii()
-    return name if is_bare else toml_value(name)
-
-
-def _type_setting(metric: str) -> str:
-    return f'types.{toml_key(metric)} = "string"'
-
-
-def _as_float(value: float | int) -> float:
-    try:
-        return float(value)
-    except OverflowError:
-        raise ValueRefused("number", "the number is too large") from None
-
-
-def _checked_text(text: str) -> str:
-    try:
-        size_bytes = len(text) if text.isascii() else len(text.encode())
-    except UnicodeEncodeError:
-        raise ValueRefused("encoding", "the text contains half of a surrogate pair") from None
-    if size_bytes > MAX_STRING_VALUE_BYTES:
-        raise ValueRefused("size", f"the text is longer than {MAX_STRING_VALUE_BYTES:,} bytes")
-    return text

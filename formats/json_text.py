@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from formats.record import Entry, FrameRefused, InputRecord, Schema, TextFrame, refusal_of, shown
+from formats.record import VALUE, Entry, FrameRefused, InputRecord, Schema, TextFrame, refusal_of, shown
 
 MAX_DEPTH = 16
 """Levels of nested JSON. No known device nests deeper, and each level becomes a part of a metric name."""
@@ -31,9 +31,6 @@ SENML_UNITS = {"Cel": "°C", "%RH": "%", "%EL": "%", "Ohm": "Ω", "deg": "°", "
 _SENML_VALUES = ("v", "vs", "vb", "vd")
 _SENML_BASE = ("bn", "bt", "bu", "bv", "bs", "bver")
 _SENML_LABELS = frozenset((*_SENML_BASE, "n", "u", "s", "t", "ut", *_SENML_VALUES))
-
-VALUE = "value"
-"""Name of a value without a name of its own."""
 
 JSON_SCHEMA = Schema(identity=IDENTITY)
 

@@ -6,14 +6,11 @@ import re
 from collections.abc import Iterable, Iterator
 
 from formats.framing import decode_text
-from formats.record import Entry, FrameRefused, InputRecord, Schema, TextFrame, refusal_of
+from formats.record import VALUE, Entry, FrameRefused, InputRecord, Schema, TextFrame, refusal_of
 from formats.values import UNITS, written_number
 
 MAX_PAIRS = 1024
 """Pairs of one line, as many as a device has metrics."""
-
-VALUE = "value"
-"""Name of a value without a name of its own."""
 
 PAIRS_SCHEMA = Schema(words=True, identity=("device", "device_id", "host"))
 PLOTTER_SCHEMA = Schema(words=True)

@@ -14,6 +14,9 @@ MAX_RAW_BYTES = 4096
 MAX_VALUE_SHOWN = 120
 """Characters of a refused value that a refusal keeps."""
 
+VALUE = "value"
+"""Name of a value without a name of its own."""
+
 RefusalCode = Literal[
     "ambiguous",
     "cells",
@@ -58,7 +61,8 @@ class TextFrame(NamedTuple):
 class RefusedInput(NamedTuple):
     """A frame or one value that is not a reading. `metric` is empty if the whole frame is refused.
 
-    `setting` is the setting that changes the decision, in the form of the settings file; it can be empty.
+    `setting` is the setting that changes the decision, in the form of the settings file; it can be empty. `device` is
+    known if `metric` is.
     """
 
     line: int
@@ -68,6 +72,7 @@ class RefusedInput(NamedTuple):
     metric: str = ""
     value: str = ""
     setting: str = ""
+    device: str = ""
 
 
 class Note(NamedTuple):
@@ -82,7 +87,8 @@ class Schema(NamedTuple):
     """Facts that a format declares about its records.
 
     `metrics` are the metrics of fields with another name. `typed`: texts are texts, and no number is read from them.
-    `words`: the format has no types, so a word such as `on` can be a boolean. `identity` are the names that identify
+    `words`: the format has no types, so a word such as `on` can be a boolean. `truths` are the booleans of other words,
+    where no type is declared. `identity` are the names that identify
     the device by default, and `device` is a device that the format names itself. `metric` is a template of metric
     names. `time_format` and `zone` apply to the times of the records.
     """
@@ -91,6 +97,7 @@ class Schema(NamedTuple):
     types: Mapping[str, MetricType] = {}
     typed: bool = False
     words: bool = False
+    truths: Mapping[str, bool] = {}
     metrics: Mapping[str, str] = {}
     device: str = ""
     identity: tuple[str, ...] = ()
@@ -126,6 +133,18 @@ class Row(NamedTuple):
     time_ns: int | None
     values: dict[str, Value]
     is_time_odd: bool = False
+
+
+class Origin(NamedTuple):
+    """Facts about a record from outside of it, such as from the topic of a message.
+
+    `device` wins over what the record names. `names` are more names for templates. `metric` is the metric of a bare
+    value, and the beginning of the metrics of other fields.
+    """
+
+    device: str = ""
+    names: Mapping[str, str] = {}
+    metric: str = ""
 
 
 Entry: TypeAlias = InputRecord | RefusedInput

@@ -19,10 +19,10 @@ from typer import Argument, Option
 
 from formats.container import MAX_CONTENT_BYTES, unpacked
 from formats.custom import FUNCTION, UserFunction
-from formats.interpretation import InputSeries
 from formats.reading import Reading, Result
 from formats.record import FrameRefused, RefusedInput, Row
 from formats.rules import Rules, RulesError, rules_of, rules_text
+from formats.series import InputSeries
 from hub.cli.command import FAILED, MISUSE, AsJson, fail, plain_table, printable, stdout_console
 from hub.cli.option_group import with_option_groups
 from wire.text import plural

@@ -1,0 +1,78 @@
+"""Series: the type that the hub or a description has wins over every guess, and values are refused one by one."""
+
+from __future__ import annotations
+
+from datetime import UTC
+
+from formats.interpretation import Interpreter
+from formats.record import InputRecord, Origin, RefusedInput, Row, Schema
+from formats.rules import Rules
+from wire.model import MetricType
+
+JSON = Schema(identity=("device",))
+
+
+def interpreted(
+    interpreter: Interpreter, *values: dict[str, object], schema: Schema = JSON, origin: Origin | None = None
+) -> tuple[list[Row], list[RefusedInput]]:
+    """Return the rows and refusals of records with these values."""
+    return interpreter.interpret([InputRecord(1, b"raw", value, schema) for value in values], 0, origin)
+
+
+def test_the_type_in_the_hub_wins_over_a_guess_and_over_a_declaration() -> None:
+    """A text for a number is refused alone, and a note says how to correct a type that contradicts a declaration."""
+    types: dict[str, MetricType] = {"t": "float", "led": "boolean"}
+    interpreter = Interpreter(Rules(), UTC, device="d", known_type=lambda device, metric: types.get(metric))
+    interpreter.declare("d", "led", "string")
+    rows, refusals = interpreted(interpreter, {"t": "ERR", "led": "ON", "new": "x"})
+    assert [row.values for row in rows] == [{"led": True, "new": "x"}]
+    assert [(refusal.device, refusal.metric, refusal.code) for refusal in refusals] == [("d", "t", "type")]
+    assert interpreter.notes["type", "d led"].setting == "hub metric retype d led string"
+
+
+def test_an_integer_in_the_hub_widens_to_a_declared_float() -> None:
+    """The hub widens it, so the declaration counts."""
+    interpreter = Interpreter(Rules(), UTC, device="d", known_type=lambda device, metric: "integer")
+    interpreter.declare("d", "a", "float", "m")
+    assert interpreted(interpreter, {"a": 1})[0][0].values == {"a": 1.0}
+    assert [(series.metric, series.type, series.unit) for series in interpreter.series.news] == [("a", "float", "m")]
+
+
+def test_a_declaration_wins_over_an_earlier_guess_only_before_the_first_value() -> None:
+    """A metric does not change its type, but its unit follows the description."""
+    interpreter = Interpreter(Rules(), UTC, device="d")
+    assert interpreted(interpreter, {"a": None, "b": "ON"})[0][0].values == {"b": "ON"}
+    interpreter.declare("d", "a", "string")
+    interpreter.declare("d", "b", "boolean", "x")
+    assert interpreted(interpreter, {"a": "1", "b": "OFF"})[0][0].values == {"a": "1", "b": "OFF"}
+    assert interpreter.metrics["d"]["b"].unit == "x"
+
+
+def test_words_of_a_format_are_booleans_where_nothing_is_declared() -> None:
+    """An enumeration with the values ON and OFF stays text."""
+    interpreter = Interpreter(Rules(), UTC, device="d")
+    schema = Schema({}, {"mode": "string"}, truths={"ON": True, "OFF": False})
+    rows, refusals = interpreted(interpreter, {"state": "ON", "mode": "OFF", "text": "on"}, schema=schema)
+    assert rows[0].values == {"state": True, "mode": "OFF", "text": "on"}
+    rows, refusals = interpreted(interpreter, {"state": "OFF"}, {"state": 7}, schema=schema)
+    assert ([row.values for row in rows], [refusal.metric for refusal in refusals]) == ([{"state": False}], ["state"])
+
+
+def test_an_origin_names_the_device_and_the_metric() -> None:
+    """The name of a bare value is the metric of the origin; other fields are added to it."""
+    interpreter = Interpreter(Rules(), UTC)
+    origin = Origin("d", {"site": "x"}, "t")
+    (row,), _ = interpreted(interpreter, {"value": 1, "max": 2, "device": "mine"}, origin=origin)
+    assert (row.device, row.values) == ("d", {"t": 1.0, "t.max": 2.0, "t.device": "mine"})
+    (row,), _ = interpreted(Interpreter(Rules(device="{site}-{id}"), UTC), {"id": 7, "a": 1}, origin=origin)
+    assert (row.device, row.values) == ("x-7", {"t.a": 1.0})
+
+
+def test_what_was_learned_about_a_device_can_be_discarded() -> None:
+    """Its type may have been corrected in the hub."""
+    types: dict[str, MetricType] = {"a": "string"}
+    interpreter = Interpreter(Rules(), UTC, device="d", known_type=lambda device, metric: types.get(metric))
+    assert interpreted(interpreter, {"a": 1})[0] == []
+    types["a"] = "float"
+    interpreter.forget("d")
+    assert interpreted(interpreter, {"a": 1})[0][0].values == {"a": 1.0}
