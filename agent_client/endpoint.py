@@ -7,13 +7,20 @@ from urllib.parse import urlsplit, urlunsplit
 
 from agent_client.tls import ClientTls, system_tls
 from wire.codec import Format
-from wire.device import PROTOCOL_JSON, PROTOCOL_JSON_1_1, PROTOCOL_MSGPACK, PROTOCOL_MSGPACK_1_1
+from wire.device import (
+    PROTOCOL_JSON,
+    PROTOCOL_JSON_1_1,
+    PROTOCOL_JSON_1_2,
+    PROTOCOL_MSGPACK,
+    PROTOCOL_MSGPACK_1_1,
+    PROTOCOL_MSGPACK_1_2,
+)
 
 DEVICE_PATH = "/v1/device"
 
 SUBPROTOCOLS: dict[Format, tuple[str, ...]] = {
-    "json": (PROTOCOL_JSON_1_1, PROTOCOL_JSON),
-    "msgpack": (PROTOCOL_MSGPACK_1_1, PROTOCOL_MSGPACK),
+    "json": (PROTOCOL_JSON_1_2, PROTOCOL_JSON_1_1, PROTOCOL_JSON),
+    "msgpack": (PROTOCOL_MSGPACK_1_2, PROTOCOL_MSGPACK_1_1, PROTOCOL_MSGPACK),
 }
 """Offered subprotocols, the newest first. An older hub chooses the one that it knows."""
 

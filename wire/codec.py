@@ -144,11 +144,16 @@ VIEWER_MESSAGES: Codec[live.ViewerMessage] = Codec(live.ViewerMessage, "json")
 LIVE_MESSAGES: Codec[live.LiveMessage] = Codec(live.LiveMessage, "json")
 
 FORMAT_OF_SUBPROTOCOL: dict[str, Format] = {
+    device.PROTOCOL_JSON_1_2: "json",
+    device.PROTOCOL_MSGPACK_1_2: "msgpack",
     device.PROTOCOL_JSON_1_1: "json",
     device.PROTOCOL_MSGPACK_1_1: "msgpack",
     device.PROTOCOL_JSON: "json",
     device.PROTOCOL_MSGPACK: "msgpack",
 }
 
-STATUS_SUBPROTOCOLS = frozenset({device.PROTOCOL_JSON_1_1, device.PROTOCOL_MSGPACK_1_1})
+PARTIAL_SUBPROTOCOLS = frozenset({device.PROTOCOL_JSON_1_2, device.PROTOCOL_MSGPACK_1_2})
+"""Subprotocols with the fields of a partial `reject`."""
+
+STATUS_SUBPROTOCOLS = PARTIAL_SUBPROTOCOLS | {device.PROTOCOL_JSON_1_1, device.PROTOCOL_MSGPACK_1_1}
 """Subprotocols with the message `status`."""

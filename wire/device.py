@@ -19,8 +19,10 @@ PROTOCOL_JSON = "telemetry.v1.json"
 PROTOCOL_MSGPACK = "telemetry.v1.msgpack"
 PROTOCOL_JSON_1_1 = "telemetry.v1.1.json"
 PROTOCOL_MSGPACK_1_1 = "telemetry.v1.1.msgpack"
-"""Version 1.1 adds `status`. An older end rejects an unknown message or field, so the subprotocol announces it: a
-client that offers both versions gets the newer one from a hub that knows it."""
+PROTOCOL_JSON_1_2 = "telemetry.v1.2.json"
+PROTOCOL_MSGPACK_1_2 = "telemetry.v1.2.msgpack"
+"""Version 1.1 adds `status`, version 1.2 the fields of a partial `reject`. An older end rejects an unknown message or
+field, so the subprotocol announces them: a client that offers several versions gets the newest that the hub knows."""
 
 Times = list[TimeNs] | bytes
 """A time column: integers, or packed little-endian int64 (bin in msgpack, base64 in JSON)."""
@@ -152,12 +154,35 @@ class Ack(Struct, frozen=True, forbid_unknown_fields=True, tag="ack"):
     seq: Seq
 
 
-class Reject(Struct, frozen=True, forbid_unknown_fields=True, tag="reject"):
-    """Hub → agent: batch `seq` is in quarantine with this reason; it is acknowledged like the others."""
+RowRange = Annotated[list[Annotated[int, Meta(ge=0, le=limits.MAX_TIMES - 1)]], Meta(min_length=2, max_length=2)]
+"""The first and the last of some rows, counted from 0."""
+
+
+class RefusedColumn(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Values of one metric that are refused for one reason: how many, and their rows.
+
+    The rows are empty where they are unknown: the column has another length than the times.
+    """
+
+    metric: Annotated[str, Meta(max_length=limits.MAX_METRIC_NAME)]
+    code: Code
+    readings: Annotated[int, Meta(ge=0)]
+    rows: Annotated[list[RowRange], Meta(max_length=limits.MAX_ROW_RANGES)] = []
+
+
+class Reject(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="reject"):
+    """Hub → agent: batch `seq` is in quarantine with this reason; it is acknowledged like the others.
+
+    `partial`, from version 1.2 on: only `readings` values of the batch are, those of `columns`, and the others are
+    accepted. `code` and `message` are the first of the reasons then.
+    """
 
     seq: Seq
     code: Code
     message: Sentence
+    partial: bool = False
+    readings: Annotated[int, Meta(ge=0)] = 0
+    columns: Annotated[list[RefusedColumn], Meta(max_length=limits.MAX_REFUSED_COLUMNS)] = []
 
 
 class Error(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="error"):

@@ -40,6 +40,12 @@ MAX_STRING_VALUE_BYTES = 64 * 1024
 MAX_TIMES = 65_536
 """Rows of one batch; reached only by packed columns without values, since the frame bound comes first."""
 
+MAX_REFUSED_COLUMNS = 16
+"""Metrics that a reject names; `readings` counts the refused values of all. They are all in quarantine."""
+
+MAX_ROW_RANGES = 16
+"""Ranges of rows of one metric that a reject names: it stays below 8 kB."""
+
 MAX_SEQ = 2**53 - 1
 """Sequence numbers and offsets stay exact in a browser's float64."""
 

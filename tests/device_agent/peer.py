@@ -19,11 +19,25 @@ from websockets.typing import Subprotocol
 
 from device_agent import Agent, AgentOptions, Surroundings
 from wire import device, limits
-from wire.codec import AGENT_MESSAGES, FORMAT_OF_SUBPROTOCOL, HUB_MESSAGES, STATUS_SUBPROTOCOLS, Format
+from wire.codec import (
+    AGENT_MESSAGES,
+    FORMAT_OF_SUBPROTOCOL,
+    HUB_MESSAGES,
+    PARTIAL_SUBPROTOCOLS,
+    STATUS_SUBPROTOCOLS,
+    Format,
+)
 from wire.columns import unpack_floats, unpack_times
 from wire.device_session import HubDeviceSession
 from wire.errors import CLOSE_FOR_CODE, Close, Code, WireError
 from wire.model import Metric, Value
+
+NEWER_SUBPROTOCOLS: dict[str, frozenset[str]] = {
+    "1.0": STATUS_SUBPROTOCOLS,
+    "1.1": PARTIAL_SUBPROTOCOLS,
+    "1.2": frozenset(),
+}
+"""Subprotocols that a hub of each version does not know."""
 
 
 class Accepted(NamedTuple):
@@ -63,7 +77,7 @@ class Peer:
         max_batch_bytes: int = limits.MAX_BATCH_BYTES,
         retry_ms: int = 1,
         port: int = 0,
-        version: Literal["1.0", "1.1"] = "1.1",
+        version: Literal["1.0", "1.1", "1.2"] = "1.2",
     ) -> None:
         self.window = window
         self.max_batch_bytes = max_batch_bytes
@@ -113,9 +127,7 @@ class Peer:
             "127.0.0.1",
             self.port,
             subprotocols=[
-                Subprotocol(name)
-                for name in FORMAT_OF_SUBPROTOCOL
-                if self.version == "1.1" or name not in STATUS_SUBPROTOCOLS
+                Subprotocol(name) for name in FORMAT_OF_SUBPROTOCOL if name not in NEWER_SUBPROTOCOLS[self.version]
             ],
             process_request=self._admit,
             compression=None,

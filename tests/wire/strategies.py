@@ -70,7 +70,8 @@ def strategy_of(kind: Any, meta: Meta | None = None) -> st.SearchStrategy[Any]:
         return st.sampled_from(arguments)
     least = meta.min_length or 0 if meta is not None else 0
     if origin is list:
-        return st.lists(strategy_of(arguments[0]), min_size=least, max_size=3)
+        most = meta.max_length if meta is not None and meta.max_length is not None else 3
+        return st.lists(strategy_of(arguments[0]), min_size=least, max_size=min(most, 3))
     if origin is dict:
         return st.dictionaries(*map(strategy_of, arguments), max_size=4)
     if kind is str and meta is not None:

@@ -26,6 +26,7 @@ from wire.codec import (
     FORMAT_OF_SUBPROTOCOL,
     HUB_MESSAGES,
     LIVE_MESSAGES,
+    PARTIAL_SUBPROTOCOLS,
     STATUS_SUBPROTOCOLS,
     VIEWER_MESSAGES,
     Codec,
@@ -228,12 +229,15 @@ def test_an_unencodable_message_raises_one_error() -> None:
 def test_each_subprotocol_names_its_format() -> None:
     """The format of a connection is what its subprotocol says."""
     assert FORMAT_OF_SUBPROTOCOL == {
+        "telemetry.v1.2.json": "json",
+        "telemetry.v1.2.msgpack": "msgpack",
         "telemetry.v1.1.json": "json",
         "telemetry.v1.1.msgpack": "msgpack",
         "telemetry.v1.json": "json",
         "telemetry.v1.msgpack": "msgpack",
     }
-    assert {"telemetry.v1.1.json", "telemetry.v1.1.msgpack"} == STATUS_SUBPROTOCOLS
+    assert {"telemetry.v1.2.json", "telemetry.v1.2.msgpack"} == PARTIAL_SUBPROTOCOLS
+    assert {"telemetry.v1.1.json", "telemetry.v1.1.msgpack"} | PARTIAL_SUBPROTOCOLS == STATUS_SUBPROTOCOLS
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,16 @@ def metrics(count: int) -> list[dict[str, str]]:
     return [{"name": f"m{number}"} for number in range(count)]
 
 
+def refused_rows(ranges: list[list[int]]) -> dict[str, Any]:
+    """A refused column with these rows."""
+    return {"metric": "a", "code": "empty", "readings": 1, "rows": ranges}
+
+
+def partial_reject(columns: list[dict[str, Any]]) -> dict[str, Any]:
+    """A reject of some values."""
+    return {"type": "reject", "seq": 1, "code": "empty", "message": "", "partial": True, "columns": columns}
+
+
 AGENT = [
     ("device", lambda n: {**HELLO, "device": "d" * n}, limits.MAX_DEVICE_ID),
     ("metrics of a hello", lambda n: {**HELLO, "metrics": metrics(n)}, limits.MAX_METRICS),
@@ -63,6 +73,13 @@ HUB = [
         lambda n: {"type": "reject", "seq": 1, "code": "empty", "message": "m" * n},
         limits.MAX_MESSAGE,
     ),
+    (
+        "refused columns",
+        lambda n: partial_reject([{"metric": "a", "code": "empty", "readings": 1}] * n),
+        limits.MAX_REFUSED_COLUMNS,
+    ),
+    ("row ranges", lambda n: partial_reject([refused_rows([[row, row] for row in range(n)])]), limits.MAX_ROW_RANGES),
+    ("a refused row", lambda n: partial_reject([refused_rows([[0, n]])]), limits.MAX_TIMES - 1),
 ]
 VIEWER = [
     ("token", lambda n: {"type": "authenticate", "token": "t" * n}, limits.MAX_TOKEN),
