@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 from typer import Argument
 
+from agent_client.option_group import with_option_groups
 from hub.cli.client import HubClient, hub_client
 from hub.cli.command import (
     FAILED,
@@ -25,7 +26,6 @@ from hub.cli.command import (
     stdout_console,
     time_text,
 )
-from hub.cli.option_group import with_option_groups
 from wire.text import plural
 
 NUMBERS = ("accepted", "waiting", "refused", "expired", "stored", "counted")

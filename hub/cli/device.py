@@ -12,6 +12,7 @@ import typer
 from rich.table import Table
 from typer import Argument, Option
 
+from agent_client.option_group import with_option_groups
 from hub.cli.client import hub_client
 from hub.cli.command import (
     MISUSE,
@@ -25,7 +26,6 @@ from hub.cli.command import (
     stdout_console,
     time_text,
 )
-from hub.cli.option_group import with_option_groups
 from hub.cli.token import duration_ns
 from hub.model.identity import Role
 from wire.text import plural

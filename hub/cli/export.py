@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from typer import Argument, Option
 
+from agent_client.option_group import with_option_groups
 from hub.cli.client import HubClient, Query, RequestFailed, hub_client
 from hub.cli.command import FAILED, MISUSE, HubOptions, fail, progress_bar
-from hub.cli.option_group import with_option_groups
 from wire.text import plural
 
 COMMAND = "hub export"

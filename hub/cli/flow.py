@@ -15,9 +15,9 @@ from rich.live import Live
 from rich.text import Text
 from typer import Option
 
+from agent_client.option_group import with_option_groups
 from hub.cli.client import HubClient, RequestFailed, hub_client
 from hub.cli.command import AsJson, HubOptions, plain_table, printable, stdout_console
-from hub.cli.option_group import with_option_groups
 from wire.text import plural
 
 PERIOD_S = 1.0

@@ -15,10 +15,10 @@ import typer
 from rich.console import Console
 from typer import Argument, Option
 
+from agent_client.option_group import with_option_groups
 from hub.cli.client import HubAddress, hub_address
 from hub.cli.command import FAILED, MISUSE, AsJson, HubOptions, fail
 from hub.cli.import_report import FileResult, ImportProgress, ImportReport, RejectsFile, show_survey
-from hub.cli.option_group import with_option_groups
 from hub.model.identity import Role
 from importer.batching import FileBatch
 from importer.mapping import Ambiguous, Precision, TableMapping, read_mapping_file

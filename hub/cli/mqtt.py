@@ -12,8 +12,8 @@ import typer
 from pydantic import ValidationError
 from typer import Option
 
+from agent_client.option_group import with_option_groups
 from hub.cli.command import FAILED, MISUSE, AsJson, Config, fail, printable, settings_or_exit
-from hub.cli.option_group import with_option_groups
 from hub.config.mqtt import MqttSettings
 from wire.text import plural
 

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 from typer import Argument, Option
 
+from agent_client.option_group import with_option_groups
 from hub.cli.client import HubClient, hub_client
 from hub.cli.command import (
     FAILED,
@@ -31,7 +32,6 @@ from hub.cli.command import (
     stdout_console,
     time_text,
 )
-from hub.cli.option_group import with_option_groups
 from hub.model.identity import Role
 from wire.text import plural
 

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from typer import Option
 
+from agent_client.option_group import with_option_groups
 from hub.cli.client import hub_client
 from hub.cli.command import (
     MISUSE,
@@ -31,7 +32,6 @@ from hub.cli.command import (
     settings_or_exit,
     time_text,
 )
-from hub.cli.option_group import with_option_groups
 from hub.config.sections import MAX_DAYS, StoreSettings
 from hub.config.settings import Settings
 from hub.model.identity import Role

@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from hub.cli.option_group import with_option_groups
+from agent_client.option_group import with_option_groups
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,149 @@
+"""Options of the commands that read foreign data: one option for each rule, and the files that options name."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import asdict, dataclass
+from datetime import UTC, tzinfo
+from pathlib import Path
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from typer import Option
+
+from formats.custom import FUNCTION, UserFunction
+from formats.rules import Rules, RulesError, rules_of
+
+_PAIRS = {"type": "types", "unit": "units", "column": "columns"}
+"""Options whose values are NAME=VALUE, and the rules that they set."""
+
+Device = Annotated[str | None, Option(metavar="TEMPLATE", help="Device: an id, or like {model}-{id}.")]
+
+
+@dataclass(frozen=True)
+class RuleOptions:
+    """Options for the rules, except the device; None for one that was not given."""
+
+    rules: Annotated[
+        Path | None, Option(metavar="FILE", help="TOML file with rules, as the commands `try` print them.")
+    ] = None
+    format: Annotated[
+        str | None,
+        Option(metavar="FORMAT", help="auto, json, senml, line, csv, pairs, plotter, nmea, regex, value or function."),
+    ] = None
+    metric: Annotated[str | None, Option(metavar="TEMPLATE", help="Metric, like {measurement}.{field}.")] = None
+    time: Annotated[list[str] | None, Option(metavar="FIELD", help="Field with the time; twice for date and time.")] = (
+        None
+    )
+    time_format: Annotated[
+        str | None,
+        Option(metavar="FORMAT", help="s, ms, us, ns, since_2000, uptime_ms, day_first, … or like %d.%m.%Y %H:%M."),
+    ] = None
+    zone: Annotated[str | None, Option(metavar="ZONE", help="Zone of times without an offset: Europe/Berlin.")] = None
+    ambiguous: Annotated[
+        str | None, Option(metavar="WORD", help="Local times that occur twice: order, earlier, later or refuse.")
+    ] = None
+    decimal: Annotated[str | None, Option(metavar="MARK", help="Decimal mark: . or ,")] = None
+    thousands: Annotated[str | None, Option(metavar="MARK", help="Mark between thousands.")] = None
+    numbers: Annotated[str | None, Option(metavar="WORD", help="text: numbers in texts of JSON stay texts.")] = None
+    delimiter: Annotated[str | None, Option(metavar="CHARACTER", help="csv: character between cells.")] = None
+    header: Annotated[
+        bool | None, Option("--header/--no-header", help="csv: whether the first line has the names.")
+    ] = None
+    metric_column: Annotated[
+        str | None, Option(metavar="NAME", help="csv: column with the metric, if each line has one reading.")
+    ] = None
+    value_column: Annotated[
+        str | None, Option(metavar="NAME", help="csv: column with the value, if each line has one reading.")
+    ] = None
+    column: Annotated[
+        list[str] | None,
+        Option(metavar="FIELD[=METRIC]", help="Field or column to store, and its metric (repeatable). Default: all."),
+    ] = None
+    encoding: Annotated[str | None, Option(metavar="NAME", help="Encoding, for example cp1252 or utf-16.")] = None
+    pattern: Annotated[str | None, Option(metavar="REGEX", help="regex: with named groups, (?P<temp>[0-9.]+).")] = None
+    function: Annotated[
+        Path | None, Option(metavar="FILE", help="function: Python file that defines decode(frame).")
+    ] = None
+    type: Annotated[list[str] | None, Option(metavar="METRIC=TYPE", help="Type of a metric (repeatable).")] = None
+    unit: Annotated[list[str] | None, Option(metavar="METRIC=UNIT", help="Unit of a metric (repeatable).")] = None
+    no_value: Annotated[list[str] | None, Option(metavar="WORD", help="Word without a value (repeatable).")] = None
+
+    def to_rules(self, **fixed: str) -> Rules:
+        """Return the rules of the file, these options, which win, and `fixed`, which win over both.
+
+        Raises RulesError.
+        """
+        given = {name: value for name, value in asdict(self).items() if value is not None}
+        path = given.pop("rules", None)
+        fields = {} if path is None else _fields_in(path)
+        given.pop("function", None)
+        for option, name in _PAIRS.items():
+            pairs = dict(_pair(option, text) for text in given.pop(option, ()))
+            if pairs:
+                fields[name] = {**fields.get(name, {}), **pairs}
+        if given.get("delimiter") in ("\\t", "tab"):
+            given["delimiter"] = "\t"
+        if "pattern" in given:
+            given.setdefault("format", "regex")
+        if self.function is not None:
+            given.setdefault("format", "function")
+        rules = rules_of({**fields, **given, **fixed})
+        zone_of(rules.zone)
+        if rules.format == "function" and self.function is None:
+            raise RulesError('format = "function" needs --function FILE')
+        return rules
+
+    def load_function(self) -> UserFunction | None:
+        """Return the function of the user's Python file, which runs with all rights of this command; None without one.
+
+        Raises RulesError.
+        """
+        path = self.function
+        if path is None:
+            return None
+        names: dict[str, Any] = {"__name__": "telemetry_hub_decode", "__file__": str(path)}
+        try:
+            exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), names)
+        except OSError as error:
+            raise RulesError(f"{path} cannot be read: {error.strerror}") from None
+        except Exception as error:
+            raise RulesError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
+        if not callable(names.get(FUNCTION)):
+            raise RulesError(f"{path} does not define {FUNCTION}(frame)")
+        function: UserFunction = names[FUNCTION]
+        return function
+
+
+@dataclass(frozen=True)
+class InputOptions(RuleOptions):
+    """Options for all rules, for an input that can have several devices."""
+
+    device: Device = None
+
+
+def zone_of(name: str) -> tzinfo:
+    """Return the time zone with this name, UTC for none. Raises RulesError."""
+    try:
+        return ZoneInfo(name) if name else UTC
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise RulesError(f"the time zone {name!r} is unknown; use a name like Europe/Berlin, or UTC") from None
+
+
+def _fields_in(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RulesError(f"{path} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RulesError(f"{path} is not TOML: {error}") from None
+
+
+def _pair(option: str, text: str) -> tuple[str, str]:
+    """Return a pair of NAME=VALUE. The last = separates, because names may contain one."""
+    name, separator, value = text.rpartition("=")
+    if not separator and option == "column" and text:
+        return text, text
+    if not separator or not name or not value:
+        raise RulesError(f"--{option} {text!r}: write NAME=VALUE")
+    return name, value
