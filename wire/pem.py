@@ -42,7 +42,8 @@ def key_fault(content: bytes) -> str | None:
 
 def pair_fault(reason: str | None) -> str:
     """Return why OpenSSL refuses a certificate and its key, by the reason that it gives."""
-    if reason == "KEY_VALUES_MISMATCH":
+    # The second one: the key is of another algorithm than the certificate.
+    if reason in ("KEY_VALUES_MISMATCH", "NO_CERTIFICATE_ASSIGNED"):
         return "the key does not belong to the certificate; give the key with which the certificate was requested"
     return f"one of them is damaged ({reason or 'not valid'}); copy it again"
 

@@ -49,6 +49,8 @@ def test_unusable_files_are_named(authority: Authority, tmp_path: Path) -> None:
     text.write_text("no certificate")
     der, pipe, damaged = tmp_path / "der.crt", tmp_path / "pipe", tmp_path / "damaged.pem"
     authority.run("x509", "-in", made.certificate, "-outform", "DER", "-out", der)
+    rsa = tmp_path / "rsa.key"
+    authority.run("genpkey", "-algorithm", "RSA", "-out", rsa)
     os.mkfifo(pipe)
     damaged.write_text(made.certificate.read_text().replace("MII", "MIA"))
     for files, says in (
@@ -56,6 +58,10 @@ def test_unusable_files_are_named(authority: Authority, tmp_path: Path) -> None:
         (TlsFiles(made.certificate, missing), f"tls.key: {missing}: No such file or directory"),
         (
             TlsFiles(made.certificate, other.key),
+            "are not a certificate and its key: the key does not belong to the certificate",
+        ),
+        (
+            TlsFiles(made.certificate, rsa),
             "are not a certificate and its key: the key does not belong to the certificate",
         ),
         (TlsFiles(made.certificate, locked), f"tls.key: {locked}: the key has a passphrase; remove it"),
