@@ -6,13 +6,13 @@ import tomllib
 from dataclasses import asdict, dataclass
 from datetime import UTC, tzinfo
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from typer import Option
 
 from formats.custom import FUNCTION, UserFunction
-from formats.rules import Rules, RulesError, rules_of
+from formats.rules import Format, Rules, RulesError, rules_of
 
 _PAIRS = {"type": "types", "unit": "units", "column": "columns"}
 """Options whose values are NAME=VALUE, and the rules that they set."""
@@ -29,7 +29,7 @@ class RuleOptions:
     ] = None
     format: Annotated[
         str | None,
-        Option(metavar="FORMAT", help="auto, json, senml, line, csv, pairs, plotter, nmea, regex, value or function."),
+        Option(metavar="FORMAT", help=f"One of {', '.join(get_args(Format))}."),
     ] = None
     metric: Annotated[str | None, Option(metavar="TEMPLATE", help="Metric, like {measurement}.{field}.")] = None
     time: Annotated[list[str] | None, Option(metavar="FIELD", help="Field with the time; twice for date and time.")] = (

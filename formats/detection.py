@@ -12,7 +12,9 @@ from formats.json_text import documents, is_senml
 from formats.line_protocol import looks_like_line
 from formats.pairs import parse_pairs
 from formats.record import FrameRefused, TextFrame
+from formats.rtl_433 import is_rtl_433
 from formats.rules import Format
+from formats.signalk import is_delta, is_hello
 from formats.table import FALLBACK_ENCODING
 from formats.values import INFINITE, NO_VALUE, TRUTHS, cleaned, written_number
 from wire.text import plural
@@ -41,7 +43,7 @@ def detect(frames: Sequence[TextFrame]) -> Detection | None:
     if not texts:
         return None
     lines = [text for text in texts if not text.startswith("#")] or texts
-    if lines[0][0] in "{[" and (found := _json(lines)) is not None:
+    if lines[0][0] in "{[" and (found := _json(lines, frames)) is not None:
         return found
     if (kind := kind_of(texts, delimiter_of(texts))) != "plain":
         names = {"toa5": "TOA5 (Campbell)", "hobo": "HOBO (Onset)", "annotated": "annotated CSV (InfluxDB)"}
@@ -58,7 +60,7 @@ def detect(frames: Sequence[TextFrame]) -> Detection | None:
     return _table(texts, lines)
 
 
-def _json(lines: list[str]) -> Detection | None:
+def _json(lines: list[str], frames: Sequence[TextFrame]) -> Detection | None:
     contents = []
     for text in lines:
         try:
@@ -67,12 +69,27 @@ def _json(lines: list[str]) -> Detection | None:
             continue
     whole = sum(_is_json(text) for text in lines)
     if contents and whole * 2 > len(lines):
-        if all(map(is_senml, contents)):
-            return Detection("senml", f"{whole} of {plural(len(lines), 'line')} are packs of SenML")
-        return Detection("json", f"{whole} of {plural(len(lines), 'line')} are JSON")
+        format, words = _json_kind(contents)
+        return Detection(format, f"{whole} of {plural(len(lines), 'line')} are {words}")
     if not _is_json(lines[0]) and _OPENING.match(lines[0]) and _opens(lines[0]):
-        return Detection("json", "the first line opens a JSON value that spans lines", is_document=True)
+        try:
+            contents = documents(b"\n".join(frame.raw for frame in frames))
+        except FrameRefused:
+            contents = []
+        format, words = _json_kind(contents) if contents else ("json", "JSON")
+        return Detection(format, f"the first line opens a value that spans lines: {words}", is_document=True)
     return None
+
+
+def _json_kind(contents: list[object]) -> tuple[Format, str]:
+    """Return the format that all these values have, and its name in a sentence."""
+    if all(map(is_senml, contents)):
+        return "senml", "packs of SenML"
+    if all(is_delta(content) or is_hello(content) for content in contents) and any(map(is_delta, contents)):
+        return "signalk", "deltas of Signal K"
+    if all(map(is_rtl_433, contents)):
+        return "rtl_433", "messages of rtl_433"
+    return "json", "JSON"
 
 
 def _is_json(text: str) -> bool:

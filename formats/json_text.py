@@ -116,16 +116,22 @@ def json_records(frame: TextFrame, content: object, schema: Schema = JSON_SCHEMA
         items = [{VALUE: content}]
     count = 0
     for item in items:
-        values: dict[str, object] = {}
-        for name, value in item.items():
-            _flatten(str(name), value, values, 2)
+        values = flat_values(item)
         count += len(values)
         if count > MAX_VALUES:
             raise FrameRefused("limit", f"a frame has at most {MAX_VALUES:,} values")
         yield InputRecord(frame.line, frame.raw, values, schema)
 
 
-def _flatten(path: str, value: object, values: dict[str, object], depth: int) -> None:
+def flat_values(content: Mapping[Any, object]) -> dict[str, object]:
+    """Return all values of an object by their joined names. Raises FrameRefused."""
+    values: dict[str, object] = {}
+    for name, value in content.items():
+        flatten(str(name), value, values)
+    return values
+
+
+def flatten(path: str, value: object, values: dict[str, object], depth: int = 2) -> None:
     """Add all values below a name. Nested names are joined by ".", list items are numbered or named by themselves."""
     if not isinstance(value, dict | list | tuple):
         if path in values:
@@ -136,15 +142,15 @@ def _flatten(path: str, value: object, values: dict[str, object], depth: int) ->
         raise _too_deep()
     if isinstance(value, dict):
         for name, inner in value.items():
-            _flatten(f"{path}.{name}", inner, values, depth + 1)
+            flatten(f"{path}.{name}", inner, values, depth + 1)
         return
     key = _item_name(value)
     for position, inner in enumerate(value):
         if key:
             rest = {name: part for name, part in inner.items() if name != key}
-            _flatten(f"{path}.{inner[key]}", rest, values, depth + 1)
+            flatten(f"{path}.{inner[key]}", rest, values, depth + 1)
         else:
-            _flatten(f"{path}.{position}", inner, values, depth + 1)
+            flatten(f"{path}.{position}", inner, values, depth + 1)
 
 
 def _item_name(items: list[Any] | tuple[Any, ...]) -> str:

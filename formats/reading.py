@@ -19,10 +19,13 @@ from formats.framing import MAX_LINE_BYTES, LineFraming, Transcoder
 from formats.interpretation import Interpreter
 from formats.json_text import read_json, read_senml
 from formats.line_protocol import LineProtocolReader
+from formats.modbus import modbus_reader
 from formats.nmea import NmeaReader
 from formats.pairs import read_pairs, read_plotter, read_value
 from formats.record import MAX_RAW_BYTES, Entry, Note, RefusedInput, Row, TextFrame
+from formats.rtl_433 import read_rtl_433
 from formats.rules import Rules
+from formats.signalk import SignalkReader
 from formats.table import TableReader
 from wire.text import plural
 from wire.timestamp import NS_PER_UNIT
@@ -35,6 +38,10 @@ FIRST_BYTES = 256 * 1024
 
 MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
 """Bytes of one JSON value that spans the lines of a file; it is parsed at once."""
+
+
+JSON_FORMATS = ("json", "senml", "signalk", "rtl_433")
+"""Formats whose frames are JSON, so that one value can span the lines of a file."""
 
 
 class Reader(Protocol):
@@ -72,9 +79,10 @@ class FrameReader:
 
 
 class DocumentReader:
-    """Reader of one JSON value that spans lines. It is parsed at the end of the input."""
+    """Reader of one JSON value that spans lines. `reader` gets it as one frame at the end of the input."""
 
-    def __init__(self) -> None:
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
         self._lines: list[bytes] = []
         self._first = 1
         self._size = 0
@@ -95,7 +103,7 @@ class DocumentReader:
         """Yield the records of the whole value."""
         lines, self._lines = self._lines, []
         if lines and self._size <= MAX_DOCUMENT_BYTES:
-            yield from read_json([TextFrame(self._first, b"\n".join(lines))])
+            yield from self.reader.feed([TextFrame(self._first, b"\n".join(lines))])
 
 
 class Reading:
@@ -152,14 +160,21 @@ class Reading:
         """Return the content of one message that is a frame by itself."""
         return self._read([TextFrame(self.lines + 1, payload)], now_ns, final=False)
 
+    def records(self, entries: Sequence[Entry], now_ns: int) -> Result:
+        """Return the content of records that the caller decoded itself, such as the metrics of a binary protocol."""
+        rows, refusals = self.interpreter.interpret(entries, now_ns)
+        self.refused += len(refusals)
+        return Result(rows, refusals)
+
     @property
     def notes(self) -> list[Note]:
         """The rules that decided something, the most general first."""
         notes = []
         if self.detection is not None:
             notes.append(Note("format", self.detection.reason, f'format = "{self.detection.format}"'))
-        if isinstance(self._reader, TableReader):
-            notes += self._reader.notes
+        reader = self._reader.reader if isinstance(self._reader, DocumentReader) else self._reader
+        if isinstance(reader, TableReader | SignalkReader):
+            notes += reader.notes
         return [*notes, *self._facts(), *self.interpreter.notes.values()]
 
     def _facts(self) -> Iterator[Note]:
@@ -271,18 +286,21 @@ class Reading:
         entries += read
 
     def _given(self, head: Sequence[TextFrame]) -> Detection:
-        found = detect(head) if self.rules.format in ("json", "csv") else None
-        is_document = found is not None and found.format == "json" and found.is_document
-        return Detection(self.rules.format, "the rules say so", is_document and self.rules.format == "json")
+        found = detect(head) if self.rules.format in JSON_FORMATS else None
+        return Detection(self.rules.format, "the rules say so", found is not None and found.is_document)
 
     def _reader_of(self, detection: Detection, head: Sequence[TextFrame]) -> Reader:
+        if detection.is_document and self._window > 1:
+            return DocumentReader(self._reader_of(detection._replace(is_document=False), head))
         match detection.format:
-            case "json" | "senml" if detection.is_document and self._window > 1:
-                return DocumentReader()
             case "json":
                 return FrameReader(read_json)
             case "senml":
                 return FrameReader(read_senml)
+            case "signalk":
+                return SignalkReader()
+            case "rtl_433":
+                return FrameReader(read_rtl_433)
             case "line":
                 return LineProtocolReader(self.rules.time_format if self.rules.time_format in NS_PER_UNIT else "")
             case "csv":
@@ -295,6 +313,8 @@ class Reading:
                 return NmeaReader()
             case "regex":
                 return FrameReader(regex_reader(self.rules.pattern))
+            case "modbus" if self.rules.modbus is not None:
+                return FrameReader(modbus_reader(self.rules.modbus))
             case "function" if self._function is not None:
                 return FrameReader(function_reader(self._function))
         return FrameReader(read_value)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
+from formats.modbus import RegisterMap
 from wire.limits import MAX_METRICS, MAX_UNIT
 from wire.model import MetricType
 
 Format = Literal[
-    "auto", "json", "senml", "line", "csv", "pairs", "plotter", "nmea", "regex", "value", "function"
+    "auto", "json", "senml", "signalk", "rtl_433", "line", "csv", "pairs", "plotter", "nmea", "value", "regex",
+    "modbus", "function",
 ]  # fmt: skip
 
 TIME_WORDS = (
@@ -42,7 +45,8 @@ class Rules(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     of strptime; a word of `time_format` in `time` is accepted, too, and then means the usual field. `device` and
     `metric` are templates such as "{model}-{id}" or "{measurement}.{field}"; "{host|location}" is the first of them
     that exists. `columns` are the columns or fields that are stored, with their metrics; empty: all. `no_value` words
-    extend the built-in list. `numbers = "text"` keeps a number in a text of JSON as text.
+    extend the built-in list. `numbers = "text"` keeps a number in a text of JSON as text. `modbus` is the map of the
+    format modbus.
     """
 
     format: Format = "auto"
@@ -65,6 +69,7 @@ class Rules(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     numbers: Literal["auto", "text"] = "auto"
     types: dict[str, MetricType] = {}
     units: dict[str, str] = {}
+    modbus: RegisterMap | None = None
 
 
 DEFAULT_RULES = Rules()
@@ -99,6 +104,8 @@ def _problem(rules: Rules) -> str | None:
         return f"columns has more than {MAX_METRICS} entries"
     if any(len(unit) > MAX_UNIT for unit in rules.units.values()):
         return f"a unit is longer than {MAX_UNIT} characters"
+    if (rules.format == "modbus") != (rules.modbus is not None):
+        return 'format = "modbus" and the table [modbus] must be set together'
     if (rules.format == "regex") != bool(rules.pattern):
         return 'format = "regex" and pattern must be set together'
     if rules.pattern:
@@ -131,14 +138,27 @@ def _template_problem(name: str, template: str) -> str | None:
 
 def rules_text(rules: Rules) -> str:
     """Return the rules as TOML that `rules_of` reads; defaults are left out."""
-    fields = msgspec.to_builtins(rules)
-    lines = [f"{name} = {toml_value(value)}" for name, value in fields.items() if not isinstance(value, dict)]
+    return "\n".join([*_toml_lines(msgspec.to_builtins(rules), ""), ""]).lstrip("\n")
+
+
+def _toml_lines(fields: dict[str, Any], table: str) -> Iterator[str]:
+    """Yield the lines of a table and of the tables in it, whose names begin with its own."""
+    if table:
+        yield from ("", f"[{table}]")
+    for name, value in fields.items():
+        if not isinstance(value, dict):
+            yield f"{toml_key(name)} = {toml_value(value)}"
     for name, value in fields.items():
         if isinstance(value, dict):
-            lines += ["", f"[{name}]", *(f"{toml_value(key)} = {toml_value(text)}" for key, text in value.items())]
-    return "\n".join([*lines, ""]).lstrip("\n")
+            yield from _toml_lines(value, f"{table}.{toml_key(name)}" if table else toml_key(name))
+
+
+def toml_key(name: str) -> str:
+    """Return a name as a key of TOML."""
+    is_bare = name.replace("-", "").replace("_", "").isalnum() and name.isascii()
+    return name if is_bare else toml_value(name)
 
 
 def toml_value(value: object) -> str:
-    """Return a string, a boolean or a list of strings in TOML, which differs from JSON in one character."""
+    """Return a string, a number, a boolean or a list of strings in TOML, which differs from JSON in one character."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from formats.record import Note, Schema, shown
-from formats.rules import toml_value
+from formats.rules import toml_key
 from formats.values import INFINITE, Column, ValueRefused, cleaned, integer_of, truth_of, value_kind
 from wire.limits import MAX_INTEGER, MAX_STRING_VALUE_BYTES, MIN_INTEGER
 from wire.model import MetricType, Value
@@ -162,12 +162,6 @@ class SeriesValues:
         if not MIN_INTEGER <= value <= MAX_INTEGER:
             raise ValueRefused("number", f"{shown(value)} is outside signed 64 bits")
         return value
-
-
-def toml_key(name: str) -> str:
-    """Return a name as a key of TOML."""
-    is_bare = name.replace("-", "").replace("_", "").isalnum() and name.isascii()
-    return name if is_bare else toml_value(name)
 
 
 def _type_setting(metric: str) -> str:

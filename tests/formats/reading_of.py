@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -59,6 +60,19 @@ def read(data: bytes | str, *, window: int = 2000, piece: int = 0, default_devic
         refusals += result.refusals
     last = reading.finish(NOW_NS)
     return Content(rows + last.all_rows, refusals + last.refusals, reading)
+
+
+def read_messages(payloads: Iterable[bytes], *, default_device: str = "", **rules: Any) -> Content:
+    """Return the content of messages, each of which is a frame by itself."""
+    found = rules_of(rules)
+    reading = Reading(found, ZoneInfo(found.zone) if found.zone else UTC, window=1, device=default_device)
+    results = [reading.message(payload, NOW_NS) for payload in payloads]
+    results.append(reading.finish(NOW_NS))
+    return Content(
+        [row for result in results for row in result.all_rows],
+        [refusal for result in results for refusal in result.refusals],
+        reading,
+    )
 
 
 def read_case(name: str, **rules: Any) -> Content:
