@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import tzinfo
-from typing import cast
+from typing import NamedTuple, cast
 
 from formats.line_protocol import MEASUREMENT
 from formats.names import Template, legal_device, legal_metric, lookup_in
@@ -50,6 +50,14 @@ _UPTIME_FIELD = "uptime_ms"
 
 KnownType = Callable[[str, str], MetricType | None]
 """Return the type that a metric of a device has in the hub, None for a metric that the hub does not know."""
+
+
+class PlainFields(NamedTuple):
+    """The series of the fields of a record without its time, None for those that are not stored; the place of the time,
+    -1 for none."""
+
+    series: Sequence[InputSeries | None]
+    time: int
 
 
 class Interpreter:
@@ -143,6 +151,38 @@ class Interpreter:
         metrics = [None if series is None else series.metric for series in found]
         stored = [metric for metric in metrics if metric is not None]
         return (device, metrics) if stored and len(set(stored)) == len(stored) else None
+
+    def plain_fields(self, record: InputRecord, device: str) -> PlainFields | None:
+        """Return the series of the record of numbers that was read last, if the next one with its fields has them, too.
+
+        It has not if a field or a name of the record is a part of the device or of a metric. None then.
+        """
+        values, schema, origin = record.values, record.schema, self._origin
+        outside = {"field", *origin.names}
+        templates = (self._device, self._metric)
+        if record.names or record.time is not None or schema.metric or _UPTIME_FIELD in values:
+            return None
+        if (schema.time_format, schema.zone) != ("auto", None):
+            return None
+        if any(template is not None and not template.fields <= outside for template in templates):
+            return None
+        if self._device is None and not origin.device and not values.keys().isdisjoint(schema.identity):
+            return None
+        times = self._rules.time or [name for name in TIME_FIELDS if name in values]
+        if len(times) > 1:
+            return None
+        prefix = self._prefix(record, _NONE)
+        known = self._by_field.get(device, {})
+        series = [known.get((prefix, name)) for name in values if name not in times]
+        columns = self._rules.columns
+        names = [name for name in values if name not in times]
+        metrics = [found.metric for found in series if found is not None]
+        if len(set(metrics)) < len(metrics) or not all(
+            (columns and name not in columns) if found is None else found.type == "float"
+            for name, found in zip(names, series, strict=True)
+        ):
+            return None
+        return PlainFields(series, list(values).index(times[0]) if times else -1)
 
     def number_marks(self) -> tuple[str, str] | None:
         """Return the decimal mark and the mark of thousands, if they are not those of programs and all series agree."""

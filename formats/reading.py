@@ -279,7 +279,9 @@ class Reading:
             entries += map(_unknown, head)
             return
         self.detection = detection
-        self._reader = self._reader_of(detection, head)
+        is_spread = detection.is_document and self._window > 1
+        reader = reader_of(detection, self.rules, head, self._function)
+        self._reader = DocumentReader(reader) if is_spread else reader
         read = list(self._reader.feed(head))
         if isinstance(self._reader, TableReader) or self._window > 1:
             self.interpreter.learn(read)
@@ -289,35 +291,37 @@ class Reading:
         found = detect(head) if self.rules.format in JSON_FORMATS else None
         return Detection(self.rules.format, "the rules say so", found is not None and found.is_document)
 
-    def _reader_of(self, detection: Detection, head: Sequence[TextFrame]) -> Reader:
-        if detection.is_document and self._window > 1:
-            return DocumentReader(self._reader_of(detection._replace(is_document=False), head))
-        match detection.format:
-            case "json":
-                return FrameReader(read_json)
-            case "senml":
-                return FrameReader(read_senml)
-            case "signalk":
-                return SignalkReader()
-            case "rtl_433":
-                return FrameReader(read_rtl_433)
-            case "line":
-                return LineProtocolReader(self.rules.time_format if self.rules.time_format in NS_PER_UNIT else "")
-            case "csv":
-                return TableReader(self.rules, head)
-            case "pairs":
-                return FrameReader(read_pairs)
-            case "plotter":
-                return FrameReader(read_plotter)
-            case "nmea":
-                return NmeaReader()
-            case "regex":
-                return FrameReader(regex_reader(self.rules.pattern))
-            case "modbus" if self.rules.modbus is not None:
-                return FrameReader(modbus_reader(self.rules.modbus))
-            case "function" if self._function is not None:
-                return FrameReader(function_reader(self._function))
-        return FrameReader(read_value)
+
+def reader_of(
+    detection: Detection, rules: Rules, head: Sequence[TextFrame], function: UserFunction | None = None
+) -> Reader:
+    """Return the reader of a format; `head` are the first frames that it will get."""
+    match detection.format:
+        case "json":
+            return FrameReader(read_json)
+        case "senml":
+            return FrameReader(read_senml)
+        case "signalk":
+            return SignalkReader()
+        case "rtl_433":
+            return FrameReader(read_rtl_433)
+        case "line":
+            return LineProtocolReader(rules.time_format if rules.time_format in NS_PER_UNIT else "")
+        case "csv":
+            return TableReader(rules, head)
+        case "pairs":
+            return FrameReader(read_pairs)
+        case "plotter":
+            return FrameReader(read_plotter)
+        case "nmea":
+            return NmeaReader()
+        case "regex":
+            return FrameReader(regex_reader(rules.pattern))
+        case "modbus" if rules.modbus is not None:
+            return FrameReader(modbus_reader(rules.modbus))
+        case "function" if function is not None:
+            return FrameReader(function_reader(function))
+    return FrameReader(read_value)
 
 
 def _unknown(frame: TextFrame) -> RefusedInput:

@@ -153,6 +153,31 @@ class TimeReader:
         self.odd += is_odd
         return Moment(time_ns, is_odd)
 
+    def read_plain(self, value: object, now_ns: int) -> int | None:
+        """Return what `read` returns for a count, or a date with an offset, that is not odd; None for others.
+
+        Nothing is learned from such times and nothing is counted, so a caller may ask `read` after None.
+        """
+        if self.time_format != "auto":
+            return None
+        if type(value) is int:
+            if value >= 10**17:
+                time_ns = value
+            else:
+                time_ns = value * (10**9 if value < 10**11 else 10**6 if value < 10**14 else 1000)
+        elif type(value) is str and value[4:5] == "-" and not (len(value) > _FINE_FROM and _FINE.search(value)):
+            try:
+                moment = datetime.fromisoformat(value)
+            except ValueError:
+                return None
+            if moment.tzinfo is None:
+                return None
+            since = moment - _UNIX_EPOCH
+            time_ns = (since.days * 86_400 + since.seconds) * NS_PER_S + since.microseconds * 1_000
+        else:
+            return None
+        return time_ns if EARLIEST_NS <= time_ns <= now_ns + AHEAD_NS and time_ns <= MAX_TIME_NS else None
+
     def _from_text(self, text: str, series: InputSeries, zone: tzinfo | None) -> int:
         moment, extra_ns = parse_moment(text, self.day_first)
         return self._since_1970(moment, series, zone) + extra_ns

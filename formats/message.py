@@ -1,0 +1,198 @@
+"""Messages that are complete by themselves, such as those of a topic, from many sources that share what is learned.
+
+Most messages are a flat JSON object of numbers, or one bare number, like those before them. `MessageSource.read_plain`
+reads these in a tenth of the time, and does exactly what `read` would do: it only uses what `read` has decided before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import tzinfo
+from itertools import compress
+from typing import Any, NamedTuple
+
+import msgspec
+
+from formats.container import unpacked
+from formats.custom import UserFunction
+from formats.detection import Detection, detect
+from formats.framing import LineFraming
+from formats.interpretation import Interpreter, KnownType
+from formats.json_text import MAX_VALUES
+from formats.reading import JSON_FORMATS, FrameReader, Reader, reader_of
+from formats.record import (
+    Entry,
+    FrameRefused,
+    InputRecord,
+    Origin,
+    RefusedInput,
+    Row,
+    TextFrame,
+    refusal_of,
+)
+from formats.rules import Rules
+from formats.series import InputSeries, SeriesValues
+from formats.values import PLAIN
+
+MAX_CONTENT_BYTES = 16 * 1024 * 1024
+"""Content of a compressed message: as large as the largest message that is accepted uncompressed."""
+
+MAX_PLANS = 8
+"""Shapes of a source that are remembered. Devices send a few: with and without an event, say."""
+
+WHOLE = frozenset((*JSON_FORMATS, "value", "modbus", "function"))
+"""Formats in which a message is one frame. In the others each line is one."""
+
+_NUMBERS = frozenset((float, int))
+_decode_json = msgspec.json.Decoder().decode
+
+
+class PlainReadings(NamedTuple):
+    """The readings of one message; `time_ns` None is the time of arrival."""
+
+    device: str
+    values: dict[str, Any]
+    time_ns: int | None
+
+
+class MessagePlan(NamedTuple):
+    """The metrics of a shape, in the order of its fields. `time` is the place of the time, -1 for none.
+
+    `stored` marks the fields that are stored, None if all are. The plan holds as long as the `revision` of the types.
+    """
+
+    device: str
+    metrics: Sequence[str]
+    time: int
+    stored: Sequence[bool] | None
+    revision: int
+
+
+class MessageReader:
+    """Reader of all messages that one set of rules applies to. `interpreter` has what was learned from them."""
+
+    def __init__(self, rules: Rules, zone: tzinfo, *, known_type: KnownType | None = None) -> None:
+        self.rules = rules
+        self.interpreter = Interpreter(rules, zone, known_type=known_type)
+
+    def source(self, origin: Origin, function: UserFunction | None = None) -> MessageSource:
+        """Return the reader of the messages of one source."""
+        return MessageSource(self.rules, self.interpreter, origin, function)
+
+
+class MessageSource:
+    """Reader of the messages of one source. `detection` is its format, None before its first message."""
+
+    def __init__(
+        self, rules: Rules, interpreter: Interpreter, origin: Origin, function: UserFunction | None = None
+    ) -> None:
+        self.detection = None if rules.format == "auto" else Detection(rules.format, "the settings say so")
+        self._rules = rules
+        self._interpreter = interpreter
+        self._series: SeriesValues = interpreter.series
+        self._origin = origin
+        self._function = function
+        self._reader: Reader | None = None
+        self._plans: dict[tuple[str, ...], MessagePlan] = {}
+        self._value: tuple[InputSeries, int] | None = None
+        self.read_plain = self._read_plain_value if rules.format == "value" else self._read_plain_object
+        """Return the readings of a message that is like earlier ones; None: `read` has to read it."""
+
+    def read(self, payload: bytes, now_ns: int) -> tuple[list[Row], list[RefusedInput]]:
+        """Return the rows and the refusals of a message that arrives now."""
+        frame = TextFrame(1, payload)
+        try:
+            frame = TextFrame(1, unpacked(payload, MAX_CONTENT_BYTES)[0])
+            entries = self._entries(frame)
+        except FrameRefused as error:
+            return [], [refusal_of(frame, error)]
+        rows, refusals = self._interpreter.interpret(entries, now_ns, self._origin)
+        if len(rows) == len(entries) == 1 and not refusals and isinstance(entries[0], InputRecord):
+            self._plan(entries[0], rows[0])
+        return rows, refusals
+
+    def _entries(self, frame: TextFrame) -> list[Entry]:
+        """Return the records of a message. Raises FrameRefused."""
+        framing = LineFraming(MAX_CONTENT_BYTES)
+        lines = [] if self.detection is not None and self.detection.format in WHOLE else framing.feed(frame.raw)
+        lines += framing.finish()
+        refused: list[Entry] = [line for line in lines if isinstance(line, RefusedInput)]
+        frames = [line for line in lines if isinstance(line, TextFrame)]
+        if self.detection is None:
+            self.detection = detect(frames) if frames else None
+            if self.detection is None:
+                if not frame.raw.strip(b"\0 \t\r\n"):
+                    return []
+                reason = "the message has no format that is known: set its format, or describe it with `pattern`"
+                raise FrameRefused("format", reason, 'payload = "csv"')
+        if self.detection.format in WHOLE:
+            frames = [frame]
+        if self._reader is None or self.detection.format == "csv":
+            self._reader = reader_of(self.detection, self._rules, frames, self._function)
+        entries = [*refused, *self._reader.feed(frames)]
+        if not isinstance(self._reader, FrameReader):
+            entries += self._reader.finish()
+        records = [entry for entry in entries if isinstance(entry, InputRecord)]
+        if len(records) > 1 and sum(len(record.values) for record in records) > MAX_VALUES:
+            raise FrameRefused("limit", f"a message has at most {MAX_VALUES:,} values")
+        return entries
+
+    def _plan(self, record: InputRecord, row: Row) -> None:
+        """Remember how a message was read, if all of its values are numbers of float metrics."""
+        format = self.detection.format if self.detection is not None else ""
+        found = self._interpreter.plain_fields(record, row.device) if format in ("json", "value") else None
+        if found is None:
+            return
+        names, series = tuple(record.values), found.series
+        if format == "value":
+            if series and series[0] is not None:
+                self._value = (series[0], self._series.revision)
+            return
+        if len(self._plans) >= MAX_PLANS:
+            self._plans.clear()
+        metrics = [known.metric for known in series if known is not None]
+        stored = None if len(metrics) == len(series) else [known is not None for known in series]
+        self._plans[names] = MessagePlan(row.device, metrics, found.time, stored, self._series.revision)
+
+    def _read_plain_object(self, payload: bytes, now_ns: int) -> PlainReadings | None:
+        try:
+            content = _decode_json(payload)
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            return None
+        if type(content) is not dict:
+            return None
+        plan = self._plans.get(tuple(content))
+        if plan is None or plan.revision != self._series.revision:
+            return None
+        raws = list(content.values())
+        time_ns: int | None = None
+        if plan.time >= 0:
+            time_ns = self._interpreter.times.read_plain(raws.pop(plan.time), now_ns)
+            if time_ns is None:
+                return None
+        if plan.stored is not None:
+            raws = list(compress(raws, plan.stored))
+        if not _NUMBERS.issuperset(map(type, raws)):
+            return None
+        try:
+            values = dict(zip(plan.metrics, map(float, raws), strict=True))
+        except OverflowError:
+            return None
+        self._interpreter.readings += len(values)
+        return PlainReadings(plan.device, values, time_ns)
+
+    def _read_plain_value(self, payload: bytes, now_ns: int) -> PlainReadings | None:
+        if self._value is None or self._value[1] != self._series.revision:
+            return None
+        try:
+            text = payload.decode("ascii")
+        except UnicodeDecodeError:
+            return None
+        series = self._value[0]
+        if not PLAIN(text) or not series.is_plain:
+            return None
+        number = float(text)
+        if number - number != 0.0:
+            return None
+        self._interpreter.readings += 1
+        return PlainReadings(series.device, {series.metric: number}, None)

@@ -1,0 +1,182 @@
+"""Messages: every payload gives rows or refusals, and the fast way gives what the general way gives."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from datetime import UTC
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from formats.message import MAX_PLANS, MessageReader, MessageSource
+from formats.record import Origin
+from formats.rules import rules_of
+from tests.formats.reading_of import NOW_NS, at
+
+ORIGIN = Origin("dev", {"site": "x"})
+
+
+class Read(NamedTuple):
+    """The readings of a message, its refusals, and whether the fast way read it."""
+
+    rows: list[tuple[str, int | None, dict[str, Any]]]
+    refusals: list[tuple[str, str]]
+    is_plain: bool = False
+
+
+def source_of(origin: Origin = ORIGIN, **rules: Any) -> MessageSource:
+    """Return the source of messages that these rules apply to."""
+    return MessageReader(rules_of(rules), UTC).source(origin)
+
+
+def general(source: MessageSource, payload: bytes) -> Read:
+    """Read a message the general way."""
+    rows, refusals = source.read(payload, NOW_NS)
+    return Read(
+        [(row.device, row.time_ns, row.values) for row in rows],
+        [(refusal.metric, refusal.code) for refusal in refusals],
+    )
+
+
+def either(source: MessageSource, payload: bytes) -> Read:
+    """Read a message the way a door does: the fast way first."""
+    plain = source.read_plain(payload, NOW_NS)
+    if plain is None:
+        return general(source, payload)
+    return Read([(plain.device, plain.time_ns, plain.values)], [], is_plain=True)
+
+
+TIMES = (
+    1_795_879_800, 1_795_879_800_123, 1_795_879_800_123_456, 1_795_879_800_123_456_789, 5, -1, 10**19, 1.5, True, "",
+    "2026-11-28T15:30:00Z", "2026-11-28T15:30:00.123456789+01:00", "2026-11-28 15:30:00", "x", "1795879800", None,
+)  # fmt: skip
+NUMBERS: st.SearchStrategy[Any] = st.integers(-5, 5) | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+OTHERS = st.sampled_from((True, None, "1", "21.5", "x", "", "nan", "ON", [1], {"a": 1}, 10**400))
+FIELDS = ("a", "b", "value", "a.a", "device", "site", "uptime_ms", "")
+OBJECTS = st.builds(
+    lambda numbers, other, time: numbers | other | time,
+    st.dictionaries(st.sampled_from(FIELDS), NUMBERS, max_size=4),
+    st.just({}) | st.dictionaries(st.sampled_from(FIELDS), OTHERS, max_size=1),
+    st.just({}) | st.dictionaries(st.sampled_from(("time", "ts", "uptime_ms")), st.sampled_from(TIMES), max_size=2),
+)
+RULES: tuple[dict[str, Any], ...] = (
+    {}, {"types": {"a": "integer"}}, {"columns": {"a": "A"}}, {"device": "{site}-{device}"}, {"device": "fixed"},
+    {"metric": "{site}.{field}"}, {"metric": "{b}.{field}"}, {"time": ["a"]}, {"time": ["ts"], "time_format": "ms"},
+    {"decimal": ","}, {"numbers": "text"}, {"columns": {"a": "a", "b": "a"}},
+)  # fmt: skip
+ORIGINS = (ORIGIN, Origin("dev", {}, "m"), Origin("", {"site": "x"}), Origin())
+
+
+@settings(max_examples=1000)
+@given(
+    st.sampled_from(RULES), st.sampled_from(ORIGINS), st.sampled_from(("json", "auto")),
+    st.lists(st.tuples(OBJECTS, st.booleans()), min_size=1, max_size=5),
+)  # fmt: skip
+def test_the_fast_way_reads_objects_like_the_general_way(
+    rules: dict[str, Any], origin: Origin, format: str, contents: list[tuple[dict[str, Any], bool]]
+) -> None:
+    """Readings, refusals, counts and types agree after every message, whatever came before."""
+    fast, slow = source_of(origin, format=format, **rules), source_of(origin, format=format, **rules)
+    for content, is_repeated in contents:
+        for _ in range(1 + 2 * is_repeated):
+            payload = json.dumps(content).encode()
+            assert either(fast, payload)[:2] == general(slow, payload)[:2]
+            assert fast._interpreter.readings == slow._interpreter.readings
+    assert {
+        series.metric: series.type for known in fast._interpreter.metrics.values() for series in known.values()
+    } == {series.metric: series.type for known in slow._interpreter.metrics.values() for series in known.values()}
+
+
+VALUES = st.sampled_from((
+    "21.5", "21", "-1e3", " 7 ", "1,5", "1.234", "21.5 °C", "22 °C", "nan", "", "x", "on", "1_000", "٣", "1e999",
+    "0012", "12.5\0", "inf", "'5'", "2026-11-28",
+)) | st.floats(allow_nan=False).map(str)  # fmt: skip
+
+
+@settings(max_examples=500)
+@given(st.sampled_from(RULES), st.lists(VALUES, min_size=1, max_size=6))
+def test_the_fast_way_reads_bare_values_like_the_general_way(rules: dict[str, Any], texts: list[str]) -> None:
+    """The first value decides the type; the fast way only reads what is a number then."""
+    origin = Origin("dev", {"site": "x"}, "t")
+    fast, slow = source_of(origin, format="value", **rules), source_of(origin, format="value", **rules)
+    for text in texts:
+        assert either(fast, text.encode())[:2] == general(slow, text.encode())[:2], text
+
+
+@given(st.sampled_from(("auto", "json", "senml", "line", "csv", "pairs", "plotter", "nmea", "value")), st.binary())
+def test_every_payload_gives_readings_or_refusals(format: str, payload: bytes) -> None:
+    """No payload is an error of the program."""
+    source = source_of(format=format)
+    for _ in range(2):
+        either(source, payload)
+
+
+def test_a_flat_object_of_numbers_is_read_the_fast_way_from_the_second_on() -> None:
+    """Also with a time, and with fields that are not stored."""
+    either_rules: tuple[dict[str, Any], ...] = ({}, {"columns": {"a": "A"}})
+    for rules in either_rules:
+        source = source_of(format="json", **rules)
+        payload = b'{"ts": 1795879800123, "a": 1, "b": 2.5}'
+        first, second = either(source, payload), either(source, payload)
+        assert (first.is_plain, second.is_plain) == (False, True)
+        assert first.rows == second.rows
+        assert second.rows[0][1] == 1_795_879_800_123_000_000
+    source = source_of(Origin("d", {}, "t"), format="value")
+    assert [either(source, b"21.5").is_plain for _ in range(2)] == [False, True]
+
+
+def test_the_shapes_of_a_source_are_bounded() -> None:
+    """At the bound all are dropped and learned again."""
+    source = source_of(format="json")
+    for number in range(3 * MAX_PLANS):
+        either(source, json.dumps({f"m{number}": 1}).encode())
+        assert len(source._plans) <= MAX_PLANS
+
+
+def test_a_changed_type_ends_the_fast_way() -> None:
+    """An integer of the settings that widens is a float from then on; what was learned can be discarded."""
+    reader = MessageReader(rules_of({"format": "json"}), UTC)
+    source = reader.source(ORIGIN)
+    either(source, b'{"a": 1}')
+    assert either(source, b'{"a": 1}').is_plain
+    reader.interpreter.forget("dev")
+    assert not either(source, b'{"a": 1}').is_plain
+
+
+@pytest.mark.parametrize(
+    ("format", "payload", "rows"),
+    [
+        ("json", gzip.compress(b'{"a": 1}'), [(None, {"a": 1.0})]),
+        ("json", b'{"a": 21.5}\0', [(None, {"a": 21.5})]),
+        ("json", b'{"a": 1}\n{"a": 2}', [(None, {"a": 1.0}), (None, {"a": 2.0})]),
+        ("line", b"m a=1 5\nm a=NaN 6\nm a=3 7", [(5, {"m.a": 1.0}), (7, {"m.a": 3.0})]),
+        ("csv", b"time,a\n2026-11-28T15:00:00Z,1\n2026-11-28T15:00:01Z,2", [
+            (at("2026-11-28T15:00:00Z"), {"a": 1.0}), (at("2026-11-28T15:00:01Z"), {"a": 2.0})
+        ]),
+        ("auto", b"temp=21.5 hum=40", [(None, {"temp": 21.5, "hum": 40.0})]),
+        ("auto", b'{\n "a": {"b": 1}\n}', [(None, {"a.b": 1.0})]),
+        ("auto", b"\0 ", []),
+    ],
+)  # fmt: skip
+def test_a_message_may_contain_several_records(
+    format: str, payload: bytes, rows: list[tuple[int | None, dict[str, float]]]
+) -> None:
+    """A message is one frame, or a frame for each line; it may be compressed."""
+    assert general(source_of(format=format), payload).rows == [("dev", *row) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("format", "payload", "code"),
+    [
+        ("auto", b"\xff\xfe\x80", "format"),
+        ("json", gzip.compress(b'{"a": 1}')[:-9], "container"),
+        ("json", b"{", "syntax"),
+        ("line", b"\n".join(b"m a%d=1" % number for number in range(10_001)), "limit"),
+    ],
+)
+def test_a_message_that_cannot_be_read_is_refused(format: str, payload: bytes, code: str) -> None:
+    """The whole message has one reason."""
+    assert [code for _, code in general(source_of(format=format), payload).refusals] == [code]
